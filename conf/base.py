@@ -1,0 +1,43 @@
+"""The base of every config: frozen, strict about unknown keys, and able to say which of its fields are its identity."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Execution:
+    """Marks a field that says where or how fast a stage runs, never what it makes; such fields are not hashed."""
+
+
+class Config(BaseModel):
+    """A frozen mapping of named settings; unknown keys are refused and bounds are checked, never repaired."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def identity(self) -> dict[str, Any]:
+        """The JSON-ready fields that decide what is made: everything but the fields marked `Execution`."""
+        return {
+            name: _identity(getattr(self, name))
+            for name, field in type(self).model_fields.items()
+            if not any(isinstance(mark, Execution) for mark in field.metadata)
+        }
+
+
+class StageConfig(Config):
+    """The settings of one stage. `revision` is raised when the meaning of the stage's program changes."""
+
+    revision: ClassVar[int] = 1
+
+
+def _identity(value: Any) -> Any:
+    if isinstance(value, Config):
+        return value.identity()
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, (tuple, list)):
+        return [_identity(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _identity(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,1 @@
+"""The programs that run on workers, one a stage: `python -m jobs.<stage> --spec spec.json`. They return files and an exit code."""

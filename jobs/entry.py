@@ -1,0 +1,100 @@
+"""How every job starts and ends: one flag, no orphan, one sentence when it fails.
+
+It owns the command line, the death with the parent and the last line of a failing job; it knows nothing of any stage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import errno
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from conf.spec import Spec
+
+ERROR_PREFIX = "imbik-error: "
+"""A failing job prints one line that starts so; the launcher shows it to the user."""
+
+USER_MISTAKE = 2
+OUR_FAULT = 1
+
+
+def main(run: Callable[[Spec], None], arguments: list[str] | None = None) -> None:
+    """Read `--spec`, run the stage and exit: 0 done, 2 the user's mistake or the machine's limit, 1 our fault (traceback above)."""
+    parser = argparse.ArgumentParser(description="Runs one stage from its spec.")
+    parser.add_argument("--spec", required=True, type=Path, help="JSON file with stage, config, inputs and output.")
+    path = parser.parse_args(arguments).spec
+    die_with_parent()
+    sys.exit(execute(run, path))
+
+
+def execute(run: Callable[[Spec], None], path: Path) -> int:
+    """Run one stage from the spec at `path`; errors end as one line on stderr and an exit code, never as an exception."""
+    try:
+        spec = Spec.model_validate_json(path.read_text())
+        Path(spec.output).mkdir(parents=True, exist_ok=True)
+        run(spec)
+    except Exception as error:  # noqa: BLE001 - the process ends here: report, then exit non-zero
+        traceback.print_exc()
+        print(ERROR_PREFIX + sentence(error), file=sys.stderr, flush=True)
+        return USER_MISTAKE if isinstance(error, (ValueError, OSError)) else OUR_FAULT
+    return 0
+
+
+def sentence(error: BaseException) -> str:
+    """Say in one line what went wrong and what to do, with the value that caused it."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left on device" in text:
+        return f"the disk is full ({text}); free space there or choose another store with --store, then run again: it continues"
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return f"the store cannot be written ({text}); choose another with --store"
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    if isinstance(error, (ValueError, OSError)):
+        return text
+    return f"{type(error).__name__}: {text}"
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent dies: torchrun starts ranks in sessions of their own, which a killed
+    group does not reach."""
+    prctl_pdeathsig = 1
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(prctl_pdeathsig, signal.SIGKILL) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if os.getppid() == 1 and os.environ.get("IMBIK_PARENT", "1") != "1":  # the parent died before the call above
+        os._exit(OUR_FAULT)
+
+
+class Metrics:
+    """Appends to `metrics.jsonl` in the job's output; the task follows that file. Only rank 0 of a job should hold one."""
+
+    def __init__(self, output: str | Path) -> None:
+        self.path = Path(output) / "metrics.jsonl"
+
+    def log(self, step: int, total: int | None = None, **values: float) -> None:
+        """Append one line `{"step", "total", "time", "values"}`. `total` is the number of steps of the stage, for the bar."""
+        import time
+
+        line = json.dumps({"step": step, "total": total, "time": time.time(), "values": values})
+        with self.path.open("a") as stream:
+            stream.write(line + "\n")
+
+    def rewind(self, step: int) -> None:
+        """Forget everything logged after `step`: a resumed job repeats those steps."""
+        if not self.path.exists():
+            return
+        lines = [line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        partial = self.path.with_suffix(".partial")
+        partial.write_text("".join(kept))
+        partial.replace(self.path)
