@@ -1,0 +1,69 @@
+"""Measures how much each layer and channel of the teacher matters, once for all students cut from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from conf.schema import ImportanceConfig
+from conf.spec import Spec
+from jobs.entry import Metrics, main
+
+
+def run(spec: Spec) -> None:
+    """Inputs: teacher, data. Writes importance.json and importance.safetensors."""
+    from jobs.megatron.host import machine
+
+    config = ImportanceConfig.model_validate(spec.config)
+    with machine(config.parallel, seed=0) as device:
+        _measure(spec, config, device)
+
+
+def _measure(spec: Spec, config: ImportanceConfig, device: Any) -> None:
+    import torch
+    from megatron.core.pipeline_parallel import get_forward_backward_func
+
+    from jobs.megatron import inputs, minitron, weights
+    from jobs.megatron.model import build
+    from jobs.windows import Windows
+
+    data, teacher, output = Path(spec.inputs["data"]), Path(spec.inputs["teacher"]) / "model", Path(spec.output)
+    hf_config = inputs.checked_model(teacher, data, config.parallel, config.seq_length)
+    windows = Windows(data / "train", config.seq_length)
+    if len(windows) < config.calibration_samples:
+        raise ValueError(
+            f"importance.calibration_samples is {config.calibration_samples} but the train split has only {len(windows)} sequences "
+            f"of {config.seq_length} tokens; choose fewer samples or a shorter seq_length"
+        )
+    model = build(hf_config, config.parallel, config.precision, device)
+    weights.load(model, teacher, hf_config)
+    metrics = Metrics(output) if torch.distributed.get_rank() == 0 else None
+    passes = -(-config.calibration_samples // config.micro_batch)
+
+    def forward(batches: Iterator[Any], model: Any) -> tuple[torch.Tensor, Any]:
+        inputs_ = torch.from_numpy(next(batches)[:, :-1]).contiguous().to(device)
+        positions = torch.arange(inputs_.shape[1], device=device).expand_as(inputs_)
+        return model(inputs_, positions, None), lambda output: (output.sum() * 0, {})
+
+    def loop(model: Any) -> None:
+        for step in range(passes):
+            chosen = range(step * config.micro_batch, min((step + 1) * config.micro_batch, config.calibration_samples))
+            batch = windows.take(windows.shuffled(chosen.start, len(chosen), seed=0))
+            get_forward_backward_func()(
+                forward_step_func=forward,
+                data_iterator=iter([batch]),
+                model=model,
+                num_microbatches=1,
+                seq_length=config.seq_length,
+                micro_batch_size=len(chosen),
+                forward_only=True,
+            )
+            if metrics:
+                metrics.log(step + 1, passes)
+
+    minitron.measure(model, loop, output)
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,120 @@
+"""ModelOpt's Minitron on our models: measuring importance and cutting by it, with the scores kept apart from both.
+
+The scores are stored by layer, not by rank, so that they serve any pipeline size. Source: arXiv 2407.14679.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import modelopt.torch.nas as mtn
+import modelopt.torch.prune as mtp
+import torch
+from megatron.core import parallel_state
+from megatron.core.models.gpt import GPTModel
+from modelopt.torch.nas.modules.norm import _DynamicLayerNorm
+from modelopt.torch.nas.registry import DMRegistry
+from modelopt.torch.prune.plugins.mcore_minitron import (
+    ImportanceEstimatorRegistry,
+    drop_mcore_language_model_layers,
+    get_mcore_minitron_config,
+)
+from modelopt.torch.prune.pruning import PruneModeRegistry
+from safetensors.torch import load_file, save_file
+
+HOOKS = ("input_layernorm", "pre_mlp_layernorm")
+"""The norms after which ModelOpt measures the residual stream, in the order a layer runs them."""
+
+
+class _DynamicRMSNorm(_DynamicLayerNorm):
+    """Megatron's local layers use torch.nn.RMSNorm, which ModelOpt 0.43 does not know."""
+
+    def _setup(self, *, num_features: Any) -> None:
+        self._register_hparam("num_features", num_features)
+        self._register_dynamic_attribute("weight", self._cut_to_active_features)
+        self._register_dynamic_attribute("normalized_shape", self._get_normalized_shape)
+
+
+if torch.nn.RMSNorm not in DMRegistry:
+    DMRegistry.register({torch.nn.RMSNorm: "nn.RMSNorm"})(_DynamicRMSNorm)
+
+
+def _mode() -> list[tuple[str, Any]]:
+    # Divisors of 1 leave the choice of sizes to the recipe, which has been checked against the teacher.
+    config = get_mcore_minitron_config(hidden_size_divisor=1, ffn_hidden_size_divisor=1, num_layers_divisor=1)
+    return [("mcore_minitron", config)]
+
+
+def measure(model: GPTModel, forward_loop: Callable[[Any], None], folder: Path) -> None:
+    """Run `forward_loop` and write `importance.json` (1 - cosine of each layer's input and output, summed over micro-batches; layers from 1)
+    and `importance.safetensors` (squared activations summed over samples, by layer and site) into `folder`. Collective."""
+    dynamic = mtn.convert(model, _mode(), registry=PruneModeRegistry)
+    registry = ImportanceEstimatorRegistry(dynamic)
+    dynamic.eval()
+    with torch.no_grad():
+        forward_loop(dynamic)
+    per_rank, scores = registry.get_activations_and_layer_scores()
+    registry.cleanup()
+    if torch.distributed.get_rank() == 0:
+        layers = [len(rank[""]) // len(HOOKS) for rank in per_rank]
+        tensors = {}
+        for rank, activations in enumerate(per_rank):
+            first = sum(layers[:rank])
+            for position, tensor in enumerate(activations.pop("").values()):
+                tensors[f"{first + position // len(HOOKS) + 1}.{HOOKS[position % len(HOOKS)]}"] = tensor
+            for name, tensor in activations.items():
+                _, _, local, site = name.split(".", 3)
+                tensors[f"{first + int(local) + 1}.{site}"] = tensor
+        save_file({name: tensor.float().cpu().contiguous() for name, tensor in tensors.items()}, folder / "importance.safetensors")
+        ranked = {"layer_scores": {str(layer): float(score) for layer, score in sorted(scores.items())}}
+        (folder / "importance.json").write_text(json.dumps(ranked, indent=2) + "\n")
+    torch.distributed.barrier()
+
+
+def cut(model: GPTModel, sizes: dict[str, int], importance: Path) -> GPTModel:
+    """Cut `model` in place to `sizes` (num_layers, hidden_size, ffn_hidden_size, num_attention_heads) by the stored scores. Collective."""
+    # ModelOpt takes stored scores only as its own per-rank file, so the artifact is handed to it as one.
+    with tempfile.TemporaryDirectory() as scratch:
+        scores = Path(scratch) / "scores.pth"
+        torch.save(_searcher_state(model, importance), scores)
+        pruned, _ = mtp.prune(
+            model,
+            _mode(),
+            {"export_config": dict(sizes)},
+            dummy_input=None,
+            config={"scores_path": str(scores), "forward_loop": _never},
+        )
+    return pruned  # type: ignore[no-any-return]
+
+
+def drop(model: GPTModel, layers: tuple[int, ...]) -> None:
+    """Drop the named layers, numbered from 1, in place. Collective."""
+    drop_mcore_language_model_layers(model, layers_to_drop=list(layers))
+
+
+def _never(model: Any) -> None:
+    raise AssertionError("the stored scores were not used")
+
+
+def _searcher_state(model: GPTModel, importance: Path) -> dict[str, Any]:
+    scores = json.loads((importance / "importance.json").read_text())["layer_scores"]
+    tensors = load_file(importance / "importance.safetensors")
+    first = model.decoder.layers[0].layer_number
+    mine: dict[str, Any] = {"": {}}
+    for position in range(len(model.decoder.layers)):
+        for site in HOOKS:
+            mine[""][f"{position}.{site}"] = tensors[f"{first + position}.{site}"]
+        for site in ("self_attention", "mlp"):
+            mine[f"decoder.layers.{position}.{site}"] = tensors[f"{first + position}.{site}"]
+    size = parallel_state.get_pipeline_model_parallel_world_size()
+    rank = parallel_state.get_pipeline_model_parallel_rank()
+    return {
+        "activations_per_rank": [mine if other == rank else {} for other in range(size)],
+        "layer_scores": {int(layer): score for layer, score in scores.items()},
+        "sorted_layers": None,
+        "top_k_candidates_per_constraint": {},
+    }

@@ -1,0 +1,160 @@
+"""A Hugging Face decoder config as a Megatron-Core GPTModel, and back as a config that tells the truth about a cut model.
+
+It owns the dimensions; the weights are moved by `weights`. Supported: LlamaForCausalLM and Qwen3ForCausalLM without biases.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from megatron.core import parallel_state
+from megatron.core.models.gpt import GPTModel
+from megatron.core.transformer import TransformerConfig
+
+from conf.schema import Parallel, Precision, Shape
+from jobs.megatron.attention import layer_spec
+
+ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """The Hugging Face `config.json` of a model directory, refused with a reason where this pipeline cannot carry it faithfully."""
+    path = directory / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{directory} has no config.json, so it is not a Hugging Face model directory")
+    config: dict[str, Any] = json.loads(path.read_text())
+    architecture = (config.get("architectures") or [None])[0]
+    if architecture not in ARCHITECTURES.values():
+        raise ValueError(f"{path} says architecture {architecture}; supported are {', '.join(ARCHITECTURES.values())}")
+    for name in ("attention_bias", "mlp_bias"):
+        if config.get(name):
+            raise ValueError(f"{path} sets {name}, which is not supported; choose a model without biases")
+    if config.get("hidden_act", "silu") != "silu":
+        raise ValueError(f"{path} says hidden_act {config['hidden_act']}; only silu is supported")
+    if config.get("use_sliding_window"):
+        raise ValueError(f"{path} uses sliding-window attention, which is not supported")
+    kind = _rope(config).get("rope_type", _rope(config).get("type", "default"))
+    if kind not in ("default", "llama3"):
+        raise ValueError(f"{path} scales its rotary embedding by '{kind}'; supported are default and llama3")
+    return config
+
+
+def _rope(config: dict[str, Any]) -> dict[str, Any]:
+    """Rotary settings, wherever this transformers version wrote them (`rope_parameters` since 5.0)."""
+    return (
+        {"rope_theta": config.get("rope_theta", 10_000.0)} | (config.get("rope_scaling") or {}) | (config.get("rope_parameters") or {})
+    )
+
+
+def stored_precision(config: dict[str, Any]) -> Precision:
+    """The precision a model directory was saved in; fp16 is carried as fp32."""
+    return "bf16" if config.get("dtype", config.get("torch_dtype")) == "bfloat16" else "fp32"
+
+
+def head_dim(config: dict[str, Any]) -> int:
+    """Width of one attention head."""
+    return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
+
+
+def config_of_shape(shape: Shape, vocab_size: int, eos_token_id: int) -> dict[str, Any]:
+    """The Hugging Face config of a from-scratch `shape` whose embedding has `vocab_size` rows unless the shape says more."""
+    rows = shape.vocab_size or vocab_size
+    if rows < vocab_size:
+        raise ValueError(
+            f"teacher.shape.vocab_size is {rows} but the tokenizer has {vocab_size} tokens; choose at least that or leave it empty"
+        )
+    return {
+        "architectures": [ARCHITECTURES[shape.architecture]],
+        "model_type": shape.architecture,
+        "hidden_size": shape.hidden_size,
+        "intermediate_size": shape.ffn_hidden_size,
+        "num_hidden_layers": shape.num_layers,
+        "num_attention_heads": shape.num_attention_heads,
+        "num_key_value_heads": shape.num_query_groups,
+        "head_dim": shape.head_dim or shape.hidden_size // shape.num_attention_heads,
+        "vocab_size": rows,
+        "max_position_embeddings": shape.max_position_embeddings,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": shape.rope_theta,
+        "hidden_act": "silu",
+        "tie_word_embeddings": shape.tie_word_embeddings,
+        "attention_bias": False,
+        "initializer_range": 0.02,
+        "bos_token_id": eos_token_id,
+        "eos_token_id": eos_token_id,
+        "torch_dtype": "bfloat16",
+    }
+
+
+def build(config: dict[str, Any], parallel: Parallel, precision: Precision, device: torch.device) -> GPTModel:
+    """The GPTModel of this pipeline stage, with random weights, on `device` in `precision`."""
+    transformer = TransformerConfig(
+        num_layers=config["num_hidden_layers"],
+        hidden_size=config["hidden_size"],
+        ffn_hidden_size=config["intermediate_size"],
+        num_attention_heads=config["num_attention_heads"],
+        num_query_groups=config["num_key_value_heads"],
+        kv_channels=head_dim(config),
+        normalization="RMSNorm",
+        layernorm_epsilon=config["rms_norm_eps"],
+        qk_layernorm=config["architectures"][0] == ARCHITECTURES["qwen3"],
+        gated_linear_unit=True,
+        activation_func=torch.nn.functional.silu,
+        add_bias_linear=False,
+        hidden_dropout=0.0,
+        attention_dropout=0.0,
+        init_method_std=config.get("initializer_range", 0.02),
+        bf16=precision == "bf16",
+        params_dtype=DTYPES[precision],
+        pipeline_dtype=DTYPES[precision],
+        attention_softmax_in_fp32=True,
+        masked_softmax_fusion=False,
+        bias_dropout_fusion=False,
+        bias_activation_fusion=False,
+        apply_rope_fusion=False,
+        gradient_accumulation_fusion=False,
+        persist_layer_norm=False,
+        use_cpu_initialization=True,
+        tensor_model_parallel_size=parallel.tensor,
+        pipeline_model_parallel_size=parallel.pipeline,
+    )
+    rope = _rope(config)
+    check_layout(config, parallel)
+    model = GPTModel(
+        config=transformer,
+        transformer_layer_spec=layer_spec(qk_layernorm=transformer.qk_layernorm),
+        vocab_size=config["vocab_size"],
+        max_sequence_length=config["max_position_embeddings"],
+        pre_process=parallel_state.is_pipeline_first_stage(),
+        post_process=parallel_state.is_pipeline_last_stage(),
+        share_embeddings_and_output_weights=bool(config.get("tie_word_embeddings")),
+        position_embedding_type="rope",
+        rotary_base=rope["rope_theta"],
+        rope_scaling=rope.get("rope_type", rope.get("type")) == "llama3",
+        rope_scaling_factor=rope.get("factor", 8.0),
+    )
+    return model.to(device=device, dtype=DTYPES[precision])
+
+
+def check_layout(config: dict[str, Any], parallel: Parallel) -> None:
+    """Refuse a model that `parallel` cannot divide."""
+    for name in ("num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size"):
+        if config[name] % parallel.tensor:
+            raise ValueError(f"{name} {config[name]} is not divisible by parallel.tensor {parallel.tensor}; choose a divisor of it")
+    if config["num_hidden_layers"] % parallel.pipeline:
+        raise ValueError(
+            f"num_hidden_layers {config['num_hidden_layers']} is not divisible by parallel.pipeline {parallel.pipeline}; choose a divisor of it"
+        )
+
+
+def num_params(config: dict[str, Any]) -> int:
+    """Parameters of a model with this config; a tied embedding counts once."""
+    hidden, ffn, heads = config["hidden_size"], config["intermediate_size"], head_dim(config)
+    attention = hidden * heads * (2 * config["num_attention_heads"] + 2 * config["num_key_value_heads"])
+    norms = 2 * hidden + (2 * heads if config["architectures"][0] == ARCHITECTURES["qwen3"] else 0)
+    embeddings = config["vocab_size"] * hidden * (1 if config.get("tie_word_embeddings") else 2)
+    return int(config["num_hidden_layers"] * (attention + 3 * hidden * ffn + norms) + embeddings + hidden)

@@ -1,0 +1,216 @@
+"""The training loop of teacher and distillation: Megatron's schedules, DDP and Adam over windows of a tokenized corpus.
+
+It owns steps, validation, checkpoints and metrics; what a loss is, the caller says with an `Objective`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from megatron.core import parallel_state
+from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
+from megatron.core.models.gpt import GPTModel
+from megatron.core.optimizer import MegatronOptimizer, OptimizerConfig, get_megatron_optimizer
+from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
+from megatron.core.pipeline_parallel import get_forward_backward_func
+from numpy.typing import NDArray
+
+from conf.schema import Training
+from jobs.entry import Metrics
+from jobs.megatron import checkpoint
+from jobs.windows import Windows
+
+Losses = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What is minimised. `losses(model, per_token)` turns the model's per-token cross-entropy [micro_batch, seq_length] into named
+    scalar means; `total` is the one to minimise."""
+
+    losses: Callable[[Any, torch.Tensor], Losses]
+    total: str
+    adjust_shapes: Callable[..., Any] | None = None
+
+
+def train(
+    model: GPTModel,
+    hf_config: dict[str, Any],
+    config: Training,
+    objective: Objective,
+    *,
+    data: Path,
+    output: Path,
+) -> dict[str, float]:
+    """Train `model` in place and return the last validation losses; resumes from the newest checkpoint under `output`.
+
+    Raises ValueError when a split is shorter than one sequence or the loss stops being finite.
+    """
+    run = _Run(model, config, objective, Windows(data / "train", config.seq_length), Windows(data / "validation", config.seq_length))
+    metrics = Metrics(output) if torch.distributed.get_rank() == 0 else None
+    folder = output / "checkpoints"
+    step = checkpoint.resume(folder, model, run.optimizer, hf_config)
+    run.scheduler.step(step)
+    if metrics:
+        metrics.rewind(step)
+    validation: dict[str, float] = {}
+    if step == 0:
+        validation = run.validate()
+        if metrics:
+            metrics.log(0, config.steps, **validation)
+    while step < config.steps:
+        values = run.step(step)
+        step += 1
+        if step % config.validate_every == 0 or step == config.steps:
+            validation = run.validate()
+            values |= validation
+        if metrics:
+            metrics.log(step, config.steps, **values)
+        if step % config.checkpoint_every == 0 or step == config.steps:
+            checkpoint.save(folder, step, model, run.optimizer, hf_config)
+    return validation or run.validate()
+
+
+class _Run:
+    """One training run: the wrapped model, its optimizer and schedule, and its place in the data."""
+
+    def __init__(self, model: GPTModel, config: Training, objective: Objective, train: Windows, validation: Windows) -> None:
+        self.config, self.objective, self.model = config, objective, model
+        self.windows, self.held_out = train, validation
+        ddp = DistributedDataParallelConfig(grad_reduce_in_fp32=True, overlap_grad_reduce=False, use_distributed_optimizer=False)
+        self.wrapped = DistributedDataParallel(model.config, ddp, model)
+        model.config.finalize_model_grads_func = finalize_model_grads  # else replicated parameters drift between ranks
+        self.optimizer = _optimizer(config, self.wrapped)
+        self.scheduler = _scheduler(config, self.optimizer)
+        model.config.grad_scale_func = self.optimizer.scale_loss
+
+    def step(self, done: int) -> dict[str, float]:
+        """One optimizer step after `done` steps; returns its losses, gradient norm and learning rate."""
+        self.wrapped.train()
+        self.wrapped.zero_grad_buffer()
+        self.optimizer.zero_grad()
+        indices = self.windows.shuffled(done * self.config.global_batch, self.config.global_batch, self.config.seed)
+        losses = self._pass(self.windows.take(indices))
+        self.scheduler.step(1)  # before the update, so that step 1 already learns and the last one uses min_lr
+        _, norm, _ = self.optimizer.step()
+        if not all(math.isfinite(value) for value in (*losses.values(), norm)):
+            raise ValueError(
+                f"step {done + 1} gave {self.objective.total} {losses[self.objective.total]} and gradient norm {norm}; "
+                f"nothing after step {done // self.config.checkpoint_every * self.config.checkpoint_every} was kept: lower lr {self.config.lr:g}"
+            )
+        train = {f"train_{name}": value for name, value in losses.items()}
+        return train | {"grad_norm": float(norm), "lr": self.optimizer.param_groups[0]["lr"]}
+
+    def validate(self) -> dict[str, float]:
+        """Mean losses over the first windows of the validation split."""
+        return _held_out(self.wrapped, self.model, self.config, self.objective, self.held_out)
+
+    def _pass(self, samples: NDArray[np.int64]) -> dict[str, float]:
+        return _pass(self.wrapped, self.model, self.config, self.objective, samples, forward_only=False)
+
+
+def evaluate(model: GPTModel, config: Training, windows: Windows) -> dict[str, float]:
+    """Cross-entropy of a bare model over the first validation windows: {"val_loss": nats per token}."""
+    return _held_out(model, model, config, Objective(losses=cross_entropy, total="loss"), windows)
+
+
+def _held_out(wrapped: Any, model: GPTModel, config: Training, objective: Objective, windows: Windows) -> dict[str, float]:
+    wrapped.eval()
+    per_pass = config.micro_batch * config.parallel.data
+    usable = min(config.validation_batches * config.global_batch, len(windows)) // per_pass * per_pass
+    if usable == 0:
+        raise ValueError(
+            f"the validation split has {len(windows)} sequences of {config.seq_length} tokens, fewer than micro_batch "
+            f"{config.micro_batch} x data-parallel size {config.parallel.data}; raise data.validation_share or lower micro_batch"
+        )
+    with torch.no_grad():
+        losses = _pass(wrapped, model, config, objective, windows.take(range(usable)), forward_only=True)
+    return {f"val_{name}": value for name, value in losses.items()}
+
+
+def _pass(
+    wrapped: Any, model: GPTModel, config: Training, objective: Objective, samples: NDArray[np.int64], *, forward_only: bool
+) -> dict[str, float]:
+    """Forward (and backward) over `samples` [count, seq_length + 1] in micro-batches; mean losses over all ranks."""
+
+    def forward(batches: Iterator[NDArray[np.int64]], wrapped: Any) -> tuple[torch.Tensor, Callable[..., Any]]:
+        device = torch.cuda.current_device()
+        tokens = torch.from_numpy(next(batches)).to(device=device)
+        inputs, labels = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+        positions = torch.arange(inputs.shape[1], device=device).expand_as(inputs)
+
+        def loss(output: torch.Tensor) -> tuple[torch.Tensor, Losses]:
+            losses = objective.losses(model, output)
+            # Cloned: the schedule divides the loss it is given in place by the number of micro-batches.
+            return losses[objective.total], {name: value.detach().clone() for name, value in losses.items()}
+
+        return wrapped(inputs, positions, None, labels=labels), loss
+
+    mine = samples.reshape(-1, config.parallel.data, config.micro_batch, samples.shape[1])[:, parallel_state.get_data_parallel_rank()]
+    stored = get_forward_backward_func()(
+        forward_step_func=forward,
+        data_iterator=iter(mine),
+        model=wrapped,
+        num_microbatches=len(mine),
+        seq_length=config.seq_length,
+        micro_batch_size=config.micro_batch,
+        forward_only=forward_only,
+        **({"adjust_tensor_shapes_fn": objective.adjust_shapes} if objective.adjust_shapes else {}),
+    )
+    return _mean_everywhere(stored)
+
+
+def cross_entropy(model: GPTModel, per_token: torch.Tensor) -> Losses:
+    """The loss of plain language-model training: nats per token."""
+    return {"loss": per_token.float().mean()}
+
+
+def _optimizer(config: Training, model: DistributedDataParallel) -> MegatronOptimizer:
+    return get_megatron_optimizer(
+        OptimizerConfig(
+            optimizer="adam",
+            lr=config.lr,
+            min_lr=config.min_lr,
+            weight_decay=config.weight_decay,
+            adam_beta1=config.adam_beta1,
+            adam_beta2=config.adam_beta2,
+            clip_grad=config.clip_grad,
+            bf16=config.precision == "bf16",
+            params_dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32,
+        ),
+        [model],
+    )
+
+
+def _scheduler(config: Training, optimizer: MegatronOptimizer) -> OptimizerParamScheduler:
+    return OptimizerParamScheduler(
+        optimizer,
+        init_lr=0.0,
+        max_lr=config.lr,
+        min_lr=config.min_lr,
+        lr_warmup_steps=config.warmup_steps,
+        lr_decay_steps=config.steps,
+        lr_decay_style="cosine",
+        start_wd=config.weight_decay,
+        end_wd=config.weight_decay,
+        wd_incr_steps=config.steps,
+        wd_incr_style="constant",
+    )
+
+
+def _mean_everywhere(stored: list[Losses]) -> dict[str, float]:
+    """Mean of the micro-batches' losses over data-parallel replicas, known on every rank; only last pipeline stages have any."""
+    box = [sorted(stored[0])] if stored else [None]
+    source = torch.distributed.get_world_size() - 1  # the last stage: pipeline ranks are outermost
+    torch.distributed.broadcast_object_list(box, src=source)
+    names: list[str] = box[0]  # type: ignore[assignment]
+    own = [torch.stack([losses[name].float() for losses in stored]).mean().item() if stored else 0.0 for name in names]
+    sums = torch.tensor([*own, 1.0 if stored else 0.0], dtype=torch.float64, device=torch.cuda.current_device())
+    torch.distributed.all_reduce(sums)
+    return {name: (sums[position] / sums[-1]).item() for position, name in enumerate(names)}

@@ -1,0 +1,266 @@
+"""Moves weights between a Hugging Face directory and a Megatron-Core GPTModel under tensor and pipeline parallelism.
+
+Reading takes each rank's slice straight from the memory-mapped safetensors; writing gathers one tensor at a time on rank 0.
+Layouts: Megatron packs a query group as [queries of the group, key, value] and an MLP as [gate, up].
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from megatron.core import parallel_state
+from megatron.core.models.gpt import GPTModel
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from jobs.megatron.model import head_dim
+from jobs.tokenizer import copy_files
+
+TensorOf = Callable[[torch.nn.Parameter], torch.Tensor]
+"""Which tensor of a parameter is meant: the weight itself, its fp32 master, or a moment of the optimizer."""
+
+SHARD_BYTES = 4_000_000_000
+"""A written shard ends before it grows past this."""
+
+
+class Source:
+    """The tensors of a Hugging Face model directory, read by name; a missing shard or tensor is one clear ValueError."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        index = directory / "model.safetensors.index.json"
+        if index.is_file():
+            self.shard_of: dict[str, str] = json.loads(index.read_text())["weight_map"]
+        elif (directory / "model.safetensors").is_file():
+            with self._open("model.safetensors") as file:
+                self.shard_of = dict.fromkeys(file.keys(), "model.safetensors")
+        else:
+            raise ValueError(
+                f"{directory} has no safetensors weights (model.safetensors or its index); pickled weights are never loaded"
+            )
+
+    def read(self, name: str) -> torch.Tensor:
+        """One whole tensor, on the CPU."""
+        if name not in self.shard_of:
+            raise ValueError(f"{self.directory} has no tensor {name}; its weights do not fit its config.json")
+        with self._open(self.shard_of[name]) as file:
+            return file.get_tensor(name)
+
+    def _open(self, shard: str) -> Any:
+        path = self.directory / shard
+        if not path.is_file():
+            raise ValueError(f"{self.directory} lacks the shard {shard}; fetch the model again")
+        try:
+            return safe_open(path, framework="pt")
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged ({error}); fetch the model again") from error
+
+
+def load(model: GPTModel, directory: Path, config: dict[str, Any]) -> None:
+    """Fill `model` from the safetensors of `directory`; every parameter is assigned or a ValueError says which is missing."""
+    read_into(model, directory, config, lambda parameter: parameter)
+
+
+def save(model: GPTModel, directory: Path, config: dict[str, Any], tokenizer: Path, dtype: torch.dtype) -> None:
+    """Write `model` as a Hugging Face directory: config, tokenizer files of `tokenizer`, safetensors in `dtype`. Collective."""
+    names = {torch.bfloat16: "bfloat16", torch.float32: "float32"}
+    if torch.distributed.get_rank() == 0:
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        truth = {key: value for key, value in config.items() if key != "dtype"} | {"torch_dtype": names[dtype]}
+        (directory / "config.json").write_text(json.dumps(truth, indent=2) + "\n")
+        copy_files(tokenizer, directory)
+    write_tensors(model, directory, config, dtype, lambda parameter: parameter)
+
+
+def read_into(model: GPTModel, directory: Path, config: dict[str, Any], tensor_of: TensorOf) -> None:
+    """Copy this rank's slice of each tensor under `directory` into `tensor_of(parameter)`."""
+    source = Source(directory)
+    for parameter, names, split in _parameters(model, config):
+        shard = _shard(_merge([source.read(name) for name in names], config, split), config, split)
+        target = tensor_of(parameter)
+        if shard.shape != target.shape:
+            raise ValueError(f"{directory}: {names[0]} gives {tuple(shard.shape)} where config.json needs {tuple(target.shape)}")
+        with torch.no_grad():
+            target.copy_(shard)
+
+
+def write_tensors(model: GPTModel, directory: Path, config: dict[str, Any], dtype: torch.dtype, tensor_of: TensorOf) -> None:
+    """Write `tensor_of(parameter)` of every parameter as safetensors in `dtype` under Hugging Face names; collective, rank 0 writes."""
+    shards = _Shards(directory) if torch.distributed.get_rank() == 0 else None
+    for name, tensor in _whole(model, config, tensor_of):
+        if shards is not None:
+            shards.add(name, tensor.to(device="cpu", dtype=dtype).contiguous())
+    if shards is not None:
+        shards.close()
+    torch.distributed.barrier()
+
+
+class _Shards:
+    """Collects tensors into safetensors files of bounded size, named as transformers names them."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self.pending: dict[str, torch.Tensor] = {}
+        self.files: list[list[str]] = []
+        self.bytes = self.total = 0
+
+    def add(self, name: str, tensor: torch.Tensor) -> None:
+        size = tensor.numel() * tensor.element_size()
+        if self.pending and self.bytes + size > SHARD_BYTES:
+            self._flush()
+        self.pending[name] = tensor
+        self.bytes += size
+        self.total += size
+
+    def _flush(self) -> None:
+        save_file(self.pending, self.directory / f"part-{len(self.files)}", metadata={"format": "pt"})
+        self.files.append(list(self.pending))
+        self.pending, self.bytes = {}, 0
+
+    def close(self) -> None:
+        self._flush()
+        if len(self.files) == 1:
+            (self.directory / "part-0").rename(self.directory / "model.safetensors")
+            return
+        weight_map = {}
+        for number, names in enumerate(self.files):
+            shard = f"model-{number + 1:05d}-of-{len(self.files):05d}.safetensors"
+            (self.directory / f"part-{number}").rename(self.directory / shard)
+            weight_map |= dict.fromkeys(names, shard)
+        index = {"metadata": {"total_size": self.total}, "weight_map": weight_map}
+        (self.directory / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _names(parameter: str) -> tuple[tuple[str, ...], str]:
+    """Hugging Face names and kind of split of a Megatron parameter, given relative to its layer or to the model."""
+    table = {
+        "embedding.word_embeddings.weight": (("model.embed_tokens.weight",), "rows"),
+        "decoder.final_layernorm.weight": (("model.norm.weight",), "whole"),
+        "output_layer.weight": (("lm_head.weight",), "rows"),
+        "input_layernorm.weight": (("input_layernorm.weight",), "whole"),
+        "pre_mlp_layernorm.weight": (("post_attention_layernorm.weight",), "whole"),
+        "self_attention.linear_qkv.weight": (tuple(f"self_attn.{part}_proj.weight" for part in "qkv"), "qkv"),
+        "self_attention.q_layernorm.weight": (("self_attn.q_norm.weight",), "whole"),
+        "self_attention.k_layernorm.weight": (("self_attn.k_norm.weight",), "whole"),
+        "self_attention.linear_proj.weight": (("self_attn.o_proj.weight",), "columns"),
+        "mlp.linear_fc1.weight": (("mlp.gate_proj.weight", "mlp.up_proj.weight"), "gated"),
+        "mlp.linear_fc2.weight": (("mlp.down_proj.weight",), "columns"),
+    }
+    assert parameter in table, f"no Hugging Face name for {parameter}"
+    return table[parameter]
+
+
+def _parameters(model: GPTModel, config: dict[str, Any]) -> Iterator[tuple[torch.nn.Parameter, tuple[str, ...], str]]:
+    """This rank's parameters with their Hugging Face names and kind of split."""
+    for name, parameter in model.named_parameters():
+        if name.startswith("_teacher_model."):
+            continue  # ModelOpt hangs the frozen teacher on the student it distils
+        if name == "output_layer.weight" and config.get("tie_word_embeddings"):
+            yield parameter, ("model.embed_tokens.weight",), "rows"  # the last pipeline stage's copy of the embedding
+        elif name.startswith("decoder.layers."):
+            _, _, position, inner = name.split(".", 3)
+            names, split = _names(inner)
+            layer = model.decoder.layers[int(position)].layer_number - 1
+            yield parameter, tuple(f"model.layers.{layer}.{part}" for part in names), split
+        else:
+            yield parameter, *_names(name)
+
+
+def _merge(tensors: list[torch.Tensor], config: dict[str, Any], split: str) -> torch.Tensor:
+    """Hugging Face tensors as Megatron's one whole tensor (of tensor-parallel size 1)."""
+    if split == "qkv":
+        groups, width = config["num_key_value_heads"], head_dim(config)
+        query, key, value = tensors
+        query = query.view(groups, -1, query.shape[1])
+        return torch.cat([query, key.view(groups, width, -1), value.view(groups, width, -1)], dim=1).reshape(-1, query.shape[2])
+    return torch.cat(tensors) if split == "gated" else tensors[0]
+
+
+def _shard(whole: torch.Tensor, config: dict[str, Any], split: str) -> torch.Tensor:
+    """The rows or columns of a whole tensor that belong to this tensor-parallel rank."""
+    size, rank = parallel_state.get_tensor_model_parallel_world_size(), parallel_state.get_tensor_model_parallel_rank()
+    if size == 1 or split == "whole":
+        return whole
+    if split == "gated":
+        gate, up = whole.chunk(2)
+        return torch.cat([gate.chunk(size)[rank], up.chunk(size)[rank]])
+    return whole.chunk(size, dim=1 if split == "columns" else 0)[rank]
+
+
+def _unshard(shards: list[torch.Tensor], split: str) -> torch.Tensor:
+    if len(shards) == 1 or split == "whole":
+        return shards[0]
+    if split == "gated":
+        return torch.cat([shard.chunk(2)[0] for shard in shards] + [shard.chunk(2)[1] for shard in shards])
+    return torch.cat(shards, dim=1 if split == "columns" else 0)
+
+
+def _unmerge(whole: torch.Tensor, names: tuple[str, ...], config: dict[str, Any], split: str) -> Iterator[tuple[str, torch.Tensor]]:
+    """The inverse of `_merge`."""
+    if split == "qkv":
+        groups, width = config["num_key_value_heads"], head_dim(config)
+        packed = whole.view(groups, -1, whole.shape[1])
+        parts = packed.split([packed.shape[1] - 2 * width, width, width], dim=1)
+        yield from zip(names, (part.reshape(-1, whole.shape[1]) for part in parts), strict=True)
+    elif split == "gated":
+        yield from zip(names, whole.chunk(2), strict=True)
+    else:
+        yield names[0], whole
+
+
+def _whole(model: GPTModel, config: dict[str, Any], tensor_of: TensorOf) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every Hugging Face tensor of the model in order of pipeline stages; on ranks other than 0 the tensors are placeholders."""
+    stages = parallel_state.get_pipeline_model_parallel_world_size()
+    tied = bool(config.get("tie_word_embeddings"))
+    for stage in range(stages):
+        here = parallel_state.get_pipeline_model_parallel_rank() == stage
+        mine = [(tensor_of(parameter).detach(), names, split) for parameter, names, split in _parameters(model, config)] if here else []
+        plan = _agree([(names, split, tensor.to("meta")) for tensor, names, split in mine], stage)
+        for position, (names, split, like) in enumerate(plan):
+            if tied and stage > 0 and names[0] == "model.embed_tokens.weight":
+                continue
+            shards = _collect(mine[position][0] if mine else None, like, stage)
+            yield from _unmerge(_unshard(shards, split), names, config, split)
+
+
+def _agree(plan: list[Any], stage: int) -> list[Any]:
+    """What the ranks of a pipeline stage hold, told to all ranks."""
+    if torch.distributed.get_world_size() == 1:
+        return plan
+    box = [plan]
+    torch.distributed.broadcast_object_list(box, src=_ranks_of(stage)[0])
+    return box[0]
+
+
+def _ranks_of(stage: int) -> list[int]:
+    """Global ranks of a pipeline stage's tensor-parallel group, of the first data-parallel replica (order tp, dp, pp)."""
+    tensor = parallel_state.get_tensor_model_parallel_world_size()
+    per_stage = torch.distributed.get_world_size() // parallel_state.get_pipeline_model_parallel_world_size()
+    return [stage * per_stage + rank for rank in range(tensor)]
+
+
+def _collect(parameter: torch.Tensor | None, like: torch.Tensor, stage: int) -> list[torch.Tensor]:
+    """The tensor-parallel shards of one parameter on rank 0; on other ranks meta tensors, which keep the loop in step."""
+    rank = torch.distributed.get_rank()
+    shards = []
+    for owner in _ranks_of(stage):
+        if rank == owner and rank != 0:
+            assert parameter is not None
+            torch.distributed.send(parameter.contiguous(), dst=0)
+        if rank != 0:
+            shards.append(like)
+        elif owner == 0:
+            assert parameter is not None
+            shards.append(parameter)
+        else:
+            shard = torch.empty(like.shape, dtype=like.dtype, device=torch.cuda.current_device())
+            torch.distributed.recv(shard, src=owner)
+            shards.append(shard)
+    return shards

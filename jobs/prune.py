@@ -1,0 +1,81 @@
+"""Cuts the teacher to a student's shape: named layers dropped, or layers and widths cut by stored importance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from conf.schema import PruneConfig
+from conf.spec import Spec
+from jobs.entry import main
+
+
+def run(spec: Spec) -> None:
+    """Inputs: teacher, data, and importance when an axis is ranked. Writes model/ with a config that tells the new shape."""
+    from jobs.megatron.host import machine
+
+    config = PruneConfig.model_validate(spec.config)
+    with machine(config.parallel, seed=0) as device:
+        _prune(spec, config, device)
+
+
+def _prune(spec: Spec, config: PruneConfig, device: Any) -> None:
+    from jobs.megatron import inputs, minitron, weights
+    from jobs.megatron.model import DTYPES, build, num_params, stored_precision
+
+    data, teacher, output = Path(spec.inputs["data"]), Path(spec.inputs["teacher"]) / "model", Path(spec.output)
+    hf_config = inputs.checked_model(teacher, data, config.parallel, seq_length=1)
+    student_config = cut_config(hf_config, config)
+    precision = stored_precision(hf_config)
+    model = build(hf_config, config.parallel, precision, device)
+    weights.load(model, teacher, hf_config)
+    if config.ranked:
+        model = minitron.cut(model, config.ranked, Path(spec.inputs["importance"]))
+    if config.drop_layers:
+        minitron.drop(model, config.drop_layers)
+    before, after = num_params(hf_config), num_params(student_config)
+    print(f"pruned {before:,} parameters to {after:,} ({after / before:.1%})")
+    weights.save(model, output / "model", student_config, teacher, DTYPES[precision])
+
+
+def cut_config(hf_config: dict[str, Any], config: PruneConfig) -> dict[str, Any]:
+    """The Hugging Face config of the student; ValueError where the cut does not fit the teacher."""
+    from jobs.megatron.model import head_dim, num_params
+
+    keys = {
+        "num_layers": "num_hidden_layers",
+        "hidden_size": "hidden_size",
+        "ffn_hidden_size": "intermediate_size",
+        "num_attention_heads": "num_attention_heads",
+    }
+    student = hf_config | {"head_dim": head_dim(hf_config)}
+    for axis, size in config.ranked.items():
+        if size > hf_config[keys[axis]]:
+            raise ValueError(f"prune.{axis} is {size} but the teacher has {hf_config[keys[axis]]}; choose less")
+        student[keys[axis]] = size
+    layers = hf_config["num_hidden_layers"]
+    if config.drop_layers:
+        if max(config.drop_layers) > layers:
+            raise ValueError(
+                f"prune.drop_layers names layer {max(config.drop_layers)} but the teacher has {layers} layers; choose 1 to {layers}"
+            )
+        student["num_hidden_layers"] = layers - len(config.drop_layers)
+    if student["num_hidden_layers"] < 1:
+        raise ValueError(f"prune.drop_layers drops all {layers} layers of the teacher; keep at least one")
+    if student["num_attention_heads"] % hf_config["num_key_value_heads"]:
+        raise ValueError(
+            f"prune.num_attention_heads {student['num_attention_heads']} is not a multiple of the teacher's "
+            f"{hf_config['num_key_value_heads']} query groups; choose a multiple"
+        )
+    if num_params(student) >= num_params(hf_config):
+        raise ValueError(
+            f"the student would have {num_params(student):,} parameters, the teacher has {num_params(hf_config):,}; cut more"
+        )
+    kept = range(student["num_hidden_layers"])
+    return {key: value for key, value in student.items() if key != "layer_types"} | (
+        {"layer_types": [hf_config["layer_types"][layer] for layer in kept]} if hf_config.get("layer_types") else {}
+    )
+
+
+if __name__ == "__main__":
+    main(run)

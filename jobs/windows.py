@@ -1,0 +1,48 @@
+"""Fixed-length windows over a split's token stream: the one way training, calibration and scoring cut documents into sequences.
+
+Window i covers tokens [i x seq_length, (i + 1) x seq_length], one more than seq_length so that every input has its target.
+Documents are packed end to end with their end-of-document tokens; attention is not reset between them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.indexed import IndexedTokens
+
+
+class Windows:
+    """The windows of one split, read from the memory-mapped tokens when asked for."""
+
+    def __init__(self, prefix: Path, seq_length: int) -> None:
+        self.tokens = IndexedTokens(prefix).tokens
+        self.seq_length = seq_length
+        self.count = (len(self.tokens) - 1) // seq_length
+        if self.count < 1:
+            raise ValueError(
+                f"the {prefix.name} split has {len(self.tokens)} tokens, fewer than one sequence of {seq_length} + 1; "
+                "add text or choose a smaller seq_length"
+            )
+
+    def __len__(self) -> int:
+        return self.count
+
+    def take(self, indices: NDArray[np.int64] | range) -> NDArray[np.int64]:
+        """Windows by index, shape [len(indices), seq_length + 1]."""
+        starts = np.asarray(indices, dtype=np.int64)[:, None] * self.seq_length
+        return self.tokens[starts + np.arange(self.seq_length + 1)].astype(np.int64)
+
+    def shuffled(self, position: int, count: int, seed: int) -> NDArray[np.int64]:
+        """Indices of the training samples [position, position + count): a new seeded permutation every pass over the windows.
+
+        A function of its arguments alone, so that a resumed run sees exactly the samples an undisturbed one would.
+        """
+        order: list[NDArray[np.int64]] = []
+        for epoch in range(position // self.count, (position + count - 1) // self.count + 1):
+            permutation = np.random.default_rng([seed, epoch]).permutation(self.count)
+            first = max(position - epoch * self.count, 0)
+            order.append(permutation[first : position + count - epoch * self.count])
+        return np.concatenate(order)
