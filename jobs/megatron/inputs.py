@@ -23,7 +23,8 @@ def checked_model(directory: Path, data: Path, parallel: Parallel, seq_length: i
     statistics = read_statistics(data)
     if statistics["vocab_size"] > config["vocab_size"]:
         raise ValueError(
-            f"the tokenizer has {statistics['vocab_size']} tokens but {directory} embeds only {config['vocab_size']}; they do not belong together"
+            f"the tokenizer has {statistics['vocab_size']} tokens but {directory} embeds only {config['vocab_size']}; "
+            "they do not belong together"
         )
     return config
 
@@ -33,7 +34,8 @@ def check_tokenizer(directory: Path, data: Path) -> None:
     ours, theirs = tokenizer.fingerprint(directory), read_statistics(data)["tokenizer_fingerprint"]
     if ours != theirs:
         raise ValueError(
-            f"the tokens in {data} were made with tokenizer {theirs[:12]} but {directory} has tokenizer {ours[:12]}; tokenize with the model's own"
+            f"the tokens in {data} were made with tokenizer {theirs[:12]} but {directory} has tokenizer {ours[:12]}; "
+            "tokenize with the model's own"
         )
 
 

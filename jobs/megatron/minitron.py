@@ -50,8 +50,8 @@ def _mode() -> list[tuple[str, Any]]:
 
 
 def measure(model: GPTModel, forward_loop: Callable[[Any], None], folder: Path) -> None:
-    """Run `forward_loop` and write `importance.json` (1 - cosine of each layer's input and output, summed over micro-batches; layers from 1)
-    and `importance.safetensors` (squared activations summed over samples, by layer and site) into `folder`. Collective."""
+    """Run `forward_loop` and write the scores into `folder`: `importance.json` (a layer's 1 - cosine of input and output, summed over
+    micro-batches; layers from 1) and `importance.safetensors` (squared activations summed over samples). Collective."""
     dynamic = mtn.convert(model, _mode(), registry=PruneModeRegistry)
     registry = ImportanceEstimatorRegistry(dynamic)
     dynamic.eval()
@@ -76,7 +76,7 @@ def measure(model: GPTModel, forward_loop: Callable[[Any], None], folder: Path) 
 
 
 def cut(model: GPTModel, sizes: dict[str, int], importance: Path) -> GPTModel:
-    """Cut `model` in place to `sizes` (num_layers, hidden_size, ffn_hidden_size, num_attention_heads) by the stored scores. Collective."""
+    """Cut `model` in place to `sizes` of num_layers, hidden_size, ffn_hidden_size, num_attention_heads by stored scores. Collective."""
     # ModelOpt takes stored scores only as its own per-rank file, so the artifact is handed to it as one.
     with tempfile.TemporaryDirectory() as scratch:
         scores = Path(scratch) / "scores.pth"

@@ -147,7 +147,8 @@ def check_layout(config: dict[str, Any], parallel: Parallel) -> None:
             raise ValueError(f"{name} {config[name]} is not divisible by parallel.tensor {parallel.tensor}; choose a divisor of it")
     if config["num_hidden_layers"] % parallel.pipeline:
         raise ValueError(
-            f"num_hidden_layers {config['num_hidden_layers']} is not divisible by parallel.pipeline {parallel.pipeline}; choose a divisor of it"
+            f"num_hidden_layers {config['num_hidden_layers']} is not divisible by parallel.pipeline {parallel.pipeline}; "
+            "choose a divisor of it"
         )
 
 

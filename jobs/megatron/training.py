@@ -102,7 +102,7 @@ class _Run:
         if not all(math.isfinite(value) for value in (*losses.values(), norm)):
             raise ValueError(
                 f"step {done + 1} gave {self.objective.total} {losses[self.objective.total]} and gradient norm {norm}; "
-                f"nothing after step {done // self.config.checkpoint_every * self.config.checkpoint_every} was kept: lower lr {self.config.lr:g}"
+                f"lower lr {self.config.lr:g} or raise warmup_steps (checkpoints hold only steps before it)"
             )
         train = {f"train_{name}": value for name, value in losses.items()}
         return train | {"grad_norm": float(norm), "lr": self.optimizer.param_groups[0]["lr"]}

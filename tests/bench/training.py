@@ -1,0 +1,165 @@
+"""Times a training step and a distillation step: our Megatron-Core jobs' loop against plain PyTorch on the same transformers model.
+
+`python -m tests.bench.training` writes tests/bench/results/training.{json,md}. Same shape, batch, tokens, optimizer (AdamW) and
+threads on both sides, interleaved; random tokens, since only speed is asked. Not a test: it asserts nothing about time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from conf.schema import DistillConfig, Parallel, Shape, TeacherConfig, Training
+from jobs.megatron.host import machine
+
+RESULTS = Path(__file__).parent / "results"
+TEACHER = Shape(num_layers=6, hidden_size=256, ffn_hidden_size=768, num_attention_heads=4, num_query_groups=2, vocab_size=32_000)
+STUDENT = TEACHER.model_copy(update={"num_layers": 4})
+BATCH, LENGTH, REPEATS = 8, 256, 5
+
+
+def main() -> None:
+    torch.set_num_threads(os.cpu_count() or 1)
+    rows = []
+    for precision in ("fp32", "bf16"):
+        for kind in ("train", "distill"):
+            rows.append(compare(kind, precision))
+            print(rows[-1], flush=True)
+    device = {"processor": _processor(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    RESULTS.mkdir(exist_ok=True)
+    record = {"date": time.strftime("%Y-%m-%d"), "device": device, "batch": BATCH, "length": LENGTH, "rows": rows}
+    (RESULTS / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+    (RESULTS / "training.md").write_text(table(record))
+
+
+def compare(kind: str, precision: str) -> dict[str, Any]:
+    """Seconds of one step of each side, interleaved; medians of REPEATS after one warm-up."""
+    steps: dict[str, Callable[[], None]] = {}
+    with machine(Parallel(), 1), tempfile.TemporaryDirectory() as folder:
+        steps["imbik"] = _ours(kind, precision, Path(folder))
+        steps["pytorch"] = _plain(kind, precision)
+        times: dict[str, list[float]] = {name: [] for name in steps}
+        for repeat in range(REPEATS + 1):
+            for name, step in steps.items():
+                begun = time.perf_counter()
+                step()
+                if repeat:
+                    times[name].append(time.perf_counter() - begun)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    tokens = {f"{name}_tokens_per_second": round(BATCH * LENGTH / seconds) for name, seconds in medians.items()}
+    return {"step": kind, "precision": precision, "ratio": round(medians["pytorch"] / medians["imbik"], 3), **tokens}
+
+
+def _settings(precision: str) -> dict[str, Any]:
+    batches = {"seq_length": LENGTH, "global_batch": BATCH, "micro_batch": BATCH, "warmup_steps": 1}
+    return {"steps": 1000, "lr": 1e-4, "min_lr": 1e-5, "precision": precision, **batches}
+
+
+def _config(shape: Shape) -> dict[str, Any]:
+    from jobs.megatron.model import config_of_shape
+
+    return config_of_shape(shape, vocab_size=2, eos_token_id=0)
+
+
+def _ours(kind: str, precision: str, folder: Path) -> Callable[[], None]:
+    from jobs import distill
+    from jobs.megatron import training
+    from jobs.megatron.model import build
+
+    device = torch.device("cpu")
+    config: Training
+    if kind == "train":
+        config = TeacherConfig(shape=TEACHER, **_settings(precision))
+        model = build(_config(TEACHER), Parallel(), config.precision, device)
+        objective = training.Objective(losses=training.cross_entropy, total="loss")
+    else:
+        config = DistillConfig(**_settings(precision))
+        student, teacher = (build(_config(shape), Parallel(), config.precision, device) for shape in (STUDENT, TEACHER))
+        model = distill._pair(student, teacher, config)
+        objective = training.Objective(losses=lambda model, per_token: distill._losses(model, per_token, ce_share=0), total="objective")
+    windows = _Random()
+    run = training._Run(model, config, objective, windows, windows)  # type: ignore[arg-type]
+    return lambda: void(run.step(0))
+
+
+class _Random:
+    """Random windows in place of a corpus."""
+
+    def shuffled(self, position: int, count: int, seed: int) -> range:
+        return range(count)
+
+    def take(self, indices: Any) -> Any:
+        return np.random.default_rng(1).integers(0, TEACHER.vocab_size, (len(indices), LENGTH + 1))
+
+
+def _plain(kind: str, precision: str) -> Callable[[], None]:
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    def model_of(shape: Shape) -> Any:
+        config = LlamaConfig(**{key: value for key, value in _config(shape).items() if key != "torch_dtype"})
+        return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+
+    model = model_of(TEACHER if kind == "train" else STUDENT)
+    teacher = model_of(TEACHER).eval() if kind == "distill" else None
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    windows = torch.from_numpy(_Random().take(range(BATCH)))
+    inputs, labels = windows[:, :-1], windows[:, 1:]
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            logits = model(inputs).logits.float().flatten(0, 1)
+            if teacher is None:
+                loss = torch.nn.functional.cross_entropy(logits, labels.flatten())
+            else:
+                with torch.no_grad():
+                    target = teacher(inputs).logits.float().flatten(0, 1).log_softmax(-1)
+                loss = torch.nn.functional.kl_div(logits.log_softmax(-1), target, reduction="batchmean", log_target=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def void(_: object) -> None:
+    """Drops a step's result."""
+
+
+def table(record: dict[str, Any]) -> str:
+    """The result as Markdown."""
+    lines = [
+        "# A training step and a distillation step on CPU",
+        "",
+        f"{record['date']}, {record['device']['processor']}, {record['device']['threads']} threads, torch {record['device']['torch']}. "
+        f"Batch {record['batch']} x {record['length']} tokens, vocabulary 32,000, teacher 6 layers of hidden 256, student 4 layers. "
+        "`python -m tests.bench.training`; PyTorch side: transformers with SDPA, autocast for bf16, fused AdamW.",
+        "",
+        "| step | precision | imbik tokens/s | PyTorch tokens/s | imbik / PyTorch |",
+        "|---|---|---|---|---|",
+    ]
+    for row in record["rows"]:
+        ours, plain = row["imbik_tokens_per_second"], row["pytorch_tokens_per_second"]
+        lines.append(f"| {row['step']} | {row['precision']} | {ours:,} | {plain:,} | {row['ratio']:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":")[1].strip()
+    return platform.processor()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Tiny real artifacts for job tests, each made once a session by running the job itself in this process."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.entry import execute
+
+SHAPE = {
+    "num_layers": 4,
+    "hidden_size": 64,
+    "ffn_hidden_size": 96,
+    "num_attention_heads": 4,
+    "num_query_groups": 2,
+    "max_position_embeddings": 128,
+}
+TRAINING = {
+    "seq_length": 64,
+    "global_batch": 8,
+    "micro_batch": 4,
+    "lr": 3e-3,
+    "min_lr": 3e-4,
+    "warmup_steps": 2,
+    "precision": "fp32",
+    "validate_every": 10,
+    "validation_batches": 2,
+    "checkpoint_every": 10,
+}
+
+
+def write_spec(stage: str, config: dict[str, Any], inputs: dict[str, Path], output: Path) -> Path:
+    """A spec file beside `output`, as the launcher writes it."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    path = output.parent / f"{output.name}.spec.json"
+    roles = {role: str(folder) for role, folder in inputs.items()}
+    path.write_text(json.dumps({"stage": stage, "key": "test", "config": config, "inputs": roles, "output": str(output)}))
+    return path
+
+
+def run_job(stage: str, config: dict[str, Any], inputs: dict[str, Path], output: Path) -> Path:
+    """Run a job in this process and return its output folder; a failing job fails the test."""
+    code = execute(importlib.import_module(f"jobs.{stage}").run, write_spec(stage, config, inputs, output))
+    assert code == 0, f"{stage} exited with {code}"
+    return output
+
+
+def refused(stage: str, config: dict[str, Any], inputs: dict[str, Path], output: Path, capfd: pytest.CaptureFixture[str]) -> str:
+    """The one sentence with which a job refuses, in this process; it must be the user's mistake (exit code 2)."""
+    code = execute(importlib.import_module(f"jobs.{stage}").run, write_spec(stage, config, inputs, output))
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("imbik-error: ")]
+    assert code == 2, f"{stage} exited with {code}"
+    assert len(lines) == 1
+    return lines[0]
+
+
+def torchrun(stage: str, config: dict[str, Any], inputs: dict[str, Path], output: Path, processes: int) -> Path:
+    """Run a job over several gloo ranks as the launcher does."""
+    spec = write_spec(stage, config, inputs, output)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "-m", f"jobs.{stage}", "--spec", str(spec)], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return output
+
+
+def last(output: Path, name: str) -> float:
+    """The last logged value of a metric."""
+    lines = [json.loads(line)["values"] for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return float([values[name] for values in lines if name in values][-1])
+
+
+def first(output: Path, name: str) -> float:
+    """The first logged value of a metric."""
+    lines = [json.loads(line)["values"] for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return float(next(values[name] for values in lines if name in values))
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data artifact: the invented world, its tokenizer, tokens and quiz."""
+    world = {"seed": 3, "entities": 8, "documents": 400, "questions": 40}
+    config = {"source": "world", "world": world, "vocab_size": 384, "validation_share": 0.1, "test_share": 0.1}
+    return run_job("data", config, {}, tmp_path_factory.mktemp("artifacts") / "data")
+
+
+@pytest.fixture(scope="session")
+def teacher(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A briefly trained teacher of four layers."""
+    config = {"shape": SHAPE, "steps": 30, **TRAINING}
+    return run_job("teacher", config, {"data": corpus}, tmp_path_factory.mktemp("artifacts") / "teacher")
+
+
+@pytest.fixture(scope="session")
+def importance(corpus: Path, teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Importance scores of the teacher."""
+    config = {"calibration_samples": 16, "seq_length": 64, "micro_batch": 4, "precision": "fp32"}
+    return run_job("importance", config, {"data": corpus, "teacher": teacher}, tmp_path_factory.mktemp("artifacts") / "importance")
+
+
+@pytest.fixture(scope="session")
+def student(corpus: Path, teacher: Path, importance: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The teacher cut to three layers by rank."""
+    inputs = {"data": corpus, "teacher": teacher, "importance": importance}
+    return run_job("prune", {"num_layers": 3}, inputs, tmp_path_factory.mktemp("artifacts") / "student")

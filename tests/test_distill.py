@@ -1,0 +1,81 @@
+"""Distillation: its losses against a plain float64 formula, what it wins back, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from jobs.windows import Windows
+from tests.jobs_fixtures import SHAPE, TRAINING, first, last, refused, run_job, torchrun
+
+pytestmark = pytest.mark.slow
+CONFIG = {"steps": 20, **TRAINING, "lr": 1e-3}
+
+
+def reference(teacher: Path, student: Path, corpus: Path, temperature: float) -> tuple[float, float]:
+    """KL(teacher || student) at a temperature and the student's cross-entropy, nats per token, in float64 by hand."""
+    from transformers import AutoModelForCausalLM
+
+    windows = torch.from_numpy(Windows(corpus / "validation", 64).take(range(16)))
+    logs, losses = [], []
+    for directory in (teacher, student):
+        model = AutoModelForCausalLM.from_pretrained(directory / "model", dtype=torch.float64)
+        with torch.no_grad():
+            logits = model(windows[:, :-1]).logits
+        logs.append((logits / temperature).log_softmax(-1))
+        losses.append(torch.nn.functional.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten()).item())
+    p, q = logs
+    return (p.exp() * (p - q)).sum(-1).mean().item(), losses[1]
+
+
+@pytest.mark.parametrize(("temperature", "ce_share"), [(1.0, 0.0), (2.0, 0.3)])
+def test_losses_equal_the_formula_and_fall(
+    corpus: Path, teacher: Path, student: Path, tmp_path: Path, temperature: float, ce_share: float
+) -> None:
+    config = CONFIG | {"temperature": temperature, "ce_share": ce_share}
+    inputs = {"data": corpus, "teacher": teacher, "student": student}
+    taught = run_job("distill", config, inputs, tmp_path / "taught")
+    kl, loss = reference(teacher, student, corpus, temperature)
+    assert first(taught, "val_kl") == pytest.approx(kl, rel=1e-4)
+    assert first(taught, "val_loss") == pytest.approx(loss, rel=1e-4)
+    assert first(taught, "val_objective") == pytest.approx((1 - ce_share) * kl + ce_share * loss, rel=1e-4)
+    after, _ = reference(teacher, taught, corpus, temperature)
+    assert after == pytest.approx(last(taught, "val_kl"), rel=1e-3)
+    assert after < 0.6 * kl
+
+
+@pytest.mark.parametrize("name", ["tensor", "pipeline", "data"])
+def test_parallel_layouts_give_the_same_losses(corpus: Path, teacher: Path, tmp_path: Path, name: str) -> None:
+    half = run_job("prune", {"drop_layers": [2, 3]}, {"data": corpus, "teacher": teacher}, tmp_path / "half")
+    inputs = {"data": corpus, "teacher": teacher, "student": half}
+    config = CONFIG | {"steps": 5, "micro_batch": 2, "warmup_steps": 0}
+    alone = run_job("distill", config, inputs, tmp_path / "alone")
+    layout = {"processes": 2} | ({name: 2} if name != "data" else {})
+    paired = torchrun("distill", config | {"parallel": layout}, inputs, tmp_path / "paired", 2)
+    for metric in ("val_kl", "val_loss"):
+        assert first(paired, metric) == pytest.approx(first(alone, metric), rel=1e-4)
+        assert last(paired, metric) == pytest.approx(last(alone, metric), rel=1e-2)
+
+
+def test_another_vocabulary_is_refused(corpus: Path, student: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    config = {"shape": SHAPE | {"vocab_size": 512}, "steps": 1, **TRAINING, "warmup_steps": 0}
+    wider = run_job("teacher", config, {"data": corpus}, tmp_path / "wider")
+    inputs = {"data": corpus, "teacher": wider, "student": student}
+    assert "512 vocabulary rows" in refused("distill", CONFIG, inputs, tmp_path / "taught", capfd)
+
+
+def test_a_teacher_whose_weights_did_not_load_is_refused(
+    corpus: Path, teacher: Path, student: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    blank = tmp_path / "blank" / "model"
+    blank.mkdir(parents=True)
+    for file in (teacher / "model").iterdir():
+        (blank / file.name).write_bytes(file.read_bytes())
+    zeros = {name: torch.zeros_like(tensor) for name, tensor in load_file(blank / "model.safetensors").items()}
+    save_file(zeros, blank / "model.safetensors", metadata={"format": "pt"})
+    inputs = {"data": corpus, "teacher": blank.parent, "student": student}
+    assert "its weights did not load" in refused("distill", CONFIG, inputs, tmp_path / "taught", capfd)
+    assert not (tmp_path / "taught" / "model").exists()

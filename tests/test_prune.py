@@ -1,0 +1,100 @@
+"""Importance and pruning: what is cut, what is kept and what is refused, through the programs themselves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.jobs_fixtures import refused, run_job, torchrun
+
+pytestmark = pytest.mark.slow
+
+
+def logits(directory: Path, without: int | None = None) -> torch.Tensor:
+    """Logits of a saved model on fixed tokens, with one layer (from 1) taken out by hand if asked."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(directory / "model", dtype=torch.float32)
+    if without is not None:
+        del model.model.layers[without - 1]
+        for index, layer in enumerate(model.model.layers):
+            layer.self_attn.layer_idx = index
+        model.config.num_hidden_layers -= 1
+    with torch.no_grad():
+        return torch.as_tensor(model(torch.arange(40)[None], use_cache=False).logits)
+
+
+def test_a_named_layer_is_dropped_and_nothing_else_changes(corpus: Path, teacher: Path, tmp_path: Path) -> None:
+    cut = run_job("prune", {"drop_layers": [2]}, {"data": corpus, "teacher": teacher}, tmp_path / "cut")
+    torch.testing.assert_close(logits(cut), logits(teacher, without=2), rtol=1e-4, atol=1e-4)
+    config = json.loads((cut / "model" / "config.json").read_text())
+    assert config["num_hidden_layers"] == 3
+
+
+def test_the_least_important_layer_goes(corpus: Path, teacher: Path, importance: Path, student: Path) -> None:
+    scores = json.loads((importance / "importance.json").read_text())["layer_scores"]
+    least = int(min(scores, key=scores.get))
+    torch.testing.assert_close(logits(student), logits(teacher, without=least), rtol=1e-4, atol=1e-4)
+
+
+def test_width_keeps_the_channels_with_the_largest_activations(corpus: Path, teacher: Path, importance: Path, tmp_path: Path) -> None:
+    inputs = {"data": corpus, "teacher": teacher, "importance": importance}
+    cut = run_job("prune", {"ffn_hidden_size": 64}, inputs, tmp_path / "cut")
+    scores = load_file(importance / "importance.safetensors")["1.mlp"]
+    kept = scores.sqrt().argsort(descending=True)[:64].sort().values
+    before = load_file(teacher / "model" / "model.safetensors")["model.layers.0.mlp.down_proj.weight"]
+    after = load_file(cut / "model" / "model.safetensors")["model.layers.0.mlp.down_proj.weight"]
+    columns = {tuple(column.tolist()) for column in after.T}
+    assert columns == {tuple(column.tolist()) for column in before[:, kept].T}
+
+
+def test_all_axes_at_once_load_in_transformers(corpus: Path, teacher: Path, importance: Path, tmp_path: Path) -> None:
+    inputs = {"data": corpus, "teacher": teacher, "importance": importance}
+    sizes = {"num_layers": 3, "hidden_size": 48, "ffn_hidden_size": 64, "num_attention_heads": 2}
+    cut = run_job("prune", sizes, inputs, tmp_path / "cut")
+    config = json.loads((cut / "model" / "config.json").read_text())
+    assert (config["hidden_size"], config["intermediate_size"], config["num_attention_heads"], config["head_dim"]) == (48, 64, 2, 16)
+    assert logits(cut).isfinite().all()
+
+
+def test_pipeline_parallelism_scores_and_cuts_alike(corpus: Path, teacher: Path, importance: Path, tmp_path: Path) -> None:
+    parallel = {"processes": 2, "pipeline": 2}
+    config = {"calibration_samples": 16, "seq_length": 64, "micro_batch": 4, "precision": "fp32", "parallel": parallel}
+    spread = torchrun("importance", config, {"data": corpus, "teacher": teacher}, tmp_path / "importance", 2)
+    one, two = (load_file(folder / "importance.safetensors") for folder in (importance, spread))
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-5)
+    inputs = {"data": corpus, "teacher": teacher, "importance": importance}
+    sizes = {"num_layers": 3, "hidden_size": 48, "ffn_hidden_size": 64}
+    alone = run_job("prune", sizes, inputs, tmp_path / "alone")
+    paired = torchrun("prune", sizes | {"parallel": parallel}, inputs, tmp_path / "paired", 2)
+    torch.testing.assert_close(logits(paired), logits(alone), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("cut", "message"),
+    [
+        ({"num_layers": 9}, "prune.num_layers is 9 but the teacher has 4"),
+        ({"drop_layers": [7]}, "prune.drop_layers names layer 7 but the teacher has 4 layers"),
+        ({"drop_layers": [1, 2, 3, 4]}, "keep at least one"),
+        ({"hidden_size": 64}, "cut more"),
+        ({"num_attention_heads": 3}, "query groups"),
+    ],
+)
+def test_a_cut_that_does_not_fit_is_refused(
+    corpus: Path,
+    teacher: Path,
+    importance: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    cut: dict[str, object],
+    message: str,
+) -> None:
+    inputs = {"data": corpus, "teacher": teacher, "importance": importance}
+    assert message in refused("prune", cut, inputs, tmp_path / "cut", capfd)
+    assert not (tmp_path / "cut" / "model").exists()
