@@ -79,14 +79,19 @@ def check_teacher(teacher: Any, teacher_config: dict[str, Any], config: DistillC
 def _pair(student: Any, teacher: Any, config: DistillConfig) -> Any:
     """ModelOpt's distillation model around `student`, with the frozen `teacher` inside."""
     import modelopt.torch.distill as mtd
+    from megatron.core import parallel_state
     from modelopt.torch.distill.plugins.megatron import (
         DistillationConfig,
         adjust_distillation_model_for_mcore,
         setup_distillation_config,
     )
 
+    from jobs.megatron.losses import ChunkedKL
+
+    kl = {("output_layer", "output_layer"): ChunkedKL(student.config, temperature=config.temperature)}
+    criterion = kl if parallel_state.is_pipeline_last_stage() else {}
     settings = setup_distillation_config(
-        DistillationConfig(skip_lm_loss=config.ce_share == 0, logit_kl_temperature=config.temperature), student.config, teacher.config
+        DistillationConfig(skip_lm_loss=config.ce_share == 0, criterion=criterion), student.config, teacher.config
     )
     mode = {"teacher_model": teacher, "criterion": settings.criterion, "loss_balancer": settings.loss_balancer}
     model = mtd.convert(student, mode=[("kd_loss", mode)])
@@ -110,7 +115,7 @@ def _spare_logits(model: Any) -> None:
 def _losses(model: Any, per_token: torch.Tensor, *, ce_share: float) -> dict[str, torch.Tensor]:
     """KL and cross-entropy in nats per token, and what is minimised: (1 - ce_share) x KL + ce_share x CE."""
     parts = model.compute_kd_loss(loss_reduction_fn=_mean_over_tokens, skip_balancer=True)
-    kl = next(value for name, value in parts.items() if name.startswith("LogitsKLLoss"))
+    (kl,) = parts.values()
     cross_entropy = per_token.float().mean()
     if model.training and ce_share == 0:  # ModelOpt leaves the student's own loss uncomputed while it is not needed
         return {"kl": kl, "objective": kl}
@@ -118,15 +123,10 @@ def _losses(model: Any, per_token: torch.Tensor, *, ce_share: float) -> dict[str
 
 
 def _mean_over_tokens(loss: tuple[torch.Tensor, bool, bool]) -> torch.Tensor:
-    """Mean of ModelOpt's per-token loss [micro_batch, seq_length]; summed over vocabulary shards where it says they are partial."""
-    import torch
-    from megatron.core import parallel_state
-
+    """Mean of a per-token loss [micro_batch, seq_length] in ModelOpt's triple."""
     per_token, partial, _ = loss
-    mean = per_token.float().mean()
-    if partial and parallel_state.get_tensor_model_parallel_world_size() > 1:
-        torch.distributed.all_reduce(mean, group=parallel_state.get_tensor_model_parallel_group())
-    return mean
+    assert not partial, "ChunkedKL sums over vocabulary shards itself"
+    return per_token.mean()
 
 
 if __name__ == "__main__":
