@@ -61,9 +61,10 @@ class DataConfig(StageConfig):
     )
     subset: str | None = Field(default=None, description="Configuration of a Hugging Face dataset, for instance wikitext-103-v1.")
     text_field: str = Field(default="text", min_length=1, description="Field of a record that holds its text.")
-    join: Literal["auto", "line", "paragraph", "wikitext", "file"] = Field(
+    join: Literal["auto", "line", "paragraph", "spaced", "wikitext", "file"] = Field(
         default="auto",
-        description="What one document of a text file is: a line; a block ended by blank lines; a WikiText article; the whole file. "
+        description="What one document of a text file is: a line; a paragraph ended by blank lines; paragraphs set apart by blank lines until "
+        "a line follows another directly (spaced); a WikiText article; the whole file. "
         "auto: wikitext where ' = Title = ' headings are found, else line. Also applies to line-wise datasets.",
     )
     world: World = Field(default=World(), description="Used when source is 'world'.")

@@ -9,6 +9,10 @@ from pydantic import Field
 from conf.base import Config
 
 
+ERROR_PREFIX = "imbik-error: "
+"""A failing job prints one line that starts so; the launcher shows it to the user."""
+
+
 class Spec(Config):
     """The one JSON file a job reads: `python -m jobs.<stage> --spec spec.json`."""
 
@@ -33,7 +37,7 @@ class Record(Config):
     key: str
     revision: int
     config: dict[str, Any] = Field(description="The whole validated config, execution fields included.")
-    identity: dict[str, Any] = Field(description="The part of the config that is hashed.")
+    hashed: dict[str, Any] = Field(description="The part of the config that is hashed.")
     inputs: dict[str, str] = Field(description="Store key or content digest of each input by its role.")
     files: dict[str, File]
     seconds: float

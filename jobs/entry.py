@@ -18,10 +18,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from conf.spec import Spec
-
-ERROR_PREFIX = "imbik-error: "
-"""A failing job prints one line that starts so; the launcher shows it to the user."""
+from conf.spec import ERROR_PREFIX, Spec
 
 USER_MISTAKE = 2
 OUR_FAULT = 1

@@ -1,0 +1,109 @@
+"""Token ids of many documents at once, by the `tokenizers` library or, where it is shown to give the same ids, by gigatoken."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs import tokenizer
+
+Encode = Callable[[list[str]], tuple[NDArray[Any], NDArray[np.int32]]]
+"""Texts -> (ids end to end, number of ids of each text)."""
+
+HARD = (
+    "",
+    " ",
+    "\n\n",
+    "<|endoftext|>",
+    "</s><s>",
+    "a" * 300,
+    "\u00e9e\u0301",
+    "\U0001f469\u200d\U0001f469\u200d\U0001f467",
+    "\ufeff x",
+    "12345,678.90",
+    "\t\r\n ",
+    "don't I'LL",
+)
+"""Texts on which tokenizers are known to differ; compared before gigatoken is trusted, with random ones."""
+
+
+def encoder(directory: Path, engine: str, sample: list[str]) -> tuple[Encode, str]:
+    """The encoder for a tokenizer directory and a sentence saying which engine it is and why.
+
+    'auto' takes gigatoken when its ids equal those of `tokenizers` on `sample` and on hard cases; 'gigatoken' else raises ValueError.
+    """
+    plain = _tokenizers(directory)
+    if engine == "tokenizers":
+        return plain, "tokenizers, as asked"
+    try:
+        fast = _gigatoken(directory)
+        difference = _difference(plain, fast, [*sample, *HARD, *_random_texts()])
+    except Exception as error:  # noqa: BLE001
+        # gigatoken raises its own untyped errors (and Rust panics) for tokenizers it does not know: whatever it is, it is not used.
+        difference = f"it cannot load or run this tokenizer ({type(error).__name__}: {str(error)[:120]})"
+    if difference is None:
+        return fast, f"gigatoken, equal to tokenizers on {len(sample)} documents of this corpus and {len(HARD)} hard cases"
+    if engine == "gigatoken":
+        raise ValueError(f"data.engine is gigatoken but {difference}; choose tokenizers or auto")
+    return plain, f"tokenizers, since gigatoken was refused: {difference}"
+
+
+def with_ends(ids: NDArray[Any], lengths: NDArray[np.int32], eod: int) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """Put one end-of-document id after each document."""
+    ends = np.cumsum(lengths, dtype=np.int64) + np.arange(len(lengths))
+    out = np.empty(len(ids) + len(lengths), dtype=ids.dtype)
+    inside = np.ones(len(out), dtype=bool)
+    inside[ends] = False
+    out[inside] = ids
+    out[ends] = eod
+    return out, lengths + np.int32(1)
+
+
+def _tokenizers(directory: Path) -> Encode:
+    loaded = tokenizer.load(directory)
+
+    def encode(texts: list[str]) -> tuple[NDArray[Any], NDArray[np.int32]]:
+        lists = [encoding.ids for encoding in loaded.encode_batch_fast(texts, add_special_tokens=False)]
+        lengths = np.fromiter(map(len, lists), np.int32, len(lists))
+        flat = np.fromiter((identifier for ids in lists for identifier in ids), np.uint32, int(lengths.sum()))
+        return flat, lengths
+
+    return encode
+
+
+def _gigatoken(directory: Path) -> Encode:
+    import gigatoken
+
+    content = json.loads((directory / "tokenizer.json").read_text())
+    # gigatoken always matches special tokens in text; a tokenizer that has none cannot be made to forge a boundary.
+    content["added_tokens"] = [token for token in content["added_tokens"] if not token["special"]]
+    loaded = gigatoken.Tokenizer.from_json(json.dumps(content | {"post_processor": None}))
+
+    def encode(texts: list[str]) -> tuple[NDArray[Any], NDArray[np.int32]]:
+        layout = loaded.encode_batch(texts).layout
+        offsets = np.asarray(layout.offsets.data)
+        flat = np.asarray(layout.content.data)
+        return flat[offsets[0] : offsets[-1]], np.diff(offsets).astype(np.int32)
+
+    return encode
+
+
+def _difference(plain: Encode, fast: Encode, texts: list[str]) -> str | None:
+    ids, lengths = plain(texts)
+    other, other_lengths = fast(texts)
+    if np.array_equal(lengths, other_lengths) and np.array_equal(ids, other):
+        return None
+    position = int(np.argmax(lengths != other_lengths)) if not np.array_equal(lengths, other_lengths) else -1
+    return f"its ids differ on {ascii(texts[position])[:60]}"
+
+
+def _random_texts() -> list[str]:
+    generator = random.Random(0)
+    ranges = ((32, 127), (0xA0, 0x500), (0x4E00, 0x5000), (0x1F300, 0x1F600), (1, 32))
+    return ["".join(chr(generator.randrange(*generator.choice(ranges))) for _ in range(generator.randrange(1, 60))) for _ in range(500)]

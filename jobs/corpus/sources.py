@@ -1,0 +1,94 @@
+"""Where records come from: the invented world, local files and globs, or a dataset on the Hugging Face hub."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator
+from pathlib import Path
+
+from conf.schema import DataConfig
+from jobs.corpus.records import SUFFIXES, Count, Record, join_lines, read_file, row
+
+WORLD = "world"
+SPLITS = ("train", "validation", "test")
+
+
+def local_files(source: str) -> list[Path] | None:
+    """The files a local source names, sorted; None where it looks like a hub id. ValueError when a local source names nothing."""
+    path = Path(source)
+    looks_local = (
+        path.exists()
+        or any(mark in source for mark in "*?[")
+        or path.suffix in (*SUFFIXES, ".gz")
+        or source.startswith((".", "/", "~"))
+    )
+    if not looks_local:
+        return None
+    if path.is_dir():
+        found = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES)
+    else:
+        matches = glob.glob(source, recursive=True)  # noqa: PTH207 - an absolute pattern is no Path.glob
+        found = [path] if path.is_file() else sorted(Path(name) for name in matches if Path(name).is_file())
+    if not found:
+        raise ValueError(f"data.source names {source}, where there is no {', '.join(SUFFIXES)} file; check the path")
+    return found
+
+
+def records(config: DataConfig, count: Count) -> Iterator[tuple[str | None, Record]]:
+    """Every record of the corpus with the split it came in, None where the source has no splits of its own."""
+    sources = (config.source,) if isinstance(config.source, str) else config.source
+    for source in sources:
+        if source == WORLD:
+            yield from _world(config, count)
+        elif (files := local_files(source)) is not None:
+            for file in files:
+                yield from ((None, record) for record in read_file(file, config, count))
+        else:
+            yield from _hub(source, config, count)
+
+
+def _world(config: DataConfig, count: Count) -> Iterator[tuple[None, Record]]:
+    from jobs.world import documents
+
+    for number, text in enumerate(documents(config.world), 1):
+        count.lines += 1
+        yield None, Record(WORLD, number, text)
+
+
+def _hub(source: str, config: DataConfig, count: Count) -> Iterator[tuple[str | None, Record]]:
+    from datasets import load_dataset
+
+    try:
+        parts = load_dataset(source, config.subset, streaming=True)
+    except Exception as error:
+        # The hub's client raises a dozen unrelated classes (offline, not found, gated, no such subset); all mean the same here.
+        raise ValueError(
+            f"data.source {source}{f' ({config.subset})' if config.subset else ''} could not be opened as a Hugging Face dataset "
+            f"({type(error).__name__}: {str(error).splitlines()[0][:200]}); check its name, data.subset and the connection, "
+            "or name local files"
+        ) from error
+    own_splits = set(parts) > {"train"}
+    for split in (name for name in SPLITS if name in parts):
+        for record in _hub_split(parts[split], f"{source}/{split}", config, count):
+            yield (split if own_splits else None), record
+
+
+def _hub_split(rows: Iterator[object], name: str, config: DataConfig, count: Count) -> Iterator[Record]:
+    style = "wikitext" if config.join == "auto" and "wikitext" in name else config.join
+    if style in ("auto", "line"):
+        for number, value in enumerate(rows, 1):
+            count.lines += 1
+            record = row(value, name, number, config)
+            if record is None:
+                count.blank += 1
+            else:
+                yield record
+        return
+
+    def lines() -> Iterator[tuple[int, bytes]]:
+        for number, value in enumerate(rows, 1):
+            text = value.get(config.text_field) if isinstance(value, dict) else None
+            # What is not text is made undecodable on purpose: it then spoils, and is counted with, the document it stands in.
+            yield number, text.encode("utf-8", "surrogatepass") if isinstance(text, str) else b"\xff"
+
+    yield from join_lines(lines(), style, name, config.max_document_bytes, count)

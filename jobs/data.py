@@ -1,0 +1,245 @@
+"""Text to tokens: records are read, bad ones set aside, documents split, tokenized and written as Megatron's index files.
+
+Nothing is lost on the way: every line read is a document's, a blank or in quarantine, and the job asserts it before it ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from conf.schema import DataConfig
+from conf.spec import Spec
+from jobs.corpus.records import Count, Record
+from jobs.corpus.sources import SPLITS, WORLD, records
+from jobs.entry import Metrics, main
+
+BATCH_BYTES = 4 << 20
+"""Text tokenized at once: enough to keep all threads busy, little enough to hold."""
+
+SAMPLE_DOCUMENTS = 2000
+"""Documents a tokenizer is compared on, and a share of those it is trained on."""
+
+
+def run(spec: Spec) -> None:
+    """Inputs: tokenizer (a directory) unless one is to be trained. Writes the splits, tokenizer/, statistics.json, quarantine.jsonl."""
+    config, output = DataConfig.model_validate(spec.config), Path(spec.output)
+    threads = str(config.workers or os.cpu_count() or 1)
+    # Both engines read this when their thread pool starts, on the first batch.
+    os.environ |= {"RAYON_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "true"}
+    metrics = Metrics(output)
+    metrics.rewind(-1)
+    tally = _collect(config, output)
+    metrics.log(1, 3)
+    words = _tokenizer(spec, config, output)
+    metrics.log(2, 3)
+    statistics = tally | _tokenize(config, output, words, tally.pop("bytes"))
+    if config.source == WORLD:
+        from jobs.world import write_quiz
+
+        write_quiz(config.world, output / "quiz")
+    (output / "statistics.json").write_text(json.dumps(statistics, indent=2) + "\n")
+    tokens = statistics["splits"]["train"]["tokens"]
+    metrics.log(3, 3, documents=statistics["documents"], train_tokens=tokens, quarantined=statistics["quarantined"])
+    print(f"{statistics['documents']} documents, {tokens:,} training tokens, {statistics['quarantined']} records in quarantine")
+
+
+def _collect(config: DataConfig, output: Path) -> dict[str, Any]:
+    """Write the documents of each split and the quarantine; return the tally."""
+    count, quarantine = Count(), _Quarantine(output / "quarantine.jsonl", config.max_rejected_share)
+    documents, sizes = dict.fromkeys(SPLITS, 0), dict.fromkeys(SPLITS, 0)
+    lines_kept = duplicates = duplicate_lines = 0
+    seen: set[bytes] = set()
+    with ExitStack() as stack:
+        streams = {split: stack.enter_context((output / f"{split}.jsonl").open("wb", buffering=1 << 20)) for split in SPLITS}
+        stack.enter_context(quarantine)
+        for split, record in _limited(records(config, count), config.max_documents):
+            if record.text is None:
+                quarantine.add(record)
+                continue
+            if split is not None and _seen_before(record.text, split, seen):
+                duplicates, duplicate_lines = duplicates + 1, duplicate_lines + record.lines
+                continue
+            chosen = split or _split_of(record.text, config)
+            streams[chosen].write(orjson.dumps({"text": record.text}) + b"\n")
+            documents[chosen] += 1
+            sizes[chosen] += len(record.text.encode())
+            lines_kept += record.lines
+        quarantine.check(sum(documents.values()))
+    _check_splits(documents, config)
+    unread = count.lines - count.blank - lines_kept - quarantine.lines - duplicate_lines
+    if config.max_documents is None:
+        assert unread == 0, f"{unread} of {count.lines} lines are neither documents, blank, nor in quarantine"
+    return {
+        "lines_read": count.lines,
+        "blank": count.blank,
+        "lines_in_documents": lines_kept,
+        "lines_quarantined": quarantine.lines,
+        "bytes": sizes,
+        "documents": sum(documents.values()),
+        "quarantined": quarantine.records,
+        "duplicates_across_splits": duplicates,
+    }
+
+
+def _limited(source: Iterator[tuple[str | None, Record]], limit: int | None) -> Iterator[tuple[str | None, Record]]:
+    return source if limit is None else itertools.islice(source, limit)
+
+
+def _split_of(text: str, config: DataConfig) -> str:
+    """A split by content and seed: the same text, however often it comes, falls into one split."""
+    digest = hashlib.blake2b(text.encode(), digest_size=8, key=config.seed.to_bytes(8, "big")).digest()
+    place = int.from_bytes(digest, "big") / 2**64
+    if place < config.test_share:
+        return "test"
+    return "validation" if place < config.test_share + config.validation_share else "train"
+
+
+def _seen_before(text: str, split: str, seen: set[bytes]) -> bool:
+    """Whether a dataset's own later split repeats a document of an earlier one (repeats within a split are its own business)."""
+    digest = hashlib.blake2b(text.encode(), digest_size=12).digest()
+    mark = split.encode() + digest
+    if any(other.encode() + digest in seen for other in SPLITS if other != split):
+        return True
+    seen.add(mark)
+    return False
+
+
+def _check_splits(documents: dict[str, int], config: DataConfig) -> None:
+    total = sum(documents.values())
+    if total == 0:
+        raise ValueError(f"the corpus {config.source} has no documents; check data.source and data.text_field")
+    for split, share in (("validation", config.validation_share), ("test", config.test_share)):
+        if share and not documents[split]:
+            raise ValueError(
+                f"none of {total} documents fell into the {split} split of {share:.0%}; raise data.{split}_share or add documents"
+            )
+    if not documents["train"]:
+        raise ValueError(f"none of {total} documents are left for training; lower data.validation_share and data.test_share")
+
+
+class _Quarantine:
+    """Records that cannot be used, written beside the corpus with their place and reason."""
+
+    def __init__(self, path: Path, max_share: float) -> None:
+        self.path, self.max_share = path, max_share
+        self.records = self.lines = 0
+        self.first: Record | None = None
+
+    def __enter__(self) -> _Quarantine:
+        self._stream = self.path.open("wb")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stream.close()
+
+    def add(self, record: Record) -> None:
+        place = {"file": record.file, "line": record.line, "lines": record.lines, "reason": record.reason, "excerpt": record.excerpt}
+        self._stream.write(orjson.dumps(place) + b"\n")
+        self.records += 1
+        self.lines += record.lines
+        self.first = self.first or record
+
+    def check(self, documents: int) -> None:
+        share = self.records / max(1, self.records + documents)
+        if share > self.max_share and self.first:
+            raise ValueError(
+                f"{self.records} of {self.records + documents} records ({share:.1%}) cannot be used, more than max_rejected_share "
+                f"{self.max_share:.1%}; the first is {self.first.file}:{self.first.line} ({self.first.reason}); all are in {self.path}"
+            )
+
+
+def _tokenizer(spec: Spec, config: DataConfig, output: Path) -> Path:
+    """Copy the given tokenizer, or train one on the training split, into tokenizer/."""
+    from jobs import tokenizer
+
+    words = output / "tokenizer"
+    words.mkdir(exist_ok=True)
+    if "tokenizer" in spec.inputs:
+        tokenizer.copy_files(Path(spec.inputs["tokenizer"]), words)
+    else:
+        tokenizer.train((text for batch in _batches(output / "train.jsonl") for text in batch), config.vocab_size, words)
+    tokenizer.fingerprint(words)
+    return words
+
+
+def _tokenize(config: DataConfig, output: Path, words: Path, sizes: dict[str, int]) -> dict[str, Any]:
+    """Tokenize every split; what was written is counted again from the files."""
+    from jobs import tokenizer
+    from jobs.corpus.encoding import encoder
+    from jobs.indexed import IndexedTokens, token_dtype
+
+    size, eod = tokenizer.vocab_size(words), tokenizer.eod_id(words)
+    dtype = token_dtype(size)
+    sample = list(itertools.islice((text for batch in _batches(output / "train.jsonl") for text in batch), SAMPLE_DOCUMENTS))
+    encode, engine = encoder(words, config.engine, sample)
+    splits = {}
+    for split in SPLITS:
+        documents = _write_split(output, split, encode, eod, dtype)
+        written = IndexedTokens(output / split)
+        assert len(written) == documents and len(written.tokens) == int(written.lengths.sum(dtype="int64")), (
+            f"{split} was not written whole"
+        )
+        assert documents == 0 or int((written.tokens == eod).sum()) == documents, f"a document of {split} holds the end-of-document id"
+        splits[split] = {
+            "documents": documents,
+            "tokens": len(written.tokens),
+            "bytes": sizes[split],
+            "min_length": int(written.lengths.min()) if documents else 0,
+            "mean_length": round(float(written.lengths.mean()), 2) if documents else 0.0,
+            "max_length": int(written.lengths.max()) if documents else 0,
+        }
+    described = {
+        "tokenizer_fingerprint": tokenizer.fingerprint(words),
+        "vocab_size": size,
+        "eod_id": eod,
+        "dtype": str(dtype),
+        "engine": engine,
+    }
+    return {"splits": splits, **described}
+
+
+def _write_split(output: Path, split: str, encode: Any, eod: int, dtype: Any) -> int:
+    """Encode one split while the next batch is read and the last one written; returns its documents."""
+    from jobs.corpus.encoding import with_ends
+    from jobs.indexed import IndexedWriter
+
+    documents = 0
+
+    def write(ids: Any, lengths: Any) -> None:
+        writer.add(*with_ends(ids.astype(dtype), lengths, eod))
+
+    with IndexedWriter(output / split, dtype) as writer, ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
+        batches = _batches(output / f"{split}.jsonl")
+        coming = reading.submit(next, batches, None)
+        pending = None
+        while (batch := coming.result()) is not None:
+            coming = reading.submit(next, batches, None)
+            encoded = encode(batch)
+            if pending:
+                pending.result()
+            pending = writing.submit(write, *encoded)
+            documents += len(batch)
+        if pending:
+            pending.result()
+    return documents
+
+
+def _batches(path: Path) -> Iterator[list[str]]:
+    """The documents of a split, some megabytes at a time."""
+    with path.open("rb", buffering=1 << 20) as stream:
+        while lines := stream.readlines(BATCH_BYTES):
+            yield [orjson.loads(line)["text"] for line in lines]
+
+
+if __name__ == "__main__":
+    main(run)
