@@ -63,7 +63,7 @@ class DataConfig(StageConfig):
     text_field: str = Field(default="text", min_length=1, description="Field of a record that holds its text.")
     join: Literal["auto", "line", "paragraph", "spaced", "wikitext", "file"] = Field(
         default="auto",
-        description="What one document of a text file is: a line; a paragraph ended by blank lines; paragraphs set apart by blank lines until "
+        description="What one document of a text file is: a line; a paragraph ended by blank lines; paragraphs with blank lines between, until "
         "a line follows another directly (spaced); a WikiText article; the whole file. "
         "auto: wikitext where ' = Title = ' headings are found, else line. Also applies to line-wise datasets.",
     )

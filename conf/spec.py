@@ -8,7 +8,6 @@ from pydantic import Field
 
 from conf.base import Config
 
-
 ERROR_PREFIX = "imbik-error: "
 """A failing job prints one line that starts so; the launcher shows it to the user."""
 
