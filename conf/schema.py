@@ -63,8 +63,8 @@ class DataConfig(StageConfig):
     text_field: str = Field(default="text", min_length=1, description="Field of a record that holds its text.")
     join: Literal["auto", "line", "paragraph", "spaced", "wikitext", "file"] = Field(
         default="auto",
-        description="What one document of a text file is: a line; a paragraph ended by blank lines; paragraphs with blank lines between, until "
-        "a line follows another directly (spaced); a WikiText article; the whole file. "
+        description="What one document of a text file is. line: one line; paragraph: ended by blank lines; spaced: paragraphs with blank "
+        "lines between, until a line follows another directly; wikitext: an article; file: all of it. "
         "auto: wikitext where ' = Title = ' headings are found, else line. Also applies to line-wise datasets.",
     )
     world: World = Field(default=World(), description="Used when source is 'world'.")
