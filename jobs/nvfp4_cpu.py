@@ -1,0 +1,61 @@
+"""Lets ModelOpt simulate and pack NVFP4 where there is no CUDA: the one place that replaces two of its functions.
+
+Both replacements compute what ModelOpt's own NVFP4QTensor computes, bit for bit; on a machine with CUDA nothing may be replaced.
+"""
+
+from __future__ import annotations
+
+import torch
+
+BLOCK = 16
+"""Values that share one scale."""
+LARGEST_FP4 = 6.0
+LARGEST_SCALE = 448.0
+"""Largest finite E4M3 number."""
+
+
+def install() -> None:
+    """Replace ModelOpt's CUDA-only NVFP4 functions in this process; more than one call does no harm."""
+    from modelopt.torch.quantization import tensor_quant
+    from modelopt.torch.quantization.qtensor import nvfp4_tensor
+
+    assert not torch.cuda.is_available(), "ModelOpt's own NVFP4 kernels run here"
+    # _dynamic_block_quantize_impl asserts that amax lies on a CUDA device.
+    tensor_quant.dynamic_block_quantize_op = _dynamic_block_quantize
+    # NVFP4QTensor.quantize asks for the compute capability of CUDA device 0, which a build without CUDA cannot answer.
+    nvfp4_tensor.fp4_compatible = _fp4_compatible
+
+
+def _fp4_compatible() -> bool:
+    return False
+
+
+def _dynamic_block_quantize(
+    inputs: torch.Tensor,
+    block_size: int,
+    amax: torch.Tensor,
+    num_bits: int,
+    exponent_bits: int,
+    scale_num_bits: int,
+    scale_exponent_bits: int,
+) -> torch.Tensor:
+    """ModelOpt's operator of this name for its NVFP4 case: E2M1 values, E4M3 scales."""
+    assert (num_bits, exponent_bits, scale_num_bits, scale_exponent_bits) == (4, 2, 8, 4), "only NVFP4 is simulated here"
+    return fake_quantize(inputs, amax, block_size)
+
+
+def fake_quantize(inputs: torch.Tensor, amax: torch.Tensor, block_size: int = BLOCK) -> torch.Tensor:
+    """`inputs` rounded to NVFP4 and back, in their dtype; `amax` is the largest magnitude the global scale must cover.
+
+    E2M1 has steps of 0.5 below 2, of 1 below 4 and of 2 up to 6, rounded half to even; each block's scale is rounded to E4M3.
+    """
+    global_scale = amax.float() / (LARGEST_FP4 * LARGEST_SCALE)
+    blocks = inputs.reshape(-1, block_size).float()
+    scale = blocks.abs().amax(-1, keepdim=True) / (LARGEST_FP4 * global_scale)
+    scale[scale == 0] = 1.0
+    scale = scale.clamp_(max=LARGEST_SCALE).to(torch.float8_e4m3fn).float().mul_(global_scale)
+    scaled = blocks / scale
+    magnitude = scaled.abs()
+    step = torch.where(magnitude < 2, 0.5, torch.where(magnitude < 4, 1.0, 2.0))
+    rounded = torch.round(magnitude / step).mul_(step).nan_to_num_(nan=LARGEST_FP4).clamp_(max=LARGEST_FP4)
+    return rounded.copysign_(scaled).mul_(scale).reshape(inputs.shape).to(inputs.dtype)

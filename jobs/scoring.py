@@ -1,0 +1,103 @@
+"""What a language model loses on held-out tokens, how far it is from its teacher, and how fast it generates.
+
+It owns the arithmetic on logits; which model and which tokens is decided by `evaluate`.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from transformers import PreTrainedModel
+
+TIMED_RUNS = 3
+LOGITS_AT_ONCE = 2**27
+"""Logits held in fp32 at a time (0.5 GB): a long sequence over a large vocabulary is scored in parts."""
+
+
+@torch.inference_mode()
+def score_tokens(
+    model: PreTrainedModel,
+    teacher: PreTrainedModel | None,
+    windows: NDArray[np.int64],
+    batch: int,
+    progress: Callable[[int], None] = lambda sequences: None,
+) -> dict[str, float]:
+    """Mean loss, KL(teacher || model) and top-1 agreement over `windows` [n, seq_length + 1], in nats per token, with standard errors
+    over sequences. Without a teacher the model is compared with itself."""
+    rows: list[torch.Tensor] = []
+    for start in range(0, len(windows), batch):
+        tokens = torch.from_numpy(windows[start : start + batch]).to(model.device)
+        hidden = model.model(tokens[:, :-1], use_cache=False).last_hidden_state
+        other = hidden if teacher is None else teacher.model(tokens[:, :-1], use_cache=False).last_hidden_state
+        for position in range(len(tokens)):
+            rows.append(_score_sequence(model, teacher or model, hidden[position], other[position], tokens[position, 1:]))
+        progress(len(tokens))
+    values = torch.stack(rows)
+    means, errors = values.mean(0).tolist(), _standard_errors(values)
+    if not all(math.isfinite(mean) for mean in means):
+        raise ValueError(f"the loss on the test split is {means[0]} nats per token; the model's weights are damaged: make it again")
+    return {
+        "val_loss": means[0],
+        "val_loss_stderr": errors[0],
+        "perplexity": math.exp(min(means[0], 700.0)),
+        "kl_teacher": max(means[1], 0.0),  # rounding may leave a tiny negative mean
+        "kl_teacher_stderr": errors[1],
+        "agreement_teacher": means[2],
+        "val_tokens": int(windows.shape[0] * (windows.shape[1] - 1)),
+    }
+
+
+def _score_sequence(
+    model: PreTrainedModel, teacher: PreTrainedModel, hidden: torch.Tensor, other: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
+    """Loss, KL and agreement of one sequence, averaged over its tokens; `hidden` and `other` are last hidden states [tokens, width]."""
+    total = torch.zeros(3, dtype=torch.float64)
+    for part in _parts(len(targets), model.config.vocab_size):
+        ours = torch.log_softmax(model.lm_head(hidden[part]).float(), dim=-1)
+        theirs = ours if teacher is model else torch.log_softmax(teacher.lm_head(other[part]).float(), dim=-1)
+        loss = -ours.gather(1, targets[part, None]).sum()
+        kl = (theirs.exp() * (theirs - ours)).sum()
+        agreement = (ours.argmax(-1) == theirs.argmax(-1)).sum()
+        total += torch.stack([loss.double(), kl.double(), agreement.double()]).cpu()
+    return total / len(targets)
+
+
+def _parts(length: int, vocabulary: int) -> Iterator[slice]:
+    size = max(1, LOGITS_AT_ONCE // vocabulary)
+    yield from (slice(start, start + size) for start in range(0, length, size))
+
+
+def _standard_errors(values: torch.Tensor) -> list[float]:
+    """Of the means of the columns of `values` [n, columns]; zero where there is a single row to judge by."""
+    if len(values) < 2:
+        return [0.0] * values.shape[1]
+    return [float(error) for error in values.std(0) / math.sqrt(len(values))]
+
+
+@torch.inference_mode()
+def time_generation(model: PreTrainedModel, prompt: NDArray[np.int64], new_tokens: int) -> dict[str, float]:
+    """Greedy generation of exactly `new_tokens` after `prompt` [tokens], batch 1: median seconds of three runs after a warm-up."""
+    from transformers import GenerationConfig
+
+    tokens = torch.from_numpy(prompt[None]).to(model.device)
+    settings = GenerationConfig(
+        max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False, use_cache=True, pad_token_id=0, eos_token_id=None
+    )
+    seconds = []
+    for run in range(TIMED_RUNS + 1):
+        start = time.perf_counter()
+        made = model.generate(tokens, attention_mask=torch.ones_like(tokens), generation_config=settings)
+        assert made.shape[1] == len(prompt) + new_tokens, "generation stopped early"
+        if run:
+            seconds.append(time.perf_counter() - start)
+    latency = statistics.median(seconds)
+    return {"latency_seconds": latency, "tokens_per_second": new_tokens / latency}
