@@ -52,7 +52,8 @@ def check(directory: Path, teacher: Path, data: Path, config: EvaluateConfig) ->
     ours, theirs = hf.check(directory), hf.check(teacher)
     if ours["vocab_size"] != theirs["vocab_size"]:
         raise ValueError(
-            f"{directory} has {ours['vocab_size']} vocabulary rows and the teacher {theirs['vocab_size']}; they can only be compared over one vocabulary"
+            f"{directory} has {ours['vocab_size']} vocabulary rows and the teacher {theirs['vocab_size']}; "
+            "they can only be compared over one vocabulary"
         )
     hf.check_tokens(directory, data)
     for settings in (ours, theirs):

@@ -122,7 +122,9 @@ def build(directory: Path, config: dict[str, Any], tensors: dict[str, torch.Tens
         said = f"model_type {config.get('model_type')!r}"
         raise ValueError(f"{directory}/config.json says {said}, not a causal language model that transformers knows") from error
     tensors = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    model, info = kind.from_pretrained(None, config=settings, state_dict=tensors, dtype=dtype, output_loading_info=True)
+    model, info = kind.from_pretrained(
+        None, config=settings, state_dict=tensors, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+    )
     for problem, names in (("lacks", info["missing_keys"]), ("has the unknown", info["unexpected_keys"])):
         if names:
             raise ValueError(f"{directory} {problem} tensor {min(names)}; its weights do not fit its config.json")

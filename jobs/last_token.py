@@ -24,20 +24,22 @@ Answer = tuple[float, bool]
 class LastTokenLM(HFLM):
     """Scores (context, continuation) requests; `truncated` counts contexts cut from the left to fit the model."""
 
-    def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, batch: int, progress: Callable[[int], None]
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, batch: int, progress: Callable[[int], None]) -> None:
         longest = model.config.max_position_embeddings
         super().__init__(model, tokenizer=tokenizer, batch_size=batch, max_length=longest, softmax_dtype=torch.float32)
         self.progress = progress
         self.truncated = 0
         self.encode_once = functools.lru_cache(maxsize=16)(super().tok_encode)
 
-    def tok_encode(self, string: str, add_special_tokens: bool | None = None, left_truncate_len: int | None = None, **_: object) -> list[int]:
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, left_truncate_len: int | None = None, **_: object
+    ) -> list[int]:
         """As lm-eval's; the four requests of a question share their context, so the last few are remembered."""
         return self.encode_once(string, add_special_tokens, left_truncate_len)
 
-    def _loglikelihood_tokens(self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None) -> list[Answer]:
+    def _loglikelihood_tokens(
+        self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None
+    ) -> list[Answer]:
         """One forward pass for all requests that share everything but their last token, longest first."""
         sharing: dict[tuple[int, ...], list[int]] = {}
         for position, (_, context, continuation) in enumerate(requests):

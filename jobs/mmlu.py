@@ -48,13 +48,16 @@ def read_subjects(folder: Path | None, config: Mmlu) -> list[Subject]:
     for wanted in config.subjects:
         if wanted not in known:
             nearest = difflib.get_close_matches(wanted, known, n=1, cutoff=0) or known[:1]
-            raise ValueError(f"mmlu.subjects names {wanted!r}, which {folder or 'cais/mmlu'} does not have; the nearest is {nearest[0]!r}")
+            raise ValueError(
+                f"mmlu.subjects names {wanted!r}, which {folder or 'cais/mmlu'} does not have; the nearest is {nearest[0]!r}"
+            )
     read = _from_folder if folder else _from_hub
     subjects = [read(folder, name) for name in config.subjects or known]
     for subject in subjects:
         if len(subject.dev) < config.shots:
             raise ValueError(
-                f"mmlu.shots is {config.shots} but {subject.name} has {len(subject.dev)} worked examples; choose at most {len(subject.dev)}"
+                f"mmlu.shots is {config.shots} but {subject.name} has {len(subject.dev)} worked examples; "
+                f"choose at most {len(subject.dev)}"
             )
     return subjects
 
@@ -79,7 +82,9 @@ def _read_csv(path: Path) -> Rows:
         reader = csv.reader(stream)
         for row in reader:
             if len(row) != 6 or row[5].strip() not in LETTERS or not row[5].strip():
-                raise ValueError(f"{path}:{reader.line_num} is not question,A,B,C,D,answer with an answer of A to D: {','.join(row)[:80]!r}")
+                raise ValueError(
+                    f"{path}:{reader.line_num} is not question,A,B,C,D,answer with an answer of A to D: {','.join(row)[:80]!r}"
+                )
             rows.append({"question": row[0], "choices": row[1:5], "answer": LETTERS.index(row[5].strip())})
     if not rows:
         raise ValueError(f"{path} has no questions; remove it or fill it")
