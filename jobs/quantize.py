@@ -75,6 +75,9 @@ def _quantize(source: Path, target: Path, samples: NDArray[np.int64], config: Qu
 
     quantized.prepare()
     model = hf.load_model(source, torch.bfloat16)
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            raise ValueError(f"{source}: {name} holds values that are not numbers; the model is damaged: make it again")
     _calibrate(model, samples, config, metrics)
     layers = _quantized_layers(model)
     _check_calibrated(layers)

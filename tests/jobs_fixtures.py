@@ -88,7 +88,7 @@ def first(output: Path, name: str) -> float:
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data artifact: the invented world, its tokenizer, tokens and quiz."""
-    world = {"seed": 3, "entities": 8, "documents": 400, "questions": 40}
+    world = {"seed": 3, "entities": 10, "documents": 400, "questions": 40}
     config = {"source": "world", "world": world, "vocab_size": 384, "validation_share": 0.1, "test_share": 0.1}
     return run_job("data", config, {}, tmp_path_factory.mktemp("artifacts") / "data")
 
