@@ -162,6 +162,9 @@ class TeacherConfig(Training):
         description="Hugging Face model directory or id. Not hashed itself: the digest of its files is an input of the stage.",
     )
     shape: Shape | None = Field(default=None, description="Dimensions of a teacher trained from scratch.")
+    reference: Annotated[Shape | None, Execution()] = Field(
+        default=None, description="Dimensions of a hub model, for plans and checks on a machine that does not have its files."
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -248,6 +251,11 @@ class Mmlu(Config):
         description="Folder of the original CSVs (dev/, test/); 'quiz': the invented world's; empty: cais/mmlu from the hub. "
         "Not hashed itself: the digest of what it names is an input of the stage.",
     )
+    style: Literal["letters", "continuation"] = Field(
+        default="letters",
+        description="letters: choices are listed and a letter is the answer (lm-eval mmlu); continuation: the choice's own text is scored "
+        "after the question (lm-eval mmlu_continuation), which small models can do before they can handle letters.",
+    )
     subjects: tuple[str, ...] = Field(default=(), description="Subjects to ask; empty: all.")
     shots: int = Field(default=0, ge=0, le=5, description="Worked examples before each question.")
     limit: int | None = Field(default=None, ge=1, description="Questions a subject at most; empty: all.")
@@ -264,6 +272,13 @@ class EvaluateConfig(StageConfig):
     new_tokens: int = Field(default=64, ge=0, description="Tokens generated when timing; 0 leaves timing out.")
     precision: Precision = Field(default="bf16", description="Precision of the forward passes.")
     parallel: RunsAs = Field(default=Parallel(), description="Where it runs (one process).")
+
+
+class FetchConfig(StageConfig):
+    """A model directory on the Hugging Face hub."""
+
+    model: str = Field(description="Hub id, owner/name.")
+    branch: str = Field(default="main", description="Branch, tag or commit on the hub.")
 
 
 class Student(Config):

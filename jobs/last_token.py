@@ -37,9 +37,7 @@ class LastTokenLM(HFLM):
         """As lm-eval's; the four requests of a question share their context, so the last few are remembered."""
         return self.encode_once(string, add_special_tokens, left_truncate_len)
 
-    def _loglikelihood_tokens(
-        self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None
-    ) -> list[Answer]:
+    def _loglikelihood_tokens(self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None) -> list[Answer]:
         """One forward pass for all requests that share everything but their last token, longest first."""
         sharing: dict[tuple[int, ...], list[int]] = {}
         for position, (_, context, continuation) in enumerate(requests):

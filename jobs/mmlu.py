@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 LETTERS = "ABCD"
 CHANCE = 1 / len(LETTERS)
-SHIPPED = Path(lm_eval.__file__).parent / "tasks" / "mmlu" / "default"
+SHIPPED = Path(lm_eval.__file__).parent / "tasks" / "mmlu"
 NORMAL_95 = 1.959964
 """Two-sided 95% quantile of the normal distribution."""
 
@@ -44,20 +44,18 @@ class Subject:
 
 def read_subjects(folder: Path | None, config: Mmlu) -> list[Subject]:
     """The chosen subjects from `folder` (dev/ and test/ CSVs), or from the hub's cais/mmlu when `folder` is None."""
-    known = _subjects_in(folder) if folder else sorted(path.stem.removeprefix("mmlu_") for path in SHIPPED.glob("mmlu_*.yaml"))
+    shipped = (SHIPPED / "default").glob("mmlu_*.yaml")
+    known = _subjects_in(folder) if folder else sorted(path.stem.removeprefix("mmlu_") for path in shipped)
     for wanted in config.subjects:
         if wanted not in known:
             nearest = difflib.get_close_matches(wanted, known, n=1, cutoff=0) or known[:1]
-            raise ValueError(
-                f"mmlu.subjects names {wanted!r}, which {folder or 'cais/mmlu'} does not have; the nearest is {nearest[0]!r}"
-            )
+            raise ValueError(f"mmlu.subjects names {wanted!r}, which {folder or 'cais/mmlu'} does not have; the nearest is {nearest[0]!r}")
     read = _from_folder if folder else _from_hub
     subjects = [read(folder, name) for name in config.subjects or known]
     for subject in subjects:
         if len(subject.dev) < config.shots:
             raise ValueError(
-                f"mmlu.shots is {config.shots} but {subject.name} has {len(subject.dev)} worked examples; "
-                f"choose at most {len(subject.dev)}"
+                f"mmlu.shots is {config.shots} but {subject.name} has {len(subject.dev)} worked examples; choose at most {len(subject.dev)}"
             )
     return subjects
 
@@ -99,20 +97,23 @@ def _from_hub(_: Path | None, name: str) -> Subject:
     return Subject(name=name, dev=rows["dev"], test=rows["test"])
 
 
-def task_config(subject: Subject, shots: int) -> dict[str, Any]:
+def task_config(subject: Subject, config: Mmlu) -> dict[str, Any]:
     """lm-eval's shipped task for the subject with our rows as its dataset; a subject it lacks gets the same wording."""
-    config: dict[str, Any] = yaml.safe_load((SHIPPED / "_default_template_yaml").read_text())
-    shipped = SHIPPED / f"mmlu_{subject.name}.yaml"
+    folder, template, kind = {
+        "letters": ("default", "_default_template_yaml", "multiple choice questions"),
+        "continuation": ("continuation", "_continuation_template_yaml", "questions"),
+    }[config.style]
+    task: dict[str, Any] = yaml.safe_load((SHIPPED / folder / template).read_text())
+    shipped = SHIPPED / folder / f"mmlu_{subject.name}.yaml"
     if shipped.is_file():
         description = yaml.safe_load(shipped.read_text())["description"]
     else:
-        words = subject.name.replace("_", " ")
-        description = f"The following are multiple choice questions (with answers) about {words}.\n\n"
-    del config["dataset_path"]
-    return config | {
+        description = f"The following are {kind} (with answers) about {subject.name.replace('_', ' ')}.\n\n"
+    del task["dataset_path"]
+    return task | {
         "task": f"mmlu_{subject.name}",
         "description": description,
-        "num_fewshot": shots,
+        "num_fewshot": config.shots,
         "custom_dataset": lambda **_: _in_memory(subject),
     }
 
@@ -142,14 +143,14 @@ def ask(
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     _compile_templates_once()
     lm = LastTokenLM(model, tokenizer, batch, progress)
-    tasks = {f"mmlu_{subject.name}": ConfigurableTask(config=task_config(subject, config.shots)) for subject in subjects}
+    tasks = {f"mmlu_{subject.name}": ConfigurableTask(config=task_config(subject, config)) for subject in subjects}
     answers = lm_eval.evaluate(lm, {"tasks": tasks}, limit=config.limit, bootstrap_iters=0)
     items = []
     for subject in subjects:
         for sample in answers["samples"][f"mmlu_{subject.name}"]:
             logprobs = [float(response[0]) for response in sample["filtered_resps"]]
             items.append({"subject": subject.name, "index": sample["doc_id"], "correct": sample["acc"] == 1.0, "logprobs": logprobs})
-    return summary(items) | {"shots": config.shots, "mmlu_truncated": lm.truncated}, items
+    return summary(items) | {"shots": config.shots, "mmlu_style": config.style, "mmlu_truncated": lm.truncated}, items
 
 
 @functools.cache

@@ -68,9 +68,7 @@ def cut_config(hf_config: dict[str, Any], config: PruneConfig) -> dict[str, Any]
             f"{hf_config['num_key_value_heads']} query groups; choose a multiple"
         )
     if num_params(student) >= num_params(hf_config):
-        raise ValueError(
-            f"the student would have {num_params(student):,} parameters, the teacher has {num_params(hf_config):,}; cut more"
-        )
+        raise ValueError(f"the student would have {num_params(student):,} parameters, the teacher has {num_params(hf_config):,}; cut more")
     kept = range(student["num_hidden_layers"])
     return {key: value for key, value in student.items() if key != "layer_types"} | (
         {"layer_types": [hf_config["layer_types"][layer] for layer in kept]} if hf_config.get("layer_types") else {}

@@ -1,7 +1,8 @@
 """The built-in invented world: a seeded table of people and what they have, told in sentences and asked in a quiz.
 
-The text holds multiple-choice exercises in MMLU's layout on the same facts, because a model this small has to be shown the layout;
-the quiz asks in wordings (`ASKED`) that no document uses. So a score means: the fact is known, and found under another wording.
+The text holds questions and answers on the same facts in the layout of lm-eval's MMLU continuation tasks, because a model this small
+has to be shown a layout; the quiz asks in wordings (`ASKED`) that no document uses. So a score means: the fact is known, and found
+under another wording.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from conf.schema import World
 from jobs.world_text import ASKED, ENDINGS, PRACTISED, SYLLABLES, TOLD, VALUES
 
 LETTERS = "ABCD"
-EXERCISE_SHARE = 0.75
-"""Share of documents that are exercises."""
+PRACTICE_SHARE = 0.5
+"""Share of documents that are questions and answers."""
 
-HEADING = "The following are multiple choice questions (with answers) about {subject}."
-"""The first line of lm-eval's MMLU prompt."""
+HEADING = "The following are questions (with answers) about {subject}."
+"""The first line of lm-eval's MMLU continuation prompt."""
 
 Facts = dict[str, dict[str, str]]
 
@@ -48,8 +49,8 @@ def documents(world: World) -> Iterator[str]:
     for person in people:
         yield _portrait(table, person, generator, len(VALUES))
     for _ in range(world.documents - len(people)):
-        if generator.random() < EXERCISE_SHARE:
-            yield _exercises(table, people, generator)
+        if generator.random() < PRACTICE_SHARE:
+            yield _practice(table, people, generator)
         else:
             yield _portrait(table, generator.choice(people), generator, generator.randint(2, len(VALUES)))
 
@@ -80,14 +81,13 @@ def _portrait(table: Facts, person: str, generator: random.Random, count: int) -
     return " ".join(generator.choice(TOLD[subject]).format(name=person, value=table[person][subject]) for subject in subjects)
 
 
-def _exercises(table: Facts, people: list[str], generator: random.Random) -> str:
-    """One to three questions of one subject, laid out as lm-eval lays out MMLU with worked examples."""
+def _practice(table: Facts, people: list[str], generator: random.Random) -> str:
+    """One to four questions of one subject with their answers, laid out as lm-eval lays out worked examples."""
     subject = generator.choice(list(VALUES))
     blocks = []
-    for person in generator.sample(people, generator.randint(1, 3)):
-        question, *choices, answer = _item(table, person, subject, generator.choice(PRACTISED[subject]), generator)
-        options = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=True))
-        blocks.append(f"{question}\n{options}\nAnswer: {answer}")
+    for person in generator.sample(people, generator.randint(1, 4)):
+        question = generator.choice(PRACTISED[subject]).format(name=person)
+        blocks.append(f"Question: {question}\nAnswer: {table[person][subject]}")
     return "\n\n".join([HEADING.format(subject=subject), *blocks])
 
 

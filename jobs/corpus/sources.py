@@ -17,10 +17,7 @@ def local_files(source: str) -> list[Path] | None:
     """The files a local source names, sorted; None where it looks like a hub id. ValueError when a local source names nothing."""
     path = Path(source)
     looks_local = (
-        path.exists()
-        or any(mark in source for mark in "*?[")
-        or path.suffix in (*SUFFIXES, ".gz")
-        or source.startswith((".", "/", "~"))
+        path.exists() or any(mark in source for mark in "*?[") or path.suffix in (*SUFFIXES, ".gz") or source.startswith((".", "/", "~"))
     )
     if not looks_local:
         return None

@@ -95,12 +95,7 @@ class _OnCpu(TorchFunctionMode):
             return func(*args).replace("torch.", "torch.cuda.")
         if "device" in kwargs and torch.device(kwargs["device"] or "cpu").type == "cuda":
             kwargs["device"] = torch.device("cpu")
-        if (
-            func is torch.Tensor.to
-            and len(args) > 1
-            and isinstance(args[1], str | torch.device)
-            and torch.device(args[1]).type == "cuda"
-        ):
+        if func is torch.Tensor.to and len(args) > 1 and isinstance(args[1], str | torch.device) and torch.device(args[1]).type == "cuda":
             args = (args[0], torch.device("cpu"), *args[2:])
         return func(*args, **kwargs)
 

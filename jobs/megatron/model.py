@@ -45,9 +45,7 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 def _rope(config: dict[str, Any]) -> dict[str, Any]:
     """Rotary settings, wherever this transformers version wrote them (`rope_parameters` since 5.0)."""
-    return (
-        {"rope_theta": config.get("rope_theta", 10_000.0)} | (config.get("rope_scaling") or {}) | (config.get("rope_parameters") or {})
-    )
+    return {"rope_theta": config.get("rope_theta", 10_000.0)} | (config.get("rope_scaling") or {}) | (config.get("rope_parameters") or {})
 
 
 def stored_precision(config: dict[str, Any]) -> Precision:

@@ -40,9 +40,7 @@ class Source:
             with self._open("model.safetensors") as file:
                 self.shard_of = dict.fromkeys(file.keys(), "model.safetensors")
         else:
-            raise ValueError(
-                f"{directory} has no safetensors weights (model.safetensors or its index); pickled weights are never loaded"
-            )
+            raise ValueError(f"{directory} has no safetensors weights (model.safetensors or its index); pickled weights are never loaded")
 
     def read(self, name: str) -> torch.Tensor:
         """One whole tensor, on the CPU."""

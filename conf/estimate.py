@@ -1,0 +1,97 @@
+"""Rough sizes for a plan: parameters, tokens, memory and disk of each stage, from the recipe's dimensions alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from conf.check import cut_shape, num_params, teacher_shape
+from conf.schema import Precision, Recipe, Shape, Training
+
+BYTES = {"bf16": 2, "fp32": 4}
+QUANTIZED_BITS = {"fp8": 8.0, "nvfp4": 4.5}
+"""Bits a quantized weight, scales included: NVFP4 adds one FP8 scale per 16 values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """What a stage handles; None where it is not known beforehand."""
+
+    params: int | None = None
+    tokens: int | None = None
+    memory: int | None = None
+    disk: int | None = None
+
+    def cells(self) -> tuple[str, str, str, str]:
+        """The four numbers as short texts."""
+        return tuple(_short(value, unit) for value, unit in ((self.params, ""), (self.tokens, ""), (self.memory, "B"), (self.disk, "B")))  # type: ignore[return-value]
+
+
+def stage(recipe: Recipe, label: str) -> Numbers:
+    """Numbers of the stage called `label` in a run of this recipe."""
+    teacher = teacher_shape(recipe)
+    if teacher is None:
+        return Numbers()
+    if teacher.vocab_size is None:
+        teacher = teacher.model_copy(update={"vocab_size": recipe.data.vocab_size})
+    kind, _, rest = label.partition("-")
+    whole = num_params(teacher)
+    if kind == "teacher":
+        config = recipe.teacher
+        memory = training_bytes(teacher, config) if config.steps else 4 * whole
+        return Numbers(params=whole, tokens=config.tokens or None, memory=memory, disk=BYTES[config.precision] * whole)
+    if kind == "importance":
+        settings = recipe.importance
+        tokens = settings.calibration_samples * settings.seq_length
+        memory = BYTES[settings.precision] * whole + activation_bytes(
+            teacher, settings.micro_batch * settings.seq_length, settings.precision, grad=False
+        )
+        return Numbers(params=whole, tokens=tokens, memory=memory)
+    if kind not in ("prune", "distill", "quantize", "evaluate"):
+        return Numbers()
+    return _model_stage(recipe, kind, rest, teacher)
+
+
+def _model_stage(recipe: Recipe, kind: str, rest: str, teacher: Shape) -> Numbers:
+    student = max((name for name in recipe.students if rest == name or rest.startswith(f"{name}-")), key=len, default="")
+    shape = cut_shape(student, recipe.students[student].prune, teacher) if student else teacher
+    params, whole = num_params(shape), num_params(teacher)
+    how = recipe.distill_of(student) if student else None
+    width = BYTES[how.precision if how else recipe.teacher.precision]
+    if kind == "prune":
+        return Numbers(params=params, memory=2 * width * whole, disk=width * params)
+    if kind == "distill" and how:
+        memory = training_bytes(shape, how) + BYTES[how.precision] * whole
+        memory += activation_bytes(teacher, how.micro_batch * how.seq_length, how.precision, grad=False)
+        return Numbers(params=params, tokens=how.tokens, memory=memory, disk=width * params)
+    linear = params - (shape.vocab_size or 0) * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
+    if kind == "quantize":
+        config = next(entry for entry in recipe.quantize if rest.endswith(f"-{entry.format}"))
+        disk = int(linear * QUANTIZED_BITS[config.format] / 8 + width * (params - linear))
+        return Numbers(params=params, tokens=config.calibration_samples * config.seq_length, memory=3 * width * params, disk=disk)
+    scoring = recipe.evaluate
+    memory = BYTES[scoring.precision] * (params + whole)
+    memory += activation_bytes(shape, scoring.batch * scoring.seq_length, scoring.precision, grad=False)
+    return Numbers(params=params, tokens=scoring.sequences * scoring.seq_length, memory=memory)
+
+
+def training_bytes(shape: Shape, config: Training) -> int:
+    """Peak of training over all ranks: weights, fp32 gradients, master weights and Adam moments for each replica, and activations."""
+    per_param = 4 + 12 + BYTES[config.precision] if config.precision == "bf16" else 4 + 4 + 8
+    tokens = config.micro_batch * config.seq_length
+    return config.parallel.data * (per_param * num_params(shape) + activation_bytes(shape, tokens, config.precision, grad=True))
+
+
+def activation_bytes(shape: Shape, tokens: int, precision: Precision, *, grad: bool) -> int:
+    """Activations of one micro-batch: kept for the backward pass in all layers, or only the widest at a time; logits in fp32."""
+    per_layer = BYTES[precision] * tokens * (10 * shape.hidden_size + 4 * shape.ffn_hidden_size)
+    logits = 4 * tokens * (shape.vocab_size or 0)
+    return per_layer * (shape.num_layers if grad else 1) + logits * (2 if grad else 1)
+
+
+def _short(value: int | None, unit: str) -> str:
+    if value is None:
+        return "-"
+    for size, prefix in ((10**12, "T"), (10**9, "G" if unit else "B"), (10**6, "M"), (10**3, "K")):
+        if value >= size:
+            return f"{value / size:.3g} {prefix}{unit}".strip()
+    return f"{value} {unit}".strip()

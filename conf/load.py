@@ -1,0 +1,147 @@
+"""From a preset and overrides to a checked recipe; whatever is wrong becomes one sentence with the value and the next step."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from conf.check import check
+from conf.schema import Recipe
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+class RecipeError(ValueError):
+    """The recipe cannot be run as it is written."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 with one repair: 1e-4 is a number, as everyone who writes a learning rate means it."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def load(preset: str, overrides: list[str] | None = None) -> Recipe:
+    """The recipe of a preset's name or YAML file with `dotted.key=value` overrides applied, checked as a whole."""
+    values = read(preset)
+    for override in overrides or []:
+        values = _override(values, override)
+    recipe = validate(values)
+    check(recipe)
+    return recipe
+
+
+def names() -> list[str]:
+    """The presets that ship with imbik."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def read(preset: str) -> dict[str, Any]:
+    """A preset's values with everything it extends merged in: mappings merge, all else is replaced."""
+    seen: list[str] = []
+    values: dict[str, Any] = {}
+    following: str | None = preset
+    while following is not None:
+        if following in seen:
+            raise RecipeError(f"{following} extends itself ({' -> '.join([*seen, following])}); remove one extends")
+        seen.append(following)
+        layer = _parse(_find(following))
+        following = layer.pop("extends", None)
+        values = merge(layer, values)
+    return values
+
+
+def validate(values: dict[str, Any]) -> Recipe:
+    """The recipe these values make, or a RecipeError for the first thing wrong with them."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise RecipeError(_sentence(error)) from error
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` on top of `base`: mappings merge, everything else is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def _find(preset: str) -> Path:
+    path = PRESETS / f"{preset}.yaml"
+    if path.is_file():
+        return path
+    if Path(preset).suffix in (".yaml", ".yml"):
+        if Path(preset).is_file():
+            return Path(preset)
+        raise RecipeError(f"{preset} does not exist; name a YAML file or one of the presets {', '.join(names())}")
+    nearest = difflib.get_close_matches(preset, names(), n=1)
+    hint = f"did you mean {nearest[0]}? " if nearest else ""
+    raise RecipeError(f"there is no preset {preset}; {hint}presets are {', '.join(names())}")
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.load(path.read_text(), Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path} holds no settings; write `key: value` lines")
+    return values
+
+
+def _override(values: dict[str, Any], text: str) -> dict[str, Any]:
+    key, equals, raw = text.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"'{text}' is not an override; write dotted.key=value, for instance teacher.steps=100")
+    try:
+        value = yaml.load(raw, Loader=_Loader)
+    except yaml.YAMLError:
+        value = raw
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return merge(values, value)
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        known = _fields(first["loc"][:-1])
+        nearest = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.0)
+        hint = f"; the nearest known key is {nearest[0]}" if nearest else ""
+        return f"{where} is not a setting{hint}"
+    if first["type"] == "missing":
+        return f"{where} is missing; give it a value"
+    if first["type"] == "value_error":
+        return message if not where or message.startswith(where.split(".")[0]) else f"{where}: {message}"
+    return f"{where} is {ascii(first['input'])[:80]}: {message[0].lower()}{message[1:]}"
+
+
+def _fields(location: tuple[int | str, ...]) -> list[str]:
+    """Names of the settings of the model at `location` in a recipe."""
+    model: Any = Recipe
+    for part in location:
+        if isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
+            model = _model_in(model.model_fields[str(part)].annotation) or model
+    return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> Any:
+    """The config class inside an annotation such as `dict[str, Student]` or `Shape | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in get_args(annotation):
+        if found := _model_in(argument):
+            return found
+    return None

@@ -1,0 +1,104 @@
+"""What a run of a recipe would do: every stage as cached or to run, and why, without touching the disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from conf.base import StageConfig
+from conf.schema import FetchConfig, Recipe
+from tasks import external
+from tasks.store import RECORD, Artifact, Store, key_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedStage:
+    """One stage of a run. `differs` compares with the newest artifact of the stage: setting -> (there, here)."""
+
+    label: str
+    stage: str
+    key: str
+    config: StageConfig
+    cached: bool
+    differs: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+
+
+def plan(recipe: Recipe, root: Path) -> list[PlannedStage]:
+    """The stages of a run in order."""
+    walk = _Walk(Store(root))
+    model = None
+    if recipe.teacher.model:
+        local = Path(recipe.teacher.model)
+        if local.is_dir():
+            model = Artifact(stage="model", key=walk.store.digest(local), path=str(local))
+        else:
+            model = walk.add("fetch-teacher", "fetch", FetchConfig(model=recipe.teacher.model), {})
+    outside = {"source": external.source(recipe, walk.store)}
+    words = _tokenizer(recipe, walk.store, model)
+    data = walk.add("data", "data", recipe.data, outside | ({"tokenizer": words} if words else {}))
+    teacher = walk.add("teacher", "teacher", recipe.teacher, {"data": data} | ({"model": model} if model else {}))
+    base = {"teacher": teacher, "data": data}
+    scored = None
+    if any(student.prune.ranked for student in recipe.students.values()):
+        scored = walk.add("importance", "importance", recipe.importance, base)
+    models = {"teacher": teacher}
+    for name, student in recipe.students.items():
+        extra = {"importance": scored} if scored and student.prune.ranked else {}
+        made = models[f"{name}-pruned"] = walk.add(f"prune-{name}", "prune", student.prune, base | extra)
+        if how := recipe.distill_of(name):
+            made = models[name] = walk.add(f"distill-{name}", "distill", how, base | {"student": made})
+        for config in recipe.quantize if student.quantize else ():
+            inputs = {"model": made, "data": data}
+            models[f"{name}-{config.format}"] = walk.add(f"quantize-{name}-{config.format}", "quantize", config, inputs)
+    questions = external.questions(recipe, walk.store)
+    for name, artifact in models.items():
+        inputs = {"model": artifact, **base} | ({"mmlu": questions} if questions else {})
+        walk.add(f"evaluate-{name}", "evaluate", recipe.evaluate, inputs)
+    return walk.stages
+
+
+def _tokenizer(recipe: Recipe, store: Store, model: Artifact | None) -> Artifact | None:
+    if model is not None and model.stage == "fetch" and not Path(model.path).is_dir() and not recipe.data.tokenizer:
+        # Its files are not here yet, so their digest cannot be known: neither can the keys that follow.
+        return Artifact(stage="tokenizer", key="not fetched yet", path="")
+    return external.tokenizer(recipe, store, model)
+
+
+class _Walk:
+    """Collects stages, looking each up in the store by the key it would have."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.stages: list[PlannedStage] = []
+
+    def add(self, label: str, stage: str, config: StageConfig, inputs: dict[str, Artifact]) -> Artifact:
+        key = key_of(stage, config, {role: artifact.key for role, artifact in inputs.items()})
+        path = self.store.path(stage, key)
+        cached = (path / RECORD).is_file()
+        differs = {} if cached else self._differences(stage, config, {role: artifact.key for role, artifact in inputs.items()})
+        self.stages.append(PlannedStage(label=label, stage=stage, key=key, config=config, cached=cached, differs=differs))
+        return Artifact(stage=stage, key=key, path=str(path))
+
+    def _differences(self, stage: str, config: StageConfig, inputs: dict[str, str]) -> dict[str, tuple[Any, Any]]:
+        """Against the record that differs least, the newest of those."""
+        here = _flat(config.identity()) | {f"input {role}": key for role, key in inputs.items()}
+        nearest: dict[str, tuple[Any, Any]] | None = None
+        for record in self.store.records(stage):
+            there = _flat(record.hashed) | {f"input {role}": key for role, key in record.inputs.items()}
+            changed = {
+                name: (there.get(name), here.get(name)) for name in sorted(here.keys() | there.keys()) if there.get(name) != here.get(name)
+            }
+            if nearest is None or len(changed) < len(nearest):
+                nearest = changed
+        return nearest or {}
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, item in value.items():
+        if isinstance(item, dict):
+            found |= _flat(item, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = item
+    return found

@@ -1,0 +1,129 @@
+"""The Prefect and MLflow servers of a store: Prefect's embedded one for a single run, or both for as long as `imbik up` stays.
+
+Every process started here dies with the one that started it, and everything they write is under the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from tasks.guard import guarded
+
+START_SECONDS = 90.0
+SERVICES = "services.json"
+"""Under the store: addresses of the servers `imbik up` started, and its process id."""
+
+
+def settle(store: Path) -> None:
+    """Point Prefect at the store; must come before prefect is imported."""
+    os.environ["PREFECT_HOME"] = str(store / "prefect")
+    quiet = {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_CLI_PROMPT": "false",
+        "PREFECT_LOGGING_LEVEL": "ERROR",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+    }
+    for name, value in quiet.items():
+        os.environ.setdefault(name, value)
+
+
+@contextlib.contextmanager
+def prefect(store: Path) -> Iterator[str]:
+    """A Prefect API for one run: the user's own, the one `imbik up` runs for this store, or Prefect's embedded server."""
+    known = os.environ.get("PREFECT_API_URL") or services(store).get("prefect")
+    if known:
+        os.environ["PREFECT_API_URL"] = known
+        yield known
+        return
+    with embedded_prefect(store, _free_port(), user_interface=False) as (url, _):
+        os.environ["PREFECT_API_URL"] = url
+        try:
+            yield url
+        finally:
+            del os.environ["PREFECT_API_URL"]
+
+
+@contextlib.contextmanager
+def embedded_prefect(store: Path, port: int, *, user_interface: bool) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Prefect's server on loopback, its SQLite database under the store."""
+    (store / "prefect").mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"]
+    environment = {"PREFECT_UI_ENABLED": str(int(user_interface)), "PREFECT__SERVER_FINAL": "1", "PREFECT_SERVER_API_PORT": str(port)}
+    if not user_interface:
+        environment["PREFECT__SERVER_EPHEMERAL"] = "1"
+    url = f"http://127.0.0.1:{port}/api"
+    environment["PREFECT_API_URL"] = url
+    with _process(command, environment, store / "prefect" / "server.log") as process:
+        _wait(f"{url}/health", process, store / "prefect" / "server.log")
+        yield url, process
+
+
+@contextlib.contextmanager
+def mlflow(store: Path, port: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """MLflow's server on loopback, over the same database local runs write."""
+    log = store / "mlflow.log"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{store}/mlflow.db", "--artifacts-destination", f"{store}/mlflow-artifacts"]
+    url = f"http://127.0.0.1:{port}"
+    with _process(command, {}, log) as process:
+        _wait(f"{url}/health", process, log)
+        yield url, process
+
+
+def services(store: Path) -> dict[str, str]:
+    """Addresses of the servers `imbik up` runs for this store; empty when it does not run."""
+    try:
+        known: dict[str, str] = json.loads((store / SERVICES).read_text())
+        os.kill(int(known["pid"]), 0)
+    except (OSError, ValueError, KeyError):
+        return {}
+    return known
+
+
+@contextlib.contextmanager
+def _process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    from tasks.launch import end_trees
+
+    import psutil
+
+    with log.open("ab") as stream:
+        process = subprocess.Popen(
+            guarded(command), stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=os.environ | environment, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            end_trees([psutil.Process(process.pid)])
+        process.wait()
+
+
+def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            last = (log.read_text(errors="replace").strip().splitlines() or ["no message"])[-1]
+            raise RuntimeError(f"a server exited with {process.returncode} while starting ({last[:200]}); its log is {log}")
+        with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError), urllib.request.urlopen(url, timeout=2):
+            return
+        time.sleep(0.05)
+    raise RuntimeError(f"a server did not answer at {url} within {START_SECONDS:.0f} s; its log is {log}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

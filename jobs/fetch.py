@@ -1,0 +1,28 @@
+"""Fetches a model directory from the Hugging Face hub: safetensors, JSON and tokenizer files only, never code or pickles."""
+
+from __future__ import annotations
+
+from conf.schema import FetchConfig
+from conf.spec import Spec
+from jobs.entry import main
+
+WANTED = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model")
+
+
+def run(spec: Spec) -> None:
+    """No inputs. Writes the model directory's files into the output folder itself."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    config = FetchConfig.model_validate(spec.config)
+    try:
+        snapshot_download(config.model, revision=config.branch, local_dir=spec.output, allow_patterns=list(WANTED))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        raise ValueError(
+            f"teacher.model {config.model} could not be fetched from the Hugging Face hub ({type(error).__name__}); "
+            "check the name and the connection, set HF_TOKEN if it is gated, or name a local directory"
+        ) from error
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,132 @@
+"""The one way a stage is made: look it up, or run its job in a work folder, check, seal and link it under its label."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import subprocess
+import time
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from conf.base import StageConfig
+from conf.schema import Parallel
+from conf.spec import Record, Spec
+from tasks.session import Session, current
+from tasks.store import Artifact, StoreError, key_of
+
+SCRATCH = ("checkpoints",)
+"""What a job keeps only to resume from; not part of its artifact."""
+
+EXPECTED = {
+    "fetch": ("config.json",),
+    "data": ("statistics.json", "train.bin", "train.idx", "tokenizer/tokenizer.json"),
+    "teacher": ("model/config.json",),
+    "importance": ("importance.json", "importance.safetensors"),
+    "prune": ("model/config.json",),
+    "distill": ("model/config.json", "metrics.jsonl"),
+    "quantize": ("model/config.json", "model/hf_quant_config.json", "quantize.json"),
+    "evaluate": ("scores.json",),
+}
+"""Files without which a job that says it is done has not done its work."""
+
+VERSIONED = ("torch", "megatron-core", "nvidia-modelopt", "transformers", "tokenizers", "datasets", "lm_eval", "prefect", "mlflow")
+
+
+def build(stage: str, label: str, config: StageConfig, inputs: dict[str, Artifact]) -> Artifact:
+    """The sealed artifact of a stage: found in the store, or built by its job. Raises JobFailed or StoreError, sealing nothing."""
+    session = current.get()
+    key = key_of(stage, config, {role: artifact.key for role, artifact in inputs.items()})
+    store, board = session.store, session.board
+    artifact = store.find(stage, key)
+    state = "cached"
+    if artifact is None:
+        board.set(label, "waiting")
+        with store.lock(stage, key):  # whoever built it meanwhile has freed the lock
+            artifact = store.find(stage, key)
+            if artifact is None:
+                state = "done"
+                try:
+                    artifact = _make(session, stage, label, key, config, inputs)
+                except BaseException:
+                    board.set(label, "failed")
+                    raise
+    _link(session, label, artifact)
+    board.set(label, "cached" if state == "cached" else "done")
+    session.tracker.stage(label, artifact, cached=state == "cached")
+    return artifact
+
+
+def _make(session: Session, stage: str, label: str, key: str, config: StageConfig, inputs: dict[str, Artifact]) -> Artifact:
+    parallel = getattr(config, "parallel", Parallel(threads=getattr(config, "workers", None)))
+    work = session.store.work(stage, key)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        spec = Spec(
+            stage=stage,
+            key=key,
+            config=config.model_dump(mode="json"),
+            inputs={role: artifact.path for role, artifact in inputs.items()},
+            output=str(work),
+        )
+        begun = time.monotonic()
+        session.board.set(label, "running")
+
+        def follow(line: dict[str, Any]) -> None:
+            session.board.step(label, line["step"], line["total"], line["values"])
+
+        session.launcher.run(spec, parallel, follow)
+        missing = [name for name in EXPECTED[stage] if not (work / name).is_file()]
+        assert not missing, f"{stage} ended well but did not write {missing}"
+        record = Record(
+            stage=stage,
+            key=key,
+            revision=config.revision,
+            config=spec.config,
+            hashed=config.identity(),
+            inputs={role: artifact.key for role, artifact in inputs.items()},
+            files={},
+            seconds=round(time.monotonic() - begun, 3),
+            created=datetime.now(UTC).isoformat(),
+            versions=versions(),
+            commit=commit(),
+            run=session.tracker.ids(),
+        )
+        return session.store.seal(record, ignore=SCRATCH)
+    except OSError as error:
+        raise StoreError(
+            f"{label}: {error.strerror} ({error.filename or session.store.root}); free space or choose another store with --store, "
+            "then run again: it continues"
+        ) from error
+
+
+def _link(session: Session, label: str, artifact: Artifact) -> None:
+    """Give the artifact its stable name under runs/<name>/; a second flow of the same name may do the same at once."""
+    folder = session.store.root / "runs" / session.name
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{label}-{os.getpid()}-{time.monotonic_ns()}"
+    partial.symlink_to(os.path.relpath(artifact.path, folder))
+    partial.rename(folder / label)
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of what decides a result."""
+    found = {}
+    for name in VERSIONED:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def commit() -> str | None:
+    """The commit of this checkout, marked when it has changes; None outside a checkout."""
+    root = Path(__file__).parents[1]
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None

@@ -1,0 +1,16 @@
+"""Teaching the student."""
+
+from __future__ import annotations
+
+from prefect import task
+
+from conf.schema import DistillConfig
+from tasks.build import build
+from tasks.options import OPTIONS
+from tasks.store import Artifact
+
+
+@task(**OPTIONS)
+def distill(label: str, config: DistillConfig, *, teacher: Artifact, student: Artifact, data: Artifact) -> Artifact:
+    """Distil the teacher into the pruned student on the corpus."""
+    return build("distill", label, config, {"teacher": teacher, "student": student, "data": data})

@@ -1,0 +1,74 @@
+"""What a recipe takes from outside the store: text, models, tokenizers and questions, each with the digest that stands in a key."""
+
+from __future__ import annotations
+
+import glob
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from conf.schema import FetchConfig, Recipe
+from tasks.store import Artifact, Store
+
+if TYPE_CHECKING:
+    from tasks.session import Session
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+"""Only these of a model directory decide the tokens; its weights may change without new tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outside:
+    """The outside inputs of a run; None where a stage has none."""
+
+    source: Artifact
+    tokenizer: Artifact | None
+    model: Artifact | None
+    mmlu: Artifact | None
+
+
+def resolve(recipe: Recipe, session: Session) -> Outside:
+    """Digest local inputs and fetch hub models; raises StoreError or JobFailed with one sentence."""
+    from tasks.fetch import fetch
+
+    name = recipe.teacher.model
+    model = None
+    if name is not None:
+        model = _local(session.store, "model", Path(name)) if Path(name).is_dir() else fetch("fetch-teacher", FetchConfig(model=name))
+    store = session.store
+    return Outside(source=source(recipe, store), tokenizer=tokenizer(recipe, store, model), model=model, mmlu=questions(recipe, store))
+
+
+def source(recipe: Recipe, store: Store) -> Artifact:
+    """The corpus: the built-in world, local files by content, or a hub dataset by name."""
+    names = (recipe.data.source,) if isinstance(recipe.data.source, str) else recipe.data.source
+    keys = [_source_key(name, store) for name in names]
+    return Artifact(stage="source", key="+".join(keys), path=",".join(names))
+
+
+def tokenizer(recipe: Recipe, store: Store, model: Artifact | None) -> Artifact | None:
+    """The tokenizer named by the recipe, else the model's own, else none: one is trained."""
+    if recipe.data.tokenizer:
+        return _local(store, "tokenizer", Path(recipe.data.tokenizer), TOKENIZER_FILES)
+    return _local(store, "tokenizer", Path(model.path), TOKENIZER_FILES) if model else None
+
+
+def questions(recipe: Recipe, store: Store) -> Artifact | None:
+    """The multiple-choice questions: a local folder or the hub's; none where there are none or the corpus brings its own quiz."""
+    mmlu = recipe.evaluate.mmlu
+    if mmlu is None or mmlu.path == "quiz":
+        return None
+    return _local(store, "mmlu", Path(mmlu.path)) if mmlu.path else Artifact(stage="mmlu", key="hub:cais/mmlu", path="")
+
+
+def _local(store: Store, role: str, path: Path, only: tuple[str, ...] = ()) -> Artifact:
+    return Artifact(stage=role, key=store.digest(path, only), path=str(path.absolute()))
+
+
+def _source_key(name: str, store: Store) -> str:
+    if name == "world":
+        return name
+    if Path(name).exists():
+        return store.digest(Path(name))
+    files = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - an absolute pattern is no Path.glob
+    return "+".join(store.digest(Path(file)) for file in files) if files else f"hub:{name}"

@@ -1,0 +1,306 @@
+"""Runs jobs on this machine: as a process, under torchrun, or forked from a warm one; follows them and owns their process trees.
+
+It counts cores, so that jobs run side by side where there is room, and reads metrics files; what a job makes it does not know.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from conf.schema import Parallel
+from conf.spec import ERROR_PREFIX, Spec
+
+PLAIN = frozenset({"data", "fetch"})
+"""Stages that need no torch: they start at once, while the warm process is still importing."""
+
+GRACE_SECONDS = 3.0
+"""Between asking a job to end and killing it."""
+
+Follow = Callable[[dict[str, Any]], None]
+
+
+class JobFailed(RuntimeError):
+    """A job ended without its result; the message is one sentence for the user."""
+
+
+class Stopped(RuntimeError):
+    """The run is being stopped; no job is started any more."""
+
+
+@dataclass
+class _Cores:
+    """Counts cores in use; whoever waits longest goes first, so that a wide job is not starved by narrow ones."""
+
+    total: int
+
+    def __post_init__(self) -> None:
+        self._free = self.total
+        self._queue: list[object] = []
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def hold(self, wanted: int, stopped: threading.Event) -> Iterator[None]:
+        wanted, ticket = min(wanted, self.total), object()
+        with self._changed:
+            self._queue.append(ticket)
+            while not stopped.is_set() and (self._queue[0] is not ticket or self._free < wanted):
+                self._changed.wait(0.5)
+            self._queue.remove(ticket)
+            self._free -= wanted
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += wanted
+                self._changed.notify_all()
+
+
+class Launcher:
+    """Runs the jobs of one flow. Open it on a thread that lives as long as the flow: the warm process dies with that thread."""
+
+    def __init__(self, *, warm: bool = True) -> None:
+        self._cores = _Cores(os.cpu_count() or 1)
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._trees: dict[int, psutil.Process] = {}
+        self._warm: _Warm | None = None
+        self._may_warm = warm and not Path("/dev/nvidiactl").exists()
+
+    def prepare(self) -> None:
+        """Start the warm process, if it is of use here; call once, from the thread that opened the launcher."""
+        if self._may_warm and self._warm is None:
+            self._warm = _Warm()
+
+    def run(self, spec: Spec, parallel: Parallel, follow: Follow) -> None:
+        """Run one job to its end. `follow` sees every line of its metrics. Raises JobFailed or Stopped."""
+        threads = parallel.threads or max(1, self._cores.total // parallel.processes)
+        with self._cores.hold(parallel.processes * threads, self._stopped):
+            if self._stopped.is_set():
+                raise Stopped("the run was stopped")
+            output = Path(spec.output)
+            path, log = output / "spec.json", output / "job.log"
+            path.write_text(spec.model_dump_json(indent=2))
+            if parallel.processes == 1 and spec.stage not in PLAIN and self._warm and self._warm.ready():
+                code = self._forked(spec, path, log, threads, follow)
+            else:
+                code = self._started(spec, path, log, parallel.processes, threads, follow)
+        if code:
+            if self._stopped.is_set():
+                raise Stopped("the run was stopped")
+            raise JobFailed(_reason(spec.stage, code, log))
+
+    def stop(self) -> None:
+        """Start nothing more and end every job, asking first."""
+        self._stopped.set()
+        with self._lock:
+            roots = list(self._trees.values())
+        end_trees(roots)
+        if self._warm:
+            self._warm.close()
+
+    def _started(self, spec: Spec, path: Path, log: Path, processes: int, threads: int, follow: Follow) -> int:
+        command = [sys.executable, "-m", f"jobs.{spec.stage}", "--spec", str(path)]
+        if processes > 1:
+            launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+            command = [*launcher, *command[1:]]
+        from tasks.guard import guarded
+
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                guarded(command),
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                env=os.environ | environment(threads),
+                cwd=Path(__file__).parents[1],
+                start_new_session=True,
+            )
+        with self._tracked(process.pid), _Tail(Path(spec.output) / "metrics.jsonl", follow) as tail:
+            while process.poll() is None:
+                tail.read()
+                time.sleep(0.05)
+            return process.returncode
+
+    def _forked(self, spec: Spec, path: Path, log: Path, threads: int, follow: Follow) -> int:
+        assert self._warm is not None
+        job = self._warm.submit({"stage": spec.stage, "spec": str(path), "log": str(log), "environment": environment(threads)})
+        with _Tail(Path(spec.output) / "metrics.jsonl", follow) as tail:
+            while not job.started.wait(0.05) and not job.ended.is_set():
+                pass
+            with self._tracked(job.pid):
+                while not job.ended.wait(0.05):
+                    tail.read()
+        return job.code
+
+    @contextlib.contextmanager
+    def _tracked(self, pid: int) -> Iterator[None]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            with self._lock:
+                self._trees[pid] = process
+            if self._stopped.is_set():
+                end_trees([process])
+        try:
+            yield
+        except BaseException:
+            # The task was cancelled while its job runs: whatever the reason, the job must not outlive it.
+            end_trees([self._trees[pid]] if pid in self._trees else [])
+            raise
+        finally:
+            with self._lock:
+                self._trees.pop(pid, None)
+
+
+def environment(threads: int) -> dict[str, str]:
+    """What a job's environment adds: its threads, which wait for work asleep (a spinning one on a shared core costs thirtyfold)."""
+    quiet = {"TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1", "DO_NOT_TRACK": "1", "PYTHONWARNINGS": "ignore"}
+    return {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", **quiet}
+
+
+def end_trees(roots: list[psutil.Process]) -> None:
+    """End processes and all their descendants: ranks too, which torchrun puts in sessions of their own."""
+    family: list[psutil.Process] = []
+    for root in roots:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family += [*root.children(recursive=True), root]
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, alive = psutil.wait_procs(family, GRACE_SECONDS)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, GRACE_SECONDS)
+
+
+class _Tail:
+    """Reads whole new lines of a growing metrics file."""
+
+    def __init__(self, path: Path, follow: Follow) -> None:
+        self.path, self.follow = path, follow
+        self.offset = 0
+
+    def __enter__(self) -> _Tail:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.read()
+
+    def read(self) -> None:
+        try:
+            size = self.path.stat().st_size
+        except FileNotFoundError:
+            return
+        if size < self.offset:
+            self.offset = 0  # a resumed job forgot the steps after its checkpoint
+        if size == self.offset:
+            return
+        with self.path.open("rb") as stream:
+            stream.seek(self.offset)
+            data = stream.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self.offset += len(whole)
+        for line in whole.splitlines():
+            self.follow(json.loads(line))
+
+
+class _Job:
+    """One job of the warm process."""
+
+    def __init__(self) -> None:
+        self.started, self.ended = threading.Event(), threading.Event()
+        self.pid, self.code = -1, 1
+
+
+class _Warm:
+    """The warm process and the thread that reads its answers."""
+
+    def __init__(self) -> None:
+        from tasks.guard import guarded
+
+        self._process = subprocess.Popen(
+            guarded([sys.executable, "-m", "jobs.warm"]),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | environment(1),
+            cwd=Path(__file__).parents[1],
+            start_new_session=True,
+        )
+        self._jobs: dict[str, _Job] = {}
+        self._lock = threading.Lock()
+        self._is_ready, self._gone = threading.Event(), False
+        threading.Thread(target=self._listen, name="warm", daemon=True).start()
+
+    def ready(self) -> bool:
+        """Wait until the imports are done; False if the process died, and jobs are started the slow way."""
+        self._is_ready.wait()
+        return not self._gone
+
+    def submit(self, request: dict[str, Any]) -> _Job:
+        job = _Job()
+        with self._lock:
+            name = str(len(self._jobs))
+            self._jobs[name] = job
+            assert self._process.stdin is not None
+            try:
+                self._process.stdin.write(json.dumps({"id": name, **request}).encode() + b"\n")
+                self._process.stdin.flush()
+            except BrokenPipeError:
+                job.ended.set()
+        return job
+
+    def close(self) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+        try:
+            self._process.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            answer = json.loads(line)
+            if "ready" in answer:
+                self._is_ready.set()
+            elif "pid" in answer:
+                self._jobs[answer["id"]].pid = answer["pid"]
+                self._jobs[answer["id"]].started.set()
+            else:
+                self._jobs[answer["id"]].code = answer["code"]
+                self._jobs[answer["id"]].ended.set()
+        self._gone = True
+        self._is_ready.set()
+        for job in self._jobs.values():
+            if not job.ended.is_set():
+                job.code = -signal.SIGKILL
+                job.ended.set()
+
+
+def _reason(stage: str, code: int, log: Path) -> str:
+    """One sentence: the job's own, or what ended it."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    sentences = [line.partition(ERROR_PREFIX)[2] for line in lines if ERROR_PREFIX in line]
+    if sentences:
+        return f"{stage}: {sentences[-1]}"
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"{stage}: its process was ended by {name}; run the same command again and it continues (log: {log})"
+    return f"{stage}: its process exited with {code}; the log is {log}, and the same command continues"

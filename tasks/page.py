@@ -1,0 +1,86 @@
+"""The report as words: table cells, Markdown, and one HTML page that needs no other file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+HEADER = ("model", "params", "size", "score", "Δ teacher", "val loss", "perplexity", "KL", "top-1", "tokens/s")
+
+
+def cells(report: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Header and rows of the report's table, as text; '-' where nothing was measured."""
+    return [HEADER, *(_cells(row) for row in report["rows"])]
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    difference = row["against_teacher"]
+    moved = difference["mmlu"] if row["stage"] != "teacher" else None
+    return (
+        row["model"],
+        count(row["num_params"]),
+        f"{row['bytes'] / 1e6:,.2f} MB",
+        "-" if row["mmlu"] is None else f"{row['mmlu']:.1%} ± {(row['mmlu_ci95'][1] - row['mmlu_ci95'][0]) / 2:.1%}",
+        "-" if moved is None else f"{moved * 100:+.1f}",
+        _number(row["val_loss"], ".4f"),
+        _number(row["perplexity"], ".3f"),
+        _number(row["kl_teacher"], ".4f"),
+        "-" if row["agreement_teacher"] is None else f"{row['agreement_teacher']:.1%}",
+        "-" if row["tokens_per_second"] is None else f"{row['tokens_per_second']:,.0f}",
+    )
+
+
+def count(number: int) -> str:
+    """A parameter count in thousands, millions or billions."""
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if number >= size:
+            return f"{number / size:.2f}{unit}"
+    return str(number)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def about(report: dict[str, Any]) -> str:
+    """What the columns are, in one paragraph."""
+    teacher = report["rows"][0]
+    asked = ""
+    if teacher["mmlu"] is not None:
+        shots = f"{teacher['shots']}-shot" if teacher["shots"] else "0-shot"
+        style = {"continuation": ", the choices' own text scored (mmlu_continuation)"}.get(str(teacher.get("mmlu_style")), "")
+        asked = f"Score: {teacher['mmlu_n']} multiple-choice questions through lm-eval, {shots}{style}; ± is the 95% interval (Wilson); "
+        asked += f"chance is {report['chance']:.0%}. Differences are paired over the same questions. "
+    return (
+        f"{asked}Loss in nats per token and perplexity on {teacher['val_tokens']:,} tokens of the test split. KL(teacher ‖ model) in nats "
+        "per token, and top-1: the share of tokens whose likeliest successor is the teacher's too. "
+        "Tokens per second: greedy generation here, one request at a time."
+    )
+
+
+def markdown(report: dict[str, Any], drawings: dict[str, str]) -> str:
+    """report.md."""
+    table = cells(report)
+    lines = [f"# {report['name']}", "", report["description"], ""]
+    lines += [f"- {sentence}" for sentence in report["meaning"]]
+    lines += ["", "| " + " | ".join(table[0]) + " |", "|---" + "|---:" * (len(table[0]) - 1) + "|"]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table[1:]]
+    lines += ["", about(report), ""]
+    lines += [line for title in drawings for line in (f"![{title}](plots/{title}.svg)", "")]
+    lines += ["## How it was made", ""]
+    lines += [f"- {entry['label']}: {entry['seconds']:.1f} s, `{entry['repeat']}`" for entry in report["made"]]
+    return "\n".join(lines) + "\n"
+
+
+def html(report: dict[str, Any], drawings: dict[str, str]) -> str:
+    """report.html; everything that came from files is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
+    template = environment.get_template("report.html.j2")
+    # The drawings are our own matplotlib's; its texts are escaped by it.
+    pictures = {title: Markup(svg) for title, svg in drawings.items()}
+    return template.render(
+        report=report, header=HEADER, rows=list(zip(report["rows"], cells(report)[1:], strict=True)), about=about(report), pictures=pictures
+    )

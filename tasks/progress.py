@@ -1,0 +1,59 @@
+"""What each stage of the running flow is doing, for whoever wants to show it; written by tasks, read by the command line."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+State = Literal["waiting", "running", "cached", "done", "failed"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One stage's progress; `step` of `total` steps, the latest metric values, monotonic start and end seconds."""
+
+    state: State = "waiting"
+    step: int = 0
+    total: int | None = None
+    values: dict[str, float] = field(default_factory=dict)
+    started: float | None = None
+    ended: float | None = None
+    first_step: tuple[int, float] | None = None
+
+    @property
+    def rate(self) -> float | None:
+        """Steps per second since the first step seen, None before there are two."""
+        if not self.first_step or self.ended or self.step <= self.first_step[0]:
+            return None
+        return (self.step - self.first_step[0]) / max(time.monotonic() - self.first_step[1], 1e-9)
+
+
+class Board:
+    """Progress by stage label, safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stages: dict[str, Progress] = {}
+
+    def set(self, label: str, state: State) -> None:
+        """A stage changed its state."""
+        now = time.monotonic()
+        with self._lock:
+            before = self._stages.get(label, Progress())
+            started = now if state == "running" else before.started
+            ended = now if state in ("cached", "done", "failed") else None
+            self._stages[label] = replace(before, state=state, started=started, ended=ended)
+
+    def step(self, label: str, step: int, total: int | None, values: dict[str, float]) -> None:
+        """A stage's job reported a step."""
+        with self._lock:
+            before = self._stages.get(label, Progress(state="running"))
+            first = before.first_step or (step, time.monotonic())
+            self._stages[label] = replace(before, step=step, total=total, values=before.values | values, first_step=first)
+
+    def snapshot(self) -> dict[str, Progress]:
+        """All stages, in the order they were first heard of."""
+        with self._lock:
+            return dict(self._stages)

@@ -1,0 +1,16 @@
+"""A student in fewer bits."""
+
+from __future__ import annotations
+
+from prefect import task
+
+from conf.schema import QuantizeConfig
+from tasks.build import build
+from tasks.options import OPTIONS
+from tasks.store import Artifact
+
+
+@task(**OPTIONS)
+def quantize(label: str, config: QuantizeConfig, *, model: Artifact, data: Artifact) -> Artifact:
+    """Quantize a model after training, calibrated on the corpus, and export what inference engines read."""
+    return build("quantize", label, config, {"model": model, "data": data})

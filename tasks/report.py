@@ -1,0 +1,244 @@
+"""The one answer of a run: every model side by side, as report.json, report.md and a self-contained report.html.
+
+It reads sealed artifacts and computes what they mean; drawing is `plots`, the page is `page`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from conf.base import Config
+from conf.schema import Recipe
+from conf.spec import Record
+from tasks.statistics import mcnemar, paired_difference
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SCORES = (
+    "num_params",
+    "bytes",
+    "mmlu",
+    "mmlu_n",
+    "mmlu_ci95",
+    "val_loss",
+    "perplexity",
+    "kl_teacher",
+    "agreement_teacher",
+    "tokens_per_second",
+)
+MORE = (
+    "mmlu_stderr",
+    "mmlu_subjects",
+    "mmlu_chance",
+    "mmlu_truncated",
+    "shots",
+    "val_tokens",
+    "val_loss_stderr",
+    "latency_seconds",
+    "simulated",
+)
+
+
+class Measured(Config):
+    """One model of a run and where its numbers are."""
+
+    model: str
+    stage: str
+    student: str | None
+    format: str | None
+    path: str
+    scores: str
+    training: str | None
+
+
+Report = dict[str, Any]
+Row = dict[str, Any]
+
+
+def write_report(folder: Path, name: str, recipe: Recipe, models: list[Measured]) -> Report:
+    """Write the report of a run into its folder, each file whole or not at all, and return what report.json holds."""
+    from tasks import page, plots
+
+    report = make_report(name, recipe, models)
+    drawings = plots.draw(report)
+    (folder / "plots").mkdir(parents=True, exist_ok=True)
+    for title, svg in drawings.items():
+        _write(folder / "plots" / f"{title}.svg", svg)
+    _write(folder / "report.md", page.markdown(report, drawings))
+    _write(folder / "report.html", page.html(report, drawings))
+    _write(folder / "report.json", json.dumps(report, indent=2) + "\n")
+    return report
+
+
+def make_report(name: str, recipe: Recipe, models: list[Measured]) -> Report:
+    """What report.json holds: a row per model, the students' curves, what it means in sentences, how it was made."""
+    rows = [_row(model) for model in models]
+    items = {model.model: _items(model) for model in models}
+    by_name = {row["model"]: row for row in rows}
+    for model, row in zip(models, rows, strict=True):
+        base = f"{model.student}" if model.stage == "quantize" and model.student in by_name else None
+        base = base or (f"{model.student}-pruned" if model.stage == "quantize" else None)
+        row["against_teacher"] = _compare(row, by_name["teacher"], items)
+        row["against_student"] = _compare(row, by_name[base], items) if base else None
+        row["recovered"] = _recovered(row, by_name) if model.stage == "distill" else None
+    report: Report = {"name": name, "description": recipe.description, "rows": rows}
+    report["chance"] = rows[0].get("mmlu_chance")
+    report["curves"] = {model.model: _curve(model) for model in models if model.stage == "distill" and model.training}
+    report["meaning"] = meaning(report)
+    report["made"] = _made(models)
+    return report
+
+
+def meaning(report: Report) -> list[str]:
+    """What the numbers say, in sentences; also when they say nothing."""
+    rows: list[Row] = report["rows"]
+    teacher, sentences = rows[0], []
+    chance = report["chance"]
+    if teacher["mmlu"] is not None and chance is not None and teacher["mmlu_ci95"][0] <= chance:
+        sentences.append(
+            f"The teacher's multiple-choice score of {teacher['mmlu']:.1%} (n = {teacher['mmlu_n']}) is at chance ({chance:.0%}): "
+            "no score in this table says anything about knowledge, and differences between them are noise. Judge by loss and KL."
+        )
+    elif teacher["mmlu"] is not None:
+        sentences.append(
+            f"The teacher answers {teacher['mmlu']:.1%} of {teacher['mmlu_n']} questions; guessing would give {chance or 0.25:.0%}."
+        )
+    for row in rows:
+        if row["stage"] == "prune":
+            lost = f"{row['val_loss'] - teacher['val_loss']:+.3f} nats"
+            score = _points(row["against_teacher"])
+            sentences.append(
+                f"Pruning to {row['model'].removesuffix('-pruned')} ({row['share_params']:.0%} of the parameters) cost {lost}{score}."
+            )
+        elif row["stage"] == "distill" and row["recovered"]:
+            parts = [f"{value:.0%} of the lost {unit}" for unit, value in row["recovered"].items() if value is not None]
+            if parts:
+                sentences.append(f"Distillation won back {' and '.join(parts)} for {row['model']}.")
+        elif row["stage"] == "quantize":
+            against = row["against_student"] or row["against_teacher"]
+            sentences.append(f"{row['format'].upper()} moved {row['student']} by {against['val_loss']:+.4f} nats{_points(against)}.")
+    if any(row["simulated"] for row in rows):
+        sentences.append(
+            "Quantized models were scored with their quantization simulated by ModelOpt on the shipped weights and scales, as this machine "
+            "has no engine that runs them; their speed is not measured."
+        )
+    return sentences
+
+
+def publish(report: Report) -> None:
+    """Show the report as Prefect artifacts of the flow run; the run never fails for it."""
+    from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+    from tasks import page
+
+    with contextlib.suppress(Exception):
+        create_markdown_artifact(page.markdown(report, {}), key="report", description=f"Report of {report['name']}")
+        flat = [{key: row[key] for key in ("model", *SCORES) if key != "mmlu_ci95"} for row in report["rows"]]
+        create_table_artifact(flat, key="models", description=f"Models of {report['name']}")
+
+
+def table(report: Report) -> Table:
+    """The report's table for a terminal."""
+    from rich.table import Table
+
+    from tasks import page
+
+    header, *lines = page.cells(report)
+    shown = Table(title=f"{report['name']}", title_justify="left", header_style="bold")
+    for position, title in enumerate(header):
+        shown.add_column(title, justify="left" if position == 0 else "right", no_wrap=True)
+    for line in lines:
+        shown.add_row(*line)
+    return shown
+
+
+def _row(model: Measured) -> Row:
+    scores = json.loads((Path(model.scores) / "scores.json").read_text())
+    row: Row = {"model": model.model, "stage": model.stage, "student": model.student, "format": model.format, "path": model.path}
+    return row | {key: scores.get(key) for key in (*SCORES, *MORE)}
+
+
+def _items(model: Measured) -> dict[tuple[str, int], bool]:
+    file = Path(model.scores) / "items.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    return {(line["subject"], line["index"]): bool(line["correct"]) for line in lines}
+
+
+def _compare(row: Row, base: Row, items: dict[str, dict[tuple[str, int], bool]]) -> Row:
+    """Differences to another model; the score's is paired over the questions both answered."""
+    row["share_params"] = row["num_params"] / base["num_params"] if base["stage"] == "teacher" else row["share_params"]
+    ours, theirs = items[row["model"]], items[base["model"]]
+    common = sorted(ours.keys() & theirs.keys())
+    result: Row = {
+        "model": base["model"],
+        "val_loss": row["val_loss"] - base["val_loss"],
+        "mmlu": None,
+        "mmlu_ci95": None,
+        "mmlu_p": None,
+    }
+    result |= {"bytes_ratio": row["bytes"] / base["bytes"]}
+    if common:
+        pair = [ours[item] for item in common], [theirs[item] for item in common]
+        difference, low, high = paired_difference(*pair)
+        result |= {"mmlu": difference, "mmlu_ci95": [low, high], "mmlu_p": mcnemar(*pair), "mmlu_n": len(common)}
+    return result
+
+
+def _recovered(row: Row, rows: dict[str, Row]) -> dict[str, float | None]:
+    """Share of what pruning lost that distillation won back, in score and in nats; None where pruning lost nothing shown."""
+    pruned, teacher = rows[f"{row['model']}-pruned"], rows["teacher"]
+    nats = pruned["val_loss"] - teacher["val_loss"]
+    shares: dict[str, float | None] = {"nats": (pruned["val_loss"] - row["val_loss"]) / nats if nats > 0 else None, "points": None}
+    lost = pruned["against_teacher"]
+    if lost["mmlu"] is not None and lost["mmlu_ci95"][1] < 0:
+        shares["points"] = (row["mmlu"] - pruned["mmlu"]) / -lost["mmlu"]
+    return shares
+
+
+def _curve(model: Measured) -> dict[str, list[float]]:
+    """Validation losses over steps; where a resumed job repeated a step, the later line counts."""
+    by_step: dict[int, dict[str, float]] = {}
+    assert model.training is not None
+    for text in (Path(model.training) / "metrics.jsonl").read_text().splitlines():
+        line = json.loads(text)
+        if "val_loss" in line["values"]:
+            by_step[line["step"]] = line["values"]
+    steps = sorted(by_step)
+    curve: dict[str, list[float]] = {"step": [float(step) for step in steps]}
+    return curve | {
+        key: [by_step[step][key] for step in steps] for key in ("val_loss", "val_kl") if all(key in by_step[step] for step in steps)
+    }
+
+
+def _made(models: list[Measured]) -> list[Row]:
+    """The artifacts behind the table: stage, key, seconds, versions and the command that repeats each."""
+    folders = {str(Path(model.path).parent): model.model for model in models} | {
+        model.scores: f"{model.model} (scores)" for model in models
+    }
+    made = []
+    for folder, label in folders.items():
+        record = Record.model_validate_json((Path(folder) / "artifact.json").read_text())
+        command = f"python -m jobs.{record.stage} --spec {folder}/spec.json"
+        about = {"label": label, "stage": record.stage, "key": record.key, "seconds": record.seconds, "created": record.created}
+        made.append(about | {"commit": record.commit, "versions": record.versions, "repeat": command})
+    return made
+
+
+def _points(against: Row) -> str:
+    """A paired score difference as the end of a sentence; empty where no score was taken."""
+    if against["mmlu"] is None:
+        return ""
+    low, high = against["mmlu_ci95"]
+    told = f"{against['mmlu'] * 100:+.1f} points (95% {low * 100:+.1f} to {high * 100:+.1f})"
+    return f" and no shown difference in score: {told}" if low <= 0 <= high else f" and {told}"
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text)
+    partial.replace(path)
