@@ -1,0 +1,28 @@
+# Each target is enough on its own on a machine with Python 3.11 and pip: .ci/venv makes .venv when it is missing or stale.
+.PHONY: demo test check format venv clean
+export DO_NOT_TRACK = 1
+export PYTHONDONTWRITEBYTECODE = 1
+
+demo: venv
+	@.venv/bin/imbik run demo --name demo
+
+# Fast tests first, so that a plain mistake shows within seconds.
+test: venv
+	@.venv/bin/python -m pytest -m "not slow"
+	@.venv/bin/python -m pytest -m slow
+
+check: venv
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy conf flows tasks
+	@.venv/bin/lint-imports
+
+format: venv
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+
+venv:
+	@.ci/venv
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
