@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jobs.mmlu import Subject
 
 UNMEASURED = (
-    *("mmlu", "mmlu_n", "mmlu_stderr", "mmlu_ci95", "mmlu_subjects", "mmlu_chance", "mmlu_truncated", "shots"),
+    *("mmlu", "mmlu_n", "mmlu_stderr", "mmlu_ci95", "mmlu_subjects", "mmlu_chance", "mmlu_style", "mmlu_truncated", "shots"),
     *("tokens_per_second", "latency_seconds"),
 )
 

@@ -22,7 +22,8 @@ Answer = tuple[float, bool]
 
 
 class LastTokenLM(HFLM):
-    """Scores (context, continuation) requests; `truncated` counts contexts cut from the left to fit the model."""
+    """Scores (context, continuation) requests; `truncated` counts contexts cut from the left to fit the model, `progress` is
+    told how many more contexts have been seen."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, batch: int, progress: Callable[[int], None]) -> None:
         longest = model.config.max_position_embeddings
@@ -42,7 +43,8 @@ class LastTokenLM(HFLM):
         sharing: dict[tuple[int, ...], list[int]] = {}
         for position, (_, context, continuation) in enumerate(requests):
             sharing.setdefault((*context, *continuation[:-1]), []).append(position)
-        self.truncated = sum(len(tokens) > self.max_length for tokens in sharing)
+        self.truncated = len({tuple(context) for _, context, answer in requests if len(context) + len(answer) - 1 > self.max_length})
+        asked: set[tuple[int, ...]] = set()
         answers: list[Answer] = [(0.0, False)] * len(requests)
         inputs = sorted(sharing, key=len, reverse=True)
         for start in range(0, len(inputs), self.batch_size):
@@ -51,7 +53,9 @@ class LastTokenLM(HFLM):
             for tokens, logprobs in zip(chunk, self._tail(chunk, tail), strict=True):
                 for position in sharing[tokens]:
                     answers[position] = _score(logprobs, requests[position][2])
-            self.progress(len(chunk))
+            before = len(asked)
+            asked |= {tuple(requests[position][1]) for tokens in chunk for position in sharing[tokens]}
+            self.progress(len(asked) - before)
         return answers
 
     @torch.inference_mode()

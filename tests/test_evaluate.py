@@ -281,7 +281,7 @@ def test_what_is_left_out_is_null(corpus: Path, models: Any, tmp_path: Path) -> 
     got = scores(run_job("evaluate", CONFIG | {"mmlu": None, "new_tokens": 0, "precision": "bf16"}, inputs, tmp_path / "out"))
     absent = {name for name, value in got.items() if value is None}
     assert absent == {
-        *("mmlu", "mmlu_n", "mmlu_stderr", "mmlu_ci95", "mmlu_subjects", "mmlu_chance", "mmlu_truncated", "shots"),
+        *("mmlu", "mmlu_n", "mmlu_stderr", "mmlu_ci95", "mmlu_subjects", "mmlu_chance", "mmlu_style", "mmlu_truncated", "shots"),
         *("tokens_per_second", "latency_seconds"),
     }
     assert items(tmp_path / "out") == []
