@@ -5,20 +5,26 @@ Requests, their tokens, their order and what a score means are lm-eval's.
 
 from __future__ import annotations
 
+import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
 from lm_eval.models.huggingface import HFLM
+from transformers import DynamicCache
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+Tokens = tuple[int, ...]
 Request = tuple[tuple[str, str], list[int], list[int]]
 """The two texts, the tokens of the context, the tokens of the continuation."""
 Answer = tuple[float, bool]
 """Log probability in nats, and whether greedy decoding would give it."""
+
+SMALLEST_RUN = 8
+"""Fewer inputs that share a beginning are not worth a batch of their own."""
 
 
 class LastTokenLM(HFLM):
@@ -39,35 +45,81 @@ class LastTokenLM(HFLM):
         return self.encode_once(string, add_special_tokens, left_truncate_len)
 
     def _loglikelihood_tokens(self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None) -> list[Answer]:
-        """One forward pass for all requests that share everything but their last token, longest first."""
-        sharing: dict[tuple[int, ...], list[int]] = {}
+        """One forward pass for all requests that share everything but their last token; what many share is computed once."""
+        sharing: dict[Tokens, list[int]] = {}
         for position, (_, context, continuation) in enumerate(requests):
-            sharing.setdefault((*context, *continuation[:-1]), []).append(position)
+            kept = (*context, *continuation[:-1])[-self.max_length :]  # cut from the left, as lm-eval does
+            sharing.setdefault(kept, []).append(position)
         self.truncated = len({tuple(context) for _, context, answer in requests if len(context) + len(answer) - 1 > self.max_length})
-        asked: set[tuple[int, ...]] = set()
+        tail = max(len(continuation) for _, _, continuation in requests)
         answers: list[Answer] = [(0.0, False)] * len(requests)
-        inputs = sorted(sharing, key=len, reverse=True)
-        for start in range(0, len(inputs), self.batch_size):
-            chunk = inputs[start : start + self.batch_size]
-            tail = max(len(requests[position][2]) for tokens in chunk for position in sharing[tokens])
-            for tokens, logprobs in zip(chunk, self._tail(chunk, tail), strict=True):
-                for position in sharing[tokens]:
-                    answers[position] = _score(logprobs, requests[position][2])
-            before = len(asked)
-            asked |= {tuple(requests[position][1]) for tokens in chunk for position in sharing[tokens]}
-            self.progress(len(asked) - before)
+        asked: set[Tokens] = set()
+        for inputs, prefix in _runs(list(sharing), tail):
+            cache = self._remember(inputs[0][:prefix]) if prefix else None
+            for start in range(0, len(inputs), self.batch_size):
+                chunk = inputs[start : start + self.batch_size]
+                for tokens, logprobs in zip(chunk, self._tail(chunk, tail, prefix, cache), strict=True):
+                    for position in sharing[tokens]:
+                        answers[position] = _score(logprobs, requests[position][2])
+                before = len(asked)
+                asked |= {tuple(requests[position][1]) for tokens in chunk for position in sharing[tokens]}
+                self.progress(len(asked) - before)
         return answers
 
     @torch.inference_mode()
-    def _tail(self, inputs: list[tuple[int, ...]], tail: int) -> torch.Tensor:
-        """Log probabilities after each of the last `tail` tokens of each input, shape [len(inputs), tail, vocabulary], on the CPU."""
-        kept = [torch.tensor(tokens[-self.max_length :]) for tokens in inputs]
+    def _remember(self, prefix: Tokens) -> DynamicCache:
+        """Keys and values of the tokens that a run of inputs begins with."""
+        cache = DynamicCache(config=self.model.config)
+        self.model.model(torch.tensor([prefix], device=self.device), past_key_values=cache)
+        return cache
+
+    @torch.inference_mode()
+    def _tail(self, inputs: list[Tokens], tail: int, prefix: int, cache: DynamicCache | None) -> torch.Tensor:
+        """Log probabilities after each of the last `tail` tokens of each input, shape [len(inputs), tail, vocabulary], on the CPU.
+
+        The first `prefix` tokens are in `cache`.
+        """
+        kept = [torch.tensor(tokens[prefix:]) for tokens in inputs]
         tokens = torch.nn.utils.rnn.pad_sequence(kept, batch_first=True).to(self.device)  # right padding: causal, so never seen
-        hidden = self.model.model(tokens, use_cache=False).last_hidden_state
+        if cache is not None:
+            cache = copy.deepcopy(cache)
+            cache.batch_repeat_interleave(len(inputs))
+        hidden = self.model.model(tokens, past_key_values=cache, use_cache=cache is not None).last_hidden_state
         ends = torch.tensor([len(one) for one in kept], device=self.device)[:, None]
         wanted = (ends - torch.arange(tail, 0, -1, device=self.device)).clamp(min=0)
         logits = self.model.lm_head(hidden[torch.arange(len(kept), device=self.device)[:, None], wanted])
         return torch.log_softmax(logits, dim=-1, dtype=self.softmax_dtype).cpu()
+
+
+def _runs(inputs: list[Tokens], tail: int) -> Iterator[tuple[list[Tokens], int]]:
+    """Inputs longest first, in runs that share their first tokens (number given) where that saves half the work or more; the others last.
+
+    Worked examples make up most of a few-shot prompt and are the same for a whole subject.
+    """
+    alone: list[Tokens] = []
+    run: list[Tokens] = []
+    shared = longest = 0
+    for tokens in [*sorted(inputs), ()]:
+        common = min(_common(run[0], tokens, shared), len(tokens) - tail) if run else 0
+        if run and tokens and 2 * common >= max(longest, len(tokens)):
+            run.append(tokens)
+            shared, longest = common, max(longest, len(tokens))
+            continue
+        if len(run) >= SMALLEST_RUN:
+            yield sorted(run, key=len, reverse=True), shared
+        else:
+            alone += run
+        run, shared, longest = [tokens], len(tokens) - tail, len(tokens)
+    if alone:
+        yield sorted(alone, key=len, reverse=True), 0
+
+
+def _common(one: Tokens, other: Tokens, most: int) -> int:
+    """Number of equal first tokens, `most` at most."""
+    for position in range(min(most, len(one), len(other))):
+        if one[position] != other[position]:
+            return position
+    return min(most, len(one), len(other))
 
 
 def _score(logprobs: torch.Tensor, continuation: list[int]) -> Answer:

@@ -180,29 +180,44 @@ def test_prompts_are_lm_eval_s_own(
     assert continuation == (first or " " + read.test[0]["choices"][0])
 
 
-@pytest.mark.parametrize("style", ["letters", "continuation"])
-def test_fast_answers_are_lm_eval_s_answers(shared_data: Path, style: Any) -> None:
+@pytest.mark.parametrize(
+    ("style", "shots", "positions", "shared"),
+    [("letters", 0, 512, 0), ("continuation", 0, 512, 0), ("letters", 5, 2048, 2), ("continuation", 5, 2048, 2)],
+)
+def test_fast_answers_are_lm_eval_s_answers(
+    shared_data: Path, style: Any, shots: int, positions: int, shared: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers of several tokens, prompts too long for the model, and examples that a whole subject begins with."""
     import lm_eval
     from lm_eval.api.task import ConfigurableTask
     from lm_eval.models.huggingface import HFLM
 
-    from jobs import mmlu
+    from jobs import last_token, mmlu
 
-    stories = shared_data / "weights" / "stories260K-hf"  # its answers are two tokens long, and its 512 positions cut some prompts
+    runs = []
+    split = last_token._runs
+    monkeypatch.setattr(last_token, "_runs", lambda *arguments: [runs.append(run) or run for run in split(*arguments)])
+    stories = shared_data / "weights" / "stories260K-hf"
     model, words = hf.load_model(stories, torch.float32), hf.load_tokenizer(stories)
-    chosen = Mmlu(subjects=("abstract_algebra", "high_school_european_history"), shots=1, limit=8, style=style)
+    if positions > 512:
+        torch.manual_seed(5)
+        model = LlamaForCausalLM(LlamaConfig(**SIZES, vocab_size=512, num_hidden_layers=2, max_position_embeddings=positions)).eval()
+    names = ("abstract_algebra", "marketing" if shots else "high_school_european_history")
+    chosen = Mmlu(subjects=names, shots=shots, limit=9, style=style)
     subjects = mmlu.read_subjects(shared_data / "mmlu", chosen)
     got, answers = mmlu.ask(model, words, subjects, chosen, batch=7)
-    plain = HFLM(model, tokenizer=words, batch_size=4, max_length=512, softmax_dtype=torch.float32)
+    plain = HFLM(model, tokenizer=words, batch_size=4, max_length=positions, softmax_dtype=torch.float32)
     tasks = {f"mmlu_{subject.name}": ConfigurableTask(config=mmlu.task_config(subject, chosen)) for subject in subjects}
-    expected = lm_eval.evaluate(plain, {"tasks": tasks}, limit=8, bootstrap_iters=0)
+    expected = lm_eval.evaluate(plain, {"tasks": tasks}, limit=9, bootstrap_iters=0)
     theirs = [sample for subject in subjects for sample in expected["samples"][f"mmlu_{subject.name}"]]
     assert [item["correct"] for item in answers] == [sample["acc"] == 1.0 for sample in theirs]
     for item, sample in zip(answers, theirs, strict=True):
-        assert item["logprobs"] == pytest.approx([response[0] for response in sample["filtered_resps"]], abs=2e-5)
+        assert item["logprobs"] == pytest.approx([response[0] for response in sample["filtered_resps"]], abs=5e-5)
+    assert sum(prefix > 0 for _, prefix in runs) == shared
     if style == "letters":  # the token before the letter is part of what must fit
         lengths = [len(words.encode(sample["arguments"][0][0])) + 1 for sample in theirs]
-        assert got["mmlu_truncated"] == sum(length > 512 for length in lengths) >= 8
+        assert got["mmlu_truncated"] == sum(length > positions for length in lengths)
+        assert (got["mmlu_truncated"] > 5) == (shots == 0)
 
 
 def test_one_token_answers_too(corpus: Path, models: Any, measured: Any) -> None:
