@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Layers that engines run as one matrix, with one scale."""
+GENERATION = "generation_config.json"
 MOST_FOLDS = 8
+"""Roundings after which a weight must have settled."""
 
 
 def run(spec: Spec) -> None:
@@ -225,6 +227,8 @@ def _export(model: PreTrainedModel, source: Path, target: Path) -> list[str]:
 
     export_hf_checkpoint(model, export_dir=target)
     copy_files(source, target)
+    if (source / GENERATION).is_file():
+        shutil.copyfile(source / GENERATION, target / GENERATION)
     written = json.loads((target / "config.json").read_text())
     config = json.loads((source / "config.json").read_text())
     config.pop("dtype", None)

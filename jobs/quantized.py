@@ -147,7 +147,7 @@ def simulate_inputs(model: PreTrainedModel, input_scales: dict[str, torch.Tensor
         if not hasattr(module, "input_quantizer"):
             continue
         if name in input_scales:
-            module.input_quantizer.amax = input_scales[name] * INPUT_BOUND[kind]
+            module.input_quantizer.amax = (input_scales[name] * INPUT_BOUND[kind]).to(model.device)
         else:
             module.input_quantizer.disable()
 

@@ -122,6 +122,8 @@ def test_the_config_is_the_source_s_and_tells_how_it_is_quantized(models: Any, c
     assert (settings["quant_method"], settings["quant_algo"], settings["ignore"]) == ("modelopt", name.upper(), ["lm_head"])
     listed = json.loads((checkpoints[kind, name] / "model" / "hf_quant_config.json").read_text())["quantization"]
     assert (listed["quant_algo"], listed["exclude_modules"]) == (name.upper(), ["lm_head"])
+    generation = [path / "model" / "generation_config.json" for path in (models[kind], checkpoints[kind, name])]
+    assert generation[0].read_bytes() == generation[1].read_bytes()
     same = tokenizer.fingerprint(models[kind] / "model")
     assert tokenizer.fingerprint(checkpoints[kind, name] / "model") == same
 
@@ -240,9 +242,7 @@ def test_widths_that_nvfp4_cannot_pack_are_refused_before_work(shared_data: Path
     data.mkdir()
     (data / "statistics.json").write_text(json.dumps({"tokenizer_fingerprint": tokenizer.fingerprint(stories)}))
     config = quantize.QuantizeConfig(format="nvfp4")
-    with pytest.raises(
-        ValueError, match="intermediate_size is 172 wide, not a multiple of nvfp4's block of 16; prune to 160, or use fp8"
-    ):
+    with pytest.raises(ValueError, match="intermediate_size is 172 wide, not a multiple of nvfp4's block of 16; prune to 160, or use fp8"):
         quantize.check(stories, data, config)
     quantize.check(stories, data, quantize.QuantizeConfig(format="fp8"))
 
