@@ -99,6 +99,9 @@ class Shape(Config):
     max_position_embeddings: int = Field(default=2048, ge=8, description="Longest sequence.")
     rope_theta: float = Field(default=10_000.0, gt=0, description="Base of the rotary embedding.")
     tie_word_embeddings: bool = Field(default=True, description="Share the embedding with the output layer.")
+    initializer_range: float = Field(
+        default=0.02, gt=0, description="Standard deviation of the initial weights; narrow models learn sooner from wider ones."
+    )
 
     @model_validator(mode="after")
     def _heads(self) -> Self:

@@ -81,7 +81,7 @@ def config_of_shape(shape: Shape, vocab_size: int, eos_token_id: int) -> dict[st
         "hidden_act": "silu",
         "tie_word_embeddings": shape.tie_word_embeddings,
         "attention_bias": False,
-        "initializer_range": 0.02,
+        "initializer_range": shape.initializer_range,
         "bos_token_id": eos_token_id,
         "eos_token_id": eos_token_id,
         "torch_dtype": "bfloat16",
