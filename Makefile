@@ -1,7 +1,6 @@
 # Each target is enough on its own on a machine with Python 3.11 and pip: .ci/venv makes .venv when it is missing or stale.
 .PHONY: demo test check format venv clean
 export DO_NOT_TRACK = 1
-export PYTHONDONTWRITEBYTECODE = 1
 
 demo: venv
 	@.venv/bin/imbik run demo --name demo
