@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import struct
 from pathlib import Path
@@ -20,8 +21,9 @@ def check(recipe: Recipe) -> None:
     if shape is None:
         return  # a hub model nobody described: the jobs check it once it is here
     _check_training("teacher", recipe.teacher, shape)
-    _check_length("importance.seq_length", recipe.importance.seq_length, shape)
-    _check_pipeline("importance.parallel", recipe.importance.parallel, shape)
+    if any(student.prune.ranked for student in recipe.students.values()):
+        _check_length("importance.seq_length", recipe.importance.seq_length, shape)
+        _check_pipeline("importance.parallel", recipe.importance.parallel, shape)
     _check_length("evaluate.seq_length", recipe.evaluate.seq_length, shape)
     for name, student in recipe.students.items():
         cut = cut_shape(f"students.{name}.prune", student.prune, shape)
@@ -30,7 +32,7 @@ def check(recipe: Recipe) -> None:
         if how:
             _check_training("distill", how, shape)
             _check_training(f"distill (student {name})", how, cut)
-        for config in recipe.quantize if student.quantize else ():
+        for config in recipe.formats_of(name):
             _check_length("quantize.seq_length", config.seq_length, shape)
             for axis in ("hidden_size", "ffn_hidden_size"):
                 if config.format == "nvfp4" and getattr(cut, axis) % 16:
@@ -52,9 +54,12 @@ def teacher_shape(recipe: Recipe) -> Shape | None:
 def shape_of(directory: Path) -> Shape:
     """Dimensions from a model directory's config.json."""
     config: dict[str, Any] = json.loads((directory / "config.json").read_text())
+    kind = config.get("model_type")
+    if kind not in ("llama", "qwen3"):
+        raise ValueError(f"{directory}/config.json says model_type {kind!r}; choose a Llama or Qwen3 model")
     try:
         return Shape(
-            architecture=config["model_type"],
+            architecture=kind,
             num_layers=config["num_hidden_layers"],
             hidden_size=config["hidden_size"],
             ffn_hidden_size=config["intermediate_size"],
@@ -131,7 +136,10 @@ def check_model_directory(directory: Path) -> None:
 def _shards(directory: Path) -> list[str]:
     index = directory / "model.safetensors.index.json"
     if index.is_file():
-        return sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        try:
+            return sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{index} names no shards ({type(error).__name__}); fetch the model again") from error
     if (directory / "model.safetensors").is_file():
         return ["model.safetensors"]
     pickled = sorted(path.name for path in directory.iterdir() if path.suffix in PICKLES)
@@ -162,18 +170,26 @@ def _check_shard(directory: Path, shard: str) -> None:
 def _check_inputs(recipe: Recipe) -> None:
     teacher, mmlu = recipe.teacher, recipe.evaluate.mmlu
     names = (recipe.data.source,) if isinstance(recipe.data.source, str) else recipe.data.source
+    if not names:
+        raise ValueError("data.source names nothing; give 'world', files or a Hugging Face dataset id")
     for name in names:
         path = Path(name)
-        if (name.startswith((".", "/", "~")) or path.suffix) and "*" not in name and not path.exists():
+        local = name.startswith((".", "/", "~")) or bool(path.suffix) or "*" in name
+        # An absolute pattern is no Path.glob.
+        if local and not path.exists() and not glob.glob(name, recursive=True):  # noqa: PTH207
             raise ValueError(f"data.source names {name}, which does not exist; check the path (relative ones start at {Path.cwd()})")
         if path.is_file() and path.stat().st_size == 0:
             raise ValueError(f"data.source {name} is empty; name a file with text")
+    tokenizer = recipe.data.tokenizer
+    if tokenizer and not (Path(tokenizer) / "tokenizer.json").is_file():
+        raise ValueError(f"data.tokenizer {tokenizer} has no tokenizer.json; name a local Hugging Face tokenizer directory")
     if teacher.model:
         if Path(teacher.model).is_dir():
             check_model_directory(Path(teacher.model))
-        elif teacher.model.startswith((".", "/", "~")) or teacher.model.count("/") > 1:
+        elif teacher.model.startswith((".", "/", "~")) or teacher.model.count("/") != 1:
             raise ValueError(
-                f"teacher.model names {teacher.model}, which does not exist; check the path (relative ones start at {Path.cwd()})"
+                f"teacher.model names {teacher.model}, which is no directory here (relative paths start at {Path.cwd()}) and no hub id "
+                "owner/name; check the path"
             )
     if mmlu and mmlu.path == "quiz" and "world" not in names:
         raise ValueError("evaluate.mmlu.path is 'quiz', the invented world's, but data.source is not 'world'; name a folder of MMLU's CSVs")

@@ -14,6 +14,8 @@ from conf.check import check
 from conf.schema import Recipe
 
 PRESETS = Path(__file__).parent / "presets"
+UNION = re.compile(r"^(\[key\]|bool|str|int|tuple\[.*)$")
+"""What pydantic adds to a location to tell the members of a union apart; no setting is called so."""
 
 
 class RecipeError(ValueError):
@@ -61,6 +63,9 @@ def read(preset: str) -> dict[str, Any]:
 
 def validate(values: dict[str, Any]) -> Recipe:
     """The recipe these values make, or a RecipeError for the first thing wrong with them."""
+    students = values.get("students")
+    if isinstance(students, dict):  # `students.depth: null` takes a student of the extended preset away
+        values = values | {"students": {name: student for name, student in students.items() if student is not None}}
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
@@ -107,14 +112,17 @@ def _override(values: dict[str, Any], text: str) -> dict[str, Any]:
         value = yaml.load(raw, Loader=_Loader)
     except yaml.YAMLError:
         value = raw
+    if key == "quantize" and isinstance(value, list):  # quantize=[fp8] keeps the preset's settings of that format
+        known = {entry["format"]: entry for entry in values.get("quantize", ())}
+        value = [known.get(entry, {"format": entry}) if isinstance(entry, str) else entry for entry in value]
     for part in reversed(key.split(".")):
         value = {part: value}
     return merge(values, value)
 
 
 def _sentence(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    first = max(error.errors(include_url=False), key=lambda entry: len(entry["loc"]))  # of a union's complaints, the one that got furthest
+    where = ".".join(str(part) for part in first["loc"] if not UNION.match(str(part)))
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         known = _fields(first["loc"][:-1])

@@ -289,7 +289,9 @@ class Student(Config):
 
     prune: PruneConfig = Field(description="The student's shape.")
     distill: DistillConfig | None = Field(default=None, description="Replaces the recipe's distill for this student.")
-    quantize: bool = Field(default=True, description="Quantize this student in every format of the recipe.")
+    quantize: bool | tuple[QuantFormat, ...] = Field(
+        default=True, description="true: in every format of the recipe; false: in none; or the list of its formats."
+    )
 
 
 class Recipe(Config):
@@ -312,7 +314,16 @@ class Recipe(Config):
         reserved = {"teacher"} & set(self.students)
         if reserved:
             raise ValueError("a student cannot be called 'teacher'; choose another name")
+        for name, student in self.students.items():
+            unknown = [] if isinstance(student.quantize, bool) else [entry for entry in student.quantize if entry not in formats]
+            if unknown:
+                raise ValueError(f"students.{name}.quantize names {unknown[0]}, which the recipe's quantize does not have; add it there")
         return self
+
+    def formats_of(self, student: str) -> tuple[QuantizeConfig, ...]:
+        """The formats `student` is quantized in, in the recipe's order."""
+        wanted = self.students[student].quantize
+        return tuple(entry for entry in self.quantize if wanted is True or (wanted and entry.format in wanted))
 
     def distill_of(self, student: str) -> DistillConfig | None:
         """How `student` is taught: its own distill where it has one, else the recipe's."""

@@ -48,7 +48,7 @@ def plan(recipe: Recipe, root: Path) -> list[PlannedStage]:
         made = models[f"{name}-pruned"] = walk.add(f"prune-{name}", "prune", student.prune, base | extra)
         if how := recipe.distill_of(name):
             made = models[name] = walk.add(f"distill-{name}", "distill", how, base | {"student": made})
-        for config in recipe.quantize if student.quantize else ():
+        for config in recipe.formats_of(name):
             inputs = {"model": made, "data": data}
             models[f"{name}-{config.format}"] = walk.add(f"quantize-{name}-{config.format}", "quantize", config, inputs)
     questions = external.questions(recipe, walk.store)
