@@ -12,6 +12,7 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from conf.schema import DistillConfig, Recipe
+from flows.plan import plan
 from tasks import external
 from tasks.data import data
 from tasks.distill import distill
@@ -88,10 +89,9 @@ def _student(recipe: Recipe, name: str, original: Future, scored: Future | None,
         made = [_Made(f"{name}-pruned", "prune", pruned, student=name), _Made(name, "distill", taught, curves=taught, student=name)]
     else:
         made = [_Made(f"{name}-pruned", "prune", pruned, student=name)]
-    if student.quantize:
-        for config in recipe.quantize:
-            smaller = quantize.submit(f"quantize-{name}-{config.format}", config, model=taught, data=corpus)
-            made.append(_Made(f"{name}-{config.format}", "quantize", smaller, student=name, form=config.format))
+    for config in recipe.formats_of(name):
+        smaller = quantize.submit(f"quantize-{name}-{config.format}", config, model=taught, data=corpus)
+        made.append(_Made(f"{name}-{config.format}", "quantize", smaller, student=name, form=config.format))
     return made
 
 
@@ -143,6 +143,8 @@ def _session(recipe: Recipe, name: str, root: Path) -> Iterator[Session]:
     session = Session(name=name, store=store, launcher=launcher, board=board(), tracker=tracker)
     token = current.set(session)
     try:
+        if not all(stage.cached for stage in plan(recipe, store.root)):
+            launcher.prepare()
         yield session
         failed = False
     finally:
