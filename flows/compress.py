@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
-from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from conf.schema import DistillConfig, Recipe
+from conf.schema import Recipe
 from flows.plan import plan
 from tasks import external
 from tasks.data import data
@@ -28,13 +27,16 @@ from tasks.store import Artifact, Store
 from tasks.teacher import teacher
 from tasks.tracking import Tracker
 
-Future = PrefectFuture[Artifact]
+Future = Any
+"""A PrefectFuture[Artifact]. Prefect types `submit` by what the task takes, not by the futures that stand in for it."""
+
+RUNNER: Any = ThreadPoolTaskRunner(max_workers=64)  # threads only wait; the launcher counts cores
 
 
 @flow(
     name="compress",
     flow_run_name="{name}",
-    task_runner=ThreadPoolTaskRunner(max_workers=64),
+    task_runner=RUNNER,
     persist_result=False,
     validate_parameters=True,
 )
@@ -42,9 +44,9 @@ def compress(recipe: Recipe, name: str = "run", store: str = ".imbik") -> str:
     """Run a recipe and write its report; returns the folder `<store>/runs/<name>`. What is in the store already is not made again."""
     with _session(recipe, name, Path(store)) as session:
         outside = external.resolve(recipe, session)
-        corpus = data.submit("data", recipe.data, source=outside.source, tokenizer=outside.tokenizer)
-        original = teacher.submit("teacher", recipe.teacher, data=corpus, model=outside.model)
-        scored = None
+        corpus: Future = data.submit("data", recipe.data, source=outside.source, tokenizer=outside.tokenizer)
+        original: Future = teacher.submit("teacher", recipe.teacher, data=corpus, model=outside.model)
+        scored: Future | None = None
         if any(student.prune.ranked for student in recipe.students.values()):
             scored = importance.submit("importance", recipe.importance, teacher=original, data=corpus)
         models = [_Made("teacher", "teacher", original, curves=original if recipe.teacher.steps else None)]
@@ -81,23 +83,22 @@ def _student(recipe: Recipe, name: str, original: Future, scored: Future | None,
     """Prune, teach and quantize one student; the models it leaves on the way."""
     student = recipe.students[name]
     used = scored if student.prune.ranked else None
-    pruned = prune.submit(f"prune-{name}", student.prune, teacher=original, data=corpus, importance=used)
-    taught, how = pruned, recipe.distill_of(name)
-    made = []
-    if isinstance(how, DistillConfig):
+    pruned: Future = prune.submit(f"prune-{name}", student.prune, teacher=original, data=corpus, importance=used)
+    how, taught = recipe.distill_of(name), pruned
+    made = [_Made(f"{name}-pruned", "prune", pruned, student=name)]
+    if how:
         taught = distill.submit(f"distill-{name}", how, teacher=original, student=pruned, data=corpus)
-        made = [_Made(f"{name}-pruned", "prune", pruned, student=name), _Made(name, "distill", taught, curves=taught, student=name)]
-    else:
-        made = [_Made(f"{name}-pruned", "prune", pruned, student=name)]
+        made.append(_Made(name, "distill", taught, curves=taught, student=name))
     for config in recipe.formats_of(name):
-        smaller = quantize.submit(f"quantize-{name}-{config.format}", config, model=taught, data=corpus)
+        smaller: Future = quantize.submit(f"quantize-{name}-{config.format}", config, model=taught, data=corpus)
         made.append(_Made(f"{name}-{config.format}", "quantize", smaller, student=name, form=config.format))
     return made
 
 
 def _finish(session: Session, recipe: Recipe, folder: Path, models: list[_Made]) -> None:
     """Wait for everything, report on what came out, and fail if something did not."""
-    measured, errors = [], []
+    measured: list[Measured] = []
+    errors: list[str] = []
     for made in models:
         artifact, scores = _result(made.artifact, errors), _result(made.scores, errors)
         if artifact is None or scores is None:

@@ -95,9 +95,9 @@ def services(store: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    from tasks.launch import end_trees
-
     import psutil
+
+    from tasks.launch import end_trees
 
     with log.open("ab") as stream:
         process = subprocess.Popen(

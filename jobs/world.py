@@ -8,6 +8,7 @@ A score means: the fact is known, and found under another wording with the help 
 from __future__ import annotations
 
 import csv
+import math
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,9 @@ OPENER_SHARE = 0.4
 WORKED_EXAMPLES = 5
 """Questions a subject in the quiz's dev and val splits, as in MMLU's dev."""
 
+SPARE_NAMES = 4 / 3
+"""Full names that could be made of the chosen first and family names, for each person there is."""
+
 HEADING = "The following are questions (with answers) about {subject}."
 """The first line of lm-eval's MMLU continuation prompt."""
 
@@ -38,10 +42,7 @@ Facts = dict[str, dict[str, str]]
 def facts(world: World) -> Facts:
     """Person -> subject -> value; every value of a subject is had by about as many people as every other."""
     generator = random.Random(f"facts {world.seed}")
-    names = sorted({(first + last).capitalize() for first in SYLLABLES for last in ENDINGS})
-    if world.entities > len(names):
-        raise ValueError(f"data.world.entities is {world.entities} but there are names for {len(names)}; choose less")
-    people = generator.sample(names, world.entities)
+    people = _people(world, generator)
     table: Facts = {person: {} for person in people}
     for subject, values in VALUES.items():
         dealt = [values[position % len(values)] for position in range(len(people))]
@@ -49,6 +50,17 @@ def facts(world: World) -> Facts:
         for person, value in zip(people, dealt, strict=True):
             table[person][subject] = value
     return table
+
+
+def _people(world: World, generator: random.Random) -> list[str]:
+    """Full names. First and family names are shared, so that neither alone says who is meant: the two must be put together."""
+    side = math.ceil(math.sqrt(world.entities * SPARE_NAMES))
+    words = sorted({(start + end).capitalize() for start in SYLLABLES for end in ENDINGS})
+    if 2 * side > len(words):
+        most = int((len(words) // 2) ** 2 / SPARE_NAMES)
+        raise ValueError(f"data.world.entities is {world.entities} but there are names for {most}; choose at most {most}")
+    chosen = generator.sample(words, 2 * side)
+    return generator.sample([f"{first} {family}" for first in chosen[:side] for family in chosen[side:]], world.entities)
 
 
 def documents(world: World) -> Iterator[str]:

@@ -28,8 +28,8 @@ def paired_difference(ours: list[bool], theirs: list[bool]) -> tuple[float, floa
     (l1, u1), (l2, u2) = wilson(a + b, n), wilson(a + c, n)
     margins = (a + b) * (c + d) * (a + c) * (b + d)
     if margins:
-        numerator = a * d - b * c
-        numerator = max(numerator - n / 2, 0) if numerator > 0 else numerator
+        numerator: float = a * d - b * c
+        numerator = max(numerator - n / 2, 0.0) if numerator > 0 else numerator
         phi = numerator / math.sqrt(margins)
     else:
         phi = 0.0
@@ -46,5 +46,5 @@ def mcnemar(ours: list[bool], theirs: list[bool]) -> float:
     n = wins + losses
     if n == 0:
         return 1.0
-    tail = sum(math.comb(n, k) for k in range(min(wins, losses) + 1)) / 2**n
+    tail: float = sum(math.comb(n, k) for k in range(min(wins, losses) + 1)) / 2.0**n
     return min(1.0, 2 * tail)
