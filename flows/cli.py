@@ -16,7 +16,10 @@ from rich.table import Table
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Distil a large language model into small ones."
 )
-out, err = Console(), Console(stderr=True, soft_wrap=True)
+WIDE = 160
+"""Columns where the output is a file or a pipe: tables are cut to what fits."""
+out = Console(width=None if sys.stdout.isatty() else WIDE)
+err = Console(stderr=True, soft_wrap=True)
 
 StoreOption = Annotated[Path | None, typer.Option("--store", help="Folder of all artifacts; default $IMBIK_STORE, else .imbik.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change, as dotted.key=value.")]

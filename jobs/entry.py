@@ -40,10 +40,21 @@ def execute(run: Callable[[Spec], None], path: Path) -> int:
         Path(spec.output).mkdir(parents=True, exist_ok=True)
         run(spec)
     except Exception as error:  # noqa: BLE001 - the process ends here: report, then exit non-zero
-        traceback.print_exc()
+        if not _foreseen(error):
+            traceback.print_exc()
         print(ERROR_PREFIX + sentence(error), file=sys.stderr, flush=True)
         return USER_MISTAKE if isinstance(error, (ValueError, OSError)) else OUR_FAULT
     return 0
+
+
+def _foreseen(error: Exception) -> bool:
+    """Whether the sentence says it all: the machine's limit, or a ValueError raised by our own code rather than inside a library."""
+    if isinstance(error, OSError):
+        return True
+    frames = traceback.extract_tb(error.__traceback__)
+    root = Path(__file__).parents[1]
+    ours = [root / "jobs", root / "conf"]
+    return isinstance(error, ValueError) and bool(frames) and any(Path(frames[-1].filename).is_relative_to(folder) for folder in ours)
 
 
 def sentence(error: BaseException) -> str:

@@ -71,13 +71,17 @@ def _make(session: Session, stage: str, label: str, key: str, config: StageConfi
             inputs={role: artifact.path for role, artifact in inputs.items()},
             output=str(work),
         )
-        begun = time.monotonic()
-        session.board.set(label, "running")
+        begun = 0.0
+
+        def begin() -> None:  # waiting for free cores is no part of a stage's time
+            nonlocal begun
+            begun = time.monotonic()
+            session.board.set(label, "running")
 
         def follow(line: dict[str, Any]) -> None:
             session.board.step(label, line["step"], line["total"], line["values"])
 
-        session.launcher.run(spec, parallel, follow)
+        session.launcher.run(spec, parallel, follow, begin)
         missing = [name for name in EXPECTED[stage] if not (work / name).is_file()]
         assert not missing, f"{stage} ended well but did not write {missing}"
         record = Record(

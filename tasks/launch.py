@@ -85,12 +85,16 @@ class Launcher:
         if self._may_warm and self._warm is None:
             self._warm = _Warm()
 
-    def run(self, spec: Spec, parallel: Parallel, follow: Follow) -> None:
-        """Run one job to its end. `follow` sees every line of its metrics. Raises JobFailed or Stopped."""
+    def run(self, spec: Spec, parallel: Parallel, follow: Follow, begin: Callable[[], None]) -> None:
+        """Run one job to its end: `begin` is called when it has its cores, `follow` with every line of its metrics.
+
+        Raises JobFailed or Stopped.
+        """
         threads = parallel.threads or max(1, self._cores.total // parallel.processes)
         with self._cores.hold(parallel.processes * threads, self._stopped):
             if self._stopped.is_set():
                 raise Stopped("the run was stopped")
+            begin()
             output = Path(spec.output)
             path, log = output / "spec.json", output / "job.log"
             path.write_text(spec.model_dump_json(indent=2))

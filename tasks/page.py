@@ -20,7 +20,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         row["model"],
         count(row["num_params"]),
         f"{row['bytes'] / 1e6:,.2f} MB",
-        "-" if row["mmlu"] is None else f"{row['mmlu']:.1%} ± {(row['mmlu_ci95'][1] - row['mmlu_ci95'][0]) / 2:.1%}",
+        _score(row),
         "-" if moved is None else f"{moved * 100:+.1f}",
         _number(row["val_loss"], ".4f"),
         _number(row["perplexity"], ".3f"),
@@ -28,6 +28,13 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         "-" if row["agreement_teacher"] is None else f"{row['agreement_teacher']:.1%}",
         "-" if row["tokens_per_second"] is None else f"{row['tokens_per_second']:,.0f}",
     )
+
+
+def _score(row: dict[str, Any]) -> str:
+    if row["mmlu"] is None:
+        return "-"
+    low, high = (bound * 100 for bound in row["mmlu_ci95"])
+    return f"{row['mmlu']:.1%} ({low:.1f} to {high:.1f})"
 
 
 def count(number: int) -> str:
@@ -49,7 +56,9 @@ def about(report: dict[str, Any]) -> str:
     if teacher["mmlu"] is not None:
         shots = f"{teacher['shots']}-shot" if teacher["shots"] else "0-shot"
         style = {"continuation": ", the choices' own text scored (mmlu_continuation)"}.get(str(teacher.get("mmlu_style")), "")
-        asked = f"Score: {teacher['mmlu_n']} multiple-choice questions through lm-eval, {shots}{style}; ± is the 95% interval (Wilson); "
+        asked = (
+            f"Score: {teacher['mmlu_n']} multiple-choice questions through lm-eval, {shots}{style}; in brackets the 95% interval (Wilson); "
+        )
         asked += f"chance is {report['chance']:.0%}. Differences are paired over the same questions. "
     return (
         f"{asked}Loss in nats per token and perplexity on {teacher['val_tokens']:,} tokens of the test split. KL(teacher ‖ model) in nats "

@@ -50,7 +50,8 @@ def _losses(report: dict[str, Any]) -> str:
     # Curves are measured on the validation split while learning, the table on the test split; the teacher's level is the table's.
     level = report["rows"][0]["val_loss"]
     axes.axhline(level, color=INK, linewidth=1, linestyle="--")
-    axes.annotate("teacher (test split)", (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=9, color=INK)
+    axes.annotate("teacher (test split)", (1, level), xycoords=("axes fraction", "data"), ha="right", va="top", fontsize=9, color=INK)
+    axes.margins(y=0.1)
     for color, (name, curve) in zip(COLORS, report["curves"].items(), strict=False):
         axes.plot(curve["step"], curve["val_loss"], color=color, linewidth=2, marker="o", markersize=3, label=name)
     axes.set_xlabel("distillation step", color=INK, fontsize=9)
@@ -72,11 +73,14 @@ def _sizes(report: dict[str, Any]) -> str:
             axes.plot([size, size], [low, high], color=color, linewidth=1, alpha=0.5)
         hollow = row["stage"] == "prune"
         axes.plot([size], [value], marker="o", color=color, markerfacecolor="none" if hollow else color, markersize=7)
-        axes.annotate(row["model"], (size, value), xytext=(6, 5), textcoords="offset points", fontsize=8, color=INK)
+        axes.annotate(row["model"], (size, value), xytext=(3, 6), textcoords="offset points", fontsize=8, color=INK, rotation=40)
     if scored and report["chance"]:
         axes.axhline(report["chance"] * 100, color=INK, linewidth=1, linestyle=":")
         axes.annotate("chance", (0, report["chance"] * 100), xycoords=("axes fraction", "data"), va="bottom", fontsize=8, color=INK)
-    axes.margins(x=0.18, y=0.12)
+    axes.margins(x=0.12, y=0.1)
+    axes.set_ylim(top=axes.get_ylim()[1] + 0.22 * (axes.get_ylim()[1] - axes.get_ylim()[0]))  # room for the labels
+    if scored:
+        axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick <= 100])
     axes.set_xlabel("weights on disk, MB", color=INK, fontsize=9)
     axes.set_ylabel("questions answered, %" if scored else "test loss, nats per token", color=INK, fontsize=9)
     return _svg(figure)

@@ -36,6 +36,7 @@ MORE = (
     "mmlu_subjects",
     "mmlu_chance",
     "mmlu_truncated",
+    "mmlu_style",
     "shots",
     "val_tokens",
     "val_loss_stderr",

@@ -44,6 +44,7 @@ class Tracker:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
         os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
         self._thread = threading.Thread(target=self._send, name="mlflow", daemon=True)
         self._thread.start()
         self._queue.put(self._open)
@@ -83,7 +84,6 @@ class Tracker:
         import logging
 
         logging.getLogger("alembic").setLevel(logging.ERROR)
-        logging.getLogger("mlflow").setLevel(logging.ERROR)
         from mlflow import MlflowClient
 
         self._client = MlflowClient(tracking_uri=self.uri)
