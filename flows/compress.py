@@ -125,12 +125,13 @@ def _finish(session: Session, recipe: Recipe, folder: Path, models: list[_Made])
 def _result(future: Future | None, errors: list[str]) -> Artifact | None:
     """A future's artifact, or None with the one sentence of what failed; a stage that never ran for it says nothing new."""
     assert future is not None
-    state = future.wait() or future.state
+    future.wait()
+    if not future.state.is_final():  # Prefect's NotReady: a stage it needs has failed
+        return None
     outcome: Any = future.result(raise_on_failure=False)
     if isinstance(outcome, Artifact):
         return outcome
-    if future.state.name != "NotReady":
-        errors.append(" ".join(str(outcome if isinstance(outcome, BaseException) else state).split()))
+    errors.append(" ".join(str(outcome).split()) or future.state.name)
     return None
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from tasks.guard import guarded
 
 START_SECONDS = 90.0
+SEND_SECONDS = 5.0
 SERVICES = "services.json"
 """Under the store: addresses of the servers `imbik up` started, and its process id."""
 
@@ -31,7 +32,7 @@ def settle(store: Path) -> None:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "PREFECT_CLI_PROMPT": "false",
-        "PREFECT_LOGGING_LEVEL": "ERROR",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # errors are said once, by the command line; the API keeps every line
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
     }
@@ -52,7 +53,15 @@ def prefect(store: Path) -> Iterator[str]:
         try:
             yield url
         finally:
+            _send_logs()
             del os.environ["PREFECT_API_URL"]
+
+
+def _send_logs() -> None:
+    """Prefect sends logs behind the flow; sent after the server's end they would be tried again for a minute, and lost."""
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=SEND_SECONDS)
 
 
 @contextlib.contextmanager
