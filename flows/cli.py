@@ -16,6 +16,7 @@ from rich.table import Table
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Distil a large language model into small ones."
 )
+CTRL_C = 130
 WIDE = 160
 """Columns where the output is a file or a pipe: tables are cut to what fits."""
 out = Console(width=None if sys.stdout.isatty() else WIDE)
@@ -28,12 +29,13 @@ Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change,
 def main() -> NoReturn:
     """Run the command line; a user's mistake ends as one sentence and exit code 2, without a traceback."""
     signal.signal(signal.SIGTERM, _terminated)
+    stopped = "stopped; the same command continues from where it was"
     try:
-        app(standalone_mode=False)
-    except typer.Exit as ended:
-        sys.exit(ended.exit_code)
+        code = app(standalone_mode=False)  # typer turns Ctrl-C and Exit into a code that it returns
+    except SystemExit as ended:
+        fail(stopped, int(ended.code or 0))
     except (typer.Abort, KeyboardInterrupt):
-        fail("stopped; the same command continues from where it was", 130)
+        fail(stopped, CTRL_C)
     except Exception as error:
         # ClickException carries usage mistakes; ValueError is ours for the user's; anything else is a defect and keeps its traceback.
         import click
@@ -43,7 +45,9 @@ def main() -> NoReturn:
         if isinstance(error, ValueError) or type(error).__name__ == "JobFailed":
             fail(" ".join(str(error).split()), 2 if isinstance(error, ValueError) else 1)
         raise
-    sys.exit(0)
+    if code == CTRL_C:
+        fail(stopped, CTRL_C)
+    sys.exit(code or 0)
 
 
 def fail(sentence: str, code: int = 2) -> NoReturn:

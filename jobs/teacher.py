@@ -37,6 +37,8 @@ def _make(spec: Spec, config: TeacherConfig, device: str) -> None:
     model = build(hf_config, config.parallel, precision, torch.device(device))
     if origin:
         weights.load(model, origin, hf_config)
+    else:
+        weights.draw(model, hf_config, config.seed)
     if config.steps:
         objective = training.Objective(losses=training.cross_entropy, total="loss")
         training.train(model, hf_config, config, objective, data=data, output=output)

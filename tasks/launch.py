@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -299,12 +300,16 @@ class _Warm:
 
 
 def _reason(stage: str, code: int, log: Path) -> str:
-    """One sentence: the job's own, or what ended it."""
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    sentences = [line.partition(ERROR_PREFIX)[2] for line in lines if ERROR_PREFIX in line]
-    if sentences:
-        return f"{stage}: {sentences[-1]}"
+    """One sentence: what ended a process of the job from outside, else the job's own."""
+    text = log.read_text(errors="replace") if log.exists() else ""
     if code < 0:
-        name = signal.Signals(-code).name
-        return f"{stage}: its process was ended by {name}; run the same command again and it continues (log: {log})"
+        return f"{stage}: its process was ended by {signal.Signals(-code).name}; run the same command again and it continues (log: {log})"
+    # torchrun's summary. A rank that is killed takes the others down with network errors, which are not the reason.
+    for rank, ended in re.findall(r"rank\s*: (\d+).*\n\s*exitcode\s*: -(\d+)", text):
+        if int(ended) != signal.SIGTERM:
+            name = signal.Signals(int(ended)).name
+            return f"{stage}: rank {rank} was ended by {name}; run the same command again and it continues (log: {log})"
+    sentences = [line.partition(ERROR_PREFIX)[2] for line in text.splitlines() if ERROR_PREFIX in line]
+    if sentences:
+        return f"{stage}: {sentences[0]}"
     return f"{stage}: its process exited with {code}; the log is {log}, and the same command continues"

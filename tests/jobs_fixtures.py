@@ -21,12 +21,13 @@ SHAPE = {
     "num_attention_heads": 4,
     "num_query_groups": 2,
     "max_position_embeddings": 128,
+    "initializer_range": 0.06,
 }
 TRAINING = {
     "seq_length": 64,
     "global_batch": 8,
     "micro_batch": 4,
-    "lr": 3e-3,
+    "lr": 6e-3,
     "min_lr": 3e-4,
     "warmup_steps": 2,
     "precision": "fp32",
@@ -95,8 +96,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def teacher(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A briefly trained teacher of four layers."""
-    config = {"shape": SHAPE, "steps": 30, **TRAINING}
+    """A briefly trained teacher of four layers; its steps are enough for a dropped layer to be missed."""
+    config = {"shape": SHAPE, "steps": 120, **TRAINING}
     return run_job("teacher", config, {"data": corpus}, tmp_path_factory.mktemp("artifacts") / "teacher")
 
 

@@ -6,7 +6,9 @@ Layouts: Megatron packs a query group as [queries of the group, key, value] and 
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,6 +64,23 @@ class Source:
 def load(model: GPTModel, directory: Path, config: dict[str, Any]) -> None:
     """Fill `model` from the safetensors of `directory`; every parameter is assigned or a ValueError says which is missing."""
     read_into(model, directory, config, lambda parameter: parameter)
+
+
+def draw(model: GPTModel, config: dict[str, Any], seed: int) -> None:
+    """Initial weights as Megatron draws them (normal; the two projections into the residual stream narrower by sqrt(2 x layers)), but
+    each from a generator of its own name, so that every parallel layout starts from the same model. Norms stay 1."""
+    size = parallel_state.get_tensor_model_parallel_world_size()
+    std = config["initializer_range"]
+    for parameter, names, split in _parameters(model, config):
+        if parameter.dim() < 2:
+            continue
+        shape = list(parameter.shape)
+        shape[1 if split == "columns" else 0] *= size
+        name = hashlib.sha256(f"{seed} {names[0]}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(name[:8], "little") >> 1)
+        scale = std / math.sqrt(2 * config["num_hidden_layers"]) if split == "columns" else std
+        with torch.no_grad():
+            parameter.copy_(_shard(torch.empty(shape).normal_(0, scale, generator=generator), config, split))
 
 
 def save(model: GPTModel, directory: Path, config: dict[str, Any], tokenizer: Path, dtype: torch.dtype) -> None:
