@@ -5,6 +5,7 @@ Nothing is lost on the way: every line read is a document's, a blank or in quara
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -56,6 +57,7 @@ def run(spec: Spec) -> None:
 def _collect(config: DataConfig, output: Path) -> dict[str, Any]:
     """Write the documents of each split and the quarantine; return the tally."""
     count, quarantine = Count(), _Quarantine(output / "quarantine.jsonl", config.max_rejected_share)
+    repaired = 0
     documents, sizes = dict.fromkeys(SPLITS, 0), dict.fromkeys(SPLITS, 0)
     lines_kept = duplicates = duplicate_lines = 0
     seen: set[bytes] = set()
@@ -66,6 +68,8 @@ def _collect(config: DataConfig, output: Path) -> dict[str, Any]:
             if record.text is None:
                 quarantine.add(record)
                 continue
+            if config.repair and (better := _repaired(record.text)) != record.text:
+                record, repaired = dataclasses.replace(record, text=better), repaired + 1
             if split is not None and _seen_before(record.text, split, seen):
                 duplicates, duplicate_lines = duplicates + 1, duplicate_lines + record.lines
                 continue
@@ -87,12 +91,20 @@ def _collect(config: DataConfig, output: Path) -> dict[str, Any]:
         "bytes": sizes,
         "documents": sum(documents.values()),
         "quarantined": quarantine.records,
+        "repaired": repaired,
         "duplicates_across_splits": duplicates,
     }
 
 
 def _limited(source: Iterator[tuple[str | None, Record]], limit: int | None) -> Iterator[tuple[str | None, Record]]:
     return source if limit is None else itertools.islice(source, limit)
+
+
+def _repaired(text: str) -> str:
+    """Text decoded with the wrong codec somewhere on its way ("donâ€™t"), set right; nothing else about it is changed."""
+    import ftfy
+
+    return ftfy.fix_encoding(text)
 
 
 def _split_of(text: str, config: DataConfig) -> str:
@@ -121,7 +133,8 @@ def _check_splits(documents: dict[str, int], config: DataConfig) -> None:
     for split, share in (("validation", config.validation_share), ("test", config.test_share)):
         if share and not documents[split]:
             raise ValueError(
-                f"none of {total} documents fell into the {split} split of {share:.0%}; raise data.{split}_share or add documents"
+                f"none of {total} documents fell into the {split} split of {share:.0%}; raise data.{split}_share or add documents, "
+                "or set it to 0 (a dataset that brings its own splits may have none of this name)"
             )
     if not documents["train"]:
         raise ValueError(f"none of {total} documents are left for training; lower data.validation_share and data.test_share")
@@ -178,7 +191,7 @@ def _tokenize(config: DataConfig, output: Path, words: Path, sizes: dict[str, in
     from jobs.corpus.encoding import encoder
     from jobs.indexed import IndexedTokens, token_dtype
 
-    size, eod = tokenizer.vocab_size(words), tokenizer.eod_id(words)
+    size, eod = tokenizer.vocab_size(words), tokenizer.eod_id(words, config.end_of_document)
     dtype = token_dtype(size)
     sample = list(itertools.islice((text for batch in _batches(output / "train.jsonl") for text in batch), SAMPLE_DOCUMENTS))
     encode, engine = encoder(words, config.engine, sample)

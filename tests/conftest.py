@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.jobs_fixtures", "tests.flow_fixtures"]
+pytest_plugins = ["tests.jobs_fixtures", "tests.flow_fixtures", "tests.data_fixtures"]
 
 
 @pytest.fixture(scope="session")

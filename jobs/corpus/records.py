@@ -5,10 +5,13 @@ A record is what becomes one document: a JSON or CSV or Parquet row, a line, or 
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
+import io
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +47,16 @@ class Count:
 
 
 def read_file(path: Path, config: DataConfig, count: Count) -> Iterator[Record]:
-    """The records of one local file, by its suffix (.gz is unpacked)."""
+    """The records of one local file, by its suffix (.gz is unpacked). ValueError when the file as a whole cannot be read."""
+    try:
+        yield from _records(path, config, count)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} is not a whole gzip file ({error}); fetch or pack it again") from error
+    except csv.Error as error:
+        raise ValueError(f"{path} is not a readable CSV file ({error}); write it again") from error
+
+
+def _records(path: Path, config: DataConfig, count: Count) -> Iterator[Record]:
     suffix = (path.with_suffix("") if path.suffix == ".gz" else path).suffix
     limit = config.max_document_bytes
     if suffix == ".parquet":
@@ -64,7 +76,8 @@ def join_lines(lines: Iterable[tuple[int, bytes | None]], style: str, file: str,
     gap = False
     for number, line in lines:
         count.lines += 1
-        blank = line is not None and not line.strip()
+        # A line of no-break spaces is as blank as an empty one, but only a decoder sees it.
+        blank = line is not None and not (line.strip() and line.decode(errors="replace").strip())
         if blank:
             count.blank += 1
         ends = {
@@ -98,7 +111,7 @@ def row(value: Any, file: str, line: int, config: DataConfig) -> Record | None:
 
 def _document(block: list[tuple[int, bytes | None]], style: str, file: str, limit: int) -> Record:
     first, count = block[0][0], len(block)
-    if any(line is None for _, line in block) or sum(len(line or b"") for _, line in block) > limit:
+    if any(line is None for _, line in block):
         return Record(file, first, None, f"longer than max_document_bytes {limit}", "", count)
     separator = "\n\n" if style in ("spaced",) else "\n"
     try:
@@ -134,6 +147,8 @@ def _lines(path: Path, limit: int) -> Iterator[tuple[int, bytes | None]]:
         number = 0
         while line := stream.readline(limit + 2):
             number += 1
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
             if line.endswith(b"\n") or len(line) < limit + 2:
                 yield number, line
                 continue
@@ -183,8 +198,8 @@ def _rows(values: Iterable[Any], file: str, config: DataConfig, count: Count) ->
 
 def _csv(path: Path, field: str) -> Iterator[dict[str, Any]]:
     csv.field_size_limit(1 << 30)
-    # Undecodable bytes become lone surrogates, which `_checked` sets aside by row.
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+    # Undecodable bytes become lone surrogates, which `_checked` sets aside by row. Spreadsheets write a byte-order mark.
+    with io.TextIOWrapper(_open(path), encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         reader = csv.DictReader(stream)
         if field not in (reader.fieldnames or ()):
             raise ValueError(f"{path} has columns {reader.fieldnames}, none called '{field}'; set data.text_field")
@@ -207,7 +222,8 @@ def _parquet(path: Path, field: str) -> Iterator[dict[str, Any]]:
 
 def _json(path: Path) -> Iterator[Any]:
     try:
-        content = json.loads(path.read_bytes())
+        with _open(path) as stream:
+            content = json.loads(stream.read())
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error}); a file of one object a line must be called .jsonl") from error
     yield from content if isinstance(content, list) else [content]

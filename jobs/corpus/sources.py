@@ -22,7 +22,7 @@ def local_files(source: str) -> list[Path] | None:
     if not looks_local:
         return None
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES)
+        found = sorted(file for file in path.rglob("*") if (file.with_suffix("") if file.suffix == ".gz" else file).suffix in SUFFIXES)
     else:
         matches = glob.glob(source, recursive=True)  # noqa: PTH207 - an absolute pattern is no Path.glob
         found = [path] if path.is_file() else sorted(Path(name) for name in matches if Path(name).is_file())
@@ -64,6 +64,8 @@ def _hub(source: str, config: DataConfig, count: Count) -> Iterator[tuple[str | 
             f"({type(error).__name__}: {str(error).splitlines()[0][:200]}); check its name, data.subset and the connection, "
             "or name local files"
         ) from error
+    if "train" not in parts:
+        raise ValueError(f"data.source {source} has the splits {', '.join(map(str, parts))}, none called train; name its files instead")
     own_splits = set(parts) > {"train"}
     for split in (name for name in SPLITS if name in parts):
         for record in _hub_split(parts[split], f"{source}/{split}", config, count):
