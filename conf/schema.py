@@ -72,6 +72,11 @@ class DataConfig(StageConfig):
         default=None,
         description="Hugging Face tokenizer directory or id; empty: the teacher model's, or one trained on the corpus.",
     )
+    end_of_document: str | None = Field(
+        default=None,
+        description="Token put after every document; empty: the tokenizer's eos_token. Name another where a model was pretrained with it.",
+    )
+    repair: bool = Field(default=False, description="Set right text that was decoded with the wrong codec, for instance 'donâ€™t' (ftfy).")
     vocab_size: int = Field(default=1024, ge=260, description="Vocabulary of a tokenizer trained on the corpus (byte-level BPE).")
     validation_share: float = Field(default=0.05, ge=0, lt=0.5, description="Share of documents in the validation split.")
     test_share: float = Field(default=0.05, ge=0, lt=0.5, description="Share of documents in the test split.")

@@ -46,9 +46,13 @@ def vocab_size(directory: Path) -> int:
     return int(max([highest, *(token["id"] for token in content["added_tokens"])])) + 1
 
 
-def eod_id(directory: Path) -> int:
-    """The id of the end-of-text token that ends a document."""
-    name = None
+def eod_id(directory: Path, name: str | None = None) -> int:
+    """The id of the token that ends a document: the one called `name`, else the tokenizer's end-of-text token."""
+    if name is not None:
+        identifier = load(directory).token_to_id(name)
+        if identifier is None:
+            raise ValueError(f"data.end_of_document is '{name}' but the vocabulary of {directory} has no such token; name one it has")
+        return int(identifier)
     for file in ("tokenizer_config.json", "special_tokens_map.json"):
         if name is None and (directory / file).is_file():
             name = _read(directory / file).get("eos_token")
