@@ -81,7 +81,7 @@ def run(
 
     Store(root).create()
     server.settle(root)
-    with live.shown(out) as watch, server.prefect(root):
+    with server.disk_watched(root), live.shown(out) as watch, server.prefect(root):
         known = server.services(root)
         if "mlflow" in known:
             os.environ.setdefault("MLFLOW_TRACKING_URI", known["mlflow"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,10 +20,16 @@ from pathlib import Path
 
 from tasks.guard import guarded
 
-START_SECONDS = 90.0
+START_SECONDS = 180.0
+NEEDED_BYTES = 1_000_000
+"""Below this the servers' databases cannot grow."""
 SEND_SECONDS = 5.0
 SERVICES = "services.json"
 """Under the store: addresses of the servers `imbik up` started, and its process id."""
+
+
+class ServerFailed(ValueError):
+    """A server of the store did not start; the message says what to do."""
 
 
 def settle(store: Path) -> None:
@@ -38,6 +45,21 @@ def settle(store: Path) -> None:
     }
     for name, value in quiet.items():
         os.environ.setdefault(name, value)
+
+
+@contextlib.contextmanager
+def disk_watched(store: Path) -> Iterator[None]:
+    """Where a database has no room left, servers fail in ways of their own; say that it is the disk."""
+    try:
+        yield
+    except Exception as error:
+        free = shutil.disk_usage(store).free
+        if free < NEEDED_BYTES and "disk is full" not in str(error):
+            raise ServerFailed(
+                f"the disk is full ({free / 1e6:.1f} MB free at {store}); free space or choose another store with --store, "
+                "then run again: it continues"
+            ) from error
+        raise
 
 
 @contextlib.contextmanager
@@ -125,11 +147,11 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     while time.monotonic() < deadline:
         if process.poll() is not None:
             last = (log.read_text(errors="replace").strip().splitlines() or ["no message"])[-1]
-            raise RuntimeError(f"a server exited with {process.returncode} while starting ({last[:200]}); its log is {log}")
+            raise ServerFailed(f"a server exited with {process.returncode} while starting ({last[:200]}); its log is {log}")
         with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError), urllib.request.urlopen(url, timeout=2):
             return
         time.sleep(0.05)
-    raise RuntimeError(f"a server did not answer at {url} within {START_SECONDS:.0f} s; its log is {log}")
+    raise ServerFailed(f"a server did not answer at {url} within {START_SECONDS:.0f} s; look into its log {log}, then run again")
 
 
 def _free_port() -> int:

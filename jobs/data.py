@@ -181,7 +181,6 @@ def _tokenizer(spec: Spec, config: DataConfig, output: Path) -> Path:
         tokenizer.copy_files(Path(spec.inputs["tokenizer"]), words)
     else:
         tokenizer.train((text for batch in _batches(output / "train.jsonl") for text in batch), config.vocab_size, words)
-    tokenizer.fingerprint(words)
     return words
 
 

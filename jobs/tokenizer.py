@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 MEANING = ("normalizer", "pre_tokenizer", "post_processor", "model", "added_tokens")
 """The parts of tokenizer.json that decide which ids a text becomes."""
@@ -59,7 +61,11 @@ def eod_id(directory: Path, name: str | None = None) -> int:
     name = name.get("content") if isinstance(name, dict) else name
     if name is None:
         raise ValueError(f"{directory} names no eos_token in tokenizer_config.json; documents need an end-of-text token: add one")
-    identifier = load(directory).token_to_id(name)
+    content = _read(directory / "tokenizer.json")
+    added = {token["content"]: token["id"] for token in content["added_tokens"]}
+    vocabulary = content["model"]["vocab"]
+    ids = vocabulary if isinstance(vocabulary, dict) else {piece: identifier for identifier, (piece, _) in enumerate(vocabulary)}
+    identifier = added.get(name, ids.get(name))
     if identifier is None:
         raise ValueError(f"{directory} says eos_token is '{name}' but its vocabulary has no such token")
     return int(identifier)
@@ -97,7 +103,8 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path} does not exist; a tokenizer directory needs tokenizer.json and tokenizer_config.json")
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        # orjson: tokenizer.json may be tens of megabytes, and it is read several times.
+        content: dict[str, Any] = orjson.loads(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error}); fetch the tokenizer again") from error
     return content

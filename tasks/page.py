@@ -63,7 +63,7 @@ def about(report: dict[str, Any]) -> str:
     return (
         f"{asked}Loss in nats per token and perplexity on {teacher['val_tokens']:,} tokens of the test split. KL(teacher ‖ model) in nats "
         "per token, and top-1: the share of tokens whose likeliest successor is the teacher's too. "
-        "Tokens per second: greedy generation here, one request at a time."
+        "Tokens per second: greedy generation here, one request at a time, while other stages of the run may share the machine."
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import random
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from jobs import tokenizer
@@ -69,10 +70,12 @@ def _tokenizers(directory: Path) -> Encode:
     loaded = tokenizer.load(directory)
 
     def encode(texts: list[str]) -> tuple[NDArray[Any], NDArray[np.int32]]:
-        lists = [encoding.ids for encoding in loaded.encode_batch_fast(texts, add_special_tokens=False)]
-        lengths = np.fromiter(map(len, lists), np.int32, len(lists))
-        flat = np.fromiter((identifier for ids in lists for identifier in ids), np.uint32, int(lengths.sum()))
-        return flat, lengths
+        encodings = loaded.encode_batch_fast(texts, add_special_tokens=False)
+        flat = array("I")
+        for encoding in encodings:
+            # One document's list at a time: the numbers of a batch at once would cost more to hold than to make.
+            flat.fromlist(encoding.ids)
+        return np.array(flat, np.uint32), np.fromiter(map(len, encodings), np.int32, len(encodings))
 
     return encode
 
@@ -80,10 +83,10 @@ def _tokenizers(directory: Path) -> Encode:
 def _gigatoken(directory: Path) -> Encode:
     import gigatoken
 
-    content = json.loads((directory / "tokenizer.json").read_text())
+    content = orjson.loads((directory / "tokenizer.json").read_bytes())
     # gigatoken always matches special tokens in text; a tokenizer that has none cannot be made to forge a boundary.
     content["added_tokens"] = [token for token in content["added_tokens"] if not token["special"]]
-    loaded = gigatoken.Tokenizer.from_json(json.dumps(content | {"post_processor": None}))
+    loaded = gigatoken.Tokenizer.from_json(orjson.dumps(content | {"post_processor": None}).decode())
 
     def encode(texts: list[str]) -> tuple[NDArray[Any], NDArray[np.int32]]:
         layout = loaded.encode_batch(texts).layout
