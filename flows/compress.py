@@ -57,7 +57,7 @@ def compress(recipe: Recipe, name: str = "run", store: str = ".imbik") -> str:
                 f"evaluate-{made.model}", recipe.evaluate, model=made.artifact, teacher=original, data=corpus, mmlu=outside.mmlu
             )
         folder = session.store.root / "runs" / name
-        _finish(session, recipe, folder, models)
+        _finish(session, recipe, folder, models, [corpus, scored] if scored else [corpus])
     return str(folder)
 
 
@@ -95,10 +95,12 @@ def _student(recipe: Recipe, name: str, original: Future, scored: Future | None,
     return made
 
 
-def _finish(session: Session, recipe: Recipe, folder: Path, models: list[_Made]) -> None:
-    """Wait for everything, report on what came out, and fail if something did not."""
+def _finish(session: Session, recipe: Recipe, folder: Path, models: list[_Made], shared: list[Future]) -> None:
+    """Wait for everything, `shared` stages first, report on what came out, and fail if something did not."""
     measured: list[Measured] = []
     errors: list[str] = []
+    for future in shared:
+        _result(future, errors)
     for made in models:
         artifact, scores = _result(made.artifact, errors), _result(made.scores, errors)
         if artifact is None or scores is None:
@@ -114,12 +116,12 @@ def _finish(session: Session, recipe: Recipe, folder: Path, models: list[_Made])
                 training=artifact.path if made.curves else None,
             )
         )
-    if measured and not errors:
-        report = write_report(folder, session.name, recipe, measured)
-        session.tracker.report(folder)
-        publish(report)
     if errors:
         raise JobFailed("; ".join(dict.fromkeys(errors)))
+    assert len(measured) == len(models), "a stage neither ended nor failed"
+    report = write_report(folder, session.name, recipe, measured)
+    session.tracker.report(folder)
+    publish(report)
 
 
 def _result(future: Future | None, errors: list[str]) -> Artifact | None:
