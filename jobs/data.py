@@ -190,8 +190,8 @@ def _tokenize(config: DataConfig, output: Path, words: Path, sizes: dict[str, in
     from jobs.corpus.encoding import encoder
     from jobs.indexed import IndexedTokens, token_dtype
 
-    size, eod = tokenizer.vocab_size(words), tokenizer.eod_id(words, config.end_of_document)
-    dtype = token_dtype(size)
+    about = tokenizer.describe(words, config.end_of_document)
+    dtype, eod = token_dtype(about.vocab_size), about.eod_id
     sample = list(itertools.islice((text for batch in _batches(output / "train.jsonl") for text in batch), SAMPLE_DOCUMENTS))
     encode, engine = encoder(words, config.engine, sample)
     splits = {}
@@ -211,8 +211,8 @@ def _tokenize(config: DataConfig, output: Path, words: Path, sizes: dict[str, in
             "max_length": int(written.lengths.max()) if documents else 0,
         }
     described = {
-        "tokenizer_fingerprint": tokenizer.fingerprint(words),
-        "vocab_size": size,
+        "tokenizer_fingerprint": about.fingerprint,
+        "vocab_size": about.vocab_size,
         "eod_id": eod,
         "dtype": str(dtype),
         "engine": engine,

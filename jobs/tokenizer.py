@@ -9,6 +9,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,54 +22,53 @@ MEANING = ("normalizer", "pre_tokenizer", "post_processor", "model", "added_toke
 END_OF_DOCUMENT = "<|endoftext|>"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What tokens of a tokenizer have to be read with."""
+
+    fingerprint: str
+    vocab_size: int
+    eod_id: int
+
+
+def describe(directory: Path, end_of_document: str | None = None) -> Description:
+    """All that is asked of a directory, from one reading of its files, which may be tens of megabytes."""
+    content = _read(directory / "tokenizer.json")
+    return Description(
+        fingerprint=_fingerprint(content), vocab_size=_vocab_size(content), eod_id=_eod_id(directory, content, end_of_document)
+    )
+
+
 def fingerprint(directory: Path) -> str:
     """sha256 of what decides the ids, whatever the file's formatting."""
-    content = _read(directory / "tokenizer.json")
-    canonical = json.dumps({part: content.get(part) for part in MEANING}, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return _fingerprint(_read(directory / "tokenizer.json"))
+
+
+def vocab_size(directory: Path) -> int:
+    """One more than the highest id."""
+    return _vocab_size(_read(directory / "tokenizer.json"))
+
+
+def eod_id(directory: Path, name: str | None = None) -> int:
+    """The id of the token that ends a document: the one called `name`, else the tokenizer's end-of-text token."""
+    return _eod_id(directory, _read(directory / "tokenizer.json"), name)
 
 
 def load(directory: Path) -> Any:
     """The `tokenizers.Tokenizer` of a directory, set to read special tokens in a text as plain text."""
     from tokenizers import Tokenizer
 
-    _read(directory / "tokenizer.json")
-    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    path = directory / "tokenizer.json"
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:
+        # The library raises a bare Exception whatever is wrong.
+        _read(path)
+        raise ValueError(f"{path} is no tokenizer that the tokenizers library knows ({error}); fetch the tokenizer again") from error
     tokenizer.encode_special_tokens = True
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
-
-
-def vocab_size(directory: Path) -> int:
-    """One more than the highest id."""
-    content = _read(directory / "tokenizer.json")
-    vocabulary = content["model"]["vocab"]
-    highest = max(vocabulary.values()) if isinstance(vocabulary, dict) else len(vocabulary) - 1
-    return int(max([highest, *(token["id"] for token in content["added_tokens"])])) + 1
-
-
-def eod_id(directory: Path, name: str | None = None) -> int:
-    """The id of the token that ends a document: the one called `name`, else the tokenizer's end-of-text token."""
-    if name is not None:
-        identifier = load(directory).token_to_id(name)
-        if identifier is None:
-            raise ValueError(f"data.end_of_document is '{name}' but the vocabulary of {directory} has no such token; name one it has")
-        return int(identifier)
-    for file in ("tokenizer_config.json", "special_tokens_map.json"):
-        if name is None and (directory / file).is_file():
-            name = _read(directory / file).get("eos_token")
-    name = name.get("content") if isinstance(name, dict) else name
-    if name is None:
-        raise ValueError(f"{directory} names no eos_token in tokenizer_config.json; documents need an end-of-text token: add one")
-    content = _read(directory / "tokenizer.json")
-    added = {token["content"]: token["id"] for token in content["added_tokens"]}
-    vocabulary = content["model"]["vocab"]
-    ids = vocabulary if isinstance(vocabulary, dict) else {piece: identifier for identifier, (piece, _) in enumerate(vocabulary)}
-    identifier = added.get(name, ids.get(name))
-    if identifier is None:
-        raise ValueError(f"{directory} says eos_token is '{name}' but its vocabulary has no such token")
-    return int(identifier)
 
 
 def copy_files(source: Path, target: Path) -> None:
@@ -103,8 +103,39 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path} does not exist; a tokenizer directory needs tokenizer.json and tokenizer_config.json")
     try:
-        # orjson: tokenizer.json may be tens of megabytes, and it is read several times.
         content: dict[str, Any] = orjson.loads(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error}); fetch the tokenizer again") from error
     return content
+
+
+def _fingerprint(content: dict[str, Any]) -> str:
+    canonical = json.dumps({part: content.get(part) for part in MEANING}, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _vocab_size(content: dict[str, Any]) -> int:
+    return max([*_vocabulary(content).values(), *(int(token["id"]) for token in content["added_tokens"])]) + 1
+
+
+def _vocabulary(content: dict[str, Any]) -> dict[str, int]:
+    """Piece -> id; Unigram models list pieces with their scores instead."""
+    vocabulary = content["model"]["vocab"]
+    return vocabulary if isinstance(vocabulary, dict) else {piece: identifier for identifier, (piece, _) in enumerate(vocabulary)}
+
+
+def _eod_id(directory: Path, content: dict[str, Any], name: str | None) -> int:
+    ids = _vocabulary(content) | {token["content"]: token["id"] for token in content["added_tokens"]}
+    if name is not None:
+        if name not in ids:
+            raise ValueError(f"data.end_of_document is '{name}' but the vocabulary of {directory} has no such token; name one it has")
+        return int(ids[name])
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        if name is None and (directory / file).is_file():
+            name = _read(directory / file).get("eos_token")
+    name = name.get("content") if isinstance(name, dict) else name
+    if name is None:
+        raise ValueError(f"{directory} names no eos_token in tokenizer_config.json; documents need an end-of-text token: add one")
+    if name not in ids:
+        raise ValueError(f"{directory} says eos_token is '{name}' but its vocabulary has no such token")
+    return int(ids[name])
