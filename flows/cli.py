@@ -37,11 +37,9 @@ def main() -> NoReturn:
     except (typer.Abort, KeyboardInterrupt):
         fail(stopped, CTRL_C)
     except Exception as error:
-        # ClickException carries usage mistakes; ValueError is ours for the user's; anything else is a defect and keeps its traceback.
-        import click
-
-        if isinstance(error, click.ClickException):
-            fail(error.format_message())
+        # typer's own errors are usage mistakes; ValueError is ours for the user's; anything else is a defect and keeps its traceback.
+        if format_message := getattr(error, "format_message", None):
+            fail(format_message())
         if isinstance(error, ValueError) or type(error).__name__ == "JobFailed":
             fail(" ".join(str(error).split()), 2 if isinstance(error, ValueError) else 1)
         raise
