@@ -188,8 +188,8 @@ def table(record: dict[str, Any]) -> str:
         rows = [row for row in record["rows"] if row["tokenizer"] == name]
         lines += ["", f"## {name}, {rows[0]['tokens']:,} tokens", ""]
         lines += [
-            "| way | workers | seconds | tokens/s | x Megatron | x tokenizers alone | same |",
-            "|---|---|---|---|---|---|---|---|",
+            "| way | workers | seconds | tokens/s | steady tokens/s | x Megatron | x tokenizers alone | same |",
+            "|" + "---|" * 8,
         ]
         lines += [
             f"| {row['way']} | {row['workers']} | {row['total']:.1f} | {row['tokens_per_second']:,} "
