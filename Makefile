@@ -5,10 +5,12 @@ export DO_NOT_TRACK = 1
 demo: venv
 	@.venv/bin/imbik run demo --name demo
 
-# Fast tests first, so that a plain mistake shows within seconds.
+# Fast tests first, so that a plain mistake shows within seconds; then jobs and whole flows, two files at a time.
+test: export OMP_NUM_THREADS = 1
+test: export OMP_WAIT_POLICY = PASSIVE
 test: venv
 	@.venv/bin/python -m pytest -m "not slow"
-	@.venv/bin/python -m pytest -m slow
+	@.venv/bin/python -m pytest -m slow -n 2 --dist loadfile
 
 check: venv
 	@.venv/bin/ruff check .

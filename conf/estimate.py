@@ -31,8 +31,6 @@ def stage(recipe: Recipe, label: str) -> Numbers:
     teacher = teacher_shape(recipe)
     if teacher is None:
         return Numbers()
-    if teacher.vocab_size is None:
-        teacher = teacher.model_copy(update={"vocab_size": recipe.data.vocab_size})
     kind, _, rest = label.partition("-")
     whole = num_params(teacher)
     if kind == "teacher":

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,19 @@ def torchrun(stage: str, config: dict[str, Any], inputs: dict[str, Path], output
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return output
+
+
+def killed_after_a_checkpoint(stage: str, config: dict[str, Any], inputs: dict[str, Path], output: Path) -> None:
+    """Start a job as a process of its own and kill it when its first checkpoint is there."""
+    spec = write_spec(stage, config, inputs, output)
+    child = subprocess.Popen([sys.executable, "-m", f"jobs.{stage}", "--spec", str(spec)], env=os.environ | {"OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 120
+    while not list(output.glob("checkpoints/step-*")):
+        assert child.poll() is None and time.monotonic() < deadline, "no checkpoint was written"
+        time.sleep(0.01)
+    child.kill()
+    child.wait()
+    assert not (output / "model").exists()
 
 
 def last(output: Path, name: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from jobs.windows import Windows
-from tests.jobs_fixtures import SHAPE, TRAINING, first, last, refused, run_job, torchrun
+from tests.jobs_fixtures import SHAPE, TRAINING, first, killed_after_a_checkpoint, last, refused, run_job, torchrun
 
 pytestmark = pytest.mark.slow
 CONFIG = {"steps": 20, **TRAINING, "lr": 1e-3}
@@ -58,6 +59,19 @@ def test_parallel_layouts_give_the_same_losses(corpus: Path, teacher: Path, tmp_
     for metric in ("val_kl", "val_loss"):
         assert first(paired, metric) == pytest.approx(first(alone, metric), rel=1e-4)
         assert last(paired, metric) == pytest.approx(last(alone, metric), rel=1e-2)
+
+
+def test_a_killed_distillation_resumes_to_the_same_student(corpus: Path, teacher: Path, student: Path, tmp_path: Path) -> None:
+    config = CONFIG | {"steps": 200, "checkpoint_every": 5}
+    inputs = {"data": corpus, "teacher": teacher, "student": student}
+    whole = run_job("distill", config, inputs, tmp_path / "whole")
+    killed_after_a_checkpoint("distill", config, inputs, tmp_path / "killed")
+    run_job("distill", config, inputs, tmp_path / "killed")
+    steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(201)), "every step is logged once"
+    expected = load_file(whole / "model" / "model.safetensors")
+    for name, tensor in load_file(tmp_path / "killed" / "model" / "model.safetensors").items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
 
 
 def test_another_vocabulary_is_refused(corpus: Path, student: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

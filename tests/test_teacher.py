@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from jobs.windows import Windows
-from tests.jobs_fixtures import SHAPE, TRAINING, first, last, refused, run_job, torchrun, write_spec
+from tests.jobs_fixtures import SHAPE, TRAINING, first, killed_after_a_checkpoint, last, refused, run_job, torchrun
 
 pytestmark = pytest.mark.slow
 CONFIG = {"shape": SHAPE, "steps": 120, **TRAINING}
@@ -55,15 +50,7 @@ def test_parallel_layouts_give_the_same_losses(corpus: Path, tmp_path: Path, nam
 
 def test_a_killed_run_resumes_to_the_same_weights_under_another_layout_too(corpus: Path, teacher: Path, tmp_path: Path) -> None:
     output = tmp_path / "teacher"
-    spec = write_spec("teacher", CONFIG, {"data": corpus}, output)
-    child = subprocess.Popen([sys.executable, "-m", "jobs.teacher", "--spec", str(spec)], env=os.environ | {"OMP_NUM_THREADS": "1"})
-    deadline = time.monotonic() + 120
-    while not list(output.glob("checkpoints/step-*")):
-        assert child.poll() is None and time.monotonic() < deadline, "no checkpoint was written"
-        time.sleep(0.05)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    assert not (output / "model").exists()
+    killed_after_a_checkpoint("teacher", CONFIG, {"data": corpus}, output)
     run_job("teacher", CONFIG, {"data": corpus}, output)
     steps = [json.loads(line)["step"] for line in (output / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(121)), "every step is logged once"
