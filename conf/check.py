@@ -8,6 +8,9 @@ from pathlib import Path
 from conf.model import check_model_directory, num_tokens, shape_of, tokenizer_of
 from conf.schema import EvaluateConfig, Parallel, PruneConfig, QuantizeConfig, Recipe, Shape, Training
 
+TEXT = (".txt", ".jsonl", ".json", ".csv", ".parquet", ".gz")
+"""Endings that no hub id has: a source with one is a file."""
+
 
 def check(recipe: Recipe) -> None:
     """Raise ValueError with one sentence for the first thing that cannot work."""
@@ -85,11 +88,11 @@ def num_params(shape: Shape) -> int:
 def _check_inputs(recipe: Recipe) -> None:
     teacher, mmlu = recipe.teacher, recipe.evaluate.mmlu
     names = (recipe.data.source,) if isinstance(recipe.data.source, str) else recipe.data.source
-    if not names:
+    if not all(names) or not names:
         raise ValueError("data.source names nothing; give 'world', files or a Hugging Face dataset id")
     for name in names:
         path = Path(name)
-        local = name.startswith((".", "/", "~")) or bool(path.suffix) or "*" in name
+        local = name.startswith((".", "/", "~")) or path.suffix in TEXT or any(mark in name for mark in "*?[")
         # An absolute pattern is no Path.glob.
         if local and not path.exists() and not glob.glob(name, recursive=True):  # noqa: PTH207
             raise ValueError(f"data.source names {name}, which does not exist; check the path (relative ones start at {Path.cwd()})")
@@ -132,7 +135,8 @@ def _check_vocabulary(recipe: Recipe, shape: Shape) -> None:
         tokens = num_tokens(Path(words)) if words else recipe.data.vocab_size
         if shape.vocab_size and shape.vocab_size < tokens:
             raise ValueError(
-                f"teacher.shape.vocab_size is {shape.vocab_size} but the tokenizer has {tokens} tokens; choose at least that or leave it empty"
+                f"teacher.shape.vocab_size is {shape.vocab_size} but the tokenizer has {tokens} tokens; "
+                "choose at least that or leave it empty"
             )
     elif Path(model).is_dir():
         tokens = num_tokens(Path(model))
@@ -176,7 +180,9 @@ def _check_training(where: str, config: Training, shape: Shape, whose: str = "")
 
 def _check_pipeline(where: str, parallel: Parallel, shape: Shape, whose: str = "") -> None:
     if shape.num_layers % parallel.pipeline:
-        raise ValueError(f"{where}.pipeline is {parallel.pipeline}, which does not divide {shape.num_layers} layers{whose}; choose a divisor")
+        raise ValueError(
+            f"{where}.pipeline is {parallel.pipeline}, which does not divide {shape.num_layers} layers{whose}; choose a divisor"
+        )
 
 
 def _check_length(where: str, length: int, shape: Shape) -> None:

@@ -14,6 +14,7 @@ from conf.check import check
 from conf.schema import Recipe
 
 PRESETS = Path(__file__).parent / "presets"
+FILES = (".yaml", ".yml")
 UNION = re.compile(r"^(\[key\]|bool|str|int|tuple\[.*)$")
 """What pydantic adds to a location to tell the members of a union apart; no setting is called so."""
 
@@ -55,8 +56,9 @@ def read(preset: str) -> dict[str, Any]:
         if following in seen:
             raise RecipeError(f"{following} extends itself ({' -> '.join([*seen, following])}); remove one extends")
         seen.append(following)
-        layer = _parse(_find(following))
-        following = layer.pop("extends", None)
+        path = _find(following)
+        layer = _parse(path)
+        following = _extended(path, layer.pop("extends", None))
         values = merge(layer, values)
     return values
 
@@ -85,7 +87,7 @@ def _find(preset: str) -> Path:
     path = PRESETS / f"{preset}.yaml"
     if path.is_file():
         return path
-    if Path(preset).suffix in (".yaml", ".yml"):
+    if Path(preset).suffix in FILES:
         if Path(preset).is_file():
             return Path(preset)
         raise RecipeError(f"{preset} does not exist; name a YAML file or one of the presets {', '.join(names())}")
@@ -94,11 +96,22 @@ def _find(preset: str) -> Path:
     raise RecipeError(f"there is no preset {preset}; {hint}presets are {', '.join(names())}")
 
 
+def _extended(path: Path, name: Any) -> str | None:
+    """What a preset extends: another's name, or a file, which is looked for beside the one that names it."""
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise RecipeError(f"{path} has extends: {name!r}; name one preset or YAML file")
+    return str((path.parent / name).resolve()) if Path(name).suffix in FILES else name
+
+
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.load(path.read_text(), Loader=_Loader)
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise RecipeError(f"{path} is not valid YAML ({' '.join(str(error).split())}); correct it there") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path} is not UTF-8 text ({error}); name a YAML file") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{path} holds no settings; write `key: value` lines")
     return values
@@ -106,14 +119,16 @@ def _parse(path: Path) -> dict[str, Any]:
 
 def _override(values: dict[str, Any], text: str) -> dict[str, Any]:
     key, equals, raw = text.partition("=")
-    if not equals or not key:
+    if not equals or not all(key.split(".")):
         raise RecipeError(f"'{text}' is not an override; write dotted.key=value, for instance teacher.steps=100")
     try:
         value = yaml.load(raw, Loader=_Loader)
     except yaml.YAMLError:
         value = raw
     if key == "quantize" and isinstance(value, list):  # quantize=[fp8] keeps the preset's settings of that format
-        known = {entry["format"]: entry for entry in values.get("quantize", ())}
+        given = values.get("quantize")
+        entries = [entry for entry in given if isinstance(entry, dict)] if isinstance(given, list) else []
+        known = {str(entry.get("format")): entry for entry in entries}
         value = [known.get(entry, {"format": entry}) if isinstance(entry, str) else entry for entry in value]
     for part in reversed(key.split(".")):
         value = {part: value}

@@ -70,6 +70,7 @@ class DataConfig(StageConfig):
     world: World = Field(default=World(), description="Used when source is 'world'.")
     tokenizer: Annotated[str | None, Execution()] = Field(
         default=None,
+        min_length=1,
         description="Hugging Face tokenizer directory or id; empty: the teacher model's, or one trained on the corpus.",
     )
     end_of_document: str | None = Field(
@@ -167,6 +168,7 @@ class TeacherConfig(Training):
 
     model: Annotated[str | None, Execution()] = Field(
         default=None,
+        min_length=1,
         description="Hugging Face model directory or id. Not hashed itself: the digest of its files is an input of the stage.",
     )
     shape: Shape | None = Field(default=None, description="Dimensions of a teacher trained from scratch.")

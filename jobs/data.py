@@ -44,7 +44,7 @@ def run(spec: Spec) -> None:
     words = _tokenizer(spec, config, output)
     metrics.log(2, 3)
     statistics = tally | _tokenize(config, output, words, tally.pop("bytes"))
-    if config.source == WORLD:
+    if WORLD in ((config.source,) if isinstance(config.source, str) else config.source):
         from jobs.world import write_quiz
 
         write_quiz(config.world, output / "quiz")
