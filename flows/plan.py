@@ -26,7 +26,7 @@ class PlannedStage:
 
 def plan(recipe: Recipe, root: Path) -> list[PlannedStage]:
     """The stages of a run in order."""
-    walk = _Walk(Store(root))
+    walk = _Walk(Store(root, writes=False))
     model = None
     if recipe.teacher.model:
         local = Path(recipe.teacher.model)

@@ -51,8 +51,9 @@ def key_of(stage: str, config: StageConfig, inputs: dict[str, str]) -> str:
 class Store:
     """Artifacts under one folder. Safe for several processes at once: one builds, the others wait and then find it built."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root.absolute()
+    def __init__(self, root: Path, *, writes: bool = True) -> None:
+        """`writes=False` is for looking only: not even digests of what was read are kept."""
+        self.root, self.writes = root.absolute(), writes
         self._sound: set[str] = set()
 
     def create(self) -> None:
@@ -76,20 +77,21 @@ class Store:
         return self.root / ".work" / f"{stage}-{key}"
 
     def find(self, stage: str, key: str) -> Artifact | None:
-        """The sealed artifact if it is there and whole: sizes are compared always, digests on its first use in this process."""
+        """The sealed artifact if it is there and whole; its files are compared with their digests on its first use in this process."""
         path = self.path(stage, key)
-        if not (path / RECORD).is_file():
+        if not path.exists():
             return None
-        artifact = Artifact(stage=stage, key=key, path=str(path))
         if str(path) not in self._sound:
-            damage = _damage(path, artifact.record)
+            record = _read_record(path / RECORD)
+            damage = _damage(path, record) if record else f"{RECORD} is missing or cannot be read"
             if damage:
                 aside = self.root / ".work" / f"damaged-{stage}-{key}-{time.time_ns()}"
-                path.rename(aside)
+                with contextlib.suppress(FileNotFoundError):  # another process saw the damage at the same time
+                    path.rename(aside)
                 print(f"{path} is damaged ({damage}); it was moved to {aside} and will be built again")
                 return None
             self._sound.add(str(path))
-        return artifact
+        return Artifact(stage=stage, key=key, path=str(path))
 
     @contextlib.contextmanager
     def lock(self, stage: str, key: str) -> Iterator[None]:
@@ -124,25 +126,41 @@ class Store:
         whole = hashlib.sha256()
         known = _read_known(self.root)
         before = len(known)
+        known = _digested | known
         for path in paths:
             if only and path.name not in only:
                 continue
             status = path.stat()
-            mark = f"{path.absolute()}:{status.st_size}:{status.st_mtime_ns}:{status.st_ino}"
+            # The change time is the kernel's: a file rewritten to the same size and dated back is still seen.
+            mark = f"{path.absolute()}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}"
             if mark not in known:
-                known[mark] = _sha256(path)
+                known[mark] = _digested[mark] = _sha256(path)
             name = path.name if source.is_file() else str(path.relative_to(source))
             whole.update(f"{name}\0{known[mark]}\n".encode())
-        if len(known) != before and self.root.is_dir():
+        if len(known) != before and self.writes and self.root.is_dir():
             partial = self.root / f".digests-{os.getpid()}-{time.monotonic_ns()}"
-            partial.write_text(json.dumps(known))
-            partial.rename(self.root / "digests.json")
+            try:
+                partial.write_text(json.dumps(known))
+                partial.rename(self.root / "digests.json")
+            except OSError:  # it only saves time; a full disk is told by whoever cannot do without
+                partial.unlink(missing_ok=True)
         return f"sha256:{whole.hexdigest()[:32]}"
 
     def records(self, stage: str) -> list[Record]:
-        """Records of every sealed artifact of a stage, newest first."""
-        found = [Record.model_validate_json(path.read_text()) for path in self.root.glob(f"{stage}/*/{RECORD}")]
+        """Records of every sealed artifact of a stage, newest first; what cannot be read is left for `find` to set aside."""
+        found = [record for path in self.root.glob(f"{stage}/*/{RECORD}") if (record := _read_record(path))]
         return sorted(found, key=lambda record: record.created, reverse=True)
+
+
+_digested: dict[str, str] = {}
+"""Digests of files read by this process, by their place, size and times: a plan before a run costs no second reading."""
+
+
+def _read_record(path: Path) -> Record | None:
+    try:
+        return Record.model_validate_json(path.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _damage(path: Path, record: Record) -> str | None:
