@@ -156,7 +156,7 @@ def _check_evaluation(config: EvaluateConfig, shape: Shape) -> None:
 
 
 def _check_format(student: str, config: QuantizeConfig, cut: Shape) -> None:
-    _check_length("quantize.seq_length", config.seq_length, cut)
+    _check_length(f"quantize.seq_length ({config.format})", config.seq_length, cut)
     for axis in ("hidden_size", "ffn_hidden_size"):
         if config.format == "nvfp4" and getattr(cut, axis) % 16:
             raise ValueError(

@@ -50,7 +50,7 @@ def names() -> list[str]:
 def read(preset: str) -> dict[str, Any]:
     """A preset's values with everything it extends merged in: mappings merge, all else is replaced."""
     seen: list[str] = []
-    values: dict[str, Any] = {}
+    layers: list[dict[str, Any]] = []
     following: str | None = preset
     while following is not None:
         if following in seen:
@@ -59,7 +59,10 @@ def read(preset: str) -> dict[str, Any]:
         path = _find(following)
         layer = _parse(path)
         following = _extended(path, layer.pop("extends", None))
-        values = merge(layer, values)
+        layers.append(layer)
+    values: dict[str, Any] = {}
+    for layer in reversed(layers):  # from the bottom up: what one layer takes away, the next above gives back afresh
+        values = merge(values, layer)
     return values
 
 
@@ -139,7 +142,7 @@ def _sentence(error: ValidationError) -> str:
     first = max(error.errors(include_url=False), key=lambda entry: len(entry["loc"]))  # of a union's complaints, the one that got furthest
     where = ".".join(str(part) for part in first["loc"] if not UNION.match(str(part)))
     message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
+    if first["type"] in ("extra_forbidden", "invalid_key"):
         known = _fields(first["loc"][:-1])
         nearest = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.0)
         hint = f"; the nearest known key is {nearest[0]}" if nearest else ""
