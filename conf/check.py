@@ -157,10 +157,12 @@ def _check_evaluation(config: EvaluateConfig, shape: Shape) -> None:
 
 def _check_format(student: str, config: QuantizeConfig, cut: Shape) -> None:
     _check_length(f"quantize.seq_length ({config.format})", config.seq_length, cut)
-    for axis in ("hidden_size", "ffn_hidden_size"):
-        if config.format == "nvfp4" and getattr(cut, axis) % 16:
+    head_dim = cut.head_dim or cut.hidden_size // cut.num_attention_heads
+    heads = {"num_attention_heads x head_dim": cut.num_attention_heads * head_dim}
+    for axis, width in {"hidden_size": cut.hidden_size, "ffn_hidden_size": cut.ffn_hidden_size, **heads}.items():
+        if config.format == "nvfp4" and width % 16:
             raise ValueError(
-                f"students.{student} has {axis} {getattr(cut, axis)}, not a multiple of 16, the block of nvfp4; "
+                f"students.{student} has {axis} {width}, not a multiple of 16, the block of nvfp4; "
                 f"prune it to a multiple or set students.{student}.quantize=false"
             )
 
