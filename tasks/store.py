@@ -58,11 +58,13 @@ class Store:
 
     def create(self) -> None:
         """Make the folder, or say in one sentence why it cannot be written."""
+        probe = self.root / ".work" / f".probe-{os.getpid()}"
         try:
-            (self.root / ".work").mkdir(parents=True, exist_ok=True)
-            probe = self.root / ".work" / f".probe-{os.getpid()}"
-            probe.write_text("")
-            probe.unlink()
+            probe.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                probe.write_text("a full disk still takes empty files")
+            finally:
+                probe.unlink(missing_ok=True)
         except OSError as error:
             reason = {errno.ENOSPC: "the disk is full; free space", errno.EROFS: "the file system is read-only; remount it"}
             advice = reason.get(error.errno or 0, f"{error.strerror}; check its permissions")

@@ -1,7 +1,8 @@
-"""The store: keys that change when the result would, artifacts that are whole or not there, one build for many askers."""
+"""The store: artifacts that are whole or not there, one build for many askers, and disks that cannot be written."""
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import subprocess
@@ -11,38 +12,9 @@ from typing import Any
 
 import pytest
 
-from conf.schema import DistillConfig, PruneConfig, QuantizeConfig
 from conf.spec import Record
-from tasks.store import Store, StoreError, key_of
-
-DISTILL: dict[str, Any] = {
-    "steps": 30,
-    "seq_length": 64,
-    "global_batch": 8,
-    "micro_batch": 4,
-    "lr": 1e-4,
-    "min_lr": 1e-5,
-    "warmup_steps": 2,
-}
-ELSEWHERE = {"micro_batch": 8, "checkpoint_every": 7, "parallel": {"processes": 2}}
-OTHER = {
-    "steps": 31,
-    "seq_length": 65,
-    "global_batch": 16,
-    "lr": 2e-4,
-    "min_lr": 2e-5,
-    "warmup_steps": 3,
-    "weight_decay": 0.2,
-    "adam_beta1": 0.8,
-    "adam_beta2": 0.9,
-    "clip_grad": 2.0,
-    "precision": "fp32",
-    "seed": 2,
-    "validate_every": 51,
-    "validation_batches": 9,
-    "temperature": 2.0,
-    "ce_share": 0.5,
-}
+from tasks.store import RECORD, Store, StoreError
+from tests.flow_fixtures import RECIPE, imbik
 
 
 def record(stage: str = "prune", key: str = "k") -> Record:
@@ -68,28 +40,6 @@ def sealed(store: Store, text: str = "weights", key: str = "k") -> Path:
     (work / "model").mkdir(parents=True)
     (work / "model" / "model.safetensors").write_text(text)
     return Path(store.seal(record(key=key)).path)
-
-
-def test_a_golden_key() -> None:
-    """A key that changes throws every store away: bump a revision instead, knowingly."""
-    assert key_of("prune", PruneConfig(num_layers=16), {"data": "a", "teacher": "b"}) == "440e7afd34ca899107efcd1c611f534c"
-
-
-@pytest.mark.parametrize("name", OTHER)
-def test_what_decides_the_result_changes_the_key(name: str) -> None:
-    assert set(OTHER) | set(ELSEWHERE) == set(DistillConfig.model_fields), "every setting is on one of the two lists"
-    assert key_of("distill", DistillConfig(**DISTILL), {}) != key_of("distill", DistillConfig(**DISTILL | {name: OTHER[name]}), {})
-
-
-@pytest.mark.parametrize("name", ELSEWHERE)
-def test_where_it_runs_does_not(name: str) -> None:
-    assert key_of("distill", DistillConfig(**DISTILL), {}) == key_of("distill", DistillConfig(**DISTILL | {name: ELSEWHERE[name]}), {})
-
-
-def test_stage_inputs_and_format_are_part_of_the_key() -> None:
-    fp8, nvfp4 = QuantizeConfig(format="fp8"), QuantizeConfig(format="nvfp4")
-    keys = [key_of("quantize", fp8, {}), key_of("quantize", nvfp4, {}), key_of("quantize", fp8, {"model": "a"}), key_of("other", fp8, {})]
-    assert len(set(keys)) == 4
 
 
 def test_a_sealed_artifact_is_found_with_its_digests(tmp_path: Path) -> None:
@@ -129,6 +79,68 @@ def test_damage_is_seen_and_set_aside(tmp_path: Path, damage: str, capsys: pytes
     assert Store(tmp_path).find("prune", "k") is not None
 
 
+@pytest.mark.parametrize("record_left", [None, "", "{", '{"stage": "prune"}'])
+def test_an_artifact_without_its_record_is_set_aside_and_built_again(tmp_path: Path, record_left: str | None) -> None:
+    path = sealed(Store(tmp_path))
+    (path / RECORD).unlink()
+    if record_left is not None:
+        (path / RECORD).write_text(record_left)
+    assert Store(tmp_path).records("prune") == []
+    assert Store(tmp_path).find("prune", "k") is None
+    assert list((tmp_path / ".work").glob("damaged-prune-k-*/model"))
+    sealed(Store(tmp_path))
+    assert Store(tmp_path).find("prune", "k") is not None
+
+
+def test_a_crash_before_the_rename_publishes_nothing_and_the_retry_does(tmp_path: Path) -> None:
+    """Every file and the record are written when the process dies; still the artifact does not exist."""
+    child = multiprocessing.get_context("fork").Process(target=_die_before_rename, args=(tmp_path,))
+    child.start()
+    child.join(30)
+    assert child.exitcode == KILLED
+    work = Store(tmp_path).work("prune", "k")
+    assert (work / RECORD).is_file()
+    assert not Store(tmp_path).path("prune", "k").exists()
+    assert Store(tmp_path).find("prune", "k") is None
+    assert Store(tmp_path).records("prune") == []
+    (work / "more").write_text("of the retry")
+    artifact = Store(tmp_path).seal(record())
+    assert set(artifact.record.files) == {"model/model.safetensors", "more"}, "the left record is no file of the artifact"
+
+
+KILLED = 77
+
+
+def _die_before_rename(root: Path) -> None:
+    Path.rename = lambda *_: os._exit(KILLED)  # type: ignore[method-assign, assignment, misc]
+    sealed(Store(root))
+
+
+def test_scratch_is_not_sealed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.create()
+    (store.work("prune", "k") / "checkpoints" / "step-1").mkdir(parents=True)
+    (store.work("prune", "k") / "checkpoints" / "step-1" / "state").write_text("large")
+    (store.work("prune", "k") / "kept").write_text("small")
+    artifact = store.seal(record(), ignore=("checkpoints",))
+    assert sorted(path.name for path in Path(artifact.path).iterdir()) == [RECORD, "kept"]
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
+    Store(tmp_path).create()
+    child = multiprocessing.get_context("fork").Process(target=_die_holding_the_lock, args=(tmp_path,))
+    child.start()
+    child.join(30)
+    assert child.exitcode == KILLED
+    with Store(tmp_path).lock("prune", "k"):
+        pass
+
+
+def _die_holding_the_lock(root: Path) -> None:
+    with Store(root).lock("prune", "k"):
+        os._exit(KILLED)
+
+
 def _build(root: str, entered: Any) -> None:
     store = Store(Path(root))
     with store.lock("prune", "k"):
@@ -163,21 +175,98 @@ def test_digests_follow_content_and_not_time(tmp_path: Path) -> None:
     (folder / "a").write_text("two")
     second = store.digest(folder)
     (folder / "a").rename(folder / "b")
-    assert len({first, second, store.digest(folder)}) == 3
+    third = store.digest(folder)
+    assert len({first, second, third}) == 3
+    (folder / "sub").mkdir()
+    (folder / "b").rename(folder / "sub" / "b")
+    assert store.digest(folder) not in {first, second, third}, "names and places count"
     with pytest.raises(StoreError, match="does not exist; check the path"):
         store.digest(tmp_path / "nowhere")
+
+
+def test_a_file_rewritten_and_dated_back_is_still_read_again(tmp_path: Path) -> None:
+    store, file = Store(tmp_path / "store"), tmp_path / "model.safetensors"
+    store.create()
+    file.write_text("one")
+    before, first = file.stat(), store.digest(file)
+    with file.open("r+") as stream:
+        stream.write("two")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert store.digest(file) != first
+
+
+def test_only_the_files_that_were_asked_for_count(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    for name in ("tokenizer.json", "model.safetensors"):
+        (tmp_path / name).write_text("one")
+    first = store.digest(tmp_path, only=("tokenizer.json",))
+    (tmp_path / "model.safetensors").write_text("two")
+    assert store.digest(tmp_path, only=("tokenizer.json",)) == first
+    (tmp_path / "tokenizer.json").write_text("two")
+    assert store.digest(tmp_path, only=("tokenizer.json",)) != first
+
+
+def test_what_only_looks_keeps_no_digests(tmp_path: Path) -> None:
+    store, file = Store(tmp_path / "store"), tmp_path / "text"
+    store.create()
+    file.write_text("one")
+    digest = Store(tmp_path / "store", writes=False).digest(file)
+    assert [path.name for path in (tmp_path / "store").iterdir()] == [".work"]
+    assert store.digest(file) == digest
+    assert (tmp_path / "store" / "digests.json").is_file()
+
+
+def mounted(folder: Path, options: str) -> Iterator[Path]:
+    """A file system in memory of its own; `chmod` would not stop root."""
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"needs root and mount ({done.stderr.strip()})")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Path]:
     """A file system that cannot be written, not even by root."""
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(tmp_path)], capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"needs root and mount ({mounted.stderr.strip()})")
-    yield tmp_path
-    subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+    yield from mounted(tmp_path, "ro")
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[Path]:
+    """A file system with no room left."""
+    for folder in mounted(tmp_path, "size=64k"):
+        (folder / "ballast").write_bytes(b"")
+        with contextlib.suppress(OSError), (folder / "ballast").open("wb", buffering=0) as stream:
+            while True:
+                stream.write(bytes(4096))
+        yield folder
 
 
 def test_a_read_only_store_says_so(read_only: Path) -> None:
     with pytest.raises(StoreError, match=r"cannot be written: the file system is read-only; remount it or choose another with --store"):
         Store(read_only / "store").create()
+
+
+def test_the_command_says_so_in_one_sentence(read_only: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    link = tmp_path_factory.mktemp("beside") / "store"
+    link.symlink_to(read_only / "store")
+    done = imbik("run", str(RECIPE), store=link)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"imbik: the store {link} cannot be written: ")
+    assert "choose another with --store" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert imbik("plan", str(RECIPE), store=link).returncode == 0, "looking needs no writing"
+
+
+def test_a_full_disk_says_so_and_a_digest_needs_no_room(full: Path) -> None:
+    with pytest.raises(StoreError, match=r"cannot be written: the disk is full; free space or choose another with --store"):
+        Store(full / "store").create()
+    assert Store(full).digest(full / "ballast") == Store(full.parent / "other").digest(full / "ballast")
+    assert [path.name for path in full.iterdir() if path.is_file()] == ["ballast"]
+
+
+def test_a_store_that_is_a_file_says_so(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("mine")
+    with pytest.raises(StoreError, match=r"cannot be written: Not a directory; .* choose another with --store"):
+        Store(tmp_path / "store").create()
+    assert (tmp_path / "store").read_text() == "mine"

@@ -1,0 +1,134 @@
+"""Store keys: they change when the result would, and only then."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conf.base import Config, Execution, StageConfig
+from conf.load import load
+from conf.schema import DistillConfig, FetchConfig, PruneConfig, QuantizeConfig, TeacherConfig
+from tasks.store import key_of
+from tests.flow_fixtures import RECIPE
+
+DISTILL: dict[str, Any] = {
+    "steps": 30,
+    "seq_length": 64,
+    "global_batch": 8,
+    "micro_batch": 4,
+    "lr": 1e-4,
+    "min_lr": 1e-5,
+    "warmup_steps": 2,
+}
+ELSEWHERE = {"micro_batch": 8, "checkpoint_every": 7, "parallel": {"processes": 2}}
+OTHER = {
+    "steps": 31,
+    "seq_length": 65,
+    "global_batch": 16,
+    "lr": 2e-4,
+    "min_lr": 2e-5,
+    "warmup_steps": 3,
+    "weight_decay": 0.2,
+    "adam_beta1": 0.8,
+    "adam_beta2": 0.9,
+    "clip_grad": 2.0,
+    "precision": "fp32",
+    "seed": 2,
+    "validate_every": 51,
+    "validation_batches": 9,
+    "temperature": 2.0,
+    "ce_share": 0.5,
+}
+
+
+def test_a_golden_key() -> None:
+    """A key that changes throws every store away: bump a revision instead, knowingly."""
+    assert key_of("prune", PruneConfig(num_layers=16), {"data": "a", "teacher": "b"}) == "440e7afd34ca899107efcd1c611f534c"
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_what_decides_the_result_changes_the_key(name: str) -> None:
+    assert set(OTHER) | set(ELSEWHERE) == set(DistillConfig.model_fields), "every setting is on one of the two lists"
+    assert key_of("distill", DistillConfig(**DISTILL), {}) != key_of("distill", DistillConfig(**DISTILL | {name: OTHER[name]}), {})
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_where_it_runs_does_not(name: str) -> None:
+    assert key_of("distill", DistillConfig(**DISTILL), {}) == key_of("distill", DistillConfig(**DISTILL | {name: ELSEWHERE[name]}), {})
+
+
+def stages() -> dict[str, StageConfig]:
+    """A valid config of every stage there is."""
+    recipe = load(str(RECIPE))
+    assert recipe.distill is not None
+    pretrained = TeacherConfig(**DISTILL, model="owner/name")
+    fields = {"data": recipe.data, "teacher": recipe.teacher, "teacher imported": pretrained, "importance": recipe.importance}
+    fields |= {"prune": recipe.students["depth"].prune, "distill": recipe.distill, "quantize": recipe.quantize[0]}
+    return fields | {"evaluate": recipe.evaluate, "fetch": FetchConfig(model="owner/name")}
+
+
+def changed(value: Any) -> Any:
+    """Anything else; the key does not ask whether it is valid."""
+    return not value if isinstance(value, bool) else value * 2 + 1 if isinstance(value, (int, float)) else "other"
+
+
+def changes(config: Config, prefix: str = "", execution: bool = False) -> list[tuple[str, bool, Config]]:
+    """The config with each of its settings changed in turn, down to those of its parts: name, whether it is marked Execution, config."""
+    found = []
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        marked = execution or any(isinstance(mark, Execution) for mark in field.metadata)
+        if isinstance(value, Config):
+            for inner, inner_marked, part in changes(value, f"{prefix}{name}.", marked):
+                found.append((inner, inner_marked, config.model_copy(update={name: part})))
+        else:
+            found.append((f"{prefix}{name}", marked, config.model_copy(update={name: changed(value)})))
+    return found
+
+
+@pytest.mark.parametrize("stage", stages())
+def test_in_every_stage_what_is_marked_execution_and_nothing_else_leaves_the_key_alone(stage: str) -> None:
+    config = stages()[stage]
+    key, seen = key_of(stage, config, {}), set()
+    for name, marked, other in changes(config):
+        assert isinstance(other, StageConfig)
+        assert (key_of(stage, other, {}) == key) is marked, name
+        seen.add(key_of(stage, other, {}))
+    assert len(seen) == sum(not marked for _, marked, _ in changes(config)) + any(marked for _, marked, _ in changes(config))
+
+
+def test_what_runs_where_is_marked_execution() -> None:
+    """The list of settings that share artifacts; one that joins it must not change what is made."""
+    marked = {f"{stage}.{name}" for stage, config in stages().items() for name, execution, _ in changes(config) if execution}
+    spread = ("processes", "tensor", "pipeline", "threads")
+    names = {f"{stage}.parallel.{axis}" for stage in stages() if stage not in ("data", "fetch") for axis in spread}
+    names |= {f"{stage}.{name}" for stage in ("teacher", "teacher imported", "distill") for name in ("micro_batch", "checkpoint_every")}
+    names |= {f"{stage}.{name}" for stage in ("teacher", "teacher imported") for name in ("model", "reference")}
+    names |= {"data.source", "data.tokenizer", "data.engine", "data.workers"}
+    assert marked == names | {"importance.micro_batch", "quantize.batch", "evaluate.batch", "evaluate.mmlu.path"}
+
+
+def test_a_revision_changes_the_key() -> None:
+    class Later(PruneConfig):
+        revision = PruneConfig.revision + 1
+
+    assert key_of("prune", Later(num_layers=16), {}) != key_of("prune", PruneConfig(num_layers=16), {})
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.dictionaries(st.text(max_size=4), st.text(max_size=4), max_size=4), st.randoms())
+def test_the_key_is_of_the_inputs_and_not_of_their_order(inputs: dict[str, str], random: Any) -> None:
+    config, shuffled = QuantizeConfig(format="fp8"), list(inputs.items())
+    random.shuffle(shuffled)
+    key = key_of("quantize", config, inputs)
+    assert key == key_of("quantize", QuantizeConfig.model_validate_json(config.model_dump_json()), dict(shuffled))
+    assert all(key != key_of("quantize", config, inputs | {role: inputs[role] + "x"}) for role in inputs)
+
+
+def test_stage_inputs_and_format_are_part_of_the_key() -> None:
+    fp8, nvfp4 = QuantizeConfig(format="fp8"), QuantizeConfig(format="nvfp4")
+    keys = [key_of("quantize", fp8, {}), key_of("quantize", nvfp4, {}), key_of("quantize", fp8, {"model": "a"}), key_of("other", fp8, {})]
+    assert len(set(keys)) == 4
