@@ -9,12 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conf.base import Config, Execution, StageConfig
-from conf.load import load
-from conf.schema import DistillConfig, FetchConfig, PruneConfig, QuantizeConfig, TeacherConfig
+from conf.schema import (
+    DataConfig,
+    DistillConfig,
+    EvaluateConfig,
+    FetchConfig,
+    ImportanceConfig,
+    PruneConfig,
+    QuantizeConfig,
+    Shape,
+    TeacherConfig,
+)
 from tasks.store import key_of
-from tests.flow_fixtures import RECIPE
 
-DISTILL: dict[str, Any] = {
+TRAINING: dict[str, Any] = {
     "steps": 30,
     "seq_length": 64,
     "global_batch": 8,
@@ -23,51 +31,46 @@ DISTILL: dict[str, Any] = {
     "min_lr": 1e-5,
     "warmup_steps": 2,
 }
-ELSEWHERE = {"micro_batch": 8, "checkpoint_every": 7, "parallel": {"processes": 2}}
-OTHER = {
-    "steps": 31,
-    "seq_length": 65,
-    "global_batch": 16,
-    "lr": 2e-4,
-    "min_lr": 2e-5,
-    "warmup_steps": 3,
-    "weight_decay": 0.2,
-    "adam_beta1": 0.8,
-    "adam_beta2": 0.9,
-    "clip_grad": 2.0,
-    "precision": "fp32",
-    "seed": 2,
-    "validate_every": 51,
-    "validation_batches": 9,
-    "temperature": 2.0,
-    "ce_share": 0.5,
-}
-
-
-def test_a_golden_key() -> None:
-    """A key that changes throws every store away: bump a revision instead, knowingly."""
-    assert key_of("prune", PruneConfig(num_layers=16), {"data": "a", "teacher": "b"}) == "440e7afd34ca899107efcd1c611f534c"
-
-
-@pytest.mark.parametrize("name", OTHER)
-def test_what_decides_the_result_changes_the_key(name: str) -> None:
-    assert set(OTHER) | set(ELSEWHERE) == set(DistillConfig.model_fields), "every setting is on one of the two lists"
-    assert key_of("distill", DistillConfig(**DISTILL), {}) != key_of("distill", DistillConfig(**DISTILL | {name: OTHER[name]}), {})
-
-
-@pytest.mark.parametrize("name", ELSEWHERE)
-def test_where_it_runs_does_not(name: str) -> None:
-    assert key_of("distill", DistillConfig(**DISTILL), {}) == key_of("distill", DistillConfig(**DISTILL | {name: ELSEWHERE[name]}), {})
 
 
 def stages() -> dict[str, StageConfig]:
-    """A valid config of every stage there is."""
-    recipe = load(str(RECIPE))
-    assert recipe.distill is not None
-    pretrained = TeacherConfig(**DISTILL, model="owner/name")
-    fields = {"data": recipe.data, "teacher": recipe.teacher, "teacher imported": pretrained, "importance": recipe.importance}
-    fields |= {"prune": recipe.students["depth"].prune, "distill": recipe.distill, "quantize": recipe.quantize[0]}
-    return fields | {"evaluate": recipe.evaluate, "fetch": FetchConfig(model="owner/name")}
+    """A config of every stage there is."""
+    shape = Shape(num_layers=4, hidden_size=64, ffn_hidden_size=96, num_attention_heads=4, num_query_groups=2)
+    return {
+        "data": DataConfig(source="world"),
+        "teacher": TeacherConfig(**TRAINING, shape=shape),
+        "teacher imported": TeacherConfig(**TRAINING, model="owner/name"),
+        "importance": ImportanceConfig(),
+        "prune": PruneConfig(num_layers=16),
+        "distill": DistillConfig(**TRAINING),
+        "quantize": QuantizeConfig(format="fp8"),
+        "evaluate": EvaluateConfig(),
+        "fetch": FetchConfig(model="owner/name"),
+    }
+
+
+GOLDEN = {
+    "data": "1328b56fa626",
+    "teacher": "cf7188532ad2",
+    "teacher imported": "0614d93dddae",
+    "importance": "e0e00fb0d820",
+    "prune": "bfa136edf9be",
+    "distill": "b8708d2017ea",
+    "quantize": "734ad7e0b30f",
+    "evaluate": "a3b6fcc4bd1f",
+    "fetch": "5b69f7d52af9",
+}
+
+
+@pytest.mark.parametrize("stage", GOLDEN)
+def test_golden_keys(stage: str) -> None:
+    """A key that changes throws every store's artifacts of the stage away, and of all stages after it: do so knowingly."""
+    assert GOLDEN.keys() == stages().keys()
+    assert key_of(stage, stages()[stage], {"data": "a"})[:12] == GOLDEN[stage]
+
+
+def test_a_golden_key_with_its_inputs() -> None:
+    assert key_of("prune", PruneConfig(num_layers=16), {"data": "a", "teacher": "b"}) == "440e7afd34ca899107efcd1c611f534c"
 
 
 def changed(value: Any) -> Any:
