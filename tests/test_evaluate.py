@@ -83,7 +83,7 @@ def test_loss_and_distance_are_what_plain_arithmetic_gives(corpus: Path, models:
     assert got["perplexity"] == pytest.approx(math.exp(float(losses.mean())), rel=1e-4)
     assert got["kl_teacher"] == pytest.approx(float(kl), rel=1e-4)
     assert got["agreement_teacher"] == pytest.approx(float((ours.argmax(-1) == theirs.argmax(-1)).double().mean()))
-    assert 0 < got["agreement_teacher"] < 1
+    assert got["agreement_teacher"] < 1
     assert got["val_tokens"] == 480
 
 
