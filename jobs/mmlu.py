@@ -183,4 +183,5 @@ def wilson(right: int, n: int) -> list[float]:
     z2 = NORMAL_95**2
     centre = (right + z2 / 2) / (n + z2)
     half = NORMAL_95 / (n + z2) * math.sqrt(right * (n - right) / n + z2 / 4)
-    return [max(0.0, centre - half), min(1.0, centre + half)]
+    # At the ends the bound is the share itself, which rounding would miss.
+    return [0.0 if right == 0 else centre - half, 1.0 if right == n else centre + half]

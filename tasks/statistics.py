@@ -14,7 +14,8 @@ def wilson(correct: int, n: int) -> tuple[float, float]:
     p, z2 = correct / n, Z95**2
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # At the ends the bound is the share itself, which rounding would miss.
+    return 0.0 if correct == 0 else centre - half, 1.0 if correct == n else centre + half
 
 
 def paired_difference(ours: list[bool], theirs: list[bool]) -> tuple[float, float, float]:

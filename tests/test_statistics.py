@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from jobs import mmlu
 from tasks.statistics import mcnemar, paired_difference, wilson
 
 PAIRS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=80)
@@ -29,6 +30,42 @@ def test_paired_difference_as_published() -> None:
     for counts, low, high in [((36, 12, 2, 0), 0.0569, 0.3404), ((0, 12, 2, 36), 0.0569, 0.3404), ((0, 0, 0, 50), -0.0713, 0.0713)]:
         n = sum(counts)
         assert paired_difference(*answers(*counts)) == pytest.approx(((counts[1] - counts[2]) / n, low, high), abs=1e-4)
+
+
+def test_paired_examples_of_the_literature() -> None:
+    # Armitage and Berry, Statistical Methods in Medical Research (1994), p. 127: two media for tubercle bacilli, as StatsDirect has it.
+    assert mcnemar(*answers(20, 12, 2, 16)) == pytest.approx(0.0129, abs=5e-5)
+    # Fagerland, Lydersen and Laake, BMC Med. Res. Methodol. 13:91 (2013) and Stat. Med. 33 (2014) 2850-2875, airway
+    # hyper-responsiveness: exact conditional p and Newcombe's interval; and complete response after consolidation, p.
+    airway = answers(1, 1, 7, 12)
+    assert mcnemar(*airway) == pytest.approx(0.0703, abs=5e-5)
+    assert paired_difference(*airway) == pytest.approx((-0.286, -0.507, -0.026), abs=5e-4)
+    assert mcnemar(*answers(59, 6, 16, 80)) == pytest.approx(0.0525, abs=5e-5)
+
+
+def test_without_a_difference_nothing_is_shown() -> None:
+    same = answers(30, 0, 0, 20)
+    difference, low, high = paired_difference(*same)
+    assert difference == 0
+    assert low == pytest.approx(-high)
+    assert high > 0
+    assert mcnemar(*same) == 1.0
+
+
+@given(PAIRS)
+def test_swapped_sides_swap_the_interval(pairs: list[tuple[bool, bool]]) -> None:
+    ours, theirs = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    difference, low, high = paired_difference(ours, theirs)
+    assert paired_difference(theirs, ours) == pytest.approx((-difference, -high, -low))
+    wrong = [not answer for answer in ours], [not answer for answer in theirs]
+    assert paired_difference(*wrong) == pytest.approx((-difference, -high, -low)), "counting errors instead of answers turns it around"
+
+
+@given(st.integers(0, 100), st.integers(1, 100), st.integers(2, 6))
+def test_more_of_the_same_narrows_the_interval(correct: int, n: int, times: int) -> None:
+    low, high = wilson(min(correct, n), n)
+    more_low, more_high = wilson(times * min(correct, n), times * n)
+    assert more_high - more_low < high - low
 
 
 @given(PAIRS)
@@ -54,5 +91,13 @@ def test_mcnemar_is_the_exact_binomial_test_of_the_discordant_pairs(pairs: list[
 def test_wilson_holds_the_share_within_nought_and_one(correct: int, n: int) -> None:
     correct = min(correct, n)
     low, high = wilson(correct, n)
-    assert 0 <= low <= correct / n + 1e-12
-    assert correct / n - 1e-12 <= high <= 1
+    assert 0 <= low <= correct / n <= high <= 1
+    assert (low == 0) == (correct == 0)
+    assert (high == 1) == (correct == n)
+    assert wilson(n - correct, n) == pytest.approx((1 - high, 1 - low))
+    assert mmlu.wilson(correct, n) == pytest.approx([low, high]), "the job's own"
+    assert mmlu.wilson(correct, n)[0] <= correct / n <= mmlu.wilson(correct, n)[1]
+
+
+def test_without_questions_anything_is_possible() -> None:
+    assert wilson(0, 0) == (0.0, 1.0)
