@@ -8,12 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from conf.load import load
 from conf.spec import Record
-from tasks.report import Measured, write_report
+from tasks.report import Measured, table, write_report
 
 ASKED = 200
+# What others read report.json by: these fields in every row, null where nothing was measured.
+CONTRACT = {"model": str, "stage": str, "path": str, "num_params": int, "bytes": int, "val_loss": float, "perplexity": float}
+CONTRACT_OR_NULL = {
+    "mmlu": float,
+    "mmlu_n": int,
+    "mmlu_ci95": list,
+    "kl_teacher": float,
+    "agreement_teacher": float,
+    "tokens_per_second": float,
+}
+UNASKED = dict.fromkeys(("mmlu", "mmlu_n", "mmlu_ci95", "mmlu_chance", "shots"))
 
 
 def scores(correct: int, loss: float, **more: Any) -> dict[str, Any]:
@@ -69,14 +81,89 @@ def models(tmp_path: Path) -> list[Measured]:
         measured(tmp_path, "small-pruned", "prune", 100, 2.0, num_params=500),
         measured(tmp_path, "small", "distill", 164, 1.2, num_params=500),
         measured(tmp_path, "small-fp8", "quantize", 163, 1.21, num_params=500, simulated=True, tokens_per_second=None),
+        measured(tmp_path, "small-nvfp4", "quantize", 140, 1.5, num_params=500, bytes=600, simulated=True, tokens_per_second=None),
     ]
+
+
+def test_the_contract_of_report_json(models: list[Measured], tmp_path: Path) -> None:
+    write_report(tmp_path / "run", "mine", load("demo"), models)
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["name"] == "mine"
+    assert [row["model"] for row in report["rows"]] == [model.model for model in models]
+    for row, model in zip(report["rows"], models, strict=True):
+        assert all(type(row[field]) is kind for field, kind in CONTRACT.items())
+        assert all(row[field] is None or type(row[field]) is kind for field, kind in CONTRACT_OR_NULL.items())
+        assert (row["stage"], row["path"]) == (model.stage, model.path)
+        low, high = row["mmlu_ci95"]
+        assert low <= row["mmlu"] <= high
+    assert [row["tokens_per_second"] for row in report["rows"]] == [10.0, 10.0, 10.0, None, None]
+    assert not [path.name for path in (tmp_path / "run").rglob(".*")], "no half-written file is left"
+
+
+def test_what_was_not_measured_is_null_and_a_dash(tmp_path: Path) -> None:
+    bare = measured(tmp_path, "teacher", "teacher", 0, 1.0)
+    told = {"num_params": 1, "bytes": 2, "val_loss": 1.0, "perplexity": 2.7, "val_tokens": 64, "simulated": False}
+    (Path(bare.scores) / "scores.json").write_text(json.dumps(told))
+    (Path(bare.scores) / "items.jsonl").unlink()
+    report = write_report(tmp_path / "run", "bare", load("demo"), [bare])
+    assert {report["rows"][0][field] for field in CONTRACT_OR_NULL} == {None}
+    line = next(line for line in (tmp_path / "run" / "report.md").read_text().splitlines() if line.startswith("| teacher |"))
+    assert line == "| teacher | 1 | 0.00 MB | - | - | 1.0000 | 2.700 | - | - | - |"
+    assert "<td>-</td>" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_differences_are_paired_over_the_questions_both_answered(models: list[Measured], tmp_path: Path) -> None:
+    rows = {row["model"]: row for row in write_report(tmp_path / "run", "mine", load("demo"), models)["rows"]}
+    assert rows["teacher"]["against_teacher"]["mmlu"] == 0
+    assert rows["teacher"]["against_student"] is None
+    against = rows["small-nvfp4"]["against_student"]
+    assert (against["model"], against["mmlu_n"]) == ("small", ASKED)
+    assert against["mmlu"] == pytest.approx((140 - 164) / ASKED)
+    assert against["mmlu_ci95"][0] < against["mmlu"] < against["mmlu_ci95"][1] < 0
+    assert against["mmlu_p"] == pytest.approx(2 * 0.5**24), "24 lost, none won"
+    assert against["bytes_ratio"] == pytest.approx(0.3)
+    items = Path(models[1].scores) / "items.jsonl"
+    items.write_text("\n".join(items.read_text().splitlines()[:150]))
+    rows = {row["model"]: row for row in write_report(tmp_path / "run", "mine", load("demo"), models)["rows"]}
+    assert rows["small-pruned"]["against_teacher"]["mmlu_n"] == 150
+    assert rows["small-pruned"]["against_teacher"]["mmlu"] == pytest.approx(-50 / 150)
+
+
+def test_a_student_that_was_not_taught_is_quantized_from_the_pruned_one(models: list[Measured], tmp_path: Path) -> None:
+    rows = {row["model"]: row for row in write_report(tmp_path / "run", "mine", load("demo"), [*models[:2], models[3]])["rows"]}
+    assert rows["small-fp8"]["against_student"]["model"] == "small-pruned"
+    assert rows["small-pruned"]["recovered"] is None
+
+
+def test_nothing_is_won_back_where_nothing_was_lost(tmp_path: Path) -> None:
+    same = [measured(tmp_path, "teacher", "teacher", 180, 1.0), measured(tmp_path, "small-pruned", "prune", 180, 1.0)]
+    report = write_report(tmp_path / "run", "mine", load("demo"), [*same, measured(tmp_path, "small", "distill", 181, 0.9)])
+    assert report["rows"][2]["recovered"] == {"nats": None, "points": None}
+    assert "won back" not in " ".join(report["meaning"])
+
+
+def test_the_same_scores_make_the_same_report(models: list[Measured], tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_report(tmp_path / name, "mine", load("demo"), models)
+    written = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
+    assert [str(path) for path in written] == ["plots/size.svg", "plots/validation-loss.svg", "report.html", "report.json", "report.md"]
+    assert all((tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes() for path in written)
+
+
+def test_a_terminal_gets_a_line_for_every_model(models: list[Measured], tmp_path: Path) -> None:
+    report = write_report(tmp_path / "run", "mine", load("demo"), models)
+    console = Console(width=160)
+    with console.capture() as captured:
+        console.print(table(report))
+    lines = captured.get().splitlines()
+    assert all(any(f" {model.model} " in line for line in lines) for model in models)
 
 
 def test_rows_differences_and_what_was_won_back(models: list[Measured], tmp_path: Path) -> None:
     report = write_report(tmp_path / "run", "mine", load("demo"), models)
     assert json.loads((tmp_path / "run" / "report.json").read_text()) == report
     rows = {row["model"]: row for row in report["rows"]}
-    assert list(rows) == ["teacher", "small-pruned", "small", "small-fp8"]
+    assert list(rows) == ["teacher", "small-pruned", "small", "small-fp8", "small-nvfp4"]
     assert rows["small-pruned"]["against_teacher"]["mmlu"] == pytest.approx(-0.4)
     assert rows["small-pruned"]["against_teacher"]["mmlu_ci95"][1] < -0.3
     assert rows["small"]["recovered"] == {"nats": pytest.approx(0.8), "points": pytest.approx(0.8)}
@@ -98,8 +185,7 @@ def test_a_score_at_chance_is_called_that(models: list[Measured], tmp_path: Path
 
 
 def test_a_run_without_questions_judges_by_loss(tmp_path: Path) -> None:
-    none = {"mmlu": None, "mmlu_n": None, "mmlu_ci95": None, "mmlu_chance": None}
-    both = [measured(tmp_path, "teacher", "teacher", 0, 1.0, **none), measured(tmp_path, "small-pruned", "prune", 0, 2.0, **none)]
+    both = [measured(tmp_path, "teacher", "teacher", 0, 1.0, **UNASKED), measured(tmp_path, "small-pruned", "prune", 0, 2.0, **UNASKED)]
     for model in both:
         (Path(model.scores) / "items.jsonl").unlink()
     report = write_report(tmp_path / "run", "mine", load("demo"), both)
@@ -115,6 +201,19 @@ def test_the_page_needs_no_other_file_and_believes_no_name(models: list[Measured
     assert "&lt;script&gt;" in page
     links = [link for link in re.findall(r"""(?:src|href)=["']([^"']+)""", page) if not link.startswith("#")]
     assert links == []
+    assert not re.findall(r"@import|url\((?!#)|<(?:script|link|iframe|object|embed|img|base)\b", page)
     assert page.count("<svg") == 2
     markdown = (tmp_path / "run" / "report.md").read_text()
     assert all(f"| {model.model} |" in markdown for model in models)
+
+
+def test_no_text_of_a_recipe_or_record_becomes_markup(models: list[Measured], tmp_path: Path) -> None:
+    hostile = "</title><img src=x onerror=alert(1)>"
+    recipe = load("demo").model_copy(update={"description": hostile})
+    record = json.loads((Path(models[0].scores) / "artifact.json").read_text()) | {"commit": hostile, "versions": {hostile: hostile}}
+    (Path(models[0].scores) / "artifact.json").write_text(json.dumps(record))
+    write_report(tmp_path / "run", f"a|b{hostile}", recipe, models)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "<img" not in page
+    assert page.count("</title>") == 1
+    assert page.count("&lt;img src=x onerror=alert(1)&gt;") >= 3
