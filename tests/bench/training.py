@@ -55,9 +55,20 @@ def compare(kind: str, precision: str) -> dict[str, Any]:
                 step()
                 if repeat:
                     times[name].append(time.perf_counter() - begun)
+        where = {name: shares(step) for name, step in steps.items()}
     medians = {name: statistics.median(values) for name, values in times.items()}
     tokens = {f"{name}_tokens_per_second": round(BATCH * LENGTH / seconds) for name, seconds in medians.items()}
-    return {"step": kind, "precision": precision, "ratio": round(medians["pytorch"] / medians["imbik"], 3), **tokens}
+    return {"step": kind, "precision": precision, "ratio": round(medians["pytorch"] / medians["imbik"], 3), **tokens, "where": where}
+
+
+def shares(step: Callable[[], None], most: int = 6) -> dict[str, float]:
+    """Share of one step's time in each of the operators that take most of it (torch.profiler, self time)."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
+        step()
+    times = {event.key: event.self_cpu_time_total for event in profiled.key_averages()}
+    whole = sum(times.values())
+    top = sorted(times, key=lambda key: -times[key])[:most]
+    return {key: round(times[key] / whole, 3) for key in top}
 
 
 def _settings(precision: str) -> dict[str, Any]:
@@ -151,6 +162,11 @@ def table(record: dict[str, Any]) -> str:
     for row in record["rows"]:
         ours, plain = row["imbik_tokens_per_second"], row["pytorch_tokens_per_second"]
         lines.append(f"| {row['step']} | {row['precision']} | {ours:,} | {plain:,} | {row['ratio']:.2f} |")
+    lines += ["", "Where a step's time goes (torch.profiler, share of self time):", ""]
+    for row in record["rows"]:
+        for name, top in row["where"].items():
+            told = ", ".join(f"{key.removeprefix('aten::')} {share:.0%}" for key, share in top.items())
+            lines.append(f"- {row['step']} {row['precision']}, {name}: {told}")
     return "\n".join(lines) + "\n"
 
 
