@@ -1,21 +1,15 @@
-"""What is refused before anything runs: stages that do not fit each other, and models and data that are not there or not whole."""
+"""What is refused before anything runs: settings that contradict each other, stages that do not fit, inputs that are not there."""
 
 from __future__ import annotations
 
-import json
-import shutil
-import struct
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from conf.check import cut_shape, num_params
+from conf.check import cut_shape
 from conf.load import load
-from conf.model import num_tokens, shape_of
 from conf.schema import PruneConfig, Shape
-from tests.flow_fixtures import RECIPE, imbik
+from tests.flow_fixtures import RECIPE
 
 TINY = str(RECIPE)
 
@@ -33,6 +27,29 @@ def told(*overrides: str) -> str:
     assert len(sentence.splitlines()) == 1
     return sentence
 
+
+# What one stage's own settings say against each other.
+CONTRADICTIONS: dict[str, tuple[list[str], tuple[str, ...]]] = {
+    "schedule upside down": (["teacher.min_lr=1"], ("teacher", "min_lr 1 is above lr 0.006", "choose a smaller min_lr")),
+    "all warm-up": (["distill.warmup_steps=6"], ("distill", "warmup_steps 6", "steps 6", "choose fewer")),
+    "two teachers": (["teacher.model=owner/name"], ("teacher needs exactly one of model", "shape")),
+    "no teacher": (["teacher.shape=null"], ("teacher needs exactly one of model", "shape")),
+    "a teacher that never learned": (["teacher.steps=0"], ("teacher.steps is 0", "random weights", "choose steps of at least 1")),
+    "heads in uneven groups": (["teacher.shape.num_query_groups=3"], ("num_attention_heads 4", "not a multiple of num_query_groups 3")),
+    "heads of no whole width": (["teacher.shape.hidden_size=34"], ("hidden_size 34", "num_attention_heads 4", "set head_dim")),
+    "a cut of nothing": (["students.depth.prune.num_layers=null"], ("students.depth.prune", "cuts nothing", "give drop_layers")),
+    "depth chosen twice": (["students.depth.prune.drop_layers=[1]"], ("drop_layers", "num_layers", "give one of them")),
+    "layers numbered from 0": (["students.depth.prune={num_layers: null, drop_layers: [0]}"], ("drop_layers [0]", "numbered from 1")),
+    "a format twice": (["quantize=[fp8, fp8]"], ("quantize names a format twice", "fp8")),
+    "a format the recipe has not": (
+        ["quantize=[fp8]", "students.depth.quantize=[nvfp4]"],
+        ("students.depth.quantize names nvfp4", "add it"),
+    ),
+    "no students": (["students.depth=null", "students.width=null"], ("students is {}", "at least 1")),
+    "a student called teacher": (["students.teacher={prune: {num_layers: 1}}"], ("cannot be called 'teacher'", "choose another name")),
+    "more than half for validation": (["data.validation_share=0.7"], ("data.validation_share is 0.7", "less than 0.5")),
+    "no processes": (["teacher.parallel.processes=0"], ("teacher.parallel.processes is 0", "greater than or equal to 1")),
+}
 
 # Overrides, and what the sentence must hold: the setting with its value, the bound, the next step.
 MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
@@ -129,9 +146,9 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("case", MISFITS)
+@pytest.mark.parametrize("case", [*CONTRADICTIONS, *MISFITS])
 def test_what_does_not_fit_is_told_with_its_bound_and_the_next_step(case: str) -> None:
-    overrides, parts = MISFITS[case]
+    overrides, parts = (CONTRADICTIONS | MISFITS)[case]
     sentence = told(*overrides)
     assert all(part in sentence for part in parts), sentence
 
@@ -144,10 +161,6 @@ def test_what_fits_exactly_is_not_refused() -> None:
     load(TINY, ["data.source=some-owner/text-v1.5", "evaluate.mmlu=null", "data.test_share=0"])
 
 
-def test_a_recipe_that_leaves_out_training_needs_no_validation_split(model: Path) -> None:
-    load(TINY, [*pretrained(model), "distill=null", "data.validation_share=0"])
-
-
 def test_an_empty_corpus_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").touch()
     assert "empty.txt is empty; name a file with text" in told(f"data.source={tmp_path / 'empty.txt'}", "evaluate.mmlu=null")
@@ -157,154 +170,6 @@ def test_the_worlds_quiz_needs_the_world(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("text\n")
     assert "data.source is not 'world'; name a folder of MMLU's CSVs" in told(f"data.source={tmp_path / 'text.txt'}")
     load(TINY, [f"data.source=[world, {tmp_path / 'text.txt'}]"])
-
-
-def write_model(folder: Path) -> Path:
-    """A model directory whose two shards have headers and no meaning: nothing here reads a tensor."""
-    folder.mkdir()
-    config = {
-        "model_type": "llama",
-        "num_hidden_layers": 3,
-        "hidden_size": 32,
-        "intermediate_size": 96,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "vocab_size": 300,
-        "max_position_embeddings": 256,
-        "tie_word_embeddings": True,
-    }
-    vocabulary = {f"piece{number}": number for number in range(299)}
-    content = {"model": {"type": "BPE", "vocab": vocabulary}, "added_tokens": [{"id": 299, "content": "<end>"}]}
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "tokenizer.json").write_text(json.dumps(content))
-    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
-    for tensor, shard in shards.items():
-        header = json.dumps({tensor: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}, "__metadata__": {"format": "pt"}}).encode()
-        (folder / shard).write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 8)
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
-    return folder
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return write_model(tmp_path / "model")
-
-
-def pretrained(model: Path) -> list[str]:
-    return ["teacher.shape=null", f"teacher.model={model}", "teacher.steps=0"]
-
-
-def rewrite(file: Path, **values: Any) -> None:
-    file.write_text(json.dumps(json.loads(file.read_text()) | values))
-
-
-def header(model: Path, content: bytes) -> None:
-    first_shard(model).write_bytes(struct.pack("<Q", len(content)) + content)
-
-
-def first_shard(model: Path) -> Path:
-    return model / "model-00001-of-00002.safetensors"
-
-
-def lose_weights(model: Path, *left: str) -> None:
-    for file in model.glob("*safetensors*"):
-        file.unlink()
-    for name in left:
-        (model / name).write_bytes(b"x")
-
-
-DAMAGES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
-    "no config": (lambda model: (model / "config.json").unlink(), ("no config.json", "name a Hugging Face model directory")),
-    "config cut short": (lambda model: (model / "config.json").write_text('{"a": '), ("config.json is not valid JSON", "fetch it again")),
-    "config no object": (lambda model: (model / "config.json").write_text("[1]"), ("config.json holds no JSON object", "fetch it again")),
-    "config of bytes": (lambda model: (model / "config.json").write_bytes(b"\xff"), ("config.json is not valid JSON", "fetch it again")),
-    "other architecture": (lambda model: rewrite(model / "config.json", model_type="gpt2"), ("model_type 'gpt2'", "Llama or Qwen3")),
-    "no architecture": (lambda model: rewrite(model / "config.json", model_type=None), ("model_type None", "Llama or Qwen3")),
-    "dimension missing": (
-        lambda model: (model / "config.json").write_text('{"model_type": "llama"}'),
-        ("num_hidden_layers", "choose such a model"),
-    ),
-    "dimension that is no number": (
-        lambda model: rewrite(model / "config.json", hidden_size="wide"),
-        ("hidden_size", "choose such a model"),
-    ),
-    "own code": (lambda model: (model / "modeling.py").touch(), ("modeling.py", "never run", "choose a model without it")),
-    "auto_map": (lambda model: rewrite(model / "config.json", auto_map={}), ("auto_map in config.json", "never run")),
-    "quantized": (lambda model: rewrite(model / "config.json", quantization_config={}), ("is quantized", "before quantization")),
-    "no tokenizer": (lambda model: (model / "tokenizer.json").unlink(), ("no tokenizer.json", "add the model's fast tokenizer")),
-    "tokenizer cut short": (lambda model: (model / "tokenizer.json").write_text("{"), ("tokenizer.json is not valid JSON",)),
-    "tokenizer without vocabulary": (lambda model: (model / "tokenizer.json").write_text("{}"), ("holds no vocabulary", "fetch")),
-    "tokenizer of another model": (
-        lambda model: rewrite(model / "config.json", vocab_size=299),
-        ("embeds 299 tokens", "tokenizer.json has 300", "do not belong together"),
-    ),
-    "no weights": (lose_weights, ("has no weights (model.safetensors)", "fetch the model again")),
-    "pickled weights": (
-        lambda model: lose_weights(model, "pytorch_model.bin"),
-        ("only pickled weights (pytorch_model.bin)", "never loaded", "convert them to safetensors"),
-    ),
-    "shard missing": (lambda model: first_shard(model).unlink(), ("lacks the shard model-00001-of-00002.safetensors", "fetch")),
-    "shard cut short": (
-        lambda model: first_shard(model).write_bytes(first_shard(model).read_bytes()[:-1]),
-        ("bytes where its header needs", "fetch the model again"),
-    ),
-    "shard with more than it should": (
-        lambda model: first_shard(model).write_bytes(first_shard(model).read_bytes() + b"\0"),
-        ("bytes where its header needs",),
-    ),
-    "shard empty": (lambda model: first_shard(model).write_bytes(b""), ("is not a safetensors file", "fetch the model again")),
-    "shard of text": (lambda model: first_shard(model).write_text("not found: 404"), ("bytes where its header needs", "fetch")),
-    "shard header no JSON": (lambda model: header(model, b"{]" * 9), ("is not a safetensors file", "fetch the model again")),
-    "shard header a list": (lambda model: header(model, b"[1, 2]"), ("is not a safetensors file", "fetch the model again")),
-    "shard header without offsets": (lambda model: header(model, b'{"a": {"data_offsets": []}}'), ("is not a safetensors file", "fetch")),
-    "index no JSON": (lambda model: (model / "model.safetensors.index.json").write_text("{"), ("index.json is not valid JSON", "fetch")),
-    "index without shards": (lambda model: (model / "model.safetensors.index.json").write_text("{}"), ("names no shards", "fetch")),
-    "index empty": (lambda model: rewrite(model / "model.safetensors.index.json", weight_map={}), ("names no shards", "fetch")),
-    "index leads outside": (
-        lambda model: rewrite(model / "model.safetensors.index.json", weight_map={"a": "../x.safetensors"}),
-        ("../x.safetensors, which is no file of its folder", "fetch"),
-    ),
-    "index of numbers": (
-        lambda model: rewrite(model / "model.safetensors.index.json", weight_map={"a": 1}),
-        ("names the shard 1, which is no file of its folder",),
-    ),
-}
-
-
-@pytest.mark.parametrize("case", DAMAGES)
-def test_a_broken_model_directory_is_told_by_name(case: str, model: Path) -> None:
-    damage, parts = DAMAGES[case]
-    load(TINY, pretrained(model))
-    damage(model)
-    sentence = told(*pretrained(model))
-    assert all(part in sentence for part in (str(model), *parts)), sentence
-
-
-def test_the_command_tells_of_a_missing_shard_and_makes_no_store(model: Path, tmp_path: Path) -> None:
-    first_shard(model).unlink()
-    for verb in ("run", "plan"):
-        done = imbik(verb, TINY, *pretrained(model), store=tmp_path / "store")
-        assert done.returncode == 2
-        assert done.stderr.startswith(f"imbik: teacher.model {model} lacks the shard")
-        assert len(done.stderr.splitlines()) == 1
-    assert not (tmp_path / "store").exists()
-
-
-def test_a_pretrained_teacher_keeps_its_own_tokenizer(model: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    shutil.copytree(model, other)
-    load(TINY, [*pretrained(model), f"data.tokenizer={other}"])
-    rewrite(other / "tokenizer.json", normalizer={"type": "Lowercase"})
-    sentence = told(*pretrained(model), f"data.tokenizer={other}")
-    assert f"data.tokenizer {other} is not the tokenizer of teacher.model {model}; leave data.tokenizer empty" in sentence
-    assert "has 300 tokens" in told(f"data.tokenizer={other}", "teacher.shape.vocab_size=299")
-
-
-def test_dimensions_and_tokens_of_a_real_model(shared_data: Path) -> None:
-    stories = shared_data / "weights" / "stories260K-hf"
-    assert num_params(shape_of(stories)) == 260_032
-    assert num_tokens(stories) == shape_of(stories).vocab_size == 512
-    assert num_tokens(shared_data / "tokenizers" / "llama3-hf") == 128_256
 
 
 def test_a_cut_keeps_what_it_does_not_name() -> None:
