@@ -64,6 +64,16 @@ def test_no_more_documents_than_asked(words: Path, tmp_path: Path) -> None:
     assert texts(prepare(str(tmp_path / "corpus.txt"), words, tmp_path / "data", max_documents=7)) == TEXTS[:7]
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_the_world_brings_its_quiz_beside_other_text_too(words: Path, tmp_path: Path, alone: bool) -> None:
+    (tmp_path / "more.txt").write_text("More text.\n")
+    source = "world" if alone else ["world", str(tmp_path / "more.txt")]
+    made = prepare(source, words, tmp_path / "out", world={"entities": 8, "documents": 100, "questions": 40})
+    assert list((made / "quiz" / "test").glob("*_test.csv"))
+    assert ("More text." in texts(made)) is not alone
+    assert not (prepare(str(tmp_path / "more.txt"), words, tmp_path / "other") / "quiz").exists()
+
+
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that `datasets` opens, and really streams, under any name a source gives."""
