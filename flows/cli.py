@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from rich.table import Table
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Distil a large language model into small ones."
 )
-CTRL_C = 130
+CTRL_C, TERMINATED = 130, 143
 WIDE = 160
 """Columns where the output is a file or a pipe: tables are cut to what fits."""
 out = Console(width=None if sys.stdout.isatty() else WIDE)
@@ -33,7 +34,9 @@ def main() -> NoReturn:
     try:
         code = app(standalone_mode=False)  # typer turns Ctrl-C and Exit into a code that it returns
     except SystemExit as ended:
-        fail(stopped, int(ended.code or 0))
+        if ended.code == TERMINATED:
+            fail(stopped, TERMINATED)
+        raise  # typer's, when nobody reads the output any more
     except (typer.Abort, KeyboardInterrupt):
         fail(stopped, CTRL_C)
     except Exception as error:
@@ -55,7 +58,7 @@ def fail(sentence: str, code: int = 2) -> NoReturn:
 
 
 def _terminated(number: int, frame: Any) -> NoReturn:
-    raise SystemExit(128 + number)
+    raise SystemExit(TERMINATED)
 
 
 def _root(store: Path | None) -> Path:
@@ -70,11 +73,14 @@ def run(
     name: Annotated[str | None, typer.Option("--name", help="Name of the run; default the preset's.")] = None,
 ) -> None:
     """Run a recipe here; what is in the store already is not made again."""
+    from conf.base import RUN_NAME
     from conf.load import load
     from flows import live, server
 
-    recipe, root = load(preset, overrides), _root(store)
     called = name or Path(preset).stem
+    if not re.fullmatch(RUN_NAME, called):
+        raise ValueError(f"--name is {called!r}; choose up to 64 letters, digits, dots, dashes and underscores, a letter or digit first")
+    recipe, root = load(preset, overrides), _root(store)
     from tasks.store import Store
 
     Store(root).create()
@@ -101,10 +107,16 @@ def plan(preset: str, overrides: Overrides = None, store: StoreOption = None) ->
     shown = Table("stage", "state", "parameters", "tokens", "memory", "disk", "what differs", header_style="bold")
     for stage in stages_of(recipe, root):
         numbers = estimate.stage(recipe, stage.label)
-        changes = ", ".join(f"{key}: {_brief(there)} → {_brief(here)}" for key, (there, here) in list(stage.differs.items())[:3])
-        shown.add_row(stage.label, "cached" if stage.cached else "will run", *numbers.cells(), changes or "-")
+        shown.add_row(stage.label, "cached" if stage.cached else "will run", *numbers.cells(), _differences(stage.differs) or "-")
     out.print(shown)
     out.print(f"store {root}; memory is a job's peak over all its processes, estimated; disk is what its artifact keeps", style="dim")
+
+
+def _differences(differs: dict[str, tuple[Any, Any]], most: int = 3) -> str:
+    """Changed settings with their values, and which inputs are others."""
+    settings = [f"{key}: {_brief(there)} → {_brief(here)}" for key, (there, here) in differs.items() if not key.startswith("input ")]
+    inputs = [key.removeprefix("input ") for key in differs if key.startswith("input ")]
+    return ", ".join(settings[:most] + ["..."] * (len(settings) > most) + ([f"another {' and '.join(inputs)}"] if inputs else []))
 
 
 def _brief(value: object) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from conf.base import RunName
 from conf.schema import Recipe
 from flows.plan import plan
 from tasks import external
@@ -40,7 +41,7 @@ RUNNER: Any = ThreadPoolTaskRunner(max_workers=64)  # threads only wait; the lau
     persist_result=False,
     validate_parameters=True,
 )
-def compress(recipe: Recipe, name: str = "run", store: str = ".imbik") -> str:
+def compress(recipe: Recipe, name: RunName = "run", store: str = ".imbik") -> str:
     """Run a recipe and write its report; returns the folder `<store>/runs/<name>`. What is in the store already is not made again."""
     with _session(recipe, name, Path(store)) as session:
         outside = external.resolve(recipe, session)

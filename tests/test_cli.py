@@ -22,6 +22,7 @@ WRONG = [
     (["run", str(RECIPE), "data.source=missing.txt"], "data.source names missing.txt, which does not exist"),
     (["report", "nothing"], "there is no finished run nothing"),
     (["fly"], "No such command 'fly'"),
+    (["run", "demo", "--name", "../elsewhere"], "--name is '../elsewhere'; choose up to 64 letters"),
     (["run"], "Missing argument 'preset'"),
     (["plan", "demo", "--bogus"], "No such option: --bogus"),
     (["plan", "demo", "teacher.steps"], "'teacher.steps' is not an override; write dotted.key=value"),
