@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("imbik", derandomize=True, deadline=None)  # the same examples everywhere: a failure is the commit's own
+settings.load_profile("imbik")
 pytest_plugins = ["tests.jobs_fixtures", "tests.flow_fixtures", "tests.data_fixtures"]
 
 

@@ -176,7 +176,7 @@ def keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 def test_a_slip_of_one_letter_anywhere_is_refused_and_the_key_that_was_meant_is_named(key: str, data: st.DataObject) -> None:
     parent, _, name = key.rpartition(".")
     place = data.draw(st.integers(0, len(name) - 1))
-    slip = name[:place] + "z" + name[place + 1 :]
+    slip = name[:place] + "Z" + name[place + 1 :]
     sentence = told(f"{parent}.{slip}=1")
     assert f"{parent}.{slip} is not a setting" in sentence
     nearest = sentence.rpartition("the nearest known key is ")[2]
