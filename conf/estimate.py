@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from conf.check import cut_shape, num_params, teacher_shape
 from conf.schema import Precision, Recipe, Shape, Training
@@ -10,6 +10,10 @@ from conf.schema import Precision, Recipe, Shape, Training
 BYTES = {"bf16": 2, "fp32": 4}
 QUANTIZED_BITS = {"fp8": 8.0, "nvfp4": 4.5}
 """Bits a quantized weight, scales included: NVFP4 adds one FP8 scale per 16 values."""
+
+
+LIBRARIES = 600_000_000
+"""Resident bytes of a job's process that holds no model yet: torch, Megatron-Core, ModelOpt, transformers (measured)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,22 @@ class Numbers:
 
 def stage(recipe: Recipe, label: str) -> Numbers:
     """Numbers of the stage called `label` in a run of this recipe."""
+    numbers = _tensors(recipe, label)
+    if numbers.memory is None:
+        return numbers
+    kind, _, rest = label.partition("-")
+    of_stage = {
+        "teacher": recipe.teacher,
+        "importance": recipe.importance,
+        "distill": recipe.distill_of(rest) if rest in recipe.students else None,
+    }
+    config = recipe.students[rest].prune if kind == "prune" else of_stage.get(kind)
+    processes = config.parallel.processes if config else 1
+    return replace(numbers, memory=numbers.memory + LIBRARIES * processes)
+
+
+def _tensors(recipe: Recipe, label: str) -> Numbers:
+    """The numbers with the memory of tensors alone."""
     teacher = teacher_shape(recipe)
     if teacher is None:
         return Numbers()

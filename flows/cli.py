@@ -200,7 +200,7 @@ def _show(folder: Path) -> None:
     from tasks.report import table
 
     content = json.loads((folder / "report.json").read_text())
-    out.print(table(content))
+    out.print(table(content, out.width))
     for sentence in content["meaning"]:
         out.print(f"• {sentence}", markup=False, highlight=False)
     out.print(f"\nreport: {folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)

@@ -143,18 +143,24 @@ def publish(report: Report) -> None:
         create_table_artifact(flat, key="models", description=f"Models of {report['name']}")
 
 
-def table(report: Report) -> Table:
-    """The report's table for a terminal."""
+def table(report: Report, width: int) -> Table:
+    """The report's table for a terminal of `width` columns; what report.html tells too is left out where there is no room."""
+    from rich import box
     from rich.table import Table
 
     from tasks import page
 
     header, *lines = page.cells(report)
-    shown = Table(title=f"{report['name']}", title_justify="left", header_style="bold")
-    for position, title in enumerate(header):
-        shown.add_column(title, justify="left" if position == 0 else "right", no_wrap=True)
+    widths = [max(len(line[column]) for line in (header, *lines)) + 3 for column in range(len(header))]
+    kept = list(range(len(header)))
+    for column in (header.index(title) for title in ("tokens/s", "perplexity", "top-1", "size", "params")):
+        if sum(widths[position] for position in kept) > width:
+            kept.remove(column)
+    shown = Table(title=report["name"], title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for position in kept:
+        shown.add_column(header[position], justify="left" if position == 0 else "right", no_wrap=True)
     for line in lines:
-        shown.add_row(*line)
+        shown.add_row(*(line[position] for position in kept))
     return shown
 
 

@@ -154,7 +154,7 @@ def test_a_terminal_gets_a_line_for_every_model(models: list[Measured], tmp_path
     report = write_report(tmp_path / "run", "mine", load("demo"), models)
     console = Console(width=160)
     with console.capture() as captured:
-        console.print(table(report))
+        console.print(table(report, 200))
     lines = captured.get().splitlines()
     assert all(any(f" {model.model} " in line for line in lines) for model in models)
 

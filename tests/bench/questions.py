@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
+import platform
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +39,13 @@ def main() -> None:
     config = Qwen3Config(vocab_size=len(words), head_dim=64, max_position_embeddings=4096, initializer_range=0.05, **SHAPE)
     model = Qwen3ForCausalLM(config).eval()
     rows = [measure(model, words, shots) for shots in (0, 5)]
-    (RESULTS / "questions.json").write_text(json.dumps(rows, indent=2) + "\n")
+    versions = {name: version(name) for name in ("lm_eval", "transformers", "torch")}
+    record = {"date": time.strftime("%Y-%m-%d"), "machine": platform.processor() or platform.machine(), "versions": versions, "rows": rows}
+    (RESULTS / "questions.json").write_text(json.dumps(record, indent=2) + "\n")
     lines = [
+        f"{record['date']}, {', '.join(f'{name} {number}' for name, number in versions.items())}, one CPU thread, questions a CPU second. "
+        "`python -m tests.bench.questions`",
+        "",
         "| shots | lm-eval, questions/s | ours, questions/s | faster | same answers | largest difference, nats |",
         "|---|---|---|---|---|---|",
     ]
