@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +30,8 @@ def main(run: Callable[[Spec], None], arguments: list[str] | None = None) -> Non
     parser = argparse.ArgumentParser(description="Runs one stage from its spec.")
     parser.add_argument("--spec", required=True, type=Path, help="JSON file with stage, config, inputs and output.")
     path = parser.parse_args(arguments).spec
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # torch's, Megatron's and ModelOpt's would bury the line that matters
     die_with_parent()
     sys.exit(execute(run, path))
 
