@@ -14,7 +14,7 @@ from rich.table import Table
 from tasks.progress import Board, Progress
 
 MARKS = {"waiting": "·", "running": "▸", "cached": "=", "done": "✓", "failed": "✗"}
-WATCHED = ("train_loss", "train_kl", "val_loss", "val_kl")
+WATCHED = ("train_loss", "train_divergence", "val_loss", "val_kl")
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Teaches a pruned student: ModelOpt's Megatron distillation, forward KL on the logits with a share of cross-entropy."""
+"""Teaches a pruned student: ModelOpt's Megatron distillation, a divergence of the logits with a share of cross-entropy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHANCE_MARGIN = 0.9
 
 
 def run(spec: Spec) -> None:
-    """Inputs: teacher, student, data. Writes model/ and metrics.jsonl with train_kl, val_kl and val_loss (nats per token)."""
+    """Inputs: teacher, student, data. Writes model/ and metrics.jsonl (val_divergence, val_kl, val_loss: nats per token)."""
     from jobs.megatron.host import machine
 
     config = DistillConfig.model_validate(spec.config)
@@ -47,9 +47,9 @@ def _distill(spec: Spec, config: DistillConfig, device: torch.device) -> None:
     teacher = build(teacher_config, config.parallel, config.precision, device)
     weights.load(teacher, teacher_path, teacher_config)
     check_teacher(teacher, teacher_config, config, data)
-    model = _pair(student, teacher, config)
+    model, criterion = _pair(student, teacher, config)
     objective = training.Objective(
-        losses=functools.partial(_losses, ce_share=config.ce_share),
+        losses=functools.partial(_losses, criterion=criterion, ce_share=config.ce_share),
         total="objective",
         adjust_shapes=get_tensor_shapes_adjust_fn_for_distillation(
             model, seq_length=config.seq_length, micro_batch_size=config.micro_batch, decoder_seq_length=None
@@ -76,8 +76,8 @@ def check_teacher(teacher: Any, teacher_config: dict[str, Any], config: DistillC
         )
 
 
-def _pair(student: Any, teacher: Any, config: DistillConfig) -> Any:
-    """ModelOpt's distillation model around `student`, with the frozen `teacher` inside."""
+def _pair(student: Any, teacher: Any, config: DistillConfig) -> tuple[Any, Any]:
+    """ModelOpt's distillation model around `student`, with the frozen `teacher` inside, and what compares their logits."""
     import modelopt.torch.distill as mtd
     from megatron.core import parallel_state
     from modelopt.torch.distill.plugins.megatron import (
@@ -86,10 +86,10 @@ def _pair(student: Any, teacher: Any, config: DistillConfig) -> Any:
         setup_distillation_config,
     )
 
-    from jobs.megatron.losses import ChunkedKL
+    from jobs.megatron.losses import ChunkedDivergence, of_recipe
 
-    kl = {("output_layer", "output_layer"): ChunkedKL(student.config, temperature=config.temperature)}
-    criterion = kl if parallel_state.is_pipeline_last_stage() else {}
+    compare = ChunkedDivergence(student.config, of_recipe(config))
+    criterion = {("output_layer", "output_layer"): compare} if parallel_state.is_pipeline_last_stage() else {}
     settings = setup_distillation_config(
         DistillationConfig(skip_lm_loss=config.ce_share == 0, criterion=criterion), student.config, teacher.config
     )
@@ -97,7 +97,7 @@ def _pair(student: Any, teacher: Any, config: DistillConfig) -> Any:
     model = mtd.convert(student, mode=[("kd_loss", mode)])
     adjust_distillation_model_for_mcore(model, settings)
     _spare_logits(model)
-    return model
+    return model, compare
 
 
 def _spare_logits(model: Any) -> None:
@@ -112,20 +112,22 @@ def _spare_logits(model: Any) -> None:
     model.compute_language_model_loss = compute
 
 
-def _losses(model: Any, per_token: torch.Tensor, *, ce_share: float) -> dict[str, torch.Tensor]:
-    """KL and cross-entropy in nats per token, and what is minimised: (1 - ce_share) x KL + ce_share x CE."""
+def _losses(model: Any, per_token: torch.Tensor, *, criterion: Any, ce_share: float) -> dict[str, torch.Tensor]:
+    """Divergence and cross-entropy in nats per token, and what is minimised: (1 - ce_share) x divergence + ce_share x cross-entropy.
+    While validating also `kl`, the forward KL over the whole vocabulary at temperature 1."""
     parts = model.compute_kd_loss(loss_reduction_fn=_mean_over_tokens, skip_balancer=True)
-    (kl,) = parts.values()
+    (divergence,) = parts.values()
     cross_entropy = per_token.float().mean()
     if model.training and ce_share == 0:  # ModelOpt leaves the student's own loss uncomputed while it is not needed
-        return {"kl": kl, "objective": kl}
-    return {"kl": kl, "loss": cross_entropy, "objective": (1 - ce_share) * kl + ce_share * cross_entropy}
+        return {"divergence": divergence, "objective": divergence}
+    losses = {"divergence": divergence, "loss": cross_entropy, "objective": (1 - ce_share) * divergence + ce_share * cross_entropy}
+    return losses if model.training else losses | {"kl": criterion.kl}
 
 
 def _mean_over_tokens(loss: tuple[torch.Tensor, bool, bool]) -> torch.Tensor:
     """Mean of a per-token loss [micro_batch, seq_length] in ModelOpt's triple."""
     per_token, partial, _ = loss
-    assert not partial, "ChunkedKL sums over vocabulary shards itself"
+    assert not partial, "ChunkedDivergence sums over vocabulary shards itself"
     return per_token.mean()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -39,13 +40,31 @@ def test_losses_equal_the_formula_and_fall(
     config = CONFIG | {"temperature": temperature, "ce_share": ce_share}
     inputs = {"data": corpus, "teacher": teacher, "student": student}
     taught = run_job("distill", config, inputs, tmp_path / "taught")
-    kl, loss = reference(teacher, student, corpus, temperature)
+    divergence, loss = reference(teacher, student, corpus, temperature)
+    kl, _ = reference(teacher, student, corpus, 1.0)
+    assert first(taught, "val_divergence") == pytest.approx(divergence, rel=1e-4)
     assert first(taught, "val_kl") == pytest.approx(kl, rel=1e-4)
     assert first(taught, "val_loss") == pytest.approx(loss, rel=1e-4)
-    assert first(taught, "val_objective") == pytest.approx((1 - ce_share) * kl + ce_share * loss, rel=1e-4)
-    after, _ = reference(teacher, taught, corpus, temperature)
+    assert first(taught, "val_objective") == pytest.approx((1 - ce_share) * divergence + ce_share * loss, rel=1e-4)
+    after, _ = reference(teacher, taught, corpus, 1.0)
     assert after == pytest.approx(last(taught, "val_kl"), rel=1e-3)
     assert after < 0.6 * kl
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"loss": "reverse_kl"},
+        {"loss": "jensen_shannon"},
+        {"top_k": 16},
+        {"top_k": 16, "rest_bucket": True, "scale_by_t2": True, "temperature": 2.0},
+    ],
+)
+def test_every_loss_brings_the_student_nearer(corpus: Path, teacher: Path, student: Path, tmp_path: Path, choice: dict[str, Any]) -> None:
+    inputs = {"data": corpus, "teacher": teacher, "student": student}
+    taught = run_job("distill", CONFIG | choice, inputs, tmp_path / "taught")
+    assert last(taught, "val_divergence") < 0.7 * first(taught, "val_divergence")
+    assert last(taught, "val_kl") < 0.8 * first(taught, "val_kl")
 
 
 @pytest.mark.parametrize("name", ["tensor", "pipeline", "data"])

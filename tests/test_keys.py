@@ -55,7 +55,7 @@ GOLDEN = {
     "teacher imported": "0614d93dddae",
     "importance": "e0e00fb0d820",
     "prune": "bfa136edf9be",
-    "distill": "b8708d2017ea",
+    "distill": "598c6698270b",
     "quantize": "734ad7e0b30f",
     "evaluate": "a3b6fcc4bd1f",
     "fetch": "5b69f7d52af9",

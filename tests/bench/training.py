@@ -6,6 +6,7 @@ threads on both sides, interleaved; random tokens, since only speed is asked. No
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
@@ -96,8 +97,9 @@ def _ours(kind: str, precision: str, folder: Path) -> Callable[[], None]:
     else:
         config = DistillConfig(**_settings(precision))
         student, teacher = (build(_config(shape), Parallel(), config.precision, device) for shape in (STUDENT, TEACHER))
-        model = distill._pair(student, teacher, config)
-        objective = training.Objective(losses=lambda model, per_token: distill._losses(model, per_token, ce_share=0), total="objective")
+        model, criterion = distill._pair(student, teacher, config)
+        losses = functools.partial(distill._losses, criterion=criterion, ce_share=0)
+        objective = training.Objective(losses=losses, total="objective")
     windows = _Random()
     run = training._Run(model, config, objective, windows, windows)  # type: ignore[arg-type]
     return lambda: void(run.step(0))
