@@ -30,9 +30,11 @@ def _prune(spec: Spec, config: PruneConfig, device: Any) -> None:
     model = build(hf_config, config.parallel, precision, device)
     weights.load(model, teacher, hf_config)
     if config.ranked:
-        model = minitron.cut(model, config.ranked, Path(spec.inputs["importance"]))
+        model = minitron.cut(model, config, Path(spec.inputs["importance"]))
     if config.drop_layers:
         minitron.drop(model, config.drop_layers)
+    if config.reinitialize:
+        weights.draw(model, student_config, config.seed)
     before, after = num_params(hf_config), num_params(student_config)
     print(f"pruned {before:,} parameters to {after:,} ({after / before:.1%})")
     weights.save(model, output / "model", student_config, teacher, DTYPES[precision])

@@ -82,6 +82,7 @@ def make_report(name: str, recipe: Recipe, models: list[Measured]) -> Report:
     items = {model.model: _items(model) for model in models}
     by_name = {row["model"]: row for row in rows}
     for model, row in zip(models, rows, strict=True):
+        row["baseline"] = _baseline(recipe, model.student)
         base = f"{model.student}" if model.stage == "quantize" and model.student in by_name else None
         base = base or (f"{model.student}-pruned" if model.stage == "quantize" else None)
         row["against_teacher"] = _compare(row, by_name["teacher"], items)
@@ -109,26 +110,31 @@ def meaning(report: Report) -> list[str]:
         sentences.append(
             f"The teacher answers {teacher['mmlu']:.1%} of {teacher['mmlu_n']} questions; guessing would give {chance or 0.25:.0%}."
         )
-    for row in rows:
-        if row["stage"] == "prune":
-            lost = f"{row['val_loss'] - teacher['val_loss']:+.3f} nats"
-            score = _points(row["against_teacher"])
-            sentences.append(
-                f"Pruning to {row['model'].removesuffix('-pruned')} ({row['share_params']:.0%} of the parameters) cost {lost}{score}."
-            )
-        elif row["stage"] == "distill" and row["recovered"]:
-            parts = [f"{value:.0%} of the lost {unit}" for unit, value in row["recovered"].items() if value is not None]
-            if parts:
-                sentences.append(f"Distillation won back {' and '.join(parts)} for {row['model']}.")
-        elif row["stage"] == "quantize":
-            against = row["against_student"] or row["against_teacher"]
-            sentences.append(f"{row['format'].upper()} moved {row['student']} by {against['val_loss']:+.4f} nats{_points(against)}.")
+    sentences += [sentence for row in rows if (sentence := _about(row, teacher))]
     if any(row["simulated"] for row in rows):
         sentences.append(
             "Quantized models were scored with their quantization simulated by ModelOpt on the shipped weights and scales, as this machine "
             "has no engine that runs them; their speed is not measured."
         )
     return sentences
+
+
+def _about(row: Row, teacher: Row) -> str | None:
+    """What one row says, if anything."""
+    lost = f"{row['val_loss'] - teacher['val_loss']:+.3f} nats{_points(row['against_teacher'])}"
+    if row["baseline"] == "scratch":
+        is_taught = row["stage"] == "distill"
+        return f"{row['model']}, the same shape from random weights, ends at {lost} from the teacher." if is_taught else None
+    if row["stage"] == "prune":
+        by = f", ranked by {row['baseline']} as a baseline" if row["baseline"] else ""
+        return f"Pruning to {row['model'].removesuffix('-pruned')} ({row['share_params']:.0%} of the parameters{by}) cost {lost}."
+    if row["stage"] == "distill" and row["recovered"]:
+        parts = [f"{value:.0%} of the lost {unit}" for unit, value in row["recovered"].items() if value is not None]
+        return f"Distillation won back {' and '.join(parts)} for {row['model']}." if parts else None
+    if row["stage"] == "quantize":
+        against = row["against_student"] or row["against_teacher"]
+        return f"{row['format'].upper()} moved {row['student']} by {against['val_loss']:+.4f} nats{_points(against)}."
+    return None
 
 
 def publish(report: Report) -> None:
@@ -168,6 +174,16 @@ def _row(model: Measured) -> Row:
     scores = json.loads((Path(model.scores) / "scores.json").read_text())
     row: Row = {"model": model.model, "stage": model.stage, "student": model.student, "format": model.format, "path": model.path}
     return row | {key: scores.get(key) for key in (*SCORES, *MORE)}
+
+
+def _baseline(recipe: Recipe, student: str | None) -> str | None:
+    """What a student is there to be compared with: 'scratch', 'magnitude' or 'random'; None for a real one."""
+    if student not in recipe.students:
+        return None
+    prune = recipe.students[student].prune
+    if prune.reinitialize:
+        return "scratch"
+    return None if prune.ranking == "activation" else prune.ranking
 
 
 def _items(model: Measured) -> dict[tuple[str, int], bool]:

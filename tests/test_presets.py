@@ -21,7 +21,7 @@ PUBLISHED = ["llama31-8b-depth-4b", "llama31-8b-width-4b", "qwen3-8b-depth-6b", 
 
 
 def test_what_ships_is_what_is_tested() -> None:
-    assert {*PUBLISHED, "demo", "stories"} == set(names()) == {path.stem for path in PRESETS.iterdir()}
+    assert {*PUBLISHED, "demo", "demo-baselines", "stories"} == set(names()) == {path.stem for path in PRESETS.iterdir()}
 
 
 @pytest.mark.parametrize("preset", names())
@@ -174,7 +174,7 @@ def on_meta(shape: Shape) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", [*PUBLISHED, "stories", "demo"])
+@pytest.mark.parametrize("preset", [*PUBLISHED, "stories", "demo", "demo-baselines"])
 def test_sizes_are_those_of_transformers_own_models(preset: str) -> None:
     recipe = load(preset)
     teacher = teacher_shape(recipe)

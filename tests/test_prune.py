@@ -52,6 +52,35 @@ def test_width_keeps_the_channels_with_the_largest_activations(corpus: Path, tea
     assert columns == {tuple(column.tolist()) for column in before[:, kept].T}
 
 
+def test_magnitude_keeps_the_channels_with_the_largest_weights(corpus: Path, teacher: Path, importance: Path, tmp_path: Path) -> None:
+    inputs = {"data": corpus, "teacher": teacher, "importance": importance}
+    cut = run_job("prune", {"ffn_hidden_size": 64, "ranking": "magnitude"}, inputs, tmp_path / "cut")
+    before = load_file(teacher / "model" / "model.safetensors")["model.layers.0.mlp.down_proj.weight"]
+    after = load_file(cut / "model" / "model.safetensors")["model.layers.0.mlp.down_proj.weight"]
+    kept = before.square().sum(0).argsort(descending=True)[:64]
+    assert {tuple(column.tolist()) for column in after.T} == {tuple(column.tolist()) for column in before[:, kept].T}
+
+
+def test_a_random_ranking_follows_its_seed(corpus: Path, teacher: Path, importance: Path, tmp_path: Path) -> None:
+    inputs = {"data": corpus, "teacher": teacher, "importance": importance}
+    sizes = {"num_layers": 2, "ffn_hidden_size": 48, "ranking": "random"}
+    one, same, other = (
+        logits(run_job("prune", sizes | {"seed": seed}, inputs, tmp_path / name)) for name, seed in (("one", 1), ("same", 1), ("other", 2))
+    )
+    assert torch.equal(one, same)
+    assert not torch.allclose(one, other, atol=0.1)
+
+
+def test_reinitialized_weights_are_none_of_the_teacher_s(corpus: Path, teacher: Path, importance: Path, tmp_path: Path) -> None:
+    inputs = {"data": corpus, "teacher": teacher, "importance": importance}
+    blank = run_job("prune", {"num_layers": 3, "reinitialize": True}, inputs, tmp_path / "blank")
+    drawn = load_file(blank / "model" / "model.safetensors")
+    assert torch.equal(drawn["model.norm.weight"], torch.ones(64))
+    weight = drawn["model.layers.1.mlp.gate_proj.weight"]
+    assert float(weight.std()) == pytest.approx(0.06, rel=0.05)
+    assert float(logits(blank).std()) < float(logits(teacher).std())
+
+
 def test_all_axes_at_once_load_in_transformers(corpus: Path, teacher: Path, importance: Path, tmp_path: Path) -> None:
     inputs = {"data": corpus, "teacher": teacher, "importance": importance}
     sizes = {"num_layers": 3, "hidden_size": 48, "ffn_hidden_size": 64, "num_attention_heads": 2}

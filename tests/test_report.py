@@ -217,3 +217,13 @@ def test_no_text_of_a_recipe_or_record_becomes_markup(models: list[Measured], tm
     assert "<img" not in page
     assert page.count("</title>") == 1
     assert page.count("&lt;img src=x onerror=alert(1)&gt;") >= 3
+
+
+def test_a_baseline_is_called_one(models: list[Measured], tmp_path: Path) -> None:
+    pruned = {"num_layers": 3}
+    for settings, told in (
+        ({"ranking": "random"}, "ranked by random as a baseline"),
+        ({"reinitialize": True}, "small, the same shape from random weights, ends at +0.200 nats"),
+    ):
+        recipe = load("demo", ["students.width=null", f"students.small={json.dumps({'prune': pruned | settings})}"])
+        assert told in " ".join(write_report(tmp_path / "run", "mine", recipe, models)["meaning"])

@@ -26,6 +26,8 @@ from modelopt.torch.prune.plugins.mcore_minitron import (
 from modelopt.torch.prune.pruning import PruneModeRegistry
 from safetensors.torch import load_file, save_file
 
+from conf.schema import PruneConfig
+
 HOOKS = ("input_layernorm", "pre_mlp_layernorm")
 """The norms after which ModelOpt measures the residual stream, in the order a layer runs them."""
 
@@ -75,16 +77,16 @@ def measure(model: GPTModel, forward_loop: Callable[[Any], None], folder: Path) 
     torch.distributed.barrier()
 
 
-def cut(model: GPTModel, sizes: dict[str, int], importance: Path) -> GPTModel:
-    """Cut `model` in place to `sizes` of num_layers, hidden_size, ffn_hidden_size, num_attention_heads by stored scores. Collective."""
+def cut(model: GPTModel, config: PruneConfig, importance: Path) -> GPTModel:
+    """Cut the ranked axes of `config` in place, by stored scores or by a baseline's. Collective."""
     # ModelOpt takes stored scores only as its own per-rank file, so the artifact is handed to it as one.
     with tempfile.TemporaryDirectory() as scratch:
         scores = Path(scratch) / "scores.pth"
-        torch.save(_searcher_state(model, importance), scores)
+        torch.save(_searcher_state(model, *_scores(model, config, importance)), scores)
         pruned, _ = mtp.prune(
             model,
             _mode(),
-            {"export_config": dict(sizes)},
+            {"export_config": dict(config.ranked)},
             dummy_input=None,
             config={"scores_path": str(scores), "forward_loop": _never},
         )
@@ -100,9 +102,47 @@ def _never(model: Any) -> None:
     raise AssertionError("the stored scores were not used")
 
 
-def _searcher_state(model: GPTModel, importance: Path) -> dict[str, Any]:
-    scores = json.loads((importance / "importance.json").read_text())["layer_scores"]
-    tensors = load_file(importance / "importance.safetensors")
+Scores = dict[str, float]
+Tensors = dict[str, torch.Tensor]
+
+
+def _scores(model: GPTModel, config: PruneConfig, importance: Path) -> tuple[Scores, Tensors]:
+    """Scores by layer, and by channel: `<layer>.<site>` -> squared sums. Baselines have the stored ones' names and shapes."""
+    scores: Scores = json.loads((importance / "importance.json").read_text())["layer_scores"]
+    tensors: Tensors = load_file(importance / "importance.safetensors")
+    if config.ranking == "random":
+        generator = torch.Generator().manual_seed(config.seed)
+        scores = {layer: float(torch.rand((), generator=generator)) for layer in scores}
+        tensors = {name: torch.rand(tensors[name].shape, generator=generator) for name in sorted(tensors)}
+    elif config.ranking == "magnitude":
+        scores, tensors = _magnitudes(model)
+    return scores, tensors
+
+
+def _magnitudes(model: GPTModel) -> tuple[Scores, Tensors]:
+    """Squared norms of the weights that read each channel, and of each whole layer; collective, of all pipeline stages."""
+    scores: Scores = {}
+    tensors: Tensors = {}
+    for layer in model.decoder.layers:
+        attention, mlp, number = layer.self_attention, layer.mlp, layer.layer_number
+        reads = {
+            "input_layernorm": attention.linear_qkv,
+            "pre_mlp_layernorm": mlp.linear_fc1,
+            "self_attention": attention.linear_proj,
+            "mlp": mlp.linear_fc2,
+        }
+        squares = {site: linear.weight.detach().float().square() for site, linear in reads.items()}
+        tensors |= {f"{number}.{site}": square.sum(0).cpu() for site, square in squares.items()}
+        scores[str(number)] = float(sum(square.sum() for square in squares.values()))
+    everyone: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(everyone, (scores, tensors))
+    return {key: value for part, _ in everyone for key, value in part.items()}, {
+        key: value for _, part in everyone for key, value in part.items()
+    }
+
+
+def _searcher_state(model: GPTModel, scores: Scores, tensors: Tensors) -> dict[str, Any]:
+    """What ModelOpt's searcher would have written on this rank."""
     first = model.decoder.layers[0].layer_number
     mine: dict[str, Any] = {"": {}}
     for position in range(len(model.decoder.layers)):

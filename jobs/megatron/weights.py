@@ -68,11 +68,12 @@ def load(model: GPTModel, directory: Path, config: dict[str, Any]) -> None:
 
 def draw(model: GPTModel, config: dict[str, Any], seed: int) -> None:
     """Initial weights as Megatron draws them (normal; the two projections into the residual stream narrower by sqrt(2 x layers)), but
-    each from a generator of its own name, so that every parallel layout starts from the same model. Norms stay 1."""
+    each from a generator of its own name, so that every parallel layout starts from the same model. Norms are 1."""
     size = parallel_state.get_tensor_model_parallel_world_size()
-    std = config["initializer_range"]
+    std = config.get("initializer_range", 0.02)
     for parameter, names, split in _parameters(model, config):
         if parameter.dim() < 2:
+            torch.nn.init.ones_(parameter)
             continue
         shape = list(parameter.shape)
         shape[1 if split == "columns" else 0] *= size
