@@ -100,8 +100,7 @@ def _finish(session: Session, recipe: Recipe, folder: Path, models: list[_Made],
     """Wait for everything, `shared` stages first, report on what came out, and fail if something did not."""
     measured: list[Measured] = []
     errors: list[str] = []
-    for future in shared:
-        _result(future, errors)
+    ranked = [artifact for future in shared if (artifact := _result(future, errors)) and artifact.stage == "importance"]
     for made in models:
         artifact, scores = _result(made.artifact, errors), _result(made.scores, errors)
         if artifact is None or scores is None:
@@ -120,7 +119,7 @@ def _finish(session: Session, recipe: Recipe, folder: Path, models: list[_Made],
     if errors:
         raise JobFailed("; ".join(dict.fromkeys(errors)))
     assert len(measured) == len(models), "a stage neither ended nor failed"
-    report = write_report(folder, session.name, recipe, measured)
+    report = write_report(folder, session.name, recipe, measured, ranked[0].path if ranked else None)
     session.tracker.report(folder)
     publish(report)
 

@@ -1,4 +1,4 @@
-"""The report's two pictures as SVG: validation loss while the students learn, and score against size."""
+"""The report's pictures as SVG: validation loss while the students learn, score against size, importance of the teacher's layers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ def draw(report: dict[str, Any]) -> dict[str, str]:
     if report["curves"]:
         drawings["validation-loss"] = _losses(report)
     drawings["size"] = _sizes(report)
+    if report["layer_importance"]:
+        drawings["layer-importance"] = _layers(report["layer_importance"])
     return drawings
 
 
@@ -57,6 +59,17 @@ def _losses(report: dict[str, Any]) -> str:
     axes.set_xlabel("distillation step", color=INK, fontsize=9)
     axes.set_ylabel("validation loss, nats per token", color=INK, fontsize=9)
     axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    return _svg(figure)
+
+
+def _layers(scores: dict[str, float]) -> str:
+    figure, axes = _figure()
+    layers = sorted(int(layer) for layer in scores)
+    axes.bar(layers, [scores[str(layer)] for layer in layers], color=COLORS[0], width=0.7)
+    axes.set_xticks(layers if len(layers) <= 16 else layers[:: len(layers) // 12])
+    axes.set_yscale("log")
+    axes.set_xlabel("layer", color=INK, fontsize=9)
+    axes.set_ylabel("importance (1 - cosine, summed)", color=INK, fontsize=9)
     return _svg(figure)
 
 

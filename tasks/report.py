@@ -61,11 +61,14 @@ Report = dict[str, Any]
 Row = dict[str, Any]
 
 
-def write_report(folder: Path, name: str, recipe: Recipe, models: list[Measured]) -> Report:
-    """Write the report of a run into its folder, each file whole or not at all, and return what report.json holds."""
+def write_report(folder: Path, name: str, recipe: Recipe, models: list[Measured], importance: str | None = None) -> Report:
+    """Write the report of a run into its folder, each file whole or not at all, and return what report.json holds.
+
+    `importance` is the folder of the importance scores, where some axis was ranked.
+    """
     from tasks import page, plots
 
-    report = make_report(name, recipe, models)
+    report = make_report(name, recipe, models, importance)
     drawings = plots.draw(report)
     (folder / "plots").mkdir(parents=True, exist_ok=True)
     for title, svg in drawings.items():
@@ -76,7 +79,7 @@ def write_report(folder: Path, name: str, recipe: Recipe, models: list[Measured]
     return report
 
 
-def make_report(name: str, recipe: Recipe, models: list[Measured]) -> Report:
+def make_report(name: str, recipe: Recipe, models: list[Measured], importance: str | None = None) -> Report:
     """What report.json holds: a row per model, the students' curves, what it means in sentences, how it was made."""
     rows = [_row(model) for model in models]
     items = {model.model: _items(model) for model in models}
@@ -91,6 +94,7 @@ def make_report(name: str, recipe: Recipe, models: list[Measured]) -> Report:
     report: Report = {"name": name, "description": recipe.description, "rows": rows}
     report["chance"] = rows[0].get("mmlu_chance")
     report["curves"] = {model.model: _curve(model) for model in models if model.stage == "distill" and model.training}
+    report["layer_importance"] = json.loads((Path(importance) / "importance.json").read_text())["layer_scores"] if importance else None
     report["meaning"] = meaning(report)
     report["made"] = _made(models)
     return report

@@ -227,3 +227,11 @@ def test_a_baseline_is_called_one(models: list[Measured], tmp_path: Path) -> Non
     ):
         recipe = load("demo", ["students.width=null", f"students.small={json.dumps({'prune': pruned | settings})}"])
         assert told in " ".join(write_report(tmp_path / "run", "mine", recipe, models)["meaning"])
+
+
+def test_layer_importance_is_drawn_where_it_was_measured(models: list[Measured], tmp_path: Path) -> None:
+    scores = artifact(tmp_path / "importance", "importance", {"importance.json": json.dumps({"layer_scores": {"1": 0.8, "2": 0.01}})})
+    report = write_report(tmp_path / "run", "mine", load("demo"), models, str(scores))
+    assert report["layer_importance"] == {"1": 0.8, "2": 0.01}
+    assert (tmp_path / "run" / "plots" / "layer-importance.svg").is_file()
+    assert (tmp_path / "run" / "report.html").read_text().count("<svg") == 3
