@@ -6,6 +6,7 @@ Every process started here dies with the one that started it, and everything the
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -97,8 +98,13 @@ def embedded_prefect(store: Path, port: int, *, user_interface: bool) -> Iterato
         environment["PREFECT__SERVER_EPHEMERAL"] = "1"
     url = f"http://127.0.0.1:{port}/api"
     environment["PREFECT_API_URL"] = url
-    with _process(command, environment, store / "prefect" / "server.log") as process:
-        _wait(f"{url}/health", process, store / "prefect" / "server.log")
+    log = store / "prefect" / "server.log"
+    with contextlib.ExitStack() as stack:
+        # One at a time: two servers that make the same database at once stop each other.
+        with (store / "prefect" / "starting.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            process = stack.enter_context(_process(command, environment, log))
+            _wait(f"{url}/health", process, log)
         yield url, process
 
 

@@ -23,12 +23,10 @@ import psutil
 
 from conf.schema import Parallel
 from conf.spec import ERROR_PREFIX, Spec
+from tasks.warm import GRACE_SECONDS, Warm, environment
 
 PLAIN = frozenset({"data", "fetch"})
 """Stages that need no torch: they start at once, while the warm process is still importing."""
-
-GRACE_SECONDS = 3.0
-"""Between asking a job to end and killing it."""
 
 Follow = Callable[[dict[str, Any]], None]
 
@@ -78,13 +76,13 @@ class Launcher:
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._trees: dict[int, psutil.Process] = {}
-        self._warm: _Warm | None = None
+        self._warm: Warm | None = None
         self._may_warm = warm and not Path("/dev/nvidiactl").exists()
 
     def prepare(self) -> None:
         """Start the warm process, if it is of use here; call once, from the thread that opened the launcher."""
         if self._may_warm and self._warm is None:
-            self._warm = _Warm()
+            self._warm = Warm()
 
     def run(self, spec: Spec, parallel: Parallel, follow: Follow, begin: Callable[[], None]) -> None:
         """Run one job to its end: `begin` is called when it has its cores, `follow` with every line of its metrics.
@@ -170,12 +168,6 @@ class Launcher:
                 self._trees.pop(pid, None)
 
 
-def environment(threads: int) -> dict[str, str]:
-    """What a job's environment adds: its threads, which wait for work asleep (a spinning one on a shared core costs thirtyfold)."""
-    quiet = {"TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1", "DO_NOT_TRACK": "1", "PYTHONWARNINGS": "ignore"}
-    return {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", **quiet}
-
-
 def end_trees(roots: list[psutil.Process]) -> None:
     """End processes and all their descendants: ranks too, which torchrun puts in sessions of their own."""
     family: list[psutil.Process] = []
@@ -221,82 +213,6 @@ class _Tail:
         self.offset += len(whole)
         for line in whole.splitlines():
             self.follow(json.loads(line))
-
-
-class _Job:
-    """One job of the warm process."""
-
-    def __init__(self) -> None:
-        self.started, self.ended = threading.Event(), threading.Event()
-        self.pid, self.code = -1, 1
-
-
-class _Warm:
-    """The warm process and the thread that reads its answers."""
-
-    def __init__(self) -> None:
-        from tasks.guard import guarded
-
-        self._process = subprocess.Popen(
-            guarded([sys.executable, "-m", "jobs.warm"]),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | environment(1),
-            cwd=Path(__file__).parents[1],
-            start_new_session=True,
-        )
-        self._jobs: dict[str, _Job] = {}
-        self._lock = threading.Lock()
-        self._is_ready, self._gone = threading.Event(), False
-        threading.Thread(target=self._listen, name="warm", daemon=True).start()
-
-    def ready(self) -> bool:
-        """Wait until the imports are done; False if the process died, and jobs are started the slow way."""
-        self._is_ready.wait()
-        return not self._gone
-
-    def submit(self, request: dict[str, Any]) -> _Job:
-        job = _Job()
-        with self._lock:
-            name = str(len(self._jobs))
-            self._jobs[name] = job
-            assert self._process.stdin is not None
-            try:
-                self._process.stdin.write(json.dumps({"id": name, **request}).encode() + b"\n")
-                self._process.stdin.flush()
-            except BrokenPipeError:
-                job.ended.set()
-        return job
-
-    def close(self) -> None:
-        with contextlib.suppress(BrokenPipeError):
-            assert self._process.stdin is not None
-            self._process.stdin.close()
-        try:
-            self._process.wait(GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def _listen(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            answer = json.loads(line)
-            if "ready" in answer:
-                self._is_ready.set()
-            elif "pid" in answer:
-                self._jobs[answer["id"]].pid = answer["pid"]
-                self._jobs[answer["id"]].started.set()
-            else:
-                self._jobs[answer["id"]].code = answer["code"]
-                self._jobs[answer["id"]].ended.set()
-        self._gone = True
-        self._is_ready.set()
-        for job in self._jobs.values():
-            if not job.ended.is_set():
-                job.code = -signal.SIGKILL
-                job.ended.set()
 
 
 def _reason(stage: str, code: int, log: Path) -> str:
