@@ -6,6 +6,7 @@ sent is still in the store, where every artifact holds its record and metrics.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import queue
@@ -86,10 +87,12 @@ class Tracker:
         logging.getLogger("alembic").setLevel(logging.ERROR)
         from mlflow import MlflowClient
 
-        self._client = MlflowClient(tracking_uri=self.uri)
-        found = self._client.get_experiment_by_name(EXPERIMENT)
         local = f"file://{self.store}/mlflow-artifacts" if self.uri.startswith("sqlite") else None
-        self._experiment = found.experiment_id if found else self._client.create_experiment(EXPERIMENT, artifact_location=local)
+        with (self.store / ".work" / "mlflow.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at once would both make the database
+            self._client = MlflowClient(tracking_uri=self.uri)
+            found = self._client.get_experiment_by_name(EXPERIMENT)
+            self._experiment = found.experiment_id if found else self._client.create_experiment(EXPERIMENT, artifact_location=local)
         run = self._client.create_run(self._experiment, run_name=self.name, tags={"imbik.kind": "flow"})
         self._parent = run.info.run_id
         self._ids = {"mlflow": self._parent}
