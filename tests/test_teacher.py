@@ -48,7 +48,7 @@ def test_parallel_layouts_give_the_same_losses(corpus: Path, tmp_path: Path, nam
     assert last(parallel, "val_loss") == pytest.approx(last(alone, "val_loss"), abs=1e-3)
 
 
-def test_a_killed_run_resumes_to_the_same_weights_under_another_layout_too(corpus: Path, teacher: Path, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_same_weights(corpus: Path, teacher: Path, tmp_path: Path) -> None:
     output = tmp_path / "teacher"
     killed_after_a_checkpoint("teacher", CONFIG, {"data": corpus}, output)
     run_job("teacher", CONFIG, {"data": corpus}, output)
@@ -56,6 +56,17 @@ def test_a_killed_run_resumes_to_the_same_weights_under_another_layout_too(corpu
     assert steps == list(range(121)), "every step is logged once"
     for name, tensor in weights(teacher).items():
         torch.testing.assert_close(weights(output)[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_a_killed_run_resumes_under_another_layout(corpus: Path, teacher: Path, tmp_path: Path) -> None:
+    output = tmp_path / "teacher"
+    killed_after_a_checkpoint("teacher", CONFIG, {"data": corpus}, output)
+    before = (output / "metrics.jsonl").read_text().splitlines()[:10]
+    torchrun("teacher", CONFIG | {"parallel": {"processes": 2, "tensor": 2}}, {"data": corpus}, output, 2)
+    after = (output / "metrics.jsonl").read_text().splitlines()
+    assert after[:10] == before, "it began again instead of continuing"
+    assert [json.loads(line)["step"] for line in after] == list(range(121))
+    assert last(output, "val_loss") == pytest.approx(last(teacher, "val_loss"), abs=0.02)
 
 
 def test_a_damaged_checkpoint_is_passed_over(corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
