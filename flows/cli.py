@@ -191,6 +191,8 @@ def up(
         try:
             while mlflow.poll() is None and prefect.poll() is None:
                 signal.sigtimedwait([], 1.0)
+        except KeyboardInterrupt:
+            return
         finally:
             file.unlink(missing_ok=True)
     fail("a server ended by itself; its log is in the store", 1)

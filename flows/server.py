@@ -68,6 +68,7 @@ def prefect(store: Path) -> Iterator[str]:
     """A Prefect API for one run: the user's own, the one `imbik up` runs for this store, or Prefect's embedded server."""
     known = os.environ.get("PREFECT_API_URL") or services(store).get("prefect")
     if known:
+        _check_reachable(known)
         os.environ["PREFECT_API_URL"] = known
         yield known
         return
@@ -78,6 +79,20 @@ def prefect(store: Path) -> Iterator[str]:
         finally:
             _send_logs()
             del os.environ["PREFECT_API_URL"]
+
+
+def _check_reachable(url: str) -> None:
+    """Any HTTP answer will do: a server behind a login refuses strangers, and Prefect itself says so better."""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=10):
+            pass
+    except urllib.error.HTTPError:
+        return
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise ServerFailed(
+            f"no Prefect server answers at {url} ({reason}); start it, or unset PREFECT_API_URL to use imbik's own"
+        ) from error
 
 
 def _send_logs() -> None:

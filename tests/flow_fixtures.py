@@ -15,6 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
+from conf.load import load
+
 RECIPE = Path(__file__).parent / "recipes" / "tiny.yaml"
 MODELS = ["teacher", "depth-pruned", "depth", "depth-fp8", "depth-nvfp4", "width-pruned", "width", "width-fp8"]
 COMMAND = [sys.executable, "-m", "flows.cli"]
@@ -37,6 +39,15 @@ def imbik(*arguments: str, store: Path) -> subprocess.CompletedProcess[str]:
     process = start(*arguments, store=store)
     out, err = process.communicate(timeout=300)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def told(*overrides: str) -> str:
+    """The one sentence with which the tiny recipe, so changed, is refused."""
+    with pytest.raises(ValueError) as caught:
+        load(str(RECIPE), list(overrides))
+    sentence = str(caught.value)
+    assert len(sentence.splitlines()) == 1
+    return sentence
 
 
 def report_of(store: Path, name: str) -> dict[str, Any]:

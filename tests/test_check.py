@@ -9,7 +9,7 @@ import pytest
 from conf.check import cut_shape
 from conf.load import load
 from conf.schema import PruneConfig, Shape
-from tests.flow_fixtures import RECIPE
+from tests.flow_fixtures import RECIPE, told
 
 TINY = str(RECIPE)
 
@@ -17,15 +17,6 @@ TINY = str(RECIPE)
 def parallel(where: str, axis: str, size: int = 2) -> list[str]:
     """Overrides that spread a stage over `size` ranks."""
     return [f"{where}.parallel.processes={size}", f"{where}.parallel.{axis}={size}"]
-
-
-def told(*overrides: str) -> str:
-    """The one sentence with which the recipe is refused."""
-    with pytest.raises(ValueError) as caught:
-        load(TINY, list(overrides))
-    sentence = str(caught.value)
-    assert len(sentence.splitlines()) == 1
-    return sentence
 
 
 # What one stage's own settings say against each other.

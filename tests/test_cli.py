@@ -178,3 +178,12 @@ def test_importing_the_flow_loads_neither_torch_nor_transformers() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(json.loads(done.stdout.splitlines()[-1]))
     assert not loaded & {"torch", "transformers", "megatron", "modelopt", "datasets", "lm_eval", "jobs"}
+
+
+def test_a_prefect_server_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None:
+    environment = os.environ | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    command = [*COMMAND, "run", str(RECIPE), "--store", str(tmp_path / "store")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 2
+    assert done.stderr.startswith("imbik: no Prefect server answers at http://127.0.0.1:9/api (")
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -14,18 +14,9 @@ import pytest
 from conf.check import num_params
 from conf.load import load
 from conf.model import num_tokens, shape_of
-from tests.flow_fixtures import RECIPE, imbik
+from tests.flow_fixtures import RECIPE, imbik, told
 
 TINY = str(RECIPE)
-
-
-def told(*overrides: str) -> str:
-    """The one sentence with which the recipe is refused."""
-    with pytest.raises(ValueError) as caught:
-        load(TINY, list(overrides))
-    sentence = str(caught.value)
-    assert len(sentence.splitlines()) == 1
-    return sentence
 
 
 def write_model(folder: Path) -> Path:
