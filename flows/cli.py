@@ -186,9 +186,9 @@ def up(
         server.embedded_prefect(root, prefect_port, user_interface=True) as (url, prefect),
     ):
         file = root / server.SERVICES
-        file.write_text(json.dumps({"prefect": url, "mlflow": mlflow_url, "pid": os.getpid()}))
-        out.print(f"Prefect  {url.removesuffix('/api')}\nMLflow   {mlflow_url}\nRuns with --store {root} use them. Ctrl-C stops both.")
         try:
+            file.write_text(json.dumps({"prefect": url, "mlflow": mlflow_url, "pid": os.getpid()}))
+            out.print(f"Prefect  {url.removesuffix('/api')}\nMLflow   {mlflow_url}\nRuns with --store {root} use them. Ctrl-C stops both.")
             while mlflow.poll() is None and prefect.poll() is None:
                 signal.sigtimedwait([], 1.0)
         except KeyboardInterrupt:
