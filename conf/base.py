@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 RunName = Annotated[str, Field(pattern=RUN_NAME, description="Name of the run, a folder under the store's runs/.")]
+Precision = Literal["bf16", "fp32"]
 
 
 class Execution:

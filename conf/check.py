@@ -5,8 +5,14 @@ from __future__ import annotations
 import glob
 from pathlib import Path
 
+from conf.evaluate import EvaluateConfig
 from conf.model import check_model_directory, num_tokens, shape_of, tokenizer_of
-from conf.schema import EvaluateConfig, Parallel, PruneConfig, QuantizeConfig, Recipe, Shape, Training
+from conf.parallel import Parallel
+from conf.prune import PruneConfig
+from conf.quantize import QuantizeConfig
+from conf.schema import Recipe
+from conf.teacher import Shape
+from conf.training import Training
 
 TEXT = (".txt", ".jsonl", ".json", ".csv", ".parquet", ".gz")
 """Endings that no hub id has: a source with one is a file."""

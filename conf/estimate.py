@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from conf.base import Precision
 from conf.check import cut_shape, num_params, teacher_shape
-from conf.schema import Precision, Recipe, Shape, Training
+from conf.schema import Recipe
+from conf.teacher import Shape
+from conf.training import Training
 
 BYTES = {"bf16": 2, "fp32": 4}
 QUANTIZED_BITS = {"fp8": 8.0, "nvfp4": 4.5}

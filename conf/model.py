@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from conf.schema import Shape
+from conf.teacher import Shape
 
 CODE = (".py", ".so")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")

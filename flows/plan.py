@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from conf.base import StageConfig
-from conf.schema import FetchConfig, Recipe
+from conf.fetch import FetchConfig
+from conf.schema import Recipe
 from tasks import external
 from tasks.store import RECORD, Artifact, Store, key_of
 

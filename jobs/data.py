@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from conf.schema import DataConfig
+from conf.data import DataConfig
 from conf.spec import Spec
 from jobs.corpus.records import Count, Record
 from jobs.corpus.sources import SPLITS, WORLD, records

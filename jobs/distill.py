@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conf.schema import DistillConfig
+from conf.distill import DistillConfig
 from conf.spec import Spec
 from jobs.entry import main
 

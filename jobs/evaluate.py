@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conf.schema import EvaluateConfig
+from conf.evaluate import EvaluateConfig
 from conf.spec import Spec
 from jobs.entry import Metrics, main
 

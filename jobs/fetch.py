@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conf.schema import FetchConfig
+from conf.fetch import FetchConfig
 from conf.spec import Spec
 from jobs.entry import main
 

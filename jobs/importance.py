@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from conf.schema import ImportanceConfig
+from conf.importance import ImportanceConfig
 from conf.spec import Spec
 from jobs.entry import Metrics, main
 

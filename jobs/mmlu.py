@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import lm_eval
 import yaml
 
-from conf.schema import Mmlu
+from conf.evaluate import Mmlu
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from conf.schema import PruneConfig
+from conf.prune import PruneConfig
 from conf.spec import Spec
 from jobs.entry import main
 

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conf.schema import QuantFormat, QuantizeConfig
+from conf.quantize import QuantFormat, QuantizeConfig
 from conf.spec import Spec
 from jobs.entry import Metrics, main
 

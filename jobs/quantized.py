@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from conf.schema import QuantFormat
+from conf.quantize import QuantFormat
 from jobs import hf, nvfp4_cpu
 
 if TYPE_CHECKING:

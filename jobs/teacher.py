@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conf.schema import TeacherConfig
 from conf.spec import Spec
+from conf.teacher import TeacherConfig
 from jobs.entry import main
 
 

@@ -13,7 +13,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from conf.schema import World
+from conf.data import World
 from jobs.world_text import ASKED, ENDINGS, GENERIC, OPENERS, PRACTISED, SYLLABLES, TOLD, VALUES
 
 LETTERS = "ABCD"

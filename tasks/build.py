@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.base import StageConfig
-from conf.schema import Parallel
+from conf.parallel import Parallel
 from conf.spec import Record, Spec
 from tasks.session import Session, current
 from tasks.store import Artifact, StoreError, key_of

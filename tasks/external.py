@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conf.schema import FetchConfig, Recipe
+from conf.fetch import FetchConfig
+from conf.schema import Recipe
 from tasks.store import Artifact, Store
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from conf.schema import Parallel
+from conf.parallel import Parallel
 from conf.spec import ERROR_PREFIX, Spec
 from tasks.warm import GRACE_SECONDS, Warm, environment
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import task
 
-from conf.schema import TeacherConfig
+from conf.teacher import TeacherConfig
 from tasks.build import build
 from tasks.options import OPTIONS
 from tasks.store import Artifact

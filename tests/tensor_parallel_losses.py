@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conf.schema import Parallel
+from conf.parallel import Parallel
 from jobs.megatron.host import machine
 from tests.test_losses import HOWS, close, logits, plain
 

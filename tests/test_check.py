@@ -8,7 +8,8 @@ import pytest
 
 from conf.check import cut_shape
 from conf.load import load
-from conf.schema import PruneConfig, Shape
+from conf.prune import PruneConfig
+from conf.teacher import Shape
 from tests.flow_fixtures import RECIPE, told
 
 TINY = str(RECIPE)

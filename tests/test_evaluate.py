@@ -15,7 +15,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from conf.schema import Mmlu
+from conf.evaluate import Mmlu
 from jobs import hf, tokenizer
 from jobs.windows import Windows
 from tests.jobs_fixtures import refused, run_job, write_spec

@@ -9,17 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conf.base import Config, Execution, StageConfig
-from conf.schema import (
-    DataConfig,
-    DistillConfig,
-    EvaluateConfig,
-    FetchConfig,
-    ImportanceConfig,
-    PruneConfig,
-    QuantizeConfig,
-    Shape,
-    TeacherConfig,
-)
+from conf.data import DataConfig
+from conf.distill import DistillConfig
+from conf.evaluate import EvaluateConfig
+from conf.fetch import FetchConfig
+from conf.importance import ImportanceConfig
+from conf.prune import PruneConfig
+from conf.quantize import QuantizeConfig
+from conf.teacher import Shape, TeacherConfig
 from tasks.store import key_of
 
 TRAINING: dict[str, Any] = {

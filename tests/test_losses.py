@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from conf.schema import Parallel
+from conf.parallel import Parallel
 from jobs.megatron.host import machine
 from jobs.megatron.losses import Divergence, divergence
 

@@ -13,7 +13,7 @@ from conf import estimate
 from conf.check import cut_shape, num_params, teacher_shape
 from conf.load import PRESETS, load, names, read
 from conf.model import shape_of
-from conf.schema import Shape
+from conf.teacher import Shape
 from flows.plan import plan
 from tests.flow_fixtures import imbik
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conf.schema import Mmlu, World
+from conf.data import World
+from conf.evaluate import Mmlu
 from jobs.mmlu import read_subjects
 from jobs.world import LETTERS, WORKED_EXAMPLES, documents, facts, write_quiz
 from jobs.world_text import ASKED, TOLD, VALUES

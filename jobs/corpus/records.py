@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import orjson
 
-from conf.schema import DataConfig
+from conf.data import DataConfig
 
 SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".parquet")
 HEADING = re.compile(rb"^ = [^=].* = \s*$")

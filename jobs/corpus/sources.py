@@ -6,7 +6,7 @@ import glob
 from collections.abc import Iterator
 from pathlib import Path
 
-from conf.schema import DataConfig
+from conf.data import DataConfig
 from jobs.corpus.records import SUFFIXES, Count, Record, join_lines, read_file, row
 
 WORLD = "world"

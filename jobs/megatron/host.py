@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from conf.schema import Parallel
+from conf.parallel import Parallel
 
 
 @contextlib.contextmanager

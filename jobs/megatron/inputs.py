@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from conf.schema import Parallel
+from conf.parallel import Parallel
 from jobs import tokenizer
 from jobs.megatron.model import check_layout, read_config
 

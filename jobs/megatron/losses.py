@@ -19,7 +19,7 @@ from megatron.core import parallel_state
 from modelopt.torch.distill.plugins.megatron import LogitsKLLoss
 from torch.distributed import ReduceOp
 
-from conf.schema import DistillConfig, DistillLoss
+from conf.distill import DistillConfig, DistillLoss
 
 CHUNK_ELEMENTS = 2**22
 """Logits handled at once: small enough that a chunk's fp32 copies stay near the cache."""

@@ -26,7 +26,7 @@ from modelopt.torch.prune.plugins.mcore_minitron import (
 from modelopt.torch.prune.pruning import PruneModeRegistry
 from safetensors.torch import load_file, save_file
 
-from conf.schema import PruneConfig
+from conf.prune import PruneConfig
 
 HOOKS = ("input_layernorm", "pre_mlp_layernorm")
 """The norms after which ModelOpt measures the residual stream, in the order a layer runs them."""

@@ -14,7 +14,9 @@ from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
 from megatron.core.transformer import TransformerConfig
 
-from conf.schema import Parallel, Precision, Shape
+from conf.base import Precision
+from conf.parallel import Parallel
+from conf.teacher import Shape
 from jobs.megatron.attention import layer_spec
 
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}

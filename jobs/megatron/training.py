@@ -21,7 +21,7 @@ from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from numpy.typing import NDArray
 
-from conf.schema import Training
+from conf.training import Training
 from jobs.entry import Metrics
 from jobs.megatron import checkpoint
 from jobs.windows import Windows

@@ -20,7 +20,7 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.models.huggingface import HFLM
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from conf.schema import Mmlu
+from conf.evaluate import Mmlu
 from jobs import hf, mmlu
 
 RESULTS = Path(__file__).parent / "results"

@@ -20,7 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from conf.schema import DistillConfig, Parallel, Shape, TeacherConfig, Training
+from conf.distill import DistillConfig
+from conf.parallel import Parallel
+from conf.teacher import Shape, TeacherConfig
+from conf.training import Training
 from jobs.megatron.host import machine
 
 RESULTS = Path(__file__).parent / "results"

@@ -1,0 +1,36 @@
+"""The distill stage: how a student is taught."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from conf.training import Training
+
+DistillLoss = Literal["forward_kl", "reverse_kl", "jensen_shannon"]
+
+
+class DistillConfig(Training):
+    """Teacher to student: a divergence of their logits, and a share of cross-entropy on the tokens."""
+
+    loss: DistillLoss = Field(
+        default="forward_kl",
+        description="forward_kl: KL(teacher || student), covers all the teacher says; reverse_kl: KL(student || teacher), keeps to "
+        "what the teacher finds likely; jensen_shannon: half of each to their mean.",
+    )
+    temperature: float = Field(default=1.0, gt=0, description="Softmax temperature of both sides.")
+    scale_by_t2: bool = Field(default=False, description="Multiply the divergence by temperature squared, as Hinton et al. (2015) do.")
+    top_k: int | None = Field(
+        default=None, ge=1, description="Compare only the teacher's K likeliest tokens, gathered before the softmax; empty: all."
+    )
+    rest_bucket: bool = Field(
+        default=False, description="With top_k: probabilities over the whole vocabulary, all tokens outside the top K as one more bucket."
+    )
+    ce_share: float = Field(default=0.0, ge=0, le=1, description="Loss = (1 - ce_share) x divergence + ce_share x cross-entropy.")
+
+    @model_validator(mode="after")
+    def _rest_of_what(self) -> Self:
+        if self.rest_bucket and self.top_k is None:
+            raise ValueError("distill.rest_bucket is the probability outside top_k, which is empty; give top_k or leave rest_bucket out")
+        return self

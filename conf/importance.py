@@ -1,0 +1,27 @@
+"""The importance stage: how much layers and channels matter."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from conf.base import Execution, Precision, StageConfig
+from conf.parallel import Parallel, RunsAs
+
+
+class ImportanceConfig(StageConfig):
+    """Activation importance of layers and channels, measured once for a teacher and shared by every pruned variant."""
+
+    calibration_samples: int = Field(default=1024, ge=1, description="Sequences run to score importance.")
+    seq_length: int = Field(default=4096, ge=8, description="Tokens of one calibration sequence.")
+    precision: Precision = Field(default="bf16", description="Precision of the forward pass.")
+    micro_batch: Annotated[int, Execution()] = Field(default=1, ge=1, description="Sequences of one forward pass.")
+    parallel: RunsAs = Field(default=Parallel(), description="Where it runs; ModelOpt scores with tensor-parallel size 1.")
+
+    @field_validator("parallel")
+    @classmethod
+    def _pipeline_only(cls, value: Parallel) -> Parallel:
+        if value.tensor != 1 or value.data != 1:
+            raise ValueError("importance runs with tensor- and data-parallel size 1; spread it with parallel.pipeline")
+        return value
