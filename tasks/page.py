@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tasks import sections
+from tasks.sections import Section
+
 HEADER = ("model", "params", "size", "score", "Δ teacher", "val loss", "perplexity", "KL", "top-1", "tokens/s")
 
 
@@ -75,7 +78,9 @@ def markdown(report: dict[str, Any], drawings: dict[str, str]) -> str:
     lines += ["", "| " + " | ".join(table[0]) + " |", "|---" + "|---:" * (len(table[0]) - 1) + "|"]
     lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table[1:]]
     lines += ["", about(report), ""]
-    lines += [line for title in drawings for line in (f"![{title}](plots/{title}.svg)", "")]
+    more = _sections(report)
+    lines += [line for title in _main(drawings, more) for line in (f"![{title}](plots/{title}.svg)", "")]
+    lines += sections.markdown(more)
     lines += ["## How it was made", ""]
     lines += [f"- {entry['label']}: {entry['seconds']:.1f} s, `{entry['repeat']}`" for entry in report["made"]]
     return "\n".join(lines) + "\n"
@@ -90,6 +95,22 @@ def html(report: dict[str, Any], drawings: dict[str, str]) -> str:
     template = environment.get_template("report.html.j2")
     # The drawings are our own matplotlib's; its texts are escaped by it.
     pictures = {title: Markup(svg) for title, svg in drawings.items()}
+    more = _sections(report)
     return template.render(
-        report=report, header=HEADER, rows=list(zip(report["rows"], cells(report)[1:], strict=True)), about=about(report), pictures=pictures
+        report=report,
+        header=HEADER,
+        rows=list(zip(report["rows"], cells(report)[1:], strict=True)),
+        about=about(report),
+        pictures=pictures,
+        main=_main(drawings, more),
+        sections=more,
     )
+
+
+def _sections(report: dict[str, Any]) -> list[Section]:
+    return [Section.model_validate(section) for section in report["sections"]]
+
+
+def _main(drawings: dict[str, str], more: list[Section]) -> list[str]:
+    """The drawings that belong to no section."""
+    return [title for title in drawings if not any(title in section.pictures for section in more)]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from conf.base import Config
 from conf.schema import Recipe
 from conf.spec import Record
+from tasks.sections import Section
 from tasks.statistics import mcnemar, paired_difference
 
 if TYPE_CHECKING:
@@ -96,8 +97,15 @@ def make_report(name: str, recipe: Recipe, models: list[Measured], importance: s
     report["curves"] = {model.model: _curve(model) for model in models if model.stage == "distill" and model.training}
     report["layer_importance"] = json.loads((Path(importance) / "importance.json").read_text())["layer_scores"] if importance else None
     report["meaning"] = meaning(report)
+    report["sections"] = [section.model_dump(mode="json") for section in sections_of(report)]
     report["made"] = _made(models)
     return report
+
+
+def sections_of(report: Report) -> list[Section]:
+    """What the report tells beside its main table, each in a module of its own; a section with nothing to say is left out."""
+    found: list[Section | None] = []
+    return [section for section in found if section]
 
 
 def meaning(report: Report) -> list[str]:

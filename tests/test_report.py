@@ -12,7 +12,9 @@ from rich.console import Console
 
 from conf.load import load
 from conf.spec import Record
-from tasks.report import Measured, table, write_report
+from tasks import page
+from tasks.report import Measured, make_report, table, write_report
+from tasks.sections import Section
 
 ASKED = 200
 # What others read report.json by: these fields in every row, null where nothing was measured.
@@ -235,3 +237,18 @@ def test_layer_importance_is_drawn_where_it_was_measured(models: list[Measured],
     assert report["layer_importance"] == {"1": 0.8, "2": 0.01}
     assert (tmp_path / "run" / "plots" / "layer-importance.svg").is_file()
     assert (tmp_path / "run" / "report.html").read_text().count("<svg") == 3
+
+
+def test_a_section_stands_in_both_pages_and_its_texts_are_no_markup(models: list[Measured], tmp_path: Path) -> None:
+    report = make_report("mine", load("demo"), models)
+    drawings = {"size": "<svg>1</svg>", "extra": "<svg>2</svg>"}
+    cell = "a|b<img src=x>"
+    section = Section(
+        title="More", sentences=("So it is.",), header=("what", "how"), rows=(("x", cell),), notes=("Note.",), pictures={"extra": "Shown."}
+    )
+    report["sections"] = [section.model_dump(mode="json")]
+    text, markup = page.markdown(report, drawings), page.html(report, drawings)
+    assert "## More\n\n- So it is.\n\n| what | how |\n|---|---|\n| x | a\\|b<img src=x> |\n\nNote.\n\n![extra](plots/extra.svg)" in text
+    assert text.count("plots/extra.svg") == markup.count("<svg>2</svg>") == 1
+    assert "<td>a|b&lt;img src=x&gt;</td>" in markup
+    assert "<figcaption>Shown.</figcaption>" in markup
