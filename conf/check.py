@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from pathlib import Path
 
+from conf.check_gates import check_gates
 from conf.evaluate import EvaluateConfig
 from conf.model import check_model_directory, num_tokens, shape_of, tokenizer_of
 from conf.parallel import Parallel
@@ -21,6 +22,7 @@ TEXT = (".txt", ".jsonl", ".json", ".csv", ".parquet", ".gz")
 def check(recipe: Recipe) -> None:
     """Raise ValueError with one sentence for the first thing that cannot work."""
     _check_inputs(recipe)
+    check_gates(recipe)
     _check_splits(recipe)
     shape = teacher_shape(recipe)
     if shape is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -30,6 +30,8 @@ class Mmlu(Config):
 
 class EvaluateConfig(StageConfig):
     """What each model of the run is measured by."""
+
+    revision: ClassVar[int] = 2  # writes sequences.json too
 
     mmlu: Mmlu | None = Field(default=Mmlu(), description="Multiple-choice questions; null leaves them out.")
     batch: Annotated[int, Execution()] = Field(default=16, ge=1, description="Sequences or questions of one forward pass.")

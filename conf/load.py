@@ -15,7 +15,7 @@ from conf.schema import Recipe
 
 PRESETS = Path(__file__).parent / "presets"
 FILES = (".yaml", ".yml")
-UNION = re.compile(r"^(\[key\]|bool|str|int|tuple\[.*)$")
+UNION = re.compile(r"^(\[key\]|bool|str|int|(constrained-)?float|literal\[.*|tuple\[.*)$")
 """What pydantic adds to a location to tell the members of a union apart; no setting is called so."""
 
 

@@ -14,6 +14,7 @@ from conf.base import Config
 from conf.data import DataConfig
 from conf.distill import DistillConfig
 from conf.evaluate import EvaluateConfig
+from conf.gates import Gate, GateName
 from conf.importance import ImportanceConfig
 from conf.prune import PruneConfig
 from conf.quantize import QuantFormat, QuantizeConfig
@@ -30,6 +31,9 @@ class Student(Config):
     quantize: bool | tuple[QuantFormat, ...] = Field(
         default=True, description="true: in every format of the recipe; false: in none; or the list of its formats."
     )
+    gates: dict[GateName, Gate | None] = Field(
+        default={}, description="Bounds of this student; one of the same name replaces the recipe's, null takes it away."
+    )
 
 
 class Recipe(Config):
@@ -43,6 +47,9 @@ class Recipe(Config):
     distill: DistillConfig | None = Field(default=None, description="How every student is taught; null: pruned only.")
     quantize: tuple[QuantizeConfig, ...] = Field(default=(), description="One entry per format.")
     evaluate: EvaluateConfig = EvaluateConfig()
+    gates: dict[GateName, Gate | None] = Field(
+        default={}, description="Bounds by name, for every student that has the stage; a student whose model fails one goes no further."
+    )
 
     @model_validator(mode="after")
     def _formats_once(self) -> Self:
@@ -66,3 +73,13 @@ class Recipe(Config):
     def distill_of(self, student: str) -> DistillConfig | None:
         """How `student` is taught: its own distill where it has one, else the recipe's."""
         return self.students[student].distill or self.distill
+
+    def gates_of(self, student: str) -> dict[str, Gate]:
+        """The gates of `student` by name: the recipe's and its own, where it has the stage."""
+        stages = self.stages_of(student)
+        found = self.gates | self.students[student].gates
+        return {name: gate for name, gate in found.items() if gate and gate.after in stages}
+
+    def stages_of(self, student: str) -> tuple[str, ...]:
+        """The stages that make models of `student`."""
+        return ("prune", *["distill"] * bool(self.distill_of(student)), *["quantize"] * bool(self.formats_of(student)))

@@ -72,7 +72,7 @@ def run(
     store: StoreOption = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the run; default the preset's.")] = None,
 ) -> None:
-    """Run a recipe here; what is in the store already is not made again."""
+    """Run a recipe here; what is in the store already is not made again. Exit code 3: a gate stopped a student, all else was done."""
     from conf.base import RUN_NAME
     from conf.load import load
     from flows import live, server
@@ -94,6 +94,11 @@ def run(
         watch(board())
         folder = Path(compress(recipe=recipe, name=called, store=str(root)))
     _show(folder)
+    from flows.gates import CLOSED, summary
+
+    report = json.loads((folder / "report.json").read_text())
+    if closed := summary(report["gates"], report["stopped"]):
+        fail(closed, CLOSED)
 
 
 @app.command()
@@ -109,6 +114,10 @@ def plan(preset: str, overrides: Overrides = None, store: StoreOption = None) ->
         numbers = estimate.stage(recipe, stage.label)
         shown.add_row(stage.label, "cached" if stage.cached else "will run", *numbers.cells(), _differences(stage.differs) or "-")
     out.print(shown)
+    for student in recipe.students:
+        for called, gate in recipe.gates_of(student).items():
+            sure = "the estimate" if gate.confidence == "none" else f"the worse end of the {gate.confidence:.0%} interval"
+            out.print(f"gate {called} after {gate.after} of {student}: {gate.told}, at {sure}", highlight=False, markup=False)
     out.print(f"store {root}; memory is a job's peak over all its processes, estimated; disk is what its artifact keeps", style="dim")
 
 
@@ -199,11 +208,12 @@ def up(
 
 
 def _show(folder: Path) -> None:
-    from tasks.report import table
+    from tasks.page import table
 
     content = json.loads((folder / "report.json").read_text())
     out.print(table(content, out.width))
-    for sentence in content["meaning"]:
+    closed = [entry["sentence"] for entry in content["gates"] if entry["verdict"] != "passed"]
+    for sentence in [*content["meaning"], *closed]:
         out.print(f"• {sentence}", markup=False, highlight=False)
     out.print(f"\nreport: {folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
 

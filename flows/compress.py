@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
+from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from conf.base import RunName
 from conf.schema import Recipe
+from flows.gates import Gates, summary, unmade
+from flows.made import Future, Made
 from flows.plan import plan
 from tasks import external
 from tasks.data import data
@@ -22,14 +25,11 @@ from tasks.launch import JobFailed, Launcher
 from tasks.progress import Board
 from tasks.prune import prune
 from tasks.quantize import quantize
-from tasks.report import Measured, publish, write_report
+from tasks.report import Beside, Measured, publish, write_report
 from tasks.session import Session, current
 from tasks.store import Artifact, Store
 from tasks.teacher import teacher
 from tasks.tracking import Tracker
-
-Future = Any
-"""A PrefectFuture[Artifact]. Prefect types `submit` by what the task takes, not by the futures that stand in for it."""
 
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=64)  # threads only wait; the launcher counts cores
 
@@ -50,54 +50,53 @@ def compress(recipe: Recipe, name: RunName = "run", store: str = ".imbik") -> st
         scored: Future | None = None
         if any(student.prune.ranked for student in recipe.students.values()):
             scored = importance.submit("importance", recipe.importance, teacher=original, data=corpus)
-        models = [_Made("teacher", "teacher", original, curves=original if recipe.teacher.steps else None)]
-        for student_name in recipe.students:
-            models += _student(recipe, student_name, original, scored, corpus)
-        for made in models:
-            made.scores = evaluate.submit(
+        models = [Made(model="teacher", stage="teacher", artifact=original, curves=original if recipe.teacher.steps else None)]
+
+        def score(made: Made) -> Future:
+            made.scores = made.scores or evaluate.submit(
                 f"evaluate-{made.model}", recipe.evaluate, model=made.artifact, teacher=original, data=corpus, mmlu=outside.mmlu
             )
+            return made.scores
+
+        gates = Gates(recipe, models[0], score)
+        for student_name in recipe.students:
+            models += _student(recipe, student_name, original, scored, corpus, gates)
+        for made in models:
+            score(made)
         folder = session.store.root / "runs" / name
-        _finish(session, recipe, folder, models, [corpus, scored] if scored else [corpus])
-    return str(folder)
+        closed = _finish(session, recipe, folder, models, [corpus, scored] if scored else [corpus], gates)
+    # Prefect takes a state for the value that it carries; its name and message are what its pages show.
+    return Completed(name="Stopped by a gate", message=closed, data=str(folder)) if closed else str(folder)  # type: ignore[return-value]
 
 
-class _Made:
-    """A model of the run on its way: its row name, and the futures of its artifact, scores and training curve."""
-
-    def __init__(
-        self,
-        model: str,
-        stage: str,
-        artifact: Future,
-        *,
-        curves: Future | None = None,
-        student: str | None = None,
-        form: str | None = None,
-    ) -> None:
-        self.model, self.stage, self.artifact, self.curves = model, stage, artifact, curves
-        self.student, self.form = student, form
-        self.scores: Future | None = None
-
-
-def _student(recipe: Recipe, name: str, original: Future, scored: Future | None, corpus: Future) -> list[_Made]:
-    """Prune, teach and quantize one student; the models it leaves on the way."""
+def _student(recipe: Recipe, name: str, original: Future, scored: Future | None, corpus: Future, gates: Gates) -> list[Made]:
+    """Prune, teach and quantize one student, each stage behind the gates of those before it; the models it leaves on the way."""
     student = recipe.students[name]
     used = scored if student.prune.ranked else None
     pruned: Future = prune.submit(f"prune-{name}", student.prune, teacher=original, data=corpus, importance=used)
-    how, taught = recipe.distill_of(name), pruned
-    made = [_Made(f"{name}-pruned", "prune", pruned, student=name)]
+    how = recipe.distill_of(name)
+    made = [Made(model=f"{name}-pruned", stage="prune", artifact=pruned, student=name)]
+    behind = gates.after(made[0])
     if how:
-        taught = distill.submit(f"distill-{name}", how, teacher=original, student=pruned, data=corpus)
-        made.append(_Made(name, "distill", taught, curves=taught, student=name))
+        taught: Future = distill.submit(
+            f"distill-{name}", how, teacher=original, student=pruned, data=corpus, wait_for=behind, return_state=False
+        )
+        made.append(Made(model=name, stage="distill", artifact=taught, curves=taught, student=name, gates=behind))
+        behind = gates.after(made[1], made[0])
+    last = made[-1]
     for config in recipe.formats_of(name):
-        smaller: Future = quantize.submit(f"quantize-{name}-{config.format}", config, model=taught, data=corpus)
-        made.append(_Made(f"{name}-{config.format}", "quantize", smaller, student=name, form=config.format))
+        model = f"{name}-{config.format}"
+        smaller: Future = quantize.submit(
+            f"quantize-{model}", config, model=last.artifact, data=corpus, wait_for=behind, return_state=False
+        )
+        made.append(Made(model=model, stage="quantize", artifact=smaller, student=name, form=config.format, gates=behind))
+        gates.after(made[-1], last)
     return made
 
 
-def _finish(session: Session, recipe: Recipe, folder: Path, models: list[_Made], shared: list[Future]) -> None:
-    """Wait for everything, `shared` stages first, report on what came out, and fail if something did not."""
+def _finish(session: Session, recipe: Recipe, folder: Path, models: list[Made], shared: list[Future], gates: Gates) -> str | None:
+    """Wait for everything, `shared` stages first, report on what came out, and fail if something did not; returns the one sentence of
+    the gates that closed, if any did."""
     measured: list[Measured] = []
     errors: list[str] = []
     ranked = [artifact for future in shared if (artifact := _result(future, errors)) and artifact.stage == "importance"]
@@ -116,12 +115,16 @@ def _finish(session: Session, recipe: Recipe, folder: Path, models: list[_Made],
                 training=artifact.path if made.curves else None,
             )
         )
+    verdicts, stopped = gates.verdicts(), unmade(models)
+    errors += gates.errors()
     if errors:
         raise JobFailed("; ".join(dict.fromkeys(errors)))
-    assert len(measured) == len(models), "a stage neither ended nor failed"
-    report = write_report(folder, session.name, recipe, measured, ranked[0].path if ranked else None)
+    assert len(measured) + len(stopped) == len(models), "a stage neither ended nor failed"
+    beside = Beside(importance=ranked[0].path if ranked else None, gates=tuple(verdicts), stopped=stopped)
+    report = write_report(folder, session.name, recipe, measured, beside)
     session.tracker.report(folder)
     publish(report)
+    return summary(report["gates"], report["stopped"])
 
 
 def _result(future: Future | None, errors: list[str]) -> Artifact | None:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from tasks.progress import Board, Progress
 
-MARKS = {"waiting": "·", "running": "▸", "cached": "=", "done": "✓", "failed": "✗"}
+MARKS = {"waiting": "·", "running": "▸", "cached": "=", "done": "✓", "failed": "✗", "stopped": "■"}
 WATCHED = ("train_loss", "train_divergence", "val_loss", "val_kl")
 
 

@@ -27,7 +27,8 @@ UNMEASURED = (
 
 
 def run(spec: Spec) -> None:
-    """Inputs: model, teacher, data, and mmlu where it is a folder of its own. Writes scores.json and items.jsonl."""
+    """Inputs: model, teacher, data, and mmlu where it is a folder of its own. Writes scores.json, items.jsonl (each
+    question's answer) and sequences.json (each test sequence's loss, KL and agreement), so that models can be compared in pairs."""
     config = EvaluateConfig.model_validate(spec.config)
     output = Path(spec.output)
     directory, teacher, data = Path(spec.inputs["model"]) / "model", Path(spec.inputs["teacher"]) / "model", Path(spec.inputs["data"])
@@ -39,7 +40,8 @@ def run(spec: Spec) -> None:
     windows = Windows(data / "test", config.seq_length)
     samples = windows.take(range(min(config.sequences, len(windows))))
     progress = _Progress(output, len(samples) + _num_questions(subjects, config))
-    scores, items = _measure(directory, teacher, samples, subjects, config, progress)
+    scores, items, sequences = _measure(directory, teacher, samples, subjects, config, progress)
+    (output / "sequences.json").write_text(json.dumps(sequences, allow_nan=False) + "\n")
     with (output / "items.jsonl").open("w") as stream:
         stream.writelines(json.dumps(item) + "\n" for item in items)
     (output / "scores.json").write_text(json.dumps(dict.fromkeys(UNMEASURED) | scores, indent=2, allow_nan=False) + "\n")
@@ -102,15 +104,16 @@ class _Progress:
 
 def _measure(
     directory: Path, teacher: Path, samples: NDArray[np.int64], subjects: list[Subject], config: EvaluateConfig, progress: _Progress
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Everything for scores.json and items.jsonl."""
+) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, list[float]]]:
+    """Everything for scores.json, items.jsonl and sequences.json."""
     from jobs import hf, quantized, scoring
 
     simulated = quantized.is_quantized(directory)
     model = _load(directory, config)
     scores: dict[str, Any] = {"num_params": hf.num_params(model), "bytes": hf.weight_bytes(directory), "simulated": simulated}
     reference = None if teacher.resolve() == directory.resolve() else _load(teacher, config)
-    scores |= scoring.score_tokens(model, reference, samples, config.batch, progress)
+    values = scoring.score_sequences(model, reference, samples, config.batch, progress)
+    scores |= scoring.summary(values, samples.shape[1] - 1)
     del reference
     items: list[dict[str, Any]] = []
     if config.mmlu is not None:
@@ -123,7 +126,7 @@ def _measure(
         scores |= scoring.time_generation(model, prompt, config.new_tokens)
     elif simulated:
         print("tokens_per_second is not measured: the quantization is simulated, so its speed says nothing about an engine's")
-    return scores, items
+    return scores, items, dict(zip(scoring.COLUMNS, values.T.tolist(), strict=True))
 
 
 def _load(directory: Path, config: EvaluateConfig) -> PreTrainedModel:

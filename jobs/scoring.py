@@ -18,21 +18,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedModel
 
+COLUMNS = ("val_loss", "kl_teacher", "agreement_teacher")
+"""What is measured of each sequence."""
+
 TIMED_RUNS = 3
 LOGITS_AT_ONCE = 2**27
 """Logits held in fp32 at a time (0.5 GB): a long sequence over a large vocabulary is scored in parts."""
 
 
 @torch.inference_mode()
-def score_tokens(
+def score_sequences(
     model: PreTrainedModel,
     teacher: PreTrainedModel | None,
     windows: NDArray[np.int64],
     batch: int,
     progress: Callable[[int], None] = lambda sequences: None,
-) -> dict[str, float]:
-    """Mean loss, KL(teacher || model) and top-1 agreement over `windows` [n, seq_length + 1], in nats per token, with standard errors
-    over sequences. Without a teacher the model is compared with itself."""
+) -> torch.Tensor:
+    """Loss, KL(teacher || model) and top-1 agreement of each of `windows` [n, seq_length + 1], a mean over its tokens: fp64 [n, 3].
+    Without a teacher the model is compared with itself."""
     rows: list[torch.Tensor] = []
     for start in range(0, len(windows), batch):
         tokens = torch.from_numpy(windows[start : start + batch]).to(model.device)
@@ -41,7 +44,11 @@ def score_tokens(
         for position in range(len(tokens)):
             rows.append(_score_sequence(model, teacher or model, hidden[position], other[position], tokens[position, 1:]))
         progress(len(tokens))
-    values = torch.stack(rows)
+    return torch.stack(rows)
+
+
+def summary(values: torch.Tensor, length: int) -> dict[str, float]:
+    """Means of what `score_sequences` gave for sequences of `length` tokens, in nats per token, with standard errors over sequences."""
     means, errors = values.mean(0).tolist(), _standard_errors(values)
     if not all(math.isfinite(mean) for mean in means):
         raise ValueError(f"the loss on the test split is {means[0]} nats per token; the model's weights are damaged: make it again")
@@ -52,7 +59,7 @@ def score_tokens(
         "kl_teacher": max(means[1], 0.0),  # rounding may leave a tiny negative mean
         "kl_teacher_stderr": errors[1],
         "agreement_teacher": means[2],
-        "val_tokens": int(windows.shape[0] * (windows.shape[1] - 1)),
+        "val_tokens": len(values) * length,
     }
 
 

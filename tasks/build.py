@@ -28,7 +28,7 @@ EXPECTED = {
     "prune": ("model/config.json",),
     "distill": ("model/config.json", "metrics.jsonl"),
     "quantize": ("model/config.json", "model/hf_quant_config.json", "quantize.json"),
-    "evaluate": ("scores.json",),
+    "evaluate": ("scores.json", "sequences.json"),
 }
 """Files without which a job that says it is done has not done its work."""
 

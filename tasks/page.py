@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks import sections
 from tasks.sections import Section
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 HEADER = ("model", "params", "size", "score", "Δ teacher", "val loss", "perplexity", "KL", "top-1", "tokens/s")
 
@@ -68,6 +71,25 @@ def about(report: dict[str, Any]) -> str:
         "per token, and top-1: the share of tokens whose likeliest successor is the teacher's too. "
         "Tokens per second: greedy generation here, one request at a time, while other stages of the run may share the machine."
     )
+
+
+def table(report: dict[str, Any], width: int) -> Table:
+    """The report's table for a terminal of `width` columns; what report.html tells too is left out where there is no room."""
+    from rich import box
+    from rich.table import Table
+
+    header, *lines = cells(report)
+    widths = [max(len(line[column]) for line in (header, *lines)) + 3 for column in range(len(header))]
+    kept = list(range(len(header)))
+    for column in (header.index(title) for title in ("tokens/s", "perplexity", "top-1", "size", "params")):
+        if sum(widths[position] for position in kept) > width:
+            kept.remove(column)
+    shown = Table(title=report["name"], title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for position in kept:
+        shown.add_column(header[position], justify="left" if position == 0 else "right", no_wrap=True)
+    for line in lines:
+        shown.add_row(*(line[position] for position in kept))
+    return shown
 
 
 def markdown(report: dict[str, Any], drawings: dict[str, str]) -> str:

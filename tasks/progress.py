@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-State = Literal["waiting", "running", "cached", "done", "failed"]
+State = Literal["waiting", "running", "cached", "done", "failed", "stopped"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Board:
         with self._lock:
             before = self._stages.get(label, Progress())
             started = now if state == "running" else before.started
-            ended = now if state in ("cached", "done", "failed") else None
+            ended = now if state in ("cached", "done", "failed", "stopped") else None
             self._stages[label] = replace(before, state=state, started=started, ended=ended)
 
     def step(self, label: str, step: int, total: int | None, values: dict[str, float]) -> None:

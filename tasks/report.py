@@ -9,16 +9,17 @@ import contextlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pydantic import Field
 
 from conf.base import Config
 from conf.schema import Recipe
 from conf.spec import Record
+from tasks import gates_report
 from tasks.sections import Section
 from tasks.statistics import mcnemar, paired_difference
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from tasks.verdicts import Verdict
 
 SCORES = (
     "num_params",
@@ -58,18 +59,35 @@ class Measured(Config):
     training: str | None
 
 
+class Beside(Config):
+    """What a run left besides its models: the folder of the importance scores, the gates' verdicts, and the models that were not made
+    with the gate that stopped each."""
+
+    importance: str | None = None
+    gates: tuple[Verdict, ...] = ()
+    stopped: dict[str, str] = Field(default={})
+
+
+BESIDE_NOTHING = Beside()
+
 Report = dict[str, Any]
 Row = dict[str, Any]
 
 
-def write_report(folder: Path, name: str, recipe: Recipe, models: list[Measured], importance: str | None = None) -> Report:
+def write_report(
+    folder: Path,
+    name: str,
+    recipe: Recipe,
+    models: list[Measured],
+    beside: Beside = BESIDE_NOTHING,
+) -> Report:
     """Write the report of a run into its folder, each file whole or not at all, and return what report.json holds.
 
-    `importance` is the folder of the importance scores, where some axis was ranked.
+    `beside` is what the run left besides its models.
     """
     from tasks import page, plots
 
-    report = make_report(name, recipe, models, importance)
+    report = make_report(name, recipe, models, beside)
     drawings = plots.draw(report)
     (folder / "plots").mkdir(parents=True, exist_ok=True)
     for title, svg in drawings.items():
@@ -80,7 +98,12 @@ def write_report(folder: Path, name: str, recipe: Recipe, models: list[Measured]
     return report
 
 
-def make_report(name: str, recipe: Recipe, models: list[Measured], importance: str | None = None) -> Report:
+def make_report(
+    name: str,
+    recipe: Recipe,
+    models: list[Measured],
+    beside: Beside = BESIDE_NOTHING,
+) -> Report:
     """What report.json holds: a row per model, the students' curves, what it means in sentences, how it was made."""
     rows = [_row(model) for model in models]
     items = {model.model: _items(model) for model in models}
@@ -95,7 +118,8 @@ def make_report(name: str, recipe: Recipe, models: list[Measured], importance: s
     report: Report = {"name": name, "description": recipe.description, "rows": rows}
     report["chance"] = rows[0].get("mmlu_chance")
     report["curves"] = {model.model: _curve(model) for model in models if model.stage == "distill" and model.training}
-    report["layer_importance"] = json.loads((Path(importance) / "importance.json").read_text())["layer_scores"] if importance else None
+    report["layer_importance"] = _layers(beside.importance)
+    report["gates"], report["stopped"] = [verdict.model_dump(mode="json") for verdict in beside.gates], beside.stopped
     report["meaning"] = meaning(report)
     report["sections"] = [section.model_dump(mode="json") for section in sections_of(report)]
     report["made"] = _made(models)
@@ -104,7 +128,7 @@ def make_report(name: str, recipe: Recipe, models: list[Measured], importance: s
 
 def sections_of(report: Report) -> list[Section]:
     """What the report tells beside its main table, each in a module of its own; a section with nothing to say is left out."""
-    found: list[Section | None] = []
+    found = [gates_report.section(report)]
     return [section for section in found if section]
 
 
@@ -161,25 +185,11 @@ def publish(report: Report) -> None:
         create_table_artifact(flat, key="models", description=f"Models of {report['name']}")
 
 
-def table(report: Report, width: int) -> Table:
-    """The report's table for a terminal of `width` columns; what report.html tells too is left out where there is no room."""
-    from rich import box
-    from rich.table import Table
-
-    from tasks import page
-
-    header, *lines = page.cells(report)
-    widths = [max(len(line[column]) for line in (header, *lines)) + 3 for column in range(len(header))]
-    kept = list(range(len(header)))
-    for column in (header.index(title) for title in ("tokens/s", "perplexity", "top-1", "size", "params")):
-        if sum(widths[position] for position in kept) > width:
-            kept.remove(column)
-    shown = Table(title=report["name"], title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for position in kept:
-        shown.add_column(header[position], justify="left" if position == 0 else "right", no_wrap=True)
-    for line in lines:
-        shown.add_row(*(line[position] for position in kept))
-    return shown
+def _layers(importance: str | None) -> dict[str, float] | None:
+    if importance is None:
+        return None
+    scores: dict[str, float] = json.loads((Path(importance) / "importance.json").read_text())["layer_scores"]
+    return scores
 
 
 def _row(model: Measured) -> Row:

@@ -3,30 +3,49 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 Z95 = 1.959963984540054
 
 
-def wilson(correct: int, n: int) -> tuple[float, float]:
-    """95% Wilson score interval of a proportion."""
+def quantile(confidence: float) -> float:
+    """How many standard errors a two-sided normal interval of this confidence reaches to either side."""
+    return Z95 if confidence == 0.95 else NormalDist().inv_cdf(0.5 + confidence / 2)
+
+
+def wilson(correct: float, n: float, z: float = Z95) -> tuple[float, float]:
+    """Wilson score interval of a proportion."""
     if n == 0:
         return 0.0, 1.0
-    p, z2 = correct / n, Z95**2
+    p, z2 = correct / n, z**2
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    half = z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
     # At the ends the bound is the share itself, which rounding would miss.
     return 0.0 if correct == 0 else centre - half, 1.0 if correct == n else centre + half
 
 
-def paired_difference(ours: list[bool], theirs: list[bool]) -> tuple[float, float, float]:
-    """Difference of two proportions on the same items and its 95% interval: Newcombe's method 10 (Statist. Med. 17, 1998)."""
+Counts = tuple[float, float, float, float]
+"""Of items two models answered: both right, only the first, only the second, neither."""
+
+
+def counts(ours: list[bool], theirs: list[bool]) -> Counts:
+    """The paired table of two models' answers to the same items."""
     assert len(ours) == len(theirs), "paired scores need the same items"
-    n = len(ours)
-    a = sum(x and y for x, y in zip(ours, theirs, strict=True))
-    b, c = sum(ours) - a, sum(theirs) - a
-    d = n - a - b - c
+    both = sum(x and y for x, y in zip(ours, theirs, strict=True))
+    return both, sum(ours) - both, sum(theirs) - both, len(ours) - sum(ours) - sum(theirs) + both
+
+
+def paired_difference(ours: list[bool], theirs: list[bool]) -> tuple[float, float, float]:
+    """Difference of two proportions on the same items and its 95% interval."""
+    return newcombe(counts(ours, theirs))
+
+
+def newcombe(table: Counts, z: float = Z95) -> tuple[float, float, float]:
+    """Difference of two paired proportions and its interval: Newcombe's method 10 (Statist. Med. 17, 1998)."""
+    a, b, c, d = table
+    n = sum(table)
     p1, p2 = (a + b) / n, (a + c) / n
-    (l1, u1), (l2, u2) = wilson(a + b, n), wilson(a + c, n)
+    (l1, u1), (l2, u2) = wilson(a + b, n, z), wilson(a + c, n, z)
     margins = (a + b) * (c + d) * (a + c) * (b + d)
     if margins:
         numerator: float = a * d - b * c
@@ -38,6 +57,21 @@ def paired_difference(ours: list[bool], theirs: list[bool]) -> tuple[float, floa
     high = (u1 - p1) ** 2 - 2 * phi * (u1 - p1) * (p2 - l2) + (p2 - l2) ** 2
     difference = p1 - p2
     return difference, difference - math.sqrt(max(low, 0.0)), difference + math.sqrt(max(high, 0.0))
+
+
+def bonett_price(table: Counts, z: float = Z95) -> tuple[float, float, float]:
+    """Ratio of two paired proportions and its hybrid Wilson interval: Bonett and Price (Statist. Med. 25, 2006); nan where neither is
+    ever right."""
+    a, b, c, _ = table
+    n, ours, theirs = a + b + c, a + b, a + c
+    if n == 0:
+        return math.nan, 0.0, math.inf
+    spread = math.sqrt((b + c + 2) / ((ours + 1) * (theirs + 1)))
+    parts = [math.sqrt((1 - (count + 1) / (n + 2)) / (count + 1)) for count in (ours, theirs)]
+    narrowed = z * spread / sum(parts)
+    (low, high), (their_low, their_high) = wilson(ours, n, narrowed), wilson(theirs, n, narrowed)
+    ratio = ours / theirs if theirs else math.inf
+    return ratio, low / their_high, high / their_low if their_low else math.inf
 
 
 def mcnemar(ours: list[bool], theirs: list[bool]) -> float:

@@ -99,7 +99,7 @@ def test_long_sequences_over_large_vocabularies_are_scored_in_parts(
 
     monkeypatch.setattr(scoring, "LOGITS_AT_ONCE", 7 * 384)
     student, teacher = (hf.load_model(models[name] / "model", torch.float32) for name in ("student", "teacher"))
-    parts = scoring.score_tokens(student, teacher, Windows(corpus / "test", 48).take(range(10)), 3)
+    parts = scoring.summary(scoring.score_sequences(student, teacher, Windows(corpus / "test", 48).take(range(10)), 3), 48)
     whole = scores(measured["student"])
     for name, value in parts.items():
         assert value == pytest.approx(whole[name], rel=1e-5), name

@@ -54,7 +54,7 @@ GOLDEN = {
     "prune": "eaec23598bb7",
     "distill": "598c6698270b",
     "quantize": "734ad7e0b30f",
-    "evaluate": "a3b6fcc4bd1f",
+    "evaluate": "b85ec9dd79c6",
     "fetch": "5b69f7d52af9",
 }
 

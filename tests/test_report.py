@@ -13,7 +13,7 @@ from rich.console import Console
 from conf.load import load
 from conf.spec import Record
 from tasks import page
-from tasks.report import Measured, make_report, table, write_report
+from tasks.report import Beside, Measured, make_report, write_report
 from tasks.sections import Section
 
 ASKED = 200
@@ -156,7 +156,7 @@ def test_a_terminal_gets_a_line_for_every_model(models: list[Measured], tmp_path
     report = write_report(tmp_path / "run", "mine", load("demo"), models)
     console = Console(width=160)
     with console.capture() as captured:
-        console.print(table(report, 200))
+        console.print(page.table(report, 200))
     lines = captured.get().splitlines()
     assert all(any(f" {model.model} " in line for line in lines) for model in models)
 
@@ -233,7 +233,7 @@ def test_a_baseline_is_called_one(models: list[Measured], tmp_path: Path) -> Non
 
 def test_layer_importance_is_drawn_where_it_was_measured(models: list[Measured], tmp_path: Path) -> None:
     scores = artifact(tmp_path / "importance", "importance", {"importance.json": json.dumps({"layer_scores": {"1": 0.8, "2": 0.01}})})
-    report = write_report(tmp_path / "run", "mine", load("demo"), models, str(scores))
+    report = write_report(tmp_path / "run", "mine", load("demo"), models, Beside(importance=str(scores)))
     assert report["layer_importance"] == {"1": 0.8, "2": 0.01}
     assert (tmp_path / "run" / "plots" / "layer-importance.svg").is_file()
     assert (tmp_path / "run" / "report.html").read_text().count("<svg") == 3

@@ -1,0 +1,31 @@
+"""A gate between two stages: a task that fails with its sentence where the bound is not shown to hold."""
+
+from __future__ import annotations
+
+from prefect import task
+
+from conf.gates import Gate
+from tasks.options import OPTIONS
+from tasks.session import current
+from tasks.store import Artifact
+from tasks.verdicts import Scores, Verdict, judge
+
+
+class GateClosed(Exception):
+    """A model does not keep a bound: what follows is not run, and nothing is wrong."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.sentence)
+        self.verdict = verdict
+
+
+@task(**OPTIONS)
+def gate(label: str, name: str, bound: Gate, *, student: str, model: str, scores: Artifact, other: Artifact | None) -> Verdict:
+    """Judge a model by its sealed scores; raises GateClosed where it must not go on."""
+    board = current.get().board
+    board.set(label, "running")
+    verdict = judge(name, bound, student, model, Scores.read(scores.path), Scores.read(other.path) if other else None)
+    board.set(label, "done" if verdict.verdict == "passed" else "stopped")
+    if verdict.verdict != "passed":
+        raise GateClosed(verdict)
+    return verdict
