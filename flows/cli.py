@@ -212,7 +212,7 @@ def _show(folder: Path) -> None:
 
     content = json.loads((folder / "report.json").read_text())
     out.print(table(content, out.width))
-    closed = [entry["sentence"] for entry in content["gates"] if entry["verdict"] != "passed"]
+    closed = [entry["sentence"] for entry in content.get("gates", []) if entry["verdict"] != "passed"]
     for sentence in [*content["meaning"], *closed]:
         out.print(f"• {sentence}", markup=False, highlight=False)
     out.print(f"\nreport: {folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
