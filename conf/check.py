@@ -7,6 +7,7 @@ from pathlib import Path
 
 from conf.check_gates import check_gates
 from conf.evaluate import EvaluateConfig
+from conf.formats import FORMATS, Widths, kv_misfit, misfit
 from conf.model import check_model_directory, num_tokens, shape_of, tokenizer_of
 from conf.parallel import Parallel
 from conf.prune import PruneConfig
@@ -163,16 +164,28 @@ def _check_evaluation(config: EvaluateConfig, shape: Shape) -> None:
         _check_length("evaluate.prompt_tokens + evaluate.new_tokens", config.prompt_tokens + config.new_tokens, shape)
 
 
+def widths_of(shape: Shape) -> Widths:
+    """The matrix sizes of a shape, in the recipe's words."""
+    head_dim = shape.head_dim or shape.hidden_size // shape.num_attention_heads
+    return Widths(
+        hidden=("hidden_size", shape.hidden_size),
+        ffn=("ffn_hidden_size", shape.ffn_hidden_size),
+        heads=("num_attention_heads x head_dim", shape.num_attention_heads * head_dim),
+        kv=("num_query_groups x head_dim", shape.num_query_groups * head_dim),
+        head_dim=("head_dim", head_dim),
+    )
+
+
 def _check_format(student: str, config: QuantizeConfig, cut: Shape) -> None:
-    _check_length(f"quantize.seq_length ({config.format})", config.seq_length, cut)
-    head_dim = cut.head_dim or cut.hidden_size // cut.num_attention_heads
-    heads = {"num_attention_heads x head_dim": cut.num_attention_heads * head_dim}
-    for axis, width in {"hidden_size": cut.hidden_size, "ffn_hidden_size": cut.ffn_hidden_size, **heads}.items():
-        if config.format == "nvfp4" and width % 16:
-            raise ValueError(
-                f"students.{student} has {axis} {width}, not a multiple of 16, the block of nvfp4; "
-                f"prune it to a multiple or set students.{student}.quantize=false"
-            )
+    _check_length(f"quantize.seq_length ({config.name})", config.seq_length, cut)
+    widths = widths_of(cut)
+    if found := misfit(config.format, config.block_size, widths) or kv_misfit(config.kv_cache, widths):
+        axis, width, multiple, reason = found
+        smaller = ", give quantize a smaller block_size" if FORMATS[config.format].free_block else ""
+        raise ValueError(
+            f"students.{student} has {axis} {width}, not a multiple of {multiple}, {reason}; "
+            f"prune it to a multiple{smaller} or set students.{student}.quantize=false"
+        )
 
 
 def _check_training(where: str, config: Training, shape: Shape, whose: str = "") -> None:

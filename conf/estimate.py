@@ -6,15 +6,13 @@ from dataclasses import dataclass, replace
 
 from conf.base import Precision
 from conf.check import cut_shape, num_params, teacher_shape
+from conf.formats import FORMATS
+from conf.quantize import QuantizeConfig
 from conf.schema import Recipe
 from conf.teacher import Shape
 from conf.training import Training
 
 BYTES = {"bf16": 2, "fp32": 4}
-QUANTIZED_BITS = {"fp8": 8.0, "nvfp4": 4.5}
-"""Bits a quantized weight, scales included: NVFP4 adds one FP8 scale per 16 values."""
-
-
 LIBRARIES = 600_000_000
 """Resident bytes of a job's process that holds no model yet: torch, Megatron-Core, ModelOpt, transformers (measured)."""
 
@@ -86,13 +84,21 @@ def _model_stage(recipe: Recipe, kind: str, rest: str, teacher: Shape) -> Number
         return Numbers(params=params, tokens=how.tokens, memory=memory, disk=width * params)
     linear = params - (shape.vocab_size or 0) * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
     if kind == "quantize":
-        config = next(entry for entry in recipe.quantize if rest.endswith(f"-{entry.format}"))
-        disk = int(linear * QUANTIZED_BITS[config.format] / 8 + width * (params - linear))
+        config = next(entry for entry in recipe.quantize if rest == f"{student}-{entry.name}")
+        disk = int(linear * _bits(config) / 8 + width * (params - linear))
         return Numbers(params=params, tokens=config.calibration_samples * config.seq_length, memory=3 * width * params, disk=disk)
     scoring = recipe.evaluate
     memory = BYTES[scoring.precision] * (params + whole)
     memory += activation_bytes(shape, scoring.batch * scoring.seq_length, scoring.precision, grad=False)
     return Numbers(params=params, tokens=scoring.sequences * scoring.seq_length, memory=memory)
+
+
+def _bits(config: QuantizeConfig) -> float:
+    """Bits a quantized weight takes, scales included: FP4 adds one byte a block, INT4 a float; other scales weigh nothing."""
+    form = FORMATS[config.format]
+    scale = 32 if config.format in ("int4_awq", "w4a8_awq") else 8
+    per_weight = form.bits + (scale / (config.block_size or form.block) if form.block and form.bits < 8 else 0)
+    return per_weight if form.layers == "all" else (2 * per_weight + 16) / 3  # the MLPs hold about two thirds of the weights
 
 
 def training_bytes(shape: Shape, config: Training) -> int:

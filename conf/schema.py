@@ -17,7 +17,7 @@ from conf.evaluate import EvaluateConfig
 from conf.gates import Gate, GateName
 from conf.importance import ImportanceConfig
 from conf.prune import PruneConfig
-from conf.quantize import QuantFormat, QuantizeConfig
+from conf.quantize import QuantizeConfig
 from conf.teacher import TeacherConfig
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
@@ -28,8 +28,8 @@ class Student(Config):
 
     prune: PruneConfig = Field(description="The student's shape.")
     distill: DistillConfig | None = Field(default=None, description="Replaces the recipe's distill for this student.")
-    quantize: bool | tuple[QuantFormat, ...] = Field(
-        default=True, description="true: in every format of the recipe; false: in none; or the list of its formats."
+    quantize: bool | tuple[str, ...] = Field(
+        default=True, description="true: in every format of the recipe; false: in none; or the list of its formats, by name."
     )
     gates: dict[GateName, Gate | None] = Field(
         default={}, description="Bounds of this student; one of the same name replaces the recipe's, null takes it away."
@@ -53,7 +53,7 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _formats_once(self) -> Self:
-        formats = [entry.format for entry in self.quantize]
+        formats = [entry.name for entry in self.quantize]
         if len(set(formats)) != len(formats):
             raise ValueError(f"quantize names a format twice: {formats}")
         reserved = {"teacher"} & set(self.students)
@@ -68,7 +68,7 @@ class Recipe(Config):
     def formats_of(self, student: str) -> tuple[QuantizeConfig, ...]:
         """The formats `student` is quantized in, in the recipe's order."""
         wanted = self.students[student].quantize
-        return tuple(entry for entry in self.quantize if wanted is True or (wanted and entry.format in wanted))
+        return tuple(entry for entry in self.quantize if wanted is True or (wanted and entry.name in wanted))
 
     def distill_of(self, student: str) -> DistillConfig | None:
         """How `student` is taught: its own distill where it has one, else the recipe's."""

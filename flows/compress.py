@@ -85,11 +85,11 @@ def _student(recipe: Recipe, name: str, original: Future, scored: Future | None,
         behind = gates.after(made[1], made[0])
     last = made[-1]
     for config in recipe.formats_of(name):
-        model = f"{name}-{config.format}"
+        model = f"{name}-{config.name}"
         smaller: Future = quantize.submit(
             f"quantize-{model}", config, model=last.artifact, data=corpus, wait_for=behind, return_state=False
         )
-        made.append(Made(model=model, stage="quantize", artifact=smaller, student=name, form=config.format, gates=behind))
+        made.append(Made(model=model, stage="quantize", artifact=smaller, student=name, form=config.name, gates=behind))
         gates.after(made[-1], last)
     return made
 

@@ -51,7 +51,7 @@ def plan(recipe: Recipe, root: Path) -> list[PlannedStage]:
             made = models[name] = walk.add(f"distill-{name}", "distill", how, base | {"student": made})
         for config in recipe.formats_of(name):
             inputs = {"model": made, "data": data}
-            models[f"{name}-{config.format}"] = walk.add(f"quantize-{name}-{config.format}", "quantize", config, inputs)
+            models[f"{name}-{config.name}"] = walk.add(f"quantize-{name}-{config.name}", "quantize", config, inputs)
     questions = external.questions(recipe, walk.store)
     for name, artifact in models.items():
         inputs = {"model": artifact, **base} | ({"mmlu": questions} if questions else {})

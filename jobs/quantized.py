@@ -1,82 +1,39 @@
-"""The unified quantized checkpoint that ModelOpt exports: what it must hold, what its packed weights mean, and how it is run here.
+"""The unified quantized checkpoint that ModelOpt exports: which layers it holds packed, that it is whole, and how it is run here.
 
 It reads, checks and simulates such checkpoints; making one is the business of `quantize`.
 """
 
 from __future__ import annotations
 
-import copy
 import fnmatch
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 
-from conf.quantize import QuantFormat
-from jobs import hf, nvfp4_cpu
+from conf.formats import KVFormat
+from jobs import hf, quantizers
+from jobs.packed import ALGORITHMS, INPUT_BOUND, LARGEST_FP8, Packed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-ALGORITHMS: dict[QuantFormat, str] = {"fp8": "FP8", "nvfp4": "NVFP4"}
-LARGEST_FP8 = 448.0
-INPUT_BOUND: dict[QuantFormat, float] = {"fp8": LARGEST_FP8, "nvfp4": nvfp4_cpu.LARGEST_FP4 * nvfp4_cpu.LARGEST_SCALE}
-"""The largest activation that input_scale stands for, in units of input_scale."""
+MIXED = "MIXED_PRECISION"
+"""What ModelOpt calls a checkpoint whose layers have formats of their own."""
+CACHE = {"k": ("k_proj", "k_bmm_quantizer"), "v": ("v_proj", "v_bmm_quantizer")}
+"""Under which layer the scales of keys and of values are stored, and which quantizer of the attention they are of."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Packed:
-    """One quantized linear layer as stored: fp8 weight [out, in], or nvfp4 weight bytes [out, in / 2] with a scale per 16 inputs."""
+class Checkpoint:
+    """What a directory holds: packed layers by module name, scales of the key-value cache by tensor name, all other tensors."""
 
-    format: QuantFormat
-    weight: torch.Tensor
-    weight_scale: torch.Tensor
-    input_scale: torch.Tensor
-    weight_scale_2: torch.Tensor | None = None
-
-    def dequantize(self, dtype: torch.dtype) -> torch.Tensor:
-        """The weight [out, in] that engines multiply with, computed in fp32 and rounded once to `dtype`."""
-        if self.format == "fp8":
-            return (self.weight.float() * self.weight_scale).to(dtype)
-        from modelopt.torch.quantization.qtensor import NVFP4QTensor
-
-        rows, half = self.weight.shape
-        packed = NVFP4QTensor((rows, 2 * half), torch.float32, self.weight)
-        blocks = {-1: nvfp4_cpu.BLOCK}
-        return packed.dequantize(scale=self.weight_scale, double_scale=self.weight_scale_2, block_sizes=blocks).to(dtype)
-
-    def check(self, name: str) -> None:
-        """Refuse missing or odd parts, scales that are not finite and positive, and weights that are not numbers."""
-        rows, columns = self.weight.shape
-        parts = {"weight_scale": self.weight_scale, "input_scale": self.input_scale}
-        scalars = {"input_scale"}
-        if self.format == "nvfp4":
-            assert self.weight_scale_2 is not None
-            parts["weight_scale_2"] = self.weight_scale_2
-            scalars.add("weight_scale_2")
-            _expect(name, "weight", self.weight, torch.uint8, None)
-            _expect(name, "weight_scale", self.weight_scale, torch.float8_e4m3fn, (rows, 2 * columns // nvfp4_cpu.BLOCK))
-        else:
-            scalars.add("weight_scale")
-            _expect(name, "weight", self.weight, torch.float8_e4m3fn, None)
-            if not self.weight.float().isfinite().all():
-                raise ValueError(f"{name}.weight holds NaN bytes; quantize the model again")
-        for part, tensor in parts.items():
-            if part in scalars:
-                _expect(name, part, tensor, torch.float32, ())
-            value = tensor.float()
-            if not (value.isfinite() & (value > 0)).all():
-                raise ValueError(f"{name}.{part} is not finite and positive everywhere; quantize the model again")
-
-
-def _expect(layer: str, part: str, tensor: torch.Tensor, dtype: torch.dtype, shape: tuple[int, ...] | None) -> None:
-    if tensor.dtype != dtype or (shape is not None and tuple(tensor.shape) != shape):
-        wanted = f"{dtype}" if shape is None else f"{dtype} of shape {shape}"
-        raise ValueError(
-            f"{layer}.{part} is {tensor.dtype} of shape {tuple(tensor.shape)} where {wanted} is needed; quantize the model again"
-        )
+    layers: dict[str, Packed]
+    plain: dict[str, torch.Tensor]
+    kv: KVFormat | None = None
+    cache: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 def is_quantized(directory: Path) -> bool:
@@ -84,84 +41,111 @@ def is_quantized(directory: Path) -> bool:
     return "quantization_config" in hf.check(directory)
 
 
-def format_of(directory: Path) -> QuantFormat:
-    """The format of a quantized checkpoint; others than ours are refused."""
-    settings = hf.check(directory)["quantization_config"]
-    for name, algorithm in ALGORITHMS.items():
-        if settings.get("quant_method") == "modelopt" and settings.get("quant_algo") == algorithm:
-            return name
-    said = f"{settings.get('quant_method')} {settings.get('quant_algo')}"
-    raise ValueError(f"{directory} is quantized by {said}; only ModelOpt's {' and '.join(ALGORITHMS.values())} can be simulated")
+def settings_of(directory: Path) -> dict[str, Any]:
+    """What hf_quant_config.json says, after refusing what is not ModelOpt's or cannot be simulated here."""
+    said = hf.check(directory)["quantization_config"]
+    algorithm = said.get("quant_algo")
+    if said.get("quant_method") != "modelopt" or algorithm not in (*ALGORITHMS, MIXED):
+        raise ValueError(
+            f"{directory} is quantized by {said.get('quant_method')} {algorithm}; only ModelOpt's {', '.join(ALGORITHMS)} and {MIXED} "
+            "can be simulated"
+        )
+    settings: dict[str, Any] = json.loads((directory / "hf_quant_config.json").read_text())["quantization"]
+    excluded, ignored = settings.get("exclude_modules") or [], said.get("ignore") or []
+    if sorted(excluded) != sorted(ignored) or settings["quant_algo"] != algorithm:
+        raise ValueError(f"{directory}: hf_quant_config.json and config.json disagree; quantize the model again")
+    for layer, own in settings.get("quantized_layers", {}).items():
+        if own.get("quant_algo") not in ALGORITHMS:
+            raise ValueError(f"{directory}: {layer} is quantized by {own.get('quant_algo')}, which cannot be simulated here")
+    return settings
 
 
-def read(directory: Path) -> tuple[dict[str, Packed], dict[str, torch.Tensor]]:
-    """The quantized layers by module name, each checked, and all other tensors by name."""
-    kind = format_of(directory)
+def cache_of(directory: Path, settings: dict[str, Any]) -> KVFormat | None:
+    """The format of the key-value cache."""
+    said = settings.get("kv_cache_quant_algo")
+    if said is None:
+        return None
+    for kv in get_args(KVFormat):
+        if said == kv.upper():
+            found: KVFormat = kv
+            return found
+    raise ValueError(f"{directory} has a key-value cache of {said}; only {', '.join(get_args(KVFormat))} can be simulated")
+
+
+def read(directory: Path) -> Checkpoint:
+    """The checkpoint with every packed layer checked."""
+    settings = settings_of(directory)
     tensors = hf.read_tensors(directory)
-    parts = ("weight", "weight_scale", "input_scale") + (("weight_scale_2",) if kind == "nvfp4" else ())
-    layers = {}
-    for layer in sorted({name.rpartition(".")[0] for name in tensors if name.endswith("_scale")}):
-        missing = [part for part in parts if f"{layer}.{part}" not in tensors]
-        if missing:
-            raise ValueError(f"{directory} lacks the tensor {layer}.{missing[0]}; quantize the model again")
-        layers[layer] = Packed(format=kind, **{part: tensors.pop(f"{layer}.{part}") for part in parts})
-        layers[layer].check(layer)
+    names = sorted({name.removesuffix(".weight_scale") for name in tensors if name.endswith(".weight_scale")})
+    layers = {name: _layer(directory, name, tensors, settings) for name in names}
     if not layers:
         raise ValueError(f"{directory} says it is quantized but holds no scales; quantize the model again")
-    _check_exclusions(directory, list(layers))
-    return layers, tensors
-
-
-def _check_exclusions(directory: Path, layers: list[str]) -> None:
-    """Refuse a checkpoint whose two lists of unquantized modules differ or name a quantized one: engines would misread it."""
-    settings = json.loads((directory / "hf_quant_config.json").read_text())["quantization"]
-    excluded = settings.get("exclude_modules") or []
-    ignored = hf.check(directory)["quantization_config"].get("ignore") or []
-    if sorted(excluded) != sorted(ignored) or settings["quant_algo"] != ALGORITHMS[format_of(directory)]:
-        raise ValueError(f"{directory}: hf_quant_config.json and config.json disagree; quantize the model again")
-    for pattern in excluded:
-        named = fnmatch.filter(layers, pattern)
-        if named:
+    for pattern in settings.get("exclude_modules") or []:
+        if named := fnmatch.filter(layers, pattern):
             raise ValueError(f"{directory} excludes {pattern} from quantization but {named[0]} is quantized; quantize the model again")
+    kv = cache_of(directory, settings)
+    cache = {name: tensors.pop(name) for name in list(tensors) if name.rpartition(".")[2] in ("k_scale", "v_scale", "k_bias", "v_bias")}
+    return Checkpoint(layers=layers, plain=tensors, kv=kv, cache=cache)
+
+
+def _layer(directory: Path, name: str, tensors: dict[str, torch.Tensor], settings: dict[str, Any]) -> Packed:
+    """One packed layer, its tensors taken out of `tensors`."""
+    own = settings["quantized_layers"].get(name, {}) if settings["quant_algo"] == MIXED else settings
+    algorithm = own.get("quant_algo")
+    if algorithm not in ALGORITHMS:
+        raise ValueError(f"{directory} holds scales of {name} but does not say its format; quantize the model again")
+    how = ALGORITHMS[algorithm]
+    needed = ["weight", "weight_scale"] + ["weight_scale_2"] * how.second_scale + ["input_scale"] * (how.inputs in INPUT_BOUND)
+    missing = [part for part in needed if f"{name}.{part}" not in tensors]
+    if missing:
+        raise ValueError(f"{directory} lacks the tensor {name}.{missing[0]}; quantize the model again")
+    parts = {part: tensors.pop(f"{name}.{part}") for part in needed}
+    if how.smoothed:
+        parts["pre_quant_scale"] = tensors.pop(f"{name}.pre_quant_scale", None)
+    packed = Packed(algorithm=algorithm, block=_block(algorithm, parts, own), **parts)
+    packed.check(name)
+    return packed
+
+
+def _block(algorithm: str, parts: dict[str, torch.Tensor], own: dict[str, Any]) -> int | None:
+    """Weights that share one scale. ModelOpt writes no group size for squares: their count gives it."""
+    if algorithm == "fp8_pb_wo":
+        weights, squares = parts["weight"].numel(), parts["weight_scale"].numel()
+        side = round((weights / squares) ** 0.5)
+        return side if side * side * squares == weights else None
+    size = own.get("group_size")
+    return int(size) if size else None
 
 
 def load(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
-    """The checkpoint as a model that runs without an engine: dequantized weights, and ModelOpt quantizers on the layers' inputs."""
-    prepare()
-    layers, tensors = read(directory)
-    tensors |= {f"{name}.weight": packed.dequantize(dtype) for name, packed in layers.items()}
+    """The checkpoint as a model that runs without an engine: dequantized weights, and ModelOpt quantizers on the layers' inputs and
+    on the key-value cache."""
+    quantizers.prepare()
+    checkpoint = read(directory)
+    tensors = checkpoint.plain | {f"{name}.weight": packed.dequantize(dtype) for name, packed in checkpoint.layers.items()}
     model = hf.build(directory, hf.check(directory), tensors, dtype)
-    simulate_inputs(model, {name: packed.input_scale for name, packed in layers.items()}, format_of(directory))
+    quantizers.simulate_inputs(model, {name: packed.how.inputs for name, packed in checkpoint.layers.items()}, checkpoint.kv)
+    for name, packed in checkpoint.layers.items():
+        quantizer = model.get_submodule(name).input_quantizer
+        if packed.input_scale is not None:
+            quantizer.amax = (packed.input_scale * INPUT_BOUND[packed.how.inputs]).to(model.device)
+        if packed.pre_quant_scale is not None:
+            quantizer.pre_quant_scale = packed.pre_quant_scale.to(model.device)
+    if checkpoint.kv:
+        _load_cache(directory, model, checkpoint)
     return model
 
 
-def simulate_inputs(model: PreTrainedModel, input_scales: dict[str, torch.Tensor], kind: QuantFormat) -> None:
-    """Round the inputs of the named linear layers as an engine would; weights stay as they are."""
-    import modelopt.torch.quantization as mtq
-
-    settings = quantizers(kind)
-    settings["quant_cfg"]["*weight_quantizer"] = {"enable": False}
-    settings["algorithm"] = None
-    mtq.quantize(model, settings)
-    for name, module in model.named_modules():
-        if not hasattr(module, "input_quantizer"):
-            continue
-        if name in input_scales:
-            module.input_quantizer.amax = (input_scales[name] * INPUT_BOUND[kind]).to(model.device)
-        else:
-            module.input_quantizer.disable()
-
-
-def quantizers(kind: QuantFormat) -> dict[str, Any]:
-    """ModelOpt's own settings of a format."""
-    import modelopt.torch.quantization as mtq
-
-    return copy.deepcopy({"fp8": mtq.FP8_DEFAULT_CFG, "nvfp4": mtq.NVFP4_DEFAULT_CFG}[kind])
-
-
-def prepare() -> None:
-    """Make ModelOpt's quantizers work on this machine."""
-    import modelopt.torch.quantization  # noqa: F401 - registers the quantized layers
-
-    if not torch.cuda.is_available():
-        nvfp4_cpu.install()
+def _load_cache(directory: Path, model: PreTrainedModel, checkpoint: Checkpoint) -> None:
+    """Give the key-value cache's quantizers their scales and biases."""
+    for name, attention in model.named_modules():
+        for letter, (projection, quantizer) in CACHE.items():
+            if not hasattr(attention, quantizer):
+                continue
+            scale = checkpoint.cache.get(f"{name}.{projection}.{letter}_scale")
+            bias = checkpoint.cache.get(f"{name}.{projection}.{letter}_bias")
+            if scale is None or not (scale.isfinite() & (scale > 0)).all() or (bias is None and checkpoint.kv == "nvfp4_affine"):
+                raise ValueError(f"{directory} lacks the scale of {name}'s {letter} cache, or it is no number; quantize the model again")
+            getattr(attention, quantizer).amax = (scale * LARGEST_FP8).to(model.device)
+            if bias is not None:
+                getattr(attention, quantizer).register_buffer("_bias_value", bias.to(model.device))

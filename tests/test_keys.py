@@ -53,7 +53,7 @@ GOLDEN = {
     "importance": "e0e00fb0d820",
     "prune": "eaec23598bb7",
     "distill": "598c6698270b",
-    "quantize": "734ad7e0b30f",
+    "quantize": "58e18bebb19f",
     "evaluate": "b85ec9dd79c6",
     "fetch": "5b69f7d52af9",
 }

@@ -148,7 +148,7 @@ def test_a_file_that_is_no_recipe_is_named_with_what_is_wrong(content: bytes, pa
         (["students.depth.quantize=maybe"], ("students.depth.quantize is 'maybe'",)),
         (["students.depth.distill={steps: 3}"], ("students.depth.distill.seq_length is missing; give it a value",)),
         (["quantize=fp8"], ("quantize is 'fp8'", "tuple")),
-        (["quantize=5", "quantize=[int4]"], ("quantize.0.format is 'int4'", "'fp8' or 'nvfp4'")),
+        (["quantize=5", "quantize=[int4]"], ("quantize.0.format is 'int4'", "'fp8', 'fp8_pb_wo'", "'nvfp4'")),
         (["quantize=[1]"], ("quantize.0 is 1",)),
         (["quantize.0.batch=4"], ("quantize is {'0': {'batch': 4}}", "tuple")),
         (["evaluate.mmlu.shots=9"], ("evaluate.mmlu.shots is 9", "less than or equal to 5")),

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from jobs import hf, nvfp4_cpu, quantize, quantized, tokenizer
+from jobs import export, hf, nvfp4_cpu, quantize, quantized, quantizers, tokenizer
 from jobs.windows import Windows
 from tests.jobs_fixtures import refused, run_job
 
@@ -141,10 +141,10 @@ def test_fused_layers_share_their_scales_as_engines_need(checkpoints: Any, kind:
 def test_the_scales_are_those_of_modelopt_s_own_calibration(corpus: Path, models: Any, checkpoints: Any, kind: str, name: str) -> None:
     import modelopt.torch.quantization as mtq
 
-    quantized.prepare()
+    quantizers.prepare()
     tokens = torch.from_numpy(Windows(corpus / "train", 64).take(range(12)))[:, :-1]
     model = hf.load_model(models[kind] / "model", torch.bfloat16)
-    mtq.quantize(model, quantized.quantizers(name), lambda model: model(tokens))
+    mtq.quantize(model, quantizers.of_format(name), lambda model: model(tokens))
     tensors = load_file(checkpoints[kind, name] / "model" / "model.safetensors")
     for layer in ("model.layers.0.mlp.down_proj", "model.layers.1.self_attn.o_proj"):  # not fused with others
         module = model.get_submodule(layer)
@@ -170,8 +170,9 @@ def test_simulation_rounds_the_inputs_too(corpus: Path, checkpoints: Any, kind: 
 def copy(checkpoints: Any, name: str, tmp_path: Path) -> tuple[Path, dict[str, torch.Tensor], set[str]]:
     """A checkpoint to damage, the calibrated model's parameters and its quantized layers."""
     target = Path(shutil.copytree(checkpoints["qwen3", name] / "model", tmp_path / "model"))
-    layers, plain = quantized.read(target)
-    return target, plain | {f"{layer}.weight": packed.dequantize(torch.bfloat16) for layer, packed in layers.items()}, set(layers)
+    held = quantized.read(target)
+    weights = {f"{layer}.weight": packed.dequantize(torch.bfloat16) for layer, packed in held.layers.items()}
+    return target, held.plain | weights, set(held.layers)
 
 
 def rewrite(target: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
@@ -202,27 +203,27 @@ DAMAGE: dict[str, tuple[str, Callable[[dict[str, torch.Tensor]], object], str]] 
 def test_verification_sees_damage(checkpoints: Any, tmp_path: Path, case: str) -> None:
     name, change, sentence = DAMAGE[case]
     target, reference, layers = copy(checkpoints, name, tmp_path)
-    quantize.verify(target, reference, layers, {"lm_head"})
+    export.verify(target, reference, layers, {"lm_head"})
     rewrite(target, change)
     with pytest.raises((ValueError, RuntimeError), match=sentence):
-        quantize.verify(target, reference, layers, {"lm_head"})
+        export.verify(target, reference, layers, {"lm_head"})
 
 
 def test_verification_compares_the_lists_of_excluded_modules(checkpoints: Any, tmp_path: Path) -> None:
     target, reference, layers = copy(checkpoints, "fp8", tmp_path)
     with pytest.raises(RuntimeError, match="does not say that lm_tail is left unquantized"):
-        quantize.verify(target, reference, layers, {"lm_head", "lm_tail"})
+        export.verify(target, reference, layers, {"lm_head", "lm_tail"})
     path = target / "hf_quant_config.json"
     path.write_text(path.read_text().replace('"lm_head"', '"*down_proj"'))
     with pytest.raises(ValueError, match="disagree"):
-        quantize.verify(target, reference, layers, {"lm_head"})
+        export.verify(target, reference, layers, {"lm_head"})
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_cpu_simulation_of_nvfp4_is_modelopt_s_bit_for_bit(dtype: torch.dtype) -> None:
     from modelopt.torch.quantization.qtensor import NVFP4QTensor
 
-    quantized.prepare()
+    quantizers.prepare()
     torch.manual_seed(1)
     values = torch.randn(64, 128) * torch.logspace(-9, 3, 64)[:, None]
     ties = torch.arange(-8, 8, 0.0625)[: 15 * 17].reshape(17, 15)
@@ -242,7 +243,9 @@ def test_widths_that_nvfp4_cannot_pack_are_refused_before_work(shared_data: Path
     data.mkdir()
     (data / "statistics.json").write_text(json.dumps({"tokenizer_fingerprint": tokenizer.fingerprint(stories)}))
     config = quantize.QuantizeConfig(format="nvfp4")
-    with pytest.raises(ValueError, match="intermediate_size is 172 wide, not a multiple of nvfp4's block of 16; prune to 160, or use fp8"):
+    with pytest.raises(
+        ValueError, match="intermediate_size is 172 wide, not a multiple of 16, the block of nvfp4; prune to 160, or use fp8"
+    ):
         quantize.check(stories, data, config)
     quantize.check(stories, data, quantize.QuantizeConfig(format="fp8"))
 
