@@ -6,6 +6,7 @@ import glob
 from pathlib import Path
 
 from conf.check_gates import check_gates
+from conf.check_distill import check_distill
 from conf.evaluate import EvaluateConfig
 from conf.formats import FORMATS, Widths, kv_misfit, misfit
 from conf.model import check_model_directory, num_tokens, shape_of, tokenizer_of
@@ -42,6 +43,7 @@ def check(recipe: Recipe) -> None:
             where = f"students.{name}.distill" if student.distill else "distill"
             _check_training(where, how, shape, " of the teacher")
             _check_training(where, how, cut, f" of student {name}")
+            check_distill(where, how, shape, cut)
         for config in recipe.formats_of(name):
             _check_format(name, config, cut)
 

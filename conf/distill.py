@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from conf.base import Config
 from conf.training import Training
 
 DistillLoss = Literal["forward_kl", "reverse_kl", "jensen_shannon"]
 
 
+class Intermediate(Config):
+    """A loss between the outputs of a student's layer and a teacher's, added to what is minimised."""
+
+    student_layer: int = Field(ge=1, description="Layer of the student, numbered from 1.")
+    teacher_layer: int = Field(ge=1, description="Layer of the teacher, numbered from 1.")
+    loss: Literal["cosine", "mse"] = Field(
+        default="cosine", description="cosine: 1 - cosine of the two; mse: mean squared error. Widths that differ are joined by a learned map."
+    )
+
+
 class DistillConfig(Training):
-    """Teacher to student: a divergence of their logits, and a share of cross-entropy on the tokens."""
+    """Teacher to student: a divergence of their logits, losses between chosen layers, and a share of cross-entropy on the tokens."""
 
     loss: DistillLoss = Field(
         default="forward_kl",
@@ -27,7 +38,17 @@ class DistillConfig(Training):
     rest_bucket: bool = Field(
         default=False, description="With top_k: probabilities over the whole vocabulary, all tokens outside the top K as one more bucket."
     )
-    ce_share: float = Field(default=0.0, ge=0, le=1, description="Loss = (1 - ce_share) x divergence + ce_share x cross-entropy.")
+    intermediate: tuple[Intermediate, ...] = Field(default=(), description="Pairs of layers whose outputs are compared; their mean counts.")
+    intermediate_weight: Annotated[float, Field(ge=0)] | Literal["balanced"] = Field(
+        default=1.0,
+        description="taught = divergence + intermediate_weight x intermediate; balanced: each batch's intermediate loss is scaled to its "
+        "divergence, as ModelOpt does.",
+    )
+    ce_share: Annotated[float, Field(ge=0, le=1)] | Literal["balanced"] = Field(
+        default=0.0,
+        description="Loss = (1 - ce_share) x taught + ce_share x cross-entropy; balanced: cross-entropy + taught scaled to each batch's "
+        "cross-entropy, as ModelOpt does.",
+    )
 
     @model_validator(mode="after")
     def _rest_of_what(self) -> Self:

@@ -22,8 +22,9 @@ def _make(spec: Spec, config: TeacherConfig, device: str) -> None:
     import torch
 
     from jobs import tokenizer
-    from jobs.megatron import inputs, training, weights
+    from jobs.megatron import head, inputs, training, weights
     from jobs.megatron.model import DTYPES, build, config_of_shape, stored_precision
+    from jobs.windows import splits
 
     data, output = Path(spec.inputs["data"]), Path(spec.output)
     origin = Path(spec.inputs["model"]) if config.model else None
@@ -40,8 +41,9 @@ def _make(spec: Spec, config: TeacherConfig, device: str) -> None:
     else:
         weights.draw(model, hf_config, config.seed)
     if config.steps:
+        head.defer(model)
         objective = training.Objective(losses=training.cross_entropy, total="loss")
-        training.train(model, hf_config, config, objective, data=data, output=output)
+        training.train(model, hf_config, config, objective, splits=splits(data, config.seq_length), output=output)
     weights.save(model, output / "model", hf_config, origin or data / "tokenizer", DTYPES[precision])
 
 

@@ -6,12 +6,40 @@ Documents are packed end to end with their end-of-document tokens; attention is 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jobs.indexed import IndexedTokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Sequences as they are trained on, n of them, each with one token more than seq_length, so that every input has its target."""
+
+    places: NDArray[np.int64]
+    """[n]: which sequences of the split they are."""
+    tokens: NDArray[np.int64]
+    """[n, seq_length + 1]"""
+    counted: NDArray[np.bool_] | None = None
+    """[n, seq_length]: the targets that are learned; None: all."""
+    positions: NDArray[np.int64] | None = None
+    """[n, seq_length]: each input's place in its own text; None: its place in the sequence."""
+    segments: NDArray[np.int64] | None = None
+    """[n, seq_length]: inputs attend only to earlier ones of the same number; None: to all earlier ones."""
+
+
+class Split(Protocol):
+    """What training reads its sequences from: a corpus cut into windows, or packed records."""
+
+    def __len__(self) -> int: ...
+
+    def samples(self, indices: NDArray[np.int64] | range) -> Samples: ...
+
+    def shuffled(self, position: int, count: int, seed: int) -> NDArray[np.int64]: ...
 
 
 class Windows:
@@ -35,6 +63,10 @@ class Windows:
         starts = np.asarray(indices, dtype=np.int64)[:, None] * self.seq_length
         return self.tokens[starts + np.arange(self.seq_length + 1)].astype(np.int64)
 
+    def samples(self, indices: NDArray[np.int64] | range) -> Samples:
+        """Windows by index, as training takes them."""
+        return Samples(places=np.asarray(indices, dtype=np.int64), tokens=self.take(indices))
+
     def shuffled(self, position: int, count: int, seed: int) -> NDArray[np.int64]:
         """Indices of the training samples [position, position + count): a new seeded permutation every pass over the windows.
 
@@ -46,3 +78,8 @@ class Windows:
             first = max(position - epoch * self.count, 0)
             order.append(permutation[first : position + count - epoch * self.count])
         return np.concatenate(order)
+
+
+def splits(data: Path, seq_length: int) -> tuple[Windows, Windows]:
+    """The train and validation windows of a data artifact."""
+    return Windows(data / "train", seq_length), Windows(data / "validation", seq_length)

@@ -67,6 +67,52 @@ def test_every_loss_brings_the_student_nearer(corpus: Path, teacher: Path, stude
     assert last(taught, "val_kl") < 0.8 * first(taught, "val_kl")
 
 
+def test_losses_between_layers_start_as_the_formula_and_fall(corpus: Path, teacher: Path, student: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    windows = torch.from_numpy(Windows(corpus / "validation", 64).take(range(16)))[:, :-1]
+    states = []
+    for directory in (student, teacher):
+        model = AutoModelForCausalLM.from_pretrained(directory / "model", dtype=torch.float32)
+        with torch.no_grad():
+            states.append(model(windows, output_hidden_states=True).hidden_states)
+    ours, theirs = states
+    expected = {
+        "cosine": (1 - torch.cosine_similarity(ours[2], theirs[3], dim=-1)).mean().item(),
+        "mse": (ours[1] - theirs[1]).square().mean().item(),
+    }
+    pairs = [{"student_layer": 2, "teacher_layer": 3, "loss": "cosine"}, {"student_layer": 1, "teacher_layer": 1, "loss": "mse"}]
+    config = CONFIG | {"intermediate": pairs, "intermediate_weight": 2.0}
+    taught = run_job("distill", config, {"data": corpus, "teacher": teacher, "student": student}, tmp_path / "taught")
+    mean = sum(expected.values()) / 2
+    assert first(taught, "val_intermediate") == pytest.approx(mean, rel=1e-4)
+    assert first(taught, "val_objective") == pytest.approx(first(taught, "val_divergence") + 2 * mean, rel=1e-4)
+    assert last(taught, "val_intermediate") < 0.9 * mean
+    assert {"val_kl", "val_loss", "val_teacher_loss"} <= set(json.loads((taught / "metrics.jsonl").read_text().splitlines()[-1])["values"])
+
+
+def test_widths_that_differ_are_joined_by_a_map_that_resumes_and_is_not_shipped(
+    corpus: Path, teacher: Path, importance: Path, tmp_path: Path
+) -> None:
+    narrow = run_job(
+        "prune", {"hidden_size": 16}, {"data": corpus, "teacher": teacher, "importance": importance}, tmp_path / "narrow"
+    )
+    inputs = {"data": corpus, "teacher": teacher, "student": narrow}
+    pairs = [{"student_layer": 2, "teacher_layer": 2}, {"student_layer": 4, "teacher_layer": 4, "loss": "mse"}]
+    balanced = {"intermediate": pairs, "intermediate_weight": "balanced", "ce_share": "balanced"}
+    config = CONFIG | balanced | {"steps": 100, "checkpoint_every": 5}
+    whole = run_job("distill", config, inputs, tmp_path / "whole")
+    assert last(whole, "val_intermediate") < first(whole, "val_intermediate")
+    # cross-entropy, and as much again for all that is taught
+    assert first(whole, "train_objective") == pytest.approx(2 * first(whole, "train_loss"), rel=1e-4)
+    killed_after_a_checkpoint("distill", config, inputs, tmp_path / "killed")
+    run_job("distill", config, inputs, tmp_path / "killed")
+    expected = load_file(whole / "model" / "model.safetensors")
+    assert not [name for name in expected if "projection" in name]
+    for name, tensor in load_file(tmp_path / "killed" / "model" / "model.safetensors").items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["tensor", "pipeline", "data"])
 def test_parallel_layouts_give_the_same_losses(corpus: Path, teacher: Path, tmp_path: Path, name: str) -> None:
     half = run_job("prune", {"drop_layers": [2, 3]}, {"data": corpus, "teacher": teacher}, tmp_path / "half")

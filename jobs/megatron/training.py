@@ -23,19 +23,31 @@ from numpy.typing import NDArray
 
 from conf.training import Training
 from jobs.entry import Metrics
-from jobs.megatron import checkpoint
-from jobs.windows import Windows
+from jobs.megatron import checkpoint, head
+from jobs.megatron.head import Losses
+from jobs.windows import Samples, Split
 
-Losses = dict[str, torch.Tensor]
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One micro-batch on this rank's device; all [micro_batch, seq_length] but `places` [micro_batch]."""
+
+    places: torch.Tensor
+    tokens: torch.Tensor
+    labels: torch.Tensor
+    weights: torch.Tensor
+    """fp32: what each label's loss is multiplied by, so that the mean over micro-batches and replicas of the weighted sums is the mean
+    over the counted labels of the whole global batch."""
+    positions: torch.Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """What is minimised. `losses(model, per_token)` turns the model's per-token cross-entropy [micro_batch, seq_length] into named
-    scalar means; `total` is the one to minimise."""
+    """What is minimised. `losses(model, hidden, batch)` turns the last hidden states [micro_batch, seq_length, hidden] of a model whose
+    head is deferred into named scalars, sums weighted by `batch.weights`; `total` names the one to minimise."""
 
-    losses: Callable[[Any, torch.Tensor], Losses]
-    total: str
+    losses: Callable[[Any, torch.Tensor, Batch], Losses]
+    total: str = "objective"
     adjust_shapes: Callable[..., Any] | None = None
 
 
@@ -45,14 +57,12 @@ def train(
     config: Training,
     objective: Objective,
     *,
-    data: Path,
+    splits: tuple[Split, Split],
     output: Path,
 ) -> dict[str, float]:
-    """Train `model` in place and return the last validation losses; resumes from the newest checkpoint under `output`.
-
-    Raises ValueError when a split is shorter than one sequence or the loss stops being finite.
-    """
-    run = _Run(model, config, objective, Windows(data / "train", config.seq_length), Windows(data / "validation", config.seq_length))
+    """Train `model`, whose head is deferred, in place on the first of `splits`, validated on the second; returns the last validation
+    losses. Resumes from the newest checkpoint under `output`. Raises ValueError when the loss stops being finite."""
+    run = _Run(model, config, objective, *splits)
     metrics = Metrics(output) if torch.distributed.get_rank() == 0 else None
     folder = output / "checkpoints"
     step = checkpoint.resume(folder, model, run.optimizer, hf_config)
@@ -80,9 +90,9 @@ def train(
 class _Run:
     """One training run: the wrapped model, its optimizer and schedule, and its place in the data."""
 
-    def __init__(self, model: GPTModel, config: Training, objective: Objective, train: Windows, validation: Windows) -> None:
+    def __init__(self, model: GPTModel, config: Training, objective: Objective, train: Split, validation: Split) -> None:
         self.config, self.objective, self.model = config, objective, model
-        self.windows, self.held_out = train, validation
+        self.train, self.held_out = train, validation
         ddp = DistributedDataParallelConfig(grad_reduce_in_fp32=True, overlap_grad_reduce=False, use_distributed_optimizer=False)
         self.wrapped = DistributedDataParallel(model.config, ddp, model)
         model.config.finalize_model_grads_func = finalize_model_grads  # else replicated parameters drift between ranks
@@ -95,8 +105,8 @@ class _Run:
         self.wrapped.train()
         self.wrapped.zero_grad_buffer()
         self.optimizer.zero_grad()
-        indices = self.windows.shuffled(done * self.config.global_batch, self.config.global_batch, self.config.seed)
-        losses = self._pass(self.windows.take(indices))
+        indices = self.train.shuffled(done * self.config.global_batch, self.config.global_batch, self.config.seed)
+        losses = self._pass(self.train.samples(indices))
         self.scheduler.step(1)  # before the update, so that step 1 already learns and the last one uses min_lr
         _, norm, _ = self.optimizer.step()
         if not all(math.isfinite(value) for value in (*losses.values(), norm)):
@@ -108,56 +118,53 @@ class _Run:
         return train | {"grad_norm": float(norm), "lr": self.optimizer.param_groups[0]["lr"]}
 
     def validate(self) -> dict[str, float]:
-        """Mean losses over the first windows of the validation split."""
+        """Mean losses over the first sequences of the validation split."""
         return _held_out(self.wrapped, self.model, self.config, self.objective, self.held_out)
 
-    def _pass(self, samples: NDArray[np.int64]) -> dict[str, float]:
+    def _pass(self, samples: Samples) -> dict[str, float]:
         return _pass(self.wrapped, self.model, self.config, self.objective, samples, forward_only=False)
 
 
-def evaluate(model: GPTModel, config: Training, windows: Windows) -> dict[str, float]:
-    """Cross-entropy of a bare model over the first validation windows: {"val_loss": nats per token}."""
-    return _held_out(model, model, config, Objective(losses=cross_entropy, total="loss"), windows)
+def evaluate(model: GPTModel, config: Training, split: Split) -> dict[str, float]:
+    """Cross-entropy of a bare model, its head deferred, over the first validation sequences: {"val_loss": nats per token}."""
+    return _held_out(model, model, config, Objective(losses=cross_entropy, total="loss"), split)
 
 
-def _held_out(wrapped: Any, model: GPTModel, config: Training, objective: Objective, windows: Windows) -> dict[str, float]:
+def _held_out(wrapped: Any, model: GPTModel, config: Training, objective: Objective, split: Split) -> dict[str, float]:
     wrapped.eval()
     per_pass = config.micro_batch * config.parallel.data
-    usable = min(config.validation_batches * config.global_batch, len(windows)) // per_pass * per_pass
+    usable = min(config.validation_batches * config.global_batch, len(split)) // per_pass * per_pass
     if usable == 0:
         raise ValueError(
-            f"the validation split has {len(windows)} sequences of {config.seq_length} tokens, fewer than micro_batch "
+            f"the validation split has {len(split)} sequences of {config.seq_length} tokens, fewer than micro_batch "
             f"{config.micro_batch} x data-parallel size {config.parallel.data}; raise data.validation_share or lower micro_batch"
         )
     with torch.no_grad():
-        losses = _pass(wrapped, model, config, objective, windows.take(range(usable)), forward_only=True)
+        losses = _pass(wrapped, model, config, objective, split.samples(range(usable)), forward_only=True)
     return {f"val_{name}": value for name, value in losses.items()}
 
 
 def _pass(
-    wrapped: Any, model: GPTModel, config: Training, objective: Objective, samples: NDArray[np.int64], *, forward_only: bool
+    wrapped: Any, model: GPTModel, config: Training, objective: Objective, samples: Samples, *, forward_only: bool
 ) -> dict[str, float]:
-    """Forward (and backward) over `samples` [count, seq_length + 1] in micro-batches; mean losses over all ranks."""
+    """Forward (and backward) over `samples` in micro-batches; mean losses over all ranks."""
 
-    def forward(batches: Iterator[NDArray[np.int64]], wrapped: Any) -> tuple[torch.Tensor, Callable[..., Any]]:
-        device = torch.cuda.current_device()
-        tokens = torch.from_numpy(next(batches)).to(device=device)
-        inputs, labels = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
-        positions = torch.arange(inputs.shape[1], device=device).expand_as(inputs)
+    def forward(batches: Iterator[Batch], wrapped: Any) -> tuple[torch.Tensor, Callable[..., Any]]:
+        batch = next(batches)
 
-        def loss(output: torch.Tensor) -> tuple[torch.Tensor, Losses]:
-            losses = objective.losses(model, output)
+        def loss(hidden: torch.Tensor) -> tuple[torch.Tensor, Losses]:
+            losses = objective.losses(model, hidden, batch)
             # Cloned: the schedule divides the loss it is given in place by the number of micro-batches.
             return losses[objective.total], {name: value.detach().clone() for name, value in losses.items()}
 
-        return wrapped(inputs, positions, None, labels=labels), loss
+        return wrapped(batch.tokens, batch.positions, None), loss
 
-    mine = samples.reshape(-1, config.parallel.data, config.micro_batch, samples.shape[1])[:, parallel_state.get_data_parallel_rank()]
+    batches = _batches(samples, config)
     stored = get_forward_backward_func()(
         forward_step_func=forward,
-        data_iterator=iter(mine),
+        data_iterator=iter(batches),
         model=wrapped,
-        num_microbatches=len(mine),
+        num_microbatches=len(batches),
         seq_length=config.seq_length,
         micro_batch_size=config.micro_batch,
         forward_only=forward_only,
@@ -166,9 +173,29 @@ def _pass(
     return _mean_everywhere(stored)
 
 
-def cross_entropy(model: GPTModel, per_token: torch.Tensor) -> Losses:
+def _batches(samples: Samples, config: Training) -> list[Batch]:
+    """This replica's micro-batches of a global batch."""
+    tokens = samples.tokens
+    counted = np.ones(tokens[:, 1:].shape, dtype=np.bool_) if samples.counted is None else samples.counted
+    passes = len(tokens) // config.micro_batch  # of all replicas
+    weights = counted * np.float32(passes / max(1, counted.sum()))
+    positions = np.broadcast_to(np.arange(tokens.shape[1] - 1), counted.shape) if samples.positions is None else samples.positions
+
+    def mine(array: NDArray[Any]) -> torch.Tensor:
+        parts = array.reshape(-1, config.parallel.data, config.micro_batch, *array.shape[1:])
+        part = np.ascontiguousarray(parts[:, parallel_state.get_data_parallel_rank()])
+        return torch.from_numpy(part).to(torch.cuda.current_device())
+
+    arrays = (samples.places, tokens[:, :-1], tokens[:, 1:], weights, positions)
+    names = ("places", "tokens", "labels", "weights", "positions")
+    return [Batch(**dict(zip(names, parts, strict=True))) for parts in zip(*(mine(array) for array in arrays), strict=True)]
+
+
+def cross_entropy(model: GPTModel, hidden: torch.Tensor, batch: Batch) -> Losses:
     """The loss of plain language-model training: nats per token."""
-    return {"loss": per_token.float().mean()}
+    states = head.head(model, hidden)
+    mix = head.Mix(divergence=0, cross_entropy=1)
+    return {"loss": head.losses(states, batch.labels.flatten(), batch.weights.flatten(), mix)["objective"]}
 
 
 def _optimizer(config: Training, model: DistributedDataParallel) -> MegatronOptimizer:

@@ -26,6 +26,9 @@ from jobs.tokenizer import copy_files
 TensorOf = Callable[[torch.nn.Parameter], torch.Tensor]
 """Which tensor of a parameter is meant: the weight itself, its fp32 master, or a moment of the optimizer."""
 
+PROJECTIONS = "projections"
+"""Name under which a student carries what maps its hidden states to its teacher's width while it learns; checkpoints hold it too."""
+
 SHARD_BYTES = 4_000_000_000
 """A written shard ends before it grows past this."""
 
@@ -182,6 +185,8 @@ def _parameters(model: GPTModel, config: dict[str, Any]) -> Iterator[tuple[torch
             continue  # ModelOpt hangs the frozen teacher on the student it distils
         if name == "output_layer.weight" and config.get("tie_word_embeddings"):
             yield parameter, ("model.embed_tokens.weight",), "rows"  # the last pipeline stage's copy of the embedding
+        elif name.startswith(f"{PROJECTIONS}."):
+            yield parameter, (name,), "whole"
         elif name.startswith("decoder.layers."):
             _, _, position, inner = name.split(".", 3)
             names, split = _names(inner)

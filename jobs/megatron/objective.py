@@ -1,0 +1,142 @@
+"""What distillation minimises, put together from a divergence of the logits, losses between hidden states and cross-entropy.
+
+ModelOpt's distillation model runs the teacher beside the student and hands over the hidden states of both; `head` compares the logits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import modelopt.torch.distill as mtd
+import torch
+from megatron.core import parallel_state
+from megatron.core.models.gpt import GPTModel
+from modelopt.torch.distill.plugins.megatron import (
+    DistillationConfig,
+    HiddenStateCosineLoss,
+    MSELoss,
+    adjust_distillation_model_for_mcore,
+    setup_distillation_config,
+)
+from torch.nn.modules.loss import _Loss
+
+from conf.distill import DistillConfig
+from jobs.megatron import head
+from jobs.megatron.divergence import of_recipe
+from jobs.megatron.head import Head, Losses, Mix, Stored
+from jobs.megatron.weights import PROJECTIONS
+
+if TYPE_CHECKING:
+    from jobs.megatron.training import Batch
+
+
+class _Teacher(_Loss):
+    """Stands where ModelOpt compares logits: passes on the teacher's last hidden states, since the heads are deferred."""
+
+    def forward(self, student: Any, teacher: Any) -> torch.Tensor:
+        """Outputs of both deferred output layers, ([length, batch, hidden], None) -> the teacher's [batch, length, hidden]."""
+        states: torch.Tensor = teacher[0]
+        return states.transpose(0, 1)
+
+
+class _Hidden(_Loss):
+    """ModelOpt's loss between the outputs of two layers, after the student's were projected to the teacher's width."""
+
+    def __init__(self, student: GPTModel, kind: str, projection: torch.nn.Module | None) -> None:
+        super().__init__()
+        self.compare = {"cosine": HiddenStateCosineLoss, "mse": MSELoss}[kind](student.config)
+        # In a list, so that it is no parameter of the loss: ModelOpt keeps those in a set, whose order differs between ranks.
+        self.projection = [projection]
+
+    def forward(self, student: Any, teacher: Any) -> torch.Tensor:
+        """Outputs of two layers, ([length, batch, hidden], context) -> [batch, length]."""
+        states, (project,) = student[0], self.projection
+        per_token, *_ = self.compare((states if project is None else project(states)).float(), teacher[0].float())
+        return per_token  # type: ignore[no-any-return]
+
+
+def pair(student: GPTModel, teacher: GPTModel, config: DistillConfig) -> Any:
+    """ModelOpt's distillation model around `student`, with the frozen `teacher` inside; both have deferred heads."""
+    criterion: dict[tuple[str, str], Any] = {}
+    if parallel_state.is_pipeline_last_stage():
+        criterion[("output_layer", "output_layer")] = _Teacher()
+        projections = [_projection(student, teacher, config.seed + place) for place in range(len(config.intermediate))]
+        for chosen, projection in zip(config.intermediate, projections, strict=True):
+            layers = (f"decoder.layers.{chosen.student_layer - 1}", f"decoder.layers.{chosen.teacher_layer - 1}")
+            criterion[layers] = _Hidden(student, chosen.loss, projection)
+        if any(projections):
+            student.add_module(PROJECTIONS, torch.nn.ModuleList(projection for projection in projections if projection))
+    settings = setup_distillation_config(DistillationConfig(criterion=criterion), student.config, teacher.config)
+    mode = {"teacher_model": teacher, "criterion": settings.criterion, "loss_balancer": settings.loss_balancer}
+    model = mtd.convert(student, mode=[("kd_loss", mode)])
+    adjust_distillation_model_for_mcore(model, settings)
+    return model
+
+
+def _projection(student: GPTModel, teacher: GPTModel, seed: int) -> torch.nn.Module | None:
+    """A linear map from the student's width to the teacher's that starts as an isometry; None where the widths agree."""
+    ours, theirs = student.config.hidden_size, teacher.config.hidden_size
+    if ours == theirs:
+        return None
+    generator = torch.Generator().manual_seed(seed)
+    project = torch.nn.Linear(ours, theirs, bias=False)
+    torch.nn.init.orthogonal_(project.weight, generator=generator)
+    like = next(student.parameters())
+    return project.to(device=like.device, dtype=like.dtype)
+
+
+def losses(model: Any, hidden: torch.Tensor, batch: Batch, *, config: DistillConfig, stored: Stored | None = None) -> Losses:
+    """Losses in nats per token, weighted as `batch` says: `objective` is what is minimised, and of its parts those that take part in it;
+    while validating all of them: `divergence`, `kl` (forward, whole vocabulary, temperature 1), `intermediate` (1 - cosine, or squared
+    error), `loss` (the student's cross-entropy) and `teacher_loss` (the teacher's). `stored` logits stand for a teacher that is not there.
+    """
+    student, labels, weights = head.head(model, hidden), batch.labels.flatten(), batch.weights.flatten()
+    teacher, between = (stored, None) if stored else _kept(model, batch)
+    extra = {} if between is None else {"intermediate": between}
+
+    def compare(mix: Mix, everything: bool) -> Losses:
+        return head.losses(student, labels, weights, mix, teacher=teacher, how=of_recipe(config), everything=everything)
+
+    if config.ce_share == "balanced" or (between is not None and config.intermediate_weight == "balanced"):
+        with torch.no_grad():  # the shares depend on the losses' sizes, so these are taken first
+            sizes = compare(Mix(divergence=1.0, cross_entropy=1.0), everything=False)
+        weight = _ratio(sizes["divergence"], between) if config.intermediate_weight == "balanced" else config.intermediate_weight
+        taught = sizes["divergence"] + (0.0 if between is None else weight * between.detach())
+        mix = _balanced(sizes["loss"], taught) if config.ce_share == "balanced" else _fixed(config.ce_share)
+    else:
+        weight, mix = config.intermediate_weight, _fixed(config.ce_share)
+    values = compare(mix, everything=not model.training)
+    if between is not None:
+        values["objective"] = values["objective"] + mix.divergence * weight * between
+    return values | extra
+
+
+def _kept(model: Any, batch: Batch) -> tuple[Head, torch.Tensor | None]:
+    """The teacher's head over what ModelOpt kept of the last pass, and the mean of the losses between layers, if there are any."""
+    first, *between = model.compute_kd_loss(skip_balancer=True).values()
+    teacher = head.head(model.teacher_model, first)
+    if not between:
+        return teacher, None
+    return teacher, sum((per_token * batch.weights).sum() for per_token in between) / len(between)
+
+
+def _fixed(ce_share: float | str) -> Mix:
+    assert not isinstance(ce_share, str)
+    return Mix(divergence=1 - ce_share, cross_entropy=ce_share)
+
+
+def _balanced(cross_entropy: torch.Tensor, taught: torch.Tensor) -> Mix:
+    """As ModelOpt's LogitsAndIntermediatesLossBalancer: what the teacher teaches is scaled to the size of the cross-entropy."""
+    return Mix(divergence=_ratio(cross_entropy, taught), cross_entropy=1.0)
+
+
+def _ratio(wanted: torch.Tensor, size: torch.Tensor | None) -> torch.Tensor:
+    assert size is not None
+    return torch.where(size.detach() > 0, wanted.detach() / size.detach(), torch.ones_like(wanted))
+
+
+def without_projections(model: Any) -> Any:
+    """The model as it is saved: projections served only the loss."""
+    if hasattr(model, PROJECTIONS):
+        delattr(model, PROJECTIONS)
+    return model
