@@ -18,7 +18,8 @@ class Intermediate(Config):
     student_layer: int = Field(ge=1, description="Layer of the student, numbered from 1.")
     teacher_layer: int = Field(ge=1, description="Layer of the teacher, numbered from 1.")
     loss: Literal["cosine", "mse"] = Field(
-        default="cosine", description="cosine: 1 - cosine of the two; mse: mean squared error. Widths that differ are joined by a learned map."
+        default="cosine",
+        description="cosine: 1 - cosine of the two; mse: mean squared error. Widths that differ are joined by a learned map.",
     )
 
 

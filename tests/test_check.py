@@ -121,6 +121,23 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
         ["teacher.shape.head_dim=6"],
         ("students.depth has num_attention_heads x head_dim 24", "multiple of 16", "students.depth.quantize=false"),
     ),
+    "more of the top than there is": (["distill.top_k=401"], ("distill.top_k is 401", "400 tokens", "choose at most that")),
+    "a pair with a layer the student has not": (
+        ["distill.intermediate=[{student_layer: 3, teacher_layer: 1}]"],
+        ("distill.intermediate.0.student_layer is 3", "the student has 2 layers", "choose 1 to 2"),
+    ),
+    "a pair with a layer the teacher has not": (
+        ["distill.intermediate=[{student_layer: 1, teacher_layer: 1}, {student_layer: 1, teacher_layer: 9}]"],
+        ("distill.intermediate.1.teacher_layer is 9", "the teacher has 3 layers", "choose 1 to 3"),
+    ),
+    "pairs of layers over pipeline stages": (
+        [
+            "distill.intermediate=[{student_layer: 1, teacher_layer: 1}]",
+            "teacher.shape.num_layers=4",
+            *parallel("distill", "pipeline"),
+        ],
+        ("distill.parallel.pipeline is 2", "within one pipeline stage", "choose 1"),
+    ),
     "small embedding": (["teacher.shape.vocab_size=399"], ("teacher.shape.vocab_size is 399", "400 tokens", "choose at least that")),
     "no test split": (["data.test_share=0"], ("data.test_share is 0", "choose more than 0")),
     "no validation split": (["data.validation_share=0"], ("data.validation_share is 0", "choose more than 0")),

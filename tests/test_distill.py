@@ -94,9 +94,7 @@ def test_losses_between_layers_start_as_the_formula_and_fall(corpus: Path, teach
 def test_widths_that_differ_are_joined_by_a_map_that_resumes_and_is_not_shipped(
     corpus: Path, teacher: Path, importance: Path, tmp_path: Path
 ) -> None:
-    narrow = run_job(
-        "prune", {"hidden_size": 16}, {"data": corpus, "teacher": teacher, "importance": importance}, tmp_path / "narrow"
-    )
+    narrow = run_job("prune", {"hidden_size": 16}, {"data": corpus, "teacher": teacher, "importance": importance}, tmp_path / "narrow")
     inputs = {"data": corpus, "teacher": teacher, "student": narrow}
     pairs = [{"student_layer": 2, "teacher_layer": 2}, {"student_layer": 4, "teacher_layer": 4, "loss": "mse"}]
     balanced = {"intermediate": pairs, "intermediate_weight": "balanced", "ce_share": "balanced"}

@@ -52,8 +52,8 @@ GOLDEN = {
     "teacher imported": "0614d93dddae",
     "importance": "e0e00fb0d820",
     "prune": "eaec23598bb7",
-    "distill": "598c6698270b",
     "quantize": "58e18bebb19f",
+    "distill": "3d815c9d15e6",
     "evaluate": "b85ec9dd79c6",
     "fetch": "5b69f7d52af9",
 }

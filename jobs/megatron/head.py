@@ -115,9 +115,8 @@ class _Fused(torch.autograd.Function):
                 else:
                     d_weight += logits.t() @ hidden[group]
         context.save_for_backward(d_hidden, d_weight)
-        mix = task.mix
-        objective = sum(share * totals[name] for name, share in (("divergence", mix.divergence), ("loss", mix.cross_entropy)) if name in totals)
-        assert isinstance(objective, torch.Tensor), "something is minimised"
+        shares = {"divergence": task.mix.divergence, "loss": task.mix.cross_entropy}
+        objective = torch.stack([totals[name] * share for name, share in shares.items() if name in totals]).sum()
         return objective, totals
 
     @staticmethod

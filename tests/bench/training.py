@@ -25,6 +25,7 @@ from conf.parallel import Parallel
 from conf.teacher import Shape, TeacherConfig
 from conf.training import Training
 from jobs.megatron.host import machine
+from jobs.windows import Samples
 
 RESULTS = Path(__file__).parent / "results"
 TEACHER = Shape(num_layers=6, hidden_size=256, ffn_hidden_size=768, num_attention_heads=4, num_query_groups=2, vocab_size=32_000)
@@ -87,8 +88,7 @@ def _config(shape: Shape) -> dict[str, Any]:
 
 
 def _ours(kind: str, precision: str, folder: Path) -> Callable[[], None]:
-    from jobs import distill
-    from jobs.megatron import training
+    from jobs.megatron import head, objective, training
     from jobs.megatron.model import build
 
     device = torch.device("cpu")
@@ -96,26 +96,34 @@ def _ours(kind: str, precision: str, folder: Path) -> Callable[[], None]:
     if kind == "train":
         config = TeacherConfig(shape=TEACHER, **_settings(precision))
         model = build(_config(TEACHER), Parallel(), config.precision, device)
-        objective = training.Objective(losses=training.cross_entropy, total="loss")
+        head.defer(model)
+        minimised = training.Objective(losses=training.cross_entropy, total="loss")
     else:
         config = DistillConfig(**_settings(precision))
         student, teacher = (build(_config(shape), Parallel(), config.precision, device) for shape in (STUDENT, TEACHER))
-        model, criterion = distill._pair(student, teacher, config)
-        losses = functools.partial(distill._losses, criterion=criterion, ce_share=0)
-        objective = training.Objective(losses=losses, total="objective")
+        head.defer(student)
+        head.defer(teacher)
+        model = objective.pair(student, teacher, config)
+        minimised = training.Objective(losses=functools.partial(objective.losses, config=config))
     windows = _Random()
-    run = training._Run(model, config, objective, windows, windows)  # type: ignore[arg-type]
+    run = training._Run(model, config, minimised, windows, windows)
     return lambda: void(run.step(0))
 
 
 class _Random:
     """Random windows in place of a corpus."""
 
-    def shuffled(self, position: int, count: int, seed: int) -> range:
-        return range(count)
+    def shuffled(self, position: int, count: int, seed: int) -> Any:
+        return np.arange(count)
+
+    def __len__(self) -> int:
+        return BATCH
 
     def take(self, indices: Any) -> Any:
         return np.random.default_rng(1).integers(0, TEACHER.vocab_size, (len(indices), LENGTH + 1))
+
+    def samples(self, indices: Any) -> Samples:
+        return Samples(places=np.asarray(indices), tokens=self.take(indices))
 
 
 def _plain(kind: str, precision: str) -> Callable[[], None]:
