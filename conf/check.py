@@ -5,8 +5,8 @@ from __future__ import annotations
 import glob
 from pathlib import Path
 
-from conf.check_gates import check_gates
 from conf.check_distill import check_distill
+from conf.check_gates import check_gates
 from conf.evaluate import EvaluateConfig
 from conf.formats import FORMATS, Widths, kv_misfit, misfit
 from conf.model import check_model_directory, num_tokens, shape_of, tokenizer_of
