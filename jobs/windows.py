@@ -20,8 +20,9 @@ from jobs.indexed import IndexedTokens
 class Samples:
     """Sequences as they are trained on, n of them, each with one token more than seq_length, so that every input has its target."""
 
-    places: NDArray[np.int64]
-    """[n]: which sequences of the split they are."""
+    addresses: NDArray[np.int64]
+    """[n, seq_length]: where each input stands in the split's token stream (its document's start + its position), whatever sequence,
+    batch or rank it comes to be in: what was stored of a token is found by it."""
     tokens: NDArray[np.int64]
     """[n, seq_length + 1]"""
     counted: NDArray[np.bool_] | None = None
@@ -65,7 +66,8 @@ class Windows:
 
     def samples(self, indices: NDArray[np.int64] | range) -> Samples:
         """Windows by index, as training takes them."""
-        return Samples(places=np.asarray(indices, dtype=np.int64), tokens=self.take(indices))
+        starts = np.asarray(indices, dtype=np.int64)[:, None] * self.seq_length
+        return Samples(addresses=starts + np.arange(self.seq_length), tokens=self.take(indices))
 
     def shuffled(self, position: int, count: int, seed: int) -> NDArray[np.int64]:
         """Indices of the training samples [position, position + count): a new seeded permutation every pass over the windows.

@@ -30,9 +30,9 @@ from jobs.windows import Samples, Split
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One micro-batch on this rank's device; all [micro_batch, seq_length] but `places` [micro_batch]."""
+    """One micro-batch on this rank's device; all [micro_batch, seq_length]."""
 
-    places: torch.Tensor
+    addresses: torch.Tensor
     tokens: torch.Tensor
     labels: torch.Tensor
     weights: torch.Tensor
@@ -186,8 +186,8 @@ def _batches(samples: Samples, config: Training) -> list[Batch]:
         part = np.ascontiguousarray(parts[:, parallel_state.get_data_parallel_rank()])
         return torch.from_numpy(part).to(torch.cuda.current_device())
 
-    arrays = (samples.places, tokens[:, :-1], tokens[:, 1:], weights, positions)
-    names = ("places", "tokens", "labels", "weights", "positions")
+    arrays = (samples.addresses, tokens[:, :-1], tokens[:, 1:], weights, positions)
+    names = ("addresses", "tokens", "labels", "weights", "positions")
     return [Batch(**dict(zip(names, parts, strict=True))) for parts in zip(*(mine(array) for array in arrays), strict=True)]
 
 

@@ -123,7 +123,7 @@ class _Random:
         return np.random.default_rng(1).integers(0, TEACHER.vocab_size, (len(indices), LENGTH + 1))
 
     def samples(self, indices: Any) -> Samples:
-        return Samples(places=np.asarray(indices), tokens=self.take(indices))
+        return Samples(addresses=np.zeros((len(indices), LENGTH), np.int64), tokens=self.take(indices))
 
 
 def _plain(kind: str, precision: str) -> Callable[[], None]:
