@@ -16,6 +16,7 @@ from conf.quantize import QuantizeConfig
 from conf.schema import Recipe
 from conf.teacher import Shape
 from conf.training import Training
+from conf.watch import Watched
 
 TEXT = (".txt", ".jsonl", ".json", ".csv", ".parquet", ".gz")
 """Endings that no hub id has: a source with one is a file."""
@@ -44,6 +45,7 @@ def check(recipe: Recipe) -> None:
             _check_training(where, how, shape, " of the teacher")
             _check_training(where, how, cut, f" of student {name}")
             check_distill(where, how, shape, cut)
+            _check_watch(where, how, shape)
         for config in recipe.formats_of(name):
             _check_format(name, config, cut)
 
@@ -201,6 +203,14 @@ def _check_training(where: str, config: Training, shape: Shape, whose: str = "")
                 f"{where}.parallel.tensor is {config.parallel.tensor}, which does not divide {axis} {size}{whose}; choose a divisor"
             )
     _check_pipeline(f"{where}.parallel", config.parallel, shape, whose)
+
+
+def _check_watch(where: str, how: Watched, shape: Shape) -> None:
+    if how.evaluation is None:
+        return
+    if how.best_by == "mmlu" and how.evaluation.mmlu is None:
+        raise ValueError(f"{where}.best_by is mmlu, which evaluate.mmlu: null does not measure; choose val_kl or val_loss")
+    _check_length(f"{where}.evaluation.seq_length", how.evaluation.seq_length, shape)
 
 
 def _check_pipeline(where: str, parallel: Parallel, shape: Shape, whose: str = "") -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from conf.base import Config
-from conf.training import Training
+from conf.watch import Watched
 
 DistillLoss = Literal["forward_kl", "reverse_kl", "jensen_shannon"]
 
@@ -23,7 +23,7 @@ class Intermediate(Config):
     )
 
 
-class DistillConfig(Training):
+class DistillConfig(Watched):
     """Teacher to student: a divergence of their logits, losses between chosen layers, and a share of cross-entropy on the tokens."""
 
     loss: DistillLoss = Field(

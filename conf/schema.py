@@ -71,8 +71,9 @@ class Recipe(Config):
         return tuple(entry for entry in self.quantize if wanted is True or (wanted and entry.name in wanted))
 
     def distill_of(self, student: str) -> DistillConfig | None:
-        """How `student` is taught: its own distill where it has one, else the recipe's."""
-        return self.students[student].distill or self.distill
+        """How `student` is taught: its own distill where it has one, else the recipe's; evaluated on the way as the recipe evaluates."""
+        how = self.students[student].distill or self.distill
+        return how and how.measured_by(self.evaluate)
 
     def gates_of(self, student: str) -> dict[str, Gate]:
         """The gates of `student` by name: the recipe's and its own, where it has the stage."""

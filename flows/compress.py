@@ -60,7 +60,7 @@ def compress(recipe: Recipe, name: RunName = "run", store: str = ".imbik") -> st
 
         gates = Gates(recipe, models[0], score)
         for student_name in recipe.students:
-            models += _student(recipe, student_name, original, scored, corpus, gates)
+            models += _student(recipe, student_name, original, scored, corpus, outside.mmlu, gates)
         for made in models:
             score(made)
         folder = session.store.root / "runs" / name
@@ -69,7 +69,9 @@ def compress(recipe: Recipe, name: RunName = "run", store: str = ".imbik") -> st
     return Completed(name="Stopped by a gate", message=closed, data=str(folder)) if closed else str(folder)  # type: ignore[return-value]
 
 
-def _student(recipe: Recipe, name: str, original: Future, scored: Future | None, corpus: Future, gates: Gates) -> list[Made]:
+def _student(
+    recipe: Recipe, name: str, original: Future, scored: Future | None, corpus: Future, mmlu: Artifact | None, gates: Gates
+) -> list[Made]:
     """Prune, teach and quantize one student, each stage behind the gates of those before it; the models it leaves on the way."""
     student = recipe.students[name]
     used = scored if student.prune.ranked else None
@@ -79,7 +81,7 @@ def _student(recipe: Recipe, name: str, original: Future, scored: Future | None,
     behind = gates.after(made[0])
     if how:
         taught: Future = distill.submit(
-            f"distill-{name}", how, teacher=original, student=pruned, data=corpus, wait_for=behind, return_state=False
+            f"distill-{name}", how, teacher=original, student=pruned, data=corpus, mmlu=mmlu, wait_for=behind, return_state=False
         )
         made.append(Made(model=name, stage="distill", artifact=taught, curves=taught, student=name, gates=behind))
         behind = gates.after(made[1], made[0])

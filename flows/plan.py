@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.base import StageConfig
+from conf.distill import DistillConfig
 from conf.fetch import FetchConfig
 from conf.schema import Recipe
 from tasks import external
@@ -44,19 +45,24 @@ def plan(recipe: Recipe, root: Path) -> list[PlannedStage]:
     if any(student.prune.ranked for student in recipe.students.values()):
         scored = walk.add("importance", "importance", recipe.importance, base)
     models = {"teacher": teacher}
+    questions = external.questions(recipe, walk.store)
     for name, student in recipe.students.items():
         extra = {"importance": scored} if scored and student.prune.ranked else {}
         made = models[f"{name}-pruned"] = walk.add(f"prune-{name}", "prune", student.prune, base | extra)
         if how := recipe.distill_of(name):
-            made = models[name] = walk.add(f"distill-{name}", "distill", how, base | {"student": made})
+            made = models[name] = walk.add(f"distill-{name}", "distill", how, base | {"student": made} | _asked(how, questions))
         for config in recipe.formats_of(name):
             inputs = {"model": made, "data": data}
             models[f"{name}-{config.name}"] = walk.add(f"quantize-{name}-{config.name}", "quantize", config, inputs)
-    questions = external.questions(recipe, walk.store)
     for name, artifact in models.items():
         inputs = {"model": artifact, **base} | ({"mmlu": questions} if questions else {})
         walk.add(f"evaluate-{name}", "evaluate", recipe.evaluate, inputs)
     return walk.stages
+
+
+def _asked(how: DistillConfig, questions: Artifact | None) -> dict[str, Artifact]:
+    """The questions that are asked while a student learns."""
+    return {"mmlu": questions} if questions and how.evaluation and how.evaluation.mmlu else {}
 
 
 def _tokenizer(recipe: Recipe, store: Store, model: Artifact | None) -> Artifact | None:

@@ -17,7 +17,8 @@ CHANCE_MARGIN = 0.9
 
 
 def run(spec: Spec) -> None:
-    """Inputs: teacher, student, data. Writes model/ and metrics.jsonl (nats per token: the losses of jobs/megatron/objective.py)."""
+    """Inputs: teacher, student, data, and mmlu where questions of a folder are asked on the way. Writes model/, kept.json and
+    metrics.jsonl (nats per token: the losses of jobs/megatron/objective.py; of evaluations mmlu, test_loss, test_kl, test_agreement)."""
     from jobs.megatron.host import machine
 
     config = DistillConfig.model_validate(spec.config)
@@ -30,8 +31,9 @@ def _distill(spec: Spec, config: DistillConfig, device: torch.device) -> None:
 
     from modelopt.torch.distill.plugins.megatron import get_tensor_shapes_adjust_fn_for_distillation
 
-    from jobs.megatron import head, inputs, objective, training, weights
+    from jobs.megatron import exported, head, inputs, objective, training, weights
     from jobs.megatron.model import DTYPES, build
+    from jobs.megatron.watch import Watch
     from jobs.windows import splits
 
     data, output = Path(spec.inputs["data"]), Path(spec.output)
@@ -57,7 +59,8 @@ def _distill(spec: Spec, config: DistillConfig, device: torch.device) -> None:
             model, seq_length=config.seq_length, micro_batch_size=config.micro_batch, decoder_seq_length=None
         ),
     )
-    training.train(model, student_config, config, minimised, splits=splits(data, config.seq_length), output=output)
+    watch = Watch(model, config, exported.evaluator(spec, config, model, student_config))
+    training.train(model, student_config, config, minimised, splits=splits(data, config.seq_length), output=output, watch=watch)
     weights.save(objective.without_projections(model), output / "model", student_config, student_path, DTYPES[config.precision])
 
 

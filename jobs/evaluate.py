@@ -6,6 +6,7 @@ A quantized checkpoint is run with its quantization simulated by ModelOpt, and t
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,15 +34,10 @@ def run(spec: Spec) -> None:
     output = Path(spec.output)
     directory, teacher, data = Path(spec.inputs["model"]) / "model", Path(spec.inputs["teacher"]) / "model", Path(spec.inputs["data"])
     check(directory, teacher, data, config)
-    subjects = _subjects(spec, config, data)
-
-    from jobs.windows import Windows
-
-    windows = Windows(data / "test", config.seq_length)
-    samples = windows.take(range(min(config.sequences, len(windows))))
+    subjects, samples = questions(spec, config, data), sequences(config, data)
     progress = _Progress(output, len(samples) + _num_questions(subjects, config))
-    scores, items, sequences = _measure(directory, teacher, samples, subjects, config, progress)
-    (output / "sequences.json").write_text(json.dumps(sequences, allow_nan=False) + "\n")
+    scores, items, rows = measure(directory, teacher, samples, subjects, config, progress)
+    (output / "sequences.json").write_text(json.dumps(rows, allow_nan=False) + "\n")
     with (output / "items.jsonl").open("w") as stream:
         stream.writelines(json.dumps(item) + "\n" for item in items)
     (output / "scores.json").write_text(json.dumps(dict.fromkeys(UNMEASURED) | scores, indent=2, allow_nan=False) + "\n")
@@ -68,7 +64,7 @@ def check(directory: Path, teacher: Path, data: Path, config: EvaluateConfig) ->
         )
 
 
-def _subjects(spec: Spec, config: EvaluateConfig, data: Path) -> list[Subject]:
+def questions(spec: Spec, config: EvaluateConfig, data: Path) -> list[Subject]:
     """The questions to ask, read first: a wrong subject must not cost a model's loading."""
     if config.mmlu is None:
         return []
@@ -81,6 +77,14 @@ def _subjects(spec: Spec, config: EvaluateConfig, data: Path) -> list[Subject]:
     else:
         folder = None
     return mmlu.read_subjects(folder, config.mmlu)
+
+
+def sequences(config: EvaluateConfig, data: Path) -> NDArray[np.int64]:
+    """The sequences to score [n, seq_length + 1]: the first of the test split."""
+    from jobs.windows import Windows
+
+    windows = Windows(data / "test", config.seq_length)
+    return windows.take(range(min(config.sequences, len(windows))))
 
 
 def _num_questions(subjects: list[Subject], config: EvaluateConfig) -> int:
@@ -102,8 +106,13 @@ class _Progress:
         self.metrics.log(self.done, self.total)
 
 
-def _measure(
-    directory: Path, teacher: Path, samples: NDArray[np.int64], subjects: list[Subject], config: EvaluateConfig, progress: _Progress
+def measure(
+    directory: Path,
+    teacher: Path,
+    samples: NDArray[np.int64],
+    subjects: list[Subject],
+    config: EvaluateConfig,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, list[float]]]:
     """Everything for scores.json, items.jsonl and sequences.json."""
     from jobs import hf, quantized, scoring

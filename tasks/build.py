@@ -26,7 +26,7 @@ EXPECTED = {
     "teacher": ("model/config.json",),
     "importance": ("importance.json", "importance.safetensors"),
     "prune": ("model/config.json",),
-    "distill": ("model/config.json", "metrics.jsonl"),
+    "distill": ("model/config.json", "metrics.jsonl", "kept.json"),
     "quantize": ("model/config.json", "model/hf_quant_config.json", "quantize.json"),
     "evaluate": ("scores.json", "sequences.json"),
 }

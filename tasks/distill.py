@@ -11,6 +11,7 @@ from tasks.store import Artifact
 
 
 @task(**OPTIONS)
-def distill(label: str, config: DistillConfig, *, teacher: Artifact, student: Artifact, data: Artifact) -> Artifact:
-    """Distil the teacher into the pruned student on the corpus."""
-    return build("distill", label, config, {"teacher": teacher, "student": student, "data": data})
+def distill(label: str, config: DistillConfig, *, teacher: Artifact, student: Artifact, data: Artifact, mmlu: Artifact | None) -> Artifact:
+    """Distil the teacher into the pruned student on the corpus; `mmlu` has the questions of the evaluations on the way, if there are."""
+    asked = {"mmlu": mmlu} if mmlu and config.evaluation and config.evaluation.mmlu else {}
+    return build("distill", label, config, {"teacher": teacher, "student": student, "data": data} | asked)

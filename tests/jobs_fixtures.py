@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,17 +77,27 @@ def torchrun(stage: str, config: dict[str, Any], inputs: dict[str, Path], output
     return output
 
 
-def killed_after_a_checkpoint(stage: str, config: dict[str, Any], inputs: dict[str, Path], output: Path) -> None:
-    """Start a job as a process of its own and kill it when its first checkpoint is there."""
+def killed_after_a_checkpoint(
+    stage: str, config: dict[str, Any], inputs: dict[str, Path], output: Path, such: Callable[[dict[str, Any]], bool] = lambda state: True
+) -> None:
+    """Start a job as a process of its own and kill it when a checkpoint is there, one whose state.json is `such`."""
     spec = write_spec(stage, config, inputs, output)
     child = subprocess.Popen([sys.executable, "-m", f"jobs.{stage}", "--spec", str(spec)], env=os.environ | {"OMP_NUM_THREADS": "1"})
     deadline = time.monotonic() + 120
-    while not list(output.glob("checkpoints/step-*")):
+    while not any(such(state) for state in _states(output)):
         assert child.poll() is None and time.monotonic() < deadline, "no checkpoint was written"
         time.sleep(0.01)
     child.kill()
     child.wait()
     assert not (output / "model").exists()
+
+
+def _states(output: Path) -> list[dict[str, Any]]:
+    found = []
+    for path in output.glob("checkpoints/step-*/state.json"):
+        with contextlib.suppress(FileNotFoundError):  # an old checkpoint may go while it is looked at
+            found.append(json.loads(path.read_text()))
+    return found
 
 
 def last(output: Path, name: str) -> float:

@@ -53,7 +53,7 @@ GOLDEN = {
     "importance": "e0e00fb0d820",
     "prune": "eaec23598bb7",
     "quantize": "58e18bebb19f",
-    "distill": "3d815c9d15e6",
+    "distill": "a6aabd4a3660",
     "evaluate": "b85ec9dd79c6",
     "fetch": "5b69f7d52af9",
 }

@@ -17,6 +17,7 @@ import torch
 from megatron.core.models.gpt import GPTModel
 from megatron.core.optimizer import ChainedOptimizer, MegatronOptimizer
 
+from jobs.megatron.watch import Watch
 from jobs.megatron.weights import read_into, write_tensors
 
 KEEP = 2
@@ -25,8 +26,11 @@ KEEP = 2
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def save(folder: Path, step: int, model: GPTModel, optimizer: MegatronOptimizer, config: dict[str, Any]) -> None:
-    """Write the checkpoint of `step`; collective. Older ones beyond `KEEP` are removed only after it is complete."""
+def save(
+    folder: Path, step: int, model: GPTModel, optimizer: MegatronOptimizer, config: dict[str, Any], watch: Watch | None = None
+) -> None:
+    """Write the checkpoint of `step` with what `watch` knows; collective. Older ones beyond `KEEP` are removed only after it is
+    complete."""
     writer = torch.distributed.get_rank() == 0
     partial, final = folder / f".partial-{step}", folder / f"step-{step:08d}"
     if writer:
@@ -35,11 +39,12 @@ def save(folder: Path, step: int, model: GPTModel, optimizer: MegatronOptimizer,
     state = _adam_state(optimizer)
     parts: dict[str, Callable[[torch.nn.Parameter], torch.Tensor]] = {"master": _master}
     parts |= {name: lambda parameter, name=name: state[_master(parameter)][name] for name in MOMENTS}  # type: ignore[misc]
-    for name, tensor_of in parts.items():
+    watched, more = watch.saved(step) if watch else ({}, {})
+    for name, tensor_of in (parts | more).items():
         write_tensors(model, partial / name, config, torch.float32, tensor_of)
     if writer:
         digests = {str(path.relative_to(partial)): _digest(path) for path in sorted(partial.rglob("*")) if path.is_file()}
-        (partial / "state.json").write_text(json.dumps({"step": step, "digests": digests}))
+        (partial / "state.json").write_text(json.dumps({"step": step, "watch": watched, "digests": digests}))
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
         for old in _existing(folder)[:-KEEP]:
@@ -47,8 +52,8 @@ def save(folder: Path, step: int, model: GPTModel, optimizer: MegatronOptimizer,
     torch.distributed.barrier()
 
 
-def resume(folder: Path, model: GPTModel, optimizer: MegatronOptimizer, config: dict[str, Any]) -> int:
-    """Load the newest sound checkpoint into `model` and `optimizer`; returns its step, 0 where there is none."""
+def resume(folder: Path, model: GPTModel, optimizer: MegatronOptimizer, config: dict[str, Any], watch: Watch | None = None) -> int:
+    """Load the newest sound checkpoint into `model`, `optimizer` and `watch`; returns its step, 0 where there is none."""
     box = [_newest_sound(folder) if torch.distributed.get_rank() == 0 else None]
     torch.distributed.broadcast_object_list(box, src=0)
     found = box[0]
@@ -67,6 +72,9 @@ def resume(folder: Path, model: GPTModel, optimizer: MegatronOptimizer, config: 
             state[_master(parameter)] = {"step": torch.tensor(float(step))} | empty
     for name in MOMENTS:
         read_into(model, found / name, config, lambda parameter, name=name: state[_master(parameter)][name])  # type: ignore[misc]
+    if watch:
+        watched = json.loads((found / "state.json").read_text())["watch"]
+        watch.resume(step, watched, lambda name, tensor_of: read_into(model, found / name, config, tensor_of))
     return step
 
 

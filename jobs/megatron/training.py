@@ -25,6 +25,7 @@ from conf.training import Training
 from jobs.entry import Metrics
 from jobs.megatron import checkpoint, head
 from jobs.megatron.head import Losses
+from jobs.megatron.watch import Watch
 from jobs.windows import Samples, Split
 
 
@@ -59,31 +60,37 @@ def train(
     *,
     splits: tuple[Split, Split],
     output: Path,
+    watch: Watch | None = None,
 ) -> dict[str, float]:
     """Train `model`, whose head is deferred, in place on the first of `splits`, validated on the second; returns the last validation
     losses. Resumes from the newest checkpoint under `output`. Raises ValueError when the loss stops being finite."""
     run = _Run(model, config, objective, *splits)
     metrics = Metrics(output) if torch.distributed.get_rank() == 0 else None
     folder = output / "checkpoints"
-    step = checkpoint.resume(folder, model, run.optimizer, hf_config)
+    step = checkpoint.resume(folder, model, run.optimizer, hf_config, watch)
     run.scheduler.step(step)
     if metrics:
         metrics.rewind(step)
     validation: dict[str, float] = {}
     if step == 0:
         validation = run.validate()
+        scores = watch.look(0, validation) if watch else {}
         if metrics:
-            metrics.log(0, config.steps, **validation)
-    while step < config.steps:
+            metrics.log(0, config.steps, **validation, **scores)
+    done = step == config.steps or (watch is not None and watch.enough)
+    while not done:
         values = run.step(step)
         step += 1
-        if step % config.validate_every == 0 or step == config.steps:
-            validation = run.validate()
-            values |= validation
+        fresh = run.validate() if step % config.validate_every == 0 or step == config.steps else {}
+        validation = fresh or validation
+        values |= fresh | (watch.look(step, fresh) if watch else {})
         if metrics:
             metrics.log(step, config.steps, **values)
-        if step % config.checkpoint_every == 0 or step == config.steps:
-            checkpoint.save(folder, step, model, run.optimizer, hf_config)
+        done = step == config.steps or (watch is not None and watch.enough)
+        if step % config.checkpoint_every == 0 or done:
+            checkpoint.save(folder, step, model, run.optimizer, hf_config, watch)
+    if watch:
+        watch.finish(step, output)
     return validation or run.validate()
 
 
