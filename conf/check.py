@@ -7,12 +7,11 @@ from pathlib import Path
 
 from conf.check_distill import check_distill
 from conf.check_gates import check_gates
+from conf.check_quantize import check_format
 from conf.evaluate import EvaluateConfig
-from conf.formats import FORMATS, Widths, kv_misfit, misfit
 from conf.model import check_model_directory, num_tokens, shape_of, tokenizer_of
 from conf.parallel import Parallel
 from conf.prune import PruneConfig
-from conf.quantize import QuantizeConfig
 from conf.schema import Recipe
 from conf.teacher import Shape
 from conf.training import Training
@@ -47,7 +46,8 @@ def check(recipe: Recipe) -> None:
             check_distill(where, how, shape, cut)
             _check_watch(where, how, shape)
         for config in recipe.formats_of(name):
-            _check_format(name, config, cut)
+            _check_length(f"quantize.seq_length ({config.name})", config.seq_length, cut)
+            check_format(name, config, cut)
 
 
 def teacher_shape(recipe: Recipe) -> Shape | None:
@@ -166,30 +166,6 @@ def _check_evaluation(config: EvaluateConfig, shape: Shape) -> None:
     _check_length("evaluate.seq_length", config.seq_length, shape)
     if config.new_tokens:
         _check_length("evaluate.prompt_tokens + evaluate.new_tokens", config.prompt_tokens + config.new_tokens, shape)
-
-
-def widths_of(shape: Shape) -> Widths:
-    """The matrix sizes of a shape, in the recipe's words."""
-    head_dim = shape.head_dim or shape.hidden_size // shape.num_attention_heads
-    return Widths(
-        hidden=("hidden_size", shape.hidden_size),
-        ffn=("ffn_hidden_size", shape.ffn_hidden_size),
-        heads=("num_attention_heads x head_dim", shape.num_attention_heads * head_dim),
-        kv=("num_query_groups x head_dim", shape.num_query_groups * head_dim),
-        head_dim=("head_dim", head_dim),
-    )
-
-
-def _check_format(student: str, config: QuantizeConfig, cut: Shape) -> None:
-    _check_length(f"quantize.seq_length ({config.name})", config.seq_length, cut)
-    widths = widths_of(cut)
-    if found := misfit(config.format, config.block_size, widths) or kv_misfit(config.kv_cache, widths):
-        axis, width, multiple, reason = found
-        smaller = ", give quantize a smaller block_size" if FORMATS[config.format].free_block else ""
-        raise ValueError(
-            f"students.{student} has {axis} {width}, not a multiple of {multiple}, {reason}; "
-            f"prune it to a multiple{smaller} or set students.{student}.quantize=false"
-        )
 
 
 def _check_training(where: str, config: Training, shape: Shape, whose: str = "") -> None:

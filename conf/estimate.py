@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from conf.base import Precision
 from conf.check import cut_shape, num_params, teacher_shape
 from conf.formats import FORMATS
-from conf.quantize import QuantizeConfig
+from conf.quantize import QuantizeConfig, scorings
 from conf.schema import Recipe
+from conf.sensitivity import SensitivityConfig
 from conf.teacher import Shape
 from conf.training import Training
 
@@ -65,7 +66,7 @@ def _tensors(recipe: Recipe, label: str) -> Numbers:
             teacher, settings.micro_batch * settings.seq_length, settings.precision, grad=False
         )
         return Numbers(params=whole, tokens=tokens, memory=memory)
-    if kind not in ("prune", "distill", "quantize", "evaluate"):
+    if kind not in ("prune", "distill", "sensitivity", "quantize", "evaluate"):
         return Numbers()
     return _model_stage(recipe, kind, rest, teacher)
 
@@ -82,6 +83,8 @@ def _model_stage(recipe: Recipe, kind: str, rest: str, teacher: Shape) -> Number
         memory = training_bytes(shape, how) + BYTES[how.precision] * whole
         memory += activation_bytes(teacher, how.micro_batch * how.seq_length, how.precision, grad=False)
         return Numbers(params=params, tokens=how.tokens, memory=memory, disk=width * params)
+    if kind == "sensitivity":
+        return _scoring(scorings(student, recipe.formats_of(student))[f"sensitivity-{rest}"], shape)
     linear = params - (shape.vocab_size or 0) * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
     if kind == "quantize":
         config = next(entry for entry in recipe.quantize if rest == f"{student}-{entry.name}")
@@ -93,8 +96,18 @@ def _model_stage(recipe: Recipe, kind: str, rest: str, teacher: Shape) -> Number
     return Numbers(params=params, tokens=scoring.sequences * scoring.seq_length, memory=memory)
 
 
+def _scoring(config: SensitivityConfig, shape: Shape) -> Numbers:
+    """Each format calibrated, then all scored: by gradients in one pass, by KL divergence in one for every layer and format."""
+    passes = 1 if config.method == "gradient" else 1 + 4 * shape.num_layers * len(config.formats)
+    tokens = config.seq_length * (config.calibration_samples * len(config.formats) + config.score_samples * passes)
+    activations = activation_bytes(shape, config.batch * config.seq_length, "bf16", grad=config.method == "gradient")
+    return Numbers(params=num_params(shape), tokens=tokens, memory=6 * num_params(shape) + activations)
+
+
 def _bits(config: QuantizeConfig) -> float:
     """Bits a quantized weight takes, scales included: FP4 adds one byte a block, INT4 a float; other scales weigh nothing."""
+    if config.auto or config.format is None:
+        return config.auto.effective_bits if config.auto else 16
     form = FORMATS[config.format]
     scale = 32 if config.format in ("int4_awq", "w4a8_awq") else 8
     per_weight = form.bits + (scale / (config.block_size or form.block) if form.block and form.bits < 8 else 0)

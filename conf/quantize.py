@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from conf.base import Execution, StageConfig
 from conf.formats import BLOCKS, FORMATS, Calibrator, KVFormat, QuantFormat, why_not
 from conf.parallel import Parallel, RunsAs
+from conf.sensitivity import AutoConfig, SensitivityConfig
 
 
 class QuantizeConfig(StageConfig):
@@ -16,7 +17,10 @@ class QuantizeConfig(StageConfig):
 
     revision: ClassVar[int] = 2
 
-    format: QuantFormat = Field(description="; ".join(f"{name}: {form.what}" for name, form in FORMATS.items()) + ".")
+    format: QuantFormat | None = Field(
+        default=None, description="; ".join(f"{name}: {form.what}" for name, form in FORMATS.items()) + ". Give this or auto."
+    )
+    auto: AutoConfig | None = Field(default=None, description="A format for each layer, chosen by its sensitivity; instead of format.")
     calibrator: Calibrator | None = Field(
         default=None,
         description="How scales are found: max, the largest magnitude; mse, the least squared error; smoothquant; awq_lite, awq_clip, "
@@ -37,6 +41,13 @@ class QuantizeConfig(StageConfig):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        if (self.format is None) == (self.auto is None):
+            raise ValueError("an entry of quantize has exactly one of format and auto; give one")
+        if self.format is None:
+            given = [name for name in ("calibrator", "block_size") if getattr(self, name)]
+            if given:
+                raise ValueError(f"quantize.{given[0]} is for one format, and auto mixes them by their own; leave it out")
+            return self
         form = FORMATS[self.format]
         if self.calibrator and self.calibrator not in form.calibrators:
             raise ValueError(
@@ -56,10 +67,46 @@ class QuantizeConfig(StageConfig):
     @property
     def name(self) -> str:
         """What its models are called: the format, and what differs from the format's own."""
-        parts = [self.format, self.calibrator, f"kv_{self.kv_cache}" if self.kv_cache else None]
+        mixed = self.auto and f"auto-{self.auto.effective_bits:g}" + ("-kl_div" if self.auto.method == "kl_div" else "")
+        parts = [self.format or mixed, self.calibrator, f"kv_{self.kv_cache}" if self.kv_cache else None]
         return "-".join(part for part in parts if part)
 
     @property
     def method(self) -> Calibrator:
         """The calibrator used."""
-        return self.calibrator or FORMATS[self.format].calibrators[0]
+        return self.calibrator or (FORMATS[self.format].calibrators[0] if self.format else "max")
+
+    @property
+    def formats(self) -> tuple[QuantFormat, ...]:
+        """The formats that some layer may take."""
+        return (self.format,) if self.format else self.auto.formats if self.auto else ()
+
+    @property
+    def sensitivity(self) -> SensitivityConfig | None:
+        """What must be scored before a mix can be chosen; None for one format. Budgets share it."""
+        if self.auto is None:
+            return None
+        return SensitivityConfig(
+            formats=self.auto.formats,
+            method=self.auto.method,
+            score_samples=self.auto.score_samples,
+            calibration_samples=self.calibration_samples,
+            seq_length=self.seq_length,
+            batch=self.batch,
+            parallel=self.parallel,
+        )
+
+
+def scorings(student: str, configs: tuple[QuantizeConfig, ...]) -> dict[str, SensitivityConfig]:
+    """What must be scored for a student's mixes of formats, by label; budgets that differ in nothing else share their scores."""
+    found: list[SensitivityConfig] = []
+    for config in configs:
+        if config.sensitivity and all(config.sensitivity.identity() != other.identity() for other in found):
+            found.append(config.sensitivity)
+    return {f"sensitivity-{student}" + (f"-{place + 1}" if place else ""): config for place, config in enumerate(found)}
+
+
+def label_of(config: QuantizeConfig, scored: dict[str, SensitivityConfig]) -> str | None:
+    """The label of the scores that a mix is chosen from; None for one format."""
+    wanted = config.sensitivity
+    return next((label for label, other in scored.items() if wanted and other.identity() == wanted.identity()), None)

@@ -13,6 +13,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from conf.base import RunName
 from conf.schema import Recipe
+from flows import formats
 from flows.gates import Gates, summary, unmade
 from flows.made import Future, Made
 from flows.plan import plan
@@ -24,7 +25,6 @@ from tasks.importance import importance
 from tasks.launch import JobFailed, Launcher
 from tasks.progress import Board
 from tasks.prune import prune
-from tasks.quantize import quantize
 from tasks.report import Beside, Measured, publish, write_report
 from tasks.session import Session, current
 from tasks.store import Artifact, Store
@@ -85,14 +85,7 @@ def _student(
         )
         made.append(Made(model=name, stage="distill", artifact=taught, curves=taught, student=name, gates=behind))
         behind = gates.after(made[1], made[0])
-    last = made[-1]
-    for config in recipe.formats_of(name):
-        model = f"{name}-{config.name}"
-        smaller: Future = quantize.submit(
-            f"quantize-{model}", config, model=last.artifact, data=corpus, wait_for=behind, return_state=False
-        )
-        made.append(Made(model=model, stage="quantize", artifact=smaller, student=name, form=config.name, gates=behind))
-        gates.after(made[-1], last)
+    made += formats.make(recipe, name, made[-1], corpus, behind, gates)
     return made
 
 

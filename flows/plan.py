@@ -9,6 +9,7 @@ from typing import Any
 from conf.base import StageConfig
 from conf.distill import DistillConfig
 from conf.fetch import FetchConfig
+from conf.quantize import label_of, scorings
 from conf.schema import Recipe
 from tasks import external
 from tasks.store import RECORD, Artifact, Store, key_of
@@ -51,9 +52,11 @@ def plan(recipe: Recipe, root: Path) -> list[PlannedStage]:
         made = models[f"{name}-pruned"] = walk.add(f"prune-{name}", "prune", student.prune, base | extra)
         if how := recipe.distill_of(name):
             made = models[name] = walk.add(f"distill-{name}", "distill", how, base | {"student": made} | _asked(how, questions))
+        configs, inputs = scorings(name, recipe.formats_of(name)), {"model": made, "data": data}
+        scores = {label: walk.add(label, "sensitivity", scoring, inputs) for label, scoring in configs.items()}
         for config in recipe.formats_of(name):
-            inputs = {"model": made, "data": data}
-            models[f"{name}-{config.name}"] = walk.add(f"quantize-{name}-{config.name}", "quantize", config, inputs)
+            mixed = {"sensitivity": scores[label]} if (label := label_of(config, configs)) else {}
+            models[f"{name}-{config.name}"] = walk.add(f"quantize-{name}-{config.name}", "quantize", config, inputs | mixed)
     for name, artifact in models.items():
         inputs = {"model": artifact, **base} | ({"mmlu": questions} if questions else {})
         walk.add(f"evaluate-{name}", "evaluate", recipe.evaluate, inputs)

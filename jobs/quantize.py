@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from conf.formats import FORMATS, Widths, kv_misfit, misfit
 from conf.quantize import QuantizeConfig
 from conf.spec import Spec
+from jobs import mix
 from jobs.entry import Metrics, main
 
 if TYPE_CHECKING:
@@ -22,14 +23,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedModel
 
+    from jobs.mix import Mix
     from jobs.quant_errors import Seen
 
 
 def run(spec: Spec) -> None:
-    """Inputs: model, data. Writes model/ (the checkpoint) and quantize.json."""
+    """Inputs: model, data, and sensitivity for a mix of formats. Writes model/ (the checkpoint) and quantize.json."""
     config = QuantizeConfig.model_validate(spec.config)
     source, data, output = Path(spec.inputs["model"]) / "model", Path(spec.inputs["data"]), Path(spec.output)
     check(source, data, config)
+    scored = mix.read(Path(spec.inputs["sensitivity"]), config.auto) if config.auto else None
 
     from jobs import hf
     from jobs.windows import Windows
@@ -38,7 +41,10 @@ def run(spec: Spec) -> None:
     samples = windows.take(range(min(config.calibration_samples, len(windows))))
     shutil.rmtree(output / "model", ignore_errors=True)  # what a killed attempt left
     (output / "quantize.json").unlink(missing_ok=True)
-    summary = _quantize(source, output / "model", samples, config, Metrics(output))
+    chosen = mix.choose(scored, config.auto) if scored and config.auto else None
+    summary = _quantize(source, output / "model", samples, config, Metrics(output), chosen)
+    if scored and config.auto and chosen:
+        summary["auto"] = chosen.record(config.auto, scored["bits"]["least"])
     summary |= {"bytes_before": hf.weight_bytes(source), "bytes_after": hf.weight_bytes(output / "model")}
     (output / "quantize.json").write_text(json.dumps(summary, indent=2) + "\n")
 
@@ -53,9 +59,9 @@ def check(source: Path, data: Path, config: QuantizeConfig) -> None:
     hf.check_tokens(source, data)
     hf.check_length(settings, config.seq_length)
     widths = widths_of(settings)
-    if found := misfit(config.format, config.block_size, widths) or kv_misfit(config.kv_cache, widths):
-        name, width, multiple, reason = found
-        smaller = ", choose a smaller block_size" if FORMATS[config.format].free_block else ""
+    found = [misfit(form, config.block_size, widths) for form in config.formats] + [kv_misfit(config.kv_cache, widths)]
+    for name, width, multiple, reason in filter(None, found):
+        smaller = ", choose a smaller block_size" if config.format and FORMATS[config.format].free_block else ""
         raise ValueError(
             f"the model's {name} is {width} wide, not a multiple of {multiple}, {reason}; "
             f"prune to {width - width % multiple or multiple}{smaller}, or use fp8"
@@ -75,7 +81,9 @@ def widths_of(settings: dict[str, Any]) -> Widths:
     )
 
 
-def _quantize(source: Path, target: Path, samples: NDArray[np.int64], config: QuantizeConfig, metrics: Metrics) -> dict[str, Any]:
+def _quantize(
+    source: Path, target: Path, samples: NDArray[np.int64], config: QuantizeConfig, metrics: Metrics, chosen: Mix | None
+) -> dict[str, Any]:
     """Calibrate, write, read back and compare; the record for quantize.json."""
     import torch
 
@@ -86,7 +94,7 @@ def _quantize(source: Path, target: Path, samples: NDArray[np.int64], config: Qu
     for name, parameter in model.named_parameters():
         if not parameter.isfinite().all():
             raise ValueError(f"{source}: {name} holds values that are not numbers; the model is damaged: make it again")
-    seen = _calibrate(model, samples, config, metrics)
+    seen = _calibrate(model, samples, config, quantizers.of_config(config, chosen and chosen.formats), metrics)
     layers = export.quantized_layers(model)
     cache = sorted(export.cache_quantizers(model))
     quant_errors.check_seen(seen, [*layers, *cache])
@@ -118,12 +126,14 @@ def _quantize(source: Path, target: Path, samples: NDArray[np.int64], config: Qu
     }
 
 
-def _calibrate(model: PreTrainedModel, samples: NDArray[np.int64], config: QuantizeConfig, metrics: Metrics) -> Seen:
+def _calibrate(
+    model: PreTrainedModel, samples: NDArray[np.int64], config: QuantizeConfig, settings: dict[str, Any], metrics: Metrics
+) -> Seen:
     """Insert ModelOpt's quantizers and let them see `samples` [n, seq_length + 1]; what each saw in one pass."""
     import modelopt.torch.quantization as mtq
     import torch
 
-    from jobs import quant_errors, quantizers
+    from jobs import quant_errors
 
     steps = math.ceil(len(samples) / config.batch)
     seen: Seen = {}
@@ -137,7 +147,7 @@ def _calibrate(model: PreTrainedModel, samples: NDArray[np.int64], config: Quant
         seen.update(counted)
 
     metrics.rewind(0)
-    mtq.quantize(model, quantizers.of_config(config), forward)
+    mtq.quantize(model, settings, forward)
     return seen
 
 

@@ -51,9 +51,10 @@ def of_format(name: QuantFormat) -> dict[str, Any]:
     return settings
 
 
-def of_config(config: QuantizeConfig) -> dict[str, Any]:
-    """ModelOpt's settings for what a recipe asks for: the format's own, with its calibrator, block size and key-value cache."""
-    settings = of_format(config.format)
+def of_config(config: QuantizeConfig, mix: dict[str, QuantFormat] | None = None) -> dict[str, Any]:
+    """ModelOpt's settings for what a recipe asks for: the format's own, with its calibrator, block size and key-value cache; or those of
+    a `mix`, formats by layer name."""
+    settings = of_format(config.format) if config.format else of_mix(mix or {})
     if config.calibrator:
         settings["algorithm"] = algorithm(config.calibrator)
     if config.block_size:
@@ -63,6 +64,15 @@ def of_config(config: QuantizeConfig) -> dict[str, Any]:
     if config.kv_cache:
         settings["quant_cfg"][KV_QUANTIZERS] = of_cache(config.kv_cache)
     return settings
+
+
+def of_mix(mix: dict[str, QuantFormat]) -> dict[str, Any]:
+    """ModelOpt's settings for formats by layer name; other layers stay as they are."""
+    quantizers: dict[str, Any] = {"*": {"enable": False}}
+    for layer, form in mix.items():
+        own = of_format(form)["quant_cfg"]
+        quantizers |= {f"{layer}.{kind}": {"enable": True, **own[f"*{kind}"]} for kind in ("weight_quantizer", "input_quantizer")}
+    return {"quant_cfg": quantizers, "algorithm": "max"}
 
 
 def algorithm(calibrator: Calibrator) -> str | dict[str, Any]:

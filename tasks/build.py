@@ -27,6 +27,7 @@ EXPECTED = {
     "importance": ("importance.json", "importance.safetensors"),
     "prune": ("model/config.json",),
     "distill": ("model/config.json", "metrics.jsonl", "kept.json"),
+    "sensitivity": ("sensitivity.json",),
     "quantize": ("model/config.json", "model/hf_quant_config.json", "quantize.json"),
     "evaluate": ("scores.json", "sequences.json"),
 }

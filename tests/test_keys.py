@@ -16,6 +16,7 @@ from conf.fetch import FetchConfig
 from conf.importance import ImportanceConfig
 from conf.prune import PruneConfig
 from conf.quantize import QuantizeConfig
+from conf.sensitivity import SensitivityConfig
 from conf.teacher import Shape, TeacherConfig
 from tasks.store import key_of
 
@@ -40,6 +41,7 @@ def stages() -> dict[str, StageConfig]:
         "importance": ImportanceConfig(),
         "prune": PruneConfig(num_layers=16),
         "distill": DistillConfig(**TRAINING),
+        "sensitivity": SensitivityConfig(formats=("fp8", "nvfp4")),
         "quantize": QuantizeConfig(format="fp8"),
         "evaluate": EvaluateConfig(),
         "fetch": FetchConfig(model="owner/name"),
@@ -52,7 +54,8 @@ GOLDEN = {
     "teacher imported": "0614d93dddae",
     "importance": "e0e00fb0d820",
     "prune": "eaec23598bb7",
-    "quantize": "58e18bebb19f",
+    "sensitivity": "e745935e9187",
+    "quantize": "14367b77fb38",
     "distill": "a6aabd4a3660",
     "evaluate": "b85ec9dd79c6",
     "fetch": "5b69f7d52af9",

@@ -1,0 +1,114 @@
+"""Scores what each format would cost each layer, by ModelOpt's AutoQuantize; the choice within a budget is `quantize`'s, from the scores.
+
+What ModelOpt keeps as a pickle is written as JSON: groups of layers that share a format, with a score and a size for each format.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from conf.sensitivity import SensitivityConfig
+from conf.spec import Spec
+from jobs.entry import Metrics, main
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+OUTPUT_LAYER = "*lm_head*"
+"""Left as it is, as ModelOpt's presets do."""
+NONE = "none"
+"""A layer left as it is, among the formats."""
+
+
+def run(spec: Spec) -> None:
+    """Inputs: model, data. Writes sensitivity.json."""
+    config = SensitivityConfig.model_validate(spec.config)
+    source, data, output = Path(spec.inputs["model"]) / "model", Path(spec.inputs["data"]), Path(spec.output)
+    from jobs import hf
+
+    settings = hf.check(source)
+    if "quantization_config" in settings:
+        raise ValueError(f"{source} is already quantized; score the model it was made from")
+    hf.check_tokens(source, data)
+    hf.check_length(settings, config.seq_length)
+
+    import torch
+
+    from jobs import quantizers
+    from jobs.windows import Windows
+
+    windows = Windows(data / "train", config.seq_length)
+    wanted = max(config.score_samples, config.calibration_samples)
+    samples = torch.from_numpy(windows.take(range(min(wanted, len(windows)))))
+    quantizers.prepare()
+    model = hf.load_model(source, torch.bfloat16)
+    groups = _score(model, list(samples.split(config.batch)), config, Metrics(output))
+    total = sum(group["sizes"][NONE] for group in groups)
+    least = 16 * sum(min(group["sizes"].values()) for group in groups) / total
+    record = {
+        "method": config.method,
+        "samples": min(config.score_samples, len(samples)),
+        "bits": {"least": least, "most": 16.0},
+        "groups": groups,
+    }
+    (output / "sensitivity.json").write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
+
+
+def _score(model: PreTrainedModel, batches: list[torch.Tensor], config: SensitivityConfig, metrics: Metrics) -> list[dict[str, Any]]:
+    """Every group's layers, and a score (lower is better) and a size (weights x bits / 16) for each format."""
+    import modelopt.torch.quantization as mtq
+    import torch
+    from modelopt.torch.quantization.algorithms import QuantRecipe
+
+    from jobs import quantizers
+
+    presets = {form: quantizers.of_format(form) for form in config.formats}
+    names = {str(QuantRecipe(preset)): form for form, preset in presets.items()} | {str(QuantRecipe(None)): NONE}
+    steps = {"calib": config.calibration_samples, "score": config.score_samples}
+    steps = {name: min(math.ceil(count / config.batch), len(batches)) for name, count in steps.items()}
+    passes = 0
+    metrics.rewind(0)
+
+    def forward(model: Any, batch: torch.Tensor) -> torch.Tensor:
+        nonlocal passes
+        passes += 1
+        metrics.log(passes)
+        logits: torch.Tensor = model(batch[:, :-1].to(model.device), use_cache=False).logits
+        return logits
+
+    def loss(logits: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+        # Summed: a token's gradient, and so its score, does not depend on how many sequences pass at once.
+        targets = batch[:, 1:].flatten().to(logits.device)
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets, reduction="sum")
+
+    _, state = mtq.auto_quantize(
+        model,
+        constraints={"effective_bits": 16.0},  # the choice is made later, for any budget
+        quantization_formats=list(presets.values()),
+        data_loader=batches,
+        forward_step=forward,
+        loss_func=loss if config.method == "gradient" else None,
+        disabled_layers=[OUTPUT_LAYER],
+        num_calib_steps=steps["calib"],
+        num_score_steps=steps["score"],
+        method=config.method,
+    )
+    return [_group(stats, names) for stats in state["candidate_stats"].values()]
+
+
+def _group(stats: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    formats = [names[str(recipe)] for recipe in stats["formats"]]
+    scores, sizes = map(float, stats["scores"]), map(float, stats["costs"])
+    return {
+        "layers": list(stats["module_names"]),
+        "scores": dict(zip(formats, scores, strict=True)),
+        "sizes": dict(zip(formats, sizes, strict=True)),
+    }
+
+
+if __name__ == "__main__":
+    main(run)
