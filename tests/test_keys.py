@@ -111,7 +111,7 @@ def test_what_runs_where_is_marked_execution() -> None:
     names |= {f"{stage}.{name}" for stage in ("teacher", "teacher imported", "distill") for name in ("micro_batch", "checkpoint_every")}
     names |= {f"{stage}.{name}" for stage in ("teacher", "teacher imported") for name in ("model", "reference")}
     names |= {"data.source", "data.tokenizer", "data.engine", "data.workers"}
-    assert marked == names | {"importance.micro_batch", "quantize.batch", "evaluate.batch", "evaluate.mmlu.path"}
+    assert marked == names | {"importance.micro_batch", "sensitivity.batch", "quantize.batch", "evaluate.batch", "evaluate.mmlu.path"}
 
 
 def test_a_revision_changes_the_key() -> None:
