@@ -20,8 +20,9 @@ import orjson
 
 from conf.data import DataConfig
 from conf.spec import Spec
+from jobs.corpus.quarantine import Quarantine
 from jobs.corpus.records import Count, Record
-from jobs.corpus.sources import SPLITS, WORLD, records
+from jobs.corpus.sources import SPLITS, WORLD, records, split_of
 from jobs.entry import Metrics, main
 
 BATCH_BYTES = 4 << 20
@@ -56,7 +57,7 @@ def run(spec: Spec) -> None:
 
 def _collect(config: DataConfig, output: Path) -> dict[str, Any]:
     """Write the documents of each split and the quarantine; return the tally."""
-    count, quarantine = Count(), _Quarantine(output / "quarantine.jsonl", config.max_rejected_share)
+    count, quarantine = Count(), Quarantine(output / "quarantine.jsonl", config.max_rejected_share)
     repaired = 0
     documents, sizes = dict.fromkeys(SPLITS, 0), dict.fromkeys(SPLITS, 0)
     lines_kept = duplicates = duplicate_lines = 0
@@ -73,7 +74,7 @@ def _collect(config: DataConfig, output: Path) -> dict[str, Any]:
             if split is not None and _seen_before(record.text, split, seen):
                 duplicates, duplicate_lines = duplicates + 1, duplicate_lines + record.lines
                 continue
-            chosen = split or _split_of(record.text, config)
+            chosen = split or split_of(record.text, config)
             streams[chosen].write(orjson.dumps({"text": record.text}) + b"\n")
             documents[chosen] += 1
             sizes[chosen] += len(record.text.encode())
@@ -107,15 +108,6 @@ def _repaired(text: str) -> str:
     return ftfy.fix_encoding(text)
 
 
-def _split_of(text: str, config: DataConfig) -> str:
-    """A split by content and seed: the same text, however often it comes, falls into one split."""
-    digest = hashlib.blake2b(text.encode(), digest_size=8, key=config.seed.to_bytes(8, "big")).digest()
-    place = int.from_bytes(digest, "big") / 2**64
-    if place < config.test_share:
-        return "test"
-    return "validation" if place < config.test_share + config.validation_share else "train"
-
-
 def _seen_before(text: str, split: str, seen: set[bytes]) -> bool:
     """Whether a dataset's own later split repeats a document of an earlier one (repeats within a split are its own business)."""
     digest = hashlib.blake2b(text.encode(), digest_size=12).digest()
@@ -138,37 +130,6 @@ def _check_splits(documents: dict[str, int], config: DataConfig) -> None:
             )
     if not documents["train"]:
         raise ValueError(f"none of {total} documents are left for training; lower data.validation_share and data.test_share")
-
-
-class _Quarantine:
-    """Records that cannot be used, written beside the corpus with their place and reason."""
-
-    def __init__(self, path: Path, max_share: float) -> None:
-        self.path, self.max_share = path, max_share
-        self.records = self.lines = 0
-        self.first: Record | None = None
-
-    def __enter__(self) -> _Quarantine:
-        self._stream = self.path.open("wb")
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stream.close()
-
-    def add(self, record: Record) -> None:
-        place = {"file": record.file, "line": record.line, "lines": record.lines, "reason": record.reason, "excerpt": record.excerpt}
-        self._stream.write(orjson.dumps(place) + b"\n")
-        self.records += 1
-        self.lines += record.lines
-        self.first = self.first or record
-
-    def check(self, documents: int) -> None:
-        share = self.records / max(1, self.records + documents)
-        if share > self.max_share and self.first:
-            raise ValueError(
-                f"{self.records} of {self.records + documents} records ({share:.1%}) cannot be used, more than max_rejected_share "
-                f"{self.max_share:.1%}; the first is {self.first.file}:{self.first.line} ({self.first.reason}); all are in {self.path}"
-            )
 
 
 def _tokenizer(spec: Spec, config: DataConfig, output: Path) -> Path:

@@ -64,10 +64,10 @@ def _records(path: Path, config: DataConfig, count: Count) -> Iterator[Record]:
     if suffix == ".csv":
         return _rows(_csv(path, config.text_field), str(path), config, count)
     if suffix == ".json":
-        return _rows(_json(path), str(path), config, count)
+        return _rows(json_values(path), str(path), config, count)
     if suffix == ".jsonl":
         return _jsonl(path, config, count)
-    return join_lines(_lines(path, limit), _style(path, config), str(path), limit, count)
+    return join_lines(numbered_lines(path, limit), _style(path, config), str(path), limit, count)
 
 
 def join_lines(lines: Iterable[tuple[int, bytes | None]], style: str, file: str, limit: int, count: Count) -> Iterator[Record]:
@@ -100,12 +100,12 @@ def join_lines(lines: Iterable[tuple[int, bytes | None]], style: str, file: str,
 def row(value: Any, file: str, line: int, config: DataConfig) -> Record | None:
     """One structured row as a record; None where its text is blank."""
     if not isinstance(value, dict):
-        return Record(file, line, None, f"not an object but {type(value).__name__}", _excerpt(value))
+        return Record(file, line, None, f"not an object but {type(value).__name__}", excerpt(value))
     if config.text_field not in value:
-        return Record(file, line, None, f"no field '{config.text_field}'", _excerpt(value))
+        return Record(file, line, None, f"no field '{config.text_field}'", excerpt(value))
     text = value[config.text_field]
     if not isinstance(text, str):
-        return Record(file, line, None, f"field '{config.text_field}' is {type(text).__name__}, not a string", _excerpt(value))
+        return Record(file, line, None, f"field '{config.text_field}' is {type(text).__name__}, not a string", excerpt(value))
     return _checked(text, file, line, config.max_document_bytes) if text.strip() else None
 
 
@@ -117,23 +117,23 @@ def _document(block: list[tuple[int, bytes | None]], style: str, file: str, limi
     try:
         text = separator.join((line or b"").decode().strip("\r\n") for _, line in block)
     except UnicodeDecodeError as error:
-        return Record(file, first, None, f"invalid UTF-8 ({error.reason})", _excerpt(block[0][1]), count)
+        return Record(file, first, None, f"invalid UTF-8 ({error.reason})", excerpt(block[0][1]), count)
     return _checked(text.strip(), file, first, limit, count)
 
 
 def _checked(text: str, file: str, line: int, limit: int, lines: int = 1) -> Record:
     if "\x00" in text:
-        return Record(file, line, None, "contains NUL", _excerpt(text), lines)
+        return Record(file, line, None, "contains NUL", excerpt(text), lines)
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
-        return Record(file, line, None, "contains a lone surrogate, which UTF-8 cannot hold", _excerpt(text), lines)
+        return Record(file, line, None, "contains a lone surrogate, which UTF-8 cannot hold", excerpt(text), lines)
     if size > limit:
-        return Record(file, line, None, f"{size} bytes, longer than max_document_bytes {limit}", _excerpt(text), lines)
+        return Record(file, line, None, f"{size} bytes, longer than max_document_bytes {limit}", excerpt(text), lines)
     return Record(file, line, text, lines=lines)
 
 
-def _excerpt(value: Any) -> str:
+def excerpt(value: Any) -> str:
     return ascii(value)[:80]
 
 
@@ -141,7 +141,7 @@ def _open(path: Path) -> IO[bytes]:
     return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
-def _lines(path: Path, limit: int) -> Iterator[tuple[int, bytes | None]]:
+def numbered_lines(path: Path, limit: int) -> Iterator[tuple[int, bytes | None]]:
     """Numbered lines; one longer than `limit` is skipped over in pieces and comes as None, so that it never fills the memory."""
     with _open(path) as stream:
         number = 0
@@ -166,7 +166,7 @@ def _style(path: Path, config: DataConfig) -> str:
 
 def _jsonl(path: Path, config: DataConfig, count: Count) -> Iterator[Record]:
     # A JSON line may be longer than its text: escapes take up to six bytes for one.
-    for number, line in _lines(path, 6 * config.max_document_bytes + 4096):
+    for number, line in numbered_lines(path, 6 * config.max_document_bytes + 4096):
         count.lines += 1
         if line is None:
             yield Record(str(path), number, None, f"longer than max_document_bytes {config.max_document_bytes}")
@@ -177,7 +177,7 @@ def _jsonl(path: Path, config: DataConfig, count: Count) -> Iterator[Record]:
         try:
             value = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            yield Record(str(path), number, None, f"bad JSON ({error.msg})", _excerpt(line[:80]))
+            yield Record(str(path), number, None, f"bad JSON ({error.msg})", excerpt(line[:80]))
             continue
         record = row(value, str(path), number, config)
         if record is None:
@@ -220,7 +220,7 @@ def _parquet(path: Path, field: str) -> Iterator[dict[str, Any]]:
             yield {field: value}
 
 
-def _json(path: Path) -> Iterator[Any]:
+def json_values(path: Path) -> Iterator[Any]:
     try:
         with _open(path) as stream:
             content = json.loads(stream.read())

@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from conf.data import DataConfig
+from conf.records import RecordsConfig
 from jobs.corpus.records import SUFFIXES, Count, Record, join_lines, read_file, row
 
 WORLD = "world"
 SPLITS = ("train", "validation", "test")
 
 
-def local_files(source: str) -> list[Path] | None:
+def split_of(text: str, config: DataConfig | RecordsConfig) -> str:
+    """A split by content and seed: the same text, however often it comes, falls into one split."""
+    digest = hashlib.blake2b(text.encode(), digest_size=8, key=config.seed.to_bytes(8, "big")).digest()
+    place = int.from_bytes(digest, "big") / 2**64
+    if place < config.test_share:
+        return "test"
+    return "validation" if place < config.test_share + config.validation_share else "train"
+
+
+def local_files(source: str, suffixes: tuple[str, ...] = SUFFIXES, setting: str = "data.source") -> list[Path] | None:
     """The files a local source names, sorted; None where it looks like a hub id. ValueError when a local source names nothing."""
     path = Path(source)
     looks_local = (
-        path.exists() or any(mark in source for mark in "*?[") or path.suffix in (*SUFFIXES, ".gz") or source.startswith((".", "/", "~"))
+        path.exists() or any(mark in source for mark in "*?[") or path.suffix in (*suffixes, ".gz") or source.startswith((".", "/", "~"))
     )
     if not looks_local:
         return None
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if (file.with_suffix("") if file.suffix == ".gz" else file).suffix in SUFFIXES)
+        found = sorted(file for file in path.rglob("*") if (file.with_suffix("") if file.suffix == ".gz" else file).suffix in suffixes)
     else:
         matches = glob.glob(source, recursive=True)  # noqa: PTH207 - an absolute pattern is no Path.glob
         found = [path] if path.is_file() else sorted(Path(name) for name in matches if Path(name).is_file())
     if not found:
-        raise ValueError(f"data.source names {source}, where there is no {', '.join(SUFFIXES)} file; check the path")
+        raise ValueError(f"{setting} names {source}, where there is no {', '.join(suffixes)} file; check the path")
     return found
 
 

@@ -1,0 +1,60 @@
+"""Where records go that cannot be used: a file with their places and reasons, and a bound on their share."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Protocol
+
+import orjson
+
+
+class Unusable(Protocol):
+    """A record with its place in its file and why it cannot be used."""
+
+    @property
+    def file(self) -> str: ...
+    @property
+    def line(self) -> int: ...
+    @property
+    def lines(self) -> int: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def excerpt(self) -> str: ...
+
+
+class Quarantine:
+    """Records that cannot be used, written beside the others with their place and reason."""
+
+    def __init__(self, path: Path, max_share: float) -> None:
+        self.path, self.max_share = path, max_share
+        self.records = self.lines = 0
+        self.reasons: Counter[str] = Counter()
+        self.first: Unusable | None = None
+
+    def __enter__(self) -> Quarantine:
+        self._stream = self.path.open("wb")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stream.close()
+
+    def add(self, record: Unusable) -> None:
+        """Set one aside."""
+        place = {"file": record.file, "line": record.line, "lines": record.lines, "reason": record.reason, "excerpt": record.excerpt}
+        self._stream.write(orjson.dumps(place) + b"\n")
+        self.records += 1
+        self.lines += record.lines
+        self.reasons[re.sub(r"\d+", "N", record.reason)] += 1
+        self.first = self.first or record
+
+    def check(self, kept: int) -> None:
+        """Raise ValueError where the share of what was set aside is above the bound; `kept` records were not."""
+        share = self.records / max(1, self.records + kept)
+        if share > self.max_share and self.first:
+            raise ValueError(
+                f"{self.records} of {self.records + kept} records ({share:.1%}) cannot be used, more than max_rejected_share "
+                f"{self.max_share:.1%}; the first is {self.first.file}:{self.first.line} ({self.first.reason}); all are in {self.path}"
+            )
