@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from conf.base import Config
+from conf.training import Training
 from conf.watch import Watched
 
 DistillLoss = Literal["forward_kl", "reverse_kl", "jensen_shannon"]
@@ -23,8 +24,8 @@ class Intermediate(Config):
     )
 
 
-class DistillConfig(Watched):
-    """Teacher to student: a divergence of their logits, losses between chosen layers, and a share of cross-entropy on the tokens."""
+class Compared(Training):
+    """Training in which the student's logits are compared with a teacher's."""
 
     loss: DistillLoss = Field(
         default="forward_kl",
@@ -39,6 +40,17 @@ class DistillConfig(Watched):
     rest_bucket: bool = Field(
         default=False, description="With top_k: probabilities over the whole vocabulary, all tokens outside the top K as one more bucket."
     )
+
+    @model_validator(mode="after")
+    def _rest_of_what(self) -> Self:
+        if self.rest_bucket and self.top_k is None:
+            raise ValueError("rest_bucket is the probability outside top_k, which is empty; give top_k or leave rest_bucket out")
+        return self
+
+
+class DistillConfig(Compared, Watched):
+    """Teacher to student: a divergence of their logits, losses between chosen layers, and a share of cross-entropy on the tokens."""
+
     intermediate: tuple[Intermediate, ...] = Field(default=(), description="Pairs of layers whose outputs are compared; their mean counts.")
     intermediate_weight: Annotated[float, Field(ge=0)] | Literal["balanced"] = Field(
         default=1.0,
@@ -50,9 +62,3 @@ class DistillConfig(Watched):
         description="Loss = (1 - ce_share) x taught + ce_share x cross-entropy; balanced: cross-entropy + taught scaled to each batch's "
         "cross-entropy, as ModelOpt does.",
     )
-
-    @model_validator(mode="after")
-    def _rest_of_what(self) -> Self:
-        if self.rest_bucket and self.top_k is None:
-            raise ValueError("distill.rest_bucket is the probability outside top_k, which is empty; give top_k or leave rest_bucket out")
-        return self

@@ -49,7 +49,8 @@ def pack(lengths: NDArray[np.int32], capacity: int, seed: int) -> list[list[int]
 class PackedRecords:
     """The rows of one split of a records artifact, as training takes them. A record that is longer than a row is refused."""
 
-    def __init__(self, prefix: Path, seq_length: int, seed: int) -> None:
+    def __init__(self, prefix: Path, seq_length: int, seed: int, multiple: int = 1) -> None:
+        """Rows of padding are added up to a `multiple`, so that a short split still fills a pass."""
         self.records = MaskedTokens(prefix)
         self.seq_length = seq_length
         if not len(self.records):
@@ -61,44 +62,38 @@ class PackedRecords:
                 "lower records.seq_length"
             )
         self.rows = pack(self.records.lengths, seq_length, seed)
+        self.filled = len(self.rows)
+        self.rows += [[] for _ in range(-len(self.rows) % multiple)]
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @property
     def efficiency(self) -> float:
-        """Share of the rows' places that hold a record's token."""
-        return float(self.records.lengths.sum(dtype=np.int64) / (len(self.rows) * self.seq_length))
+        """Share of the places of rows with records that hold a token."""
+        return float(self.records.lengths.sum(dtype=np.int64) / (self.filled * self.seq_length))
 
     def samples(self, indices: NDArray[np.int64] | range) -> Samples:
-        """Rows by index: tokens, which targets are learned, each input's place in its record, and which record of the row it is of."""
+        """Rows by index: tokens, which targets are learned, each input's place in its record, which record of the row it is of, and its
+        address: its token's number in the split's `.bin`, -1 for padding."""
         shape = (len(indices), self.seq_length)
         tokens = np.full((shape[0], self.seq_length + 1), PADDING, np.int64)
-        counted, positions, segments = np.zeros(shape, np.bool_), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        addresses, counted = np.full(shape, -1, np.int64), np.zeros(shape, np.bool_)
+        positions, segments = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         for place, index in enumerate(indices):
             start = 0
             for number, record in enumerate(self.rows[index]):
                 ids, mask = self.records.record(record)
                 end = start + len(ids)
                 tokens[place, start:end] = ids
+                addresses[place, start:end] = self.records.starts[record] + np.arange(len(ids))
                 counted[place, start : end - 1] = mask[1:]
                 positions[place, start:end] = np.arange(len(ids))
                 segments[place, start:end] = number
                 start = end
             positions[place, start:] = np.arange(self.seq_length - start)
             segments[place, start:] = len(self.rows[index])
-        return Samples(places=np.asarray(indices, np.int64), tokens=tokens, counted=counted, positions=positions, segments=segments)
-
-    def addresses(self, indices: NDArray[np.int64] | range) -> NDArray[np.int64]:
-        """For each input of the rows, its token's number in the split's `.bin`, -1 for padding: the same however records are packed."""
-        found = np.full((len(indices), self.seq_length), -1, np.int64)
-        for place, index in enumerate(indices):
-            start = 0
-            for record in self.rows[index]:
-                first, last = int(self.records.starts[record]), int(self.records.starts[record + 1])
-                found[place, start : start + last - first] = np.arange(first, last)
-                start += last - first
-        return found
+        return Samples(addresses=addresses, tokens=tokens, counted=counted, positions=positions, segments=segments)
 
     def shuffled(self, position: int, count: int, seed: int) -> NDArray[np.int64]:
         """Indices of the training samples [position, position + count), a new seeded permutation every pass over the rows."""

@@ -74,14 +74,19 @@ class Windows:
 
         A function of its arguments alone, so that a resumed run sees exactly the samples an undisturbed one would.
         """
-        order: list[NDArray[np.int64]] = []
-        for epoch in range(position // self.count, (position + count - 1) // self.count + 1):
-            permutation = np.random.default_rng([seed, epoch]).permutation(self.count)
-            first = max(position - epoch * self.count, 0)
-            order.append(permutation[first : position + count - epoch * self.count])
-        return np.concatenate(order)
+        return shuffled(self.count, position, count, seed)
 
 
 def splits(data: Path, seq_length: int) -> tuple[Windows, Windows]:
     """The train and validation windows of a data artifact."""
     return Windows(data / "train", seq_length), Windows(data / "validation", seq_length)
+
+
+def shuffled(total: int, position: int, count: int, seed: int) -> NDArray[np.int64]:
+    """`count` indices below `total` from `position` on, in an order that is drawn anew every pass."""
+    order: list[NDArray[np.int64]] = []
+    for epoch in range(position // total, (position + count - 1) // total + 1):
+        permutation = np.random.default_rng([seed, epoch]).permutation(total)
+        first = max(position - epoch * total, 0)
+        order.append(permutation[first : position + count - epoch * total])
+    return np.concatenate(order)

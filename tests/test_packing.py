@@ -52,7 +52,8 @@ def some_records(count: int, seed: int = 0) -> list[tuple[list[int], list[bool]]
 def test_rows_hold_the_records_with_their_masks_positions_and_addresses(tmp_path: Path) -> None:
     records = some_records(40)
     split = PackedRecords(written(tmp_path, records), 64, seed=3)
-    samples, addresses = split.samples(range(len(split))), split.addresses(range(len(split)))
+    samples = split.samples(range(len(split)))
+    addresses = samples.addresses
     assert samples.counted is not None and samples.positions is not None and samples.segments is not None
     learned = 0
     for place, row in enumerate(split.rows):

@@ -18,12 +18,14 @@ from megatron.core.distributed import DistributedDataParallel, DistributedDataPa
 from megatron.core.models.gpt import GPTModel
 from megatron.core.optimizer import MegatronOptimizer, OptimizerConfig, get_megatron_optimizer
 from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
+from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from numpy.typing import NDArray
 
 from conf.training import Training
 from jobs.entry import Metrics
 from jobs.megatron import checkpoint, head
+from jobs.megatron.attention import packed
 from jobs.megatron.head import Losses
 from jobs.megatron.watch import Watch
 from jobs.windows import Samples, Split
@@ -40,6 +42,8 @@ class Batch:
     """fp32: what each label's loss is multiplied by, so that the mean over micro-batches and replicas of the weighted sums is the mean
     over the counted labels of the whole global batch."""
     positions: torch.Tensor
+    packed: PackedSeqParams | None = None
+    """Bounds of the samples, where rows are packed: the model is then given its rows end to end, as one of micro_batch x seq_length."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +168,9 @@ def _pass(
             # Cloned: the schedule divides the loss it is given in place by the number of micro-batches.
             return losses[objective.total], {name: value.detach().clone() for name, value in losses.items()}
 
-        return wrapped(batch.tokens, batch.positions, None), loss
+        if batch.packed is None:
+            return wrapped(batch.tokens, batch.positions, None), loss
+        return wrapped(batch.tokens.view(1, -1), batch.positions.view(1, -1), None, packed_seq_params=batch.packed), loss
 
     batches = _batches(samples, config)
     stored = get_forward_backward_func()(
@@ -172,8 +178,8 @@ def _pass(
         data_iterator=iter(batches),
         model=wrapped,
         num_microbatches=len(batches),
-        seq_length=config.seq_length,
-        micro_batch_size=config.micro_batch,
+        seq_length=config.seq_length if samples.segments is None else config.seq_length * config.micro_batch,
+        micro_batch_size=config.micro_batch if samples.segments is None else 1,
         forward_only=forward_only,
         **({"adjust_tensor_shapes_fn": objective.adjust_shapes} if objective.adjust_shapes else {}),
     )
@@ -195,7 +201,9 @@ def _batches(samples: Samples, config: Training) -> list[Batch]:
 
     arrays = (samples.addresses, tokens[:, :-1], tokens[:, 1:], weights, positions)
     names = ("addresses", "tokens", "labels", "weights", "positions")
-    return [Batch(**dict(zip(names, parts, strict=True))) for parts in zip(*(mine(array) for array in arrays), strict=True)]
+    columns = [mine(array) for array in arrays]
+    bounds = [None] * len(columns[0]) if samples.segments is None else [packed(part) for part in mine(samples.segments)]
+    return [Batch(**dict(zip(names, parts, strict=True)), packed=each) for *parts, each in zip(*columns, bounds, strict=True)]
 
 
 def cross_entropy(model: GPTModel, hidden: torch.Tensor, batch: Batch) -> Losses:

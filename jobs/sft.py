@@ -1,0 +1,139 @@
+"""Fine-tunes a model on packed records: cross-entropy on responses, with a divergence from a teacher beside it if one is given."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from conf.distill import DistillConfig
+from conf.sft import SftConfig
+from conf.spec import Spec
+from jobs.entry import main
+
+if TYPE_CHECKING:
+    import torch
+
+    from jobs.megatron.training import Batch
+    from jobs.packing import PackedRecords
+
+
+def run(spec: Spec) -> None:
+    """Inputs: student, records, and teacher where kd_weight is not 0. Writes model/, metrics.jsonl and packing.json.
+
+    Losses are nats per response token: loss (cross-entropy), divergence, objective; while validating also kl and teacher_loss.
+    """
+    from jobs.megatron.host import machine
+
+    config = SftConfig.model_validate(spec.config)
+    with machine(config.parallel, config.seed) as device:
+        _tune(spec, config, device)
+
+
+def _tune(spec: Spec, config: SftConfig, device: torch.device) -> None:
+    import torch.distributed
+    from modelopt.torch.distill.plugins.megatron import get_tensor_shapes_adjust_fn_for_distillation
+
+    from jobs.megatron import head, inputs, objective, training, weights
+    from jobs.megatron.model import DTYPES, build
+
+    records, output = Path(spec.inputs["records"]), Path(spec.output)
+    path = Path(spec.inputs["student"]) / "model"
+    hf_config = inputs.checked_model(path, records, config.parallel, config.seq_length)
+    splits = _splits(records, config)
+    student = build(hf_config, config.parallel, config.precision, device)
+    weights.load(student, path, hf_config)
+    head.defer(student)
+    model, shapes = student, None
+    if config.kd_weight:
+        teacher = _teacher(spec, config, records, hf_config, device)
+        model = objective.pair(student, teacher, _as_distillation(config))
+        shapes = get_tensor_shapes_adjust_fn_for_distillation(
+            model, seq_length=config.seq_length * config.micro_batch, micro_batch_size=1, decoder_seq_length=None
+        )
+    minimised = training.Objective(losses=functools.partial(losses, config=config), adjust_shapes=shapes)
+    training.train(model, hf_config, config, minimised, splits=splits, output=output)
+    weights.save(model, output / "model", hf_config, path, DTYPES[config.precision])
+    if torch.distributed.get_rank() == 0:
+        # The model answers in the form it was taught, whichever template its tokenizer came with.
+        shutil.copyfile(records / "chat_template.jinja", output / "model" / "chat_template.jinja")
+        (output / "packing.json").write_text(json.dumps(_packing(splits[0], config), indent=2) + "\n")
+
+
+def _splits(records: Path, config: SftConfig) -> tuple[PackedRecords, PackedRecords]:
+    from jobs.packing import PackedRecords
+
+    per_pass = config.micro_batch * config.parallel.data
+    train = PackedRecords(records / "train", config.seq_length, config.seed)
+    print(f"{len(train.records)} records packed into {len(train)} sequences of {config.seq_length} tokens, {train.efficiency:.1%} full")
+    return train, PackedRecords(records / "validation", config.seq_length, config.seed, multiple=per_pass)
+
+
+def _packing(train: PackedRecords, config: SftConfig) -> dict[str, Any]:
+    """What was packed, and how often it was seen."""
+    return {
+        "records": len(train.records),
+        "sequences": len(train),
+        "efficiency": train.efficiency,
+        "passes": config.steps * config.global_batch / len(train),
+    }
+
+
+def _teacher(spec: Spec, config: SftConfig, records: Path, student: dict[str, Any], device: torch.device) -> Any:
+    """The teacher with a deferred head, after refusing one with another tokenizer, vocabulary or length."""
+    from jobs.megatron import head, inputs, weights
+    from jobs.megatron.model import build
+
+    path = Path(spec.inputs["teacher"]) / "model"
+    hf_config = inputs.checked_model(path, records, config.parallel, config.seq_length)
+    if hf_config["vocab_size"] != student["vocab_size"]:
+        raise ValueError(
+            f"the teacher has {hf_config['vocab_size']} vocabulary rows and the student {student['vocab_size']}; "
+            "logits can only be compared over one vocabulary"
+        )
+    teacher = build(hf_config, config.parallel, config.precision, device)
+    weights.load(teacher, path, hf_config)
+    head.defer(teacher)
+    return teacher
+
+
+def _as_distillation(config: SftConfig) -> DistillConfig:
+    """The same comparison in the words of the distill stage."""
+    shared = {name: value for name, value in config.model_dump().items() if name not in ("kd_weight", "teacher")}
+    return DistillConfig.model_validate(shared)
+
+
+def losses(model: Any, hidden: torch.Tensor, batch: Batch, *, config: SftConfig) -> dict[str, torch.Tensor]:
+    """Cross-entropy + kd_weight x divergence. Only tokens that are learned reach the output layers."""
+    import torch
+
+    from jobs.megatron import head
+    from jobs.megatron.divergence import of_recipe
+
+    counted = torch.nonzero(batch.weights.flatten()).flatten()
+    if not len(counted):  # a pass of padding alone still has its part in the mean
+        counted = torch.zeros(1, dtype=torch.long, device=counted.device)
+
+    def part(model: Any, states: torch.Tensor) -> head.Head:
+        whole = head.head(model, states)
+        return head.Head(hidden=whole.hidden[counted], weight=whole.weight)
+
+    teacher = None
+    if config.kd_weight:
+        (states,) = model.compute_kd_loss(skip_balancer=True).values()
+        teacher = part(model.teacher_model, states)
+    return head.losses(
+        part(model, hidden),
+        batch.labels.flatten()[counted],
+        batch.weights.flatten()[counted],
+        head.Mix(divergence=config.kd_weight, cross_entropy=1.0),
+        teacher=teacher,
+        how=of_recipe(_as_distillation(config)),
+        everything=not model.training,
+    )
+
+
+if __name__ == "__main__":
+    main(run)
