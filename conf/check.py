@@ -8,6 +8,7 @@ from pathlib import Path
 from conf.check_distill import check_distill
 from conf.check_gates import check_gates
 from conf.check_quantize import check_format
+from conf.check_sft import check_lengths, check_records, check_tuning
 from conf.evaluate import EvaluateConfig
 from conf.model import check_model_directory, num_tokens, shape_of, tokenizer_of
 from conf.parallel import Parallel
@@ -26,6 +27,7 @@ def check(recipe: Recipe) -> None:
     _check_inputs(recipe)
     check_gates(recipe)
     _check_splits(recipe)
+    check_records(recipe)
     shape = teacher_shape(recipe)
     if shape is None:
         return  # a hub model nobody described: the jobs check it once it is here
@@ -35,6 +37,9 @@ def check(recipe: Recipe) -> None:
         _check_length("importance.seq_length", recipe.importance.seq_length, shape)
         _check_pipeline("importance.parallel", recipe.importance.parallel, shape)
     _check_evaluation(recipe.evaluate, shape)
+    check_lengths(recipe, shape)
+    if recipe.teacher_sft:
+        _check_training("sft", recipe.teacher_sft, shape, " of the teacher")
     for name, student in recipe.students.items():
         cut = cut_shape(f"students.{name}.prune", student.prune, shape)
         _check_pipeline(f"students.{name}.prune.parallel", student.prune.parallel, shape)
@@ -45,6 +50,12 @@ def check(recipe: Recipe) -> None:
             _check_training(where, how, cut, f" of student {name}")
             check_distill(where, how, shape, cut)
             _check_watch(where, how, shape)
+        if tune := recipe.sft_of(name):
+            where = f"students.{name}.sft" if student.sft else "sft"
+            check_tuning(where, tune, recipe, shape)
+            _check_training(where, tune, cut, f" of student {name}")
+            if tune.kd_weight:
+                _check_training(where, tune, shape, " of the teacher")
         for config in recipe.formats_of(name):
             _check_length(f"quantize.seq_length ({config.name})", config.seq_length, cut)
             check_format(name, config, cut)

@@ -10,6 +10,7 @@ from conf.formats import FORMATS
 from conf.quantize import QuantizeConfig, scorings
 from conf.schema import Recipe
 from conf.sensitivity import SensitivityConfig
+from conf.sft import SftConfig
 from conf.teacher import Shape
 from conf.training import Training
 
@@ -42,6 +43,7 @@ def stage(recipe: Recipe, label: str) -> Numbers:
         "teacher": recipe.teacher,
         "importance": recipe.importance,
         "distill": recipe.distill_of(rest) if rest in recipe.students else None,
+        "sft": tuning_of(recipe, rest),
     }
     config = recipe.students[rest].prune if kind == "prune" else of_stage.get(kind)
     processes = config.parallel.processes if config else 1
@@ -66,7 +68,9 @@ def _tensors(recipe: Recipe, label: str) -> Numbers:
             teacher, settings.micro_batch * settings.seq_length, settings.precision, grad=False
         )
         return Numbers(params=whole, tokens=tokens, memory=memory)
-    if kind not in ("prune", "distill", "sensitivity", "quantize", "evaluate"):
+    if kind == "generate" and recipe.generate and not recipe.generate.endpoint:
+        return Numbers(params=whole, memory=BYTES[recipe.generate.precision] * whole)
+    if kind not in ("prune", "distill", "sft", "sensitivity", "quantize", "evaluate"):
         return Numbers()
     return _model_stage(recipe, kind, rest, teacher)
 
@@ -85,6 +89,12 @@ def _model_stage(recipe: Recipe, kind: str, rest: str, teacher: Shape) -> Number
         return Numbers(params=params, tokens=how.tokens, memory=memory, disk=width * params)
     if kind == "sensitivity":
         return _scoring(scorings(student, recipe.formats_of(student))[f"sensitivity-{rest}"], shape)
+    if kind == "sft" and (tune := tuning_of(recipe, rest)):
+        memory, disk = training_bytes(shape, tune), BYTES[tune.precision] * params
+        if tune.kd_weight:
+            memory += BYTES[tune.precision] * whole
+            memory += activation_bytes(teacher, tune.micro_batch * tune.seq_length, tune.precision, grad=False)
+        return Numbers(params=params, tokens=tune.tokens, memory=memory, disk=disk)
     linear = params - (shape.vocab_size or 0) * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
     if kind == "quantize":
         config = next(entry for entry in recipe.quantize if rest == f"{student}-{entry.name}")
@@ -112,6 +122,11 @@ def _bits(config: QuantizeConfig) -> float:
     scale = 32 if config.format in ("int4_awq", "w4a8_awq") else 8
     per_weight = form.bits + (scale / (config.block_size or form.block) if form.block and form.bits < 8 else 0)
     return per_weight if form.layers == "all" else (2 * per_weight + 16) / 3  # the MLPs hold about two thirds of the weights
+
+
+def tuning_of(recipe: Recipe, name: str) -> SftConfig | None:
+    """How the student called `name`, or the teacher, is fine-tuned."""
+    return recipe.teacher_sft if name == "teacher" else recipe.sft_of(name) if name in recipe.students else None
 
 
 def training_bytes(shape: Shape, config: Training) -> int:

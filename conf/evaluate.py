@@ -36,7 +36,9 @@ class EvaluateConfig(StageConfig):
     mmlu: Mmlu | None = Field(default=Mmlu(), description="Multiple-choice questions; null leaves them out.")
     batch: Annotated[int, Execution()] = Field(default=16, ge=1, description="Sequences or questions of one forward pass.")
     seq_length: int = Field(default=512, ge=8, description="Tokens of one sequence of the test split.")
-    sequences: int = Field(default=128, ge=1, description="Sequences of the test split scored at most (loss, perplexity, KL).")
+    sequences: int = Field(
+        default=128, ge=1, description="Sequences of the test split scored at most (loss, perplexity, KL); as many held-out records."
+    )
     prompt_tokens: int = Field(default=32, ge=1, description="Prompt length of the generation timing.")
     new_tokens: int = Field(default=64, ge=0, description="Tokens generated when timing; 0 leaves timing out.")
     precision: Precision = Field(default="bf16", description="Precision of the forward passes.")

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from conf.base import Config
 
 GateName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-GateStage = Literal["prune", "distill", "quantize"]
+GateStage = Literal["prune", "distill", "sft", "quantize"]
 Metric = Literal["mmlu", "val_loss", "perplexity", "kl_teacher", "agreement_teacher"]
 SHARES = ("mmlu", "agreement_teacher")
 """Metrics from 0 to 1 where more is better; of the others less is better."""

@@ -15,9 +15,12 @@ from conf.data import DataConfig
 from conf.distill import DistillConfig
 from conf.evaluate import EvaluateConfig
 from conf.gates import Gate, GateName
+from conf.generate import GenerateConfig
 from conf.importance import ImportanceConfig
 from conf.prune import PruneConfig
 from conf.quantize import QuantizeConfig
+from conf.records import RecordsConfig
+from conf.sft import SftConfig
 from conf.teacher import TeacherConfig
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
@@ -28,6 +31,7 @@ class Student(Config):
 
     prune: PruneConfig = Field(description="The student's shape.")
     distill: DistillConfig | None = Field(default=None, description="Replaces the recipe's distill for this student.")
+    sft: SftConfig | None = Field(default=None, description="Replaces the recipe's sft for this student.")
     quantize: bool | tuple[str, ...] = Field(
         default=True, description="true: in every format of the recipe; false: in none; or the list of its formats, by name."
     )
@@ -45,6 +49,9 @@ class Recipe(Config):
     importance: ImportanceConfig = ImportanceConfig()
     students: dict[Annotated[str, Field(pattern=NAME)], Student] = Field(min_length=1, description="Students by name.")
     distill: DistillConfig | None = Field(default=None, description="How every student is taught; null: pruned only.")
+    generate: GenerateConfig | None = Field(default=None, description="Prompts that the teacher answers, for records.source 'generated'.")
+    records: RecordsConfig | None = Field(default=None, description="Prompts and responses to fine-tune on, and to score models by.")
+    sft: SftConfig | None = Field(default=None, description="How every student is fine-tuned on the records, after distill; null: not.")
     quantize: tuple[QuantizeConfig, ...] = Field(default=(), description="One entry per format.")
     evaluate: EvaluateConfig = EvaluateConfig()
     gates: dict[GateName, Gate | None] = Field(
@@ -59,11 +66,21 @@ class Recipe(Config):
         reserved = {"teacher"} & set(self.students)
         if reserved:
             raise ValueError("a student cannot be called 'teacher'; choose another name")
+        self._models_once()
         for name, student in self.students.items():
             unknown = [] if isinstance(student.quantize, bool) else [entry for entry in student.quantize if entry not in formats]
             if unknown:
                 raise ValueError(f"students.{name}.quantize names {unknown[0]}, which the recipe's quantize does not have; add it there")
         return self
+
+    def _models_once(self) -> None:
+        """A student called as another's model would be (`a-sft` beside `a`) would take its place in the report."""
+        endings = ("-pruned", "-sft", *(f"-{entry.name}" for entry in self.quantize))
+        for name in self.students:
+            shorter = (name.removesuffix(ending) for ending in endings if name.endswith(ending))
+            other = next((other for other in shorter if other in self.students), None)
+            if other:
+                raise ValueError(f"students.{name} is called as a model of student {other}; choose another name")
 
     def formats_of(self, student: str) -> tuple[QuantizeConfig, ...]:
         """The formats `student` is quantized in, in the recipe's order."""
@@ -75,6 +92,26 @@ class Recipe(Config):
         how = self.students[student].distill or self.distill
         return how and how.measured_by(self.evaluate)
 
+    def sft_of(self, student: str) -> SftConfig | None:
+        """How `student` is fine-tuned: its own sft where it has one, else the recipe's."""
+        return self.students[student].sft or self.sft
+
+    @property
+    def teacher_sft(self) -> SftConfig | None:
+        """How the teacher is fine-tuned before it teaches in sft: as the recipe's students, without a teacher; None where it is not."""
+        wanted = any(how.teacher for name in self.students if (how := self.sft_of(name)))
+        return self.sft.model_copy(update={"kd_weight": 0.0, "teacher": False}) if wanted and self.sft else None
+
+    @property
+    def asked(self) -> GenerateConfig | None:
+        """`generate` with the world it asks about."""
+        return self.generate and self.generate.model_copy(update={"world": self.generate.world or self.data.world})
+
+    @property
+    def told(self) -> RecordsConfig | None:
+        """`records` with the world they tell of."""
+        return self.records and self.records.model_copy(update={"world": self.records.world or self.data.world})
+
     def gates_of(self, student: str) -> dict[str, Gate]:
         """The gates of `student` by name: the recipe's and its own, where it has the stage."""
         stages = self.stages_of(student)
@@ -83,4 +120,5 @@ class Recipe(Config):
 
     def stages_of(self, student: str) -> tuple[str, ...]:
         """The stages that make models of `student`."""
-        return ("prune", *["distill"] * bool(self.distill_of(student)), *["quantize"] * bool(self.formats_of(student)))
+        there = {"distill": self.distill_of(student), "sft": self.sft_of(student), "quantize": self.formats_of(student)}
+        return ("prune", *(stage for stage, found in there.items() if found))

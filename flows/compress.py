@@ -1,4 +1,4 @@
-"""The pipeline, top to bottom: data -> teacher -> importance -> students -> formats -> scores -> report."""
+"""The pipeline, top to bottom: data -> teacher -> importance and records -> students -> formats -> scores -> report."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from flows import formats
 from flows.gates import Gates, summary, unmade
 from flows.made import Future, Made
 from flows.plan import plan
+from flows.tuning import Tuning, prepare
 from tasks import external
 from tasks.data import data
 from tasks.distill import distill
@@ -51,26 +52,41 @@ def compress(recipe: Recipe, name: RunName = "run", store: str = ".imbik") -> st
         if any(student.prune.ranked for student in recipe.students.values()):
             scored = importance.submit("importance", recipe.importance, teacher=original, data=corpus)
         models = [Made(model="teacher", stage="teacher", artifact=original, curves=original if recipe.teacher.steps else None)]
+        tuning = prepare(recipe, outside, corpus, original)
+        models += [tuning.tuned_teacher] if tuning.tuned_teacher else []
 
         def score(made: Made) -> Future:
             made.scores = made.scores or evaluate.submit(
-                f"evaluate-{made.model}", recipe.evaluate, model=made.artifact, teacher=original, data=corpus, mmlu=outside.mmlu
+                f"evaluate-{made.model}",
+                recipe.evaluate,
+                model=made.artifact,
+                teacher=original,
+                data=corpus,
+                mmlu=outside.mmlu,
+                records=tuning.records,
             )
             return made.scores
 
         gates = Gates(recipe, models[0], score)
         for student_name in recipe.students:
-            models += _student(recipe, student_name, original, scored, corpus, outside.mmlu, gates)
+            models += _student(recipe, student_name, original, scored, corpus, outside.mmlu, gates, tuning)
         for made in models:
             score(made)
         folder = session.store.root / "runs" / name
-        closed = _finish(session, recipe, folder, models, [corpus, scored] if scored else [corpus], gates)
+        closed = _finish(session, recipe, folder, models, [future for future in (corpus, scored, tuning.records) if future], gates)
     # Prefect takes a state for the value that it carries; its name and message are what its pages show.
     return Completed(name="Stopped by a gate", message=closed, data=str(folder)) if closed else str(folder)  # type: ignore[return-value]
 
 
 def _student(
-    recipe: Recipe, name: str, original: Future, scored: Future | None, corpus: Future, mmlu: Artifact | None, gates: Gates
+    recipe: Recipe,
+    name: str,
+    original: Future,
+    scored: Future | None,
+    corpus: Future,
+    mmlu: Artifact | None,
+    gates: Gates,
+    tuning: Tuning,
 ) -> list[Made]:
     """Prune, teach and quantize one student, each stage behind the gates of those before it; the models it leaves on the way."""
     student = recipe.students[name]
@@ -85,6 +101,9 @@ def _student(
         )
         made.append(Made(model=name, stage="distill", artifact=taught, curves=taught, student=name, gates=behind))
         behind = gates.after(made[1], made[0])
+    if tuned := tuning.student(name, made[-1], behind):
+        made.append(tuned)
+        behind = gates.after(made[-1], made[-2])
     made += formats.make(recipe, name, made[-1], corpus, behind, gates)
     return made
 

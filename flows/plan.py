@@ -10,6 +10,7 @@ from conf.base import StageConfig
 from conf.distill import DistillConfig
 from conf.fetch import FetchConfig
 from conf.quantize import label_of, scorings
+from conf.records import GENERATED
 from conf.schema import Recipe
 from tasks import external
 from tasks.store import RECORD, Artifact, Store, key_of
@@ -42,23 +43,27 @@ def plan(recipe: Recipe, root: Path) -> list[PlannedStage]:
     data = walk.add("data", "data", recipe.data, outside | ({"tokenizer": words} if words else {}))
     teacher = walk.add("teacher", "teacher", recipe.teacher, {"data": data} | ({"model": model} if model else {}))
     base = {"teacher": teacher, "data": data}
+    records, tuned_teacher = _records(recipe, walk, base, words)
     scored = None
     if any(student.prune.ranked for student in recipe.students.values()):
         scored = walk.add("importance", "importance", recipe.importance, base)
-    models = {"teacher": teacher}
+    models = {"teacher": teacher} | ({"teacher-sft": tuned_teacher} if tuned_teacher else {})
     questions = external.questions(recipe, walk.store)
     for name, student in recipe.students.items():
         extra = {"importance": scored} if scored and student.prune.ranked else {}
         made = models[f"{name}-pruned"] = walk.add(f"prune-{name}", "prune", student.prune, base | extra)
         if how := recipe.distill_of(name):
             made = models[name] = walk.add(f"distill-{name}", "distill", how, base | {"student": made} | _asked(how, questions))
+        if (tune := recipe.sft_of(name)) and records:
+            beside = {"teacher": tuned_teacher if tune.teacher and tuned_teacher else teacher} if tune.kd_weight else {}
+            made = models[f"{name}-sft"] = walk.add(f"sft-{name}", "sft", tune, {"student": made, "records": records} | beside)
         configs, inputs = scorings(name, recipe.formats_of(name)), {"model": made, "data": data}
         scores = {label: walk.add(label, "sensitivity", scoring, inputs) for label, scoring in configs.items()}
         for config in recipe.formats_of(name):
             mixed = {"sensitivity": scores[label]} if (label := label_of(config, configs)) else {}
             models[f"{name}-{config.name}"] = walk.add(f"quantize-{name}-{config.name}", "quantize", config, inputs | mixed)
     for name, artifact in models.items():
-        inputs = {"model": artifact, **base} | ({"mmlu": questions} if questions else {})
+        inputs = {"model": artifact, **base} | ({"mmlu": questions} if questions else {}) | ({"records": records} if records else {})
         walk.add(f"evaluate-{name}", "evaluate", recipe.evaluate, inputs)
     return walk.stages
 
@@ -66,6 +71,21 @@ def plan(recipe: Recipe, root: Path) -> list[PlannedStage]:
 def _asked(how: DistillConfig, questions: Artifact | None) -> dict[str, Artifact]:
     """The questions that are asked while a student learns."""
     return {"mmlu": questions} if questions and how.evaluation and how.evaluation.mmlu else {}
+
+
+def _records(recipe: Recipe, walk: _Walk, base: dict[str, Artifact], words: Artifact | None) -> tuple[Artifact | None, Artifact | None]:
+    """The records and the teacher that was fine-tuned on them, where the recipe has them."""
+    asked, told, how = recipe.asked, recipe.told, recipe.teacher_sft
+    if told is None:
+        return None, None
+    generated, prompts = None, external.prompts(recipe, walk.store)
+    if asked and prompts and GENERATED in told.sources:
+        inputs = {"prompts": prompts} | ({} if asked.endpoint else {"teacher": base["teacher"]})
+        generated = walk.add("generate", "generate", asked, inputs)
+    source = external.records(recipe, walk.store)
+    inputs = external.of_records(source=source, generated=generated, tokenizer=words, data=base["data"])
+    ready = walk.add("records", "records", told, inputs)
+    return ready, walk.add("sft-teacher", "sft", how, {"student": base["teacher"], "records": ready}) if how else None
 
 
 def _tokenizer(recipe: Recipe, store: Store, model: Artifact | None) -> Artifact | None:

@@ -29,14 +29,26 @@ UNMEASURED = (
 
 def run(spec: Spec) -> None:
     """Inputs: model, teacher, data, and mmlu where it is a folder of its own. Writes scores.json, items.jsonl (each
-    question's answer) and sequences.json (each test sequence's loss, KL and agreement), so that models can be compared in pairs."""
+    question's answer) and sequences.json (each test sequence's loss, KL and agreement), so that models can be compared in pairs; with
+    records also responses.json (those of their test split)."""
     config = EvaluateConfig.model_validate(spec.config)
     output = Path(spec.output)
     directory, teacher, data = Path(spec.inputs["model"]) / "model", Path(spec.inputs["teacher"]) / "model", Path(spec.inputs["data"])
     check(directory, teacher, data, config)
     subjects, samples = questions(spec, config, data), sequences(config, data)
-    progress = _Progress(output, len(samples) + _num_questions(subjects, config))
-    scores, items, rows = measure(directory, teacher, samples, subjects, config, progress)
+
+    from jobs import responses
+
+    answered = responses.test_split(Path(spec.inputs["records"]), directory) if "records" in spec.inputs else None
+    num_records = min(config.sequences, len(answered)) if answered else 0
+    progress = _Progress(output, len(samples) + _num_questions(subjects, config) + num_records)
+
+    def respond(model: PreTrainedModel) -> None:
+        if answered:
+            told = responses.score(model, answered, config.sequences, config.batch, progress)
+            (output / "responses.json").write_text(json.dumps(told, allow_nan=False) + "\n")
+
+    scores, items, rows = measure(directory, teacher, samples, subjects, config, progress, respond)
     (output / "sequences.json").write_text(json.dumps(rows, allow_nan=False) + "\n")
     with (output / "items.jsonl").open("w") as stream:
         stream.writelines(json.dumps(item) + "\n" for item in items)
@@ -113,8 +125,9 @@ def measure(
     subjects: list[Subject],
     config: EvaluateConfig,
     progress: Callable[[int], None] = lambda done: None,
+    also: Callable[[PreTrainedModel], None] = lambda model: None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, list[float]]]:
-    """Everything for scores.json, items.jsonl and sequences.json."""
+    """Everything for scores.json, items.jsonl and sequences.json; `also` is given the model as well."""
     from jobs import hf, quantized, scoring
 
     simulated = quantized.is_quantized(directory)
@@ -124,6 +137,7 @@ def measure(
     values = scoring.score_sequences(model, reference, samples, config.batch, progress)
     scores |= scoring.summary(values, samples.shape[1] - 1)
     del reference
+    also(model)
     items: list[dict[str, Any]] = []
     if config.mmlu is not None:
         from jobs import mmlu

@@ -29,6 +29,9 @@ EXPECTED = {
     "distill": ("model/config.json", "metrics.jsonl", "kept.json"),
     "sensitivity": ("sensitivity.json",),
     "quantize": ("model/config.json", "model/hf_quant_config.json", "quantize.json"),
+    "generate": ("records.jsonl", "generate.json"),
+    "records": ("statistics.json", "train.bin", "train.idx", "train.mask", "chat_template.jinja"),
+    "sft": ("model/config.json", "metrics.jsonl", "packing.json"),
     "evaluate": ("scores.json", "sequences.json"),
 }
 """Files without which a job that says it is done has not done its work."""

@@ -11,6 +11,16 @@ from tasks.store import Artifact
 
 
 @task(**OPTIONS)
-def evaluate(label: str, config: EvaluateConfig, *, model: Artifact, teacher: Artifact, data: Artifact, mmlu: Artifact | None) -> Artifact:
-    """Score a model: multiple choice, loss, divergence from the teacher, size and speed."""
-    return build("evaluate", label, config, {"model": model, "teacher": teacher, "data": data} | ({"mmlu": mmlu} if mmlu else {}))
+def evaluate(
+    label: str,
+    config: EvaluateConfig,
+    *,
+    model: Artifact,
+    teacher: Artifact,
+    data: Artifact,
+    mmlu: Artifact | None,
+    records: Artifact | None = None,
+) -> Artifact:
+    """Score a model: multiple choice, loss, divergence from the teacher, responses to held-out prompts, size and speed."""
+    more = {role: artifact for role, artifact in (("mmlu", mmlu), ("records", records)) if artifact}
+    return build("evaluate", label, config, {"model": model, "teacher": teacher, "data": data} | more)

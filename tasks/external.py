@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conf.fetch import FetchConfig
+from conf.records import GENERATED
 from conf.schema import Recipe
 from tasks.store import Artifact, Store
 
@@ -26,6 +27,8 @@ class Outside:
     tokenizer: Artifact | None
     model: Artifact | None
     mmlu: Artifact | None
+    records: Artifact | None
+    prompts: Artifact | None
 
 
 def resolve(recipe: Recipe, session: Session) -> Outside:
@@ -37,7 +40,14 @@ def resolve(recipe: Recipe, session: Session) -> Outside:
     if name is not None:
         model = _local(session.store, "model", Path(name)) if Path(name).is_dir() else fetch("fetch-teacher", FetchConfig(model=name))
     store = session.store
-    return Outside(source=source(recipe, store), tokenizer=tokenizer(recipe, store, model), model=model, mmlu=questions(recipe, store))
+    return Outside(
+        source=source(recipe, store),
+        tokenizer=tokenizer(recipe, store, model),
+        model=model,
+        mmlu=questions(recipe, store),
+        records=records(recipe, store),
+        prompts=prompts(recipe, store),
+    )
 
 
 def source(recipe: Recipe, store: Store) -> Artifact:
@@ -45,6 +55,17 @@ def source(recipe: Recipe, store: Store) -> Artifact:
     names = (recipe.data.source,) if isinstance(recipe.data.source, str) else recipe.data.source
     keys = [_source_key(name, store) for name in names]
     return Artifact(stage="source", key="+".join(keys), path=",".join(names))
+
+
+def records(recipe: Recipe, store: Store) -> Artifact | None:
+    """The prompts and responses from outside; none where there are no records or all are generated."""
+    names = [name for name in recipe.records.sources if name != GENERATED] if recipe.records else []
+    return _sources("records source", names, store) if names else None
+
+
+def prompts(recipe: Recipe, store: Store) -> Artifact | None:
+    """The prompts that the teacher answers; none where nothing is generated."""
+    return _sources("prompts", list(recipe.generate.sources), store) if recipe.generate else None
 
 
 def tokenizer(recipe: Recipe, store: Store, model: Artifact | None) -> Artifact | None:
@@ -60,6 +81,16 @@ def questions(recipe: Recipe, store: Store) -> Artifact | None:
     if mmlu is None or mmlu.path == "quiz":
         return None
     return _local(store, "mmlu", Path(mmlu.path)) if mmlu.path else Artifact(stage="mmlu", key="hub:cais/mmlu", path="")
+
+
+def of_records(*, source: Artifact | None, generated: Artifact | None, tokenizer: Artifact | None, data: Artifact) -> dict[str, Artifact]:
+    """What the records stage reads, by role: a tokenizer from outside, or the corpus, on which it was trained."""
+    words = {"tokenizer": tokenizer} if tokenizer else {"data": data}
+    return words | ({"source": source} if source else {}) | ({"generated": generated} if generated else {})
+
+
+def _sources(role: str, names: list[str], store: Store) -> Artifact:
+    return Artifact(stage=role, key="+".join(_source_key(name, store) for name in names), path=",".join(names))
 
 
 def _local(store: Store, role: str, path: Path, only: tuple[str, ...] = ()) -> Artifact:

@@ -16,7 +16,7 @@ from pydantic import Field
 from conf.base import Config
 from conf.schema import Recipe
 from conf.spec import Record
-from tasks import gates_report
+from tasks import gates_report, responses_report
 from tasks.sections import Section
 from tasks.statistics import mcnemar, paired_difference
 from tasks.verdicts import Verdict
@@ -110,8 +110,8 @@ def make_report(
     by_name = {row["model"]: row for row in rows}
     for model, row in zip(models, rows, strict=True):
         row["baseline"] = _baseline(recipe, model.student)
-        base = f"{model.student}" if model.stage == "quantize" and model.student in by_name else None
-        base = base or (f"{model.student}-pruned" if model.stage == "quantize" else None)
+        candidates = (f"{model.student}-sft", f"{model.student}", f"{model.student}-pruned")
+        base = next(name for name in candidates if name in by_name) if model.stage == "quantize" else None
         row["against_teacher"] = _compare(row, by_name["teacher"], items)
         row["against_student"] = _compare(row, by_name[base], items) if base else None
         row["recovered"] = _recovered(row, by_name) if model.stage == "distill" else None
@@ -119,6 +119,7 @@ def make_report(
     report["chance"] = rows[0].get("mmlu_chance")
     report["curves"] = {model.model: _curve(model) for model in models if model.stage == "distill" and model.training}
     report["layer_importance"] = _layers(beside.importance)
+    report["responses"] = responses_report.collect(recipe, models)
     report["gates"], report["stopped"] = [verdict.model_dump(mode="json") for verdict in beside.gates], beside.stopped
     report["meaning"] = meaning(report)
     report["sections"] = [section.model_dump(mode="json") for section in sections_of(report)]
@@ -128,7 +129,7 @@ def make_report(
 
 def sections_of(report: Report) -> list[Section]:
     """What the report tells beside its main table, each in a module of its own; a section with nothing to say is left out."""
-    found = [gates_report.section(report)]
+    found = [gates_report.section(report), responses_report.section(report)]
     return [section for section in found if section]
 
 

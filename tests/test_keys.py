@@ -13,10 +13,13 @@ from conf.data import DataConfig
 from conf.distill import DistillConfig
 from conf.evaluate import EvaluateConfig
 from conf.fetch import FetchConfig
+from conf.generate import GenerateConfig
 from conf.importance import ImportanceConfig
 from conf.prune import PruneConfig
 from conf.quantize import QuantizeConfig
+from conf.records import RecordsConfig
 from conf.sensitivity import SensitivityConfig
+from conf.sft import SftConfig
 from conf.teacher import Shape, TeacherConfig
 from tasks.store import key_of
 
@@ -43,6 +46,9 @@ def stages() -> dict[str, StageConfig]:
         "distill": DistillConfig(**TRAINING),
         "sensitivity": SensitivityConfig(formats=("fp8", "nvfp4")),
         "quantize": QuantizeConfig(format="fp8"),
+        "generate": GenerateConfig(prompts="world"),
+        "records": RecordsConfig(source="world"),
+        "sft": SftConfig(**TRAINING),
         "evaluate": EvaluateConfig(),
         "fetch": FetchConfig(model="owner/name"),
     }
@@ -57,6 +63,9 @@ GOLDEN = {
     "sensitivity": "e745935e9187",
     "quantize": "14367b77fb38",
     "distill": "a6aabd4a3660",
+    "generate": "9666e46bb66f",
+    "records": "ce2c13f39016",
+    "sft": "491d06bb26ab",
     "evaluate": "b85ec9dd79c6",
     "fetch": "5b69f7d52af9",
 }
@@ -107,9 +116,13 @@ def test_what_runs_where_is_marked_execution() -> None:
     """The list of settings that share artifacts; one that joins it must not change what is made."""
     marked = {f"{stage}.{name}" for stage, config in stages().items() for name, execution, _ in changes(config) if execution}
     spread = ("processes", "tensor", "pipeline", "threads")
-    names = {f"{stage}.parallel.{axis}" for stage in stages() if stage not in ("data", "fetch") for axis in spread}
-    names |= {f"{stage}.{name}" for stage in ("teacher", "teacher imported", "distill") for name in ("micro_batch", "checkpoint_every")}
+    names = {f"{stage}.parallel.{axis}" for stage in stages() if stage not in ("data", "records", "fetch") for axis in spread}
+    names |= {
+        f"{stage}.{name}" for stage in ("teacher", "teacher imported", "distill", "sft") for name in ("micro_batch", "checkpoint_every")
+    }
     names |= {f"{stage}.{name}" for stage in ("teacher", "teacher imported") for name in ("model", "reference")}
+    names |= {"records.source", "records.workers", "generate.prompts", "generate.endpoint", "generate.api_key_env", "generate.batch"}
+    names |= {f"generate.{name}" for name in ("concurrency", "timeout_seconds", "retries", "retry_seconds")}
     names |= {"data.source", "data.tokenizer", "data.engine", "data.workers"}
     assert marked == names | {"importance.micro_batch", "sensitivity.batch", "quantize.batch", "evaluate.batch", "evaluate.mmlu.path"}
 
