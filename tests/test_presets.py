@@ -21,7 +21,7 @@ PUBLISHED = ["llama31-8b-depth-4b", "llama31-8b-width-4b", "qwen3-8b-depth-6b", 
 
 
 def test_what_ships_is_what_is_tested() -> None:
-    assert {*PUBLISHED, "demo", "demo-baselines", "stories"} == set(names()) == {path.stem for path in PRESETS.iterdir()}
+    assert {*PUBLISHED, "demo", "demo-baselines", "demo-sft", "stories"} == set(names()) == {path.stem for path in PRESETS.iterdir()}
 
 
 @pytest.mark.parametrize("preset", names())
@@ -31,8 +31,11 @@ def test_every_preset_plans_against_an_empty_store_and_leaves_no_trace(preset: s
     assert list(tmp_path.iterdir()) == []
     labels = [stage.label for stage in stages]
     assert len(set(labels)) == len(labels)
-    assert len({stage.key for stage in stages}) == len(stages), "no two stages share a key"
-    models = 1 + sum(1 + bool(recipe.distill_of(name)) + len(recipe.formats_of(name)) for name in recipe.students)
+    work = [(stage.stage, stage.config.identity()) for stage in stages]
+    alike = {stage.key: same for stage, same in zip(stages, work, strict=True)}
+    assert all(alike[stage.key] == same for stage, same in zip(stages, work, strict=True)), "a key stands for one piece of work"
+    counted = (1 + bool(recipe.distill_of(name)) + bool(recipe.sft_of(name)) + len(recipe.formats_of(name)) for name in recipe.students)
+    models = 1 + bool(recipe.teacher_sft) + sum(counted)
     assert sum(stage.stage == "evaluate" for stage in stages) == models
     assert ("importance" in labels) == any(student.prune.ranked for student in recipe.students.values())
     assert ("fetch-teacher" in labels) == bool(recipe.teacher.model)
