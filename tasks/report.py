@@ -16,7 +16,7 @@ from pydantic import Field
 from conf.base import Config
 from conf.schema import Recipe
 from conf.spec import Record
-from tasks import gates_report, responses_report
+from tasks import gates_report, learning, responses_report
 from tasks.sections import Section
 from tasks.statistics import mcnemar, paired_difference
 from tasks.verdicts import Verdict
@@ -118,6 +118,7 @@ def make_report(
     report: Report = {"name": name, "description": recipe.description, "rows": rows}
     report["chance"] = rows[0].get("mmlu_chance")
     report["curves"] = {model.model: _curve(model) for model in models if model.stage == "distill" and model.training}
+    report["learning"] = {model.model: learning.learned(model.training) for model in models if model.stage == "distill" and model.training}
     report["layer_importance"] = _layers(beside.importance)
     report["responses"] = responses_report.collect(recipe, models)
     report["gates"], report["stopped"] = [verdict.model_dump(mode="json") for verdict in beside.gates], beside.stopped
@@ -129,7 +130,7 @@ def make_report(
 
 def sections_of(report: Report) -> list[Section]:
     """What the report tells beside its main table, each in a module of its own; a section with nothing to say is left out."""
-    found = [gates_report.section(report), responses_report.section(report)]
+    found = [learning.section(report), gates_report.section(report), responses_report.section(report)]
     return [section for section in found if section]
 
 

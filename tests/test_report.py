@@ -44,7 +44,7 @@ def artifact(folder: Path, stage: str, files: dict[str, str]) -> Path:
         stage=stage,
         key=folder.name,
         revision=1,
-        config={},
+        config={"global_batch": 2, "seq_length": 8, "warmup_steps": 1},
         hashed={},
         inputs={},
         files={},

@@ -1,0 +1,39 @@
+"""What the report's pictures have in common: colors, axes without a frame, and SVG whose bytes depend on the picture alone."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+COLORS = ("#2f6fdb", "#d9622b", "#2a9d74", "#a24bc4", "#b8860b", "#c0392b")
+INK, FAINT = "#6b7280", "#d1d5db"
+
+
+def figure(rows: int = 1) -> tuple[Any, list[Any]]:
+    """An empty picture and its panels, one below the other over one x axis; the first is the tallest."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    canvas = Figure(figsize=(6.4, 3.9 + 2.2 * (rows - 1)), layout="constrained")
+    FigureCanvasSVG(canvas)
+    panels = list(canvas.subplots(rows, 1, squeeze=False, sharex=True, height_ratios=[3.9] + [2.2] * (rows - 1))[:, 0])
+    for axes in panels:
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        for side in ("left", "bottom"):
+            axes.spines[side].set_color(FAINT)
+        axes.tick_params(colors=INK, labelsize=9)
+        axes.grid(True, color=FAINT, linewidth=0.5, alpha=0.6)
+    return canvas, panels
+
+
+def svg(canvas: Any) -> str:
+    """The picture as SVG text."""
+    import matplotlib
+
+    text = io.StringIO()
+    # A fixed salt and no date: the same report gives the same bytes.
+    with matplotlib.rc_context({"svg.hashsalt": "imbik", "svg.fonttype": "none"}):
+        canvas.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    written = text.getvalue()
+    return written[written.index("<svg") :]
