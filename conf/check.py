@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 from pathlib import Path
 
-from conf.check_distill import check_distill
+from conf.check_distill import check_distill, check_offline
 from conf.check_gates import check_gates
 from conf.check_quantize import check_format
 from conf.check_sft import check_lengths, check_records, check_tuning
@@ -50,6 +50,7 @@ def check(recipe: Recipe) -> None:
             _check_training(where, how, cut, f" of student {name}")
             check_distill(where, how, shape, cut)
             _check_watch(where, how, shape)
+            check_offline(where, how, recipe.logits, shape)
         if tune := recipe.sft_of(name):
             where = f"students.{name}.sft" if student.sft else "sft"
             check_tuning(where, tune, recipe, shape)

@@ -51,6 +51,9 @@ class Compared(Training):
 class DistillConfig(Compared, Watched):
     """Teacher to student: a divergence of their logits, losses between chosen layers, and a share of cross-entropy on the tokens."""
 
+    offline: bool = Field(
+        default=False, description="Take the teacher's top_k from the recipe's stored logits; the teacher itself is not loaded."
+    )
     intermediate: tuple[Intermediate, ...] = Field(default=(), description="Pairs of layers whose outputs are compared; their mean counts.")
     intermediate_weight: Annotated[float, Field(ge=0)] | Literal["balanced"] = Field(
         default=1.0,
@@ -62,3 +65,18 @@ class DistillConfig(Compared, Watched):
         description="Loss = (1 - ce_share) x taught + ce_share x cross-entropy; balanced: cross-entropy + taught scaled to each batch's "
         "cross-entropy, as ModelOpt does.",
     )
+
+    @model_validator(mode="after")
+    def _stored(self) -> Self:
+        if self.offline and self.top_k is None:
+            raise ValueError("distill.offline compares stored logits, which are only the top K; give top_k, at most logits.top_k")
+        if self.offline and self.rest_bucket and self.temperature != 1:
+            raise ValueError(
+                f"distill.temperature is {self.temperature:g}, but the probability of the rest is stored at temperature 1; choose 1 or "
+                "leave rest_bucket out"
+            )
+        if self.offline and self.intermediate:
+            raise ValueError("distill.intermediate compares layers of the teacher, of which offline stores nothing; leave one of them out")
+        if self.offline and self.best_by == "val_kl" and (self.keep == "best" or self.patience):
+            raise ValueError("distill.best_by is val_kl, which needs the teacher's whole vocabulary; with offline choose val_divergence")
+        return self

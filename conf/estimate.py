@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from conf.base import Precision
 from conf.check import cut_shape, num_params, teacher_shape
 from conf.formats import FORMATS
+from conf.logits import LogitsConfig, row_bytes
 from conf.quantize import QuantizeConfig, scorings
 from conf.schema import Recipe
 from conf.sensitivity import SensitivityConfig
@@ -42,6 +43,7 @@ def stage(recipe: Recipe, label: str) -> Numbers:
     of_stage = {
         "teacher": recipe.teacher,
         "importance": recipe.importance,
+        "logits": recipe.logits,
         "distill": recipe.distill_of(rest) if rest in recipe.students else None,
         "sft": tuning_of(recipe, rest),
     }
@@ -70,9 +72,21 @@ def _tensors(recipe: Recipe, label: str) -> Numbers:
         return Numbers(params=whole, tokens=tokens, memory=memory)
     if kind == "generate" and recipe.generate and not recipe.generate.endpoint:
         return Numbers(params=whole, memory=BYTES[recipe.generate.precision] * whole)
+    if kind == "logits" and recipe.logits:
+        return _stored(recipe.logits, teacher)
     if kind not in ("prune", "distill", "sft", "sensitivity", "quantize", "evaluate"):
         return Numbers()
     return _model_stage(recipe, kind, rest, teacher)
+
+
+def _stored(config: LogitsConfig, teacher: Shape) -> Numbers:
+    """Stored logits; their tokens and disk are known where the recipe says how many sequences."""
+    whole, tokens = num_params(teacher), (config.sequences or 0) * config.seq_length
+    memory = BYTES[config.precision] * whole + activation_bytes(
+        teacher, config.micro_batch * config.seq_length, config.precision, grad=False
+    )
+    disk = tokens * row_bytes(config.top_k, teacher.vocab_size or 0)
+    return Numbers(params=whole, tokens=tokens or None, memory=memory, disk=disk or None)
 
 
 def _model_stage(recipe: Recipe, kind: str, rest: str, teacher: Shape) -> Numbers:

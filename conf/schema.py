@@ -17,6 +17,7 @@ from conf.evaluate import EvaluateConfig
 from conf.gates import Gate, GateName
 from conf.generate import GenerateConfig
 from conf.importance import ImportanceConfig
+from conf.logits import LogitsConfig
 from conf.prune import PruneConfig
 from conf.quantize import QuantizeConfig
 from conf.records import RecordsConfig
@@ -47,6 +48,7 @@ class Recipe(Config):
     data: DataConfig
     teacher: TeacherConfig
     importance: ImportanceConfig = ImportanceConfig()
+    logits: LogitsConfig | None = Field(default=None, description="What the teacher says, stored for students that are distilled offline.")
     students: dict[Annotated[str, Field(pattern=NAME)], Student] = Field(min_length=1, description="Students by name.")
     distill: DistillConfig | None = Field(default=None, description="How every student is taught; null: pruned only.")
     generate: GenerateConfig | None = Field(default=None, description="Prompts that the teacher answers, for records.source 'generated'.")
@@ -111,6 +113,11 @@ class Recipe(Config):
     def told(self) -> RecordsConfig | None:
         """`records` with the world they tell of."""
         return self.records and self.records.model_copy(update={"world": self.records.world or self.data.world})
+
+    @property
+    def stores_logits(self) -> bool:
+        """Whether some student is taught from stored logits."""
+        return any(how.offline for name in self.students if (how := self.distill_of(name)))
 
     def gates_of(self, student: str) -> dict[str, Gate]:
         """The gates of `student` by name: the recipe's and its own, where it has the stage."""

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from conf.evaluate import EvaluateConfig
 from conf.training import Training
 
-BestBy = Literal["val_kl", "val_loss", "mmlu"]
+BestBy = Literal["val_kl", "val_divergence", "val_loss", "mmlu"]
 
 
 class Watched(Training):
@@ -21,8 +21,8 @@ class Watched(Training):
     )
     best_by: BestBy = Field(
         default="val_kl",
-        description="What best means, for keep and patience: the lowest val_kl or val_loss of the validations, or the highest mmlu of the "
-        "evaluations, which are then the same questions as the report's and flatter the student kept.",
+        description="What best means, for keep and patience: the lowest val_kl, val_divergence or val_loss of the validations, or the "
+        "highest mmlu of the evaluations, which are then the same questions as the report's and flatter the student kept.",
     )
     patience: int | None = Field(
         default=None,

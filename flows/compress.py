@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tasks.distill import distill
 from tasks.evaluate import evaluate
 from tasks.importance import importance
 from tasks.launch import JobFailed, Launcher
+from tasks.logits import logits
 from tasks.progress import Board
 from tasks.prune import prune
 from tasks.report import Beside, Measured, publish, write_report
@@ -46,14 +48,10 @@ def compress(recipe: Recipe, name: RunName = "run", store: str = ".imbik") -> st
     """Run a recipe and write its report; returns the folder `<store>/runs/<name>`. What is in the store already is not made again."""
     with _session(recipe, name, Path(store)) as session:
         outside = external.resolve(recipe, session)
-        corpus: Future = data.submit("data", recipe.data, source=outside.source, tokenizer=outside.tokenizer)
-        original: Future = teacher.submit("teacher", recipe.teacher, data=corpus, model=outside.model)
-        scored: Future | None = None
-        if any(student.prune.ranked for student in recipe.students.values()):
-            scored = importance.submit("importance", recipe.importance, teacher=original, data=corpus)
+        shared = _shared(recipe, outside)
+        original, corpus = shared.teacher, shared.corpus
         models = [Made(model="teacher", stage="teacher", artifact=original, curves=original if recipe.teacher.steps else None)]
-        tuning = prepare(recipe, outside, corpus, original)
-        models += [tuning.tuned_teacher] if tuning.tuned_teacher else []
+        models += [shared.tuning.tuned_teacher] if shared.tuning.tuned_teacher else []
 
         def score(made: Made) -> Future:
             made.scores = made.scores or evaluate.submit(
@@ -63,57 +61,83 @@ def compress(recipe: Recipe, name: RunName = "run", store: str = ".imbik") -> st
                 teacher=original,
                 data=corpus,
                 mmlu=outside.mmlu,
-                records=tuning.records,
+                records=shared.tuning.records,
             )
             return made.scores
 
         gates = Gates(recipe, models[0], score)
         for student_name in recipe.students:
-            models += _student(recipe, student_name, original, scored, corpus, outside.mmlu, gates, tuning)
+            models += _student(recipe, student_name, shared, gates)
         for made in models:
             score(made)
         folder = session.store.root / "runs" / name
-        closed = _finish(session, recipe, folder, models, [future for future in (corpus, scored, tuning.records) if future], gates)
+        closed = _finish(session, recipe, folder, models, shared, gates)
     # Prefect takes a state for the value that it carries; its name and message are what its pages show.
     return Completed(name="Stopped by a gate", message=closed, data=str(folder)) if closed else str(folder)  # type: ignore[return-value]
 
 
-def _student(
-    recipe: Recipe,
-    name: str,
-    original: Future,
-    scored: Future | None,
-    corpus: Future,
-    mmlu: Artifact | None,
-    gates: Gates,
-    tuning: Tuning,
-) -> list[Made]:
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """What all students of a run share; None where no student needs it."""
+
+    corpus: Future
+    teacher: Future
+    importance: Future | None
+    logits: Future | None
+    tuning: Tuning
+    mmlu: Artifact | None
+
+
+def _shared(recipe: Recipe, outside: external.Outside) -> Shared:
+    """The stages all students start from."""
+    corpus: Future = data.submit("data", recipe.data, source=outside.source, tokenizer=outside.tokenizer)
+    original: Future = teacher.submit("teacher", recipe.teacher, data=corpus, model=outside.model)
+    scored: Future | None = None
+    if any(student.prune.ranked for student in recipe.students.values()):
+        scored = importance.submit("importance", recipe.importance, teacher=original, data=corpus)
+    stored: Future | None = None
+    if recipe.logits and recipe.stores_logits:
+        stored = logits.submit("logits", recipe.logits, teacher=original, data=corpus)
+    tuning = prepare(recipe, outside, corpus, original)
+    return Shared(corpus=corpus, teacher=original, importance=scored, logits=stored, tuning=tuning, mmlu=outside.mmlu)
+
+
+def _student(recipe: Recipe, name: str, shared: Shared, gates: Gates) -> list[Made]:
     """Prune, teach and quantize one student, each stage behind the gates of those before it; the models it leaves on the way."""
-    student = recipe.students[name]
-    used = scored if student.prune.ranked else None
+    student, original, corpus = recipe.students[name], shared.teacher, shared.corpus
+    used = shared.importance if student.prune.ranked else None
     pruned: Future = prune.submit(f"prune-{name}", student.prune, teacher=original, data=corpus, importance=used)
     how = recipe.distill_of(name)
     made = [Made(model=f"{name}-pruned", stage="prune", artifact=pruned, student=name)]
     behind = gates.after(made[0])
     if how:
         taught: Future = distill.submit(
-            f"distill-{name}", how, teacher=original, student=pruned, data=corpus, mmlu=mmlu, wait_for=behind, return_state=False
+            f"distill-{name}",
+            how,
+            teacher=original,
+            student=pruned,
+            data=corpus,
+            logits=shared.logits if how.offline else None,
+            mmlu=shared.mmlu,
+            wait_for=behind,
+            return_state=False,
         )
         made.append(Made(model=name, stage="distill", artifact=taught, curves=taught, student=name, gates=behind))
         behind = gates.after(made[1], made[0])
-    if tuned := tuning.student(name, made[-1], behind):
+    if tuned := shared.tuning.student(name, made[-1], behind):
         made.append(tuned)
         behind = gates.after(made[-1], made[-2])
     made += formats.make(recipe, name, made[-1], corpus, behind, gates)
     return made
 
 
-def _finish(session: Session, recipe: Recipe, folder: Path, models: list[Made], shared: list[Future], gates: Gates) -> str | None:
+def _finish(session: Session, recipe: Recipe, folder: Path, models: list[Made], shared: Shared, gates: Gates) -> str | None:
     """Wait for everything, `shared` stages first, report on what came out, and fail if something did not; returns the one sentence of
     the gates that closed, if any did."""
     measured: list[Measured] = []
     errors: list[str] = []
-    ranked = [artifact for future in shared if (artifact := _result(future, errors)) and artifact.stage == "importance"]
+    waited = (shared.corpus, shared.importance, shared.logits, shared.tuning.records)
+    _, ranked, stored, _ = (_result(future, errors) if future else None for future in waited)
     for made in models:
         artifact, scores = _result(made.artifact, errors), _result(made.scores, errors)
         if artifact is None or scores is None:
@@ -134,7 +158,9 @@ def _finish(session: Session, recipe: Recipe, folder: Path, models: list[Made], 
     if errors:
         raise JobFailed("; ".join(dict.fromkeys(errors)))
     assert len(measured) + len(stopped) == len(models), "a stage neither ended nor failed"
-    beside = Beside(importance=ranked[0].path if ranked else None, gates=tuple(verdicts), stopped=stopped)
+    beside = Beside(
+        importance=ranked.path if ranked else None, logits=stored.path if stored else None, gates=tuple(verdicts), stopped=stopped
+    )
     report = write_report(folder, session.name, recipe, measured, beside)
     session.tracker.report(folder)
     publish(report)

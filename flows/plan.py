@@ -47,13 +47,15 @@ def plan(recipe: Recipe, root: Path) -> list[PlannedStage]:
     scored = None
     if any(student.prune.ranked for student in recipe.students.values()):
         scored = walk.add("importance", "importance", recipe.importance, base)
+    stored = walk.add("logits", "logits", recipe.logits, base) if recipe.logits and recipe.stores_logits else None
     models = {"teacher": teacher} | ({"teacher-sft": tuned_teacher} if tuned_teacher else {})
     questions = external.questions(recipe, walk.store)
     for name, student in recipe.students.items():
         extra = {"importance": scored} if scored and student.prune.ranked else {}
         made = models[f"{name}-pruned"] = walk.add(f"prune-{name}", "prune", student.prune, base | extra)
         if how := recipe.distill_of(name):
-            made = models[name] = walk.add(f"distill-{name}", "distill", how, base | {"student": made} | _asked(how, questions))
+            extra = {"student": made} | _asked(how, questions) | _read(how, stored)
+            made = models[name] = walk.add(f"distill-{name}", "distill", how, base | extra)
         if (tune := recipe.sft_of(name)) and records:
             beside = {"teacher": tuned_teacher if tune.teacher and tuned_teacher else teacher} if tune.kd_weight else {}
             made = models[f"{name}-sft"] = walk.add(f"sft-{name}", "sft", tune, {"student": made, "records": records} | beside)
@@ -86,6 +88,10 @@ def _records(recipe: Recipe, walk: _Walk, base: dict[str, Artifact], words: Arti
     inputs = external.of_records(source=source, generated=generated, tokenizer=words, data=base["data"])
     ready = walk.add("records", "records", told, inputs)
     return ready, walk.add("sft-teacher", "sft", how, {"student": base["teacher"], "records": ready}) if how else None
+
+
+def _read(how: DistillConfig, stored: Artifact | None) -> dict[str, Artifact]:
+    return {"logits": stored} if stored and how.offline else {}
 
 
 def _tokenizer(recipe: Recipe, store: Store, model: Artifact | None) -> Artifact | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,9 @@ CHANCE_MARGIN = 0.9
 
 
 def run(spec: Spec) -> None:
-    """Inputs: teacher, student, data, and mmlu where questions of a folder are asked on the way. Writes model/, kept.json and
-    metrics.jsonl (nats per token: the losses of jobs/megatron/objective.py; of evaluations mmlu, test_loss, test_kl, test_agreement)."""
+    """Inputs: teacher, student, data; logits when offline (the teacher is then known by its digest only); mmlu where questions of a folder
+    are asked on the way. Writes model/, kept.json and metrics.jsonl (nats per token: the losses of jobs/megatron/objective.py; of
+    evaluations mmlu, test_loss, test_kl, test_agreement)."""
     from jobs.megatron.host import machine
 
     config = DistillConfig.model_validate(spec.config)
@@ -27,10 +29,6 @@ def run(spec: Spec) -> None:
 
 
 def _distill(spec: Spec, config: DistillConfig, device: torch.device) -> None:
-    import functools
-
-    from modelopt.torch.distill.plugins.megatron import get_tensor_shapes_adjust_fn_for_distillation
-
     from jobs.megatron import exported, head, inputs, objective, training, weights
     from jobs.megatron.model import DTYPES, build
     from jobs.megatron.watch import Watch
@@ -47,33 +45,52 @@ def _distill(spec: Spec, config: DistillConfig, device: torch.device) -> None:
         )
     student = build(student_config, config.parallel, config.precision, device)
     weights.load(student, student_path, student_config)
-    teacher = build(teacher_config, config.parallel, config.precision, device)
-    weights.load(teacher, teacher_path, teacher_config)
     head.defer(student)
-    head.defer(teacher)
-    check_teacher(teacher, teacher_config, config, data)
-    model = objective.pair(student, teacher, config)
-    minimised = training.Objective(
-        losses=functools.partial(objective.losses, config=config),
-        adjust_shapes=get_tensor_shapes_adjust_fn_for_distillation(
-            model, seq_length=config.seq_length, micro_batch_size=config.micro_batch, decoder_seq_length=None
-        ),
-    )
+    if config.offline:
+        from jobs.megatron.offline import Offline
+
+        inputs.check_logits(Path(spec.inputs["logits"]), teacher_path, data)
+        model, minimised = student, _minimised(config, Offline(Path(spec.inputs["logits"]), config))
+    else:
+        teacher = build(teacher_config, config.parallel, config.precision, device)
+        weights.load(teacher, teacher_path, teacher_config)
+        head.defer(teacher)
+        check_teacher(teacher, teacher_config, config, data)
+        model = objective.pair(student, teacher, config)
+        minimised = _minimised(config, objective.beside, model)
     watch = Watch(model, config, exported.evaluator(spec, config, model, student_config))
     training.train(model, student_config, config, minimised, splits=splits(data, config.seq_length), output=output, watch=watch)
     weights.save(objective.without_projections(model), output / "model", student_config, student_path, DTYPES[config.precision])
 
 
+def _minimised(config: DistillConfig, source: Any, model: Any = None) -> Any:
+    """The objective with what is known of the teacher from `source`; `model` is ModelOpt's, where the teacher runs beside the student."""
+    import functools
+
+    from modelopt.torch.distill.plugins.megatron import get_tensor_shapes_adjust_fn_for_distillation
+
+    from jobs.megatron import objective, training
+
+    shapes = {"seq_length": config.seq_length, "micro_batch_size": config.micro_batch, "decoder_seq_length": None}
+    return training.Objective(
+        losses=functools.partial(objective.losses, config=config, source=source),
+        adjust_shapes=None if model is None else get_tensor_shapes_adjust_fn_for_distillation(model, **shapes),
+    )
+
+
 def check_teacher(teacher: Any, teacher_config: dict[str, Any], config: DistillConfig, data: Path) -> None:
     """Refuse a teacher that predicts hardly better than chance on the validation split: its weights did not load."""
-    import math
-
     from jobs.megatron import training
     from jobs.windows import Windows
 
     loss = training.evaluate(teacher, config, Windows(data / "validation", config.seq_length))["val_loss"]
-    chance = math.log(teacher_config["vocab_size"])
-    print(f"teacher validation loss {loss:.4f} nats per token (chance: {chance:.4f})")
+    print(f"teacher validation loss {loss:.4f} nats per token")
+    refuse_chance(loss, teacher_config["vocab_size"])
+
+
+def refuse_chance(loss: float, vocab_size: int) -> None:
+    """Refuse a teacher whose validation loss is hardly below that of guessing."""
+    chance = math.log(vocab_size)
     if not loss < CHANCE_MARGIN * chance:
         raise ValueError(
             f"the teacher's validation loss is {loss:.3f} nats per token where guessing gives {chance:.3f}; "

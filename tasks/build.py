@@ -25,6 +25,7 @@ EXPECTED = {
     "data": ("statistics.json", "train.bin", "train.idx", "tokenizer/tokenizer.json"),
     "teacher": ("model/config.json",),
     "importance": ("importance.json", "importance.safetensors"),
+    "logits": ("logits.json", "train.index.safetensors", "validation.index.safetensors"),
     "prune": ("model/config.json",),
     "distill": ("model/config.json", "metrics.jsonl", "kept.json"),
     "sensitivity": ("sensitivity.json",),

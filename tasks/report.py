@@ -16,7 +16,7 @@ from pydantic import Field
 from conf.base import Config
 from conf.schema import Recipe
 from conf.spec import Record
-from tasks import gates_report, learning, responses_report
+from tasks import gates_report, learning, logits_report, responses_report
 from tasks.sections import Section
 from tasks.statistics import mcnemar, paired_difference
 from tasks.verdicts import Verdict
@@ -60,10 +60,11 @@ class Measured(Config):
 
 
 class Beside(Config):
-    """What a run left besides its models: the folder of the importance scores, the gates' verdicts, and the models that were not made
-    with the gate that stopped each."""
+    """What a run left besides its models: the folders of importance scores and stored logits, the gates' verdicts, and the models that
+    were not made with the gate that stopped each."""
 
     importance: str | None = None
+    logits: str | None = None
     gates: tuple[Verdict, ...] = ()
     stopped: dict[str, str] = Field(default={})
 
@@ -121,6 +122,7 @@ def make_report(
     report["learning"] = {model.model: learning.learned(model.training) for model in models if model.stage == "distill" and model.training}
     report["layer_importance"] = _layers(beside.importance)
     report["responses"] = responses_report.collect(recipe, models)
+    report["logits"] = logits_report.read(beside.logits)
     report["gates"], report["stopped"] = [verdict.model_dump(mode="json") for verdict in beside.gates], beside.stopped
     report["meaning"] = meaning(report)
     report["sections"] = [section.model_dump(mode="json") for section in sections_of(report)]
@@ -130,7 +132,7 @@ def make_report(
 
 def sections_of(report: Report) -> list[Section]:
     """What the report tells beside its main table, each in a module of its own; a section with nothing to say is left out."""
-    found = [learning.section(report), gates_report.section(report), responses_report.section(report)]
+    found = [learning.section(report), logits_report.section(report), gates_report.section(report), responses_report.section(report)]
     return [section for section in found if section]
 
 

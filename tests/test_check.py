@@ -122,6 +122,48 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
         ("students.depth has num_attention_heads x head_dim 24", "multiple of 16", "students.depth.quantize=false"),
     ),
     "more of the top than there is": (["distill.top_k=401"], ("distill.top_k is 401", "400 tokens", "choose at most that")),
+    "offline without stored logits": (
+        ["distill.offline=true", "distill.top_k=50"],
+        ("distill.offline is true", "stores no logits", "logits.seq_length=64"),
+    ),
+    "offline without K": (["distill.offline=true", "logits={seq_length: 64}"], ("distill.offline", "only the top K", "give top_k")),
+    "more of the top than is stored": (
+        ["distill.offline=true", "distill.top_k=50", "logits={seq_length: 64, top_k: 20}"],
+        ("distill.top_k is 50", "logits.top_k stores 20", "choose at most that"),
+    ),
+    "more stored than there is": (
+        ["distill.offline=true", "distill.top_k=50", "logits={seq_length: 64, top_k: 500}"],
+        ("logits.top_k is 500", "400 tokens", "choose at most that"),
+    ),
+    "fewer stored than are read": (
+        ["distill.offline=true", "distill.top_k=50", "logits={seq_length: 64, sequences: 10}"],
+        ("logits.sequences is 10", "distill reads 24", "choose at least that"),
+    ),
+    "others stored than are read": (
+        ["distill.offline=true", "distill.top_k=50", "logits={seq_length: 64, sequences: 24, seed: 7}"],
+        ("logits.seed is 7", "distill.seed is 1", "choose 1"),
+    ),
+    "fewer stored than are validated on": (
+        ["distill.offline=true", "distill.top_k=50", "logits={seq_length: 64, validation_sequences: 2}"],
+        ("logits.validation_sequences is 2", "validates on 4", "choose at least that"),
+    ),
+    "hot rest of stored logits": (
+        ["distill.offline=true", "distill.top_k=50", "distill.rest_bucket=true", "distill.temperature=2", "logits={seq_length: 64}"],
+        ("distill.temperature is 2", "stored at temperature 1", "leave rest_bucket out"),
+    ),
+    "layers of a teacher that is not loaded": (
+        [
+            "distill.offline=true",
+            "distill.top_k=50",
+            "logits={seq_length: 64}",
+            "distill.intermediate=[{student_layer: 1, teacher_layer: 1}]",
+        ],
+        ("distill.intermediate", "offline stores nothing"),
+    ),
+    "best by what is not stored": (
+        ["distill.offline=true", "distill.top_k=50", "distill.keep=best", "logits={seq_length: 64}"],
+        ("distill.best_by is val_kl", "choose val_divergence"),
+    ),
     "a pair with a layer the student has not": (
         ["distill.intermediate=[{student_layer: 3, teacher_layer: 1}]"],
         ("distill.intermediate.0.student_layer is 3", "the student has 2 layers", "choose 1 to 2"),

@@ -15,6 +15,7 @@ from conf.evaluate import EvaluateConfig
 from conf.fetch import FetchConfig
 from conf.generate import GenerateConfig
 from conf.importance import ImportanceConfig
+from conf.logits import LogitsConfig
 from conf.prune import PruneConfig
 from conf.quantize import QuantizeConfig
 from conf.records import RecordsConfig
@@ -42,6 +43,7 @@ def stages() -> dict[str, StageConfig]:
         "teacher": TeacherConfig(**TRAINING, shape=shape),
         "teacher imported": TeacherConfig(**TRAINING, model="owner/name"),
         "importance": ImportanceConfig(),
+        "logits": LogitsConfig(seq_length=64),
         "prune": PruneConfig(num_layers=16),
         "distill": DistillConfig(**TRAINING),
         "sensitivity": SensitivityConfig(formats=("fp8", "nvfp4")),
@@ -59,10 +61,11 @@ GOLDEN = {
     "teacher": "cf7188532ad2",
     "teacher imported": "0614d93dddae",
     "importance": "e0e00fb0d820",
+    "logits": "d20c23222073",
     "prune": "eaec23598bb7",
     "sensitivity": "e745935e9187",
     "quantize": "14367b77fb38",
-    "distill": "a6aabd4a3660",
+    "distill": "d9b5e1f0c67f",
     "generate": "9666e46bb66f",
     "records": "ce2c13f39016",
     "sft": "491d06bb26ab",
@@ -124,7 +127,14 @@ def test_what_runs_where_is_marked_execution() -> None:
     names |= {"records.source", "records.workers", "generate.prompts", "generate.endpoint", "generate.api_key_env", "generate.batch"}
     names |= {f"generate.{name}" for name in ("concurrency", "timeout_seconds", "retries", "retry_seconds")}
     names |= {"data.source", "data.tokenizer", "data.engine", "data.workers"}
-    assert marked == names | {"importance.micro_batch", "sensitivity.batch", "quantize.batch", "evaluate.batch", "evaluate.mmlu.path"}
+    assert marked == names | {
+        "importance.micro_batch",
+        "logits.micro_batch",
+        "sensitivity.batch",
+        "quantize.batch",
+        "evaluate.batch",
+        "evaluate.mmlu.path",
+    }
 
 
 def test_a_revision_changes_the_key() -> None:

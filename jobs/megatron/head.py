@@ -8,6 +8,7 @@ the weights before the next group. The gradient is worked out on the way forward
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +82,38 @@ def losses(
     hidden = copy_to_tensor_model_parallel_region(student.hidden)
     objective, values = _Fused.apply(hidden, student.weight, _Task(labels, weights, mix, teacher, how, everything))
     return {"objective": objective, **values}
+
+
+def top(states: Head, labels: torch.Tensor, count: int) -> tuple[torch.Tensor, ...]:
+    """Of each token [tokens]: ids [tokens, count] of the likeliest next ones in falling order, their logits less the largest (fp16), the
+    probability of all others (fp32), and the loss on its label (fp16). The same on every tensor-parallel rank."""
+    parts = []
+    slice_size, group_size = states.weight.shape[0], max(1, GROUP_ELEMENTS // states.weight.shape[0])
+    first = parallel_state.get_tensor_model_parallel_rank() * slice_size
+    for start in range(0, len(labels), group_size):
+        group = slice(start, start + group_size)
+        logits = states.hidden[group] @ states.weight.t()
+        rows = max(1, CHUNK_ELEMENTS[logits.device.type] // slice_size)
+        for part, wanted in zip(logits.split(rows), labels[group].split(rows), strict=True):
+            chunk = part.float()
+            kept = keep(chunk, count, rest=True)
+            assert kept.rest is not None
+            values, ids = _likeliest(kept.logits.masked_fill(~kept.inside, -math.inf), kept.places + first, count)
+            loss = -_at(softmax(chunk)[1], wanted)
+            parts.append((ids, (values - values[:, :1]).half(), kept.rest.exp().squeeze(1), loss.half()))
+    return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+
+
+def _likeliest(values: torch.Tensor, ids: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The `count` largest of all tensor-parallel ranks' values [tokens, any], falling, with their ids."""
+    size, group = parallel_state.get_tensor_model_parallel_world_size(), parallel_state.get_tensor_model_parallel_group()
+    if size > 1:
+        everyone = [[torch.empty_like(mine) for _ in range(size)] for mine in (values, ids)]
+        for box, mine in zip(everyone, (values, ids), strict=True):
+            torch.distributed.all_gather(box, mine.contiguous(), group=group)
+        values, ids = (torch.cat(box, dim=1) for box in everyone)
+    values, order = values.topk(count, dim=1)
+    return values, ids.gather(1, order)
 
 
 @dataclass(frozen=True)

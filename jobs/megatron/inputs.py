@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from conf.parallel import Parallel
 from jobs import tokenizer
+from jobs.logit_store import read_manifest
 from jobs.megatron.model import check_layout, read_config
 
 
@@ -43,3 +45,33 @@ def read_statistics(data: Path) -> dict[str, Any]:
     """`statistics.json` of a data artifact."""
     statistics: dict[str, Any] = json.loads((data / "statistics.json").read_text())
     return statistics
+
+
+def made_from(teacher: Path, data: Path) -> dict[str, Any]:
+    """What stored logits are of: the teacher's weights, the tokenizer and the tokens, each as a digest."""
+    digests = {split: _digest(data / f"{split}.bin") for split in ("train", "validation")}
+    weights = {path.name: _digest(path) for path in sorted(teacher.glob("*.safetensors"))}
+    return {
+        "teacher": hashlib.sha256(json.dumps(weights).encode()).hexdigest(),
+        "tokenizer": read_statistics(data)["tokenizer_fingerprint"],
+        "data": hashlib.sha256(json.dumps(digests).encode()).hexdigest(),
+    }
+
+
+def check_logits(logits: Path, teacher: Path, data: Path) -> dict[str, Any]:
+    """The manifest of stored logits, after refusing those of another teacher, tokenizer or text."""
+    manifest, here = read_manifest(logits), made_from(teacher, data)
+    for what, told in (("tokenizer", "another tokenizer"), ("teacher", "another teacher"), ("data", "other text")):
+        if manifest[what] != here[what]:
+            raise ValueError(f"the logits in {logits} are of {told}: {manifest[what][:12]}, here it is {here[what][:12]}; store them anew")
+    return manifest
+
+
+def _digest(path: Path) -> str:
+    """The file's sha256, from the artifact's record where it is sealed: a teacher of 16 GB is not read for it."""
+    for folder in path.parents:
+        record = folder / "artifact.json"
+        if record.is_file():
+            return str(json.loads(record.read_text())["files"][str(path.relative_to(folder))]["sha256"])
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

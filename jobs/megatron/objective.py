@@ -5,6 +5,8 @@ ModelOpt's distillation model runs the teacher beside the student and hands over
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import modelopt.torch.distill as mtd
@@ -85,14 +87,30 @@ def _projection(student: GPTModel, teacher: GPTModel, seed: int) -> torch.nn.Mod
     return project.to(device=like.device, dtype=like.dtype)
 
 
-def losses(model: Any, hidden: torch.Tensor, batch: Batch, *, config: DistillConfig, stored: Stored | None = None) -> Losses:
+@dataclass(frozen=True, kw_only=True)
+class Taught:
+    """What is known of the teacher for a batch: its head or its stored logits; the mean of the losses between layers, weighted; and
+    where it was stored, its own loss, weighted."""
+
+    teacher: Head | Stored
+    between: torch.Tensor | None = None
+    loss: torch.Tensor | None = None
+
+
+Source = Callable[[Any, "Batch"], Taught]
+
+
+def losses(model: Any, hidden: torch.Tensor, batch: Batch, *, config: DistillConfig, source: Source) -> Losses:
     """Losses in nats per token, weighted as `batch` says: `objective` is what is minimised, and of its parts those that take part in it;
     while validating all of them: `divergence`, `kl` (forward, whole vocabulary, temperature 1), `intermediate` (1 - cosine, or squared
-    error), `loss` (the student's cross-entropy) and `teacher_loss` (the teacher's). `stored` logits stand for a teacher that is not there.
+    error), `loss` (the student's cross-entropy) and `teacher_loss` (the teacher's). Of stored logits `kl` is not known.
     """
     student, labels, weights = head.head(model, hidden), batch.labels.flatten(), batch.weights.flatten()
-    teacher, between = (stored, None) if stored else _kept(model, batch)
+    taught = source(model, batch)
+    teacher, between = taught.teacher, taught.between
     extra = {} if between is None else {"intermediate": between}
+    if taught.loss is not None and not model.training:
+        extra["teacher_loss"] = taught.loss
 
     def compare(mix: Mix, everything: bool) -> Losses:
         return head.losses(student, labels, weights, mix, teacher=teacher, how=of_recipe(config), everything=everything)
@@ -101,8 +119,8 @@ def losses(model: Any, hidden: torch.Tensor, batch: Batch, *, config: DistillCon
         with torch.no_grad():  # the shares depend on the losses' sizes, so these are taken first
             sizes = compare(Mix(divergence=1.0, cross_entropy=1.0), everything=False)
         weight = _ratio(sizes["divergence"], between) if config.intermediate_weight == "balanced" else config.intermediate_weight
-        taught = sizes["divergence"] + (0.0 if between is None else weight * between.detach())
-        mix = _balanced(sizes["loss"], taught) if config.ce_share == "balanced" else _fixed(config.ce_share)
+        whole = sizes["divergence"] + (0.0 if between is None else weight * between.detach())
+        mix = _balanced(sizes["loss"], whole) if config.ce_share == "balanced" else _fixed(config.ce_share)
     else:
         weight, mix = config.intermediate_weight, _fixed(config.ce_share)
     values = compare(mix, everything=not model.training)
@@ -111,13 +129,13 @@ def losses(model: Any, hidden: torch.Tensor, batch: Batch, *, config: DistillCon
     return values | extra
 
 
-def _kept(model: Any, batch: Batch) -> tuple[Head, torch.Tensor | None]:
-    """The teacher's head over what ModelOpt kept of the last pass, and the mean of the losses between layers, if there are any."""
+def beside(model: Any, batch: Batch) -> Taught:
+    """The teacher that ran beside the student: what ModelOpt kept of the last pass."""
     first, *between = model.compute_kd_loss(skip_balancer=True).values()
     teacher = head.head(model.teacher_model, first)
     if not between:
-        return teacher, None
-    return teacher, sum((per_token * batch.weights).sum() for per_token in between) / len(between)
+        return Taught(teacher=teacher)
+    return Taught(teacher=teacher, between=torch.stack([(each * batch.weights).sum() for each in between]).mean())
 
 
 def _fixed(ce_share: float | str) -> Mix:

@@ -1,0 +1,37 @@
+"""The logits stage: what the teacher says of every token, stored once for any number of students."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from conf.base import Execution, Precision, StageConfig
+from conf.parallel import Parallel, RunsAs
+
+
+class LogitsConfig(StageConfig):
+    """The teacher's top K of every token, so that distillation with `offline: true` never loads the teacher."""
+
+    top_k: int = Field(default=100, ge=1, description="Likeliest tokens stored for each token; the published recipes keep about 100.")
+    seq_length: int = Field(ge=8, description="Tokens the teacher reads at once: its context, in windows as distillation cuts them.")
+    sequences: int | None = Field(
+        default=None, ge=1, description="Training sequences stored, in the order in which distillation with `seed` reads them; empty: all."
+    )
+    validation_sequences: int | None = Field(default=None, ge=1, description="Validation sequences stored, from the first; empty: all.")
+    seed: int = Field(default=1, ge=0, description="Seed of that order: distill.seed.")
+    precision: Precision = Field(default="bf16", description="Precision of the forward pass.")
+    micro_batch: Annotated[int, Execution()] = Field(
+        default=1, ge=1, description="Sequences of one forward pass on one data-parallel rank."
+    )
+    parallel: RunsAs = Field(default=Parallel(), description="Where it runs.")
+
+
+def high_planes(vocab_size: int) -> int:
+    """Bit planes an id takes beside its low 16 bits."""
+    return max(0, (vocab_size - 1).bit_length() - 16)
+
+
+def row_bytes(top_k: int, vocab_size: int) -> int:
+    """Bytes stored of one token: ids, fp16 logits, the probability left out (fp32) and the teacher's loss (fp16)."""
+    return 4 * top_k + high_planes(vocab_size) * (-(-top_k // 8)) + 4 + 2

@@ -1,0 +1,200 @@
+"""Runs the teacher once over the corpus and stores its likeliest tokens, shard by shard; a run that was killed goes on with the next."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from conf.logits import LogitsConfig
+from conf.spec import Spec
+from jobs.entry import Metrics, main
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from jobs.windows import Windows
+
+Runs = tuple["NDArray[np.int64]", "NDArray[np.int64]"]
+"""Address of the first token of each run [runs], and its length [runs]."""
+
+SHARD_TOKENS = 2**18
+"""Tokens of a shard, about: 110 MB with 100 logits each."""
+
+
+def run(spec: Spec) -> None:
+    """Inputs: teacher, data. Writes logits.json, an index of each split and its shards (jobs/logit_store.py)."""
+    from jobs.megatron.host import machine
+
+    config = LogitsConfig.model_validate(spec.config)
+    with machine(config.parallel, seed=0) as device:
+        _store(spec, config, device)
+
+
+def _store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
+    import torch
+
+    from jobs import logit_store
+    from jobs.megatron import head, inputs, weights
+    from jobs.megatron.model import build
+    from jobs.windows import splits
+
+    data, teacher, output = Path(spec.inputs["data"]), Path(spec.inputs["teacher"]) / "model", Path(spec.output)
+    hf_config = inputs.checked_model(teacher, data, config.parallel, config.seq_length)
+    if config.top_k > hf_config["vocab_size"]:
+        raise ValueError(f"logits.top_k is {config.top_k} but the vocabulary has {hf_config['vocab_size']} tokens; choose at most that")
+    train, validation = splits(data, config.seq_length)
+    plan = {"validation": (validation, _first(validation, config.validation_sequences)), "train": (train, _ordered(train, config))}
+    shards = {split: _shards(split, windows, chosen) for split, (windows, chosen) in plan.items()}
+    tokens = sum(int(lengths.sum()) for parts in shards.values() for _, lengths in parts.values())
+    _check_disk(output, tokens, config, hf_config["vocab_size"])
+    model = build(hf_config, config.parallel, config.precision, device)
+    weights.load(model, teacher, hf_config)
+    head.defer(model)
+    model.eval()
+    job = _Job(model, config, hf_config["vocab_size"], output)
+    for split, (windows, _) in plan.items():
+        job.write(windows, shards[split])
+        if split == "validation":
+            job.check_teacher(list(shards[split]))
+    torch.distributed.barrier()
+    if torch.distributed.get_rank() == 0:
+        made_from = inputs.made_from(teacher, data) | {"top_k": config.top_k, "vocab_size": hf_config["vocab_size"]}
+        names = {split: list(parts) for split, parts in shards.items()}
+        manifest = logit_store.write_manifest(output, made_from | {"seq_length": config.seq_length}, names)
+        left_out = manifest["splits"]["train"]["left_out"]
+        print(f"stored {manifest['splits']['train']['rows']:,} tokens; the top {config.top_k} leave out {left_out:.2%} of the probability")
+        Metrics(output).log(job.total, job.total, left_out=left_out)
+    torch.distributed.barrier()
+
+
+def _first(windows: Windows, count: int | None) -> NDArray[np.int64]:
+    import numpy as np
+
+    return np.arange(len(windows) if count is None else min(count, len(windows)))
+
+
+def _ordered(windows: Windows, config: LogitsConfig) -> NDArray[np.int64]:
+    """The training sequences that distillation with this seed reads first, in rising order."""
+    import numpy as np
+
+    if config.sequences is None or config.sequences >= len(windows):
+        return np.arange(len(windows))
+    return np.sort(windows.shuffled(0, config.sequences, config.seed))
+
+
+def _shards(split: str, windows: Windows, chosen: NDArray[np.int64]) -> dict[str, Runs]:
+    """Starts and lengths of the runs of tokens in each shard, by its name. A whole split ends with what no whole sequence is left of,
+    so that sequences of another length find all their tokens too."""
+    import numpy as np
+
+    length = windows.seq_length
+    size = max(1, SHARD_TOKENS // length)
+    parts = [chosen[start : start + size] for start in range(0, len(chosen), size)]
+    runs = [(part * length, np.full(len(part), length)) for part in parts]
+    tail = len(windows.tokens) - 1 - len(windows) * length
+    if tail and len(chosen) == len(windows):
+        runs.append((np.array([len(windows) * length]), np.array([tail])))
+    return {f"{split}-{number:05d}": run for number, run in enumerate(runs)}
+
+
+def _check_disk(output: Path, tokens: int, config: LogitsConfig, vocab_size: int) -> None:
+    from conf.logits import row_bytes
+
+    needed = tokens * row_bytes(config.top_k, vocab_size) - sum(path.stat().st_size for path in output.glob("*.safetensors"))
+    free = shutil.disk_usage(output).free
+    if needed > free:
+        raise OSError(
+            28,  # ENOSPC
+            f"{tokens:,} tokens with {config.top_k} logits each take {needed / 1e9:.3g} GB and {free / 1e9:.3g} GB are free; lower "
+            "logits.sequences or logits.top_k",
+            str(output),
+        )
+
+
+class _Job:
+    """The teacher at work: which shards are this replica's, and how far it is."""
+
+    def __init__(self, model: Any, config: LogitsConfig, vocab_size: int, output: Path) -> None:
+        import torch
+
+        self.model, self.config, self.vocab_size, self.output = model, config, vocab_size, output
+        self.metrics = Metrics(output) if torch.distributed.get_rank() == 0 else None
+        self.done = self.total = 0
+
+    def write(self, windows: Windows, shards: dict[str, Runs]) -> None:
+        """Write those shards of a split that are not there yet; each data-parallel replica takes its share."""
+        from megatron.core import parallel_state
+
+        from jobs import logit_store
+
+        size, rank = parallel_state.get_data_parallel_world_size(), parallel_state.get_data_parallel_rank()
+        writes = parallel_state.is_pipeline_last_stage() and parallel_state.get_tensor_model_parallel_rank() == 0
+        self.total += len(shards)
+        for name, (starts, lengths) in list(shards.items())[rank::size]:
+            if not (self.output / f"{name}.safetensors").is_file():
+                rows = self._rows(windows, starts, int(lengths[0]))
+                if writes:
+                    logit_store.write_shard(self.output, name, starts, lengths, rows, self.vocab_size)
+            self.done += size
+            if self.metrics:
+                self.metrics.log(min(self.done, self.total), self.total)
+
+    def check_teacher(self, names: list[str]) -> None:
+        """Refuse a teacher that predicts hardly better than chance: its weights did not load."""
+        import numpy as np
+        import torch
+        from safetensors import safe_open
+
+        from jobs.distill import refuse_chance
+
+        torch.distributed.barrier()
+        with safe_open(self.output / f"{names[0]}.safetensors", framework="np") as file:
+            refuse_chance(float(file.get_tensor("loss").mean(dtype=np.float64)), self.vocab_size)
+
+    def _rows(self, windows: Windows, starts: NDArray[np.int64], length: int) -> Any:
+        """What is stored of these runs of one length; only the last pipeline stage knows."""
+        import numpy as np
+        import torch
+        from megatron.core.pipeline_parallel import get_forward_backward_func
+
+        from jobs.logit_store import Rows
+        from jobs.megatron import head
+
+        found: list[Any] = []
+        config, device = self.config, torch.cuda.current_device()
+
+        def forward(batches: Iterator[Any], model: Any) -> tuple[torch.Tensor, Any]:
+            tokens = torch.from_numpy(next(batches)).to(device)
+            inputs = tokens[:, :-1].contiguous()
+
+            def keep(hidden: torch.Tensor) -> tuple[torch.Tensor, dict[str, Any]]:
+                found.append(head.top(head.head(model, hidden), tokens[:, 1:].flatten(), config.top_k))
+                return hidden.sum() * 0, {}
+
+            return model(inputs, torch.arange(inputs.shape[1], device=device).expand_as(inputs), None), keep
+
+        with torch.no_grad():
+            for first in range(0, len(starts), config.micro_batch):
+                places = starts[first : first + config.micro_batch, None] + np.arange(length + 1)
+                batch = windows.tokens[places].astype(np.int64)
+                get_forward_backward_func()(
+                    forward_step_func=forward,
+                    data_iterator=iter([batch]),
+                    model=self.model,
+                    num_microbatches=1,
+                    seq_length=length,
+                    micro_batch_size=len(batch),
+                    forward_only=True,
+                )
+        if not found:
+            return None
+        ids, logits, rest, loss = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))
+        return Rows(ids=ids, logits=logits, rest=rest, loss=loss)
+
+
+if __name__ == "__main__":
+    main(run)
