@@ -14,6 +14,9 @@ from tasks.statistics import Z95, mcnemar, paired_difference, wilson
 if TYPE_CHECKING:
     from tasks.report import Measured
 
+TEACHING = ("kd_weight", "teacher", "loss", "temperature", "scale_by_t2", "top_k", "rest_bucket")
+"""Settings of sft that say how the teacher takes part."""
+
 HEADER = ("model", "loss, nats", "perplexity", "right tokens", "responses reproduced", "95% interval")
 
 
@@ -37,15 +40,18 @@ def _comparable(recipe: Recipe, each: dict[str, Any]) -> list[tuple[str, str]]:
     found = []
     for one, other in itertools.combinations(recipe.students, 2):
         tuned = recipe.sft_of(one), recipe.sft_of(other)
-        before = [(recipe.students[name].prune.identity(), _identity(recipe.distill_of(name))) for name in (one, other)]
+        alike = _but_for_the_teacher(recipe, one) == _but_for_the_teacher(recipe, other)
         present = f"{one}-sft" in each and f"{other}-sft" in each
-        if present and tuned[0] and tuned[1] and before[0] == before[1] and tuned[0].kd_weight != tuned[1].kd_weight:
+        if present and alike and tuned[0] and tuned[1] and tuned[0].kd_weight != tuned[1].kd_weight:
             found.append((one, other) if tuned[0].kd_weight < tuned[1].kd_weight else (other, one))
     return found
 
 
-def _identity(config: Any) -> Any:
-    return config.identity() if config else None
+def _but_for_the_teacher(recipe: Recipe, name: str) -> dict[str, Any]:
+    """All that decides a fine-tuned student, but whether and how a teacher stood beside it."""
+    distill, sft = recipe.distill_of(name), recipe.sft_of(name)
+    tuned = {key: value for key, value in (sft.identity() if sft else {}).items() if key not in TEACHING}
+    return {"prune": recipe.students[name].prune.identity(), "distill": distill.identity() if distill else None, "sft": tuned}
 
 
 def _pair(recipe: Recipe, without: str, beside: str, each: dict[str, Any]) -> dict[str, Any]:
