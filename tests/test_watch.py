@@ -87,6 +87,17 @@ def test_an_evaluation_on_the_way_is_that_of_the_evaluate_stage(corpus: Path, te
 
 
 @pytest.mark.slow
+def test_what_only_its_loss_needs_is_no_part_of_an_exported_student(corpus: Path, teacher: Path, importance: Path, tmp_path: Path) -> None:
+    """Layers compared across widths are joined by a learned map, which checkpoints hold and Hugging Face models do not."""
+    inputs = {"data": corpus, "teacher": teacher, "importance": importance}
+    narrow = run_job("prune", {"hidden_size": 48}, inputs, tmp_path / "narrow")
+    config = CONFIG | {"steps": 4, "evaluate_every": 2, "keep": "best", "intermediate": [{"student_layer": 2, "teacher_layer": 2}]}
+    taught = run_job("distill", config, {"data": corpus, "teacher": teacher, "student": narrow}, tmp_path / "taught")
+    assert sorted(logged(taught, "mmlu")) == [0, 2, 4]
+    assert load_file(taught / "model" / "model.safetensors").keys() == load_file(narrow / "model" / "model.safetensors").keys()
+
+
+@pytest.mark.slow
 def test_the_best_weights_are_kept_and_a_kill_changes_neither_them_nor_the_patience(
     corpus: Path, teacher: Path, student: Path, tmp_path: Path
 ) -> None:
