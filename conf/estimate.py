@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from conf.base import Precision
 from conf.check import cut_shape, num_params, teacher_shape
+from conf.evaluate import EvaluateConfig
 from conf.formats import FORMATS
 from conf.logits import LogitsConfig, row_bytes
 from conf.quantize import QuantizeConfig, scorings
@@ -100,6 +101,8 @@ def _model_stage(recipe: Recipe, kind: str, rest: str, teacher: Shape) -> Number
     if kind == "distill" and how:
         memory = training_bytes(shape, how) + BYTES[how.precision] * whole
         memory += activation_bytes(teacher, how.micro_batch * how.seq_length, how.precision, grad=False)
+        if how.evaluation:  # on the way, with both models loaded once more
+            memory += evaluation_bytes(how.evaluation, shape, params + whole)
         return Numbers(params=params, tokens=how.tokens, memory=memory, disk=width * params)
     if kind == "sensitivity":
         return _scoring(scorings(student, recipe.formats_of(student))[f"sensitivity-{rest}"], shape)
@@ -115,9 +118,13 @@ def _model_stage(recipe: Recipe, kind: str, rest: str, teacher: Shape) -> Number
         disk = int(linear * _bits(config) / 8 + width * (params - linear))
         return Numbers(params=params, tokens=config.calibration_samples * config.seq_length, memory=3 * width * params, disk=disk)
     scoring = recipe.evaluate
-    memory = BYTES[scoring.precision] * (params + whole)
-    memory += activation_bytes(shape, scoring.batch * scoring.seq_length, scoring.precision, grad=False)
+    memory = evaluation_bytes(scoring, shape, params + whole)
     return Numbers(params=params, tokens=scoring.sequences * scoring.seq_length, memory=memory)
+
+
+def evaluation_bytes(scoring: EvaluateConfig, shape: Shape, params: int) -> int:
+    """A model and its teacher, `params` together, and the activations of one pass."""
+    return BYTES[scoring.precision] * params + activation_bytes(shape, scoring.batch * scoring.seq_length, scoring.precision, grad=False)
 
 
 def _scoring(config: SensitivityConfig, shape: Shape) -> Numbers:

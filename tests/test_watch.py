@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from conf import estimate
 from conf.load import load
 from tests.flow_fixtures import RECIPE, told
 from tests.jobs_fixtures import TRAINING, killed_after_a_checkpoint, last, run_job, torchrun
@@ -63,6 +64,13 @@ def test_on_the_way_the_recipes_questions_are_asked_or_fewer_of_them() -> None:
     assert fewer and fewer.evaluation and fewer.evaluation.mmlu and fewer.evaluation.mmlu.limit == 4
     plain = load(str(RECIPE)).distill_of("depth")
     assert plain and plain.evaluation is None
+
+
+def test_a_plan_counts_the_models_that_an_evaluation_on_the_way_loads() -> None:
+    plain, watched = (load(str(RECIPE), changes) for changes in ([], ["distill.evaluate_every=3"]))
+    more, less = (estimate.stage(recipe, "distill-depth").memory for recipe in (watched, plain))
+    alone = estimate.stage(plain, "evaluate-depth").memory
+    assert more and less and alone and more == less + alone - estimate.LIBRARIES
 
 
 @pytest.mark.slow
