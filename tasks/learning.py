@@ -13,7 +13,7 @@ from tasks.scaling import LEAST_POINTS, Law, fit
 from tasks.sections import Section
 
 HEADER = ("student", "tokens", "weights kept", "validation loss", "KL", "score", "twice the tokens", "its first half said of its end")
-NAMES = {"val_kl": "KL from the teacher", "val_loss": "validation loss"}
+NAMES = {"val_kl": "KL from the teacher", "val_divergence": "divergence from the teacher's stored logits", "val_loss": "validation loss"}
 SCHEDULE = (
     "What twice the tokens would bring is read off L(t) = E + A / t^alpha, E not below 0, fitted to the KL from the teacher (the loss, "
     "where the student learns from the text alone) at the validations after the warm-up, in nats per token; in brackets its "
@@ -32,13 +32,14 @@ def learned(folder: str) -> dict[str, Any]:
     validated = {step: values for step, values in by_step.items() if "val_loss" in values}
     asked = {step: values for step, values in by_step.items() if "mmlu" in values}
     kept = Path(folder) / "kept.json"
-    metric = "val_loss" if record.config.get("ce_share") == 1 else "val_kl"
+    apart = "val_divergence" if record.config.get("offline") else "val_kl"  # of stored logits only the top K can be compared
+    metric = "val_loss" if record.config.get("ce_share") == 1 else apart
     after = [step for step in validated if step > record.config["warmup_steps"]]
     tokens, losses = [float(step * per_step) for step in after], [validated[step][metric] for step in after]
     return {
         "tokens": [step * per_step for step in validated],
         "val_loss": [values["val_loss"] for values in validated.values()],
-        "val_kl": [values["val_kl"] for values in validated.values()],
+        "val_kl": [values[apart] for values in validated.values()],
         "fitted": metric,
         "evaluated": {"tokens": [step * per_step for step in asked]}
         | {name: [values[name] for values in asked.values()] for name in ("mmlu", "mmlu_low", "mmlu_high", "mmlu_n", "test_kl")},
