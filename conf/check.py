@@ -9,11 +9,13 @@ from conf.check_distill import check_distill, check_offline
 from conf.check_gates import check_gates
 from conf.check_quantize import check_format
 from conf.check_sft import check_lengths, check_records, check_tuning
+from conf.cuts import Cut, check_names, cuts
 from conf.evaluate import EvaluateConfig
 from conf.model import check_model_directory, num_tokens, shape_of, tokenizer_of
 from conf.parallel import Parallel
-from conf.prune import PruneConfig
 from conf.schema import Recipe
+from conf.score import QuickScore
+from conf.shapes import points
 from conf.teacher import Shape
 from conf.training import Training
 from conf.watch import Watched
@@ -26,6 +28,7 @@ def check(recipe: Recipe) -> None:
     """Raise ValueError with one sentence for the first thing that cannot work."""
     _check_inputs(recipe)
     check_gates(recipe)
+    check_names(recipe)
     _check_splits(recipe)
     check_records(recipe)
     shape = teacher_shape(recipe)
@@ -33,33 +36,54 @@ def check(recipe: Recipe) -> None:
         return  # a hub model nobody described: the jobs check it once it is here
     _check_vocabulary(recipe, shape)
     _check_training("teacher", recipe.teacher, shape)
-    if any(student.prune.ranked for student in recipe.students.values()):
+    if recipe.ranked:
         _check_length("importance.seq_length", recipe.importance.seq_length, shape)
         _check_pipeline("importance.parallel", recipe.importance.parallel, shape)
+    if recipe.sweep:
+        points(recipe.sweep, shape)
+        _check_scoring("sweep", recipe.sweep, shape)
     _check_evaluation(recipe.evaluate, shape)
     check_lengths(recipe, shape)
     if recipe.teacher_sft:
         _check_training("sft", recipe.teacher_sft, shape, " of the teacher")
     for name, student in recipe.students.items():
-        cut = cut_shape(f"students.{name}.prune", student.prune, shape)
-        _check_pipeline(f"students.{name}.prune.parallel", student.prune.parallel, shape)
-        how = recipe.distill_of(name)
-        if how:
-            where = f"students.{name}.distill" if student.distill else "distill"
-            _check_training(where, how, shape, " of the teacher")
-            _check_training(where, how, cut, f" of student {name}")
-            check_distill(where, how, shape, cut)
-            _check_watch(where, how, shape)
-            check_offline(where, how, recipe.logits, shape)
+        if student.search:
+            _check_scoring(f"students.{name}.search", student.search, shape)
+        for cut in cuts(recipe, name, shape):
+            _check_cut(recipe, name, cut, shape)
+
+
+def _check_cut(recipe: Recipe, name: str, cut: Cut, teacher: Shape) -> None:
+    """One cut, its teaching, and the formats of the last one."""
+    _check_pipeline(f"{cut.where}.parallel", cut.parallel, cut.before)
+    if cut.ranked and cut.before != teacher:  # the importance of a round's student is measured before it is cut again
+        _check_pipeline("importance.parallel", recipe.importance.parallel, cut.before, f" of what {cut.where} cuts")
+    if cut.how:
+        _check_training(cut.taught_at, cut.how, cut.teacher, " of the teacher")
+        _check_training(cut.taught_at, cut.how, cut.after, f" of student {name}")
+        check_distill(cut.taught_at, cut.how, cut.teacher, cut.after)
+        _check_watch(cut.taught_at, cut.how, cut.teacher)
+        if cut.how.offline and cut.teacher != teacher:
+            raise ValueError(
+                f"{cut.taught_at}.offline is true but {cut.where} is taught by the student of the round before, of which nothing "
+                "is stored; leave offline or teacher: previous out"
+            )
+        check_offline(cut.taught_at, cut.how, recipe.logits, cut.teacher)
+    if cut.last:
         if tune := recipe.sft_of(name):
-            where = f"students.{name}.sft" if student.sft else "sft"
-            check_tuning(where, tune, recipe, shape)
-            _check_training(where, tune, cut, f" of student {name}")
+            where = f"students.{name}.sft" if recipe.students[name].sft else "sft"
+            check_tuning(where, tune, recipe, teacher)
+            _check_training(where, tune, cut.after, f" of student {name}")
             if tune.kd_weight:
-                _check_training(where, tune, shape, " of the teacher")
+                _check_training(where, tune, teacher, " of the teacher")
         for config in recipe.formats_of(name):
-            _check_length(f"quantize.seq_length ({config.name})", config.seq_length, cut)
-            check_format(name, config, cut)
+            _check_length(f"quantize.seq_length ({config.name})", config.seq_length, cut.after)
+            check_format(name, config, cut.after)
+
+
+def _check_scoring(where: str, config: QuickScore, shape: Shape) -> None:
+    _check_length(f"{where}.seq_length", config.seq_length, shape)
+    _check_pipeline(f"{where}.parallel", config.parallel, shape)
 
 
 def teacher_shape(recipe: Recipe) -> Shape | None:
@@ -71,43 +95,6 @@ def teacher_shape(recipe: Recipe) -> Shape | None:
         return teacher.shape.model_copy(update={"vocab_size": num_tokens(Path(words)) if words else recipe.data.vocab_size})
     assert teacher.model is not None, "TeacherConfig has a model or a shape"
     return shape_of(Path(teacher.model)) if Path(teacher.model).is_dir() else teacher.reference
-
-
-def cut_shape(where: str, prune: PruneConfig, teacher: Shape) -> Shape:
-    """The student's dimensions; ValueError where the cut does not fit the teacher."""
-    for axis, size in prune.ranked.items():
-        if size > getattr(teacher, axis):
-            raise ValueError(f"{where}.{axis} is {size} but the teacher has {getattr(teacher, axis)}; choose less")
-    if prune.drop_layers and max(prune.drop_layers) > teacher.num_layers:
-        raise ValueError(
-            f"{where}.drop_layers names layer {max(prune.drop_layers)} but the teacher has {teacher.num_layers} layers, numbered from 1; "
-            f"choose 1 to {teacher.num_layers}"
-        )
-    heads = prune.num_attention_heads
-    if heads and heads % teacher.num_query_groups:
-        raise ValueError(
-            f"{where}.num_attention_heads is {heads}, not a multiple of the teacher's {teacher.num_query_groups} query groups; "
-            "choose a multiple"
-        )
-    layers = teacher.num_layers - len(prune.drop_layers)
-    if layers < 1:
-        raise ValueError(f"{where}.drop_layers drops all {teacher.num_layers} layers of the teacher; keep at least one")
-    head_dim = teacher.head_dim or teacher.hidden_size // teacher.num_attention_heads
-    cut = teacher.model_copy(update={"num_layers": layers, "head_dim": head_dim} | prune.ranked)
-    if num_params(cut) >= num_params(teacher):
-        raise ValueError(
-            f"{where} leaves {num_params(cut):,} parameters, the teacher has {num_params(teacher):,}; a student must be smaller: cut more"
-        )
-    return cut
-
-
-def num_params(shape: Shape) -> int:
-    """Parameters of a decoder; a tied embedding counts once, a vocabulary that is not known as none."""
-    head = shape.head_dim or shape.hidden_size // shape.num_attention_heads
-    attention = shape.hidden_size * head * 2 * (shape.num_attention_heads + shape.num_query_groups)
-    norms = 2 * shape.hidden_size + (2 * head if shape.architecture == "qwen3" else 0)
-    embeddings = (shape.vocab_size or 0) * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
-    return shape.num_layers * (attention + 3 * shape.hidden_size * shape.ffn_hidden_size + norms) + embeddings + shape.hidden_size
 
 
 def _check_inputs(recipe: Recipe) -> None:

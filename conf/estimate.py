@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from conf.base import Precision
-from conf.check import cut_shape, num_params, teacher_shape
+from conf.check import teacher_shape
+from conf.cuts import cut_at
 from conf.evaluate import EvaluateConfig
 from conf.formats import FORMATS
 from conf.logits import LogitsConfig, row_bytes
+from conf.parallel import Parallel
 from conf.quantize import QuantizeConfig, scorings
 from conf.schema import Recipe
+from conf.search import SearchConfig
 from conf.sensitivity import SensitivityConfig
 from conf.sft import SftConfig
+from conf.shapes import candidates, num_params, points
+from conf.sweep import SweepConfig
 from conf.teacher import Shape
 from conf.training import Training
 
@@ -40,17 +46,28 @@ def stage(recipe: Recipe, label: str) -> Numbers:
     numbers = _tensors(recipe, label)
     if numbers.memory is None:
         return numbers
+    parallel = _parallel(recipe, label)
+    return replace(numbers, memory=numbers.memory + LIBRARIES * (parallel.processes if parallel else 1))
+
+
+def _parallel(recipe: Recipe, label: str) -> Parallel | None:
+    """Where the stage runs, None where it is one process."""
     kind, _, rest = label.partition("-")
-    of_stage = {
-        "teacher": recipe.teacher,
-        "importance": recipe.importance,
-        "logits": recipe.logits,
-        "distill": recipe.distill_of(rest) if rest in recipe.students else None,
-        "sft": tuning_of(recipe, rest),
-    }
-    config = recipe.students[rest].prune if kind == "prune" else of_stage.get(kind)
-    processes = config.parallel.processes if config else 1
-    return replace(numbers, memory=numbers.memory + LIBRARIES * processes)
+    config: Any = {"teacher": recipe.teacher, "importance": recipe.importance, "logits": recipe.logits, "sweep": recipe.sweep}.get(kind)
+    if kind in ("search", "sft"):
+        config = recipe.students[rest].search if kind == "search" else tuning_of(recipe, rest)
+    if config:
+        return config.parallel  # type: ignore[no-any-return]
+    student, teacher = _student_of(recipe, rest), teacher_shape(recipe)
+    if kind not in ("prune", "distill") or not student or not teacher:
+        return None
+    cut = cut_at(recipe, student, rest[len(student) + 1 :], teacher)
+    return cut.parallel if kind == "prune" else cut.how.parallel if cut.how else None
+
+
+def _student_of(recipe: Recipe, rest: str) -> str:
+    """The student a label speaks of, by the longest name that fits."""
+    return max((name for name in recipe.students if rest == name or rest.startswith(f"{name}-")), key=len, default="")
 
 
 def _tensors(recipe: Recipe, label: str) -> Numbers:
@@ -64,8 +81,13 @@ def _tensors(recipe: Recipe, label: str) -> Numbers:
         config = recipe.teacher
         memory = training_bytes(teacher, config) if config.steps else 4 * whole
         return Numbers(params=whole, tokens=config.tokens or None, memory=memory, disk=BYTES[config.precision] * whole)
+    student = _student_of(recipe, rest)
+    if kind == "search" or (kind == "sweep" and recipe.sweep):
+        return _cuts_scored(recipe.students[rest].search if kind == "search" else recipe.sweep, teacher)
     if kind == "importance":
         settings = recipe.importance
+        teacher = cut_at(recipe, student, rest[len(student) + 1 :], teacher).before if student else teacher
+        whole = num_params(teacher)
         tokens = settings.calibration_samples * settings.seq_length
         memory = BYTES[settings.precision] * whole + activation_bytes(
             teacher, settings.micro_batch * settings.seq_length, settings.precision, grad=False
@@ -90,11 +112,21 @@ def _stored(config: LogitsConfig, teacher: Shape) -> Numbers:
     return Numbers(params=whole, tokens=tokens or None, memory=memory, disk=disk or None)
 
 
+def _cuts_scored(config: SearchConfig | SweepConfig | None, teacher: Shape) -> Numbers:
+    """Two models in memory, every cut run once: the teacher as it is, and the one that is cut."""
+    assert config is not None
+    count = len(candidates("search", config, teacher)) if isinstance(config, SearchConfig) else len(points(config, teacher))
+    tokens = config.sequences * config.seq_length
+    memory = 2 * BYTES[config.precision] * num_params(teacher)
+    memory += 2 * activation_bytes(teacher, config.micro_batch * config.seq_length, config.precision, grad=False)
+    return Numbers(params=num_params(teacher), tokens=(count + 1) * tokens, memory=memory)
+
+
 def _model_stage(recipe: Recipe, kind: str, rest: str, teacher: Shape) -> Numbers:
-    student = max((name for name in recipe.students if rest == name or rest.startswith(f"{name}-")), key=len, default="")
-    shape = cut_shape(student, recipe.students[student].prune, teacher) if student else teacher
-    params, whole = num_params(shape), num_params(teacher)
-    how = recipe.distill_of(student) if student else None
+    student = _student_of(recipe, rest)
+    cut = cut_at(recipe, student, rest[len(student) + 1 :], teacher) if student else None
+    shape, how = (cut.after, cut.how) if cut else (teacher, None)
+    params, whole = num_params(shape), num_params(cut.before if cut and kind == "prune" else teacher)
     width = BYTES[how.precision if how else recipe.teacher.precision]
     if kind == "prune":
         return Numbers(params=params, memory=2 * width * whole, disk=width * params)

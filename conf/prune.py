@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,6 +14,8 @@ Ranking = Literal["activation", "magnitude", "random"]
 
 class PruneConfig(StageConfig):
     """The student's shape: layers named or ranked away, and width cut by importance. Empty fields keep the teacher's value."""
+
+    revision: ClassVar[int] = 2
 
     drop_layers: tuple[int, ...] = Field(default=(), description="Layers to drop, numbered from 1; 16..31 of 32 keeps layer 32.")
     num_layers: int | None = Field(default=None, ge=1, description="Layers to keep, the least important dropped.")

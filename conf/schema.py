@@ -18,27 +18,14 @@ from conf.gates import Gate, GateName
 from conf.generate import GenerateConfig
 from conf.importance import ImportanceConfig
 from conf.logits import LogitsConfig
-from conf.prune import PruneConfig
 from conf.quantize import QuantizeConfig
 from conf.records import RecordsConfig
 from conf.sft import SftConfig
+from conf.student import Student
+from conf.sweep import SweepConfig
 from conf.teacher import TeacherConfig
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
-
-
-class Student(Config):
-    """One way to make the teacher smaller, and how it is taught afterwards."""
-
-    prune: PruneConfig = Field(description="The student's shape.")
-    distill: DistillConfig | None = Field(default=None, description="Replaces the recipe's distill for this student.")
-    sft: SftConfig | None = Field(default=None, description="Replaces the recipe's sft for this student.")
-    quantize: bool | tuple[str, ...] = Field(
-        default=True, description="true: in every format of the recipe; false: in none; or the list of its formats, by name."
-    )
-    gates: dict[GateName, Gate | None] = Field(
-        default={}, description="Bounds of this student; one of the same name replaces the recipe's, null takes it away."
-    )
 
 
 class Recipe(Config):
@@ -49,6 +36,7 @@ class Recipe(Config):
     teacher: TeacherConfig
     importance: ImportanceConfig = ImportanceConfig()
     logits: LogitsConfig | None = Field(default=None, description="What the teacher says, stored for students that are distilled offline.")
+    sweep: SweepConfig | None = Field(default=None, description="What each axis costs by itself; empty: not measured.")
     students: dict[Annotated[str, Field(pattern=NAME)], Student] = Field(min_length=1, description="Students by name.")
     distill: DistillConfig | None = Field(default=None, description="How every student is taught; null: pruned only.")
     generate: GenerateConfig | None = Field(default=None, description="Prompts that the teacher answers, for records.source 'generated'.")
@@ -89,10 +77,18 @@ class Recipe(Config):
         wanted = self.students[student].quantize
         return tuple(entry for entry in self.quantize if wanted is True or (wanted and entry.name in wanted))
 
-    def distill_of(self, student: str) -> DistillConfig | None:
-        """How `student` is taught: its own distill where it has one, else the recipe's; evaluated on the way as the recipe evaluates."""
-        how = self.students[student].distill or self.distill
+    def distill_of(self, student: str, round_: int = -1) -> DistillConfig | None:
+        """How `student` is taught, in its last round or another: the round's own distill, else its own, else the recipe's; evaluated
+        on the way as the recipe evaluates."""
+        one = self.students[student]
+        own = one.rounds[round_].distill if one.rounds else None
+        how = own or one.distill or self.distill
         return how and how.measured_by(self.evaluate)
+
+    @property
+    def ranked(self) -> bool:
+        """Whether any stage needs the teacher's importance."""
+        return self.sweep is not None or any(student.ranked for student in self.students.values())
 
     def sft_of(self, student: str) -> SftConfig | None:
         """How `student` is fine-tuned: its own sft where it has one, else the recipe's."""
@@ -117,7 +113,8 @@ class Recipe(Config):
     @property
     def stores_logits(self) -> bool:
         """Whether some student is taught from stored logits."""
-        return any(how.offline for name in self.students if (how := self.distill_of(name)))
+        rounds = ((name, number) for name, student in self.students.items() for number in range(len(student.rounds or (None,))))
+        return any(how.offline for name, number in rounds if (how := self.distill_of(name, number)))
 
     def gates_of(self, student: str) -> dict[str, Gate]:
         """The gates of `student` by name: the recipe's and its own, where it has the stage."""

@@ -112,7 +112,9 @@ def plan(preset: str, overrides: Overrides = None, store: StoreOption = None) ->
     shown = Table("stage", "state", "parameters", "tokens", "memory", "disk", "what differs", header_style="bold")
     for stage in stages_of(recipe, root):
         numbers = estimate.stage(recipe, stage.label)
-        shown.add_row(stage.label, "cached" if stage.cached else "will run", *numbers.cells(), _differences(stage.differs) or "-")
+        shown.add_row(
+            stage.label, "cached" if stage.cached else "will run", *numbers.cells(), stage.waits or _differences(stage.differs) or "-"
+        )
     out.print(shown)
     for student in recipe.students:
         for called, gate in recipe.gates_of(student).items():

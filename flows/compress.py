@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from prefect import flow
 from prefect.states import Completed
@@ -14,7 +14,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from conf.base import RunName
 from conf.schema import Recipe
-from flows import formats
+from flows import formats, students
 from flows.gates import Gates, summary, unmade
 from flows.made import Future, Made
 from flows.plan import plan
@@ -23,16 +23,19 @@ from tasks import external
 from tasks.data import data
 from tasks.distill import distill
 from tasks.evaluate import evaluate
+from tasks.field import Played
 from tasks.importance import importance
 from tasks.launch import JobFailed, Launcher
 from tasks.logits import logits
 from tasks.progress import Board
-from tasks.prune import prune
 from tasks.report import Beside, Measured, publish, write_report
 from tasks.session import Session, current
 from tasks.store import Artifact, Store
+from tasks.sweep import sweep
 from tasks.teacher import teacher
 from tasks.tracking import Tracker
+
+Kind = TypeVar("Kind")
 
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=64)  # threads only wait; the launcher counts cores
 
@@ -65,13 +68,15 @@ def compress(recipe: Recipe, name: RunName = "run", store: str = ".imbik") -> st
             )
             return made.scores
 
-        gates = Gates(recipe, models[0], score)
+        gates, played = Gates(recipe, models[0], score), dict[str, Future]()
         for student_name in recipe.students:
-            models += _student(recipe, student_name, shared, gates)
+            shaped = students.shape(recipe, student_name, original, shared.importance, corpus, shared.logits, shared.mmlu)
+            models += _student(recipe, student_name, shaped, shared, gates)
+            played |= {student_name: shaped.played} if shaped.played else {}
         for made in models:
             score(made)
         folder = session.store.root / "runs" / name
-        closed = _finish(session, recipe, folder, models, shared, gates)
+        closed = _finish(session, recipe, folder, models, shared, played, gates)
     # Prefect takes a state for the value that it carries; its name and message are what its pages show.
     return Completed(name="Stopped by a gate", message=closed, data=str(folder)) if closed else str(folder)  # type: ignore[return-value]
 
@@ -83,6 +88,7 @@ class Shared:
     corpus: Future
     teacher: Future
     importance: Future | None
+    sweep: Future | None
     logits: Future | None
     tuning: Tuning
     mmlu: Artifact | None
@@ -93,53 +99,62 @@ def _shared(recipe: Recipe, outside: external.Outside) -> Shared:
     corpus: Future = data.submit("data", recipe.data, source=outside.source, tokenizer=outside.tokenizer)
     original: Future = teacher.submit("teacher", recipe.teacher, data=corpus, model=outside.model)
     scored: Future | None = None
-    if any(student.prune.ranked for student in recipe.students.values()):
+    if recipe.ranked:
         scored = importance.submit("importance", recipe.importance, teacher=original, data=corpus)
+    swept: Future | None = None
+    if recipe.sweep and scored:
+        swept = sweep.submit("sweep", recipe.sweep, teacher=original, data=corpus, importance=scored)
     stored: Future | None = None
     if recipe.logits and recipe.stores_logits:
         stored = logits.submit("logits", recipe.logits, teacher=original, data=corpus)
     tuning = prepare(recipe, outside, corpus, original)
-    return Shared(corpus=corpus, teacher=original, importance=scored, logits=stored, tuning=tuning, mmlu=outside.mmlu)
+    return Shared(corpus=corpus, teacher=original, importance=scored, sweep=swept, logits=stored, tuning=tuning, mmlu=outside.mmlu)
 
 
-def _student(recipe: Recipe, name: str, shared: Shared, gates: Gates) -> list[Made]:
-    """Prune, teach and quantize one student, each stage behind the gates of those before it; the models it leaves on the way."""
-    student, original, corpus = recipe.students[name], shared.teacher, shared.corpus
-    used = shared.importance if student.prune.ranked else None
-    pruned: Future = prune.submit(f"prune-{name}", student.prune, teacher=original, data=corpus, importance=used)
-    how = recipe.distill_of(name)
-    made = [Made(model=f"{name}-pruned", stage="prune", artifact=pruned, student=name)]
-    behind = gates.after(made[0])
+def _student(recipe: Recipe, name: str, shaped: students.Shaped, shared: Shared, gates: Gates) -> list[Made]:
+    """Teach and quantize one student, each stage behind the gates of those before it; the models it leaves on the way."""
+    how, pruned = recipe.distill_of(name), Made(model=f"{name}-pruned", stage="prune", artifact=shaped.pruned, student=name)
+    made = [*shaped.earlier, pruned]
+    behind = gates.after(pruned)
     if how:
         taught: Future = distill.submit(
             f"distill-{name}",
             how,
-            teacher=original,
-            student=pruned,
-            data=corpus,
+            teacher=shaped.teacher,
+            student=shaped.start,
+            data=shared.corpus,
             logits=shared.logits if how.offline else None,
             mmlu=shared.mmlu,
             wait_for=behind,
             return_state=False,
         )
         made.append(Made(model=name, stage="distill", artifact=taught, curves=taught, student=name, gates=behind))
-        behind = gates.after(made[1], made[0])
+        behind = gates.after(made[-1], pruned)
     if tuned := shared.tuning.student(name, made[-1], behind):
         made.append(tuned)
         behind = gates.after(made[-1], made[-2])
-    made += formats.make(recipe, name, made[-1], corpus, behind, gates)
+    made += formats.make(recipe, name, made[-1], shared.corpus, behind, gates)
     return made
 
 
-def _finish(session: Session, recipe: Recipe, folder: Path, models: list[Made], shared: Shared, gates: Gates) -> str | None:
-    """Wait for everything, `shared` stages first, report on what came out, and fail if something did not; returns the one sentence of
-    the gates that closed, if any did."""
+def _finish(
+    session: Session,
+    recipe: Recipe,
+    folder: Path,
+    models: list[Made],
+    shared: Shared,
+    played: dict[str, Future],
+    gates: Gates,
+) -> str | None:
+    """Wait for everything, `shared` stages and searches first, report on what came out, and fail if something did not; returns the one
+    sentence of the gates that closed, if any did."""
     measured: list[Measured] = []
     errors: list[str] = []
-    waited = (shared.corpus, shared.importance, shared.logits, shared.tuning.records)
-    _, ranked, stored, _ = (_result(future, errors) if future else None for future in waited)
+    first = (shared.corpus, shared.importance, shared.sweep, shared.logits, shared.tuning.records)
+    aside = {artifact.stage: artifact.path for future in first if future and (artifact := _result(future, errors, Artifact))}
+    searches = {name: outcome for name, future in played.items() if (outcome := _result(future, errors, Played))}
     for made in models:
-        artifact, scores = _result(made.artifact, errors), _result(made.scores, errors)
+        artifact, scores = _result(made.artifact, errors, Artifact), _result(made.scores, errors, Artifact)
         if artifact is None or scores is None:
             continue
         measured.append(
@@ -159,7 +174,12 @@ def _finish(session: Session, recipe: Recipe, folder: Path, models: list[Made], 
         raise JobFailed("; ".join(dict.fromkeys(errors)))
     assert len(measured) + len(stopped) == len(models), "a stage neither ended nor failed"
     beside = Beside(
-        importance=ranked.path if ranked else None, logits=stored.path if stored else None, gates=tuple(verdicts), stopped=stopped
+        importance=aside.get("importance"),
+        logits=aside.get("logits"),
+        sweep=aside.get("sweep"),
+        searches=searches,
+        gates=tuple(verdicts),
+        stopped=stopped,
     )
     report = write_report(folder, session.name, recipe, measured, beside)
     session.tracker.report(folder)
@@ -167,14 +187,14 @@ def _finish(session: Session, recipe: Recipe, folder: Path, models: list[Made], 
     return summary(report["gates"], report["stopped"])
 
 
-def _result(future: Future | None, errors: list[str]) -> Artifact | None:
-    """A future's artifact, or None with the one sentence of what failed; a stage that never ran for it says nothing new."""
+def _result(future: Future | None, errors: list[str], kind: type[Kind]) -> Kind | None:
+    """What a future gave, or None with the one sentence of what failed; a stage that never ran for it says nothing new."""
     assert future is not None
     future.wait()
     if not future.state.is_final():  # Prefect's NotReady: a stage it needs has failed
         return None
     outcome: Any = future.result(raise_on_failure=False)
-    if isinstance(outcome, Artifact):
+    if isinstance(outcome, kind):
         return outcome
     errors.append(" ".join(str(outcome).split()) or future.state.name)
     return None

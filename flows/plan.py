@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from conf.base import StageConfig
-from conf.distill import DistillConfig
 from conf.fetch import FetchConfig
 from conf.quantize import label_of, scorings
 from conf.records import GENERATED
 from conf.schema import Recipe
+from flows import plan_students
 from tasks import external
 from tasks.store import RECORD, Artifact, Store, key_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedStage:
-    """One stage of a run. `differs` compares with the newest artifact of the stage: setting -> (there, here)."""
+    """One stage of a run. `differs` compares with the newest artifact of the stage: setting -> (there, here). `waits` is what decides
+    which stages these are, where that is not known yet: the line then stands for all of them."""
 
     label: str
     stage: str
@@ -26,6 +27,7 @@ class PlannedStage:
     config: StageConfig
     cached: bool
     differs: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    waits: str = ""
 
 
 def plan(recipe: Recipe, root: Path) -> list[PlannedStage]:
@@ -45,17 +47,21 @@ def plan(recipe: Recipe, root: Path) -> list[PlannedStage]:
     base = {"teacher": teacher, "data": data}
     records, tuned_teacher = _records(recipe, walk, base, words)
     scored = None
-    if any(student.prune.ranked for student in recipe.students.values()):
+    if recipe.ranked:
         scored = walk.add("importance", "importance", recipe.importance, base)
     stored = walk.add("logits", "logits", recipe.logits, base) if recipe.logits and recipe.stores_logits else None
+    if recipe.sweep and scored:
+        walk.add("sweep", "sweep", recipe.sweep, base | {"importance": scored})
     models = {"teacher": teacher} | ({"teacher-sft": tuned_teacher} if tuned_teacher else {})
     questions = external.questions(recipe, walk.store)
-    for name, student in recipe.students.items():
-        extra = {"importance": scored} if scored and student.prune.ranked else {}
-        made = models[f"{name}-pruned"] = walk.add(f"prune-{name}", "prune", student.prune, base | extra)
+    for name in recipe.students:
+        shaped = plan_students.shape(walk, recipe, name, base, scored, questions, stored)
+        models |= shaped.earlier
+        models[f"{name}-pruned"] = shaped.pruned
+        made = shaped.start
         if how := recipe.distill_of(name):
-            extra = {"student": made} | _asked(how, questions) | _read(how, stored)
-            made = models[name] = walk.add(f"distill-{name}", "distill", how, base | extra)
+            taught = {"teacher": shaped.teacher, "data": data, "student": made} | plan_students.given(how, questions, stored)
+            made = models[name] = walk.add(f"distill-{name}", "distill", how, taught)
         if (tune := recipe.sft_of(name)) and records:
             beside = {"teacher": tuned_teacher if tune.teacher and tuned_teacher else teacher} if tune.kd_weight else {}
             made = models[f"{name}-sft"] = walk.add(f"sft-{name}", "sft", tune, {"student": made, "records": records} | beside)
@@ -68,11 +74,6 @@ def plan(recipe: Recipe, root: Path) -> list[PlannedStage]:
         inputs = {"model": artifact, **base} | ({"mmlu": questions} if questions else {}) | ({"records": records} if records else {})
         walk.add(f"evaluate-{name}", "evaluate", recipe.evaluate, inputs)
     return walk.stages
-
-
-def _asked(how: DistillConfig, questions: Artifact | None) -> dict[str, Artifact]:
-    """The questions that are asked while a student learns."""
-    return {"mmlu": questions} if questions and how.evaluation and how.evaluation.mmlu else {}
 
 
 def _records(recipe: Recipe, walk: _Walk, base: dict[str, Artifact], words: Artifact | None) -> tuple[Artifact | None, Artifact | None]:
@@ -88,10 +89,6 @@ def _records(recipe: Recipe, walk: _Walk, base: dict[str, Artifact], words: Arti
     inputs = external.of_records(source=source, generated=generated, tokenizer=words, data=base["data"])
     ready = walk.add("records", "records", told, inputs)
     return ready, walk.add("sft-teacher", "sft", how, {"student": base["teacher"], "records": ready}) if how else None
-
-
-def _read(how: DistillConfig, stored: Artifact | None) -> dict[str, Artifact]:
-    return {"logits": stored} if stored and how.offline else {}
 
 
 def _tokenizer(recipe: Recipe, store: Store, model: Artifact | None) -> Artifact | None:
@@ -115,6 +112,15 @@ class _Walk:
         differs = {} if cached else self._differences(stage, config, {role: artifact.key for role, artifact in inputs.items()})
         self.stages.append(PlannedStage(label=label, stage=stage, key=key, config=config, cached=cached, differs=differs))
         return Artifact(stage=stage, key=key, path=str(path))
+
+    def later(self, label: str, stage: str, config: StageConfig, waits: str) -> Artifact:
+        """One line for all stages that `waits` will choose; their keys are not known."""
+        self.stages.append(PlannedStage(label=label, stage=stage, key=f"{label}: {waits}", config=config, cached=False, waits=waits))
+        return Artifact(stage=stage, key=waits, path="")
+
+    def known(self, artifact: Artifact) -> bool:
+        """Whether an artifact is sealed, so that what it holds can be read."""
+        return (Path(artifact.path) / RECORD).is_file()
 
     def _differences(self, stage: str, config: StageConfig, inputs: dict[str, str]) -> dict[str, tuple[Any, Any]]:
         """Against the record that differs least, the newest of those."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from jobs.entry import main
 
 
 def run(spec: Spec) -> None:
-    """Inputs: teacher, data, and importance when an axis is ranked. Writes model/ with a config that tells the new shape."""
+    """Inputs: teacher, data, and importance when an axis is ranked. Writes model/ with a config that tells the new shape, and kept.json:
+    which of the teacher's layers, heads and channels are left."""
     from jobs.megatron.host import machine
 
     config = PruneConfig.model_validate(spec.config)
@@ -20,7 +22,9 @@ def run(spec: Spec) -> None:
 
 
 def _prune(spec: Spec, config: PruneConfig, device: Any) -> None:
-    from jobs.megatron import inputs, minitron, weights
+    import torch
+
+    from jobs.megatron import inputs, kept, minitron, weights
     from jobs.megatron.model import DTYPES, build, num_params, stored_precision
 
     data, teacher, output = Path(spec.inputs["data"]), Path(spec.inputs["teacher"]) / "model", Path(spec.output)
@@ -29,14 +33,24 @@ def _prune(spec: Spec, config: PruneConfig, device: Any) -> None:
     precision = stored_precision(hf_config)
     model = build(hf_config, config.parallel, precision, device)
     weights.load(model, teacher, hf_config)
+    axes: dict[str, Any] = {}
     if config.ranked:
-        model = minitron.cut(model, config, Path(spec.inputs["importance"]))
+        model, axes = minitron.cut(model, config, Path(spec.inputs["importance"]))
     if config.drop_layers:
         minitron.drop(model, config.drop_layers)
+        total = hf_config["num_hidden_layers"]
+        left = [layer for layer in range(1, total + 1) if layer not in config.drop_layers]
+        axes = {"num_layers": kept.named(left, total)} | {
+            axis: {layer: entry for layer, entry in entries.items() if int(layer) in left} if axis in kept.PER_LAYER else entries
+            for axis, entries in axes.items()
+        }
     if config.reinitialize:
         weights.draw(model, student_config, config.seed)
     before, after = num_params(hf_config), num_params(student_config)
     print(f"pruned {before:,} parameters to {after:,} ({after / before:.1%})")
+    if torch.distributed.get_rank() == 0:
+        about = {"ranking": config.ranking if config.ranked else None, "reinitialized": config.reinitialize, "axes": axes}
+        (output / "kept.json").write_text(json.dumps(about, indent=2) + "\n")
     weights.save(model, output / "model", student_config, teacher, DTYPES[precision])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks import plots_learning
+from tasks import plots_learning, plots_pruning
 from tasks.canvas import COLORS, INK, figure, svg
 
 
@@ -16,7 +16,7 @@ def draw(report: dict[str, Any]) -> dict[str, str]:
     drawings["size"] = _sizes(report)
     if report["layer_importance"]:
         drawings["layer-importance"] = _layers(report["layer_importance"])
-    return drawings
+    return drawings | plots_pruning.draw(report)
 
 
 def _layers(scores: dict[str, float]) -> str:

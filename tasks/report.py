@@ -16,7 +16,8 @@ from pydantic import Field
 from conf.base import Config
 from conf.schema import Recipe
 from conf.spec import Record
-from tasks import gates_report, learning, logits_report, responses_report
+from tasks import gates_report, learning, logits_report, pruning_report, responses_report
+from tasks.field import Played
 from tasks.sections import Section
 from tasks.statistics import mcnemar, paired_difference
 from tasks.verdicts import Verdict
@@ -60,11 +61,13 @@ class Measured(Config):
 
 
 class Beside(Config):
-    """What a run left besides its models: the folders of importance scores and stored logits, the gates' verdicts, and the models that
-    were not made with the gate that stopped each."""
+    """What a run left besides its models: the folders of importance scores, of stored logits and of the sweep over axes, how each
+    student's search was played, the gates' verdicts, and the models that were not made with the gate that stopped each."""
 
     importance: str | None = None
     logits: str | None = None
+    sweep: str | None = None
+    searches: dict[str, Played] = Field(default={})
     gates: tuple[Verdict, ...] = ()
     stopped: dict[str, str] = Field(default={})
 
@@ -124,6 +127,8 @@ def make_report(
     report["responses"] = responses_report.collect(recipe, models)
     report["logits"] = logits_report.read(beside.logits)
     report["gates"], report["stopped"] = [verdict.model_dump(mode="json") for verdict in beside.gates], beside.stopped
+    cuts = {model.model: model.path for model in models if model.stage == "prune"}
+    report |= pruning_report.facts(recipe, cuts, beside.searches, beside.sweep)
     report["meaning"] = meaning(report)
     report["sections"] = [section.model_dump(mode="json") for section in sections_of(report)]
     report["made"] = _made(models)
@@ -133,6 +138,7 @@ def make_report(
 def sections_of(report: Report) -> list[Section]:
     """What the report tells beside its main table, each in a module of its own; a section with nothing to say is left out."""
     found = [learning.section(report), logits_report.section(report), gates_report.section(report), responses_report.section(report)]
+    found = [*pruning_report.sections(report), *found]
     return [section for section in found if section]
 
 
@@ -206,10 +212,7 @@ def _baseline(recipe: Recipe, student: str | None) -> str | None:
     """What a student is there to be compared with: 'scratch', 'magnitude' or 'random'; None for a real one."""
     if student not in recipe.students:
         return None
-    prune = recipe.students[student].prune
-    if prune.reinitialize:
-        return "scratch"
-    return None if prune.ranking == "activation" else prune.ranking
+    return recipe.students[student].baseline
 
 
 def _items(model: Measured) -> dict[tuple[str, int], bool]:

@@ -51,7 +51,7 @@ def _but_for_the_teacher(recipe: Recipe, name: str) -> dict[str, Any]:
     """All that decides a fine-tuned student, but whether and how a teacher stood beside it."""
     distill, sft = recipe.distill_of(name), recipe.sft_of(name)
     tuned = {key: value for key, value in (sft.identity() if sft else {}).items() if key not in TEACHING}
-    return {"prune": recipe.students[name].prune.identity(), "distill": distill.identity() if distill else None, "sft": tuned}
+    return {"shape": recipe.students[name].origin, "distill": distill.identity() if distill else None, "sft": tuned}
 
 
 def _pair(recipe: Recipe, without: str, beside: str, each: dict[str, Any]) -> dict[str, Any]:

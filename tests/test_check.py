@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from conf.check import cut_shape
 from conf.load import load
 from conf.prune import PruneConfig
+from conf.shapes import cut_shape
 from conf.teacher import Shape
 from tests.flow_fixtures import RECIPE, told
 

@@ -19,8 +19,10 @@ from conf.logits import LogitsConfig
 from conf.prune import PruneConfig
 from conf.quantize import QuantizeConfig
 from conf.records import RecordsConfig
+from conf.search import SearchConfig
 from conf.sensitivity import SensitivityConfig
 from conf.sft import SftConfig
+from conf.sweep import SweepConfig
 from conf.teacher import Shape, TeacherConfig
 from tasks.store import key_of
 
@@ -45,6 +47,8 @@ def stages() -> dict[str, StageConfig]:
         "importance": ImportanceConfig(),
         "logits": LogitsConfig(seq_length=64),
         "prune": PruneConfig(num_layers=16),
+        "search": SearchConfig(target_params=0.5),
+        "sweep": SweepConfig(),
         "distill": DistillConfig(**TRAINING),
         "sensitivity": SensitivityConfig(formats=("fp8", "nvfp4")),
         "quantize": QuantizeConfig(format="fp8"),
@@ -62,7 +66,9 @@ GOLDEN = {
     "teacher imported": "0614d93dddae",
     "importance": "e0e00fb0d820",
     "logits": "d20c23222073",
-    "prune": "eaec23598bb7",
+    "search": "8d24cb232bfc",
+    "sweep": "ab7d38a72f1a",
+    "prune": "1fe45d0c330d",
     "sensitivity": "e745935e9187",
     "quantize": "14367b77fb38",
     "distill": "d9b5e1f0c67f",
@@ -82,7 +88,7 @@ def test_golden_keys(stage: str) -> None:
 
 
 def test_a_golden_key_with_its_inputs() -> None:
-    assert key_of("prune", PruneConfig(num_layers=16), {"data": "a", "teacher": "b"}) == "6dfa01eb07faac1397a979d3da21849e"
+    assert key_of("prune", PruneConfig(num_layers=16), {"data": "a", "teacher": "b"}) == "de3af3989c17245d7fda7443258984f8"
 
 
 def changed(value: Any) -> Any:
@@ -126,6 +132,7 @@ def test_what_runs_where_is_marked_execution() -> None:
     names |= {f"{stage}.{name}" for stage in ("teacher", "teacher imported") for name in ("model", "reference")}
     names |= {"records.source", "records.workers", "generate.prompts", "generate.endpoint", "generate.api_key_env", "generate.batch"}
     names |= {f"generate.{name}" for name in ("concurrency", "timeout_seconds", "retries", "retry_seconds")}
+    names |= {"search.halving.top_k", "search.halving.rounds", "search.halving.steps", "search.micro_batch", "sweep.micro_batch"}
     names |= {"data.source", "data.tokenizer", "data.engine", "data.workers"}
     assert marked == names | {
         "importance.micro_batch",

@@ -144,7 +144,7 @@ def test_a_file_that_is_no_recipe_is_named_with_what_is_wrong(content: bytes, pa
         (["teacher.precision=fp16"], ("teacher.precision is 'fp16'", "'bf16' or 'fp32'")),
         (["students=5"], ("students is 5", "dictionary")),
         (["students.Depth.prune.num_layers=1"], ("students.Depth", "pattern")),
-        (["students.depth.prune=null"], ("students.depth.prune is None",)),
+        (["students.depth.prune=null"], ("students.depth", "a student has no shape", "exactly one of prune, search and rounds")),
         (["students.depth.quantize=maybe"], ("students.depth.quantize is 'maybe'",)),
         (["students.depth.distill={steps: 3}"], ("students.depth.distill.seq_length is missing; give it a value",)),
         (["quantize=fp8"], ("quantize is 'fp8'", "tuple")),

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from conf.check import num_params
 from conf.load import load
 from conf.model import num_tokens, shape_of
+from conf.shapes import num_params
 from tests.flow_fixtures import RECIPE, imbik, told
 
 TINY = str(RECIPE)

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from conf import estimate
-from conf.check import cut_shape, num_params, teacher_shape
+from conf.check import teacher_shape
 from conf.load import PRESETS, load, names, read
 from conf.model import shape_of
+from conf.shapes import cut_shape, num_params
 from conf.teacher import Shape
 from flows.plan import plan
 from tests.flow_fixtures import imbik

@@ -28,6 +28,12 @@ def logits(directory: Path, without: int | None = None) -> torch.Tensor:
         return torch.as_tensor(model(torch.arange(40)[None], use_cache=False).logits)
 
 
+def numbered(text: str) -> list[int]:
+    """The numbers of a text such as 1-3, 7."""
+    ends = [[int(end) for end in part.split("-")] for part in text.split(", ")]
+    return [number for end in ends for number in range(end[0], end[-1] + 1)]
+
+
 def test_a_named_layer_is_dropped_and_nothing_else_changes(corpus: Path, teacher: Path, tmp_path: Path) -> None:
     cut = run_job("prune", {"drop_layers": [2]}, {"data": corpus, "teacher": teacher}, tmp_path / "cut")
     torch.testing.assert_close(logits(cut), logits(teacher, without=2), rtol=1e-4, atol=1e-4)
@@ -50,6 +56,11 @@ def test_width_keeps_the_channels_with_the_largest_activations(corpus: Path, tea
     after = load_file(cut / "model" / "model.safetensors")["model.layers.0.mlp.down_proj.weight"]
     columns = {tuple(column.tolist()) for column in after.T}
     assert columns == {tuple(column.tolist()) for column in before[:, kept].T}
+    told = json.loads((cut / "kept.json").read_text())["axes"]["ffn_hidden_size"]["1"]
+    assert numbered(told["ranges"]) == kept.tolist()
+    assert told["share"] == pytest.approx(float(scores.sqrt()[kept].sum() / scores.sqrt().sum()))
+    pairs = (scores.sqrt()[kept][:, None] - scores.sqrt()[kept][None, :]).abs().mean()
+    assert told["gini"] == pytest.approx(float(pairs / scores.sqrt()[kept].mean() / 2), rel=1e-4)
 
 
 def test_magnitude_keeps_the_channels_with_the_largest_weights(corpus: Path, teacher: Path, importance: Path, tmp_path: Path) -> None:
@@ -88,6 +99,21 @@ def test_all_axes_at_once_load_in_transformers(corpus: Path, teacher: Path, impo
     config = json.loads((cut / "model" / "config.json").read_text())
     assert (config["hidden_size"], config["intermediate_size"], config["num_attention_heads"], config["head_dim"]) == (48, 64, 2, 16)
     assert logits(cut).isfinite().all()
+    axes = json.loads((cut / "kept.json").read_text())["axes"]
+    scores = json.loads((importance / "importance.json").read_text())["layer_scores"]
+    layers = numbered(axes["num_layers"]["ranges"])
+    assert layers == sorted(int(layer) for layer in sorted(scores, key=scores.get)[1:])
+    assert [int(layer) for layer in axes["ffn_hidden_size"]] == [int(layer) for layer in axes["num_attention_heads"]] == layers
+    # What is said to be kept is what the weights hold: a row of the embedding, the MLP and the heads of the last kept layer.
+    before, after = (load_file(folder / "model" / "model.safetensors") for folder in (teacher, cut))
+    hidden, last = numbered(axes["hidden_size"]["ranges"]), str(layers[-1])
+    assert {*after["model.embed_tokens.weight"][7].tolist()} == {*before["model.embed_tokens.weight"][7, hidden].tolist()}
+    ffn = numbered(axes["ffn_hidden_size"][last]["ranges"])
+    down = before[f"model.layers.{int(last) - 1}.mlp.down_proj.weight"][hidden][:, ffn]
+    assert sorted(after["model.layers.2.mlp.down_proj.weight"].flatten().tolist()) == sorted(down.flatten().tolist())
+    heads = numbered(axes["num_attention_heads"][last]["ranges"])
+    query = before[f"model.layers.{int(last) - 1}.self_attn.q_proj.weight"].view(4, 16, 64)[heads][:, :, hidden]
+    assert sorted(after["model.layers.2.self_attn.q_proj.weight"].flatten().tolist()) == sorted(query.flatten().tolist())
 
 
 def test_pipeline_parallelism_scores_and_cuts_alike(corpus: Path, teacher: Path, importance: Path, tmp_path: Path) -> None:
@@ -103,6 +129,7 @@ def test_pipeline_parallelism_scores_and_cuts_alike(corpus: Path, teacher: Path,
     alone = run_job("prune", sizes, inputs, tmp_path / "alone")
     paired = torchrun("prune", sizes | {"parallel": parallel}, inputs, tmp_path / "paired", 2)
     torch.testing.assert_close(logits(paired), logits(alone), rtol=1e-4, atol=1e-4)
+    assert json.loads((paired / "kept.json").read_text()) == json.loads((alone / "kept.json").read_text())
 
 
 @pytest.mark.parametrize(

@@ -12,21 +12,26 @@ from pathlib import Path
 from typing import Any
 
 import modelopt.torch.nas as mtn
-import modelopt.torch.prune as mtp
 import torch
 from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
 from modelopt.torch.nas.modules.norm import _DynamicLayerNorm
 from modelopt.torch.nas.registry import DMRegistry
 from modelopt.torch.prune.plugins.mcore_minitron import (
+    CandidateSubnet,
     ImportanceEstimatorRegistry,
+    MCoreMinitronSearcher,
     drop_mcore_language_model_layers,
     get_mcore_minitron_config,
 )
 from modelopt.torch.prune.pruning import PruneModeRegistry
 from safetensors.torch import load_file, save_file
 
-from conf.prune import PruneConfig
+from conf.prune import PruneConfig, Ranking
+from jobs.megatron import kept
+
+Scores = dict[str, float]
+Tensors = dict[str, torch.Tensor]
 
 HOOKS = ("input_layernorm", "pre_mlp_layernorm")
 """The norms after which ModelOpt measures the residual stream, in the order a layer runs them."""
@@ -77,20 +82,43 @@ def measure(model: GPTModel, forward_loop: Callable[[Any], None], folder: Path) 
     torch.distributed.barrier()
 
 
-def cut(model: GPTModel, config: PruneConfig, importance: Path) -> GPTModel:
-    """Cut the ranked axes of `config` in place, by stored scores or by a baseline's. Collective."""
+def cut(model: GPTModel, config: PruneConfig, importance: Path) -> tuple[GPTModel, dict[str, Any]]:
+    """Cut the ranked axes of `config` in place, by stored scores or by a baseline's; also says what was kept. Collective."""
+    scores, tensors = read_scores(model, config.ranking, config.seed, importance)
+    mine, heads, total = kept.numbers(model), model.config.num_attention_heads, model.config.num_layers
+    dynamic, searcher = _searched(model, scores, tensors, {"export_config": dict(config.ranked)})
+    chosen = sorted(searcher.sorted_layers[: config.num_layers or total])
+    indices = kept.indices(dynamic, config.ranked, [number for number in mine if number in chosen])
+    axes = kept.describe(indices, chosen if config.num_layers else None, scores, tensors, heads)
+    return mtn.export(dynamic), axes
+
+
+def visit(
+    model: GPTModel, importance: tuple[Scores, Tensors], shapes: list[tuple[dict[str, int], int]], judge: Callable[[Any], float]
+) -> None:
+    """Cut `model` to each of `shapes` (all four sizes, and parameters) in turn, ask `judge` for its score, and put it back. Collective.
+
+    ModelOpt's search by parameters does it, with the shapes in the place where it keeps the candidates of its own grid (why they are not
+    its own: conf/shapes.py). It ends with the best one cut."""
+    candidates = [CandidateSubnet(ss_config=dict(sizes), params=float(params), score=None) for sizes, params in shapes]
+    budget = max(candidate.params for candidate in candidates)
+    model.eval()
+    with torch.no_grad():
+        _searched(model, *importance, {"params": budget}, candidates={budget: candidates}, score_func=judge, top_k=len(candidates))
+
+
+def _searched(
+    model: GPTModel, scores: Scores, tensors: Tensors, constraints: dict[str, Any], *, candidates: Any = None, **settings: Any
+) -> tuple[Any, MCoreMinitronSearcher]:
+    """`model` as a dynamic model in which ModelOpt's search over stored scores has ended, and the searcher. This is `mtp.prune` less
+    its export, after which nobody can tell what was kept."""
+    dynamic, searcher = mtn.convert(model, _mode(), registry=PruneModeRegistry), MCoreMinitronSearcher()
     # ModelOpt takes stored scores only as its own per-rank file, so the artifact is handed to it as one.
     with tempfile.TemporaryDirectory() as scratch:
-        scores = Path(scratch) / "scores.pth"
-        torch.save(_searcher_state(model, *_scores(model, config, importance)), scores)
-        pruned, _ = mtp.prune(
-            model,
-            _mode(),
-            {"export_config": dict(config.ranked)},
-            dummy_input=None,
-            config={"scores_path": str(scores), "forward_loop": _never},
-        )
-    return pruned  # type: ignore[no-any-return]
+        path = Path(scratch) / "scores.pth"
+        torch.save(_searcher_state(model, scores, tensors) | {"top_k_candidates_per_constraint": candidates or {}}, path)
+        searcher.search(dynamic, constraints, None, {"scores_path": str(path), "forward_loop": _never} | settings)
+    return dynamic, searcher
 
 
 def drop(model: GPTModel, layers: tuple[int, ...]) -> None:
@@ -102,19 +130,15 @@ def _never(model: Any) -> None:
     raise AssertionError("the stored scores were not used")
 
 
-Scores = dict[str, float]
-Tensors = dict[str, torch.Tensor]
-
-
-def _scores(model: GPTModel, config: PruneConfig, importance: Path) -> tuple[Scores, Tensors]:
+def read_scores(model: GPTModel, ranking: Ranking, seed: int, importance: Path) -> tuple[Scores, Tensors]:
     """Scores by layer, and by channel: `<layer>.<site>` -> squared sums. Baselines have the stored ones' names and shapes."""
     scores: Scores = json.loads((importance / "importance.json").read_text())["layer_scores"]
     tensors: Tensors = load_file(importance / "importance.safetensors")
-    if config.ranking == "random":
-        generator = torch.Generator().manual_seed(config.seed)
+    if ranking == "random":
+        generator = torch.Generator().manual_seed(seed)
         scores = {layer: float(torch.rand((), generator=generator)) for layer in scores}
         tensors = {name: torch.rand(tensors[name].shape, generator=generator) for name in sorted(tensors)}
-    elif config.ranking == "magnitude":
+    elif ranking == "magnitude":
         scores, tensors = _magnitudes(model)
     return scores, tensors
 

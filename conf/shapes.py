@@ -1,0 +1,182 @@
+"""Which shapes a teacher can be cut to, and what each weighs: a search's candidates and a sweep's points, known before anything runs.
+
+ModelOpt 0.43 enumerates such a grid itself, but knows no memory target and no bound on heads, leaves the size out that lies exactly
+on a bound (half of six layers is never three), counts in 24 bits, and tells only once the teacher is loaded that nothing fits. So the
+grid is made here and handed to its search, which scores it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import product
+
+from conf.prune import PruneConfig
+from conf.score import AXES, Axis
+from conf.search import SearchConfig
+from conf.sweep import SweepConfig
+from conf.teacher import Shape
+
+MOST_SHAPES = 500_000
+"""A grid above this takes longer to list than its finer steps are worth."""
+
+NOUNS = {"num_layers": "layers", "hidden_size": "hidden", "ffn_hidden_size": "ffn", "num_attention_heads": "heads"}
+
+
+def num_params(shape: Shape) -> int:
+    """Parameters of a decoder; a tied embedding counts once, a vocabulary that is not known as none."""
+    head = _head(shape)
+    attention = shape.hidden_size * head * 2 * (shape.num_attention_heads + shape.num_query_groups)
+    norms = 2 * shape.hidden_size + (2 * head if shape.architecture == "qwen3" else 0)
+    embeddings = (shape.vocab_size or 0) * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
+    return shape.num_layers * (attention + 3 * shape.hidden_size * shape.ffn_hidden_size + norms) + embeddings + shape.hidden_size
+
+
+def memory_mb(shape: Shape, batch: int, length: int) -> float:
+    """MB of bf16 weights and of the keys and values of `batch` sequences of `length` tokens."""
+    cache = 2 * shape.num_layers * shape.num_query_groups * _head(shape) * batch * length
+    return 2 * (num_params(shape) + cache) / 1e6
+
+
+def _head(shape: Shape) -> int:
+    return shape.head_dim or shape.hidden_size // shape.num_attention_heads
+
+
+def cut_to(teacher: Shape, sizes: Mapping[str, int]) -> Shape:
+    """The teacher with some of its sizes replaced; the width of a head stays."""
+    return teacher.model_copy(update={"head_dim": _head(teacher), **sizes})
+
+
+def cut_shape(where: str, prune: PruneConfig, teacher: Shape, whose: str = "the teacher") -> Shape:
+    """The student's dimensions; ValueError where the cut does not fit `teacher`, which messages call `whose`."""
+    for axis, size in prune.ranked.items():
+        if size > getattr(teacher, axis):
+            raise ValueError(f"{where}.{axis} is {size} but {whose} has {getattr(teacher, axis)}; choose less")
+    if prune.drop_layers and max(prune.drop_layers) > teacher.num_layers:
+        raise ValueError(
+            f"{where}.drop_layers names layer {max(prune.drop_layers)} but {whose} has {teacher.num_layers} layers, numbered from 1; "
+            f"choose 1 to {teacher.num_layers}"
+        )
+    heads = prune.num_attention_heads
+    if heads and heads % teacher.num_query_groups:
+        raise ValueError(
+            f"{where}.num_attention_heads is {heads}, not a multiple of the teacher's {teacher.num_query_groups} query groups; "
+            "choose a multiple"
+        )
+    layers = teacher.num_layers - len(prune.drop_layers)
+    if layers < 1:
+        raise ValueError(f"{where}.drop_layers drops all {teacher.num_layers} layers of {whose}; keep at least one")
+    cut = cut_to(teacher, {"num_layers": layers} | prune.ranked)
+    if num_params(cut) >= num_params(teacher):
+        raise ValueError(
+            f"{where} leaves {num_params(cut):,} parameters, {whose} has {num_params(teacher):,}; a student must be smaller: cut more"
+        )
+    return cut
+
+
+def sizes_of(shape: Shape, teacher: Shape) -> dict[str, int]:
+    """The axes in which a shape differs from the teacher."""
+    return {axis: size for axis in AXES if (size := getattr(shape, axis)) != getattr(teacher, axis)}
+
+
+def told(shape: Shape) -> str:
+    """A shape in words: 4 layers, hidden 128, ffn 320, 4 heads."""
+    return f"{shape.num_layers} layers, hidden {shape.hidden_size}, ffn {shape.ffn_hidden_size}, {shape.num_attention_heads} heads"
+
+
+def choices(config: SearchConfig, teacher: Shape) -> dict[Axis, list[int]]:
+    """The sizes each axis may have within the bounds, the teacher's own among them."""
+    steps = {
+        "num_layers": config.layers_divisor,
+        "hidden_size": config.hidden_divisor,
+        "ffn_hidden_size": config.ffn_divisor,
+        "num_attention_heads": math.lcm(config.heads_divisor, teacher.num_query_groups),
+    }
+    found: dict[Axis, list[int]] = {}
+    for axis in AXES:
+        whole = getattr(teacher, axis)
+        bound = config.max_depth_pruning if axis == "num_layers" else config.max_width_pruning
+        least = math.ceil((1 - bound) * whole - 1e-9) if config.axes is None or axis in config.axes else whole
+        found[axis] = sorted({size for size in range(steps[axis], whole + 1, steps[axis]) if size >= least} | {whole})
+    return found
+
+
+def candidates(where: str, config: SearchConfig, teacher: Shape) -> list[Shape]:
+    """The largest shapes within the budget, at most `config.candidates`, largest first; ValueError where there is none."""
+    grid = choices(config, teacher)
+    _check_grid(where, config, teacher, grid)
+    most_params, most_memory = _targets(where, config, teacher)
+    shapes = [cut_to(teacher, dict(zip(grid, sizes, strict=True))) for sizes in product(*grid.values())]
+    smaller = [shape for shape in shapes if sizes_of(shape, teacher)]
+    fitting = [shape for shape in smaller if num_params(shape) <= most_params and _memory(config, shape) <= most_memory]
+    if not fitting:
+        least = min(smaller, key=lambda shape: (max(num_params(shape) / most_params, _memory(config, shape) / most_memory), told(shape)))
+        weight = f", {_memory(config, least):,.1f} MB" if config.target_memory_mb else ""
+        raise ValueError(
+            f"{where}: no shape within the bounds meets the budget of {_budget(config, most_params)}; the nearest is {told(least)} with "
+            f"{num_params(least):,} parameters{weight}: raise the target, max_width_pruning {config.max_width_pruning:g} or "
+            f"max_depth_pruning {config.max_depth_pruning:g}"
+        )
+    return sorted(fitting, key=lambda shape: (-num_params(shape), *(-getattr(shape, axis) for axis in AXES)))[: config.candidates]
+
+
+def _memory(config: SearchConfig, shape: Shape) -> float:
+    return memory_mb(shape, config.memory_batch, config.memory_length)
+
+
+def _budget(config: SearchConfig, params: float) -> str:
+    parts = [f"{params:,.0f} parameters"] * bool(config.target_params) + [f"{config.target_memory_mb} MB"] * bool(config.target_memory_mb)
+    return " and ".join(parts)
+
+
+def _targets(where: str, config: SearchConfig, teacher: Shape) -> tuple[float, float]:
+    """Parameters and MB a candidate may have; what is not asked for is the teacher's own."""
+    whole, weight = num_params(teacher), _memory(config, teacher)
+    params, memory = config.target_params or whole, config.target_memory_mb or weight
+    params = params * whole if params < 1 else params
+    if config.target_params is not None and (config.target_params == 1 or params >= whole):
+        raise ValueError(f"{where}.target_params is {config.target_params:g} but the teacher has {whole:,} parameters; choose less")
+    if config.target_memory_mb is not None and memory >= weight:
+        raise ValueError(f"{where}.target_memory_mb is {memory:g} but the teacher takes {weight:,.1f} MB; choose less")
+    return float(params), memory
+
+
+def _check_grid(where: str, config: SearchConfig, teacher: Shape, grid: dict[Axis, list[int]]) -> None:
+    for axis in config.axes or ():
+        if len(grid[axis]) == 1:
+            whole = getattr(teacher, axis)
+            raise ValueError(
+                f"{where}.axes names {axis}, but the teacher's {whole} cannot be cut to a multiple of {_step(config, teacher, axis)} "
+                f"within the bounds; lower the divisor, raise the bound or leave {axis} out"
+            )
+    if all(len(sizes) == 1 for sizes in grid.values()):
+        raise ValueError(
+            f"{where} can cut no axis of {told(teacher)} within its bounds and divisors; lower the divisors or raise the bounds"
+        )
+    count = math.prod(len(sizes) for sizes in grid.values())
+    if count > MOST_SHAPES:
+        raise ValueError(f"{where} would list {count:,} shapes, the bound is {MOST_SHAPES:,}; raise hidden_divisor or ffn_divisor")
+
+
+def _step(config: SearchConfig, teacher: Shape, axis: Axis) -> int:
+    divisors = {"num_layers": config.layers_divisor, "hidden_size": config.hidden_divisor, "ffn_hidden_size": config.ffn_divisor}
+    return divisors.get(axis) or math.lcm(config.heads_divisor, teacher.num_query_groups)
+
+
+def points(config: SweepConfig, teacher: Shape) -> list[tuple[Axis, float, Shape]]:
+    """A sweep's cuts: axis, ratio asked for, shape; sizes that two ratios share come once. ValueError where an axis cannot be cut."""
+    steps = {"num_layers": 1, "num_attention_heads": teacher.num_query_groups}
+    found: list[tuple[Axis, float, Shape]] = []
+    for axis in config.axes:
+        whole, step, seen = getattr(teacher, axis), steps.get(axis, config.divisor), set()
+        for ratio in sorted(config.ratios, reverse=True):
+            size = max(step, round(ratio * whole / step) * step)
+            if size < whole and size not in seen:
+                seen.add(size)
+                found.append((axis, ratio, cut_to(teacher, {axis: size})))
+        if not seen:
+            raise ValueError(
+                f"sweep.axes names {axis}, but no ratio of the teacher's {whole} gives a multiple of {step} below it; "
+                f"leave {axis} out or give smaller ratios"
+            )
+    return found

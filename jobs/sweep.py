@@ -1,0 +1,43 @@
+"""Scores the teacher cut along one axis at a time, to show what each axis costs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from conf.shapes import num_params, points
+from conf.spec import Spec
+from conf.sweep import SweepConfig
+from jobs.entry import main
+
+
+def run(spec: Spec) -> None:
+    """Inputs: teacher, data, importance. Writes sweep.json: axis, ratio, size, parameters and scores of each point."""
+    from jobs.megatron.host import machine
+
+    config = SweepConfig.model_validate(spec.config)
+    with machine(config.parallel, seed=0) as device:
+        import torch
+
+        from jobs.megatron.quick import score_cuts
+
+        output = Path(spec.output)
+        teacher, own, scored = score_cuts(
+            spec.inputs,
+            config,
+            (config.ranking, config.seed),
+            lambda shape: [cut for _, _, cut in points(config, shape)],
+            output,
+            device,
+        )
+        found = [
+            {"axis": axis, "ratio": ratio, "size": getattr(shape, axis), "of": getattr(teacher, axis), "params": num_params(shape)} | scores
+            for (axis, ratio, shape), (_, scores) in zip(points(config, teacher), scored, strict=True)
+        ]
+        whole = {"params": num_params(teacher), "val_loss": own["val_loss"]}
+        if torch.distributed.get_rank() == 0:
+            (output / "sweep.json").write_text(json.dumps({"teacher": whole, "points": found}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main(run)
