@@ -113,10 +113,10 @@ class _Walk:
         self.stages.append(PlannedStage(label=label, stage=stage, key=key, config=config, cached=cached, differs=differs))
         return Artifact(stage=stage, key=key, path=str(path))
 
-    def later(self, label: str, stage: str, config: StageConfig, waits: str) -> Artifact:
-        """One line for all stages that `waits` will choose; their keys are not known."""
-        self.stages.append(PlannedStage(label=label, stage=stage, key=f"{label}: {waits}", config=config, cached=False, waits=waits))
-        return Artifact(stage=stage, key=waits, path="")
+    def later(self, label: str, stage: str, config: StageConfig, waits: str, after: Artifact) -> None:
+        """One line for all stages that `waits` will choose from what `after` finds; their keys are not known."""
+        key = f"{label} after {after.key}"
+        self.stages.append(PlannedStage(label=label, stage=stage, key=key, config=config, cached=False, waits=waits))
 
     def known(self, artifact: Artifact) -> bool:
         """Whether an artifact is sealed, so that what it holds can be read."""

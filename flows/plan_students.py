@@ -18,7 +18,7 @@ class Walk(Protocol):
     """Collects stages; `known` says whether an artifact is sealed."""
 
     def add(self, label: str, stage: str, config: StageConfig, inputs: dict[str, Artifact]) -> Artifact: ...
-    def later(self, label: str, stage: str, config: StageConfig, waits: str) -> Artifact: ...
+    def later(self, label: str, stage: str, config: StageConfig, waits: str, after: Artifact) -> None: ...
     def known(self, artifact: Artifact) -> bool: ...
 
 
@@ -93,7 +93,7 @@ def _search(walk: Walk, recipe: Recipe, name: str, inputs: dict[str, Artifact]) 
     if played:
         return Shaped(pruned=played.pruned, start=played.model, teacher=base["teacher"])
     if not reached["cut"]:
-        walk.later(f"prune-{name}-c*", "prune", config, f"the best {config.halving.top_k}, chosen by {after}")
+        walk.later(f"prune-{name}-c*", "prune", config, f"the best {config.halving.top_k}, chosen by {after}", found)
     for number in range(reached["rounds"], len(field_)):
         assert how is not None
         walk.later(
@@ -101,9 +101,10 @@ def _search(walk: Walk, recipe: Recipe, name: str, inputs: dict[str, Artifact]) 
             "distill",
             round_of(how, config.halving, number),
             f"the best {field_[number]}, chosen by {after}",
+            found,
         )
         after = f"round {number + 1} of {name}"
-    unknown = Artifact(stage="prune", key=f"chosen by {after}", path="")
+    unknown = Artifact(stage="prune", key=f"chosen by {after} from {found.key}", path="")
     return Shaped(pruned=unknown, start=unknown.model_copy(update={"key": f"taught, {unknown.key}"}), teacher=base["teacher"])
 
 

@@ -22,7 +22,7 @@ PUBLISHED = ["llama31-8b-depth-4b", "llama31-8b-width-4b", "qwen3-8b-depth-6b", 
 
 
 def test_what_ships_is_what_is_tested() -> None:
-    shipped = {*PUBLISHED, "demo", "demo-baselines", "demo-sdg", "demo-sft", "stories"}
+    shipped = {*PUBLISHED, "demo", "demo-baselines", "demo-sdg", "demo-search", "demo-sft", "stories"}
     assert shipped == set(names()) == {path.stem for path in PRESETS.iterdir()}
 
 
@@ -39,7 +39,7 @@ def test_every_preset_plans_against_an_empty_store_and_leaves_no_trace(preset: s
     counted = (1 + bool(recipe.distill_of(name)) + bool(recipe.sft_of(name)) + len(recipe.formats_of(name)) for name in recipe.students)
     models = 1 + bool(recipe.teacher_sft) + sum(counted)
     assert sum(stage.stage == "evaluate" for stage in stages) == models
-    assert ("importance" in labels) == any(student.prune.ranked for student in recipe.students.values())
+    assert ("importance" in labels) == recipe.ranked
     assert ("fetch-teacher" in labels) == bool(recipe.teacher.model)
     for stage in stages:
         assert stage.differs == {}, "an empty store has nothing to differ from"
@@ -187,6 +187,8 @@ def test_sizes_are_those_of_transformers_own_models(preset: str) -> None:
     assert num_params(teacher) == on_meta(teacher).num_parameters()
     assert estimate.stage(recipe, "teacher").params == num_params(teacher)
     for name, student in recipe.students.items():
+        if student.search:  # its winner is not known; tests/test_search.py counts what it may be
+            continue
         cut = cut_shape(name, student.prune, teacher)
         assert num_params(cut) == on_meta(cut).num_parameters() < num_params(teacher)
         assert estimate.stage(recipe, f"distill-{name}").params == num_params(cut)
