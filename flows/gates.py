@@ -33,6 +33,7 @@ class Gates:
         for name, bound in self.recipe.gates_of(made.student).items():
             if bound.after != made.stage:
                 continue
+            assert bound.against != "before" or before, "conf refuses such a gate after prune"
             against = {"teacher": self.teacher, "before": before}.get(bound.against)
             mine.append(
                 gate.submit(

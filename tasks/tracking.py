@@ -147,7 +147,10 @@ class Tracker:
             self._client.log_artifact(self._parent, str(folder / name))
         if (folder / "plots").is_dir():
             self._client.log_artifacts(self._parent, str(folder / "plots"), "plots")
-        for row in json.loads((folder / "report.json").read_text())["rows"]:
+        report = json.loads((folder / "report.json").read_text())
+        for gate in report["gates"]:
+            self._client.set_tag(self._parent, f"imbik.gate.{gate['model']}.{gate['gate']}", gate["sentence"])
+        for row in report["rows"]:
             for name in ("mmlu", "val_loss", "perplexity", "kl_teacher", "num_params", "bytes"):
                 if row.get(name) is not None:
                     self._client.log_metric(self._parent, f"{row['model']}.{name}", row[name])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -234,7 +235,21 @@ def test_a_closed_gate_stops_its_branch_alone_and_another_bound_builds_only_what
     assert report["stopped"] == {"depth-fp8": "near", "depth-nvfp4": "near"}
     page = (store / "runs" / "gated" / "report.html").read_text()
     assert "depth-nvfp4 was not made: gate near stopped its student." in page
-    assert [line.split()[-3] for line in done.stdout.splitlines() if "gate-depth-near: stopped" in line]
+    assert any("gate-depth-near: stopped" in line for line in done.stdout.splitlines())
+    with sqlite3.connect(store / "prefect" / "prefect.db") as database:
+        ((flow, state, message),) = database.execute(
+            "select r.id, r.state_name, s.message from flow_run r join flow_run_state s on r.state_id = s.id where r.name = 'gated'"
+        )
+        tasks = database.execute("select name, state_type, state_name from task_run where flow_run_id = ?", (flow,)).fetchall()
+    assert (state, message) == ("Stopped by a gate", done.stderr.strip().removeprefix("imbik: "))
+    assert ("gate-depth-near", "FAILED", "Failed") in tasks
+    assert [name.rsplit("-", 1)[0] for name, _, state in tasks if state == "NotReady" and name.startswith("quantize")] == [
+        "quantize-depth"
+    ] * 2
+    with sqlite3.connect(store / "mlflow.db") as database:
+        tags = dict(database.execute("select key, value from tags where key like 'imbik.gate.%'"))
+    assert "does not keep" in tags["imbik.gate.depth.near"]
+    assert "keeps" in tags["imbik.gate.width.sane"]
 
     before = {path.parent.name for path in store.glob("*/*/artifact.json")}
     lax = [gates[0].replace("1e-06", "9.0"), gates[1]]
