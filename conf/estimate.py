@@ -53,7 +53,9 @@ def stage(recipe: Recipe, label: str) -> Numbers:
 def _parallel(recipe: Recipe, label: str) -> Parallel | None:
     """Where the stage runs, None where it is one process."""
     kind, _, rest = label.partition("-")
-    config: Any = {"teacher": recipe.teacher, "importance": recipe.importance, "logits": recipe.logits, "sweep": recipe.sweep}.get(kind)
+    config: Any = {"teacher": recipe.teacher, "importance": recipe.importance, "sweep": recipe.sweep}.get(kind)
+    if kind == "logits":
+        config = _storing(recipe, rest)
     if kind in ("search", "sft"):
         config = recipe.students[rest].search if kind == "search" else tuning_of(recipe, rest)
     if config:
@@ -95,11 +97,17 @@ def _tensors(recipe: Recipe, label: str) -> Numbers:
         return Numbers(params=whole, tokens=tokens, memory=memory)
     if kind == "generate" and recipe.generate and not recipe.generate.endpoint:
         return Numbers(params=whole, memory=BYTES[recipe.generate.precision] * whole)
-    if kind == "logits" and recipe.logits:
-        return _stored(recipe.logits, teacher)
+    if kind == "logits" and (stored := _storing(recipe, rest)):
+        return _stored(stored, teacher)
     if kind not in ("prune", "distill", "sft", "sensitivity", "quantize", "evaluate"):
         return Numbers()
     return _model_stage(recipe, kind, rest, teacher)
+
+
+def _storing(recipe: Recipe, rest: str) -> LogitsConfig | None:
+    """What is stored: of the corpus, or of the records for the student called `sft-NAME`."""
+    how = recipe.sft_of(rest.removeprefix("sft-")) if rest.removeprefix("sft-") in recipe.students else None
+    return how.stored if how else recipe.logits
 
 
 def _stored(config: LogitsConfig, teacher: Shape) -> Numbers:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from conf.distill import Compared
+from conf.logits import LogitsConfig
 
 
 class SftConfig(Compared):
@@ -21,3 +24,27 @@ class SftConfig(Compared):
         description="With kd_weight: the teacher is fine-tuned on the records first, by the recipe's sft without kd_weight; else it "
         "teaches as it is.",
     )
+    offline: bool = Field(
+        default=False,
+        description="With kd_weight: store the teacher's top_k on the response tokens first, by a stage of its own that students share; "
+        "the teacher is then not loaded beside them.",
+    )
+
+    @model_validator(mode="after")
+    def _stored(self) -> Self:
+        if self.offline and not (self.kd_weight and self.top_k):
+            raise ValueError("sft.offline stores the teacher's top_k for kd_weight; give both, or leave offline out")
+        if self.offline and self.rest_bucket and self.temperature != 1:
+            raise ValueError(
+                f"sft.temperature is {self.temperature:g}, but the probability of the rest is stored at temperature 1; choose 1 or leave "
+                "rest_bucket out"
+            )
+        return self
+
+    @property
+    def stored(self) -> LogitsConfig | None:
+        """What the stage stores that runs the teacher over the records; None where it runs beside the student."""
+        if not self.offline or self.top_k is None:
+            return None
+        shared = {name: getattr(self, name) for name in ("top_k", "seq_length", "seed", "precision", "micro_batch", "parallel")}
+        return LogitsConfig(**shared)

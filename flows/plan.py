@@ -64,6 +64,8 @@ def plan(recipe: Recipe, root: Path) -> list[PlannedStage]:
             made = models[name] = walk.add(f"distill-{name}", "distill", how, taught)
         if (tune := recipe.sft_of(name)) and records:
             beside = {"teacher": tuned_teacher if tune.teacher and tuned_teacher else teacher} if tune.kd_weight else {}
+            if tune.stored:
+                beside["logits"] = walk.add(f"logits-sft-{name}", "logits", tune.stored, {"records": records} | beside)
             made = models[f"{name}-sft"] = walk.add(f"sft-{name}", "sft", tune, {"student": made, "records": records} | beside)
         configs, inputs = scorings(name, recipe.formats_of(name)), {"model": made, "data": data}
         scores = {label: walk.add(label, "sensitivity", scoring, inputs) for label, scoring in configs.items()}

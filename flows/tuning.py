@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from conf.records import GENERATED
 from conf.schema import Recipe
@@ -10,7 +11,7 @@ from flows.made import Future, Made
 from tasks.external import Outside
 from tasks.generate import generate
 from tasks.records import records
-from tasks.sft import sft
+from tasks.sft import record_logits, sft
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,16 +26,17 @@ class Tuning:
 
     def student(self, name: str, last: Made, behind: tuple[Future, ...]) -> Made | None:
         """Fine-tune the last model of a student; None where the recipe does not ask for it."""
-        how = self.recipe.sft_of(name)
+        how, ready = self.recipe.sft_of(name), cast(Future, self.records)
         if how is None:
             return None
-        teacher = None
+        teacher: Future = None
         if how.kd_weight:
             teacher = self.tuned_teacher.artifact if how.teacher and self.tuned_teacher else self.teacher
-        label = f"sft-{name}"
-        tuned: Future = sft.submit(
-            label, how, student=last.artifact, records=self.records, teacher=teacher, wait_for=behind, return_state=False
-        )
+        logits: Future = None
+        if how.stored:
+            logits = record_logits.submit(f"logits-sft-{name}", how.stored, teacher=teacher, records=ready)
+        more: dict[str, Future] = {"records": ready, "teacher": teacher, "logits": logits}
+        tuned: Future = sft.submit(f"sft-{name}", how, student=last.artifact, **more, wait_for=behind, return_state=False)
         return Made(model=f"{name}-sft", stage="sft", artifact=tuned, curves=tuned, student=name, gates=behind)
 
 
@@ -49,6 +51,6 @@ def prepare(recipe: Recipe, outside: Outside, corpus: Future, teacher: Future) -
     ready: Future = records.submit("records", told, source=outside.records, generated=generated, tokenizer=outside.tokenizer, data=corpus)
     tuned = None
     if how:
-        made: Future = sft.submit("sft-teacher", how, student=teacher, records=ready, teacher=None)
+        made: Future = sft.submit("sft-teacher", how, student=teacher, records=ready)
         tuned = Made(model="teacher-sft", stage="sft", artifact=made, curves=made)
     return Tuning(recipe=recipe, records=ready, teacher=teacher, tuned_teacher=tuned)

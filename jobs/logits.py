@@ -26,12 +26,16 @@ SHARD_TOKENS = 2**18
 
 
 def run(spec: Spec) -> None:
-    """Inputs: teacher, data. Writes logits.json, an index of each split and its shards (jobs/logit_store.py)."""
+    """Inputs: teacher, and data or records. Writes logits.json, an index of each split and its shards (jobs/logit_store.py)."""
+    from jobs import record_logits
     from jobs.megatron.host import machine
 
     config = LogitsConfig.model_validate(spec.config)
     with machine(config.parallel, seed=0) as device:
-        _store(spec, config, device)
+        if "records" in spec.inputs:
+            record_logits.store(spec, config, device)
+        else:
+            _store(spec, config, device)
 
 
 def _store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
@@ -50,7 +54,7 @@ def _store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
     plan = {"validation": (validation, _first(validation, config.validation_sequences)), "train": (train, _ordered(train, config))}
     shards = {split: _shards(split, windows, chosen) for split, (windows, chosen) in plan.items()}
     tokens = sum(int(lengths.sum()) for parts in shards.values() for _, lengths in parts.values())
-    _check_disk(output, tokens, config, hf_config["vocab_size"])
+    check_disk(output, tokens, config, hf_config["vocab_size"])
     model = build(hf_config, config.parallel, config.precision, device)
     weights.load(model, teacher, hf_config)
     head.defer(model)
@@ -101,7 +105,8 @@ def _shards(split: str, windows: Windows, chosen: NDArray[np.int64]) -> dict[str
     return {f"{split}-{number:05d}": run for number, run in enumerate(runs)}
 
 
-def _check_disk(output: Path, tokens: int, config: LogitsConfig, vocab_size: int) -> None:
+def check_disk(output: Path, tokens: int, config: LogitsConfig, vocab_size: int) -> None:
+    """Refuse a store that the disk has no room for."""
     from conf.logits import row_bytes
 
     needed = tokens * row_bytes(config.top_k, vocab_size) - sum(path.stat().st_size for path in output.glob("*.safetensors"))

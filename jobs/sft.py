@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import shutil
@@ -16,12 +17,14 @@ from jobs.entry import main
 if TYPE_CHECKING:
     import torch
 
+    from jobs.megatron.objective import Source
     from jobs.megatron.training import Batch
     from jobs.packing import PackedRecords
 
 
 def run(spec: Spec) -> None:
-    """Inputs: student, records, and teacher where kd_weight is not 0. Writes model/, metrics.jsonl and packing.json.
+    """Inputs: student, records, and where kd_weight is not 0 teacher; logits when offline (the teacher is then known by its digest only).
+    Writes model/, metrics.jsonl and packing.json.
 
     Losses are nats per response token: loss (cross-entropy), divergence, objective; while validating also kl and teacher_loss.
     """
@@ -34,9 +37,8 @@ def run(spec: Spec) -> None:
 
 def _tune(spec: Spec, config: SftConfig, device: torch.device) -> None:
     import torch.distributed
-    from modelopt.torch.distill.plugins.megatron import get_tensor_shapes_adjust_fn_for_distillation
 
-    from jobs.megatron import head, inputs, objective, training, weights
+    from jobs.megatron import head, inputs, training, weights
     from jobs.megatron.model import DTYPES, build
 
     records, output = Path(spec.inputs["records"]), Path(spec.output)
@@ -46,20 +48,35 @@ def _tune(spec: Spec, config: SftConfig, device: torch.device) -> None:
     student = build(hf_config, config.parallel, config.precision, device)
     weights.load(student, path, hf_config)
     head.defer(student)
-    model, shapes = student, None
-    if config.kd_weight:
-        teacher = _teacher(spec, config, records, hf_config, device)
-        model = objective.pair(student, teacher, _as_distillation(config))
-        shapes = get_tensor_shapes_adjust_fn_for_distillation(
-            model, seq_length=config.seq_length * config.micro_batch, micro_batch_size=1, decoder_seq_length=None
-        )
-    minimised = training.Objective(losses=functools.partial(losses, config=config), adjust_shapes=shapes)
+    model, source, shapes = _beside(spec, config, student, hf_config, device)
+    minimised = training.Objective(losses=functools.partial(losses, config=config, source=source), adjust_shapes=shapes)
     training.train(model, hf_config, config, minimised, splits=splits, output=output)
     weights.save(model, output / "model", hf_config, path, DTYPES[config.precision])
     if torch.distributed.get_rank() == 0:
         # The model answers in the form it was taught, whichever template its tokenizer came with.
         shutil.copyfile(records / "chat_template.jinja", output / "model" / "chat_template.jinja")
         (output / "packing.json").write_text(json.dumps(_packing(splits[0], config), indent=2) + "\n")
+
+
+def _beside(spec: Spec, config: SftConfig, student: Any, hf_config: dict[str, Any], device: torch.device) -> tuple[Any, Source | None, Any]:
+    """The model to train, what is known of the teacher for a batch, and what pipeline stages hand on; of both None without a teacher."""
+    from modelopt.torch.distill.plugins.megatron import get_tensor_shapes_adjust_fn_for_distillation
+
+    from jobs.megatron import inputs, objective
+    from jobs.megatron.offline import Offline
+
+    if not config.kd_weight:
+        return student, None, None
+    how, records = _as_distillation(config), Path(spec.inputs["records"])
+    if config.offline:
+        stored = Path(spec.inputs["logits"])
+        inputs.check_logits(stored, Path(spec.inputs["teacher"]) / "model", records)
+        return student, Offline(stored, how), None
+    model = objective.pair(student, _teacher(spec, config, records, hf_config, device), how)
+    shapes = get_tensor_shapes_adjust_fn_for_distillation(
+        model, seq_length=config.seq_length * config.micro_batch, micro_batch_size=1, decoder_seq_length=None
+    )
+    return model, objective.beside, shapes
 
 
 def _splits(records: Path, config: SftConfig) -> tuple[PackedRecords, PackedRecords]:
@@ -101,11 +118,11 @@ def _teacher(spec: Spec, config: SftConfig, records: Path, student: dict[str, An
 
 def _as_distillation(config: SftConfig) -> DistillConfig:
     """The same comparison in the words of the distill stage."""
-    shared = {name: value for name, value in config.model_dump().items() if name not in ("kd_weight", "teacher")}
+    shared = {name: value for name, value in config.model_dump().items() if name not in ("kd_weight", "teacher", "offline")}
     return DistillConfig.model_validate(shared)
 
 
-def losses(model: Any, hidden: torch.Tensor, batch: Batch, *, config: SftConfig) -> dict[str, torch.Tensor]:
+def losses(model: Any, hidden: torch.Tensor, batch: Batch, *, config: SftConfig, source: Source | None) -> dict[str, torch.Tensor]:
     """Cross-entropy + kd_weight x divergence. Only tokens that are learned reach the output layers."""
     import torch
 
@@ -113,26 +130,38 @@ def losses(model: Any, hidden: torch.Tensor, batch: Batch, *, config: SftConfig)
     from jobs.megatron.divergence import of_recipe
 
     counted = torch.nonzero(batch.weights.flatten()).flatten()
-    if not len(counted):  # a pass of padding alone still has its part in the mean
-        counted = torch.zeros(1, dtype=torch.long, device=counted.device)
-
-    def part(model: Any, states: torch.Tensor) -> head.Head:
-        whole = head.head(model, states)
-        return head.Head(hidden=whole.hidden[counted], weight=whole.weight)
-
-    teacher = None
-    if config.kd_weight:
-        (states,) = model.compute_kd_loss(skip_balancer=True).values()
-        teacher = part(model.teacher_model, states)
-    return head.losses(
-        part(model, hidden),
-        batch.labels.flatten()[counted],
-        batch.weights.flatten()[counted],
+    if not len(counted):  # validation alone has passes of padding
+        names = [
+            "objective",
+            "loss",
+            *(["divergence", "teacher_loss"] if source else []),
+            *(["kl"] if source and not config.offline else []),
+        ]
+        return {name: hidden.new_zeros((), dtype=torch.float32) for name in names}
+    learned = dataclasses.replace(
+        batch, **{name: getattr(batch, name).flatten()[counted] for name in ("addresses", "tokens", "labels", "weights", "positions")}
+    )
+    teacher, extra = None, {}
+    if source:
+        taught = source(model, learned if config.offline else batch)
+        teacher = taught.teacher if config.offline else _part(taught.teacher, counted)
+        extra = {"teacher_loss": taught.loss} if taught.loss is not None and not model.training else {}
+    return extra | head.losses(
+        _part(head.head(model, hidden), counted),
+        learned.labels,
+        learned.weights,
         head.Mix(divergence=config.kd_weight, cross_entropy=1.0),
         teacher=teacher,
         how=of_recipe(_as_distillation(config)),
         everything=not model.training,
     )
+
+
+def _part(whole: Any, counted: torch.Tensor) -> Any:
+    """The head over some tokens only."""
+    from jobs.megatron.head import Head
+
+    return Head(hidden=whole.hidden[counted], weight=whole.weight)
 
 
 if __name__ == "__main__":

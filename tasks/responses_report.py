@@ -14,7 +14,7 @@ from tasks.statistics import Z95, mcnemar, paired_difference, wilson
 if TYPE_CHECKING:
     from tasks.report import Measured
 
-TEACHING = ("kd_weight", "teacher", "loss", "temperature", "scale_by_t2", "top_k", "rest_bucket")
+TEACHING = ("kd_weight", "teacher", "offline", "loss", "temperature", "scale_by_t2", "top_k", "rest_bucket")
 """Settings of sft that say how the teacher takes part."""
 
 HEADER = ("model", "loss, nats", "perplexity", "right tokens", "responses reproduced", "95% interval")

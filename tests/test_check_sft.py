@@ -30,6 +30,11 @@ def test_what_is_sound_loads() -> None:
         ([RECORDS, "records.seq_length=300"], "records.seq_length is 300 but the model's longest sequence is 256; choose less"),
         ([SFT, RECORDS, "sft.steps=0", "sft.warmup_steps=0"], "sft.steps is 0, which tunes nothing"),
         ([SFT, RECORDS, "sft.teacher=true"], "sft.teacher is true but kd_weight is 0"),
+        ([SFT, RECORDS, "sft.offline=true", "sft.top_k=9"], "sft.offline stores the teacher's top_k for kd_weight; give both"),
+        (
+            [SFT, RECORDS, "sft.offline=true", "sft.kd_weight=1", "sft.top_k=9", "sft.rest_bucket=true", "sft.temperature=2"],
+            "sft.temperature is 2, but the probability of the rest is stored at temperature 1",
+        ),
         ([SFT, RECORDS, "sft.top_k=500"], "sft.top_k is 500 but the vocabulary has 400 tokens"),
         ([SFT, RECORDS, "sft.parallel={processes: 3, tensor: 3}"], "sft.parallel.tensor is 3, which does not divide"),
         ([SFT, RECORDS, "records.validation_share=0"], "records.validation_share is 0 but fine-tuning is validated on that split"),

@@ -115,3 +115,28 @@ def test_lengths_that_do_not_fit_are_refused(
     student: Path, records: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], changes: dict[str, Any], told: str
 ) -> None:
     assert told in refused("sft", CONFIG | changes, {"student": student, "records": records}, tmp_path / "tuned", capfd)
+
+
+def test_stored_logits_teach_as_the_teacher_does(teacher: Path, student: Path, records: Path, tmp_path: Path) -> None:
+    """The same losses to the rounding of 16 bits, though the store was packed otherwise and holds the response tokens alone."""
+    config = CONFIG | {"steps": 8, "kd_weight": 1.0, "top_k": 20}
+    inputs = {"teacher": teacher, "student": student, "records": records}
+    online = run_job("sft", config, inputs, tmp_path / "online")
+    storing = {"top_k": 30, "seq_length": 120, "seed": 9, "precision": "fp32", "micro_batch": 3}
+    stored = run_job("logits", storing, {"teacher": teacher, "records": records}, tmp_path / "stored")
+    offline = run_job("sft", config | {"offline": True, "micro_batch": 2}, inputs | {"logits": stored}, tmp_path / "offline")
+    for metric in ("val_divergence", "val_loss", "val_teacher_loss"):
+        assert first(offline, metric) == pytest.approx(first(online, metric), rel=2e-3)
+        assert last(offline, metric) == pytest.approx(last(online, metric), rel=2e-3)
+    rows = json.loads((stored / "logits.json").read_text())["splits"]["train"]["rows"]
+    assert rows == int(MaskedTokens(records / "train").mask.sum()), "each response token is stored once"
+
+
+def test_logits_of_another_teacher_are_refused(
+    teacher: Path, student: Path, records: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    storing = {"top_k": 8, "seq_length": 128, "precision": "fp32"}
+    stored = run_job("logits", storing, {"teacher": student, "records": records}, tmp_path / "stored")
+    inputs = {"teacher": teacher, "student": student, "records": records, "logits": stored}
+    sentence = refused("sft", CONFIG | {"kd_weight": 1.0, "top_k": 8, "offline": True}, inputs, tmp_path / "tuned", capfd)
+    assert "are of another teacher" in sentence

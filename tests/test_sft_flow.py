@@ -12,7 +12,7 @@ from tests.flow_fixtures import RECIPE, imbik, report_of
 
 pytestmark = pytest.mark.slow
 TUNED = RECIPE.with_name("tiny-sft.yaml")
-NEW = {"generate", "records", "sft-teacher", "sft-depth", "sft-depth-kd"}
+NEW = {"generate", "records", "sft-teacher", "sft-depth", "logits-sft-depth-kd", "sft-depth-kd"}
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,8 @@ def test_the_teacher_that_teaches_is_the_one_asked_for(tuned: Path) -> None:
     inputs = {label: json.loads((runs / label / "artifact.json").read_text())["inputs"] for label in NEW}
     key = (runs / "sft-teacher").resolve().name
     assert inputs["sft-depth-kd"]["teacher"] == key and "teacher" not in inputs["sft-depth"]
+    assert inputs["sft-depth-kd"]["logits"] == (runs / "logits-sft-depth-kd").resolve().name
+    assert inputs["logits-sft-depth-kd"] == {"teacher": key, "records": (runs / "records").resolve().name}
     assert inputs["records"].keys() == {"data", "source", "generated"}
     assert inputs["generate"]["teacher"] == (runs / "teacher").resolve().name
 
