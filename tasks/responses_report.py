@@ -93,7 +93,7 @@ def section(report: dict[str, Any]) -> Section | None:
         notes=(
             f"Over {rows[0]['records']} held-out records with {rows[0]['tokens']:,} response tokens, each by itself. Loss and right "
             "tokens: each token after the true ones before it. Reproduced: every token is the model's likeliest, so that greedy generation "
-            "gives the very response (interval: Wilson).",
+            "gives the very response (interval: Wilson). Intervals tell of the records held out, not of another seed of the training.",
         ),
     )
 
