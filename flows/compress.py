@@ -150,7 +150,7 @@ def _finish(
     sentence of the gates that closed, if any did."""
     measured: list[Measured] = []
     errors: list[str] = []
-    first = (shared.corpus, shared.importance, shared.sweep, shared.logits, shared.tuning.records)
+    first = (shared.corpus, shared.importance, shared.sweep, shared.logits, shared.tuning.records, shared.tuning.generated)
     aside = {artifact.stage: artifact.path for future in first if future and (artifact := _result(future, errors, Artifact))}
     searches = {name: outcome for name, future in played.items() if (outcome := _result(future, errors, Played))}
     for made in models:
@@ -176,6 +176,7 @@ def _finish(
     beside = Beside(
         importance=aside.get("importance"),
         logits=aside.get("logits"),
+        generated=aside.get("generate"),
         sweep=aside.get("sweep"),
         searches=searches,
         gates=tuple(verdicts),

@@ -23,6 +23,7 @@ class Tuning:
     records: Future | None
     teacher: Future
     tuned_teacher: Made | None
+    generated: Future | None = None
 
     def student(self, name: str, last: Made, behind: tuple[Future, ...]) -> Made | None:
         """Fine-tune the last model of a student; None where the recipe does not ask for it."""
@@ -53,4 +54,4 @@ def prepare(recipe: Recipe, outside: Outside, corpus: Future, teacher: Future) -
     if how:
         made: Future = sft.submit("sft-teacher", how, student=teacher, records=ready)
         tuned = Made(model="teacher-sft", stage="sft", artifact=made, curves=made)
-    return Tuning(recipe=recipe, records=ready, teacher=teacher, tuned_teacher=tuned)
+    return Tuning(recipe=recipe, records=ready, teacher=teacher, tuned_teacher=tuned, generated=generated)

@@ -68,6 +68,7 @@ class Beside(Config):
     logits: str | None = None
     sweep: str | None = None
     searches: dict[str, Played] = Field(default={})
+    generated: str | None = None
     gates: tuple[Verdict, ...] = ()
     stopped: dict[str, str] = Field(default={})
 
@@ -124,7 +125,7 @@ def make_report(
     report["curves"] = {model.model: _curve(model) for model in models if model.stage == "distill" and model.training}
     report["learning"] = {model.model: learning.learned(model.training) for model in models if model.stage == "distill" and model.training}
     report["layer_importance"] = _layers(beside.importance)
-    report["responses"] = responses_report.collect(recipe, models)
+    report["responses"] = responses_report.collect(recipe, models, beside.generated)
     report["logits"] = logits_report.read(beside.logits)
     report["gates"], report["stopped"] = [verdict.model_dump(mode="json") for verdict in beside.gates], beside.stopped
     cuts = {model.model: model.path for model in models if model.stage == "prune"}

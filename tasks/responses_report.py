@@ -20,10 +20,14 @@ TEACHING = ("kd_weight", "teacher", "offline", "loss", "temperature", "scale_by_
 HEADER = ("model", "loss, nats", "perplexity", "right tokens", "responses reproduced", "95% interval")
 
 
-def collect(recipe: Recipe, models: list[Measured]) -> dict[str, Any] | None:
-    """What report.json holds: each model's figures, and the pairs of students that differ in their fine-tuning alone; None where the
-    recipe has no records."""
+def collect(recipe: Recipe, models: list[Measured], generated: str | None = None) -> dict[str, Any] | None:
+    """What report.json holds: each model's figures, the pairs of students that differ in their fine-tuning alone, what was packed and
+    what was generated (into the folder `generated`); None where the recipe has no records."""
     rows, each = [], {}
+    packed = [
+        json.loads(file.read_text()) for model in models if model.training and (file := Path(model.training) / "packing.json").is_file()
+    ]
+    answers = json.loads((Path(generated) / "generate.json").read_text()) if generated else None
     for model in models:
         file = Path(model.scores) / "responses.json"
         if file.is_file():
@@ -32,7 +36,8 @@ def collect(recipe: Recipe, models: list[Measured]) -> dict[str, Any] | None:
             each[model.model] = content["records"]
     if not rows:
         return None
-    return {"rows": rows, "pairs": [_pair(recipe, one, other, each) for one, other in _comparable(recipe, each)]}
+    more = {"packing": packed[0] if packed else None, "generated": answers}
+    return more | {"rows": rows, "pairs": [_pair(recipe, one, other, each) for one, other in _comparable(recipe, each)]}
 
 
 def _comparable(recipe: Recipe, each: dict[str, Any]) -> list[tuple[str, str]]:
@@ -85,6 +90,8 @@ def section(report: dict[str, Any]) -> Section | None:
     by_model = {row["model"]: row for row in rows}
     sentences = [sentence for row in rows if row["stage"] == "sft" and (sentence := _tuned(row, by_model))]
     sentences += [_compared(pair) for pair in found["pairs"]]
+    sentences += [_packed(found["packing"])] if found["packing"] else []
+    sentences += [_generated(found["generated"])] if found["generated"] else []
     return Section(
         title="Responses",
         sentences=tuple(sentences),
@@ -113,6 +120,20 @@ def _tuned(row: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str | None:
         f"Fine-tuning took {before['model']} from {before['loss']:.3f} to {row['loss']:.3f} nats a response token, and from "
         f"{before['exact']:.1%} to {row['exact']:.1%} of the responses reproduced."
     )
+
+
+def _packed(packing: dict[str, Any]) -> str:
+    return (
+        f"{packing['records']:,} training records were packed into {packing['sequences']:,} sequences, {packing['efficiency']:.1%} full, "
+        f"and read {packing['passes']:.1f} times."
+    )
+
+
+def _generated(made: dict[str, Any]) -> str:
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in made["rejected"].items())
+    left_out = ", ".join(f"{count:,} {reason}" for reason, count in made["unusable_prompts"].items())
+    told = f"{made['prompts']:,} prompts were asked; of {made['answers']:,} answers {made['kept']:,} became records"
+    return told + (f", rejected: {reasons}" if reasons else "") + (f"; prompts left out: {left_out}" if left_out else "") + "."
 
 
 def _compared(pair: dict[str, Any]) -> str:

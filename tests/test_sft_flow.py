@@ -41,7 +41,8 @@ def test_every_model_is_scored_by_its_responses(tuned: Path) -> None:
     assert pair["loss_ci95"][0] <= pair["loss"] <= pair["loss_ci95"][1]
     quantized = next(row for row in report["rows"] if row["model"] == "depth-fp8")
     assert quantized["against_student"]["model"] == "depth-sft", "what was fine-tuned is what is quantized"
-    assert "## Responses" in (tuned / "runs" / "tuned" / "report.md").read_text()
+    told = (tuned / "runs" / "tuned" / "report.md").read_text()
+    assert "## Responses" in told and "60 prompts were asked; of 60 answers" in told and "training records were packed into" in told
 
 
 def test_the_teacher_that_teaches_is_the_one_asked_for(tuned: Path) -> None:
