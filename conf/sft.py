@@ -8,9 +8,10 @@ from pydantic import Field, model_validator
 
 from conf.distill import Compared
 from conf.logits import LogitsConfig
+from conf.watch import Watched
 
 
-class SftConfig(Compared):
+class SftConfig(Compared, Watched):
     """Supervised fine-tuning on responses only; records are packed into sequences without seeing each other."""
 
     kd_weight: float = Field(
@@ -39,6 +40,14 @@ class SftConfig(Compared):
                 f"sft.temperature is {self.temperature:g}, but the probability of the rest is stored at temperature 1; choose 1 or leave "
                 "rest_bucket out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _judged(self) -> Self:
+        if self.evaluate_every is not None:
+            raise ValueError("sft.evaluate_every: fine-tuning makes no evaluations on the way; leave it empty")
+        if (self.keep == "best" or self.patience) and self.best_by == "val_kl" and (self.offline or not self.kd_weight):
+            raise ValueError("sft.best_by is val_kl, which needs a teacher beside the student; choose val_loss")
         return self
 
     @property

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def run(spec: Spec) -> None:
     """Inputs: student, records, and where kd_weight is not 0 teacher; logits when offline (the teacher is then known by its digest only).
-    Writes model/, metrics.jsonl and packing.json.
+    Writes model/, kept.json, metrics.jsonl and packing.json.
 
     Losses are nats per response token: loss (cross-entropy), divergence, objective; while validating also kl and teacher_loss.
     """
@@ -40,6 +40,7 @@ def _tune(spec: Spec, config: SftConfig, device: torch.device) -> None:
 
     from jobs.megatron import head, inputs, training, weights
     from jobs.megatron.model import DTYPES, build
+    from jobs.megatron.watch import Watch
 
     records, output = Path(spec.inputs["records"]), Path(spec.output)
     path = Path(spec.inputs["student"]) / "model"
@@ -50,7 +51,7 @@ def _tune(spec: Spec, config: SftConfig, device: torch.device) -> None:
     head.defer(student)
     model, source, shapes = _beside(spec, config, student, hf_config, device)
     minimised = training.Objective(losses=functools.partial(losses, config=config, source=source), adjust_shapes=shapes)
-    training.train(model, hf_config, config, minimised, splits=splits, output=output)
+    training.train(model, hf_config, config, minimised, splits=splits, output=output, watch=Watch(model, config))
     weights.save(model, output / "model", hf_config, path, DTYPES[config.precision])
     if torch.distributed.get_rank() == 0:
         # The model answers in the form it was taught, whichever template its tokenizer came with.

@@ -35,6 +35,8 @@ def test_what_is_sound_loads() -> None:
             [SFT, RECORDS, "sft.offline=true", "sft.kd_weight=1", "sft.top_k=9", "sft.rest_bucket=true", "sft.temperature=2"],
             "sft.temperature is 2, but the probability of the rest is stored at temperature 1",
         ),
+        ([SFT, RECORDS, "sft.keep=best"], "sft.best_by is val_kl, which needs a teacher beside the student; choose val_loss"),
+        ([SFT, RECORDS, "sft.evaluate_every=2"], "fine-tuning makes no evaluations on the way"),
         ([SFT, RECORDS, "sft.top_k=500"], "sft.top_k is 500 but the vocabulary has 400 tokens"),
         ([SFT, RECORDS, "sft.parallel={processes: 3, tensor: 3}"], "sft.parallel.tensor is 3, which does not divide"),
         ([SFT, RECORDS, "records.validation_share=0"], "records.validation_share is 0 but fine-tuning is validated on that split"),

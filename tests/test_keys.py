@@ -74,7 +74,7 @@ GOLDEN = {
     "distill": "d9b5e1f0c67f",
     "generate": "9666e46bb66f",
     "records": "ce2c13f39016",
-    "sft": "d89313047956",
+    "sft": "ff45acabbe7b",
     "evaluate": "b85ec9dd79c6",
     "fetch": "5b69f7d52af9",
 }

@@ -96,6 +96,15 @@ def test_a_killed_fine_tuning_resumes_to_the_same_model(student: Path, records: 
         torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
 
 
+def test_the_best_weights_are_kept_where_more_steps_only_overfit(student: Path, records: Path, tmp_path: Path) -> None:
+    config = CONFIG | {"steps": 60, "lr": 2e-2, "validate_every": 5, "validation_batches": 50, "keep": "best", "best_by": "val_loss"}
+    tuned = run_job("sft", config, {"student": student, "records": records}, tmp_path / "tuned")
+    kept = json.loads((tuned / "kept.json").read_text())
+    loss, _ = reference(records, tuned, tuned)
+    assert loss == pytest.approx(kept["best"], rel=1e-3)
+    assert kept["step"] == kept["best_step"] and kept["best"] <= last(tuned, "val_loss")
+
+
 def test_records_of_another_tokenizer_are_refused(student: Path, words: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / "some.jsonl"
     source.write_text("".join(json.dumps({"prompt": f"{n}?", "response": f"{n}."}) + "\n" for n in range(60)))
