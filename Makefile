@@ -1,5 +1,5 @@
 # Each target is enough on its own on a machine with Python 3.11 and pip: .ci/venv makes .venv when it is missing or stale.
-.PHONY: demo test check format venv clean
+.PHONY: demo test check gpu-check format venv clean
 export DO_NOT_TRACK = 1
 
 demo: venv
@@ -17,6 +17,10 @@ check: venv
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy conf flows tasks
 	@.venv/bin/lint-imports
+
+# On a machine with a CUDA GPU: the simulated formats against ModelOpt's own kernels. Elsewhere every test is skipped with the reason.
+gpu-check: venv
+	@.venv/bin/python -m pytest -m gpu -rs
 
 format: venv
 	@.venv/bin/ruff check --fix .

@@ -79,6 +79,8 @@ def _check_cut(recipe: Recipe, name: str, cut: Cut, teacher: Shape) -> None:
         for config in recipe.formats_of(name):
             _check_length(f"quantize.seq_length ({config.name})", config.seq_length, cut.after)
             check_format(name, config, cut.after)
+            if config.qad:
+                _check_length(f"quantize.qad.seq_length ({config.name})", config.qad.seq_length, cut.after)
 
 
 def _check_scoring(where: str, config: QuickScore, shape: Shape) -> None:

@@ -156,7 +156,10 @@ def _model_stage(recipe: Recipe, kind: str, rest: str, teacher: Shape) -> Number
     if kind == "quantize":
         config = next(entry for entry in recipe.quantize if rest == f"{student}-{entry.name}")
         disk = int(linear * _bits(config) / 8 + width * (params - linear))
-        return Numbers(params=params, tokens=config.calibration_samples * config.seq_length, memory=3 * width * params, disk=disk)
+        tokens, memory = config.calibration_samples * config.seq_length, 3 * width * params
+        if config.qad:
+            tokens, memory = tokens + config.qad.tokens, training_bytes(shape, config.qad) + 2 * params
+        return Numbers(params=params, tokens=tokens, memory=memory, disk=disk)
     scoring = recipe.evaluate
     memory = evaluation_bytes(scoring, shape, params + whole)
     return Numbers(params=params, tokens=scoring.sequences * scoring.seq_length, memory=memory)

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from conf.base import Execution, StageConfig
 from conf.formats import BLOCKS, FORMATS, Calibrator, KVFormat, QuantFormat, why_not
 from conf.parallel import Parallel, RunsAs
+from conf.qad import QADConfig
 from conf.sensitivity import AutoConfig, SensitivityConfig
 
 
@@ -33,6 +34,9 @@ class QuantizeConfig(StageConfig):
         default=None,
         description="The key-value cache: fp8, E4M3 per tensor; nvfp4, E2M1 in blocks of 16; nvfp4_affine, with a bias per head and "
         "channel. Empty: as it is.",
+    )
+    qad: QADConfig | None = Field(
+        default=None, description="Afterwards the unquantized model teaches the quantized one; empty: it does not."
     )
     calibration_samples: int = Field(default=512, ge=1, description="Sequences run to calibrate activations.")
     seq_length: int = Field(default=512, ge=8, description="Tokens of one calibration sequence.")
@@ -68,7 +72,7 @@ class QuantizeConfig(StageConfig):
     def name(self) -> str:
         """What its models are called: the format, and what differs from the format's own."""
         mixed = self.auto and f"auto-{self.auto.effective_bits:g}" + ("-kl_div" if self.auto.method == "kl_div" else "")
-        parts = [self.format or mixed, self.calibrator, f"kv_{self.kv_cache}" if self.kv_cache else None]
+        parts = [self.format or mixed, self.calibrator, f"kv_{self.kv_cache}" if self.kv_cache else None, "qad" if self.qad else None]
         return "-".join(part for part in parts if part)
 
     @property

@@ -17,6 +17,7 @@ from conf.evaluate import EvaluateConfig
 from conf.gates import Gate, GateName
 from conf.generate import GenerateConfig
 from conf.importance import ImportanceConfig
+from conf.ladder import LadderConfig
 from conf.logits import LogitsConfig
 from conf.quantize import QuantizeConfig
 from conf.records import RecordsConfig
@@ -43,6 +44,7 @@ class Recipe(Config):
     records: RecordsConfig | None = Field(default=None, description="Prompts and responses to fine-tune on, and to score models by.")
     sft: SftConfig | None = Field(default=None, description="How every student is fine-tuned on the records, after distill; null: not.")
     quantize: tuple[QuantizeConfig, ...] = Field(default=(), description="One entry per format.")
+    ladder: LadderConfig | None = Field(default=None, description="Which format each student keeps; empty: all are shown, none is chosen.")
     evaluate: EvaluateConfig = EvaluateConfig()
     gates: dict[GateName, Gate | None] = Field(
         default={}, description="Bounds by name, for every student that has the stage; a student whose model fails one goes no further."
@@ -57,11 +59,19 @@ class Recipe(Config):
         if reserved:
             raise ValueError("a student cannot be called 'teacher'; choose another name")
         self._models_once()
+        self._rungs(formats)
         for name, student in self.students.items():
             unknown = [] if isinstance(student.quantize, bool) else [entry for entry in student.quantize if entry not in formats]
             if unknown:
                 raise ValueError(f"students.{name}.quantize names {unknown[0]}, which the recipe's quantize does not have; add it there")
         return self
+
+    def _rungs(self, formats: list[str]) -> None:
+        unknown = [entry for entry in self.ladder.formats if entry not in formats] if self.ladder else []
+        if unknown:
+            raise ValueError(f"ladder.formats names {unknown[0]}, which the recipe's quantize does not have; add it there")
+        if self.ladder and self.ladder.metric == "mmlu" and self.evaluate.mmlu is None:
+            raise ValueError("ladder.metric is mmlu, but evaluate.mmlu is empty; ask questions there or choose val_loss")
 
     def _models_once(self) -> None:
         """A student called as another's model would be (`a-sft` beside `a`) would take its place in the report."""

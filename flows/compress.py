@@ -19,7 +19,7 @@ from flows.gates import Gates, summary, unmade
 from flows.made import Future, Made
 from flows.plan import plan
 from flows.tuning import Tuning, prepare
-from tasks import external
+from tasks import external, ladder
 from tasks.data import data
 from tasks.distill import distill
 from tasks.evaluate import evaluate
@@ -183,6 +183,7 @@ def _finish(
         stopped=stopped,
     )
     report = write_report(folder, session.name, recipe, measured, beside)
+    ladder.link(folder, report["ladder"])
     session.tracker.report(folder)
     publish(report)
     return summary(report["gates"], report["stopped"])

@@ -42,7 +42,7 @@ def run(spec: Spec) -> None:
     shutil.rmtree(output / "model", ignore_errors=True)  # what a killed attempt left
     (output / "quantize.json").unlink(missing_ok=True)
     chosen = mix.choose(scored, config.auto) if scored and config.auto else None
-    summary = _quantize(source, output / "model", samples, config, Metrics(output), chosen)
+    summary = _quantize(source, data, output, samples, config, chosen)
     if scored and config.auto and chosen:
         summary["auto"] = chosen.record(config.auto, scored["bits"]["least"])
     summary |= {"bytes_before": hf.weight_bytes(source), "bytes_after": hf.weight_bytes(output / "model")}
@@ -57,7 +57,8 @@ def check(source: Path, data: Path, config: QuantizeConfig) -> None:
     if "quantization_config" in settings:
         raise ValueError(f"{source} is already quantized; quantize the model it was made from")
     hf.check_tokens(source, data)
-    hf.check_length(settings, config.seq_length)
+    for length in (config.seq_length, *([config.qad.seq_length] if config.qad else [])):
+        hf.check_length(settings, length)
     widths = widths_of(settings)
     found = [misfit(form, config.block_size, widths) for form in config.formats] + [kv_misfit(config.kv_cache, widths)]
     for name, width, multiple, reason in filter(None, found):
@@ -82,13 +83,14 @@ def widths_of(settings: dict[str, Any]) -> Widths:
 
 
 def _quantize(
-    source: Path, target: Path, samples: NDArray[np.int64], config: QuantizeConfig, metrics: Metrics, chosen: Mix | None
+    source: Path, data: Path, output: Path, samples: NDArray[np.int64], config: QuantizeConfig, chosen: Mix | None
 ) -> dict[str, Any]:
     """Calibrate, write, read back and compare; the record for quantize.json."""
     import torch
 
     from jobs import export, hf, quant_errors, quantizers
 
+    target, metrics = output / "model", Metrics(output)
     quantizers.prepare()
     model = hf.load_model(source, torch.bfloat16)
     for name, parameter in model.named_parameters():
@@ -100,6 +102,7 @@ def _quantize(
     quant_errors.check_seen(seen, [*layers, *cache])
     export.check_calibrated(model, layers)
     export.share_scales(model)
+    taught = _teach(model, source, data, output, config, metrics)
     before = {name: layer.weight.data.cpu() for name, layer in layers.items()}  # folding replaces tensors, it changes none
     error = export.fold(model, layers)
     tokens = torch.from_numpy(samples[:, :-1])
@@ -120,10 +123,25 @@ def _quantize(
         "quantized_layers": len(layers),
         "excluded_modules": excluded,
         "max_abs_error": error,
+        **({"qad": taught} if taught else {}),
         "layers": {name: errors[name] | seen[name] for name in layers},
         "kv_cache": {name: seen[name] for name in cache},
         "verified": {"tensors": len(reference), "weights_equal": True, "logits_equal": True},
     }
+
+
+def _teach(
+    model: PreTrainedModel, source: Path, data: Path, output: Path, config: QuantizeConfig, metrics: Metrics
+) -> dict[str, Any] | None:
+    """Let the unquantized model teach the quantized one, where a recipe asks for it; what quantize.json says of it."""
+    if config.qad is None:
+        return None
+    import torch
+
+    from jobs import hf, qad
+
+    log = qad.progress(metrics, math.ceil(config.calibration_samples / config.batch), config.qad)
+    return qad.train(model, hf.load_model(source, torch.bfloat16), config.qad, data, output, log)
 
 
 def _calibrate(
@@ -139,7 +157,7 @@ def _calibrate(
     seen: Seen = {}
 
     def forward(model: PreTrainedModel) -> None:  # some calibrators call it more than once
-        with quant_errors.counting(model) as counted, torch.inference_mode():
+        with quant_errors.counting(model) as counted, torch.no_grad():  # inference tensors could not be trained with
             for step in range(steps):
                 batch = samples[step * config.batch : (step + 1) * config.batch, :-1]
                 model.model(torch.from_numpy(batch).to(model.device), use_cache=False)

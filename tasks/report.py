@@ -16,7 +16,7 @@ from pydantic import Field
 from conf.base import Config
 from conf.schema import Recipe
 from conf.spec import Record
-from tasks import gates_report, learning, logits_report, pruning_report, responses_report
+from tasks import gates_report, ladder, learning, logits_report, pruning_report, quantize_report, responses_report
 from tasks.field import Played
 from tasks.sections import Section
 from tasks.statistics import mcnemar, paired_difference
@@ -90,10 +90,10 @@ def write_report(
 
     `beside` is what the run left besides its models.
     """
-    from tasks import page, plots
+    from tasks import page, plots, quantize_plots
 
     report = make_report(name, recipe, models, beside)
-    drawings = plots.draw(report)
+    drawings = plots.draw(report) | quantize_plots.draw(report)
     (folder / "plots").mkdir(parents=True, exist_ok=True)
     for title, svg in drawings.items():
         _write(folder / "plots" / f"{title}.svg", svg)
@@ -130,8 +130,11 @@ def make_report(
     report["gates"], report["stopped"] = [verdict.model_dump(mode="json") for verdict in beside.gates], beside.stopped
     cuts = {model.model: model.path for model in models if model.stage == "prune"}
     report |= pruning_report.facts(recipe, cuts, beside.searches, beside.sweep)
+    report["formats"] = quantize_report.gather({model.model: str(Path(model.path).parent) for model in models if model.stage == "quantize"})
     report["meaning"] = meaning(report)
-    report["sections"] = [section.model_dump(mode="json") for section in sections_of(report)]
+    report["ladder"] = ladder.climb(recipe, rows)
+    rungs = ladder.section(recipe, report["ladder"])
+    report["sections"] = [section.model_dump(mode="json") for section in (*sections_of(report), *([rungs] if rungs else []))]
     report["made"] = _made(models)
     return report
 
@@ -140,6 +143,7 @@ def sections_of(report: Report) -> list[Section]:
     """What the report tells beside its main table, each in a module of its own; a section with nothing to say is left out."""
     found = [learning.section(report), logits_report.section(report), gates_report.section(report), responses_report.section(report)]
     found = [*pruning_report.sections(report), *found]
+    found += quantize_report.sections(report)
     return [section for section in found if section]
 
 

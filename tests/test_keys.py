@@ -70,7 +70,7 @@ GOLDEN = {
     "sweep": "ab7d38a72f1a",
     "prune": "1fe45d0c330d",
     "sensitivity": "e745935e9187",
-    "quantize": "14367b77fb38",
+    "quantize": "44149c80b898",
     "distill": "d9b5e1f0c67f",
     "generate": "9666e46bb66f",
     "records": "ce2c13f39016",

@@ -56,11 +56,31 @@ def artifact(folder: Path, stage: str, files: dict[str, str]) -> Path:
     return folder
 
 
+def quantized(worst: float) -> dict[str, Any]:
+    """What a quantize stage leaves beside its model: two layers of a mix, the second worse."""
+    seen = {"samples": 3, "tokens": 192}
+    layers = {
+        "model.layers.0.mlp.down_proj": {"format": "FP8", "weights_db": 31.4, "outputs_db": None, **seen},
+        "model.layers.1.self_attn.q_proj": {"format": "NVFP4", "weights_db": 20.3, "outputs_db": 10 * worst, **seen},
+    }
+    scores = {"nvfp4": 4.5, "fp8": 0.25, "none": 0.0}
+    groups = [
+        {"layers": ["model.layers.0.mlp.down_proj"], "format": "fp8", "scores": scores},
+        {"layers": [f"model.layers.1.self_attn.{name}_proj" for name in "qkv"], "format": "nvfp4", "scores": scores},
+        {"layers": ["lm_head"], "format": "none", "scores": {"none": 0.0}},
+    ]
+    auto = {"method": "gradient", "asked_bits": 7.0, "effective_bits": 6.5, "least_bits": 5.0, "groups": groups}
+    return {"layers": layers, "kv_cache": {}, "auto": auto, **seen}
+
+
 def measured(root: Path, model: str, stage: str, correct: int, loss: float, **more: Any) -> Measured:
     """A model whose first `correct` answers are right."""
     items = [json.dumps({"subject": "s", "index": index, "correct": index < correct}) for index in range(ASKED)]
     curve = [{"step": step, "total": 10, "time": 0, "values": {"val_loss": loss + 1 / (step + 1), "val_kl": 1.0}} for step in (0, 5, 5, 10)]
-    made = artifact(root / f"made-{model}", stage, {"metrics.jsonl": "\n".join(map(json.dumps, curve)) + "\n"})
+    files = {"metrics.jsonl": "\n".join(map(json.dumps, curve)) + "\n"}
+    if stage == "quantize":
+        files["quantize.json"] = json.dumps(quantized(loss))
+    made = artifact(root / f"made-{model}", stage, files)
     told = artifact(
         root / f"scores-{model}", "evaluate", {"scores.json": json.dumps(scores(correct, loss, **more)), "items.jsonl": "\n".join(items)}
     )
@@ -148,7 +168,8 @@ def test_the_same_scores_make_the_same_report(models: list[Measured], tmp_path: 
     for name in ("one", "two"):
         write_report(tmp_path / name, "mine", load("demo"), models)
     written = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
-    assert [str(path) for path in written] == ["plots/size.svg", "plots/validation-loss.svg", "report.html", "report.json", "report.md"]
+    drawn = [f"plots/{name}.svg" for name in ("chosen-formats", "quantization-error", "size", "validation-loss")]
+    assert [str(path) for path in written] == [*drawn, "report.html", "report.json", "report.md"]
     assert all((tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes() for path in written)
 
 
@@ -204,7 +225,7 @@ def test_the_page_needs_no_other_file_and_believes_no_name(models: list[Measured
     links = [link for link in re.findall(r"""(?:src|href)=["']([^"']+)""", page) if not link.startswith("#")]
     assert links == []
     assert not re.findall(r"@import|url\((?!#)|<(?:script|link|iframe|object|embed|img|base)\b", page)
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 4
     markdown = (tmp_path / "run" / "report.md").read_text()
     assert all(f"| {model.model} |" in markdown for model in models)
 
@@ -236,7 +257,7 @@ def test_layer_importance_is_drawn_where_it_was_measured(models: list[Measured],
     report = write_report(tmp_path / "run", "mine", load("demo"), models, Beside(importance=str(scores)))
     assert report["layer_importance"] == {"1": 0.8, "2": 0.01}
     assert (tmp_path / "run" / "plots" / "layer-importance.svg").is_file()
-    assert (tmp_path / "run" / "report.html").read_text().count("<svg") == 3
+    assert (tmp_path / "run" / "report.html").read_text().count("<svg") == 5
 
 
 def test_a_section_stands_in_both_pages_and_its_texts_are_no_markup(models: list[Measured], tmp_path: Path) -> None:
@@ -252,3 +273,21 @@ def test_a_section_stands_in_both_pages_and_its_texts_are_no_markup(models: list
     assert text.count("plots/extra.svg") == markup.count("<svg>2</svg>") == 1
     assert "<td>a|b&lt;img src=x&gt;</td>" in markup
     assert "<figcaption>Shown.</figcaption>" in markup
+
+
+def test_the_worst_layers_and_the_chosen_formats_are_shown(models: list[Measured], tmp_path: Path) -> None:
+    report = write_report(tmp_path / "run", "test", load("demo"), models)
+    errors, choices = (next(s for s in report["sections"] if s["title"].startswith(title)) for title in ("What quantization", "A format"))
+    assert [row[:2] for row in errors["rows"][:2]] == [
+        ["small-fp8", "model.layers.1.self_attn.q_proj"],
+        ["small-nvfp4", "model.layers.1.self_attn.q_proj"],
+    ]
+    assert [row[4] for row in errors["rows"]] == ["12.1 dB", "15.0 dB", "exact", "exact"]
+    assert "small-nvfp4: model.layers.1.self_attn.q_proj loses most, 15.0 dB" in errors["sentences"][1]
+    assert (
+        "6.50 bits a weight of 7 allowed (5.00 is the least), by gradient: of 5 layers 1 in fp8, 1 as they are, 3 in nvfp4"
+        in (choices["sentences"][0])
+    )
+    assert ["small-fp8", "model.layers.1.self_attn.{q,k,v}_proj", "nvfp4", "nvfp4 4.5, fp8 0.25"] in choices["rows"]
+    for picture in ("quantization-error", "chosen-formats"):
+        assert (tmp_path / "run" / "plots" / f"{picture}.svg").read_text().startswith("<svg")
