@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from pathlib import Path
 
+from conf.check_claims import check_claims
 from conf.check_distill import check_distill, check_offline
 from conf.check_gates import check_gates
 from conf.check_quantize import check_format
@@ -29,6 +30,7 @@ def check(recipe: Recipe) -> None:
     _check_inputs(recipe)
     check_gates(recipe)
     check_names(recipe)
+    check_claims(recipe)
     _check_splits(recipe)
     check_records(recipe)
     shape = teacher_shape(recipe)

@@ -11,6 +11,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from conf.base import Config
+from conf.claims import Claim
 from conf.data import DataConfig
 from conf.distill import DistillConfig
 from conf.evaluate import EvaluateConfig
@@ -48,6 +49,9 @@ class Recipe(Config):
     evaluate: EvaluateConfig = EvaluateConfig()
     gates: dict[GateName, Gate | None] = Field(
         default={}, description="Bounds by name, for every student that has the stage; a student whose model fails one goes no further."
+    )
+    claims: dict[GateName, Claim | None] = Field(
+        default={}, description="Statements by name that one model is better than another, which the report decides."
     )
 
     @model_validator(mode="after")

@@ -16,10 +16,10 @@ from pydantic import Field
 from conf.base import Config
 from conf.schema import Recipe
 from conf.spec import Record
-from tasks import gates_report, ladder, learning, logits_report, pruning_report, quantize_report, responses_report
+from tasks import claims_report, gates_report, ladder, learning, logits_report, pruning_report, quantize_report, responses_report
+from tasks.comparisons import compare, items_of, recovered
 from tasks.field import Played
 from tasks.sections import Section
-from tasks.statistics import mcnemar, paired_difference
 from tasks.verdicts import Verdict
 
 SCORES = (
@@ -111,15 +111,15 @@ def make_report(
 ) -> Report:
     """What report.json holds: a row per model, the students' curves, what it means in sentences, how it was made."""
     rows = [_row(model) for model in models]
-    items = {model.model: _items(model) for model in models}
+    items = {model.model: items_of(model.scores) for model in models}
     by_name = {row["model"]: row for row in rows}
     for model, row in zip(models, rows, strict=True):
         row["baseline"] = _baseline(recipe, model.student)
         candidates = (f"{model.student}-sft", f"{model.student}", f"{model.student}-pruned")
         base = next(name for name in candidates if name in by_name) if model.stage == "quantize" else None
-        row["against_teacher"] = _compare(row, by_name["teacher"], items)
-        row["against_student"] = _compare(row, by_name[base], items) if base else None
-        row["recovered"] = _recovered(row, by_name) if model.stage == "distill" else None
+        row["against_teacher"] = compare(row, by_name["teacher"], items)
+        row["against_student"] = compare(row, by_name[base], items) if base else None
+        row["recovered"] = recovered(row, by_name) if model.stage == "distill" else None
     report: Report = {"name": name, "description": recipe.description, "rows": rows}
     report["chance"] = rows[0].get("mmlu_chance")
     report["curves"] = {model.model: _curve(model) for model in models if model.stage == "distill" and model.training}
@@ -131,6 +131,7 @@ def make_report(
     cuts = {model.model: model.path for model in models if model.stage == "prune"}
     report |= pruning_report.facts(recipe, cuts, beside.searches, beside.sweep)
     report["formats"] = quantize_report.gather({model.model: str(Path(model.path).parent) for model in models if model.stage == "quantize"})
+    report["claims"] = claims_report.decide(recipe, rows, {model.model: model.scores for model in models})
     report["meaning"] = meaning(report)
     report["ladder"] = ladder.climb(recipe, rows)
     rungs = ladder.section(recipe, report["ladder"])
@@ -141,7 +142,13 @@ def make_report(
 
 def sections_of(report: Report) -> list[Section]:
     """What the report tells beside its main table, each in a module of its own; a section with nothing to say is left out."""
-    found = [learning.section(report), logits_report.section(report), gates_report.section(report), responses_report.section(report)]
+    found = [
+        claims_report.section(report),
+        learning.section(report),
+        logits_report.section(report),
+        gates_report.section(report),
+        responses_report.section(report),
+    ]
     found = [*pruning_report.sections(report), *found]
     found += quantize_report.sections(report)
     return [section for section in found if section]
@@ -218,43 +225,6 @@ def _baseline(recipe: Recipe, student: str | None) -> str | None:
     if student not in recipe.students:
         return None
     return recipe.students[student].baseline
-
-
-def _items(model: Measured) -> dict[tuple[str, int], bool]:
-    file = Path(model.scores) / "items.jsonl"
-    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-    return {(line["subject"], line["index"]): bool(line["correct"]) for line in lines}
-
-
-def _compare(row: Row, base: Row, items: dict[str, dict[tuple[str, int], bool]]) -> Row:
-    """Differences to another model; the score's is paired over the questions both answered."""
-    row["share_params"] = row["num_params"] / base["num_params"] if base["stage"] == "teacher" else row["share_params"]
-    ours, theirs = items[row["model"]], items[base["model"]]
-    common = sorted(ours.keys() & theirs.keys())
-    result: Row = {
-        "model": base["model"],
-        "val_loss": row["val_loss"] - base["val_loss"],
-        "mmlu": None,
-        "mmlu_ci95": None,
-        "mmlu_p": None,
-    }
-    result |= {"bytes_ratio": row["bytes"] / base["bytes"]}
-    if common:
-        pair = [ours[item] for item in common], [theirs[item] for item in common]
-        difference, low, high = paired_difference(*pair)
-        result |= {"mmlu": difference, "mmlu_ci95": [low, high], "mmlu_p": mcnemar(*pair), "mmlu_n": len(common)}
-    return result
-
-
-def _recovered(row: Row, rows: dict[str, Row]) -> dict[str, float | None]:
-    """Share of what pruning lost that distillation won back, in score and in nats; None where pruning lost nothing shown."""
-    pruned, teacher = rows[f"{row['model']}-pruned"], rows["teacher"]
-    nats = pruned["val_loss"] - teacher["val_loss"]
-    shares: dict[str, float | None] = {"nats": (pruned["val_loss"] - row["val_loss"]) / nats if nats > 0 else None, "points": None}
-    lost = pruned["against_teacher"]
-    if lost["mmlu"] is not None and lost["mmlu_ci95"][1] < 0:
-        shares["points"] = (row["mmlu"] - pruned["mmlu"]) / -lost["mmlu"]
-    return shares
 
 
 def _curve(model: Measured) -> dict[str, list[float]]:

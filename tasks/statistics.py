@@ -83,3 +83,16 @@ def mcnemar(ours: list[bool], theirs: list[bool]) -> float:
         return 1.0
     tail: float = sum(math.comb(n, k) for k in range(min(wins, losses) + 1)) / 2.0**n
     return min(1.0, 2 * tail)
+
+
+def mean_interval(parts: list[float]) -> tuple[float, float, float]:
+    """Mean of independent numbers and its 95% interval by Student's t; infinite for a single one."""
+    from scipy.stats import t  # type: ignore[import-untyped]
+
+    n = len(parts)
+    mean = math.fsum(parts) / n
+    if n < 2:
+        return mean, -math.inf, math.inf
+    spread = math.sqrt(math.fsum((part - mean) ** 2 for part in parts) / (n - 1))
+    half = float(t.ppf(0.975, n - 1)) * spread / math.sqrt(n)
+    return mean, mean - half, mean + half

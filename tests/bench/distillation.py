@@ -199,13 +199,13 @@ def table(record: dict[str, Any]) -> str:
     lines = [
         "# A distillation step: fused with the output layers, online and offline, and ModelOpt's way",
         "",
-        f"{record['date']}, {device['processor']}, {device['threads']} threads, torch {device['torch']}, 1-minute load {device['load']:.1f} at "
-        f"the end. bf16, batch {record['batch']} x {record['length']} tokens; teacher 12 layers of hidden 384, student 6 layers of hidden 256, "
-        f"untied. Medians of {record['rounds']} processes each, of {STEPS} steps after a first. `python -m tests.bench.distillation`.",
+        f"{record['date']}, {device['processor']}, {device['threads']} threads, torch {device['torch']}, load {device['load']:.1f} "
+        f"at the end. bf16, {record['batch']} x {record['length']} tokens; teacher 12 layers of hidden 384, student 6 layers of hidden "
+        f"256, tied. Medians of {record['rounds']} processes each, of {STEPS} steps after a first. `python -m tests.bench.distillation`.",
         "",
-        "speed: ModelOpt's seconds / these; memory: peak resident bytes of the whole process / ModelOpt's (libraries take about 0.6 GB of "
-        "either). ModelOpt: LogitsKLLoss in its distillation model, on the same Megatron-Core models, optimizer and loop. cross-entropy: plain "
-        f"training of the student, no teacher. Stored top {TOP}: {sizes}.",
+        "speed: ModelOpt's seconds / these; memory: peak resident bytes of the process / ModelOpt's (libraries take about 0.6 GB of "
+        "either). ModelOpt: LogitsKLLoss in its distillation model, on the same Megatron-Core models, optimizer and loop. cross-entropy: "
+        f"plain training of the student, no teacher. Stored top {TOP}: {sizes}.",
         "",
         "| vocabulary | way | seconds a step | tokens/s | speed | peak memory | memory | first loss |",
         "|---|---|---|---|---|---|---|---|",

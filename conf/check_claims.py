@@ -1,0 +1,25 @@
+"""Claims that a run could not decide, known before anything runs."""
+
+from __future__ import annotations
+
+from conf.schema import Recipe
+
+
+def check_claims(recipe: Recipe) -> None:
+    """Raise ValueError for a claim about a model that the run does not make, or by what it does not measure."""
+    made = ["teacher", *(["teacher-sft"] if recipe.teacher_sft else [])]
+    for name in recipe.students:
+        ends = {"prune": ["-pruned"], "distill": [""], "sft": ["-sft"], "quantize": [f"-{each.name}" for each in recipe.formats_of(name)]}
+        made += [f"{name}{end}" for stage in recipe.stages_of(name) for end in ends.get(stage, [])]
+    for name, claim in recipe.claims.items():
+        if claim is None:
+            continue
+        for role, model in (("model", claim.model), ("than", claim.than)):
+            if model not in made:
+                raise ValueError(f"claims.{name}.{role} is {model}, which the run does not make; choose one of {', '.join(made)}")
+        if claim.model == claim.than:
+            raise ValueError(f"claims.{name} compares {claim.model} with itself; name another model as than")
+        if claim.by == "mmlu" and recipe.evaluate.mmlu is None:
+            raise ValueError(f"claims.{name} is by mmlu, which evaluate.mmlu: null does not measure; choose another metric")
+        if claim.by == "tokens_per_second" and not recipe.evaluate.new_tokens:
+            raise ValueError(f"claims.{name} is by tokens_per_second, which evaluate.new_tokens: 0 does not time; choose more than 0")
