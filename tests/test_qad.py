@@ -67,11 +67,12 @@ def test_a_job_started_again_goes_on_from_its_checkpoint(
 
 @pytest.mark.parametrize("form", [{"format": "fp8"}, {"format": "int4_awq", "block_size": 32}, {"format": "int8_sq", "kv_cache": "fp8"}])
 def test_other_formats_are_taught_too(teacher: Path, corpus: Path, tmp_path: Path, form: dict[str, Any]) -> None:
-    qad = QAD | {"steps": 4, "warmup_steps": 1, "temperature": 2.0, "ce_share": 0.1, "precision": "bf16"}
+    qad = QAD | {"steps": 4, "lr": 1e-5, "min_lr": 1e-6, "warmup_steps": 1, "temperature": 2.0, "ce_share": 0.1, "precision": "bf16"}
     output = run_job("quantize", CONFIG | form | {"qad": qad}, {"model": teacher, "data": corpus}, tmp_path / "qad")
     record = json.loads((output / "quantize.json").read_text())
     assert record["verified"]["logits_equal"]
-    assert record["qad"]["history"][-1]["val_kl"] < 2 * record["qad"]["history"][0]["val_kl"]
+    first, *_, last = (line["val_kl"] for line in record["qad"]["history"])
+    assert last < 1.1 * first, "these formats start so near that a few small steps can only keep them there"
 
 
 def test_sequences_longer_than_the_model_are_refused(

@@ -58,8 +58,11 @@ Valued = tuple[torch.Tensor, torch.Tensor]
 
 def over_all(student: torch.Tensor, teacher: torch.Tensor, how: Divergence) -> Valued:
     """Over the whole vocabulary; fp32 logits [tokens, slice] of both, over the temperature; they are used up."""
-    ours, ours_log = softmax(student)
-    theirs, theirs_log = softmax(teacher)
+    return between(*softmax(student), *softmax(teacher), how)
+
+
+def between(ours: torch.Tensor, ours_log: torch.Tensor, theirs: torch.Tensor, theirs_log: torch.Tensor, how: Divergence) -> Valued:
+    """The same of probabilities and their logarithms."""
     if how.kind == "forward_kl":  # the common case, spared two tensors
         return summed(torch.einsum("tv,tv->t", theirs, theirs_log.sub_(ours_log))), ours.sub_(theirs)
     value, slope = _terms(how.kind, theirs, theirs_log, ours, ours_log)

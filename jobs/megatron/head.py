@@ -18,7 +18,7 @@ from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
 from megatron.core.tensor_parallel import copy_to_tensor_model_parallel_region
 
-from jobs.megatron.divergence import Divergence, Kept, Valued, keep, over_all, over_kept, softmax, summed
+from jobs.megatron.divergence import Divergence, Kept, Valued, between, keep, log_sum, over_all, over_kept, softmax, summed
 
 GROUP_ELEMENTS = 2**24
 """Logits of one model computed at once; the two matrix products want many rows."""
@@ -75,9 +75,9 @@ def losses(
     everything: bool = False,
 ) -> Losses:
     """Sums over the tokens [tokens] of their losses times `weights` [tokens]: `objective`, differentiable in the student's hidden states
-    and output weights, and for the log `divergence`, `loss` (cross-entropy), with `everything` also `kl` and `teacher_loss`.
+    and output weights, and for the log `divergence`, `loss` (cross-entropy), `teacher_loss`, and with `everything` also `kl`.
 
-    What `mix` gives no share is left out unless `everything` is asked for. Stored logits know neither `kl` nor `teacher_loss`.
+    A divergence that `mix` gives no share is left out unless `everything` is asked for. Stored logits know neither of the last two.
     """
     hidden = copy_to_tensor_model_parallel_region(student.hidden)
     objective, values = _Fused.apply(hidden, student.weight, _Task(labels, weights, mix, teacher, how, everything))
@@ -178,41 +178,62 @@ def _group(logits: torch.Tensor, group: slice, task: _Task, *, differentiate: bo
 
 def _chunk(student: torch.Tensor, teacher: torch.Tensor | None, here: slice, task: _Task) -> tuple[Losses, torch.Tensor]:
     """Losses [rows] and the gradient of the mix in the student's logits; fp32 logits [rows, slice] of both, which may be used up."""
-    mix, how, labels, temperature = task.mix, task.how, task.labels[here], task.how.temperature
+    mix, how, labels = task.mix, task.how, task.labels[here]
+    compared = task.teacher is not None and (_counts(mix.divergence) or task.everything)
+    if compared and teacher is not None and how.temperature == 1 and _is_whole(how, teacher):
+        return _at_once(student, teacher, labels, task)
     values: Losses = {}
     gradient: torch.Tensor | None = None
-    compared = task.teacher is not None and (_counts(mix.divergence) or task.everything)
-    if _counts(mix.cross_entropy) or task.everything:
+    if _counts(mix.cross_entropy):
         ours, ours_log = softmax(student.clone() if compared else student)
         values["loss"] = -_at(ours_log, labels)
-        if _counts(mix.cross_entropy):
-            gradient = _take_from(ours, labels).mul_(mix.cross_entropy)
-    if teacher is not None and task.everything:
-        values["teacher_loss"] = -_at(softmax(teacher.clone())[1], labels)
-        if how != KL:
+        gradient = _take_from(ours, labels).mul_(mix.cross_entropy)
+    else:
+        values["loss"] = log_sum(student.clone()).squeeze(1) - _at(student, labels)
+    if teacher is not None:
+        values["teacher_loss"] = log_sum(teacher.clone()).squeeze(1) - _at(teacher, labels)
+        if task.everything:
             values["kl"] = over_all(student.clone(), teacher.clone(), KL)[0]
     if compared:
         stored = None if isinstance(task.teacher, Head) or task.teacher is None else task.teacher(here)
-        value, slope = _compare(student.div_(temperature), None if teacher is None else teacher.div_(temperature), stored, how)
+        value, slope = _compare(student, teacher, stored, how)
         values["divergence"] = value * how.scale
-        if task.everything and how == KL and teacher is not None:
-            values["kl"] = values["divergence"]
-        slope = slope.mul_(mix.divergence * how.scale / temperature)
+        slope = slope.mul_(mix.divergence * how.scale / how.temperature)
         gradient = slope if gradient is None else gradient.add_(slope)
     assert gradient is not None
     return values, gradient
 
 
+def _at_once(student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor, task: _Task) -> tuple[Losses, torch.Tensor]:
+    """The same where every loss is of the same probabilities: at temperature 1 over the whole vocabulary."""
+    mix = task.mix
+    (ours, ours_log), (theirs, theirs_log) = softmax(student), softmax(teacher)
+    values = {"loss": -_at(ours_log, labels), "teacher_loss": -_at(theirs_log, labels)}
+    gradient = _take_from(ours.clone(), labels).mul_(mix.cross_entropy) if _counts(mix.cross_entropy) else None
+    if task.everything:
+        values["kl"] = summed(torch.einsum("tv,tv->t", theirs, theirs_log - ours_log))
+    value, slope = between(ours, ours_log, theirs, theirs_log, task.how)
+    values["divergence"] = value * task.how.scale
+    slope = slope.mul_(mix.divergence * task.how.scale)
+    return values, slope if gradient is None else gradient.add_(slope)
+
+
 def _compare(student: torch.Tensor, teacher: torch.Tensor | None, stored: Kept | None, how: Divergence) -> Valued:
-    """The divergence between logits that have been divided by the temperature; stored ones are divided here."""
+    """The divergence between logits, which are used up."""
+    student = student.div_(how.temperature)
     if stored is not None:
         kept = Kept(places=stored.places, inside=stored.inside, logits=stored.logits / how.temperature, rest=stored.rest)
         return over_kept(student, kept, how)
     assert teacher is not None
-    whole = teacher.shape[1] * parallel_state.get_tensor_model_parallel_world_size()
-    if how.top_k is None or how.top_k >= whole:
+    teacher = teacher.div_(how.temperature)
+    if _is_whole(how, teacher):
         return over_all(student, teacher, how)
+    assert how.top_k is not None
     return over_kept(student, keep(teacher, how.top_k, rest=how.rest), how)
+
+
+def _is_whole(how: Divergence, logits: torch.Tensor) -> bool:
+    return how.top_k is None or how.top_k >= logits.shape[1] * parallel_state.get_tensor_model_parallel_world_size()
 
 
 def _counts(share: float | torch.Tensor) -> bool:

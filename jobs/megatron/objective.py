@@ -101,15 +101,15 @@ Source = Callable[[Any, "Batch"], Taught]
 
 
 def losses(model: Any, hidden: torch.Tensor, batch: Batch, *, config: DistillConfig, source: Source) -> Losses:
-    """Losses in nats per token, weighted as `batch` says: `objective` is what is minimised, and of its parts those that take part in it;
-    while validating all of them: `divergence`, `kl` (forward, whole vocabulary, temperature 1), `intermediate` (1 - cosine, or squared
-    error), `loss` (the student's cross-entropy) and `teacher_loss` (the teacher's). Of stored logits `kl` is not known.
+    """Losses in nats per token, weighted as `batch` says: `objective`, which is minimised, and of its parts `divergence`, `intermediate`
+    (1 - cosine, or squared error), `loss` (the student's cross-entropy) and `teacher_loss` (the teacher's); while validating also `kl`
+    (forward, whole vocabulary, temperature 1), which of stored logits is not known.
     """
     student, labels, weights = head.head(model, hidden), batch.labels.flatten(), batch.weights.flatten()
     taught = source(model, batch)
     teacher, between = taught.teacher, taught.between
     extra = {} if between is None else {"intermediate": between}
-    if taught.loss is not None and not model.training:
+    if taught.loss is not None:
         extra["teacher_loss"] = taught.loss
 
     def compare(mix: Mix, everything: bool) -> Losses:
