@@ -1,7 +1,7 @@
 """Quantization-aware distillation: the unquantized model teaches the quantized one through ModelOpt's quantizers (straight-through).
 
-It trains the Hugging Face model that is exported afterwards, in one process. Megatron's layers would train over many, but ModelOpt 0.43
-exports from Megatron through Transformer Engine's layers alone, which need CUDA, and the verified export is the Hugging Face one.
+It trains the very model that is exported and verified afterwards, transformers' own, in one process with everything in fp32. Quantizing
+Megatron's layers instead, to train over many processes, has not been tried.
 """
 
 from __future__ import annotations

@@ -64,7 +64,8 @@ def over_all(student: torch.Tensor, teacher: torch.Tensor, how: Divergence) -> V
 def between(ours: torch.Tensor, ours_log: torch.Tensor, theirs: torch.Tensor, theirs_log: torch.Tensor, how: Divergence) -> Valued:
     """The same of probabilities and their logarithms."""
     if how.kind == "forward_kl":  # the common case, spared two tensors
-        return summed(torch.einsum("tv,tv->t", theirs, theirs_log.sub_(ours_log))), ours.sub_(theirs)
+        slope = ours.sub_(theirs)
+        return summed(theirs.mul_(theirs_log.sub_(ours_log)).sum(-1)), slope
     value, slope = _terms(how.kind, theirs, theirs_log, ours, ours_log)
     return summed(value.sum(-1)), slope.sub_(ours.mul_(summed(slope.sum(-1, keepdim=True))))
 

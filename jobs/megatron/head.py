@@ -20,10 +20,10 @@ from megatron.core.tensor_parallel import copy_to_tensor_model_parallel_region
 
 from jobs.megatron.divergence import Divergence, Kept, Valued, between, keep, log_sum, over_all, over_kept, softmax, summed
 
-GROUP_ELEMENTS = 2**24
-"""Logits of one model computed at once; the two matrix products want many rows."""
+GROUP_ELEMENTS, GROUP_TOKENS = 2**26, 1024
+"""Logits of one model computed at once, at most: the matrix products want many rows, and 2**26 of them in bf16 are 134 MB."""
 
-CHUNK_ELEMENTS = {"cpu": 2**18, "cuda": 2**26}
+CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
 """Logits of a group made fp32 at once: on the CPU few enough that the copies stay in the cache."""
 
 KL = Divergence()
@@ -88,7 +88,7 @@ def top(states: Head, labels: torch.Tensor, count: int) -> tuple[torch.Tensor, .
     """Of each token [tokens]: ids [tokens, count] of the likeliest next ones in falling order, their logits less the largest (fp16), the
     probability of all others (fp32), and the loss on its label (fp16). The same on every tensor-parallel rank."""
     parts = []
-    slice_size, group_size = states.weight.shape[0], max(1, GROUP_ELEMENTS // states.weight.shape[0])
+    slice_size, group_size = states.weight.shape[0], _group_size(states.weight)
     first = parallel_state.get_tensor_model_parallel_rank() * slice_size
     for start in range(0, len(labels), group_size):
         group = slice(start, start + group_size)
@@ -135,7 +135,7 @@ class _Fused(torch.autograd.Function):
         d_hidden = torch.empty_like(hidden) if wanted else None
         d_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if wanted else None
         totals: Losses = {}
-        size = max(1, GROUP_ELEMENTS // weight.shape[0])
+        size = _group_size(weight)
         for start in range(0, len(hidden), size):
             group = slice(start, min(start + size, len(hidden)))
             logits = hidden[group] @ weight.t()
@@ -156,6 +156,11 @@ class _Fused(torch.autograd.Function):
     def backward(context: Any, *upstream: Any) -> tuple[torch.Tensor, torch.Tensor, None]:
         d_hidden, d_weight = context.saved_tensors
         return d_hidden * upstream[0].to(d_hidden.dtype), d_weight.mul_(upstream[0]), None
+
+
+def _group_size(weight: torch.Tensor) -> int:
+    """Tokens of a group."""
+    return min(GROUP_TOKENS, max(1, GROUP_ELEMENTS // weight.shape[0]))
 
 
 def _group(logits: torch.Tensor, group: slice, task: _Task, *, differentiate: bool) -> Losses:
@@ -211,7 +216,7 @@ def _at_once(student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor,
     values = {"loss": -_at(ours_log, labels), "teacher_loss": -_at(theirs_log, labels)}
     gradient = _take_from(ours.clone(), labels).mul_(mix.cross_entropy) if _counts(mix.cross_entropy) else None
     if task.everything:
-        values["kl"] = summed(torch.einsum("tv,tv->t", theirs, theirs_log - ours_log))
+        values["kl"] = summed((theirs * (theirs_log - ours_log)).sum(-1))
     value, slope = between(ours, ours_log, theirs, theirs_log, task.how)
     values["divergence"] = value * task.how.scale
     slope = slope.mul_(mix.divergence * task.how.scale)
