@@ -252,7 +252,7 @@ def test_the_command_refuses_in_one_sentence_before_it_touches_a_store(verb: str
     for arguments, part in [
         ((TINY, "teacher.lr=-1"), "teacher.lr is -1: input should be greater than 0"),
         ((str(tmp_path / "broken.yaml"),), "is not valid YAML"),
-        ((str(tmp_path / "none.yaml"),), "does not exist; name a YAML file or one of the presets demo"),
+        ((str(tmp_path / "none.yaml"),), "does not exist; name a YAML file or one of the presets ablation"),
     ]:
         done = command(verb, *arguments, store=store)
         assert done.returncode == 2
