@@ -39,6 +39,7 @@ def main() -> None:
         "rows": report["rows"],
         "claims": report["claims"],
         "logits": report["logits"],
+        "tokens": report["learning"]["width"]["tokens"][-1],
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "ablation.json").write_text(json.dumps(record, indent=1) + "\n")
@@ -53,7 +54,7 @@ def table(record: dict[str, Any]) -> str:
         "# Which shape, loss, start and format? Students of one teacher at equal tokens",
         "",
         f"{record['date']}, {record['processor']}, {record['threads']} threads.{took} Teacher: llama2.c's stories260K, really pretrained; "
-        f"819,200 tokens of TinyStories for every student, one seed; scored on {tokens:,} held-out tokens. "
+        f"{record['tokens']:,} tokens of TinyStories for every student, one seed; scored on {tokens:,} held-out tokens. "
         "`python -m tests.bench.ablation STORE`.",
         "",
         "width: ffn 172 -> 96 (72% of the parameters); narrow: ffn 80 (66%); depth: 3 of 5 layers (65%); both: 4 layers, ffn 112 (65%). "
