@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +11,6 @@ from jobs.entry import main
 
 if TYPE_CHECKING:
     import torch
-
-CHANCE_MARGIN = 0.9
-"""A teacher whose validation loss is above this share of ln(vocabulary) knows next to nothing: its weights did not load."""
 
 
 def run(spec: Spec) -> None:
@@ -38,11 +34,7 @@ def _distill(spec: Spec, config: DistillConfig, device: torch.device) -> None:
     teacher_path, student_path = Path(spec.inputs["teacher"]) / "model", Path(spec.inputs["student"]) / "model"
     teacher_config = inputs.checked_model(teacher_path, data, config.parallel, config.seq_length)
     student_config = inputs.checked_model(student_path, data, config.parallel, config.seq_length)
-    if teacher_config["vocab_size"] != student_config["vocab_size"]:
-        raise ValueError(
-            f"the teacher has {teacher_config['vocab_size']} vocabulary rows and the student {student_config['vocab_size']}; "
-            "logits can only be compared over one vocabulary"
-        )
+    inputs.check_vocabulary(teacher_config, student_config)
     student = build(student_config, config.parallel, config.precision, device)
     weights.load(student, student_path, student_config)
     head.defer(student)
@@ -80,22 +72,12 @@ def _minimised(config: DistillConfig, source: Any, model: Any = None) -> Any:
 
 def check_teacher(teacher: Any, teacher_config: dict[str, Any], config: DistillConfig, data: Path) -> None:
     """Refuse a teacher that predicts hardly better than chance on the validation split: its weights did not load."""
-    from jobs.megatron import training
+    from jobs.megatron import inputs, training
     from jobs.windows import Windows
 
     loss = training.evaluate(teacher, config, Windows(data / "validation", config.seq_length))["val_loss"]
     print(f"teacher validation loss {loss:.4f} nats per token")
-    refuse_chance(loss, teacher_config["vocab_size"])
-
-
-def refuse_chance(loss: float, vocab_size: int) -> None:
-    """Refuse a teacher whose validation loss is hardly below that of guessing."""
-    chance = math.log(vocab_size)
-    if not loss < CHANCE_MARGIN * chance:
-        raise ValueError(
-            f"the teacher's validation loss is {loss:.3f} nats per token where guessing gives {chance:.3f}; "
-            "its weights did not load or do not belong to this text: check teacher.model and the corpus"
-        )
+    inputs.check_chance(loss, teacher_config["vocab_size"])
 
 
 if __name__ == "__main__":

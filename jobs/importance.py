@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,9 @@ def run(spec: Spec) -> None:
 
 def _measure(spec: Spec, config: ImportanceConfig, device: Any) -> None:
     import torch
-    from megatron.core.pipeline_parallel import get_forward_backward_func
 
     from jobs.megatron import inputs, minitron, weights
+    from jobs.megatron.forward import forward
     from jobs.megatron.model import build
     from jobs.windows import Windows
 
@@ -41,24 +40,11 @@ def _measure(spec: Spec, config: ImportanceConfig, device: Any) -> None:
     metrics = Metrics(output) if torch.distributed.get_rank() == 0 else None
     passes = -(-config.calibration_samples // config.micro_batch)
 
-    def forward(batches: Iterator[Any], model: Any) -> tuple[torch.Tensor, Any]:
-        inputs_ = torch.from_numpy(next(batches)[:, :-1]).contiguous().to(device)
-        positions = torch.arange(inputs_.shape[1], device=device).expand_as(inputs_)
-        return model(inputs_, positions, None), lambda output: (output.sum() * 0, {})
-
     def loop(model: Any) -> None:
         for step in range(passes):
             chosen = range(step * config.micro_batch, min((step + 1) * config.micro_batch, config.calibration_samples))
             batch = windows.take(windows.shuffled(chosen.start, len(chosen), seed=0))
-            get_forward_backward_func()(
-                forward_step_func=forward,
-                data_iterator=iter([batch]),
-                model=model,
-                num_microbatches=1,
-                seq_length=config.seq_length,
-                micro_batch_size=len(chosen),
-                forward_only=True,
-            )
+            forward(model, torch.from_numpy(batch[:, :-1]))
             if metrics:
                 metrics.log(step + 1, passes)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,47 +153,32 @@ class _Job:
         import torch
         from safetensors import safe_open
 
-        from jobs.distill import refuse_chance
+        from jobs.megatron import inputs
 
         torch.distributed.barrier()
         with safe_open(self.output / f"{names[0]}.safetensors", framework="np") as file:
-            refuse_chance(float(file.get_tensor("loss").mean(dtype=np.float64)), self.vocab_size)
+            inputs.check_chance(float(file.get_tensor("loss").mean(dtype=np.float64)), self.vocab_size)
 
     def _rows(self, windows: Windows, starts: NDArray[np.int64], length: int) -> Any:
         """What is stored of these runs of one length; only the last pipeline stage knows."""
         import numpy as np
         import torch
-        from megatron.core.pipeline_parallel import get_forward_backward_func
 
         from jobs.logit_store import Rows
         from jobs.megatron import head
+        from jobs.megatron.forward import forward
 
         found: list[Any] = []
-        config, device = self.config, torch.cuda.current_device()
-
-        def forward(batches: Iterator[Any], model: Any) -> tuple[torch.Tensor, Any]:
-            tokens = torch.from_numpy(next(batches)).to(device)
-            inputs = tokens[:, :-1].contiguous()
-
-            def keep(hidden: torch.Tensor) -> tuple[torch.Tensor, dict[str, Any]]:
-                found.append(head.top(head.head(model, hidden), tokens[:, 1:].flatten(), config.top_k))
-                return hidden.sum() * 0, {}
-
-            return model(inputs, torch.arange(inputs.shape[1], device=device).expand_as(inputs), None), keep
-
         with torch.no_grad():
-            for first in range(0, len(starts), config.micro_batch):
-                places = starts[first : first + config.micro_batch, None] + np.arange(length + 1)
-                batch = windows.tokens[places].astype(np.int64)
-                get_forward_backward_func()(
-                    forward_step_func=forward,
-                    data_iterator=iter([batch]),
-                    model=self.model,
-                    num_microbatches=1,
-                    seq_length=length,
-                    micro_batch_size=len(batch),
-                    forward_only=True,
-                )
+            for first in range(0, len(starts), self.config.micro_batch):
+                places = starts[first : first + self.config.micro_batch, None] + np.arange(length + 1)
+                tokens = torch.from_numpy(windows.tokens[places].astype(np.int64))
+                labels = tokens[:, 1:].flatten().to(torch.cuda.current_device())
+
+                def keep(hidden: torch.Tensor, labels: torch.Tensor = labels) -> None:
+                    found.append(head.top(head.head(self.model, hidden), labels, self.config.top_k))
+
+                forward(self.model, tokens[:, :-1], keep)
         if not found:
             return None
         ids, logits, rest, loss = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))

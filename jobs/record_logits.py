@@ -5,7 +5,6 @@ A row is found again by its token's address, so that students may pack the recor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,43 +87,27 @@ def _rows(model: Any, config: LogitsConfig, packed: PackedRecords, rows: range) 
     """Addresses of the tokens before learned ones, and what is stored of them, None but on the last pipeline stage."""
     import numpy as np
     import torch
-    from megatron.core.pipeline_parallel import get_forward_backward_func
 
     from jobs.logit_store import Rows
     from jobs.megatron import attention, head
+    from jobs.megatron.forward import forward
 
     found: list[Any] = []
     addresses: list[Any] = []
     device = torch.cuda.current_device()
-
-    def forward(batches: Iterator[Any], model: Any) -> tuple[torch.Tensor, Any]:
-        samples = next(batches)
-        tokens = torch.from_numpy(samples.tokens).to(device)
-        counted = torch.from_numpy(np.flatnonzero(samples.counted)).to(device)
-
-        def keep(hidden: torch.Tensor) -> tuple[torch.Tensor, dict[str, Any]]:
-            whole = head.head(model, hidden)
-            part = head.Head(hidden=whole.hidden[counted], weight=whole.weight)
-            found.append(head.top(part, tokens[:, 1:].flatten()[counted], config.top_k))
-            return hidden.sum() * 0, {}
-
-        bounds = attention.packed(torch.from_numpy(samples.segments))
-        places = torch.from_numpy(samples.positions).to(device).view(1, -1)
-        return model(tokens[:, :-1].reshape(1, -1), places, None, packed_seq_params=bounds), keep
-
     with torch.no_grad():
         for start in range(rows.start, rows.stop, config.micro_batch):
             samples = packed.samples(range(start, min(start + config.micro_batch, rows.stop)))
             addresses.append(samples.addresses[samples.counted])
-            get_forward_backward_func()(
-                forward_step_func=forward,
-                data_iterator=iter([samples]),
-                model=model,
-                num_microbatches=1,
-                seq_length=samples.addresses.size,
-                micro_batch_size=1,
-                forward_only=True,
-            )
+            tokens, counted = torch.from_numpy(samples.tokens), torch.from_numpy(np.flatnonzero(samples.counted)).to(device)
+            labels = tokens[:, 1:].flatten().to(device)[counted]
+
+            def keep(hidden: torch.Tensor, counted: torch.Tensor = counted, labels: torch.Tensor = labels) -> None:
+                whole = head.head(model, hidden)
+                found.append(head.top(head.Head(hidden=whole.hidden[counted], weight=whole.weight), labels, config.top_k))
+
+            places, bounds = torch.from_numpy(samples.positions).view(1, -1), attention.packed(torch.from_numpy(samples.segments))
+            forward(model, tokens[:, :-1].reshape(1, -1), keep, positions=places, packed=bounds)
     if not found:
         return np.concatenate(addresses), None
     ids, logits, rest, loss = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))

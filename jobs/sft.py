@@ -106,11 +106,7 @@ def _teacher(spec: Spec, config: SftConfig, records: Path, student: dict[str, An
 
     path = Path(spec.inputs["teacher"]) / "model"
     hf_config = inputs.checked_model(path, records, config.parallel, config.seq_length)
-    if hf_config["vocab_size"] != student["vocab_size"]:
-        raise ValueError(
-            f"the teacher has {hf_config['vocab_size']} vocabulary rows and the student {student['vocab_size']}; "
-            "logits can only be compared over one vocabulary"
-        )
+    inputs.check_vocabulary(hf_config, student)
     teacher = build(hf_config, config.parallel, config.precision, device)
     weights.load(teacher, path, hf_config)
     head.defer(teacher)

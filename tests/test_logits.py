@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from conf.logits import row_bytes
 from jobs import logit_store
@@ -234,3 +236,22 @@ def test_a_recipe_stores_logits_once_for_all_its_offline_students(finished: Path
     assert "Stored logits" in (store / "runs" / "offline" / "report.md").read_text()
     rows = {row["model"]: row for row in report["rows"]}
     assert rows["depth"]["kl_teacher"] < rows["depth-pruned"]["kl_teacher"]
+
+
+@pytest.mark.slow
+def test_a_disk_too_small_and_a_teacher_that_knows_nothing_are_told_before_the_work(
+    corpus: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    inputs = {"data": corpus, "teacher": teacher}
+    with monkeypatch.context() as small:
+        small.setattr("shutil.disk_usage", lambda path: SimpleNamespace(total=10**9, used=10**9 - 5000, free=5000))
+        sentence = refused("logits", LOGITS, inputs, tmp_path / "small", capfd)
+    assert "24 logits each take" in sentence and "lower logits.sequences or logits.top_k" in sentence
+    assert not list((tmp_path / "small").glob("*.safetensors"))
+    blank = tmp_path / "blank"
+    shutil.copytree(teacher, blank)
+    weights = load_file(blank / "model" / "model.safetensors")
+    save_file({name: torch.zeros_like(tensor) for name, tensor in weights.items()}, blank / "model" / "model.safetensors", {"format": "pt"})
+    assert "its weights did not load" in refused("logits", LOGITS, inputs | {"teacher": blank}, tmp_path / "of-nothing", capfd)
+    assert not (tmp_path / "of-nothing" / "logits.json").exists()
+    assert "logits.top_k is 999" in refused("logits", LOGITS | {"top_k": 999}, inputs, tmp_path / "wide", capfd)

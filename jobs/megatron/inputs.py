@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from conf.parallel import Parallel
 from jobs import tokenizer
 from jobs.logit_store import read_manifest
 from jobs.megatron.model import check_layout, read_config
+
+CHANCE_MARGIN = 0.9
+"""A teacher whose validation loss is above this share of ln(vocabulary) knows next to nothing: its weights did not load."""
 
 
 def checked_model(directory: Path, data: Path, parallel: Parallel, seq_length: int) -> dict[str, Any]:
@@ -38,6 +42,25 @@ def check_tokenizer(directory: Path, data: Path) -> None:
         raise ValueError(
             f"the tokens in {data} were made with tokenizer {theirs[:12]} but {directory} has tokenizer {ours[:12]}; "
             "tokenize with the model's own"
+        )
+
+
+def check_vocabulary(teacher: dict[str, Any], student: dict[str, Any]) -> None:
+    """Refuse models whose logits cannot be compared; Hugging Face configs."""
+    if teacher["vocab_size"] != student["vocab_size"]:
+        raise ValueError(
+            f"the teacher has {teacher['vocab_size']} vocabulary rows and the student {student['vocab_size']}; "
+            "logits can only be compared over one vocabulary"
+        )
+
+
+def check_chance(loss: float, vocab_size: int) -> None:
+    """Refuse a teacher whose validation loss, nats per token, is hardly below that of guessing."""
+    chance = math.log(vocab_size)
+    if not loss < CHANCE_MARGIN * chance:
+        raise ValueError(
+            f"the teacher's validation loss is {loss:.3f} nats per token where guessing gives {chance:.3f}; "
+            "its weights did not load or do not belong to this text: check teacher.model and the corpus"
         )
 
 

@@ -6,14 +6,13 @@ It owns the score (loss and KL to the teacher on the validation split) and its f
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from megatron.core import parallel_state
-from megatron.core.pipeline_parallel import get_forward_backward_func
 from numpy.typing import NDArray
 
 from conf.model import shape_of
@@ -23,6 +22,7 @@ from conf.shapes import num_params
 from conf.teacher import Shape
 from jobs.entry import Metrics
 from jobs.megatron import inputs, minitron, weights
+from jobs.megatron.forward import forward
 from jobs.megatron.model import build
 from jobs.windows import Windows
 
@@ -129,26 +129,7 @@ def _score(model: Any, teacher: Any, config: QuickScore, windows: NDArray[np.int
 def _logits(model: Any, batch: torch.Tensor, config: QuickScore) -> torch.Tensor | None:
     """Logits [sequences, seq_length, vocabulary] of one micro-batch on the last pipeline stage, None on the others."""
     kept: list[torch.Tensor] = []
-
-    def forward(batches: Iterator[torch.Tensor], model: Any) -> tuple[torch.Tensor, Any]:
-        tokens = next(batches)[:, :-1].contiguous().to(torch.cuda.current_device())
-        positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-
-        def keep(output: torch.Tensor) -> tuple[torch.Tensor, dict[str, Any]]:
-            kept.append(output)
-            return output.new_zeros(()), {}
-
-        return model(tokens, positions, None), keep
-
-    get_forward_backward_func()(
-        forward_step_func=forward,
-        data_iterator=iter([batch]),
-        model=model,
-        num_microbatches=1,
-        seq_length=config.seq_length,
-        micro_batch_size=len(batch),
-        forward_only=True,
-    )
+    forward(model, batch[:, :-1], kept.append)
     return kept[0] if parallel_state.is_pipeline_last_stage() else None
 
 
