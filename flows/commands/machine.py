@@ -1,0 +1,54 @@
+"""`imbik doctor` and `imbik up`: what this machine can do, and the servers it can run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from flows.commands.terminal import StoreOption, fail, out, root_of
+
+
+def doctor(store: StoreOption = None) -> None:
+    """Say what this machine can do, what is missing, and how to mend it."""
+    from flows.doctor import findings
+
+    shown, healthy = Table("", "what", "found", "how to mend it", header_style="bold"), True
+    for finding in findings(root_of(store)):
+        shown.add_row("ok" if finding.good else "!!" if finding.needed else "--", finding.what, finding.found, finding.mend)
+        healthy &= finding.good or not finding.needed
+    out.print(shown)
+    raise typer.Exit(0 if healthy else 1)
+
+
+def up(
+    store: StoreOption = None,
+    prefect_port: Annotated[int, typer.Option(help="Port of the Prefect server.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow server.")] = 5000,
+) -> None:
+    """Start a Prefect and an MLflow server for the store on this machine, until Ctrl-C."""
+    from flows import server
+    from tasks.store import Store
+
+    root = root_of(store)
+    Store(root).create()
+    server.settle(root)
+    with (
+        server.mlflow(root, mlflow_port) as (mlflow_url, mlflow),
+        server.embedded_prefect(root, prefect_port, user_interface=True) as (url, prefect),
+    ):
+        file = root / server.SERVICES
+        try:
+            file.write_text(json.dumps({"prefect": url, "mlflow": mlflow_url, "pid": os.getpid()}))
+            out.print(f"Prefect  {url.removesuffix('/api')}\nMLflow   {mlflow_url}\nRuns with --store {root} use them. Ctrl-C stops both.")
+            while mlflow.poll() is None and prefect.poll() is None:
+                signal.sigtimedwait([], 1.0)
+        except KeyboardInterrupt:
+            return
+        finally:
+            file.unlink(missing_ok=True)
+    fail("a server ended by itself; its log is in the store", 1)

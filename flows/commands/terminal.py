@@ -1,0 +1,43 @@
+"""What every command of `imbik` shares: where it prints, how it fails, which store and overrides it was given."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+WIDE = 160
+"""Columns where the output is a file or a pipe: tables are cut to what fits."""
+out = Console(width=None if sys.stdout.isatty() else WIDE)
+err = Console(stderr=True, soft_wrap=True)
+
+StoreOption = Annotated[Path | None, typer.Option("--store", help="Folder of all artifacts; default $IMBIK_STORE, else .imbik.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change, as dotted.key=value.")]
+
+
+def fail(sentence: str, code: int = 2) -> NoReturn:
+    """Say what is wrong and exit."""
+    err.print(f"imbik: {sentence}", style="red", markup=False, highlight=False)
+    sys.exit(code)
+
+
+def root_of(store: Path | None) -> Path:
+    """The store that was named, else the environment's, else .imbik here."""
+    return (store or Path(os.environ.get("IMBIK_STORE") or ".imbik")).absolute()
+
+
+def show_report(folder: Path) -> None:
+    """A run's table, its sentences, and where its report is."""
+    from tasks.page import table
+
+    content = json.loads((folder / "report.json").read_text())
+    out.print(table(content, out.width))
+    closed = [entry["sentence"] for entry in content.get("gates", []) if entry["verdict"] != "passed"]
+    for sentence in [*content["meaning"], *closed]:
+        out.print(f"• {sentence}", markup=False, highlight=False)
+    out.print(f"\nreport: {folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
