@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from conf.base import Execution, Precision, StageConfig
-from conf.parallel import Parallel, RunsAs
+from conf.parallel import Parallel, RunsAs, pipeline_only
 
 
 class ImportanceConfig(StageConfig):
@@ -22,6 +22,4 @@ class ImportanceConfig(StageConfig):
     @field_validator("parallel")
     @classmethod
     def _pipeline_only(cls, value: Parallel) -> Parallel:
-        if value.tensor != 1 or value.data != 1:
-            raise ValueError("importance runs with tensor- and data-parallel size 1; spread it with parallel.pipeline")
-        return value
+        return pipeline_only(value, "importance runs")

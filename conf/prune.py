@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from conf.base import StageConfig
-from conf.parallel import Parallel, RunsAs
+from conf.parallel import Parallel, RunsAs, pipeline_only
 
 Ranking = Literal["activation", "magnitude", "random"]
 
@@ -50,9 +50,7 @@ class PruneConfig(StageConfig):
     @field_validator("parallel")
     @classmethod
     def _pipeline_only(cls, value: Parallel) -> Parallel:
-        if value.tensor != 1 or value.data != 1:
-            raise ValueError("pruning runs with tensor- and data-parallel size 1; spread it with parallel.pipeline")
-        return value
+        return pipeline_only(value, "pruning runs")
 
     @property
     def ranked(self) -> dict[str, int]:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from conf.base import Execution, Precision, StageConfig
-from conf.parallel import Parallel, RunsAs
+from conf.parallel import Parallel, RunsAs, pipeline_only
 
 Axis = Literal["num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads"]
 AXES: tuple[Axis, ...] = ("num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads")
@@ -25,6 +25,4 @@ class QuickScore(StageConfig):
     @field_validator("parallel")
     @classmethod
     def _pipeline_only(cls, value: Parallel) -> Parallel:
-        if value.tensor != 1 or value.data != 1:
-            raise ValueError("scoring cuts runs with tensor- and data-parallel size 1; spread it with parallel.pipeline")
-        return value
+        return pipeline_only(value, "scoring cuts runs")

@@ -124,7 +124,7 @@ def test_in_every_stage_what_is_marked_execution_and_nothing_else_leaves_the_key
 def test_what_runs_where_is_marked_execution() -> None:
     """The list of settings that share artifacts; one that joins it must not change what is made."""
     marked = {f"{stage}.{name}" for stage, config in stages().items() for name, execution, _ in changes(config) if execution}
-    spread = ("processes", "tensor", "pipeline", "threads")
+    spread = ("processes", "tensor", "pipeline", "context", "sequence", "recompute", "threads")
     names = {f"{stage}.parallel.{axis}" for stage in stages() if stage not in ("data", "records", "fetch") for axis in spread}
     names |= {
         f"{stage}.{name}" for stage in ("teacher", "teacher imported", "distill", "sft") for name in ("micro_batch", "checkpoint_every")

@@ -132,7 +132,7 @@ REFUSED: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "rounds without rivals": ([f"{SMALL}.halving.rounds=3"], ("halving.rounds is 3", "4 candidates leave one after 2", "at most")),
     "no teaching": (["distill=null"], (f"{SMALL}.halving compares 4 candidates", "give distill", "halving.top_k=1")),
     "longer than the model": ([f"{SMALL}.seq_length=512"], (f"{SMALL}.seq_length is 512", "256", "choose less")),
-    "spread over tensors": ([f"{SMALL}.parallel={{processes: 2, tensor: 2}}"], ("tensor- and data-parallel size 1", "parallel.pipeline")),
+    "spread over tensors": ([f"{SMALL}.parallel={{processes: 2, tensor: 2}}"], ("data- and context-parallel size 1", "parallel.pipeline")),
     "a format's block": (
         ["students.small.quantize=[nvfp4]", f"{SMALL}.hidden_divisor=8", f"{SMALL}.candidates=40"],
         ("students.small has hidden_size 24", "multiple of 16"),

@@ -33,6 +33,8 @@ def machine(parallel: Parallel, seed: int) -> Iterator[torch.device]:
         raise ValueError(
             f"this job was started with {ranks} processes but parallel.processes is {parallel.processes}; start it with torchrun"
         )
+    if parallel.context > 1 or parallel.sequence:
+        raise ValueError("parallel.context and parallel.sequence are not wired yet; leave them out")
     adapter = contextlib.nullcontext() if torch.cuda.is_available() else _OnCpu()
     with adapter, tempfile.TemporaryDirectory() as folder:
         device = _device()

@@ -27,6 +27,7 @@ from jobs.entry import Metrics
 from jobs.megatron import checkpoint, head
 from jobs.megatron.attention import packed
 from jobs.megatron.head import Losses
+from jobs.megatron.recompute import recompute_layers
 from jobs.megatron.watch import Watch
 from jobs.windows import Samples, Split
 
@@ -104,6 +105,8 @@ class _Run:
     def __init__(self, model: GPTModel, config: Training, objective: Objective, train: Split, validation: Split) -> None:
         self.config, self.objective, self.model = config, objective, model
         self.train, self.held_out = train, validation
+        if config.parallel.recompute:
+            recompute_layers(model)
         ddp = DistributedDataParallelConfig(grad_reduce_in_fp32=True, overlap_grad_reduce=False, use_distributed_optimizer=False)
         self.wrapped = DistributedDataParallel(model.config, ddp, model)
         model.config.finalize_model_grads_func = finalize_model_grads  # else replicated parameters drift between ranks
