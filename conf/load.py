@@ -35,8 +35,8 @@ _Loader.add_implicit_resolver(
 def load(preset: str, overrides: list[str] | None = None) -> Recipe:
     """The recipe of a preset's name or YAML file with `dotted.key=value` overrides applied, checked as a whole."""
     values = read(preset)
-    for override in overrides or []:
-        values = _override(values, override)
+    for text in overrides or []:
+        values = override(values, text)
     recipe = validate(values)
     check(recipe)
     return recipe
@@ -44,11 +44,12 @@ def load(preset: str, overrides: list[str] | None = None) -> Recipe:
 
 def names() -> list[str]:
     """The presets that ship with imbik."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    return _shipped(PRESETS)
 
 
-def read(preset: str) -> dict[str, Any]:
-    """A preset's values with everything it extends merged in: mappings merge, all else is replaced."""
+def read(preset: str, folder: Path = PRESETS) -> dict[str, Any]:
+    """The values of a preset (or of another file that ships in `folder`) with everything it extends merged in: mappings merge, all
+    else is replaced."""
     seen: list[str] = []
     layers: list[dict[str, Any]] = []
     following: str | None = preset
@@ -56,7 +57,7 @@ def read(preset: str) -> dict[str, Any]:
         if following in seen:
             raise RecipeError(f"{following} extends itself ({' -> '.join([*seen, following])}); remove one extends")
         seen.append(following)
-        path = _find(following)
+        path = _find(following, folder)
         layer = _parse(path)
         following = _extended(path, layer.pop("extends", None))
         layers.append(layer)
@@ -74,7 +75,7 @@ def validate(values: dict[str, Any]) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise RecipeError(_sentence(error)) from error
+        raise RecipeError(sentence(error, Recipe)) from error
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -86,17 +87,21 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _find(preset: str) -> Path:
-    path = PRESETS / f"{preset}.yaml"
+def _shipped(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def _find(preset: str, folder: Path) -> Path:
+    path, shipped = folder / f"{preset}.yaml", _shipped(folder)
     if path.is_file():
         return path
     if Path(preset).suffix in FILES:
         if Path(preset).is_file():
             return Path(preset)
-        raise RecipeError(f"{preset} does not exist; name a YAML file or one of the presets {', '.join(names())}")
-    nearest = difflib.get_close_matches(preset, names(), n=1)
+        raise RecipeError(f"{preset} does not exist; name a YAML file or one of the {folder.name} {', '.join(shipped)}")
+    nearest = difflib.get_close_matches(preset, shipped, n=1)
     hint = f"did you mean {nearest[0]}? " if nearest else ""
-    raise RecipeError(f"there is no preset {preset}; {hint}presets are {', '.join(names())}")
+    raise RecipeError(f"there is no {folder.name.removesuffix('s')} {preset}; {hint}{folder.name} are {', '.join(shipped)}")
 
 
 def _extended(path: Path, name: Any) -> str | None:
@@ -120,7 +125,8 @@ def _parse(path: Path) -> dict[str, Any]:
     return values
 
 
-def _override(values: dict[str, Any], text: str) -> dict[str, Any]:
+def override(values: dict[str, Any], text: str) -> dict[str, Any]:
+    """`values` with one `dotted.key=value` on top."""
     key, equals, raw = text.partition("=")
     if not equals or not all(key.split(".")):
         raise RecipeError(f"'{text}' is not an override; write dotted.key=value, for instance teacher.steps=100")
@@ -138,12 +144,13 @@ def _override(values: dict[str, Any], text: str) -> dict[str, Any]:
     return merge(values, value)
 
 
-def _sentence(error: ValidationError) -> str:
+def sentence(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first thing that `model` found wrong, in one line."""
     first = max(error.errors(include_url=False), key=lambda entry: len(entry["loc"]))  # of a union's complaints, the one that got furthest
     where = ".".join(str(part) for part in first["loc"] if not UNION.match(str(part)))
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] in ("extra_forbidden", "invalid_key"):
-        known = _fields(first["loc"][:-1])
+        known = _fields(first["loc"][:-1], model)
         nearest = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.0)
         hint = f"; the nearest known key is {nearest[0]}" if nearest else ""
         return f"{where} is not a setting{hint}"
@@ -154,9 +161,9 @@ def _sentence(error: ValidationError) -> str:
     return f"{where} is {ascii(first['input'])[:80]}: {message[0].lower()}{message[1:]}"
 
 
-def _fields(location: tuple[int | str, ...]) -> list[str]:
-    """Names of the settings of the model at `location` in a recipe."""
-    model: Any = Recipe
+def _fields(location: tuple[int | str, ...], whole: type[BaseModel]) -> list[str]:
+    """Names of the settings of the model at `location` in a whole one."""
+    model: Any = whole
     for part in location:
         if isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
             model = _model_in(model.model_fields[str(part)].annotation) or model
