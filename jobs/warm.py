@@ -29,7 +29,8 @@ HEAVY = (
     "modelopt.torch.export",
     "jobs.megatron.training",
     "jobs.megatron.minitron",
-    "jobs.megatron.losses",
+    "jobs.megatron.head",
+    "jobs.megatron.objective",
     "lm_eval.evaluator",
     "lm_eval.models.huggingface",
 )

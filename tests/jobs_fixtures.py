@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import json
 import os
-import subprocess
-import sys
+import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,9 @@ from typing import Any
 import pytest
 
 from jobs.entry import execute
+from tasks.warm import Job, Warm, environment
+
+RANKS_SECONDS = 180.0
 
 SHAPE = {
     "num_layers": 4,
@@ -65,15 +69,21 @@ def refused(stage: str, config: dict[str, Any], inputs: dict[str, Path], output:
     return lines[0]
 
 
-def torchrun(stage: str, config: dict[str, Any], inputs: dict[str, Path], output: Path, processes: int) -> Path:
-    """Run a job over several gloo ranks as the launcher does."""
+def ranks(stage: str, config: dict[str, Any], inputs: dict[str, Path], output: Path, processes: int) -> Path:
+    """Run a job over several gloo ranks, in the environment torchrun gives them but forked from a process that has imported already:
+    torchrun itself is in the tests of whole flows, and takes twenty seconds to start two ranks."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": str(processes)}
     spec = write_spec(stage, config, inputs, output)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, "-m", f"jobs.{stage}", "--spec", str(spec)], capture_output=True, text=True, env=environment, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    jobs = [_forked(stage, spec, meeting | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, f"rank-{rank}") for rank in range(processes)]
+    deadline = time.monotonic() + RANKS_SECONDS
+    for rank, job in enumerate(jobs):
+        ended = job.ended.wait(deadline - time.monotonic())
+        if not ended or job.code:
+            _kill(jobs)
+            log = spec.with_name(f"{spec.name}.rank-{rank}.log").read_text()
+            raise AssertionError(f"rank {rank} {f'exited with {job.code}' if ended else 'hangs'}: {log[-3000:]}")
     return output
 
 
@@ -81,15 +91,33 @@ def killed_after_a_checkpoint(
     stage: str, config: dict[str, Any], inputs: dict[str, Path], output: Path, such: Callable[[dict[str, Any]], bool] = lambda state: True
 ) -> None:
     """Start a job as a process of its own and kill it when a checkpoint is there, one whose state.json is `such`."""
-    spec = write_spec(stage, config, inputs, output)
-    child = subprocess.Popen([sys.executable, "-m", f"jobs.{stage}", "--spec", str(spec)], env=os.environ | {"OMP_NUM_THREADS": "1"})
+    job = _forked(stage, write_spec(stage, config, inputs, output), {}, "killed")
     deadline = time.monotonic() + 120
     while not any(such(state) for state in _states(output)):
-        assert child.poll() is None and time.monotonic() < deadline, "no checkpoint was written"
+        assert not job.ended.is_set() and time.monotonic() < deadline, "no checkpoint was written"
         time.sleep(0.01)
-    child.kill()
-    child.wait()
+    _kill([job])
     assert not (output / "model").exists()
+
+
+@functools.cache
+def _warm() -> Warm:
+    """One a pytest worker; it dies with it."""
+    return Warm()
+
+
+def _forked(stage: str, spec: Path, environment_of_it: dict[str, str], name: str) -> Job:
+    assert _warm().ready()
+    log = str(spec.with_name(f"{spec.name}.{name}.log"))
+    return _warm().submit({"stage": stage, "spec": str(spec), "log": log, "environment": environment(1) | environment_of_it})
+
+
+def _kill(jobs: list[Job]) -> None:
+    for job in jobs:
+        job.started.wait(RANKS_SECONDS)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(job.pid, signal.SIGKILL)
+        job.ended.wait(RANKS_SECONDS)
 
 
 def _states(output: Path) -> list[dict[str, Any]]:

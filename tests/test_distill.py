@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from jobs.windows import Windows
-from tests.jobs_fixtures import SHAPE, TRAINING, first, killed_after_a_checkpoint, last, refused, run_job, torchrun
+from tests.jobs_fixtures import SHAPE, TRAINING, first, killed_after_a_checkpoint, last, ranks, refused, run_job
 
 pytestmark = pytest.mark.slow
 CONFIG = {"steps": 20, **TRAINING, "lr": 1e-3}
@@ -118,7 +118,7 @@ def test_parallel_layouts_give_the_same_losses(corpus: Path, teacher: Path, tmp_
     config = CONFIG | {"steps": 5, "micro_batch": 2, "warmup_steps": 0}
     alone = run_job("distill", config, inputs, tmp_path / "alone")
     layout = {"processes": 2} | ({name: 2} if name != "data" else {})
-    paired = torchrun("distill", config | {"parallel": layout}, inputs, tmp_path / "paired", 2)
+    paired = ranks("distill", config | {"parallel": layout}, inputs, tmp_path / "paired", 2)
     for metric in ("val_kl", "val_loss"):
         assert first(paired, metric) == pytest.approx(first(alone, metric), rel=1e-4)
         assert last(paired, metric) == pytest.approx(last(alone, metric), rel=1e-2)

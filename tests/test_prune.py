@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.jobs_fixtures import refused, run_job, torchrun
+from tests.jobs_fixtures import ranks, refused, run_job
 
 pytestmark = pytest.mark.slow
 
@@ -119,7 +119,7 @@ def test_all_axes_at_once_load_in_transformers(corpus: Path, teacher: Path, impo
 def test_pipeline_parallelism_scores_and_cuts_alike(corpus: Path, teacher: Path, importance: Path, tmp_path: Path) -> None:
     parallel = {"processes": 2, "pipeline": 2}
     config = {"calibration_samples": 16, "seq_length": 64, "micro_batch": 4, "precision": "fp32", "parallel": parallel}
-    spread = torchrun("importance", config, {"data": corpus, "teacher": teacher}, tmp_path / "importance", 2)
+    spread = ranks("importance", config, {"data": corpus, "teacher": teacher}, tmp_path / "importance", 2)
     one, two = (load_file(folder / "importance.safetensors") for folder in (importance, spread))
     assert one.keys() == two.keys()
     for name in one:
@@ -127,7 +127,7 @@ def test_pipeline_parallelism_scores_and_cuts_alike(corpus: Path, teacher: Path,
     inputs = {"data": corpus, "teacher": teacher, "importance": importance}
     sizes = {"num_layers": 3, "hidden_size": 48, "ffn_hidden_size": 64}
     alone = run_job("prune", sizes, inputs, tmp_path / "alone")
-    paired = torchrun("prune", sizes | {"parallel": parallel}, inputs, tmp_path / "paired", 2)
+    paired = ranks("prune", sizes | {"parallel": parallel}, inputs, tmp_path / "paired", 2)
     torch.testing.assert_close(logits(paired), logits(alone), rtol=1e-4, atol=1e-4)
     assert json.loads((paired / "kept.json").read_text()) == json.loads((alone / "kept.json").read_text())
 

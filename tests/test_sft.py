@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from jobs.masked import MaskedTokens
-from tests.jobs_fixtures import TRAINING, first, killed_after_a_checkpoint, last, refused, run_job, torchrun
+from tests.jobs_fixtures import TRAINING, first, killed_after_a_checkpoint, last, ranks, refused, run_job
 
 pytestmark = pytest.mark.slow
 CONFIG = {"steps": 20, **TRAINING, "seq_length": 128, "lr": 2e-3}
@@ -79,7 +79,7 @@ def test_parallel_layouts_give_the_same_losses(corpus: Path, teacher: Path, reco
     config = CONFIG | {"steps": 4, "micro_batch": 2, "warmup_steps": 0, "kd_weight": 1.0}
     alone = run_job("sft", config, inputs, tmp_path / "alone")
     layout = {"processes": 2} | ({name: 2} if name != "data" else {})
-    paired = torchrun("sft", config | {"parallel": layout}, inputs, tmp_path / "paired", 2)
+    paired = ranks("sft", config | {"parallel": layout}, inputs, tmp_path / "paired", 2)
     for metric in ("val_divergence", "val_loss"):
         assert first(paired, metric) == pytest.approx(first(alone, metric), rel=1e-4)
         assert last(paired, metric) == pytest.approx(last(alone, metric), rel=1e-3)

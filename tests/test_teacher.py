@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from jobs.windows import Windows
-from tests.jobs_fixtures import SHAPE, TRAINING, first, killed_after_a_checkpoint, last, refused, run_job, torchrun
+from tests.jobs_fixtures import SHAPE, TRAINING, first, killed_after_a_checkpoint, last, ranks, refused, run_job
 
 pytestmark = pytest.mark.slow
 CONFIG = {"shape": SHAPE, "steps": 120, **TRAINING}
@@ -42,7 +42,7 @@ def test_parallel_layouts_give_the_same_losses(corpus: Path, tmp_path: Path, nam
     layout = {"processes": 2} | ({name: 2} if name != "data" else {})
     config = CONFIG | {"steps": 10}
     alone = run_job("teacher", config, {"data": corpus}, tmp_path / "alone")
-    parallel = torchrun("teacher", config | {"parallel": layout, "micro_batch": 2}, {"data": corpus}, tmp_path / "parallel", 2)
+    parallel = ranks("teacher", config | {"parallel": layout, "micro_batch": 2}, {"data": corpus}, tmp_path / "parallel", 2)
     # Every layout draws the same initial weights, so the curves meet to rounding.
     assert first(parallel, "val_loss") == pytest.approx(first(alone, "val_loss"), abs=1e-5)
     assert last(parallel, "val_loss") == pytest.approx(last(alone, "val_loss"), abs=1e-3)
@@ -62,7 +62,7 @@ def test_a_killed_run_resumes_under_another_layout(corpus: Path, teacher: Path, 
     output = tmp_path / "teacher"
     killed_after_a_checkpoint("teacher", CONFIG, {"data": corpus}, output)
     before = (output / "metrics.jsonl").read_text().splitlines()[:10]
-    torchrun("teacher", CONFIG | {"parallel": {"processes": 2, "tensor": 2}}, {"data": corpus}, output, 2)
+    ranks("teacher", CONFIG | {"parallel": {"processes": 2, "tensor": 2}}, {"data": corpus}, output, 2)
     after = (output / "metrics.jsonl").read_text().splitlines()
     assert after[:10] == before, "it began again instead of continuing"
     assert [json.loads(line)["step"] for line in after] == list(range(121))

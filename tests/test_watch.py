@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from conf import estimate
 from conf.load import load
 from tests.flow_fixtures import RECIPE, told
-from tests.jobs_fixtures import TRAINING, killed_after_a_checkpoint, last, run_job, torchrun
+from tests.jobs_fixtures import TRAINING, killed_after_a_checkpoint, last, ranks, run_job
 
 EVALUATE = {"mmlu": {"path": "quiz", "style": "continuation"}, "seq_length": 48, "sequences": 10, "precision": "fp32", "new_tokens": 0}
 CONFIG = TRAINING | {"steps": 30, "lr": 1e-3, "evaluation": EVALUATE, "evaluate_every": 20}
@@ -139,7 +139,7 @@ def test_two_ranks_evaluate_and_keep_as_one_does(corpus: Path, teacher: Path, st
     inputs = {"data": corpus, "teacher": teacher, "student": student}
     config = CONFIG | {"steps": 6, "validate_every": 2, "checkpoint_every": 3, "evaluate_every": 3, "keep": "best", "best_by": "mmlu"}
     alone = run_job("distill", config, inputs, tmp_path / "alone")
-    paired = torchrun("distill", config | {"parallel": {"processes": 2, "tensor": 2}}, inputs, tmp_path / "paired", 2)
+    paired = ranks("distill", config | {"parallel": {"processes": 2, "tensor": 2}}, inputs, tmp_path / "paired", 2)
     assert last(paired, "test_loss") == pytest.approx(last(alone, "test_loss"), rel=1e-3)
     assert sorted(logged(paired, "mmlu")) == [0, 3, 6]
     best = max(logged(paired, "mmlu").values())
