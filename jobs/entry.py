@@ -1,13 +1,12 @@
-"""How every job starts and ends: one flag, no orphan, one sentence when it fails.
+"""How every job starts and ends: one flag, no orphan, one reason and one sentence when it fails.
 
-It owns the command line, the death with the parent and the last line of a failing job; it knows nothing of any stage.
+It owns the command line, the death with the parent and the metrics file; it knows nothing of any stage.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
-import errno
 import json
 import os
 import signal
@@ -17,37 +16,51 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from conf.spec import ERROR_PREFIX, Spec
-
-USER_MISTAKE = 2
-OUR_FAULT = 1
+from conf.spec import ERROR_PREFIX, EXIT_CODES, Spec
+from jobs import interrupt
+from jobs.ended import lost_a_peer, own_rank, reason_of, sentence, tell
 
 
 def main(run: Callable[[Spec], None], arguments: list[str] | None = None) -> None:
-    """Read `--spec`, run the stage and exit: 0 done, 2 the user's mistake or the machine's limit, 1 our fault (traceback above)."""
+    """Read `--spec`, run the stage and exit: 0 done, else the code of `conf.spec.EXIT_CODES` (a traceback stands above our faults)."""
     parser = argparse.ArgumentParser(description="Runs one stage from its spec.")
     parser.add_argument("--spec", required=True, type=Path, help="JSON file with stage, config, inputs and output.")
     path = parser.parse_args(arguments).spec
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # torch's, Megatron's and ModelOpt's would bury the line that matters
     die_with_parent()
-    sys.exit(execute(run, path))
+    sys.exit(execute(run, path, alone=True))
 
 
-def execute(run: Callable[[Spec], None], path: Path) -> int:
-    """Run one stage from the spec at `path`; errors end as one line on stderr and an exit code, never as an exception."""
+def execute(run: Callable[[Spec], None], path: Path, *, alone: bool = False) -> int:
+    """Run one stage from the spec at `path`; errors end as one line on stderr, ended.json and an exit code, never as an exception.
+    `alone`: this process is the job's own and SIGTERM its to answer."""
     try:
         spec = Spec.model_validate_json(path.read_text())
-        Path(spec.output).mkdir(parents=True, exist_ok=True)
-        run(spec)
-    except Exception as error:  # noqa: BLE001 - the process ends here: report, then exit non-zero
-        if not _foreseen(error):
-            traceback.print_exc()
+    except (ValueError, OSError) as error:
         print(ERROR_PREFIX + sentence(error), file=sys.stderr, flush=True)
-        return USER_MISTAKE if isinstance(error, (ValueError, OSError)) else OUR_FAULT
+        return EXIT_CODES["mistake"]
+    output = Path(spec.output)
+    if alone:
+        interrupt.listen(lambda: os._exit(tell(output, "terminated", "it was asked to end; run the same command again")))
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        interrupt.start()
+        run(spec)
+    except interrupt.Interrupted as stop:
+        return tell(output, stop.reason, str(stop))
+    except Exception as error:  # noqa: BLE001 - the process ends here: report, then exit non-zero
+        return _failed(error, output)
     return 0
+
+
+def _failed(error: Exception, output: Path) -> int:
+    if not _foreseen(error):
+        traceback.print_exc()
+    if lost_a_peer(error):  # whoever is gone is the reason, and has told it if it could
+        print(f"rank {own_rank()} lost another rank: {sentence(error)}", file=sys.stderr, flush=True)
+        return EXIT_CODES["fault"]
+    return tell(output, reason_of(error), sentence(error))
 
 
 def _foreseen(error: Exception) -> bool:
@@ -60,21 +73,6 @@ def _foreseen(error: Exception) -> bool:
     return isinstance(error, ValueError) and bool(frames) and any(Path(frames[-1].filename).is_relative_to(folder) for folder in ours)
 
 
-def sentence(error: BaseException) -> str:
-    """Say in one line what went wrong and what to do, with the value that caused it."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left on device" in text:
-        return f"the disk is full ({text}); free space there or choose another store with --store, then run again: it continues"
-    if isinstance(error, OSError) and error.errno == errno.EROFS:
-        return f"the store cannot be written ({text}); choose another with --store"
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-    if isinstance(error, (ValueError, OSError)):
-        return text
-    return f"{type(error).__name__}: {text}"
-
-
 def die_with_parent() -> None:
     """Ask the kernel to kill this process when its parent dies: torchrun starts ranks in sessions of their own, which a killed
     group does not reach."""
@@ -83,7 +81,7 @@ def die_with_parent() -> None:
     if libc.prctl(prctl_pdeathsig, signal.SIGKILL) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
     if os.getppid() == 1 and os.environ.get("IMBIK_PARENT", "1") != "1":  # the parent died before the call above
-        os._exit(OUR_FAULT)
+        os._exit(EXIT_CODES["fault"])
 
 
 class Metrics:

@@ -97,7 +97,7 @@ def _child(request: dict[str, Any]) -> int:
     import torch
 
     torch.set_num_threads(int(request["environment"]["OMP_NUM_THREADS"]))
-    return execute(importlib.import_module(f"jobs.{request['stage']}").run, Path(request["spec"]))
+    return execute(importlib.import_module(f"jobs.{request['stage']}").run, Path(request["spec"]), alone=True)
 
 
 if __name__ == "__main__":

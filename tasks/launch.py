@@ -17,12 +17,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 
 from conf.parallel import Parallel
-from conf.spec import ERROR_PREFIX, Spec
+from conf.spec import ENDED, ERROR_PREFIX, EXIT_CODES, Ended, Reason, Spec
 from tasks.warm import GRACE_SECONDS, Warm, environment
 
 PLAIN = frozenset({"data", "fetch"})
@@ -31,8 +31,16 @@ PLAIN = frozenset({"data", "fetch"})
 Follow = Callable[[dict[str, Any]], None]
 
 
+Failure = Reason | Literal["preempted", "node", "killed", "never-started"]
+"""Why a job failed: its own reason, or what befell it."""
+
+
 class JobFailed(RuntimeError):
     """A job ended without its result; the message is one sentence for the user."""
+
+    def __init__(self, told: str, reason: Failure = "fault") -> None:
+        super().__init__(told)
+        self.reason: Failure = reason
 
 
 class Stopped(RuntimeError):
@@ -97,6 +105,7 @@ class Launcher:
             output = Path(spec.output)
             path, log = output / "spec.json", output / "job.log"
             path.write_text(spec.model_dump_json(indent=2))
+            (output / ENDED).unlink(missing_ok=True)
             if parallel.processes == 1 and spec.stage not in PLAIN and self._warm and self._warm.ready():
                 code = self._forked(spec, path, log, threads, follow)
             else:
@@ -104,7 +113,7 @@ class Launcher:
         if code:
             if self._stopped.is_set():
                 raise Stopped("the run was stopped")
-            raise JobFailed(_reason(spec.stage, code, log))
+            raise _failure(spec.stage, code, log)
 
     def stop(self) -> None:
         """Start nothing more and end every job, asking first."""
@@ -215,17 +224,30 @@ class _Tail:
             self.follow(json.loads(line))
 
 
-def _reason(stage: str, code: int, log: Path) -> str:
-    """One sentence: what ended a process of the job from outside, else the job's own."""
+def _failure(stage: str, code: int, log: Path) -> JobFailed:
+    """One sentence and the reason: what a rank told of itself, what ended one from outside, else the last that the log says."""
+    ended = _ended(log.with_name(ENDED))
+    if ended and ended.reason != "terminated":
+        return JobFailed(f"{stage}: {ended.sentence}", ended.reason)
     text = log.read_text(errors="replace") if log.exists() else ""
+    again = f"run the same command again and it continues (log: {log})"
     if code < 0:
-        return f"{stage}: its process was ended by {signal.Signals(-code).name}; run the same command again and it continues (log: {log})"
+        return JobFailed(f"{stage}: its process was ended by {signal.Signals(-code).name}; {again}", "killed")
     # torchrun's summary. A rank that is killed takes the others down with network errors, which are not the reason.
-    for rank, ended in re.findall(r"rank\s*: (\d+).*\n\s*exitcode\s*: -(\d+)", text):
-        if int(ended) != signal.SIGTERM:
-            name = signal.Signals(int(ended)).name
-            return f"{stage}: rank {rank} was ended by {name}; run the same command again and it continues (log: {log})"
+    for rank, number in re.findall(r"rank\s*: (\d+).*\n\s*exitcode\s*: -(\d+)", text):
+        if int(number) != signal.SIGTERM:
+            return JobFailed(f"{stage}: rank {rank} was ended by {signal.Signals(int(number)).name}; {again}", "killed")
+    if ended:
+        return JobFailed(f"{stage}: {ended.sentence}", ended.reason)
+    reason: Failure = next((reason for reason, own in EXIT_CODES.items() if own == code), "fault")
     sentences = [line.partition(ERROR_PREFIX)[2] for line in text.splitlines() if ERROR_PREFIX in line]
     if sentences:
-        return f"{stage}: {sentences[0]}"
-    return f"{stage}: its process exited with {code}; the log is {log}, and the same command continues"
+        return JobFailed(f"{stage}: {sentences[0]}", reason)
+    return JobFailed(f"{stage}: its process exited with {code}; the log is {log}, and the same command continues", reason)
+
+
+def _ended(path: Path) -> Ended | None:
+    try:
+        return Ended.model_validate_json(path.read_text())
+    except (OSError, ValueError):  # not every end can be told: a full disk, a killed process
+        return None
