@@ -22,6 +22,7 @@ from typing import Any, Literal
 import psutil
 
 from conf.parallel import Parallel
+from conf.secrets import mask_file, needed, without
 from conf.spec import ENDED, ERROR_PREFIX, EXIT_CODES, Ended, Reason, Spec
 from tasks.warm import GRACE_SECONDS, Warm, environment
 
@@ -106,10 +107,13 @@ class Launcher:
             path, log = output / "spec.json", output / "job.log"
             path.write_text(spec.model_dump_json(indent=2))
             (output / ENDED).unlink(missing_ok=True)
-            if parallel.processes == 1 and spec.stage not in PLAIN and self._warm and self._warm.ready():
-                code = self._forked(spec, path, log, threads, follow)
-            else:
-                code = self._started(spec, path, log, parallel.processes, threads, follow)
+            try:
+                if parallel.processes == 1 and spec.stage not in PLAIN and self._warm and self._warm.ready():
+                    code = self._forked(spec, path, log, threads, follow)
+                else:
+                    code = self._started(spec, path, log, parallel.processes, threads, follow)
+            finally:
+                mask_file(log, os.environ)
         if code:
             if self._stopped.is_set():
                 raise Stopped("the run was stopped")
@@ -137,7 +141,7 @@ class Launcher:
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
-                env=os.environ | environment(threads),
+                env=without(os.environ) | needed(spec.stage, spec.config, os.environ) | environment(threads),
                 cwd=Path(__file__).parents[1],
                 start_new_session=True,
             )
@@ -149,7 +153,8 @@ class Launcher:
 
     def _forked(self, spec: Spec, path: Path, log: Path, threads: int, follow: Follow) -> int:
         assert self._warm is not None
-        job = self._warm.submit({"stage": spec.stage, "spec": str(path), "log": str(log), "environment": environment(threads)})
+        added = needed(spec.stage, spec.config, os.environ) | environment(threads)
+        job = self._warm.submit({"stage": spec.stage, "spec": str(path), "log": str(log), "environment": added})
         with _Tail(Path(spec.output) / "metrics.jsonl", follow) as tail:
             while not job.started.wait(0.05) and not job.ended.is_set():
                 pass
