@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conf.clusters import load_cluster
 from conf.parallel import Parallel
 from conf.places import check_allowed, check_links
 from conf.secrets import is_secret, mask_file, masker, needed, values, without
@@ -89,6 +90,19 @@ def test_a_recipe_with_a_secret_is_refused_without_repeating_it(override: str, s
     said = told(override)
     assert sentence in said
     assert not any(secret in said for secret in (KEY, "planted", "hf_looks"))
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("defaults.environment.HF_TOKEN=planted-value", "defaults.environment gives HF_TOKEN a value, which would be stored with the run"),
+        ("defaults.environment.ADDRESS=redis://me:planted-pw@host", "defaults.environment.ADDRESS holds a URL with a login"),
+    ],
+)
+def test_a_cluster_with_a_secret_is_refused_without_repeating_it(override: str, sentence: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        load_cluster("slurm", [override])
+    assert sentence in str(caught.value) and "planted" not in str(caught.value)
 
 
 def test_a_failing_job_that_prints_its_environment_tells_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
