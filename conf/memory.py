@@ -151,7 +151,10 @@ def _training(shape: Shape, config: Training, device: Device, teacher: Shape | N
     layer, stream = layer_bytes(shape, batch, parallel), stream_bytes(shape, batch, parallel)
     stored = flying * layers * (stream if parallel.recompute else layer)
     working = backward_bytes(shape, batch, parallel) + (layer if parallel.recompute else 0)
-    head = head_bytes(shape, batch, parallel, compared=teacher is not None) if stage == parallel.pipeline - 1 else 0
+    head = 0
+    if stage == parallel.pipeline - 1:
+        head = head_bytes(shape, batch, parallel, compared=teacher is not None)
+        stored += int(config.micro_batch * config.seq_length // parallel.context * _norm(shape.hidden_size, batch, output=False))
     taught = 0
     if teacher:
         taught = batch.bytes * rank_params(teacher, parallel, stage) + 2 * stream_bytes(teacher, batch, parallel)
@@ -182,12 +185,12 @@ def stream_bytes(shape: Shape, batch: Batch, parallel: Parallel) -> int:
 
 
 def backward_bytes(shape: Shape, batch: Batch, parallel: Parallel) -> int:
-    """What the backward pass of a layer holds beside what was kept for it: the gradients around its gate, or around its attention."""
+    """What the backward pass of a layer holds beside what was kept for it: gradients around its gate, its attention or its norms."""
     tokens = batch.sequences * batch.seq_length // parallel.context
-    gate = batch.bytes * 4 * shape.ffn_hidden_size // parallel.tensor
-    heads = shape.num_attention_heads + shape.num_query_groups
-    attention = 3 * batch.exact * head_dim(shape) * heads // parallel.tensor
-    return tokens * (max(gate, attention) + (4 if batch.device == "cpu" else batch.bytes) * 2 * shape.hidden_size)
+    gate = 2 * batch.bytes * shape.ffn_hidden_size / parallel.tensor
+    attention = 2 * batch.exact * head_dim(shape) * (shape.num_attention_heads + shape.num_query_groups) / parallel.tensor
+    norms = 2 * (4 if batch.device == "cpu" else batch.bytes) * shape.hidden_size
+    return int(tokens * (max(gate, attention, norms) + batch.bytes * shape.hidden_size))
 
 
 def forward_bytes(shape: Shape, batch: Batch, parallel: Parallel) -> int:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from conf import estimate
 from conf.load import load
+from conf.memory import LIBRARIES
 from tests.flow_fixtures import RECIPE, told
 from tests.jobs_fixtures import TRAINING, killed_after_a_checkpoint, last, ranks, run_job
 
@@ -70,7 +71,7 @@ def test_a_plan_counts_the_models_that_an_evaluation_on_the_way_loads() -> None:
     plain, watched = (load(str(RECIPE), changes) for changes in ([], ["distill.evaluate_every=3"]))
     more, less = (estimate.stage(recipe, "distill-depth").memory for recipe in (watched, plain))
     alone = estimate.stage(plain, "evaluate-depth").memory
-    assert more and less and alone and more == less + alone - estimate.LIBRARIES
+    assert more and less and alone and more == less + alone - LIBRARIES
 
 
 @pytest.mark.slow

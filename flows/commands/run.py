@@ -1,4 +1,4 @@
-"""`imbik run` and `imbik plan`: make a recipe, or say what that would do."""
+"""`imbik run`: make a recipe."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from flows.commands.terminal import Overrides, StoreOption, fail, out, root_of, show_report
 
@@ -47,35 +46,3 @@ def run(
     report = json.loads((folder / "report.json").read_text())
     if closed := summary(report["gates"], report["stopped"]):
         fail(closed, CLOSED)
-
-
-def plan(preset: str, overrides: Overrides = None, store: StoreOption = None) -> None:
-    """Show every stage as cached or to run, with parameters, tokens, memory and disk; touches nothing."""
-    from conf import estimate
-    from conf.load import load
-    from flows.plan import plan as stages_of
-
-    recipe, root = load(preset, overrides), root_of(store)
-    shown = Table("stage", "state", "parameters", "tokens", "memory", "disk", "what differs", header_style="bold")
-    for stage in stages_of(recipe, root):
-        numbers = estimate.stage(recipe, stage.label)
-        shown.add_row(
-            stage.label, "cached" if stage.cached else "will run", *numbers.cells(), stage.waits or _differences(stage.differs) or "-"
-        )
-    out.print(shown)
-    for student in recipe.students:
-        for called, gate in recipe.gates_of(student).items():
-            sure = "the estimate" if gate.confidence == "none" else f"the worse end of the {gate.confidence:.0%} interval"
-            out.print(f"gate {called} after {gate.after} of {student}: {gate.told}, at {sure}", highlight=False, markup=False)
-    out.print(f"store {root}; memory is a job's peak over all its processes, estimated; disk is what its artifact keeps", style="dim")
-
-
-def _differences(differs: dict[str, tuple[Any, Any]], most: int = 3) -> str:
-    """Changed settings with their values, and which inputs are others."""
-    settings = [f"{key}: {_brief(there)} → {_brief(here)}" for key, (there, here) in differs.items() if not key.startswith("input ")]
-    inputs = [key.removeprefix("input ") for key in differs if key.startswith("input ")]
-    return ", ".join(settings[:most] + ["..."] * (len(settings) > most) + ([f"another {' and '.join(inputs)}"] if inputs else []))
-
-
-def _brief(value: object) -> str:
-    return str(value)[:16]
