@@ -8,6 +8,7 @@ from pathlib import Path
 from conf.check_claims import check_claims
 from conf.check_distill import check_distill, check_offline
 from conf.check_gates import check_gates
+from conf.check_nemo import check_nemo
 from conf.check_quantize import check_format
 from conf.check_sft import check_lengths, check_records, check_tuning
 from conf.cuts import Cut, check_names, cuts
@@ -33,6 +34,7 @@ def check(recipe: Recipe) -> None:
     check_gates(recipe)
     check_names(recipe)
     check_claims(recipe)
+    check_nemo(recipe)
     _check_splits(recipe)
     check_records(recipe)
     shape = teacher_shape(recipe)

@@ -10,6 +10,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from conf import nemo
 from conf.base import Config
 from conf.claims import Claim
 from conf.data import DataConfig
@@ -20,6 +21,8 @@ from conf.generate import GenerateConfig
 from conf.importance import ImportanceConfig
 from conf.ladder import LadderConfig
 from conf.logits import LogitsConfig
+from conf.nemo import Engine
+from conf.prune import PruneConfig
 from conf.quantize import QuantizeConfig
 from conf.records import RecordsConfig
 from conf.sft import SftConfig
@@ -34,6 +37,10 @@ class Recipe(Config):
     """A whole run: one corpus, one teacher, its students, their formats, one report."""
 
     description: str = Field(default="", description="One line for people.")
+    engine: Engine = Field(
+        default="megatron",
+        description="Who trains, prunes and distils: megatron, Megatron-Core with ModelOpt; nemo, NeMo 2's scripts in NVIDIA's container.",
+    )
     data: DataConfig
     teacher: TeacherConfig
     importance: ImportanceConfig = ImportanceConfig()
@@ -97,12 +104,23 @@ class Recipe(Config):
         one = self.students[student]
         own = one.rounds[round_].distill if one.rounds else None
         how = own or one.distill or self.distill
-        return how and how.measured_by(self.evaluate)
+        how = how and how.measured_by(self.evaluate)
+        return nemo.distill(how) if how and self.engine == "nemo" else how
+
+    @property
+    def original(self) -> TeacherConfig:
+        """The teacher stage, as the engine makes it."""
+        return nemo.teacher(self.teacher) if self.engine == "nemo" else self.teacher
+
+    def cut(self, config: PruneConfig) -> PruneConfig:
+        """A prune stage, as the engine makes it."""
+        return nemo.prune(config, self.importance) if self.engine == "nemo" else config
 
     @property
     def ranked(self) -> bool:
-        """Whether any stage needs the teacher's importance."""
-        return self.sweep is not None or any(student.ranked for student in self.students.values())
+        """Whether any stage needs the teacher's importance; NeMo's gpt_prune measures it itself."""
+        wanted = self.sweep is not None or any(student.ranked for student in self.students.values())
+        return wanted and self.engine == "megatron"
 
     def sft_of(self, student: str) -> SftConfig | None:
         """How `student` is fine-tuned: its own sft where it has one, else the recipe's."""

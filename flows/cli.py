@@ -8,14 +8,14 @@ from typing import Any, NoReturn
 
 import typer
 
-from flows.commands import look, machine, plan, run
+from flows.commands import look, machine, nemo, plan, run
 from flows.commands.terminal import fail
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Distil a large language model into small ones."
 )
 CTRL_C, TERMINATED = 130, 143
-COMMANDS = (run.run, plan.plan, look.presets, look.runs, look.report, machine.doctor, machine.up)
+COMMANDS = (run.run, plan.plan, look.presets, look.runs, look.report, machine.doctor, machine.up, nemo.nemo_commands)
 for command in COMMANDS:
     app.command()(command)
 

@@ -97,7 +97,7 @@ class Shared:
 def _shared(recipe: Recipe, outside: external.Outside) -> Shared:
     """The stages all students start from."""
     corpus: Future = data.submit("data", recipe.data, source=outside.source, tokenizer=outside.tokenizer)
-    original: Future = teacher.submit("teacher", recipe.teacher, data=corpus, model=outside.model)
+    original: Future = teacher.submit("teacher", recipe.original, data=corpus, model=outside.model)
     scored: Future | None = None
     if recipe.ranked:
         scored = importance.submit("importance", recipe.importance, teacher=original, data=corpus)

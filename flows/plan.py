@@ -43,7 +43,7 @@ def plan(recipe: Recipe, root: Path) -> list[PlannedStage]:
     outside = {"source": external.source(recipe, walk.store)}
     words = _tokenizer(recipe, walk.store, model)
     data = walk.add("data", "data", recipe.data, outside | ({"tokenizer": words} if words else {}))
-    teacher = walk.add("teacher", "teacher", recipe.teacher, {"data": data} | ({"model": model} if model else {}))
+    teacher = walk.add("teacher", "teacher", recipe.original, {"data": data} | ({"model": model} if model else {}))
     base = {"teacher": teacher, "data": data}
     records, tuned_teacher = _records(recipe, walk, base, words)
     scored = None

@@ -55,7 +55,7 @@ def shape(
             ranked_by = walk.add(f"importance-{name}-r{number}", "importance", recipe.importance, {"teacher": before, "data": data})
         inputs = {"teacher": before, "data": data}
         used = {"importance": ranked_by} if ranked_by and one.prune.ranked else {}
-        pruned = walk.add(f"prune-{name}{tail}", "prune", one.prune, inputs | used)
+        pruned = walk.add(f"prune-{name}{tail}", "prune", recipe.cut(one.prune), inputs | used)
         teacher = original if one.teacher == "original" else before
         if last:
             return Shaped(pruned=pruned, start=pruned, teacher=teacher, earlier=earlier)

@@ -47,7 +47,7 @@ def shape(
         if number > 1 and one.prune.ranked:
             ranked_by = importance.submit(f"importance-{name}-r{number}", recipe.importance, teacher=before, data=corpus)
         used = ranked_by if one.prune.ranked else None
-        pruned: Future = prune.submit(f"prune-{name}{tail}", one.prune, teacher=before, data=corpus, importance=used)
+        pruned: Future = prune.submit(f"prune-{name}{tail}", recipe.cut(one.prune), teacher=before, data=corpus, importance=used)
         teacher = original if one.teacher == "original" else before
         if last:
             return Shaped(pruned=pruned, start=pruned, teacher=teacher, earlier=earlier)

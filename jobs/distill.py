@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from conf.distill import DistillConfig
 from conf.spec import Spec
+from jobs import nemo
 from jobs.entry import main
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ def run(spec: Spec) -> None:
     """Inputs: teacher, student, data; logits when offline (the teacher is then known by its digest only); mmlu where questions of a folder
     are asked on the way. Writes model/, kept.json and metrics.jsonl (nats per token: the losses of jobs/megatron/objective.py; of
     evaluations mmlu, test_loss, test_kl, test_agreement)."""
+    if spec.config.get("engine") == "nemo":
+        return nemo.run(spec)
     from jobs.megatron.host import machine
 
     config = DistillConfig.model_validate(spec.config)

@@ -8,12 +8,15 @@ from typing import Any
 
 from conf.prune import PruneConfig
 from conf.spec import Spec
+from jobs import nemo, spans
 from jobs.entry import main
 
 
 def run(spec: Spec) -> None:
     """Inputs: teacher, data, and importance when an axis is ranked. Writes model/ with a config that tells the new shape, and kept.json:
     which of the teacher's layers, heads and channels are left."""
+    if spec.config.get("engine") == "nemo":
+        return nemo.run(spec)
     from jobs.megatron.host import machine
 
     config = PruneConfig.model_validate(spec.config)
@@ -40,7 +43,7 @@ def _prune(spec: Spec, config: PruneConfig, device: Any) -> None:
         minitron.drop(model, config.drop_layers)
         total = hf_config["num_hidden_layers"]
         left = [layer for layer in range(1, total + 1) if layer not in config.drop_layers]
-        axes = {"num_layers": kept.named(left, total)} | {
+        axes = {"num_layers": spans.named(left, total)} | {
             axis: {layer: entry for layer, entry in entries.items() if int(layer) in left} if axis in kept.PER_LAYER else entries
             for axis, entries in axes.items()
         }

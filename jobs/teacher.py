@@ -6,11 +6,14 @@ from pathlib import Path
 
 from conf.spec import Spec
 from conf.teacher import TeacherConfig
+from jobs import nemo
 from jobs.entry import main
 
 
 def run(spec: Spec) -> None:
     """Inputs: data, and model when `config.model` is set. Writes model/ and, when trained, metrics.jsonl."""
+    if spec.config.get("engine") == "nemo":
+        return nemo.run(spec)
     from jobs.megatron.host import machine
 
     config = TeacherConfig.model_validate(spec.config)

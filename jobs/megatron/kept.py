@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from megatron.core.models.gpt import GPTModel
 
+from jobs.spans import ranges
+
 PER_LAYER = {"ffn_hidden_size": "mlp", "num_attention_heads": "self_attention"}
 """Axes that each layer cuts for itself, with the module that is cut."""
 
@@ -72,11 +74,6 @@ def describe(
     return axes
 
 
-def named(layers: list[int], total: int) -> dict[str, Any]:
-    """The depth's entry where layers were named, not ranked: nothing was scored."""
-    return {"of": total, "count": len(layers), "ranges": ranges(layers), "share": None, "gini": None}
-
-
 def _entry(kept: list[int], importance: torch.Tensor) -> dict[str, Any]:
     """How many of how many, which, the share of all importance that they hold, and the Gini coefficient of theirs."""
     importance = importance.double()
@@ -93,14 +90,3 @@ def gini(values: torch.Tensor) -> float:
         return 0.0
     ranks = torch.arange(1, count + 1, dtype=torch.float64)
     return float(2 * (ranks * ordered).sum() / (count * total) - (count + 1) / count)
-
-
-def ranges(numbers: Iterable[int]) -> str:
-    """Sorted whole numbers in short: 1-3, 7, 9-12."""
-    parts: list[list[int]] = []
-    for number in sorted(numbers):
-        if parts and number == parts[-1][1] + 1:
-            parts[-1][1] = number
-        else:
-            parts.append([number, number])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)

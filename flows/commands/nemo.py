@@ -1,0 +1,84 @@
+"""`imbik nemo-commands`: a recipe as the commands of NeMo 2's documentation."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from conf import nemo_commands as documented
+from conf.check import teacher_shape
+from conf.nemo import NemoPrune
+from conf.nemo_commands import Corpus, Machines
+from conf.parallel import Parallel
+from conf.schema import Recipe
+from conf.training import Training
+
+
+def nemo_commands(
+    recipe: Annotated[str, typer.Argument(help="Preset or YAML file of a recipe with engine: nemo.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Settings as dotted.key=value.")] = None,
+    folder: Annotated[Path, typer.Option(help="Folder of the checkpoints and of the tokenized text.")] = Path("/workspace"),
+    scripts: Annotated[str, typer.Option(help="Folder of NeMo's scripts/llm.")] = documented.SCRIPTS,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes that a training command runs on, each with torchrun.")] = 1,
+) -> None:
+    """Print the NeMo 2 commands that a recipe with engine: nemo runs, to be pasted into NVIDIA's container."""
+    from conf.load import load
+
+    for command in commands(load(recipe, overrides), folder, scripts, nodes):
+        typer.echo(shown(command) + "\n")
+
+
+def commands(recipe: Recipe, folder: Path, scripts: str, nodes: int) -> list[list[str]]:
+    """The commands in order, with checkpoints and `data/train.bin` under `folder`. Raises ValueError for a recipe of another engine."""
+    if recipe.engine != "nemo":
+        raise ValueError("the recipe's engine is megatron, which runs no NeMo commands; add engine=nemo")
+    model, shape = recipe.teacher.model, teacher_shape(recipe)
+    if model is None or shape is None:
+        raise ValueError("teacher.model is not here and teacher.reference does not say its shape; name a local model or give reference")
+    corpus = Corpus(paths=(f"{folder}/data/train",), index=f"{folder}/data/index")
+    teacher = f"{folder}/teacher-nemo"
+    found = [documented.importing(shape.architecture, model, teacher)]
+
+    def training(config: Training, name: str, student: str, taught_by: str | None) -> list[str]:
+        on = _machines(config.parallel, nodes)
+        command = documented.train(
+            config, on=on, name=name, model=student, teacher=taught_by, logs=str(folder), corpus=corpus, scripts=scripts
+        )
+        return documented.torchrun(command, on)
+
+    if recipe.teacher.steps:
+        found.append(training(recipe.teacher, "teacher-tuned", teacher, None))
+        teacher = f"{folder}/teacher-tuned/checkpoints/LAST"
+    for name, student in recipe.students.items():
+        assert student.prune is not None, "engine nemo has students with prune only"
+        cut, pruned = recipe.cut(student.prune), f"{folder}/{name}-pruned-nemo"
+        assert isinstance(cut, NemoPrune)
+        on = Machines(devices=cut.parallel.processes)
+        command = documented.prune(cut, on=on, restore=teacher, save=pruned, corpus=corpus, groups=shape.num_query_groups, scripts=scripts)
+        found.append(documented.torchrun(command, on))
+        last = pruned
+        if how := recipe.distill_of(name):
+            found.append(training(how, f"{name}-distilled", pruned, teacher))
+            last = f"{folder}/{name}-distilled/checkpoints/{'BEST' if how.keep == 'best' else 'LAST'}"
+        found.append(documented.exporting(last, f"{folder}/{name}"))
+    return found
+
+
+def _machines(parallel: Parallel, nodes: int) -> Machines:
+    if parallel.processes % nodes:
+        raise ValueError(f"{parallel.processes} processes do not spread over {nodes} nodes; choose nodes that divide parallel.processes")
+    return Machines(devices=parallel.processes // nodes, nodes=nodes)
+
+
+def shown(command: list[str]) -> str:
+    """A command for a shell, an option a line."""
+    lines: list[str] = []
+    for word in command:
+        if (word.startswith("--") and word != "--nproc_per_node") or not lines:
+            lines.append(shlex.quote(word))
+        else:
+            lines[-1] += f" {shlex.quote(word)}"
+    return " \\\n    ".join(lines)
