@@ -72,6 +72,11 @@ def check_training(where: str, config: Training) -> None:
             f"{where}.{name} is {getattr(config, name)}, but engine nemo's gpt_train has {wrong[name]} and no argument for it; "
             f"state what it does: {settings}"
         )
+    if config.validate_every > config.steps:
+        raise ValueError(
+            f"{where}.validate_every is {config.validate_every}, more than its {config.steps} steps, but engine nemo's gpt_train saves at "
+            "validations only; choose fewer"
+        )
     if config.parallel.recompute:
         raise ValueError(f"{where}.parallel.recompute is true, which engine nemo's gpt_train has no argument for; leave it out")
 
@@ -96,7 +101,7 @@ def check_distill(where: str, config: DistillConfig) -> None:
             )
     if config.keep == "best" and config.best_by != "val_loss":
         raise ValueError(
-            f"{where}.best_by is {config.best_by}, but engine nemo's gpt_train knows its best checkpoint by val_loss; choose that or keep: last"
+            f"{where}.best_by is {config.best_by}, but engine nemo's gpt_train keeps the best by val_loss; choose that or keep: last"
         )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TRAINING = re.compile(r"^Training epoch \d+, iteration (\d+)/\d+ \| (.+)$")
-NAMES = {"reduced_train_loss": "loss", "lr": "lr", "grad_norm": "grad_norm", "train_step_timing in s": "seconds_per_step"}
+NAMES = {"reduced_train_loss": "train_loss", "lr": "lr", "grad_norm": "grad_norm", "train_step_timing in s": "seconds_per_step"}
 """NeMo's names of what it prints, and those of the metrics."""
 
 CHECKPOINT = re.compile(r"val_loss=(?P<loss>[0-9.]+|nan|inf)-step=(?P<step>\d+)-consumed_samples=(?P<samples>[0-9.]+?)(?P<last>-last)?$")

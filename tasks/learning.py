@@ -33,13 +33,14 @@ def learned(folder: str) -> dict[str, Any]:
     asked = {step: values for step, values in by_step.items() if "mmlu" in values}
     kept = Path(folder) / "kept.json"
     apart = "val_divergence" if record.config.get("offline") else "val_kl"  # of stored logits only the top K can be compared
-    metric = "val_loss" if record.config.get("ce_share") == 1 else apart
+    told = record.config.get("engine") != "nemo"  # NeMo's gpt_train validates by the loss alone
+    metric = "val_loss" if record.config.get("ce_share") == 1 or not told else apart
     after = [step for step in validated if step > record.config["warmup_steps"]]
     tokens, losses = [float(step * per_step) for step in after], [validated[step][metric] for step in after]
     return {
         "tokens": [step * per_step for step in validated],
         "val_loss": [values["val_loss"] for values in validated.values()],
-        "val_kl": [values[apart] for values in validated.values()],
+        "val_kl": [values[apart] for values in validated.values()] if told else [],
         "fitted": metric,
         "evaluated": {"tokens": [step * per_step for step in asked]}
         | {name: [values[name] for values in asked.values()] for name in ("mmlu", "mmlu_low", "mmlu_high", "mmlu_n", "test_kl")},
@@ -136,7 +137,7 @@ def _row(name: str, about: dict[str, Any]) -> tuple[str, ...]:
         f"{about['tokens'][-1]:,}",
         "-" if not kept else f"step {kept['step']} of {kept['trained']}" + (" (best)" if kept["keep"] == "best" else ""),
         f"{about['val_loss'][0]:.3f} → {about['val_loss'][-1]:.3f}",
-        f"{about['val_kl'][0]:.3g} → {about['val_kl'][-1]:.3g}",
+        f"{about['val_kl'][0]:.3g} → {about['val_kl'][-1]:.3g}" if about["val_kl"] else "-",
         f"{scores[0]:.1%} → {scores[-1]:.1%}, highest {max(scores):.1%}" if scores else "-",
         "not determined" if law["undetermined"] else "{:.3g} ({:.2g} to {:.2g})".format(*law["doubled"]),
         "{:.3g} ({:.2g} to {:.2g}); was {:.3g}".format(*backtest["foretold"], backtest["measured"]) if backtest else "-",

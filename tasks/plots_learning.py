@@ -40,9 +40,11 @@ def _losses(axes: Any, report: dict[str, Any]) -> None:
 
 def _divergences(axes: Any, learning: dict[str, dict[str, Any]]) -> None:
     for color, about in zip(COLORS, learning.values(), strict=False):
+        if not about["val_kl"]:
+            continue
         axes.plot(about["tokens"], about["val_kl"], color=color, linewidth=2, marker="o", markersize=3)
         _law(axes, color, about, "val_kl")
-    lowest = min(min(about["val_kl"]) for about in learning.values())
+    lowest = min((min(about["val_kl"]) for about in learning.values() if about["val_kl"]), default=0.0)
     if lowest > 0:
         axes.set_yscale("log")
         axes.set_ylim(bottom=lowest / 4)

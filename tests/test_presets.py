@@ -22,7 +22,17 @@ PUBLISHED = ["llama31-8b-depth-4b", "llama31-8b-width-4b", "qwen3-8b-depth-6b", 
 
 
 def test_what_ships_is_what_is_tested() -> None:
-    shipped = {*PUBLISHED, "ablation", "demo", "demo-baselines", "demo-sdg", "demo-search", "demo-sft", "stories"}
+    shipped = {
+        *PUBLISHED,
+        *(f"{name}-nemo" for name in PUBLISHED),
+        "ablation",
+        "demo",
+        "demo-baselines",
+        "demo-sdg",
+        "demo-search",
+        "demo-sft",
+        "stories",
+    }
     assert shipped == set(names()) == {path.stem for path in PRESETS.iterdir()}
 
 
