@@ -14,13 +14,12 @@ from pydantic import Field, ValidationError, model_validator
 from conf.base import Config
 from conf.load import RecipeError, override, read, sentence
 from conf.parallel import Parallel
-from conf.secrets import check_no_secret, is_secret
 
 CLUSTERS = Path(__file__).parent / "clusters"
-NO_PATH_LEFT = r"^[^:,\s]+:[^:,\s]+(:(ro|rw))?$"
-VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+FROM_TO = r"^[^:,\s]+:[^:,\s]+(:(ro|rw))?$"
+VARIABLE = r"^[A-Z_][A-Z0-9_]*$"
 Variable = Annotated[str, Field(pattern=VARIABLE)]
-Mount = Annotated[str, Field(pattern=NO_PATH_LEFT)]
+Mount = Annotated[str, Field(pattern=FROM_TO)]
 Kind = Literal["local", "docker", "slurm", "kubernetes"]
 Stage = Literal[
     "fetch",
@@ -86,13 +85,13 @@ class DockerPlace(Config):
 
 
 class Ssh(Config):
-    """How to reach the login node; the password or passphrase is ssh's own affair (agent, keys), never a setting."""
+    """How to reach the login node; the password or passphrase is ssh's own affair (agent, keys), never a setting. The store is a folder
+    that this machine and the cluster see under one path."""
 
     host: str = Field(min_length=1, description="Login node.")
     user: str = Field(min_length=1, description="User there.")
     port: int | None = Field(default=None, ge=1, le=65535, description="Port; empty: 22.")
     identity_file: str | None = Field(default=None, min_length=1, description="Path of the private key; empty: the agent's.")
-    folder: str = Field(pattern=r"^/", description="Folder on the cluster for scripts and logs; absolute, shared by its nodes.")
 
 
 class SlurmPlace(Config):
@@ -189,8 +188,6 @@ class Cluster(Config):
                 )
             if secret := set(place.environment) & set(self.secrets):
                 raise ValueError(f"{where}.environment gives {min(secret)} a value, but it is one of secrets; leave the value out")
-            if named := [name for name in place.environment if is_secret(name)]:
-                raise ValueError(f"{where}.environment gives {named[0]} a value, which would be stored with the run; name it in secrets")
         return self
 
 
@@ -202,7 +199,6 @@ def load_cluster(cluster: str, overrides: list[str] | None = None) -> Cluster:
     values = read(cluster, CLUSTERS)
     for text in overrides or []:
         values = override(values, text)
-    check_no_secret(values)
     try:
         return Cluster.model_validate(values)
     except ValidationError as error:

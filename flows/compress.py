@@ -13,6 +13,8 @@ from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from conf.base import RunName
+from conf.clusters import Cluster, load_cluster
+from conf.placed import placed
 from conf.schema import Recipe
 from flows import formats, students
 from flows.gates import Gates, summary, unmade
@@ -23,9 +25,10 @@ from tasks import external, ladder
 from tasks.data import data
 from tasks.distill import distill
 from tasks.evaluate import evaluate
+from tasks.failure import JobFailed
 from tasks.field import Played
 from tasks.importance import importance
-from tasks.launch import JobFailed, Launcher
+from tasks.launch import Launchers
 from tasks.logits import logits
 from tasks.progress import Board
 from tasks.report import Beside, Measured, publish, write_report
@@ -47,9 +50,12 @@ RUNNER: Any = ThreadPoolTaskRunner(max_workers=64)  # threads only wait; the lau
     persist_result=False,
     validate_parameters=True,
 )
-def compress(recipe: Recipe, name: RunName = "run", store: str = ".imbik") -> str:
-    """Run a recipe and write its report; returns the folder `<store>/runs/<name>`. What is in the store already is not made again."""
-    with _session(recipe, name, Path(store)) as session:
+def compress(recipe: Recipe, name: RunName = "run", store: str = ".imbik", cluster: str | Cluster = "local") -> str:
+    """Run a recipe on a cluster (its name, a file or the cluster itself) and write its report; returns the folder `<store>/runs/<name>`.
+    What is in the store already is not made again."""
+    where = load_cluster(cluster) if isinstance(cluster, str) else cluster
+    recipe = placed(recipe, where)
+    with _session(recipe, name, Path(store), where) as session:
         outside = external.resolve(recipe, session)
         shared = _shared(recipe, outside)
         original, corpus = shared.teacher, shared.corpus
@@ -203,11 +209,11 @@ def _result(future: Future | None, errors: list[str], kind: type[Kind]) -> Kind 
 
 
 @contextlib.contextmanager
-def _session(recipe: Recipe, name: str, root: Path) -> Iterator[Session]:
+def _session(recipe: Recipe, name: str, root: Path, cluster: Cluster) -> Iterator[Session]:
     """Everything the tasks share, closed whatever happens: no process of the run outlives it."""
     store = Store(root)
     store.create()
-    launcher, failed = Launcher(), True
+    launcher, failed = Launchers(cluster, store.root), True
     tracker = Tracker(store.root, name, recipe.model_dump(mode="json"))
     session = Session(name=name, store=store, launcher=launcher, board=board(), tracker=tracker)
     token = current.set(session)

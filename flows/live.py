@@ -51,10 +51,10 @@ def _columns(progress: Progress) -> tuple[str, str, str]:
     steps = f"{progress.step}/{progress.total}" if progress.total else ""
     if progress.state != "running":
         took = f"{progress.ended - progress.started:.0f} s" if progress.ended and progress.started else ""
-        return progress.state, took, _values(progress)
+        return progress.note if progress.state == "waiting" and progress.note else progress.state, took, _values(progress)
     rate = progress.rate
     left = f"{(progress.total - progress.step) / rate:.0f} s left" if rate and progress.total else ""
-    return steps or "starting", f"{rate:.1f}/s, {left}" if rate else "", _values(progress)
+    return steps or progress.note or "starting", f"{rate:.1f}/s, {left}" if rate else "", _values(progress)
 
 
 def _values(progress: Progress) -> str:

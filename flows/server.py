@@ -19,8 +19,6 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from conf.secrets import masker
-from flows import access
 from tasks.guard import guarded
 
 START_SECONDS = 180.0
@@ -93,7 +91,7 @@ def _check_reachable(url: str) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise ServerFailed(
-            f"no Prefect server answers at {masker(os.environ)(url)} ({reason}); start it, or unset PREFECT_API_URL to use imbik's own"
+            f"no Prefect server answers at {url} ({reason}); start it, or unset PREFECT_API_URL to use imbik's own"
         ) from error
 
 
@@ -105,21 +103,15 @@ def _send_logs() -> None:
 
 
 @contextlib.contextmanager
-def embedded_prefect(
-    store: Path, port: int, *, user_interface: bool, host: str = access.LOOPBACK
-) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Prefect's server, its SQLite database under the store; on loopback unless `host` says otherwise."""
+def embedded_prefect(store: Path, port: int, *, user_interface: bool) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Prefect's server on loopback, its SQLite database under the store."""
     (store / "prefect").mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
-    command += ["--host", host, "--port", str(port), "--log-level", "error", "--lifespan", "on"]
-    environment = access.prefect(port) | {
-        "PREFECT_UI_ENABLED": str(int(user_interface)),
-        "PREFECT__SERVER_FINAL": "1",
-        "PREFECT_SERVER_API_PORT": str(port),
-    }
+    command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"]
+    environment = {"PREFECT_UI_ENABLED": str(int(user_interface)), "PREFECT__SERVER_FINAL": "1", "PREFECT_SERVER_API_PORT": str(port)}
     if not user_interface:
         environment["PREFECT__SERVER_EPHEMERAL"] = "1"
-    url = f"http://{access.reached(host)}:{port}/api"
+    url = f"http://127.0.0.1:{port}/api"
     environment["PREFECT_API_URL"] = url
     log = store / "prefect" / "server.log"
     with contextlib.ExitStack() as stack:
@@ -132,14 +124,13 @@ def embedded_prefect(
 
 
 @contextlib.contextmanager
-def mlflow(store: Path, port: int, host: str = access.LOOPBACK) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """MLflow's server over the same database local runs write; on loopback unless `host` says otherwise."""
+def mlflow(store: Path, port: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """MLflow's server on loopback, over the same database local runs write."""
     log = store / "mlflow.log"
-    arguments, environment = access.mlflow(store)
-    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1", *arguments]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{store}/mlflow.db", "--artifacts-destination", f"{store}/mlflow-artifacts"]
-    url = f"http://{access.reached(host)}:{port}"
-    with _process(command, environment, log) as process:
+    url = f"http://127.0.0.1:{port}"
+    with _process(command, {}, log) as process:
         _wait(f"{url}/health", process, log)
         yield url, process
 
@@ -158,7 +149,7 @@ def services(store: Path) -> dict[str, str]:
 def _process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     import psutil
 
-    from tasks.launch import end_trees
+    from tasks.local import end_trees
 
     with log.open("ab") as stream:
         process = subprocess.Popen(

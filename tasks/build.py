@@ -9,13 +9,13 @@ import time
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from conf.base import StageConfig
 from conf.parallel import Parallel
 from conf.spec import Record, Spec
 from tasks.session import Session, current
 from tasks.store import Artifact, StoreError, key_of
+from tasks.telling import Telling
 
 SCRATCH = ("checkpoints",)
 """What a job keeps only to resume from; not part of its artifact."""
@@ -85,10 +85,8 @@ def _make(session: Session, stage: str, label: str, key: str, config: StageConfi
             begun = time.monotonic()
             session.board.set(label, "running")
 
-        def follow(line: dict[str, Any]) -> None:
-            session.board.step(label, line["step"], line["total"], line["values"])
-
-        session.launcher.run(spec, parallel, follow, begin)
+        telling = Telling(session.board, label)
+        session.launcher.run(spec, parallel, telling.follow, begin, telling)
         missing = [name for name in EXPECTED[stage] if not (work / name).is_file()]
         assert not missing, f"{stage} ended well but did not write {missing}"
         record = Record(

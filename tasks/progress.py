@@ -12,7 +12,8 @@ State = Literal["waiting", "running", "cached", "done", "failed", "stopped"]
 
 @dataclass(frozen=True)
 class Progress:
-    """One stage's progress; `step` of `total` steps, the latest metric values, monotonic start and end seconds."""
+    """One stage's progress; `step` of `total` steps, the latest metric values, monotonic start and end seconds, and in `note`
+    where its job waits or runs."""
 
     state: State = "waiting"
     step: int = 0
@@ -21,6 +22,7 @@ class Progress:
     started: float | None = None
     ended: float | None = None
     first_step: tuple[int, float] | None = None
+    note: str = ""
 
     @property
     def rate(self) -> float | None:
@@ -52,6 +54,11 @@ class Board:
             before = self._stages.get(label, Progress(state="running"))
             first = before.first_step or (step, time.monotonic())
             self._stages[label] = replace(before, step=step, total=total, values=before.values | values, first_step=first)
+
+    def note(self, label: str, text: str) -> None:
+        """Where a stage's job is: its place in a queue, its nodes."""
+        with self._lock:
+            self._stages[label] = replace(self._stages.get(label, Progress()), note=text)
 
     def snapshot(self) -> dict[str, Progress]:
         """All stages, in the order they were first heard of."""

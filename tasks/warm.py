@@ -12,7 +12,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from conf.secrets import without
 from tasks.guard import guarded
 
 GRACE_SECONDS = 3.0
@@ -42,7 +41,7 @@ class Warm:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=without(os.environ) | environment(1),
+            env=os.environ | environment(1),
             cwd=Path(__file__).parents[1],
             start_new_session=True,
         )

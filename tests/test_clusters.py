@@ -72,7 +72,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(tmp_path: Path) -> None:
     assert "kubernetes.secret" in refused("kubernetes", "secrets=[HF_TOKEN]")
     assert "one of secrets" in refused("slurm", "secrets=[HF_TOKEN]", "defaults.environment={HF_TOKEN: hf_x}")
     assert "secrets.0" in refused("slurm", "secrets=[HF_TOKEN=hf_x]")
-    assert "slurm.ssh.folder" in refused("slurm", "slurm.ssh={host: login, user: me, folder: relative}")
+    assert "slurm.ssh.user is missing" in refused("slurm", "slurm.ssh={host: login}")
 
 
 def test_a_cluster_lays_stages_out_and_changes_no_key() -> None:

@@ -5,44 +5,59 @@ from __future__ import annotations
 import json
 import os
 import signal
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from flows.commands.terminal import StoreOption, fail, out, root_of
+from flows.commands.terminal import StoreOption, apart, fail, out, root_of
+
+if TYPE_CHECKING:
+    from flows.doctor import Finding
 
 
-def doctor(store: StoreOption = None) -> None:
-    """Say what this machine can do, what is missing, and how to mend it."""
+def doctor(
+    overrides: Annotated[list[str] | None, typer.Argument(help="Settings of the cluster to change, as cluster.key=value.")] = None,
+    store: StoreOption = None,
+    cluster: Annotated[str | None, typer.Option("--cluster", help="Ask the nodes of this cluster, with a job.")] = None,
+) -> None:
+    """Say what this machine can do, or the nodes of a cluster, what is missing, and how to mend it."""
     from flows.doctor import findings
 
     shown, healthy = Table("", "what", "found", "how to mend it", header_style="bold"), True
-    for finding in findings(root_of(store)):
+    for finding in _of_cluster(cluster, overrides, root_of(store)) if cluster else findings(root_of(store)):
         shown.add_row("ok" if finding.good else "!!" if finding.needed else "--", finding.what, finding.found, finding.mend)
         healthy &= finding.good or not finding.needed
     out.print(shown)
     raise typer.Exit(0 if healthy else 1)
 
 
+def _of_cluster(cluster: str, overrides: list[str] | None, root: Path) -> list[Finding]:
+    from conf.clusters import load_cluster
+    from flows.doctor_cluster import findings
+
+    recipes, theirs = apart(overrides)
+    if recipes:
+        raise ValueError(f"'{recipes[0]}' is no setting of the cluster; write cluster.key=value")
+    return findings(load_cluster(cluster, theirs), root, lambda text: out.print(f"doctor: {text}", markup=False, highlight=False))
+
+
 def up(
     store: StoreOption = None,
     prefect_port: Annotated[int, typer.Option(help="Port of the Prefect server.")] = 4200,
     mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow server.")] = 5000,
-    host: Annotated[str, typer.Option(help="Address to listen on; any but loopback needs passwords in the environment.")] = "127.0.0.1",
 ) -> None:
     """Start a Prefect and an MLflow server for the store on this machine, until Ctrl-C."""
-    from flows import access, server
+    from flows import server
     from tasks.store import Store
 
-    access.check(host)
-    access.log_in()
     root = root_of(store)
     Store(root).create()
     server.settle(root)
     with (
-        server.mlflow(root, mlflow_port, host) as (mlflow_url, mlflow),
-        server.embedded_prefect(root, prefect_port, user_interface=True, host=host) as (url, prefect),
+        server.mlflow(root, mlflow_port) as (mlflow_url, mlflow),
+        server.embedded_prefect(root, prefect_port, user_interface=True) as (url, prefect),
     ):
         file = root / server.SERVICES
         try:

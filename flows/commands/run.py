@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.terminal import Overrides, StoreOption, fail, out, root_of, show_report
+from flows.commands.terminal import ClusterOption, Overrides, StoreOption, apart, fail, out, root_of, show_report
 
 
 def run(
@@ -18,16 +18,22 @@ def run(
     overrides: Overrides = None,
     store: StoreOption = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the run; default the preset's.")] = None,
+    cluster: ClusterOption = "local",
 ) -> None:
-    """Run a recipe here; what is in the store already is not made again. Exit code 3: a gate stopped a student, all else was done."""
+    """Run a recipe, here or on a cluster; what is in the store already is not made again. Exit code 3: a gate stopped a student, all
+    else was done."""
     from conf.base import RUN_NAME
+    from conf.clusters import load_cluster
     from conf.load import load
+    from conf.placed import placed
     from flows import live, server
 
     called = name or Path(preset).stem
     if not re.fullmatch(RUN_NAME, called):
         raise ValueError(f"--name is {called!r}; choose up to 64 letters, digits, dots, dashes and underscores, a letter or digit first")
-    recipe, root = load(preset, overrides), root_of(store)
+    own, theirs = apart(overrides)
+    where, root = load_cluster(cluster, theirs), root_of(store)
+    recipe = placed(load(preset, own), where)
     from tasks.store import Store
 
     Store(root).create()
@@ -39,7 +45,7 @@ def run(
         from flows.compress import board, compress
 
         watch(board())
-        folder = Path(compress(recipe=recipe, name=called, store=str(root)))
+        folder = Path(compress(recipe=recipe, name=called, store=str(root), cluster=where))
     show_report(folder)
     from flows.gates import CLOSED, summary
 

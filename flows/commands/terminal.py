@@ -17,7 +17,16 @@ out = Console(width=None if sys.stdout.isatty() else WIDE)
 err = Console(stderr=True, soft_wrap=True)
 
 StoreOption = Annotated[Path | None, typer.Option("--store", help="Folder of all artifacts; default $IMBIK_STORE, else .imbik.")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change, as dotted.key=value.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change, as dotted.key=value; the cluster's as cluster.key=value.")]
+ClusterOption = Annotated[str, typer.Option("--cluster", help="Where to run: local, docker, slurm, kubernetes or a YAML file.")]
+OF_CLUSTER = "cluster."
+
+
+def apart(overrides: list[str] | None) -> tuple[list[str], list[str]]:
+    """Overrides of the recipe, and those of the cluster without their prefix."""
+    given = overrides or []
+    theirs = [text.removeprefix(OF_CLUSTER) for text in given if text.startswith(OF_CLUSTER)]
+    return [text for text in given if not text.startswith(OF_CLUSTER)], theirs
 
 
 def fail(sentence: str, code: int = 2) -> NoReturn:

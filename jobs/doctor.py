@@ -1,0 +1,87 @@
+"""Looks at the machines a job gets: nodes, GPUs, how fast ranks exchange data, free disk, versions, and whether the store is seen."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import shutil
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from conf.spec import Spec
+from jobs.entry import main
+
+MEGABYTES = 64
+REPEATS = 5
+
+
+def run(spec: Spec) -> None:
+    """Write `doctor.json`: what every rank found, in rank order, and the bandwidth between them."""
+    output, ranks = Path(spec.output), int(os.environ.get("WORLD_SIZE", "1"))
+    found = _found(output, spec.config["packages"], spec.config["token"])
+    if ranks > 1:
+        cuda = torch.cuda.is_available()
+        if cuda:
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        dist.init_process_group("nccl" if cuda else "gloo")
+        everyone: list[dict[str, Any]] = [{} for _ in range(ranks)]
+        dist.all_gather_object(everyone, found)
+        bandwidth = _bandwidth(ranks, torch.device("cuda" if cuda else "cpu"))
+        first, backend = dist.get_rank() == 0, dist.get_backend()
+        dist.barrier()
+        dist.destroy_process_group()
+    else:
+        everyone, bandwidth, first, backend = [found], None, True, None
+    if first:
+        whole = {"ranks": everyone, "bandwidth_gb_s": bandwidth, "backend": backend}
+        (output / "doctor.json").write_text(json.dumps(whole, indent=2))
+
+
+def _found(output: Path, packages: list[str], token: str) -> dict[str, Any]:
+    """What this rank sees. The token was written by whoever submitted the job: who reads it sees the same store."""
+    versions = {}
+    for name in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    probe = output / "probe"
+    gpu = None
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_properties(int(os.environ.get("LOCAL_RANK", "0")))
+        gpu = {"name": device.name, "memory_gb": round(device.total_memory / 1e9, 1), "seen": torch.cuda.device_count()}
+    return {
+        "node": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
+        "gpu": gpu,
+        "cuda": torch.version.cuda,
+        "python": sys.version.split()[0],
+        "cpus": len(os.sched_getaffinity(0)),
+        "free_gb": round(shutil.disk_usage(output).free / 1e9, 1),
+        "store": probe.is_file() and probe.read_text() == token,
+        "versions": versions,
+    }
+
+
+def _bandwidth(ranks: int, device: torch.device) -> float:
+    """Bus bandwidth of an all-reduce between all ranks in GB/s, as nccl-tests reckon it: bytes x 2 (n - 1) / n / seconds."""
+    data = torch.ones(MEGABYTES * 2**20 // 4, dtype=torch.float32, device=device)
+    times = []
+    for _ in range(REPEATS + 1):  # the first makes connections
+        dist.barrier()
+        begun = time.perf_counter()
+        dist.all_reduce(data)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - begun)
+    seconds = sorted(times[1:])[REPEATS // 2]
+    return round(data.numel() * 4 * 2 * (ranks - 1) / ranks / seconds / 1e9, 3)
+
+
+if __name__ == "__main__":
+    main(run)

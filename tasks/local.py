@@ -1,0 +1,178 @@
+"""Runs jobs on this machine: as a process, under torchrun, or forked from a warm one; follows them and owns their process trees.
+
+It counts cores, so that jobs run side by side where there is room, and reads metrics files; what a job makes it does not know.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from conf.clusters import LOCAL, Cluster
+from conf.parallel import Parallel
+from conf.spec import ENDED, Spec
+from tasks.failure import Stopped, failure
+from tasks.launch import Follow, Tell, limits
+from tasks.tail import Tail
+from tasks.warm import GRACE_SECONDS, Warm, environment
+
+PLAIN = frozenset({"data", "fetch"})
+"""Stages that need no torch: they start at once, while the warm process is still importing."""
+
+
+@dataclass
+class _Cores:
+    """Counts cores in use; whoever waits longest goes first, so that a wide job is not starved by narrow ones."""
+
+    total: int
+
+    def __post_init__(self) -> None:
+        self._free = self.total
+        self._queue: list[object] = []
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def hold(self, wanted: int, stopped: threading.Event) -> Iterator[None]:
+        wanted, ticket = min(wanted, self.total), object()
+        with self._changed:
+            self._queue.append(ticket)
+            while not stopped.is_set() and (self._queue[0] is not ticket or self._free < wanted):
+                self._changed.wait(0.5)
+            self._queue.remove(ticket)
+            self._free -= wanted
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += wanted
+                self._changed.notify_all()
+
+
+class LocalLauncher:
+    """Runs the jobs of one flow here. Open it on a thread that lives as long as the flow: the warm process dies with that thread."""
+
+    def __init__(self, cluster: Cluster = LOCAL, *, warm: bool = True) -> None:
+        self.cluster = cluster
+        self._cores = _Cores(os.cpu_count() or 1)
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._trees: dict[int, psutil.Process] = {}
+        self._warm: Warm | None = None
+        self._may_warm = warm and not Path("/dev/nvidiactl").exists()
+
+    def prepare(self) -> None:
+        """Start the warm process, if it is of use here; call once, from the thread that opened the launcher."""
+        if self._may_warm and self._warm is None:
+            self._warm = Warm()
+
+    def run(self, spec: Spec, parallel: Parallel, follow: Follow, begin: Callable[[], None], tell: Tell) -> None:
+        """Run one job to its end: `begin` is called when it has its cores, `follow` with every line of its metrics, `tell` with its log's.
+
+        Raises JobFailed or Stopped.
+        """
+        threads = parallel.threads or max(1, self._cores.total // parallel.processes)
+        with self._cores.hold(parallel.processes * threads, self._stopped):
+            if self._stopped.is_set():
+                raise Stopped("the run was stopped")
+            begin()
+            output, tail = Path(spec.output), Tail(Path(spec.output), follow, tell.line)
+            path, log = output / "spec.json", output / "job.log"
+            variables = environment(threads) | limits(self.cluster, spec.stage)
+            path.write_text(spec.model_dump_json(indent=2))
+            for stale in (output / ENDED, log):
+                stale.unlink(missing_ok=True)
+            if parallel.processes == 1 and spec.stage not in PLAIN and self._warm and self._warm.ready():
+                code = self._forked(spec, path, log, variables, tail)
+            else:
+                code = self._started(spec, path, log, parallel.processes, variables, tail)
+        if code:
+            if self._stopped.is_set():
+                raise Stopped("the run was stopped")
+            raise failure(spec.stage, code, log)
+
+    def stop(self) -> None:
+        """Start nothing more and end every job, asking first."""
+        self._stopped.set()
+        with self._lock:
+            roots = list(self._trees.values())
+        end_trees(roots)
+        if self._warm:
+            self._warm.close()
+
+    def _started(self, spec: Spec, path: Path, log: Path, processes: int, variables: dict[str, str], tail: Tail) -> int:
+        command = [sys.executable, "-m", f"jobs.{spec.stage}", "--spec", str(path)]
+        if processes > 1:
+            launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+            command = [*launcher, *command[1:]]
+        from tasks.guard import guarded
+
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                guarded(command),
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                env=os.environ | variables,
+                cwd=Path(__file__).parents[1],
+                start_new_session=True,
+            )
+        with self._tracked(process.pid), tail:
+            while process.poll() is None:
+                tail.read()
+                time.sleep(0.05)
+            return process.returncode
+
+    def _forked(self, spec: Spec, path: Path, log: Path, variables: dict[str, str], tail: Tail) -> int:
+        assert self._warm is not None
+        job = self._warm.submit({"stage": spec.stage, "spec": str(path), "log": str(log), "environment": variables})
+        with tail:
+            while not job.started.wait(0.05) and not job.ended.is_set():
+                pass
+            with self._tracked(job.pid):
+                while not job.ended.wait(0.05):
+                    tail.read()
+        return job.code
+
+    @contextlib.contextmanager
+    def _tracked(self, pid: int) -> Iterator[None]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            with self._lock:
+                self._trees[pid] = process
+            if self._stopped.is_set():
+                end_trees([process])
+        try:
+            yield
+        except BaseException:
+            # The task was cancelled while its job runs: whatever the reason, the job must not outlive it.
+            end_trees([self._trees[pid]] if pid in self._trees else [])
+            raise
+        finally:
+            with self._lock:
+                self._trees.pop(pid, None)
+
+
+def end_trees(roots: list[psutil.Process]) -> None:
+    """End processes and all their descendants: ranks too, which torchrun puts in sessions of their own."""
+    family: list[psutil.Process] = []
+    for root in roots:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family += [*root.children(recursive=True), root]
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, alive = psutil.wait_procs(family, GRACE_SECONDS)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, GRACE_SECONDS)

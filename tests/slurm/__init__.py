@@ -1,0 +1,1 @@
+"""A real Slurm of two nodes on this machine, and the tests that need it."""

@@ -1,0 +1,149 @@
+"""A real Slurm of two nodes on this machine: munge, slurmctld and two slurmd, in a folder of their own.
+
+`python -m tests.slurm.service FOLDER [PORT]` runs it until Ctrl-C and prints what a shell needs to use it; `running` is the same for
+tests. Everything it started ends with it, jobs included; started again in the same folder it ends what an earlier one left there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
+NODES = ("n1", "n2")
+PORT = 18170
+START_SECONDS = 30.0
+
+CONF = """\
+ClusterName=imbik
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={controller}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.sock
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd-%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SchedulerParameters=sched_interval=1,bf_interval=1
+ReturnToService=2
+KillWait=5
+MpiDefault=none
+SlurmdParameters=config_overrides
+SlurmdTimeout=300
+{nodes}
+PartitionName=all Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def absent() -> str | None:
+    """Why Slurm cannot run here, or None."""
+    missing = [name for name in PROGRAMS if not shutil.which(name)]
+    if missing:
+        return f"{missing[0]} is not installed (apt-get install slurm-wlm munge)"
+    return None if os.geteuid() == 0 else "slurmctld and munged are started as root, which this user is not"
+
+
+@contextlib.contextmanager
+def running(folder: Path, port: int = PORT) -> Iterator[dict[str, str]]:
+    """Slurm in `folder`, on `port` and the two behind it; yields the environment that its commands need."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _end(folder)
+    environment = {"SLURM_CONF": str(_configure(folder, port))}
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        for command in _commands(folder):
+            log = (folder / f"{Path(command[0]).name}.out").open("ab")
+            started.append(subprocess.Popen(command, env=os.environ | environment, stdout=log, stderr=log, start_new_session=True))
+            log.close()
+            if "munged" in command[0]:
+                _wait(lambda: (folder / "munge.sock").exists(), f"munged did not start; see {folder}/munged.log")
+        _wait(lambda: _idle(environment), f"the nodes did not come up; see {folder}/slurmctld.log")
+        yield environment
+    finally:
+        subprocess.run(
+            ["scancel", "--signal=KILL", "--full", "--user=root"], env=os.environ | environment, check=False, capture_output=True
+        )
+        _end(folder)
+        for process in started:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+
+
+def _configure(folder: Path, port: int) -> Path:
+    (folder / "state").mkdir(exist_ok=True)
+    key = folder / "munge.key"
+    if not key.exists():
+        key.write_bytes(os.urandom(128))
+    key.chmod(0o400)
+    host = socket.gethostname()
+    nodes = "\n".join(
+        f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port + number} CPUs=2 RealMemory=4000 State=UNKNOWN"
+        for number, name in enumerate(NODES, 1)
+    )
+    conf = folder / "slurm.conf"
+    conf.write_text(CONF.format(folder=folder, host=host, controller=port, nodes=nodes))
+    return conf
+
+
+def _commands(folder: Path) -> list[list[str]]:
+    munge = [f"--{name}={folder}/munge.{end}" for name, end in (("socket", "sock"), ("key-file", "key"), ("pid-file", "pid"))]
+    munge += [f"--log-file={folder}/munged.log", f"--seed-file={folder}/munge.seed", "--force", "--foreground", "--num-threads=2"]
+    return [["/usr/sbin/munged", *munge], ["slurmctld", "-D"], *(["slurmd", "-D", "-N", name] for name in NODES)]
+
+
+def _idle(environment: dict[str, str]) -> bool:
+    done = subprocess.run(["sinfo", "-h", "-o", "%T %D"], env=os.environ | environment, capture_output=True, text=True, check=False)
+    return done.stdout.split() == ["idle", str(len(NODES))]
+
+
+def _wait(what: Callable[[], bool], told: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not what():  # type: ignore[operator]
+        if time.monotonic() > deadline:
+            raise RuntimeError(told)
+        time.sleep(0.1)
+
+
+def _end(folder: Path) -> None:
+    """End every process that has to do with the folder: daemons and the steps of their jobs."""
+    ours = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            text = [*process.cmdline(), *process.environ().values()]
+            if process.name() in ("munged", "slurmctld", "slurmd", "slurmstepd") and any(str(folder) in word for word in text):
+                ours.append(process)
+    for process in ours:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    for process in psutil.wait_procs(ours, 8)[1]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+if __name__ == "__main__":
+    if why := absent():
+        sys.exit(why)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with running(Path(sys.argv[1]).absolute(), int(sys.argv[2]) if len(sys.argv) > 2 else PORT) as variables:
+        print(" ".join(f"export {name}={value}" for name, value in variables.items()), flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
