@@ -35,7 +35,7 @@ def _measure(spec: Spec, config: ImportanceConfig, device: Any) -> None:
             f"importance.calibration_samples is {config.calibration_samples} but the train split has only {len(windows)} sequences "
             f"of {config.seq_length} tokens; choose fewer samples or a shorter seq_length"
         )
-    model = build(hf_config, config.parallel, config.precision, device)
+    model = build(hf_config, config.parallel, config.precision, device, to_cut=True)
     weights.load(model, teacher, hf_config)
     metrics = Metrics(output) if torch.distributed.get_rank() == 0 else None
     passes = -(-config.calibration_samples // config.micro_batch)

@@ -34,7 +34,7 @@ def _prune(spec: Spec, config: PruneConfig, device: Any) -> None:
     hf_config = inputs.checked_model(teacher, data, config.parallel, seq_length=1)
     student_config = cut_config(hf_config, config)
     precision = stored_precision(hf_config)
-    model = build(hf_config, config.parallel, precision, device)
+    model = build(hf_config, config.parallel, precision, device, to_cut=True)
     weights.load(model, teacher, hf_config)
     axes: dict[str, Any] = {}
     if config.ranked:

@@ -1,15 +1,24 @@
-"""Causal self-attention through PyTorch's fused kernel, for Megatron's local layers where Transformer Engine is not installed.
+"""The layers of a model: Transformer Engine's on a GPU where it is installed, else Megatron's local ones with PyTorch's fused attention.
 
-Megatron's own local attention keeps the whole [batch x heads, length, length] scores in memory and passes over them a dozen times.
+Megatron's own local attention keeps the whole [batch x heads, length, length] scores in memory, passes over them a dozen times, and
+knows no context parallelism; its local norms know no sequence parallelism. Both are mended here.
 """
 
 from __future__ import annotations
 
+import copy
+import importlib.util
+from typing import Any
+
 import torch
-from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
+from megatron.core import parallel_state
+from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec, get_gpt_layer_with_transformer_engine_spec
 from megatron.core.packed_seq_params import PackedSeqParams
+from megatron.core.tensor_parallel import gather_from_sequence_parallel_region
+from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.dot_product_attention import DotProductAttention
 from megatron.core.transformer.spec_utils import ModuleSpec
+from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 
 
 class FusedAttention(DotProductAttention):
@@ -17,7 +26,16 @@ class FusedAttention(DotProductAttention):
 
     Packed samples come as Transformer Engine takes them, `PackedSeqParams` in its `thd` layout: one row of tokens with the bounds of
     its samples. Each sample is then attended to by itself, so that nothing can leak and no [length, length] mask is made.
+
+    Under context parallelism of size C each sequence is cut into 2C chunks and rank r holds chunks r and 2C-1-r, as Megatron's
+    `get_batch_on_this_cp_rank` deals them out; keys and values of all ranks are gathered (Transformer Engine's `all_gather`).
     """
+
+    def __init__(self, config: TransformerConfig, *rest: Any, **more: Any) -> None:
+        alone = copy.copy(config)
+        alone.context_parallel_size = 1  # the base class refuses any other, for its own forward
+        super().__init__(alone, *rest, **more)
+        self.config = config
 
     def forward(
         self,
@@ -36,6 +54,9 @@ class FusedAttention(DotProductAttention):
         if query.device.type == "cpu":
             # PyTorch's CPU kernel is about twice as fast in fp32 as in bf16 (tests/bench/results/training.md), and closer to exact.
             query, key, value = query.float(), key.float(), value.float()
+        if self.config.context_parallel_size > 1:
+            assert packed is None, "packed rows are not spread over context-parallel ranks"
+            return self._shared(query, key, value).flatten(2).to(dtype)
         if packed is None:
             return self._causal(query, key, value).flatten(2).to(dtype)
         assert isinstance(packed, PackedSeqParams) and packed.qkv_format == "thd", "samples are packed in the layout thd"
@@ -45,32 +66,77 @@ class FusedAttention(DotProductAttention):
 
     def _causal(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """[length, batch, heads, width] -> [length, batch, heads, width]."""
+        length, seen = query.shape[0], key.shape[0]
+        # PyTorch's own causal mask starts both at the first token; a later part of a sequence needs one that ends both at the last.
+        mask = None if length == seen else torch.ones(length, seen, dtype=torch.bool, device=query.device).tril(seen - length)
         context = torch.nn.functional.scaled_dot_product_attention(
             query.permute(1, 2, 0, 3),
             key.permute(1, 2, 0, 3),
             value.permute(1, 2, 0, 3),
-            is_causal=True,
+            attn_mask=mask,
+            is_causal=mask is None,
             scale=self.softmax_scale,
             enable_gqa=query.shape[2] != key.shape[2],
         )
         return context.permute(2, 0, 1, 3)
 
+    def _shared(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """The same over this rank's two chunks of each sequence, which see what lies before them on all context-parallel ranks."""
+        size, rank = self.config.context_parallel_size, parallel_state.get_context_parallel_rank()
+        chunk = query.shape[0] // 2
+        keys, values = _in_order(key, size), _in_order(value, size)
+        parts = []
+        for place, part in zip((rank, 2 * size - 1 - rank), query.split(chunk), strict=True):
+            seen = (place + 1) * chunk
+            parts.append(self._causal(part, keys[:seen], values[:seen]))
+        return torch.cat(parts)
+
+
+def _in_order(mine: torch.Tensor, size: int) -> torch.Tensor:
+    """Whole sequences [length, ...] of the context-parallel ranks' parts; in backward each part gets what all ranks have for it."""
+    gathered = gather_from_sequence_parallel_region(mine, group=parallel_state.get_context_parallel_group())
+    held = [place for rank in range(size) for place in (rank, 2 * size - 1 - rank)]
+    chunks = gathered.chunk(2 * size)
+    return torch.cat([chunks[held.index(place)] for place in range(2 * size)])
+
+
+class Norm:
+    """Makes torch.nn.RMSNorm, which ModelOpt can cut; its weight says that its gradient is a part where ranks share the tokens."""
+
+    def __new__(cls, config: TransformerConfig, hidden_size: int, eps: float = 1e-5, **_: Any) -> Any:  # noqa: D102
+        norm = torch.nn.RMSNorm(hidden_size, eps=eps)
+        norm.weight.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
+        return norm
+
 
 def packed(segments: torch.Tensor) -> PackedSeqParams:
     """What Megatron needs to know of packed rows: `segments` [rows, length] numbers each token's sample; the rows are taken end to end.
 
-    The bounds stay on the CPU, where attention and rotary embedding read them, layer by layer.
+    The bounds stay on the CPU, where attention and rotary embedding read them, layer by layer; Transformer Engine wants them beside it.
     """
     rows, length = segments.shape
     numbered = (segments.cpu() + torch.arange(rows)[:, None] * (length + 1)).flatten()
     starts = torch.nonzero(numbered.diff()).flatten() + 1
     bounds = torch.cat([torch.tensor([0]), starts, torch.tensor([rows * length])]).int()
     longest = int(bounds.diff().max())
+    if has_transformer_engine():
+        bounds = bounds.to(torch.cuda.current_device())
     return PackedSeqParams(qkv_format="thd", cu_seqlens_q=bounds, cu_seqlens_kv=bounds, max_seqlen_q=longest, max_seqlen_kv=longest)
 
 
-def layer_spec(*, qk_layernorm: bool) -> ModuleSpec:
-    """Megatron's local RMSNorm layer with the fused attention in place."""
-    spec = get_gpt_layer_local_spec(normalization="RMSNorm", qk_layernorm=qk_layernorm)
-    spec.submodules.self_attention.submodules.core_attention = FusedAttention
-    return spec
+def has_transformer_engine() -> bool:
+    """Whether layers can be Transformer Engine's: it is installed and there is a GPU."""
+    return torch.cuda.is_available() and importlib.util.find_spec("transformer_engine") is not None
+
+
+def layers(config: TransformerConfig, *, local: bool = False) -> ModuleSpec | TransformerBlockSubmodules:
+    """The layers of this pipeline stage and the norm after the last; `local` ones are what ModelOpt can cut."""
+    if has_transformer_engine() and not local:
+        return get_gpt_layer_with_transformer_engine_spec(qk_layernorm=config.qk_layernorm)
+    spec = get_gpt_layer_local_spec(normalization="RMSNorm", qk_layernorm=config.qk_layernorm)
+    inner = spec.submodules
+    inner.input_layernorm = inner.pre_mlp_layernorm = Norm
+    inner.self_attention.submodules.core_attention = FusedAttention
+    if config.qk_layernorm:
+        inner.self_attention.submodules.q_layernorm = inner.self_attention.submodules.k_layernorm = Norm
+    return TransformerBlockSubmodules(layer_specs=[spec] * get_num_layers_to_build(config), layer_norm=Norm)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
-from megatron.core.tensor_parallel import copy_to_tensor_model_parallel_region
+from megatron.core.tensor_parallel import copy_to_tensor_model_parallel_region, gather_from_sequence_parallel_region
 
 from jobs.megatron.divergence import Divergence, Kept, Valued, between, keep, log_sum, over_all, over_kept, softmax, summed
 
@@ -54,8 +54,20 @@ Losses = dict[str, torch.Tensor]
 
 def defer(model: GPTModel) -> None:
     """Let `model` end with its last hidden states in place of logits, in the shape the logits would have. For any pipeline stage."""
-    if getattr(model, "output_layer", None) is not None:
-        model.output_layer.forward = lambda hidden, *_, **__: (hidden, None)
+    if getattr(model, "output_layer", None) is None:
+        return
+
+    def states(hidden: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, None]:
+        # Under sequence parallelism every rank gets all tokens, and of their gradient, which `losses` sums over the ranks, its part.
+        return whole(hidden) if model.config.sequence_parallel else hidden, None
+
+    model.output_layer.forward = states
+
+
+def whole(hidden: torch.Tensor) -> torch.Tensor:
+    """Hidden states [length, ...] of which the tensor-parallel ranks hold parts; their gradient is taken to be the same on all ranks."""
+    together: torch.Tensor = gather_from_sequence_parallel_region(hidden, tensor_parallel_output_grad=False)
+    return together
 
 
 def head(model: GPTModel, hidden: torch.Tensor) -> Head:

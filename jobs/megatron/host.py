@@ -33,14 +33,12 @@ def machine(parallel: Parallel, seed: int) -> Iterator[torch.device]:
         raise ValueError(
             f"this job was started with {ranks} processes but parallel.processes is {parallel.processes}; start it with torchrun"
         )
-    if parallel.context > 1 or parallel.sequence:
-        raise ValueError("parallel.context and parallel.sequence are not wired yet; leave them out")
     adapter = contextlib.nullcontext() if torch.cuda.is_available() else _OnCpu()
     with adapter, tempfile.TemporaryDirectory() as folder:
         device = _device()
         _join(ranks, Path(folder), device)
         try:
-            parallel_state.initialize_model_parallel(parallel.tensor, parallel.pipeline)
+            parallel_state.initialize_model_parallel(parallel.tensor, parallel.pipeline, context_parallel_size=parallel.context)
             # The inference tracker's no-op forks are enough while dropout is 0, and on the CPU the CUDA ones cannot work.
             initialize_rng_tracker(inference_rng_tracker=device.type == "cpu", force_reset=True)
             torch.manual_seed(seed)
@@ -95,6 +93,8 @@ class _OnCpu(TorchFunctionMode):
         if func is torch.Tensor.type and len(args) == 1 and not kwargs:
             # clip_grads and the bf16 optimizer compare this name with 'torch.cuda.FloatTensor'.
             return func(*args).replace("torch.", "torch.cuda.")
+        if kwargs.get("pin_memory"):
+            kwargs["pin_memory"] = False  # rope_utils.py pins the places of a context-parallel rank's chunks
         if "device" in kwargs and torch.device(kwargs["device"] or "cpu").type == "cuda":
             kwargs["device"] = torch.device("cpu")
         if func is torch.Tensor.to and len(args) > 1 and isinstance(args[1], str | torch.device) and torch.device(args[1]).type == "cuda":

@@ -17,7 +17,7 @@ from megatron.core.transformer import TransformerConfig
 from conf.base import Precision
 from conf.parallel import Parallel
 from conf.teacher import Shape
-from jobs.megatron.attention import layer_spec
+from jobs.megatron.attention import layers
 
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -90,8 +90,10 @@ def config_of_shape(shape: Shape, vocab_size: int, eos_token_id: int) -> dict[st
     }
 
 
-def build(config: dict[str, Any], parallel: Parallel, precision: Precision, device: torch.device) -> GPTModel:
-    """The GPTModel of this pipeline stage, with random weights, on `device` in `precision`."""
+def build(
+    config: dict[str, Any], parallel: Parallel, precision: Precision, device: torch.device, *, to_cut: bool = False
+) -> GPTModel:
+    """The GPTModel of this pipeline stage, with random weights, on `device` in `precision`; `to_cut`: of layers that ModelOpt can cut."""
     transformer = TransformerConfig(
         num_layers=config["num_hidden_layers"],
         hidden_size=config["hidden_size"],
@@ -121,12 +123,14 @@ def build(config: dict[str, Any], parallel: Parallel, precision: Precision, devi
         use_cpu_initialization=True,
         tensor_model_parallel_size=parallel.tensor,
         pipeline_model_parallel_size=parallel.pipeline,
+        context_parallel_size=parallel.context,
+        sequence_parallel=parallel.sequence,
     )
     rope = _rope(config)
     check_layout(config, parallel)
     model = GPTModel(
         config=transformer,
-        transformer_layer_spec=layer_spec(qk_layernorm=transformer.qk_layernorm),
+        transformer_layer_spec=layers(transformer, local=to_cut),
         vocab_size=config["vocab_size"],
         max_sequence_length=config["max_position_embeddings"],
         pre_process=parallel_state.is_pipeline_first_stage(),

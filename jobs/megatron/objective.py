@@ -47,13 +47,16 @@ class _Hidden(_Loss):
     def __init__(self, student: GPTModel, kind: str, projection: torch.nn.Module | None) -> None:
         super().__init__()
         self.compare = {"cosine": HiddenStateCosineLoss, "mse": MSELoss}[kind](student.config)
+        self.split = student.config.sequence_parallel
         # In a list, so that it is no parameter of the loss: ModelOpt keeps those in a set, whose order differs between ranks.
         self.projection = [projection]
 
     def forward(self, student: Any, teacher: Any) -> torch.Tensor:
         """Outputs of two layers, ([length, batch, hidden], context) -> [batch, length]."""
-        states, (project,) = student[0], self.projection
-        per_token, *_ = self.compare((states if project is None else project(states)).float(), teacher[0].float())
+        (states, targets), (project,) = (student[0], teacher[0]), self.projection
+        if self.split:
+            states, targets = head.whole(states), head.whole(targets)
+        per_token, *_ = self.compare((states if project is None else project(states)).float(), targets.float())
         return per_token  # type: ignore[no-any-return]
 
 
@@ -117,9 +120,10 @@ def losses(model: Any, hidden: torch.Tensor, batch: Batch, *, config: DistillCon
 
     if config.ce_share == "balanced" or (between is not None and config.intermediate_weight == "balanced"):
         with torch.no_grad():  # the shares depend on the losses' sizes, so these are taken first
-            sizes = compare(Mix(divergence=1.0, cross_entropy=1.0), everything=False)
-        weight = _ratio(sizes["divergence"], between) if config.intermediate_weight == "balanced" else config.intermediate_weight
-        whole = sizes["divergence"] + (0.0 if between is None else weight * between.detach())
+            sizes = {name: _summed(value) for name, value in compare(Mix(divergence=1.0, cross_entropy=1.0), everything=False).items()}
+            apart = None if between is None else _summed(between.detach().clone())
+        weight = _ratio(sizes["divergence"], apart) if config.intermediate_weight == "balanced" else config.intermediate_weight
+        whole = sizes["divergence"] + (0.0 if apart is None else weight * apart)
         mix = _balanced(sizes["loss"], whole) if config.ce_share == "balanced" else _fixed(config.ce_share)
     else:
         weight, mix = config.intermediate_weight, _fixed(config.ce_share)
@@ -136,6 +140,13 @@ def beside(model: Any, batch: Batch) -> Taught:
     if not between:
         return Taught(teacher=teacher)
     return Taught(teacher=teacher, between=torch.stack([(each * batch.weights).sum() for each in between]).mean())
+
+
+def _summed(value: torch.Tensor) -> torch.Tensor:
+    """The sum over the context-parallel ranks, each of which has some of the tokens."""
+    if parallel_state.get_context_parallel_world_size() > 1:
+        torch.distributed.all_reduce(value, group=parallel_state.get_context_parallel_group())
+    return value
 
 
 def _fixed(ce_share: float | str) -> Mix:

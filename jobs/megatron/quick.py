@@ -46,7 +46,7 @@ def score_cuts(
     teacher_shape = shape_of(directory)
     shapes = shapes_of_teacher(teacher_shape)
     windows = _windows(data, config)
-    models = [build(hf_config, config.parallel, config.precision, device).eval() for _ in range(2)]
+    models = [build(hf_config, config.parallel, config.precision, device, to_cut=True).eval() for _ in range(2)]
     for model in models:
         weights.load(model, directory, hf_config)
     judge = _Judge(models[0], config, windows, output, total=len(shapes) + 1)

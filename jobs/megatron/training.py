@@ -20,6 +20,7 @@ from megatron.core.optimizer import MegatronOptimizer, OptimizerConfig, get_mega
 from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.pipeline_parallel import get_forward_backward_func
+from megatron.core.utils import get_batch_on_this_cp_rank
 from numpy.typing import NDArray
 
 from conf.training import Training
@@ -206,7 +207,11 @@ def _batches(samples: Samples, config: Training) -> list[Batch]:
     names = ("addresses", "tokens", "labels", "weights", "positions")
     columns = [mine(array) for array in arrays]
     bounds = [None] * len(columns[0]) if samples.segments is None else [packed(part) for part in mine(samples.segments)]
-    return [Batch(**dict(zip(names, parts, strict=True)), packed=each) for *parts, each in zip(*columns, bounds, strict=True)]
+    # Of each sequence, what this context-parallel rank has.
+    return [
+        Batch(**get_batch_on_this_cp_rank(dict(zip(names, parts, strict=True))), packed=each)
+        for *parts, each in zip(*columns, bounds, strict=True)
+    ]
 
 
 def cross_entropy(model: GPTModel, hidden: torch.Tensor, batch: Batch) -> Losses:
@@ -258,4 +263,5 @@ def _mean_everywhere(stored: list[Losses]) -> dict[str, float]:
     own = [torch.stack([losses[name].float() for losses in stored]).mean().item() if stored else 0.0 for name in names]
     sums = torch.tensor([*own, 1.0 if stored else 0.0], dtype=torch.float64, device=torch.cuda.current_device())
     torch.distributed.all_reduce(sums)
-    return {name: (sums[position] / sums[-1]).item() for position, name in enumerate(names)}
+    shared = parallel_state.get_context_parallel_world_size()  # ranks whose sums, not means, make a sequence's
+    return {name: (sums[position] / sums[-1] * shared).item() for position, name in enumerate(names)}
