@@ -8,13 +8,13 @@ from pathlib import Path
 from conf.check_claims import check_claims
 from conf.check_distill import check_distill, check_offline
 from conf.check_gates import check_gates
+from conf.check_layout import check_layout
 from conf.check_nemo import check_nemo
 from conf.check_quantize import check_format
 from conf.check_sft import check_lengths, check_records, check_tuning
 from conf.cuts import Cut, check_names, cuts
 from conf.evaluate import EvaluateConfig
 from conf.model import check_model_directory, num_tokens, shape_of, tokenizer_of
-from conf.parallel import Parallel
 from conf.schema import Recipe
 from conf.score import QuickScore
 from conf.shapes import points
@@ -42,10 +42,13 @@ def check(recipe: Recipe) -> None:
     _check_training("teacher", recipe.teacher, shape)
     if recipe.ranked:
         _check_length("importance.seq_length", recipe.importance.seq_length, shape)
-        _check_pipeline("importance.parallel", recipe.importance.parallel, shape)
+        check_layout("importance.parallel", recipe.importance.parallel, shape)
     if recipe.sweep:
         points(recipe.sweep, shape)
         _check_scoring("sweep", recipe.sweep, shape)
+    if recipe.logits and recipe.stores_logits:
+        _check_length("logits.seq_length", recipe.logits.seq_length, shape)
+        check_layout("logits.parallel", recipe.logits.parallel, shape)
     _check_evaluation(recipe.evaluate, shape)
     check_lengths(recipe, shape)
     if recipe.teacher_sft:
@@ -59,9 +62,9 @@ def check(recipe: Recipe) -> None:
 
 def _check_cut(recipe: Recipe, name: str, cut: Cut, teacher: Shape) -> None:
     """One cut, its teaching, and the formats of the last one."""
-    _check_pipeline(f"{cut.where}.parallel", cut.parallel, cut.before)
+    check_layout(f"{cut.where}.parallel", cut.parallel, cut.before)
     if cut.ranked and cut.before != teacher:  # the importance of a round's student is measured before it is cut again
-        _check_pipeline("importance.parallel", recipe.importance.parallel, cut.before, f" of what {cut.where} cuts")
+        check_layout("importance.parallel", recipe.importance.parallel, cut.before, whose=f" of what {cut.where} cuts")
     if cut.how:
         _check_training(cut.taught_at, cut.how, cut.teacher, " of the teacher")
         _check_training(cut.taught_at, cut.how, cut.after, f" of student {name}")
@@ -89,7 +92,7 @@ def _check_cut(recipe: Recipe, name: str, cut: Cut, teacher: Shape) -> None:
 
 def _check_scoring(where: str, config: QuickScore, shape: Shape) -> None:
     _check_length(f"{where}.seq_length", config.seq_length, shape)
-    _check_pipeline(f"{where}.parallel", config.parallel, shape)
+    check_layout(f"{where}.parallel", config.parallel, shape)
 
 
 def teacher_shape(recipe: Recipe) -> Shape | None:
@@ -177,13 +180,7 @@ def _check_training(where: str, config: Training, shape: Shape, whose: str = "")
     if config.steps == 0:
         return
     _check_length(f"{where}.seq_length", config.seq_length, shape)
-    for axis in ("num_attention_heads", "num_query_groups", "ffn_hidden_size", "vocab_size"):
-        size = getattr(shape, axis)
-        if size and size % config.parallel.tensor:
-            raise ValueError(
-                f"{where}.parallel.tensor is {config.parallel.tensor}, which does not divide {axis} {size}{whose}; choose a divisor"
-            )
-    _check_pipeline(f"{where}.parallel", config.parallel, shape, whose)
+    check_layout(f"{where}.parallel", config.parallel, shape, tokens=config.seq_length, whose=whose)
 
 
 def _check_watch(where: str, how: Watched, shape: Shape) -> None:
@@ -192,13 +189,6 @@ def _check_watch(where: str, how: Watched, shape: Shape) -> None:
     if how.best_by == "mmlu" and how.evaluation.mmlu is None:
         raise ValueError(f"{where}.best_by is mmlu, which evaluate.mmlu: null does not measure; choose val_kl or val_loss")
     _check_length(f"{where}.evaluation.seq_length", how.evaluation.seq_length, shape)
-
-
-def _check_pipeline(where: str, parallel: Parallel, shape: Shape, whose: str = "") -> None:
-    if shape.num_layers % parallel.pipeline:
-        raise ValueError(
-            f"{where}.pipeline is {parallel.pipeline}, which does not divide {shape.num_layers} layers{whose}; choose a divisor"
-        )
 
 
 def _check_length(where: str, length: int, shape: Shape) -> None:

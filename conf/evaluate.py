@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from conf.base import Config, Execution, Precision, StageConfig
-from conf.parallel import Parallel, RunsAs
+from conf.parallel import InOneProcess, Parallel
 
 
 class Mmlu(Config):
@@ -42,4 +42,4 @@ class EvaluateConfig(StageConfig):
     prompt_tokens: int = Field(default=32, ge=1, description="Prompt length of the generation timing.")
     new_tokens: int = Field(default=64, ge=0, description="Tokens generated when timing; 0 leaves timing out.")
     precision: Precision = Field(default="bf16", description="Precision of the forward passes.")
-    parallel: RunsAs = Field(default=Parallel(), description="Where it runs (one process).")
+    parallel: InOneProcess = Field(default=Parallel(), description="Where it runs (one process).")

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from conf.base import Execution, Precision, StageConfig
 from conf.data import World
-from conf.parallel import Parallel, RunsAs
+from conf.parallel import InOneProcess, Parallel
 
 
 class GenerateConfig(StageConfig):
@@ -56,7 +56,7 @@ class GenerateConfig(StageConfig):
     retry_seconds: Annotated[float, Execution()] = Field(default=1.0, ge=0, description="Wait before the first retry; doubled each time.")
     batch: Annotated[int, Execution()] = Field(default=16, ge=1, description="Prompts answered at once here.")
     precision: Precision = Field(default="bf16", description="Precision of the teacher here.")
-    parallel: RunsAs = Field(default=Parallel(), description="Where it runs (one process).")
+    parallel: InOneProcess = Field(default=Parallel(), description="Where it runs (one process).")
 
     @model_validator(mode="after")
     def _one_engine(self) -> Self:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from conf.base import Execution, Precision, StageConfig
 from conf.parallel import Parallel, RunsAs
@@ -24,7 +24,14 @@ class LogitsConfig(StageConfig):
     micro_batch: Annotated[int, Execution()] = Field(
         default=1, ge=1, description="Sequences of one forward pass on one data-parallel rank."
     )
-    parallel: RunsAs = Field(default=Parallel(), description="Where it runs.")
+    parallel: RunsAs = Field(default=Parallel(), description="Where it runs; context and sequence parallelism are for training.")
+
+    @field_validator("parallel")
+    @classmethod
+    def _whole_sequences(cls, value: Parallel) -> Parallel:
+        if value.context != 1 or value.sequence:
+            raise ValueError("logits are stored of whole sequences; leave parallel.context and parallel.sequence out")
+        return value
 
 
 def high_planes(vocab_size: int) -> int:

@@ -35,7 +35,11 @@ def check_model_directory(directory: Path) -> None:
 
 def shape_of(directory: Path) -> Shape:
     """Dimensions from a model directory's config.json."""
-    config = _read(directory / "config.json")
+    return shape_in(_read(directory / "config.json"), directory)
+
+
+def shape_in(config: dict[str, Any], directory: Path) -> Shape:
+    """Dimensions in the config.json of `directory`."""
     kind = config.get("model_type")
     if kind not in ("llama", "qwen3"):
         raise ValueError(f"{directory}/config.json says model_type {kind!r}; choose a Llama or Qwen3 model")

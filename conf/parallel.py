@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from conf.base import Config, Execution
 
@@ -41,7 +41,14 @@ class Parallel(Config):
         return self
 
 
+def _one_process(parallel: Parallel) -> Parallel:
+    if parallel.processes > 1:
+        raise ValueError(f"processes is {parallel.processes}, but the stage runs in one process; leave it out")
+    return parallel
+
+
 RunsAs = Annotated[Parallel, Execution()]
+InOneProcess = Annotated[Parallel, Execution(), AfterValidator(_one_process)]
 
 
 def pipeline_only(parallel: Parallel, what: str) -> Parallel:

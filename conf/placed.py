@@ -7,6 +7,7 @@ from typing import TypeVar
 from conf.base import Config
 from conf.check import check
 from conf.clusters import Cluster
+from conf.load import validate
 from conf.parallel import Parallel
 from conf.schema import Recipe
 
@@ -18,7 +19,7 @@ def placed(recipe: Recipe, cluster: Cluster) -> Recipe:
     own = {stage: parallel for stage in _stages(recipe) if (parallel := cluster.place(stage).parallel)}
     found = _with(recipe, own)
     if own:
-        check(found)
+        check(validate(found.model_dump()))  # a stage's own validators judge its new layout too
     for stage, parallels in _stages(found).items():
         for parallel in parallels:
             try:

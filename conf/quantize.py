@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from conf.base import Execution, StageConfig
 from conf.formats import BLOCKS, FORMATS, Calibrator, KVFormat, QuantFormat, why_not
-from conf.parallel import Parallel, RunsAs
+from conf.parallel import InOneProcess, Parallel
 from conf.qad import QADConfig
 from conf.sensitivity import AutoConfig, SensitivityConfig
 
@@ -41,7 +41,7 @@ class QuantizeConfig(StageConfig):
     calibration_samples: int = Field(default=512, ge=1, description="Sequences run to calibrate activations.")
     seq_length: int = Field(default=512, ge=8, description="Tokens of one calibration sequence.")
     batch: Annotated[int, Execution()] = Field(default=1, ge=1, description="Sequences of one forward pass.")
-    parallel: RunsAs = Field(default=Parallel(), description="Where it runs (one process).")
+    parallel: InOneProcess = Field(default=Parallel(), description="Where it runs (one process).")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from conf.base import Config, Execution, StageConfig
 from conf.formats import MIXABLE, QuantFormat
-from conf.parallel import Parallel, RunsAs
+from conf.parallel import InOneProcess, Parallel
 
 Scoring = Literal["gradient", "kl_div"]
 
@@ -49,4 +49,4 @@ class SensitivityConfig(StageConfig):
     calibration_samples: int = Field(default=512, ge=1, description="Sequences run to calibrate each format first.")
     seq_length: int = Field(default=512, ge=8, description="Tokens of one sequence.")
     batch: Annotated[int, Execution()] = Field(default=1, ge=1, description="Sequences of one forward pass.")
-    parallel: RunsAs = Field(default=Parallel(), description="Where it runs (one process).")
+    parallel: InOneProcess = Field(default=Parallel(), description="Where it runs (one process).")

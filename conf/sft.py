@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from conf.distill import Compared
 from conf.logits import LogitsConfig
+from conf.parallel import Parallel
 from conf.watch import Watched
 
 
@@ -42,6 +43,15 @@ class SftConfig(Compared, Watched):
             )
         return self
 
+    @field_validator("parallel")
+    @classmethod
+    def _whole_rows(cls, value: Parallel) -> Parallel:
+        if value.context != 1:
+            raise ValueError(
+                f"sft.parallel.context is {value.context}, but packed records are not spread over context-parallel ranks; choose 1"
+            )
+        return value
+
     @model_validator(mode="after")
     def _judged(self) -> Self:
         if self.evaluate_every is not None:
@@ -55,5 +65,5 @@ class SftConfig(Compared, Watched):
         """What the stage stores that runs the teacher over the records; None where it runs beside the student."""
         if not self.offline or self.top_k is None:
             return None
-        shared = {name: getattr(self, name) for name in ("top_k", "seq_length", "seed", "precision", "micro_batch", "parallel")}
-        return LogitsConfig(**shared)
+        shared = {name: getattr(self, name) for name in ("top_k", "seq_length", "seed", "precision", "micro_batch")}
+        return LogitsConfig(**shared, parallel=self.parallel.model_copy(update={"sequence": False}))

@@ -100,6 +100,29 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
         ["teacher.parallel.processes=2"],
         ("global_batch 4", "micro_batch 4 x data-parallel size 2", "choose a multiple of 8"),
     ),
+    "sequences over context-parallel ranks": (
+        [*parallel("teacher", "context"), "teacher.seq_length=62"],
+        ("teacher.parallel.context is 2", "seq_length 62 is not a multiple of 4", "choose 60"),
+    ),
+    "tokens over tensor-parallel ranks": (
+        [*parallel("distill", "tensor"), "distill.parallel.sequence=true", "distill.seq_length=63"],
+        ("distill.parallel.sequence is true", "seq_length 63", "choose a multiple of 2"),
+    ),
+    "sequence parallelism of one rank": (["teacher.parallel.sequence=true"], ("parallel.sequence is true", "parallel.tensor is 1")),
+    "context in the rank count": ([*parallel("teacher", "context", 3), "teacher.parallel.processes=2"], ("x context 3", "multiple of 3")),
+    "pruning over context-parallel ranks": (parallel("students.depth.prune", "context"), ("spread it with parallel.pipeline",)),
+    "logits of parts of sequences": (
+        ["logits={seq_length: 64, parallel: {processes: 2, context: 2}}"],
+        ("logits are stored of whole sequences", "leave parallel.context"),
+    ),
+    "logits over tensor-parallel ranks": (
+        ["logits={seq_length: 64, parallel: {processes: 3, tensor: 3}}", "distill.offline=true", "distill.top_k=8"],
+        ("logits.parallel.tensor is 3", "num_attention_heads 4", "choose a divisor"),
+    ),
+    "quantization over ranks": (
+        ["quantize=[{format: fp8, parallel: {processes: 2}}]"],
+        ("quantize.0.parallel", "processes is 2", "runs in one process"),
+    ),
     "processes": ([*parallel("distill", "tensor"), "distill.parallel.processes=3"], ("parallel.processes is 3", "choose a multiple of 2")),
     "long sequences of the teacher": (["teacher.seq_length=257"], ("teacher.seq_length is 257", "256", "choose less")),
     "long sequences of distillation": (["distill.seq_length=257"], ("distill.seq_length is 257", "256", "choose less")),

@@ -39,6 +39,7 @@ def test_what_is_sound_loads() -> None:
         ([SFT, RECORDS, "sft.evaluate_every=2"], "fine-tuning makes no evaluations on the way"),
         ([SFT, RECORDS, "sft.top_k=500"], "sft.top_k is 500 but the vocabulary has 400 tokens"),
         ([SFT, RECORDS, "sft.parallel={processes: 3, tensor: 3}"], "sft.parallel.tensor is 3, which does not divide"),
+        ([SFT, RECORDS, "sft.parallel={processes: 2, context: 2}"], "sft.parallel.context is 2, but packed records are not spread"),
         ([SFT, RECORDS, "records.validation_share=0"], "records.validation_share is 0 but fine-tuning is validated on that split"),
         ([RECORDS, "records.test_share=0"], "records.test_share is 0 but models are scored on that split"),
         ([RECORDS, "records.source=generated"], "names 'generated' but the recipe has no generate; give generate.prompts"),

@@ -76,7 +76,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_cluster_lays_stages_out_and_changes_no_key() -> None:
-    recipe = load(str(RECIPE))
+    recipe = load(str(RECIPE), ["teacher.micro_batch=2"])
     cluster = load_cluster("local", ["stages.teacher.parallel={processes: 2}", "stages.distill.parallel={processes: 2, tensor: 2}"])
     here = placed(recipe, cluster)
     assert here.teacher.parallel == Parallel(processes=2)
@@ -90,4 +90,8 @@ def test_layouts_of_a_cluster_are_checked_as_the_recipes_are() -> None:
     with pytest.raises(ValueError, match=r"parallel\.tensor"):
         placed(recipe, load_cluster("local", ["stages.distill.parallel={processes: 64, tensor: 64}"]))
     with pytest.raises(ValueError, match="teacher on this cluster: 3 ranks do not spread"):
-        placed(recipe, load_cluster("slurm", ["stages.teacher={nodes: 2, parallel: {processes: 3}}"]))
+        placed(recipe, load_cluster("slurm", ["stages.teacher={nodes: 2, parallel: {processes: 3, pipeline: 3}}"]))
+    with pytest.raises(ValueError, match="choose a multiple of 8"):
+        placed(recipe, load_cluster("local", ["stages.teacher.parallel={processes: 2}"]))
+    with pytest.raises(ValueError, match="spread it with"):
+        placed(recipe, load_cluster("local", ["stages.prune.parallel={processes: 2}"]))

@@ -103,7 +103,7 @@ def _in_order(mine: torch.Tensor, size: int) -> torch.Tensor:
 class Norm:
     """Makes torch.nn.RMSNorm, which ModelOpt can cut; its weight says that its gradient is a part where ranks share the tokens."""
 
-    def __new__(cls, config: TransformerConfig, hidden_size: int, eps: float = 1e-5, **_: Any) -> Any:  # noqa: D102
+    def __new__(cls, config: TransformerConfig, hidden_size: int, eps: float = 1e-5, **_: Any) -> Any:
         norm = torch.nn.RMSNorm(hidden_size, eps=eps)
         norm.weight.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
         return norm

@@ -8,10 +8,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+from conf.check_layout import check_layout
+from conf.model import shape_in
 from conf.parallel import Parallel
 from jobs import tokenizer
 from jobs.logit_store import read_manifest
-from jobs.megatron.model import check_layout, read_config
+from jobs.megatron.model import read_config
 
 CHANCE_MARGIN = 0.9
 """A teacher whose validation loss is above this share of ln(vocabulary) knows next to nothing: its weights did not load."""
@@ -21,7 +23,7 @@ def checked_model(directory: Path, data: Path, parallel: Parallel, seq_length: i
     """The Hugging Face config of `directory`, after refusing a tokenizer, length or layout that does not fit."""
     config = read_config(directory)
     check_tokenizer(directory, data)
-    check_layout(config, parallel)
+    check_layout("parallel", parallel, shape_in(config, directory), tokens=seq_length, whose=f" of {directory}")
     if seq_length > config["max_position_embeddings"]:
         raise ValueError(
             f"seq_length {seq_length} is above the model's max_position_embeddings {config['max_position_embeddings']}; choose less"

@@ -127,7 +127,6 @@ def build(
         sequence_parallel=parallel.sequence,
     )
     rope = _rope(config)
-    check_layout(config, parallel)
     model = GPTModel(
         config=transformer,
         transformer_layer_spec=layers(transformer, local=to_cut),
@@ -142,18 +141,6 @@ def build(
         rope_scaling_factor=rope.get("factor", 8.0),
     )
     return model.to(device=device, dtype=DTYPES[precision])
-
-
-def check_layout(config: dict[str, Any], parallel: Parallel) -> None:
-    """Refuse a model that `parallel` cannot divide."""
-    for name in ("num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size"):
-        if config[name] % parallel.tensor:
-            raise ValueError(f"{name} {config[name]} is not divisible by parallel.tensor {parallel.tensor}; choose a divisor of it")
-    if config["num_hidden_layers"] % parallel.pipeline:
-        raise ValueError(
-            f"num_hidden_layers {config['num_hidden_layers']} is not divisible by parallel.pipeline {parallel.pipeline}; "
-            "choose a divisor of it"
-        )
 
 
 def num_params(config: dict[str, Any]) -> int:
