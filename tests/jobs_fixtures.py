@@ -10,6 +10,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -95,6 +97,22 @@ def ranks(stage: str, config: dict[str, Any], inputs: dict[str, Path], output: P
             log = spec.with_name(f"{spec.name}.rank-{rank}.log").read_text()
             raise AssertionError(f"rank {rank} {f'exited with {job.code}' if ended else 'hangs'}: {log[-3000:]}")
     return output
+
+
+ToRun = tuple[str, dict[str, Any], dict[str, Path], Path]
+"""Stage, config, inputs, output folder."""
+
+
+def torchrun_all(jobs: list[ToRun], processes: int) -> None:
+    """Run jobs over several gloo ranks one after another in the same processes, since starting each would cost more than running it."""
+    path = jobs[0][3].parent / "jobs.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([(stage, str(write_spec(stage, config, inputs, output))) for stage, config, inputs, output in jobs]))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", "tests.many_jobs"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, str(path)], capture_output=True, text=True, env=environment, check=False)
+    told = [line for line in done.stderr.splitlines() if line.startswith("imbik-error: ")]
+    assert done.returncode == 0, told or done.stderr[-3000:]
 
 
 def killed_after_a_checkpoint(

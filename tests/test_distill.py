@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from jobs.windows import Windows
-from tests.jobs_fixtures import SHAPE, TRAINING, first, killed_after_a_checkpoint, last, ranks, refused, run_job
+from tests.jobs_fixtures import SHAPE, TRAINING, first, killed_after_a_checkpoint, last, refused, run_job
 
 pytestmark = pytest.mark.slow
 CONFIG = {"steps": 20, **TRAINING, "lr": 1e-3}
@@ -109,19 +109,6 @@ def test_widths_that_differ_are_joined_by_a_map_that_resumes_and_is_not_shipped(
     assert not [name for name in expected if "projection" in name]
     for name, tensor in load_file(tmp_path / "killed" / "model" / "model.safetensors").items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", ["tensor", "pipeline", "data"])
-def test_parallel_layouts_give_the_same_losses(corpus: Path, teacher: Path, tmp_path: Path, name: str) -> None:
-    half = run_job("prune", {"drop_layers": [2, 3]}, {"data": corpus, "teacher": teacher}, tmp_path / "half")
-    inputs = {"data": corpus, "teacher": teacher, "student": half}
-    config = CONFIG | {"steps": 5, "micro_batch": 2, "warmup_steps": 0}
-    alone = run_job("distill", config, inputs, tmp_path / "alone")
-    layout = {"processes": 2} | ({name: 2} if name != "data" else {})
-    paired = ranks("distill", config | {"parallel": layout}, inputs, tmp_path / "paired", 2)
-    for metric in ("val_kl", "val_loss"):
-        assert first(paired, metric) == pytest.approx(first(alone, metric), rel=1e-4)
-        assert last(paired, metric) == pytest.approx(last(alone, metric), rel=1e-2)
 
 
 def test_a_killed_distillation_resumes_to_the_same_student(corpus: Path, teacher: Path, student: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.jobs_fixtures import ranks, refused, run_job
+from tests.jobs_fixtures import refused, run_job
 
 pytestmark = pytest.mark.slow
 
@@ -114,22 +114,6 @@ def test_all_axes_at_once_load_in_transformers(corpus: Path, teacher: Path, impo
     heads = numbered(axes["num_attention_heads"][last]["ranges"])
     query = before[f"model.layers.{int(last) - 1}.self_attn.q_proj.weight"].view(4, 16, 64)[heads][:, :, hidden]
     assert sorted(after["model.layers.2.self_attn.q_proj.weight"].flatten().tolist()) == sorted(query.flatten().tolist())
-
-
-def test_pipeline_parallelism_scores_and_cuts_alike(corpus: Path, teacher: Path, importance: Path, tmp_path: Path) -> None:
-    parallel = {"processes": 2, "pipeline": 2}
-    config = {"calibration_samples": 16, "seq_length": 64, "micro_batch": 4, "precision": "fp32", "parallel": parallel}
-    spread = ranks("importance", config, {"data": corpus, "teacher": teacher}, tmp_path / "importance", 2)
-    one, two = (load_file(folder / "importance.safetensors") for folder in (importance, spread))
-    assert one.keys() == two.keys()
-    for name in one:
-        torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-5)
-    inputs = {"data": corpus, "teacher": teacher, "importance": importance}
-    sizes = {"num_layers": 3, "hidden_size": 48, "ffn_hidden_size": 64}
-    alone = run_job("prune", sizes, inputs, tmp_path / "alone")
-    paired = ranks("prune", sizes | {"parallel": parallel}, inputs, tmp_path / "paired", 2)
-    torch.testing.assert_close(logits(paired), logits(alone), rtol=1e-4, atol=1e-4)
-    assert json.loads((paired / "kept.json").read_text()) == json.loads((alone / "kept.json").read_text())
 
 
 @pytest.mark.parametrize(

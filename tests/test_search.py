@@ -21,7 +21,7 @@ from conf.spec import Record
 from conf.teacher import Shape
 from flows.plan import PlannedStage, plan
 from tests.flow_fixtures import imbik, report_of
-from tests.jobs_fixtures import ranks, run_job
+from tests.jobs_fixtures import run_job
 
 RECIPE = str(Path(__file__).parent / "recipes" / "search.yaml")
 LARGE = Shape(num_layers=8, hidden_size=128, ffn_hidden_size=512, num_attention_heads=8, num_query_groups=2, vocab_size=1000)
@@ -274,10 +274,6 @@ def test_scores_known_before_a_kill_are_not_measured_again(corpus: Path, teacher
     (output / "sweep.json").unlink()
     again = json.loads((run_job("sweep", sweep, inputs, output) / "sweep.json").read_text())
     assert [point["kl"] for point in again["points"]] == [7.0, whole["points"][1]["kl"], whole["points"][2]["kl"]]
-    spread = ranks("sweep", sweep | {"parallel": {"processes": 2, "pipeline": 2}}, inputs, tmp_path / "spread", 2)
-    for one, other in zip(whole["points"], json.loads((spread / "sweep.json").read_text())["points"], strict=True):
-        assert one["val_loss"] == pytest.approx(other["val_loss"], abs=1e-4)
-        assert one["kl"] == pytest.approx(other["kl"], abs=1e-4)
 
 
 @pytest.fixture(scope="module")

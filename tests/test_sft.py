@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from jobs.masked import MaskedTokens
-from tests.jobs_fixtures import TRAINING, first, killed_after_a_checkpoint, last, ranks, refused, run_job
+from tests.jobs_fixtures import TRAINING, first, killed_after_a_checkpoint, last, refused, run_job
 
 pytestmark = pytest.mark.slow
 CONFIG = {"steps": 20, **TRAINING, "seq_length": 128, "lr": 2e-3}
@@ -70,19 +70,6 @@ def test_micro_batches_change_nothing(student: Path, records: Path, tuned_alone:
     other = run_job("sft", CONFIG | {"steps": 6, "micro_batch": micro_batch}, {"student": student, "records": records}, tmp_path / "other")
     for metric in ("train_loss", "val_loss", "grad_norm"):
         assert last(other, metric) == pytest.approx(last(tuned_alone, metric), rel=1e-4)
-
-
-@pytest.mark.parametrize("name", ["tensor", "pipeline", "data"])
-def test_parallel_layouts_give_the_same_losses(corpus: Path, teacher: Path, records: Path, tmp_path: Path, name: str) -> None:
-    half = run_job("prune", {"drop_layers": [2, 3]}, {"data": corpus, "teacher": teacher}, tmp_path / "half")
-    inputs = {"teacher": teacher, "student": half, "records": records}
-    config = CONFIG | {"steps": 4, "micro_batch": 2, "warmup_steps": 0, "kd_weight": 1.0}
-    alone = run_job("sft", config, inputs, tmp_path / "alone")
-    layout = {"processes": 2} | ({name: 2} if name != "data" else {})
-    paired = ranks("sft", config | {"parallel": layout}, inputs, tmp_path / "paired", 2)
-    for metric in ("val_divergence", "val_loss"):
-        assert first(paired, metric) == pytest.approx(first(alone, metric), rel=1e-4)
-        assert last(paired, metric) == pytest.approx(last(alone, metric), rel=1e-3)
 
 
 def test_a_killed_fine_tuning_resumes_to_the_same_model(student: Path, records: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from jobs.windows import Windows
-from tests.jobs_fixtures import SHAPE, TRAINING, first, killed_after_a_checkpoint, last, ranks, refused, run_job
+from tests.jobs_fixtures import SHAPE, TRAINING, first, killed_after_a_checkpoint, last, refused, run_job
 
 pytestmark = pytest.mark.slow
 CONFIG = {"shape": SHAPE, "steps": 120, **TRAINING}
@@ -37,17 +37,6 @@ def test_it_learns_and_transformers_agrees_with_its_loss(corpus: Path, teacher: 
     assert loss == pytest.approx(last(teacher, "val_loss"), abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["tensor", "pipeline", "data"])
-def test_parallel_layouts_give_the_same_losses(corpus: Path, tmp_path: Path, name: str) -> None:
-    layout = {"processes": 2} | ({name: 2} if name != "data" else {})
-    config = CONFIG | {"steps": 10}
-    alone = run_job("teacher", config, {"data": corpus}, tmp_path / "alone")
-    parallel = ranks("teacher", config | {"parallel": layout, "micro_batch": 2}, {"data": corpus}, tmp_path / "parallel", 2)
-    # Every layout draws the same initial weights, so the curves meet to rounding.
-    assert first(parallel, "val_loss") == pytest.approx(first(alone, "val_loss"), abs=1e-5)
-    assert last(parallel, "val_loss") == pytest.approx(last(alone, "val_loss"), abs=1e-3)
-
-
 def test_a_killed_run_resumes_to_the_same_weights(corpus: Path, teacher: Path, tmp_path: Path) -> None:
     output = tmp_path / "teacher"
     killed_after_a_checkpoint("teacher", CONFIG, {"data": corpus}, output)
@@ -56,17 +45,6 @@ def test_a_killed_run_resumes_to_the_same_weights(corpus: Path, teacher: Path, t
     assert steps == list(range(121)), "every step is logged once"
     for name, tensor in weights(teacher).items():
         torch.testing.assert_close(weights(output)[name], tensor, rtol=1e-4, atol=1e-5)
-
-
-def test_a_killed_run_resumes_under_another_layout(corpus: Path, teacher: Path, tmp_path: Path) -> None:
-    output = tmp_path / "teacher"
-    killed_after_a_checkpoint("teacher", CONFIG, {"data": corpus}, output)
-    before = (output / "metrics.jsonl").read_text().splitlines()[:10]
-    ranks("teacher", CONFIG | {"parallel": {"processes": 2, "tensor": 2}}, {"data": corpus}, output, 2)
-    after = (output / "metrics.jsonl").read_text().splitlines()
-    assert after[:10] == before, "it began again instead of continuing"
-    assert [json.loads(line)["step"] for line in after] == list(range(121))
-    assert last(output, "val_loss") == pytest.approx(last(teacher, "val_loss"), abs=0.02)
 
 
 def test_a_damaged_checkpoint_is_passed_over(corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

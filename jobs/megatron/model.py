@@ -90,9 +90,7 @@ def config_of_shape(shape: Shape, vocab_size: int, eos_token_id: int) -> dict[st
     }
 
 
-def build(
-    config: dict[str, Any], parallel: Parallel, precision: Precision, device: torch.device, *, to_cut: bool = False
-) -> GPTModel:
+def build(config: dict[str, Any], parallel: Parallel, precision: Precision, device: torch.device, *, to_cut: bool = False) -> GPTModel:
     """The GPTModel of this pipeline stage, with random weights, on `device` in `precision`; `to_cut`: of layers that ModelOpt can cut."""
     transformer = TransformerConfig(
         num_layers=config["num_hidden_layers"],

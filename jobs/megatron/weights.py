@@ -173,6 +173,9 @@ def _names(parameter: str) -> tuple[tuple[str, ...], str]:
         "self_attention.linear_proj.weight": (("self_attn.o_proj.weight",), "columns"),
         "mlp.linear_fc1.weight": (("mlp.gate_proj.weight", "mlp.up_proj.weight"), "gated"),
         "mlp.linear_fc2.weight": (("mlp.down_proj.weight",), "columns"),
+        # Transformer Engine's layers hold a norm with the projections that read it.
+        "self_attention.linear_qkv.layer_norm_weight": (("input_layernorm.weight",), "whole"),
+        "mlp.linear_fc1.layer_norm_weight": (("post_attention_layernorm.weight",), "whole"),
     }
     assert parameter in table, f"no Hugging Face name for {parameter}"
     return table[parameter]
