@@ -1,5 +1,5 @@
 # Each target is enough on its own on a machine with Python 3.11 and pip: .ci/venv makes .venv when it is missing or stale.
-.PHONY: demo test drills check gpu-check format venv clean
+.PHONY: demo test drills check audit gpu-check format venv clean
 export DO_NOT_TRACK = 1
 
 demo: venv
@@ -23,6 +23,10 @@ check: venv
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy conf flows tasks
 	@.venv/bin/lint-imports
+
+# Published vulnerabilities of the locked packages; says so and passes where no advisory service answers.
+audit: venv
+	@.venv/bin/python deploy/audit.py
 
 # On a machine with a CUDA GPU: the simulated formats against ModelOpt's own kernels. Elsewhere every test is skipped with the reason.
 gpu-check: venv

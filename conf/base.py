@@ -18,7 +18,7 @@ class Execution:
 class Config(BaseModel):
     """A frozen mapping of named settings; unknown keys are refused and bounds are checked, never repaired."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)  # a key put in the wrong place
 
     def identity(self) -> dict[str, Any]:
         """The JSON-ready fields that decide what is made: everything but the fields marked `Execution`."""

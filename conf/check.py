@@ -17,6 +17,7 @@ from conf.evaluate import EvaluateConfig
 from conf.model import check_model_directory, num_tokens, shape_of, tokenizer_of
 from conf.schema import Recipe
 from conf.score import QuickScore
+from conf.secrets import check_no_secret
 from conf.shapes import points
 from conf.teacher import Shape
 from conf.training import Training
@@ -28,6 +29,7 @@ TEXT = (".txt", ".jsonl", ".json", ".csv", ".parquet", ".gz")
 
 def check(recipe: Recipe) -> None:
     """Raise ValueError with one sentence for the first thing that cannot work."""
+    check_no_secret(recipe.model_dump(mode="json"))
     _check_inputs(recipe)
     check_gates(recipe)
     check_names(recipe)

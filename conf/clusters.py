@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from conf.base import Config
 from conf.load import RecipeError, override, read, sentence
 from conf.parallel import Parallel
+from conf.secrets import check_no_secret, is_secret
 
 CLUSTERS = Path(__file__).parent / "clusters"
 FROM_TO = r"^[^:,\s]+:[^:,\s]+(:(ro|rw))?$"
@@ -188,6 +189,8 @@ class Cluster(Config):
                 )
             if secret := set(place.environment) & set(self.secrets):
                 raise ValueError(f"{where}.environment gives {min(secret)} a value, but it is one of secrets; leave the value out")
+            if named := [name for name in place.environment if is_secret(name)]:
+                raise ValueError(f"{where}.environment gives {named[0]} a value, which would be stored with the run; name it in secrets")
         return self
 
 
@@ -199,6 +202,7 @@ def load_cluster(cluster: str, overrides: list[str] | None = None) -> Cluster:
     values = read(cluster, CLUSTERS)
     for text in overrides or []:
         values = override(values, text)
+    check_no_secret(values)
     try:
         return Cluster.model_validate(values)
     except ValidationError as error:

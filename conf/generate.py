@@ -44,11 +44,13 @@ class GenerateConfig(StageConfig):
     )
     max_rejected_share: float = Field(default=0.5, ge=0, le=1, description="More rejected answers than this share stop the stage.")
     endpoint: Annotated[str | None, Execution()] = Field(
-        default=None, pattern=r"^https?://", description="Base URL of an OpenAI-compatible server, for instance http://host:8000/v1."
+        default=None,
+        pattern=r"^https?://[^\s@]+$",
+        description="Base URL of an OpenAI-compatible server, for instance http://host:8000/v1.",
     )
     endpoint_model: str | None = Field(default=None, min_length=1, description="Name of the model on the server.")
     api_key_env: Annotated[str | None, Execution()] = Field(
-        default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Environment variable that holds the server's key."
+        default=None, pattern=r"^[A-Z_][A-Z0-9_]*$", description="Environment variable that holds the server's key, never the key."
     )
     concurrency: Annotated[int, Execution()] = Field(default=16, ge=1, description="Requests to the server at once.")
     timeout_seconds: Annotated[float, Execution()] = Field(default=120.0, gt=0, description="Seconds one request may take.")

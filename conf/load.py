@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from pathlib import Path
 from typing import Any, get_args
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from conf.check import check
 from conf.schema import Recipe
+from conf.secrets import masker
 
 PRESETS = Path(__file__).parent / "presets"
 FILES = (".yaml", ".yml")
@@ -158,7 +160,10 @@ def sentence(error: ValidationError, model: type[BaseModel]) -> str:
         return f"{where} is missing; give it a value"
     if first["type"] == "value_error":
         return message if not where or message.startswith(where.split(".")[0]) else f"{where}: {message}"
-    return f"{where} is {ascii(first['input'])[:80]}: {message[0].lower()}{message[1:]}"
+    if where.endswith("_env"):  # what stands there is then likely the secret itself
+        return f"{where} is not the name of an environment variable (capitals, digits, underscores); name the one that holds the secret"
+    shown = ascii(masker(os.environ)(first["input"]) if isinstance(first["input"], str) else first["input"])[:80]
+    return f"{where} is {shown}: {message[0].lower()}{message[1:]}"
 
 
 def _fields(location: tuple[int | str, ...], whole: type[BaseModel]) -> list[str]:

@@ -19,6 +19,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from conf.secrets import masker
+from flows import access
 from tasks.guard import guarded
 
 START_SECONDS = 180.0
@@ -91,7 +93,7 @@ def _check_reachable(url: str) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise ServerFailed(
-            f"no Prefect server answers at {url} ({reason}); start it, or unset PREFECT_API_URL to use imbik's own"
+            f"no Prefect server answers at {masker(os.environ)(url)} ({reason}); start it, or unset PREFECT_API_URL to use imbik's own"
         ) from error
 
 
@@ -103,15 +105,21 @@ def _send_logs() -> None:
 
 
 @contextlib.contextmanager
-def embedded_prefect(store: Path, port: int, *, user_interface: bool) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Prefect's server on loopback, its SQLite database under the store."""
+def embedded_prefect(
+    store: Path, port: int, *, user_interface: bool, host: str = access.LOOPBACK
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Prefect's server, its SQLite database under the store; on loopback unless `host` says otherwise."""
     (store / "prefect").mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"]
-    environment = {"PREFECT_UI_ENABLED": str(int(user_interface)), "PREFECT__SERVER_FINAL": "1", "PREFECT_SERVER_API_PORT": str(port)}
+    command += ["--host", host, "--port", str(port), "--log-level", "error", "--lifespan", "on"]
+    environment = access.prefect(port) | {
+        "PREFECT_UI_ENABLED": str(int(user_interface)),
+        "PREFECT__SERVER_FINAL": "1",
+        "PREFECT_SERVER_API_PORT": str(port),
+    }
     if not user_interface:
         environment["PREFECT__SERVER_EPHEMERAL"] = "1"
-    url = f"http://127.0.0.1:{port}/api"
+    url = f"http://{access.reached(host)}:{port}/api"
     environment["PREFECT_API_URL"] = url
     log = store / "prefect" / "server.log"
     with contextlib.ExitStack() as stack:
@@ -124,13 +132,14 @@ def embedded_prefect(store: Path, port: int, *, user_interface: bool) -> Iterato
 
 
 @contextlib.contextmanager
-def mlflow(store: Path, port: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """MLflow's server on loopback, over the same database local runs write."""
+def mlflow(store: Path, port: int, host: str = access.LOOPBACK) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """MLflow's server over the same database local runs write; on loopback unless `host` says otherwise."""
     log = store / "mlflow.log"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    arguments, environment = access.mlflow(store)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1", *arguments]
     command += ["--backend-store-uri", f"sqlite:///{store}/mlflow.db", "--artifacts-destination", f"{store}/mlflow-artifacts"]
-    url = f"http://127.0.0.1:{port}"
-    with _process(command, {}, log) as process:
+    url = f"http://{access.reached(host)}:{port}"
+    with _process(command, environment, log) as process:
         _wait(f"{url}/health", process, log)
         yield url, process
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from conf.secrets import masker
 from conf.spec import ENDED, ERROR_PREFIX, EXIT_CODES, Ended, Reason
 
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL error: remote process exited")
@@ -19,6 +20,7 @@ LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", 
 def tell(output: Path, reason: Reason, sentence: str, rank: int | None = None) -> int:
     """Say why this job ends, on stderr and in its output unless another rank did before; returns the exit code. Never raises: a full
     disk must not hide the reason."""
+    sentence = masker(os.environ)(sentence)  # servers repeat the keys that they refuse
     print(ERROR_PREFIX + sentence, file=sys.stderr, flush=True)
     ended = Ended(reason=reason, rank=own_rank() if rank is None else rank, sentence=sentence)
     partial = output / f".{ENDED}-{os.uname().nodename}-{os.getpid()}"

@@ -6,6 +6,7 @@ The store is all that flow and jobs share: a job's progress and log come through
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from conf.clusters import Cluster
 from conf.parallel import Parallel
+from conf.secrets import mask_file
 from conf.spec import ENDED, Spec
 from tasks import experiment, submission
 from tasks.failure import JobFailed, Stopped, failure
@@ -69,6 +71,7 @@ class ClusterLauncher:
         finally:
             with self._lock:
                 self._live.pop(submitted, None)
+            mask_file(job.log, os.environ)
         submission.forget(spec.output)
         if seen.phase != "done":
             raise self._failure(spec.stage, job, seen)

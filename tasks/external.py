@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conf.fetch import FetchConfig
+from conf.places import check_links
 from conf.records import GENERATED
 from conf.schema import Recipe
 from tasks.store import Artifact, Store
@@ -94,6 +95,7 @@ def _sources(role: str, names: list[str], store: Store) -> Artifact:
 
 
 def _local(store: Store, role: str, path: Path, only: tuple[str, ...] = ()) -> Artifact:
+    check_links(path)
     return Artifact(stage=role, key=store.digest(path, only), path=str(path.absolute()))
 
 

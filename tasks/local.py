@@ -19,6 +19,7 @@ import psutil
 
 from conf.clusters import LOCAL, Cluster
 from conf.parallel import Parallel
+from conf.secrets import mask_file, needed, without
 from conf.spec import ENDED, Spec
 from tasks.failure import Stopped, failure
 from tasks.launch import Follow, Tell, limits
@@ -87,14 +88,17 @@ class LocalLauncher:
             begin()
             output, tail = Path(spec.output), Tail(Path(spec.output), follow, tell.line)
             path, log = output / "spec.json", output / "job.log"
-            variables = environment(threads) | limits(self.cluster, spec.stage)
+            variables = needed(spec.stage, spec.config, os.environ) | environment(threads) | limits(self.cluster, spec.stage)
             path.write_text(spec.model_dump_json(indent=2))
             for stale in (output / ENDED, log):
                 stale.unlink(missing_ok=True)
-            if parallel.processes == 1 and spec.stage not in PLAIN and self._warm and self._warm.ready():
-                code = self._forked(spec, path, log, variables, tail)
-            else:
-                code = self._started(spec, path, log, parallel.processes, variables, tail)
+            try:
+                if parallel.processes == 1 and spec.stage not in PLAIN and self._warm and self._warm.ready():
+                    code = self._forked(spec, path, log, variables, tail)
+                else:
+                    code = self._started(spec, path, log, parallel.processes, variables, tail)
+            finally:
+                mask_file(log, os.environ)
         if code:
             if self._stopped.is_set():
                 raise Stopped("the run was stopped")
@@ -122,7 +126,7 @@ class LocalLauncher:
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
-                env=os.environ | variables,
+                env=without(os.environ) | variables,
                 cwd=Path(__file__).parents[1],
                 start_new_session=True,
             )

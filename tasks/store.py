@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.base import Config, StageConfig
+from conf.places import check_allowed
 from conf.spec import File, Record
 
 RECORD = "artifact.json"
@@ -58,6 +59,7 @@ class Store:
 
     def create(self) -> None:
         """Make the folder, or say in one sentence why it cannot be written."""
+        check_allowed(self.root)
         probe = self.root / ".work" / f".probe-{os.getpid()}"
         try:
             probe.parent.mkdir(parents=True, exist_ok=True)
@@ -125,6 +127,8 @@ class Store:
         if not source.exists():
             raise StoreError(f"{source} does not exist; check the path")
         paths = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
+        for path in (source, *paths):
+            check_allowed(path)
         whole = hashlib.sha256()
         known = _read_known(self.root)
         before = len(known)

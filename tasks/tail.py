@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from conf.secrets import masker
 
 LOG_SECONDS = 1.0
 """Between two looks at a log."""
@@ -20,7 +23,7 @@ class Tail:
 
     def __init__(self, output: Path, follow: Callable[[dict[str, Any]], None], line: Callable[[str], None]) -> None:
         self._metrics, self._log = Lines(output / "metrics.jsonl"), Lines(output / "job.log")
-        self._follow, self._line, self._told = follow, line, time.monotonic()
+        self._follow, self._line, self._mask, self._told = follow, line, masker(os.environ), time.monotonic()
 
     def __enter__(self) -> Tail:
         return self
@@ -36,7 +39,7 @@ class Tail:
         if time.monotonic() - self._told >= LOG_SECONDS:
             self._told = time.monotonic()
             for line in self._log.read()[-LOG_LINES:]:
-                self._line(line)
+                self._line(self._mask(line))
 
 
 class Lines:

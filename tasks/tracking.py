@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from conf.secrets import masker
 from tasks.store import Artifact
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Tracker:
         self._queue.put(None)
         self._thread.join(FINISH_SECONDS)
         if self._thread.is_alive():
-            return f"MLflow at {self.uri} is slow: not everything was sent; records and metrics are in the store"
+            return f"MLflow at {masker(os.environ)(self.uri)} is slow: not everything was sent; records and metrics are in the store"
         return self._failed
 
     def _send(self) -> None:
@@ -79,7 +80,8 @@ class Tracker:
                 action()
             except Exception as error:  # noqa: BLE001 - whatever a tracking server does, the run goes on
                 first = (str(error).splitlines() or [type(error).__name__])[0][:200]
-                self._failed = f"MLflow at {self.uri} could not be written ({first}); records and metrics are in the store"
+                said = f"MLflow at {self.uri} could not be written ({first}); records and metrics are in the store"
+                self._failed = masker(os.environ)(said)
 
     def _open(self) -> None:
         import logging

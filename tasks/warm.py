@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from conf.secrets import without
 from tasks.guard import guarded
 
 GRACE_SECONDS = 3.0
@@ -41,7 +42,7 @@ class Warm:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=os.environ | environment(1),
+            env=without(os.environ) | environment(1),
             cwd=Path(__file__).parents[1],
             start_new_session=True,
         )

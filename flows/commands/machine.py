@@ -47,17 +47,20 @@ def up(
     store: StoreOption = None,
     prefect_port: Annotated[int, typer.Option(help="Port of the Prefect server.")] = 4200,
     mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow server.")] = 5000,
+    host: Annotated[str, typer.Option(help="Address to listen on; any but loopback needs passwords in the environment.")] = "127.0.0.1",
 ) -> None:
     """Start a Prefect and an MLflow server for the store on this machine, until Ctrl-C."""
-    from flows import server
+    from flows import access, server
     from tasks.store import Store
 
+    access.check(host)
+    access.log_in()
     root = root_of(store)
     Store(root).create()
     server.settle(root)
     with (
-        server.mlflow(root, mlflow_port) as (mlflow_url, mlflow),
-        server.embedded_prefect(root, prefect_port, user_interface=True) as (url, prefect),
+        server.mlflow(root, mlflow_port, host) as (mlflow_url, mlflow),
+        server.embedded_prefect(root, prefect_port, user_interface=True, host=host) as (url, prefect),
     ):
         file = root / server.SERVICES
         try:

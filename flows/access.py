@@ -1,0 +1,71 @@
+"""Who may reach the servers that `imbik up` starts: this machine alone, or whoever can reach it and knows the password.
+
+A server that others can reach asks for one, and without one in the environment it does not start.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+from pathlib import Path
+
+LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
+SHORTEST = 12
+"""Characters of a password."""
+
+PREFECT, MLFLOW = "PREFECT_SERVER_API_AUTH_STRING", "MLFLOW_AUTH_ADMIN_PASSWORD"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server bound to `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check(host: str) -> None:
+    """ValueError where others would reach the servers without a password."""
+    if is_loopback(host):
+        return
+    user, _, password = os.environ.get(PREFECT, "").partition(":")
+    for name, value, form in ((PREFECT, password if user else "", "user:password"), (MLFLOW, os.environ.get(MLFLOW, ""), "a password")):
+        if len(value) < SHORTEST:
+            raise ValueError(
+                f"--host {host} lets other machines in, but {name} holds no password of {SHORTEST} characters or more; "
+                f"set it to {form}, or leave --host out and reach the servers through ssh -L"
+            )
+
+
+def reached(host: str) -> str:
+    """The address at which this machine reaches a server bound to `host`."""
+    return LOOPBACK if host in (EVERYWHERE, "localhost") else host
+
+
+def prefect(port: int) -> dict[str, str]:
+    """What Prefect's server is told beside the password, which it reads itself: a page of another site must not call it."""
+    return {"PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{LOOPBACK}:{port},http://localhost:{port}", "PREFECT_UI_API_URL": "/api"}
+
+
+def mlflow(store: Path) -> tuple[list[str], dict[str, str]]:
+    """Arguments and environment of MLflow's server; it asks for a password wherever one is set."""
+    if not os.environ.get(MLFLOW):
+        return [], {}
+    settings = store / "mlflow-auth.ini"
+    rule = "authorization_function = mlflow.server.auth:authenticate_request_basic_auth"
+    lines = ["[mlflow]", "default_permission = READ", f"database_uri = sqlite:///{store}/mlflow-auth.db", "admin_username = admin", rule]
+    settings.write_text("\n".join(lines) + "\n")  # without the password: it stays in the environment
+    added = {"MLFLOW_AUTH_CONFIG_PATH": str(settings)}
+    if "MLFLOW_FLASK_SERVER_SECRET_KEY" not in os.environ:
+        added["MLFLOW_FLASK_SERVER_SECRET_KEY"] = secrets.token_hex(32)
+    return ["--app-name", "basic-auth"], added
+
+
+def log_in() -> None:
+    """Let this process, and the worker it starts, into the servers that it starts."""
+    if login := os.environ.get(PREFECT):
+        os.environ.setdefault("PREFECT_API_AUTH_STRING", login)
+    if password := os.environ.get(MLFLOW):
+        os.environ.setdefault("MLFLOW_TRACKING_USERNAME", os.environ.get("MLFLOW_AUTH_ADMIN_USERNAME", "admin"))
+        os.environ.setdefault("MLFLOW_TRACKING_PASSWORD", password)
