@@ -17,8 +17,11 @@ from conf.places import check_allowed, check_links
 from conf.secrets import is_secret, mask_file, masker, needed, values, without
 from conf.spec import Spec
 from flows import access
-from tasks.launch import JobFailed, Launcher
+from tasks.failure import JobFailed
+from tasks.local import LocalLauncher
+from tasks.progress import Board
 from tasks.store import Store
+from tasks.telling import Telling
 from tests.flow_fixtures import COMMAND, RECIPE, told
 
 SECRETS = ["HF_TOKEN", "MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY", "PREFECT_API_AUTH_STRING", "OPENAI_API_KEY", "PGPASSWORD"]
@@ -116,7 +119,7 @@ def test_a_failing_job_that_prints_its_environment_tells_no_secret(tmp_path: Pat
     config = {"api_key_env": "MY_KEY"}
     spec = Spec(stage="generate", key="k", config=config, output=str(tmp_path))
     with pytest.raises(JobFailed) as caught:
-        Launcher(warm=False).run(spec, Parallel(threads=1), lambda line: None, lambda: None)
+        LocalLauncher(warm=False).run(spec, Parallel(threads=1), lambda line: None, lambda: None, Telling(Board(), "data"))
     log = (tmp_path / "job.log").read_text()
     assert "('HF_TOKEN', '***')" in log and "('MY_KEY', '***')" in log, "the job did print them"
     assert "MLFLOW_TRACKING_PASSWORD" not in log
