@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 RunName = Annotated[str, Field(pattern=RUN_NAME, description="Name of the run, a folder under the store's runs/.")]
+
+
+def run_name(name: object) -> str:
+    """`name` if it can be a run's; else a ValueError that says how it may look."""
+    if not isinstance(name, str) or not re.fullmatch(RUN_NAME, name):
+        raise ValueError(f"--name is {name!r}; choose up to 64 letters, digits, dots, dashes and underscores, a letter or digit first")
+    return name
+
+
+StoreFolder = Annotated[str, Field(min_length=1, description="Folder of all artifacts, as the worker sees it.")]
 Precision = Literal["bf16", "fp32"]
 
 

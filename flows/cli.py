@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import typer
 
-from flows.commands import look, machine, nemo, plan, run
+from flows.commands import look, machine, nemo, operate, plan, run, single
 from flows.commands.terminal import fail
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Distil a large language model into small ones."
 )
 CTRL_C, TERMINATED = 130, 143
-COMMANDS = (run.run, plan.plan, look.presets, look.runs, look.report, machine.doctor, machine.up, nemo.nemo_commands)
+COMMANDS: tuple[Callable[..., None], ...] = (
+    *(run.run, plan.plan, single.quantize, single.evaluate, single.prepare, single.compare, look.presets, look.runs, look.report),
+    *(machine.doctor, machine.up, operate.deploy, operate.schedule, operate.schedules, operate.unschedule, nemo.nemo_commands),
+)
 for command in COMMANDS:
     app.command()(command)
 

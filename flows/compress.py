@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from prefect import flow
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from conf.base import RunName
-from conf.clusters import Cluster, load_cluster
+from conf.base import RunName, StoreFolder, run_name
+from conf.clusters import Cluster
+from conf.load import checked
 from conf.placed import placed
 from conf.schema import Recipe
 from flows import formats, students
 from flows.gates import Gates, summary, unmade
 from flows.made import Future, Made
 from flows.plan import plan
+from flows.session import Where, found, opened
 from flows.tuning import Tuning, prepare
-from tasks import external, ladder
+from tasks import external, hub, ladder, page, seen
 from tasks.data import data
 from tasks.distill import distill
 from tasks.evaluate import evaluate
 from tasks.failure import JobFailed
 from tasks.field import Played
 from tasks.importance import importance
-from tasks.launch import Launchers
 from tasks.logits import logits
-from tasks.progress import Board
-from tasks.report import Beside, Measured, publish, write_report
-from tasks.session import Session, current
-from tasks.store import Artifact, Store
+from tasks.report import Beside, Measured, write_report
+from tasks.session import Session
+from tasks.store import Artifact
 from tasks.sweep import sweep
 from tasks.teacher import teacher
-from tasks.tracking import Tracker
 
 Kind = TypeVar("Kind")
 
@@ -48,14 +45,24 @@ RUNNER: Any = ThreadPoolTaskRunner(max_workers=64)  # threads only wait; the lau
     flow_run_name="{name}",
     task_runner=RUNNER,
     persist_result=False,
-    validate_parameters=True,
+    validate_parameters=False,  # `checked` does it, in the sentences of the command line
 )
-def compress(recipe: Recipe, name: RunName = "run", store: str = ".imbik", cluster: str | Cluster = "local") -> str:
-    """Run a recipe on a cluster (its name, a file or the cluster itself) and write its report; returns the folder `<store>/runs/<name>`.
-    What is in the store already is not made again."""
-    where = load_cluster(cluster) if isinstance(cluster, str) else cluster
-    recipe = placed(recipe, where)
-    with _session(recipe, name, Path(store), where) as session:
+def compress(*, name: RunName = "run", cluster: Where = "local", store: StoreFolder = ".imbik", recipe: Recipe) -> str:
+    """Run a recipe on a cluster and write its report; returns the folder `<store>/runs/<name>`. What is in the store already is not made
+    again."""
+    try:
+        where = found(cluster)
+        return _compress(placed(checked(recipe), where), run_name(name), Path(store), where)
+    except (ValueError, JobFailed) as error:
+        return seen.failed(error)
+
+
+def _compress(recipe: Recipe, name: str, store: Path, cluster: Cluster) -> str:
+    with opened(name, store, recipe.model_dump(mode="json"), cluster) as session:
+        seen.tag(f"model:{model_name(recipe)}")
+        recipe = recipe.model_copy(update={"data": hub.pinned(recipe.data, session.store)})
+        if not all(stage.cached for stage in plan(recipe, session.store.root)):
+            session.launcher.prepare()
         outside = external.resolve(recipe, session)
         shared = _shared(recipe, outside)
         original, corpus = shared.teacher, shared.corpus
@@ -83,8 +90,9 @@ def compress(recipe: Recipe, name: RunName = "run", store: str = ".imbik", clust
             score(made)
         folder = session.store.root / "runs" / name
         closed = _finish(session, recipe, folder, models, shared, played, gates)
-    # Prefect takes a state for the value that it carries; its name and message are what its pages show.
-    return Completed(name="Stopped by a gate", message=closed, data=str(folder)) if closed else str(folder)  # type: ignore[return-value]
+        if not closed:
+            return seen.ended(str(folder), session)
+    return cast(str, Completed(name="Stopped by a gate", message=closed, data=str(folder)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +199,7 @@ def _finish(
     report = write_report(folder, session.name, recipe, measured, beside)
     ladder.link(folder, report["ladder"])
     session.tracker.report(folder)
-    publish(report)
+    seen.publish(session, folder, report, page.markdown(report, {}))
     return summary(report["gates"], report["stopped"])
 
 
@@ -208,32 +216,7 @@ def _result(future: Future | None, errors: list[str], kind: type[Kind]) -> Kind 
     return None
 
 
-@contextlib.contextmanager
-def _session(recipe: Recipe, name: str, root: Path, cluster: Cluster) -> Iterator[Session]:
-    """Everything the tasks share, closed whatever happens: no process of the run outlives it."""
-    store = Store(root)
-    store.create()
-    launcher, failed = Launchers(cluster, store.root), True
-    tracker = Tracker(store.root, name, recipe.model_dump(mode="json"))
-    session = Session(name=name, store=store, launcher=launcher, board=board(), tracker=tracker)
-    token = current.set(session)
-    try:
-        if not all(stage.cached for stage in plan(recipe, store.root)):
-            launcher.prepare()
-        yield session
-        failed = False
-    finally:
-        current.reset(token)
-        launcher.stop()
-        if complaint := tracker.close(failed=failed):
-            print(complaint)
-
-
-_board: Board | None = None
-
-
-def board() -> Board:
-    """The progress board of the flow this process runs; whoever shows it asks before the flow starts."""
-    global _board
-    _board = _board or Board()
-    return _board
+def model_name(recipe: Recipe) -> str:
+    """The teacher's name for people: its folder or hub id, or that it is made here."""
+    model = recipe.teacher.model
+    return "from-scratch" if model is None else Path(model).name or model

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from conf.base import StageConfig
-from conf.fetch import FetchConfig
 from conf.quantize import label_of, scorings
 from conf.records import GENERATED
 from conf.schema import Recipe
 from flows import plan_students
-from tasks import external
+from tasks import external, hub
 from tasks.store import RECORD, Artifact, Store, key_of
 
 
@@ -33,13 +32,14 @@ class PlannedStage:
 def plan(recipe: Recipe, root: Path) -> list[PlannedStage]:
     """The stages of a run in order."""
     walk = _Walk(Store(root, writes=False))
+    recipe = recipe.model_copy(update={"data": hub.pinned(recipe.data, walk.store)})
     model = None
     if recipe.teacher.model:
         local = Path(recipe.teacher.model)
         if local.is_dir():
             model = Artifact(stage="model", key=walk.store.digest(local), path=str(local))
         else:
-            model = walk.add("fetch-teacher", "fetch", FetchConfig(model=recipe.teacher.model), {})
+            model = walk.add("fetch-teacher", "fetch", hub.fetching(recipe.teacher.model, walk.store), {})
     outside = {"source": external.source(recipe, walk.store)}
     words = _tokenizer(recipe, walk.store, model)
     data = walk.add("data", "data", recipe.data, outside | ({"tokenizer": words} if words else {}))

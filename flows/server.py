@@ -70,7 +70,7 @@ def prefect(store: Path) -> Iterator[str]:
     """A Prefect API for one run: the user's own, the one `imbik up` runs for this store, or Prefect's embedded server."""
     known = os.environ.get("PREFECT_API_URL") or services(store).get("prefect")
     if known:
-        _check_reachable(known)
+        check_reachable(known)
         os.environ["PREFECT_API_URL"] = known
         yield known
         return
@@ -83,8 +83,9 @@ def prefect(store: Path) -> Iterator[str]:
             del os.environ["PREFECT_API_URL"]
 
 
-def _check_reachable(url: str) -> None:
-    """Any HTTP answer will do: a server behind a login refuses strangers, and Prefect itself says so better."""
+def check_reachable(url: str) -> None:
+    """Raise ServerFailed where no server answers. Any HTTP answer will do: a server behind a login refuses strangers, and Prefect
+    itself says so better."""
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=10):
             pass
@@ -126,9 +127,9 @@ def embedded_prefect(
         # One at a time: two servers that make the same database at once stop each other.
         with (store / "prefect" / "starting.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            process = stack.enter_context(_process(command, environment, log))
-            _wait(f"{url}/health", process, log)
-        yield url, process
+            running = stack.enter_context(process(command, environment, log))
+            _wait(f"{url}/health", running, log)
+        yield url, running
 
 
 @contextlib.contextmanager
@@ -139,9 +140,9 @@ def mlflow(store: Path, port: int, host: str = access.LOOPBACK) -> Iterator[tupl
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1", *arguments]
     command += ["--backend-store-uri", f"sqlite:///{store}/mlflow.db", "--artifacts-destination", f"{store}/mlflow-artifacts"]
     url = f"http://{access.reached(host)}:{port}"
-    with _process(command, environment, log) as process:
-        _wait(f"{url}/health", process, log)
-        yield url, process
+    with process(command, environment, log) as running:
+        _wait(f"{url}/health", running, log)
+        yield url, running
 
 
 def services(store: Path) -> dict[str, str]:
@@ -155,21 +156,22 @@ def services(store: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A command that runs until the block ends, and dies with this process however that dies; it writes to `log`."""
     import psutil
 
     from tasks.local import end_trees
 
     with log.open("ab") as stream:
-        process = subprocess.Popen(
+        running = subprocess.Popen(
             guarded(command), stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=os.environ | environment, start_new_session=True
         )
     try:
-        yield process
+        yield running
     finally:
         with contextlib.suppress(psutil.NoSuchProcess):
-            end_trees([psutil.Process(process.pid)])
-        process.wait()
+            end_trees([psutil.Process(running.pid)])
+        running.wait()
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from conf.base import StageConfig
 from conf.parallel import Parallel
 from conf.spec import Record, Spec
+from tasks import seen
 from tasks.session import Session, current
 from tasks.store import Artifact, StoreError, key_of
 from tasks.telling import Telling
@@ -63,7 +64,9 @@ def build(stage: str, label: str, config: StageConfig, inputs: dict[str, Artifac
     _link(session, label, artifact)
     board.set(label, "cached" if state == "cached" else "done")
     session.tracker.stage(label, artifact, cached=state == "cached")
-    return artifact
+    session.stages[label] = artifact, state == "cached"
+    seen.link_mlflow(session)
+    return seen.cached(artifact) if state == "cached" else artifact
 
 
 def _make(session: Session, stage: str, label: str, key: str, config: StageConfig, inputs: dict[str, Artifact]) -> Artifact:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conf.fetch import FetchConfig
+from conf.data import DataConfig
+from conf.evaluate import EvaluateConfig
 from conf.places import check_links
 from conf.records import GENERATED
 from conf.schema import Recipe
+from tasks import hub
 from tasks.store import Artifact, Store
 
 if TYPE_CHECKING:
@@ -39,7 +41,11 @@ def resolve(recipe: Recipe, session: Session) -> Outside:
     name = recipe.teacher.model
     model = None
     if name is not None:
-        model = _local(session.store, "model", Path(name)) if Path(name).is_dir() else fetch("fetch-teacher", FetchConfig(model=name))
+        model = (
+            local(session.store, "model", Path(name))
+            if Path(name).is_dir()
+            else fetch.submit("fetch-teacher", hub.fetching(name, session.store)).result()
+        )
     store = session.store
     return Outside(
         source=source(recipe, store),
@@ -52,8 +58,13 @@ def resolve(recipe: Recipe, session: Session) -> Outside:
 
 
 def source(recipe: Recipe, store: Store) -> Artifact:
-    """The corpus: the built-in world, local files by content, or a hub dataset by name."""
-    names = (recipe.data.source,) if isinstance(recipe.data.source, str) else recipe.data.source
+    """The corpus of a recipe."""
+    return text(recipe.data, store)
+
+
+def text(data: DataConfig, store: Store) -> Artifact:
+    """A corpus: the built-in world, local files by content, or a hub dataset by name."""
+    names = (data.source,) if isinstance(data.source, str) else data.source
     keys = [_source_key(name, store) for name in names]
     return Artifact(stage="source", key="+".join(keys), path=",".join(names))
 
@@ -71,17 +82,27 @@ def prompts(recipe: Recipe, store: Store) -> Artifact | None:
 
 def tokenizer(recipe: Recipe, store: Store, model: Artifact | None) -> Artifact | None:
     """The tokenizer named by the recipe, else the model's own, else none: one is trained."""
-    if recipe.data.tokenizer:
-        return _local(store, "tokenizer", Path(recipe.data.tokenizer), TOKENIZER_FILES)
-    return _local(store, "tokenizer", Path(model.path), TOKENIZER_FILES) if model else None
+    return words(recipe.data, store, model)
+
+
+def words(data: DataConfig, store: Store, model: Artifact | None) -> Artifact | None:
+    """The tokenizer of a corpus: the one it names, else the model's own, else none."""
+    if data.tokenizer:
+        return local(store, "tokenizer", Path(data.tokenizer), TOKENIZER_FILES)
+    return local(store, "tokenizer", Path(model.path), TOKENIZER_FILES) if model else None
 
 
 def questions(recipe: Recipe, store: Store) -> Artifact | None:
     """The multiple-choice questions: a local folder or the hub's; none where there are none or the corpus brings its own quiz."""
-    mmlu = recipe.evaluate.mmlu
+    return asked(recipe.evaluate, store)
+
+
+def asked(evaluate: EvaluateConfig, store: Store) -> Artifact | None:
+    """The questions of an evaluation, as `questions` finds a recipe's."""
+    mmlu = evaluate.mmlu
     if mmlu is None or mmlu.path == "quiz":
         return None
-    return _local(store, "mmlu", Path(mmlu.path)) if mmlu.path else Artifact(stage="mmlu", key="hub:cais/mmlu", path="")
+    return local(store, "mmlu", Path(mmlu.path)) if mmlu.path else Artifact(stage="mmlu", key="hub:cais/mmlu", path="")
 
 
 def of_records(*, source: Artifact | None, generated: Artifact | None, tokenizer: Artifact | None, data: Artifact) -> dict[str, Artifact]:
@@ -94,7 +115,8 @@ def _sources(role: str, names: list[str], store: Store) -> Artifact:
     return Artifact(stage=role, key="+".join(_source_key(name, store) for name in names), path=",".join(names))
 
 
-def _local(store: Store, role: str, path: Path, only: tuple[str, ...] = ()) -> Artifact:
+def local(store: Store, role: str, path: Path, only: tuple[str, ...] = ()) -> Artifact:
+    """A local file or folder with the digest of its content, or of the files in it that are named in `only`."""
     check_links(path)
     return Artifact(stage=role, key=store.digest(path, only), path=str(path.absolute()))
 

@@ -57,6 +57,8 @@ def _number(value: float | None, form: str) -> str:
 
 def about(report: dict[str, Any]) -> str:
     """What the columns are, in one paragraph."""
+    if not report["rows"]:
+        return ""
     teacher = report["rows"][0]
     asked = ""
     if teacher["mmlu"] is not None:
@@ -97,8 +99,9 @@ def markdown(report: dict[str, Any], drawings: dict[str, str]) -> str:
     table = cells(report)
     lines = [f"# {report['name']}", "", report["description"], ""]
     lines += [f"- {sentence}" for sentence in report["meaning"]]
-    lines += ["", "| " + " | ".join(table[0]) + " |", "|---" + "|---:" * (len(table[0]) - 1) + "|"]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table[1:]]
+    if report["rows"]:
+        lines += ["", "| " + " | ".join(table[0]) + " |", "|---" + "|---:" * (len(table[0]) - 1) + "|"]
+        lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table[1:]]
     lines += ["", about(report), ""]
     more = _sections(report)
     lines += [line for title in _main(drawings, more) for line in (f"![{title}](plots/{title}.svg)", "")]

@@ -5,7 +5,6 @@ It reads sealed artifacts and computes what they mean; drawing is `plots`, the p
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from pathlib import Path
@@ -90,10 +89,16 @@ def write_report(
 
     `beside` is what the run left besides its models.
     """
-    from tasks import page, plots, quantize_plots
+    from tasks import plots, quantize_plots
 
     report = make_report(name, recipe, models, beside)
-    drawings = plots.draw(report) | quantize_plots.draw(report)
+    return write(folder, report, plots.draw(report) | quantize_plots.draw(report))
+
+
+def write(folder: Path, report: Report, drawings: dict[str, str]) -> Report:
+    """Write a report's files with its drawings (SVG by name), each whole or not at all, and return the report."""
+    from tasks import page
+
     (folder / "plots").mkdir(parents=True, exist_ok=True)
     for title, svg in drawings.items():
         _write(folder / "plots" / f"{title}.svg", svg)
@@ -110,7 +115,7 @@ def make_report(
     beside: Beside = BESIDE_NOTHING,
 ) -> Report:
     """What report.json holds: a row per model, the students' curves, what it means in sentences, how it was made."""
-    rows = [_row(model) for model in models]
+    rows = [row_of(model) for model in models]
     items = {model.model: items_of(model.scores) for model in models}
     by_name = {row["model"]: row for row in rows}
     for model, row in zip(models, rows, strict=True):
@@ -136,7 +141,7 @@ def make_report(
     report["ladder"] = ladder.climb(recipe, rows)
     rungs = ladder.section(recipe, report["ladder"])
     report["sections"] = [section.model_dump(mode="json") for section in (*sections_of(report), *([rungs] if rungs else []))]
-    report["made"] = _made(models)
+    report["made"] = made_of(models)
     return report
 
 
@@ -195,18 +200,6 @@ def _about(row: Row, teacher: Row) -> str | None:
     return None
 
 
-def publish(report: Report) -> None:
-    """Show the report as Prefect artifacts of the flow run; the run never fails for it."""
-    from prefect.artifacts import create_markdown_artifact, create_table_artifact
-
-    from tasks import page
-
-    with contextlib.suppress(Exception):
-        create_markdown_artifact(page.markdown(report, {}), key="report", description=f"Report of {report['name']}")
-        flat = [{key: row[key] for key in ("model", *SCORES) if key != "mmlu_ci95"} for row in report["rows"]]
-        create_table_artifact(flat, key="models", description=f"Models of {report['name']}")
-
-
 def _layers(importance: str | None) -> dict[str, float] | None:
     if importance is None:
         return None
@@ -214,7 +207,8 @@ def _layers(importance: str | None) -> dict[str, float] | None:
     return scores
 
 
-def _row(model: Measured) -> Row:
+def row_of(model: Measured) -> Row:
+    """A model's row: its names and what its sealed scores say."""
     scores = json.loads((Path(model.scores) / "scores.json").read_text())
     row: Row = {"model": model.model, "stage": model.stage, "student": model.student, "format": model.format, "path": model.path}
     return row | {key: scores.get(key) for key in (*SCORES, *MORE)}
@@ -242,7 +236,7 @@ def _curve(model: Measured) -> dict[str, list[float]]:
     }
 
 
-def _made(models: list[Measured]) -> list[Row]:
+def made_of(models: list[Measured]) -> list[Row]:
     """The artifacts behind the table: stage, key, seconds, versions and the command that repeats each."""
     folders = {str(Path(model.path).parent): model.model for model in models} | {
         model.scores: f"{model.model} (scores)" for model in models

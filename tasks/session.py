@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tasks.launch import Launcher
 from tasks.progress import Board
-from tasks.store import Store
+from tasks.store import Artifact, Store
 from tasks.tracking import Tracker
 
 
@@ -20,6 +21,10 @@ class Session:
     launcher: Launcher
     board: Board
     tracker: Tracker
+    stages: dict[str, tuple[Artifact, bool]] = field(default_factory=dict)
+    """By label, what every stage gave so far, and whether it was found in the store."""
+    linking: threading.Lock = field(default_factory=threading.Lock)
+    """Held from when the run is linked to its page in MLflow."""
 
 
 current: ContextVar[Session] = ContextVar("imbik_session")

@@ -10,6 +10,7 @@ from prefect import get_run_logger
 from prefect.exceptions import MissingContextError
 
 from tasks.progress import Board
+from tasks.seen import Bar
 
 STEP_SECONDS = 10.0
 """Between two steps of a job that the Prefect log shows; the board shows all."""
@@ -21,6 +22,7 @@ class Telling:
     def __init__(self, board: Board, label: str) -> None:
         self._board, self._label = board, label
         self._next = 0.0
+        self._bar = Bar(label)
         self._log: Any
         try:
             self._log = get_run_logger()
@@ -30,6 +32,7 @@ class Telling:
     def follow(self, line: dict[str, Any]) -> None:
         """One line of the job's metrics."""
         self._board.step(self._label, line["step"], line["total"], line["values"])
+        self._bar.move(line["step"], line["total"])
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + STEP_SECONDS
             values = "  ".join(f"{name} {value:.4g}" for name, value in line["values"].items())

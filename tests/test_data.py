@@ -81,7 +81,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     folder, load = tmp_path / "hub", datasets.load_dataset
     folder.mkdir()
-    monkeypatch.setattr(datasets, "load_dataset", lambda name, subset, streaming: load(str(folder), subset, streaming=streaming))
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, subset, streaming, revision: load(str(folder), subset, streaming=streaming))
     return folder
 
 

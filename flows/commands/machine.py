@@ -48,8 +48,9 @@ def up(
     prefect_port: Annotated[int, typer.Option(help="Port of the Prefect server.")] = 4200,
     mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow server.")] = 5000,
     host: Annotated[str, typer.Option(help="Address to listen on; any but loopback needs passwords in the environment.")] = "127.0.0.1",
+    at_once: Annotated[int, typer.Option(help="Flow runs that the worker runs at once.", min=1)] = 2,
 ) -> None:
-    """Start a Prefect and an MLflow server for the store on this machine, until Ctrl-C."""
+    """Start Prefect, MLflow and a worker for the store on this machine, with every flow ready to run in the pages, until Ctrl-C."""
     from flows import access, server
     from tasks.store import Store
 
@@ -65,9 +66,19 @@ def up(
         file = root / server.SERVICES
         try:
             file.write_text(json.dumps({"prefect": url, "mlflow": mlflow_url, "pid": os.getpid()}))
-            out.print(f"Prefect  {url.removesuffix('/api')}\nMLflow   {mlflow_url}\nRuns with --store {root} use them. Ctrl-C stops both.")
-            while mlflow.poll() is None and prefect.poll() is None:
-                signal.sigtimedwait([], 1.0)
+            os.environ["PREFECT_API_URL"] = url
+            from flows import deployments
+            from flows.worker import worker
+
+            work = deployments.place(Path.cwd())
+            names = deployments.register(deployments.shipped({"store": str(root)}, deployments.POOL, work), deployments.POOL)
+            with worker(root, url, mlflow_url, at_once) as working:
+                out.print(f"Prefect  {url.removesuffix('/api')}\nMLflow   {mlflow_url}")
+                out.print(
+                    f"{len(names)} deployments; runs with --store {root} use these servers too. Ctrl-C stops everything.", soft_wrap=True
+                )
+                while all(running.poll() is None for running in (mlflow, prefect, working)):
+                    signal.sigtimedwait([], 1.0)
         except KeyboardInterrupt:
             return
         finally:

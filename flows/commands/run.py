@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -22,15 +21,13 @@ def run(
 ) -> None:
     """Run a recipe, here or on a cluster; what is in the store already is not made again. Exit code 3: a gate stopped a student, all
     else was done."""
-    from conf.base import RUN_NAME
+    from conf.base import run_name
     from conf.clusters import load_cluster
     from conf.load import load
     from conf.placed import placed
     from flows import live, server
 
-    called = name or Path(preset).stem
-    if not re.fullmatch(RUN_NAME, called):
-        raise ValueError(f"--name is {called!r}; choose up to 64 letters, digits, dots, dashes and underscores, a letter or digit first")
+    called = run_name(name or Path(preset).stem)
     own, theirs = apart(overrides)
     where, root = load_cluster(cluster, theirs), root_of(store)
     recipe = placed(load(preset, own), where)
@@ -42,10 +39,14 @@ def run(
         known = server.services(root)
         if "mlflow" in known:
             os.environ.setdefault("MLFLOW_TRACKING_URI", known["mlflow"])
-        from flows.compress import board, compress
+        from prefect import tags
+
+        from flows.compress import compress
+        from flows.session import board
 
         watch(board())
-        folder = Path(compress(recipe=recipe, name=called, store=str(root), cluster=where))
+        with tags(f"preset:{Path(preset).stem}", f"cluster:{Path(cluster).stem}"):
+            folder = Path(compress(recipe=recipe, name=called, store=str(root), cluster=where))
     show_report(folder)
     from flows.gates import CLOSED, summary
 

@@ -45,7 +45,8 @@ def show_report(folder: Path) -> None:
     from tasks.page import table
 
     content = json.loads((folder / "report.json").read_text())
-    out.print(table(content, out.width))
+    if content["rows"]:
+        out.print(table(content, out.width))
     closed = [entry["sentence"] for entry in content.get("gates", []) if entry["verdict"] != "passed"]
     for sentence in [*content["meaning"], *closed]:
         out.print(f"• {sentence}", markup=False, highlight=False)

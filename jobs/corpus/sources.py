@@ -67,7 +67,8 @@ def _hub(source: str, config: DataConfig, count: Count) -> Iterator[tuple[str | 
     from datasets import load_dataset
 
     try:
-        parts = load_dataset(source, config.subset, streaming=True)
+        name, _, commit = source.partition("@")
+        parts = load_dataset(name, config.subset, revision=commit or None, streaming=True)
     except Exception as error:
         # The hub's client raises a dozen unrelated classes (offline, not found, gated, no such subset); all mean the same here.
         raise ValueError(

@@ -1,0 +1,108 @@
+"""`imbik quantize`, `evaluate`, `prepare` and `compare`: single stages by themselves, through the flows that the pages run too."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.commands.terminal import Overrides, StoreOption, out, root_of, show_report
+
+MODEL = "RUN/MODEL of the store, a Hugging Face directory, or a hub id."
+Name = Annotated[str | None, typer.Option("--name", help="Name of the run, a folder under the store's runs/.")]
+
+
+def quantize(
+    model: Annotated[str, typer.Argument(help=MODEL)],
+    overrides: Overrides = None,
+    forms: Annotated[list[str] | None, typer.Option("--format", help="A format, may be repeated; default fp8.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Sequences run to calibrate; default 512.")] = None,
+    seq_length: Annotated[int | None, typer.Option(help="Tokens of each; default 512.")] = None,
+    store: StoreOption = None,
+    name: Name = None,
+) -> None:
+    """Quantize a model and measure what each format costs."""
+    from conf.load import override
+    from conf.single import Quantizing, checked
+
+    given = {"calibration_samples": samples, "seq_length": seq_length}
+    same = {key: value for key, value in given.items() if value is not None}
+    values: dict[str, Any] = {"model": model, "quantize": [{"format": form} | same for form in forms or ["fp8"]]}
+    for text in overrides or []:
+        values = override(values, text)
+    wanted = checked(Quantizing, values)
+    _run(store, lambda root: _flow("quantize")(name=name or "quantized", store=root, settings=wanted))
+
+
+def evaluate(
+    named: Annotated[list[str], typer.Argument(metavar="MODEL... [KEY=VALUE...]", help=MODEL + " Then settings, as dotted.key=value.")],
+    teacher: Annotated[str | None, typer.Option(help="Model that KL is measured from; default the run's, else the first.")] = None,
+    store: StoreOption = None,
+    name: Name = None,
+) -> None:
+    """Measure models side by side."""
+    from conf.load import override
+    from conf.single import Evaluating, checked
+
+    values: dict[str, Any] = {"models": [text for text in named if "=" not in text], "teacher": teacher}
+    for text in named:
+        values = override(values, text) if "=" in text else values
+    wanted = checked(Evaluating, values)
+    _run(store, lambda root: _flow("evaluate")(name=name or "evaluated", store=root, settings=wanted))
+
+
+def prepare(
+    source: Annotated[str, typer.Argument(help="'world', a file, a glob or a hub dataset.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Settings of a recipe's data section, as key=value.")] = None,
+    store: StoreOption = None,
+    name: Name = None,
+) -> None:
+    """Tokenize a corpus and count what is in it."""
+    from conf.data import DataConfig
+    from conf.load import override
+    from conf.single import checked
+
+    values: dict[str, Any] = {"source": source}
+    for text in overrides or []:
+        values = override(values, text)
+    wanted = checked(DataConfig, values)
+    _run(store, lambda root: _flow("prepare")(name=name or "corpus", store=root, data=wanted))
+
+
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="Finished runs; the first is what the others are compared with.")],
+    store: StoreOption = None,
+    name: Name = None,
+) -> None:
+    """Put finished runs side by side: models, paired differences, and the settings that differ."""
+    if len(set(runs)) < 2:
+        raise ValueError(f"compare was given {len(set(runs))} run; name two or more, for instance imbik compare demo again")
+    _run(store, lambda root: _flow("compare")(name=name or "compared", store=root, runs=runs))
+
+
+def _flow(name: str) -> Any:
+    import importlib
+
+    return getattr(importlib.import_module(f"flows.{name}"), name)
+
+
+def _run(store: Path | None, flow: Callable[[str], str]) -> None:
+    """Run a flow as `imbik run` runs a recipe, and show its report."""
+    from flows import live, server
+    from tasks.store import Store
+
+    root = root_of(store)
+    Store(root).create()
+    server.settle(root)
+    with server.disk_watched(root), live.shown(out) as watch, server.prefect(root):
+        known = server.services(root)
+        if "mlflow" in known:
+            os.environ.setdefault("MLFLOW_TRACKING_URI", known["mlflow"])
+        from flows.session import board
+
+        watch(board())
+        folder = Path(flow(str(root)))
+    show_report(folder)

@@ -1,0 +1,66 @@
+"""Compare runs: their models in one table, each against its namesake, and the settings in which the runs differ."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from prefect import flow
+from pydantic import Field
+
+from conf.base import RunName, StoreFolder
+from conf.spec import Record
+from flows import single
+from tasks.report import Report
+from tasks.session import Session
+from tasks.single_report import write_comparison
+from tasks.store import RECORD, Store, StoreError
+
+Runs = Annotated[list[RunName], Field(min_length=2, description="Names of finished runs of the store; the first is compared with.")]
+
+
+@flow(name="compare", flow_run_name="{name}", persist_result=False, validate_parameters=False)
+def compare(*, name: RunName = "compared", store: StoreFolder = ".imbik", runs: Runs) -> str:
+    """Put runs side by side; returns the folder of the report."""
+
+    def work(session: Session, folder: Path) -> Report:
+        reports = {run: _report(session.store, run) for run in runs}
+        if len(reports) < 2:
+            raise StoreError(f"runs names {len(reports)} run; name two or more")
+        return write_comparison(folder, name, reports, differences(session.store, list(reports)), session.store)
+
+    return single.run(name, store, "local", {"runs": runs}, work)
+
+
+def _report(store: Store, run: str) -> Report:
+    file = store.root / "runs" / run / "report.json"
+    if not file.is_file():
+        there = sorted(path.parent.name for path in store.root.glob("runs/*/report.json"))
+        raise StoreError(f"there is no finished run {run} in {store.root}; finished runs: {', '.join(there) or 'none'}")
+    report: Report = json.loads(file.read_text())
+    return report
+
+
+def differences(store: Store, runs: list[str]) -> list[tuple[str, ...]]:
+    """A line per setting that is not the same in all runs: stage, setting, value in each run; stages that one run lacks are left out."""
+    folders = [store.root / "runs" / run for run in runs]
+    shared = [label.name for label in sorted(folders[0].iterdir()) if all((folder / label.name / RECORD).is_file() for folder in folders)]
+    lines: list[tuple[str, ...]] = []
+    for label in shared:
+        records = [Record.model_validate_json((folder / label / RECORD).read_text()) for folder in folders]
+        if len({record.key for record in records}) == 1:
+            continue
+        settings = [_flat(record.hashed) for record in records]
+        names = sorted({name for one in settings for name in one})
+        found = [(label, setting, *(str(one.get(setting, "-")) for one in settings)) for setting in names]
+        differing = [line for line in found if len(set(line[2:])) > 1]
+        lines += differing or [(label, "its inputs", *(record.key[:8] for record in records))]
+    return lines
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, item in value.items():
+        found |= _flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
+    return found

@@ -1,0 +1,35 @@
+"""Prepare a corpus: text to tokens, with what was turned away counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import flow
+
+from conf.base import RunName, StoreFolder
+from conf.data import DataConfig
+from conf.single import checked
+from flows import single
+from flows.session import Where
+from tasks import external, hub, seen
+from tasks.data import data as data_stage
+from tasks.report import Report
+from tasks.session import Session
+from tasks.single_report import write_corpus
+
+
+@flow(name="prepare", flow_run_name="{name}", persist_result=False, validate_parameters=False)
+def prepare(*, name: RunName = "corpus", cluster: Where = "local", store: StoreFolder = ".imbik", data: DataConfig) -> str:
+    """Tokenize a corpus, so that recipes with the same data section find it in the store; returns the folder of the report."""
+    try:
+        wanted = checked(DataConfig, data)
+    except ValueError as error:
+        return seen.failed(error)
+
+    def work(session: Session, folder: Path) -> Report:
+        text = hub.pinned(wanted, session.store)
+        words = external.words(text, session.store, None)
+        corpus = data_stage.submit("data", text, source=external.text(text, session.store), tokenizer=words).result()
+        return write_corpus(folder, name, corpus)
+
+    return single.run(name, store, cluster, wanted, work)

@@ -1,0 +1,50 @@
+"""Quantize one model: in each format asked for, measured beside the original."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from conf.base import RunName, StoreFolder
+from conf.quantize import label_of, scorings
+from conf.single import Quantizing, checked
+from flows import single
+from flows.session import Where
+from tasks import seen
+from tasks.quantize import quantize as quantize_stage
+from tasks.report import Report
+from tasks.sensitivity import sensitivity
+from tasks.session import Session
+from tasks.single_report import write_models
+from tasks.store import StoreError
+
+
+@flow(name="quantize", flow_run_name="{name}", persist_result=False, validate_parameters=False)
+def quantize(*, name: RunName = "quantized", cluster: Where = "local", store: StoreFolder = ".imbik", settings: Quantizing) -> str:
+    """Quantize a model in one or several formats and say what each costs; returns the folder of the report."""
+    try:
+        wanted = checked(Quantizing, settings)
+    except ValueError as error:
+        return seen.failed(error)
+
+    def work(session: Session, folder: Path) -> Report:
+        session.launcher.prepare()
+        whole = single.subject(session.store, wanted.model, wanted.data, wanted.evaluate)
+        if whole.artifact.stage == "quantize":
+            raise StoreError(f"{wanted.model} is quantized already; name the model it was made from")
+        called = whole.name.replace("/", "-")
+        configs = scorings(called, wanted.quantize)
+        inputs: dict[str, Any] = {"model": whole.artifact, "data": whole.data}
+        scores: dict[str, Any] = {label: sensitivity.submit(label, config, **inputs) for label, config in configs.items()}
+        futures: dict[str, Any] = {}
+        for config in wanted.quantize:
+            chosen = scores[label] if (label := label_of(config, configs)) else None
+            futures[config.name] = quantize_stage.submit(f"quantize-{called}-{config.name}", config, **inputs, sensitivity=chosen)
+        made = {whole.name: whole.artifact} | {f"{whole.name}-{form}": future.result() for form, future in futures.items()}
+        measured = single.measure(session, made, whole, whole.teacher)
+        about = f"{whole.name} in {', '.join(futures)}. Differences are to the first row."
+        return write_models(folder, name, about, measured)
+
+    return single.run(name, store, cluster, wanted, work)

@@ -1,0 +1,120 @@
+"""Schedules of recipes: by cron in a time zone or every so many minutes; Prefect keeps them and starts the runs."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo, available_timezones
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
+    from prefect.client.schemas.responses import DeploymentResponse
+    from prefect.schedules import Schedule
+
+
+def made_of(cron: str | None, every_minutes: float | None, timezone: str, slug: str) -> Schedule:
+    """The schedule that the command line asks for; raises ValueError with one sentence. `slug` names it where it is updated."""
+    from prefect.schedules import Cron, Interval
+
+    if (cron is None) == (every_minutes is None):
+        raise ValueError("give exactly one of --cron and --every, for instance --cron '0 2 * * *' or --every 60")
+    if timezone not in available_timezones():
+        nearest = difflib.get_close_matches(timezone, available_timezones(), n=1, cutoff=0.0)
+        raise ValueError(f"--timezone is {timezone!r}, which is no time zone; did you mean {nearest[0]}?")
+    if every_minutes is not None:
+        if every_minutes < 1:
+            raise ValueError(f"--every is {every_minutes:g} minutes; choose at least 1")
+        return Interval(timedelta(minutes=every_minutes), timezone=timezone, slug=slug)
+    from prefect.client.schemas.schedules import CronSchedule
+
+    assert cron is not None
+    try:
+        CronSchedule(cron=cron)
+    except ValueError:
+        said = "write five fields, minute hour day month weekday, for instance '0 2 * * *' for 02:00 daily"
+        raise ValueError(f"--cron is {cron!r}; {said}") from None
+    return Cron(cron, timezone=timezone, slug=slug)
+
+
+def told(schedule: object) -> str:
+    """A schedule in words, Prefect's own kinds alike."""
+    if cron := getattr(schedule, "cron", None):
+        return f"at '{cron}' ({getattr(schedule, 'timezone', None) or 'UTC'})"
+    if interval := getattr(schedule, "interval", None):
+        return f"every {interval.total_seconds() / 60:g} minutes"
+    return f"by {getattr(schedule, 'rrule', 'another rule')}"
+
+
+def coming(schedule: Schedule, count: int) -> list[str]:
+    """The next times of a schedule, in its zone."""
+    from prefect.server.schemas.schedules import CronSchedule, IntervalSchedule
+
+    zone = ZoneInfo(schedule.timezone or "UTC")
+    known: CronSchedule | IntervalSchedule
+    if schedule.cron:
+        known = CronSchedule(cron=schedule.cron, timezone=schedule.timezone)
+    else:
+        assert schedule.interval is not None
+        known = IntervalSchedule(interval=schedule.interval, timezone=schedule.timezone)
+    return [_local(when, zone) for when in asyncio.run(known.get_dates(count))]
+
+
+def _local(when: datetime, zone: ZoneInfo | None = None) -> str:
+    return when.astimezone(zone).strftime("%Y-%m-%d %H:%M %Z")
+
+
+def listed() -> list[tuple[str, str, str, str]]:
+    """Every scheduled deployment: its name, when it runs, its next run, and runs that should have started but have not."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import (
+        DeploymentFilter,
+        DeploymentFilterId,
+        FlowRunFilter,
+        FlowRunFilterState,
+        FlowRunFilterStateType,
+    )
+    from prefect.client.schemas.objects import StateType
+
+    lines = []
+    with get_client(sync_client=True) as client:
+        flows = {flow.id: flow.name for flow in client.read_flows()}
+        for deployment in _scheduled(client.read_deployments()):
+            runs = client.read_flow_runs(
+                deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
+                flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))),
+            )
+            active = [entry for entry in deployment.schedules if entry.active]
+            when = "; ".join(told(entry.schedule) for entry in active) or "paused"
+            lines.append((f"{flows[deployment.flow_id]}/{deployment.name}", when, _next(runs), str(_late(runs) or "-")))
+    return sorted(lines)
+
+
+def _scheduled(deployments: list[DeploymentResponse]) -> list[DeploymentResponse]:
+    return [deployment for deployment in deployments if deployment.schedules]
+
+
+def _next(runs: list[FlowRun]) -> str:
+    times = [run.next_scheduled_start_time for run in runs if run.next_scheduled_start_time]
+    return _local(min(times)) if times else "-"
+
+
+def _late(runs: list[FlowRun]) -> int:
+    return sum(run.state is not None and run.state.name == "Late" for run in runs)
+
+
+def remove(name: str) -> int:
+    """Take a deployment's schedules away, and the runs that they planned; returns how many. Raises ValueError for an unknown name."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        flows = {flow.id: flow.name for flow in client.read_flows()}
+        there = {f"{flows[one.flow_id]}/{one.name}": one for one in _scheduled(client.read_deployments())}
+        found = there.get(name) or there.get(f"compress/{name}")
+        if found is None:
+            raise ValueError(f"no schedule is called {name}; there are {', '.join(sorted(there)) or 'none'}")
+        for entry in found.schedules:
+            assert entry.id is not None
+            client.delete_deployment_schedule(found.id, entry.id)
+        return len(found.schedules)

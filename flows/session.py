@@ -1,0 +1,75 @@
+"""The session of one flow run, opened by a flow and read by its tasks; and how a flow that a Prefect worker started ends with it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import WithJsonSchema
+
+from conf.clusters import Cluster, load_cluster
+from tasks import seen
+from tasks.failure import JobFailed, Stopped
+from tasks.gates import GateClosed
+from tasks.launch import Launchers
+from tasks.progress import Board
+from tasks.session import Session, current
+from tasks.store import Store, StoreError
+from tasks.tracking import Tracker
+
+WORKER = "IMBIK_WORKER"
+"""Set by `imbik up` for its worker, and so for the flows that the worker starts: they end when it does, however it ends."""
+PR_SET_PDEATHSIG = 1
+
+Where = Annotated[
+    str | Cluster,
+    WithJsonSchema({"type": "string", "description": "Cluster to run on: local, docker, slurm, kubernetes, or a YAML file there."}),
+]
+"""A cluster's name or file, which a form can give, or the cluster itself."""
+
+
+def found(cluster: Where) -> Cluster:
+    """The cluster that is meant; RecipeError with one sentence where there is none."""
+    return load_cluster(cluster) if isinstance(cluster, str) else cluster
+
+
+@contextlib.contextmanager
+def opened(name: str, root: Path, settings: dict[str, Any], cluster: Cluster) -> Iterator[Session]:
+    """Everything the tasks of a run share, closed whatever happens: no process of the run outlives it. `settings` go to MLflow."""
+    _end_with_worker()
+    store = Store(root)
+    store.create()
+    seen.in_one_sentence(JobFailed, StoreError, GateClosed, Stopped)
+    launcher, failed = Launchers(cluster, store.root), True
+    tracker = Tracker(store.root, name, settings)
+    session = Session(name=name, store=store, launcher=launcher, board=board(), tracker=tracker)
+    token = current.set(session)
+    try:
+        yield session
+        failed = False
+    finally:
+        current.reset(token)
+        launcher.stop()
+        if complaint := tracker.close(failed=failed):
+            print(complaint)
+
+
+def _end_with_worker() -> None:
+    """A worker that is killed cannot end its flows any more, so the kernel does: as asked politely, with SIGTERM."""
+    if os.environ.get(WORKER) and ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+
+
+_board: Board | None = None
+
+
+def board() -> Board:
+    """The progress board of the flow this process runs; whoever shows it asks before the flow starts."""
+    global _board
+    _board = _board or Board()
+    return _board

@@ -1,0 +1,82 @@
+"""What the flows of single stages share: settings checked in the command line's sentences, a session, a report, one state at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from conf.base import run_name
+from conf.data import DataConfig
+from conf.evaluate import EvaluateConfig
+from flows.session import Where, found, opened
+from tasks import external, models, page, seen
+from tasks.evaluate import evaluate
+from tasks.failure import JobFailed
+from tasks.report import Measured, Report
+from tasks.session import Session
+from tasks.store import Artifact, Store
+
+UNASKED = EvaluateConfig(mmlu=None, seq_length=128, sequences=64)
+"""How a model from outside is measured unless told otherwise: without questions, which would need the hub."""
+
+
+def run(name: str, store: str, cluster: Where, about: BaseModel | dict[str, Any], work: Callable[[Session, Path], Report]) -> str:
+    """Run `work` in a session of its own; returns the folder of its report, as `compress` does, or ends with one sentence."""
+    try:
+        told = about if isinstance(about, dict) else about.model_dump(mode="json")
+        with opened(run_name(name), Path(store), told, found(cluster)) as session:
+            folder = session.store.root / "runs" / name
+            report = work(session, folder)
+            session.tracker.report(folder)
+            seen.publish(session, folder, report, page.markdown(report, {}))
+            return seen.ended(str(folder), session)
+    except (ValueError, JobFailed) as error:
+        return seen.failed(error)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A model that is to be measured: what it is called, its artifact, and what it is measured with."""
+
+    name: str
+    artifact: Artifact
+    teacher: Artifact
+    data: Artifact
+    how: EvaluateConfig
+
+
+def subject(store: Store, reference: str, text: DataConfig | None, how: EvaluateConfig | None) -> Subject:
+    """The model that `reference` names, with the text and measures that were given, else those of its run."""
+    if known := models.of_run(store, reference):
+        return Subject(name=reference, artifact=known.artifact, teacher=known.teacher, data=known.data, how=how or known.evaluate)
+    artifact, corpus = models.imported(store, reference, text)
+    return Subject(name=Path(reference).name, artifact=artifact, teacher=artifact, data=corpus, how=how or UNASKED)
+
+
+def measure(session: Session, wanted: dict[str, Artifact], like: Subject, teacher: Artifact) -> list[Measured]:
+    """Score models side by side; `like` says with which text and how."""
+    questions = external.asked(like.how, session.store)
+    futures: dict[str, Any] = {
+        name: evaluate.submit(_label(name), like.how, model=artifact, teacher=teacher, data=like.data, mmlu=questions)
+        for name, artifact in wanted.items()
+    }
+    return [
+        Measured(
+            model=name,
+            stage=artifact.stage,
+            student=None,
+            format=None,
+            path=f"{artifact.path}/model",
+            scores=futures[name].result().path,
+            training=None,
+        )
+        for name, artifact in wanted.items()
+    ]
+
+
+def _label(name: str) -> str:
+    return f"evaluate-{name.replace('/', '-')}"

@@ -1,0 +1,65 @@
+"""Which commit of the Hugging Face hub a name stands for: asked once a process, at the start of a run, so that a run sees one state.
+
+Where the hub cannot be asked, the newest commit that the store has seen stands in; where there is none, the name alone.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from conf.data import DataConfig
+from conf.fetch import FetchConfig
+from tasks.store import Store
+
+SECONDS = 10.0
+"""How long the hub may take to answer."""
+ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+"""What the hub takes for a name; all else is a path or a pattern."""
+
+
+def fetching(model: str, store: Store) -> FetchConfig:
+    """What is fetched for a model of the hub: the commit that its main branch is at, or was at when it was last seen."""
+    name, _, asked = model.partition("@")
+    known = _commit("model", name, asked or "main") or next(
+        (str(record.config["branch"]) for record in store.records("fetch") if not asked and record.config["model"] == name), None
+    )
+    return FetchConfig(model=name, branch=known or asked or "main")
+
+
+def pinned(data: DataConfig, store: Store) -> DataConfig:
+    """A corpus whose hub datasets are named with the commit that they are at, as owner/name@commit; local files are left alone."""
+    names = (data.source,) if isinstance(data.source, str) else data.source
+    found = tuple(_pinned(name, store) for name in names)
+    return data if found == names else data.model_copy(update={"source": found[0] if isinstance(data.source, str) else found})
+
+
+def _pinned(source: str, store: Store) -> str:
+    name, _, asked = source.partition("@")
+    if source == "world" or Path(source).exists() or not ID.fullmatch(name) or Path(name).suffix in (".txt", ".jsonl", ".json", ".gz"):
+        return source
+    known = _commit("dataset", name, asked or "main") or (None if asked else _seen(name, store))
+    return f"{name}@{known}" if known else source
+
+
+def _seen(name: str, store: Store) -> str | None:
+    """The commit at which the newest corpus read this dataset."""
+    for record in store.records("data"):
+        for key in record.inputs.get("source", "").split("+"):
+            if key.startswith(f"hub:{name}@"):
+                return key.rpartition("@")[2]
+    return None
+
+
+@cache
+def _commit(kind: Literal["model", "dataset"], name: str, revision: str) -> str | None:
+    from huggingface_hub import HfApi, constants
+
+    if constants.HF_HUB_OFFLINE:
+        return None
+    try:
+        return HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=SECONDS).sha
+    except Exception:  # noqa: BLE001 - whatever the hub answers or does not, the job that needs it says so better
+        return None

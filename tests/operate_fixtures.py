@@ -1,0 +1,146 @@
+"""A store with its servers and worker, as `imbik up` runs them, and Prefect's API as its pages use it. Loopback, free ports."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from conf.load import load
+from tests.flow_fixtures import RECIPE, imbik, left_behind, start, wait_for
+
+FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
+
+
+@dataclass
+class Site:
+    """One `imbik up`; `posted` is what its automations sent to the receiver at `receiver`."""
+
+    store: Path
+    pages: str
+    receiver: str
+    posted: list[str] = field(default_factory=list)
+
+    def api(self, path: str, body: Any = None, method: str | None = None) -> Any:
+        """One request to Prefect's API; the JSON it answers with."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            f"{self.pages}/api/{path}",
+            data=data,
+            headers={"Content-Type": "application/json"},
+            method=method or ("POST" if data else "GET"),
+        )
+        for patience in range(5, -1, -1):
+            try:
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    text = answer.read()
+                break
+            except urllib.error.HTTPError as error:
+                if error.code != 503 or not patience:  # SQLite is busy: Prefect's own client asks again too
+                    raise
+                time.sleep(2)
+        return json.loads(text) if text else None
+
+    def deployment(self, name: str) -> str:
+        """The id of a deployment, by flow/name."""
+        found: str = self.api(f"deployments/name/{name}")["id"]
+        return found
+
+    def begin(self, name: str, /, **parameters: Any) -> str:
+        """Start a run of a deployment as its form does; returns the run's id."""
+        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}, "enforce_parameter_schema": True}
+        run: str = self.api(f"deployments/{self.deployment(name)}/create_flow_run", body)["id"]
+        return run
+
+    def state(self, run: str) -> dict[str, Any]:
+        """A run's state: type, name, message."""
+        found: dict[str, Any] = self.api(f"flow_runs/{run}")["state"]
+        return found
+
+    def end(self, run: str, seconds: float = 240) -> dict[str, Any]:
+        """The state in which a run ends."""
+        wait_for(lambda: self.state(run)["type"] in FINAL, seconds, f"the run did not end: {self.state(run)}")
+        return self.state(run)
+
+    def tasks(self, run: str) -> dict[str, str]:
+        """The names of a run's task runs with the names of their states."""
+        found = self.api("task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}, "limit": 200})
+        return {one["name"]: one["state"]["name"] for one in found}
+
+    def artifacts(self, run: str) -> list[dict[str, Any]]:
+        """A run's artifacts."""
+        found: list[dict[str, Any]] = self.api("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}, "limit": 200})
+        return found
+
+    def working(self) -> list[str]:
+        """Processes of flow runs and their jobs: everything of the store but the servers and the worker."""
+        servers = ("uvicorn", "mlflow", "flows.cli", "worker start", "huey", "multiprocessing")
+        return [line for line in left_behind(self.store) if not any(name in line for name in servers)]
+
+
+class _Receiver(http.server.BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0)).decode()
+        self.server.posted.append(json.loads(body)["text"])  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *arguments: Any) -> None:
+        """Say nothing."""
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """`imbik up` with the tiny recipe deployed and the shipped automations made; nothing of it is left afterwards."""
+    store = tmp_path_factory.mktemp("site") / "store"
+    receiver = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Receiver)
+    threading.Thread(target=receiver.serve_forever, daemon=True).start()
+    ports = free_port(), free_port()
+    process = start("up", "--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1]), store=store)
+    made = Site(store=store, pages=f"http://127.0.0.1:{ports[0]}", receiver=f"http://127.0.0.1:{receiver.server_port}")
+    receiver.posted = made.posted  # type: ignore[attr-defined]
+    try:
+        wait_for(lambda: (store / "services.json").is_file() or process.poll() is not None, 240, "imbik up did not start")
+        assert process.poll() is None, process.communicate()
+        file = RECIPE.parents[2] / "deploy" / "automations.yaml"
+        done = imbik("deploy", str(RECIPE), "--automations", str(file), "--notify", made.receiver, store=store)
+        assert done.returncode == 0, done.stderr
+        assert "compress/tiny" in done.stdout and "automation imbik-failed" in done.stdout
+        yield made
+    finally:
+        process.terminate()
+        process.wait(60)
+        receiver.shutdown()
+    deadline = time.monotonic() + 20
+    while left_behind(store) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert left_behind(store) == [], "imbik up left processes behind"
+
+
+def tiny(*overrides: str) -> dict[str, Any]:
+    """The tiny recipe as its form holds it."""
+    return load(str(RECIPE), list(overrides)).model_dump(mode="json", exclude_unset=True)
+
+
+def descends(pid: int) -> list[int]:
+    """A process and all below it."""
+    found = psutil.Process(pid)
+    return [found.pid, *(child.pid for child in found.children(recursive=True))]
