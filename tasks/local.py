@@ -21,6 +21,7 @@ from conf.clusters import LOCAL, Cluster
 from conf.parallel import Parallel
 from conf.secrets import mask_file, needed, without
 from conf.spec import ENDED, Spec
+from tasks import gpus
 from tasks.failure import Stopped, failure
 from tasks.launch import Follow, Tell, limits
 from tasks.tail import Tail
@@ -28,6 +29,8 @@ from tasks.warm import GRACE_SECONDS, Warm, environment
 
 PLAIN = frozenset({"data", "fetch"})
 """Stages that need no torch: they start at once, while the warm process is still importing."""
+WITHOUT_GPU = PLAIN | {"records"}
+"""Stages that leave the GPUs to others."""
 
 
 @dataclass
@@ -82,13 +85,15 @@ class LocalLauncher:
         Raises JobFailed or Stopped.
         """
         threads = parallel.threads or max(1, self._cores.total // parallel.processes)
-        with self._cores.hold(parallel.processes * threads, self._stopped):
+        wanted = 0 if spec.stage in WITHOUT_GPU else parallel.processes
+        with self._cores.hold(parallel.processes * threads, self._stopped), gpus.hold(wanted, self._stopped) as mine:
             if self._stopped.is_set():
                 raise Stopped("the run was stopped")
             begin()
             output, tail = Path(spec.output), Tail(Path(spec.output), follow, tell.line)
             path, log = output / "spec.json", output / "job.log"
             variables = needed(spec.stage, spec.config, os.environ) | environment(threads) | limits(self.cluster, spec.stage)
+            variables |= {"CUDA_VISIBLE_DEVICES": ",".join(mine)} if mine else {}
             path.write_text(spec.model_dump_json(indent=2))
             for stale in (output / ENDED, log):
                 stale.unlink(missing_ok=True)

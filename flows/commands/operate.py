@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from flows.commands.terminal import Overrides, StoreOption, out, root_of
+from flows.commands.terminal import ClusterOption, Overrides, StoreOption, out, root_of
 
 Pool = Annotated[str, typer.Option("--work-pool", help="Work pool that runs them.")]
 
@@ -17,18 +17,24 @@ Pool = Annotated[str, typer.Option("--work-pool", help="Work pool that runs them
 def deploy(
     recipes: Annotated[list[str] | None, typer.Argument(help="Presets or YAML files; default every preset and single stage.")] = None,
     store: StoreOption = None,
+    cluster: ClusterOption = "local",
     work_pool: Pool = "imbik",
     automations: Annotated[Path | None, typer.Option(help="File of automations to make too, for instance deploy/automations.yaml.")] = None,
     notify: Annotated[str | None, typer.Option(help="Address that the automations' notifications are posted to.")] = None,
 ) -> None:
     """Register deployments with the Prefect server, so that its pages can run them."""
+    from conf.clusters import load_cluster
     from conf.load import load
+    from conf.placed import placed
 
+    where = load_cluster(cluster)
     loaded = {Path(one).stem: load(one) for one in recipes or []}
+    for recipe in loaded.values():
+        placed(recipe, where)  # refuses what cannot run there; the form starts as the recipe itself
     root = _connect(_settled(store))
     from flows import deployments
 
-    given: dict[str, Any] = {"common": {"store": str(root)}, "pool": work_pool, "work": _work(work_pool)}
+    given: dict[str, Any] = {"common": {"store": str(root), "cluster": cluster}, "pool": work_pool, "work": _work(work_pool)}
     wanted = [deployments.of_recipe(recipe, called, preset=called, **given) for called, recipe in loaded.items()]
     if not wanted:
         wanted = deployments.shipped(**given)
@@ -48,21 +54,32 @@ def schedule(
     every: Annotated[float | None, typer.Option(help="Or how often, in minutes.")] = None,
     timezone: Annotated[str, typer.Option(help="Time zone of cron, for instance Europe/Berlin.")] = "UTC",
     name: Annotated[str | None, typer.Option("--name", help="Name of the deployment and its runs; default the preset's.")] = None,
+    cluster: ClusterOption = "local",
     store: StoreOption = None,
     work_pool: Pool = "imbik",
 ) -> None:
     """Run a recipe at set times; what did not change is not made again, and runs that overlap queue."""
     from conf.base import run_name
+    from conf.clusters import load_cluster
     from conf.load import load
+    from conf.placed import placed
 
     called = run_name(name or Path(preset).stem)
-    recipe, root = load(preset, overrides), _connect(_settled(store))
+    recipe = load(preset, overrides)
+    placed(recipe, load_cluster(cluster))
+    root = _connect(_settled(store))
     from flows import deployments
     from flows import schedules as known
 
     when = known.made_of(cron, every, timezone, called)
     made = deployments.of_recipe(
-        recipe, called, preset=Path(preset).stem, common={"store": str(root)}, pool=work_pool, schedule=when, work=_work(work_pool)
+        recipe,
+        called,
+        preset=Path(preset).stem,
+        common={"store": str(root), "cluster": cluster},
+        pool=work_pool,
+        schedule=when,
+        work=_work(work_pool),
     )
     deployments.register([made], work_pool)
     out.print(

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.commands.terminal import Overrides, StoreOption, out, root_of, show_report
+from flows.commands.terminal import ClusterOption, Overrides, StoreOption, out, root_of, show_report
 
 MODEL = "RUN/MODEL of the store, a Hugging Face directory, or a hub id."
 Name = Annotated[str | None, typer.Option("--name", help="Name of the run, a folder under the store's runs/.")]
@@ -21,6 +21,7 @@ def quantize(
     forms: Annotated[list[str] | None, typer.Option("--format", help="A format, may be repeated; default fp8.")] = None,
     samples: Annotated[int | None, typer.Option(help="Sequences run to calibrate; default 512.")] = None,
     seq_length: Annotated[int | None, typer.Option(help="Tokens of each; default 512.")] = None,
+    cluster: ClusterOption = "local",
     store: StoreOption = None,
     name: Name = None,
 ) -> None:
@@ -34,12 +35,13 @@ def quantize(
     for text in overrides or []:
         values = override(values, text)
     wanted = checked(Quantizing, values)
-    _run(store, lambda root: _flow("quantize")(name=name or "quantized", store=root, settings=wanted))
+    _run(store, lambda root: _flow("quantize")(name=name or "quantized", cluster=cluster, store=root, settings=wanted))
 
 
 def evaluate(
     named: Annotated[list[str], typer.Argument(metavar="MODEL... [KEY=VALUE...]", help=MODEL + " Then settings, as dotted.key=value.")],
     teacher: Annotated[str | None, typer.Option(help="Model that KL is measured from; default the run's, else the first.")] = None,
+    cluster: ClusterOption = "local",
     store: StoreOption = None,
     name: Name = None,
 ) -> None:
@@ -51,12 +53,13 @@ def evaluate(
     for text in named:
         values = override(values, text) if "=" in text else values
     wanted = checked(Evaluating, values)
-    _run(store, lambda root: _flow("evaluate")(name=name or "evaluated", store=root, settings=wanted))
+    _run(store, lambda root: _flow("evaluate")(name=name or "evaluated", cluster=cluster, store=root, settings=wanted))
 
 
 def prepare(
     source: Annotated[str, typer.Argument(help="'world', a file, a glob or a hub dataset.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Settings of a recipe's data section, as key=value.")] = None,
+    cluster: ClusterOption = "local",
     store: StoreOption = None,
     name: Name = None,
 ) -> None:
@@ -69,7 +72,7 @@ def prepare(
     for text in overrides or []:
         values = override(values, text)
     wanted = checked(DataConfig, values)
-    _run(store, lambda root: _flow("prepare")(name=name or "corpus", store=root, data=wanted))
+    _run(store, lambda root: _flow("prepare")(name=name or "corpus", cluster=cluster, store=root, data=wanted))
 
 
 def compare(
