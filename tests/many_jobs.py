@@ -6,6 +6,7 @@ Its argument is a JSON list of [stage, spec]; every rank runs every job, as it w
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import json
 import os
@@ -28,6 +29,7 @@ def main(listed: Path) -> int:
         torch.distributed.init_process_group = functools.partial(start, **place)
         if code := execute(importlib.import_module(f"jobs.{stage}").run, Path(spec)):
             return code
+        gc.collect()  # what a job leaves holds gloo's threads, which would keep the cores awake
     return 0
 
 
