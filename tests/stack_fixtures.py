@@ -21,7 +21,7 @@ import pytest
 import requests
 import yaml
 
-from tasks.launch import end_trees
+from tasks.local import end_trees
 
 ROOT = Path(__file__).parents[1]
 DEPLOY, BIN = ROOT / "deploy", Path(sys.executable).parent
