@@ -31,6 +31,8 @@ HARD_SECONDS = 12.0
 UNKNOWN_LOOKS = 12
 """How often a cluster may say nothing of a job before it counts as lost: a busy controller or a broken network answers again."""
 
+ALIVE = Seen(phase="running")
+
 
 class ClusterLauncher:
     """Runs jobs on one cluster, as many at once as it is given: its queue counts what is free."""
@@ -65,7 +67,7 @@ class ClusterLauncher:
         try:
             seen = self._follow(submitted, job, follow, begin, tell)
         except BaseException:
-            self._end([submitted])  # stopped or broken off: whatever the reason, the job must not outlive it
+            self._end({submitted: job.log})  # stopped or broken off: whatever the reason, the job must not outlive it
             submission.forget(spec.output)
             raise
         finally:
@@ -86,7 +88,7 @@ class ClusterLauncher:
                     break
             time.sleep(TICK_SECONDS)
         with self._lock:
-            left = list(self._live)
+            left = dict(self._live)
         self._end(left)
         self.site.close()
 
@@ -125,7 +127,7 @@ class ClusterLauncher:
                 if self._stopped.is_set():
                     raise Stopped("the run was stopped")
                 if time.monotonic() >= next_look:
-                    seen = self.site.look(submitted, job.log)
+                    seen = self._look(submitted, job.log, seen)
                     next_look = time.monotonic() + self.site.poll_seconds
                     unknown = unknown + 1 if seen.phase == "lost" else 0
                     if seen.phase in ("running", "done", "failed") and not running:
@@ -140,6 +142,14 @@ class ClusterLauncher:
                 tail.read()
                 time.sleep(TICK_SECONDS)
         return seen
+
+    def _look(self, submitted: str, log: Path, before: Seen) -> Seen:
+        """The job's state; as it was before, where the cluster cannot be asked: that is no reason to end a job that may well run."""
+        try:
+            return self.site.look(submitted, log)
+        except Exception as error:  # noqa: BLE001 - every way to a cluster fails with errors of its own
+            said = " ".join(str(error).split())[:120] or type(error).__name__
+            return Seen(phase=before.phase, told=f"{self.cluster.kind} does not answer ({said}); its job may go on meanwhile")
 
     def _patience(self, submitted: str, job: Job, seen: Seen, waited: float) -> None:
         """Raise JobFailed for a job that will not start, or not in the time it has."""
@@ -175,15 +185,15 @@ class ClusterLauncher:
             return JobFailed(f"{stage}: its job was ended from outside ({seen.told}); {again}", seen.blame)
         return own
 
-    def _end(self, jobs: list[str]) -> None:
+    def _end(self, jobs: dict[str, Path]) -> None:
         """Cancel jobs and wait until the cluster has ended them."""
         for hard, patience in ((False, SOFT_SECONDS), (True, HARD_SECONDS)):
             for job in jobs:
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(Exception):  # the cluster may be out of reach; it is asked again below
                     self.site.cancel(job, hard=hard)
             deadline = time.monotonic() + patience
             while jobs and time.monotonic() < deadline:
-                jobs = [job for job in jobs if self.site.look(job, Path()).phase in ("queued", "running")]
+                jobs = {job: log for job, log in jobs.items() if self._look(job, log, ALIVE).phase in ("queued", "running")}
                 time.sleep(TICK_SECONDS)
             if not jobs:
                 return

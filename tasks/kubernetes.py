@@ -75,7 +75,9 @@ class Kubernetes:
         """The TrainJob's state, and its pods' word on why."""
         from nemo_run.core.execution.kubeflow import KubeflowJobState as State
 
-        state, pods = self._api().status(job), self._pods(job)
+        api = self._api()
+        pods = self._pods(job)  # raises where the API server does not answer; NeMo-Run's status says None then, as of a deleted job
+        state = api.status(job)
         nodes = ", ".join(sorted({pod.spec.node_name for pod in pods if pod.spec.node_name}))
         if state == State.RUNNING and any(pod.status.phase == "Running" for pod in pods):
             return Seen(phase="running", told=f"on {nodes}")
@@ -85,7 +87,7 @@ class Kubernetes:
             blame, told = _blame(pods)
             return Seen(phase="failed", told=f"Kubernetes says Failed ({told})" if told else "Kubernetes says Failed", blame=blame)
         if state is None:
-            return Seen(phase="lost", told="Kubernetes does not know its TrainJob any more, or does not answer")
+            return Seen(phase="lost", told="Kubernetes does not know its TrainJob any more")
         hopeless, told = _waiting(pods)
         return Seen(phase="queued", told=f"queued ({told})", blame="never-started" if hopeless else None)
 

@@ -68,13 +68,17 @@ class Site(Protocol):
         """A job of this name that waits or runs, if the cluster can be asked."""
 
     def look(self, job: str, log: Path) -> Seen:
-        """The job's state now."""
+        """The job's state now. Raises Unreachable, or whatever its connection does, where it cannot be asked."""
 
     def cancel(self, job: str, *, hard: bool) -> None:
         """Ask the job to end, or end it."""
 
     def close(self) -> None:
         """Close connections."""
+
+
+class Unreachable(RuntimeError):
+    """The cluster cannot be asked now; the message is what it said instead."""
 
 
 class SubmitError(RuntimeError):

@@ -17,12 +17,15 @@ from typing import Any
 from conf.clusters import Cluster, SlurmPlace
 from conf.spec import TIME_LIMIT
 from tasks import experiment
-from tasks.site import SCRIPT_LOG, Blame, Job, Phase, Seen
+from tasks.site import SCRIPT_LOG, Blame, Job, Phase, Seen, Unreachable
 
 INHERITED = ("PATH", "LD_LIBRARY_PATH", "CUDA_HOME", "LANG")
 """What a job takes over from the environment that submits it; sbatch would pass everything, and tokens with it."""
 
 PORTS = 4000
+UNKNOWN_JOB = "Invalid job id"
+"""What squeue says of a job that the controller has forgotten; whatever else it says, the controller was not asked."""
+
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT", "REQUEUE_FED")
 ALIVE = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
 BLAMED: dict[str, Blame] = {
@@ -94,13 +97,17 @@ class Slurm:
 
     def look(self, job: str, log: Path) -> Seen:
         """Ask squeue, which knows a job for some minutes after its end; then sacct, where there is accounting; then the job's script."""
-        line = self._run(f"squeue -h -t all -j {job} -o '%T|%r|%N|%S'").strip()
+        asked = self._ask(f"squeue -h -t all -j {job} -o '%T|%r|%N|%S'")
+        line = str(asked.stdout).strip()
+        left = _left_by(log.with_name(SCRIPT_LOG))
+        if not asked.ok and UNKNOWN_JOB not in str(asked.stderr) and left.phase == "lost":
+            raise Unreachable((str(asked.stderr).strip().splitlines() or ["squeue failed"])[-1])
         if not line and (told := self._run(f"sacct -n -X -P -j {job} -o State,ExitCode,NodeList,End").strip()):
             line = "|".join(told.splitlines()[0].split("|"))
         if line:
             state, reason, nodes, when = [*line.splitlines()[0].split("|"), "", "", ""][:4]
             return _seen(state.split()[0], reason, nodes, when)
-        return _left_by(log.with_name(SCRIPT_LOG))
+        return left
 
     def cancel(self, job: str, *, hard: bool) -> None:
         """scancel: SIGTERM to every rank, SIGKILL after the cluster's own patience, or at once."""
@@ -167,9 +174,13 @@ class Slurm:
 
     def _run(self, command: str) -> str:
         """What a command prints on the login node; nothing where it fails."""
+        return str(self._ask(command).stdout)
+
+    def _ask(self, command: str) -> Any:
+        """Run a command on the login node; the result has stdout, stderr and ok."""
         experiment.prepare(self.store)
         tunnel = _tunnels.get(self._key) or _tunnels.setdefault(self._key, self._tunnel())
-        return str(tunnel.run(command, warn=True, in_stream=False).stdout)
+        return tunnel.run(command, warn=True, in_stream=False)
 
 
 _tunnels: dict[str, Any] = {}

@@ -22,7 +22,7 @@ from tasks import experiment
 from tasks.docker import Docker
 from tasks.kubernetes import Kubernetes
 from tasks.launch import limits
-from tasks.site import Job
+from tasks.site import Job, Unreachable
 from tasks.slurm import Slurm
 from tests.web_fixtures import serving
 
@@ -110,6 +110,18 @@ def test_a_store_that_a_script_cannot_hold_is_refused(store: Path, tmp_path: Pat
     cluster = load_cluster("kubernetes")
     with pytest.raises(ValueError, match=r"on no writable volume of the cluster file \(/store\)"):
         Kubernetes(cluster, tmp_path).check(job_of(cluster, tmp_path, "data", Parallel()))
+
+
+def test_a_slurm_that_does_not_answer_ends_no_job_and_its_script_tells_the_end(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no squeue, as good as no controller
+    site, log = Slurm(load_cluster("slurm"), store), tmp_path / "job.log"
+    with pytest.raises(Unreachable, match="squeue"):
+        site.look("17", log)
+    for code, phase in ((0, "done"), (1, "failed")):
+        (tmp_path / "script.log").write_text(f"+ echo\njob exited with code {code}\n")
+        assert site.look("17", log).phase == phase
 
 
 class Engine:
