@@ -14,7 +14,7 @@ from conf.check_quantize import check_format
 from conf.check_sft import check_lengths, check_records, check_tuning
 from conf.cuts import Cut, check_names, cuts
 from conf.evaluate import EvaluateConfig
-from conf.model import check_model_directory, num_tokens, shape_of, tokenizer_of
+from conf.model import check_model_directory, check_no_nemo, num_tokens, shape_of, tokenizer_of
 from conf.schema import Recipe
 from conf.score import QuickScore
 from conf.secrets import check_no_secret
@@ -125,6 +125,7 @@ def _check_inputs(recipe: Recipe) -> None:
     if tokenizer and not (Path(tokenizer) / "tokenizer.json").is_file():
         raise ValueError(f"data.tokenizer {tokenizer} has no tokenizer.json; name a local Hugging Face tokenizer directory")
     if teacher.model:
+        check_no_nemo(Path(teacher.model))
         if Path(teacher.model).is_dir():
             check_model_directory(Path(teacher.model))
         elif teacher.model.startswith((".", "/", "~")) or teacher.model.count("/") != 1:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 import struct
+import tarfile
 from pathlib import Path
 from typing import Any
 
+from conf.nemo_commands import exporting
 from conf.teacher import Shape
 
 CODE = (".py", ".so")
@@ -18,6 +21,7 @@ MEANING = ("normalizer", "pre_tokenizer", "post_processor", "model", "added_toke
 
 def check_model_directory(directory: Path) -> None:
     """Refuse a model directory that is incomplete, damaged, quantized, or would run code."""
+    check_no_nemo(directory)
     if not (directory / "config.json").is_file():
         raise ValueError(f"teacher.model {directory} has no config.json; name a Hugging Face model directory")
     settings = _read(directory / "config.json")
@@ -31,6 +35,22 @@ def check_model_directory(directory: Path) -> None:
         raise ValueError(f"teacher.model {directory} has no tokenizer.json; add the model's fast tokenizer")
     for shard in _shards(directory):
         _check_shard(directory, shard)
+
+
+def check_no_nemo(path: Path) -> None:
+    """Refuse NeMo's checkpoints, which hold pickles, by their looks alone; the sentence has NVIDIA's commands that convert them."""
+    if path.suffix == ".nemo" or (path.is_file() and tarfile.is_tarfile(path)):
+        raise ValueError(
+            f"teacher.model {path} is a NeMo 1 archive, which is never unpacked or loaded here; in NVIDIA's container run "
+            f"python /opt/NeMo/scripts/checkpoint_converters/convert_nemo1_to_nemo2.py --input_path {path} --output_path NEMO2, then "
+            "llm.export_ckpt (imbik nemo-commands shows how), and name its output"
+        )
+    if (path / "weights").is_dir() and (path / "context").is_dir():
+        command = shlex.join(exporting(str(path), "OUT"))
+        raise ValueError(
+            f"teacher.model {path} is a NeMo 2 checkpoint, which holds pickles and is never loaded here; in NVIDIA's container run "
+            f"{command} and name OUT"
+        )
 
 
 def shape_of(directory: Path) -> Shape:

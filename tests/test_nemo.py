@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import pickle
 import shlex
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -224,3 +227,50 @@ def test_sizes_that_nemo_exported_must_be_those_asked_for(teacher: Path, tmp_pat
     with pytest.raises(RuntimeError, match="num_hidden_layers 4 where 3 was asked for"):
         nemo_model.settle(origin, origin, tmp_path / "other", cut)
     assert not (tmp_path / "other").exists()
+
+
+class Canary:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Path:
+    """NeMo checkpoints that would run code, climb out of their folder and point elsewhere, with the canaries that would tell."""
+    canary = pickle.dumps(Canary(tmp_path / "canary"))
+    checkpoint = tmp_path / "nemo2"
+    for part in ("weights", "context"):
+        (checkpoint / part).mkdir(parents=True)
+    for name in ("common.pt", ".metadata", "__0_0.distcp"):
+        (checkpoint / "weights" / name).write_bytes(canary)
+    (checkpoint / "context" / "io.json").write_text('{"_target_": "os.system"}')
+    (checkpoint / "context" / "nemo_tokenizer").symlink_to("/etc")
+    for archive in ("model.nemo", "disguised"):
+        with tarfile.open(tmp_path / archive, "w") as tar:
+            for name in ("../canary", "/tmp/imbik-canary", "model_weights.ckpt"):
+                member = tarfile.TarInfo(name)
+                member.size = len(canary)
+                tar.addfile(member, io.BytesIO(canary))
+            link = tarfile.TarInfo("model_config.yaml")
+            link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            tar.addfile(link)
+    return tmp_path
+
+
+@pytest.mark.parametrize("engine", ["megatron", "nemo"])
+def test_nemo_checkpoints_are_refused_with_the_command_that_converts_them_and_nothing_of_them_is_run(hostile: Path, engine: str) -> None:
+    before = sorted(path.name for path in hostile.rglob("*"))
+    for name, words in (("nemo2", "llm.export_ckpt(path="), ("model.nemo", "convert_nemo1_to_nemo2.py"), ("disguised", "NeMo 1 archive")):
+        with pytest.raises(ValueError) as caught:
+            load("qwen3-8b-depth-6b-nemo", [f"engine={engine}", f"teacher.model={hostile / name}"])
+        assert words in str(caught.value)
+        assert len(str(caught.value).splitlines()) == 1
+    assert sorted(path.name for path in hostile.rglob("*")) == before, "nothing was unpacked and no canary sang"
+    assert not Path("/tmp/imbik-canary").exists()
+    assert pickle.loads((hostile / "nemo2" / "weights" / "common.pt").read_bytes()) is None, "the canary does sing when it is loaded"
+    assert (hostile / "canary").exists()
