@@ -1,5 +1,5 @@
 # Each target is enough on its own on a machine with Python 3.11 and pip: .ci/venv makes .venv when it is missing or stale.
-.PHONY: demo test drills check audit gpu-check format venv clean
+.PHONY: demo test drills check audit gpu-check gpu-wheels format venv clean
 export DO_NOT_TRACK = 1
 
 demo: venv
@@ -28,9 +28,15 @@ check: venv
 audit: venv
 	@.venv/bin/python deploy/audit.py
 
-# On a machine with a CUDA GPU: the simulated formats against ModelOpt's own kernels. Elsewhere every test is skipped with the reason.
+# On a machine with a CUDA GPU: the simulated formats against ModelOpt's own kernels, the whole demo, then a 1B-class model's steps, written
+# to tests/bench/results/. Elsewhere each says why it is left out.
 gpu-check: venv
 	@.venv/bin/python -m pytest -m gpu -rs
+	@.venv/bin/python -m tests.bench.gpu --demo
+
+# What a bare PyTorch image lacks, as wheels in parts that can be carried to it.
+gpu-wheels: venv
+	@.venv/bin/python .ci/gpu-wheels build/gpu-wheels --all
 
 format: venv
 	@.venv/bin/ruff check --fix .

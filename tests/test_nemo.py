@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import shlex
+import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -274,3 +276,65 @@ def test_nemo_checkpoints_are_refused_with_the_command_that_converts_them_and_no
     assert not Path("/tmp/imbik-canary").exists()
     assert pickle.loads((hostile / "nemo2" / "weights" / "common.pt").read_bytes()) is None, "the canary does sing when it is loaded"
     assert (hostile / "canary").exists()
+
+
+@pytest.mark.drill
+@pytest.mark.skipif("IMBIK_NEMO_PYTHON" not in os.environ, reason="IMBIK_NEMO_PYTHON names no interpreter with nemo_toolkit 2.7")
+def test_nemo_2_7_parses_our_commands_as_we_mean_them() -> None:
+    """Through the scripts' parsers, where IMBIK_NEMO_SCRIPTS names them (in NVIDIA's container /opt/NeMo/scripts/llm), and through the
+    command-line parser of nemo.collections.llm's own functions."""
+    scripts = os.environ.get("IMBIK_NEMO_SCRIPTS", "")
+    asked: list[dict[str, Any]] = []
+    expected: list[dict[str, Any]] = []
+    for preset in ("qwen3-8b-depth-6b-nemo", "qwen3-8b-width-6b-nemo", "llama31-8b-depth-4b-nemo", "llama31-8b-width-4b-nemo"):
+        for command in commands(load(preset), Path("/w"), "s", 1):
+            if command[0] != "torchrun":
+                continue
+            given = {name.removeprefix("--"): values for name, values in options(command[4:]).items() if name}
+            asked.append({"script": Path(command[3]).name, "words": command[4:]})
+            expected.append(given)
+            if "restore_path" in given:
+                asked.append({"function": "prune", "settings": _settings(given)})
+                expected.append(_settings(given))
+    asked.append({"function": "export_ckpt", "settings": {"path": "a", "target": "hf", "output_path": "b"}})
+    expected.append({"path": "a", "target": "hf", "output_path": "b"})
+    answers = _asked(asked, scripts)
+    for question, answer, wanted in zip(asked, answers, expected, strict=True):
+        if "function" in question:
+            config = {f"pruning_config.{key}": value for key, value in answer.pop("pruning_config", {}).items()}
+            assert answer | config == wanted
+        elif answer is not None:
+            assert {name: _words(answer[name]) for name in wanted} == {name: _numbers(values) for name, values in wanted.items()}
+    assert (answers[0] is None) == (scripts == "")
+
+
+def _asked(asked: list[dict[str, Any]], scripts: str) -> list[Any]:
+    """What NeMo's interpreter answers."""
+    command = [os.environ["IMBIK_NEMO_PYTHON"], "-W", "ignore", str(PUBLISHED / "parsers.py"), scripts]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, timeout=580, env=environment, check=False)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("ANSWERS ")] or [""]
+    assert line, done.stdout + done.stderr
+    answers: list[Any] = json.loads(line.removeprefix("ANSWERS "))
+    return answers
+
+
+def _settings(given: dict[str, tuple[str, ...]]) -> dict[str, Any]:
+    """What gpt_prune.py hands to llm.prune, by parameter."""
+    direct = {"devices": "devices", "tp_size": "tp_size", "pp_size": "pp_size", "num_train_samples": "num_train_samples"}
+    settings: dict[str, Any] = {parameter: int(given[option][0]) for option, parameter in direct.items() if option in given}
+    settings |= {"nemo_checkpoint": given["restore_path"][0], "save_path": given["save_path"][0], "legacy_ckpt": True}
+    settings |= {f"pruning_config.{name}": int(values[0]) for name, values in given.items() if name.startswith("target_")}
+    dropped = given.get("drop_layers")
+    return settings | ({"pruning_config.drop_layers": [int(layer) for layer in dropped]} if dropped else {})
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    """A parsed value as words again; a flag has none."""
+    if value is True:
+        return ()
+    return tuple(str(item) for item in value) if isinstance(value, list) else (str(value),)
+
+
+def _numbers(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(str(float(value)) if "e-" in value else value for value in values)
