@@ -13,8 +13,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-CONVERSIONS = {"llm.import_ckpt": "import_ckpt", "llm.export_ckpt": "export_ckpt"}
-
 
 def by_script(script: Path, words: list[str]) -> dict[str, Any]:
     """The namespace that a script's own parser makes; the script goes no further."""
@@ -40,21 +38,26 @@ def by_script(script: Path, words: list[str]) -> dict[str, Any]:
 
 
 def by_function(name: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """What NeMo-Run's command line makes of `nemo llm NAME key=value ...`: values by parameter, refused where there is no such one."""
+    """What NeMo-Run's command line makes of `nemo llm NAME key=value ...`: values by parameter, refused where there is no such one or its
+    type is another. Settings under `pruning_config.` are parsed as a PruningConfig, which is then made."""
+    import fiddle
     from nemo.collections import llm
+    from nemo.collections.llm.modelopt.prune import PruningConfig
     from nemo_run.cli.cli_parser import parse_cli_args
+    from nemo_run.config import Config
 
-    function = getattr(llm, name)
-    words = [f"{key}={value!r}" if isinstance(value, str) else f"{key}={value}" for key, value in settings.items()]
-    parsed = parse_cli_args(function, words)
-    return {key.split(".")[0]: _plain(getattr(parsed, key.split(".")[0])) for key in settings}
+    own = {key: value for key, value in settings.items() if "." not in key}
+    nested = {key.removeprefix("pruning_config."): value for key, value in settings.items() if "." in key}
+    parsed = parse_cli_args(getattr(llm, name), _words(own))
+    answer = {key: getattr(parsed, key) for key in own}
+    if nested:
+        made = fiddle.build(parse_cli_args(PruningConfig, _words(nested), output_type=Config))
+        answer["pruning_config"] = {key: value for key, value in vars(made).items() if value is not None}
+    return answer
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, (str, int, float, bool, list)) or value is None:
-        return value
-    config = __import__("fiddle").build(value)
-    return {key: item for key, item in vars(config).items() if item is not None}
+def _words(settings: dict[str, Any]) -> list[str]:
+    return [f"{key}={value!r}" for key, value in settings.items()]
 
 
 def main() -> None:
