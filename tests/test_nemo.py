@@ -22,7 +22,7 @@ from conf.schema import Recipe
 from flows.commands.nemo import commands, shown
 from flows.plan import plan
 from jobs import nemo_model
-from jobs.nemo_progress import checkpoints, progress
+from jobs.nemo_progress import checkpoints, progress, validations
 from tasks.store import key_of
 
 PUBLISHED = Path(__file__).parent / "nemo"
@@ -280,7 +280,7 @@ def test_nemo_checkpoints_are_refused_with_the_command_that_converts_them_and_no
 
 @pytest.mark.drill
 @pytest.mark.skipif("IMBIK_NEMO_PYTHON" not in os.environ, reason="IMBIK_NEMO_PYTHON names no interpreter with nemo_toolkit 2.7")
-def test_nemo_2_7_parses_our_commands_as_we_mean_them() -> None:
+def test_nemo_2_7_parses_our_commands_as_we_mean_them(tmp_path: Path) -> None:
     """Through the scripts' parsers, where IMBIK_NEMO_SCRIPTS names them (in NVIDIA's container /opt/NeMo/scripts/llm), and through the
     command-line parser of nemo.collections.llm's own functions."""
     scripts = os.environ.get("IMBIK_NEMO_SCRIPTS", "")
@@ -298,7 +298,11 @@ def test_nemo_2_7_parses_our_commands_as_we_mean_them() -> None:
                 expected.append(_settings(given))
     asked.append({"function": "export_ckpt", "settings": {"path": "a", "target": "hf", "output_path": "b"}})
     expected.append({"path": "a", "target": "hf", "output_path": "b"})
-    answers = _asked(asked, scripts)
+    more: list[dict[str, Any]] = [{"events": str(tmp_path / "events"), "losses": {"9": 2.5, "19": 2.25}}]
+    more.append({"step": 4, "total": 30, "metrics": {"lr": 5e-5, "global_step": 3.0, "reduced_train_loss": 1.9346}})
+    *answers, _, line = _asked(asked + more, scripts)
+    assert validations(os.environ["IMBIK_NEMO_PYTHON"], tmp_path / "events") == [(10, 2.5), (20, 2.25)]
+    assert progress(line) == (4, {"lr": 5e-05, "train_loss": 1.935})
     for question, answer, wanted in zip(asked, answers, expected, strict=True):
         if "function" in question:
             config = {f"pruning_config.{key}": value for key, value in answer.pop("pruning_config", {}).items()}
