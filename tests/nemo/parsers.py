@@ -42,8 +42,8 @@ def by_script(script: Path, words: list[str]) -> dict[str, Any]:
 
 
 def by_function(name: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """What a function of `nemo.collections.llm` makes of settings. prune's go through NeMo-Run's command line, as
-    `nemo llm prune key=value` would, and those under `pruning_config.` through PruningConfig; the conversions' are bound to their signatures."""
+    """What a function of `nemo.collections.llm` makes of settings. prune's go through NeMo-Run's command line, as `nemo llm prune
+    key=value` would, those under `pruning_config.` through PruningConfig; the conversions' are bound to their signatures."""
     from nemo.collections import llm
     from nemo.collections.llm.modelopt.prune import PruningConfig
     from nemo_run.cli.cli_parser import parse_cli_args
