@@ -47,6 +47,7 @@ class Size:
     steps: int
     layers: int
     samples: int
+    lr: float
 
 
 FULL = Size(
@@ -59,6 +60,7 @@ FULL = Size(
     steps=15,
     layers=12,
     samples=64,
+    lr=1e-3,
 )
 TINY = Size(
     shape={"num_layers": 4, "hidden_size": 64, "ffn_hidden_size": 96, "num_attention_heads": 4, "num_query_groups": 2}
@@ -67,9 +69,10 @@ TINY = Size(
     length=64,
     batch=8,
     micro=4,
-    steps=5,
+    steps=12,
     layers=2,
     samples=8,
+    lr=1e-2,
 )
 
 
@@ -92,7 +95,7 @@ def stages(size: Size) -> list[Stage]:
     student = shape.model_copy(update={"num_layers": size.layers})
     own, cut = forward_flops(shape, size.length), forward_flops(student, size.length)
     training = {"steps": size.steps, "seq_length": size.length, "global_batch": size.batch, "micro_batch": size.micro}
-    training |= {"lr": 1e-4, "min_lr": 1e-5, "warmup_steps": 1, "validate_every": 10_000, "validation_batches": 1}
+    training |= {"lr": size.lr, "min_lr": size.lr / 10, "warmup_steps": 1, "validate_every": 10_000, "validation_batches": 1}
     training |= {"checkpoint_every": 10_000}
     step, seen = size.batch * size.length, size.samples * size.length
     samples = {"calibration_samples": size.samples, "seq_length": size.length, "micro_batch": size.micro}
