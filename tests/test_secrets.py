@@ -19,9 +19,7 @@ from conf.spec import Spec
 from flows import access
 from tasks.failure import JobFailed
 from tasks.local import LocalLauncher
-from tasks.progress import Board
 from tasks.store import Store
-from tasks.telling import Telling
 from tests.flow_fixtures import COMMAND, RECIPE, told
 
 SECRETS = ["HF_TOKEN", "MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY", "PREFECT_API_AUTH_STRING", "OPENAI_API_KEY", "PGPASSWORD"]
@@ -108,9 +106,23 @@ def test_a_cluster_with_a_secret_is_refused_without_repeating_it(override: str, 
     assert sentence in str(caught.value) and "planted" not in str(caught.value)
 
 
+class Heard:
+    """What a launcher says of a job while it runs."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def state(self, text: str) -> None:
+        self.text += text
+
+    def line(self, text: str) -> None:
+        self.text += text
+
+
 def test_a_failing_job_that_prints_its_environment_tells_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fault = (
-        "import os, sys\nif '--spec' in sys.orig_argv:\n    print(*os.environ.items(), sep='\\n', flush=True)\n    raise SystemExit(9)\n"
+        "import os, sys\nif '--spec' in sys.orig_argv:\n"
+        "    print(*sorted(os.environ.items(), key=lambda item: 'planted' in item[1]), sep='\\n', flush=True)\n    os._exit(9)\n"
     )
     (tmp_path / "sitecustomize.py").write_text(fault)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{RECIPE.parents[2]}")
@@ -118,12 +130,14 @@ def test_a_failing_job_that_prints_its_environment_tells_no_secret(tmp_path: Pat
         monkeypatch.setenv(name, f"planted-{name.lower()}")
     config = {"api_key_env": "MY_KEY"}
     spec = Spec(stage="generate", key="k", config=config, output=str(tmp_path))
+    told_of_it = Heard()
     with pytest.raises(JobFailed) as caught:
-        LocalLauncher(warm=False).run(spec, Parallel(threads=1), lambda line: None, lambda: None, Telling(Board(), "data"))
+        LocalLauncher(warm=False).run(spec, Parallel(threads=1), lambda line: None, lambda: None, told_of_it)
     log = (tmp_path / "job.log").read_text()
     assert "('HF_TOKEN', '***')" in log and "('MY_KEY', '***')" in log, "the job did print them"
     assert "MLFLOW_TRACKING_PASSWORD" not in log
-    assert "planted-" not in log + str(caught.value) + (tmp_path / "spec.json").read_text()
+    assert "MY_KEY" in told_of_it.text, "its lines were passed on while it ran"
+    assert "planted-" not in told_of_it.text + log + str(caught.value) + (tmp_path / "spec.json").read_text()
 
 
 def test_links_out_of_a_folder_from_outside_are_refused_but_not_those_of_the_hub_cache(tmp_path: Path) -> None:

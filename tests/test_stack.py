@@ -91,7 +91,7 @@ def test_a_flow_triggered_through_the_api_runs_to_its_end_and_its_results_are_wh
 ) -> None:
     stack, (first, second) = ran
     assert first["state_type"] == "FAILED" and "exited with 9" in first["state"]["message"]
-    assert second["state_type"] == "COMPLETED", second["state"]
+    assert second["state_type"] == "COMPLETED", second["state"]["message"]
     report = json.loads((stack.store / "runs" / "team" / "report.json").read_text())
     assert [row["model"] for row in report["rows"]] == ["teacher", "depth-pruned", "depth"]
     assert json.loads(report_in_the_bucket(stack)) == report
