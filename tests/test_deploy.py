@@ -86,6 +86,7 @@ def test_every_variable_of_compose_is_in_the_example_which_has_no_value() -> Non
     assert all(line.endswith("=") for line in lines)
 
 
+@pytest.mark.slow
 def test_the_manifests_are_what_kubernetes_takes(tmp_path: Path) -> None:
     flow = flow_pod()
     flow["metadata"]["name"] = flow["metadata"].pop("generateName") + "1"  # as the API server does

@@ -34,7 +34,6 @@ if "--spec" in sys.orig_argv and not pathlib.Path(os.environ["FAULT"]).exists():
 def recipe() -> dict[str, Any]:
     """One small student of the tests' recipe."""
     values: dict[str, Any] = yaml.safe_load(RECIPE.read_text())
-    values["teacher"] |= {"steps": 4, "validate_every": 4, "checkpoint_every": 4}
     values["distill"] |= {"steps": 2, "validate_every": 2, "checkpoint_every": 2}
     values["students"] = {"depth": {"prune": {"drop_layers": [1], "parallel": {"threads": 1}}, "quantize": False}}
     values["evaluate"] |= {"mmlu": None}
@@ -95,7 +94,7 @@ def test_a_flow_triggered_through_the_api_runs_to_its_end_and_its_results_are_wh
     report = json.loads((stack.store / "runs" / "team" / "report.json").read_text())
     assert [row["model"] for row in report["rows"]] == ["teacher", "depth-pruned", "depth"]
     assert json.loads(report_in_the_bucket(stack)) == report
-    assert "FINISHED" in runs_of(stack).values() and "FAILED" in runs_of(stack).values()
+    assert "FINISHED" in runs_of(stack).values()
 
 
 def test_strangers_are_turned_away(ran: tuple[Stack, list[dict[str, Any]]]) -> None:
