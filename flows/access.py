@@ -54,7 +54,8 @@ def mlflow(store: Path) -> tuple[list[str], dict[str, str]]:
         return [], {}
     settings = store / "mlflow-auth.ini"
     rule = "authorization_function = mlflow.server.auth:authenticate_request_basic_auth"
-    lines = ["[mlflow]", "default_permission = READ", f"database_uri = sqlite:///{store}/mlflow-auth.db", "admin_username = admin", rule]
+    lines = ["[mlflow]", "default_permission = READ", f"database_uri = sqlite:///{store}/mlflow-auth.db", "admin_username = admin"]
+    lines += ["auth_cache_ttl_seconds = 60", rule]  # checking a password is slow on purpose
     settings.write_text("\n".join(lines) + "\n")  # without the password: it stays in the environment
     added = {"MLFLOW_AUTH_CONFIG_PATH": str(settings)}
     if "MLFLOW_FLASK_SERVER_SECRET_KEY" not in os.environ:
