@@ -49,7 +49,14 @@ RUNNER: Any = ThreadPoolTaskRunner(max_workers=64)  # threads only wait; the lau
 )
 def compress(*, name: RunName = "run", cluster: Where = "local", store: StoreFolder = ".imbik", recipe: Recipe) -> str:
     """Run a recipe on a cluster and write its report; returns the folder `<store>/runs/<name>`. What is in the store already is not made
-    again."""
+    again.
+
+    Args:
+        name: Name of the run, a folder under the store's runs/.
+        cluster: Where to run: local, docker, slurm, kubernetes, or a YAML file there.
+        store: Folder of all artifacts, as the worker sees it.
+        recipe: A whole run: one corpus, one teacher, its students, their formats, one report.
+    """
     try:
         where = found(cluster)
         return _compress(placed(checked(recipe), where), run_name(name), Path(store), where)

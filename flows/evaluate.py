@@ -18,7 +18,14 @@ from tasks.single_report import write_models
 
 @flow(name="evaluate", flow_run_name="{name}", persist_result=False, validate_parameters=False)
 def evaluate(*, name: RunName = "evaluated", cluster: Where = "local", store: StoreFolder = ".imbik", settings: Evaluating) -> str:
-    """Measure models and compare them with the first; returns the folder of the report."""
+    """Measure models and compare them with the first; returns the folder of the report.
+
+    Args:
+        name: Name of the run, a folder under the store's runs/.
+        cluster: Where to run: local, docker, slurm, kubernetes, or a YAML file there.
+        store: Folder of all artifacts, as the worker sees it.
+        settings: The models, and what they are measured with.
+    """
     try:
         wanted = checked(Evaluating, settings)
     except ValueError as error:

@@ -20,7 +20,14 @@ from tasks.single_report import write_corpus
 
 @flow(name="prepare", flow_run_name="{name}", persist_result=False, validate_parameters=False)
 def prepare(*, name: RunName = "corpus", cluster: Where = "local", store: StoreFolder = ".imbik", data: DataConfig) -> str:
-    """Tokenize a corpus, so that recipes with the same data section find it in the store; returns the folder of the report."""
+    """Tokenize a corpus, so that recipes with the same data section find it in the store; returns the folder of the report.
+
+    Args:
+        name: Name of the run, a folder under the store's runs/.
+        cluster: Where to run: local, docker, slurm, kubernetes, or a YAML file there.
+        store: Folder of all artifacts, as the worker sees it.
+        data: Text to tokens, as in a recipe.
+    """
     try:
         wanted = checked(DataConfig, data)
     except ValueError as error:

@@ -23,7 +23,14 @@ from tasks.store import StoreError
 
 @flow(name="quantize", flow_run_name="{name}", persist_result=False, validate_parameters=False)
 def quantize(*, name: RunName = "quantized", cluster: Where = "local", store: StoreFolder = ".imbik", settings: Quantizing) -> str:
-    """Quantize a model in one or several formats and say what each costs; returns the folder of the report."""
+    """Quantize a model in one or several formats and say what each costs; returns the folder of the report.
+
+    Args:
+        name: Name of the run, a folder under the store's runs/.
+        cluster: Where to run: local, docker, slurm, kubernetes, or a YAML file there.
+        store: Folder of all artifacts, as the worker sees it.
+        settings: The model, its formats, and what they are measured with.
+    """
     try:
         wanted = checked(Quantizing, settings)
     except ValueError as error:

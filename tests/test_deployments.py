@@ -30,6 +30,7 @@ def test_the_form_has_a_section_a_stage_and_says_what_every_field_is(form: dict[
     recipe = form["definitions"]["Recipe"]
     assert {"data", "teacher", "students", "distill", "quantize", "evaluate", "gates"} <= set(recipe["properties"])
     assert next(iter(form["properties"])) == "name", "the name is not at the end of a long page"
+    assert all(told.get("description") or "$ref" in told for told in form["properties"].values())
     for title, section in form["definitions"].items():
         for field, told in section.get("properties", {}).items():
             assert told.get("description") or "$ref" in json.dumps(told), f"{title}.{field} has no description"
