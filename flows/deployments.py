@@ -63,7 +63,7 @@ def single(common: dict[str, Any], pool: str, work: dict[str, Any]) -> list[Runn
     made = []
     for flow, called in ((quantize, "a-model"), (evaluate, "models"), (prepare, "a-corpus"), (compare, "runs")):
         given = {key: value for key, value in common.items() if key in flow.parameters.properties}
-        made.append(_deployment(flow, called, flow.description.partition("\n\n")[0], given, tags, None, pool, work))
+        made.append(_deployment(flow, called, (flow.description or "").partition("\n\n")[0], given, tags, None, pool, work))
     return made
 
 

@@ -68,7 +68,7 @@ class Site:
         found: dict[str, Any] = self.api(f"flow_runs/{run}")["state"]
         return found
 
-    def end(self, run: str, seconds: float = 240) -> dict[str, Any]:
+    def end(self, run: str, seconds: float = 600) -> dict[str, Any]:
         """The state in which a run ends."""
         wait_for(lambda: self.state(run)["type"] in FINAL, seconds, f"the run did not end: {self.state(run)}")
         return self.state(run)
