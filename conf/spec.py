@@ -54,6 +54,15 @@ class Ended(Config):
     sentence: str = Field(description="For the user: what went wrong and what to do.")
 
 
+class Attempt(Config):
+    """One try of a stage's job."""
+
+    reason: Reason | Literal["done", "preempted", "node", "killed", "never-started"] = Field(description="How it ended.")
+    seconds: float = Field(description="From its start to its end.")
+    steps: int = Field(description="Steps it gained: what the next attempt need not do again.")
+    sentence: str = Field(default="", description="What was said of its end.")
+
+
 class File(Config):
     """One file of an artifact."""
 
@@ -76,3 +85,4 @@ class Record(Config):
     versions: dict[str, str]
     commit: str | None = None
     run: dict[str, str] = Field(default={}, description="Flow run and MLflow run ids.")
+    attempts: tuple[Attempt, ...] = Field(default=(), description="Every try of its job, the last of which is done.")

@@ -29,6 +29,9 @@ class Training(StageConfig):
     validate_every: int = Field(default=50, ge=1, description="Steps between validations; the first and last step are validated too.")
     validation_batches: int = Field(default=8, ge=1, description="Global batches of one validation.")
     checkpoint_every: Annotated[int, Execution()] = Field(default=50, ge=1, description="Steps between checkpoints to resume from.")
+    checkpoints_kept: Annotated[int, Execution()] = Field(
+        default=2, ge=1, description="Newest checkpoints that stay while the stage runs; the second is for when the newest is damaged."
+    )
     parallel: RunsAs = Field(default=Parallel(), description="Where it runs.")
 
     @model_validator(mode="after")

@@ -47,7 +47,7 @@ def opened(name: str, root: Path, settings: dict[str, Any], cluster: Cluster) ->
     seen.in_one_sentence(JobFailed, StoreError, GateClosed, Stopped)
     launcher, failed = Launchers(cluster, store.root), True
     tracker = Tracker(store.root, name, settings)
-    session = Session(name=name, store=store, launcher=launcher, board=board(), tracker=tracker)
+    session = Session(name=name, store=store, launcher=launcher, board=board(), tracker=tracker, cluster=cluster)
     token = current.set(session)
     try:
         yield session

@@ -42,7 +42,7 @@ def reason_of(error: BaseException) -> Reason:
     """What kind of end an error is."""
     if out_of_memory(error):
         return "memory"
-    return "mistake" if isinstance(error, (ValueError, OSError)) else "fault"
+    return "mistake" if isinstance(error, (ValueError, OSError)) or disk_full(error) else "fault"
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -55,6 +55,11 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
+def disk_full(error: BaseException) -> bool:
+    """Whether the disk is full. safetensors says so in an error of its own."""
+    return (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left on device" in str(error)
+
+
 def lost_a_peer(error: BaseException) -> bool:
     """Whether another rank's end is all that this error tells."""
     return isinstance(error, RuntimeError) and any(text in str(error) for text in LOST)
@@ -63,7 +68,7 @@ def lost_a_peer(error: BaseException) -> bool:
 def sentence(error: BaseException) -> str:
     """Say in one line what went wrong and what to do, with the value that caused it."""
     text = " ".join(str(error).split()) or type(error).__name__
-    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left on device" in text:
+    if disk_full(error):
         return f"the disk is full ({text}); free space there or choose another store with --store, then run again: it continues"
     if isinstance(error, OSError) and error.errno == errno.EROFS:
         return f"the store cannot be written ({text}); choose another with --store"

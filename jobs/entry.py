@@ -18,7 +18,7 @@ from pathlib import Path
 
 from conf.spec import ERROR_PREFIX, EXIT_CODES, Spec
 from jobs import interrupt
-from jobs.ended import lost_a_peer, own_rank, reason_of, sentence, tell
+from jobs.ended import disk_full, lost_a_peer, own_rank, reason_of, sentence, tell
 
 
 def main(run: Callable[[Spec], None], arguments: list[str] | None = None) -> None:
@@ -65,7 +65,7 @@ def _failed(error: Exception, output: Path) -> int:
 
 def _foreseen(error: Exception) -> bool:
     """Whether the sentence says it all: the machine's limit, or a ValueError raised by our own code rather than inside a library."""
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) or disk_full(error):
         return True
     frames = traceback.extract_tb(error.__traceback__)
     root = Path(__file__).parents[1]

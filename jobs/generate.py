@@ -13,6 +13,7 @@ import orjson
 
 from conf.generate import GenerateConfig
 from conf.spec import Spec
+from jobs import interrupt
 from jobs.answers import Answer, Collected, Message, answer_here
 from jobs.corpus.conversations import Reading, gather
 from jobs.endpoint import answer_there
@@ -32,9 +33,11 @@ def run(spec: Spec) -> None:
         print(f"{len(done)} of {len(asked)} prompts were answered before")
     begun, before = time.monotonic(), len(collected.answers)
     if len(done) < len(asked):
-        for answers in _answers(config, spec, asked, done):
-            collected.add(answers)
-            metrics.log(len(collected.done(config.samples)), len(asked))
+        with interrupt.stoppable():
+            for answers in _answers(config, spec, asked, done):
+                collected.add(answers)
+                metrics.log(len(collected.done(config.samples)), len(asked))
+                interrupt.leave(f"with {len(collected.done(config.samples))} of {len(asked)} prompts answered")
     seconds = time.monotonic() - begun
     new = collected.answers[before:]
     speed = {"seconds": round(seconds, 2), "tokens": sum(answer.tokens for answer in new)}

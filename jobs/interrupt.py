@@ -88,6 +88,13 @@ def asked(group: Any = None) -> Why | None:
     return WHY[int(told.item())]
 
 
+def leave(progress: str) -> None:
+    """At the end of a loop whose ranks work apart: all wait for each other, and where one was to stop all raise Interrupted, with how
+    far this one is. Collective."""
+    if why := asked():
+        raise Interrupted(why, progress)
+
+
 def listen(end: Callable[[], None]) -> None:
     """From now on SIGTERM is kept for the next boundary of a `stoppable` loop and calls `end`, which must not return, anywhere else.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from conf.logits import LogitsConfig
 from conf.spec import Spec
+from jobs import heartbeat, interrupt
 from jobs.entry import Metrics, main
 
 if TYPE_CHECKING:
@@ -59,11 +60,12 @@ def _store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
     head.defer(model)
     model.eval()
     job = _Job(model, config, hf_config["vocab_size"], output)
-    for split, (windows, _) in plan.items():
-        job.write(windows, shards[split])
-        if split == "validation":
-            job.check_teacher(list(shards[split]))
-    torch.distributed.barrier()
+    with interrupt.stoppable(), heartbeat.watched(output):
+        for split, (windows, _) in plan.items():
+            job.write(windows, shards[split])
+            interrupt.leave(f"with {min(job.done, job.total)} of {job.total} shards of the {split} split stored")
+            if split == "validation":
+                job.check_teacher(list(shards[split]))
     if torch.distributed.get_rank() == 0:
         made_from = inputs.made_from(teacher, data) | {"top_k": config.top_k, "vocab_size": hf_config["vocab_size"]}
         names = {split: list(parts) for split, parts in shards.items()}
@@ -130,7 +132,7 @@ class _Job:
         self.done = self.total = 0
 
     def write(self, windows: Windows, shards: dict[str, Runs]) -> None:
-        """Write those shards of a split that are not there yet; each data-parallel replica takes its share."""
+        """Write those shards of a split that are not there yet, until the job is to stop; each data-parallel replica takes its share."""
         from megatron.core import parallel_state
 
         from jobs import logit_store
@@ -146,16 +148,16 @@ class _Job:
             self.done += size
             if self.metrics:
                 self.metrics.log(min(self.done, self.total), self.total)
+            if interrupt.asked(parallel_state.get_model_parallel_group()):
+                return
 
     def check_teacher(self, names: list[str]) -> None:
         """Refuse a teacher that predicts hardly better than chance: its weights did not load."""
         import numpy as np
-        import torch
         from safetensors import safe_open
 
         from jobs.megatron import inputs
 
-        torch.distributed.barrier()
         with safe_open(self.output / f"{names[0]}.safetensors", framework="np") as file:
             inputs.check_chance(float(file.get_tensor("loss").mean(dtype=np.float64)), self.vocab_size)
 
@@ -179,6 +181,7 @@ class _Job:
                     found.append(head.top(head.head(self.model, hidden), labels, self.config.top_k))
 
                 forward(self.model, tokens[:, :-1], keep)
+                heartbeat.beat()
         if not found:
             return None
         ids, logits, rest, loss = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))

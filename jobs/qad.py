@@ -6,9 +6,7 @@ Megatron's layers instead, to train over many processes, has not been tried.
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from conf.qad import QADConfig
+from jobs import checkpoints, heartbeat, interrupt
 from jobs.entry import Metrics
 from jobs.windows import Windows
 
@@ -38,16 +37,20 @@ def train(model: PreTrainedModel, teacher: PreTrainedModel, config: QADConfig, d
     step, history = run.resume(output / "checkpoints")
     if not history:
         history.append({"step": 0, **run.validate(validation)})
-    while step < config.steps:
-        indices = train_windows.shuffled(step * config.global_batch, config.global_batch, config.seed)
-        values = run.step(train_windows.take(indices), step)
-        step += 1
-        if step % config.validate_every == 0 or step == config.steps:
-            values |= run.validate(validation)
-            history.append({"step": step, **{name: values[name] for name in ("val_loss", "val_kl")}})
-        if step % config.checkpoint_every == 0 and step < config.steps:
-            run.save(output / "checkpoints", step, history)
-        log(step, **values)
+    with interrupt.stoppable(), heartbeat.watched(output):
+        while step < config.steps:
+            indices = train_windows.shuffled(step * config.global_batch, config.global_batch, config.seed)
+            values = run.step(train_windows.take(indices), step)
+            step += 1
+            if step % config.validate_every == 0 or step == config.steps:
+                values |= run.validate(validation)
+                history.append({"step": step, **{name: values[name] for name in ("val_loss", "val_kl")}})
+            why = interrupt.asked() if step < config.steps else None
+            if why or (step % config.checkpoint_every == 0 and step < config.steps):
+                run.save(output / "checkpoints", step, history)
+            log(step, **values)
+            if why:
+                raise interrupt.Interrupted(why, f"after step {step} of {config.steps} of quantize.qad")
     model.requires_grad_(False)
     _cast(model, torch.bfloat16)
     return {"steps": config.steps, "tokens": config.tokens, "history": history}
@@ -81,6 +84,7 @@ class _Run:
             group["lr"] = _learning_rate(config, step)
         parts = torch.from_numpy(samples).split(config.micro_batch)
         for part in parts:
+            heartbeat.beat()
             losses = self._losses(part, self.divergence, self.scale)
             share = len(part) / len(samples)
             total = (1 - config.ce_share) * losses["divergence"] + config.ce_share * losses["loss"]
@@ -115,28 +119,25 @@ class _Run:
         return {"val_loss": sums["loss"], "val_kl": sums["divergence"]}
 
     def save(self, folder: Path, step: int, history: list[dict[str, float]]) -> None:
-        """Weights, Adam's moments and the validations so far; complete or not there, the older one removed."""
-        partial, final = folder / ".partial", folder / f"step-{step}"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        """Weights, Adam's moments and the validations so far."""
         tensors = {}
         for name, parameter in self._unique():
             state = self.optimizer.state[parameter]
             tensors |= {f"weight.{name}": parameter.data, f"first.{name}": state["exp_avg"], f"second.{name}": state["exp_avg_sq"]}
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial / "state.safetensors")
-        (partial / "step.json").write_text(json.dumps({"step": step, "history": history}))
-        older = list(folder.glob("step-*"))
-        partial.rename(final)
-        for path in older:
-            shutil.rmtree(path)
+
+        def write(partial: Path) -> dict[str, Any]:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial / "state.safetensors")
+            return {"history": history}
+
+        checkpoints.publish(folder, step, self.config.checkpoints_kept, write)
 
     def resume(self, folder: Path) -> tuple[int, list[dict[str, float]]]:
-        """Continue from the newest checkpoint: its step and validations; (0, []) without one."""
-        found = sorted(folder.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
+        """Continue from the newest sound checkpoint: its step and validations; (0, []) where there is none at all."""
+        found = checkpoints.newest_sound(folder)
         if not found:
             return 0, []
-        told = json.loads((found[-1] / "step.json").read_text())
-        tensors = load_file(found[-1] / "state.safetensors", device=str(self.model.device))
+        checkpoint, told = found
+        tensors = load_file(checkpoint / "state.safetensors", device=str(self.model.device))
         for name, parameter in self._unique():
             parameter.data.copy_(tensors[f"weight.{name}"])
             self.optimizer.state[parameter] = {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from conf.logits import LogitsConfig
 from conf.spec import Spec
+from jobs import heartbeat, interrupt
 from jobs.entry import Metrics
 
 if TYPE_CHECKING:
@@ -49,14 +50,17 @@ def store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
     every = [(name, splits[split], rows) for split in SPLITS for name, rows in names[split].items()]
     metrics = Metrics(output) if torch.distributed.get_rank() == 0 else None
     size, rank = parallel_state.get_data_parallel_world_size(), parallel_state.get_data_parallel_rank()
-    for done, (name, packed, rows) in enumerate(every[rank::size], 1):
-        if not (output / f"{name}.safetensors").is_file():
-            addresses, found = _rows(model, config, packed, rows)
-            if found is not None and parallel_state.get_tensor_model_parallel_rank() == 0:
-                logit_store.write_shard(output, name, *_runs(addresses), found, hf_config["vocab_size"])
-        if metrics:
-            metrics.log(min(done * size, len(every)), len(every))
-    torch.distributed.barrier()
+    with interrupt.stoppable(), heartbeat.watched(output):
+        for done, (name, packed, rows) in enumerate(every[rank::size], 1):
+            if not (output / f"{name}.safetensors").is_file():
+                addresses, found = _rows(model, config, packed, rows)
+                if found is not None and parallel_state.get_tensor_model_parallel_rank() == 0:
+                    logit_store.write_shard(output, name, *_runs(addresses), found, hf_config["vocab_size"])
+            if metrics:
+                metrics.log(min(done * size, len(every)), len(every))
+            if interrupt.asked(parallel_state.get_model_parallel_group()):
+                break
+        interrupt.leave(f"with {len(list(output.glob('*-*.safetensors')))} of {len(every)} shards stored")
     if torch.distributed.get_rank() == 0:
         made_from = inputs.made_from(teacher, records) | {"top_k": config.top_k, "vocab_size": hf_config["vocab_size"]}
         manifest = logit_store.write_manifest(
@@ -108,6 +112,7 @@ def _rows(model: Any, config: LogitsConfig, packed: PackedRecords, rows: range) 
 
             places, bounds = torch.from_numpy(samples.positions).view(1, -1), attention.packed(torch.from_numpy(samples.segments))
             forward(model, tokens[:, :-1].reshape(1, -1), keep, positions=places, packed=bounds)
+            heartbeat.beat()
     if not found:
         return np.concatenate(addresses), None
     ids, logits, rest, loss = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))

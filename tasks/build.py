@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -14,11 +15,12 @@ from conf.base import StageConfig
 from conf.parallel import Parallel
 from conf.spec import Record, Spec
 from tasks import seen
+from tasks.attempts import Attempts
 from tasks.session import Session, current
 from tasks.store import Artifact, StoreError, key_of
 from tasks.telling import Telling
 
-SCRATCH = ("checkpoints",)
+SCRATCH = ("checkpoints", "heartbeats")
 """What a job keeps only to resume from; not part of its artifact."""
 
 EXPECTED = {
@@ -70,7 +72,6 @@ def build(stage: str, label: str, config: StageConfig, inputs: dict[str, Artifac
 
 
 def _make(session: Session, stage: str, label: str, key: str, config: StageConfig, inputs: dict[str, Artifact]) -> Artifact:
-    parallel = getattr(config, "parallel", Parallel(threads=getattr(config, "workers", None)))
     work = session.store.work(stage, key)
     try:
         work.mkdir(parents=True, exist_ok=True)
@@ -81,30 +82,36 @@ def _make(session: Session, stage: str, label: str, key: str, config: StageConfi
             inputs={role: artifact.path for role, artifact in inputs.items()},
             output=str(work),
         )
-        begun = 0.0
-
-        def begin() -> None:  # waiting for free cores is no part of a stage's time
-            nonlocal begun
-            begun = time.monotonic()
-            session.board.set(label, "running")
-
         telling = Telling(session.board, label)
-        session.launcher.run(spec, parallel, telling.follow, begin, telling)
+        attempts = Attempts(work, session.cluster, lambda number, told: _again(session, telling, label, number, told))
+
+        def submit(config: StageConfig, begin: Callable[[], None]) -> None:
+            parallel = getattr(config, "parallel", Parallel(threads=getattr(config, "workers", None)))
+
+            def running() -> None:
+                begin()
+                session.board.set(label, "running")
+
+            own = spec.model_copy(update={"config": config.model_dump(mode="json")})
+            session.launcher.run(own, parallel, telling.follow, running, telling)
+
+        config = attempts.run(config, submit)
         missing = [name for name in EXPECTED[stage] if not (work / name).is_file()]
         assert not missing, f"{stage} ended well but did not write {missing}"
         record = Record(
             stage=stage,
             key=key,
             revision=config.revision,
-            config=spec.config,
+            config=config.model_dump(mode="json"),
             hashed=config.identity(),
             inputs={role: artifact.key for role, artifact in inputs.items()},
             files={},
-            seconds=round(time.monotonic() - begun, 3),
+            seconds=round(attempts.seconds, 3),
             created=datetime.now(UTC).isoformat(),
             versions=versions(),
             commit=commit(),
             run=session.tracker.ids(),
+            attempts=attempts.all,
         )
         return session.store.seal(record, ignore=SCRATCH)
     except OSError as error:
@@ -112,6 +119,13 @@ def _make(session: Session, stage: str, label: str, key: str, config: StageConfi
             f"{label}: {error.strerror} ({error.filename or session.store.root}); free space or choose another store with --store, "
             "then run again: it continues"
         ) from error
+
+
+def _again(session: Session, telling: Telling, label: str, number: int, told: str) -> None:
+    """A job is tried again: on the board, in the Prefect log and in MLflow."""
+    session.board.set(label, "waiting")
+    telling.state(f"attempt {number}: {told}")
+    session.tracker.attempt(label, number, told)
 
 
 def _link(session: Session, label: str, artifact: Artifact) -> None:

@@ -15,7 +15,17 @@ from pydantic import Field
 from conf.base import Config
 from conf.schema import Recipe
 from conf.spec import Record
-from tasks import claims_report, gates_report, ladder, learning, logits_report, pruning_report, quantize_report, responses_report
+from tasks import (
+    attempts_report,
+    claims_report,
+    gates_report,
+    ladder,
+    learning,
+    logits_report,
+    pruning_report,
+    quantize_report,
+    responses_report,
+)
 from tasks.comparisons import compare, items_of, recovered
 from tasks.field import Played
 from tasks.sections import Section
@@ -137,11 +147,11 @@ def make_report(
     report |= pruning_report.facts(recipe, cuts, beside.searches, beside.sweep)
     report["formats"] = quantize_report.gather({model.model: str(Path(model.path).parent) for model in models if model.stage == "quantize"})
     report["claims"] = claims_report.decide(recipe, rows, {model.model: model.scores for model in models})
+    report["made"] = made_of(models)
     report["meaning"] = meaning(report)
     report["ladder"] = ladder.climb(recipe, rows)
     rungs = ladder.section(recipe, report["ladder"])
     report["sections"] = [section.model_dump(mode="json") for section in (*sections_of(report), *([rungs] if rungs else []))]
-    report["made"] = made_of(models)
     return report
 
 
@@ -153,6 +163,7 @@ def sections_of(report: Report) -> list[Section]:
         logits_report.section(report),
         gates_report.section(report),
         responses_report.section(report),
+        attempts_report.section(report),
     ]
     found = [*pruning_report.sections(report), *found]
     found += quantize_report.sections(report)
@@ -245,7 +256,9 @@ def made_of(models: list[Measured]) -> list[Row]:
     for folder, label in folders.items():
         record = Record.model_validate_json((Path(folder) / "artifact.json").read_text())
         command = f"python -m jobs.{record.stage} --spec {folder}/spec.json"
-        about = {"label": label, "stage": record.stage, "key": record.key, "seconds": record.seconds, "created": record.created}
+        about: Row = {"label": label, "stage": record.stage, "key": record.key, "seconds": record.seconds, "created": record.created}
+        if len(record.attempts) > 1:
+            about["attempts"] = [attempt.model_dump(mode="json") for attempt in record.attempts]
         made.append(about | {"commit": record.commit, "versions": record.versions, "repeat": command})
     return made
 

@@ -6,6 +6,7 @@ import threading
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from conf.clusters import LOCAL, Cluster
 from tasks.launch import Launcher
 from tasks.progress import Board
 from tasks.store import Artifact, Store
@@ -25,6 +26,7 @@ class Session:
     """By label, what every stage gave so far, and whether it was found in the store."""
     linking: threading.Lock = field(default_factory=threading.Lock)
     """Held from when the run is linked to its page in MLflow."""
+    cluster: Cluster = LOCAL
 
 
 current: ContextVar[Session] = ContextVar("imbik_session")

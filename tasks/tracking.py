@@ -59,6 +59,10 @@ class Tracker:
         """A stage is there: its settings, metrics and where it is."""
         self._queue.put(lambda: self._log_stage(label, artifact, cached))
 
+    def attempt(self, label: str, number: int, told: str) -> None:
+        """A stage's job is tried again, as attempt `number`; `told` says why."""
+        self._queue.put(lambda: self._tag(f"imbik.attempt.{label}.{number}", told))
+
     def report(self, folder: Path) -> None:
         """The report's files become artifacts of the parent run."""
         self._queue.put(lambda: self._log_report(folder))
@@ -101,6 +105,10 @@ class Tracker:
         for key, value in _flat(self.description):
             self._client.log_param(self._parent, key, value[:500])
 
+    def _tag(self, key: str, value: str) -> None:
+        assert self._client is not None
+        self._client.set_tag(self._parent, key, value[:5000])
+
     @contextmanager
     def _child(self, label: str, tags: dict[str, str]) -> Iterator[str]:
         assert self._client is not None
@@ -123,7 +131,7 @@ class Tracker:
             params = [Param(key, value[:500]) for key, value in _flat(record.config)]
             for start in range(0, len(params), 100):
                 self._client.log_batch(run, params=params[start : start + 100])
-            metrics = [Metric("seconds", record.seconds, 0, 0), *_metrics(path)]
+            metrics = [Metric("seconds", record.seconds, 0, 0), Metric("attempts", max(1, len(record.attempts)), 0, 0), *_metrics(path)]
             for start in range(0, len(metrics), BATCH):
                 self._client.log_batch(run, metrics=metrics[start : start + BATCH])
             if record.stage == "data":

@@ -15,8 +15,8 @@ from typing import Any
 from conf.secrets import without
 from tasks.guard import guarded
 
-GRACE_SECONDS = 3.0
-"""Between asking a job to end and killing it."""
+GRACE_SECONDS = 10.0
+"""Between asking a job to end and killing it: one that trains finishes its step and saves."""
 
 
 def environment(threads: int) -> dict[str, str]:

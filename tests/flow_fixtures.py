@@ -22,21 +22,22 @@ MODELS = ["teacher", "depth-pruned", "depth", "depth-fp8", "depth-nvfp4", "width
 COMMAND = [sys.executable, "-m", "flows.cli"]
 
 
-def start(*arguments: str, store: Path, **options: Any) -> subprocess.Popen[str]:
-    """`imbik ...` in the background with its own home, so that nothing of this machine's settings takes part."""
+def start(*arguments: str, store: Path, more: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
+    """`imbik ...` in the background with its own home and `more` in its environment, so that nothing of this machine's settings takes
+    part."""
     home = store.parent / "home"
     home.mkdir(exist_ok=True)
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT", "MLFLOW", "IMBIK"))}
-    environment |= {"HOME": str(home), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(RECIPE.parents[2])}
+    environment |= {"HOME": str(home), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(RECIPE.parents[2])} | (more or {})
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": home} | options
     # Where tests run in the background, a shell has set SIGINT to be ignored, which children inherit.
     options |= {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     return subprocess.Popen([*COMMAND, *arguments, "--store", str(store)], env=environment, **options)
 
 
-def imbik(*arguments: str, store: Path) -> subprocess.CompletedProcess[str]:
+def imbik(*arguments: str, store: Path, more: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """`imbik ...` to its end."""
-    process = start(*arguments, store=store)
+    process = start(*arguments, store=store, more=more)
     out, err = process.communicate(timeout=300)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 

@@ -59,21 +59,21 @@ def write_spec(stage: str, config: dict[str, Any], inputs: dict[str, Path], outp
 
 def run_job(stage: str, config: dict[str, Any], inputs: dict[str, Path], output: Path) -> Path:
     """Run a job in this process and return its output folder; a failing job fails the test."""
-    code = _executed(stage, config, inputs, output)
+    code = executed(stage, config, inputs, output)
     assert code == 0, f"{stage} exited with {code}"
     return output
 
 
 def refused(stage: str, config: dict[str, Any], inputs: dict[str, Path], output: Path, capfd: pytest.CaptureFixture[str]) -> str:
     """The one sentence with which a job refuses, in this process; it must be the user's mistake (exit code 2)."""
-    code = _executed(stage, config, inputs, output)
+    code = executed(stage, config, inputs, output)
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("imbik-error: ")]
     assert code == 2, f"{stage} exited with {code}"
     assert len(lines) == 1
     return lines[0]
 
 
-def _executed(stage: str, config: dict[str, Any], inputs: dict[str, Path], output: Path) -> int:
+def executed(stage: str, config: dict[str, Any], inputs: dict[str, Path], output: Path) -> int:
     """A job in this process. What it leaves for the collector holds gloo's threads, fifty a job, each awake a hundred times a second."""
     code = execute(importlib.import_module(f"jobs.{stage}").run, write_spec(stage, config, inputs, output))
     if len(list(Path("/proc/self/task").iterdir())) > THREADS:
@@ -84,11 +84,7 @@ def _executed(stage: str, config: dict[str, Any], inputs: dict[str, Path], outpu
 def ranks(stage: str, config: dict[str, Any], inputs: dict[str, Path], output: Path, processes: int) -> Path:
     """Run a job over several gloo ranks, in the environment torchrun gives them but forked from a process that has imported already:
     torchrun itself is in the tests of whole flows, and takes twenty seconds to start two ranks."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": str(processes)}
-    spec = write_spec(stage, config, inputs, output)
-    jobs = [_forked(stage, spec, meeting | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, f"rank-{rank}") for rank in range(processes)]
+    spec, jobs = start_ranks(stage, config, inputs, output, processes)
     deadline = time.monotonic() + RANKS_SECONDS
     for rank, job in enumerate(jobs):
         ended = job.ended.wait(deadline - time.monotonic())
@@ -113,6 +109,18 @@ def torchrun_all(jobs: list[ToRun], processes: int) -> None:
     done = subprocess.run([*command, str(path)], capture_output=True, text=True, env=environment, check=False)
     told = [line for line in done.stderr.splitlines() if line.startswith("imbik-error: ")]
     assert done.returncode == 0, told or done.stderr[-3000:]
+
+
+def start_ranks(
+    stage: str, config: dict[str, Any], inputs: dict[str, Path], output: Path, processes: int, more: dict[str, str] | None = None
+) -> tuple[Path, list[Job]]:
+    """Start the ranks of a job, with `more` in their environment; the spec's path and the ranks."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        meeting = (more or {}) | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": str(processes)}
+    spec = write_spec(stage, config, inputs, output)
+    jobs = [_forked(stage, spec, meeting | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, f"rank-{rank}") for rank in range(processes)]
+    return spec, jobs
 
 
 def killed_after_a_checkpoint(

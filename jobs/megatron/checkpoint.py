@@ -1,65 +1,107 @@
 """Training checkpoints to resume from: fp32 master weights and Adam moments under Hugging Face tensor names, plus one JSON.
 
-No pickles, no layout: the files are gathered as a model is, so a run resumes under another tensor- or pipeline-parallel size.
-A checkpoint exists once its folder has its final name; the newest whose digests hold is used.
+No pickles, no layout: the files are gathered as a model is, so a run resumes under another tensor- or pipeline-parallel size. They are
+written beside the training, by a thread of rank 0 from a copy in main memory.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 from megatron.core.models.gpt import GPTModel
 from megatron.core.optimizer import ChainedOptimizer, MegatronOptimizer
 
+from jobs import checkpoints
 from jobs.megatron.watch import Watch
-from jobs.megatron.weights import read_into, write_tensors
-
-KEEP = 2
-"""Checkpoints kept: the newest, and one more in case the newest is damaged."""
+from jobs.megatron.weights import gathered, read_into, write_shards
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
+Parts = dict[str, list[tuple[str, torch.Tensor]]]
+"""Folder of a checkpoint -> its tensors by name, on rank 0 in main memory; elsewhere placeholders."""
 
-def save(
-    folder: Path, step: int, model: GPTModel, optimizer: MegatronOptimizer, config: dict[str, Any], watch: Watch | None = None
-) -> None:
-    """Write the checkpoint of `step` with what `watch` knows; collective. Older ones beyond `KEEP` are removed only after it is
-    complete."""
-    writer = torch.distributed.get_rank() == 0
-    partial, final = folder / f".partial-{step}", folder / f"step-{step:08d}"
-    if writer:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-    state = _adam_state(optimizer)
-    parts: dict[str, Callable[[torch.nn.Parameter], torch.Tensor]] = {"master": _master}
-    parts |= {name: lambda parameter, name=name: state[_master(parameter)][name] for name in MOMENTS}  # type: ignore[misc]
-    watched, more = watch.saved(step) if watch else ({}, {})
-    for name, tensor_of in (parts | more).items():
-        write_tensors(model, partial / name, config, torch.float32, tensor_of)
-    if writer:
-        digests = {str(path.relative_to(partial)): _digest(path) for path in sorted(partial.rglob("*")) if path.is_file()}
-        (partial / "state.json").write_text(json.dumps({"step": step, "watch": watched, "digests": digests}))
-        shutil.rmtree(final, ignore_errors=True)
-        partial.rename(final)
-        for old in _existing(folder)[:-KEEP]:
-            shutil.rmtree(old)
-    torch.distributed.barrier()
+
+class Saver:
+    """Writes the checkpoints of one training run, one at a time. Leaving it waits for the one in flight."""
+
+    def __init__(self, folder: Path, kept: int) -> None:
+        self.folder, self.kept = folder, kept
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+        if self._thread:
+            self._thread.join()
+
+    def save(self, step: int, model: GPTModel, optimizer: MegatronOptimizer, config: dict[str, Any], watch: Watch | None = None) -> None:
+        """Take the checkpoint of `step` with what `watch` knows, and begin to write it; collective. Waits for the one before it."""
+        self._join()
+        state = _adam_state(optimizer)
+        tensors_of: dict[str, Callable[[torch.nn.Parameter], torch.Tensor]] = {"master": _master}
+        tensors_of |= {name: lambda parameter, name=name: state[_master(parameter)][name] for name in MOMENTS}  # type: ignore[misc]
+        watched, more = watch.saved(step) if watch else ({}, {})
+        writer = torch.distributed.get_rank() == 0
+        parts = {name: list(_copied(gathered(model, config, tensor_of), writer)) for name, tensor_of in (tensors_of | more).items()}
+        if writer:
+            self._thread = threading.Thread(target=self._write, args=(step, parts, watched), name="checkpoint")
+            self._thread.start()
+
+    def look(self) -> None:
+        """Raise what went wrong with a checkpoint in the meantime, on rank 0."""
+        if self._thread and not self._thread.is_alive():
+            self._join()
+
+    def settle(self) -> None:
+        """Wait until everything is on the disk; collective, so that no rank ends the job before rank 0 has written."""
+        self._join()
+        torch.distributed.barrier()
+
+    def _join(self) -> None:
+        if self._thread:
+            self._thread.join()
+            self._thread = None
+        if self._error:
+            raise self._error
+
+    def _write(self, step: int, parts: Parts, watched: dict[str, Any]) -> None:
+        def write(folder: Path) -> dict[str, Any]:
+            for name in list(parts):
+                write_shards(folder / name, parts.pop(name))
+            return {"watch": watched}
+
+        try:
+            checkpoints.publish(self.folder, step, self.kept, write)
+        except BaseException as error:  # noqa: BLE001 - raised again by the thread that trains
+            self._error = error
+
+
+def _copied(tensors: Iterator[tuple[str, torch.Tensor]], writer: bool) -> Iterator[tuple[str, torch.Tensor]]:
+    """Copies that the next step does not change; only the writer's are kept."""
+    for name, tensor in tensors:
+        if writer:
+            where = {"device": "cpu", "dtype": torch.float32, "memory_format": torch.contiguous_format}
+            yield name, tensor.to(**where, copy=True)
 
 
 def resume(folder: Path, model: GPTModel, optimizer: MegatronOptimizer, config: dict[str, Any], watch: Watch | None = None) -> int:
-    """Load the newest sound checkpoint into `model`, `optimizer` and `watch`; returns its step, 0 where there is none."""
-    box = [_newest_sound(folder) if torch.distributed.get_rank() == 0 else None]
+    """Load the newest sound checkpoint into `model`, `optimizer` and `watch`; returns its step, 0 where there is none at all.
+
+    Raises ValueError on rank 0 where there are checkpoints but none is sound.
+    """
+    box = [checkpoints.newest_sound(folder) if torch.distributed.get_rank() == 0 else None]
     torch.distributed.broadcast_object_list(box, src=0)
-    found = box[0]
-    if found is None:
+    if box[0] is None:
         return 0
-    step = int(found.name.removeprefix("step-"))
+    found, notes = box[0]
+    step = int(notes["step"])
     read_into(model, found / "master", config, _master)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -73,30 +115,8 @@ def resume(folder: Path, model: GPTModel, optimizer: MegatronOptimizer, config: 
     for name in MOMENTS:
         read_into(model, found / name, config, lambda parameter, name=name: state[_master(parameter)][name])  # type: ignore[misc]
     if watch:
-        watched = json.loads((found / "state.json").read_text())["watch"]
-        watch.resume(step, watched, lambda name, tensor_of: read_into(model, found / name, config, tensor_of))
+        watch.resume(step, notes["watch"], lambda name, tensor_of: read_into(model, found / name, config, tensor_of))
     return step
-
-
-def _newest_sound(folder: Path) -> Path | None:
-    for candidate in reversed(_existing(folder)):
-        try:
-            digests = json.loads((candidate / "state.json").read_text())["digests"]
-            if all(_digest(candidate / name) == digest for name, digest in digests.items()):
-                return candidate
-        except (OSError, ValueError, KeyError) as error:
-            print(f"checkpoint {candidate.name} cannot be read ({error})")
-        print(f"checkpoint {candidate.name} is damaged; trying the one before it")
-    return None
-
-
-def _existing(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*"))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _master(parameter: torch.nn.Parameter) -> torch.Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from conf.parallel import Parallel
+from jobs.heartbeat import collective_timeout
 
 
 @contextlib.contextmanager
@@ -60,7 +61,7 @@ def _device() -> torch.device:
 def _join(ranks: int, folder: Path, device: torch.device) -> None:
     backend = "nccl" if device.type == "cuda" else "gloo"
     if "RANK" in os.environ:
-        torch.distributed.init_process_group(backend)
+        torch.distributed.init_process_group(backend, timeout=collective_timeout())
     else:
         store = torch.distributed.FileStore(str(folder / "rendezvous"), ranks)
         torch.distributed.init_process_group(backend, store=store, rank=0, world_size=ranks)

@@ -24,6 +24,7 @@ from megatron.core.utils import get_batch_on_this_cp_rank
 from numpy.typing import NDArray
 
 from conf.training import Training
+from jobs import heartbeat, interrupt
 from jobs.entry import Metrics
 from jobs.megatron import checkpoint, head
 from jobs.megatron.attention import packed
@@ -69,7 +70,8 @@ def train(
     watch: Watch | None = None,
 ) -> dict[str, float]:
     """Train `model`, whose head is deferred, in place on the first of `splits`, validated on the second; returns the last validation
-    losses. Resumes from the newest checkpoint under `output`. Raises ValueError when the loss stops being finite."""
+    losses. Resumes from the newest checkpoint under `output`. Raises ValueError when the loss stops being finite, and Interrupted, its
+    checkpoint written, when the job is to stop before its last step."""
     run = _Run(model, config, objective, *splits)
     metrics = Metrics(output) if torch.distributed.get_rank() == 0 else None
     folder = output / "checkpoints"
@@ -77,10 +79,22 @@ def train(
     run.scheduler.step(step)
     if metrics:
         metrics.rewind(step)
-    validation: dict[str, float] = {}
+    with interrupt.stoppable(), heartbeat.watched(output), checkpoint.Saver(folder, config.checkpoints_kept) as saver:
+        step, validation = _steps(run, step, metrics, watch, lambda step: saver.save(step, model, run.optimizer, hf_config, watch), saver)
+        saver.settle()
+    if watch:
+        watch.finish(step, output)
+    return validation or run.validate()
+
+
+def _steps(
+    run: _Run, step: int, metrics: Metrics | None, watch: Watch | None, save: Callable[[int], None], saver: checkpoint.Saver
+) -> tuple[int, dict[str, float]]:
+    """Train from `step` to the end; the last step, and the losses of the last validation since `step`, if there was one."""
+    config, validation = run.config, dict[str, float]()
     if step == 0:
         validation = run.validate()
-        scores = watch.look(0, validation) if watch else {}
+        scores = _look(watch, 0, validation)
         if metrics:
             metrics.log(0, config.steps, **validation, **scores)
     done = step == config.steps or (watch is not None and watch.enough)
@@ -89,15 +103,26 @@ def train(
         step += 1
         fresh = run.validate() if step % config.validate_every == 0 or step == config.steps else {}
         validation = fresh or validation
-        values |= fresh | (watch.look(step, fresh) if watch else {})
+        values |= fresh | _look(watch, step, fresh)
         if metrics:
             metrics.log(step, config.steps, **values)
         done = step == config.steps or (watch is not None and watch.enough)
-        if step % config.checkpoint_every == 0 or done:
-            checkpoint.save(folder, step, model, run.optimizer, hf_config, watch)
-    if watch:
-        watch.finish(step, output)
-    return validation or run.validate()
+        saver.look()
+        why = interrupt.asked()
+        if step % config.checkpoint_every == 0 or done or why:
+            save(step)
+        if why and not done:
+            saver.settle()
+            raise interrupt.Interrupted(why, f"after step {step} of {config.steps}")
+    return step, validation
+
+
+def _look(watch: Watch | None, step: int, validation: dict[str, float]) -> dict[str, float]:
+    """The scores `watch` takes after `step`; their evaluation says nothing while it lasts."""
+    if not watch:
+        return {}
+    with heartbeat.paused():
+        return watch.look(step, validation)
 
 
 class _Run:
@@ -166,6 +191,7 @@ def _pass(
 
     def forward(batches: Iterator[Batch], wrapped: Any) -> tuple[torch.Tensor, Callable[..., Any]]:
         batch = next(batches)
+        heartbeat.beat()
 
         def loss(hidden: torch.Tensor) -> tuple[torch.Tensor, Losses]:
             losses = objective.losses(model, hidden, batch)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,12 +114,20 @@ def read_into(model: GPTModel, directory: Path, config: dict[str, Any], tensor_o
 def write_tensors(model: GPTModel, directory: Path, config: dict[str, Any], dtype: torch.dtype, tensor_of: TensorOf) -> None:
     """Write `tensor_of(parameter)` of every parameter as safetensors in `dtype` under Hugging Face names; collective, rank 0 writes."""
     shards = _Shards(directory) if torch.distributed.get_rank() == 0 else None
-    for name, tensor in _whole(model, config, tensor_of):
+    for name, tensor in gathered(model, config, tensor_of):
         if shards is not None:
             shards.add(name, tensor.to(device="cpu", dtype=dtype).contiguous())
     if shards is not None:
         shards.close()
     torch.distributed.barrier()
+
+
+def write_shards(directory: Path, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Write contiguous tensors on the CPU as safetensors, in as many files as their size asks for."""
+    shards = _Shards(directory)
+    for name, tensor in tensors:
+        shards.add(name, tensor)
+    shards.close()
 
 
 class _Shards:
@@ -241,8 +249,9 @@ def _unmerge(whole: torch.Tensor, names: tuple[str, ...], config: dict[str, Any]
         yield names[0], whole
 
 
-def _whole(model: GPTModel, config: dict[str, Any], tensor_of: TensorOf) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every Hugging Face tensor of the model in order of pipeline stages; on ranks other than 0 the tensors are placeholders."""
+def gathered(model: GPTModel, config: dict[str, Any], tensor_of: TensorOf) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every Hugging Face tensor of the model in order of pipeline stages; collective. On ranks other than 0 the tensors are placeholders,
+    and on rank 0 they may be the model's own memory."""
     stages = parallel_state.get_pipeline_model_parallel_world_size()
     tied = bool(config.get("tie_word_embeddings"))
     for stage in range(stages):

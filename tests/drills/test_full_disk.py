@@ -11,7 +11,7 @@ import pytest
 
 from tests.flow_fixtures import RECIPE, imbik, left_behind, report_of
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.drill
 
 
 @pytest.fixture
@@ -26,7 +26,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_stops_the_run_and_more_space_lets_it_finish(small_disk: Path) -> None:
     store = small_disk / "store"
-    arguments = ["run", str(RECIPE), "students.width=null", "students.depth.quantize=false", "evaluate.mmlu=null", "--name", "full"]
+    arguments = [
+        "run",
+        str(RECIPE),
+        "students.width=null",
+        "students.depth.quantize=false",
+        "distill=null",
+        "evaluate.mmlu=null",
+        "--name",
+        "full",
+    ]
     failed = imbik(*arguments, store=store)
     assert failed.returncode != 0
     assert "the disk is full" in failed.stderr
@@ -37,4 +46,4 @@ def test_a_full_disk_stops_the_run_and_more_space_lets_it_finish(small_disk: Pat
     subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
     done = imbik(*arguments, store=store)
     assert done.returncode == 0, done.stderr
-    assert [row["model"] for row in report_of(store, "full")["rows"]] == ["teacher", "depth-pruned", "depth"]
+    assert [row["model"] for row in report_of(store, "full")["rows"]] == ["teacher", "depth-pruned"]
