@@ -126,9 +126,8 @@ def test_what_runs_where_is_marked_execution() -> None:
     marked = {f"{stage}.{name}" for stage, config in stages().items() for name, execution, _ in changes(config) if execution}
     spread = ("processes", "tensor", "pipeline", "context", "sequence", "recompute", "threads")
     names = {f"{stage}.parallel.{axis}" for stage in stages() if stage not in ("data", "records", "fetch") for axis in spread}
-    names |= {
-        f"{stage}.{name}" for stage in ("teacher", "teacher imported", "distill", "sft") for name in ("micro_batch", "checkpoint_every")
-    }
+    trained = ("micro_batch", "checkpoint_every", "checkpoints_kept")
+    names |= {f"{stage}.{name}" for stage in ("teacher", "teacher imported", "distill", "sft") for name in trained}
     names |= {f"{stage}.{name}" for stage in ("teacher", "teacher imported") for name in ("model", "reference")}
     names |= {"records.source", "records.workers", "generate.prompts", "generate.endpoint", "generate.api_key_env", "generate.batch"}
     names |= {f"generate.{name}" for name in ("concurrency", "timeout_seconds", "retries", "retry_seconds")}

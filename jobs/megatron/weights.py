@@ -250,8 +250,7 @@ def _unmerge(whole: torch.Tensor, names: tuple[str, ...], config: dict[str, Any]
 
 
 def gathered(model: GPTModel, config: dict[str, Any], tensor_of: TensorOf) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every Hugging Face tensor of the model in order of pipeline stages; collective. On ranks other than 0 the tensors are placeholders,
-    and on rank 0 they may be the model's own memory."""
+    """Every Hugging Face tensor by pipeline stage; collective. Placeholders but on rank 0, where they may be the model's own memory."""
     stages = parallel_state.get_pipeline_model_parallel_world_size()
     tied = bool(config.get("tie_word_embeddings"))
     for stage in range(stages):
