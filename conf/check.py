@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from pathlib import Path
 
+from conf.check_blend import check_blend
 from conf.check_claims import check_claims
 from conf.check_distill import check_distill, check_offline
 from conf.check_gates import check_gates
@@ -37,6 +38,7 @@ def check(recipe: Recipe) -> None:
     check_nemo(recipe)
     _check_splits(recipe)
     check_records(recipe)
+    check_blend(recipe)
     shape = teacher_shape(recipe)
     if shape is None:
         return  # a hub model nobody described: the jobs check it once it is here
@@ -108,19 +110,25 @@ def teacher_shape(recipe: Recipe) -> Shape | None:
     return shape_of(Path(teacher.model)) if Path(teacher.model).is_dir() else teacher.reference
 
 
-def _check_inputs(recipe: Recipe) -> None:
-    teacher, mmlu = recipe.teacher, recipe.evaluate.mmlu
-    names = (recipe.data.source,) if isinstance(recipe.data.source, str) else recipe.data.source
+def _check_source(where: str, source: str | tuple[str, ...]) -> None:
+    names = (source,) if isinstance(source, str) else source
     if not all(names) or not names:
-        raise ValueError("data.source names nothing; give 'world', files or a Hugging Face dataset id")
+        raise ValueError(f"{where} names nothing; give 'world', files or a Hugging Face dataset id")
     for name in names:
         path = Path(name)
         local = name.startswith((".", "/", "~")) or path.suffix in TEXT or any(mark in name for mark in "*?[")
         # An absolute pattern is no Path.glob.
         if local and not path.exists() and not glob.glob(name, recursive=True):  # noqa: PTH207
-            raise ValueError(f"data.source names {name}, which does not exist; check the path (relative ones start at {Path.cwd()})")
+            raise ValueError(f"{where} names {name}, which does not exist; check the path (relative ones start at {Path.cwd()})")
         if path.is_file() and path.stat().st_size == 0:
-            raise ValueError(f"data.source {name} is empty; name a file with text")
+            raise ValueError(f"{where} {name} is empty; name a file with text")
+
+
+def _check_inputs(recipe: Recipe) -> None:
+    teacher, mmlu = recipe.teacher, recipe.evaluate.mmlu
+    _check_source("data.source", recipe.data.source)
+    for name, further in recipe.blend.sources.items() if recipe.blend else ():
+        _check_source(f"blend.sources.{name}.source", further.source)
     tokenizer = recipe.data.tokenizer
     if tokenizer and not (Path(tokenizer) / "tokenizer.json").is_file():
         raise ValueError(f"data.tokenizer {tokenizer} has no tokenizer.json; name a local Hugging Face tokenizer directory")
@@ -133,7 +141,11 @@ def _check_inputs(recipe: Recipe) -> None:
                 f"teacher.model names {teacher.model}, which is no directory here (relative paths start at {Path.cwd()}) and no hub id "
                 "owner/name; check the path"
             )
-    if mmlu and mmlu.path == "quiz" and "world" not in names:
+    if (
+        mmlu
+        and mmlu.path == "quiz"
+        and "world" not in (recipe.data.source if isinstance(recipe.data.source, tuple) else (recipe.data.source,))
+    ):
         raise ValueError("evaluate.mmlu.path is 'quiz', the invented world's, but data.source is not 'world'; name a folder of MMLU's CSVs")
     if mmlu and mmlu.path not in (None, "quiz") and not list(Path(str(mmlu.path)).glob("test/*_test.csv")):
         raise ValueError(f"evaluate.mmlu.path {mmlu.path} has no test/*_test.csv; name the folder of MMLU's original CSVs")

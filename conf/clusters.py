@@ -25,6 +25,7 @@ Kind = Literal["local", "docker", "slurm", "kubernetes"]
 Stage = Literal[
     "fetch",
     "data",
+    "blend",
     "teacher",
     "importance",
     "logits",

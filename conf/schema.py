@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from conf import nemo
 from conf.base import Config
+from conf.blend import BlendConfig
 from conf.claims import Claim
 from conf.data import DataConfig
 from conf.distill import DistillConfig
@@ -42,6 +43,7 @@ class Recipe(Config):
         description="Who trains, prunes and distils: megatron, Megatron-Core with ModelOpt; nemo, NeMo 2's scripts in NVIDIA's container.",
     )
     data: DataConfig
+    blend: BlendConfig | None = Field(default=None, description="Further corpora to train on beside data, by weight; null: data alone.")
     teacher: TeacherConfig
     importance: ImportanceConfig = ImportanceConfig()
     logits: LogitsConfig | None = Field(default=None, description="What the teacher says, stored for students that are distilled offline.")

@@ -15,6 +15,7 @@ from conf.clusters import Cluster
 from conf.load import checked
 from conf.placed import placed
 from conf.schema import Recipe
+from flows import corpus as text
 from flows import formats, students
 from flows.gates import Gates, summary, unmade
 from flows.made import Future, Made
@@ -22,7 +23,6 @@ from flows.plan import plan
 from flows.session import Where, found, opened
 from flows.tuning import Tuning, prepare
 from tasks import external, hub, ladder, page, seen
-from tasks.data import data
 from tasks.distill import distill
 from tasks.evaluate import evaluate
 from tasks.failure import JobFailed
@@ -67,7 +67,7 @@ def compress(*, name: RunName = "run", cluster: Where = "local", store: StoreFol
 def _compress(recipe: Recipe, name: str, store: Path, cluster: Cluster) -> str:
     with opened(name, store, recipe.model_dump(mode="json"), cluster) as session:
         seen.tag(f"model:{model_name(recipe)}")
-        recipe = recipe.model_copy(update={"data": hub.pinned(recipe.data, session.store)})
+        recipe = hub.settled(recipe, session.store)
         if not all(stage.cached for stage in plan(recipe, session.store.root)):
             session.launcher.prepare()
         outside = external.resolve(recipe, session)
@@ -117,7 +117,7 @@ class Shared:
 
 def _shared(recipe: Recipe, outside: external.Outside) -> Shared:
     """The stages all students start from."""
-    corpus: Future = data.submit("data", recipe.data, source=outside.source, tokenizer=outside.tokenizer)
+    corpus = text.corpus(recipe, outside)
     original: Future = teacher.submit("teacher", recipe.original, data=corpus, model=outside.model)
     scored: Future | None = None
     if recipe.ranked:

@@ -12,6 +12,7 @@ from conf.records import GENERATED
 from conf.schema import Recipe
 from flows import plan_students
 from tasks import external, hub
+from tasks.data import words_of
 from tasks.store import RECORD, Artifact, Store, key_of
 
 
@@ -32,7 +33,7 @@ class PlannedStage:
 def plan(recipe: Recipe, root: Path) -> list[PlannedStage]:
     """The stages of a run in order."""
     walk = _Walk(Store(root, writes=False))
-    recipe = recipe.model_copy(update={"data": hub.pinned(recipe.data, walk.store)})
+    recipe = hub.settled(recipe, walk.store)
     model = None
     if recipe.teacher.model:
         local = Path(recipe.teacher.model)
@@ -43,6 +44,13 @@ def plan(recipe: Recipe, root: Path) -> list[PlannedStage]:
     outside = {"source": external.source(recipe, walk.store)}
     words = _tokenizer(recipe, walk.store, model)
     data = walk.add("data", "data", recipe.data, outside | ({"tokenizer": words} if words else {}))
+    if recipe.blend:
+        words_there = words or words_of(data)
+        inputs = {"data": data}
+        for name, artifact in external.sources(recipe, walk.store).items():
+            read = recipe.blend.sources[name].read_as(recipe.data)
+            inputs[f"source-{name}"] = walk.add(f"data-{name}", "data", read, {"source": artifact, "tokenizer": words_there})
+        data = walk.add("blend", "blend", recipe.blend, inputs)
     teacher = walk.add("teacher", "teacher", recipe.original, {"data": data} | ({"model": model} if model else {}))
     base = {"teacher": teacher, "data": data}
     records, tuned_teacher = _records(recipe, walk, base, words)

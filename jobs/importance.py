@@ -22,14 +22,14 @@ def run(spec: Spec) -> None:
 def _measure(spec: Spec, config: ImportanceConfig, device: Any) -> None:
     import torch
 
+    from jobs.blended import training_split
     from jobs.megatron import inputs, minitron, weights
     from jobs.megatron.forward import forward
     from jobs.megatron.model import build
-    from jobs.windows import Windows
 
     data, teacher, output = Path(spec.inputs["data"]), Path(spec.inputs["teacher"]) / "model", Path(spec.output)
     hf_config = inputs.checked_model(teacher, data, config.parallel, config.seq_length)
-    windows = Windows(data / "train", config.seq_length)
+    windows = training_split(data, config.seq_length)
     if len(windows) < config.calibration_samples:
         raise ValueError(
             f"importance.calibration_samples is {config.calibration_samples} but the train split has only {len(windows)} sequences "

@@ -44,13 +44,15 @@ def _store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
     from jobs import logit_store
     from jobs.megatron import head, inputs, weights
     from jobs.megatron.model import build
-    from jobs.windows import splits
+    from jobs.windows import Windows, splits
 
     data, teacher, output = Path(spec.inputs["data"]), Path(spec.inputs["teacher"]) / "model", Path(spec.output)
     hf_config = inputs.checked_model(teacher, data, config.parallel, config.seq_length)
     if config.top_k > hf_config["vocab_size"]:
         raise ValueError(f"logits.top_k is {config.top_k} but the vocabulary has {hf_config['vocab_size']} tokens; choose at most that")
     train, validation = splits(data, config.seq_length)
+    if not isinstance(train, Windows):
+        raise ValueError(f"{data} is a blend, of whose tokens no logits are stored; store those of one corpus, or distil online")
     plan = {"validation": (validation, _first(validation, config.validation_sequences)), "train": (train, _ordered(train, config))}
     shards = {split: _shards(split, windows, chosen) for split, (windows, chosen) in plan.items()}
     tokens = sum(int(lengths.sum()) for parts in shards.values() for _, lengths in parts.values())

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from conf.qad import QADConfig
 from jobs import checkpoints, heartbeat, interrupt
+from jobs.blended import training_split
 from jobs.entry import Metrics
 from jobs.windows import Windows
 
@@ -30,7 +31,7 @@ def train(model: PreTrainedModel, teacher: PreTrainedModel, config: QADConfig, d
 
     Weights are kept in fp32 while they are trained and are bf16 before and after. Raises ValueError when the loss is no number.
     """
-    train_windows, validation = Windows(data / "train", config.seq_length), Windows(data / "validation", config.seq_length)
+    train_windows, validation = training_split(data, config.seq_length), Windows(data / "validation", config.seq_length)
     _cast(model, torch.float32)
     model.requires_grad_(True)
     run = _Run(model, teacher, config)

@@ -35,10 +35,9 @@ def run(spec: Spec) -> None:
     scored = mix.read(Path(spec.inputs["sensitivity"]), config.auto) if config.auto else None
 
     from jobs import hf
-    from jobs.windows import Windows
+    from jobs.blended import training_split
 
-    windows = Windows(data / "train", config.seq_length)
-    samples = windows.take(range(min(config.calibration_samples, len(windows))))
+    samples = training_split(data, config.seq_length).first(config.calibration_samples)
     shutil.rmtree(output / "model", ignore_errors=True)  # what a killed attempt left
     (output / "quantize.json").unlink(missing_ok=True)
     chosen = mix.choose(scored, config.auto) if scored and config.auto else None

@@ -39,11 +39,10 @@ def run(spec: Spec) -> None:
     import torch
 
     from jobs import quantizers
-    from jobs.windows import Windows
+    from jobs.blended import training_split
 
-    windows = Windows(data / "train", config.seq_length)
     wanted = max(config.score_samples, config.calibration_samples)
-    samples = torch.from_numpy(windows.take(range(min(wanted, len(windows)))))
+    samples = torch.from_numpy(training_split(data, config.seq_length).first(wanted))
     quantizers.prepare()
     model = hf.load_model(source, torch.bfloat16)
     groups = _score(model, list(samples.split(config.batch)), config, Metrics(output))

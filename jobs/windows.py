@@ -6,6 +6,7 @@ Documents are packed end to end with their end-of-document tokens; attention is 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -69,6 +70,10 @@ class Windows:
         starts = np.asarray(indices, dtype=np.int64)[:, None] * self.seq_length
         return Samples(addresses=starts + np.arange(self.seq_length), tokens=self.take(indices))
 
+    def first(self, count: int) -> NDArray[np.int64]:
+        """The first windows, at most `count`."""
+        return self.take(range(min(count, self.count)))
+
     def shuffled(self, position: int, count: int, seed: int) -> NDArray[np.int64]:
         """Indices of the training samples [position, position + count): a new seeded permutation every pass over the windows.
 
@@ -77,16 +82,24 @@ class Windows:
         return shuffled(self.count, position, count, seed)
 
 
-def splits(data: Path, seq_length: int) -> tuple[Windows, Windows]:
-    """The train and validation windows of a data artifact."""
-    return Windows(data / "train", seq_length), Windows(data / "validation", seq_length)
+def splits(data: Path, seq_length: int) -> tuple[Split, Windows]:
+    """What a data or blend artifact trains on, and its validation windows."""
+    from jobs.blended import training_split
+
+    return training_split(data, seq_length), Windows(data / "validation", seq_length)
 
 
 def shuffled(total: int, position: int, count: int, seed: int) -> NDArray[np.int64]:
     """`count` indices below `total` from `position` on, in an order that is drawn anew every pass."""
     order: list[NDArray[np.int64]] = []
     for epoch in range(position // total, (position + count - 1) // total + 1):
-        permutation = np.random.default_rng([seed, epoch]).permutation(total)
+        permutation = _permutation(total, seed, epoch)
         first = max(position - epoch * total, 0)
         order.append(permutation[first : position + count - epoch * total])
     return np.concatenate(order)
+
+
+@functools.lru_cache(maxsize=8)
+def _permutation(total: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Kept, since every step takes a piece of it: that of 22 million sequences costs most of a second to draw."""
+    return np.random.default_rng([seed, epoch]).permutation(total)

@@ -26,6 +26,7 @@ SCRATCH = ("checkpoints", "heartbeats")
 EXPECTED = {
     "fetch": ("config.json",),
     "data": ("statistics.json", "train.bin", "train.idx", "tokenizer/tokenizer.json"),
+    "blend": ("blend.json", "statistics.json", "tokenizer/tokenizer.json"),
     "teacher": ("model/config.json",),
     "importance": ("importance.json", "importance.safetensors"),
     "logits": ("logits.json", "train.index.safetensors", "validation.index.safetensors"),

@@ -32,6 +32,7 @@ class Outside:
     mmlu: Artifact | None
     records: Artifact | None
     prompts: Artifact | None
+    sources: dict[str, Artifact]
 
 
 def resolve(recipe: Recipe, session: Session) -> Outside:
@@ -54,6 +55,7 @@ def resolve(recipe: Recipe, session: Session) -> Outside:
         mmlu=questions(recipe, store),
         records=records(recipe, store),
         prompts=prompts(recipe, store),
+        sources=sources(recipe, store),
     )
 
 
@@ -67,6 +69,11 @@ def text(data: DataConfig, store: Store) -> Artifact:
     names = (data.source,) if isinstance(data.source, str) else data.source
     keys = [_source_key(name, store) for name in names]
     return Artifact(stage="source", key="+".join(keys), path=",".join(names))
+
+
+def sources(recipe: Recipe, store: Store) -> dict[str, Artifact]:
+    """The further corpora of a blend, by name."""
+    return {name: text(one.read_as(recipe.data), store) for name, one in recipe.blend.sources.items()} if recipe.blend else {}
 
 
 def records(recipe: Recipe, store: Store) -> Artifact | None:

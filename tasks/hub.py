@@ -12,6 +12,7 @@ from typing import Literal
 
 from conf.data import DataConfig
 from conf.fetch import FetchConfig
+from conf.schema import Recipe
 from tasks.store import Store
 
 SECONDS = 10.0
@@ -27,6 +28,16 @@ def fetching(model: str, store: Store) -> FetchConfig:
         (str(record.config["branch"]) for record in store.records("fetch") if not asked and record.config["model"] == name), None
     )
     return FetchConfig(model=name, branch=known or asked or "main")
+
+
+def settled(recipe: Recipe, store: Store) -> Recipe:
+    """A recipe whose corpora are pinned, those of its blend too."""
+    blend = recipe.blend
+    if blend:
+        named = {name: pinned(one.read_as(recipe.data), store).source for name, one in blend.sources.items()}
+        further = {name: one.model_copy(update={"source": named[name]}) for name, one in blend.sources.items()}
+        blend = blend.model_copy(update={"sources": further})
+    return recipe.model_copy(update={"data": pinned(recipe.data, store), "blend": blend})
 
 
 def pinned(data: DataConfig, store: Store) -> DataConfig:

@@ -29,8 +29,8 @@ TensorOf = Callable[[torch.nn.Parameter], torch.Tensor]
 PROJECTIONS = "projections"
 """Name under which a student carries what maps its hidden states to its teacher's width while it learns; checkpoints hold it too."""
 
-SHARD_BYTES = 4_000_000_000
-"""A written shard ends before it grows past this."""
+SHARD_BYTES = 5_000_000_000
+"""A written shard ends before it grows past this, the field's usual bound; rank 0 holds no more of what it gathers."""
 
 
 class Source:
