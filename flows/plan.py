@@ -12,7 +12,6 @@ from conf.records import GENERATED
 from conf.schema import Recipe
 from flows import plan_students
 from tasks import external, hub
-from tasks.data import words_of
 from tasks.store import RECORD, Artifact, Store, key_of
 
 
@@ -45,7 +44,7 @@ def plan(recipe: Recipe, root: Path) -> list[PlannedStage]:
     words = _tokenizer(recipe, walk.store, model)
     data = walk.add("data", "data", recipe.data, outside | ({"tokenizer": words} if words else {}))
     if recipe.blend:
-        words_there = words or words_of(data)
+        words_there = words or external.words_of(data)
         inputs = {"data": data}
         for name, artifact in external.sources(recipe, walk.store).items():
             read = recipe.blend.sources[name].read_as(recipe.data)

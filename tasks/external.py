@@ -99,6 +99,11 @@ def words(data: DataConfig, store: Store, model: Artifact | None) -> Artifact | 
     return local(store, "tokenizer", Path(model.path), TOKENIZER_FILES) if model else None
 
 
+def words_of(corpus: Artifact) -> Artifact:
+    """The tokenizer that was trained on a corpus."""
+    return Artifact(stage="tokenizer", key=corpus.key, path=f"{corpus.path}/tokenizer")
+
+
 def questions(recipe: Recipe, store: Store) -> Artifact | None:
     """The multiple-choice questions: a local folder or the hub's; none where there are none or the corpus brings its own quiz."""
     return asked(recipe.evaluate, store)
