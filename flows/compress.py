@@ -21,6 +21,7 @@ from flows.gates import Gates, summary, unmade
 from flows.made import Future, Made
 from flows.plan import plan
 from flows.session import Where, found, opened
+from flows.sizing import check_fits
 from flows.tuning import Tuning, prepare
 from tasks import external, hub, ladder, page, seen
 from tasks.distill import distill
@@ -68,7 +69,9 @@ def _compress(recipe: Recipe, name: str, store: Path, cluster: Cluster) -> str:
     with opened(name, store, recipe.model_dump(mode="json"), cluster) as session:
         seen.tag(f"model:{model_name(recipe)}")
         recipe = hub.settled(recipe, session.store)
-        if not all(stage.cached for stage in plan(recipe, session.store.root)):
+        stages = plan(recipe, session.store.root)
+        check_fits(recipe, cluster, stages)
+        if not all(stage.cached for stage in stages):
             session.launcher.prepare()
         outside = external.resolve(recipe, session)
         shared = _shared(recipe, outside)

@@ -172,6 +172,8 @@ def test_a_cluster_that_is_too_small_refuses_before_anything_is_submitted(tmp_pa
     recipe = placed(load("llama31-8b-width-4b"), cluster)
     with pytest.raises(ValueError, match=r"^teacher needs .* where H100 80GB SXM has 24 GB; the nearest layout that fits is teacher\."):
         check_fits(recipe, cluster, plan(recipe, tmp_path))
+    done = imbik("run", "llama31-8b-width-4b", "--cluster", "slurm", "cluster.gpu.memory_gb=24", store=tmp_path / "store")
+    assert done.returncode == 2 and done.stderr.startswith("imbik: teacher needs ") and not (tmp_path / "store").exists()
     check_fits(recipe, load_cluster("slurm"), plan(recipe, tmp_path))
     check_fits(recipe, load_cluster("local"), plan(recipe, tmp_path))
 

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.table import Table
 
-from flows.commands.terminal import Overrides, StoreOption, out, root_of
+from flows.commands.terminal import ClusterOption, Overrides, StoreOption, apart, out, root_of
 
 if TYPE_CHECKING:
     from conf.clusters import Cluster
     from flows.sizing import Sized
 
-ClusterOption = Annotated[
-    str | None, typer.Option("--cluster", help="A cluster's name or YAML file: memory by cause, GPU-hours and what does not fit.")
-]
 
-
-def plan(preset: str, overrides: Overrides = None, store: StoreOption = None, cluster: ClusterOption = None) -> None:
+def plan(preset: str, overrides: Overrides = None, store: StoreOption = None, cluster: ClusterOption = "local") -> None:
     """Show every stage as cached or to run, with parameters, tokens, memory and disk; touches nothing."""
-    from conf.clusters import LOCAL, load_cluster
+    from conf.clusters import load_cluster
     from conf.load import load
     from conf.placed import placed
     from flows.plan import plan as stages_of
     from flows.sizing import sized
 
-    recipe, root = load(preset, overrides), root_of(store)
-    where = load_cluster(cluster) if cluster else LOCAL
-    recipe = placed(recipe, where)
+    own, theirs = apart(overrides)
+    where, root = load_cluster(cluster, theirs), root_of(store)
+    recipe = placed(load(preset, own), where)
     stages = sized(recipe, where, stages_of(recipe, root))
     out.print(_stages(stages))
     gpus = [each for each in stages if each.memory]

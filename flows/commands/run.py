@@ -26,11 +26,14 @@ def run(
     from conf.load import load
     from conf.placed import placed
     from flows import live, server
+    from flows.plan import plan as stages_of
+    from flows.sizing import check_fits
 
     called = run_name(name or Path(preset).stem)
     own, theirs = apart(overrides)
     where, root = load_cluster(cluster, theirs), root_of(store)
     recipe = placed(load(preset, own), where)
+    check_fits(recipe, where, stages_of(recipe, root))
     from tasks.store import Store
 
     Store(root).create()
