@@ -12,6 +12,15 @@ settings.load_profile("imbik")
 pytest_plugins = ["tests.jobs_fixtures", "tests.flow_fixtures", "tests.data_fixtures"]
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test of a GPU is skipped where there is none, whoever forgot to say so."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("there is no CUDA GPU on this machine")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real texts, models and tokenizers beside this checkout; tests that need it are skipped where it is absent."""
