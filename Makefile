@@ -9,7 +9,7 @@ demo: venv
 test: export OMP_NUM_THREADS = 1
 test: export OMP_WAIT_POLICY = PASSIVE
 test: venv
-	@.venv/bin/python -m pytest -m "not slow and not drill"
+	@.venv/bin/python -m pytest -m "not slow and not drill" -n 2
 	@.venv/bin/python -m pytest -m "slow and not drill" -n 2 --dist loadfile
 
 # What needs a service (Slurm, PostgreSQL, a browser: skipped with a reason where absent) or injects faults; .ci/run installs them all.

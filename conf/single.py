@@ -11,6 +11,7 @@ from conf.data import DataConfig
 from conf.evaluate import EvaluateConfig
 from conf.load import RecipeError, sentence
 from conf.quantize import QuantizeConfig
+from conf.secrets import check_no_secret
 
 Settings = TypeVar("Settings", bound=BaseModel)
 Model = Annotated[
@@ -66,7 +67,8 @@ class Evaluating(Single):
 
 
 def checked(kind: type[Settings], values: dict[str, Any] | Settings) -> Settings:
-    """Settings from a form or the command line, or a RecipeError for the first thing wrong with them."""
+    """Settings from a form or the command line, or a ValueError for the first thing wrong with them, a secret first of all."""
+    check_no_secret(values if isinstance(values, dict) else values.model_dump(mode="json"))
     if isinstance(values, kind):
         return values
     assert isinstance(values, dict)

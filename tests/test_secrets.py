@@ -15,6 +15,7 @@ from conf.clusters import load_cluster
 from conf.parallel import Parallel
 from conf.places import check_allowed, check_links
 from conf.secrets import is_secret, mask_file, masker, needed, values, without
+from conf.single import Evaluating, checked
 from conf.spec import Spec
 from flows import access
 from tasks.failure import JobFailed
@@ -117,6 +118,13 @@ class Heard:
 
     def line(self, text: str) -> None:
         self.text += text
+
+
+def test_a_single_stage_with_a_secret_is_refused_without_repeating_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with pytest.raises(ValueError, match=r"models\.0 holds") as refused:
+        checked(Evaluating, {"models": [KEY]})
+    assert KEY not in str(refused.value)
 
 
 def test_a_failing_job_that_prints_its_environment_tells_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
