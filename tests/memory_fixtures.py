@@ -68,17 +68,17 @@ class RandomTokens:
 def run(case: Case, device: Any, count: Any) -> dict[str, int]:
     """Bytes by cause, as `count` (a Meter, or a GPU's own counters behind the same two names) sees them: weights, gradients and optimizer
     together, teacher, and `passing`, the peak of forward and backward over all that stays."""
-    from jobs.megatron import head, model, objective, training
+    from jobs.megatron import head, objective, training
 
     config, teacher = case.config, case.teacher
     start = count.now
-    student = model.build(model.config_of_shape(case.shape, case.shape.vocab_size or 0, 0), case.parallel, case.precision, device)
+    student = _drawn(case.shape, case, device)
     head.defer(student)
     found = {"weights": count.now - start}
     trained, what = student, training.Objective(losses=training.cross_entropy, total="loss")
     if teacher:
         start = count.now
-        beside = model.build(model.config_of_shape(teacher, teacher.vocab_size or 0, 0), case.parallel, case.precision, device)
+        beside = _drawn(teacher, case, device)
         head.defer(beside)
         found["teacher"] = count.now - start
         trained = objective.pair(student, beside, config)
@@ -92,3 +92,12 @@ def run(case: Case, device: Any, count: Any) -> dict[str, int]:
     job.step(1)
     found["passing"] = count.peak - start
     return found
+
+
+def _drawn(shape: Shape, case: Case, device: Any) -> Any:
+    from jobs.megatron import model, weights
+
+    config = model.config_of_shape(shape, shape.vocab_size or 0, 0)
+    built = model.build(config, case.parallel, case.precision, device)
+    weights.draw(built, config, seed=1)
+    return built

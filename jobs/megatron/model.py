@@ -91,7 +91,7 @@ def config_of_shape(shape: Shape, vocab_size: int, eos_token_id: int) -> dict[st
 
 
 def build(config: dict[str, Any], parallel: Parallel, precision: Precision, device: torch.device, *, to_cut: bool = False) -> GPTModel:
-    """The GPTModel of this pipeline stage, with random weights, on `device` in `precision`; `to_cut`: of layers that ModelOpt can cut."""
+    """The GPTModel of this pipeline stage, weights not set yet, on `device` in `precision`; `to_cut`: of layers that ModelOpt can cut."""
     transformer = TransformerConfig(
         num_layers=config["num_hidden_layers"],
         hidden_size=config["hidden_size"],
@@ -119,6 +119,7 @@ def build(config: dict[str, Any], parallel: Parallel, precision: Precision, devi
         gradient_accumulation_fusion=False,
         persist_layer_norm=False,
         use_cpu_initialization=True,
+        perform_initialization=False,  # weights are read or drawn; Megatron would first make each whole matrix in fp32
         tensor_model_parallel_size=parallel.tensor,
         pipeline_model_parallel_size=parallel.pipeline,
         context_parallel_size=parallel.context,

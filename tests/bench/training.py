@@ -87,20 +87,28 @@ def _config(shape: Shape) -> dict[str, Any]:
     return config_of_shape(shape, vocab_size=2, eos_token_id=0)
 
 
+def _drawn(shape: Shape, precision: str, device: Any) -> Any:
+    from jobs.megatron import weights
+    from jobs.megatron.model import build
+
+    model = build(_config(shape), Parallel(), precision, device)  # type: ignore[arg-type]
+    weights.draw(model, _config(shape), 1)
+    return model
+
+
 def _ours(kind: str, precision: str, folder: Path) -> Callable[[], None]:
     from jobs.megatron import head, objective, training
-    from jobs.megatron.model import build
 
     device = torch.device("cpu")
     config: Training
     if kind == "train":
         config = TeacherConfig(shape=TEACHER, **_settings(precision))
-        model = build(_config(TEACHER), Parallel(), config.precision, device)
+        model = _drawn(TEACHER, config.precision, device)
         head.defer(model)
         minimised = training.Objective(losses=training.cross_entropy, total="loss")
     else:
         config = DistillConfig(**_settings(precision))
-        student, teacher = (build(_config(shape), Parallel(), config.precision, device) for shape in (STUDENT, TEACHER))
+        student, teacher = (_drawn(shape, config.precision, device) for shape in (STUDENT, TEACHER))
         head.defer(student)
         head.defer(teacher)
         model = objective.pair(student, teacher, config)
