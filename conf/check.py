@@ -6,7 +6,7 @@ import glob
 from pathlib import Path
 
 from conf.check_blend import check_blend
-from conf.check_claims import check_claims
+from conf.check_claims import check_claims, check_winner
 from conf.check_distill import check_distill, check_offline
 from conf.check_gates import check_gates
 from conf.check_layout import check_layout
@@ -36,6 +36,7 @@ def check(recipe: Recipe) -> None:
     check_names(recipe)
     check_claims(recipe)
     check_nemo(recipe)
+    check_winner(recipe)
     _check_splits(recipe)
     check_records(recipe)
     check_blend(recipe)

@@ -11,7 +11,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from conf import nemo
-from conf.base import Config
+from conf.base import RUN_NAME, Config
 from conf.blend import BlendConfig
 from conf.claims import Claim
 from conf.data import DataConfig
@@ -30,6 +30,7 @@ from conf.sft import SftConfig
 from conf.student import Student
 from conf.sweep import SweepConfig
 from conf.teacher import TeacherConfig
+from conf.winner import CardConfig, WinnerConfig
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 
@@ -42,6 +43,7 @@ class Recipe(Config):
         default="megatron",
         description="Who trains, prunes and distils: megatron, Megatron-Core with ModelOpt; nemo, NeMo 2's scripts in NVIDIA's container.",
     )
+    project: str = Field(default="imbik", pattern=RUN_NAME, description="Name of the MLflow experiment that keeps the runs.")
     data: DataConfig
     blend: BlendConfig | None = Field(default=None, description="Further corpora to train on beside data, by weight; null: data alone.")
     teacher: TeacherConfig
@@ -62,6 +64,8 @@ class Recipe(Config):
     claims: dict[GateName, Claim | None] = Field(
         default={}, description="Statements by name that one model is better than another, which the report decides."
     )
+    winner: WinnerConfig | None = Field(default=WinnerConfig(), description="The model that is handed over; null: none is.")
+    card: CardConfig = CardConfig()
 
     @model_validator(mode="after")
     def _formats_once(self) -> Self:

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from flows.commands import look, machine, nemo, operate, plan, run, single
+from flows.commands import look, machine, models, nemo, operate, plan, run, single
 from flows.commands.terminal import fail
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 CTRL_C, TERMINATED = 130, 143
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(run.run, plan.plan, single.quantize, single.evaluate, single.prepare, single.compare, look.presets, look.runs, look.report),
+    *(models.promote, models.serve_command, models.chat, models.push, models.sync),
     *(machine.doctor, machine.up, operate.deploy, operate.schedule, operate.schedules, operate.unschedule, nemo.nemo_commands),
 )
 for command in COMMANDS:

@@ -23,7 +23,7 @@ from flows.plan import plan
 from flows.session import Where, found, opened
 from flows.sizing import check_fits
 from flows.tuning import Tuning, prepare
-from tasks import external, hub, ladder, page, seen
+from tasks import external, hub, ladder, page, published, seen
 from tasks.distill import distill
 from tasks.evaluate import evaluate
 from tasks.failure import JobFailed
@@ -208,6 +208,7 @@ def _finish(
     )
     report = write_report(folder, session.name, recipe, measured, beside)
     ladder.link(folder, report["ladder"])
+    published.publish(folder, recipe, report)
     session.tracker.report(folder)
     seen.publish(session, folder, report, page.markdown(report, {}))
     return summary(report["gates"], report["stopped"])

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+from prefect.runtime import flow_run
 from pydantic import WithJsonSchema
 
 from conf.clusters import Cluster, load_cluster
@@ -46,7 +47,7 @@ def opened(name: str, root: Path, settings: dict[str, Any], cluster: Cluster) ->
     store.create()
     seen.in_one_sentence(JobFailed, StoreError, GateClosed, Stopped)
     launcher, failed = Launchers(cluster, store.root), True
-    tracker = Tracker(store.root, name, settings)
+    tracker = Tracker(store.root, name, settings, flow=flow_run.id, tags={"prefect": flow_run.id, "cluster": cluster.kind})
     session = Session(name=name, store=store, launcher=launcher, board=board(), tracker=tracker, cluster=cluster)
     token = current.set(session)
     try:

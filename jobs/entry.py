@@ -19,6 +19,7 @@ from pathlib import Path
 from conf.spec import ERROR_PREFIX, EXIT_CODES, Spec
 from jobs import interrupt
 from jobs.ended import disk_full, lost_a_peer, own_rank, reason_of, sentence, tell
+from jobs.system import sampled
 
 
 def main(run: Callable[[Spec], None], arguments: list[str] | None = None) -> None:
@@ -46,7 +47,8 @@ def execute(run: Callable[[Spec], None], path: Path, *, alone: bool = False) -> 
     try:
         output.mkdir(parents=True, exist_ok=True)
         interrupt.start()
-        run(spec)
+        with sampled(output):
+            run(spec)
     except interrupt.Interrupted as stop:
         return tell(output, stop.reason, str(stop))
     except Exception as error:  # noqa: BLE001 - the process ends here: report, then exit non-zero

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from conf.base import StageConfig
 from conf.parallel import Parallel
@@ -61,8 +62,9 @@ def build(stage: str, label: str, config: StageConfig, inputs: dict[str, Artifac
                 state = "done"
                 try:
                     artifact = _make(session, stage, label, key, config, inputs)
-                except BaseException:
+                except BaseException as error:
                     board.set(label, "failed")
+                    session.tracker.failed(label, " ".join(str(error).split()))
                     raise
     _link(session, label, artifact)
     board.set(label, "cached" if state == "cached" else "done")
@@ -86,15 +88,20 @@ def _make(session: Session, stage: str, label: str, key: str, config: StageConfi
         telling = Telling(session.board, label)
         attempts = Attempts(work, session.cluster, lambda number, told: _again(session, telling, label, number, told))
 
+        def follow(line: dict[str, Any]) -> None:
+            telling.follow(line)
+            session.tracker.step(label, line)
+
         def submit(config: StageConfig, begin: Callable[[], None]) -> None:
             parallel = getattr(config, "parallel", Parallel(threads=getattr(config, "workers", None)))
 
             def running() -> None:
                 begin()
                 session.board.set(label, "running")
+                session.tracker.begin(label, stage, key, work)
 
             own = spec.model_copy(update={"config": config.model_dump(mode="json")})
-            session.launcher.run(own, parallel, telling.follow, running, telling)
+            session.launcher.run(own, parallel, follow, running, telling)
 
         config = attempts.run(config, submit)
         missing = [name for name in EXPECTED[stage] if not (work / name).is_file()]

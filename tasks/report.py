@@ -25,6 +25,7 @@ from tasks import (
     pruning_report,
     quantize_report,
     responses_report,
+    winner,
 )
 from tasks.comparisons import compare, items_of, recovered
 from tasks.field import Played
@@ -152,6 +153,9 @@ def make_report(
     report["ladder"] = ladder.climb(recipe, rows)
     rungs = ladder.section(recipe, report["ladder"])
     report["sections"] = [section.model_dump(mode="json") for section in (*sections_of(report), *([rungs] if rungs else []))]
+    report["winner"] = winner.choose(recipe, report, {model.model: model.scores for model in models})
+    if report["winner"]:
+        report["meaning"].append(report["winner"]["sentence"])
     return report
 
 

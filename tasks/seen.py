@@ -108,15 +108,13 @@ def tag(*tags: str) -> None:
 
 def link_mlflow(session: Session) -> None:
     """Link the flow run to its page in MLflow, once, as soon as a server has one; ask again later where it is not there yet."""
-    uri, run = session.tracker.uri.rstrip("/"), session.tracker.ids().get("mlflow")
-    if not uri.startswith("http") or not run or not session.linking.acquire(blocking=False):
+    link = session.tracker.link()
+    if not link or not session.linking.acquire(blocking=False):
         return
-    from mlflow import MlflowClient
     from prefect.artifacts import create_link_artifact
 
     try:
-        experiment = MlflowClient(tracking_uri=uri).get_run(run).info.experiment_id
-        create_link_artifact(f"{uri}/#/experiments/{experiment}/runs/{run}", key="mlflow", link_text=f"{session.name} in MLflow")
+        create_link_artifact(link, key="mlflow", link_text=f"{session.name} in MLflow")
     except Exception:  # noqa: BLE001 - no link is no reason to fail; the next stage asks again
         session.linking.release()
 

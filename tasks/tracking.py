@@ -1,195 +1,202 @@
-"""Tells MLflow what a flow did: a parent run per flow run, a child per stage, models by reference. It may be late, never in the way.
+"""Tells MLflow what a flow does while it does it. It may be late, never in the way: a flow only appends lines to a file of its store.
 
-Everything is sent by one background thread; a server that is slow or gone delays nothing and fails nothing, and what could not be
-sent is still in the store, where every artifact holds its record and metrics.
+One background thread sends that file, this run's first and then what earlier runs could not send; see `spool` and `sender`. A server
+that is slow, gone or failing delays nothing; what it missed is sent by the next run of the store or by `imbik sync`.
 """
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
+import math
 import os
-import queue
+import platform
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from conf.secrets import masker
+from tasks.address import bare, client_of, own_uri
+from tasks.sender import Sender
+from tasks.spool import FOLDER, Spool, waiting
 from tasks.store import Artifact
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
+PERIOD = 1.0
+"""Seconds between looks at the spool: what a job reports shows on MLflow's pages about so much later."""
+AGAIN_SECONDS = 10.0
+"""A server that failed less long ago is not asked again at the end."""
+LONGEST_WAIT = 60.0
+"""Seconds between tries at a server that fails."""
 FINISH_SECONDS = 20.0
-"""How long the end of a flow waits for what is still to be sent."""
-
-BATCH = 1000
-"""Metrics MLflow takes at once."""
-
-EXPERIMENT = "imbik"
+"""How long the end of a flow waits for what is still to be sent, while the server answers."""
 
 
 class Tracker:
-    """MLflow for one flow run. With `uri` None, a SQLite database in the store."""
+    """MLflow for one flow run. `uri` None: the environment's MLFLOW_TRACKING_URI, else the store's own database. `flow` names the flow run:
+    a retry under the same name goes on in the same MLflow runs."""
 
-    def __init__(self, store: Path, name: str, description: dict[str, Any], uri: str | None = None) -> None:
-        self.store, self.name, self.description = store, name, description
-        self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store}/mlflow.db"
-        self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue()
-        self._client: MlflowClient | None = None
-        self._experiment = self._parent = ""
-        self._failed: str | None = None
-        self._ids: dict[str, str] = {}
-        # Without these MLflow retries a dead server for minutes.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
-        self._thread = threading.Thread(target=self._send, name="mlflow", daemon=True)
+    def __init__(
+        self,
+        store: Path,
+        name: str,
+        recipe: dict[str, Any],
+        *,
+        uri: str | None = None,
+        flow: str | None = None,
+        tags: dict[str, str | None] | None = None,
+    ) -> None:
+        self.store, self.name = store, name
+        self.uri = bare(uri or os.environ.get("MLFLOW_TRACKING_URI"))
+        if self.uri == own_uri(store):
+            self.uri = None
+        self._held = contextlib.ExitStack()
+        self._spool = self._own(flow or str(uuid.uuid4()))
+        self._lost, self._failed, self._told = 0, "", False
+        self._parent, self._experiment = "", ""
+        self._closing = threading.Event()
+        self.tell("open", name=name, project=recipe.get("project") or "imbik", recipe=recipe, host=platform.node(), tags=tags or {})
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
-        self._queue.put(self._open)
+
+    def _own(self, flow: str) -> Spool:
+        """The spool of this flow run, held as long as this process lives."""
+        for turn in range(100):
+            spool = Spool(self.store, f"{flow}-{turn}" if turn else flow)
+            if self._held.enter_context(spool.held()):
+                sent = spool.sent()
+                sent.uri = self.uri
+                spool.save(sent)
+                return spool
+        raise AssertionError("a hundred processes run this one flow run")
+
+    @property
+    def flow(self) -> str:
+        """The flow run's name in the tags of its MLflow runs."""
+        return self._spool.flow
 
     def ids(self) -> dict[str, str]:
-        """Run ids known so far, for records."""
-        return dict(self._ids)
+        """Ids for records: the flow's own, which MLflow's runs carry as a tag, and MLflow's where it is known."""
+        return {"flow": self.flow} | ({"mlflow": self._parent} if self._parent else {})
+
+    def link(self) -> str | None:
+        """The page of this run on MLflow's server; None where there is no server, or the run has not reached it yet."""
+        uri = self.uri or own_uri(self.store)
+        return (
+            f"{uri.rstrip('/')}/#/experiments/{self._experiment}/runs/{self._parent}" if uri.startswith("http") and self._parent else None
+        )
+
+    def tell(self, event: str, **told: Any) -> None:
+        """Note an event. Never raises: where the disk does not take it, the sealed artifacts still hold what it said."""
+        try:
+            self._spool.append(event, **told)
+        except OSError:
+            self._lost += 1
+
+    def begin(self, label: str, stage: str, key: str, work: Path) -> None:
+        """A stage's job starts, in its work folder."""
+        self.tell("begin", label=label, stage=stage, key=key, work=str(work))
+
+    def step(self, label: str, line: dict[str, Any]) -> None:
+        """A line of a job's metrics."""
+        if line["values"]:
+            self.tell("step", label=label, step=line["step"], time=line["time"], values=line["values"])
+
+    def failed(self, label: str, sentence: str) -> None:
+        """A stage's job ended without its result."""
+        self.tell("fail", label=label, sentence=sentence)
 
     def stage(self, label: str, artifact: Artifact, *, cached: bool) -> None:
-        """A stage is there: its settings, metrics and where it is."""
-        self._queue.put(lambda: self._log_stage(label, artifact, cached))
+        """A stage is there: its settings, what is missing of its metrics, and where it is."""
+        self.tell("stage", label=label, path=artifact.path, cached=cached)
 
     def attempt(self, label: str, number: int, told: str) -> None:
         """A stage's job is tried again, as attempt `number`; `told` says why."""
-        self._queue.put(lambda: self._tag(f"imbik.attempt.{label}.{number}", told))
+        self.tell("attempt", label=label, number=number, sentence=told)
 
     def report(self, folder: Path) -> None:
-        """The report's files become artifacts of the parent run."""
-        self._queue.put(lambda: self._log_report(folder))
+        """The report is there. The run's folder remembers which flow run made it."""
+        with contextlib.suppress(OSError):
+            (folder / "tracking.json").write_text(json.dumps({"flow": self.flow, "uri": self.uri}) + "\n")
+        self.tell("report", folder=str(folder))
 
     def close(self, *, failed: bool) -> str | None:
-        """Finish the parent run; returns a sentence when something could not be sent."""
-        self._queue.put(lambda: self._end(failed))
-        self._queue.put(None)
+        """End the run; returns a sentence when something could not be sent."""
+        self.tell("end", status="FAILED" if failed else "FINISHED")
+        self._closing.set()
         self._thread.join(FINISH_SECONDS)
-        if self._thread.is_alive():
-            return f"MLflow at {masker(os.environ)(self.uri)} is slow: not everything was sent; records and metrics are in the store"
-        return self._failed
-
-    def _send(self) -> None:
-        while (action := self._queue.get()) is not None:
-            if self._failed:
-                continue
-            try:
-                action()
-            except Exception as error:  # noqa: BLE001 - whatever a tracking server does, the run goes on
-                first = (str(error).splitlines() or [type(error).__name__])[0][:200]
-                said = f"MLflow at {self.uri} could not be written ({first}); records and metrics are in the store"
-                self._failed = masker(os.environ)(said)
-
-    def _open(self) -> None:
-        import logging
-
-        logging.getLogger("alembic").setLevel(logging.ERROR)
-        from mlflow import MlflowClient
-
-        local = f"file://{self.store}/mlflow-artifacts" if self.uri.startswith("sqlite") else None
-        with (self.store / ".work" / "mlflow.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at once would both make the database
-            self._client = MlflowClient(tracking_uri=self.uri)
-            found = self._client.get_experiment_by_name(EXPERIMENT)
-            self._experiment = found.experiment_id if found else self._client.create_experiment(EXPERIMENT, artifact_location=local)
-        run = self._client.create_run(self._experiment, run_name=self.name, tags={"imbik.kind": "flow"})
-        self._parent = run.info.run_id
-        self._ids = {"mlflow": self._parent}
-        for key, value in _flat(self.description):
-            self._client.log_param(self._parent, key, value[:500])
-
-    def _tag(self, key: str, value: str) -> None:
-        assert self._client is not None
-        self._client.set_tag(self._parent, key, value[:5000])
-
-    @contextmanager
-    def _child(self, label: str, tags: dict[str, str]) -> Iterator[str]:
-        assert self._client is not None
-        tags = {"mlflow.parentRunId": self._parent, "imbik.kind": "stage"} | tags
-        run = self._client.create_run(self._experiment, run_name=label, tags=tags).info.run_id
-        yield run
-        self._client.set_terminated(run)
-
-    def _log_stage(self, label: str, artifact: Artifact, cached: bool) -> None:
-        from mlflow.entities import Metric, Param
-
-        assert self._client is not None
-        record, path = artifact.record, Path(artifact.path)
-        tags = {"imbik.stage": record.stage, "imbik.key": record.key, "imbik.path": artifact.path, "imbik.cached": str(cached)}
-        weights = {name: file for name, file in record.files.items() if name.endswith((".safetensors", ".bin"))}
-        if weights:
-            tags["imbik.bytes"] = str(sum(file.bytes for file in weights.values()))
-            tags["imbik.sha256"] = json.dumps({name: file.sha256 for name, file in weights.items()})[:5000]
-        with self._child(label, tags) as run:
-            params = [Param(key, value[:500]) for key, value in _flat(record.config)]
-            for start in range(0, len(params), 100):
-                self._client.log_batch(run, params=params[start : start + 100])
-            metrics = [Metric("seconds", record.seconds, 0, 0), Metric("attempts", max(1, len(record.attempts)), 0, 0), *_metrics(path)]
-            for start in range(0, len(metrics), BATCH):
-                self._client.log_batch(run, metrics=metrics[start : start + BATCH])
-            if record.stage == "data":
-                self._log_data(run, record.key, path)
-
-    def _log_data(self, run: str, key: str, path: Path) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        assert self._client is not None
-        statistics = json.loads((path / "statistics.json").read_text())
-        dataset = Dataset(
-            name="corpus",
-            digest=key[:32],
-            source_type="local",
-            source=json.dumps({"uri": str(path)}),
-            profile=json.dumps(statistics["splits"]),
+        left = self._spool.left
+        self._held.close()
+        if self._told and not self._lost:
+            return None
+        what = f"{self._lost} events, for which the disk had no room, are lost" if self._lost else f"{left:,} bytes of events wait"
+        return (
+            f"MLflow at {self.uri or own_uri(self.store)} was not told everything ({self._failed or 'it is slow'}): {what} in "
+            f"{self.store / FOLDER}; the next run sends them, or imbik sync"
         )
-        self._client.log_inputs(run, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
-    def _log_report(self, folder: Path) -> None:
-        assert self._client is not None
-        for name in ("report.json", "report.md", "report.html"):
-            self._client.log_artifact(self._parent, str(folder / name))
-        if (folder / "plots").is_dir():
-            self._client.log_artifacts(self._parent, str(folder / "plots"), "plots")
-        report = json.loads((folder / "report.json").read_text())
-        for gate in report["gates"]:
-            self._client.set_tag(self._parent, f"imbik.gate.{gate['model']}.{gate['gate']}", gate["sentence"])
-        for row in report["rows"]:
-            for name in ("mmlu", "val_loss", "perplexity", "kl_teacher", "num_params", "bytes"):
-                if row.get(name) is not None:
-                    self._client.log_metric(self._parent, f"{row['model']}.{name}", row[name])
+    def _work(self) -> None:
+        """Send until the end is sent; after the end a server that fails is not asked again."""
+        wait, failed = 0.0, -math.inf
+        sender: Sender | None = None
+        while True:
+            closing = self._closing.wait(wait)
+            if closing and time.monotonic() - failed < AGAIN_SECONDS:
+                return
+            try:
+                sender = sender or Sender(self._spool, client_of(self.store, self.uri), self.store)
+                more = sender.send()
+                self._parent, self._experiment, self._failed = sender.sent.parent, sender.sent.experiment, ""
+                if sender.sent.ended and not more:
+                    self._told = True
+                    return
+                if not more and not closing:
+                    self._help()
+                wait = 0.0 if more else PERIOD
+            except Exception as error:  # noqa: BLE001 - whatever a tracking server does, the run goes on
+                self._failed, sender, failed = first_line(error), None, time.monotonic()
+                wait = min(max(2 * wait, 2 * PERIOD), LONGEST_WAIT)
 
-    def _end(self, failed: bool) -> None:
-        assert self._client is not None
-        self._client.set_terminated(self._parent, status="FAILED" if failed else "FINISHED")
-
-
-def _metrics(path: Path) -> list[Any]:
-    """The step metrics a job wrote, as MLflow's; values that are not finite are left out, which SQLite cannot hold."""
-    import math
-
-    from mlflow.entities import Metric
-
-    file = path / "metrics.jsonl"
-    found = []
-    for text in file.read_text().splitlines() if file.is_file() else []:
-        line = json.loads(text)
-        for name, value in line["values"].items():
-            if math.isfinite(value):
-                found.append(Metric(name, value, int(line["time"] * 1000), line["step"]))
-    return found
+    def _help(self) -> None:
+        """Send something that an earlier run left."""
+        for spool in waiting(self.store):
+            if spool.flow != self.flow and spool.sent().uri == self.uri:
+                with spool.held() as ours:
+                    if ours and replay(self.store, spool):
+                        return
 
 
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested settings as dotted names and texts."""
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            yield from _flat(item, f"{prefix}.{key}" if prefix else str(key))
-    elif value not in (None, [], {}):
-        yield prefix, str(value)
+def replay(store: Path, spool: Spool) -> bool:
+    """Send a chunk of a spool whose flow is gone; False when nothing is left. The caller holds it."""
+    sender = Sender(spool, client_of(store, spool.sent().uri), store)
+    if sender.send():
+        return True
+    if not sender.sent.ended:  # its process was killed
+        spool.append("end", status="KILLED")
+        return sender.send()
+    return False
+
+
+def sync(store: Path) -> Iterator[tuple[str, int, str | None]]:
+    """Send everything that flows of this store could not: for each its name, its bytes, and why it failed (None: all was sent).
+
+    Spools of flows that run are theirs to send.
+    """
+    for spool in waiting(store):
+        with spool.held() as ours:
+            if not ours:
+                continue
+            left = spool.left
+            try:
+                while replay(store, spool):
+                    pass
+                yield spool.flow, left, None
+            except Exception as error:  # noqa: BLE001 - told to the user by the caller
+                yield spool.flow, left, first_line(error)
+
+
+def first_line(error: Exception) -> str:
+    """An error as part of a sentence."""
+    return masker(os.environ)(" ".join(str(error).split()) or type(error).__name__)[:200]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -39,9 +38,6 @@ def run(
     Store(root).create()
     server.settle(root)
     with server.disk_watched(root), live.shown(out) as watch, server.prefect(root):
-        known = server.services(root)
-        if "mlflow" in known:
-            os.environ.setdefault("MLFLOW_TRACKING_URI", known["mlflow"])
         from prefect import tags
 
         from flows.compress import compress

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -101,9 +100,6 @@ def _run(store: Path | None, flow: Callable[[str], str]) -> None:
     Store(root).create()
     server.settle(root)
     with server.disk_watched(root), live.shown(out) as watch, server.prefect(root):
-        known = server.services(root)
-        if "mlflow" in known:
-            os.environ.setdefault("MLFLOW_TRACKING_URI", known["mlflow"])
         from flows.session import board
 
         watch(board())

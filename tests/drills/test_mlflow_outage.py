@@ -1,0 +1,156 @@
+"""An MLflow server that is away, slow or failing: no run waits for it, and when it is back it has exactly what it would have had."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.spool import Spool, waiting
+from tasks.tracking import Tracker, sync
+from tests.flow_fixtures import RECIPE, imbik, left_behind, start
+from tests.mlflow_fixtures import Proxy, served
+
+pytestmark = pytest.mark.drill
+SMALL = ["students.width=null", "students.depth.quantize=false", "evaluate.new_tokens=0", "evaluate.sequences=4"]
+Series = dict[str, dict[str, list[tuple[int, float, int]]]]
+
+
+@pytest.fixture(scope="module")
+def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Proxy]]:
+    """A server behind a proxy that can misbehave."""
+    with served(tmp_path_factory.mktemp("mlflow") / "server") as (uri, proxy):
+        yield uri, proxy
+
+
+def client(uri: str) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def told(uri: str, flow: str) -> Series:
+    """Every series of a flow's stages as MLflow has it, by label and metric; one run for each label, or the test fails."""
+    here = client(uri)
+    (experiment,) = [each.experiment_id for each in here.search_experiments() if each.name == "imbik"]
+    found: Series = {}
+    for run in here.search_runs([experiment], f"tags.`imbik.flow` = '{flow}' and tags.`imbik.kind` = 'stage'"):
+        label = run.info.run_name
+        assert label not in found, f"{label} has two runs"
+        names = [name for name in run.data.metrics if not name.startswith(("final_", "system/")) and name not in ("seconds", "attempts")]
+        found[label] = {
+            name: sorted((m.step, m.value, m.timestamp) for m in here.get_metric_history(run.info.run_id, name)) for name in names
+        }
+    return found
+
+
+def sealed(store: Path, run: str) -> Series:
+    """The same as the jobs themselves wrote it."""
+    found: Series = {}
+    for folder in (store / "runs" / run).iterdir():
+        if folder.is_symlink() and (folder / "artifact.json").is_file():
+            series = found.setdefault(folder.name, {})
+            file = folder / "metrics.jsonl"
+            for line in map(json.loads, file.read_text().splitlines() if file.is_file() else []):
+                for name, value in line["values"].items():
+                    if math.isfinite(value):
+                        series.setdefault(name, []).append((line["step"], value, int(line["time"] * 1000)))
+    return found
+
+
+def test_a_run_through_an_outage_ends_as_an_undisturbed_one(mlflow: tuple[str, Proxy], tmp_path: Path) -> None:
+    uri, proxy = mlflow
+    store = tmp_path / "store"
+    proxy.turn("dead")
+    process = start("run", str(RECIPE), *SMALL, "--name", "through", store=store, more={"MLFLOW_TRACKING_URI": uri})
+    while process.poll() is None and not list(store.glob("teacher/*")):
+        time.sleep(0.05)
+    proxy.turn("slow")
+    while process.poll() is None and not list(store.glob("prune/*")):
+        time.sleep(0.05)
+    proxy.turn("error")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert f"MLflow at {uri} was not told everything" in out
+    assert left_behind(store) == []
+    (spool,) = waiting(store)
+    proxy.turn("lost")  # carried out, yet answered with 500: what is sent again must not double
+    tries = 0
+    while any(reason for _, _, reason in sync(store)):
+        tries += 1
+        assert tries < 100
+    assert tries > 1, "answers were lost"
+    proxy.turn("ok")
+    assert told(uri, spool.flow) == sealed(store, "through")
+    again = imbik("run", str(RECIPE), *SMALL, "--name", "calm", store=store, more={"MLFLOW_TRACKING_URI": uri})
+    assert again.returncode == 0 and "not told everything" not in again.stdout, again.stderr
+    calm = json.loads((store / "runs" / "calm" / "tracking.json").read_text())["flow"]
+    assert told(uri, calm) == told(uri, spool.flow)
+    here = client(uri)
+    parents = {flow: here.get_run(Spool(store, flow).sent().parent) for flow in (spool.flow, calm)}
+    assert {parent.info.status for parent in parents.values()} == {"FINISHED"}
+    names = [set(parent.data.metrics) | set(parent.data.params) for parent in parents.values()]
+    assert names[0] == names[1]
+    assert [entry.path for entry in here.list_artifacts(parents[calm].info.run_id)] == [
+        entry.path for entry in here.list_artifacts(parents[spool.flow].info.run_id)
+    ]
+
+
+def lines(tracker: Tracker, count: int) -> float:
+    """Seconds that a follower spends on telling `count` lines of a job."""
+    begun = time.thread_time()  # the machine's other work is not the tracker's
+    for step in range(count):
+        tracker.step("teacher", {"step": step, "time": 1.0 + step, "values": {"train_loss": 1.0 / (step + 1), "lr": 1e-3}})
+    return time.thread_time() - begun
+
+
+def test_no_server_costs_the_flow_more_than_a_hundredth_of_a_step(mlflow: tuple[str, Proxy], tmp_path: Path) -> None:
+    """Against steps of 10 ms, faster than any real one; nor does its start wait, nor its end for long."""
+    uri, proxy = mlflow
+    costs, ends = {}, {}
+    for mode in ("dead", "slow", "error", "ok"):
+        proxy.turn(mode)
+        (tmp_path / mode).mkdir()
+        begun = time.perf_counter()
+        tracker = Tracker(tmp_path / mode, mode, {"project": "speed"}, uri=uri)
+        assert time.perf_counter() - begun < 0.5
+        tracker.begin("teacher", "teacher", "key", tmp_path)
+        costs[mode] = lines(tracker, 3000) / 3000
+        begun = time.perf_counter()
+        complaint = tracker.close(failed=False)
+        ends[mode] = time.perf_counter() - begun
+        assert complaint or mode == "ok"
+    print({mode: f"{cost * 1e6:.0f} us a line, {ends[mode]:.1f} s to end" for mode, cost in costs.items()})
+    assert max(ends.values()) < 25, ends
+    assert max(costs.values()) < 1e-4, costs
+
+
+def test_what_a_killed_flow_left_is_sent_by_the_next_run(mlflow: tuple[str, Proxy], tmp_path: Path) -> None:
+    uri, proxy = mlflow
+    proxy.turn("ok")
+    spool = Spool(tmp_path, "killed")
+    sent = spool.sent()
+    sent.uri = uri
+    spool.save(sent)
+    spool.append("open", name="gone", project="killed", recipe={"seed": 1}, host="here", tags={})
+    spool.append("begin", label="teacher", stage="teacher", key="k", work=str(tmp_path))
+    spool.append("step", label="teacher", step=1, time=5.0, values={"train_loss": 2.0})
+    with spool.path.open("a") as stream:
+        stream.write('{"event": "step", "label": "teach')  # torn when it was killed
+    tracker = Tracker(tmp_path, "next", {"project": "killed"}, uri=uri)
+    deadline = time.monotonic() + 30
+    while waiting(tmp_path)[0].flow == "killed" and len(waiting(tmp_path)) > 1:
+        assert time.monotonic() < deadline, "it was not sent"
+        time.sleep(0.1)
+    assert tracker.close(failed=False) is None
+    here = client(uri)
+    killed = Spool(tmp_path, "killed").sent()
+    assert here.get_run(killed.parent).info.status == "KILLED"
+    stage = here.get_run(killed.runs["teacher"])
+    assert stage.info.status == "KILLED"
+    assert [(m.step, m.value) for m in here.get_metric_history(stage.info.run_id, "train_loss")] == [(1, 2.0)]
