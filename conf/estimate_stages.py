@@ -21,8 +21,8 @@ from conf.sweep import SweepConfig
 from conf.teacher import Shape, TeacherConfig
 from conf.training import Training
 
-CHECKPOINTS, CHECKPOINT_BYTES = 3, 12
-"""Training checkpoints on disk at once, two kept and one being written, and their bytes a parameter: fp32 weights and two moments."""
+WRITTEN = 1
+"""Training checkpoints on disk beside those that are kept: the one being written."""
 
 
 def teacher(config: TeacherConfig, shape: Shape) -> Numbers:
@@ -42,7 +42,7 @@ def teacher(config: TeacherConfig, shape: Shape) -> Numbers:
 def trained(where: str, shape: Shape, config: Training, teacher: Shape | None = None) -> Numbers:
     """Training, with a teacher's forward pass beside it, and both models once more on rank 0 where it evaluates on the way."""
     params = num_params(shape)
-    evaluation = getattr(config, "evaluation", None)
+    evaluation, copies = getattr(config, "evaluation", None), memory.copies(params, config)
 
     def peak(parallel: Parallel, micro_batch: int, device: Device) -> Memory:
         own = config.model_copy(update={"parallel": parallel, "micro_batch": micro_batch})
@@ -59,7 +59,8 @@ def trained(where: str, shape: Shape, config: Training, teacher: Shape | None = 
         tokens=config.tokens,
         steps=config.steps,
         disk=BYTES[config.precision] * params,
-        scratch=CHECKPOINTS * CHECKPOINT_BYTES * params,
+        scratch=(config.checkpoints_kept + WRITTEN) * copies.checkpoint,
+        copies=copies,
         work=work,
         job=Job(
             memory=peak,

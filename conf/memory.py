@@ -29,6 +29,9 @@ CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
 CHUNK_COPIES = {False: 2, True: 4}
 """fp32 tensors of a chunk's size that a loss holds at once, without and with a teacher's logits to compare with."""
 
+CHECKPOINT_BYTES = 12
+"""Of a training checkpoint, a parameter: fp32 weights and two moments."""
+
 LIBRARIES = 600_000_000
 """Resident bytes of a CPU process that holds no model yet: torch, Megatron-Core, ModelOpt, transformers (measured)."""
 
@@ -56,6 +59,27 @@ class Memory:
 
 
 CAUSES = tuple(cause.name for cause in fields(Memory))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copies:
+    """Bytes of main memory that training holds beside GPUs: on rank 0 the checkpoint that is being written, on every rank the best
+    weights so far, where they are kept."""
+
+    checkpoint: int = 0
+    best: int = 0
+
+    def of(self, ranks: int) -> int:
+        """What a node with `ranks` ranks holds, rank 0 among them; its libraries too."""
+        return self.checkpoint + ranks * (self.best + LIBRARIES)
+
+
+def copies(params: int, config: Training) -> Copies:
+    """What jobs/megatron/checkpoint.py and watch.py keep of a model of so many parameters, until the next checkpoint and the next best."""
+    if getattr(config, "keep", "last") == "last":
+        return Copies(checkpoint=CHECKPOINT_BYTES * params)
+    split = config.parallel.tensor * config.parallel.pipeline
+    return Copies(checkpoint=(CHECKPOINT_BYTES + 4) * params, best=BYTES[config.precision] * params // split)
 
 
 @dataclass(frozen=True, kw_only=True)

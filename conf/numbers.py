@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from conf.compute import Work
-from conf.memory import Device, Memory
+from conf.memory import LIBRARIES, Copies, Device, Memory
 from conf.parallel import Parallel
 from conf.teacher import Shape
 from conf.training import Training
@@ -40,7 +40,7 @@ class Job:
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
     """What a stage handles; None where it is not known beforehand. `disk` is what its artifact keeps, `scratch` what it needs beside
-    that while it runs."""
+    that while it runs; `copies` what it holds in main memory beside its ranks' own."""
 
     params: int | None = None
     tokens: int | None = None
@@ -49,11 +49,15 @@ class Numbers:
     scratch: int | None = None
     work: Work | None = None
     job: Job | None = None
+    copies: Copies = field(default_factory=Copies)
 
     @property
     def memory(self) -> int | None:
         """Bytes of all its processes together on CPUs."""
-        return self.job.peak("cpu").total * self.job.parallel.processes if self.job else None
+        if self.job is None:
+            return None
+        ranks = self.job.parallel.processes
+        return (self.job.peak("cpu").total - LIBRARIES) * ranks + self.copies.of(ranks)
 
     def cells(self) -> tuple[str, ...]:
         """Parameters, tokens, steps, memory and disk as short texts."""

@@ -15,13 +15,14 @@ from flows.plan import PlannedStage
 
 @dataclass(frozen=True, kw_only=True)
 class Sized:
-    """A stage with its numbers; `memory` is that of the fullest GPU and `hours` those of all, None where the stage has no GPU or it is
-    not known."""
+    """A stage with its numbers; `memory` is that of the fullest GPU, `main` that of the first node beside its GPUs, and `hours` those of
+    all, None where the stage has no GPU or it is not known."""
 
     stage: PlannedStage
     numbers: Numbers
     gpus: int = 0
     memory: Memory | None = None
+    main: int | None = None
     gpu_hours: float | None = None
     misfit: str | None = None
 
@@ -36,11 +37,17 @@ def _sized(numbers: Numbers, cluster: Cluster, stage: PlannedStage) -> Sized:
     if job is None or not place.gpus_per_node:
         return Sized(stage=stage, numbers=numbers)
     gpus, memory = job.parallel.processes, job.peak("cuda")
+    main = numbers.copies.of(min(gpus, place.gpus_per_node)) if numbers.copies.checkpoint else None
     if gpu is None:
-        return Sized(stage=stage, numbers=numbers, gpus=gpus, memory=memory)
+        return Sized(stage=stage, numbers=numbers, gpus=gpus, memory=memory, main=main)
     hours = numbers.work.gpu_hours(gpu.bf16_tflops) if numbers.work else None
     wrong = misfit(stage.label, job, gpu.name, gpu.memory_gb * 1e9, place.gpus_per_node)
-    return Sized(stage=stage, numbers=numbers, gpus=gpus, memory=memory, gpu_hours=hours, misfit=wrong)
+    if main and place.memory_gb and main > place.memory_gb * 1e9:
+        wrong = wrong or (
+            f"{stage.label} needs {main / 1e9:.1f} GB of main memory on its first node, where a checkpoint is copied before it is written, "
+            f"but asks for {place.memory_gb:g} GB; raise stages.{stage.stage}.memory_gb of the cluster"
+        )
+    return Sized(stage=stage, numbers=numbers, gpus=gpus, memory=memory, main=main, gpu_hours=hours, misfit=wrong)
 
 
 def check_fits(recipe: Recipe, cluster: Cluster, stages: list[PlannedStage]) -> None:

@@ -35,7 +35,7 @@ def main(run: Callable[[Spec], None], arguments: list[str] | None = None) -> Non
 
 def execute(run: Callable[[Spec], None], path: Path, *, alone: bool = False) -> int:
     """Run one stage from the spec at `path`; errors end as one line on stderr, ended.json and an exit code, never as an exception.
-    `alone`: this process is the job's own and SIGTERM its to answer."""
+    `alone`: this process is the job's own, SIGTERM its to answer and its time limit to keep."""
     try:
         spec = Spec.model_validate_json(path.read_text())
     except (ValueError, OSError) as error:
@@ -47,6 +47,8 @@ def execute(run: Callable[[Spec], None], path: Path, *, alone: bool = False) -> 
     try:
         output.mkdir(parents=True, exist_ok=True)
         interrupt.start()
+        if alone:
+            interrupt.enforce(lambda told: os._exit(tell(output, "time", told)))
         with sampled(output):
             run(spec)
     except interrupt.Interrupted as stop:
@@ -91,6 +93,10 @@ class Metrics:
 
     def __init__(self, output: str | Path) -> None:
         self.path = Path(output) / "metrics.jsonl"
+        content = self.path.read_bytes() if self.path.exists() else b""
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):  # a killed job or a full disk cut the last line short
+            os.truncate(self.path, whole)
 
     def log(self, step: int, total: int | None = None, **values: float) -> None:
         """Append one line `{"step", "total", "time", "values"}`. `total` is the number of steps of the stage, for the bar."""

@@ -1,7 +1,8 @@
 """When a job must stop before its end: its time is nearly up, or SIGTERM asks it to.
 
 A loop that can be resumed is run inside `stoppable()` and asks `asked()` at its boundaries; it saves what it has and raises
-`Interrupted`. Outside of such loops there is nothing to save: SIGTERM ends the job at once, and the time limit is the scheduler's.
+`Interrupted`. Outside of such loops there is nothing to save: SIGTERM ends the job at once, and so does half of the margin before the
+time limit, that the job may say so itself before a scheduler kills it.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class _Job:
 
     def __init__(self) -> None:
         self.deadline: float | None = None
+        self.limit, self.margin = 0.0, 0.0
         self.terminated = threading.Event()
         self.loops = 0
 
@@ -53,6 +55,7 @@ def start() -> None:
         margin = TIME_MARGIN_SECONDS if margin is None else margin
         if margin >= limit:
             raise ValueError(f"{TIME_LIMIT} is {limit:g} s, no longer than the margin {TIME_MARGIN} of {margin:g} s; give it more time")
+        _job.limit, _job.margin = limit, margin
         _job.deadline = time.monotonic() + limit - margin
 
 
@@ -93,6 +96,22 @@ def leave(progress: str) -> None:
     far this one is. Collective."""
     if why := asked():
         raise Interrupted(why, progress)
+
+
+def enforce(end: Callable[[str], None]) -> None:
+    """From now on `end`, which must not return, is called with one sentence when the time limit is too near for anything that is not a
+    `stoppable` loop; such a loop has until the limit itself, since it may be writing what it has."""
+    if _job.deadline is None:
+        return
+    limit, near = _job.deadline + _job.margin, _job.deadline + _job.margin / 2
+
+    def wait() -> None:
+        time.sleep(max(0.0, near - time.monotonic()))
+        if _job.loops:
+            time.sleep(max(0.0, limit - time.monotonic()))
+        end(f"the time limit of {_job.limit:g} s is near and it is not done")
+
+    threading.Thread(target=wait, name="time-limit", daemon=True).start()
 
 
 def listen(end: Callable[[], None]) -> None:

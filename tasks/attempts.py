@@ -23,6 +23,9 @@ from tasks.failure import Failure, JobFailed
 NOTES = "attempts.json"
 """In the work folder: the attempts that failed so far."""
 
+RESUMED = frozenset({"logits", "generate", "search", "sweep"})
+"""Stages without checkpoints whose jobs go on after the last step they have logged. What neither these nor training do begins again."""
+
 LOST: tuple[Failure, ...] = ("preempted", "node", "hang", "killed")
 """What befalls a job, and is no fault of its own."""
 
@@ -30,8 +33,8 @@ LOST: tuple[Failure, ...] = ("preempted", "node", "hang", "killed")
 class Attempts:
     """The attempts of one stage's job: those of earlier commands in `work`, and those this one makes on `cluster`."""
 
-    def __init__(self, work: Path, cluster: Cluster, say: Callable[[int, str], None]) -> None:
-        self.work, self.cluster, self.say = work, cluster, say
+    def __init__(self, stage: str, work: Path, cluster: Cluster, say: Callable[[int, str], None]) -> None:
+        self.stage, self.work, self.cluster, self.say = stage, work, cluster, say
         notes = work / NOTES
         self.earlier = [Attempt.model_validate(entry) for entry in json.loads(notes.read_text())] if notes.is_file() else []
         self.made: list[Attempt] = []
@@ -41,7 +44,7 @@ class Attempts:
         """Run a job until it is done; returns the config it was done with. `submit(config, begin)` runs it once: it calls `begin` when
         the job starts and raises JobFailed, which is raised again where another attempt would not help."""
         while True:
-            self._begun, before = time.monotonic(), saved(self.work)
+            self._begun, before = time.monotonic(), saved(self.stage, self.work)
             try:
                 submit(config, self._begin)
             except JobFailed as error:
@@ -68,7 +71,7 @@ class Attempts:
 
     def _note(self, reason: Any, before: int, sentence: str) -> None:
         took = round(time.monotonic() - self._begun, 3)
-        steps = max(0, saved(self.work) - before)
+        steps = max(0, saved(self.stage, self.work) - before)
         self.made.append(Attempt(reason=reason, seconds=took, steps=steps, sentence=masker(os.environ)(" ".join(sentence.split()))[:500]))
 
     def _next(self, config: StageConfig, error: JobFailed) -> StageConfig:
@@ -88,7 +91,7 @@ class Attempts:
             idle += 1
         again = sum(attempt.reason in ("time", *LOST) for attempt in self.made)
         if error.reason == "time" and not last.steps:
-            raise JobFailed(f"{error}; it gained no step in that time: give it more, or save oftener", "time") from error
+            raise JobFailed(f"{error}; {self._too_short(config)}", "time") from error
         may = error.reason == "time" or (error.reason in LOST and (error.reason != "killed" or self.cluster.kind != "local"))
         if not may:
             raise error
@@ -99,15 +102,21 @@ class Attempts:
         self.say(number, f"{error} ({error.reason}; {gained}); submitted again")
         return config
 
+    def _too_short(self, config: StageConfig) -> str:
+        """What to do about a time limit within which the job saved nothing."""
+        if isinstance(config, Training) or getattr(config, "qad", None) or self.stage in RESUMED:
+            return "it gained no step in that time: give it more, or save oftener"
+        return f"{self.stage} saves nothing on its way, so one attempt must have time for all of it: give it more"
 
-def saved(work: Path) -> int:
+
+def saved(stage: str, work: Path) -> int:
     """The step a job would go on from: of its newest checkpoint, or the last it logged where it keeps what it has done."""
     steps = [int(path.name.removeprefix("step-")) for path in work.glob("checkpoints/step-*")]
-    if steps:
-        return max(steps)
+    if steps or stage not in RESUMED:
+        return max(steps, default=0)
     metrics = work / "metrics.jsonl"
-    lines = metrics.read_text().splitlines() if metrics.is_file() else []
-    return max((int(json.loads(line)["step"]) for line in lines if line.endswith("}")), default=0)
+    lines = metrics.read_text().splitlines(keepends=True) if metrics.is_file() else []
+    return max((int(json.loads(line)["step"]) for line in lines if line.endswith("\n")), default=0)
 
 
 def halved(config: StageConfig) -> StageConfig | None:

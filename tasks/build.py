@@ -86,7 +86,7 @@ def _make(session: Session, stage: str, label: str, key: str, config: StageConfi
             output=str(work),
         )
         telling = Telling(session.board, label)
-        attempts = Attempts(work, session.cluster, lambda number, told: _again(session, telling, label, number, told))
+        attempts = Attempts(stage, work, session.cluster, lambda number, told: _again(session, telling, label, number, told))
 
         def follow(line: dict[str, Any]) -> None:
             telling.follow(line)

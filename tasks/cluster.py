@@ -176,7 +176,8 @@ class ClusterLauncher:
         if seen.phase == "lost":
             return JobFailed(f"{stage}: its job is gone ({seen.told}); {again}", "node")
         if seen.blame == "time" or own.reason == "time":
-            return JobFailed(f"{stage}: its job met its time limit ({own if own.reason == 'time' else seen.told}); {again}", "time")
+            told = own if own.reason == "time" else f"{seen.told}; log: {job.log}"
+            return JobFailed(f"{stage}: its job met its time limit ({told})", "time")
         if seen.blame == "memory":
             return JobFailed(f"{stage}: its job used more memory than it had ({seen.told}); raise memory_gb (log: {job.log})", "memory")
         if seen.blame == "cancelled":

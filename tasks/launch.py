@@ -75,11 +75,14 @@ class Launchers:
 
 
 def limits(cluster: Cluster, stage: str) -> dict[str, str]:
-    """What a job's environment says of its time and of its place: the contract of `conf.spec`, then the user's own variables."""
+    """What a job's environment says of its time and of its place: the contract of `conf.spec`, then the user's own variables. Where no
+    cluster limits a job's time, what this process's environment says of it stays."""
     place = cluster.place(stage)
-    found = {TIME_MARGIN: f"{place.margin_seconds:g}"}
+    found = {}
+    if place.time_limit_minutes or cluster.kind != "local":  # a queue may have a limit of its own
+        found[TIME_MARGIN] = f"{place.margin_seconds:g}"
     if place.time_limit_minutes:
-        found |= {TIME_LIMIT: f"{place.time_limit_minutes * 60:g}"}
+        found[TIME_LIMIT] = f"{place.time_limit_minutes * 60:g}"
     if cluster.hang_seconds:
         found |= {HANG_SECONDS: f"{cluster.hang_seconds:g}"}
     return found | place.environment

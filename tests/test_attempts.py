@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import pytest
 
 from conf.base import StageConfig
 from conf.clusters import LOCAL, Cluster, SlurmPlace
+from conf.evaluate import EvaluateConfig
 from conf.load import load
 from conf.quantize import QuantizeConfig
 from conf.teacher import TeacherConfig
-from tasks.attempts import NOTES, Attempts, halved
+from jobs.entry import Metrics
+from tasks.attempts import NOTES, Attempts, halved, saved
 from tasks.failure import Failure, JobFailed
 from tests.flow_fixtures import RECIPE
 
@@ -34,9 +37,11 @@ class Job:
             raise JobFailed(f"teacher: it ended at step {end[1]}", end[0])
 
 
-def made(work: Path, cluster: Cluster, *ends: tuple[Failure, int], config: StageConfig = TEACHER) -> tuple[Attempts, Job, list[str]]:
+def made(
+    work: Path, cluster: Cluster, *ends: tuple[Failure, int], config: StageConfig = TEACHER, stage: str = "teacher"
+) -> tuple[Attempts, Job, list[str]]:
     said: list[str] = []
-    attempts, job = Attempts(work, cluster, lambda number, told: said.append(f"{number} {told}")), Job(work, *ends)
+    attempts, job = Attempts(stage, work, cluster, lambda number, told: said.append(f"{number} {told}")), Job(work, *ends)
     attempts.run(config, job.submit)
     return attempts, job, said
 
@@ -55,6 +60,21 @@ def test_a_job_whose_time_is_up_is_submitted_again_as_often_as_the_cluster_allow
 def test_a_time_limit_in_which_nothing_is_gained_is_not_met_again(tmp_path: Path) -> None:
     with pytest.raises(JobFailed, match="it gained no step in that time: give it more, or save oftener"):
         made(tmp_path, SLURM, ("time", 10), ("time", 10))
+
+
+def test_a_stage_that_saves_nothing_on_its_way_is_told_that_its_time_limit_is_too_short(tmp_path: Path) -> None:
+    logs_ever_more(tmp_path)
+    with pytest.raises(JobFailed, match="evaluate saves nothing on its way, so one attempt must have time for all of it: give it more"):
+        made(tmp_path, SLURM, ("time", 0), config=EvaluateConfig(), stage="evaluate")
+    (tmp_path / "more").mkdir()
+    logs_ever_more(tmp_path / "more")
+    with pytest.raises(JobFailed, match="2 attempts in a row gained nothing, more than the cluster's retries allow"):
+        made(tmp_path / "more", SLURM, ("node", 0), ("node", 0), ("node", 0), config=EvaluateConfig(), stage="evaluate")
+
+
+def logs_ever_more(work: Path) -> None:
+    """Steps that a job has logged and will do again."""
+    (work / "metrics.jsonl").write_text('{"step": 5}\n')
 
 
 @pytest.mark.parametrize("reason", ["preempted", "node", "hang", "killed"])
@@ -88,6 +108,17 @@ def test_out_of_memory_is_tried_once_more_with_less_in_a_pass(tmp_path: Path) ->
     (tmp_path / "more").mkdir()
     with pytest.raises(JobFailed):
         made(tmp_path / "more", LOCAL, ("memory", 0), ("memory", 0))
+
+
+def test_what_logits_has_stored_counts_though_its_last_line_was_cut_short(tmp_path: Path) -> None:
+    Metrics(tmp_path).log(3, 9, left_out=0.1)
+    Metrics(tmp_path).log(4, 9)
+    with (tmp_path / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 5, "total": 9, "values": {"left_out": 0.1}')
+    assert saved("logits", tmp_path) == 4
+    assert saved("importance", tmp_path) == 0, "it begins again"
+    Metrics(tmp_path).log(5, 9)
+    assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [3, 4, 5]
 
 
 def halves() -> Iterator[tuple[StageConfig, dict[str, object]]]:

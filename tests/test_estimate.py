@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from pathlib import Path
 
@@ -178,6 +179,22 @@ def test_a_cluster_that_is_too_small_refuses_before_anything_is_submitted(tmp_pa
     check_fits(recipe, load_cluster("local"), plan(recipe, tmp_path))
 
 
+def test_a_node_that_cannot_hold_a_checkpoints_copy_is_refused(tmp_path: Path) -> None:
+    """Rank 0 holds fp32 weights and two moments in main memory until they are on the disk: 12 bytes a parameter."""
+    recipe = placed(load("qwen3-8b-depth-6b", ["distill.keep=best"]), load_cluster("slurm"))
+    numbers = estimate.stage(recipe, "distill-depth")
+    assert numbers.params and numbers.copies.checkpoint == 16 * numbers.params, "the best weights are in it too"
+    assert numbers.copies.best == 2 * numbers.params // 8, "an eighth of them on each rank, in bf16"
+    last = estimate.stage(placed(load("qwen3-8b-depth-6b"), load_cluster("slurm")), "distill-depth")
+    assert (last.copies.checkpoint, last.copies.best) == (12 * numbers.params, 0)
+    needed = last.copies.of(8) / 1e9
+    for memory_gb, fits in ((needed + 1, True), (needed - 1, False)):
+        cluster = load_cluster("slurm", [f"stages.distill.memory_gb={memory_gb}"])
+        recipe = placed(load("qwen3-8b-depth-6b"), cluster)
+        with contextlib.nullcontext() if fits else pytest.raises(ValueError, match=r"of main memory .*raise stages\.distill\.memory_gb"):
+            check_fits(recipe, cluster, plan(recipe, tmp_path))
+
+
 def test_stages_without_gpus_are_not_held_against_them(tmp_path: Path) -> None:
     cluster = load_cluster("slurm")
     recipe = placed(load("qwen3-8b-depth-6b"), cluster)
@@ -195,7 +212,8 @@ def test_the_command_shows_memory_by_cause_hours_and_disk(tmp_path: Path) -> Non
     cells = [cell.strip() for cell in row.split("│")[1:-1]]
     assert sum(float(cell) for cell in cells[1:8]) == pytest.approx(float(cells[8]), abs=0.4)
     assert (cells[9], cells[10], cells[11]) == ("8", "5,923", "30.8 days")
-    assert "more for checkpoints" in done.stdout
+    assert cells[12] == "75.3", "12 bytes a parameter, and eight times the libraries"
+    assert "more for checkpoints" in " ".join(done.stdout.split())
     assert not (tmp_path / "store").exists()
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +14,9 @@ import torch
 from conf import memory
 from conf.memory import Device
 from conf.parallel import Parallel
+from conf.shapes import num_params
 from conf.teacher import Shape
-from tests.memory_fixtures import Case, run
+from tests.memory_fixtures import Case, RandomTokens, run
 from tests.meter import Kept, Meter
 
 STATIC, LAYERS, PEAK = 0.005, 0.02, (-0.05, 0.15)
@@ -80,6 +83,36 @@ def test_layers_keep_what_the_plan_says(architecture: Any, precision: Any) -> No
             built(tokens, places, None)
     final_norm = 2 * 128 * (8 * one.hidden_size + 4)
     assert one.num_layers * memory.layer_bytes(one, batch, alone) + final_norm == pytest.approx(kept.bytes, rel=LAYERS)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_is_copied_into_as_much_main_memory_as_the_plan_says(tmp_path: Path) -> None:
+    from jobs.megatron import checkpoint, head, model, training
+    from jobs.megatron.host import machine
+
+    case = Case(shape=shape(vocab_size=32768), precision="fp32")
+    said = memory.copies(num_params(case.shape), case.config)
+    hf_config = model.config_of_shape(case.shape, 32768, 0)
+    with machine(case.parallel, seed=0) as device, checkpoint.Saver(tmp_path, 2) as saver:
+        built = model.build(hf_config, case.parallel, "fp32", device)
+        head.defer(built)
+        tokens = RandomTokens(case.seq_length, 32768)
+        run = training._Run(built, case.config, training.Objective(losses=training.cross_entropy, total="loss"), tokens, tokens)
+        run.step(0)
+        ctypes.CDLL(None).malloc_trim(0)  # else what the step has freed is used again, and does not show
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        before = resident_peak()
+        saver.save(1, built, run.optimizer, hf_config)
+        saver.settle()
+        assert resident_peak() - before == pytest.approx(said.checkpoint, rel=0.1)
+    (written,) = tmp_path.iterdir()
+    assert sum(path.stat().st_size for path in written.rglob("*") if path.is_file()) == pytest.approx(said.checkpoint, rel=0.01)
+
+
+def resident_peak() -> int:
+    """The most main memory that this process had at a time, in bytes."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 
 
 @pytest.mark.slow

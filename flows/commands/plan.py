@@ -54,14 +54,18 @@ def _gpus(cluster: Cluster, stages: list[Sized]) -> Table:
     from conf.memory import CAUSES
 
     name = f"{cluster.gpu.name}, {cluster.gpu.memory_gb:g} GB" if cluster.gpu else "GPU"
-    shown = Table("GB on one GPU", *CAUSES, "total", "GPUs", "GPU-hours", "time", header_style="bold", title=name, title_justify="left")
+    shown = Table(
+        "GB on one GPU", *CAUSES, "total", "GPUs", "GPU-hours", "time", "main memory", header_style="bold", title=name, title_justify="left"
+    )
     for each in stages:
         assert each.memory is not None
         causes = [_gb(getattr(each.memory, cause), unit="") for cause in CAUSES]
         hours = each.gpu_hours
         spent = (_hours(hours), _time(hours / each.gpus)) if hours is not None else ("-", "-")
         style = "red" if each.misfit else None
-        shown.add_row(each.stage.label, *causes, _gb(each.memory.total, unit=""), str(each.gpus), *spent, style=style)
+        shown.add_row(
+            each.stage.label, *causes, _gb(each.memory.total, unit=""), str(each.gpus), *spent, _gb(each.main or 0, unit=""), style=style
+        )
     return shown
 
 
@@ -77,8 +81,9 @@ def _about(stages: list[Sized]) -> str:
         return f"memory is a job's peak over all its processes, estimated; {disk}"
     hours, time = sum(hours for hours, _ in coming), sum(hours / gpus for hours, gpus in coming)
     return (
-        f"memory is estimated at the peak of a job's fullest GPU; {disk}; {_hours(hours)} GPU-hours, {_time(time)} one after another, at "
-        "the utilisation of published runs (conf/compute.py), without questions and queues"
+        f"memory is estimated at the peak of a job's fullest GPU; main memory is that of the first node, where checkpoints are copied "
+        f"before they are written; {disk}; {_hours(hours)} GPU-hours, {_time(time)} one after another, at the utilisation of published "
+        "runs (conf/compute.py), without questions and queues"
     )
 
 
