@@ -240,14 +240,14 @@ def head_bytes(shape: Shape, batch: Batch, parallel: Parallel, *, compared: bool
 
 def passing(shape: Shape, batch: Batch, parallel: Parallel, *, models: int = 1, hooked: bool = False) -> Memory:
     """The fullest rank of a job that runs `models` models of this shape forward only, its logits whole; `hooked`: Minitron looks at what
-    every layer does, in fp32."""
+    every layer does, in fp32, and nobody at the logits, which are not made."""
     params = max(rank_params(shape, parallel, stage) for stage in stages_of(parallel))
     tokens = batch.sequences * batch.seq_length
     looked_at = 8 * tokens * shape.ffn_hidden_size // parallel.tensor if hooked else 0
     return Memory(
         weights=models * batch.bytes * params,
         activations=forward_bytes(shape, batch, parallel) + looked_at,
-        logits=2 * batch.bytes * tokens * (shape.vocab_size or 0) // parallel.tensor,
+        logits=0 if hooked else 2 * batch.bytes * tokens * (shape.vocab_size or 0) // parallel.tensor,
         other=resident(batch.device),
     )
 

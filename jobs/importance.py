@@ -23,7 +23,7 @@ def _measure(spec: Spec, config: ImportanceConfig, device: Any) -> None:
     import torch
 
     from jobs.blended import training_split
-    from jobs.megatron import inputs, minitron, weights
+    from jobs.megatron import head, inputs, minitron, weights
     from jobs.megatron.forward import forward
     from jobs.megatron.model import build
 
@@ -37,6 +37,7 @@ def _measure(spec: Spec, config: ImportanceConfig, device: Any) -> None:
         )
     model = build(hf_config, config.parallel, config.precision, device, to_cut=True)
     weights.load(model, teacher, hf_config)
+    head.defer(model)  # nothing looks at its logits
     metrics = Metrics(output) if torch.distributed.get_rank() == 0 else None
     passes = -(-config.calibration_samples // config.micro_batch)
 

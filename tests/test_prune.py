@@ -47,6 +47,18 @@ def test_the_least_important_layer_goes(corpus: Path, teacher: Path, importance:
     torch.testing.assert_close(logits(student), logits(teacher, without=least), rtol=1e-4, atol=1e-4)
 
 
+def test_importance_makes_no_logits_and_scores_as_if_it_did(
+    corpus: Path, teacher: Path, importance: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jobs.megatron import head
+
+    monkeypatch.setattr(head, "defer", lambda model: None)
+    config = {"calibration_samples": 16, "seq_length": 64, "micro_batch": 4, "precision": "fp32"}
+    whole = run_job("importance", config, {"data": corpus, "teacher": teacher}, tmp_path / "whole")
+    for name in ("importance.json", "importance.safetensors"):
+        assert (whole / name).read_bytes() == (importance / name).read_bytes()
+
+
 def test_width_keeps_the_channels_with_the_largest_activations(corpus: Path, teacher: Path, importance: Path, tmp_path: Path) -> None:
     inputs = {"data": corpus, "teacher": teacher, "importance": importance}
     cut = run_job("prune", {"ffn_hidden_size": 64}, inputs, tmp_path / "cut")
