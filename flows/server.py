@@ -140,7 +140,8 @@ def mlflow(store: Path, port: int, host: str = access.LOOPBACK) -> Iterator[tupl
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1", *arguments]
     command += ["--backend-store-uri", f"sqlite:///{store}/mlflow.db", "--artifacts-destination", f"{store}/mlflow-artifacts"]
     url = f"http://{access.reached(host)}:{port}"
-    with process(command, environment, log) as running:
+    environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # it would start eight more processes, for scorers that we do not use
+    with process(command, environment, log, tree=True) as running:
         _wait(f"{url}/health", running, log)
         yield url, running
 
@@ -156,15 +157,21 @@ def services(store: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A command that runs until the block ends, and dies with this process however that dies; it writes to `log`."""
+def process(command: list[str], environment: dict[str, str], log: Path, *, tree: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+    """A command that runs until the block ends, and dies with this process however that dies, with `tree` all that it starts too; it
+    writes to `log`."""
     import psutil
 
     from tasks.local import end_trees
 
     with log.open("ab") as stream:
         running = subprocess.Popen(
-            guarded(command), stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=os.environ | environment, start_new_session=True
+            guarded(command, tree=tree),
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            env=os.environ | environment,
+            start_new_session=True,
         )
     try:
         yield running
