@@ -205,6 +205,7 @@ def _finish(
         searches=searches,
         gates=tuple(verdicts),
         stopped=stopped,
+        stages={label: artifact.path for label, (artifact, _) in session.stages.items()},
     )
     report = write_report(folder, session.name, recipe, measured, beside)
     ladder.link(folder, report["ladder"])

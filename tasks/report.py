@@ -72,7 +72,8 @@ class Measured(Config):
 
 class Beside(Config):
     """What a run left besides its models: the folders of importance scores, of stored logits and of the sweep over axes, how each
-    student's search was played, the gates' verdicts, and the models that were not made with the gate that stopped each."""
+    student's search was played, the gates' verdicts, the models that were not made with the gate that stopped each, and the folder of
+    every stage by its label."""
 
     importance: str | None = None
     logits: str | None = None
@@ -81,6 +82,7 @@ class Beside(Config):
     generated: str | None = None
     gates: tuple[Verdict, ...] = ()
     stopped: dict[str, str] = Field(default={})
+    stages: dict[str, str] = Field(default={})
 
 
 BESIDE_NOTHING = Beside()
@@ -148,7 +150,7 @@ def make_report(
     report |= pruning_report.facts(recipe, cuts, beside.searches, beside.sweep)
     report["formats"] = quantize_report.gather({model.model: str(Path(model.path).parent) for model in models if model.stage == "quantize"})
     report["claims"] = claims_report.decide(recipe, rows, {model.model: model.scores for model in models})
-    report["made"] = made_of(models)
+    report["made"] = made_of(models, beside.stages)
     report["meaning"] = meaning(report)
     report["ladder"] = ladder.climb(recipe, rows)
     rungs = ladder.section(recipe, report["ladder"])
@@ -251,14 +253,18 @@ def _curve(model: Measured) -> dict[str, list[float]]:
     }
 
 
-def made_of(models: list[Measured]) -> list[Row]:
-    """The artifacts behind the table: stage, key, seconds, versions and the command that repeats each."""
+def made_of(models: list[Measured], stages: dict[str, str]) -> list[Row]:
+    """The artifacts behind the table: stage, key, seconds, versions and the command that repeats each. Of the other `stages` (folder by
+    label) those that took more than one attempt."""
     folders = {str(Path(model.path).parent): model.model for model in models} | {
         model.scores: f"{model.model} (scores)" for model in models
     }
+    others = {folder: label for label, folder in stages.items() if folder not in folders}
     made = []
-    for folder, label in folders.items():
+    for folder, label in (folders | others).items():
         record = Record.model_validate_json((Path(folder) / "artifact.json").read_text())
+        if folder in others and len(record.attempts) < 2:
+            continue
         command = f"python -m jobs.{record.stage} --spec {folder}/spec.json"
         about: Row = {"label": label, "stage": record.stage, "key": record.key, "seconds": record.seconds, "created": record.created}
         if len(record.attempts) > 1:

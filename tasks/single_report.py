@@ -21,7 +21,7 @@ def write_models(folder: Path, name: str, description: str, measured: list[Measu
         one["baseline"] = one["against_student"] = one["recovered"] = None
         one["share_params"] = one["num_params"] / rows[0]["num_params"]
         one["against_teacher"] = compare(one, rows[0], items)
-    report: Report = _empty(name, description) | {"rows": rows, "chance": rows[0].get("mmlu_chance"), "made": made_of(measured)}
+    report: Report = _empty(name, description) | {"rows": rows, "chance": rows[0].get("mmlu_chance"), "made": made_of(measured, {})}
     report["meaning"] = [_told(one, rows[0]) for one in rows[1:]]
     return write(folder, report, {})
 

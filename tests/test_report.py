@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from conf.load import load
-from conf.spec import Record
+from conf.spec import Attempt, Record
 from tasks import page
 from tasks.report import Beside, Measured, make_report, write_report
 from tasks.sections import Section
@@ -240,6 +240,24 @@ def test_no_text_of_a_recipe_or_record_becomes_markup(models: list[Measured], tm
     assert "<img" not in page
     assert page.count("</title>") == 1
     assert page.count("&lt;img src=x onerror=alert(1)&gt;") >= 3
+
+
+def test_attempts_of_a_stage_that_is_no_model_are_told_too(models: list[Measured], tmp_path: Path) -> None:
+    stages = {}
+    for label, ends in {"logits": ("time", "preempted", "done"), "data": ("done",)}.items():
+        folder = artifact(tmp_path / label, label, {})
+        record = Record.model_validate_json((folder / "artifact.json").read_text())
+        tried = tuple(Attempt.model_validate({"reason": reason, "seconds": 9.0, "steps": 4}) for reason in ends)
+        (folder / "artifact.json").write_text(record.model_copy(update={"attempts": tried}).model_dump_json())
+        stages[label] = str(folder)
+    report = make_report("r", load("demo"), models, Beside(stages=stages))
+    (section,) = [section for section in report["sections"] if section["title"] == "Attempts"]
+    assert [row[:3] for row in section["rows"]] == [
+        ["logits", "1", "its time was up"],
+        ["logits", "2", "preempted"],
+        ["logits", "3", "done"],
+    ]
+    assert "data" not in [entry["label"] for entry in report["made"]]
 
 
 def test_a_baseline_is_called_one(models: list[Measured], tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import pytest
 from conf.spec import Ended
 from jobs import checkpoints
 from jobs.entry import execute
+from tests.drills.disks import mounted
 from tests.jobs_fixtures import SHAPE, TRAINING, killed_after_a_checkpoint, refused, run_job, write_spec
 
 pytestmark = pytest.mark.drill
@@ -186,11 +187,8 @@ def _teacher() -> Any:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system with room for one checkpoint, not for two."""
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(tmp_path)], capture_output=True, text=True, check=False)
-    if os.geteuid() != 0 or mounted.returncode:
-        pytest.skip(f"needs root and mount to make a small disk ({mounted.stderr.strip()})")
-    yield tmp_path
-    subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+    with mounted(tmp_path / "disk", "size=2m") as disk:
+        yield disk
 
 
 def test_a_disk_that_fills_up_in_the_middle_of_a_checkpoint_keeps_the_one_before(

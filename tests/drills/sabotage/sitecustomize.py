@@ -1,18 +1,42 @@
 """Faults for drills, put into every Python process of a run by PYTHONPATH; nothing of it is shipped.
 
-`DRILL` lists faults as `name@step`, each of which befalls the training loop once, as the folder `DRILL_MARKS` remembers: `stop` stops
-the rank as SIGSTOP does, `late` lets the deadline be now, `memory` raises PyTorch's own out-of-memory error. `absent` makes jobs end
-before they begin.
+`DRILL` lists faults as `name@step`, each of which befalls the training loop once before that step, as the folder `DRILL_MARKS` remembers:
+`hold` waits there until the drill says go on, `lock` waits for ever in C code that keeps Python's lock, `late` lets the deadline be now,
+`memory` raises PyTorch's own out-of-memory error, `full` fills the disk of the file `DRILL_FILLER` up to what half a checkpoint takes.
+`absent` makes jobs end before they begin, `idle` lets them wait for ever before they import what is heavy.
 """
 
+import ctypes
 import importlib.util
 import os
-import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
 TARGET = "jobs.megatron.training"
+LEFT_BYTES = 400_000
+
+
+def _strike(name, mark):
+    if name == "hold":
+        while not mark.with_suffix(".go").exists():
+            time.sleep(0.01)
+    if name == "lock":
+        process = ctypes.PyDLL(None)  # unlike CDLL it does not let other threads run meanwhile
+        mutex = ctypes.create_string_buffer(64)
+        while True:
+            process.pthread_mutex_lock(mutex)  # the second time it waits for itself
+    if name == "late":
+        sys.modules["jobs.interrupt"]._job.deadline = time.monotonic()
+    if name == "memory":
+        import torch
+
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+    if name == "full":
+        with Path(os.environ["DRILL_FILLER"]).open("wb") as filler:
+            free = os.fstatvfs(filler.fileno())
+            os.posix_fallocate(filler.fileno(), 0, free.f_bavail * free.f_frsize - LEFT_BYTES)
 
 
 def _sabotaged(step):
@@ -22,14 +46,7 @@ def _sabotaged(step):
             mark = Path(os.environ["DRILL_MARKS"]) / fault
             if at == str(done) and not mark.exists():
                 mark.touch()
-                if name == "stop":
-                    os.kill(os.getpid(), signal.SIGSTOP)
-                if name == "late":
-                    sys.modules["jobs.interrupt"]._job.deadline = time.monotonic()
-                if name == "memory":
-                    import torch
-
-                    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+                _strike(name, mark)
         return step(run, done)
 
     return faulty
@@ -41,6 +58,9 @@ class _Finder:
     def find_spec(self, name, path=None, target=None):
         if name == "jobs.entry" and os.environ.get("DRILL") == "absent":
             os._exit(127)  # as where an interpreter or a library is missing
+        if name == "jobs.megatron.host" and os.environ.get("DRILL") == "idle":
+            (Path(os.environ["DRILL_MARKS"]) / f"rank-{os.environ['RANK']}").touch()
+            threading.Event().wait()
         if name != TARGET:
             return None
         sys.meta_path.remove(self)
