@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,9 @@ NOTES = "attempts.json"
 
 RESUMED = frozenset({"logits", "generate", "search", "sweep"})
 """Stages without checkpoints whose jobs go on after the last step they have logged. What neither these nor training do begins again."""
+
+NEMO = "checkpoints/logs/*/checkpoints/*"
+"""Where the scripts of engine nemo save, from which they go on by themselves."""
 
 LOST: tuple[Failure, ...] = ("preempted", "node", "hang", "killed")
 """What befalls a job, and is no fault of its own."""
@@ -112,6 +116,7 @@ class Attempts:
 def saved(stage: str, work: Path) -> int:
     """The step a job would go on from: of its newest checkpoint, or the last it logged where it keeps what it has done."""
     steps = [int(path.name.removeprefix("step-")) for path in work.glob("checkpoints/step-*")]
+    steps += [int(found[1]) + 1 for path in work.glob(NEMO) if (found := re.search(r"-step=(\d+)-", path.name))]
     if steps or stage not in RESUMED:
         return max(steps, default=0)
     metrics = work / "metrics.jsonl"

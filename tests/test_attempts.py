@@ -121,6 +121,13 @@ def test_what_logits_has_stored_counts_though_its_last_line_was_cut_short(tmp_pa
     assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [3, 4, 5]
 
 
+def test_what_nemo_s_scripts_have_saved_counts(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints" / "logs" / "distill" / "checkpoints"
+    for step in (9, 19):
+        (folder / f"distill--val_loss=2.30-step={step}-consumed_samples=160.0-last").mkdir(parents=True)
+    assert saved("distill", tmp_path) == 20
+
+
 def halves() -> Iterator[tuple[StageConfig, dict[str, object]]]:
     yield TEACHER.model_copy(update={"global_batch": 18, "micro_batch": 9}), {"micro_batch": 3}
     yield TEACHER.model_copy(update={"global_batch": 3, "micro_batch": 3}), {"micro_batch": 1}
