@@ -16,6 +16,7 @@ from conf.memory import Device
 from conf.parallel import Parallel
 from conf.shapes import num_params
 from conf.teacher import Shape
+from jobs.ended import reason_of, sentence
 from tests.memory_fixtures import Case, RandomTokens, run
 from tests.meter import Kept, Meter
 
@@ -107,6 +108,14 @@ def test_a_checkpoint_is_copied_into_as_much_main_memory_as_the_plan_says(tmp_pa
         assert resident_peak() - before == pytest.approx(said.checkpoint, rel=0.1)
     (written,) = tmp_path.iterdir()
     assert sum(path.stat().st_size for path in written.rglob("*") if path.is_file()) == pytest.approx(said.checkpoint, rel=0.01)
+
+
+@pytest.mark.slow
+def test_a_machine_without_that_much_memory_is_told_from_a_fault() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50)
+    assert reason_of(caught.value) == "memory", str(caught.value)
+    assert sentence(caught.value).startswith("out of memory (")
 
 
 def resident_peak() -> int:
