@@ -22,7 +22,7 @@ from jobs.megatron import checkpoint, training
 RESULTS = Path(__file__).parent / "results"
 SHAPE = {"num_layers": 8, "hidden_size": 512, "ffn_hidden_size": 1536, "num_attention_heads": 8, "num_query_groups": 4}
 STEPS, EVERY, WARM, ROUNDS = 25, 4, 1, 3
-SEQ_LENGTH, BATCH = 128, 16
+SEQ_LENGTH, BATCH = 64, 8
 WAYS = {"none": (STEPS, False), "beside": (EVERY, False), "waited for": (EVERY, True)}
 """Steps between checkpoints, and whether each is waited for."""
 
@@ -69,7 +69,7 @@ def measure() -> dict[str, Any]:
     found: dict[str, list[float]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as temporary:
         corpus = Path(temporary) / "data"
-        world = {"seed": 1, "entities": 60, "documents": 4000, "questions": 10}
+        world = {"seed": 1, "entities": 60, "documents": 4000, "questions": 40}
         run(data, "data", {"source": "world", "world": world, "vocab_size": 2048}, {}, corpus)
         for _ in range(ROUNDS):
             for way, (every, waits) in WAYS.items():
