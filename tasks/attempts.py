@@ -19,6 +19,7 @@ from conf.clusters import Cluster
 from conf.secrets import masker
 from conf.spec import Attempt
 from conf.training import Training
+from tasks import submission
 from tasks.failure import Failure, JobFailed
 
 NOTES = "attempts.json"
@@ -48,9 +49,12 @@ class Attempts:
         """Run a job until it is done; returns the config it was done with. `submit(config, begin)` runs it once: it calls `begin` when
         the job starts and raises JobFailed, which is raised again where another attempt would not help."""
         while True:
-            self._begun, before = time.monotonic(), saved(self.stage, self.work)
+            self._begun, before, begin = time.monotonic(), saved(self.stage, self.work), self._begin
+            if known := submission.read(str(self.work)):  # a killed flow left this job; what it took and gained since counts too
+                self._begun -= max(0.0, time.time() - known.submitted)
+                before, begin = known.step, _begun_already
             try:
-                submit(config, self._begin)
+                submit(config, begin)
             except JobFailed as error:
                 self._note(error.reason, before, str(error))
                 (self.work / NOTES).write_text(json.dumps([attempt.model_dump(mode="json") for attempt in self.all]))
@@ -111,6 +115,10 @@ class Attempts:
         if isinstance(config, Training) or getattr(config, "qad", None) or self.stage in RESUMED:
             return "it gained no step in that time: give it more, or save oftener"
         return f"{self.stage} saves nothing on its way, so one attempt must have time for all of it: give it more"
+
+
+def _begun_already() -> None:
+    """A job that is found runs since it was submitted, as far as anybody knows."""
 
 
 def saved(stage: str, work: Path) -> int:

@@ -17,6 +17,7 @@ from conf.parallel import Parallel
 from conf.secrets import mask_file
 from conf.spec import ENDED, Spec
 from tasks import experiment, submission
+from tasks.attempts import saved
 from tasks.failure import JobFailed, Stopped, failure
 from tasks.launch import Follow, Tell, limits
 from tasks.site import SCRIPT_LOG, Job, Seen, Site, SubmitError
@@ -53,6 +54,8 @@ class ClusterLauncher:
         experiment.prepare(self.store)
         job = self._job(spec, parallel)
         known = submission.read(spec.output)
+        if not known:
+            self.site.check(job)
         submitted = known.job if known else self.site.find(job.name)
         if submitted:
             tell.state(f"found its job {submitted} on {self.cluster.kind}; waiting for it instead of submitting another")
@@ -60,7 +63,8 @@ class ClusterLauncher:
             submitted = self._submit(job, spec)
             tell.state(f"submitted as job {submitted} on {self.cluster.kind}")
         if not known:
-            record = Submission(cluster=self.cluster, job=submitted, stage=spec.stage, submitted=time.time())
+            step = saved(spec.stage, job.output)
+            record = Submission(cluster=self.cluster, job=submitted, stage=spec.stage, submitted=time.time(), step=step)
             submission.write(spec.output, record)
         with self._lock:
             self._live[submitted] = job.log
@@ -110,7 +114,6 @@ class ClusterLauncher:
     def _submit(self, job: Job, spec: Spec) -> str:
         if self._stopped.is_set():
             raise Stopped("the run was stopped")
-        self.site.check(job)
         job.spec.write_text(spec.model_dump_json(indent=2))
         job.output.joinpath(ENDED).unlink(missing_ok=True)
         job.log.unlink(missing_ok=True)

@@ -63,6 +63,8 @@ def _submit(job: Job, executor: Executor, name: str | None, script: Path | None,
     experiment.__enter__()  # left open where the experiment's end is the job's
     try:
         experiment.add(_task(job, script), executor=executor, name=job.stage)
+        if tunnel := getattr(executor, "tunnel", None):
+            experiment.jobs[0].executor.tunnel.session = tunnel.session  # it has a copy of the executor, without the connection
         experiment.run(detach=True)
     except Exception as error:
         raise SubmitError(_said(error)) from error

@@ -10,19 +10,23 @@ import random
 import re
 import shlex
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from conf.clusters import Cluster, SlurmPlace
 from conf.spec import TIME_LIMIT
-from tasks import experiment
+from tasks import experiment, ssh
 from tasks.site import SCRIPT_LOG, Blame, Job, Phase, Seen, Unreachable
 
 INHERITED = ("PATH", "LD_LIBRARY_PATH", "CUDA_HOME", "LANG")
 """What a job takes over from the environment that submits it; sbatch would pass everything, and tokens with it."""
 
 PORTS = 4000
+ASK_SECONDS = 60
+"""How long one of Slurm's commands may take to answer; they give up by themselves before that."""
+
 UNKNOWN_JOB = "Invalid job id"
 """What squeue says of a job that the controller has forgotten; whatever else it says, the controller was not asked."""
 
@@ -79,11 +83,15 @@ class Slurm:
         return self.settings.poll_seconds
 
     def check(self, job: Job) -> None:
-        """NeMo-Run writes paths into shell scripts unquoted."""
+        """The login node lets this user in, and the store's path, which NeMo-Run writes into shell scripts unquoted, survives that."""
         if not re.fullmatch(r"[\w@%+=:,./-]+", str(job.store)):
             raise ValueError(
                 f"the store {job.store} has characters in its path that a Slurm script cannot hold; choose another with --store"
             )
+        try:
+            self._ask("true")
+        except Unreachable as error:
+            raise ValueError(str(error)) from error
 
     def submit(self, job: Job) -> str:
         """Submit with sbatch; returns Slurm's job id."""
@@ -160,17 +168,15 @@ class Slurm:
 
     @property
     def _key(self) -> str:
-        ssh = self.settings.ssh
-        return f"{ssh.user}@{ssh.host}:{ssh.port}:{self.store}" if ssh else str(self.store)
+        login = self.settings.ssh
+        return f"{login.user}@{login.host}:{login.port}:{self.store}" if login else str(self.store)
 
     def _tunnel(self) -> Any:
         """NeMo-Run's tunnel for one experiment: it writes its own folder into it."""
-        from nemo_run import LocalTunnel, SSHTunnel
+        from nemo_run import LocalTunnel
 
-        folder, ssh = str(experiment.home(self.store) / "experiments"), self.settings.ssh
-        if ssh is None:
-            return LocalTunnel(job_dir=folder)
-        return SSHTunnel(job_dir=folder, host=ssh.host, user=ssh.user, port=ssh.port, identity=ssh.identity_file)
+        folder = str(experiment.home(self.store) / "experiments")
+        return ssh.tunnel(self.settings.ssh, folder) if self.settings.ssh else LocalTunnel(job_dir=folder)
 
     def _run(self, command: str) -> str:
         """What a command prints on the login node; nothing where it fails."""
@@ -179,10 +185,14 @@ class Slurm:
     def _ask(self, command: str) -> Any:
         """Run a command on the login node; the result has stdout, stderr and ok."""
         experiment.prepare(self.store)
-        tunnel = _tunnels.get(self._key) or _tunnels.setdefault(self._key, self._tunnel())
-        return tunnel.run(command, warn=True, in_stream=False)
+        with _opening:
+            tunnel = _tunnels.get(self._key)
+            if tunnel is None or (self.settings.ssh and ssh.closed(tunnel)):
+                tunnel = _tunnels[self._key] = self._tunnel()
+        return tunnel.run(command, warn=True, in_stream=False, timeout=ASK_SECONDS)
 
 
+_opening = threading.Lock()
 _tunnels: dict[str, Any] = {}
 
 

@@ -22,6 +22,7 @@ class Submission(Config):
     job: str = Field(description="The cluster's own name of the job: a Slurm job id, or NeMo-Run's handle.")
     stage: str
     submitted: float = Field(description="Seconds since the epoch, for people.")
+    step: int = Field(default=0, ge=0, description="Step that it went on from, by which its gain is told when it ends under another flow.")
 
 
 def name_of(stage: str, output: str) -> str:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from conf.secrets import masker
+from conf.spec import ERROR_PREFIX
 
 LOG_SECONDS = 1.0
 """Between two looks at a log."""
 
 LOG_LINES = 20
-"""The most lines of a log that are handed on at a look: the newest. The file has them all."""
+"""The most lines of a log that are handed on at a look: the newest, and those that tell why a job ends. The file has them all."""
 
 
 class Tail:
@@ -38,7 +39,9 @@ class Tail:
             self._follow(json.loads(line))
         if time.monotonic() - self._told >= LOG_SECONDS:
             self._told = time.monotonic()
-            for line in self._log.read()[-LOG_LINES:]:
+            lines = self._log.read()
+            reasons = [line for line in lines[:-LOG_LINES] if ERROR_PREFIX in line]  # torchrun's own words are longer than a rank's last
+            for line in [*reasons, *lines[-LOG_LINES:]]:
                 self._line(self._mask(line))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from conf.load import load
 from conf.quantize import QuantizeConfig
 from conf.teacher import TeacherConfig
 from jobs.entry import Metrics
+from tasks import submission
 from tasks.attempts import NOTES, Attempts, halved, saved
 from tasks.failure import Failure, JobFailed
+from tasks.submission import Submission
 from tests.flow_fixtures import RECIPE
 
 TEACHER = load(str(RECIPE)).teacher
@@ -55,6 +58,22 @@ def test_a_job_whose_time_is_up_is_submitted_again_as_often_as_the_cluster_allow
     with pytest.raises(JobFailed, match="submitted again 3 times, as often as the cluster's resubmissions allow") as caught:
         made(tmp_path / "more", SLURM, ("time", 10), ("time", 20), ("time", 30), ("time", 40))
     assert caught.value.reason == "time"
+
+
+def test_a_job_that_a_killed_flow_left_counts_whole(tmp_path: Path) -> None:
+    work = tmp_path / "teacher-1"
+    (work / "checkpoints" / "step-00000010").mkdir(parents=True)
+    submission.write(str(work), Submission(cluster=SLURM, job="7", stage="teacher", submitted=time.time() - 60, step=4))
+
+    def submit(config: StageConfig, begin: Callable[[], None]) -> None:
+        begin()
+        if submission.read(str(work)):
+            submission.forget(str(work))
+            raise JobFailed("teacher: its time was up just when it was found", "time")
+
+    attempts = Attempts("teacher", work, SLURM, lambda number, told: None)
+    attempts.run(TEACHER, submit)
+    assert [(attempt.reason, attempt.steps, attempt.seconds >= 60) for attempt in attempts.all] == [("time", 6, True), ("done", 0, False)]
 
 
 def test_a_time_limit_in_which_nothing_is_gained_is_not_met_again(tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from flows.live import shown
 from tasks.progress import Board
+from tasks.tail import LOG_LINES, Tail
 
 
 def lines_of(console: Console) -> list[str]:
@@ -115,3 +117,11 @@ def test_many_threads_lose_nothing() -> None:
         thread.join(30)
     assert {label: progress.step for label, progress in board.snapshot().items()} == dict.fromkeys("abcdefgh", 200)
     assert all(progress.values == {"0": 200, "1": 196, "2": 197, "3": 198, "4": 199} for progress in board.snapshot().values())
+
+
+def test_of_a_long_log_its_newest_lines_and_the_reasons_of_an_end_are_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    with Tail(tmp_path, lambda line: None, told.append):
+        lines = ["begin", "[default1]:imbik-error: the reason", *(f"torchrun's own {number}" for number in range(50))]
+        (tmp_path / "job.log").write_text("\n".join(lines) + "\n")
+    assert told == [lines[1], *lines[-LOG_LINES:]]

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -207,6 +208,16 @@ KUBECONFIG = {
 }
 
 
+def pod_of(job: dict[str, Any]) -> dict[str, Any]:
+    """The pod that Kubeflow's trainer makes of a TrainJob: the runtime's container `node` with the trainer's settings and the overrides
+    over it."""
+    trainer, (override,) = job["spec"]["trainer"], job["spec"]["podTemplateOverrides"]
+    own = {"image": trainer["image"], "command": trainer["command"], "env": trainer["env"], "resources": trainer["resourcesPerNode"]}
+    (mounting,) = override["spec"]["containers"]
+    spec = override["spec"] | {"containers": [mounting | own]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": job["metadata"], "spec": spec}
+
+
 def container(**state: Any) -> dict[str, Any]:
     return {"name": "node", "image": "imbik-worker", "imageID": "", "ready": False, "restartCount": 0, "state": state}
 
@@ -225,6 +236,7 @@ def test_what_kubernetes_is_asked_and_what_it_answers(store: Path, tmp_path: Pat
         name = site.submit(job)
         assert list(api.jobs) == [name]
         approved("kubernetes.yaml", yaml.safe_dump(api.jobs[name]), store)
+        kubernetes_validate.validate(pod_of(api.jobs[name]), "1.33", strict=True)
         approved("kubernetes.sh", (job.output / "pod.sh").read_text(), store)
         assert planted(store) == []
         answers(site, api, job, name)

@@ -2,6 +2,7 @@
 
 `python -m tests.slurm.service FOLDER [PORT]` runs it until Ctrl-C and prints what a shell needs to use it; `running` is the same for
 tests. Everything it started ends with it, jobs included; started again in the same folder it ends what an earlier one left there.
+The nodes' GPUs are ordinary files, which Slurm counts like any other. `login` is sshd with a key of its own, as a login node has it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ PORT = 18170
 START_SECONDS = 30.0
 
 CONF = """\
-ClusterName=imbik
+ClusterName=imbik{controller}
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller}
 SlurmUser=root
@@ -47,10 +48,15 @@ SchedulerParameters=sched_interval=1,bf_interval=1
 ReturnToService=2
 KillWait=5
 MpiDefault=none
+JobCompType=jobcomp/filetxt
+JobCompLoc={folder}/ended.txt
+GresTypes=gpu
 SlurmdParameters=config_overrides
 SlurmdTimeout=300
 {nodes}
 PartitionName=all Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
+PartitionName=gpu Nodes=n1,n2 MaxTime=INFINITE State=UP
+PartitionName=cpu Nodes=n2 MaxTime=INFINITE State=UP
 """
 
 
@@ -88,15 +94,56 @@ def running(folder: Path, port: int = PORT) -> Iterator[dict[str, str]]:
                 process.wait(10)
 
 
+def without_ssh() -> str | None:
+    """Why no login node can run here, or None."""
+    missing = [name for name in ("sshd", "ssh", "rsync") if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]
+    return f"{missing[0]} is not installed (apt-get install openssh-server rsync)" if missing else absent()
+
+
+@contextlib.contextmanager
+def login(folder: Path, slurm: dict[str, str]) -> Iterator[int]:
+    """sshd on loopback, whose sessions use `slurm`; yields its port. `folder` has a key that it lets in as root, `id`; `home`, whose
+    .ssh/known_hosts knows it; and `bin/ssh`, which reads that file rather than the user's."""
+    known = folder / "home" / ".ssh" / "known_hosts"
+    for path in (known.parent, folder / "bin", Path("/run/sshd")):
+        path.mkdir(parents=True, exist_ok=True)
+    for name in ("host", "id"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    known.write_text(f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}")
+    (folder / "bin" / "ssh").write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -o UserKnownHostsFile={known} "$@"\n')
+    (folder / "bin" / "ssh").chmod(0o755)
+    variables = " ".join(f"{name}={value}" for name, value in slurm.items())
+    options = {"Port": port, "ListenAddress": "127.0.0.1", "HostKey": folder / "host", "AuthorizedKeysFile": folder / "id.pub"}
+    options |= {"PasswordAuthentication": "no", "UsePAM": "no", "StrictModes": "no", "PermitRootLogin": "yes", "PidFile": "none"}
+    (folder / "sshd.conf").write_text("".join(f"{name} {value}\n" for name, value in options.items()) + f"SetEnv {variables}\n")
+    with (folder / "sshd.log").open("ab") as log:
+        sshd = subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", folder / "sshd.conf"], stdout=log, stderr=log, start_new_session=True)
+    try:
+        _wait(lambda: "Server listening" in (folder / "sshd.log").read_text(), f"sshd did not start; see {folder}/sshd.log")
+        yield port
+    finally:
+        sessions = psutil.Process(sshd.pid).children(recursive=True)
+        for process in (*sessions, sshd):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        sshd.wait(10)
+
+
 def _configure(folder: Path, port: int) -> Path:
     (folder / "state").mkdir(exist_ok=True)
     key = folder / "munge.key"
     if not key.exists():
         key.write_bytes(os.urandom(128))
     key.chmod(0o400)
+    (folder / "gres.conf").write_text("".join(f"NodeName={name} Name=gpu File={folder}/gpu-{name}\n" for name in NODES))
+    for name in NODES:
+        (folder / f"gpu-{name}").touch()
     host = socket.gethostname()
     nodes = "\n".join(
-        f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port + number} CPUs=2 RealMemory=4000 State=UNKNOWN"
+        f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port + number} CPUs=2 RealMemory=4000 Gres=gpu:1 State=UNKNOWN"
         for number, name in enumerate(NODES, 1)
     )
     conf = folder / "slurm.conf"

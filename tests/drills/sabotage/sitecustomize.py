@@ -3,6 +3,7 @@
 `DRILL` lists faults as `name@step`, each of which befalls the training loop once before that step, as the folder `DRILL_MARKS` remembers:
 `hold` waits there until the drill says go on, `lock` waits for ever in C code that keeps Python's lock, `late` lets the deadline be now,
 `memory` raises PyTorch's own out-of-memory error, `full` fills the disk of the file `DRILL_FILLER` up to what half a checkpoint takes.
+On a cluster without that folder: `broken@step` raises an error on rank 1, `slow@seconds` makes every step last that much longer.
 `absent` makes jobs end before they begin, `idle` lets them wait for ever before they import what is heavy.
 """
 
@@ -43,8 +44,12 @@ def _sabotaged(step):
     def faulty(run, done):
         for fault in filter(None, os.environ.get("DRILL", "").split()):
             name, _, at = fault.partition("@")
-            mark = Path(os.environ["DRILL_MARKS"]) / fault
-            if at == str(done) and not mark.exists():
+            if name == "slow":
+                time.sleep(float(at))
+            if name == "broken" and at == str(done) and os.environ["RANK"] == "1":
+                raise RuntimeError("a drilled fault")
+            mark = Path(os.environ.get("DRILL_MARKS", "")) / fault
+            if at == str(done) and name != "broken" and not mark.exists():
                 mark.touch()
                 _strike(name, mark)
         return step(run, done)
