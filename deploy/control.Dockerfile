@@ -9,7 +9,7 @@ FROM python:3.11.15-slim-bookworm
 # No apt-get upgrade and no unpinned package: the base image's version decides. ssh is what a Slurm cluster is reached by.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends openssh-client && rm -rf /var/lib/apt/lists/* \
-    && useradd --uid 1000 --user-group --create-home imbik
+    && useradd --uid 1000 --user-group --create-home imbik && install -d -o imbik -g imbik /var/lib/prefect
 COPY --from=packages /opt/venv /opt/venv
 WORKDIR /opt/imbik
 COPY conf conf

@@ -117,6 +117,15 @@ def ensure_pool(pool: str) -> None:
             client.create_work_pool(WorkPoolCreate(name=pool, type="process", description="Flows of imbik, as processes of its worker."))
 
 
+def limit(at_once: int) -> None:
+    """Let the default pool run that many flow runs at once."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolUpdate
+
+    with get_client(sync_client=True) as client:
+        client.update_work_pool(POOL, WorkPoolUpdate(concurrency_limit=at_once))
+
+
 def place(folder: Path) -> dict[str, Any]:
     """Job variables of a process pool: relative paths of a recipe are seen from `folder`."""
     return {"working_dir": str(folder)}

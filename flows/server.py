@@ -117,6 +117,8 @@ def embedded_prefect(
         "PREFECT_UI_ENABLED": str(int(user_interface)),
         "PREFECT__SERVER_FINAL": "1",
         "PREFECT_SERVER_API_PORT": str(port),
+        # In memory, Prefect's default, a restart would forget who holds a deployment's slot, and nobody would ever get it again.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     }
     if not user_interface:
         environment["PREFECT__SERVER_EPHEMERAL"] = "1"

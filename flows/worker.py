@@ -18,10 +18,11 @@ HEARTBEAT_SECONDS = 30
 
 
 @contextlib.contextmanager
-def worker(store: Path, url: str, mlflow: str, at_once: int) -> Iterator[Popen[bytes]]:
-    """Prefect's process worker for the default pool; `at_once` flow runs at most."""
+def worker(store: Path, url: str, mlflow: str) -> Iterator[Popen[bytes]]:
+    """Prefect's process worker for the default pool. How many runs it has at once is the pool's limit: a worker with a limit of its own
+    ends when a run is retried before its last process has gone (https://github.com/PrefectHQ/prefect/issues/16806)."""
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
-    command += ["--name", f"imbik-{os.uname().nodename}", "--limit", str(at_once), "--install-policy", "never"]
+    command += ["--name", f"imbik-{os.uname().nodename}", "--install-policy", "never"]
     environment = {
         "PREFECT_API_URL": url,
         "MLFLOW_TRACKING_URI": mlflow,

@@ -56,7 +56,7 @@ class Stack:
         exact |= {"8080": str(self.ports["worker"]), "deploy/mlflow-server.sh": str(DEPLOY / "mlflow-server.sh")}
         for name, port in (("postgres", 5432), ("s3", 8333), ("prefect", 4200), ("mlflow", 5000)):
             text = text.replace(f"{name}:{port}", f"127.0.0.1:{self.ports[name]}")
-        return exact.get(text) or re.sub(r"^/tmp", str(self.root / "home"), re.sub(r"^/store(?=/)", str(self.store), text))
+        return exact.get(text) or re.sub(r"^(/tmp|/var/lib)", str(self.root / "home"), re.sub(r"^/store(?=/)", str(self.store), text))
 
     def environment(self, name: str) -> dict[str, str]:
         """What a service of compose.yaml gets, and nothing else of this process's environment but where programs are."""

@@ -67,12 +67,15 @@ def up(
         try:
             file.write_text(json.dumps({"prefect": url, "mlflow": mlflow_url, "pid": os.getpid()}))
             os.environ["PREFECT_API_URL"] = url
-            from flows import deployments
+            from flows import deployments, interrupted
             from flows.worker import worker
 
             work = deployments.place(Path.cwd())
             names = deployments.register(deployments.shipped({"store": str(root)}, deployments.POOL, work), deployments.POOL)
-            with worker(root, url, mlflow_url, at_once) as working:
+            deployments.limit(at_once)
+            if ended := interrupted.settle():
+                out.print(f"{ended} flow run{'s' if ended > 1 else ''} ended with the last imbik up; Retry in the pages goes on with them")
+            with worker(root, url, mlflow_url) as working:
                 out.print(f"Prefect  {url.removesuffix('/api')}\nMLflow   {mlflow_url}")
                 out.print(
                     f"{len(names)} deployments; runs with --store {root} use these servers too. Ctrl-C stops everything.", soft_wrap=True
