@@ -16,8 +16,8 @@ GONE = "Its process ended with imbik up. Retry goes on from what the store holds
 
 
 def settle() -> int:
-    """Give every such run of the default pool the state it has earned, which also frees its deployment for the next; returns how many.
-    Call it before a worker is started. What was about to start is planned again."""
+    """Give every such run of the default pool the state it has earned, which also frees its deployment for the next; returns how many
+    were running. Call it before a worker is started. What was about to start is planned again."""
     from prefect.client.orchestration import get_client
     from prefect.states import Cancelled, Crashed, Scheduled
 
@@ -27,9 +27,9 @@ def settle() -> int:
             if _alive(run):
                 continue
             assert run.state is not None
-            state = {"PENDING": Scheduled(), "RUNNING": Crashed(message=GONE), "CANCELLING": Cancelled(message=GONE)}[run.state.type.value]
-            client.set_flow_run_state(run.id, state, force=True)
-            found += 1
+            ended: dict[str, Any] = {"RUNNING": Crashed(message=GONE), "CANCELLING": Cancelled(message=GONE)}
+            client.set_flow_run_state(run.id, ended.get(run.state.type.value) or Scheduled(), force=True)
+            found += run.state.is_running()
     return found
 
 

@@ -71,7 +71,9 @@ class Warm:
         return job
 
     def close(self) -> None:
-        """End it; its children die with it."""
+        """End it; its children die with it. While it imports it has none, and would not listen."""
+        if not self._is_ready.is_set():
+            self._process.kill()
         with contextlib.suppress(BrokenPipeError):
             assert self._process.stdin is not None
             self._process.stdin.close()

@@ -49,7 +49,12 @@ ENDS = {
 }
 SMALL = ("students.width=null", "students.depth.quantize=false", "distill=null")
 LONG = (*SMALL, "teacher.steps=4000")
-PARTICIPANTS = {"Prefect server": "prefect.server.api.server", "MLflow server": "mlflow", "worker": "worker start", "imbik up": " up "}
+PARTICIPANTS = {
+    "Prefect server": "prefect.server.api.server",
+    "MLflow server": "mlflow",
+    "worker": "worker start",
+    "imbik up": "flows.cli up",
+}
 GONE_SECONDS = 30.0
 """A cancelled run's processes are gone after this."""
 
@@ -202,6 +207,8 @@ class Soak:
                 time.sleep(1)
             self.said("unschedule", "nightly")
             self.settle()
+            with contextlib.suppress(AssertionError):  # then it is told
+                wait_for(lambda: not self.site.working(), GONE_SECONDS, "processes of runs are left")
             self.samples.append(self.sample())
             self.outcome = self.judge()
         finally:
@@ -299,7 +306,6 @@ class Soak:
             "processes left": self.site.working(),
             "locks held": [str(path) for path in self.store.rglob("*.lock") if held(path)],
             "slots held": sum(limit["active_slots"] for limit in limits),
-            "leftovers": [str(path) for path in self.store.glob(".work/*")],
             "seconds to be gone after a cancel": sorted(round(run.gone, 1) for run in self.runs if run.gone is not None),
         }
 
