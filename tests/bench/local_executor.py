@@ -104,9 +104,9 @@ def told(result: dict[str, Any]) -> str:
     rows = [f"| {name} | {statistics.median(all_):.2f} | {min(all_):.2f} | {max(all_):.2f} |" for name, all_ in result["seconds"].items()]
     median = {name: statistics.median(all_) for name, all_ in result["seconds"].items()}
     more = (
-        f"LocalExecutor adds {median[NEMO_RUN] - median[COLD]:.2f} s to the process it starts, and has none to fork from that has imported "
-        f"already: {median[NEMO_RUN] - median[WARM]:.2f} s a stage more than the local launcher takes. So jobs of this machine keep their "
-        "launcher, and NeMo-Run submits everywhere else."
+        "LocalExecutor takes what a new process takes, which is the imports, and has none to fork from that has imported already: "
+        f"{median[NEMO_RUN] - median[WARM]:.2f} s a stage more than the local launcher. So jobs of this machine keep their launcher, and "
+        "NeMo-Run submits everywhere else."
     )
     return "\n".join([*lines, *rows, "", more])
 
