@@ -236,7 +236,7 @@ def seen_by_people(store: Path, job: str) -> None:
     assert any(line.startswith("attempt 2: distill: ") and "time limit" in line and "submitted again" in line for line in lines)
     assert any(line.startswith("step ") and f"/{STEPS}" in line and "kl" in line for line in lines)
     assert any(line.startswith("| ") and "imbik-error: the time limit is near: stopped after step" in line for line in lines)
-    assert ("100.0",) in [(str(value),) for (value,) in asked(store, "select data from artifact where key = 'progress-distill-depth'")]
+    assert 100.0 in [float(share) for (share,) in asked(store, "select data from artifact where key = 'progress-distill-depth'")]
 
 
 def test_ctrl_c_ends_ranks_that_only_just_start(slurm: Path, store: Path) -> None:
