@@ -1,4 +1,5 @@
-"""A recipe on a cluster: the cluster's layouts in place of the recipe's, everything checked together before anything is submitted."""
+"""A recipe, or the settings of single stages, on a cluster: the cluster's layouts in place of their own, everything checked together
+before anything is submitted."""
 
 from __future__ import annotations
 
@@ -10,23 +11,44 @@ from conf.clusters import Cluster
 from conf.load import validate
 from conf.parallel import Parallel
 from conf.schema import Recipe
+from conf.single import checked
 
 Kind = TypeVar("Kind")
+Settings = TypeVar("Settings", bound=Config)
 
 
 def placed(recipe: Recipe, cluster: Cluster) -> Recipe:
     """`recipe` as it runs on `cluster`; its keys are the same. Raises ValueError for the first stage that the cluster cannot hold."""
-    own = {stage: parallel for stage in _stages(recipe) if (parallel := cluster.place(stage).parallel)}
+    own = _own(recipe, cluster)
     found = _with(recipe, own)
     if own:
         check(validate(found.model_dump()))  # a stage's own validators judge its new layout too
-    for stage, parallels in _stages(found).items():
+    _check_spread(found, cluster)
+    return found
+
+
+def placed_alone(settings: Settings, cluster: Cluster) -> Settings:
+    """Settings of single stages, or the config of one, as `placed` does it with a recipe."""
+    own = _own(settings, cluster)
+    found = _with(settings, own)
+    if own:
+        checked(type(settings), found.model_dump(mode="json"))
+    _check_spread(found, cluster)
+    return found
+
+
+def _own(settings: Config, cluster: Cluster) -> dict[str, Parallel]:
+    """The layouts that the cluster has for these stages."""
+    return {stage: parallel for stage in _stages(settings) if (parallel := cluster.place(stage).parallel)}
+
+
+def _check_spread(settings: Config, cluster: Cluster) -> None:
+    for stage, parallels in _stages(settings).items():
         for parallel in parallels:
             try:
                 cluster.place(stage).spread(parallel)
             except ValueError as error:
                 raise ValueError(f"{stage} on this cluster: {error}") from error
-    return found
 
 
 def _stage(config: Config) -> str:
@@ -48,8 +70,8 @@ def _with(value: Kind, own: dict[str, Parallel]) -> Kind:
     return value
 
 
-def _stages(recipe: Recipe) -> dict[str, list[Parallel]]:
-    """The layouts that a recipe's stages have, by stage."""
+def _stages(settings: Config) -> dict[str, list[Parallel]]:
+    """The layouts that stages have, by stage."""
     found: dict[str, list[Parallel]] = {}
 
     def walk(value: object) -> None:
@@ -61,5 +83,5 @@ def _stages(recipe: Recipe) -> dict[str, list[Parallel]]:
             for item in value.values() if isinstance(value, dict) else value:
                 walk(item)
 
-    walk(recipe)
+    walk(settings)
     return found

@@ -22,7 +22,9 @@ Runs = Annotated[list[RunName], Field(min_length=2, description="Names of finish
 
 @flow(name="compare", flow_run_name="{name}", persist_result=False, validate_parameters=False)
 def compare(*, name: RunName = "compared", store: StoreFolder = ".imbik", runs: Runs) -> str:
-    """Put runs side by side; returns the folder of the report.
+    """Put runs side by side.
+
+    Returns the folder of the report.
 
     Args:
         name: Name of the run, a folder under the store's runs/.

@@ -8,7 +8,6 @@ from typing import Any, TypeVar, cast
 
 from prefect import flow
 from prefect.states import Completed
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from conf.base import RunName, StoreFolder, run_name
 from conf.clusters import Cluster
@@ -20,7 +19,7 @@ from flows import formats, students
 from flows.gates import Gates, summary, unmade
 from flows.made import Future, Made
 from flows.plan import plan
-from flows.session import Where, found, opened
+from flows.session import Where, found, opened, tags_of
 from flows.sizing import check_fits
 from flows.tuning import Tuning, prepare
 from tasks import external, hub, ladder, page, published, seen
@@ -30,6 +29,7 @@ from tasks.failure import JobFailed
 from tasks.field import Played
 from tasks.importance import importance
 from tasks.logits import logits
+from tasks.options import THREADS
 from tasks.report import Beside, Measured, write_report
 from tasks.session import Session
 from tasks.store import Artifact
@@ -38,13 +38,11 @@ from tasks.teacher import teacher
 
 Kind = TypeVar("Kind")
 
-RUNNER: Any = ThreadPoolTaskRunner(max_workers=64)  # threads only wait; the launcher counts cores
-
 
 @flow(
     name="compress",
     flow_run_name="{name}",
-    task_runner=RUNNER,
+    task_runner=THREADS,
     persist_result=False,
     validate_parameters=False,  # `checked` does it, in the sentences of the command line
 )
@@ -60,6 +58,7 @@ def compress(*, name: RunName = "run", cluster: Where = "local", store: StoreFol
     """
     try:
         where = found(cluster)
+        seen.tag(*tags_of(cluster))
         return _compress(placed(checked(recipe), where), run_name(name), Path(store), where)
     except (ValueError, JobFailed) as error:
         return seen.failed(error)

@@ -23,13 +23,25 @@ def of_recipe(
 ) -> RunnerDeployment:
     """The deployment `compress/<name>`, whose form starts as `recipe`. `common` are the parameters store and cluster, `work` the
     pool's job variables, `schedule` a Prefect schedule."""
-    from flows.compress import compress, model_name
+    from flows.compress import compress
 
-    tags = [f"preset:{preset}", f"model:{model_name(recipe)}", f"cluster:{common.get('cluster', 'local')}"]
-    parameters = {"recipe": recipe.model_dump(mode="json", exclude_unset=True), "name": name} | common
-    made = _deployment(compress, name, recipe.description, parameters, tags, schedule, pool, work)
+    start = _start(recipe, preset, str(common.get("cluster", "local")))
+    parameters = {"recipe": start["recipe"], "name": name} | common
+    made = _deployment(compress, name, start["description"], parameters, start["tags"], schedule, pool, work)
     draw_students(made._parameter_openapi_schema.definitions, list(recipe.students))
     return made
+
+
+def form(preset: str) -> dict[str, Any]:
+    """How the form of a preset starts: its `recipe`, `description` and `tags`. A build step of deploy/prefect.yaml."""
+    return _start(load(preset), preset, "local")
+
+
+def _start(recipe: Recipe, preset: str, cluster: str) -> dict[str, Any]:
+    from flows.compress import model_name
+
+    tags = [f"preset:{preset}", f"model:{model_name(recipe)}", f"cluster:{cluster}"]
+    return {"recipe": recipe.model_dump(mode="json", exclude_unset=True), "description": recipe.description, "tags": tags}
 
 
 def draw_students(definitions: dict[str, Any], students: list[str]) -> None:

@@ -7,18 +7,22 @@ from pathlib import Path
 from prefect import flow
 
 from conf.base import RunName, StoreFolder
+from conf.placed import placed_alone
 from conf.single import Evaluating, checked
 from flows import single
-from flows.session import Where
+from flows.session import Where, found
 from tasks import seen
+from tasks.options import THREADS
 from tasks.report import Report
 from tasks.session import Session
 from tasks.single_report import write_models
 
 
-@flow(name="evaluate", flow_run_name="{name}", persist_result=False, validate_parameters=False)
+@flow(name="evaluate", flow_run_name="{name}", persist_result=False, validate_parameters=False, task_runner=THREADS)
 def evaluate(*, name: RunName = "evaluated", cluster: Where = "local", store: StoreFolder = ".imbik", settings: Evaluating) -> str:
-    """Measure models and compare them with the first; returns the folder of the report.
+    """Measure models and compare them with the first.
+
+    Returns the folder of the report.
 
     Args:
         name: Name of the run, a folder under the store's runs/.
@@ -27,17 +31,17 @@ def evaluate(*, name: RunName = "evaluated", cluster: Where = "local", store: St
         settings: The models, and what they are measured with.
     """
     try:
-        wanted = checked(Evaluating, settings)
+        wanted = placed_alone(checked(Evaluating, settings), found(cluster))
     except ValueError as error:
         return seen.failed(error)
 
     def work(session: Session, folder: Path) -> Report:
         session.launcher.prepare()
-        subjects = [single.subject(session.store, model, wanted.data, wanted.evaluate) for model in wanted.models]
+        subjects = [single.subject(session, model, wanted.data, wanted.evaluate) for model in wanted.models]
         first = subjects[0]
-        teacher = single.subject(session.store, wanted.teacher, wanted.data, wanted.evaluate).artifact if wanted.teacher else first.teacher
+        teacher = single.subject(session, wanted.teacher, wanted.data, wanted.evaluate).artifact if wanted.teacher else first.teacher
         measured = single.measure(session, {one.name: one.artifact for one in subjects}, first, teacher)
         about = f"{', '.join(one.name for one in subjects)}, measured alike. Differences are to the first row."
         return write_models(folder, name, about, measured)
 
-    return single.run(name, store, cluster, wanted, work)
+    return single.run(name, store, cluster, wanted, work, wanted.models)

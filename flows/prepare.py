@@ -13,14 +13,17 @@ from flows import single
 from flows.session import Where
 from tasks import external, hub, seen
 from tasks.data import data as data_stage
+from tasks.options import THREADS
 from tasks.report import Report
 from tasks.session import Session
 from tasks.single_report import write_corpus
 
 
-@flow(name="prepare", flow_run_name="{name}", persist_result=False, validate_parameters=False)
+@flow(name="prepare", flow_run_name="{name}", persist_result=False, validate_parameters=False, task_runner=THREADS)
 def prepare(*, name: RunName = "corpus", cluster: Where = "local", store: StoreFolder = ".imbik", data: DataConfig) -> str:
-    """Tokenize a corpus, so that recipes with the same data section find it in the store; returns the folder of the report.
+    """Tokenize a corpus, so that recipes with the same data section find it in the store.
+
+    Returns the folder of the report.
 
     Args:
         name: Name of the run, a folder under the store's runs/.

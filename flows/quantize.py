@@ -8,11 +8,13 @@ from typing import Any
 from prefect import flow
 
 from conf.base import RunName, StoreFolder
+from conf.placed import placed_alone
 from conf.quantize import label_of, scorings
 from conf.single import Quantizing, checked
 from flows import single
-from flows.session import Where
+from flows.session import Where, found
 from tasks import seen
+from tasks.options import THREADS
 from tasks.quantize import quantize as quantize_stage
 from tasks.report import Report
 from tasks.sensitivity import sensitivity
@@ -21,9 +23,11 @@ from tasks.single_report import write_models
 from tasks.store import StoreError
 
 
-@flow(name="quantize", flow_run_name="{name}", persist_result=False, validate_parameters=False)
+@flow(name="quantize", flow_run_name="{name}", persist_result=False, validate_parameters=False, task_runner=THREADS)
 def quantize(*, name: RunName = "quantized", cluster: Where = "local", store: StoreFolder = ".imbik", settings: Quantizing) -> str:
-    """Quantize a model in one or several formats and say what each costs; returns the folder of the report.
+    """Quantize a model in one or several formats and say what each costs.
+
+    Returns the folder of the report.
 
     Args:
         name: Name of the run, a folder under the store's runs/.
@@ -32,13 +36,13 @@ def quantize(*, name: RunName = "quantized", cluster: Where = "local", store: St
         settings: The model, its formats, and what they are measured with.
     """
     try:
-        wanted = checked(Quantizing, settings)
+        wanted = placed_alone(checked(Quantizing, settings), found(cluster))
     except ValueError as error:
         return seen.failed(error)
 
     def work(session: Session, folder: Path) -> Report:
         session.launcher.prepare()
-        whole = single.subject(session.store, wanted.model, wanted.data, wanted.evaluate)
+        whole = single.subject(session, wanted.model, wanted.data, wanted.evaluate)
         if whole.artifact.stage == "quantize":
             raise StoreError(f"{wanted.model} is quantized already; name the model it was made from")
         called = whole.name.replace("/", "-")
@@ -54,4 +58,4 @@ def quantize(*, name: RunName = "quantized", cluster: Where = "local", store: St
         about = f"{whole.name} in {', '.join(futures)}. Differences are to the first row."
         return write_models(folder, name, about, measured)
 
-    return single.run(name, store, cluster, wanted, work)
+    return single.run(name, store, cluster, wanted, work, (wanted.model,))

@@ -85,7 +85,7 @@ def listed() -> list[tuple[str, str, str, str]]:
                 deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
                 flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))),
             )
-            active = [entry for entry in deployment.schedules if entry.active]
+            active = [] if deployment.paused else [entry for entry in deployment.schedules if entry.active]
             when = "; ".join(told(entry.schedule) for entry in active) or "paused"
             lines.append((f"{flows[deployment.flow_id]}/{deployment.name}", when, _next(runs), str(_late(runs) or "-")))
     return sorted(lines)

@@ -39,6 +39,11 @@ def found(cluster: Where) -> Cluster:
     return load_cluster(cluster) if isinstance(cluster, str) else cluster
 
 
+def tags_of(cluster: Where) -> list[str]:
+    """The tag by which Prefect's pages find runs of a cluster. One that is handed over whole has no name; whoever did so tags the run."""
+    return [f"cluster:{Path(cluster).stem}"] if isinstance(cluster, str) else []
+
+
 @contextlib.contextmanager
 def opened(name: str, root: Path, settings: dict[str, Any], cluster: Cluster) -> Iterator[Session]:
     """Everything the tasks of a run share, closed whatever happens: no process of the run outlives it. `settings` go to MLflow."""
@@ -58,6 +63,7 @@ def opened(name: str, root: Path, settings: dict[str, Any], cluster: Cluster) ->
         launcher.stop()
         if complaint := tracker.close(failed=failed):
             print(complaint)
+        seen.link_mlflow(session)  # a run for which nothing was built may be over before MLflow knows it
 
 
 def _end_with_worker() -> None:

@@ -12,22 +12,32 @@ from pydantic import BaseModel
 from conf.base import run_name
 from conf.data import DataConfig
 from conf.evaluate import EvaluateConfig
-from flows.session import Where, found, opened
+from conf.placed import placed_alone
+from flows.session import Where, found, opened, tags_of
 from tasks import external, models, page, seen
 from tasks.evaluate import evaluate
 from tasks.failure import JobFailed
 from tasks.report import Measured, Report
 from tasks.session import Session
-from tasks.store import Artifact, Store
+from tasks.store import Artifact
 
 UNASKED = EvaluateConfig(mmlu=None, seq_length=128, sequences=64)
 """How a model from outside is measured unless told otherwise: without questions, which would need the hub."""
 
 
-def run(name: str, store: str, cluster: Where, about: BaseModel | dict[str, Any], work: Callable[[Session, Path], Report]) -> str:
-    """Run `work` in a session of its own; returns the folder of its report, as `compress` does, or ends with one sentence."""
+def run(
+    name: str,
+    store: str,
+    cluster: Where,
+    about: BaseModel | dict[str, Any],
+    work: Callable[[Session, Path], Report],
+    models: tuple[str, ...] = (),
+) -> str:
+    """Run `work` in a session of its own; returns the folder of its report, as `compress` does, or ends with one sentence. `models` are
+    those that it is about, for the run's tags."""
     try:
         told = about if isinstance(about, dict) else about.model_dump(mode="json")
+        seen.tag(*tags_of(cluster), *(f"model:{model}" for model in models))
         with opened(run_name(name), Path(store), told, found(cluster)) as session:
             folder = session.store.root / "runs" / name
             report = work(session, folder)
@@ -49,12 +59,15 @@ class Subject:
     how: EvaluateConfig
 
 
-def subject(store: Store, reference: str, text: DataConfig | None, how: EvaluateConfig | None) -> Subject:
-    """The model that `reference` names, with the text and measures that were given, else those of its run."""
+def subject(session: Session, reference: str, text: DataConfig | None, how: EvaluateConfig | None) -> Subject:
+    """The model that `reference` names, with the text and measures that were given, else those of its run, as the cluster lays them out."""
+    store, cluster = session.store, session.cluster
     if known := models.of_run(store, reference):
-        return Subject(name=reference, artifact=known.artifact, teacher=known.teacher, data=known.data, how=how or known.evaluate)
-    artifact, corpus = models.imported(store, reference, text)
-    return Subject(name=Path(reference).name, artifact=artifact, teacher=artifact, data=corpus, how=how or UNASKED)
+        how = placed_alone(how or known.evaluate, cluster)
+        return Subject(name=reference, artifact=known.artifact, teacher=known.teacher, data=known.data, how=how)
+    how = placed_alone(how or UNASKED, cluster)
+    artifact, corpus = models.imported(store, cluster, reference, text)
+    return Subject(name=Path(reference).name, artifact=artifact, teacher=artifact, data=corpus, how=how)
 
 
 def measure(session: Session, wanted: dict[str, Artifact], like: Subject, teacher: Artifact) -> list[Measured]:

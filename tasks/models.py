@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from conf.clusters import Cluster
 from conf.data import DataConfig
 from conf.evaluate import EvaluateConfig
+from conf.placed import placed_alone
 from conf.teacher import TeacherConfig
 from tasks import external, hub
 from tasks.data import data as data_stage
@@ -62,7 +64,7 @@ def _sealed(store: Store, key: str) -> Artifact:
     return artifact
 
 
-def imported(store: Store, reference: str, text: DataConfig | None) -> tuple[Artifact, Artifact]:
+def imported(store: Store, cluster: Cluster, reference: str, text: DataConfig | None) -> tuple[Artifact, Artifact]:
     """A model from outside and the corpus in its tokens, both through the stages that a recipe uses. Runs inside a flow."""
     if text is None:
         raise StoreError(
@@ -80,7 +82,7 @@ def imported(store: Store, reference: str, text: DataConfig | None) -> tuple[Art
     words = external.words(text, store, model)
     corpus = data_stage.submit(f"data-{label}", text, source=external.text(text, store), tokenizer=words).result()
     taken = TeacherConfig(model=reference, steps=0, seq_length=8, global_batch=1, micro_batch=1, lr=1.0, min_lr=0.0, warmup_steps=0)
-    return teacher_stage.submit(label, taken, data=corpus, model=model).result(), corpus
+    return teacher_stage.submit(label, placed_alone(taken, cluster), data=corpus, model=model).result(), corpus
 
 
 def _label(reference: str) -> str:

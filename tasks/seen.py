@@ -47,13 +47,28 @@ def ended(value: str, session: Session) -> str:
 def failed(error: Exception) -> str:
     """What a flow gives back that failed for a reason that one sentence tells: that sentence, where Prefect would add a traceback.
 
-    Whoever called the flow gets `error` raised.
+    Whoever called the flow gets `error` raised, and Prefect logs it once more when the process ends: by its sentence alone too.
     """
-    return cast(str, Failed(message=" ".join(str(error).split()), data=error))
+    in_one_sentence(type(error))
+    sentence = " ".join(str(error).split())
+    _failure(sentence)
+    return cast(str, Failed(message=sentence, data=error))
+
+
+def _failure(sentence: str) -> None:
+    """The cause as an artifact, which the run's page has on its timeline; its log would have to be read to the end."""
+    from prefect.artifacts import create_markdown_artifact
+    from prefect.runtime import flow_run
+
+    again = "What was made is in the store: mend the cause, then Retry, or run it again with other settings; it goes on from there."
+    if flow_run.id:
+        with contextlib.suppress(Exception):
+            create_markdown_artifact(f"## Failed\n\n{sentence}\n\n{again}", key="failure", description=sentence)
 
 
 class _OneSentence(logging.Filter):
-    """Leaves the traceback out of the log where the error's sentence says it all."""
+    """Leaves the traceback out of the log where the error's sentence says it all, and Prefect's lesson on futures where a run is
+    suspended, which ends the tasks that wait."""
 
     def __init__(self, kinds: tuple[type[BaseException], ...]) -> None:
         super().__init__()
@@ -63,7 +78,7 @@ class _OneSentence(logging.Filter):
         if record.exc_info and isinstance(record.exc_info[1], self.kinds):
             record.msg, record.args = " ".join(str(record.exc_info[1]).split()), ()
             record.exc_info = None
-        return True
+        return "Please wait for all submitted tasks to complete" not in record.getMessage()
 
 
 def in_one_sentence(*kinds: type[BaseException]) -> None:
@@ -98,12 +113,15 @@ class Bar:
 
 
 def tag(*tags: str) -> None:
-    """Add tags to the flow run, by which Prefect's pages find it."""
+    """Give the flow run tags, by which Prefect's pages find it, as kind:value; a tag of the same kind that the deployment gave goes."""
     from prefect.client.orchestration import get_client
     from prefect.runtime import flow_run
 
     with contextlib.suppress(Exception), get_client(sync_client=True) as client:
-        client.update_flow_run(UUID(str(flow_run.id)), tags=sorted({*flow_run.tags, *tags}))
+        kinds = {text.partition(":")[0] for text in tags}
+        run = UUID(str(flow_run.id))
+        kept = {text for text in client.read_flow_run(run).tags if text.partition(":")[0] not in kinds}
+        client.update_flow_run(run, tags=sorted({*kept, *tags}))
 
 
 def link_mlflow(session: Session) -> None:
@@ -111,12 +129,21 @@ def link_mlflow(session: Session) -> None:
     link = session.tracker.link()
     if not link or not session.linking.acquire(blocking=False):
         return
-    from prefect.artifacts import create_link_artifact
-
     try:
-        create_link_artifact(link, key="mlflow", link_text=f"{session.name} in MLflow")
+        _link(link, "mlflow", f"{session.name} in MLflow")
     except Exception:  # noqa: BLE001 - no link is no reason to fail; the next stage asks again
         session.linking.release()
+
+
+def _link(address: str, key: str, text: str) -> None:
+    """A link on the flow run's page; Prefect's own function would hang it on the task that happens to make it."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import ArtifactCreate
+    from prefect.runtime import flow_run
+
+    made = ArtifactCreate(key=key, type="markdown", description=text, data=f"[{text}]({address})", flow_run_id=UUID(str(flow_run.id)))
+    with get_client(sync_client=True) as client:
+        client.create_artifact(made)
 
 
 def publish(session: Session, folder: Path, report: dict[str, Any], markdown: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import socket
@@ -21,6 +22,9 @@ from conf.load import load
 from tests.flow_fixtures import RECIPE, imbik, left_behind, start, wait_for
 
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
+ONE_STUDENT = RECIPE.with_name("one-student.yaml")
+ALIKE = ("parameters", "tags", "description", "entrypoint", "concurrency_options", "enforce_parameter_schema", "work_pool_name")
+"""What two ways of making a deployment must agree on."""
 
 
 @dataclass
@@ -63,15 +67,53 @@ class Site:
         run: str = self.api(f"deployments/{self.deployment(name)}/create_flow_run", body)["id"]
         return run
 
+    def refused(self, name: str, /, **parameters: Any) -> int:
+        """The status with which the API refuses a run; 0 where it takes it."""
+        try:
+            self.begin(name, **parameters)
+        except urllib.error.HTTPError as error:
+            return error.code
+        return 0
+
+    def retry(self, run: str) -> None:
+        """What the Retry button does."""
+        self.api(f"flow_runs/{run}/set_state", {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True})
+
+    def runs(self, deployment: str) -> list[dict[str, Any]]:
+        """The runs of the deployments of a name."""
+        found: list[dict[str, Any]] = self.api("flow_runs/filter", {"deployments": {"name": {"any_": [deployment]}}})
+        return found
+
+    def deployments(self) -> dict[str, dict[str, Any]]:
+        """Every deployment by flow/name: what runs of it do, and its schedules."""
+        flows = {flow["id"]: flow["name"] for flow in self.api("flows/filter", {})}
+        return {
+            f"{flows[one['flow_id']]}/{one['name']}": {key: one[key] for key in ALIKE}
+            | {"schedules": [entry["schedule"] for entry in one["schedules"]]}
+            for one in self.api("deployments/filter", {})
+        }
+
     def state(self, run: str) -> dict[str, Any]:
         """A run's state: type, name, message."""
         found: dict[str, Any] = self.api(f"flow_runs/{run}")["state"]
         return found
 
-    def end(self, run: str, seconds: float = 600) -> dict[str, Any]:
+    def ended(self, run: str) -> bool:
+        """Whether a run has come to an end, whichever."""
+        return self.state(run)["type"] in FINAL
+
+    def end(self, run: str, seconds: float = 300) -> dict[str, Any]:
         """The state in which a run ends."""
-        wait_for(lambda: self.state(run)["type"] in FINAL, seconds, f"the run did not end: {self.state(run)}")
+        deadline = time.monotonic() + seconds
+        while not self.ended(run):
+            assert time.monotonic() < deadline, f"the run did not end: {self.state(run)}; {self.tasks(run)}; {self.log(run)[-5:]}"
+            time.sleep(0.3)
         return self.state(run)
+
+    def log(self, run: str) -> list[str]:
+        """What a run and its tasks logged."""
+        wanted = {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
+        return [line["message"] for line in self.api("logs/filter", wanted)]
 
     def tasks(self, run: str) -> dict[str, str]:
         """The names of a run's task runs with the names of their states."""
@@ -81,6 +123,15 @@ class Site:
     def artifacts(self, run: str) -> list[dict[str, Any]]:
         """A run's artifacts."""
         found: list[dict[str, Any]] = self.api("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}, "limit": 200})
+        return found
+
+    def jobs(self, stage: str) -> list[int]:
+        """Processes that write a log of a stage's job: its ranks, whoever started them."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(OSError, psutil.Error):
+                if Path(f"/proc/{process.pid}/fd/1").readlink().match(f"{self.store}/.work/{stage}-*/job.log"):
+                    found.append(process.pid)
         return found
 
     def working(self) -> list[str]:
@@ -109,21 +160,23 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """`imbik up` with the tiny recipe deployed and the shipped automations made; nothing of it is left afterwards."""
+    """`imbik up` with a tiny recipe deployed and the shipped automations made; nothing of it is left afterwards."""
     store = tmp_path_factory.mktemp("site") / "store"
     receiver = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Receiver)
     threading.Thread(target=receiver.serve_forever, daemon=True).start()
     ports = free_port(), free_port()
-    process = start("up", "--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1]), store=store)
+    one_gpu = {"CUDA_VISIBLE_DEVICES": "0", "TMPDIR": str(store.parent)}  # its locks are no other test's
+    process = start("up", "--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1]), store=store, more=one_gpu)
     made = Site(store=store, pages=f"http://127.0.0.1:{ports[0]}", receiver=f"http://127.0.0.1:{receiver.server_port}")
     receiver.posted = made.posted  # type: ignore[attr-defined]
     try:
         wait_for(lambda: (store / "services.json").is_file() or process.poll() is not None, 240, "imbik up did not start")
         assert process.poll() is None, process.communicate()
         file = RECIPE.parents[2] / "deploy" / "automations.yaml"
-        done = imbik("deploy", str(RECIPE), "--automations", str(file), "--notify", made.receiver, store=store)
+        done = imbik("deploy", str(ONE_STUDENT), "--automations", str(file), "--notify", made.receiver, store=store)
         assert done.returncode == 0, done.stderr
-        assert "compress/tiny" in done.stdout and "automation imbik-failed" in done.stdout
+        assert "compress/one-student" in done.stdout
+        assert "automation imbik-failed" in done.stdout
         yield made
     finally:
         process.terminate()
@@ -135,12 +188,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     assert left_behind(store) == [], "imbik up left processes behind"
 
 
-def tiny(*overrides: str) -> dict[str, Any]:
-    """The tiny recipe as its form holds it."""
-    return load(str(RECIPE), list(overrides)).model_dump(mode="json", exclude_unset=True)
-
-
-def descends(pid: int) -> list[int]:
-    """A process and all below it."""
-    found = psutil.Process(pid)
-    return [found.pid, *(child.pid for child in found.children(recursive=True))]
+def recipe(*overrides: str) -> dict[str, Any]:
+    """The recipe of one student as its form holds it."""
+    return load(str(ONE_STUDENT), list(overrides)).model_dump(mode="json", exclude_unset=True)

@@ -9,7 +9,8 @@ import pytest
 from conf.clusters import CLUSTERS, LOCAL, load_cluster
 from conf.load import load
 from conf.parallel import Parallel
-from conf.placed import placed
+from conf.placed import placed, placed_alone
+from conf.single import Quantizing, checked
 from tests.flow_fixtures import RECIPE
 
 SHIPPED = sorted(path.stem for path in CLUSTERS.glob("*.yaml"))
@@ -95,3 +96,14 @@ def test_layouts_of_a_cluster_are_checked_as_the_recipes_are() -> None:
         placed(recipe, load_cluster("local", ["stages.teacher.parallel={processes: 2}"]))
     with pytest.raises(ValueError, match="spread it with"):
         placed(recipe, load_cluster("local", ["stages.prune.parallel={processes: 2}"]))
+
+
+def test_single_stages_take_the_clusters_layout_and_keep_their_keys() -> None:
+    wanted = checked(Quantizing, {"model": "demo/depth", "quantize": [{"format": "fp8"}], "evaluate": {"seq_length": 64, "sequences": 8}})
+    cluster = load_cluster("slurm", ["stages={quantize: {parallel: {threads: 3}}, evaluate: {parallel: {threads: 4}}}"])
+    found = placed_alone(wanted, cluster)
+    assert found.evaluate
+    assert (found.quantize[0].parallel.threads, found.evaluate.parallel.threads) == (3, 4)
+    assert found.quantize[0].identity() == wanted.quantize[0].identity()
+    with pytest.raises(ValueError, match=r"evaluate\.parallel: processes is 3, but the stage runs in one process"):
+        placed_alone(wanted, load_cluster("slurm", ["stages={evaluate: {nodes: 2, parallel: {processes: 3}}}"]))

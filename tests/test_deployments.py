@@ -74,15 +74,21 @@ def test_the_deployments_of_prefects_own_file_are_what_their_flows_take() -> Non
 
     from prefect.utilities.callables import parameter_schema
 
-    content = yaml.safe_load((DEPLOY / "prefect.yaml").read_text())
-    scheduled = [entry["name"] for entry in content["deployments"] if entry.get("schedules")]
-    assert scheduled == ["nightly-corpus", "weekly-student"]
-    for entry in content["deployments"]:
+    from flows.deployments import form
+
+    entries = yaml.safe_load((DEPLOY / "prefect.yaml").read_text())["deployments"]
+    assert [entry["name"] for entry in entries if entry.get("schedules")] == ["nightly-corpus", "weekly-student"]
+    assert {entry["name"] for entry in entries if entry["tags"] == "{{ form.tags }}"} == set(names()), "a preset is missing"
+    for entry in entries:
+        parameters = dict(entry["parameters"])
+        if parameters.get("recipe") == "{{ form.recipe }}":
+            assert entry["build"] == [{"flows.deployments.form": {"id": "form", "preset": entry["name"]}}]
+            parameters["recipe"] = form(entry["name"])["recipe"]
         module, _, name = entry["entrypoint"].rpartition(".")
         schema = parameter_schema(getattr(importlib.import_module(module), name)).model_dump()
-        jsonschema.Draft202012Validator(schema | {"required": []}).validate(entry["parameters"])
-        if "recipe" in entry["parameters"]:
-            assert checked(entry["parameters"]["recipe"]).students
+        jsonschema.Draft202012Validator(schema | {"required": []}).validate(parameters)
+        if "recipe" in parameters:
+            assert checked(parameters["recipe"]).students
 
 
 def test_the_shipped_automations_are_what_prefect_takes() -> None:

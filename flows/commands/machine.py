@@ -71,7 +71,8 @@ def up(
             from flows.worker import worker
 
             work = deployments.place(Path.cwd())
-            names = deployments.register(deployments.shipped({"store": str(root)}, deployments.POOL, work), deployments.POOL)
+            given = {"store": str(root), "cluster": "local"}
+            names = deployments.register(deployments.shipped(given, deployments.POOL, work), deployments.POOL)
             deployments.limit(at_once)
             if ended := interrupted.settle():
                 out.print(f"{ended} flow run{'s' if ended > 1 else ''} ended with the last imbik up; Retry in the pages goes on with them")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.commands.terminal import ClusterOption, Overrides, StoreOption, out, root_of, show_report
+from flows.commands.terminal import ClusterOption, Overrides, StoreOption, apart, out, root_of, show_report
+
+if TYPE_CHECKING:
+    from conf.clusters import Cluster
 
 MODEL = "RUN/MODEL of the store, a Hugging Face directory, or a hub id."
 Name = Annotated[str | None, typer.Option("--name", help="Name of the run, a folder under the store's runs/.")]
@@ -26,15 +29,17 @@ def quantize(
 ) -> None:
     """Quantize a model and measure what each format costs."""
     from conf.load import override
+    from conf.placed import placed_alone
     from conf.single import Quantizing, checked
 
     given = {"calibration_samples": samples, "seq_length": seq_length}
     same = {key: value for key, value in given.items() if value is not None}
     values: dict[str, Any] = {"model": model, "quantize": [{"format": form} | same for form in forms or ["fp8"]]}
-    for text in overrides or []:
+    own, where = _where(overrides, cluster)
+    for text in own:
         values = override(values, text)
-    wanted = checked(Quantizing, values)
-    _run(store, lambda root: _flow("quantize")(name=name or "quantized", cluster=cluster, store=root, settings=wanted))
+    wanted = placed_alone(checked(Quantizing, values), where)
+    _run(store, cluster, lambda root: _flow("quantize")(name=name or "quantized", cluster=where, store=root, settings=wanted))
 
 
 def evaluate(
@@ -46,13 +51,15 @@ def evaluate(
 ) -> None:
     """Measure models side by side."""
     from conf.load import override
+    from conf.placed import placed_alone
     from conf.single import Evaluating, checked
 
     values: dict[str, Any] = {"models": [text for text in named if "=" not in text], "teacher": teacher}
-    for text in named:
-        values = override(values, text) if "=" in text else values
-    wanted = checked(Evaluating, values)
-    _run(store, lambda root: _flow("evaluate")(name=name or "evaluated", cluster=cluster, store=root, settings=wanted))
+    own, where = _where([text for text in named if "=" in text], cluster)
+    for text in own:
+        values = override(values, text)
+    wanted = placed_alone(checked(Evaluating, values), where)
+    _run(store, cluster, lambda root: _flow("evaluate")(name=name or "evaluated", cluster=where, store=root, settings=wanted))
 
 
 def prepare(
@@ -68,10 +75,11 @@ def prepare(
     from conf.single import checked
 
     values: dict[str, Any] = {"source": source}
-    for text in overrides or []:
+    own, where = _where(overrides, cluster)
+    for text in own:
         values = override(values, text)
     wanted = checked(DataConfig, values)
-    _run(store, lambda root: _flow("prepare")(name=name or "corpus", cluster=cluster, store=root, data=wanted))
+    _run(store, cluster, lambda root: _flow("prepare")(name=name or "corpus", cluster=where, store=root, data=wanted))
 
 
 def compare(
@@ -82,7 +90,7 @@ def compare(
     """Put finished runs side by side: models, paired differences, and the settings that differ."""
     if len(set(runs)) < 2:
         raise ValueError(f"compare was given {len(set(runs))} run; name two or more, for instance imbik compare demo again")
-    _run(store, lambda root: _flow("compare")(name=name or "compared", store=root, runs=runs))
+    _run(store, "local", lambda root: _flow("compare")(name=name or "compared", store=root, runs=runs))
 
 
 def _flow(name: str) -> Any:
@@ -91,7 +99,15 @@ def _flow(name: str) -> Any:
     return getattr(importlib.import_module(f"flows.{name}"), name)
 
 
-def _run(store: Path | None, flow: Callable[[str], str]) -> None:
+def _where(overrides: list[str] | None, cluster: str) -> tuple[list[str], Cluster]:
+    """The settings' overrides, and the cluster with its own applied."""
+    from conf.clusters import load_cluster
+
+    own, theirs = apart(overrides)
+    return own, load_cluster(cluster, theirs)
+
+
+def _run(store: Path | None, cluster: str, flow: Callable[[str], str]) -> None:
     """Run a flow as `imbik run` runs a recipe, and show its report."""
     from flows import live, server
     from tasks.store import Store
@@ -100,8 +116,11 @@ def _run(store: Path | None, flow: Callable[[str], str]) -> None:
     Store(root).create()
     server.settle(root)
     with server.disk_watched(root), live.shown(out) as watch, server.prefect(root):
+        from prefect import tags
+
         from flows.session import board
 
         watch(board())
-        folder = Path(flow(str(root)))
+        with tags(f"cluster:{Path(cluster).stem}"):
+            folder = Path(flow(str(root)))
     show_report(folder)
