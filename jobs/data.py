@@ -20,6 +20,7 @@ import orjson
 
 from conf.data import DataConfig
 from conf.spec import Spec
+from jobs.corpus import cards
 from jobs.corpus.quarantine import Quarantine
 from jobs.corpus.records import Count, Record
 from jobs.corpus.sources import SPLITS, WORLD, records, split_of
@@ -45,7 +46,9 @@ def run(spec: Spec) -> None:
     words = _tokenizer(spec, config, output)
     metrics.log(2, 3)
     statistics = tally | _tokenize(config, output, words, tally.pop("bytes"))
-    if WORLD in ((config.source,) if isinstance(config.source, str) else config.source):
+    sources = (config.source,) if isinstance(config.source, str) else config.source
+    cards.keep(sources, output)
+    if WORLD in sources:
         from jobs.world import write_quiz
 
         write_quiz(config.world, output / "quiz")

@@ -1,12 +1,13 @@
-"""Fetches a model directory from the Hugging Face hub: safetensors, JSON and tokenizer files only, never code or pickles."""
+"""Fetches a model directory from the Hugging Face hub: weights, JSON, tokenizer, card and licence; never code or pickles."""
 
 from __future__ import annotations
 
 from conf.fetch import FetchConfig
 from conf.spec import Spec
+from jobs.corpus.cards import TERMS
 from jobs.entry import main
 
-WANTED = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model")
+WANTED = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", *TERMS)
 
 
 def run(spec: Spec) -> None:

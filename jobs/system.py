@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import threading
 import time
@@ -19,6 +20,8 @@ SECONDS = 5.0
 """Between samples; from the tenth minute on SLOW."""
 SLOW = 30.0
 AFTER = 600.0
+FAMILY_SECONDS = 30.0
+"""Between looks for processes that the job started or ended."""
 
 
 @contextlib.contextmanager
@@ -28,7 +31,7 @@ def sampled(output: str | Path) -> Iterator[None]:
         yield
         return
     node = int(os.environ.get("GROUP_RANK", "0"))
-    sampler = _Sampler(Path(output) / f"system{f'-{node}' if node else ''}.jsonl", f"system/{f'node_{node}/' if node else ''}")
+    sampler = Sampler(Path(output) / f"system{f'-{node}' if node else ''}.jsonl", f"system/{f'node_{node}/' if node else ''}")
     done = threading.Event()
     thread = threading.Thread(target=sampler.run, args=(done,), name="system", daemon=True)
     thread.start()
@@ -39,12 +42,14 @@ def sampled(output: str | Path) -> Iterator[None]:
         thread.join(1.0)
 
 
-class _Sampler:
-    def __init__(self, path: Path, prefix: str) -> None:
+class Sampler:
+    """Samples a job: `root` and all processes below it. `root` None: this job's own, torchrun's agent where there are ranks."""
+
+    def __init__(self, path: Path, prefix: str, root: int | None = None) -> None:
         self.path, self.prefix = path, prefix
-        # torchrun's agent is the parent of all ranks of this node; a job by itself has only its own children.
         ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1
-        self.root = psutil.Process(os.getppid() if ranks else os.getpid())
+        self.root = psutil.Process(root or (os.getppid() if ranks else os.getpid()))
+        self.family, self.looked = [self.root], -math.inf
         self.before = 0
         self.used: dict[int, float] = {}
         self.gpus = _gpus()
@@ -54,14 +59,23 @@ class _Sampler:
         with contextlib.suppress(OSError, psutil.Error):
             self.before = self._resumed()
             begun = last = time.monotonic()
-            self._processors(1.0)
+            self._look(1.0)
             stopped = False
             while not stopped:
                 ran = time.monotonic() - begun
                 stopped = done.wait(SECONDS if ran < AFTER else SLOW)
                 now = time.monotonic()
-                self._write(self.before + max(round(now - begun), 1), now - last)
+                self.write(self.before + max(round(now - begun), 1), now - last)
                 last = now
+
+    def write(self, step: int, seconds: float) -> None:
+        """Add a sample; the last one was `seconds` ago."""
+        values = self._look(seconds)
+        for number, gpu in enumerate(self.gpus):
+            values |= {f"gpu_{number}_{name}": value for name, value in _gpu(gpu).items()}
+        named = {f"{self.prefix}{name}": round(value, 2) for name, value in values.items()}
+        with self.path.open("a") as stream:
+            stream.write(json.dumps({"step": step, "total": None, "time": time.time(), "values": named}) + "\n")
 
     def _resumed(self) -> int:
         """Seconds that earlier attempts ran."""
@@ -71,35 +85,19 @@ class _Sampler:
             self.path.write_bytes(b"".join(whole))  # torn when the job was killed
         return int(json.loads(whole[-1])["step"]) if whole else 0
 
-    def _write(self, step: int, seconds: float) -> None:
-        values = {"cpu_utilization_percentage": self._processors(seconds), "system_memory_usage_megabytes": self._memory()}
-        for number, gpu in enumerate(self.gpus):
-            values |= {f"gpu_{number}_{name}": value for name, value in _gpu(gpu).items()}
-        named = {f"{self.prefix}{name}": round(value, 2) for name, value in values.items()}
-        with self.path.open("a") as stream:
-            stream.write(json.dumps({"step": step, "total": None, "time": time.time(), "values": named}) + "\n")
-
-    def _family(self) -> list[psutil.Process]:
-        return [self.root, *self.root.children(recursive=True)]
-
-    def _processors(self, seconds: float) -> float:
-        """Percent of one core, over all processes of the job, since the last call."""
-        now: dict[int, float] = {}
-        for process in self._family():
+    def _look(self, seconds: float) -> dict[str, float]:
+        """Percent of one core since the last look, and resident megabytes; pages that processes share are counted by each."""
+        if time.monotonic() - self.looked > FAMILY_SECONDS:  # reads what every process of the machine is
+            self.family, self.looked = [self.root, *self.root.children(recursive=True)], time.monotonic()
+        now, memory = dict[int, float](), 0
+        for process in self.family:
             with contextlib.suppress(psutil.Error):
                 times = process.cpu_times()
                 now[process.pid] = times.user + times.system
+                memory += process.memory_info().rss
         spent = sum(max(used - self.used.get(pid, 0.0), 0.0) for pid, used in now.items())
         self.used = now
-        return 100 * spent / max(seconds, 1e-3)
-
-    def _memory(self) -> float:
-        """Resident memory of all processes of the job in megabytes; pages that they share are counted by each."""
-        total = 0
-        for process in self._family():
-            with contextlib.suppress(psutil.Error):
-                total += process.memory_info().rss
-        return total / 1e6
+        return {"cpu_utilization_percentage": 100 * spent / max(seconds, 1e-3), "system_memory_usage_megabytes": memory / 1e6}
 
 
 def _gpus() -> list[object]:

@@ -40,34 +40,39 @@ def teacher_of(recipe: Recipe, ancestors: list[lineage.Ancestor]) -> Origin:
     made = lineage.first(ancestors, "teacher")
     folder = Path(made.inputs["model"]) if made and made.inputs.get("model") else Path(recipe.teacher.model)
     own = Path(recipe.teacher.model)
-    named = licences.metadata(folder / "README.md").get("base_model") if own.is_dir() else None
-    licence = Licence(name=stated, found="the recipe") if stated else licences.beside(folder)
-    hub = None if own.is_dir() else recipe.teacher.model
-    name = hub or (f"{own.name} (card: based on {named})" if isinstance(named, str) else own.name)
-    return Origin(name=name, hub=hub, licence=licence)
+    hub, _, commit = (None, "", "") if own.is_dir() else recipe.teacher.model.partition("@")
+    licence = Licence(name=stated, found="the recipe") if stated else licences.beside(folder, hub or own.name)
+    if hub:
+        return Origin(name=f"{hub} at {commit}" if commit else hub, hub=hub, licence=licence)
+    named = licences.metadata(folder / "README.md").get("base_model")
+    return Origin(name=f"{own.name} (card: based on {named})" if isinstance(named, str) else own.name, hub=None, licence=licence)
 
 
 def data_of(recipe: Recipe, ancestors: list[lineage.Ancestor]) -> list[Origin]:
-    """What was read: datasets of the hub, local files, the invented world; and records of a fine-tuned student."""
-    sources = [recipe.data.source] if isinstance(recipe.data.source, str) else list(recipe.data.source)
+    """What was read: datasets of the hub, local files, the invented world; a blend's further corpora; records of a fine-tuned student."""
+    corpora = [recipe.data.source]
+    if recipe.blend and lineage.first(ancestors, "blend"):
+        corpora += [one.source for one in recipe.blend.sources.values()]
+    sources = [source for corpus in corpora for source in ([corpus] if isinstance(corpus, str) else corpus)]
     if recipe.records and lineage.first(ancestors, "sft"):
-        sources += [source for source in recipe.records.sources if source not in sources]
-    return [_source(recipe, source) for source in sources]
+        sources += recipe.records.sources
+    return [_source(recipe, source, ancestors) for source in dict.fromkeys(sources)]
 
 
-def _source(recipe: Recipe, source: str) -> Origin:
+def _source(recipe: Recipe, source: str, ancestors: list[lineage.Ancestor]) -> Origin:
     stated = recipe.card.data_license
+    given = Licence(name=stated, found="the recipe") if stated else None
     if source in ("world", "generated"):
         name = "imbik's invented world (synthetic)" if source == "world" else "the teacher's own answers to prompts (synthetic)"
-        return Origin(name=name, hub=None, licence=Licence(name=stated or UNKNOWN, found="the recipe" if stated else "synthetic text"))
+        return Origin(name=name, hub=None, licence=given or Licence(found="synthetic text"))
     path = Path(source)
-    if stated:
-        licence = Licence(name=stated, found="the recipe")
-    else:
+    if path.exists() or any(mark in source for mark in "*?["):
         folder = path if path.is_dir() else path.parent
-        licence = licences.beside(folder) if folder.is_dir() and str(folder) != "." else Licence()
-    is_local = path.exists() or any(mark in source for mark in "*?[")
-    return Origin(name=path.name if is_local else source, hub=None if is_local else source, licence=licence)
+        return Origin(name=path.name, hub=None, licence=given or (licences.beside(folder) if folder.is_dir() else Licence()))
+    hub, _, commit = source.partition("@")
+    kept = [each.folder / "cards" / hub.replace("/", "--") for each in ancestors if each.record.stage == "data"]
+    licence = next((licences.beside(place, hub) for place in kept if place.is_dir()), Licence())
+    return Origin(name=f"{hub} at {commit}" if commit else hub, hub=hub, licence=given or licence)
 
 
 def _metadata(recipe: Recipe, report: dict[str, Any], row: Row, teacher: Origin, data: list[Origin]) -> str:

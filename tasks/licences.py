@@ -42,17 +42,18 @@ class Licence:
     text: Path | None = None
 
 
-def beside(folder: Path) -> Licence:
-    """The licence that the card (README.md) or a licence file of a folder states."""
+def beside(folder: Path, called: str = "") -> Licence:
+    """The licence that the card (README.md) or a licence file of a folder states; `called`: how that folder is known to others."""
+    called = called or folder.name
     file = next((folder / name for name in FILES if (folder / name).is_file()), None)
     stated = metadata(folder / "README.md").get("license")
     if isinstance(stated, str) and stated:
-        return Licence(name=stated, found=f"its card ({folder.name}/README.md)", text=file)
+        return Licence(name=stated, found=f"its card ({called}/README.md)", text=file)
     if file is None:
         return Licence()
     beginning = " ".join(file.read_text(errors="replace")[:2000].lower().split())
     known = next((name for words, name in NAMES if words in beginning), "other")
-    return Licence(name=known, found=f"its licence file ({folder.name}/{file.name})", text=file)
+    return Licence(name=known, found=f"its licence file ({called}/{file.name})", text=file)
 
 
 def metadata(card: Path) -> dict[str, object]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from conf.schema import Recipe
 from tasks import card
+from tasks.licences import Licence
 
 FOLDER = "published"
 
@@ -40,5 +41,11 @@ def _one(place: Path, final: Path, recipe: Recipe, report: dict[str, Any], row: 
     text, licence = card.write(recipe, report, row)
     (place / "README.md").unlink(missing_ok=True)
     (place / "README.md").write_text(text)
-    if licence.text and not (place / licence.text.name).exists():
-        shutil.copyfile(licence.text, place / licence.text.name)
+    terms(place, licence)
+
+
+def terms(place: Path, licence: Licence) -> None:
+    """Copy a teacher's licence text, and the notice beside it that some licences want passed on."""
+    for path in (licence.text, licence.text and licence.text.with_name("NOTICE")):
+        if path and path.is_file() and not (place / path.name).exists():
+            shutil.copyfile(path, place / path.name)

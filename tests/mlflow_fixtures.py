@@ -15,15 +15,16 @@ from typing import Any, Literal
 
 from flows import server
 
-SLOW_SECONDS = 30.0
 Mode = Literal["ok", "slow", "error", "lost", "dead"]
 
 
 class Proxy:
-    """Forwards to a server as its mode says: `lost` carries a tenth of POSTs out and answers 500; `dead` listens nowhere."""
+    """Forwards to a server as its mode says: `slow` after `seconds`, `lost` carries a tenth of POSTs out and answers 500 to them, `dead`
+    listens nowhere."""
 
     def __init__(self, target: int, port: int) -> None:
         self.target, self.port = target, port
+        self.seconds = 30.0
         self.mode: Mode = "dead"
         self._chance = random.Random(1)
         self._server: ThreadingHTTPServer | None = None
@@ -58,7 +59,7 @@ class Proxy:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         """One request."""
         if self.mode == "slow":
-            time.sleep(SLOW_SECONDS)
+            time.sleep(self.seconds)
         if self.mode == "error":
             request.send_error(500)
             return

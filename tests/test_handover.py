@@ -1,4 +1,4 @@
-"""What is said of a model when it is handed over: licences, serving commands, what may leave, which spool lines count, the winner."""
+"""What is said of a model when it is handed over: serving commands, what may leave, which spool lines count, the winner."""
 
 from __future__ import annotations
 
@@ -10,30 +10,9 @@ import pytest
 
 from conf.load import load
 from conf.spec import File, Record
-from tasks import licences, registry, serving, upload, winner
+from tasks import registry, serving, upload, winner
 from tasks.spool import Spool
 from tests.flow_fixtures import told
-
-APACHE = "                                 Apache License\n                           Version 2.0, January 2004\n"
-
-
-@pytest.mark.parametrize(
-    ("files", "name", "found"),
-    [
-        ({}, "unknown", "no card"),
-        ({"LICENSE": APACHE}, "apache-2.0", "LICENSE"),
-        ({"LICENSE.txt": "LLAMA 3.1 COMMUNITY LICENSE AGREEMENT\nLlama 3.1 Version Release Date: ..."}, "llama3.1", "LICENSE.txt"),
-        ({"README.md": "---\nlicense: cc-by-4.0\n---\n# A corpus\n", "LICENSE": APACHE}, "cc-by-4.0", "README.md"),
-        ({"README.md": "# No block\nlicense: mit\n"}, "unknown", "no card"),
-        ({"README.md": "---\nlicense: [\n---\n", "COPYING": "All rights reserved."}, "other", "COPYING"),
-    ],
-)
-def test_a_licence_is_what_a_card_or_a_file_states(files: dict[str, str], name: str, found: str, tmp_path: Path) -> None:
-    for file, text in files.items():
-        (tmp_path / file).write_text(text)
-    licence = licences.beside(tmp_path)
-    assert licence.name == name
-    assert found in licence.found
 
 
 def checkpoint(folder: Path, algorithm: str | None = None, cache: str | None = None, template: str | None = None) -> serving.Checkpoint:

@@ -79,6 +79,9 @@ def test_a_run_through_an_outage_ends_as_an_undisturbed_one(mlflow: tuple[str, P
     assert f"MLflow at {uri} was not told everything" in out
     assert left_behind(store) == []
     (spool,) = waiting(store)
+    asked = imbik("sync", store=store)
+    assert asked.returncode == 1 and f"{spool.flow}: {spool.left:,} bytes not sent" in asked.stdout, asked.stdout
+    assert "imbik: MLflow did not take everything; see to the server, then run imbik sync again" in asked.stderr
     proxy.turn("lost")  # carried out, yet answered with 500: what is sent again must not double
     tries = 0
     while any(reason for _, _, reason in sync(store)):
@@ -99,6 +102,34 @@ def test_a_run_through_an_outage_ends_as_an_undisturbed_one(mlflow: tuple[str, P
     assert [entry.path for entry in here.list_artifacts(parents[calm].info.run_id)] == [
         entry.path for entry in here.list_artifacts(parents[spool.flow].info.run_id)
     ]
+    asked = imbik("sync", store=store)
+    assert (asked.returncode, asked.stdout.strip()) == (0, "MLflow has everything")
+    readmes_recipes_find(here, store, calm)
+
+
+SMALL_STUDENTS = "tags.`imbik.role` = 'student' and metrics.final_bytes < 3000000000"
+BEST = ["metrics.final_test_loss ASC"]
+
+
+def readmes_recipes_find(here: Any, store: Path, flow: str) -> None:
+    """The searches that README.md gives, as they stand there, among all runs of the server."""
+    readme = (RECIPE.parents[2] / "README.md").read_text()
+    (experiment,) = [each.experiment_id for each in here.search_experiments() if each.name == "imbik"]
+    rows = {row["model"]: row for row in json.loads((store / "runs" / "calm" / "report.json").read_text())["rows"]}
+    if "search_runs" in readme:
+        assert SMALL_STUDENTS in readme and BEST[0] in readme
+    found = here.search_runs([experiment], SMALL_STUDENTS, order_by=BEST)
+    ours = [run for run in found if run.data.tags["imbik.flow"] == flow]
+    assert [run.data.tags["imbik.model"] for run in ours] == ["depth"]
+    assert ours[0].data.metrics["final_test_loss"] == rows["depth"]["val_loss"]
+    assert ours[0].data.metrics["final_bytes"] == rows["depth"]["bytes"] < 3_000_000_000
+    assert not here.search_runs([experiment], SMALL_STUDENTS.replace("3000000000", str(rows["depth"]["bytes"])))
+    slowest = here.search_runs([experiment], "tags.`imbik.kind` = 'stage' and metrics.seconds > 0", order_by=["metrics.seconds DESC"])
+    times = [run.data.metrics["seconds"] for run in slowest]
+    assert len(times) > 4 and times == sorted(times, reverse=True)
+    (winner,) = here.search_model_versions("name = 'calm'")
+    assert (winner.tags["imbik.model"], list(here.get_registered_model("calm").aliases)) == ("depth", ["candidate"])
+    assert winner.tags["imbik.recipe.teacher"] and "# calm-depth" in winner.description
 
 
 def lines(tracker: Tracker, count: int) -> float:
