@@ -116,8 +116,9 @@ class Site:
         return [line["message"] for line in self.api("logs/filter", wanted)]
 
     def tasks(self, run: str) -> dict[str, str]:
-        """The names of a run's task runs with the names of their states."""
-        found = self.api("task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}, "limit": 200})
+        """The names of a run's task runs with the names of their states; of a run that was retried, the latest."""
+        wanted = {"flow_runs": {"id": {"any_": [run]}}, "limit": 200, "sort": "EXPECTED_START_TIME_ASC"}
+        found = self.api("task_runs/filter", wanted)
         return {one["name"]: one["state"]["name"] for one in found}
 
     def artifacts(self, run: str) -> list[dict[str, Any]]:

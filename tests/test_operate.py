@@ -244,7 +244,8 @@ def test_single_stages_run_by_command_as_the_cluster_lays_them_out(site: Site, t
     refused = imbik("evaluate", *models, "--cluster", str(cluster), "cluster.stages.evaluate.parallel.tensor=2", store=site.store)
     assert refused.returncode == 2
     assert "parallel.processes is 1, not a multiple of tensor 2" in refused.stderr
-    evaluated = imbik("evaluate", *models, "--cluster", str(cluster), "evaluate.sequences=4", "evaluate.mmlu=null", store=site.store)
+    how = ("evaluate.seq_length=64", "evaluate.sequences=4", "evaluate.precision=fp32", "evaluate.mmlu=null")
+    evaluated = imbik("evaluate", *models, "--cluster", str(cluster), *how, store=site.store)
     assert evaluated.returncode == 0, evaluated.stderr
     assert [row["model"] for row in report_of(site.store, "evaluated")["rows"]] == list(models)
     for label in ("evaluate-one-student-depth", "evaluate-one-student-depth-pruned"):
