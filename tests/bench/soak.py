@@ -33,7 +33,7 @@ from typing import Any
 import psutil
 
 from tests.flow_fixtures import RECIPE, imbik, left_behind, start, wait_for
-from tests.operate_fixtures import FINAL, Site, free_port, tiny
+from tests.operate_fixtures import FINAL, ONE_STUDENT, Site, free_port, recipe
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = {"cached": 0.5, "built": 0.12, "retried": 0.1, "refused": 0.06, "cancelled": 0.12, "killed": 0.02}
@@ -101,14 +101,14 @@ class Soak:
         return running
 
     def prepare(self) -> None:
-        """Two deployments of the tiny recipe, automations, a first run that builds it, a schedule."""
+        """Two deployments of a recipe of one student, automations, a first run that builds it, a schedule."""
         other = self.folder / "other.yaml"
-        shutil.copy(RECIPE, other)
+        other.write_text(f"extends: {ONE_STUDENT}\n")
         automations = RECIPE.parents[2] / "deploy" / "automations.yaml"
-        self.said("deploy", str(RECIPE), str(other), "--automations", str(automations), "--notify", "http://127.0.0.1:9/nobody")
-        assert self.site.end(self.site.begin("compress/tiny"))["type"] == "COMPLETED"
+        self.said("deploy", str(ONE_STUDENT), str(other), "--automations", str(automations), "--notify", "http://127.0.0.1:9/nobody")
+        assert self.site.end(self.site.begin("compress/one-student"))["type"] == "COMPLETED"
         every = max(1.0, self.minutes / (self.count * (1 - sum(PARTS.values())) + 1))
-        self.said("schedule", str(RECIPE), "--name", "nightly", "--every", f"{every:.2f}")
+        self.said("schedule", str(ONE_STUDENT), "--name", "nightly", "--every", f"{every:.2f}")
 
     def said(self, *command: str) -> None:
         """One command of a user, which must succeed."""
@@ -124,21 +124,21 @@ class Soak:
 
     def begin(self, run: Run) -> None:
         """Start a run as the form would."""
-        flow = "compress/tiny" if run.number % 2 else "compress/other"
+        flow = "compress/one-student" if run.number % 2 else "compress/other"
         if run.kind == "cached":
             run.id = self.site.begin(flow)
         elif run.kind == "built":
-            run.id = self.site.begin(flow, recipe=tiny(*SMALL, f"teacher.seed={1000 + run.number}"), name=f"built-{run.number}")
+            run.id = self.site.begin(flow, recipe=recipe(*SMALL, f"teacher.seed={1000 + run.number}"), name=f"built-{run.number}")
         elif run.kind == "retried":
             run.text = self.folder / f"text-{run.number}.txt"
             given = {"source": str(run.text), "vocab_size": 300}
             run.id = self.site.begin("prepare/a-corpus", data=given, name=f"text-{run.number}")
         elif run.kind == "refused":
-            wrong = tiny()
+            wrong = recipe()
             wrong["students"]["depth"]["prune"]["num_layers"] = 9
             run.id = self.site.begin(flow, recipe=wrong, name="refused")
         else:
-            run.id = self.site.begin(flow, recipe=tiny(*LONG, f"teacher.seed={1000 + run.number}"), name=f"long-{run.number}")
+            run.id = self.site.begin(flow, recipe=recipe(*LONG, f"teacher.seed={1000 + run.number}"), name=f"long-{run.number}")
 
     def treat(self, run: Run) -> None:
         """Do to a run what its kind says, once it is far enough."""
