@@ -20,10 +20,11 @@ import pytest
 import yaml
 
 from conf.clusters import Ssh
+from conf.load import load
 from conf.spec import Record
 from tests.flow_fixtures import RECIPE, imbik, left_behind, report_of, start, wait_for
 from tests.jobs_fixtures import ranks
-from tests.operate_fixtures import Site, free_port, tiny
+from tests.operate_fixtures import Site, free_port
 from tests.slurm import service
 
 pytestmark = [pytest.mark.drill, pytest.mark.skipif(bool(service.absent()), reason=str(service.absent()))]
@@ -194,7 +195,8 @@ def cancelled_in_prefect(slurm: Path, store: Path, tmp_path: Path) -> None:
         site = Site(store=store, pages=f"http://127.0.0.1:{port}", receiver="")
         wait_for(lambda: site.api("deployments/filter", {"deployments": {"name": {"any_": ["demo"]}}}), SECONDS, "nothing is deployed")
         where = cluster(tmp_path, "slow@0.5")
-        run = site.begin("compress/demo", recipe=tiny(*SETTINGS, *TAUGHT), cluster=where, store=str(store), name="taught")
+        recipe = load(str(RECIPE), [*SETTINGS, *TAUGHT]).model_dump(mode="json", exclude_unset=True)
+        run = site.begin("compress/demo", recipe=recipe, cluster=where, store=str(store), name="taught")
         wait_for(lambda: reached(store), SECONDS, f"nothing was taught: {site.state(run)}")
         assert taught_on_both(slurm), of_jobs(slurm)
         bars = asked(store, "select data from artifact where key = 'progress-distill-depth'")
