@@ -26,6 +26,8 @@ BATCH = 1000
 """Metrics MLflow takes at once."""
 CHUNK = 2000
 """Events read at once."""
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""MLflow's pages show an experiment without a kind as one of prompts and traces."""
 LATE_SECONDS = 120.0
 """A request that was never answered may still be carried out; after this long it will not be."""
 TAG_LENGTH = 5000
@@ -114,7 +116,7 @@ class Sender:
             own = self.sent.uri is None
             try:
                 place = f"file://{self.store}/mlflow-artifacts" if own else None
-                self.sent.experiment = self.client.create_experiment(project, artifact_location=place)
+                self.sent.experiment = self.client.create_experiment(project, artifact_location=place, tags=KIND)
                 return
             except MlflowException:  # another run of the project was faster
                 found = self.client.get_experiment_by_name(project)

@@ -83,10 +83,10 @@ class Tracker:
 
     def link(self) -> str | None:
         """The page of this run on MLflow's server; None where there is no server, or the run has not reached it yet."""
-        uri = self.uri or own_uri(self.store)
-        return (
-            f"{uri.rstrip('/')}/#/experiments/{self._experiment}/runs/{self._parent}" if uri.startswith("http") and self._parent else None
-        )
+        uri = (self.uri or own_uri(self.store)).rstrip("/")
+        if not uri.startswith("http") or not self._parent:
+            return None
+        return f"{uri}/#/experiments/{self._experiment}/runs/{self._parent}?workflowType=machine_learning"  # else the menu is of chats
 
     def tell(self, event: str, **told: Any) -> None:
         """Note an event. Never raises: where the disk does not take it, the sealed artifacts still hold what it said."""
