@@ -111,7 +111,7 @@ def embedded_prefect(
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Prefect's server, its SQLite database under the store; on loopback unless `host` says otherwise."""
     (store / "prefect").mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
+    command = [sys.executable, "-m", "uvicorn", "--factory", "flows.served:app"]
     command += ["--host", host, "--port", str(port), "--log-level", "error", "--lifespan", "on"]
     environment = access.prefect(port) | {
         "PREFECT_UI_ENABLED": str(int(user_interface)),

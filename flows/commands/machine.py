@@ -65,7 +65,6 @@ def up(
     ):
         file = root / server.SERVICES
         try:
-            file.write_text(json.dumps({"prefect": url, "mlflow": mlflow_url, "pid": os.getpid()}))
             os.environ["PREFECT_API_URL"] = url
             from flows import deployments, interrupted
             from flows.worker import worker
@@ -77,6 +76,7 @@ def up(
             if ended := interrupted.settle():
                 out.print(f"{ended} flow run{'s' if ended > 1 else ''} ended with the last imbik up; Retry in the pages goes on with them")
             with worker(root, url, mlflow_url) as working:
+                file.write_text(json.dumps({"prefect": url, "mlflow": mlflow_url, "pid": os.getpid()}))
                 out.print(f"Prefect  {url.removesuffix('/api')}\nMLflow   {mlflow_url}")
                 out.print(
                     f"{len(names)} deployments; runs with --store {root} use these servers too. Ctrl-C stops everything.", soft_wrap=True

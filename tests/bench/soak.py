@@ -50,7 +50,7 @@ ENDS = {
 SMALL = ("students.width=null", "students.depth.quantize=false", "distill=null")
 LONG = (*SMALL, "teacher.steps=4000")
 PARTICIPANTS = {
-    "Prefect server": "prefect.server.api.server",
+    "Prefect server": "flows.served",
     "MLflow server": "mlflow",
     "worker": "worker start",
     "imbik up": "flows.cli up",
