@@ -12,11 +12,12 @@ test: venv
 	@.venv/bin/python -m pytest -m "not slow and not drill" -n 2
 	@.venv/bin/python -m pytest -m "slow and not drill" -n 2 --dist loadfile
 
-# What needs a service (Slurm, PostgreSQL, a browser: skipped with a reason where absent) or injects faults; .ci/run installs them all.
+# What needs a service (Slurm, PostgreSQL, a browser: skipped with a reason where absent) or injects faults. .ci/run, which has half an
+# hour, runs Slurm's and the faults': make drills ONLY="tests/slurm tests/drills".
 drills: export OMP_NUM_THREADS = 1
 drills: export OMP_WAIT_POLICY = PASSIVE
 drills: venv
-	@.venv/bin/python -m pytest -m drill -n 2 --dist loadfile -rs
+	@.venv/bin/python -m pytest -m drill -n 2 --dist loadfile -rs $(ONLY)
 
 check: venv
 	@.venv/bin/ruff check .
