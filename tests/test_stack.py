@@ -76,6 +76,12 @@ def runs_of(stack: Stack) -> dict[str, str]:
     return {run["info"]["run_id"]: run["info"]["status"] for run in found}
 
 
+def versions_of(stack: Stack) -> list[tuple[str, str, str]]:
+    """Name, version and status of every model version in the registry."""
+    found = stack.mlflow("GET", "/api/2.0/mlflow/model-versions/search").json().get("model_versions", [])
+    return sorted((one["name"], one["version"], one["status"]) for one in found)
+
+
 IN_BUCKET = "/api/2.0/mlflow-artifacts/artifacts/drill/report.json"
 """A file in the bucket as MLflow's clients, who have no key of the bucket, reach it. What a flow sends may come late on a busy machine."""
 
@@ -94,6 +100,8 @@ def test_a_flow_triggered_through_the_api_runs_to_its_end_and_its_results_are_wh
     assert requests.put(url, json=report, auth=login, timeout=30).ok
     assert stack.mlflow("GET", IN_BUCKET).json() == report
     assert len(runs_of(stack)) > 1, "the flow and its stages"
+    assert set(runs_of(stack).values()) == {"FINISHED", "FAILED"}, "both flows are over"
+    assert versions_of(stack) == [("team", "1", "READY")], "the winner is a version"
 
 
 def test_strangers_are_turned_away(ran: tuple[Stack, list[dict[str, Any]]]) -> None:
@@ -126,7 +134,7 @@ def test_no_secret_is_in_any_byte_that_was_kept(ran: tuple[Stack, list[dict[str,
 
 def test_lost_databases_come_back_from_the_backup(ran: tuple[Stack, list[dict[str, Any]]], tmp_path: Path) -> None:
     stack, triggered_runs = ran
-    before = runs_of(stack)
+    before, versions = runs_of(stack), versions_of(stack)
     done = stack.script("backup.sh", str(stack.root / "backups"), str(stack.store))
     assert done.returncode == 0, done.stderr
     backup = Path(done.stdout.strip())
@@ -149,7 +157,7 @@ def test_lost_databases_come_back_from_the_backup(ran: tuple[Stack, list[dict[st
     stack.wait("mlflow", "/health")
     for run in triggered_runs:
         assert stack.prefect("GET", f"/flow_runs/{run['id']}")["state_type"] == run["state_type"]
-    assert runs_of(stack) == before
+    assert (runs_of(stack), versions_of(stack)) == (before, versions)
     assert stack.mlflow("GET", IN_BUCKET).json() == json.loads((stack.store / "runs" / "team" / "report.json").read_text())
 
     lost = min(stack.store.glob("distill/*"))
