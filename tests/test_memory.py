@@ -88,7 +88,7 @@ def test_layers_keep_what_the_plan_says(architecture: Any, precision: Any) -> No
 
 @pytest.mark.slow
 def test_a_checkpoint_is_copied_into_as_much_main_memory_as_the_plan_says(tmp_path: Path) -> None:
-    from jobs.megatron import checkpoint, head, model, training
+    from jobs.megatron import checkpoint, head, model, training, weights
     from jobs.megatron.host import machine
 
     case = Case(shape=shape(vocab_size=32768), precision="fp32")
@@ -96,6 +96,7 @@ def test_a_checkpoint_is_copied_into_as_much_main_memory_as_the_plan_says(tmp_pa
     hf_config = model.config_of_shape(case.shape, 32768, 0)
     with machine(case.parallel, seed=0) as device, checkpoint.Saver(tmp_path, 2) as saver:
         built = model.build(hf_config, case.parallel, "fp32", device)
+        weights.draw(built, hf_config, seed=1)
         head.defer(built)
         tokens = RandomTokens(case.seq_length, 32768)
         run = training._Run(built, case.config, training.Objective(losses=training.cross_entropy, total="loss"), tokens, tokens)

@@ -12,6 +12,12 @@ from typing import Any
 import torch
 from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
+from megatron.core.tensor_parallel.layers import (
+    ColumnParallelLinear,
+    RowParallelLinear,
+    VocabParallelEmbedding,
+    set_tensor_model_parallel_attributes,
+)
 from megatron.core.transformer import TransformerConfig
 
 from conf.base import Precision
@@ -139,7 +145,17 @@ def build(config: dict[str, Any], parallel: Parallel, precision: Precision, devi
         rope_scaling=rope.get("rope_type", rope.get("type")) == "llama3",
         rope_scaling_factor=rope.get("factor", 8.0),
     )
+    _mark_slices(model)
     return model.to(device=device, dtype=DTYPES[precision])
+
+
+def _mark_slices(model: GPTModel) -> None:
+    """Say which weights are slices, and along what: Megatron does so only where it draws them, and takes gradient norms by it."""
+    sliced = ((ColumnParallelLinear, 0), (RowParallelLinear, 1), (VocabParallelEmbedding, 0))
+    for module in model.modules():
+        for kind, dimension in sliced:
+            if isinstance(module, kind) and module.weight is not None and not hasattr(module.weight, "tensor_model_parallel"):
+                set_tensor_model_parallel_attributes(module.weight, True, dimension, 1)
 
 
 def num_params(config: dict[str, Any]) -> int:
