@@ -6,6 +6,8 @@ import contextlib
 import ctypes
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +28,8 @@ from tasks.tracking import Tracker
 WORKER = "IMBIK_WORKER"
 """Set by `imbik up` for its worker, and so for the flows that the worker starts: they end when it does, however it ends."""
 PR_SET_PDEATHSIG = 1
+ORPHAN_SECONDS = 20.0
+"""What a run that is ending has left once its worker is gone."""
 
 Where = Annotated[
     str | Cluster,
@@ -47,7 +51,7 @@ def tags_of(cluster: Where) -> list[str]:
 @contextlib.contextmanager
 def opened(name: str, root: Path, settings: dict[str, Any], cluster: Cluster) -> Iterator[Session]:
     """Everything the tasks of a run share, closed whatever happens: no process of the run outlives it. `settings` go to MLflow."""
-    _end_with_worker()
+    worker = _end_with_worker()
     store = Store(root)
     store.create()
     seen.in_one_sentence(JobFailed, StoreError, GateClosed, Stopped)
@@ -59,6 +63,7 @@ def opened(name: str, root: Path, settings: dict[str, Any], cluster: Cluster) ->
         yield session
         failed = False
     finally:
+        _close_undisturbed(worker)
         current.reset(token)
         launcher.stop()
         if complaint := tracker.close(failed=failed):
@@ -66,10 +71,27 @@ def opened(name: str, root: Path, settings: dict[str, Any], cluster: Cluster) ->
         seen.link_mlflow(session)  # a run for which nothing was built may be over before MLflow knows it
 
 
-def _end_with_worker() -> None:
-    """A worker that is killed cannot end its flows any more, so the kernel does: as asked politely, with SIGTERM."""
+def _end_with_worker() -> int:
+    """A worker that is killed cannot end its flows any more, so the kernel does: as asked politely, with SIGTERM. Returns our parent."""
     if os.environ.get(WORKER) and ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    return os.getppid()
+
+
+def _close_undisturbed(worker: int) -> None:
+    """Let nobody ask again for the end that is under way: a second SIGTERM would leave jobs running. Where the worker is gone its
+    servers may be too, and Prefect would try to tell them for minutes; the run's own part takes seconds."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if os.environ.get(WORKER):
+        threading.Thread(target=_end_without, args=(worker,), name="worker", daemon=True).start()
+
+
+def _end_without(worker: int) -> None:
+    while os.getppid() == worker:
+        time.sleep(1.0)
+    time.sleep(ORPHAN_SECONDS)
+    os._exit(128 + signal.SIGTERM)
 
 
 _board: Board | None = None
