@@ -99,7 +99,7 @@ def _gpu() -> Iterator[Finding]:
 
 
 def _services(store: Path) -> Iterator[Finding]:
-    from flows.server import services
+    from tasks.address import services
 
     known = services(store)
     for name, variable, instead in (

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
 import socket
@@ -21,14 +20,13 @@ from pathlib import Path
 
 from conf.secrets import masker
 from flows import access
+from tasks.address import services
 from tasks.guard import guarded
 
 START_SECONDS = 180.0
 NEEDED_BYTES = 1_000_000
 """Below this the servers' databases cannot grow."""
 SEND_SECONDS = 5.0
-SERVICES = "services.json"
-"""Under the store: addresses of the servers `imbik up` started, and its process id."""
 
 
 class ServerFailed(ValueError):
@@ -148,14 +146,14 @@ def mlflow(store: Path, port: int, host: str = access.LOOPBACK) -> Iterator[tupl
         yield url, running
 
 
-def services(store: Path) -> dict[str, str]:
-    """Addresses of the servers `imbik up` runs for this store; empty when it does not run."""
+def check_free(host: str, port: int, option: str) -> None:
+    """Raise ServerFailed where a server cannot listen, before any is started; `option` names another port."""
     try:
-        known: dict[str, str] = json.loads((store / SERVICES).read_text())
-        os.kill(int(known["pid"]), 0)
-    except (OSError, ValueError, KeyError):
-        return {}
-    return known
+        family = socket.getaddrinfo(host, port)[0][0]
+        with socket.create_server((host, port), family=family):
+            pass
+    except OSError as error:
+        raise ServerFailed(f"{option} {port} at {host} cannot be listened on ({error.strerror}); choose another port") from error
 
 
 @contextlib.contextmanager

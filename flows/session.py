@@ -63,12 +63,12 @@ def opened(name: str, root: Path, settings: dict[str, Any], cluster: Cluster) ->
         yield session
         failed = False
     finally:
-        _close_undisturbed(worker)
-        current.reset(token)
-        launcher.stop()
-        if complaint := tracker.close(failed=failed):
-            print(complaint)
-        seen.link_mlflow(session)  # a run for which nothing was built may be over before MLflow knows it
+        with _undisturbed(worker):
+            current.reset(token)
+            launcher.stop()
+            if complaint := tracker.close(failed=failed):
+                print(complaint)
+            seen.link_mlflow(session)  # a run for which nothing was built may be over before MLflow knows it
 
 
 def _end_with_worker() -> int:
@@ -78,13 +78,20 @@ def _end_with_worker() -> int:
     return os.getppid()
 
 
-def _close_undisturbed(worker: int) -> None:
-    """Let nobody ask again for the end that is under way: a second SIGTERM would leave jobs running. Where the worker is gone its
-    servers may be too, and Prefect would try to tell them for minutes; the run's own part takes seconds."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+@contextlib.contextmanager
+def _undisturbed(worker: int) -> Iterator[None]:
+    """The end of a run, which a second SIGTERM must not cut short: jobs would go on. The kernel sends one for each thread of a dying
+    worker. Where the worker is gone its servers may be too, and Prefect would try to tell them for minutes."""
     if os.environ.get(WORKER):
         threading.Thread(target=_end_without, args=(worker,), name="worker", daemon=True).start()
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _end_without(worker: int) -> None:

@@ -80,6 +80,17 @@ def wait_for(what: Callable[[], Any], seconds: float, told: str) -> Any:
     return found
 
 
+def reached(store: Path, stage: str = "teacher") -> int:
+    """The step of the newest checkpoint of a stage that is being made; 0 before there is one."""
+    return max((int(path.name.removeprefix("step-")) for path in store.glob(f".work/{stage}-*/checkpoints/step-*")), default=0)
+
+
+def first_step_since(store: Path, name: str, moment: float) -> int:
+    """The first step that the teacher of a run made after a moment, in seconds since the epoch."""
+    lines = (store / "runs" / name / "teacher" / "metrics.jsonl").read_text().splitlines()
+    return min(line["step"] for line in map(json.loads, lines) if line["time"] > moment)
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store in which the tiny recipe has run to its end under the name `tiny`."""

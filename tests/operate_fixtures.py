@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
+import signal
 import socket
+import subprocess
 import threading
 import time
 import urllib.error
@@ -19,10 +21,13 @@ import psutil
 import pytest
 
 from conf.load import load
+from tasks.address import services
 from tests.flow_fixtures import RECIPE, imbik, left_behind, start, wait_for
 
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 ONE_STUDENT = RECIPE.with_name("one-student.yaml")
+LONG = ("teacher.steps=1500", "teacher.checkpoint_every=100", "quantize=[]", "distill=null")
+"""Settings with which a run trains for long enough to be disturbed."""
 ALIKE = ("parameters", "tags", "description", "entrypoint", "concurrency_options", "enforce_parameter_schema", "work_pool_name")
 """What two ways of making a deployment must agree on."""
 
@@ -159,6 +164,25 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def serve(store: Path, ports: tuple[int, int], **options: Any) -> subprocess.Popen[str]:
+    """`imbik up`, once it serves."""
+    process = start("up", "--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1]), store=store, **options)
+    wait_for(lambda: services(store) or process.poll() is not None, 240, "imbik up did not start")
+    assert process.poll() is None, process.communicate()
+    return process
+
+
+def end(process: subprocess.Popen[str], how: signal.Signals, store: Path, seconds: float = 60) -> float:
+    """Stop `imbik up` with a signal; the seconds until no process of the store was left."""
+    begun = time.monotonic()
+    process.send_signal(how)
+    process.wait(seconds)
+    while left := left_behind(store):
+        assert time.monotonic() < begun + seconds, f"{how.name} left processes behind: {left}"
+        time.sleep(0.2)
+    return time.monotonic() - begun
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """`imbik up` with a tiny recipe deployed and the shipped automations made; nothing of it is left afterwards."""
@@ -167,12 +191,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     threading.Thread(target=receiver.serve_forever, daemon=True).start()
     ports = free_port(), free_port()
     one_gpu = {"CUDA_VISIBLE_DEVICES": "0", "TMPDIR": str(store.parent)}  # its locks are no other test's
-    process = start("up", "--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1]), store=store, more=one_gpu)
+    process = serve(store, ports, more=one_gpu)
     made = Site(store=store, pages=f"http://127.0.0.1:{ports[0]}", receiver=f"http://127.0.0.1:{receiver.server_port}")
     receiver.posted = made.posted  # type: ignore[attr-defined]
     try:
-        wait_for(lambda: (store / "services.json").is_file() or process.poll() is not None, 240, "imbik up did not start")
-        assert process.poll() is None, process.communicate()
         file = RECIPE.parents[2] / "deploy" / "automations.yaml"
         done = imbik("deploy", str(ONE_STUDENT), "--automations", str(file), "--notify", made.receiver, store=store)
         assert done.returncode == 0, done.stderr
@@ -180,13 +202,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         assert "automation imbik-failed" in done.stdout
         yield made
     finally:
-        process.terminate()
-        process.wait(60)
+        end(process, signal.SIGTERM, store)
         receiver.shutdown()
-    deadline = time.monotonic() + 20
-    while left_behind(store) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert left_behind(store) == [], "imbik up left processes behind"
 
 
 def recipe(*overrides: str) -> dict[str, Any]:

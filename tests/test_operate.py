@@ -20,14 +20,13 @@ import psutil
 import pytest
 
 from conf.load import load
-from tests.flow_fixtures import RECIPE, imbik, report_of, wait_for
-from tests.operate_fixtures import ONE_STUDENT, Site, recipe
+from tests.flow_fixtures import RECIPE, first_step_since, imbik, reached, report_of, wait_for
+from tests.operate_fixtures import LONG, ONE_STUDENT, Site, recipe
 
 pytest_plugins = ["tests.operate_fixtures"]
 pytestmark = pytest.mark.drill
 CHROMIUM = shutil.which("chromium")
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-LONG = ("teacher.steps=1500", "teacher.checkpoint_every=100", "quantize=[]", "distill=null")
 SEES_SECONDS = 12.0
 """In which a flow run that is suspended learns of it: by an event, or when it asks, every ten seconds."""
 TOO_MANY = "students.depth.prune.num_layers is 9 but the teacher has 3; choose less"
@@ -134,11 +133,6 @@ def test_what_the_schema_refuses_is_not_started_and_failures_and_closed_gates_ar
     wait_for(lambda: any("Stopped by a gate: gate near" in text for text in site.posted), 120, f"nor of the gate: {site.posted}")
 
 
-def reached(store: Path) -> int:
-    """The newest checkpoint of the teacher that is being made."""
-    return max((int(path.name.removeprefix("step-")) for path in store.glob(".work/teacher-*/checkpoints/step-*")), default=0)
-
-
 def test_a_run_fails_is_retried_suspended_resumed_and_cancelled_while_another_waits_for_its_gpu(site: Site) -> None:
     """The machine is told that it has one GPU (CUDA_VISIBLE_DEVICES=0), so that jobs hold it as they would a real one."""
     run = site.begin("compress/one-student", recipe=recipe(*LONG), name="long")
@@ -167,9 +161,7 @@ def test_a_run_fails_is_retried_suspended_resumed_and_cancelled_while_another_wa
     job.send_signal(signal.SIGCONT)
     wait_for(lambda: site.state(run)["name"] == "Suspended" and not site.working(), 300, f"still at work: {site.working()}")
     assert site.tasks(run)["teacher"] == "Completed", "what ran was not finished first"
-    lines = (site.store / "runs" / "long" / "teacher" / "metrics.jsonl").read_text().splitlines()
-    again = [json.loads(line)["step"] for line in lines if json.loads(line)["time"] > retried]
-    assert min(again) > kept, "steps before the failure were made again"
+    assert first_step_since(site.store, "long", retried) > kept, "steps before the failure were made again"
 
     site.api(f"flow_runs/{run}/resume", {})
     wait_for(lambda: any("in the store already: teacher" in line for line in site.log(run)), 300, "it did not take the teacher it made")

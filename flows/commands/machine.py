@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from pathlib import Path
@@ -52,6 +51,7 @@ def up(
 ) -> None:
     """Start Prefect, MLflow and a worker for the store on this machine, with every flow ready to run in the pages, until Ctrl-C."""
     from flows import access, server
+    from tasks import address
     from tasks.store import Store
 
     access.check(host)
@@ -59,11 +59,20 @@ def up(
     root = root_of(store)
     Store(root).create()
     server.settle(root)
+    with address.alone(root):
+        server.check_free(host, prefect_port, "--prefect-port")
+        server.check_free(host, mlflow_port, "--mlflow-port")
+        _serve(root, host, prefect_port, mlflow_port, at_once)
+
+
+def _serve(root: Path, host: str, prefect_port: int, mlflow_port: int, at_once: int) -> None:
+    from flows import server
+    from tasks import address
+
     with (
         server.mlflow(root, mlflow_port, host) as (mlflow_url, mlflow),
         server.embedded_prefect(root, prefect_port, user_interface=True, host=host) as (url, prefect),
     ):
-        file = root / server.SERVICES
         try:
             os.environ["PREFECT_API_URL"] = url
             from flows import deployments, interrupted
@@ -75,8 +84,7 @@ def up(
             deployments.limit(at_once)
             if ended := interrupted.settle():
                 out.print(f"{ended} flow run{'s' if ended > 1 else ''} ended with the last imbik up; Retry in the pages goes on with them")
-            with worker(root, url, mlflow_url) as working:
-                file.write_text(json.dumps({"prefect": url, "mlflow": mlflow_url, "pid": os.getpid()}))
+            with worker(root, url, mlflow_url) as working, address.announced(root, prefect=url, mlflow=mlflow_url):
                 out.print(f"Prefect  {url.removesuffix('/api')}\nMLflow   {mlflow_url}")
                 out.print(
                     f"{len(names)} deployments; runs with --store {root} use these servers too. Ctrl-C stops everything.", soft_wrap=True
@@ -85,6 +93,4 @@ def up(
                     signal.sigtimedwait([], 1.0)
         except KeyboardInterrupt:
             return
-        finally:
-            file.unlink(missing_ok=True)
     fail("a server ended by itself; its log is in the store", 1)

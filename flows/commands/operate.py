@@ -121,8 +121,9 @@ def _settled(store: Path | None) -> Path:
 def _connect(root: Path) -> Path:
     """Find the Prefect server: the one that is named, else the one `imbik up` runs for the store."""
     from flows import server
+    from tasks.address import services
 
-    known = os.environ.get("PREFECT_API_URL") or server.services(root).get("prefect")
+    known = os.environ.get("PREFECT_API_URL") or services(root).get("prefect")
     if not known:
         raise ValueError(f"no Prefect server is known: set PREFECT_API_URL, or run `imbik up --store {root}` in another terminal")
     server.check_reachable(known)

@@ -32,8 +32,9 @@ from typing import Any
 
 import psutil
 
-from tests.flow_fixtures import RECIPE, imbik, left_behind, start, wait_for
-from tests.operate_fixtures import FINAL, ONE_STUDENT, Site, free_port, recipe
+from tasks.address import UP
+from tests.flow_fixtures import RECIPE, imbik, wait_for
+from tests.operate_fixtures import FINAL, ONE_STUDENT, Site, end, free_port, recipe, serve
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = {"cached": 0.5, "built": 0.12, "retried": 0.1, "refused": 0.06, "cancelled": 0.12, "killed": 0.02}
@@ -93,12 +94,8 @@ class Soak:
 
     def up(self) -> subprocess.Popen[str]:
         """`imbik up`, once it serves."""
-        ports = ("--prefect-port", str(self.ports[0]), "--mlflow-port", str(self.ports[1]))
         with (self.folder / "up.log").open("a") as log:
-            running = start("up", *ports, store=self.store, stdout=log, stderr=log)
-        wait_for(lambda: (self.store / "services.json").is_file() or running.poll() is not None, 240, "imbik up did not start")
-        assert running.poll() is None, (self.folder / "up.log").read_text()
-        return running
+            return serve(self.store, self.ports, stdout=log, stderr=log)
 
     def prepare(self) -> None:
         """Two deployments of a recipe of one student, automations, a first run that builds it, a schedule."""
@@ -150,7 +147,7 @@ class Soak:
         if run.kind == "retried" and state["type"] in ("FAILED", "CRASHED"):
             assert run.text is not None
             run.text.write_text("".join(f"a sentence of number {number} for {run.number}\n" for number in range(300)))
-            self.retry(run)
+            self.site.retry(run.id)
         elif run.kind != "retried" and state["type"] == "RUNNING" and self.training(run):
             if run.kind == "cancelled":
                 self.site.api(f"flow_runs/{run.id}/set_state", {"state": {"type": "CANCELLING"}})
@@ -163,7 +160,7 @@ class Soak:
             return
         else:
             run.again += 1  # ended before it could be treated, by a restart: once more
-            self.retry(run) if run.again < 3 else None
+            self.site.retry(run.id) if run.again < 3 else None
             return
         run.treated = True
 
@@ -171,10 +168,6 @@ class Soak:
         """Whether a long run has come to its teacher."""
         tasks = self.site.api("task_runs/filter", {"flow_runs": {"id": {"any_": [run.id]}}, "limit": 50})
         return any(task["name"] == "teacher" and task["state"]["type"] == "RUNNING" for task in tasks)
-
-    def retry(self, run: Run) -> None:
-        """As the page's Retry does."""
-        self.site.api(f"flow_runs/{run.id}/set_state", {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True})
 
     def alive(self, run: Run) -> list[int]:
         """Processes of a run: the flow's, known by the run's id, and those of its jobs below it."""
@@ -212,9 +205,7 @@ class Soak:
             self.samples.append(self.sample())
             self.outcome = self.judge()
         finally:
-            running.send_signal(signal.SIGTERM)
-            running.wait(120)
-        wait_for(lambda: not left_behind(self.store), 60, f"left: {left_behind(self.store)}")
+            end(running, signal.SIGTERM, self.store)
 
     @property
     def now(self) -> float:
@@ -226,22 +217,18 @@ class Soak:
         with contextlib.suppress(urllib.error.HTTPError, TimeoutError):
             what(run)
 
-    def restart(self, running: subprocess.Popen[str], how: int) -> subprocess.Popen[str]:
+    def restart(self, running: subprocess.Popen[str], how: signal.Signals) -> subprocess.Popen[str]:
         """Stop `imbik up` with a signal, see that nothing is left, and start it again; runs in flight are noted."""
         flying = [run for run in self.runs if run.id and self.site.state(run.id)["type"] not in FINAL]
         for run in flying:
             run.interrupted = True
         begun = time.monotonic()
-        running.send_signal(how)
-        running.wait(60)
-        wait_for(lambda: not left_behind(self.store), 60, f"left after {how}: {left_behind(self.store)}")
-        gone = time.monotonic() - begun
-        (self.store / "services.json").unlink(missing_ok=True)
+        gone = end(running, how, self.store)
         again = self.up()
         self.restarts.append(
             {
                 "at": round(self.now),
-                "signal": signal.Signals(how).name,
+                "signal": how.name,
                 "in flight": len(flying),
                 "all gone after": round(gone, 1),
                 "serving after": round(time.monotonic() - begun, 1),
@@ -267,7 +254,7 @@ class Soak:
             return False
         if run.interrupted and state["name"] not in ENDS[run.kind] and not run.again and run.kind in ("cached", "built"):
             run.again += 1
-            self.retry(run)
+            self.site.retry(run.id)
             return False
         return not (run.cancelled and run.gone is None)
 
@@ -304,7 +291,7 @@ class Soak:
             "runs": len(kinds),
             "wrong": wrong,
             "processes left": self.site.working(),
-            "locks held": [str(path) for path in self.store.rglob("*.lock") if held(path)],
+            "locks held": [str(path) for path in self.store.rglob("*.lock") if path.name != UP and held(path)],
             "slots held": sum(limit["active_slots"] for limit in limits),
             "seconds to be gone after a cancel": sorted(round(run.gone, 1) for run in self.runs if run.gone is not None),
         }

@@ -1,27 +1,29 @@
 """What MLflow costs a job: its steps while a flow tells MLflow of it, by how the server behaves.
 
-`python -m tests.bench.tracking [ROUNDS]` writes tests/bench/results/tracking.{json,md}; a minute a round, six unless told. One
-real job trains on one thread; the following of its metrics takes turns of ten seconds, shuffled within a round: nobody is told (twice, so
-that the noise of the machine is seen), a healthy server on this machine, one that answers after 5 s, one that is not there, one that
-answers 500. A turn's figures are its median step and the job's processor time a step, which other work on the machine does not
-stretch; a mode's are the medians over rounds of the ratios to the turn `none` of the same round.
+`python -m tests.bench.tracking [PAIRS]` writes tests/bench/results/tracking.{json,md}; two seconds a pair and mode, 100 pairs unless
+told, so 17 minutes. One real job trains on one thread. A process for each mode follows its metrics as a flow does and tells a tracker
+of them: a healthy server on this machine, one that answers after 5 s, one that is not there, one that answers 500, and for the noise
+nobody. All are stopped but one, which runs every other second; which of a pair's two seconds it runs in is drawn. So a mode is compared
+with the seconds beside it, and what else befalls the machine befalls both. A process that was stopped for a second finds two seconds'
+lines when it goes on: what a flow does in a second is done twice.
 """
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import json
+import multiprocessing
 import os
 import platform
 import random
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +36,14 @@ from tests.mlflow_fixtures import Proxy, free_port, served
 
 RESULTS = Path(__file__).parent / "results"
 RECIPE = Path(__file__).parents[1] / "recipes" / "tiny.yaml"
-MODES = ("none", "none again", "healthy", "slow", "away", "failing")
-SETTLE, MEASURE, SLOW = 2.0, 8.0, 5.0
+MODES = {
+    "nobody": "nobody follows: the noise",
+    "healthy": "a server on this machine, whose work counts too",
+    "slow": "answers after 5 s",
+    "away": "nobody listens",
+    "failing": "answers 500",
+}
+TURN, SLOW, START = 1.0, 5.0, 15.0
 LAYERS, HIDDEN = 4, 64
 """Small on purpose: steps of some 30 ms are far faster than a real job's, so that telling them costs more, not less."""
 
@@ -64,84 +72,85 @@ def job(folder: Path) -> subprocess.Popen[bytes]:
     return running
 
 
-class Follower:
-    """Reads a job's new lines as the launcher does."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.place = path, 0
-
-    def lines(self) -> Iterator[dict[str, Any]]:
-        """What was written since the last call, whole lines only."""
-        if not self.path.exists():
-            return
-        with self.path.open("rb") as stream:
-            stream.seek(self.place)
+def follow(metrics: Path, store: Path, mode: str, uri: str) -> None:
+    """Read a job's new lines as the launcher does, and tell a tracker, for good."""
+    tracker, place = Tracker(store, mode, {"project": "bench"}, uri=uri), metrics.stat().st_size
+    tracker.begin("teacher", "teacher", "key", store)
+    while True:
+        with metrics.open("rb") as stream:
+            stream.seek(place)
             for line in stream:
-                if not line.endswith(b"\n"):
-                    return
-                self.place += len(line)
-                yield json.loads(line)
-
-
-def turn(
-    mode: str, follower: Follower, store: Path, uri: str | None, busy: psutil.Process, left: list[threading.Thread]
-) -> dict[str, float]:
-    """One turn: milliseconds of a step by the clock and by the processor, the steps, and the share of a core that this process used."""
-    tracker = Tracker(store, mode, {"project": "bench"}, uri=uri) if uri else None
-    if tracker:
-        tracker.begin("teacher", "teacher", "key", store)
-    begun, times, used, worked = time.monotonic(), [], 0.0, 0.0
-    while (now := time.monotonic() - begun) < SETTLE + MEASURE:
-        for line in follower.lines():
-            if tracker:
-                tracker.step("teacher", line)
-            if now > SETTLE:
-                times.append(line["time"])
-        if now < SETTLE:
-            used, worked = time.process_time(), sum(busy.cpu_times()[:2])
+                if line.endswith(b"\n"):
+                    place += len(line)
+                    tracker.step("teacher", json.loads(line))
         time.sleep(0.1)  # as the launcher looks
-    share, worked = (time.process_time() - used) / MEASURE, sum(busy.cpu_times()[:2]) - worked
-    if tracker:  # its end is another turn's beginning: it waits for nobody but its server
-        left.append(threading.Thread(target=tracker.close, kwargs={"failed": False}))
-        left[-1].start()
-    steps = [1000 * (after - before) for before, after in itertools.pairwise(times)]
-    return {"step_ms": statistics.median(steps), "processor_ms": 1000 * worked / len(steps), "steps": len(steps), "share": share}
 
 
-def measure(rounds: int, folder: Path) -> dict[str, Any]:
-    """Every mode's turns, and what a sample of the machine costs the job."""
-    chance, found = random.Random(1), dict[str, list[dict[str, float]]]((mode, []) for mode in MODES)
-    left: list[threading.Thread] = []
-    with ExitStack() as stack:
-        _, healthy = stack.enter_context(served(folder / "server"))
+@contextlib.contextmanager
+def servers(folder: Path) -> Iterator[dict[str, str]]:
+    """Addresses by mode."""
+    with served(folder / "server") as (_, healthy), contextlib.ExitStack() as stack:
         slow, failing = (Proxy(healthy.target, free_port()) for _ in range(2))
         slow.seconds = SLOW
         for proxy, behaves in ((healthy, "ok"), (slow, "slow"), (failing, "error")):
             stack.callback(proxy.turn, "dead")
             proxy.turn(behaves)
-        ports = {"healthy": healthy.port, "slow": slow.port, "failing": failing.port, "away": 9}
-        uris = {mode: f"http://127.0.0.1:{port}" for mode, port in ports.items()}
+        ports = {"healthy": healthy.port, "slow": slow.port, "failing": failing.port, "away": free_port()}
+        yield {mode: f"http://127.0.0.1:{port}" for mode, port in ports.items()}
+
+
+def measure(pairs: int, folder: Path) -> dict[str, Any]:
+    """Turns by mode, each the seconds of its steps with and without, and what a sample of the machine costs the job."""
+    chance, spawn, turns = random.Random(1), multiprocessing.get_context("spawn"), []
+    with servers(folder) as uris, contextlib.ExitStack() as stack:
         running = job(folder)
-        try:
-            follower = Follower(folder / "job" / "metrics.jsonl")
-            while not follower.path.exists():
-                assert running.poll() is None, (folder / "teacher.log").read_text()
-                time.sleep(0.5)
-            busy = psutil.Process(running.pid)
-            for mode in MODES[2:]:  # MLflow's import and the first tables are the flow's start, not a step's
-                turn(mode, follower, folder / "store", uris.get(mode), busy, left)
-            for number in range(rounds):
-                order = chance.sample(MODES, len(MODES))
-                for mode in order:
-                    found[mode].append(turn(mode, follower, folder / "store", uris.get(mode), busy, left))
-                print(number, {mode: round(told[-1]["step_ms"], 2) for mode, told in found.items()}, flush=True)
-            sample = sampled(folder, running.pid)
-        finally:
-            running.kill()
-            running.wait()
-        for thread in left:
-            thread.join()
-    return {"turns": found, "sample_ms": sample}
+        stack.callback(lambda: (running.kill(), running.wait()))
+        metrics = folder / "job" / "metrics.jsonl"
+        while not metrics.exists():
+            assert running.poll() is None, (folder / "teacher.log").read_text()
+            time.sleep(0.5)
+        followers: dict[str, psutil.Process] = {}
+        for mode, uri in uris.items():
+            child = spawn.Process(target=follow, args=(metrics, folder / f"store-{mode}", mode, uri), daemon=True)
+            child.start()
+            stack.callback(child.kill)
+            followers[mode] = psutil.Process(child.pid)
+        time.sleep(START)  # imports and the first tables are a flow's start, not a step's
+        for follower in followers.values():
+            follower.suspend()
+        for number in range(pairs):
+            for mode in chance.sample(list(MODES), len(MODES)):
+                turns.append(pair(mode, followers.get(mode), chance.random() < 0.5))
+            print(number, end=" ", flush=True)
+        sample = sampled(folder, running.pid)
+        times = [json.loads(line)["time"] for line in metrics.read_text().splitlines()]
+    return {"pairs": [steps_of(turn, times) for turn in turns], "sample_ms": sample}
+
+
+def pair(mode: str, follower: psutil.Process | None, first: bool) -> dict[str, Any]:
+    """A second with the follower and one without; when each was, and the processor seconds of the follower."""
+    turn: dict[str, Any] = {"mode": mode, "busy": 0.0}
+    for runs in (first, not first):
+        before = sum(follower.cpu_times()[:2]) if follower else 0.0
+        if follower and runs:
+            follower.send_signal(signal.SIGCONT)
+        begun = time.time()
+        time.sleep(TURN)
+        turn["with" if runs else "without"] = (begun, time.time())
+        if follower and runs:
+            follower.send_signal(signal.SIGSTOP)
+            turn["busy"] += sum(follower.cpu_times()[:2]) - before
+    return turn
+
+
+def steps_of(turn: dict[str, Any], times: list[float]) -> dict[str, Any]:
+    """Of both seconds of a pair, the steps that lay within it and their seconds."""
+    found = {"mode": turn["mode"], "busy": turn["busy"]}
+    for side in ("with", "without"):
+        begun, ended = turn[side]
+        inside = [moment for moment in times if begun <= moment <= ended]
+        found |= {side: len(inside) - 1, f"{side}_s": inside[-1] - inside[0]}
+    return found
 
 
 def sampled(folder: Path, pid: int) -> float:
@@ -153,24 +162,21 @@ def sampled(folder: Path, pid: int) -> float:
     return 1000 * (time.thread_time() - begun) / 20
 
 
-def summary(turns: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
-    """A row per mode: medians, and ratios to `none` with the 95% interval of their median by bootstrap over rounds."""
-    rows = []
-    for mode, told in turns.items():
-        row: dict[str, Any] = {"mode": mode, "steps": sum(int(each["steps"]) for each in told)}
-        for figure in ("step_ms", "processor_ms", "share"):
-            row[figure] = statistics.median(each[figure] for each in told)
-        for figure in ("step_ms", "processor_ms"):
-            row[f"{figure}_ratio"] = ratio([mine[figure] / none[figure] for mine, none in zip(told, turns["none"], strict=True)])
-        rows.append(row)
+def summary(pairs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row per mode: the mean step with and without, and their ratio with its 95% interval by bootstrap over pairs."""
+    rows, chance = [], random.Random(2)
+    for mode in MODES:
+        mine = [pair for pair in pairs if pair["mode"] == mode]
+        drawn = sorted(ratio(chance.choices(mine, k=len(mine))) for _ in range(4000))
+        row = {side: 1000 * sum(pair[f"{side}_s"] for pair in mine) / sum(pair[side] for pair in mine) for side in ("with", "without")}
+        row |= {"steps": sum(pair["with"] for pair in mine), "share": sum(pair["busy"] for pair in mine) / (2 * TURN * len(mine))}
+        rows.append({"mode": mode, "ratio": ratio(mine), "low": drawn[100], "high": drawn[-101], **row})
     return rows
 
 
-def ratio(ratios: list[float]) -> tuple[float, float, float]:
-    """The median with its 95% interval."""
-    chance = random.Random(2)
-    drawn = sorted(statistics.median(chance.choices(ratios, k=len(ratios))) for _ in range(4000))
-    return statistics.median(ratios), drawn[100], drawn[-101]
+def ratio(pairs: list[dict[str, Any]]) -> float:
+    """The geometric mean of the pairs' ratios."""
+    return statistics.geometric_mean(pair["with_s"] / pair["with"] * pair["without"] / pair["without_s"] for pair in pairs)
 
 
 def told(record: dict[str, Any]) -> str:
@@ -179,25 +185,20 @@ def told(record: dict[str, Any]) -> str:
     lines = [
         "# MLflow beside a job",
         "",
-        f"{heading}, load at the start {record['load']:.1f}. `python -m tests.bench.tracking {record['rounds']}`.",
+        f"{heading}, load at the start {record['load']:.1f}. `python -m tests.bench.tracking {record['count']}`.",
         "",
-        f"One job trains on one thread; {record['rounds']} rounds of turns of {MEASURE:.0f} s, shuffled. `none again` is the noise.",
+        f"One job trains on one thread; for each way that MLflow's server may be, {record['count']} pairs of a second in which a flow",
+        "follows the job and a second in which it does not.",
         "",
-        "| MLflow | step, ms | ratio to none (95%) | processor a step, ms | ratio to none (95%) | steps | the flow's share of a core |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| MLflow's server | step, ms, followed | not | ratio (95%) | steps | the flow, of a core |",
+        "|---|---:|---:|---:|---:|---:|",
     ]
     for row in record["rows"]:
-        cells = [row["mode"]]
-        for figure in ("step_ms", "processor_ms"):
-            middle, low, high = row[f"{figure}_ratio"]
-            cells += [f"{row[figure]:.2f}", "1" if row["mode"] == "none" else f"{middle:.3f} ({low:.3f} to {high:.3f})"]
-        cells += [f"{row['steps']:,}", f"{row['share']:.1%}"]
+        cells = [f"{row['mode']}: {MODES[row['mode']]}", f"{row['with']:.2f}", f"{row['without']:.2f}"]
+        cells += [f"{row['ratio']:.4f} ({row['low']:.4f} to {row['high']:.4f})", f"{row['steps']:,}", f"{row['share']:.2%}"]
         lines.append(f"| {' | '.join(cells)} |")
     early, late = record["sample_ms"] / 50, record["sample_ms"] / 300
     lines += [
-        "",
-        "healthy: the server runs on this machine too, so its work is in the ratio by the clock. slow: answers after 5 s. away: nobody",
-        "listens. failing: 500. The flow's share of a core is the following itself and the sending thread.",
         "",
         f"Inside the job, a sample of its machine takes {record['sample_ms']:.1f} ms of processor every 5 s, after ten minutes every 30 s: "
         f"{early:.2f}% of one core, then {late:.2f}%.",
@@ -207,20 +208,20 @@ def told(record: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    from importlib.metadata import version
-
-    rounds, load_before = int(sys.argv[1]) if len(sys.argv) > 1 else 6, os.getloadavg()[0]
-    with tempfile.TemporaryDirectory(prefix="j-bench-") as folder:
-        (Path(folder) / "store" / ".work").mkdir(parents=True)
-        found = measure(rounds, Path(folder))
+    """Measure, write the results, show them."""
+    count, load_before = int(sys.argv[1]) if len(sys.argv) > 1 else 100, os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(prefix="imbik-tracking-") as folder:
+        for mode in MODES:
+            (Path(folder) / f"store-{mode}" / ".work").mkdir(parents=True)
+        found = measure(count, Path(folder))
     record = {
         "date": time.strftime("%Y-%m-%d"),
         "machine": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "mlflow": version("mlflow"),
         "load": load_before,
-        "rounds": rounds,
-        "rows": summary(found["turns"]),
+        "count": count,
+        "rows": summary(found["pairs"]),
     } | found
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "tracking.json").write_text(json.dumps(record, indent=2) + "\n")

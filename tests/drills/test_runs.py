@@ -17,7 +17,7 @@ import pytest
 from conf.spec import Record
 from jobs.entry import execute
 from tests.drills.disks import mounted
-from tests.flow_fixtures import RECIPE, imbik, left_behind, report_of, start, wait_for
+from tests.flow_fixtures import RECIPE, imbik, left_behind, reached, report_of, start, wait_for
 
 pytestmark = pytest.mark.drill
 SABOTAGE = Path(__file__).parent / "sabotage"
@@ -39,11 +39,6 @@ def faults(store: Path, drill: str, **more: str) -> dict[str, str]:
 
 def marks_of(store: Path) -> Path:
     return store.parents[1] / "marks"
-
-
-def reached(store: Path) -> int:
-    """The step of the newest checkpoint of the teacher being trained; 0 before there is one."""
-    return max((int(path.name.removeprefix("step-")) for path in store.glob(".work/teacher-*/checkpoints/step-*")), default=0)
 
 
 @contextlib.contextmanager

@@ -22,9 +22,9 @@ import yaml
 from conf.clusters import Ssh
 from conf.load import load
 from conf.spec import Record
-from tests.flow_fixtures import RECIPE, imbik, left_behind, report_of, start, wait_for
+from tests.flow_fixtures import RECIPE, imbik, left_behind, reached, report_of, start, wait_for
 from tests.jobs_fixtures import ranks
-from tests.operate_fixtures import Site, free_port
+from tests.operate_fixtures import Site, end, free_port, serve
 from tests.slurm import service
 
 pytestmark = [pytest.mark.drill, pytest.mark.skipif(bool(service.absent()), reason=str(service.absent()))]
@@ -126,11 +126,6 @@ def taught_on_both(slurm: Path) -> bool:
     return sum(RANK in line and "torchrun" not in line for line in of_jobs(slurm)) == 2
 
 
-def reached(store: Path) -> int:
-    """The step of the newest checkpoint; 0 before there is one."""
-    return max((int(path.name.removeprefix("step-")) for path in store.glob(".work/distill-*/checkpoints/step-*")), default=0)
-
-
 def tried(store: Path) -> int:
     """How often the distillation was submitted: a folder of NeMo-Run's each."""
     return len(list(store.glob(".work/nemo-run/experiments/imbik-*-distill/imbik-*")))
@@ -162,11 +157,11 @@ def log(store: Path) -> list[str]:
 
 def test_a_student_survives_a_cancel_a_killed_flow_and_a_time_limit(slurm: Path, store: Path, tmp_path: Path) -> None:
     cancelled_in_prefect(slurm, store, tmp_path)
-    found = reached(store)
+    found = reached(store, "distill")
     assert found, "what the cancelled job had done was not saved"
     late = cluster(tmp_path, "slow@0.5", time_limit_minutes=LIMIT_MINUTES, margin_seconds=60 * LIMIT_MINUTES - TAUGHT_SECONDS)
     with flow(late, store) as process:
-        wait_for(lambda: reached(store) > found or process.poll() is not None, SECONDS, "nothing was taught")
+        wait_for(lambda: reached(store, "distill") > found or process.poll() is not None, SECONDS, "nothing was taught")
         assert process.poll() is None, process.communicate()
         (job,) = queue()
         described = told(job)
@@ -188,16 +183,14 @@ def test_a_student_survives_a_cancel_a_killed_flow_and_a_time_limit(slurm: Path,
 def cancelled_in_prefect(slurm: Path, store: Path, tmp_path: Path) -> None:
     """A run that a worker started, cancelled as Prefect's pages do it while both nodes teach."""
     port = free_port()
-    process = start("up", "--prefect-port", str(port), "--mlflow-port", str(free_port()), store=store)
+    process = serve(store, (port, free_port()))
     try:
-        wait_for(lambda: (store / "services.json").is_file() or process.poll() is not None, SECONDS, "imbik up did not start")
-        assert process.poll() is None, process.communicate()
         site = Site(store=store, pages=f"http://127.0.0.1:{port}", receiver="")
         wait_for(lambda: site.api("deployments/filter", {"deployments": {"name": {"any_": ["demo"]}}}), SECONDS, "nothing is deployed")
         where = cluster(tmp_path, "slow@0.5")
         recipe = load(str(RECIPE), [*SETTINGS, *TAUGHT]).model_dump(mode="json", exclude_unset=True)
         run = site.begin("compress/demo", recipe=recipe, cluster=where, store=str(store), name="taught")
-        wait_for(lambda: reached(store), SECONDS, f"nothing was taught: {site.state(run)}")
+        wait_for(lambda: reached(store, "distill"), SECONDS, f"nothing was taught: {site.state(run)}")
         assert taught_on_both(slurm), of_jobs(slurm)
         bars = asked(store, "select data from artifact where key = 'progress-distill-depth'")
         assert bars and 0 < float(bars[-1][0]) < 100, "the bar does not move while the job runs"
@@ -208,8 +201,7 @@ def cancelled_in_prefect(slurm: Path, store: Path, tmp_path: Path) -> None:
         wait_for(lambda: not site.working(), 30, f"the flow outlives its cancel: {site.working()}")
         assert forgotten(store)
     finally:
-        process.terminate()
-        process.communicate(timeout=60)
+        end(process, signal.SIGTERM, store)
 
 
 def as_if_undisturbed(store: Path, tmp_path: Path) -> None:
