@@ -17,12 +17,13 @@ from conf.parallel import Parallel
 from conf.spec import Record, Spec
 from tasks import seen
 from tasks.attempts import Attempts
+from tasks.local import TORCHRUN
 from tasks.session import Session, current
 from tasks.store import Artifact, StoreError, key_of
 from tasks.telling import Telling
 
-SCRATCH = ("checkpoints", "heartbeats")
-"""What a job keeps only to resume from; not part of its artifact."""
+SCRATCH = ("checkpoints", "heartbeats", TORCHRUN)
+"""What a job keeps while it runs; not part of its artifact."""
 
 EXPECTED = {
     "fetch": ("config.json",),

@@ -31,6 +31,8 @@ PLAIN = frozenset({"data", "fetch"})
 """Stages that need no torch: they start at once, while the warm process is still importing."""
 WITHOUT_GPU = PLAIN | {"records"}
 """Stages that leave the GPUs to others."""
+TORCHRUN = "torchrun"
+"""Where torchrun keeps files of its own, in the folder of the job."""
 
 
 @dataclass
@@ -60,6 +62,8 @@ class _Cores:
             with self._changed:
                 self._free += wanted
                 self._changed.notify_all()
+TORCHRUN = "torchrun"
+"""Where torchrun keeps files of its own, in the folder of the job."""
 
 
 class LocalLauncher:
@@ -122,6 +126,7 @@ class LocalLauncher:
         command = [sys.executable, "-m", f"jobs.{spec.stage}", "--spec", str(path)]
         if processes > 1:
             launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+            launcher += ["--log-dir", str(path.parent / TORCHRUN)]  # else it leaves a folder in /tmp for every job
             command = [*launcher, *command[1:]]
         from tasks.guard import guarded
 

@@ -92,12 +92,8 @@ def _vllm(model: Checkpoint, gpus: int) -> Served:
     words = ["vllm", "serve", str(model.path), "--served-model-name", model.name, "--tensor-parallel-size", str(gpus)]
     words += ["--max-model-len", str(model.longest)]
     words += ["--quantization", VLLM[model.algorithm]] if model.algorithm else ["--dtype", model.dtype]
-    note = ""
-    if model.cache == "FP8":
-        words += ["--kv-cache-dtype", "fp8"]
-    elif model.cache:
-        note = f"its {model.cache} key-value cache scales are not used: the cache keeps the model's type"
-    return Served(engine="vLLM", command=shlex.join(words), note=note)
+    cache, note = _cache(model, "fp8")
+    return Served(engine="vLLM", command=shlex.join([*words, *cache]), note=note)
 
 
 def _tensorrt(model: Checkpoint, gpus: int) -> Served:
@@ -118,12 +114,15 @@ def _sglang(model: Checkpoint, gpus: int) -> Served:
     words = ["python", "-m", "sglang.launch_server", "--model-path", str(model.path), "--served-model-name", model.name]
     words += ["--tp", str(gpus), "--context-length", str(model.longest)]
     words += ["--quantization", SGLANG[model.algorithm]] if model.algorithm else ["--dtype", model.dtype]
-    note = ""
+    cache, note = _cache(model, "fp8_e4m3")
+    return Served(engine="SGLang", command=shlex.join([*words, *cache]), note=note)
+
+
+def _cache(model: Checkpoint, fp8: str) -> tuple[list[str], str]:
+    """Words that keep keys and values as the model says, and what is to be said where the engine cannot; `fp8` is its name for FP8."""
     if model.cache == "FP8":
-        words += ["--kv-cache-dtype", "fp8_e4m3"]
-    elif model.cache:
-        note = f"its {model.cache} key-value cache scales are not used: the cache keeps the model's type"
-    return Served(engine="SGLang", command=shlex.join(words), note=note)
+        return ["--kv-cache-dtype", fp8], ""
+    return [], f"its {model.cache} key-value cache scales are not used: the cache keeps the model's type" if model.cache else ""
 
 
 def _refused(engine: str, model: Checkpoint, known: dict[str, str] | frozenset[str]) -> Served:

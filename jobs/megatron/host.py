@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,9 +33,9 @@ def machine(parallel: Parallel, seed: int) -> Iterator[torch.device]:
             f"this job was started with {ranks} processes but parallel.processes is {parallel.processes}; start it with torchrun"
         )
     adapter = contextlib.nullcontext() if torch.cuda.is_available() else _OnCpu()
-    with adapter, tempfile.TemporaryDirectory() as folder:
+    with adapter:
         device = _device()
-        _join(ranks, Path(folder), device)
+        _join(device)
         try:
             parallel_state.initialize_model_parallel(parallel.tensor, parallel.pipeline, context_parallel_size=parallel.context)
             # The inference tracker's no-op forks are enough while dropout is 0, and on the CPU the CUDA ones cannot work.
@@ -58,13 +56,12 @@ def _device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
-def _join(ranks: int, folder: Path, device: torch.device) -> None:
+def _join(device: torch.device) -> None:
     backend = "nccl" if device.type == "cuda" else "gloo"
     if "RANK" in os.environ:
         torch.distributed.init_process_group(backend, timeout=collective_timeout())
     else:
-        store = torch.distributed.FileStore(str(folder / "rendezvous"), ranks)
-        torch.distributed.init_process_group(backend, store=store, rank=0, world_size=ranks)
+        torch.distributed.init_process_group(backend, store=torch.distributed.HashStore(), rank=0, world_size=1)
 
 
 class _OnCpu(TorchFunctionMode):

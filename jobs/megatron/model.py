@@ -98,7 +98,27 @@ def config_of_shape(shape: Shape, vocab_size: int, eos_token_id: int) -> dict[st
 
 def build(config: dict[str, Any], parallel: Parallel, precision: Precision, device: torch.device, *, to_cut: bool = False) -> GPTModel:
     """The GPTModel of this pipeline stage, weights not set yet, on `device` in `precision`; `to_cut`: of layers that ModelOpt can cut."""
-    transformer = TransformerConfig(
+    transformer = _transformer(config, parallel, precision)
+    rope = _rope(config)
+    model = GPTModel(
+        config=transformer,
+        transformer_layer_spec=layers(transformer, local=to_cut),
+        vocab_size=config["vocab_size"],
+        max_sequence_length=config["max_position_embeddings"],
+        pre_process=parallel_state.is_pipeline_first_stage(),
+        post_process=parallel_state.is_pipeline_last_stage(),
+        share_embeddings_and_output_weights=bool(config.get("tie_word_embeddings")),
+        position_embedding_type="rope",
+        rotary_base=rope["rope_theta"],
+        rope_scaling=rope.get("rope_type", rope.get("type")) == "llama3",
+        rope_scaling_factor=rope.get("factor", 8.0),
+    )
+    _mark_slices(model)
+    return model.to(device=device, dtype=DTYPES[precision])
+
+
+def _transformer(config: dict[str, Any], parallel: Parallel, precision: Precision) -> TransformerConfig:
+    return TransformerConfig(
         num_layers=config["num_hidden_layers"],
         hidden_size=config["hidden_size"],
         ffn_hidden_size=config["intermediate_size"],
@@ -131,22 +151,6 @@ def build(config: dict[str, Any], parallel: Parallel, precision: Precision, devi
         context_parallel_size=parallel.context,
         sequence_parallel=parallel.sequence,
     )
-    rope = _rope(config)
-    model = GPTModel(
-        config=transformer,
-        transformer_layer_spec=layers(transformer, local=to_cut),
-        vocab_size=config["vocab_size"],
-        max_sequence_length=config["max_position_embeddings"],
-        pre_process=parallel_state.is_pipeline_first_stage(),
-        post_process=parallel_state.is_pipeline_last_stage(),
-        share_embeddings_and_output_weights=bool(config.get("tie_word_embeddings")),
-        position_embedding_type="rope",
-        rotary_base=rope["rope_theta"],
-        rope_scaling=rope.get("rope_type", rope.get("type")) == "llama3",
-        rope_scaling_factor=rope.get("factor", 8.0),
-    )
-    _mark_slices(model)
-    return model.to(device=device, dtype=DTYPES[precision])
 
 
 def _mark_slices(model: GPTModel) -> None:
