@@ -61,12 +61,13 @@ def coming(schedule: Schedule, count: int) -> list[str]:
     return [_local(when, zone) for when in asyncio.run(known.get_dates(count))]
 
 
-def _local(when: datetime, zone: ZoneInfo | None = None) -> str:
+def _local(when: datetime, zone: ZoneInfo | None) -> str:
     return when.astimezone(zone).strftime("%Y-%m-%d %H:%M %Z")
 
 
 def listed() -> list[tuple[str, str, str, str]]:
-    """Every scheduled deployment: its name, when it runs, its next run, and runs that should have started but have not."""
+    """Every scheduled deployment: its name, when it runs, its next run in its zone, else in this machine's, and how many runs should have
+    started but have not."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import (
         DeploymentFilter,
@@ -87,7 +88,9 @@ def listed() -> list[tuple[str, str, str, str]]:
             )
             active = [] if deployment.paused else [entry for entry in deployment.schedules if entry.active]
             when = "; ".join(told(entry.schedule) for entry in active) or "paused"
-            lines.append((f"{flows[deployment.flow_id]}/{deployment.name}", when, _next(runs), str(_late(runs) or "-")))
+            zones = {zone for entry in active if (zone := getattr(entry.schedule, "timezone", None))}
+            zone = ZoneInfo(zones.pop()) if len(zones) == 1 else None
+            lines.append((f"{flows[deployment.flow_id]}/{deployment.name}", when, _next(runs, zone), str(_late(runs) or "-")))
     return sorted(lines)
 
 
@@ -95,9 +98,9 @@ def _scheduled(deployments: list[DeploymentResponse]) -> list[DeploymentResponse
     return [deployment for deployment in deployments if deployment.schedules]
 
 
-def _next(runs: list[FlowRun]) -> str:
+def _next(runs: list[FlowRun], zone: ZoneInfo | None) -> str:
     times = [run.next_scheduled_start_time for run in runs if run.next_scheduled_start_time]
-    return _local(min(times)) if times else "-"
+    return _local(min(times), zone) if times else "-"
 
 
 def _late(runs: list[FlowRun]) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -221,6 +222,7 @@ def test_schedules_are_made_listed_paused_and_removed(site: Site) -> None:
     assert made.returncode == 0, made.stderr
     assert "compress/weekly runs at '0 2 * * 0' (Europe/Berlin); next: " in made.stdout
     wait_for(lambda: site.runs("weekly"), 120, "Prefect planned no run of the schedule")
+    assert re.search("CES?T", imbik("schedules", store=site.store).stdout), "its next run is not told in its zone"
     site.api(f"deployments/{site.deployment('compress/weekly')}/pause_deployment", {})
     wait_for(lambda: not site.runs("weekly"), 60, "a paused deployment still has runs")
     listed = imbik("schedules", store=site.store).stdout
