@@ -16,6 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from conf.secrets import masker
@@ -31,6 +32,28 @@ SEND_SECONDS = 5.0
 
 class ServerFailed(ValueError):
     """A server of the store did not start; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that was started: where it is reached once it is `ready`, its process, and its log."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def ready(self) -> str:
+        """Wait until it answers and return its address. Raises ServerFailed where it ends instead, or says nothing for too long."""
+        deadline = time.monotonic() + START_SECONDS
+        asked = f"{self.url}/health"
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                last = (self.log.read_text(errors="replace").strip().splitlines() or ["no message"])[-1]
+                raise ServerFailed(f"a server exited with {self.process.returncode} while starting ({last[:200]}); its log is {self.log}")
+            with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError), urllib.request.urlopen(asked, timeout=2):
+                return self.url
+            time.sleep(0.05)
+        raise ServerFailed(f"a server did not answer at {asked} within {START_SECONDS:.0f} s; look into its log {self.log}, then run again")
 
 
 def settle(store: Path) -> None:
@@ -72,10 +95,10 @@ def prefect(store: Path) -> Iterator[str]:
         os.environ["PREFECT_API_URL"] = known
         yield known
         return
-    with embedded_prefect(store, _free_port(), user_interface=False) as (url, _):
-        os.environ["PREFECT_API_URL"] = url
+    with embedded_prefect(store, _free_port(), user_interface=False) as server:
+        os.environ["PREFECT_API_URL"] = server.url
         try:
-            yield url
+            yield server.url
         finally:
             _send_logs()
             del os.environ["PREFECT_API_URL"]
@@ -104,10 +127,8 @@ def _send_logs() -> None:
 
 
 @contextlib.contextmanager
-def embedded_prefect(
-    store: Path, port: int, *, user_interface: bool, host: str = access.LOOPBACK
-) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Prefect's server, its SQLite database under the store; on loopback unless `host` says otherwise."""
+def embedded_prefect(store: Path, port: int, *, user_interface: bool, host: str = access.LOOPBACK) -> Iterator[Server]:
+    """Prefect's server, ready, its SQLite database under the store; on loopback unless `host` says otherwise."""
     (store / "prefect").mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "uvicorn", "--factory", "flows.served:app"]
     command += ["--host", host, "--port", str(port), "--log-level", "error", "--lifespan", "on"]
@@ -127,14 +148,14 @@ def embedded_prefect(
         # One at a time: two servers that make the same database at once stop each other.
         with (store / "prefect" / "starting.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            running = stack.enter_context(process(command, environment, log))
-            _wait(f"{url}/health", running, log)
-        yield url, running
+            server = Server(url, stack.enter_context(process(command, environment, log)), log)
+            server.ready()
+        yield server
 
 
 @contextlib.contextmanager
-def mlflow(store: Path, port: int, host: str = access.LOOPBACK) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """MLflow's server over the same database local runs write; on loopback unless `host` says otherwise."""
+def mlflow(store: Path, port: int, host: str = access.LOOPBACK) -> Iterator[Server]:
+    """MLflow's server, started but not waited for, over the same database local runs write; on loopback unless `host` says otherwise."""
     log = store / "mlflow.log"
     arguments, environment = access.mlflow(store)
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1", *arguments]
@@ -142,8 +163,7 @@ def mlflow(store: Path, port: int, host: str = access.LOOPBACK) -> Iterator[tupl
     url = f"http://{access.reached(host)}:{port}"
     environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # it would start eight more processes, for scorers that we do not use
     with process(command, environment, log, tree=True) as running:
-        _wait(f"{url}/health", running, log)
-        yield url, running
+        yield Server(url, running, log)
 
 
 def check_free(host: str, port: int, option: str) -> None:
@@ -179,18 +199,6 @@ def process(command: list[str], environment: dict[str, str], log: Path, *, tree:
         with contextlib.suppress(psutil.NoSuchProcess):
             end_trees([psutil.Process(running.pid)])
         running.wait()
-
-
-def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            last = (log.read_text(errors="replace").strip().splitlines() or ["no message"])[-1]
-            raise ServerFailed(f"a server exited with {process.returncode} while starting ({last[:200]}); its log is {log}")
-        with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError), urllib.request.urlopen(url, timeout=2):
-            return
-        time.sleep(0.05)
-    raise ServerFailed(f"a server did not answer at {url} within {START_SECONDS:.0f} s; look into its log {log}, then run again")
 
 
 def _free_port() -> int:

@@ -62,6 +62,8 @@ class _Cores:
             with self._changed:
                 self._free += wanted
                 self._changed.notify_all()
+
+
 TORCHRUN = "torchrun"
 """Where torchrun keeps files of its own, in the folder of the job."""
 

@@ -89,7 +89,8 @@ def served(store: Path) -> Iterator[tuple[str, Proxy]]:
     store.mkdir(parents=True, exist_ok=True)
     target, port = free_port(), free_port()
     proxy = Proxy(target, port)
-    with server.mlflow(store, target):
+    with server.mlflow(store, target) as started:
+        started.ready()
         try:
             yield f"http://127.0.0.1:{port}", proxy
         finally:

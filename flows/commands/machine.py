@@ -70,11 +70,11 @@ def _serve(root: Path, host: str, prefect_port: int, mlflow_port: int, at_once: 
     from tasks import address
 
     with (
-        server.mlflow(root, mlflow_port, host) as (mlflow_url, mlflow),
-        server.embedded_prefect(root, prefect_port, user_interface=True, host=host) as (url, prefect),
+        server.mlflow(root, mlflow_port, host) as mlflow,  # the two start side by side
+        server.embedded_prefect(root, prefect_port, user_interface=True, host=host) as prefect,
     ):
         try:
-            os.environ["PREFECT_API_URL"] = url
+            os.environ["PREFECT_API_URL"] = prefect.url
             from flows import deployments, interrupted
             from flows.worker import worker
 
@@ -84,12 +84,13 @@ def _serve(root: Path, host: str, prefect_port: int, mlflow_port: int, at_once: 
             deployments.limit(at_once)
             if ended := interrupted.settle():
                 out.print(f"{ended} flow run{'s' if ended > 1 else ''} ended with the last imbik up; Retry in the pages goes on with them")
-            with worker(root, url, mlflow_url) as working, address.announced(root, prefect=url, mlflow=mlflow_url):
-                out.print(f"Prefect  {url.removesuffix('/api')}\nMLflow   {mlflow_url}")
+            servers = {"prefect": prefect.url, "mlflow": mlflow.ready()}
+            with worker(root, **servers) as working, address.announced(root, **servers):
+                out.print(f"Prefect  {prefect.url.removesuffix('/api')}\nMLflow   {mlflow.url}")
                 out.print(
                     f"{len(names)} deployments; runs with --store {root} use these servers too. Ctrl-C stops everything.", soft_wrap=True
                 )
-                while all(running.poll() is None for running in (mlflow, prefect, working)):
+                while all(running.poll() is None for running in (mlflow.process, prefect.process, working)):
                     signal.sigtimedwait([], 1.0)
         except KeyboardInterrupt:
             return
