@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -28,6 +29,8 @@ START_SECONDS = 180.0
 NEEDED_BYTES = 1_000_000
 """Below this the servers' databases cannot grow."""
 SEND_SECONDS = 5.0
+PORTS = range(20_000, 32_768)
+"""Below those that Linux gives to connections, unless it was told otherwise."""
 
 
 class ServerFailed(ValueError):
@@ -95,7 +98,7 @@ def prefect(store: Path) -> Iterator[str]:
         os.environ["PREFECT_API_URL"] = known
         yield known
         return
-    with embedded_prefect(store, _free_port(), user_interface=False) as server:
+    with embedded_prefect(store, free_port(), user_interface=False) as server:
         os.environ["PREFECT_API_URL"] = server.url
         try:
             yield server.url
@@ -201,7 +204,11 @@ def process(command: list[str], environment: dict[str, str], log: Path, *, tree:
         running.wait()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port() -> int:
+    """A port that nobody listens on, nor will a connection have it before a server does."""
+    for port in random.sample(PORTS, 1000):
+        with contextlib.suppress(OSError), socket.create_server((access.LOOPBACK, port)):
+            return port
+    raise ServerFailed(
+        f"none of a thousand ports from {PORTS.start} to {PORTS.stop - 1} is free on {access.LOOPBACK}; end what listens there"
+    )

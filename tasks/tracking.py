@@ -192,7 +192,8 @@ def sync(store: Path) -> Iterator[tuple[str, int, str | None]]:
             try:
                 while replay(store, spool):
                     pass
-                yield spool.flow, left, None
+                if left:  # else it only waits for a request whose answer was lost, which may yet be carried out
+                    yield spool.flow, left, None
             except Exception as error:  # noqa: BLE001 - told to the user by the caller
                 yield spool.flow, left, first_line(error)
 

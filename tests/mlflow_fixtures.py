@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import random
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -26,6 +25,8 @@ class Proxy:
         self.target, self.port = target, port
         self.seconds = 30.0
         self.mode: Mode = "dead"
+        self.late = 0
+        """Requests that are held back now; they are carried out later, as the mode then says."""
         self._chance = random.Random(1)
         self._server: ThreadingHTTPServer | None = None
 
@@ -59,7 +60,9 @@ class Proxy:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         """One request."""
         if self.mode == "slow":
+            self.late += 1
             time.sleep(self.seconds)
+            self.late -= 1
         if self.mode == "error":
             request.send_error(500)
             return
@@ -87,7 +90,7 @@ class Proxy:
 def served(store: Path) -> Iterator[tuple[str, Proxy]]:
     """An MLflow server over a folder of its own, behind a proxy that is dead at first: the proxy's address, and the proxy."""
     store.mkdir(parents=True, exist_ok=True)
-    target, port = free_port(), free_port()
+    target, port = server.free_port(), server.free_port()
     proxy = Proxy(target, port)
     with server.mlflow(store, target) as started:
         started.ready()
@@ -95,10 +98,3 @@ def served(store: Path) -> Iterator[tuple[str, Proxy]]:
             yield f"http://127.0.0.1:{port}", proxy
         finally:
             proxy.turn("dead")
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

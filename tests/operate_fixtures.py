@@ -6,7 +6,6 @@ import contextlib
 import http.server
 import json
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -21,6 +20,7 @@ import psutil
 import pytest
 
 from conf.load import load
+from flows.server import free_port
 from tasks.address import services
 from tests.flow_fixtures import RECIPE, imbik, left_behind, start, wait_for
 
@@ -155,13 +155,6 @@ class _Receiver(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *arguments: Any) -> None:
         """Say nothing."""
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def serve(store: Path, ports: tuple[int, int], **options: Any) -> subprocess.Popen[str]:

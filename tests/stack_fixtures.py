@@ -7,7 +7,6 @@ import os
 import re
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,17 +20,12 @@ import pytest
 import requests
 import yaml
 
+from flows.server import free_port
 from tasks.local import end_trees
 
 ROOT = Path(__file__).parents[1]
 DEPLOY, BIN = ROOT / "deploy", Path(sys.executable).parent
 START_SECONDS = 300.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Stack:

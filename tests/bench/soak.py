@@ -32,9 +32,10 @@ from typing import Any
 
 import psutil
 
+from flows.server import free_port
 from tasks.address import UP
 from tests.flow_fixtures import RECIPE, imbik, wait_for
-from tests.operate_fixtures import FINAL, ONE_STUDENT, Site, end, free_port, recipe, serve
+from tests.operate_fixtures import FINAL, ONE_STUDENT, Site, end, recipe, serve
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = {"cached": 0.5, "built": 0.12, "retried": 0.1, "refused": 0.06, "cancelled": 0.12, "killed": 0.02}

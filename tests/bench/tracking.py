@@ -30,9 +30,10 @@ from typing import Any
 import psutil
 
 from conf.load import load
+from flows.server import free_port
 from jobs.system import Sampler
 from tasks.tracking import Tracker
-from tests.mlflow_fixtures import Proxy, free_port, served
+from tests.mlflow_fixtures import Proxy, served
 
 RESULTS = Path(__file__).parent / "results"
 RECIPE = Path(__file__).parents[1] / "recipes" / "tiny.yaml"

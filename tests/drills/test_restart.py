@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from flows.interrupted import GONE
+from flows.server import free_port
 from tasks.address import services
 from tests.flow_fixtures import first_step_since, imbik, reached, wait_for
-from tests.operate_fixtures import LONG, ONE_STUDENT, Site, end, free_port, recipe, serve
+from tests.operate_fixtures import LONG, ONE_STUDENT, Site, end, recipe, serve
 
 pytestmark = pytest.mark.drill
 FLOW = "compress/one-student"

@@ -22,9 +22,10 @@ import yaml
 from conf.clusters import Ssh
 from conf.load import load
 from conf.spec import Record
+from flows.server import free_port
 from tests.flow_fixtures import RECIPE, imbik, left_behind, reached, report_of, start, wait_for
 from tests.jobs_fixtures import ranks
-from tests.operate_fixtures import Site, end, free_port, serve
+from tests.operate_fixtures import Site, end, serve
 from tests.slurm import service
 
 pytestmark = [pytest.mark.drill, pytest.mark.skipif(bool(service.absent()), reason=str(service.absent()))]
