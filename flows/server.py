@@ -193,7 +193,7 @@ def process(command: list[str], environment: dict[str, str], log: Path, *, tree:
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,
-            env=os.environ | environment,
+            env=os.environ | {"MALLOC_ARENA_MAX": "2"} | environment,  # else servers with many threads keep what each has freed
             start_new_session=True,
         )
     try:

@@ -253,7 +253,7 @@ class Soak:
         state = self.site.state(run.id)
         if state["type"] not in FINAL or (run.kind in ("retried", "cancelled", "killed") and not run.treated and run.again < 3):
             return False
-        if run.interrupted and state["name"] not in ENDS[run.kind] and not run.again and run.kind in ("cached", "built"):
+        if run.interrupted and state["name"] not in ENDS[run.kind] and not run.again and run.kind in ("cached", "built", "retried"):
             run.again += 1
             self.site.retry(run.id)
             return False
