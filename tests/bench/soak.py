@@ -52,11 +52,12 @@ ENDS = {
 SMALL = ("students.width=null", "students.depth.quantize=false", "distill=null")
 LONG = (*SMALL, "teacher.steps=4000")
 PARTICIPANTS = {
+    "imbik up": "flows.cli up",
+    "worker": "worker start",
     "Prefect server": "flows.served",
     "MLflow server": "mlflow",
-    "worker": "worker start",
-    "imbik up": "flows.cli up",
 }
+"""By what their command lines hold; the first that fits, for `imbik up` names MLflow's port."""
 GONE_SECONDS = 30.0
 """A cancelled run's processes are gone after this."""
 
