@@ -179,6 +179,12 @@ def summary(pairs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
+def brief(pair: dict[str, Any]) -> dict[str, Any]:
+    """A pair without its single steps: of each second the median step, the mean, and how many there were."""
+    sides = {side: (statistics.median(pair[side]), round(statistics.fmean(pair[side]), 3), len(pair[side])) for side in ("with", "without")}
+    return pair | sides
+
+
 def ratio(**sides: list[float]) -> tuple[float, float, float]:
     """The geometric mean of the pairs' ratios with to without, and its 95% interval by bootstrap over pairs."""
     chance = random.Random(2)
@@ -231,9 +237,11 @@ def main() -> None:
         "load": load_before,
         "count": count,
         "rows": summary(found["pairs"]),
-    } | found
+        "pairs": [brief(pair) for pair in found["pairs"]],
+        "sample_ms": found["sample_ms"],
+    }
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "tracking.json").write_text(json.dumps(record) + "\n")
+    (RESULTS / "tracking.json").write_text(json.dumps(record, indent=1) + "\n")
     (RESULTS / "tracking.md").write_text(told(record))
     print(told(record))
 
