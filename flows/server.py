@@ -176,7 +176,8 @@ def check_free(host: str, port: int, option: str) -> None:
         with socket.create_server((host, port), family=family):
             pass
     except OSError as error:
-        raise ServerFailed(f"{option} {port} at {host} cannot be listened on ({error.strerror}); choose another port") from error
+        why = (error.strerror or str(error)).partition(" (while")[0]  # Python says the address once more
+        raise ServerFailed(f"{option} {port} at {host} cannot be listened on ({why}); choose another port") from error
 
 
 @contextlib.contextmanager
