@@ -16,12 +16,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from conf.secrets import masker
 from flows import access
+from tasks import databases
 from tasks.address import services
 from tasks.guard import guarded
 
@@ -29,6 +30,8 @@ START_SECONDS = 180.0
 NEEDED_BYTES = 1_000_000
 """Below this the servers' databases cannot grow."""
 SEND_SECONDS = 5.0
+ARENAS = {"MALLOC_ARENA_MAX": os.environ.get("MALLOC_ARENA_MAX", "2")}
+"""For servers, whose many threads would each keep what they have freed; not for the worker, whose jobs inherit what it has."""
 PORTS = range(20_000, 32_768)
 """Below those that Linux gives to connections, unless it was told otherwise."""
 
@@ -90,16 +93,19 @@ def disk_watched(store: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def prefect(store: Path) -> Iterator[str]:
-    """A Prefect API for one run: the user's own, the one `imbik up` runs for this store, or Prefect's embedded server."""
+def prefect(store: Path, meanwhile: Callable[[], None] = lambda: None) -> Iterator[str]:
+    """A Prefect API for one run: the user's own, the one `imbik up` runs for this store, or Prefect's embedded server. `meanwhile` is done
+    while that starts, with its address in the environment."""
     known = os.environ.get("PREFECT_API_URL") or services(store).get("prefect")
     if known:
         check_reachable(known)
         os.environ["PREFECT_API_URL"] = known
+        meanwhile()
         yield known
         return
-    with embedded_prefect(store, free_port(), user_interface=False) as server:
-        os.environ["PREFECT_API_URL"] = server.url
+    port = free_port()
+    os.environ["PREFECT_API_URL"] = api_url(access.LOOPBACK, port)
+    with embedded_prefect(store, port, user_interface=False, meanwhile=meanwhile) as server:
         try:
             yield server.url
         finally:
@@ -130,21 +136,29 @@ def _send_logs() -> None:
 
 
 @contextlib.contextmanager
-def embedded_prefect(store: Path, port: int, *, user_interface: bool, host: str = access.LOOPBACK) -> Iterator[Server]:
-    """Prefect's server, ready, its SQLite database under the store; on loopback unless `host` says otherwise."""
+def embedded_prefect(
+    store: Path, port: int, *, user_interface: bool, host: str = access.LOOPBACK, meanwhile: Callable[[], None] = lambda: None
+) -> Iterator[Server]:
+    """Prefect's server, ready, its SQLite database under the store; on loopback unless `host` says otherwise. `meanwhile` is done while it
+    starts."""
     (store / "prefect").mkdir(parents=True, exist_ok=True)
+    databases.ready(store / "prefect" / "prefect.db", "prefect")
     command = [sys.executable, "-m", "uvicorn", "--factory", "flows.served:app"]
     command += ["--host", host, "--port", str(port), "--log-level", "error", "--lifespan", "on"]
-    environment = access.prefect(port) | {
-        "PREFECT_UI_ENABLED": str(int(user_interface)),
-        "PREFECT__SERVER_FINAL": "1",
-        "PREFECT_SERVER_API_PORT": str(port),
-        # In memory, Prefect's default, a restart would forget who holds a deployment's slot, and nobody would ever get it again.
-        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-    }
+    environment = (
+        access.prefect(port)
+        | ARENAS
+        | {
+            "PREFECT_UI_ENABLED": str(int(user_interface)),
+            "PREFECT__SERVER_FINAL": "1",
+            "PREFECT_SERVER_API_PORT": str(port),
+            # In memory, Prefect's default, a restart would forget who holds a deployment's slot, and nobody would ever get it again.
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        }
+    )
     if not user_interface:
         environment["PREFECT__SERVER_EPHEMERAL"] = "1"
-    url = f"http://{access.reached(host)}:{port}/api"
+    url = api_url(host, port)
     environment["PREFECT_API_URL"] = url
     log = store / "prefect" / "server.log"
     with contextlib.ExitStack() as stack:
@@ -152,19 +166,27 @@ def embedded_prefect(store: Path, port: int, *, user_interface: bool, host: str 
         with (store / "prefect" / "starting.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             server = Server(url, stack.enter_context(process(command, environment, log)), log)
+            meanwhile()
             server.ready()
         yield server
+
+
+def api_url(host: str, port: int) -> str:
+    """Where the API of a Prefect server is reached that listens on `host`."""
+    return f"http://{access.reached(host)}:{port}/api"
 
 
 @contextlib.contextmanager
 def mlflow(store: Path, port: int, host: str = access.LOOPBACK) -> Iterator[Server]:
     """MLflow's server, started but not waited for, over the same database local runs write; on loopback unless `host` says otherwise."""
     log = store / "mlflow.log"
+    databases.ready(store / "mlflow.db", "mlflow")
     arguments, environment = access.mlflow(store)
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1", *arguments]
     command += ["--backend-store-uri", f"sqlite:///{store}/mlflow.db", "--artifacts-destination", f"{store}/mlflow-artifacts"]
     url = f"http://{access.reached(host)}:{port}"
-    environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # it would start eight more processes, for scorers that we do not use
+    environment |= ARENAS
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # it would start eight more processes, for scorers that we do not use
     with process(command, environment, log, tree=True) as running:
         yield Server(url, running, log)
 
@@ -194,7 +216,7 @@ def process(command: list[str], environment: dict[str, str], log: Path, *, tree:
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,
-            env=os.environ | {"MALLOC_ARENA_MAX": "2"} | environment,  # else servers with many threads keep what each has freed
+            env=os.environ | environment,
             start_new_session=True,
         )
     try:

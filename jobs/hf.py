@@ -114,6 +114,9 @@ def build(directory: Path, config: dict[str, Any], tensors: dict[str, torch.Tens
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
     from transformers.utils import logging
 
+    from jobs import bf16
+
+    bf16.install()
     logging.disable_progress_bar()
     try:
         settings = AutoConfig.for_model(**{key: value for key, value in config.items() if key != "quantization_config"})

@@ -89,7 +89,7 @@ def _child(request: dict[str, Any]) -> int:
     """Become the job: own session, log file, threads; the same `execute` a job started by itself runs."""
     os.setsid()
     die_with_parent()
-    with Path(request["log"]).open("wb") as log, Path(os.devnull).open("rb") as nothing:
+    with Path(request["log"]).open("ab") as log, Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)

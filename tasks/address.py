@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks import databases
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -77,12 +79,14 @@ def client_of(store: Path, uri: str | None) -> MlflowClient:
     logging.getLogger("alembic").setLevel(logging.ERROR)
     from mlflow import MlflowClient
 
+    if uri is None:
+        databases.ready(store / "mlflow.db", "mlflow")
     named = os.environ.get("MLFLOW_TRACKING_URI")
     address = named if named and bare(named) == uri else uri  # a password in it is in the environment only
     client = MlflowClient(tracking_uri=address or own_uri(store))
     if uri is None:
         with (store / "mlflow.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at once would both make the database
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at once would both make the first experiment
             client.search_experiments(max_results=1)
     return client
 

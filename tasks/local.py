@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +27,14 @@ from tasks import gpus
 from tasks.failure import Stopped, failure
 from tasks.launch import Follow, Tell, limits
 from tasks.tail import Tail
-from tasks.warm import GRACE_SECONDS, Warm, environment
+from tasks.warm import GRACE_SECONDS, Job, Warm, environment, may_warm, take
 
 PLAIN = frozenset({"data", "fetch"})
 """Stages that need no torch: they start at once, while the warm process is still importing."""
 WITHOUT_GPU = PLAIN | {"records"}
 """Stages that leave the GPUs to others."""
+LOOPBACK = "127.0.0.1"
+LAST_WORDS_SECONDS = 2.0
 TORCHRUN = "torchrun"
 """Where torchrun keeps files of its own, in the folder of the job."""
 
@@ -64,10 +68,6 @@ class _Cores:
                 self._changed.notify_all()
 
 
-TORCHRUN = "torchrun"
-"""Where torchrun keeps files of its own, in the folder of the job."""
-
-
 class LocalLauncher:
     """Runs the jobs of one flow here. Open it on a thread that lives as long as the flow: the warm process dies with that thread."""
 
@@ -78,12 +78,12 @@ class LocalLauncher:
         self._lock = threading.Lock()
         self._trees: dict[int, psutil.Process] = {}
         self._warm: Warm | None = None
-        self._may_warm = warm and not Path("/dev/nvidiactl").exists()
+        self._may_warm = warm and may_warm()
 
     def prepare(self) -> None:
         """Start the warm process, if it is of use here; call once, from the thread that opened the launcher."""
         if self._may_warm and self._warm is None:
-            self._warm = Warm()
+            self._warm = take()
 
     def run(self, spec: Spec, parallel: Parallel, follow: Follow, begin: Callable[[], None], tell: Tell) -> None:
         """Run one job to its end: `begin` is called when it has its cores, `follow` with every line of its metrics, `tell` with its log's.
@@ -104,8 +104,8 @@ class LocalLauncher:
             for stale in (output / ENDED, log):
                 stale.unlink(missing_ok=True)
             try:
-                if parallel.processes == 1 and spec.stage not in PLAIN and self._warm and self._warm.ready():
-                    code = self._forked(spec, path, log, variables, tail)
+                if spec.stage not in PLAIN and self._warm and self._warm.ready():
+                    code = self._forked(spec, path, log, parallel.processes, variables, tail)
                 else:
                     code = self._started(spec, path, log, parallel.processes, variables, tail)
             finally:
@@ -148,16 +148,34 @@ class LocalLauncher:
                 time.sleep(0.05)
             return process.returncode
 
-    def _forked(self, spec: Spec, path: Path, log: Path, variables: dict[str, str], tail: Tail) -> int:
+    def _forked(self, spec: Spec, path: Path, log: Path, processes: int, variables: dict[str, str], tail: Tail) -> int:
+        """Run a job's ranks as forks of the warm process; returns the exit code of the first that fails. What torchrun would tell them
+        they are told here: starting it takes as long as hundreds of steps of a small model."""
         assert self._warm is not None
-        job = self._warm.submit({"stage": spec.stage, "spec": str(path), "log": str(log), "environment": variables})
-        with tail:
-            while not job.started.wait(0.05) and not job.ended.is_set():
-                pass
-            with self._tracked(job.pid):
-                while not job.ended.wait(0.05):
-                    tail.read()
-        return job.code
+        request = {"stage": spec.stage, "spec": str(path), "log": str(log)}
+        jobs = [self._warm.submit(request | {"environment": variables | own}) for own in _ranks(processes)]
+        with tail, contextlib.ExitStack() as tracked:
+            for job in jobs:
+                while not job.started.wait(0.05) and not job.ended.is_set():
+                    pass
+                tracked.enter_context(self._tracked(job.pid))
+            while not all(job.ended.wait(0.05) for job in jobs):
+                tail.read()
+                if any(job.ended.is_set() and job.code for job in jobs):
+                    return self._failed(jobs)
+        return 0
+
+    def _failed(self, jobs: list[Job]) -> int:
+        """A rank has failed. The others, which may wait for it, have a moment to say what they know, then they are ended; returns the exit
+        code of the one to blame: a rank that was killed takes the others down with errors of their own."""
+        deadline = time.monotonic() + LAST_WORDS_SECONDS
+        for job in jobs:
+            job.ended.wait(max(0.0, deadline - time.monotonic()))
+        codes = [job.code for job in jobs if job.ended.is_set()]
+        with self._lock:
+            left = [self._trees[job.pid] for job in jobs if not job.ended.is_set() and job.pid in self._trees]
+        end_trees(left)
+        return min(codes) if min(codes) < 0 else max(codes)
 
     @contextlib.contextmanager
     def _tracked(self, pid: int) -> Iterator[None]:
@@ -176,6 +194,18 @@ class LocalLauncher:
         finally:
             with self._lock:
                 self._trees.pop(pid, None)
+
+
+def _ranks(processes: int) -> list[dict[str, str]]:
+    """What tells each rank of a job its place, in torchrun's variables; nothing where there is only one."""
+    if processes == 1:
+        return [{}]
+    with socket.socket() as free:
+        free.bind((LOOPBACK, 0))
+        port = str(free.getsockname()[1])
+    shared = {"MASTER_ADDR": LOOPBACK, "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": uuid.uuid4().hex}
+    sizes = dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(processes))
+    return [shared | sizes | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
 
 
 def end_trees(roots: list[psutil.Process]) -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.statistics import student_t
+
 Array = NDArray[np.float64]
 
 LEAST_POINTS = 6
@@ -47,12 +49,10 @@ class Law:
 
         A bootstrap of the residuals was tried: with as few points as a curve has, its 95% covered the truth in 69% to 91% of cases.
         """
-        from scipy.stats import t  # type: ignore[import-untyped]
-
         n = len(self.losses)
         lines = _Lines(self.tokens / self.tokens[-1], self.losses)
         least = lines.errors.min()
-        limit = least * (1 + float(t.ppf(0.975, n - 3)) ** 2 / (n - 3) * self._alike())
+        limit = least * (1 + student_t(0.975, n - 3) ** 2 / (n - 3) * self._alike())
         slack = np.maximum(limit - lines.errors, 0.0)
         value = of_floor * lines.floors + of_scale * lines.scales
         reach = np.sqrt(slack * (of_floor**2 / n + (of_scale - of_floor * lines.mean) ** 2 / lines.spread))

@@ -13,6 +13,13 @@ def quantile(confidence: float) -> float:
     return Z95 if confidence == 0.95 else NormalDist().inv_cdf(0.5 + confidence / 2)
 
 
+def student_t(probability: float, freedom: float) -> float:
+    """Quantile of Student's t with so many degrees of freedom."""
+    from scipy.special import stdtrit  # type: ignore[import-untyped]  # scipy.stats takes seconds to import
+
+    return float(stdtrit(freedom, probability))
+
+
 def wilson(correct: float, n: float, z: float = Z95) -> tuple[float, float]:
     """Wilson score interval of a proportion."""
     if n == 0:
@@ -87,12 +94,10 @@ def mcnemar(ours: list[bool], theirs: list[bool]) -> float:
 
 def mean_interval(parts: list[float]) -> tuple[float, float, float]:
     """Mean of independent numbers and its 95% interval by Student's t; infinite for a single one."""
-    from scipy.stats import t  # type: ignore[import-untyped]
-
     n = len(parts)
     mean = math.fsum(parts) / n
     if n < 2:
         return mean, -math.inf, math.inf
     spread = math.sqrt(math.fsum((part - mean) ** 2 for part in parts) / (n - 1))
-    half = float(t.ppf(0.975, n - 1)) * spread / math.sqrt(n)
+    half = student_t(0.975, n - 1) * spread / math.sqrt(n)
     return mean, mean - half, mean + half

@@ -179,10 +179,8 @@ def _of_sequences(gate: Gate, ours: Scores, other: Scores | None) -> Callable[[f
     def estimate(grown: float) -> _Estimate:
         if n < 2 or not math.isfinite(value):
             return _Estimate(turn(value), -math.inf, math.inf, n)
-        from scipy.stats import t  # type: ignore[import-untyped]
-
         level = 0.95 if gate.confidence == "none" else gate.confidence
-        half = float(t.ppf(0.5 + level / 2, n * grown - 1)) * spread / (scale * math.sqrt(n * grown))
+        half = statistics.student_t(0.5 + level / 2, n * grown - 1) * spread / (scale * math.sqrt(n * grown))
         return _Estimate(turn(value), turn(value - half), turn(value + half), n)
 
     return estimate

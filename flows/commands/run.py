@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.terminal import ClusterOption, Overrides, StoreOption, apart, fail, out, root_of, show_report
+from flows.commands.terminal import ClusterOption, Overrides, StoreOption, apart, fail, flow_run, root_of, show_report
 
 
 def run(
@@ -24,7 +24,6 @@ def run(
     from conf.clusters import load_cluster
     from conf.load import load
     from conf.placed import placed
-    from flows import live, server
     from flows.plan import plan as stages_of
     from flows.sizing import check_fits
 
@@ -32,18 +31,13 @@ def run(
     own, theirs = apart(overrides)
     where, root = load_cluster(cluster, theirs), root_of(store)
     recipe = placed(load(preset, own), where)
-    check_fits(recipe, where, stages_of(recipe, root))
-    from tasks.store import Store
-
-    Store(root).create()
-    server.settle(root)
-    with server.disk_watched(root), live.shown(out) as watch, server.prefect(root):
+    stages = stages_of(recipe, root)
+    check_fits(recipe, where, stages)
+    with flow_run(root, jobs=where.kind == "local" and not all(stage.cached for stage in stages)):
         from prefect import tags
 
         from flows.compress import compress
-        from flows.session import board
 
-        watch(board())
         with tags(f"preset:{Path(preset).stem}", f"cluster:{Path(cluster).stem}"):
             folder = Path(compress(recipe=recipe, name=called, store=str(root), cluster=where))
     show_report(folder)

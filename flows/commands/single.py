@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.commands.terminal import ClusterOption, Overrides, StoreOption, apart, out, root_of, show_report
+from flows.commands.terminal import ClusterOption, Overrides, StoreOption, apart, flow_run, root_of, show_report
 
 if TYPE_CHECKING:
     from conf.clusters import Cluster
@@ -109,18 +109,10 @@ def _where(overrides: list[str] | None, cluster: str) -> tuple[list[str], Cluste
 
 def _run(store: Path | None, cluster: str, flow: Callable[[str], str]) -> None:
     """Run a flow as `imbik run` runs a recipe, and show its report."""
-    from flows import live, server
-    from tasks.store import Store
-
     root = root_of(store)
-    Store(root).create()
-    server.settle(root)
-    with server.disk_watched(root), live.shown(out) as watch, server.prefect(root):
+    with flow_run(root):
         from prefect import tags
 
-        from flows.session import board
-
-        watch(board())
         with tags(f"cluster:{Path(cluster).stem}"):
             folder = Path(flow(str(root)))
     show_report(folder)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -38,6 +40,28 @@ def fail(sentence: str, code: int = 2) -> NoReturn:
 def root_of(store: Path | None) -> Path:
     """The store that was named, else the environment's, else .imbik here."""
     return (store or Path(os.environ.get("IMBIK_STORE") or ".imbik")).absolute()
+
+
+@contextlib.contextmanager
+def flow_run(root: Path, *, jobs: bool = False) -> Iterator[None]:
+    """What a flow run from the command line needs around it: the store, Prefect's server, the live view. With `jobs`, stages will be built
+    on this machine. What starts slowly starts side by side."""
+    from flows import live, server
+    from tasks import warm
+    from tasks.store import Store
+
+    def meanwhile() -> None:
+        if jobs:
+            warm.start_early()
+        import flows.compress  # noqa: F401 - Prefect, the tasks and what they need take seconds to import
+
+    Store(root).create()
+    server.settle(root)
+    with server.disk_watched(root), live.shown(out) as watch, server.prefect(root, meanwhile):
+        from flows.session import board
+
+        watch(board())
+        yield
 
 
 def show_report(folder: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from conf.parallel import Parallel
+from jobs import bf16
 from jobs.heartbeat import collective_timeout
 
 
@@ -32,6 +33,7 @@ def machine(parallel: Parallel, seed: int) -> Iterator[torch.device]:
         raise ValueError(
             f"this job was started with {ranks} processes but parallel.processes is {parallel.processes}; start it with torchrun"
         )
+    bf16.install()
     adapter = contextlib.nullcontext() if torch.cuda.is_available() else _OnCpu()
     with adapter:
         device = _device()
