@@ -1,6 +1,8 @@
 # Each target is enough on its own on a machine with Python 3.11 and pip: .ci/venv makes .venv when it is missing or stale.
 .PHONY: demo test drills check audit gpu-check gpu-wheels format venv clean
 export DO_NOT_TRACK = 1
+# .venv is our own: without bytecode every start would take twice as long.
+unexport PYTHONDONTWRITEBYTECODE
 
 demo: venv
 	@.venv/bin/imbik run demo --name demo

@@ -35,6 +35,10 @@ HANG_SECONDS = "IMBIK_HANG_SECONDS"
 HANG_SECONDS_DEFAULT = 1800.0
 """Above the longest step, validation or evaluation on the way of an 8B model."""
 
+BF16_KERNELS = "IMBIK_BF16_KERNELS"
+"""Environment: `native` or `fp32`, the kernels that multiply bf16 matrices on a CPU whatever it has; absent: native ones where there are.
+For tests and measurements: what is made is the same to bf16's rounding."""
+
 
 class Spec(Config):
     """The one JSON file a job reads: `python -m jobs.<stage> --spec spec.json`."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from conf.processor import BF16_KERNELS
+from conf.spec import BF16_KERNELS
 
 BF16 = torch.bfloat16
 TILE = 2**20
@@ -30,7 +30,7 @@ Tensor = torch.Tensor
 
 
 def has_kernels() -> bool:
-    """Whether torch multiplies bf16 matrices with vector kernels on this CPU; `BF16_KERNELS` in the environment says otherwise."""
+    """Whether torch multiplies bf16 matrices with vector kernels on this CPU, unless the environment says which kernels to take."""
     told = os.environ.get(BF16_KERNELS)
     return told == "native" if told else bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 

@@ -1,7 +1,6 @@
 """The SQLite databases of a store, made whole beside their place and then put there: half made, none of them would start again.
 
-Making one runs all the migrations its server ever had, seconds of a core for each new store. An installation therefore makes them once,
-`python -m tasks.databases`, and a store gets copies; where that was not done, the store's own are made.
+Making one runs all the migrations its server ever had, seconds of a core. So it is done once for an installation, and stores get copies.
 """
 
 from __future__ import annotations
@@ -15,11 +14,13 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 Kind = Literal["prefect", "mlflow"]
-TEMPLATES = Path(sys.prefix) / "share" / "imbik"
+EMPTY = Path(sys.prefix) / "share" / "imbik"
+"""Where an installation keeps its empty databases; where it cannot be written, each store makes its own."""
 MAKING = {
     "prefect": [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"],
     "mlflow": [sys.executable, "-c", "import os, mlflow; mlflow.MlflowClient(os.environ['URL']).search_experiments(max_results=1)"],
@@ -29,24 +30,46 @@ FOREIGN = ("PREFECT", "MLFLOW")
 
 
 def ready(path: Path, kind: Kind) -> None:
-    """See to it that a database of this kind is at `path`. Raises OSError where it cannot be written."""
+    """See to it that a database of this kind is at `path`. Raises OSError where it cannot be."""
     if path.exists():
         return
-    with (path.parent / f".{kind}.making").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _held(path.parent / f".{kind}.lock"):
         if not path.exists():
             partial = path.with_name(f".{path.name}.partial")
             partial.unlink(missing_ok=True)  # of one that was killed
-            template = _template(kind)
-            if template.exists():
-                shutil.copyfile(template, partial)
+            empty = _empty(kind)
+            if empty:
+                shutil.copyfile(empty, partial)
             else:
                 _make(kind, partial)
             partial.replace(path)
 
 
-def _template(kind: Kind) -> Path:
-    return TEMPLATES / f"{kind}-{importlib.metadata.version(kind)}.db"
+def _empty(kind: Kind) -> Path | None:
+    """The installation's empty database, made where it is missing; None where it has no place for one."""
+    path = EMPTY / f"{kind}-{importlib.metadata.version(kind)}.db"
+    if path.exists():
+        return path
+    try:
+        EMPTY.mkdir(parents=True, exist_ok=True)
+        with _held(EMPTY / f".{kind}.lock"):
+            if not path.exists():
+                partial = path.with_suffix(".partial")
+                partial.unlink(missing_ok=True)
+                _make(kind, partial)
+                partial.replace(path)
+    except OSError as error:
+        if error.errno:  # it may not be written, or its disk is full
+            return None
+        raise
+    return path
+
+
+@contextlib.contextmanager
+def _held(lock: Path) -> Iterator[None]:
+    with lock.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def _make(kind: Kind, target: Path) -> None:
@@ -61,18 +84,7 @@ def _make(kind: Kind, target: Path) -> None:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise OSError(f"the database of {kind} could not be made ({last[:200]}); run the same command again")
         with contextlib.closing(sqlite3.connect(made)) as database:
-            if kind == "mlflow":  # it holds the path of the folder it was made in, and is made anew where it is missing
+            if kind == "mlflow":  # it names the folder that it was made in, and is made anew where it is missing
                 database.execute("DELETE FROM experiments")
                 database.commit()
             database.execute("VACUUM INTO ?", (str(target),))
-
-
-def main() -> None:
-    """Make the databases of this installation that it does not have."""
-    TEMPLATES.mkdir(parents=True, exist_ok=True)
-    for kind in MAKING:
-        ready(_template(kind), kind)  # type: ignore[arg-type]
-
-
-if __name__ == "__main__":
-    main()

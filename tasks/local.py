@@ -159,11 +159,13 @@ class LocalLauncher:
                 while not job.started.wait(0.05) and not job.ended.is_set():
                     pass
                 tracked.enter_context(self._tracked(job.pid))
-            while not all(job.ended.wait(0.05) for job in jobs):
-                tail.read()
+            while True:
+                ended = all([job.ended.wait(0.05) for job in jobs])
                 if any(job.ended.is_set() and job.code for job in jobs):
                     return self._failed(jobs)
-        return 0
+                if ended:
+                    return 0
+                tail.read()
 
     def _failed(self, jobs: list[Job]) -> int:
         """A rank has failed. The others, which may wait for it, have a moment to say what they know, then they are ended; returns the exit
