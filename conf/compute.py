@@ -23,6 +23,10 @@ DISTILLED = 0.21
 PASSED = 0.23
 """Of forward passes alone: ModelOpt's pruning README scores 1,024 samples of 4,096 tokens with an 8B model in about 5 minutes."""
 
+ON_CPU = 0.28
+"""Share of a CPU core's own fp32 speed that a small model's steps reach, validations on the way included: the demo's teacher of 2.8 million
+parameters, whose two ranks share two cores (tests/bench/results/processors.md). A wider model reaches up to three times that."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
@@ -35,6 +39,10 @@ class Work:
     def gpu_hours(self, tflops: float) -> float:
         """On GPUs of so many dense bf16 TFLOP/s."""
         return self.flops * self.slowdown / (self.utilisation * tflops * 1e12) / 3600
+
+    def core_seconds(self, flops: float) -> float:
+        """On CPU cores of so many fp32 FLOP/s each."""
+        return self.flops * self.slowdown / (ON_CPU * flops)
 
 
 def forward_flops(shape: Shape, seq_length: int) -> float:

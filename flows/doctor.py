@@ -16,6 +16,8 @@ from pathlib import Path
 
 import psutil
 
+from flows import processor
+
 LOCK = Path(__file__).parents[1] / "requirements.lock"
 GIB = 1 << 30
 MEMORY_NEEDED, DISK_NEEDED = 6 * GIB, 5 * GIB
@@ -47,6 +49,8 @@ def _machine(store: Path) -> Iterator[Finding]:
     yield _finding("Python", version, sys.version_info[:2] == (3, 11), "install Python 3.11, remove .venv and run make test")
     cores = len(os.sched_getaffinity(0))
     yield _finding("cores", str(cores), cores >= 2, "a run works on one core, slowly", needed=False)
+    advice = "as fast as fp32 on this one; formats and checkpoints are the same"
+    yield _finding("processor", processor.kind(), processor.has_bf16(), advice, needed=False)
     free = psutil.virtual_memory().available
     yield _finding("free memory", f"{free / GIB:.1f} GiB", free >= MEMORY_NEEDED, "end other programs; the demo needs 6 GiB")
     folder = next(path for path in (store, *store.parents) if path.exists())

@@ -62,15 +62,17 @@ def _values(progress: Progress) -> str:
 
 
 def _plain(console: Console, boards: list[Board], done: threading.Event) -> None:
-    told: dict[str, tuple[str, int]] = {}
+    told: dict[str, tuple[str, int, bool]] = {}
     last = False
     while not last:
         last = done.wait(0.5)
         for board in boards:
             for label, progress in board.snapshot().items():
                 tenth = progress.step * 10 // progress.total if progress.total and progress.state == "running" else -1
-                if told.get(label) != (progress.state, tenth):
-                    told[label] = (progress.state, tenth)
+                # A tenth of an hour is long to wait for the first word: how fast it goes is known after two steps.
+                timed = progress.rate is not None and progress.paced >= 2
+                if told.get(label) != (progress.state, tenth, timed):
+                    told[label] = (progress.state, tenth, timed)
                     if progress.state != "waiting":
                         stamp = time.strftime("%H:%M:%S")
                         console.print(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 import time
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,7 @@ from conf.spec import BF16_KERNELS
 CPUINFO = Path("/proc/cpuinfo")
 BF16 = ({"avx512f", "avx512bw", "avx512vl", "avx512dq"}, {"avx_ne_convert", "avx_vnni_int8"}, {"bf16"})
 """Any of these sets of features gives oneDNN its kernels for bf16: AVX-512 and with it AMX, AVX2 with VNNI-2, ARM's own."""
-SIZE, TIMES = 512, 5
+SIZE, TIMES = 1024, 10
 
 
 def has_bf16(cpuinfo: Path = CPUINFO) -> bool:
@@ -32,16 +33,16 @@ def kind(cpuinfo: Path = CPUINFO) -> str:
 
 @cache
 def flops() -> float:
-    """fp32 FLOP/s of one core, measured here and now in some hundredths of a second."""
+    """fp32 FLOP/s of one core while all are busy, measured here and now in a quarter of a second."""
     import numpy as np
 
     a = np.ones((SIZE, SIZE), dtype=np.float32)
     seconds = []
     for _ in range(TIMES):
-        wall, begun = time.perf_counter(), time.process_time()
-        a @ a
-        seconds.append(max(time.perf_counter() - wall, time.process_time() - begun))  # numpy may take all cores
-    return 2.0 * SIZE**3 / min(seconds[1:])
+        begun = time.perf_counter()
+        a @ a  # numpy's own threads take all cores
+        seconds.append(time.perf_counter() - begun)
+    return 2.0 * SIZE**3 / statistics.median(seconds) / (os.cpu_count() or 1)
 
 
 def _features(cpuinfo: Path) -> set[str]:

@@ -127,6 +127,6 @@ def _attention_backward(native: Any) -> Callable[..., tuple[Tensor, ...]]:
             return native.call_boxed(keys, gradient, *operands, **settings)  # type: ignore[no-any-return]
         wide = [each.float() if isinstance(each, Tensor) else each for each in (gradient, *operands)]
         settings = {name: each.float() if isinstance(each, Tensor) and each.dtype is BF16 else each for name, each in settings.items()}
-        return tuple(each.to(BF16) for each in native.call_boxed(keys, *wide, **settings))
+        return tuple(each.to(BF16) for each in getattr(torch.ops.aten, ATTENTION_BACKWARD)(*wide, **settings))
 
     return run

@@ -25,15 +25,17 @@ class Stopped(RuntimeError):
     """The run is being stopped; no job is started any more."""
 
 
-def failure(stage: str, code: int, log: Path) -> JobFailed:
-    """One sentence and the reason: what a rank told of itself, what ended one from outside, else the last that the log says."""
+def failure(stage: str, code: int, log: Path, rank: int | None = None) -> JobFailed:
+    """One sentence and the reason: what a rank told of itself, what ended one from outside, else the last that the log says. `code` is that
+    of the job, or of its `rank` to blame."""
     ended = _ended(log.with_name(ENDED))
     if ended and ended.reason != "terminated":
         return JobFailed(f"{stage}: {ended.sentence}", ended.reason)
     text = log.read_text(errors="replace") if log.exists() else ""
     again = f"run the same command again and it continues (log: {log})"
     if code < 0:
-        return JobFailed(f"{stage}: its process was ended by {signal.Signals(-code).name}; {again}", "killed")
+        who = "its process" if rank is None else f"rank {rank}"
+        return JobFailed(f"{stage}: {who} was ended by {signal.Signals(-code).name}; {again}", "killed")
     # torchrun's summary. A rank that is killed takes the others down with network errors, which are not the reason.
     for rank, number in re.findall(r"rank\s*: (\d+).*\n\s*exitcode\s*: -(\d+)", text):
         if int(number) != signal.SIGTERM:

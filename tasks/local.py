@@ -105,15 +105,15 @@ class LocalLauncher:
                 stale.unlink(missing_ok=True)
             try:
                 if spec.stage not in PLAIN and self._warm and self._warm.ready():
-                    code = self._forked(spec, path, log, parallel.processes, variables, tail)
+                    code, rank = self._forked(spec, path, log, parallel.processes, variables, tail)
                 else:
-                    code = self._started(spec, path, log, parallel.processes, variables, tail)
+                    code, rank = self._started(spec, path, log, parallel.processes, variables, tail), None
             finally:
                 mask_file(log, os.environ)
         if code:
             if self._stopped.is_set():
                 raise Stopped("the run was stopped")
-            raise failure(spec.stage, code, log)
+            raise failure(spec.stage, code, log, rank)
 
     def stop(self) -> None:
         """Start nothing more and end every job, asking first."""
@@ -148,9 +148,9 @@ class LocalLauncher:
                 time.sleep(0.05)
             return process.returncode
 
-    def _forked(self, spec: Spec, path: Path, log: Path, processes: int, variables: dict[str, str], tail: Tail) -> int:
-        """Run a job's ranks as forks of the warm process; returns the exit code of the first that fails. What torchrun would tell them
-        they are told here: starting it takes as long as hundreds of steps of a small model."""
+    def _forked(self, spec: Spec, path: Path, log: Path, processes: int, variables: dict[str, str], tail: Tail) -> tuple[int, int | None]:
+        """Run a job's ranks as forks of the warm process; returns the exit code and the rank to blame where one fails. What torchrun would
+        tell them they are told here: starting it takes as long as many steps of a small model."""
         assert self._warm is not None
         request = {"stage": spec.stage, "spec": str(path), "log": str(log)}
         jobs = [self._warm.submit(request | {"environment": variables | own}) for own in _ranks(processes)]
@@ -160,24 +160,25 @@ class LocalLauncher:
                     pass
                 tracked.enter_context(self._tracked(job.pid))
             while True:
-                ended = all([job.ended.wait(0.05) for job in jobs])
+                ended = all(job.ended.wait(0.05) for job in jobs)
                 if any(job.ended.is_set() and job.code for job in jobs):
                     return self._failed(jobs)
                 if ended:
-                    return 0
+                    return 0, None
                 tail.read()
 
-    def _failed(self, jobs: list[Job]) -> int:
-        """A rank has failed. The others, which may wait for it, have a moment to say what they know, then they are ended; returns the exit
-        code of the one to blame: a rank that was killed takes the others down with errors of their own."""
+    def _failed(self, jobs: list[Job]) -> tuple[int, int | None]:
+        """A rank has failed. The others, which may wait for it, have a moment to say what they know, then they are ended. The one to blame
+        is one that was killed, as it takes the others down with errors of their own; its rank is told where there are others."""
         deadline = time.monotonic() + LAST_WORDS_SECONDS
         for job in jobs:
             job.ended.wait(max(0.0, deadline - time.monotonic()))
-        codes = [job.code for job in jobs if job.ended.is_set()]
+        codes = {rank: job.code for rank, job in enumerate(jobs) if job.ended.is_set() and job.code}
         with self._lock:
             left = [self._trees[job.pid] for job in jobs if not job.ended.is_set() and job.pid in self._trees]
         end_trees(left)
-        return min(codes) if min(codes) < 0 else max(codes)
+        rank = min(codes, key=lambda rank: (codes[rank] >= 0, -codes[rank]))
+        return codes[rank], rank if len(jobs) > 1 else None
 
     @contextlib.contextmanager
     def _tracked(self, pid: int) -> Iterator[None]:

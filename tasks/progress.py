@@ -31,6 +31,11 @@ class Progress:
             return None
         return (self.step - self.first_step[0]) / max(time.monotonic() - self.first_step[1], 1e-9)
 
+    @property
+    def paced(self) -> int:
+        """Steps since the first one seen."""
+        return self.step - self.first_step[0] if self.first_step else 0
+
 
 class Board:
     """Progress by stage label, safe to use from many threads."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from conf.parallel import Parallel
 from flows.commands.terminal import ClusterOption, Overrides, StoreOption, apart, out, root_of
 
 if TYPE_CHECKING:
@@ -25,7 +27,8 @@ def plan(preset: str, overrides: Overrides = None, store: StoreOption = None, cl
     where, root = load_cluster(cluster, theirs), root_of(store)
     recipe = placed(load(preset, own), where)
     stages = sized(recipe, where, stages_of(recipe, root))
-    out.print(_stages(stages))
+    times = _on_cpu(where, stages)
+    out.print(_stages(stages, times))
     gpus = [each for each in stages if each.memory]
     if gpus:
         out.print(_gpus(where, gpus))
@@ -36,17 +39,55 @@ def plan(preset: str, overrides: Overrides = None, store: StoreOption = None, cl
     for sentence in [each.misfit for each in stages if each.misfit]:
         out.print(f"does not fit: {sentence}", style="red", highlight=False, markup=False)
     out.print(f"store {root}; {_about(stages)}", style="dim", highlight=False, markup=False)
+    if times:
+        out.print(_about_cpu(stages, times), style="dim", highlight=False, markup=False)
 
 
-def _stages(stages: list[Sized]) -> Table:
-    shown = Table("stage", "state", "parameters", "tokens", "steps", "memory", "disk", "what differs", header_style="bold")
+def _on_cpu(cluster: Cluster, stages: list[Sized]) -> dict[str, float]:
+    """Core-seconds of each stage that computes on this machine's CPU, by label."""
+    from flows import processor
+    from tasks import gpus
+
+    if cluster.kind != "local" or gpus.visible():
+        return {}
+    return {each.stage.label: each.numbers.work.core_seconds(processor.flops()) for each in stages if each.numbers.work}
+
+
+def _stages(stages: list[Sized], times: dict[str, float]) -> Table:
+    clock = ["time"] if times else []
+    shown = Table("stage", "state", "parameters", "tokens", "steps", *clock, "memory", "disk", "what differs", header_style="bold")
     for each in stages:
         planned = each.stage
         params, tokens, steps, memory, disk = each.numbers.cells()
         memory = _gb(each.memory.total) + f" x {each.gpus}" if each.memory else memory
         differs = planned.waits or _differences(planned.differs) or "-"
-        shown.add_row(planned.label, "cached" if planned.cached else "will run", params, tokens, steps, memory, disk, differs)
+        state = "cached" if planned.cached else "will run"
+        took = [_cpu_time(times.get(planned.label), each)] if times else []
+        shown.add_row(planned.label, state, params, tokens, steps, *took, memory, disk, differs)
     return shown
+
+
+def _cpu_time(core_seconds: float | None, each: Sized) -> str:
+    """How long a stage takes on the cores that its job is given."""
+    return _time(core_seconds / _cores(each) / 3600) if core_seconds else "-"
+
+
+def _cores(each: Sized) -> int:
+    parallel, cores = each.numbers.job.parallel if each.numbers.job else Parallel(), os.cpu_count() or 1
+    return min(cores, parallel.processes * (parallel.threads or max(1, cores // parallel.processes)))
+
+
+def _about_cpu(stages: list[Sized], times: dict[str, float]) -> str:
+    """How long the run takes on this machine's processor, and what kind that is."""
+    from flows import processor
+
+    cores = os.cpu_count() or 1
+    left = sum(times[each.stage.label] for each in stages if each.stage.label in times and not each.stage.cached)
+    return (
+        f"{cores} cores of {processor.kind()}, each {processor.flops() / 1e9:.0f} GFLOP/s in fp32: what has a time takes about "
+        f"{_time(left / cores / 3600)} with all of them busy, more where stages wait for each other; questions, quantization and starting "
+        "come on top"
+    )
 
 
 def _gpus(cluster: Cluster, stages: list[Sized]) -> Table:
@@ -97,7 +138,9 @@ def _hours(value: float) -> str:
 
 def _time(hours: float) -> str:
     """Days, hours or minutes."""
-    return f"{hours / 24:.1f} days" if hours >= 48 else f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.0f} min"
+    if hours >= 1:
+        return f"{hours / 24:.1f} days" if hours >= 48 else f"{hours:.1f} h"
+    return f"{hours * 60:.0f} min" if hours >= 1 / 30 else f"{hours * 3600:.0f} s"
 
 
 def _differences(differs: dict[str, tuple[Any, Any]], most: int = 3) -> str:
