@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import sys
@@ -53,7 +54,7 @@ def flow_run(root: Path, *, jobs: bool = False) -> Iterator[None]:
     def meanwhile() -> None:
         if jobs:
             warm.start_early()
-        import flows.compress  # noqa: F401 - Prefect, the tasks and what they need take seconds to import
+        importlib.import_module("flows.compress")  # Prefect, the tasks and what they need take seconds
 
     Store(root).create()
     server.settle(root)
