@@ -136,6 +136,7 @@ def test_doctor_says_what_there_is(tmp_path: Path) -> None:
     expected = [
         "Python",
         "cores",
+        "processor",
         "free memory",
         "free disk",
         "store",
