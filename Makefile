@@ -15,7 +15,7 @@ test: venv
 	@.venv/bin/python -m pytest -m "slow and not drill" -n 2 --dist loadfile
 
 # What needs a service (Slurm, PostgreSQL, a browser: skipped with a reason where absent) or injects faults. .ci/run, which has half an
-# hour, runs Slurm's and the faults': make drills ONLY="tests/slurm tests/drills".
+# hour, runs Slurm's and the faults': make drills ONLY="tests/drills".
 drills: export OMP_NUM_THREADS = 1
 drills: export OMP_WAIT_POLICY = PASSIVE
 drills: venv

@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from conf.distill import DistillConfig
 from conf.parallel import Parallel
-from conf.prune import PruneConfig
-from conf.schema import Recipe
-from conf.search import Halving, SearchConfig
+from conf.recipe import Recipe
 from conf.shapes import candidates, cut_shape
-from conf.teacher import Shape
+from conf.stages.distill import DistillConfig
+from conf.stages.prune import PruneConfig
+from conf.stages.search import Halving, SearchConfig
+from conf.stages.teacher import Shape
 
 
 @dataclass(frozen=True, kw_only=True)

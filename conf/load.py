@@ -11,8 +11,8 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from conf.check import check
-from conf.schema import Recipe
+from conf.checks.recipe import check
+from conf.recipe import Recipe
 from conf.secrets import masker
 
 PRESETS = Path(__file__).parent / "presets"

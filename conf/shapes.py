@@ -11,11 +11,11 @@ import math
 from collections.abc import Mapping
 from itertools import product
 
-from conf.prune import PruneConfig
-from conf.score import AXES, Axis
-from conf.search import SearchConfig
-from conf.sweep import SweepConfig
-from conf.teacher import Shape
+from conf.stages.candidate_score import AXES, Axis
+from conf.stages.prune import PruneConfig
+from conf.stages.search import SearchConfig
+from conf.stages.sweep import SweepConfig
+from conf.stages.teacher import Shape
 
 MOST_SHAPES = 500_000
 """A grid above this takes longer to list than its finer steps are worth."""

@@ -7,11 +7,11 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from conf.base import Config
-from conf.distill import DistillConfig
 from conf.gates import Gate, GateName
-from conf.prune import PruneConfig
-from conf.search import SearchConfig
-from conf.sft import SftConfig
+from conf.stages.distill import DistillConfig
+from conf.stages.prune import PruneConfig
+from conf.stages.search import SearchConfig
+from conf.stages.sft import SftConfig
 
 
 class Round(Config):

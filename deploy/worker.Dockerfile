@@ -21,7 +21,7 @@ COPY deploy/imbik /usr/local/bin/imbik
 ENV PATH=/opt/imbik/venv/bin:$PATH PYTHONPATH=/opt/imbik PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 DO_NOT_TRACK=1
 # A broken image must not be built: the jobs' libraries import together, and torch is the one that came with the image.
 RUN python -c "import torch, megatron.core, modelopt.torch.prune, transformer_engine, transformers, lm_eval, datasets; assert torch.version.cuda and not torch.__file__.startswith('/opt/imbik')" \
-    && python -c "import pkgutil, importlib, jobs; [importlib.import_module(f'jobs.{one.name}') for one in pkgutil.iter_modules(jobs.__path__) if one.name != 'warm']" \
+    && python -c "import pkgutil, importlib, jobs; [importlib.import_module(one.name) for one in pkgutil.walk_packages(jobs.__path__, jobs.) if not one.name.endswith(forkserver)]" \
     && (id --user imbik || useradd --non-unique --uid 1000 --create-home imbik)
 USER 1000
 HEALTHCHECK CMD ["python", "-c", "import torch; assert torch.cuda.is_available()"]

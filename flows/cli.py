@@ -9,8 +9,12 @@ from typing import Any, NoReturn
 
 import typer
 
-from flows.commands import look, machine, models, nemo, operate, plan, run, single
-from flows.commands.terminal import fail
+from flows.commands import deploy as operate
+from flows.commands import models, nemo, plan, run
+from flows.commands import runs as look
+from flows.commands import server as machine
+from flows.commands import standalone as single
+from flows.commands.console import fail
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Distil a large language model into small ones."

@@ -11,11 +11,11 @@ from pydantic import Field
 
 from conf.base import RunName, StoreFolder
 from conf.spec import Record
-from flows import single
-from tasks.report import Report
+from flows import standalone as single
+from tasks.report.model import Report
+from tasks.report.standalone import write_comparison
 from tasks.session import Session
-from tasks.single_report import write_comparison
-from tasks.store import RECORD, Store, StoreError
+from tasks.store.store import RECORD, Store, StoreError
 
 Runs = Annotated[list[RunName], Field(min_length=2, description="Names of finished runs of the store; the first is compared with.")]
 

@@ -10,31 +10,38 @@ from prefect import flow
 from prefect.states import Completed
 
 from conf.base import RunName, StoreFolder, run_name
-from conf.clusters import Cluster
+from conf.cluster import Cluster
 from conf.load import checked
-from conf.placed import placed
-from conf.schema import Recipe
+from conf.placement import placed
+from conf.recipe import Recipe
 from flows import corpus as text
 from flows import formats, students
 from flows.gates import Gates, summary, unmade
-from flows.made import Future, Made
+from flows.inputs import resolve
+from flows.model import Future, Made
 from flows.plan import plan
 from flows.session import Where, found, opened, tags_of
+from flows.sft import Tuning, prepare
 from flows.sizing import check_fits
-from flows.tuning import Tuning, prepare
-from tasks import external, hub, ladder, page, published, seen
-from tasks.distill import distill
-from tasks.evaluate import evaluate
-from tasks.failure import JobFailed
-from tasks.field import Played
-from tasks.importance import importance
-from tasks.logits import logits
-from tasks.options import THREADS
-from tasks.report import Beside, Measured, write_report
+from tasks import hub
+from tasks.analysis import ladder
+from tasks.analysis.halving import Played
+from tasks.handover import publish as published
+from tasks.inputs import Outside
+from tasks.launch.errors import JobFailed
+from tasks.monitor import prefect_pages as seen
+from tasks.report import render as page
+from tasks.report.model import Beside, Measured
+from tasks.report.report import write_report
 from tasks.session import Session
-from tasks.store import Artifact
-from tasks.sweep import sweep
-from tasks.teacher import teacher
+from tasks.stages.distill import distill
+from tasks.stages.evaluate import evaluate
+from tasks.stages.importance import importance
+from tasks.stages.logits import logits
+from tasks.stages.options import THREADS
+from tasks.stages.sweep import sweep
+from tasks.stages.teacher import teacher
+from tasks.store.store import Artifact
 
 Kind = TypeVar("Kind")
 
@@ -72,7 +79,7 @@ def _compress(recipe: Recipe, name: str, store: Path, cluster: Cluster) -> str:
         check_fits(recipe, cluster, stages)
         if not all(stage.cached for stage in stages):
             session.launcher.prepare()
-        outside = external.resolve(recipe, session)
+        outside = resolve(recipe, session)
         shared = _shared(recipe, outside)
         original, corpus = shared.teacher, shared.corpus
         models = [Made(model="teacher", stage="teacher", artifact=original, curves=original if recipe.teacher.steps else None)]
@@ -117,7 +124,7 @@ class Shared:
     mmlu: Artifact | None
 
 
-def _shared(recipe: Recipe, outside: external.Outside) -> Shared:
+def _shared(recipe: Recipe, outside: Outside) -> Shared:
     """The stages all students start from."""
     corpus = text.corpus(recipe, outside)
     original: Future = teacher.submit("teacher", recipe.original, data=corpus, model=outside.model)

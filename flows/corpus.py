@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from conf.schema import Recipe
-from flows.made import Future
-from tasks.blend import blend
-from tasks.data import data
-from tasks.external import Outside
+from conf.recipe import Recipe
+from flows.model import Future
+from tasks.inputs import Outside
+from tasks.stages.blend import blend
+from tasks.stages.data import data
 
 
 def corpus(recipe: Recipe, outside: Outside) -> Future:

@@ -7,15 +7,15 @@ from pathlib import Path
 from prefect import flow
 
 from conf.base import RunName, StoreFolder
-from conf.placed import placed_alone
-from conf.single import Evaluating, checked
-from flows import single
+from conf.placement import placed_alone
+from conf.standalone import Evaluating, checked
+from flows import standalone as single
 from flows.session import Where, found
-from tasks import seen
-from tasks.options import THREADS
-from tasks.report import Report
+from tasks.monitor import prefect_pages as seen
+from tasks.report.model import Report
+from tasks.report.standalone import write_models
 from tasks.session import Session
-from tasks.single_report import write_models
+from tasks.stages.options import THREADS
 
 
 @flow(name="evaluate", flow_run_name="{name}", persist_result=False, validate_parameters=False, task_runner=THREADS)

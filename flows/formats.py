@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from conf.quantize import label_of, scorings
-from conf.schema import Recipe
+from conf.recipe import Recipe
+from conf.stages.quantize import label_of, scorings
 from flows.gates import Gates
-from flows.made import Future, Made
-from tasks.quantize import quantize
-from tasks.sensitivity import sensitivity
+from flows.model import Future, Made
+from tasks.stages.quantize import quantize
+from tasks.stages.sensitivity import sensitivity
 
 
 def make(recipe: Recipe, student: str, last: Made, corpus: Future, behind: tuple[Future, ...], gates: Gates) -> list[Made]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from conf.schema import Recipe
-from flows.made import Future, Made
+from conf.recipe import Recipe
+from flows.model import Future, Made
+from tasks.analysis.verdicts import Verdict
 from tasks.gates import GateClosed, gate
-from tasks.verdicts import Verdict
 
 CLOSED = 3
 """Exit code of a run that did all it could and was stopped by a gate."""

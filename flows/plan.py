@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from conf.base import StageConfig
-from conf.quantize import label_of, scorings
-from conf.records import GENERATED
-from conf.schema import Recipe
+from conf.recipe import Recipe
+from conf.stages.quantize import label_of, scorings
+from conf.stages.records import GENERATED
 from flows import plan_students
-from tasks import external, hub
-from tasks.store import RECORD, Artifact, Store, key_of
+from tasks import hub
+from tasks import inputs as external
+from tasks.store.store import RECORD, Artifact, Store, key_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,10 @@ from typing import Protocol
 
 from conf.base import StageConfig
 from conf.cuts import round_of
-from conf.distill import DistillConfig
-from conf.schema import Recipe
-from tasks.field import Entrant, Played, play
-from tasks.store import Artifact
+from conf.recipe import Recipe
+from conf.stages.distill import DistillConfig
+from tasks.analysis.halving import Entrant, Played, play
+from tasks.store.store import Artifact
 
 
 class Walk(Protocol):

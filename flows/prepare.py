@@ -7,16 +7,18 @@ from pathlib import Path
 from prefect import flow
 
 from conf.base import RunName, StoreFolder
-from conf.data import DataConfig
-from conf.single import checked
-from flows import single
+from conf.stages.data import DataConfig
+from conf.standalone import checked
+from flows import standalone as single
 from flows.session import Where
-from tasks import external, hub, seen
-from tasks.data import data as data_stage
-from tasks.options import THREADS
-from tasks.report import Report
+from tasks import hub
+from tasks import inputs as external
+from tasks.monitor import prefect_pages as seen
+from tasks.report.model import Report
+from tasks.report.standalone import write_corpus
 from tasks.session import Session
-from tasks.single_report import write_corpus
+from tasks.stages.data import data as data_stage
+from tasks.stages.options import THREADS
 
 
 @flow(name="prepare", flow_run_name="{name}", persist_result=False, validate_parameters=False, task_runner=THREADS)

@@ -8,19 +8,19 @@ from typing import Any
 from prefect import flow
 
 from conf.base import RunName, StoreFolder
-from conf.placed import placed_alone
-from conf.quantize import label_of, scorings
-from conf.single import Quantizing, checked
-from flows import single
+from conf.placement import placed_alone
+from conf.stages.quantize import label_of, scorings
+from conf.standalone import Quantizing, checked
+from flows import standalone as single
 from flows.session import Where, found
-from tasks import seen
-from tasks.options import THREADS
-from tasks.quantize import quantize as quantize_stage
-from tasks.report import Report
-from tasks.sensitivity import sensitivity
+from tasks.monitor import prefect_pages as seen
+from tasks.report.model import Report
+from tasks.report.standalone import write_models
 from tasks.session import Session
-from tasks.single_report import write_models
-from tasks.store import StoreError
+from tasks.stages.options import THREADS
+from tasks.stages.quantize import quantize as quantize_stage
+from tasks.stages.sensitivity import sensitivity
+from tasks.store.store import StoreError
 
 
 @flow(name="quantize", flow_run_name="{name}", persist_result=False, validate_parameters=False, task_runner=THREADS)

@@ -15,15 +15,15 @@ from typing import Annotated, Any
 from prefect.runtime import flow_run
 from pydantic import WithJsonSchema
 
-from conf.clusters import Cluster, load_cluster
-from tasks import seen
-from tasks.failure import JobFailed, Stopped
+from conf.cluster import Cluster, load_cluster
 from tasks.gates import GateClosed
-from tasks.launch import Launchers
-from tasks.progress import Board
+from tasks.launch.errors import JobFailed, Stopped
+from tasks.launch.launchers import Launchers
+from tasks.monitor import prefect_pages as seen
+from tasks.monitor.board import Board
 from tasks.session import Session, current
-from tasks.store import Store, StoreError
-from tasks.tracking import Tracker
+from tasks.store.store import Store, StoreError
+from tasks.tracking.tracker import Tracker
 
 WORKER = "IMBIK_WORKER"
 """Set by `imbik up` for its worker, and so for the flows that the worker starts: they end when it does, however it ends."""

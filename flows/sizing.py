@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from conf import estimate
-from conf.clusters import Cluster
-from conf.fit import misfit
-from conf.memory import Memory
-from conf.numbers import Numbers
-from conf.schema import Recipe
+from conf.cluster import Cluster
+from conf.estimate import recipe as estimate
+from conf.estimate.fit import misfit
+from conf.estimate.memory import Memory
+from conf.estimate.numbers import Numbers
+from conf.recipe import Recipe
 from flows.plan import PlannedStage
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from conf.schema import Recipe
-from flows.made import Future, Made
-from tasks.distill import distill
+from conf.recipe import Recipe
+from flows.model import Future, Made
 from tasks.halving import halving, winner
-from tasks.importance import importance
-from tasks.prune import prune
-from tasks.search import search
-from tasks.store import Artifact
+from tasks.stages.distill import distill
+from tasks.stages.importance import importance
+from tasks.stages.prune import prune
+from tasks.stages.search import search
+from tasks.store.store import Artifact
 
 
 @dataclass(frozen=True, kw_only=True)

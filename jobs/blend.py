@@ -8,9 +8,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from conf.blend import OWN, BlendConfig
 from conf.spec import Spec
-from jobs.entry import Metrics, main
+from conf.stages.blend import OWN, BlendConfig
+from jobs.runtime.entry import Metrics, main
 
 
 def run(spec: Spec) -> None:

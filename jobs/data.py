@@ -18,13 +18,13 @@ from typing import Any
 
 import orjson
 
-from conf.data import DataConfig
 from conf.spec import Spec
+from conf.stages.data import DataConfig
 from jobs.corpus import cards
 from jobs.corpus.quarantine import Quarantine
-from jobs.corpus.records import Count, Record
+from jobs.corpus.readers import Count, Record
 from jobs.corpus.sources import SPLITS, WORLD, records, split_of
-from jobs.entry import Metrics, main
+from jobs.runtime.entry import Metrics, main
 
 BATCH_BYTES = 4 << 20
 """Text tokenized at once: enough to keep all threads busy, little enough to hold."""
@@ -49,7 +49,7 @@ def run(spec: Spec) -> None:
     sources = (config.source,) if isinstance(config.source, str) else config.source
     cards.keep(sources, output)
     if WORLD in sources:
-        from jobs.world import write_quiz
+        from jobs.world.world import write_quiz
 
         write_quiz(config.world, output / "quiz")
     (output / "statistics.json").write_text(json.dumps(statistics, indent=2) + "\n")
@@ -137,7 +137,7 @@ def _check_splits(documents: dict[str, int], config: DataConfig) -> None:
 
 def _tokenizer(spec: Spec, config: DataConfig, output: Path) -> Path:
     """Copy the given tokenizer, or train one on the training split, into tokenizer/."""
-    from jobs import tokenizer
+    from jobs.huggingface import tokenizer
 
     words = output / "tokenizer"
     words.mkdir(exist_ok=True)
@@ -150,9 +150,9 @@ def _tokenizer(spec: Spec, config: DataConfig, output: Path) -> Path:
 
 def _tokenize(config: DataConfig, output: Path, words: Path, sizes: dict[str, int]) -> dict[str, Any]:
     """Tokenize every split; what was written is counted again from the files."""
-    from jobs import tokenizer
     from jobs.corpus.encoding import encoder
-    from jobs.indexed import IndexedTokens, token_dtype
+    from jobs.huggingface import tokenizer
+    from jobs.tokens.indexed import IndexedTokens, token_dtype
 
     about = tokenizer.describe(words, config.end_of_document)
     dtype, eod = token_dtype(about.vocab_size), about.eod_id
@@ -187,7 +187,7 @@ def _tokenize(config: DataConfig, output: Path, words: Path, sizes: dict[str, in
 def _write_split(output: Path, split: str, encode: Any, eod: int, dtype: Any) -> int:
     """Encode one split while the next batch is read and the last one written; returns its documents."""
     from jobs.corpus.encoding import with_ends
-    from jobs.indexed import IndexedWriter
+    from jobs.tokens.indexed import IndexedWriter
 
     documents = 0
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conf.distill import DistillConfig
 from conf.spec import Spec
-from jobs import nemo
-from jobs.entry import main
+from conf.stages.distill import DistillConfig
+from jobs.nemo import run as nemo
+from jobs.runtime.entry import main
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,7 @@ def run(spec: Spec) -> None:
     evaluations mmlu, test_loss, test_kl, test_agreement)."""
     if spec.config.get("engine") == "nemo":
         return nemo.run(spec)
-    from jobs.megatron.host import machine
+    from jobs.megatron.device import machine
 
     config = DistillConfig.model_validate(spec.config)
     with machine(config.parallel, config.seed) as device:
@@ -28,10 +28,13 @@ def run(spec: Spec) -> None:
 
 
 def _distill(spec: Spec, config: DistillConfig, device: torch.device) -> None:
-    from jobs.megatron import exported, head, inputs, objective, training, weights
+    from jobs.megatron import distillation as objective
+    from jobs.megatron import evaluation as exported
+    from jobs.megatron import fused_loss as head
+    from jobs.megatron import inputs, training, weights
+    from jobs.megatron.early_stopping import Watch
     from jobs.megatron.model import DTYPES, build
-    from jobs.megatron.watch import Watch
-    from jobs.windows import splits
+    from jobs.tokens.blend_reader import splits
 
     data, output = Path(spec.inputs["data"]), Path(spec.output)
     teacher_path, student_path = Path(spec.inputs["teacher"]) / "model", Path(spec.inputs["student"]) / "model"
@@ -42,7 +45,7 @@ def _distill(spec: Spec, config: DistillConfig, device: torch.device) -> None:
     weights.load(student, student_path, student_config)
     head.defer(student)
     if config.offline:
-        from jobs.megatron.offline import Offline
+        from jobs.megatron.stored_teacher import Offline
 
         inputs.check_logits(Path(spec.inputs["logits"]), teacher_path, data)
         model, minimised = student, _minimised(config, Offline(Path(spec.inputs["logits"]), config))
@@ -64,7 +67,8 @@ def _minimised(config: DistillConfig, source: Any, model: Any = None) -> Any:
 
     from modelopt.torch.distill.plugins.megatron import get_tensor_shapes_adjust_fn_for_distillation
 
-    from jobs.megatron import objective, training
+    from jobs.megatron import distillation as objective
+    from jobs.megatron import training
 
     shapes = {"seq_length": config.seq_length, "micro_batch_size": config.micro_batch, "decoder_seq_length": None}
     return training.Objective(
@@ -76,7 +80,7 @@ def _minimised(config: DistillConfig, source: Any, model: Any = None) -> Any:
 def check_teacher(teacher: Any, teacher_config: dict[str, Any], config: DistillConfig, data: Path) -> None:
     """Refuse a teacher that predicts hardly better than chance on the validation split: its weights did not load."""
     from jobs.megatron import inputs, training
-    from jobs.windows import Windows
+    from jobs.tokens.windows import Windows
 
     loss = training.evaluate(teacher, config, Windows(data / "validation", config.seq_length))["val_loss"]
     print(f"teacher validation loss {loss:.4f} nats per token")

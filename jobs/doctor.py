@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 
 from conf.spec import Spec
-from jobs.entry import main
+from jobs.runtime.entry import main
 
 MEGABYTES = 64
 REPEATS = 5

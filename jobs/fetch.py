@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from conf.fetch import FetchConfig
 from conf.spec import Spec
+from conf.stages.fetch import FetchConfig
 from jobs.corpus.cards import TERMS
-from jobs.entry import main
+from jobs.runtime.entry import main
 
 WANTED = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", *TERMS)
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import orjson
 
-from conf.generate import GenerateConfig
 from conf.spec import Spec
-from jobs import interrupt
-from jobs.answers import Answer, Collected, Message, answer_here
+from conf.stages.generate import GenerateConfig
 from jobs.corpus.conversations import Reading, gather
-from jobs.endpoint import answer_there
-from jobs.entry import Metrics, main
-from jobs.filters import Seen, fault, normalised
+from jobs.generation.answers import Answer, Collected, Message, answer_here
+from jobs.generation.filters import Seen, fault, normalised
+from jobs.generation.openai_client import answer_there
+from jobs.runtime import interrupt
+from jobs.runtime.entry import Metrics, main
 
 
 def run(spec: Spec) -> None:

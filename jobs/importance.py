@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from conf.importance import ImportanceConfig
 from conf.spec import Spec
-from jobs.entry import Metrics, main
+from conf.stages.importance import ImportanceConfig
+from jobs.runtime.entry import Metrics, main
 
 
 def run(spec: Spec) -> None:
     """Inputs: teacher, data. Writes importance.json and importance.safetensors."""
-    from jobs.megatron.host import machine
+    from jobs.megatron.device import machine
 
     config = ImportanceConfig.model_validate(spec.config)
     with machine(config.parallel, seed=0) as device:
@@ -22,10 +22,11 @@ def run(spec: Spec) -> None:
 def _measure(spec: Spec, config: ImportanceConfig, device: Any) -> None:
     import torch
 
-    from jobs.blended import training_split
-    from jobs.megatron import head, inputs, minitron, weights
+    from jobs.megatron import fused_loss as head
+    from jobs.megatron import inputs, minitron, weights
     from jobs.megatron.forward import forward
     from jobs.megatron.model import build
+    from jobs.tokens.blend_reader import training_split
 
     data, teacher, output = Path(spec.inputs["data"]), Path(spec.inputs["teacher"]) / "model", Path(spec.output)
     hf_config = inputs.checked_model(teacher, data, config.parallel, config.seq_length)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conf.logits import LogitsConfig
 from conf.spec import Spec
-from jobs import heartbeat, interrupt
-from jobs.entry import Metrics, main
+from conf.stages.logits import LogitsConfig
+from jobs.runtime import heartbeat, interrupt
+from jobs.runtime.entry import Metrics, main
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
 
-    from jobs.windows import Windows
+    from jobs.tokens.windows import Windows
 
 Runs = tuple["NDArray[np.int64]", "NDArray[np.int64]"]
 """Address of the first token of each run [runs], and its length [runs]."""
@@ -27,8 +26,8 @@ SHARD_TOKENS = 2**18
 
 def run(spec: Spec) -> None:
     """Inputs: teacher, and data or records. Writes logits.json, an index of each split and its shards (jobs/logit_store.py)."""
-    from jobs import record_logits
-    from jobs.megatron.host import machine
+    from jobs.megatron import record_logits
+    from jobs.megatron.device import machine
 
     config = LogitsConfig.model_validate(spec.config)
     with machine(config.parallel, seed=0) as device:
@@ -41,10 +40,12 @@ def run(spec: Spec) -> None:
 def _store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
     import torch
 
-    from jobs import logit_store
-    from jobs.megatron import head, inputs, weights
+    from jobs.megatron import fused_loss as head
+    from jobs.megatron import inputs, weights
     from jobs.megatron.model import build
-    from jobs.windows import Windows, splits
+    from jobs.tokens import logit_store
+    from jobs.tokens.blend_reader import splits
+    from jobs.tokens.windows import Windows
 
     data, teacher, output = Path(spec.inputs["data"]), Path(spec.inputs["teacher"]) / "model", Path(spec.output)
     hf_config = inputs.checked_model(teacher, data, config.parallel, config.seq_length)
@@ -56,7 +57,7 @@ def _store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
     plan = {"validation": (validation, _first(validation, config.validation_sequences)), "train": (train, _ordered(train, config))}
     shards = {split: _shards(split, windows, chosen) for split, (windows, chosen) in plan.items()}
     tokens = sum(int(lengths.sum()) for parts in shards.values() for _, lengths in parts.values())
-    check_disk(output, tokens, config, hf_config["vocab_size"])
+    logit_store.check_disk(output, tokens, config, hf_config["vocab_size"])
     model = build(hf_config, config.parallel, config.precision, device)
     weights.load(model, teacher, hf_config)
     head.defer(model)
@@ -108,21 +109,6 @@ def _shards(split: str, windows: Windows, chosen: NDArray[np.int64]) -> dict[str
     return {f"{split}-{number:05d}": run for number, run in enumerate(runs)}
 
 
-def check_disk(output: Path, tokens: int, config: LogitsConfig, vocab_size: int) -> None:
-    """Refuse a store that the disk has no room for."""
-    from conf.logits import row_bytes
-
-    needed = tokens * row_bytes(config.top_k, vocab_size) - sum(path.stat().st_size for path in output.glob("*.safetensors"))
-    free = shutil.disk_usage(output).free
-    if needed > free:
-        raise OSError(
-            28,  # ENOSPC
-            f"{tokens:,} tokens with {config.top_k} logits each take {needed / 1e9:.3g} GB and {free / 1e9:.3g} GB are free; lower "
-            "logits.sequences or logits.top_k",
-            str(output),
-        )
-
-
 class _Job:
     """The teacher at work: which shards are this replica's, and how far it is."""
 
@@ -137,7 +123,7 @@ class _Job:
         """Write those shards of a split that are not there yet, until the job is to stop; each data-parallel replica takes its share."""
         from megatron.core import parallel_state
 
-        from jobs import logit_store
+        from jobs.tokens import logit_store
 
         size, rank = parallel_state.get_data_parallel_world_size(), parallel_state.get_data_parallel_rank()
         writes = parallel_state.is_pipeline_last_stage() and parallel_state.get_tensor_model_parallel_rank() == 0
@@ -168,9 +154,9 @@ class _Job:
         import numpy as np
         import torch
 
-        from jobs.logit_store import Rows
-        from jobs.megatron import head
+        from jobs.megatron import fused_loss as head
         from jobs.megatron.forward import forward
+        from jobs.tokens.logit_store import Rows
 
         found: list[Any] = []
         with torch.no_grad():

@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from conf.prune import PruneConfig
 from conf.spec import Spec
-from jobs import nemo, spans
-from jobs.entry import main
+from conf.stages.prune import PruneConfig
+from jobs.nemo import run as nemo
+from jobs.runtime import ranges as spans
+from jobs.runtime.entry import main
 
 
 def run(spec: Spec) -> None:
@@ -17,7 +18,7 @@ def run(spec: Spec) -> None:
     which of the teacher's layers, heads and channels are left."""
     if spec.config.get("engine") == "nemo":
         return nemo.run(spec)
-    from jobs.megatron.host import machine
+    from jobs.megatron.device import machine
 
     config = PruneConfig.model_validate(spec.config)
     with machine(config.parallel, seed=0) as device:
@@ -27,7 +28,8 @@ def run(spec: Spec) -> None:
 def _prune(spec: Spec, config: PruneConfig, device: Any) -> None:
     import torch
 
-    from jobs.megatron import inputs, kept, minitron, weights
+    from jobs.megatron import inputs, minitron, weights
+    from jobs.megatron import kept_axes as kept
     from jobs.megatron.model import DTYPES, build, num_params, stored_precision
 
     data, teacher, output = Path(spec.inputs["data"]), Path(spec.inputs["teacher"]) / "model", Path(spec.output)

@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conf.formats import FORMATS, Widths, kv_misfit, misfit
-from conf.quantize import QuantizeConfig
 from conf.spec import Spec
-from jobs import mix
-from jobs.entry import Metrics, main
+from conf.stages.quantize import QuantizeConfig
+from jobs.quantization import auto_quantize as mix
+from jobs.runtime.entry import Metrics, main
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from transformers import PreTrainedModel
 
-    from jobs.mix import Mix
-    from jobs.quant_errors import Seen
+    from jobs.quantization.auto_quantize import Mix
+    from jobs.quantization.errors import Seen
 
 
 def run(spec: Spec) -> None:
@@ -34,8 +34,8 @@ def run(spec: Spec) -> None:
     check(source, data, config)
     scored = mix.read(Path(spec.inputs["sensitivity"]), config.auto) if config.auto else None
 
-    from jobs import hf
-    from jobs.blended import training_split
+    from jobs.huggingface import model as hf
+    from jobs.tokens.blend_reader import training_split
 
     samples = training_split(data, config.seq_length).first(config.calibration_samples)
     shutil.rmtree(output / "model", ignore_errors=True)  # what a killed attempt left
@@ -50,7 +50,7 @@ def run(spec: Spec) -> None:
 
 def check(source: Path, data: Path, config: QuantizeConfig) -> None:
     """Refuse before anything heavy is loaded: another tokenizer, too long sequences, widths the format cannot pack."""
-    from jobs import hf
+    from jobs.huggingface import model as hf
 
     settings = hf.check(source)
     if "quantization_config" in settings:
@@ -87,7 +87,9 @@ def _quantize(
     """Calibrate, write, read back and compare; the record for quantize.json."""
     import torch
 
-    from jobs import export, hf, quant_errors, quantizers
+    from jobs.huggingface import model as hf
+    from jobs.quantization import errors as quant_errors
+    from jobs.quantization import export, quantizers
 
     target, metrics = output / "model", Metrics(output)
     quantizers.prepare()
@@ -137,7 +139,8 @@ def _teach(
         return None
     import torch
 
-    from jobs import hf, qad
+    from jobs.huggingface import model as hf
+    from jobs.quantization import qad
 
     log = qad.progress(metrics, math.ceil(config.calibration_samples / config.batch), config.qad)
     return qad.train(model, hf.load_model(source, torch.bfloat16), config.qad, data, output, log)
@@ -150,7 +153,7 @@ def _calibrate(
     import modelopt.torch.quantization as mtq
     import torch
 
-    from jobs import quant_errors
+    from jobs.quantization import errors as quant_errors
 
     steps = math.ceil(len(samples) / config.batch)
     seen: Seen = {}

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from conf.records import GENERATED, RecordsConfig
 from conf.spec import Spec
+from conf.stages.records import GENERATED, RecordsConfig
 from jobs.corpus.conversations import Conversation, Reading, gather
 from jobs.corpus.quarantine import Quarantine
 from jobs.corpus.sources import SPLITS, split_of
-from jobs.entry import Metrics, main
+from jobs.runtime.entry import Metrics, main
 
 if TYPE_CHECKING:
-    from jobs.chat import Chat
+    from jobs.huggingface.chat_template import Chat
 
 BATCH = 256
 """Conversations rendered and tokenized at once."""
@@ -33,7 +33,7 @@ BATCH = 256
 def run(spec: Spec) -> None:
     """Inputs: tokenizer (a directory) or data, whose tokenizer is taken; generated where the source is. Writes SPLIT.bin, .idx, .mask
     and .jsonl, chat_template.jinja, statistics.json and quarantine.jsonl."""
-    from jobs.chat import Chat
+    from jobs.huggingface.chat_template import Chat
 
     config, output = RecordsConfig.model_validate(spec.config), Path(spec.output)
     os.environ |= {"RAYON_NUM_THREADS": str(config.workers or os.cpu_count() or 1), "TOKENIZERS_PARALLELISM": "true"}
@@ -56,9 +56,9 @@ def run(spec: Spec) -> None:
 
 def _write(config: RecordsConfig, chat: Chat, words: Path, output: Path, source: Iterator[Conversation]) -> dict[str, Any]:
     """Tokenize and write every split; return the statistics."""
-    from jobs import tokenizer
-    from jobs.indexed import token_dtype
-    from jobs.masked import MaskedWriter
+    from jobs.huggingface import tokenizer
+    from jobs.tokens.indexed import token_dtype
+    from jobs.tokens.masked import MaskedWriter
 
     about = tokenizer.describe(words)
     dtype, seen, repeats = token_dtype(about.vocab_size), set[bytes](), 0

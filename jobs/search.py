@@ -5,22 +5,22 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from conf.score import AXES
-from conf.search import SearchConfig
 from conf.shapes import candidates, memory_mb, num_params
 from conf.spec import Spec
-from jobs.entry import main
+from conf.stages.candidate_score import AXES
+from conf.stages.search import SearchConfig
+from jobs.runtime.entry import main
 
 
 def run(spec: Spec) -> None:
     """Inputs: teacher, data, importance. Writes search.json: the candidates, largest first, with their scores untaught."""
-    from jobs.megatron.host import machine
+    from jobs.megatron.device import machine
 
     config = SearchConfig.model_validate(spec.config)
     with machine(config.parallel, seed=0) as device:
         import torch
 
-        from jobs.megatron.quick import score_cuts
+        from jobs.megatron.candidate_score import score_cuts
 
         output = Path(spec.output)
         teacher, own, scored = score_cuts(

@@ -10,9 +10,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conf.sensitivity import SensitivityConfig
 from conf.spec import Spec
-from jobs.entry import Metrics, main
+from conf.stages.sensitivity import NONE, SensitivityConfig
+from jobs.runtime.entry import Metrics, main
 
 if TYPE_CHECKING:
     import torch
@@ -20,15 +20,13 @@ if TYPE_CHECKING:
 
 OUTPUT_LAYER = "*lm_head*"
 """Left as it is, as ModelOpt's presets do."""
-NONE = "none"
-"""A layer left as it is, among the formats."""
 
 
 def run(spec: Spec) -> None:
     """Inputs: model, data. Writes sensitivity.json."""
     config = SensitivityConfig.model_validate(spec.config)
     source, data, output = Path(spec.inputs["model"]) / "model", Path(spec.inputs["data"]), Path(spec.output)
-    from jobs import hf
+    from jobs.huggingface import model as hf
 
     settings = hf.check(source)
     if "quantization_config" in settings:
@@ -38,8 +36,8 @@ def run(spec: Spec) -> None:
 
     import torch
 
-    from jobs import quantizers
-    from jobs.blended import training_split
+    from jobs.quantization import quantizers
+    from jobs.tokens.blend_reader import training_split
 
     wanted = max(config.score_samples, config.calibration_samples)
     samples = torch.from_numpy(training_split(data, config.seq_length).first(wanted))
@@ -63,7 +61,7 @@ def _score(model: PreTrainedModel, batches: list[torch.Tensor], config: Sensitiv
     import torch
     from modelopt.torch.quantization.algorithms import QuantRecipe
 
-    from jobs import quantizers
+    from jobs.quantization import quantizers
 
     presets = {form: quantizers.of_format(form) for form in config.formats}
     names = {str(QuantRecipe(preset)): form for form, preset in presets.items()} | {str(QuantRecipe(None)): NONE}

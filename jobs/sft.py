@@ -9,17 +9,17 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conf.distill import DistillConfig
-from conf.sft import SftConfig
 from conf.spec import Spec
-from jobs.entry import main
+from conf.stages.distill import DistillConfig
+from conf.stages.sft import SftConfig
+from jobs.runtime.entry import main
 
 if TYPE_CHECKING:
     import torch
 
-    from jobs.megatron.objective import Source
+    from jobs.megatron.distillation import Source
     from jobs.megatron.training import Batch
-    from jobs.packing import PackedRecords
+    from jobs.tokens.packing import PackedRecords
 
 
 def run(spec: Spec) -> None:
@@ -28,7 +28,7 @@ def run(spec: Spec) -> None:
 
     Losses are nats per response token: loss (cross-entropy), divergence, objective; while validating also kl and teacher_loss.
     """
-    from jobs.megatron.host import machine
+    from jobs.megatron.device import machine
 
     config = SftConfig.model_validate(spec.config)
     with machine(config.parallel, config.seed) as device:
@@ -38,9 +38,10 @@ def run(spec: Spec) -> None:
 def _tune(spec: Spec, config: SftConfig, device: torch.device) -> None:
     import torch.distributed
 
-    from jobs.megatron import head, inputs, training, weights
+    from jobs.megatron import fused_loss as head
+    from jobs.megatron import inputs, training, weights
+    from jobs.megatron.early_stopping import Watch
     from jobs.megatron.model import DTYPES, build
-    from jobs.megatron.watch import Watch
 
     records, output = Path(spec.inputs["records"]), Path(spec.output)
     path = Path(spec.inputs["student"]) / "model"
@@ -63,8 +64,9 @@ def _beside(spec: Spec, config: SftConfig, student: Any, hf_config: dict[str, An
     """The model to train, what is known of the teacher for a batch, and what pipeline stages hand on; of both None without a teacher."""
     from modelopt.torch.distill.plugins.megatron import get_tensor_shapes_adjust_fn_for_distillation
 
-    from jobs.megatron import inputs, objective
-    from jobs.megatron.offline import Offline
+    from jobs.megatron import distillation as objective
+    from jobs.megatron import inputs
+    from jobs.megatron.stored_teacher import Offline
 
     if not config.kd_weight:
         return student, None, None
@@ -81,7 +83,7 @@ def _beside(spec: Spec, config: SftConfig, student: Any, hf_config: dict[str, An
 
 
 def _splits(records: Path, config: SftConfig) -> tuple[PackedRecords, PackedRecords]:
-    from jobs.packing import PackedRecords
+    from jobs.tokens.packing import PackedRecords
 
     per_pass = config.micro_batch * config.parallel.data
     train = PackedRecords(records / "train", config.seq_length, config.seed)
@@ -101,7 +103,8 @@ def _packing(train: PackedRecords, config: SftConfig) -> dict[str, Any]:
 
 def _teacher(spec: Spec, config: SftConfig, records: Path, student: dict[str, Any], device: torch.device) -> Any:
     """The teacher with a deferred head, after refusing one with another tokenizer, vocabulary or length."""
-    from jobs.megatron import head, inputs, weights
+    from jobs.megatron import fused_loss as head
+    from jobs.megatron import inputs, weights
     from jobs.megatron.model import build
 
     path = Path(spec.inputs["teacher"]) / "model"
@@ -123,7 +126,7 @@ def losses(model: Any, hidden: torch.Tensor, batch: Batch, *, config: SftConfig,
     """Cross-entropy + kd_weight x divergence. Only tokens that are learned reach the output layers."""
     import torch
 
-    from jobs.megatron import head
+    from jobs.megatron import fused_loss as head
     from jobs.megatron.divergence import of_recipe
 
     counted = torch.nonzero(batch.weights.flatten()).flatten()
@@ -156,7 +159,7 @@ def losses(model: Any, hidden: torch.Tensor, batch: Batch, *, config: SftConfig,
 
 def _part(whole: Any, counted: torch.Tensor) -> Any:
     """The head over some tokens only."""
-    from jobs.megatron.head import Head
+    from jobs.megatron.fused_loss import Head
 
     return Head(hidden=whole.hidden[counted], weight=whole.weight)
 

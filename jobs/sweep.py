@@ -7,19 +7,19 @@ from pathlib import Path
 
 from conf.shapes import num_params, points
 from conf.spec import Spec
-from conf.sweep import SweepConfig
-from jobs.entry import main
+from conf.stages.sweep import SweepConfig
+from jobs.runtime.entry import main
 
 
 def run(spec: Spec) -> None:
     """Inputs: teacher, data, importance. Writes sweep.json: axis, ratio, size, parameters and scores of each point."""
-    from jobs.megatron.host import machine
+    from jobs.megatron.device import machine
 
     config = SweepConfig.model_validate(spec.config)
     with machine(config.parallel, seed=0) as device:
         import torch
 
-        from jobs.megatron.quick import score_cuts
+        from jobs.megatron.candidate_score import score_cuts
 
         output = Path(spec.output)
         teacher, own, scored = score_cuts(

@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from conf.spec import Spec
-from conf.teacher import TeacherConfig
-from jobs import nemo
-from jobs.entry import main
+from conf.stages.teacher import TeacherConfig
+from jobs.nemo import run as nemo
+from jobs.runtime.entry import main
 
 
 def run(spec: Spec) -> None:
     """Inputs: data, and model when `config.model` is set. Writes model/ and, when trained, metrics.jsonl."""
     if spec.config.get("engine") == "nemo":
         return nemo.run(spec)
-    from jobs.megatron.host import machine
+    from jobs.megatron.device import machine
 
     config = TeacherConfig.model_validate(spec.config)
     with machine(config.parallel, config.seed) as device:
@@ -24,10 +24,11 @@ def run(spec: Spec) -> None:
 def _make(spec: Spec, config: TeacherConfig, device: str) -> None:
     import torch
 
-    from jobs import tokenizer
-    from jobs.megatron import head, inputs, training, weights
+    from jobs.huggingface import tokenizer
+    from jobs.megatron import fused_loss as head
+    from jobs.megatron import inputs, training, weights
     from jobs.megatron.model import DTYPES, build, config_of_shape, stored_precision
-    from jobs.windows import splits
+    from jobs.tokens.blend_reader import splits
 
     data, output = Path(spec.inputs["data"]), Path(spec.output)
     origin = Path(spec.inputs["model"]) if config.model else None

@@ -15,12 +15,12 @@ from typing import Any
 from conf.base import StageConfig
 from conf.parallel import Parallel
 from conf.spec import Record, Spec
-from tasks import seen
-from tasks.attempts import Attempts
-from tasks.local import TORCHRUN
+from tasks.launch.local import TORCHRUN
+from tasks.launch.retry import Attempts
+from tasks.monitor import prefect_pages as seen
+from tasks.monitor.listener import Telling
 from tasks.session import Session, current
-from tasks.store import Artifact, StoreError, key_of
-from tasks.telling import Telling
+from tasks.store.store import Artifact, StoreError, key_of
 
 SCRATCH = ("checkpoints", "heartbeats", TORCHRUN)
 """What a job keeps while it runs; not part of its artifact."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from prefect import task
 
 from conf.gates import Gate
-from tasks.options import OPTIONS
+from tasks.analysis.verdicts import Scores, Verdict, judge
 from tasks.session import current
-from tasks.store import Artifact
-from tasks.verdicts import Scores, Verdict, judge
+from tasks.stages.options import OPTIONS
+from tasks.store.store import Artifact
 
 
 class GateClosed(Exception):

@@ -6,13 +6,13 @@ from typing import Any
 
 from prefect import task
 
-from conf.distill import DistillConfig
-from conf.search import SearchConfig
-from tasks.distill import distill
-from tasks.field import Entrant, Played, play
-from tasks.options import OPTIONS
-from tasks.prune import prune
-from tasks.store import Artifact
+from conf.stages.distill import DistillConfig
+from conf.stages.search import SearchConfig
+from tasks.analysis.halving import Entrant, Played, play
+from tasks.stages.distill import distill
+from tasks.stages.options import OPTIONS
+from tasks.stages.prune import prune
+from tasks.store.store import Artifact
 
 
 @task(**OPTIONS)

@@ -10,10 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from conf.data import DataConfig
-from conf.fetch import FetchConfig
-from conf.schema import Recipe
-from tasks.store import Store
+from conf.recipe import Recipe
+from conf.stages.data import DataConfig
+from conf.stages.fetch import FetchConfig
+from tasks.store.store import Store
 
 SECONDS = 10.0
 """How long the hub may take to answer."""

@@ -6,11 +6,11 @@ import threading
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from conf.clusters import LOCAL, Cluster
-from tasks.launch import Launcher
-from tasks.progress import Board
-from tasks.store import Artifact, Store
-from tasks.tracking import Tracker
+from conf.cluster import LOCAL, Cluster
+from tasks.launch.protocol import Launcher
+from tasks.monitor.board import Board
+from tasks.store.store import Artifact, Store
+from tasks.tracking.tracker import Tracker
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from hypothesis import settings
 
 settings.register_profile("imbik", derandomize=True, deadline=None)  # the same examples everywhere: a failure is the commit's own
 settings.load_profile("imbik")
-pytest_plugins = ["tests.jobs_fixtures", "tests.flow_fixtures", "tests.data_fixtures"]
+pytest_plugins = ["tests.fixtures.jobs", "tests.fixtures.flow", "tests.fixtures.data"]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from flows.commands.terminal import StoreOption, err, fail, out, root_of
+from flows.commands.console import StoreOption, err, fail, out, root_of
 
 ModelArgument = Annotated[str, typer.Argument(help="RUN/MODEL, a model directory, or NAME@ALIAS of the registry.")]
 OwnArgument = Annotated[str, typer.Argument(help="RUN/MODEL, as the report's table calls it.")]
@@ -24,7 +24,7 @@ def promote(
     store: StoreOption = None,
 ) -> None:
     """Make a model the champion of its registered model; the champion before it becomes `previous`."""
-    from tasks import handover
+    from tasks.handover import resolve as handover
 
     out.print(handover.promote(root_of(store), model, force=force), markup=False, highlight=False)
 
@@ -35,7 +35,8 @@ def serve_command(
     store: StoreOption = None,
 ) -> None:
     """Print the commands that serve a model with vLLM, TensorRT-LLM and SGLang; starts nothing."""
-    from tasks import handover, serving
+    from tasks.handover import resolve as handover
+    from tasks.handover import serving
 
     path, name = handover.directory(root_of(store), model)
     for served in serving.commands(serving.read(path, name), gpus):
@@ -53,11 +54,11 @@ def chat(
     store: StoreOption = None,
 ) -> None:
     """Talk to a model here, run by transformers in a process of its own."""
-    from conf.converse import ConverseConfig
     from conf.secrets import without
     from conf.spec import ERROR_PREFIX, Spec
-    from tasks import handover
-    from tasks.guard import guarded
+    from conf.stages.chat import ConverseConfig
+    from tasks.handover import resolve as handover
+    from tasks.launch.guard import guarded
 
     path, _ = handover.directory(root_of(store), model)
     config = ConverseConfig(prompt=prompt, system=system, max_new_tokens=max_new_tokens, temperature=temperature)
@@ -65,7 +66,7 @@ def chat(
         file = Path(scratch) / "spec.json"
         spec = Spec(stage="converse", key="chat", config=config.model_dump(mode="json"), inputs={"model": str(path)}, output=scratch)
         file.write_text(spec.model_dump_json())
-        command = guarded([sys.executable, "-m", "jobs.converse", "--spec", str(file)])
+        command = guarded([sys.executable, "-m", "jobs.chat", "--spec", str(file)])
         quiet = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1"}
         process = subprocess.Popen(
             command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2], env=without(os.environ) | quiet
@@ -90,7 +91,8 @@ def push(
     store: StoreOption = None,
 ) -> None:
     """Send a published student with its model card to a hub repository; the token is HF_TOKEN or the login's."""
-    from tasks import handover, upload
+    from tasks.handover import resolve as handover
+    from tasks.handover import upload
 
     found = handover.chosen(root_of(store), model)
     if not found.published.is_dir():
@@ -114,7 +116,7 @@ def _published(folder: Path) -> str:
 
 def sync(store: StoreOption = None) -> None:
     """Send MLflow what it missed while its server was away."""
-    from tasks.tracking import sync as send
+    from tasks.tracking.tracker import sync as send
 
     failed = False
     for flow, size, reason in send(root_of(store)):

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from conf import nemo_commands as documented
-from conf.check import teacher_shape
-from conf.nemo import NemoPrune
-from conf.nemo_commands import Corpus, Machines
+from conf.checks.recipe import teacher_shape
+from conf.nemo import commands as documented
+from conf.nemo.commands import Corpus, Machines
+from conf.nemo.settings import NemoPrune
 from conf.parallel import Parallel
-from conf.schema import Recipe
-from conf.training import Training
+from conf.recipe import Recipe
+from conf.stages.training import Training
 
 
 def nemo_commands(

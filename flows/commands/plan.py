@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from conf.parallel import Parallel
-from flows.commands.terminal import ClusterOption, Overrides, StoreOption, apart, out, root_of
+from flows.commands.console import ClusterOption, Overrides, StoreOption, apart, out, root_of
 
 if TYPE_CHECKING:
-    from conf.clusters import Cluster
+    from conf.cluster import Cluster
     from flows.sizing import Sized
 
 
 def plan(preset: str, overrides: Overrides = None, store: StoreOption = None, cluster: ClusterOption = "local") -> None:
     """Show every stage as cached or to run, with parameters, tokens, memory and disk; touches nothing."""
-    from conf.clusters import load_cluster
+    from conf.cluster import load_cluster
     from conf.load import load
-    from conf.placed import placed
+    from conf.placement import placed
     from flows.plan import plan as stages_of
     from flows.sizing import sized
 
@@ -45,8 +45,8 @@ def plan(preset: str, overrides: Overrides = None, store: StoreOption = None, cl
 
 def _on_cpu(cluster: Cluster, stages: list[Sized]) -> dict[str, float]:
     """Core-seconds of each stage that computes on this machine's CPU, by label."""
-    from flows import processor
-    from tasks import gpus
+    from flows.doctor import processor
+    from tasks.launch import gpus
 
     if cluster.kind != "local" or gpus.visible():
         return {}
@@ -79,7 +79,7 @@ def _cores(each: Sized) -> int:
 
 def _about_cpu(stages: list[Sized], times: dict[str, float]) -> str:
     """How long the run takes on this machine's processor, and what kind that is."""
-    from flows import processor
+    from flows.doctor import processor
 
     cores = os.cpu_count() or 1
     left = sum(times[each.stage.label] for each in stages if each.stage.label in times and not each.stage.cached)
@@ -92,7 +92,7 @@ def _about_cpu(stages: list[Sized], times: dict[str, float]) -> str:
 
 def _gpus(cluster: Cluster, stages: list[Sized]) -> Table:
     """Memory of each stage's fullest GPU by cause, and its hours."""
-    from conf.memory import CAUSES
+    from conf.estimate.memory import CAUSES
 
     name = f"{cluster.gpu.name}, {cluster.gpu.memory_gb:g} GB" if cluster.gpu else "GPU"
     shown = Table(
@@ -112,7 +112,7 @@ def _gpus(cluster: Cluster, stages: list[Sized]) -> Table:
 
 def _about(stages: list[Sized]) -> str:
     """What the tables mean, and what they come to."""
-    from conf.numbers import short
+    from conf.estimate.numbers import short
 
     kept = short(sum(each.numbers.disk or 0 for each in stages), "B")
     beside = short(max((each.numbers.scratch or 0 for each in stages), default=0), "B")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.terminal import ClusterOption, Overrides, StoreOption, apart, fail, flow_run, root_of, show_report
+from flows.commands.console import ClusterOption, Overrides, StoreOption, apart, fail, flow_run, root_of, show_report
 
 
 def run(
@@ -21,9 +21,9 @@ def run(
     """Run a recipe, here or on a cluster; what is in the store already is not made again. Exit code 3: a gate stopped a student, all
     else was done."""
     from conf.base import run_name
-    from conf.clusters import load_cluster
+    from conf.cluster import load_cluster
     from conf.load import load
-    from conf.placed import placed
+    from conf.placement import placed
     from flows.plan import plan as stages_of
     from flows.sizing import check_fits
 

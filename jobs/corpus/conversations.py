@@ -12,9 +12,9 @@ from typing import Any
 
 import orjson
 
-from conf.data import World
-from conf.records import GENERATED
-from jobs.corpus.records import Count, excerpt, json_values, numbered_lines
+from conf.stages.data import World
+from conf.stages.records import GENERATED
+from jobs.corpus.readers import Count, excerpt, json_values, numbered_lines
 from jobs.corpus.sources import WORLD, local_files
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
@@ -85,7 +85,7 @@ def gather(
 
 
 def _world(world: World, how: Reading) -> Iterator[Conversation]:
-    from jobs.world_chat import conversations
+    from jobs.world.chat import conversations
 
     for number, messages in enumerate(conversations(world), 1):
         yield conversation({"messages": messages}, how, WORLD, number)

@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from jobs import tokenizer
+from jobs.huggingface import tokenizer
 
 Encode = Callable[[list[str]], tuple[NDArray[Any], NDArray[np.int32]]]
 """Texts -> (ids end to end, number of ids of each text)."""

@@ -7,9 +7,9 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from conf.data import DataConfig
-from conf.records import RecordsConfig
-from jobs.corpus.records import SUFFIXES, Count, Record, join_lines, read_file, row
+from conf.stages.data import DataConfig
+from conf.stages.records import RecordsConfig
+from jobs.corpus.readers import SUFFIXES, Count, Record, join_lines, read_file, row
 
 WORLD = "world"
 SPLITS = ("train", "validation", "test")
@@ -56,7 +56,7 @@ def records(config: DataConfig, count: Count) -> Iterator[tuple[str | None, Reco
 
 
 def _world(config: DataConfig, count: Count) -> Iterator[tuple[None, Record]]:
-    from jobs.world import documents
+    from jobs.world.world import documents
 
     for number, text in enumerate(documents(config.world), 1):
         count.lines += 1

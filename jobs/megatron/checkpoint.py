@@ -16,9 +16,9 @@ import torch
 from megatron.core.models.gpt import GPTModel
 from megatron.core.optimizer import ChainedOptimizer, MegatronOptimizer
 
-from jobs import checkpoints
-from jobs.megatron.watch import Watch
+from jobs.megatron.early_stopping import Watch
 from jobs.megatron.weights import gathered, read_into, write_shards
+from jobs.runtime import checkpoint_folder as checkpoints
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 

@@ -15,7 +15,7 @@ import torch
 from megatron.core import parallel_state
 from torch.distributed import ReduceOp
 
-from conf.distill import DistillConfig, DistillLoss
+from conf.stages.distill import DistillConfig, DistillLoss
 
 
 @dataclass(frozen=True, kw_only=True)

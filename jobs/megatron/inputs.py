@@ -8,12 +8,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-from conf.check_layout import check_layout
-from conf.model import shape_in
+from conf.checks.layout import check_layout
+from conf.hf_model import shape_in
 from conf.parallel import Parallel
-from jobs import tokenizer
-from jobs.logit_store import read_manifest
+from jobs.huggingface import tokenizer
 from jobs.megatron.model import read_config
+from jobs.tokens.logit_store import read_manifest
 
 CHANCE_MARGIN = 0.9
 """A teacher whose validation loss is above this share of ln(vocabulary) knows next to nothing: its weights did not load."""

@@ -27,8 +27,8 @@ from modelopt.torch.prune.plugins.mcore_minitron import (
 from modelopt.torch.prune.pruning import PruneModeRegistry
 from safetensors.torch import load_file, save_file
 
-from conf.prune import PruneConfig, Ranking
-from jobs.megatron import kept
+from conf.stages.prune import PruneConfig, Ranking
+from jobs.megatron import kept_axes as kept
 
 Scores = dict[str, float]
 Tensors = dict[str, torch.Tensor]

@@ -22,7 +22,7 @@ from megatron.core.transformer import TransformerConfig
 
 from conf.base import Precision
 from conf.parallel import Parallel
-from conf.teacher import Shape
+from conf.stages.teacher import Shape
 from jobs.megatron.attention import layers
 
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}

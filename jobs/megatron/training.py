@@ -23,15 +23,16 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 from megatron.core.utils import get_batch_on_this_cp_rank
 from numpy.typing import NDArray
 
-from conf.training import Training
-from jobs import heartbeat, interrupt
-from jobs.entry import Metrics
-from jobs.megatron import checkpoint, head
+from conf.stages.training import Training
+from jobs.megatron import checkpoint
+from jobs.megatron import fused_loss as head
 from jobs.megatron.attention import packed
-from jobs.megatron.head import Losses
+from jobs.megatron.early_stopping import Watch
+from jobs.megatron.fused_loss import Losses
 from jobs.megatron.recompute import recompute_layers
-from jobs.megatron.watch import Watch
-from jobs.windows import Samples, Split
+from jobs.runtime import heartbeat, interrupt
+from jobs.runtime.entry import Metrics
+from jobs.tokens.windows import Samples, Split
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,8 +20,8 @@ from megatron.core.models.gpt import GPTModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from jobs.huggingface.tokenizer import copy_files
 from jobs.megatron.model import head_dim
-from jobs.tokenizer import copy_files
 
 TensorOf = Callable[[torch.nn.Parameter], torch.Tensor]
 """Which tensor of a parameter is meant: the weight itself, its fp32 master, or a moment of the optimizer."""

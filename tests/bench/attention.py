@@ -20,10 +20,10 @@ import numpy as np
 import torch
 
 from conf.parallel import Parallel
-from conf.teacher import Shape
-from conf.training import Training
-from jobs.megatron.host import machine
-from jobs.windows import Samples
+from conf.stages.teacher import Shape
+from conf.stages.training import Training
+from jobs.megatron.device import machine
+from jobs.tokens.windows import Samples
 from tests.bench.training import _processor
 
 RESULTS = Path(__file__).parent / "results"
@@ -83,7 +83,8 @@ def measure(way: str, shape: str, precision: str, length: int) -> dict[str, Any]
     """Least processor seconds of a step after a first one, peak resident bytes that steps added, and the loss after them."""
     from megatron.core.transformer.dot_product_attention import DotProductAttention
 
-    from jobs.megatron import attention, head, training, weights
+    from jobs.megatron import attention, training, weights
+    from jobs.megatron import fused_loss as head
     from jobs.megatron.model import build, config_of_shape
 
     parallel = Parallel(recompute=way.endswith("recomputed"))

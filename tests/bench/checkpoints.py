@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from jobs import data, teacher
-from jobs.entry import execute
 from jobs.megatron import checkpoint, training
+from jobs.runtime.entry import execute
 
 RESULTS = Path(__file__).parent / "results"
 SHAPE = {"num_layers": 8, "hidden_size": 512, "ffn_hidden_size": 1536, "num_attention_heads": 8, "num_query_groups": 4}

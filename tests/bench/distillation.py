@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from conf.distill import DistillConfig
-from conf.logits import row_bytes
 from conf.parallel import Parallel
-from conf.teacher import Shape
-from jobs.megatron.host import machine
-from jobs.windows import Samples
+from conf.stages.distill import DistillConfig
+from conf.stages.logits import row_bytes
+from conf.stages.teacher import Shape
+from jobs.megatron.device import machine
+from jobs.tokens.windows import Samples
 from tests.bench.training import _processor
 
 RESULTS = Path(__file__).parent / "results"
@@ -103,9 +103,11 @@ def measure(way: str, vocabulary: int) -> dict[str, Any]:
 
 def _step(way: str, vocabulary: int, folder: Path) -> Callable[[], float]:
     """One optimizer step of a way, which returns its loss."""
-    from jobs.megatron import head, objective, training, weights
+    from jobs.megatron import distillation as objective
+    from jobs.megatron import fused_loss as head
+    from jobs.megatron import training, weights
     from jobs.megatron.model import build, config_of_shape
-    from jobs.megatron.offline import Offline
+    from jobs.megatron.stored_teacher import Offline
 
     batches = {"seq_length": LENGTH, "global_batch": BATCH, "micro_batch": BATCH, "warmup_steps": 1, "precision": "bf16"}
     config = DistillConfig(steps=1000, lr=1e-4, min_lr=1e-5, top_k=TOP if "top" in way else None, **batches)
@@ -163,7 +165,7 @@ def _modelopts(student: Any, teacher: Any, config: DistillConfig, split: _Random
 
 def _stored(folder: Path, vocabulary: int) -> None:
     """A store of random logits for the batch's tokens: speed and size do not ask what they are."""
-    from jobs import logit_store
+    from jobs.tokens import logit_store
 
     generator, tokens = np.random.default_rng(2), BATCH * LENGTH
     ids = np.argsort(generator.random((tokens, 4 * TOP)), axis=1)[:, :TOP] * (vocabulary // (4 * TOP))

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conf.compute import forward_flops
+from conf.estimate.flops import forward_flops
 from conf.spec import Spec
-from conf.teacher import Shape
+from conf.stages.teacher import Shape
 
 RESULTS = Path(__file__).parent / "results"
 TFLOPS = {"B200": 2250, "H200": 989, "H100": 989, "A100": 312, "L40S": 362}
@@ -211,7 +211,7 @@ def _job(program: str, spec: str) -> int:
     """Run one job in this process and say what memory it took at most."""
     import torch
 
-    from jobs.entry import execute
+    from jobs.runtime.entry import execute
 
     code = execute(importlib.import_module(f"jobs.{program}").run, Path(spec))
     there = torch.cuda.is_available()

@@ -20,10 +20,10 @@ from typing import Any
 
 from conf.parallel import Parallel
 from conf.spec import Spec
-from tasks import experiment
-from tasks.local import LocalLauncher
-from tasks.progress import Board
-from tasks.telling import Telling
+from tasks.launch import nemo_run as experiment
+from tasks.launch.local import LocalLauncher
+from tasks.monitor.board import Board
+from tasks.monitor.listener import Telling
 
 RESULTS = Path(__file__).parent / "results"
 ROUNDS = 3

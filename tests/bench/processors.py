@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from conf.spec import BF16_KERNELS
-from conf.teacher import Shape
-from flows import processor
+from conf.stages.teacher import Shape
+from flows.doctor import processor
 
 RESULTS = Path(__file__).parent / "results"
 DEMO = Shape(num_layers=6, hidden_size=192, ffn_hidden_size=512, num_attention_heads=4, num_query_groups=2, vocab_size=1024)
@@ -60,7 +60,7 @@ def step(shape: str, precision: str) -> dict[str, float]:
     import torch
 
     from conf.parallel import Parallel
-    from jobs.megatron.host import machine
+    from jobs.megatron.device import machine
     from tests.bench import training
 
     torch.set_num_threads(1)

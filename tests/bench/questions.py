@@ -20,8 +20,9 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.models.huggingface import HFLM
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from conf.evaluate import Mmlu
-from jobs import hf, mmlu
+from conf.stages.evaluate import Mmlu
+from jobs.evaluation import mmlu
+from jobs.huggingface import model as hf
 
 RESULTS = Path(__file__).parent / "results"
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"

@@ -32,11 +32,11 @@ from typing import Any
 
 import psutil
 
-from flows.interrupted import GONE
-from flows.server import free_port
-from tasks.address import UP
-from tests.flow_fixtures import RECIPE, imbik, wait_for
-from tests.operate_fixtures import FINAL, ONE_STUDENT, Site, end, recipe, serve
+from flows.server.processes import free_port
+from flows.server.recovery import GONE
+from tasks.tracking.servers import UP
+from tests.fixtures.flow import RECIPE, imbik, wait_for
+from tests.fixtures.pages import FINAL, ONE_STUDENT, Site, end, recipe, serve
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = {"cached": 0.5, "built": 0.12, "retried": 0.1, "refused": 0.06, "cancelled": 0.12, "killed": 0.02}
@@ -55,7 +55,7 @@ LONG = (*SMALL, "teacher.steps=4000")
 PARTICIPANTS = {
     "imbik up": "flows.cli up",
     "worker": "worker start",
-    "Prefect server": "flows.served",
+    "Prefect server": "flows.server.sqlite_retry",
     "MLflow server": "mlflow",
 }
 """By what their command lines hold; the first that fits, for `imbik up` names MLflow's port."""

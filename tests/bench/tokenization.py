@@ -21,10 +21,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jobs import tokenizer
-from jobs.indexed import token_dtype
-from tests.jobs_fixtures import write_spec
-from tests.tokenizer_fixtures import tokenizer_directory
+from jobs.huggingface import tokenizer
+from jobs.tokens.indexed import token_dtype
+from tests.fixtures.jobs import write_spec
+from tests.fixtures.tokenizer import tokenizer_directory
 
 HERE = Path(__file__).parent
 SHARED = HERE.parents[2] / "shared" / "data"

@@ -32,10 +32,10 @@ from typing import Any
 import psutil
 
 from conf.load import load
-from flows.server import free_port
-from jobs.system import Sampler
-from tasks.tracking import Tracker
-from tests.mlflow_fixtures import Proxy, served
+from flows.server.processes import free_port
+from jobs.runtime.system_metrics import Sampler
+from tasks.tracking.tracker import Tracker
+from tests.fixtures.mlflow import Proxy, served
 
 RESULTS = Path(__file__).parent / "results"
 RECIPE = Path(__file__).parents[1] / "recipes" / "tiny.yaml"

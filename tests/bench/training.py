@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from conf.distill import DistillConfig
 from conf.parallel import Parallel
-from conf.teacher import Shape, TeacherConfig
-from conf.training import Training
-from jobs.megatron.host import machine
-from jobs.windows import Samples
+from conf.stages.distill import DistillConfig
+from conf.stages.teacher import Shape, TeacherConfig
+from conf.stages.training import Training
+from jobs.megatron.device import machine
+from jobs.tokens.windows import Samples
 
 RESULTS = Path(__file__).parent / "results"
 TEACHER = Shape(num_layers=6, hidden_size=256, ffn_hidden_size=768, num_attention_heads=4, num_query_groups=2, vocab_size=32_000)
@@ -97,7 +97,9 @@ def _drawn(shape: Shape, precision: str, device: Any) -> Any:
 
 
 def _ours(kind: str, precision: str, folder: Path) -> Callable[[], None]:
-    from jobs.megatron import head, objective, training
+    from jobs.megatron import distillation as objective
+    from jobs.megatron import fused_loss as head
+    from jobs.megatron import training
 
     device = torch.device("cpu")
     config: Training

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 
 from conf.spec import Ended
-from jobs import checkpoints
-from jobs.entry import execute
+from jobs.runtime import checkpoint_folder as checkpoints
+from jobs.runtime.entry import execute
 from tests.drills.disks import mounted
-from tests.jobs_fixtures import SHAPE, TRAINING, killed_after_a_checkpoint, refused, run_job, write_spec
+from tests.fixtures.jobs import SHAPE, TRAINING, killed_after_a_checkpoint, refused, run_job, write_spec
 
 pytestmark = pytest.mark.drill
 CONFIG = {"shape": SHAPE, **TRAINING, "steps": 40, "validate_every": 20}
@@ -44,7 +44,7 @@ def steps(output: Path) -> list[int]:
 
 KILLER = """
 import os, pathlib, signal, sys
-from jobs import checkpoints
+from jobs.runtime import checkpoint_folder as checkpoints
 folder, step, last = pathlib.Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 seen = 0
 def audit(event, arguments):

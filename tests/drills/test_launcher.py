@@ -12,12 +12,12 @@ import pytest
 
 from conf.parallel import Parallel
 from conf.spec import Spec
-from jobs import checkpoints
-from tasks.failure import JobFailed
-from tasks.local import LocalLauncher
+from jobs.runtime import checkpoint_folder as checkpoints
+from tasks.launch.errors import JobFailed
+from tasks.launch.local import LocalLauncher
 from tests.drills.test_runs import SABOTAGE
-from tests.flow_fixtures import RECIPE, left_behind, wait_for
-from tests.jobs_fixtures import SHAPE, TRAINING, write_spec
+from tests.fixtures.flow import RECIPE, left_behind, wait_for
+from tests.fixtures.jobs import SHAPE, TRAINING, write_spec
 
 pytestmark = pytest.mark.drill
 PAIR = Parallel(processes=2, threads=1)

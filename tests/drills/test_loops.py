@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from conf.spec import EXIT_CODES, Ended
-from tests.jobs_fixtures import TRAINING, executed, run_job
+from tests.fixtures.jobs import TRAINING, executed, run_job
 
 pytestmark = pytest.mark.drill
 QAD = TRAINING | {"steps": 6, "lr": 3e-4, "min_lr": 3e-5, "validate_every": 3, "checkpoint_every": 2}

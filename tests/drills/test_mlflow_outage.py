@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tasks.spool import Spool, waiting
-from tasks.tracking import Tracker, sync
-from tests.flow_fixtures import RECIPE, imbik, left_behind, start, wait_for
-from tests.mlflow_fixtures import Proxy, served
+from tasks.tracking.spool import Spool, waiting
+from tasks.tracking.tracker import Tracker, sync
+from tests.fixtures.flow import RECIPE, imbik, left_behind, start, wait_for
+from tests.fixtures.mlflow import Proxy, served
 
 pytestmark = pytest.mark.drill
 SMALL = ["students.width=null", "students.depth.quantize=false", "evaluate.new_tokens=0", "evaluate.sequences=4"]
@@ -93,7 +93,7 @@ def test_a_run_through_an_outage_ends_as_an_undisturbed_one(
     proxy.turn("ok")
     wait_for(lambda: not proxy.late, proxy.seconds + 5, "requests are held back for good")
     with monkeypatch.context() as patched:
-        patched.setattr("tasks.sender.LATE_SECONDS", 0.0)  # what was asked for without an answer is here by now, maybe twice
+        patched.setattr("tasks.tracking.sender.LATE_SECONDS", 0.0)  # what was asked for without an answer is here by now, maybe twice
         assert not list(sync(store))
     assert not waiting(store)
     assert told(uri, spool.flow) == sealed(store, "through")

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from conf.spec import ENDED, Ended
-from jobs import checkpoints
-from tasks.warm import Job
-from tests.flow_fixtures import wait_for
-from tests.jobs_fixtures import SHAPE, TRAINING, ranks, start_ranks
+from jobs.runtime import checkpoint_folder as checkpoints
+from tasks.launch.forkserver import Job
+from tests.fixtures.flow import wait_for
+from tests.fixtures.jobs import SHAPE, TRAINING, ranks, start_ranks
 
 pytestmark = pytest.mark.drill
 CONFIG = {"shape": SHAPE, **TRAINING, "steps": 200, "validate_every": 100, "checkpoint_every": 20}

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from conf.spec import Record
-from jobs.entry import execute
+from jobs.runtime.entry import execute
 from tests.drills.disks import mounted
-from tests.flow_fixtures import RECIPE, imbik, left_behind, reached, report_of, start, wait_for
+from tests.fixtures.flow import RECIPE, imbik, left_behind, reached, report_of, start, wait_for
 
 pytestmark = pytest.mark.drill
 SABOTAGE = Path(__file__).parent / "sabotage"

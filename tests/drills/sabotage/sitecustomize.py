@@ -29,7 +29,7 @@ def _strike(name, mark):
         while True:
             process.pthread_mutex_lock(mutex)  # the second time it waits for itself
     if name == "late":
-        sys.modules["jobs.interrupt"]._job.deadline = time.monotonic()
+        sys.modules["jobs.runtime.interrupt"]._job.deadline = time.monotonic()
     if name == "memory":
         import torch
 
@@ -61,9 +61,9 @@ class _Finder:
     """Lets the module be found and executed as ever, then changes its training step."""
 
     def find_spec(self, name, path=None, target=None):
-        if name == "jobs.entry" and os.environ.get("DRILL") == "absent":
+        if name == "jobs.runtime.entry" and os.environ.get("DRILL") == "absent":
             os._exit(127)  # as where an interpreter or a library is missing
-        if name == "jobs.megatron.host" and os.environ.get("DRILL") == "idle":
+        if name == "jobs.megatron.device" and os.environ.get("DRILL") == "idle":
             (Path(os.environ["DRILL_MARKS"]) / f"rank-{os.environ['RANK']}").touch()
             threading.Event().wait()
         if name != TARGET:

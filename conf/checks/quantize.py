@@ -1,0 +1,49 @@
+"""What can be known to be wrong with a quantization before anything runs: widths that a format cannot pack, budgets out of reach."""
+
+from __future__ import annotations
+
+from conf.formats import FORMATS, Widths, kv_misfit, misfit
+from conf.stages.quantize import QuantizeConfig
+from conf.stages.teacher import Shape
+
+
+def check_format(student: str, config: QuantizeConfig, cut: Shape) -> None:
+    """Raise ValueError where a student of this shape cannot be quantized so."""
+    widths = widths_of(cut)
+    found = [misfit(form, config.block_size, widths) for form in config.formats] + [kv_misfit(config.kv_cache, widths)]
+    for axis, width, multiple, reason in filter(None, found):
+        smaller = ", give quantize a smaller block_size" if config.format and FORMATS[config.format].free_block else ""
+        raise ValueError(
+            f"students.{student} has {axis} {width}, not a multiple of {multiple}, {reason}; "
+            f"prune it to a multiple{smaller} or set students.{student}.quantize=false"
+        )
+    if config.auto and cut.vocab_size:
+        _check_budget(student, config.auto.effective_bits, least_bits(config, cut))
+
+
+def _check_budget(student: str, asked: float, least: float) -> None:
+    if asked < least:
+        raise ValueError(
+            f"quantize.auto.effective_bits is {asked:g} but no choice of formats brings students.{student} below {least:.2f} bits, "
+            f"its output layer staying at 16; choose {least:.2f} to 16, or add a format of fewer bits"
+        )
+
+
+def widths_of(shape: Shape) -> Widths:
+    """The matrix sizes of a shape, in the recipe's words."""
+    head_dim = shape.head_dim or shape.hidden_size // shape.num_attention_heads
+    return Widths(
+        hidden=("hidden_size", shape.hidden_size),
+        ffn=("ffn_hidden_size", shape.ffn_hidden_size),
+        heads=("num_attention_heads x head_dim", shape.num_attention_heads * head_dim),
+        kv=("num_query_groups x head_dim", shape.num_query_groups * head_dim),
+        head_dim=("head_dim", head_dim),
+    )
+
+
+def least_bits(config: QuantizeConfig, shape: Shape) -> float:
+    """The fewest effective bits of a mix, as ModelOpt counts them: every linear layer in the smallest format, the output layer in 16."""
+    widths = widths_of(shape)
+    linear = shape.num_layers * shape.hidden_size * (2 * (widths.heads[1] + widths.kv[1]) + 3 * shape.ffn_hidden_size)
+    output = (shape.vocab_size or 0) * shape.hidden_size
+    return (linear * min(FORMATS[form].bits for form in config.formats) + 16 * output) / (linear + output)

@@ -1,0 +1,212 @@
+"""What can be known to be wrong before anything runs: settings of different stages that do not fit, and inputs that are not there."""
+
+from __future__ import annotations
+
+import glob
+from pathlib import Path
+
+from conf.checks.blend import check_blend
+from conf.checks.claims import check_claims, check_winner
+from conf.checks.distill import check_distill, check_offline
+from conf.checks.gates import check_gates
+from conf.checks.layout import check_layout
+from conf.checks.nemo import check_nemo
+from conf.checks.quantize import check_format
+from conf.checks.sft import check_lengths, check_records, check_tuning
+from conf.cuts import Cut, check_names, cuts
+from conf.hf_model import check_model_directory, check_no_nemo, num_tokens, shape_of, tokenizer_of
+from conf.recipe import Recipe
+from conf.secrets import check_no_secret
+from conf.shapes import points
+from conf.stages.candidate_score import QuickScore
+from conf.stages.early_stopping import Watched
+from conf.stages.evaluate import EvaluateConfig
+from conf.stages.teacher import Shape
+from conf.stages.training import Training
+
+TEXT = (".txt", ".jsonl", ".json", ".csv", ".parquet", ".gz")
+"""Endings that no hub id has: a source with one is a file."""
+
+
+def check(recipe: Recipe) -> None:
+    """Raise ValueError with one sentence for the first thing that cannot work."""
+    check_no_secret(recipe.model_dump(mode="json"))
+    _check_inputs(recipe)
+    check_gates(recipe)
+    check_names(recipe)
+    check_claims(recipe)
+    check_nemo(recipe)
+    check_winner(recipe)
+    _check_splits(recipe)
+    check_records(recipe)
+    check_blend(recipe)
+    shape = teacher_shape(recipe)
+    if shape is None:
+        return  # a hub model nobody described: the jobs check it once it is here
+    _check_vocabulary(recipe, shape)
+    _check_training("teacher", recipe.teacher, shape)
+    if recipe.ranked:
+        _check_length("importance.seq_length", recipe.importance.seq_length, shape)
+        check_layout("importance.parallel", recipe.importance.parallel, shape)
+    if recipe.sweep:
+        points(recipe.sweep, shape)
+        _check_scoring("sweep", recipe.sweep, shape)
+    if recipe.logits and recipe.stores_logits:
+        _check_length("logits.seq_length", recipe.logits.seq_length, shape)
+        check_layout("logits.parallel", recipe.logits.parallel, shape)
+    _check_evaluation(recipe.evaluate, shape)
+    check_lengths(recipe, shape)
+    if recipe.teacher_sft:
+        _check_training("sft", recipe.teacher_sft, shape, " of the teacher")
+    for name, student in recipe.students.items():
+        if student.search:
+            _check_scoring(f"students.{name}.search", student.search, shape)
+        for cut in cuts(recipe, name, shape):
+            _check_cut(recipe, name, cut, shape)
+
+
+def _check_cut(recipe: Recipe, name: str, cut: Cut, teacher: Shape) -> None:
+    """One cut, its teaching, and the formats of the last one."""
+    check_layout(f"{cut.where}.parallel", cut.parallel, cut.before)
+    if cut.ranked and cut.before != teacher:  # the importance of a round's student is measured before it is cut again
+        check_layout("importance.parallel", recipe.importance.parallel, cut.before, whose=f" of what {cut.where} cuts")
+    if cut.how:
+        _check_training(cut.taught_at, cut.how, cut.teacher, " of the teacher")
+        _check_training(cut.taught_at, cut.how, cut.after, f" of student {name}")
+        check_distill(cut.taught_at, cut.how, cut.teacher, cut.after)
+        _check_watch(cut.taught_at, cut.how, cut.teacher)
+        if cut.how.offline and cut.teacher != teacher:
+            raise ValueError(
+                f"{cut.taught_at}.offline is true but {cut.where} is taught by the student of the round before, of which nothing "
+                "is stored; leave offline or teacher: previous out"
+            )
+        check_offline(cut.taught_at, cut.how, recipe.logits, cut.teacher)
+    if cut.last:
+        if tune := recipe.sft_of(name):
+            where = f"students.{name}.sft" if recipe.students[name].sft else "sft"
+            check_tuning(where, tune, recipe, teacher)
+            _check_training(where, tune, cut.after, f" of student {name}")
+            if tune.kd_weight:
+                _check_training(where, tune, teacher, " of the teacher")
+        for config in recipe.formats_of(name):
+            _check_length(f"quantize.seq_length ({config.name})", config.seq_length, cut.after)
+            check_format(name, config, cut.after)
+            if config.qad:
+                _check_length(f"quantize.qad.seq_length ({config.name})", config.qad.seq_length, cut.after)
+
+
+def _check_scoring(where: str, config: QuickScore, shape: Shape) -> None:
+    _check_length(f"{where}.seq_length", config.seq_length, shape)
+    check_layout(f"{where}.parallel", config.parallel, shape)
+
+
+def teacher_shape(recipe: Recipe) -> Shape | None:
+    """The teacher's dimensions: the recipe's, those of a local model, or those the recipe says a hub model has."""
+    teacher, words = recipe.teacher, recipe.data.tokenizer
+    if teacher.shape:
+        if teacher.shape.vocab_size:
+            return teacher.shape
+        return teacher.shape.model_copy(update={"vocab_size": num_tokens(Path(words)) if words else recipe.data.vocab_size})
+    assert teacher.model is not None, "TeacherConfig has a model or a shape"
+    return shape_of(Path(teacher.model)) if Path(teacher.model).is_dir() else teacher.reference
+
+
+def _check_source(where: str, source: str | tuple[str, ...]) -> None:
+    names = (source,) if isinstance(source, str) else source
+    if not all(names) or not names:
+        raise ValueError(f"{where} names nothing; give 'world', files or a Hugging Face dataset id")
+    for name in names:
+        path = Path(name)
+        local = name.startswith((".", "/", "~")) or path.suffix in TEXT or any(mark in name for mark in "*?[")
+        # An absolute pattern is no Path.glob.
+        if local and not path.exists() and not glob.glob(name, recursive=True):  # noqa: PTH207
+            raise ValueError(f"{where} names {name}, which does not exist; check the path (relative ones start at {Path.cwd()})")
+        if path.is_file() and path.stat().st_size == 0:
+            raise ValueError(f"{where} {name} is empty; name a file with text")
+
+
+def _check_inputs(recipe: Recipe) -> None:
+    teacher, mmlu = recipe.teacher, recipe.evaluate.mmlu
+    _check_source("data.source", recipe.data.source)
+    for name, further in recipe.blend.sources.items() if recipe.blend else ():
+        _check_source(f"blend.sources.{name}.source", further.source)
+    tokenizer = recipe.data.tokenizer
+    if tokenizer and not (Path(tokenizer) / "tokenizer.json").is_file():
+        raise ValueError(f"data.tokenizer {tokenizer} has no tokenizer.json; name a local Hugging Face tokenizer directory")
+    if teacher.model:
+        check_no_nemo(Path(teacher.model))
+        if Path(teacher.model).is_dir():
+            check_model_directory(Path(teacher.model))
+        elif teacher.model.startswith((".", "/", "~")) or teacher.model.count("/") != 1:
+            raise ValueError(
+                f"teacher.model names {teacher.model}, which is no directory here (relative paths start at {Path.cwd()}) and no hub id "
+                "owner/name; check the path"
+            )
+    if (
+        mmlu
+        and mmlu.path == "quiz"
+        and "world" not in (recipe.data.source if isinstance(recipe.data.source, tuple) else (recipe.data.source,))
+    ):
+        raise ValueError("evaluate.mmlu.path is 'quiz', the invented world's, but data.source is not 'world'; name a folder of MMLU's CSVs")
+    if mmlu and mmlu.path not in (None, "quiz") and not list(Path(str(mmlu.path)).glob("test/*_test.csv")):
+        raise ValueError(f"evaluate.mmlu.path {mmlu.path} has no test/*_test.csv; name the folder of MMLU's original CSVs")
+
+
+def _check_splits(recipe: Recipe) -> None:
+    """Text without splits of its own needs a share of documents in each split that is used; a hub dataset may bring its own."""
+    data = recipe.data
+    names = (data.source,) if isinstance(data.source, str) else data.source
+    if not all(name == "world" or Path(name).exists() or glob.glob(name, recursive=True) for name in names):  # noqa: PTH207
+        return
+    if data.test_share == 0:
+        raise ValueError("data.test_share is 0 but models are evaluated on the test split; choose more than 0")
+    trained = recipe.teacher.steps or any(how.steps for name in recipe.students if (how := recipe.distill_of(name)))
+    if trained and data.validation_share == 0:
+        raise ValueError("data.validation_share is 0 but training is validated on that split; choose more than 0")
+
+
+def _check_vocabulary(recipe: Recipe, shape: Shape) -> None:
+    """Every id of the tokenizer needs its row in the teacher's embedding, and a pretrained teacher its own tokenizer."""
+    model, words = recipe.teacher.model, recipe.data.tokenizer
+    if model is None:
+        tokens = num_tokens(Path(words)) if words else recipe.data.vocab_size
+        if shape.vocab_size and shape.vocab_size < tokens:
+            raise ValueError(
+                f"teacher.shape.vocab_size is {shape.vocab_size} but the tokenizer has {tokens} tokens; "
+                "choose at least that or leave it empty"
+            )
+    elif Path(model).is_dir():
+        tokens = num_tokens(Path(model))
+        if shape.vocab_size and shape.vocab_size < tokens:
+            raise ValueError(
+                f"teacher.model {model} embeds {shape.vocab_size} tokens but its tokenizer.json has {tokens}; "
+                "they do not belong together: fetch the model again"
+            )
+        if words and tokenizer_of(Path(words)) != tokenizer_of(Path(model)):
+            raise ValueError(f"data.tokenizer {words} is not the tokenizer of teacher.model {model}; leave data.tokenizer empty")
+
+
+def _check_evaluation(config: EvaluateConfig, shape: Shape) -> None:
+    _check_length("evaluate.seq_length", config.seq_length, shape)
+    if config.new_tokens:
+        _check_length("evaluate.prompt_tokens + evaluate.new_tokens", config.prompt_tokens + config.new_tokens, shape)
+
+
+def _check_training(where: str, config: Training, shape: Shape, whose: str = "") -> None:
+    if config.steps == 0:
+        return
+    _check_length(f"{where}.seq_length", config.seq_length, shape)
+    check_layout(f"{where}.parallel", config.parallel, shape, tokens=config.seq_length, whose=whose)
+
+
+def _check_watch(where: str, how: Watched, shape: Shape) -> None:
+    if how.evaluation is None:
+        return
+    if how.best_by == "mmlu" and how.evaluation.mmlu is None:
+        raise ValueError(f"{where}.best_by is mmlu, which evaluate.mmlu: null does not measure; choose val_kl or val_loss")
+    _check_length(f"{where}.evaluation.seq_length", how.evaluation.seq_length, shape)
+
+
+def _check_length(where: str, length: int, shape: Shape) -> None:
+    if length > shape.max_position_embeddings:
+        raise ValueError(f"{where} is {length} but the model's longest sequence is {shape.max_position_embeddings}; choose less")

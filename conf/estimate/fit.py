@@ -1,0 +1,104 @@
+"""Whether a stage's job fits the cluster's GPUs, and the nearest layout that does where it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+from conf.estimate.memory import Memory
+from conf.estimate.numbers import Job
+from conf.parallel import Parallel
+
+MOST_DOUBLINGS = 6
+"""Of the GPUs a job has, when one is looked for that fits."""
+
+COSTS = {"sequence": 1, "micro_batch": 2, "recompute": 5, "tensor": 8, "context": 16, "pipeline": 16, "processes": 64}
+"""How far a change of a setting is from what was asked for: each halving or doubling, or the switch. More GPUs are the last resort."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How a job could be spread instead."""
+
+    parallel: Parallel
+    micro_batch: int
+    memory: Memory
+
+    def told(self, job: Job) -> str:
+        """The settings that differ, as overrides of the recipe."""
+        names = [name for name in Parallel.model_fields if getattr(self.parallel, name) != getattr(job.parallel, name)]
+        changed = [f"{job.where}.parallel.{name}={str(getattr(self.parallel, name)).lower()}" for name in names]
+        changed += [f"{job.where}.micro_batch={self.micro_batch}"] * (self.micro_batch != job.micro_batch)
+        return " ".join(changed)
+
+
+def misfit(label: str, job: Job, gpu_name: str, gpu_bytes: float, gpus_per_node: int) -> str | None:
+    """One sentence where the job called `label` does not fit its GPUs, with the nearest layout that does; None where it fits."""
+    peak = job.peak("cuda")
+    if peak.total <= gpu_bytes:
+        return None
+    said = f"{label} needs {peak.total / 1e9:.1f} GB on each GPU, where {gpu_name} has {gpu_bytes / 1e9:g} GB"
+    found = nearest(job, gpu_bytes, gpus_per_node)
+    if found is None:
+        return (
+            f"{said}, and no layout on up to {job.parallel.processes * 2**MOST_DOUBLINGS} GPUs fits; choose larger GPUs or a smaller model"
+        )
+    return f"{said}; the nearest layout that fits is {found.told(job)} ({found.memory.total / 1e9:.1f} GB)"
+
+
+def nearest(job: Job, gpu_bytes: float, gpus_per_node: int) -> Layout | None:
+    """The layout that fits at the least cost of changes, None where there is none among those that are tried."""
+    best: tuple[int, Layout] | None = None
+    for parallel, micro_batch in _layouts(job, gpus_per_node):
+        cost = _cost(job, parallel, micro_batch)
+        if best and cost >= best[0]:
+            continue
+        memory = job.memory(parallel, micro_batch, "cuda")
+        if memory.total <= gpu_bytes:
+            best = cost, Layout(parallel=parallel, micro_batch=micro_batch, memory=memory)
+    return best[1] if best else None
+
+
+def _layouts(job: Job, gpus_per_node: int) -> Iterator[tuple[Parallel, int]]:
+    """Every layout that the stage's job can take and its models can be divided by. Tensor parallelism stays within a node."""
+    batches = sorted({max(1, job.micro_batch >> halved) for halved in range(job.micro_batch.bit_length())}, reverse=True)
+    if job.spread == "one":
+        return
+    pipelines = [size for size in range(1, 65) if all(shape.num_layers % size == 0 for shape in job.shapes)]
+    if job.spread == "pipeline":
+        for pipeline, micro_batch in product(pipelines, batches):
+            yield job.parallel.model_copy(update={"processes": pipeline, "pipeline": pipeline}), micro_batch
+        return
+    trains = job.spread == "training"
+    tensors = [size for size in range(1, max(1, gpus_per_node) + 1) if gpus_per_node % size == 0 and _divides(job, size)]
+    contexts = [size for size in (1, 2, 4, 8, 16) if trains and job.training and job.training.seq_length % (2 * size) == 0] or [1]
+    ranks = [job.parallel.processes << doubled for doubled in range(MOST_DOUBLINGS + 1)]
+    switches = (False, True) if trains else (False,)
+    for processes, tensor, pipeline, context in product(ranks, tensors, pipelines, contexts):
+        if processes % (tensor * pipeline * context):
+            continue
+        data = processes // (tensor * pipeline * context)
+        for sequence, recompute, micro_batch in product(switches, switches, batches):
+            if (sequence and tensor == 1) or (job.training and job.training.global_batch % (micro_batch * data)):
+                continue
+            sizes = {"processes": processes, "tensor": tensor, "pipeline": pipeline, "context": context}
+            yield job.parallel.model_copy(update=sizes | {"sequence": sequence, "recompute": recompute}), micro_batch
+
+
+def _divides(job: Job, tensor: int) -> bool:
+    axes = ("num_attention_heads", "num_query_groups", "ffn_hidden_size", "vocab_size")
+    return all((getattr(shape, axis) or 0) % tensor == 0 for shape in job.shapes for axis in axes)
+
+
+def _cost(job: Job, parallel: Parallel, micro_batch: int) -> int:
+    cost = COSTS["micro_batch"] * _doublings(micro_batch, job.micro_batch)
+    for name in ("processes", "tensor", "pipeline", "context"):
+        cost += COSTS[name] * _doublings(getattr(parallel, name), getattr(job.parallel, name))
+    return cost + sum(COSTS[name] for name in ("sequence", "recompute") if getattr(parallel, name) != getattr(job.parallel, name))
+
+
+def _doublings(one: int, other: int) -> int:
+    """How many halvings or doublings lie between two sizes, one at least where they differ."""
+    larger, smaller = max(one, other), min(one, other)
+    return (larger // smaller).bit_length() - (larger == smaller)

@@ -1,0 +1,75 @@
+"""The numbers of one stage before it runs: what it handles, what it leaves on disk, its model FLOPs, and its job's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from conf.estimate.flops import Work
+from conf.estimate.memory import LIBRARIES, Copies, Device, Memory
+from conf.parallel import Parallel
+from conf.stages.teacher import Shape
+from conf.stages.training import Training
+
+Spread = Literal["one", "pipeline", "tensor", "training"]
+"""How a stage's job can be spread: over nothing, over pipeline stages, over tensor-parallel ranks too, or as training can."""
+
+Peak = Callable[[Parallel, int, Device], Memory]
+"""Memory of a job's fullest rank, by layout, micro-batch and device."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A stage's job: how it is spread, and the memory of one rank as a function of layout, micro-batch and device. `where` names its
+    settings in the recipe; `shapes` are the models that a layout must divide."""
+
+    memory: Peak
+    parallel: Parallel = field(default_factory=Parallel)
+    micro_batch: int = 1
+    spread: Spread = "one"
+    where: str = ""
+    shapes: tuple[Shape, ...] = ()
+    training: Training | None = None
+
+    def peak(self, device: Device) -> Memory:
+        """Of the fullest rank as the recipe has it."""
+        return self.memory(self.parallel, self.micro_batch, device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """What a stage handles; None where it is not known beforehand. `disk` is what its artifact keeps, `scratch` what it needs beside
+    that while it runs; `copies` what it holds in main memory beside its ranks' own."""
+
+    params: int | None = None
+    tokens: int | None = None
+    steps: int | None = None
+    disk: int | None = None
+    scratch: int | None = None
+    work: Work | None = None
+    job: Job | None = None
+    copies: Copies = field(default_factory=Copies)
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes of all its processes together on CPUs."""
+        if self.job is None:
+            return None
+        ranks = self.job.parallel.processes
+        return (self.job.peak("cpu").total - LIBRARIES) * ranks + self.copies.of(ranks)
+
+    def cells(self) -> tuple[str, ...]:
+        """Parameters, tokens, steps, memory and disk as short texts."""
+        values = ((self.params, ""), (self.tokens, ""), (self.steps, ""), (self.memory, "B"), (self.disk, "B"))
+        return tuple(short(value, unit) for value, unit in values)
+
+
+def short(value: float | None, unit: str = "") -> str:
+    """A count or a size in three digits: 7.57 B, 16.4 GB; a dash where it is not known."""
+    if value is None:
+        return "-"
+    for size, prefix in ((10**12, "T"), (10**9, "G" if unit else "B"), (10**6, "M"), (10**3, "K")):
+        if value >= size:
+            return f"{value / size:.3g} {prefix}{unit}".strip()
+    return f"{value:.3g} {unit}".strip()

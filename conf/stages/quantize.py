@@ -1,0 +1,116 @@
+"""The quantize stage: formats of fewer bits."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from conf.base import Execution, StageConfig
+from conf.formats import BLOCKS, FORMATS, Calibrator, KVFormat, QuantFormat, why_not
+from conf.parallel import InOneProcess, Parallel
+from conf.stages.qad import QADConfig
+from conf.stages.sensitivity import AutoConfig, SensitivityConfig
+
+
+class QuantizeConfig(StageConfig):
+    """Post-training quantization with ModelOpt, calibrated on the corpus, exported as a unified Hugging Face checkpoint."""
+
+    revision: ClassVar[int] = 2
+
+    format: QuantFormat | None = Field(
+        default=None, description="; ".join(f"{name}: {form.what}" for name, form in FORMATS.items()) + ". Give this or auto."
+    )
+    auto: AutoConfig | None = Field(default=None, description="A format for each layer, chosen by its sensitivity; instead of format.")
+    calibrator: Calibrator | None = Field(
+        default=None,
+        description="How scales are found: max, the largest magnitude; mse, the least squared error; smoothquant; awq_lite, awq_clip, "
+        "awq_full. Empty: the format's own.",
+    )
+    block_size: int | None = Field(
+        default=None, description="Weights that share one scale, for fp8_pb_wo, int4_awq and w4a8_awq: 16, 32, 64 or 128. Empty: 128."
+    )
+    kv_cache: KVFormat | None = Field(
+        default=None,
+        description="The key-value cache: fp8, E4M3 per tensor; nvfp4, E2M1 in blocks of 16; nvfp4_affine, with a bias per head and "
+        "channel. Empty: as it is.",
+    )
+    qad: QADConfig | None = Field(
+        default=None, description="Afterwards the unquantized model teaches the quantized one; empty: it does not."
+    )
+    calibration_samples: int = Field(default=512, ge=1, description="Sequences run to calibrate activations.")
+    seq_length: int = Field(default=512, ge=8, description="Tokens of one calibration sequence.")
+    batch: Annotated[int, Execution()] = Field(default=1, ge=1, description="Sequences of one forward pass.")
+    parallel: InOneProcess = Field(default=Parallel(), description="Where it runs (one process).")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if (self.format is None) == (self.auto is None):
+            raise ValueError("an entry of quantize has exactly one of format and auto; give one")
+        if self.format is None:
+            given = [name for name in ("calibrator", "block_size") if getattr(self, name)]
+            if given:
+                raise ValueError(f"quantize.{given[0]} is for one format, and auto mixes them by their own; leave it out")
+            return self
+        form = FORMATS[self.format]
+        if self.calibrator and self.calibrator not in form.calibrators:
+            raise ValueError(
+                f"quantize.calibrator is {self.calibrator}, which {self.format} cannot be given: "
+                f"{why_not(self.format, self.calibrator)}; choose {' or '.join(form.calibrators)}"
+            )
+        if self.block_size and not form.free_block:
+            free = [name for name, other in FORMATS.items() if other.free_block]
+            block = f"has blocks of {form.block}" if form.block else "has no blocks"
+            raise ValueError(
+                f"quantize.block_size is {self.block_size} but {self.format} {block}; leave it out or choose {', '.join(free)}"
+            )
+        if self.block_size and self.block_size not in BLOCKS:
+            raise ValueError(f"quantize.block_size is {self.block_size}; choose {', '.join(map(str, BLOCKS))}")
+        return self
+
+    @property
+    def name(self) -> str:
+        """What its models are called: the format, and what differs from the format's own."""
+        mixed = self.auto and f"auto-{self.auto.effective_bits:g}" + ("-kl_div" if self.auto.method == "kl_div" else "")
+        parts = [self.format or mixed, self.calibrator, f"kv_{self.kv_cache}" if self.kv_cache else None, "qad" if self.qad else None]
+        return "-".join(part for part in parts if part)
+
+    @property
+    def method(self) -> Calibrator:
+        """The calibrator used."""
+        return self.calibrator or (FORMATS[self.format].calibrators[0] if self.format else "max")
+
+    @property
+    def formats(self) -> tuple[QuantFormat, ...]:
+        """The formats that some layer may take."""
+        return (self.format,) if self.format else self.auto.formats if self.auto else ()
+
+    @property
+    def sensitivity(self) -> SensitivityConfig | None:
+        """What must be scored before a mix can be chosen; None for one format. Budgets share it."""
+        if self.auto is None:
+            return None
+        return SensitivityConfig(
+            formats=self.auto.formats,
+            method=self.auto.method,
+            score_samples=self.auto.score_samples,
+            calibration_samples=self.calibration_samples,
+            seq_length=self.seq_length,
+            batch=self.batch,
+            parallel=self.parallel,
+        )
+
+
+def scorings(student: str, configs: tuple[QuantizeConfig, ...]) -> dict[str, SensitivityConfig]:
+    """What must be scored for a student's mixes of formats, by label; budgets that differ in nothing else share their scores."""
+    found: list[SensitivityConfig] = []
+    for config in configs:
+        if config.sensitivity and all(config.sensitivity.identity() != other.identity() for other in found):
+            found.append(config.sensitivity)
+    return {f"sensitivity-{student}" + (f"-{place + 1}" if place else ""): config for place, config in enumerate(found)}
+
+
+def label_of(config: QuantizeConfig, scored: dict[str, SensitivityConfig]) -> str | None:
+    """The label of the scores that a mix is chosen from; None for one format."""
+    wanted = config.sensitivity
+    return next((label for label, other in scored.items() if wanted and other.identity() == wanted.identity()), None)

@@ -1,0 +1,30 @@
+"""The sweep stage: what each axis costs by itself."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from conf.stages.candidate_score import AXES, Axis, QuickScore
+from conf.stages.prune import Ranking
+
+
+class SweepConfig(QuickScore):
+    """The teacher cut along one axis at a time to several sizes, each scored as it is, untaught."""
+
+    axes: tuple[Axis, ...] = Field(default=AXES, min_length=1, description="Axes to sweep, one at a time.")
+    ratios: tuple[float, ...] = Field(
+        default=(0.9, 0.8, 0.7, 0.6, 0.5), min_length=1, description="Shares of an axis to keep, to the nearest size that can be had."
+    )
+    divisor: int = Field(default=8, ge=1, description="hidden_size and ffn_hidden_size are cut to multiples of this.")
+    ranking: Ranking = Field(default="activation", description="What is cut away is ranked by: as in prune.ranking.")
+    seed: int = Field(default=1, ge=0, description="Seed of a random ranking.")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if any(not 0 < ratio < 1 for ratio in self.ratios) or len(set(self.ratios)) != len(self.ratios):
+            raise ValueError(f"sweep.ratios {list(self.ratios)} must be distinct shares between 0 and 1")
+        if len(set(self.axes)) != len(self.axes):
+            raise ValueError(f"sweep.axes {list(self.axes)} names an axis twice; name each once")
+        return self

@@ -1,0 +1,129 @@
+"""What the flows of single stages share: settings checked in the command line's sentences, a session, a report, one state at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from conf.base import run_name
+from conf.cluster import Cluster
+from conf.placement import placed_alone
+from conf.stages.data import DataConfig
+from conf.stages.evaluate import EvaluateConfig
+from conf.stages.teacher import TeacherConfig
+from flows.session import Where, found, opened, tags_of
+from tasks import hub
+from tasks import inputs as external
+from tasks.handover import models
+from tasks.launch.errors import JobFailed
+from tasks.monitor import prefect_pages as seen
+from tasks.report import render as page
+from tasks.report.model import Measured, Report
+from tasks.session import Session
+from tasks.stages.data import data as data_stage
+from tasks.stages.evaluate import evaluate
+from tasks.stages.fetch import fetch
+from tasks.stages.teacher import teacher as teacher_stage
+from tasks.store.store import Artifact, Store, StoreError
+
+UNASKED = EvaluateConfig(mmlu=None, seq_length=128, sequences=64)
+"""How a model from outside is measured unless told otherwise: without questions, which would need the hub."""
+
+
+def run(
+    name: str,
+    store: str,
+    cluster: Where,
+    about: BaseModel | dict[str, Any],
+    work: Callable[[Session, Path], Report],
+    models: tuple[str, ...] = (),
+) -> str:
+    """Run `work` in a session of its own; returns the folder of its report, as `compress` does, or ends with one sentence. `models` are
+    those that it is about, for the run's tags."""
+    try:
+        told = about if isinstance(about, dict) else about.model_dump(mode="json")
+        seen.tag(*tags_of(cluster), *(f"model:{model}" for model in models))
+        with opened(run_name(name), Path(store), told, found(cluster)) as session:
+            folder = session.store.root / "runs" / name
+            report = work(session, folder)
+            session.tracker.report(folder)
+            seen.publish(session, folder, report, page.markdown(report, {}))
+            return seen.ended(str(folder), session)
+    except (ValueError, JobFailed) as error:
+        return seen.failed(error)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A model that is to be measured: what it is called, its artifact, and what it is measured with."""
+
+    name: str
+    artifact: Artifact
+    teacher: Artifact
+    data: Artifact
+    how: EvaluateConfig
+
+
+def subject(session: Session, reference: str, text: DataConfig | None, how: EvaluateConfig | None) -> Subject:
+    """The model that `reference` names, with the text and measures that were given, else those of its run, as the cluster lays them out."""
+    store, cluster = session.store, session.cluster
+    if known := models.of_run(store, reference):
+        how = placed_alone(how or known.evaluate, cluster)
+        return Subject(name=reference, artifact=known.artifact, teacher=known.teacher, data=known.data, how=how)
+    how = placed_alone(how or UNASKED, cluster)
+    artifact, corpus = imported(store, cluster, reference, text)
+    return Subject(name=Path(reference).name, artifact=artifact, teacher=artifact, data=corpus, how=how)
+
+
+def measure(session: Session, wanted: dict[str, Artifact], like: Subject, teacher: Artifact) -> list[Measured]:
+    """Score models side by side; `like` says with which text and how."""
+    questions = external.asked(like.how, session.store)
+    futures: dict[str, Any] = {
+        name: evaluate.submit(_label(name), like.how, model=artifact, teacher=teacher, data=like.data, mmlu=questions)
+        for name, artifact in wanted.items()
+    }
+    return [
+        Measured(
+            model=name,
+            stage=artifact.stage,
+            student=None,
+            format=None,
+            path=f"{artifact.path}/model",
+            scores=futures[name].result().path,
+            training=None,
+        )
+        for name, artifact in wanted.items()
+    ]
+
+
+def _label(name: str) -> str:
+    return f"evaluate-{name.replace('/', '-')}"
+
+
+def imported(store: Store, cluster: Cluster, reference: str, text: DataConfig | None) -> tuple[Artifact, Artifact]:
+    """A model from outside and the corpus in its tokens, both through the stages that a recipe uses. Runs inside a flow."""
+    if text is None:
+        raise StoreError(
+            f"{reference} is no RUN/MODEL of the store {store.root}, so its text is not known; give data.source, for instance "
+            "data.source=corpus.jsonl"
+        )
+    path = Path(reference)
+    if not path.is_dir() and (reference.count("/") != 1 or path.is_absolute() or reference.startswith(".")):
+        raise StoreError(f"the model {reference} is neither RUN/MODEL of the store, nor a directory, nor a hub id; check its name")
+    label = _plain(reference)
+    model = (
+        external.local(store, "model", path) if path.is_dir() else fetch.submit(f"fetch-{label}", hub.fetching(reference, store)).result()
+    )
+    text = hub.pinned(text, store)
+    words = external.words(text, store, model)
+    corpus = data_stage.submit(f"data-{label}", text, source=external.text(text, store), tokenizer=words).result()
+    taken = TeacherConfig(model=reference, steps=0, seq_length=8, global_batch=1, micro_batch=1, lr=1.0, min_lr=0.0, warmup_steps=0)
+    return teacher_stage.submit(label, placed_alone(taken, cluster), data=corpus, model=model).result(), corpus
+
+
+def _plain(reference: str) -> str:
+    return "".join(sign if sign.isalnum() or sign in "-._" else "-" for sign in Path(reference).name) or "model"

@@ -1,0 +1,229 @@
+"""Reads text files of several formats as records, each with its place in its file; a bad record is data, never an exception.
+
+A record is what becomes one document: a JSON or CSV or Parquet row, a line, or a block of lines (`join`).
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from conf.stages.data import DataConfig
+
+SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".parquet")
+HEADING = re.compile(rb"^ = [^=].* = \s*$")
+"""A WikiText article's title; sections have more equals signs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """`text`, or None with the `reason` it cannot be used and a short `excerpt`; `lines` input lines went into it."""
+
+    file: str
+    line: int
+    text: str | None
+    reason: str = ""
+    excerpt: str = ""
+    lines: int = 1
+
+
+@dataclass(slots=True)
+class Count:
+    """Lines of input, and those of them that were blank."""
+
+    lines: int = 0
+    blank: int = 0
+
+
+def read_file(path: Path, config: DataConfig, count: Count) -> Iterator[Record]:
+    """The records of one local file, by its suffix (.gz is unpacked). ValueError when the file as a whole cannot be read."""
+    try:
+        yield from _records(path, config, count)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} is not a whole gzip file ({error}); fetch or pack it again") from error
+    except csv.Error as error:
+        raise ValueError(f"{path} is not a readable CSV file ({error}); write it again") from error
+
+
+def _records(path: Path, config: DataConfig, count: Count) -> Iterator[Record]:
+    suffix = (path.with_suffix("") if path.suffix == ".gz" else path).suffix
+    limit = config.max_document_bytes
+    if suffix == ".parquet":
+        return _rows(_parquet(path, config.text_field), str(path), config, count)
+    if suffix == ".csv":
+        return _rows(_csv(path, config.text_field), str(path), config, count)
+    if suffix == ".json":
+        return _rows(json_values(path), str(path), config, count)
+    if suffix == ".jsonl":
+        return _jsonl(path, config, count)
+    return join_lines(numbered_lines(path, limit), _style(path, config), str(path), limit, count)
+
+
+def join_lines(lines: Iterable[tuple[int, bytes | None]], style: str, file: str, limit: int, count: Count) -> Iterator[Record]:
+    """Group numbered lines into documents as `style` says; an overlong line arrives as None and spoils its document."""
+    block: list[tuple[int, bytes | None]] = []
+    gap = False
+    for number, line in lines:
+        count.lines += 1
+        # A line of no-break spaces is as blank as an empty one, but only a decoder sees it.
+        blank = line is not None and not (line.strip() and line.decode(errors="replace").strip())
+        if blank:
+            count.blank += 1
+        ends = {
+            "line": True,
+            "paragraph": blank,
+            "spaced": bool(block) and not blank and not gap,
+            "wikitext": line is not None and bool(HEADING.match(line)),
+            "file": False,
+        }[style]
+        if ends and block:
+            yield _document(block, style, file, limit)
+            block = []
+        gap = blank
+        if not blank:
+            block.append((number, line))
+    if block:
+        yield _document(block, style, file, limit)
+
+
+def row(value: Any, file: str, line: int, config: DataConfig) -> Record | None:
+    """One structured row as a record; None where its text is blank."""
+    if not isinstance(value, dict):
+        return Record(file, line, None, f"not an object but {type(value).__name__}", excerpt(value))
+    if config.text_field not in value:
+        return Record(file, line, None, f"no field '{config.text_field}'", excerpt(value))
+    text = value[config.text_field]
+    if not isinstance(text, str):
+        return Record(file, line, None, f"field '{config.text_field}' is {type(text).__name__}, not a string", excerpt(value))
+    return _checked(text, file, line, config.max_document_bytes) if text.strip() else None
+
+
+def _document(block: list[tuple[int, bytes | None]], style: str, file: str, limit: int) -> Record:
+    first, count = block[0][0], len(block)
+    if any(line is None for _, line in block):
+        return Record(file, first, None, f"longer than max_document_bytes {limit}", "", count)
+    separator = "\n\n" if style in ("spaced",) else "\n"
+    try:
+        text = separator.join((line or b"").decode().strip("\r\n") for _, line in block)
+    except UnicodeDecodeError as error:
+        return Record(file, first, None, f"invalid UTF-8 ({error.reason})", excerpt(block[0][1]), count)
+    return _checked(text.strip(), file, first, limit, count)
+
+
+def _checked(text: str, file: str, line: int, limit: int, lines: int = 1) -> Record:
+    if "\x00" in text:
+        return Record(file, line, None, "contains NUL", excerpt(text), lines)
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        return Record(file, line, None, "contains a lone surrogate, which UTF-8 cannot hold", excerpt(text), lines)
+    if size > limit:
+        return Record(file, line, None, f"{size} bytes, longer than max_document_bytes {limit}", excerpt(text), lines)
+    return Record(file, line, text, lines=lines)
+
+
+def excerpt(value: Any) -> str:
+    return ascii(value)[:80]
+
+
+def _open(path: Path) -> IO[bytes]:
+    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def numbered_lines(path: Path, limit: int) -> Iterator[tuple[int, bytes | None]]:
+    """Numbered lines; one longer than `limit` is skipped over in pieces and comes as None, so that it never fills the memory."""
+    with _open(path) as stream:
+        number = 0
+        while line := stream.readline(limit + 2):
+            number += 1
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
+            if line.endswith(b"\n") or len(line) < limit + 2:
+                yield number, line
+                continue
+            while (piece := stream.readline(1 << 20)) and not piece.endswith(b"\n"):
+                pass
+            yield number, None
+
+
+def _style(path: Path, config: DataConfig) -> str:
+    if config.join != "auto":
+        return config.join
+    with _open(path) as stream:
+        return "wikitext" if any(HEADING.match(line) for line in stream.readlines(1 << 18)) else "line"
+
+
+def _jsonl(path: Path, config: DataConfig, count: Count) -> Iterator[Record]:
+    # A JSON line may be longer than its text: escapes take up to six bytes for one.
+    for number, line in numbered_lines(path, 6 * config.max_document_bytes + 4096):
+        count.lines += 1
+        if line is None:
+            yield Record(str(path), number, None, f"longer than max_document_bytes {config.max_document_bytes}")
+            continue
+        if not line.strip():
+            count.blank += 1
+            continue
+        try:
+            value = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            yield Record(str(path), number, None, f"bad JSON ({error.msg})", excerpt(line[:80]))
+            continue
+        record = row(value, str(path), number, config)
+        if record is None:
+            count.blank += 1
+        else:
+            yield record
+
+
+def _rows(values: Iterable[Any], file: str, config: DataConfig, count: Count) -> Iterator[Record]:
+    for number, value in enumerate(values, 1):
+        count.lines += 1
+        record = row(value, file, number, config)
+        if record is None:
+            count.blank += 1
+        else:
+            yield record
+
+
+def _csv(path: Path, field: str) -> Iterator[dict[str, Any]]:
+    csv.field_size_limit(1 << 30)
+    # Undecodable bytes become lone surrogates, which `_checked` sets aside by row. Spreadsheets write a byte-order mark.
+    with io.TextIOWrapper(_open(path), encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+        reader = csv.DictReader(stream)
+        if field not in (reader.fieldnames or ()):
+            raise ValueError(f"{path} has columns {reader.fieldnames}, none called '{field}'; set data.text_field")
+        yield from reader
+
+
+def _parquet(path: Path, field: str) -> Iterator[dict[str, Any]]:
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(f"{path} is not a readable Parquet file ({error}); write it again") from error
+    if field not in file.schema_arrow.names:
+        raise ValueError(f"{path} has columns {file.schema_arrow.names}, none called '{field}'; set data.text_field")
+    for batch in file.iter_batches(columns=[field]):
+        for value in batch.column(0).to_pylist():
+            yield {field: value}
+
+
+def json_values(path: Path) -> Iterator[Any]:
+    try:
+        with _open(path) as stream:
+            content = json.loads(stream.read())
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); a file of one object a line must be called .jsonl") from error
+    yield from content if isinstance(content, list) else [content]

@@ -1,0 +1,135 @@
+"""Answers of a model to prompts: what one answer is, the file they are collected in, and the teacher answering here in batches."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from conf.stages.generate import GenerateConfig
+
+Message = dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One answer: the number of its prompt and of the sample, its text, and whether the model ended it by itself; or its `fault`."""
+
+    prompt: int
+    sample: int
+    text: str = ""
+    finished: bool = False
+    tokens: int = 0
+    fault: str = ""
+
+
+class Collected:
+    """Answers in a file that only grows, so that a job that was killed goes on where it was."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.answers: list[Answer] = []
+        kept = 0
+        if path.exists():
+            for line in path.read_bytes().splitlines(keepends=True):
+                if not line.endswith(b"\n"):
+                    break  # torn when the job was killed
+                self.answers.append(Answer(**orjson.loads(line)))
+                kept += len(line)
+            os.truncate(path, kept)
+
+    def done(self, samples: int) -> set[int]:
+        """Prompts that have all their answers."""
+        counts: dict[int, int] = {}
+        for answer in self.answers:
+            counts[answer.prompt] = counts.get(answer.prompt, 0) + 1
+        return {prompt for prompt, count in counts.items() if count >= samples}
+
+    def add(self, answers: list[Answer]) -> None:
+        """Append answers and make them last."""
+        with self.path.open("ab") as stream:
+            stream.write(b"".join(orjson.dumps(asdict(answer)) + b"\n" for answer in answers))
+            stream.flush()
+            os.fsync(stream.fileno())
+        self.answers += answers
+
+
+def answer_here(config: GenerateConfig, teacher: Path, asked: list[list[Message]], done: set[int]) -> Iterator[list[Answer]]:
+    """The teacher's answers to all prompts that are not `done`, a batch at a time; prompts of about the same length go together.
+
+    Batches and their seeds do not depend on what is done: a resumed job draws what an undisturbed one would.
+    """
+    import torch
+
+    from jobs.huggingface import model as hf
+    from jobs.huggingface.chat_template import Chat, Unrenderable
+
+    chat = Chat(teacher, config.chat_template)
+    model = hf.load_model(teacher, {"bf16": torch.bfloat16, "fp32": torch.float32}[config.precision])
+    settings = _settings(config, teacher, chat.end_id, model)
+    room = model.config.max_position_embeddings - config.max_new_tokens
+    encoded: dict[int, list[int]] = {}
+    faults: dict[int, str] = {}
+    for number, messages in enumerate(asked):
+        try:
+            encoded[number] = chat.prompt(messages)
+            if len(encoded[number]) > room:
+                faults[number] = "prompt and max_new_tokens longer than the teacher's longest sequence"
+        except Unrenderable as error:
+            faults[number] = str(error)
+    if new := [number for number in faults if number not in done]:
+        yield [Answer(prompt=number, sample=sample, fault=faults[number]) for number in new for sample in range(config.samples)]
+    order = sorted(encoded.keys() - faults.keys(), key=lambda number: (-len(encoded[number]), number))
+    for start in range(0, len(order), config.batch):
+        numbers = order[start : start + config.batch]
+        if not done.issuperset(numbers):
+            torch.manual_seed(config.seed * 1_000_003 + start)
+            yield _batch(config, chat.tokenizer, model, settings, {number: encoded[number] for number in numbers})
+
+
+def _settings(config: GenerateConfig, teacher: Path, end_id: int, model: Any) -> Any:
+    from transformers import GenerationConfig
+
+    ends = {end_id}
+    said = teacher / "generation_config.json"
+    for value in (model.config.eos_token_id, json.loads(said.read_text()).get("eos_token_id") if said.is_file() else None):
+        ends |= set(value) if isinstance(value, list) else {value} - {None}
+    sampling = {"do_sample": True, "temperature": config.temperature, "top_p": config.top_p, "top_k": 0} if config.temperature else {}
+    return GenerationConfig(
+        max_new_tokens=config.max_new_tokens,
+        num_return_sequences=config.samples,
+        eos_token_id=sorted(ends),
+        pad_token_id=end_id,
+        stop_strings=list(config.stop) or None,
+        **({"do_sample": False} | sampling),
+    )
+
+
+def _batch(config: GenerateConfig, tokenizer: Any, model: Any, settings: Any, prompts: dict[int, list[int]]) -> list[Answer]:
+    import torch
+
+    width = max(map(len, prompts.values()))
+    padded = [[settings.pad_token_id] * (width - len(ids)) + ids for ids in prompts.values()]
+    seen = [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts.values()]
+    with torch.inference_mode():
+        made = model.generate(
+            torch.tensor(padded, device=model.device),
+            attention_mask=torch.tensor(seen, device=model.device),
+            generation_config=settings,
+            **({"tokenizer": tokenizer} if config.stop else {}),
+        )
+    answers = []
+    for row, ids in enumerate(made[:, width:].tolist()):
+        number = list(prompts)[row // config.samples]
+        end = next((place for place, token in enumerate(ids) if token in settings.eos_token_id), None)
+        text = tokenizer.decode(ids[:end], skip_special_tokens=True)
+        cut = min((place for stop in config.stop if (place := text.find(stop)) >= 0), default=None)
+        finished = end is not None or cut is not None
+        tokens = len(ids) if end is None else end + 1
+        answers.append(Answer(prompt=number, sample=row % config.samples, text=text[:cut].strip(), finished=finished, tokens=tokens))
+    return answers

@@ -1,0 +1,116 @@
+"""Answers from an OpenAI-compatible server: many requests at once, each tried again when the server is busy, away or talks nonsense."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any
+
+import requests
+
+from conf.stages.generate import GenerateConfig
+from jobs.generation.answers import Answer, Message
+
+BUSY = (408, 409, 425, 429)
+"""Answers of a server that may do better later, as any 5xx."""
+LONGEST_WAIT = 60.0
+
+
+class _Again(Exception):
+    """Worth another try, `after` seconds at least; the message says what happened."""
+
+    def __init__(self, message: str, after: float = 0.0) -> None:
+        super().__init__(message)
+        self.after = after
+
+
+def answer_there(config: GenerateConfig, prompts: dict[int, list[Message]]) -> Iterator[list[Answer]]:
+    """The server's answers to numbered prompts as they come in. ValueError where it refuses or stays away."""
+    headers = _headers(config)
+    waiting = [(number, sample) for number in prompts for sample in range(config.samples)]
+    with ThreadPoolExecutor(config.concurrency) as pool, requests.Session() as session:
+        running: set[Future[Answer]] = set()
+        try:
+            while waiting or running:
+                while waiting and len(running) < config.concurrency:
+                    number, sample = waiting.pop(0)
+                    running.add(pool.submit(_ask, session, config, headers, prompts[number], number, sample))
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                yield [future.result() for future in done]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _headers(config: GenerateConfig) -> dict[str, str]:
+    """The key is read here and goes nowhere else."""
+    if config.api_key_env is None:
+        return {}
+    key = os.environ.get(config.api_key_env)
+    if not key:
+        raise ValueError(f"generate.api_key_env names {config.api_key_env}, which is not set in this environment; set it")
+    return {"Authorization": f"Bearer {key}"}
+
+
+def _ask(
+    session: requests.Session, config: GenerateConfig, headers: dict[str, str], messages: list[Message], number: int, sample: int
+) -> Answer:
+    body: dict[str, Any] = {
+        "model": config.endpoint_model,
+        "messages": messages,
+        "max_tokens": config.max_new_tokens,
+        "temperature": config.temperature,
+        "top_p": config.top_p,
+        "seed": config.seed * 1_000_003 + number * config.samples + sample,
+    } | ({"stop": list(config.stop)} if config.stop else {})
+    url = f"{str(config.endpoint).rstrip('/')}/chat/completions"
+    for attempt in range(config.retries + 1):
+        try:
+            text, finished, tokens = _choice(_post(session, url, body, headers, config.timeout_seconds))
+            return Answer(prompt=number, sample=sample, text=text, finished=finished, tokens=tokens)
+        except _Again as error:
+            if attempt == config.retries:
+                raise ValueError(
+                    f"generate.endpoint {url} failed {attempt + 1} times ({error}); see to the server or lower generate.concurrency, "
+                    "then run again: it continues"
+                ) from error
+            time.sleep(min(max(config.retry_seconds * 2**attempt, error.after), LONGEST_WAIT))
+    raise AssertionError("a request is answered or given up")
+
+
+def _post(session: requests.Session, url: str, body: dict[str, Any], headers: dict[str, str], seconds: float) -> Any:
+    """The server's JSON."""
+    try:
+        response = session.post(url, json=body, headers=headers, timeout=seconds)
+    except requests.Timeout as error:
+        raise _Again(f"no answer within {seconds:g} s") from error
+    except requests.ConnectionError as error:
+        raise _Again(f"no connection ({type(error).__name__})") from error
+    if response.status_code in BUSY or response.status_code >= 500:
+        asked = response.headers.get("Retry-After", "")
+        raise _Again(f"status {response.status_code}: {_brief(response.text)}", float(asked) if asked.isdecimal() else 0.0)
+    if response.status_code != 200:
+        raise ValueError(
+            f"generate.endpoint {url} refuses with status {response.status_code}: {_brief(response.text)}; "
+            "check generate.endpoint, endpoint_model and the key"
+        )
+    try:
+        return response.json()
+    except ValueError as error:
+        raise _Again(f"it answers what is no JSON: {_brief(response.text)}") from error
+
+
+def _choice(answer: Any) -> tuple[str, bool, int]:
+    """Text, whether it ended by itself, and its tokens, from a chat completion."""
+    try:
+        choice = answer["choices"][0]
+        text, reason = choice["message"]["content"], choice["finish_reason"]
+        tokens = int((answer.get("usage") or {}).get("completion_tokens") or 0)
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        raise _Again(f"its JSON is no chat completion: {_brief(str(answer))}") from error
+    return text.strip() if isinstance(text, str) else "", reason == "stop", tokens
+
+
+def _brief(text: str) -> str:
+    return " ".join(text.split())[:120]

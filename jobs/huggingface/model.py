@@ -1,0 +1,173 @@
+"""Opens a Hugging Face model directory: safetensors only, no code of its own, nothing missing.
+
+It owns what may be opened and how its size is counted; packed quantized weights are read by `quantized`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+
+from jobs.huggingface import tokenizer
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+def check(directory: Path) -> dict[str, Any]:
+    """The `config.json` of `directory`; a ValueError says what keeps the directory from being opened."""
+    path = directory / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{directory} has no config.json, so it is not a Hugging Face model directory")
+    config = _json(path)
+    _check_no_code(directory, config)
+    shards(directory)
+    return config
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); fetch the model again") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds {type(value).__name__} where a JSON object is needed; fetch the model again")
+    return value
+
+
+def _check_no_code(directory: Path, config: dict[str, Any]) -> None:
+    """Refuse a directory that brings Python along: transformers has run such code even where it was told not to."""
+    code = sorted(path.name for path in directory.glob("*.py"))
+    if code:
+        raise ValueError(f"{directory} contains code ({code[0]}), which is never run here; use a model of a built-in architecture")
+    settings = directory / "tokenizer_config.json"
+    for name, mapping in (("config.json", config), (settings.name, _json(settings) if settings.is_file() else {})):
+        if "auto_map" in mapping:
+            raise ValueError(
+                f"{directory / name} asks for its own code (auto_map), which is never run here; remove it or choose another model"
+            )
+
+
+def shards(directory: Path) -> dict[str, list[str]]:
+    """Tensor names by safetensors file, after checking that every file the index names is there, whole, and holds what it should."""
+    index = directory / INDEX
+    if index.is_file():
+        expected: dict[str, list[str]] = {}
+        for name, shard in _json(index).get("weight_map", {}).items():
+            expected.setdefault(str(shard), []).append(name)
+        if not expected:
+            raise ValueError(f"{index} names no tensors; fetch the model again")
+    elif (directory / SINGLE).is_file():
+        expected = {SINGLE: []}
+    else:
+        pickled = [path.name for pattern in PICKLES for path in directory.glob(pattern)]
+        found = f"; {pickled[0]} is pickled and never loaded: convert it to safetensors" if pickled else "; fetch the model again"
+        raise ValueError(f"{directory} has no safetensors weights ({SINGLE} or {INDEX}){found}")
+    return {shard: _names(directory, shard, names) for shard, names in expected.items()}
+
+
+def _names(directory: Path, shard: str, expected: list[str]) -> list[str]:
+    path = directory / shard
+    if Path(shard).name != shard:
+        raise ValueError(f"{directory / INDEX} names the file {shard} outside its folder; fetch the model again")
+    if not path.is_file():
+        raise ValueError(f"{directory} lacks the shard {shard}; fetch the model again")
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is damaged ({error}); fetch the model again") from error
+    missing = set(expected) - set(names)
+    if missing:
+        raise ValueError(f"{path} lacks the tensor {min(missing)}; fetch the model again")
+    return expected or names
+
+
+def read_tensors(directory: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of the directory, on the CPU, as stored."""
+    tensors = {}
+    for shard, names in shards(directory).items():
+        with safe_open(directory / shard, framework="pt") as file:
+            tensors |= {name: file.get_tensor(name) for name in names}
+    return tensors
+
+
+def load_model(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """The unquantized model of `directory` in `dtype`, ready to run on this machine's accelerator or CPU."""
+    config = check(directory)
+    if "quantization_config" in config:
+        raise ValueError(f"{directory} is quantized; this step needs the model before quantization")
+    return build(directory, config, read_tensors(directory), dtype)
+
+
+def build(directory: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor], dtype: torch.dtype) -> PreTrainedModel:
+    """The model that `config` describes with the weights `tensors`; they must fill it exactly, neither more nor less."""
+    import torch
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+    from transformers.utils import logging
+
+    from jobs.runtime import bf16
+
+    bf16.install()
+    logging.disable_progress_bar()
+    try:
+        settings = AutoConfig.for_model(**{key: value for key, value in config.items() if key != "quantization_config"})
+        kind = MODEL_FOR_CAUSAL_LM_MAPPING[type(settings)]
+    except (KeyError, ValueError, TypeError) as error:
+        said = f"model_type {config.get('model_type')!r}"
+        raise ValueError(f"{directory}/config.json says {said}, not a causal language model that transformers knows") from error
+    tensors = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    model, info = kind.from_pretrained(
+        None, config=settings, state_dict=tensors, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+    )
+    for problem, names in (("lacks", info["missing_keys"]), ("has the unknown", info["unexpected_keys"])):
+        if names:
+            raise ValueError(f"{directory} {problem} tensor {min(names)}; its weights do not fit its config.json")
+    if info["mismatched_keys"]:
+        name, stored, needed = min(info["mismatched_keys"])
+        raise ValueError(f"{directory}: {name} is {tuple(stored)} where config.json needs {tuple(needed)}")
+    model.eval().requires_grad_(False)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_tokenizer(directory: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of `directory` exactly as its tokenizer.json says: the one the corpus was encoded with."""
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True)
+
+
+def num_params(model: PreTrainedModel) -> int:
+    """Parameters of the unpacked model; tied ones count once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def weight_bytes(directory: Path) -> int:
+    """Bytes of the weight files on disk."""
+    return sum((directory / shard).stat().st_size for shard in shards(directory))
+
+
+def check_tokens(directory: Path, data: Path) -> None:
+    """Refuse tokens that were made with another tokenizer than the one in `directory`."""
+    theirs = _json(data / "statistics.json")["tokenizer_fingerprint"]
+    ours = tokenizer.fingerprint(directory)
+    if ours != theirs:
+        raise ValueError(
+            f"the tokens in {data} were made with tokenizer {theirs[:12]} but {directory} has tokenizer {ours[:12]}; "
+            "tokenize with the model's own"
+        )
+
+
+def check_length(config: dict[str, Any], seq_length: int) -> None:
+    """Refuse sequences longer than the model was made for."""
+    longest = config.get("max_position_embeddings")
+    if longest is not None and seq_length > longest:
+        raise ValueError(f"seq_length {seq_length} is above the model's max_position_embeddings {longest}; choose at most {longest}")

@@ -1,0 +1,105 @@
+"""Puts Megatron-Core on the machine at hand: the GPU as it is, or the CPU through a few patches kept all in this module.
+
+It owns the process group, the parallel layout and the device; nothing else in the project asks whether there is a GPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from conf.parallel import Parallel
+from jobs.runtime import bf16
+from jobs.runtime.heartbeat import collective_timeout
+
+
+@contextlib.contextmanager
+def machine(parallel: Parallel, seed: int) -> Iterator[torch.device]:
+    """Enter the parallel layout of one job: process group, model-parallel groups, seeds. Yields this rank's device.
+
+    Ranks come from torchrun's environment; without it the job is a world of one process.
+    Raises ValueError when torchrun started another number of processes than the layout needs.
+    """
+    from megatron.core import parallel_state
+    from megatron.core.tensor_parallel.random import initialize_rng_tracker, model_parallel_cuda_manual_seed
+
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if ranks != parallel.processes:
+        raise ValueError(
+            f"this job was started with {ranks} processes but parallel.processes is {parallel.processes}; start it with torchrun"
+        )
+    bf16.install()
+    adapter = contextlib.nullcontext() if torch.cuda.is_available() else _OnCpu()
+    with adapter:
+        device = _device()
+        _join(device)
+        try:
+            parallel_state.initialize_model_parallel(parallel.tensor, parallel.pipeline, context_parallel_size=parallel.context)
+            # The inference tracker's no-op forks are enough while dropout is 0, and on the CPU the CUDA ones cannot work.
+            initialize_rng_tracker(inference_rng_tracker=device.type == "cpu", force_reset=True)
+            torch.manual_seed(seed)
+            if device.type == "cuda":
+                model_parallel_cuda_manual_seed(seed)
+            yield device
+        finally:
+            parallel_state.destroy_model_parallel()
+            torch.distributed.destroy_process_group()
+
+
+def _device() -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def _join(device: torch.device) -> None:
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    if "RANK" in os.environ:
+        torch.distributed.init_process_group(backend, timeout=collective_timeout())
+    else:
+        torch.distributed.init_process_group(backend, store=torch.distributed.HashStore(), rank=0, world_size=1)
+
+
+class _OnCpu(TorchFunctionMode):
+    """Makes Megatron-Core 0.16's and ModelOpt 0.43's hard-coded CUDA calls mean the CPU. Entered only where CUDA is absent."""
+
+    def __enter__(self) -> _OnCpu:
+        assert not torch.cuda.is_available(), "the CPU adapter must never be entered on a machine with a GPU"
+        self._kept = {name: getattr(torch.cuda, name) for name in ("current_device", "synchronize")}
+        self._all_gather = torch.distributed.all_gather_into_tensor
+        # schedules.py, the DDP buffers and the optimizer ask for the current device and pass it as device=.
+        torch.cuda.current_device = lambda: torch.device("cpu")  # type: ignore[assignment]
+        torch.cuda.synchronize = lambda device=None: None
+        # drop_mcore_language_model_layers gathers a 0-dim tensor, which gloo refuses.
+        torch.distributed.all_gather_into_tensor = self._gather
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        for name, function in self._kept.items():
+            setattr(torch.cuda, name, function)
+        torch.distributed.all_gather_into_tensor = self._all_gather
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.Tensor.cuda:
+            return args[0]
+        if func is torch.Tensor.type and len(args) == 1 and not kwargs:
+            # clip_grads and the bf16 optimizer compare this name with 'torch.cuda.FloatTensor'.
+            return func(*args).replace("torch.", "torch.cuda.")
+        if kwargs.get("pin_memory"):
+            kwargs["pin_memory"] = False  # rope_utils.py pins the places of a context-parallel rank's chunks
+        if "device" in kwargs and torch.device(kwargs["device"] or "cpu").type == "cuda":
+            kwargs["device"] = torch.device("cpu")
+        if func is torch.Tensor.to and len(args) > 1 and isinstance(args[1], str | torch.device) and torch.device(args[1]).type == "cuda":
+            args = (args[0], torch.device("cpu"), *args[2:])
+        return func(*args, **kwargs)
+
+    def _gather(self, output: torch.Tensor, tensor: torch.Tensor, *rest: Any, **more: Any) -> Any:
+        return self._all_gather(output, tensor.reshape(-1) if tensor.dim() == 0 else tensor, *rest, **more)

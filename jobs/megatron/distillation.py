@@ -1,0 +1,171 @@
+"""What distillation minimises, put together from a divergence of the logits, losses between hidden states and cross-entropy.
+
+ModelOpt's distillation model runs the teacher beside the student and hands over the hidden states of both; `head` compares the logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import modelopt.torch.distill as mtd
+import torch
+from megatron.core import parallel_state
+from megatron.core.models.gpt import GPTModel
+from modelopt.torch.distill.plugins.megatron import (
+    DistillationConfig,
+    HiddenStateCosineLoss,
+    MSELoss,
+    adjust_distillation_model_for_mcore,
+    setup_distillation_config,
+)
+from torch.nn.modules.loss import _Loss
+
+from conf.stages.distill import DistillConfig
+from jobs.megatron import fused_loss as head
+from jobs.megatron.divergence import of_recipe
+from jobs.megatron.fused_loss import Head, Losses, Mix, Stored
+from jobs.megatron.weights import PROJECTIONS
+
+if TYPE_CHECKING:
+    from jobs.megatron.training import Batch
+
+
+class _Teacher(_Loss):
+    """Stands where ModelOpt compares logits: passes on the teacher's last hidden states, since the heads are deferred."""
+
+    def forward(self, student: Any, teacher: Any) -> torch.Tensor:
+        """Outputs of both deferred output layers, ([length, batch, hidden], None) -> the teacher's [batch, length, hidden]."""
+        states: torch.Tensor = teacher[0]
+        return states.transpose(0, 1)
+
+
+class _Hidden(_Loss):
+    """ModelOpt's loss between the outputs of two layers, after the student's were projected to the teacher's width."""
+
+    def __init__(self, student: GPTModel, kind: str, projection: torch.nn.Module | None) -> None:
+        super().__init__()
+        self.compare = {"cosine": HiddenStateCosineLoss, "mse": MSELoss}[kind](student.config)
+        self.split = student.config.sequence_parallel
+        # In a list, so that it is no parameter of the loss: ModelOpt keeps those in a set, whose order differs between ranks.
+        self.projection = [projection]
+
+    def forward(self, student: Any, teacher: Any) -> torch.Tensor:
+        """Outputs of two layers, ([length, batch, hidden], context) -> [batch, length]."""
+        (states, targets), (project,) = (student[0], teacher[0]), self.projection
+        if self.split:
+            states, targets = head.whole(states), head.whole(targets)
+        per_token, *_ = self.compare((states if project is None else project(states)).float(), targets.float())
+        return per_token  # type: ignore[no-any-return]
+
+
+def pair(student: GPTModel, teacher: GPTModel, config: DistillConfig) -> Any:
+    """ModelOpt's distillation model around `student`, with the frozen `teacher` inside; both have deferred heads."""
+    criterion: dict[tuple[str, str], Any] = {}
+    if parallel_state.is_pipeline_last_stage():
+        criterion[("output_layer", "output_layer")] = _Teacher()
+        projections = [_projection(student, teacher, config.seed + place) for place in range(len(config.intermediate))]
+        for chosen, projection in zip(config.intermediate, projections, strict=True):
+            layers = (f"decoder.layers.{chosen.student_layer - 1}", f"decoder.layers.{chosen.teacher_layer - 1}")
+            criterion[layers] = _Hidden(student, chosen.loss, projection)
+        if any(projections):
+            student.add_module(PROJECTIONS, torch.nn.ModuleList(projection for projection in projections if projection))
+    settings = setup_distillation_config(DistillationConfig(criterion=criterion), student.config, teacher.config)
+    mode = {"teacher_model": teacher, "criterion": settings.criterion, "loss_balancer": settings.loss_balancer}
+    model = mtd.convert(student, mode=[("kd_loss", mode)])
+    adjust_distillation_model_for_mcore(model, settings)
+    return model
+
+
+def _projection(student: GPTModel, teacher: GPTModel, seed: int) -> torch.nn.Module | None:
+    """A linear map from the student's width to the teacher's that starts as an isometry; None where the widths agree."""
+    ours, theirs = student.config.hidden_size, teacher.config.hidden_size
+    if ours == theirs:
+        return None
+    generator = torch.Generator().manual_seed(seed)
+    project = torch.nn.Linear(ours, theirs, bias=False)
+    torch.nn.init.orthogonal_(project.weight, generator=generator)
+    like = next(student.parameters())
+    return project.to(device=like.device, dtype=like.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taught:
+    """What is known of the teacher for a batch: its head or its stored logits; the mean of the losses between layers, weighted; and
+    where it was stored, its own loss, weighted."""
+
+    teacher: Head | Stored
+    between: torch.Tensor | None = None
+    loss: torch.Tensor | None = None
+
+
+Source = Callable[[Any, "Batch"], Taught]
+
+
+def losses(model: Any, hidden: torch.Tensor, batch: Batch, *, config: DistillConfig, source: Source) -> Losses:
+    """Losses in nats per token, weighted as `batch` says: `objective`, which is minimised, and of its parts `divergence`, `intermediate`
+    (1 - cosine, or squared error), `loss` (the student's cross-entropy) and `teacher_loss` (the teacher's); while validating also `kl`
+    (forward, whole vocabulary, temperature 1), which of stored logits is not known.
+    """
+    student, labels, weights = head.head(model, hidden), batch.labels.flatten(), batch.weights.flatten()
+    taught = source(model, batch)
+    teacher, between = taught.teacher, taught.between
+    extra = {} if between is None else {"intermediate": between}
+    if taught.loss is not None:
+        extra["teacher_loss"] = taught.loss
+
+    def compare(mix: Mix, everything: bool) -> Losses:
+        return head.losses(student, labels, weights, mix, teacher=teacher, how=of_recipe(config), everything=everything)
+
+    if config.ce_share == "balanced" or (between is not None and config.intermediate_weight == "balanced"):
+        with torch.no_grad():  # the shares depend on the losses' sizes, so these are taken first
+            sizes = {name: _summed(value) for name, value in compare(Mix(divergence=1.0, cross_entropy=1.0), everything=False).items()}
+            apart = None if between is None else _summed(between.detach().clone())
+        weight = _ratio(sizes["divergence"], apart) if config.intermediate_weight == "balanced" else config.intermediate_weight
+        whole = sizes["divergence"] + (0.0 if apart is None else weight * apart)
+        mix = _balanced(sizes["loss"], whole) if config.ce_share == "balanced" else _fixed(config.ce_share)
+    else:
+        weight, mix = config.intermediate_weight, _fixed(config.ce_share)
+    values = compare(mix, everything=not model.training)
+    if between is not None:
+        values["objective"] = values["objective"] + mix.divergence * weight * between
+    return values | extra
+
+
+def beside(model: Any, batch: Batch) -> Taught:
+    """The teacher that ran beside the student: what ModelOpt kept of the last pass."""
+    first, *between = model.compute_kd_loss(skip_balancer=True).values()
+    teacher = head.head(model.teacher_model, first)
+    if not between:
+        return Taught(teacher=teacher)
+    return Taught(teacher=teacher, between=torch.stack([(each * batch.weights).sum() for each in between]).mean())
+
+
+def _summed(value: torch.Tensor) -> torch.Tensor:
+    """The sum over the context-parallel ranks, each of which has some of the tokens."""
+    if parallel_state.get_context_parallel_world_size() > 1:
+        torch.distributed.all_reduce(value, group=parallel_state.get_context_parallel_group())
+    return value
+
+
+def _fixed(ce_share: float | str) -> Mix:
+    assert not isinstance(ce_share, str)
+    return Mix(divergence=1 - ce_share, cross_entropy=ce_share)
+
+
+def _balanced(cross_entropy: torch.Tensor, taught: torch.Tensor) -> Mix:
+    """As ModelOpt's LogitsAndIntermediatesLossBalancer: what the teacher teaches is scaled to the size of the cross-entropy."""
+    return Mix(divergence=_ratio(cross_entropy, taught), cross_entropy=1.0)
+
+
+def _ratio(wanted: torch.Tensor, size: torch.Tensor | None) -> torch.Tensor:
+    assert size is not None
+    return torch.where(size.detach() > 0, wanted.detach() / size.detach(), torch.ones_like(wanted))
+
+
+def without_projections(model: Any) -> Any:
+    """The model as it is saved: projections served only the loss."""
+    if hasattr(model, PROJECTIONS):
+        delattr(model, PROJECTIONS)
+    return model

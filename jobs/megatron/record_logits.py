@@ -1,0 +1,120 @@
+"""Runs the teacher once over packed records and stores its likeliest tokens where a response is learned, shard by shard.
+
+A row is found again by its token's address, so that students may pack the records otherwise; `logits` stores those of a corpus.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from conf.spec import Spec
+from conf.stages.logits import LogitsConfig
+from jobs.runtime import heartbeat, interrupt
+from jobs.runtime.entry import Metrics
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from jobs.tokens.packing import PackedRecords
+
+SPLITS = ("validation", "train")
+SHARD_TOKENS = 2**18
+"""Packed tokens of a shard, about."""
+
+
+def store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
+    """Write logits.json, an index of each split and its shards (jobs/logit_store.py); shards that are there are not made again."""
+    import torch
+    from megatron.core import parallel_state
+
+    from jobs.megatron import fused_loss as head
+    from jobs.megatron import inputs, weights
+    from jobs.megatron.model import build
+    from jobs.tokens import logit_store
+    from jobs.tokens.packing import PackedRecords
+
+    records, teacher, output = Path(spec.inputs["records"]), Path(spec.inputs["teacher"]) / "model", Path(spec.output)
+    hf_config = inputs.checked_model(teacher, records, config.parallel, config.seq_length)
+    if config.top_k > hf_config["vocab_size"]:
+        raise ValueError(f"sft.top_k is {config.top_k} but the vocabulary has {hf_config['vocab_size']} tokens; choose at most that")
+    splits = {split: PackedRecords(records / split, config.seq_length, config.seed) for split in SPLITS}
+    logit_store.check_disk(output, sum(int(packed.records.mask.sum()) for packed in splits.values()), config, hf_config["vocab_size"])
+    model = build(hf_config, config.parallel, config.precision, device)
+    weights.load(model, teacher, hf_config)
+    head.defer(model)
+    model.eval()
+    names = {split: _names(split, packed) for split, packed in splits.items()}
+    every = [(name, splits[split], rows) for split in SPLITS for name, rows in names[split].items()]
+    metrics = Metrics(output) if torch.distributed.get_rank() == 0 else None
+    size, rank = parallel_state.get_data_parallel_world_size(), parallel_state.get_data_parallel_rank()
+    with interrupt.stoppable(), heartbeat.watched(output):
+        for done, (name, packed, rows) in enumerate(every[rank::size], 1):
+            if not (output / f"{name}.safetensors").is_file():
+                addresses, found = _rows(model, config, packed, rows)
+                if found is not None and parallel_state.get_tensor_model_parallel_rank() == 0:
+                    logit_store.write_shard(output, name, *_runs(addresses), found, hf_config["vocab_size"])
+            if metrics:
+                metrics.log(min(done * size, len(every)), len(every))
+            if interrupt.asked(parallel_state.get_model_parallel_group()):
+                break
+        interrupt.leave(f"with {len(list(output.glob('*-*.safetensors')))} of {len(every)} shards stored")
+    if torch.distributed.get_rank() == 0:
+        made_from = inputs.made_from(teacher, records) | {"top_k": config.top_k, "vocab_size": hf_config["vocab_size"]}
+        manifest = logit_store.write_manifest(
+            output, made_from | {"seq_length": config.seq_length}, {split: list(names[split]) for split in SPLITS}
+        )
+        rows, left_out = manifest["splits"]["train"]["rows"], manifest["splits"]["train"]["left_out"]
+        print(f"stored {rows:,} response tokens; the top {config.top_k} leave out {left_out:.2%} of the probability")
+    torch.distributed.barrier()
+
+
+def _names(split: str, packed: PackedRecords) -> dict[str, range]:
+    """The rows of each shard by its name."""
+    size = max(1, SHARD_TOKENS // packed.seq_length)
+    starts = range(0, len(packed), size)
+    return {f"{split}-{number:05d}": range(start, min(start + size, len(packed))) for number, start in enumerate(starts)}
+
+
+def _runs(addresses: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Starts and lengths of what is consecutive in `addresses`."""
+    import numpy as np
+
+    breaks = np.flatnonzero(np.diff(addresses) != 1) + 1
+    bounds = np.concatenate([[0], breaks, [len(addresses)]])
+    return addresses[bounds[:-1]], np.diff(bounds)
+
+
+def _rows(model: Any, config: LogitsConfig, packed: PackedRecords, rows: range) -> tuple[NDArray[np.int64], Any]:
+    """Addresses of the tokens before learned ones, and what is stored of them, None but on the last pipeline stage."""
+    import numpy as np
+    import torch
+
+    from jobs.megatron import attention
+    from jobs.megatron import fused_loss as head
+    from jobs.megatron.forward import forward
+    from jobs.tokens.logit_store import Rows
+
+    found: list[Any] = []
+    addresses: list[Any] = []
+    device = torch.cuda.current_device()
+    with torch.no_grad():
+        for start in range(rows.start, rows.stop, config.micro_batch):
+            samples = packed.samples(range(start, min(start + config.micro_batch, rows.stop)))
+            addresses.append(samples.addresses[samples.counted])
+            tokens, counted = torch.from_numpy(samples.tokens), torch.from_numpy(np.flatnonzero(samples.counted)).to(device)
+            labels = tokens[:, 1:].flatten().to(device)[counted]
+
+            def keep(hidden: torch.Tensor, counted: torch.Tensor = counted, labels: torch.Tensor = labels) -> None:
+                whole = head.head(model, hidden)
+                found.append(head.top(head.Head(hidden=whole.hidden[counted], weight=whole.weight), labels, config.top_k))
+
+            places, bounds = torch.from_numpy(samples.positions).view(1, -1), attention.packed(torch.from_numpy(samples.segments))
+            forward(model, tokens[:, :-1].reshape(1, -1), keep, positions=places, packed=bounds)
+            heartbeat.beat()
+    if not found:
+        return np.concatenate(addresses), None
+    ids, logits, rest, loss = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))
+    return np.concatenate(addresses), Rows(ids=ids, logits=logits, rest=rest, loss=loss)

@@ -1,0 +1,46 @@
+"""Stored logits in the teacher's place: what distillation reads of them for a batch, on this rank's slice of the vocabulary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from megatron.core import parallel_state
+
+from conf.stages.distill import DistillConfig
+from jobs.megatron.distillation import Taught
+from jobs.megatron.divergence import Kept
+from jobs.megatron.training import Batch
+from jobs.tokens.logit_store import LogitStore
+
+
+class Offline:
+    """Looks a batch's tokens up by their addresses, among the validation split's while the model is in evaluation mode."""
+
+    def __init__(self, folder: Path, config: DistillConfig) -> None:
+        self.stores = {True: LogitStore(folder, "train"), False: LogitStore(folder, "validation")}
+        stored = self.stores[True].top_k
+        assert config.top_k is not None, "offline distillation compares the top K"
+        if config.top_k > stored:
+            raise ValueError(f"distill.top_k is {config.top_k} but {stored} logits of each token are stored; choose at most that")
+        self.top_k = config.top_k
+
+    def __call__(self, model: Any, batch: Batch) -> Taught:
+        """The stored rows of a batch's tokens, and the teacher's loss on its labels."""
+        store, device = self.stores[model.training], batch.tokens.device
+        rows = store.rows(batch.addresses.flatten().cpu().numpy())
+        ids, logits = torch.from_numpy(rows.ids).to(device), torch.from_numpy(rows.logits).to(device).float()
+        rest, loss = torch.from_numpy(rows.rest).to(device), torch.from_numpy(rows.loss).to(device).float()
+        dropped = logits.softmax(-1)[:, self.top_k :].sum(-1) * (1 - rest)
+        rest = (rest + dropped).clamp(min=1e-30, max=1 - 1e-6).log()[:, None]
+        ids, logits = ids[:, : self.top_k], logits[:, : self.top_k]
+        size = store.vocab_size // parallel_state.get_tensor_model_parallel_world_size()
+        places = ids - parallel_state.get_tensor_model_parallel_rank() * size
+        inside = (places >= 0) & (places < size)
+        places = places.clamp(0, size - 1)
+
+        def kept(here: slice) -> Kept:
+            return Kept(places=places[here], inside=inside[here], logits=logits[here], rest=rest[here])
+
+        return Taught(teacher=kept, loss=(loss * batch.weights.flatten()).sum())

@@ -1,0 +1,61 @@
+"""The Hugging Face directory that NeMo's exporter wrote, made into one of ours: sizes checked, tokenizer and settings of its origin."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from conf.hf_model import CODE, PICKLES, check_model_directory
+from conf.nemo.settings import NemoPrune
+
+SIZES = {
+    "num_hidden_layers": "num_layers",
+    "hidden_size": "hidden_size",
+    "intermediate_size": "ffn_hidden_size",
+    "num_attention_heads": "num_attention_heads",
+}
+"""Hugging Face's name of a size, and the prune stage's."""
+
+KEPT = ("num_key_value_heads", "vocab_size", "tie_word_embeddings")
+WEIGHTS = (".safetensors", ".index.json")
+
+
+def settle(exported: Path, origin: Path, model: Path, cut: NemoPrune | None) -> None:
+    """Publish `exported` as `model`: weights from NeMo, config and tokenizer from the Hugging Face directory `origin`, with the sizes
+    that `cut` asks for. Raises RuntimeError where NeMo's sizes are others."""
+    theirs, config = (json.loads((folder / "config.json").read_text()) for folder in (exported, origin))
+    expected = _expected(config, cut)
+    for key in (*SIZES, *KEPT):
+        if theirs.get(key, expected.get(key)) != expected.get(key):
+            raise RuntimeError(f"NeMo exported {key} {theirs[key]} where {expected.get(key)} was asked for")
+    partial = model.with_name(".model")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for path in sorted(exported.iterdir()):
+        if path.name.endswith(WEIGHTS):
+            shutil.copy2(path, partial / path.name)
+    for path in sorted(origin.iterdir()):
+        if path.is_file() and path.name != "config.json" and not path.name.endswith(WEIGHTS) and path.suffix not in (*CODE, *PICKLES):
+            shutil.copy2(path, partial / path.name)
+    dtype = {key: theirs[key] for key in ("dtype", "torch_dtype") if key in theirs}
+    settings = {key: value for key, value in expected.items() if key not in ("dtype", "torch_dtype")} | dtype
+    (partial / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    check_model_directory(partial)
+    shutil.rmtree(model, ignore_errors=True)
+    partial.rename(model)
+
+
+def _expected(config: dict[str, Any], cut: NemoPrune | None) -> dict[str, Any]:
+    """The origin's config with the sizes of the cut; the width of a head stays what it was."""
+    if cut is None:
+        return config
+    sizes = {key: cut.ranked[axis] for key, axis in SIZES.items() if axis in cut.ranked}
+    if cut.drop_layers:
+        sizes["num_hidden_layers"] = config["num_hidden_layers"] - len(cut.drop_layers)
+    head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    left = config | sizes | {"head_dim": head_dim}
+    if left.get("layer_types"):
+        left["layer_types"] = left["layer_types"][: left["num_hidden_layers"]]
+    return left

@@ -1,0 +1,242 @@
+"""From a calibrated model to a checkpoint that means exactly the same: shared scales, weights folded to what they pack to, the export
+by ModelOpt, and the reading back that refuses whatever differs."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from jobs.quantization import checkpoint as quantized
+from jobs.quantization.packed_layer import ALGORITHMS, INPUT_BOUND, LARGEST_FP8, Packed, pack
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+"""Layers that engines run as one matrix, with one scale."""
+CACHE_QUANTIZERS = ("k_bmm_quantizer", "v_bmm_quantizer")
+GENERATION = "generation_config.json"
+MOST_FOLDS = 8
+"""Roundings after which a weight must have settled."""
+NAMES = {
+    "fp8": "FP8",
+    "fp8_pb_wo": "fp8_pb_wo",
+    "fp8_pc_pt": "FP8_PER_CHANNEL_PER_TOKEN",
+    "int8_sq": "W8A8_SQ_PER_CHANNEL",
+    "int4_awq": "W4A16_AWQ",
+    "w4a8_awq": "W4A8_AWQ",
+    "nvfp4": "NVFP4",
+    "nvfp4_awq": "NVFP4_AWQ",
+    "w4a8_nvfp4_fp8": "W4A8_NVFP4_FP8",
+}
+"""What the checkpoint calls what ModelOpt's get_quantization_format calls a layer."""
+
+
+def quantized_layers(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
+    """Linear layers whose weight quantizer is on, by module name."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if hasattr(module, "weight_quantizer") and hasattr(module, "weight") and module.weight_quantizer.is_enabled
+    }
+
+
+def cache_quantizers(model: PreTrainedModel) -> dict[str, Any]:
+    """Quantizers of the key-value cache that are on, by module name."""
+    return {
+        f"{name}.{kind}": getattr(module, kind)
+        for name, module in model.named_modules()
+        for kind in CACHE_QUANTIZERS
+        if hasattr(module, kind) and getattr(module, kind).is_enabled
+    }
+
+
+def check_calibrated(model: PreTrainedModel, layers: dict[str, Any]) -> None:
+    """Refuse quantizers that saw no data, or data that no scale fits."""
+    if not layers:
+        raise ValueError("the model has no linear layer that can be quantized; choose a decoder with linear projections")
+    parts = [(f"the weights of {name}", quantizer) for name, layer in layers.items() for quantizer in _each(layer.weight_quantizer)]
+    parts += [
+        (f"the inputs of {name}", layer.input_quantizer)
+        for name, layer in layers.items()
+        if layer.input_quantizer.is_enabled and not layer.input_quantizer._dynamic
+    ]
+    parts += [(name, quantizer) for name, quantizer in cache_quantizers(model).items()]
+    for what, quantizer in parts:
+        amax = getattr(quantizer, "_amax", None)
+        if amax is None:
+            raise ValueError(f"calibration never reached {what}; raise calibration_samples")
+        if not (amax.isfinite().all() and amax.max() > 0 and amax.min() >= 0):
+            raise ValueError(f"{what} have the largest magnitude {float(amax.max())}, which no scale fits; check the model")
+        quantizer._amax = amax.float()  # scales are exported in fp32
+
+
+def _each(quantizer: Any) -> list[Any]:
+    """The quantizers a weight passes: one, or for W4A8 two."""
+    from modelopt.torch.quantization.nn import SequentialQuantizer
+
+    return list(quantizer) if isinstance(quantizer, SequentialQuantizer) else [quantizer]
+
+
+def share_scales(model: PreTrainedModel) -> None:
+    """Give layers that engines fuse one scale, as those engines would do at load time with another rounding.
+
+    Smoothed layers take ModelOpt's whole way: one smoothing scale for a group, moved into the norm or the layer before it.
+    """
+    from modelopt.torch.export.quant_utils import preprocess_linear_fusion
+    from modelopt.torch.export.unified_export_hf import requantize_resmooth_fused_llm_layers
+
+    if any(getattr(module, "_pre_quant_scale", None) is not None for module in model.modules()):
+        with torch.no_grad():
+            requantize_resmooth_fused_llm_layers(model)
+        return
+    for parent in list(model.modules()):
+        for names in FUSED:
+            group = [module for name in names if (module := getattr(parent, name, None)) is not None]
+            if len(group) == len(names):
+                preprocess_linear_fusion(group)
+
+
+def algorithm_of(layer: Any) -> str:
+    """What the checkpoint will call the layer's format."""
+    from modelopt.torch.export.quant_utils import get_quantization_format
+
+    return NAMES[str(get_quantization_format(layer))]
+
+
+def fold(model: PreTrainedModel, layers: dict[str, Any]) -> float:
+    """Replace each weight by the value its packed form stands for, so that packing it is exact; the largest change of a weight.
+
+    Without this the export divides in bf16 and rounds twice, and packs a few weights otherwise than calibration saw them.
+    """
+    largest = 0.0
+    for name, layer in layers.items():
+        algorithm = algorithm_of(layer)
+        bound = INPUT_BOUND.get(ALGORITHMS[algorithm].inputs)
+        if bound:
+            _settle(layer.input_quantizer, bound)
+        original = layer.weight.data
+        for _ in range(MOST_FOLDS):
+            before = layer.weight.data
+            layer.weight.data = _packed(layer, algorithm).dequantize(before.dtype)
+            if torch.equal(before, layer.weight.data):
+                break
+        else:
+            raise RuntimeError(f"rounding the weights of {name} to {algorithm} does not settle")
+        largest = max(largest, float((layer.weight.data.float() - original.float()).abs().max()))
+    for quantizer in cache_quantizers(model).values():
+        _settle(quantizer, LARGEST_FP8)  # ModelOpt stores NVFP4's cache scale as amax / 448 too
+    return largest
+
+
+def _settle(quantizer: Any, bound: float) -> None:
+    """Make the largest magnitude one that the exported scale gives back."""
+    for _ in range(MOST_FOLDS):
+        quantizer._amax = quantizer._amax / bound * bound
+
+
+def _packed(layer: Any, algorithm: str) -> Packed:
+    """The layer's weight as the export packs it, but divided in fp32."""
+    from modelopt.torch.export.quant_utils import get_weight_block_size, get_weight_scaling_factor, get_weight_scaling_factor_2
+
+    scale, second = get_weight_scaling_factor(layer), get_weight_scaling_factor_2(layer)
+    if second is not None:
+        second = second.reshape(())
+    return pack(algorithm, layer.weight.data, scale, second, get_weight_block_size(layer) or None)
+
+
+def without_weight_quantizers(model: PreTrainedModel, layers: dict[str, Any], tokens: torch.Tensor) -> torch.Tensor:
+    """Logits of the calibrated model, whose weights are already folded."""
+    with weights_as_they_are(layers), torch.inference_mode():
+        logits: torch.Tensor = model(tokens, use_cache=False).logits
+    return logits
+
+
+@contextlib.contextmanager
+def weights_as_they_are(layers: dict[str, Any]) -> Iterator[None]:
+    """Weight quantizers off for a while."""
+    for layer in layers.values():
+        layer.weight_quantizer.disable()
+    try:
+        yield
+    finally:
+        for layer in layers.values():
+            layer.weight_quantizer.enable()
+
+
+def export(model: PreTrainedModel, source: Path, target: Path) -> list[str]:
+    """Write the checkpoint, with the source's own config and tokenizer; the names of the modules left out of quantization."""
+    from modelopt.torch.export import export_hf_checkpoint
+
+    from jobs.huggingface.tokenizer import copy_files
+
+    with _scales_shared_already():
+        export_hf_checkpoint(model, export_dir=target)
+    copy_files(source, target)
+    if (source / GENERATION).is_file():
+        shutil.copyfile(source / GENERATION, target / GENERATION)
+    written = json.loads((target / "config.json").read_text())
+    config = json.loads((source / "config.json").read_text())
+    config.pop("dtype", None)
+    # transformers rewrites what it read (rope_theta moves, defaults appear); engines of other versions read the source's words
+    config |= {"torch_dtype": "bfloat16", "quantization_config": written["quantization_config"]}
+    (target / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    return list(written["quantization_config"]["ignore"])
+
+
+@contextlib.contextmanager
+def _scales_shared_already() -> Iterator[None]:
+    """ModelOpt's export shares scales and smooths on its own; a second time it would look for smoothing scales it has moved away
+    (AttributeError in fuse_prequant_layernorm), and change folded weights."""
+    from modelopt.torch.export import unified_export_hf
+
+    original = unified_export_hf.requantize_resmooth_fused_llm_layers
+    unified_export_hf.requantize_resmooth_fused_llm_layers = lambda model: None
+    try:
+        yield
+    finally:
+        unified_export_hf.requantize_resmooth_fused_llm_layers = original
+
+
+def verify(target: Path, reference: dict[str, torch.Tensor], layers: set[str], unquantized: set[str]) -> None:
+    """Read the checkpoint back and refuse it unless it holds exactly `reference`, the calibrated model's parameters.
+
+    `layers` are the quantized linear modules by name, `unquantized` the others, which the checkpoint must say it excludes.
+    """
+    checkpoint = quantized.read(target)
+    packed, plain = checkpoint.layers, checkpoint.plain
+    if set(packed) != layers:
+        raise RuntimeError(f"{target} quantizes other layers than were calibrated: {min(set(packed) ^ layers)}")
+    expected = {name for name in reference if name.removesuffix(".weight") not in layers}
+    if set(plain) != expected:
+        raise RuntimeError(f"{target} lacks or adds the tensor {min(set(plain) ^ expected)}")
+    for name, stored in reference.items():
+        layer = name.removesuffix(".weight")
+        written = packed[layer].dequantize(stored.dtype) if layer in packed else plain[name]
+        if not torch.equal(written, stored.cpu()):
+            raise RuntimeError(f"{target}: {name} is not what the calibrated model uses")
+    settings = quantized.settings_of(target)
+    if "quantized_layers" in settings:  # layers that such a list leaves out are not quantized
+        listed = set(settings["quantized_layers"])
+        if listed != layers:
+            raise RuntimeError(f"{target} lists other layers than were calibrated: {min(listed ^ layers)}")
+        return
+    for layer in sorted(unquantized):
+        if not any(fnmatch.fnmatch(layer, pattern) for pattern in settings["exclude_modules"]):
+            raise RuntimeError(f"{target} does not say that {layer} is left unquantized")
+
+
+def verify_logits(target: Path, tokens: torch.Tensor, logits: torch.Tensor) -> None:
+    """Run the written checkpoint as it will be scored; it must give the calibrated model's logits."""
+    with torch.inference_mode():
+        written = quantized.load(target, logits.dtype)(tokens, use_cache=False).logits
+    if not torch.equal(written, logits):
+        worst = float((written.float() - logits.float()).abs().max())
+        raise RuntimeError(f"{target} gives logits that differ by up to {worst:g} from the calibrated model's")

@@ -1,0 +1,171 @@
+"""Quantization-aware distillation: the unquantized model teaches the quantized one through ModelOpt's quantizers (straight-through).
+
+It trains the very model that is exported and verified afterwards, transformers' own, in one process with everything in fp32. Quantizing
+Megatron's layers instead, to train over many processes, has not been tried.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from conf.stages.qad import QADConfig
+from jobs.runtime import checkpoint_folder as checkpoints
+from jobs.runtime import heartbeat, interrupt
+from jobs.runtime.entry import Metrics
+from jobs.tokens.blend_reader import training_split
+from jobs.tokens.windows import Windows
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Log = Callable[..., None]
+
+
+def train(model: PreTrainedModel, teacher: PreTrainedModel, config: QADConfig, data: Path, output: Path, log: Log) -> dict[str, Any]:
+    """Teach `model` (its quantizers calibrated) in place; what quantize.json says of it. `log(step, **values)` tells the progress.
+
+    Weights are kept in fp32 while they are trained and are bf16 before and after. Raises ValueError when the loss is no number.
+    """
+    train_windows, validation = training_split(data, config.seq_length), Windows(data / "validation", config.seq_length)
+    _cast(model, torch.float32)
+    model.requires_grad_(True)
+    run = _Run(model, teacher, config)
+    step, history = run.resume(output / "checkpoints")
+    if not history:
+        history.append({"step": 0, **run.validate(validation)})
+    with interrupt.stoppable(), heartbeat.watched(output):
+        while step < config.steps:
+            indices = train_windows.shuffled(step * config.global_batch, config.global_batch, config.seed)
+            values = run.step(train_windows.take(indices), step)
+            step += 1
+            if step % config.validate_every == 0 or step == config.steps:
+                values |= run.validate(validation)
+                history.append({"step": step, **{name: values[name] for name in ("val_loss", "val_kl")}})
+            why = interrupt.asked() if step < config.steps else None
+            if why or (step % config.checkpoint_every == 0 and step < config.steps):
+                run.save(output / "checkpoints", step, history)
+            log(step, **values)
+            if why:
+                raise interrupt.Interrupted(why, f"after step {step} of {config.steps} of quantize.qad")
+    model.requires_grad_(False)
+    _cast(model, torch.bfloat16)
+    return {"steps": config.steps, "tokens": config.tokens, "history": history}
+
+
+def _cast(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Parameters alone: the positions' frequencies and the quantizers' scales stay in fp32."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+
+
+class _Run:
+    """A student, its teacher and the optimizer between them."""
+
+    def __init__(self, model: PreTrainedModel, teacher: PreTrainedModel, config: QADConfig) -> None:
+        from modelopt.torch.distill.losses import LogitsDistillationLoss
+
+        self.model, self.teacher, self.config = model, teacher, config
+        self.divergence = LogitsDistillationLoss(temperature=config.temperature, reduction="batchmean")  # it multiplies by T^2
+        self.scale = 1.0 if config.scale_by_t2 else config.temperature**-2
+        self.plain = LogitsDistillationLoss(temperature=1.0, reduction="batchmean")
+        matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
+        vectors = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
+        groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(config.adam_beta1, config.adam_beta2))
+
+    def step(self, samples: Any, step: int) -> dict[str, float]:
+        """One optimizer step on `samples` [global_batch, seq_length + 1]; mean losses in nats per token."""
+        config, sums = self.config, {"divergence": 0.0, "loss": 0.0}
+        for group in self.optimizer.param_groups:
+            group["lr"] = _learning_rate(config, step)
+        parts = torch.from_numpy(samples).split(config.micro_batch)
+        for part in parts:
+            heartbeat.beat()
+            losses = self._losses(part, self.divergence, self.scale)
+            share = len(part) / len(samples)
+            total = (1 - config.ce_share) * losses["divergence"] + config.ce_share * losses["loss"]
+            (total * share).backward()
+            sums = {name: value + share * float(losses[name].detach()) for name, value in sums.items()}
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_grad))
+        if not math.isfinite(norm):
+            raise ValueError(f"the gradient is {norm} at step {step + 1} of quantize.qad; choose a smaller lr than {config.lr:g}")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return sums | {"lr": _learning_rate(config, step), "grad_norm": norm}
+
+    def _losses(self, samples: torch.Tensor, divergence: Any, scale: float) -> dict[str, torch.Tensor]:
+        tokens = samples.to(self.model.device)
+        inputs, targets = tokens[:, :-1], tokens[:, 1:].flatten()
+        with torch.no_grad():
+            theirs = self.teacher(inputs, use_cache=False).logits.flatten(0, 1).float()
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            ours = self.model(inputs, use_cache=False).logits.flatten(0, 1)
+        ours = ours.float()
+        cross_entropy = torch.nn.functional.cross_entropy(ours, targets)
+        return {"divergence": divergence(ours, theirs) * scale, "loss": cross_entropy}
+
+    def validate(self, windows: Windows) -> dict[str, float]:
+        """Cross-entropy and forward KL from the teacher on the first sequences of the validation split, nats per token."""
+        count = min(len(windows), self.config.validation_batches * self.config.global_batch)
+        sums = {"divergence": 0.0, "loss": 0.0}
+        with torch.no_grad():
+            for part in torch.from_numpy(windows.take(range(count))).split(self.config.micro_batch):
+                losses = self._losses(part, self.plain, 1.0)
+                sums = {name: value + float(losses[name]) * len(part) / count for name, value in sums.items()}
+        return {"val_loss": sums["loss"], "val_kl": sums["divergence"]}
+
+    def save(self, folder: Path, step: int, history: list[dict[str, float]]) -> None:
+        """Weights, Adam's moments and the validations so far."""
+        tensors = {}
+        for name, parameter in self._unique():
+            state = self.optimizer.state[parameter]
+            tensors |= {f"weight.{name}": parameter.data, f"first.{name}": state["exp_avg"], f"second.{name}": state["exp_avg_sq"]}
+
+        def write(partial: Path) -> dict[str, Any]:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial / "state.safetensors")
+            return {"history": history}
+
+        checkpoints.publish(folder, step, self.config.checkpoints_kept, write)
+
+    def resume(self, folder: Path) -> tuple[int, list[dict[str, float]]]:
+        """Continue from the newest sound checkpoint: its step and validations; (0, []) where there is none at all."""
+        found = checkpoints.newest_sound(folder)
+        if not found:
+            return 0, []
+        checkpoint, told = found
+        tensors = load_file(checkpoint / "state.safetensors", device=str(self.model.device))
+        for name, parameter in self._unique():
+            parameter.data.copy_(tensors[f"weight.{name}"])
+            self.optimizer.state[parameter] = {
+                "step": torch.tensor(float(told["step"])),
+                "exp_avg": tensors[f"first.{name}"],
+                "exp_avg_sq": tensors[f"second.{name}"],
+            }
+        print(f"continuing quantization-aware distillation at step {told['step']}")
+        return int(told["step"]), list(told["history"])
+
+    def _unique(self) -> list[tuple[str, torch.nn.Parameter]]:
+        return list(self.model.named_parameters())
+
+
+def _learning_rate(config: QADConfig, step: int) -> float:
+    """Linear warm-up, then a cosine from lr to min_lr at the last step."""
+    if step < config.warmup_steps:
+        return config.lr * (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return config.min_lr + (config.lr - config.min_lr) * (1 + math.cos(math.pi * done)) / 2
+
+
+def progress(metrics: Metrics, before: int, config: QADConfig) -> Log:
+    """Tells a step of training after `before` steps of calibration."""
+
+    def log(step: int, **values: float) -> None:
+        metrics.log(before + step, before + config.steps, **values)
+
+    return log

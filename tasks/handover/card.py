@@ -1,0 +1,206 @@
+"""The model card of a student: what it was cut from, how, on which data, what it scores, under which licences, and how to run it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from conf.recipe import Recipe
+from tasks.handover import licences, serving
+from tasks.handover.licences import UNKNOWN, Licence
+from tasks.store import lineage
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where something came from: its name, the hub's id for it where it has one, and its licence."""
+
+    name: str
+    hub: str | None
+    licence: Licence
+
+
+def write(recipe: Recipe, report: dict[str, Any], row: Row) -> tuple[str, Licence]:
+    """The card of a row's model as text with the hub's YAML block, and the teacher's licence."""
+    ancestors = lineage.of(Path(row["path"]).parent)
+    teacher, data = teacher_of(recipe, ancestors), data_of(recipe, ancestors)
+    parts = [_head(recipe, report, row), _origin(recipe, row, ancestors, teacher, data), _scores(report, row)]
+    parts += [_licences(recipe, teacher, data), _serve(row), _made(ancestors)]
+    return f"---\n{_metadata(recipe, report, row, teacher, data)}\n---\n\n" + "\n\n".join(parts) + "\n", teacher.licence
+
+
+def teacher_of(recipe: Recipe, ancestors: list[lineage.Ancestor]) -> Origin:
+    """The model that was cut: from the hub, from a folder, or trained from random weights by the recipe itself."""
+    stated = recipe.card.teacher_license
+    if recipe.teacher.model is None:
+        licence = Licence(name=stated or UNKNOWN, found="the recipe" if stated else "trained from random weights by this recipe")
+        return Origin(name="a model trained from random weights by the same recipe", hub=None, licence=licence)
+    made = lineage.first(ancestors, "teacher")
+    folder = Path(made.inputs["model"]) if made and made.inputs.get("model") else Path(recipe.teacher.model)
+    own = Path(recipe.teacher.model)
+    hub, _, commit = (None, "", "") if own.is_dir() else recipe.teacher.model.partition("@")
+    licence = Licence(name=stated, found="the recipe") if stated else licences.beside(folder, hub or own.name)
+    if hub:
+        return Origin(name=f"{hub} at {commit}" if commit else hub, hub=hub, licence=licence)
+    named = licences.metadata(folder / "README.md").get("base_model")
+    return Origin(name=f"{own.name} (card: based on {named})" if isinstance(named, str) else own.name, hub=None, licence=licence)
+
+
+def data_of(recipe: Recipe, ancestors: list[lineage.Ancestor]) -> list[Origin]:
+    """What was read: datasets of the hub, local files, the invented world; a blend's further corpora; records of a fine-tuned student."""
+    corpora = [recipe.data.source]
+    if recipe.blend and lineage.first(ancestors, "blend"):
+        corpora += [one.source for one in recipe.blend.sources.values()]
+    sources = [source for corpus in corpora for source in ([corpus] if isinstance(corpus, str) else corpus)]
+    if recipe.records and lineage.first(ancestors, "sft"):
+        sources += recipe.records.sources
+    return [_source(recipe, source, ancestors) for source in dict.fromkeys(sources)]
+
+
+def _source(recipe: Recipe, source: str, ancestors: list[lineage.Ancestor]) -> Origin:
+    stated = recipe.card.data_license
+    given = Licence(name=stated, found="the recipe") if stated else None
+    if source in ("world", "generated"):
+        name = "imbik's invented world (synthetic)" if source == "world" else "the teacher's own answers to prompts (synthetic)"
+        return Origin(name=name, hub=None, licence=given or Licence(found="synthetic text"))
+    path = Path(source)
+    if path.exists() or any(mark in source for mark in "*?["):
+        folder = path if path.is_dir() else path.parent
+        return Origin(name=path.name, hub=None, licence=given or (licences.beside(folder) if folder.is_dir() else Licence()))
+    hub, _, commit = source.partition("@")
+    kept = [each.folder / "cards" / hub.replace("/", "--") for each in ancestors if each.record.stage == "data"]
+    licence = next((licences.beside(place, hub) for place in kept if place.is_dir()), Licence())
+    return Origin(name=f"{hub} at {commit}" if commit else hub, hub=hub, licence=given or licence)
+
+
+def _metadata(recipe: Recipe, report: dict[str, Any], row: Row, teacher: Origin, data: list[Origin]) -> str:
+    from huggingface_hub import ModelCardData
+
+    hubs = [origin.hub for origin in data if origin.hub]
+    licence = recipe.card.license or teacher.licence.name
+    relation = ("quantized" if row["stage"] == "quantize" else "finetune") if teacher.hub else None
+    algorithm = serving.read(Path(row["path"]), row["model"]).algorithm
+    tags = [
+        "imbik",
+        "pruned",
+        "distillation",
+        "model_optimizer" if algorithm else "megatron-core",
+        *([row["format"]] if row["format"] else []),
+    ]
+    told = ModelCardData(
+        base_model=teacher.hub,
+        datasets=hubs or None,
+        language=list(recipe.card.language) or None,
+        library_name="transformers",
+        license=licence,
+        pipeline_tag="text-generation",
+        tags=tags,
+        model_name=f"{report['name']}-{row['model']}",
+        eval_results=_results(recipe, row, data),
+        base_model_relation=relation,
+    )
+    return str(told.to_yaml()).strip()
+
+
+def _results(recipe: Recipe, row: Row, data: list[Origin]) -> Any:
+    from huggingface_hub import EvalResult
+
+    corpus = data[0].hub or ("imbik/world" if recipe.data.source == "world" else data[0].name)
+    task, name = "text-generation", "Text generation"
+    found = [EvalResult(task, corpus, "test split of the corpus", "perplexity", row["perplexity"], name, metric_name="perplexity")]
+    if row["mmlu"] is not None and recipe.evaluate.mmlu:
+        quiz = recipe.evaluate.mmlu.path == "quiz"
+        kind, what = ("imbik/quiz", "the corpus's own quiz") if quiz else ("cais/mmlu", "MMLU")
+        label = f"accuracy, {row['shots']}-shot, n = {row['mmlu_n']}"
+        found.append(EvalResult(task, kind, what, "accuracy", row["mmlu"], name, metric_name=label))
+    return found
+
+
+def _head(recipe: Recipe, report: dict[str, Any], row: Row) -> str:
+    size = f"{row['num_params']:,} parameters, {row['bytes'] / 1e6:,.2f} MB of weights"
+    about = f"\n\n{recipe.description}" if recipe.description else ""
+    return f"# {report['name']}-{row['model']}\n\n{size}, made by imbik.{about}"
+
+
+def _origin(recipe: Recipe, row: Row, ancestors: list[lineage.Ancestor], teacher: Origin, data: list[Origin]) -> str:
+    lines = [f"- **Teacher**: {teacher.name}."]
+    cut = lineage.first(ancestors, "prune")
+    if cut:
+        wanted = {key: value for key, value in cut.record.hashed.items() if value not in (None, [], False)}
+        lines.append(
+            f"- **Cut**: {', '.join(f'{key} {value}' for key, value in wanted.items())}; {row['share_params']:.0%} of the parameters."
+        )
+    for stage, what in (("distill", "Distilled"), ("sft", "Fine-tuned")):
+        how = lineage.first(ancestors, stage)
+        if how:
+            config = how.record.config
+            tokens = config["steps"] * config["global_batch"] * config["seq_length"]
+            kind = f", {config['loss']}" if stage == "distill" else ""
+            lines.append(
+                f"- **{what}**: {config['steps']} steps of {config['global_batch']} x {config['seq_length']} tokens ({tokens:,}){kind}."
+            )
+    packed = lineage.first(ancestors, "quantize")
+    if packed:
+        lines.append(f"- **Quantized**: {row['format']}, NVIDIA ModelOpt {packed.record.versions.get('nvidia-modelopt', '')}.")
+    lines.append(f"- **Data**: {'; '.join(origin.name for origin in data)}.")
+    return "## What it was made from\n\n" + "\n".join(lines)
+
+
+def _scores(report: dict[str, Any], row: Row) -> str:
+    from tasks.report import render as page
+
+    teacher = report["rows"][0]
+    shown = [teacher] if row is teacher else [teacher, row]
+    header, *cells = page.cells(report | {"rows": shown})
+    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header), *(f"| {' | '.join(line)} |" for line in cells)]
+    told = [page.about(report)]
+    chance = report["chance"]
+    if row["mmlu"] is not None and chance is not None:
+        low, high = row["mmlu_ci95"]
+        verdict = "above" if low > chance else "not shown to be above"
+        told.append(f"Its score of {row['mmlu']:.1%} (95% {low:.1%} to {high:.1%}) is {verdict} chance ({chance:.0%}).")
+        against = row["against_teacher"]
+        if against["mmlu"] is not None:
+            low, high = against["mmlu_ci95"]
+            told.append(f"Against its teacher: {against['mmlu'] * 100:+.1f} points (paired, 95% {low * 100:+.1f} to {high * 100:+.1f}).")
+    told.append(f"Its loss is {row['val_loss'] - teacher['val_loss']:+.4f} nats a token from the teacher's.")
+    if row["simulated"]:
+        told.append("It was scored with its quantization simulated by ModelOpt, not on an engine.")
+    told += [gate["sentence"] for gate in report["gates"] if gate["model"] == row["model"]]
+    return "## Scores\n\n" + "\n".join(lines) + "\n\n" + "\n\n".join(told)
+
+
+def _licences(recipe: Recipe, teacher: Origin, data: list[Origin]) -> str:
+    lines = [f"- Teacher, {teacher.name}: **{teacher.licence.name}** ({teacher.licence.found})."]
+    lines += [f"- Data, {origin.name}: **{origin.licence.name}** ({origin.licence.found})." for origin in data]
+    if recipe.card.license:
+        lines.append(f"- This model: **{recipe.card.license}** (the recipe).")
+    else:
+        lines.append(f"- This model: **{teacher.licence.name}**, carried over from its teacher.")
+    if UNKNOWN in (teacher.licence.name, *(origin.licence.name for origin in data)):
+        lines.append("- What is unknown was stated nowhere that imbik could read; find out before you pass the model on.")
+    return "## Licences\n\n" + "\n".join(lines)
+
+
+def _serve(row: Row) -> str:
+    lines = []
+    for each in serving.commands(_portable(row), 1):
+        told = f" ({each.note})" if each.note else ""
+        lines.append(f"{each.engine}{told}:\n\n```bash\n{each.command}\n```" if each.command else f"{each.engine}: {each.note}.")
+    return "## How to run it\n\nIn the folder of this model:\n\n" + "\n\n".join(lines)
+
+
+def _portable(row: Row) -> serving.Checkpoint:
+    """The checkpoint as it is served from its own folder, wherever that is."""
+    return replace(serving.read(Path(row["path"]), row["model"]), path=Path())
+
+
+def _made(ancestors: list[lineage.Ancestor]) -> str:
+    lines = ["| stage | key | commit |", "|---|---|---|"]
+    lines += [f"| {each.record.stage} | {each.record.key} | {each.record.commit or UNKNOWN} |" for each in ancestors]
+    newest = ancestors[0].record.versions
+    versions = ", ".join(f"{name} {version}" for name, version in newest.items())
+    return "## How it was made\n\n" + "\n".join(lines) + f"\n\nVersions: {versions}."

@@ -1,0 +1,186 @@
+"""Kubernetes as a site: NeMo-Run's KubeflowExecutor submits TrainJobs of Kubeflow's trainer; their pods tell why one waits or ended.
+
+The trainer gives every pod torchrun's PET_ variables; the store is a volume that pods mount where the flow sees it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from conf.cluster import Cluster, KubernetesPlace
+from tasks.launch import nemo_run as experiment
+from tasks.launch.backend import SCRIPT_LOG, Blame, Job, Seen
+
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+JOBSET_LABEL = "jobset.sigs.k8s.io/jobset-name"
+HOPELESS = ("InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "ErrImagePull", "ImagePullBackOff")
+"""Why a container would wait for ever."""
+
+DISRUPTIONS: dict[str, Blame] = {
+    "PreemptionByScheduler": "preempted",
+    "PreemptionByKueue": "preempted",
+    "DeletionByTaintManager": "node",
+    "EvictionByEvictionAPI": "node",
+    "DeletionByPodGC": "node",
+    "TerminationByKubelet": "node",
+}
+
+
+@dataclass(frozen=True)
+class Kubernetes:
+    """The cluster of the kubeconfig, or the one whose pod this is."""
+
+    cluster: Cluster
+    store: Path
+
+    @property
+    def settings(self) -> KubernetesPlace:
+        """The cluster's section kubernetes."""
+        assert self.cluster.kubernetes is not None, "Cluster has the section of its kind"
+        return self.cluster.kubernetes
+
+    @property
+    def poll_seconds(self) -> float:
+        """Between two questions to the API server."""
+        return self.settings.poll_seconds
+
+    def check(self, job: Job) -> None:
+        """The store lies on a volume of the job."""
+        paths = [volume.path for volume in self.settings.volumes if not volume.read_only]
+        if not any(job.store.is_relative_to(path) for path in paths):
+            raise ValueError(
+                f"the store {job.store} is on no writable volume of the cluster file ({', '.join(paths) or 'none'}); choose a folder there "
+                "with --store"
+            )
+
+    def submit(self, job: Job) -> str:
+        """Create a TrainJob; returns its name."""
+        return experiment.submit(job, self.executor(job), script=_script(job)).rpartition("___")[2]
+
+    def find(self, name: str) -> str | None:
+        """The TrainJob of this name's label that has not ended."""
+        from kubernetes import client
+
+        self._api()
+        found: Any = client.CustomObjectsApi().list_namespaced_custom_object(
+            "trainer.kubeflow.org", "v1alpha1", self.settings.namespace, "trainjobs", label_selector=f"imbik/job={name}"
+        )
+        names = [str(item["metadata"]["name"]) for item in found["items"]]
+        return next((job for job in names if self.look(job, Path()).phase in ("queued", "running")), None)
+
+    def look(self, job: str, log: Path) -> Seen:
+        """The TrainJob's state, and its pods' word on why."""
+        from nemo_run.core.execution.kubeflow import KubeflowJobState as State
+
+        api = self._api()
+        pods = self._pods(job)  # raises where the API server does not answer; NeMo-Run's status says None then, as of a deleted job
+        state = api.status(job)
+        nodes = ", ".join(sorted({pod.spec.node_name for pod in pods if pod.spec.node_name}))
+        if state == State.RUNNING and any(pod.status.phase == "Running" for pod in pods):
+            return Seen(phase="running", told=f"on {nodes}")
+        if state == State.SUCCEEDED:
+            return Seen(phase="done", told=f"ended on {nodes}")
+        if state == State.FAILED:
+            blame, told = _blame(pods)
+            return Seen(phase="failed", told=f"Kubernetes says Failed ({told})" if told else "Kubernetes says Failed", blame=blame)
+        if state is None:
+            return Seen(phase="lost", told="Kubernetes does not know its TrainJob any more")
+        hopeless, told = _waiting(pods)
+        return Seen(phase="queued", told=f"queued ({told})", blame="never-started" if hopeless else None)
+
+    def cancel(self, job: str, *, hard: bool) -> None:
+        """Delete the TrainJob: its pods get SIGTERM, and SIGKILL after their grace."""
+        self._api().cancel(job)
+
+    def close(self) -> None:
+        """Nothing stays open."""
+
+    def executor(self, job: Job) -> Any:
+        """NeMo-Run's executor for a job."""
+        from nemo_run.core.execution.kubeflow import KubeflowExecutor
+
+        place, settings = job.place, self.settings
+        memory = f"{int(place.memory_gb * 1000)}M" if place.memory_gb else None
+        return KubeflowExecutor(
+            runtime_ref=settings.runtime,
+            namespace=settings.namespace,
+            image=place.image,
+            num_nodes=job.nodes,
+            nprocs_per_node=job.ranks,
+            gpus_per_node=min(job.ranks, place.gpus_per_node) or None,
+            cpu_requests=str(place.cpus) if place.cpus else None,
+            memory_requests=memory,
+            memory_limits=memory,
+            volumes=[
+                {"name": f"volume-{number}", "persistentVolumeClaim": {"claimName": volume.claim}}
+                for number, volume in enumerate(settings.volumes)
+            ],
+            volume_mounts=[
+                {"name": f"volume-{number}", "mountPath": volume.path, "readOnly": volume.read_only}
+                for number, volume in enumerate(settings.volumes)
+            ],
+            labels={"imbik/job": job.name} | ({QUEUE_LABEL: place.queue} if place.queue else {}),
+            tolerations=[dict(entry) for entry in settings.tolerations],
+            env_vars=job.environment,
+            env_list=[
+                {"name": name, "valueFrom": {"secretKeyRef": {"name": settings.secret, "key": name}}} for name in self.cluster.secrets
+            ],
+            image_pull_secrets=list(settings.pull_secrets),
+            train_job_basename=job.name,
+        )
+
+    def _api(self) -> Any:
+        """NeMo-Run's connection to the cluster."""
+        from nemo_run.core.execution.kubeflow import KubeflowExecutor
+
+        experiment.prepare(self.store)
+        return KubeflowExecutor(namespace=self.settings.namespace)
+
+    def _pods(self, job: str) -> list[Any]:
+        from kubernetes import client
+
+        found = client.CoreV1Api().list_namespaced_pod(self.settings.namespace, label_selector=f"{JOBSET_LABEL}={job}")
+        return list(found.items)
+
+
+def _script(job: Job) -> Path:
+    """What a pod runs: torchrun as the trainer's variables say, with the log where every job of ours has it."""
+    log, rest = shlex.quote(str(job.log)), shlex.quote(str(job.output / SCRIPT_LOG))
+    path = job.output / "pod.sh"
+    path.write_text(
+        f'#!/bin/bash\nlog={log}; [ "${{PET_NODE_RANK:-0}}" = 0 ] || log={rest}  # the first pod writes the log, the others one beside it\n'
+        f'exec torchrun --tee 3 -m jobs.{job.stage} --spec {shlex.quote(str(job.spec))} >>"$log" 2>&1\n'
+    )
+    return path
+
+
+def _blame(pods: list[Any]) -> tuple[Blame | None, str]:
+    """Who ended the pods, if it was not the job itself."""
+    for pod in pods:
+        for condition in pod.status.conditions or []:
+            if condition.type == "DisruptionTarget" and condition.reason in DISRUPTIONS:
+                return DISRUPTIONS[condition.reason], condition.reason
+        for status in pod.status.container_statuses or []:
+            ended = status.state.terminated or (status.last_state and status.last_state.terminated)
+            if ended and ended.reason == "OOMKilled":
+                return "memory", "OOMKilled"
+        if pod.status.reason == "Evicted":
+            return "node", "Evicted"
+        if pod.status.reason == "DeadlineExceeded":
+            return "time", "DeadlineExceeded"
+    return None, ""
+
+
+def _waiting(pods: list[Any]) -> tuple[bool, str]:
+    """Whether waiting is of no use, and what the pods wait for."""
+    for pod in pods:
+        for status in pod.status.container_statuses or []:
+            if status.state.waiting and status.state.waiting.reason in HOPELESS:
+                return True, f"{status.state.waiting.reason}: {status.state.waiting.message or status.image}"
+        for condition in pod.status.conditions or []:
+            if condition.type == "PodScheduled" and condition.status == "False":
+                return False, f"{condition.reason}: {condition.message}"
+    return False, "its pods are being made" if not pods else "its pods start"

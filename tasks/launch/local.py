@@ -1,0 +1,227 @@
+"""Runs jobs on this machine: as a process, under torchrun, or forked from a warm one; follows them and owns their process trees.
+
+It counts cores, so that jobs run side by side where there is room, and reads metrics files; what a job makes it does not know.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from conf.cluster import LOCAL, Cluster
+from conf.parallel import Parallel
+from conf.secrets import mask_file, needed, without
+from conf.spec import ENDED, Spec
+from tasks.launch import gpus
+from tasks.launch.errors import Stopped, failure
+from tasks.launch.forkserver import GRACE_SECONDS, Job, Warm, environment, may_warm, take
+from tasks.launch.protocol import Follow, Tell, limits
+from tasks.launch.tail import Tail
+
+PLAIN = frozenset({"data", "fetch"})
+"""Stages that need no torch: they start at once, while the warm process is still importing."""
+WITHOUT_GPU = PLAIN | {"records"}
+"""Stages that leave the GPUs to others."""
+LOOPBACK = "127.0.0.1"
+LAST_WORDS_SECONDS = 2.0
+TORCHRUN = "torchrun"
+"""Where torchrun keeps files of its own, in the folder of the job."""
+
+
+@dataclass
+class _Cores:
+    """Counts cores in use; whoever waits longest goes first, so that a wide job is not starved by narrow ones."""
+
+    total: int
+
+    def __post_init__(self) -> None:
+        self._free = self.total
+        self._queue: list[object] = []
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def hold(self, wanted: int, stopped: threading.Event) -> Iterator[None]:
+        wanted, ticket = min(wanted, self.total), object()
+        with self._changed:
+            self._queue.append(ticket)
+            while not stopped.is_set() and (self._queue[0] is not ticket or self._free < wanted):
+                self._changed.wait(0.5)
+            self._queue.remove(ticket)
+            self._free -= wanted
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += wanted
+                self._changed.notify_all()
+
+
+class LocalLauncher:
+    """Runs the jobs of one flow here. Open it on a thread that lives as long as the flow: the warm process dies with that thread."""
+
+    def __init__(self, cluster: Cluster = LOCAL, *, warm: bool = True) -> None:
+        self.cluster = cluster
+        self._cores = _Cores(os.cpu_count() or 1)
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._trees: dict[int, psutil.Process] = {}
+        self._warm: Warm | None = None
+        self._may_warm = warm and may_warm()
+
+    def prepare(self) -> None:
+        """Start the warm process, if it is of use here; call once, from the thread that opened the launcher."""
+        if self._may_warm and self._warm is None:
+            self._warm = take()
+
+    def run(self, spec: Spec, parallel: Parallel, follow: Follow, begin: Callable[[], None], tell: Tell) -> None:
+        """Run one job to its end: `begin` is called when it has its cores, `follow` with every line of its metrics, `tell` with its log's.
+
+        Raises JobFailed or Stopped.
+        """
+        threads = parallel.threads or max(1, self._cores.total // parallel.processes)
+        wanted = 0 if spec.stage in WITHOUT_GPU else parallel.processes
+        with self._cores.hold(parallel.processes * threads, self._stopped), gpus.hold(wanted, self._stopped) as mine:
+            if self._stopped.is_set():
+                raise Stopped("the run was stopped")
+            begin()
+            output, tail = Path(spec.output), Tail(Path(spec.output), follow, tell.line)
+            path, log = output / "spec.json", output / "job.log"
+            variables = needed(spec.stage, spec.config, os.environ) | environment(threads) | limits(self.cluster, spec.stage)
+            variables |= {"CUDA_VISIBLE_DEVICES": ",".join(mine)} if mine else {}
+            path.write_text(spec.model_dump_json(indent=2))
+            for stale in (output / ENDED, log):
+                stale.unlink(missing_ok=True)
+            try:
+                if spec.stage not in PLAIN and self._warm and self._warm.ready():
+                    code, rank = self._forked(spec, path, log, parallel.processes, variables, tail)
+                else:
+                    code, rank = self._started(spec, path, log, parallel.processes, variables, tail), None
+            finally:
+                mask_file(log, os.environ)
+        if code:
+            if self._stopped.is_set():
+                raise Stopped("the run was stopped")
+            raise failure(spec.stage, code, log, rank)
+
+    def stop(self) -> None:
+        """Start nothing more and end every job, asking first."""
+        self._stopped.set()
+        with self._lock:
+            roots = list(self._trees.values())
+        end_trees(roots)
+        if self._warm:
+            self._warm.close()
+
+    def _started(self, spec: Spec, path: Path, log: Path, processes: int, variables: dict[str, str], tail: Tail) -> int:
+        command = [sys.executable, "-m", f"jobs.{spec.stage}", "--spec", str(path)]
+        if processes > 1:
+            launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+            launcher += ["--log-dir", str(path.parent / TORCHRUN)]  # else it leaves a folder in /tmp for every job
+            command = [*launcher, *command[1:]]
+        from tasks.launch.guard import guarded
+
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                guarded(command),
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                env=without(os.environ) | variables,
+                cwd=Path(__file__).parents[2],
+                start_new_session=True,
+            )
+        with self._tracked(process.pid), tail:
+            while process.poll() is None:
+                tail.read()
+                time.sleep(0.05)
+            return process.returncode
+
+    def _forked(self, spec: Spec, path: Path, log: Path, processes: int, variables: dict[str, str], tail: Tail) -> tuple[int, int | None]:
+        """Run a job's ranks as forks of the warm process; returns the exit code and the rank to blame where one fails. What torchrun would
+        tell them they are told here: starting it takes as long as many steps of a small model."""
+        assert self._warm is not None
+        request = {"stage": spec.stage, "spec": str(path), "log": str(log)}
+        jobs = [self._warm.submit(request | {"environment": variables | own}) for own in _ranks(processes)]
+        with tail, contextlib.ExitStack() as tracked:
+            for job in jobs:
+                while not job.started.wait(0.05) and not job.ended.is_set():
+                    pass
+                tracked.enter_context(self._tracked(job.pid))
+            while True:
+                ended = all(job.ended.wait(0.05) for job in jobs)
+                if any(job.ended.is_set() and job.code for job in jobs):
+                    return self._failed(jobs)
+                if ended:
+                    return 0, None
+                tail.read()
+
+    def _failed(self, jobs: list[Job]) -> tuple[int, int | None]:
+        """A rank has failed. The others, which may wait for it, have a moment to say what they know, then they are ended. The one to blame
+        is one that was killed, as it takes the others down with errors of their own; its rank is told where there are others."""
+        deadline = time.monotonic() + LAST_WORDS_SECONDS
+        for job in jobs:
+            job.ended.wait(max(0.0, deadline - time.monotonic()))
+        codes = {rank: job.code for rank, job in enumerate(jobs) if job.ended.is_set() and job.code}
+        with self._lock:
+            left = [self._trees[job.pid] for job in jobs if not job.ended.is_set() and job.pid in self._trees]
+        end_trees(left)
+        rank = min(codes, key=lambda rank: (codes[rank] >= 0, -codes[rank]))
+        return codes[rank], rank if len(jobs) > 1 else None
+
+    @contextlib.contextmanager
+    def _tracked(self, pid: int) -> Iterator[None]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            with self._lock:
+                self._trees[pid] = process
+            if self._stopped.is_set():
+                end_trees([process])
+        try:
+            yield
+        except BaseException:
+            # The task was cancelled while its job runs: whatever the reason, the job must not outlive it.
+            end_trees([self._trees[pid]] if pid in self._trees else [])
+            raise
+        finally:
+            with self._lock:
+                self._trees.pop(pid, None)
+
+
+def _ranks(processes: int) -> list[dict[str, str]]:
+    """What tells each rank of a job its place, in torchrun's variables; nothing where there is only one."""
+    if processes == 1:
+        return [{}]
+    with socket.socket() as free:
+        free.bind((LOOPBACK, 0))
+        port = str(free.getsockname()[1])
+    shared = {"MASTER_ADDR": LOOPBACK, "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": uuid.uuid4().hex}
+    sizes = dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(processes))
+    return [shared | sizes | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
+
+
+def end_trees(roots: list[psutil.Process]) -> None:
+    """End processes and all their descendants: ranks too, which torchrun puts in sessions of their own."""
+    family: list[psutil.Process] = []
+    for root in roots:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family += [*root.children(recursive=True), root]
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, alive = psutil.wait_procs(family, GRACE_SECONDS)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, GRACE_SECONDS)

@@ -1,0 +1,134 @@
+"""NeMo-Run, the one way to a cluster: a job becomes a `run.Script` in a `run.Experiment` under an executor of its kind.
+
+NeMo-Run is imported when a cluster needs it: it takes seconds and brings torch along.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import threading
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.launch.backend import Job, SubmitError
+
+if TYPE_CHECKING:
+    from nemo_run.core.execution.base import Executor
+
+RENDEZVOUS_PORT = 29400
+_importing = threading.Lock()
+_staying: dict[str, Any] = {}
+
+
+def home(store: Path) -> Path:
+    """Where NeMo-Run keeps scripts, logs and handles: in the store, which the cluster's nodes and a flow that comes later see too."""
+    return store / ".work" / "nemo-run"
+
+
+def prepare(store: Path) -> None:
+    """Import NeMo-Run with its home in the store, once in a process."""
+    with _importing:
+        os.environ.setdefault("NEMORUN_HOME", str(home(store)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its own imports' of what they will be
+            import nemo_run  # noqa: F401
+
+
+def command(job: Job) -> Any:
+    """The job as NeMo-Run's script: `python -m jobs.<stage> --spec spec.json`, under torchrun where the executor's launcher says so."""
+    import nemo_run
+
+    return nemo_run.Script(path=f"jobs.{job.stage}", m=True, entrypoint="python", args=["--spec", str(job.spec)])
+
+
+def torchrun(job: Job, port: int = RENDEZVOUS_PORT) -> Any:
+    """Torchrun for a job of several ranks, None for one that is alone."""
+    from nemo_run.core.execution.launcher import Torchrun
+
+    return Torchrun(rdzv_port=port) if job.nodes * job.ranks > 1 else None
+
+
+def submit(job: Job, executor: Executor, *, name: str | None = None, script: Path | None = None, stays: bool = False) -> str:
+    """Give a job to its executor and leave it there; returns NeMo-Run's handle `scheduler://session/id`.
+
+    `script` runs in the job's place and starts it. `stays`: the executor ends its jobs with its experiment, which is kept then.
+    """
+    return contextvars.copy_context().run(_submit, job, executor, name, script, stays)
+
+
+def _submit(job: Job, executor: Executor, name: str | None, script: Path | None, stays: bool) -> str:
+    experiment = _experiment(job, executor, name)
+    experiment.__enter__()  # left open where the experiment's end is the job's
+    try:
+        experiment.add(_task(job, script), executor=executor, name=job.stage)
+        if tunnel := getattr(executor, "tunnel", None):
+            experiment.jobs[0].executor.tunnel.session = tunnel.session  # it has a copy of the executor, without the connection
+        experiment.run(detach=True)
+    except Exception as error:
+        raise SubmitError(_said(error)) from error
+    finally:
+        if not stays:
+            experiment.detach = True  # not every executor knows how; without it the end of the block waits for the job's
+            experiment.__exit__(None, None, None)
+    handle = str(experiment.jobs[0].handle)
+    if stays:
+        _staying[handle] = experiment
+    return handle
+
+
+def state(store: Path, handle: str) -> str:
+    """NeMo-Run's word for the state of a job: SUBMITTED, PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED or UNKNOWN."""
+    prepare(store)
+    from nemo_run.run.torchx_backend.runner import get_runner
+
+    status = get_runner().status(handle)
+    return str(status.state.name) if status else "UNKNOWN"
+
+
+def cancel(store: Path, handle: str) -> None:
+    """End a job through NeMo-Run."""
+    prepare(store)
+    from nemo_run.run.torchx_backend.runner import get_runner
+
+    get_runner().cancel(handle)
+
+
+def request(job: Job, executor: Executor, *, name: str | None = None, script: Path | None = None) -> Any:
+    """What would be submitted, without a cluster: NeMo-Run's request."""
+    with _experiment(job, executor, name) as experiment:
+        experiment.add(_task(job, script), executor=executor, name=job.stage)
+        experiment.dryrun(log=False, delete_exp_dir=False)
+        return experiment.jobs[0]._dryrun_info.request
+
+
+def _task(job: Job, script: Path | None) -> Any:
+    import nemo_run
+
+    return nemo_run.Script(path=str(script)) if script else command(job)
+
+
+def _experiment(job: Job, executor: Executor, name: str | None) -> Any:
+    import nemo_run
+    from nemo_run.core.frontend.console.api import CONSOLE
+
+    CONSOLE.quiet = True
+    return nemo_run.Experiment(
+        job.name,
+        executor=executor,
+        id=name,
+        base_dir=str(home(job.store)),
+        clean_mode=True,
+        enable_goodbye_message=False,
+        skip_status_at_exit=True,
+        serialize_metadata_for_scripts=False,
+        log_level="ERROR",
+    )
+
+
+def _said(error: Exception) -> str:
+    """The last line the cluster's own command printed, else the error's first."""
+    result = getattr(error, "result", None)
+    lines = (str(getattr(result, "stderr", "")) or str(error)).strip().splitlines()
+    return lines[-1 if result else 0].strip() if lines else type(error).__name__

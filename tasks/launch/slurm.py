@@ -1,0 +1,224 @@
+"""Slurm as a site: NeMo-Run's SlurmExecutor submits, squeue and scancel through the same tunnel follow and cancel.
+
+NeMo-Run itself asks `sacct`, which needs an accounting database; a cluster without one is followed here all the same.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import shlex
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from conf.cluster import Cluster, SlurmPlace
+from conf.spec import TIME_LIMIT
+from tasks.launch import nemo_run as experiment
+from tasks.launch import ssh
+from tasks.launch.backend import SCRIPT_LOG, Blame, Job, Phase, Seen, Unreachable
+
+INHERITED = ("PATH", "LD_LIBRARY_PATH", "CUDA_HOME", "LANG")
+"""What a job takes over from the environment that submits it; sbatch would pass everything, and tokens with it."""
+
+PORTS = 4000
+ASK_SECONDS = 60
+"""How long one of Slurm's commands may take to answer; they give up by themselves before that."""
+
+UNKNOWN_JOB = "Invalid job id"
+"""What squeue says of a job that the controller has forgotten; whatever else it says, the controller was not asked."""
+
+WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT", "REQUEUE_FED")
+ALIVE = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
+BLAMED: dict[str, Blame] = {
+    "TIMEOUT": "time",
+    "DEADLINE": "time",
+    "PREEMPTED": "preempted",
+    "NODE_FAIL": "node",
+    "BOOT_FAIL": "node",
+    "OUT_OF_MEMORY": "memory",
+    "CANCELLED": "cancelled",
+    "REVOKED": "cancelled",
+}
+HOPELESS = (
+    "BadConstraints",
+    "DependencyNeverSatisfied",
+    "InvalidAccount",
+    "InvalidQOS",
+    "PartitionNodeLimit",
+    "PartitionTimeLimit",
+    "AccountNotAllowed",
+    "QOSNotAllowed",
+    "QOSMaxNodePerJobLimit",
+    "QOSMaxWallDurationPerJobLimit",
+    "AssocMaxNodesPerJobLimit",
+    "JobHeldAdmin",
+)
+"""Reasons for which a job would wait for ever."""
+
+TIME_LEFT = (
+    """left=$(squeue -h -j "$SLURM_JOB_ID" -o %L | awk '{d=0; s=$0; if (split(s,a,"-")==2) {d=a[1]; s=a[2]}; n=split(s,b,":"); """
+    """t=0; for (i=1;i<=n;i++) t=t*60+b[i]; if (s ~ /^[0-9:]+$/) print d*86400+t}')"""
+)
+"""Seconds that the allocation still has when the job starts in it, whatever set the limit."""
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """A Slurm cluster, from this machine or over SSH."""
+
+    cluster: Cluster
+    store: Path
+
+    @property
+    def settings(self) -> SlurmPlace:
+        """The cluster's section slurm."""
+        return self.cluster.slurm or SlurmPlace()
+
+    @property
+    def poll_seconds(self) -> float:
+        """Between two questions to squeue."""
+        return self.settings.poll_seconds
+
+    def check(self, job: Job) -> None:
+        """The login node lets this user in, and the store's path, which NeMo-Run writes into shell scripts unquoted, survives that."""
+        if not re.fullmatch(r"[\w@%+=:,./-]+", str(job.store)):
+            raise ValueError(
+                f"the store {job.store} has characters in its path that a Slurm script cannot hold; choose another with --store"
+            )
+        try:
+            self._ask("true")
+        except Unreachable as error:
+            raise ValueError(str(error)) from error
+
+    def submit(self, job: Job) -> str:
+        """Submit with sbatch; returns Slurm's job id."""
+        (job.output / SCRIPT_LOG).unlink(missing_ok=True)
+        return experiment.submit(job, self.executor(job)).rpartition("/")[2].partition(";")[0]
+
+    def find(self, name: str) -> str | None:
+        """The id of a job of this name that waits or runs."""
+        found = self._run(f"squeue -h --me --name={name} -o %i").split()
+        return found[0] if found else None
+
+    def look(self, job: str, log: Path) -> Seen:
+        """Ask squeue, which knows a job for some minutes after its end; then sacct, where there is accounting; then the job's script."""
+        asked = self._ask(f"squeue -h -t all -j {job} -o '%T|%r|%N|%S'")
+        line = str(asked.stdout).strip()
+        left = _left_by(log.with_name(SCRIPT_LOG))
+        if not asked.ok and UNKNOWN_JOB not in str(asked.stderr) and left.phase == "lost":
+            raise Unreachable((str(asked.stderr).strip().splitlines() or ["squeue failed"])[-1])
+        if not line and (told := self._run(f"sacct -n -X -P -j {job} -o State,ExitCode,NodeList,End").strip()):
+            line = "|".join(told.splitlines()[0].split("|"))
+        if line:
+            state, reason, nodes, when = [*line.splitlines()[0].split("|"), "", "", ""][:4]
+            return _seen(state.split()[0], reason, nodes, when)
+        return left
+
+    def cancel(self, job: str, *, hard: bool) -> None:
+        """scancel: SIGTERM to every rank, SIGKILL after the cluster's own patience, or at once."""
+        self._run(f"scancel {'--signal=KILL --full ' if hard else ''}{job}")
+
+    def close(self) -> None:
+        """Close the connection to the login node."""
+        tunnel = _tunnels.pop(self._key, None)
+        if tunnel and self.settings.ssh:
+            tunnel.cleanup()
+
+    def executor(self, job: Job) -> Any:
+        """NeMo-Run's executor for a job."""
+        from nemo_run import Packager, SlurmExecutor
+
+        place, settings = job.place, self.settings
+        asked = min(job.ranks, place.gpus_per_node) if settings.gpu_request == "gres" else 0
+        environment = self._environment(job)
+        return SlurmExecutor(
+            account=place.account,
+            partition=place.queue,
+            qos=settings.qos,
+            constraint=settings.constraint,
+            exclusive=settings.exclusive or None,
+            time=_clock(place.time_limit_minutes) if place.time_limit_minutes else None,
+            nodes=job.nodes,
+            ntasks_per_node=job.ranks,
+            gpus_per_node=asked or None,
+            cpus_per_task=place.cpus,
+            mem=f"{math.ceil(place.memory_gb * 1e9 / 2**20)}M" if place.memory_gb else None,
+            srun_args=["--output", str(job.log), *([f"--cpus-per-task={place.cpus}"] if place.cpus else [])],  # no heir of sbatch's
+            container_image=place.image,
+            container_mounts=[f"{job.store}:{job.store}", *place.mounts] if place.image else [],
+            container_env=sorted(environment) if place.image else None,
+            env_vars={name: value if name == "PATH" else shlex.quote(value) for name, value in environment.items()},
+            setup_lines=f'export SLURM_EXPORT_ENV=ALL\n{TIME_LEFT}\n[ -z "$left" ] || export {TIME_LIMIT}=$left',
+            additional_parameters={"export": ",".join([*INHERITED, *self.cluster.secrets]), "output": str(job.output / SCRIPT_LOG)},
+            job_name_prefix=job.name.removesuffix(job.stage),
+            launcher=experiment.torchrun(job, settings.rendezvous_port + random.randrange(PORTS)),
+            tunnel=self._tunnel(),
+            packager=Packager(),
+            poll_estimated_start_time=False,
+        )
+
+    def _environment(self, job: Job) -> dict[str, str]:
+        if job.place.image:
+            return dict(job.environment)
+        binaries, code = self.settings.python or str(Path(sys.executable).parent), self.settings.code or str(Path(__file__).parents[2])
+        return {"PATH": f'{shlex.quote(binaries)}:"$PATH"', "PYTHONPATH": code} | job.environment
+
+    @property
+    def _key(self) -> str:
+        login = self.settings.ssh
+        return f"{login.user}@{login.host}:{login.port}:{self.store}" if login else str(self.store)
+
+    def _tunnel(self) -> Any:
+        """NeMo-Run's tunnel for one experiment: it writes its own folder into it."""
+        from nemo_run import LocalTunnel
+
+        folder = str(experiment.home(self.store) / "experiments")
+        return ssh.tunnel(self.settings.ssh, folder) if self.settings.ssh else LocalTunnel(job_dir=folder)
+
+    def _run(self, command: str) -> str:
+        """What a command prints on the login node; nothing where it fails."""
+        return str(self._ask(command).stdout)
+
+    def _ask(self, command: str) -> Any:
+        """Run a command on the login node; the result has stdout, stderr and ok."""
+        experiment.prepare(self.store)
+        with _opening:
+            tunnel = _tunnels.get(self._key)
+            if tunnel is None or (self.settings.ssh and ssh.closed(tunnel)):
+                tunnel = _tunnels[self._key] = self._tunnel()
+        return tunnel.run(command, warn=True, in_stream=False, timeout=ASK_SECONDS)
+
+
+_opening = threading.Lock()
+_tunnels: dict[str, Any] = {}
+
+
+def _clock(minutes: float) -> str:
+    """Slurm's form of a time limit; Slurm reckons in whole minutes."""
+    whole = math.ceil(minutes)
+    return f"{whole // 1440}-{whole // 60 % 24:02d}:{whole % 60:02d}:00"
+
+
+def _seen(state: str, reason: str, nodes: str, when: str) -> Seen:
+    if state in WAITING:
+        start = "" if when in ("", "N/A") else f", starts about {when}"
+        blame: Blame | None = "never-started" if reason in HOPELESS else None
+        return Seen(phase="queued", told=f"queued ({reason}{start})" if reason not in ("", "None") else "queued", blame=blame)
+    if state in ALIVE:
+        return Seen(phase="running", told=f"on {nodes}")
+    phase: Phase = "done" if state == "COMPLETED" else "failed"
+    return Seen(phase=phase, told=f"Slurm says {state}", blame=BLAMED.get(state))
+
+
+def _left_by(script: Path) -> Seen:
+    """What the job's own script wrote of its end."""
+    text = script.read_text(errors="replace") if script.is_file() else ""
+    codes = re.findall(r"^job exited with code (\d+)$", text, flags=re.MULTILINE)
+    if codes:
+        return Seen(phase="done" if codes[-1] == "0" else "failed", told=f"it exited with {codes[-1]}")
+    ended = re.findall(r"\*\*\* (?:JOB|STEP) .* (CANCELLED|.*TIME LIMIT|.*PREEMPTION|.*NODE FAILURE).* \*\*\*", text)
+    return Seen(phase="lost", told="Slurm does not know it any more" + (f" ({ended[-1]})" if ended else ""))

@@ -1,0 +1,47 @@
+"""What a report is made of: the models that were measured, and what a run left besides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from conf.base import Config
+from tasks.analysis.halving import Played
+from tasks.analysis.verdicts import Verdict
+
+
+class Measured(Config):
+    """One model of a run and where its numbers are."""
+
+    model: str
+    stage: str
+    student: str | None
+    format: str | None
+    path: str
+    scores: str
+    training: str | None
+
+
+class Beside(Config):
+    """What a run left besides its models: the folders of importance scores, of stored logits and of the sweep over axes, how each
+    student's search was played, the gates' verdicts, the models that were not made with the gate that stopped each, and the folder of
+    every stage by its label."""
+
+    importance: str | None = None
+    logits: str | None = None
+    sweep: str | None = None
+    searches: dict[str, Played] = Field(default={})
+    generated: str | None = None
+    gates: tuple[Verdict, ...] = ()
+    stopped: dict[str, str] = Field(default={})
+    stages: dict[str, str] = Field(default={})
+
+
+BESIDE_NOTHING = Beside()
+
+
+Report = dict[str, Any]
+
+
+Row = dict[str, Any]

@@ -1,0 +1,220 @@
+"""The store: where artifacts live, what they are called, and when they exist. Keys, locks, sealing, digests of outside inputs.
+
+An artifact is a folder under its content key with `artifact.json` written last; work happens beside it under a name that repeats,
+so that a retry finds the job's own checkpoints. Equal keys mean the same recipe, not the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from conf.base import Config, StageConfig
+from conf.paths import check_allowed
+from conf.spec import File, Record
+
+RECORD = "artifact.json"
+
+
+class Artifact(Config):
+    """What a task hands to the next: a stage's sealed folder, or a folder from outside with the digest of its content."""
+
+    stage: str
+    key: str
+    path: str
+
+    @property
+    def record(self) -> Record:
+        """The record of a sealed artifact."""
+        return Record.model_validate_json((Path(self.path) / RECORD).read_text())
+
+
+class StoreError(ValueError):
+    """The store cannot be used as it is; the message says what to do."""
+
+
+def key_of(stage: str, config: StageConfig, inputs: dict[str, str]) -> str:
+    """The content key: sha256 over the stage, its revision, the identity of its config and its inputs' keys."""
+    what = {"stage": stage, "revision": config.revision, "config": config.identity(), "inputs": inputs}
+    return hashlib.sha256(json.dumps(what, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()[:32]
+
+
+class Store:
+    """Artifacts under one folder. Safe for several processes at once: one builds, the others wait and then find it built."""
+
+    def __init__(self, root: Path, *, writes: bool = True) -> None:
+        """`writes=False` is for looking only: not even digests of what was read are kept."""
+        self.root, self.writes = root.absolute(), writes
+        self._sound: set[str] = set()
+
+    def create(self) -> None:
+        """Make the folder, or say in one sentence why it cannot be written."""
+        check_allowed(self.root)
+        probe = self.root / ".work" / f".probe-{os.getpid()}"
+        try:
+            probe.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                probe.write_text("a full disk still takes empty files")
+            finally:
+                probe.unlink(missing_ok=True)
+        except OSError as error:
+            reason = {errno.ENOSPC: "the disk is full; free space", errno.EROFS: "the file system is read-only; remount it"}
+            advice = reason.get(error.errno or 0, f"{error.strerror}; check its permissions")
+            raise StoreError(f"the store {self.root} cannot be written: {advice} or choose another with --store") from error
+
+    def path(self, stage: str, key: str) -> Path:
+        """Where an artifact is, or will be."""
+        return self.root / stage / key
+
+    def work(self, stage: str, key: str) -> Path:
+        """Where it is built; the same on every try."""
+        return self.root / ".work" / f"{stage}-{key}"
+
+    def find(self, stage: str, key: str) -> Artifact | None:
+        """The sealed artifact if it is there and whole; its files are compared with their digests on its first use in this process."""
+        path = self.path(stage, key)
+        if not path.exists():
+            return None
+        if str(path) not in self._sound:
+            record = _read_record(path / RECORD)
+            damage = _damage(path, record) if record else f"{RECORD} is missing or cannot be read"
+            if damage:
+                aside = self.root / ".work" / f"damaged-{stage}-{key}-{time.time_ns()}"
+                with contextlib.suppress(FileNotFoundError):  # another process saw the damage at the same time
+                    path.rename(aside)
+                print(f"{path} is damaged ({damage}); it was moved to {aside} and will be built again")
+                return None
+            self._sound.add(str(path))
+        return Artifact(stage=stage, key=key, path=str(path))
+
+    @contextlib.contextmanager
+    def lock(self, stage: str, key: str) -> Iterator[None]:
+        """Hold the right to build an artifact; the kernel frees it when the process dies, however it dies."""
+        with (self.root / ".work" / f"{stage}-{key}.lock").open("w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+    def seal(self, record: Record, ignore: tuple[str, ...] = ()) -> Artifact:
+        """Publish the work folder: digest and sync every file, write the record last, rename. Nothing is visible before the rename.
+
+        Names in `ignore` are the job's own scratch and are removed first.
+        """
+        work, final = self.work(record.stage, record.key), self.path(record.stage, record.key)
+        for name in ignore:
+            shutil.rmtree(work / name, ignore_errors=True)
+        paths = sorted(path for path in work.rglob("*") if path.is_file() and path.name != RECORD)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            files = dict(zip((str(path.relative_to(work)) for path in paths), pool.map(_describe, paths), strict=True))
+        _write_synced(work / RECORD, record.model_copy(update={"files": files}).model_dump_json(indent=2))
+        final.parent.mkdir(parents=True, exist_ok=True)
+        work.rename(final)
+        _sync(final.parent)
+        self._sound.add(str(final))
+        return Artifact(stage=record.stage, key=record.key, path=str(final))
+
+    def digest(self, source: Path, only: tuple[str, ...] = ()) -> str:
+        """Content digest of a file or folder from outside (of the files named in `only`, if any); known files are not read again."""
+        if not source.exists():
+            raise StoreError(f"{source} does not exist; check the path")
+        paths = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
+        for path in (source, *paths):
+            check_allowed(path)
+        whole = hashlib.sha256()
+        known = _read_known(self.root)
+        before = len(known)
+        known = _digested | known
+        for path in paths:
+            if only and path.name not in only:
+                continue
+            status = path.stat()
+            # The change time is the kernel's: a file rewritten to the same size and dated back is still seen.
+            mark = f"{path.absolute()}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}"
+            if mark not in known:
+                known[mark] = _digested[mark] = _sha256(path)
+            name = path.name if source.is_file() else str(path.relative_to(source))
+            whole.update(f"{name}\0{known[mark]}\n".encode())
+        if len(known) != before and self.writes and self.root.is_dir():
+            partial = self.root / f".digests-{os.getpid()}-{time.monotonic_ns()}"
+            try:
+                partial.write_text(json.dumps(known))
+                partial.rename(self.root / "digests.json")
+            except OSError:  # it only saves time; a full disk is told by whoever cannot do without
+                partial.unlink(missing_ok=True)
+        return f"sha256:{whole.hexdigest()[:32]}"
+
+    def records(self, stage: str) -> list[Record]:
+        """Records of every sealed artifact of a stage, newest first; what cannot be read is left for `find` to set aside."""
+        found = [record for path in self.root.glob(f"{stage}/*/{RECORD}") if (record := _read_record(path))]
+        return sorted(found, key=lambda record: record.created, reverse=True)
+
+
+_digested: dict[str, str] = {}
+"""Digests of files read by this process, by their place, size and times: a plan before a run costs no second reading."""
+
+
+def _read_record(path: Path) -> Record | None:
+    try:
+        return Record.model_validate_json(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _damage(path: Path, record: Record) -> str | None:
+    """What is wrong with a sealed folder, None where every file is as it was sealed."""
+    names = list(record.files)
+    for name in names:
+        file = path / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != record.files[name].bytes:
+            return f"{name} has {file.stat().st_size} bytes where {record.files[name].bytes} were sealed"
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for name, digest in zip(names, pool.map(lambda name: _sha256(path / name), names), strict=True):
+            if digest != record.files[name].sha256:
+                return f"{name} does not have the content that was sealed"
+    return None
+
+
+def _describe(path: Path) -> File:
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        os.fsync(stream.fileno())
+    return File(bytes=path.stat().st_size, sha256=digest)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _write_synced(path: Path, text: str) -> None:
+    with path.open("w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_known(root: Path) -> dict[str, Any]:
+    try:
+        known: dict[str, Any] = json.loads((root / "digests.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return known

@@ -1,0 +1,116 @@
+"""What came of a stage or of a run, as MLflow's tags, metrics, inputs and artifacts. Everything here may be sent again: nothing doubles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from conf.spec import File, Record
+from tasks.tracking import registry
+from tasks.tracking.spool import Sent
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+FINAL = {
+    "final_mmlu": "mmlu",
+    "final_test_loss": "val_loss",
+    "final_perplexity": "perplexity",
+    "final_kl_teacher": "kl_teacher",
+    "final_agreement_teacher": "agreement_teacher",
+    "final_bytes": "bytes",
+    "final_params": "num_params",
+    "final_tokens_per_second": "tokens_per_second",
+}
+"""Metrics of a model by the fields of its report row; they stand on the run of the stage that made it."""
+TAG_LENGTH = 5000
+
+
+def tags_of(record: Record, folder: Path, cached: bool) -> dict[str, str]:
+    """What a stage's run says of its artifact: where it is, how large, and its digest, for models are never uploaded."""
+    tags = {"imbik.path": str(folder), "imbik.cached": str(cached), "imbik.commit": record.commit or "unknown"}
+    tags |= {f"imbik.input.{role}": key for role, key in record.inputs.items()}
+    weights = weights_of(record)
+    if weights:
+        tags["imbik.bytes"] = str(sum(file.bytes for file in weights.values()))
+        tags["imbik.sha256"] = json.dumps({name: file.sha256 for name, file in weights.items()})
+    return tags
+
+
+def weights_of(record: Record) -> dict[str, File]:
+    """An artifact's weight and token files."""
+    return {name: file for name, file in record.files.items() if name.endswith((".safetensors", ".bin"))}
+
+
+def log_inputs(client: MlflowClient, run: str, record: Record, folder: Path) -> None:
+    """The corpus as a dataset input: of its own stage, and of every stage that reads it."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    if record.stage == "data":
+        source, key, use = folder, record.key, "prepared"
+    elif "data" in record.inputs:
+        spec = json.loads((folder / "spec.json").read_text())
+        source, key, use = Path(spec["inputs"]["data"]), record.inputs["data"], "evaluation" if record.stage == "evaluate" else "training"
+    else:
+        return
+    statistics = source / "statistics.json"
+    if not statistics.is_file():
+        return
+    profile = json.dumps(json.loads(statistics.read_text())["splits"])
+    dataset = Dataset(name="corpus", digest=key[:32], source_type="local", source=json.dumps({"uri": str(source)}), profile=profile)
+    client.log_inputs(run, [DatasetInput(dataset, [InputTag("mlflow.data.context", use)])])
+
+
+def log_report(client: MlflowClient, sent: Sent, folder: Path, once: Callable[[str, Callable[[], object]], None]) -> None:
+    """The report's files, gates and claims on the parent run; each model's numbers on the run of the stage that made it; the winner in
+    the registry. `once(part, action)` runs what was not told yet."""
+    from mlflow.entities import RunTag
+
+    report = json.loads((folder / "report.json").read_text())
+    for path in [*(folder / name for name in ("report.json", "report.md", "report.html")), *sorted((folder / "plots").glob("*"))]:
+        place = "plots" if path.parent.name == "plots" else None
+        once(path.name, partial(client.log_artifact, sent.parent, str(path), place))
+    verdicts = _verdicts(report) | {"mlflow.note.content": "\n\n".join(report.get("meaning", []))}
+    told = [RunTag(key, value[:TAG_LENGTH]) for key, value in verdicts.items()]
+    for start in range(0, len(told), 100):
+        once(f"verdicts {start}", partial(client.log_batch, sent.parent, tags=told[start : start + 100]))
+    once("winner", partial(registry.register, client, sent.parent, folder, report))
+    made = {path: label for label, path in sent.made.items()}
+    for row in report.get("rows", []):
+        label = made.get(str(Path(row["path"]).parent))
+        if label:
+            once(f"model {row['model']}", partial(_log_model, client, sent.runs[label], row))
+
+
+def _verdicts(report: dict[str, Any]) -> dict[str, str]:
+    """Gates and claims as tags: the verdict, then the sentence."""
+    tags = {f"imbik.gate.{gate['model']}.{gate['gate']}": f"{gate['verdict']}: {gate['sentence']}" for gate in report.get("gates", [])}
+    for claim in report.get("claims", []):
+        told = "" if claim["difference"] is None else f" ({claim['by']} {claim['difference']:+.4g})"
+        tags[f"imbik.claim.{claim['model']}-{claim['than']}.{claim['by']}"] = f"{claim['verdict']}: {claim['says']}{told}"
+    for model, gate in report.get("stopped", {}).items():
+        tags[f"imbik.stopped.{model}"] = f"not made: {gate}"
+    return tags
+
+
+def _log_model(client: MlflowClient, run: str, row: dict[str, Any]) -> None:
+    from mlflow.entities import Metric, RunTag
+
+    values = {metric: row.get(field) for metric, field in FINAL.items()}
+    if row.get("mmlu") is not None:
+        values |= dict(zip(("final_mmlu_low", "final_mmlu_high"), row["mmlu_ci95"], strict=True))
+    # A time of their own would make them differ when they are sent again; the step and value say all.
+    metrics = [Metric(name, float(value), 0, 0) for name, value in values.items() if value is not None]
+    tags = {"imbik.model": row["model"], "imbik.role": _role(row), "imbik.student": row["student"], "imbik.format": row["format"]}
+    client.log_batch(run, metrics=metrics, tags=[RunTag(key, str(value)) for key, value in tags.items() if value])
+
+
+def _role(row: dict[str, Any]) -> str:
+    """What a model is for, by which people search: teacher, pruned (a cut nobody taught), baseline, student."""
+    if row.get("baseline"):
+        return "baseline"
+    known = {"teacher": "teacher", "prune": "pruned", "distill": "student", "sft": "student"}
+    return known.get(row["stage"], "student" if row["student"] else "model")

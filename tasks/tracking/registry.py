@@ -1,0 +1,145 @@
+"""MLflow's model registry: a run's winner as a version, by reference; which version is candidate, champion and previous.
+
+A version holds where the model lies, its size, digests, lineage and card. Weights are never uploaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.store import lineage
+from tasks.store.runs import PUBLISHED as FOLDER
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
+LONGEST = 5000
+
+
+def register(client: MlflowClient, parent: str, folder: Path, report: dict[str, Any]) -> None:
+    """Make the winner of a report a version and the candidate; a model that is a version already stays that version."""
+    winner = report.get("winner")
+    if winner:
+        version = ensure(client, parent, folder, report, winner["model"])
+        client.set_registered_model_alias(winner["registered"], CANDIDATE, version)
+
+
+def ensure(client: MlflowClient, parent: str, folder: Path, report: dict[str, Any], model: str) -> str:
+    """The version of a run's model, made unless its very artifact is one already."""
+    from mlflow.exceptions import MlflowException
+
+    name = name_of(report)
+    row = next(row for row in report["rows"] if row["model"] == model)
+    tags = _tags(folder, report, row)
+    for version in client.search_model_versions(f"name = '{name}'"):
+        if version.tags.get("imbik.key") == tags["imbik.key"] and version.tags.get("imbik.stage") == tags["imbik.stage"]:
+            return str(version.version)
+    try:
+        client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        client.create_registered_model(name, description=report["description"] or None)
+    place = f"models/{model}"
+    card = folder / FOLDER / model / "README.md"
+    with tempfile.TemporaryDirectory() as scratch:
+        reference = {key.removeprefix("imbik."): value for key, value in tags.items()}
+        (Path(scratch) / "reference.json").write_text(json.dumps(reference, indent=2) + "\n")
+        if card.is_file():
+            (Path(scratch) / "README.md").write_text(card.read_text())
+        client.log_artifacts(parent, scratch, place)
+    about = (card.read_text() if card.is_file() else "").partition("\n---\n")[2].strip()[:LONGEST]
+    made = client.create_model_version(name, f"runs:/{parent}/{place}", run_id=parent, tags=tags, description=about or None)
+    return str(made.version)
+
+
+def name_of(report: dict[str, Any]) -> str:
+    """The registry's name for a run's models."""
+    return str(report["winner"]["registered"] if report.get("winner") else report["name"])
+
+
+def _tags(folder: Path, report: dict[str, Any], row: dict[str, Any]) -> dict[str, str]:
+    """Where a model is, what it is made of, and what the gates said: the lineage that stands for its signature."""
+    ancestors = lineage.of(Path(row["path"]).parent)
+    record = ancestors[0].record
+    weights = {name: file for name, file in record.files.items() if name.endswith(".safetensors")}
+    digest = hashlib.sha256("".join(f"{name}\0{file.sha256}\n" for name, file in sorted(weights.items())).encode()).hexdigest()
+    tags = {
+        "imbik.run": report["name"],
+        "imbik.model": row["model"],
+        "imbik.uri": f"file://{row['path']}",
+        "imbik.bytes": str(sum(file.bytes for file in weights.values())),
+        "imbik.sha256": digest,
+        "imbik.stage": record.stage,
+        "imbik.key": record.key,
+        "imbik.commit": record.commit or "unknown",
+    }
+    for ancestor in reversed(ancestors):  # the youngest of a stage counts
+        tags[f"imbik.recipe.{ancestor.record.stage}"] = ancestor.record.key
+    for ancestor in ancestors:
+        if ancestor.record.stage in ("teacher", "data"):
+            tags |= {f"imbik.{ancestor.record.stage}.{role}": key[:LONGEST] for role, key in ancestor.record.inputs.items()}
+    for gate in report["gates"]:
+        if gate["model"] == row["model"]:
+            tags[f"imbik.gate.{gate['gate']}"] = f"{gate['verdict']}: {gate['sentence']}"[:LONGEST]
+    for metric in ("mmlu", "val_loss", "kl_teacher"):
+        if row.get(metric) is not None:
+            tags[f"imbik.score.{metric}"] = f"{row[metric]:.6g}"
+    return tags
+
+
+def promote(client: MlflowClient, parent: str, folder: Path, report: dict[str, Any], model: str, *, force: bool) -> str:
+    """Make a run's model the champion and the champion before it the previous one; returns what was done. ValueError where a gate that
+    closed on it forbids that."""
+    from mlflow.exceptions import MlflowException
+
+    closed = refusal(report, model)
+    if closed and not force:
+        raise ValueError(
+            f"{report['name']}/{model} is not promoted: {closed}; --force promotes it all the same, and says so on the version"
+        )
+    name, version = name_of(report), ensure(client, parent, folder, report, model)
+    try:
+        before = str(client.get_model_version_by_alias(name, CHAMPION).version)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise  # an alias that is not there is the latter
+        before = ""
+    if before == version:
+        return f"{name} version {version} ({model}) is the champion already"
+    if before:
+        client.set_registered_model_alias(name, PREVIOUS, before)
+    if closed:
+        client.set_model_version_tag(name, version, "imbik.forced", closed[:LONGEST])
+    client.set_registered_model_alias(name, CHAMPION, version)
+    return f"{name} version {version} ({model}) is the champion" + (f"; version {before} is the previous one" if before else "")
+
+
+def refusal(report: dict[str, Any], model: str) -> str | None:
+    """Why a model must not be handed over: the gate that closed on it, or on a model it was made from."""
+    row = next(row for row in report["rows"] if row["model"] == model)
+    for gate in report["gates"]:
+        if gate["verdict"] != "passed" and (gate["model"] == model or (gate["student"] == row["student"] and row["stage"] == "quantize")):
+            return str(gate["sentence"])
+    return None
+
+
+def place_of(client: MlflowClient, name: str, alias: str) -> Path:
+    """The model directory of `name@alias`. ValueError where there is none, or it lies elsewhere."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        version = client.get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        raise ValueError(f"{name}@{alias} is not in the registry ({' '.join(str(error).split())[:120]}); see imbik promote") from error
+    path = Path(version.tags.get("imbik.uri", "").removeprefix("file://"))
+    if not path.is_dir():
+        raise ValueError(
+            f"{name}@{alias} is version {version.version} at {path}, which is not on this machine; run this where its store is"
+        )
+    return path

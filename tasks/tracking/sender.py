@@ -1,0 +1,270 @@
+"""Sends a spool to MLflow: a run per flow run, a nested run per stage. Whatever was answered is remembered, nothing is sent twice.
+
+MLflow itself ignores a parameter, tag or metric value it has already, so that asking again after a lost answer is safe; new runs, which it
+would make twice, are looked up first by a tag that names them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from conf.spec import Record
+from tasks.tracking import mlflow_runs as outcome
+from tasks.tracking.spool import Event, Sent, Spool
+from tasks.tracking.units import described
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+BATCH = 1000
+"""Metrics MLflow takes at once."""
+CHUNK = 2000
+"""Events read at once."""
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""MLflow's pages show an experiment without a kind as one of prompts and traces."""
+LATE_SECONDS = 120.0
+"""A request that was never answered may still be carried out; after this long it will not be."""
+TAG_LENGTH = 5000
+LOOK_SECONDS = 5.0
+"""How often the files of running jobs are looked at."""
+LASTING = (400, 404, 409, 413)
+"""Answers that no second try would change: what was to be sent is left out, and told."""
+
+
+class Sender:
+    """Sends one spool; the caller holds it."""
+
+    def __init__(self, spool: Spool, client: MlflowClient, store: Path) -> None:
+        self.spool, self.client, self.store = spool, client, store
+        self.sent: Sent = spool.sent()
+        self._kept: dict[str, list[Metric]] = {}
+        self._looked = 0.0
+        self._handlers: dict[str, Callable[[Event], None]] = {
+            "open": self._open,
+            "begin": self._begin,
+            "step": self._step,
+            "attempt": self._attempt,
+            "stage": self._stage,
+            "fail": self._fail,
+            "report": self._report,
+            "end": self._end,
+        }
+
+    def send(self) -> bool:
+        """Send everything there is; False when there was nothing. Raises what MLflow's client raises, to be called again later."""
+        events = list(self.spool.read(self.sent.offset, CHUNK))
+        for event, offset in events:
+            self._tell(event)
+            if event["event"] != "step":  # everything before it was sent: a failure later does not begin with it again
+                self.sent.offset = offset
+                self.spool.save(self.sent)
+        self._flush()
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            self._looked = time.monotonic()
+            for label, folder in self.sent.live.items():
+                self._files(label, Path(folder), ("system*.jsonl",))
+        if events:
+            self.sent.offset = events[-1][1]
+        elif self.sent.ended and not self.sent.done and time.time() - self.sent.doubt > LATE_SECONDS:
+            if self.sent.doubt:
+                self._remove_twins()
+            self.sent.done = True
+        if events or self.sent.done:
+            self.spool.save(self.sent)
+        return bool(events)
+
+    def _tell(self, event: Event) -> None:
+        if event["event"] != "step":
+            self._flush()
+        try:
+            self._handlers[event["event"]](event)
+        except Exception as error:  # noqa: BLE001 - raised again unless it lasts
+            self._leave_out(f"{event['event']} {event.get('label', '')}", error)
+
+    def _leave_out(self, what: str, error: Exception) -> None:
+        """Note what MLflow refuses for good or what is no longer there; anything else may go better later, and is raised."""
+        status = getattr(error, "get_http_status_code", lambda: 0)()
+        if status not in LASTING and not isinstance(error, (KeyError, FileNotFoundError)):
+            raise error
+        self.sent.refused.append(f"{what}: {' '.join(str(error).split())[:200]}")
+
+    def _open(self, event: Event) -> None:
+        from mlflow.entities import Param
+
+        self._experiment(event["project"])
+        tags = {"imbik.kind": "flow", "imbik.name": event["name"], "imbik.host": event["host"], "imbik.store": str(self.store)}
+        tags |= {f"imbik.{key}": str(value)[:TAG_LENGTH] for key, value in event["tags"].items() if value}
+        self.sent.parent = self._run("", event["name"], tags, event["at"])
+        self.client.update_run(self.sent.parent, status="RUNNING")
+        params = [Param(key, value[:500]) for key, value in flat(event["recipe"])]
+        for start in range(0, len(params), 100):
+            self.client.log_batch(self.sent.parent, params=params[start : start + 100])
+        self.sent.ended = self.sent.done = False
+        self.spool.save(self.sent)
+
+    def _experiment(self, project: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        found = self.client.get_experiment_by_name(project)
+        if found is None:
+            own = self.sent.uri is None
+            try:
+                place = f"file://{self.store}/mlflow-artifacts" if own else None
+                self.sent.experiment = self.client.create_experiment(project, artifact_location=place, tags=KIND)
+                return
+            except MlflowException:  # another run of the project was faster
+                found = self.client.get_experiment_by_name(project)
+                if found is None:
+                    raise
+        self.sent.experiment = found.experiment_id
+
+    def _run(self, label: str, name: str, tags: dict[str, str], at: int) -> str:
+        """The run of a label, made unless it is there."""
+        if label in self.sent.runs:
+            return self.sent.runs[label]
+        mark = f"{self.spool.flow}/{label}"
+        found = self.client.search_runs([self.sent.experiment], f"tags.`imbik.id` = '{mark}'", max_results=1)
+        if found:
+            self.sent.runs[label] = found[0].info.run_id
+        else:
+            tags = {"imbik.id": mark, "imbik.flow": self.spool.flow} | tags
+            before, self.sent.doubt = self.sent.doubt, time.time()
+            self.spool.save(self.sent)
+            made = self.client.create_run(self.sent.experiment, run_name=name, tags=tags, start_time=at)
+            self.sent.runs[label], self.sent.doubt = made.info.run_id, before
+        self.spool.save(self.sent)
+        return self.sent.runs[label]
+
+    def _begin(self, event: Event) -> None:
+        label = event["label"]
+        tags = {"mlflow.parentRunId": self.sent.parent, "imbik.kind": "stage", "imbik.stage": event["stage"], "imbik.key": event["key"]}
+        run = self._run(label, label, tags, event["at"])
+        self.client.update_run(run, status="RUNNING")
+        self.sent.live[label] = event["work"]
+
+    def _step(self, event: Event) -> None:
+        self._keep(event["label"], event["step"], event["time"], event["values"])
+
+    def _attempt(self, event: Event) -> None:
+        """A stage tried again, on the flow's run."""
+        self.client.set_tag(self.sent.parent, f"imbik.attempt.{event['label']}.{event['number']}", event["sentence"][:TAG_LENGTH])
+
+    def _keep(self, label: str, step: int, seconds: float, values: dict[str, float]) -> None:
+        """Take values to be sent, each step of a metric once: a resumed job repeats the steps after its checkpoint."""
+        from mlflow.entities import Metric
+
+        last = self.sent.steps.setdefault(label, {})
+        kept = self._kept.setdefault(label, [])
+        for name, value in values.items():
+            if step > last.get(name, -1) and math.isfinite(value):  # a database holds no infinities
+                kept.append(Metric(name, value, int(seconds * 1000), step))
+                last[name] = step
+        if len(kept) >= BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Send what was taken. Where that fails, all of it is read again."""
+        kept, self._kept = self._kept, {}
+        try:
+            for label, metrics in kept.items():
+                for start in range(0, len(metrics), BATCH):
+                    self._send_batch(label, metrics[start : start + BATCH])
+        except BaseException:
+            self.sent = self.spool.sent()
+            raise
+        if kept:
+            self.spool.save(self.sent)
+
+    def _send_batch(self, label: str, metrics: list[Metric]) -> None:
+        try:
+            self.client.log_batch(self.sent.runs[label], metrics=metrics)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._leave_out(f"metrics of {label}", error)
+
+    def _files(self, label: str, folder: Path, patterns: tuple[str, ...]) -> None:
+        """Send what a job's own files say and its lines did not."""
+        for pattern in patterns:
+            for path in sorted(folder.glob(pattern)):
+                for line in lines(path):
+                    self._keep(label, line["step"], line["time"], line["values"])
+        self._flush()
+
+    def _stage(self, event: Event) -> None:
+        label, folder = event["label"], Path(event["path"])
+        record = Record.model_validate_json((folder / "artifact.json").read_text())
+        tags = {"mlflow.parentRunId": self.sent.parent, "imbik.kind": "stage", "imbik.stage": record.stage, "imbik.key": record.key}
+        run = self._run(label, label, tags, event["at"])
+        from mlflow.entities import Param, RunTag
+
+        told = [RunTag(key, value[:TAG_LENGTH]) for key, value in outcome.tags_of(record, folder, event["cached"]).items()]
+        self.client.log_batch(run, tags=told)
+        params = [Param(key, value[:500]) for key, value in flat(record.config)]
+        for start in range(0, len(params), 100):
+            self.client.log_batch(run, params=params[start : start + 100])
+        self._keep(label, 0, event["at"] / 1000, {"seconds": record.seconds, "attempts": max(1, len(record.attempts))})
+        self._files(label, folder, ("metrics.jsonl", "system*.jsonl"))
+        self.client.set_tag(run, "mlflow.note.content", described(self.sent.steps[label]))
+        outcome.log_inputs(self.client, run, record, folder)
+        self.client.set_terminated(run, end_time=event["at"])
+        self.sent.made[label] = str(folder)
+        self.sent.live.pop(label, None)
+        self.spool.save(self.sent)
+
+    def _fail(self, event: Event) -> None:
+        run = self.sent.runs.get(event["label"])
+        folder = self.sent.live.pop(event["label"], None)
+        if run:
+            if folder:
+                self._files(event["label"], Path(folder), ("system*.jsonl",))
+            self.client.set_tag(run, "imbik.error", event["sentence"][:TAG_LENGTH])
+            self.client.set_terminated(run, status="FAILED", end_time=event["at"])
+
+    def _report(self, event: Event) -> None:
+        def once(part: str, action: Callable[[], object]) -> None:
+            """A report is many requests: one that fails must not begin it anew."""
+            mark = f"{event['at']} {part}"
+            if mark not in self.sent.told:
+                action()
+                self.sent.told.append(mark)
+                self.spool.save(self.sent)
+
+        outcome.log_report(self.client, self.sent, Path(event["folder"]), once)
+
+    def _end(self, event: Event) -> None:
+        if self.sent.parent:
+            for label in list(self.sent.live):  # stages that nobody saw end
+                self.client.set_terminated(self.sent.runs[label], status="KILLED", end_time=event["at"])
+                self.sent.live.pop(label)
+            self.client.set_terminated(self.sent.parent, status=event["status"], end_time=event["at"])
+            self._remove_twins()
+        self.sent.ended = True
+
+    def _remove_twins(self) -> None:
+        """A request that was carried out although its answer was lost may have made a run twice."""
+        known = set(self.sent.runs.values())
+        for run in self.client.search_runs([self.sent.experiment], f"tags.`imbik.flow` = '{self.spool.flow}'", max_results=1000):
+            if run.info.run_id not in known:
+                self.client.delete_run(run.info.run_id)
+
+
+def lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a metrics file."""
+    if path.is_file():
+        for text in path.read_bytes().splitlines(keepends=True):
+            if text.endswith(b"\n"):
+                yield json.loads(text)
+
+
+def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested settings as dotted names and texts."""
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from flat(item, f"{prefix}.{key}" if prefix else str(key))
+    elif value not in (None, [], {}):
+        yield prefix, str(value)

@@ -1,0 +1,109 @@
+"""Cluster files: what ships loads, what cannot be is refused in one sentence, and a cluster never changes what is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conf.cluster import CLUSTERS, LOCAL, load_cluster
+from conf.load import load
+from conf.parallel import Parallel
+from conf.placement import placed, placed_alone
+from conf.standalone import Quantizing, checked
+from tests.fixtures.flow import RECIPE
+
+SHIPPED = sorted(path.stem for path in CLUSTERS.glob("*.yaml"))
+
+
+def refused(cluster: str, *overrides: str) -> str:
+    with pytest.raises(ValueError) as caught:
+        load_cluster(cluster, list(overrides))
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_cluster_that_ships_loads_and_holds_the_published_recipe(name: str) -> None:
+    cluster = load_cluster(name)
+    assert cluster.kind == name
+    assert cluster.description
+    recipe = load("qwen3-8b-depth-6b")
+    assert placed(recipe, cluster) == recipe
+    assert cluster.place("data").gpus_per_node == 0
+    assert cluster.place("distill").spread(Parallel(processes=8)) == (1, 8)
+
+
+def test_the_default_cluster_is_the_one_that_ships_as_local() -> None:
+    assert load_cluster("local") == LOCAL
+
+
+def test_ranks_spread_over_nodes_by_the_gpus_there_are() -> None:
+    cluster = load_cluster("slurm", ["stages.prune={nodes: 2, gpus_per_node: 4}"])
+    assert cluster.place("distill").spread(Parallel(processes=768)) == (96, 8)
+    assert cluster.place("prune").spread(Parallel(processes=2)) == (2, 1)
+    for ranks, complaint in ((3, "3 ranks do not spread evenly over 2 nodes"), (16, "more than gpus_per_node 4; set nodes=4")):
+        with pytest.raises(ValueError, match=complaint):
+            cluster.place("prune").spread(Parallel(processes=ranks))
+
+
+def test_a_stage_states_only_where_it_differs(tmp_path: Path) -> None:
+    file = tmp_path / "ours.yaml"
+    file.write_text("extends: slurm\ndefaults: {queue: h100, environment: {A: '1'}}\nstages: {data: {queue: cpu, environment: {B: '2'}}}\n")
+    cluster = load_cluster(str(file), ["defaults.account=team"])
+    data, distill = cluster.place("data"), cluster.place("distill")
+    assert (data.queue, data.gpus_per_node, data.time_limit_minutes, data.account) == ("cpu", 0, 240, "team")
+    assert data.environment == {"A": "1", "B": "2"}
+    assert (distill.queue, distill.gpus_per_node, distill.environment) == ("h100", 8, {"A": "1"})
+
+
+def test_what_cannot_be_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    assert "did you mean slurm" in refused("slrm")
+    assert "nearest known key is cpus" in refused("slurm", "defaults.cpu=3")
+    assert "stages.distil" in refused("slurm", "stages.distil.nodes=2")
+    assert "settings of docker" in refused("slurm", "docker.shm_gb=3")
+    assert "defaults.image is missing" in refused("docker", "defaults.image=null")
+    assert "stages.data.image is missing" in refused("docker", "stages.data.image=null")
+    assert "volumes is missing" in refused("local", "kind=kubernetes")
+    assert "several nodes" in refused("local", "defaults.nodes=2")
+    assert "one node" in refused("docker", "stages.distill.nodes=2")
+    assert "only slurm has" in refused("local", "defaults.account=me")
+    assert "choose a smaller margin" in refused("slurm", "stages.distill.time_limit_minutes=5")
+    assert "HF_TOKEN_PATH" in refused("docker", "secrets=[HF_TOKEN]")
+    assert "kubernetes.secret" in refused("kubernetes", "secrets=[HF_TOKEN]")
+    assert "one of secrets" in refused("slurm", "secrets=[HF_TOKEN]", "defaults.environment={HF_TOKEN: hf_x}")
+    assert "secrets.0" in refused("slurm", "secrets=[HF_TOKEN=hf_x]")
+    assert "slurm.ssh.user is missing" in refused("slurm", "slurm.ssh={host: login}")
+
+
+def test_a_cluster_lays_stages_out_and_changes_no_key() -> None:
+    recipe = load(str(RECIPE), ["teacher.micro_batch=2"])
+    cluster = load_cluster("local", ["stages.teacher.parallel={processes: 2}", "stages.distill.parallel={processes: 2, tensor: 2}"])
+    here = placed(recipe, cluster)
+    assert here.teacher.parallel == Parallel(processes=2)
+    assert here.distill_of("depth").parallel.tensor == 2  # type: ignore[union-attr]
+    assert here.identity() == recipe.identity()
+    assert placed(recipe, LOCAL) == recipe
+
+
+def test_layouts_of_a_cluster_are_checked_as_the_recipes_are() -> None:
+    recipe = load(str(RECIPE))
+    with pytest.raises(ValueError, match=r"parallel\.tensor"):
+        placed(recipe, load_cluster("local", ["stages.distill.parallel={processes: 64, tensor: 64}"]))
+    with pytest.raises(ValueError, match="teacher on this cluster: 3 ranks do not spread"):
+        placed(recipe, load_cluster("slurm", ["stages.teacher={nodes: 2, parallel: {processes: 3, pipeline: 3}}"]))
+    with pytest.raises(ValueError, match="choose a multiple of 8"):
+        placed(recipe, load_cluster("local", ["stages.teacher.parallel={processes: 2}"]))
+    with pytest.raises(ValueError, match="spread it with"):
+        placed(recipe, load_cluster("local", ["stages.prune.parallel={processes: 2}"]))
+
+
+def test_single_stages_take_the_clusters_layout_and_keep_their_keys() -> None:
+    wanted = checked(Quantizing, {"model": "demo/depth", "quantize": [{"format": "fp8"}], "evaluate": {"seq_length": 64, "sequences": 8}})
+    cluster = load_cluster("slurm", ["stages={quantize: {parallel: {threads: 3}}, evaluate: {parallel: {threads: 4}}}"])
+    found = placed_alone(wanted, cluster)
+    assert found.evaluate
+    assert (found.quantize[0].parallel.threads, found.evaluate.parallel.threads) == (3, 4)
+    assert found.quantize[0].identity() == wanted.quantize[0].identity()
+    with pytest.raises(ValueError, match=r"evaluate\.parallel: processes is 3, but the stage runs in one process"):
+        placed_alone(wanted, load_cluster("slurm", ["stages={evaluate: {nodes: 2, parallel: {processes: 3}}}"]))

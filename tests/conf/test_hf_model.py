@@ -1,0 +1,171 @@
+"""A local teacher's directory, read before anything runs: whole, of a known kind, with the tokenizer that belongs to it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conf.hf_model import num_tokens, shape_of
+from conf.load import load
+from conf.shapes import num_params
+from tests.fixtures.flow import RECIPE, imbik, told
+
+TINY = str(RECIPE)
+
+
+def write_model(folder: Path) -> Path:
+    """A model directory whose two shards have headers and no meaning: nothing here reads a tensor."""
+    folder.mkdir()
+    config = {
+        "model_type": "llama",
+        "num_hidden_layers": 3,
+        "hidden_size": 32,
+        "intermediate_size": 96,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": 300,
+        "max_position_embeddings": 256,
+        "tie_word_embeddings": True,
+    }
+    vocabulary = {f"piece{number}": number for number in range(299)}
+    content = {"model": {"type": "BPE", "vocab": vocabulary}, "added_tokens": [{"id": 299, "content": "<end>"}]}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    for tensor, shard in shards.items():
+        header = json.dumps({tensor: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}, "__metadata__": {"format": "pt"}}).encode()
+        (folder / shard).write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 8)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    return folder
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_model(tmp_path / "model")
+
+
+def pretrained(model: Path) -> list[str]:
+    return ["teacher.shape=null", f"teacher.model={model}", "teacher.steps=0"]
+
+
+def rewrite(file: Path, **values: Any) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def header(model: Path, content: bytes) -> None:
+    first_shard(model).write_bytes(struct.pack("<Q", len(content)) + content)
+
+
+def first_shard(model: Path) -> Path:
+    return model / "model-00001-of-00002.safetensors"
+
+
+def lose_weights(model: Path, *left: str) -> None:
+    for file in model.glob("*safetensors*"):
+        file.unlink()
+    for name in left:
+        (model / name).write_bytes(b"x")
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
+    "no config": (lambda model: (model / "config.json").unlink(), ("no config.json", "name a Hugging Face model directory")),
+    "config cut short": (lambda model: (model / "config.json").write_text('{"a": '), ("config.json is not valid JSON", "fetch it again")),
+    "config no object": (lambda model: (model / "config.json").write_text("[1]"), ("config.json holds no JSON object", "fetch it again")),
+    "config of bytes": (lambda model: (model / "config.json").write_bytes(b"\xff"), ("config.json is not valid JSON", "fetch it again")),
+    "other architecture": (lambda model: rewrite(model / "config.json", model_type="gpt2"), ("model_type 'gpt2'", "Llama or Qwen3")),
+    "no architecture": (lambda model: rewrite(model / "config.json", model_type=None), ("model_type None", "Llama or Qwen3")),
+    "dimension missing": (
+        lambda model: (model / "config.json").write_text('{"model_type": "llama"}'),
+        ("num_hidden_layers", "choose such a model"),
+    ),
+    "dimension that is no number": (
+        lambda model: rewrite(model / "config.json", hidden_size="wide"),
+        ("hidden_size", "choose such a model"),
+    ),
+    "own code": (lambda model: (model / "modeling.py").touch(), ("modeling.py", "never run", "choose a model without it")),
+    "auto_map": (lambda model: rewrite(model / "config.json", auto_map={}), ("auto_map in config.json", "never run")),
+    "quantized": (lambda model: rewrite(model / "config.json", quantization_config={}), ("is quantized", "before quantization")),
+    "no tokenizer": (lambda model: (model / "tokenizer.json").unlink(), ("no tokenizer.json", "add the model's fast tokenizer")),
+    "tokenizer cut short": (lambda model: (model / "tokenizer.json").write_text("{"), ("tokenizer.json is not valid JSON",)),
+    "tokenizer without vocabulary": (lambda model: (model / "tokenizer.json").write_text("{}"), ("holds no vocabulary", "fetch")),
+    "tokenizer of another model": (
+        lambda model: rewrite(model / "config.json", vocab_size=299),
+        ("embeds 299 tokens", "tokenizer.json has 300", "do not belong together"),
+    ),
+    "no weights": (lose_weights, ("has no weights (model.safetensors)", "fetch the model again")),
+    "pickled weights": (
+        lambda model: lose_weights(model, "pytorch_model.bin"),
+        ("only pickled weights (pytorch_model.bin)", "never loaded", "convert them to safetensors"),
+    ),
+    "shard missing": (lambda model: first_shard(model).unlink(), ("lacks the shard model-00001-of-00002.safetensors", "fetch")),
+    "shard cut short": (
+        lambda model: first_shard(model).write_bytes(first_shard(model).read_bytes()[:-1]),
+        ("bytes where its header needs", "fetch the model again"),
+    ),
+    "shard with more than it should": (
+        lambda model: first_shard(model).write_bytes(first_shard(model).read_bytes() + b"\0"),
+        ("bytes where its header needs",),
+    ),
+    "shard empty": (lambda model: first_shard(model).write_bytes(b""), ("is not a safetensors file", "fetch the model again")),
+    "shard of text": (lambda model: first_shard(model).write_text("not found: 404"), ("bytes where its header needs", "fetch")),
+    "shard header no JSON": (lambda model: header(model, b"{]" * 9), ("is not a safetensors file", "fetch the model again")),
+    "shard header a list": (lambda model: header(model, b"[1, 2]"), ("is not a safetensors file", "fetch the model again")),
+    "shard header without offsets": (lambda model: header(model, b'{"a": {"data_offsets": []}}'), ("is not a safetensors file", "fetch")),
+    "index no JSON": (lambda model: (model / "model.safetensors.index.json").write_text("{"), ("index.json is not valid JSON", "fetch")),
+    "index without shards": (lambda model: (model / "model.safetensors.index.json").write_text("{}"), ("names no shards", "fetch")),
+    "index empty": (lambda model: rewrite(model / "model.safetensors.index.json", weight_map={}), ("names no shards", "fetch")),
+    "index leads outside": (
+        lambda model: rewrite(model / "model.safetensors.index.json", weight_map={"a": "../x.safetensors"}),
+        ("../x.safetensors, which is no file of its folder", "fetch"),
+    ),
+    "index of numbers": (
+        lambda model: rewrite(model / "model.safetensors.index.json", weight_map={"a": 1}),
+        ("names the shard 1, which is no file of its folder",),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGES)
+def test_a_broken_model_directory_is_told_by_name(case: str, model: Path) -> None:
+    damage, parts = DAMAGES[case]
+    load(TINY, pretrained(model))
+    damage(model)
+    sentence = told(*pretrained(model))
+    assert all(part in sentence for part in (str(model), *parts)), sentence
+
+
+def test_the_command_tells_of_a_missing_shard_and_makes_no_store(model: Path, tmp_path: Path) -> None:
+    first_shard(model).unlink()
+    for verb in ("run", "plan"):
+        done = imbik(verb, TINY, *pretrained(model), store=tmp_path / "store")
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"imbik: teacher.model {model} lacks the shard")
+        assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_pretrained_teacher_keeps_its_own_tokenizer(model: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    load(TINY, [*pretrained(model), f"data.tokenizer={other}"])
+    rewrite(other / "tokenizer.json", normalizer={"type": "Lowercase"})
+    sentence = told(*pretrained(model), f"data.tokenizer={other}")
+    assert f"data.tokenizer {other} is not the tokenizer of teacher.model {model}; leave data.tokenizer empty" in sentence
+    assert "has 300 tokens" in told(f"data.tokenizer={other}", "teacher.shape.vocab_size=299")
+
+
+def test_dimensions_and_tokens_of_a_real_model(shared_data: Path) -> None:
+    stories = shared_data / "weights" / "stories260K-hf"
+    assert num_params(shape_of(stories)) == 260_032
+    assert num_tokens(stories) == shape_of(stories).vocab_size == 512
+    assert num_tokens(shared_data / "tokenizers" / "llama3-hf") == 128_256
+
+
+def test_a_recipe_that_leaves_out_training_needs_no_validation_split(model: Path) -> None:
+    load(TINY, [*pretrained(model), "distill=null", "data.validation_share=0"])

@@ -1,0 +1,134 @@
+"""What Prefect's pages are given: a form from the schema that starts as the preset, mistakes in one sentence, files that Prefect takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from conf.load import checked, load, names
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+
+
+@pytest.fixture(scope="module")
+def form() -> dict[str, Any]:
+    """The JSON schema that Prefect draws the form of compress from, as its API holds it."""
+    from prefect.utilities.callables import parameter_schema
+
+    from flows.compress import compress
+
+    schema: dict[str, Any] = parameter_schema(compress).model_dump()
+    return json.loads(json.dumps(schema)) | {"additionalProperties": False}
+
+
+def test_the_form_has_a_section_a_stage_and_says_what_every_field_is(form: dict[str, Any]) -> None:
+    recipe = form["definitions"]["Recipe"]
+    assert {"data", "teacher", "students", "distill", "quantize", "evaluate", "gates"} <= set(recipe["properties"])
+    assert next(iter(form["properties"])) == "name", "the name is not at the end of a long page"
+    assert all(told.get("description") or "$ref" in told for told in form["properties"].values())
+    for title, section in form["definitions"].items():
+        for field, told in section.get("properties", {}).items():
+            assert told.get("description") or "$ref" in json.dumps(told), f"{title}.{field} has no description"
+    formats = json.dumps(form["definitions"]["QuantizeConfig"]["properties"]["format"])
+    assert '"enum"' in formats and '"nvfp4"' in formats, "formats are a drop-down"
+
+
+@pytest.mark.parametrize("preset", names())
+def test_a_preset_fills_the_form_and_comes_back_as_it_was(preset: str, form: dict[str, Any]) -> None:
+    recipe = load(preset)
+    filled = json.loads(json.dumps(recipe.model_dump(mode="json", exclude_unset=True)))
+    jsonschema.Draft202012Validator(form).validate({"recipe": filled, "name": preset, "store": "/store"})
+    assert checked(filled) == recipe
+
+
+@pytest.mark.parametrize(
+    ("section", "values"),
+    [("teacher", {"steps": -1}), ("teacher", {"stepz": 3}), ("evaluate", {"mmlu": {"style": "essay"}}), ("data", {"source": 3})],
+    ids=["below its bound", "no such setting", "not a choice", "another kind"],
+)
+def test_the_form_refuses_what_the_schema_can_tell(section: str, values: dict[str, Any], form: dict[str, Any]) -> None:
+    filled = load("demo").model_dump(mode="json", exclude_unset=True)
+    filled[section] = filled[section] | values
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(form).validate({"recipe": filled})
+
+
+def test_what_the_form_cannot_tell_is_told_in_the_sentence_of_the_command_line() -> None:
+    filled = load("demo").model_dump(mode="json", exclude_unset=True)
+    filled["students"]["depth"]["prune"]["num_layers"] = 9
+    with pytest.raises(ValueError, match="num_layers") as ours:
+        checked(filled)
+    with pytest.raises(ValueError, match="num_layers") as theirs:
+        load("demo", ["students.depth.prune.num_layers=9"])
+    assert str(ours.value) == str(theirs.value)
+    assert len(str(ours.value).splitlines()) == 1
+
+
+def test_the_deployments_of_prefects_own_file_are_what_their_flows_take() -> None:
+    import importlib
+
+    from prefect.utilities.callables import parameter_schema
+
+    from flows.server.deployments import form
+
+    entries = yaml.safe_load((DEPLOY / "prefect.yaml").read_text())["deployments"]
+    assert [entry["name"] for entry in entries if entry.get("schedules")] == ["nightly-corpus", "weekly-student"]
+    assert {entry["name"] for entry in entries if entry["tags"] == "{{ form.tags }}"} == set(names()), "a preset is missing"
+    for entry in entries:
+        parameters = dict(entry["parameters"])
+        if parameters.get("recipe") == "{{ form.recipe }}":
+            assert entry["build"] == [{"flows.server.deployments.form": {"id": "form", "preset": entry["name"]}}]
+            parameters["recipe"] = form(entry["name"])["recipe"]
+        module, _, name = entry["entrypoint"].rpartition(".")
+        schema = parameter_schema(getattr(importlib.import_module(module), name)).model_dump()
+        jsonschema.Draft202012Validator(schema | {"required": []}).validate(parameters)
+        if "recipe" in parameters:
+            assert checked(parameters["recipe"]).students
+
+
+def test_the_shipped_automations_are_what_prefect_takes() -> None:
+    from prefect.events.schemas.automations import AutomationCore
+
+    from flows.server.automations import read
+
+    found = [
+        AutomationCore.model_validate(json.loads(json.dumps(entry).replace("{{ block }}", "8d5c4f0e-7d0e-4b52-9b3b-000000000000")))
+        for entry in read(DEPLOY / "automations.yaml")
+    ]
+    assert [automation.name for automation in found] == ["imbik-failed", "imbik-gate-closed", "imbik-zombie"]
+
+
+WRONG_TIMES = [
+    ((None, None, "UTC"), "exactly one of --cron and --every"),
+    (("0 2 * * *", 5.0, "UTC"), "exactly one of --cron and --every"),
+    (("nightly", None, "UTC"), "--cron is 'nightly'; write five fields"),
+    (("0 25 * * *", None, "UTC"), "--cron is '0 25 * * *'; write five fields"),
+    (("0 2 * * *", None, "Europe/Berlim"), "did you mean Europe/Berlin?"),
+    ((None, 0.5, "UTC"), "--every is 0.5 minutes; choose at least 1"),
+]
+
+
+@pytest.mark.parametrize(("given", "told"), WRONG_TIMES, ids=[told for _, told in WRONG_TIMES])
+def test_a_time_that_is_none_is_one_sentence(given: tuple[str | None, float | None, str], told: str) -> None:
+    from flows.server.schedules import made_of
+
+    with pytest.raises(ValueError, match="") as caught:
+        made_of(*given, "slug")
+    assert told in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_next_times_keep_the_hour_where_clocks_change() -> None:
+    from flows.server.schedules import coming, made_of, told
+
+    schedule = made_of("0 2 * * *", None, "Europe/Berlin", "slug")
+    hours = [when.split()[1] for when in coming(schedule, 366)]
+    assert hours.count("02:00") == 365, "the one day that has no 02:00 is not left out: Prefect runs it an hour off"
+    assert set(hours) <= {"01:00", "02:00", "03:00"}
+    assert told(schedule) == "at '0 2 * * *' (Europe/Berlin)"
+    assert told(made_of(None, 90, "UTC", "slug")) == "every 90 minutes"

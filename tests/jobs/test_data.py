@@ -1,0 +1,142 @@
+"""The data job: splits are disjoint, boundaries cannot be forged, too many bad records stop it, threads change no byte."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.data import ALL_TRAIN, SPLITS, TEXTS, conserved, prepare, statistics, texts
+from tests.fixtures.jobs import refused, write_spec
+from tests.fixtures.tokenizer import tokenizer_directory
+
+
+def test_too_many_bad_records_stop_the_stage(words: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    lines = [json.dumps({"text": text}) for text in TEXTS]
+    lines[10] = lines[20] = "{"
+    source = tmp_path / "corpus.jsonl"
+    source.write_text("\n".join(lines))
+    config = {"source": str(source), **ALL_TRAIN}
+    said = refused("data", config | {"max_rejected_share": 0.03}, {"tokenizer": words}, tmp_path / "data", capfd)
+    assert f"2 of {len(TEXTS)} records (3.3%) cannot be used, more than max_rejected_share 3.0%; the first is {source}:11" in said
+    assert not (tmp_path / "data" / "statistics.json").exists()
+    assert not list((tmp_path / "data").glob("*.idx"))
+    assert texts(prepare(str(source), words, tmp_path / "data", max_rejected_share=0.04)) == [
+        text for number, text in enumerate(TEXTS) if number not in (10, 20)
+    ]
+
+
+def test_a_text_written_as_a_boundary_is_text(shared_data: Path, words: Path, tmp_path: Path) -> None:
+    told = ["before <|endoftext|> after", "</s>", "<|endoftext|>", "plain", "<s> <|eot_id|><|end_of_text|>"]
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in told))
+    for name in ("stories", "gpt2"):
+        directory = tokenizer_directory(name, shared_data, tmp_path)
+        for engine in ("tokenizers", "auto"):
+            output = prepare(str(tmp_path / "corpus.jsonl"), directory, tmp_path / f"{name}-{engine}", engine=engine)
+            assert [text.lstrip(" ") for text in texts(output)] == told
+    assert texts(prepare(str(tmp_path / "corpus.jsonl"), words, tmp_path / "own")) == told
+
+
+def test_splits_are_disjoint_and_follow_the_text(words: Path, tmp_path: Path) -> None:
+    told = [f"Text number {number}." for number in range(300)]
+    (tmp_path / "corpus.txt").write_text("\n".join([*told, *told[:100]]))
+    config = {"validation_share": 0.2, "test_share": 0.1}
+    output = prepare(str(tmp_path / "corpus.txt"), words, tmp_path / "data", **config)
+    parts = {split: texts(output, split) for split in SPLITS}
+    assert sorted(text for part in parts.values() for text in part) == sorted([*told, *told[:100]])
+    assert not set(parts["train"]) & (set(parts["validation"]) | set(parts["test"]))
+    assert not set(parts["validation"]) & set(parts["test"])
+    assert 20 < len(set(parts["validation"])) < 100
+    assert conserved(output)
+    (tmp_path / "fewer.txt").write_text("\n".join(reversed(told[:200])))
+    fewer = prepare(str(tmp_path / "fewer.txt"), words, tmp_path / "fewer", **config)
+    assert set(texts(fewer, "test")) == set(parts["test"]) & set(told[:200])
+    reseeded = prepare(str(tmp_path / "corpus.txt"), words, tmp_path / "reseeded", seed=2, **config)
+    assert set(texts(reseeded, "test")) != set(parts["test"])
+
+
+def test_no_more_documents_than_asked(words: Path, tmp_path: Path) -> None:
+    (tmp_path / "corpus.txt").write_text("\n".join(TEXTS))
+    assert texts(prepare(str(tmp_path / "corpus.txt"), words, tmp_path / "data", max_documents=7)) == TEXTS[:7]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_the_world_brings_its_quiz_beside_other_text_too(words: Path, tmp_path: Path, alone: bool) -> None:
+    (tmp_path / "more.txt").write_text("More text.\n")
+    source = "world" if alone else ["world", str(tmp_path / "more.txt")]
+    made = prepare(source, words, tmp_path / "out", world={"entities": 8, "documents": 100, "questions": 40})
+    assert list((made / "quiz" / "test").glob("*_test.csv"))
+    assert ("More text." in texts(made)) is not alone
+    assert not (prepare(str(tmp_path / "more.txt"), words, tmp_path / "other") / "quiz").exists()
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that `datasets` opens, and really streams, under any name a source gives."""
+    import datasets
+
+    folder, load = tmp_path / "hub", datasets.load_dataset
+    folder.mkdir()
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, subset, streaming, revision: load(str(folder), subset, streaming=streaming))
+    return folder
+
+
+def test_a_dataset_keeps_its_own_splits_without_repeats(hub: Path, words: Path, tmp_path: Path) -> None:
+    parts = {"train": ["a", "b", "b", "shared"], "validation": ["c", "shared"], "test": ["d", "a", "  "]}
+    for split, told in parts.items():
+        (hub / f"{split}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in told))
+    output = prepare("owner/name", words, tmp_path / "data", validation_share=0.1, test_share=0.1)
+    assert {split: texts(output, split) for split in SPLITS} == {"train": ["a", "b", "b", "shared"], "validation": ["c"], "test": ["d"]}
+    assert statistics(output)["duplicates_across_splits"] == 2
+    assert conserved(output)
+
+
+def test_a_dataset_of_lines_is_joined(hub: Path, words: Path, tmp_path: Path) -> None:
+    lines = ["", " = First = \n", "", "one\n", " = = Part = = \n", "two\n", " = Second = \n", "three\n"]
+    (hub / "train.jsonl").write_text("".join(json.dumps({"text": line}) + "\n" for line in lines))
+    output = prepare("owner/wikitext", words, tmp_path / "data")
+    assert [[line.strip() for line in text.split("\n")] for text in texts(output)] == [
+        ["= First =", "one", "= = Part = =", "two"],
+        ["= Second =", "three"],
+    ]
+    assert conserved(output)
+
+
+def test_a_dataset_without_a_training_split_is_refused(hub: Path, words: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (hub / "test.jsonl").write_text('{"text": "a"}\n')
+    said = refused("data", {"source": "owner/name"}, {"tokenizer": words}, tmp_path / "data", capfd)
+    assert "owner/name has the splits test, none called train" in said
+
+
+def program(config: dict[str, object], inputs: dict[str, Path], output: Path) -> subprocess.CompletedProcess[str]:
+    """The job as the launcher starts it."""
+    spec = write_spec("data", config, inputs, output)
+    command = [sys.executable, "-m", "jobs.data", "--spec", str(spec)]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}, check=False)
+
+
+@pytest.mark.slow
+def test_threads_change_no_byte(shared_data: Path, tmp_path: Path) -> None:
+    source = {"source": str(shared_data / "text" / "tinystories.txt"), "vocab_size": 600, "max_rejected_share": 0.1}
+    made = {}
+    for engine in ("auto", "tokenizers"):
+        for workers in (1, 2):
+            output = tmp_path / f"{engine}-{workers}"
+            done = program(source | {"engine": engine, "workers": workers}, {}, output)
+            assert done.returncode == 0, done.stderr
+            names = [f"{split}.{suffix}" for split in SPLITS for suffix in ("bin", "idx", "jsonl")]
+            made[output.name] = [(output / name).read_bytes() for name in [*names, "tokenizer/tokenizer.json", "quarantine.jsonl"]]
+            assert conserved(output)
+    assert all(files == made["auto-1"] for files in made.values())
+
+
+@pytest.mark.slow
+def test_a_hub_that_cannot_be_reached_is_a_sentence(words: Path, tmp_path: Path) -> None:
+    done = program({"source": "nobody/nothing"}, {"tokenizer": words}, tmp_path / "data")
+    assert done.returncode == 2
+    assert "data.source nobody/nothing could not be opened as a Hugging Face dataset" in done.stderr
+    assert "Traceback" not in done.stderr

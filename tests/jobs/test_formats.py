@@ -1,0 +1,213 @@
+"""Every format of quantization: which combinations are refused at load, and that each checkpoint means what its definition says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
+
+from conf.formats import FORMATS, Widths, kv_misfit, misfit
+from conf.stages.quantize import QuantizeConfig
+from tests.fixtures.jobs import run_job
+from tests.jobs.test_quantize import make, models  # noqa: F401 - a fixture
+
+CASES: dict[str, dict[str, Any]] = {
+    "fp8_pc_pt": {},
+    "fp8_pb_wo": {"block_size": 32},
+    "fp8_pb_wo-mse": {"block_size": 16},
+    "int8_sq": {},
+    "int8_sq-mse": {},
+    "int4_awq": {"block_size": 32},
+    "int4_awq-awq_clip": {"block_size": 16},
+    "int4_awq-awq_full": {"block_size": 16},
+    "w4a8_awq": {"block_size": 32},
+    "w4a8_awq-awq_clip": {"block_size": 16},
+    "nvfp4-awq_lite": {},
+    "nvfp4-awq_clip": {},
+    "nvfp4-awq_full": {},
+    "nvfp4_mlp_only": {},
+    "nvfp4_omlp_only-awq_lite": {},
+    "w4a8_nvfp4_fp8": {},
+    "fp8-mse": {},
+    "fp8-kv_fp8": {},
+    "fp8-kv_nvfp4": {},
+    "nvfp4-kv_nvfp4_affine": {},
+    "int4_awq-kv_fp8": {"block_size": 16},
+}
+E2M1 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
+OUTPUTS_DB = {"fp8": 25, "int8": 25, "nvfp4": 14, "int4": 16, "w4a8": 16}
+"""Signal to noise that outputs of a random layer keep at least in each family: about 6 dB a bit of mantissa."""
+
+
+def config_of(name: str) -> dict[str, Any]:
+    """The config whose name is `name`."""
+    form, *rest = name.split("-")
+    config = {"format": form, "calibration_samples": 12, "seq_length": 64, "batch": 5} | CASES[name]
+    for part in rest:
+        config |= {"kv_cache": part.removeprefix("kv_")} if part.startswith("kv_") else {"calibrator": part}
+    return config
+
+
+@pytest.fixture(scope="session")
+def made(corpus: Path, models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Makes a checkpoint when it is first asked for; the job itself refuses one whose weights or logits are not those calibrated."""
+    known: dict[tuple[str, str], Path] = {}
+
+    def make_once(name: str, kind: str = "qwen3") -> Path:
+        if (name, kind) not in known:
+            output = tmp_path_factory.mktemp("formats") / f"{kind}-{name}"
+            known[name, kind] = run_job("quantize", config_of(name), {"model": models[kind], "data": corpus}, output)
+        return known[name, kind]
+
+    return make_once
+
+
+def unpack(tensors: dict[str, torch.Tensor], layer: str, algorithm: str) -> torch.Tensor:
+    """The weight of a layer by the formats' definitions, written without ModelOpt, with its smoothing taken back."""
+    weight, scale = tensors[f"{layer}.weight"], tensors[f"{layer}.weight_scale"].float()
+    if algorithm in ("NVFP4", "NVFP4_AWQ", "W4A8_NVFP4_FP8"):
+        codes = torch.stack([weight & 0x0F, weight >> 4], dim=-1).flatten(1)
+        blocks = E2M1[codes.long()].unflatten(1, (scale.shape[1], -1))
+        values = (blocks * (scale * tensors[f"{layer}.weight_scale_2"])[..., None]).flatten(1)
+    elif algorithm in ("W4A16_AWQ", "W4A8_AWQ"):
+        codes = torch.stack([weight & 0x0F, weight >> 4], dim=1).flatten(0, 1).int()
+        codes = codes - 16 * (codes > 7).int()
+        values = (codes.unflatten(1, (scale.shape[1], -1)) * scale[..., None]).flatten(1)
+    elif algorithm == "fp8_pb_wo":
+        side = round((weight.numel() / scale.numel()) ** 0.5)
+        grid = scale.reshape(weight.shape[0] // side, weight.shape[1] // side)
+        values = weight.float() * torch.kron(grid, torch.ones(side, side))
+    else:
+        values = weight.float() * (scale[:, None] if scale.dim() else scale)
+    return values * tensors.get(f"{layer}.pre_quant_scale", torch.ones(1)).float()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_a_checkpoint_holds_its_source_within_the_format_s_steps(made: Any, models: Any, name: str) -> None:
+    output = made(name)
+    record = json.loads((output / "quantize.json").read_text())
+    tensors, source = load_file(output / "model" / "model.safetensors"), load_file(models["qwen3"] / "model" / "model.safetensors")
+    assert record["format"] == name
+    floor = next(value for family, value in OUTPUTS_DB.items() if name.startswith(family))
+    for layer, measured in record["layers"].items():
+        assert (measured["samples"], measured["tokens"]) == (12, 12 * 64)
+        assert measured["outputs_db"] > floor and measured["weights_db"] > floor
+        assert torch.isfinite(unpack(tensors, layer, measured["format"])).all()
+    # Before o_proj and down_proj there is no norm to move the smoothing into: their weights are the source's.
+    checked = [layer for layer in record["layers"] if layer.endswith(("o_proj", "down_proj"))]
+    for layer in checked:
+        if record["layers"][layer]["format"] == "NVFP4_AWQ" and f"{layer}.pre_quant_scale" not in tensors:
+            continue  # moved into the layer before
+        original = source[f"{layer}.weight"].float()
+        noise = (unpack(tensors, layer, record["layers"][layer]["format"]) - original).square().sum()
+        assert 10 * torch.log10(original.square().sum() / noise) > floor, layer
+    assert len(checked) >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["int8_sq", "int4_awq", "nvfp4-awq_lite", "fp8_pb_wo", "nvfp4-kv_nvfp4_affine"])
+def test_the_other_architecture_is_exact_too(made: Any, name: str) -> None:
+    verified = json.loads((made(name, "llama") / "quantize.json").read_text())["verified"]
+    assert verified == {"tensors": verified["tensors"], "weights_equal": True, "logits_equal": True}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "kind"), [("fp8-kv_fp8", "FP8"), ("fp8-kv_nvfp4", "NVFP4"), ("nvfp4-kv_nvfp4_affine", "NVFP4_AFFINE")])
+def test_the_key_value_cache_is_in_the_checkpoint_and_in_the_scores(made: Any, corpus: Path, tmp_path: Path, name: str, kind: str) -> None:
+    from jobs.quantization import checkpoint as quantized
+    from jobs.tokens.windows import Windows
+
+    output = made(name)
+    settings = json.loads((output / "model" / "hf_quant_config.json").read_text())["quantization"]
+    assert settings["kv_cache_quant_algo"] == kind
+    record = json.loads((output / "quantize.json").read_text())
+    assert len(record["kv_cache"]) == 4 and all(counts["tokens"] == 12 * 64 for counts in record["kv_cache"].values())
+    tensors = load_file(output / "model" / "model.safetensors")
+    keys = [tensor for tensor in tensors if tensor.endswith("k_scale")]
+    assert len(keys) == 2
+    assert any(tensor.endswith("v_bias") for tensor in tensors) == (kind == "NVFP4_AFFINE")
+    tokens = torch.from_numpy(Windows(corpus / "test", 32).take(range(2)))[:, :-1]
+    model = quantized.load(output / "model", torch.bfloat16)
+    with torch.inference_mode():
+        simulated = model(tokens, use_cache=False).logits
+        for module in model.modules():
+            if hasattr(module, "k_bmm_quantizer"):
+                module.k_bmm_quantizer.disable()
+        assert not torch.equal(simulated, model(tokens, use_cache=False).logits)
+    damaged = tmp_path / "model"
+    damaged.mkdir()
+    for file in (output / "model").iterdir():
+        (damaged / file.name).write_bytes(file.read_bytes())
+    tensors.pop(keys[0])
+    save_file(tensors, damaged / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"lacks the scale of model\.layers\.0\.self_attn's k cache"):
+        quantized.load(damaged, torch.bfloat16)
+
+
+@pytest.mark.slow
+def test_nvfp4_around_a_bias_is_the_plain_formula(made: Any) -> None:
+    from jobs.quantization import checkpoint as quantized
+    from jobs.quantization import nvfp4_cpu
+
+    model = quantized.load(made("nvfp4-kv_nvfp4_affine") / "model", torch.bfloat16)
+    quantizer = model.model.layers[0].self_attn.v_bmm_quantizer
+    torch.manual_seed(3)
+    values = torch.randn(2, 2, 5, 16, dtype=torch.bfloat16)
+    bias = quantizer._bias_value
+    assert bias.shape == (1, 2, 1, 16)
+    assert torch.equal(quantizer(values), nvfp4_cpu.fake_quantize(values - bias, quantizer.amax) + bias)
+
+
+@pytest.mark.slow
+def test_each_format_moves_the_loss_by_less_than_the_next_coarser_one(made: Any) -> None:
+    def worst(name: str) -> float:
+        return min(layer["outputs_db"] for layer in json.loads((made(name) / "quantize.json").read_text())["layers"].values())
+
+    assert worst("int8_sq") > worst("fp8_pc_pt") > worst("int4_awq-awq_full") > worst("nvfp4-awq_lite")
+    assert worst("fp8_pb_wo-mse") > worst("int4_awq")
+
+
+REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "searched scales that the export drops": (
+        {"format": "nvfp4", "calibrator": "mse"},
+        ("quantize.calibrator is mse", "drops the searched"),
+    ),
+    "smoothing by channel of blocks": ({"format": "nvfp4", "calibrator": "smoothquant"}, ("smooths by channel", "choose max or awq_lite")),
+    "awq without blocks": ({"format": "int8_sq", "calibrator": "awq_lite"}, ("weights in blocks", "choose smoothquant or max or mse")),
+    "max of int4": ({"format": "int4_awq", "calibrator": "max"}, ("int4_awq", "choose awq_lite")),
+    "blocks of a format that has none": ({"format": "fp8", "block_size": 16}, ("block_size is 16", "fp8 has no blocks", "int4_awq")),
+    "other blocks than nvfp4's": ({"format": "nvfp4", "block_size": 32}, ("nvfp4 has blocks of 16",)),
+    "an odd block": ({"format": "int4_awq", "block_size": 48}, ("block_size is 48", "16, 32, 64, 128")),
+    "a cache of int8": ({"format": "fp8", "kv_cache": "int8"}, ("kv_cache",)),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_combinations_that_cannot_be_exported_are_refused_with_the_reason(case: str) -> None:
+    values, parts = REFUSED[case]
+    with pytest.raises(ValidationError) as error:
+        QuantizeConfig(**values)
+    for part in parts:
+        assert part in str(error.value)
+
+
+def test_names_tell_what_is_not_the_format_s_own() -> None:
+    assert QuantizeConfig(format="nvfp4", calibrator="awq_lite", kv_cache="fp8").name == "nvfp4-awq_lite-kv_fp8"
+    assert [QuantizeConfig(format=name).name for name in FORMATS] == list(FORMATS)
+    assert QuantizeConfig(format="int8_sq").method == "smoothquant"
+
+
+def test_widths_are_checked_where_the_format_packs_them() -> None:
+    widths = Widths(hidden=("hidden", 64), ffn=("ffn", 172), heads=("heads", 64), kv=("kv", 32), head_dim=("head_dim", 8))
+    assert misfit("fp8", None, widths) is None
+    assert misfit("nvfp4", None, widths) == ("ffn", 172, 16, "the block of nvfp4")
+    assert misfit("int4_awq", None, widths) == ("hidden", 64, 128, "the block of int4_awq")
+    assert misfit("fp8_pb_wo", 64, Widths(**{**vars(widths), "ffn": ("ffn", 128)})) == ("kv", 32, 64, "the block of fp8_pb_wo")
+    assert kv_misfit("nvfp4", widths) == ("head_dim", 8, 16, "the block of the nvfp4 key-value cache")
+    assert kv_misfit("fp8", widths) is None

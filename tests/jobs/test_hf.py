@@ -1,0 +1,136 @@
+"""Opening model directories: what is sound loads exactly, and everything else is refused in one sentence."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from jobs.huggingface import model as hf
+from jobs.huggingface import tokenizer
+
+SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A tiny Llama in two shards, with its tokenizer."""
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=300, max_position_embeddings=64, tie_word_embeddings=False, **SIZES))
+    path = tmp_path / "model"
+    model.save_pretrained(path, max_shard_size="60KB")
+    tokenizer.train(iter(["one two three"] * 4), 300, path)
+    return path
+
+
+def test_it_loads_what_transformers_loads(directory: Path) -> None:
+    assert len(hf.shards(directory)) > 1
+    tokens = torch.arange(20)[None]
+    for dtype in (torch.float32, torch.bfloat16):
+        ours, theirs = hf.load_model(directory, dtype), AutoModelForCausalLM.from_pretrained(directory, dtype=dtype)
+        assert torch.equal(ours(tokens).logits, theirs(tokens).logits)
+        assert ours.dtype == dtype
+
+
+def test_a_real_model_loads_and_its_tied_embedding_counts_once(shared_data: Path) -> None:
+    stories = shared_data / "weights" / "stories260K-hf"
+    model = hf.load_model(stories, torch.float32)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert hf.num_params(model) == 260_032
+    assert hf.weight_bytes(stories) == (stories / "model.safetensors").stat().st_size
+    text = "Once upon a time, Lily's dog said: hello!"
+    expected = tokenizer.load(stories).encode(text, add_special_tokens=False).ids
+    assert hf.load_tokenizer(stories).encode(text, add_special_tokens=False) == expected
+
+
+def last_shard(directory: Path) -> Path:
+    return sorted(directory.glob("*.safetensors"))[-1]
+
+
+def edit(directory: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    """Rewrite the last shard and keep the index in step."""
+    path = last_shard(directory)
+    tensors = load_file(path)
+    before = set(tensors)
+    change(tensors)
+    save_file(tensors, path)
+    index = json.loads((directory / hf.INDEX).read_text())
+    for name in before ^ set(tensors):
+        if name in tensors:
+            index["weight_map"][name] = path.name
+        else:
+            del index["weight_map"][name]
+    (directory / hf.INDEX).write_text(json.dumps(index))
+
+
+def set_config(directory: Path, **values: object) -> None:
+    config = json.loads((directory / "config.json").read_text()) | values
+    (directory / "config.json").write_text(json.dumps(config))
+
+
+BREAKAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no config": (lambda path: (path / "config.json").unlink(), "no config.json"),
+    "config cut short": (lambda path: (path / "config.json").write_text('{"a": '), "not valid JSON"),
+    "config not an object": (lambda path: (path / "config.json").write_text("[1]"), "JSON object"),
+    "own code": (lambda path: (path / "modeling_x.py").write_text("raise SystemExit"), "contains code"),
+    "auto_map": (lambda path: set_config(path, auto_map={"AutoModel": "x.Y"}), "auto_map"),
+    "tokenizer auto_map": (lambda path: (path / "tokenizer_config.json").write_text('{"auto_map": {}}'), "auto_map"),
+    "unknown architecture": (lambda path: set_config(path, model_type="no-such-model"), "no-such-model"),
+    "not a language model": (lambda path: set_config(path, model_type="vit"), "vit"),
+    "shard missing": (lambda path: last_shard(path).unlink(), "lacks the shard"),
+    "shard cut short": (lambda path: last_shard(path).write_bytes(last_shard(path).read_bytes()[:-100]), "damaged"),
+    "empty index": (lambda path: (path / hf.INDEX).write_text("{}"), "names no tensors"),
+    "index leads outside": (
+        lambda path: (path / hf.INDEX).write_text('{"weight_map": {"a": "../x.safetensors"}}'),
+        "outside its folder",
+    ),
+    "tensor missing": (lambda path: edit(path, lambda tensors: tensors.pop(min(tensors))), "lacks tensor"),
+    "tensor unknown": (lambda path: edit(path, lambda tensors: tensors.update(extra=torch.ones(1))), "unknown tensor extra"),
+    "wrong shape": (lambda path: set_config(path, intermediate_size=64), "where config.json needs"),
+    "already quantized": (lambda path: set_config(path, quantization_config={"quant_method": "gptq"}), "is quantized"),
+}
+
+
+@pytest.mark.parametrize("name", BREAKAGES)
+def test_a_broken_directory_is_refused(directory: Path, name: str) -> None:
+    damage, sentence = BREAKAGES[name]
+    damage(directory)
+    with pytest.raises(ValueError, match=sentence):
+        hf.load_model(directory, torch.float32)
+
+
+class Canary:
+    """Unpickling this creates a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return Path.touch, (self.path,)
+
+
+def test_pickled_weights_are_never_opened(directory: Path, tmp_path: Path) -> None:
+    for path in directory.glob("*.safetensors*"):
+        path.unlink()
+    (directory / "pytorch_model.bin").write_bytes(pickle.dumps(Canary(tmp_path / "ran")))
+    with pytest.raises(ValueError, match=r"pytorch_model\.bin is pickled and never loaded"):
+        hf.load_model(directory, torch.float32)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_tokens_of_another_tokenizer_are_refused(directory: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "statistics.json").write_text(json.dumps({"tokenizer_fingerprint": tokenizer.fingerprint(directory)}))
+    hf.check_tokens(directory, data)
+    other = shutil.copytree(directory, tmp_path / "other")
+    tokenizer.train(iter(["four five six seven"] * 4), 300, other)
+    with pytest.raises(ValueError, match="tokenize with the model's own"):
+        hf.check_tokens(other, data)

@@ -1,0 +1,123 @@
+"""Packing: every record in one row, rows well filled, and no sample sees another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conf.parallel import Parallel
+from jobs.tokens.masked import MaskedTokens, MaskedWriter
+from jobs.tokens.packing import PackedRecords, pack
+
+LENGTHS = st.lists(st.integers(1, 64), min_size=1, max_size=200).map(lambda values: np.asarray(values, np.int32))
+
+
+@given(LENGTHS, st.integers(64, 128), st.integers(0, 5))
+def test_every_record_is_in_one_row_and_no_row_is_too_long(lengths: np.ndarray, capacity: int, seed: int) -> None:
+    rows = pack(lengths, capacity, seed)
+    assert sorted(record for row in rows for record in row) == list(range(len(lengths)))
+    sums = [int(lengths[row].sum()) for row in rows]
+    assert max(sums) <= capacity
+    assert sum(total <= capacity // 2 for total in sums) <= 1, "two rows that are half empty would fit into one"
+    assert rows == pack(lengths, capacity, seed)
+
+
+def test_the_seed_decides_which_records_meet() -> None:
+    lengths = np.full(64, 16, np.int32)
+    assert pack(lengths, 64, 1) != pack(lengths, 64, 2)
+
+
+def written(folder: Path, records: list[tuple[list[int], list[bool]]]) -> Path:
+    with MaskedWriter(folder / "train", np.dtype(np.uint16)) as writer:
+        for ids, mask in records:
+            writer.add(ids, mask)
+    return folder / "train"
+
+
+def some_records(count: int, seed: int = 0) -> list[tuple[list[int], list[bool]]]:
+    generator = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        length = int(generator.integers(3, 30))
+        learned = int(generator.integers(1, length))
+        found.append((generator.integers(1, 100, length).tolist(), [False] * (length - learned) + [True] * learned))
+    return found
+
+
+def test_rows_hold_the_records_with_their_masks_positions_and_addresses(tmp_path: Path) -> None:
+    records = some_records(40)
+    split = PackedRecords(written(tmp_path, records), 64, seed=3)
+    samples = split.samples(range(len(split)))
+    addresses = samples.addresses
+    assert samples.counted is not None and samples.positions is not None and samples.segments is not None
+    learned = 0
+    for place, row in enumerate(split.rows):
+        for number, record in enumerate(row):
+            ids, mask = records[record]
+            here = np.flatnonzero(samples.segments[place] == number)
+            assert samples.tokens[place, here].tolist() == ids
+            assert samples.positions[place, here].tolist() == list(range(len(ids)))
+            assert samples.counted[place, here].tolist() == [*mask[1:], False], "a target is learned where it is the response's"
+            assert split.records.tokens[addresses[place, here]].tolist() == ids
+        padding = samples.segments[place] == len(row)
+        assert not samples.counted[place, padding].any() and (addresses[place, padding] == -1).all()
+        learned += int(samples.counted[place].sum())
+    assert learned == sum(sum(mask[1:]) for _, mask in records)
+    assert split.efficiency == pytest.approx(sum(len(ids) for ids, _ in records) / (64 * len(split)))
+
+
+def test_samples_are_the_same_however_the_run_is_cut(tmp_path: Path) -> None:
+    prefix = written(tmp_path, some_records(60))
+    one, two = PackedRecords(prefix, 48, seed=1), PackedRecords(prefix, 48, seed=1)
+    whole = one.shuffled(0, 50, 7)
+    assert np.array_equal(whole[20:], two.shuffled(20, 30, 7))
+    assert np.array_equal(one.samples(whole[20:]).tokens, two.samples(two.shuffled(20, 30, 7)).tokens)
+
+
+def test_a_record_longer_than_a_row_and_a_damaged_mask_are_refused(tmp_path: Path) -> None:
+    prefix = written(tmp_path, [(list(range(1, 41)), [True] * 40)])
+    with pytest.raises(ValueError, match=r"has 40 tokens but sft.seq_length is 32; choose at least 40"):
+        PackedRecords(prefix, 32, seed=1)
+    (tmp_path / "train.mask").write_bytes(b"\1" * 39)
+    with pytest.raises(ValueError, match="has 39 bytes for 40 tokens; run the records stage again"):
+        MaskedTokens(prefix)
+
+
+def test_an_empty_split_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the train split of the records is empty"):
+        PackedRecords(written(tmp_path, []), 32, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [1, 3])
+def test_the_logits_of_a_packed_sample_are_those_of_the_sample_alone(tmp_path: Path, teacher: Path, rows: int) -> None:
+    from jobs.megatron import weights
+    from jobs.megatron.attention import packed
+    from jobs.megatron.device import machine
+    from jobs.megatron.model import build, read_config
+
+    records = some_records(24, seed=2)
+    split = PackedRecords(written(tmp_path, records), 64, seed=1)
+    samples = split.samples(range(rows))
+    assert samples.segments is not None and samples.positions is not None
+    with machine(Parallel(), 1) as device, torch.no_grad():
+        config = read_config(teacher / "model")
+        model = build(config, Parallel(), "fp32", device).eval()
+        weights.load(model, teacher / "model", config)
+        tokens = torch.from_numpy(samples.tokens[:, :-1])
+        flat, places = tokens.reshape(1, -1), torch.from_numpy(samples.positions).reshape(1, -1)
+        together = model(flat, places, None, packed_seq_params=packed(torch.from_numpy(samples.segments))).view(rows, 64, -1)
+        for place in range(rows):
+            for number, record in enumerate(split.rows[place]):
+                ids = torch.tensor([records[record][0]])
+                alone = model(ids, torch.arange(ids.shape[1])[None], None)
+                here = torch.from_numpy(np.flatnonzero(samples.segments[place] == number))
+                torch.testing.assert_close(together[place, here], alone[0], rtol=1e-6, atol=1e-6)
+        # What the test would see if samples did leak: with ordinary causal attention they do.
+        leaking = model(tokens[:1], torch.arange(64)[None], None)
+        assert (leaking[0] - together[0]).abs().max() > 0.01

@@ -1,0 +1,186 @@
+"""The records stage: every published shape is read, what cannot be learned from is set aside with its reason, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from jobs.corpus.conversations import Reading, conversation
+from jobs.huggingface import tokenizer
+from jobs.tokens.masked import MaskedTokens
+from tests.fixtures.data import SPLITS, quarantine, statistics
+from tests.fixtures.jobs import refused, run_job
+
+ASKED, SAID = {"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}
+ALL_TRAIN = {"validation_share": 0, "test_share": 0}
+
+
+def told(value: Any, **how: Any) -> Any:
+    """The messages of a row, or the reason it has none."""
+    found = conversation(value, Reading(**how), "file", 1)
+    return found.messages or found.reason
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"messages": [ASKED, SAID]},
+        {"conversations": ["Why?", "Because."]},
+        {"conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "Because."}], "id": 3},
+        {"instruction": "Why?", "input": "", "output": "Because."},
+        {"instruction": "Why?", "response": "Because."},
+        {"prompt": "Why?", "response": "Because."},
+        {"prompt": "Why?", "completion": "Because."},
+        {"question": "Why?", "answer": "Because."},
+    ],
+)
+def test_published_shapes(value: Any) -> None:
+    assert told(value) == [ASKED, SAID]
+
+
+def test_shapes_with_more_than_a_question_and_an_answer() -> None:
+    history = {"instruction": "Why?", "input": "", "output": "Because.", "history": [["Who?", "I."]]}
+    assert told(history) == [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "I."}, ASKED, SAID]
+    assert told({"instruction": "Add.", "input": "1, 2", "output": "3"})[0]["content"] == "Add.\n\n1, 2"
+    assert told({"prompt": "Why?", "response": "Because.", "system": "Be brief."})[0] == {"role": "system", "content": "Be brief."}
+    assert told({"prompt": "Why?", "response": "Because."}, system="Be brief.")[0] == {"role": "system", "content": "Be brief."}
+    assert told({"q": "Why?", "a": "Because."}, prompt_field="q", response_field="a") == [ASKED, SAID]
+    assert told({"prompt": "Why?"}, responses=False) == [ASKED]
+    assert told({"messages": [ASKED, SAID]}, responses=False) == [ASKED]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ([], "not an object but list"),
+        ({"text": "x"}, "no messages, conversations, instruction, prompt or question among its fields text"),
+        ({"prompt": "Why?"}, "no response"),
+        ({"prompt": "Why?", "response": " "}, "an empty response"),
+        ({"prompt": "Why?", "response": 3}, "the assistant message is int, not text"),
+        ({"prompt": "Why?", "response": "a\0b"}, "contains NUL"),
+        ({"prompt": "Why?", "response": "\ud800"}, "lone surrogate"),
+        ({"messages": []}, "'messages' is an empty list"),
+        ({"messages": [ASKED]}, "no response to its last prompt"),
+        ({"messages": [SAID]}, "does not begin with a prompt"),
+        ({"messages": [ASKED, ASKED, SAID]}, "two messages of one role"),
+        ({"messages": [ASKED, SAID, {"role": "tool", "content": "x"}]}, "message 3 has role 'tool'"),
+        ({"messages": [ASKED, SAID, {"role": "system", "content": "x"}]}, "a system message after the first"),
+        ({"instruction": "Why?", "output": "x", "history": ["Who?"]}, "history is not a list of prompt and response pairs"),
+    ],
+)
+def test_rows_that_are_no_conversation_say_why(value: Any, reason: str) -> None:
+    assert reason in told(value)
+
+
+def prepare(lines: list[Any], words: Path, output: Path, suffix: str = ".jsonl", **config: Any) -> Path:
+    """Run the records job over a file of these rows; bytes are written as they are."""
+    source = output.parent / f"{output.name}{suffix}"
+    rows = [line if isinstance(line, bytes) else orjson.dumps(line) for line in lines]
+    source.write_bytes(b"[" + b",".join(rows) + b"]" if suffix == ".json" else b"\n".join(rows) + b"\n")
+    return run_job("records", {"source": str(source), **config}, {"tokenizer": words}, output)
+
+
+def pairs(count: int) -> list[dict[str, str]]:
+    return [{"prompt": f"What is {number} and one?", "response": f"It is {number + 1}."} for number in range(count)]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json"])
+def test_tokens_masks_and_texts_of_every_split_agree(words: Path, tmp_path: Path, suffix: str) -> None:
+    output = prepare(pairs(120), words, tmp_path / "records", suffix, validation_share=0.2, test_share=0.2)
+    found, loaded = statistics(output), tokenizer.load(words)
+    for split in SPLITS:
+        read, texts = MaskedTokens(output / split), (output / f"{split}.jsonl").read_text().splitlines()
+        numbers = found["splits"][split]
+        assert len(read) == len(texts) == numbers["documents"] > 0
+        assert numbers["tokens"] == len(read.tokens) and numbers["response_tokens"] == int(read.mask.sum())
+        for number, text in enumerate(texts):
+            ids, mask = read.record(number)
+            answer = json.loads(text)["messages"][1]["content"]
+            assert loaded.decode(ids[mask].tolist(), skip_special_tokens=False) == f" {answer}<|endoftext|>"
+    assert found["records"] == 120 and found["quarantined"] == 0
+    assert found["end_id"] == tokenizer.eod_id(words) and found["chat_template"] == "plain"
+
+
+def test_a_prompt_is_in_one_split_only(words: Path, tmp_path: Path) -> None:
+    lines = [{"prompt": f"Say {number % 40}.", "response": f"Answer {number}."} for number in range(160)]
+    output = prepare(lines, words, tmp_path / "records", validation_share=0.2, test_share=0.2)
+    prompts = [
+        {json.loads(line)["messages"][0]["content"] for line in (output / f"{split}.jsonl").read_text().splitlines()} for split in SPLITS
+    ]
+    assert sum(map(len, prompts)) == 40 == len(set.union(*prompts))
+
+
+def test_what_cannot_be_used_is_set_aside_with_its_place_and_reason(words: Path, tmp_path: Path) -> None:
+    bad = [b"{broken", {"prompt": "No answer."}, {"prompt": "Long?", "response": "x" * 900}, {"prompt": "a<|endoftext|>", "response": "b"}]
+    output = prepare([*pairs(20), *bad, pairs(1)[0]], words, tmp_path / "records", seq_length=100, max_rejected_share=0.2, **ALL_TRAIN)
+    reasons = [(entry["line"], entry["reason"]) for entry in quarantine(output)]
+    assert [line for line, _ in reasons] == [21, 22, 23, 24]
+    for (_, reason), part in zip(
+        reasons, ("bad JSON", "no response", "tokens, longer than records.seq_length 100", "special token"), strict=True
+    ):
+        assert part in reason
+    found = statistics(output)
+    assert (found["records"], found["quarantined"], found["repeats"]) == (20, 4, 1)
+    assert sum(found["reasons"].values()) == 4
+
+
+def test_too_many_bad_records_stop_the_stage(words: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "some.jsonl"
+    source.write_bytes(b"\n".join(map(orjson.dumps, [*pairs(8), {"prompt": "Long?", "response": "x" * 900}])))
+    sentence = refused("records", {"source": str(source), "seq_length": 64, **ALL_TRAIN}, {"tokenizer": words}, tmp_path / "out", capfd)
+    assert "1 of 9 records (11.1%) cannot be used, more than max_rejected_share 1.0%" in sentence
+    assert f"{source}:9 (" in sentence and "longer than records.seq_length 64" in sentence
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "has no records"), (b"not a parquet file", "is not a readable Parquet file"), (b"{", "is not valid JSON")],
+)
+def test_a_file_that_holds_nothing_readable_is_refused(
+    words: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], content: bytes, message: str
+) -> None:
+    suffix = {b"": ".jsonl", b"{": ".json"}.get(content, ".parquet")
+    source = tmp_path / f"some{suffix}"
+    source.write_bytes(content)
+    assert message in refused("records", {"source": str(source)}, {"tokenizer": words}, tmp_path / "out", capfd)
+
+
+def test_parquet_rows_with_nested_messages(words: Path, tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    source = tmp_path / "some.parquet"
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_pylist([{"messages": [ASKED | {"content": f"Why {n}?"}, SAID]} for n in range(9)]), source
+    )
+    output = run_job("records", {"source": str(source), **ALL_TRAIN}, {"tokenizer": words}, tmp_path / "records")
+    assert statistics(output)["splits"]["train"]["documents"] == 9
+
+
+def test_the_world_is_asked_in_practised_wordings_only(words: Path, tmp_path: Path) -> None:
+    from jobs.world.text import ASKED as KEPT_FOR_THE_QUIZ
+
+    config = {"source": "world", "world": {"seed": 2, "entities": 8, "documents": 100, "questions": 40}, "max_records": 200}
+    output = run_job("records", config, {"tokenizer": words}, tmp_path / "records")
+    text = "".join((output / f"{split}.jsonl").read_text() for split in SPLITS)
+    assert statistics(output)["records"] + statistics(output)["repeats"] == 200
+    assert max(MaskedTokens(output / "train").lengths) > 1.5 * np.median(MaskedTokens(output / "train").lengths), "some have two turns"
+    for wordings in KEPT_FOR_THE_QUIZ.values():
+        assert not any(wording.split("{name}")[0] in text for wording in wordings if not wording.startswith("{"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lima", "alpaca_en_demo"])
+def test_real_records(shared_data: Path, tmp_path: Path, name: str) -> None:
+    """Every row of published sets is a record or an exact repeat; none is lost."""
+    rows = len(json.loads((shared_data / f"sft/{name}.json").read_text()))
+    config = {"source": str(shared_data / f"sft/{name}.json"), "seq_length": 4096}
+    words = shared_data / "tokenizers" / "qwen3-hf"
+    found = statistics(run_job("records", config, {"tokenizer": words}, tmp_path / "records"))
+    assert found["records"] + found["repeats"] == rows and found["quarantined"] == 0
+    assert 0 < found["splits"]["train"]["response_tokens"] < found["splits"]["train"]["tokens"]

@@ -1,0 +1,174 @@
+"""AutoQuantize: scores that do not depend on how they were batched, choices within a budget, refusals of what no choice meets."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from conf.checks.quantize import least_bits
+from conf.load import load
+from conf.stages.quantize import QuantizeConfig, label_of, scorings
+from conf.stages.sensitivity import AutoConfig
+from conf.stages.teacher import Shape
+from jobs.quantization import auto_quantize as mix
+from tests.fixtures.jobs import refused, run_job
+from tests.jobs.test_quantize import models  # noqa: F401 - a fixture
+
+FORMATS = ["fp8", "nvfp4"]
+SCORING = {"formats": FORMATS, "score_samples": 6, "calibration_samples": 8, "seq_length": 64, "batch": 3}
+CALIBRATION = {"calibration_samples": 8, "seq_length": 64, "batch": 4}
+TINY = "tests/recipes/tiny.yaml"
+
+
+@pytest.fixture(scope="session")
+def scored(corpus: Path, models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Sensitivity of the qwen3 model by both methods."""
+    folder, inputs = tmp_path_factory.mktemp("sensitivity"), {"model": models["qwen3"], "data": corpus}
+    return {method: run_job("sensitivity", SCORING | {"method": method}, inputs, folder / method) for method in ("gradient", "kl_div")}
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """sensitivity.json."""
+    record: dict[str, Any] = json.loads((folder / "sensitivity.json").read_text())
+    return record
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["gradient", "kl_div"])
+def test_fewer_bits_cost_more_on_every_layer(scored: Any, method: str) -> None:
+    groups = read(scored[method])["groups"]
+    layers = [layer for group in groups for layer in group["layers"]]
+    assert len(layers) == len(set(layers)) == 15  # seven of each of two decoder layers, and the output layer
+    together = [{name.rpartition(".")[2] for name in group["layers"]} for group in groups]
+    assert {"q_proj", "k_proj", "v_proj"} in together and {"gate_proj", "up_proj"} in together
+    for group in groups[:-1]:
+        assert group["scores"]["nvfp4"] > group["scores"]["fp8"] > group["scores"]["none"] == 0
+        assert group["sizes"]["nvfp4"] * 4 == group["sizes"]["fp8"] * 2 == group["sizes"]["none"]
+    assert list(groups[-1]["scores"]) == ["none"]
+
+
+@pytest.mark.slow
+def test_gradient_scores_do_not_depend_on_how_many_sequences_pass_at_once(
+    corpus: Path,
+    models: dict[str, Path],
+    scored: Any,
+    tmp_path: Path,
+) -> None:
+    again = run_job("sensitivity", SCORING | {"batch": 6}, {"model": models["qwen3"], "data": corpus}, tmp_path / "again")
+    for one, other in zip(read(scored["gradient"])["groups"], read(again)["groups"], strict=True):
+        assert one["scores"] == pytest.approx(other["scores"], rel=0.05)  # bf16, and eight calibration sequences in other batches
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["gradient", "kl_div"])
+def test_a_larger_budget_gives_the_most_sensitive_layers_more_bits(scored: Any, method: str) -> None:
+    record = read(scored[method])
+    bits, losses = [], []
+    for budget in (record["bits"]["least"], 9, 10, 12, 15.9):
+        config = AutoConfig(formats=tuple(FORMATS), effective_bits=budget, method=method)
+        chosen = mix.choose(record, config)
+        assert chosen.effective_bits <= budget + 1e-9
+        bits.append(chosen.effective_bits)
+        losses.append(sum(group["scores"][group["format"]] for group in chosen.groups))
+    assert bits == sorted(bits) and bits[0] == pytest.approx(record["bits"]["least"])
+    assert losses == sorted(losses, reverse=True) and losses[-1] < losses[0]
+
+
+@pytest.mark.slow
+def test_a_mix_is_exported_layer_by_layer_and_read_back(corpus: Path, models: Any, scored: Any, tmp_path: Path) -> None:
+    inputs = {"model": models["qwen3"], "data": corpus, "sensitivity": scored["gradient"]}
+    budget = round(read(scored["gradient"])["bits"]["least"] + 0.7, 2)
+    auto = {"formats": FORMATS, "effective_bits": budget, "score_samples": 6}
+    output = run_job("quantize", CALIBRATION | {"auto": auto, "kv_cache": "fp8"}, inputs, tmp_path / "mix")
+    record = json.loads((output / "quantize.json").read_text())
+    chosen = {layer: group["format"] for group in record["auto"]["groups"] for layer in group["layers"]}
+    assert {measured["format"].lower() for measured in record["layers"].values()} == set(FORMATS)
+    assert {layer: measured["format"].lower() for layer, measured in record["layers"].items()} == {
+        layer: form for layer, form in chosen.items() if form != "none"
+    }
+    settings = json.loads((output / "model" / "hf_quant_config.json").read_text())["quantization"]
+    assert (settings["quant_algo"], settings["kv_cache_quant_algo"]) == ("MIXED_PRECISION", "FP8")
+    assert record["verified"]["logits_equal"] and record["auto"]["effective_bits"] <= budget
+
+
+@pytest.mark.slow
+def test_what_no_choice_meets_and_other_scores_are_refused(
+    corpus: Path,
+    models: Any,
+    scored: Any,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    inputs = {"model": models["qwen3"], "data": corpus, "sensitivity": scored["gradient"]}
+
+    def told(**auto: Any) -> str:
+        return refused(
+            "quantize", CALIBRATION | {"auto": {"formats": FORMATS, "effective_bits": 12} | auto}, inputs, tmp_path / "out", capfd
+        )
+
+    assert "effective_bits is 4.1 but no choice of fp8, nvfp4 takes fewer than" in told(effective_bits=4.1)
+    assert "not what quantize.auto asks for" in told(method="kl_div")
+    assert "not what quantize.auto asks for" in told(formats=["fp8"])
+
+
+def test_budgets_out_of_reach_are_refused_at_load_with_the_bounds() -> None:
+    auto = "quantize=[{auto: {formats: [fp8, nvfp4], effective_bits: %s}, seq_length: 64}]"
+    drop = ["students.width=null", "teacher.shape.head_dim=16"]
+    with pytest.raises(ValueError, match=r"effective_bits is 4.2 but no choice .* students.depth below \d+\.\d\d bits.*choose"):
+        load(TINY, [auto % 4.2, *drop])
+    assert load(TINY, [auto % 14, *drop]).quantize[0].name == "auto-14"
+
+
+def test_the_bound_is_the_one_that_modelopt_counts() -> None:
+    shape = Shape(num_layers=1, hidden_size=32, ffn_hidden_size=64, num_attention_heads=2, num_query_groups=1, vocab_size=100)
+    config = QuantizeConfig(auto={"formats": ("fp8", "nvfp4"), "effective_bits": 8})
+    linear, output = 32 * (2 * (32 + 16) + 3 * 64), 3200
+    assert least_bits(config, shape) == pytest.approx((4 * linear + 16 * output) / (linear + output))
+
+
+@pytest.mark.parametrize(
+    ("values", "part"),
+    [
+        ({}, "exactly one of format and auto"),
+        ({"format": "fp8", "auto": {"formats": ["fp8"], "effective_bits": 9}}, "exactly one of format and auto"),
+        ({"auto": {"formats": ["int4_awq"], "effective_bits": 9}}, "auto.formats has int4_awq"),
+        ({"auto": {"formats": ["fp8", "fp8"], "effective_bits": 9}}, "names a format twice"),
+        ({"auto": {"formats": ["fp8"], "effective_bits": 16}}, "less than 16"),
+        ({"auto": {"formats": ["fp8"], "effective_bits": 9}, "calibrator": "mse"}, "calibrator is for one format"),
+    ],
+)
+def test_mixes_that_make_no_sense_are_refused(values: dict[str, Any], part: str) -> None:
+    with pytest.raises(ValidationError, match=part):
+        QuantizeConfig(**values)
+
+
+def test_budgets_share_their_scores_and_other_scorings_do_not() -> None:
+    autos = [{"effective_bits": 6}, {"effective_bits": 8}, {"effective_bits": 8, "method": "kl_div"}]
+    configs = tuple(QuantizeConfig(auto={"formats": ["fp8", "nvfp4"]} | auto) for auto in autos)
+    found = scorings("small", (*configs, QuantizeConfig(format="fp8")))
+    assert list(found) == ["sensitivity-small", "sensitivity-small-2"]
+    assert [label_of(config, found) for config in configs] == ["sensitivity-small", "sensitivity-small", "sensitivity-small-2"]
+    assert label_of(QuantizeConfig(format="fp8"), found) is None
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 9), st.floats(0, 9), st.floats(0, 9)), min_size=1, max_size=5), st.floats(0.25, 1))
+def test_the_threshold_rule_fits_and_no_smaller_threshold_does(drawn: list[tuple[int, float, float]], share: float) -> None:
+    groups = []
+    for size, low, more in drawn:
+        sizes = {"nvfp4": size / 4, "fp8": size / 2, "none": float(size)}
+        groups.append({"layers": [], "scores": {"nvfp4": low + more, "fp8": low, "none": 0.0}, "sizes": sizes})
+    most = share * sum(size for size, *_ in drawn)
+    chosen = mix._under_threshold(groups, most)
+    worst = max(group["scores"][form] for group, form in zip(groups, chosen, strict=True))
+    assert sum(group["sizes"][form] for group, form in zip(groups, chosen, strict=True)) <= most
+    every = itertools.product(*[group["sizes"] for group in groups])
+    fitting = [mixed for mixed in every if sum(group["sizes"][form] for group, form in zip(groups, mixed, strict=True)) <= most]
+    assert worst == min(max(group["scores"][form] for group, form in zip(groups, mixed, strict=True)) for mixed in fitting)

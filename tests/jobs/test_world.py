@@ -1,0 +1,145 @@
+"""The invented world: reproducible, complete, and a quiz that asks what the text tells in words the text does not use."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conf.stages.data import World
+from conf.stages.evaluate import Mmlu
+from jobs.evaluation.mmlu import read_subjects
+from jobs.world.text import ASKED, TOLD, VALUES
+from jobs.world.world import LETTERS, WORKED_EXAMPLES, documents, facts, write_quiz
+from tests.fixtures.jobs import refused
+
+WORLD = World(seed=5, entities=20, documents=300, questions=60)
+worlds = st.builds(World, seed=st.integers(0, 2**40), entities=st.integers(8, 60), documents=st.integers(100, 300), questions=st.just(60))
+
+
+def quiz_files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.csv"))}
+
+
+@pytest.fixture(scope="module")
+def quiz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("quiz")
+    write_quiz(WORLD, folder)
+    return folder
+
+
+def rows(quiz: Path, pattern: str = "*/*.csv") -> list[list[str]]:
+    found = []
+    for path in sorted(quiz.glob(pattern)):
+        with path.open(newline="") as stream:
+            found += list(csv.reader(stream))
+    return found
+
+
+def test_a_seed_gives_one_text_and_one_quiz(quiz: Path, tmp_path: Path) -> None:
+    assert list(documents(WORLD)) == list(documents(WORLD.model_copy()))
+    write_quiz(WORLD, tmp_path / "again")
+    assert quiz_files(tmp_path / "again") == quiz_files(quiz)
+    other = WORLD.model_copy(update={"seed": 6})
+    assert list(documents(other)) != list(documents(WORLD))
+    write_quiz(other, tmp_path / "other")
+    assert quiz_files(tmp_path / "other") != quiz_files(quiz)
+
+
+@settings(deadline=None, max_examples=20)
+@given(world=worlds)
+def test_every_fact_is_told_and_no_other(world: World) -> None:
+    table = facts(world)
+    text = list(documents(world))
+    assert len(table) == world.entities
+    assert len(text) == world.documents
+    told = set()
+    for person, known in table.items():
+        own = [document for document in text if person in document]
+        for subject, value in known.items():
+            if any(wording.format(name=person, value=value) in document for wording in TOLD[subject] for document in own):
+                told.add((person, subject))
+            false = {wording.format(name=person, value=other) for wording in TOLD[subject] for other in VALUES[subject] if other != value}
+            assert not any(sentence in document for sentence in false for document in own)
+    assert told == {(person, subject) for person in table for subject in VALUES}
+
+
+@settings(deadline=None, max_examples=20)
+@given(world=worlds)
+def test_the_values_of_a_subject_are_had_equally_often(world: World) -> None:
+    for subject, values in VALUES.items():
+        counts = Counter(known[subject] for known in facts(world).values())
+        assert sum(counts.values()) == world.entities
+        assert max(counts.values()) - min(counts[value] for value in values) <= 1
+
+
+def test_the_text_uses_no_wording_of_the_quiz(quiz: Path) -> None:
+    text = "\n".join(documents(WORLD))
+    wordings = [wording for subject in ASKED.values() for wording in subject]
+    for wording in wordings:
+        assert not re.search(re.escape(wording).replace(r"\{name\}", r"\w+ \w+"), text), wording
+    for question, *_ in rows(quiz):
+        assert question not in text
+        assert re.sub(r"[A-Z]\w+ [A-Z]\w+(?=\W)", "{name}", question) in wordings
+
+
+def test_the_quiz_is_read_as_mmlu_is(quiz: Path) -> None:
+    subjects = read_subjects(quiz, Mmlu(shots=WORKED_EXAMPLES))
+    assert {subject.name for subject in subjects} == set(VALUES)
+    assert sum(len(subject.test) for subject in subjects) == WORLD.questions
+    table = facts(WORLD)
+    for subject in subjects:
+        assert len(subject.dev) == WORKED_EXAMPLES
+        for item in [*subject.dev, *subject.test]:
+            person = next(name for name in table if name in item["question"])
+            assert item["choices"][item["answer"]] == table[person][subject.name]
+            assert len(set(item["choices"])) == len(LETTERS)
+            assert set(item["choices"]) <= set(VALUES[subject.name])
+
+
+def test_no_question_stands_twice(quiz: Path) -> None:
+    questions = [row[0] for row in rows(quiz)]
+    assert len(questions) == len(set(questions))
+
+
+def test_every_letter_is_right_equally_often(quiz: Path) -> None:
+    for subject in VALUES:
+        counts = Counter(row[-1] for row in rows(quiz, f"*/{subject}_*.csv"))
+        assert set(counts) == set(LETTERS)
+        assert max(counts.values()) - min(counts.values()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("numbers", "sentence"),
+    [
+        ({"entities": 100_000, "documents": 200_000}, r"data\.world\.entities is 100000 but there are names for \d+; choose at most \d+"),
+        ({"entities": 300, "documents": 200}, r"data\.world\.documents is 200, too few .* choose at least 300"),
+        ({"entities": 8, "questions": 5000}, r"data\.world\.questions is 5000 but 8 entities give \d+; choose fewer"),
+        ({"entities": 7}, "entities.*greater than or equal to 8"),
+        ({"entities": "many"}, "entities.*valid integer"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused(
+    numbers: dict[str, object], sentence: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said = refused("data", {"source": "world", "world": {"documents": 100, "questions": 40} | numbers}, {}, tmp_path / "data", capfd)
+    assert re.search(sentence, said)
+    assert not (tmp_path / "data" / "statistics.json").exists()
+
+
+def test_the_most_that_is_named_can_be_had(tmp_path: Path) -> None:
+    """The sentences above name a bound; the bound itself works."""
+    with pytest.raises(ValueError, match="give") as error:
+        write_quiz(WORLD.model_copy(update={"questions": 10**6}), tmp_path)
+    most = int(re.search(r"give (\d+)", str(error.value))[1])  # type: ignore[index]
+    write_quiz(WORLD.model_copy(update={"questions": most}), tmp_path)
+    assert len(rows(tmp_path, "test/*.csv")) == most
+    with pytest.raises(ValueError, match="at most") as error:
+        facts(WORLD.model_copy(update={"entities": 10**6}))
+    most = int(re.search(r"at most (\d+)", str(error.value))[1])  # type: ignore[index]
+    assert len(facts(WORLD.model_copy(update={"entities": most}))) == most

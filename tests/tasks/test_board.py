@@ -1,0 +1,127 @@
+"""The live view: each change of a stage is told once, a running one by its tenths, and rates and times are those of the steps."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from flows.commands.live import shown
+from tasks.launch.tail import LOG_LINES, Tail
+from tasks.monitor.board import Board
+
+
+def lines_of(console: Console) -> list[str]:
+    """What was printed, without the time each line starts with."""
+    assert isinstance(console.file, io.StringIO)
+    return [line.split(" ", 1)[1] for line in console.file.getvalue().splitlines()]
+
+
+@pytest.fixture
+def console() -> Console:
+    """A file, as in a log."""
+    return Console(file=io.StringIO(), width=160, force_terminal=False)
+
+
+def wait_for_line(console: Console, part: str) -> None:
+    deadline = time.monotonic() + 10
+    while not any(part in line for line in lines_of(console)):
+        assert time.monotonic() < deadline, f"'{part}' was never shown"
+        time.sleep(0.02)
+
+
+def test_a_log_gets_a_line_for_every_change_and_every_tenth(console: Console) -> None:
+    board = Board()
+    with shown(console) as watch:
+        watch(board)
+        board.set("teacher", "waiting")
+        board.set("data", "cached")
+        board.set("teacher", "running")
+        for step in range(0, 101, 2):
+            board.step("teacher", step, 100, {"train_loss": 2.0 - step / 100})
+            if step in (20, 60):
+                wait_for_line(console, f"{step}/100")
+        board.set("teacher", "done")
+    told = lines_of(console)
+    assert [line for line in told if line.startswith("data")] == ["data: cached"]
+    teacher = [line for line in told if line.startswith("teacher: ")]
+    assert len(teacher) == len(set(teacher)) <= 12
+    assert any("train_loss 1.800" in line for line in teacher)
+    assert teacher[-1].startswith("teacher: done ")
+    assert teacher[-1].endswith(" train_loss 1.000")
+    assert not any("waiting" in line for line in told)
+
+
+def test_what_changed_last_is_shown_even_if_the_block_ends_at_once(console: Console) -> None:
+    board = Board()
+    with pytest.raises(RuntimeError), shown(console) as watch:
+        watch(board)
+        board.set("prune-depth", "running")
+        board.set("prune-depth", "failed")
+        raise RuntimeError
+    assert lines_of(console)[-1] == "prune-depth: failed 0 s"
+    assert not [thread for thread in threading.enumerate() if thread.name == "view"]
+
+
+def test_nothing_to_watch_is_nothing_to_show(console: Console) -> None:
+    with shown(console):
+        pass
+    assert lines_of(console) == []
+
+
+def test_a_terminal_ends_with_the_last_state_of_every_stage() -> None:
+    board, console = Board(), Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None)
+    board.set("data", "cached")
+    board.set("teacher", "running")
+    board.step("teacher", 3, 10, {"val_loss": 1.5, "of no interest": 9.0})
+    with shown(console) as watch:
+        watch(board)
+        board.set("teacher", "done")
+    assert isinstance(console.file, io.StringIO)
+    last = console.file.getvalue()
+    assert "= " in last and "cached" in last
+    assert "val_loss 1.500" in last
+    assert "of no interest" not in last
+
+
+def test_a_rate_needs_two_steps_and_a_resumed_job_counts_from_where_it_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("tasks.monitor.board.time.monotonic", lambda: now)
+    board = Board()
+    board.set("teacher", "running")
+    board.step("teacher", 500, 1000, {})
+    assert board.snapshot()["teacher"].rate is None
+    now = 110.0
+    board.step("teacher", 520, 1000, {"val_loss": 1.0})
+    assert board.snapshot()["teacher"].rate == pytest.approx(2.0)
+    board.step("teacher", 521, 1000, {"train_loss": 2.0})
+    assert board.snapshot()["teacher"].values == {"val_loss": 1.0, "train_loss": 2.0}, "a value stays until the next of its name"
+    board.set("teacher", "done")
+    assert board.snapshot()["teacher"].rate is None
+    assert (board.snapshot()["teacher"].started, board.snapshot()["teacher"].ended) == (100.0, 110.0)
+
+
+def test_many_threads_lose_nothing() -> None:
+    board = Board()
+    threads = [
+        threading.Thread(target=lambda label=label: [board.step(label, step, 200, {str(step % 5): step}) for step in range(201)])
+        for label in "abcdefgh"
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert {label: progress.step for label, progress in board.snapshot().items()} == dict.fromkeys("abcdefgh", 200)
+    assert all(progress.values == {"0": 200, "1": 196, "2": 197, "3": 198, "4": 199} for progress in board.snapshot().values())
+
+
+def test_of_a_long_log_its_newest_lines_and_the_reasons_of_an_end_are_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    with Tail(tmp_path, lambda line: None, told.append):
+        lines = ["begin", "[default1]:imbik-error: the reason", *(f"torchrun's own {number}" for number in range(50))]
+        (tmp_path / "job.log").write_text("\n".join(lines) + "\n")
+    assert told == [lines[1], *lines[-LOG_LINES:]]

@@ -1,0 +1,172 @@
+"""What is said of a model when it is handed over: serving commands, what may leave, which spool lines count, the winner."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conf.load import load
+from conf.spec import File, Record
+from tasks.analysis import winner
+from tasks.handover import serving, upload
+from tasks.tracking import registry
+from tasks.tracking.spool import Spool
+from tests.fixtures.flow import told
+
+
+def checkpoint(folder: Path, algorithm: str | None = None, cache: str | None = None, template: str | None = None) -> serving.Checkpoint:
+    """What an 8B model's directory says, in a format."""
+    config = {"num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 40960, "torch_dtype": "bfloat16"}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template} if template else {}))
+    if algorithm:
+        how = {"quant_algo": algorithm, "kv_cache_quant_algo": cache}
+        (folder / "hf_quant_config.json").write_text(json.dumps({"quantization": how}))
+    return serving.read(folder, "mine")
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "cache", "vllm", "tensorrt", "sglang"),
+    [
+        (None, None, "--dtype bfloat16", "--tp_size 4", "--dtype bfloat16"),
+        (
+            "FP8",
+            "FP8",
+            "--quantization modelopt --kv-cache-dtype fp8",
+            "dtype: fp8",
+            "--quantization modelopt_fp8 --kv-cache-dtype fp8_e4m3",
+        ),
+        ("NVFP4", "NVFP4", "--quantization modelopt_fp4", "dtype: nvfp4", "--quantization modelopt_fp4"),
+        ("MIXED_PRECISION", None, "--quantization modelopt_mixed", "--tp_size 4", "--quantization modelopt_mixed"),
+        ("W4A16_AWQ", None, None, "--tp_size 4", None),
+        ("W8A8_SQ_PER_CHANNEL", None, None, None, None),
+    ],
+)
+def test_each_engine_gets_the_flags_of_the_format_or_the_reason(
+    algorithm: str | None, cache: str | None, vllm: str | None, tensorrt: str | None, sglang: str | None, tmp_path: Path
+) -> None:
+    found = serving.commands(checkpoint(tmp_path, algorithm, cache, template="{{ messages }}"), 4)
+    assert [each.engine for each in found] == ["vLLM", "TensorRT-LLM", "SGLang"]
+    for each, wanted in zip(found, (vllm, tensorrt, sglang), strict=True):
+        if wanted is None:
+            assert each.command is None and str(algorithm) in each.note
+        else:
+            assert each.command and wanted in each.command and str(tmp_path) in each.command
+            assert "chat template" not in each.note
+    if vllm and vllm.startswith("--quantization"):
+        assert "--tensor-parallel-size 4" in str(found[0].command) and "--tp 4" in str(found[2].command)
+
+
+def test_gpus_that_do_not_divide_the_heads_are_refused_and_a_missing_template_is_told(tmp_path: Path) -> None:
+    model = checkpoint(tmp_path)
+    with pytest.raises(ValueError, match="--gpus is 3, over which the model's 32 heads and 8 key-value heads do not divide"):
+        serving.commands(model, 3)
+    assert all("no chat template" in each.note for each in serving.commands(model, 16))  # key-value heads are copied
+
+
+def sealed(folder: Path, extra: str | None = None) -> Path:
+    """A published model of a sealed artifact with one weight file; `extra` is a file that should not be there."""
+    model = folder / "artifact" / "model"
+    model.mkdir(parents=True)
+    (model / "model.safetensors").write_bytes(b"weights")
+    digest = "9a3ba8d9b97c27e9a4bd7a5b41d0bbc6d9a1c4c5c7f1c9a3f6f6b1e9f0a9a9a9"
+    record = Record(
+        stage="distill",
+        key="k",
+        revision=1,
+        config={},
+        hashed={},
+        inputs={},
+        files={"model/model.safetensors": File(bytes=7, sha256=digest)},
+        seconds=1,
+        created="",
+        versions={},
+    )
+    (folder / "artifact" / "artifact.json").write_text(record.model_dump_json())
+    published = folder / "published"
+    published.mkdir()
+    (published / "model.safetensors").symlink_to(model / "model.safetensors")
+    (published / "README.md").write_text("# card")
+    if extra:
+        (published / extra).write_text("x")
+    return published
+
+
+def test_nothing_but_sealed_weights_and_texts_leaves(tmp_path: Path) -> None:
+    for extra in ("modeling.py", "pytorch_model.bin", "model.pkl"):
+        with pytest.raises(ValueError, match=f"{extra} is neither safetensors nor a text"):
+            upload.files(sealed(tmp_path / extra, extra))
+    with pytest.raises(ValueError, match="does not have the content that was sealed"):
+        upload.files(sealed(tmp_path / "changed"))
+    bare = sealed(tmp_path / "bare")
+    (bare / "README.md").unlink()
+    with pytest.raises(ValueError, match="has no model card"):
+        upload.files(bare)
+
+
+def test_a_torn_line_costs_only_itself(tmp_path: Path) -> None:
+    first = Spool(tmp_path, "flow")
+    first.append("step", step=1)
+    with first.path.open("a") as stream:
+        stream.write('{"event": "st')
+    again = Spool(tmp_path, "flow")  # the next process of the same flow
+    assert [event["step"] for event, _ in again.read(0, 10)] == [1]
+    again.append("step", step=2)
+    events = list(again.read(0, 10))
+    assert [event["step"] for event, _ in events] == [1, 2]
+    assert next(iter(again.read(events[0][1], 10)))[0]["step"] == 2
+    assert [event["step"] for event, _ in again.read(0, 1)] == [1]
+    with again.held() as ours, Spool(tmp_path, "flow").held() as theirs:
+        assert ours and not theirs
+
+
+def row(model: str, loss: float, size: int, **more: Any) -> dict[str, Any]:
+    """A report's row."""
+    return {"model": model, "student": "depth", "stage": "distill", "baseline": None, "val_loss": loss, "mmlu": None, "bytes": size} | more
+
+
+def scores(folder: Path, losses: dict[str, list[float]]) -> dict[str, str]:
+    """Folders of scores with a loss for each test sequence."""
+    for model, values in losses.items():
+        (folder / model).mkdir(parents=True)
+        (folder / model / "sequences.json").write_text(json.dumps({"val_loss": values}))
+    return {model: str(folder / model) for model in losses}
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected", "words"),
+    [
+        ([], "depth", "best test loss of 2 models"),
+        (["winner.margin=0.05"], "depth-fp8", "the smallest model shown to lose at most 0.0500 nats"),
+        (["winner.margin=0.011"], "depth", "is shown to be worse: by 0.0100 nats"),  # the estimate is inside, the interval is not
+        (["winner.max_bytes=60"], "depth-fp8", "no other model may win"),
+        (["winner.model=depth-fp8"], "depth-fp8", "as the recipe says"),
+        (["winner.max_bytes=10"], None, ""),
+        (["winner=null"], None, ""),
+    ],
+)
+def test_the_winner_is_what_the_report_can_prove(settings: list[str], expected: str | None, words: str, tmp_path: Path) -> None:
+    recipe = load("demo", settings)
+    best = [1.0, 2.0, 3.0, 4.0]
+    folders = scores(
+        tmp_path, {"depth": best, "depth-fp8": [value + lost for value, lost in zip(best, (0.008, 0.012, 0.009, 0.011), strict=True)]}
+    )
+    rows = [row("depth", 2.5, 100), row("depth-fp8", 2.51, 50, stage="quantize"), row("depth-pruned", 2.0, 90, stage="prune")]
+    report = {"name": "mine", "rows": rows, "gates": [], "ladder": {}}
+    found = winner.choose(recipe, report, folders)
+    assert (found and found["model"]) == expected
+    assert words in (found["sentence"] if found else "")
+    gates = [{"model": "depth", "student": "depth", "verdict": "failed", "sentence": "gate g: depth does not keep it"}]
+    if found and not settings:
+        closed = winner.choose(recipe, report | {"gates": gates}, folders)
+        assert closed and closed["model"] == "depth-fp8"
+        assert registry.refusal(report | {"gates": gates}, "depth-fp8") == "gate g: depth does not keep it"
+        assert registry.refusal(report, "depth") is None
+
+
+def test_a_winner_that_cannot_be_is_refused_at_load() -> None:
+    assert "winner.model is deep, which the run does not make; choose one of depth-pruned" in told("winner={model: deep}")
+    assert "evaluate.mmlu: null does not measure" in told("evaluate.mmlu=null", "winner={by: mmlu}")

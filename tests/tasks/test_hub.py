@@ -1,0 +1,87 @@
+"""A name on the hub is the commit it stands for when a run starts: a moved one is another input, an absent hub changes nothing."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conf.spec import Record
+from conf.stages.data import DataConfig
+from tasks import hub
+from tasks import inputs as external
+from tasks.store.store import Store
+
+
+class _Hub(http.server.BaseHTTPRequestHandler):
+    commits: dict[str, str]
+
+    def do_GET(self) -> None:
+        name = self.path.removeprefix("/api/datasets/").removeprefix("/api/models/").partition("/revision/")[0]
+        known = self.server.commits.get(name)  # type: ignore[attr-defined]
+        self.send_response(200 if known else 404)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps({"id": name, "sha": known}).encode())
+
+    def log_message(self, *arguments: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def commits(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """What a hub on loopback says each name is at; to be changed by the test."""
+    from huggingface_hub import constants
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
+    server.commits = {}  # type: ignore[attr-defined]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    hub._commit.cache_clear()
+    yield server.commits  # type: ignore[attr-defined]
+    hub._commit.cache_clear()
+    server.shutdown()
+
+
+def sealed(store: Store, stage: str, config: dict[str, Any], inputs: dict[str, str]) -> None:
+    """A record of a stage, as a run leaves it."""
+    folder = store.path(stage, "0" * 32)
+    folder.mkdir(parents=True)
+    about: dict[str, Any] = {"stage": stage, "key": "0" * 32, "revision": 1, "config": config, "hashed": config, "inputs": inputs}
+    about |= {"files": {}, "seconds": 1.0, "created": "2026-11-21T00:00:00+00:00", "versions": {}, "commit": None, "run": {}}
+    (folder / "artifact.json").write_text(Record.model_validate(about).model_dump_json())
+
+
+def test_a_dataset_is_named_with_its_commit_and_a_moved_one_is_another_input(commits: dict[str, str], tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    config = DataConfig(source=("owner/text", "world", str(tmp_path)))
+    commits["owner/text"] = "a" * 40
+    first = hub.pinned(config, store)
+    assert first.source == (f"owner/text@{'a' * 40}", "world", str(tmp_path))
+    assert first.identity() == config.identity(), "the commit stands in the key as an input, not as a setting"
+    assert external.text(DataConfig(source="owner/text@" + "a" * 40), store).key == f"hub:owner/text@{'a' * 40}"
+    commits["owner/text"] = "b" * 40
+    assert hub.pinned(config, store) == first, "a run sees one state from its start to its end"
+    hub._commit.cache_clear()
+    assert hub.pinned(config, store).source[0] == f"owner/text@{'b' * 40}"
+
+
+def test_without_the_hub_the_newest_commit_that_was_used_stands_in(commits: dict[str, str], tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    text, model = DataConfig(source="owner/text"), "owner/model"
+    assert hub.pinned(text, store) == text
+    assert hub.fetching(model, store).branch == "main"
+    sealed(store, "data", {}, {"source": f"world+hub:owner/text@{'c' * 40}"})
+    sealed(store, "fetch", {"model": model, "branch": "d" * 40}, {})
+    assert hub.pinned(text, store).source == f"owner/text@{'c' * 40}"
+    assert hub.fetching(model, store).branch == "d" * 40
+    commits["owner/model"] = "e" * 40
+    hub._commit.cache_clear()
+    assert hub.fetching(model, store).branch == "e" * 40
+    assert hub.fetching(f"{model}@v1", store).model == model
