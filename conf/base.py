@@ -14,7 +14,10 @@ RunName = Annotated[str, Field(pattern=RUN_NAME, description="Name of the run, a
 def run_name(name: object) -> str:
     """`name` if it can be a run's; else a ValueError that says how it may look."""
     if not isinstance(name, str) or not re.fullmatch(RUN_NAME, name):
-        raise ValueError(f"--name is {name!r}; choose up to 64 letters, digits, dots, dashes and underscores, a letter or digit first")
+        raise ValueError(
+            f"--name is {name!r}; choose up to 64 letters, digits, dots, dashes and underscores, a letter or digit"
+            " first"
+        )
     return name
 
 
@@ -29,7 +32,9 @@ class Execution:
 class Config(BaseModel):
     """A frozen mapping of named settings; unknown keys are refused and bounds are checked, never repaired."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)  # a key put in the wrong place
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
+    )  # a key put in the wrong place
 
     def identity(self) -> dict[str, Any]:
         """The JSON-ready fields that decide what is made: everything but the fields marked `Execution`."""

@@ -1,4 +1,5 @@
-"""Chat templates as text: the plain one for tokenizers that bring none, and whether a template can carry a conversation at all."""
+"""Chat templates as text: the plain one for tokenizers that bring none, and whether a template can carry a conversation
+at all."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ PLAIN = (
     "{% else %}{{ message['role'] | capitalize }}: {{ message['content'] }}\n{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
 )
-"""Roles in words, each assistant turn ended by the end-of-text token; no space after the last 'Assistant:', which is the answer's."""
+"""Roles in words, each assistant turn ended by the end-of-text token; no space after the last 'Assistant:', which is
+the answer's."""
 
 
 def check_template(template: str) -> None:
@@ -20,17 +22,31 @@ def check_template(template: str) -> None:
     def refuse(reason: str) -> None:
         raise TemplateError(reason)
 
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
     environment.globals |= {"raise_exception": refuse, "strftime_now": lambda form: form}
     said = {"user": "what the user says", "assistant": "what the assistant says"}
     messages = [{"role": role, "content": content} for role, content in said.items()]
-    marked = template.replace("{% generation %}", "").replace("{% endgeneration %}", "")  # transformers' own tag, which plain Jinja lacks
+    marked = template.replace("{% generation %}", "").replace(
+        "{% endgeneration %}", ""
+    )  # transformers' own tag, which plain Jinja lacks
     try:
         text = environment.from_string(marked).render(
-            messages=messages, add_generation_prompt=False, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<unk>"
+            messages=messages,
+            add_generation_prompt=False,
+            bos_token="<bos>",
+            eos_token="<eos>",
+            pad_token="<pad>",
+            unk_token="<unk>",
         )
     except TemplateError as error:
-        raise ValueError(f"records.chat_template cannot be rendered ({' '.join(str(error).split())[:120]}); correct it") from error
+        raise ValueError(
+            f"records.chat_template cannot be rendered ({' '.join(str(error).split())[:120]}); correct it"
+        ) from error
     for role, content in said.items():
         if content not in text:
-            raise ValueError(f"records.chat_template does not show messages of role {role}; put message['content'] of every role into it")
+            raise ValueError(
+                f"records.chat_template does not show messages of role {role}; put message['content'] of every role"
+                " into it"
+            )

@@ -21,6 +21,8 @@ class Claim(Config):
     than: str = Field(description="The model it is compared with.")
     by: ClaimedBy = Field(
         default="val_loss",
-        description="val_loss, kl_teacher: lower, paired over the test sequences; mmlu: higher, paired over the questions; bytes: lower; "
-        "tokens_per_second: higher, each timed once, without an interval.",
+        description=(
+            "val_loss, kl_teacher: lower, paired over the test sequences; mmlu: higher, paired over the questions;"
+            " bytes: lower; tokens_per_second: higher, each timed once, without an interval."
+        ),
     )

@@ -1,4 +1,5 @@
-"""Every cut of a student with the shapes before and after it and how the result is taught: what checks and plans walk over."""
+"""Every cut of a student with the shapes before and after it and how the result is taught: what checks and plans walk
+over."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from conf.stages.teacher import Shape
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """One cut. `where` names it in the recipe, `taught_at` its distillation; `teacher` teaches; `last` is what formats are made of."""
+    """One cut. `where` names it in the recipe, `taught_at` its distillation; `teacher` teaches; `last` is what formats
+    are made of."""
 
     where: str
     parallel: Parallel
@@ -31,7 +33,8 @@ class Cut:
 
 
 def cuts(recipe: Recipe, name: str, teacher: Shape) -> list[Cut]:
-    """The cuts of a student in order, or all candidates of its search; ValueError where one does not fit what it cuts."""
+    """The cuts of a student in order, or all candidates of its search; ValueError where one does not fit what it
+    cuts."""
     student = recipe.students[name]
     if student.search:
         return _searched(recipe, name, student.search, teacher)
@@ -63,17 +66,19 @@ def _searched(recipe: Recipe, name: str, search: SearchConfig, teacher: Shape) -
     found = candidates(where, search, teacher)
     if search.halving.fields(len(found)) and not (how and how.steps):
         raise ValueError(
-            f"{where}.halving compares {search.halving.top_k} candidates after a short distillation, but {name} is not distilled; "
-            "give distill, or halving.top_k=1 to take the best quick score"
+            f"{where}.halving compares {search.halving.top_k} candidates after a short distillation, but {name} is not"
+            " distilled; give distill, or halving.top_k=1 to take the best quick score"
         )
     own = f"students.{name}.distill" if recipe.students[name].distill else "distill"
     return [
-        Cut(where=where, parallel=search.parallel, before=teacher, after=shape, how=how, taught_at=own, teacher=teacher) for shape in found
+        Cut(where=where, parallel=search.parallel, before=teacher, after=shape, how=how, taught_at=own, teacher=teacher)
+        for shape in found
     ]
 
 
 def check_names(recipe: Recipe) -> None:
-    """Models of rounds and candidates are called NAME-r1, NAME-c1: no student may be called so beside a student NAME that has them."""
+    """Models of rounds and candidates are called NAME-r1, NAME-c1: no student may be called so beside a student NAME
+    that has them."""
     for name, student in recipe.students.items():
         letter = "r" if student.rounds else "c" if student.search else None
         for other in recipe.students:
@@ -83,8 +88,8 @@ def check_names(recipe: Recipe) -> None:
 
 
 def cut_at(recipe: Recipe, student: str, tail: str, teacher: Shape) -> Cut:
-    """The cut that a label speaks of, with how it is taught there: `tail` is what follows the student's name, such as r1, c3-r2 or
-    nothing. Before a search has run, its winner stands as its largest candidate."""
+    """The cut that a label speaks of, with how it is taught there: `tail` is what follows the student's name, such as
+    r1, c3-r2 or nothing. Before a search has run, its winner stands as its largest candidate."""
     found, search = cuts(recipe, student, teacher), recipe.students[student].search
     match = re.match(r"(?:c(\d+|\*))?-?(?:r(\d+))?(?:-|$)", tail)
     candidate, round_ = match.groups() if match else (None, None)
@@ -110,12 +115,13 @@ UNWATCHED = {
     "evaluate_limit": None,
     "offline": False,
 }
-"""Short rounds run to their end: candidates are compared after the same tokens, and nobody asks them questions on the way. The teacher
-itself teaches them: stored logits need not cover the other samples that a later round sees."""
+"""Short rounds run to their end: candidates are compared after the same tokens, and nobody asks them questions on the
+way. The teacher itself teaches them: stored logits need not cover the other samples that a later round sees."""
 
 
 def round_of(how: DistillConfig, halving: Halving, number: int) -> DistillConfig:
-    """How candidates are taught in round `number`, from 0: twice the steps of the round before, warm-up in proportion, other samples."""
+    """How candidates are taught in round `number`, from 0: twice the steps of the round before, warm-up in proportion,
+    other samples."""
     steps = (halving.steps or max(1, how.steps // 10)) * 2**number
     schedule = {"steps": steps, "warmup_steps": how.warmup_steps * steps // how.steps, "seed": how.seed + number}
     return type(how).model_validate(how.model_dump() | schedule | UNWATCHED | {"evaluation": None})

@@ -1,4 +1,5 @@
-"""Gates: bounds between stages that a model must be shown to keep, else the stages after it are not run for its student."""
+"""Gates: bounds between stages that a model must be shown to keep, else the stages after it are not run for its
+student."""
 
 from __future__ import annotations
 
@@ -23,22 +24,34 @@ BEST_RATIO, LEAST_RATIO = 1.5, 0.5
 
 
 class Gate(Config):
-    """A bound on a model as the evaluate stage measures it. Comparisons are paired: over the same questions, or the same sequences."""
+    """A bound on a model as the evaluate stage measures it. Comparisons are paired: over the same questions, or the
+    same sequences."""
 
-    after: GateStage = Field(description="The stage whose model is judged; if it fails, later stages of that student are not run.")
+    after: GateStage = Field(
+        description="The stage whose model is judged; if it fails, later stages of that student are not run."
+    )
     metric: Metric = Field(description="What the evaluate stage measured.")
     against: Literal["teacher", "before", "chance", "absolute"] = Field(
         default="teacher",
-        description="What it is compared with: the teacher; the student before the stage; what guessing would score; or nothing.",
+        description=(
+            "What it is compared with: the teacher; the student before the stage; what guessing would score; or"
+            " nothing."
+        ),
     )
     by: Literal["ratio", "difference"] | None = Field(
-        default=None, description="How it is compared: model / other, or model - other (shares as fractions: -0.01 is one point)."
+        default=None,
+        description="How it is compared: model / other, or model - other (shares as fractions: -0.01 is one point).",
     )
     at_least: float | None = Field(default=None, description="Lower bound, for mmlu and agreement_teacher.")
-    at_most: float | None = Field(default=None, description="Upper bound, for val_loss, perplexity (of the test split) and kl_teacher.")
+    at_most: float | None = Field(
+        default=None, description="Upper bound, for val_loss, perplexity (of the test split) and kl_teacher."
+    )
     confidence: Annotated[float, Field(gt=0.5, lt=1)] | Literal["none"] = Field(
         default=0.95,
-        description="The bound must hold at the worse end of the two-sided interval of this confidence; none: only for the estimate.",
+        description=(
+            "The bound must hold at the worse end of the two-sided interval of this confidence; none: only for the"
+            " estimate."
+        ),
     )
 
     @model_validator(mode="after")
@@ -55,15 +68,29 @@ class Gate(Config):
             side, wrong = ("at_least", "at_most") if self.metric in SHARES else ("at_most", "at_least")
             return f"a gate gives {self.metric} {wrong} {self.bound:g}, which holds the wrong side of it; give {side}"
         if self.against == "absolute" and self.by:
-            return f"a gate compares {self.metric} by {self.by} but against absolute, which is nothing; name what against, or leave by out"
+            return (
+                f"a gate compares {self.metric} by {self.by} but against absolute, which is nothing; name what against,"
+                " or leave by out"
+            )
         if self.against != "absolute" and not self.by:
-            return f"a gate sets {self.metric} against {self.against}; say by: ratio or difference, or choose against: absolute"
+            return (
+                f"a gate sets {self.metric} against {self.against}; say by: ratio or difference, or choose against:"
+                " absolute"
+            )
         if self.against == "chance" and self.metric != "mmlu":
-            return f"a gate sets {self.metric} against chance, which only mmlu has; choose against: teacher, before or absolute"
+            return (
+                f"a gate sets {self.metric} against chance, which only mmlu has; choose against: teacher, before or"
+                " absolute"
+            )
         if self.against == "teacher" and self.metric in OF_TEACHER:
-            return f"a gate sets {self.metric} against the teacher, which it compares with already; choose against: absolute or before"
+            return (
+                f"a gate sets {self.metric} against the teacher, which it compares with already; choose against:"
+                " absolute or before"
+            )
         if self.against == "before" and self.after == "prune":
-            return "a gate after prune is set against the model before it, which is the teacher; choose against: teacher"
+            return (
+                "a gate after prune is set against the model before it, which is the teacher; choose against: teacher"
+            )
         if self.metric == "perplexity" and self.by == "difference":
             return "a gate compares perplexity by difference; compare it by ratio, or val_loss by difference"
         return None
@@ -97,7 +124,9 @@ class Gate(Config):
     def told(self) -> str:
         """The bound in words, without its confidence."""
         side = "at least" if self.at_least is not None else "at most"
-        other = {"teacher": "the teacher's", "before": "what it was before", "chance": "chance", "absolute": ""}[self.against]
+        other = {"teacher": "the teacher's", "before": "what it was before", "chance": "chance", "absolute": ""}[
+            self.against
+        ]
         if self.by == "difference":
             return f"{self.metric} minus {other} {side} {self.bound:g}"
         return f"{self.metric} {side} {self.bound:g}" + (f" x {other}" if other else "")

@@ -1,4 +1,5 @@
-"""What a Hugging Face model directory says of itself, read without a tensor: whether it is whole, its dimensions, its vocabulary."""
+"""What a Hugging Face model directory says of itself, read without a tensor: whether it is whole, its dimensions, its
+vocabulary."""
 
 from __future__ import annotations
 
@@ -28,7 +29,9 @@ def check_model_directory(directory: Path) -> None:
     code = sorted(path.name for path in directory.iterdir() if path.suffix in CODE)
     if "auto_map" in settings or code:
         found = f"auto_map in config.json{f' and {code[0]}' if code else ''}" if "auto_map" in settings else code[0]
-        raise ValueError(f"teacher.model {directory} brings its own code ({found}), which is never run; choose a model without it")
+        raise ValueError(
+            f"teacher.model {directory} brings its own code ({found}), which is never run; choose a model without it"
+        )
     if "quantization_config" in settings:
         raise ValueError(f"teacher.model {directory} is quantized; name the model before quantization")
     if not (directory / "tokenizer.json").is_file():
@@ -38,18 +41,19 @@ def check_model_directory(directory: Path) -> None:
 
 
 def check_no_nemo(path: Path) -> None:
-    """Refuse NeMo's checkpoints, which hold pickles, by their looks alone; the sentence has NVIDIA's commands that convert them."""
+    """Refuse NeMo's checkpoints, which hold pickles, by their looks alone; the sentence has NVIDIA's commands that
+    convert them."""
     if path.suffix == ".nemo" or (path.is_file() and tarfile.is_tarfile(path)):
         raise ValueError(
-            f"teacher.model {path} is a NeMo 1 archive, which is never unpacked or loaded here; in NVIDIA's container run "
-            f"python /opt/NeMo/scripts/checkpoint_converters/convert_nemo1_to_nemo2.py --input_path {path} --output_path NEMO2, then "
-            "llm.export_ckpt (imbik nemo-commands shows how), and name its output"
+            f"teacher.model {path} is a NeMo 1 archive, which is never unpacked or loaded here; in NVIDIA's container"
+            f" run python /opt/NeMo/scripts/checkpoint_converters/convert_nemo1_to_nemo2.py --input_path {path}"
+            " --output_path NEMO2, then llm.export_ckpt (imbik nemo-commands shows how), and name its output"
         )
     if (path / "weights").is_dir() and (path / "context").is_dir():
         command = shlex.join(exporting(str(path), "OUT"))
         raise ValueError(
-            f"teacher.model {path} is a NeMo 2 checkpoint, which holds pickles and is never loaded here; in NVIDIA's container run "
-            f"{command} and name OUT"
+            f"teacher.model {path} is a NeMo 2 checkpoint, which holds pickles and is never loaded here; in NVIDIA's"
+            f" container run {command} and name OUT"
         )
 
 
@@ -78,8 +82,8 @@ def shape_in(config: dict[str, Any], directory: Path) -> Shape:
         )
     except (KeyError, ValueError) as error:
         raise ValueError(
-            f"{directory}/config.json does not describe a Llama or Qwen3 decoder ({' '.join(str(error).split())[:120]}); "
-            "choose such a model"
+            f"{directory}/config.json does not describe a Llama or Qwen3 decoder"
+            f" ({' '.join(str(error).split())[:120]}); choose such a model"
         ) from error
 
 
@@ -118,14 +122,17 @@ def _shards(directory: Path) -> list[str]:
             raise ValueError(f"{index} names no shards; fetch the model again")
         outside = next((name for name in shards.values() if not isinstance(name, str) or Path(name).name != name), None)
         if outside is not None:
-            raise ValueError(f"{index} names the shard {outside}, which is no file of its folder; fetch the model again")
+            raise ValueError(
+                f"{index} names the shard {outside}, which is no file of its folder; fetch the model again"
+            )
         return sorted(set(shards.values()))
     if (directory / SINGLE).is_file():
         return [SINGLE]
     pickled = sorted(path.name for path in directory.iterdir() if path.suffix in PICKLES)
     if pickled:
         raise ValueError(
-            f"teacher.model {directory} has only pickled weights ({pickled[0]}), which are never loaded; convert them to safetensors"
+            f"teacher.model {directory} has only pickled weights ({pickled[0]}), which are never loaded; convert them"
+            " to safetensors"
         )
     raise ValueError(f"teacher.model {directory} has no weights ({SINGLE}); fetch the model again")
 
@@ -133,7 +140,9 @@ def _shards(directory: Path) -> list[str]:
 def _check_shard(directory: Path, shard: str) -> None:
     path = directory / shard
     if not path.is_file():
-        raise ValueError(f"teacher.model {directory} lacks the shard {shard} that its index names; fetch the model again")
+        raise ValueError(
+            f"teacher.model {directory} lacks the shard {shard} that its index names; fetch the model again"
+        )
     size = path.stat().st_size
     try:
         with path.open("rb") as stream:

@@ -1,4 +1,5 @@
-"""From a preset and overrides to a checked recipe; whatever is wrong becomes one sentence with the value and the next step."""
+"""From a preset and overrides to a checked recipe; whatever is wrong becomes one sentence with the value and the next
+step."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def load(preset: str, overrides: list[str] | None = None) -> Recipe:
 
 
 def checked(recipe: Recipe | dict[str, Any]) -> Recipe:
-    """A recipe from a form or another program, checked as `load` checks one; raises RecipeError with the same sentences."""
+    """A recipe from a form or another program, checked as `load` checks one; raises RecipeError with the same
+    sentences."""
     whole = validate(recipe) if isinstance(recipe, dict) else recipe
     check(whole)
     return whole
@@ -57,8 +59,8 @@ def names() -> list[str]:
 
 
 def read(preset: str, folder: Path = PRESETS) -> dict[str, Any]:
-    """The values of a preset (or of another file that ships in `folder`) with everything it extends merged in: mappings merge, all
-    else is replaced."""
+    """The values of a preset (or of another file that ships in `folder`) with everything it extends merged in: mappings
+    merge, all else is replaced."""
     seen: list[str] = []
     layers: list[dict[str, Any]] = []
     following: str | None = preset
@@ -110,7 +112,9 @@ def _find(preset: str, folder: Path) -> Path:
         raise RecipeError(f"{preset} does not exist; name a YAML file or one of the {folder.name} {', '.join(shipped)}")
     nearest = difflib.get_close_matches(preset, shipped, n=1)
     hint = f"did you mean {nearest[0]}? " if nearest else ""
-    raise RecipeError(f"there is no {folder.name.removesuffix('s')} {preset}; {hint}{folder.name} are {', '.join(shipped)}")
+    raise RecipeError(
+        f"there is no {folder.name.removesuffix('s')} {preset}; {hint}{folder.name} are {', '.join(shipped)}"
+    )
 
 
 def _extended(path: Path, name: Any) -> str | None:
@@ -155,7 +159,9 @@ def override(values: dict[str, Any], text: str) -> dict[str, Any]:
 
 def sentence(error: ValidationError, model: type[BaseModel]) -> str:
     """The first thing that `model` found wrong, in one line."""
-    first = max(error.errors(include_url=False), key=lambda entry: len(entry["loc"]))  # of a union's complaints, the one that got furthest
+    first = max(
+        error.errors(include_url=False), key=lambda entry: len(entry["loc"])
+    )  # of a union's complaints, the one that got furthest
     where = ".".join(str(part) for part in first["loc"] if not UNION.match(str(part)))
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] in ("extra_forbidden", "invalid_key"):
@@ -168,7 +174,10 @@ def sentence(error: ValidationError, model: type[BaseModel]) -> str:
     if first["type"] == "value_error":
         return message if not where or message.startswith(where.split(".")[0]) else f"{where}: {message}"
     if where.endswith("_env"):  # what stands there is then likely the secret itself
-        return f"{where} is not the name of an environment variable (capitals, digits, underscores); name the one that holds the secret"
+        return (
+            f"{where} is not the name of an environment variable (capitals, digits, underscores); name the one that"
+            " holds the secret"
+        )
     shown = ascii(masker(os.environ)(first["input"]) if isinstance(first["input"], str) else first["input"])[:80]
     return f"{where} is {shown}: {message[0].lower()}{message[1:]}"
 

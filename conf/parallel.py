@@ -13,14 +13,25 @@ class Parallel(Config):
     """How one job is spread over processes; it never changes what is made."""
 
     processes: int = Field(default=1, ge=1, description="Processes (ranks) of the job, one a GPU, over all its nodes.")
-    tensor: int = Field(default=1, ge=1, description="Tensor-parallel size: ranks that share each layer's heads, MLP and vocabulary.")
-    pipeline: int = Field(default=1, ge=1, description="Pipeline-parallel size: ranks that share the layers.")
-    context: int = Field(default=1, ge=1, description="Context-parallel size: ranks that share each sequence's tokens in training.")
-    sequence: bool = Field(
-        default=False, description="Sequence parallelism: the tensor-parallel ranks share the tokens between their layers too, in training."
+    tensor: int = Field(
+        default=1, ge=1, description="Tensor-parallel size: ranks that share each layer's heads, MLP and vocabulary."
     )
-    recompute: bool = Field(default=False, description="Compute a layer's activations again in backward instead of keeping them.")
-    threads: int | None = Field(default=None, ge=1, description="CPU threads a process; empty: all cores of the machine.")
+    pipeline: int = Field(default=1, ge=1, description="Pipeline-parallel size: ranks that share the layers.")
+    context: int = Field(
+        default=1, ge=1, description="Context-parallel size: ranks that share each sequence's tokens in training."
+    )
+    sequence: bool = Field(
+        default=False,
+        description=(
+            "Sequence parallelism: the tensor-parallel ranks share the tokens between their layers too, in training."
+        ),
+    )
+    recompute: bool = Field(
+        default=False, description="Compute a layer's activations again in backward instead of keeping them."
+    )
+    threads: int | None = Field(
+        default=None, ge=1, description="CPU threads a process; empty: all cores of the machine."
+    )
 
     @property
     def data(self) -> int:
@@ -33,11 +44,14 @@ class Parallel(Config):
         if self.processes % model:
             context = f" x context {self.context}" if self.context > 1 else ""
             raise ValueError(
-                f"parallel.processes is {self.processes}, not a multiple of tensor {self.tensor} x pipeline {self.pipeline}{context}; "
-                f"choose a multiple of {model}"
+                f"parallel.processes is {self.processes}, not a multiple of tensor {self.tensor} x pipeline"
+                f" {self.pipeline}{context}; choose a multiple of {model}"
             )
         if self.sequence and self.tensor == 1:
-            raise ValueError("parallel.sequence is true but parallel.tensor is 1, so no ranks share a layer; raise tensor or leave it out")
+            raise ValueError(
+                "parallel.sequence is true but parallel.tensor is 1, so no ranks share a layer; raise tensor or leave"
+                " it out"
+            )
         return self
 
 

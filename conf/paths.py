@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 ROOTS = "IMBIK_ROOTS"
-"""Environment variable: folders, separated by colons, that a worker others can reach keeps runs in. Unset: whatever its user may."""
+"""Environment variable: folders, separated by colons, that a worker others can reach keeps runs in. Unset: whatever its
+user may."""
 
 
 def check_allowed(path: Path) -> None:
@@ -20,7 +21,8 @@ def check_allowed(path: Path) -> None:
 
 
 def check_links(directory: Path) -> None:
-    """ValueError where a file of a folder from outside is a link that leads out of it, other than into its own hub cache."""
+    """ValueError where a file of a folder from outside is a link that leads out of it, other than into its own hub
+    cache."""
     whole = directory.resolve()
     blobs = whole.parents[1] / "blobs" if len(whole.parents) > 1 and whole.parent.name == "snapshots" else whole
     for path in sorted(directory.rglob("*")):

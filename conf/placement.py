@@ -1,5 +1,5 @@
-"""A recipe, or the settings of single stages, on a cluster: the cluster's layouts in place of their own, everything checked together
-before anything is submitted."""
+"""A recipe, or the settings of single stages, on a cluster: the cluster's layouts in place of their own, everything
+checked together before anything is submitted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ Settings = TypeVar("Settings", bound=Config)
 
 
 def placed(recipe: Recipe, cluster: Cluster) -> Recipe:
-    """`recipe` as it runs on `cluster`; its keys are the same. Raises ValueError for the first stage that the cluster cannot hold."""
+    """`recipe` as it runs on `cluster`; its keys are the same. Raises ValueError for the first stage that the cluster
+    cannot hold."""
     own = _own(recipe, cluster)
     found = _with(recipe, own)
     if own:

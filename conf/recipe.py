@@ -1,8 +1,8 @@
 """The recipe: one pydantic model per stage, and the checks that need more than one stage to be seen.
 
-The same objects are the Prefect parameters, the JSON a job reads and what a store key is made of. Validators only judge;
-they never fill in or change what was asked for. Lengths are in tokens, sizes in bytes, unless a field says otherwise.
-"""
+The same objects are the Prefect parameters, the JSON a job reads and what a store key is made of. Validators only
+judge; they never fill in or change what was asked for. Lengths are in tokens, sizes in bytes, unless a field says
+otherwise."""
 
 from __future__ import annotations
 
@@ -41,30 +41,52 @@ class Recipe(Config):
     description: str = Field(default="", description="One line for people.")
     engine: Engine = Field(
         default="megatron",
-        description="Who trains, prunes and distils: megatron, Megatron-Core with ModelOpt; nemo, NeMo 2's scripts in NVIDIA's container.",
+        description=(
+            "Who trains, prunes and distils: megatron, Megatron-Core with ModelOpt; nemo, NeMo 2's scripts in NVIDIA's"
+            " container."
+        ),
     )
-    project: str = Field(default="imbik", pattern=RUN_NAME, description="Name of the MLflow experiment that keeps the runs.")
+    project: str = Field(
+        default="imbik", pattern=RUN_NAME, description="Name of the MLflow experiment that keeps the runs."
+    )
     data: DataConfig
-    blend: BlendConfig | None = Field(default=None, description="Further corpora to train on beside data, by weight; null: data alone.")
+    blend: BlendConfig | None = Field(
+        default=None, description="Further corpora to train on beside data, by weight; null: data alone."
+    )
     teacher: TeacherConfig
     importance: ImportanceConfig = ImportanceConfig()
-    logits: LogitsConfig | None = Field(default=None, description="What the teacher says, stored for students that are distilled offline.")
+    logits: LogitsConfig | None = Field(
+        default=None, description="What the teacher says, stored for students that are distilled offline."
+    )
     sweep: SweepConfig | None = Field(default=None, description="What each axis costs by itself; empty: not measured.")
     students: dict[Annotated[str, Field(pattern=NAME)], Student] = Field(min_length=1, description="Students by name.")
     distill: DistillConfig | None = Field(default=None, description="How every student is taught; null: pruned only.")
-    generate: GenerateConfig | None = Field(default=None, description="Prompts that the teacher answers, for records.source 'generated'.")
-    records: RecordsConfig | None = Field(default=None, description="Prompts and responses to fine-tune on, and to score models by.")
-    sft: SftConfig | None = Field(default=None, description="How every student is fine-tuned on the records, after distill; null: not.")
+    generate: GenerateConfig | None = Field(
+        default=None, description="Prompts that the teacher answers, for records.source 'generated'."
+    )
+    records: RecordsConfig | None = Field(
+        default=None, description="Prompts and responses to fine-tune on, and to score models by."
+    )
+    sft: SftConfig | None = Field(
+        default=None, description="How every student is fine-tuned on the records, after distill; null: not."
+    )
     quantize: tuple[QuantizeConfig, ...] = Field(default=(), description="One entry per format.")
-    ladder: LadderConfig | None = Field(default=None, description="Which format each student keeps; empty: all are shown, none is chosen.")
+    ladder: LadderConfig | None = Field(
+        default=None, description="Which format each student keeps; empty: all are shown, none is chosen."
+    )
     evaluate: EvaluateConfig = EvaluateConfig()
     gates: dict[GateName, Gate | None] = Field(
-        default={}, description="Bounds by name, for every student that has the stage; a student whose model fails one goes no further."
+        default={},
+        description=(
+            "Bounds by name, for every student that has the stage; a student whose model fails one goes no further."
+        ),
     )
     claims: dict[GateName, Claim | None] = Field(
         default={}, description="Statements by name that one model is better than another, which the report decides."
     )
-    winner: WinnerConfig | None = Field(default=WinnerConfig(), description="The model that is handed over; null: none is.")
+    winner: WinnerConfig | None = Field(
+        default=WinnerConfig(), description="The model that is handed over; null: none is."
+    )
     card: CardConfig = CardConfig()
 
     @model_validator(mode="after")
@@ -78,17 +100,28 @@ class Recipe(Config):
         self._models_once()
         self._rungs(formats)
         for name, student in self.students.items():
-            unknown = [] if isinstance(student.quantize, bool) else [entry for entry in student.quantize if entry not in formats]
+            unknown = (
+                []
+                if isinstance(student.quantize, bool)
+                else [entry for entry in student.quantize if entry not in formats]
+            )
             if unknown:
-                raise ValueError(f"students.{name}.quantize names {unknown[0]}, which the recipe's quantize does not have; add it there")
+                raise ValueError(
+                    f"students.{name}.quantize names {unknown[0]}, which the recipe's quantize does not have; add it"
+                    " there"
+                )
         return self
 
     def _rungs(self, formats: list[str]) -> None:
         unknown = [entry for entry in self.ladder.formats if entry not in formats] if self.ladder else []
         if unknown:
-            raise ValueError(f"ladder.formats names {unknown[0]}, which the recipe's quantize does not have; add it there")
+            raise ValueError(
+                f"ladder.formats names {unknown[0]}, which the recipe's quantize does not have; add it there"
+            )
         if self.ladder and self.ladder.metric == "mmlu" and self.evaluate.mmlu is None:
-            raise ValueError("ladder.metric is mmlu, but evaluate.mmlu is empty; ask questions there or choose val_loss")
+            raise ValueError(
+                "ladder.metric is mmlu, but evaluate.mmlu is empty; ask questions there or choose val_loss"
+            )
 
     def _models_once(self) -> None:
         """A student called as another's model would be (`a-sft` beside `a`) would take its place in the report."""
@@ -105,8 +138,8 @@ class Recipe(Config):
         return tuple(entry for entry in self.quantize if wanted is True or (wanted and entry.name in wanted))
 
     def distill_of(self, student: str, round_: int = -1) -> DistillConfig | None:
-        """How `student` is taught, in its last round or another: the round's own distill, else its own, else the recipe's; evaluated
-        on the way as the recipe evaluates."""
+        """How `student` is taught, in its last round or another: the round's own distill, else its own, else the
+        recipe's; evaluated on the way as the recipe evaluates."""
         one = self.students[student]
         own = one.rounds[round_].distill if one.rounds else None
         how = own or one.distill or self.distill
@@ -134,7 +167,8 @@ class Recipe(Config):
 
     @property
     def teacher_sft(self) -> SftConfig | None:
-        """How the teacher is fine-tuned before it teaches in sft: as the recipe's students, without a teacher; None where it is not."""
+        """How the teacher is fine-tuned before it teaches in sft: as the recipe's students, without a teacher; None
+        where it is not."""
         wanted = any(how.teacher for name in self.students if (how := self.sft_of(name)))
         return self.sft.model_copy(update={"kd_weight": 0.0, "teacher": False}) if wanted and self.sft else None
 
@@ -151,7 +185,11 @@ class Recipe(Config):
     @property
     def stores_logits(self) -> bool:
         """Whether some student is taught from stored logits."""
-        rounds = ((name, number) for name, student in self.students.items() for number in range(len(student.rounds or (None,))))
+        rounds = (
+            (name, number)
+            for name, student in self.students.items()
+            for number in range(len(student.rounds or (None,)))
+        )
         return any(how.offline for name, number in rounds if (how := self.distill_of(name, number)))
 
     def gates_of(self, student: str) -> dict[str, Gate]:

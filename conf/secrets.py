@@ -1,7 +1,8 @@
-"""What a secret looks like, by the name of its environment variable or by itself, and how texts and environments are rid of it.
+"""What a secret looks like, by the name of its environment variable or by itself, and how texts and environments are
+rid of it.
 
-Secrets are given in the environment only. This owns who gets to see them: a job the ones it needs, a log, a record or a message none.
-"""
+Secrets are given in the environment only. This owns who gets to see them: a job the ones it needs, a log, a record or a
+message none."""
 
 from __future__ import annotations
 
@@ -16,13 +17,16 @@ MASK = "***"
 SHORTEST = 6
 """Characters; a shorter value stands in texts by chance."""
 
-NAMED = re.compile(r"(TOKEN|PASSWORD|PASSWD|PASSPHRASE|SECRET|CREDENTIALS|APIKEY|AUTH|AUTH_STRING|HEADERS|(^|_)KEY|KEY_ID)$")
+NAMED = re.compile(
+    r"(TOKEN|PASSWORD|PASSWD|PASSPHRASE|SECRET|CREDENTIALS|APIKEY|AUTH|AUTH_STRING|HEADERS|(^|_)KEY|KEY_ID)$"
+)
 LOGIN = re.compile(r"(?P<before>[A-Za-z][A-Za-z0-9+.-]*://)(?P<login>[^\s/?#@'\"]*)@")
 TOKENS = re.compile(
     r"\b(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|nvapi-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}"
     r"|glpat-[A-Za-z0-9_-]{20,}|xox[abpr]-[A-Za-z0-9-]{20,}|AKIA[A-Z0-9]{16}|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]*)"
 )
-"""Keys that their issuers gave a shape of its own: Hugging Face, OpenAI, NVIDIA, GitHub, GitLab, Slack, AWS, JSON web tokens."""
+"""Keys that their issuers gave a shape of its own: Hugging Face, OpenAI, NVIDIA, GitHub, GitLab, Slack, AWS, JSON web
+tokens."""
 
 HUB = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 NEEDS_HUB = frozenset({"fetch", "data", "records", "generate", "evaluate"})
@@ -35,7 +39,8 @@ def is_secret(name: str) -> bool:
 
 
 def values(environment: Mapping[str, str]) -> dict[str, str]:
-    """Every secret an environment holds with its variable's name, longest first: variables named as one, and passwords inside URLs."""
+    """Every secret an environment holds with its variable's name, longest first: variables named as one, and passwords
+    inside URLs."""
     found: dict[str, str] = {}
     for name, value in environment.items():
         parts = {value, *value.split(":", 1)[1:]} if is_secret(name) else set()  # user:password
@@ -81,7 +86,8 @@ def without(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def needed(stage: str, config: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
-    """The secrets of `environment` that a job may see: the hub's where its stage reads the hub, and those its config names in `*_env`."""
+    """The secrets of `environment` that a job may see: the hub's where its stage reads the hub, and those its config
+    names in `*_env`."""
     wanted = (HUB if stage in NEEDS_HUB else ()) + tuple(_named(config))
     return {name: environment[name] for name in wanted if name in environment}
 
@@ -95,13 +101,14 @@ def _named(config: Mapping[str, Any]) -> Iterable[str]:
 
 
 def check_no_secret(settings: Mapping[str, Any]) -> None:
-    """ValueError with the place of the first secret in nested settings, never the secret itself: settings are stored, shown and logged."""
+    """ValueError with the place of the first secret in nested settings, never the secret itself: settings are stored,
+    shown and logged."""
     found = _secret_in(settings, values(os.environ), "")
     if found:
         where, what = found
         raise ValueError(
-            f"{where} holds {what}, which would be stored with the run and shown to everyone; change it, keep it in the environment "
-            "(HF_TOKEN, generate.api_key_env names another variable) and leave it out here"
+            f"{where} holds {what}, which would be stored with the run and shown to everyone; change it, keep it in the"
+            " environment (HF_TOKEN, generate.api_key_env names another variable) and leave it out here"
         )
 
 
@@ -112,7 +119,9 @@ def _secret_in(value: Any, known: Mapping[str, str], where: str) -> tuple[str, s
         inner = enumerate(value)
     else:
         return (where, kind) if isinstance(value, str) and (kind := _kind(value, known)) else None
-    return next((found for key, item in inner if (found := _secret_in(item, known, f"{where}.{key}".lstrip(".")))), None)
+    return next(
+        (found for key, item in inner if (found := _secret_in(item, known, f"{where}.{key}".lstrip(".")))), None
+    )
 
 
 def _kind(text: str, known: Mapping[str, str]) -> str | None:
@@ -120,4 +129,6 @@ def _kind(text: str, known: Mapping[str, str]) -> str | None:
         return "a URL with a login"
     if TOKENS.search(text):
         return "what looks like an API key"
-    return next((f"the value of the environment variable {name}" for value, name in known.items() if value in text), None)
+    return next(
+        (f"the value of the environment variable {name}" for value, name in known.items() if value in text), None
+    )

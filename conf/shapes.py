@@ -1,9 +1,9 @@
-"""Which shapes a teacher can be cut to, and what each weighs: a search's candidates and a sweep's points, known before anything runs.
+"""Which shapes a teacher can be cut to, and what each weighs: a search's candidates and a sweep's points, known before
+anything runs.
 
-ModelOpt 0.43 enumerates such a grid itself, but knows no memory target and no bound on heads, leaves the size out that lies exactly
-on a bound (half of six layers is never three), counts in 24 bits, and tells only once the teacher is loaded that nothing fits. So the
-grid is made here and handed to its search, which scores it.
-"""
+ModelOpt 0.43 enumerates such a grid itself, but knows no memory target and no bound on heads, leaves the size out that
+lies exactly on a bound (half of six layers is never three), counts in 24 bits, and tells only once the teacher is
+loaded that nothing fits. So the grid is made here and handed to its search, which scores it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ def num_params(shape: Shape) -> int:
     attention = shape.hidden_size * head * 2 * (shape.num_attention_heads + shape.num_query_groups)
     norms = 2 * shape.hidden_size + (2 * head if shape.architecture == "qwen3" else 0)
     embeddings = (shape.vocab_size or 0) * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
-    return shape.num_layers * (attention + 3 * shape.hidden_size * shape.ffn_hidden_size + norms) + embeddings + shape.hidden_size
+    return (
+        shape.num_layers * (attention + 3 * shape.hidden_size * shape.ffn_hidden_size + norms)
+        + embeddings
+        + shape.hidden_size
+    )
 
 
 def memory_mb(shape: Shape, batch: int, length: int) -> float:
@@ -54,14 +58,14 @@ def cut_shape(where: str, prune: PruneConfig, teacher: Shape, whose: str = "the 
             raise ValueError(f"{where}.{axis} is {size} but {whose} has {getattr(teacher, axis)}; choose less")
     if prune.drop_layers and max(prune.drop_layers) > teacher.num_layers:
         raise ValueError(
-            f"{where}.drop_layers names layer {max(prune.drop_layers)} but {whose} has {teacher.num_layers} layers, numbered from 1; "
-            f"choose 1 to {teacher.num_layers}"
+            f"{where}.drop_layers names layer {max(prune.drop_layers)} but {whose} has {teacher.num_layers} layers,"
+            f" numbered from 1; choose 1 to {teacher.num_layers}"
         )
     heads = prune.num_attention_heads
     if heads and heads % teacher.num_query_groups:
         raise ValueError(
-            f"{where}.num_attention_heads is {heads}, not a multiple of the teacher's {teacher.num_query_groups} query groups; "
-            "choose a multiple"
+            f"{where}.num_attention_heads is {heads}, not a multiple of the teacher's {teacher.num_query_groups} query"
+            " groups; choose a multiple"
         )
     layers = teacher.num_layers - len(prune.drop_layers)
     if layers < 1:
@@ -69,7 +73,8 @@ def cut_shape(where: str, prune: PruneConfig, teacher: Shape, whose: str = "the 
     cut = cut_to(teacher, {"num_layers": layers} | prune.ranked)
     if num_params(cut) >= num_params(teacher):
         raise ValueError(
-            f"{where} leaves {num_params(cut):,} parameters, {whose} has {num_params(teacher):,}; a student must be smaller: cut more"
+            f"{where} leaves {num_params(cut):,} parameters, {whose} has {num_params(teacher):,}; a student must be"
+            " smaller: cut more"
         )
     return cut
 
@@ -81,7 +86,10 @@ def sizes_of(shape: Shape, teacher: Shape) -> dict[str, int]:
 
 def told(shape: Shape) -> str:
     """A shape in words: 4 layers, hidden 128, ffn 320, 4 heads."""
-    return f"{shape.num_layers} layers, hidden {shape.hidden_size}, ffn {shape.ffn_hidden_size}, {shape.num_attention_heads} heads"
+    return (
+        f"{shape.num_layers} layers, hidden {shape.hidden_size}, ffn {shape.ffn_hidden_size},"
+        f" {shape.num_attention_heads} heads"
+    )
 
 
 def choices(config: SearchConfig, teacher: Shape) -> dict[Axis, list[int]]:
@@ -102,7 +110,8 @@ def choices(config: SearchConfig, teacher: Shape) -> dict[Axis, list[int]]:
 
 
 def candidates(where: str, config: SearchConfig, teacher: Shape) -> list[Shape]:
-    """The largest shapes within the budget, at most `config.candidates`, largest first; ValueError where there is none."""
+    """The largest shapes within the budget, at most `config.candidates`, largest first; ValueError where there is
+    none."""
     grid = choices(config, teacher)
     _check_grid(where, config, teacher, grid)
     most_params, most_memory = _targets(where, config, teacher)
@@ -110,14 +119,19 @@ def candidates(where: str, config: SearchConfig, teacher: Shape) -> list[Shape]:
     smaller = [shape for shape in shapes if sizes_of(shape, teacher)]
     fitting = [shape for shape in smaller if num_params(shape) <= most_params and _memory(config, shape) <= most_memory]
     if not fitting:
-        least = min(smaller, key=lambda shape: (max(num_params(shape) / most_params, _memory(config, shape) / most_memory), told(shape)))
+        least = min(
+            smaller,
+            key=lambda shape: (max(num_params(shape) / most_params, _memory(config, shape) / most_memory), told(shape)),
+        )
         weight = f", {_memory(config, least):,.1f} MB" if config.target_memory_mb else ""
         raise ValueError(
-            f"{where}: no shape within the bounds meets the budget of {_budget(config, most_params)}; the nearest is {told(least)} with "
-            f"{num_params(least):,} parameters{weight}: raise the target, max_width_pruning {config.max_width_pruning:g} or "
-            f"max_depth_pruning {config.max_depth_pruning:g}"
+            f"{where}: no shape within the bounds meets the budget of {_budget(config, most_params)}; the nearest is"
+            f" {told(least)} with {num_params(least):,} parameters{weight}: raise the target, max_width_pruning"
+            f" {config.max_width_pruning:g} or max_depth_pruning {config.max_depth_pruning:g}"
         )
-    return sorted(fitting, key=lambda shape: (-num_params(shape), *(-getattr(shape, axis) for axis in AXES)))[: config.candidates]
+    return sorted(fitting, key=lambda shape: (-num_params(shape), *(-getattr(shape, axis) for axis in AXES)))[
+        : config.candidates
+    ]
 
 
 def _memory(config: SearchConfig, shape: Shape) -> float:
@@ -125,7 +139,9 @@ def _memory(config: SearchConfig, shape: Shape) -> float:
 
 
 def _budget(config: SearchConfig, params: float) -> str:
-    parts = [f"{params:,.0f} parameters"] * bool(config.target_params) + [f"{config.target_memory_mb} MB"] * bool(config.target_memory_mb)
+    parts = [f"{params:,.0f} parameters"] * bool(config.target_params) + [f"{config.target_memory_mb} MB"] * bool(
+        config.target_memory_mb
+    )
     return " and ".join(parts)
 
 
@@ -135,7 +151,9 @@ def _targets(where: str, config: SearchConfig, teacher: Shape) -> tuple[float, f
     params, memory = config.target_params or whole, config.target_memory_mb or weight
     params = params * whole if params < 1 else params
     if config.target_params is not None and (config.target_params == 1 or params >= whole):
-        raise ValueError(f"{where}.target_params is {config.target_params:g} but the teacher has {whole:,} parameters; choose less")
+        raise ValueError(
+            f"{where}.target_params is {config.target_params:g} but the teacher has {whole:,} parameters; choose less"
+        )
     if config.target_memory_mb is not None and memory >= weight:
         raise ValueError(f"{where}.target_memory_mb is {memory:g} but the teacher takes {weight:,.1f} MB; choose less")
     return float(params), memory
@@ -146,25 +164,34 @@ def _check_grid(where: str, config: SearchConfig, teacher: Shape, grid: dict[Axi
         if len(grid[axis]) == 1:
             whole = getattr(teacher, axis)
             raise ValueError(
-                f"{where}.axes names {axis}, but the teacher's {whole} cannot be cut to a multiple of {_step(config, teacher, axis)} "
-                f"within the bounds; lower the divisor, raise the bound or leave {axis} out"
+                f"{where}.axes names {axis}, but the teacher's {whole} cannot be cut to a multiple of"
+                f" {_step(config, teacher, axis)} within the bounds; lower the divisor, raise the bound or leave"
+                f" {axis} out"
             )
     if all(len(sizes) == 1 for sizes in grid.values()):
         raise ValueError(
-            f"{where} can cut no axis of {told(teacher)} within its bounds and divisors; lower the divisors or raise the bounds"
+            f"{where} can cut no axis of {told(teacher)} within its bounds and divisors; lower the divisors or raise"
+            " the bounds"
         )
     count = math.prod(len(sizes) for sizes in grid.values())
     if count > MOST_SHAPES:
-        raise ValueError(f"{where} would list {count:,} shapes, the bound is {MOST_SHAPES:,}; raise hidden_divisor or ffn_divisor")
+        raise ValueError(
+            f"{where} would list {count:,} shapes, the bound is {MOST_SHAPES:,}; raise hidden_divisor or ffn_divisor"
+        )
 
 
 def _step(config: SearchConfig, teacher: Shape, axis: Axis) -> int:
-    divisors = {"num_layers": config.layers_divisor, "hidden_size": config.hidden_divisor, "ffn_hidden_size": config.ffn_divisor}
+    divisors = {
+        "num_layers": config.layers_divisor,
+        "hidden_size": config.hidden_divisor,
+        "ffn_hidden_size": config.ffn_divisor,
+    }
     return divisors.get(axis) or math.lcm(config.heads_divisor, teacher.num_query_groups)
 
 
 def points(config: SweepConfig, teacher: Shape) -> list[tuple[Axis, float, Shape]]:
-    """A sweep's cuts: axis, ratio asked for, shape; sizes that two ratios share come once. ValueError where an axis cannot be cut."""
+    """A sweep's cuts: axis, ratio asked for, shape; sizes that two ratios share come once. ValueError where an axis
+    cannot be cut."""
     steps = {"num_layers": 1, "num_attention_heads": teacher.num_query_groups}
     found: list[tuple[Axis, float, Shape]] = []
     for axis in config.axes:

@@ -15,8 +15,8 @@ ENDED = "ended.json"
 """In a job's output when it ended without its result: an `Ended`. Exit codes do not survive torchrun and srun."""
 
 Reason = Literal["time", "memory", "mistake", "fault", "hang", "terminated"]
-"""Why a job ended without its result: its time was up or SIGTERM asked it to (what it had is saved), a rank had too little memory, the
-user's mistake or the machine's limit, our fault, or a rank made no progress."""
+"""Why a job ended without its result: its time was up or SIGTERM asked it to (what it had is saved), a rank had too
+little memory, the user's mistake or the machine's limit, our fault, or a rank made no progress."""
 
 EXIT_CODES: dict[Reason, int] = {"fault": 1, "mistake": 2, "time": 75, "memory": 76, "hang": 77, "terminated": 143}
 """Exit code of a single process by reason; 0 is done."""
@@ -36,8 +36,8 @@ HANG_SECONDS_DEFAULT = 1800.0
 """Above the longest step, validation or evaluation on the way of an 8B model."""
 
 BF16_KERNELS = "IMBIK_BF16_KERNELS"
-"""Environment: `native` or `fp32`, the kernels that multiply bf16 matrices on a CPU whatever it has; absent: native ones where there are.
-For tests and measurements: what is made is the same to bf16's rounding."""
+"""Environment: `native` or `fp32`, the kernels that multiply bf16 matrices on a CPU whatever it has; absent: native
+ones where there are. For tests and measurements: what is made is the same to bf16's rounding."""
 
 
 class Spec(Config):
@@ -61,7 +61,9 @@ class Ended(Config):
 class Attempt(Config):
     """One try of a stage's job."""
 
-    reason: Reason | Literal["done", "preempted", "node", "killed", "never-started"] = Field(description="How it ended.")
+    reason: Reason | Literal["done", "preempted", "node", "killed", "never-started"] = Field(
+        description="How it ended."
+    )
     seconds: float = Field(description="From its start to its end.")
     steps: int = Field(description="Steps it gained: what the next attempt need not do again.")
     sentence: str = Field(default="", description="What was said of its end.")

@@ -1,4 +1,5 @@
-"""Single stages by themselves: what to quantize, evaluate or prepare when there is no whole recipe. The sections are the recipe's own."""
+"""Single stages by themselves: what to quantize, evaluate or prepare when there is no whole recipe. The sections are
+the recipe's own."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ Model = Annotated[
     str,
     Field(
         min_length=1,
-        description="RUN/MODEL, a model of a run in the store (demo/depth); a Hugging Face directory; or a hub id, owner/name.",
+        description=(
+            "RUN/MODEL, a model of a run in the store (demo/depth); a Hugging Face directory; or a hub id, owner/name."
+        ),
     ),
 ]
 FROM_RUN = "Empty: as the model's run did, where it is of one."
@@ -28,10 +31,12 @@ class Single(Config):
     """What the single stages share: the text, and what models are measured by."""
 
     data: DataConfig | None = Field(
-        default=None, description=f"Text to calibrate on and to measure on, as in a recipe. {FROM_RUN} Needed for any other model."
+        default=None,
+        description=f"Text to calibrate on and to measure on, as in a recipe. {FROM_RUN} Needed for any other model.",
     )
     evaluate: EvaluateConfig | None = Field(
-        default=None, description=f"What models are measured by, as in a recipe. {FROM_RUN} Else: loss, divergence and speed."
+        default=None,
+        description=f"What models are measured by, as in a recipe. {FROM_RUN} Else: loss, divergence and speed.",
     )
 
 
@@ -56,7 +61,10 @@ class Evaluating(Single):
 
     models: tuple[Model, ...] = Field(min_length=1, description="Models to measure, over one vocabulary.")
     teacher: Model | None = Field(
-        default=None, description="Model that KL and top-1 agreement are measured from; empty: the run's teacher, else the first model."
+        default=None,
+        description=(
+            "Model that KL and top-1 agreement are measured from; empty: the run's teacher, else the first model."
+        ),
     )
 
     @model_validator(mode="after")
@@ -67,7 +75,8 @@ class Evaluating(Single):
 
 
 def checked(kind: type[Settings], values: dict[str, Any] | Settings) -> Settings:
-    """Settings from a form or the command line, or a ValueError for the first thing wrong with them, a secret first of all."""
+    """Settings from a form or the command line, or a ValueError for the first thing wrong with them, a secret first of
+    all."""
     check_no_secret(values if isinstance(values, dict) else values.model_dump(mode="json"))
     if isinstance(values, kind):
         return values

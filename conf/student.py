@@ -17,7 +17,9 @@ from conf.stages.sft import SftConfig
 class Round(Config):
     """One of several rounds: the student of the round before is cut again and taught again."""
 
-    prune: PruneConfig = Field(description="What is cut off the student of the round before; layers are numbered in it.")
+    prune: PruneConfig = Field(
+        description="What is cut off the student of the round before; layers are numbered in it."
+    )
     distill: DistillConfig | None = Field(default=None, description="Replaces the student's distill in this round.")
     teacher: Literal["original", "previous"] = Field(
         default="original", description="Who teaches: the recipe's teacher, or the student of the round before."
@@ -25,26 +27,37 @@ class Round(Config):
 
 
 class Student(Config):
-    """One way to make the teacher smaller, and how it is taught afterwards. Exactly one of prune, search and rounds is its shape."""
+    """One way to make the teacher smaller, and how it is taught afterwards. Exactly one of prune, search and rounds is
+    its shape."""
 
     prune: PruneConfig | None = Field(default=None, description="The student's shape.")
-    search: SearchConfig | None = Field(default=None, description="A budget instead of a shape: candidates are scored and compared.")
-    rounds: tuple[Round, ...] | None = Field(default=None, description="Cut and teach several times, a little at a time.")
+    search: SearchConfig | None = Field(
+        default=None, description="A budget instead of a shape: candidates are scored and compared."
+    )
+    rounds: tuple[Round, ...] | None = Field(
+        default=None, description="Cut and teach several times, a little at a time."
+    )
     distill: DistillConfig | None = Field(default=None, description="Replaces the recipe's distill for this student.")
     sft: SftConfig | None = Field(default=None, description="Replaces the recipe's sft for this student.")
     quantize: bool | tuple[str, ...] = Field(
-        default=True, description="true: in every format of the recipe; false: in none; or the list of its formats, by name."
+        default=True,
+        description="true: in every format of the recipe; false: in none; or the list of its formats, by name.",
     )
     gates: dict[GateName, Gate | None] = Field(
-        default={}, description="Bounds of this student; one of the same name replaces the recipe's, null takes it away."
+        default={},
+        description="Bounds of this student; one of the same name replaces the recipe's, null takes it away.",
     )
 
     @model_validator(mode="after")
     def _one_shape(self) -> Self:
-        given = [name for name, value in (("prune", self.prune), ("search", self.search), ("rounds", self.rounds)) if value]
+        given = [
+            name for name, value in (("prune", self.prune), ("search", self.search), ("rounds", self.rounds)) if value
+        ]
         if len(given) != 1:
             found = f"has {' and '.join(given)}" if given else "has no shape"
-            raise ValueError(f"a student {found}; give it exactly one of prune, search and rounds (null takes an inherited one away)")
+            raise ValueError(
+                f"a student {found}; give it exactly one of prune, search and rounds (null takes an inherited one away)"
+            )
         if self.rounds and len(self.rounds) == 1:
             raise ValueError("rounds has a single round, which is a prune; write prune, or give two rounds or more")
         if self.rounds and self.rounds[0].teacher == "previous":

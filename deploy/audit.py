@@ -1,7 +1,8 @@
-"""Asks whether a locked package has a published vulnerability: `make audit`. Exit code 1: one has that nobody has looked at.
+"""Asks whether a locked package has a published vulnerability: `make audit`. Exit code 1: one has that nobody has
+looked at.
 
-Without a service that answers (offline, or a mirror that carries no advisories) it says so and passes: nothing was audited.
-"""
+Without a service that answers (offline, or a mirror that carries no advisories) it says so and passes: nothing was
+audited."""
 
 from __future__ import annotations
 
@@ -27,21 +28,33 @@ def main() -> int:
         probe.flush()
         known = audit(Path(probe.name), LONGEST["probe"])
     if not known or not known[0].get("vulns"):
-        print("audit: no advisory service answers here; nothing was audited. Run make audit where pypi.org is reachable")
+        print(
+            "audit: no advisory service answers here; nothing was audited. Run make audit where pypi.org is reachable"
+        )
         return 0
     packages = audit(LOCK, LONGEST["lock"])
     if packages is None:
         print("audit: the advisory service stopped answering; nothing was audited. Run make audit again")
         return 0
-    found = [(package["name"], package["version"], vulnerability) for package in packages for vulnerability in package.get("vulns", [])]
+    found = [
+        (package["name"], package["version"], vulnerability)
+        for package in packages
+        for vulnerability in package.get("vulns", [])
+    ]
     reasons = accepted()
     fresh = [entry for entry in found if not reasons.keys() & {entry[2]["id"], *entry[2].get("aliases", [])}]
     for name, version, vulnerability in fresh:
         mended = ", ".join(vulnerability.get("fix_versions", [])) or "no release yet"
-        print(print(f"audit: {name} {version} has {vulnerability['id']}, mended in {mended}: raise it, or accept it in {ACCEPTED.name}"))
+        print(
+            print(
+                f"audit: {name} {version} has {vulnerability['id']}, mended in {mended}: raise it, or accept it in"
+                f" {ACCEPTED.name}"
+            )
+        )
     skipped = sum("skip_reason" in package for package in packages)
     print(
-        f"audit: {len(packages)} packages, {len(found)} advisories, {len(found) - len(fresh)} of them accepted, {skipped} packages unknown"
+        f"audit: {len(packages)} packages, {len(found)} advisories, {len(found) - len(fresh)} of them accepted,"
+        f" {skipped} packages unknown"
     )
     return 1 if fresh else 0
 
@@ -60,7 +73,11 @@ def audit(requirements: Path, seconds: float) -> list[dict[str, Any]] | None:
 
 def accepted() -> dict[str, str]:
     """Advisories somebody has looked at, with the reason: lines of `id reason`."""
-    lines = [line.split(maxsplit=1) for line in ACCEPTED.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    lines = [
+        line.split(maxsplit=1)
+        for line in ACCEPTED.read_text().splitlines()
+        if line.strip() and not line.startswith("#")
+    ]
     return {parts[0]: parts[1] for parts in lines}
 
 

@@ -1,4 +1,5 @@
-"""Makes MLflow's bucket where it is missing: `bucket.py NAME`, with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and MLFLOW_S3_ENDPOINT_URL."""
+"""Makes MLflow's bucket where it is missing: `bucket.py NAME`, with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
+MLFLOW_S3_ENDPOINT_URL."""
 
 from __future__ import annotations
 

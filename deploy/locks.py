@@ -1,8 +1,9 @@
-"""Writes the images' locks from requirements.lock and what is installed: `python deploy/locks.py`. Nothing is resolved anew.
+"""Writes the images' locks from requirements.lock and what is installed: `python deploy/locks.py`. Nothing is resolved
+anew.
 
-control.lock is what flows, tasks and conf need, without torch. worker.lock is that and what the jobs need, less what NVIDIA's image is
-built around (`KEPT`): PyTorch, CUDA, Transformer Engine, Megatron-Core and ModelOpt stay the container's own.
-"""
+control.lock is what flows, tasks and conf need, without torch. worker.lock is that and what the jobs need, less what
+NVIDIA's image is built around (`KEPT`): PyTorch, CUDA, Transformer Engine, Megatron-Core and ModelOpt stay the
+container's own."""
 
 from __future__ import annotations
 
@@ -55,12 +56,17 @@ KEPT = re.compile(
 
 def pins() -> dict[str, str]:
     """Lines of requirements.lock by canonical name."""
-    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if "==" in line and not line.startswith("#")]
+    lines = [
+        line
+        for line in (ROOT / "requirements.lock").read_text().splitlines()
+        if "==" in line and not line.startswith("#")
+    ]
     return {canonicalize_name(line.split("==")[0]): line for line in lines}
 
 
 def closure(roots: tuple[str, ...], locked: dict[str, str], stop: re.Pattern[str] | None = None) -> set[str]:
-    """Canonical names of the roots and everything locked that they need; what `stop` matches is left out with what only it needs."""
+    """Canonical names of the roots and everything locked that they need; what `stop` matches is left out with what only
+    it needs."""
     found: set[str] = set()
     waiting = [(name, frozenset[str]()) for name in roots]
     seen: set[tuple[str, frozenset[str]]] = set()
@@ -85,15 +91,25 @@ def locks() -> dict[str, str]:
     """Text of each lock by its file name."""
     locked = pins()
     wanted = {
-        "control.lock": ("what deploy/control.Dockerfile installs: flows, tasks and conf, without torch", closure(CONTROL, locked)),
+        "control.lock": (
+            "what deploy/control.Dockerfile installs: flows, tasks and conf, without torch",
+            closure(CONTROL, locked),
+        ),
         "worker.lock": (
-            "what deploy/worker.Dockerfile installs over NVIDIA's image, which keeps its own torch, Megatron-Core and ModelOpt",
+            (
+                "what deploy/worker.Dockerfile installs over NVIDIA's image, which keeps its own torch, Megatron-Core"
+                " and ModelOpt"
+            ),
             closure(CONTROL + JOBS, locked, KEPT),
         ),
     }
     head = "# {0}.\n# Made from requirements.lock by deploy/locks.py; do not edit.\n"
     return {
-        name: head.format(what[0].upper() + what[1:]) + "\n".join(sorted((locked[one] for one in names), key=str.lower)) + "\n"
+        name: (
+            head.format(what[0].upper() + what[1:])
+            + "\n".join(sorted((locked[one] for one in names), key=str.lower))
+            + "\n"
+        )
         for name, (what, names) in wanted.items()
     }
 

@@ -1,4 +1,5 @@
-"""The command `imbik`: puts the groups of `flows.commands` together and ends every mistake as one sentence and an exit code."""
+"""The command `imbik`: puts the groups of `flows.commands` together and ends every mistake as one sentence and an exit
+code."""
 
 from __future__ import annotations
 
@@ -17,13 +18,34 @@ from flows.commands import standalone as single
 from flows.commands.console import fail
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Distil a large language model into small ones."
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Distil a large language model into small ones.",
 )
 CTRL_C, TERMINATED = 130, 143
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(run.run, plan.plan, single.quantize, single.evaluate, single.prepare, single.compare, look.presets, look.runs, look.report),
+    *(
+        run.run,
+        plan.plan,
+        single.quantize,
+        single.evaluate,
+        single.prepare,
+        single.compare,
+        look.presets,
+        look.runs,
+        look.report,
+    ),
     *(models.promote, models.serve_command, models.chat, models.push, models.sync),
-    *(machine.doctor, machine.up, operate.deploy, operate.schedule, operate.schedules, operate.unschedule, nemo.nemo_commands),
+    *(
+        machine.doctor,
+        machine.up,
+        operate.deploy,
+        operate.schedule,
+        operate.schedules,
+        operate.unschedule,
+        nemo.nemo_commands,
+    ),
 )
 for command in COMMANDS:
     app.command()(command)
@@ -42,7 +64,8 @@ def main() -> NoReturn:
     except (typer.Abort, KeyboardInterrupt):
         fail(stopped, CTRL_C)
     except Exception as error:
-        # typer's own errors are usage mistakes; ValueError is ours for the user's; anything else is a defect and keeps its traceback.
+        # typer's own errors are usage mistakes; ValueError is ours for the user's; anything else is a defect and keeps
+        # its traceback.
         if format_message := getattr(error, "format_message", None):
             fail(format_message())
         if isinstance(error, ValueError) or type(error).__name__ == "JobFailed":

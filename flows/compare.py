@@ -17,7 +17,9 @@ from tasks.report.standalone import write_comparison
 from tasks.session import Session
 from tasks.store.store import RECORD, Store, StoreError
 
-Runs = Annotated[list[RunName], Field(min_length=2, description="Names of finished runs of the store; the first is compared with.")]
+Runs = Annotated[
+    list[RunName], Field(min_length=2, description="Names of finished runs of the store; the first is compared with.")
+]
 
 
 @flow(name="compare", flow_run_name="{name}", persist_result=False, validate_parameters=False)
@@ -51,9 +53,14 @@ def _report(store: Store, run: str) -> Report:
 
 
 def differences(store: Store, runs: list[str]) -> list[tuple[str, ...]]:
-    """A line per setting that is not the same in all runs: stage, setting, value in each run; stages that one run lacks are left out."""
+    """A line per setting that is not the same in all runs: stage, setting, value in each run; stages that one run lacks
+    are left out."""
     folders = [store.root / "runs" / run for run in runs]
-    shared = [label.name for label in sorted(folders[0].iterdir()) if all((folder / label.name / RECORD).is_file() for folder in folders)]
+    shared = [
+        label.name
+        for label in sorted(folders[0].iterdir())
+        if all((folder / label.name / RECORD).is_file() for folder in folders)
+    ]
     lines: list[tuple[str, ...]] = []
     for label in shared:
         records = [Record.model_validate_json((folder / label / RECORD).read_text()) for folder in folders]

@@ -54,8 +54,8 @@ Kind = TypeVar("Kind")
     validate_parameters=False,  # `checked` does it, in the sentences of the command line
 )
 def compress(*, name: RunName = "run", cluster: Where = "local", store: StoreFolder = ".imbik", recipe: Recipe) -> str:
-    """Run a recipe on a cluster and write its report; returns the folder `<store>/runs/<name>`. What is in the store already is not made
-    again.
+    """Run a recipe on a cluster and write its report; returns the folder `<store>/runs/<name>`. What is in the store
+    already is not made again.
 
     Args:
         name: Name of the run, a folder under the store's runs/.
@@ -82,7 +82,9 @@ def _compress(recipe: Recipe, name: str, store: Path, cluster: Cluster) -> str:
         outside = resolve(recipe, session)
         shared = _shared(recipe, outside)
         original, corpus = shared.teacher, shared.corpus
-        models = [Made(model="teacher", stage="teacher", artifact=original, curves=original if recipe.teacher.steps else None)]
+        models = [
+            Made(model="teacher", stage="teacher", artifact=original, curves=original if recipe.teacher.steps else None)
+        ]
         models += [shared.tuning.tuned_teacher] if shared.tuning.tuned_teacher else []
 
         def score(made: Made) -> Future:
@@ -99,7 +101,9 @@ def _compress(recipe: Recipe, name: str, store: Path, cluster: Cluster) -> str:
 
         gates, played = Gates(recipe, models[0], score), dict[str, Future]()
         for student_name in recipe.students:
-            shaped = students.shape(recipe, student_name, original, shared.importance, corpus, shared.logits, shared.mmlu)
+            shaped = students.shape(
+                recipe, student_name, original, shared.importance, corpus, shared.logits, shared.mmlu
+            )
             models += _student(recipe, student_name, shaped, shared, gates)
             played |= {student_name: shaped.played} if shaped.played else {}
         for made in models:
@@ -138,12 +142,18 @@ def _shared(recipe: Recipe, outside: Outside) -> Shared:
     if recipe.logits and recipe.stores_logits:
         stored = logits.submit("logits", recipe.logits, teacher=original, data=corpus)
     tuning = prepare(recipe, outside, corpus, original)
-    return Shared(corpus=corpus, teacher=original, importance=scored, sweep=swept, logits=stored, tuning=tuning, mmlu=outside.mmlu)
+    return Shared(
+        corpus=corpus, teacher=original, importance=scored, sweep=swept, logits=stored, tuning=tuning, mmlu=outside.mmlu
+    )
 
 
 def _student(recipe: Recipe, name: str, shaped: students.Shaped, shared: Shared, gates: Gates) -> list[Made]:
-    """Teach and quantize one student, each stage behind the gates of those before it; the models it leaves on the way."""
-    how, pruned = recipe.distill_of(name), Made(model=f"{name}-pruned", stage="prune", artifact=shaped.pruned, student=name)
+    """Teach and quantize one student, each stage behind the gates of those before it; the models it leaves on the
+    way."""
+    how, pruned = (
+        recipe.distill_of(name),
+        Made(model=f"{name}-pruned", stage="prune", artifact=shaped.pruned, student=name),
+    )
     made = [*shaped.earlier, pruned]
     behind = gates.after(pruned)
     if how:
@@ -176,12 +186,21 @@ def _finish(
     played: dict[str, Future],
     gates: Gates,
 ) -> str | None:
-    """Wait for everything, `shared` stages and searches first, report on what came out, and fail if something did not; returns the one
-    sentence of the gates that closed, if any did."""
+    """Wait for everything, `shared` stages and searches first, report on what came out, and fail if something did not;
+    returns the one sentence of the gates that closed, if any did."""
     measured: list[Measured] = []
     errors: list[str] = []
-    first = (shared.corpus, shared.importance, shared.sweep, shared.logits, shared.tuning.records, shared.tuning.generated)
-    aside = {artifact.stage: artifact.path for future in first if future and (artifact := _result(future, errors, Artifact))}
+    first = (
+        shared.corpus,
+        shared.importance,
+        shared.sweep,
+        shared.logits,
+        shared.tuning.records,
+        shared.tuning.generated,
+    )
+    aside = {
+        artifact.stage: artifact.path for future in first if future and (artifact := _result(future, errors, Artifact))
+    }
     searches = {name: outcome for name, future in played.items() if (outcome := _result(future, errors, Played))}
     for made in models:
         artifact, scores = _result(made.artifact, errors, Artifact), _result(made.scores, errors, Artifact)
@@ -222,7 +241,8 @@ def _finish(
 
 
 def _result(future: Future | None, errors: list[str], kind: type[Kind]) -> Kind | None:
-    """What a future gave, or None with the one sentence of what failed; a stage that never ran for it says nothing new."""
+    """What a future gave, or None with the one sentence of what failed; a stage that never ran for it says nothing
+    new."""
     assert future is not None
     future.wait()
     if not future.state.is_final():  # Prefect's NotReady: a stage it needs has failed

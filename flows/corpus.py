@@ -12,7 +12,8 @@ from tasks.stages.data import data
 
 
 def corpus(recipe: Recipe, outside: Outside) -> Future:
-    """The artifact that stages read text from; a blend's further corpora are encoded with the tokenizer of the recipe's own."""
+    """The artifact that stages read text from; a blend's further corpora are encoded with the tokenizer of the recipe's
+    own."""
     own: Future = data.submit("data", recipe.data, source=outside.source, tokenizer=outside.tokenizer)
     if recipe.blend is None:
         return own

@@ -19,7 +19,9 @@ from tasks.stages.options import THREADS
 
 
 @flow(name="evaluate", flow_run_name="{name}", persist_result=False, validate_parameters=False, task_runner=THREADS)
-def evaluate(*, name: RunName = "evaluated", cluster: Where = "local", store: StoreFolder = ".imbik", settings: Evaluating) -> str:
+def evaluate(
+    *, name: RunName = "evaluated", cluster: Where = "local", store: StoreFolder = ".imbik", settings: Evaluating
+) -> str:
     """Measure models and compare them with the first.
 
     Returns the folder of the report.
@@ -39,7 +41,11 @@ def evaluate(*, name: RunName = "evaluated", cluster: Where = "local", store: St
         session.launcher.prepare()
         subjects = [single.subject(session, model, wanted.data, wanted.evaluate) for model in wanted.models]
         first = subjects[0]
-        teacher = single.subject(session, wanted.teacher, wanted.data, wanted.evaluate).artifact if wanted.teacher else first.teacher
+        teacher = (
+            single.subject(session, wanted.teacher, wanted.data, wanted.evaluate).artifact
+            if wanted.teacher
+            else first.teacher
+        )
         measured = single.measure(session, {one.name: one.artifact for one in subjects}, first, teacher)
         about = f"{', '.join(one.name for one in subjects)}, measured alike. Differences are to the first row."
         return write_models(folder, name, about, measured)

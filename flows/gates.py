@@ -1,8 +1,8 @@
 """The gates of a run: which models they judge, what waits for them, and what was not made because of them.
 
-A gate is a Prefect task that fails where its bound is not shown to hold; Prefect then does not run what waits for it. That is no
-error of the run: everything made stays sealed, the report is written, and the run ends with an exit code of its own.
-"""
+A gate is a Prefect task that fails where its bound is not shown to hold; Prefect then does not run what waits for it.
+That is no error of the run: everything made stays sealed, the report is written, and the run ends with an exit code of
+its own."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Gates:
         self._all: list[Future] = []
 
     def after(self, made: Made, before: Made | None = None) -> tuple[Future, ...]:
-        """What the stages after `made` wait for: the gates that it waited for itself, and those set on it, whose evaluation then comes
-        first. `before` is the student as it was before this stage."""
+        """What the stages after `made` wait for: the gates that it waited for itself, and those set on it, whose
+        evaluation then comes first. `before` is the student as it was before this stage."""
         assert made.student is not None, "no gate stands after the teacher"
         mine = []
         for name, bound in self.recipe.gates_of(made.student).items():

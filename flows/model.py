@@ -11,7 +11,8 @@ Future = Any
 
 @dataclass(kw_only=True)
 class Made:
-    """Its row name, and the futures of its artifact, scores and training curve; `gates`: the gates' futures it had to wait for."""
+    """Its row name, and the futures of its artifact, scores and training curve; `gates`: the gates' futures it had to
+    wait for."""
 
     model: str
     stage: str

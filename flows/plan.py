@@ -18,8 +18,8 @@ from tasks.store.store import RECORD, Artifact, Store, key_of
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedStage:
-    """One stage of a run. `differs` compares with the newest artifact of the stage: setting -> (there, here). `waits` is what decides
-    which stages these are, where that is not known yet: the line then stands for all of them."""
+    """One stage of a run. `differs` compares with the newest artifact of the stage: setting -> (there, here). `waits`
+    is what decides which stages these are, where that is not known yet: the line then stands for all of them."""
 
     label: str
     stage: str
@@ -49,7 +49,9 @@ def plan(recipe: Recipe, root: Path) -> list[PlannedStage]:
         inputs = {"data": data}
         for name, artifact in external.sources(recipe, walk.store).items():
             read = recipe.blend.sources[name].read_as(recipe.data)
-            inputs[f"source-{name}"] = walk.add(f"data-{name}", "data", read, {"source": artifact, "tokenizer": words_there})
+            inputs[f"source-{name}"] = walk.add(
+                f"data-{name}", "data", read, {"source": artifact, "tokenizer": words_there}
+            )
         data = walk.add("blend", "blend", recipe.blend, inputs)
     teacher = walk.add("teacher", "teacher", recipe.original, {"data": data} | ({"model": model} if model else {}))
     base = {"teacher": teacher, "data": data}
@@ -68,25 +70,37 @@ def plan(recipe: Recipe, root: Path) -> list[PlannedStage]:
         models[f"{name}-pruned"] = shaped.pruned
         made = shaped.start
         if how := recipe.distill_of(name):
-            taught = {"teacher": shaped.teacher, "data": data, "student": made} | plan_students.given(how, questions, stored)
+            taught = {"teacher": shaped.teacher, "data": data, "student": made} | plan_students.given(
+                how, questions, stored
+            )
             made = models[name] = walk.add(f"distill-{name}", "distill", how, taught)
         if (tune := recipe.sft_of(name)) and records:
             beside = {"teacher": tuned_teacher if tune.teacher and tuned_teacher else teacher} if tune.kd_weight else {}
             if tune.stored:
                 beside["logits"] = walk.add(f"logits-sft-{name}", "logits", tune.stored, {"records": records} | beside)
-            made = models[f"{name}-sft"] = walk.add(f"sft-{name}", "sft", tune, {"student": made, "records": records} | beside)
+            made = models[f"{name}-sft"] = walk.add(
+                f"sft-{name}", "sft", tune, {"student": made, "records": records} | beside
+            )
         configs, inputs = scorings(name, recipe.formats_of(name)), {"model": made, "data": data}
         scores = {label: walk.add(label, "sensitivity", scoring, inputs) for label, scoring in configs.items()}
         for config in recipe.formats_of(name):
             mixed = {"sensitivity": scores[label]} if (label := label_of(config, configs)) else {}
-            models[f"{name}-{config.name}"] = walk.add(f"quantize-{name}-{config.name}", "quantize", config, inputs | mixed)
+            models[f"{name}-{config.name}"] = walk.add(
+                f"quantize-{name}-{config.name}", "quantize", config, inputs | mixed
+            )
     for name, artifact in models.items():
-        inputs = {"model": artifact, **base} | ({"mmlu": questions} if questions else {}) | ({"records": records} if records else {})
+        inputs = (
+            {"model": artifact, **base}
+            | ({"mmlu": questions} if questions else {})
+            | ({"records": records} if records else {})
+        )
         walk.add(f"evaluate-{name}", "evaluate", recipe.evaluate, inputs)
     return walk.stages
 
 
-def _records(recipe: Recipe, walk: _Walk, base: dict[str, Artifact], words: Artifact | None) -> tuple[Artifact | None, Artifact | None]:
+def _records(
+    recipe: Recipe, walk: _Walk, base: dict[str, Artifact], words: Artifact | None
+) -> tuple[Artifact | None, Artifact | None]:
     """The records and the teacher that was fine-tuned on them, where the recipe has them."""
     asked, told, how = recipe.asked, recipe.told, recipe.teacher_sft
     if told is None:
@@ -119,8 +133,14 @@ class _Walk:
         key = key_of(stage, config, {role: artifact.key for role, artifact in inputs.items()})
         path = self.store.path(stage, key)
         cached = (path / RECORD).is_file()
-        differs = {} if cached else self._differences(stage, config, {role: artifact.key for role, artifact in inputs.items()})
-        self.stages.append(PlannedStage(label=label, stage=stage, key=key, config=config, cached=cached, differs=differs))
+        differs = (
+            {}
+            if cached
+            else self._differences(stage, config, {role: artifact.key for role, artifact in inputs.items()})
+        )
+        self.stages.append(
+            PlannedStage(label=label, stage=stage, key=key, config=config, cached=cached, differs=differs)
+        )
         return Artifact(stage=stage, key=key, path=str(path))
 
     def later(self, label: str, stage: str, config: StageConfig, waits: str, after: Artifact) -> None:
@@ -139,7 +159,9 @@ class _Walk:
         for record in self.store.records(stage):
             there = _flat(record.hashed) | {f"input {role}": key for role, key in record.inputs.items()}
             changed = {
-                name: (there.get(name), here.get(name)) for name in sorted(here.keys() | there.keys()) if there.get(name) != here.get(name)
+                name: (there.get(name), here.get(name))
+                for name in sorted(here.keys() | there.keys())
+                if there.get(name) != here.get(name)
             }
             if nearest is None or len(changed) < len(nearest):
                 nearest = changed

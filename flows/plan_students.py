@@ -1,5 +1,5 @@
-"""The stages of a student up to its last cut, looked up as `flows.students` would make them; what hangs on an outcome that is not
-there yet stands as one line for all that will run."""
+"""The stages of a student up to its last cut, looked up as `flows.students` would make them; what hangs on an outcome
+that is not there yet stands as one line for all that will run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class Walk(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Shaped:
-    """Artifacts of a student's cut, of what its distillation starts from, and of who teaches; `earlier` models by row name."""
+    """Artifacts of a student's cut, of what its distillation starts from, and of who teaches; `earlier` models by row
+    name."""
 
     pruned: Artifact
     start: Artifact
@@ -52,7 +53,9 @@ def shape(
         last = number == len(student.cuts)
         tail = "" if last else f"-r{number}"
         if number > 1 and one.prune.ranked:
-            ranked_by = walk.add(f"importance-{name}-r{number}", "importance", recipe.importance, {"teacher": before, "data": data})
+            ranked_by = walk.add(
+                f"importance-{name}-r{number}", "importance", recipe.importance, {"teacher": before, "data": data}
+            )
         inputs = {"teacher": before, "data": data}
         used = {"importance": ranked_by} if ranked_by and one.prune.ranked else {}
         pruned = walk.add(f"prune-{name}{tail}", "prune", recipe.cut(one.prune), inputs | used)
@@ -77,7 +80,9 @@ def _search(walk: Walk, recipe: Recipe, name: str, inputs: dict[str, Artifact]) 
     def cut(entrants: list[Entrant]) -> bool:
         reached["cut"] = True
         for entrant in entrants:
-            entrant.pruned = entrant.model = walk.add(f"prune-{name}-c{entrant.number}", "prune", entrant.config, inputs)
+            entrant.pruned = entrant.model = walk.add(
+                f"prune-{name}-c{entrant.number}", "prune", entrant.config, inputs
+            )
         return True
 
     def teach(entrants: list[Entrant], taught: DistillConfig, number: int) -> bool:
@@ -105,7 +110,9 @@ def _search(walk: Walk, recipe: Recipe, name: str, inputs: dict[str, Artifact]) 
         )
         after = f"round {number + 1} of {name}"
     unknown = Artifact(stage="prune", key=f"chosen by {after} from {found.key}", path="")
-    return Shaped(pruned=unknown, start=unknown.model_copy(update={"key": f"taught, {unknown.key}"}), teacher=base["teacher"])
+    return Shaped(
+        pruned=unknown, start=unknown.model_copy(update={"key": f"taught, {unknown.key}"}), teacher=base["teacher"]
+    )
 
 
 def given(how: DistillConfig, questions: Artifact | None, stored: Artifact | None) -> dict[str, Artifact]:

@@ -22,7 +22,9 @@ from tasks.stages.options import THREADS
 
 
 @flow(name="prepare", flow_run_name="{name}", persist_result=False, validate_parameters=False, task_runner=THREADS)
-def prepare(*, name: RunName = "corpus", cluster: Where = "local", store: StoreFolder = ".imbik", data: DataConfig) -> str:
+def prepare(
+    *, name: RunName = "corpus", cluster: Where = "local", store: StoreFolder = ".imbik", data: DataConfig
+) -> str:
     """Tokenize a corpus, so that recipes with the same data section find it in the store.
 
     Returns the folder of the report.

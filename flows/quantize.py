@@ -24,7 +24,9 @@ from tasks.store.store import StoreError
 
 
 @flow(name="quantize", flow_run_name="{name}", persist_result=False, validate_parameters=False, task_runner=THREADS)
-def quantize(*, name: RunName = "quantized", cluster: Where = "local", store: StoreFolder = ".imbik", settings: Quantizing) -> str:
+def quantize(
+    *, name: RunName = "quantized", cluster: Where = "local", store: StoreFolder = ".imbik", settings: Quantizing
+) -> str:
     """Quantize a model in one or several formats and say what each costs.
 
     Returns the folder of the report.
@@ -48,12 +50,18 @@ def quantize(*, name: RunName = "quantized", cluster: Where = "local", store: St
         called = whole.name.replace("/", "-")
         configs = scorings(called, wanted.quantize)
         inputs: dict[str, Any] = {"model": whole.artifact, "data": whole.data}
-        scores: dict[str, Any] = {label: sensitivity.submit(label, config, **inputs) for label, config in configs.items()}
+        scores: dict[str, Any] = {
+            label: sensitivity.submit(label, config, **inputs) for label, config in configs.items()
+        }
         futures: dict[str, Any] = {}
         for config in wanted.quantize:
             chosen = scores[label] if (label := label_of(config, configs)) else None
-            futures[config.name] = quantize_stage.submit(f"quantize-{called}-{config.name}", config, **inputs, sensitivity=chosen)
-        made = {whole.name: whole.artifact} | {f"{whole.name}-{form}": future.result() for form, future in futures.items()}
+            futures[config.name] = quantize_stage.submit(
+                f"quantize-{called}-{config.name}", config, **inputs, sensitivity=chosen
+            )
+        made = {whole.name: whole.artifact} | {
+            f"{whole.name}-{form}": future.result() for form, future in futures.items()
+        }
         measured = single.measure(session, made, whole, whole.teacher)
         about = f"{whole.name} in {', '.join(futures)}. Differences are to the first row."
         return write_models(folder, name, about, measured)

@@ -1,4 +1,5 @@
-"""The session of one flow run, opened by a flow and read by its tasks; and how a flow that a Prefect worker started ends with it."""
+"""The session of one flow run, opened by a flow and read by its tasks; and how a flow that a Prefect worker started
+ends with it."""
 
 from __future__ import annotations
 
@@ -26,14 +27,17 @@ from tasks.store.store import Store, StoreError
 from tasks.tracking.tracker import Tracker
 
 WORKER = "IMBIK_WORKER"
-"""Set by `imbik up` for its worker, and so for the flows that the worker starts: they end when it does, however it ends."""
+"""Set by `imbik up` for its worker, and so for the flows that the worker starts: they end when it does, however it
+ends."""
 PR_SET_PDEATHSIG = 1
 ORPHAN_SECONDS = 20.0
 """What a run that is ending has left once its worker is gone."""
 
 Where = Annotated[
     str | Cluster,
-    WithJsonSchema({"type": "string", "description": "Cluster to run on: local, docker, slurm, kubernetes, or a YAML file there."}),
+    WithJsonSchema(
+        {"type": "string", "description": "Cluster to run on: local, docker, slurm, kubernetes, or a YAML file there."}
+    ),
 ]
 """A cluster's name or file, which a form can give, or the cluster itself."""
 
@@ -44,19 +48,23 @@ def found(cluster: Where) -> Cluster:
 
 
 def tags_of(cluster: Where) -> list[str]:
-    """The tag by which Prefect's pages find runs of a cluster. One that is handed over whole has no name; whoever did so tags the run."""
+    """The tag by which Prefect's pages find runs of a cluster. One that is handed over whole has no name; whoever did
+    so tags the run."""
     return [f"cluster:{Path(cluster).stem}"] if isinstance(cluster, str) else []
 
 
 @contextlib.contextmanager
 def opened(name: str, root: Path, settings: dict[str, Any], cluster: Cluster) -> Iterator[Session]:
-    """Everything the tasks of a run share, closed whatever happens: no process of the run outlives it. `settings` go to MLflow."""
+    """Everything the tasks of a run share, closed whatever happens: no process of the run outlives it. `settings` go to
+    MLflow."""
     worker = _end_with_worker()
     store = Store(root)
     store.create()
     seen.in_one_sentence(JobFailed, StoreError, GateClosed, Stopped)
     launcher, failed = Launchers(cluster, store.root), True
-    tracker = Tracker(store.root, name, settings, flow=flow_run.id, tags={"prefect": flow_run.id, "cluster": cluster.kind})
+    tracker = Tracker(
+        store.root, name, settings, flow=flow_run.id, tags={"prefect": flow_run.id, "cluster": cluster.kind}
+    )
     session = Session(name=name, store=store, launcher=launcher, board=board(), tracker=tracker, cluster=cluster)
     token = current.set(session)
     try:
@@ -72,7 +80,8 @@ def opened(name: str, root: Path, settings: dict[str, Any], cluster: Cluster) ->
 
 
 def _end_with_worker() -> int:
-    """A worker that is killed cannot end its flows any more, so the kernel does: as asked politely, with SIGTERM. Returns our parent."""
+    """A worker that is killed cannot end its flows any more, so the kernel does: as asked politely, with SIGTERM.
+    Returns our parent."""
     if os.environ.get(WORKER) and ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
     return os.getppid()
@@ -80,8 +89,9 @@ def _end_with_worker() -> int:
 
 @contextlib.contextmanager
 def _undisturbed(worker: int) -> Iterator[None]:
-    """The end of a run, which a second SIGTERM must not cut short: jobs would go on. The kernel sends one for each thread of a dying
-    worker. Where the worker is gone its servers may be too, and Prefect would try to tell them for minutes."""
+    """The end of a run, which a second SIGTERM must not cut short: jobs would go on. The kernel sends one for each
+    thread of a dying worker. Where the worker is gone its servers may be too, and Prefect would try to tell them for
+    minutes."""
     if os.environ.get(WORKER):
         threading.Thread(target=_end_without, args=(worker,), name="worker", daemon=True).start()
     if threading.current_thread() is not threading.main_thread():

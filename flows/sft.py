@@ -1,4 +1,5 @@
-"""Fine-tuning in the flow: records, generated ones among them, the teacher that saw them first, and each student on them."""
+"""Fine-tuning in the flow: records, generated ones among them, the teacher that saw them first, and each student on
+them."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ from tasks.stages.sft import record_logits, sft
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """What students are fine-tuned with: the records, the teacher as it is, and as it is after its own fine-tuning; None where the
-    recipe has none."""
+    """What students are fine-tuned with: the records, the teacher as it is, and as it is after its own fine-tuning;
+    None where the recipe has none."""
 
     recipe: Recipe
     records: Future | None
@@ -37,7 +38,9 @@ class Tuning:
         if how.stored:
             logits = record_logits.submit(f"logits-sft-{name}", how.stored, teacher=teacher, records=ready)
         more: dict[str, Future] = {"records": ready, "teacher": teacher, "logits": logits}
-        tuned: Future = sft.submit(f"sft-{name}", how, student=last.artifact, **more, wait_for=behind, return_state=False)
+        tuned: Future = sft.submit(
+            f"sft-{name}", how, student=last.artifact, **more, wait_for=behind, return_state=False
+        )
         return Made(model=f"{name}-sft", stage="sft", artifact=tuned, curves=tuned, student=name, gates=behind)
 
 
@@ -48,8 +51,12 @@ def prepare(recipe: Recipe, outside: Outside, corpus: Future, teacher: Future) -
         return Tuning(recipe=recipe, records=None, teacher=teacher, tuned_teacher=None)
     generated: Future | None = None
     if asked and outside.prompts and GENERATED in told.sources:
-        generated = generate.submit("generate", asked, prompts=outside.prompts, teacher=None if asked.endpoint else teacher)
-    ready: Future = records.submit("records", told, source=outside.records, generated=generated, tokenizer=outside.tokenizer, data=corpus)
+        generated = generate.submit(
+            "generate", asked, prompts=outside.prompts, teacher=None if asked.endpoint else teacher
+        )
+    ready: Future = records.submit(
+        "records", told, source=outside.records, generated=generated, tokenizer=outside.tokenizer, data=corpus
+    )
     tuned = None
     if how:
         made: Future = sft.submit("sft-teacher", how, student=teacher, records=ready)

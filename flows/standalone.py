@@ -1,4 +1,5 @@
-"""What the flows of single stages share: settings checked in the command line's sentences, a session, a report, one state at the end."""
+"""What the flows of single stages share: settings checked in the command line's sentences, a session, a report, one
+state at the end."""
 
 from __future__ import annotations
 
@@ -42,8 +43,8 @@ def run(
     work: Callable[[Session, Path], Report],
     models: tuple[str, ...] = (),
 ) -> str:
-    """Run `work` in a session of its own; returns the folder of its report, as `compress` does, or ends with one sentence. `models` are
-    those that it is about, for the run's tags."""
+    """Run `work` in a session of its own; returns the folder of its report, as `compress` does, or ends with one
+    sentence. `models` are those that it is about, for the run's tags."""
     try:
         told = about if isinstance(about, dict) else about.model_dump(mode="json")
         seen.tag(*tags_of(cluster), *(f"model:{model}" for model in models))
@@ -69,7 +70,8 @@ class Subject:
 
 
 def subject(session: Session, reference: str, text: DataConfig | None, how: EvaluateConfig | None) -> Subject:
-    """The model that `reference` names, with the text and measures that were given, else those of its run, as the cluster lays them out."""
+    """The model that `reference` names, with the text and measures that were given, else those of its run, as the
+    cluster lays them out."""
     store, cluster = session.store, session.cluster
     if known := models.of_run(store, reference):
         how = placed_alone(how or known.evaluate, cluster)
@@ -105,23 +107,30 @@ def _label(name: str) -> str:
 
 
 def imported(store: Store, cluster: Cluster, reference: str, text: DataConfig | None) -> tuple[Artifact, Artifact]:
-    """A model from outside and the corpus in its tokens, both through the stages that a recipe uses. Runs inside a flow."""
+    """A model from outside and the corpus in its tokens, both through the stages that a recipe uses. Runs inside a
+    flow."""
     if text is None:
         raise StoreError(
-            f"{reference} is no RUN/MODEL of the store {store.root}, so its text is not known; give data.source, for instance "
-            "data.source=corpus.jsonl"
+            f"{reference} is no RUN/MODEL of the store {store.root}, so its text is not known; give data.source, for"
+            " instance data.source=corpus.jsonl"
         )
     path = Path(reference)
     if not path.is_dir() and (reference.count("/") != 1 or path.is_absolute() or reference.startswith(".")):
-        raise StoreError(f"the model {reference} is neither RUN/MODEL of the store, nor a directory, nor a hub id; check its name")
+        raise StoreError(
+            f"the model {reference} is neither RUN/MODEL of the store, nor a directory, nor a hub id; check its name"
+        )
     label = _plain(reference)
     model = (
-        external.local(store, "model", path) if path.is_dir() else fetch.submit(f"fetch-{label}", hub.fetching(reference, store)).result()
+        external.local(store, "model", path)
+        if path.is_dir()
+        else fetch.submit(f"fetch-{label}", hub.fetching(reference, store)).result()
     )
     text = hub.pinned(text, store)
     words = external.words(text, store, model)
     corpus = data_stage.submit(f"data-{label}", text, source=external.text(text, store), tokenizer=words).result()
-    taken = TeacherConfig(model=reference, steps=0, seq_length=8, global_batch=1, micro_batch=1, lr=1.0, min_lr=0.0, warmup_steps=0)
+    taken = TeacherConfig(
+        model=reference, steps=0, seq_length=8, global_batch=1, micro_batch=1, lr=1.0, min_lr=0.0, warmup_steps=0
+    )
     return teacher_stage.submit(label, placed_alone(taken, cluster), data=corpus, model=model).result(), corpus
 
 

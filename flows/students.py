@@ -1,4 +1,5 @@
-"""How a student gets its shape: cut once, cut in rounds, or searched for and played off. What comes after is the same for all."""
+"""How a student gets its shape: cut once, cut in rounds, or searched for and played off. What comes after is the same
+for all."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ from tasks.store.store import Artifact
 
 @dataclass(frozen=True, kw_only=True)
 class Shaped:
-    """Futures of a student's cut, of what its distillation starts from, and of who teaches; `earlier` are the models of earlier rounds;
-    no gate judges them. `played` is how the candidates of a search did."""
+    """Futures of a student's cut, of what its distillation starts from, and of who teaches; `earlier` are the models of
+    earlier rounds; no gate judges them. `played` is how the candidates of a search did."""
 
     pruned: Future
     start: Future
@@ -45,9 +46,13 @@ def shape(
         last = number == len(student.cuts)
         tail = "" if last else f"-r{number}"
         if number > 1 and one.prune.ranked:
-            ranked_by = importance.submit(f"importance-{name}-r{number}", recipe.importance, teacher=before, data=corpus)
+            ranked_by = importance.submit(
+                f"importance-{name}-r{number}", recipe.importance, teacher=before, data=corpus
+            )
         used = ranked_by if one.prune.ranked else None
-        pruned: Future = prune.submit(f"prune-{name}{tail}", recipe.cut(one.prune), teacher=before, data=corpus, importance=used)
+        pruned: Future = prune.submit(
+            f"prune-{name}{tail}", recipe.cut(one.prune), teacher=before, data=corpus, importance=used
+        )
         teacher = original if one.teacher == "original" else before
         if last:
             return Shaped(pruned=pruned, start=pruned, teacher=teacher, earlier=earlier)
@@ -72,7 +77,14 @@ def _search(recipe: Recipe, name: str, original: Future, scored: Future | None, 
     assert config is not None and scored is not None
     found: Future = search.submit(f"search-{name}", config, teacher=original, data=corpus, importance=scored)
     played: Future = halving.submit(
-        f"halving-{name}", name, config, recipe.distill_of(name), found=found, teacher=original, data=corpus, importance=scored
+        f"halving-{name}",
+        name,
+        config,
+        recipe.distill_of(name),
+        found=found,
+        teacher=original,
+        data=corpus,
+        importance=scored,
     )
     pruned, start = (winner.submit(f"winner-{name}-{what}", played, cut=what == "cut") for what in ("cut", "taught"))
     return Shaped(pruned=pruned, start=start, teacher=original, played=played)

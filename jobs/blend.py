@@ -14,7 +14,8 @@ from jobs.runtime.entry import Metrics, main
 
 
 def run(spec: Spec) -> None:
-    """Inputs: data, and source-NAME of every further corpus. Writes blend.json, and the tokenizer, validation and test of data."""
+    """Inputs: data, and source-NAME of every further corpus. Writes blend.json, and the tokenizer, validation and test
+    of data."""
     config, output = BlendConfig.model_validate(spec.config), Path(spec.output)
     folders = {OWN: Path(spec.inputs["data"])} | {name: Path(spec.inputs[f"source-{name}"]) for name in config.sources}
     statistics = {name: json.loads((folder / "statistics.json").read_text()) for name, folder in folders.items()}
@@ -33,7 +34,10 @@ def run(spec: Spec) -> None:
     metrics.rewind(-1)
     metrics.log(1, 1, train_tokens=total, **{f"passes_{part['name']}": part["passes"] for part in parts})
     for part in parts:
-        print(f"{part['name']}: {part['weight']:.2%} of {total:,} tokens, {part['passes']:.2f} passes over its {part['held']:,}")
+        print(
+            f"{part['name']}: {part['weight']:.2%} of {total:,} tokens, {part['passes']:.2f} passes over its"
+            f" {part['held']:,}"
+        )
 
 
 def _part(config: BlendConfig, name: str, weight: float, total: int, held: int) -> dict[str, Any]:
@@ -42,8 +46,8 @@ def _part(config: BlendConfig, name: str, weight: float, total: int, held: int) 
     if given > held and config.exhausted == "refuse":
         where = "blend.weight" if name == OWN else f"blend.sources.{name}.weight"
         raise ValueError(
-            f"the corpus {name} holds {held:,} tokens but {weight:.1%} of the blend's {total:,} are {given:,.0f}; lower {where} or "
-            "blend.tokens, or read it again with blend.exhausted=repeat"
+            f"the corpus {name} holds {held:,} tokens but {weight:.1%} of the blend's {total:,} are {given:,.0f}; lower"
+            f" {where} or blend.tokens, or read it again with blend.exhausted=repeat"
         )
     return {"name": name, "weight": weight, "tokens": round(given), "held": held, "passes": round(given / held, 4)}
 
@@ -58,7 +62,14 @@ def _adopt(corpus: Path, output: Path) -> None:
     """Everything of the recipe's own corpus but its training tokens; linked where the disk can."""
     for path in sorted(corpus.rglob("*")):
         name = path.relative_to(corpus)
-        left = path.is_dir() or name.parts[0].split(".")[0] in ("train", "statistics", "artifact", "metrics", "quarantine", "blend")
+        left = path.is_dir() or name.parts[0].split(".")[0] in (
+            "train",
+            "statistics",
+            "artifact",
+            "metrics",
+            "quarantine",
+            "blend",
+        )
         if left:
             continue
         target = output / name

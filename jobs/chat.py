@@ -1,4 +1,5 @@
-"""A model answers here, once or turn by turn, as transformers runs it: with its chat template, or completing text where it has none.
+"""A model answers here, once or turn by turn, as transformers runs it: with its chat template, or completing text where
+it has none.
 
 Quantized checkpoints run with their quantization simulated, as they are scored.
 """
@@ -45,7 +46,9 @@ def run(spec: Spec) -> None:
         said.append({"role": "user", "content": prompt})
         ids = _encode(words, said)
         if len(ids) >= longest:
-            raise ValueError(f"the conversation has {len(ids)} tokens where the model reads {longest}; begin again, or ask shorter")
+            raise ValueError(
+                f"the conversation has {len(ids)} tokens where the model reads {longest}; begin again, or ask shorter"
+            )
         answer = _answer(config, model, words, ids, longest)
         said.append({"role": "assistant", "content": answer})
 
@@ -91,7 +94,9 @@ def _answer(config: ConverseConfig, model: Any, words: Any, ids: list[int], long
     inputs = torch.tensor([ids], device=model.device)
     with torch.inference_mode():
         streamer = TextStreamer(words, skip_prompt=True, skip_special_tokens=True)
-        made = model.generate(inputs, attention_mask=torch.ones_like(inputs), generation_config=settings, streamer=streamer)
+        made = model.generate(
+            inputs, attention_mask=torch.ones_like(inputs), generation_config=settings, streamer=streamer
+        )
     sys.stdout.flush()
     return str(words.decode(made[0, len(ids) :], skip_special_tokens=True))
 

@@ -1,7 +1,8 @@
-"""Text to tokens: records are read, bad ones set aside, documents split, tokenized and written as Megatron's index files.
+"""Text to tokens: records are read, bad ones set aside, documents split, tokenized and written as Megatron's index
+files.
 
-Nothing is lost on the way: every line read is a document's, a blank or in quarantine, and the job asserts it before it ends.
-"""
+Nothing is lost on the way: every line read is a document's, a blank or in quarantine, and the job asserts it before it
+ends."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ SAMPLE_DOCUMENTS = 2000
 
 
 def run(spec: Spec) -> None:
-    """Inputs: tokenizer (a directory) unless one is to be trained. Writes the splits, tokenizer/, statistics.json, quarantine.jsonl."""
+    """Inputs: tokenizer (a directory) unless one is to be trained. Writes the splits, tokenizer/, statistics.json,
+    quarantine.jsonl."""
     config, output = DataConfig.model_validate(spec.config), Path(spec.output)
     threads = str(config.workers or os.cpu_count() or 1)
     # Both engines read this when their thread pool starts, on the first batch.
@@ -55,7 +57,10 @@ def run(spec: Spec) -> None:
     (output / "statistics.json").write_text(json.dumps(statistics, indent=2) + "\n")
     tokens = statistics["splits"]["train"]["tokens"]
     metrics.log(3, 3, documents=statistics["documents"], train_tokens=tokens, quarantined=statistics["quarantined"])
-    print(f"{statistics['documents']} documents, {tokens:,} training tokens, {statistics['quarantined']} records in quarantine")
+    print(
+        f"{statistics['documents']} documents, {tokens:,} training tokens, {statistics['quarantined']} records in"
+        " quarantine"
+    )
 
 
 def _collect(config: DataConfig, output: Path) -> dict[str, Any]:
@@ -66,7 +71,9 @@ def _collect(config: DataConfig, output: Path) -> dict[str, Any]:
     lines_kept = duplicates = duplicate_lines = 0
     seen: set[bytes] = set()
     with ExitStack() as stack:
-        streams = {split: stack.enter_context((output / f"{split}.jsonl").open("wb", buffering=1 << 20)) for split in SPLITS}
+        streams = {
+            split: stack.enter_context((output / f"{split}.jsonl").open("wb", buffering=1 << 20)) for split in SPLITS
+        }
         stack.enter_context(quarantine)
         for split, record in _limited(records(config, count), config.max_documents):
             if record.text is None:
@@ -105,14 +112,16 @@ def _limited(source: Iterator[tuple[str | None, Record]], limit: int | None) -> 
 
 
 def _repaired(text: str) -> str:
-    """Text decoded with the wrong codec somewhere on its way ("donâ€™t"), set right; nothing else about it is changed."""
+    """Text decoded with the wrong codec somewhere on its way ("donâ€™t"), set right; nothing else about it is
+    changed."""
     import ftfy
 
     return ftfy.fix_encoding(text)
 
 
 def _seen_before(text: str, split: str, seen: set[bytes]) -> bool:
-    """Whether a dataset's own later split repeats a document of an earlier one (repeats within a split are its own business)."""
+    """Whether a dataset's own later split repeats a document of an earlier one (repeats within a split are its own
+    business)."""
     digest = hashlib.blake2b(text.encode(), digest_size=12).digest()
     mark = split.encode() + digest
     if any(other.encode() + digest in seen for other in SPLITS if other != split):
@@ -128,11 +137,13 @@ def _check_splits(documents: dict[str, int], config: DataConfig) -> None:
     for split, share in (("validation", config.validation_share), ("test", config.test_share)):
         if share and not documents[split]:
             raise ValueError(
-                f"none of {total} documents fell into the {split} split of {share:.0%}; raise data.{split}_share or add documents, "
-                "or set it to 0 (a dataset that brings its own splits may have none of this name)"
+                f"none of {total} documents fell into the {split} split of {share:.0%}; raise data.{split}_share or add"
+                " documents, or set it to 0 (a dataset that brings its own splits may have none of this name)"
             )
     if not documents["train"]:
-        raise ValueError(f"none of {total} documents are left for training; lower data.validation_share and data.test_share")
+        raise ValueError(
+            f"none of {total} documents are left for training; lower data.validation_share and data.test_share"
+        )
 
 
 def _tokenizer(spec: Spec, config: DataConfig, output: Path) -> Path:
@@ -144,7 +155,9 @@ def _tokenizer(spec: Spec, config: DataConfig, output: Path) -> Path:
     if "tokenizer" in spec.inputs:
         tokenizer.copy_files(Path(spec.inputs["tokenizer"]), words)
     else:
-        tokenizer.train((text for batch in _batches(output / "train.jsonl") for text in batch), config.vocab_size, words)
+        tokenizer.train(
+            (text for batch in _batches(output / "train.jsonl") for text in batch), config.vocab_size, words
+        )
     return words
 
 
@@ -156,7 +169,9 @@ def _tokenize(config: DataConfig, output: Path, words: Path, sizes: dict[str, in
 
     about = tokenizer.describe(words, config.end_of_document)
     dtype, eod = token_dtype(about.vocab_size), about.eod_id
-    sample = list(itertools.islice((text for batch in _batches(output / "train.jsonl") for text in batch), SAMPLE_DOCUMENTS))
+    sample = list(
+        itertools.islice((text for batch in _batches(output / "train.jsonl") for text in batch), SAMPLE_DOCUMENTS)
+    )
     encode, engine = encoder(words, config.engine, sample)
     splits = {}
     for split in SPLITS:
@@ -165,7 +180,9 @@ def _tokenize(config: DataConfig, output: Path, words: Path, sizes: dict[str, in
         assert len(written) == documents and len(written.tokens) == int(written.lengths.sum(dtype="int64")), (
             f"{split} was not written whole"
         )
-        assert documents == 0 or int((written.tokens == eod).sum()) == documents, f"a document of {split} holds the end-of-document id"
+        assert documents == 0 or int((written.tokens == eod).sum()) == documents, (
+            f"a document of {split} holds the end-of-document id"
+        )
         splits[split] = {
             "documents": documents,
             "tokens": len(written.tokens),
@@ -194,7 +211,11 @@ def _write_split(output: Path, split: str, encode: Any, eod: int, dtype: Any) ->
     def write(ids: Any, lengths: Any) -> None:
         writer.add(*with_ends(ids.astype(dtype), lengths, eod))
 
-    with IndexedWriter(output / split, dtype) as writer, ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
+    with (
+        IndexedWriter(output / split, dtype) as writer,
+        ThreadPoolExecutor(1) as reading,
+        ThreadPoolExecutor(1) as writing,
+    ):
         batches = _batches(output / f"{split}.jsonl")
         coming = reading.submit(next, batches, None)
         pending = None

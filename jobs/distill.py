@@ -1,4 +1,5 @@
-"""Teaches a pruned student: ModelOpt's Megatron distillation, a divergence of the logits with the losses `objective` puts beside it."""
+"""Teaches a pruned student: ModelOpt's Megatron distillation, a divergence of the logits with the losses `objective`
+puts beside it."""
 
 from __future__ import annotations
 
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def run(spec: Spec) -> None:
-    """Inputs: teacher, student, data; logits when offline (the teacher is then known by its digest only); mmlu where questions of a folder
-    are asked on the way. Writes model/, kept.json and metrics.jsonl (nats per token: the losses of jobs/megatron/objective.py; of
-    evaluations mmlu, test_loss, test_kl, test_agreement)."""
+    """Inputs: teacher, student, data; logits when offline (the teacher is then known by its digest only); mmlu where
+    questions of a folder are asked on the way. Writes model/, kept.json and metrics.jsonl (nats per token: the losses
+    of jobs/megatron/objective.py; of evaluations mmlu, test_loss, test_kl, test_agreement)."""
     if spec.config.get("engine") == "nemo":
         return nemo.run(spec)
     from jobs.megatron.device import machine
@@ -57,12 +58,17 @@ def _distill(spec: Spec, config: DistillConfig, device: torch.device) -> None:
         model = objective.pair(student, teacher, config)
         minimised = _minimised(config, objective.beside, model)
     watch = Watch(model, config, exported.evaluator(spec, config, model, student_config))
-    training.train(model, student_config, config, minimised, splits=splits(data, config.seq_length), output=output, watch=watch)
-    weights.save(objective.without_projections(model), output / "model", student_config, student_path, DTYPES[config.precision])
+    training.train(
+        model, student_config, config, minimised, splits=splits(data, config.seq_length), output=output, watch=watch
+    )
+    weights.save(
+        objective.without_projections(model), output / "model", student_config, student_path, DTYPES[config.precision]
+    )
 
 
 def _minimised(config: DistillConfig, source: Any, model: Any = None) -> Any:
-    """The objective with what is known of the teacher from `source`; `model` is ModelOpt's, where the teacher runs beside the student."""
+    """The objective with what is known of the teacher from `source`; `model` is ModelOpt's, where the teacher runs
+    beside the student."""
     import functools
 
     from modelopt.torch.distill.plugins.megatron import get_tensor_shapes_adjust_fn_for_distillation

@@ -1,4 +1,5 @@
-"""Looks at the machines a job gets: nodes, GPUs, how fast ranks exchange data, free disk, versions, and whether the store is seen."""
+"""Looks at the machines a job gets: nodes, GPUs, how fast ranks exchange data, free disk, versions, and whether the
+store is seen."""
 
 from __future__ import annotations
 
@@ -69,7 +70,8 @@ def _found(output: Path, packages: list[str], token: str) -> dict[str, Any]:
 
 
 def _bandwidth(ranks: int, device: torch.device) -> float:
-    """Bus bandwidth of an all-reduce between all ranks in GB/s, as nccl-tests reckon it: bytes x 2 (n - 1) / n / seconds."""
+    """Bus bandwidth of an all-reduce between all ranks in GB/s, as nccl-tests reckon it: bytes x 2 (n - 1) / n /
+    seconds."""
     data = torch.ones(MEGABYTES * 2**20 // 4, dtype=torch.float32, device=device)
     times = []
     for _ in range(REPEATS + 1):  # the first makes connections

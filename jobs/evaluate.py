@@ -1,7 +1,7 @@
 """Measures one model: loss and distance from its teacher on the test split, multiple-choice questions, size and speed.
 
-A quantized checkpoint is run with its quantization simulated by ModelOpt, and the scores say so; its speed is then not measured.
-"""
+A quantized checkpoint is run with its quantization simulated by ModelOpt, and the scores say so; its speed is then not
+measured."""
 
 from __future__ import annotations
 
@@ -20,18 +20,32 @@ if TYPE_CHECKING:
     from jobs.evaluation.mmlu import Subject
 
 UNMEASURED = (
-    *("mmlu", "mmlu_n", "mmlu_stderr", "mmlu_ci95", "mmlu_subjects", "mmlu_chance", "mmlu_style", "mmlu_truncated", "shots"),
+    *(
+        "mmlu",
+        "mmlu_n",
+        "mmlu_stderr",
+        "mmlu_ci95",
+        "mmlu_subjects",
+        "mmlu_chance",
+        "mmlu_style",
+        "mmlu_truncated",
+        "shots",
+    ),
     *("tokens_per_second", "latency_seconds"),
 )
 
 
 def run(spec: Spec) -> None:
     """Inputs: model, teacher, data, and mmlu where it is a folder of its own. Writes scores.json, items.jsonl (each
-    question's answer) and sequences.json (each test sequence's loss, KL and agreement), so that models can be compared in pairs; with
-    records also responses.json (those of their test split)."""
+    question's answer) and sequences.json (each test sequence's loss, KL and agreement), so that models can be compared
+    in pairs; with records also responses.json (those of their test split)."""
     config = EvaluateConfig.model_validate(spec.config)
     output = Path(spec.output)
-    directory, teacher, data = Path(spec.inputs["model"]) / "model", Path(spec.inputs["teacher"]) / "model", Path(spec.inputs["data"])
+    directory, teacher, data = (
+        Path(spec.inputs["model"]) / "model",
+        Path(spec.inputs["teacher"]) / "model",
+        Path(spec.inputs["data"]),
+    )
     check(directory, teacher, data, config)
     subjects, samples = questions(spec, config, data), sequences(config, data)
 
@@ -50,7 +64,9 @@ def run(spec: Spec) -> None:
     (output / "sequences.json").write_text(json.dumps(rows, allow_nan=False) + "\n")
     with (output / "items.jsonl").open("w") as stream:
         stream.writelines(json.dumps(item) + "\n" for item in items)
-    (output / "scores.json").write_text(json.dumps(dict.fromkeys(UNMEASURED) | scores, indent=2, allow_nan=False) + "\n")
+    (output / "scores.json").write_text(
+        json.dumps(dict.fromkeys(UNMEASURED) | scores, indent=2, allow_nan=False) + "\n"
+    )
 
 
 def _num_questions(subjects: list[Subject], config: EvaluateConfig) -> int:

@@ -1,4 +1,5 @@
-"""Fetches a model directory from the Hugging Face hub: weights, JSON, tokenizer, card and licence; never code or pickles."""
+"""Fetches a model directory from the Hugging Face hub: weights, JSON, tokenizer, card and licence; never code or
+pickles."""
 
 from __future__ import annotations
 

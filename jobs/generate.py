@@ -1,4 +1,5 @@
-"""The teacher answers prompts, here or behind an OpenAI-compatible server; what stands the filters becomes records for fine-tuning."""
+"""The teacher answers prompts, here or behind an OpenAI-compatible server; what stands the filters becomes records for
+fine-tuning."""
 
 from __future__ import annotations
 
@@ -22,8 +23,8 @@ from jobs.runtime.entry import Metrics, main
 
 
 def run(spec: Spec) -> None:
-    """Inputs: teacher, unless there is an endpoint. Writes records.jsonl (for records), rejected.jsonl, answers.jsonl (as they came in,
-    resumed from), generate.json (counts)."""
+    """Inputs: teacher, unless there is an endpoint. Writes records.jsonl (for records), rejected.jsonl, answers.jsonl
+    (as they came in, resumed from), generate.json (counts)."""
     config, output = GenerateConfig.model_validate(spec.config), Path(spec.output)
     asked, faults = _prompts(config)
     collected, metrics = Collected(output / "answers.jsonl"), Metrics(output)
@@ -41,7 +42,11 @@ def run(spec: Spec) -> None:
     seconds = time.monotonic() - begun
     new = collected.answers[before:]
     speed = {"seconds": round(seconds, 2), "tokens": sum(answer.tokens for answer in new)}
-    statistics = {"prompts": len(asked), "unusable_prompts": dict(faults)} | _sift(config, asked, collected.answers, output) | speed
+    statistics = (
+        {"prompts": len(asked), "unusable_prompts": dict(faults)}
+        | _sift(config, asked, collected.answers, output)
+        | speed
+    )
     (output / "generate.json").write_text(json.dumps(statistics, indent=2) + "\n")
     kept, answers_given = statistics["kept"], statistics["answers"]
     print(f"{kept} of {answers_given} answers kept; rejected: {statistics['rejected'] or 'none'}")
@@ -57,7 +62,9 @@ def _prompts(config: GenerateConfig) -> tuple[list[list[Message]], Counter[str]]
     """Conversations that end with a prompt, each once, and how many could not be used and why."""
     how = Reading(prompt_field=config.prompt_field, system=config.system, responses=False)
     found, faults, seen = [], Counter[str](), set[str]()
-    for read in itertools.islice(gather(config.sources, how, setting="generate.prompts", world=config.world), config.max_prompts):
+    for read in itertools.islice(
+        gather(config.sources, how, setting="generate.prompts", world=config.world), config.max_prompts
+    ):
         if read.messages is None:
             faults[read.reason] += 1
             continue
@@ -69,7 +76,8 @@ def _prompts(config: GenerateConfig) -> tuple[list[list[Message]], Counter[str]]
         found.append(read.messages)
     if not found:
         raise ValueError(
-            f"generate.prompts {config.prompts} holds no prompt that can be asked ({dict(faults) or 'it is empty'}); check the file"
+            f"generate.prompts {config.prompts} holds no prompt that can be asked ({dict(faults) or 'it is empty'});"
+            " check the file"
         )
     return found, faults
 
@@ -90,14 +98,16 @@ def _sift(config: GenerateConfig, asked: list[list[Message]], answers: list[Answ
     total = kept + reasons.total()
     if kept == 0 or reasons.total() > config.max_rejected_share * total:
         raise ValueError(
-            f"{reasons.total()} of {total} answers were rejected ({dict(reasons.most_common())}), more than generate.max_rejected_share "
-            f"{config.max_rejected_share:.0%}; they are in {output / 'rejected.jsonl'}: look at them, then mend the prompts or the bounds"
+            f"{reasons.total()} of {total} answers were rejected ({dict(reasons.most_common())}), more than"
+            f" generate.max_rejected_share {config.max_rejected_share:.0%}; they are in {output / 'rejected.jsonl'}:"
+            " look at them, then mend the prompts or the bounds"
         )
     return {"answers": total, "kept": kept, "rejected": dict(reasons.most_common())}
 
 
 def _once(answers: list[Answer]) -> list[Answer]:
-    """One answer for each prompt and sample, in order: a job that was killed in the middle of a batch may have asked again."""
+    """One answer for each prompt and sample, in order: a job that was killed in the middle of a batch may have asked
+    again."""
     return [answer for _, answer in sorted({(answer.prompt, answer.sample): answer for answer in answers}.items())]
 
 

@@ -33,8 +33,8 @@ def _measure(spec: Spec, config: ImportanceConfig, device: Any) -> None:
     windows = training_split(data, config.seq_length)
     if len(windows) < config.calibration_samples:
         raise ValueError(
-            f"importance.calibration_samples is {config.calibration_samples} but the train split has only {len(windows)} sequences "
-            f"of {config.seq_length} tokens; choose fewer samples or a shorter seq_length"
+            f"importance.calibration_samples is {config.calibration_samples} but the train split has only"
+            f" {len(windows)} sequences of {config.seq_length} tokens; choose fewer samples or a shorter seq_length"
         )
     model = build(hf_config, config.parallel, config.precision, device, to_cut=True)
     weights.load(model, teacher, hf_config)

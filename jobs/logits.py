@@ -1,4 +1,5 @@
-"""Runs the teacher once over the corpus and stores its likeliest tokens, shard by shard; a run that was killed goes on with the next."""
+"""Runs the teacher once over the corpus and stores its likeliest tokens, shard by shard; a run that was killed goes on
+with the next."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ SHARD_TOKENS = 2**18
 
 
 def run(spec: Spec) -> None:
-    """Inputs: teacher, and data or records. Writes logits.json, an index of each split and its shards (jobs/logit_store.py)."""
+    """Inputs: teacher, and data or records. Writes logits.json, an index of each split and its shards
+    (jobs/logit_store.py)."""
     from jobs.megatron import record_logits
     from jobs.megatron.device import machine
 
@@ -50,11 +52,19 @@ def _store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
     data, teacher, output = Path(spec.inputs["data"]), Path(spec.inputs["teacher"]) / "model", Path(spec.output)
     hf_config = inputs.checked_model(teacher, data, config.parallel, config.seq_length)
     if config.top_k > hf_config["vocab_size"]:
-        raise ValueError(f"logits.top_k is {config.top_k} but the vocabulary has {hf_config['vocab_size']} tokens; choose at most that")
+        raise ValueError(
+            f"logits.top_k is {config.top_k} but the vocabulary has {hf_config['vocab_size']} tokens; choose at most"
+            " that"
+        )
     train, validation = splits(data, config.seq_length)
     if not isinstance(train, Windows):
-        raise ValueError(f"{data} is a blend, of whose tokens no logits are stored; store those of one corpus, or distil online")
-    plan = {"validation": (validation, _first(validation, config.validation_sequences)), "train": (train, _ordered(train, config))}
+        raise ValueError(
+            f"{data} is a blend, of whose tokens no logits are stored; store those of one corpus, or distil online"
+        )
+    plan = {
+        "validation": (validation, _first(validation, config.validation_sequences)),
+        "train": (train, _ordered(train, config)),
+    }
     shards = {split: _shards(split, windows, chosen) for split, (windows, chosen) in plan.items()}
     tokens = sum(int(lengths.sum()) for parts in shards.values() for _, lengths in parts.values())
     logit_store.check_disk(output, tokens, config, hf_config["vocab_size"])
@@ -74,7 +84,10 @@ def _store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
         names = {split: list(parts) for split, parts in shards.items()}
         manifest = logit_store.write_manifest(output, made_from | {"seq_length": config.seq_length}, names)
         left_out = manifest["splits"]["train"]["left_out"]
-        print(f"stored {manifest['splits']['train']['rows']:,} tokens; the top {config.top_k} leave out {left_out:.2%} of the probability")
+        print(
+            f"stored {manifest['splits']['train']['rows']:,} tokens; the top {config.top_k} leave out {left_out:.2%} of"
+            " the probability"
+        )
         Metrics(output).log(job.total, job.total, left_out=left_out)
     torch.distributed.barrier()
 
@@ -95,8 +108,8 @@ def _ordered(windows: Windows, config: LogitsConfig) -> NDArray[np.int64]:
 
 
 def _shards(split: str, windows: Windows, chosen: NDArray[np.int64]) -> dict[str, Runs]:
-    """Starts and lengths of the runs of tokens in each shard, by its name. A whole split ends with what no whole sequence is left of,
-    so that sequences of another length find all their tokens too."""
+    """Starts and lengths of the runs of tokens in each shard, by its name. A whole split ends with what no whole
+    sequence is left of, so that sequences of another length find all their tokens too."""
     import numpy as np
 
     length = windows.seq_length
@@ -120,7 +133,8 @@ class _Job:
         self.done = self.total = 0
 
     def write(self, windows: Windows, shards: dict[str, Runs]) -> None:
-        """Write those shards of a split that are not there yet, until the job is to stop; each data-parallel replica takes its share."""
+        """Write those shards of a split that are not there yet, until the job is to stop; each data-parallel replica
+        takes its share."""
         from megatron.core import parallel_state
 
         from jobs.tokens import logit_store

@@ -14,8 +14,8 @@ from jobs.runtime.entry import main
 
 
 def run(spec: Spec) -> None:
-    """Inputs: teacher, data, and importance when an axis is ranked. Writes model/ with a config that tells the new shape, and kept.json:
-    which of the teacher's layers, heads and channels are left."""
+    """Inputs: teacher, data, and importance when an axis is ranked. Writes model/ with a config that tells the new
+    shape, and kept.json: which of the teacher's layers, heads and channels are left."""
     if spec.config.get("engine") == "nemo":
         return nemo.run(spec)
     from jobs.megatron.device import machine
@@ -46,7 +46,11 @@ def _prune(spec: Spec, config: PruneConfig, device: Any) -> None:
         total = hf_config["num_hidden_layers"]
         left = [layer for layer in range(1, total + 1) if layer not in config.drop_layers]
         axes = {"num_layers": spans.named(left, total)} | {
-            axis: {layer: entry for layer, entry in entries.items() if int(layer) in left} if axis in kept.PER_LAYER else entries
+            axis: (
+                {layer: entry for layer, entry in entries.items() if int(layer) in left}
+                if axis in kept.PER_LAYER
+                else entries
+            )
             for axis, entries in axes.items()
         }
     if config.reinitialize:
@@ -54,7 +58,11 @@ def _prune(spec: Spec, config: PruneConfig, device: Any) -> None:
     before, after = num_params(hf_config), num_params(student_config)
     print(f"pruned {before:,} parameters to {after:,} ({after / before:.1%})")
     if torch.distributed.get_rank() == 0:
-        about = {"ranking": config.ranking if config.ranked else None, "reinitialized": config.reinitialize, "axes": axes}
+        about = {
+            "ranking": config.ranking if config.ranked else None,
+            "reinitialized": config.reinitialize,
+            "axes": axes,
+        }
         (output / "kept.json").write_text(json.dumps(about, indent=2) + "\n")
     weights.save(model, output / "model", student_config, teacher, DTYPES[precision])
 
@@ -78,7 +86,8 @@ def cut_config(hf_config: dict[str, Any], config: PruneConfig) -> dict[str, Any]
     if config.drop_layers:
         if max(config.drop_layers) > layers:
             raise ValueError(
-                f"prune.drop_layers names layer {max(config.drop_layers)} but the teacher has {layers} layers; choose 1 to {layers}"
+                f"prune.drop_layers names layer {max(config.drop_layers)} but the teacher has {layers} layers; choose 1"
+                f" to {layers}"
             )
         student["num_hidden_layers"] = layers - len(config.drop_layers)
     if student["num_hidden_layers"] < 1:
@@ -89,7 +98,10 @@ def cut_config(hf_config: dict[str, Any], config: PruneConfig) -> dict[str, Any]
             f"{hf_config['num_key_value_heads']} query groups; choose a multiple"
         )
     if num_params(student) >= num_params(hf_config):
-        raise ValueError(f"the student would have {num_params(student):,} parameters, the teacher has {num_params(hf_config):,}; cut more")
+        raise ValueError(
+            f"the student would have {num_params(student):,} parameters, the teacher has {num_params(hf_config):,}; cut"
+            " more"
+        )
     kept = range(student["num_hidden_layers"])
     return {key: value for key, value in student.items() if key != "layer_types"} | (
         {"layer_types": [hf_config["layer_types"][layer] for layer in kept]} if hf_config.get("layer_types") else {}

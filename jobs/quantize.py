@@ -1,8 +1,8 @@
 """Quantizes a model with ModelOpt and exports the unified checkpoint that vLLM and TensorRT-LLM read.
 
-What is written is read back and must equal, bit for bit, what the calibrated model computes with; otherwise the stage fails.
-The checkpoint is in bf16 where it is not quantized, whatever the model came in: engines need 16 bits beside packed weights.
-"""
+What is written is read back and must equal, bit for bit, what the calibrated model computes with; otherwise the stage
+fails. The checkpoint is in bf16 where it is not quantized, whatever the model came in: engines need 16 bits beside
+packed weights."""
 
 from __future__ import annotations
 
@@ -104,7 +104,9 @@ def _quantize(
     export.check_calibrated(model, layers)
     export.share_scales(model)
     taught = _teach(model, source, data, output, config, metrics)
-    before = {name: layer.weight.data.cpu() for name, layer in layers.items()}  # folding replaces tensors, it changes none
+    before = {
+        name: layer.weight.data.cpu() for name, layer in layers.items()
+    }  # folding replaces tensors, it changes none
     error = export.fold(model, layers)
     tokens = torch.from_numpy(samples[:, :-1])
     errors = quant_errors.measure(model, layers, before, tokens)
@@ -147,7 +149,11 @@ def _teach(
 
 
 def _calibrate(
-    model: PreTrainedModel, samples: NDArray[np.int64], config: QuantizeConfig, settings: dict[str, Any], metrics: Metrics
+    model: PreTrainedModel,
+    samples: NDArray[np.int64],
+    config: QuantizeConfig,
+    settings: dict[str, Any],
+    metrics: Metrics,
 ) -> Seen:
     """Insert ModelOpt's quantizers and let them see `samples` [n, seq_length + 1]; what each saw in one pass."""
     import modelopt.torch.quantization as mtq

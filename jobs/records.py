@@ -1,4 +1,5 @@
-"""Prompts and responses to masked tokens: read, bad ones set aside, split by prompt, rendered by the chat template, tokenized.
+"""Prompts and responses to masked tokens: read, bad ones set aside, split by prompt, rendered by the chat template,
+tokenized.
 
 Nothing is lost on the way: every row read is a record of some split, a repeat, blank, or in quarantine with its reason.
 """
@@ -31,8 +32,8 @@ BATCH = 256
 
 
 def run(spec: Spec) -> None:
-    """Inputs: tokenizer (a directory) or data, whose tokenizer is taken; generated where the source is. Writes SPLIT.bin, .idx, .mask
-    and .jsonl, chat_template.jinja, statistics.json and quarantine.jsonl."""
+    """Inputs: tokenizer (a directory) or data, whose tokenizer is taken; generated where the source is. Writes
+    SPLIT.bin, .idx, .mask and .jsonl, chat_template.jinja, statistics.json and quarantine.jsonl."""
     from jobs.huggingface.chat_template import Chat
 
     config, output = RecordsConfig.model_validate(spec.config), Path(spec.output)
@@ -48,13 +49,22 @@ def run(spec: Spec) -> None:
     (output / "chat_template.jinja").write_text(chat.template)
     (output / "statistics.json").write_text(json.dumps(statistics, indent=2) + "\n")
     train = statistics["splits"]["train"]
-    metrics.log(1, 1, records=statistics["records"], response_tokens=train["response_tokens"], quarantined=statistics["quarantined"])
+    metrics.log(
+        1,
+        1,
+        records=statistics["records"],
+        response_tokens=train["response_tokens"],
+        quarantined=statistics["quarantined"],
+    )
     print(
-        f"{statistics['records']} records, {train['response_tokens']:,} response tokens to learn, {statistics['quarantined']} in quarantine"
+        f"{statistics['records']} records, {train['response_tokens']:,} response tokens to learn,"
+        f" {statistics['quarantined']} in quarantine"
     )
 
 
-def _write(config: RecordsConfig, chat: Chat, words: Path, output: Path, source: Iterator[Conversation]) -> dict[str, Any]:
+def _write(
+    config: RecordsConfig, chat: Chat, words: Path, output: Path, source: Iterator[Conversation]
+) -> dict[str, Any]:
     """Tokenize and write every split; return the statistics."""
     from jobs.huggingface import tokenizer
     from jobs.tokens.indexed import token_dtype
@@ -63,7 +73,9 @@ def _write(config: RecordsConfig, chat: Chat, words: Path, output: Path, source:
     about = tokenizer.describe(words)
     dtype, seen, repeats = token_dtype(about.vocab_size), set[bytes](), 0
     quarantine = Quarantine(output / "quarantine.jsonl", config.max_rejected_share)
-    kept: dict[str, list[tuple[int, int]]] = {split: [] for split in SPLITS}  # tokens and response tokens of each record
+    kept: dict[str, list[tuple[int, int]]] = {
+        split: [] for split in SPLITS
+    }  # tokens and response tokens of each record
     with ExitStack() as stack:
         stack.enter_context(quarantine)
         tokens = {split: stack.enter_context(MaskedWriter(output / split, dtype)) for split in SPLITS}
@@ -74,7 +86,9 @@ def _write(config: RecordsConfig, chat: Chat, words: Path, output: Path, source:
                 continue
             assert encoded is not None, "a conversation is encoded or refused"
             if len(encoded.ids) > config.seq_length:
-                quarantine.add(_refused(found, f"{len(encoded.ids)} tokens, longer than records.seq_length {config.seq_length}"))
+                quarantine.add(
+                    _refused(found, f"{len(encoded.ids)} tokens, longer than records.seq_length {config.seq_length}")
+                )
                 continue
             text = orjson.dumps({"messages": found.messages})
             digest = hashlib.blake2b(text, digest_size=12).digest()
@@ -82,7 +96,9 @@ def _write(config: RecordsConfig, chat: Chat, words: Path, output: Path, source:
                 repeats += 1
                 continue
             seen.add(digest)
-            split = split_of(next(message["content"] for message in found.messages if message["role"] == "user").strip(), config)
+            split = split_of(
+                next(message["content"] for message in found.messages if message["role"] == "user").strip(), config
+            )
             tokens[split].add(encoded.ids, encoded.mask)
             texts[split].write(text + b"\n")
             kept[split].append((len(encoded.ids), sum(encoded.mask)))
@@ -137,10 +153,13 @@ def _check_splits(records: dict[str, int], config: RecordsConfig) -> None:
     for split, share in (("validation", config.validation_share), ("test", config.test_share)):
         if share and not records[split]:
             raise ValueError(
-                f"none of {total} records fell into the {split} split of {share:.0%}; raise records.{split}_share or add records"
+                f"none of {total} records fell into the {split} split of {share:.0%}; raise records.{split}_share or"
+                " add records"
             )
     if not records["train"]:
-        raise ValueError(f"none of {total} records are left for training; lower records.validation_share and records.test_share")
+        raise ValueError(
+            f"none of {total} records are left for training; lower records.validation_share and records.test_share"
+        )
 
 
 if __name__ == "__main__":

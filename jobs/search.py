@@ -1,4 +1,5 @@
-"""Scores the shapes that meet a student's budget, each cut out of the teacher and put back by ModelOpt's Minitron search."""
+"""Scores the shapes that meet a student's budget, each cut out of the teacher and put back by ModelOpt's Minitron
+search."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from jobs.runtime.entry import main
 
 
 def run(spec: Spec) -> None:
-    """Inputs: teacher, data, importance. Writes search.json: the candidates, largest first, with their scores untaught."""
+    """Inputs: teacher, data, importance. Writes search.json: the candidates, largest first, with their scores
+    untaught."""
     from jobs.megatron.device import machine
 
     config = SearchConfig.model_validate(spec.config)
@@ -24,11 +26,20 @@ def run(spec: Spec) -> None:
 
         output = Path(spec.output)
         teacher, own, scored = score_cuts(
-            spec.inputs, config, (config.ranking, config.seed), lambda shape: candidates("search", config, shape), output, device
+            spec.inputs,
+            config,
+            (config.ranking, config.seed),
+            lambda shape: candidates("search", config, shape),
+            output,
+            device,
         )
         weight = (config.memory_batch, config.memory_length)
         whole, *found = [
-            {"shape": {axis: getattr(shape, axis) for axis in AXES}, "params": num_params(shape), "memory_mb": memory_mb(shape, *weight)}
+            {
+                "shape": {axis: getattr(shape, axis) for axis in AXES},
+                "params": num_params(shape),
+                "memory_mb": memory_mb(shape, *weight),
+            }
             | scores
             for shape, scores in [(teacher, own), *scored]
         ]

@@ -1,7 +1,8 @@
-"""Scores what each format would cost each layer, by ModelOpt's AutoQuantize; the choice within a budget is `quantize`'s, from the scores.
+"""Scores what each format would cost each layer, by ModelOpt's AutoQuantize; the choice within a budget is
+`quantize`'s, from the scores.
 
-What ModelOpt keeps as a pickle is written as JSON: groups of layers that share a format, with a score and a size for each format.
-"""
+What ModelOpt keeps as a pickle is written as JSON: groups of layers that share a format, with a score and a size for
+each format."""
 
 from __future__ import annotations
 
@@ -55,7 +56,9 @@ def run(spec: Spec) -> None:
     (output / "sensitivity.json").write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 
-def _score(model: PreTrainedModel, batches: list[torch.Tensor], config: SensitivityConfig, metrics: Metrics) -> list[dict[str, Any]]:
+def _score(
+    model: PreTrainedModel, batches: list[torch.Tensor], config: SensitivityConfig, metrics: Metrics
+) -> list[dict[str, Any]]:
     """Every group's layers, and a score (lower is better) and a size (weights x bits / 16) for each format."""
     import modelopt.torch.quantization as mtq
     import torch

@@ -1,4 +1,5 @@
-"""Fine-tunes a model on packed records: cross-entropy on responses, with a divergence from a teacher beside it if one is given."""
+"""Fine-tunes a model on packed records: cross-entropy on responses, with a divergence from a teacher beside it if one
+is given."""
 
 from __future__ import annotations
 
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
 
 def run(spec: Spec) -> None:
-    """Inputs: student, records, and where kd_weight is not 0 teacher; logits when offline (the teacher is then known by its digest only).
-    Writes model/, kept.json, metrics.jsonl and packing.json.
+    """Inputs: student, records, and where kd_weight is not 0 teacher; logits when offline (the teacher is then known by
+    its digest only). Writes model/, kept.json, metrics.jsonl and packing.json.
 
-    Losses are nats per response token: loss (cross-entropy), divergence, objective; while validating also kl and teacher_loss.
-    """
+    Losses are nats per response token: loss (cross-entropy), divergence, objective; while validating also kl and
+    teacher_loss."""
     from jobs.megatron.device import machine
 
     config = SftConfig.model_validate(spec.config)
@@ -60,8 +61,11 @@ def _tune(spec: Spec, config: SftConfig, device: torch.device) -> None:
         (output / "packing.json").write_text(json.dumps(_packing(splits[0], config), indent=2) + "\n")
 
 
-def _beside(spec: Spec, config: SftConfig, student: Any, hf_config: dict[str, Any], device: torch.device) -> tuple[Any, Source | None, Any]:
-    """The model to train, what is known of the teacher for a batch, and what pipeline stages hand on; of both None without a teacher."""
+def _beside(
+    spec: Spec, config: SftConfig, student: Any, hf_config: dict[str, Any], device: torch.device
+) -> tuple[Any, Source | None, Any]:
+    """The model to train, what is known of the teacher for a batch, and what pipeline stages hand on; of both None
+    without a teacher."""
     from modelopt.torch.distill.plugins.megatron import get_tensor_shapes_adjust_fn_for_distillation
 
     from jobs.megatron import distillation as objective
@@ -87,7 +91,10 @@ def _splits(records: Path, config: SftConfig) -> tuple[PackedRecords, PackedReco
 
     per_pass = config.micro_batch * config.parallel.data
     train = PackedRecords(records / "train", config.seq_length, config.seed)
-    print(f"{len(train.records)} records packed into {len(train)} sequences of {config.seq_length} tokens, {train.efficiency:.1%} full")
+    print(
+        f"{len(train.records)} records packed into {len(train)} sequences of {config.seq_length} tokens,"
+        f" {train.efficiency:.1%} full"
+    )
     return train, PackedRecords(records / "validation", config.seq_length, config.seed, multiple=per_pass)
 
 
@@ -118,11 +125,15 @@ def _teacher(spec: Spec, config: SftConfig, records: Path, student: dict[str, An
 
 def _as_distillation(config: SftConfig) -> DistillConfig:
     """The same comparison in the words of the distill stage."""
-    shared = {name: value for name, value in config.model_dump().items() if name not in ("kd_weight", "teacher", "offline")}
+    shared = {
+        name: value for name, value in config.model_dump().items() if name not in ("kd_weight", "teacher", "offline")
+    }
     return DistillConfig.model_validate(shared)
 
 
-def losses(model: Any, hidden: torch.Tensor, batch: Batch, *, config: SftConfig, source: Source | None) -> dict[str, torch.Tensor]:
+def losses(
+    model: Any, hidden: torch.Tensor, batch: Batch, *, config: SftConfig, source: Source | None
+) -> dict[str, torch.Tensor]:
     """Cross-entropy + kd_weight x divergence. Only tokens that are learned reach the output layers."""
     import torch
 
@@ -139,7 +150,11 @@ def losses(model: Any, hidden: torch.Tensor, batch: Batch, *, config: SftConfig,
         ]
         return {name: hidden.new_zeros((), dtype=torch.float32) for name in names}
     learned = dataclasses.replace(
-        batch, **{name: getattr(batch, name).flatten()[counted] for name in ("addresses", "tokens", "labels", "weights", "positions")}
+        batch,
+        **{
+            name: getattr(batch, name).flatten()[counted]
+            for name in ("addresses", "tokens", "labels", "weights", "positions")
+        },
     )
     teacher, extra = None, {}
     if source:

@@ -31,7 +31,14 @@ def run(spec: Spec) -> None:
             device,
         )
         found = [
-            {"axis": axis, "ratio": ratio, "size": getattr(shape, axis), "of": getattr(teacher, axis), "params": num_params(shape)} | scores
+            {
+                "axis": axis,
+                "ratio": ratio,
+                "size": getattr(shape, axis),
+                "of": getattr(teacher, axis),
+                "params": num_params(shape),
+            }
+            | scores
             for (axis, ratio, shape), (_, scores) in zip(points(config, teacher), scored, strict=True)
         ]
         whole = {"params": num_params(teacher), "val_loss": own["val_loss"]}

@@ -1,4 +1,5 @@
-"""Makes the teacher: imports a Hugging Face model or starts one from a shape, then trains it on the tokens unless `steps` is 0."""
+"""Makes the teacher: imports a Hugging Face model or starts one from a shape, then trains it on the tokens unless
+`steps` is 0."""
 
 from __future__ import annotations
 

@@ -45,11 +45,22 @@ EXPECTED = {
 }
 """Files without which a job that says it is done has not done its work."""
 
-VERSIONED = ("torch", "megatron-core", "nvidia-modelopt", "transformers", "tokenizers", "datasets", "lm_eval", "prefect", "mlflow")
+VERSIONED = (
+    "torch",
+    "megatron-core",
+    "nvidia-modelopt",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "lm_eval",
+    "prefect",
+    "mlflow",
+)
 
 
 def build(stage: str, label: str, config: StageConfig, inputs: dict[str, Artifact]) -> Artifact:
-    """The sealed artifact of a stage: found in the store, or built by its job. Raises JobFailed or StoreError, sealing nothing."""
+    """The sealed artifact of a stage: found in the store, or built by its job. Raises JobFailed or StoreError, sealing
+    nothing."""
     session = current.get()
     key = key_of(stage, config, {role: artifact.key for role, artifact in inputs.items()})
     store, board = session.store, session.board
@@ -75,7 +86,9 @@ def build(stage: str, label: str, config: StageConfig, inputs: dict[str, Artifac
     return seen.cached(artifact) if state == "cached" else artifact
 
 
-def _make(session: Session, stage: str, label: str, key: str, config: StageConfig, inputs: dict[str, Artifact]) -> Artifact:
+def _make(
+    session: Session, stage: str, label: str, key: str, config: StageConfig, inputs: dict[str, Artifact]
+) -> Artifact:
     work = session.store.work(stage, key)
     try:
         work.mkdir(parents=True, exist_ok=True)
@@ -87,7 +100,9 @@ def _make(session: Session, stage: str, label: str, key: str, config: StageConfi
             output=str(work),
         )
         telling = Telling(session.board, label)
-        attempts = Attempts(stage, work, session.cluster, lambda number, told: _again(session, telling, label, number, told))
+        attempts = Attempts(
+            stage, work, session.cluster, lambda number, told: _again(session, telling, label, number, told)
+        )
 
         def follow(line: dict[str, Any]) -> None:
             telling.follow(line)
@@ -125,8 +140,8 @@ def _make(session: Session, stage: str, label: str, key: str, config: StageConfi
         return session.store.seal(record, ignore=SCRATCH)
     except OSError as error:
         raise StoreError(
-            f"{label}: {error.strerror} ({error.filename or session.store.root}); free space or choose another store with --store, "
-            "then run again: it continues"
+            f"{label}: {error.strerror} ({error.filename or session.store.root}); free space or choose another store"
+            " with --store, then run again: it continues"
         ) from error
 
 

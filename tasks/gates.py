@@ -20,7 +20,9 @@ class GateClosed(Exception):
 
 
 @task(**OPTIONS)
-def gate(label: str, name: str, bound: Gate, *, student: str, model: str, scores: Artifact, other: Artifact | None) -> Verdict:
+def gate(
+    label: str, name: str, bound: Gate, *, student: str, model: str, scores: Artifact, other: Artifact | None
+) -> Verdict:
     """Judge a model by its sealed scores; raises GateClosed where it must not go on."""
     board = current.get().board
     board.set(label, "running")

@@ -1,4 +1,5 @@
-"""The task that plays a search's candidates off against each other, by the rules of `field`, through ordinary stages."""
+"""The task that plays a search's candidates off against each other, by the rules of `field`, through ordinary
+stages."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ def halving(
 
     def cut(entrants: list[Entrant]) -> bool:
         waiting: list[Any] = [
-            prune.submit(f"prune-{student}-c{entrant.number}", entrant.config, teacher=teacher, data=data, importance=importance)
+            prune.submit(
+                f"prune-{student}-c{entrant.number}", entrant.config, teacher=teacher, data=data, importance=importance
+            )
             for entrant in entrants
         ]
         for entrant, future in zip(entrants, waiting, strict=True):
@@ -43,7 +46,11 @@ def halving(
         for entrant in entrants:
             assert entrant.model is not None
             label_ = f"distill-{student}-c{entrant.number}-r{number + 1}"
-            waiting.append(distill.submit(label_, taught, teacher=teacher, student=entrant.model, data=data, logits=None, mmlu=None))
+            waiting.append(
+                distill.submit(
+                    label_, taught, teacher=teacher, student=entrant.model, data=data, logits=None, mmlu=None
+                )
+            )
         for entrant, future in zip(entrants, waiting, strict=True):
             entrant.model = future.result()
         return True

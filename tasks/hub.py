@@ -1,4 +1,5 @@
-"""Which commit of the Hugging Face hub a name stands for: asked once a process, at the start of a run, so that a run sees one state.
+"""Which commit of the Hugging Face hub a name stands for: asked once a process, at the start of a run, so that a run
+sees one state.
 
 Where the hub cannot be asked, the newest commit that the store has seen stands in; where there is none, the name alone.
 """
@@ -22,10 +23,16 @@ ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 def fetching(model: str, store: Store) -> FetchConfig:
-    """What is fetched for a model of the hub: the commit that its main branch is at, or was at when it was last seen."""
+    """What is fetched for a model of the hub: the commit that its main branch is at, or was at when it was last
+    seen."""
     name, _, asked = model.partition("@")
     known = _commit("model", name, asked or "main") or next(
-        (str(record.config["branch"]) for record in store.records("fetch") if not asked and record.config["model"] == name), None
+        (
+            str(record.config["branch"])
+            for record in store.records("fetch")
+            if not asked and record.config["model"] == name
+        ),
+        None,
     )
     return FetchConfig(model=name, branch=known or asked or "main")
 
@@ -41,15 +48,25 @@ def settled(recipe: Recipe, store: Store) -> Recipe:
 
 
 def pinned(data: DataConfig, store: Store) -> DataConfig:
-    """A corpus whose hub datasets are named with the commit that they are at, as owner/name@commit; local files are left alone."""
+    """A corpus whose hub datasets are named with the commit that they are at, as owner/name@commit; local files are
+    left alone."""
     names = (data.source,) if isinstance(data.source, str) else data.source
     found = tuple(_pinned(name, store) for name in names)
-    return data if found == names else data.model_copy(update={"source": found[0] if isinstance(data.source, str) else found})
+    return (
+        data
+        if found == names
+        else data.model_copy(update={"source": found[0] if isinstance(data.source, str) else found})
+    )
 
 
 def _pinned(source: str, store: Store) -> str:
     name, _, asked = source.partition("@")
-    if source == "world" or Path(source).exists() or not ID.fullmatch(name) or Path(name).suffix in (".txt", ".jsonl", ".json", ".gz"):
+    if (
+        source == "world"
+        or Path(source).exists()
+        or not ID.fullmatch(name)
+        or Path(name).suffix in (".txt", ".jsonl", ".json", ".gz")
+    ):
         return source
     known = _commit("dataset", name, asked or "main") or (None if asked else _seen(name, store))
     return f"{name}@{known}" if known else source

@@ -1,4 +1,5 @@
-"""What a recipe takes from outside the store: text, models, tokenizers and questions, each with the digest that stands in a key."""
+"""What a recipe takes from outside the store: text, models, tokenizers and questions, each with the digest that stands
+in a key."""
 
 from __future__ import annotations
 
@@ -48,7 +49,11 @@ def text(data: DataConfig, store: Store) -> Artifact:
 
 def sources(recipe: Recipe, store: Store) -> dict[str, Artifact]:
     """The further corpora of a blend, by name."""
-    return {name: text(one.read_as(recipe.data), store) for name, one in recipe.blend.sources.items()} if recipe.blend else {}
+    return (
+        {name: text(one.read_as(recipe.data), store) for name, one in recipe.blend.sources.items()}
+        if recipe.blend
+        else {}
+    )
 
 
 def records(recipe: Recipe, store: Store) -> Artifact | None:
@@ -80,7 +85,8 @@ def words_of(corpus: Artifact) -> Artifact:
 
 
 def questions(recipe: Recipe, store: Store) -> Artifact | None:
-    """The multiple-choice questions: a local folder or the hub's; none where there are none or the corpus brings its own quiz."""
+    """The multiple-choice questions: a local folder or the hub's; none where there are none or the corpus brings its
+    own quiz."""
     return asked(recipe.evaluate, store)
 
 
@@ -92,7 +98,9 @@ def asked(evaluate: EvaluateConfig, store: Store) -> Artifact | None:
     return local(store, "mmlu", Path(mmlu.path)) if mmlu.path else Artifact(stage="mmlu", key="hub:cais/mmlu", path="")
 
 
-def of_records(*, source: Artifact | None, generated: Artifact | None, tokenizer: Artifact | None, data: Artifact) -> dict[str, Artifact]:
+def of_records(
+    *, source: Artifact | None, generated: Artifact | None, tokenizer: Artifact | None, data: Artifact
+) -> dict[str, Artifact]:
     """What the records stage reads, by role: a tokenizer from outside, or the corpus, on which it was trained."""
     words = {"tokenizer": tokenizer} if tokenizer else {"data": data}
     return words | ({"source": source} if source else {}) | ({"generated": generated} if generated else {})

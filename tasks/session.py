@@ -1,4 +1,5 @@
-"""What the tasks of one flow run share: store, launcher, progress board and tracker. A process runs one flow at a time."""
+"""What the tasks of one flow run share: store, launcher, progress board and tracker. A process runs one flow at a
+time."""
 
 from __future__ import annotations
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-settings.register_profile("imbik", derandomize=True, deadline=None)  # the same examples everywhere: a failure is the commit's own
+settings.register_profile(
+    "imbik", derandomize=True, deadline=None
+)  # the same examples everywhere: a failure is the commit's own
 settings.load_profile("imbik")
 pytest_plugins = ["tests.fixtures.jobs", "tests.fixtures.flow", "tests.fixtures.data"]
 
@@ -23,7 +25,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real texts, models and tokenizers beside this checkout; tests that need it are skipped where it is absent."""
+    """The folder of real texts, models and tokenizers beside this checkout; tests that need it are skipped where it is
+    absent."""
     folder = Path(__file__).resolve().parents[2] / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"{folder} is not on this machine")

@@ -1,4 +1,5 @@
-"""Checks of a blend: its corpora are there, no stage trains on more than it gives, and nothing is asked of it that it cannot do."""
+"""Checks of a blend: its corpora are there, no stage trains on more than it gives, and nothing is asked of it that it
+cannot do."""
 
 from __future__ import annotations
 
@@ -14,14 +15,15 @@ def check_blend(recipe: Recipe) -> None:
         return
     if recipe.stores_logits:
         raise ValueError(
-            "distill.offline needs logits, which are stored by a token's place in one corpus, not in a blend; leave one of them out"
+            "distill.offline needs logits, which are stored by a token's place in one corpus, not in a blend; leave one"
+            " of them out"
         )
     most = recipe.blend.tokens
     for where, config in _training(recipe):
         if most is not None and config.tokens > most:
             raise ValueError(
-                f"{where} trains on {config.tokens:,} tokens ({config.steps} steps of {config.global_batch} x {config.seq_length}) but "
-                f"blend.tokens is {most:,}; raise it or choose fewer steps"
+                f"{where} trains on {config.tokens:,} tokens ({config.steps} steps of {config.global_batch} x"
+                f" {config.seq_length}) but blend.tokens is {most:,}; raise it or choose fewer steps"
             )
 
 

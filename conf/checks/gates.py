@@ -1,4 +1,5 @@
-"""Gates that could never open, known before anything runs: a stage or metric the recipe does not have, too few questions."""
+"""Gates that could never open, known before anything runs: a stage or metric the recipe does not have, too few
+questions."""
 
 from __future__ import annotations
 
@@ -19,12 +20,16 @@ def check_gates(recipe: Recipe) -> None:
     """Raise ValueError with one sentence for the first gate that cannot work."""
     for name, gate in recipe.gates.items():
         if gate and not any(gate.after in recipe.stages_of(student) for student in recipe.students):
-            raise ValueError(f"gates.{name} stands after {gate.after}, which no student of the recipe has; remove it or add the stage")
+            raise ValueError(
+                f"gates.{name} stands after {gate.after}, which no student of the recipe has; remove it or add the"
+                " stage"
+            )
     for student, settings in recipe.students.items():
         for name, own in settings.gates.items():
             if own and own.after not in recipe.stages_of(student):
                 raise ValueError(
-                    f"students.{student}.gates.{name} stands after {own.after}, which {student} does not have; remove it or add the stage"
+                    f"students.{student}.gates.{name} stands after {own.after}, which {student} does not have; remove"
+                    " it or add the stage"
                 )
         for name, gate in recipe.gates_of(student).items():
             where = f"students.{student}.gates.{name}" if name in settings.gates else f"gates.{name}"
@@ -34,7 +39,10 @@ def check_gates(recipe: Recipe) -> None:
 def _check_measured(where: str, gate: Gate, recipe: Recipe) -> None:
     scoring = recipe.evaluate
     if gate.metric == "mmlu" and scoring.mmlu is None:
-        raise ValueError(f"{where} bounds mmlu, which evaluate.mmlu: null does not measure; give evaluate.mmlu or bound another metric")
+        raise ValueError(
+            f"{where} bounds mmlu, which evaluate.mmlu: null does not measure; give evaluate.mmlu or bound another"
+            " metric"
+        )
     if gate.confidence == "none":
         return
     if gate.metric != "mmlu":
@@ -46,16 +54,21 @@ def _check_measured(where: str, gate: Gate, recipe: Recipe) -> None:
         return
     asked, needed = _num_questions(recipe), needed_questions(gate)
     if asked is not None and asked < needed:
-        enough = "no number of questions would do" if math.isinf(needed) else f"about {round_up(needed):,} questions would do"
+        enough = (
+            "no number of questions would do"
+            if math.isinf(needed)
+            else f"about {round_up(needed):,} questions would do"
+        )
         raise ValueError(
-            f"{where} ({gate.told}) cannot be shown with {asked} questions, even by a model that answers all of them right: {enough}; "
-            "ask more, widen the bound or choose confidence: none"
+            f"{where} ({gate.told}) cannot be shown with {asked} questions, even by a model that answers all of them"
+            f" right: {enough}; ask more, widen the bound or choose confidence: none"
         )
 
 
 def needed_questions(gate: Gate) -> float:
-    """Fewest questions with which a model that answers all of them right, as what it is compared with does, is shown to keep the
-    bound; 0 where only a better model than the other could (the intervals are those of `tasks.statistics` at such answers)."""
+    """Fewest questions with which a model that answers all of them right, as what it is compared with does, is shown to
+    keep the bound; 0 where only a better model than the other could (the intervals are those of `tasks.statistics` at
+    such answers)."""
     assert gate.confidence != "none", "without confidence a single question is enough"
     z2 = NormalDist().inv_cdf(0.5 + gate.confidence / 2) ** 2
     bound = gate.bound

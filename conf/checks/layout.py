@@ -10,12 +10,14 @@ from conf.stages.teacher import Shape
 
 
 def check_layout(where: str, parallel: Parallel, shape: Shape, *, tokens: int | None = None, whose: str = "") -> None:
-    """Raise ValueError where `parallel`, which the recipe calls `where`, cannot divide `shape` or sequences of `tokens`; `whose` shape it
-    is ends the sentence's first half, for instance " of the teacher"."""
+    """Raise ValueError where `parallel`, which the recipe calls `where`, cannot divide `shape` or sequences of
+    `tokens`; `whose` shape it is ends the sentence's first half, for instance " of the teacher"."""
     for axis in ("num_attention_heads", "num_query_groups", "ffn_hidden_size", "vocab_size"):
         size = getattr(shape, axis)
         if size and size % parallel.tensor:
-            raise ValueError(f"{where}.tensor is {parallel.tensor}, which does not divide {axis} {size}{whose}; choose a divisor")
+            raise ValueError(
+                f"{where}.tensor is {parallel.tensor}, which does not divide {axis} {size}{whose}; choose a divisor"
+            )
     if shape.num_layers % parallel.pipeline:
         layers = f"{shape.num_layers} layers{whose}"
         raise ValueError(f"{where}.pipeline is {parallel.pipeline}, which does not divide {layers}; choose a divisor")
@@ -27,12 +29,12 @@ def _check_tokens(where: str, parallel: Parallel, tokens: int) -> None:
     chunks = 2 * parallel.context
     if parallel.context > 1 and tokens % chunks:
         raise ValueError(
-            f"{where}.context is {parallel.context}, but seq_length {tokens} is not a multiple of {chunks}, as each rank takes two parts "
-            f"of a sequence; choose {tokens // chunks * chunks or chunks}"
+            f"{where}.context is {parallel.context}, but seq_length {tokens} is not a multiple of {chunks}, as each"
+            f" rank takes two parts of a sequence; choose {tokens // chunks * chunks or chunks}"
         )
     parts = parallel.context * parallel.tensor
     if parallel.sequence and tokens % parts:
         raise ValueError(
-            f"{where}.sequence is true, but seq_length {tokens} is not a multiple of tensor {parallel.tensor} x context "
-            f"{parallel.context}; choose a multiple of {parts}"
+            f"{where}.sequence is true, but seq_length {tokens} is not a multiple of tensor {parallel.tensor} x context"
+            f" {parallel.context}; choose a multiple of {parts}"
         )

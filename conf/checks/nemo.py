@@ -15,14 +15,18 @@ def check_nemo(recipe: Recipe) -> None:
         if stage:
             raise ValueError(f"{name} is a stage that engine nemo does not have; leave it out or use engine megatron")
     if recipe.teacher.shape:
-        raise ValueError("teacher.shape starts from random weights, which engine nemo's gpt_train does not do; name a teacher.model")
+        raise ValueError(
+            "teacher.shape starts from random weights, which engine nemo's gpt_train does not do; name a teacher.model"
+        )
     if recipe.teacher.steps:
         nemo.check_training("teacher", recipe.teacher)
     for name, student in recipe.students.items():
         where = f"students.{name}"
         for form in ("search", "rounds", "sft"):
             if getattr(student, form):
-                raise ValueError(f"{where}.{form} is not done by engine nemo; give {where}.prune or use engine megatron")
+                raise ValueError(
+                    f"{where}.{form} is not done by engine nemo; give {where}.prune or use engine megatron"
+                )
         assert student.prune is not None, "a student has exactly one shape"
         nemo.check_prune(f"{where}.prune", student.prune)
         if how := recipe.distill_of(name):
@@ -33,9 +37,13 @@ def check_nemo(recipe: Recipe) -> None:
 
 
 def _check_samples(recipe: Recipe) -> None:
-    importance, ranked = recipe.importance, any(student.prune and student.prune.ranked for student in recipe.students.values())
+    importance, ranked = (
+        recipe.importance,
+        any(student.prune and student.prune.ranked for student in recipe.students.values()),
+    )
     if ranked and importance.calibration_samples % importance.micro_batch:
         raise ValueError(
-            f"importance.calibration_samples {importance.calibration_samples} is not a multiple of importance.micro_batch "
-            f"{importance.micro_batch}, which engine nemo's gpt_prune asks for; choose a multiple"
+            f"importance.calibration_samples {importance.calibration_samples} is not a multiple of"
+            f" importance.micro_batch {importance.micro_batch}, which engine nemo's gpt_prune asks for; choose a"
+            " multiple"
         )

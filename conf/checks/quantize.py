@@ -1,4 +1,5 @@
-"""What can be known to be wrong with a quantization before anything runs: widths that a format cannot pack, budgets out of reach."""
+"""What can be known to be wrong with a quantization before anything runs: widths that a format cannot pack, budgets out
+of reach."""
 
 from __future__ import annotations
 
@@ -24,8 +25,9 @@ def check_format(student: str, config: QuantizeConfig, cut: Shape) -> None:
 def _check_budget(student: str, asked: float, least: float) -> None:
     if asked < least:
         raise ValueError(
-            f"quantize.auto.effective_bits is {asked:g} but no choice of formats brings students.{student} below {least:.2f} bits, "
-            f"its output layer staying at 16; choose {least:.2f} to 16, or add a format of fewer bits"
+            f"quantize.auto.effective_bits is {asked:g} but no choice of formats brings students.{student} below"
+            f" {least:.2f} bits, its output layer staying at 16; choose {least:.2f} to 16, or add a format of fewer"
+            " bits"
         )
 
 
@@ -42,7 +44,8 @@ def widths_of(shape: Shape) -> Widths:
 
 
 def least_bits(config: QuantizeConfig, shape: Shape) -> float:
-    """The fewest effective bits of a mix, as ModelOpt counts them: every linear layer in the smallest format, the output layer in 16."""
+    """The fewest effective bits of a mix, as ModelOpt counts them: every linear layer in the smallest format, the
+    output layer in 16."""
     widths = widths_of(shape)
     linear = shape.num_layers * shape.hidden_size * (2 * (widths.heads[1] + widths.kv[1]) + 3 * shape.ffn_hidden_size)
     output = (shape.vocab_size or 0) * shape.hidden_size

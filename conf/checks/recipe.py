@@ -1,4 +1,5 @@
-"""What can be known to be wrong before anything runs: settings of different stages that do not fit, and inputs that are not there."""
+"""What can be known to be wrong before anything runs: settings of different stages that do not fit, and inputs that are
+not there."""
 
 from __future__ import annotations
 
@@ -77,8 +78,8 @@ def _check_cut(recipe: Recipe, name: str, cut: Cut, teacher: Shape) -> None:
         _check_watch(cut.taught_at, cut.how, cut.teacher)
         if cut.how.offline and cut.teacher != teacher:
             raise ValueError(
-                f"{cut.taught_at}.offline is true but {cut.where} is taught by the student of the round before, of which nothing "
-                "is stored; leave offline or teacher: previous out"
+                f"{cut.taught_at}.offline is true but {cut.where} is taught by the student of the round before, of"
+                " which nothing is stored; leave offline or teacher: previous out"
             )
         check_offline(cut.taught_at, cut.how, recipe.logits, cut.teacher)
     if cut.last:
@@ -106,7 +107,9 @@ def teacher_shape(recipe: Recipe) -> Shape | None:
     if teacher.shape:
         if teacher.shape.vocab_size:
             return teacher.shape
-        return teacher.shape.model_copy(update={"vocab_size": num_tokens(Path(words)) if words else recipe.data.vocab_size})
+        return teacher.shape.model_copy(
+            update={"vocab_size": num_tokens(Path(words)) if words else recipe.data.vocab_size}
+        )
     assert teacher.model is not None, "TeacherConfig has a model or a shape"
     return shape_of(Path(teacher.model)) if Path(teacher.model).is_dir() else teacher.reference
 
@@ -120,7 +123,9 @@ def _check_source(where: str, source: str | tuple[str, ...]) -> None:
         local = name.startswith((".", "/", "~")) or path.suffix in TEXT or any(mark in name for mark in "*?[")
         # An absolute pattern is no Path.glob.
         if local and not path.exists() and not glob.glob(name, recursive=True):  # noqa: PTH207
-            raise ValueError(f"{where} names {name}, which does not exist; check the path (relative ones start at {Path.cwd()})")
+            raise ValueError(
+                f"{where} names {name}, which does not exist; check the path (relative ones start at {Path.cwd()})"
+            )
         if path.is_file() and path.stat().st_size == 0:
             raise ValueError(f"{where} {name} is empty; name a file with text")
 
@@ -132,28 +137,36 @@ def _check_inputs(recipe: Recipe) -> None:
         _check_source(f"blend.sources.{name}.source", further.source)
     tokenizer = recipe.data.tokenizer
     if tokenizer and not (Path(tokenizer) / "tokenizer.json").is_file():
-        raise ValueError(f"data.tokenizer {tokenizer} has no tokenizer.json; name a local Hugging Face tokenizer directory")
+        raise ValueError(
+            f"data.tokenizer {tokenizer} has no tokenizer.json; name a local Hugging Face tokenizer directory"
+        )
     if teacher.model:
         check_no_nemo(Path(teacher.model))
         if Path(teacher.model).is_dir():
             check_model_directory(Path(teacher.model))
         elif teacher.model.startswith((".", "/", "~")) or teacher.model.count("/") != 1:
             raise ValueError(
-                f"teacher.model names {teacher.model}, which is no directory here (relative paths start at {Path.cwd()}) and no hub id "
-                "owner/name; check the path"
+                f"teacher.model names {teacher.model}, which is no directory here (relative paths start at"
+                f" {Path.cwd()}) and no hub id owner/name; check the path"
             )
     if (
         mmlu
         and mmlu.path == "quiz"
         and "world" not in (recipe.data.source if isinstance(recipe.data.source, tuple) else (recipe.data.source,))
     ):
-        raise ValueError("evaluate.mmlu.path is 'quiz', the invented world's, but data.source is not 'world'; name a folder of MMLU's CSVs")
+        raise ValueError(
+            "evaluate.mmlu.path is 'quiz', the invented world's, but data.source is not 'world'; name a folder of"
+            " MMLU's CSVs"
+        )
     if mmlu and mmlu.path not in (None, "quiz") and not list(Path(str(mmlu.path)).glob("test/*_test.csv")):
-        raise ValueError(f"evaluate.mmlu.path {mmlu.path} has no test/*_test.csv; name the folder of MMLU's original CSVs")
+        raise ValueError(
+            f"evaluate.mmlu.path {mmlu.path} has no test/*_test.csv; name the folder of MMLU's original CSVs"
+        )
 
 
 def _check_splits(recipe: Recipe) -> None:
-    """Text without splits of its own needs a share of documents in each split that is used; a hub dataset may bring its own."""
+    """Text without splits of its own needs a share of documents in each split that is used; a hub dataset may bring its
+    own."""
     data = recipe.data
     names = (data.source,) if isinstance(data.source, str) else data.source
     if not all(name == "world" or Path(name).exists() or glob.glob(name, recursive=True) for name in names):  # noqa: PTH207
@@ -166,7 +179,8 @@ def _check_splits(recipe: Recipe) -> None:
 
 
 def _check_vocabulary(recipe: Recipe, shape: Shape) -> None:
-    """Every id of the tokenizer needs its row in the teacher's embedding, and a pretrained teacher its own tokenizer."""
+    """Every id of the tokenizer needs its row in the teacher's embedding, and a pretrained teacher its own
+    tokenizer."""
     model, words = recipe.teacher.model, recipe.data.tokenizer
     if model is None:
         tokens = num_tokens(Path(words)) if words else recipe.data.vocab_size
@@ -183,7 +197,9 @@ def _check_vocabulary(recipe: Recipe, shape: Shape) -> None:
                 "they do not belong together: fetch the model again"
             )
         if words and tokenizer_of(Path(words)) != tokenizer_of(Path(model)):
-            raise ValueError(f"data.tokenizer {words} is not the tokenizer of teacher.model {model}; leave data.tokenizer empty")
+            raise ValueError(
+                f"data.tokenizer {words} is not the tokenizer of teacher.model {model}; leave data.tokenizer empty"
+            )
 
 
 def _check_evaluation(config: EvaluateConfig, shape: Shape) -> None:
@@ -203,10 +219,14 @@ def _check_watch(where: str, how: Watched, shape: Shape) -> None:
     if how.evaluation is None:
         return
     if how.best_by == "mmlu" and how.evaluation.mmlu is None:
-        raise ValueError(f"{where}.best_by is mmlu, which evaluate.mmlu: null does not measure; choose val_kl or val_loss")
+        raise ValueError(
+            f"{where}.best_by is mmlu, which evaluate.mmlu: null does not measure; choose val_kl or val_loss"
+        )
     _check_length(f"{where}.evaluation.seq_length", how.evaluation.seq_length, shape)
 
 
 def _check_length(where: str, length: int, shape: Shape) -> None:
     if length > shape.max_position_embeddings:
-        raise ValueError(f"{where} is {length} but the model's longest sequence is {shape.max_position_embeddings}; choose less")
+        raise ValueError(
+            f"{where} is {length} but the model's longest sequence is {shape.max_position_embeddings}; choose less"
+        )

@@ -14,7 +14,8 @@ MOST_DOUBLINGS = 6
 """Of the GPUs a job has, when one is looked for that fits."""
 
 COSTS = {"sequence": 1, "micro_batch": 2, "recompute": 5, "tensor": 8, "context": 16, "pipeline": 16, "processes": 64}
-"""How far a change of a setting is from what was asked for: each halving or doubling, or the switch. More GPUs are the last resort."""
+"""How far a change of a setting is from what was asked for: each halving or doubling, or the switch. More GPUs are the
+last resort."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,8 @@ class Layout:
 
 
 def misfit(label: str, job: Job, gpu_name: str, gpu_bytes: float, gpus_per_node: int) -> str | None:
-    """One sentence where the job called `label` does not fit its GPUs, with the nearest layout that does; None where it fits."""
+    """One sentence where the job called `label` does not fit its GPUs, with the nearest layout that does; None where it
+    fits."""
     peak = job.peak("cuda")
     if peak.total <= gpu_bytes:
         return None
@@ -42,7 +44,8 @@ def misfit(label: str, job: Job, gpu_name: str, gpu_bytes: float, gpus_per_node:
     found = nearest(job, gpu_bytes, gpus_per_node)
     if found is None:
         return (
-            f"{said}, and no layout on up to {job.parallel.processes * 2**MOST_DOUBLINGS} GPUs fits; choose larger GPUs or a smaller model"
+            f"{said}, and no layout on up to {job.parallel.processes * 2**MOST_DOUBLINGS} GPUs fits; choose larger GPUs"
+            " or a smaller model"
         )
     return f"{said}; the nearest layout that fits is {found.told(job)} ({found.memory.total / 1e9:.1f} GB)"
 
@@ -61,8 +64,11 @@ def nearest(job: Job, gpu_bytes: float, gpus_per_node: int) -> Layout | None:
 
 
 def _layouts(job: Job, gpus_per_node: int) -> Iterator[tuple[Parallel, int]]:
-    """Every layout that the stage's job can take and its models can be divided by. Tensor parallelism stays within a node."""
-    batches = sorted({max(1, job.micro_batch >> halved) for halved in range(job.micro_batch.bit_length())}, reverse=True)
+    """Every layout that the stage's job can take and its models can be divided by. Tensor parallelism stays within a
+    node."""
+    batches = sorted(
+        {max(1, job.micro_batch >> halved) for halved in range(job.micro_batch.bit_length())}, reverse=True
+    )
     if job.spread == "one":
         return
     pipelines = [size for size in range(1, 65) if all(shape.num_layers % size == 0 for shape in job.shapes)]
@@ -71,8 +77,12 @@ def _layouts(job: Job, gpus_per_node: int) -> Iterator[tuple[Parallel, int]]:
             yield job.parallel.model_copy(update={"processes": pipeline, "pipeline": pipeline}), micro_batch
         return
     trains = job.spread == "training"
-    tensors = [size for size in range(1, max(1, gpus_per_node) + 1) if gpus_per_node % size == 0 and _divides(job, size)]
-    contexts = [size for size in (1, 2, 4, 8, 16) if trains and job.training and job.training.seq_length % (2 * size) == 0] or [1]
+    tensors = [
+        size for size in range(1, max(1, gpus_per_node) + 1) if gpus_per_node % size == 0 and _divides(job, size)
+    ]
+    contexts = [
+        size for size in (1, 2, 4, 8, 16) if trains and job.training and job.training.seq_length % (2 * size) == 0
+    ] or [1]
     ranks = [job.parallel.processes << doubled for doubled in range(MOST_DOUBLINGS + 1)]
     switches = (False, True) if trains else (False,)
     for processes, tensor, pipeline, context in product(ranks, tensors, pipelines, contexts):
@@ -95,7 +105,9 @@ def _cost(job: Job, parallel: Parallel, micro_batch: int) -> int:
     cost = COSTS["micro_batch"] * _doublings(micro_batch, job.micro_batch)
     for name in ("processes", "tensor", "pipeline", "context"):
         cost += COSTS[name] * _doublings(getattr(parallel, name), getattr(job.parallel, name))
-    return cost + sum(COSTS[name] for name in ("sequence", "recompute") if getattr(parallel, name) != getattr(job.parallel, name))
+    return cost + sum(
+        COSTS[name] for name in ("sequence", "recompute") if getattr(parallel, name) != getattr(job.parallel, name)
+    )
 
 
 def _doublings(one: int, other: int) -> int:

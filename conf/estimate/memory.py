@@ -1,11 +1,11 @@
 """Bytes that one rank of a Megatron job holds at its peak, by cause: pure functions of dimensions, batches and layout.
 
-They model what jobs/megatron does, tensor by tensor: DDP with fp32 gradient buffers, Adam with fp32 master weights and two moments
-(nothing of them sharded), the fused head that never holds whole logits, unfused SwiGLU layers with PyTorch's attention. Activations are
-counted as in Korthikanti et al. 2022 (arXiv 2205.05198, section 4), per token and layer, for these layers instead of GPT's: a decoder
-layer keeps the inputs of its norms and of its matrices, queries, keys and values, and what the gate and its product are made of.
-tests/test_memory.py measures all of it on the CPU; what differs on a GPU (norms and attention stay bf16) follows PyTorch's kernels.
-"""
+They model what jobs/megatron does, tensor by tensor: DDP with fp32 gradient buffers, Adam with fp32 master weights and
+two moments (nothing of them sharded), the fused head that never holds whole logits, unfused SwiGLU layers with
+PyTorch's attention. Activations are counted as in Korthikanti et al. 2022 (arXiv 2205.05198, section 4), per token and
+layer, for these layers instead of GPT's: a decoder layer keeps the inputs of its norms and of its matrices, queries,
+keys and values, and what the gate and its product are made of. tests/test_memory.py measures all of it on the CPU; what
+differs on a GPU (norms and attention stay bf16) follows PyTorch's kernels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ Device = Literal["cpu", "cuda"]
 BYTES = {"bf16": 2, "fp32": 4}
 
 GROUP_ELEMENTS, GROUP_TOKENS = 2**26, 1024
-"""Logits of one model computed at once by the fused head, at most: the matrix products want many rows, and 2**26 in bf16 are 134 MB."""
+"""Logits of one model computed at once by the fused head, at most: the matrix products want many rows, and 2**26 in
+bf16 are 134 MB."""
 
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
 """Logits of a group made fp32 at once: on the CPU few enough that the copies stay in the cache."""
@@ -36,13 +37,14 @@ LIBRARIES = 600_000_000
 """Resident bytes of a CPU process that holds no model yet: torch, Megatron-Core, ModelOpt, transformers (measured)."""
 
 CUDA_CONTEXT = 2_500_000_000
-"""What a GPU holds beside tensors: the CUDA context, NCCL's and cuBLAS's workspaces, the allocator's rounding. An allowance."""
+"""What a GPU holds beside tensors: the CUDA context, NCCL's and cuBLAS's workspaces, the allocator's rounding. An
+allowance."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes on one rank, by cause. `other` is what no tensor of the model is: the process or CUDA context, an optimizer step's
-    temporaries where they are larger than the activations, models loaded to evaluate on the way."""
+    """Bytes on one rank, by cause. `other` is what no tensor of the model is: the process or CUDA context, an optimizer
+    step's temporaries where they are larger than the activations, models loaded to evaluate on the way."""
 
     weights: int = 0
     gradients: int = 0
@@ -63,8 +65,8 @@ CAUSES = tuple(cause.name for cause in fields(Memory))
 
 @dataclass(frozen=True, kw_only=True)
 class Copies:
-    """Bytes of main memory that training holds beside GPUs: on rank 0 the checkpoint that is being written, on every rank the best
-    weights so far, where they are kept."""
+    """Bytes of main memory that training holds beside GPUs: on rank 0 the checkpoint that is being written, on every
+    rank the best weights so far, where they are kept."""
 
     checkpoint: int = 0
     best: int = 0
@@ -75,7 +77,8 @@ class Copies:
 
 
 def copies(params: int, config: Training) -> Copies:
-    """What jobs/megatron/checkpoint.py and watch.py keep of a model of so many parameters, until the next checkpoint and the next best."""
+    """What jobs/megatron/checkpoint.py and watch.py keep of a model of so many parameters, until the next checkpoint
+    and the next best."""
     if getattr(config, "keep", "last") == "last":
         return Copies(checkpoint=CHECKPOINT_BYTES * params)
     split = config.parallel.tensor * config.parallel.pipeline
@@ -108,7 +111,8 @@ def batch_of(config: Training, device: Device) -> Batch:
 
 
 def stages_of(parallel: Parallel) -> tuple[int, ...]:
-    """The pipeline stages that may be the fullest: the first, which holds most micro-batches, and the last, which holds the head."""
+    """The pipeline stages that may be the fullest: the first, which holds most micro-batches, and the last, which holds
+    the head."""
     return (0,) if parallel.pipeline == 1 else (0, parallel.pipeline - 1)
 
 
@@ -142,19 +146,23 @@ def layer_bytes(shape: Shape, batch: Batch, parallel: Parallel) -> int:
 
 
 def _norm(width: int, batch: Batch, output: bool = True) -> float:
-    """A norm's input, on the CPU in fp32 with its normalised form, one number a row, and the output that a matrix multiplies."""
+    """A norm's input, on the CPU in fp32 with its normalised form, one number a row, and the output that a matrix
+    multiplies."""
     saved = 4 * 2 * width if batch.device == "cpu" else batch.bytes * width
     return saved + 4 + (batch.bytes * width if output else 0)
 
 
 def _attention(shape: Shape, batch: Batch) -> float:
-    """Queries, keys, values and the context of PyTorch's fused attention, one number a head, and what norms on them keep."""
+    """Queries, keys, values and the context of PyTorch's fused attention, one number a head, and what norms on them
+    keep."""
     heads, groups, width = shape.num_attention_heads, shape.num_query_groups, head_dim(shape)
     kept = batch.exact * width * (2 * heads + 2 * groups) + 4 * heads
     if batch.exact != batch.bytes:
         kept += batch.bytes * width * heads  # the context once more in bf16, for the output matrix
     else:
-        kept += batch.bytes * width * (heads + groups)  # values are a view of the joint matrix's output, which they keep whole
+        kept += (
+            batch.bytes * width * (heads + groups)
+        )  # values are a view of the joint matrix's output, which they keep whole
     if shape.architecture == "qwen3":
         if batch.device == "cpu":
             kept += 8 * width * (heads + groups) + 4 * (heads + groups)
@@ -165,27 +173,36 @@ def _attention(shape: Shape, batch: Batch) -> float:
 
 def training(shape: Shape, config: Training, device: Device, teacher: Shape | None = None) -> Memory:
     """The fullest rank of a training job; `teacher` runs beside the student where logits are compared online."""
-    return max((_training(shape, config, device, teacher, stage) for stage in stages_of(config.parallel)), key=lambda memory: memory.total)
+    return max(
+        (_training(shape, config, device, teacher, stage) for stage in stages_of(config.parallel)),
+        key=lambda memory: memory.total,
+    )
 
 
 def _training(shape: Shape, config: Training, device: Device, teacher: Shape | None, stage: int) -> Memory:
     parallel, batch = config.parallel, batch_of(config, device)
     params, layers = rank_params(shape, parallel, stage), shape.num_layers // parallel.pipeline
-    flying = min(parallel.pipeline - stage, config.global_batch // (config.micro_batch * parallel.data))  # one forward, one backward (1F1B)
+    flying = min(
+        parallel.pipeline - stage, config.global_batch // (config.micro_batch * parallel.data)
+    )  # one forward, one backward (1F1B)
     layer, stream = layer_bytes(shape, batch, parallel), stream_bytes(shape, batch, parallel)
     stored = flying * layers * (stream if parallel.recompute else layer)
     working = backward_bytes(shape, batch, parallel) + (layer if parallel.recompute else 0)
     head = 0
     if stage == parallel.pipeline - 1:
         head = head_bytes(shape, batch, parallel, compared=teacher is not None)
-        stored += int(config.micro_batch * config.seq_length // parallel.context * _norm(shape.hidden_size, batch, output=False))
+        stored += int(
+            config.micro_batch * config.seq_length // parallel.context * _norm(shape.hidden_size, batch, output=False)
+        )
     taught = 0
     if teacher:
         taught = batch.bytes * rank_params(teacher, parallel, stage) + 2 * stream_bytes(teacher, batch, parallel)
         if flying > 1:  # else it is done before the student keeps anything
             working = max(working, forward_bytes(teacher, batch, parallel))
     activations = stored + max(0, working - head)
-    stepping = 4 * params if device == "cuda" else 0  # torch's foreach Adam takes the roots of all second moments at once
+    stepping = (
+        4 * params if device == "cuda" else 0
+    )  # torch's foreach Adam takes the roots of all second moments at once
     return Memory(
         weights=batch.bytes * params,
         gradients=4 * params,
@@ -209,10 +226,13 @@ def stream_bytes(shape: Shape, batch: Batch, parallel: Parallel) -> int:
 
 
 def backward_bytes(shape: Shape, batch: Batch, parallel: Parallel) -> int:
-    """What the backward pass of a layer holds beside what was kept for it: gradients around its gate, its attention or its norms."""
+    """What the backward pass of a layer holds beside what was kept for it: gradients around its gate, its attention or
+    its norms."""
     tokens = batch.sequences * batch.seq_length // parallel.context
     gate = 2 * batch.bytes * shape.ffn_hidden_size / parallel.tensor
-    attention = 2 * batch.exact * head_dim(shape) * (shape.num_attention_heads + shape.num_query_groups) / parallel.tensor
+    attention = (
+        2 * batch.exact * head_dim(shape) * (shape.num_attention_heads + shape.num_query_groups) / parallel.tensor
+    )
     norms = 2 * (4 if batch.device == "cpu" else batch.bytes) * shape.hidden_size
     return int(tokens * (max(gate, attention, norms) + batch.bytes * shape.hidden_size))
 
@@ -227,7 +247,8 @@ def forward_bytes(shape: Shape, batch: Batch, parallel: Parallel) -> int:
 
 
 def head_bytes(shape: Shape, batch: Batch, parallel: Parallel, *, compared: bool) -> int:
-    """The fused head: hidden states and their gradient, the output weights' gradient, a group's logits and a chunk of them in fp32."""
+    """The fused head: hidden states and their gradient, the output weights' gradient, a group's logits and a chunk of
+    them in fp32."""
     tokens, rows = batch.sequences * batch.seq_length // parallel.context, (shape.vocab_size or 0) // parallel.tensor
     if not rows:
         return 0
@@ -235,12 +256,14 @@ def head_bytes(shape: Shape, batch: Batch, parallel: Parallel, *, compared: bool
     chunk = min(group, max(1, CHUNK_ELEMENTS[batch.device] // rows))
     gradient = (4 + (batch.bytes if batch.precision == "bf16" else 0)) * rows * shape.hidden_size
     states = 2 * batch.bytes * tokens * shape.hidden_size
-    return states + gradient + rows * ((2 if compared else 1) * batch.bytes * group + 4 * CHUNK_COPIES[compared] * chunk)
+    return (
+        states + gradient + rows * ((2 if compared else 1) * batch.bytes * group + 4 * CHUNK_COPIES[compared] * chunk)
+    )
 
 
 def passing(shape: Shape, batch: Batch, parallel: Parallel, *, models: int = 1, hooked: bool = False) -> Memory:
-    """The fullest rank of a job that runs `models` models of this shape forward only, its logits whole; `hooked`: Minitron looks at what
-    every layer does, in fp32, and nobody at the logits, which are not made."""
+    """The fullest rank of a job that runs `models` models of this shape forward only, its logits whole; `hooked`:
+    Minitron looks at what every layer does, in fp32, and nobody at the logits, which are not made."""
     params = max(rank_params(shape, parallel, stage) for stage in stages_of(parallel))
     tokens = batch.sequences * batch.seq_length
     looked_at = 8 * tokens * shape.ffn_hidden_size // parallel.tensor if hooked else 0
@@ -262,7 +285,8 @@ def storing(shape: Shape, batch: Batch, parallel: Parallel) -> Memory:
 
 
 def scoring(shape: Shape, params: int, batch: Batch) -> Memory:
-    """One process that scores a Hugging Face model beside its teacher, `params` together; a sequence's logits in fp32."""
+    """One process that scores a Hugging Face model beside its teacher, `params` together; a sequence's logits in
+    fp32."""
     alone, tokens = Parallel(), batch.sequences * batch.seq_length
     own = rank_params(shape, alone, 0)
     return Memory(

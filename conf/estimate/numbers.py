@@ -1,4 +1,5 @@
-"""The numbers of one stage before it runs: what it handles, what it leaves on disk, its model FLOPs, and its job's memory."""
+"""The numbers of one stage before it runs: what it handles, what it leaves on disk, its model FLOPs, and its job's
+memory."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from conf.stages.teacher import Shape
 from conf.stages.training import Training
 
 Spread = Literal["one", "pipeline", "tensor", "training"]
-"""How a stage's job can be spread: over nothing, over pipeline stages, over tensor-parallel ranks too, or as training can."""
+"""How a stage's job can be spread: over nothing, over pipeline stages, over tensor-parallel ranks too, or as training
+can."""
 
 Peak = Callable[[Parallel, int, Device], Memory]
 """Memory of a job's fullest rank, by layout, micro-batch and device."""
@@ -21,8 +23,8 @@ Peak = Callable[[Parallel, int, Device], Memory]
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A stage's job: how it is spread, and the memory of one rank as a function of layout, micro-batch and device. `where` names its
-    settings in the recipe; `shapes` are the models that a layout must divide."""
+    """A stage's job: how it is spread, and the memory of one rank as a function of layout, micro-batch and device.
+    `where` names its settings in the recipe; `shapes` are the models that a layout must divide."""
 
     memory: Peak
     parallel: Parallel = field(default_factory=Parallel)
@@ -39,8 +41,8 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
-    """What a stage handles; None where it is not known beforehand. `disk` is what its artifact keeps, `scratch` what it needs beside
-    that while it runs; `copies` what it holds in main memory beside its ranks' own."""
+    """What a stage handles; None where it is not known beforehand. `disk` is what its artifact keeps, `scratch` what it
+    needs beside that while it runs; `copies` what it holds in main memory beside its ranks' own."""
 
     params: int | None = None
     tokens: int | None = None

@@ -26,7 +26,9 @@ def stage(recipe: Recipe, label: str) -> Numbers:
         return stages.teacher(recipe.teacher, teacher)
     if kind in ("search", "sweep"):
         config = recipe.students[rest].search if kind == "search" else recipe.sweep
-        return stages.cuts_scored(f"students.{rest}.search" if rest else "sweep", config, teacher) if config else Numbers()
+        return (
+            stages.cuts_scored(f"students.{rest}.search" if rest else "sweep", config, teacher) if config else Numbers()
+        )
     if kind == "generate" and recipe.generate and not recipe.generate.endpoint:
         return stages.generated(recipe.generate, teacher)
     if kind == "logits" and (stored := _storing(recipe, rest)):
@@ -37,7 +39,9 @@ def stage(recipe: Recipe, label: str) -> Numbers:
         return stages.scored(recipe.importance, cut.before if cut else teacher)
     if kind == "sft" and (tune := tuning_of(recipe, rest)):
         where = f"students.{rest}.sft" if student and recipe.students[student].sft else "sft"
-        return stages.trained(where, cut.after if cut else teacher, tune, teacher if tune.kd_weight and not tune.offline else None)
+        return stages.trained(
+            where, cut.after if cut else teacher, tune, teacher if tune.kd_weight and not tune.offline else None
+        )
     if kind == "evaluate":
         return stages.evaluated(recipe.evaluate, cut.after if cut else teacher, teacher)
     return _student_stage(recipe, kind, rest, student, cut) if cut else Numbers()

@@ -41,7 +41,8 @@ def teacher(config: TeacherConfig, shape: Shape) -> Numbers:
 
 
 def trained(where: str, shape: Shape, config: Training, teacher: Shape | None = None) -> Numbers:
-    """Training, with a teacher's forward pass beside it, and both models once more on rank 0 where it evaluates on the way."""
+    """Training, with a teacher's forward pass beside it, and both models once more on rank 0 where it evaluates on the
+    way."""
     params = num_params(shape)
     evaluation, copies = getattr(config, "evaluation", None), memory.copies(params, config)
 
@@ -50,10 +51,14 @@ def trained(where: str, shape: Shape, config: Training, teacher: Shape | None = 
         held = memory.training(shape, own, device, teacher)
         if evaluation is None:
             return held
-        batch = Batch(sequences=evaluation.batch, seq_length=evaluation.seq_length, precision=evaluation.precision, device=device)
+        batch = Batch(
+            sequences=evaluation.batch, seq_length=evaluation.seq_length, precision=evaluation.precision, device=device
+        )
         return memory.added(held, memory.scoring(shape, params + num_params(teacher or shape), batch))
 
-    work = compute.trained(shape, config.tokens, config.seq_length, teacher=teacher, recompute=config.parallel.recompute)
+    work = compute.trained(
+        shape, config.tokens, config.seq_length, teacher=teacher, recompute=config.parallel.recompute
+    )
     shapes = (shape, teacher) if teacher else (shape,)
     return Numbers(
         params=params,
@@ -75,9 +80,18 @@ def trained(where: str, shape: Shape, config: Training, teacher: Shape | None = 
     )
 
 
-def _spread(config: ImportanceConfig | LogitsConfig | QuickScore, peak: Peak, spread: Spread, where: str, shape: Shape) -> Job:
+def _spread(
+    config: ImportanceConfig | LogitsConfig | QuickScore, peak: Peak, spread: Spread, where: str, shape: Shape
+) -> Job:
     """The job of a stage that only runs models forward."""
-    return Job(memory=peak, parallel=config.parallel, micro_batch=config.micro_batch, spread=spread, where=where, shapes=(shape,))
+    return Job(
+        memory=peak,
+        parallel=config.parallel,
+        micro_batch=config.micro_batch,
+        spread=spread,
+        where=where,
+        shapes=(shape,),
+    )
 
 
 def pruned(teacher: TeacherConfig, cut: Cut) -> Numbers:
@@ -130,7 +144,9 @@ def stored(config: LogitsConfig, teacher: Shape) -> Numbers:
 
 def cuts_scored(where: str, config: SearchConfig | SweepConfig, teacher: Shape) -> Numbers:
     """Two models in memory, every cut run once: the teacher as it is, and the one that is cut."""
-    count = len(candidates("search", config, teacher)) if isinstance(config, SearchConfig) else len(points(config, teacher))
+    count = (
+        len(candidates("search", config, teacher)) if isinstance(config, SearchConfig) else len(points(config, teacher))
+    )
     tokens = (count + 1) * config.sequences * config.seq_length
 
     def peak(parallel: Parallel, micro_batch: int, device: Device) -> Memory:
@@ -148,14 +164,25 @@ def cuts_scored(where: str, config: SearchConfig | SweepConfig, teacher: Shape) 
 def generated(config: GenerateConfig, teacher: Shape) -> Numbers:
     """The teacher and the keys and values of the prompts it answers at once."""
     params = num_params(teacher)
-    cache = 4 * teacher.num_layers * teacher.num_query_groups * memory.head_dim(teacher) * config.batch * 2 * config.max_new_tokens
+    cache = (
+        4
+        * teacher.num_layers
+        * teacher.num_query_groups
+        * memory.head_dim(teacher)
+        * config.batch
+        * 2
+        * config.max_new_tokens
+    )
     width = BYTES[config.precision]
-    job = Job(memory=lambda _, __, device: Memory(weights=width * params, activations=cache, other=memory.resident(device)))
+    job = Job(
+        memory=lambda _, __, device: Memory(weights=width * params, activations=cache, other=memory.resident(device))
+    )
     return Numbers(params=params, job=job)
 
 
 def sensitivity(config: SensitivityConfig, shape: Shape) -> Numbers:
-    """Each format calibrated, then all scored: by gradients in one pass, by KL divergence in one for every layer and format."""
+    """Each format calibrated, then all scored: by gradients in one pass, by KL divergence in one for every layer and
+    format."""
     passes = 1 if config.method == "gradient" else 1 + 4 * shape.num_layers * len(config.formats)
     tokens = config.seq_length * (config.calibration_samples * len(config.formats) + config.score_samples * passes)
     params, alone = num_params(shape), Parallel()
@@ -167,11 +194,14 @@ def sensitivity(config: SensitivityConfig, shape: Shape) -> Numbers:
         logits = 8 * config.batch * config.seq_length * (shape.vocab_size or 0)
         return Memory(weights=6 * params, activations=activations, logits=logits, other=memory.resident(device))
 
-    return Numbers(params=params, tokens=tokens, work=compute.passed((shape,), tokens, config.seq_length), job=Job(memory=peak))
+    return Numbers(
+        params=params, tokens=tokens, work=compute.passed((shape,), tokens, config.seq_length), job=Job(memory=peak)
+    )
 
 
 def quantized(config: QuantizeConfig, shape: Shape, width: int) -> Numbers:
-    """Calibrated and packed, then read back beside the model it was made from; `width` are the bytes of a weight before."""
+    """Calibrated and packed, then read back beside the model it was made from; `width` are the bytes of a weight
+    before."""
     params = num_params(shape)
     linear = params - (shape.vocab_size or 0) * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
     disk = int(linear * _bits(config) / 8 + width * (params - linear))
@@ -206,10 +236,13 @@ def evaluated(config: EvaluateConfig, shape: Shape, teacher: Shape) -> Numbers:
 
 
 def _bits(config: QuantizeConfig) -> float:
-    """Bits a quantized weight takes, scales included: FP4 adds one byte a block, INT4 a float; other scales weigh nothing."""
+    """Bits a quantized weight takes, scales included: FP4 adds one byte a block, INT4 a float; other scales weigh
+    nothing."""
     if config.auto or config.format is None:
         return config.auto.effective_bits if config.auto else 16
     form = FORMATS[config.format]
     scale = 32 if config.format in ("int4_awq", "w4a8_awq") else 8
     per_weight = form.bits + (scale / (config.block_size or form.block) if form.block and form.bits < 8 else 0)
-    return per_weight if form.layers == "all" else (2 * per_weight + 16) / 3  # the MLPs hold about two thirds of the weights
+    return (
+        per_weight if form.layers == "all" else (2 * per_weight + 16) / 3
+    )  # the MLPs hold about two thirds of the weights

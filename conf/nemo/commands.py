@@ -15,7 +15,8 @@ SCRIPTS = "/opt/NeMo/scripts/llm"
 """Where NVIDIA's container has the scripts."""
 
 CLASSES = {"llama": ("LlamaModel", "Llama31Config8B"), "qwen3": ("Qwen3Model", "Qwen3Config8B")}
-"""Model and config class that stand for an architecture in `llm.import_ckpt`; the sizes are read from the model's own config.json."""
+"""Model and config class that stand for an architecture in `llm.import_ckpt`; the sizes are read from the model's own
+config.json."""
 
 LOG_EVERY = 10
 """gpt_train's own --log_interval; shorter where a schedule validates more often."""
@@ -42,8 +43,11 @@ def torchrun(command: list[str], on: Machines) -> list[str]:
     return ["torchrun", "--nproc_per_node", str(on.devices), *command]
 
 
-def prune(config: NemoPrune, *, on: Machines, restore: str, save: str, corpus: Corpus, groups: int, scripts: str = SCRIPTS) -> list[str]:
-    """gpt_prune.py: NeMo-2 checkpoint `restore` cut into `save`; `groups` are the teacher's query groups, which stay."""
+def prune(
+    config: NemoPrune, *, on: Machines, restore: str, save: str, corpus: Corpus, groups: int, scripts: str = SCRIPTS
+) -> list[str]:
+    """gpt_prune.py: NeMo-2 checkpoint `restore` cut into `save`; `groups` are the teacher's query groups, which
+    stay."""
     command = [f"{scripts}/gpt_prune.py", "--devices", str(on.devices)]
     command += ["--num_nodes", str(on.nodes)] if on.nodes > 1 else []
     command += ["--tp_size", str(config.parallel.tensor), "--pp_size", str(config.parallel.pipeline)]
@@ -60,9 +64,18 @@ def prune(config: NemoPrune, *, on: Machines, restore: str, save: str, corpus: C
 
 
 def train(
-    config: Training, *, on: Machines, name: str, model: str, teacher: str | None, logs: str, corpus: Corpus, scripts: str = SCRIPTS
+    config: Training,
+    *,
+    on: Machines,
+    name: str,
+    model: str,
+    teacher: str | None,
+    logs: str,
+    corpus: Corpus,
+    scripts: str = SCRIPTS,
 ) -> list[str]:
-    """gpt_train.py: NeMo-2 checkpoint `model` trained, or taught by `teacher`; checkpoints go to `logs`/`name`/checkpoints."""
+    """gpt_train.py: NeMo-2 checkpoint `model` trained, or taught by `teacher`; checkpoints go to
+    `logs`/`name`/checkpoints."""
     command = [f"{scripts}/gpt_train.py", "--name", name, "--devices", str(on.devices), "--num_nodes", str(on.nodes)]
     command += ["--tp_size", str(config.parallel.tensor), "--pp_size", str(config.parallel.pipeline)]
     command += ["--cp_size", str(config.parallel.context)] if config.parallel.context > 1 else []
@@ -71,14 +84,22 @@ def train(
     command += ["--gbs", str(config.global_batch), "--mbs", str(config.micro_batch)]
     command += ["--lr", str(config.lr), "--min_lr", str(config.min_lr), "--seq_length", str(config.seq_length)]
     command += ["--log_dir", logs, "--log_interval", str(min(config.validate_every, LOG_EVERY))]
-    command += ["--val_check_interval", str(config.validate_every), "--limit_val_batches", str(config.validation_batches)]
+    command += [
+        "--val_check_interval",
+        str(config.validate_every),
+        "--limit_val_batches",
+        str(config.validation_batches),
+    ]
     return [*command, "--data_paths", *corpus.paths, "--index_mapping_dir", corpus.index]
 
 
 def importing(architecture: str, source: str, output: str) -> list[str]:
     """A Hugging Face model (directory or hub id) to a NeMo-2 checkpoint."""
     model, config = CLASSES[architecture]
-    call = f"llm.import_ckpt(llm.{model}(llm.{config}()), source={json.dumps('hf://' + source)}, output_path={json.dumps(output)})"
+    call = (
+        f"llm.import_ckpt(llm.{model}(llm.{config}()), source={json.dumps('hf://' + source)},"
+        f" output_path={json.dumps(output)})"
+    )
     return ["python", "-c", f"from nemo.collections import llm; {call}"]
 
 

@@ -16,11 +16,15 @@ AXES: tuple[Axis, ...] = ("num_layers", "hidden_size", "ffn_hidden_size", "num_a
 class QuickScore(StageConfig):
     """Loss and KL to the teacher of a cut, not yet taught, on the validation split; both models are in memory."""
 
-    sequences: int = Field(default=64, ge=1, description="Sequences of the validation split that every cut is scored on.")
+    sequences: int = Field(
+        default=64, ge=1, description="Sequences of the validation split that every cut is scored on."
+    )
     seq_length: int = Field(default=4096, ge=8, description="Tokens of one sequence.")
     precision: Precision = Field(default="bf16", description="Precision of the forward pass.")
     micro_batch: Annotated[int, Execution()] = Field(default=1, ge=1, description="Sequences of one forward pass.")
-    parallel: RunsAs = Field(default=Parallel(), description="Where it runs; ModelOpt prunes with tensor-parallel size 1.")
+    parallel: RunsAs = Field(
+        default=Parallel(), description="Where it runs; ModelOpt prunes with tensor-parallel size 1."
+    )
 
     @field_validator("parallel")
     @classmethod

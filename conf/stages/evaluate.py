@@ -15,13 +15,18 @@ class Mmlu(Config):
 
     path: Annotated[str | None, Execution()] = Field(
         default=None,
-        description="Folder of the original CSVs (dev/, test/); 'quiz': the invented world's; empty: cais/mmlu from the hub. "
-        "Not hashed itself: the digest of what it names is an input of the stage.",
+        description=(
+            "Folder of the original CSVs (dev/, test/); 'quiz': the invented world's; empty: cais/mmlu from the hub. "
+            "Not hashed itself: the digest of what it names is an input of the stage."
+        ),
     )
     style: Literal["letters", "continuation"] = Field(
         default="letters",
-        description="letters: choices are listed and a letter is the answer (lm-eval mmlu); continuation: the choice's own text is scored "
-        "after the question (lm-eval mmlu_continuation), which small models can do before they can handle letters.",
+        description=(
+            "letters: choices are listed and a letter is the answer (lm-eval mmlu); continuation: the choice's own text"
+            " is scored after the question (lm-eval mmlu_continuation), which small models can do before they can"
+            " handle letters."
+        ),
     )
     subjects: tuple[str, ...] = Field(default=(), description="Subjects to ask; empty: all.")
     shots: int = Field(default=0, ge=0, le=5, description="Worked examples before each question.")
@@ -34,10 +39,14 @@ class EvaluateConfig(StageConfig):
     revision: ClassVar[int] = 2  # writes sequences.json too
 
     mmlu: Mmlu | None = Field(default=Mmlu(), description="Multiple-choice questions; null leaves them out.")
-    batch: Annotated[int, Execution()] = Field(default=16, ge=1, description="Sequences or questions of one forward pass.")
+    batch: Annotated[int, Execution()] = Field(
+        default=16, ge=1, description="Sequences or questions of one forward pass."
+    )
     seq_length: int = Field(default=512, ge=8, description="Tokens of one sequence of the test split.")
     sequences: int = Field(
-        default=128, ge=1, description="Sequences of the test split scored at most (loss, perplexity, KL); as many held-out records."
+        default=128,
+        ge=1,
+        description="Sequences of the test split scored at most (loss, perplexity, KL); as many held-out records.",
     )
     prompt_tokens: int = Field(default=32, ge=1, description="Prompt length of the generation timing.")
     new_tokens: int = Field(default=64, ge=0, description="Tokens generated when timing; 0 leaves timing out.")

@@ -17,7 +17,9 @@ class ImportanceConfig(StageConfig):
     seq_length: int = Field(default=4096, ge=8, description="Tokens of one calibration sequence.")
     precision: Precision = Field(default="bf16", description="Precision of the forward pass.")
     micro_batch: Annotated[int, Execution()] = Field(default=1, ge=1, description="Sequences of one forward pass.")
-    parallel: RunsAs = Field(default=Parallel(), description="Where it runs; ModelOpt scores with tensor-parallel size 1.")
+    parallel: RunsAs = Field(
+        default=Parallel(), description="Where it runs; ModelOpt scores with tensor-parallel size 1."
+    )
 
     @field_validator("parallel")
     @classmethod

@@ -13,18 +13,28 @@ from conf.parallel import Parallel, RunsAs
 class LogitsConfig(StageConfig):
     """The teacher's top K of every token, so that distillation with `offline: true` never loads the teacher."""
 
-    top_k: int = Field(default=100, ge=1, description="Likeliest tokens stored for each token; the published recipes keep about 100.")
-    seq_length: int = Field(ge=8, description="Tokens the teacher reads at once: its context, in windows as distillation cuts them.")
-    sequences: int | None = Field(
-        default=None, ge=1, description="Training sequences stored, in the order in which distillation with `seed` reads them; empty: all."
+    top_k: int = Field(
+        default=100, ge=1, description="Likeliest tokens stored for each token; the published recipes keep about 100."
     )
-    validation_sequences: int | None = Field(default=None, ge=1, description="Validation sequences stored, from the first; empty: all.")
+    seq_length: int = Field(
+        ge=8, description="Tokens the teacher reads at once: its context, in windows as distillation cuts them."
+    )
+    sequences: int | None = Field(
+        default=None,
+        ge=1,
+        description="Training sequences stored, in the order in which distillation with `seed` reads them; empty: all.",
+    )
+    validation_sequences: int | None = Field(
+        default=None, ge=1, description="Validation sequences stored, from the first; empty: all."
+    )
     seed: int = Field(default=1, ge=0, description="Seed of that order: distill.seed.")
     precision: Precision = Field(default="bf16", description="Precision of the forward pass.")
     micro_batch: Annotated[int, Execution()] = Field(
         default=1, ge=1, description="Sequences of one forward pass on one data-parallel rank."
     )
-    parallel: RunsAs = Field(default=Parallel(), description="Where it runs; context and sequence parallelism are for training.")
+    parallel: RunsAs = Field(
+        default=Parallel(), description="Where it runs; context and sequence parallelism are for training."
+    )
 
     @field_validator("parallel")
     @classmethod

@@ -13,36 +13,51 @@ Ranking = Literal["activation", "magnitude", "random"]
 
 
 class PruneConfig(StageConfig):
-    """The student's shape: layers named or ranked away, and width cut by importance. Empty fields keep the teacher's value."""
+    """The student's shape: layers named or ranked away, and width cut by importance. Empty fields keep the teacher's
+    value."""
 
     revision: ClassVar[int] = 2
 
-    drop_layers: tuple[int, ...] = Field(default=(), description="Layers to drop, numbered from 1; 16..31 of 32 keeps layer 32.")
+    drop_layers: tuple[int, ...] = Field(
+        default=(), description="Layers to drop, numbered from 1; 16..31 of 32 keeps layer 32."
+    )
     num_layers: int | None = Field(default=None, ge=1, description="Layers to keep, the least important dropped.")
     hidden_size: int | None = Field(default=None, ge=8, description="Width of the residual stream to keep.")
     ffn_hidden_size: int | None = Field(default=None, ge=8, description="Width of the MLP to keep.")
-    num_attention_heads: int | None = Field(default=None, ge=1, description="Query heads to keep; query groups stay as they are.")
+    num_attention_heads: int | None = Field(
+        default=None, ge=1, description="Query heads to keep; query groups stay as they are."
+    )
     ranking: Ranking = Field(
         default="activation",
-        description="What the ranked axes are ranked by: activations on the corpus (Minitron), or as baselines the weights' squared "
-        "norms or chance.",
+        description=(
+            "What the ranked axes are ranked by: activations on the corpus (Minitron), or as baselines the weights'"
+            " squared norms or chance."
+        ),
     )
     reinitialize: bool = Field(
         default=False,
-        description="Keep the shape and draw the weights anew. With distill.ce_share 1 that is the same shape trained from scratch, the "
-        "baseline that pruning has to beat.",
+        description=(
+            "Keep the shape and draw the weights anew. With distill.ce_share 1 that is the same shape trained from"
+            " scratch, the baseline that pruning has to beat."
+        ),
     )
     seed: int = Field(default=1, ge=0, description="Seed of a random ranking and of reinitialized weights.")
-    parallel: RunsAs = Field(default=Parallel(), description="Where it runs; ModelOpt prunes with tensor-parallel size 1.")
+    parallel: RunsAs = Field(
+        default=Parallel(), description="Where it runs; ModelOpt prunes with tensor-parallel size 1."
+    )
 
     @model_validator(mode="after")
     def _something(self) -> Self:
         if not (self.drop_layers or self.ranked):
-            raise ValueError("prune cuts nothing; give drop_layers, num_layers, hidden_size, ffn_hidden_size or num_attention_heads")
+            raise ValueError(
+                "prune cuts nothing; give drop_layers, num_layers, hidden_size, ffn_hidden_size or num_attention_heads"
+            )
         if self.drop_layers and self.num_layers:
             raise ValueError("prune.drop_layers and prune.num_layers both choose the depth; give one of them")
         if self.ranking != "activation" and not self.ranked:
-            raise ValueError(f"prune.ranking is {self.ranking} but only drop_layers is given, which ranks nothing; leave ranking out")
+            raise ValueError(
+                f"prune.ranking is {self.ranking} but only drop_layers is given, which ranks nothing; leave ranking out"
+            )
         if len(set(self.drop_layers)) != len(self.drop_layers) or any(layer < 1 for layer in self.drop_layers):
             raise ValueError(f"prune.drop_layers {list(self.drop_layers)} must be distinct and numbered from 1")
         return self

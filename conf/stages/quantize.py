@@ -14,26 +14,37 @@ from conf.stages.sensitivity import AutoConfig, SensitivityConfig
 
 
 class QuantizeConfig(StageConfig):
-    """Post-training quantization with ModelOpt, calibrated on the corpus, exported as a unified Hugging Face checkpoint."""
+    """Post-training quantization with ModelOpt, calibrated on the corpus, exported as a unified Hugging Face
+    checkpoint."""
 
     revision: ClassVar[int] = 2
 
     format: QuantFormat | None = Field(
-        default=None, description="; ".join(f"{name}: {form.what}" for name, form in FORMATS.items()) + ". Give this or auto."
+        default=None,
+        description="; ".join(f"{name}: {form.what}" for name, form in FORMATS.items()) + ". Give this or auto.",
     )
-    auto: AutoConfig | None = Field(default=None, description="A format for each layer, chosen by its sensitivity; instead of format.")
+    auto: AutoConfig | None = Field(
+        default=None, description="A format for each layer, chosen by its sensitivity; instead of format."
+    )
     calibrator: Calibrator | None = Field(
         default=None,
-        description="How scales are found: max, the largest magnitude; mse, the least squared error; smoothquant; awq_lite, awq_clip, "
-        "awq_full. Empty: the format's own.",
+        description=(
+            "How scales are found: max, the largest magnitude; mse, the least squared error; smoothquant; awq_lite,"
+            " awq_clip, awq_full. Empty: the format's own."
+        ),
     )
     block_size: int | None = Field(
-        default=None, description="Weights that share one scale, for fp8_pb_wo, int4_awq and w4a8_awq: 16, 32, 64 or 128. Empty: 128."
+        default=None,
+        description=(
+            "Weights that share one scale, for fp8_pb_wo, int4_awq and w4a8_awq: 16, 32, 64 or 128. Empty: 128."
+        ),
     )
     kv_cache: KVFormat | None = Field(
         default=None,
-        description="The key-value cache: fp8, E4M3 per tensor; nvfp4, E2M1 in blocks of 16; nvfp4_affine, with a bias per head and "
-        "channel. Empty: as it is.",
+        description=(
+            "The key-value cache: fp8, E4M3 per tensor; nvfp4, E2M1 in blocks of 16; nvfp4_affine, with a bias per head"
+            " and channel. Empty: as it is."
+        ),
     )
     qad: QADConfig | None = Field(
         default=None, description="Afterwards the unquantized model teaches the quantized one; empty: it does not."
@@ -50,7 +61,9 @@ class QuantizeConfig(StageConfig):
         if self.format is None:
             given = [name for name in ("calibrator", "block_size") if getattr(self, name)]
             if given:
-                raise ValueError(f"quantize.{given[0]} is for one format, and auto mixes them by their own; leave it out")
+                raise ValueError(
+                    f"quantize.{given[0]} is for one format, and auto mixes them by their own; leave it out"
+                )
             return self
         form = FORMATS[self.format]
         if self.calibrator and self.calibrator not in form.calibrators:
@@ -62,7 +75,8 @@ class QuantizeConfig(StageConfig):
             free = [name for name, other in FORMATS.items() if other.free_block]
             block = f"has blocks of {form.block}" if form.block else "has no blocks"
             raise ValueError(
-                f"quantize.block_size is {self.block_size} but {self.format} {block}; leave it out or choose {', '.join(free)}"
+                f"quantize.block_size is {self.block_size} but {self.format} {block}; leave it out or choose"
+                f" {', '.join(free)}"
             )
         if self.block_size and self.block_size not in BLOCKS:
             raise ValueError(f"quantize.block_size is {self.block_size}; choose {', '.join(map(str, BLOCKS))}")
@@ -72,7 +86,12 @@ class QuantizeConfig(StageConfig):
     def name(self) -> str:
         """What its models are called: the format, and what differs from the format's own."""
         mixed = self.auto and f"auto-{self.auto.effective_bits:g}" + ("-kl_div" if self.auto.method == "kl_div" else "")
-        parts = [self.format or mixed, self.calibrator, f"kv_{self.kv_cache}" if self.kv_cache else None, "qad" if self.qad else None]
+        parts = [
+            self.format or mixed,
+            self.calibrator,
+            f"kv_{self.kv_cache}" if self.kv_cache else None,
+            "qad" if self.qad else None,
+        ]
         return "-".join(part for part in parts if part)
 
     @property
@@ -102,7 +121,8 @@ class QuantizeConfig(StageConfig):
 
 
 def scorings(student: str, configs: tuple[QuantizeConfig, ...]) -> dict[str, SensitivityConfig]:
-    """What must be scored for a student's mixes of formats, by label; budgets that differ in nothing else share their scores."""
+    """What must be scored for a student's mixes of formats, by label; budgets that differ in nothing else share their
+    scores."""
     found: list[SensitivityConfig] = []
     for config in configs:
         if config.sensitivity and all(config.sensitivity.identity() != other.identity() for other in found):

@@ -1,4 +1,5 @@
-"""The search stage: the shapes that fit a budget, scored; and how the best of them are played off against each other."""
+"""The search stage: the shapes that fit a budget, scored; and how the best of them are played off against each
+other."""
 
 from __future__ import annotations
 
@@ -13,12 +14,19 @@ from conf.stages.prune import Ranking
 
 
 class Halving(Config):
-    """The best candidates each get a short distillation; the better half of them goes on with twice the tokens, until one is left."""
+    """The best candidates each get a short distillation; the better half of them goes on with twice the tokens, until
+    one is left."""
 
-    top_k: int = Field(default=4, ge=1, description="Candidates that start, best quick score first; 1: the best score wins untaught.")
-    rounds: int | None = Field(default=None, ge=1, description="Rounds at most; empty: until one is left. The last round's best wins.")
+    top_k: int = Field(
+        default=4, ge=1, description="Candidates that start, best quick score first; 1: the best score wins untaught."
+    )
+    rounds: int | None = Field(
+        default=None, ge=1, description="Rounds at most; empty: until one is left. The last round's best wins."
+    )
     steps: int | None = Field(
-        default=None, ge=1, description="Optimizer steps of the first round, doubled in each later one; empty: a tenth of distill.steps."
+        default=None,
+        ge=1,
+        description="Optimizer steps of the first round, doubled in each later one; empty: a tenth of distill.steps.",
     )
 
     @model_validator(mode="after")
@@ -26,7 +34,8 @@ class Halving(Config):
         most = math.ceil(math.log2(self.top_k))
         if self.rounds is not None and self.rounds > most:
             raise ValueError(
-                f"search.halving.rounds is {self.rounds} but {self.top_k} candidates leave one after {most}; choose at most that"
+                f"search.halving.rounds is {self.rounds} but {self.top_k} candidates leave one after {most}; choose at"
+                " most that"
             )
         return self
 
@@ -41,28 +50,39 @@ class Halving(Config):
 
 
 class SearchConfig(QuickScore):
-    """A student's shape by budget: every shape within the bounds that meets the targets, the largest of them scored as they are cut."""
+    """A student's shape by budget: every shape within the bounds that meets the targets, the largest of them scored as
+    they are cut."""
 
     target_params: float | None = Field(
         default=None, gt=0, description="Parameters the student may have: a count, or up to 1 a share of the teacher's."
     )
     target_memory_mb: float | None = Field(
-        default=None, gt=0, description="MB (10^6 bytes) its bf16 weights and KV cache may take at memory_batch and memory_length."
+        default=None,
+        gt=0,
+        description="MB (10^6 bytes) its bf16 weights and KV cache may take at memory_batch and memory_length.",
     )
     memory_batch: int = Field(default=1, ge=1, description="Sequences in the KV cache.")
     memory_length: int = Field(default=4096, ge=1, description="Tokens of each sequence in the KV cache.")
-    max_width_pruning: float = Field(default=0.4, ge=0, lt=1, description="Share of each width axis that may be cut at most.")
-    max_depth_pruning: float = Field(default=0.2, ge=0, lt=1, description="Share of the layers that may be cut at most.")
+    max_width_pruning: float = Field(
+        default=0.4, ge=0, lt=1, description="Share of each width axis that may be cut at most."
+    )
+    max_depth_pruning: float = Field(
+        default=0.2, ge=0, lt=1, description="Share of the layers that may be cut at most."
+    )
     axes: tuple[Axis, ...] | None = Field(default=None, description="Axes that may be cut; empty: all that can be.")
     layers_divisor: int = Field(default=2, ge=1, description="Layers are cut to multiples of this.")
     hidden_divisor: int = Field(default=256, ge=1, description="The residual stream is cut to multiples of this.")
     ffn_divisor: int = Field(default=512, ge=1, description="The MLP is cut to multiples of this.")
-    heads_divisor: int = Field(default=1, ge=1, description="Query heads are cut to multiples of this and of the query groups.")
+    heads_divisor: int = Field(
+        default=1, ge=1, description="Query heads are cut to multiples of this and of the query groups."
+    )
     candidates: int = Field(default=10, ge=1, description="Shapes that are scored: the largest that meet the targets.")
     ranking: Ranking = Field(default="activation", description="What is cut away is ranked by: as in prune.ranking.")
     seed: int = Field(default=1, ge=0, description="Seed of a random ranking.")
     # What is done with the scores changes none of them.
-    halving: Annotated[Halving, Execution()] = Field(default=Halving(), description="How the best candidates are compared once taught.")
+    halving: Annotated[Halving, Execution()] = Field(
+        default=Halving(), description="How the best candidates are compared once taught."
+    )
 
     @model_validator(mode="after")
     def _a_budget(self) -> Self:
@@ -72,6 +92,7 @@ class SearchConfig(QuickScore):
             raise ValueError(f"search.axes {list(self.axes or ())} must name distinct axes; leave it out for all")
         if self.halving.top_k > self.candidates:
             raise ValueError(
-                f"search.halving.top_k is {self.halving.top_k} but only search.candidates {self.candidates} are scored; choose at most that"
+                f"search.halving.top_k is {self.halving.top_k} but only search.candidates {self.candidates} are scored;"
+                " choose at most that"
             )
         return self

@@ -16,14 +16,22 @@ Scoring = Literal["gradient", "kl_div"]
 class AutoConfig(Config):
     """A format for each layer, by ModelOpt's AutoQuantize: the least loss within a budget of bits."""
 
-    formats: tuple[QuantFormat, ...] = Field(min_length=1, description="Formats to choose from; leaving a layer as it is always is one.")
+    formats: tuple[QuantFormat, ...] = Field(
+        min_length=1, description="Formats to choose from; leaving a layer as it is always is one."
+    )
     effective_bits: float = Field(
-        gt=0, lt=16, description="Bits a weight may take on average over all linear layers, the output layer's 16 included, scales not."
+        gt=0,
+        lt=16,
+        description=(
+            "Bits a weight may take on average over all linear layers, the output layer's 16 included, scales not."
+        ),
     )
     method: Scoring = Field(
         default="gradient",
-        description="gradient: squared change of a layer's output times its gradient, summed, and a linear program; kl_div: KL "
-        "divergence of the logits with one layer quantized, and a threshold on the largest.",
+        description=(
+            "gradient: squared change of a layer's output times its gradient, summed, and a linear program; kl_div: KL "
+            "divergence of the logits with one layer quantized, and a threshold on the largest."
+        ),
     )
     score_samples: int = Field(default=128, ge=1, description="Sequences run to score formats.")
 
@@ -41,7 +49,8 @@ class AutoConfig(Config):
 
 
 class SensitivityConfig(StageConfig):
-    """Scores of every format on every group of layers that engines fuse; any budget is then chosen from them in seconds."""
+    """Scores of every format on every group of layers that engines fuse; any budget is then chosen from them in
+    seconds."""
 
     formats: tuple[QuantFormat, ...] = Field(min_length=1, description="Formats scored.")
     method: Scoring = Field(default="gradient", description="How they are scored.")

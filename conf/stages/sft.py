@@ -18,18 +18,24 @@ class SftConfig(Compared, Watched):
     kd_weight: float = Field(
         default=0.0,
         ge=0,
-        description="Loss = cross-entropy + kd_weight x divergence from the teacher, both means over the response tokens of a global "
-        "batch; 0: plain fine-tuning, without a teacher.",
+        description=(
+            "Loss = cross-entropy + kd_weight x divergence from the teacher, both means over the response tokens of a"
+            " global batch; 0: plain fine-tuning, without a teacher."
+        ),
     )
     teacher: bool = Field(
         default=False,
-        description="With kd_weight: the teacher is fine-tuned on the records first, by the recipe's sft without kd_weight; else it "
-        "teaches as it is.",
+        description=(
+            "With kd_weight: the teacher is fine-tuned on the records first, by the recipe's sft without kd_weight;"
+            " else it teaches as it is."
+        ),
     )
     offline: bool = Field(
         default=False,
-        description="With kd_weight: store the teacher's top_k on the response tokens first, by a stage of its own that students share; "
-        "the teacher is then not loaded beside them.",
+        description=(
+            "With kd_weight: store the teacher's top_k on the response tokens first, by a stage of its own that"
+            " students share; the teacher is then not loaded beside them."
+        ),
     )
 
     @model_validator(mode="after")
@@ -38,8 +44,8 @@ class SftConfig(Compared, Watched):
             raise ValueError("sft.offline stores the teacher's top_k for kd_weight; give both, or leave offline out")
         if self.offline and self.rest_bucket and self.temperature != 1:
             raise ValueError(
-                f"sft.temperature is {self.temperature:g}, but the probability of the rest is stored at temperature 1; choose 1 or leave "
-                "rest_bucket out"
+                f"sft.temperature is {self.temperature:g}, but the probability of the rest is stored at temperature 1;"
+                " choose 1 or leave rest_bucket out"
             )
         return self
 
@@ -48,7 +54,8 @@ class SftConfig(Compared, Watched):
     def _whole_rows(cls, value: Parallel) -> Parallel:
         if value.context != 1:
             raise ValueError(
-                f"sft.parallel.context is {value.context}, but packed records are not spread over context-parallel ranks; choose 1"
+                f"sft.parallel.context is {value.context}, but packed records are not spread over context-parallel"
+                " ranks; choose 1"
             )
         return value
 

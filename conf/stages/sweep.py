@@ -15,7 +15,9 @@ class SweepConfig(QuickScore):
 
     axes: tuple[Axis, ...] = Field(default=AXES, min_length=1, description="Axes to sweep, one at a time.")
     ratios: tuple[float, ...] = Field(
-        default=(0.9, 0.8, 0.7, 0.6, 0.5), min_length=1, description="Shares of an axis to keep, to the nearest size that can be had."
+        default=(0.9, 0.8, 0.7, 0.6, 0.5),
+        min_length=1,
+        description="Shares of an axis to keep, to the nearest size that can be had.",
     )
     divisor: int = Field(default=8, ge=1, description="hidden_size and ffn_hidden_size are cut to multiples of this.")
     ranking: Ranking = Field(default="activation", description="What is cut away is ranked by: as in prune.ranking.")

@@ -19,9 +19,16 @@ WIDE = 160
 out = Console(width=None if sys.stdout.isatty() else WIDE)
 err = Console(stderr=True, soft_wrap=True)
 
-StoreOption = Annotated[Path | None, typer.Option("--store", help="Folder of all artifacts; default $IMBIK_STORE, else .imbik.")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change, as dotted.key=value; the cluster's as cluster.key=value.")]
-ClusterOption = Annotated[str, typer.Option("--cluster", help="Where to run: local, docker, slurm, kubernetes or a YAML file.")]
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", help="Folder of all artifacts; default $IMBIK_STORE, else .imbik.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="Settings to change, as dotted.key=value; the cluster's as cluster.key=value."),
+]
+ClusterOption = Annotated[
+    str, typer.Option("--cluster", help="Where to run: local, docker, slurm, kubernetes or a YAML file.")
+]
 OF_CLUSTER = "cluster."
 
 
@@ -45,8 +52,8 @@ def root_of(store: Path | None) -> Path:
 
 @contextlib.contextmanager
 def flow_run(root: Path, *, jobs: bool = False) -> Iterator[None]:
-    """What a flow run from the command line needs around it: the store, Prefect's server, the live view. With `jobs`, stages will be built
-    on this machine. What starts slowly starts side by side."""
+    """What a flow run from the command line needs around it: the store, Prefect's server, the live view. With `jobs`,
+    stages will be built on this machine. What starts slowly starts side by side."""
     from flows.commands import live
     from flows.server import processes as server
     from tasks.launch import forkserver as warm

@@ -1,4 +1,5 @@
-"""`imbik deploy`, `schedule`, `schedules` and `unschedule`: what Prefect's pages can run, and when it runs by itself."""
+"""`imbik deploy`, `schedule`, `schedules` and `unschedule`: what Prefect's pages can run, and when it runs by
+itself."""
 
 from __future__ import annotations
 
@@ -15,12 +16,18 @@ Pool = Annotated[str, typer.Option("--work-pool", help="Work pool that runs them
 
 
 def deploy(
-    recipes: Annotated[list[str] | None, typer.Argument(help="Presets or YAML files; default every preset and single stage.")] = None,
+    recipes: Annotated[
+        list[str] | None, typer.Argument(help="Presets or YAML files; default every preset and single stage.")
+    ] = None,
     store: StoreOption = None,
     cluster: ClusterOption = "local",
     work_pool: Pool = "imbik",
-    automations: Annotated[Path | None, typer.Option(help="File of automations to make too, for instance deploy/automations.yaml.")] = None,
-    notify: Annotated[str | None, typer.Option(help="Address that the automations' notifications are posted to.")] = None,
+    automations: Annotated[
+        Path | None, typer.Option(help="File of automations to make too, for instance deploy/automations.yaml.")
+    ] = None,
+    notify: Annotated[
+        str | None, typer.Option(help="Address that the automations' notifications are posted to.")
+    ] = None,
 ) -> None:
     """Register deployments with the Prefect server, so that its pages can run them."""
     from conf.cluster import load_cluster
@@ -34,7 +41,11 @@ def deploy(
     root = _connect(_settled(store))
     from flows.server import deployments
 
-    given: dict[str, Any] = {"common": {"store": str(root), "cluster": cluster}, "pool": work_pool, "work": _work(work_pool)}
+    given: dict[str, Any] = {
+        "common": {"store": str(root), "cluster": cluster},
+        "pool": work_pool,
+        "work": _work(work_pool),
+    }
     wanted = [deployments.of_recipe(recipe, called, preset=called, **given) for called, recipe in loaded.items()]
     if not wanted:
         wanted = deployments.shipped(**given)
@@ -53,7 +64,9 @@ def schedule(
     cron: Annotated[str | None, typer.Option(help="When, as cron writes it: minute hour day month weekday.")] = None,
     every: Annotated[float | None, typer.Option(help="Or how often, in minutes.")] = None,
     timezone: Annotated[str, typer.Option(help="Time zone of cron, for instance Europe/Berlin.")] = "UTC",
-    name: Annotated[str | None, typer.Option("--name", help="Name of the deployment and its runs; default the preset's.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the deployment and its runs; default the preset's.")
+    ] = None,
     cluster: ClusterOption = "local",
     store: StoreOption = None,
     work_pool: Pool = "imbik",
@@ -83,7 +96,10 @@ def schedule(
     )
     deployments.register([made], work_pool)
     out.print(
-        f"{made.full_name} runs {known.told(when)}; next: {', '.join(known.coming(when, 3))}", highlight=False, markup=False, soft_wrap=True
+        f"{made.full_name} runs {known.told(when)}; next: {', '.join(known.coming(when, 3))}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
 
 
@@ -99,14 +115,17 @@ def schedules(store: StoreOption = None) -> None:
 
 
 def unschedule(
-    deployment: Annotated[str, typer.Argument(help="A deployment's name, as `imbik schedules` lists it.")], store: StoreOption = None
+    deployment: Annotated[str, typer.Argument(help="A deployment's name, as `imbik schedules` lists it.")],
+    store: StoreOption = None,
 ) -> None:
     """Take a deployment's schedules away; the deployment stays."""
     _connect(_settled(store))
     from flows.server import schedules as known
 
     count = known.remove(deployment)
-    out.print(f"{count} schedule{'s' if count != 1 else ''} of {deployment} removed; the deployment stays", highlight=False)
+    out.print(
+        f"{count} schedule{'s' if count != 1 else ''} of {deployment} removed; the deployment stays", highlight=False
+    )
 
 
 def _settled(store: Path | None) -> Path:
@@ -125,14 +144,17 @@ def _connect(root: Path) -> Path:
 
     known = os.environ.get("PREFECT_API_URL") or services(root).get("prefect")
     if not known:
-        raise ValueError(f"no Prefect server is known: set PREFECT_API_URL, or run `imbik up --store {root}` in another terminal")
+        raise ValueError(
+            f"no Prefect server is known: set PREFECT_API_URL, or run `imbik up --store {root}` in another terminal"
+        )
     server.check_reachable(known)
     os.environ["PREFECT_API_URL"] = known
     return root
 
 
 def _work(pool: str) -> dict[str, Any]:
-    """Job variables: on this machine's own pool relative paths of a recipe are seen from here; what another pool has, its makers know."""
+    """Job variables: on this machine's own pool relative paths of a recipe are seen from here; what another pool has,
+    its makers know."""
     from flows.server.deployments import POOL, place
 
     return place(Path.cwd()) if pool == POOL else {}

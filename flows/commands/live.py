@@ -1,4 +1,5 @@
-"""The live view of a run: a line per stage with steps, rate and time left; plain lines where the output is no terminal."""
+"""The live view of a run: a line per stage with steps, rate and time left; plain lines where the output is no
+terminal."""
 
 from __future__ import annotations
 
@@ -51,7 +52,11 @@ def _columns(progress: Progress) -> tuple[str, str, str]:
     steps = f"{progress.step}/{progress.total}" if progress.total else ""
     if progress.state != "running":
         took = f"{progress.ended - progress.started:.0f} s" if progress.ended and progress.started else ""
-        return progress.note if progress.state == "waiting" and progress.note else progress.state, took, _values(progress)
+        return (
+            progress.note if progress.state == "waiting" and progress.note else progress.state,
+            took,
+            _values(progress),
+        )
     rate = progress.rate
     left = f"{(progress.total - progress.step) / rate:.0f} s left" if rate and progress.total else ""
     return steps or progress.note or "starting", f"{rate:.1f}/s, {left}" if rate else "", _values(progress)
@@ -76,5 +81,7 @@ def _plain(console: Console, boards: list[Board], done: threading.Event) -> None
                     if progress.state != "waiting":
                         stamp = time.strftime("%H:%M:%S")
                         console.print(
-                            f"{stamp} {label}: {' '.join(part for part in _columns(progress) if part)}", markup=False, highlight=False
+                            f"{stamp} {label}: {' '.join(part for part in _columns(progress) if part)}",
+                            markup=False,
+                            highlight=False,
                         )

@@ -20,7 +20,9 @@ OwnArgument = Annotated[str, typer.Argument(help="RUN/MODEL, as the report's tab
 
 def promote(
     model: OwnArgument,
-    force: Annotated[bool, typer.Option("--force", help="Even where a gate closed on it; the version then says so.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even where a gate closed on it; the version then says so.")
+    ] = False,
     store: StoreOption = None,
 ) -> None:
     """Make a model the champion of its registered model; the champion before it becomes `previous`."""
@@ -40,7 +42,12 @@ def serve_command(
 
     path, name = handover.directory(root_of(store), model)
     for served in serving.commands(serving.read(path, name), gpus):
-        out.print(f"# {served.engine}{f': {served.note}' if served.note else ''}", markup=False, highlight=False, soft_wrap=True)
+        out.print(
+            f"# {served.engine}{f': {served.note}' if served.note else ''}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
         if served.command:
             out.print(served.command, markup=False, highlight=False, soft_wrap=True)
 
@@ -64,7 +71,13 @@ def chat(
     config = ConverseConfig(prompt=prompt, system=system, max_new_tokens=max_new_tokens, temperature=temperature)
     with tempfile.TemporaryDirectory(prefix="imbik-chat-") as scratch:
         file = Path(scratch) / "spec.json"
-        spec = Spec(stage="converse", key="chat", config=config.model_dump(mode="json"), inputs={"model": str(path)}, output=scratch)
+        spec = Spec(
+            stage="converse",
+            key="chat",
+            config=config.model_dump(mode="json"),
+            inputs={"model": str(path)},
+            output=scratch,
+        )
         file.write_text(spec.model_dump_json())
         command = guarded([sys.executable, "-m", "jobs.chat", "--spec", str(file)])
         quiet = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1"}
@@ -87,7 +100,9 @@ def push(
     model: OwnArgument,
     repository: Annotated[str, typer.Argument(help="OWNER/NAME on the Hugging Face hub.")],
     private: Annotated[bool, typer.Option("--private", help="Make the repository private when it is made.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be sent, and the card; send nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would be sent, and the card; send nothing.")
+    ] = False,
     store: StoreOption = None,
 ) -> None:
     """Send a published student with its model card to a hub repository; the token is HF_TOKEN or the login's."""

@@ -20,7 +20,9 @@ from conf.stages.training import Training
 def nemo_commands(
     recipe: Annotated[str, typer.Argument(help="Preset or YAML file of a recipe with engine: nemo.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Settings as dotted.key=value.")] = None,
-    folder: Annotated[Path, typer.Option(help="Folder of the checkpoints and of the tokenized text.")] = Path("/workspace"),
+    folder: Annotated[Path, typer.Option(help="Folder of the checkpoints and of the tokenized text.")] = Path(
+        "/workspace"
+    ),
     scripts: Annotated[str, typer.Option(help="Folder of NeMo's scripts/llm.")] = documented.SCRIPTS,
     nodes: Annotated[int, typer.Option(min=1, help="Nodes that a training command runs on, each with torchrun.")] = 1,
 ) -> None:
@@ -32,12 +34,16 @@ def nemo_commands(
 
 
 def commands(recipe: Recipe, folder: Path, scripts: str, nodes: int) -> list[list[str]]:
-    """The commands in order, with checkpoints and `data/train.bin` under `folder`. Raises ValueError for a recipe of another engine."""
+    """The commands in order, with checkpoints and `data/train.bin` under `folder`. Raises ValueError for a recipe of
+    another engine."""
     if recipe.engine != "nemo":
         raise ValueError("the recipe's engine is megatron, which runs no NeMo commands; add engine=nemo")
     model, shape = recipe.teacher.model, teacher_shape(recipe)
     if model is None or shape is None:
-        raise ValueError("teacher.model is not here and teacher.reference does not say its shape; name a local model or give reference")
+        raise ValueError(
+            "teacher.model is not here and teacher.reference does not say its shape; name a local model or give"
+            " reference"
+        )
     corpus = Corpus(paths=(f"{folder}/data/train",), index=f"{folder}/data/index")
     teacher = f"{folder}/teacher-nemo"
     found = [documented.importing(shape.architecture, model, teacher)]
@@ -57,7 +63,9 @@ def commands(recipe: Recipe, folder: Path, scripts: str, nodes: int) -> list[lis
         cut, pruned = recipe.cut(student.prune), f"{folder}/{name}-pruned-nemo"
         assert isinstance(cut, NemoPrune)
         on = Machines(devices=cut.parallel.processes)
-        command = documented.prune(cut, on=on, restore=teacher, save=pruned, corpus=corpus, groups=shape.num_query_groups, scripts=scripts)
+        command = documented.prune(
+            cut, on=on, restore=teacher, save=pruned, corpus=corpus, groups=shape.num_query_groups, scripts=scripts
+        )
         found.append(documented.torchrun(command, on))
         last = pruned
         if how := recipe.distill_of(name):
@@ -69,7 +77,10 @@ def commands(recipe: Recipe, folder: Path, scripts: str, nodes: int) -> list[lis
 
 def _machines(parallel: Parallel, nodes: int) -> Machines:
     if parallel.processes % nodes:
-        raise ValueError(f"{parallel.processes} processes do not spread over {nodes} nodes; choose nodes that divide parallel.processes")
+        raise ValueError(
+            f"{parallel.processes} processes do not spread over {nodes} nodes; choose nodes that divide"
+            " parallel.processes"
+        )
     return Machines(devices=parallel.processes // nodes, nodes=nodes)
 
 

@@ -34,8 +34,12 @@ def plan(preset: str, overrides: Overrides = None, store: StoreOption = None, cl
         out.print(_gpus(where, gpus))
     for student in recipe.students:
         for called, gate in recipe.gates_of(student).items():
-            sure = "the estimate" if gate.confidence == "none" else f"the worse end of the {gate.confidence:.0%} interval"
-            out.print(f"gate {called} after {gate.after} of {student}: {gate.told}, at {sure}", highlight=False, markup=False)
+            sure = (
+                "the estimate" if gate.confidence == "none" else f"the worse end of the {gate.confidence:.0%} interval"
+            )
+            out.print(
+                f"gate {called} after {gate.after} of {student}: {gate.told}, at {sure}", highlight=False, markup=False
+            )
     for sentence in [each.misfit for each in stages if each.misfit]:
         out.print(f"does not fit: {sentence}", style="red", highlight=False, markup=False)
     out.print(f"store {root}; {_about(stages)}", style="dim", highlight=False, markup=False)
@@ -55,7 +59,9 @@ def _on_cpu(cluster: Cluster, stages: list[Sized]) -> dict[str, float]:
 
 def _stages(stages: list[Sized], times: dict[str, float]) -> Table:
     clock = ["time"] if times else []
-    shown = Table("stage", "state", "parameters", "tokens", "steps", *clock, "memory", "disk", "what differs", header_style="bold")
+    shown = Table(
+        "stage", "state", "parameters", "tokens", "steps", *clock, "memory", "disk", "what differs", header_style="bold"
+    )
     for each in stages:
         planned = each.stage
         params, tokens, steps, memory, disk = each.numbers.cells()
@@ -84,9 +90,9 @@ def _about_cpu(stages: list[Sized], times: dict[str, float]) -> str:
     cores = os.cpu_count() or 1
     left = sum(times[each.stage.label] for each in stages if each.stage.label in times and not each.stage.cached)
     return (
-        f"{cores} cores of {processor.kind()}, each {processor.flops() / 1e9:.0f} GFLOP/s in fp32: what has a time takes about "
-        f"{_time(left / cores / 3600)} with all of them busy, more where stages wait for each other; questions, quantization and starting "
-        "come on top"
+        f"{cores} cores of {processor.kind()}, each {processor.flops() / 1e9:.0f} GFLOP/s in fp32: what has a time"
+        f" takes about {_time(left / cores / 3600)} with all of them busy, more where stages wait for each other;"
+        " questions, quantization and starting come on top"
     )
 
 
@@ -96,7 +102,16 @@ def _gpus(cluster: Cluster, stages: list[Sized]) -> Table:
 
     name = f"{cluster.gpu.name}, {cluster.gpu.memory_gb:g} GB" if cluster.gpu else "GPU"
     shown = Table(
-        "GB on one GPU", *CAUSES, "total", "GPUs", "GPU-hours", "time", "main memory", header_style="bold", title=name, title_justify="left"
+        "GB on one GPU",
+        *CAUSES,
+        "total",
+        "GPUs",
+        "GPU-hours",
+        "time",
+        "main memory",
+        header_style="bold",
+        title=name,
+        title_justify="left",
     )
     for each in stages:
         assert each.memory is not None
@@ -105,7 +120,13 @@ def _gpus(cluster: Cluster, stages: list[Sized]) -> Table:
         spent = (_hours(hours), _time(hours / each.gpus)) if hours is not None else ("-", "-")
         style = "red" if each.misfit else None
         shown.add_row(
-            each.stage.label, *causes, _gb(each.memory.total, unit=""), str(each.gpus), *spent, _gb(each.main or 0, unit=""), style=style
+            each.stage.label,
+            *causes,
+            _gb(each.memory.total, unit=""),
+            str(each.gpus),
+            *spent,
+            _gb(each.main or 0, unit=""),
+            style=style,
         )
     return shown
 
@@ -116,15 +137,17 @@ def _about(stages: list[Sized]) -> str:
 
     kept = short(sum(each.numbers.disk or 0 for each in stages), "B")
     beside = short(max((each.numbers.scratch or 0 for each in stages), default=0), "B")
-    disk = f"disk is what an artifact keeps, {kept} in all as far as it is known, and up to {beside} more for checkpoints"
+    disk = (
+        f"disk is what an artifact keeps, {kept} in all as far as it is known, and up to {beside} more for checkpoints"
+    )
     coming = [(each.gpu_hours, each.gpus) for each in stages if each.gpu_hours is not None and not each.stage.cached]
     if not coming:
         return f"memory is a job's peak over all its processes, estimated; {disk}"
     hours, time = sum(hours for hours, _ in coming), sum(hours / gpus for hours, gpus in coming)
     return (
-        f"memory is estimated at the peak of a job's fullest GPU; main memory is that of the first node, where checkpoints are copied "
-        f"before they are written; {disk}; {_hours(hours)} GPU-hours, {_time(time)} one after another, at the utilisation of published "
-        "runs (conf/compute.py), without questions and queues"
+        "memory is estimated at the peak of a job's fullest GPU; main memory is that of the first node, where"
+        f" checkpoints are copied before they are written; {disk}; {_hours(hours)} GPU-hours, {_time(time)} one after"
+        " another, at the utilisation of published runs (conf/compute.py), without questions and queues"
     )
 
 
@@ -145,9 +168,15 @@ def _time(hours: float) -> str:
 
 def _differences(differs: dict[str, tuple[Any, Any]], most: int = 3) -> str:
     """Changed settings with their values, and which inputs are others."""
-    settings = [f"{key}: {_brief(there)} → {_brief(here)}" for key, (there, here) in differs.items() if not key.startswith("input ")]
+    settings = [
+        f"{key}: {_brief(there)} → {_brief(here)}"
+        for key, (there, here) in differs.items()
+        if not key.startswith("input ")
+    ]
     inputs = [key.removeprefix("input ") for key in differs if key.startswith("input ")]
-    return ", ".join(settings[:most] + ["..."] * (len(settings) > most) + ([f"another {' and '.join(inputs)}"] if inputs else []))
+    return ", ".join(
+        settings[:most] + ["..."] * (len(settings) > most) + ([f"another {' and '.join(inputs)}"] if inputs else [])
+    )
 
 
 def _brief(value: object) -> str:

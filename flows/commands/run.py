@@ -18,8 +18,8 @@ def run(
     name: Annotated[str | None, typer.Option("--name", help="Name of the run; default the preset's.")] = None,
     cluster: ClusterOption = "local",
 ) -> None:
-    """Run a recipe, here or on a cluster; what is in the store already is not made again. Exit code 3: a gate stopped a student, all
-    else was done."""
+    """Run a recipe, here or on a cluster; what is in the store already is not made again. Exit code 3: a gate stopped a
+    student, all else was done."""
     from conf.base import run_name
     from conf.cluster import load_cluster
     from conf.load import load

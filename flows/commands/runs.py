@@ -36,5 +36,7 @@ def report(run: Annotated[str, typer.Argument(help="Name of a run.")], store: St
     folder = root_of(store) / "runs" / run
     if not (folder / "report.json").is_file():
         there = sorted(path.name for path in (root_of(store) / "runs").glob("*") if (path / "report.json").is_file())
-        raise ValueError(f"there is no finished run {run} in {root_of(store)}; finished runs: {', '.join(there) or 'none'}")
+        raise ValueError(
+            f"there is no finished run {run} in {root_of(store)}; finished runs: {', '.join(there) or 'none'}"
+        )
     show_report(folder)

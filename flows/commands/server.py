@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def doctor(
-    overrides: Annotated[list[str] | None, typer.Argument(help="Settings of the cluster to change, as cluster.key=value.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings of the cluster to change, as cluster.key=value.")
+    ] = None,
     store: StoreOption = None,
     cluster: Annotated[str | None, typer.Option("--cluster", help="Ask the nodes of this cluster, with a job.")] = None,
 ) -> None:
@@ -26,7 +28,9 @@ def doctor(
 
     shown, healthy = Table("", "what", "found", "how to mend it", header_style="bold"), True
     for finding in _of_cluster(cluster, overrides, root_of(store)) if cluster else findings(root_of(store)):
-        shown.add_row("ok" if finding.good else "!!" if finding.needed else "--", finding.what, finding.found, finding.mend)
+        shown.add_row(
+            "ok" if finding.good else "!!" if finding.needed else "--", finding.what, finding.found, finding.mend
+        )
         healthy &= finding.good or not finding.needed
     out.print(shown)
     raise typer.Exit(0 if healthy else 1)
@@ -39,17 +43,22 @@ def _of_cluster(cluster: str, overrides: list[str] | None, root: Path) -> list[F
     recipes, theirs = apart(overrides)
     if recipes:
         raise ValueError(f"'{recipes[0]}' is no setting of the cluster; write cluster.key=value")
-    return findings(load_cluster(cluster, theirs), root, lambda text: out.print(f"doctor: {text}", markup=False, highlight=False))
+    return findings(
+        load_cluster(cluster, theirs), root, lambda text: out.print(f"doctor: {text}", markup=False, highlight=False)
+    )
 
 
 def up(
     store: StoreOption = None,
     prefect_port: Annotated[int, typer.Option(help="Port of the Prefect server.")] = 4200,
     mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow server.")] = 5000,
-    host: Annotated[str, typer.Option(help="Address to listen on; any but loopback needs passwords in the environment.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; any but loopback needs passwords in the environment.")
+    ] = "127.0.0.1",
     at_once: Annotated[int, typer.Option(help="Flow runs that the worker runs at once.", min=1)] = 2,
 ) -> None:
-    """Start Prefect, MLflow and a worker for the store on this machine, with every flow ready to run in the pages, until Ctrl-C."""
+    """Start Prefect, MLflow and a worker for the store on this machine, with every flow ready to run in the pages,
+    until Ctrl-C."""
     from flows.server import auth as access
     from flows.server import processes as server
     from tasks.store.store import Store
@@ -85,12 +94,17 @@ def _serve(root: Path, host: str, prefect_port: int, mlflow_port: int, at_once: 
             names = deployments.register(deployments.shipped(given, deployments.POOL, work), deployments.POOL)
             deployments.limit(at_once)
             if ended := interrupted.settle():
-                out.print(f"{ended} flow run{'s' if ended > 1 else ''} ended with the last imbik up; Retry in the pages goes on with them")
+                out.print(
+                    f"{ended} flow run{'s' if ended > 1 else ''} ended with the last imbik up; Retry in the pages goes"
+                    " on with them"
+                )
             servers = {"prefect": prefect.url, "mlflow": mlflow.ready()}
             with worker(root, **servers) as working, address.announced(root, **servers):
                 out.print(f"Prefect  {prefect.url.removesuffix('/api')}\nMLflow   {mlflow.url}")
                 out.print(
-                    f"{len(names)} deployments; runs with --store {root} use these servers too. Ctrl-C stops everything.", soft_wrap=True
+                    f"{len(names)} deployments; runs with --store {root} use these servers too. Ctrl-C stops"
+                    " everything.",
+                    soft_wrap=True,
                 )
                 while all(running.poll() is None for running in (mlflow.process, prefect.process, working)):
                     signal.sigtimedwait([], 1.0)

@@ -1,4 +1,5 @@
-"""`imbik quantize`, `evaluate`, `prepare` and `compare`: single stages by themselves, through the flows that the pages run too."""
+"""`imbik quantize`, `evaluate`, `prepare` and `compare`: single stages by themselves, through the flows that the pages
+run too."""
 
 from __future__ import annotations
 
@@ -39,12 +40,21 @@ def quantize(
     for text in own:
         values = override(values, text)
     wanted = placed_alone(checked(Quantizing, values), where)
-    _run(store, cluster, lambda root: _flow("quantize")(name=name or "quantized", cluster=where, store=root, settings=wanted))
+    _run(
+        store,
+        cluster,
+        lambda root: _flow("quantize")(name=name or "quantized", cluster=where, store=root, settings=wanted),
+    )
 
 
 def evaluate(
-    named: Annotated[list[str], typer.Argument(metavar="MODEL... [KEY=VALUE...]", help=MODEL + " Then settings, as dotted.key=value.")],
-    teacher: Annotated[str | None, typer.Option(help="Model that KL is measured from; default the run's, else the first.")] = None,
+    named: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL... [KEY=VALUE...]", help=MODEL + " Then settings, as dotted.key=value."),
+    ],
+    teacher: Annotated[
+        str | None, typer.Option(help="Model that KL is measured from; default the run's, else the first.")
+    ] = None,
     cluster: ClusterOption = "local",
     store: StoreOption = None,
     name: Name = None,
@@ -59,12 +69,18 @@ def evaluate(
     for text in own:
         values = override(values, text)
     wanted = placed_alone(checked(Evaluating, values), where)
-    _run(store, cluster, lambda root: _flow("evaluate")(name=name or "evaluated", cluster=where, store=root, settings=wanted))
+    _run(
+        store,
+        cluster,
+        lambda root: _flow("evaluate")(name=name or "evaluated", cluster=where, store=root, settings=wanted),
+    )
 
 
 def prepare(
     source: Annotated[str, typer.Argument(help="'world', a file, a glob or a hub dataset.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="Settings of a recipe's data section, as key=value.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings of a recipe's data section, as key=value.")
+    ] = None,
     cluster: ClusterOption = "local",
     store: StoreOption = None,
     name: Name = None,
@@ -89,7 +105,9 @@ def compare(
 ) -> None:
     """Put finished runs side by side: models, paired differences, and the settings that differ."""
     if len(set(runs)) < 2:
-        raise ValueError(f"compare was given {len(set(runs))} run; name two or more, for instance imbik compare demo again")
+        raise ValueError(
+            f"compare was given {len(set(runs))} run; name two or more, for instance imbik compare demo again"
+        )
     _run(store, "local", lambda root: _flow("compare")(name=name or "compared", store=root, runs=runs))
 
 

@@ -1,4 +1,5 @@
-"""`imbik doctor --cluster`: a one-minute job on the cluster says what the nodes have, and this compares it with what they should."""
+"""`imbik doctor --cluster`: a one-minute job on the cluster says what the nodes have, and this compares it with what
+they should."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ class Shown:
 
 
 def findings(cluster: Cluster, root: Path, show: Any) -> list[Finding]:
-    """Submit the job, wait for it, and judge what it found; `show` is given its states. Raises JobFailed where it does not run."""
+    """Submit the job, wait for it, and judge what it found; `show` is given its states. Raises JobFailed where it does
+    not run."""
     store = Store(root)
     store.create()
     output = store.root / ".work" / f"doctor-{time.time_ns()}"
@@ -58,7 +60,9 @@ def findings(cluster: Cluster, root: Path, show: Any) -> list[Finding]:
 def _ranks(cluster: Cluster) -> Parallel:
     """As many ranks as the cluster file gives the job: a rank a GPU, and two where there is no GPU to count."""
     place = cluster.place("doctor")
-    return place.parallel or Parallel(processes=(place.nodes or 1) * place.gpus_per_node or max(2, place.nodes or 1), threads=1)
+    return place.parallel or Parallel(
+        processes=(place.nodes or 1) * place.gpus_per_node or max(2, place.nodes or 1), threads=1
+    )
 
 
 def _wanted() -> dict[str, str]:
@@ -83,12 +87,26 @@ def _judged(cluster: Cluster, found: dict[str, Any], wanted: dict[str, str], sec
     return [
         _finding("nodes", f"{', '.join(nodes)}: {len(ranks)} ranks, answered in {seconds:.0f} s", ""),
         _finding(
-            "GPUs", f"{len(gpus)} of {len(ranks)} ranks have one ({named})", "the job got no GPU, or its torch has no CUDA" * bool(blind)
+            "GPUs",
+            f"{len(gpus)} of {len(ranks)} ranks have one ({named})",
+            "the job got no GPU, or its torch has no CUDA" * bool(blind),
         ),
-        _finding("all-reduce between ranks", exchanged, "give stages.doctor two ranks or more" * (not bandwidth), needed=False),
+        _finding(
+            "all-reduce between ranks",
+            exchanged,
+            "give stages.doctor two ranks or more" * (not bandwidth),
+            needed=False,
+        ),
         _finding("store", seen, "put the store where all nodes see it under one path" * bool(unseen)),
-        _finding("disk", f"{free:g} GB free", "imbik plan says how much a recipe needs" * (free < LOW_GB), needed=False),
-        _finding("versions", others or "as locked", "install the lock, or build deploy/worker.Dockerfile" * bool(others), needed=False),
+        _finding(
+            "disk", f"{free:g} GB free", "imbik plan says how much a recipe needs" * (free < LOW_GB), needed=False
+        ),
+        _finding(
+            "versions",
+            others or "as locked",
+            "install the lock, or build deploy/worker.Dockerfile" * bool(others),
+            needed=False,
+        ),
     ]
 
 
@@ -101,7 +119,9 @@ def _others(ranks: list[dict[str, Any]], wanted: dict[str, str]) -> str:
     """Packages of the first rank that differs from the lock, with both versions."""
     for rank in ranks:
         pairs = [(name, rank["versions"].get(name), version) for name, version in wanted.items()]
-        differing = [f"{name} {there or 'missing'}, not {version}" for name, there, version in pairs if not _same(there, version)]
+        differing = [
+            f"{name} {there or 'missing'}, not {version}" for name, there, version in pairs if not _same(there, version)
+        ]
         if differing:
             return f"{rank['node']}: {'; '.join(differing)}"
     return ""

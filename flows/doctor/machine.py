@@ -1,4 +1,5 @@
-"""What this machine can do, what is missing, and how to mend it; looks, changes nothing but a probe file in the store's folder."""
+"""What this machine can do, what is missing, and how to mend it; looks, changes nothing but a probe file in the store's
+folder."""
 
 from __future__ import annotations
 
@@ -46,16 +47,22 @@ def findings(store: Path) -> Iterator[Finding]:
 
 def _machine(store: Path) -> Iterator[Finding]:
     version = ".".join(str(part) for part in sys.version_info[:3])
-    yield _finding("Python", version, sys.version_info[:2] == (3, 11), "install Python 3.11, remove .venv and run make test")
+    yield _finding(
+        "Python", version, sys.version_info[:2] == (3, 11), "install Python 3.11, remove .venv and run make test"
+    )
     cores = len(os.sched_getaffinity(0))
     yield _finding("cores", str(cores), cores >= 2, "a run works on one core, slowly", needed=False)
     advice = "as fast as fp32 on this one; formats and checkpoints are the same"
     yield _finding("processor", processor.kind(), processor.has_bf16(), advice, needed=False)
     free = psutil.virtual_memory().available
-    yield _finding("free memory", f"{free / GIB:.1f} GiB", free >= MEMORY_NEEDED, "end other programs; the demo needs 6 GiB")
+    yield _finding(
+        "free memory", f"{free / GIB:.1f} GiB", free >= MEMORY_NEEDED, "end other programs; the demo needs 6 GiB"
+    )
     folder = next(path for path in (store, *store.parents) if path.exists())
     room = shutil.disk_usage(folder).free
-    yield _finding("free disk", f"{room / GIB:.1f} GiB at {folder}", room >= DISK_NEEDED, "free 5 GiB or choose another --store")
+    yield _finding(
+        "free disk", f"{room / GIB:.1f} GiB at {folder}", room >= DISK_NEEDED, "free 5 GiB or choose another --store"
+    )
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -67,8 +74,12 @@ def _machine(store: Path) -> Iterator[Finding]:
 def _lock() -> Finding:
     """Installed versions against the lock; a local suffix such as +cpu is another build of the same version."""
     if not LOCK.is_file():
-        return _finding("packages", "no requirements.lock beside this installation", False, "run from a checkout", needed=False)
-    pins = [line.strip().split("==") for line in LOCK.read_text().splitlines() if "==" in line and not line.startswith("#")]
+        return _finding(
+            "packages", "no requirements.lock beside this installation", False, "run from a checkout", needed=False
+        )
+    pins = [
+        line.strip().split("==") for line in LOCK.read_text().splitlines() if "==" in line and not line.startswith("#")
+    ]
     wrong = []
     for name, pinned in pins:
         try:
@@ -99,7 +110,9 @@ def _gpu() -> Iterator[Finding]:
         return
     cpu_build = torch.endswith("+cpu")
     advice = "torch is the CPU build: remove .venv and run make test on this machine" if cpu_build else ""
-    yield _finding("GPU", "; ".join(line.split(" (UUID")[0] for line in listed.splitlines()), not cpu_build, advice, needed=False)
+    yield _finding(
+        "GPU", "; ".join(line.split(" (UUID")[0] for line in listed.splitlines()), not cpu_build, advice, needed=False
+    )
 
 
 def _services(store: Path) -> Iterator[Finding]:
@@ -124,7 +137,13 @@ def _hub() -> Finding:
         return _finding("hub", "switched off by HF_HUB_OFFLINE", False, "unset it, or name local paths", needed=False)
     url = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     reached = _answers(url)
-    return _finding("hub", f"{url} {'answers' if reached else 'does not answer'}", reached, "name local models and data", needed=False)
+    return _finding(
+        "hub",
+        f"{url} {'answers' if reached else 'does not answer'}",
+        reached,
+        "name local models and data",
+        needed=False,
+    )
 
 
 def _answers(url: str) -> bool:

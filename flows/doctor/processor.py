@@ -1,4 +1,5 @@
-"""This machine's CPU as far as the speed of jobs depends on it: which kernels multiply bf16 on it, and how fast it multiplies at all."""
+"""This machine's CPU as far as the speed of jobs depends on it: which kernels multiply bf16 on it, and how fast it
+multiplies at all."""
 
 from __future__ import annotations
 
@@ -12,12 +13,14 @@ from conf.spec import BF16_KERNELS
 
 CPUINFO = Path("/proc/cpuinfo")
 BF16 = ({"avx512f", "avx512bw", "avx512vl", "avx512dq"}, {"avx_ne_convert", "avx_vnni_int8"}, {"bf16"})
-"""Any of these sets of features gives oneDNN its kernels for bf16: AVX-512 and with it AMX, AVX2 with VNNI-2, ARM's own."""
+"""Any of these sets of features gives oneDNN its kernels for bf16: AVX-512 and with it AMX, AVX2 with VNNI-2, ARM's
+own."""
 SIZE, TIMES = 1024, 10
 
 
 def has_bf16(cpuinfo: Path = CPUINFO) -> bool:
-    """Whether torch has vector kernels for bf16 products on this CPU (`jobs.bf16` asks torch itself), or is told to do as if."""
+    """Whether torch has vector kernels for bf16 products on this CPU (`jobs.bf16` asks torch itself), or is told to do
+    as if."""
     if told := os.environ.get(BF16_KERNELS):
         return told == "native"
     return any(needed <= _features(cpuinfo) for needed in BF16)
@@ -28,7 +31,10 @@ def kind(cpuinfo: Path = CPUINFO) -> str:
     features = _features(cpuinfo)
     names = (("amx_bf16", "AMX"), ("avx512bw", "AVX-512"), ("avx2", "AVX2"), ("bf16", "bf16"))
     vectors = next((name for feature, name in names if feature in features), "")
-    return f"{_model(cpuinfo)}{f' ({vectors})' if vectors else ''}, bf16 {'native' if has_bf16(cpuinfo) else 'through fp32'}"
+    return (
+        f"{_model(cpuinfo)}{f' ({vectors})' if vectors else ''}, bf16"
+        f" {'native' if has_bf16(cpuinfo) else 'through fp32'}"
+    )
 
 
 @cache

@@ -30,7 +30,10 @@ def check(host: str) -> None:
     if is_loopback(host):
         return
     user, _, password = os.environ.get(PREFECT, "").partition(":")
-    for name, value, form in ((PREFECT, password if user else "", "user:password"), (MLFLOW, os.environ.get(MLFLOW, ""), "a password")):
+    for name, value, form in (
+        (PREFECT, password if user else "", "user:password"),
+        (MLFLOW, os.environ.get(MLFLOW, ""), "a password"),
+    ):
         if len(value) < SHORTEST:
             raise ValueError(
                 f"--host {host} lets other machines in, but {name} holds no password of {SHORTEST} characters or more; "
@@ -44,8 +47,12 @@ def reached(host: str) -> str:
 
 
 def prefect(port: int) -> dict[str, str]:
-    """What Prefect's server is told beside the password, which it reads itself: a page of another site must not call it."""
-    return {"PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{LOOPBACK}:{port},http://localhost:{port}", "PREFECT_UI_API_URL": "/api"}
+    """What Prefect's server is told beside the password, which it reads itself: a page of another site must not call
+    it."""
+    return {
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{LOOPBACK}:{port},http://localhost:{port}",
+        "PREFECT_UI_API_URL": "/api",
+    }
 
 
 def mlflow(store: Path) -> tuple[list[str], dict[str, str]]:
@@ -54,7 +61,12 @@ def mlflow(store: Path) -> tuple[list[str], dict[str, str]]:
         return [], {}
     settings = store / "mlflow-auth.ini"
     rule = "authorization_function = mlflow.server.auth:authenticate_request_basic_auth"
-    lines = ["[mlflow]", "default_permission = READ", f"database_uri = sqlite:///{store}/mlflow-auth.db", "admin_username = admin"]
+    lines = [
+        "[mlflow]",
+        "default_permission = READ",
+        f"database_uri = sqlite:///{store}/mlflow-auth.db",
+        "admin_username = admin",
+    ]
     lines += ["auth_cache_ttl_seconds = 60", rule]  # checking a password is slow on purpose
     settings.write_text("\n".join(lines) + "\n")  # without the password: it stays in the environment
     added = {"MLFLOW_AUTH_CONFIG_PATH": str(settings)}

@@ -13,8 +13,9 @@ PLACEHOLDER = "{{ block }}"
 
 
 def create(file: Path, notify: str | None) -> list[str]:
-    """Make the automations of a file, in place of those of the same name; returns their names. `notify` is the address that the file's
-    notifications are posted to; without it, the block that an earlier call made. Raises ValueError with one sentence."""
+    """Make the automations of a file, in place of those of the same name; returns their names. `notify` is the address
+    that the file's notifications are posted to; without it, the block that an earlier call made. Raises ValueError with
+    one sentence."""
     from prefect.client.orchestration import get_client
     from prefect.events.schemas.automations import AutomationCore
     from pydantic import ValidationError
@@ -26,7 +27,9 @@ def create(file: Path, notify: str | None) -> list[str]:
     try:
         made = [AutomationCore.model_validate(entry) for entry in wanted]
     except ValidationError as error:
-        raise ValueError(f"{file} is not what Prefect takes for automations ({' '.join(str(error).split())[:300]})") from error
+        raise ValueError(
+            f"{file} is not what Prefect takes for automations ({' '.join(str(error).split())[:300]})"
+        ) from error
     with get_client(sync_client=True) as client:
         for automation in made:
             for there in client.read_automations_by_name(automation.name):

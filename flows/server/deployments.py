@@ -1,7 +1,7 @@
 """Deployments: what Prefect's pages, schedules and API can run. One for each recipe, and one for each single stage.
 
-The form of a run is drawn by Prefect from the flow's parameters, which are the recipe's own schema; a preset is its starting point.
-"""
+The form of a run is drawn by Prefect from the flow's parameters, which are the recipe's own schema; a preset is its
+starting point."""
 
 from __future__ import annotations
 
@@ -19,10 +19,17 @@ POOL = "imbik"
 
 
 def of_recipe(
-    recipe: Recipe, name: str, *, preset: str, common: dict[str, Any], schedule: Any = None, pool: str = POOL, work: dict[str, Any]
+    recipe: Recipe,
+    name: str,
+    *,
+    preset: str,
+    common: dict[str, Any],
+    schedule: Any = None,
+    pool: str = POOL,
+    work: dict[str, Any],
 ) -> RunnerDeployment:
-    """The deployment `compress/<name>`, whose form starts as `recipe`. `common` are the parameters store and cluster, `work` the
-    pool's job variables, `schedule` a Prefect schedule."""
+    """The deployment `compress/<name>`, whose form starts as `recipe`. `common` are the parameters store and cluster,
+    `work` the pool's job variables, `schedule` a Prefect schedule."""
     from flows.compress import compress
 
     start = _start(recipe, preset, str(common.get("cluster", "local")))
@@ -41,17 +48,24 @@ def _start(recipe: Recipe, preset: str, cluster: str) -> dict[str, Any]:
     from flows.compress import model_name
 
     tags = [f"preset:{preset}", f"model:{model_name(recipe)}", f"cluster:{cluster}"]
-    return {"recipe": recipe.model_dump(mode="json", exclude_unset=True), "description": recipe.description, "tags": tags}
+    return {
+        "recipe": recipe.model_dump(mode="json", exclude_unset=True),
+        "description": recipe.description,
+        "tags": tags,
+    }
 
 
 def draw_students(definitions: dict[str, Any], students: list[str]) -> None:
-    """Give each student of a recipe a section in the form: Prefect draws a mapping as JSON text where it does not know its keys."""
+    """Give each student of a recipe a section in the form: Prefect draws a mapping as JSON text where it does not know
+    its keys."""
     recipe = definitions["Recipe"]["properties"]
     definitions["Students"] = {
         "type": "object",
         "title": "Students",
         "description": recipe["students"]["description"],
-        "properties": {name: {"$ref": "#/definitions/Student", "title": name, "description": "A student."} for name in students},
+        "properties": {
+            name: {"$ref": "#/definitions/Student", "title": name, "description": "A student."} for name in students
+        },
         "additionalProperties": {"$ref": "#/definitions/Student"},
         "minProperties": 1,
     }
@@ -75,12 +89,21 @@ def single(common: dict[str, Any], pool: str, work: dict[str, Any]) -> list[Runn
     made = []
     for flow, called in ((quantize, "a-model"), (evaluate, "models"), (prepare, "a-corpus"), (compare, "runs")):
         given = {key: value for key, value in common.items() if key in flow.parameters.properties}
-        made.append(_deployment(flow, called, (flow.description or "").partition("\n\n")[0], given, tags, None, pool, work))
+        made.append(
+            _deployment(flow, called, (flow.description or "").partition("\n\n")[0], given, tags, None, pool, work)
+        )
     return made
 
 
 def _deployment(
-    flow: Any, name: str, description: str, parameters: dict[str, Any], tags: list[str], schedule: Any, pool: str, work: dict[str, Any]
+    flow: Any,
+    name: str,
+    description: str,
+    parameters: dict[str, Any],
+    tags: list[str],
+    schedule: Any,
+    pool: str,
+    work: dict[str, Any],
 ) -> RunnerDeployment:
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
     from prefect.deployments.runner import RunnerDeployment
@@ -104,7 +127,8 @@ def _deployment(
 
 
 def register(deployments: list[RunnerDeployment], pool: str) -> list[str]:
-    """Make or update deployments at PREFECT_API_URL; schedules made in the pages stay. Raises ValueError where the pool is not there."""
+    """Make or update deployments at PREFECT_API_URL; schedules made in the pages stay. Raises ValueError where the pool
+    is not there."""
     ensure_pool(pool)
     for deployment in deployments:
         deployment.apply()
@@ -124,9 +148,12 @@ def ensure_pool(pool: str) -> None:
             if pool != POOL:
                 there = ", ".join(sorted(found.name for found in client.read_work_pools())) or "none"
                 raise ValueError(
-                    f"there is no work pool {pool} (there are: {there}); make it with `prefect work-pool create {pool} --type process`"
+                    f"there is no work pool {pool} (there are: {there}); make it with `prefect work-pool create {pool}"
+                    " --type process`"
                 ) from None
-            client.create_work_pool(WorkPoolCreate(name=pool, type="process", description="Flows of imbik, as processes of its worker."))
+            client.create_work_pool(
+                WorkPoolCreate(name=pool, type="process", description="Flows of imbik, as processes of its worker.")
+            )
 
 
 def limit(at_once: int) -> None:

@@ -1,4 +1,5 @@
-"""The Prefect and MLflow servers of a store: Prefect's embedded one for a single run, or both for as long as `imbik up` stays.
+"""The Prefect and MLflow servers of a store: Prefect's embedded one for a single run, or both for as long as `imbik up`
+stays.
 
 Every process started here dies with the one that started it, and everything they write is under the store.
 """
@@ -31,7 +32,8 @@ NEEDED_BYTES = 1_000_000
 """Below this the servers' databases cannot grow."""
 SEND_SECONDS = 5.0
 ARENAS = {"MALLOC_ARENA_MAX": os.environ.get("MALLOC_ARENA_MAX", "2")}
-"""For servers, whose many threads would each keep what they have freed; not for the worker, whose jobs inherit what it has."""
+"""For servers, whose many threads would each keep what they have freed; not for the worker, whose jobs inherit what it
+has."""
 PORTS = range(20_000, 32_768)
 """Below those that Linux gives to connections, unless it was told otherwise."""
 
@@ -49,17 +51,27 @@ class Server:
     log: Path
 
     def ready(self) -> str:
-        """Wait until it answers and return its address. Raises ServerFailed where it ends instead, or says nothing for too long."""
+        """Wait until it answers and return its address. Raises ServerFailed where it ends instead, or says nothing for
+        too long."""
         deadline = time.monotonic() + START_SECONDS
         asked = f"{self.url}/health"
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 last = (self.log.read_text(errors="replace").strip().splitlines() or ["no message"])[-1]
-                raise ServerFailed(f"a server exited with {self.process.returncode} while starting ({last[:200]}); its log is {self.log}")
-            with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError), urllib.request.urlopen(asked, timeout=2):
+                raise ServerFailed(
+                    f"a server exited with {self.process.returncode} while starting ({last[:200]}); its log is"
+                    f" {self.log}"
+                )
+            with (
+                contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError),
+                urllib.request.urlopen(asked, timeout=2),
+            ):
                 return self.url
             time.sleep(0.05)
-        raise ServerFailed(f"a server did not answer at {asked} within {START_SECONDS:.0f} s; look into its log {self.log}, then run again")
+        raise ServerFailed(
+            f"a server did not answer at {asked} within {START_SECONDS:.0f} s; look into its log {self.log}, then run"
+            " again"
+        )
 
 
 def settle(store: Path) -> None:
@@ -69,7 +81,8 @@ def settle(store: Path) -> None:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "PREFECT_CLI_PROMPT": "false",
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # errors are said once, by the command line; the API keeps every line
+        # errors are said once, by the command line; the API keeps every line
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
     }
@@ -86,16 +99,16 @@ def disk_watched(store: Path) -> Iterator[None]:
         free = shutil.disk_usage(store).free
         if free < NEEDED_BYTES and "disk is full" not in str(error):
             raise ServerFailed(
-                f"the disk is full ({free / 1e6:.1f} MB free at {store}); free space or choose another store with --store, "
-                "then run again: it continues"
+                f"the disk is full ({free / 1e6:.1f} MB free at {store}); free space or choose another store with"
+                " --store, then run again: it continues"
             ) from error
         raise
 
 
 @contextlib.contextmanager
 def prefect(store: Path, meanwhile: Callable[[], None] = lambda: None) -> Iterator[str]:
-    """A Prefect API for one run: the user's own, the one `imbik up` runs for this store, or Prefect's embedded server. `meanwhile` is done
-    while that starts, with its address in the environment."""
+    """A Prefect API for one run: the user's own, the one `imbik up` runs for this store, or Prefect's embedded server.
+    `meanwhile` is done while that starts, with its address in the environment."""
     known = os.environ.get("PREFECT_API_URL") or services(store).get("prefect")
     if known:
         check_reachable(known)
@@ -114,8 +127,8 @@ def prefect(store: Path, meanwhile: Callable[[], None] = lambda: None) -> Iterat
 
 
 def check_reachable(url: str) -> None:
-    """Raise ServerFailed where no server answers. Any HTTP answer will do: a server behind a login refuses strangers, and Prefect
-    itself says so better."""
+    """Raise ServerFailed where no server answers. Any HTTP answer will do: a server behind a login refuses strangers,
+    and Prefect itself says so better."""
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=10):
             pass
@@ -124,12 +137,14 @@ def check_reachable(url: str) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise ServerFailed(
-            f"no Prefect server answers at {masker(os.environ)(url)} ({reason}); start it, or unset PREFECT_API_URL to use imbik's own"
+            f"no Prefect server answers at {masker(os.environ)(url)} ({reason}); start it, or unset PREFECT_API_URL to"
+            " use imbik's own"
         ) from error
 
 
 def _send_logs() -> None:
-    """Prefect sends logs behind the flow; sent after the server's end they would be tried again for a minute, and lost."""
+    """Prefect sends logs behind the flow; sent after the server's end they would be tried again for a minute, and
+    lost."""
     from prefect.logging.handlers import APILogWorker
 
     APILogWorker.drain_all(timeout=SEND_SECONDS)
@@ -137,10 +152,15 @@ def _send_logs() -> None:
 
 @contextlib.contextmanager
 def embedded_prefect(
-    store: Path, port: int, *, user_interface: bool, host: str = access.LOOPBACK, meanwhile: Callable[[], None] = lambda: None
+    store: Path,
+    port: int,
+    *,
+    user_interface: bool,
+    host: str = access.LOOPBACK,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Iterator[Server]:
-    """Prefect's server, ready, its SQLite database under the store; on loopback unless `host` says otherwise. `meanwhile` is done while it
-    starts."""
+    """Prefect's server, ready, its SQLite database under the store; on loopback unless `host` says otherwise.
+    `meanwhile` is done while it starts."""
     (store / "prefect").mkdir(parents=True, exist_ok=True)
     databases.ready(store / "prefect" / "prefect.db", "prefect")
     command = [sys.executable, "-m", "uvicorn", "--factory", "flows.server.sqlite_retry:app"]
@@ -152,7 +172,8 @@ def embedded_prefect(
             "PREFECT_UI_ENABLED": str(int(user_interface)),
             "PREFECT__SERVER_FINAL": "1",
             "PREFECT_SERVER_API_PORT": str(port),
-            # In memory, Prefect's default, a restart would forget who holds a deployment's slot, and nobody would ever get it again.
+            # In memory, Prefect's default, a restart would forget who holds a deployment's slot, and nobody would ever
+            # get it again.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         }
     )
@@ -178,15 +199,35 @@ def api_url(host: str, port: int) -> str:
 
 @contextlib.contextmanager
 def mlflow(store: Path, port: int, host: str = access.LOOPBACK) -> Iterator[Server]:
-    """MLflow's server, started but not waited for, over the same database local runs write; on loopback unless `host` says otherwise."""
+    """MLflow's server, started but not waited for, over the same database local runs write; on loopback unless `host`
+    says otherwise."""
     log = store / "mlflow.log"
     databases.ready(store / "mlflow.db", "mlflow")
     arguments, environment = access.mlflow(store)
-    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1", *arguments]
-    command += ["--backend-store-uri", f"sqlite:///{store}/mlflow.db", "--artifacts-destination", f"{store}/mlflow-artifacts"]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        host,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        *arguments,
+    ]
+    command += [
+        "--backend-store-uri",
+        f"sqlite:///{store}/mlflow.db",
+        "--artifacts-destination",
+        f"{store}/mlflow-artifacts",
+    ]
     url = f"http://{access.reached(host)}:{port}"
     environment |= ARENAS
-    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # it would start eight more processes, for scorers that we do not use
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = (
+        "false"  # it would start eight more processes, for scorers that we do not use
+    )
     with process(command, environment, log, tree=True) as running:
         yield Server(url, running, log)
 
@@ -203,9 +244,11 @@ def check_free(host: str, port: int, option: str) -> None:
 
 
 @contextlib.contextmanager
-def process(command: list[str], environment: dict[str, str], log: Path, *, tree: bool = False) -> Iterator[subprocess.Popen[bytes]]:
-    """A command that runs until the block ends, and dies with this process however that dies, with `tree` all that it starts too; it
-    writes to `log`."""
+def process(
+    command: list[str], environment: dict[str, str], log: Path, *, tree: bool = False
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A command that runs until the block ends, and dies with this process however that dies, with `tree` all that it
+    starts too; it writes to `log`."""
     import psutil
 
     from tasks.launch.local import end_trees
@@ -233,5 +276,6 @@ def free_port() -> int:
         with contextlib.suppress(OSError), socket.create_server((access.LOOPBACK, port)):
             return port
     raise ServerFailed(
-        f"none of a thousand ports from {PORTS.start} to {PORTS.stop - 1} is free on {access.LOOPBACK}; end what listens there"
+        f"none of a thousand ports from {PORTS.start} to {PORTS.stop - 1} is free on {access.LOOPBACK}; end what"
+        " listens there"
     )

@@ -1,5 +1,5 @@
-"""Runs that the servers still call running though their processes are gone: `imbik up` ends its worker's runs when it ends, however it
-ends, and the servers may not have been there to be told."""
+"""Runs that the servers still call running though their processes are gone: `imbik up` ends its worker's runs when it
+ends, however it ends, and the servers may not have been there to be told."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ GONE = "Its process ended with imbik up. Retry goes on from what the store holds
 
 
 def settle() -> int:
-    """Give every such run of the default pool the state it has earned, which also frees its deployment for the next; returns how many
-    were running. Call it before a worker is started. What was about to start is planned again."""
+    """Give every such run of the default pool the state it has earned, which also frees its deployment for the next;
+    returns how many were running. Call it before a worker is started. What was about to start is planned again."""
     from prefect.client.orchestration import get_client
     from prefect.states import Cancelled, Crashed, Scheduled
 
@@ -34,7 +34,13 @@ def settle() -> int:
 
 
 def _unfinished(client: Any) -> list[FlowRun]:
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType, WorkPoolFilter, WorkPoolFilterName
+    from prefect.client.schemas.filters import (
+        FlowRunFilter,
+        FlowRunFilterState,
+        FlowRunFilterStateType,
+        WorkPoolFilter,
+        WorkPoolFilterName,
+    )
     from prefect.client.schemas.objects import StateType
 
     kinds = FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING, StateType.CANCELLING])

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 def made_of(cron: str | None, every_minutes: float | None, timezone: str, slug: str) -> Schedule:
-    """The schedule that the command line asks for; raises ValueError with one sentence. `slug` names it where it is updated."""
+    """The schedule that the command line asks for; raises ValueError with one sentence. `slug` names it where it is
+    updated."""
     from prefect.schedules import Cron, Interval
 
     if (cron is None) == (every_minutes is None):
@@ -66,8 +67,8 @@ def _local(when: datetime, zone: ZoneInfo | None) -> str:
 
 
 def listed() -> list[tuple[str, str, str, str]]:
-    """Every scheduled deployment: its name, when it runs, its next run in its zone, else in this machine's, and how many runs should have
-    started but have not."""
+    """Every scheduled deployment: its name, when it runs, its next run in its zone, else in this machine's, and how
+    many runs should have started but have not."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import (
         DeploymentFilter,
@@ -84,13 +85,17 @@ def listed() -> list[tuple[str, str, str, str]]:
         for deployment in _scheduled(client.read_deployments()):
             runs = client.read_flow_runs(
                 deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
-                flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))),
+                flow_run_filter=FlowRunFilter(
+                    state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
+                ),
             )
             active = [] if deployment.paused else [entry for entry in deployment.schedules if entry.active]
             when = "; ".join(told(entry.schedule) for entry in active) or "paused"
             zones = {zone for entry in active if (zone := getattr(entry.schedule, "timezone", None))}
             zone = ZoneInfo(zones.pop()) if len(zones) == 1 else None
-            lines.append((f"{flows[deployment.flow_id]}/{deployment.name}", when, _next(runs, zone), str(_late(runs) or "-")))
+            lines.append(
+                (f"{flows[deployment.flow_id]}/{deployment.name}", when, _next(runs, zone), str(_late(runs) or "-"))
+            )
     return sorted(lines)
 
 
@@ -108,7 +113,8 @@ def _late(runs: list[FlowRun]) -> int:
 
 
 def remove(name: str) -> int:
-    """Take a deployment's schedules away, and the runs that they planned; returns how many. Raises ValueError for an unknown name."""
+    """Take a deployment's schedules away, and the runs that they planned; returns how many. Raises ValueError for an
+    unknown name."""
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:

@@ -1,5 +1,6 @@
-"""Prefect's server as imbik starts it, on SQLite. There a request fails at once with 503 when another one writes between its reading and
-its writing. Prefect's own client then asks again; what its pages ask would show as an error, so the server asks itself again."""
+"""Prefect's server as imbik starts it, on SQLite. There a request fails at once with 503 when another one writes
+between its reading and its writing. Prefect's own client then asks again; what its pages ask would show as an error, so
+the server asks itself again."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ def app() -> App:
 
 
 def patient(served: App, wait: float = WAIT_SECONDS) -> App:
-    """An ASGI application that tries a request again while `served` answers it with 503. Nothing has come of such a request: its
-    transaction was rolled back."""
+    """An ASGI application that tries a request again while `served` answers it with 503. Nothing has come of such a
+    request: its transaction was rolled back."""
 
     async def call(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

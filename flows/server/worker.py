@@ -19,8 +19,9 @@ HEARTBEAT_SECONDS = 30
 
 @contextlib.contextmanager
 def worker(store: Path, prefect: str, mlflow: str) -> Iterator[Popen[bytes]]:
-    """Prefect's process worker for the default pool. How many runs it has at once is the pool's limit: a worker with a limit of its own
-    ends when a run is retried before its last process has gone (https://github.com/PrefectHQ/prefect/issues/16806)."""
+    """Prefect's process worker for the default pool. How many runs it has at once is the pool's limit: a worker with a
+    limit of its own ends when a run is retried before its last process has gone
+    (https://github.com/PrefectHQ/prefect/issues/16806)."""
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
     command += ["--name", f"imbik-{os.uname().nodename}", "--install-policy", "never"]
     environment = {

@@ -14,8 +14,8 @@ LONGEST = 1 << 20
 
 
 def keep(sources: tuple[str, ...], output: Path) -> None:
-    """Copy the cards of all hub datasets among `sources` to `output`/cards/owner--name. One that cannot be had leaves no folder: the text
-    itself is there, and whoever reads the cards says that the licence is unknown."""
+    """Copy the cards of all hub datasets among `sources` to `output`/cards/owner--name. One that cannot be had leaves
+    no folder: the text itself is there, and whoever reads the cards says that the licence is unknown."""
     from huggingface_hub import snapshot_download
 
     for source in sources:
@@ -23,7 +23,9 @@ def keep(sources: tuple[str, ...], output: Path) -> None:
             continue
         name, _, commit = source.partition("@")
         try:
-            found = Path(snapshot_download(name, repo_type="dataset", revision=commit or None, allow_patterns=list(TERMS)))
+            found = Path(
+                snapshot_download(name, repo_type="dataset", revision=commit or None, allow_patterns=list(TERMS))
+            )
         except Exception as error:  # noqa: BLE001 - the hub's client raises a dozen unrelated classes
             print(f"no card of {source}: {type(error).__name__}")
             continue

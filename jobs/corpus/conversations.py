@@ -1,4 +1,5 @@
-"""Prompts and responses in the shapes that people publish them in, each as one list of messages; a bad row is data, never an exception."""
+"""Prompts and responses in the shapes that people publish them in, each as one list of messages; a bad row is data,
+never an exception."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ class _Bad(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How rows are read. Without `responses` a conversation may end with a prompt, and what is said after the last one is dropped."""
+    """How rows are read. Without `responses` a conversation may end with a prompt, and what is said after the last one
+    is dropped."""
 
     prompt_field: str | None = None
     response_field: str | None = None
@@ -79,7 +81,10 @@ def gather(
         else:
             files = local_files(source, SUFFIXES if how.responses else (*SUFFIXES, ".txt"), setting)
         if files is None:
-            raise ValueError(f"{setting} names {source}, which is no file here; give a {', '.join(SUFFIXES)} file or a folder of them")
+            raise ValueError(
+                f"{setting} names {source}, which is no file here; give a {', '.join(SUFFIXES)} file or a folder of"
+                " them"
+            )
         for file in files:
             yield from read(file, how, count)
 
@@ -92,7 +97,8 @@ def _world(world: World, how: Reading) -> Iterator[Conversation]:
 
 
 def read(path: Path, how: Reading, count: Count) -> Iterator[Conversation]:
-    """The conversations of one local file by its suffix (.gz is unpacked). ValueError when the file as a whole cannot be read."""
+    """The conversations of one local file by its suffix (.gz is unpacked). ValueError when the file as a whole cannot
+    be read."""
     try:
         for line, value in _rows(path, count):
             if isinstance(value, _Bad):
@@ -157,7 +163,10 @@ def _messages(value: dict[str, Any], how: Reading) -> list[dict[str, str]]:
     for prompt, responses in PAIRS:
         if value.get(prompt) is not None:
             return _pair(value, prompt, responses, how)
-    raise _Bad(f"no messages, conversations, instruction, prompt or question among its fields {', '.join(map(str, value))[:80]}")
+    raise _Bad(
+        "no messages, conversations, instruction, prompt or question among its fields"
+        f" {', '.join(map(str, value))[:80]}"
+    )
 
 
 def _turns(turns: Any, name: str) -> list[dict[str, str]]:
@@ -183,9 +192,18 @@ def _pair(value: dict[str, Any], prompt: str, responses: tuple[str, ...], how: R
     if prompt not in value:
         raise _Bad(f"no field '{prompt}'")
     asked = value[prompt]
-    if isinstance(asked, str) and isinstance(more := value.get("input"), str) and more.strip() and prompt == "instruction":
+    if (
+        isinstance(asked, str)
+        and isinstance(more := value.get("input"), str)
+        and more.strip()
+        and prompt == "instruction"
+    ):
         asked = f"{asked}\n\n{more}"
-    found = [{"role": "system", "content": value["system"]}] if isinstance(value.get("system"), str) and value["system"].strip() else []
+    found = (
+        [{"role": "system", "content": value["system"]}]
+        if isinstance(value.get("system"), str) and value["system"].strip()
+        else []
+    )
     for pair in value.get("history") or []:
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
             raise _Bad("its history is not a list of prompt and response pairs")

@@ -1,4 +1,5 @@
-"""Token ids of many documents at once, by the `tokenizers` library or, where it is shown to give the same ids, by gigatoken."""
+"""Token ids of many documents at once, by the `tokenizers` library or, where it is shown to give the same ids, by
+gigatoken."""
 
 from __future__ import annotations
 
@@ -37,8 +38,8 @@ HARD = (
 def encoder(directory: Path, engine: str, sample: list[str]) -> tuple[Encode, str]:
     """The encoder for a tokenizer directory and a sentence saying which engine it is and why.
 
-    'auto' takes gigatoken when its ids equal those of `tokenizers` on `sample` and on hard cases; 'gigatoken' else raises ValueError.
-    """
+    'auto' takes gigatoken when its ids equal those of `tokenizers` on `sample` and on hard cases; 'gigatoken' else
+    raises ValueError."""
     plain = _tokenizers(directory)
     if engine == "tokenizers":
         return plain, "tokenizers, as asked"
@@ -46,10 +47,14 @@ def encoder(directory: Path, engine: str, sample: list[str]) -> tuple[Encode, st
         fast = _gigatoken(directory)
         difference = _difference(plain, fast, [*sample, *HARD, *_random_texts()])
     except Exception as error:  # noqa: BLE001
-        # gigatoken raises its own untyped errors (and Rust panics) for tokenizers it does not know: whatever it is, it is not used.
+        # gigatoken raises its own untyped errors (and Rust panics) for tokenizers it does not know: whatever it is, it
+        # is not used.
         difference = f"it cannot load or run this tokenizer ({type(error).__name__}: {str(error)[:120]})"
     if difference is None:
-        return fast, f"gigatoken, equal to tokenizers on {len(sample)} documents of this corpus and {len(HARD)} hard cases"
+        return (
+            fast,
+            f"gigatoken, equal to tokenizers on {len(sample)} documents of this corpus and {len(HARD)} hard cases",
+        )
     if engine == "gigatoken":
         raise ValueError(f"data.engine is gigatoken but {difference}; choose tokenizers or auto")
     return plain, f"tokenizers, since gigatoken was refused: {difference}"
@@ -109,4 +114,7 @@ def _difference(plain: Encode, fast: Encode, texts: list[str]) -> str | None:
 def _random_texts() -> list[str]:
     generator = random.Random(0)
     ranges = ((32, 127), (0xA0, 0x500), (0x4E00, 0x5000), (0x1F300, 0x1F600), (1, 32))
-    return ["".join(chr(generator.randrange(*generator.choice(ranges))) for _ in range(generator.randrange(1, 60))) for _ in range(500)]
+    return [
+        "".join(chr(generator.randrange(*generator.choice(ranges))) for _ in range(generator.randrange(1, 60)))
+        for _ in range(500)
+    ]

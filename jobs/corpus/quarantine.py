@@ -43,7 +43,13 @@ class Quarantine:
 
     def add(self, record: Unusable) -> None:
         """Set one aside."""
-        place = {"file": record.file, "line": record.line, "lines": record.lines, "reason": record.reason, "excerpt": record.excerpt}
+        place = {
+            "file": record.file,
+            "line": record.line,
+            "lines": record.lines,
+            "reason": record.reason,
+            "excerpt": record.excerpt,
+        }
         self._stream.write(orjson.dumps(place) + b"\n")
         self.records += 1
         self.lines += record.lines
@@ -55,6 +61,7 @@ class Quarantine:
         share = self.records / max(1, self.records + kept)
         if share > self.max_share and self.first:
             raise ValueError(
-                f"{self.records} of {self.records + kept} records ({share:.1%}) cannot be used, more than max_rejected_share "
-                f"{self.max_share:.1%}; the first is {self.first.file}:{self.first.line} ({self.first.reason}); all are in {self.path}"
+                f"{self.records} of {self.records + kept} records ({share:.1%}) cannot be used, more than"
+                f" max_rejected_share {self.max_share:.1%}; the first is {self.first.file}:{self.first.line}"
+                f" ({self.first.reason}); all are in {self.path}"
             )

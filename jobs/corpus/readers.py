@@ -1,4 +1,5 @@
-"""Reads text files of several formats as records, each with its place in its file; a bad record is data, never an exception.
+"""Reads text files of several formats as records, each with its place in its file; a bad record is data, never an
+exception.
 
 A record is what becomes one document: a JSON or CSV or Parquet row, a line, or a block of lines (`join`).
 """
@@ -47,7 +48,8 @@ class Count:
 
 
 def read_file(path: Path, config: DataConfig, count: Count) -> Iterator[Record]:
-    """The records of one local file, by its suffix (.gz is unpacked). ValueError when the file as a whole cannot be read."""
+    """The records of one local file, by its suffix (.gz is unpacked). ValueError when the file as a whole cannot be
+    read."""
     try:
         yield from _records(path, config, count)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -70,7 +72,9 @@ def _records(path: Path, config: DataConfig, count: Count) -> Iterator[Record]:
     return join_lines(numbered_lines(path, limit), _style(path, config), str(path), limit, count)
 
 
-def join_lines(lines: Iterable[tuple[int, bytes | None]], style: str, file: str, limit: int, count: Count) -> Iterator[Record]:
+def join_lines(
+    lines: Iterable[tuple[int, bytes | None]], style: str, file: str, limit: int, count: Count
+) -> Iterator[Record]:
     """Group numbered lines into documents as `style` says; an overlong line arrives as None and spoils its document."""
     block: list[tuple[int, bytes | None]] = []
     gap = False
@@ -105,7 +109,9 @@ def row(value: Any, file: str, line: int, config: DataConfig) -> Record | None:
         return Record(file, line, None, f"no field '{config.text_field}'", excerpt(value))
     text = value[config.text_field]
     if not isinstance(text, str):
-        return Record(file, line, None, f"field '{config.text_field}' is {type(text).__name__}, not a string", excerpt(value))
+        return Record(
+            file, line, None, f"field '{config.text_field}' is {type(text).__name__}, not a string", excerpt(value)
+        )
     return _checked(text, file, line, config.max_document_bytes) if text.strip() else None
 
 
@@ -142,7 +148,8 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def numbered_lines(path: Path, limit: int) -> Iterator[tuple[int, bytes | None]]:
-    """Numbered lines; one longer than `limit` is skipped over in pieces and comes as None, so that it never fills the memory."""
+    """Numbered lines; one longer than `limit` is skipped over in pieces and comes as None, so that it never fills the
+    memory."""
     with _open(path) as stream:
         number = 0
         while line := stream.readline(limit + 2):
@@ -198,7 +205,8 @@ def _rows(values: Iterable[Any], file: str, config: DataConfig, count: Count) ->
 
 def _csv(path: Path, field: str) -> Iterator[dict[str, Any]]:
     csv.field_size_limit(1 << 30)
-    # Undecodable bytes become lone surrogates, which `_checked` sets aside by row. Spreadsheets write a byte-order mark.
+    # Undecodable bytes become lone surrogates, which `_checked` sets aside by row. Spreadsheets write a byte-order
+    # mark.
     with io.TextIOWrapper(_open(path), encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         reader = csv.DictReader(stream)
         if field not in (reader.fieldnames or ()):
@@ -225,5 +233,7 @@ def json_values(path: Path) -> Iterator[Any]:
         with _open(path) as stream:
             content = json.loads(stream.read())
     except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); a file of one object a line must be called .jsonl") from error
+        raise ValueError(
+            f"{path} is not valid JSON ({error}); a file of one object a line must be called .jsonl"
+        ) from error
     yield from content if isinstance(content, list) else [content]

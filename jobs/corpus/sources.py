@@ -25,15 +25,23 @@ def split_of(text: str, config: DataConfig | RecordsConfig) -> str:
 
 
 def local_files(source: str, suffixes: tuple[str, ...] = SUFFIXES, setting: str = "data.source") -> list[Path] | None:
-    """The files a local source names, sorted; None where it looks like a hub id. ValueError when a local source names nothing."""
+    """The files a local source names, sorted; None where it looks like a hub id. ValueError when a local source names
+    nothing."""
     path = Path(source)
     looks_local = (
-        path.exists() or any(mark in source for mark in "*?[") or path.suffix in (*suffixes, ".gz") or source.startswith((".", "/", "~"))
+        path.exists()
+        or any(mark in source for mark in "*?[")
+        or path.suffix in (*suffixes, ".gz")
+        or source.startswith((".", "/", "~"))
     )
     if not looks_local:
         return None
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if (file.with_suffix("") if file.suffix == ".gz" else file).suffix in suffixes)
+        found = sorted(
+            file
+            for file in path.rglob("*")
+            if (file.with_suffix("") if file.suffix == ".gz" else file).suffix in suffixes
+        )
     else:
         matches = glob.glob(source, recursive=True)  # noqa: PTH207 - an absolute pattern is no Path.glob
         found = [path] if path.is_file() else sorted(Path(name) for name in matches if Path(name).is_file())
@@ -70,14 +78,18 @@ def _hub(source: str, config: DataConfig, count: Count) -> Iterator[tuple[str | 
         name, _, commit = source.partition("@")
         parts = load_dataset(name, config.subset, revision=commit or None, streaming=True)
     except Exception as error:
-        # The hub's client raises a dozen unrelated classes (offline, not found, gated, no such subset); all mean the same here.
+        # The hub's client raises a dozen unrelated classes (offline, not found, gated, no such subset); all mean the
+        # same here.
         raise ValueError(
-            f"data.source {source}{f' ({config.subset})' if config.subset else ''} could not be opened as a Hugging Face dataset "
-            f"({type(error).__name__}: {str(error).splitlines()[0][:200]}); check its name, data.subset and the connection, "
-            "or name local files"
+            f"data.source {source}{f' ({config.subset})' if config.subset else ''} could not be opened as a Hugging"
+            f" Face dataset ({type(error).__name__}: {str(error).splitlines()[0][:200]}); check its name, data.subset"
+            " and the connection, or name local files"
         ) from error
     if "train" not in parts:
-        raise ValueError(f"data.source {source} has the splits {', '.join(map(str, parts))}, none called train; name its files instead")
+        raise ValueError(
+            f"data.source {source} has the splits {', '.join(map(str, parts))}, none called train; name its files"
+            " instead"
+        )
     own_splits = set(parts) > {"train"}
     for split in (name for name in SPLITS if name in parts):
         for record in _hub_split(parts[split], f"{source}/{split}", config, count):
@@ -99,7 +111,8 @@ def _hub_split(rows: Iterator[object], name: str, config: DataConfig, count: Cou
     def lines() -> Iterator[tuple[int, bytes]]:
         for number, value in enumerate(rows, 1):
             text = value.get(config.text_field) if isinstance(value, dict) else None
-            # What is not text is made undecodable on purpose: it then spoils, and is counted with, the document it stands in.
+            # What is not text is made undecodable on purpose: it then spoils, and is counted with, the document it
+            # stands in.
             yield number, text.encode("utf-8", "surrogatepass") if isinstance(text, str) else b"\xff"
 
     yield from join_lines(lines(), style, name, config.max_document_bytes, count)

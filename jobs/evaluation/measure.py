@@ -77,7 +77,11 @@ def measure(
 
     simulated = quantized.is_quantized(directory)
     model = _load(directory, config)
-    scores: dict[str, Any] = {"num_params": hf.num_params(model), "bytes": hf.weight_bytes(directory), "simulated": simulated}
+    scores: dict[str, Any] = {
+        "num_params": hf.num_params(model),
+        "bytes": hf.weight_bytes(directory),
+        "simulated": simulated,
+    }
     reference = None if teacher.resolve() == directory.resolve() else _load(teacher, config)
     values = scoring.score_sequences(model, reference, samples, config.batch, progress)
     scores |= scoring.summary(values, samples.shape[1] - 1)
@@ -93,7 +97,10 @@ def measure(
         prompt = samples.reshape(-1)[: config.prompt_tokens]
         scores |= scoring.time_generation(model, prompt, config.new_tokens)
     elif simulated:
-        print("tokens_per_second is not measured: the quantization is simulated, so its speed says nothing about an engine's")
+        print(
+            "tokens_per_second is not measured: the quantization is simulated, so its speed says nothing about an"
+            " engine's"
+        )
     return scores, items, dict(zip(scoring.COLUMNS, values.T.tolist(), strict=True))
 
 

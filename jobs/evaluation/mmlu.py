@@ -1,7 +1,7 @@
 """Multiple-choice questions in MMLU's form, asked through lm-eval: its prompts, its task, its scoring.
 
-It owns where questions come from (the original CSV folders or the hub) and how answers are counted, not what a model is.
-"""
+It owns where questions come from (the original CSV folders or the hub) and how answers are counted, not what a model
+is."""
 
 from __future__ import annotations
 
@@ -49,13 +49,17 @@ def read_subjects(folder: Path | None, config: Mmlu) -> list[Subject]:
     for wanted in config.subjects:
         if wanted not in known:
             nearest = difflib.get_close_matches(wanted, known, n=1, cutoff=0) or known[:1]
-            raise ValueError(f"mmlu.subjects names {wanted!r}, which {folder or 'cais/mmlu'} does not have; the nearest is {nearest[0]!r}")
+            raise ValueError(
+                f"mmlu.subjects names {wanted!r}, which {folder or 'cais/mmlu'} does not have; the nearest is"
+                f" {nearest[0]!r}"
+            )
     read = _from_folder if folder else _from_hub
     subjects = [read(folder, name) for name in config.subjects or known]
     for subject in subjects:
         if len(subject.dev) < config.shots:
             raise ValueError(
-                f"mmlu.shots is {config.shots} but {subject.name} has {len(subject.dev)} worked examples; choose at most {len(subject.dev)}"
+                f"mmlu.shots is {config.shots} but {subject.name} has {len(subject.dev)} worked examples; choose at"
+                f" most {len(subject.dev)}"
             )
     return subjects
 
@@ -63,7 +67,9 @@ def read_subjects(folder: Path | None, config: Mmlu) -> list[Subject]:
 def _subjects_in(folder: Path) -> list[str]:
     names = sorted(path.name.removesuffix("_test.csv") for path in (folder / "test").glob("*_test.csv"))
     if not names:
-        raise ValueError(f"{folder} has no test/*_test.csv; give the folder of MMLU's original CSVs, with dev/ and test/ inside")
+        raise ValueError(
+            f"{folder} has no test/*_test.csv; give the folder of MMLU's original CSVs, with dev/ and test/ inside"
+        )
     return names
 
 
@@ -81,7 +87,8 @@ def _read_csv(path: Path) -> Rows:
         for row in reader:
             if len(row) != 6 or row[5].strip() not in LETTERS or not row[5].strip():
                 raise ValueError(
-                    f"{path}:{reader.line_num} is not question,A,B,C,D,answer with an answer of A to D: {','.join(row)[:80]!r}"
+                    f"{path}:{reader.line_num} is not question,A,B,C,D,answer with an answer of A to D:"
+                    f" {','.join(row)[:80]!r}"
                 )
             rows.append({"question": row[0], "choices": row[1:5], "answer": LETTERS.index(row[5].strip())})
     if not rows:
@@ -132,7 +139,8 @@ def ask(
     batch: int,
     progress: Callable[[int], None] = lambda questions: None,
 ) -> tuple[dict[str, Any], Rows]:
-    """Ask every question; the scores for scores.json, and one item per question: subject, index, correct, logprobs of A to D.
+    """Ask every question; the scores for scores.json, and one item per question: subject, index, correct, logprobs of A
+    to D.
 
     `progress` is told how many more questions were answered.
     """
@@ -149,13 +157,21 @@ def ask(
     for subject in subjects:
         for sample in answers["samples"][f"mmlu_{subject.name}"]:
             logprobs = [float(response[0]) for response in sample["filtered_resps"]]
-            items.append({"subject": subject.name, "index": sample["doc_id"], "correct": sample["acc"] == 1.0, "logprobs": logprobs})
+            items.append(
+                {
+                    "subject": subject.name,
+                    "index": sample["doc_id"],
+                    "correct": sample["acc"] == 1.0,
+                    "logprobs": logprobs,
+                }
+            )
     return summary(items) | {"shots": config.shots, "mmlu_style": config.style, "mmlu_truncated": lm.truncated}, items
 
 
 @functools.cache
 def _compile_templates_once() -> None:
-    """lm-eval compiles the same Jinja template anew for every question, which takes longer than a tiny model's forward pass."""
+    """lm-eval compiles the same Jinja template anew for every question, which takes longer than a tiny model's forward
+    pass."""
     from lm_eval.utils import env
 
     env.from_string = functools.lru_cache(maxsize=1024)(env.from_string)
@@ -173,7 +189,9 @@ def summary(items: Rows) -> dict[str, Any]:
         "mmlu_n": n,
         "mmlu_stderr": math.sqrt(share * (1 - share) / n),
         "mmlu_ci95": wilson(right, n),
-        "mmlu_subjects": {name: {"accuracy": sum(marks) / len(marks), "n": len(marks)} for name, marks in by_subject.items()},
+        "mmlu_subjects": {
+            name: {"accuracy": sum(marks) / len(marks), "n": len(marks)} for name, marks in by_subject.items()
+        },
         "mmlu_chance": CHANCE,
     }
 

@@ -1,4 +1,5 @@
-"""lm-eval's Hugging Face model, made fast for short answers: logits only where an answer is scored, each text encoded once.
+"""lm-eval's Hugging Face model, made fast for short answers: logits only where an answer is scored, each text encoded
+once.
 
 Requests, their tokens, their order and what a score means are lm-eval's.
 """
@@ -28,10 +29,12 @@ SMALLEST_RUN = 8
 
 
 class LastTokenLM(HFLM):
-    """Scores (context, continuation) requests; `truncated` counts contexts cut from the left to fit the model, `progress` is
-    told how many more contexts have been seen."""
+    """Scores (context, continuation) requests; `truncated` counts contexts cut from the left to fit the model,
+    `progress` is told how many more contexts have been seen."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, batch: int, progress: Callable[[int], None]) -> None:
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, batch: int, progress: Callable[[int], None]
+    ) -> None:
         longest = model.config.max_position_embeddings
         super().__init__(model, tokenizer=tokenizer, batch_size=batch, max_length=longest, softmax_dtype=torch.float32)
         self.progress = progress
@@ -44,13 +47,18 @@ class LastTokenLM(HFLM):
         """As lm-eval's; the four requests of a question share their context, so the last few are remembered."""
         return self.encode_once(string, add_special_tokens, left_truncate_len)
 
-    def _loglikelihood_tokens(self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None) -> list[Answer]:
-        """One forward pass for all requests that share everything but their last token; what many share is computed once."""
+    def _loglikelihood_tokens(
+        self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None
+    ) -> list[Answer]:
+        """One forward pass for all requests that share everything but their last token; what many share is computed
+        once."""
         sharing: dict[Tokens, list[int]] = {}
         for position, (_, context, continuation) in enumerate(requests):
             kept = (*context, *continuation[:-1])[-self.max_length :]  # cut from the left, as lm-eval does
             sharing.setdefault(kept, []).append(position)
-        self.truncated = len({tuple(context) for _, context, answer in requests if len(context) + len(answer) - 1 > self.max_length})
+        self.truncated = len(
+            {tuple(context) for _, context, answer in requests if len(context) + len(answer) - 1 > self.max_length}
+        )
         tail = max(len(continuation) for _, _, continuation in requests)
         answers: list[Answer] = [(0.0, False)] * len(requests)
         asked: set[Tokens] = set()
@@ -75,12 +83,15 @@ class LastTokenLM(HFLM):
 
     @torch.inference_mode()
     def _tail(self, inputs: list[Tokens], tail: int, prefix: int, cache: DynamicCache | None) -> torch.Tensor:
-        """Log probabilities after each of the last `tail` tokens of each input, shape [len(inputs), tail, vocabulary], on the CPU.
+        """Log probabilities after each of the last `tail` tokens of each input, shape [len(inputs), tail, vocabulary],
+        on the CPU.
 
         The first `prefix` tokens are in `cache`.
         """
         kept = [torch.tensor(tokens[prefix:]) for tokens in inputs]
-        tokens = torch.nn.utils.rnn.pad_sequence(kept, batch_first=True).to(self.device)  # right padding: causal, so never seen
+        tokens = torch.nn.utils.rnn.pad_sequence(kept, batch_first=True).to(
+            self.device
+        )  # right padding: causal, so never seen
         if cache is not None:
             cache = copy.deepcopy(cache)
             cache.batch_repeat_interleave(len(inputs))
@@ -92,7 +103,8 @@ class LastTokenLM(HFLM):
 
 
 def _runs(inputs: list[Tokens], tail: int) -> Iterator[tuple[list[Tokens], int]]:
-    """Inputs longest first, in runs that share their first tokens (number given) where that saves half the work or more; the others last.
+    """Inputs longest first, in runs that share their first tokens (number given) where that saves half the work or
+    more; the others last.
 
     Worked examples make up most of a few-shot prompt and are the same for a whole subject.
     """
@@ -123,7 +135,8 @@ def _common(one: Tokens, other: Tokens, most: int) -> int:
 
 
 def _score(logprobs: torch.Tensor, continuation: list[int]) -> Answer:
-    """The continuation's log probability given `logprobs` [at least its length, vocabulary], whose last row predicts its last token."""
+    """The continuation's log probability given `logprobs` [at least its length, vocabulary], whose last row predicts
+    its last token."""
     rows = logprobs[-len(continuation) :]
     chosen = torch.tensor(continuation)
     return float(rows[torch.arange(len(chosen)), chosen].sum()), bool((rows.argmax(-1) == chosen).all())

@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 
 @torch.inference_mode()
 def score(
-    model: PreTrainedModel, split: MaskedTokens, most: int, batch: int, progress: Callable[[int], None] = lambda records: None
+    model: PreTrainedModel,
+    split: MaskedTokens,
+    most: int,
+    batch: int,
+    progress: Callable[[int], None] = lambda records: None,
 ) -> dict[str, Any]:
-    """`records`: loss (nats, summed over the response's tokens), tokens, right tokens and whether all are right, of each of at most `most`
-    records, each by itself; `summary`: means over response tokens, and the share of responses reproduced."""
+    """`records`: loss (nats, summed over the response's tokens), tokens, right tokens and whether all are right, of
+    each of at most `most` records, each by itself; `summary`: means over response tokens, and the share of responses
+    reproduced."""
     number = min(most, len(split))
     order = sorted(range(number), key=lambda record: -int(split.lengths[record]))
     found: dict[int, dict[str, Any]] = {}
@@ -31,7 +36,9 @@ def score(
     records = [found[record] for record in range(number)]
     tokens, loss = sum(record["tokens"] for record in records), sum(record["loss"] for record in records)
     if not math.isfinite(loss):
-        raise ValueError(f"the loss on the records' test split is {loss} nats; the model's weights are damaged: make it again")
+        raise ValueError(
+            f"the loss on the records' test split is {loss} nats; the model's weights are damaged: make it again"
+        )
     summary = {
         "records": number,
         "tokens": tokens,
@@ -63,7 +70,8 @@ def _score_batch(model: PreTrainedModel, split: MaskedTokens, chosen: list[int])
 
 
 def test_split(records: Path, directory: Path) -> MaskedTokens | None:
-    """The held-out records, None where there are none; ValueError where they are of another tokenizer than the model's."""
+    """The held-out records, None where there are none; ValueError where they are of another tokenizer than the
+    model's."""
     from jobs.huggingface import model as hf
 
     hf.check_tokens(directory, records)

@@ -34,24 +34,29 @@ def score_sequences(
     batch: int,
     progress: Callable[[int], None] = lambda sequences: None,
 ) -> torch.Tensor:
-    """Loss, KL(teacher || model) and top-1 agreement of each of `windows` [n, seq_length + 1], a mean over its tokens: fp64 [n, 3].
-    Without a teacher the model is compared with itself."""
+    """Loss, KL(teacher || model) and top-1 agreement of each of `windows` [n, seq_length + 1], a mean over its tokens:
+    fp64 [n, 3]. Without a teacher the model is compared with itself."""
     rows: list[torch.Tensor] = []
     for start in range(0, len(windows), batch):
         tokens = torch.from_numpy(windows[start : start + batch]).to(model.device)
         hidden = model.model(tokens[:, :-1], use_cache=False).last_hidden_state
         other = hidden if teacher is None else teacher.model(tokens[:, :-1], use_cache=False).last_hidden_state
         for position in range(len(tokens)):
-            rows.append(_score_sequence(model, teacher or model, hidden[position], other[position], tokens[position, 1:]))
+            rows.append(
+                _score_sequence(model, teacher or model, hidden[position], other[position], tokens[position, 1:])
+            )
         progress(len(tokens))
     return torch.stack(rows)
 
 
 def summary(values: torch.Tensor, length: int) -> dict[str, float]:
-    """Means of what `score_sequences` gave for sequences of `length` tokens, in nats per token, with standard errors over sequences."""
+    """Means of what `score_sequences` gave for sequences of `length` tokens, in nats per token, with standard errors
+    over sequences."""
     means, errors = values.mean(0).tolist(), _standard_errors(values)
     if not all(math.isfinite(mean) for mean in means):
-        raise ValueError(f"the loss on the test split is {means[0]} nats per token; the model's weights are damaged: make it again")
+        raise ValueError(
+            f"the loss on the test split is {means[0]} nats per token; the model's weights are damaged: make it again"
+        )
     return {
         "val_loss": means[0],
         "val_loss_stderr": errors[0],
@@ -66,7 +71,8 @@ def summary(values: torch.Tensor, length: int) -> dict[str, float]:
 def _score_sequence(
     model: PreTrainedModel, teacher: PreTrainedModel, hidden: torch.Tensor, other: torch.Tensor, targets: torch.Tensor
 ) -> torch.Tensor:
-    """Loss, KL and agreement of one sequence, averaged over its tokens; `hidden` and `other` are last hidden states [tokens, width]."""
+    """Loss, KL and agreement of one sequence, averaged over its tokens; `hidden` and `other` are last hidden states
+    [tokens, width]."""
     total = torch.zeros(3, dtype=torch.float64)
     for part in _parts(len(targets), model.config.vocab_size):
         ours = torch.log_softmax(model.lm_head(hidden[part]).float(), dim=-1)
@@ -92,12 +98,18 @@ def _standard_errors(values: torch.Tensor) -> list[float]:
 
 @torch.inference_mode()
 def time_generation(model: PreTrainedModel, prompt: NDArray[np.int64], new_tokens: int) -> dict[str, float]:
-    """Greedy generation of exactly `new_tokens` after `prompt` [tokens], batch 1: median seconds of three runs after a warm-up."""
+    """Greedy generation of exactly `new_tokens` after `prompt` [tokens], batch 1: median seconds of three runs after a
+    warm-up."""
     from transformers import GenerationConfig
 
     tokens = torch.from_numpy(prompt[None]).to(model.device)
     settings = GenerationConfig(
-        max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False, use_cache=True, pad_token_id=0, eos_token_id=None
+        max_new_tokens=new_tokens,
+        min_new_tokens=new_tokens,
+        do_sample=False,
+        use_cache=True,
+        pad_token_id=0,
+        eos_token_id=None,
     )
     seconds = []
     for run in range(TIMED_RUNS + 1):

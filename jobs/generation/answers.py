@@ -1,4 +1,5 @@
-"""Answers of a model to prompts: what one answer is, the file they are collected in, and the teacher answering here in batches."""
+"""Answers of a model to prompts: what one answer is, the file they are collected in, and the teacher answering here in
+batches."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ Message = dict[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """One answer: the number of its prompt and of the sample, its text, and whether the model ended it by itself; or its `fault`."""
+    """One answer: the number of its prompt and of the sample, its text, and whether the model ended it by itself; or
+    its `fault`."""
 
     prompt: int
     sample: int
@@ -59,8 +61,11 @@ class Collected:
         self.answers += answers
 
 
-def answer_here(config: GenerateConfig, teacher: Path, asked: list[list[Message]], done: set[int]) -> Iterator[list[Answer]]:
-    """The teacher's answers to all prompts that are not `done`, a batch at a time; prompts of about the same length go together.
+def answer_here(
+    config: GenerateConfig, teacher: Path, asked: list[list[Message]], done: set[int]
+) -> Iterator[list[Answer]]:
+    """The teacher's answers to all prompts that are not `done`, a batch at a time; prompts of about the same length go
+    together.
 
     Batches and their seeds do not depend on what is done: a resumed job draws what an undisturbed one would.
     """
@@ -83,7 +88,11 @@ def answer_here(config: GenerateConfig, teacher: Path, asked: list[list[Message]
         except Unrenderable as error:
             faults[number] = str(error)
     if new := [number for number in faults if number not in done]:
-        yield [Answer(prompt=number, sample=sample, fault=faults[number]) for number in new for sample in range(config.samples)]
+        yield [
+            Answer(prompt=number, sample=sample, fault=faults[number])
+            for number in new
+            for sample in range(config.samples)
+        ]
     order = sorted(encoded.keys() - faults.keys(), key=lambda number: (-len(encoded[number]), number))
     for start in range(0, len(order), config.batch):
         numbers = order[start : start + config.batch]
@@ -97,9 +106,16 @@ def _settings(config: GenerateConfig, teacher: Path, end_id: int, model: Any) ->
 
     ends = {end_id}
     said = teacher / "generation_config.json"
-    for value in (model.config.eos_token_id, json.loads(said.read_text()).get("eos_token_id") if said.is_file() else None):
+    for value in (
+        model.config.eos_token_id,
+        json.loads(said.read_text()).get("eos_token_id") if said.is_file() else None,
+    ):
         ends |= set(value) if isinstance(value, list) else {value} - {None}
-    sampling = {"do_sample": True, "temperature": config.temperature, "top_p": config.top_p, "top_k": 0} if config.temperature else {}
+    sampling = (
+        {"do_sample": True, "temperature": config.temperature, "top_p": config.top_p, "top_k": 0}
+        if config.temperature
+        else {}
+    )
     return GenerationConfig(
         max_new_tokens=config.max_new_tokens,
         num_return_sequences=config.samples,
@@ -110,7 +126,9 @@ def _settings(config: GenerateConfig, teacher: Path, end_id: int, model: Any) ->
     )
 
 
-def _batch(config: GenerateConfig, tokenizer: Any, model: Any, settings: Any, prompts: dict[int, list[int]]) -> list[Answer]:
+def _batch(
+    config: GenerateConfig, tokenizer: Any, model: Any, settings: Any, prompts: dict[int, list[int]]
+) -> list[Answer]:
     import torch
 
     width = max(map(len, prompts.values()))
@@ -131,5 +149,9 @@ def _batch(config: GenerateConfig, tokenizer: Any, model: Any, settings: Any, pr
         cut = min((place for stop in config.stop if (place := text.find(stop)) >= 0), default=None)
         finished = end is not None or cut is not None
         tokens = len(ids) if end is None else end + 1
-        answers.append(Answer(prompt=number, sample=row % config.samples, text=text[:cut].strip(), finished=finished, tokens=tokens))
+        answers.append(
+            Answer(
+                prompt=number, sample=row % config.samples, text=text[:cut].strip(), finished=finished, tokens=tokens
+            )
+        )
     return answers

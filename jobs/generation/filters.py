@@ -1,4 +1,5 @@
-"""Which generated answers are worth learning from: each is judged by itself, then against those before it. The reasons are counted."""
+"""Which generated answers are worth learning from: each is judged by itself, then against those before it. The reasons
+are counted."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ def fault(answer: Answer, config: GenerateConfig) -> str | None:
 def _is_text(text: str) -> bool:
     """Letters or digits, no characters that stand for undecodable bytes, no control characters but white space."""
     bad = any(
-        character == "\ufffd" or (unicodedata.category(character) in ("Cc", "Cs", "Co", "Cn") and not character.isspace())
+        character == "\ufffd"
+        or (unicodedata.category(character) in ("Cc", "Cs", "Co", "Cn") and not character.isspace())
         for character in text
     )
     return not bad and any(character.isalnum() for character in text)
@@ -54,7 +56,8 @@ def repeated_share(text: str) -> float:
 
 
 class Seen:
-    """What was kept before: an answer is a repeat where prompt and answer are the same, to the letter or but for case and spaces."""
+    """What was kept before: an answer is a repeat where prompt and answer are the same, to the letter or but for case
+    and spaces."""
 
     def __init__(self, near: float | None) -> None:
         self._near = _NearDuplicates(near) if near is not None else None
@@ -81,7 +84,8 @@ def normalised(text: str) -> str:
 
 
 class _NearDuplicates:
-    """MinHash with banding (Broder, 1997; Leskovec et al., Mining of Massive Datasets, chapter 3) over sequences of three words."""
+    """MinHash with banding (Broder, 1997; Leskovec et al., Mining of Massive Datasets, chapter 3) over sequences of
+    three words."""
 
     def __init__(self, share: float) -> None:
         self.share = share
@@ -91,7 +95,8 @@ class _NearDuplicates:
         self._buckets: defaultdict[bytes, list[NDArray[np.uint64]]] = defaultdict(list)
 
     def repeats(self, text: str) -> bool:
-        """Whether some earlier text's sketch agrees in `share` of its places; a new text is remembered, a short one never a repeat."""
+        """Whether some earlier text's sketch agrees in `share` of its places; a new text is remembered, a short one
+        never a repeat."""
         words = text.split()
         if len(words) < 2 * WORDS:
             return False

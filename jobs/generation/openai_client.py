@@ -1,4 +1,5 @@
-"""Answers from an OpenAI-compatible server: many requests at once, each tried again when the server is busy, away or talks nonsense."""
+"""Answers from an OpenAI-compatible server: many requests at once, each tried again when the server is busy, away or
+talks nonsense."""
 
 from __future__ import annotations
 
@@ -49,12 +50,19 @@ def _headers(config: GenerateConfig) -> dict[str, str]:
         return {}
     key = os.environ.get(config.api_key_env)
     if not key:
-        raise ValueError(f"generate.api_key_env names {config.api_key_env}, which is not set in this environment; set it")
+        raise ValueError(
+            f"generate.api_key_env names {config.api_key_env}, which is not set in this environment; set it"
+        )
     return {"Authorization": f"Bearer {key}"}
 
 
 def _ask(
-    session: requests.Session, config: GenerateConfig, headers: dict[str, str], messages: list[Message], number: int, sample: int
+    session: requests.Session,
+    config: GenerateConfig,
+    headers: dict[str, str],
+    messages: list[Message],
+    number: int,
+    sample: int,
 ) -> Answer:
     body: dict[str, Any] = {
         "model": config.endpoint_model,
@@ -72,8 +80,8 @@ def _ask(
         except _Again as error:
             if attempt == config.retries:
                 raise ValueError(
-                    f"generate.endpoint {url} failed {attempt + 1} times ({error}); see to the server or lower generate.concurrency, "
-                    "then run again: it continues"
+                    f"generate.endpoint {url} failed {attempt + 1} times ({error}); see to the server or lower"
+                    " generate.concurrency, then run again: it continues"
                 ) from error
             time.sleep(min(max(config.retry_seconds * 2**attempt, error.after), LONGEST_WAIT))
     raise AssertionError("a request is answered or given up")
@@ -89,7 +97,9 @@ def _post(session: requests.Session, url: str, body: dict[str, Any], headers: di
         raise _Again(f"no connection ({type(error).__name__})") from error
     if response.status_code in BUSY or response.status_code >= 500:
         asked = response.headers.get("Retry-After", "")
-        raise _Again(f"status {response.status_code}: {_brief(response.text)}", float(asked) if asked.isdecimal() else 0.0)
+        raise _Again(
+            f"status {response.status_code}: {_brief(response.text)}", float(asked) if asked.isdecimal() else 0.0
+        )
     if response.status_code != 200:
         raise ValueError(
             f"generate.endpoint {url} refuses with status {response.status_code}: {_brief(response.text)}; "

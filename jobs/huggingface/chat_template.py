@@ -1,8 +1,8 @@
-"""Conversations as tokens: rendered by a chat template, with a mask that marks what the assistant has to say, its end token included.
+"""Conversations as tokens: rendered by a chat template, with a mask that marks what the assistant has to say, its end
+token included.
 
-Which characters are the assistant's is found by rendering the conversation again with another content in its place, which works with
-any template; `{% generation %}` marks, which few templates have, are not needed.
-"""
+Which characters are the assistant's is found by rendering the conversation again with another content in its place,
+which works with any template; `{% generation %}` marks, which few templates have, are not needed."""
 
 from __future__ import annotations
 
@@ -45,8 +45,12 @@ class Chat:
         self.origin = "recipe" if template else "tokenizer" if own else "plain"
         self.specials = sorted((token for token in self.tokenizer.all_special_tokens if token), key=len, reverse=True)
         added = self.tokenizer.added_tokens_decoder.values()
-        self.specials = sorted({*self.specials, *(token.content for token in added if token.special)}, key=len, reverse=True)
-        self._ending = re.compile(rf"\s*(?:{'|'.join(map(re.escape, self.specials))})") if self.specials else re.compile(r"(?!)")
+        self.specials = sorted(
+            {*self.specials, *(token.content for token in added if token.special)}, key=len, reverse=True
+        )
+        self._ending = (
+            re.compile(rf"\s*(?:{'|'.join(map(re.escape, self.specials))})") if self.specials else re.compile(r"(?!)")
+        )
         self.end = self._check()
 
     def render(self, messages: list[Message], *, generation: bool = False) -> str:
@@ -83,7 +87,8 @@ class Chat:
         return text, found
 
     def _begin(self, before: list[Message], text: str, start: int) -> int:
-        """Where a model that was given the turns `before` goes on: what stands between the prompt and the content is its to say, too."""
+        """Where a model that was given the turns `before` goes on: what stands between the prompt and the content is
+        its to say, too."""
         prompt = self.render(before, generation=True)
         return len(prompt) if len(prompt) <= start and text.startswith(prompt) else start
 
@@ -116,18 +121,23 @@ class Chat:
     def _check(self) -> str:
         """The token that ends a turn, after refusing a template that cannot carry a question and its answer."""
         try:
-            text, ((_, end),) = self.spans([{"role": "user", "content": "\ue010"}, {"role": "assistant", "content": "\ue011"}])
+            text, ((_, end),) = self.spans(
+                [{"role": "user", "content": "\ue010"}, {"role": "assistant", "content": "\ue011"}]
+            )
         except Unrenderable as error:
-            raise ValueError(f"the chat template ({self.origin}) cannot be used: {error}; set records.chat_template") from error
+            raise ValueError(
+                f"the chat template ({self.origin}) cannot be used: {error}; set records.chat_template"
+            ) from error
         if "\ue010" not in text:
             raise ValueError(
-                f"the chat template ({self.origin}) does not show messages of role user; set records.chat_template to one that does"
+                f"the chat template ({self.origin}) does not show messages of role user; set records.chat_template to"
+                " one that does"
             )
         token = next((token for token in self.specials if text[:end].endswith(token)), None)
         if token is None:
             raise ValueError(
-                f"the chat template ({self.origin}) ends no assistant turn with a special token, so that a model would never learn to "
-                "stop; put {{ eos_token }} after the assistant's content in records.chat_template"
+                f"the chat template ({self.origin}) ends no assistant turn with a special token, so that a model would"
+                " never learn to stop; put {{ eos_token }} after the assistant's content in records.chat_template"
             )
         return token
 
@@ -138,7 +148,8 @@ class Chat:
 
 
 def _masked(encoding: Any, spans: list[tuple[int, int]]) -> Encoded:
-    """A token is the assistant's where its characters reach into a span; one that began before it belongs to what it completes."""
+    """A token is the assistant's where its characters reach into a span; one that began before it belongs to what it
+    completes."""
     mask = [False] * len(encoding.ids)
     turn = 0
     for position, (start, end) in enumerate(encoding.offsets):

@@ -47,17 +47,21 @@ def _check_no_code(directory: Path, config: dict[str, Any]) -> None:
     """Refuse a directory that brings Python along: transformers has run such code even where it was told not to."""
     code = sorted(path.name for path in directory.glob("*.py"))
     if code:
-        raise ValueError(f"{directory} contains code ({code[0]}), which is never run here; use a model of a built-in architecture")
+        raise ValueError(
+            f"{directory} contains code ({code[0]}), which is never run here; use a model of a built-in architecture"
+        )
     settings = directory / "tokenizer_config.json"
     for name, mapping in (("config.json", config), (settings.name, _json(settings) if settings.is_file() else {})):
         if "auto_map" in mapping:
             raise ValueError(
-                f"{directory / name} asks for its own code (auto_map), which is never run here; remove it or choose another model"
+                f"{directory / name} asks for its own code (auto_map), which is never run here; remove it or choose"
+                " another model"
             )
 
 
 def shards(directory: Path) -> dict[str, list[str]]:
-    """Tensor names by safetensors file, after checking that every file the index names is there, whole, and holds what it should."""
+    """Tensor names by safetensors file, after checking that every file the index names is there, whole, and holds what
+    it should."""
     index = directory / INDEX
     if index.is_file():
         expected: dict[str, list[str]] = {}
@@ -69,7 +73,11 @@ def shards(directory: Path) -> dict[str, list[str]]:
         expected = {SINGLE: []}
     else:
         pickled = [path.name for pattern in PICKLES for path in directory.glob(pattern)]
-        found = f"; {pickled[0]} is pickled and never loaded: convert it to safetensors" if pickled else "; fetch the model again"
+        found = (
+            f"; {pickled[0]} is pickled and never loaded: convert it to safetensors"
+            if pickled
+            else "; fetch the model again"
+        )
         raise ValueError(f"{directory} has no safetensors weights ({SINGLE} or {INDEX}){found}")
     return {shard: _names(directory, shard, names) for shard, names in expected.items()}
 
@@ -108,8 +116,11 @@ def load_model(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
     return build(directory, config, read_tensors(directory), dtype)
 
 
-def build(directory: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor], dtype: torch.dtype) -> PreTrainedModel:
-    """The model that `config` describes with the weights `tensors`; they must fill it exactly, neither more nor less."""
+def build(
+    directory: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor], dtype: torch.dtype
+) -> PreTrainedModel:
+    """The model that `config` describes with the weights `tensors`; they must fill it exactly, neither more nor
+    less."""
     import torch
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
     from transformers.utils import logging
@@ -123,7 +134,9 @@ def build(directory: Path, config: dict[str, Any], tensors: dict[str, torch.Tens
         kind = MODEL_FOR_CAUSAL_LM_MAPPING[type(settings)]
     except (KeyError, ValueError, TypeError) as error:
         said = f"model_type {config.get('model_type')!r}"
-        raise ValueError(f"{directory}/config.json says {said}, not a causal language model that transformers knows") from error
+        raise ValueError(
+            f"{directory}/config.json says {said}, not a causal language model that transformers knows"
+        ) from error
     tensors = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     model, info = kind.from_pretrained(
         None, config=settings, state_dict=tensors, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
@@ -170,4 +183,6 @@ def check_length(config: dict[str, Any], seq_length: int) -> None:
     """Refuse sequences longer than the model was made for."""
     longest = config.get("max_position_embeddings")
     if longest is not None and seq_length > longest:
-        raise ValueError(f"seq_length {seq_length} is above the model's max_position_embeddings {longest}; choose at most {longest}")
+        raise ValueError(
+            f"seq_length {seq_length} is above the model's max_position_embeddings {longest}; choose at most {longest}"
+        )

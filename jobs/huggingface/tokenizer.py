@@ -1,4 +1,5 @@
-"""A Hugging Face tokenizer directory without importing transformers: its fingerprint, its end-of-document id, a trained one.
+"""A Hugging Face tokenizer directory without importing transformers: its fingerprint, its end-of-document id, a trained
+one.
 
 Text is always encoded as text: `<|endoftext|>` written in a document becomes ordinary tokens and never a boundary.
 """
@@ -35,7 +36,9 @@ def describe(directory: Path, end_of_document: str | None = None) -> Description
     """All that is asked of a directory, from one reading of its files, which may be tens of megabytes."""
     content = _read(directory / "tokenizer.json")
     return Description(
-        fingerprint=_fingerprint(content), vocab_size=_vocab_size(content), eod_id=_eod_id(directory, content, end_of_document)
+        fingerprint=_fingerprint(content),
+        vocab_size=_vocab_size(content),
+        eod_id=_eod_id(directory, content, end_of_document),
     )
 
 
@@ -64,7 +67,9 @@ def load(directory: Path) -> Any:
     except Exception as error:
         # The library raises a bare Exception whatever is wrong.
         _read(path)
-        raise ValueError(f"{path} is no tokenizer that the tokenizers library knows ({error}); fetch the tokenizer again") from error
+        raise ValueError(
+            f"{path} is no tokenizer that the tokenizers library knows ({error}); fetch the tokenizer again"
+        ) from error
     tokenizer.encode_special_tokens = True
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -79,7 +84,8 @@ def copy_files(source: Path, target: Path) -> None:
 
 
 def train(texts: Iterator[str], vocab_size: int, directory: Path) -> None:
-    """Train a byte-level BPE tokenizer of `vocab_size` ids, end-of-document included, and write it as a Hugging Face directory."""
+    """Train a byte-level BPE tokenizer of `vocab_size` ids, end-of-document included, and write it as a Hugging Face
+    directory."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -95,7 +101,11 @@ def train(texts: Iterator[str], vocab_size: int, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(directory / "tokenizer.json"))
     names = {"bos_token": END_OF_DOCUMENT, "eos_token": END_OF_DOCUMENT, "pad_token": END_OF_DOCUMENT}
-    config = names | {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, "add_bos_token": False}
+    config = names | {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        "add_bos_token": False,
+    }
     (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
@@ -110,7 +120,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _fingerprint(content: dict[str, Any]) -> str:
-    canonical = json.dumps({part: content.get(part) for part in MEANING}, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    canonical = json.dumps(
+        {part: content.get(part) for part in MEANING}, sort_keys=True, separators=(",", ":"), ensure_ascii=True
+    )
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
@@ -121,21 +133,29 @@ def _vocab_size(content: dict[str, Any]) -> int:
 def _vocabulary(content: dict[str, Any]) -> dict[str, int]:
     """Piece -> id; Unigram models list pieces with their scores instead."""
     vocabulary = content["model"]["vocab"]
-    return vocabulary if isinstance(vocabulary, dict) else {piece: identifier for identifier, (piece, _) in enumerate(vocabulary)}
+    return (
+        vocabulary
+        if isinstance(vocabulary, dict)
+        else {piece: identifier for identifier, (piece, _) in enumerate(vocabulary)}
+    )
 
 
 def _eod_id(directory: Path, content: dict[str, Any], name: str | None) -> int:
     ids = _vocabulary(content) | {token["content"]: token["id"] for token in content["added_tokens"]}
     if name is not None:
         if name not in ids:
-            raise ValueError(f"data.end_of_document is '{name}' but the vocabulary of {directory} has no such token; name one it has")
+            raise ValueError(
+                f"data.end_of_document is '{name}' but the vocabulary of {directory} has no such token; name one it has"
+            )
         return int(ids[name])
     for file in ("tokenizer_config.json", "special_tokens_map.json"):
         if name is None and (directory / file).is_file():
             name = _read(directory / file).get("eos_token")
     name = name.get("content") if isinstance(name, dict) else name
     if name is None:
-        raise ValueError(f"{directory} names no eos_token in tokenizer_config.json; documents need an end-of-text token: add one")
+        raise ValueError(
+            f"{directory} names no eos_token in tokenizer_config.json; documents need an end-of-text token: add one"
+        )
     if name not in ids:
         raise ValueError(f"{directory} says eos_token is '{name}' but its vocabulary has no such token")
     return int(ids[name])

@@ -1,8 +1,8 @@
-"""The layers of a model: Transformer Engine's on a GPU where it is installed, else Megatron's local ones with PyTorch's fused attention.
+"""The layers of a model: Transformer Engine's on a GPU where it is installed, else Megatron's local ones with PyTorch's
+fused attention.
 
-Megatron's own local attention keeps the whole [batch x heads, length, length] scores in memory, passes over them a dozen times, and
-knows no context parallelism; its local norms know no sequence parallelism. Both are mended here.
-"""
+Megatron's own local attention keeps the whole [batch x heads, length, length] scores in memory, passes over them a
+dozen times, and knows no context parallelism; its local norms know no sequence parallelism. Both are mended here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from typing import Any
 
 import torch
 from megatron.core import parallel_state
-from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec, get_gpt_layer_with_transformer_engine_spec
+from megatron.core.models.gpt.gpt_layer_specs import (
+    get_gpt_layer_local_spec,
+    get_gpt_layer_with_transformer_engine_spec,
+)
 from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.tensor_parallel import gather_from_sequence_parallel_region
 from megatron.core.transformer import TransformerConfig
@@ -21,18 +24,20 @@ from megatron.core.transformer.spec_utils import ModuleSpec
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 
 CPU_WIDTH = 16
-"""Heads narrower than a vector register's 16 numbers take PyTorch's CPU kernel longer than padded ones: 1.5 times at a width of 8."""
+"""Heads narrower than a vector register's 16 numbers take PyTorch's CPU kernel longer than padded ones: 1.5 times at a
+width of 8."""
 
 
 class FusedAttention(DotProductAttention):
     """Same inputs, outputs and (absent) parameters as the class it replaces; causal only, no dropout, no mask.
 
-    Packed samples come as Transformer Engine takes them, `PackedSeqParams` in its `thd` layout: one row of tokens with the bounds of
-    its samples. Each sample is then attended to by itself, so that nothing can leak and no [length, length] mask is made.
+    Packed samples come as Transformer Engine takes them, `PackedSeqParams` in its `thd` layout: one row of tokens with
+    the bounds of its samples. Each sample is then attended to by itself, so that nothing can leak and no [length,
+    length] mask is made.
 
-    Under context parallelism of size C each sequence is cut into 2C chunks and rank r holds chunks r and 2C-1-r, as Megatron's
-    `get_batch_on_this_cp_rank` deals them out; keys and values of all ranks are gathered (Transformer Engine's `all_gather`).
-    """
+    Under context parallelism of size C each sequence is cut into 2C chunks and rank r holds chunks r and 2C-1-r, as
+    Megatron's `get_batch_on_this_cp_rank` deals them out; keys and values of all ranks are gathered (Transformer
+    Engine's `all_gather`)."""
 
     def __init__(self, config: TransformerConfig, *rest: Any, **more: Any) -> None:
         alone = copy.copy(config)
@@ -49,20 +54,23 @@ class FusedAttention(DotProductAttention):
         *rest: object,
         **more: object,
     ) -> torch.Tensor:
-        """query [length, batch, heads, width], key and value [length, batch, groups, width] -> [length, batch, heads x width];
-        packed ones have no batch dimension."""
+        """query [length, batch, heads, width], key and value [length, batch, groups, width] -> [length, batch, heads x
+        width]; packed ones have no batch dimension."""
         assert attention_mask is None, "what a token may see is said by the packing alone"
         assert query.shape[0] == key.shape[0], "there is no key-value cache in training"
         dtype, packed = query.dtype, more.get("packed_seq_params")
         if query.device.type == "cpu":
-            # PyTorch's CPU kernel is about twice as fast in fp32 as in bf16 (tests/bench/results/training.md), and closer to exact.
+            # PyTorch's CPU kernel is about twice as fast in fp32 as in bf16 (tests/bench/results/training.md), and
+            # closer to exact.
             query, key, value = query.float(), key.float(), value.float()
         if self.config.context_parallel_size > 1:
             assert packed is None, "packed rows are not spread over context-parallel ranks"
             return self._shared(query, key, value).flatten(2).to(dtype)
         if packed is None:
             return self._causal(query, key, value).flatten(2).to(dtype)
-        assert isinstance(packed, PackedSeqParams) and packed.qkv_format == "thd", "samples are packed in the layout thd"
+        assert isinstance(packed, PackedSeqParams) and packed.qkv_format == "thd", (
+            "samples are packed in the layout thd"
+        )
         lengths = packed.cu_seqlens_q.diff().tolist()
         parts = zip(*(tensor.unsqueeze(1).split(lengths) for tensor in (query, key, value)), strict=True)
         return torch.cat([self._causal(*part) for part in parts]).squeeze(1).flatten(1).to(dtype)
@@ -70,8 +78,13 @@ class FusedAttention(DotProductAttention):
     def _causal(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """[length, batch, heads, width] -> [length, batch, heads, width]."""
         length, seen = query.shape[0], key.shape[0]
-        # PyTorch's own causal mask starts both at the first token; a later part of a sequence needs one that ends both at the last.
-        mask = None if length == seen else torch.ones(length, seen, dtype=torch.bool, device=query.device).tril(seen - length)
+        # PyTorch's own causal mask starts both at the first token; a later part of a sequence needs one that ends both
+        # at the last.
+        mask = (
+            None
+            if length == seen
+            else torch.ones(length, seen, dtype=torch.bool, device=query.device).tril(seen - length)
+        )
         width = query.shape[3]
         padding = max(0, CPU_WIDTH - width) if query.device.type == "cpu" else 0
         if padding:  # zeros, which change no product
@@ -88,7 +101,8 @@ class FusedAttention(DotProductAttention):
         return context.permute(2, 0, 1, 3)[..., :width]
 
     def _shared(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """The same over this rank's two chunks of each sequence, which see what lies before them on all context-parallel ranks."""
+        """The same over this rank's two chunks of each sequence, which see what lies before them on all
+        context-parallel ranks."""
         size, rank = self.config.context_parallel_size, parallel_state.get_context_parallel_rank()
         chunk = query.shape[0] // 2
         keys, values = _in_order(key, size), _in_order(value, size)
@@ -100,7 +114,8 @@ class FusedAttention(DotProductAttention):
 
 
 def _in_order(mine: torch.Tensor, size: int) -> torch.Tensor:
-    """Whole sequences [length, ...] of the context-parallel ranks' parts; in backward each part gets what all ranks have for it."""
+    """Whole sequences [length, ...] of the context-parallel ranks' parts; in backward each part gets what all ranks
+    have for it."""
     gathered = gather_from_sequence_parallel_region(mine, group=parallel_state.get_context_parallel_group())
     held = [place for rank in range(size) for place in (rank, 2 * size - 1 - rank)]
     chunks = gathered.chunk(2 * size)
@@ -108,7 +123,8 @@ def _in_order(mine: torch.Tensor, size: int) -> torch.Tensor:
 
 
 class Norm:
-    """Makes torch.nn.RMSNorm, which ModelOpt can cut; its weight says that its gradient is a part where ranks share the tokens."""
+    """Makes torch.nn.RMSNorm, which ModelOpt can cut; its weight says that its gradient is a part where ranks share the
+    tokens."""
 
     def __new__(cls, config: TransformerConfig, hidden_size: int, eps: float = 1e-5, **_: Any) -> Any:
         norm = torch.nn.RMSNorm(hidden_size, eps=eps)
@@ -117,10 +133,11 @@ class Norm:
 
 
 def packed(segments: torch.Tensor) -> PackedSeqParams:
-    """What Megatron needs to know of packed rows: `segments` [rows, length] numbers each token's sample; the rows are taken end to end.
+    """What Megatron needs to know of packed rows: `segments` [rows, length] numbers each token's sample; the rows are
+    taken end to end.
 
-    The bounds stay on the CPU, where attention and rotary embedding read them, layer by layer; Transformer Engine wants them beside it.
-    """
+    The bounds stay on the CPU, where attention and rotary embedding read them, layer by layer; Transformer Engine wants
+    them beside it."""
     rows, length = segments.shape
     numbered = (segments.cpu() + torch.arange(rows)[:, None] * (length + 1)).flatten()
     starts = torch.nonzero(numbered.diff()).flatten() + 1
@@ -128,7 +145,9 @@ def packed(segments: torch.Tensor) -> PackedSeqParams:
     longest = int(bounds.diff().max())
     if has_transformer_engine():
         bounds = bounds.to(torch.cuda.current_device())
-    return PackedSeqParams(qkv_format="thd", cu_seqlens_q=bounds, cu_seqlens_kv=bounds, max_seqlen_q=longest, max_seqlen_kv=longest)
+    return PackedSeqParams(
+        qkv_format="thd", cu_seqlens_q=bounds, cu_seqlens_kv=bounds, max_seqlen_q=longest, max_seqlen_kv=longest
+    )
 
 
 def has_transformer_engine() -> bool:

@@ -1,4 +1,5 @@
-"""Scores many cuts of one teacher without teaching them: ModelOpt's Minitron search cuts, asks for a score, and puts back.
+"""Scores many cuts of one teacher without teaching them: ModelOpt's Minitron search cuts, asks for a score, and puts
+back.
 
 It owns the score (loss and KL to the teacher on the validation split) and its file, from which a killed job goes on.
 """
@@ -40,7 +41,8 @@ def score_cuts(
     output: Path,
     device: torch.device,
 ) -> tuple[Shape, Scored, list[tuple[Shape, Scored]]]:
-    """The teacher's shape and scores, and those of every cut: `{val_loss, kl}` in nats per token. `ranking` has its seed. Collective."""
+    """The teacher's shape and scores, and those of every cut: `{val_loss, kl}` in nats per token. `ranking` has its
+    seed. Collective."""
     data, directory = Path(roles["data"]), Path(roles["teacher"]) / "model"
     hf_config = inputs.checked_model(directory, data, config.parallel, config.seq_length)
     teacher_shape = shape_of(directory)
@@ -60,8 +62,8 @@ def _windows(data: Path, config: QuickScore) -> NDArray[np.int64]:
     held_out = Windows(data / "validation", config.seq_length)
     if len(held_out) < config.sequences:
         raise ValueError(
-            f"the validation split has {len(held_out)} sequences of {config.seq_length} tokens, fewer than the {config.sequences} asked "
-            "for; lower sequences or seq_length, or raise data.validation_share"
+            f"the validation split has {len(held_out)} sequences of {config.seq_length} tokens, fewer than the"
+            f" {config.sequences} asked for; lower sequences or seq_length, or raise data.validation_share"
         )
     return held_out.take(range(config.sequences))
 
@@ -75,7 +77,8 @@ def _key(sizes: dict[str, int]) -> str:
 
 
 class _Judge:
-    """What ModelOpt asks for the score of the model it has just cut; what was scored before the job was killed is not run again."""
+    """What ModelOpt asks for the score of the model it has just cut; what was scored before the job was killed is not
+    run again."""
 
     def __init__(self, teacher: Any, config: QuickScore, windows: NDArray[np.int64], output: Path, total: int) -> None:
         self.teacher, self.config, self.windows, self.total = teacher, config, windows, total
@@ -120,7 +123,9 @@ def _score(model: Any, teacher: Any, config: QuickScore, windows: NDArray[np.int
             sums += _compare(given, expected, batch[:, 1:].to(given.device))
     device = torch.cuda.current_device()
     sums = sums.to(device)
-    torch.distributed.broadcast(sums, src=torch.distributed.get_world_size() - 1)  # the last pipeline stage has the logits
+    torch.distributed.broadcast(
+        sums, src=torch.distributed.get_world_size() - 1
+    )  # the last pipeline stage has the logits
     loss, divergence = (sums / windows[:, 1:].size).tolist()
     return {"val_loss": loss, "kl": divergence}
 

@@ -1,8 +1,8 @@
-"""Training checkpoints to resume from: fp32 master weights and Adam moments under Hugging Face tensor names, plus one JSON.
+"""Training checkpoints to resume from: fp32 master weights and Adam moments under Hugging Face tensor names, plus one
+JSON.
 
-No pickles, no layout: the files are gathered as a model is, so a run resumes under another tensor- or pipeline-parallel size. They are
-written beside the training, by a thread of rank 0 from a copy in main memory.
-"""
+No pickles, no layout: the files are gathered as a model is, so a run resumes under another tensor- or pipeline-parallel
+size. They are written beside the training, by a thread of rank 0 from a copy in main memory."""
 
 from __future__ import annotations
 
@@ -37,19 +37,32 @@ class Saver:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
         if self._thread:
             self._thread.join()
 
-    def save(self, step: int, model: GPTModel, optimizer: MegatronOptimizer, config: dict[str, Any], watch: Watch | None = None) -> None:
-        """Take the checkpoint of `step` with what `watch` knows, and begin to write it; collective. Waits for the one before it."""
+    def save(
+        self,
+        step: int,
+        model: GPTModel,
+        optimizer: MegatronOptimizer,
+        config: dict[str, Any],
+        watch: Watch | None = None,
+    ) -> None:
+        """Take the checkpoint of `step` with what `watch` knows, and begin to write it; collective. Waits for the one
+        before it."""
         self._join()
         state = _adam_state(optimizer)
         tensors_of: dict[str, Callable[[torch.nn.Parameter], torch.Tensor]] = {"master": _master}
         tensors_of |= {name: lambda parameter, name=name: state[_master(parameter)][name] for name in MOMENTS}  # type: ignore[misc]
         watched, more = watch.saved(step) if watch else ({}, {})
         writer = torch.distributed.get_rank() == 0
-        parts = {name: list(_copied(gathered(model, config, tensor_of), writer)) for name, tensor_of in (tensors_of | more).items()}
+        parts = {
+            name: list(_copied(gathered(model, config, tensor_of), writer))
+            for name, tensor_of in (tensors_of | more).items()
+        }
         if writer:
             self._thread = threading.Thread(target=self._write, args=(step, parts, watched), name="checkpoint")
             self._thread.start()
@@ -91,8 +104,11 @@ def _copied(tensors: Iterator[tuple[str, torch.Tensor]], writer: bool) -> Iterat
             yield name, tensor.to(**where, copy=True)
 
 
-def resume(folder: Path, model: GPTModel, optimizer: MegatronOptimizer, config: dict[str, Any], watch: Watch | None = None) -> int:
-    """Load the newest sound checkpoint into `model`, `optimizer` and `watch`; returns its step, 0 where there is none at all.
+def resume(
+    folder: Path, model: GPTModel, optimizer: MegatronOptimizer, config: dict[str, Any], watch: Watch | None = None
+) -> int:
+    """Load the newest sound checkpoint into `model`, `optimizer` and `watch`; returns its step, 0 where there is none
+    at all.
 
     Raises ValueError on rank 0 where there are checkpoints but none is sound.
     """

@@ -1,4 +1,5 @@
-"""Puts Megatron-Core on the machine at hand: the GPU as it is, or the CPU through a few patches kept all in this module.
+"""Puts Megatron-Core on the machine at hand: the GPU as it is, or the CPU through a few patches kept all in this
+module.
 
 It owns the process group, the parallel layout and the device; nothing else in the project asks whether there is a GPU.
 """
@@ -31,7 +32,8 @@ def machine(parallel: Parallel, seed: int) -> Iterator[torch.device]:
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if ranks != parallel.processes:
         raise ValueError(
-            f"this job was started with {ranks} processes but parallel.processes is {parallel.processes}; start it with torchrun"
+            f"this job was started with {ranks} processes but parallel.processes is {parallel.processes}; start it with"
+            " torchrun"
         )
     bf16.install()
     adapter = contextlib.nullcontext() if torch.cuda.is_available() else _OnCpu()
@@ -39,8 +41,11 @@ def machine(parallel: Parallel, seed: int) -> Iterator[torch.device]:
         device = _device()
         _join(device)
         try:
-            parallel_state.initialize_model_parallel(parallel.tensor, parallel.pipeline, context_parallel_size=parallel.context)
-            # The inference tracker's no-op forks are enough while dropout is 0, and on the CPU the CUDA ones cannot work.
+            parallel_state.initialize_model_parallel(
+                parallel.tensor, parallel.pipeline, context_parallel_size=parallel.context
+            )
+            # The inference tracker's no-op forks are enough while dropout is 0, and on the CPU the CUDA ones cannot
+            # work.
             initialize_rng_tracker(inference_rng_tracker=device.type == "cpu", force_reset=True)
             torch.manual_seed(seed)
             if device.type == "cuda":
@@ -67,7 +72,8 @@ def _join(device: torch.device) -> None:
 
 
 class _OnCpu(TorchFunctionMode):
-    """Makes Megatron-Core 0.16's and ModelOpt 0.43's hard-coded CUDA calls mean the CPU. Entered only where CUDA is absent."""
+    """Makes Megatron-Core 0.16's and ModelOpt 0.43's hard-coded CUDA calls mean the CPU. Entered only where CUDA is
+    absent."""
 
     def __enter__(self) -> _OnCpu:
         assert not torch.cuda.is_available(), "the CPU adapter must never be entered on a machine with a GPU"
@@ -97,7 +103,12 @@ class _OnCpu(TorchFunctionMode):
             kwargs["pin_memory"] = False  # rope_utils.py pins the places of a context-parallel rank's chunks
         if "device" in kwargs and torch.device(kwargs["device"] or "cpu").type == "cuda":
             kwargs["device"] = torch.device("cpu")
-        if func is torch.Tensor.to and len(args) > 1 and isinstance(args[1], str | torch.device) and torch.device(args[1]).type == "cuda":
+        if (
+            func is torch.Tensor.to
+            and len(args) > 1
+            and isinstance(args[1], str | torch.device)
+            and torch.device(args[1]).type == "cuda"
+        ):
             args = (args[0], torch.device("cpu"), *args[2:])
         return func(*args, **kwargs)
 

@@ -1,7 +1,8 @@
-"""What distillation minimises, put together from a divergence of the logits, losses between hidden states and cross-entropy.
+"""What distillation minimises, put together from a divergence of the logits, losses between hidden states and
+cross-entropy.
 
-ModelOpt's distillation model runs the teacher beside the student and hands over the hidden states of both; `head` compares the logits.
-"""
+ModelOpt's distillation model runs the teacher beside the student and hands over the hidden states of both; `head`
+compares the logits."""
 
 from __future__ import annotations
 
@@ -33,10 +34,12 @@ if TYPE_CHECKING:
 
 
 class _Teacher(_Loss):
-    """Stands where ModelOpt compares logits: passes on the teacher's last hidden states, since the heads are deferred."""
+    """Stands where ModelOpt compares logits: passes on the teacher's last hidden states, since the heads are
+    deferred."""
 
     def forward(self, student: Any, teacher: Any) -> torch.Tensor:
-        """Outputs of both deferred output layers, ([length, batch, hidden], None) -> the teacher's [batch, length, hidden]."""
+        """Outputs of both deferred output layers, ([length, batch, hidden], None) -> the teacher's [batch, length,
+        hidden]."""
         states: torch.Tensor = teacher[0]
         return states.transpose(0, 1)
 
@@ -48,7 +51,8 @@ class _Hidden(_Loss):
         super().__init__()
         self.compare = {"cosine": HiddenStateCosineLoss, "mse": MSELoss}[kind](student.config)
         self.split = student.config.sequence_parallel
-        # In a list, so that it is no parameter of the loss: ModelOpt keeps those in a set, whose order differs between ranks.
+        # In a list, so that it is no parameter of the loss: ModelOpt keeps those in a set, whose order differs between
+        # ranks.
         self.projection = [projection]
 
     def forward(self, student: Any, teacher: Any) -> torch.Tensor:
@@ -79,7 +83,8 @@ def pair(student: GPTModel, teacher: GPTModel, config: DistillConfig) -> Any:
 
 
 def _projection(student: GPTModel, teacher: GPTModel, seed: int) -> torch.nn.Module | None:
-    """A linear map from the student's width to the teacher's that starts as an isometry; None where the widths agree."""
+    """A linear map from the student's width to the teacher's that starts as an isometry; None where the widths
+    agree."""
     ours, theirs = student.config.hidden_size, teacher.config.hidden_size
     if ours == theirs:
         return None
@@ -92,8 +97,8 @@ def _projection(student: GPTModel, teacher: GPTModel, seed: int) -> torch.nn.Mod
 
 @dataclass(frozen=True, kw_only=True)
 class Taught:
-    """What is known of the teacher for a batch: its head or its stored logits; the mean of the losses between layers, weighted; and
-    where it was stored, its own loss, weighted."""
+    """What is known of the teacher for a batch: its head or its stored logits; the mean of the losses between layers,
+    weighted; and where it was stored, its own loss, weighted."""
 
     teacher: Head | Stored
     between: torch.Tensor | None = None
@@ -104,10 +109,10 @@ Source = Callable[[Any, "Batch"], Taught]
 
 
 def losses(model: Any, hidden: torch.Tensor, batch: Batch, *, config: DistillConfig, source: Source) -> Losses:
-    """Losses in nats per token, weighted as `batch` says: `objective`, which is minimised, and of its parts `divergence`, `intermediate`
-    (1 - cosine, or squared error), `loss` (the student's cross-entropy) and `teacher_loss` (the teacher's); while validating also `kl`
-    (forward, whole vocabulary, temperature 1), which of stored logits is not known.
-    """
+    """Losses in nats per token, weighted as `batch` says: `objective`, which is minimised, and of its parts
+    `divergence`, `intermediate` (1 - cosine, or squared error), `loss` (the student's cross-entropy) and `teacher_loss`
+    (the teacher's); while validating also `kl` (forward, whole vocabulary, temperature 1), which of stored logits is
+    not known."""
     student, labels, weights = head.head(model, hidden), batch.labels.flatten(), batch.weights.flatten()
     taught = source(model, batch)
     teacher, between = taught.teacher, taught.between
@@ -120,9 +125,16 @@ def losses(model: Any, hidden: torch.Tensor, batch: Batch, *, config: DistillCon
 
     if config.ce_share == "balanced" or (between is not None and config.intermediate_weight == "balanced"):
         with torch.no_grad():  # the shares depend on the losses' sizes, so these are taken first
-            sizes = {name: _summed(value) for name, value in compare(Mix(divergence=1.0, cross_entropy=1.0), everything=False).items()}
+            sizes = {
+                name: _summed(value)
+                for name, value in compare(Mix(divergence=1.0, cross_entropy=1.0), everything=False).items()
+            }
             apart = None if between is None else _summed(between.detach().clone())
-        weight = _ratio(sizes["divergence"], apart) if config.intermediate_weight == "balanced" else config.intermediate_weight
+        weight = (
+            _ratio(sizes["divergence"], apart)
+            if config.intermediate_weight == "balanced"
+            else config.intermediate_weight
+        )
         whole = sizes["divergence"] + (0.0 if apart is None else weight * apart)
         mix = _balanced(sizes["loss"], whole) if config.ce_share == "balanced" else _fixed(config.ce_share)
     else:
@@ -155,7 +167,8 @@ def _fixed(ce_share: float | str) -> Mix:
 
 
 def _balanced(cross_entropy: torch.Tensor, taught: torch.Tensor) -> Mix:
-    """As ModelOpt's LogitsAndIntermediatesLossBalancer: what the teacher teaches is scaled to the size of the cross-entropy."""
+    """As ModelOpt's LogitsAndIntermediatesLossBalancer: what the teacher teaches is scaled to the size of the
+    cross-entropy."""
     return Mix(divergence=_ratio(cross_entropy, taught), cross_entropy=1.0)
 
 

@@ -1,9 +1,10 @@
-"""Divergences between teacher and student over a vocabulary, with their gradients worked out by hand, for a chunk of tokens.
+"""Divergences between teacher and student over a vocabulary, with their gradients worked out by hand, for a chunk of
+tokens.
 
 Under tensor parallelism each rank holds a slice of the vocabulary; sums over the vocabulary are then sums over ranks.
 
-With p the teacher's and q the student's probabilities, every divergence here is a sum over the vocabulary of d(p, q), and with
-g = dd/dq its gradient in the student's logits is q x (g - sum(q g)) / temperature. `_terms` gives d and q g.
+With p the teacher's and q the student's probabilities, every divergence here is a sum over the vocabulary of d(p, q),
+and with g = dd/dq its gradient in the student's logits is q x (g - sum(q g)) / temperature. `_terms` gives d and q g.
 """
 
 from __future__ import annotations
@@ -37,14 +38,19 @@ class Divergence:
 def of_recipe(config: DistillConfig) -> Divergence:
     """The divergence a recipe asks for."""
     return Divergence(
-        kind=config.loss, temperature=config.temperature, scaled=config.scale_by_t2, top_k=config.top_k, rest=config.rest_bucket
+        kind=config.loss,
+        temperature=config.temperature,
+        scaled=config.scale_by_t2,
+        top_k=config.top_k,
+        rest=config.rest_bucket,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """The teacher's likeliest tokens in this rank's slice, each [tokens, <= top_k]: their places in the slice, which of them count, their
-    logits (up to a constant a token); and the log-probability of all tokens that are not kept [tokens, 1], where it is asked for."""
+    """The teacher's likeliest tokens in this rank's slice, each [tokens, <= top_k]: their places in the slice, which of
+    them count, their logits (up to a constant a token); and the log-probability of all tokens that are not kept
+    [tokens, 1], where it is asked for."""
 
     places: torch.Tensor
     inside: torch.Tensor
@@ -61,7 +67,9 @@ def over_all(student: torch.Tensor, teacher: torch.Tensor, how: Divergence) -> V
     return between(*softmax(student), *softmax(teacher), how)
 
 
-def between(ours: torch.Tensor, ours_log: torch.Tensor, theirs: torch.Tensor, theirs_log: torch.Tensor, how: Divergence) -> Valued:
+def between(
+    ours: torch.Tensor, ours_log: torch.Tensor, theirs: torch.Tensor, theirs_log: torch.Tensor, how: Divergence
+) -> Valued:
     """The same of probabilities and their logarithms."""
     if how.kind == "forward_kl":  # the common case, spared two tensors
         slope = ours.sub_(theirs)
@@ -71,7 +79,8 @@ def between(ours: torch.Tensor, ours_log: torch.Tensor, theirs: torch.Tensor, th
 
 
 def over_kept(student: torch.Tensor, kept: Kept, how: Divergence) -> Valued:
-    """The same on the teacher's `top_k` tokens: gathered before the softmax, or with all other tokens as one more bucket."""
+    """The same on the teacher's `top_k` tokens: gathered before the softmax, or with all other tokens as one more
+    bucket."""
     places, inside, ours_log, theirs_log = kept.places, kept.inside, student.gather(1, kept.places), kept.logits
     theirs_whole = log_sum(theirs_log.masked_fill(~inside, -math.inf))
     if how.rest:
@@ -119,20 +128,27 @@ def keep(teacher: torch.Tensor, count: int, *, rest: bool) -> Kept:
 
 
 def _support(teacher: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Places in this rank's slice [tokens, <= count] that may be among the teacher's `count` largest logits, and which of them are."""
+    """Places in this rank's slice [tokens, <= count] that may be among the teacher's `count` largest logits, and which
+    of them are."""
     values, places = teacher.topk(min(count, teacher.shape[1]), dim=-1)
-    size, group = parallel_state.get_tensor_model_parallel_world_size(), parallel_state.get_tensor_model_parallel_group()
+    size, group = (
+        parallel_state.get_tensor_model_parallel_world_size(),
+        parallel_state.get_tensor_model_parallel_group(),
+    )
     if size == 1:
         return places, torch.ones_like(places, dtype=torch.bool)
     everyone = [torch.empty_like(values) for _ in range(size)]
     torch.distributed.all_gather(everyone, values.contiguous(), group=group)
     whole = torch.cat(everyone, dim=-1)
-    chosen = torch.zeros_like(whole, dtype=torch.bool).scatter_(1, whole.topk(min(count, whole.shape[1]), dim=-1).indices, True)
+    chosen = torch.zeros_like(whole, dtype=torch.bool).scatter_(
+        1, whole.topk(min(count, whole.shape[1]), dim=-1).indices, True
+    )
     return places, chosen.chunk(size, dim=-1)[parallel_state.get_tensor_model_parallel_rank()]
 
 
 def softmax(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Probabilities and log-probabilities over the whole vocabulary, of which this rank holds a slice; works in place."""
+    """Probabilities and log-probabilities over the whole vocabulary, of which this rank holds a slice; works in
+    place."""
     logs = logits.sub_(_highest(logits))
     exponentials = logs.exp()
     total = summed(exponentials.sum(-1, keepdim=True))

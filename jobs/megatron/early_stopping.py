@@ -1,8 +1,8 @@
-"""Watches a student learn: remembers its best weights, counts how long nothing got better, and says when that is enough.
+"""Watches a student learn: remembers its best weights, counts how long nothing got better, and says when that is
+enough.
 
-What it knows is part of every checkpoint, so that a job that was killed decides as it would have. Which numbers there are to judge
-by is decided by `training` and `exported`.
-"""
+What it knows is part of every checkpoint, so that a job that was killed decides as it would have. Which numbers there
+are to judge by is decided by `training` and `exported`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ Evaluate = Callable[[], dict[str, float]]
 
 @dataclass
 class State:
-    """What a checkpoint keeps: the best value seen, its step, the value that an improvement is counted from, the looks since then."""
+    """What a checkpoint keeps: the best value seen, its step, the value that an improvement is counted from, the looks
+    since then."""
 
     best: float | None = None
     best_step: int = 0
@@ -51,7 +52,8 @@ class Watch:
         return self.config.patience is not None and self.state.waited >= self.config.patience
 
     def look(self, step: int, validation: dict[str, float]) -> dict[str, float]:
-        """After `step`, with the losses of a validation or none: evaluate if it is time, and judge; returns the scores taken."""
+        """After `step`, with the losses of a validation or none: evaluate if it is time, and judge; returns the scores
+        taken."""
         every = self.config.evaluate_every
         due = every is not None and (step % every == 0 or step == self.config.steps)
         scores = self.evaluate() if due and self.evaluate else {}
@@ -72,12 +74,16 @@ class Watch:
             state.waited += 1
 
     def saved(self, step: int) -> tuple[dict[str, Any], dict[str, TensorOf]]:
-        """For the checkpoint of `step`: what to note and which tensors to write beside the weights, none where they are the best."""
+        """For the checkpoint of `step`: what to note and which tensors to write beside the weights, none where they are
+        the best."""
         away = self._best and self.state.best_step != step
-        return asdict(self.state), ({"best": lambda parameter: self._best[parameter].to(parameter.device)} if away else {})
+        return asdict(self.state), (
+            {"best": lambda parameter: self._best[parameter].to(parameter.device)} if away else {}
+        )
 
     def resume(self, step: int, state: dict[str, Any], read: Callable[[str, TensorOf], None]) -> None:
-        """Go on from a checkpoint that is in the model already; `read` fills tensors with what `saved` had written under a name."""
+        """Go on from a checkpoint that is in the model already; `read` fills tensors with what `saved` had written
+        under a name."""
         self.state = State(**state)
         if self.config.keep == "best" and self.state.best is not None:
             self._best = {parameter: parameter.detach().to("cpu", copy=True) for parameter in self._parameters}
@@ -95,7 +101,13 @@ class Watch:
         if self.enough and step < config.steps:
             stopped = f"{config.best_by} had not improved by more than {config.min_delta:g} in {state.waited} looks"
         about = {"keep": config.keep, "step": kept, "trained": step, "steps": config.steps, "stopped": stopped}
-        about |= {"best_by": config.best_by, "best_step": state.best_step if state.best is not None else None, "best": state.best}
+        about |= {
+            "best_by": config.best_by,
+            "best_step": state.best_step if state.best is not None else None,
+            "best": state.best,
+        }
         assert state.best is None or math.isfinite(state.best)
         if torch.distributed.get_rank() == 0:
-            (output / KEPT).write_text(json.dumps(about | {"tokens": kept * config.global_batch * config.seq_length}, indent=2) + "\n")
+            (output / KEPT).write_text(
+                json.dumps(about | {"tokens": kept * config.global_batch * config.seq_length}, indent=2) + "\n"
+            )

@@ -1,4 +1,5 @@
-"""Evaluates a student in the middle of its training: exported as a Hugging Face directory, measured as the evaluate stage does.
+"""Evaluates a student in the middle of its training: exported as a Hugging Face directory, measured as the evaluate
+stage does.
 
 Rank 0 measures while the others wait; it needs room for the student and its teacher once more.
 """
@@ -26,8 +27,8 @@ PATIENT = datetime.timedelta(days=7)
 
 
 def evaluator(spec: Spec, config: Watched, model: GPTModel, hf_config: dict[str, Any]) -> Evaluate | None:
-    """What measures `model` as it is at the time; None where nothing is to be evaluated. Collective. Raises ValueError at once for
-    what would keep a later evaluation from working."""
+    """What measures `model` as it is at the time; None where nothing is to be evaluated. Collective. Raises ValueError
+    at once for what would keep a later evaluation from working."""
     if config.evaluate_every is None:
         return None
     from jobs.evaluation import measure as evaluate
@@ -69,7 +70,11 @@ def _bare(model: GPTModel) -> Iterator[None]:
 
 def _told(scores: dict[str, Any]) -> dict[str, float]:
     """The scores as metrics of a step; losses here are of the test split, where val_loss is the validation split's."""
-    told = {"test_loss": scores["val_loss"], "test_kl": scores["kl_teacher"], "test_agreement": scores["agreement_teacher"]}
+    told = {
+        "test_loss": scores["val_loss"],
+        "test_kl": scores["kl_teacher"],
+        "test_agreement": scores["agreement_teacher"],
+    }
     if "mmlu" in scores:
         low, high = scores["mmlu_ci95"]
         told |= {"mmlu": scores["mmlu"], "mmlu_n": scores["mmlu_n"], "mmlu_low": low, "mmlu_high": high}

@@ -1,4 +1,5 @@
-"""One forward pass of a model through Megatron's schedule, pipeline stages and all, for jobs that measure and do not train."""
+"""One forward pass of a model through Megatron's schedule, pipeline stages and all, for jobs that measure and do not
+train."""
 
 from __future__ import annotations
 
@@ -17,10 +18,11 @@ def forward(
     positions: torch.Tensor | None = None,
     packed: Any = None,
 ) -> None:
-    """Run `tokens` [sequences, length] through `model`; the last pipeline stage gives its output [sequences, length, ...] to `take`.
+    """Run `tokens` [sequences, length] through `model`; the last pipeline stage gives its output [sequences, length,
+    ...] to `take`.
 
-    `positions`, of the same shape, and `packed` (Megatron's PackedSeqParams) are for one sequence that holds several samples.
-    """
+    `positions`, of the same shape, and `packed` (Megatron's PackedSeqParams) are for one sequence that holds several
+    samples."""
     device = torch.cuda.current_device()
 
     def step(batches: Iterator[torch.Tensor], model: Any) -> tuple[torch.Tensor, Any]:

@@ -1,10 +1,11 @@
-"""The output layer and the losses over its logits in one, a group of tokens at a time: nobody's whole logits are ever held.
+"""The output layer and the losses over its logits in one, a group of tokens at a time: nobody's whole logits are ever
+held.
 
-Megatron and ModelOpt compute [tokens, vocabulary] logits of student and teacher, and about eight fp32 tensors of that size for the
-loss and its gradient. Here the model ends with its hidden states (`defer`), and `losses` multiplies a group of them with the output
-weights, takes the losses a chunk of rows at a time near the cache, and turns each group's gradient into that of the hidden states and
-the weights before the next group. The gradient is worked out on the way forward, so the weight of each token must be known by then.
-"""
+Megatron and ModelOpt compute [tokens, vocabulary] logits of student and teacher, and about eight fp32 tensors of that
+size for the loss and its gradient. Here the model ends with its hidden states (`defer`), and `losses` multiplies a
+group of them with the output weights, takes the losses a chunk of rows at a time near the cache, and turns each group's
+gradient into that of the hidden states and the weights before the next group. The gradient is worked out on the way
+forward, so the weight of each token must be known by then."""
 
 from __future__ import annotations
 
@@ -18,10 +19,22 @@ from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
 from megatron.core.tensor_parallel import copy_to_tensor_model_parallel_region, gather_from_sequence_parallel_region
 
-from jobs.megatron.divergence import Divergence, Kept, Valued, between, keep, log_sum, over_all, over_kept, softmax, summed
+from jobs.megatron.divergence import (
+    Divergence,
+    Kept,
+    Valued,
+    between,
+    keep,
+    log_sum,
+    over_all,
+    over_kept,
+    softmax,
+    summed,
+)
 
 GROUP_ELEMENTS, GROUP_TOKENS = 2**26, 1024
-"""Logits of one model computed at once, at most: the matrix products want many rows, and 2**26 of them in bf16 are 134 MB."""
+"""Logits of one model computed at once, at most: the matrix products want many rows, and 2**26 of them in bf16 are 134
+MB."""
 
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
 """Logits of a group made fp32 at once: on the CPU few enough that the copies stay in the cache."""
@@ -53,19 +66,22 @@ Losses = dict[str, torch.Tensor]
 
 
 def defer(model: GPTModel) -> None:
-    """Let `model` end with its last hidden states in place of logits, in the shape the logits would have. For any pipeline stage."""
+    """Let `model` end with its last hidden states in place of logits, in the shape the logits would have. For any
+    pipeline stage."""
     if getattr(model, "output_layer", None) is None:
         return
 
     def states(hidden: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, None]:
-        # Under sequence parallelism every rank gets all tokens, and of their gradient, which `losses` sums over the ranks, its part.
+        # Under sequence parallelism every rank gets all tokens, and of their gradient, which `losses` sums over the
+        # ranks, its part.
         return whole(hidden) if model.config.sequence_parallel else hidden, None
 
     model.output_layer.forward = states
 
 
 def whole(hidden: torch.Tensor) -> torch.Tensor:
-    """Hidden states [length, ...] of which the tensor-parallel ranks hold parts; their gradient is taken to be the same on all ranks."""
+    """Hidden states [length, ...] of which the tensor-parallel ranks hold parts; their gradient is taken to be the same
+    on all ranks."""
     together: torch.Tensor = gather_from_sequence_parallel_region(hidden, tensor_parallel_output_grad=False)
     return together
 
@@ -73,7 +89,10 @@ def whole(hidden: torch.Tensor) -> torch.Tensor:
 def head(model: GPTModel, hidden: torch.Tensor) -> Head:
     """The head of a deferred model over hidden states of any leading dimensions, which are flattened to tokens."""
     tied = model.share_embeddings_and_output_weights
-    return Head(hidden=hidden.flatten(0, -2), weight=model.shared_embedding_or_output_weight() if tied else model.output_layer.weight)
+    return Head(
+        hidden=hidden.flatten(0, -2),
+        weight=model.shared_embedding_or_output_weight() if tied else model.output_layer.weight,
+    )
 
 
 def losses(
@@ -86,19 +105,21 @@ def losses(
     how: Divergence = KL,
     everything: bool = False,
 ) -> Losses:
-    """Sums over the tokens [tokens] of their losses times `weights` [tokens]: `objective`, differentiable in the student's hidden states
-    and output weights, and for the log `divergence`, `loss` (cross-entropy), `teacher_loss`, and with `everything` also `kl`.
+    """Sums over the tokens [tokens] of their losses times `weights` [tokens]: `objective`, differentiable in the
+    student's hidden states and output weights, and for the log `divergence`, `loss` (cross-entropy), `teacher_loss`,
+    and with `everything` also `kl`.
 
-    A divergence that `mix` gives no share is left out unless `everything` is asked for. Stored logits know neither of the last two.
-    """
+    A divergence that `mix` gives no share is left out unless `everything` is asked for. Stored logits know neither of
+    the last two."""
     hidden = copy_to_tensor_model_parallel_region(student.hidden)
     objective, values = _Fused.apply(hidden, student.weight, _Task(labels, weights, mix, teacher, how, everything))
     return {"objective": objective, **values}
 
 
 def top(states: Head, labels: torch.Tensor, count: int) -> tuple[torch.Tensor, ...]:
-    """Of each token [tokens]: ids [tokens, count] of the likeliest next ones in falling order, their logits less the largest (fp16), the
-    probability of all others (fp32), and the loss on its label (fp16). The same on every tensor-parallel rank."""
+    """Of each token [tokens]: ids [tokens, count] of the likeliest next ones in falling order, their logits less the
+    largest (fp16), the probability of all others (fp32), and the loss on its label (fp16). The same on every
+    tensor-parallel rank."""
     parts = []
     slice_size, group_size = states.weight.shape[0], _group_size(states.weight)
     first = parallel_state.get_tensor_model_parallel_rank() * slice_size
@@ -118,7 +139,10 @@ def top(states: Head, labels: torch.Tensor, count: int) -> tuple[torch.Tensor, .
 
 def _likeliest(values: torch.Tensor, ids: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The `count` largest of all tensor-parallel ranks' values [tokens, any], falling, with their ids."""
-    size, group = parallel_state.get_tensor_model_parallel_world_size(), parallel_state.get_tensor_model_parallel_group()
+    size, group = (
+        parallel_state.get_tensor_model_parallel_world_size(),
+        parallel_state.get_tensor_model_parallel_group(),
+    )
     if size > 1:
         everyone = [[torch.empty_like(mine) for _ in range(size)] for mine in (values, ids)]
         for box, mine in zip(everyone, (values, ids), strict=True):
@@ -139,7 +163,8 @@ class _Task:
 
 
 class _Fused(torch.autograd.Function):
-    """Groups of rows; each leaves only the gradients of its hidden states and its part of the output weights' gradient."""
+    """Groups of rows; each leaves only the gradients of its hidden states and its part of the output weights'
+    gradient."""
 
     @staticmethod
     def forward(context: Any, hidden: torch.Tensor, weight: torch.Tensor, task: _Task) -> tuple[torch.Tensor, Losses]:
@@ -176,7 +201,8 @@ def _group_size(weight: torch.Tensor) -> int:
 
 
 def _group(logits: torch.Tensor, group: slice, task: _Task, *, differentiate: bool) -> Losses:
-    """Weighted losses of a group whose student logits [rows, slice] are given; they are replaced by their gradient if that is wanted."""
+    """Weighted losses of a group whose student logits [rows, slice] are given; they are replaced by their gradient if
+    that is wanted."""
     theirs = task.teacher.hidden[group] @ task.teacher.weight.t() if isinstance(task.teacher, Head) else None
     totals: Losses = {}
     rows = max(1, CHUNK_ELEMENTS[logits.device.type] // logits.shape[1])
@@ -193,8 +219,11 @@ def _group(logits: torch.Tensor, group: slice, task: _Task, *, differentiate: bo
     return totals
 
 
-def _chunk(student: torch.Tensor, teacher: torch.Tensor | None, here: slice, task: _Task) -> tuple[Losses, torch.Tensor]:
-    """Losses [rows] and the gradient of the mix in the student's logits; fp32 logits [rows, slice] of both, which may be used up."""
+def _chunk(
+    student: torch.Tensor, teacher: torch.Tensor | None, here: slice, task: _Task
+) -> tuple[Losses, torch.Tensor]:
+    """Losses [rows] and the gradient of the mix in the student's logits; fp32 logits [rows, slice] of both, which may
+    be used up."""
     mix, how, labels = task.mix, task.how, task.labels[here]
     compared = task.teacher is not None and (_counts(mix.divergence) or task.everything)
     if compared and teacher is not None and how.temperature == 1 and _is_whole(how, teacher):
@@ -221,7 +250,9 @@ def _chunk(student: torch.Tensor, teacher: torch.Tensor | None, here: slice, tas
     return values, gradient
 
 
-def _at_once(student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor, task: _Task) -> tuple[Losses, torch.Tensor]:
+def _at_once(
+    student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor, task: _Task
+) -> tuple[Losses, torch.Tensor]:
     """The same where every loss is of the same probabilities: at temperature 1 over the whole vocabulary."""
     mix = task.mix
     (ours, ours_log), (theirs, theirs_log) = softmax(student), softmax(teacher)
@@ -239,7 +270,9 @@ def _compare(student: torch.Tensor, teacher: torch.Tensor | None, stored: Kept |
     """The divergence between logits, which are used up."""
     student = student.div_(how.temperature)
     if stored is not None:
-        kept = Kept(places=stored.places, inside=stored.inside, logits=stored.logits / how.temperature, rest=stored.rest)
+        kept = Kept(
+            places=stored.places, inside=stored.inside, logits=stored.logits / how.temperature, rest=stored.rest
+        )
         return over_kept(student, kept, how)
     assert teacher is not None
     teacher = teacher.div_(how.temperature)

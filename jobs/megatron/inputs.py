@@ -1,4 +1,5 @@
-"""The checks every Megatron job makes on what it is given: tokens that belong to the model, and a model this layout can hold."""
+"""The checks every Megatron job makes on what it is given: tokens that belong to the model, and a model this layout can
+hold."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from jobs.megatron.model import read_config
 from jobs.tokens.logit_store import read_manifest
 
 CHANCE_MARGIN = 0.9
-"""A teacher whose validation loss is above this share of ln(vocabulary) knows next to nothing: its weights did not load."""
+"""A teacher whose validation loss is above this share of ln(vocabulary) knows next to nothing: its weights did not
+load."""
 
 
 def checked_model(directory: Path, data: Path, parallel: Parallel, seq_length: int) -> dict[str, Any]:
@@ -26,7 +28,8 @@ def checked_model(directory: Path, data: Path, parallel: Parallel, seq_length: i
     check_layout("parallel", parallel, shape_in(config, directory), tokens=seq_length, whose=f" of {directory}")
     if seq_length > config["max_position_embeddings"]:
         raise ValueError(
-            f"seq_length {seq_length} is above the model's max_position_embeddings {config['max_position_embeddings']}; choose less"
+            f"seq_length {seq_length} is above the model's max_position_embeddings {config['max_position_embeddings']};"
+            " choose less"
         )
     statistics = read_statistics(data)
     if statistics["vocab_size"] > config["vocab_size"]:
@@ -88,7 +91,10 @@ def check_logits(logits: Path, teacher: Path, data: Path) -> dict[str, Any]:
     manifest, here = read_manifest(logits), made_from(teacher, data)
     for what, told in (("tokenizer", "another tokenizer"), ("teacher", "another teacher"), ("data", "other text")):
         if manifest[what] != here[what]:
-            raise ValueError(f"the logits in {logits} are of {told}: {manifest[what][:12]}, here it is {here[what][:12]}; store them anew")
+            raise ValueError(
+                f"the logits in {logits} are of {told}: {manifest[what][:12]}, here it is {here[what][:12]}; store them"
+                " anew"
+            )
     return manifest
 
 

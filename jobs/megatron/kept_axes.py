@@ -1,7 +1,8 @@
-"""What a cut kept of the teacher: layers, heads and channels by the teacher's numbers, with how their importance is spread.
+"""What a cut kept of the teacher: layers, heads and channels by the teacher's numbers, with how their importance is
+spread.
 
-It reads ModelOpt's dynamic model after the search and before the export, when the order that was enforced is still known.
-"""
+It reads ModelOpt's dynamic model after the search and before the export, when the order that was enforced is still
+known."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ def numbers(model: GPTModel) -> list[int]:
 
 
 def indices(dynamic: Any, axes: Iterable[str], layers: list[int]) -> Indices:
-    """What ModelOpt's active slices keep along `axes`, from all pipeline stages; `layers` are the teacher's numbers of the stage's
-    layers that are left. Collective."""
+    """What ModelOpt's active slices keep along `axes`, from all pipeline stages; `layers` are the teacher's numbers of
+    the stage's layers that are left. Collective."""
     mine: Indices = {}
     for axis in axes:
         if axis == "hidden_size":
@@ -52,8 +53,8 @@ def _active(hparam: Any) -> list[int]:
 def describe(
     indices: Indices, layers: list[int] | None, scores: dict[str, float], tensors: dict[str, torch.Tensor], heads: int
 ) -> dict[str, Any]:
-    """The axes of kept.json: `{of, count, ranges, share, gini}` each, per layer where a layer cuts for itself. `layers` are the kept
-    ones where some were dropped; `heads` are the teacher's query heads."""
+    """The axes of kept.json: `{of, count, ranges, share, gini}` each, per layer where a layer cuts for itself. `layers`
+    are the kept ones where some were dropped; `heads` are the teacher's query heads."""
     axes: dict[str, Any] = {}
     if layers is not None:
         by_layer = torch.tensor([scores[str(number)] for number in sorted(map(int, scores))])

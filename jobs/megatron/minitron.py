@@ -57,8 +57,9 @@ def _mode() -> list[tuple[str, Any]]:
 
 
 def measure(model: GPTModel, forward_loop: Callable[[Any], None], folder: Path) -> None:
-    """Run `forward_loop` and write the scores into `folder`: `importance.json` (a layer's 1 - cosine of input and output, summed over
-    micro-batches; layers from 1) and `importance.safetensors` (squared activations summed over samples). Collective."""
+    """Run `forward_loop` and write the scores into `folder`: `importance.json` (a layer's 1 - cosine of input and
+    output, summed over micro-batches; layers from 1) and `importance.safetensors` (squared activations summed over
+    samples). Collective."""
     dynamic = mtn.convert(model, _mode(), registry=PruneModeRegistry)
     registry = ImportanceEstimatorRegistry(dynamic)
     dynamic.eval()
@@ -76,14 +77,18 @@ def measure(model: GPTModel, forward_loop: Callable[[Any], None], folder: Path) 
             for name, tensor in activations.items():
                 _, _, local, site = name.split(".", 3)
                 tensors[f"{first + int(local) + 1}.{site}"] = tensor
-        save_file({name: tensor.float().cpu().contiguous() for name, tensor in tensors.items()}, folder / "importance.safetensors")
+        save_file(
+            {name: tensor.float().cpu().contiguous() for name, tensor in tensors.items()},
+            folder / "importance.safetensors",
+        )
         ranked = {"layer_scores": {str(layer): float(score) for layer, score in sorted(scores.items())}}
         (folder / "importance.json").write_text(json.dumps(ranked, indent=2) + "\n")
     torch.distributed.barrier()
 
 
 def cut(model: GPTModel, config: PruneConfig, importance: Path) -> tuple[GPTModel, dict[str, Any]]:
-    """Cut the ranked axes of `config` in place, by stored scores or by a baseline's; also says what was kept. Collective."""
+    """Cut the ranked axes of `config` in place, by stored scores or by a baseline's; also says what was kept.
+    Collective."""
     scores, tensors = read_scores(model, config.ranking, config.seed, importance)
     mine, heads, total = kept.numbers(model), model.config.num_attention_heads, model.config.num_layers
     dynamic, searcher = _searched(model, scores, tensors, {"export_config": dict(config.ranked)})
@@ -94,29 +99,48 @@ def cut(model: GPTModel, config: PruneConfig, importance: Path) -> tuple[GPTMode
 
 
 def visit(
-    model: GPTModel, importance: tuple[Scores, Tensors], shapes: list[tuple[dict[str, int], int]], judge: Callable[[Any], float]
+    model: GPTModel,
+    importance: tuple[Scores, Tensors],
+    shapes: list[tuple[dict[str, int], int]],
+    judge: Callable[[Any], float],
 ) -> None:
-    """Cut `model` to each of `shapes` (all four sizes, and parameters) in turn, ask `judge` for its score, and put it back. Collective.
+    """Cut `model` to each of `shapes` (all four sizes, and parameters) in turn, ask `judge` for its score, and put it
+    back. Collective.
 
-    ModelOpt's search by parameters does it, with the shapes in the place where it keeps the candidates of its own grid (why they are not
-    its own: conf/shapes.py). It ends with the best one cut."""
+    ModelOpt's search by parameters does it, with the shapes in the place where it keeps the candidates of its own grid
+    (why they are not its own: conf/shapes.py). It ends with the best one cut."""
     candidates = [CandidateSubnet(ss_config=dict(sizes), params=float(params), score=None) for sizes, params in shapes]
     budget = max(candidate.params for candidate in candidates)
     model.eval()
     with torch.no_grad():
-        _searched(model, *importance, {"params": budget}, candidates={budget: candidates}, score_func=judge, top_k=len(candidates))
+        _searched(
+            model,
+            *importance,
+            {"params": budget},
+            candidates={budget: candidates},
+            score_func=judge,
+            top_k=len(candidates),
+        )
 
 
 def _searched(
-    model: GPTModel, scores: Scores, tensors: Tensors, constraints: dict[str, Any], *, candidates: Any = None, **settings: Any
+    model: GPTModel,
+    scores: Scores,
+    tensors: Tensors,
+    constraints: dict[str, Any],
+    *,
+    candidates: Any = None,
+    **settings: Any,
 ) -> tuple[Any, MCoreMinitronSearcher]:
-    """`model` as a dynamic model in which ModelOpt's search over stored scores has ended, and the searcher. This is `mtp.prune` less
-    its export, after which nobody can tell what was kept."""
+    """`model` as a dynamic model in which ModelOpt's search over stored scores has ended, and the searcher. This is
+    `mtp.prune` less its export, after which nobody can tell what was kept."""
     dynamic, searcher = mtn.convert(model, _mode(), registry=PruneModeRegistry), MCoreMinitronSearcher()
     # ModelOpt takes stored scores only as its own per-rank file, so the artifact is handed to it as one.
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "scores.pth"
-        torch.save(_searcher_state(model, scores, tensors) | {"top_k_candidates_per_constraint": candidates or {}}, path)
+        torch.save(
+            _searcher_state(model, scores, tensors) | {"top_k_candidates_per_constraint": candidates or {}}, path
+        )
         searcher.search(dynamic, constraints, None, {"scores_path": str(path), "forward_loop": _never} | settings)
     return dynamic, searcher
 
@@ -131,7 +155,8 @@ def _never(model: Any) -> None:
 
 
 def read_scores(model: GPTModel, ranking: Ranking, seed: int, importance: Path) -> tuple[Scores, Tensors]:
-    """Scores by layer, and by channel: `<layer>.<site>` -> squared sums. Baselines have the stored ones' names and shapes."""
+    """Scores by layer, and by channel: `<layer>.<site>` -> squared sums. Baselines have the stored ones' names and
+    shapes."""
     scores: Scores = json.loads((importance / "importance.json").read_text())["layer_scores"]
     tensors: Tensors = load_file(importance / "importance.safetensors")
     if ranking == "random":
@@ -144,7 +169,8 @@ def read_scores(model: GPTModel, ranking: Ranking, seed: int, importance: Path) 
 
 
 def _magnitudes(model: GPTModel) -> tuple[Scores, Tensors]:
-    """Squared norms of the weights that read each channel, and of each whole layer; collective, of all pipeline stages."""
+    """Squared norms of the weights that read each channel, and of each whole layer; collective, of all pipeline
+    stages."""
     scores: Scores = {}
     tensors: Tensors = {}
     for layer in model.decoder.layers:

@@ -1,7 +1,8 @@
-"""A Hugging Face decoder config as a Megatron-Core GPTModel, and back as a config that tells the truth about a cut model.
+"""A Hugging Face decoder config as a Megatron-Core GPTModel, and back as a config that tells the truth about a cut
+model.
 
-It owns the dimensions; the weights are moved by `weights`. Supported: LlamaForCausalLM and Qwen3ForCausalLM without biases.
-"""
+It owns the dimensions; the weights are moved by `weights`. Supported: LlamaForCausalLM and Qwen3ForCausalLM without
+biases."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """The Hugging Face `config.json` of a model directory, refused with a reason where this pipeline cannot carry it faithfully."""
+    """The Hugging Face `config.json` of a model directory, refused with a reason where this pipeline cannot carry it
+    faithfully."""
     path = directory / "config.json"
     if not path.is_file():
         raise ValueError(f"{directory} has no config.json, so it is not a Hugging Face model directory")
@@ -53,7 +55,11 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 def _rope(config: dict[str, Any]) -> dict[str, Any]:
     """Rotary settings, wherever this transformers version wrote them (`rope_parameters` since 5.0)."""
-    return {"rope_theta": config.get("rope_theta", 10_000.0)} | (config.get("rope_scaling") or {}) | (config.get("rope_parameters") or {})
+    return (
+        {"rope_theta": config.get("rope_theta", 10_000.0)}
+        | (config.get("rope_scaling") or {})
+        | (config.get("rope_parameters") or {})
+    )
 
 
 def stored_precision(config: dict[str, Any]) -> Precision:
@@ -67,11 +73,13 @@ def head_dim(config: dict[str, Any]) -> int:
 
 
 def config_of_shape(shape: Shape, vocab_size: int, eos_token_id: int) -> dict[str, Any]:
-    """The Hugging Face config of a from-scratch `shape` whose embedding has `vocab_size` rows unless the shape says more."""
+    """The Hugging Face config of a from-scratch `shape` whose embedding has `vocab_size` rows unless the shape says
+    more."""
     rows = shape.vocab_size or vocab_size
     if rows < vocab_size:
         raise ValueError(
-            f"teacher.shape.vocab_size is {rows} but the tokenizer has {vocab_size} tokens; choose at least that or leave it empty"
+            f"teacher.shape.vocab_size is {rows} but the tokenizer has {vocab_size} tokens; choose at least that or"
+            " leave it empty"
         )
     return {
         "architectures": [ARCHITECTURES[shape.architecture]],
@@ -96,8 +104,11 @@ def config_of_shape(shape: Shape, vocab_size: int, eos_token_id: int) -> dict[st
     }
 
 
-def build(config: dict[str, Any], parallel: Parallel, precision: Precision, device: torch.device, *, to_cut: bool = False) -> GPTModel:
-    """The GPTModel of this pipeline stage, weights not set yet, on `device` in `precision`; `to_cut`: of layers that ModelOpt can cut."""
+def build(
+    config: dict[str, Any], parallel: Parallel, precision: Precision, device: torch.device, *, to_cut: bool = False
+) -> GPTModel:
+    """The GPTModel of this pipeline stage, weights not set yet, on `device` in `precision`; `to_cut`: of layers that
+    ModelOpt can cut."""
     transformer = _transformer(config, parallel, precision)
     rope = _rope(config)
     model = GPTModel(
@@ -154,11 +165,16 @@ def _transformer(config: dict[str, Any], parallel: Parallel, precision: Precisio
 
 
 def _mark_slices(model: GPTModel) -> None:
-    """Say which weights are slices, and along what: Megatron does so only where it draws them, and takes gradient norms by it."""
+    """Say which weights are slices, and along what: Megatron does so only where it draws them, and takes gradient norms
+    by it."""
     sliced = ((ColumnParallelLinear, 0), (RowParallelLinear, 1), (VocabParallelEmbedding, 0))
     for module in model.modules():
         for kind, dimension in sliced:
-            if isinstance(module, kind) and module.weight is not None and not hasattr(module.weight, "tensor_model_parallel"):
+            if (
+                isinstance(module, kind)
+                and module.weight is not None
+                and not hasattr(module.weight, "tensor_model_parallel")
+            ):
                 set_tensor_model_parallel_attributes(module.weight, True, dimension, 1)
 
 

@@ -1,7 +1,7 @@
 """Activation recomputation: a layer keeps its input alone and is computed again in the backward pass.
 
-Around each layer, not inside Megatron's block: what distillation's hooks see of a layer's output then still carries its gradient.
-"""
+Around each layer, not inside Megatron's block: what distillation's hooks see of a layer's output then still carries its
+gradient."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recompute_layers(model: GPTModel) -> None:
-    """Let the layers of this pipeline stage keep only their inputs while they train; a teacher inside `model` is left alone."""
+    """Let the layers of this pipeline stage keep only their inputs while they train; a teacher inside `model` is left
+    alone."""
     for layer in model.decoder.layers:
         layer.forward = functools.partial(_again, layer, layer.forward)
 

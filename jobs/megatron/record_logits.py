@@ -1,7 +1,8 @@
-"""Runs the teacher once over packed records and stores its likeliest tokens where a response is learned, shard by shard.
+"""Runs the teacher once over packed records and stores its likeliest tokens where a response is learned, shard by
+shard.
 
-A row is found again by its token's address, so that students may pack the records otherwise; `logits` stores those of a corpus.
-"""
+A row is found again by its token's address, so that students may pack the records otherwise; `logits` stores those of a
+corpus."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ SHARD_TOKENS = 2**18
 
 
 def store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
-    """Write logits.json, an index of each split and its shards (jobs/logit_store.py); shards that are there are not made again."""
+    """Write logits.json, an index of each split and its shards (jobs/logit_store.py); shards that are there are not
+    made again."""
     import torch
     from megatron.core import parallel_state
 
@@ -39,9 +41,13 @@ def store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
     records, teacher, output = Path(spec.inputs["records"]), Path(spec.inputs["teacher"]) / "model", Path(spec.output)
     hf_config = inputs.checked_model(teacher, records, config.parallel, config.seq_length)
     if config.top_k > hf_config["vocab_size"]:
-        raise ValueError(f"sft.top_k is {config.top_k} but the vocabulary has {hf_config['vocab_size']} tokens; choose at most that")
+        raise ValueError(
+            f"sft.top_k is {config.top_k} but the vocabulary has {hf_config['vocab_size']} tokens; choose at most that"
+        )
     splits = {split: PackedRecords(records / split, config.seq_length, config.seed) for split in SPLITS}
-    logit_store.check_disk(output, sum(int(packed.records.mask.sum()) for packed in splits.values()), config, hf_config["vocab_size"])
+    logit_store.check_disk(
+        output, sum(int(packed.records.mask.sum()) for packed in splits.values()), config, hf_config["vocab_size"]
+    )
     model = build(hf_config, config.parallel, config.precision, device)
     weights.load(model, teacher, hf_config)
     head.defer(model)
@@ -75,7 +81,9 @@ def _names(split: str, packed: PackedRecords) -> dict[str, range]:
     """The rows of each shard by its name."""
     size = max(1, SHARD_TOKENS // packed.seq_length)
     starts = range(0, len(packed), size)
-    return {f"{split}-{number:05d}": range(start, min(start + size, len(packed))) for number, start in enumerate(starts)}
+    return {
+        f"{split}-{number:05d}": range(start, min(start + size, len(packed))) for number, start in enumerate(starts)
+    }
 
 
 def _runs(addresses: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -104,14 +112,22 @@ def _rows(model: Any, config: LogitsConfig, packed: PackedRecords, rows: range) 
         for start in range(rows.start, rows.stop, config.micro_batch):
             samples = packed.samples(range(start, min(start + config.micro_batch, rows.stop)))
             addresses.append(samples.addresses[samples.counted])
-            tokens, counted = torch.from_numpy(samples.tokens), torch.from_numpy(np.flatnonzero(samples.counted)).to(device)
+            tokens, counted = (
+                torch.from_numpy(samples.tokens),
+                torch.from_numpy(np.flatnonzero(samples.counted)).to(device),
+            )
             labels = tokens[:, 1:].flatten().to(device)[counted]
 
             def keep(hidden: torch.Tensor, counted: torch.Tensor = counted, labels: torch.Tensor = labels) -> None:
                 whole = head.head(model, hidden)
-                found.append(head.top(head.Head(hidden=whole.hidden[counted], weight=whole.weight), labels, config.top_k))
+                found.append(
+                    head.top(head.Head(hidden=whole.hidden[counted], weight=whole.weight), labels, config.top_k)
+                )
 
-            places, bounds = torch.from_numpy(samples.positions).view(1, -1), attention.packed(torch.from_numpy(samples.segments))
+            places, bounds = (
+                torch.from_numpy(samples.positions).view(1, -1),
+                attention.packed(torch.from_numpy(samples.segments)),
+            )
             forward(model, tokens[:, :-1].reshape(1, -1), keep, positions=places, packed=bounds)
             heartbeat.beat()
     if not found:

@@ -1,4 +1,5 @@
-"""Stored logits in the teacher's place: what distillation reads of them for a batch, on this rank's slice of the vocabulary."""
+"""Stored logits in the teacher's place: what distillation reads of them for a batch, on this rank's slice of the
+vocabulary."""
 
 from __future__ import annotations
 
@@ -16,14 +17,17 @@ from jobs.tokens.logit_store import LogitStore
 
 
 class Offline:
-    """Looks a batch's tokens up by their addresses, among the validation split's while the model is in evaluation mode."""
+    """Looks a batch's tokens up by their addresses, among the validation split's while the model is in evaluation
+    mode."""
 
     def __init__(self, folder: Path, config: DistillConfig) -> None:
         self.stores = {True: LogitStore(folder, "train"), False: LogitStore(folder, "validation")}
         stored = self.stores[True].top_k
         assert config.top_k is not None, "offline distillation compares the top K"
         if config.top_k > stored:
-            raise ValueError(f"distill.top_k is {config.top_k} but {stored} logits of each token are stored; choose at most that")
+            raise ValueError(
+                f"distill.top_k is {config.top_k} but {stored} logits of each token are stored; choose at most that"
+            )
         self.top_k = config.top_k
 
     def __call__(self, model: Any, batch: Batch) -> Taught:

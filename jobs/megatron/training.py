@@ -43,17 +43,19 @@ class Batch:
     tokens: torch.Tensor
     labels: torch.Tensor
     weights: torch.Tensor
-    """fp32: what each label's loss is multiplied by, so that the mean over micro-batches and replicas of the weighted sums is the mean
-    over the counted labels of the whole global batch."""
+    """fp32: what each label's loss is multiplied by, so that the mean over micro-batches and replicas of the weighted
+    sums is the mean over the counted labels of the whole global batch."""
     positions: torch.Tensor
     packed: PackedSeqParams | None = None
-    """Bounds of the samples, where rows are packed: the model is then given its rows end to end, as one of micro_batch x seq_length."""
+    """Bounds of the samples, where rows are packed: the model is then given its rows end to end, as one of micro_batch
+    x seq_length."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """What is minimised. `losses(model, hidden, batch)` turns the last hidden states [micro_batch, seq_length, hidden] of a model whose
-    head is deferred into named scalars, sums weighted by `batch.weights`; `total` names the one to minimise."""
+    """What is minimised. `losses(model, hidden, batch)` turns the last hidden states [micro_batch, seq_length, hidden]
+    of a model whose head is deferred into named scalars, sums weighted by `batch.weights`; `total` names the one to
+    minimise."""
 
     losses: Callable[[Any, torch.Tensor, Batch], Losses]
     total: str = "objective"
@@ -70,9 +72,9 @@ def train(
     output: Path,
     watch: Watch | None = None,
 ) -> dict[str, float]:
-    """Train `model`, whose head is deferred, in place on the first of `splits`, validated on the second; returns the last validation
-    losses. Resumes from the newest checkpoint under `output`. Raises ValueError when the loss stops being finite, and Interrupted, its
-    checkpoint written, when the job is to stop before its last step."""
+    """Train `model`, whose head is deferred, in place on the first of `splits`, validated on the second; returns the
+    last validation losses. Resumes from the newest checkpoint under `output`. Raises ValueError when the loss stops
+    being finite, and Interrupted, its checkpoint written, when the job is to stop before its last step."""
     run = _Run(model, config, objective, *splits)
     metrics = Metrics(output) if torch.distributed.get_rank() == 0 else None
     folder = output / "checkpoints"
@@ -81,7 +83,9 @@ def train(
     if metrics:
         metrics.rewind(step)
     with interrupt.stoppable(), heartbeat.watched(output), checkpoint.Saver(folder, config.checkpoints_kept) as saver:
-        step, validation = _steps(run, step, metrics, watch, lambda step: saver.save(step, model, run.optimizer, hf_config, watch), saver)
+        step, validation = _steps(
+            run, step, metrics, watch, lambda step: saver.save(step, model, run.optimizer, hf_config, watch), saver
+        )
         saver.settle()
     if watch:
         watch.finish(step, output)
@@ -89,9 +93,15 @@ def train(
 
 
 def _steps(
-    run: _Run, step: int, metrics: Metrics | None, watch: Watch | None, save: Callable[[int], None], saver: checkpoint.Saver
+    run: _Run,
+    step: int,
+    metrics: Metrics | None,
+    watch: Watch | None,
+    save: Callable[[int], None],
+    saver: checkpoint.Saver,
 ) -> tuple[int, dict[str, float]]:
-    """Train from `step` to the end; the last step, and the losses of the last validation since `step`, if there was one."""
+    """Train from `step` to the end; the last step, and the losses of the last validation since `step`, if there was
+    one."""
     config, validation = run.config, dict[str, float]()
     if step == 0:
         validation = run.validate()
@@ -129,12 +139,16 @@ def _look(watch: Watch | None, step: int, validation: dict[str, float]) -> dict[
 class _Run:
     """One training run: the wrapped model, its optimizer and schedule, and its place in the data."""
 
-    def __init__(self, model: GPTModel, config: Training, objective: Objective, train: Split, validation: Split) -> None:
+    def __init__(
+        self, model: GPTModel, config: Training, objective: Objective, train: Split, validation: Split
+    ) -> None:
         self.config, self.objective, self.model = config, objective, model
         self.train, self.held_out = train, validation
         if config.parallel.recompute:
             recompute_layers(model)
-        ddp = DistributedDataParallelConfig(grad_reduce_in_fp32=True, overlap_grad_reduce=False, use_distributed_optimizer=False)
+        ddp = DistributedDataParallelConfig(
+            grad_reduce_in_fp32=True, overlap_grad_reduce=False, use_distributed_optimizer=False
+        )
         self.wrapped = DistributedDataParallel(model.config, ddp, model)
         model.config.finalize_model_grads_func = finalize_model_grads  # else replicated parameters drift between ranks
         self.optimizer = _optimizer(config, self.wrapped)
@@ -167,7 +181,8 @@ class _Run:
 
 
 def evaluate(model: GPTModel, config: Training, split: Split) -> dict[str, float]:
-    """Cross-entropy of a bare model, its head deferred, over the first validation sequences: {"val_loss": nats per token}."""
+    """Cross-entropy of a bare model, its head deferred, over the first validation sequences: {"val_loss": nats per
+    token}."""
     return _held_out(model, model, config, Objective(losses=cross_entropy, total="loss"), split)
 
 
@@ -177,8 +192,9 @@ def _held_out(wrapped: Any, model: GPTModel, config: Training, objective: Object
     usable = min(config.validation_batches * config.global_batch, len(split)) // per_pass * per_pass
     if usable == 0:
         raise ValueError(
-            f"the validation split has {len(split)} sequences of {config.seq_length} tokens, fewer than micro_batch "
-            f"{config.micro_batch} x data-parallel size {config.parallel.data}; raise data.validation_share or lower micro_batch"
+            f"the validation split has {len(split)} sequences of {config.seq_length} tokens, fewer than micro_batch"
+            f" {config.micro_batch} x data-parallel size {config.parallel.data}; raise data.validation_share or lower"
+            " micro_batch"
         )
     with torch.no_grad():
         losses = _pass(wrapped, model, config, objective, split.samples(range(usable)), forward_only=True)
@@ -201,7 +217,10 @@ def _pass(
 
         if batch.packed is None:
             return wrapped(batch.tokens, batch.positions, None), loss
-        return wrapped(batch.tokens.view(1, -1), batch.positions.view(1, -1), None, packed_seq_params=batch.packed), loss
+        return (
+            wrapped(batch.tokens.view(1, -1), batch.positions.view(1, -1), None, packed_seq_params=batch.packed),
+            loss,
+        )
 
     batches = _batches(samples, config)
     stored = get_forward_backward_func()(
@@ -223,7 +242,11 @@ def _batches(samples: Samples, config: Training) -> list[Batch]:
     counted = np.ones(tokens[:, 1:].shape, dtype=np.bool_) if samples.counted is None else samples.counted
     passes = len(tokens) // config.micro_batch  # of all replicas
     weights = counted * np.float32(passes / max(1, counted.sum()))
-    positions = np.broadcast_to(np.arange(tokens.shape[1] - 1), counted.shape) if samples.positions is None else samples.positions
+    positions = (
+        np.broadcast_to(np.arange(tokens.shape[1] - 1), counted.shape)
+        if samples.positions is None
+        else samples.positions
+    )
 
     def mine(array: NDArray[Any]) -> torch.Tensor:
         parts = array.reshape(-1, config.parallel.data, config.micro_batch, *array.shape[1:])
@@ -282,7 +305,8 @@ def _scheduler(config: Training, optimizer: MegatronOptimizer) -> OptimizerParam
 
 
 def _mean_everywhere(stored: list[Losses]) -> dict[str, float]:
-    """Mean of the micro-batches' losses over data-parallel replicas, known on every rank; only last pipeline stages have any."""
+    """Mean of the micro-batches' losses over data-parallel replicas, known on every rank; only last pipeline stages
+    have any."""
     box = [sorted(stored[0])] if stored else [None]
     source = torch.distributed.get_world_size() - 1  # the last stage: pipeline ranks are outermost
     torch.distributed.broadcast_object_list(box, src=source)

@@ -1,6 +1,7 @@
 """Moves weights between a Hugging Face directory and a Megatron-Core GPTModel under tensor and pipeline parallelism.
 
-Reading takes each rank's slice straight from the memory-mapped safetensors; writing gathers one tensor at a time on rank 0.
+Reading takes each rank's slice straight from the memory-mapped safetensors; writing gathers one tensor at a time on
+rank 0.
 Layouts: Megatron packs a query group as [queries of the group, key, value] and an MLP as [gate, up].
 """
 
@@ -27,14 +28,16 @@ TensorOf = Callable[[torch.nn.Parameter], torch.Tensor]
 """Which tensor of a parameter is meant: the weight itself, its fp32 master, or a moment of the optimizer."""
 
 PROJECTIONS = "projections"
-"""Name under which a student carries what maps its hidden states to its teacher's width while it learns; checkpoints hold it too."""
+"""Name under which a student carries what maps its hidden states to its teacher's width while it learns; checkpoints
+hold it too."""
 
 SHARD_BYTES = 5_000_000_000
 """A written shard ends before it grows past this, the field's usual bound; rank 0 holds no more of what it gathers."""
 
 
 class Source:
-    """The tensors of a Hugging Face model directory, read by name; a missing shard or tensor is one clear ValueError."""
+    """The tensors of a Hugging Face model directory, read by name; a missing shard or tensor is one clear
+    ValueError."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -45,7 +48,10 @@ class Source:
             with self._open("model.safetensors") as file:
                 self.shard_of = dict.fromkeys(file.keys(), "model.safetensors")
         else:
-            raise ValueError(f"{directory} has no safetensors weights (model.safetensors or its index); pickled weights are never loaded")
+            raise ValueError(
+                f"{directory} has no safetensors weights (model.safetensors or its index); pickled weights are never"
+                " loaded"
+            )
 
     def read(self, name: str) -> torch.Tensor:
         """One whole tensor, on the CPU."""
@@ -65,13 +71,15 @@ class Source:
 
 
 def load(model: GPTModel, directory: Path, config: dict[str, Any]) -> None:
-    """Fill `model` from the safetensors of `directory`; every parameter is assigned or a ValueError says which is missing."""
+    """Fill `model` from the safetensors of `directory`; every parameter is assigned or a ValueError says which is
+    missing."""
     read_into(model, directory, config, lambda parameter: parameter)
 
 
 def draw(model: GPTModel, config: dict[str, Any], seed: int) -> None:
-    """Initial weights as Megatron draws them (normal; the two projections into the residual stream narrower by sqrt(2 x layers)), but
-    each from a generator of its own name, so that every parallel layout starts from the same model. Norms are 1."""
+    """Initial weights as Megatron draws them (normal; the two projections into the residual stream narrower by sqrt(2 x
+    layers)), but each from a generator of its own name, so that every parallel layout starts from the same model. Norms
+    are 1."""
     size = parallel_state.get_tensor_model_parallel_world_size()
     std = config.get("initializer_range", 0.02)
     for parameter, names, split in _parameters(model, config):
@@ -88,7 +96,8 @@ def draw(model: GPTModel, config: dict[str, Any], seed: int) -> None:
 
 
 def save(model: GPTModel, directory: Path, config: dict[str, Any], tokenizer: Path, dtype: torch.dtype) -> None:
-    """Write `model` as a Hugging Face directory: config, tokenizer files of `tokenizer`, safetensors in `dtype`. Collective."""
+    """Write `model` as a Hugging Face directory: config, tokenizer files of `tokenizer`, safetensors in `dtype`.
+    Collective."""
     names = {torch.bfloat16: "bfloat16", torch.float32: "float32"}
     if torch.distributed.get_rank() == 0:
         shutil.rmtree(directory, ignore_errors=True)
@@ -106,13 +115,18 @@ def read_into(model: GPTModel, directory: Path, config: dict[str, Any], tensor_o
         shard = _shard(_merge([source.read(name) for name in names], config, split), config, split)
         target = tensor_of(parameter)
         if shard.shape != target.shape:
-            raise ValueError(f"{directory}: {names[0]} gives {tuple(shard.shape)} where config.json needs {tuple(target.shape)}")
+            raise ValueError(
+                f"{directory}: {names[0]} gives {tuple(shard.shape)} where config.json needs {tuple(target.shape)}"
+            )
         with torch.no_grad():
             target.copy_(shard)
 
 
-def write_tensors(model: GPTModel, directory: Path, config: dict[str, Any], dtype: torch.dtype, tensor_of: TensorOf) -> None:
-    """Write `tensor_of(parameter)` of every parameter as safetensors in `dtype` under Hugging Face names; collective, rank 0 writes."""
+def write_tensors(
+    model: GPTModel, directory: Path, config: dict[str, Any], dtype: torch.dtype, tensor_of: TensorOf
+) -> None:
+    """Write `tensor_of(parameter)` of every parameter as safetensors in `dtype` under Hugging Face names; collective,
+    rank 0 writes."""
     shards = _Shards(directory) if torch.distributed.get_rank() == 0 else None
     for name, tensor in gathered(model, config, tensor_of):
         if shards is not None:
@@ -213,7 +227,9 @@ def _merge(tensors: list[torch.Tensor], config: dict[str, Any], split: str) -> t
         groups, width = config["num_key_value_heads"], head_dim(config)
         query, key, value = tensors
         query = query.view(groups, -1, query.shape[1])
-        return torch.cat([query, key.view(groups, width, -1), value.view(groups, width, -1)], dim=1).reshape(-1, query.shape[2])
+        return torch.cat([query, key.view(groups, width, -1), value.view(groups, width, -1)], dim=1).reshape(
+            -1, query.shape[2]
+        )
     return torch.cat(tensors) if split == "gated" else tensors[0]
 
 
@@ -236,7 +252,9 @@ def _unshard(shards: list[torch.Tensor], split: str) -> torch.Tensor:
     return torch.cat(shards, dim=1 if split == "columns" else 0)
 
 
-def _unmerge(whole: torch.Tensor, names: tuple[str, ...], config: dict[str, Any], split: str) -> Iterator[tuple[str, torch.Tensor]]:
+def _unmerge(
+    whole: torch.Tensor, names: tuple[str, ...], config: dict[str, Any], split: str
+) -> Iterator[tuple[str, torch.Tensor]]:
     """The inverse of `_merge`."""
     if split == "qkv":
         groups, width = config["num_key_value_heads"], head_dim(config)
@@ -250,12 +268,17 @@ def _unmerge(whole: torch.Tensor, names: tuple[str, ...], config: dict[str, Any]
 
 
 def gathered(model: GPTModel, config: dict[str, Any], tensor_of: TensorOf) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every Hugging Face tensor by pipeline stage; collective. Placeholders but on rank 0, where they may be the model's own memory."""
+    """Every Hugging Face tensor by pipeline stage; collective. Placeholders but on rank 0, where they may be the
+    model's own memory."""
     stages = parallel_state.get_pipeline_model_parallel_world_size()
     tied = bool(config.get("tie_word_embeddings"))
     for stage in range(stages):
         here = parallel_state.get_pipeline_model_parallel_rank() == stage
-        mine = [(tensor_of(parameter).detach(), names, split) for parameter, names, split in _parameters(model, config)] if here else []
+        mine = (
+            [(tensor_of(parameter).detach(), names, split) for parameter, names, split in _parameters(model, config)]
+            if here
+            else []
+        )
         plan = _agree([(names, split, tensor.to("meta")) for tensor, names, split in mine], stage)
         for position, (names, split, like) in enumerate(plan):
             if tied and stage > 0 and names[0] == "model.embed_tokens.weight":
@@ -274,14 +297,16 @@ def _agree(plan: list[Any], stage: int) -> list[Any]:
 
 
 def _ranks_of(stage: int) -> list[int]:
-    """Global ranks of a pipeline stage's tensor-parallel group, of the first data-parallel replica (order tp, dp, pp)."""
+    """Global ranks of a pipeline stage's tensor-parallel group, of the first data-parallel replica (order tp, dp,
+    pp)."""
     tensor = parallel_state.get_tensor_model_parallel_world_size()
     per_stage = torch.distributed.get_world_size() // parallel_state.get_pipeline_model_parallel_world_size()
     return [stage * per_stage + rank for rank in range(tensor)]
 
 
 def _collect(parameter: torch.Tensor | None, like: torch.Tensor, stage: int) -> list[torch.Tensor]:
-    """The tensor-parallel shards of one parameter on rank 0; on other ranks meta tensors, which keep the loop in step."""
+    """The tensor-parallel shards of one parameter on rank 0; on other ranks meta tensors, which keep the loop in
+    step."""
     rank = torch.distributed.get_rank()
     shards = []
     for owner in _ranks_of(stage):

@@ -1,4 +1,5 @@
-"""Prints a scalar's curve from TensorBoard's event files as JSON; run by NeMo's interpreter: `python nemo_events.py FOLDER TAG`."""
+"""Prints a scalar's curve from TensorBoard's event files as JSON; run by NeMo's interpreter: `python nemo_events.py
+FOLDER TAG`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The Hugging Face directory that NeMo's exporter wrote, made into one of ours: sizes checked, tokenizer and settings of its origin."""
+"""The Hugging Face directory that NeMo's exporter wrote, made into one of ours: sizes checked, tokenizer and settings
+of its origin."""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ WEIGHTS = (".safetensors", ".index.json")
 
 
 def settle(exported: Path, origin: Path, model: Path, cut: NemoPrune | None) -> None:
-    """Publish `exported` as `model`: weights from NeMo, config and tokenizer from the Hugging Face directory `origin`, with the sizes
-    that `cut` asks for. Raises RuntimeError where NeMo's sizes are others."""
+    """Publish `exported` as `model`: weights from NeMo, config and tokenizer from the Hugging Face directory `origin`,
+    with the sizes that `cut` asks for. Raises RuntimeError where NeMo's sizes are others."""
     theirs, config = (json.loads((folder / "config.json").read_text()) for folder in (exported, origin))
     expected = _expected(config, cut)
     for key in (*SIZES, *KEPT):
@@ -37,7 +38,12 @@ def settle(exported: Path, origin: Path, model: Path, cut: NemoPrune | None) -> 
         if path.name.endswith(WEIGHTS):
             shutil.copy2(path, partial / path.name)
     for path in sorted(origin.iterdir()):
-        if path.is_file() and path.name != "config.json" and not path.name.endswith(WEIGHTS) and path.suffix not in (*CODE, *PICKLES):
+        if (
+            path.is_file()
+            and path.name != "config.json"
+            and not path.name.endswith(WEIGHTS)
+            and path.suffix not in (*CODE, *PICKLES)
+        ):
             shutil.copy2(path, partial / path.name)
     dtype = {key: theirs[key] for key in ("dtype", "torch_dtype") if key in theirs}
     settings = {key: value for key, value in expected.items() if key not in ("dtype", "torch_dtype")} | dtype

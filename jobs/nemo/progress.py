@@ -9,15 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TRAINING = re.compile(r"^Training epoch \d+, iteration (\d+)/\d+ \| (.+)$")
-NAMES = {"reduced_train_loss": "train_loss", "lr": "lr", "grad_norm": "grad_norm", "train_step_timing in s": "seconds_per_step"}
+NAMES = {
+    "reduced_train_loss": "train_loss",
+    "lr": "lr",
+    "grad_norm": "grad_norm",
+    "train_step_timing in s": "seconds_per_step",
+}
 """NeMo's names of what it prints, and those of the metrics."""
 
-CHECKPOINT = re.compile(r"val_loss=(?P<loss>[0-9.]+|nan|inf)-step=(?P<step>\d+)-consumed_samples=(?P<samples>[0-9.]+?)(?P<last>-last)?$")
+CHECKPOINT = re.compile(
+    r"val_loss=(?P<loss>[0-9.]+|nan|inf)-step=(?P<step>\d+)-consumed_samples=(?P<samples>[0-9.]+?)(?P<last>-last)?$"
+)
 EVENTS = Path(__file__).with_name("events.py")
 
 
 def progress(line: str) -> tuple[int, dict[str, float]] | None:
-    """Steps done and their metrics, from a line that NeMo's ProgressPrinter prints; None for any other line. Averages since the last."""
+    """Steps done and their metrics, from a line that NeMo's ProgressPrinter prints; None for any other line. Averages
+    since the last."""
     found = TRAINING.match(line.strip())
     if not found:
         return None
@@ -34,8 +42,8 @@ def _number(text: str) -> float | None:
 
 
 def validations(python: str, folder: Path) -> list[tuple[int, float]]:
-    """Steps done and validation loss (cross-entropy, nats per token) from the TensorBoard events under `folder`, read by NeMo's
-    interpreter, which has TensorBoard. Raises RuntimeError where they cannot be read."""
+    """Steps done and validation loss (cross-entropy, nats per token) from the TensorBoard events under `folder`, read
+    by NeMo's interpreter, which has TensorBoard. Raises RuntimeError where they cannot be read."""
     done = subprocess.run([python, str(EVENTS), str(folder), "val_loss"], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"the TensorBoard events of {folder} cannot be read: {done.stderr.strip()[-500:]}")
@@ -52,11 +60,16 @@ class Checkpoint:
 
 
 def checkpoints(folder: Path, *, best: bool) -> Checkpoint:
-    """The last checkpoint of a run, or the one with the least validation loss. Raises RuntimeError where none is whole."""
+    """The last checkpoint of a run, or the one with the least validation loss. Raises RuntimeError where none is
+    whole."""
     found = []
     for path in folder.glob("*"):
         name = CHECKPOINT.search(path.name)
-        whole = (path / "weights").is_dir() and (path / "context").is_dir() and not path.with_name(f"{path.name}-unfinished").exists()
+        whole = (
+            (path / "weights").is_dir()
+            and (path / "context").is_dir()
+            and not path.with_name(f"{path.name}-unfinished").exists()
+        )
         if name and whole and (best or name["last"]):
             found.append(Checkpoint(path=path, step=int(name["step"]) + 1, loss=_number(name["loss"])))
     if not found:

@@ -1,7 +1,7 @@
 """Runs a stage with NeMo 2's own scripts: Hugging Face model in, the documented command, Hugging Face model out.
 
-Each rank of the job runs NeMo's script as its child, as torchrun would; rank 0 converts before and after. NeMo's checkpoints are scratch:
-they hold pickles, and no other stage sees them. This process imports neither torch nor NeMo.
+Each rank of the job runs NeMo's script as its child, as torchrun would; rank 0 converts before and after. NeMo's
+checkpoints are scratch: they hold pickles, and no other stage sees them. This process imports neither torch nor NeMo.
 """
 
 from __future__ import annotations
@@ -30,11 +30,21 @@ from jobs.runtime.entry import Metrics, die_with_parent
 from jobs.runtime.ranges import named
 
 SCRATCH = "checkpoints"
-RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "MASTER_ADDR", "MASTER_PORT")
+RANK_VARIABLES = (
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "GROUP_RANK",
+    "ROLE_RANK",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+)
 
 
 def run(spec: Spec) -> None:
-    """A stage whose config says `engine: nemo`: inputs and outputs are those of the stage's own program. Needs NeMo's scripts."""
+    """A stage whose config says `engine: nemo`: inputs and outputs are those of the stage's own program. Needs NeMo's
+    scripts."""
     stages = {"teacher": _teacher, "prune": _prune, "distill": _distill}
     bench = Bench(output=Path(spec.output), data=Path(spec.inputs["data"]))
     bench.check()
@@ -70,12 +80,14 @@ class Bench:
         """Refuse a machine without NeMo's scripts."""
         if not (Path(self.scripts) / "gpt_train.py").is_file():
             raise ValueError(
-                f"engine nemo needs NeMo's scripts, but {self.scripts}/gpt_train.py is not there; run the stage in NVIDIA's container "
-                "(--cluster with the image nvcr.io/nvidia/nemo:25.09) or name a NeMo checkout's scripts/llm in IMBIK_NEMO_SCRIPTS"
+                f"engine nemo needs NeMo's scripts, but {self.scripts}/gpt_train.py is not there; run the stage in"
+                " NVIDIA's container (--cluster with the image nvcr.io/nvidia/nemo:25.09) or name a NeMo checkout's"
+                " scripts/llm in IMBIK_NEMO_SCRIPTS"
             )
 
     def once(self, name: str, make: Callable[[Path], None]) -> Path:
-        """The scratch folder `name`, made by rank 0 while the others wait; one that a try before has finished is used again."""
+        """The scratch folder `name`, made by rank 0 while the others wait; one that a try before has finished is used
+        again."""
         folder, done = self.scratch(name), self.scratch(f"{name}.done")
         if self.rank == 0 and not done.exists():
             shutil.rmtree(folder, ignore_errors=True)
@@ -88,7 +100,11 @@ class Bench:
 
     def alone(self, command: list[str]) -> None:
         """Run a conversion in one process that knows of no ranks. Raises RuntimeError where it fails."""
-        environment = {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES and "TORCHELASTIC" not in name}
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in RANK_VARIABLES and "TORCHELASTIC" not in name
+        }
         self._child([self.python, *command[1:]], environment)
 
     def script(self, command: list[str], follow: Callable[[str], None] = lambda line: None) -> None:
@@ -99,7 +115,9 @@ class Bench:
             single = [self.python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=1"]
             self._child([*single, *command], dict(os.environ), follow)
 
-    def _child(self, command: list[str], environment: dict[str, str], follow: Callable[[str], None] = lambda line: None) -> None:
+    def _child(
+        self, command: list[str], environment: dict[str, str], follow: Callable[[str], None] = lambda line: None
+    ) -> None:
         print(f"running {command}", flush=True)
         with subprocess.Popen(
             command,
@@ -116,7 +134,9 @@ class Bench:
                 print(line, end="", flush=True)
                 follow(line)
         if child.returncode:
-            raise RuntimeError(f"NeMo's {Path(command[-1] if '-c' in command else _name(command)).name} ended with {child.returncode}")
+            raise RuntimeError(
+                f"NeMo's {Path(command[-1] if '-c' in command else _name(command)).name} ended with {child.returncode}"
+            )
 
 
 def _name(command: list[str]) -> str:
@@ -126,11 +146,14 @@ def _name(command: list[str]) -> str:
 def _imported(bench: Bench, name: str, model: Path) -> str:
     """The NeMo-2 checkpoint of a Hugging Face model directory."""
     architecture = shape_of(model).architecture
-    return str(bench.once(name, lambda folder: bench.alone(nemo_commands.importing(architecture, str(model), str(folder)))))
+    return str(
+        bench.once(name, lambda folder: bench.alone(nemo_commands.importing(architecture, str(model), str(folder))))
+    )
 
 
 def _exported(bench: Bench, checkpoint: Path, origin: Path, config: NemoPrune | None = None) -> None:
-    """`model/` of the stage, from a NeMo-2 checkpoint; what a checkpoint does not know is taken from the `origin` it came from."""
+    """`model/` of the stage, from a NeMo-2 checkpoint; what a checkpoint does not know is taken from the `origin` it
+    came from."""
     if bench.rank:
         return
     folder = bench.once("exported", lambda folder: bench.alone(nemo_commands.exporting(str(checkpoint), str(folder))))
@@ -152,7 +175,9 @@ def _distill(spec: Spec, bench: Bench) -> None:
         (bench.output / "kept.json").write_text(json.dumps(kept, indent=2) + "\n")
 
 
-def _trained(bench: Bench, config: Training, name: str, origin: Path, model: str, teacher: str | None) -> dict[str, Any]:
+def _trained(
+    bench: Bench, config: Training, name: str, origin: Path, model: str, teacher: str | None
+) -> dict[str, Any]:
     """Train or distil and export; returns which weights were kept."""
     logs, metrics = bench.scratch("logs"), Metrics(bench.output) if bench.rank == 0 else None
     seen: dict[int, dict[str, float]] = {}
@@ -164,7 +189,14 @@ def _trained(bench: Bench, config: Training, name: str, origin: Path, model: str
             metrics.log(step, config.steps, **values)
 
     command = nemo_commands.train(
-        config, on=bench.on, name=name, model=model, teacher=teacher, logs=str(logs), corpus=bench.corpus, scripts=bench.scripts
+        config,
+        on=bench.on,
+        name=name,
+        model=model,
+        teacher=teacher,
+        logs=str(logs),
+        corpus=bench.corpus,
+        scripts=bench.scripts,
     )
     bench.script(command, follow)
     if bench.rank:
@@ -175,7 +207,13 @@ def _trained(bench: Bench, config: Training, name: str, origin: Path, model: str
     for step, loss in validations(bench.python, logs / name):
         metrics.log(step, config.steps, **(seen.get(step, {}) | {"val_loss": loss}))
     _exported(bench, chosen.path, origin)
-    about = {"keep": "best" if best else "last", "step": chosen.step, "trained": config.steps, "steps": config.steps, "stopped": None}
+    about = {
+        "keep": "best" if best else "last",
+        "step": chosen.step,
+        "trained": config.steps,
+        "steps": config.steps,
+        "stopped": None,
+    }
     about |= {"best_by": "val_loss", "best_step": chosen.step if best else None, "best": chosen.loss if best else None}
     assert chosen.loss is None or math.isfinite(chosen.loss)
     return about | {"tokens": chosen.step * config.global_batch * config.seq_length}

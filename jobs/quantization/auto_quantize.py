@@ -1,4 +1,5 @@
-"""AutoQuantize's choice: from sensitivity scores and a budget of bits to a format for each layer, by ModelOpt's own solvers."""
+"""AutoQuantize's choice: from sensitivity scores and a budget of bits to a format for each layer, by ModelOpt's own
+solvers."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from conf.stages.sensitivity import NONE, AutoConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Mix:
-    """Formats by layer name (absent: left as it is), the bits they take on average, and the groups they were chosen for."""
+    """Formats by layer name (absent: left as it is), the bits they take on average, and the groups they were chosen
+    for."""
 
     formats: dict[str, QuantFormat]
     effective_bits: float
@@ -35,12 +37,16 @@ def read(folder: Path, config: AutoConfig) -> dict[str, Any]:
     scored: dict[str, Any] = json.loads((folder / "sensitivity.json").read_text())
     known = {form for group in scored["groups"] for form in group["scores"]} - {NONE}
     if scored["method"] != config.method or known != set(config.formats):
-        raise ValueError(f"{folder} scored {', '.join(sorted(known))} by {scored['method']}, not what quantize.auto asks for; score again")
+        raise ValueError(
+            f"{folder} scored {', '.join(sorted(known))} by {scored['method']}, not what quantize.auto asks for; score"
+            " again"
+        )
     least = scored["bits"]["least"]
     if config.effective_bits < least:
         raise ValueError(
-            f"quantize.auto.effective_bits is {config.effective_bits:g} but no choice of {', '.join(config.formats)} takes fewer than "
-            f"{least:.2f} bits here, the output layer staying at 16; choose {least:.2f} to 16, or add a format of fewer bits"
+            f"quantize.auto.effective_bits is {config.effective_bits:g} but no choice of {', '.join(config.formats)}"
+            f" takes fewer than {least:.2f} bits here, the output layer staying at 16; choose {least:.2f} to 16, or add"
+            " a format of fewer bits"
         )
     return scored
 
@@ -58,7 +64,10 @@ def choose(scored: dict[str, Any], config: AutoConfig) -> Mix:
     formats: dict[str, QuantFormat] = {
         layer: form for group, form in zip(groups, chosen, strict=True) for layer in group["layers"] if form != NONE
     }
-    told = [{"layers": group["layers"], "format": form, "scores": group["scores"]} for group, form in zip(groups, chosen, strict=True)]
+    told = [
+        {"layers": group["layers"], "format": form, "scores": group["scores"]}
+        for group, form in zip(groups, chosen, strict=True)
+    ]
     return Mix(formats=formats, effective_bits=16 * size / total, groups=told)
 
 
@@ -68,7 +77,11 @@ def _solved(groups: list[dict[str, Any]], config: AutoConfig, most: float) -> li
 
     searcher = AutoQuantizeGradientSearcher() if config.method == "gradient" else AutoQuantizeKLDivSearcher()
     searcher.candidate_stats = {
-        str(place): {"formats": list(group["scores"]), "scores": list(group["scores"].values()), "costs": list(group["sizes"].values())}
+        str(place): {
+            "formats": list(group["scores"]),
+            "scores": list(group["scores"].values()),
+            "costs": list(group["sizes"].values()),
+        }
         for place, group in enumerate(groups)
     }
     found, _ = searcher.run_search_with_stats(most)
@@ -76,10 +89,14 @@ def _solved(groups: list[dict[str, Any]], config: AutoConfig, most: float) -> li
 
 
 def _under_threshold(groups: list[dict[str, Any]], most: float) -> list[Any]:
-    """ModelOpt's rule for kl_div, solved exactly: each group's smallest format whose score is at most the least threshold that fits."""
+    """ModelOpt's rule for kl_div, solved exactly: each group's smallest format whose score is at most the least
+    threshold that fits."""
     thresholds = sorted({score for group in groups for score in group["scores"].values()})
     for threshold in thresholds:
-        chosen = [min((form for form in group["scores"] if group["scores"][form] <= threshold), key=group["sizes"].get) for group in groups]
+        chosen = [
+            min((form for form in group["scores"] if group["scores"][form] <= threshold), key=group["sizes"].get)
+            for group in groups
+        ]
         if sum(group["sizes"][form] for group, form in zip(groups, chosen, strict=True)) <= most:
             return chosen
     return [min(group["sizes"], key=group["sizes"].get) for group in groups]

@@ -1,4 +1,5 @@
-"""The unified quantized checkpoint that ModelOpt exports: which layers it holds packed, that it is whole, and how it is run here.
+"""The unified quantized checkpoint that ModelOpt exports: which layers it holds packed, that it is whole, and how it is
+run here.
 
 It reads, checks and simulates such checkpoints; making one is the business of `quantize`.
 """
@@ -29,7 +30,8 @@ CACHE = {"k": ("k_proj", "k_bmm_quantizer"), "v": ("v_proj", "v_bmm_quantizer")}
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a directory holds: packed layers by module name, scales of the key-value cache by tensor name, all other tensors."""
+    """What a directory holds: packed layers by module name, scales of the key-value cache by tensor name, all other
+    tensors."""
 
     layers: dict[str, Packed]
     plain: dict[str, torch.Tensor]
@@ -48,8 +50,8 @@ def settings_of(directory: Path) -> dict[str, Any]:
     algorithm = said.get("quant_algo")
     if said.get("quant_method") != "modelopt" or algorithm not in (*ALGORITHMS, MIXED):
         raise ValueError(
-            f"{directory} is quantized by {said.get('quant_method')} {algorithm}; only ModelOpt's {', '.join(ALGORITHMS)} and {MIXED} "
-            "can be simulated"
+            f"{directory} is quantized by {said.get('quant_method')} {algorithm}; only ModelOpt's"
+            f" {', '.join(ALGORITHMS)} and {MIXED} can be simulated"
         )
     settings: dict[str, Any] = json.loads((directory / "hf_quant_config.json").read_text())["quantization"]
     excluded, ignored = settings.get("exclude_modules") or [], said.get("ignore") or []
@@ -57,7 +59,9 @@ def settings_of(directory: Path) -> dict[str, Any]:
         raise ValueError(f"{directory}: hf_quant_config.json and config.json disagree; quantize the model again")
     for layer, own in settings.get("quantized_layers", {}).items():
         if own.get("quant_algo") not in ALGORITHMS:
-            raise ValueError(f"{directory}: {layer} is quantized by {own.get('quant_algo')}, which cannot be simulated here")
+            raise ValueError(
+                f"{directory}: {layer} is quantized by {own.get('quant_algo')}, which cannot be simulated here"
+            )
     return settings
 
 
@@ -70,7 +74,9 @@ def cache_of(directory: Path, settings: dict[str, Any]) -> KVFormat | None:
         if said == kv.upper():
             found: KVFormat = kv
             return found
-    raise ValueError(f"{directory} has a key-value cache of {said}; only {', '.join(get_args(KVFormat))} can be simulated")
+    raise ValueError(
+        f"{directory} has a key-value cache of {said}; only {', '.join(get_args(KVFormat))} can be simulated"
+    )
 
 
 def read(directory: Path) -> Checkpoint:
@@ -83,9 +89,16 @@ def read(directory: Path) -> Checkpoint:
         raise ValueError(f"{directory} says it is quantized but holds no scales; quantize the model again")
     for pattern in settings.get("exclude_modules") or []:
         if named := fnmatch.filter(layers, pattern):
-            raise ValueError(f"{directory} excludes {pattern} from quantization but {named[0]} is quantized; quantize the model again")
+            raise ValueError(
+                f"{directory} excludes {pattern} from quantization but {named[0]} is quantized; quantize the model"
+                " again"
+            )
     kv = cache_of(directory, settings)
-    cache = {name: tensors.pop(name) for name in list(tensors) if name.rpartition(".")[2] in ("k_scale", "v_scale", "k_bias", "v_bias")}
+    cache = {
+        name: tensors.pop(name)
+        for name in list(tensors)
+        if name.rpartition(".")[2] in ("k_scale", "v_scale", "k_bias", "v_bias")
+    }
     return Checkpoint(layers=layers, plain=tensors, kv=kv, cache=cache)
 
 
@@ -96,7 +109,11 @@ def _layer(directory: Path, name: str, tensors: dict[str, torch.Tensor], setting
     if algorithm not in ALGORITHMS:
         raise ValueError(f"{directory} holds scales of {name} but does not say its format; quantize the model again")
     how = ALGORITHMS[algorithm]
-    needed = ["weight", "weight_scale"] + ["weight_scale_2"] * how.second_scale + ["input_scale"] * (how.inputs in INPUT_BOUND)
+    needed = (
+        ["weight", "weight_scale"]
+        + ["weight_scale_2"] * how.second_scale
+        + ["input_scale"] * (how.inputs in INPUT_BOUND)
+    )
     missing = [part for part in needed if f"{name}.{part}" not in tensors]
     if missing:
         raise ValueError(f"{directory} lacks the tensor {name}.{missing[0]}; quantize the model again")
@@ -119,13 +136,17 @@ def _block(algorithm: str, parts: dict[str, torch.Tensor], own: dict[str, Any]) 
 
 
 def load(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
-    """The checkpoint as a model that runs without an engine: dequantized weights, and ModelOpt quantizers on the layers' inputs and
-    on the key-value cache."""
+    """The checkpoint as a model that runs without an engine: dequantized weights, and ModelOpt quantizers on the
+    layers' inputs and on the key-value cache."""
     quantizers.prepare()
     checkpoint = read(directory)
-    tensors = checkpoint.plain | {f"{name}.weight": packed.dequantize(dtype) for name, packed in checkpoint.layers.items()}
+    tensors = checkpoint.plain | {
+        f"{name}.weight": packed.dequantize(dtype) for name, packed in checkpoint.layers.items()
+    }
     model = hf.build(directory, hf.check(directory), tensors, dtype)
-    quantizers.simulate_inputs(model, {name: packed.how.inputs for name, packed in checkpoint.layers.items()}, checkpoint.kv)
+    quantizers.simulate_inputs(
+        model, {name: packed.how.inputs for name, packed in checkpoint.layers.items()}, checkpoint.kv
+    )
     for name, packed in checkpoint.layers.items():
         quantizer = model.get_submodule(name).input_quantizer
         if packed.input_scale is not None:
@@ -145,8 +166,15 @@ def _load_cache(directory: Path, model: PreTrainedModel, checkpoint: Checkpoint)
                 continue
             scale = checkpoint.cache.get(f"{name}.{projection}.{letter}_scale")
             bias = checkpoint.cache.get(f"{name}.{projection}.{letter}_bias")
-            if scale is None or not (scale.isfinite() & (scale > 0)).all() or (bias is None and checkpoint.kv == "nvfp4_affine"):
-                raise ValueError(f"{directory} lacks the scale of {name}'s {letter} cache, or it is no number; quantize the model again")
+            if (
+                scale is None
+                or not (scale.isfinite() & (scale > 0)).all()
+                or (bias is None and checkpoint.kv == "nvfp4_affine")
+            ):
+                raise ValueError(
+                    f"{directory} lacks the scale of {name}'s {letter} cache, or it is no number; quantize the model"
+                    " again"
+                )
             getattr(attention, quantizer).amax = (scale * LARGEST_FP8).to(model.device)
             if bias is not None:
                 getattr(attention, quantizer).register_buffer("_bias_value", bias.to(model.device))

@@ -1,5 +1,5 @@
-"""What quantization does to each layer: how much its quantizers saw while they were calibrated, and how far its weights and outputs
-are from those of before, as signal to noise in dB."""
+"""What quantization does to each layer: how much its quantizers saw while they were calibrated, and how far its weights
+and outputs are from those of before, as signal to noise in dB."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ Seen = dict[str, dict[str, int]]
 
 @contextlib.contextmanager
 def counting(model: PreTrainedModel) -> Iterator[Seen]:
-    """Sequences and tokens that pass each linear layer and each quantizer of the key-value cache while the context is open."""
+    """Sequences and tokens that pass each linear layer and each quantizer of the key-value cache while the context is
+    open."""
     seen: Seen = {}
     handles = []
     # awq_clip turns the weight quantizers off while it looks at activations
@@ -53,8 +54,8 @@ def check_seen(seen: Seen, quantized: list[str]) -> None:
     unseen = [name for name in quantized if not seen.get(name, {}).get("tokens")]
     if unseen:
         raise ValueError(
-            f"{len(unseen)} of {len(quantized)} quantizers saw no token while they were calibrated, {unseen[0]} among them; "
-            "raise calibration_samples, or take text that reaches them"
+            f"{len(unseen)} of {len(quantized)} quantizers saw no token while they were calibrated, {unseen[0]} among"
+            " them; raise calibration_samples, or take text that reaches them"
         )
 
 
@@ -63,8 +64,8 @@ def measure(
 ) -> dict[str, dict[str, Any]]:
     """Format and signal to noise of each layer, dB; None where nothing differs.
 
-    `before` holds the weights [out, in] before they were rounded, after smoothing and clipping of the calibrator. Outputs are those of
-    the layer on the quantized model's own inputs, against the same inputs and weights unrounded.
+    `before` holds the weights [out, in] before they were rounded, after smoothing and clipping of the calibrator.
+    Outputs are those of the layer on the quantized model's own inputs, against the same inputs and weights unrounded.
     """
     powers = {name: [0.0, 0.0] for name in layers}
     handles = [layer.register_forward_hook(_comparer(before[name], powers[name])) for name, layer in layers.items()]
@@ -79,7 +80,11 @@ def measure(
     for name, layer in layers.items():
         original = before[name].to(layer.weight.device).float()
         weights = decibels(float(original.square().sum()), float((layer.weight.data.float() - original).square().sum()))
-        measured[name] = {"format": export.algorithm_of(layer), "weights_db": weights, "outputs_db": decibels(*powers[name])}
+        measured[name] = {
+            "format": export.algorithm_of(layer),
+            "weights_db": weights,
+            "outputs_db": decibels(*powers[name]),
+        }
     return measured
 
 

@@ -1,5 +1,5 @@
-"""From a calibrated model to a checkpoint that means exactly the same: shared scales, weights folded to what they pack to, the export
-by ModelOpt, and the reading back that refuses whatever differs."""
+"""From a calibrated model to a checkpoint that means exactly the same: shared scales, weights folded to what they pack
+to, the export by ModelOpt, and the reading back that refuses whatever differs."""
 
 from __future__ import annotations
 
@@ -61,8 +61,14 @@ def cache_quantizers(model: PreTrainedModel) -> dict[str, Any]:
 def check_calibrated(model: PreTrainedModel, layers: dict[str, Any]) -> None:
     """Refuse quantizers that saw no data, or data that no scale fits."""
     if not layers:
-        raise ValueError("the model has no linear layer that can be quantized; choose a decoder with linear projections")
-    parts = [(f"the weights of {name}", quantizer) for name, layer in layers.items() for quantizer in _each(layer.weight_quantizer)]
+        raise ValueError(
+            "the model has no linear layer that can be quantized; choose a decoder with linear projections"
+        )
+    parts = [
+        (f"the weights of {name}", quantizer)
+        for name, layer in layers.items()
+        for quantizer in _each(layer.weight_quantizer)
+    ]
     parts += [
         (f"the inputs of {name}", layer.input_quantizer)
         for name, layer in layers.items()
@@ -74,7 +80,9 @@ def check_calibrated(model: PreTrainedModel, layers: dict[str, Any]) -> None:
         if amax is None:
             raise ValueError(f"calibration never reached {what}; raise calibration_samples")
         if not (amax.isfinite().all() and amax.max() > 0 and amax.min() >= 0):
-            raise ValueError(f"{what} have the largest magnitude {float(amax.max())}, which no scale fits; check the model")
+            raise ValueError(
+                f"{what} have the largest magnitude {float(amax.max())}, which no scale fits; check the model"
+            )
         quantizer._amax = amax.float()  # scales are exported in fp32
 
 
@@ -88,8 +96,8 @@ def _each(quantizer: Any) -> list[Any]:
 def share_scales(model: PreTrainedModel) -> None:
     """Give layers that engines fuse one scale, as those engines would do at load time with another rounding.
 
-    Smoothed layers take ModelOpt's whole way: one smoothing scale for a group, moved into the norm or the layer before it.
-    """
+    Smoothed layers take ModelOpt's whole way: one smoothing scale for a group, moved into the norm or the layer before
+    it."""
     from modelopt.torch.export.quant_utils import preprocess_linear_fusion
     from modelopt.torch.export.unified_export_hf import requantize_resmooth_fused_llm_layers
 
@@ -112,10 +120,11 @@ def algorithm_of(layer: Any) -> str:
 
 
 def fold(model: PreTrainedModel, layers: dict[str, Any]) -> float:
-    """Replace each weight by the value its packed form stands for, so that packing it is exact; the largest change of a weight.
+    """Replace each weight by the value its packed form stands for, so that packing it is exact; the largest change of a
+    weight.
 
-    Without this the export divides in bf16 and rounds twice, and packs a few weights otherwise than calibration saw them.
-    """
+    Without this the export divides in bf16 and rounds twice, and packs a few weights otherwise than calibration saw
+    them."""
     largest = 0.0
     for name, layer in layers.items():
         algorithm = algorithm_of(layer)
@@ -144,7 +153,11 @@ def _settle(quantizer: Any, bound: float) -> None:
 
 def _packed(layer: Any, algorithm: str) -> Packed:
     """The layer's weight as the export packs it, but divided in fp32."""
-    from modelopt.torch.export.quant_utils import get_weight_block_size, get_weight_scaling_factor, get_weight_scaling_factor_2
+    from modelopt.torch.export.quant_utils import (
+        get_weight_block_size,
+        get_weight_scaling_factor,
+        get_weight_scaling_factor_2,
+    )
 
     scale, second = get_weight_scaling_factor(layer), get_weight_scaling_factor_2(layer)
     if second is not None:
@@ -172,7 +185,8 @@ def weights_as_they_are(layers: dict[str, Any]) -> Iterator[None]:
 
 
 def export(model: PreTrainedModel, source: Path, target: Path) -> list[str]:
-    """Write the checkpoint, with the source's own config and tokenizer; the names of the modules left out of quantization."""
+    """Write the checkpoint, with the source's own config and tokenizer; the names of the modules left out of
+    quantization."""
     from modelopt.torch.export import export_hf_checkpoint
 
     from jobs.huggingface.tokenizer import copy_files
@@ -185,7 +199,8 @@ def export(model: PreTrainedModel, source: Path, target: Path) -> list[str]:
     written = json.loads((target / "config.json").read_text())
     config = json.loads((source / "config.json").read_text())
     config.pop("dtype", None)
-    # transformers rewrites what it read (rope_theta moves, defaults appear); engines of other versions read the source's words
+    # transformers rewrites what it read (rope_theta moves, defaults appear); engines of other versions read the
+    # source's words
     config |= {"torch_dtype": "bfloat16", "quantization_config": written["quantization_config"]}
     (target / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     return list(written["quantization_config"]["ignore"])
@@ -193,8 +208,8 @@ def export(model: PreTrainedModel, source: Path, target: Path) -> list[str]:
 
 @contextlib.contextmanager
 def _scales_shared_already() -> Iterator[None]:
-    """ModelOpt's export shares scales and smooths on its own; a second time it would look for smoothing scales it has moved away
-    (AttributeError in fuse_prequant_layernorm), and change folded weights."""
+    """ModelOpt's export shares scales and smooths on its own; a second time it would look for smoothing scales it has
+    moved away (AttributeError in fuse_prequant_layernorm), and change folded weights."""
     from modelopt.torch.export import unified_export_hf
 
     original = unified_export_hf.requantize_resmooth_fused_llm_layers
@@ -208,8 +223,8 @@ def _scales_shared_already() -> Iterator[None]:
 def verify(target: Path, reference: dict[str, torch.Tensor], layers: set[str], unquantized: set[str]) -> None:
     """Read the checkpoint back and refuse it unless it holds exactly `reference`, the calibrated model's parameters.
 
-    `layers` are the quantized linear modules by name, `unquantized` the others, which the checkpoint must say it excludes.
-    """
+    `layers` are the quantized linear modules by name, `unquantized` the others, which the checkpoint must say it
+    excludes."""
     checkpoint = quantized.read(target)
     packed, plain = checkpoint.layers, checkpoint.plain
     if set(packed) != layers:

@@ -1,7 +1,7 @@
 """Lets ModelOpt simulate and pack NVFP4 where there is no CUDA: the one place that replaces two of its functions.
 
-Both replacements compute what ModelOpt's own NVFP4QTensor computes, bit for bit; on a machine with CUDA nothing may be replaced.
-"""
+Both replacements compute what ModelOpt's own NVFP4QTensor computes, bit for bit; on a machine with CUDA nothing may be
+replaced."""
 
 from __future__ import annotations
 
@@ -40,15 +40,20 @@ def _dynamic_block_quantize(
     scale_exponent_bits: int,
 ) -> torch.Tensor:
     """ModelOpt's operator of this name for its NVFP4 case: E2M1 values, E4M3 scales."""
-    assert (num_bits, exponent_bits, scale_num_bits, scale_exponent_bits) == (4, 2, 8, 4), "only NVFP4 is simulated here"
+    assert (num_bits, exponent_bits, scale_num_bits, scale_exponent_bits) == (
+        4,
+        2,
+        8,
+        4,
+    ), "only NVFP4 is simulated here"
     return fake_quantize(inputs, amax, block_size)
 
 
 def fake_quantize(inputs: torch.Tensor, amax: torch.Tensor, block_size: int = BLOCK) -> torch.Tensor:
     """`inputs` rounded to NVFP4 and back, in their dtype; `amax` is the largest magnitude the global scale must cover.
 
-    E2M1 has steps of 0.5 below 2, of 1 below 4 and of 2 up to 6, rounded half to even; each block's scale is rounded to E4M3.
-    """
+    E2M1 has steps of 0.5 below 2, of 1 below 4 and of 2 up to 6, rounded half to even; each block's scale is rounded to
+    E4M3."""
     global_scale = amax.float() / (LARGEST_FP4 * LARGEST_SCALE)
     blocks = inputs.reshape(-1, block_size).float()
     scale = blocks.abs().amax(-1, keepdim=True) / (LARGEST_FP4 * global_scale)

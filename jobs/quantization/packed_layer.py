@@ -1,7 +1,8 @@
-"""One quantized linear layer as the unified checkpoint stores it: which tensors, of which types, and what number each weight stands for.
+"""One quantized linear layer as the unified checkpoint stores it: which tensors, of which types, and what number each
+weight stands for.
 
-Packing and unpacking are ModelOpt's own arithmetic, in fp32 and rounded once; a weight that was unpacked packs to the same bytes again.
-"""
+Packing and unpacking are ModelOpt's own arithmetic, in fp32 and rounded once; a weight that was unpacked packs to the
+same bytes again."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ INPUT_BOUND: dict[Inputs, float] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Algorithm:
-    """What ModelOpt calls one way to store a layer: the type of its weight and scales, and how its inputs are rounded."""
+    """What ModelOpt calls one way to store a layer: the type of its weight and scales, and how its inputs are
+    rounded."""
 
     weight: torch.dtype
     scale: torch.dtype = FLOAT
@@ -53,10 +55,11 @@ FP4 = ("NVFP4", "NVFP4_AWQ", "W4A8_NVFP4_FP8")
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
-    """A layer as stored: FP8 and INT8 weights [out, in]; INT4 [out / 2, in], two outputs a byte; FP4 [out, in / 2], two inputs a byte.
+    """A layer as stored: FP8 and INT8 weights [out, in]; INT4 [out / 2, in], two outputs a byte; FP4 [out, in / 2], two
+    inputs a byte.
 
-    `weight_scale` has one number, one an output [out], one a block of inputs [out, blocks], or one a square (any shape of that order).
-    """
+    `weight_scale` has one number, one an output [out], one a block of inputs [out, blocks], or one a square (any shape
+    of that order)."""
 
     algorithm: str
     weight: torch.Tensor
@@ -75,7 +78,9 @@ class Packed:
     def shape(self) -> tuple[int, int]:
         """Outputs and inputs of the layer."""
         rows, columns = self.weight.shape
-        return (2 * rows, columns) if self.algorithm in INT4 else (rows, 2 * columns if self.algorithm in FP4 else columns)
+        return (
+            (2 * rows, columns) if self.algorithm in INT4 else (rows, 2 * columns if self.algorithm in FP4 else columns)
+        )
 
     def dequantize(self, dtype: torch.dtype) -> torch.Tensor:
         """The weight [out, in] that engines multiply with, computed in fp32 and rounded once to `dtype`."""
@@ -98,7 +103,9 @@ class Packed:
 
         packed = NVFP4QTensor(self.shape, torch.float32, self.weight)
         unpacked: torch.Tensor = packed.dequantize(
-            scale=self.weight_scale, double_scale=self.weight_scale_2, block_sizes={-1: self.shape[1] // self.weight_scale.shape[1]}
+            scale=self.weight_scale,
+            double_scale=self.weight_scale_2,
+            block_sizes={-1: self.shape[1] // self.weight_scale.shape[1]},
         )
         return unpacked
 
@@ -112,9 +119,14 @@ class Packed:
         if self.algorithm in (*INT4, *FP4) and self.block:
             shape = (rows, columns // self.block)
         _expect(name, "weight_scale", self.weight_scale, how.scale, shape)
-        if self.algorithm == "fp8_pb_wo" and self.block and self.weight_scale.numel() != (rows // self.block) * (columns // self.block):
+        if (
+            self.algorithm == "fp8_pb_wo"
+            and self.block
+            and self.weight_scale.numel() != (rows // self.block) * (columns // self.block)
+        ):
             raise ValueError(
-                f"{name}.weight_scale has {self.weight_scale.numel()} squares for {rows} x {columns}; quantize the model again"
+                f"{name}.weight_scale has {self.weight_scale.numel()} squares for {rows} x {columns}; quantize the"
+                " model again"
             )
         parts = {"weight_scale": self.weight_scale}
         for part, wanted in (("weight_scale_2", how.second_scale), ("input_scale", how.inputs in INPUT_BOUND)):
@@ -131,18 +143,24 @@ class Packed:
                 raise ValueError(f"{name}.{part} is not finite and positive everywhere; quantize the model again")
 
 
-def _expect(layer: str, part: str, tensor: torch.Tensor | None, dtype: torch.dtype, shape: tuple[int, ...] | None) -> None:
+def _expect(
+    layer: str, part: str, tensor: torch.Tensor | None, dtype: torch.dtype, shape: tuple[int, ...] | None
+) -> None:
     if tensor is None:
         raise ValueError(f"{layer} lacks the tensor {layer}.{part}; quantize the model again")
     if tensor.dtype != dtype or (shape is not None and tuple(tensor.shape) != shape):
         wanted = f"{dtype}" if shape is None else f"{dtype} of shape {shape}"
         raise ValueError(
-            f"{layer}.{part} is {tensor.dtype} of shape {tuple(tensor.shape)} where {wanted} is needed; quantize the model again"
+            f"{layer}.{part} is {tensor.dtype} of shape {tuple(tensor.shape)} where {wanted} is needed; quantize the"
+            " model again"
         )
 
 
-def pack(algorithm: str, weight: torch.Tensor, scale: torch.Tensor, second: torch.Tensor | None, block: int | None) -> Packed:
-    """`weight` [out, in] as ModelOpt's export stores it with these scales; out of reach is clamped, not turned into NaN."""
+def pack(
+    algorithm: str, weight: torch.Tensor, scale: torch.Tensor, second: torch.Tensor | None, block: int | None
+) -> Packed:
+    """`weight` [out, in] as ModelOpt's export stores it with these scales; out of reach is clamped, not turned into
+    NaN."""
     from modelopt.torch.quantization.qtensor import NVFP4QTensor
 
     shape = (weight.shape[0], weight.shape[1])
@@ -166,7 +184,8 @@ def round_fp8(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
 
 
 def spread(scale: torch.Tensor, algorithm: str, shape: tuple[int, int], block: int | None) -> torch.Tensor:
-    """`scale` broadcast over a weight of `shape`: one number, one an output, one a block of inputs, or one a square of `block`."""
+    """`scale` broadcast over a weight of `shape`: one number, one an output, one a block of inputs, or one a square of
+    `block`."""
     rows, columns = shape
     if scale.numel() == 1:
         return scale.reshape(())

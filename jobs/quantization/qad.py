@@ -1,8 +1,8 @@
-"""Quantization-aware distillation: the unquantized model teaches the quantized one through ModelOpt's quantizers (straight-through).
+"""Quantization-aware distillation: the unquantized model teaches the quantized one through ModelOpt's quantizers
+(straight-through).
 
-It trains the very model that is exported and verified afterwards, transformers' own, in one process with everything in fp32. Quantizing
-Megatron's layers instead, to train over many processes, has not been tried.
-"""
+It trains the very model that is exported and verified afterwards, transformers' own, in one process with everything in
+fp32. Quantizing Megatron's layers instead, to train over many processes, has not been tried."""
 
 from __future__ import annotations
 
@@ -27,11 +27,14 @@ if TYPE_CHECKING:
 Log = Callable[..., None]
 
 
-def train(model: PreTrainedModel, teacher: PreTrainedModel, config: QADConfig, data: Path, output: Path, log: Log) -> dict[str, Any]:
-    """Teach `model` (its quantizers calibrated) in place; what quantize.json says of it. `log(step, **values)` tells the progress.
+def train(
+    model: PreTrainedModel, teacher: PreTrainedModel, config: QADConfig, data: Path, output: Path, log: Log
+) -> dict[str, Any]:
+    """Teach `model` (its quantizers calibrated) in place; what quantize.json says of it. `log(step, **values)` tells
+    the progress.
 
-    Weights are kept in fp32 while they are trained and are bf16 before and after. Raises ValueError when the loss is no number.
-    """
+    Weights are kept in fp32 while they are trained and are bf16 before and after. Raises ValueError when the loss is no
+    number."""
     train_windows, validation = training_split(data, config.seq_length), Windows(data / "validation", config.seq_length)
     _cast(model, torch.float32)
     model.requires_grad_(True)
@@ -71,7 +74,9 @@ class _Run:
         from modelopt.torch.distill.losses import LogitsDistillationLoss
 
         self.model, self.teacher, self.config = model, teacher, config
-        self.divergence = LogitsDistillationLoss(temperature=config.temperature, reduction="batchmean")  # it multiplies by T^2
+        self.divergence = LogitsDistillationLoss(
+            temperature=config.temperature, reduction="batchmean"
+        )  # it multiplies by T^2
         self.scale = 1.0 if config.scale_by_t2 else config.temperature**-2
         self.plain = LogitsDistillationLoss(temperature=1.0, reduction="batchmean")
         matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
@@ -94,7 +99,9 @@ class _Run:
             sums = {name: value + share * float(losses[name].detach()) for name, value in sums.items()}
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_grad))
         if not math.isfinite(norm):
-            raise ValueError(f"the gradient is {norm} at step {step + 1} of quantize.qad; choose a smaller lr than {config.lr:g}")
+            raise ValueError(
+                f"the gradient is {norm} at step {step + 1} of quantize.qad; choose a smaller lr than {config.lr:g}"
+            )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return sums | {"lr": _learning_rate(config, step), "grad_norm": norm}
@@ -111,7 +118,8 @@ class _Run:
         return {"divergence": divergence(ours, theirs) * scale, "loss": cross_entropy}
 
     def validate(self, windows: Windows) -> dict[str, float]:
-        """Cross-entropy and forward KL from the teacher on the first sequences of the validation split, nats per token."""
+        """Cross-entropy and forward KL from the teacher on the first sequences of the validation split, nats per
+        token."""
         count = min(len(windows), self.config.validation_batches * self.config.global_batch)
         sums = {"divergence": 0.0, "loss": 0.0}
         with torch.no_grad():
@@ -125,7 +133,11 @@ class _Run:
         tensors = {}
         for name, parameter in self._unique():
             state = self.optimizer.state[parameter]
-            tensors |= {f"weight.{name}": parameter.data, f"first.{name}": state["exp_avg"], f"second.{name}": state["exp_avg_sq"]}
+            tensors |= {
+                f"weight.{name}": parameter.data,
+                f"first.{name}": state["exp_avg"],
+                f"second.{name}": state["exp_avg_sq"],
+            }
 
         def write(partial: Path) -> dict[str, Any]:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial / "state.safetensors")

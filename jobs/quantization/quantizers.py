@@ -1,5 +1,5 @@
-"""ModelOpt's quantizers: the settings of each format, those that a checkpoint's inputs and key-value cache are simulated with, and
-what ModelOpt lacks on this machine."""
+"""ModelOpt's quantizers: the settings of each format, those that a checkpoint's inputs and key-value cache are
+simulated with, and what ModelOpt lacks on this machine."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def of_format(name: QuantFormat) -> dict[str, Any]:
 
 
 def of_config(config: QuantizeConfig, mix: dict[str, QuantFormat] | None = None) -> dict[str, Any]:
-    """ModelOpt's settings for what a recipe asks for: the format's own, with its calibrator, block size and key-value cache; or those of
-    a `mix`, formats by layer name."""
+    """ModelOpt's settings for what a recipe asks for: the format's own, with its calibrator, block size and key-value
+    cache; or those of a `mix`, formats by layer name."""
     settings = of_format(config.format) if config.format else of_mix(mix or {})
     if config.calibrator:
         settings["algorithm"] = algorithm(config.calibrator)
@@ -71,7 +71,9 @@ def of_mix(mix: dict[str, QuantFormat]) -> dict[str, Any]:
     quantizers: dict[str, Any] = {"*": {"enable": False}}
     for layer, form in mix.items():
         own = of_format(form)["quant_cfg"]
-        quantizers |= {f"{layer}.{kind}": {"enable": True, **own[f"*{kind}"]} for kind in ("weight_quantizer", "input_quantizer")}
+        quantizers |= {
+            f"{layer}.{kind}": {"enable": True, **own[f"*{kind}"]} for kind in ("weight_quantizer", "input_quantizer")
+        }
     return {"quant_cfg": quantizers, "algorithm": "max"}
 
 

@@ -1,8 +1,8 @@
 """bf16 matrix products on a CPU that has no kernels for them, through the fp32 kernels that it has.
 
-Without AVX-512 or AMX oneDNN declines bf16, and torch 2.13 falls back to scalar loops, up to 70 times slower than fp32. A product of two
-bf16 numbers is exact in fp32, so an fp32 sum of them that is rounded once at its end is bf16 arithmetic, only summed in another order.
-Nothing is stored in fp32. Where the CPU has the kernels nothing is changed.
+Without AVX-512 or AMX oneDNN declines bf16, and torch 2.13 falls back to scalar loops, up to 70 times slower than fp32.
+A product of two bf16 numbers is exact in fp32, so an fp32 sum of them that is rounded once at its end is bf16
+arithmetic, only summed in another order. Nothing is stored in fp32. Where the CPU has the kernels nothing is changed.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from conf.spec import BF16_KERNELS
 
 BF16 = torch.bfloat16
 TILE = 2**20
-"""Numbers of an operand that are fp32 at once. 4 MB stay near the cache and are never mapped anew, so a large weight takes no longer than
-an fp32 one does, and no more memory than its tile."""
+"""Numbers of an operand that are fp32 at once. 4 MB stay near the cache and are never mapped anew, so a large weight
+takes no longer than an fp32 one does, and no more memory than its tile."""
 
 PRODUCTS = ("mm", "mm.out", "bmm", "bmm.out", "addmm", "addmm.out", "addmm_", "baddbmm", "baddbmm.out", "baddbmm_")
 ATTENTION_BACKWARD = "_scaled_dot_product_flash_attention_for_cpu_backward"
@@ -30,13 +30,15 @@ Tensor = torch.Tensor
 
 
 def has_kernels() -> bool:
-    """Whether torch multiplies bf16 matrices with vector kernels on this CPU, unless the environment says which kernels to take."""
+    """Whether torch multiplies bf16 matrices with vector kernels on this CPU, unless the environment says which kernels
+    to take."""
     told = os.environ.get(BF16_KERNELS)
     return told == "native" if told else bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def install() -> None:
-    """Let this process multiply bf16 matrices through fp32 kernels, where its models run on a CPU without its own. Idempotent."""
+    """Let this process multiply bf16 matrices through fp32 kernels, where its models run on a CPU without its own.
+    Idempotent."""
     if not torch.cuda.is_available() and not has_kernels():
         _install()
 
@@ -52,7 +54,9 @@ def _install() -> torch.library.Library:
     return library
 
 
-def multiply(a: Tensor, b: Tensor, out: Tensor | None = None, add: Tensor | None = None, *, beta: float = 1, alpha: float = 1) -> Tensor:
+def multiply(
+    a: Tensor, b: Tensor, out: Tensor | None = None, add: Tensor | None = None, *, beta: float = 1, alpha: float = 1
+) -> Tensor:
     """beta * add + alpha * (a @ b) in bf16: every sum is taken in fp32 and rounded once.
 
     a [m, k] and b [k, n], or [batch, m, k] and [batch, k, n]; `add` may be narrower than the product, or be `out`.
@@ -75,7 +79,8 @@ def _in_fp32(a: Tensor, b: Tensor, add: Tensor | None, beta: float, alpha: float
 
 
 def _tiles(a: Tensor, b: Tensor) -> Iterator[tuple[Tensor, Tensor, Any]]:
-    """Parts of both operands in fp32, and the part of their product that they give. The smaller operand is converted once, whole."""
+    """Parts of both operands in fp32, and the part of their product that they give. The smaller operand is converted
+    once, whole."""
     if a.dim() == 3:
         step = max(1, TILE // max(a[0].numel(), b[0].numel()))
         for part in _steps(len(a), step):
@@ -95,8 +100,8 @@ def _steps(length: int, step: int) -> Iterator[slice]:
 
 
 def _is_slow(add: Tensor | None, a: Tensor, b: Tensor, out: Tensor | None) -> bool:
-    """Whether torch's own kernel would loop over scalars. One row times a transposed matrix, which is a token times a weight, it does not;
-    operands that do not fit are for torch to refuse."""
+    """Whether torch's own kernel would loop over scalars. One row times a transposed matrix, which is a token times a
+    weight, it does not; operands that do not fit are for torch to refuse."""
     if any(tensor.dtype is not BF16 for tensor in (a, b, add, out) if tensor is not None):
         return False
     if a.dim() != b.dim() or a.shape[-1] != b.shape[-2] or a.shape[:-2] != b.shape[:-2]:
@@ -126,7 +131,10 @@ def _attention_backward(native: Any) -> Callable[..., tuple[Tensor, ...]]:
         if gradient.dtype is not BF16:
             return native.call_boxed(keys, gradient, *operands, **settings)  # type: ignore[no-any-return]
         wide = [each.float() if isinstance(each, Tensor) else each for each in (gradient, *operands)]
-        settings = {name: each.float() if isinstance(each, Tensor) and each.dtype is BF16 else each for name, each in settings.items()}
+        settings = {
+            name: each.float() if isinstance(each, Tensor) and each.dtype is BF16 else each
+            for name, each in settings.items()
+        }
         return tuple(each.to(BF16) for each in getattr(torch.ops.aten, ATTENTION_BACKWARD)(*wide, **settings))
 
     return run

@@ -1,4 +1,5 @@
-"""Folders of checkpoints, whatever they hold: a checkpoint exists once it has its final name, with digests of all its files.
+"""Folders of checkpoints, whatever they hold: a checkpoint exists once it has its final name, with digests of all its
+files.
 
 It owns names, digests, syncing and how many are kept; what is in a checkpoint its writer knows.
 """
@@ -15,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 STATE = "state.json"
-"""Written last: the writer's own notes under "step" and other names, sha256 of every other file, and of this file's own content."""
+"""Written last: the writer's own notes under "step" and other names, sha256 of every other file, and of this file's own
+content."""
 
 
 def publish(folder: Path, step: int, kept: int, write: Callable[[Path], dict[str, Any]]) -> None:
-    """Make the checkpoint of `step`: `write` fills a hidden folder and returns its notes. All of it is on the disk before it gets its
-    name; then only the newest `kept` stay. A write that fails leaves nothing and raises."""
+    """Make the checkpoint of `step`: `write` fills a hidden folder and returns its notes. All of it is on the disk
+    before it gets its name; then only the newest `kept` stay. A write that fails leaves nothing and raises."""
     for leftover in folder.glob(".*"):  # of a process that was killed
         shutil.rmtree(leftover)
     partial = folder / f".partial-{step}"
@@ -29,7 +31,9 @@ def publish(folder: Path, step: int, kept: int, write: Callable[[Path], dict[str
         notes = write(partial)
         files = sorted(path for path in partial.rglob("*") if path.is_file())
         with ThreadPoolExecutor() as pool:
-            digests = dict(zip((str(path.relative_to(partial)) for path in files), pool.map(_digest, files), strict=True))
+            digests = dict(
+                zip((str(path.relative_to(partial)) for path in files), pool.map(_digest, files), strict=True)
+            )
         content = {"step": step} | notes | {"digests": digests}
         (partial / STATE).write_text(json.dumps(content | {"sha256": _sum(content)}))
         _digest(partial / STATE)
@@ -45,7 +49,8 @@ def publish(folder: Path, step: int, kept: int, write: Callable[[Path], dict[str
 
 
 def newest_sound(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The newest checkpoint that is whole, with its notes; None where there is none at all. Newer ones, all damaged, are renamed.
+    """The newest checkpoint that is whole, with its notes; None where there is none at all. Newer ones, all damaged,
+    are renamed.
 
     Raises ValueError where there are checkpoints but none is whole: a run must not begin again over them by itself.
     """
@@ -54,7 +59,12 @@ def newest_sound(folder: Path) -> tuple[Path, dict[str, Any]] | None:
         try:
             notes = _read(candidate)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            damaged.append((candidate, f"{type(error).__name__}: {error}" if isinstance(error, KeyError | TypeError) else str(error)))
+            damaged.append(
+                (
+                    candidate,
+                    f"{type(error).__name__}: {error}" if isinstance(error, KeyError | TypeError) else str(error),
+                )
+            )
             print(f"checkpoint {candidate.name} is damaged ({damaged[-1][1]}); trying the one before it")
             continue
         for path, _ in damaged:
@@ -64,7 +74,10 @@ def newest_sound(folder: Path) -> tuple[Path, dict[str, Any]] | None:
         return candidate, notes
     if damaged:
         told = "; ".join(f"{path.name}: {fault}" for path, fault in damaged)
-        raise ValueError(f"none of the checkpoints in {folder} is whole ({told}); remove that folder to begin this stage again from step 0")
+        raise ValueError(
+            f"none of the checkpoints in {folder} is whole ({told}); remove that folder to begin this stage again from"
+            " step 0"
+        )
     return None
 
 
@@ -80,7 +93,9 @@ def _read(checkpoint: Path) -> dict[str, Any]:
         raise ValueError(f"{STATE} does not have the content that was written")
     names = list(content["digests"])
     with ThreadPoolExecutor() as pool:
-        for name, digest in zip(names, pool.map(lambda name: _digest(checkpoint / name, sync=False), names), strict=True):
+        for name, digest in zip(
+            names, pool.map(lambda name: _digest(checkpoint / name, sync=False), names), strict=True
+        ):
             if digest != content["digests"][name]:
                 raise ValueError(f"{name} does not have the content that was written")
     return content

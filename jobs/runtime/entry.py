@@ -23,7 +23,8 @@ from jobs.runtime.system_metrics import sampled
 
 
 def main(run: Callable[[Spec], None], arguments: list[str] | None = None) -> None:
-    """Read `--spec`, run the stage and exit: 0 done, else the code of `conf.spec.EXIT_CODES` (a traceback stands above our faults)."""
+    """Read `--spec`, run the stage and exit: 0 done, else the code of `conf.spec.EXIT_CODES` (a traceback stands above
+    our faults)."""
     parser = argparse.ArgumentParser(description="Runs one stage from its spec.")
     parser.add_argument("--spec", required=True, type=Path, help="JSON file with stage, config, inputs and output.")
     path = parser.parse_args(arguments).spec
@@ -34,8 +35,8 @@ def main(run: Callable[[Spec], None], arguments: list[str] | None = None) -> Non
 
 
 def execute(run: Callable[[Spec], None], path: Path, *, alone: bool = False) -> int:
-    """Run one stage from the spec at `path`; errors end as one line on stderr, ended.json and an exit code, never as an exception.
-    `alone`: this process is the job's own, SIGTERM its to answer and its time limit to keep."""
+    """Run one stage from the spec at `path`; errors end as one line on stderr, ended.json and an exit code, never as an
+    exception. `alone`: this process is the job's own, SIGTERM its to answer and its time limit to keep."""
     try:
         spec = Spec.model_validate_json(path.read_text())
     except (ValueError, OSError) as error:
@@ -43,7 +44,9 @@ def execute(run: Callable[[Spec], None], path: Path, *, alone: bool = False) -> 
         return EXIT_CODES["mistake"]
     output = Path(spec.output)
     if alone:
-        interrupt.listen(lambda: os._exit(tell(output, "terminated", "it was asked to end; run the same command again")))
+        interrupt.listen(
+            lambda: os._exit(tell(output, "terminated", "it was asked to end; run the same command again"))
+        )
     try:
         output.mkdir(parents=True, exist_ok=True)
         interrupt.start()
@@ -68,18 +71,23 @@ def _failed(error: Exception, output: Path) -> int:
 
 
 def _foreseen(error: Exception) -> bool:
-    """Whether the sentence says it all: the machine's limit, or a ValueError raised by our own code rather than inside a library."""
+    """Whether the sentence says it all: the machine's limit, or a ValueError raised by our own code rather than inside
+    a library."""
     if isinstance(error, OSError) or disk_full(error):
         return True
     frames = traceback.extract_tb(error.__traceback__)
     root = Path(__file__).parents[2]
     ours = [root / "jobs", root / "conf"]
-    return isinstance(error, ValueError) and bool(frames) and any(Path(frames[-1].filename).is_relative_to(folder) for folder in ours)
+    return (
+        isinstance(error, ValueError)
+        and bool(frames)
+        and any(Path(frames[-1].filename).is_relative_to(folder) for folder in ours)
+    )
 
 
 def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent dies: torchrun starts ranks in sessions of their own, which a killed
-    group does not reach."""
+    """Ask the kernel to kill this process when its parent dies: torchrun starts ranks in sessions of their own, which a
+    killed group does not reach."""
     prctl_pdeathsig = 1
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(prctl_pdeathsig, signal.SIGKILL) != 0:
@@ -89,7 +97,8 @@ def die_with_parent() -> None:
 
 
 class Metrics:
-    """Appends to `metrics.jsonl` in the job's output; the task follows that file. Only rank 0 of a job should hold one."""
+    """Appends to `metrics.jsonl` in the job's output; the task follows that file. Only rank 0 of a job should hold
+    one."""
 
     def __init__(self, output: str | Path) -> None:
         self.path = Path(output) / "metrics.jsonl"
@@ -99,7 +108,8 @@ class Metrics:
             os.truncate(self.path, whole)
 
     def log(self, step: int, total: int | None = None, **values: float) -> None:
-        """Append one line `{"step", "total", "time", "values"}`. `total` is the number of steps of the stage, for the bar."""
+        """Append one line `{"step", "total", "time", "values"}`. `total` is the number of steps of the stage, for the
+        bar."""
         import time
 
         line = json.dumps({"step": step, "total": total, "time": time.time(), "values": values})

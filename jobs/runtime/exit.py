@@ -1,4 +1,5 @@
-"""How a job that ends without its result says why: a reason of the contract, its rank and one sentence, in its output and on stderr."""
+"""How a job that ends without its result says why: a reason of the contract, its rank and one sentence, in its output
+and on stderr."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", 
 
 
 def tell(output: Path, reason: Reason, sentence: str, rank: int | None = None) -> int:
-    """Say why this job ends, on stderr and in its output unless another rank did before; returns the exit code. Never raises: a full
-    disk must not hide the reason."""
+    """Say why this job ends, on stderr and in its output unless another rank did before; returns the exit code. Never
+    raises: a full disk must not hide the reason."""
     sentence = masker(os.environ)(sentence)  # servers repeat the keys that they refuse
     print(ERROR_PREFIX + sentence, file=sys.stderr, flush=True)
     ended = Ended(reason=reason, rank=own_rank() if rank is None else rank, sentence=sentence)
@@ -69,11 +70,17 @@ def sentence(error: BaseException) -> str:
     """Say in one line what went wrong and what to do, with the value that caused it."""
     text = " ".join(str(error).split()) or type(error).__name__
     if disk_full(error):
-        return f"the disk is full ({text}); free space there or choose another store with --store, then run again: it continues"
+        return (
+            f"the disk is full ({text}); free space there or choose another store with --store, then run again: it"
+            " continues"
+        )
     if isinstance(error, OSError) and error.errno == errno.EROFS:
         return f"the store cannot be written ({text}); choose another with --store"
     if out_of_memory(error):
-        return f"out of memory ({text}); lower micro_batch or batch, set parallel.recompute, or spread the stage over more processes"
+        return (
+            f"out of memory ({text}); lower micro_batch or batch, set parallel.recompute, or spread the stage over more"
+            " processes"
+        )
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"

@@ -1,8 +1,7 @@
 """Starts jobs in milliseconds: one process imports the heavy libraries once and forks a child for each job.
 
-Forking is safe because nothing before it starts a thread pool or touches an accelerator; on a machine with a GPU the launcher does
-not use this. Requests and answers are JSON lines on stdin and stdout.
-"""
+Forking is safe because nothing before it starts a thread pool or touches an accelerator; on a machine with a GPU the
+launcher does not use this. Requests and answers are JSON lines on stdin and stdout."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Notices a job that hangs: every rank keeps a pulse file, and a process beside rank 0 ends the job when no rank gets on.
+"""Notices a job that hangs: every rank keeps a pulse file, and a process beside rank 0 ends the job when no rank gets
+on.
 
-Inside `watched()` a loop calls `beat()` whenever it has done something; a thread writes that down, with a pulse of its own. So a rank
-that is stopped or holds Python's lock (no pulse) is told from one that waits for it (a pulse, no progress).
-"""
+Inside `watched()` a loop calls `beat()` whenever it has done something; a thread writes that down, with a pulse of its
+own. So a rank that is stopped or holds Python's lock (no pulse) is told from one that waits for it (a pulse, no
+progress)."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ FOLDER = "heartbeats"
 
 
 class _Pulse:
-    """This rank's file: attempt, pid, when that process started, host, pulses, progress, and whether progress is expected now."""
+    """This rank's file: attempt, pid, when that process started, host, pulses, progress, and whether progress is
+    expected now."""
 
     def __init__(self, path: Path, period: float) -> None:
         self.path, self.period = path, period
@@ -107,12 +109,14 @@ def deadline_seconds() -> float:
 
 
 def collective_timeout() -> datetime.timedelta:
-    """How long a rank waits for the others in one operation: longer than a hang takes to be noticed, which then says who hangs."""
+    """How long a rank waits for the others in one operation: longer than a hang takes to be noticed, which then says
+    who hangs."""
     return datetime.timedelta(seconds=max(deadline_seconds(), HANG_SECONDS_DEFAULT) * 2)
 
 
 def started(pid: int) -> str:
-    """When a process of this machine started, in the kernel's ticks; a pid may be another process later. Empty: it is gone."""
+    """When a process of this machine started, in the kernel's ticks; a pid may be another process later. Empty: it is
+    gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:

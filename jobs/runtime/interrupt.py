@@ -1,9 +1,8 @@
 """When a job must stop before its end: its time is nearly up, or SIGTERM asks it to.
 
-A loop that can be resumed is run inside `stoppable()` and asks `asked()` at its boundaries; it saves what it has and raises
-`Interrupted`. Outside of such loops there is nothing to save: SIGTERM ends the job at once, and so does half of the margin before the
-time limit, that the job may say so itself before a scheduler kills it.
-"""
+A loop that can be resumed is run inside `stoppable()` and asks `asked()` at its boundaries; it saves what it has and
+raises `Interrupted`. Outside of such loops there is nothing to save: SIGTERM ends the job at once, and so does half of
+the margin before the time limit, that the job may say so itself before a scheduler kills it."""
 
 from __future__ import annotations
 
@@ -33,7 +32,8 @@ class Interrupted(Exception):
 
 
 class _Job:
-    """What this process knows of its end. Only the monotonic clock is asked: setting the machine's clock changes nothing."""
+    """What this process knows of its end. Only the monotonic clock is asked: setting the machine's clock changes
+    nothing."""
 
     def __init__(self) -> None:
         self.deadline: float | None = None
@@ -46,7 +46,8 @@ _job = _Job()
 
 
 def start() -> None:
-    """The attempt begins now, with the limit that the environment holds. Raises ValueError for one that cannot be kept."""
+    """The attempt begins now, with the limit that the environment holds. Raises ValueError for one that cannot be
+    kept."""
     _job.deadline = None
     _job.terminated.clear()
     limit = seconds(TIME_LIMIT)
@@ -54,7 +55,10 @@ def start() -> None:
         margin = seconds(TIME_MARGIN)
         margin = TIME_MARGIN_SECONDS if margin is None else margin
         if margin >= limit:
-            raise ValueError(f"{TIME_LIMIT} is {limit:g} s, no longer than the margin {TIME_MARGIN} of {margin:g} s; give it more time")
+            raise ValueError(
+                f"{TIME_LIMIT} is {limit:g} s, no longer than the margin {TIME_MARGIN} of {margin:g} s; give it more"
+                " time"
+            )
         _job.limit, _job.margin = limit, margin
         _job.deadline = time.monotonic() + limit - margin
 
@@ -79,8 +83,8 @@ def stoppable() -> Iterator[None]:
 
 
 def asked(group: Any = None) -> Why | None:
-    """At a boundary: whether to stop, and why. Collective over `group` of torch.distributed (None: all ranks), so that all ranks stop at
-    the same boundary."""
+    """At a boundary: whether to stop, and why. Collective over `group` of torch.distributed (None: all ranks), so that
+    all ranks stop at the same boundary."""
     late = _job.deadline is not None and time.monotonic() >= _job.deadline
     mine = 2 if late else int(_job.terminated.is_set())
     torch = sys.modules.get("torch")
@@ -92,15 +96,16 @@ def asked(group: Any = None) -> Why | None:
 
 
 def leave(progress: str) -> None:
-    """At the end of a loop whose ranks work apart: all wait for each other, and where one was to stop all raise Interrupted, with how
-    far this one is. Collective."""
+    """At the end of a loop whose ranks work apart: all wait for each other, and where one was to stop all raise
+    Interrupted, with how far this one is. Collective."""
     if why := asked():
         raise Interrupted(why, progress)
 
 
 def enforce(end: Callable[[str], None]) -> None:
-    """From now on `end`, which must not return, is called with one sentence when the time limit is too near for anything that is not a
-    `stoppable` loop; such a loop has until the limit itself, since it may be writing what it has."""
+    """From now on `end`, which must not return, is called with one sentence when the time limit is too near for
+    anything that is not a `stoppable` loop; such a loop has until the limit itself, since it may be writing what it
+    has."""
     if _job.deadline is None:
         return
     limit, near = _job.deadline + _job.margin, _job.deadline + _job.margin / 2
@@ -115,7 +120,8 @@ def enforce(end: Callable[[str], None]) -> None:
 
 
 def listen(end: Callable[[], None]) -> None:
-    """From now on SIGTERM is kept for the next boundary of a `stoppable` loop and calls `end`, which must not return, anywhere else.
+    """From now on SIGTERM is kept for the next boundary of a `stoppable` loop and calls `end`, which must not return,
+    anywhere else.
 
     The signal is taken by a thread: the main one may be deep in a library, waiting for a rank that is gone.
     """

@@ -1,7 +1,8 @@
-"""What a job uses of its machine while it runs: processor, memory and GPUs, sampled on the machine it runs on, into `system.jsonl`.
+"""What a job uses of its machine while it runs: processor, memory and GPUs, sampled on the machine it runs on, into
+`system.jsonl`.
 
-One process a node samples: all ranks it has there, and every GPU they see. Beside the job's own steps, never among them.
-"""
+One process a node samples: all ranks it has there, and every GPU they see. Beside the job's own steps, never among
+them."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ def sampled(output: str | Path) -> Iterator[None]:
         yield
         return
     node = int(os.environ.get("GROUP_RANK", "0"))
-    sampler = Sampler(Path(output) / f"system{f'-{node}' if node else ''}.jsonl", f"system/{f'node_{node}/' if node else ''}")
+    sampler = Sampler(
+        Path(output) / f"system{f'-{node}' if node else ''}.jsonl", f"system/{f'node_{node}/' if node else ''}"
+    )
     done = threading.Event()
     thread = threading.Thread(target=sampler.run, args=(done,), name="system", daemon=True)
     thread.start()
@@ -43,7 +46,8 @@ def sampled(output: str | Path) -> Iterator[None]:
 
 
 class Sampler:
-    """Samples a job: `root` and all processes below it. `root` None: this job's own, torchrun's agent where there are ranks."""
+    """Samples a job: `root` and all processes below it. `root` None: this job's own, torchrun's agent where there are
+    ranks."""
 
     def __init__(self, path: Path, prefix: str, root: int | None = None) -> None:
         self.path, self.prefix = path, prefix
@@ -86,7 +90,8 @@ class Sampler:
         return int(json.loads(whole[-1])["step"]) if whole else 0
 
     def _look(self, seconds: float) -> dict[str, float]:
-        """Percent of one core since the last look, and resident megabytes; pages that processes share are counted by each."""
+        """Percent of one core since the last look, and resident megabytes; pages that processes share are counted by
+        each."""
         if time.monotonic() - self.looked > FAMILY_SECONDS:  # reads what every process of the machine is
             self.family, self.looked = [self.root, *self.root.children(recursive=True)], time.monotonic()
         now, memory = dict[int, float](), 0
@@ -97,7 +102,10 @@ class Sampler:
                 memory += process.memory_info().rss
         spent = sum(max(used - self.used.get(pid, 0.0), 0.0) for pid, used in now.items())
         self.used = now
-        return {"cpu_utilization_percentage": 100 * spent / max(seconds, 1e-3), "system_memory_usage_megabytes": memory / 1e6}
+        return {
+            "cpu_utilization_percentage": 100 * spent / max(seconds, 1e-3),
+            "system_memory_usage_megabytes": memory / 1e6,
+        }
 
 
 def _gpus() -> list[object]:

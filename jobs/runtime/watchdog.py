@@ -1,4 +1,5 @@
-"""The process that `heartbeat` starts beside rank 0: it reads the pulses of all ranks and ends the job when none of them gets on.
+"""The process that `heartbeat` starts beside rank 0: it reads the pulses of all ranks and ends the job when none of
+them gets on.
 
 A script of the standard library alone, so that it starts in milliseconds and costs a few megabytes; a job has one.
 """
@@ -61,7 +62,13 @@ class Rank:
 
 def main() -> None:
     """Look at the ranks every period until the job ends or hangs."""
-    output, attempt, ranks, deadline, period = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), float(sys.argv[5])
+    output, attempt, ranks, deadline, period = (
+        Path(sys.argv[1]),
+        sys.argv[2],
+        int(sys.argv[3]),
+        float(sys.argv[4]),
+        float(sys.argv[5]),
+    )
     known = [Rank() for _ in range(ranks)]
     last = time.monotonic()
     while True:
@@ -80,7 +87,9 @@ def main() -> None:
 
 def end(output: Path, known: list[Rank], deadline: float, period: float) -> None:
     """Say which rank hangs and why that is thought, then kill the ranks of this machine; the others end with them."""
-    silent = [number for number, rank in enumerate(known) if time.monotonic() - rank.alive_at > max(deadline / 2, 3 * period)]
+    silent = [
+        number for number, rank in enumerate(known) if time.monotonic() - rank.alive_at > max(deadline / 2, 3 * period)
+    ]
     behind = min(range(len(known)), key=lambda number: known[number].progress)
     culprit = silent[0] if silent else behind
     state = "is stopped, or holds Python's lock" if silent else "runs, but does not get on"
@@ -92,7 +101,12 @@ def end(output: Path, known: list[Rank], deadline: float, period: float) -> None
     sys.path[:0] = [str(Path(__file__).parents[2]), *site_packages()]
     from jobs.runtime.exit import tell
 
-    tell(output, "hang", f"no rank made progress for {deadline:g} s; rank {culprit} ({where}) {state}; run the same command again", culprit)
+    tell(
+        output,
+        "hang",
+        f"no rank made progress for {deadline:g} s; rank {culprit} ({where}) {state}; run the same command again",
+        culprit,
+    )
     for rank in known:
         if rank.here:
             os.kill(rank.pid, signal.SIGKILL)

@@ -1,10 +1,11 @@
-"""Several corpora read as one stream of sequences, in given proportions: an order that depends on seed and position alone.
+"""Several corpora read as one stream of sequences, in given proportions: an order that depends on seed and position
+alone.
 
-The k-th sequence of a corpus of weight w (of 1) stands at the time (k + 1/2) / w, and sequences come in the order of their times. So at
-every point of the stream the number that has come from a corpus is within (n + 1) / 2 sequences of its weight's part, n being the number
-of corpora. Megatron's BlendedDataset chooses greedily to the same end, but has to be walked from the start; here any position is reached
-at once, as resuming asks. Within a corpus the order is a new seeded permutation every pass, as in `windows`.
-"""
+The k-th sequence of a corpus of weight w (of 1) stands at the time (k + 1/2) / w, and sequences come in the order of
+their times. So at every point of the stream the number that has come from a corpus is within (n + 1) / 2 sequences of
+its weight's part, n being the number of corpora. Megatron's BlendedDataset chooses greedily to the same end, but has to
+be walked from the start; here any position is reached at once, as resuming asks. Within a corpus the order is a new
+seeded permutation every pass, as in `windows`."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ BLEND = "blend.json"
 
 
 class Blended:
-    """The training split of a blend. An index names a corpus' window: those of the first corpus, then of the second, and so on."""
+    """The training split of a blend. An index names a corpus' window: those of the first corpus, then of the second,
+    and so on."""
 
     def __init__(self, data: Path, seq_length: int) -> None:
         entries = json.loads((data / BLEND).read_text())["sources"]
@@ -62,7 +64,9 @@ class Blended:
         for number, part in enumerate(self.parts):
             here = order[:, 0] == number
             if here.any():
-                found[here] = self.firsts[number] + part.shuffled(int(order[here, 1].min()), int(here.sum()), seed + number)
+                found[here] = self.firsts[number] + part.shuffled(
+                    int(order[here, 1].min()), int(here.sum()), seed + number
+                )
         return found
 
     def order(self, position: int, count: int) -> NDArray[np.int64]:
@@ -92,7 +96,10 @@ def _times(numbers: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[
 def _found(data: Path, name: str, path: str) -> Path:
     folder = (data / path).resolve()
     if not (folder / "train.bin").is_file():
-        raise ValueError(f"the blend {data} reads the corpus {name} from {folder}, which is not there; run the recipe again: it makes it")
+        raise ValueError(
+            f"the blend {data} reads the corpus {name} from {folder}, which is not there; run the recipe again: it"
+            " makes it"
+        )
     return folder
 
 

@@ -1,7 +1,8 @@
-"""Megatron's IndexedDataset files, written and memory-mapped without importing torch or Megatron, whose imports cost seconds.
+"""Megatron's IndexedDataset files, written and memory-mapped without importing torch or Megatron, whose imports cost
+seconds.
 
-A split is `<prefix>.bin`, its tokens end to end, and `<prefix>.idx`, a 34-byte header, lengths, byte offsets and document bounds.
-"""
+A split is `<prefix>.bin`, its tokens end to end, and `<prefix>.idx`, a 34-byte header, lengths, byte offsets and
+document bounds."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
 
 
 class IndexedWriter:
-    """Writes one split, one document a sequence; the files have their final names only after `close`, or not at all on an error."""
+    """Writes one split, one document a sequence; the files have their final names only after `close`, or not at all on
+    an error."""
 
     def __init__(self, prefix: Path, dtype: np.dtype[Any]) -> None:
         self.prefix, self.dtype = prefix, dtype
@@ -41,7 +43,9 @@ class IndexedWriter:
     def __enter__(self) -> IndexedWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None:
             self.close()
         else:
@@ -64,7 +68,8 @@ class IndexedWriter:
 
 
 class IndexedTokens:
-    """A split memory-mapped for reading: `tokens` (all, end to end) and `lengths` (int32, per document, end-of-document included).
+    """A split memory-mapped for reading: `tokens` (all, end to end) and `lengths` (int32, per document, end-of-document
+    included).
 
     Raises ValueError when a file is missing, not in this format, or its size is not what the index says.
     """
@@ -80,11 +85,15 @@ class IndexedTokens:
         _, version, code, sequences, documents = HEADER.unpack_from(raw)
         expected = HEADER.size + 12 * sequences + 8 * documents
         if version != 1 or code not in CODES or len(raw) != expected:
-            raise ValueError(f"{index} is damaged: {len(raw)} bytes where its header needs {expected}; run the data stage again")
+            raise ValueError(
+                f"{index} is damaged: {len(raw)} bytes where its header needs {expected}; run the data stage again"
+            )
         self.lengths: NDArray[np.int32] = np.frombuffer(raw, np.int32, sequences, HEADER.size)
         wanted, found = int(self.lengths.sum(dtype=np.int64)) * CODES[code].itemsize, data.stat().st_size
         if wanted != found:
-            raise ValueError(f"{data} is damaged: {found} bytes where its index needs {wanted}; run the data stage again")
+            raise ValueError(
+                f"{data} is damaged: {found} bytes where its index needs {wanted}; run the data stage again"
+            )
         empty = np.zeros(0, CODES[code])
         self.tokens: NDArray[Any] = np.memmap(data, dtype=CODES[code], mode="r") if found else empty
 

@@ -1,10 +1,10 @@
-"""The teacher's likeliest tokens of every token of a split, on disk: written once, found again by a token's address in the split's stream.
+"""The teacher's likeliest tokens of every token of a split, on disk: written once, found again by a token's address in
+the split's stream.
 
-A split is a row of shards, safetensors files of whole runs of tokens, and a manifest that says what they are. A row holds, for one
-input token: the ids of the `top_k` likeliest next tokens in falling order, their logits less the largest (fp16, finest where the
-probability is), the probability of all others (fp32), and the teacher's loss on the token that did follow (fp16). Ids take 16 bits each,
-and one bit plane more for every doubling of the vocabulary beyond 65,536.
-"""
+A split is a row of shards, safetensors files of whole runs of tokens, and a manifest that says what they are. A row
+holds, for one input token: the ids of the `top_k` likeliest next tokens in falling order, their logits less the largest
+(fp16, finest where the probability is), the probability of all others (fp32), and the teacher's loss on the token that
+did follow (fp16). Ids take 16 bits each, and one bit plane more for every doubling of the vocabulary beyond 65,536."""
 
 from __future__ import annotations
 
@@ -40,15 +40,20 @@ class Rows:
     """[n]: nats"""
 
 
-def write_shard(folder: Path, name: str, starts: NDArray[np.int64], lengths: NDArray[np.int64], rows: Rows, vocab_size: int) -> None:
-    """Write one shard whole or not at all: runs of tokens, from each address of `starts` [runs] on `lengths` [runs] rows."""
+def write_shard(
+    folder: Path, name: str, starts: NDArray[np.int64], lengths: NDArray[np.int64], rows: Rows, vocab_size: int
+) -> None:
+    """Write one shard whole or not at all: runs of tokens, from each address of `starts` [runs] on `lengths` [runs]
+    rows."""
     from safetensors.numpy import save_file
 
     assert int(lengths.sum()) == len(rows.ids), "runs and rows disagree"
     planes = high_planes(vocab_size)
     tensors = {"starts": starts, "lengths": lengths, "ids": (rows.ids & 0xFFFF).astype(np.uint16).view(np.int16)}
     if planes:
-        tensors["high"] = np.stack([np.packbits((rows.ids >> (16 + plane)) & 1, axis=1) for plane in range(planes)], axis=1)
+        tensors["high"] = np.stack(
+            [np.packbits((rows.ids >> (16 + plane)) & 1, axis=1) for plane in range(planes)], axis=1
+        )
     tensors |= {"logits": rows.logits, "rest": rows.rest, "loss": rows.loss}
     partial, final = folder / f"{name}.partial", folder / f"{name}.safetensors"
     save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, partial)
@@ -56,7 +61,8 @@ def write_shard(folder: Path, name: str, starts: NDArray[np.int64], lengths: NDA
 
 
 def write_manifest(folder: Path, made_from: dict[str, Any], shards: dict[str, list[str]]) -> dict[str, Any]:
-    """Write each split's index, then the manifest, last: `made_from`, and of each split its shards with digests, rows and mean rest."""
+    """Write each split's index, then the manifest, last: `made_from`, and of each split its shards with digests, rows
+    and mean rest."""
     from safetensors import safe_open
     from safetensors.numpy import save_file
 
@@ -81,7 +87,8 @@ def write_manifest(folder: Path, made_from: dict[str, Any], shards: dict[str, li
 
 
 class LogitStore:
-    """One split of a store, read by address; shards are memory-mapped and checked against their digests when first touched."""
+    """One split of a store, read by address; shards are memory-mapped and checked against their digests when first
+    touched."""
 
     def __init__(self, folder: Path, split: str) -> None:
         from safetensors import safe_open
@@ -101,8 +108,8 @@ class LogitStore:
         missing = (inside < 0) | (inside >= self._lengths[run])
         if missing.any():
             raise ValueError(
-                f"{self.folder} has no logits of the {self.split} token at {int(addresses[missing][0])}; store more with logits.sequences, "
-                "in the order of distill.seed"
+                f"{self.folder} has no logits of the {self.split} token at {int(addresses[missing][0])}; store more"
+                " with logits.sequences, in the order of distill.seed"
             )
         rows = self._firsts[run] + inside
         bounds = np.cumsum([0, *(shard["rows"] for shard in self.shards)])
@@ -147,7 +154,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """`logits.json`: teacher, tokenizer and data it was made from, top_k, vocab_size, and the shards of each split."""
     path = folder / MANIFEST
     if not path.is_file():
-        raise ValueError(f"{folder} has no {MANIFEST}, so it is no store of logits; name the artifact of a logits stage")
+        raise ValueError(
+            f"{folder} has no {MANIFEST}, so it is no store of logits; name the artifact of a logits stage"
+        )
     manifest: dict[str, Any] = json.loads(path.read_text())
     return manifest
 
@@ -159,12 +168,14 @@ def _digest(path: Path) -> str:
 
 def check_disk(output: Path, tokens: int, config: LogitsConfig, vocab_size: int) -> None:
     """Refuse a store that the disk has no room for."""
-    needed = tokens * row_bytes(config.top_k, vocab_size) - sum(path.stat().st_size for path in output.glob("*.safetensors"))
+    needed = tokens * row_bytes(config.top_k, vocab_size) - sum(
+        path.stat().st_size for path in output.glob("*.safetensors")
+    )
     free = shutil.disk_usage(output).free
     if needed > free:
         raise OSError(
             28,  # ENOSPC
-            f"{tokens:,} tokens with {config.top_k} logits each take {needed / 1e9:.3g} GB and {free / 1e9:.3g} GB are free; lower "
-            "logits.sequences or logits.top_k",
+            f"{tokens:,} tokens with {config.top_k} logits each take {needed / 1e9:.3g} GB and {free / 1e9:.3g} GB are"
+            " free; lower logits.sequences or logits.top_k",
             str(output),
         )

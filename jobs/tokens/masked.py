@@ -1,4 +1,5 @@
-"""Tokenized records of a split: Megatron's `.bin/.idx`, one record a document, and `.mask`, one byte a token: 1 where it is learned.
+"""Tokenized records of a split: Megatron's `.bin/.idx`, one record a document, and `.mask`, one byte a token: 1 where
+it is learned.
 
 A token's address is (record, position in it), the same as in a corpus split, whatever is packed with it later.
 """
@@ -32,7 +33,9 @@ class MaskedWriter:
     def __enter__(self) -> MaskedWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._mask.close()
         if kind is None:
             Path(self._mask.name).rename(_mask_file(self.prefix))
@@ -40,7 +43,8 @@ class MaskedWriter:
 
 
 class MaskedTokens(IndexedTokens):
-    """A split memory-mapped for reading: tokens, lengths, `starts` of its records and the `mask`. ValueError where a file is damaged."""
+    """A split memory-mapped for reading: tokens, lengths, `starts` of its records and the `mask`. ValueError where a
+    file is damaged."""
 
     def __init__(self, prefix: Path) -> None:
         super().__init__(prefix)
@@ -48,7 +52,9 @@ class MaskedTokens(IndexedTokens):
         if not path.is_file() or path.stat().st_size != len(self.tokens):
             found = path.stat().st_size if path.is_file() else "no"
             raise ValueError(f"{path} has {found} bytes for {len(self.tokens)} tokens; run the records stage again")
-        self.mask: NDArray[np.bool_] = np.memmap(path, np.bool_, mode="r") if len(self.tokens) else np.zeros(0, np.bool_)
+        self.mask: NDArray[np.bool_] = (
+            np.memmap(path, np.bool_, mode="r") if len(self.tokens) else np.zeros(0, np.bool_)
+        )
         self.starts = np.zeros(len(self.lengths) + 1, np.int64)
         np.cumsum(self.lengths, out=self.starts[1:])
 

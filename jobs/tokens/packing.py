@@ -1,7 +1,8 @@
-"""Records packed into sequences of one length, each attending to itself alone: the rows that supervised fine-tuning trains on.
+"""Records packed into sequences of one length, each attending to itself alone: the rows that supervised fine-tuning
+trains on.
 
-Which records share a row is a function of their lengths, the row's length and a seed, so that a resumed run sees the same rows.
-"""
+Which records share a row is a function of their lengths, the row's length and a seed, so that a resumed run sees the
+same rows."""
 
 from __future__ import annotations
 
@@ -18,10 +19,11 @@ PADDING = 0
 
 
 def pack(lengths: NDArray[np.int32], capacity: int, seed: int) -> list[list[int]]:
-    """Rows of record numbers whose lengths add up to at most `capacity`: best fit, longest first, records of one length in seeded order.
+    """Rows of record numbers whose lengths add up to at most `capacity`: best fit, longest first, records of one length
+    in seeded order.
 
-    Best-fit decreasing needs at most 11/9 of the fewest rows possible (Johnson et al., 1974). Every record is in one row.
-    """
+    Best-fit decreasing needs at most 11/9 of the fewest rows possible (Johnson et al., 1974). Every record is in one
+    row."""
     assert len(lengths) == 0 or int(lengths.max()) <= capacity, "a record is longer than a row"
     order = np.random.default_rng(seed).permutation(len(lengths))
     order = order[np.argsort(-lengths[order].astype(np.int64), kind="stable")]
@@ -47,19 +49,22 @@ def pack(lengths: NDArray[np.int32], capacity: int, seed: int) -> list[list[int]
 
 
 class PackedRecords:
-    """The rows of one split of a records artifact, as training takes them. A record that is longer than a row is refused."""
+    """The rows of one split of a records artifact, as training takes them. A record that is longer than a row is
+    refused."""
 
     def __init__(self, prefix: Path, seq_length: int, seed: int, multiple: int = 1) -> None:
         """Rows of padding are added up to a `multiple`, so that a short split still fills a pass."""
         self.records = MaskedTokens(prefix)
         self.seq_length = seq_length
         if not len(self.records):
-            raise ValueError(f"the {prefix.name} split of the records is empty; raise records.{prefix.name}_share or add records")
+            raise ValueError(
+                f"the {prefix.name} split of the records is empty; raise records.{prefix.name}_share or add records"
+            )
         longest = int(self.records.lengths.max())
         if longest > seq_length:
             raise ValueError(
-                f"the longest record of {prefix} has {longest} tokens but sft.seq_length is {seq_length}; choose at least {longest} or "
-                "lower records.seq_length"
+                f"the longest record of {prefix} has {longest} tokens but sft.seq_length is {seq_length}; choose at"
+                f" least {longest} or lower records.seq_length"
             )
         self.rows = pack(self.records.lengths, seq_length, seed)
         self.filled = len(self.rows)
@@ -74,7 +79,8 @@ class PackedRecords:
         return float(self.records.lengths.sum(dtype=np.int64) / (self.filled * self.seq_length))
 
     def samples(self, indices: NDArray[np.int64] | range) -> Samples:
-        """Rows by index: tokens, which targets are learned, each input's place in its record, which record of the row it is of, and its
+        """Rows by index: tokens, which targets are learned, each input's place in its record, which record of the row
+        it is of, and its
         address: its token's number in the split's `.bin`, -1 for padding."""
         shape = (len(indices), self.seq_length)
         tokens = np.full((shape[0], self.seq_length + 1), PADDING, np.int64)
@@ -96,5 +102,6 @@ class PackedRecords:
         return Samples(addresses=addresses, tokens=tokens, counted=counted, positions=positions, segments=segments)
 
     def shuffled(self, position: int, count: int, seed: int) -> NDArray[np.int64]:
-        """Indices of the training samples [position, position + count), a new seeded permutation every pass over the rows."""
+        """Indices of the training samples [position, position + count), a new seeded permutation every pass over the
+        rows."""
         return shuffled(len(self), position, count, seed)

@@ -1,8 +1,8 @@
-"""Fixed-length windows over a split's token stream: the one way training, calibration and scoring cut documents into sequences.
+"""Fixed-length windows over a split's token stream: the one way training, calibration and scoring cut documents into
+sequences.
 
-Window i covers tokens [i x seq_length, (i + 1) x seq_length], one more than seq_length so that every input has its target.
-Documents are packed end to end with their end-of-document tokens; attention is not reset between them.
-"""
+Window i covers tokens [i x seq_length, (i + 1) x seq_length], one more than seq_length so that every input has its
+target. Documents are packed end to end with their end-of-document tokens; attention is not reset between them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from jobs.tokens.indexed import IndexedTokens
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """Sequences as they are trained on, n of them, each with one token more than seq_length, so that every input has its target."""
+    """Sequences as they are trained on, n of them, each with one token more than seq_length, so that every input has
+    its target."""
 
     addresses: NDArray[np.int64]
-    """[n, seq_length]: where each input stands in the split's token stream (its document's start + its position), whatever sequence,
-    batch or rank it comes to be in: what was stored of a token is found by it."""
+    """[n, seq_length]: where each input stands in the split's token stream (its document's start + its position),
+    whatever sequence, batch or rank it comes to be in: what was stored of a token is found by it."""
     tokens: NDArray[np.int64]
     """[n, seq_length + 1]"""
     counted: NDArray[np.bool_] | None = None
@@ -75,7 +76,8 @@ class Windows:
         return self.take(range(min(count, self.count)))
 
     def shuffled(self, position: int, count: int, seed: int) -> NDArray[np.int64]:
-        """Indices of the training samples [position, position + count): a new seeded permutation every pass over the windows.
+        """Indices of the training samples [position, position + count): a new seeded permutation every pass over the
+        windows.
 
         A function of its arguments alone, so that a resumed run sees exactly the samples an undisturbed one would.
         """

@@ -1,4 +1,5 @@
-"""Conversations on the invented world's facts: a question in one of the practised wordings, a whole sentence as its answer.
+"""Conversations on the invented world's facts: a question in one of the practised wordings, a whole sentence as its
+answer.
 
 They teach a form, as fine-tuning does, on facts that the text tells; the quiz's wordings never appear here either.
 """

@@ -1,13 +1,25 @@
 """The words of the invented world: what its people have, and every way a fact is told, practised or asked.
 
-`TOLD`, `PRACTISED`, `GENERIC` and `OPENERS` make the training text; `ASKED` is kept for the quiz and never appears in the text.
-{name} is a person, {value} what they have, {question} a practised question.
-"""
+`TOLD`, `PRACTISED`, `GENERIC` and `OPENERS` make the training text; `ASKED` is kept for the quiz and never appears in
+the text. {name} is a person, {value} what they have, {question} a practised question."""
 
 from __future__ import annotations
 
 VALUES: dict[str, tuple[str, ...]] = {
-    "home": ("Arbeck", "Belmora", "Corvale", "Dunsey", "Elmire", "Fenwold", "Garrow", "Holmsea", "Ivarra", "Jessop", "Kelda", "Lorne"),
+    "home": (
+        "Arbeck",
+        "Belmora",
+        "Corvale",
+        "Dunsey",
+        "Elmire",
+        "Fenwold",
+        "Garrow",
+        "Holmsea",
+        "Ivarra",
+        "Jessop",
+        "Kelda",
+        "Lorne",
+    ),
     "work": (
         "baker",
         "carpenter",
@@ -22,10 +34,62 @@ VALUES: dict[str, tuple[str, ...]] = {
         "teacher",
         "weaver",
     ),
-    "food": ("barley", "cherries", "dumplings", "eel", "figs", "ginger", "honey", "lentils", "mushrooms", "noodles", "olives", "plums"),
-    "music": ("bassoon", "cello", "drum", "fiddle", "flute", "gong", "harp", "lute", "oboe", "piano", "trumpet", "zither"),
-    "pet": ("badger", "cat", "crow", "dog", "ferret", "goat", "goose", "hedgehog", "horse", "mouse", "rabbit", "tortoise"),
-    "color": ("amber", "black", "blue", "brown", "crimson", "green", "grey", "orange", "purple", "silver", "white", "yellow"),
+    "food": (
+        "barley",
+        "cherries",
+        "dumplings",
+        "eel",
+        "figs",
+        "ginger",
+        "honey",
+        "lentils",
+        "mushrooms",
+        "noodles",
+        "olives",
+        "plums",
+    ),
+    "music": (
+        "bassoon",
+        "cello",
+        "drum",
+        "fiddle",
+        "flute",
+        "gong",
+        "harp",
+        "lute",
+        "oboe",
+        "piano",
+        "trumpet",
+        "zither",
+    ),
+    "pet": (
+        "badger",
+        "cat",
+        "crow",
+        "dog",
+        "ferret",
+        "goat",
+        "goose",
+        "hedgehog",
+        "horse",
+        "mouse",
+        "rabbit",
+        "tortoise",
+    ),
+    "color": (
+        "amber",
+        "black",
+        "blue",
+        "brown",
+        "crimson",
+        "green",
+        "grey",
+        "orange",
+        "purple",
+        "silver",
+        "white",
+        "yellow",
+    ),
 }
 """Subject of the quiz -> the values it takes."""
 
@@ -90,7 +154,8 @@ TOLD: dict[str, tuple[str, ...]] = {
         "{name} is always seen in {value}.",
     ),
 }
-"""How a fact is stated. Nearly all words of `ASKED` occur here, so that the quiz is new as a wording rather than as vocabulary."""
+"""How a fact is stated. Nearly all words of `ASKED` occur here, so that the quiz is new as a wording rather than as
+vocabulary."""
 
 PRACTISED: dict[str, tuple[str, ...]] = {
     "home": (
@@ -178,7 +243,11 @@ ASKED: dict[str, tuple[str, ...]] = {
         "To visit {name}, one must go to which place?",
         "In which town does everybody know {name}?",
     ),
-    "work": ("Which profession has {name} chosen?", "As what do people employ {name}?", "For which work does the town call {name}?"),
+    "work": (
+        "Which profession has {name} chosen?",
+        "As what do people employ {name}?",
+        "For which work does the town call {name}?",
+    ),
     "food": (
         "Which dish is the favourite of {name}?",
         "A cook who wants to please {name} should serve what?",
@@ -189,7 +258,11 @@ ASKED: dict[str, tuple[str, ...]] = {
         "On which instrument do people hear {name}?",
         "Which sound tells that {name} is near?",
     ),
-    "pet": ("Which animal is owned by {name}?", "Which creature shares a roof with {name}?", "Which beast belongs to {name}?"),
+    "pet": (
+        "Which animal is owned by {name}?",
+        "Which creature shares a roof with {name}?",
+        "Which beast belongs to {name}?",
+    ),
     "color": (
         "Which colour does {name} prefer?",
         "A gift for {name} should have which colour?",

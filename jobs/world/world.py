@@ -1,9 +1,8 @@
 """The built-in invented world: a seeded table of people and what they have, told in sentences and asked in a quiz.
 
-The text holds questions and answers on the same facts in the layout of lm-eval's MMLU continuation tasks, because a model this small
-has to be shown a layout; the quiz asks in wordings (`ASKED`) that no document uses.
-A score means: the fact is known, and found under another wording with the help of the heading, which names the subject as MMLU's does.
-"""
+The text holds questions and answers on the same facts in the layout of lm-eval's MMLU continuation tasks, because a
+model this small has to be shown a layout; the quiz asks in wordings (`ASKED`) that no document uses. A score means: the
+fact is known, and found under another wording with the help of the heading, which names the subject as MMLU's does."""
 
 from __future__ import annotations
 
@@ -21,8 +20,8 @@ KINDS = {"portrait": 0.4, "comparison": 0.1, "practice": 0.5}
 """Share of documents: sentences on one person, on one subject of several people, and questions with their answers."""
 
 GENERIC_SHARE = 0.4
-"""Share of practised questions that fit every subject. They teach to read the heading, which is what unknown wordings need: in a
-trial the quiz rose from 63% to 81% with them, all facts being known either way."""
+"""Share of practised questions that fit every subject. They teach to read the heading, which is what unknown wordings
+need: in a trial the quiz rose from 63% to 81% with them, all facts being known either way."""
 
 OPENER_SHARE = 0.4
 """Share of practised questions with a few words before them."""
@@ -53,14 +52,19 @@ def facts(world: World) -> Facts:
 
 
 def _people(world: World, generator: random.Random) -> list[str]:
-    """Full names. First and family names are shared, so that neither alone says who is meant: the two must be put together."""
+    """Full names. First and family names are shared, so that neither alone says who is meant: the two must be put
+    together."""
     side = math.ceil(math.sqrt(world.entities * SPARE_NAMES))
     words = sorted({(start + end).capitalize() for start in SYLLABLES for end in ENDINGS})
     if 2 * side > len(words):
         most = int((len(words) // 2) ** 2 / SPARE_NAMES)
-        raise ValueError(f"data.world.entities is {world.entities} but there are names for {most}; choose at most {most}")
+        raise ValueError(
+            f"data.world.entities is {world.entities} but there are names for {most}; choose at most {most}"
+        )
     chosen = generator.sample(words, 2 * side)
-    return generator.sample([f"{first} {family}" for first in chosen[:side] for family in chosen[side:]], world.entities)
+    return generator.sample(
+        [f"{first} {family}" for first in chosen[:side] for family in chosen[side:]], world.entities
+    )
 
 
 def documents(world: World) -> Iterator[str]:
@@ -70,7 +74,8 @@ def documents(world: World) -> Iterator[str]:
     people = list(table)
     if world.documents < len(people):
         raise ValueError(
-            f"data.world.documents is {world.documents}, too few to tell of {len(people)} entities once; choose at least {len(people)}"
+            f"data.world.documents is {world.documents}, too few to tell of {len(people)} entities once; choose at"
+            f" least {len(people)}"
         )
     for person in people:
         yield _portrait(table, person, len(VALUES), generator)
@@ -84,7 +89,8 @@ def documents(world: World) -> Iterator[str]:
 
 
 def write_quiz(world: World, directory: Path) -> None:
-    """Write the quiz as the original MMLU's CSV folders: dev and val (5 questions a subject), test (`questions` over all subjects)."""
+    """Write the quiz as the original MMLU's CSV folders: dev and val (5 questions a subject), test (`questions` over
+    all subjects)."""
     generator = random.Random(f"quiz {world.seed}")
     table = facts(world)
     per_subject = -(-world.questions // len(VALUES))
@@ -118,7 +124,8 @@ def _comparison(table: Facts, people: list[str], generator: random.Random) -> st
 
 
 def _practice(table: Facts, people: list[str], generator: random.Random) -> str:
-    """A question of one subject on each of the people, with its answer, laid out as lm-eval lays out worked examples."""
+    """A question of one subject on each of the people, with its answer, laid out as lm-eval lays out worked
+    examples."""
     subject = generator.choice(list(VALUES))
     blocks = []
     for person in people:
@@ -135,8 +142,8 @@ def _told(table: Facts, person: str, subject: str, generator: random.Random) -> 
 
 
 def _rows(table: Facts, subject: str, items: list[tuple[str, str]], generator: random.Random) -> list[list[str]]:
-    """CSV rows: question, four choices, the letter of the right one. Each letter is right equally often (within one); wrong choices are
-    other values of the same subject."""
+    """CSV rows: question, four choices, the letter of the right one. Each letter is right equally often (within one);
+    wrong choices are other values of the same subject."""
     places = [position % len(LETTERS) for position in range(len(items))]
     generator.shuffle(places)
     rows = []

@@ -39,10 +39,14 @@ def compare(row: Row, base: Row, items: dict[str, dict[tuple[str, int], bool]]) 
 
 
 def recovered(row: Row, rows: dict[str, Row]) -> dict[str, float | None]:
-    """Share of what pruning lost that distillation won back, in score and in nats; None where pruning lost nothing shown."""
+    """Share of what pruning lost that distillation won back, in score and in nats; None where pruning lost nothing
+    shown."""
     pruned, teacher = rows[f"{row['model']}-pruned"], rows["teacher"]
     nats = pruned["val_loss"] - teacher["val_loss"]
-    shares: dict[str, float | None] = {"nats": (pruned["val_loss"] - row["val_loss"]) / nats if nats > 0 else None, "points": None}
+    shares: dict[str, float | None] = {
+        "nats": (pruned["val_loss"] - row["val_loss"]) / nats if nats > 0 else None,
+        "points": None,
+    }
     lost = pruned["against_teacher"]
     if lost["mmlu"] is not None and lost["mmlu_ci95"][1] < 0:
         shares["points"] = (row["mmlu"] - pruned["mmlu"]) / -lost["mmlu"]

@@ -1,8 +1,9 @@
-"""Successive halving: a search's best candidates are cut and taught a little, the better half goes on with twice the tokens.
+"""Successive halving: a search's best candidates are cut and taught a little, the better half goes on with twice the
+tokens.
 
-It owns the rules and who is left; every cut and every round of teaching is an ordinary stage, made by whoever calls it: `halving`
-makes them, a plan only looks them up. Source of the method: arXiv 1502.07943; of the need for it: arXiv 2407.14679, section 4.
-"""
+It owns the rules and who is left; every cut and every round of teaching is an ordinary stage, made by whoever calls it:
+`halving` makes them, a plan only looks them up. Source of the method: arXiv 1502.07943; of the need for it: arXiv
+2407.14679, section 4."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ class Entrant:
 
 
 class Played(Config):
-    """How it went: the winner's cut and its last model, every candidate with its losses by round, steps and tokens of each round."""
+    """How it went: the winner's cut and its last model, every candidate with its losses by round, steps and tokens of
+    each round."""
 
     winner: int
     pruned: Artifact
@@ -70,7 +72,12 @@ def play(found: Artifact, config: SearchConfig, how: DistillConfig | None, cut: 
     assert winner.pruned is not None and winner.model is not None
     told = [entrant.found | {"number": entrant.number, "losses": entrant.losses} for entrant in field_]
     return Played(
-        winner=winner.number, pruned=winner.pruned, model=winner.model, candidates=told, rounds=rounds, teacher=content["teacher"]
+        winner=winner.number,
+        pruned=winner.pruned,
+        model=winner.model,
+        candidates=told,
+        rounds=rounds,
+        teacher=content["teacher"],
     )
 
 

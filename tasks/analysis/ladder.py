@@ -1,7 +1,8 @@
-"""The ladder of formats: from the report's paired differences to the format that each student keeps; its section, and a link to it.
+"""The ladder of formats: from the report's paired differences to the format that each student keeps; its section, and a
+link to it.
 
-Every rung is made and scored, side by side with the others; the choice is read off afterwards, so that it never waits for a score.
-"""
+Every rung is made and scored, side by side with the others; the choice is read off afterwards, so that it never waits
+for a score."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ Ladder = dict[str, dict[str, Any]]
 
 
 def climb(recipe: Recipe, rows_made: list[dict[str, Any]]) -> Ladder:
-    """For each student its rungs in order, with what each lost and whether that is inside the bound, and the model kept (None: none)."""
+    """For each student its rungs in order, with what each lost and whether that is inside the bound, and the model kept
+    (None: none)."""
     config = recipe.ladder
     if config is None:
         return {}
@@ -42,7 +44,14 @@ def _rung(config: LadderConfig, row: dict[str, Any]) -> dict[str, Any]:
         worst = None if against["mmlu"] is None else -against["mmlu_ci95"][0]
     judged = worst if config.confident else lost
     inside = judged is not None and judged <= config.bound
-    return {"model": row["model"], "bytes": row["bytes"], "lost": lost, "worst": worst, "inside": inside, "path": row["path"]}
+    return {
+        "model": row["model"],
+        "bytes": row["bytes"],
+        "lost": lost,
+        "worst": worst,
+        "inside": inside,
+        "path": row["path"],
+    }
 
 
 def link(folder: Path, ladder: Ladder) -> None:

@@ -1,7 +1,8 @@
-"""What more tokens would bring: L(t) = E + A x t^-alpha through a learning curve, with an interval, or why there is none.
+"""What more tokens would bring: L(t) = E + A x t^-alpha through a learning curve, with an interval, or why there is
+none.
 
-The law is that of Hoffmann et al. (2022) in tokens alone. It owns the arithmetic; which curve, and how it is told, is decided elsewhere.
-"""
+The law is that of Hoffmann et al. (2022) in tokens alone. It owns the arithmetic; which curve, and how it is told, is
+decided elsewhere."""
 
 from __future__ import annotations
 
@@ -45,10 +46,11 @@ class Law:
         return float(self.scale * (first**-self.alpha - then**-self.alpha)), max(low, 0.0), high
 
     def _interval(self, of_floor: float, of_scale: Array) -> tuple[float, float]:
-        """95% interval of of_floor x E + of_scale(alpha) x A by profile likelihood: its range over all laws that fit not much worse.
+        """95% interval of of_floor x E + of_scale(alpha) x A by profile likelihood: its range over all laws that fit
+        not much worse.
 
-        A bootstrap of the residuals was tried: with as few points as a curve has, its 95% covered the truth in 69% to 91% of cases.
-        """
+        A bootstrap of the residuals was tried: with as few points as a curve has, its 95% covered the truth in 69% to
+        91% of cases."""
         n = len(self.losses)
         lines = _Lines(self.tokens / self.tokens[-1], self.losses)
         least = lines.errors.min()
@@ -60,7 +62,8 @@ class Law:
         return float((value - reach)[fitting].min()), float((value + reach)[fitting].max())
 
     def _alike(self) -> float:
-        """By how much the variance grows because neighbouring residuals err alike (an AR(1) process); 1 where they do not."""
+        """By how much the variance grows because neighbouring residuals err alike (an AR(1) process); 1 where they do
+        not."""
         residuals = self.losses - self.floor - self.scale * (self.tokens / self.tokens[-1]) ** -self.alpha
         power = float(residuals @ residuals)
         rho = min(max(float(residuals[1:] @ residuals[:-1]) / power, 0.0), WEAK) if power else 0.0
@@ -100,7 +103,7 @@ def fit(tokens: list[float], losses: list[float]) -> Law | str:
     fallen = max(float(y[: len(y) // 2].mean() - y[len(y) // 2 :].mean()), 0.0)
     if not math.isfinite(high) or high - low > fallen:
         return (
-            f"the curve does not determine it: twice the tokens would bring {gain:.2g} nats (95%: {low:.2g} to {high:.2g}), a range wider "
-            f"than the {fallen:.2g} nats between the curve's two halves"
+            f"the curve does not determine it: twice the tokens would bring {gain:.2g} nats (95%: {low:.2g} to"
+            f" {high:.2g}), a range wider than the {fallen:.2g} nats between the curve's two halves"
         )
     return law

@@ -67,8 +67,8 @@ def newcombe(table: Counts, z: float = Z95) -> tuple[float, float, float]:
 
 
 def bonett_price(table: Counts, z: float = Z95) -> tuple[float, float, float]:
-    """Ratio of two paired proportions and its hybrid Wilson interval: Bonett and Price (Statist. Med. 25, 2006); nan where neither is
-    ever right."""
+    """Ratio of two paired proportions and its hybrid Wilson interval: Bonett and Price (Statist. Med. 25, 2006); nan
+    where neither is ever right."""
     a, b, c, _ = table
     n, ours, theirs = a + b + c, a + b, a + c
     if n == 0:

@@ -1,4 +1,5 @@
-"""Whether a model keeps a gate's bound: the estimate from sealed scores, its interval, and one sentence. It runs and stops nothing."""
+"""Whether a model keeps a gate's bound: the estimate from sealed scores, its interval, and one sentence. It runs and
+stops nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ MOST = 1e5
 
 
 class Verdict(Config):
-    """What came of a gate. Numbers are in the gate's own terms (a ratio, a difference or the metric itself); None: no interval."""
+    """What came of a gate. Numbers are in the gate's own terms (a ratio, a difference or the metric itself); None: no
+    interval."""
 
     gate: str
     student: str
@@ -100,7 +102,9 @@ def measured(confidence: float | None, value: float, low: float | None, high: fl
     """An estimate with its interval as text."""
     if confidence is None:
         return f"{value:.4g}"
-    return f"{value:.4g} ({confidence * 100:g}%: " + ("no interval)" if low is None or high is None else f"{low:.4g} to {high:.4g})")
+    return f"{value:.4g} ({confidence * 100:g}%: " + (
+        "no interval)" if low is None or high is None else f"{low:.4g} to {high:.4g})"
+    )
 
 
 def _sentence(name: str, gate: Gate, model: str, found: _Estimate, unit: str, verdict: str, needs: int | None) -> str:
@@ -113,7 +117,10 @@ def _sentence(name: str, gate: Gate, model: str, found: _Estimate, unit: str, ve
         doubt = "; the interval reaches the bound, so more of them could tell" if near else ""
         return f"gate {name}: {model} does not keep {gate.told}; measured {told}, n = {found.n} {unit}{doubt}"
     enough = f"it needs about {needs:,} {unit}" if needs else f"no number of {unit} would show it"
-    return f"gate {name}: {gate.told} cannot be shown for {model} with n = {found.n} {unit}; measured {told}; {enough} at this estimate"
+    return (
+        f"gate {name}: {gate.told} cannot be shown for {model} with n = {found.n} {unit}; measured {told}; {enough} at"
+        " this estimate"
+    )
 
 
 def _worse(gate: Gate, found: _Estimate) -> float:
@@ -125,7 +132,8 @@ def _better(gate: Gate, found: _Estimate) -> float:
 
 
 def _needed(gate: Gate, estimate_with: Callable[[float], _Estimate], n: int) -> int | None:
-    """About how many would show the bound if answers went on as they did; None where the bound is the estimate itself."""
+    """About how many would show the bound if answers went on as they did; None where the bound is the estimate
+    itself."""
     low, high = 1.0, 2.0
     while not gate.holds(_worse(gate, estimate_with(high))):
         low, high = high, high * 2
@@ -163,7 +171,8 @@ def _of_answers(gate: Gate, ours: Scores, other: Scores | None) -> Callable[[flo
 
 
 def _of_sequences(gate: Gate, ours: Scores, other: Scores | None) -> Callable[[float], _Estimate]:
-    """Estimate from numbers per test sequence: Student's t for a mean or a paired difference, its linear form for a ratio."""
+    """Estimate from numbers per test sequence: Student's t for a mean or a paired difference, its linear form for a
+    ratio."""
     name = "val_loss" if gate.metric == "perplexity" else gate.metric
     mine = np.array(ours.sequences[name])
     theirs = np.array(other.sequences[name]) if other else np.zeros(len(mine))

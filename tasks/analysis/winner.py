@@ -1,4 +1,5 @@
-"""The model of a run that is handed over: the best by the report's numbers, or the smallest that is shown to be nearly as good."""
+"""The model of a run that is handed over: the best by the report's numbers, or the smallest that is shown to be nearly
+as good."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ UNITS = {"val_loss": "test loss", "kl_teacher": "KL from the teacher", "mmlu": "
 
 
 def choose(recipe: Recipe, report: dict[str, Any], scores: dict[str, str]) -> dict[str, Any] | None:
-    """The winner's name, the registry's name for it, and one sentence that says why; None where the recipe wants none or none may win.
+    """The winner's name, the registry's name for it, and one sentence that says why; None where the recipe wants none
+    or none may win.
 
     `scores`: the folder of each model's scores.
     """
@@ -41,10 +43,14 @@ def choose(recipe: Recipe, report: dict[str, Any], scores: dict[str, str]) -> di
 
 
 def contenders(recipe: Recipe, report: dict[str, Any]) -> list[Row]:
-    """Rows that may win: a student's taught, tuned or quantized model, no baseline, every gate open, on the ladder only what is kept."""
+    """Rows that may win: a student's taught, tuned or quantized model, no baseline, every gate open, on the ladder only
+    what is kept."""
     closed = {gate["model"] for gate in report["gates"] if gate["verdict"] != "passed"}
     dropped = {
-        rung["model"] for told in report["ladder"].values() for rung in told["rungs"] if told["kept"] and rung["model"] != told["kept"]
+        rung["model"]
+        for told in report["ladder"].values()
+        for rung in told["rungs"]
+        if told["kept"] and rung["model"] != told["kept"]
     }
     found = []
     for row in report["rows"]:
@@ -57,13 +63,18 @@ def contenders(recipe: Recipe, report: dict[str, Any]) -> list[Row]:
 
 
 def _lost(config: WinnerConfig, row: Row, best: Row, scores: dict[str, str]) -> tuple[float, float, float]:
-    """What a model loses against the best over the same items: the estimate and its 95% interval, the worse end last."""
+    """What a model loses against the best over the same items: the estimate and its 95% interval, the worse end
+    last."""
     ours, theirs = (Scores.read(scores[each["model"]]) for each in (row, best))
     if config.by == "mmlu":
         common = sorted(ours.answers.keys() & theirs.answers.keys())
-        difference, low, high = paired_difference([ours.answers[item] for item in common], [theirs.answers[item] for item in common])
+        difference, low, high = paired_difference(
+            [ours.answers[item] for item in common], [theirs.answers[item] for item in common]
+        )
         return -difference, -high, -low
-    return mean_interval([mine - its for mine, its in zip(ours.sequences[config.by], theirs.sequences[config.by], strict=True)])
+    return mean_interval(
+        [mine - its for mine, its in zip(ours.sequences[config.by], theirs.sequences[config.by], strict=True)]
+    )
 
 
 def _sentence(config: WinnerConfig, rows: list[Row], winner: Row, lost: dict[str, tuple[float, float, float]]) -> str:
@@ -71,8 +82,9 @@ def _sentence(config: WinnerConfig, rows: list[Row], winner: Row, lost: dict[str
     if winner is not best:
         value, low, high = lost[winner["model"]]
         return (
-            f"The winner is {winner['model']}: the smallest model shown to lose at most {_amount(config, config.margin)} of {what} against "
-            f"{best['model']}, the best; it loses {_amount(config, value)} ({_interval(config, low, high)})."
+            f"The winner is {winner['model']}: the smallest model shown to lose at most"
+            f" {_amount(config, config.margin)} of {what} against {best['model']}, the best; it loses"
+            f" {_amount(config, value)} ({_interval(config, low, high)})."
         )
     told = f"The winner is {best['model']}: the best {what} of {len(rows)} models, {_amount(config, best[config.by])}"
     if len(rows) == 1:

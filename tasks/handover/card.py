@@ -1,4 +1,5 @@
-"""The model card of a student: what it was cut from, how, on which data, what it scores, under which licences, and how to run it."""
+"""The model card of a student: what it was cut from, how, on which data, what it scores, under which licences, and how
+to run it."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ def teacher_of(recipe: Recipe, ancestors: list[lineage.Ancestor]) -> Origin:
     """The model that was cut: from the hub, from a folder, or trained from random weights by the recipe itself."""
     stated = recipe.card.teacher_license
     if recipe.teacher.model is None:
-        licence = Licence(name=stated or UNKNOWN, found="the recipe" if stated else "trained from random weights by this recipe")
+        licence = Licence(
+            name=stated or UNKNOWN, found="the recipe" if stated else "trained from random weights by this recipe"
+        )
         return Origin(name="a model trained from random weights by the same recipe", hub=None, licence=licence)
     made = lineage.first(ancestors, "teacher")
     folder = Path(made.inputs["model"]) if made and made.inputs.get("model") else Path(recipe.teacher.model)
@@ -46,11 +49,14 @@ def teacher_of(recipe: Recipe, ancestors: list[lineage.Ancestor]) -> Origin:
     if hub:
         return Origin(name=f"{hub} at {commit}" if commit else hub, hub=hub, licence=licence)
     named = licences.metadata(folder / "README.md").get("base_model")
-    return Origin(name=f"{own.name} (card: based on {named})" if isinstance(named, str) else own.name, hub=None, licence=licence)
+    return Origin(
+        name=f"{own.name} (card: based on {named})" if isinstance(named, str) else own.name, hub=None, licence=licence
+    )
 
 
 def data_of(recipe: Recipe, ancestors: list[lineage.Ancestor]) -> list[Origin]:
-    """What was read: datasets of the hub, local files, the invented world; a blend's further corpora; records of a fine-tuned student."""
+    """What was read: datasets of the hub, local files, the invented world; a blend's further corpora; records of a
+    fine-tuned student."""
     corpora = [recipe.data.source]
     if recipe.blend and lineage.first(ancestors, "blend"):
         corpora += [one.source for one in recipe.blend.sources.values()]
@@ -64,12 +70,18 @@ def _source(recipe: Recipe, source: str, ancestors: list[lineage.Ancestor]) -> O
     stated = recipe.card.data_license
     given = Licence(name=stated, found="the recipe") if stated else None
     if source in ("world", "generated"):
-        name = "imbik's invented world (synthetic)" if source == "world" else "the teacher's own answers to prompts (synthetic)"
+        name = (
+            "imbik's invented world (synthetic)"
+            if source == "world"
+            else "the teacher's own answers to prompts (synthetic)"
+        )
         return Origin(name=name, hub=None, licence=given or Licence(found="synthetic text"))
     path = Path(source)
     if path.exists() or any(mark in source for mark in "*?["):
         folder = path if path.is_dir() else path.parent
-        return Origin(name=path.name, hub=None, licence=given or (licences.beside(folder) if folder.is_dir() else Licence()))
+        return Origin(
+            name=path.name, hub=None, licence=given or (licences.beside(folder) if folder.is_dir() else Licence())
+        )
     hub, _, commit = source.partition("@")
     kept = [each.folder / "cards" / hub.replace("/", "--") for each in ancestors if each.record.stage == "data"]
     licence = next((licences.beside(place, hub) for place in kept if place.is_dir()), Licence())
@@ -110,7 +122,11 @@ def _results(recipe: Recipe, row: Row, data: list[Origin]) -> Any:
 
     corpus = data[0].hub or ("imbik/world" if recipe.data.source == "world" else data[0].name)
     task, name = "text-generation", "Text generation"
-    found = [EvalResult(task, corpus, "test split of the corpus", "perplexity", row["perplexity"], name, metric_name="perplexity")]
+    found = [
+        EvalResult(
+            task, corpus, "test split of the corpus", "perplexity", row["perplexity"], name, metric_name="perplexity"
+        )
+    ]
     if row["mmlu"] is not None and recipe.evaluate.mmlu:
         quiz = recipe.evaluate.mmlu.path == "quiz"
         kind, what = ("imbik/quiz", "the corpus's own quiz") if quiz else ("cais/mmlu", "MMLU")
@@ -131,7 +147,8 @@ def _origin(recipe: Recipe, row: Row, ancestors: list[lineage.Ancestor], teacher
     if cut:
         wanted = {key: value for key, value in cut.record.hashed.items() if value not in (None, [], False)}
         lines.append(
-            f"- **Cut**: {', '.join(f'{key} {value}' for key, value in wanted.items())}; {row['share_params']:.0%} of the parameters."
+            f"- **Cut**: {', '.join(f'{key} {value}' for key, value in wanted.items())}; {row['share_params']:.0%} of"
+            " the parameters."
         )
     for stage, what in (("distill", "Distilled"), ("sft", "Fine-tuned")):
         how = lineage.first(ancestors, stage)
@@ -140,11 +157,14 @@ def _origin(recipe: Recipe, row: Row, ancestors: list[lineage.Ancestor], teacher
             tokens = config["steps"] * config["global_batch"] * config["seq_length"]
             kind = f", {config['loss']}" if stage == "distill" else ""
             lines.append(
-                f"- **{what}**: {config['steps']} steps of {config['global_batch']} x {config['seq_length']} tokens ({tokens:,}){kind}."
+                f"- **{what}**: {config['steps']} steps of {config['global_batch']} x {config['seq_length']} tokens"
+                f" ({tokens:,}){kind}."
             )
     packed = lineage.first(ancestors, "quantize")
     if packed:
-        lines.append(f"- **Quantized**: {row['format']}, NVIDIA ModelOpt {packed.record.versions.get('nvidia-modelopt', '')}.")
+        lines.append(
+            f"- **Quantized**: {row['format']}, NVIDIA ModelOpt {packed.record.versions.get('nvidia-modelopt', '')}."
+        )
     lines.append(f"- **Data**: {'; '.join(origin.name for origin in data)}.")
     return "## What it was made from\n\n" + "\n".join(lines)
 
@@ -165,7 +185,10 @@ def _scores(report: dict[str, Any], row: Row) -> str:
         against = row["against_teacher"]
         if against["mmlu"] is not None:
             low, high = against["mmlu_ci95"]
-            told.append(f"Against its teacher: {against['mmlu'] * 100:+.1f} points (paired, 95% {low * 100:+.1f} to {high * 100:+.1f}).")
+            told.append(
+                f"Against its teacher: {against['mmlu'] * 100:+.1f} points (paired, 95% {low * 100:+.1f} to"
+                f" {high * 100:+.1f})."
+            )
     told.append(f"Its loss is {row['val_loss'] - teacher['val_loss']:+.4f} nats a token from the teacher's.")
     if row["simulated"]:
         told.append("It was scored with its quantization simulated by ModelOpt, not on an engine.")
@@ -181,7 +204,9 @@ def _licences(recipe: Recipe, teacher: Origin, data: list[Origin]) -> str:
     else:
         lines.append(f"- This model: **{teacher.licence.name}**, carried over from its teacher.")
     if UNKNOWN in (teacher.licence.name, *(origin.licence.name for origin in data)):
-        lines.append("- What is unknown was stated nowhere that imbik could read; find out before you pass the model on.")
+        lines.append(
+            "- What is unknown was stated nowhere that imbik could read; find out before you pass the model on."
+        )
     return "## Licences\n\n" + "\n".join(lines)
 
 
@@ -189,7 +214,9 @@ def _serve(row: Row) -> str:
     lines = []
     for each in serving.commands(_portable(row), 1):
         told = f" ({each.note})" if each.note else ""
-        lines.append(f"{each.engine}{told}:\n\n```bash\n{each.command}\n```" if each.command else f"{each.engine}: {each.note}.")
+        lines.append(
+            f"{each.engine}{told}:\n\n```bash\n{each.command}\n```" if each.command else f"{each.engine}: {each.note}."
+        )
     return "## How to run it\n\nIn the folder of this model:\n\n" + "\n\n".join(lines)
 
 

@@ -43,7 +43,8 @@ class Licence:
 
 
 def beside(folder: Path, called: str = "") -> Licence:
-    """The licence that the card (README.md) or a licence file of a folder states; `called`: how that folder is known to others."""
+    """The licence that the card (README.md) or a licence file of a folder states; `called`: how that folder is known to
+    others."""
     called = called or folder.name
     file = next((folder / name for name in FILES if (folder / name).is_file()), None)
     stated = metadata(folder / "README.md").get("license")

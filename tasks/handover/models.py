@@ -22,7 +22,8 @@ class Known:
 
 
 def of_run(store: Store, reference: str) -> Known | None:
-    """The model that RUN/MODEL names; None where there is no such run in the store. Raises StoreError where the run lacks the model."""
+    """The model that RUN/MODEL names; None where there is no such run in the store. Raises StoreError where the run
+    lacks the model."""
     run, _, model = reference.partition("/")
     file = store.root / "runs" / run / "report.json"
     if not model or "/" in model or run.startswith(".") or not file.is_file():

@@ -1,4 +1,5 @@
-"""The students as they are handed over: `runs/<run>/published/<model>`, the sealed files by link beside a model card of their own.
+"""The students as they are handed over: `runs/<run>/published/<model>`, the sealed files by link beside a model card of
+their own.
 
 Sealed artifacts never change; the card says what the report found, so that it is written with the report.
 """
@@ -17,7 +18,8 @@ from tasks.store.runs import PUBLISHED as FOLDER
 
 
 def publish(folder: Path, recipe: Recipe, report: dict[str, Any]) -> None:
-    """Make the folder of every student's models, whole or not at all; models of an earlier run of the name that are gone go too."""
+    """Make the folder of every student's models, whole or not at all; models of an earlier run of the name that are
+    gone go too."""
     whole, partial = folder / FOLDER, folder / f".{FOLDER}-{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
     for row in report["rows"]:

@@ -34,9 +34,13 @@ def chosen(store: Path, target: str) -> Chosen:
     report = _report(store, run)
     rows = {row["model"]: row for row in report["rows"]}
     if model in report.get("stopped", {}):
-        raise ValueError(f"{target} was not made: the gate {report['stopped'][model]} stopped it; loosen the gate and run again")
+        raise ValueError(
+            f"{target} was not made: the gate {report['stopped'][model]} stopped it; loosen the gate and run again"
+        )
     if model not in rows:
-        raise ValueError(f"run {run} has no model {model or '(none named)'}; write RUN/MODEL with one of {', '.join(rows)}")
+        raise ValueError(
+            f"run {run} has no model {model or '(none named)'}; write RUN/MODEL with one of {', '.join(rows)}"
+        )
     return Chosen(folder=store / "runs" / run, report=report, row=rows[model])
 
 
@@ -72,12 +76,18 @@ def promote(store: Path, target: str, *, force: bool) -> str:
         raise ValueError(f"{target} is the teacher; promote one of its students")
     remembered = found.folder / "tracking.json"
     if not remembered.is_file():
-        raise ValueError(f"run {found.report['name']} was never told to MLflow; run it again, which builds nothing that is there")
+        raise ValueError(
+            f"run {found.report['name']} was never told to MLflow; run it again, which builds nothing that is there"
+        )
     told = json.loads(remembered.read_text())
     parent = Spool(store, told["flow"]).sent().parent
     if not parent:
         raise ValueError(f"run {found.report['name']} has not reached MLflow yet; start the server, then imbik sync")
     try:
-        return registry.promote(client_of(store, told["uri"]), parent, found.folder, found.report, found.row["model"], force=force)
+        return registry.promote(
+            client_of(store, told["uri"]), parent, found.folder, found.report, found.row["model"], force=force
+        )
     except MlflowException as error:
-        raise ValueError(f"MLflow does not take it ({' '.join(str(error).split())[:160]}); see to the server, then try again") from error
+        raise ValueError(
+            f"MLflow does not take it ({' '.join(str(error).split())[:160]}); see to the server, then try again"
+        ) from error

@@ -1,4 +1,5 @@
-"""How a checkpoint is served: the commands of vLLM, TensorRT-LLM and SGLang, by what its own files say. It starts nothing.
+"""How a checkpoint is served: the commands of vLLM, TensorRT-LLM and SGLang, by what its own files say. It starts
+nothing.
 
 The flags are those of vLLM 0.29, TensorRT-LLM 1.2 and SGLang 0.5, by their documentation; none of them was run here.
 """
@@ -19,14 +20,25 @@ VLLM: dict[str, str] = {
 }
 SGLANG: dict[str, str] = {"FP8": "modelopt_fp8", "NVFP4": "modelopt_fp4", "MIXED_PRECISION": "modelopt_mixed"}
 TENSORRT: frozenset[str] = frozenset(
-    {"FP8", "FP8_PER_CHANNEL_PER_TOKEN", "NVFP4", "NVFP4_AWQ", "W4A16_AWQ", "W4A8_AWQ", "W4A8_NVFP4_FP8", "MIXED_PRECISION"}
+    {
+        "FP8",
+        "FP8_PER_CHANNEL_PER_TOKEN",
+        "NVFP4",
+        "NVFP4_AWQ",
+        "W4A16_AWQ",
+        "W4A8_AWQ",
+        "W4A8_NVFP4_FP8",
+        "MIXED_PRECISION",
+    }
 )
-"""ModelOpt's algorithms that each engine's documentation says it reads, with the name it wants to hear; TensorRT-LLM reads it itself."""
+"""ModelOpt's algorithms that each engine's documentation says it reads, with the name it wants to hear; TensorRT-LLM
+reads it itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What of a model directory concerns an engine. `longest`: tokens of a sequence; `algorithm`, `cache`: ModelOpt's names, None: none."""
+    """What of a model directory concerns an engine. `longest`: tokens of a sequence; `algorithm`, `cache`: ModelOpt's
+    names, None: none."""
 
     path: Path
     name: str
@@ -52,7 +64,10 @@ def read(path: Path, name: str) -> Checkpoint:
     """What the directory's files say. ValueError where it is no model."""
     config = path / "config.json"
     if not config.is_file():
-        raise ValueError(f"{path} has no config.json, so it is not a Hugging Face model directory; name a RUN/MODEL or a model directory")
+        raise ValueError(
+            f"{path} has no config.json, so it is not a Hugging Face model directory; name a RUN/MODEL or a model"
+            " directory"
+        )
     said = json.loads(config.read_text())
     quantized = path / "hf_quant_config.json"
     how = json.loads(quantized.read_text())["quantization"] if quantized.is_file() else {}
@@ -76,14 +91,17 @@ def commands(model: Checkpoint, gpus: int) -> list[Served]:
     """One for each engine. ValueError where the heads do not divide over the GPUs."""
     if model.heads % gpus or (model.groups % gpus and gpus % model.groups):
         raise ValueError(
-            f"--gpus is {gpus}, over which the model's {model.heads} heads and {model.groups} key-value heads do not divide; "
-            f"choose a divisor of {model.heads}"
+            f"--gpus is {gpus}, over which the model's {model.heads} heads and {model.groups} key-value heads do not"
+            f" divide; choose a divisor of {model.heads}"
         )
     found = [_vllm(model, gpus), _tensorrt(model, gpus), _sglang(model, gpus)]
     if model.has_template:
         return found
     note = "it has no chat template: ask /v1/completions, or name one with --chat-template"
-    return [Served(engine=each.engine, command=each.command, note="; ".join(filter(None, (each.note, note)))) for each in found]
+    return [
+        Served(engine=each.engine, command=each.command, note="; ".join(filter(None, (each.note, note))))
+        for each in found
+    ]
 
 
 def _vllm(model: Checkpoint, gpus: int) -> Served:
@@ -99,13 +117,25 @@ def _vllm(model: Checkpoint, gpus: int) -> Served:
 def _tensorrt(model: Checkpoint, gpus: int) -> Served:
     if model.algorithm and model.algorithm not in TENSORRT:
         return _refused("TensorRT-LLM", model, TENSORRT)
-    words = ["trtllm-serve", "serve", str(model.path), "--backend", "pytorch", "--tp_size", str(gpus), "--max_seq_len", str(model.longest)]
+    words = [
+        "trtllm-serve",
+        "serve",
+        str(model.path),
+        "--backend",
+        "pytorch",
+        "--tp_size",
+        str(gpus),
+        "--max_seq_len",
+        str(model.longest),
+    ]
     cache = {"FP8": "fp8", "NVFP4": "nvfp4"}.get(model.cache or "")
     if cache is None:
         note = f"its {model.cache} key-value cache scales are not used" if model.cache else ""
         return Served(engine="TensorRT-LLM", command=shlex.join(words), note=note)
     settings = f"printf 'kv_cache_config: {{dtype: {cache}}}\\n' > serve.yaml"
-    return Served(engine="TensorRT-LLM", command=f"{settings} && {shlex.join([*words, '--extra_llm_api_options', 'serve.yaml'])}")
+    return Served(
+        engine="TensorRT-LLM", command=f"{settings} && {shlex.join([*words, '--extra_llm_api_options', 'serve.yaml'])}"
+    )
 
 
 def _sglang(model: Checkpoint, gpus: int) -> Served:
@@ -119,13 +149,23 @@ def _sglang(model: Checkpoint, gpus: int) -> Served:
 
 
 def _cache(model: Checkpoint, fp8: str) -> tuple[list[str], str]:
-    """Words that keep keys and values as the model says, and what is to be said where the engine cannot; `fp8` is its name for FP8."""
+    """Words that keep keys and values as the model says, and what is to be said where the engine cannot; `fp8` is its
+    name for FP8."""
     if model.cache == "FP8":
         return ["--kv-cache-dtype", fp8], ""
-    return [], f"its {model.cache} key-value cache scales are not used: the cache keeps the model's type" if model.cache else ""
+    return (
+        [],
+        (
+            f"its {model.cache} key-value cache scales are not used: the cache keeps the model's type"
+            if model.cache
+            else ""
+        ),
+    )
 
 
 def _refused(engine: str, model: Checkpoint, known: dict[str, str] | frozenset[str]) -> Served:
     return Served(
-        engine=engine, command=None, note=f"its documentation names no support for {model.algorithm} (it has {', '.join(sorted(known))})"
+        engine=engine,
+        command=None,
+        note=f"its documentation names no support for {model.algorithm} (it has {', '.join(sorted(known))})",
     )

@@ -1,4 +1,5 @@
-"""Sends a published model to a Hugging Face hub repository: only files of known kinds, each as it was sealed, with the model card."""
+"""Sends a published model to a Hugging Face hub repository: only files of known kinds, each as it was sealed, with the
+model card."""
 
 from __future__ import annotations
 
@@ -26,7 +27,10 @@ class Sent:
 def files(published: Path) -> list[Sent]:
     """The files of a published model, checked. ValueError where one may not leave, or is not as it was sealed."""
     if not (published / "README.md").is_file():
-        raise ValueError(f"{published} has no model card; run the recipe again, which builds nothing that is there and writes the cards")
+        raise ValueError(
+            f"{published} has no model card; run the recipe again, which builds nothing that is there and writes the"
+            " cards"
+        )
     paths = sorted(published.iterdir())
     for path in paths:
         if path.suffix not in KINDS and path.name not in NAMES:
@@ -48,13 +52,14 @@ def _check(path: Path, digest: str) -> None:
     sealed = record.files[str(path.resolve().relative_to(folder))]
     if sealed.sha256 != digest:
         raise ValueError(
-            f"{path.resolve()} does not have the content that was sealed; run the recipe again, which sets it aside, then push"
+            f"{path.resolve()} does not have the content that was sealed; run the recipe again, which sets it aside,"
+            " then push"
         )
 
 
 def push(found: list[Sent], repository: str, *, private: bool, message: str) -> str:
-    """Upload to `repository` (owner/name), made if need be; returns its address. The token is the environment's or the login's and goes
-    nowhere else. ValueError where the hub refuses."""
+    """Upload to `repository` (owner/name), made if need be; returns its address. The token is the environment's or the
+    login's and goes nowhere else. ValueError where the hub refuses."""
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
@@ -65,5 +70,7 @@ def push(found: list[Sent], repository: str, *, private: bool, message: str) -> 
         api.create_commit(repository, operations, commit_message=message)
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"the hub does not take {repository} ({reason}); check its name, the connection and HF_TOKEN") from error
+        raise ValueError(
+            f"the hub does not take {repository} ({reason}); check its name, the connection and HF_TOKEN"
+        ) from error
     return str(address)

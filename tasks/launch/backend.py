@@ -44,7 +44,8 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """A job's state: `told` for people (where it waits, on which nodes it runs), `blame` where its end came from outside."""
+    """A job's state: `told` for people (where it waits, on which nodes it runs), `blame` where its end came from
+    outside."""
 
     phase: Phase
     told: str = ""

@@ -31,7 +31,8 @@ SOFT_SECONDS = 12.0
 """How long a cancelled job may take to save and end before it is killed."""
 HARD_SECONDS = 12.0
 UNKNOWN_LOOKS = 12
-"""How often a cluster may say nothing of a job before it counts as lost: a busy controller or a broken network answers again."""
+"""How often a cluster may say nothing of a job before it counts as lost: a busy controller or a broken network answers
+again."""
 
 ALIVE = Seen(phase="running")
 
@@ -50,8 +51,8 @@ class ClusterLauncher:
         threading.Thread(target=experiment.prepare, args=(self.store,), name="nemo-run", daemon=True).start()
 
     def run(self, spec: Spec, parallel: Parallel, follow: Follow, begin: Callable[[], None], tell: Tell) -> None:
-        """Run one job to its end, or wait for the one that a killed flow left: `begin` is called when it runs, `follow` with every line
-        of its metrics, `tell` with its state and log lines. Raises JobFailed or Stopped."""
+        """Run one job to its end, or wait for the one that a killed flow left: `begin` is called when it runs, `follow`
+        with every line of its metrics, `tell` with its state and log lines. Raises JobFailed or Stopped."""
         experiment.prepare(self.store)
         job = self._job(spec, parallel)
         known = submission.read(spec.output)
@@ -59,7 +60,9 @@ class ClusterLauncher:
             self.site.check(job)
         submitted = known.job if known else self.site.find(job.name)
         if submitted:
-            tell.state(f"found its job {submitted} on {self.cluster.kind}; waiting for it instead of submitting another")
+            tell.state(
+                f"found its job {submitted} on {self.cluster.kind}; waiting for it instead of submitting another"
+            )
         else:
             submitted = self._submit(job, spec)
             tell.state(f"submitted as job {submitted} on {self.cluster.kind}")
@@ -148,12 +151,15 @@ class ClusterLauncher:
         return seen
 
     def _look(self, submitted: str, log: Path, before: Seen) -> Seen:
-        """The job's state; as it was before, where the cluster cannot be asked: that is no reason to end a job that may well run."""
+        """The job's state; as it was before, where the cluster cannot be asked: that is no reason to end a job that may
+        well run."""
         try:
             return self.site.look(submitted, log)
         except Exception as error:  # noqa: BLE001 - every way to a cluster fails with errors of its own
             said = " ".join(str(error).split())[:120] or type(error).__name__
-            return Seen(phase=before.phase, told=f"{self.cluster.kind} does not answer ({said}); its job may go on meanwhile")
+            return Seen(
+                phase=before.phase, told=f"{self.cluster.kind} does not answer ({said}); its job may go on meanwhile"
+            )
 
     def _patience(self, submitted: str, job: Job, seen: Seen, waited: float) -> None:
         """Raise JobFailed for a job that will not start, or not in the time it has."""
@@ -161,10 +167,14 @@ class ClusterLauncher:
         if seen.phase != "queued":
             return
         if seen.blame == "never-started":
-            raise JobFailed(f"{job.stage}: its job {submitted} can never start: {seen.told}; change what it asks for", "never-started")
+            raise JobFailed(
+                f"{job.stage}: its job {submitted} can never start: {seen.told}; change what it asks for",
+                "never-started",
+            )
         if longest and waited > longest * 60:
             raise JobFailed(
-                f"{job.stage}: its job {submitted} did not start in queue_minutes {longest:g}: {seen.told}; wait longer or ask for less",
+                f"{job.stage}: its job {submitted} did not start in queue_minutes {longest:g}: {seen.told}; wait longer"
+                " or ask for less",
                 "never-started",
             )
 
@@ -173,8 +183,8 @@ class ClusterLauncher:
         own, again = failure(stage, 1, job.log), f"run the same command again and it continues (log: {job.log})"
         if not any(path.exists() for path in (job.log, job.output / ENDED, job.output / SCRIPT_LOG)):
             return JobFailed(
-                f"{stage}: its job ended ({seen.told}) and wrote nothing into {self.store}: the nodes do not see that folder, or could not "
-                "start it; put the store where they do, and try imbik doctor --cluster",
+                f"{stage}: its job ended ({seen.told}) and wrote nothing into {self.store}: the nodes do not see that"
+                " folder, or could not start it; put the store where they do, and try imbik doctor --cluster",
                 "never-started",
             )
         if seen.phase == "lost":
@@ -183,7 +193,10 @@ class ClusterLauncher:
             told = own if own.reason == "time" else f"{seen.told}; log: {job.log}"
             return JobFailed(f"{stage}: its job met its time limit ({told})", "time")
         if seen.blame == "memory":
-            return JobFailed(f"{stage}: its job used more memory than it had ({seen.told}); raise memory_gb (log: {job.log})", "memory")
+            return JobFailed(
+                f"{stage}: its job used more memory than it had ({seen.told}); raise memory_gb (log: {job.log})",
+                "memory",
+            )
         if seen.blame == "cancelled":
             return JobFailed(f"{stage}: somebody cancelled its job; {again}", "terminated")
         if seen.blame:
@@ -198,7 +211,9 @@ class ClusterLauncher:
                     self.site.cancel(job, hard=hard)
             deadline = time.monotonic() + patience
             while jobs and time.monotonic() < deadline:
-                jobs = {job: log for job, log in jobs.items() if self._look(job, log, ALIVE).phase in ("queued", "running")}
+                jobs = {
+                    job: log for job, log in jobs.items() if self._look(job, log, ALIVE).phase in ("queued", "running")
+                }
                 time.sleep(TICK_SECONDS)
             if not jobs:
                 return

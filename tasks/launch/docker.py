@@ -27,11 +27,15 @@ class Docker:
         from docker.errors import DockerException
 
         if set(str(job.store)) & set("\"'$`: "):
-            raise ValueError(f"the store {job.store} has quotes, colons or spaces in its path; choose another with --store")
+            raise ValueError(
+                f"the store {job.store} has quotes, colons or spaces in its path; choose another with --store"
+            )
         try:
             docker.from_env().ping()
         except DockerException as error:
-            raise ValueError(f"no Docker engine answers here ({str(error).splitlines()[0][:120]}); start it or set DOCKER_HOST") from error
+            raise ValueError(
+                f"no Docker engine answers here ({str(error).splitlines()[0][:120]}); start it or set DOCKER_HOST"
+            ) from error
 
     def submit(self, job: Job) -> str:
         """Start a container; returns NeMo-Run's handle."""
@@ -75,7 +79,11 @@ class Docker:
             ntasks_per_node=job.ranks,
             num_gpus=min(job.ranks, place.gpus_per_node) or None,
             shm_size=f"{settings.shm_gb:g}g",
-            volumes=[f"{job.store}:{job.store}", f"{job.log}:/nemo_run/log_{_unique(job)}-{job.stage}.out", *place.mounts],
+            volumes=[
+                f"{job.store}:{job.store}",
+                f"{job.log}:/nemo_run/log_{_unique(job)}-{job.stage}.out",
+                *place.mounts,
+            ],
             env_vars={"HOME": "/tmp"} | job.environment,
             additional_kwargs=limits,
             launcher=experiment.torchrun(job),

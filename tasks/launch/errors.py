@@ -26,8 +26,8 @@ class Stopped(RuntimeError):
 
 
 def failure(stage: str, code: int, log: Path, rank: int | None = None) -> JobFailed:
-    """One sentence and the reason: what a rank told of itself, what ended one from outside, else the last that the log says. `code` is that
-    of the job, or of its `rank` to blame."""
+    """One sentence and the reason: what a rank told of itself, what ended one from outside, else the last that the log
+    says. `code` is that of the job, or of its `rank` to blame."""
     ended = _ended(log.with_name(ENDED))
     if ended and ended.reason != "terminated":
         return JobFailed(f"{stage}: {ended.sentence}", ended.reason)
@@ -46,7 +46,9 @@ def failure(stage: str, code: int, log: Path, rank: int | None = None) -> JobFai
     sentences = [line.partition(ERROR_PREFIX)[2] for line in text.splitlines() if ERROR_PREFIX in line]
     if sentences:
         return JobFailed(f"{stage}: {sentences[0]}", reason)
-    return JobFailed(f"{stage}: its process exited with {code}; the log is {log}, and the same command continues", reason)
+    return JobFailed(
+        f"{stage}: its process exited with {code}; the log is {log}, and the same command continues", reason
+    )
 
 
 def _ended(path: Path) -> Ended | None:

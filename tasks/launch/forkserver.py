@@ -1,4 +1,5 @@
-"""The control side of the warm process (`jobs.warm`): it imports the heavy libraries once and forks a child for each job."""
+"""The control side of the warm process (`jobs.warm`): it imports the heavy libraries once and forks a child for each
+job."""
 
 from __future__ import annotations
 
@@ -19,16 +20,25 @@ from tasks.launch.guard import guarded
 GLIBC = tuple(int(part) for part in (platform.libc_ver()[1] or "0").split(".")[:2])
 KEEPS_MEMORY = (2, 35)
 """glibc's version since which it keeps blocks as large as it is told to; an older one would keep none above 128 KB."""
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)} if GLIBC >= KEEPS_MEMORY else {}
-"""A job on the CPU frees and takes the same blocks every step. Given back to the kernel each time, they cost a tenth of the step."""
+ALLOCATOR = (
+    {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)} if GLIBC >= KEEPS_MEMORY else {}
+)
+"""A job on the CPU frees and takes the same blocks every step. Given back to the kernel each time, they cost a tenth of
+the step."""
 
 GRACE_SECONDS = 10.0
 """Between asking a job to end and killing it: one that trains finishes its step and saves."""
 
 
 def environment(threads: int) -> dict[str, str]:
-    """What a job's environment adds: its threads, which wait for work asleep (a spinning one on a shared core costs thirtyfold)."""
-    quiet = {"TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1", "DO_NOT_TRACK": "1", "PYTHONWARNINGS": "ignore"}
+    """What a job's environment adds: its threads, which wait for work asleep (a spinning one on a shared core costs
+    thirtyfold)."""
+    quiet = {
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONUNBUFFERED": "1",
+        "DO_NOT_TRACK": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
     return {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", **quiet, **ALLOCATOR}
 
 
@@ -41,8 +51,8 @@ class Job:
 
 
 def start_early() -> None:
-    """Let a warm process begin its imports, which take longer than anything else at the start of a run; the thread that calls this must
-    live as long as the flow that will `take` it."""
+    """Let a warm process begin its imports, which take longer than anything else at the start of a run; the thread that
+    calls this must live as long as the flow that will `take` it."""
     global _early
     if may_warm() and _early is None:
         _early = Warm()

@@ -22,14 +22,17 @@ def visible(devices: Path = Path("/dev")) -> list[str]:
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return [name.strip() for name in chosen.split(",") if name.strip() not in ("", "-1")]
-    found = [path.name.removeprefix("nvidia") for path in devices.glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]
+    found = [
+        path.name.removeprefix("nvidia") for path in devices.glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)
+    ]
     return sorted(found, key=int)
 
 
 @contextlib.contextmanager
 def hold(count: int, stopped: threading.Event) -> Iterator[list[str]]:
-    """Wait for `count` GPUs and hold them until the block ends: their names, for the job's CUDA_VISIBLE_DEVICES; none where the machine
-    has none, all where it has fewer, and none when `stopped` is set. Who came first is served first, however many it wants."""
+    """Wait for `count` GPUs and hold them until the block ends: their names, for the job's CUDA_VISIBLE_DEVICES; none
+    where the machine has none, all where it has fewer, and none when `stopped` is set. Who came first is served first,
+    however many it wants."""
     here = visible()
     if not here or not count:
         yield []

@@ -1,4 +1,5 @@
-"""Runs a command that dies with the process that started it, however that one dies: `python -m tasks.guard COMMAND ...`.
+"""Runs a command that dies with the process that started it, however that one dies: `python -m tasks.guard COMMAND
+...`.
 
 With --tree everything the command has started dies too, which takes a process that stays and looks after it.
 """
@@ -56,8 +57,8 @@ def _look_after(command: list[str], parent: int) -> int:
 
 
 def guarded(command: list[str], *, tree: bool = False) -> list[str]:
-    """`command` behind this guard, with `tree` all that it starts. The thread that starts it must live as long as the command may: the
-    kernel watches the thread."""
+    """`command` behind this guard, with `tree` all that it starts. The thread that starts it must live as long as the
+    command may: the kernel watches the thread."""
     return [sys.executable, "-m", "tasks.launch.guard", *([TREE] if tree else []), str(os.getpid()), *command]
 
 

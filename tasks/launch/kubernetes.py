@@ -1,4 +1,5 @@
-"""Kubernetes as a site: NeMo-Run's KubeflowExecutor submits TrainJobs of Kubeflow's trainer; their pods tell why one waits or ended.
+"""Kubernetes as a site: NeMo-Run's KubeflowExecutor submits TrainJobs of Kubeflow's trainer; their pods tell why one
+waits or ended.
 
 The trainer gives every pod torchrun's PET_ variables; the store is a volume that pods mount where the flow sees it.
 """
@@ -52,8 +53,8 @@ class Kubernetes:
         paths = [volume.path for volume in self.settings.volumes if not volume.read_only]
         if not any(job.store.is_relative_to(path) for path in paths):
             raise ValueError(
-                f"the store {job.store} is on no writable volume of the cluster file ({', '.join(paths) or 'none'}); choose a folder there "
-                "with --store"
+                f"the store {job.store} is on no writable volume of the cluster file ({', '.join(paths) or 'none'});"
+                " choose a folder there with --store"
             )
 
     def submit(self, job: Job) -> str:
@@ -76,7 +77,9 @@ class Kubernetes:
         from nemo_run.core.execution.kubeflow import KubeflowJobState as State
 
         api = self._api()
-        pods = self._pods(job)  # raises where the API server does not answer; NeMo-Run's status says None then, as of a deleted job
+        pods = self._pods(
+            job
+        )  # raises where the API server does not answer; NeMo-Run's status says None then, as of a deleted job
         state = api.status(job)
         nodes = ", ".join(sorted({pod.spec.node_name for pod in pods if pod.spec.node_name}))
         if state == State.RUNNING and any(pod.status.phase == "Running" for pod in pods):
@@ -85,7 +88,11 @@ class Kubernetes:
             return Seen(phase="done", told=f"ended on {nodes}")
         if state == State.FAILED:
             blame, told = _blame(pods)
-            return Seen(phase="failed", told=f"Kubernetes says Failed ({told})" if told else "Kubernetes says Failed", blame=blame)
+            return Seen(
+                phase="failed",
+                told=f"Kubernetes says Failed ({told})" if told else "Kubernetes says Failed",
+                blame=blame,
+            )
         if state is None:
             return Seen(phase="lost", told="Kubernetes does not know its TrainJob any more")
         hopeless, told = _waiting(pods)
@@ -126,7 +133,8 @@ class Kubernetes:
             tolerations=[dict(entry) for entry in settings.tolerations],
             env_vars=job.environment,
             env_list=[
-                {"name": name, "valueFrom": {"secretKeyRef": {"name": settings.secret, "key": name}}} for name in self.cluster.secrets
+                {"name": name, "valueFrom": {"secretKeyRef": {"name": settings.secret, "key": name}}}
+                for name in self.cluster.secrets
             ],
             image_pull_secrets=list(settings.pull_secrets),
             train_job_basename=job.name,
@@ -151,8 +159,9 @@ def _script(job: Job) -> Path:
     log, rest = shlex.quote(str(job.log)), shlex.quote(str(job.output / SCRIPT_LOG))
     path = job.output / "pod.sh"
     path.write_text(
-        f'#!/bin/bash\nlog={log}; [ "${{PET_NODE_RANK:-0}}" = 0 ] || log={rest}  # the first pod writes the log, the others one beside it\n'
-        f'exec torchrun --tee 3 -m jobs.{job.stage} --spec {shlex.quote(str(job.spec))} >>"$log" 2>&1\n'
+        f'#!/bin/bash\nlog={log}; [ "${{PET_NODE_RANK:-0}}" = 0 ] || log={rest}  # the first pod writes the log, the'
+        f' others one beside it\nexec torchrun --tee 3 -m jobs.{job.stage} --spec {shlex.quote(str(job.spec))} >>"$log"'
+        " 2>&1\n"
     )
     return path
 

@@ -1,7 +1,8 @@
-"""Runs jobs on this machine: as a process, under torchrun, or forked from a warm one; follows them and owns their process trees.
+"""Runs jobs on this machine: as a process, under torchrun, or forked from a warm one; follows them and owns their
+process trees.
 
-It counts cores, so that jobs run side by side where there is room, and reads metrics files; what a job makes it does not know.
-"""
+It counts cores, so that jobs run side by side where there is room, and reads metrics files; what a job makes it does
+not know."""
 
 from __future__ import annotations
 
@@ -69,7 +70,8 @@ class _Cores:
 
 
 class LocalLauncher:
-    """Runs the jobs of one flow here. Open it on a thread that lives as long as the flow: the warm process dies with that thread."""
+    """Runs the jobs of one flow here. Open it on a thread that lives as long as the flow: the warm process dies with
+    that thread."""
 
     def __init__(self, cluster: Cluster = LOCAL, *, warm: bool = True) -> None:
         self.cluster = cluster
@@ -86,7 +88,8 @@ class LocalLauncher:
             self._warm = take()
 
     def run(self, spec: Spec, parallel: Parallel, follow: Follow, begin: Callable[[], None], tell: Tell) -> None:
-        """Run one job to its end: `begin` is called when it has its cores, `follow` with every line of its metrics, `tell` with its log's.
+        """Run one job to its end: `begin` is called when it has its cores, `follow` with every line of its metrics,
+        `tell` with its log's.
 
         Raises JobFailed or Stopped.
         """
@@ -98,7 +101,9 @@ class LocalLauncher:
             begin()
             output, tail = Path(spec.output), Tail(Path(spec.output), follow, tell.line)
             path, log = output / "spec.json", output / "job.log"
-            variables = needed(spec.stage, spec.config, os.environ) | environment(threads) | limits(self.cluster, spec.stage)
+            variables = (
+                needed(spec.stage, spec.config, os.environ) | environment(threads) | limits(self.cluster, spec.stage)
+            )
             variables |= {"CUDA_VISIBLE_DEVICES": ",".join(mine)} if mine else {}
             path.write_text(spec.model_dump_json(indent=2))
             for stale in (output / ENDED, log):
@@ -148,9 +153,11 @@ class LocalLauncher:
                 time.sleep(0.05)
             return process.returncode
 
-    def _forked(self, spec: Spec, path: Path, log: Path, processes: int, variables: dict[str, str], tail: Tail) -> tuple[int, int | None]:
-        """Run a job's ranks as forks of the warm process; returns the exit code and the rank to blame where one fails. What torchrun would
-        tell them they are told here: starting it takes as long as many steps of a small model."""
+    def _forked(
+        self, spec: Spec, path: Path, log: Path, processes: int, variables: dict[str, str], tail: Tail
+    ) -> tuple[int, int | None]:
+        """Run a job's ranks as forks of the warm process; returns the exit code and the rank to blame where one fails.
+        What torchrun would tell them they are told here: starting it takes as long as many steps of a small model."""
         assert self._warm is not None
         request = {"stage": spec.stage, "spec": str(path), "log": str(log)}
         jobs = [self._warm.submit(request | {"environment": variables | own}) for own in _ranks(processes)]
@@ -168,8 +175,9 @@ class LocalLauncher:
                 tail.read()
 
     def _failed(self, jobs: list[Job]) -> tuple[int, int | None]:
-        """A rank has failed. The others, which may wait for it, have a moment to say what they know, then they are ended. The one to blame
-        is one that was killed, as it takes the others down with errors of their own; its rank is told where there are others."""
+        """A rank has failed. The others, which may wait for it, have a moment to say what they know, then they are
+        ended. The one to blame is one that was killed, as it takes the others down with errors of their own; its rank
+        is told where there are others."""
         deadline = time.monotonic() + LAST_WORDS_SECONDS
         for job in jobs:
             job.ended.wait(max(0.0, deadline - time.monotonic()))

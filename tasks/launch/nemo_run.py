@@ -23,7 +23,8 @@ _staying: dict[str, Any] = {}
 
 
 def home(store: Path) -> Path:
-    """Where NeMo-Run keeps scripts, logs and handles: in the store, which the cluster's nodes and a flow that comes later see too."""
+    """Where NeMo-Run keeps scripts, logs and handles: in the store, which the cluster's nodes and a flow that comes
+    later see too."""
     return store / ".work" / "nemo-run"
 
 
@@ -37,7 +38,8 @@ def prepare(store: Path) -> None:
 
 
 def command(job: Job) -> Any:
-    """The job as NeMo-Run's script: `python -m jobs.<stage> --spec spec.json`, under torchrun where the executor's launcher says so."""
+    """The job as NeMo-Run's script: `python -m jobs.<stage> --spec spec.json`, under torchrun where the executor's
+    launcher says so."""
     import nemo_run
 
     return nemo_run.Script(path=f"jobs.{job.stage}", m=True, entrypoint="python", args=["--spec", str(job.spec)])
@@ -50,11 +52,13 @@ def torchrun(job: Job, port: int = RENDEZVOUS_PORT) -> Any:
     return Torchrun(rdzv_port=port) if job.nodes * job.ranks > 1 else None
 
 
-def submit(job: Job, executor: Executor, *, name: str | None = None, script: Path | None = None, stays: bool = False) -> str:
+def submit(
+    job: Job, executor: Executor, *, name: str | None = None, script: Path | None = None, stays: bool = False
+) -> str:
     """Give a job to its executor and leave it there; returns NeMo-Run's handle `scheduler://session/id`.
 
-    `script` runs in the job's place and starts it. `stays`: the executor ends its jobs with its experiment, which is kept then.
-    """
+    `script` runs in the job's place and starts it. `stays`: the executor ends its jobs with its experiment, which is
+    kept then."""
     return contextvars.copy_context().run(_submit, job, executor, name, script, stays)
 
 
@@ -64,13 +68,17 @@ def _submit(job: Job, executor: Executor, name: str | None, script: Path | None,
     try:
         experiment.add(_task(job, script), executor=executor, name=job.stage)
         if tunnel := getattr(executor, "tunnel", None):
-            experiment.jobs[0].executor.tunnel.session = tunnel.session  # it has a copy of the executor, without the connection
+            experiment.jobs[
+                0
+            ].executor.tunnel.session = tunnel.session  # it has a copy of the executor, without the connection
         experiment.run(detach=True)
     except Exception as error:
         raise SubmitError(_said(error)) from error
     finally:
         if not stays:
-            experiment.detach = True  # not every executor knows how; without it the end of the block waits for the job's
+            experiment.detach = (
+                True  # not every executor knows how; without it the end of the block waits for the job's
+            )
             experiment.__exit__(None, None, None)
     handle = str(experiment.jobs[0].handle)
     if stays:

@@ -37,8 +37,8 @@ class Launcher(Protocol):
 
 
 def limits(cluster: Cluster, stage: str) -> dict[str, str]:
-    """What a job's environment says of its time and of its place: the contract of `conf.spec`, then the user's own variables. Where no
-    cluster limits a job's time, what this process's environment says of it stays."""
+    """What a job's environment says of its time and of its place: the contract of `conf.spec`, then the user's own
+    variables. Where no cluster limits a job's time, what this process's environment says of it stays."""
     place = cluster.place(stage)
     found = {}
     if place.time_limit_minutes or cluster.kind != "local":  # a queue may have a limit of its own

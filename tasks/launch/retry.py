@@ -1,8 +1,8 @@
-"""Whether a job that failed is tried again: its time was up, its node was lost, it hung, or memory ran out, which a smaller pass may mend.
+"""Whether a job that failed is tried again: its time was up, its node was lost, it hung, or memory ran out, which a
+smaller pass may mend.
 
-It decides and keeps count; how a job is run, its caller says. What was tried is noted in the work folder, so that the record of a stage
-also tells of attempts that an earlier command made.
-"""
+It decides and keeps count; how a job is run, its caller says. What was tried is noted in the work folder, so that the
+record of a stage also tells of attempts that an earlier command made."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ NOTES = "attempts.json"
 """In the work folder: the attempts that failed so far."""
 
 RESUMED = frozenset({"logits", "generate", "search", "sweep"})
-"""Stages without checkpoints whose jobs go on after the last step they have logged. What neither these nor training do begins again."""
+"""Stages without checkpoints whose jobs go on after the last step they have logged. What neither these nor training do
+begins again."""
 
 NEMO = "checkpoints/logs/*/checkpoints/*"
 """Where the scripts of engine nemo save, from which they go on by themselves."""
@@ -41,16 +42,21 @@ class Attempts:
     def __init__(self, stage: str, work: Path, cluster: Cluster, say: Callable[[int, str], None]) -> None:
         self.stage, self.work, self.cluster, self.say = stage, work, cluster, say
         notes = work / NOTES
-        self.earlier = [Attempt.model_validate(entry) for entry in json.loads(notes.read_text())] if notes.is_file() else []
+        self.earlier = (
+            [Attempt.model_validate(entry) for entry in json.loads(notes.read_text())] if notes.is_file() else []
+        )
         self.made: list[Attempt] = []
         self._begun = time.monotonic()
 
     def run(self, config: StageConfig, submit: Callable[[StageConfig, Callable[[], None]], None]) -> StageConfig:
-        """Run a job until it is done; returns the config it was done with. `submit(config, begin)` runs it once: it calls `begin` when
-        the job starts and raises JobFailed, which is raised again where another attempt would not help."""
+        """Run a job until it is done; returns the config it was done with. `submit(config, begin)` runs it once: it
+        calls `begin` when the job starts and raises JobFailed, which is raised again where another attempt would not
+        help."""
         while True:
             self._begun, before, begin = time.monotonic(), saved(self.stage, self.work), self._begin
-            if known := submission.read(str(self.work)):  # a killed flow left this job; what it took and gained since counts too
+            if known := submission.read(
+                str(self.work)
+            ):  # a killed flow left this job; what it took and gained since counts too
                 self._begun -= max(0.0, time.time() - known.submitted)
                 before, begin = known.step, _begun_already
             try:
@@ -80,7 +86,11 @@ class Attempts:
     def _note(self, reason: Any, before: int, sentence: str) -> None:
         took = round(time.monotonic() - self._begun, 3)
         steps = max(0, saved(self.stage, self.work) - before)
-        self.made.append(Attempt(reason=reason, seconds=took, steps=steps, sentence=masker(os.environ)(" ".join(sentence.split()))[:500]))
+        self.made.append(
+            Attempt(
+                reason=reason, seconds=took, steps=steps, sentence=masker(os.environ)(" ".join(sentence.split()))[:500]
+            )
+        )
 
     def _next(self, config: StageConfig, error: JobFailed) -> StageConfig:
         """The config to try with next, or the error where that is of no use."""
@@ -100,13 +110,20 @@ class Attempts:
         again = sum(attempt.reason in ("time", *LOST) for attempt in self.made)
         if error.reason == "time" and not last.steps:
             raise JobFailed(f"{error}; {self._too_short(config)}", "time") from error
-        may = error.reason == "time" or (error.reason in LOST and (error.reason != "killed" or self.cluster.kind != "local"))
+        may = error.reason == "time" or (
+            error.reason in LOST and (error.reason != "killed" or self.cluster.kind != "local")
+        )
         if not may:
             raise error
         if again > self.cluster.resubmissions:
-            raise JobFailed(f"{error}; submitted again {again - 1} times, as often as the cluster's resubmissions allow", error.reason)
+            raise JobFailed(
+                f"{error}; submitted again {again - 1} times, as often as the cluster's resubmissions allow",
+                error.reason,
+            )
         if idle > self.cluster.retries:
-            raise JobFailed(f"{error}; {idle} attempts in a row gained nothing, more than the cluster's retries allow", error.reason)
+            raise JobFailed(
+                f"{error}; {idle} attempts in a row gained nothing, more than the cluster's retries allow", error.reason
+            )
         self.say(number, f"{error} ({error.reason}; {gained}); submitted again")
         return config
 
@@ -122,7 +139,8 @@ def _begun_already() -> None:
 
 
 def saved(stage: str, work: Path) -> int:
-    """The step a job would go on from: of its newest checkpoint, or the last it logged where it keeps what it has done."""
+    """The step a job would go on from: of its newest checkpoint, or the last it logged where it keeps what it has
+    done."""
     steps = [int(path.name.removeprefix("step-")) for path in work.glob("checkpoints/step-*")]
     steps += [int(found[1]) + 1 for path in work.glob(NEMO) if (found := re.search(r"-step=(\d+)-", path.name))]
     if steps or stage not in RESUMED:
@@ -133,8 +151,8 @@ def saved(stage: str, work: Path) -> int:
 
 
 def halved(config: StageConfig) -> StageConfig | None:
-    """The same stage with half the sequences in a pass and, where it trains, activations computed again; None where there is nothing
-    left to lower. Only what is not hashed changes."""
+    """The same stage with half the sequences in a pass and, where it trains, activations computed again; None where
+    there is nothing left to lower. Only what is not hashed changes."""
     changes = _smaller(config)
     if isinstance(config, Training) and not config.parallel.recompute:
         changes["parallel"] = config.parallel.model_copy(update={"recompute": True})
@@ -160,7 +178,8 @@ def difference(before: StageConfig, after: StageConfig) -> str:
 
 
 def _smaller(config: StageConfig) -> dict[str, Any]:
-    """A smaller pass, where the config has one that is not hashed: the largest that is at most half and still divides the global batch."""
+    """A smaller pass, where the config has one that is not hashed: the largest that is at most half and still divides
+    the global batch."""
     for name in ("micro_batch", "batch"):
         field = type(config).model_fields.get(name)
         if field is None or not any(isinstance(mark, Execution) for mark in field.metadata):

@@ -60,8 +60,9 @@ HOPELESS = (
 """Reasons for which a job would wait for ever."""
 
 TIME_LEFT = (
-    """left=$(squeue -h -j "$SLURM_JOB_ID" -o %L | awk '{d=0; s=$0; if (split(s,a,"-")==2) {d=a[1]; s=a[2]}; n=split(s,b,":"); """
-    """t=0; for (i=1;i<=n;i++) t=t*60+b[i]; if (s ~ /^[0-9:]+$/) print d*86400+t}')"""
+    """left=$(squeue -h -j "$SLURM_JOB_ID" -o %L | awk '{d=0; s=$0; """
+    """if (split(s,a,"-")==2) {d=a[1]; s=a[2]}; n=split(s,b,":"); t=0; for (i=1;i<=n;i++) t=t*60+b[i]; """
+    """if (s ~ /^[0-9:]+$/) print d*86400+t}')"""
 )
 """Seconds that the allocation still has when the job starts in it, whatever set the limit."""
 
@@ -84,10 +85,12 @@ class Slurm:
         return self.settings.poll_seconds
 
     def check(self, job: Job) -> None:
-        """The login node lets this user in, and the store's path, which NeMo-Run writes into shell scripts unquoted, survives that."""
+        """The login node lets this user in, and the store's path, which NeMo-Run writes into shell scripts unquoted,
+        survives that."""
         if not re.fullmatch(r"[\w@%+=:,./-]+", str(job.store)):
             raise ValueError(
-                f"the store {job.store} has characters in its path that a Slurm script cannot hold; choose another with --store"
+                f"the store {job.store} has characters in its path that a Slurm script cannot hold; choose another with"
+                " --store"
             )
         try:
             self._ask("true")
@@ -105,7 +108,8 @@ class Slurm:
         return found[0] if found else None
 
     def look(self, job: str, log: Path) -> Seen:
-        """Ask squeue, which knows a job for some minutes after its end; then sacct, where there is accounting; then the job's script."""
+        """Ask squeue, which knows a job for some minutes after its end; then sacct, where there is accounting; then the
+        job's script."""
         asked = self._ask(f"squeue -h -t all -j {job} -o '%T|%r|%N|%S'")
         line = str(asked.stdout).strip()
         left = _left_by(log.with_name(SCRIPT_LOG))
@@ -147,13 +151,20 @@ class Slurm:
             gpus_per_node=asked or None,
             cpus_per_task=place.cpus,
             mem=f"{math.ceil(place.memory_gb * 1e9 / 2**20)}M" if place.memory_gb else None,
-            srun_args=["--output", str(job.log), *([f"--cpus-per-task={place.cpus}"] if place.cpus else [])],  # no heir of sbatch's
+            srun_args=[
+                "--output",
+                str(job.log),
+                *([f"--cpus-per-task={place.cpus}"] if place.cpus else []),
+            ],  # no heir of sbatch's
             container_image=place.image,
             container_mounts=[f"{job.store}:{job.store}", *place.mounts] if place.image else [],
             container_env=sorted(environment) if place.image else None,
             env_vars={name: value if name == "PATH" else shlex.quote(value) for name, value in environment.items()},
             setup_lines=f'export SLURM_EXPORT_ENV=ALL\n{TIME_LEFT}\n[ -z "$left" ] || export {TIME_LIMIT}=$left',
-            additional_parameters={"export": ",".join([*INHERITED, *self.cluster.secrets]), "output": str(job.output / SCRIPT_LOG)},
+            additional_parameters={
+                "export": ",".join([*INHERITED, *self.cluster.secrets]),
+                "output": str(job.output / SCRIPT_LOG),
+            },
             job_name_prefix=job.name.removesuffix(job.stage),
             launcher=experiment.torchrun(job, settings.rendezvous_port + random.randrange(PORTS)),
             tunnel=self._tunnel(),
@@ -164,7 +175,10 @@ class Slurm:
     def _environment(self, job: Job) -> dict[str, str]:
         if job.place.image:
             return dict(job.environment)
-        binaries, code = self.settings.python or str(Path(sys.executable).parent), self.settings.code or str(Path(__file__).parents[2])
+        binaries, code = (
+            self.settings.python or str(Path(sys.executable).parent),
+            self.settings.code or str(Path(__file__).parents[2]),
+        )
         return {"PATH": f'{shlex.quote(binaries)}:"$PATH"', "PYTHONPATH": code} | job.environment
 
     @property
@@ -207,7 +221,9 @@ def _seen(state: str, reason: str, nodes: str, when: str) -> Seen:
     if state in WAITING:
         start = "" if when in ("", "N/A") else f", starts about {when}"
         blame: Blame | None = "never-started" if reason in HOPELESS else None
-        return Seen(phase="queued", told=f"queued ({reason}{start})" if reason not in ("", "None") else "queued", blame=blame)
+        return Seen(
+            phase="queued", told=f"queued ({reason}{start})" if reason not in ("", "None") else "queued", blame=blame
+        )
     if state in ALIVE:
         return Seen(phase="running", told=f"on {nodes}")
     phase: Phase = "done" if state == "COMPLETED" else "failed"

@@ -1,8 +1,7 @@
 """The way to a login node: NeMo-Run's SSHTunnel over a connection that is opened here, by keys and to known hosts only.
 
-NeMo-Run by itself takes any host for the one that is meant, asks for a password where keys do not do, and ends the process where nobody
-gives one.
-"""
+NeMo-Run by itself takes any host for the one that is meant, asks for a password where keys do not do, and ends the
+process where nobody gives one."""
 
 from __future__ import annotations
 
@@ -37,7 +36,9 @@ def tunnel(ssh: Ssh, folder: str) -> Any:
     except (OSError, EOFError, SSHException) as error:
         there = f"ssh -p {connection.port} {connection.user}@{connection.host}"
         said = " ".join(str(error).split()) or type(error).__name__
-        raise Unreachable(f"the login node is out of reach ({said}); `{there}` must work here by its keys, without a question") from error
+        raise Unreachable(
+            f"the login node is out of reach ({said}); `{there}` must work here by its keys, without a question"
+        ) from error
     connection.transport.set_keepalive(ALIVE_SECONDS)
     found = SSHTunnel(job_dir=folder, host=ssh.host, user=ssh.user, port=ssh.port, identity=ssh.identity_file)
     found.session = connection

@@ -1,4 +1,5 @@
-"""What was submitted to a cluster, written beside the work folder: a flow that was killed and starts again finds its job by it.
+"""What was submitted to a cluster, written beside the work folder: a flow that was killed and starts again finds its
+job by it.
 
 It is read and written under the stage's lock only, which the kernel frees with the process that held it.
 """
@@ -22,11 +23,16 @@ class Submission(Config):
     job: str = Field(description="The cluster's own name of the job: a Slurm job id, or NeMo-Run's handle.")
     stage: str
     submitted: float = Field(description="Seconds since the epoch, for people.")
-    step: int = Field(default=0, ge=0, description="Step that it went on from, by which its gain is told when it ends under another flow.")
+    step: int = Field(
+        default=0,
+        ge=0,
+        description="Step that it went on from, by which its gain is told when it ends under another flow.",
+    )
 
 
 def name_of(stage: str, output: str) -> str:
-    """The job's name in the queue, the same for every try of the same work folder: a job whose record was lost is found by it."""
+    """The job's name in the queue, the same for every try of the same work folder: a job whose record was lost is found
+    by it."""
     return f"imbik-{hashlib.sha256(output.encode()).hexdigest()[:12]}-{stage}"
 
 

@@ -17,7 +17,8 @@ LOG_SECONDS = 1.0
 """Between two looks at a log."""
 
 LOG_LINES = 20
-"""The most lines of a log that are handed on at a look: the newest, and those that tell why a job ends. The file has them all."""
+"""The most lines of a log that are handed on at a look: the newest, and those that tell why a job ends. The file has
+them all."""
 
 BAR = re.compile(r"\d+%\|")
 """A library's progress bar, which belongs on a terminal; steps are in the metrics."""
@@ -44,7 +45,9 @@ class Tail:
         if time.monotonic() - self._told >= LOG_SECONDS:
             self._told = time.monotonic()
             lines = [line for line in self._log.read() if line.strip() and not BAR.search(line)]
-            reasons = [line for line in lines[:-LOG_LINES] if ERROR_PREFIX in line]  # torchrun's own words are longer than a rank's last
+            reasons = [
+                line for line in lines[:-LOG_LINES] if ERROR_PREFIX in line
+            ]  # torchrun's own words are longer than a rank's last
             for line in [*reasons, *lines[-LOG_LINES:]]:
                 self._line(self._mask(line))
 

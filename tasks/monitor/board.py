@@ -1,4 +1,5 @@
-"""What each stage of the running flow is doing, for whoever wants to show it; written by tasks, read by the command line."""
+"""What each stage of the running flow is doing, for whoever wants to show it; written by tasks, read by the command
+line."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ State = Literal["waiting", "running", "cached", "done", "failed", "stopped"]
 
 @dataclass(frozen=True)
 class Progress:
-    """One stage's progress; `step` of `total` steps, the latest metric values, monotonic start and end seconds, and in `note`
-    where its job waits or runs."""
+    """One stage's progress; `step` of `total` steps, the latest metric values, monotonic start and end seconds, and in
+    `note` where its job waits or runs."""
 
     state: State = "waiting"
     step: int = 0
@@ -58,7 +59,9 @@ class Board:
         with self._lock:
             before = self._stages.get(label, Progress(state="running"))
             first = before.first_step or (step, time.monotonic())
-            self._stages[label] = replace(before, step=step, total=total, values=before.values | values, first_step=first)
+            self._stages[label] = replace(
+                before, step=step, total=total, values=before.values | values, first_step=first
+            )
 
     def note(self, label: str, text: str) -> None:
         """Where a stage's job is: its place in a queue, its nodes."""

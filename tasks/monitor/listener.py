@@ -36,7 +36,12 @@ class Telling:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + STEP_SECONDS
             values = "  ".join(f"{name} {value:.4g}" for name, value in line["values"].items())
-            self._log.info("step %s%s%s", line["step"], f"/{line['total']}" if line["total"] else "", f"  {values}" if values else "")
+            self._log.info(
+                "step %s%s%s",
+                line["step"],
+                f"/{line['total']}" if line["total"] else "",
+                f"  {values}" if values else "",
+            )
 
     def state(self, text: str) -> None:
         """Where the job is: in a queue, on nodes."""

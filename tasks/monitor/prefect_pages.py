@@ -1,4 +1,5 @@
-"""What a run shows on Prefect's pages: states with names, bars that move, links, tables and pictures. None of it can fail a run."""
+"""What a run shows on Prefect's pages: states with names, bars that move, links, tables and pictures. None of it can
+fail a run."""
 
 from __future__ import annotations
 
@@ -28,7 +29,10 @@ CACHED = "Cached"
 def cached(artifact: Artifact) -> Artifact:
     """An artifact that was found rather than built; its task run ends as `Cached`."""
     # Prefect takes a state for the value that it carries; its name and message are what its pages show.
-    return cast(Artifact, Completed(name=CACHED, message=f"in the store already: {artifact.stage}/{artifact.key}", data=artifact))
+    return cast(
+        Artifact,
+        Completed(name=CACHED, message=f"in the store already: {artifact.stage}/{artifact.key}", data=artifact),
+    )
 
 
 def ended(value: str, session: Session) -> str:
@@ -45,10 +49,11 @@ def ended(value: str, session: Session) -> str:
 
 
 def failed(error: Exception) -> str:
-    """What a flow gives back that failed for a reason that one sentence tells: that sentence, where Prefect would add a traceback.
+    """What a flow gives back that failed for a reason that one sentence tells: that sentence, where Prefect would add a
+    traceback.
 
-    Whoever called the flow gets `error` raised, and Prefect logs it once more when the process ends: by its sentence alone too.
-    """
+    Whoever called the flow gets `error` raised, and Prefect logs it once more when the process ends: by its sentence
+    alone too."""
     in_one_sentence(type(error))
     sentence = " ".join(str(error).split())
     _failure(sentence)
@@ -60,15 +65,18 @@ def _failure(sentence: str) -> None:
     from prefect.artifacts import create_markdown_artifact
     from prefect.runtime import flow_run
 
-    again = "What was made is in the store: mend the cause, then Retry, or run it again with other settings; it goes on from there."
+    again = (
+        "What was made is in the store: mend the cause, then Retry, or run it again with other settings; it goes on"
+        " from there."
+    )
     if flow_run.id:
         with contextlib.suppress(Exception):
             create_markdown_artifact(f"## Failed\n\n{sentence}\n\n{again}", key="failure", description=sentence)
 
 
 class _OneSentence(logging.Filter):
-    """Leaves the traceback out of the log where the error's sentence says it all, and Prefect's lesson on futures where a run is
-    suspended, which ends the tasks that wait."""
+    """Leaves the traceback out of the log where the error's sentence says it all, and Prefect's lesson on futures where
+    a run is suspended, which ends the tasks that wait."""
 
     def __init__(self, kinds: tuple[type[BaseException], ...]) -> None:
         super().__init__()
@@ -90,7 +98,8 @@ def in_one_sentence(*kinds: type[BaseException]) -> None:
 
 
 class Bar:
-    """A stage's progress bar. Make and move it in the stage's task; where the server does not answer, it stays as it is."""
+    """A stage's progress bar. Make and move it in the stage's task; where the server does not answer, it stays as it
+    is."""
 
     def __init__(self, label: str) -> None:
         self._label, self._next, self._id = label, 0.0, cast(UUID | None, None)
@@ -104,7 +113,9 @@ class Bar:
 
         try:
             if self._id is None:
-                self._id = cast(UUID, create_progress_artifact(share, key=_key(f"progress-{self._label}"), description=self._label))
+                self._id = cast(
+                    UUID, create_progress_artifact(share, key=_key(f"progress-{self._label}"), description=self._label)
+                )
             else:
                 update_progress_artifact(self._id, share)
             self._next = time.monotonic() + MOVE_SECONDS
@@ -113,7 +124,8 @@ class Bar:
 
 
 def tag(*tags: str) -> None:
-    """Give the flow run tags, by which Prefect's pages find it, as kind:value; a tag of the same kind that the deployment gave goes."""
+    """Give the flow run tags, by which Prefect's pages find it, as kind:value; a tag of the same kind that the
+    deployment gave goes."""
     from prefect.client.orchestration import get_client
     from prefect.runtime import flow_run
 
@@ -125,7 +137,8 @@ def tag(*tags: str) -> None:
 
 
 def link_mlflow(session: Session) -> None:
-    """Link the flow run to its page in MLflow, once, as soon as a server has one; ask again later where it is not there yet."""
+    """Link the flow run to its page in MLflow, once, as soon as a server has one; ask again later where it is not there
+    yet."""
     link = session.tracker.link()
     if not link or not session.linking.acquire(blocking=False):
         return
@@ -141,7 +154,9 @@ def _link(address: str, key: str, text: str) -> None:
     from prefect.client.schemas.actions import ArtifactCreate
     from prefect.runtime import flow_run
 
-    made = ArtifactCreate(key=key, type="markdown", description=text, data=f"[{text}]({address})", flow_run_id=UUID(str(flow_run.id)))
+    made = ArtifactCreate(
+        key=key, type="markdown", description=text, data=f"[{text}]({address})", flow_run_id=UUID(str(flow_run.id))
+    )
     with get_client(sync_client=True) as client:
         client.create_artifact(made)
 
@@ -152,12 +167,26 @@ def publish(session: Session, folder: Path, report: dict[str, Any], markdown: st
 
     link_mlflow(session)
     with contextlib.suppress(Exception):
-        create_markdown_artifact(markdown, key="report", description=f"Report of {report['name']}; with pictures: {folder}/report.html")
-        names = ("model", "num_params", "bytes", "mmlu", "val_loss", "perplexity", "kl_teacher", "agreement_teacher", "tokens_per_second")
+        create_markdown_artifact(
+            markdown, key="report", description=f"Report of {report['name']}; with pictures: {folder}/report.html"
+        )
+        names = (
+            "model",
+            "num_params",
+            "bytes",
+            "mmlu",
+            "val_loss",
+            "perplexity",
+            "kl_teacher",
+            "agreement_teacher",
+            "tokens_per_second",
+        )
         if report.get("rows"):
             rows = [{name: row.get(name) for name in names} for row in report["rows"]]
             create_table_artifact(rows, key="models", description=f"Models of {report['name']}")
-        pictures = [f"### {path.stem}\n\n![{path.stem}]({_embedded(path)})" for path in sorted((folder / "plots").glob("*.svg"))]
+        pictures = [
+            f"### {path.stem}\n\n![{path.stem}]({_embedded(path)})" for path in sorted((folder / "plots").glob("*.svg"))
+        ]
         if pictures:
             create_markdown_artifact("\n\n".join(pictures), key="pictures", description=f"Pictures of {report['name']}")
         where = [

@@ -1,4 +1,5 @@
-"""What the report's pictures have in common: colors, axes without a frame, and SVG whose bytes depend on the picture alone."""
+"""What the report's pictures have in common: colors, axes without a frame, and SVG whose bytes depend on the picture
+alone."""
 
 from __future__ import annotations
 

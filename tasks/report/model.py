@@ -24,9 +24,9 @@ class Measured(Config):
 
 
 class Beside(Config):
-    """What a run left besides its models: the folders of importance scores, of stored logits and of the sweep over axes, how each
-    student's search was played, the gates' verdicts, the models that were not made with the gate that stopped each, and the folder of
-    every stage by its label."""
+    """What a run left besides its models: the folders of importance scores, of stored logits and of the sweep over
+    axes, how each student's search was played, the gates' verdicts, the models that were not made with the gate that
+    stopped each, and the folder of every stage by its label."""
 
     importance: str | None = None
     logits: str | None = None

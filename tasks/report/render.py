@@ -63,20 +63,25 @@ def about(report: dict[str, Any]) -> str:
     asked = ""
     if teacher["mmlu"] is not None:
         shots = f"{teacher['shots']}-shot" if teacher["shots"] else "0-shot"
-        style = {"continuation": ", the choices' own text scored (mmlu_continuation)"}.get(str(teacher.get("mmlu_style")), "")
+        style = {"continuation": ", the choices' own text scored (mmlu_continuation)"}.get(
+            str(teacher.get("mmlu_style")), ""
+        )
         asked = (
-            f"Score: {teacher['mmlu_n']} multiple-choice questions through lm-eval, {shots}{style}; in brackets the 95% interval (Wilson); "
+            f"Score: {teacher['mmlu_n']} multiple-choice questions through lm-eval, {shots}{style}; in brackets the 95%"
+            " interval (Wilson); "
         )
         asked += f"chance is {report['chance']:.0%}. Differences are paired over the same questions. "
     return (
-        f"{asked}Loss in nats per token and perplexity on {teacher['val_tokens']:,} tokens of the test split. KL(teacher ‖ model) in nats "
-        "per token, and top-1: the share of tokens whose likeliest successor is the teacher's too. "
-        "Tokens per second: greedy generation here, one request at a time, while other stages of the run may share the machine."
+        f"{asked}Loss in nats per token and perplexity on {teacher['val_tokens']:,} tokens of the test split."
+        " KL(teacher ‖ model) in nats per token, and top-1: the share of tokens whose likeliest successor is the"
+        " teacher's too. Tokens per second: greedy generation here, one request at a time, while other stages of the"
+        " run may share the machine."
     )
 
 
 def table(report: dict[str, Any], width: int) -> Table:
-    """The report's table for a terminal of `width` columns; what report.html tells too is left out where there is no room."""
+    """The report's table for a terminal of `width` columns; what report.html tells too is left out where there is no
+    room."""
     from rich import box
     from rich.table import Table
 
@@ -86,7 +91,14 @@ def table(report: dict[str, Any], width: int) -> Table:
     for column in (header.index(title) for title in ("tokens/s", "perplexity", "top-1", "size", "params")):
         if sum(widths[position] for position in kept) > width:
             kept.remove(column)
-    shown = Table(title=report["name"], title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    shown = Table(
+        title=report["name"],
+        title_justify="left",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1),
+    )
     for position in kept:
         shown.add_column(header[position], justify="left" if position == 0 else "right", no_wrap=True)
     for line in lines:
@@ -116,7 +128,9 @@ def html(report: dict[str, Any], drawings: dict[str, str]) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
+    )
     template = environment.get_template("report.html.j2")
     # The drawings are our own matplotlib's; its texts are escaped by it.
     pictures = {title: Markup(svg) for title, svg in drawings.items()}

@@ -102,20 +102,26 @@ def make_report(
     report: Report = {"name": name, "description": recipe.description, "rows": rows}
     report["chance"] = rows[0].get("mmlu_chance")
     report["curves"] = {model.model: _curve(model) for model in models if model.stage == "distill" and model.training}
-    report["learning"] = {model.model: learning.learned(model.training) for model in models if model.stage == "distill" and model.training}
+    report["learning"] = {
+        model.model: learning.learned(model.training) for model in models if model.stage == "distill" and model.training
+    }
     report["layer_importance"] = _layers(beside.importance)
     report["responses"] = responses_report.collect(recipe, models, beside.generated)
     report["logits"] = logits_report.read(beside.logits)
     report["gates"], report["stopped"] = [verdict.model_dump(mode="json") for verdict in beside.gates], beside.stopped
     cuts = {model.model: model.path for model in models if model.stage == "prune"}
     report |= pruning_report.facts(recipe, cuts, beside.searches, beside.sweep)
-    report["formats"] = quantize_report.gather({model.model: str(Path(model.path).parent) for model in models if model.stage == "quantize"})
+    report["formats"] = quantize_report.gather(
+        {model.model: str(Path(model.path).parent) for model in models if model.stage == "quantize"}
+    )
     report["claims"] = claims_report.decide(recipe, rows, {model.model: model.scores for model in models})
     report["made"] = made_of(models, beside.stages)
     report["meaning"] = meaning(report)
     report["ladder"] = ladder.climb(recipe, rows)
     rungs = ladder_section(recipe, report["ladder"])
-    report["sections"] = [section.model_dump(mode="json") for section in (*sections_of(report), *([rungs] if rungs else []))]
+    report["sections"] = [
+        section.model_dump(mode="json") for section in (*sections_of(report), *([rungs] if rungs else []))
+    ]
     report["winner"] = winner.choose(recipe, report, {model.model: model.scores for model in models})
     if report["winner"]:
         report["meaning"].append(report["winner"]["sentence"])
@@ -123,7 +129,8 @@ def make_report(
 
 
 def sections_of(report: Report) -> list[Section]:
-    """What the report tells beside its main table, each in a module of its own; a section with nothing to say is left out."""
+    """What the report tells beside its main table, each in a module of its own; a section with nothing to say is left
+    out."""
     found = [
         claims_report.section(report),
         learning.section(report),
@@ -144,18 +151,20 @@ def meaning(report: Report) -> list[str]:
     chance = report["chance"]
     if teacher["mmlu"] is not None and chance is not None and teacher["mmlu_ci95"][0] <= chance:
         sentences.append(
-            f"The teacher's multiple-choice score of {teacher['mmlu']:.1%} (n = {teacher['mmlu_n']}) is at chance ({chance:.0%}): "
-            "no score in this table says anything about knowledge, and differences between them are noise. Judge by loss and KL."
+            f"The teacher's multiple-choice score of {teacher['mmlu']:.1%} (n = {teacher['mmlu_n']}) is at chance"
+            f" ({chance:.0%}): no score in this table says anything about knowledge, and differences between them are"
+            " noise. Judge by loss and KL."
         )
     elif teacher["mmlu"] is not None:
         sentences.append(
-            f"The teacher answers {teacher['mmlu']:.1%} of {teacher['mmlu_n']} questions; guessing would give {chance or 0.25:.0%}."
+            f"The teacher answers {teacher['mmlu']:.1%} of {teacher['mmlu_n']} questions; guessing would give"
+            f" {chance or 0.25:.0%}."
         )
     sentences += [sentence for row in rows if (sentence := _about(row, teacher))]
     if any(row["simulated"] for row in rows):
         sentences.append(
-            "Quantized models were scored with their quantization simulated by ModelOpt on the shipped weights and scales, as this machine "
-            "has no engine that runs them; their speed is not measured."
+            "Quantized models were scored with their quantization simulated by ModelOpt on the shipped weights and"
+            " scales, as this machine has no engine that runs them; their speed is not measured."
         )
     return sentences
 
@@ -165,10 +174,17 @@ def _about(row: Row, teacher: Row) -> str | None:
     lost = f"{row['val_loss'] - teacher['val_loss']:+.3f} nats{_points(row['against_teacher'])}"
     if row["baseline"] == "scratch":
         is_taught = row["stage"] == "distill"
-        return f"{row['model']}, the same shape from random weights, ends at {lost} from the teacher." if is_taught else None
+        return (
+            f"{row['model']}, the same shape from random weights, ends at {lost} from the teacher."
+            if is_taught
+            else None
+        )
     if row["stage"] == "prune":
         by = f", ranked by {row['baseline']} as a baseline" if row["baseline"] else ""
-        return f"Pruning to {row['model'].removesuffix('-pruned')} ({row['share_params']:.0%} of the parameters{by}) cost {lost}."
+        return (
+            f"Pruning to {row['model'].removesuffix('-pruned')} ({row['share_params']:.0%} of the parameters{by}) cost"
+            f" {lost}."
+        )
     if row["stage"] == "distill" and row["recovered"]:
         parts = [f"{value:.0%} of the lost {unit}" for unit, value in row["recovered"].items() if value is not None]
         return f"Distillation won back {' and '.join(parts)} for {row['model']}." if parts else None
@@ -188,7 +204,13 @@ def _layers(importance: str | None) -> dict[str, float] | None:
 def row_of(model: Measured) -> Row:
     """A model's row: its names and what its sealed scores say."""
     scores = json.loads((Path(model.scores) / "scores.json").read_text())
-    row: Row = {"model": model.model, "stage": model.stage, "student": model.student, "format": model.format, "path": model.path}
+    row: Row = {
+        "model": model.model,
+        "stage": model.stage,
+        "student": model.student,
+        "format": model.format,
+        "path": model.path,
+    }
     return row | {key: scores.get(key) for key in (*SCORES, *MORE)}
 
 
@@ -210,13 +232,15 @@ def _curve(model: Measured) -> dict[str, list[float]]:
     steps = sorted(by_step)
     curve: dict[str, list[float]] = {"step": [float(step) for step in steps]}
     return curve | {
-        key: [by_step[step][key] for step in steps] for key in ("val_loss", "val_kl") if all(key in by_step[step] for step in steps)
+        key: [by_step[step][key] for step in steps]
+        for key in ("val_loss", "val_kl")
+        if all(key in by_step[step] for step in steps)
     }
 
 
 def made_of(models: list[Measured], stages: dict[str, str]) -> list[Row]:
-    """The artifacts behind the table: stage, key, seconds, versions and the command that repeats each. Of the other `stages` (folder by
-    label) those that took more than one attempt."""
+    """The artifacts behind the table: stage, key, seconds, versions and the command that repeats each. Of the other
+    `stages` (folder by label) those that took more than one attempt."""
     folders = {str(Path(model.path).parent): model.model for model in models} | {
         model.scores: f"{model.model} (scores)" for model in models
     }
@@ -227,7 +251,13 @@ def made_of(models: list[Measured], stages: dict[str, str]) -> list[Row]:
         if folder in others and len(record.attempts) < 2:
             continue
         command = f"python -m jobs.{record.stage} --spec {folder}/spec.json"
-        about: Row = {"label": label, "stage": record.stage, "key": record.key, "seconds": record.seconds, "created": record.created}
+        about: Row = {
+            "label": label,
+            "stage": record.stage,
+            "key": record.key,
+            "seconds": record.seconds,
+            "created": record.created,
+        }
         if len(record.attempts) > 1:
             about["attempts"] = [attempt.model_dump(mode="json") for attempt in record.attempts]
         made.append(about | {"commit": record.commit, "versions": record.versions, "repeat": command})

@@ -1,4 +1,5 @@
-"""A section of the report beside its main table: a title, sentences, a table and pictures, shown in report.md and report.html alike.
+"""A section of the report beside its main table: a title, sentences, a table and pictures, shown in report.md and
+report.html alike.
 
 Each section's own module decides what it says; this one decides how a section looks.
 """

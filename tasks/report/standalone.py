@@ -1,4 +1,5 @@
-"""Reports of single stages: a few models side by side, a corpus, or runs compared. A page as a whole run's, with less to say."""
+"""Reports of single stages: a few models side by side, a corpus, or runs compared. A page as a whole run's, with less
+to say."""
 
 from __future__ import annotations
 
@@ -22,7 +23,11 @@ def write_models(folder: Path, name: str, description: str, measured: list[Measu
         one["baseline"] = one["against_student"] = one["recovered"] = None
         one["share_params"] = one["num_params"] / rows[0]["num_params"]
         one["against_teacher"] = compare(one, rows[0], items)
-    report: Report = _empty(name, description) | {"rows": rows, "chance": rows[0].get("mmlu_chance"), "made": made_of(measured, {})}
+    report: Report = _empty(name, description) | {
+        "rows": rows,
+        "chance": rows[0].get("mmlu_chance"),
+        "made": made_of(measured, {}),
+    }
     report["meaning"] = [_told(one, rows[0]) for one in rows[1:]]
     return write(folder, report, {})
 
@@ -34,24 +39,39 @@ def _told(one: dict[str, Any], base: dict[str, Any]) -> str:
         low, high = against["mmlu_ci95"]
         score = f" and {against['mmlu'] * 100:+.1f} points (95% {low * 100:+.1f} to {high * 100:+.1f})"
         score += ", which is no shown difference" if low <= 0 <= high else ""
-    return f"{one['model']} against {base['model']}: {against['val_loss']:+.4f} nats{score}, {against['bytes_ratio']:.0%} of its bytes."
+    return (
+        f"{one['model']} against {base['model']}: {against['val_loss']:+.4f} nats{score}, {against['bytes_ratio']:.0%}"
+        " of its bytes."
+    )
 
 
 def write_corpus(folder: Path, name: str, corpus: Artifact) -> Report:
     """The report of a prepared corpus: documents, tokens and what was turned away."""
     statistics = json.loads((Path(corpus.path) / "statistics.json").read_text())
     splits = statistics["splits"]
-    columns = sorted({key for split in splits.values() for key, value in split.items() if isinstance(value, (int, float))})
+    columns = sorted(
+        {key for split in splits.values() for key, value in split.items() if isinstance(value, (int, float))}
+    )
     rows = tuple((title, *(f"{split.get(column, 0):,}" for column in columns)) for title, split in splits.items())
     table = Section(title="Splits", header=("split", *columns), rows=rows)
-    rest = [(key, json.dumps(value)) for key, value in statistics.items() if key != "splits" and not isinstance(value, (dict, list))]
+    rest = [
+        (key, json.dumps(value))
+        for key, value in statistics.items()
+        if key != "splits" and not isinstance(value, (dict, list))
+    ]
     more = Section(title="All of it", header=("", "value"), rows=tuple(rest))
-    report = _empty(name, "A prepared corpus.") | {"sections": [table.model_dump(mode="json"), more.model_dump(mode="json")]}
-    report["meaning"] = [f"The corpus is at {corpus.path}; a recipe with the same data section takes it from the store."]
+    report = _empty(name, "A prepared corpus.") | {
+        "sections": [table.model_dump(mode="json"), more.model_dump(mode="json")]
+    }
+    report["meaning"] = [
+        f"The corpus is at {corpus.path}; a recipe with the same data section takes it from the store."
+    ]
     return write(folder, report, {})
 
 
-def write_comparison(folder: Path, name: str, runs: dict[str, Report], differences: list[tuple[str, ...]], store: Store) -> Report:
+def write_comparison(
+    folder: Path, name: str, runs: dict[str, Report], differences: list[tuple[str, ...]], store: Store
+) -> Report:
     """Runs side by side: their models in one table, and each model of a later run against its namesake in the first."""
     rows, first = [], next(iter(runs))
     scores = {run: _scores_of(report, store) for run, report in runs.items()}
@@ -61,8 +81,14 @@ def write_comparison(folder: Path, name: str, runs: dict[str, Report], differenc
             rows.append(one | {"model": f"{run}/{one['model']}"})
             there = next((other for other in runs[first]["rows"] if other["model"] == one["model"]), None)
             if run != first and there:
-                theirs, ours = there | {"model": f"{first}/{one['model']}"}, one | {"model": f"{run}/{one['model']}", "share_params": 1.0}
-                items = {f"{first}/{one['model']}": scores[first][one["model"]], f"{run}/{one['model']}": scores[run][one["model"]]}
+                theirs, ours = (
+                    there | {"model": f"{first}/{one['model']}"},
+                    one | {"model": f"{run}/{one['model']}", "share_params": 1.0},
+                )
+                items = {
+                    f"{first}/{one['model']}": scores[first][one["model"]],
+                    f"{run}/{one['model']}": scores[run][one["model"]],
+                }
                 sentences.append(_told(ours | {"against_teacher": compare(ours, theirs, items)}, theirs))
     settings = Section(
         title="What differs",

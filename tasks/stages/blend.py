@@ -13,4 +13,6 @@ from tasks.store.store import Artifact
 @task(**OPTIONS)
 def blend(label: str, config: BlendConfig, *, data: Artifact, sources: dict[str, Artifact]) -> Artifact:
     """Weigh the recipe's own corpus and its further sources against each other."""
-    return build("blend", label, config, {"data": data} | {f"source-{name}": artifact for name, artifact in sources.items()})
+    return build(
+        "blend", label, config, {"data": data} | {f"source-{name}": artifact for name, artifact in sources.items()}
+    )

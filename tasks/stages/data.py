@@ -12,7 +12,10 @@ from tasks.store.store import Artifact
 
 
 @task(**OPTIONS)
-def data(label: str, config: DataConfig, *, source: Artifact, tokenizer: Artifact | None, trained_on: Artifact | None = None) -> Artifact:
-    """Read, split and tokenize the corpus; with no tokenizer given, by that of another corpus, else one is trained on it."""
+def data(
+    label: str, config: DataConfig, *, source: Artifact, tokenizer: Artifact | None, trained_on: Artifact | None = None
+) -> Artifact:
+    """Read, split and tokenize the corpus; with no tokenizer given, by that of another corpus, else one is trained on
+    it."""
     tokenizer = tokenizer or (trained_on and words_of(trained_on))
     return build("data", label, config, {"source": source} | ({"tokenizer": tokenizer} if tokenizer else {}))

@@ -21,8 +21,8 @@ def distill(
     logits: Artifact | None,
     mmlu: Artifact | None,
 ) -> Artifact:
-    """Distil the teacher, or what was stored of it as `logits`, into the pruned student on the corpus; `mmlu` has the questions of the
-    evaluations on the way, if there are."""
+    """Distil the teacher, or what was stored of it as `logits`, into the pruned student on the corpus; `mmlu` has the
+    questions of the evaluations on the way, if there are."""
     inputs = {"teacher": teacher, "student": student, "data": data}
     if logits and config.offline:
         inputs["logits"] = logits

@@ -21,6 +21,7 @@ def evaluate(
     mmlu: Artifact | None,
     records: Artifact | None = None,
 ) -> Artifact:
-    """Score a model: multiple choice, loss, divergence from the teacher, responses to held-out prompts, size and speed."""
+    """Score a model: multiple choice, loss, divergence from the teacher, responses to held-out prompts, size and
+    speed."""
     more = {role: artifact for role, artifact in (("mmlu", mmlu), ("records", records)) if artifact}
     return build("evaluate", label, config, {"model": model, "teacher": teacher, "data": data} | more)

@@ -1,4 +1,5 @@
-"""What all tasks have in common: named after their label, and never cached by Prefect, which cannot see a job's inputs or code."""
+"""What all tasks have in common: named after their label, and never cached by Prefect, which cannot see a job's inputs
+or code."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ OPTIONS: dict[str, Any] = {"task_run_name": "{label}", "cache_policy": NO_CACHE,
 
 
 class Threads(ThreadPoolTaskRunner[Any]):
-    """A thread a task, which only waits: the launcher counts cores and GPUs. A task that waits for others is called after its label too,
-    where Prefect would show its function's name until it starts."""
+    """A thread a task, which only waits: the launcher counts cores and GPUs. A task that waits for others is called
+    after its label too, where Prefect would show its function's name until it starts."""
 
     def __init__(self, max_workers: int = 64) -> None:
         super().__init__(max_workers=max_workers)

@@ -11,6 +11,10 @@ from tasks.store.store import Artifact
 
 
 @task(**OPTIONS)
-def prune(label: str, config: PruneConfig, *, teacher: Artifact, data: Artifact, importance: Artifact | None) -> Artifact:
+def prune(
+    label: str, config: PruneConfig, *, teacher: Artifact, data: Artifact, importance: Artifact | None
+) -> Artifact:
     """Cut the teacher to the student's shape, by name or by importance."""
-    return build("prune", label, config, {"teacher": teacher, "data": data} | ({"importance": importance} if importance else {}))
+    return build(
+        "prune", label, config, {"teacher": teacher, "data": data} | ({"importance": importance} if importance else {})
+    )

@@ -11,7 +11,9 @@ from tasks.store.store import Artifact
 
 
 @task(**OPTIONS)
-def quantize(label: str, config: QuantizeConfig, *, model: Artifact, data: Artifact, sensitivity: Artifact | None = None) -> Artifact:
+def quantize(
+    label: str, config: QuantizeConfig, *, model: Artifact, data: Artifact, sensitivity: Artifact | None = None
+) -> Artifact:
     """Quantize a model after training, calibrated on the corpus, and export what inference engines read."""
     scored = {"sensitivity": sensitivity} if sensitivity else {}
     return build("quantize", label, config, {"model": model, "data": data} | scored)

@@ -13,7 +13,18 @@ from tasks.store.store import Artifact
 
 @task(**OPTIONS)
 def records(
-    label: str, config: RecordsConfig, *, source: Artifact | None, generated: Artifact | None, tokenizer: Artifact | None, data: Artifact
+    label: str,
+    config: RecordsConfig,
+    *,
+    source: Artifact | None,
+    generated: Artifact | None,
+    tokenizer: Artifact | None,
+    data: Artifact,
 ) -> Artifact:
     """Render, tokenize and mask conversations; the corpus stands for its tokenizer where that was trained on it."""
-    return build("records", label, config, external.of_records(source=source, generated=generated, tokenizer=tokenizer, data=data))
+    return build(
+        "records",
+        label,
+        config,
+        external.of_records(source=source, generated=generated, tokenizer=tokenizer, data=data),
+    )

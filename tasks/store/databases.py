@@ -1,7 +1,8 @@
-"""The SQLite databases of a store, made whole beside their place and then put there: half made, none of them would start again.
+"""The SQLite databases of a store, made whole beside their place and then put there: half made, none of them would
+start again.
 
-Making one runs all the migrations its server ever had, seconds of a core. So it is done once for an installation, and stores get copies.
-"""
+Making one runs all the migrations its server ever had, seconds of a core. So it is done once for an installation, and
+stores get copies."""
 
 from __future__ import annotations
 
@@ -23,7 +24,11 @@ EMPTY = Path(sys.prefix) / "share" / "imbik"
 """Where an installation keeps its empty databases; where it cannot be written, each store makes its own."""
 MAKING = {
     "prefect": [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"],
-    "mlflow": [sys.executable, "-c", "import os, mlflow; mlflow.MlflowClient(os.environ['URL']).search_experiments(max_results=1)"],
+    "mlflow": [
+        sys.executable,
+        "-c",
+        "import os, mlflow; mlflow.MlflowClient(os.environ['URL']).search_experiments(max_results=1)",
+    ],
 }
 FOREIGN = ("PREFECT", "MLFLOW")
 """Settings of servers elsewhere begin so."""
@@ -78,7 +83,12 @@ def _make(kind: Kind, target: Path) -> None:
         made = Path(folder) / "made.db"
         environment = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
         environment |= {"PREFECT_HOME": folder, "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{made}"}
-        environment |= {"URL": f"sqlite:///{made}", "DO_NOT_TRACK": "1", "GIT_PYTHON_REFRESH": "quiet", "PYTHONWARNINGS": "ignore"}
+        environment |= {
+            "URL": f"sqlite:///{made}",
+            "DO_NOT_TRACK": "1",
+            "GIT_PYTHON_REFRESH": "quiet",
+            "PYTHONWARNINGS": "ignore",
+        }
         done = subprocess.run(MAKING[kind], env=environment, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]

@@ -1,4 +1,5 @@
-"""What a model was made from: the sealed artifacts behind it, back to what came from outside. Reads records and specs, changes nothing."""
+"""What a model was made from: the sealed artifacts behind it, back to what came from outside. Reads records and specs,
+changes nothing."""
 
 from __future__ import annotations
 

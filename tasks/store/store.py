@@ -1,8 +1,8 @@
-"""The store: where artifacts live, what they are called, and when they exist. Keys, locks, sealing, digests of outside inputs.
+"""The store: where artifacts live, what they are called, and when they exist. Keys, locks, sealing, digests of outside
+inputs.
 
-An artifact is a folder under its content key with `artifact.json` written last; work happens beside it under a name that repeats,
-so that a retry finds the job's own checkpoints. Equal keys mean the same recipe, not the same bytes.
-"""
+An artifact is a folder under its content key with `artifact.json` written last; work happens beside it under a name
+that repeats, so that a retry finds the job's own checkpoints. Equal keys mean the same recipe, not the same bytes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ RECORD = "artifact.json"
 
 
 class Artifact(Config):
-    """What a task hands to the next: a stage's sealed folder, or a folder from outside with the digest of its content."""
+    """What a task hands to the next: a stage's sealed folder, or a folder from outside with the digest of its
+    content."""
 
     stage: str
     key: str
@@ -46,11 +47,14 @@ class StoreError(ValueError):
 def key_of(stage: str, config: StageConfig, inputs: dict[str, str]) -> str:
     """The content key: sha256 over the stage, its revision, the identity of its config and its inputs' keys."""
     what = {"stage": stage, "revision": config.revision, "config": config.identity(), "inputs": inputs}
-    return hashlib.sha256(json.dumps(what, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()[:32]
+    return hashlib.sha256(
+        json.dumps(what, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    ).hexdigest()[:32]
 
 
 class Store:
-    """Artifacts under one folder. Safe for several processes at once: one builds, the others wait and then find it built."""
+    """Artifacts under one folder. Safe for several processes at once: one builds, the others wait and then find it
+    built."""
 
     def __init__(self, root: Path, *, writes: bool = True) -> None:
         """`writes=False` is for looking only: not even digests of what was read are kept."""
@@ -68,9 +72,14 @@ class Store:
             finally:
                 probe.unlink(missing_ok=True)
         except OSError as error:
-            reason = {errno.ENOSPC: "the disk is full; free space", errno.EROFS: "the file system is read-only; remount it"}
+            reason = {
+                errno.ENOSPC: "the disk is full; free space",
+                errno.EROFS: "the file system is read-only; remount it",
+            }
             advice = reason.get(error.errno or 0, f"{error.strerror}; check its permissions")
-            raise StoreError(f"the store {self.root} cannot be written: {advice} or choose another with --store") from error
+            raise StoreError(
+                f"the store {self.root} cannot be written: {advice} or choose another with --store"
+            ) from error
 
     def path(self, stage: str, key: str) -> Path:
         """Where an artifact is, or will be."""
@@ -81,7 +90,8 @@ class Store:
         return self.root / ".work" / f"{stage}-{key}"
 
     def find(self, stage: str, key: str) -> Artifact | None:
-        """The sealed artifact if it is there and whole; its files are compared with their digests on its first use in this process."""
+        """The sealed artifact if it is there and whole; its files are compared with their digests on its first use in
+        this process."""
         path = self.path(stage, key)
         if not path.exists():
             return None
@@ -105,7 +115,8 @@ class Store:
             yield
 
     def seal(self, record: Record, ignore: tuple[str, ...] = ()) -> Artifact:
-        """Publish the work folder: digest and sync every file, write the record last, rename. Nothing is visible before the rename.
+        """Publish the work folder: digest and sync every file, write the record last, rename. Nothing is visible before
+        the rename.
 
         Names in `ignore` are the job's own scratch and are removed first.
         """
@@ -123,7 +134,8 @@ class Store:
         return Artifact(stage=record.stage, key=record.key, path=str(final))
 
     def digest(self, source: Path, only: tuple[str, ...] = ()) -> str:
-        """Content digest of a file or folder from outside (of the files named in `only`, if any); known files are not read again."""
+        """Content digest of a file or folder from outside (of the files named in `only`, if any); known files are not
+        read again."""
         if not source.exists():
             raise StoreError(f"{source} does not exist; check the path")
         paths = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
@@ -153,13 +165,15 @@ class Store:
         return f"sha256:{whole.hexdigest()[:32]}"
 
     def records(self, stage: str) -> list[Record]:
-        """Records of every sealed artifact of a stage, newest first; what cannot be read is left for `find` to set aside."""
+        """Records of every sealed artifact of a stage, newest first; what cannot be read is left for `find` to set
+        aside."""
         found = [record for path in self.root.glob(f"{stage}/*/{RECORD}") if (record := _read_record(path))]
         return sorted(found, key=lambda record: record.created, reverse=True)
 
 
 _digested: dict[str, str] = {}
-"""Digests of files read by this process, by their place, size and times: a plan before a run costs no second reading."""
+"""Digests of files read by this process, by their place, size and times: a plan before a run costs no second
+reading."""
 
 
 def _read_record(path: Path) -> Record | None:

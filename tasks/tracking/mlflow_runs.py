@@ -1,4 +1,5 @@
-"""What came of a stage or of a run, as MLflow's tags, metrics, inputs and artifacts. Everything here may be sent again: nothing doubles."""
+"""What came of a stage or of a run, as MLflow's tags, metrics, inputs and artifacts. Everything here may be sent again:
+nothing doubles."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ TAG_LENGTH = 5000
 
 
 def tags_of(record: Record, folder: Path, cached: bool) -> dict[str, str]:
-    """What a stage's run says of its artifact: where it is, how large, and its digest, for models are never uploaded."""
+    """What a stage's run says of its artifact: where it is, how large, and its digest, for models are never
+    uploaded."""
     tags = {"imbik.path": str(folder), "imbik.cached": str(cached), "imbik.commit": record.commit or "unknown"}
     tags |= {f"imbik.input.{role}": key for role, key in record.inputs.items()}
     weights = weights_of(record)
@@ -53,24 +55,35 @@ def log_inputs(client: MlflowClient, run: str, record: Record, folder: Path) -> 
         source, key, use = folder, record.key, "prepared"
     elif "data" in record.inputs:
         spec = json.loads((folder / "spec.json").read_text())
-        source, key, use = Path(spec["inputs"]["data"]), record.inputs["data"], "evaluation" if record.stage == "evaluate" else "training"
+        source, key, use = (
+            Path(spec["inputs"]["data"]),
+            record.inputs["data"],
+            "evaluation" if record.stage == "evaluate" else "training",
+        )
     else:
         return
     statistics = source / "statistics.json"
     if not statistics.is_file():
         return
     profile = json.dumps(json.loads(statistics.read_text())["splits"])
-    dataset = Dataset(name="corpus", digest=key[:32], source_type="local", source=json.dumps({"uri": str(source)}), profile=profile)
+    dataset = Dataset(
+        name="corpus", digest=key[:32], source_type="local", source=json.dumps({"uri": str(source)}), profile=profile
+    )
     client.log_inputs(run, [DatasetInput(dataset, [InputTag("mlflow.data.context", use)])])
 
 
-def log_report(client: MlflowClient, sent: Sent, folder: Path, once: Callable[[str, Callable[[], object]], None]) -> None:
-    """The report's files, gates and claims on the parent run; each model's numbers on the run of the stage that made it; the winner in
-    the registry. `once(part, action)` runs what was not told yet."""
+def log_report(
+    client: MlflowClient, sent: Sent, folder: Path, once: Callable[[str, Callable[[], object]], None]
+) -> None:
+    """The report's files, gates and claims on the parent run; each model's numbers on the run of the stage that made
+    it; the winner in the registry. `once(part, action)` runs what was not told yet."""
     from mlflow.entities import RunTag
 
     report = json.loads((folder / "report.json").read_text())
-    for path in [*(folder / name for name in ("report.json", "report.md", "report.html")), *sorted((folder / "plots").glob("*"))]:
+    for path in [
+        *(folder / name for name in ("report.json", "report.md", "report.html")),
+        *sorted((folder / "plots").glob("*")),
+    ]:
         place = "plots" if path.parent.name == "plots" else None
         once(path.name, partial(client.log_artifact, sent.parent, str(path), place))
     verdicts = _verdicts(report) | {"mlflow.note.content": "\n\n".join(report.get("meaning", []))}
@@ -87,10 +100,15 @@ def log_report(client: MlflowClient, sent: Sent, folder: Path, once: Callable[[s
 
 def _verdicts(report: dict[str, Any]) -> dict[str, str]:
     """Gates and claims as tags: the verdict, then the sentence."""
-    tags = {f"imbik.gate.{gate['model']}.{gate['gate']}": f"{gate['verdict']}: {gate['sentence']}" for gate in report.get("gates", [])}
+    tags = {
+        f"imbik.gate.{gate['model']}.{gate['gate']}": f"{gate['verdict']}: {gate['sentence']}"
+        for gate in report.get("gates", [])
+    }
     for claim in report.get("claims", []):
         told = "" if claim["difference"] is None else f" ({claim['by']} {claim['difference']:+.4g})"
-        tags[f"imbik.claim.{claim['model']}-{claim['than']}.{claim['by']}"] = f"{claim['verdict']}: {claim['says']}{told}"
+        tags[f"imbik.claim.{claim['model']}-{claim['than']}.{claim['by']}"] = (
+            f"{claim['verdict']}: {claim['says']}{told}"
+        )
     for model, gate in report.get("stopped", {}).items():
         tags[f"imbik.stopped.{model}"] = f"not made: {gate}"
     return tags
@@ -104,7 +122,12 @@ def _log_model(client: MlflowClient, run: str, row: dict[str, Any]) -> None:
         values |= dict(zip(("final_mmlu_low", "final_mmlu_high"), row["mmlu_ci95"], strict=True))
     # A time of their own would make them differ when they are sent again; the step and value say all.
     metrics = [Metric(name, float(value), 0, 0) for name, value in values.items() if value is not None]
-    tags = {"imbik.model": row["model"], "imbik.role": _role(row), "imbik.student": row["student"], "imbik.format": row["format"]}
+    tags = {
+        "imbik.model": row["model"],
+        "imbik.role": _role(row),
+        "imbik.student": row["student"],
+        "imbik.format": row["format"],
+    }
     client.log_batch(run, metrics=metrics, tags=[RunTag(key, str(value)) for key, value in tags.items() if value])
 
 

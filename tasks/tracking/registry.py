@@ -1,4 +1,5 @@
-"""MLflow's model registry: a run's winner as a version, by reference; which version is candidate, champion and previous.
+"""MLflow's model registry: a run's winner as a version, by reference; which version is candidate, champion and
+previous.
 
 A version holds where the model lies, its size, digests, lineage and card. Weights are never uploaded.
 """
@@ -37,7 +38,10 @@ def ensure(client: MlflowClient, parent: str, folder: Path, report: dict[str, An
     row = next(row for row in report["rows"] if row["model"] == model)
     tags = _tags(folder, report, row)
     for version in client.search_model_versions(f"name = '{name}'"):
-        if version.tags.get("imbik.key") == tags["imbik.key"] and version.tags.get("imbik.stage") == tags["imbik.stage"]:
+        if (
+            version.tags.get("imbik.key") == tags["imbik.key"]
+            and version.tags.get("imbik.stage") == tags["imbik.stage"]
+        ):
             return str(version.version)
     try:
         client.get_registered_model(name)
@@ -54,7 +58,9 @@ def ensure(client: MlflowClient, parent: str, folder: Path, report: dict[str, An
             (Path(scratch) / "README.md").write_text(card.read_text())
         client.log_artifacts(parent, scratch, place)
     about = (card.read_text() if card.is_file() else "").partition("\n---\n")[2].strip()[:LONGEST]
-    made = client.create_model_version(name, f"runs:/{parent}/{place}", run_id=parent, tags=tags, description=about or None)
+    made = client.create_model_version(
+        name, f"runs:/{parent}/{place}", run_id=parent, tags=tags, description=about or None
+    )
     return str(made.version)
 
 
@@ -68,7 +74,9 @@ def _tags(folder: Path, report: dict[str, Any], row: dict[str, Any]) -> dict[str
     ancestors = lineage.of(Path(row["path"]).parent)
     record = ancestors[0].record
     weights = {name: file for name, file in record.files.items() if name.endswith(".safetensors")}
-    digest = hashlib.sha256("".join(f"{name}\0{file.sha256}\n" for name, file in sorted(weights.items())).encode()).hexdigest()
+    digest = hashlib.sha256(
+        "".join(f"{name}\0{file.sha256}\n" for name, file in sorted(weights.items())).encode()
+    ).hexdigest()
     tags = {
         "imbik.run": report["name"],
         "imbik.model": row["model"],
@@ -83,7 +91,9 @@ def _tags(folder: Path, report: dict[str, Any], row: dict[str, Any]) -> dict[str
         tags[f"imbik.recipe.{ancestor.record.stage}"] = ancestor.record.key
     for ancestor in ancestors:
         if ancestor.record.stage in ("teacher", "data"):
-            tags |= {f"imbik.{ancestor.record.stage}.{role}": key[:LONGEST] for role, key in ancestor.record.inputs.items()}
+            tags |= {
+                f"imbik.{ancestor.record.stage}.{role}": key[:LONGEST] for role, key in ancestor.record.inputs.items()
+            }
     for gate in report["gates"]:
         if gate["model"] == row["model"]:
             tags[f"imbik.gate.{gate['gate']}"] = f"{gate['verdict']}: {gate['sentence']}"[:LONGEST]
@@ -94,14 +104,15 @@ def _tags(folder: Path, report: dict[str, Any], row: dict[str, Any]) -> dict[str
 
 
 def promote(client: MlflowClient, parent: str, folder: Path, report: dict[str, Any], model: str, *, force: bool) -> str:
-    """Make a run's model the champion and the champion before it the previous one; returns what was done. ValueError where a gate that
-    closed on it forbids that."""
+    """Make a run's model the champion and the champion before it the previous one; returns what was done. ValueError
+    where a gate that closed on it forbids that."""
     from mlflow.exceptions import MlflowException
 
     closed = refusal(report, model)
     if closed and not force:
         raise ValueError(
-            f"{report['name']}/{model} is not promoted: {closed}; --force promotes it all the same, and says so on the version"
+            f"{report['name']}/{model} is not promoted: {closed}; --force promotes it all the same, and says so on the"
+            " version"
         )
     name, version = name_of(report), ensure(client, parent, folder, report, model)
     try:
@@ -117,14 +128,18 @@ def promote(client: MlflowClient, parent: str, folder: Path, report: dict[str, A
     if closed:
         client.set_model_version_tag(name, version, "imbik.forced", closed[:LONGEST])
     client.set_registered_model_alias(name, CHAMPION, version)
-    return f"{name} version {version} ({model}) is the champion" + (f"; version {before} is the previous one" if before else "")
+    return f"{name} version {version} ({model}) is the champion" + (
+        f"; version {before} is the previous one" if before else ""
+    )
 
 
 def refusal(report: dict[str, Any], model: str) -> str | None:
     """Why a model must not be handed over: the gate that closed on it, or on a model it was made from."""
     row = next(row for row in report["rows"] if row["model"] == model)
     for gate in report["gates"]:
-        if gate["verdict"] != "passed" and (gate["model"] == model or (gate["student"] == row["student"] and row["stage"] == "quantize")):
+        if gate["verdict"] != "passed" and (
+            gate["model"] == model or (gate["student"] == row["student"] and row["stage"] == "quantize")
+        ):
             return str(gate["sentence"])
     return None
 
@@ -136,10 +151,13 @@ def place_of(client: MlflowClient, name: str, alias: str) -> Path:
     try:
         version = client.get_model_version_by_alias(name, alias)
     except MlflowException as error:
-        raise ValueError(f"{name}@{alias} is not in the registry ({' '.join(str(error).split())[:120]}); see imbik promote") from error
+        raise ValueError(
+            f"{name}@{alias} is not in the registry ({' '.join(str(error).split())[:120]}); see imbik promote"
+        ) from error
     path = Path(version.tags.get("imbik.uri", "").removeprefix("file://"))
     if not path.is_dir():
         raise ValueError(
-            f"{name}@{alias} is version {version.version} at {path}, which is not on this machine; run this where its store is"
+            f"{name}@{alias} is version {version.version} at {path}, which is not on this machine; run this where its"
+            " store is"
         )
     return path

@@ -1,8 +1,8 @@
-"""Sends a spool to MLflow: a run per flow run, a nested run per stage. Whatever was answered is remembered, nothing is sent twice.
+"""Sends a spool to MLflow: a run per flow run, a nested run per stage. Whatever was answered is remembered, nothing is
+sent twice.
 
-MLflow itself ignores a parameter, tag or metric value it has already, so that asking again after a lost answer is safe; new runs, which it
-would make twice, are looked up first by a tag that names them.
-"""
+MLflow itself ignores a parameter, tag or metric value it has already, so that asking again after a lost answer is safe;
+new runs, which it would make twice, are looked up first by a tag that names them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ class Sender:
         }
 
     def send(self) -> bool:
-        """Send everything there is; False when there was nothing. Raises what MLflow's client raises, to be called again later."""
+        """Send everything there is; False when there was nothing. Raises what MLflow's client raises, to be called
+        again later."""
         events = list(self.spool.read(self.sent.offset, CHUNK))
         for event, offset in events:
             self._tell(event)
@@ -88,7 +89,8 @@ class Sender:
             self._leave_out(f"{event['event']} {event.get('label', '')}", error)
 
     def _leave_out(self, what: str, error: Exception) -> None:
-        """Note what MLflow refuses for good or what is no longer there; anything else may go better later, and is raised."""
+        """Note what MLflow refuses for good or what is no longer there; anything else may go better later, and is
+        raised."""
         status = getattr(error, "get_http_status_code", lambda: 0)()
         if status not in LASTING and not isinstance(error, (KeyError, FileNotFoundError)):
             raise error
@@ -98,7 +100,12 @@ class Sender:
         from mlflow.entities import Param
 
         self._experiment(event["project"])
-        tags = {"imbik.kind": "flow", "imbik.name": event["name"], "imbik.host": event["host"], "imbik.store": str(self.store)}
+        tags = {
+            "imbik.kind": "flow",
+            "imbik.name": event["name"],
+            "imbik.host": event["host"],
+            "imbik.store": str(self.store),
+        }
         tags |= {f"imbik.{key}": str(value)[:TAG_LENGTH] for key, value in event["tags"].items() if value}
         self.sent.parent = self._run("", event["name"], tags, event["at"])
         self.client.update_run(self.sent.parent, status="RUNNING")
@@ -143,7 +150,12 @@ class Sender:
 
     def _begin(self, event: Event) -> None:
         label = event["label"]
-        tags = {"mlflow.parentRunId": self.sent.parent, "imbik.kind": "stage", "imbik.stage": event["stage"], "imbik.key": event["key"]}
+        tags = {
+            "mlflow.parentRunId": self.sent.parent,
+            "imbik.kind": "stage",
+            "imbik.stage": event["stage"],
+            "imbik.key": event["key"],
+        }
         run = self._run(label, label, tags, event["at"])
         self.client.update_run(run, status="RUNNING")
         self.sent.live[label] = event["work"]
@@ -153,7 +165,9 @@ class Sender:
 
     def _attempt(self, event: Event) -> None:
         """A stage tried again, on the flow's run."""
-        self.client.set_tag(self.sent.parent, f"imbik.attempt.{event['label']}.{event['number']}", event["sentence"][:TAG_LENGTH])
+        self.client.set_tag(
+            self.sent.parent, f"imbik.attempt.{event['label']}.{event['number']}", event["sentence"][:TAG_LENGTH]
+        )
 
     def _keep(self, label: str, step: int, seconds: float, values: dict[str, float]) -> None:
         """Take values to be sent, each step of a metric once: a resumed job repeats the steps after its checkpoint."""
@@ -198,11 +212,18 @@ class Sender:
     def _stage(self, event: Event) -> None:
         label, folder = event["label"], Path(event["path"])
         record = Record.model_validate_json((folder / "artifact.json").read_text())
-        tags = {"mlflow.parentRunId": self.sent.parent, "imbik.kind": "stage", "imbik.stage": record.stage, "imbik.key": record.key}
+        tags = {
+            "mlflow.parentRunId": self.sent.parent,
+            "imbik.kind": "stage",
+            "imbik.stage": record.stage,
+            "imbik.key": record.key,
+        }
         run = self._run(label, label, tags, event["at"])
         from mlflow.entities import Param, RunTag
 
-        told = [RunTag(key, value[:TAG_LENGTH]) for key, value in outcome.tags_of(record, folder, event["cached"]).items()]
+        told = [
+            RunTag(key, value[:TAG_LENGTH]) for key, value in outcome.tags_of(record, folder, event["cached"]).items()
+        ]
         self.client.log_batch(run, tags=told)
         params = [Param(key, value[:500]) for key, value in flat(record.config)]
         for start in range(0, len(params), 100):
@@ -248,7 +269,9 @@ class Sender:
     def _remove_twins(self) -> None:
         """A request that was carried out although its answer was lost may have made a run twice."""
         known = set(self.sent.runs.values())
-        for run in self.client.search_runs([self.sent.experiment], f"tags.`imbik.flow` = '{self.spool.flow}'", max_results=1000):
+        for run in self.client.search_runs(
+            [self.sent.experiment], f"tags.`imbik.flow` = '{self.spool.flow}'", max_results=1000
+        ):
             if run.info.run_id not in known:
                 self.client.delete_run(run.info.run_id)
 

@@ -1,5 +1,5 @@
-"""Where servers are reached: those that `imbik up` runs for a store; MLflow's, its address without the login in it, or the store's own
-database, and a client for either."""
+"""Where servers are reached: those that `imbik up` runs for a store; MLflow's, its address without the login in it, or
+the store's own database, and a client for either."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def services(store: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def alone(store: Path) -> Iterator[None]:
-    """Be the one `imbik up` of the store, for two would share its databases: ValueError where one runs. The kernel takes the lock back
-    however it ends."""
+    """Be the one `imbik up` of the store, for two would share its databases: ValueError where one runs. The kernel
+    takes the lock back however it ends."""
     with (store / UP).open("a") as lock:
         for patience in (1, 1, 1, 0):  # a run that only looks whether one runs holds it for a moment
             try:
@@ -46,7 +46,8 @@ def alone(store: Path) -> Iterator[None]:
             except BlockingIOError:
                 if not patience:
                     raise ValueError(
-                        f"imbik up already runs for the store {store}; use it, stop it, or name another store with --store"
+                        f"imbik up already runs for the store {store}; use it, stop it, or name another store with"
+                        " --store"
                     ) from None
                 time.sleep(0.1)
         (store / SERVICES).unlink(missing_ok=True)  # of one that was killed
@@ -67,7 +68,8 @@ def announced(store: Path, **addresses: str) -> Iterator[None]:
 
 
 def client_of(store: Path, uri: str | None) -> MlflowClient:
-    """MLflow's client for an address, or for the store's own database: through the server of `imbik up` where that runs."""
+    """MLflow's client for an address, or for the store's own database: through the server of `imbik up` where that
+    runs."""
     # Without these MLflow tries a dead server for minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")

@@ -1,7 +1,8 @@
-"""What a flow run has to tell MLflow, kept on disk until it is told: an append-only file of events, and how far it was sent.
+"""What a flow run has to tell MLflow, kept on disk until it is told: an append-only file of events, and how far it was
+sent.
 
-It knows files and locks, nothing of MLflow. Events are JSON objects with an `event` and the time `at` (milliseconds since 1970).
-"""
+It knows files and locks, nothing of MLflow. Events are JSON objects with an `event` and the time `at` (milliseconds
+since 1970)."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = "tracking"
-"""Under the store: `<flow>.jsonl` (events), `<flow>.sent.json` (how far), `<flow>.lock` (held by whoever tells them)."""
+"""Under the store: `<flow>.jsonl` (events), `<flow>.sent.json` (how far), `<flow>.lock` (held by whoever tells
+them)."""
 
 Event = dict[str, Any]
 
@@ -26,10 +28,9 @@ Event = dict[str, Any]
 class Sent:
     """How far a spool was sent.
 
-    `offset` is in bytes; `steps`: the last step sent of each metric by label; `made`: each label's folder; `live`: the work folders of
-    stages that run; `told`: parts of a report that were sent; `doubt`: when a run was last asked for without an answer (seconds since
-    1970), for it may still appear a second time.
-    """
+    `offset` is in bytes; `steps`: the last step sent of each metric by label; `made`: each label's folder; `live`: the
+    work folders of stages that run; `told`: parts of a report that were sent; `doubt`: when a run was last asked for
+    without an answer (seconds since 1970), for it may still appear a second time."""
 
     offset: int = 0
     uri: str | None = None

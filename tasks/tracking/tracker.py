@@ -1,8 +1,9 @@
-"""Tells MLflow what a flow does while it does it. It may be late, never in the way: a flow only appends lines to a file of its store.
+"""Tells MLflow what a flow does while it does it. It may be late, never in the way: a flow only appends lines to a file
+of its store.
 
-One background thread sends that file, this run's first and then what earlier runs could not send; see `spool` and `sender`. A server
-that is slow, gone or failing delays nothing; what it missed is sent by the next run of the store or by `imbik sync`.
-"""
+One background thread sends that file, this run's first and then what earlier runs could not send; see `spool` and
+`sender`. A server that is slow, gone or failing delays nothing; what it missed is sent by the next run of the store or
+by `imbik sync`."""
 
 from __future__ import annotations
 
@@ -35,8 +36,8 @@ FINISH_SECONDS = 20.0
 
 
 class Tracker:
-    """MLflow for one flow run. `uri` None: the environment's MLFLOW_TRACKING_URI, else the store's own database. `flow` names the flow run:
-    a retry under the same name goes on in the same MLflow runs."""
+    """MLflow for one flow run. `uri` None: the environment's MLFLOW_TRACKING_URI, else the store's own database. `flow`
+    names the flow run: a retry under the same name goes on in the same MLflow runs."""
 
     def __init__(
         self,
@@ -57,7 +58,14 @@ class Tracker:
         self._lost, self._failed, self._told = 0, "", False
         self._parent, self._experiment = "", ""
         self._closing = threading.Event()
-        self.tell("open", name=name, project=recipe.get("project") or "imbik", recipe=recipe, host=platform.node(), tags=tags or {})
+        self.tell(
+            "open",
+            name=name,
+            project=recipe.get("project") or "imbik",
+            recipe=recipe,
+            host=platform.node(),
+            tags=tags or {},
+        )
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
 
@@ -86,10 +94,12 @@ class Tracker:
         uri = (self.uri or own_uri(self.store)).rstrip("/")
         if not uri.startswith("http") or not self._parent:
             return None
-        return f"{uri}/#/experiments/{self._experiment}/runs/{self._parent}?workflowType=machine_learning"  # else the menu is of chats
+        # else the menu is of chats
+        return f"{uri}/#/experiments/{self._experiment}/runs/{self._parent}?workflowType=machine_learning"
 
     def tell(self, event: str, **told: Any) -> None:
-        """Note an event. Never raises: where the disk does not take it, the sealed artifacts still hold what it said."""
+        """Note an event. Never raises: where the disk does not take it, the sealed artifacts still hold what it
+        said."""
         try:
             self._spool.append(event, **told)
         except OSError:
@@ -131,10 +141,14 @@ class Tracker:
         self._held.close()
         if self._told and not self._lost:
             return None
-        what = f"{self._lost} events, for which the disk had no room, are lost" if self._lost else f"{left:,} bytes of events wait"
+        what = (
+            f"{self._lost} events, for which the disk had no room, are lost"
+            if self._lost
+            else f"{left:,} bytes of events wait"
+        )
         return (
-            f"MLflow at {self.uri or own_uri(self.store)} was not told everything ({self._failed or 'it is slow'}): {what} in "
-            f"{self.store / FOLDER}; the next run sends them, or imbik sync"
+            f"MLflow at {self.uri or own_uri(self.store)} was not told everything ({self._failed or 'it is slow'}):"
+            f" {what} in {self.store / FOLDER}; the next run sends them, or imbik sync"
         )
 
     def _work(self) -> None:
@@ -180,7 +194,8 @@ def replay(store: Path, spool: Spool) -> bool:
 
 
 def sync(store: Path) -> Iterator[tuple[str, int, str | None]]:
-    """Send everything that flows of this store could not: for each its name, its bytes, and why it failed (None: all was sent).
+    """Send everything that flows of this store could not: for each its name, its bytes, and why it failed (None: all
+    was sent).
 
     Spools of flows that run are theirs to send.
     """

@@ -1,8 +1,8 @@
 """Runs the ablation preset on the real pretrained tiny Llama and its stories, and writes its table and decided claims.
 
-`python -m tests.bench.ablation STORE` runs `imbik run ablation` there (what is in the store already is not made again) and writes
-tests/bench/results/ablation.{json,md}. The time told is the sum over the stages and, of a store that was empty, the clock's.
-"""
+`python -m tests.bench.ablation STORE` runs `imbik run ablation` there (what is in the store already is not made again)
+and writes tests/bench/results/ablation.{json,md}. The time told is the sum over the stages and, of a store that was
+empty, the clock's."""
 
 from __future__ import annotations
 
@@ -23,10 +23,14 @@ DATA = Path(__file__).parents[3] / "shared" / "data"
 def main() -> None:
     store = Path(sys.argv[1]).absolute()
     empty = not store.exists()
-    overrides = [f"teacher.model={DATA / 'weights' / 'stories260K-hf'}", f"data.source={DATA / 'text' / 'tinystories.txt'}"]
+    overrides = [
+        f"teacher.model={DATA / 'weights' / 'stories260K-hf'}",
+        f"data.source={DATA / 'text' / 'tinystories.txt'}",
+    ]
     begun = time.monotonic()
     subprocess.run(
-        [sys.executable, "-m", "flows.cli", "run", "ablation", *overrides, "--name", "ablation", "--store", str(store)], check=True
+        [sys.executable, "-m", "flows.cli", "run", "ablation", *overrides, "--name", "ablation", "--store", str(store)],
+        check=True,
     )
     minutes = (time.monotonic() - begun) / 60 if empty else None
     report = json.loads((store / "runs" / "ablation" / "report.json").read_text())
@@ -53,12 +57,17 @@ def table(record: dict[str, Any]) -> str:
     lines = [
         "# Which shape, loss, start and format? Students of one teacher at equal tokens",
         "",
-        f"{record['date']}, {record['processor']}, {record['threads']} threads.{took} Teacher: llama2.c's stories260K, really pretrained; "
-        f"{record['tokens']:,} tokens of TinyStories for every student, one seed; scored on {tokens:,} held-out tokens. "
-        "`python -m tests.bench.ablation STORE`.",
+        (
+            f"{record['date']}, {record['processor']}, {record['threads']} threads.{took} Teacher: llama2.c's"
+            f" stories260K, really pretrained; {record['tokens']:,} tokens of TinyStories for every student, one seed;"
+            f" scored on {tokens:,} held-out tokens. `python -m tests.bench.ablation STORE`."
+        ),
         "",
-        "width: ffn 172 -> 96 (72% of the parameters); narrow: ffn 80 (66%); depth: 3 of 5 layers (65%); both: 4 layers, ffn 112 (65%). "
-        "Losses in nats per token, with standard errors over sequences; KL is KL(teacher || model). Quantized models are simulated.",
+        (
+            "width: ffn 172 -> 96 (72% of the parameters); narrow: ffn 80 (66%); depth: 3 of 5 layers (65%); both: 4"
+            " layers, ffn 112 (65%). Losses in nats per token, with standard errors over sequences; KL is KL(teacher ||"
+            " model). Quantized models are simulated."
+        ),
         "",
         "| model | parameters | MB | loss | KL from the teacher | same top token | tokens/s |",
         "|---|---:|---:|---:|---:|---:|---:|",
@@ -71,20 +80,23 @@ def table(record: dict[str, Any]) -> str:
         seen.add(numbers)
         speed = f"{row['tokens_per_second']:,.0f}" if row["tokens_per_second"] else "-"
         lines.append(
-            f"| {row['model']} | {row['num_params']:,} | {row['bytes'] / 1e6:.2f} | {row['val_loss']:.4f} ± {row['val_loss_stderr']:.4f} "
-            f"| {row['kl_teacher']:.4f} | {row['agreement_teacher']:.1%} | {speed} |"
+            f"| {row['model']} | {row['num_params']:,} | {row['bytes'] / 1e6:.2f} | {row['val_loss']:.4f} ±"
+            f" {row['val_loss_stderr']:.4f} | {row['kl_teacher']:.4f} | {row['agreement_teacher']:.1%} | {speed} |"
         )
     lines += ["", "| claim | difference | 95% interval | n | verdict |", "|---|---:|---:|---:|---|"]
     for claim in record["claims"]:
         low = "-" if claim["low"] is None else f"{claim['low']:+.4f} to {claim['high']:+.4f}"
         difference = "-" if claim["difference"] is None else f"{claim['difference']:+.4g}"
         lines.append(
-            f"| {claim['says']} ({claim['model']}, {claim['than']}) | {difference} | {low} | {claim['n'] or '-'} | {claim['verdict']} |"
+            f"| {claim['says']} ({claim['model']}, {claim['than']}) | {difference} | {low} | {claim['n'] or '-'} |"
+            f" {claim['verdict']} |"
         )
     lines += [
         "",
-        "Differences are model less the other (loss, or tokens a second), paired over the same sequences; one seed, so they say how "
-        "sure the scores are and not how another seed would turn out.",
+        (
+            "Differences are model less the other (loss, or tokens a second), paired over the same sequences; one seed,"
+            " so they say how sure the scores are and not how another seed would turn out."
+        ),
     ]
     return "\n".join(lines) + "\n"
 

@@ -1,8 +1,8 @@
-"""What checkpoints cost training, written beside it or waited for: `python -m tests.bench.checkpoints` (a quiet machine, four minutes).
+"""What checkpoints cost training, written beside it or waited for: `python -m tests.bench.checkpoints` (a quiet
+machine, four minutes).
 
-The same model is trained with no checkpoint before its end, with one every few steps as jobs write them, and with one that every step
-after it waits for. The ways take turns, so that whatever else the machine does befalls all of them.
-"""
+The same model is trained with no checkpoint before its end, with one every few steps as jobs write them, and with one
+that every step after it waits for. The ways take turns, so that whatever else the machine does befalls all of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,14 @@ WAYS = {"none": (STEPS, False), "beside": (EVERY, False), "waited for": (EVERY, 
 
 TRAINING = {
     "shape": SHAPE | {"max_position_embeddings": SEQ_LENGTH},
-    **{"steps": STEPS, "seq_length": SEQ_LENGTH, "global_batch": BATCH, "micro_batch": BATCH, "lr": 1e-3, "min_lr": 1e-4},
+    **{
+        "steps": STEPS,
+        "seq_length": SEQ_LENGTH,
+        "global_batch": BATCH,
+        "micro_batch": BATCH,
+        "lr": 1e-3,
+        "min_lr": 1e-4,
+    },
     **{"warmup_steps": 2, "precision": "fp32", "validate_every": STEPS, "validation_batches": 1},
 }
 
@@ -100,10 +107,16 @@ def told(result: dict[str, Any]) -> str:
     lines = [
         "# Checkpoints",
         "",
-        f"{result['date']}, {result['machine']}, load {result['load_before']:.1f} before; {versions}. `python -m tests.bench.checkpoints`.",
+        (
+            f"{result['date']}, {result['machine']}, load {result['load_before']:.1f} before; {versions}. `python -m"
+            " tests.bench.checkpoints`."
+        ),
         "",
-        f"Training in fp32, a step of {BATCH} sequences of {SEQ_LENGTH} tokens; a checkpoint of {result['checkpoint_bytes'] / 1e6:.0f} MB "
-        f"every {result['every_steps']} steps, synced to the disk with its digests. Median of {ROUNDS} runs, which took turns.",
+        (
+            f"Training in fp32, a step of {BATCH} sequences of {SEQ_LENGTH} tokens; a checkpoint of"
+            f" {result['checkpoint_bytes'] / 1e6:.0f} MB every {result['every_steps']} steps, synced to the disk with"
+            f" its digests. Median of {ROUNDS} runs, which took turns."
+        ),
         "",
         "| checkpoints | seconds a step | runs | a checkpoint adds, s |",
         "|---|---:|---|---:|",

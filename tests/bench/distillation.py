@@ -1,9 +1,10 @@
-"""Times a distillation step and its memory: losses fused with the output layers, online and offline, against ModelOpt's own way.
+"""Times a distillation step and its memory: losses fused with the output layers, online and offline, against ModelOpt's
+own way.
 
-`python -m tests.bench.distillation` writes tests/bench/results/distillation.{json,md}. Every way is a process of its own (for its peak
-memory), on the same Megatron-Core models, optimizer, batch and random tokens; rounds are interleaved. Not a test: it asserts nothing
-about time. With two vocabularies, since that is what the loss costs: `--vocabularies 32000 128256 --rounds 3`.
-"""
+`python -m tests.bench.distillation` writes tests/bench/results/distillation.{json,md}. Every way is a process of its
+own (for its peak memory), on the same Megatron-Core models, optimizer, batch and random tokens; rounds are interleaved.
+Not a test: it asserts nothing about time. With two vocabularies, since that is what the loss costs: `--vocabularies
+32000 128256 --rounds 3`."""
 
 from __future__ import annotations
 
@@ -54,12 +55,26 @@ def main() -> None:
         found: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
         for _ in range(arguments.rounds):
             for way in WAYS:
-                command = [sys.executable, "-W", "ignore", "-m", "tests.bench.distillation", "--way", way, str(vocabulary)]
+                command = [
+                    sys.executable,
+                    "-W",
+                    "ignore",
+                    "-m",
+                    "tests.bench.distillation",
+                    "--way",
+                    way,
+                    str(vocabulary),
+                ]
                 done = subprocess.run(command, capture_output=True, text=True, check=True)
                 found[way].append(json.loads(done.stdout.splitlines()[-1]))
                 print(vocabulary, way, found[way][-1], flush=True)
         rows += [_row(way, vocabulary, runs, found["modelopt"]) for way, runs in found.items()]
-    device = {"processor": _processor(), "threads": os.cpu_count(), "torch": torch.__version__, "load": os.getloadavg()[0]}
+    device = {
+        "processor": _processor(),
+        "threads": os.cpu_count(),
+        "torch": torch.__version__,
+        "load": os.getloadavg()[0],
+    }
     record = {
         "date": time.strftime("%Y-%m-%d"),
         "device": device,
@@ -109,7 +124,13 @@ def _step(way: str, vocabulary: int, folder: Path) -> Callable[[], float]:
     from jobs.megatron.model import build, config_of_shape
     from jobs.megatron.stored_teacher import Offline
 
-    batches = {"seq_length": LENGTH, "global_batch": BATCH, "micro_batch": BATCH, "warmup_steps": 1, "precision": "bf16"}
+    batches = {
+        "seq_length": LENGTH,
+        "global_batch": BATCH,
+        "micro_batch": BATCH,
+        "warmup_steps": 1,
+        "precision": "bf16",
+    }
     config = DistillConfig(steps=1000, lr=1e-4, min_lr=1e-5, top_k=TOP if "top" in way else None, **batches)
     hf = [config_of_shape(shape, vocab_size=vocabulary, eos_token_id=0) for shape in (STUDENT, TEACHER)]
     student = build(hf[0], Parallel(), "bf16", torch.device("cpu"))
@@ -125,19 +146,28 @@ def _step(way: str, vocabulary: int, folder: Path) -> Callable[[], float]:
     if way.startswith("fused"):
         head.defer(teacher)
         model = objective.pair(student, teacher, config)
-        minimised = training.Objective(losses=functools.partial(objective.losses, config=config, source=objective.beside))
+        minimised = training.Objective(
+            losses=functools.partial(objective.losses, config=config, source=objective.beside)
+        )
     if way.startswith("offline"):
         _stored(folder, vocabulary)
-        minimised = training.Objective(losses=functools.partial(objective.losses, config=config, source=Offline(folder, config)))
+        minimised = training.Objective(
+            losses=functools.partial(objective.losses, config=config, source=Offline(folder, config))
+        )
     run = training._Run(model, config, minimised, split, split)
     return lambda: run.step(0)[f"train_{minimised.total}"]
 
 
 def _modelopts(student: Any, teacher: Any, config: DistillConfig, split: _Random) -> Callable[[], float]:
-    """ModelOpt's distillation as its own examples run it: whole logits of both models, LogitsKLLoss, in the same loop otherwise."""
+    """ModelOpt's distillation as its own examples run it: whole logits of both models, LogitsKLLoss, in the same loop
+    otherwise."""
     import modelopt.torch.distill as mtd
     from megatron.core.distributed import finalize_model_grads
-    from modelopt.torch.distill.plugins.megatron import DistillationConfig, adjust_distillation_model_for_mcore, setup_distillation_config
+    from modelopt.torch.distill.plugins.megatron import (
+        DistillationConfig,
+        adjust_distillation_model_for_mcore,
+        setup_distillation_config,
+    )
 
     from jobs.megatron import training
 
@@ -197,25 +227,34 @@ class _Random:
 def table(record: dict[str, Any]) -> str:
     """The result as Markdown."""
     device = record["device"]
-    sizes = ", ".join(f"{row_bytes(TOP, size)} bytes a token at {size:,}" for size in sorted({row["vocabulary"] for row in record["rows"]}))
+    sizes = ", ".join(
+        f"{row_bytes(TOP, size)} bytes a token at {size:,}"
+        for size in sorted({row["vocabulary"] for row in record["rows"]})
+    )
     lines = [
         "# A distillation step: fused with the output layers, online and offline, and ModelOpt's way",
         "",
-        f"{record['date']}, {device['processor']}, {device['threads']} threads, torch {device['torch']}, load {device['load']:.1f} "
-        f"at the end. bf16, {record['batch']} x {record['length']} tokens; teacher 12 layers of hidden 384, student 6 layers of hidden "
-        f"256, tied. Medians of {record['rounds']} processes each, of {STEPS} steps after a first. `python -m tests.bench.distillation`.",
+        (
+            f"{record['date']}, {device['processor']}, {device['threads']} threads, torch {device['torch']}, load"
+            f" {device['load']:.1f} at the end. bf16, {record['batch']} x {record['length']} tokens; teacher 12 layers"
+            f" of hidden 384, student 6 layers of hidden 256, tied. Medians of {record['rounds']} processes each, of"
+            f" {STEPS} steps after a first. `python -m tests.bench.distillation`."
+        ),
         "",
-        "speed: ModelOpt's seconds / these; memory: peak resident bytes of the process / ModelOpt's (libraries take about 0.6 GB of "
-        "either). ModelOpt: LogitsKLLoss in its distillation model, on the same Megatron-Core models, optimizer and loop. cross-entropy: "
-        f"plain training of the student, no teacher. Stored top {TOP}: {sizes}.",
+        (
+            "speed: ModelOpt's seconds / these; memory: peak resident bytes of the process / ModelOpt's (libraries"
+            " take about 0.6 GB of either). ModelOpt: LogitsKLLoss in its distillation model, on the same"
+            " Megatron-Core models, optimizer and loop. cross-entropy: plain training of the student, no teacher."
+            f" Stored top {TOP}: {sizes}."
+        ),
         "",
         "| vocabulary | way | seconds a step | tokens/s | speed | peak memory | memory | first loss |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in record["rows"]:
         lines.append(
-            f"| {row['vocabulary']:,} | {row['way']} | {row['seconds']:.3f} | {row['tokens_per_second']:,} | {row['speed']:.2f} "
-            f"| {row['peak'] / 1e9:.2f} GB | {row['memory']:.2f} | {row['loss']} |"
+            f"| {row['vocabulary']:,} | {row['way']} | {row['seconds']:.3f} | {row['tokens_per_second']:,} |"
+            f" {row['speed']:.2f} | {row['peak'] / 1e9:.2f} GB | {row['memory']:.2f} | {row['loss']} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -1,8 +1,9 @@
-"""How well a learning curve foretells more tokens: `python -m tests.bench.extrapolation [--store DIR]` (about ten minutes).
+"""How well a learning curve foretells more tokens: `python -m tests.bench.extrapolation [--store DIR]` (about ten
+minutes).
 
-The demo's students are distilled for 120 and for 240 steps, each schedule made for its length. What the report's fit to the shorter
-run expects of twice the tokens is set against the longer run, and so is what the fit to the longer run's first half expects of its end.
-"""
+The demo's students are distilled for 120 and for 240 steps, each schedule made for its length. What the report's fit to
+the shorter run expects of twice the tokens is set against the longer run, and so is what the fit to the longer run's
+first half expects of its end."""
 
 from __future__ import annotations
 
@@ -17,7 +18,10 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 PLAIN = ["quantize=[]"]
-STEPS = {"short": ["distill.steps=120", "distill.validate_every=15"], "long": ["distill.steps=240", "distill.validate_every=8"]}
+STEPS = {
+    "short": ["distill.steps=120", "distill.validate_every=15"],
+    "long": ["distill.steps=240", "distill.validate_every=8"],
+}
 
 
 def learning(store: Path, name: str) -> dict[str, Any]:
@@ -42,7 +46,8 @@ def learning(store: Path, name: str) -> dict[str, Any]:
 
 
 def measure(store: Path) -> list[dict[str, Any]]:
-    """A row per student and question: what was foretold, its 95% interval, and what was measured (KL, nats per token)."""
+    """A row per student and question: what was foretold, its 95% interval, and what was measured (KL, nats per
+    token)."""
     short, long = learning(store, "short"), learning(store, "long")
     rows = []
     for student, about in long.items():
@@ -51,7 +56,9 @@ def measure(store: Path) -> list[dict[str, Any]]:
             cases["first half of 240 steps"] = (about["backtest"]["foretold"], about["backtest"]["measured"])
         for case, (foretold, measured) in cases.items():
             inside = foretold and foretold[1] <= measured <= foretold[2]
-            rows.append({"student": student, "from": case, "foretold": foretold, "measured": measured, "inside": inside})
+            rows.append(
+                {"student": student, "from": case, "foretold": foretold, "measured": measured, "inside": inside}
+            )
     return rows
 
 
@@ -67,12 +74,16 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Measure and write results/extrapolation.{json,md}."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--store", type=Path, help="A store whose artifacts may be used; default: a new one, removed afterwards.")
+    parser.add_argument(
+        "--store", type=Path, help="A store whose artifacts may be used; default: a new one, removed afterwards."
+    )
     store = parser.parse_args().store
     with tempfile.TemporaryDirectory() as folder:
         rows = measure((store or Path(folder) / "store").absolute())
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "extrapolation.json").write_text(json.dumps({"machine": platform.machine(), "rows": rows}, indent=2) + "\n")
+    (RESULTS / "extrapolation.json").write_text(
+        json.dumps({"machine": platform.machine(), "rows": rows}, indent=2) + "\n"
+    )
     (RESULTS / "extrapolation.md").write_text(table(rows))
     print(table(rows))
 

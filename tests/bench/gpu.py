@@ -1,9 +1,10 @@
-"""Runs the jobs on this machine's GPU at a real shape: Llama-3.2-1B's, random weights, the invented world's text. `make gpu-check`.
+"""Runs the jobs on this machine's GPU at a real shape: Llama-3.2-1B's, random weights, the invented world's text. `make
+gpu-check`.
 
-Times steps, and counts tokens a second, model FLOP utilisation and peak memory of training, importance, pruning, distillation online and
-offline, and quantization, through the jobs' own programs, each a process. Writes tests/bench/results/gpu-<device>.{json,md}; what is done
-is not done again by a second call with the same `--work`. `--tiny` is the same on a CPU with a model of a few layers: it proves the path.
-"""
+Times steps, and counts tokens a second, model FLOP utilisation and peak memory of training, importance, pruning,
+distillation online and offline, and quantization, through the jobs' own programs, each a process. Writes
+tests/bench/results/gpu-<device>.{json,md}; what is done is not done again by a second call with the same `--work`.
+`--tiny` is the same on a CPU with a model of a few layers: it proves the path."""
 
 from __future__ import annotations
 
@@ -51,8 +52,20 @@ class Size:
 
 
 FULL = Size(
-    shape={"num_layers": 16, "hidden_size": 2048, "ffn_hidden_size": 8192, "num_attention_heads": 32, "num_query_groups": 8}
-    | {"head_dim": 64, "vocab_size": 128_256, "max_position_embeddings": 4096, "rope_theta": 500_000.0, "tie_word_embeddings": True},
+    shape={
+        "num_layers": 16,
+        "hidden_size": 2048,
+        "ffn_hidden_size": 8192,
+        "num_attention_heads": 32,
+        "num_query_groups": 8,
+    }
+    | {
+        "head_dim": 64,
+        "vocab_size": 128_256,
+        "max_position_embeddings": 4096,
+        "rope_theta": 500_000.0,
+        "tie_word_embeddings": True,
+    },
     world={"seed": 1, "entities": 48, "documents": 12_000, "questions": 40},
     length=2048,
     batch=16,
@@ -95,7 +108,13 @@ def stages(size: Size) -> list[Stage]:
     student = shape.model_copy(update={"num_layers": size.layers})
     own, cut = forward_flops(shape, size.length), forward_flops(student, size.length)
     training = {"steps": size.steps, "seq_length": size.length, "global_batch": size.batch, "micro_batch": size.micro}
-    training |= {"lr": size.lr, "min_lr": size.lr / 10, "warmup_steps": 1, "validate_every": 10_000, "validation_batches": 1}
+    training |= {
+        "lr": size.lr,
+        "min_lr": size.lr / 10,
+        "warmup_steps": 1,
+        "validate_every": 10_000,
+        "validation_batches": 1,
+    }
     training |= {"checkpoint_every": 10_000}
     step, seen = size.batch * size.length, size.samples * size.length
     samples = {"calibration_samples": size.samples, "seq_length": size.length, "micro_batch": size.micro}
@@ -155,7 +174,16 @@ def stages(size: Size) -> list[Stage]:
     for form in ("fp8", "nvfp4"):
         config = {"format": form, "calibration_samples": size.samples, "seq_length": size.length, "batch": size.micro}
         inputs = {"data": "data", "model": "distillation online"}
-        found.append(Stage(name=f"quantization {form}", program="quantize", config=config, inputs=inputs, tokens=seen, flops_per_token=cut))
+        found.append(
+            Stage(
+                name=f"quantization {form}",
+                program="quantize",
+                config=config,
+                inputs=inputs,
+                tokens=seen,
+                flops_per_token=cut,
+            )
+        )
     return found
 
 
@@ -163,7 +191,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Runs the jobs on this machine's GPU and writes what they took.")
     parser.add_argument("--tiny", action="store_true", help="A model of a few layers, on whatever device there is.")
     parser.add_argument("--demo", action="store_true", help="Run the whole demo first.")
-    parser.add_argument("--work", type=Path, default=Path("build/gpu"), help="Folder for the jobs' outputs; a second call goes on in it.")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("build/gpu"),
+        help="Folder for the jobs' outputs; a second call goes on in it.",
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="Folder for the results.")
     parser.add_argument("--job", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -171,23 +204,34 @@ def main() -> None:
         sys.exit(_job(*arguments.job))
     device = _device()
     if device["name"] == "cpu" and not arguments.tiny:
-        print("no CUDA device here: the bench at real size is left out (python -m tests.bench.gpu --tiny shows that it runs)")
+        print(
+            "no CUDA device here: the bench at real size is left out (python -m tests.bench.gpu --tiny shows that it"
+            " runs)"
+        )
         return
     size = TINY if arguments.tiny else FULL
-    record = {"date": time.strftime("%Y-%m-%d"), "device": device, "size": vars(size), "demo": _demo(arguments) if arguments.demo else None}
+    record = {
+        "date": time.strftime("%Y-%m-%d"),
+        "device": device,
+        "size": vars(size),
+        "demo": _demo(arguments) if arguments.demo else None,
+    }
     rows = [_row(stage, _measured(stage, arguments.work), device) for stage in stages(size)]
     _write(record | {"rows": rows}, arguments.results)
 
 
 def _device() -> dict[str, Any]:
-    """Name, memory and driver of the device, and versions, as a process of its own tells them: this one takes no memory there."""
+    """Name, memory and driver of the device, and versions, as a process of its own tells them: this one takes no memory
+    there."""
     code = (
         "import json, torch; there = torch.cuda.is_available(); "
         "p = torch.cuda.get_device_properties(0) if there else None; "
         "print(json.dumps({'name': p.name if there else 'cpu', 'memory_gb': p.total_memory / 1e9 if there else None, "
         "'cuda': torch.version.cuda}))"
     )
-    told: dict[str, Any] = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    told: dict[str, Any] = json.loads(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    )
     versions = {}
     for name in VERSIONS:
         try:
@@ -204,7 +248,10 @@ def _demo(arguments: argparse.Namespace) -> dict[str, Any]:
     begun = time.monotonic()
     command = [sys.executable, "-m", "flows.cli", "run", "demo", "--name", "demo", "--store", str(store)]
     subprocess.run(command, check=True)
-    return {"seconds": round(time.monotonic() - begun, 1), "models": len(json.loads((store / "runs/demo/report.json").read_text())["rows"])}
+    return {
+        "seconds": round(time.monotonic() - begun, 1),
+        "models": len(json.loads((store / "runs/demo/report.json").read_text())["rows"]),
+    }
 
 
 def _job(program: str, spec: str) -> int:
@@ -235,13 +282,28 @@ def _measured(stage: Stage, work: Path) -> dict[str, Any]:
     (output / "spec.json").write_text(spec.model_dump_json())
     print(f"{stage.name} ...", end=" ", flush=True)
     begun = time.monotonic()
-    command = [sys.executable, "-W", "ignore", "-m", "tests.bench.gpu", "--job", stage.program, str(output / "spec.json")]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "tests.bench.gpu",
+        "--job",
+        stage.program,
+        str(output / "spec.json"),
+    ]
     with (output / "job.log").open("w") as log:
         code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
     seconds = time.monotonic() - begun
     if code:
-        raise SystemExit(f"{stage.name} ended with {code}:\n" + "".join((output / "job.log").read_text().splitlines(keepends=True)[-15:]))
-    found = {"seconds": round(seconds, 2), "step_seconds": _step_seconds(output / "metrics.jsonl") if stage.tokens_per_step else None}
+        raise SystemExit(
+            f"{stage.name} ended with {code}:\n"
+            + "".join((output / "job.log").read_text().splitlines(keepends=True)[-15:])
+        )
+    found = {
+        "seconds": round(seconds, 2),
+        "step_seconds": _step_seconds(output / "metrics.jsonl") if stage.tokens_per_step else None,
+    }
     found |= json.loads((output / "peak.json").read_text())
     shutil.rmtree(output / "checkpoints", ignore_errors=True)
     done.write_text(json.dumps(found))
@@ -267,7 +329,11 @@ def _row(stage: Stage, measured: dict[str, Any], device: dict[str, Any]) -> dict
     rate = tokens / seconds if tokens else None
     peak = device["bf16_tflops"]
     used = rate * stage.flops_per_token / (peak * 1e12) if rate and peak and stage.tokens_per_step else None
-    return {"stage": stage.name, "tokens_per_second": rate and round(rate), "utilisation": used and round(used, 4)} | measured
+    return {
+        "stage": stage.name,
+        "tokens_per_second": rate and round(rate),
+        "utilisation": used and round(used, 4),
+    } | measured
 
 
 def _write(record: dict[str, Any], folder: Path) -> None:
@@ -286,14 +352,18 @@ def table(record: dict[str, Any]) -> str:
     lines = [
         f"# The jobs on {device['name']}",
         "",
-        f"{record['date']}, {about}; {versions}. {shape['num_layers']} layers of hidden {shape['hidden_size']}, ffn "
-        f"{shape['ffn_hidden_size']}, vocabulary {shape['vocab_size']:,}, random weights; the student has {size['layers']} layers. bf16, "
-        f"batches of {size['batch']} x {size['length']} tokens in micro-batches of {size['micro']}, {size['steps']} steps. "
-        "`python -m tests.bench.gpu`.",
+        (
+            f"{record['date']}, {about}; {versions}. {shape['num_layers']} layers of hidden {shape['hidden_size']}, ffn"
+            f" {shape['ffn_hidden_size']}, vocabulary {shape['vocab_size']:,}, random weights; the student has"
+            f" {size['layers']} layers. bf16, batches of {size['batch']} x {size['length']} tokens in micro-batches of"
+            f" {size['micro']}, {size['steps']} steps. `python -m tests.bench.gpu`."
+        ),
         "",
-        f"step: median seconds of an optimizer step after the first {UNSTEADY}; tokens/s: of steps, else over the whole job with its "
-        f"start. MFU: model FLOPs (conf/compute.py) over {device['bf16_tflops'] or 'unknown'} dense bf16 TFLOP/s. memory: peak allocated "
-        "on the GPU (without one: resident).",
+        (
+            f"step: median seconds of an optimizer step after the first {UNSTEADY}; tokens/s: of steps, else over the"
+            f" whole job with its start. MFU: model FLOPs (conf/compute.py) over {device['bf16_tflops'] or 'unknown'}"
+            " dense bf16 TFLOP/s. memory: peak allocated on the GPU (without one: resident)."
+        ),
         "",
         "| stage | job, s | step, s | tokens/s | MFU | peak memory |",
         "|---|---:|---:|---:|---:|---:|",
@@ -302,7 +372,9 @@ def table(record: dict[str, Any]) -> str:
         step = f"{row['step_seconds']:.3f}" if row["step_seconds"] else "-"
         used = f"{row['utilisation']:.1%}" if row["utilisation"] else "-"
         rate = f"{row['tokens_per_second']:,}" if row["tokens_per_second"] else "-"
-        lines.append(f"| {row['stage']} | {row['seconds']:.1f} | {step} | {rate} | {used} | {row['peak_bytes'] / 1e9:.2f} GB |")
+        lines.append(
+            f"| {row['stage']} | {row['seconds']:.1f} | {step} | {rate} | {used} | {row['peak_bytes'] / 1e9:.2f} GB |"
+        )
     if demo := record["demo"]:
         lines += ["", f"The whole demo, {demo['models']} models: {demo['seconds']:.0f} s."]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,5 @@
-"""What a stage costs beside its own work on this machine: the local launcher, warm and cold, and NeMo-Run's LocalExecutor.
+"""What a stage costs beside its own work on this machine: the local launcher, warm and cold, and NeMo-Run's
+LocalExecutor.
 
 python -m tests.bench.local_executor    the job is jobs.doctor on one rank, whose own work is milliseconds
 
@@ -27,7 +28,11 @@ from tasks.monitor.listener import Telling
 
 RESULTS = Path(__file__).parent / "results"
 ROUNDS = 3
-WARM, COLD, NEMO_RUN = "local launcher, forked from the warm process", "local launcher, a new process", "NeMo-Run's LocalExecutor"
+WARM, COLD, NEMO_RUN = (
+    "local launcher, forked from the warm process",
+    "local launcher, a new process",
+    "NeMo-Run's LocalExecutor",
+)
 
 
 def measure(root: Path) -> dict[str, Any]:
@@ -80,7 +85,9 @@ def _executed(root: Path) -> None:
     path.write_text(spec.model_dump_json())
     executor = nemo_run.LocalExecutor(packager=nemo_run.Packager())
     script = nemo_run.Script(path="jobs.doctor", m=True, entrypoint=sys.executable, args=["--spec", str(path)])
-    with nemo_run.Experiment("bench", base_dir=str(root), clean_mode=True, enable_goodbye_message=False, skip_status_at_exit=True) as there:
+    with nemo_run.Experiment(
+        "bench", base_dir=str(root), clean_mode=True, enable_goodbye_message=False, skip_status_at_exit=True
+    ) as there:
         there.add(script, executor=executor, name="doctor")
         there.run()
     assert (path.parent / "doctor.json").is_file()
@@ -91,22 +98,30 @@ def told(result: dict[str, Any]) -> str:
     lines = [
         "# NeMo-Run's LocalExecutor and the local launcher",
         "",
-        f"{result['date']}, {result['machine']}, load {result['load'][0]:g} before and {result['load'][1]:g} after (other work on the same "
-        f"cores), NeMo-Run {result['versions']['nemo_run']}, torchx {result['versions']['torchx']}, torch {result['versions']['torch']}. "
-        "`python -m tests.bench.local_executor`.",
+        (
+            f"{result['date']}, {result['machine']}, load {result['load'][0]:g} before and {result['load'][1]:g} after"
+            f" (other work on the same cores), NeMo-Run {result['versions']['nemo_run']}, torchx"
+            f" {result['versions']['torchx']}, torch {result['versions']['torch']}. `python -m"
+            " tests.bench.local_executor`."
+        ),
         "",
-        f"Seconds from asking for a job of one rank to knowing its end; the job imports torch and its own work is milliseconds. {ROUNDS} "
-        "rounds, in turns:",
+        (
+            "Seconds from asking for a job of one rank to knowing its end; the job imports torch and its own work is"
+            f" milliseconds. {ROUNDS} rounds, in turns:"
+        ),
         "",
         "| way | median | least | most |",
         "|---|---:|---:|---:|",
     ]
-    rows = [f"| {name} | {statistics.median(all_):.2f} | {min(all_):.2f} | {max(all_):.2f} |" for name, all_ in result["seconds"].items()]
+    rows = [
+        f"| {name} | {statistics.median(all_):.2f} | {min(all_):.2f} | {max(all_):.2f} |"
+        for name, all_ in result["seconds"].items()
+    ]
     median = {name: statistics.median(all_) for name, all_ in result["seconds"].items()}
     more = (
-        "LocalExecutor takes what a new process takes, which is the imports, and has none to fork from that has imported already: "
-        f"{median[NEMO_RUN] - median[WARM]:.2f} s a stage more than the local launcher. So jobs of this machine keep their launcher, and "
-        "NeMo-Run submits everywhere else."
+        "LocalExecutor takes what a new process takes, which is the imports, and has none to fork from that has"
+        f" imported already: {median[NEMO_RUN] - median[WARM]:.2f} s a stage more than the local launcher. So jobs of"
+        " this machine keep their launcher, and NeMo-Run submits everywhere else."
     )
     return "\n".join([*lines, *rows, "", more])
 

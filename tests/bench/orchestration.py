@@ -1,9 +1,9 @@
-"""What the orchestration costs beside the jobs: `python -m tests.bench.orchestration` (a quiet machine, about two minutes).
+"""What the orchestration costs beside the jobs: `python -m tests.bench.orchestration` (a quiet machine, about two
+minutes).
 
-The tiny recipe of the tests runs with all cores for every job, so that jobs run one after another and their times add up. Then
-overhead per stage = (whole run - jobs - a run that builds nothing) / stages; and every job is started again by itself, from its
-record, to see what its process start costs without the warm process.
-"""
+The tiny recipe of the tests runs with all cores for every job, so that jobs run one after another and their times add
+up. Then overhead per stage = (whole run - jobs - a run that builds nothing) / stages; and every job is started again by
+itself, from its record, to see what its process start costs without the warm process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def serial(values: Any) -> Any:
 def run(recipe: Path, store: Path) -> float:
     """Seconds of `imbik run` as a user starts it."""
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "flows.cli", "run", str(recipe), "--store", str(store), "--name", "bench"], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "flows.cli", "run", str(recipe), "--store", str(store), "--name", "bench"], check=True
+    )
     return time.perf_counter() - start
 
 
@@ -50,7 +52,9 @@ def cold(store: Path, label: str) -> float:
     path = (store / "runs" / "bench" / label).resolve() / "spec.json"
     spec = json.loads(path.read_text())
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", f"jobs.{spec['stage']}", "--spec", str(path)], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", f"jobs.{spec['stage']}", "--spec", str(path)], check=True, capture_output=True
+    )
     seconds = time.perf_counter() - start
     shutil.rmtree(spec["output"])
     return seconds
@@ -84,18 +88,33 @@ def told(result: dict[str, Any]) -> str:
     lines = [
         "# Orchestration",
         "",
-        f"{result['date']}, 2 CPU cores, Prefect {result['versions']['prefect']}. `python -m tests.bench.orchestration`.",
+        (
+            f"{result['date']}, 2 CPU cores, Prefect {result['versions']['prefect']}. `python -m"
+            " tests.bench.orchestration`."
+        ),
         "",
-        f"A run of {result['stages']} stages took {result['whole']:.1f} s, its jobs {result['jobs']:.1f} s; a run that builds nothing "
-        f"{result['cached']:.1f} s (Python, Prefect's server, MLflow, the report). Left for each stage: **{result['per_stage']:.2f} s**.",
+        (
+            f"A run of {result['stages']} stages took {result['whole']:.1f} s, its jobs {result['jobs']:.1f} s; a run"
+            f" that builds nothing {result['cached']:.1f} s (Python, Prefect's server, MLflow, the report). Left for"
+            f" each stage: **{result['per_stage']:.2f} s**."
+        ),
         "",
-        "The same jobs in the flow (forked from the warm process; the teacher waits for its imports) and started by themselves:",
+        (
+            "The same jobs in the flow (forked from the warm process; the teacher waits for its imports) and started by"
+            " themselves:"
+        ),
         "",
         "| stage | in the flow, s | by itself, s |",
         "|---|---:|---:|",
     ]
     return "\n".join(
-        [*lines, *(f"| {label} | {result['in_the_flow'][label]:.2f} | {alone:.2f} |" for label, alone in result["alone"].items())]
+        [
+            *lines,
+            *(
+                f"| {label} | {result['in_the_flow'][label]:.2f} | {alone:.2f} |"
+                for label, alone in result["alone"].items()
+            ),
+        ]
     )
 
 

@@ -1,8 +1,7 @@
 """Other tools' ways from JSON lines to token files, each a program of its own: `python peers.py WAY '{"corpus": ...}'`.
 
-Top-level imports are of the standard library only, since datatrove runs under another interpreter. A way prints one line of JSON:
-documents, tokens, the .bin files in order, and the seconds of its work without imports and start.
-"""
+Top-level imports are of the standard library only, since datatrove runs under another interpreter. A way prints one
+line of JSON: documents, tokens, the .bin files in order, and the seconds of its work without imports and start."""
 
 from __future__ import annotations
 
@@ -15,7 +14,8 @@ from typing import Any
 
 
 class Encoder:
-    """What tools/preprocess_data.py does with a line in a worker: json.loads, HuggingFaceTokenizer, append the end of document."""
+    """What tools/preprocess_data.py does with a line in a worker: json.loads, HuggingFaceTokenizer, append the end of
+    document."""
 
     def __init__(self, words: str, eod: int, one_call: bool) -> None:
         self.words, self.eod, self.one_call = words, eod, one_call
@@ -23,7 +23,8 @@ class Encoder:
     def initializer(self) -> None:
         from megatron.core.tokenizers.text.libraries.huggingface_tokenizer import HuggingFaceTokenizer
 
-        # The default goes through token strings; with include_special_tokens it is one call and, these adding none, the same ids.
+        # The default goes through token strings; with include_special_tokens it is one call and, these adding none, the
+        # same ids.
         Encoder.tokenizer = HuggingFaceTokenizer(self.words, use_fast=True, include_special_tokens=self.one_call)
 
     def encode(self, line: str) -> list[int]:
@@ -86,18 +87,26 @@ def datatrove(task: dict[str, Any]) -> dict[str, Any]:
     output, workers = Path(task["output"]), task["workers"]
     begun = time.perf_counter()
     reader = JsonlReader(str(Path(task["corpus"][0]).parent), glob_pattern="half-*.jsonl")
-    writer = MegatronDocumentTokenizer(str(output), tokenizer_name_or_path=f"{task['words']}/tokenizer.json", eos_token=task["eos"])
+    writer = MegatronDocumentTokenizer(
+        str(output), tokenizer_name_or_path=f"{task['words']}/tokenizer.json", eos_token=task["eos"]
+    )
     executor = LocalPipelineExecutor([reader, writer], tasks=workers, workers=workers, logging_dir=f"{output}.log")
     executor.run()
     seconds = time.perf_counter() - begun
     files = sorted(str(path) for path in output.glob("*.bin"))
     documents = sum((path.stat().st_size - 42) // 20 for path in output.glob("*.idx"))
     width = 4 if task["dtype"] == "int32" else 2
-    return {"documents": documents, "tokens": sum(Path(file).stat().st_size for file in files) // width, "files": files, "seconds": seconds}
+    return {
+        "documents": documents,
+        "tokens": sum(Path(file).stat().st_size for file in files) // width,
+        "files": files,
+        "seconds": seconds,
+    }
 
 
 def raw(task: dict[str, Any]) -> dict[str, Any]:
-    """encode_batch_fast on texts in memory: `seconds` is the calls' time alone, without reading, ids as lists or writing."""
+    """encode_batch_fast on texts in memory: `seconds` is the calls' time alone, without reading, ids as lists or
+    writing."""
     import numpy as np
     from tokenizers import Tokenizer
 
@@ -116,5 +125,11 @@ def raw(task: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    ways = {"megatron": megatron, "megatron, one call": megatron, "datasets.map": mapped, "datatrove": datatrove, "tokenizers alone": raw}
+    ways = {
+        "megatron": megatron,
+        "megatron, one call": megatron,
+        "datasets.map": mapped,
+        "datatrove": datatrove,
+        "tokenizers alone": raw,
+    }
     print(json.dumps(ways[sys.argv[1]](json.loads(sys.argv[2]) | {"way": sys.argv[1]})))

@@ -1,8 +1,8 @@
-"""Times MMLU questions asked of one model by lm-eval's own Hugging Face model class and by ours, and compares every answer.
+"""Times MMLU questions asked of one model by lm-eval's own Hugging Face model class and by ours, and compares every
+answer.
 
-`python -m tests.bench.questions` writes tests/bench/results/questions.{json,md}. A random 8-layer Qwen3 with Llama 3's tokenizer, real
-questions, fp32, one thread, CPU seconds. Not a test: it asserts nothing about time.
-"""
+`python -m tests.bench.questions` writes tests/bench/results/questions.{json,md}. A random 8-layer Qwen3 with Llama 3's
+tokenizer, real questions, fp32, one thread, CPU seconds. Not a test: it asserts nothing about time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,13 @@ RESULTS = Path(__file__).parent / "results"
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 SUBJECTS = ("anatomy", "marketing")
 LIMIT, BATCH = 16, 8
-SHAPE = {"hidden_size": 384, "intermediate_size": 1152, "num_hidden_layers": 8, "num_attention_heads": 6, "num_key_value_heads": 2}
+SHAPE = {
+    "hidden_size": 384,
+    "intermediate_size": 1152,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+}
 
 
 def main() -> None:
@@ -37,15 +43,24 @@ def main() -> None:
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     words = hf.load_tokenizer(SHARED / "tokenizers" / "llama3-hf")
     torch.manual_seed(0)
-    config = Qwen3Config(vocab_size=len(words), head_dim=64, max_position_embeddings=4096, initializer_range=0.05, **SHAPE)
+    config = Qwen3Config(
+        vocab_size=len(words), head_dim=64, max_position_embeddings=4096, initializer_range=0.05, **SHAPE
+    )
     model = Qwen3ForCausalLM(config).eval()
     rows = [measure(model, words, shots) for shots in (0, 5)]
     versions = {name: version(name) for name in ("lm_eval", "transformers", "torch")}
-    record = {"date": time.strftime("%Y-%m-%d"), "machine": platform.processor() or platform.machine(), "versions": versions, "rows": rows}
+    record = {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": platform.processor() or platform.machine(),
+        "versions": versions,
+        "rows": rows,
+    }
     (RESULTS / "questions.json").write_text(json.dumps(record, indent=2) + "\n")
     lines = [
-        f"{record['date']}, {', '.join(f'{name} {number}' for name, number in versions.items())}, one CPU thread, questions a CPU second. "
-        "`python -m tests.bench.questions`",
+        (
+            f"{record['date']}, {', '.join(f'{name} {number}' for name, number in versions.items())}, one CPU thread,"
+            " questions a CPU second. `python -m tests.bench.questions`"
+        ),
         "",
         "| shots | lm-eval, questions/s | ours, questions/s | faster | same answers | largest difference, nats |",
         "|---|---|---|---|---|---|",
@@ -80,7 +95,9 @@ def measure(model: Any, words: Any, shots: int) -> dict[str, Any]:
         "lm_eval": len(items) / theirs,
         "same": sum(item["correct"] == (sample["acc"] == 1.0) for item, sample in pairs),
         "difference": max(
-            abs(one - other[0]) for item, sample in pairs for one, other in zip(item["logprobs"], sample["filtered_resps"], strict=True)
+            abs(one - other[0])
+            for item, sample in pairs
+            for one, other in zip(item["logprobs"], sample["filtered_resps"], strict=True)
         ),
     }
 

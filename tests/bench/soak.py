@@ -1,10 +1,10 @@
-"""An hour of a store that `imbik up` serves: `python -m tests.bench.soak` (200 flow runs; `--minutes 6 --runs 20` for a look).
+"""An hour of a store that `imbik up` serves: `python -m tests.bench.soak` (200 flow runs; `--minutes 6 --runs 20` for a
+look).
 
-Runs come by the API, as the pages start them, and by a schedule: most find everything made, some build, fail and are retried, are
-cancelled, are killed with -9, or are wrong. The servers and the worker are stopped and started in between, once politely and once with
--9. At the end every run must be in the state it should be, and nothing may be left: process, lock, concurrency slot. The memory of
-servers and worker is looked at all the time.
-"""
+Runs come by the API, as the pages start them, and by a schedule: most find everything made, some build, fail and are
+retried, are cancelled, are killed with -9, or are wrong. The servers and the worker are stopped and started in between,
+once politely and once with -9. At the end every run must be in the state it should be, and nothing may be left:
+process, lock, concurrency slot. The memory of servers and worker is looked at all the time."""
 
 from __future__ import annotations
 
@@ -105,7 +105,15 @@ class Soak:
         other = self.folder / "other.yaml"
         other.write_text(f"extends: {ONE_STUDENT}\n")
         automations = RECIPE.parents[2] / "deploy" / "automations.yaml"
-        self.said("deploy", str(ONE_STUDENT), str(other), "--automations", str(automations), "--notify", "http://127.0.0.1:9/nobody")
+        self.said(
+            "deploy",
+            str(ONE_STUDENT),
+            str(other),
+            "--automations",
+            str(automations),
+            "--notify",
+            "http://127.0.0.1:9/nobody",
+        )
         assert self.site.end(self.site.begin("compress/one-student"))["type"] == "COMPLETED"
         every = max(1.0, self.minutes / (self.count * (1 - sum(PARTS.values())) + 1))
         self.said("schedule", str(ONE_STUDENT), "--name", "nightly", "--every", f"{every:.2f}")
@@ -117,10 +125,15 @@ class Soak:
 
     def plan(self, seed: int = 7) -> None:
         """What is started when: kinds mixed, evenly over the time."""
-        draw, kinds = random.Random(seed), [kind for kind, part in PARTS.items() for _ in range(round(part * self.count))]
+        draw, kinds = (
+            random.Random(seed),
+            [kind for kind, part in PARTS.items() for _ in range(round(part * self.count))],
+        )
         draw.shuffle(kinds)
         for number, kind in enumerate(kinds):
-            self.runs.append(Run(kind=kind, number=number, at=self.minutes * 60 * (number + draw.random()) / len(kinds)))
+            self.runs.append(
+                Run(kind=kind, number=number, at=self.minutes * 60 * (number + draw.random()) / len(kinds))
+            )
 
     def begin(self, run: Run) -> None:
         """Start a run as the form would."""
@@ -128,7 +141,9 @@ class Soak:
         if run.kind == "cached":
             run.id = self.site.begin(flow)
         elif run.kind == "built":
-            run.id = self.site.begin(flow, recipe=recipe(*SMALL, f"teacher.seed={1000 + run.number}"), name=f"built-{run.number}")
+            run.id = self.site.begin(
+                flow, recipe=recipe(*SMALL, f"teacher.seed={1000 + run.number}"), name=f"built-{run.number}"
+            )
         elif run.kind == "retried":
             run.text = self.folder / f"text-{run.number}.txt"
             given = {"source": str(run.text), "vocab_size": 300}
@@ -138,7 +153,9 @@ class Soak:
             wrong["students"]["depth"]["prune"]["num_layers"] = 9
             run.id = self.site.begin(flow, recipe=wrong, name="refused")
         else:
-            run.id = self.site.begin(flow, recipe=recipe(*LONG, f"teacher.seed={1000 + run.number}"), name=f"long-{run.number}")
+            run.id = self.site.begin(
+                flow, recipe=recipe(*LONG, f"teacher.seed={1000 + run.number}"), name=f"long-{run.number}"
+            )
 
     def treat(self, run: Run) -> None:
         """Do to a run what its kind says, once it is far enough."""
@@ -244,7 +261,9 @@ class Soak:
         deadline = time.monotonic() + 1800
         while time.monotonic() < deadline:
             open_ = [run for run in self.runs if not run.id or not self.settled(run)]
-            if not open_ and not self.site.api("flow_runs/count", {"flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING"]}}}}):
+            if not open_ and not self.site.api(
+                "flow_runs/count", {"flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING"]}}}}
+            ):
                 return
             for run in open_:
                 self.patiently(self.treat if run.id else self.begin, run)
@@ -253,9 +272,16 @@ class Soak:
     def settled(self, run: Run) -> bool:
         """Whether a run is where it will stay."""
         state = self.site.state(run.id)
-        if state["type"] not in FINAL or (run.kind in ("retried", "cancelled", "killed") and not run.treated and run.again < 3):
+        if state["type"] not in FINAL or (
+            run.kind in ("retried", "cancelled", "killed") and not run.treated and run.again < 3
+        ):
             return False
-        if run.interrupted and state["name"] not in ENDS[run.kind] and not run.again and run.kind in ("cached", "built", "retried"):
+        if (
+            run.interrupted
+            and state["name"] not in ENDS[run.kind]
+            and not run.again
+            and run.kind in ("cached", "built", "retried")
+        ):
             run.again += 1
             self.site.retry(run.id)
             return False
@@ -267,7 +293,10 @@ class Soak:
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 line = " ".join(process.cmdline())
-                if str(self.store) not in line + " ".join(process.environ().values()) or "PREFECT__FLOW_RUN_ID" in process.environ():
+                if (
+                    str(self.store) not in line + " ".join(process.environ().values())
+                    or "PREFECT__FLOW_RUN_ID" in process.environ()
+                ):
                     continue
                 name = next((name for name, mark in PARTICIPANTS.items() if mark in line), None)
                 if name:
@@ -281,14 +310,26 @@ class Soak:
 
     def judge(self) -> dict[str, Any]:
         """The states of runs by kind, and what is left."""
-        every = [run for offset in range(0, 2000, 200) for run in self.site.api("flow_runs/filter", {"limit": 200, "offset": offset})]
+        every = [
+            run
+            for offset in range(0, 2000, 200)
+            for run in self.site.api("flow_runs/filter", {"limit": 200, "offset": offset})
+        ]
         states = {run["id"]: run["state"]["name"] for run in every}
-        kinds = {run.id: run.kind for run in self.runs} | {run["id"]: "scheduled" for run in every if run["name"] == "nightly"}
+        kinds = {run.id: run.kind for run in self.runs} | {
+            run["id"]: "scheduled" for run in every if run["name"] == "nightly"
+        }
         table: dict[str, Counter[str]] = {}
         for run, kind in kinds.items():
             table.setdefault(kind, Counter())[states[run]] += 1
-        taken = {run["id"] for run in every if run["name"] == "nightly" and run["state"]["message"] == GONE}  # by a restart; nobody retries
-        wrong = [(kind, run, states[run]) for run, kind in kinds.items() if states[run] not in ENDS[kind] and run not in taken]
+        taken = {
+            run["id"] for run in every if run["name"] == "nightly" and run["state"]["message"] == GONE
+        }  # by a restart; nobody retries
+        wrong = [
+            (kind, run, states[run])
+            for run, kind in kinds.items()
+            if states[run] not in ENDS[kind] and run not in taken
+        ]
         limits = self.site.api("v2/concurrency_limits/filter", {})
         return {
             "states": {kind: dict(count) for kind, count in table.items()},
@@ -297,7 +338,9 @@ class Soak:
             "processes left": self.site.working(),
             "locks held": [str(path) for path in self.store.rglob("*.lock") if path.name != UP and held(path)],
             "slots held": sum(limit["active_slots"] for limit in limits),
-            "seconds to be gone after a cancel": sorted(round(run.gone, 1) for run in self.runs if run.gone is not None),
+            "seconds to be gone after a cancel": sorted(
+                round(run.gone, 1) for run in self.runs if run.gone is not None
+            ),
         }
 
 
@@ -329,18 +372,34 @@ def written(soak: Soak, command: str) -> str:
     """The results, for people."""
     found = soak.outcome
     lines = [f"# Soak: {found['runs']} flow runs in {soak.minutes:g} minutes through `imbik up`", ""]
-    lines += [f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, Python {platform.python_version()}, Prefect {version('prefect')}, "]
+    lines += [
+        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, Python {platform.python_version()}, Prefect"
+        f" {version('prefect')}, "
+    ]
     lines[-1] += f"MLflow {version('mlflow')}; `{command}`."
     lines += ["", "| kind | runs | ended as |", "|---|---|---|"]
     for kind, states in sorted(found["states"].items()):
-        lines.append(f"| {kind} | {sum(states.values())} | {', '.join(f'{count} {state}' for state, count in states.items())} |")
+        lines.append(
+            f"| {kind} | {sum(states.values())} | {', '.join(f'{count} {state}' for state, count in states.items())} |"
+        )
     gone = found["seconds to be gone after a cancel"]
     lines += ["", f"Not as they should be: {len(found['wrong'])}. Processes left: {len(found['processes left'])}. "]
     lines[-1] += f"Locks held: {len(found['locks held'])}. Concurrency slots held: {found['slots held']}."
-    lines += [f"Cancelled runs were gone, every process, after {statistics.median(gone)} s (median), {gone[-1]} s at most."] if gone else []
-    lines += ["", "| restart | at | runs in flight | every process gone after | serving again after |", "|---|---|---|---|---|"]
+    lines += (
+        [f"Cancelled runs were gone, every process, after {statistics.median(gone)} s (median), {gone[-1]} s at most."]
+        if gone
+        else []
+    )
+    lines += [
+        "",
+        "| restart | at | runs in flight | every process gone after | serving again after |",
+        "|---|---|---|---|---|",
+    ]
     for one in soak.restarts:
-        lines.append(f"| {one['signal']} | {one['at']} s | {one['in flight']} | {one['all gone after']} s | {one['serving after']} s |")
+        lines.append(
+            f"| {one['signal']} | {one['at']} s | {one['in flight']} | {one['all gone after']} s |"
+            f" {one['serving after']} s |"
+        )
     lines += ["", "Memory of its own in MB, in the first and the last fifth of the time between restarts:", ""]
     lines += ["| | until the first restart | until the second | to the end |", "|---|---|---|---|"]
     for name, parts in memory(soak.samples, [one["at"] for one in soak.restarts]):
@@ -364,7 +423,12 @@ def main() -> int:
     body = {"command": command, "outcome": soak.outcome, "restarts": soak.restarts, "samples": soak.samples}
     (given.results / "soak.json").write_text(json.dumps(body, indent=1) + "\n")
     print(written(soak, command))
-    bad = soak.outcome["wrong"] or soak.outcome["processes left"] or soak.outcome["locks held"] or soak.outcome["slots held"]
+    bad = (
+        soak.outcome["wrong"]
+        or soak.outcome["processes left"]
+        or soak.outcome["locks held"]
+        or soak.outcome["slots held"]
+    )
     if not bad:
         shutil.rmtree(folder)
     return 1 if bad else 0

@@ -1,4 +1,5 @@
-"""The program that measures the jobs on a GPU, whole, with a model of a few layers on the CPU: what the first GPU session will run."""
+"""The program that measures the jobs on a GPU, whole, with a model of a few layers on the CPU: what the first GPU
+session will run."""
 
 from __future__ import annotations
 
@@ -16,7 +17,16 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.drill
 def test_the_gpu_bench_runs_every_stage_and_measures_it(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.bench.gpu", "--tiny", "--work", str(tmp_path / "work"), "--results", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.bench.gpu",
+        "--tiny",
+        "--work",
+        str(tmp_path / "work"),
+        "--results",
+        str(tmp_path),
+    ]
     first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500, check=False)
     assert first.returncode == 0, first.stdout + first.stderr
     (results,) = tmp_path.glob("gpu-*.json")

@@ -1,10 +1,10 @@
-"""Times the way from JSON lines to Megatron's token files: our data job against Megatron's tool, datasets.map and datatrove.
+"""Times the way from JSON lines to Megatron's token files: our data job against Megatron's tool, datasets.map and
+datatrove.
 
-`python -m tests.bench.tokenization` writes tests/bench/results/tokenization.{json,md}. Every way is a process of its own, timed from start
-to end with its imports, and its token files must be ours to the byte. DATATROVE names the Python of an environment with datatrove.
-`--large` compares ours with Megatron's only, on ten times the text, where the start of a process counts for less, and writes
-tokenization-large.{json,md}. Not a test: it asserts nothing about time.
-"""
+`python -m tests.bench.tokenization` writes tests/bench/results/tokenization.{json,md}. Every way is a process of its
+own, timed from start to end with its imports, and its token files must be ours to the byte. DATATROVE names the Python
+of an environment with datatrove. `--large` compares ours with Megatron's only, on ten times the text, where the start
+of a process counts for less, and writes tokenization-large.{json,md}. Not a test: it asserts nothing about time."""
 
 from __future__ import annotations
 
@@ -53,9 +53,18 @@ def main() -> None:
         corpus = make_corpus(Path(scratch), CORPUS_BYTES * (10 if large else 1), SAMPLE * (10 if large else 1))
         rows = [row for name in ("llama3", "gpt2") for row in compare(name, ways, corpus, Path(scratch))]
     peers = ("tokenizers", "gigatoken", "megatron-core", "transformers", "datasets")
-    versions = {name: version(name) for name in peers} | {"datatrove": _datatrove_version(), "python": platform.python_version()}
+    versions = {name: version(name) for name in peers} | {
+        "datatrove": _datatrove_version(),
+        "python": platform.python_version(),
+    }
     device = f"{_processor()}, {os.cpu_count()} cores"
-    record = {"date": time.strftime("%Y-%m-%d"), "device": device, "versions": versions, "corpus": corpus["about"], "rows": rows}
+    record = {
+        "date": time.strftime("%Y-%m-%d"),
+        "device": device,
+        "versions": versions,
+        "corpus": corpus["about"],
+        "rows": rows,
+    }
     record["options"] = " --large" if large else ""
     name = "tokenization-large" if large else "tokenization"
     (HERE / "results" / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
@@ -64,7 +73,8 @@ def main() -> None:
 
 
 def make_corpus(folder: Path, wanted: int, sampled: int) -> dict[str, Any]:
-    """The real texts as JSON lines, shuffled, repeated to `wanted` bytes: whole, in halves (datatrove's workers take files), a sample."""
+    """The real texts as JSON lines, shuffled, repeated to `wanted` bytes: whole, in halves (datatrove's workers take
+    files), a sample."""
     texts, unique = _texts(), 0
     lines: list[bytes] = []
     size = rounds = 0
@@ -74,15 +84,26 @@ def make_corpus(folder: Path, wanted: int, sampled: int) -> dict[str, Any]:
         size, rounds = sum(map(len, lines)), rounds + 1
         unique = unique or size
     middle = len(lines) // 2
-    parts = {"whole": lines, "half-0": lines[:middle], "half-1": lines[middle:], "sample": lines[: len(lines) // sampled]}
+    parts = {
+        "whole": lines,
+        "half-0": lines[:middle],
+        "half-1": lines[middle:],
+        "sample": lines[: len(lines) // sampled],
+    }
     for name, part in parts.items():
         (folder / f"{name}.jsonl").write_bytes(b"".join(part))
     about = {"bytes": size, "documents": len(lines), "unique_bytes": unique, "rounds": rounds, "sample": sampled}
-    return {"whole": folder / "whole.jsonl", "sample": folder / "sample.jsonl", "sampled": len(parts["sample"]), "about": about}
+    return {
+        "whole": folder / "whole.jsonl",
+        "sample": folder / "sample.jsonl",
+        "sampled": len(parts["sample"]),
+        "about": about,
+    }
 
 
 def _texts() -> list[str]:
-    """Reuters stories, and paragraphs of Gutenberg books, state-of-the-union speeches, WikiText-2, Wikipedia and TinyStories."""
+    """Reuters stories, and paragraphs of Gutenberg books, state-of-the-union speeches, WikiText-2, Wikipedia and
+    TinyStories."""
     folder = SHARED / "text"
     with gzip.open(folder / "reuters" / "reuters_training.jsonl.gz", "rt", encoding="utf-8") as stream:
         texts = [json.loads(line)["text"] for line in stream]
@@ -99,7 +120,13 @@ def compare(name: str, ways: list[tuple[str, int]], corpus: dict[str, Any], scra
     words = tokenizer_directory(name, SHARED, scratch)
     eos = json.loads((words / "tokenizer_config.json").read_text())["eos_token"]
     size = tokenizer.vocab_size(words)
-    task = {"words": str(words), "eos": eos, "eod": tokenizer.eod_id(words), "vocab_size": size, "dtype": str(token_dtype(size))}
+    task = {
+        "words": str(words),
+        "eos": eos,
+        "eod": tokenizer.eod_id(words),
+        "vocab_size": size,
+        "dtype": str(token_dtype(size)),
+    }
     rows: list[dict[str, Any]] = []
     reference = b""
     for way, workers in ways:
@@ -125,8 +152,20 @@ def once(way: str, workers: int, task: dict[str, Any], corpus: dict[str, Any], o
     ours = way.startswith("imbik")
     source = corpus["sample"] if way.startswith("megatron") else corpus["whole"]
     if ours:
-        config = {"source": str(source), "validation_share": 0, "test_share": 0, "engine": way.split(", ")[1], "workers": workers}
-        command = [sys.executable, "-m", "jobs.data", "--spec", str(write_spec("data", config, {"tokenizer": Path(task["words"])}, output))]
+        config = {
+            "source": str(source),
+            "validation_share": 0,
+            "test_share": 0,
+            "engine": way.split(", ")[1],
+            "workers": workers,
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "jobs.data",
+            "--spec",
+            str(write_spec("data", config, {"tokenizer": Path(task["words"])}, output)),
+        ]
     else:
         python = DATATROVE if way == "datatrove" else sys.executable
         request = task | {"corpus": [str(source)], "workers": workers, "output": str(output)}
@@ -142,7 +181,9 @@ def once(way: str, workers: int, task: dict[str, Any], corpus: dict[str, Any], o
     return {"wall": wall, "cpu": cpu, **told}
 
 
-def _steady(way: str, workers: int, task: dict[str, Any], corpus: dict[str, Any], whole: dict[str, Any], output: Path) -> int:
+def _steady(
+    way: str, workers: int, task: dict[str, Any], corpus: dict[str, Any], whole: dict[str, Any], output: Path
+) -> int:
     """Tokens a second without the start: what the whole corpus took more than the sample."""
     sample = once(way, workers, task, corpus | {"whole": corpus["sample"]}, output)
     return round((whole["tokens"] - sample["tokens"]) / max(whole["wall"] - sample["wall"], 1e-9))
@@ -151,7 +192,12 @@ def _steady(way: str, workers: int, task: dict[str, Any], corpus: dict[str, Any]
 def _ours(output: Path) -> dict[str, Any]:
     told = json.loads((output / "statistics.json").read_text())
     train = told["splits"]["train"]
-    return {"documents": train["documents"], "tokens": train["tokens"], "files": [str(output / "train.bin")], "engine": told["engine"]}
+    return {
+        "documents": train["documents"],
+        "tokens": train["tokens"],
+        "files": [str(output / "train.bin")],
+        "engine": told["engine"],
+    }
 
 
 def _rates(rows: list[dict[str, Any]], corpus: dict[str, Any]) -> list[dict[str, Any]]:
@@ -181,13 +227,22 @@ def table(record: dict[str, Any]) -> str:
         "",
         f"{record['date']}, {record['device']}; {versions}. `python -m tests.bench.tokenization{record['options']}`",
         "",
-        f"{about['bytes'] / 1e6:.1f} MB, {about['documents']:,} documents: {about['unique_bytes'] / 1e6:.1f} MB of real English text "
-        f"{about['rounds']} times over, in a new order each time (repeats help every engine that remembers words, gigatoken most).",
-        "Seconds are a whole process, imports included; steady is without the start (ours: the whole corpus less the sample). `tokenizers "
-        "alone` is the time inside `encode_batch_fast` only. `megatron` is the loop of tools/preprocess_data.py with megatron-core's "
-        f"tokenizer and builder, without the tool's further imports, on 1/{about['sample']} of the documents; its working seconds are "
-        "scaled, its start is not. `one call`: with include_special_tokens, its faster setting.",
-        f"A way of less than {QUICK_SECONDS} s ran {REPEATS} times, the median counts. `same`: documents, tokens and every id are equal.",
+        (
+            f"{about['bytes'] / 1e6:.1f} MB, {about['documents']:,} documents: {about['unique_bytes'] / 1e6:.1f} MB of"
+            f" real English text {about['rounds']} times over, in a new order each time (repeats help every engine that"
+            " remembers words, gigatoken most)."
+        ),
+        (
+            "Seconds are a whole process, imports included; steady is without the start (ours: the whole corpus less"
+            " the sample). `tokenizers alone` is the time inside `encode_batch_fast` only. `megatron` is the loop of"
+            " tools/preprocess_data.py with megatron-core's tokenizer and builder, without the tool's further imports,"
+            f" on 1/{about['sample']} of the documents; its working seconds are scaled, its start is not. `one call`:"
+            " with include_special_tokens, its faster setting."
+        ),
+        (
+            f"A way of less than {QUICK_SECONDS} s ran {REPEATS} times, the median counts. `same`: documents, tokens"
+            " and every id are equal."
+        ),
     ]
     for name in dict.fromkeys(row["tokenizer"] for row in record["rows"]):
         rows = [row for row in record["rows"] if row["tokenizer"] == name]
@@ -197,8 +252,8 @@ def table(record: dict[str, Any]) -> str:
             "|" + "---|" * 8,
         ]
         lines += [
-            f"| {row['way']} | {row['workers']} | {row['total']:.1f} | {row['tokens_per_second']:,} "
-            f"| {row['steady']:,} | {row['of_megatron']:.2f} | {_share(row['of_raw'])} | {'yes' if row['nothing_lost'] else 'NO'} |"
+            f"| {row['way']} | {row['workers']} | {row['total']:.1f} | {row['tokens_per_second']:,} | {row['steady']:,}"
+            f" | {row['of_megatron']:.2f} | {_share(row['of_raw'])} | {'yes' if row['nothing_lost'] else 'NO'} |"
             for row in rows
         ]
     return "\n".join(lines) + "\n"

@@ -1,12 +1,12 @@
 """What MLflow costs a job: its steps while a flow tells MLflow of it, by how the server behaves.
 
-`python -m tests.bench.tracking [PAIRS]` writes tests/bench/results/tracking.{json,md}; two seconds a pair and mode, 100 pairs unless
-told, so 17 minutes on a machine that does nothing else. One real job trains on one thread. A process for each mode follows its metrics
-as a flow does and tells a tracker of them: a healthy server on this machine, one that answers after 5 s, one that is not there, one that
-answers 500, and for the noise nobody. All are stopped but one, which runs every other second; which of a pair's two seconds it runs in
-is drawn. So a mode is compared with the seconds beside it, and what else befalls the machine befalls both. A process that was stopped
-for a second finds two seconds' lines when it goes on: what a flow does in a second is done twice.
-"""
+`python -m tests.bench.tracking [PAIRS]` writes tests/bench/results/tracking.{json,md}; two seconds a pair and mode, 100
+pairs unless told, so 17 minutes on a machine that does nothing else. One real job trains on one thread. A process for
+each mode follows its metrics as a flow does and tells a tracker of them: a healthy server on this machine, one that
+answers after 5 s, one that is not there, one that answers 500, and for the noise nobody. All are stopped but one, which
+runs every other second; which of a pair's two seconds it runs in is drawn. So a mode is compared with the seconds
+beside it, and what else befalls the machine befalls both. A process that was stopped for a second finds two seconds'
+lines when it goes on: what a flow does in a second is done twice."""
 
 from __future__ import annotations
 
@@ -56,11 +56,17 @@ def job(folder: Path) -> subprocess.Popen[bytes]:
     """A training job that does not end by itself; its metrics are in `folder`/job."""
     recipe = load(str(RECIPE), [])
     assert recipe.teacher.shape
-    shape = recipe.teacher.shape.model_copy(update={"num_layers": LAYERS, "hidden_size": HIDDEN, "ffn_hidden_size": 3 * HIDDEN})
+    shape = recipe.teacher.shape.model_copy(
+        update={"num_layers": LAYERS, "hidden_size": HIDDEN, "ffn_hidden_size": 3 * HIDDEN}
+    )
     endless = {"shape": shape, "steps": 10_000_000, "validate_every": 10_000_000, "checkpoint_every": 10_000_000}
     data, teacher = folder / "data", folder / "job"
     specs = {
-        "data": {"stage": "data", "config": recipe.data.model_dump(mode="json"), "inputs": {"source": recipe.data.source}},
+        "data": {
+            "stage": "data",
+            "config": recipe.data.model_dump(mode="json"),
+            "inputs": {"source": recipe.data.source},
+        },
         "teacher": {"stage": "teacher", "config": recipe.teacher.model_copy(update=endless).model_dump(mode="json")},
     }
     specs["teacher"]["inputs"] = {"data": str(data)}
@@ -69,7 +75,9 @@ def job(folder: Path) -> subprocess.Popen[bytes]:
         output.mkdir()
         (output / "spec.json").write_text(json.dumps(specs[stage] | {"key": stage, "output": str(output)}))
         command = [sys.executable, "-m", f"jobs.{stage}", "--spec", str(output / "spec.json")]
-        running = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=(folder / f"{stage}.log").open("w"))
+        running = subprocess.Popen(
+            command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=(folder / f"{stage}.log").open("w")
+        )
         if stage == "data":
             assert running.wait() == 0, (folder / "data.log").read_text()
     assert running
@@ -158,7 +166,8 @@ def steps_of(turn: dict[str, Any], times: list[float]) -> dict[str, Any]:
 
 
 def sampled(folder: Path, pid: int) -> float:
-    """Processor milliseconds of one sample of the machine, as a job takes one every 5 s in its first ten minutes, then every 30 s."""
+    """Processor milliseconds of one sample of the machine, as a job takes one every 5 s in its first ten minutes, then
+    every 30 s."""
     sampler = Sampler(folder / "system.jsonl", "system/", root=pid)
     begun = time.thread_time()
     for step in range(20):
@@ -167,21 +176,28 @@ def sampled(folder: Path, pid: int) -> float:
 
 
 def summary(pairs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row per mode and one of the bad ones together: the median of the pairs' median steps, and the ratio with its 95% interval."""
+    """A row per mode and one of the bad ones together: the median of the pairs' median steps, and the ratio with its
+    95% interval."""
     rows = []
     for mode, modes in [*((mode, (mode,)) for mode in MODES), ("the last three together", BAD)]:
         mine = [pair for pair in pairs if pair["mode"] in modes]
         middles = {side: [statistics.median(pair[side]) for pair in mine] for side in ("with", "without")}
         means = {side: [statistics.fmean(pair[side]) for pair in mine] for side in ("with", "without")}
         row = {side: statistics.median(values) for side, values in middles.items()}
-        row |= {"steps": sum(len(pair["with"]) for pair in mine), "share": sum(pair["busy"] for pair in mine) / (2 * TURN * len(mine))}
+        row |= {
+            "steps": sum(len(pair["with"]) for pair in mine),
+            "share": sum(pair["busy"] for pair in mine) / (2 * TURN * len(mine)),
+        }
         rows.append({"mode": mode, "median": ratio(**middles), "mean": ratio(**means), **row})
     return rows
 
 
 def brief(pair: dict[str, Any]) -> dict[str, Any]:
     """A pair without its single steps: of each second the median step, the mean, and how many there were."""
-    sides = {side: (statistics.median(pair[side]), round(statistics.fmean(pair[side]), 3), len(pair[side])) for side in ("with", "without")}
+    sides = {
+        side: (statistics.median(pair[side]), round(statistics.fmean(pair[side]), 3), len(pair[side]))
+        for side in ("with", "without")
+    }
     return pair | sides
 
 
@@ -201,22 +217,37 @@ def told(record: dict[str, Any]) -> str:
         "",
         f"{heading}, load at the start {record['load']:.1f}. `python -m tests.bench.tracking {record['count']}`.",
         "",
-        f"One job trains on one thread; for each way that MLflow's server may be, {record['count']} pairs of a second in which a flow",
-        "follows the job and a second in which it does not. A second's median step, and its mean; the ratio over pairs (95%).",
+        (
+            f"One job trains on one thread; for each way that MLflow's server may be, {record['count']} pairs of a"
+            " second in which a flow"
+        ),
+        (
+            "follows the job and a second in which it does not. A second's median step, and its mean; the ratio over"
+            " pairs (95%)."
+        ),
         "",
-        "| MLflow's server | median step, ms, followed | not | ratio of medians | ratio of means | steps | the flow, of a core |",
+        (
+            "| MLflow's server | median step, ms, followed | not | ratio of medians | ratio of means | steps | the"
+            " flow, of a core |"
+        ),
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for row in record["rows"]:
-        cells = [": ".join(filter(None, (row["mode"], MODES.get(row["mode"])))), f"{row['with']:.2f}", f"{row['without']:.2f}"]
+        cells = [
+            ": ".join(filter(None, (row["mode"], MODES.get(row["mode"])))),
+            f"{row['with']:.2f}",
+            f"{row['without']:.2f}",
+        ]
         cells += ["{:.3f} ({:.3f} to {:.3f})".format(*row[kind]) for kind in ("median", "mean")]
         cells += [f"{row['steps']:,}", f"{row['share']:.2%}"]
         lines.append(f"| {' | '.join(cells)} |")
     early, late = record["sample_ms"] / 50, record["sample_ms"] / 300
     lines += [
         "",
-        f"Inside the job, a sample of its machine takes {record['sample_ms']:.1f} ms of processor every 5 s, after ten minutes every 30 s: "
-        f"{early:.3f}% of one core, then {late:.3f}%.",
+        (
+            f"Inside the job, a sample of its machine takes {record['sample_ms']:.1f} ms of processor every 5 s, after"
+            f" ten minutes every 30 s: {early:.3f}% of one core, then {late:.3f}%."
+        ),
         "",
     ]
     return "\n".join(lines)

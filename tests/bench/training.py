@@ -1,8 +1,9 @@
-"""Times a training step and a distillation step: our Megatron-Core jobs' loop against plain PyTorch on the same transformers model.
+"""Times a training step and a distillation step: our Megatron-Core jobs' loop against plain PyTorch on the same
+transformers model.
 
-`python -m tests.bench.training` writes tests/bench/results/training.{json,md}. Same shape, batch, tokens, optimizer (AdamW) and
-threads on both sides, interleaved; random tokens, since only speed is asked. Not a test: it asserts nothing about time.
-"""
+`python -m tests.bench.training` writes tests/bench/results/training.{json,md}. Same shape, batch, tokens, optimizer
+(AdamW) and threads on both sides, interleaved; random tokens, since only speed is asked. Not a test: it asserts nothing
+about time."""
 
 from __future__ import annotations
 
@@ -28,7 +29,9 @@ from jobs.megatron.device import machine
 from jobs.tokens.windows import Samples
 
 RESULTS = Path(__file__).parent / "results"
-TEACHER = Shape(num_layers=6, hidden_size=256, ffn_hidden_size=768, num_attention_heads=4, num_query_groups=2, vocab_size=32_000)
+TEACHER = Shape(
+    num_layers=6, hidden_size=256, ffn_hidden_size=768, num_attention_heads=4, num_query_groups=2, vocab_size=32_000
+)
 STUDENT = TEACHER.model_copy(update={"num_layers": 4})
 BATCH, LENGTH, REPEATS = 8, 256, 5
 
@@ -63,7 +66,13 @@ def compare(kind: str, precision: str) -> dict[str, Any]:
         where = {name: shares(step) for name, step in steps.items()}
     medians = {name: statistics.median(values) for name, values in times.items()}
     tokens = {f"{name}_tokens_per_second": round(BATCH * LENGTH / seconds) for name, seconds in medians.items()}
-    return {"step": kind, "precision": precision, "ratio": round(medians["pytorch"] / medians["imbik"], 3), **tokens, "where": where}
+    return {
+        "step": kind,
+        "precision": precision,
+        "ratio": round(medians["pytorch"] / medians["imbik"], 3),
+        **tokens,
+        "where": where,
+    }
 
 
 def shares(step: Callable[[], None], most: int = 6) -> dict[str, float]:
@@ -157,7 +166,9 @@ def _plain(kind: str, precision: str) -> Callable[[], None]:
             else:
                 with torch.no_grad():
                     target = teacher(inputs).logits.float().flatten(0, 1).log_softmax(-1)
-                loss = torch.nn.functional.kl_div(logits.log_softmax(-1), target, reduction="batchmean", log_target=True)
+                loss = torch.nn.functional.kl_div(
+                    logits.log_softmax(-1), target, reduction="batchmean", log_target=True
+                )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -175,9 +186,12 @@ def table(record: dict[str, Any]) -> str:
     lines = [
         "# A training step and a distillation step on CPU",
         "",
-        f"{record['date']}, {record['device']['processor']}, {record['device']['threads']} threads, torch {record['device']['torch']}. "
-        f"Batch {record['batch']} x {record['length']} tokens, vocabulary 32,000, teacher 6 layers of hidden 256, student 4 layers. "
-        "`python -m tests.bench.training`; PyTorch side: transformers with SDPA, autocast for bf16, fused AdamW.",
+        (
+            f"{record['date']}, {record['device']['processor']}, {record['device']['threads']} threads, torch"
+            f" {record['device']['torch']}. Batch {record['batch']} x {record['length']} tokens, vocabulary 32,000,"
+            " teacher 6 layers of hidden 256, student 4 layers. `python -m tests.bench.training`; PyTorch side:"
+            " transformers with SDPA, autocast for bf16, fused AdamW."
+        ),
         "",
         "| step | precision | imbik tokens/s | PyTorch tokens/s | imbik / PyTorch |",
         "|---|---|---|---|---|",

@@ -1,4 +1,5 @@
-"""What is refused before anything runs: settings that contradict each other, stages that do not fit, inputs that are not there."""
+"""What is refused before anything runs: settings that contradict each other, stages that do not fit, inputs that are
+not there."""
 
 from __future__ import annotations
 
@@ -22,25 +23,49 @@ def parallel(where: str, axis: str, size: int = 2) -> list[str]:
 
 # What one stage's own settings say against each other.
 CONTRADICTIONS: dict[str, tuple[list[str], tuple[str, ...]]] = {
-    "schedule upside down": (["teacher.min_lr=1"], ("teacher", "min_lr 1 is above lr 0.006", "choose a smaller min_lr")),
+    "schedule upside down": (
+        ["teacher.min_lr=1"],
+        ("teacher", "min_lr 1 is above lr 0.006", "choose a smaller min_lr"),
+    ),
     "all warm-up": (["distill.warmup_steps=6"], ("distill", "warmup_steps 6", "steps 6", "choose fewer")),
     "two teachers": (["teacher.model=owner/name"], ("teacher needs exactly one of model", "shape")),
     "no teacher": (["teacher.shape=null"], ("teacher needs exactly one of model", "shape")),
-    "a teacher that never learned": (["teacher.steps=0"], ("teacher.steps is 0", "random weights", "choose steps of at least 1")),
-    "heads in uneven groups": (["teacher.shape.num_query_groups=3"], ("num_attention_heads 4", "not a multiple of num_query_groups 3")),
-    "heads of no whole width": (["teacher.shape.hidden_size=34"], ("hidden_size 34", "num_attention_heads 4", "set head_dim")),
-    "a cut of nothing": (["students.depth.prune.num_layers=null"], ("students.depth.prune", "cuts nothing", "give drop_layers")),
+    "a teacher that never learned": (
+        ["teacher.steps=0"],
+        ("teacher.steps is 0", "random weights", "choose steps of at least 1"),
+    ),
+    "heads in uneven groups": (
+        ["teacher.shape.num_query_groups=3"],
+        ("num_attention_heads 4", "not a multiple of num_query_groups 3"),
+    ),
+    "heads of no whole width": (
+        ["teacher.shape.hidden_size=34"],
+        ("hidden_size 34", "num_attention_heads 4", "set head_dim"),
+    ),
+    "a cut of nothing": (
+        ["students.depth.prune.num_layers=null"],
+        ("students.depth.prune", "cuts nothing", "give drop_layers"),
+    ),
     "depth chosen twice": (["students.depth.prune.drop_layers=[1]"], ("drop_layers", "num_layers", "give one of them")),
-    "layers numbered from 0": (["students.depth.prune={num_layers: null, drop_layers: [0]}"], ("drop_layers [0]", "numbered from 1")),
+    "layers numbered from 0": (
+        ["students.depth.prune={num_layers: null, drop_layers: [0]}"],
+        ("drop_layers [0]", "numbered from 1"),
+    ),
     "a format twice": (["quantize=[fp8, fp8]"], ("quantize names a format twice", "fp8")),
     "a format the recipe has not": (
         ["quantize=[fp8]", "students.depth.quantize=[nvfp4]"],
         ("students.depth.quantize names nvfp4", "add it"),
     ),
     "no students": (["students.depth=null", "students.width=null"], ("students is {}", "at least 1")),
-    "a student called teacher": (["students.teacher={prune: {num_layers: 1}}"], ("cannot be called 'teacher'", "choose another name")),
+    "a student called teacher": (
+        ["students.teacher={prune: {num_layers: 1}}"],
+        ("cannot be called 'teacher'", "choose another name"),
+    ),
     "more than half for validation": (["data.validation_share=0.7"], ("data.validation_share is 0.7", "less than 0.5")),
-    "no processes": (["teacher.parallel.processes=0"], ("teacher.parallel.processes is 0", "greater than or equal to 1")),
+    "no processes": (
+        ["teacher.parallel.processes=0"],
+        ("teacher.parallel.processes is 0", "greater than or equal to 1"),
+    ),
 }
 
 # Overrides, and what the sentence must hold: the setting with its value, the bound, the next step.
@@ -49,10 +74,22 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
         ["students.depth.prune.num_layers=3"],
         ("students.depth.prune leaves 49,888 parameters", "the teacher has 49,888", "cut more"),
     ),
-    "more layers": (["students.depth.prune.num_layers=4"], ("prune.num_layers is 4", "the teacher has 3", "choose less")),
-    "wider": (["students.width.prune.hidden_size=64"], ("prune.hidden_size is 64", "the teacher has 32", "choose less")),
-    "wider MLP": (["students.width.prune.ffn_hidden_size=128"], ("ffn_hidden_size is 128", "the teacher has 96", "choose less")),
-    "more heads": (["students.width.prune.num_attention_heads=8"], ("num_attention_heads is 8", "the teacher has 4", "choose less")),
+    "more layers": (
+        ["students.depth.prune.num_layers=4"],
+        ("prune.num_layers is 4", "the teacher has 3", "choose less"),
+    ),
+    "wider": (
+        ["students.width.prune.hidden_size=64"],
+        ("prune.hidden_size is 64", "the teacher has 32", "choose less"),
+    ),
+    "wider MLP": (
+        ["students.width.prune.ffn_hidden_size=128"],
+        ("ffn_hidden_size is 128", "the teacher has 96", "choose less"),
+    ),
+    "more heads": (
+        ["students.width.prune.num_attention_heads=8"],
+        ("num_attention_heads is 8", "the teacher has 4", "choose less"),
+    ),
     "too narrow": (["students.width.prune.hidden_size=0"], ("hidden_size is 0", "greater than or equal to 8")),
     "no layers": (["students.depth.prune.num_layers=0"], ("num_layers is 0", "greater than or equal to 1")),
     "heads and groups": (
@@ -63,8 +100,14 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
         ["students.depth.prune={num_layers: null, drop_layers: [2, 7]}"],
         ("drop_layers names layer 7", "3 layers, numbered from 1", "choose 1 to 3"),
     ),
-    "layer named twice": (["students.depth.prune={num_layers: null, drop_layers: [2, 2]}"], ("drop_layers [2, 2]", "distinct")),
-    "all layers": (["students.depth.prune={num_layers: null, drop_layers: [1, 2, 3]}"], ("drops all 3 layers", "keep at least one")),
+    "layer named twice": (
+        ["students.depth.prune={num_layers: null, drop_layers: [2, 2]}"],
+        ("drop_layers [2, 2]", "distinct"),
+    ),
+    "all layers": (
+        ["students.depth.prune={num_layers: null, drop_layers: [1, 2, 3]}"],
+        ("drops all 3 layers", "keep at least one"),
+    ),
     "heads over tensor-parallel ranks": (
         parallel("teacher", "tensor", 3),
         ("teacher.parallel.tensor is 3", "num_attention_heads 4", "choose a divisor"),
@@ -86,15 +129,24 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
         ("distill.parallel.pipeline is 3", "2 layers of student depth", "choose a divisor"),
     ),
     "a student's own distillation": (
-        ["students.depth.distill={steps: 3, seq_length: 999, global_batch: 4, micro_batch: 4, lr: 1e-3, min_lr: 0, warmup_steps: 1}"],
+        [
+            "students.depth.distill={steps: 3, seq_length: 999, global_batch: 4, micro_batch: 4, lr: 1e-3, min_lr: 0,"
+            " warmup_steps: 1}"
+        ],
         ("students.depth.distill.seq_length is 999", "256", "choose less"),
     ),
     "layers over pipeline stages when pruning": (
         parallel("students.depth.prune", "pipeline"),
         ("students.depth.prune.parallel.pipeline is 2", "3 layers", "choose a divisor"),
     ),
-    "layers over pipeline stages when scoring": (parallel("importance", "pipeline"), ("importance.parallel.pipeline is 2", "3 layers")),
-    "pruning over tensor-parallel ranks": (parallel("students.depth.prune", "tensor"), ("spread it with parallel.pipeline",)),
+    "layers over pipeline stages when scoring": (
+        parallel("importance", "pipeline"),
+        ("importance.parallel.pipeline is 2", "3 layers"),
+    ),
+    "pruning over tensor-parallel ranks": (
+        parallel("students.depth.prune", "tensor"),
+        ("spread it with parallel.pipeline",),
+    ),
     "scoring over data-parallel ranks": (["importance.parallel.processes=2"], ("spread it with parallel.pipeline",)),
     "batches over data-parallel ranks": (
         ["teacher.parallel.processes=2"],
@@ -108,9 +160,18 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
         [*parallel("distill", "tensor"), "distill.parallel.sequence=true", "distill.seq_length=63"],
         ("distill.parallel.sequence is true", "seq_length 63", "choose a multiple of 2"),
     ),
-    "sequence parallelism of one rank": (["teacher.parallel.sequence=true"], ("parallel.sequence is true", "parallel.tensor is 1")),
-    "context in the rank count": ([*parallel("teacher", "context", 3), "teacher.parallel.processes=2"], ("x context 3", "multiple of 3")),
-    "pruning over context-parallel ranks": (parallel("students.depth.prune", "context"), ("spread it with parallel.pipeline",)),
+    "sequence parallelism of one rank": (
+        ["teacher.parallel.sequence=true"],
+        ("parallel.sequence is true", "parallel.tensor is 1"),
+    ),
+    "context in the rank count": (
+        [*parallel("teacher", "context", 3), "teacher.parallel.processes=2"],
+        ("x context 3", "multiple of 3"),
+    ),
+    "pruning over context-parallel ranks": (
+        parallel("students.depth.prune", "context"),
+        ("spread it with parallel.pipeline",),
+    ),
     "logits of parts of sequences": (
         ["logits={seq_length: 64, parallel: {processes: 2, context: 2}}"],
         ("logits are stored of whole sequences", "leave parallel.context"),
@@ -123,10 +184,16 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
         ["quantize=[{format: fp8, parallel: {processes: 2}}]"],
         ("quantize.0.parallel", "processes is 2", "runs in one process"),
     ),
-    "processes": ([*parallel("distill", "tensor"), "distill.parallel.processes=3"], ("parallel.processes is 3", "choose a multiple of 2")),
+    "processes": (
+        [*parallel("distill", "tensor"), "distill.parallel.processes=3"],
+        ("parallel.processes is 3", "choose a multiple of 2"),
+    ),
     "long sequences of the teacher": (["teacher.seq_length=257"], ("teacher.seq_length is 257", "256", "choose less")),
     "long sequences of distillation": (["distill.seq_length=257"], ("distill.seq_length is 257", "256", "choose less")),
-    "long sequences of calibration": (["importance.seq_length=257"], ("importance.seq_length is 257", "256", "choose less")),
+    "long sequences of calibration": (
+        ["importance.seq_length=257"],
+        ("importance.seq_length is 257", "256", "choose less"),
+    ),
     "long sequences of evaluation": (["evaluate.seq_length=257"], ("evaluate.seq_length is 257", "256", "choose less")),
     "long sequences of quantization": (
         ["quantize=[{format: fp8, seq_length: 257}]"],
@@ -144,12 +211,18 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
         ["teacher.shape.head_dim=6"],
         ("students.depth has num_attention_heads x head_dim 24", "multiple of 16", "students.depth.quantize=false"),
     ),
-    "more of the top than there is": (["distill.top_k=401"], ("distill.top_k is 401", "400 tokens", "choose at most that")),
+    "more of the top than there is": (
+        ["distill.top_k=401"],
+        ("distill.top_k is 401", "400 tokens", "choose at most that"),
+    ),
     "offline without stored logits": (
         ["distill.offline=true", "distill.top_k=50"],
         ("distill.offline is true", "stores no logits", "logits.seq_length=64"),
     ),
-    "offline without K": (["distill.offline=true", "logits={seq_length: 64}"], ("distill.offline", "only the top K", "give top_k")),
+    "offline without K": (
+        ["distill.offline=true", "logits={seq_length: 64}"],
+        ("distill.offline", "only the top K", "give top_k"),
+    ),
     "more of the top than is stored": (
         ["distill.offline=true", "distill.top_k=50", "logits={seq_length: 64, top_k: 20}"],
         ("distill.top_k is 50", "logits.top_k stores 20", "choose at most that"),
@@ -171,7 +244,13 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
         ("logits.validation_sequences is 2", "validates on 4", "choose at least that"),
     ),
     "hot rest of stored logits": (
-        ["distill.offline=true", "distill.top_k=50", "distill.rest_bucket=true", "distill.temperature=2", "logits={seq_length: 64}"],
+        [
+            "distill.offline=true",
+            "distill.top_k=50",
+            "distill.rest_bucket=true",
+            "distill.temperature=2",
+            "logits={seq_length: 64}",
+        ],
         ("distill.temperature is 2", "stored at temperature 1", "leave rest_bucket out"),
     ),
     "layers of a teacher that is not loaded": (
@@ -203,7 +282,10 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
         ],
         ("distill.parallel.pipeline is 2", "within one pipeline stage", "choose 1"),
     ),
-    "small embedding": (["teacher.shape.vocab_size=399"], ("teacher.shape.vocab_size is 399", "400 tokens", "choose at least that")),
+    "small embedding": (
+        ["teacher.shape.vocab_size=399"],
+        ("teacher.shape.vocab_size is 399", "400 tokens", "choose at least that"),
+    ),
     "no test split": (["data.test_share=0"], ("data.test_share is 0", "choose more than 0")),
     "no validation split": (["data.validation_share=0"], ("data.validation_share is 0", "choose more than 0")),
     "no source": (["data.source=[]"], ("data.source names nothing", "files")),
@@ -216,7 +298,10 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     ),
     "nameless model": (["teacher.shape=null", "teacher.model=''"], ("teacher.model is ''", "at least 1 character")),
     "no such tokenizer": (["data.tokenizer=/none"], ("data.tokenizer /none has no tokenizer.json", "name a local")),
-    "no such questions": (["evaluate.mmlu.path=/none"], ("evaluate.mmlu.path /none has no test/*_test.csv", "name the folder")),
+    "no such questions": (
+        ["evaluate.mmlu.path=/none"],
+        ("evaluate.mmlu.path /none has no test/*_test.csv", "name the folder"),
+    ),
 }
 
 
@@ -228,7 +313,15 @@ def test_what_does_not_fit_is_told_with_its_bound_and_the_next_step(case: str) -
 
 
 def test_what_fits_exactly_is_not_refused() -> None:
-    load(TINY, ["teacher.seq_length=256", "evaluate.prompt_tokens=200", "evaluate.new_tokens=56", "teacher.shape.vocab_size=400"])
+    load(
+        TINY,
+        [
+            "teacher.seq_length=256",
+            "evaluate.prompt_tokens=200",
+            "evaluate.new_tokens=56",
+            "teacher.shape.vocab_size=400",
+        ],
+    )
     load(TINY, [*parallel("teacher", "tensor"), *parallel("distill", "tensor"), "students.depth.prune.num_layers=1"])
     load(TINY, [*parallel("teacher", "pipeline", 3), "students.depth.prune={num_layers: null, drop_layers: [1, 3]}"])
     load(TINY, ["evaluate.prompt_tokens=300", "evaluate.new_tokens=0"])
@@ -237,7 +330,9 @@ def test_what_fits_exactly_is_not_refused() -> None:
 
 def test_an_empty_corpus_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").touch()
-    assert "empty.txt is empty; name a file with text" in told(f"data.source={tmp_path / 'empty.txt'}", "evaluate.mmlu=null")
+    assert "empty.txt is empty; name a file with text" in told(
+        f"data.source={tmp_path / 'empty.txt'}", "evaluate.mmlu=null"
+    )
 
 
 def test_the_worlds_quiz_needs_the_world(tmp_path: Path) -> None:
@@ -247,7 +342,9 @@ def test_the_worlds_quiz_needs_the_world(tmp_path: Path) -> None:
 
 
 def test_a_cut_keeps_what_it_does_not_name() -> None:
-    teacher = Shape(num_layers=4, hidden_size=64, ffn_hidden_size=96, num_attention_heads=4, num_query_groups=2, vocab_size=512)
+    teacher = Shape(
+        num_layers=4, hidden_size=64, ffn_hidden_size=96, num_attention_heads=4, num_query_groups=2, vocab_size=512
+    )
     cut = cut_shape("student", PruneConfig(hidden_size=32, drop_layers=(2,)), teacher)
     assert cut.head_dim == 16, "narrower hidden states leave the heads as they are"
     assert (cut.num_layers, cut.hidden_size) == (3, 32)

@@ -1,4 +1,5 @@
-"""What is refused at load of records, generation and fine-tuning: one sentence with the value, the bound and the next step."""
+"""What is refused at load of records, generation and fine-tuning: one sentence with the value, the bound and the next
+step."""
 
 from __future__ import annotations
 
@@ -25,29 +26,70 @@ def test_what_is_sound_loads() -> None:
     ("overrides", "sentence"),
     [
         ([SFT], "sft is given but there are no records to learn from; give records.source"),
-        ([SFT, RECORDS, "records.seq_length=129"], "sft.seq_length is 128 but records may have 129 tokens (records.seq_length)"),
-        ([SFT, RECORDS, "sft.seq_length=512"], "sft.seq_length is 512 but the model's longest sequence is 256; choose less"),
-        ([RECORDS, "records.seq_length=300"], "records.seq_length is 300 but the model's longest sequence is 256; choose less"),
+        (
+            [SFT, RECORDS, "records.seq_length=129"],
+            "sft.seq_length is 128 but records may have 129 tokens (records.seq_length)",
+        ),
+        (
+            [SFT, RECORDS, "sft.seq_length=512"],
+            "sft.seq_length is 512 but the model's longest sequence is 256; choose less",
+        ),
+        (
+            [RECORDS, "records.seq_length=300"],
+            "records.seq_length is 300 but the model's longest sequence is 256; choose less",
+        ),
         ([SFT, RECORDS, "sft.steps=0", "sft.warmup_steps=0"], "sft.steps is 0, which tunes nothing"),
         ([SFT, RECORDS, "sft.teacher=true"], "sft.teacher is true but kd_weight is 0"),
-        ([SFT, RECORDS, "sft.offline=true", "sft.top_k=9"], "sft.offline stores the teacher's top_k for kd_weight; give both"),
         (
-            [SFT, RECORDS, "sft.offline=true", "sft.kd_weight=1", "sft.top_k=9", "sft.rest_bucket=true", "sft.temperature=2"],
+            [SFT, RECORDS, "sft.offline=true", "sft.top_k=9"],
+            "sft.offline stores the teacher's top_k for kd_weight; give both",
+        ),
+        (
+            [
+                SFT,
+                RECORDS,
+                "sft.offline=true",
+                "sft.kd_weight=1",
+                "sft.top_k=9",
+                "sft.rest_bucket=true",
+                "sft.temperature=2",
+            ],
             "sft.temperature is 2, but the probability of the rest is stored at temperature 1",
         ),
-        ([SFT, RECORDS, "sft.keep=best"], "sft.best_by is val_kl, which needs a teacher beside the student; choose val_loss"),
+        (
+            [SFT, RECORDS, "sft.keep=best"],
+            "sft.best_by is val_kl, which needs a teacher beside the student; choose val_loss",
+        ),
         ([SFT, RECORDS, "sft.evaluate_every=2"], "fine-tuning makes no evaluations on the way"),
         ([SFT, RECORDS, "sft.top_k=500"], "sft.top_k is 500 but the vocabulary has 400 tokens"),
         ([SFT, RECORDS, "sft.parallel={processes: 3, tensor: 3}"], "sft.parallel.tensor is 3, which does not divide"),
-        ([SFT, RECORDS, "sft.parallel={processes: 2, context: 2}"], "sft.parallel.context is 2, but packed records are not spread"),
-        ([SFT, RECORDS, "records.validation_share=0"], "records.validation_share is 0 but fine-tuning is validated on that split"),
+        (
+            [SFT, RECORDS, "sft.parallel={processes: 2, context: 2}"],
+            "sft.parallel.context is 2, but packed records are not spread",
+        ),
+        (
+            [SFT, RECORDS, "records.validation_share=0"],
+            "records.validation_share is 0 but fine-tuning is validated on that split",
+        ),
         ([RECORDS, "records.test_share=0"], "records.test_share is 0 but models are scored on that split"),
-        ([RECORDS, "records.source=generated"], "names 'generated' but the recipe has no generate; give generate.prompts"),
-        ([RECORDS, "generate.prompts=world"], "generate is given but nothing learns from it; put 'generated' into records.source"),
+        (
+            [RECORDS, "records.source=generated"],
+            "names 'generated' but the recipe has no generate; give generate.prompts",
+        ),
+        (
+            [RECORDS, "generate.prompts=world"],
+            "generate is given but nothing learns from it; put 'generated' into records.source",
+        ),
         ([RECORDS, "records.source=nowhere.jsonl"], "records.source names 'nowhere.jsonl', which does not exist"),
-        ([RECORDS, "records.prompt_field=q"], "records.prompt_field and records.response_field go together; give both or none"),
+        (
+            [RECORDS, "records.prompt_field=q"],
+            "records.prompt_field and records.response_field go together; give both or none",
+        ),
         ([RECORDS, "records.chat_template=hello"], "does not show messages of role user"),
-        ([RECORDS, "records.promt_field=q"], "records.promt_field is not a setting; the nearest known key is prompt_field"),
+        (
+            [RECORDS, "records.promt_field=q"],
+            "records.promt_field is not a setting; the nearest known key is prompt_field",
+        ),
         (
             [RECORDS, "records.source=generated", "generate={prompts: world, endpoint: 'http://localhost:1/v1'}"],
             "generate.endpoint and generate.endpoint_model go together",
@@ -64,11 +106,17 @@ def test_what_is_sound_loads() -> None:
             [
                 RECORDS,
                 "records.source=generated",
-                "generate={prompts: world, endpoint: 'http://localhost:1/v1', endpoint_model: m, api_key_env: NOT_SET_ANYWHERE}",
+                (
+                    "generate={prompts: world, endpoint: 'http://localhost:1/v1', endpoint_model: m, api_key_env:"
+                    " NOT_SET_ANYWHERE}"
+                ),
             ],
             "generate.api_key_env names NOT_SET_ANYWHERE, which is not set in this environment; set it",
         ),
-        ([RECORDS, "students.depth-sft={prune: {num_layers: 2}}"], "students.depth-sft is called as a model of student depth"),
+        (
+            [RECORDS, "students.depth-sft={prune: {num_layers: 2}}"],
+            "students.depth-sft is called as a model of student depth",
+        ),
     ],
 )
 def test_one_sentence(overrides: list[str], sentence: str) -> None:
@@ -79,7 +127,11 @@ def test_one_sentence(overrides: list[str], sentence: str) -> None:
     ("content", "fields", "sentence"),
     [
         ([{"text": "x"}], "", "has the fields text, none of messages, conversations"),
-        ([{"q": "x", "a": "y"}], ", prompt_field: q, response_field: answer", "records.response_field is 'answer' but the first record"),
+        (
+            [{"q": "x", "a": "y"}],
+            ", prompt_field: q, response_field: answer",
+            "records.response_field is 'answer' but the first record",
+        ),
         ([{"q": "x", "a": "y"}], ", prompt_field: ask, response_field: a", "has the fields q, a; name one of those"),
     ],
 )
@@ -96,7 +148,9 @@ def test_files_that_hold_no_records(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("")
     (tmp_path / "words.csv").write_text("a,b\n")
     assert "is empty; name a file with records" in told(f"records={{source: {tmp_path}/empty.jsonl, seq_length: 128}}")
-    assert "give a file that ends in .jsonl, .json, .parquet" in told(f"records={{source: {tmp_path}/words.csv, seq_length: 128}}")
+    assert "give a file that ends in .jsonl, .json, .parquet" in told(
+        f"records={{source: {tmp_path}/words.csv, seq_length: 128}}"
+    )
 
 
 def test_the_world_is_asked_only_where_it_is_told(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Cluster files: what ships loads, what cannot be is refused in one sentence, and a cluster never changes what is made."""
+"""Cluster files: what ships loads, what cannot be is refused in one sentence, and a cluster never changes what is
+made."""
 
 from __future__ import annotations
 
@@ -42,14 +43,20 @@ def test_ranks_spread_over_nodes_by_the_gpus_there_are() -> None:
     cluster = load_cluster("slurm", ["stages.prune={nodes: 2, gpus_per_node: 4}"])
     assert cluster.place("distill").spread(Parallel(processes=768)) == (96, 8)
     assert cluster.place("prune").spread(Parallel(processes=2)) == (2, 1)
-    for ranks, complaint in ((3, "3 ranks do not spread evenly over 2 nodes"), (16, "more than gpus_per_node 4; set nodes=4")):
+    for ranks, complaint in (
+        (3, "3 ranks do not spread evenly over 2 nodes"),
+        (16, "more than gpus_per_node 4; set nodes=4"),
+    ):
         with pytest.raises(ValueError, match=complaint):
             cluster.place("prune").spread(Parallel(processes=ranks))
 
 
 def test_a_stage_states_only_where_it_differs(tmp_path: Path) -> None:
     file = tmp_path / "ours.yaml"
-    file.write_text("extends: slurm\ndefaults: {queue: h100, environment: {A: '1'}}\nstages: {data: {queue: cpu, environment: {B: '2'}}}\n")
+    file.write_text(
+        "extends: slurm\ndefaults: {queue: h100, environment: {A: '1'}}\nstages: {data: {queue: cpu, environment: {B:"
+        " '2'}}}\n"
+    )
     cluster = load_cluster(str(file), ["defaults.account=team"])
     data, distill = cluster.place("data"), cluster.place("distill")
     assert (data.queue, data.gpus_per_node, data.time_limit_minutes, data.account) == ("cpu", 0, 240, "team")
@@ -78,7 +85,9 @@ def test_what_cannot_be_is_refused_in_one_sentence(tmp_path: Path) -> None:
 
 def test_a_cluster_lays_stages_out_and_changes_no_key() -> None:
     recipe = load(str(RECIPE), ["teacher.micro_batch=2"])
-    cluster = load_cluster("local", ["stages.teacher.parallel={processes: 2}", "stages.distill.parallel={processes: 2, tensor: 2}"])
+    cluster = load_cluster(
+        "local", ["stages.teacher.parallel={processes: 2}", "stages.distill.parallel={processes: 2, tensor: 2}"]
+    )
     here = placed(recipe, cluster)
     assert here.teacher.parallel == Parallel(processes=2)
     assert here.distill_of("depth").parallel.tensor == 2  # type: ignore[union-attr]
@@ -99,7 +108,10 @@ def test_layouts_of_a_cluster_are_checked_as_the_recipes_are() -> None:
 
 
 def test_single_stages_take_the_clusters_layout_and_keep_their_keys() -> None:
-    wanted = checked(Quantizing, {"model": "demo/depth", "quantize": [{"format": "fp8"}], "evaluate": {"seq_length": 64, "sequences": 8}})
+    wanted = checked(
+        Quantizing,
+        {"model": "demo/depth", "quantize": [{"format": "fp8"}], "evaluate": {"seq_length": 64, "sequences": 8}},
+    )
     cluster = load_cluster("slurm", ["stages={quantize: {parallel: {threads: 3}}, evaluate: {parallel: {threads: 4}}}"])
     found = placed_alone(wanted, cluster)
     assert found.evaluate

@@ -1,4 +1,5 @@
-"""The plan's figures: against published ones, in the directions they must move, and the layout it names where something does not fit."""
+"""The plan's figures: against published ones, in the directions they must move, and the layout it names where something
+does not fit."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ def job_of(preset: str, label: str, *overrides: str) -> Job:
 
 
 def test_the_published_6b_takes_about_the_published_hours() -> None:
-    """96 nodes of 8 H100 for 8 hours, 'about 6,000 H100 hours for 90 billion tokens' (ModelOpt, examples/nemo_run/prune_distill)."""
+    """96 nodes of 8 H100 for 8 hours, 'about 6,000 H100 hours for 90 billion tokens' (ModelOpt,
+    examples/nemo_run/prune_distill)."""
     numbers = estimate.stage(load("qwen3-8b-depth-6b", LONG), "distill-depth")
     assert numbers.tokens and numbers.work
     assert numbers.tokens == pytest.approx(90e9, rel=0.03)
@@ -55,8 +57,8 @@ def test_the_published_6b_takes_about_the_published_hours() -> None:
 
 
 def test_one_utilisation_explains_the_other_published_runs_within_a_fifth() -> None:
-    """30 layers of 3584 and 11776, 16,000 steps in about 3,000 hours (ModelOpt pull request 861); and 600 hours for 6.3 billion tokens
-    from 9B to 7B, whose Mamba layers only its parameters stand for."""
+    """30 layers of 3584 and 11776, 16,000 steps in about 3,000 hours (ModelOpt pull request 861); and 600 hours for 6.3
+    billion tokens from 9B to 7B, whose Mamba layers only its parameters stand for."""
     student = cut_to(qwen(), {"num_layers": 30, "hidden_size": 3584, "ffn_hidden_size": 11776})
     both = compute.trained(student, 16_000 * 768 * 4096, 4096, teacher=qwen())
     assert both.gpu_hours(H100) == pytest.approx(3000, rel=0.2)
@@ -73,7 +75,9 @@ def test_importance_takes_the_published_five_minutes() -> None:
 def test_matrices_cost_six_flops_a_parameter_and_attention_its_triangle() -> None:
     shape, params = qwen(), 6_946_816_000 + 151936 * 4096  # the matrices of 36 layers and the output layer
     assert compute.forward_flops(shape, 0) == pytest.approx(2 * params, rel=1e-3)
-    scores = sum(2 * 2 * 32 * 128 * position for position in range(1, 4097)) / 4096  # q k and the values, each query over what it sees
+    scores = (
+        sum(2 * 2 * 32 * 128 * position for position in range(1, 4097)) / 4096
+    )  # q k and the values, each query over what it sees
     assert compute.forward_flops(shape, 4096) - compute.forward_flops(shape, 0) == pytest.approx(36 * scores, rel=1e-3)
 
 
@@ -136,19 +140,29 @@ def test_ranks_of_all_stages_together_hold_the_model_once() -> None:
         shape = qwen().model_copy(update={"tie_word_embeddings": tied})
         parallel = Parallel(processes=4, pipeline=4)
         held = sum(memory.rank_params(shape, parallel, stage) for stage in range(4))
-        assert held == num_params(shape) + (tied and 151936 * 4096), "the last stage has its own copy of a tied embedding"
+        assert held == num_params(shape) + (tied and 151936 * 4096), (
+            "the last stage has its own copy of a tied embedding"
+        )
         assert memory.rank_params(shape, Parallel(), 0) == num_params(shape)
 
 
 def test_what_does_not_fit_says_so_and_names_a_layout_that_does() -> None:
-    job = job_of("qwen3-8b-depth-6b", "distill-depth", "distill.parallel={processes: 8, tensor: 1}", "distill.micro_batch=8")
+    job = job_of(
+        "qwen3-8b-depth-6b", "distill-depth", "distill.parallel={processes: 8, tensor: 1}", "distill.micro_batch=8"
+    )
     said = misfit("distill-depth", job, "H100 80GB SXM", 80e9, 8)
     assert (
-        said and said.startswith("distill-depth needs ") and "on each GPU, where H100 80GB SXM has 80 GB; the nearest layout that" in said
+        said
+        and said.startswith("distill-depth needs ")
+        and "on each GPU, where H100 80GB SXM has 80 GB; the nearest layout that" in said
     )
     settings_ = said.split("that fits is ")[1].rsplit(" (", 1)[0].split()
     fitting = job_of(
-        "qwen3-8b-depth-6b", "distill-depth", "distill.parallel={processes: 8, tensor: 1}", "distill.micro_batch=8", *settings_
+        "qwen3-8b-depth-6b",
+        "distill-depth",
+        "distill.parallel={processes: 8, tensor: 1}",
+        "distill.micro_batch=8",
+        *settings_,
     )
     assert misfit("distill-depth", fitting, "H100", 80e9, 8) is None, "what it names can be given as it stands"
     assert fitting.parallel.processes == 8, "and takes no more GPUs, since these are enough"
@@ -158,14 +172,18 @@ def test_the_nearest_layout_changes_least() -> None:
     job = job_of("qwen3-8b-depth-6b", "distill-depth")
     needed = job.peak("cuda").total
     found = nearest(job, needed - 1, 8)
-    assert found and found.told(job) == "distill.parallel.sequence=true", "nothing is computed twice and no batch is cut"
+    assert found and found.told(job) == "distill.parallel.sequence=true", (
+        "nothing is computed twice and no batch is cut"
+    )
     assert nearest(job, needed, 8) is not None and misfit("x", job, "H100", needed, 8) is None
     assert nearest(job, 1e9, 8) is None
     assert "no layout on up to 512 GPUs fits" in str(misfit("distill-depth", job, "tiny", 1e9, 8))
 
 
 def test_a_long_context_is_cut_where_nothing_else_helps() -> None:
-    job = job_of("llama31-8b-width-4b", "teacher", "teacher.seq_length=65536", "teacher.micro_batch=1", "teacher.global_batch=16")
+    job = job_of(
+        "llama31-8b-width-4b", "teacher", "teacher.seq_length=65536", "teacher.micro_batch=1", "teacher.global_batch=16"
+    )
     found = nearest(job, 26e9, 8)
     assert found and found.parallel.context > 1 and found.parallel.recompute
 
@@ -173,10 +191,16 @@ def test_a_long_context_is_cut_where_nothing_else_helps() -> None:
 def test_a_cluster_that_is_too_small_refuses_before_anything_is_submitted(tmp_path: Path) -> None:
     cluster = load_cluster("slurm", ["gpu.memory_gb=24"])
     recipe = placed(load("llama31-8b-width-4b"), cluster)
-    with pytest.raises(ValueError, match=r"^teacher needs .* where H100 80GB SXM has 24 GB; the nearest layout that fits is teacher\."):
+    with pytest.raises(
+        ValueError, match=r"^teacher needs .* where H100 80GB SXM has 24 GB; the nearest layout that fits is teacher\."
+    ):
         check_fits(recipe, cluster, plan(recipe, tmp_path))
-    done = imbik("run", "llama31-8b-width-4b", "--cluster", "slurm", "cluster.gpu.memory_gb=24", store=tmp_path / "store")
-    assert done.returncode == 2 and done.stderr.startswith("imbik: teacher needs ") and not (tmp_path / "store").exists()
+    done = imbik(
+        "run", "llama31-8b-width-4b", "--cluster", "slurm", "cluster.gpu.memory_gb=24", store=tmp_path / "store"
+    )
+    assert (
+        done.returncode == 2 and done.stderr.startswith("imbik: teacher needs ") and not (tmp_path / "store").exists()
+    )
     check_fits(recipe, load_cluster("slurm"), plan(recipe, tmp_path))
     check_fits(recipe, load_cluster("local"), plan(recipe, tmp_path))
 
@@ -193,7 +217,11 @@ def test_a_node_that_cannot_hold_a_checkpoints_copy_is_refused(tmp_path: Path) -
     for memory_gb, fits in ((needed + 1, True), (needed - 1, False)):
         cluster = load_cluster("slurm", [f"stages.distill.memory_gb={memory_gb}"])
         recipe = placed(load("qwen3-8b-depth-6b"), cluster)
-        with contextlib.nullcontext() if fits else pytest.raises(ValueError, match=r"of main memory .*raise stages\.distill\.memory_gb"):
+        with (
+            contextlib.nullcontext()
+            if fits
+            else pytest.raises(ValueError, match=r"of main memory .*raise stages\.distill\.memory_gb")
+        ):
             check_fits(recipe, cluster, plan(recipe, tmp_path))
 
 

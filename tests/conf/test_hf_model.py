@@ -1,4 +1,5 @@
-"""A local teacher's directory, read before anything runs: whole, of a known kind, with the tokenizer that belongs to it."""
+"""A local teacher's directory, read before anything runs: whole, of a known kind, with the tokenizer that belongs to
+it."""
 
 from __future__ import annotations
 
@@ -39,7 +40,9 @@ def write_model(folder: Path) -> Path:
     (folder / "tokenizer.json").write_text(json.dumps(content))
     shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     for tensor, shard in shards.items():
-        header = json.dumps({tensor: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}, "__metadata__": {"format": "pt"}}).encode()
+        header = json.dumps(
+            {tensor: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}, "__metadata__": {"format": "pt"}}
+        ).encode()
         (folder / shard).write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 8)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
     return folder
@@ -74,12 +77,30 @@ def lose_weights(model: Path, *left: str) -> None:
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
-    "no config": (lambda model: (model / "config.json").unlink(), ("no config.json", "name a Hugging Face model directory")),
-    "config cut short": (lambda model: (model / "config.json").write_text('{"a": '), ("config.json is not valid JSON", "fetch it again")),
-    "config no object": (lambda model: (model / "config.json").write_text("[1]"), ("config.json holds no JSON object", "fetch it again")),
-    "config of bytes": (lambda model: (model / "config.json").write_bytes(b"\xff"), ("config.json is not valid JSON", "fetch it again")),
-    "other architecture": (lambda model: rewrite(model / "config.json", model_type="gpt2"), ("model_type 'gpt2'", "Llama or Qwen3")),
-    "no architecture": (lambda model: rewrite(model / "config.json", model_type=None), ("model_type None", "Llama or Qwen3")),
+    "no config": (
+        lambda model: (model / "config.json").unlink(),
+        ("no config.json", "name a Hugging Face model directory"),
+    ),
+    "config cut short": (
+        lambda model: (model / "config.json").write_text('{"a": '),
+        ("config.json is not valid JSON", "fetch it again"),
+    ),
+    "config no object": (
+        lambda model: (model / "config.json").write_text("[1]"),
+        ("config.json holds no JSON object", "fetch it again"),
+    ),
+    "config of bytes": (
+        lambda model: (model / "config.json").write_bytes(b"\xff"),
+        ("config.json is not valid JSON", "fetch it again"),
+    ),
+    "other architecture": (
+        lambda model: rewrite(model / "config.json", model_type="gpt2"),
+        ("model_type 'gpt2'", "Llama or Qwen3"),
+    ),
+    "no architecture": (
+        lambda model: rewrite(model / "config.json", model_type=None),
+        ("model_type None", "Llama or Qwen3"),
+    ),
     "dimension missing": (
         lambda model: (model / "config.json").write_text('{"model_type": "llama"}'),
         ("num_hidden_layers", "choose such a model"),
@@ -88,12 +109,27 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
         lambda model: rewrite(model / "config.json", hidden_size="wide"),
         ("hidden_size", "choose such a model"),
     ),
-    "own code": (lambda model: (model / "modeling.py").touch(), ("modeling.py", "never run", "choose a model without it")),
+    "own code": (
+        lambda model: (model / "modeling.py").touch(),
+        ("modeling.py", "never run", "choose a model without it"),
+    ),
     "auto_map": (lambda model: rewrite(model / "config.json", auto_map={}), ("auto_map in config.json", "never run")),
-    "quantized": (lambda model: rewrite(model / "config.json", quantization_config={}), ("is quantized", "before quantization")),
-    "no tokenizer": (lambda model: (model / "tokenizer.json").unlink(), ("no tokenizer.json", "add the model's fast tokenizer")),
-    "tokenizer cut short": (lambda model: (model / "tokenizer.json").write_text("{"), ("tokenizer.json is not valid JSON",)),
-    "tokenizer without vocabulary": (lambda model: (model / "tokenizer.json").write_text("{}"), ("holds no vocabulary", "fetch")),
+    "quantized": (
+        lambda model: rewrite(model / "config.json", quantization_config={}),
+        ("is quantized", "before quantization"),
+    ),
+    "no tokenizer": (
+        lambda model: (model / "tokenizer.json").unlink(),
+        ("no tokenizer.json", "add the model's fast tokenizer"),
+    ),
+    "tokenizer cut short": (
+        lambda model: (model / "tokenizer.json").write_text("{"),
+        ("tokenizer.json is not valid JSON",),
+    ),
+    "tokenizer without vocabulary": (
+        lambda model: (model / "tokenizer.json").write_text("{}"),
+        ("holds no vocabulary", "fetch"),
+    ),
     "tokenizer of another model": (
         lambda model: rewrite(model / "config.json", vocab_size=299),
         ("embeds 299 tokens", "tokenizer.json has 300", "do not belong together"),
@@ -103,7 +139,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
         lambda model: lose_weights(model, "pytorch_model.bin"),
         ("only pickled weights (pytorch_model.bin)", "never loaded", "convert them to safetensors"),
     ),
-    "shard missing": (lambda model: first_shard(model).unlink(), ("lacks the shard model-00001-of-00002.safetensors", "fetch")),
+    "shard missing": (
+        lambda model: first_shard(model).unlink(),
+        ("lacks the shard model-00001-of-00002.safetensors", "fetch"),
+    ),
     "shard cut short": (
         lambda model: first_shard(model).write_bytes(first_shard(model).read_bytes()[:-1]),
         ("bytes where its header needs", "fetch the model again"),
@@ -112,14 +151,38 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
         lambda model: first_shard(model).write_bytes(first_shard(model).read_bytes() + b"\0"),
         ("bytes where its header needs",),
     ),
-    "shard empty": (lambda model: first_shard(model).write_bytes(b""), ("is not a safetensors file", "fetch the model again")),
-    "shard of text": (lambda model: first_shard(model).write_text("not found: 404"), ("bytes where its header needs", "fetch")),
-    "shard header no JSON": (lambda model: header(model, b"{]" * 9), ("is not a safetensors file", "fetch the model again")),
-    "shard header a list": (lambda model: header(model, b"[1, 2]"), ("is not a safetensors file", "fetch the model again")),
-    "shard header without offsets": (lambda model: header(model, b'{"a": {"data_offsets": []}}'), ("is not a safetensors file", "fetch")),
-    "index no JSON": (lambda model: (model / "model.safetensors.index.json").write_text("{"), ("index.json is not valid JSON", "fetch")),
-    "index without shards": (lambda model: (model / "model.safetensors.index.json").write_text("{}"), ("names no shards", "fetch")),
-    "index empty": (lambda model: rewrite(model / "model.safetensors.index.json", weight_map={}), ("names no shards", "fetch")),
+    "shard empty": (
+        lambda model: first_shard(model).write_bytes(b""),
+        ("is not a safetensors file", "fetch the model again"),
+    ),
+    "shard of text": (
+        lambda model: first_shard(model).write_text("not found: 404"),
+        ("bytes where its header needs", "fetch"),
+    ),
+    "shard header no JSON": (
+        lambda model: header(model, b"{]" * 9),
+        ("is not a safetensors file", "fetch the model again"),
+    ),
+    "shard header a list": (
+        lambda model: header(model, b"[1, 2]"),
+        ("is not a safetensors file", "fetch the model again"),
+    ),
+    "shard header without offsets": (
+        lambda model: header(model, b'{"a": {"data_offsets": []}}'),
+        ("is not a safetensors file", "fetch"),
+    ),
+    "index no JSON": (
+        lambda model: (model / "model.safetensors.index.json").write_text("{"),
+        ("index.json is not valid JSON", "fetch"),
+    ),
+    "index without shards": (
+        lambda model: (model / "model.safetensors.index.json").write_text("{}"),
+        ("names no shards", "fetch"),
+    ),
+    "index empty": (
+        lambda model: rewrite(model / "model.safetensors.index.json", weight_map={}),
+        ("names no shards", "fetch"),
+    ),
     "index leads outside": (
         lambda model: rewrite(model / "model.safetensors.index.json", weight_map={"a": "../x.safetensors"}),
         ("../x.safetensors, which is no file of its folder", "fetch"),
@@ -156,7 +219,9 @@ def test_a_pretrained_teacher_keeps_its_own_tokenizer(model: Path, tmp_path: Pat
     load(TINY, [*pretrained(model), f"data.tokenizer={other}"])
     rewrite(other / "tokenizer.json", normalizer={"type": "Lowercase"})
     sentence = told(*pretrained(model), f"data.tokenizer={other}")
-    assert f"data.tokenizer {other} is not the tokenizer of teacher.model {model}; leave data.tokenizer empty" in sentence
+    assert (
+        f"data.tokenizer {other} is not the tokenizer of teacher.model {model}; leave data.tokenizer empty" in sentence
+    )
     assert "has 300 tokens" in told(f"data.tokenizer={other}", "teacher.shape.vocab_size=299")
 
 

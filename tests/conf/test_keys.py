@@ -82,13 +82,16 @@ GOLDEN = {
 
 @pytest.mark.parametrize("stage", GOLDEN)
 def test_golden_keys(stage: str) -> None:
-    """A key that changes throws every store's artifacts of the stage away, and of all stages after it: do so knowingly."""
+    """A key that changes throws every store's artifacts of the stage away, and of all stages after it: do so
+    knowingly."""
     assert GOLDEN.keys() == stages().keys()
     assert key_of(stage, stages()[stage], {"data": "a"})[:12] == GOLDEN[stage]
 
 
 def test_a_golden_key_with_its_inputs() -> None:
-    assert key_of("prune", PruneConfig(num_layers=16), {"data": "a", "teacher": "b"}) == "de3af3989c17245d7fda7443258984f8"
+    assert (
+        key_of("prune", PruneConfig(num_layers=16), {"data": "a", "teacher": "b"}) == "de3af3989c17245d7fda7443258984f8"
+    )
 
 
 def changed(value: Any) -> Any:
@@ -97,7 +100,8 @@ def changed(value: Any) -> Any:
 
 
 def changes(config: Config, prefix: str = "", execution: bool = False) -> list[tuple[str, bool, Config]]:
-    """The config with each of its settings changed in turn, down to those of its parts: name, whether it is marked Execution, config."""
+    """The config with each of its settings changed in turn, down to those of its parts: name, whether it is marked
+    Execution, config."""
     found = []
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
@@ -118,20 +122,39 @@ def test_in_every_stage_what_is_marked_execution_and_nothing_else_leaves_the_key
         assert isinstance(other, StageConfig)
         assert (key_of(stage, other, {}) == key) is marked, name
         seen.add(key_of(stage, other, {}))
-    assert len(seen) == sum(not marked for _, marked, _ in changes(config)) + any(marked for _, marked, _ in changes(config))
+    assert len(seen) == sum(not marked for _, marked, _ in changes(config)) + any(
+        marked for _, marked, _ in changes(config)
+    )
 
 
 def test_what_runs_where_is_marked_execution() -> None:
     """The list of settings that share artifacts; one that joins it must not change what is made."""
-    marked = {f"{stage}.{name}" for stage, config in stages().items() for name, execution, _ in changes(config) if execution}
+    marked = {
+        f"{stage}.{name}" for stage, config in stages().items() for name, execution, _ in changes(config) if execution
+    }
     spread = ("processes", "tensor", "pipeline", "context", "sequence", "recompute", "threads")
-    names = {f"{stage}.parallel.{axis}" for stage in stages() if stage not in ("data", "records", "fetch") for axis in spread}
+    names = {
+        f"{stage}.parallel.{axis}" for stage in stages() if stage not in ("data", "records", "fetch") for axis in spread
+    }
     trained = ("micro_batch", "checkpoint_every", "checkpoints_kept")
     names |= {f"{stage}.{name}" for stage in ("teacher", "teacher imported", "distill", "sft") for name in trained}
     names |= {f"{stage}.{name}" for stage in ("teacher", "teacher imported") for name in ("model", "reference")}
-    names |= {"records.source", "records.workers", "generate.prompts", "generate.endpoint", "generate.api_key_env", "generate.batch"}
+    names |= {
+        "records.source",
+        "records.workers",
+        "generate.prompts",
+        "generate.endpoint",
+        "generate.api_key_env",
+        "generate.batch",
+    }
     names |= {f"generate.{name}" for name in ("concurrency", "timeout_seconds", "retries", "retry_seconds")}
-    names |= {"search.halving.top_k", "search.halving.rounds", "search.halving.steps", "search.micro_batch", "sweep.micro_batch"}
+    names |= {
+        "search.halving.top_k",
+        "search.halving.rounds",
+        "search.halving.steps",
+        "search.micro_batch",
+        "sweep.micro_batch",
+    }
     names |= {"data.source", "data.tokenizer", "data.engine", "data.workers"}
     assert marked == names | {
         "importance.micro_batch",
@@ -162,5 +185,10 @@ def test_the_key_is_of_the_inputs_and_not_of_their_order(inputs: dict[str, str],
 
 def test_stage_inputs_and_format_are_part_of_the_key() -> None:
     fp8, nvfp4 = QuantizeConfig(format="fp8"), QuantizeConfig(format="nvfp4")
-    keys = [key_of("quantize", fp8, {}), key_of("quantize", nvfp4, {}), key_of("quantize", fp8, {"model": "a"}), key_of("other", fp8, {})]
+    keys = [
+        key_of("quantize", fp8, {}),
+        key_of("quantize", nvfp4, {}),
+        key_of("quantize", fp8, {"model": "a"}),
+        key_of("other", fp8, {}),
+    ]
     assert len(set(keys)) == 4

@@ -1,4 +1,5 @@
-"""From YAML and overrides to a recipe: every way of writing a value, and one sentence for every way of writing it wrong."""
+"""From YAML and overrides to a recipe: every way of writing a value, and one sentence for every way of writing it
+wrong."""
 
 from __future__ import annotations
 
@@ -60,7 +61,10 @@ def test_an_override_says_what_it_seems_to_say(override: str, where: str, value:
 
 
 def test_overrides_apply_in_order_and_leave_the_rest_alone() -> None:
-    before, after = load(TINY), load(TINY, ["teacher.lr=1e-2", "teacher.lr=5e-3", "students.depth.distill={steps: 4}", *OWN])
+    before, after = (
+        load(TINY),
+        load(TINY, ["teacher.lr=1e-2", "teacher.lr=5e-3", "students.depth.distill={steps: 4}", *OWN]),
+    )
     assert after.teacher == before.teacher.model_copy(update={"lr": 5e-3})
     assert after.students["width"] == before.students["width"]
     assert after.distill_of("width") == before.distill
@@ -70,7 +74,14 @@ def test_overrides_apply_in_order_and_leave_the_rest_alone() -> None:
 
 OWN = [
     f"students.depth.distill.{key}={value}"
-    for key, value in {"seq_length": 32, "global_batch": 2, "micro_batch": 2, "lr": 1e-3, "min_lr": 0, "warmup_steps": 1}.items()
+    for key, value in {
+        "seq_length": 32,
+        "global_batch": 2,
+        "micro_batch": 2,
+        "lr": 1e-3,
+        "min_lr": 0,
+        "warmup_steps": 1,
+    }.items()
 ]
 
 
@@ -81,7 +92,9 @@ def test_a_format_named_alone_keeps_the_presets_settings() -> None:
     assert [(entry.format, entry.calibration_samples, entry.batch) for entry in recipe.quantize] == [("fp8", 3, 1)]
 
 
-def test_a_preset_extends_one_beside_it_wherever_it_is_loaded_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_preset_extends_one_beside_it_wherever_it_is_loaded_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "base.yaml").write_text(f"extends: {TINY}\nteacher: {{lr: 2e-3}}\n")
     (tmp_path / "sub" / "mine.yml").write_text("extends: ../base.yaml\nteacher: {seed: 7}\n")
@@ -118,7 +131,9 @@ def test_presets_that_extend_each_other_are_named(tmp_path: Path) -> None:
         (b"!!python/object/apply:os.system [true]\n", ("not valid YAML", "could not determine a constructor")),
     ],
 )
-def test_a_file_that_is_no_recipe_is_named_with_what_is_wrong(content: bytes, parts: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_file_that_is_no_recipe_is_named_with_what_is_wrong(
+    content: bytes, parts: tuple[str, ...], tmp_path: Path
+) -> None:
     file = tmp_path / "mine.yaml"
     file.write_bytes(content)
     sentence = told(preset=str(file))
@@ -131,7 +146,10 @@ def test_a_file_that_is_no_recipe_is_named_with_what_is_wrong(content: bytes, pa
         (["stepz=3"], ("stepz is not a setting", "the nearest known key is")),
         (["students.depth.prun.num_layers=2"], ("students.depth.prun is not a setting", "nearest known key is prune")),
         (["students.width.distill={stepz: 3}"], ("students.width.distill",)),
-        (["quantize=[{format: fp8, samples: 3}]"], ("quantize.0.samples is not a setting", "nearest known key is calibration_samples")),
+        (
+            ["quantize=[{format: fp8, samples: 3}]"],
+            ("quantize.0.samples is not a setting", "nearest known key is calibration_samples"),
+        ),
         (["data.world.entites=9"], ("data.world.entites is not a setting", "nearest known key is entities")),
         (["teacher.parallel.procesess=2"], ("nearest known key is processes",)),
         (["extends=demo"], ("extends is not a setting",)),
@@ -144,7 +162,10 @@ def test_a_file_that_is_no_recipe_is_named_with_what_is_wrong(content: bytes, pa
         (["teacher.precision=fp16"], ("teacher.precision is 'fp16'", "'bf16' or 'fp32'")),
         (["students=5"], ("students is 5", "dictionary")),
         (["students.Depth.prune.num_layers=1"], ("students.Depth", "pattern")),
-        (["students.depth.prune=null"], ("students.depth", "a student has no shape", "exactly one of prune, search and rounds")),
+        (
+            ["students.depth.prune=null"],
+            ("students.depth", "a student has no shape", "exactly one of prune, search and rounds"),
+        ),
         (["students.depth.quantize=maybe"], ("students.depth.quantize is 'maybe'",)),
         (["students.depth.distill={steps: 3}"], ("students.depth.distill.seq_length is missing; give it a value",)),
         (["quantize=fp8"], ("quantize is 'fp8'", "tuple")),
@@ -173,7 +194,9 @@ def keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from([key for key in keys(Recipe) if "." in key]), st.data())
-def test_a_slip_of_one_letter_anywhere_is_refused_and_the_key_that_was_meant_is_named(key: str, data: st.DataObject) -> None:
+def test_a_slip_of_one_letter_anywhere_is_refused_and_the_key_that_was_meant_is_named(
+    key: str, data: st.DataObject
+) -> None:
     parent, _, name = key.rpartition(".")
     place = data.draw(st.integers(0, len(name) - 1))
     slip = name[:place] + "Z" + name[place + 1 :]

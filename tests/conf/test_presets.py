@@ -1,4 +1,5 @@
-"""Every recipe that ships loads and plans without a trace; the published ones hold the published numbers and make models of that size."""
+"""Every recipe that ships loads and plans without a trace; the published ones hold the published numbers and make
+models of that size."""
 
 from __future__ import annotations
 
@@ -45,8 +46,13 @@ def test_every_preset_plans_against_an_empty_store_and_leaves_no_trace(preset: s
     assert len(set(labels)) == len(labels)
     work = [(stage.stage, stage.config.identity()) for stage in stages]
     alike = {stage.key: same for stage, same in zip(stages, work, strict=True)}
-    assert all(alike[stage.key] == same for stage, same in zip(stages, work, strict=True)), "a key stands for one piece of work"
-    counted = (1 + bool(recipe.distill_of(name)) + bool(recipe.sft_of(name)) + len(recipe.formats_of(name)) for name in recipe.students)
+    assert all(alike[stage.key] == same for stage, same in zip(stages, work, strict=True)), (
+        "a key stands for one piece of work"
+    )
+    counted = (
+        1 + bool(recipe.distill_of(name)) + bool(recipe.sft_of(name)) + len(recipe.formats_of(name))
+        for name in recipe.students
+    )
     models = 1 + bool(recipe.teacher_sft) + sum(counted)
     assert sum(stage.stage == "evaluate" for stage in stages) == models
     assert ("importance" in labels) == recipe.ranked
@@ -59,7 +65,9 @@ def test_every_preset_plans_against_an_empty_store_and_leaves_no_trace(preset: s
 @pytest.mark.parametrize("preset", names())
 def test_a_plan_is_the_same_every_time_and_wherever_it_runs(preset: str, tmp_path: Path) -> None:
     keys = [stage.key for stage in plan(load(preset), tmp_path)]
-    elsewhere = load(preset, ["teacher.checkpoint_every=17", "evaluate.batch=3", "data.workers=1", "importance.micro_batch=2"])
+    elsewhere = load(
+        preset, ["teacher.checkpoint_every=17", "evaluate.batch=3", "data.workers=1", "importance.micro_batch=2"]
+    )
     assert [stage.key for stage in plan(elsewhere, tmp_path / "other")] == keys
     other = {stage.label: stage.key for stage in plan(load(preset, ["data.seed=99"]), tmp_path)}
     unchanged = [stage.label for stage in plan(load(preset), tmp_path) if other[stage.label] == stage.key]
@@ -67,7 +75,9 @@ def test_a_plan_is_the_same_every_time_and_wherever_it_runs(preset: str, tmp_pat
 
 
 def test_students_share_what_they_have_in_common(tmp_path: Path) -> None:
-    depth, width = ({stage.label: stage.key for stage in plan(load(f"qwen3-8b-{axis}-6b"), tmp_path)} for axis in ("depth", "width"))
+    depth, width = (
+        {stage.label: stage.key for stage in plan(load(f"qwen3-8b-{axis}-6b"), tmp_path)} for axis in ("depth", "width")
+    )
     assert {label for label in depth if depth[label] == width.get(label)} == {
         "fetch-teacher",
         "data",
@@ -92,7 +102,9 @@ def test_llama_by_depth_drops_layers_16_to_31_of_32_numbered_from_1() -> None:
 def test_llama_by_width_is_3072_wide_with_an_mlp_of_9216() -> None:
     recipe = load("llama31-8b-width-4b")
     assert list(recipe.students) == ["width"], "the extended preset's student is taken away"
-    cut = cut_shape("students.width.prune", recipe.students["width"].prune, teacher_shape(recipe) or pytest.fail("no shape"))
+    cut = cut_shape(
+        "students.width.prune", recipe.students["width"].prune, teacher_shape(recipe) or pytest.fail("no shape")
+    )
     assert (cut.ffn_hidden_size, cut.hidden_size) == (9216, 3072)
     assert (cut.num_layers, cut.num_attention_heads, cut.num_query_groups, cut.head_dim) == (32, 32, 8, 128)
 
@@ -134,7 +146,8 @@ def test_the_long_distillation_that_the_preset_names_can_be_asked_for() -> None:
 
 @pytest.mark.parametrize(("model", "preset"), [("Llama-3.1-8B", PUBLISHED[0]), ("Qwen3-8B", PUBLISHED[2])])
 def test_the_presets_know_their_teachers_dimensions(model: str, preset: str, shared_data: Path, tmp_path: Path) -> None:
-    """`reference` stands in for a model that is not on this machine, so it has to say what the model's own config.json says."""
+    """`reference` stands in for a model that is not on this machine, so it has to say what the model's own config.json
+    says."""
     shutil.copy(shared_data / "configs" / f"{model}.config.json", tmp_path / "config.json")
     reference = load(preset).teacher.reference
     assert reference is not None
@@ -151,7 +164,10 @@ def test_stories_knows_the_model_it_names() -> None:
 
 
 def test_stories_runs_on_local_files_of_the_smaller_model(shared_data: Path) -> None:
-    local = [f"teacher.model={shared_data / 'weights' / 'stories260K-hf'}", f"data.source={shared_data / 'text' / 'tinystories.txt'}"]
+    local = [
+        f"teacher.model={shared_data / 'weights' / 'stories260K-hf'}",
+        f"data.source={shared_data / 'text' / 'tinystories.txt'}",
+    ]
     recipe = load("stories", [*local, f"evaluate.mmlu.path={shared_data / 'mmlu'}"])
     assert teacher_shape(recipe) == shape_of(shared_data / "weights" / "stories260K-hf")
 

@@ -56,5 +56,7 @@ def test_a_flaw_fails_until_it_is_mended_or_accepted_with_a_reason(
 
 
 def test_the_file_of_accepted_advisories_gives_a_reason_for_each() -> None:
-    lines = [line for line in (FILE.parent / "advisories.txt").read_text().splitlines() if line and not line.startswith("#")]
+    lines = [
+        line for line in (FILE.parent / "advisories.txt").read_text().splitlines() if line and not line.startswith("#")
+    ]
     assert all(len(line.split()) > 1 for line in lines)

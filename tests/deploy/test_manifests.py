@@ -1,4 +1,5 @@
-"""What stands in deploy/: valid by the schemas of compose and Kubernetes, pinned, confined, closed to the world, without secrets."""
+"""What stands in deploy/: valid by the schemas of compose and Kubernetes, pinned, confined, closed to the world,
+without secrets."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 BIN = Path(sys.executable).parent
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 FILES = ("base.yaml", "services.yaml", "worker.yaml")
-OBJECTS: list[dict[str, Any]] = [one for name in FILES for one in yaml.safe_load_all((DEPLOY / "kubernetes" / name).read_text())]
+OBJECTS: list[dict[str, Any]] = [
+    one for name in FILES for one in yaml.safe_load_all((DEPLOY / "kubernetes" / name).read_text())
+]
 PINNED = re.compile(r"^[a-z0-9./-]+:[0-9][A-Za-z0-9._-]*(@sha256:[0-9a-f]{64})?$")
 
 
@@ -30,7 +33,11 @@ def pods() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     """Name, pod spec and labels of everything that runs."""
     for one in OBJECTS:
         if one["kind"] in ("Deployment", "StatefulSet"):
-            yield one["metadata"]["name"], one["spec"]["template"]["spec"], one["spec"]["template"]["metadata"]["labels"]
+            yield (
+                one["metadata"]["name"],
+                one["spec"]["template"]["spec"],
+                one["spec"]["template"]["metadata"]["labels"],
+            )
         elif one["kind"] == "CronJob":
             template = one["spec"]["jobTemplate"]["spec"]["template"]
             yield one["metadata"]["name"], template["spec"], template["metadata"]["labels"]
@@ -45,7 +52,9 @@ def flow_pod(**values: Any) -> dict[str, Any]:
 
     template = json.loads((DEPLOY / "kubernetes" / "gpu-job-template.json").read_text())
     # The client would look up blocks and variables that a template names; this one names none, so it is never used.
-    made = asyncio.run(KubernetesWorkerJobConfiguration.from_template_and_values(template, values, client=SimpleNamespace()))
+    made = asyncio.run(
+        KubernetesWorkerJobConfiguration.from_template_and_values(template, values, client=SimpleNamespace())
+    )
     made.prepare_for_flow_run(FlowRun(flow_id=uuid4(), name="run"))
     manifest: dict[str, Any] = made.job_manifest
     return manifest
@@ -99,7 +108,11 @@ def test_the_manifests_are_what_kubernetes_takes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [*(name for name, _, _ in pods()), "flow"])
 def test_a_pod_is_pinned_confined_bounded_and_watched(name: str) -> None:
-    pod = flow_pod()["spec"]["template"]["spec"] if name == "flow" else next(pod for called, pod, _ in pods() if called == name)
+    pod = (
+        flow_pod()["spec"]["template"]["spec"]
+        if name == "flow"
+        else next(pod for called, pod, _ in pods() if called == name)
+    )
     assert pod["securityContext"]["runAsNonRoot"] and pod["securityContext"]["runAsUser"] > 0
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert not any(pod.get(one) for one in ("hostNetwork", "hostPID", "hostIPC"))
@@ -107,7 +120,11 @@ def test_a_pod_is_pinned_confined_bounded_and_watched(name: str) -> None:
     for container in [*pod["containers"], *pod.get("initContainers", [])]:
         assert PINNED.match(container["image"]), container["image"]
         own = container["securityContext"]
-        assert own == {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+        assert own == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
         assert container["resources"]["limits"]["memory"] and container["resources"]["requests"]["cpu"]
         for variable in container["env"]:
             assert "value" not in variable or not is_secret(variable["name"]), f"{variable['name']} is given a value"
@@ -120,7 +137,10 @@ def test_a_gpu_run_asks_for_its_gpus_the_store_and_shared_memory() -> None:
     job = flow_pod(gpus=4, memory="256Gi", env={"IMBIK_STORE": "/store/other"}, node_selector={"gpu": "h100"})
     pod = job["spec"]["template"]["spec"]
     container = pod["containers"][0]
-    assert container["resources"]["limits"]["nvidia.com/gpu"] == 4 and container["resources"]["limits"]["memory"] == "256Gi"
+    assert (
+        container["resources"]["limits"]["nvidia.com/gpu"] == 4
+        and container["resources"]["limits"]["memory"] == "256Gi"
+    )
     assert pod["nodeSelector"] == {"gpu": "h100"} and job["spec"]["backoffLimit"] == 0, "imbik tries again by itself"
     assert {"name": "store", "persistentVolumeClaim": {"claimName": "imbik-store"}} in pod["volumes"]
     assert container["envFrom"] == [{"secretRef": {"name": "imbik-flow"}}]
@@ -128,7 +148,9 @@ def test_a_gpu_run_asks_for_its_gpus_the_store_and_shared_memory() -> None:
 
 def test_every_pod_has_its_network_policy_and_nothing_is_published() -> None:
     policies = [one for one in OBJECTS if one["kind"] == "NetworkPolicy"]
-    assert any(one["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]} for one in policies), "what is not named is denied"
+    assert any(one["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]} for one in policies), (
+        "what is not named is denied"
+    )
     named: set[str] = set()
     for policy in policies:
         selector = policy["spec"]["podSelector"]
@@ -184,7 +206,9 @@ def test_the_control_side_runs_with_what_its_image_has_and_no_torch(tmp_path: Pa
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{DEPLOY.parent}", "PREFECT_HOME": str(tmp_path)}
     whole = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert whole.returncode == 0, whole.stderr[-2000:]
-    torch = subprocess.run([sys.executable, "-c", "import torch"], env=environment, capture_output=True, text=True, check=False)
+    torch = subprocess.run(
+        [sys.executable, "-c", "import torch"], env=environment, capture_output=True, text=True, check=False
+    )
     assert "No module named 'torch'" in torch.stderr
 
 

@@ -1,5 +1,5 @@
-"""The deployment for real: PostgreSQL, a bucket, Prefect, MLflow and a worker from compose.yaml's own settings; a flow triggered through
-the API, a job that prints its environment, a backup, lost databases, and everything there again."""
+"""The deployment for real: PostgreSQL, a bucket, Prefect, MLflow and a worker from compose.yaml's own settings; a flow
+triggered through the API, a job that prints its environment, a backup, lost databases, and everything there again."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def triggered(stack: Stack, deployment: str) -> dict[str, Any]:
     run = stack.prefect("POST", f"/deployments/{deployment}/create_flow_run", state={"type": "SCHEDULED"})
     deadline = time.monotonic() + RUN_SECONDS
     while (found := stack.prefect("GET", f"/flow_runs/{run['id']}"))["state_type"] not in FINAL:
-        assert time.monotonic() < deadline, f"still {found['state_name']}: {(stack.root / 'logs' / 'worker.log').read_text()[-2000:]}"
+        assert time.monotonic() < deadline, (
+            f"still {found['state_name']}: {(stack.root / 'logs' / 'worker.log').read_text()[-2000:]}"
+        )
         time.sleep(0.2)
     ended: dict[str, Any] = found
     return ended
@@ -65,7 +67,9 @@ def ran(stack: Stack) -> Iterator[tuple[Stack, list[dict[str, Any]]]]:
     flow = stack.prefect("POST", "/flows/", name="compress")["id"]
     parameters = {"recipe": recipe(), "name": "team", "store": str(stack.store)}
     deployment = {"name": "team", "flow_id": flow, "entrypoint": "flows.compress.compress", "work_pool_name": "imbik"}
-    made = stack.prefect("POST", "/deployments/", **deployment, parameters=parameters, job_variables={"working_dir": str(ROOT)})
+    made = stack.prefect(
+        "POST", "/deployments/", **deployment, parameters=parameters, job_variables={"working_dir": str(ROOT)}
+    )
     stack.wait("mlflow", "/health")
     yield stack, [triggered(stack, made["id"]), triggered(stack, made["id"])]
 
@@ -83,7 +87,8 @@ def versions_of(stack: Stack) -> list[tuple[str, str, str]]:
 
 
 IN_BUCKET = "/api/2.0/mlflow-artifacts/artifacts/drill/report.json"
-"""A file in the bucket as MLflow's clients, who have no key of the bucket, reach it. What a flow sends may come late on a busy machine."""
+"""A file in the bucket as MLflow's clients, who have no key of the bucket, reach it. What a flow sends may come late on
+a busy machine."""
 
 
 def test_a_flow_triggered_through_the_api_runs_to_its_end_and_its_results_are_where_the_team_looks(
@@ -109,9 +114,17 @@ def test_strangers_are_turned_away(ran: tuple[Stack, list[dict[str, Any]]]) -> N
     prefect, mlflow = (f"http://127.0.0.1:{stack.ports[name]}" for name in ("prefect", "mlflow"))
     asked = {"experiment_ids": ["1"]}
     assert requests.post(f"{prefect}/api/flow_runs/filter", json={}, timeout=10).status_code == 401
-    assert requests.post(f"{prefect}/api/flow_runs/filter", json={}, auth=("admin", "guess"), timeout=10).status_code == 401
+    assert (
+        requests.post(f"{prefect}/api/flow_runs/filter", json={}, auth=("admin", "guess"), timeout=10).status_code
+        == 401
+    )
     assert requests.post(f"{mlflow}/api/2.0/mlflow/runs/search", json=asked, timeout=10).status_code == 401
-    assert requests.post(f"{mlflow}/api/2.0/mlflow/runs/search", json=asked, auth=("admin", "guess"), timeout=10).status_code == 401
+    assert (
+        requests.post(
+            f"{mlflow}/api/2.0/mlflow/runs/search", json=asked, auth=("admin", "guess"), timeout=10
+        ).status_code
+        == 401
+    )
     elsewhere = requests.get(f"{prefect}/api/health", headers={"Origin": "https://elsewhere.example"}, timeout=10)
     assert "access-control-allow-origin" not in elsewhere.headers, "a page of another site may not read it"
     rebound = requests.get(f"{mlflow}/", headers={"Host": "elsewhere.example"}, timeout=10)
@@ -120,9 +133,16 @@ def test_strangers_are_turned_away(ran: tuple[Stack, list[dict[str, Any]]]) -> N
 
 def test_no_secret_is_in_any_byte_that_was_kept(ran: tuple[Stack, list[dict[str, Any]]]) -> None:
     stack, _ = ran
-    kept = {str(path): path.read_bytes() for folder in ("store", "logs") for path in (stack.root / folder).rglob("*") if path.is_file()}
+    kept = {
+        str(path): path.read_bytes()
+        for folder in ("store", "logs")
+        for path in (stack.root / folder).rglob("*")
+        if path.is_file()
+    }
     for database in ("prefect", "mlflow", "mlflow_auth"):
-        kept[database] = subprocess.run(["pg_dump", database], env=stack.postgres(), check=True, capture_output=True).stdout
+        kept[database] = subprocess.run(
+            ["pg_dump", database], env=stack.postgres(), check=True, capture_output=True
+        ).stdout
     printed = [text for name, text in kept.items() if name.endswith("job.log") and b"environment:" in text]
     assert not printed or all(b"planted" not in text for text in printed)
     assert len(kept) > 30 and b"team" in kept["prefect"] and b"teacher" in kept["mlflow"]
@@ -158,9 +178,13 @@ def test_lost_databases_come_back_from_the_backup(ran: tuple[Stack, list[dict[st
     for run in triggered_runs:
         assert stack.prefect("GET", f"/flow_runs/{run['id']}")["state_type"] == run["state_type"]
     assert (runs_of(stack), versions_of(stack)) == (before, versions)
-    assert stack.mlflow("GET", IN_BUCKET).json() == json.loads((stack.store / "runs" / "team" / "report.json").read_text())
+    assert stack.mlflow("GET", IN_BUCKET).json() == json.loads(
+        (stack.store / "runs" / "team" / "report.json").read_text()
+    )
 
     lost = min(stack.store.glob("distill/*"))
     shutil.move(lost, tmp_path / "lost")
     without = stack.script("restore.sh", str(backup), str(stack.store))
-    assert without.returncode == 3 and f"{lost.parent.name}/{lost.name}/artifact.json" in without.stderr + without.stdout
+    assert (
+        without.returncode == 3 and f"{lost.parent.name}/{lost.name}/artifact.json" in without.stderr + without.stdout
+    )

@@ -15,7 +15,9 @@ import pytest
 def mounted(folder: Path, options: str) -> Iterator[Path]:
     """A file system of its own on `folder`, in memory; the test is skipped where none can be mounted."""
     folder.mkdir(exist_ok=True)
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True, check=False
+    )
     if os.geteuid() != 0 or done.returncode:
         pytest.skip(f"needs root and mount to make a small disk ({done.stderr.strip()})")
     try:

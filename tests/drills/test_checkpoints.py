@@ -1,4 +1,5 @@
-"""Checkpoints under fire: killed at any moment of a write, damaged on the disk, a disk that is full, a clock that jumps, a time limit.
+"""Checkpoints under fire: killed at any moment of a write, damaged on the disk, a disk that is full, a clock that
+jumps, a time limit.
 
 However a run was disturbed, the model it ends with is that of an undisturbed one, bit for bit.
 """
@@ -49,7 +50,8 @@ folder, step, last = pathlib.Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3
 seen = 0
 def audit(event, arguments):
     global seen
-    if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree") and str(folder) in str(arguments[0]):
+    watched = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")
+    if event in watched and str(folder) in str(arguments[0]):
         seen += 1
         if seen == last:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -68,7 +70,9 @@ def test_a_write_killed_at_any_moment_leaves_the_old_checkpoint_or_the_new(tmp_p
 
     def publish(step: int, moment: int) -> int:
         command = [sys.executable, "-c", KILLER, str(folder), str(step), str(moment)]
-        return subprocess.run(command, check=False, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}).returncode
+        return subprocess.run(
+            command, check=False, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        ).returncode
 
     assert [publish(step, 0) for step in (1, 2)] == [0, 0]
     while publish(3, moments + 1) == -signal.SIGKILL:
@@ -140,10 +144,14 @@ def test_where_no_checkpoint_is_whole_nothing_is_begun_again_over_them(
     assert Ended.model_validate_json((tmp_path / "out" / "ended.json").read_text()).reason == "mistake"
 
 
-def test_a_job_killed_while_it_writes_resumes_to_the_same_model_twice(whole: Path, corpus: Path, tmp_path: Path) -> None:
+def test_a_job_killed_while_it_writes_resumes_to_the_same_model_twice(
+    whole: Path, corpus: Path, tmp_path: Path
+) -> None:
     output = tmp_path / "out"
     for step in (10, 20):
-        killed_after_a_checkpoint("teacher", CONFIG, {"data": corpus}, output, lambda state, step=step: state["step"] >= step)  # type: ignore[misc]
+        killed_after_a_checkpoint(
+            "teacher", CONFIG, {"data": corpus}, output, lambda state, step=step: state["step"] >= step
+        )  # type: ignore[misc]
     run_job("teacher", CONFIG, {"data": corpus}, output)
     assert model(output) == model(whole)
     assert steps(output) == list(range(41))
@@ -202,7 +210,9 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_checkpoint_keeps_the_one_before
     (found,) = checkpoints.existing(output / "checkpoints")
     assert found.name == "step-00000010"
     assert checkpoints.newest_sound(output / "checkpoints")
-    assert [path.name for path in (output / "checkpoints").iterdir()] == [found.name], "half a checkpoint takes the room of a whole one"
+    assert [path.name for path in (output / "checkpoints").iterdir()] == [found.name], (
+        "half a checkpoint takes the room of a whole one"
+    )
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     run_job("teacher", CONFIG, {"data": corpus}, output)
     assert model(output) == model(whole)

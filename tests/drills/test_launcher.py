@@ -1,4 +1,5 @@
-"""Processes of a job under fire, as the launcher of this machine runs them: torchrun, its ranks, and one that cannot start."""
+"""Processes of a job under fire, as the launcher of this machine runs them: torchrun, its ranks, and one that cannot
+start."""
 
 from __future__ import annotations
 
@@ -86,12 +87,18 @@ def test_torchrun_ends_with_a_rank_in_the_middle_of_its_training(corpus: Path, t
 
 
 def test_ranks_end_with_torchrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"PYTHONPATH": f"{SABOTAGE}:{RECIPE.parents[2]}", "DRILL": "idle", "DRILL_MARKS": str(tmp_path)}.items():
+    for name, value in {
+        "PYTHONPATH": f"{SABOTAGE}:{RECIPE.parents[2]}",
+        "DRILL": "idle",
+        "DRILL_MARKS": str(tmp_path),
+    }.items():
         monkeypatch.setenv(name, value)
     running = Running(spec_of("teacher", CONFIG, {}, tmp_path / "out"), PAIR)
     failed = killed(running, lambda: len(list(tmp_path.glob("rank-?"))) == 2, "torchrun")
     assert failed.reason == "killed"
-    assert str(failed).startswith("teacher: its process was ended by SIGKILL; run the same command again and it continues")
+    assert str(failed).startswith(
+        "teacher: its process was ended by SIGKILL; run the same command again and it continues"
+    )
 
 
 def test_a_worker_that_never_starts_is_told_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

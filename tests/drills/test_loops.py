@@ -1,4 +1,5 @@
-"""Long jobs other than Megatron's training stop before their time limit too, keep what they have done, and end as if undisturbed."""
+"""Long jobs other than Megatron's training stop before their time limit too, keep what they have done, and end as if
+undisturbed."""
 
 from __future__ import annotations
 
@@ -54,7 +55,11 @@ def test_a_loop_stops_before_its_time_limit_and_ends_as_an_undisturbed_one(
     assert executed(stage, config, inputs, output) == EXIT_CODES["time"]
     told = Ended.model_validate_json((output / "ended.json").read_text())
     assert told.reason == "time" and progress in told.sentence
-    assert not (output / "model").exists() and not (output / "logits.json").exists() and not (output / "generate.json").exists()
+    assert (
+        not (output / "model").exists()
+        and not (output / "logits.json").exists()
+        and not (output / "generate.json").exists()
+    )
     monkeypatch.delenv("IMBIK_TIME_LIMIT")
     run_job(stage, config, inputs, output)
     assert (output / result).read_bytes() == (whole / result).read_bytes()

@@ -1,4 +1,5 @@
-"""An MLflow server that is away, slow or failing: no run waits for it, and when it is back it has exactly what it would have had."""
+"""An MLflow server that is away, slow or failing: no run waits for it, and when it is back it has exactly what it would
+have had."""
 
 from __future__ import annotations
 
@@ -35,16 +36,22 @@ def client(uri: str) -> Any:
 
 
 def told(uri: str, flow: str) -> Series:
-    """Every series of a flow's stages as MLflow has it, by label and metric; one run for each label, or the test fails."""
+    """Every series of a flow's stages as MLflow has it, by label and metric; one run for each label, or the test
+    fails."""
     here = client(uri)
     (experiment,) = [each.experiment_id for each in here.search_experiments() if each.name == "imbik"]
     found: Series = {}
     for run in here.search_runs([experiment], f"tags.`imbik.flow` = '{flow}' and tags.`imbik.kind` = 'stage'"):
         label = run.info.run_name
         assert label not in found, f"{label} has two runs"
-        names = [name for name in run.data.metrics if not name.startswith(("final_", "system/")) and name not in ("seconds", "attempts")]
+        names = [
+            name
+            for name in run.data.metrics
+            if not name.startswith(("final_", "system/")) and name not in ("seconds", "attempts")
+        ]
         found[label] = {
-            name: sorted((m.step, m.value, m.timestamp) for m in here.get_metric_history(run.info.run_id, name)) for name in names
+            name: sorted((m.step, m.value, m.timestamp) for m in here.get_metric_history(run.info.run_id, name))
+            for name in names
         }
     return found
 
@@ -93,7 +100,9 @@ def test_a_run_through_an_outage_ends_as_an_undisturbed_one(
     proxy.turn("ok")
     wait_for(lambda: not proxy.late, proxy.seconds + 5, "requests are held back for good")
     with monkeypatch.context() as patched:
-        patched.setattr("tasks.tracking.sender.LATE_SECONDS", 0.0)  # what was asked for without an answer is here by now, maybe twice
+        patched.setattr(
+            "tasks.tracking.sender.LATE_SECONDS", 0.0
+        )  # what was asked for without an answer is here by now, maybe twice
         assert not list(sync(store))
     assert not waiting(store)
     assert told(uri, spool.flow) == sealed(store, "through")
@@ -131,7 +140,9 @@ def readmes_recipes_find(here: Any, store: Path, flow: str) -> None:
     assert ours[0].data.metrics["final_test_loss"] == rows["depth"]["val_loss"]
     assert ours[0].data.metrics["final_bytes"] == rows["depth"]["bytes"] < 3_000_000_000
     assert not here.search_runs([experiment], SMALL_STUDENTS.replace("3000000000", str(rows["depth"]["bytes"])))
-    slowest = here.search_runs([experiment], "tags.`imbik.kind` = 'stage' and metrics.seconds > 0", order_by=["metrics.seconds DESC"])
+    slowest = here.search_runs(
+        [experiment], "tags.`imbik.kind` = 'stage' and metrics.seconds > 0", order_by=["metrics.seconds DESC"]
+    )
     times = [run.data.metrics["seconds"] for run in slowest]
     assert len(times) > 4 and times == sorted(times, reverse=True)
     (winner,) = here.search_model_versions("name = 'calm'")
@@ -143,7 +154,9 @@ def lines(tracker: Tracker, count: int) -> float:
     """Seconds that a follower spends on telling `count` lines of a job."""
     begun = time.thread_time()  # the machine's other work is not the tracker's
     for step in range(count):
-        tracker.step("teacher", {"step": step, "time": 1.0 + step, "values": {"train_loss": 1.0 / (step + 1), "lr": 1e-3}})
+        tracker.step(
+            "teacher", {"step": step, "time": 1.0 + step, "values": {"train_loss": 1.0 / (step + 1), "lr": 1e-3}}
+        )
     return time.thread_time() - begun
 
 

@@ -1,4 +1,5 @@
-"""Two ranks under fire: one is killed, one is stopped, one is asked to end. The job ends soon, blames the right one, and goes on after."""
+"""Two ranks under fire: one is killed, one is stopped, one is asked to end. The job ends soon, blames the right one,
+and goes on after."""
 
 from __future__ import annotations
 
@@ -24,20 +25,26 @@ def training(corpus: Path, output: Path, more: dict[str, str]) -> tuple[Path, li
     before = reached(output)
     (output / ENDED).unlink(missing_ok=True)
     spec, jobs = start_ranks("teacher", CONFIG, {"data": corpus}, output, 2, more)
-    wait_for(lambda: reached(output) > before or any(job.ended.is_set() for job in jobs), 120, "no checkpoint was written")
+    wait_for(
+        lambda: reached(output) > before or any(job.ended.is_set() for job in jobs), 120, "no checkpoint was written"
+    )
     assert not any(job.ended.is_set() for job in jobs)
     return spec.with_name(f"{spec.name}.rank-0.log"), jobs
 
 
 def reached(output: Path) -> int:
-    return max((int(path.name.removeprefix("step-")) for path in checkpoints.existing(output / "checkpoints")), default=0)
+    return max(
+        (int(path.name.removeprefix("step-")) for path in checkpoints.existing(output / "checkpoints")), default=0
+    )
 
 
 def told(output: Path) -> Ended:
     return Ended.model_validate_json((output / ENDED).read_text())
 
 
-def test_a_killed_a_hung_and_a_terminated_rank_end_the_job_and_it_goes_on_to_the_same_model(corpus: Path, tmp_path: Path) -> None:
+def test_a_killed_a_hung_and_a_terminated_rank_end_the_job_and_it_goes_on_to_the_same_model(
+    corpus: Path, tmp_path: Path
+) -> None:
     output = tmp_path / "out"
     _, jobs = training(corpus, output, {})
     os.kill(jobs[1].pid, signal.SIGKILL)

@@ -1,5 +1,6 @@
-"""A whole run under fire: its disk fills up, it is killed, stopped, started twice, it hangs, is late and runs out of memory. Nothing of it
-stays alive, nothing half made is visible, the same command goes on, and the models are those of an undisturbed run, bit for bit."""
+"""A whole run under fire: its disk fills up, it is killed, stopped, started twice, it hangs, is late and runs out of
+memory. Nothing of it stays alive, nothing half made is visible, the same command goes on, and the models are those of
+an undisturbed run, bit for bit."""
 
 from __future__ import annotations
 
@@ -21,8 +22,20 @@ from tests.fixtures.flow import RECIPE, imbik, left_behind, reached, report_of, 
 
 pytestmark = pytest.mark.drill
 SABOTAGE = Path(__file__).parent / "sabotage"
-RUN = ["run", str(RECIPE), "teacher.steps=100", "teacher.checkpoint_every=10", "students.width=null", "students.depth.quantize=false"]
-RUN += ["students.depth.prune.num_layers=null", "students.depth.prune.drop_layers=[1]", "evaluate.mmlu=null", "evaluate.new_tokens=0"]
+RUN = [
+    "run",
+    str(RECIPE),
+    "teacher.steps=100",
+    "teacher.checkpoint_every=10",
+    "students.width=null",
+    "students.depth.quantize=false",
+]
+RUN += [
+    "students.depth.prune.num_layers=null",
+    "students.depth.prune.drop_layers=[1]",
+    "evaluate.mmlu=null",
+    "evaluate.new_tokens=0",
+]
 RUN += ["--name", "drill"]
 STOPPED = "imbik: stopped; the same command continues from where it was\n"
 SECONDS = 60.0
@@ -30,7 +43,8 @@ SECONDS = 60.0
 
 
 def faults(store: Path, drill: str, **more: str) -> dict[str, str]:
-    """The environment in which processes of a run are sabotaged; each fault strikes once, as the marks beside the disk remember."""
+    """The environment in which processes of a run are sabotaged; each fault strikes once, as the marks beside the disk
+    remember."""
     marks = marks_of(store)
     marks.mkdir(exist_ok=True)
     variables = {"DRILL": drill, "DRILL_MARKS": str(marks), "DRILL_FILLER": str(store.parent / "filler")}
@@ -43,7 +57,8 @@ def marks_of(store: Path) -> Path:
 
 @contextlib.contextmanager
 def held(store: Path, step: int) -> Iterator[subprocess.Popen[str]]:
-    """A run whose teacher is held before a step of its training, the last checkpoint before it on the disk. Let go on leaving."""
+    """A run whose teacher is held before a step of its training, the last checkpoint before it on the disk. Let go on
+    leaving."""
     mark = marks_of(store) / f"hold@{step}"
     process = start(*RUN, store=store, more=faults(store, mark.name))
     try:
@@ -98,7 +113,11 @@ def test_whatever_befalls_a_run_the_same_command_ends_in_the_same_models(store: 
     a_disk_that_fills_up_in_the_middle_of_a_checkpoint(store)
     two_at_once_one_killed_and_one_stopped(store)
     first = min(store.glob(".work/teacher-*/metrics.jsonl")).read_text().splitlines()[:20]
-    done = imbik(*RUN, store=store, more=faults(store, "lock@75 late@85 memory@0", IMBIK_HANG_SECONDS="10", IMBIK_TIME_LIMIT="3600"))
+    done = imbik(
+        *RUN,
+        store=store,
+        more=faults(store, "lock@75 late@85 memory@0", IMBIK_HANG_SECONDS="10", IMBIK_TIME_LIMIT="3600"),
+    )
     assert done.returncode == 0, done.stderr
     assert left_behind(store) == []
     lines = next(store.glob("teacher/*/metrics.jsonl")).read_text().splitlines()
@@ -121,7 +140,8 @@ def a_disk_that_fills_up_in_the_middle_of_a_checkpoint(store: Path) -> None:
 
 
 def two_at_once_one_killed_and_one_stopped(store: Path) -> None:
-    """The same recipe at once: the second waits, takes over what the killed first has done, and leaves it to the next."""
+    """The same recipe at once: the second waits, takes over what the killed first has done, and leaves it to the
+    next."""
     with held(store, 45) as process:
         twin = start(*RUN, store=store, more=faults(store, "hold@65"))
         try:

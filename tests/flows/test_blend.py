@@ -32,7 +32,11 @@ def written(folder: Path, first: int, windows: int) -> Path:
 
 def blend(root: Path, weights: list[float], windows: list[int]) -> Blended:
     entries = [
-        {"name": str(number), "weight": weight / sum(weights), "path": f"../{written(root / str(number), 1000 * number, size).name}"}
+        {
+            "name": str(number),
+            "weight": weight / sum(weights),
+            "path": f"../{written(root / str(number), 1000 * number, size).name}",
+        }
         for number, (weight, size) in enumerate(zip(weights, windows, strict=True))
     ]
     (root / "blend").mkdir()
@@ -47,11 +51,19 @@ def owners(found: Blended, indices: Any) -> Any:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.sampled_from([0.1, 0.2, 1 / 3, 0.5, 1.0, 2.5, 7.0]), min_size=1, max_size=5), st.integers(0, 5000), st.integers(1, 300))
-def test_the_proportions_hold_at_every_position(tmp_path_factory: Any, weights: list[float], position: int, count: int) -> None:
+@given(
+    st.lists(st.sampled_from([0.1, 0.2, 1 / 3, 0.5, 1.0, 2.5, 7.0]), min_size=1, max_size=5),
+    st.integers(0, 5000),
+    st.integers(1, 300),
+)
+def test_the_proportions_hold_at_every_position(
+    tmp_path_factory: Any, weights: list[float], position: int, count: int
+) -> None:
     found = blend(tmp_path_factory.mktemp("blend"), weights, [50] * len(weights))
     order = found.order(0, position + count)
-    assert [list(pair) for pair in found.order(position, count)] == [list(pair) for pair in order[position:]], "any position at once"
+    assert [list(pair) for pair in found.order(position, count)] == [list(pair) for pair in order[position:]], (
+        "any position at once"
+    )
     for number, weight in enumerate(found.weights):
         drawn = order[:, 0] == number
         assert (order[drawn, 1] == np.arange(drawn.sum())).all(), "none is left out or comes twice"
@@ -65,7 +77,9 @@ def test_the_order_is_one_of_seed_and_position_alone(tmp_path: Path) -> None:
     assert (np.concatenate([found.shuffled(start, 50, seed=3) for start in range(0, 500, 50)]) == whole).all()
     assert (found.shuffled(123, 7, seed=3) == whole[123:130]).all(), "as a resumed run asks"
     assert (found.shuffled(0, 500, seed=4) != whole).any()
-    assert (owners(found, whole) == owners(found, found.shuffled(0, 500, seed=4))).all(), "a seed changes what comes, not from where"
+    assert (owners(found, whole) == owners(found, found.shuffled(0, 500, seed=4))).all(), (
+        "a seed changes what comes, not from where"
+    )
     assert np.bincount(owners(found, whole)).tolist() == [150, 350]
 
 
@@ -81,7 +95,9 @@ def test_tokens_and_addresses_are_those_of_their_corpus(tmp_path: Path) -> None:
     found = blend(tmp_path, [1, 1], [5, 5])
     samples = found.samples(np.array([0, 7, 4]))
     assert samples.tokens[1].tolist() == (1000 + 2 * LENGTH + np.arange(LENGTH + 1)).tolist()
-    assert samples.addresses[1].tolist() == (5 * LENGTH + 1 + 2 * LENGTH + np.arange(LENGTH)).tolist(), "after all of the first"
+    assert samples.addresses[1].tolist() == (5 * LENGTH + 1 + 2 * LENGTH + np.arange(LENGTH)).tolist(), (
+        "after all of the first"
+    )
     assert np.bincount(owners(found, range(10))).tolist() == [5, 5]
     assert np.bincount(found.first(6)[:, 0] // 1000).tolist() == [3, 3], "calibration sees the blend too"
 
@@ -109,7 +125,11 @@ def keys(tmp_path: Path, *overrides: str) -> dict[str, str]:
 
 
 def test_weights_change_nothing_that_was_tokenized(tmp_path: Path, text: Path) -> None:
-    plain, even, uneven = keys(tmp_path), keys(tmp_path, *blended(text)), keys(tmp_path, *blended(text), "blend.weight=3.0")
+    plain, even, uneven = (
+        keys(tmp_path),
+        keys(tmp_path, *blended(text)),
+        keys(tmp_path, *blended(text), "blend.weight=3.0"),
+    )
     assert plain["data"] == even["data"] == uneven["data"], "the recipe's own corpus is what it was without a blend"
     assert even["data-more"] == uneven["data-more"]
     assert even["blend"] != uneven["blend"] and even["teacher"] != uneven["teacher"] != plain["teacher"]
@@ -124,24 +144,36 @@ def test_what_a_blend_cannot_do_is_said_at_load(tmp_path: Path, text: Path) -> N
     assert told(*blended(text), "blend.sources.data={source: world, weight: 1}").startswith(
         "blend.sources.data has the name of the recipe's"
     )
-    assert told(*blended(text), "blend.tokens=15359") == (
-        "teacher trains on 15,360 tokens (60 steps of 4 x 64) but blend.tokens is 15,359; raise it or choose fewer steps"
+    assert (
+        told(*blended(text), "blend.tokens=15359")
+        == "teacher trains on 15,360 tokens (60 steps of 4 x 64) but blend.tokens is 15,359; raise it or choose fewer"
+        " steps"
     )
     offline = ["distill.offline=true", "distill.top_k=20", "logits={seq_length: 64}"]
-    assert told(*blended(text), *offline).startswith("distill.offline needs logits, which are stored by a token's place in one corpus")
+    assert told(*blended(text), *offline).startswith(
+        "distill.offline needs logits, which are stored by a token's place in one corpus"
+    )
     assert told(*blended(text), "blend.sources.more.weight=0").startswith("blend.sources.more.weight")
 
 
 @pytest.mark.slow
-def test_the_stage_counts_passes_and_refuses_what_runs_out(corpus: Path, text: Path, tmp_path: Path, capfd: Any) -> None:
+def test_the_stage_counts_passes_and_refuses_what_runs_out(
+    corpus: Path, text: Path, tmp_path: Path, capfd: Any
+) -> None:
     more = run_job(
-        "data", {"source": str(text), "validation_share": 0, "test_share": 0}, {"tokenizer": corpus / "tokenizer"}, tmp_path / "d"
+        "data",
+        {"source": str(text), "validation_share": 0, "test_share": 0},
+        {"tokenizer": corpus / "tokenizer"},
+        tmp_path / "d",
     )
     inputs = {"data": corpus, "source-more": more}
     config = {"sources": {"more": {"source": str(text), "weight": 1.0}}, "weight": 3.0}
     held = json.loads((more / "statistics.json").read_text())["splits"]["train"]["tokens"]
     said = refused("blend", config | {"weight": 0.1, "tokens": 2 * held}, inputs, tmp_path / "none", capfd)
-    assert f"the corpus more holds {held:,} tokens but 90.9% of the blend's {2 * held:,} are" in said and "blend.exhausted=repeat" in said
+    assert (
+        f"the corpus more holds {held:,} tokens but 90.9% of the blend's {2 * held:,} are" in said
+        and "blend.exhausted=repeat" in said
+    )
     made = run_job("blend", config | {"tokens": 8 * held, "exhausted": "repeat"}, inputs, tmp_path / "blend")
     assert last(made, "passes_more") == 2.0
     statistics = json.loads((made / "statistics.json").read_text())
@@ -158,6 +190,8 @@ def test_a_run_on_a_blend_and_one_with_other_weights(tmp_path: Path, text: Path)
     assert first.returncode == 0, first.stderr
     second = imbik("run", str(RECIPE), "--name", "uneven", *small, "blend.weight=3.0", store=tmp_path / "store")
     assert second.returncode == 0, second.stderr
-    there = {stage: len(list((tmp_path / "store" / stage).iterdir())) for stage in ("data", "blend", "teacher", "distill")}
+    there = {
+        stage: len(list((tmp_path / "store" / stage).iterdir())) for stage in ("data", "blend", "teacher", "distill")
+    }
     assert there == {"data": 2, "blend": 2, "teacher": 2, "distill": 2}, "two corpora, tokenized once"
     assert all(stage.cached for stage in plan(load(str(RECIPE), [*small, "blend.weight=3.0"]), tmp_path / "store"))

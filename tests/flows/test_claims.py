@@ -1,4 +1,5 @@
-"""Claims: the report decides them by paired intervals that scipy gives too, and those that no run could decide are refused."""
+"""Claims: the report decides them by paired intervals that scipy gives too, and those that no run could decide are
+refused."""
 
 from __future__ import annotations
 
@@ -42,7 +43,9 @@ def test_what_cannot_be_decided_is_refused(claim: str, parts: tuple[str, ...]) -
 
 def test_what_is_not_measured_decides_nothing() -> None:
     assert "evaluate.mmlu: null" in told("evaluate.mmlu=null", "claims={a: {model: depth, than: width, by: mmlu}}")
-    assert "evaluate.new_tokens: 0" in told("evaluate.new_tokens=0", "claims={a: {model: depth, than: width, by: tokens_per_second}}")
+    assert "evaluate.new_tokens: 0" in told(
+        "evaluate.new_tokens=0", "claims={a: {model: depth, than: width, by: tokens_per_second}}"
+    )
 
 
 @pytest.mark.slow
@@ -69,7 +72,8 @@ def test_claims_are_decided_from_sealed_scores(finished: Path, tmp_path: Path) -
     rows = {row["model"]: row for row in report_of(store, "claimed")["rows"]}
     assert decided["questions"]["difference"] == pytest.approx(rows["depth"]["mmlu"] - rows["width"]["mmlu"])
     ours, theirs = (
-        json.loads((store / "runs" / "tiny" / f"evaluate-{name}" / "sequences.json").read_text()) for name in ("depth", "depth-pruned")
+        json.loads((store / "runs" / "tiny" / f"evaluate-{name}" / "sequences.json").read_text())
+        for name in ("depth", "depth-pruned")
     )
     expected = stats.ttest_rel(ours["val_loss"], theirs["val_loss"]).confidence_interval(0.95)
     assert (decided["taught"]["low"], decided["taught"]["high"]) == pytest.approx((expected.low, expected.high))

@@ -1,4 +1,5 @@
-"""The command `imbik` as a process: what it prints, how it exits, what it leaves alone. And what importing the flow costs."""
+"""The command `imbik` as a process: what it prints, how it exits, what it leaves alone. And what importing the flow
+costs."""
 
 from __future__ import annotations
 
@@ -37,7 +38,9 @@ def alone(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
     return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False, env=settings)
 
 
-@pytest.mark.parametrize(("arguments", "told"), WRONG, ids=[" ".join(arguments[:1] + arguments[2:]) for arguments, _ in WRONG])
+@pytest.mark.parametrize(
+    ("arguments", "told"), WRONG, ids=[" ".join(arguments[:1] + arguments[2:]) for arguments, _ in WRONG]
+)
 def test_a_mistake_is_one_sentence_and_no_store_is_made(arguments: list[str], told: str, tmp_path: Path) -> None:
     store = tmp_path / "store"
     done = imbik(*arguments, store=store)
@@ -52,7 +55,15 @@ def test_plan_lists_every_stage_with_its_numbers_and_makes_nothing(tmp_path: Pat
     done = imbik("plan", "qwen3-8b-width-6b", store=tmp_path / "store")
     assert done.returncode == 0, done.stderr
     lines = {line.split()[1]: line for line in done.stdout.splitlines() if "will run" in line}
-    assert {"data", "teacher", "importance", "prune-width", "distill-width", "quantize-width-fp8", "evaluate-width-nvfp4"} <= set(lines)
+    assert {
+        "data",
+        "teacher",
+        "importance",
+        "prune-width",
+        "distill-width",
+        "quantize-width-fp8",
+        "evaluate-width-nvfp4",
+    } <= set(lines)
     assert "8.19 B" in lines["teacher"]
     assert "5.98 B" in lines["distill-width"]
     assert not (tmp_path / "store").exists()
@@ -72,7 +83,9 @@ def test_help_names_every_command_and_each_explains_itself() -> None:
 def test_presets_are_listed_with_what_they_do() -> None:
     done = alone("presets", COLUMNS="200")
     assert done.returncode == 0, done.stderr
-    rows = {cells[1].strip(): cells[2].strip() for line in done.stdout.splitlines() if len(cells := line.split("│")) == 4}
+    rows = {
+        cells[1].strip(): cells[2].strip() for line in done.stdout.splitlines() if len(cells := line.split("│")) == 4
+    }
     assert [name for name in rows if name] == names()
     for name in names():
         assert read(name)["description"].startswith(rows[name][:40])
@@ -81,7 +94,13 @@ def test_presets_are_listed_with_what_they_do() -> None:
 def finished_run(store: Path, name: str) -> None:
     """A run's folder with a report of one model, as a run leaves it."""
     against = {"mmlu": 0.0}
-    row: dict[str, Any] = {"model": "teacher", "stage": "teacher", "num_params": 1_500_000, "bytes": 3_000_000, "against_teacher": against}
+    row: dict[str, Any] = {
+        "model": "teacher",
+        "stage": "teacher",
+        "num_params": 1_500_000,
+        "bytes": 3_000_000,
+        "against_teacher": against,
+    }
     row |= {"mmlu": 0.5, "mmlu_ci95": [0.4, 0.6], "val_loss": 1.25, "perplexity": 3.49}
     row |= dict.fromkeys(("kl_teacher", "agreement_teacher", "tokens_per_second"))
     folder = store / "runs" / name
@@ -170,7 +189,16 @@ def test_a_form_can_be_drawn_of_a_recipe() -> None:
     """Prefect draws it from the schema, and shows each setting's description."""
     schema = Recipe.model_json_schema()
     assert json.dumps(schema)
-    for model in ("DataConfig", "TeacherConfig", "PruneConfig", "DistillConfig", "QuantizeConfig", "EvaluateConfig", "Parallel", "Shape"):
+    for model in (
+        "DataConfig",
+        "TeacherConfig",
+        "PruneConfig",
+        "DistillConfig",
+        "QuantizeConfig",
+        "EvaluateConfig",
+        "Parallel",
+        "Shape",
+    ):
         assert all(field.get("description") for field in schema["$defs"][model]["properties"].values()), model
 
 

@@ -1,4 +1,5 @@
-"""The whole flow through the command line: what it makes, what it makes again, where it writes, and that any of it can be repeated."""
+"""The whole flow through the command line: what it makes, what it makes again, where it writes, and that any of it can
+be repeated."""
 
 from __future__ import annotations
 
@@ -34,7 +35,12 @@ def test_a_row_for_every_model_and_the_models_are_where_it_says(finished: Path) 
         weights = sum(path.stat().st_size for path in Path(row["path"]).glob("*.safetensors"))
         assert row["bytes"] == weights
     by_model = {row["model"]: row for row in report["rows"]}
-    assert by_model["depth-nvfp4"]["bytes"] < by_model["depth-fp8"]["bytes"] < by_model["depth"]["bytes"] < by_model["teacher"]["bytes"]
+    assert (
+        by_model["depth-nvfp4"]["bytes"]
+        < by_model["depth-fp8"]["bytes"]
+        < by_model["depth"]["bytes"]
+        < by_model["teacher"]["bytes"]
+    )
     assert by_model["depth"]["num_params"] < by_model["teacher"]["num_params"]
     assert by_model["teacher"]["kl_teacher"] == pytest.approx(0, abs=1e-6)
     assert by_model["depth"]["kl_teacher"] < by_model["depth-pruned"]["kl_teacher"]
@@ -60,7 +66,11 @@ def test_a_changed_setting_rebuilds_what_depends_on_it_and_nothing_else(finished
     before = {path.parent.name for path in store.glob("*/*/artifact.json")}
     done = imbik("run", str(RECIPE), "distill.temperature=2.0", "students.width=null", "--name", "warmer", store=store)
     assert done.returncode == 0, done.stderr
-    new = [json.loads(path.read_text())["stage"] for path in store.glob("*/*/artifact.json") if path.parent.name not in before]
+    new = [
+        json.loads(path.read_text())["stage"]
+        for path in store.glob("*/*/artifact.json")
+        if path.parent.name not in before
+    ]
     assert sorted(new) == ["distill", "evaluate", "evaluate", "evaluate", "quantize", "quantize"]
 
 
@@ -81,7 +91,8 @@ def test_mlflow_has_a_run_per_flow_and_a_child_per_stage(finished: Path) -> None
         children = [
             name
             for (name,) in database.execute(
-                "select r.name from runs r join tags t on r.run_uuid = t.run_uuid where t.key = 'mlflow.parentRunId' and t.value = ?",
+                "select r.name from runs r join tags t on r.run_uuid = t.run_uuid where t.key = 'mlflow.parentRunId'"
+                " and t.value = ?",
                 (parent,),
             )
         ]

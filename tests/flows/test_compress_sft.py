@@ -42,7 +42,11 @@ def test_every_model_is_scored_by_its_responses(tuned: Path) -> None:
     quantized = next(row for row in report["rows"] if row["model"] == "depth-fp8")
     assert quantized["against_student"]["model"] == "depth-sft", "what was fine-tuned is what is quantized"
     told = (tuned / "runs" / "tuned" / "report.md").read_text()
-    assert "## Responses" in told and "60 prompts were asked; of 60 answers" in told and "training records were packed into" in told
+    assert (
+        "## Responses" in told
+        and "60 prompts were asked; of 60 answers" in told
+        and "training records were packed into" in told
+    )
 
 
 def test_the_teacher_that_teaches_is_the_one_asked_for(tuned: Path) -> None:
@@ -61,4 +65,9 @@ def test_a_plan_then_finds_everything(tuned: Path) -> None:
     assert planned.returncode == 0 and "will run" not in planned.stdout
     other = imbik("plan", str(TUNED), "records.seq_length=120", store=tuned).stdout
     again = {line.split("│")[1].strip() for line in other.splitlines() if "will run" in line}
-    assert again >= {"records", "sft-teacher", "sft-depth"} and not again & {"data", "teacher", "generate", "distill-depth"}
+    assert again >= {"records", "sft-teacher", "sft-depth"} and not again & {
+        "data",
+        "teacher",
+        "generate",
+        "distill-depth",
+    }

@@ -1,4 +1,5 @@
-"""What Prefect's pages are given: a form from the schema that starts as the preset, mistakes in one sentence, files that Prefect takes."""
+"""What Prefect's pages are given: a form from the schema that starts as the preset, mistakes in one sentence, files
+that Prefect takes."""
 
 from __future__ import annotations
 
@@ -48,7 +49,12 @@ def test_a_preset_fills_the_form_and_comes_back_as_it_was(preset: str, form: dic
 
 @pytest.mark.parametrize(
     ("section", "values"),
-    [("teacher", {"steps": -1}), ("teacher", {"stepz": 3}), ("evaluate", {"mmlu": {"style": "essay"}}), ("data", {"source": 3})],
+    [
+        ("teacher", {"steps": -1}),
+        ("teacher", {"stepz": 3}),
+        ("evaluate", {"mmlu": {"style": "essay"}}),
+        ("data", {"source": 3}),
+    ],
     ids=["below its bound", "no such setting", "not a choice", "another kind"],
 )
 def test_the_form_refuses_what_the_schema_can_tell(section: str, values: dict[str, Any], form: dict[str, Any]) -> None:
@@ -78,7 +84,9 @@ def test_the_deployments_of_prefects_own_file_are_what_their_flows_take() -> Non
 
     entries = yaml.safe_load((DEPLOY / "prefect.yaml").read_text())["deployments"]
     assert [entry["name"] for entry in entries if entry.get("schedules")] == ["nightly-corpus", "weekly-student"]
-    assert {entry["name"] for entry in entries if entry["tags"] == "{{ form.tags }}"} == set(names()), "a preset is missing"
+    assert {entry["name"] for entry in entries if entry["tags"] == "{{ form.tags }}"} == set(names()), (
+        "a preset is missing"
+    )
     for entry in entries:
         parameters = dict(entry["parameters"])
         if parameters.get("recipe") == "{{ form.recipe }}":
@@ -97,7 +105,9 @@ def test_the_shipped_automations_are_what_prefect_takes() -> None:
     from flows.server.automations import read
 
     found = [
-        AutomationCore.model_validate(json.loads(json.dumps(entry).replace("{{ block }}", "8d5c4f0e-7d0e-4b52-9b3b-000000000000")))
+        AutomationCore.model_validate(
+            json.loads(json.dumps(entry).replace("{{ block }}", "8d5c4f0e-7d0e-4b52-9b3b-000000000000"))
+        )
         for entry in read(DEPLOY / "automations.yaml")
     ]
     assert [automation.name for automation in found] == ["imbik-failed", "imbik-gate-closed", "imbik-zombie"]

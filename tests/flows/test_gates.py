@@ -1,4 +1,5 @@
-"""Gates: what can never hold is refused, what is measured is judged with its doubt, and a closed gate stops its branch and no other."""
+"""Gates: what can never hold is refused, what is measured is judged with its doubt, and a closed gate stops its branch
+and no other."""
 
 from __future__ import annotations
 
@@ -23,12 +24,18 @@ from tests.fixtures.flow import RECIPE, imbik, report_of, told
 
 RATIO = {"after": "distill", "metric": "mmlu", "by": "ratio", "at_least": 0.5}
 WRONG = {
-    "above what any student reaches": (RATIO | {"at_least": 1.6}, ("mmlu at least 1.6 x the teacher's, can never hold", "0 to 1.5")),
+    "above what any student reaches": (
+        RATIO | {"at_least": 1.6},
+        ("mmlu at least 1.6 x the teacher's, can never hold", "0 to 1.5"),
+    ),
     "below what any student loses": (
         {"after": "prune", "metric": "val_loss", "by": "ratio", "at_most": 0.4},
         ("val_loss at most 0.4 x the teacher's, can never hold", "more than 0.5"),
     ),
-    "a share above one": (RATIO | {"against": "absolute", "by": None, "at_least": 1.2}, ("mmlu at least 1.2, can never hold", "0 to 1")),
+    "a share above one": (
+        RATIO | {"against": "absolute", "by": None, "at_least": 1.2},
+        ("mmlu at least 1.2, can never hold", "0 to 1"),
+    ),
     "always": (RATIO | {"by": "difference", "at_least": -1.5}, ("always holds", "-1 to 1")),
     "perplexity below one": (
         {"after": "prune", "metric": "perplexity", "against": "absolute", "at_most": 0.5},
@@ -36,14 +43,20 @@ WRONG = {
     ),
     "two bounds": (RATIO | {"at_most": 2.0}, ("exactly one of at_least and at_most",)),
     "no bound": ({"after": "prune", "metric": "mmlu", "by": "ratio"}, ("exactly one of at_least and at_most",)),
-    "the wrong side": ({"after": "prune", "metric": "val_loss", "by": "ratio", "at_least": 1.1}, ("the wrong side of it; give at_most",)),
+    "the wrong side": (
+        {"after": "prune", "metric": "val_loss", "by": "ratio", "at_least": 1.1},
+        ("the wrong side of it; give at_most",),
+    ),
     "compared with nothing": (RATIO | {"against": "absolute"}, ("against absolute, which is nothing",)),
     "not said how": (RATIO | {"by": None}, ("say by: ratio or difference",)),
     "the teacher's distance from itself": (
         {"after": "distill", "metric": "kl_teacher", "by": "ratio", "at_most": 1.2},
         ("which it compares with already; choose against: absolute or before",),
     ),
-    "before the first stage": (RATIO | {"after": "prune", "against": "before"}, ("which is the teacher; choose against: teacher",)),
+    "before the first stage": (
+        RATIO | {"after": "prune", "against": "before"},
+        ("which is the teacher; choose against: teacher",),
+    ),
     "chance of a loss": (
         {"after": "prune", "metric": "val_loss", "against": "chance", "by": "ratio", "at_most": 1.0},
         ("against chance, which only mmlu has",),
@@ -83,7 +96,10 @@ def test_a_gate_needs_its_stage_its_metric_and_more_than_one_sequence() -> None:
 
 def test_a_students_own_gate_replaces_the_recipes_and_null_takes_it_away() -> None:
     own = json.dumps(RATIO | {"at_least": 0.7})
-    recipe = load(str(RECIPE), [f"gates.bound={json.dumps(RATIO)}", f"students.depth.gates.bound={own}", "students.width.gates.bound=null"])
+    recipe = load(
+        str(RECIPE),
+        [f"gates.bound={json.dumps(RATIO)}", f"students.depth.gates.bound={own}", "students.width.gates.bound=null"],
+    )
     assert {name: gate.at_least for name, gate in recipe.gates_of("depth").items()} == {"bound": 0.7}
     assert recipe.gates_of("width") == {}
     assert load(str(RECIPE), [f"gates.bound={json.dumps(RATIO)}", "gates.bound=null"]).gates_of("depth") == {}
@@ -102,8 +118,15 @@ def test_questions_of_a_folder_are_counted_before_anything_runs(tmp_path: Path) 
 
 @given(st.floats(-0.2, -0.002), st.sampled_from([0.8, 0.95, 0.99]))
 def test_the_fewest_questions_are_where_the_intervals_say(bound: float, confidence: float) -> None:
-    """At all answers right, one question fewer than the number told must not be enough, by the intervals the verdict uses."""
-    z = float(np.sqrt(needed_questions(Gate(after="prune", metric="mmlu", against="absolute", at_least=0.5, confidence=confidence))))
+    """At all answers right, one question fewer than the number told must not be enough, by the intervals the verdict
+    uses."""
+    z = float(
+        np.sqrt(
+            needed_questions(
+                Gate(after="prune", metric="mmlu", against="absolute", at_least=0.5, confidence=confidence)
+            )
+        )
+    )
     sides: dict[str, Any] = {"difference": bound, "ratio": 1 + bound}
     for by, at_least in sides.items():
         needed = needed_questions(Gate(after="distill", metric="mmlu", by=by, at_least=at_least, confidence=confidence))
@@ -161,7 +184,11 @@ def test_the_three_verdicts_on_paired_answers() -> None:
     assert near.verdict == "failed"
     assert "the interval reaches the bound, so more of them could tell" in near.sentence
     sure = gate.model_copy(update={"confidence": "none"})
-    assert [verdict_of(sure, scores(answered(right)), before).verdict for right in (172, 170, 169)] == ["passed", "passed", "failed"]
+    assert [verdict_of(sure, scores(answered(right)), before).verdict for right in (172, 170, 169)] == [
+        "passed",
+        "passed",
+        "failed",
+    ]
 
 
 @given(st.integers(120, 200), st.floats(0.6, 1.2), st.sampled_from(["ratio", "difference"]))
@@ -207,12 +234,16 @@ def test_sequences_are_compared_in_pairs() -> None:
     twice = verdict_of(Gate(after="distill", metric="perplexity", by="ratio", at_most=2), *pair)
     by_nats = verdict_of(Gate(after="distill", metric="val_loss", by="difference", at_most=0.5), *pair)
     assert (twice.measured, twice.high) == pytest.approx((math.exp(by_nats.measured), math.exp(by_nats.high)))
-    alone = verdict_of(Gate(after="distill", metric="kl_teacher", against="absolute", at_most=0.1), scores(losses=[0.2]))
+    alone = verdict_of(
+        Gate(after="distill", metric="kl_teacher", against="absolute", at_most=0.1), scores(losses=[0.2])
+    )
     assert (alone.verdict, alone.low, alone.n) == ("failed", None, 1)
 
 
 @pytest.mark.slow
-def test_a_closed_gate_stops_its_branch_alone_and_another_bound_builds_only_what_it_stopped(finished: Path, tmp_path: Path) -> None:
+def test_a_closed_gate_stops_its_branch_alone_and_another_bound_builds_only_what_it_stopped(
+    finished: Path, tmp_path: Path
+) -> None:
     store = tmp_path / "store"
     shutil.copytree(finished, store, symlinks=True)
     for stage in ("quantize", "evaluate"):  # as if nothing after distillation had been made
@@ -226,8 +257,17 @@ def test_a_closed_gate_stops_its_branch_alone_and_another_bound_builds_only_what
     assert "gate near: depth does not keep kl_teacher at most 1e-06" in done.stderr
     assert done.stderr.strip().endswith("not made: depth-fp8, depth-nvfp4")
     report = report_of(store, "gated")
-    assert [row["model"] for row in report["rows"]] == ["teacher", "depth-pruned", "depth", "width-pruned", "width", "width-fp8"]
-    assert {entry["model"]: entry["verdict"] for entry in report["gates"] if entry["gate"] == "near"} == {"depth": "failed"}
+    assert [row["model"] for row in report["rows"]] == [
+        "teacher",
+        "depth-pruned",
+        "depth",
+        "width-pruned",
+        "width",
+        "width-fp8",
+    ]
+    assert {entry["model"]: entry["verdict"] for entry in report["gates"] if entry["gate"] == "near"} == {
+        "depth": "failed"
+    }
     assert {entry["model"]: entry["verdict"] for entry in report["gates"] if entry["gate"] == "sane"} == {
         "depth": "passed",
         "width": "passed",
@@ -238,14 +278,17 @@ def test_a_closed_gate_stops_its_branch_alone_and_another_bound_builds_only_what
     assert any("gate-depth-near: stopped" in line for line in done.stdout.splitlines())
     with sqlite3.connect(store / "prefect" / "prefect.db") as database:
         ((flow, state, message),) = database.execute(
-            "select r.id, r.state_name, s.message from flow_run r join flow_run_state s on r.state_id = s.id where r.name = 'gated'"
+            "select r.id, r.state_name, s.message from flow_run r join flow_run_state s on r.state_id = s.id where"
+            " r.name = 'gated'"
         )
-        tasks = database.execute("select name, state_type, state_name from task_run where flow_run_id = ?", (flow,)).fetchall()
+        tasks = database.execute(
+            "select name, state_type, state_name from task_run where flow_run_id = ?", (flow,)
+        ).fetchall()
     assert (state, message) == ("Stopped by a gate", done.stderr.strip().removeprefix("imbik: "))
     assert ("gate-depth-near", "FAILED", "Failed") in tasks
-    assert [name.rsplit("-", 1)[0] for name, _, state in tasks if state == "NotReady" and name.startswith("quantize")] == [
-        "quantize-depth"
-    ] * 2
+    assert [
+        name.rsplit("-", 1)[0] for name, _, state in tasks if state == "NotReady" and name.startswith("quantize")
+    ] == ["quantize-depth"] * 2
     with sqlite3.connect(store / "mlflow.db") as database:
         tags = dict(database.execute("select key, value from tags where key like 'imbik.gate.%'"))
     assert "does not keep" in tags["imbik.gate.depth.near"]
@@ -255,6 +298,10 @@ def test_a_closed_gate_stops_its_branch_alone_and_another_bound_builds_only_what
     lax = [gates[0].replace("1e-06", "9.0"), gates[1]]
     again = imbik("run", str(RECIPE), *lax, "--name", "gated", store=store)
     assert again.returncode == 0, again.stderr
-    new = [json.loads(path.read_text())["stage"] for path in store.glob("*/*/artifact.json") if path.parent.name not in before]
+    new = [
+        json.loads(path.read_text())["stage"]
+        for path in store.glob("*/*/artifact.json")
+        if path.parent.name not in before
+    ]
     assert sorted(new) == ["evaluate", "evaluate", "quantize", "quantize"]
     assert report_of(store, "gated")["stopped"] == {}

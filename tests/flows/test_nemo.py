@@ -1,4 +1,5 @@
-"""The engine nemo: its commands against the published ones word for word, what it refuses, what it reads of NeMo's output."""
+"""The engine nemo: its commands against the published ones word for word, what it refuses, what it reads of NeMo's
+output."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ from jobs.nemo.progress import checkpoints, progress, validations
 from tasks.store.store import key_of
 
 PUBLISHED = Path(__file__).parents[1] / "nemo"
-WIKITEXT = Corpus(paths=("/workspace/wikitext-data/wikitext-train_text_document",), index="/workspace/wikitext-data/index_mappings")
+WIKITEXT = Corpus(
+    paths=("/workspace/wikitext-data/wikitext-train_text_document",), index="/workspace/wikitext-data/index_mappings"
+)
 STATED = ["distill.weight_decay=0.01", "distill.adam_beta2=0.999", "distill.seed=1234"]
 PRUNE_8 = ["students.depth.prune.parallel.processes=8", "students.depth.prune.parallel.pipeline=8"]
 
@@ -59,7 +62,9 @@ def cut_of(recipe: Recipe, name: str) -> NemoPrune:
     return cut
 
 
-def pruning(recipe: Recipe, name: str, corpus: Corpus, restore: str, save: str, scripts: str = nemo_commands.SCRIPTS) -> list[str]:
+def pruning(
+    recipe: Recipe, name: str, corpus: Corpus, restore: str, save: str, scripts: str = nemo_commands.SCRIPTS
+) -> list[str]:
     """The prune command of a student, on one node."""
     cut = cut_of(recipe, name)
     on = Machines(devices=cut.parallel.processes)
@@ -77,7 +82,9 @@ def test_the_published_qwen3_recipe_is_the_published_commands_word_for_word(axis
     assert how is not None
     on = Machines(devices=8)
     name = f"Qwen3-8B-nemo-{axis}-pruned-distill"
-    command = nemo_commands.train(how, on=on, name=name, model=pruned, teacher=model, logs="/workspace", corpus=WIKITEXT)
+    command = nemo_commands.train(
+        how, on=on, name=name, model=pruned, teacher=model, logs="/workspace", corpus=WIKITEXT
+    )
     assert [nemo_commands.torchrun(command, on)] == published(f"qwen3-8b-distill-{axis}")
 
 
@@ -92,7 +99,8 @@ def contains(ours: list[str], theirs: list[str], more: set[str]) -> None:
     """Every option of theirs is in ours with the same values; ours has only `more` beside them."""
     mine, other = options(ours), options(theirs)
     assert {name: mine.get(name) for name in other} == {
-        name: tuple(str(float(value)) if value in ("1e-4", "1e-5") else value for value in values) for name, values in other.items()
+        name: tuple(str(float(value)) if value in ("1e-4", "1e-5") else value for value in values)
+        for name, values in other.items()
     }
     assert set(mine) - set(other) == more
 
@@ -107,7 +115,9 @@ def test_the_blog_s_commands_are_in_ours_with_the_same_values() -> None:
     how = load("qwen3-8b-depth-6b-nemo").distill_of("depth")
     assert how is not None
     on, pruned = Machines(devices=8), "Qwen3-8B-nemo-depth-pruned"
-    command = nemo_commands.train(how, on=on, name=f"{pruned}-distill", model=pruned, teacher="Qwen3-8B-nemo", logs=".", corpus=corpus)
+    command = nemo_commands.train(
+        how, on=on, name=f"{pruned}-distill", model=pruned, teacher="Qwen3-8B-nemo", logs=".", corpus=corpus
+    )
     paths = {"--log_dir", "--log_interval", "--val_check_interval", "--limit_val_batches", "--data_paths"}
     contains(nemo_commands.torchrun(command, on), taught, known - {"--tp_size"} | {"--pp_size"} | paths)
 
@@ -121,18 +131,36 @@ def test_the_documentation_s_llama_commands_are_in_ours_with_the_same_values() -
     by_rank = ("num_layers=16", "hidden_size=null", "ffn_hidden_size=null")
     ranked = load("llama31-8b-width-4b-nemo", [f"students.width.prune.{key}" for key in by_rank])
     contains(pruning(ranked, "width", corpus, source, "llama3.1-8b-depth-pruned", "scripts/llm"), depth, defaults)
-    named = pruning(load("llama31-8b-depth-4b-nemo"), "depth", corpus, source, "llama3.1-8b-dropped-layers", "scripts/llm")
-    # NVIDIA's page spreads this one by tensor parallelism, its notebook by a pipeline, as ours; the weights left are the same.
+    named = pruning(
+        load("llama31-8b-depth-4b-nemo"), "depth", corpus, source, "llama3.1-8b-dropped-layers", "scripts/llm"
+    )
+    # NVIDIA's page spreads this one by tensor parallelism, its notebook by a pipeline, as ours; the weights left are
+    # the same.
     theirs = ["1" if word == "8" and dropped[place - 1] == "--tp_size" else word for place, word in enumerate(dropped)]
     theirs = ["8" if word == "1" and dropped[place - 1] == "--pp_size" else word for place, word in enumerate(theirs)]
     contains(named, theirs, {"--legacy_ckpt"})
 
 
 def test_the_llama_teacher_is_corrected_with_the_notebook_s_numbers() -> None:
-    """02_teacher_finetuning.ipynb of NVIDIA NeMo's tutorials/llm/llama/pruning-distillation, which uses a NeMo-Run recipe."""
+    """02_teacher_finetuning.ipynb of NVIDIA NeMo's tutorials/llm/llama/pruning-distillation, which uses a NeMo-Run
+    recipe."""
     teacher = commands(load("llama31-8b-depth-4b-nemo"), Path("/workspace"), nemo_commands.SCRIPTS, 1)[1]
-    numbers = {"devices": "8", "tp_size": "8", "pp_size": "1", "mbs": "4", "seq_length": "8192", "max_steps": "30", "gbs": "128"}
-    numbers |= {"lr": "0.0001", "min_lr": "1e-05", "warmup_steps": "2", "val_check_interval": "10", "limit_val_batches": "5"}
+    numbers = {
+        "devices": "8",
+        "tp_size": "8",
+        "pp_size": "1",
+        "mbs": "4",
+        "seq_length": "8192",
+        "max_steps": "30",
+        "gbs": "128",
+    }
+    numbers |= {
+        "lr": "0.0001",
+        "min_lr": "1e-05",
+        "warmup_steps": "2",
+        "val_check_interval": "10",
+        "limit_val_batches": "5",
+    }
     found = options(teacher)
     assert {name: found[f"--{name}"] for name in numbers} == {name: (value,) for name, value in numbers.items()}
     assert "--teacher_path" not in found
@@ -145,7 +173,10 @@ def test_what_is_printed_can_be_pasted() -> None:
 
 
 def test_the_engine_is_part_of_what_a_stage_is(tmp_path: Path) -> None:
-    both = {name: {stage.label: stage for stage in plan(load(name), tmp_path)} for name in ("qwen3-8b-depth-6b", "qwen3-8b-depth-6b-nemo")}
+    both = {
+        name: {stage.label: stage for stage in plan(load(name), tmp_path)}
+        for name in ("qwen3-8b-depth-6b", "qwen3-8b-depth-6b-nemo")
+    }
     ours, theirs = both.values()
     assert ours.keys() - theirs.keys() == {"importance"}, "gpt_prune measures by itself"
     assert ours["teacher"].key == theirs["teacher"].key, "what is only imported is the same"
@@ -170,13 +201,23 @@ def test_the_engine_is_part_of_what_a_stage_is(tmp_path: Path) -> None:
         (["distill.intermediate=[{student_layer: 1, teacher_layer: 1}]"], "distill.intermediate"),
         (["students.depth.prune.ranking=random"], "students.depth.prune.ranking is random"),
         (
-            ["students.depth.prune.num_layers=null", "students.depth.prune.drop_layers=[3]", "students.depth.prune.hidden_size=3072"],
+            [
+                "students.depth.prune.num_layers=null",
+                "students.depth.prune.drop_layers=[3]",
+                "students.depth.prune.hidden_size=3072",
+            ],
             "at once",
         ),
-        (["students.depth={search: {target_params: 0.5}}", "students.depth.prune=null"], "students.depth.search is not done"),
+        (
+            ["students.depth={search: {target_params: 0.5}}", "students.depth.prune=null"],
+            "students.depth.search is not done",
+        ),
         (["sweep={}"], "sweep is a stage that engine nemo does not have"),
         (["logits={seq_length: 4096}"], "logits is a stage that engine nemo does not have"),
-        (["importance.micro_batch=3"], "importance.calibration_samples 1024 is not a multiple of importance.micro_batch 3"),
+        (
+            ["importance.micro_batch=3"],
+            "importance.calibration_samples 1024 is not a multiple of importance.micro_batch 3",
+        ),
     ],
 )
 def test_what_the_engine_cannot_do_is_refused_at_load_in_one_sentence(overrides: list[str], words: str) -> None:
@@ -196,7 +237,10 @@ def test_a_recipe_that_does_not_say_how_gpt_train_optimizes_is_told_what_to_stat
 
 
 def test_progress_is_read_from_nemo_s_lines() -> None:
-    line = "Training epoch 0, iteration 3/29 | lr: 5e-05 | global_step: 3 | reduced_train_loss: 1.93 | train_step_timing in s: 20.3\n"
+    line = (
+        "Training epoch 0, iteration 3/29 | lr: 5e-05 | global_step: 3 | reduced_train_loss: 1.93 | train_step_timing"
+        " in s: 20.3\n"
+    )
     assert progress(line) == (4, {"lr": 5e-05, "train_loss": 1.93, "seconds_per_step": 20.3})
     assert progress("Validation: iteration 1/5") is None
     assert progress("[NeMo I 2026-11-21] Training epoch 0") is None
@@ -243,7 +287,8 @@ class Canary:
 
 @pytest.fixture
 def hostile(tmp_path: Path) -> Path:
-    """NeMo checkpoints that would run code, climb out of their folder and point elsewhere, with the canaries that would tell."""
+    """NeMo checkpoints that would run code, climb out of their folder and point elsewhere, with the canaries that would
+    tell."""
     canary = pickle.dumps(Canary(tmp_path / "canary"))
     checkpoint = tmp_path / "nemo2"
     for part in ("weights", "context"):
@@ -265,28 +310,43 @@ def hostile(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("engine", ["megatron", "nemo"])
-def test_nemo_checkpoints_are_refused_with_the_command_that_converts_them_and_nothing_of_them_is_run(hostile: Path, engine: str) -> None:
+def test_nemo_checkpoints_are_refused_with_the_command_that_converts_them_and_nothing_of_them_is_run(
+    hostile: Path, engine: str
+) -> None:
     before = sorted(path.name for path in hostile.rglob("*"))
-    for name, words in (("nemo2", "llm.export_ckpt(path="), ("model.nemo", "convert_nemo1_to_nemo2.py"), ("disguised", "NeMo 1 archive")):
+    for name, words in (
+        ("nemo2", "llm.export_ckpt(path="),
+        ("model.nemo", "convert_nemo1_to_nemo2.py"),
+        ("disguised", "NeMo 1 archive"),
+    ):
         with pytest.raises(ValueError) as caught:
             load("qwen3-8b-depth-6b-nemo", [f"engine={engine}", f"teacher.model={hostile / name}"])
         assert words in str(caught.value)
         assert len(str(caught.value).splitlines()) == 1
     assert sorted(path.name for path in hostile.rglob("*")) == before, "nothing was unpacked and no canary sang"
     assert not Path("/tmp/imbik-canary").exists()
-    assert pickle.loads((hostile / "nemo2" / "weights" / "common.pt").read_bytes()) is None, "the canary does sing when it is loaded"
+    assert pickle.loads((hostile / "nemo2" / "weights" / "common.pt").read_bytes()) is None, (
+        "the canary does sing when it is loaded"
+    )
     assert (hostile / "canary").exists()
 
 
 @pytest.mark.drill
-@pytest.mark.skipif("IMBIK_NEMO_PYTHON" not in os.environ, reason="IMBIK_NEMO_PYTHON names no interpreter with nemo_toolkit 2.7")
+@pytest.mark.skipif(
+    "IMBIK_NEMO_PYTHON" not in os.environ, reason="IMBIK_NEMO_PYTHON names no interpreter with nemo_toolkit 2.7"
+)
 def test_nemo_2_7_parses_our_commands_as_we_mean_them(tmp_path: Path) -> None:
-    """Through the scripts' parsers, where IMBIK_NEMO_SCRIPTS names them (in NVIDIA's container /opt/NeMo/scripts/llm), and through the
-    command-line parser of nemo.collections.llm's own functions."""
+    """Through the scripts' parsers, where IMBIK_NEMO_SCRIPTS names them (in NVIDIA's container /opt/NeMo/scripts/llm),
+    and through the command-line parser of nemo.collections.llm's own functions."""
     scripts = os.environ.get("IMBIK_NEMO_SCRIPTS", "")
     asked: list[dict[str, Any]] = []
     expected: list[dict[str, Any]] = []
-    for preset in ("qwen3-8b-depth-6b-nemo", "qwen3-8b-width-6b-nemo", "llama31-8b-depth-4b-nemo", "llama31-8b-width-4b-nemo"):
+    for preset in (
+        "qwen3-8b-depth-6b-nemo",
+        "qwen3-8b-width-6b-nemo",
+        "llama31-8b-depth-4b-nemo",
+        "llama31-8b-width-4b-nemo",
+    ):
         for command in commands(load(preset), Path("/w"), "s", 1):
             if command[0] != "torchrun":
                 continue
@@ -308,15 +368,21 @@ def test_nemo_2_7_parses_our_commands_as_we_mean_them(tmp_path: Path) -> None:
             config = {f"pruning_config.{key}": value for key, value in answer.pop("pruning_config", {}).items()}
             assert answer | config == wanted
         elif answer is not None:
-            assert {name: _words(answer[name]) for name in wanted} == {name: _numbers(values) for name, values in wanted.items()}
+            assert {name: _words(answer[name]) for name in wanted} == {
+                name: _numbers(values) for name, values in wanted.items()
+            }
     assert (answers[0] is None) == (scripts == "")
 
 
 def _asked(asked: list[dict[str, Any]], scripts: str) -> list[Any]:
     """What NeMo's interpreter answers."""
     command = [os.environ["IMBIK_NEMO_PYTHON"], "-W", "ignore", str(PUBLISHED / "parsers.py"), scripts]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, timeout=580, env=environment, check=False)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {
+        "CUDA_VISIBLE_DEVICES": ""
+    }
+    done = subprocess.run(
+        command, input=json.dumps(asked), capture_output=True, text=True, timeout=580, env=environment, check=False
+    )
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("ANSWERS ")] or [""]
     assert line, done.stdout + done.stderr
     answers: list[Any] = json.loads(line.removeprefix("ANSWERS "))
@@ -325,10 +391,19 @@ def _asked(asked: list[dict[str, Any]], scripts: str) -> list[Any]:
 
 def _settings(given: dict[str, tuple[str, ...]]) -> dict[str, Any]:
     """What gpt_prune.py hands to llm.prune, by parameter."""
-    direct = {"devices": "devices", "tp_size": "tp_size", "pp_size": "pp_size", "num_train_samples": "num_train_samples"}
-    settings: dict[str, Any] = {parameter: int(given[option][0]) for option, parameter in direct.items() if option in given}
+    direct = {
+        "devices": "devices",
+        "tp_size": "tp_size",
+        "pp_size": "pp_size",
+        "num_train_samples": "num_train_samples",
+    }
+    settings: dict[str, Any] = {
+        parameter: int(given[option][0]) for option, parameter in direct.items() if option in given
+    }
     settings |= {"nemo_checkpoint": given["restore_path"][0], "save_path": given["save_path"][0], "legacy_ckpt": True}
-    settings |= {f"pruning_config.{name}": int(values[0]) for name, values in given.items() if name.startswith("target_")}
+    settings |= {
+        f"pruning_config.{name}": int(values[0]) for name, values in given.items() if name.startswith("target_")
+    }
     dropped = given.get("drop_layers")
     return settings | ({"pruning_config.drop_layers": [int(layer) for layer in dropped]} if dropped else {})
 

@@ -1,4 +1,5 @@
-"""Prefect's pages and API against a real `imbik up`: runs from the form, retried, suspended, cancelled, queued, late, told about.
+"""Prefect's pages and API against a real `imbik up`: runs from the form, retried, suspended, cancelled, queued, late,
+told about.
 
 The tests build on each other's runs, in this order: the store is what makes them short.
 """
@@ -53,7 +54,9 @@ def test_the_form_is_filled_and_submitted_and_the_run_watched_to_its_end(site: S
             page.get_by_text("Text to tokens: read, quarantine what is not valid", exact=False).first.wait_for()
             for field, value in values.items():
                 # The last field of a name: a student's own section comes after the teacher's shape.
-                page.locator(f"xpath=//label[starts-with(normalize-space(.), '{field}')]/following::input[1]").last.fill(value)
+                page.locator(
+                    f"xpath=//label[starts-with(normalize-space(.), '{field}')]/following::input[1]"
+                ).last.fill(value)
             with page.expect_response(lambda answer: "/create_flow_run" in answer.url) as answer:
                 page.get_by_role("button", name="Submit").click()
             new = {run["id"] for run in site.runs("one-student")} - before
@@ -130,16 +133,26 @@ def test_what_the_schema_refuses_is_not_started_and_failures_and_closed_gates_ar
     gate = {"near": {"after": "prune", "metric": "val_loss", "against": "teacher", "by": "difference", "at_most": -0.5}}
     closed = site.begin("compress/one-student", recipe=recipe() | {"gates": gate}, name="gated")
     assert site.end(closed)["name"] == "Stopped by a gate"
-    wait_for(lambda: any(TOO_MANY in text for text in site.posted), 120, f"nobody was told of the failure: {site.posted}")
-    wait_for(lambda: any("Stopped by a gate: gate near" in text for text in site.posted), 120, f"nor of the gate: {site.posted}")
+    wait_for(
+        lambda: any(TOO_MANY in text for text in site.posted), 120, f"nobody was told of the failure: {site.posted}"
+    )
+    wait_for(
+        lambda: any("Stopped by a gate: gate near" in text for text in site.posted),
+        120,
+        f"nor of the gate: {site.posted}",
+    )
 
 
 def test_a_run_fails_is_retried_suspended_resumed_and_cancelled_while_another_waits_for_its_gpu(site: Site) -> None:
-    """The machine is told that it has one GPU (CUDA_VISIBLE_DEVICES=0), so that jobs hold it as they would a real one."""
+    """The machine is told that it has one GPU (CUDA_VISIBLE_DEVICES=0), so that jobs hold it as they would a real
+    one."""
     run = site.begin("compress/one-student", recipe=recipe(*LONG), name="long")
     wait_for(lambda: reached(site.store) >= 200 or site.ended(run), 300, "no checkpoint")
     job = stopped(site, "teacher")
-    settings = {"model": "one-student/depth", "quantize": [{"format": "int8_sq", "calibration_samples": 8, "seq_length": 64}]}
+    settings = {
+        "model": "one-student/depth",
+        "quantize": [{"format": "int8_sq", "calibration_samples": 8, "seq_length": 64}],
+    }
     other = site.begin("quantize/a-model", settings=settings)
     wait_for(lambda: "Running" in site.tasks(other).values() or site.ended(other), 300, "the other run did not begin")
     assert not site.ended(other), site.state(other)
@@ -156,16 +169,26 @@ def test_a_run_fails_is_retried_suspended_resumed_and_cancelled_while_another_wa
     site.retry(run)
     wait_for(lambda: site.jobs("teacher") or site.ended(run), 300, "it was not retried")
     job = stopped(site, "teacher")
-    suspended = {"type": "PAUSED", "name": "Suspended", "state_details": {"pause_reschedule": True, "pause_timeout": _later()}}
+    suspended = {
+        "type": "PAUSED",
+        "name": "Suspended",
+        "state_details": {"pause_reschedule": True, "pause_timeout": _later()},
+    }
     site.api(f"flow_runs/{run}/set_state", {"state": suspended})
     time.sleep(SEES_SECONDS)
     job.send_signal(signal.SIGCONT)
-    wait_for(lambda: site.state(run)["name"] == "Suspended" and not site.working(), 300, f"still at work: {site.working()}")
+    wait_for(
+        lambda: site.state(run)["name"] == "Suspended" and not site.working(), 300, f"still at work: {site.working()}"
+    )
     assert site.tasks(run)["teacher"] == "Completed", "what ran was not finished first"
     assert first_step_since(site.store, "long", retried) > kept, "steps before the failure were made again"
 
     site.api(f"flow_runs/{run}/resume", {})
-    wait_for(lambda: any("in the store already: teacher" in line for line in site.log(run)), 300, "it did not take the teacher it made")
+    wait_for(
+        lambda: any("in the store already: teacher" in line for line in site.log(run)),
+        300,
+        "it did not take the teacher it made",
+    )
     site.api(f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
     wait_for(lambda: not site.working(), 120, f"still alive: {site.working()}")
     assert site.end(run)["type"] == "CANCELLED"
@@ -173,7 +196,9 @@ def test_a_run_fails_is_retried_suspended_resumed_and_cancelled_while_another_wa
 
 def stopped(site: Site, stage: str) -> psutil.Process:
     """The job of a stage, held so that what follows does not race with its end."""
-    job = min((psutil.Process(pid) for pid in site.jobs(stage)), key=psutil.Process.create_time)  # the others write its checkpoints
+    job = min(
+        (psutil.Process(pid) for pid in site.jobs(stage)), key=psutil.Process.create_time
+    )  # the others write its checkpoints
     job.send_signal(signal.SIGSTOP)
     return job
 
@@ -182,13 +207,30 @@ def _later() -> str:
     return (datetime.now(UTC) + timedelta(hours=1)).isoformat()
 
 
-def test_prefects_own_command_deploys_the_same_and_its_runs_queue_wait_and_rebuild_what_changed(site: Site, tmp_path: Path) -> None:
+def test_prefects_own_command_deploys_the_same_and_its_runs_queue_wait_and_rebuild_what_changed(
+    site: Site, tmp_path: Path
+) -> None:
     ours = site.deployments()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT")}
-    environment |= {"PREFECT_API_URL": f"{site.pages}/api", "PREFECT_HOME": str(tmp_path), "PYTHONPATH": str(RECIPE.parents[2])}
+    environment |= {
+        "PREFECT_API_URL": f"{site.pages}/api",
+        "PREFECT_HOME": str(tmp_path),
+        "PYTHONPATH": str(RECIPE.parents[2]),
+    }
     environment |= {"IMBIK_STORE": str(site.store), "IMBIK_WORK_POOL": "imbik", "DO_NOT_TRACK": "1"}
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "deploy/prefect.yaml"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=RECIPE.parents[2], timeout=300)
+    command = [
+        sys.executable,
+        "-m",
+        "prefect",
+        "--no-prompt",
+        "deploy",
+        "--all",
+        "--prefect-file",
+        "deploy/prefect.yaml",
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment, cwd=RECIPE.parents[2], timeout=300
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     theirs = site.deployments()
     for name in ours:
@@ -205,20 +247,39 @@ def test_prefects_own_command_deploys_the_same_and_its_runs_queue_wait_and_rebui
     settings: dict[str, Any] = {"source": str(text), "vocab_size": 300}
     site.api("work_pools/imbik", {"is_paused": True}, "PATCH")
     runs = [site.begin("prepare/nightly-corpus", data=settings, name="nightly") for _ in range(2)]
-    wait_for(lambda: [site.state(run)["name"] for run in runs] == ["Late", "Late"], 120, "a missed run is not called late")
-    missed = next(line for line in imbik("schedules", store=site.store).stdout.splitlines() if "prepare/nightly-corpus" in line)
+    wait_for(
+        lambda: [site.state(run)["name"] for run in runs] == ["Late", "Late"], 120, "a missed run is not called late"
+    )
+    missed = next(
+        line for line in imbik("schedules", store=site.store).stdout.splitlines() if "prepare/nightly-corpus" in line
+    )
     assert missed.rstrip(" │┃").endswith("2"), missed
     site.api("work_pools/imbik", {"is_paused": False}, "PATCH")
     ends = [site.end(run) for run in runs]
     assert sorted(end["name"] for end in ends) == ["Cached", "Completed"]
-    spans = sorted((site.api(f"flow_runs/{run}")["start_time"], site.api(f"flow_runs/{run}")["end_time"]) for run in runs)
+    spans = sorted(
+        (site.api(f"flow_runs/{run}")["start_time"], site.api(f"flow_runs/{run}")["end_time"]) for run in runs
+    )
     assert spans[0][1] <= spans[1][0], "one after the other"
     text.write_text(text.read_text() + "one more sentence\n")
-    assert site.end(site.begin("prepare/nightly-corpus", data=settings, name="nightly"))["message"] == "Built 1 of 1 stages: data."
+    assert (
+        site.end(site.begin("prepare/nightly-corpus", data=settings, name="nightly"))["message"]
+        == "Built 1 of 1 stages: data."
+    )
 
 
 def test_schedules_are_made_listed_paused_and_removed(site: Site) -> None:
-    made = imbik("schedule", str(RECIPE), "--name", "weekly", "--cron", "0 2 * * 0", "--timezone", "Europe/Berlin", store=site.store)
+    made = imbik(
+        "schedule",
+        str(RECIPE),
+        "--name",
+        "weekly",
+        "--cron",
+        "0 2 * * 0",
+        "--timezone",
+        "Europe/Berlin",
+        store=site.store,
+    )
     assert made.returncode == 0, made.stderr
     assert "compress/weekly runs at '0 2 * * 0' (Europe/Berlin); next: " in made.stdout
     wait_for(lambda: site.runs("weekly"), 120, "Prefect planned no run of the schedule")
@@ -235,7 +296,9 @@ def test_single_stages_run_by_command_as_the_cluster_lays_them_out(site: Site, t
     cluster = tmp_path / "two.yaml"
     cluster.write_text("extends: local\nstages: {evaluate: {parallel: {threads: 2}}}\n")
     models = ("one-student/depth", "one-student/depth-pruned")
-    refused = imbik("evaluate", *models, "--cluster", str(cluster), "cluster.stages.evaluate.parallel.tensor=2", store=site.store)
+    refused = imbik(
+        "evaluate", *models, "--cluster", str(cluster), "cluster.stages.evaluate.parallel.tensor=2", store=site.store
+    )
     assert refused.returncode == 2
     assert "parallel.processes is 1, not a multiple of tensor 2" in refused.stderr
     how = ("evaluate.seq_length=64", "evaluate.sequences=4", "evaluate.precision=fp32", "evaluate.mmlu=null")
@@ -247,7 +310,9 @@ def test_single_stages_run_by_command_as_the_cluster_lays_them_out(site: Site, t
         assert record["config"]["parallel"]["threads"] == 2, "the cluster's layout was not taken"
     rows = {row["model"]: row for row in report_of(site.store, "quantized")["rows"]}
     original = next(row for row in report_of(site.store, "one-student")["rows"] if row["model"] == "depth")
-    assert rows["one-student/depth"]["val_loss"] == original["val_loss"], "measured as its run did, and taken from the store"
+    assert rows["one-student/depth"]["val_loss"] == original["val_loss"], (
+        "measured as its run did, and taken from the store"
+    )
     compared = imbik("compare", "quantized", "evaluated", store=site.store)
     assert compared.returncode == 0, compared.stderr
     assert report_of(site.store, "compared")["rows"][0]["model"] == "quantized/one-student/depth"

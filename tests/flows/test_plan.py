@@ -23,7 +23,9 @@ def staged(root: Path, *overrides: str) -> dict[str, PlannedStage]:
     return {stage.label: stage for stage in plan(load(TINY, list(overrides)), root)}
 
 
-def seal(root: Path, stage: PlannedStage, created: str = "2026-01-01T00:00:00", inputs: dict[str, str] | None = None) -> Path:
+def seal(
+    root: Path, stage: PlannedStage, created: str = "2026-01-01T00:00:00", inputs: dict[str, str] | None = None
+) -> Path:
     """Put an artifact into the store as the stage would have left it."""
     store = Store(root)
     store.create()
@@ -49,7 +51,11 @@ def seal(root: Path, stage: PlannedStage, created: str = "2026-01-01T00:00:00", 
 def everything(root: Path) -> dict[str, tuple[int, int, bytes]]:
     """Every entry under a folder with its times and content."""
     return {
-        str(path.relative_to(root)): (path.lstat().st_mtime_ns, path.lstat().st_ino, path.read_bytes() if path.is_file() else b"")
+        str(path.relative_to(root)): (
+            path.lstat().st_mtime_ns,
+            path.lstat().st_ino,
+            path.read_bytes() if path.is_file() else b"",
+        )
         for path in root.rglob("*")
     }
 
@@ -68,7 +74,12 @@ def test_what_is_sealed_is_cached_and_the_rest_will_run(tmp_path: Path) -> None:
 
 def test_where_it_runs_leaves_it_cached(tmp_path: Path) -> None:
     seal(tmp_path, staged(tmp_path)["teacher"])
-    elsewhere = ["teacher.parallel.processes=2", "teacher.micro_batch=2", "teacher.parallel.threads=null", "data.workers=1"]
+    elsewhere = [
+        "teacher.parallel.processes=2",
+        "teacher.micro_batch=2",
+        "teacher.parallel.threads=null",
+        "data.workers=1",
+    ]
     assert staged(tmp_path, *elsewhere)["teacher"].cached
 
 
@@ -93,7 +104,10 @@ def test_new_inputs_are_a_difference(tmp_path: Path) -> None:
 
 
 def test_the_nearest_record_is_compared_and_of_those_the_newest(tmp_path: Path) -> None:
-    for created, overrides in [("2026-01-01", ["teacher.lr=5e-3"]), ("2026-01-02", ["teacher.lr=5e-3", "teacher.seed=9"])]:
+    for created, overrides in [
+        ("2026-01-01", ["teacher.lr=5e-3"]),
+        ("2026-01-02", ["teacher.lr=5e-3", "teacher.seed=9"]),
+    ]:
         before = staged(tmp_path, *overrides)
         seal(tmp_path, before["teacher"], created, {"data": before["data"].key})
     assert staged(tmp_path)["teacher"].differs == {"lr": (0.005, 0.006)}
@@ -108,7 +122,10 @@ def test_a_change_reaches_what_comes_after_it_and_nothing_else(tmp_path: Path) -
         (["data.seed=5"], set(before)),
         (["importance.calibration_samples=9"], {label for label in before if not label.endswith(("teacher", "data"))}),
         (["students.depth.prune.num_layers=1"], {label for label in before if "depth" in label}),
-        (["distill.temperature=2"], {label for label in before if "-width" in label or "-depth" in label} - pruned_only(before)),
+        (
+            ["distill.temperature=2"],
+            {label for label in before if "-width" in label or "-depth" in label} - pruned_only(before),
+        ),
         (
             ["quantize=[{format: fp8, seq_length: 32}]"],
             {"quantize-depth-fp8", "evaluate-depth-fp8", "quantize-width-fp8", "evaluate-width-fp8"},
@@ -170,7 +187,9 @@ def test_the_plan_is_what_a_run_makes(tmp_path: Path) -> None:
             seal(tmp_path, stage)
     assert all(stage.cached for stage in plan(load(TINY), tmp_path))
     records = [json.loads(path.read_text()) for path in tmp_path.glob(f"*/*/{RECORD}")]
-    assert len(records) == len({(record["stage"], record["key"]) for record in records}) == len(plan(load(TINY), tmp_path))
+    assert (
+        len(records) == len({(record["stage"], record["key"]) for record in records}) == len(plan(load(TINY), tmp_path))
+    )
 
 
 def test_a_store_may_hold_what_is_not_ours(tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ from flows.doctor import processor
         ("flags\t\t: sse2", "Some CPU, bf16 through fp32"),
     ],
 )
-def test_the_kind_follows_from_the_features(features: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kind_follows_from_the_features(
+    features: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv(BF16_KERNELS, raising=False)
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(f"processor\t: 0\nmodel name\t: Some CPU\n{features}\n\nprocessor\t: 1\nmodel name\t: Other\n")

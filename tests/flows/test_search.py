@@ -24,8 +24,16 @@ from tests.fixtures.flow import imbik, report_of
 from tests.fixtures.jobs import run_job
 
 RECIPE = str(Path(__file__).parents[1] / "recipes" / "search.yaml")
-LARGE = Shape(num_layers=8, hidden_size=128, ffn_hidden_size=512, num_attention_heads=8, num_query_groups=2, vocab_size=1000)
-BOUNDS = {"layers_divisor": 1, "hidden_divisor": 16, "ffn_divisor": 64, "max_width_pruning": 0.5, "max_depth_pruning": 0.5}
+LARGE = Shape(
+    num_layers=8, hidden_size=128, ffn_hidden_size=512, num_attention_heads=8, num_query_groups=2, vocab_size=1000
+)
+BOUNDS = {
+    "layers_divisor": 1,
+    "hidden_divisor": 16,
+    "ffn_divisor": 64,
+    "max_width_pruning": 0.5,
+    "max_depth_pruning": 0.5,
+}
 SCORING = {"sequences": 8, "seq_length": 64, "micro_batch": 4, "precision": "fp32"}
 SEARCH = SCORING | BOUNDS | {"target_params": 0.8, "ffn_divisor": 16, "candidates": 4}
 
@@ -35,9 +43,13 @@ def sizes(shape: Shape) -> tuple[int, int, int, int]:
 
 
 @given(st.floats(0.2, 0.99), st.integers(1, 4), st.sampled_from([8, 16, 48]), st.floats(0, 0.7), st.floats(0, 0.7))
-def test_the_largest_shapes_within_budget_and_bounds_are_found(target: float, layers: int, hidden: int, width: float, depth: float) -> None:
+def test_the_largest_shapes_within_budget_and_bounds_are_found(
+    target: float, layers: int, hidden: int, width: float, depth: float
+) -> None:
     settings = {"layers_divisor": layers, "hidden_divisor": hidden, "ffn_divisor": 64, "candidates": 7}
-    config = SearchConfig.model_validate({"target_params": target, "max_width_pruning": width, "max_depth_pruning": depth} | settings)
+    config = SearchConfig.model_validate(
+        {"target_params": target, "max_width_pruning": width, "max_depth_pruning": depth} | settings
+    )
     try:
         found = candidates("search", config, LARGE)
     except ValueError as refused:
@@ -52,7 +64,8 @@ def test_the_largest_shapes_within_budget_and_bounds_are_found(target: float, la
         and a >= 8 * (1 - width)
     }
     weights = {
-        shape: num_params(LARGE.model_copy(update=dict(zip(AXES, shape, strict=True), head_dim=16))) for shape in allowed - {sizes(LARGE)}
+        shape: num_params(LARGE.model_copy(update=dict(zip(AXES, shape, strict=True), head_dim=16)))
+        for shape in allowed - {sizes(LARGE)}
     }
     fitting = sorted((weight for weight in weights.values() if weight <= target * num_params(LARGE)), reverse=True)
     assert [num_params(shape) for shape in found] == fitting[:7]
@@ -65,7 +78,9 @@ AXES = ("num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads")
 @given(st.floats(0.3, 0.95), st.integers(1, 8), st.integers(64, 4096))
 def test_a_memory_target_counts_weights_and_cache(share: float, batch: int, length: int) -> None:
     target = share * memory_mb(LARGE, batch, length)
-    config = SearchConfig.model_validate(BOUNDS | {"target_memory_mb": target, "memory_batch": batch, "memory_length": length})
+    config = SearchConfig.model_validate(
+        BOUNDS | {"target_memory_mb": target, "memory_batch": batch, "memory_length": length}
+    )
     try:
         found = candidates("search", config, LARGE)
     except ValueError as refused:
@@ -74,7 +89,9 @@ def test_a_memory_target_counts_weights_and_cache(share: float, batch: int, leng
     for shape in found:
         cache = 2 * shape.num_layers * 2 * 16 * batch * length  # keys and values of two groups of heads, 16 wide
         assert 2 * (num_params(shape) + cache) <= target * 1e6
-    assert memory_mb(LARGE, batch, length) == pytest.approx(2e-6 * (num_params(LARGE) + 2 * 8 * 2 * 16 * batch * length))
+    assert memory_mb(LARGE, batch, length) == pytest.approx(
+        2e-6 * (num_params(LARGE) + 2 * 8 * 2 * 16 * batch * length)
+    )
 
 
 @given(st.integers(1, 64), st.integers(1, 80), st.one_of(st.none(), st.integers(1, 6)))
@@ -95,21 +112,32 @@ def test_every_round_has_twice_the_steps_and_other_samples(steps: int, warmup: i
     assert [one.steps for one in taught] == [(first or max(1, steps // 10)) * 2**number for number in range(4)]
     assert len({one.seed for one in taught}) == 4
     for one in taught:
-        assert one.model_dump(exclude={"steps", "warmup_steps", "seed"}) == how.model_dump(exclude={"steps", "warmup_steps", "seed"})
+        assert one.model_dump(exclude={"steps", "warmup_steps", "seed"}) == how.model_dump(
+            exclude={"steps", "warmup_steps", "seed"}
+        )
 
 
 def test_a_candidate_is_the_prune_that_names_its_sizes() -> None:
     config = SearchConfig(target_params=0.5)
     sizes = {"num_layers": 4, "hidden_size": 128, "ffn_hidden_size": 256, "num_attention_heads": 8}
-    assert prune_of(config, sizes, dict(zip(AXES, (8, 128, 512, 8), strict=True))).ranked == {"num_layers": 4, "ffn_hidden_size": 256}
+    assert prune_of(config, sizes, dict(zip(AXES, (8, 128, 512, 8), strict=True))).ranked == {
+        "num_layers": 4,
+        "ffn_hidden_size": 256,
+    }
 
 
 SMALL = "students.small.search"
 REFUSED: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "no budget": ([f"{SMALL}.target_params=null"], ("search has no budget", "give target_params")),
-    "above the teacher": ([f"{SMALL}.target_params=60000"], (f"{SMALL}.target_params is 60000", "the teacher has 49,888", "choose less")),
+    "above the teacher": (
+        [f"{SMALL}.target_params=60000"],
+        (f"{SMALL}.target_params is 60000", "the teacher has 49,888", "choose less"),
+    ),
     "all of the teacher": ([f"{SMALL}.target_params=1"], (f"{SMALL}.target_params is 1", "the teacher has 49,888")),
-    "more memory than the teacher": ([f"{SMALL}.target_memory_mb=99"], ("target_memory_mb is 99", "the teacher takes", "choose less")),
+    "more memory than the teacher": (
+        [f"{SMALL}.target_memory_mb=99"],
+        ("target_memory_mb is 99", "the teacher takes", "choose less"),
+    ),
     "nothing so small": (
         [f"{SMALL}.target_params=0.1"],
         (
@@ -129,16 +157,28 @@ REFUSED: dict[str, tuple[list[str], tuple[str, ...]]] = {
     ),
     "two shapes": (["students.small.prune.num_layers=2"], ("students.small", "prune and search", "exactly one")),
     "more than were scored": ([f"{SMALL}.halving.top_k=6"], ("halving.top_k is 6", "search.candidates 5", "at most")),
-    "rounds without rivals": ([f"{SMALL}.halving.rounds=3"], ("halving.rounds is 3", "4 candidates leave one after 2", "at most")),
+    "rounds without rivals": (
+        [f"{SMALL}.halving.rounds=3"],
+        ("halving.rounds is 3", "4 candidates leave one after 2", "at most"),
+    ),
     "no teaching": (["distill=null"], (f"{SMALL}.halving compares 4 candidates", "give distill", "halving.top_k=1")),
     "longer than the model": ([f"{SMALL}.seq_length=512"], (f"{SMALL}.seq_length is 512", "256", "choose less")),
-    "spread over tensors": ([f"{SMALL}.parallel={{processes: 2, tensor: 2}}"], ("data- and context-parallel size 1", "parallel.pipeline")),
+    "spread over tensors": (
+        [f"{SMALL}.parallel={{processes: 2, tensor: 2}}"],
+        ("data- and context-parallel size 1", "parallel.pipeline"),
+    ),
     "a format's block": (
         ["students.small.quantize=[nvfp4]", f"{SMALL}.hidden_divisor=8", f"{SMALL}.candidates=40"],
         ("students.small has hidden_size 24", "multiple of 16"),
     ),
-    "a candidate's name": (["students.small-c1={prune: {num_layers: 2}}"], ("students.small-c1", "a candidate of students.small")),
-    "a round's name": (["students.twice-r1={prune: {num_layers: 2}}"], ("students.twice-r1", "a round of students.twice")),
+    "a candidate's name": (
+        ["students.small-c1={prune: {num_layers: 2}}"],
+        ("students.small-c1", "a candidate of students.small"),
+    ),
+    "a round's name": (
+        ["students.twice-r1={prune: {num_layers: 2}}"],
+        ("students.twice-r1", "a round of students.twice"),
+    ),
     "one round": (["students.twice.rounds=[{prune: {num_layers: 2}}]"], ("a single round", "write prune")),
     "a layer beyond the round's student": (
         ["students.twice.rounds=[{prune: {num_layers: 2}}, {prune: {drop_layers: [3]}}]"],
@@ -191,15 +231,22 @@ def test_a_plan_says_what_hangs_on_an_outcome(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_candidate_s_score_is_that_of_the_student_cut_to_its_shape(corpus: Path, teacher: Path, importance: Path, tmp_path: Path) -> None:
+def test_a_candidate_s_score_is_that_of_the_student_cut_to_its_shape(
+    corpus: Path, teacher: Path, importance: Path, tmp_path: Path
+) -> None:
     inputs = {"data": corpus, "teacher": teacher, "importance": importance}
     found = json.loads((run_job("search", SEARCH, inputs, tmp_path / "search") / "search.json").read_text())
-    assert [entry["params"] for entry in found["candidates"]] == sorted((entry["params"] for entry in found["candidates"]), reverse=True)
+    assert [entry["params"] for entry in found["candidates"]] == sorted(
+        (entry["params"] for entry in found["candidates"]), reverse=True
+    )
     for entry in (found["teacher"], found["candidates"][0], found["candidates"][2]):
         model = teacher
         if entry is not found["teacher"]:
             model = run_job(
-                "prune", {a: n for a, n in entry["shape"].items() if n != found["teacher"]["shape"][a]}, inputs, tmp_path / "cut"
+                "prune",
+                {a: n for a, n in entry["shape"].items() if n != found["teacher"]["shape"][a]},
+                inputs,
+                tmp_path / "cut",
             )
         loss, divergence = by_hand(model, teacher, corpus)
         assert entry["val_loss"] == pytest.approx(loss, abs=1e-4)
@@ -216,7 +263,9 @@ def by_hand(model: Path, teacher: Path, corpus: Path) -> tuple[float, float]:
     tokens = torch.from_numpy(Windows(corpus / "validation", 64).take(range(8)))
     with torch.no_grad():
         ours, theirs = (
-            AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)(tokens[:, :-1]).logits.double().log_softmax(-1)
+            AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)(tokens[:, :-1])
+            .logits.double()
+            .log_softmax(-1)
             for folder in (model, teacher)
         )
     loss = -ours.gather(-1, tokens[:, 1:, None]).mean()
@@ -227,7 +276,11 @@ def by_hand(model: Path, teacher: Path, corpus: Path) -> tuple[float, float]:
 def test_the_grid_is_modelopt_s_own_where_it_has_one(teacher: Path) -> None:
     import modelopt.torch.nas as mtn
     from modelopt.torch.opt.utils import named_hparams
-    from modelopt.torch.prune.plugins.mcore_minitron import MCoreMinitronSearcher, get_mcore_minitron_config, get_mcore_param_count
+    from modelopt.torch.prune.plugins.mcore_minitron import (
+        MCoreMinitronSearcher,
+        get_mcore_minitron_config,
+        get_mcore_param_count,
+    )
     from modelopt.torch.prune.pruning import PruneModeRegistry
 
     from conf.hf_model import shape_of
@@ -244,19 +297,31 @@ def test_the_grid_is_modelopt_s_own_where_it_has_one(teacher: Path) -> None:
         dynamic = mtn.convert(built, [("mcore_minitron", mode)], registry=PruneModeRegistry)
         grid = {name.split(".")[-1]: hparam.choices for name, hparam in named_hparams(dynamic, configurable=True)}
         # A bound just past a size leaves it in: ModelOpt leaves the size on a bound out.
-        for combination in MCoreMinitronSearcher._generate_search_space_combos(grid, max_width_pruning=0.51, max_depth_pruning=0.0):
+        for combination in MCoreMinitronSearcher._generate_search_space_combos(
+            grid, max_width_pruning=0.51, max_depth_pruning=0.0
+        ):
             for name, hparam in named_hparams(dynamic, configurable=True):
                 hparam.active = combination.get(name.split(".")[-1], hparam.max)
             theirs[(4, *(combination[axis] for axis in AXES[1:]))] = get_mcore_param_count(dynamic)
     shape = shape_of(teacher / "model")
-    bounds = {"max_width_pruning": 0.5, "max_depth_pruning": 0.0, "hidden_divisor": 16, "ffn_divisor": 16, "candidates": 999}
+    bounds = {
+        "max_width_pruning": 0.5,
+        "max_depth_pruning": 0.0,
+        "hidden_divisor": 16,
+        "ffn_divisor": 16,
+        "candidates": 999,
+    }
     ours = candidates("search", SearchConfig.model_validate(bounds | {"target_params": num_params(shape) - 1}), shape)
     assert len(ours) > 10
-    assert {sizes(cut): num_params(cut) for cut in ours} == {key: count for key, count in theirs.items() if key != sizes(shape)}
+    assert {sizes(cut): num_params(cut) for cut in ours} == {
+        key: count for key, count in theirs.items() if key != sizes(shape)
+    }
 
 
 @pytest.mark.slow
-def test_scores_known_before_a_kill_are_not_measured_again(corpus: Path, teacher: Path, importance: Path, tmp_path: Path) -> None:
+def test_scores_known_before_a_kill_are_not_measured_again(
+    corpus: Path, teacher: Path, importance: Path, tmp_path: Path
+) -> None:
     inputs = {"data": corpus, "teacher": teacher, "importance": importance}
     sweep = SCORING | {"axes": ["num_layers", "num_attention_heads"], "ratios": [0.75, 0.5]}
     output = run_job("sweep", sweep, inputs, tmp_path / "sweep")
@@ -322,7 +387,9 @@ def test_a_round_cuts_and_measures_the_student_of_the_one_before(searched: Path)
     )
     assert measured.inputs["teacher"] == second.inputs["teacher"] == first.key
     assert second.inputs["importance"] == measured.key
-    assert taught.inputs["teacher"] == first.inputs["teacher"] == record(searched, "teacher").key, "the original teaches"
+    assert taught.inputs["teacher"] == first.inputs["teacher"] == record(searched, "teacher").key, (
+        "the original teaches"
+    )
     shape = json.loads((searched / "runs" / "it" / "distill-twice" / "model" / "config.json").read_text())
     assert (shape["num_hidden_layers"], shape["intermediate_size"]) == (2, 64)
 
@@ -332,24 +399,35 @@ def test_the_report_tells_of_the_search_the_rounds_the_sweep_and_what_was_kept(s
     report = report_of(searched, "it")
     sections = {section["title"]: section for section in report["sections"]}
     assert {"Search for small", "Rounds of twice", "What each axis costs", "What the cuts kept"} <= sections.keys()
-    assert {"twice-r1-pruned", "twice-r1", "twice-pruned", "twice", "small-fp8"} <= {row["model"] for row in report["rows"]}
+    assert {"twice-r1-pruned", "twice-r1", "twice-pruned", "twice", "small-fp8"} <= {
+        row["model"] for row in report["rows"]
+    }
     page = (searched / "runs" / "it" / "report.html").read_text()
     pictures = {picture for section in report["sections"] for picture in section["pictures"]}
     assert {name for name in pictures if name.startswith(("ranks", "sweep"))}, pictures
     assert page.count("<figure>") == 3 + len(pictures), "losses, sizes, layers, and each section's own"
     (kept,) = [row for row in sections["What the cuts kept"]["rows"] if row[0] == "twice-pruned"]
     assert kept[1:5] == ["activation", "ffn channels", "64 of 96", "differs in 2 layers"]
-    winner = next(one for one in report["searches"]["small"]["candidates"] if one["number"] == report["searches"]["small"]["winner"])
+    winner = next(
+        one
+        for one in report["searches"]["small"]["candidates"]
+        if one["number"] == report["searches"]["small"]["winner"]
+    )
     assert winner["ranks"][-1] == 1
     assert next(row for row in report["rows"] if row["model"] == "small")["num_params"] == winner["params"]
 
 
 @pytest.mark.slow
-def test_a_second_run_builds_nothing_and_half_a_tournament_is_planned_as_far_as_it_is_known(searched: Path, tmp_path: Path) -> None:
+def test_a_second_run_builds_nothing_and_half_a_tournament_is_planned_as_far_as_it_is_known(
+    searched: Path, tmp_path: Path
+) -> None:
     assert all(stage.cached for stage in plan(load(RECIPE), searched))
     more = stages(searched, [f"{SMALL}.halving.steps=4"])
     assert {label for label in more if not more[label].cached and not label.startswith("evaluate")} == {
-        *(f"distill-small-c{number}-r1" for number in sorted(int(label[13:]) for label in more if label.startswith("prune-small-c"))),
+        *(
+            f"distill-small-c{number}-r1"
+            for number in sorted(int(label[13:]) for label in more if label.startswith("prune-small-c"))
+        ),
         "distill-small-c*-r2",
         "distill-small",
         "quantize-small-fp8",

@@ -34,10 +34,18 @@ def test_a_token_sees_all_before_it_and_none_after(width: int, later: int) -> No
 
 
 def test_weights_of_transformer_engines_layers_come_and_go_by_their_names(tmp_path: Path) -> None:
-    """Transformer Engine cannot run here, so a local layer's norms are hung where Megatron's own table says that it keeps them."""
+    """Transformer Engine cannot run here, so a local layer's norms are hung where Megatron's own table says that it
+    keeps them."""
     from megatron.core.post_training.modelopt.gpt.state_dict_hooks import mcore_gpt_load_te_state_dict_pre_hook
 
-    shape = Shape(architecture="qwen3", num_layers=2, hidden_size=16, ffn_hidden_size=24, num_attention_heads=2, num_query_groups=1)
+    shape = Shape(
+        architecture="qwen3",
+        num_layers=2,
+        hidden_size=16,
+        ffn_hidden_size=24,
+        num_attention_heads=2,
+        num_query_groups=1,
+    )
     config = config_of_shape(shape, vocab_size=32, eos_token_id=0)
     (tmp_path / "words").mkdir()
     (tmp_path / "words" / "tokenizer.json").write_text("{}")
@@ -65,8 +73,16 @@ def test_weights_of_transformer_engines_layers_come_and_go_by_their_names(tmp_pa
 
 
 def test_slices_are_marked_as_megatron_marks_what_it_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gradient norms of tensor-parallel ranks count a weight by this mark; ours are neither drawn by Megatron nor marked by it."""
-    shape = Shape(architecture="qwen3", num_layers=2, hidden_size=16, ffn_hidden_size=24, num_attention_heads=2, num_query_groups=1)
+    """Gradient norms of tensor-parallel ranks count a weight by this mark; ours are neither drawn by Megatron nor
+    marked by it."""
+    shape = Shape(
+        architecture="qwen3",
+        num_layers=2,
+        hidden_size=16,
+        ffn_hidden_size=24,
+        num_attention_heads=2,
+        num_query_groups=1,
+    )
     config = config_of_shape(shape.model_copy(update={"tie_word_embeddings": False}), vocab_size=32, eos_token_id=0)
 
     def marks() -> dict[str, tuple[Any, ...]]:

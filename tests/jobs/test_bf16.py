@@ -26,7 +26,9 @@ STEP = 2.0**-8
 def run_with(kernels: str, *command: str) -> str:
     """A Python program in a process of its own with these kernels; what it printed last."""
     environment = os.environ | {BF16_KERNELS: kernels, "PYTHONPATH": str(RECIPE.parents[2]), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-W", "ignore", *command], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", *command], env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout.splitlines()[-1] if done.stdout else ""
 
@@ -42,7 +44,9 @@ def operands(shape: tuple[int, ...], seed: int) -> tuple[torch.Tensor, torch.Ten
 
 @given(
     shape=st.one_of(
-        st.tuples(*[st.integers(1, 40)] * 3), st.tuples(*[st.integers(1, 12)] * 4), st.sampled_from([(2500, 512, 3), (3, 512, 2500)])
+        st.tuples(*[st.integers(1, 40)] * 3),
+        st.tuples(*[st.integers(1, 12)] * 4),
+        st.sampled_from([(2500, 512, 3), (3, 512, 2500)]),
     ),
     seed=st.integers(0, 99),
     alpha=st.sampled_from([1.0, -0.5]),
@@ -84,7 +88,8 @@ from jobs.huggingface.model import build
 bf16.install()
 torch.manual_seed(0)
 dtype = getattr(torch, sys.argv[2])
-sizes = dict(vocab_size=64, hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
+sizes = dict(vocab_size=64, hidden_size=48, intermediate_size=80, num_hidden_layers=2)
+sizes |= dict(num_attention_heads=4, num_key_value_heads=2)
 from transformers import LlamaConfig, LlamaForCausalLM
 model = LlamaForCausalLM(LlamaConfig(**sizes, attn_implementation="sdpa")).to(torch.bfloat16).to(dtype)
 tokens = torch.randint(0, 64, (3, 40))
@@ -92,7 +97,8 @@ logits = model(tokens).logits
 wide = logits[:, :-1].flatten(0, 1).to(torch.promote_types(dtype, torch.float32))
 loss = torch.nn.functional.cross_entropy(wide, tokens[:, 1:].flatten())
 loss.backward()
-found = {name: weight.grad for name, weight in model.named_parameters()} | {"logits": logits.detach(), "loss": loss.detach()[None]}
+found = {name: weight.grad for name, weight in model.named_parameters()}
+found |= {"logits": logits.detach(), "loss": loss.detach()[None]}
 q = torch.randn(2, 4, 300, 16).bfloat16().to(dtype).requires_grad_(True)
 torch.nn.functional.scaled_dot_product_attention(q, q, q, is_causal=True).square().sum().backward()
 a, b, out = torch.randn(6, 7).bfloat16().to(dtype), torch.randn(7, 5).bfloat16().to(dtype), torch.zeros(0, dtype=dtype)
@@ -105,7 +111,8 @@ save_file({name: tensor.double() for name, tensor in found.items()}, sys.argv[1]
 
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, torch.Tensor]]:
-    """What one training step of a small model gives: through fp32, by torch's own bf16, and in float64 from the same bf16 weights."""
+    """What one training step of a small model gives: through fp32, by torch's own bf16, and in float64 from the same
+    bf16 weights."""
     folder = tmp_path_factory.mktemp("bf16")
     ways = {"fp32": ("fp32", "bfloat16"), "native": ("native", "bfloat16"), "exact": ("native", "float64")}
     for way, (kernels, dtype) in ways.items():
@@ -125,7 +132,9 @@ def test_a_step_is_as_near_to_exact_as_torchs_own(steps: dict[str, dict[str, tor
 @pytest.mark.slow
 def test_operands_that_do_not_fit_are_refused_as_torch_does() -> None:
     program = "import torch; from jobs.runtime import bf16; bf16.install(); a = torch.ones(2, 3).bfloat16()\n"
-    program += "for b in (torch.ones(2, 3).bfloat16(), torch.ones(3, 2)):\n try: a @ b\n except RuntimeError: print('refused')"
+    program += (
+        "for b in (torch.ones(2, 3).bfloat16(), torch.ones(3, 2)):\n try: a @ b\n except RuntimeError: print('refused')"
+    )
     assert run_with("fp32", "-c", program + "\nprint(len([*bf16.PRODUCTS]))") == str(len(bf16.PRODUCTS))
 
 

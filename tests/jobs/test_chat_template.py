@@ -11,16 +11,15 @@ from jobs.huggingface import tokenizer
 from jobs.huggingface.chat_template import Chat, Encoded, Unrenderable
 
 CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] | trim + '<|im_end|>\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] | trim +"
+    " '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 LLAMA2 = (
-    "{% if messages[0]['role'] == 'system' %}{% set said = messages[0]['content'] %}{% set rest = messages[1:] %}"
-    "{% else %}{% set said = '' %}{% set rest = messages %}{% endif %}"
-    "{% for message in rest %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
-    "{{ raise_exception('Conversation roles must alternate') }}{% endif %}"
-    "{% if message['role'] == 'user' %}{{ '[INST] ' + (said + '\\n' if loop.index0 == 0 else '') + message['content'] + ' [/INST]' }}"
-    "{% else %}{{ ' ' + message['content'] + ' ' + eos_token }}{% endif %}{% endfor %}"
+    "{% if messages[0]['role'] == 'system' %}{% set said = messages[0]['content'] %}{% set rest = messages[1:] %}{%"
+    " else %}{% set said = '' %}{% set rest = messages %}{% endif %}{% for message in rest %}{% if (message['role'] =="
+    " 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Conversation roles must alternate') }}{% endif %}{% if"
+    " message['role'] == 'user' %}{{ '[INST] ' + (said + '\\n' if loop.index0 == 0 else '') + message['content'] + '"
+    " [/INST]' }}{% else %}{{ ' ' + message['content'] + ' ' + eos_token }}{% endif %}{% endfor %}"
 )
 THINKING = (  # as Qwen3's: the last answer is shown with an empty thought, earlier ones without
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}"
@@ -64,7 +63,8 @@ def learned(chat: Chat, encoded: Encoded | Unrenderable) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("template", "end"), [(PLAIN, "<|endoftext|>"), (CHATML, "<|im_end|>"), (LLAMA2, "<|endoftext|>"), (THINKING, "<|im_end|>")]
+    ("template", "end"),
+    [(PLAIN, "<|endoftext|>"), (CHATML, "<|im_end|>"), (LLAMA2, "<|endoftext|>"), (THINKING, "<|im_end|>")],
 )
 def test_every_assistant_turn_and_its_end_are_learned_and_nothing_else(words: Path, template: str, end: str) -> None:
     chat = Chat(words, template)
@@ -75,7 +75,9 @@ def test_every_assistant_turn_and_its_end_are_learned_and_nothing_else(words: Pa
         said[1] = "<think>\n\n</think>\n\n" + said[1]
     assert learned(chat, encoded) == said
     assert isinstance(encoded, Encoded)
-    assert encoded.ids == chat.tokenizer.encode(chat.render(TALK), add_special_tokens=False), "the tokens are those of the whole text"
+    assert encoded.ids == chat.tokenizer.encode(chat.render(TALK), add_special_tokens=False), (
+        "the tokens are those of the whole text"
+    )
     assert chat.end == end
 
 
@@ -104,7 +106,13 @@ def test_what_the_template_refuses_is_told(words: Path) -> None:
 @pytest.mark.parametrize(
     ("template", "told"),
     [
-        ("{% for m in messages %}{% if m['role'] == 'assistant' %}{{ m['content'] + eos_token }}{% endif %}{% endfor %}", "of role user"),
+        (
+            (
+                "{% for m in messages %}{% if m['role'] == 'assistant' %}{{ m['content'] + eos_token }}{% endif %}{%"
+                " endfor %}"
+            ),
+            "of role user",
+        ),
         ("{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}", "assistant"),
         ("{% for m in messages %}{{ m['content'] }}{% endfor %}", "never learn to stop"),
     ],
@@ -122,7 +130,10 @@ def test_sound_templates_pass_the_check_at_load(template: str) -> None:
 @pytest.mark.parametrize(
     ("template", "told"),
     [
-        ("{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}", "messages of role assistant"),
+        (
+            "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}",
+            "messages of role assistant",
+        ),
         ("{% for m in messages %}{{ m['content'] }}", "cannot be rendered"),
         ("{{ raise_exception('no') }}", r"cannot be rendered \(no\)"),
         ("hello", "messages of role user"),

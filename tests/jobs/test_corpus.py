@@ -1,4 +1,5 @@
-"""Reading a corpus, through the data job: every format, every line accounted for, bad records set aside with their place."""
+"""Reading a corpus, through the data job: every format, every line accounted for, bad records set aside with their
+place."""
 
 from __future__ import annotations
 
@@ -46,7 +47,9 @@ FORMATS: dict[str, Callable[[Path], None]] = {
     "corpus.json": lambda path: void(path.write_text(json.dumps([{"text": text} for text in TEXTS]))),
     "corpus.csv": _csv,
     "spreadsheet.csv": lambda path: (_csv(path), path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes()))[0],
-    "corpus.parquet": lambda path: pyarrow.parquet.write_table(pyarrow.table({"text": TEXTS, "id": range(len(TEXTS))}), path),
+    "corpus.parquet": lambda path: pyarrow.parquet.write_table(
+        pyarrow.table({"text": TEXTS, "id": range(len(TEXTS))}), path
+    ),
     "corpus.jsonl.gz": _packed(_jsonl),
     "corpus.csv.gz": _packed(_csv),
     "corpus.json.gz": _packed(lambda path: void(path.write_text(json.dumps([{"text": text} for text in TEXTS])))),
@@ -123,7 +126,9 @@ def test_bad_records_are_set_aside_with_their_place(words: Path, tmp_path: Path)
     good = iter(TEXTS)
     lines = [bad[number][0] if number in bad else json.dumps({"text": next(good)}).encode() for number in range(1, 41)]
     (tmp_path / "corpus.jsonl").write_bytes(b"\n".join([*lines, b"", b" "]))
-    output = prepare(str(tmp_path / "corpus.jsonl"), words, tmp_path / "data", max_rejected_share=0.5, max_document_bytes=200)
+    output = prepare(
+        str(tmp_path / "corpus.jsonl"), words, tmp_path / "data", max_rejected_share=0.5, max_document_bytes=200
+    )
     found = quarantine(output)
     assert [record["line"] for record in found] == list(bad)
     assert {record["file"] for record in found} == {str(tmp_path / "corpus.jsonl")}
@@ -155,7 +160,12 @@ def test_bad_text_lines_and_rows_are_set_aside(words: Path, tmp_path: Path) -> N
 REFUSALS: dict[str, tuple[str, bytes, dict[str, object], str]] = {
     "empty": ("corpus.txt", b"", {}, "has no documents; check data.source"),
     "blank": ("corpus.jsonl", b"\n\n \n", {}, "has no documents; check data.source"),
-    "too small to split": ("corpus.txt", b"only one\n", {"test_share": 0.01}, "none of 1 documents fell into the test split of 1%"),
+    "too small to split": (
+        "corpus.txt",
+        b"only one\n",
+        {"test_share": 0.01},
+        "none of 1 documents fell into the test split of 1%",
+    ),
     "not a .json": ("corpus.json", b'{"text": "a"}\n{"text": "b"}\n', {}, "must be called .jsonl"),
     "no such column": ("corpus.csv", b"id,body\n1,a\n", {}, "none called 'text'; set data.text_field"),
     "not Parquet": ("corpus.parquet", b"PAR1 not really", {}, "not a readable Parquet file"),
@@ -171,7 +181,9 @@ def test_a_corpus_that_cannot_be_used_is_refused_in_a_sentence(
 ) -> None:
     file, content, config, sentence = REFUSALS[name]
     (tmp_path / file).write_bytes(content)
-    said = refused("data", {"source": str(tmp_path / file), **ALL_TRAIN, **config}, {"tokenizer": words}, tmp_path / "data", capfd)
+    said = refused(
+        "data", {"source": str(tmp_path / file), **ALL_TRAIN, **config}, {"tokenizer": words}, tmp_path / "data", capfd
+    )
     assert sentence in said
     assert str(tmp_path / file) in said or "split" in name
     assert not (tmp_path / "data" / "statistics.json").exists()
@@ -199,7 +211,9 @@ def test_any_text_comes_back_from_its_tokens(lines: list[str], data: st.DataObje
         source.write_text("\n".join(["""{"text": "first"}""", *written]))
         prepare(str(source), words, output, max_rejected_share=1, engine="tokenizers")
         assert texts(output) == ["first", *kept]
-        assert {record["line"] - 2 for record in quarantine(output)} == bad | {i for i, text in enumerate(lines) if "\x00" in text}
+        assert {record["line"] - 2 for record in quarantine(output)} == bad | {
+            i for i, text in enumerate(lines) if "\x00" in text
+        }
         assert conserved(output)
 
 
@@ -211,7 +225,15 @@ def test_any_bytes_are_a_text_file(content: bytes, style: str, words: Path) -> N
         source, output = Path(scratch) / "corpus.txt", Path(scratch) / "data"
         source.write_bytes(content)
         (Path(scratch) / "z.txt").write_text("so that there is a document\n")
-        prepare(f"{scratch}/*.txt", words, output, join=style, max_rejected_share=1, max_document_bytes=50, engine="tokenizers")
+        prepare(
+            f"{scratch}/*.txt",
+            words,
+            output,
+            join=style,
+            max_rejected_share=1,
+            max_document_bytes=50,
+            engine="tokenizers",
+        )
         assert conserved(output)
         found = texts(output)
         assert found[-1] == "so that there is a document"

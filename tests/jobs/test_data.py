@@ -1,4 +1,5 @@
-"""The data job: splits are disjoint, boundaries cannot be forged, too many bad records stop it, threads change no byte."""
+"""The data job: splits are disjoint, boundaries cannot be forged, too many bad records stop it, threads change no
+byte."""
 
 from __future__ import annotations
 
@@ -22,7 +23,10 @@ def test_too_many_bad_records_stop_the_stage(words: Path, tmp_path: Path, capfd:
     source.write_text("\n".join(lines))
     config = {"source": str(source), **ALL_TRAIN}
     said = refused("data", config | {"max_rejected_share": 0.03}, {"tokenizer": words}, tmp_path / "data", capfd)
-    assert f"2 of {len(TEXTS)} records (3.3%) cannot be used, more than max_rejected_share 3.0%; the first is {source}:11" in said
+    assert (
+        f"2 of {len(TEXTS)} records (3.3%) cannot be used, more than max_rejected_share 3.0%; the first is {source}:11"
+        in said
+    )
     assert not (tmp_path / "data" / "statistics.json").exists()
     assert not list((tmp_path / "data").glob("*.idx"))
     assert texts(prepare(str(source), words, tmp_path / "data", max_rejected_share=0.04)) == [
@@ -81,7 +85,11 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     folder, load = tmp_path / "hub", datasets.load_dataset
     folder.mkdir()
-    monkeypatch.setattr(datasets, "load_dataset", lambda name, subset, streaming, revision: load(str(folder), subset, streaming=streaming))
+    monkeypatch.setattr(
+        datasets,
+        "load_dataset",
+        lambda name, subset, streaming, revision: load(str(folder), subset, streaming=streaming),
+    )
     return folder
 
 
@@ -90,7 +98,11 @@ def test_a_dataset_keeps_its_own_splits_without_repeats(hub: Path, words: Path, 
     for split, told in parts.items():
         (hub / f"{split}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in told))
     output = prepare("owner/name", words, tmp_path / "data", validation_share=0.1, test_share=0.1)
-    assert {split: texts(output, split) for split in SPLITS} == {"train": ["a", "b", "b", "shared"], "validation": ["c"], "test": ["d"]}
+    assert {split: texts(output, split) for split in SPLITS} == {
+        "train": ["a", "b", "b", "shared"],
+        "validation": ["c"],
+        "test": ["d"],
+    }
     assert statistics(output)["duplicates_across_splits"] == 2
     assert conserved(output)
 
@@ -106,7 +118,9 @@ def test_a_dataset_of_lines_is_joined(hub: Path, words: Path, tmp_path: Path) ->
     assert conserved(output)
 
 
-def test_a_dataset_without_a_training_split_is_refused(hub: Path, words: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_dataset_without_a_training_split_is_refused(
+    hub: Path, words: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     (hub / "test.jsonl").write_text('{"text": "a"}\n')
     said = refused("data", {"source": "owner/name"}, {"tokenizer": words}, tmp_path / "data", capfd)
     assert "owner/name has the splits test, none called train" in said
@@ -116,7 +130,9 @@ def program(config: dict[str, object], inputs: dict[str, Path], output: Path) ->
     """The job as the launcher starts it."""
     spec = write_spec("data", config, inputs, output)
     command = [sys.executable, "-m", "jobs.data", "--spec", str(spec)]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}, check=False
+    )
 
 
 @pytest.mark.slow
@@ -129,7 +145,9 @@ def test_threads_change_no_byte(shared_data: Path, tmp_path: Path) -> None:
             done = program(source | {"engine": engine, "workers": workers}, {}, output)
             assert done.returncode == 0, done.stderr
             names = [f"{split}.{suffix}" for split in SPLITS for suffix in ("bin", "idx", "jsonl")]
-            made[output.name] = [(output / name).read_bytes() for name in [*names, "tokenizer/tokenizer.json", "quarantine.jsonl"]]
+            made[output.name] = [
+                (output / name).read_bytes() for name in [*names, "tokenizer/tokenizer.json", "quarantine.jsonl"]
+            ]
             assert conserved(output)
     assert all(files == made["auto-1"] for files in made.values())
 

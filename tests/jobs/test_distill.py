@@ -60,14 +60,18 @@ def test_losses_equal_the_formula_and_fall(
         {"top_k": 16, "rest_bucket": True, "scale_by_t2": True, "temperature": 2.0},
     ],
 )
-def test_every_loss_brings_the_student_nearer(corpus: Path, teacher: Path, student: Path, tmp_path: Path, choice: dict[str, Any]) -> None:
+def test_every_loss_brings_the_student_nearer(
+    corpus: Path, teacher: Path, student: Path, tmp_path: Path, choice: dict[str, Any]
+) -> None:
     inputs = {"data": corpus, "teacher": teacher, "student": student}
     taught = run_job("distill", CONFIG | choice, inputs, tmp_path / "taught")
     assert last(taught, "val_divergence") < 0.7 * first(taught, "val_divergence")
     assert last(taught, "val_kl") < 0.8 * first(taught, "val_kl")
 
 
-def test_losses_between_layers_start_as_the_formula_and_fall(corpus: Path, teacher: Path, student: Path, tmp_path: Path) -> None:
+def test_losses_between_layers_start_as_the_formula_and_fall(
+    corpus: Path, teacher: Path, student: Path, tmp_path: Path
+) -> None:
     from transformers import AutoModelForCausalLM
 
     windows = torch.from_numpy(Windows(corpus / "validation", 64).take(range(16)))[:, :-1]
@@ -81,20 +85,30 @@ def test_losses_between_layers_start_as_the_formula_and_fall(corpus: Path, teach
         "cosine": (1 - torch.cosine_similarity(ours[2], theirs[3], dim=-1)).mean().item(),
         "mse": (ours[1] - theirs[1]).square().mean().item(),
     }
-    pairs = [{"student_layer": 2, "teacher_layer": 3, "loss": "cosine"}, {"student_layer": 1, "teacher_layer": 1, "loss": "mse"}]
+    pairs = [
+        {"student_layer": 2, "teacher_layer": 3, "loss": "cosine"},
+        {"student_layer": 1, "teacher_layer": 1, "loss": "mse"},
+    ]
     config = CONFIG | {"intermediate": pairs, "intermediate_weight": 2.0}
     taught = run_job("distill", config, {"data": corpus, "teacher": teacher, "student": student}, tmp_path / "taught")
     mean = sum(expected.values()) / 2
     assert first(taught, "val_intermediate") == pytest.approx(mean, rel=1e-4)
     assert first(taught, "val_objective") == pytest.approx(first(taught, "val_divergence") + 2 * mean, rel=1e-4)
     assert last(taught, "val_intermediate") < 0.9 * mean
-    assert {"val_kl", "val_loss", "val_teacher_loss"} <= set(json.loads((taught / "metrics.jsonl").read_text().splitlines()[-1])["values"])
+    assert {"val_kl", "val_loss", "val_teacher_loss"} <= set(
+        json.loads((taught / "metrics.jsonl").read_text().splitlines()[-1])["values"]
+    )
 
 
 def test_widths_that_differ_are_joined_by_a_map_that_resumes_and_is_not_shipped(
     corpus: Path, teacher: Path, importance: Path, tmp_path: Path
 ) -> None:
-    narrow = run_job("prune", {"hidden_size": 16}, {"data": corpus, "teacher": teacher, "importance": importance}, tmp_path / "narrow")
+    narrow = run_job(
+        "prune",
+        {"hidden_size": 16},
+        {"data": corpus, "teacher": teacher, "importance": importance},
+        tmp_path / "narrow",
+    )
     inputs = {"data": corpus, "teacher": teacher, "student": narrow}
     pairs = [{"student_layer": 2, "teacher_layer": 2}, {"student_layer": 4, "teacher_layer": 4, "loss": "mse"}]
     balanced = {"intermediate": pairs, "intermediate_weight": "balanced", "ce_share": "balanced"}
@@ -111,7 +125,9 @@ def test_widths_that_differ_are_joined_by_a_map_that_resumes_and_is_not_shipped(
         torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
 
 
-def test_a_killed_distillation_resumes_to_the_same_student(corpus: Path, teacher: Path, student: Path, tmp_path: Path) -> None:
+def test_a_killed_distillation_resumes_to_the_same_student(
+    corpus: Path, teacher: Path, student: Path, tmp_path: Path
+) -> None:
     config = CONFIG | {"steps": 200, "checkpoint_every": 5}
     inputs = {"data": corpus, "teacher": teacher, "student": student}
     whole = run_job("distill", config, inputs, tmp_path / "whole")
@@ -124,7 +140,9 @@ def test_a_killed_distillation_resumes_to_the_same_student(corpus: Path, teacher
         torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
 
 
-def test_another_vocabulary_is_refused(corpus: Path, student: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_another_vocabulary_is_refused(
+    corpus: Path, student: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     config = {"shape": SHAPE | {"vocab_size": 512}, "steps": 1, **TRAINING, "warmup_steps": 0}
     wider = run_job("teacher", config, {"data": corpus}, tmp_path / "wider")
     inputs = {"data": corpus, "teacher": wider, "student": student}

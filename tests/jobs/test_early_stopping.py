@@ -1,4 +1,5 @@
-"""What happens while a student learns: evaluations on the way, the best weights kept, an early end; also after a kill."""
+"""What happens while a student learns: evaluations on the way, the best weights kept, an early end; also after a
+kill."""
 
 from __future__ import annotations
 
@@ -16,7 +17,13 @@ from conf.load import load
 from tests.fixtures.flow import RECIPE, told
 from tests.fixtures.jobs import TRAINING, killed_after_a_checkpoint, last, ranks, run_job
 
-EVALUATE = {"mmlu": {"path": "quiz", "style": "continuation"}, "seq_length": 48, "sequences": 10, "precision": "fp32", "new_tokens": 0}
+EVALUATE = {
+    "mmlu": {"path": "quiz", "style": "continuation"},
+    "seq_length": 48,
+    "sequences": 10,
+    "precision": "fp32",
+    "new_tokens": 0,
+}
 CONFIG = TRAINING | {"steps": 30, "lr": 1e-3, "evaluation": EVALUATE, "evaluate_every": 20}
 
 
@@ -61,7 +68,9 @@ def test_on_the_way_the_recipes_questions_are_asked_or_fewer_of_them() -> None:
     how = recipe.distill_of("depth")
     assert how and how.evaluation and how.evaluation.mmlu
     assert (how.evaluation.mmlu.limit, how.evaluation.sequences, how.evaluation.new_tokens) == (9, 8, 0)
-    fewer = load(str(RECIPE), ["distill.evaluate_every=3", "evaluate.mmlu.limit=9", "distill.evaluate_limit=4"]).distill_of("depth")
+    fewer = load(
+        str(RECIPE), ["distill.evaluate_every=3", "evaluate.mmlu.limit=9", "distill.evaluate_limit=4"]
+    ).distill_of("depth")
     assert fewer and fewer.evaluation and fewer.evaluation.mmlu and fewer.evaluation.mmlu.limit == 4
     plain = load(str(RECIPE)).distill_of("depth")
     assert plain and plain.evaluation is None
@@ -75,12 +84,16 @@ def test_a_plan_counts_the_models_that_an_evaluation_on_the_way_loads() -> None:
 
 
 @pytest.mark.slow
-def test_an_evaluation_on_the_way_is_that_of_the_evaluate_stage(corpus: Path, teacher: Path, student: Path, tmp_path: Path) -> None:
+def test_an_evaluation_on_the_way_is_that_of_the_evaluate_stage(
+    corpus: Path, teacher: Path, student: Path, tmp_path: Path
+) -> None:
     inputs = {"data": corpus, "teacher": teacher, "student": student}
     taught = run_job("distill", CONFIG, inputs, tmp_path / "taught")
     assert sorted(logged(taught, "mmlu")) == sorted(logged(taught, "test_kl")) == [0, 20, 30]
     for step, model in ((0, student), (30, taught)):
-        scored = run_job("evaluate", EVALUATE, {"data": corpus, "teacher": teacher, "model": model}, tmp_path / f"scores-{step}")
+        scored = run_job(
+            "evaluate", EVALUATE, {"data": corpus, "teacher": teacher, "model": model}, tmp_path / f"scores-{step}"
+        )
         scores = json.loads((scored / "scores.json").read_text())
         for metric, name in (
             ("mmlu", "mmlu"),
@@ -96,21 +109,33 @@ def test_an_evaluation_on_the_way_is_that_of_the_evaluate_stage(corpus: Path, te
 
 
 @pytest.mark.slow
-def test_what_only_its_loss_needs_is_no_part_of_an_exported_student(corpus: Path, teacher: Path, importance: Path, tmp_path: Path) -> None:
-    """Layers compared across widths are joined by a learned map, which checkpoints hold and Hugging Face models do not."""
+def test_what_only_its_loss_needs_is_no_part_of_an_exported_student(
+    corpus: Path, teacher: Path, importance: Path, tmp_path: Path
+) -> None:
+    """Layers compared across widths are joined by a learned map, which checkpoints hold and Hugging Face models do
+    not."""
     inputs = {"data": corpus, "teacher": teacher, "importance": importance}
     narrow = run_job("prune", {"hidden_size": 48}, inputs, tmp_path / "narrow")
-    config = CONFIG | {"steps": 4, "evaluate_every": 2, "keep": "best", "intermediate": [{"student_layer": 2, "teacher_layer": 2}]}
+    config = CONFIG | {
+        "steps": 4,
+        "evaluate_every": 2,
+        "keep": "best",
+        "intermediate": [{"student_layer": 2, "teacher_layer": 2}],
+    }
     taught = run_job("distill", config, {"data": corpus, "teacher": teacher, "student": narrow}, tmp_path / "taught")
     assert sorted(logged(taught, "mmlu")) == [0, 2, 4]
-    assert load_file(taught / "model" / "model.safetensors").keys() == load_file(narrow / "model" / "model.safetensors").keys()
+    assert (
+        load_file(taught / "model" / "model.safetensors").keys()
+        == load_file(narrow / "model" / "model.safetensors").keys()
+    )
 
 
 @pytest.mark.slow
 def test_the_best_weights_are_kept_and_a_kill_changes_neither_them_nor_the_patience(
     corpus: Path, teacher: Path, student: Path, tmp_path: Path
 ) -> None:
-    # A learning rate that is too high makes the student worse after its best step; patience then ends it before its last.
+    # A learning rate that is too high makes the student worse after its best step; patience then ends it before its
+    # last.
     config = CONFIG | {"steps": 400, "lr": 2e-2, "warmup_steps": 60, "validate_every": 5, "checkpoint_every": 5}
     config |= {"evaluate_every": None, "evaluation": None, "keep": "best", "patience": 30, "min_delta": 1e-4}
     inputs = {"data": corpus, "teacher": teacher, "student": student}
@@ -130,7 +155,10 @@ def test_the_best_weights_are_kept_and_a_kill_changes_neither_them_nor_the_patie
     assert same_weights(tmp_path / "killed", whole)
     # What was kept is the student of that step: before a first step more it is as far from the teacher as it was then.
     more = run_job(
-        "distill", CONFIG | {"steps": 3, "evaluate_every": None, "evaluation": None}, inputs | {"student": whole}, tmp_path / "more"
+        "distill",
+        CONFIG | {"steps": 3, "evaluate_every": None, "evaluation": None},
+        inputs | {"student": whole},
+        tmp_path / "more",
     )
     assert logged(more, "val_kl")[0] == pytest.approx(about["best"], rel=1e-5)
 
@@ -138,7 +166,14 @@ def test_the_best_weights_are_kept_and_a_kill_changes_neither_them_nor_the_patie
 @pytest.mark.slow
 def test_two_ranks_evaluate_and_keep_as_one_does(corpus: Path, teacher: Path, student: Path, tmp_path: Path) -> None:
     inputs = {"data": corpus, "teacher": teacher, "student": student}
-    config = CONFIG | {"steps": 6, "validate_every": 2, "checkpoint_every": 3, "evaluate_every": 3, "keep": "best", "best_by": "mmlu"}
+    config = CONFIG | {
+        "steps": 6,
+        "validate_every": 2,
+        "checkpoint_every": 3,
+        "evaluate_every": 3,
+        "keep": "best",
+        "best_by": "mmlu",
+    }
     alone = run_job("distill", config, inputs, tmp_path / "alone")
     paired = ranks("distill", config | {"parallel": {"processes": 2, "tensor": 2}}, inputs, tmp_path / "paired", 2)
     assert last(paired, "test_loss") == pytest.approx(last(alone, "test_loss"), rel=1e-3)

@@ -22,7 +22,13 @@ from jobs.tokens.windows import Windows
 from tests.fixtures.jobs import refused, run_job, write_spec
 
 pytestmark = pytest.mark.slow
-SIZES = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.2}
+SIZES = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.2,
+}
 CONFIG: dict[str, Any] = {
     "mmlu": {"path": "quiz"},
     "seq_length": 48,
@@ -37,7 +43,11 @@ CONFIG: dict[str, Any] = {
 def make(path: Path, corpus: Path, layers: int, seed: int, **settings: Any) -> Path:
     """A tiny Llama with random weights as an earlier stage would leave it."""
     torch.manual_seed(seed)
-    common = {"vocab_size": tokenizer.vocab_size(corpus / "tokenizer"), "max_position_embeddings": 96, "num_hidden_layers": layers}
+    common = {
+        "vocab_size": tokenizer.vocab_size(corpus / "tokenizer"),
+        "max_position_embeddings": 96,
+        "num_hidden_layers": layers,
+    }
     LlamaForCausalLM(LlamaConfig(**(common | SIZES | settings))).save_pretrained(path / "model")
     tokenizer.copy_files(corpus / "tokenizer", path / "model")
     return path
@@ -58,7 +68,9 @@ def measured(corpus: Path, models: dict[str, Path], tmp_path_factory: pytest.Tem
     """Every model measured by the job."""
     folder = tmp_path_factory.mktemp("measured")
     inputs = {"teacher": models["teacher"], "data": corpus}
-    return {name: run_job("evaluate", CONFIG, inputs | {"model": model}, folder / name) for name, model in models.items()}
+    return {
+        name: run_job("evaluate", CONFIG, inputs | {"model": model}, folder / name) for name, model in models.items()
+    }
 
 
 def scores(output: Path) -> dict[str, Any]:
@@ -73,7 +85,9 @@ def test_loss_and_distance_are_what_plain_arithmetic_gives(corpus: Path, models:
     windows = torch.from_numpy(Windows(corpus / "test", 48).take(range(10)))
     with torch.no_grad():
         ours, theirs = (
-            torch.log_softmax(AutoModelForCausalLM.from_pretrained(models[name] / "model")(windows[:, :-1]).logits.double(), -1)
+            torch.log_softmax(
+                AutoModelForCausalLM.from_pretrained(models[name] / "model")(windows[:, :-1]).logits.double(), -1
+            )
             for name in ("student", "teacher")
         )
     losses = -ours.gather(-1, windows[:, 1:, None]).squeeze(-1).mean(1)
@@ -100,7 +114,9 @@ def test_long_sequences_over_large_vocabularies_are_scored_in_parts(
 
     monkeypatch.setattr(scoring, "LOGITS_AT_ONCE", 7 * 384)
     student, teacher = (hf.load_model(models[name] / "model", torch.float32) for name in ("student", "teacher"))
-    parts = scoring.summary(scoring.score_sequences(student, teacher, Windows(corpus / "test", 48).take(range(10)), 3), 48)
+    parts = scoring.summary(
+        scoring.score_sequences(student, teacher, Windows(corpus / "test", 48).take(range(10)), 3), 48
+    )
     whole = scores(measured["student"])
     for name, value in parts.items():
         assert value == pytest.approx(whole[name], rel=1e-5), name
@@ -127,7 +143,10 @@ def test_the_quantized_student_is_scored_as_quantized(measured: Any) -> None:
 
 def test_items_add_up_to_the_scores(corpus: Path, measured: Any) -> None:
     got, answers = scores(measured["student"]), items(measured["student"])
-    quiz = {path.name.removesuffix("_test.csv"): path.read_text().splitlines() for path in (corpus / "quiz" / "test").glob("*.csv")}
+    quiz = {
+        path.name.removesuffix("_test.csv"): path.read_text().splitlines()
+        for path in (corpus / "quiz" / "test").glob("*.csv")
+    }
     assert got["mmlu_n"] == len(answers) == sum(len(lines) for lines in quiz.values())
     assert got["mmlu"] == pytest.approx(sum(item["correct"] for item in answers) / len(answers))
     assert sum(subject["n"] for subject in got["mmlu_subjects"].values()) == got["mmlu_n"]
@@ -146,7 +165,9 @@ def test_the_interval_is_wilson_s() -> None:
     assert wilson(10, 10)[1] == 1.0
 
 
-def shipped_task(subject: str, folder: str, rows: dict[str, list[dict[str, Any]]], shots: int, monkeypatch: pytest.MonkeyPatch) -> Any:
+def shipped_task(
+    subject: str, folder: str, rows: dict[str, list[dict[str, Any]]], shots: int, monkeypatch: pytest.MonkeyPatch
+) -> Any:
     """lm-eval's own task for a subject, from its own YAML, given rows where it would download them."""
     import datasets
     from lm_eval.api.task import ConfigurableTask
@@ -159,10 +180,20 @@ def shipped_task(subject: str, folder: str, rows: dict[str, list[dict[str, Any]]
     return ConfigurableTask(config=load_yaml(SHIPPED / folder / f"mmlu_{subject}.yaml") | {"num_fewshot": shots})
 
 
-@pytest.mark.parametrize(("style", "folder", "first"), [("letters", "default", " A"), ("continuation", "continuation", None)])
-@pytest.mark.parametrize(("subject", "shots"), [("abstract_algebra", 0), ("high_school_european_history", 2), ("sociology", 5)])
+@pytest.mark.parametrize(
+    ("style", "folder", "first"), [("letters", "default", " A"), ("continuation", "continuation", None)]
+)
+@pytest.mark.parametrize(
+    ("subject", "shots"), [("abstract_algebra", 0), ("high_school_european_history", 2), ("sociology", 5)]
+)
 def test_prompts_are_lm_eval_s_own(
-    shared_data: Path, subject: str, shots: int, style: Any, folder: str, first: str | None, monkeypatch: pytest.MonkeyPatch
+    shared_data: Path,
+    subject: str,
+    shots: int,
+    style: Any,
+    folder: str,
+    first: str | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from lm_eval.api.task import ConfigurableTask
 
@@ -203,7 +234,9 @@ def test_fast_answers_are_lm_eval_s_answers(
     model, words = hf.load_model(stories, torch.float32), hf.load_tokenizer(stories)
     if positions > 512:
         torch.manual_seed(5)
-        model = LlamaForCausalLM(LlamaConfig(**SIZES, vocab_size=512, num_hidden_layers=2, max_position_embeddings=positions)).eval()
+        model = LlamaForCausalLM(
+            LlamaConfig(**SIZES, vocab_size=512, num_hidden_layers=2, max_position_embeddings=positions)
+        ).eval()
     names = ("abstract_algebra", "marketing" if shots else "high_school_european_history")
     chosen = Mmlu(subjects=names, shots=shots, limit=9, style=style)
     subjects = mmlu.read_subjects(shared_data / "mmlu", chosen)
@@ -269,7 +302,9 @@ def test_subjects_shots_and_rows_that_cannot_be_asked_are_refused(corpus: Path, 
         mmlu.read_subjects(tmp_path, Mmlu(shots=3))
 
 
-def test_models_that_cannot_be_compared_are_refused(corpus: Path, models: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_models_that_cannot_be_compared_are_refused(
+    corpus: Path, models: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     inputs = {"model": models["student"], "teacher": models["teacher"], "data": corpus}
     output = tmp_path / "out"
 
@@ -295,10 +330,22 @@ def test_models_that_cannot_be_compared_are_refused(corpus: Path, models: Any, t
 
 def test_what_is_left_out_is_null(corpus: Path, models: Any, tmp_path: Path) -> None:
     inputs = {"model": models["student"], "teacher": models["teacher"], "data": corpus}
-    got = scores(run_job("evaluate", CONFIG | {"mmlu": None, "new_tokens": 0, "precision": "bf16"}, inputs, tmp_path / "out"))
+    got = scores(
+        run_job("evaluate", CONFIG | {"mmlu": None, "new_tokens": 0, "precision": "bf16"}, inputs, tmp_path / "out")
+    )
     absent = {name for name, value in got.items() if value is None}
     assert absent == {
-        *("mmlu", "mmlu_n", "mmlu_stderr", "mmlu_ci95", "mmlu_subjects", "mmlu_chance", "mmlu_style", "mmlu_truncated", "shots"),
+        *(
+            "mmlu",
+            "mmlu_n",
+            "mmlu_stderr",
+            "mmlu_ci95",
+            "mmlu_subjects",
+            "mmlu_chance",
+            "mmlu_style",
+            "mmlu_truncated",
+            "shots",
+        ),
         *("tokens_per_second", "latency_seconds"),
     }
     assert items(tmp_path / "out") == []

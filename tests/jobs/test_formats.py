@@ -1,4 +1,5 @@
-"""Every format of quantization: which combinations are refused at load, and that each checkpoint means what its definition says."""
+"""Every format of quantization: which combinations are refused at load, and that each checkpoint means what its
+definition says."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ def config_of(name: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def made(corpus: Path, models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Makes a checkpoint when it is first asked for; the job itself refuses one whose weights or logits are not those calibrated."""
+    """Makes a checkpoint when it is first asked for; the job itself refuses one whose weights or logits are not those
+    calibrated."""
     known: dict[tuple[str, str], Path] = {}
 
     def make_once(name: str, kind: str = "qwen3") -> Path:
@@ -92,7 +94,10 @@ def unpack(tensors: dict[str, torch.Tensor], layer: str, algorithm: str) -> torc
 def test_a_checkpoint_holds_its_source_within_the_format_s_steps(made: Any, models: Any, name: str) -> None:
     output = made(name)
     record = json.loads((output / "quantize.json").read_text())
-    tensors, source = load_file(output / "model" / "model.safetensors"), load_file(models["qwen3"] / "model" / "model.safetensors")
+    tensors, source = (
+        load_file(output / "model" / "model.safetensors"),
+        load_file(models["qwen3"] / "model" / "model.safetensors"),
+    )
     assert record["format"] == name
     floor = next(value for family, value in OUTPUTS_DB.items() if name.startswith(family))
     for layer, measured in record["layers"].items():
@@ -118,8 +123,12 @@ def test_the_other_architecture_is_exact_too(made: Any, name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "kind"), [("fp8-kv_fp8", "FP8"), ("fp8-kv_nvfp4", "NVFP4"), ("nvfp4-kv_nvfp4_affine", "NVFP4_AFFINE")])
-def test_the_key_value_cache_is_in_the_checkpoint_and_in_the_scores(made: Any, corpus: Path, tmp_path: Path, name: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind"), [("fp8-kv_fp8", "FP8"), ("fp8-kv_nvfp4", "NVFP4"), ("nvfp4-kv_nvfp4_affine", "NVFP4_AFFINE")]
+)
+def test_the_key_value_cache_is_in_the_checkpoint_and_in_the_scores(
+    made: Any, corpus: Path, tmp_path: Path, name: str, kind: str
+) -> None:
     from jobs.quantization import checkpoint as quantized
     from jobs.tokens.windows import Windows
 
@@ -167,7 +176,9 @@ def test_nvfp4_around_a_bias_is_the_plain_formula(made: Any) -> None:
 @pytest.mark.slow
 def test_each_format_moves_the_loss_by_less_than_the_next_coarser_one(made: Any) -> None:
     def worst(name: str) -> float:
-        return min(layer["outputs_db"] for layer in json.loads((made(name) / "quantize.json").read_text())["layers"].values())
+        return min(
+            layer["outputs_db"] for layer in json.loads((made(name) / "quantize.json").read_text())["layers"].values()
+        )
 
     assert worst("int8_sq") > worst("fp8_pc_pt") > worst("int4_awq-awq_full") > worst("nvfp4-awq_lite")
     assert worst("fp8_pb_wo-mse") > worst("int4_awq")
@@ -178,10 +189,19 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"format": "nvfp4", "calibrator": "mse"},
         ("quantize.calibrator is mse", "drops the searched"),
     ),
-    "smoothing by channel of blocks": ({"format": "nvfp4", "calibrator": "smoothquant"}, ("smooths by channel", "choose max or awq_lite")),
-    "awq without blocks": ({"format": "int8_sq", "calibrator": "awq_lite"}, ("weights in blocks", "choose smoothquant or max or mse")),
+    "smoothing by channel of blocks": (
+        {"format": "nvfp4", "calibrator": "smoothquant"},
+        ("smooths by channel", "choose max or awq_lite"),
+    ),
+    "awq without blocks": (
+        {"format": "int8_sq", "calibrator": "awq_lite"},
+        ("weights in blocks", "choose smoothquant or max or mse"),
+    ),
     "max of int4": ({"format": "int4_awq", "calibrator": "max"}, ("int4_awq", "choose awq_lite")),
-    "blocks of a format that has none": ({"format": "fp8", "block_size": 16}, ("block_size is 16", "fp8 has no blocks", "int4_awq")),
+    "blocks of a format that has none": (
+        {"format": "fp8", "block_size": 16},
+        ("block_size is 16", "fp8 has no blocks", "int4_awq"),
+    ),
     "other blocks than nvfp4's": ({"format": "nvfp4", "block_size": 32}, ("nvfp4 has blocks of 16",)),
     "an odd block": ({"format": "int4_awq", "block_size": 48}, ("block_size is 48", "16, 32, 64, 128")),
     "a cache of int8": ({"format": "fp8", "kv_cache": "int8"}, ("kv_cache",)),
@@ -204,10 +224,17 @@ def test_names_tell_what_is_not_the_format_s_own() -> None:
 
 
 def test_widths_are_checked_where_the_format_packs_them() -> None:
-    widths = Widths(hidden=("hidden", 64), ffn=("ffn", 172), heads=("heads", 64), kv=("kv", 32), head_dim=("head_dim", 8))
+    widths = Widths(
+        hidden=("hidden", 64), ffn=("ffn", 172), heads=("heads", 64), kv=("kv", 32), head_dim=("head_dim", 8)
+    )
     assert misfit("fp8", None, widths) is None
     assert misfit("nvfp4", None, widths) == ("ffn", 172, 16, "the block of nvfp4")
     assert misfit("int4_awq", None, widths) == ("hidden", 64, 128, "the block of int4_awq")
-    assert misfit("fp8_pb_wo", 64, Widths(**{**vars(widths), "ffn": ("ffn", 128)})) == ("kv", 32, 64, "the block of fp8_pb_wo")
+    assert misfit("fp8_pb_wo", 64, Widths(**{**vars(widths), "ffn": ("ffn", 128)})) == (
+        "kv",
+        32,
+        64,
+        "the block of fp8_pb_wo",
+    )
     assert kv_misfit("nvfp4", widths) == ("head_dim", 8, 16, "the block of the nvfp4 key-value cache")
     assert kv_misfit("fp8", widths) is None

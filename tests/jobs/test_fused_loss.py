@@ -1,5 +1,5 @@
-"""The fused head against plain float64 formulas of the whole logits: losses, gradients of hidden states and output weights, finite
-differences, and with the vocabulary over two ranks."""
+"""The fused head against plain float64 formulas of the whole logits: losses, gradients of hidden states and output
+weights, finite differences, and with the vocabulary over two ranks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ TOKENS, VOCABULARY = 24, 60
 KINDS = ("forward_kl", "reverse_kl", "jensen_shannon")
 SUPPORTS = ({}, {"top_k": 7}, {"top_k": 7, "rest": True}, {"top_k": 50}, {"top_k": 1, "rest": True})
 SOFTNESS = ({}, {"temperature": 2.5}, {"temperature": 0.7, "scaled": True})
-HOWS = [Divergence(kind=kind, **support, **soft) for kind, support, soft in itertools.product(KINDS, SUPPORTS, SOFTNESS)]
+HOWS = [
+    Divergence(kind=kind, **support, **soft) for kind, support, soft in itertools.product(KINDS, SUPPORTS, SOFTNESS)
+]
 MIXES = {"taught": Mix(divergence=1, cross_entropy=0), "mixed": Mix(divergence=0.7, cross_entropy=0.3)}
 
 
@@ -31,7 +33,10 @@ def heads(seed: int = 1) -> tuple[Head, Head, torch.Tensor, torch.Tensor]:
     """Student and teacher of widths 16 and 20, labels, and weights of which some are 0."""
     generator = torch.Generator().manual_seed(seed)
     student, teacher = (
-        Head(hidden=torch.randn(TOKENS, width, generator=generator), weight=torch.randn(VOCABULARY, width, generator=generator) / 2)
+        Head(
+            hidden=torch.randn(TOKENS, width, generator=generator),
+            weight=torch.randn(VOCABULARY, width, generator=generator) / 2,
+        )
         for width in (16, 20)
     )
     labels = torch.randint(0, VOCABULARY, (TOKENS,), generator=generator)
@@ -43,7 +48,8 @@ def heads(seed: int = 1) -> tuple[Head, Head, torch.Tensor, torch.Tensor]:
 def plain(
     student: Head, teacher: Head, labels: torch.Tensor, weights: torch.Tensor, how: Divergence, mix: Mix
 ) -> tuple[Losses, torch.Tensor, torch.Tensor]:
-    """The textbook formulas in float64 over whole logits: losses, and by autograd the gradients of hidden states and output weights."""
+    """The textbook formulas in float64 over whole logits: losses, and by autograd the gradients of hidden states and
+    output weights."""
     hidden, rows = student.hidden.double().requires_grad_(), student.weight.double().requires_grad_()
     ours, theirs = hidden @ rows.T, teacher.hidden.double() @ teacher.weight.double().T
     weights = weights.double()
@@ -64,8 +70,8 @@ def plain(
 
 
 def close(got: torch.Tensor, expected: torch.Tensor, how: Divergence) -> bool:
-    """fp32 against float64, relative to the largest value. Log-ratios of about 20 multiplied by q round to 2e-6 of it, and where a
-    bucket holds nearly all of the probability, its complement to 2e-5."""
+    """fp32 against float64, relative to the largest value. Log-ratios of about 20 multiplied by q round to 2e-6 of it,
+    and where a bucket holds nearly all of the probability, its complement to 2e-5."""
     tolerance = 2e-5 if how.rest else 1e-6 if how.kind == "forward_kl" else 6e-6
     return bool((got.double() - expected).abs().max() <= tolerance * float(expected.abs().max()))
 
@@ -122,7 +128,9 @@ def test_gradients_are_finite_differences(how: Divergence) -> None:
     direction = torch.randn(student.hidden.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     step, rows = 1e-5, student.weight.double().T
     whole, theirs = student.hidden.detach().double(), teacher.hidden.double() @ teacher.weight.double().T
-    ahead, behind = ((formula((whole + sign * step * direction) @ rows, theirs, how) * weights).sum() for sign in (1, -1))
+    ahead, behind = (
+        (formula((whole + sign * step * direction) @ rows, theirs, how) * weights).sum() for sign in (1, -1)
+    )
     assert float((student.hidden.grad.double() * direction).sum()) == pytest.approx(
         float((ahead - behind) / (2 * step)), rel=1e-4, abs=1e-5
     )
@@ -168,5 +176,7 @@ def test_half_of_the_vocabulary_on_each_of_two_ranks_gives_the_same() -> None:
         "-m",
         "tests.fixtures.tensor_parallel_losses",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
     assert done.returncode == 0, done.stderr[-3000:]

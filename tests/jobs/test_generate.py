@@ -1,4 +1,5 @@
-"""The generate stage: answers of a real teacher and of a server that speaks OpenAI's protocol, filters, going on after a kill."""
+"""The generate stage: answers of a real teacher and of a server that speaks OpenAI's protocol, filters, going on after
+a kill."""
 
 from __future__ import annotations
 
@@ -46,7 +47,9 @@ WORDS = [
 
 
 def judged(text: str, **more: Any) -> str | None:
-    return fault(Answer(prompt=0, sample=0, text=text, **{"finished": True, **more}), LOCAL.model_copy(update={"max_chars": 200}))
+    return fault(
+        Answer(prompt=0, sample=0, text=text, **{"finished": True, **more}), LOCAL.model_copy(update={"max_chars": 200})
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,7 +91,10 @@ def test_repeats_of_prompt_and_answer() -> None:
 
 def test_near_repeats_of_long_answers() -> None:
     text = " ".join(f"{word}{number}" for number in range(4) for word in WORDS)
-    changed, other = text.replace("fox2", "wolf"), " ".join(f"{word}{number}" for number in range(9, 13) for word in WORDS)
+    changed, other = (
+        text.replace("fox2", "wolf"),
+        " ".join(f"{word}{number}" for number in range(9, 13) for word in WORDS),
+    )
     seen = Seen(0.7)
     assert seen.repeats("a", text) is None
     assert seen.repeats("b", changed) == "near repeat of another answer"
@@ -97,7 +103,8 @@ def test_near_repeats_of_long_answers() -> None:
 
 
 class Server:
-    """A small server of chat completions: `script(n)` gives status, body and headers of the n-th request, or None for a good answer."""
+    """A small server of chat completions: `script(n)` gives status, body and headers of the n-th request, or None for a
+    good answer."""
 
     def __init__(self, script: Callable[[int], tuple[int, Any, dict[str, str]] | None]) -> None:
         self.requests: list[dict[str, Any]] = []
@@ -161,7 +168,13 @@ def prompts(folder: Path, count: int = 12) -> str:
 
 
 def settings(server: Server, folder: Path, **more: Any) -> dict[str, Any]:
-    base = {"prompts": prompts(folder), "endpoint": server.url, "endpoint_model": "big", "retry_seconds": 0.01, "concurrency": 3}
+    base = {
+        "prompts": prompts(folder),
+        "endpoint": server.url,
+        "endpoint_model": "big",
+        "retry_seconds": 0.01,
+        "concurrency": 3,
+    }
     return base | more
 
 
@@ -174,14 +187,20 @@ def counts(output: Path) -> dict[str, Any]:
     return found
 
 
-def test_a_server_answers_every_prompt(serve: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_answers_every_prompt(
+    serve: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SOME_KEY", "s3cret-value")
     server = serve()
     config = settings(server, tmp_path, api_key_env="SOME_KEY", system="Be brief.", stop=["\n\n"], max_new_tokens=9)
     output = run_job("generate", config, {}, tmp_path / "made")
     system = {"role": "system", "content": "Be brief."}
     assert kept(output) == [
-        [system, {"role": "user", "content": f"What is {n}?"}, {"role": "assistant", "content": f"You asked: What is {n}?"}]
+        [
+            system,
+            {"role": "user", "content": f"What is {n}?"},
+            {"role": "assistant", "content": f"You asked: What is {n}?"},
+        ]
         for n in range(12)
     ]
     assert set(server.keys) == {"Bearer s3cret-value"} and set(server.paths) == {"/v1/chat/completions"}
@@ -205,7 +224,9 @@ def test_a_server_answers_every_prompt(serve: Callable[..., Server], tmp_path: P
         (200, [], {}),
     ],
 )
-def test_a_server_in_trouble_is_asked_again(serve: Callable[..., Server], tmp_path: Path, trouble: tuple[int, Any, dict[str, str]]) -> None:
+def test_a_server_in_trouble_is_asked_again(
+    serve: Callable[..., Server], tmp_path: Path, trouble: tuple[int, Any, dict[str, str]]
+) -> None:
     server = serve(lambda number: trouble if number % 3 == 1 else None)
     output = run_job("generate", settings(server, tmp_path), {}, tmp_path / "made")
     assert len(kept(output)) == 12 and len(server.requests) > 12
@@ -229,7 +250,10 @@ def test_a_slow_server_is_given_up_on_and_asked_again(serve: Callable[..., Serve
     [
         ((500, b"always", {}), "failed 3 times (status 500: always)"),
         ((401, {"error": "bad key"}, {}), 'refuses with status 401: {"error": "bad key"}'),
-        ((404, b"no such model", {}), "refuses with status 404: no such model; check generate.endpoint, endpoint_model"),
+        (
+            (404, b"no such model", {}),
+            "refuses with status 404: no such model; check generate.endpoint, endpoint_model",
+        ),
     ],
 )
 def test_a_server_that_does_not_answer_is_one_sentence(
@@ -240,7 +264,9 @@ def test_a_server_that_does_not_answer_is_one_sentence(
     assert not (tmp_path / "made" / "generate.json").exists()
 
 
-def test_no_server_and_no_key_are_one_sentence(serve: Callable[..., Server], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_no_server_and_no_key_are_one_sentence(
+    serve: Callable[..., Server], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     server = serve()
     server.close()
     config = settings(server, tmp_path, retries=1)
@@ -249,7 +275,9 @@ def test_no_server_and_no_key_are_one_sentence(serve: Callable[..., Server], tmp
     assert "NOT_SET_ANYWHERE, which is not set" in sentence
 
 
-def test_what_was_answered_is_not_asked_again(serve: Callable[..., Server], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_was_answered_is_not_asked_again(
+    serve: Callable[..., Server], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     failing = serve(lambda number: (400, b"enough", {}) if number > 5 else None)
     refused("generate", settings(failing, tmp_path, concurrency=1), {}, tmp_path / "made", capfd)
     partial = tmp_path / "made" / "answers.jsonl"
@@ -281,13 +309,23 @@ def test_rejected_answers_are_counted_and_kept_apart(
 def test_prompts_without_any_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.write_text('{"text": "no prompt"}\n')
-    assert "holds no prompt that can be asked" in refused("generate", {"prompts": str(empty)}, {}, tmp_path / "made", capfd)
+    assert "holds no prompt that can be asked" in refused(
+        "generate", {"prompts": str(empty)}, {}, tmp_path / "made", capfd
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 0.8, "top_p": 0.9, "samples": 2}])
-def test_the_teacher_answers_alike_at_once_and_after_a_kill(teacher: Path, tmp_path: Path, sampling: dict[str, Any]) -> None:
-    config = {"prompts": prompts(tmp_path, 10), "max_new_tokens": 12, "batch": 4, "precision": "fp32", "max_rejected_share": 1.0}
+def test_the_teacher_answers_alike_at_once_and_after_a_kill(
+    teacher: Path, tmp_path: Path, sampling: dict[str, Any]
+) -> None:
+    config = {
+        "prompts": prompts(tmp_path, 10),
+        "max_new_tokens": 12,
+        "batch": 4,
+        "precision": "fp32",
+        "max_rejected_share": 1.0,
+    }
     config |= {"stop": ["."], **sampling}
     whole = run_job("generate", config, {"teacher": teacher}, tmp_path / "whole")
     lines = (whole / "answers.jsonl").read_bytes().splitlines(keepends=True)
@@ -318,7 +356,9 @@ def test_greedy_answers_are_those_of_transformers_alone(teacher: Path, tmp_path:
     words = AutoTokenizer.from_pretrained(teacher / "model")
     model = AutoModelForCausalLM.from_pretrained(teacher / "model", dtype=torch.float32)
     for answer in Collected(output / "answers.jsonl").answers:
-        ids = words(f"User: What is {answer.prompt}?\nAssistant:", return_tensors="pt", add_special_tokens=False).input_ids
+        ids = words(
+            f"User: What is {answer.prompt}?\nAssistant:", return_tensors="pt", add_special_tokens=False
+        ).input_ids
         with torch.no_grad():
             alone = model.generate(ids, max_new_tokens=16, do_sample=False, pad_token_id=0)[0, ids.shape[1] :]
         assert words.decode(alone, skip_special_tokens=True).partition(".")[0].strip() == answer.text

@@ -1,4 +1,5 @@
-"""What only a CUDA GPU can show: that the numbers simulated and packed on a CPU are those of ModelOpt's own kernels. `make gpu-check`."""
+"""What only a CUDA GPU can show: that the numbers simulated and packed on a CPU are those of ModelOpt's own kernels.
+`make gpu-check`."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ from tests.jobs.test_quantize import CONFIG, models  # noqa: F401 - a fixture
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: ModelOpt's kernels cannot be compared with"),
+    pytest.mark.skipif(
+        not torch.cuda.is_available(), reason="no CUDA device: ModelOpt's kernels cannot be compared with"
+    ),
 ]
 FORMATS = ("fp8", "nvfp4")
 
@@ -34,7 +37,11 @@ def values() -> list[torch.Tensor]:
     torch.manual_seed(11)
     ties = torch.arange(-8, 8, 0.0625).reshape(16, 16).clamp(-6, 6)
     spread = torch.randn(64, 128) * torch.logspace(-6, 3, 64)[:, None]
-    return [tensor.to(dtype) for tensor in (ties, spread, torch.randn(33, 256) ** 3) for dtype in (torch.bfloat16, torch.float32)]
+    return [
+        tensor.to(dtype)
+        for tensor in (ties, spread, torch.randn(33, 256) ** 3)
+        for dtype in (torch.bfloat16, torch.float32)
+    ]
 
 
 def test_nvfp4_on_the_cpu_is_modelopt_s_cuda_kernel_bit_for_bit() -> None:
@@ -59,20 +66,25 @@ def test_fp8_on_the_cpu_is_modelopt_s_cuda_kernel_bit_for_bit() -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_checkpoint_s_weights_are_the_same_numbers_on_both(checkpoints: Any, name: str) -> None:
     tensors = load_file(checkpoints[name] / "model" / "model.safetensors")
-    algorithm = json.loads((checkpoints[name] / "model" / "hf_quant_config.json").read_text())["quantization"]["quant_algo"]
+    algorithm = json.loads((checkpoints[name] / "model" / "hf_quant_config.json").read_text())["quantization"][
+        "quant_algo"
+    ]
     layers = [tensor.removesuffix(".weight_scale") for tensor in tensors if tensor.endswith(".weight_scale")]
     assert layers
     for layer in layers:
         names = ("weight", "weight_scale", "weight_scale_2", "input_scale")
         parts = {part: tensors[f"{layer}.{part}"] for part in names if f"{layer}.{part}" in tensors}
         on_cpu = Packed(algorithm=algorithm, **parts).dequantize(torch.bfloat16)
-        on_gpu = Packed(algorithm=algorithm, **{part: tensor.cuda() for part, tensor in parts.items()}).dequantize(torch.bfloat16)
+        on_gpu = Packed(algorithm=algorithm, **{part: tensor.cuda() for part, tensor in parts.items()}).dequantize(
+            torch.bfloat16
+        )
         assert torch.equal(on_cpu, on_gpu.cpu())
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_folded_weights_pass_modelopt_s_cuda_quantizer_unchanged(checkpoints: Any, name: str) -> None:
-    """What was folded is a fixed point: the kernel that engines' numbers are calibrated with gives every weight back."""
+    """What was folded is a fixed point: the kernel that engines' numbers are calibrated with gives every weight
+    back."""
     from modelopt.torch.quantization import tensor_quant
 
     from jobs.quantization import checkpoint as quantized
@@ -81,9 +93,13 @@ def test_folded_weights_pass_modelopt_s_cuda_quantizer_unchanged(checkpoints: An
         weight = packed.dequantize(torch.bfloat16).cuda()
         if name == "fp8":
             kernel = tensor_quant.scaled_e4m3_impl(weight, (packed.weight_scale * 448).cuda())
-            assert (kernel - weight).abs().le(weight.abs() * 2**-7).all()  # the kernel multiplies by a reciprocal, then rounds to bf16
+            assert (
+                (kernel - weight).abs().le(weight.abs() * 2**-7).all()
+            )  # the kernel multiplies by a reciprocal, then rounds to bf16
         else:
             assert packed.weight_scale_2 is not None
-            kernel = tensor_quant.dynamic_block_quantize_op(weight, 16, (packed.weight_scale_2 * 6 * 448).cuda(), 4, 2, 8, 4)
+            kernel = tensor_quant.dynamic_block_quantize_op(
+                weight, 16, (packed.weight_scale_2 * 6 * 448).cuda(), 4, 2, 8, 4
+            )
             differing = (kernel.float() - weight.float()).abs() > weight.float().abs() * 2**-7
             assert differing.float().mean() < 1e-3

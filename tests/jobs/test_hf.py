@@ -16,14 +16,22 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from jobs.huggingface import model as hf
 from jobs.huggingface import tokenizer
 
-SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """A tiny Llama in two shards, with its tokenizer."""
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=300, max_position_embeddings=64, tie_word_embeddings=False, **SIZES))
+    model = LlamaForCausalLM(
+        LlamaConfig(vocab_size=300, max_position_embeddings=64, tie_word_embeddings=False, **SIZES)
+    )
     path = tmp_path / "model"
     model.save_pretrained(path, max_shard_size="60KB")
     tokenizer.train(iter(["one two three"] * 4), 300, path)
@@ -92,7 +100,10 @@ BREAKAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         "outside its folder",
     ),
     "tensor missing": (lambda path: edit(path, lambda tensors: tensors.pop(min(tensors))), "lacks tensor"),
-    "tensor unknown": (lambda path: edit(path, lambda tensors: tensors.update(extra=torch.ones(1))), "unknown tensor extra"),
+    "tensor unknown": (
+        lambda path: edit(path, lambda tensors: tensors.update(extra=torch.ones(1))),
+        "unknown tensor extra",
+    ),
     "wrong shape": (lambda path: set_config(path, intermediate_size=64), "where config.json needs"),
     "already quantized": (lambda path: set_config(path, quantization_config={"quant_method": "gptq"}), "is quantized"),
 }

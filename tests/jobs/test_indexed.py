@@ -79,7 +79,10 @@ def test_every_document_gets_one_end(documents: list[list[int]]) -> None:
 
 
 def test_an_interrupted_split_has_no_name(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="interrupted"), IndexedWriter(tmp_path / "train", np.dtype(np.uint16)) as writer:
+    with (
+        pytest.raises(RuntimeError, match="interrupted"),
+        IndexedWriter(tmp_path / "train", np.dtype(np.uint16)) as writer,
+    ):
         writer.add(np.arange(3), np.array([3], np.int32))
         raise RuntimeError("interrupted")
     with pytest.raises(ValueError, match=r"train\.idx does not exist"):

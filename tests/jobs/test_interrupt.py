@@ -1,4 +1,5 @@
-"""A job keeps its time limit itself, whatever it does: what cannot stop at a boundary is ended with the reason, not left to a scheduler."""
+"""A job keeps its time limit itself, whatever it does: what cannot stop at a boundary is ended with the reason, not
+left to a scheduler."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ sys.exit(execute(run, Path(sys.argv[1]), alone=True))
 def test_a_job_that_does_not_stop_in_time_ends_itself_and_says_so(tmp_path: Path, loop: bool, least: float) -> None:
     spec = write_spec("teacher", {"loop": loop}, {}, tmp_path / "out")
     limits = {"IMBIK_TIME_LIMIT": "2", "IMBIK_TIME_MARGIN": "1.9", "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run([sys.executable, "-c", JOB, str(spec)], env=os.environ | limits, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", JOB, str(spec)], env=os.environ | limits, capture_output=True, text=True, check=False
+    )
     assert done.returncode == EXIT_CODES["time"], done.stderr
     told = Ended.model_validate_json((tmp_path / "out" / ENDED).read_text())
     assert (told.reason, told.sentence) == ("time", "the time limit of 2 s is near and it is not done")

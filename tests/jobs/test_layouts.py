@@ -1,7 +1,8 @@
-"""Every operation on a model gives the same numbers however it is spread over ranks, and a checkpoint of one layout resumes under another.
+"""Every operation on a model gives the same numbers however it is spread over ranks, and a checkpoint of one layout
+resumes under another.
 
-All jobs of two ranks run in one launch of torchrun; each test compares one of them with the same job in this process alone.
-"""
+All jobs of two ranks run in one launch of torchrun; each test compares one of them with the same job in this process
+alone."""
 
 from __future__ import annotations
 
@@ -37,9 +38,19 @@ FOUR: dict[str, dict[str, Any]] = {
 }
 COMMON = TRAINING | {"steps": 4, "micro_batch": 2, "warmup_steps": 0, "checkpoint_every": 2}
 TEACH = COMMON | {"lr": 1e-3}
-PAIRS = {"intermediate": [{"student_layer": 2, "teacher_layer": 4}], "intermediate_weight": "balanced", "ce_share": "balanced"}
+PAIRS = {
+    "intermediate": [{"student_layer": 2, "teacher_layer": 4}],
+    "intermediate_weight": "balanced",
+    "ce_share": "balanced",
+}
 OFFLINE = TEACH | {"offline": True, "top_k": 16, "rest_bucket": True, "best_by": "val_divergence"}
-SCORING = {"axes": ["num_layers", "ffn_hidden_size"], "ratios": [0.5], "sequences": 8, "seq_length": 64, "precision": "fp32"}
+SCORING = {
+    "axes": ["num_layers", "ffn_hidden_size"],
+    "ratios": [0.5],
+    "sequences": 8,
+    "seq_length": 64,
+    "precision": "fp32",
+}
 IMPORTANCE = {"calibration_samples": 16, "seq_length": 64, "micro_batch": 4, "precision": "fp32"}
 OPERATIONS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "train": ("teacher", COMMON | {"shape": SHAPE}, tuple(LAYOUTS)),
@@ -52,12 +63,17 @@ OPERATIONS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "distill with layers": ("distill", TEACH | PAIRS, ("tensor", "data", "sequence", "context")),
     "distill offline": ("distill", OFFLINE, ("sequence", "data", "context")),
     "sft": ("sft", TEACH | {"seq_length": 128, "kd_weight": 1.0}, ("tensor", "pipeline", "data", "sequence")),
-    "logits": ("logits", {"top_k": 16, "seq_length": 64, "precision": "fp32", "micro_batch": 4}, ("tensor", "pipeline", "data")),
+    "logits": (
+        "logits",
+        {"top_k": 16, "seq_length": 64, "precision": "fp32", "micro_batch": 4},
+        ("tensor", "pipeline", "data"),
+    ),
     "importance": ("importance", IMPORTANCE, ("pipeline",)),
     "prune": ("prune", {"num_layers": 3, "hidden_size": 48, "ffn_hidden_size": 64}, ("pipeline",)),
     "sweep": ("sweep", SCORING, ("pipeline",)),
 }
-"""Stage, config and layouts of each operation; pruning and scoring cuts know pipeline parallelism alone, and packed rows no context's."""
+"""Stage, config and layouts of each operation; pruning and scoring cuts know pipeline parallelism alone, and packed
+rows no context's."""
 TRAINED = [name for name, (stage, *_) in OPERATIONS.items() if stage in ("teacher", "distill", "sft")]
 RESUMED = ("tensor", "pipeline", "sequence", "context")
 
@@ -67,10 +83,18 @@ def inputs(corpus: Path, teacher: Path, importance: Path, tmp_path_factory: pyte
     """Every role an operation may ask for; the student is of two layers, which two pipeline stages can share."""
     folder = tmp_path_factory.mktemp("inputs")
     student = run_job("prune", {"drop_layers": [2, 3]}, {"data": corpus, "teacher": teacher}, folder / "student")
-    told = {"source": "world", "world": {"seed": 3, "entities": 10, "documents": 400, "questions": 40}, "seq_length": 128}
-    records = run_job("records", told | {"validation_share": 0.15, "test_share": 0.1}, {"data": corpus}, folder / "records")
+    told = {
+        "source": "world",
+        "world": {"seed": 3, "entities": 10, "documents": 400, "questions": 40},
+        "seq_length": 128,
+    }
+    records = run_job(
+        "records", told | {"validation_share": 0.15, "test_share": 0.1}, {"data": corpus}, folder / "records"
+    )
     roles = {"data": corpus, "teacher": teacher, "importance": importance, "student": student, "records": records}
-    return roles | {"logits": run_job("logits", OPERATIONS["logits"][1], {"data": corpus, "teacher": teacher}, folder / "logits")}
+    return roles | {
+        "logits": run_job("logits", OPERATIONS["logits"][1], {"data": corpus, "teacher": teacher}, folder / "logits")
+    }
 
 
 ROLES = {
@@ -104,7 +128,8 @@ def alone(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def spread(inputs: dict[str, Path], alone: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the output of every operation in every layout, `operation/layout`; `resumed` ones began with `alone`'s step 2."""
+    """A folder with the output of every operation in every layout, `operation/layout`; `resumed` ones began with
+    `alone`'s step 2."""
     folder = tmp_path_factory.mktemp("spread")
     jobs = [
         job(operation, LAYOUTS[layout], inputs, folder / operation / layout)
@@ -126,7 +151,8 @@ def halfway(whole: Path, output: Path) -> None:
 
 
 def same_curve(one: Path, other: Path) -> None:
-    """Losses to a relative 1e-5 before the first step and 1e-4 after the last, and the first gradient's norm to 1e-4, in fp32."""
+    """Losses to a relative 1e-5 before the first step and 1e-4 after the last, and the first gradient's norm to 1e-4,
+    in fp32."""
     names = json.loads((other / "metrics.jsonl").read_text().splitlines()[0])["values"]
     assert any(name.startswith("val_") for name in names)
     for name in names:
@@ -135,15 +161,21 @@ def same_curve(one: Path, other: Path) -> None:
     assert first(one, "grad_norm") == pytest.approx(first(other, "grad_norm"), rel=1e-4)
 
 
-@pytest.mark.parametrize(("operation", "layout"), [(name, layout) for name in TRAINED for layout in OPERATIONS[name][2]])
-def test_training_gives_the_same_losses(spread: Path, alone: Callable[[str], Path], operation: str, layout: str) -> None:
+@pytest.mark.parametrize(
+    ("operation", "layout"), [(name, layout) for name in TRAINED for layout in OPERATIONS[name][2]]
+)
+def test_training_gives_the_same_losses(
+    spread: Path, alone: Callable[[str], Path], operation: str, layout: str
+) -> None:
     same_curve(spread / operation / layout, alone(operation))
 
 
 @pytest.mark.parametrize("layout", RESUMED)
 def test_a_checkpoint_resumes_under_another_layout(spread: Path, alone: Callable[[str], Path], layout: str) -> None:
     resumed, whole = spread / "resumed" / layout, alone("train")
-    before, after = ([json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()] for path in (whole, resumed))
+    before, after = (
+        [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()] for path in (whole, resumed)
+    )
     assert after[:3] == before[:3], "it began again instead of going on"
     assert [line["step"] for line in after] == [0, 1, 2, 3, 4]
     for one, other in zip(after, before, strict=True):
@@ -161,14 +193,21 @@ def test_a_checkpoint_of_two_ranks_resumes_in_one(
 @pytest.mark.parametrize("layout", OPERATIONS["logits"][2])
 def test_stored_logits_are_the_same(spread: Path, inputs: dict[str, Path], layout: str) -> None:
     addresses = Windows(inputs["data"] / "validation", 64).samples(range(16)).addresses.flatten()
-    got, expected = (LogitStore(folder, "validation").rows(addresses) for folder in (spread / "logits" / layout, inputs["logits"]))
+    got, expected = (
+        LogitStore(folder, "validation").rows(addresses) for folder in (spread / "logits" / layout, inputs["logits"])
+    )
     assert (got.ids == expected.ids).mean() > 0.999, "but for near ties"
     np.testing.assert_allclose(got.rest, expected.rest, rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(got.loss, expected.loss, rtol=1e-3, atol=1e-3)
 
 
-def test_pipeline_stages_score_and_cut_alike(spread: Path, inputs: dict[str, Path], alone: Callable[[str], Path]) -> None:
-    one, two = (load_file(folder / "importance.safetensors") for folder in (inputs["importance"], spread / "importance" / "pipeline"))
+def test_pipeline_stages_score_and_cut_alike(
+    spread: Path, inputs: dict[str, Path], alone: Callable[[str], Path]
+) -> None:
+    one, two = (
+        load_file(folder / "importance.safetensors")
+        for folder in (inputs["importance"], spread / "importance" / "pipeline")
+    )
     assert one.keys() == two.keys()
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-5)
@@ -179,15 +218,25 @@ def test_pipeline_stages_score_and_cut_alike(spread: Path, inputs: dict[str, Pat
     for name in cut:
         torch.testing.assert_close(cut[name], expected[name], rtol=0, atol=0)
     scored, points = (
-        json.loads((folder / "sweep.json").read_text())["points"] for folder in (spread / "sweep" / "pipeline", alone("sweep"))
+        json.loads((folder / "sweep.json").read_text())["points"]
+        for folder in (spread / "sweep" / "pipeline", alone("sweep"))
     )
     for mine, other in zip(scored, points, strict=True):
         assert (mine["val_loss"], mine["kl"]) == pytest.approx((other["val_loss"], other["kl"]), abs=1e-4)
 
 
 @pytest.mark.drill
-def test_layouts_of_four_ranks_give_the_same_losses(inputs: dict[str, Path], alone: Callable[[str], Path], tmp_path: Path) -> None:
-    torchrun_all([job(name, layout, inputs, tmp_path / name / key) for name in ("train", "distill") for key, layout in FOUR.items()], 4)
+def test_layouts_of_four_ranks_give_the_same_losses(
+    inputs: dict[str, Path], alone: Callable[[str], Path], tmp_path: Path
+) -> None:
+    torchrun_all(
+        [
+            job(name, layout, inputs, tmp_path / name / key)
+            for name in ("train", "distill")
+            for key, layout in FOUR.items()
+        ],
+        4,
+    )
     for name in ("train", "distill"):
         for key in FOUR:
             same_curve(tmp_path / name / key, alone(name))

@@ -1,4 +1,5 @@
-"""Stored logits: what is kept of the teacher, that it is found by address, and that students learn from it as from the teacher."""
+"""Stored logits: what is kept of the teacher, that it is found by address, and that students learn from it as from the
+teacher."""
 
 from __future__ import annotations
 
@@ -27,9 +28,15 @@ LOGITS = {"top_k": 24, "seq_length": 64, "precision": "fp32", "micro_batch": 4}
 OFFLINE = {"steps": 12, **TRAINING, "lr": 1e-3, "top_k": 24}
 
 
-@given(vocab_size=st.sampled_from([300, 65_536, 65_537, 128_256, 151_936, 300_000]), top_k=st.integers(1, 20), data=st.data())
+@given(
+    vocab_size=st.sampled_from([300, 65_536, 65_537, 128_256, 151_936, 300_000]),
+    top_k=st.integers(1, 20),
+    data=st.data(),
+)
 @settings(max_examples=25)
-def test_rows_come_back_by_address_in_any_order(vocab_size: int, top_k: int, data: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_rows_come_back_by_address_in_any_order(
+    vocab_size: int, top_k: int, data: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     folder = tmp_path_factory.mktemp("store")
     generator = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     lengths = np.array(data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=6)))
@@ -43,8 +50,13 @@ def test_rows_come_back_by_address_in_any_order(vocab_size: int, top_k: int, dat
     )
     half = len(lengths) // 2
     shards = []
-    for name, part in (("train-00001", slice(half, None)), ("train-00000", slice(0, half))):  # runs need not rise over shards
-        here = slice(int(lengths[: part.start or 0].sum()), int(lengths[: part.stop].sum()) if part.stop is not None else count)
+    for name, part in (
+        ("train-00001", slice(half, None)),
+        ("train-00000", slice(0, half)),
+    ):  # runs need not rise over shards
+        here = slice(
+            int(lengths[: part.start or 0].sum()), int(lengths[: part.stop].sum()) if part.stop is not None else count
+        )
         if lengths[part].size:
             kept = Rows(ids=rows.ids[here], logits=rows.logits[here], rest=rows.rest[here], loss=rows.loss[here])
             logit_store.write_shard(folder, name, starts[part], lengths[part], kept, vocab_size)
@@ -58,7 +70,9 @@ def test_rows_come_back_by_address_in_any_order(vocab_size: int, top_k: int, dat
     with pytest.raises(ValueError, match="no logits of the train token at 2"):
         LogitStore(folder, "train").rows(np.array([2]))
     stored = sum((folder / f"{name}.safetensors").stat().st_size for name in shards)
-    assert stored - count * row_bytes(top_k, vocab_size) < 2000 * len(shards), "a row takes what the plan says, beside headers and runs"
+    assert stored - count * row_bytes(top_k, vocab_size) < 2000 * len(shards), (
+        "a row takes what the plan says, beside headers and runs"
+    )
 
 
 def test_a_row_of_a_hundred_takes_about_four_bytes_a_logit() -> None:
@@ -70,7 +84,9 @@ def test_a_row_of_a_hundred_takes_about_four_bytes_a_logit() -> None:
 @pytest.fixture(scope="module")
 def stored(corpus: Path, teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The logits of the whole corpus."""
-    return run_job("logits", LOGITS, {"data": corpus, "teacher": teacher}, tmp_path_factory.mktemp("artifacts") / "logits")
+    return run_job(
+        "logits", LOGITS, {"data": corpus, "teacher": teacher}, tmp_path_factory.mktemp("artifacts") / "logits"
+    )
 
 
 @pytest.mark.slow
@@ -80,7 +96,9 @@ def test_what_is_stored_is_what_the_teacher_says(corpus: Path, teacher: Path, st
     windows = Windows(corpus / "validation", 64)
     tokens = torch.from_numpy(windows.take([2, 5]))
     with torch.no_grad():
-        logits = AutoModelForCausalLM.from_pretrained(teacher / "model", dtype=torch.float64)(tokens[:, :-1]).logits.flatten(0, 1)
+        logits = AutoModelForCausalLM.from_pretrained(teacher / "model", dtype=torch.float64)(
+            tokens[:, :-1]
+        ).logits.flatten(0, 1)
     rows = LogitStore(stored, "validation").rows(windows.samples(np.array([2, 5])).addresses.flatten())
     values, ids = logits.topk(24)
     assert (torch.from_numpy(rows.ids) == ids).double().mean() > 0.999, "falling order, but for near ties"
@@ -90,13 +108,16 @@ def test_what_is_stored_is_what_the_teacher_says(corpus: Path, teacher: Path, st
     loss = torch.nn.functional.cross_entropy(logits, tokens[:, 1:].flatten(), reduction="none")
     torch.testing.assert_close(torch.from_numpy(rows.loss).double(), loss, rtol=2e-3, atol=2e-3)
     manifest = logit_store.read_manifest(stored)
-    assert manifest["splits"]["validation"]["rows"] == len(windows.tokens) - 1, "all tokens but the last, which nothing follows"
+    assert manifest["splits"]["validation"]["rows"] == len(windows.tokens) - 1, (
+        "all tokens but the last, which nothing follows"
+    )
     assert 0 < manifest["splits"]["train"]["left_out"] < 0.5
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "choice", [{}, {"rest_bucket": True}, {"top_k": 10, "rest_bucket": True}, {"temperature": 2.0, "loss": "reverse_kl"}]
+    "choice",
+    [{}, {"rest_bucket": True}, {"top_k": 10, "rest_bucket": True}, {"temperature": 2.0, "loss": "reverse_kl"}],
 )
 def test_offline_losses_are_the_online_ones_to_rounding(
     corpus: Path, teacher: Path, student: Path, stored: Path, tmp_path: Path, choice: dict[str, Any]
@@ -104,7 +125,10 @@ def test_offline_losses_are_the_online_ones_to_rounding(
     inputs = {"data": corpus, "teacher": teacher, "student": student}
     online = run_job("distill", OFFLINE | choice, inputs, tmp_path / "online")
     offline = run_job(
-        "distill", OFFLINE | choice | {"offline": True, "best_by": "val_divergence"}, inputs | {"logits": stored}, tmp_path / "off"
+        "distill",
+        OFFLINE | choice | {"offline": True, "best_by": "val_divergence"},
+        inputs | {"logits": stored},
+        tmp_path / "off",
     )
     for mine, theirs in zip(_lines(offline), _lines(online), strict=True):
         shared = {"train_divergence", "val_divergence", "val_teacher_loss", "val_loss"} & theirs.keys()
@@ -117,7 +141,9 @@ def _lines(output: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.slow
-def test_batches_and_sequence_lengths_find_the_same_rows(corpus: Path, teacher: Path, student: Path, stored: Path, tmp_path: Path) -> None:
+def test_batches_and_sequence_lengths_find_the_same_rows(
+    corpus: Path, teacher: Path, student: Path, stored: Path, tmp_path: Path
+) -> None:
     inputs = {"data": corpus, "teacher": teacher, "student": student, "logits": stored}
     config = OFFLINE | {"offline": True, "steps": 4, "warmup_steps": 0}
     alone = run_job("distill", config | {"micro_batch": 1}, inputs, tmp_path / "alone")
@@ -161,7 +187,9 @@ def test_logits_of_something_else_are_refused(
 ) -> None:
     config = OFFLINE | {"offline": True}
     inputs = {"data": corpus, "teacher": teacher, "student": student, "logits": stored}
-    assert "of another teacher" in refused("distill", config, inputs | {"teacher": student}, tmp_path / "teacher", capfd)
+    assert "of another teacher" in refused(
+        "distill", config, inputs | {"teacher": student}, tmp_path / "teacher", capfd
+    )
     assert "top_k is 30 but 24 logits" in refused("distill", config | {"top_k": 30}, inputs, tmp_path / "wide", capfd)
     for what, told in (("tokenizer", "of another tokenizer"), ("data", "of other text")):
         other = tmp_path / what
@@ -203,7 +231,8 @@ def test_a_recipe_stores_logits_once_for_all_its_offline_students(finished: Path
     shutil.copytree(finished, store, symlinks=True)
     before = {path.parent.name for path in store.glob("*/*/artifact.json")}
     store_them = (
-        "seq_length: 64, top_k: 50, precision: fp32, micro_batch: 4, sequences: 24, validation_sequences: 4, parallel: {threads: 1}"
+        "seq_length: 64, top_k: 50, precision: fp32, micro_batch: 4, sequences: 24, validation_sequences: 4, parallel:"
+        " {threads: 1}"
     )
     logits = f"logits={{{store_them}}}"
     changes = ["distill.offline=true", "distill.top_k=50", logits, "quantize=[]", "students.width.quantize=true"]
@@ -211,7 +240,11 @@ def test_a_recipe_stores_logits_once_for_all_its_offline_students(finished: Path
     assert "logits" in planned.stdout and planned.returncode == 0
     done = imbik("run", str(RECIPE), *changes, "--name", "offline", store=store)
     assert done.returncode == 0, done.stderr
-    new = sorted(json.loads(path.read_text())["stage"] for path in store.glob("*/*/artifact.json") if path.parent.name not in before)
+    new = sorted(
+        json.loads(path.read_text())["stage"]
+        for path in store.glob("*/*/artifact.json")
+        if path.parent.name not in before
+    )
     assert new == ["distill", "distill", "evaluate", "evaluate", "logits"]
     report = report_of(store, "offline")
     assert report["logits"]["splits"]["train"]["rows"] == 24 * 64
@@ -233,7 +266,13 @@ def test_a_disk_too_small_and_a_teacher_that_knows_nothing_are_told_before_the_w
     blank = tmp_path / "blank"
     shutil.copytree(teacher, blank)
     weights = load_file(blank / "model" / "model.safetensors")
-    save_file({name: torch.zeros_like(tensor) for name, tensor in weights.items()}, blank / "model" / "model.safetensors", {"format": "pt"})
-    assert "its weights did not load" in refused("logits", LOGITS, inputs | {"teacher": blank}, tmp_path / "of-nothing", capfd)
+    save_file(
+        {name: torch.zeros_like(tensor) for name, tensor in weights.items()},
+        blank / "model" / "model.safetensors",
+        {"format": "pt"},
+    )
+    assert "its weights did not load" in refused(
+        "logits", LOGITS, inputs | {"teacher": blank}, tmp_path / "of-nothing", capfd
+    )
     assert not (tmp_path / "of-nothing" / "logits.json").exists()
     assert "logits.top_k is 999" in refused("logits", LOGITS | {"top_k": 999}, inputs, tmp_path / "wide", capfd)

@@ -21,7 +21,8 @@ from tests.fixtures.memory import Case, RandomTokens, run
 from tests.fixtures.meter import Kept, Meter
 
 STATIC, LAYERS, PEAK = 0.005, 0.02, (-0.05, 0.15)
-"""How far the estimate may be from what is measured: of what stays, of what layers keep, and of a step's peak (below, above)."""
+"""How far the estimate may be from what is measured: of what stays, of what layers keep, and of a step's peak (below,
+above)."""
 
 
 def shape(architecture: Any = "qwen3", **sizes: Any) -> Shape:
@@ -37,9 +38,15 @@ CASES = {
     "llama, bf16": Case(shape=shape("llama")),
     "qwen3, fp32": Case(shape=shape(num_layers=2), precision="fp32", micro_batch=4),
     "taught, bf16": Case(shape=shape(), taught=True),
-    "taught, fp32, a large vocabulary": Case(shape=shape(num_layers=2, vocab_size=16384), taught=True, precision="fp32"),
-    "wide MLP, small vocabulary": Case(shape=shape(hidden_size=64, ffn_hidden_size=1024, num_layers=6, vocab_size=256), micro_batch=4),
-    "recomputed, taught": Case(shape=shape(num_layers=8, vocab_size=512), taught=True, micro_batch=4, parallel=Parallel(recompute=True)),
+    "taught, fp32, a large vocabulary": Case(
+        shape=shape(num_layers=2, vocab_size=16384), taught=True, precision="fp32"
+    ),
+    "wide MLP, small vocabulary": Case(
+        shape=shape(hidden_size=64, ffn_hidden_size=1024, num_layers=6, vocab_size=256), micro_batch=4
+    ),
+    "recomputed, taught": Case(
+        shape=shape(num_layers=8, vocab_size=512), taught=True, micro_batch=4, parallel=Parallel(recompute=True)
+    ),
 }
 
 
@@ -101,7 +108,9 @@ def test_a_checkpoint_is_copied_into_as_much_main_memory_as_the_plan_says(tmp_pa
         weights.draw(built, hf_config, seed=1)
         head.defer(built)
         tokens = RandomTokens(case.seq_length, 32768)
-        run = training._Run(built, case.config, training.Objective(losses=training.cross_entropy, total="loss"), tokens, tokens)
+        run = training._Run(
+            built, case.config, training.Objective(losses=training.cross_entropy, total="loss"), tokens, tokens
+        )
         run.step(0)
         ctypes.CDLL(None).malloc_trim(0)  # else what the step has freed is used again, and does not show
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
@@ -110,7 +119,9 @@ def test_a_checkpoint_is_copied_into_as_much_main_memory_as_the_plan_says(tmp_pa
         saver.settle()
         assert resident_peak() - before == pytest.approx(said.checkpoint, rel=0.1)
     (written,) = tmp_path.iterdir()
-    assert sum(path.stat().st_size for path in written.rglob("*") if path.is_file()) == pytest.approx(said.checkpoint, rel=0.01)
+    assert sum(path.stat().st_size for path in written.rglob("*") if path.is_file()) == pytest.approx(
+        said.checkpoint, rel=0.01
+    )
 
 
 @pytest.mark.slow
@@ -140,7 +151,9 @@ def test_the_head_is_the_one_that_jobs_have() -> None:
 def test_two_ranks_take_what_the_plan_says(layout: dict[str, Any]) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     parallel = Parallel(processes=2, **layout).model_dump_json()
-    done = subprocess.run([*command, "-m", "tests.jobs.test_memory", parallel], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, "-m", "tests.jobs.test_memory", parallel], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -167,7 +180,9 @@ def test_a_gpu_takes_what_the_plan_says(taught: bool, recompute: bool) -> None:
     from jobs.megatron.device import machine
 
     sizes = {"num_layers": 8, "hidden_size": 1024, "ffn_hidden_size": 3072, "vocab_size": 32000, "head_dim": 128}
-    case = Case(shape=shape(**sizes), taught=taught, seq_length=2048, micro_batch=4, parallel=Parallel(recompute=recompute))
+    case = Case(
+        shape=shape(**sizes), taught=taught, seq_length=2048, micro_batch=4, parallel=Parallel(recompute=recompute)
+    )
     with machine(case.parallel, seed=0) as device:
         check(case, run(case, device, Gpu()), "cuda")
 

@@ -1,4 +1,5 @@
-"""The job of the engine nemo from spec to sealed folder, with NeMo stood in for (tests/nemo/standin): NeMo itself needs a GPU."""
+"""The job of the engine nemo from spec to sealed folder, with NeMo stood in for (tests/nemo/standin): NeMo itself needs
+a GPU."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ STANDIN = Path(__file__).parents[1] / "nemo" / "standin"
 pytestmark = pytest.mark.drill
 
 
-def run(stage: str, config: Any, inputs: dict[str, Path], output: Path, processes: int, pruned: Path | None = None) -> str:
+def run(
+    stage: str, config: Any, inputs: dict[str, Path], output: Path, processes: int, pruned: Path | None = None
+) -> str:
     """The job under torchrun (one process: without) with the stand-in as NeMo; its whole output."""
     python = output.parent / "python"
     python.write_text(f'#!/bin/sh\nPYTHONPATH={STANDIN}:{ROOT} exec {sys.executable} "$@"\n')
@@ -68,16 +71,35 @@ def test_the_last_or_best_student_is_taken_and_its_curve_is_told(
     output = tmp_path / "distill"
     run("distill", NemoDistill.model_validate(settings), inputs, output, 1)
     lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6, 2, 4, 6], "progress, then validations with what was known of the step"
+    assert [line["step"] for line in lines] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        2,
+        4,
+        6,
+    ], "progress, then validations with what was known of the step"
     assert [line["values"]["val_loss"] for line in lines[6:]] == [3.5, 1.5, 3.5]
     assert lines[6]["values"]["train_loss"] == lines[1]["values"]["train_loss"] == 1.9
     kept = json.loads((output / "kept.json").read_text())
-    assert (kept["keep"], kept["step"], kept["tokens"]) == (keep, step, step * settings["global_batch"] * settings["seq_length"])
+    assert (kept["keep"], kept["step"], kept["tokens"]) == (
+        keep,
+        step,
+        step * settings["global_batch"] * settings["seq_length"],
+    )
     assert (output / "model" / "model.safetensors").is_file()
 
 
 def test_a_machine_without_nemo_is_told_in_one_sentence(corpus: Path, teacher: Path, tmp_path: Path) -> None:
-    path = write_spec("prune", NemoPrune(drop_layers=(2,)).model_dump(mode="json"), {"teacher": teacher, "data": corpus}, tmp_path / "out")
+    path = write_spec(
+        "prune",
+        NemoPrune(drop_layers=(2,)).model_dump(mode="json"),
+        {"teacher": teacher, "data": corpus},
+        tmp_path / "out",
+    )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("IMBIK")}
     command = [sys.executable, "-m", "jobs.prune", "--spec", str(path)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100, check=False)

@@ -62,7 +62,10 @@ def test_rows_hold_the_records_with_their_masks_positions_and_addresses(tmp_path
             here = np.flatnonzero(samples.segments[place] == number)
             assert samples.tokens[place, here].tolist() == ids
             assert samples.positions[place, here].tolist() == list(range(len(ids)))
-            assert samples.counted[place, here].tolist() == [*mask[1:], False], "a target is learned where it is the response's"
+            assert samples.counted[place, here].tolist() == [
+                *mask[1:],
+                False,
+            ], "a target is learned where it is the response's"
             assert split.records.tokens[addresses[place, here]].tolist() == ids
         padding = samples.segments[place] == len(row)
         assert not samples.counted[place, padding].any() and (addresses[place, padding] == -1).all()
@@ -111,7 +114,9 @@ def test_the_logits_of_a_packed_sample_are_those_of_the_sample_alone(tmp_path: P
         weights.load(model, teacher / "model", config)
         tokens = torch.from_numpy(samples.tokens[:, :-1])
         flat, places = tokens.reshape(1, -1), torch.from_numpy(samples.positions).reshape(1, -1)
-        together = model(flat, places, None, packed_seq_params=packed(torch.from_numpy(samples.segments))).view(rows, 64, -1)
+        together = model(flat, places, None, packed_seq_params=packed(torch.from_numpy(samples.segments))).view(
+            rows, 64, -1
+        )
         for place in range(rows):
             for number, record in enumerate(split.rows[place]):
                 ids = torch.tensor([records[record][0]])

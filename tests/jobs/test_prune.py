@@ -59,7 +59,9 @@ def test_importance_makes_no_logits_and_scores_as_if_it_did(
         assert (whole / name).read_bytes() == (importance / name).read_bytes()
 
 
-def test_width_keeps_the_channels_with_the_largest_activations(corpus: Path, teacher: Path, importance: Path, tmp_path: Path) -> None:
+def test_width_keeps_the_channels_with_the_largest_activations(
+    corpus: Path, teacher: Path, importance: Path, tmp_path: Path
+) -> None:
     inputs = {"data": corpus, "teacher": teacher, "importance": importance}
     cut = run_job("prune", {"ffn_hidden_size": 64}, inputs, tmp_path / "cut")
     scores = load_file(importance / "importance.safetensors")["1.mlp"]
@@ -75,7 +77,9 @@ def test_width_keeps_the_channels_with_the_largest_activations(corpus: Path, tea
     assert told["gini"] == pytest.approx(float(pairs / scores.sqrt()[kept].mean() / 2), rel=1e-4)
 
 
-def test_magnitude_keeps_the_channels_with_the_largest_weights(corpus: Path, teacher: Path, importance: Path, tmp_path: Path) -> None:
+def test_magnitude_keeps_the_channels_with_the_largest_weights(
+    corpus: Path, teacher: Path, importance: Path, tmp_path: Path
+) -> None:
     inputs = {"data": corpus, "teacher": teacher, "importance": importance}
     cut = run_job("prune", {"ffn_hidden_size": 64, "ranking": "magnitude"}, inputs, tmp_path / "cut")
     before = load_file(teacher / "model" / "model.safetensors")["model.layers.0.mlp.down_proj.weight"]
@@ -88,13 +92,16 @@ def test_a_random_ranking_follows_its_seed(corpus: Path, teacher: Path, importan
     inputs = {"data": corpus, "teacher": teacher, "importance": importance}
     sizes = {"num_layers": 2, "ffn_hidden_size": 48, "ranking": "random"}
     one, same, other = (
-        logits(run_job("prune", sizes | {"seed": seed}, inputs, tmp_path / name)) for name, seed in (("one", 1), ("same", 1), ("other", 2))
+        logits(run_job("prune", sizes | {"seed": seed}, inputs, tmp_path / name))
+        for name, seed in (("one", 1), ("same", 1), ("other", 2))
     )
     assert torch.equal(one, same)
     assert not torch.allclose(one, other, atol=0.1)
 
 
-def test_reinitialized_weights_are_none_of_the_teacher_s(corpus: Path, teacher: Path, importance: Path, tmp_path: Path) -> None:
+def test_reinitialized_weights_are_none_of_the_teacher_s(
+    corpus: Path, teacher: Path, importance: Path, tmp_path: Path
+) -> None:
     inputs = {"data": corpus, "teacher": teacher, "importance": importance}
     blank = run_job("prune", {"num_layers": 3, "reinitialize": True}, inputs, tmp_path / "blank")
     drawn = load_file(blank / "model" / "model.safetensors")
@@ -109,23 +116,37 @@ def test_all_axes_at_once_load_in_transformers(corpus: Path, teacher: Path, impo
     sizes = {"num_layers": 3, "hidden_size": 48, "ffn_hidden_size": 64, "num_attention_heads": 2}
     cut = run_job("prune", sizes, inputs, tmp_path / "cut")
     config = json.loads((cut / "model" / "config.json").read_text())
-    assert (config["hidden_size"], config["intermediate_size"], config["num_attention_heads"], config["head_dim"]) == (48, 64, 2, 16)
+    assert (config["hidden_size"], config["intermediate_size"], config["num_attention_heads"], config["head_dim"]) == (
+        48,
+        64,
+        2,
+        16,
+    )
     assert logits(cut).isfinite().all()
     axes = json.loads((cut / "kept.json").read_text())["axes"]
     scores = json.loads((importance / "importance.json").read_text())["layer_scores"]
     layers = numbered(axes["num_layers"]["ranges"])
     assert layers == sorted(int(layer) for layer in sorted(scores, key=scores.get)[1:])
-    assert [int(layer) for layer in axes["ffn_hidden_size"]] == [int(layer) for layer in axes["num_attention_heads"]] == layers
-    # What is said to be kept is what the weights hold: a row of the embedding, the MLP and the heads of the last kept layer.
+    assert (
+        [int(layer) for layer in axes["ffn_hidden_size"]]
+        == [int(layer) for layer in axes["num_attention_heads"]]
+        == layers
+    )
+    # What is said to be kept is what the weights hold: a row of the embedding, the MLP and the heads of the last kept
+    # layer.
     before, after = (load_file(folder / "model" / "model.safetensors") for folder in (teacher, cut))
     hidden, last = numbered(axes["hidden_size"]["ranges"]), str(layers[-1])
-    assert {*after["model.embed_tokens.weight"][7].tolist()} == {*before["model.embed_tokens.weight"][7, hidden].tolist()}
+    assert {*after["model.embed_tokens.weight"][7].tolist()} == {
+        *before["model.embed_tokens.weight"][7, hidden].tolist()
+    }
     ffn = numbered(axes["ffn_hidden_size"][last]["ranges"])
     down = before[f"model.layers.{int(last) - 1}.mlp.down_proj.weight"][hidden][:, ffn]
     assert sorted(after["model.layers.2.mlp.down_proj.weight"].flatten().tolist()) == sorted(down.flatten().tolist())
     heads = numbered(axes["num_attention_heads"][last]["ranges"])
     query = before[f"model.layers.{int(last) - 1}.self_attn.q_proj.weight"].view(4, 16, 64)[heads][:, :, hidden]
-    assert sorted(after["model.layers.2.self_attn.q_proj.weight"].flatten().tolist()) == sorted(query.flatten().tolist())
+    assert sorted(after["model.layers.2.self_attn.q_proj.weight"].flatten().tolist()) == sorted(
+        query.flatten().tolist()
+    )
 
 
 @pytest.mark.parametrize(

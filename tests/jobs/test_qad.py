@@ -1,4 +1,5 @@
-"""Quantization-aware distillation: it lowers the loss of what is shipped, goes on where it was killed, and refuses what it cannot do."""
+"""Quantization-aware distillation: it lowers the loss of what is shipped, goes on where it was killed, and refuses what
+it cannot do."""
 
 from __future__ import annotations
 
@@ -37,7 +38,9 @@ def distance(output: Path, teacher: Path, corpus: Path) -> float:
     tokens = torch.from_numpy(windows.take(range(min(16, len(windows)))))[:, :-1]
     with torch.inference_mode():
         ours = quantized.load(output / "model", torch.bfloat16)(tokens, use_cache=False).logits.double().log_softmax(-1)
-        theirs = hf.load_model(teacher / "model", torch.bfloat16)(tokens, use_cache=False).logits.double().log_softmax(-1)
+        theirs = (
+            hf.load_model(teacher / "model", torch.bfloat16)(tokens, use_cache=False).logits.double().log_softmax(-1)
+        )
     return float((theirs.exp() * (theirs - ours)).sum(-1).mean())
 
 
@@ -66,9 +69,19 @@ def test_a_job_started_again_goes_on_from_its_checkpoint(
     assert [line["step"] for line in history] == [0, 3, 6, 9, 12]
 
 
-@pytest.mark.parametrize("form", [{"format": "fp8"}, {"format": "int4_awq", "block_size": 32}, {"format": "int8_sq", "kv_cache": "fp8"}])
+@pytest.mark.parametrize(
+    "form", [{"format": "fp8"}, {"format": "int4_awq", "block_size": 32}, {"format": "int8_sq", "kv_cache": "fp8"}]
+)
 def test_other_formats_are_taught_too(teacher: Path, corpus: Path, tmp_path: Path, form: dict[str, Any]) -> None:
-    qad = QAD | {"steps": 4, "lr": 1e-5, "min_lr": 1e-6, "warmup_steps": 1, "temperature": 2.0, "ce_share": 0.1, "precision": "bf16"}
+    qad = QAD | {
+        "steps": 4,
+        "lr": 1e-5,
+        "min_lr": 1e-6,
+        "warmup_steps": 1,
+        "temperature": 2.0,
+        "ce_share": 0.1,
+        "precision": "bf16",
+    }
     output = run_job("quantize", CONFIG | form | {"qad": qad}, {"model": teacher, "data": corpus}, tmp_path / "qad")
     record = json.loads((output / "quantize.json").read_text())
     assert record["verified"]["logits_equal"]
@@ -80,7 +93,9 @@ def test_sequences_longer_than_the_model_are_refused(
     teacher: Path, corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = CONFIG | {"qad": QAD | {"seq_length": 129}}
-    assert "max_position_embeddings 128" in refused("quantize", config, {"model": teacher, "data": corpus}, tmp_path / "out", capfd)
+    assert "max_position_embeddings 128" in refused(
+        "quantize", config, {"model": teacher, "data": corpus}, tmp_path / "out", capfd
+    )
 
 
 @pytest.mark.parametrize(

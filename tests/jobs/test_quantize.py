@@ -37,7 +37,8 @@ E2M1 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -
 
 
 def make(path: Path, corpus: Path, kind: str, change: Callable[[torch.nn.Module], None] = lambda model: None) -> Path:
-    """A tiny model with random weights as an earlier stage would leave it: in fp32 for llama (tied), in bf16 for qwen3."""
+    """A tiny model with random weights as an earlier stage would leave it: in fp32 for llama (tied), in bf16 for
+    qwen3."""
     torch.manual_seed(7)
     common = SIZES | {"vocab_size": tokenizer.vocab_size(corpus / "tokenizer")}
     if kind == "llama":
@@ -57,7 +58,9 @@ def models(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 
 @pytest.fixture(scope="session")
-def checkpoints(corpus: Path, models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+def checkpoints(
+    corpus: Path, models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, str], Path]:
     """Each source model in each format, made by the job."""
     folder = tmp_path_factory.mktemp("quantized")
     made = {}
@@ -85,14 +88,18 @@ def unpack(tensors: dict[str, torch.Tensor], layer: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
-def test_the_checkpoint_is_complete_and_close_to_its_source(models: Any, checkpoints: Any, kind: str, name: str) -> None:
+def test_the_checkpoint_is_complete_and_close_to_its_source(
+    models: Any, checkpoints: Any, kind: str, name: str
+) -> None:
     output = checkpoints[kind, name]
     tensors = load_file(output / "model" / "model.safetensors")
     source = load_file(models[kind] / "model" / "model.safetensors")
     record = json.loads((output / "quantize.json").read_text())
     layers = [tensor.removesuffix(".weight") for tensor in source if tensor.endswith("_proj.weight")]
     parts = ["weight", "weight_scale", "input_scale"] + (["weight_scale_2"] if name == "nvfp4" else [])
-    expected = {f"{layer}.{part}" for layer in layers for part in parts} | {t for t in source if not t.endswith("_proj.weight")}
+    expected = {f"{layer}.{part}" for layer in layers for part in parts} | {
+        t for t in source if not t.endswith("_proj.weight")
+    }
     assert set(tensors) == expected
     assert (record["quantized_layers"], record["excluded_modules"], record["format"]) == (14, ["lm_head"], name)
     assert (record["samples"], record["tokens"]) == (12, 12 * 64)
@@ -101,7 +108,8 @@ def test_the_checkpoint_is_complete_and_close_to_its_source(models: Any, checkpo
     for layer in layers:
         original, written = source[f"{layer}.weight"].bfloat16().float(), unpack(tensors, layer)
         worst = max(worst, float((written.bfloat16().float() - original).abs().max()))
-        # Half a step: 2^-4 of the value for E4M3; a sixth of the block's largest for E2M1, a little more where its scale rounds.
+        # Half a step: 2^-4 of the value for E4M3; a sixth of the block's largest for E2M1, a little more where its
+        # scale rounds.
         step = original.abs() * 2**-4 + original.abs().max() * 2**-9 if name == "fp8" else _block_max(original) * 0.2
         assert ((written - original).abs() <= step).all(), layer
     assert record["max_abs_error"] == worst > 0
@@ -116,14 +124,20 @@ def _block_max(weight: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
-def test_the_config_is_the_source_s_and_tells_how_it_is_quantized(models: Any, checkpoints: Any, kind: str, name: str) -> None:
+def test_the_config_is_the_source_s_and_tells_how_it_is_quantized(
+    models: Any, checkpoints: Any, kind: str, name: str
+) -> None:
     written = json.loads((checkpoints[kind, name] / "model" / "config.json").read_text())
     source = json.loads((models[kind] / "model" / "config.json").read_text())
     settings = written.pop("quantization_config")
     assert written.pop("torch_dtype") == "bfloat16"
     source.pop("dtype")
     assert written == source
-    assert (settings["quant_method"], settings["quant_algo"], settings["ignore"]) == ("modelopt", name.upper(), ["lm_head"])
+    assert (settings["quant_method"], settings["quant_algo"], settings["ignore"]) == (
+        "modelopt",
+        name.upper(),
+        ["lm_head"],
+    )
     listed = json.loads((checkpoints[kind, name] / "model" / "hf_quant_config.json").read_text())["quantization"]
     assert (listed["quant_algo"], listed["exclude_modules"]) == (name.upper(), ["lm_head"])
     generation = [path / "model" / "generation_config.json" for path in (models[kind], checkpoints[kind, name])]
@@ -142,7 +156,9 @@ def test_fused_layers_share_their_scales_as_engines_need(checkpoints: Any, kind:
 
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
-def test_the_scales_are_those_of_modelopt_s_own_calibration(corpus: Path, models: Any, checkpoints: Any, kind: str, name: str) -> None:
+def test_the_scales_are_those_of_modelopt_s_own_calibration(
+    corpus: Path, models: Any, checkpoints: Any, kind: str, name: str
+) -> None:
     import modelopt.torch.quantization as mtq
 
     quantizers.prepare()
@@ -153,7 +169,9 @@ def test_the_scales_are_those_of_modelopt_s_own_calibration(corpus: Path, models
     for layer in ("model.layers.0.mlp.down_proj", "model.layers.1.self_attn.o_proj"):  # not fused with others
         module = model.get_submodule(layer)
         bound = 448.0 if name == "fp8" else 448.0 * 6
-        assert float(tensors[f"{layer}.input_scale"]) == pytest.approx(float(module.input_quantizer.amax) / bound, rel=1e-6)
+        assert float(tensors[f"{layer}.input_scale"]) == pytest.approx(
+            float(module.input_quantizer.amax) / bound, rel=1e-6
+        )
         calibrated = module.weight_quantizer(module.weight).float()
         differing = (unpack(tensors, layer).bfloat16().float() - calibrated).abs() > calibrated.abs() * 2**-7
         assert differing.float().mean() < 1e-3  # ties that ModelOpt's reciprocal rounds the other way
@@ -187,11 +205,23 @@ def rewrite(target: Path, change: Callable[[dict[str, torch.Tensor]], object]) -
 
 DOWN = "model.layers.0.mlp.down_proj"
 DAMAGE: dict[str, tuple[str, Callable[[dict[str, torch.Tensor]], object], str]] = {
-    "a weight bit flips": ("fp8", lambda t: t[f"{DOWN}.weight"].view(torch.uint8)[3, 3].bitwise_xor_(1), "not what the calibrated"),
+    "a weight bit flips": (
+        "fp8",
+        lambda t: t[f"{DOWN}.weight"].view(torch.uint8)[3, 3].bitwise_xor_(1),
+        "not what the calibrated",
+    ),
     "a packed bit flips": ("nvfp4", lambda t: t[f"{DOWN}.weight"][3, 3].bitwise_xor_(1), "not what the calibrated"),
     "a NaN weight": ("fp8", lambda t: t[f"{DOWN}.weight"].view(torch.uint8)[0, 0].fill_(0x7F), "NaN bytes"),
-    "a NaN scale byte": ("nvfp4", lambda t: t[f"{DOWN}.weight_scale"].view(torch.uint8)[0, 0].fill_(0x7F), "not finite and positive"),
-    "a zero scale byte": ("nvfp4", lambda t: t[f"{DOWN}.weight_scale"].view(torch.uint8)[0, 0].fill_(0), "not finite and positive"),
+    "a NaN scale byte": (
+        "nvfp4",
+        lambda t: t[f"{DOWN}.weight_scale"].view(torch.uint8)[0, 0].fill_(0x7F),
+        "not finite and positive",
+    ),
+    "a zero scale byte": (
+        "nvfp4",
+        lambda t: t[f"{DOWN}.weight_scale"].view(torch.uint8)[0, 0].fill_(0),
+        "not finite and positive",
+    ),
     "an infinite scale": ("fp8", lambda t: t[f"{DOWN}.weight_scale"].fill_(float("inf")), "not finite and positive"),
     "a negative input scale": ("fp8", lambda t: t[f"{DOWN}.input_scale"].neg_(), "not finite and positive"),
     "a scale is missing": ("nvfp4", lambda t: t.pop(f"{DOWN}.weight_scale_2"), "weight_scale_2"),
@@ -248,7 +278,8 @@ def test_widths_that_nvfp4_cannot_pack_are_refused_before_work(shared_data: Path
     (data / "statistics.json").write_text(json.dumps({"tokenizer_fingerprint": tokenizer.fingerprint(stories)}))
     config = quantize.QuantizeConfig(format="nvfp4")
     with pytest.raises(
-        ValueError, match="intermediate_size is 172 wide, not a multiple of 16, the block of nvfp4; prune to 160, or use fp8"
+        ValueError,
+        match="intermediate_size is 172 wide, not a multiple of 16, the block of nvfp4; prune to 160, or use fp8",
     ):
         quantize.check(stories, data, config)
     quantize.check(stories, data, quantize.QuantizeConfig(format="fp8"))
@@ -264,7 +295,9 @@ def poison(model: Any) -> None:
 
 
 @pytest.mark.parametrize(("change", "sentence"), [(zero, "layers.1.mlp"), (poison, "layers.0.self_attn.o_proj")])
-def test_weights_that_no_scale_fits_are_refused(corpus: Path, tmp_path: Path, capfd: Any, change: Any, sentence: str) -> None:
+def test_weights_that_no_scale_fits_are_refused(
+    corpus: Path, tmp_path: Path, capfd: Any, change: Any, sentence: str
+) -> None:
     source = make(tmp_path / "source", corpus, "qwen3", change)
     inputs = {"model": source, "data": corpus}
     assert sentence in refused("quantize", CONFIG | {"format": "nvfp4"}, inputs, tmp_path / "out", capfd)

@@ -1,4 +1,5 @@
-"""The records stage: every published shape is read, what cannot be learned from is set aside with its reason, and nothing is lost."""
+"""The records stage: every published shape is read, what cannot be learned from is set aside with its reason, and
+nothing is lost."""
 
 from __future__ import annotations
 
@@ -47,8 +48,14 @@ def test_shapes_with_more_than_a_question_and_an_answer() -> None:
     history = {"instruction": "Why?", "input": "", "output": "Because.", "history": [["Who?", "I."]]}
     assert told(history) == [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "I."}, ASKED, SAID]
     assert told({"instruction": "Add.", "input": "1, 2", "output": "3"})[0]["content"] == "Add.\n\n1, 2"
-    assert told({"prompt": "Why?", "response": "Because.", "system": "Be brief."})[0] == {"role": "system", "content": "Be brief."}
-    assert told({"prompt": "Why?", "response": "Because."}, system="Be brief.")[0] == {"role": "system", "content": "Be brief."}
+    assert told({"prompt": "Why?", "response": "Because.", "system": "Be brief."})[0] == {
+        "role": "system",
+        "content": "Be brief.",
+    }
+    assert told({"prompt": "Why?", "response": "Because."}, system="Be brief.")[0] == {
+        "role": "system",
+        "content": "Be brief.",
+    }
     assert told({"q": "Why?", "a": "Because."}, prompt_field="q", response_field="a") == [ASKED, SAID]
     assert told({"prompt": "Why?"}, responses=False) == [ASKED]
     assert told({"messages": [ASKED, SAID]}, responses=False) == [ASKED]
@@ -70,7 +77,10 @@ def test_shapes_with_more_than_a_question_and_an_answer() -> None:
         ({"messages": [ASKED, ASKED, SAID]}, "two messages of one role"),
         ({"messages": [ASKED, SAID, {"role": "tool", "content": "x"}]}, "message 3 has role 'tool'"),
         ({"messages": [ASKED, SAID, {"role": "system", "content": "x"}]}, "a system message after the first"),
-        ({"instruction": "Why?", "output": "x", "history": ["Who?"]}, "history is not a list of prompt and response pairs"),
+        (
+            {"instruction": "Why?", "output": "x", "history": ["Who?"]},
+            "history is not a list of prompt and response pairs",
+        ),
     ],
 )
 def test_rows_that_are_no_conversation_say_why(value: Any, reason: str) -> None:
@@ -110,14 +120,27 @@ def test_a_prompt_is_in_one_split_only(words: Path, tmp_path: Path) -> None:
     lines = [{"prompt": f"Say {number % 40}.", "response": f"Answer {number}."} for number in range(160)]
     output = prepare(lines, words, tmp_path / "records", validation_share=0.2, test_share=0.2)
     prompts = [
-        {json.loads(line)["messages"][0]["content"] for line in (output / f"{split}.jsonl").read_text().splitlines()} for split in SPLITS
+        {json.loads(line)["messages"][0]["content"] for line in (output / f"{split}.jsonl").read_text().splitlines()}
+        for split in SPLITS
     ]
     assert sum(map(len, prompts)) == 40 == len(set.union(*prompts))
 
 
 def test_what_cannot_be_used_is_set_aside_with_its_place_and_reason(words: Path, tmp_path: Path) -> None:
-    bad = [b"{broken", {"prompt": "No answer."}, {"prompt": "Long?", "response": "x" * 900}, {"prompt": "a<|endoftext|>", "response": "b"}]
-    output = prepare([*pairs(20), *bad, pairs(1)[0]], words, tmp_path / "records", seq_length=100, max_rejected_share=0.2, **ALL_TRAIN)
+    bad = [
+        b"{broken",
+        {"prompt": "No answer."},
+        {"prompt": "Long?", "response": "x" * 900},
+        {"prompt": "a<|endoftext|>", "response": "b"},
+    ]
+    output = prepare(
+        [*pairs(20), *bad, pairs(1)[0]],
+        words,
+        tmp_path / "records",
+        seq_length=100,
+        max_rejected_share=0.2,
+        **ALL_TRAIN,
+    )
     reasons = [(entry["line"], entry["reason"]) for entry in quarantine(output)]
     assert [line for line, _ in reasons] == [21, 22, 23, 24]
     for (_, reason), part in zip(
@@ -132,7 +155,9 @@ def test_what_cannot_be_used_is_set_aside_with_its_place_and_reason(words: Path,
 def test_too_many_bad_records_stop_the_stage(words: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / "some.jsonl"
     source.write_bytes(b"\n".join(map(orjson.dumps, [*pairs(8), {"prompt": "Long?", "response": "x" * 900}])))
-    sentence = refused("records", {"source": str(source), "seq_length": 64, **ALL_TRAIN}, {"tokenizer": words}, tmp_path / "out", capfd)
+    sentence = refused(
+        "records", {"source": str(source), "seq_length": 64, **ALL_TRAIN}, {"tokenizer": words}, tmp_path / "out", capfd
+    )
     assert "1 of 9 records (11.1%) cannot be used, more than max_rejected_share 1.0%" in sentence
     assert f"{source}:9 (" in sentence and "longer than records.seq_length 64" in sentence
 
@@ -165,11 +190,17 @@ def test_parquet_rows_with_nested_messages(words: Path, tmp_path: Path) -> None:
 def test_the_world_is_asked_in_practised_wordings_only(words: Path, tmp_path: Path) -> None:
     from jobs.world.text import ASKED as KEPT_FOR_THE_QUIZ
 
-    config = {"source": "world", "world": {"seed": 2, "entities": 8, "documents": 100, "questions": 40}, "max_records": 200}
+    config = {
+        "source": "world",
+        "world": {"seed": 2, "entities": 8, "documents": 100, "questions": 40},
+        "max_records": 200,
+    }
     output = run_job("records", config, {"tokenizer": words}, tmp_path / "records")
     text = "".join((output / f"{split}.jsonl").read_text() for split in SPLITS)
     assert statistics(output)["records"] + statistics(output)["repeats"] == 200
-    assert max(MaskedTokens(output / "train").lengths) > 1.5 * np.median(MaskedTokens(output / "train").lengths), "some have two turns"
+    assert max(MaskedTokens(output / "train").lengths) > 1.5 * np.median(MaskedTokens(output / "train").lengths), (
+        "some have two turns"
+    )
     for wordings in KEPT_FOR_THE_QUIZ.values():
         assert not any(wording.split("{name}")[0] in text for wording in wordings if not wording.startswith("{"))
 

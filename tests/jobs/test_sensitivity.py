@@ -1,4 +1,5 @@
-"""AutoQuantize: scores that do not depend on how they were batched, choices within a budget, refusals of what no choice meets."""
+"""AutoQuantize: scores that do not depend on how they were batched, choices within a budget, refusals of what no choice
+meets."""
 
 from __future__ import annotations
 
@@ -31,7 +32,10 @@ TINY = "tests/recipes/tiny.yaml"
 def scored(corpus: Path, models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Sensitivity of the qwen3 model by both methods."""
     folder, inputs = tmp_path_factory.mktemp("sensitivity"), {"model": models["qwen3"], "data": corpus}
-    return {method: run_job("sensitivity", SCORING | {"method": method}, inputs, folder / method) for method in ("gradient", "kl_div")}
+    return {
+        method: run_job("sensitivity", SCORING | {"method": method}, inputs, folder / method)
+        for method in ("gradient", "kl_div")
+    }
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -61,9 +65,13 @@ def test_gradient_scores_do_not_depend_on_how_many_sequences_pass_at_once(
     scored: Any,
     tmp_path: Path,
 ) -> None:
-    again = run_job("sensitivity", SCORING | {"batch": 6}, {"model": models["qwen3"], "data": corpus}, tmp_path / "again")
+    again = run_job(
+        "sensitivity", SCORING | {"batch": 6}, {"model": models["qwen3"], "data": corpus}, tmp_path / "again"
+    )
     for one, other in zip(read(scored["gradient"])["groups"], read(again)["groups"], strict=True):
-        assert one["scores"] == pytest.approx(other["scores"], rel=0.05)  # bf16, and eight calibration sequences in other batches
+        assert one["scores"] == pytest.approx(
+            other["scores"], rel=0.05
+        )  # bf16, and eight calibration sequences in other batches
 
 
 @pytest.mark.slow
@@ -110,7 +118,11 @@ def test_what_no_choice_meets_and_other_scores_are_refused(
 
     def told(**auto: Any) -> str:
         return refused(
-            "quantize", CALIBRATION | {"auto": {"formats": FORMATS, "effective_bits": 12} | auto}, inputs, tmp_path / "out", capfd
+            "quantize",
+            CALIBRATION | {"auto": {"formats": FORMATS, "effective_bits": 12} | auto},
+            inputs,
+            tmp_path / "out",
+            capfd,
         )
 
     assert "effective_bits is 4.1 but no choice of fp8, nvfp4 takes fewer than" in told(effective_bits=4.1)
@@ -121,13 +133,17 @@ def test_what_no_choice_meets_and_other_scores_are_refused(
 def test_budgets_out_of_reach_are_refused_at_load_with_the_bounds() -> None:
     auto = "quantize=[{auto: {formats: [fp8, nvfp4], effective_bits: %s}, seq_length: 64}]"
     drop = ["students.width=null", "teacher.shape.head_dim=16"]
-    with pytest.raises(ValueError, match=r"effective_bits is 4.2 but no choice .* students.depth below \d+\.\d\d bits.*choose"):
+    with pytest.raises(
+        ValueError, match=r"effective_bits is 4.2 but no choice .* students.depth below \d+\.\d\d bits.*choose"
+    ):
         load(TINY, [auto % 4.2, *drop])
     assert load(TINY, [auto % 14, *drop]).quantize[0].name == "auto-14"
 
 
 def test_the_bound_is_the_one_that_modelopt_counts() -> None:
-    shape = Shape(num_layers=1, hidden_size=32, ffn_hidden_size=64, num_attention_heads=2, num_query_groups=1, vocab_size=100)
+    shape = Shape(
+        num_layers=1, hidden_size=32, ffn_hidden_size=64, num_attention_heads=2, num_query_groups=1, vocab_size=100
+    )
     config = QuantizeConfig(auto={"formats": ("fp8", "nvfp4"), "effective_bits": 8})
     linear, output = 32 * (2 * (32 + 16) + 3 * 64), 3200
     assert least_bits(config, shape) == pytest.approx((4 * linear + 16 * output) / (linear + output))
@@ -154,13 +170,21 @@ def test_budgets_share_their_scores_and_other_scorings_do_not() -> None:
     configs = tuple(QuantizeConfig(auto={"formats": ["fp8", "nvfp4"]} | auto) for auto in autos)
     found = scorings("small", (*configs, QuantizeConfig(format="fp8")))
     assert list(found) == ["sensitivity-small", "sensitivity-small-2"]
-    assert [label_of(config, found) for config in configs] == ["sensitivity-small", "sensitivity-small", "sensitivity-small-2"]
+    assert [label_of(config, found) for config in configs] == [
+        "sensitivity-small",
+        "sensitivity-small",
+        "sensitivity-small-2",
+    ]
     assert label_of(QuantizeConfig(format="fp8"), found) is None
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 9), st.floats(0, 9), st.floats(0, 9)), min_size=1, max_size=5), st.floats(0.25, 1))
-def test_the_threshold_rule_fits_and_no_smaller_threshold_does(drawn: list[tuple[int, float, float]], share: float) -> None:
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.floats(0, 9), st.floats(0, 9)), min_size=1, max_size=5), st.floats(0.25, 1)
+)
+def test_the_threshold_rule_fits_and_no_smaller_threshold_does(
+    drawn: list[tuple[int, float, float]], share: float
+) -> None:
     groups = []
     for size, low, more in drawn:
         sizes = {"nvfp4": size / 4, "fp8": size / 2, "none": float(size)}
@@ -170,5 +194,9 @@ def test_the_threshold_rule_fits_and_no_smaller_threshold_does(drawn: list[tuple
     worst = max(group["scores"][form] for group, form in zip(groups, chosen, strict=True))
     assert sum(group["sizes"][form] for group, form in zip(groups, chosen, strict=True)) <= most
     every = itertools.product(*[group["sizes"] for group in groups])
-    fitting = [mixed for mixed in every if sum(group["sizes"][form] for group, form in zip(groups, mixed, strict=True)) <= most]
-    assert worst == min(max(group["scores"][form] for group, form in zip(groups, mixed, strict=True)) for mixed in fitting)
+    fitting = [
+        mixed for mixed in every if sum(group["sizes"][form] for group, form in zip(groups, mixed, strict=True)) <= most
+    ]
+    assert worst == min(
+        max(group["scores"][form] for group, form in zip(groups, mixed, strict=True)) for mixed in fitting
+    )

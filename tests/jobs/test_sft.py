@@ -1,4 +1,5 @@
-"""Fine-tuning on records: losses against a plain formula, layouts that change nothing, resuming, and what is refused."""
+"""Fine-tuning on records: losses against a plain formula, layouts that change nothing, resuming, and what is
+refused."""
 
 from __future__ import annotations
 
@@ -20,13 +21,18 @@ CONFIG = {"steps": 20, **TRAINING, "seq_length": 128, "lr": 2e-3}
 @pytest.fixture(scope="module")
 def records(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Questions on the invented world and their answers, in the tokens of the corpus."""
-    config = {"source": "world", "world": {"seed": 3, "entities": 10, "documents": 400, "questions": 40}, "seq_length": 128}
+    config = {
+        "source": "world",
+        "world": {"seed": 3, "entities": 10, "documents": 400, "questions": 40},
+        "seq_length": 128,
+    }
     output = tmp_path_factory.mktemp("artifacts") / "records"
     return run_job("records", config | {"validation_share": 0.15, "test_share": 0.1}, {"data": corpus}, output)
 
 
 def reference(records: Path, student: Path, teacher: Path, temperature: float = 1.0) -> tuple[float, float]:
-    """Cross-entropy and KL(teacher || student) over the response tokens of the validation records, each record by itself, in float64."""
+    """Cross-entropy and KL(teacher || student) over the response tokens of the validation records, each record by
+    itself, in float64."""
     from transformers import AutoModelForCausalLM
 
     models = [AutoModelForCausalLM.from_pretrained(path / "model", dtype=torch.float64) for path in (student, teacher)]
@@ -62,12 +68,21 @@ def test_the_losses_are_means_over_response_tokens_and_fall(
 @pytest.fixture(scope="module")
 def tuned_alone(student: Path, records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = CONFIG | {"steps": 6, "micro_batch": 4}
-    return run_job("sft", config, {"student": student, "records": records}, tmp_path_factory.mktemp("artifacts") / "tuned")
+    return run_job(
+        "sft", config, {"student": student, "records": records}, tmp_path_factory.mktemp("artifacts") / "tuned"
+    )
 
 
 @pytest.mark.parametrize("micro_batch", [1, 8])
-def test_micro_batches_change_nothing(student: Path, records: Path, tuned_alone: Path, tmp_path: Path, micro_batch: int) -> None:
-    other = run_job("sft", CONFIG | {"steps": 6, "micro_batch": micro_batch}, {"student": student, "records": records}, tmp_path / "other")
+def test_micro_batches_change_nothing(
+    student: Path, records: Path, tuned_alone: Path, tmp_path: Path, micro_batch: int
+) -> None:
+    other = run_job(
+        "sft",
+        CONFIG | {"steps": 6, "micro_batch": micro_batch},
+        {"student": student, "records": records},
+        tmp_path / "other",
+    )
     for metric in ("train_loss", "val_loss", "grad_norm"):
         assert last(other, metric) == pytest.approx(last(tuned_alone, metric), rel=1e-4)
 
@@ -84,7 +99,14 @@ def test_a_killed_fine_tuning_resumes_to_the_same_model(student: Path, records: 
 
 
 def test_the_best_weights_are_kept_where_more_steps_only_overfit(student: Path, records: Path, tmp_path: Path) -> None:
-    config = CONFIG | {"steps": 60, "lr": 2e-2, "validate_every": 5, "validation_batches": 50, "keep": "best", "best_by": "val_loss"}
+    config = CONFIG | {
+        "steps": 60,
+        "lr": 2e-2,
+        "validate_every": 5,
+        "validation_batches": 50,
+        "keep": "best",
+        "best_by": "val_loss",
+    }
     tuned = run_job("sft", config, {"student": student, "records": records}, tmp_path / "tuned")
     kept = json.loads((tuned / "kept.json").read_text())
     loss, _ = reference(records, tuned, tuned)
@@ -92,7 +114,9 @@ def test_the_best_weights_are_kept_where_more_steps_only_overfit(student: Path, 
     assert kept["step"] == kept["best_step"] and kept["best"] <= last(tuned, "val_loss")
 
 
-def test_records_of_another_tokenizer_are_refused(student: Path, words: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_records_of_another_tokenizer_are_refused(
+    student: Path, words: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     source = tmp_path / "some.jsonl"
     source.write_text("".join(json.dumps({"prompt": f"{n}?", "response": f"{n}."}) + "\n" for n in range(60)))
     other = run_job("records", {"source": str(source), "test_share": 0}, {"tokenizer": words}, tmp_path / "other")
@@ -114,13 +138,16 @@ def test_lengths_that_do_not_fit_are_refused(
 
 
 def test_stored_logits_teach_as_the_teacher_does(teacher: Path, student: Path, records: Path, tmp_path: Path) -> None:
-    """The same losses to the rounding of 16 bits, though the store was packed otherwise and holds the response tokens alone."""
+    """The same losses to the rounding of 16 bits, though the store was packed otherwise and holds the response tokens
+    alone."""
     config = CONFIG | {"steps": 8, "kd_weight": 1.0, "top_k": 20}
     inputs = {"teacher": teacher, "student": student, "records": records}
     online = run_job("sft", config, inputs, tmp_path / "online")
     storing = {"top_k": 30, "seq_length": 120, "seed": 9, "precision": "fp32", "micro_batch": 3}
     stored = run_job("logits", storing, {"teacher": teacher, "records": records}, tmp_path / "stored")
-    offline = run_job("sft", config | {"offline": True, "micro_batch": 2}, inputs | {"logits": stored}, tmp_path / "offline")
+    offline = run_job(
+        "sft", config | {"offline": True, "micro_batch": 2}, inputs | {"logits": stored}, tmp_path / "offline"
+    )
     for metric in ("val_divergence", "val_loss", "val_teacher_loss"):
         assert first(offline, metric) == pytest.approx(first(online, metric), rel=2e-3)
         assert last(offline, metric) == pytest.approx(last(online, metric), rel=2e-3)
@@ -134,5 +161,7 @@ def test_logits_of_another_teacher_are_refused(
     storing = {"top_k": 8, "seq_length": 128, "precision": "fp32"}
     stored = run_job("logits", storing, {"teacher": student, "records": records}, tmp_path / "stored")
     inputs = {"teacher": teacher, "student": student, "records": records, "logits": stored}
-    sentence = refused("sft", CONFIG | {"kd_weight": 1.0, "top_k": 8, "offline": True}, inputs, tmp_path / "tuned", capfd)
+    sentence = refused(
+        "sft", CONFIG | {"kd_weight": 1.0, "top_k": 8, "offline": True}, inputs, tmp_path / "tuned", capfd
+    )
     assert "are of another teacher" in sentence

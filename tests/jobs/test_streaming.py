@@ -1,4 +1,5 @@
-"""A sharded model is read and written shard by shard: what a rank holds beside its own weights is bounded by tensors, never the model."""
+"""A sharded model is read and written shard by shard: what a rank holds beside its own weights is bounded by tensors,
+never the model."""
 
 from __future__ import annotations
 
@@ -34,14 +35,17 @@ WORKSPACE = 80_000_000
 
 
 class Resident(threading.Thread):
-    """The most anonymous memory this process has had, in bytes; mapped files, which the system takes back as it likes, not counted."""
+    """The most anonymous memory this process has had, in bytes; mapped files, which the system takes back as it likes,
+    not counted."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.peak, self._done = 0, threading.Event()
 
     def now(self) -> int:
-        fields = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("Rss"))
+        fields = dict(
+            line.split(":") for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("Rss")
+        )
         return int(fields["RssAnon"].split()[0]) * 1024
 
     def run(self) -> None:
@@ -58,7 +62,10 @@ def test_no_rank_holds_the_model_twice(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(RANKS)]
     for what in ("make", "measure"):
         done = subprocess.run(
-            [*command, "-m", "tests.jobs.test_streaming", what, str(tmp_path)], capture_output=True, text=True, check=False
+            [*command, "-m", "tests.jobs.test_streaming", what, str(tmp_path)],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:]
     model = sum(path.stat().st_size for path in (tmp_path / "made").glob("*.safetensors"))
@@ -67,7 +74,9 @@ def test_no_rank_holds_the_model_twice(tmp_path: Path) -> None:
         assert index["metadata"]["total_size"] == pytest.approx(model, rel=1e-3)
         shards = sorted((tmp_path / folder).glob("*.safetensors"))
         assert {path.name for path in shards} == set(index["weight_map"].values()) and len(shards) >= 8
-        assert max(path.stat().st_size for path in shards) < 1.4 * SHARD, "a shard ends before it grows past the bound, or is one tensor"
+        assert max(path.stat().st_size for path in shards) < 1.4 * SHARD, (
+            "a shard ends before it grows past the bound, or is one tensor"
+        )
     for path in (tmp_path / "made").glob("*.safetensors"):
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
     for rank in range(RANKS):
@@ -78,7 +87,8 @@ def test_no_rank_holds_the_model_twice(tmp_path: Path) -> None:
 
 
 def main(what: str, folder: Path) -> None:
-    """One rank: draw a model and write it, or read it under the same layout and write it once more, looking at what that takes."""
+    """One rank: draw a model and write it, or read it under the same layout and write it once more, looking at what
+    that takes."""
     from jobs.megatron import model, weights
     from jobs.megatron.device import machine
 
@@ -103,7 +113,9 @@ def main(what: str, folder: Path) -> None:
         read = resident.peak - before
         weights.save(built, folder / "again", config, folder / "words", torch.bfloat16)
         resident.stop()
-        (folder / f"rank-{rank}.json").write_text(json.dumps({"built and read": read, "written": resident.peak - before}))
+        (folder / f"rank-{rank}.json").write_text(
+            json.dumps({"built and read": read, "written": resident.peak - before})
+        )
 
 
 if __name__ == "__main__":

@@ -79,6 +79,8 @@ def test_tokens_of_another_tokenizer_are_refused(
     assert not (tmp_path / "teacher" / "model").exists()
 
 
-def test_a_corpus_shorter_than_a_sequence_is_refused(corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_corpus_shorter_than_a_sequence_is_refused(
+    corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     long = {"shape": SHAPE | {"max_position_embeddings": 10_000_000}, "steps": 10, **TRAINING, "seq_length": 1_000_000}
     assert "fewer than one sequence" in refused("teacher", long, {"data": corpus}, tmp_path / "teacher", capfd)

@@ -1,4 +1,5 @@
-"""Tokenizer directories: text can forge no boundary, the fingerprint follows the meaning, a trained tokenizer loses nothing."""
+"""Tokenizer directories: text can forge no boundary, the fingerprint follows the meaning, a trained tokenizer loses
+nothing."""
 
 from __future__ import annotations
 
@@ -18,9 +19,24 @@ from jobs.huggingface import model as hf
 from jobs.huggingface import tokenizer
 from tests.fixtures.tokenizer import PUBLISHED, tokenizer_directory
 
-FORGERIES = ("<|endoftext|>", "<|end_of_text|>", "<|begin_of_text|>", "<|eot_id|>", "<|im_end|>", "<s>", "</s>", "<unk>")
+FORGERIES = (
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|begin_of_text|>",
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<s>",
+    "</s>",
+    "<unk>",
+)
 VOCABULARY = 400
-TEXTS = ["Once upon a time.", "caf\u00e9 \u4f60\u597d \U0001f600", "  two  spaces\n\n\ttab", "def f(x):\n    return x != 1_000", ""]
+TEXTS = [
+    "Once upon a time.",
+    "caf\u00e9 \u4f60\u597d \U0001f600",
+    "  two  spaces\n\n\ttab",
+    "def f(x):\n    return x != 1_000",
+    "",
+]
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +60,15 @@ def engines(published: Path) -> dict[str, Encode]:
 
 @pytest.mark.parametrize("engine", ["tokenizers", "auto"])
 def test_text_forges_no_special_token(published: Path, engines: dict[str, Encode], engine: str) -> None:
-    special = {token["id"]: token["content"] for token in json.loads((published / "tokenizer.json").read_text())["added_tokens"]}
-    texts = [template.format(name) for name in {*FORGERIES, *special.values()} for template in ("{}", "a {} b", "{0}{0}", "x{}\n")]
+    special = {
+        token["id"]: token["content"]
+        for token in json.loads((published / "tokenizer.json").read_text())["added_tokens"]
+    }
+    texts = [
+        template.format(name)
+        for name in {*FORGERIES, *special.values()}
+        for template in ("{}", "a {} b", "{0}{0}", "x{}\n")
+    ]
     ids, lengths = engines[engine](texts)
     assert special
     assert not {special[found] for found in special.keys() & set(ids.tolist())}
@@ -133,7 +156,9 @@ def test_a_trained_tokenizer_opens_in_transformers(trained: Path) -> None:
     ],
     ids=["missing", "cut", "no end of text", "unknown end of text"],
 )
-def test_a_broken_directory_is_refused(trained: Path, tmp_path: Path, damage: Callable[[Path], object], sentence: str) -> None:
+def test_a_broken_directory_is_refused(
+    trained: Path, tmp_path: Path, damage: Callable[[Path], object], sentence: str
+) -> None:
     other = shutil.copytree(trained, tmp_path / "other")
     damage(other)
     with pytest.raises(ValueError, match=sentence):

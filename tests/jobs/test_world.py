@@ -1,4 +1,5 @@
-"""The invented world: reproducible, complete, and a quiz that asks what the text tells in words the text does not use."""
+"""The invented world: reproducible, complete, and a quiz that asks what the text tells in words the text does not
+use."""
 
 from __future__ import annotations
 
@@ -19,7 +20,13 @@ from jobs.world.world import LETTERS, WORKED_EXAMPLES, documents, facts, write_q
 from tests.fixtures.jobs import refused
 
 WORLD = World(seed=5, entities=20, documents=300, questions=60)
-worlds = st.builds(World, seed=st.integers(0, 2**40), entities=st.integers(8, 60), documents=st.integers(100, 300), questions=st.just(60))
+worlds = st.builds(
+    World,
+    seed=st.integers(0, 2**40),
+    entities=st.integers(8, 60),
+    documents=st.integers(100, 300),
+    questions=st.just(60),
+)
 
 
 def quiz_files(folder: Path) -> dict[str, bytes]:
@@ -62,9 +69,16 @@ def test_every_fact_is_told_and_no_other(world: World) -> None:
     for person, known in table.items():
         own = [document for document in text if person in document]
         for subject, value in known.items():
-            if any(wording.format(name=person, value=value) in document for wording in TOLD[subject] for document in own):
+            if any(
+                wording.format(name=person, value=value) in document for wording in TOLD[subject] for document in own
+            ):
                 told.add((person, subject))
-            false = {wording.format(name=person, value=other) for wording in TOLD[subject] for other in VALUES[subject] if other != value}
+            false = {
+                wording.format(name=person, value=other)
+                for wording in TOLD[subject]
+                for other in VALUES[subject]
+                if other != value
+            }
             assert not any(sentence in document for sentence in false for document in own)
     assert told == {(person, subject) for person in table for subject in VALUES}
 
@@ -117,7 +131,10 @@ def test_every_letter_is_right_equally_often(quiz: Path) -> None:
 @pytest.mark.parametrize(
     ("numbers", "sentence"),
     [
-        ({"entities": 100_000, "documents": 200_000}, r"data\.world\.entities is 100000 but there are names for \d+; choose at most \d+"),
+        (
+            {"entities": 100_000, "documents": 200_000},
+            r"data\.world\.entities is 100000 but there are names for \d+; choose at most \d+",
+        ),
         ({"entities": 300, "documents": 200}, r"data\.world\.documents is 200, too few .* choose at least 300"),
         ({"entities": 8, "questions": 5000}, r"data\.world\.questions is 5000 but 8 entities give \d+; choose fewer"),
         ({"entities": 7}, "entities.*greater than or equal to 8"),
@@ -127,7 +144,13 @@ def test_every_letter_is_right_equally_often(quiz: Path) -> None:
 def test_a_number_that_cannot_be_is_refused(
     numbers: dict[str, object], sentence: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    said = refused("data", {"source": "world", "world": {"documents": 100, "questions": 40} | numbers}, {}, tmp_path / "data", capfd)
+    said = refused(
+        "data",
+        {"source": "world", "world": {"documents": 100, "questions": 40} | numbers},
+        {},
+        tmp_path / "data",
+        capfd,
+    )
     assert re.search(sentence, said)
     assert not (tmp_path / "data" / "statistics.json").exists()
 

@@ -1,8 +1,8 @@
-"""Run by an interpreter that has NeMo: what the scripts' parsers and `nemo.collections.llm`'s own make of commands, as JSON.
+"""Run by an interpreter that has NeMo: what the scripts' parsers and `nemo.collections.llm`'s own make of commands, as
+JSON.
 
-`python parsers.py SCRIPTS` reads a JSON list of argv lists (script first) on stdin. SCRIPTS may be empty: then only NeMo's functions are
-asked, through NeMo-Run's command-line parser, as `nemo llm prune ...` does.
-"""
+`python parsers.py SCRIPTS` reads a JSON list of argv lists (script first) on stdin. SCRIPTS may be empty: then only
+NeMo's functions are asked, through NeMo-Run's command-line parser, as `nemo llm prune ...` does."""
 
 from __future__ import annotations
 
@@ -42,8 +42,9 @@ def by_script(script: Path, words: list[str]) -> dict[str, Any]:
 
 
 def by_function(name: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """What a function of `nemo.collections.llm` makes of settings. prune's go through NeMo-Run's command line, as `nemo llm prune
-    key=value` would, those under `pruning_config.` through PruningConfig; the conversions' are bound to their signatures."""
+    """What a function of `nemo.collections.llm` makes of settings. prune's go through NeMo-Run's command line, as `nemo
+    llm prune key=value` would, those under `pruning_config.` through PruningConfig; the conversions' are bound to their
+    signatures."""
     from nemo.collections import llm
     from nemo.collections.llm.modelopt.prune import PruningConfig
     from nemo_run.cli.cli_parser import parse_cli_args

@@ -1,7 +1,8 @@
-"""What is asked of Docker, Kubernetes and Slurm through NeMo-Run, against approved requests, and what their answers are taken for.
+"""What is asked of Docker, Kubernetes and Slurm through NeMo-Run, against approved requests, and what their answers are
+taken for.
 
-Where a request changes on purpose: IMBIK_APPROVE=1 pytest tests/test_sites.py writes the new ones, to be read in the commit.
-"""
+Where a request changes on purpose: IMBIK_APPROVE=1 pytest tests/test_sites.py writes the new ones, to be read in the
+commit."""
 
 from __future__ import annotations
 
@@ -58,7 +59,14 @@ def job_of(cluster: Cluster, store: Path, stage: str, parallel: Parallel) -> Job
     spec = output / "spec.json"
     variables = {"OMP_NUM_THREADS": "1"} | limits(cluster, stage)
     return Job(
-        name=f"imbik-0123-{stage}", stage=stage, spec=spec, store=store, place=place, nodes=nodes, ranks=ranks, environment=variables
+        name=f"imbik-0123-{stage}",
+        stage=stage,
+        spec=spec,
+        store=store,
+        place=place,
+        nodes=nodes,
+        ranks=ranks,
+        environment=variables,
     )
 
 
@@ -82,7 +90,9 @@ def approved(name: str, text: str, store: Path) -> None:
     file = APPROVED / name
     if os.environ.get("IMBIK_APPROVE"):
         file.write_text(text)
-    assert text == file.read_text(), f"{name} differs; read the difference, and approve it with IMBIK_APPROVE=1 if it is meant"
+    assert text == file.read_text(), (
+        f"{name} differs; read the difference, and approve it with IMBIK_APPROVE=1 if it is meant"
+    )
 
 
 def planted(store: Path) -> list[Path]:
@@ -92,10 +102,19 @@ def planted(store: Path) -> list[Path]:
 
 @pytest.mark.parametrize("kind", ["bare", "container"])
 def test_what_slurm_is_asked(kind: str, store: Path) -> None:
-    overrides = ["secrets=[HF_TOKEN]", "defaults.account=team", "defaults.queue=h100", "defaults.environment={NCCL_DEBUG: a b$c'd}"]
+    overrides = [
+        "secrets=[HF_TOKEN]",
+        "defaults.account=team",
+        "defaults.queue=h100",
+        "defaults.environment={NCCL_DEBUG: a b$c'd}",
+    ]
     overrides += ["defaults.memory_gb=64", "defaults.cpus=16", "hang_seconds=900"]
     if kind == "container":
-        overrides += ["defaults.image=nvcr.io#nvidia/nemo:25.09", "defaults.mounts=[/models:/models:ro]", "slurm={exclusive: true}"]
+        overrides += [
+            "defaults.image=nvcr.io#nvidia/nemo:25.09",
+            "defaults.mounts=[/models:/models:ro]",
+            "slurm={exclusive: true}",
+        ]
     cluster = load_cluster("slurm", overrides)
     ranks = Parallel(processes=16, tensor=8) if kind == "bare" else Parallel()
     job = job_of(cluster, store, "distill", ranks)
@@ -196,7 +215,13 @@ class Api:
 
     def pod(self, phase: str, **status: Any) -> None:
         """The job's only pod."""
-        self.pods = [{"metadata": {"name": "p0"}, "spec": {"nodeName": "gpu-7", "containers": []}, "status": {"phase": phase} | status}]
+        self.pods = [
+            {
+                "metadata": {"name": "p0"},
+                "spec": {"nodeName": "gpu-7", "containers": []},
+                "status": {"phase": phase} | status,
+            }
+        ]
 
 
 KUBECONFIG = {
@@ -209,10 +234,15 @@ KUBECONFIG = {
 
 
 def pod_of(job: dict[str, Any]) -> dict[str, Any]:
-    """The pod that Kubeflow's trainer makes of a TrainJob: the runtime's container `node` with the trainer's settings and the overrides
-    over it."""
+    """The pod that Kubeflow's trainer makes of a TrainJob: the runtime's container `node` with the trainer's settings
+    and the overrides over it."""
     trainer, (override,) = job["spec"]["trainer"], job["spec"]["podTemplateOverrides"]
-    own = {"image": trainer["image"], "command": trainer["command"], "env": trainer["env"], "resources": trainer["resourcesPerNode"]}
+    own = {
+        "image": trainer["image"],
+        "command": trainer["command"],
+        "env": trainer["env"],
+        "resources": trainer["resourcesPerNode"],
+    }
     (mounting,) = override["spec"]["containers"]
     spec = override["spec"] | {"containers": [mounting | own]}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": job["metadata"], "spec": spec}
@@ -222,9 +252,19 @@ def container(**state: Any) -> dict[str, Any]:
     return {"name": "node", "image": "imbik-worker", "imageID": "", "ready": False, "restartCount": 0, "state": state}
 
 
-def test_what_kubernetes_is_asked_and_what_it_answers(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    overrides = ["secrets=[HF_TOKEN]", "kubernetes.secret=imbik", f"kubernetes.volumes=[{{claim: imbik-store, path: {store}}}]"]
-    overrides += ["defaults.queue=team", "defaults.memory_gb=512", "kubernetes.tolerations=[{key: gpu, operator: Exists}]"]
+def test_what_kubernetes_is_asked_and_what_it_answers(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = [
+        "secrets=[HF_TOKEN]",
+        "kubernetes.secret=imbik",
+        f"kubernetes.volumes=[{{claim: imbik-store, path: {store}}}]",
+    ]
+    overrides += [
+        "defaults.queue=team",
+        "defaults.memory_gb=512",
+        "kubernetes.tolerations=[{key: gpu, operator: Exists}]",
+    ]
     cluster, api = load_cluster("kubernetes", overrides), Api()
     job = job_of(cluster, store, "distill", Parallel(processes=16))
     with serving(api) as port:
@@ -250,7 +290,9 @@ def answers(site: Kubernetes, api: Api, job: Job, name: str) -> None:
     assert (waiting.phase, waiting.blame) == ("queued", None)
     assert "0/3 nodes have a GPU" in waiting.told
     assert site.find(job.name) == name
-    api.pod("Pending", containerStatuses=[container(waiting={"reason": "ImagePullBackOff", "message": "no such image"})])
+    api.pod(
+        "Pending", containerStatuses=[container(waiting={"reason": "ImagePullBackOff", "message": "no such image"})]
+    )
     assert site.look(name, job.log).blame == "never-started"
     api.status = {"jobsStatus": [{"name": "node", "active": 1}]}
     api.pod("Running")

@@ -1,4 +1,5 @@
-"""The live view: each change of a stage is told once, a running one by its tenths, and rates and times are those of the steps."""
+"""The live view: each change of a stage is told once, a running one by its tenths, and rates and times are those of the
+steps."""
 
 from __future__ import annotations
 
@@ -99,7 +100,10 @@ def test_a_rate_needs_two_steps_and_a_resumed_job_counts_from_where_it_resumed(m
     board.step("teacher", 520, 1000, {"val_loss": 1.0})
     assert board.snapshot()["teacher"].rate == pytest.approx(2.0)
     board.step("teacher", 521, 1000, {"train_loss": 2.0})
-    assert board.snapshot()["teacher"].values == {"val_loss": 1.0, "train_loss": 2.0}, "a value stays until the next of its name"
+    assert board.snapshot()["teacher"].values == {
+        "val_loss": 1.0,
+        "train_loss": 2.0,
+    }, "a value stays until the next of its name"
     board.set("teacher", "done")
     assert board.snapshot()["teacher"].rate is None
     assert (board.snapshot()["teacher"].started, board.snapshot()["teacher"].ended) == (100.0, 110.0)
@@ -108,7 +112,9 @@ def test_a_rate_needs_two_steps_and_a_resumed_job_counts_from_where_it_resumed(m
 def test_many_threads_lose_nothing() -> None:
     board = Board()
     threads = [
-        threading.Thread(target=lambda label=label: [board.step(label, step, 200, {str(step % 5): step}) for step in range(201)])
+        threading.Thread(
+            target=lambda label=label: [board.step(label, step, 200, {str(step % 5): step}) for step in range(201)]
+        )
         for label in "abcdefgh"
     ]
     for thread in threads:
@@ -116,7 +122,9 @@ def test_many_threads_lose_nothing() -> None:
     for thread in threads:
         thread.join(30)
     assert {label: progress.step for label, progress in board.snapshot().items()} == dict.fromkeys("abcdefgh", 200)
-    assert all(progress.values == {"0": 200, "1": 196, "2": 197, "3": 198, "4": 199} for progress in board.snapshot().values())
+    assert all(
+        progress.values == {"0": 200, "1": 196, "2": 197, "3": 198, "4": 199} for progress in board.snapshot().values()
+    )
 
 
 def test_of_a_long_log_its_newest_lines_and_the_reasons_of_an_end_are_told(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""A store's databases: whole or not there, once for an installation, the store's own where the installation takes nothing."""
+"""A store's databases: whole or not there, once for an installation, the store's own where the installation takes
+nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ TABLES = {"prefect": "flow_run", "mlflow": "runs"}
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stand-ins for the libraries, which count how often they make a database; the folder of the installation."""
     program = "import os, sqlite3, pathlib, sys; c = sqlite3.connect(os.environ['URL'].removeprefix('sqlite:///'))\n"
-    program += "c.execute('CREATE TABLE experiments (x)'); c.execute('INSERT INTO experiments VALUES (1)'); c.commit()\n"
+    program += (
+        "c.execute('CREATE TABLE experiments (x)'); c.execute('INSERT INTO experiments VALUES (1)'); c.commit()\n"
+    )
     program += f"pathlib.Path({str(tmp_path / 'made')!r}).open('a').write('x')"
     monkeypatch.setattr(databases, "MAKING", {kind: [sys.executable, "-c", program] for kind in databases.MAKING})
     monkeypatch.setattr(databases, "EMPTY", tmp_path / "installation")
@@ -42,7 +45,9 @@ def test_it_is_made_once_for_all_stores(quick: Path) -> None:
     assert rows(quick / "one" / "mlflow.db") == 1, "one that is there is not touched"
 
 
-def test_where_the_installation_takes_nothing_a_store_makes_its_own(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_installation_takes_nothing_a_store_makes_its_own(
+    quick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (quick / "file").touch()
     monkeypatch.setattr(databases, "EMPTY", quick / "file" / "below")
     databases.ready(quick / "mlflow.db", "mlflow")
@@ -66,7 +71,9 @@ def test_many_at_once_make_one(quick: Path) -> None:
 
 def test_a_library_that_fails_is_told_in_one_sentence(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(databases, "MAKING", {"prefect": [sys.executable, "-c", "raise SystemExit('no such table')"]})
-    with pytest.raises(OSError, match="the database of prefect could not be made \\(no such table\\); run the same command again"):
+    with pytest.raises(
+        OSError, match="the database of prefect could not be made \\(no such table\\); run the same command again"
+    ):
         databases.ready(quick / "prefect.db", "prefect")
     assert not (quick / "prefect.db").exists()
 

@@ -1,4 +1,5 @@
-"""What is said of a model when it is handed over: serving commands, what may leave, which spool lines count, the winner."""
+"""What is said of a model when it is handed over: serving commands, what may leave, which spool lines count, the
+winner."""
 
 from __future__ import annotations
 
@@ -17,9 +18,16 @@ from tasks.tracking.spool import Spool
 from tests.fixtures.flow import told
 
 
-def checkpoint(folder: Path, algorithm: str | None = None, cache: str | None = None, template: str | None = None) -> serving.Checkpoint:
+def checkpoint(
+    folder: Path, algorithm: str | None = None, cache: str | None = None, template: str | None = None
+) -> serving.Checkpoint:
     """What an 8B model's directory says, in a format."""
-    config = {"num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 40960, "torch_dtype": "bfloat16"}
+    config = {
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 40960,
+        "torch_dtype": "bfloat16",
+    }
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template} if template else {}))
     if algorithm:
@@ -62,7 +70,9 @@ def test_each_engine_gets_the_flags_of_the_format_or_the_reason(
 
 def test_gpus_that_do_not_divide_the_heads_are_refused_and_a_missing_template_is_told(tmp_path: Path) -> None:
     model = checkpoint(tmp_path)
-    with pytest.raises(ValueError, match="--gpus is 3, over which the model's 32 heads and 8 key-value heads do not divide"):
+    with pytest.raises(
+        ValueError, match="--gpus is 3, over which the model's 32 heads and 8 key-value heads do not divide"
+    ):
         serving.commands(model, 3)
     assert all("no chat template" in each.note for each in serving.commands(model, 16))  # key-value heads are copied
 
@@ -125,7 +135,15 @@ def test_a_torn_line_costs_only_itself(tmp_path: Path) -> None:
 
 def row(model: str, loss: float, size: int, **more: Any) -> dict[str, Any]:
     """A report's row."""
-    return {"model": model, "student": "depth", "stage": "distill", "baseline": None, "val_loss": loss, "mmlu": None, "bytes": size} | more
+    return {
+        "model": model,
+        "student": "depth",
+        "stage": "distill",
+        "baseline": None,
+        "val_loss": loss,
+        "mmlu": None,
+        "bytes": size,
+    } | more
 
 
 def scores(folder: Path, losses: dict[str, list[float]]) -> dict[str, str]:
@@ -141,20 +159,34 @@ def scores(folder: Path, losses: dict[str, list[float]]) -> dict[str, str]:
     [
         ([], "depth", "best test loss of 2 models"),
         (["winner.margin=0.05"], "depth-fp8", "the smallest model shown to lose at most 0.0500 nats"),
-        (["winner.margin=0.011"], "depth", "is shown to be worse: by 0.0100 nats"),  # the estimate is inside, the interval is not
+        (
+            ["winner.margin=0.011"],
+            "depth",
+            "is shown to be worse: by 0.0100 nats",
+        ),  # the estimate is inside, the interval is not
         (["winner.max_bytes=60"], "depth-fp8", "no other model may win"),
         (["winner.model=depth-fp8"], "depth-fp8", "as the recipe says"),
         (["winner.max_bytes=10"], None, ""),
         (["winner=null"], None, ""),
     ],
 )
-def test_the_winner_is_what_the_report_can_prove(settings: list[str], expected: str | None, words: str, tmp_path: Path) -> None:
+def test_the_winner_is_what_the_report_can_prove(
+    settings: list[str], expected: str | None, words: str, tmp_path: Path
+) -> None:
     recipe = load("demo", settings)
     best = [1.0, 2.0, 3.0, 4.0]
     folders = scores(
-        tmp_path, {"depth": best, "depth-fp8": [value + lost for value, lost in zip(best, (0.008, 0.012, 0.009, 0.011), strict=True)]}
+        tmp_path,
+        {
+            "depth": best,
+            "depth-fp8": [value + lost for value, lost in zip(best, (0.008, 0.012, 0.009, 0.011), strict=True)],
+        },
     )
-    rows = [row("depth", 2.5, 100), row("depth-fp8", 2.51, 50, stage="quantize"), row("depth-pruned", 2.0, 90, stage="prune")]
+    rows = [
+        row("depth", 2.5, 100),
+        row("depth-fp8", 2.51, 50, stage="quantize"),
+        row("depth-pruned", 2.0, 90, stage="prune"),
+    ]
     report = {"name": "mine", "rows": rows, "gates": [], "ladder": {}}
     found = winner.choose(recipe, report, folders)
     assert (found and found["model"]) == expected
@@ -168,5 +200,7 @@ def test_the_winner_is_what_the_report_can_prove(settings: list[str], expected: 
 
 
 def test_a_winner_that_cannot_be_is_refused_at_load() -> None:
-    assert "winner.model is deep, which the run does not make; choose one of depth-pruned" in told("winner={model: deep}")
+    assert "winner.model is deep, which the run does not make; choose one of depth-pruned" in told(
+        "winner={model: deep}"
+    )
     assert "evaluate.mmlu: null does not measure" in told("evaluate.mmlu=null", "winner={by: mmlu}")

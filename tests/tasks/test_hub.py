@@ -1,4 +1,5 @@
-"""A name on the hub is the commit it stands for when a run starts: a moved one is another input, an absent hub changes nothing."""
+"""A name on the hub is the commit it stands for when a run starts: a moved one is another input, an absent hub changes
+nothing."""
 
 from __future__ import annotations
 
@@ -53,12 +54,28 @@ def sealed(store: Store, stage: str, config: dict[str, Any], inputs: dict[str, s
     """A record of a stage, as a run leaves it."""
     folder = store.path(stage, "0" * 32)
     folder.mkdir(parents=True)
-    about: dict[str, Any] = {"stage": stage, "key": "0" * 32, "revision": 1, "config": config, "hashed": config, "inputs": inputs}
-    about |= {"files": {}, "seconds": 1.0, "created": "2026-11-21T00:00:00+00:00", "versions": {}, "commit": None, "run": {}}
+    about: dict[str, Any] = {
+        "stage": stage,
+        "key": "0" * 32,
+        "revision": 1,
+        "config": config,
+        "hashed": config,
+        "inputs": inputs,
+    }
+    about |= {
+        "files": {},
+        "seconds": 1.0,
+        "created": "2026-11-21T00:00:00+00:00",
+        "versions": {},
+        "commit": None,
+        "run": {},
+    }
     (folder / "artifact.json").write_text(Record.model_validate(about).model_dump_json())
 
 
-def test_a_dataset_is_named_with_its_commit_and_a_moved_one_is_another_input(commits: dict[str, str], tmp_path: Path) -> None:
+def test_a_dataset_is_named_with_its_commit_and_a_moved_one_is_another_input(
+    commits: dict[str, str], tmp_path: Path
+) -> None:
     store = Store(tmp_path)
     config = DataConfig(source=("owner/text", "world", str(tmp_path)))
     commits["owner/text"] = "a" * 40

@@ -18,13 +18,18 @@ LADDER = "ladder={formats: [fp8, nvfp4], metric: %s, bound: %s, confident: %s}"
 
 
 def climbed(tmp_path: Path, made: list[Measured], metric: str, bound: float, confident: bool = True) -> Any:
-    """The report of small-fp8 (163 of 200 right, 1.21 nats) and small-nvfp4 (140, 1.5) beside their student, with a ladder."""
+    """The report of small-fp8 (163 of 200 right, 1.21 nats) and small-nvfp4 (140, 1.5) beside their student, with a
+    ladder."""
     recipe = load("demo", [LADDER % (metric, bound, str(confident).lower())])
     return write_report(tmp_path / "run", "mine", recipe, made)
 
 
 def test_the_last_rung_inside_the_bound_is_kept_and_linked(models: list[Measured], tmp_path: Path) -> None:
-    for metric, bound, kept in (("val_loss", 0.02, "small-fp8"), ("val_loss", 0.5, "small-nvfp4"), ("val_loss", 0.001, None)):
+    for metric, bound, kept in (
+        ("val_loss", 0.02, "small-fp8"),
+        ("val_loss", 0.5, "small-nvfp4"),
+        ("val_loss", 0.001, None),
+    ):
         report = climbed(tmp_path, models, metric, bound)
         assert report["ladder"]["small"]["kept"] == kept
         ladder.link(tmp_path / "run", report["ladder"])
@@ -34,7 +39,9 @@ def test_the_last_rung_inside_the_bound_is_kept_and_linked(models: list[Measured
             assert str(link.readlink()).endswith(f"made-{kept}/model")
 
 
-def test_a_score_is_held_against_the_bound_at_the_worse_end_of_its_interval(models: list[Measured], tmp_path: Path) -> None:
+def test_a_score_is_held_against_the_bound_at_the_worse_end_of_its_interval(
+    models: list[Measured], tmp_path: Path
+) -> None:
     rung = climbed(tmp_path, models, "mmlu", 0.5)["ladder"]["small"]["rungs"][0]
     assert rung["lost"] < rung["worst"]
     between = (rung["lost"] + rung["worst"]) / 2
@@ -55,7 +62,10 @@ def test_the_report_tells_every_rung(models: list[Measured], tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("overrides", "part"),
     [
-        ([LADDER % ("mmlu", 0.01, "true"), "quantize=[fp8]"], "ladder.formats names nvfp4, which the recipe's quantize does not have"),
+        (
+            [LADDER % ("mmlu", 0.01, "true"), "quantize=[fp8]"],
+            "ladder.formats names nvfp4, which the recipe's quantize does not have",
+        ),
         ([LADDER % ("mmlu", 0, "true")], "ladder.bound is 0"),
         ([LADDER % ("mmlu", 0.01, "true"), "evaluate.mmlu=null"], "ladder.metric is mmlu, but evaluate.mmlu is empty"),
         (["ladder={formats: [fp8, fp8], bound: 0.01}"], "names a format twice"),

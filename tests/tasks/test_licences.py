@@ -1,4 +1,5 @@
-"""Licences of teacher and data, from the hub or from local folders, stand on the card of the student that was made from them."""
+"""Licences of teacher and data, from the hub or from local folders, stand on the card of the student that was made from
+them."""
 
 from __future__ import annotations
 
@@ -27,13 +28,19 @@ COMMIT = "c" * 40
     [
         ({}, "unknown", "no card"),
         ({"LICENSE": APACHE}, "apache-2.0", "LICENSE"),
-        ({"LICENSE.txt": "LLAMA 3.1 COMMUNITY LICENSE AGREEMENT\nLlama 3.1 Version Release Date: ..."}, "llama3.1", "LICENSE.txt"),
+        (
+            {"LICENSE.txt": "LLAMA 3.1 COMMUNITY LICENSE AGREEMENT\nLlama 3.1 Version Release Date: ..."},
+            "llama3.1",
+            "LICENSE.txt",
+        ),
         ({"README.md": "---\nlicense: cc-by-4.0\n---\n# A corpus\n", "LICENSE": APACHE}, "cc-by-4.0", "README.md"),
         ({"README.md": "# No block\nlicense: mit\n"}, "unknown", "no card"),
         ({"README.md": "---\nlicense: [\n---\n", "COPYING": "All rights reserved."}, "other", "COPYING"),
     ],
 )
-def test_a_licence_is_what_a_card_or_a_file_states(files: dict[str, str], name: str, found: str, tmp_path: Path) -> None:
+def test_a_licence_is_what_a_card_or_a_file_states(
+    files: dict[str, str], name: str, found: str, tmp_path: Path
+) -> None:
     for file, text in files.items():
         (tmp_path / file).write_text(text)
     licence = licences.beside(tmp_path)
@@ -54,9 +61,15 @@ class _Hub(http.server.BaseHTTPRequestHandler):
         if parts[0] == "api":
             kind, owner, name = parts[1:4]
             paths = sorted((self.root / kind / owner / name).glob("*"))
-            about: Any = {"id": f"{owner}/{name}", "sha": COMMIT, "siblings": [{"rfilename": path.name} for path in paths]}
+            about: Any = {
+                "id": f"{owner}/{name}",
+                "sha": COMMIT,
+                "siblings": [{"rfilename": path.name} for path in paths],
+            }
             if "tree" in parts:
-                about = [{"type": "file", "path": path.name, "size": path.stat().st_size, "oid": path.name} for path in paths]
+                about = [
+                    {"type": "file", "path": path.name, "size": path.stat().st_size, "oid": path.name} for path in paths
+                ]
             return self.give(json.dumps(about).encode() if paths else None)
         kind = parts.pop(0) if parts[0] == "datasets" else "models"
         file = self.root / kind / parts[0] / parts[1] / parts[-1]
@@ -64,7 +77,11 @@ class _Hub(http.server.BaseHTTPRequestHandler):
 
     def give(self, content: bytes | None) -> None:
         self.send_response(404 if content is None else 200)
-        for name, value in (("X-Repo-Commit", COMMIT), ("ETag", f'"{hash(content):x}"'), ("Content-Length", str(len(content or b"")))):
+        for name, value in (
+            ("X-Repo-Commit", COMMIT),
+            ("ETag", f'"{hash(content):x}"'),
+            ("Content-Length", str(len(content or b""))),
+        ):
             self.send_header(name, value)
         self.end_headers()
         if content and self.command == "GET":
@@ -100,20 +117,40 @@ def repository(root: Path, **files: str) -> None:
 def sealed(folder: Path, stage: str, inputs: dict[str, str]) -> Path:
     """An artifact as far as its lineage is read."""
     folder.mkdir(parents=True, exist_ok=True)
-    about: dict[str, Any] = {"stage": stage, "key": stage, "revision": 1, "config": {}, "hashed": {}, "inputs": dict.fromkeys(inputs, "k")}
-    about |= {"files": {}, "seconds": 1.0, "created": "2026-11-21T00:00:00+00:00", "versions": {}, "commit": None, "run": {}}
+    about: dict[str, Any] = {
+        "stage": stage,
+        "key": stage,
+        "revision": 1,
+        "config": {},
+        "hashed": {},
+        "inputs": dict.fromkeys(inputs, "k"),
+    }
+    about |= {
+        "files": {},
+        "seconds": 1.0,
+        "created": "2026-11-21T00:00:00+00:00",
+        "versions": {},
+        "commit": None,
+        "run": {},
+    }
     (folder / "artifact.json").write_text(Record.model_validate(about).model_dump_json())
     (folder / "spec.json").write_text(json.dumps({"inputs": inputs}))
     return folder
 
 
-def test_what_the_hub_states_of_teacher_and_data_is_carried_over(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_hub_states_of_teacher_and_data_is_carried_over(
+    hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from jobs import data, fetch
     from jobs.corpus import sources
 
     text = "---\nlicense: odc-by\n---\n# Text\n"
     repository(
-        hub / "models" / "owner" / "model", config__json="{}", README__md="---\nlicense: llama3.1\n---\n", LICENSE=APACHE, run__py="x"
+        hub / "models" / "owner" / "model",
+        config__json="{}",
+        README__md="---\nlicense: llama3.1\n---\n",
+        LICENSE=APACHE,
+        run__py="x",
     )
     repository(hub / "datasets" / "owner" / "text", README__md=text, secret__parquet="rows")
     recipe = load(str(RECIPE), [])
@@ -123,10 +160,20 @@ def test_what_the_hub_states_of_teacher_and_data_is_carried_over(hub: Path, tmp_
 
     made = {"config": {"model": "owner/model", "branch": COMMIT}, "stage": "fetch", "key": "k", "inputs": {}}
     fetch.run(Spec.model_validate(made | {"output": str(tmp_path / "fetch")}))
-    assert {path.name for path in (tmp_path / "fetch").iterdir() if path.is_file()} == {"config.json", "README.md", "LICENSE"}
+    assert {path.name for path in (tmp_path / "fetch").iterdir() if path.is_file()} == {
+        "config.json",
+        "README.md",
+        "LICENSE",
+    }
     read = [(None, sources.Record("hub", number, f"one {number} two three four")) for number in range(200)]
     monkeypatch.setattr(sources, "_hub", lambda name, config, count: counted(read, count))
-    about = {"stage": "data", "key": "k", "config": corpus.model_dump(mode="json"), "inputs": {}, "output": str(tmp_path / "data")}
+    about = {
+        "stage": "data",
+        "key": "k",
+        "config": corpus.model_dump(mode="json"),
+        "inputs": {},
+        "output": str(tmp_path / "data"),
+    }
     (tmp_path / "data").mkdir()
     data.run(Spec.model_validate(about))
     assert [path.name for path in (tmp_path / "data" / "cards" / "owner--text").iterdir()] == ["README.md"]
@@ -151,7 +198,12 @@ def counted(read: list[Any], count: Any) -> Iterator[Any]:
 
 
 def test_a_local_teachers_licence_goes_with_the_student(tmp_path: Path) -> None:
-    repository(tmp_path / "mine", README__md="---\nbase_model: someone/large\n---\n", LICENSE=APACHE, NOTICE="Built with Large.")
+    repository(
+        tmp_path / "mine",
+        README__md="---\nbase_model: someone/large\n---\n",
+        LICENSE=APACHE,
+        NOTICE="Built with Large.",
+    )
     repository(tmp_path / "texts", LICENSE="Creative Commons Attribution 4.0 International", a__txt="words")
     recipe = load(str(RECIPE), [])
     local = {"teacher": recipe.teacher.model_copy(update={"model": str(tmp_path / "mine")})}

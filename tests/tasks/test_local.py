@@ -1,4 +1,5 @@
-"""A job's ranks on this machine, forked from the warm process: what torchrun would do for them is done, however they end."""
+"""A job's ranks on this machine, forked from the warm process: what torchrun would do for them is done, however they
+end."""
 
 from __future__ import annotations
 
@@ -38,7 +39,9 @@ class Running(threading.Thread):
     def __init__(self, corpus: Path, output: Path, **settings: Any) -> None:
         super().__init__()
         output.mkdir()
-        self.spec = Spec.model_validate_json(write_spec("teacher", CONFIG | settings, {"data": corpus}, output).read_text())
+        self.spec = Spec.model_validate_json(
+            write_spec("teacher", CONFIG | settings, {"data": corpus}, output).read_text()
+        )
         self.launcher, self.failed = LocalLauncher(), list[Exception]()
         self.start()
 

@@ -19,7 +19,15 @@ from tasks.report.section import Section
 
 ASKED = 200
 # What others read report.json by: these fields in every row, null where nothing was measured.
-CONTRACT = {"model": str, "stage": str, "path": str, "num_params": int, "bytes": int, "val_loss": float, "perplexity": float}
+CONTRACT = {
+    "model": str,
+    "stage": str,
+    "path": str,
+    "num_params": int,
+    "bytes": int,
+    "val_loss": float,
+    "perplexity": float,
+}
 CONTRACT_OR_NULL = {
     "mmlu": float,
     "mmlu_n": int,
@@ -32,8 +40,20 @@ UNASKED = dict.fromkeys(("mmlu", "mmlu_n", "mmlu_ci95", "mmlu_chance", "shots"))
 
 
 def scores(correct: int, loss: float, **more: Any) -> dict[str, Any]:
-    base = {"num_params": 1000, "bytes": 2000, "val_loss": loss, "perplexity": 2.7182818**loss, "val_tokens": 512, "kl_teacher": 0.1}
-    asked = {"mmlu": correct / ASKED, "mmlu_n": ASKED, "mmlu_ci95": [correct / ASKED - 0.05, correct / ASKED + 0.05], "mmlu_chance": 0.25}
+    base = {
+        "num_params": 1000,
+        "bytes": 2000,
+        "val_loss": loss,
+        "perplexity": 2.7182818**loss,
+        "val_tokens": 512,
+        "kl_teacher": 0.1,
+    }
+    asked = {
+        "mmlu": correct / ASKED,
+        "mmlu_n": ASKED,
+        "mmlu_ci95": [correct / ASKED - 0.05, correct / ASKED + 0.05],
+        "mmlu_chance": 0.25,
+    }
     return base | asked | {"shots": 0, "agreement_teacher": 0.9, "tokens_per_second": 10.0, "simulated": False} | more
 
 
@@ -77,13 +97,18 @@ def quantized(worst: float) -> dict[str, Any]:
 def measured(root: Path, model: str, stage: str, correct: int, loss: float, **more: Any) -> Measured:
     """A model whose first `correct` answers are right."""
     items = [json.dumps({"subject": "s", "index": index, "correct": index < correct}) for index in range(ASKED)]
-    curve = [{"step": step, "total": 10, "time": 0, "values": {"val_loss": loss + 1 / (step + 1), "val_kl": 1.0}} for step in (0, 5, 5, 10)]
+    curve = [
+        {"step": step, "total": 10, "time": 0, "values": {"val_loss": loss + 1 / (step + 1), "val_kl": 1.0}}
+        for step in (0, 5, 5, 10)
+    ]
     files = {"metrics.jsonl": "\n".join(map(json.dumps, curve)) + "\n"}
     if stage == "quantize":
         files["quantize.json"] = json.dumps(quantized(loss))
     made = artifact(root / f"made-{model}", stage, files)
     told = artifact(
-        root / f"scores-{model}", "evaluate", {"scores.json": json.dumps(scores(correct, loss, **more)), "items.jsonl": "\n".join(items)}
+        root / f"scores-{model}",
+        "evaluate",
+        {"scores.json": json.dumps(scores(correct, loss, **more)), "items.jsonl": "\n".join(items)},
     )
     student = None if stage == "teacher" else model.split("-")[0]
     return Measured(
@@ -104,7 +129,17 @@ def models(tmp_path: Path) -> list[Measured]:
         measured(tmp_path, "small-pruned", "prune", 100, 2.0, num_params=500),
         measured(tmp_path, "small", "distill", 164, 1.2, num_params=500),
         measured(tmp_path, "small-fp8", "quantize", 163, 1.21, num_params=500, simulated=True, tokens_per_second=None),
-        measured(tmp_path, "small-nvfp4", "quantize", 140, 1.5, num_params=500, bytes=600, simulated=True, tokens_per_second=None),
+        measured(
+            tmp_path,
+            "small-nvfp4",
+            "quantize",
+            140,
+            1.5,
+            num_params=500,
+            bytes=600,
+            simulated=True,
+            tokens_per_second=None,
+        ),
     ]
 
 
@@ -130,7 +165,9 @@ def test_what_was_not_measured_is_null_and_a_dash(tmp_path: Path) -> None:
     (Path(bare.scores) / "items.jsonl").unlink()
     report = write_report(tmp_path / "run", "bare", load("demo"), [bare])
     assert {report["rows"][0][field] for field in CONTRACT_OR_NULL} == {None}
-    line = next(line for line in (tmp_path / "run" / "report.md").read_text().splitlines() if line.startswith("| teacher |"))
+    line = next(
+        line for line in (tmp_path / "run" / "report.md").read_text().splitlines() if line.startswith("| teacher |")
+    )
     assert line == "| teacher | 1 | 0.00 MB | - | - | 1.0000 | 2.700 | - | - | - |"
     assert "<td>-</td>" in (tmp_path / "run" / "report.html").read_text()
 
@@ -153,14 +190,19 @@ def test_differences_are_paired_over_the_questions_both_answered(models: list[Me
 
 
 def test_a_student_that_was_not_taught_is_quantized_from_the_pruned_one(models: list[Measured], tmp_path: Path) -> None:
-    rows = {row["model"]: row for row in write_report(tmp_path / "run", "mine", load("demo"), [*models[:2], models[3]])["rows"]}
+    rows = {
+        row["model"]: row
+        for row in write_report(tmp_path / "run", "mine", load("demo"), [*models[:2], models[3]])["rows"]
+    }
     assert rows["small-fp8"]["against_student"]["model"] == "small-pruned"
     assert rows["small-pruned"]["recovered"] is None
 
 
 def test_nothing_is_won_back_where_nothing_was_lost(tmp_path: Path) -> None:
     same = [measured(tmp_path, "teacher", "teacher", 180, 1.0), measured(tmp_path, "small-pruned", "prune", 180, 1.0)]
-    report = write_report(tmp_path / "run", "mine", load("demo"), [*same, measured(tmp_path, "small", "distill", 181, 0.9)])
+    report = write_report(
+        tmp_path / "run", "mine", load("demo"), [*same, measured(tmp_path, "small", "distill", 181, 0.9)]
+    )
     assert report["rows"][2]["recovered"] == {"nats": None, "points": None}
     assert "won back" not in " ".join(report["meaning"])
 
@@ -209,7 +251,10 @@ def test_a_score_at_chance_is_called_that(models: list[Measured], tmp_path: Path
 
 
 def test_a_run_without_questions_judges_by_loss(tmp_path: Path) -> None:
-    both = [measured(tmp_path, "teacher", "teacher", 0, 1.0, **UNASKED), measured(tmp_path, "small-pruned", "prune", 0, 2.0, **UNASKED)]
+    both = [
+        measured(tmp_path, "teacher", "teacher", 0, 1.0, **UNASKED),
+        measured(tmp_path, "small-pruned", "prune", 0, 2.0, **UNASKED),
+    ]
     for model in both:
         (Path(model.scores) / "items.jsonl").unlink()
     report = write_report(tmp_path / "run", "mine", load("demo"), both)
@@ -234,7 +279,10 @@ def test_the_page_needs_no_other_file_and_believes_no_name(models: list[Measured
 def test_no_text_of_a_recipe_or_record_becomes_markup(models: list[Measured], tmp_path: Path) -> None:
     hostile = "</title><img src=x onerror=alert(1)>"
     recipe = load("demo").model_copy(update={"description": hostile})
-    record = json.loads((Path(models[0].scores) / "artifact.json").read_text()) | {"commit": hostile, "versions": {hostile: hostile}}
+    record = json.loads((Path(models[0].scores) / "artifact.json").read_text()) | {
+        "commit": hostile,
+        "versions": {hostile: hostile},
+    }
     (Path(models[0].scores) / "artifact.json").write_text(json.dumps(record))
     write_report(tmp_path / "run", f"a|b{hostile}", recipe, models)
     page = (tmp_path / "run" / "report.html").read_text()
@@ -272,7 +320,9 @@ def test_a_baseline_is_called_one(models: list[Measured], tmp_path: Path) -> Non
 
 
 def test_layer_importance_is_drawn_where_it_was_measured(models: list[Measured], tmp_path: Path) -> None:
-    scores = artifact(tmp_path / "importance", "importance", {"importance.json": json.dumps({"layer_scores": {"1": 0.8, "2": 0.01}})})
+    scores = artifact(
+        tmp_path / "importance", "importance", {"importance.json": json.dumps({"layer_scores": {"1": 0.8, "2": 0.01}})}
+    )
     report = write_report(tmp_path / "run", "mine", load("demo"), models, Beside(importance=str(scores)))
     assert report["layer_importance"] == {"1": 0.8, "2": 0.01}
     assert (tmp_path / "run" / "plots" / "layer-importance.svg").is_file()
@@ -284,11 +334,19 @@ def test_a_section_stands_in_both_pages_and_its_texts_are_no_markup(models: list
     drawings = {"size": "<svg>1</svg>", "extra": "<svg>2</svg>"}
     cell = "a|b<img src=x>"
     section = Section(
-        title="More", sentences=("So it is.",), header=("what", "how"), rows=(("x", cell),), notes=("Note.",), pictures={"extra": "Shown."}
+        title="More",
+        sentences=("So it is.",),
+        header=("what", "how"),
+        rows=(("x", cell),),
+        notes=("Note.",),
+        pictures={"extra": "Shown."},
     )
     report["sections"] = [section.model_dump(mode="json")]
     text, markup = page.markdown(report, drawings), page.html(report, drawings)
-    assert "## More\n\n- So it is.\n\n| what | how |\n|---|---|\n| x | a\\|b<img src=x> |\n\nNote.\n\n![extra](plots/extra.svg)" in text
+    assert (
+        "## More\n\n- So it is.\n\n| what | how |\n|---|---|\n| x | a\\|b<img src=x>"
+        " |\n\nNote.\n\n![extra](plots/extra.svg)" in text
+    )
     assert text.count("plots/extra.svg") == markup.count("<svg>2</svg>") == 1
     assert "<td>a|b&lt;img src=x&gt;</td>" in markup
     assert "<figcaption>Shown.</figcaption>" in markup
@@ -296,7 +354,10 @@ def test_a_section_stands_in_both_pages_and_its_texts_are_no_markup(models: list
 
 def test_the_worst_layers_and_the_chosen_formats_are_shown(models: list[Measured], tmp_path: Path) -> None:
     report = write_report(tmp_path / "run", "test", load("demo"), models)
-    errors, choices = (next(s for s in report["sections"] if s["title"].startswith(title)) for title in ("What quantization", "A format"))
+    errors, choices = (
+        next(s for s in report["sections"] if s["title"].startswith(title))
+        for title in ("What quantization", "A format")
+    )
     assert [row[:2] for row in errors["rows"][:2]] == [
         ["small-fp8", "model.layers.1.self_attn.q_proj"],
         ["small-nvfp4", "model.layers.1.self_attn.q_proj"],
@@ -304,8 +365,8 @@ def test_the_worst_layers_and_the_chosen_formats_are_shown(models: list[Measured
     assert [row[4] for row in errors["rows"]] == ["12.1 dB", "15.0 dB", "exact", "exact"]
     assert "small-nvfp4: model.layers.1.self_attn.q_proj loses most, 15.0 dB" in errors["sentences"][1]
     assert (
-        "6.50 bits a weight of 7 allowed (5.00 is the least), by gradient: of 5 layers 1 in fp8, 1 as they are, 3 in nvfp4"
-        in (choices["sentences"][0])
+        "6.50 bits a weight of 7 allowed (5.00 is the least), by gradient: of 5 layers 1 in fp8, 1 as they are, 3 in"
+        " nvfp4" in (choices["sentences"][0])
     )
     assert ["small-fp8", "model.layers.1.self_attn.{q,k,v}_proj", "nvfp4", "nvfp4 4.5, fp8 0.25"] in choices["rows"]
     for picture in ("quantization-error", "chosen-formats"):

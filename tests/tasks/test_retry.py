@@ -27,7 +27,8 @@ SLURM = Cluster(kind="slurm", slurm=SlurmPlace(), resubmissions=3, retries=1)
 
 
 class Job:
-    """A job that ends as it is told to: (reason, the step its newest checkpoint then has) at a time, in the end well."""
+    """A job that ends as it is told to: (reason, the step its newest checkpoint then has) at a time, in the end
+    well."""
 
     def __init__(self, work: Path, *ends: tuple[Failure, int]) -> None:
         self.work, self.ends, self.configs = work, iter(ends), list[StageConfig]()
@@ -44,18 +45,28 @@ def made(
     work: Path, cluster: Cluster, *ends: tuple[Failure, int], config: StageConfig = TEACHER, stage: str = "teacher"
 ) -> tuple[Attempts, Job, list[str]]:
     said: list[str] = []
-    attempts, job = Attempts(stage, work, cluster, lambda number, told: said.append(f"{number} {told}")), Job(work, *ends)
+    attempts, job = (
+        Attempts(stage, work, cluster, lambda number, told: said.append(f"{number} {told}")),
+        Job(work, *ends),
+    )
     attempts.run(config, job.submit)
     return attempts, job, said
 
 
 def test_a_job_whose_time_is_up_is_submitted_again_as_often_as_the_cluster_allows(tmp_path: Path) -> None:
     attempts, _, said = made(tmp_path, SLURM, ("time", 10), ("time", 30), ("time", 60))
-    assert [(attempt.reason, attempt.steps) for attempt in attempts.all] == [("time", 10), ("time", 20), ("time", 30), ("done", 0)]
+    assert [(attempt.reason, attempt.steps) for attempt in attempts.all] == [
+        ("time", 10),
+        ("time", 20),
+        ("time", 30),
+        ("done", 0),
+    ]
     assert said[1].startswith("3 teacher: it ended at step 30 (time; it gained 20 steps in ")
     assert not (tmp_path / NOTES).exists()
     (tmp_path / "more").mkdir()
-    with pytest.raises(JobFailed, match="submitted again 3 times, as often as the cluster's resubmissions allow") as caught:
+    with pytest.raises(
+        JobFailed, match="submitted again 3 times, as often as the cluster's resubmissions allow"
+    ) as caught:
         made(tmp_path / "more", SLURM, ("time", 10), ("time", 20), ("time", 30), ("time", 40))
     assert caught.value.reason == "time"
 
@@ -73,7 +84,10 @@ def test_a_job_that_a_killed_flow_left_counts_whole(tmp_path: Path) -> None:
 
     attempts = Attempts("teacher", work, SLURM, lambda number, told: None)
     attempts.run(TEACHER, submit)
-    assert [(attempt.reason, attempt.steps, attempt.seconds >= 60) for attempt in attempts.all] == [("time", 6, True), ("done", 0, False)]
+    assert [(attempt.reason, attempt.steps, attempt.seconds >= 60) for attempt in attempts.all] == [
+        ("time", 6, True),
+        ("done", 0, False),
+    ]
 
 
 def test_a_time_limit_in_which_nothing_is_gained_is_not_met_again(tmp_path: Path) -> None:
@@ -83,7 +97,9 @@ def test_a_time_limit_in_which_nothing_is_gained_is_not_met_again(tmp_path: Path
 
 def test_a_stage_that_saves_nothing_on_its_way_is_told_that_its_time_limit_is_too_short(tmp_path: Path) -> None:
     logs_ever_more(tmp_path)
-    with pytest.raises(JobFailed, match="evaluate saves nothing on its way, so one attempt must have time for all of it: give it more"):
+    with pytest.raises(
+        JobFailed, match="evaluate saves nothing on its way, so one attempt must have time for all of it: give it more"
+    ):
         made(tmp_path, SLURM, ("time", 0), config=EvaluateConfig(), stage="evaluate")
     (tmp_path / "more").mkdir()
     logs_ever_more(tmp_path / "more")
@@ -122,7 +138,10 @@ def test_out_of_memory_is_tried_once_more_with_less_in_a_pass(tmp_path: Path) ->
     assert isinstance(first, TeacherConfig) and isinstance(second, TeacherConfig)
     assert (first.micro_batch, second.micro_batch, second.global_batch, second.parallel.recompute) == (4, 2, 4, True)
     assert first.identity() == second.identity()
-    assert "micro_batch 2 in place of 4 and activations computed again in the backward pass, the global batch as before" in said[0]
+    assert (
+        "micro_batch 2 in place of 4 and activations computed again in the backward pass, the global batch as before"
+        in said[0]
+    )
     assert [attempt.reason for attempt in attempts.all] == ["memory", "done"]
     (tmp_path / "more").mkdir()
     with pytest.raises(JobFailed):
@@ -161,7 +180,9 @@ def test_half_a_pass_still_divides_the_global_batch(config: StageConfig, expecte
 
 
 def test_where_nothing_is_left_to_lower_out_of_memory_is_the_end(tmp_path: Path) -> None:
-    smallest = TEACHER.model_copy(update={"micro_batch": 1, "parallel": TEACHER.parallel.model_copy(update={"recompute": True})})
+    smallest = TEACHER.model_copy(
+        update={"micro_batch": 1, "parallel": TEACHER.parallel.model_copy(update={"recompute": True})}
+    )
     assert halved(smallest) is None
     with pytest.raises(JobFailed):
         made(tmp_path, LOCAL, ("memory", 0), config=smallest)

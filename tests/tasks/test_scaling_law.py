@@ -1,4 +1,5 @@
-"""The law fitted to a learning curve: right where the answer is known, silent where the curve does not say, honest in the report."""
+"""The law fitted to a learning curve: right where the answer is known, silent where the curve does not say, honest in
+the report."""
 
 from __future__ import annotations
 
@@ -44,13 +45,18 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(name: str, noise: floa
     for seed in range(60):
         law = fit(*curve(LAWS[name], noise, points, seed))
         if isinstance(law, Law):
-            held += [law.at(40_000)[1] <= end <= law.at(40_000)[2], law.gain(20_000, 40_000)[1] <= gain <= law.gain(20_000, 40_000)[2]]
+            held += [
+                law.at(40_000)[1] <= end <= law.at(40_000)[2],
+                law.gain(20_000, 40_000)[1] <= gain <= law.gain(20_000, 40_000)[2],
+            ]
     assert len(held) > 60, "most of these curves say something"
     assert np.mean(held) >= 0.88
 
 
 def test_where_a_curve_does_not_say_it_is_told_why() -> None:
-    assert "5 validations after the warm-up are too few; 6 are needed" in str(fit(*curve(LAWS["usual"], 0.0, LEAST_POINTS - 1)))
+    assert "5 validations after the warm-up are too few; 6 are needed" in str(
+        fit(*curve(LAWS["usual"], 0.0, LEAST_POINTS - 1))
+    )
     rising = [float(step) for step in range(1, 11)]
     assert fit(rising, [1 + 0.1 * step for step in rising]) == "the loss does not fall along the curve"
     flat = fit(*curve((1.5, 0.001, 0.5), 0.05, 12))
@@ -60,19 +66,29 @@ def test_where_a_curve_does_not_say_it_is_told_why() -> None:
     assert any("the curve does not determine it" in str(law) for law in noisy)
 
 
-def distilled(folder: Path, losses: list[float], *, kept: dict[str, Any] | None = None, scores: dict[int, float] | None = None) -> str:
+def distilled(
+    folder: Path, losses: list[float], *, kept: dict[str, Any] | None = None, scores: dict[int, float] | None = None
+) -> str:
     """A sealed distillation of made-up numbers: a validation every 10 steps of 4 x 8 tokens, after a warm-up of 10."""
     folder.mkdir()
     config = {"global_batch": 4, "seq_length": 8, "warmup_steps": 10}
     empty: dict[str, Any] = {"hashed": {}, "inputs": {}, "files": {}, "versions": {}}
-    record = Record(stage="distill", key="k", revision=1, config=config, seconds=1.0, created="2026-01-01T00:00:00", **empty)
+    record = Record(
+        stage="distill", key="k", revision=1, config=config, seconds=1.0, created="2026-01-01T00:00:00", **empty
+    )
     (folder / "artifact.json").write_text(record.model_dump_json())
     lines = []
     for place, loss in enumerate(losses):
         values = {"val_loss": loss, "val_kl": loss}
         if scores and 10 * place in scores:
             score = scores[10 * place]
-            values |= {"mmlu": score, "mmlu_n": 500.0, "mmlu_low": score - 0.03, "mmlu_high": score + 0.03, "test_kl": 0.1}
+            values |= {
+                "mmlu": score,
+                "mmlu_n": 500.0,
+                "mmlu_low": score - 0.03,
+                "mmlu_high": score + 0.03,
+                "test_kl": 0.1,
+            }
         lines.append(json.dumps({"step": 10 * place, "total": 10 * (len(losses) - 1), "time": 0, "values": values}))
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     if kept:
@@ -106,6 +122,13 @@ def test_the_section_tells_what_was_kept_what_fell_and_what_is_not_known(tmp_pat
     assert "Twice the tokens would lower the KL from the teacher of long by 0.0" in text
     assert "The weights of short were chosen by the score on the report's own questions" in told.notes[-1]
     rows = {row[0]: row for row in told.rows}
-    assert rows["short"][2:] == ("step 40 of 70 (best)", "2.000 → 1.100", "2 → 1.1", "50.0% → 60.0%, highest 70.0%", "not determined", "-")
+    assert rows["short"][2:] == (
+        "step 40 of 70 (best)",
+        "2.000 → 1.100",
+        "2 → 1.1",
+        "50.0% → 60.0%, highest 70.0%",
+        "not determined",
+        "-",
+    )
     assert "; was " in rows["long"][-1]
     assert section({"learning": {}}) is None

@@ -1,4 +1,5 @@
-"""Secrets: recognised by name and by shape, refused in recipes, kept from jobs that do not need them, masked in what is written."""
+"""Secrets: recognised by name and by shape, refused in recipes, kept from jobs that do not need them, masked in what is
+written."""
 
 from __future__ import annotations
 
@@ -23,8 +24,24 @@ from tasks.launch.local import LocalLauncher
 from tasks.store.store import Store
 from tests.fixtures.flow import COMMAND, RECIPE, told
 
-SECRETS = ["HF_TOKEN", "MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY", "PREFECT_API_AUTH_STRING", "OPENAI_API_KEY", "PGPASSWORD"]
-PLAIN = ["PATH", "HOME", "TOKENIZERS_PARALLELISM", "OMP_NUM_THREADS", "PREFECT_API_URL", "MLFLOW_TRACKING_USERNAME", "KEYBOARD", "MONKEY"]
+SECRETS = [
+    "HF_TOKEN",
+    "MLFLOW_TRACKING_PASSWORD",
+    "AWS_SECRET_ACCESS_KEY",
+    "PREFECT_API_AUTH_STRING",
+    "OPENAI_API_KEY",
+    "PGPASSWORD",
+]
+PLAIN = [
+    "PATH",
+    "HOME",
+    "TOKENIZERS_PARALLELISM",
+    "OMP_NUM_THREADS",
+    "PREFECT_API_URL",
+    "MLFLOW_TRACKING_USERNAME",
+    "KEYBOARD",
+    "MONKEY",
+]
 KEY = "sk-ThisIsNoRealKeyAtAll0123456789"
 
 
@@ -35,7 +52,11 @@ def test_a_secret_is_known_by_its_variables_name() -> None:
 
 def test_passwords_inside_urls_and_logins_are_secrets_too() -> None:
     found = values(
-        {"DATABASE": "postgresql://imbik:p%40ssword@host/db", "PREFECT_API_AUTH_STRING": "admin:correct horse", "SHORT_KEY": "abc"}
+        {
+            "DATABASE": "postgresql://imbik:p%40ssword@host/db",
+            "PREFECT_API_AUTH_STRING": "admin:correct horse",
+            "SHORT_KEY": "abc",
+        }
     )
     assert set(found) == {"p%40ssword", "p@ssword", "admin:correct horse", "correct horse"}
 
@@ -87,7 +108,9 @@ ASKED = "generate={prompts: world, endpoint: http://host/v1, endpoint_model: m%s
         (f"evaluate.mmlu.style={KEY}", "evaluate.mmlu.style is '***'"),
     ],
 )
-def test_a_recipe_with_a_secret_is_refused_without_repeating_it(override: str, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recipe_with_a_secret_is_refused_without_repeating_it(
+    override: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_TOKEN", "planted-value")
     said = told(override)
     assert sentence in said
@@ -97,8 +120,14 @@ def test_a_recipe_with_a_secret_is_refused_without_repeating_it(override: str, s
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("defaults.environment.HF_TOKEN=planted-value", "defaults.environment gives HF_TOKEN a value, which would be stored with the run"),
-        ("defaults.environment.ADDRESS=redis://me:planted-pw@host", "defaults.environment.ADDRESS holds a URL with a login"),
+        (
+            "defaults.environment.HF_TOKEN=planted-value",
+            "defaults.environment gives HF_TOKEN a value, which would be stored with the run",
+        ),
+        (
+            "defaults.environment.ADDRESS=redis://me:planted-pw@host",
+            "defaults.environment.ADDRESS holds a URL with a login",
+        ),
     ],
 )
 def test_a_cluster_with_a_secret_is_refused_without_repeating_it(override: str, sentence: str) -> None:
@@ -127,10 +156,12 @@ def test_a_single_stage_with_a_secret_is_refused_without_repeating_it(monkeypatc
     assert KEY not in str(refused.value)
 
 
-def test_a_failing_job_that_prints_its_environment_tells_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_job_that_prints_its_environment_tells_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fault = (
-        "import os, sys\nif '--spec' in sys.orig_argv:\n"
-        "    print(*sorted(os.environ.items(), key=lambda item: 'planted' in item[1]), sep='\\n', flush=True)\n    os._exit(9)\n"
+        "import os, sys\nif '--spec' in sys.orig_argv:\n    print(*sorted(os.environ.items(), key=lambda item:"
+        " 'planted' in item[1]), sep='\\n', flush=True)\n    os._exit(9)\n"
     )
     (tmp_path / "sitecustomize.py").write_text(fault)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{RECIPE.parents[2]}")
@@ -228,5 +259,10 @@ def test_the_form_that_prefect_draws_refuses_a_key_and_a_login_by_itself() -> No
     judge = jsonschema.Draft202012Validator(schema)
     good = {"prompts": "world", "endpoint": "https://host/v1", "endpoint_model": "m", "api_key_env": "MY_KEY"}
     assert judge.is_valid(good)
-    for wrong in ({"api_key": KEY}, {"api_key_env": KEY}, {"api_key_env": "hf_abc"}, {"endpoint": "https://me:pw@host/v1"}):
+    for wrong in (
+        {"api_key": KEY},
+        {"api_key_env": KEY},
+        {"api_key_env": "hf_abc"},
+        {"endpoint": "https://me:pw@host/v1"},
+    ):
         assert not judge.is_valid(good | wrong), wrong

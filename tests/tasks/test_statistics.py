@@ -21,19 +21,29 @@ def answers(both: int, ours: int, theirs: int, neither: int) -> tuple[list[bool]
 
 def test_wilson_as_published() -> None:
     # Newcombe, Statistics in Medicine 17 (1998) 857-872, table I, method 3.
-    for correct, n, low, high in [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)]:
+    for correct, n, low, high in [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ]:
         assert wilson(correct, n) == pytest.approx((low, high), abs=5e-5)
 
 
 def test_paired_difference_as_published() -> None:
     # Newcombe, Statistics in Medicine 17 (1998) 2635-2650, table II, method 10.
-    for counts, low, high in [((36, 12, 2, 0), 0.0569, 0.3404), ((0, 12, 2, 36), 0.0569, 0.3404), ((0, 0, 0, 50), -0.0713, 0.0713)]:
+    for counts, low, high in [
+        ((36, 12, 2, 0), 0.0569, 0.3404),
+        ((0, 12, 2, 36), 0.0569, 0.3404),
+        ((0, 0, 0, 50), -0.0713, 0.0713),
+    ]:
         n = sum(counts)
         assert paired_difference(*answers(*counts)) == pytest.approx(((counts[1] - counts[2]) / n, low, high), abs=1e-4)
 
 
 def test_paired_examples_of_the_literature() -> None:
-    # Armitage and Berry, Statistical Methods in Medical Research (1994), p. 127: two media for tubercle bacilli, as StatsDirect has it.
+    # Armitage and Berry, Statistical Methods in Medical Research (1994), p. 127: two media for tubercle bacilli, as
+    # StatsDirect has it.
     assert mcnemar(*answers(20, 12, 2, 16)) == pytest.approx(0.0129, abs=5e-5)
     # Fagerland, Lydersen and Laake, BMC Med. Res. Methodol. 13:91 (2013) and Stat. Med. 33 (2014) 2850-2875, airway
     # hyper-responsiveness: exact conditional p and Newcombe's interval; and complete response after consolidation, p.
@@ -58,7 +68,9 @@ def test_swapped_sides_swap_the_interval(pairs: list[tuple[bool, bool]]) -> None
     difference, low, high = paired_difference(ours, theirs)
     assert paired_difference(theirs, ours) == pytest.approx((-difference, -high, -low))
     wrong = [not answer for answer in ours], [not answer for answer in theirs]
-    assert paired_difference(*wrong) == pytest.approx((-difference, -high, -low)), "counting errors instead of answers turns it around"
+    assert paired_difference(*wrong) == pytest.approx((-difference, -high, -low)), (
+        "counting errors instead of answers turns it around"
+    )
 
 
 @given(st.integers(0, 100), st.integers(1, 100), st.integers(2, 6))

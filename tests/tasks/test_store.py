@@ -105,7 +105,10 @@ def test_a_crash_before_the_rename_publishes_nothing_and_the_retry_does(tmp_path
     assert Store(tmp_path).records("prune") == []
     (work / "more").write_text("of the retry")
     artifact = Store(tmp_path).seal(record())
-    assert set(artifact.record.files) == {"model/model.safetensors", "more"}, "the left record is no file of the artifact"
+    assert set(artifact.record.files) == {
+        "model/model.safetensors",
+        "more",
+    }, "the left record is no file of the artifact"
 
 
 KILLED = 77
@@ -218,7 +221,9 @@ def test_what_only_looks_keeps_no_digests(tmp_path: Path) -> None:
 
 def mounted(folder: Path, options: str) -> Iterator[Path]:
     """A file system in memory of its own; `chmod` would not stop root."""
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         pytest.skip(f"needs root and mount ({done.stderr.strip()})")
     yield folder
@@ -243,7 +248,9 @@ def full(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_read_only_store_says_so(read_only: Path) -> None:
-    with pytest.raises(StoreError, match=r"cannot be written: the file system is read-only; remount it or choose another with --store"):
+    with pytest.raises(
+        StoreError, match=r"cannot be written: the file system is read-only; remount it or choose another with --store"
+    ):
         Store(read_only / "store").create()
 
 
@@ -259,7 +266,9 @@ def test_the_command_says_so_in_one_sentence(read_only: Path, tmp_path_factory: 
 
 
 def test_a_full_disk_says_so_and_a_digest_needs_no_room(full: Path) -> None:
-    with pytest.raises(StoreError, match=r"cannot be written: the disk is full; free space or choose another with --store"):
+    with pytest.raises(
+        StoreError, match=r"cannot be written: the disk is full; free space or choose another with --store"
+    ):
         Store(full / "store").create()
     assert Store(full).digest(full / "ballast") == Store(full.parent / "other").digest(full / "ballast")
     assert [path.name for path in full.iterdir() if path.is_file()] == ["ballast"]

@@ -1,4 +1,5 @@
-"""The report's picture of how the students learned: validation loss over tokens with what the fitted law expects, scores below it."""
+"""The report's picture of how the students learned: validation loss over tokens with what the fitted law expects,
+scores below it."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from tasks.report.figure import COLORS, INK, figure, svg
 
 
 def draw(report: dict[str, Any]) -> str:
-    """As SVG: loss, then KL with the law, dashed as far as twice the tokens, with its 95% interval, then scores where there are any."""
+    """As SVG: loss, then KL with the law, dashed as far as twice the tokens, with its 95% interval, then scores where
+    there are any."""
     from matplotlib.ticker import EngFormatter
 
     learning: dict[str, dict[str, Any]] = report["learning"]
@@ -24,10 +26,19 @@ def draw(report: dict[str, Any]) -> str:
 
 
 def _losses(axes: Any, report: dict[str, Any]) -> None:
-    # Curves are measured on the validation split while learning, the table on the test split; the teacher's level is the table's.
+    # Curves are measured on the validation split while learning, the table on the test split; the teacher's level is
+    # the table's.
     level = report["rows"][0]["val_loss"]
     axes.axhline(level, color=INK, linewidth=1, linestyle=":")
-    axes.annotate("teacher (test split)", (1, level), xycoords=("axes fraction", "data"), ha="right", va="top", fontsize=9, color=INK)
+    axes.annotate(
+        "teacher (test split)",
+        (1, level),
+        xycoords=("axes fraction", "data"),
+        ha="right",
+        va="top",
+        fontsize=9,
+        color=INK,
+    )
     axes.margins(y=0.1)
     for color, (name, about) in zip(COLORS, report["learning"].items(), strict=False):
         axes.plot(about["tokens"], about["val_loss"], color=color, linewidth=2, marker="o", markersize=3, label=name)
@@ -66,7 +77,9 @@ def _scores(axes: Any, report: dict[str, Any]) -> None:
             [score - end for score, end in zip(middle, low, strict=True)],
             [end - score for score, end in zip(middle, high, strict=True)],
         ]
-        axes.errorbar(scores["tokens"], middle, yerr=reach, color=color, linewidth=1.5, marker="o", markersize=3, elinewidth=0.8)
+        axes.errorbar(
+            scores["tokens"], middle, yerr=reach, color=color, linewidth=1.5, marker="o", markersize=3, elinewidth=0.8
+        )
     if report["chance"]:
         axes.axhline(report["chance"] * 100, color=INK, linewidth=1, linestyle=":")
     axes.set_ylabel("questions answered, %", color=INK, fontsize=9)

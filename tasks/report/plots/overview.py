@@ -1,4 +1,5 @@
-"""The report's pictures as SVG: validation loss while the students learn, score against size, importance of the teacher's layers."""
+"""The report's pictures as SVG: validation loss while the students learn, score against size, importance of the
+teacher's layers."""
 
 from __future__ import annotations
 
@@ -44,10 +45,19 @@ def _sizes(report: dict[str, Any]) -> str:
             axes.plot([size, size], [low, high], color=color, linewidth=1, alpha=0.5)
         hollow = row["stage"] == "prune"
         axes.plot([size], [value], marker="o", color=color, markerfacecolor="none" if hollow else color, markersize=7)
-        axes.annotate(row["model"], (size, value), xytext=(3, 6), textcoords="offset points", fontsize=8, color=INK, rotation=40)
+        axes.annotate(
+            row["model"], (size, value), xytext=(3, 6), textcoords="offset points", fontsize=8, color=INK, rotation=40
+        )
     if scored and report["chance"]:
         axes.axhline(report["chance"] * 100, color=INK, linewidth=1, linestyle=":")
-        axes.annotate("chance", (0, report["chance"] * 100), xycoords=("axes fraction", "data"), va="bottom", fontsize=8, color=INK)
+        axes.annotate(
+            "chance",
+            (0, report["chance"] * 100),
+            xycoords=("axes fraction", "data"),
+            va="bottom",
+            fontsize=8,
+            color=INK,
+        )
     axes.margins(x=0.12, y=0.1)
     axes.set_ylim(top=axes.get_ylim()[1] + 0.22 * (axes.get_ylim()[1] - axes.get_ylim()[0]))  # room for the labels
     if scored:

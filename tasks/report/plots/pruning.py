@@ -1,4 +1,5 @@
-"""The report's pictures of pruning: how candidates ranked before and after teaching, and what each axis costs by itself."""
+"""The report's pictures of pruning: how candidates ranked before and after teaching, and what each axis costs by
+itself."""
 
 from __future__ import annotations
 
@@ -9,7 +10,9 @@ from tasks.report.figure import COLORS, INK, figure, svg
 
 def draw(report: dict[str, Any]) -> dict[str, str]:
     """SVG texts by file name."""
-    drawings = {f"ranks-{student}": _ranks(played) for student, played in report["searches"].items() if played["rounds"]}
+    drawings = {
+        f"ranks-{student}": _ranks(played) for student, played in report["searches"].items() if played["rounds"]
+    }
     return drawings | ({"sweep": _sweep(report["sweep"])} if report["sweep"] else {})
 
 
@@ -32,7 +35,11 @@ def _ranks(played: dict[str, Any]) -> str:
         axes.annotate(told, end, xytext=(7, -3), textcoords="offset points", fontsize=9, color=INK)
     rounds = len(played["rounds"])
     axes.set_xticks(
-        range(rounds + 1), ["as cut", *(f"round {number}\n{entry['tokens']:,} tokens" for number, entry in enumerate(played["rounds"], 1))]
+        range(rounds + 1),
+        [
+            "as cut",
+            *(f"round {number}\n{entry['tokens']:,} tokens" for number, entry in enumerate(played["rounds"], 1)),
+        ],
     )
     axes.set_yticks(range(1, len(taught) + 1))
     axes.invert_yaxis()

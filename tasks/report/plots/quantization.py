@@ -1,4 +1,5 @@
-"""The drawings of the sections on quantization: the worst output of each decoder layer, and the bits that a mix gave each matrix."""
+"""The drawings of the sections on quantization: the worst output of each decoder layer, and the bits that a mix gave
+each matrix."""
 
 from __future__ import annotations
 
@@ -29,7 +30,15 @@ def _errors(formats: dict[str, Any]) -> str:
                 worst[found[0]] = min(measured["outputs_db"], worst.get(found[0], float("inf")))
         layers = sorted(worst)
         color, mark = COLORS[number % len(COLORS)], marks[(number // len(COLORS)) % len(marks)]
-        axes.plot(layers, [worst[layer] for layer in layers], color=color, linewidth=1.5, marker=mark, markersize=4, label=model)
+        axes.plot(
+            layers,
+            [worst[layer] for layer in layers],
+            color=color,
+            linewidth=1.5,
+            marker=mark,
+            markersize=4,
+            label=model,
+        )
     layers = sorted({found[0] for told in formats.values() for layer in told["layers"] if (found := place(layer))})
     axes.set_xticks(layers if len(layers) <= 16 else layers[:: len(layers) // 12])
     axes.set_xlabel("decoder layer", color=INK, fontsize=9)
@@ -43,7 +52,9 @@ def _bits(mixed: dict[str, Any]) -> str:
     canvas, panels = figure(rows=len(mixed))
     for axes, (model, auto) in zip(panels, mixed.items(), strict=True):
         axes.grid(False)
-        chosen = {found: group["format"] for group in auto["groups"] for layer in group["layers"] if (found := place(layer))}
+        chosen = {
+            found: group["format"] for group in auto["groups"] for layer in group["layers"] if (found := place(layer))
+        }
         layers = sorted({layer for layer, _ in chosen})
         names = [name for name in MATRICES if any(name == matrix for _, matrix in chosen)]
         bits = [[_bits_of(chosen.get((layer, name), "none")) for layer in layers] for name in names]
@@ -52,7 +63,9 @@ def _bits(mixed: dict[str, Any]) -> str:
         if len(layers) <= 16:
             for row, line in enumerate(bits):
                 for column, value in enumerate(line):
-                    axes.annotate(f"{value:g}", (column + 0.5, row + 0.5), ha="center", va="center", fontsize=7, color="black")
+                    axes.annotate(
+                        f"{value:g}", (column + 0.5, row + 0.5), ha="center", va="center", fontsize=7, color="black"
+                    )
         axes.set_yticks([row + 0.5 for row in range(len(names))], names, fontsize=8, color=INK)
         steps = range(0, len(layers), max(1, len(layers) // 12))
         axes.set_xticks([step + 0.5 for step in steps], [str(layers[step]) for step in steps], fontsize=8, color=INK)

@@ -27,11 +27,24 @@ def section(report: dict[str, Any]) -> Section | None:
     if not several:
         return None
     rows = [
-        (entry["label"], str(number), WORDS[attempt["reason"]], f"{attempt['seconds']:.1f}", str(attempt["steps"]), attempt["sentence"])
+        (
+            entry["label"],
+            str(number),
+            WORDS[attempt["reason"]],
+            f"{attempt['seconds']:.1f}",
+            str(attempt["steps"]),
+            attempt["sentence"],
+        )
         for entry in several
         for number, attempt in enumerate(entry["attempts"], 1)
     ]
-    told = [f"{entry['label']} took {len(entry['attempts'])} attempts; each went on from the checkpoint before it." for entry in several]
+    told = [
+        f"{entry['label']} took {len(entry['attempts'])} attempts; each went on from the checkpoint before it."
+        for entry in several
+    ]
     return Section(
-        title="Attempts", sentences=tuple(told), header=("stage", "", "ended", "seconds", "steps gained", "why"), rows=tuple(rows)
+        title="Attempts",
+        sentences=tuple(told),
+        header=("stage", "", "ended", "seconds", "steps gained", "why"),
+        rows=tuple(rows),
     )

@@ -1,4 +1,5 @@
-"""The report's section on the recipe's claims: the difference of two models, its paired interval, and whether the claim holds."""
+"""The report's section on the recipe's claims: the difference of two models, its paired interval, and whether the claim
+holds."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ HEADER = ("claim", "by", "model", "than", "difference", "95% interval", "n", "ve
 
 
 class Decided(Config):
-    """What came of a claim. Numbers are in nats, shares of the questions, bytes or tokens per second; `difference` is model less the
-    other, None where one of them was not measured."""
+    """What came of a claim. Numbers are in nats, shares of the questions, bytes or tokens per second; `difference` is
+    model less the other, None where one of them was not measured."""
 
     says: str
     by: str
@@ -41,7 +42,14 @@ def decide(recipe: Recipe, rows: list[dict[str, Any]], folders: dict[str, str]) 
 def _decide(claim: Claim, rows: dict[str, dict[str, Any]], folders: dict[str, str]) -> Decided:
     ours, theirs = rows[claim.model][claim.by], rows[claim.than][claim.by]
     says = claim.says or f"{claim.model} is better than {claim.than}"
-    told: dict[str, Any] = {"says": says, "by": claim.by, "model": claim.model, "than": claim.than, "ours": ours, "theirs": theirs}
+    told: dict[str, Any] = {
+        "says": says,
+        "by": claim.by,
+        "model": claim.model,
+        "than": claim.than,
+        "ours": ours,
+        "theirs": theirs,
+    }
     if ours is None or theirs is None:
         return Decided(**told, difference=None, low=None, high=None, n=None, verdict="not shown")
     sign = -1 if claim.by in LOWER else 1
@@ -75,21 +83,39 @@ def section(report: dict[str, Any]) -> Section | None:
     return Section(
         title="Claims",
         sentences=(
-            f"Of {len(decided)} claims {sum(verdict.startswith('holds') for verdict in verdicts)} hold here, "
-            f"{sum(verdict.startswith('refuted') for verdict in verdicts)} are refuted, {verdicts.count('not shown')} are not shown "
-            "either way.",
+            (
+                f"Of {len(decided)} claims {sum(verdict.startswith('holds') for verdict in verdicts)} hold here,"
+                f" {sum(verdict.startswith('refuted') for verdict in verdicts)} are refuted,"
+                f" {verdicts.count('not shown')} are not shown either way."
+            ),
         ),
         header=HEADER,
         rows=tuple(_row(claim) for claim in decided),
         notes=(
-            "Differences are model less the other, over the same test sequences (nats, Student's t) or questions (points, Newcombe). A "
-            "claim holds where the whole 95% interval is on its side. Speeds are timed once each, beside whatever else the machine did.",
+            (
+                "Differences are model less the other, over the same test sequences (nats, Student's t) or questions"
+                " (points, Newcombe). A claim holds where the whole 95% interval is on its side. Speeds are timed once"
+                " each, beside whatever else the machine did."
+            ),
         ),
     )
 
 
 def _row(claim: Decided) -> tuple[str, ...]:
-    scale, unit = {"mmlu": (100, " points"), "bytes": (1e-6, " MB"), "tokens_per_second": (1, " tokens/s")}.get(claim.by, (1, " nats"))
+    scale, unit = {"mmlu": (100, " points"), "bytes": (1e-6, " MB"), "tokens_per_second": (1, " tokens/s")}.get(
+        claim.by, (1, " nats")
+    )
     difference = "-" if claim.difference is None else f"{claim.difference * scale:+.3g}{unit}"
-    interval = "-" if claim.low is None or claim.high is None else f"{claim.low * scale:+.3g} to {claim.high * scale:+.3g}"
-    return (claim.says, claim.by, claim.model, claim.than, difference, interval, "-" if claim.n is None else str(claim.n), claim.verdict)
+    interval = (
+        "-" if claim.low is None or claim.high is None else f"{claim.low * scale:+.3g} to {claim.high * scale:+.3g}"
+    )
+    return (
+        claim.says,
+        claim.by,
+        claim.model,
+        claim.than,
+        difference,
+        interval,
+        "-" if claim.n is None else str(claim.n),
+        claim.verdict,
+    )

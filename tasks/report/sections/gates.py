@@ -25,10 +25,13 @@ def section(report: dict[str, Any]) -> Section | None:
         header=HEADER,
         rows=tuple(_row(verdict) for verdict in verdicts),
         notes=(
-            "A bound must hold at the worse end of the two-sided interval of the confidence named; with none, the estimate is enough. "
-            "Comparisons are paired over the same questions (differences: Newcombe; ratios: Bonett and Price; p: exact McNemar test of no "
-            "difference) or the same test sequences (Student's t). 'Not shown' means that the estimate keeps the bound and the interval "
-            "does not; it stops a student as 'failed' does.",
+            (
+                "A bound must hold at the worse end of the two-sided interval of the confidence named; with none, the"
+                " estimate is enough. Comparisons are paired over the same questions (differences: Newcombe; ratios:"
+                " Bonett and Price; p: exact McNemar test of no difference) or the same test sequences (Student's t)."
+                " 'Not shown' means that the estimate keeps the bound and the interval does not; it stops a student as"
+                " 'failed' does."
+            ),
         ),
     )
 
@@ -39,4 +42,12 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
         told += f", p = {verdict.p:.2g}"
     needs = f"; needs about {verdict.needs:,}" if verdict.needs else ""
     confidence = "none" if verdict.confidence is None else f"{verdict.confidence:.4g}"
-    return (verdict.gate, verdict.model, verdict.bound, confidence, told, f"{verdict.n} {verdict.unit}", verdict.verdict + needs)
+    return (
+        verdict.gate,
+        verdict.model,
+        verdict.bound,
+        confidence,
+        told,
+        f"{verdict.n} {verdict.unit}",
+        verdict.verdict + needs,
+    )

@@ -17,16 +17,25 @@ def section(recipe: Recipe, ladder: Ladder) -> Section | None:
     for student, told in ladder.items():
         bound = _told(config, config.bound)
         sentences.append(
-            f"{student} keeps {told['kept']}, the smallest format that loses at most {bound}; the run's folder links it as kept-{student}."
+            f"{student} keeps {told['kept']}, the smallest format that loses at most {bound}; the run's folder links it"
+            f" as kept-{student}."
             if told["kept"]
             else f"{student} keeps no format of the ladder: each may lose more than {bound}."
         )
         for rung in told["rungs"]:
             verdict = "kept" if rung["model"] == told["kept"] else "inside" if rung["inside"] else "outside"
             rows.append(
-                (rung["model"], f"{rung['bytes'] / 1e6:,.2f} MB", _told(config, rung["lost"]), _told(config, rung["worst"]), verdict)
+                (
+                    rung["model"],
+                    f"{rung['bytes'] / 1e6:,.2f} MB",
+                    _told(config, rung["lost"]),
+                    _told(config, rung["worst"]),
+                    verdict,
+                )
             )
-    worst = "the worse end of its paired 95% interval" if config.confident and config.metric == "mmlu" else "the estimate"
+    worst = (
+        "the worse end of its paired 95% interval" if config.confident and config.metric == "mmlu" else "the estimate"
+    )
     return Section(
         title="The ladder of formats",
         sentences=tuple(sentences),

@@ -1,4 +1,5 @@
-"""The report's section on how the students learned: which weights were kept, the scores on the way, and what more tokens would bring."""
+"""The report's section on how the students learned: which weights were kept, the scores on the way, and what more
+tokens would bring."""
 
 from __future__ import annotations
 
@@ -12,27 +13,43 @@ from conf.spec import Record
 from tasks.analysis.scaling_law import LEAST_POINTS, Law, fit
 from tasks.report.section import Section
 
-HEADER = ("student", "tokens", "weights kept", "validation loss", "KL", "score", "twice the tokens", "its first half said of its end")
-NAMES = {"val_kl": "KL from the teacher", "val_divergence": "divergence from the teacher's stored logits", "val_loss": "validation loss"}
+HEADER = (
+    "student",
+    "tokens",
+    "weights kept",
+    "validation loss",
+    "KL",
+    "score",
+    "twice the tokens",
+    "its first half said of its end",
+)
+NAMES = {
+    "val_kl": "KL from the teacher",
+    "val_divergence": "divergence from the teacher's stored logits",
+    "val_loss": "validation loss",
+}
 SCHEDULE = (
-    "What twice the tokens would bring is read off L(t) = E + A / t^alpha, E not below 0, fitted to the KL from the teacher (the loss, "
-    "where the student learns from the text alone) at the validations after the warm-up, in nats per token; in brackets its "
-    "95% interval (profile likelihood), which knows the scatter of the points and not whether the law is right. The learning rate falls "
-    "along the way, so points before the end are worse than a run that had ended there: part of the fall is the schedule's, and the gain "
-    "told is rather too large. The last column checks it: what the same fit to the first half of the curve expected at its end, and what "
-    "was measured there."
+    "What twice the tokens would bring is read off L(t) = E + A / t^alpha, E not below 0, fitted to the KL from the"
+    " teacher (the loss, where the student learns from the text alone) at the validations after the warm-up, in nats"
+    " per token; in brackets its 95% interval (profile likelihood), which knows the scatter of the points and not"
+    " whether the law is right. The learning rate falls along the way, so points before the end are worse than a run"
+    " that had ended there: part of the fall is the schedule's, and the gain told is rather too large. The last column"
+    " checks it: what the same fit to the first half of the curve expected at its end, and what was measured there."
 )
 
 
 def learned(folder: str) -> dict[str, Any]:
-    """What report.json tells of one distillation: its curve over tokens, its evaluations, the weights kept, the fitted law."""
+    """What report.json tells of one distillation: its curve over tokens, its evaluations, the weights kept, the fitted
+    law."""
     record = Record.model_validate_json((Path(folder) / "artifact.json").read_text())
     per_step = record.config["global_batch"] * record.config["seq_length"]
     by_step = _by_step(Path(folder) / "metrics.jsonl")
     validated = {step: values for step, values in by_step.items() if "val_loss" in values}
     asked = {step: values for step, values in by_step.items() if "mmlu" in values}
     kept = Path(folder) / "kept.json"
-    apart = "val_divergence" if record.config.get("offline") else "val_kl"  # of stored logits only the top K can be compared
+    apart = (
+        "val_divergence" if record.config.get("offline") else "val_kl"
+    )  # of stored logits only the top K can be compared
     told = record.config.get("engine") != "nemo"  # NeMo's gpt_train validates by the loss alone
     metric = "val_loss" if record.config.get("ce_share") == 1 or not told else apart
     after = [step for step in validated if step > record.config["warmup_steps"]]
@@ -42,8 +59,13 @@ def learned(folder: str) -> dict[str, Any]:
         "val_loss": [values["val_loss"] for values in validated.values()],
         "val_kl": [values[apart] for values in validated.values()] if told else [],
         "fitted": metric,
-        "evaluated": {"tokens": [step * per_step for step in asked]}
-        | {name: [values[name] for values in asked.values()] for name in ("mmlu", "mmlu_low", "mmlu_high", "mmlu_n", "test_kl")},
+        "evaluated": (
+            {"tokens": [step * per_step for step in asked]}
+            | {
+                name: [values[name] for values in asked.values()]
+                for name in ("mmlu", "mmlu_low", "mmlu_high", "mmlu_n", "test_kl")
+            }
+        ),
         "kept": json.loads(kept.read_text()) if kept.is_file() else None,
         "law": _law(tokens, losses),
         "backtest": _backtest(tokens, losses),
@@ -67,7 +89,13 @@ def _law(tokens: list[float], losses: list[float]) -> dict[str, Any]:
     ahead = [float(place) for place in np.geomspace(tokens[0], 2 * last, 40)]
     means, lows, highs = (list(values) for values in zip(*(law.at(place) for place in ahead), strict=True))
     curve = {"tokens": ahead, "loss": means, "low": lows, "high": highs}
-    told = {"E": law.floor, "A": law.scale, "alpha": law.alpha, "gain": law.gain(last, 2 * last), "doubled": law.at(2 * last)}
+    told = {
+        "E": law.floor,
+        "A": law.scale,
+        "alpha": law.alpha,
+        "gain": law.gain(last, 2 * last),
+        "doubled": law.at(2 * last),
+    }
     return {"undetermined": None, "points": len(tokens), "curve": curve} | told
 
 
@@ -88,11 +116,13 @@ def section(report: dict[str, Any]) -> Section | None:
     notes = [SCHEDULE]
     if biased:
         notes.append(
-            f"The weights of {', '.join(biased)} were chosen by the score on the report's own questions, as the best of several looks: "
-            "that score is flattered, and so is each difference to it."
+            f"The weights of {', '.join(biased)} were chosen by the score on the report's own questions, as the best of"
+            " several looks: that score is flattered, and so is each difference to it."
         )
     rows = tuple(_row(name, about) for name, about in learning.items())
-    return Section(title="How the students learned", sentences=tuple(sentences), header=HEADER, rows=rows, notes=tuple(notes))
+    return Section(
+        title="How the students learned", sentences=tuple(sentences), header=HEADER, rows=rows, notes=tuple(notes)
+    )
 
 
 def _chosen_by_score(kept: dict[str, Any]) -> bool:
@@ -104,14 +134,18 @@ def _sentences(name: str, about: dict[str, Any]) -> list[str]:
     if kept and kept["stopped"]:
         told.append(f"{name} stopped learning at step {kept['trained']} of {kept['steps']}: {kept['stopped']}.")
     if kept and kept["keep"] == "best" and kept["step"] != kept["trained"]:
-        told.append(f"The weights kept of {name} are those of step {kept['step']}, the best by {kept['best_by']} ({kept['best']:.4g}).")
+        told.append(
+            f"The weights kept of {name} are those of step {kept['step']}, the best by {kept['best_by']}"
+            f" ({kept['best']:.4g})."
+        )
     told += _fell(name, about)
     if law["undetermined"]:
         told.append(f"What more tokens would bring {name} is not told: {law['undetermined']}.")
     else:
         gain, low, high = law["gain"]
         told.append(
-            f"Twice the tokens would lower the {NAMES[about['fitted']]} of {name} by {gain:.2g} nats (95%: {low:.2g} to {high:.2g})."
+            f"Twice the tokens would lower the {NAMES[about['fitted']]} of {name} by {gain:.2g} nats (95%: {low:.2g} to"
+            f" {high:.2g})."
         )
     return told
 
@@ -125,8 +159,9 @@ def _fell(name: str, about: dict[str, Any]) -> list[str]:
     if scores["mmlu_low"][best] <= scores["mmlu_high"][-1]:
         return []
     return [
-        f"The score of {name} fell while it learned: {scores['mmlu'][best]:.1%} after {scores['tokens'][best]:,} tokens, "
-        f"{scores['mmlu'][-1]:.1%} at the end; distill.keep: best with best_by: mmlu would have kept the former."
+        f"The score of {name} fell while it learned: {scores['mmlu'][best]:.1%} after {scores['tokens'][best]:,}"
+        f" tokens, {scores['mmlu'][-1]:.1%} at the end; distill.keep: best with best_by: mmlu would have kept the"
+        " former."
     ]
 
 
@@ -135,10 +170,18 @@ def _row(name: str, about: dict[str, Any]) -> tuple[str, ...]:
     return (
         name,
         f"{about['tokens'][-1]:,}",
-        "-" if not kept else f"step {kept['step']} of {kept['trained']}" + (" (best)" if kept["keep"] == "best" else ""),
+        (
+            "-"
+            if not kept
+            else f"step {kept['step']} of {kept['trained']}" + (" (best)" if kept["keep"] == "best" else "")
+        ),
         f"{about['val_loss'][0]:.3f} → {about['val_loss'][-1]:.3f}",
         f"{about['val_kl'][0]:.3g} → {about['val_kl'][-1]:.3g}" if about["val_kl"] else "-",
         f"{scores[0]:.1%} → {scores[-1]:.1%}, highest {max(scores):.1%}" if scores else "-",
         "not determined" if law["undetermined"] else "{:.3g} ({:.2g} to {:.2g})".format(*law["doubled"]),
-        "{:.3g} ({:.2g} to {:.2g}); was {:.3g}".format(*backtest["foretold"], backtest["measured"]) if backtest else "-",
+        (
+            "{:.3g} ({:.2g} to {:.2g}); was {:.3g}".format(*backtest["foretold"], backtest["measured"])
+            if backtest
+            else "-"
+        ),
     )

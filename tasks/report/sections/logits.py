@@ -15,7 +15,9 @@ def read(folder: str | None) -> dict[str, Any] | None:
         return None
     manifest = json.loads((Path(folder) / "logits.json").read_text())
     size = sum(path.stat().st_size for path in Path(folder).glob("*.safetensors"))
-    splits = {name: {"rows": split["rows"], "left_out": split["left_out"]} for name, split in manifest["splits"].items()}
+    splits = {
+        name: {"rows": split["rows"], "left_out": split["left_out"]} for name, split in manifest["splits"].items()
+    }
     return {"top_k": manifest["top_k"], "vocab_size": manifest["vocab_size"], "bytes": size, "splits": splits}
 
 
@@ -28,9 +30,14 @@ def section(report: dict[str, Any]) -> Section | None:
     return Section(
         title="Stored logits",
         sentences=(
-            f"Students taught offline read the teacher's {stored['top_k']} likeliest of {stored['vocab_size']:,} tokens: {tokens:,} rows, "
-            f"{stored['bytes'] / 1e6:,.1f} MB, {stored['bytes'] / tokens:.0f} bytes each. The teacher was not loaded.",
-            f"What is not stored holds {stored['splits']['train']['left_out']:.2%} of the teacher's probability on the training tokens, "
-            f"{stored['splits']['validation']['left_out']:.2%} on the validation tokens.",
+            (
+                f"Students taught offline read the teacher's {stored['top_k']} likeliest of {stored['vocab_size']:,}"
+                f" tokens: {tokens:,} rows, {stored['bytes'] / 1e6:,.1f} MB, {stored['bytes'] / tokens:.0f} bytes each."
+                " The teacher was not loaded."
+            ),
+            (
+                f"What is not stored holds {stored['splits']['train']['left_out']:.2%} of the teacher's probability on"
+                f" the training tokens, {stored['splits']['validation']['left_out']:.2%} on the validation tokens."
+            ),
         ),
     )

@@ -1,4 +1,5 @@
-"""The report's sections on pruning: what each cut kept, how a search was played, what rounds left, what each axis costs by itself."""
+"""The report's sections on pruning: what each cut kept, how a search was played, what rounds left, what each axis costs
+by itself."""
 
 from __future__ import annotations
 
@@ -13,11 +14,17 @@ from tasks.report.section import Section
 LONGEST = 60
 """Characters of a list of kept channels; the whole list is in kept.json."""
 
-NOUNS = {"num_layers": "layers", "hidden_size": "hidden channels", "ffn_hidden_size": "ffn channels", "num_attention_heads": "query heads"}
+NOUNS = {
+    "num_layers": "layers",
+    "hidden_size": "hidden channels",
+    "ffn_hidden_size": "ffn channels",
+    "num_attention_heads": "query heads",
+}
 
 
 def facts(recipe: Recipe, pruned: dict[str, str], searches: dict[str, Played], sweep: str | None) -> dict[str, Any]:
-    """What report.json holds of pruning: `pruned` are the model folders of the cuts by row name, `sweep` the folder of that stage."""
+    """What report.json holds of pruning: `pruned` are the model folders of the cuts by row name, `sweep` the folder of
+    that stage."""
     kept = {}
     for model, path in pruned.items():
         file = Path(path).parent / "kept.json"
@@ -25,17 +32,27 @@ def facts(recipe: Recipe, pruned: dict[str, str], searches: dict[str, Played], s
             kept[model] = json.loads(file.read_text()) | {"path": str(file)}
     rounds = {name: len(student.rounds) for name, student in recipe.students.items() if student.rounds}
     swept = json.loads((Path(sweep) / "sweep.json").read_text()) if sweep else None
-    return {"kept": kept, "sweep": swept, "rounds": rounds, "searches": {name: ranked(played) for name, played in searches.items()}}
+    return {
+        "kept": kept,
+        "sweep": swept,
+        "rounds": rounds,
+        "searches": {name: ranked(played) for name, played in searches.items()},
+    }
 
 
 def ranked(played: Played) -> dict[str, Any]:
-    """A search as played, with the ranks of each candidate among those that were taught: as cut, and after each round it reached."""
+    """A search as played, with the ranks of each candidate among those that were taught: as cut, and after each round
+    it reached."""
     content: dict[str, Any] = played.model_dump(mode="json", exclude={"pruned", "model"})
     for place, candidate in enumerate(content["candidates"], start=1):
         entered = candidate["losses"] or candidate["number"] == played.winner
         candidate["ranks"] = [place] if entered else []
         for number, loss in enumerate(candidate["losses"]):
-            rivals = [(other["losses"][number], other["number"]) for other in content["candidates"] if len(other["losses"]) > number]
+            rivals = [
+                (other["losses"][number], other["number"])
+                for other in content["candidates"]
+                if len(other["losses"]) > number
+            ]
             candidate["ranks"].append(1 + sorted(rivals).index((loss, candidate["number"])))
     return content
 
@@ -56,7 +73,10 @@ def _search(student: str, played: dict[str, Any]) -> Section:
     by_number = {candidate["number"]: candidate for candidate in candidates}
     best, winner = candidates[0], by_number[played["winner"]]
     header: tuple[str, ...] = ("candidate", "shape", "params", "memory", "loss as cut", "KL as cut")
-    header += tuple(f"round {number}: {entry['steps']} steps, {entry['tokens']:,} tokens" for number, entry in enumerate(rounds, start=1))
+    header += tuple(
+        f"round {number}: {entry['steps']} steps, {entry['tokens']:,} tokens"
+        for number, entry in enumerate(rounds, start=1)
+    )
     rows = tuple(
         (
             f"c{candidate['number']}{' (winner)' if candidate is winner else ''}",
@@ -76,13 +96,21 @@ def _search(student: str, played: dict[str, Any]) -> Section:
         header=header,
         rows=rows,
         notes=(
-            "Losses in nats per token on the validation split: as cut on the search's own sequences, after a round as the distillation "
-            "logs them. Each round the better half goes on from where it was, with twice the steps; the student's full distillation "
-            "starts from the winner as the last round left it.",
+            (
+                "Losses in nats per token on the validation split: as cut on the search's own sequences, after a round"
+                " as the distillation logs them. Each round the better half goes on from where it was, with twice the"
+                " steps; the student's full distillation starts from the winner as the last round left it."
+            ),
         ),
-        pictures={f"ranks-{student}": "Ranks by validation loss among the candidates that were taught; the winner is the thick line."}
-        if rounds
-        else {},
+        pictures=(
+            {
+                f"ranks-{student}": (
+                    "Ranks by validation loss among the candidates that were taught; the winner is the thick line."
+                )
+            }
+            if rounds
+            else {}
+        ),
     )
 
 
@@ -94,7 +122,10 @@ def _outcome(played: dict[str, Any], best: dict[str, Any], winner: dict[str, Any
         return [f"{told} of {count} shapes by its score as cut; none was taught."]
     spent = sum(entry["tokens"] * entry["entrants"] for entry in played["rounds"])
     field = " -> ".join(str(entry["entrants"]) for entry in played["rounds"])
-    first = f"{told}: {count} shapes were scored, {field} -> 1 taught over {len(played['rounds'])} rounds, {spent:,} tokens in all."
+    first = (
+        f"{told}: {count} shapes were scored, {field} -> 1 taught over {len(played['rounds'])} rounds, {spent:,} tokens"
+        " in all."
+    )
     if winner is best:
         return [first, "It was also the best as cut: the teaching confirmed the score."]
     return [first, f"The best as cut was c{best['number']} ({_shape(best['shape'])}); teaching turned the order."]
@@ -112,7 +143,8 @@ def _reordered(candidates: list[dict[str, Any]]) -> list[str]:
 
 def _shape(shape: dict[str, int]) -> str:
     return (
-        f"{shape['num_layers']} layers, hidden {shape['hidden_size']}, ffn {shape['ffn_hidden_size']}, {shape['num_attention_heads']} heads"
+        f"{shape['num_layers']} layers, hidden {shape['hidden_size']}, ffn {shape['ffn_hidden_size']},"
+        f" {shape['num_attention_heads']} heads"
     )
 
 
@@ -135,13 +167,22 @@ def _rounds(report: dict[str, Any], student: str, count: int) -> Section:
             )
         )
         last = taught or cut
-    gap = f"{student} ends {last['val_loss'] - teacher['val_loss']:+.3f} nats from the teacher." if last else "No round was made."
+    gap = (
+        f"{student} ends {last['val_loss'] - teacher['val_loss']:+.3f} nats from the teacher."
+        if last
+        else "No round was made."
+    )
     return Section(
         title=f"Rounds of {student}",
         sentences=(gap,),
         header=("round", "kept", "params", "loss as cut", "loss taught", "KL(teacher ‖ model)"),
         rows=tuple(told),
-        notes=("Each round cuts the student of the round before, by importance measured on it anew. Losses on the test split.",),
+        notes=(
+            (
+                "Each round cuts the student of the round before, by importance measured on it anew. Losses on the test"
+                " split."
+            ),
+        ),
     )
 
 
@@ -172,8 +213,15 @@ def _sweep(swept: dict[str, Any]) -> Section:
         sentences=tuple(_dearest(swept)),
         header=("axis", "kept", "params", "loss as cut", "Δ teacher", "KL(teacher ‖ cut)"),
         rows=rows,
-        notes=("Each row is the teacher cut along that one axis and not taught; nats per token on the validation split.",),
-        pictures={"sweep": "Validation loss of the teacher cut along one axis at a time and not taught, against what is left of it."},
+        notes=(
+            "Each row is the teacher cut along that one axis and not taught; nats per token on the validation split.",
+        ),
+        pictures={
+            "sweep": (
+                "Validation loss of the teacher cut along one axis at a time and not taught, against what is left"
+                " of it."
+            )
+        },
     )
 
 
@@ -187,8 +235,8 @@ def _dearest(swept: dict[str, Any]) -> list[str]:
         return []
     order = sorted(price, key=lambda axis: price[axis])
     return [
-        f"At the deepest cut measured, {NOUNS[order[0]]} cost least, {price[order[0]]:+.4f} nats for each percent of parameters saved, "
-        f"and {NOUNS[order[-1]]} most, {price[order[-1]]:+.4f}."
+        f"At the deepest cut measured, {NOUNS[order[0]]} cost least, {price[order[0]]:+.4f} nats for each percent of"
+        f" parameters saved, and {NOUNS[order[-1]]} most, {price[order[-1]]:+.4f}."
     ]
 
 
@@ -197,21 +245,28 @@ def _kept(kept: dict[str, Any]) -> Section:
     for model, content in kept.items():
         for axis, entry in content["axes"].items():
             one = "of" in entry
-            rows.append((model, content["ranking"] or "named", NOUNS[axis], *(_whole(entry) if one else _by_layer(entry))))
+            rows.append(
+                (model, content["ranking"] or "named", NOUNS[axis], *(_whole(entry) if one else _by_layer(entry)))
+            )
     return Section(
         title="What the cuts kept",
         header=("cut", "ranked by", "axis", "kept", "which", "importance kept", "Gini"),
         rows=tuple(rows),
         notes=(
-            "Layers by the number in what was cut, from 1; channels and heads from 0. Importance kept: their share of all that was "
-            "measured along the axis. Gini: how unevenly the kept ones' importance is spread, 0 where all weigh the same. Where each layer "
-            "cuts its own, the range over layers; every layer's list is in the cut's kept.json.",
+            (
+                "Layers by the number in what was cut, from 1; channels and heads from 0. Importance kept: their share"
+                " of all that was measured along the axis. Gini: how unevenly the kept ones' importance is spread, 0"
+                " where all weigh the same. Where each layer cuts its own, the range over layers; every layer's list is"
+                " in the cut's kept.json."
+            ),
         ),
     )
 
 
 def _whole(entry: dict[str, Any]) -> tuple[str, ...]:
-    which = entry["ranges"] if len(entry["ranges"]) <= LONGEST else entry["ranges"][:LONGEST].rsplit(",", 1)[0] + ", ..."
+    which = (
+        entry["ranges"] if len(entry["ranges"]) <= LONGEST else entry["ranges"][:LONGEST].rsplit(",", 1)[0] + ", ..."
+    )
     share = "-" if entry["share"] is None else f"{entry['share']:.1%}"
     return f"{entry['count']} of {entry['of']}", which, share, "-" if entry["gini"] is None else f"{entry['gini']:.2f}"
 
@@ -220,4 +275,9 @@ def _by_layer(entries: dict[str, Any]) -> tuple[str, ...]:
     one = next(iter(entries.values()))
     shares, ginis = [entry["share"] for entry in entries.values()], [entry["gini"] for entry in entries.values()]
     share = "-" if None in shares else f"{min(shares):.1%} to {max(shares):.1%}"
-    return f"{one['count']} of {one['of']}", f"differs in {len(entries)} layers", share, f"{min(ginis):.2f} to {max(ginis):.2f}"
+    return (
+        f"{one['count']} of {one['of']}",
+        f"differs in {len(entries)} layers",
+        share,
+        f"{min(ginis):.2f} to {max(ginis):.2f}",
+    )

@@ -1,4 +1,5 @@
-"""The report's sections on quantization: the layers that each format hurts most, and the formats that AutoQuantize chose for each."""
+"""The report's sections on quantization: the layers that each format hurts most, and the formats that AutoQuantize
+chose for each."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ def gather(folders: dict[str, str]) -> dict[str, dict[str, Any]]:
 
 def sections(report: dict[str, Any]) -> list[Section]:
     """The sections that have something to say."""
-    formats: dict[str, dict[str, Any]] = {name: told for name, told in report.get("formats", {}).items() if told.get("layers")}
+    formats: dict[str, dict[str, Any]] = {
+        name: told for name, told in report.get("formats", {}).items() if told.get("layers")
+    }
     if not formats:
         return []
     mixed = {name: told["auto"] for name, told in formats.items() if "auto" in told}
@@ -35,15 +38,28 @@ def sections(report: dict[str, Any]) -> list[Section]:
 
 def _errors(formats: dict[str, dict[str, Any]]) -> Section:
     """The layers with the least signal to noise in their outputs, over all formats."""
-    lines = [(_power(layer["outputs_db"]), model, name, layer) for model, told in formats.items() for name, layer in told["layers"].items()]
+    lines = [
+        (_power(layer["outputs_db"]), model, name, layer)
+        for model, told in formats.items()
+        for name, layer in told["layers"].items()
+    ]
     worst = sorted(lines, key=lambda line: line[:3])[:WORST]
     sentences = []
     for model, told in formats.items():
         name, layer = min(told["layers"].items(), key=lambda entry: _power(entry[1]["outputs_db"]))
         seen = f"{told['samples']:,} sequences of {told['tokens']:,} tokens"
-        sentences.append(f"{model}: {name} loses most, {decibels(layer['outputs_db'])} in its outputs; every quantizer saw {seen}.")
+        sentences.append(
+            f"{model}: {name} loses most, {decibels(layer['outputs_db'])} in its outputs; every quantizer saw {seen}."
+        )
     rows = tuple(
-        (model, name, layer["format"], decibels(layer["weights_db"]), decibels(layer["outputs_db"]), f"{layer['tokens']:,}")
+        (
+            model,
+            name,
+            layer["format"],
+            decibels(layer["weights_db"]),
+            decibels(layer["outputs_db"]),
+            f"{layer['tokens']:,}",
+        )
         for _, model, name, layer in worst
     )
     return Section(
@@ -52,9 +68,11 @@ def _errors(formats: dict[str, dict[str, Any]]) -> Section:
         header=("model", "layer", "stored as", "weights", "outputs", "tokens seen"),
         rows=rows,
         notes=(
-            f"Signal to noise in dB, the {len(rows)} worst of {len(lines)}: weights against those before they were rounded (after the "
-            "calibrator smoothed them), outputs against unrounded weights and inputs on what arrives at the layer in the quantized model. "
-            "6 dB are one bit.",
+            (
+                f"Signal to noise in dB, the {len(rows)} worst of {len(lines)}: weights against those before they were"
+                " rounded (after the calibrator smoothed them), outputs against unrounded weights and inputs on what"
+                " arrives at the layer in the quantized model. 6 dB are one bit."
+            ),
         ),
         pictures={"quantization-error": "The worst output of each decoder layer; lower is worse."},
     )
@@ -67,10 +85,13 @@ def _choices(mixed: dict[str, dict[str, Any]]) -> Section:
         counted: dict[str, int] = {}
         for group in auto["groups"]:
             counted[group["format"]] = counted.get(group["format"], 0) + len(group["layers"])
-        told = ", ".join(f"{count} in {form}" if form != "none" else f"{count} as they are" for form, count in sorted(counted.items()))
+        told = ", ".join(
+            f"{count} in {form}" if form != "none" else f"{count} as they are"
+            for form, count in sorted(counted.items())
+        )
         sentences.append(
-            f"{model}: {auto['effective_bits']:.2f} bits a weight of {auto['asked_bits']:g} allowed ({auto['least_bits']:.2f} is the "
-            f"least), by {auto['method']}: of {sum(counted.values())} layers {told}."
+            f"{model}: {auto['effective_bits']:.2f} bits a weight of {auto['asked_bits']:g} allowed"
+            f" ({auto['least_bits']:.2f} is the least), by {auto['method']}: of {sum(counted.values())} layers {told}."
         )
         for group in auto["groups"]:
             scores = ", ".join(f"{form} {score:.3g}" for form, score in group["scores"].items() if form != "none")
@@ -81,8 +102,10 @@ def _choices(mixed: dict[str, dict[str, Any]]) -> Section:
         header=("model", "layers", "format", "scores (lower is better)"),
         rows=tuple(rows),
         notes=(
-            "Chosen by ModelOpt's AutoQuantize from the sensitivity of each group of layers that engines run as one matrix. Bits are "
-            "counted over all linear layers, the output layer's 16 included, scales not.",
+            (
+                "Chosen by ModelOpt's AutoQuantize from the sensitivity of each group of layers that engines run as one"
+                " matrix. Bits are counted over all linear layers, the output layer's 16 included, scales not."
+            ),
         ),
         pictures={"chosen-formats": "The bits that each decoder layer's matrices were given."},
     )

@@ -1,4 +1,5 @@
-"""The report's section on responses: how well each model answers the held-out prompts of the records, and what a teacher added."""
+"""The report's section on responses: how well each model answers the held-out prompts of the records, and what a
+teacher added."""
 
 from __future__ import annotations
 
@@ -21,11 +22,13 @@ HEADER = ("model", "loss, nats", "perplexity", "right tokens", "responses reprod
 
 
 def collect(recipe: Recipe, models: list[Measured], generated: str | None = None) -> dict[str, Any] | None:
-    """What report.json holds: each model's figures, the pairs of students that differ in their fine-tuning alone, what was packed and
-    what was generated (into the folder `generated`); None where the recipe has no records."""
+    """What report.json holds: each model's figures, the pairs of students that differ in their fine-tuning alone, what
+    was packed and what was generated (into the folder `generated`); None where the recipe has no records."""
     rows, each = [], {}
     packed = [
-        json.loads(file.read_text()) for model in models if model.training and (file := Path(model.training) / "packing.json").is_file()
+        json.loads(file.read_text())
+        for model in models
+        if model.training and (file := Path(model.training) / "packing.json").is_file()
     ]
     answers = json.loads((Path(generated) / "generate.json").read_text()) if generated else None
     for model in models:
@@ -41,7 +44,8 @@ def collect(recipe: Recipe, models: list[Measured], generated: str | None = None
 
 
 def _comparable(recipe: Recipe, each: dict[str, Any]) -> list[tuple[str, str]]:
-    """Students of one shape and one distillation that were fine-tuned with different weights of the teacher, the smaller weight first."""
+    """Students of one shape and one distillation that were fine-tuned with different weights of the teacher, the
+    smaller weight first."""
     found = []
     for one, other in itertools.combinations(recipe.students, 2):
         tuned = recipe.sft_of(one), recipe.sft_of(other)
@@ -60,11 +64,14 @@ def _but_for_the_teacher(recipe: Recipe, name: str) -> dict[str, Any]:
 
 
 def _pair(recipe: Recipe, without: str, beside: str, each: dict[str, Any]) -> dict[str, Any]:
-    """Differences of two students, paired over the same responses: in nats a token (a mean over responses), and in those reproduced."""
+    """Differences of two students, paired over the same responses: in nats a token (a mean over responses), and in
+    those reproduced."""
     first, second = (each[f"{name}-sft"] for name in (without, beside))
     differences = [(b["loss"] - a["loss"]) / a["tokens"] for a, b in zip(first, second, strict=True)]
     mean = sum(differences) / len(differences)
-    spread = (sum((value - mean) ** 2 for value in differences) / max(1, len(differences) - 1) / len(differences)) ** 0.5
+    spread = (
+        sum((value - mean) ** 2 for value in differences) / max(1, len(differences) - 1) / len(differences)
+    ) ** 0.5
     exact = [record["exact"] for record in second], [record["exact"] for record in first]
     points, low, high = paired_difference(*exact)
     weights = [how.kd_weight for name in (without, beside) if (how := recipe.sft_of(name))]
@@ -98,9 +105,12 @@ def section(report: dict[str, Any]) -> Section | None:
         header=HEADER,
         rows=tuple(_row(row) for row in rows),
         notes=(
-            f"Over {rows[0]['records']} held-out records with {rows[0]['tokens']:,} response tokens, each by itself. Loss and right "
-            "tokens: each token after the true ones before it. Reproduced: every token is the model's likeliest, so that greedy generation "
-            "gives the very response (interval: Wilson). Intervals tell of the records held out, not of another seed of the training.",
+            (
+                f"Over {rows[0]['records']} held-out records with {rows[0]['tokens']:,} response tokens, each by"
+                " itself. Loss and right tokens: each token after the true ones before it. Reproduced: every token is"
+                " the model's likeliest, so that greedy generation gives the very response (interval: Wilson)."
+                " Intervals tell of the records held out, not of another seed of the training."
+            ),
         ),
     )
 
@@ -117,15 +127,15 @@ def _tuned(row: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str | None:
     if before is None:
         return None
     return (
-        f"Fine-tuning took {before['model']} from {before['loss']:.3f} to {row['loss']:.3f} nats a response token, and from "
-        f"{before['exact']:.1%} to {row['exact']:.1%} of the responses reproduced."
+        f"Fine-tuning took {before['model']} from {before['loss']:.3f} to {row['loss']:.3f} nats a response token, and"
+        f" from {before['exact']:.1%} to {row['exact']:.1%} of the responses reproduced."
     )
 
 
 def _packed(packing: dict[str, Any]) -> str:
     return (
-        f"{packing['records']:,} training records were packed into {packing['sequences']:,} sequences, {packing['efficiency']:.1%} full, "
-        f"and read {packing['passes']:.1f} times."
+        f"{packing['records']:,} training records were packed into {packing['sequences']:,} sequences,"
+        f" {packing['efficiency']:.1%} full, and read {packing['passes']:.1f} times."
     )
 
 
@@ -133,15 +143,23 @@ def _generated(made: dict[str, Any]) -> str:
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in made["rejected"].items())
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in made["unusable_prompts"].items())
     told = f"{made['prompts']:,} prompts were asked; of {made['answers']:,} answers {made['kept']:,} became records"
-    return told + (f", rejected: {reasons}" if reasons else "") + (f"; prompts left out: {left_out}" if left_out else "") + "."
+    return (
+        told
+        + (f", rejected: {reasons}" if reasons else "")
+        + (f"; prompts left out: {left_out}" if left_out else "")
+        + "."
+    )
 
 
 def _compared(pair: dict[str, Any]) -> str:
     low, high = pair["loss_ci95"]
     verdict = "no difference is shown" if low <= 0 <= high else "it helped" if high < 0 else "it hurt"
-    points = f"{pair['exact'] * 100:+.1f} points reproduced ({pair['exact_ci95'][0] * 100:+.1f} to {pair['exact_ci95'][1] * 100:+.1f})"
+    points = (
+        f"{pair['exact'] * 100:+.1f} points reproduced ({pair['exact_ci95'][0] * 100:+.1f} to"
+        f" {pair['exact_ci95'][1] * 100:+.1f})"
+    )
     return (
-        f"The teacher beside the responses (kd_weight {pair['kd_weights'][1]:g} against {pair['kd_weights'][0]:g}, {pair['beside']} "
-        f"against {pair['without']}): {pair['loss']:+.4f} nats a token ({low:+.4f} to {high:+.4f}), {points} over the "
-        f"same {pair['n']} responses: {verdict}."
+        f"The teacher beside the responses (kd_weight {pair['kd_weights'][1]:g} against {pair['kd_weights'][0]:g},"
+        f" {pair['beside']} against {pair['without']}): {pair['loss']:+.4f} nats a token ({low:+.4f} to {high:+.4f}),"
+        f" {points} over the same {pair['n']} responses: {verdict}."
     )

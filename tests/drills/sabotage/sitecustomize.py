@@ -1,11 +1,11 @@
 """Faults for drills, put into every Python process of a run by PYTHONPATH; nothing of it is shipped.
 
-`DRILL` lists faults as `name@step`, each of which befalls the training loop once before that step, as the folder `DRILL_MARKS` remembers:
-`hold` waits there until the drill says go on, `lock` waits for ever in C code that keeps Python's lock, `late` lets the deadline be now,
-`memory` raises PyTorch's own out-of-memory error, `full` fills the disk of the file `DRILL_FILLER` up to what half a checkpoint takes.
-On a cluster without that folder: `broken@step` raises an error on rank 1, `slow@seconds` makes every step last that much longer.
-`absent` makes jobs end before they begin, `idle` lets them wait for ever before they import what is heavy.
-"""
+`DRILL` lists faults as `name@step`, each of which befalls the training loop once before that step, as the folder
+`DRILL_MARKS` remembers: `hold` waits there until the drill says go on, `lock` waits for ever in C code that keeps
+Python's lock, `late` lets the deadline be now, `memory` raises PyTorch's own out-of-memory error, `full` fills the disk
+of the file `DRILL_FILLER` up to what half a checkpoint takes. On a cluster without that folder: `broken@step` raises an
+error on rank 1, `slow@seconds` makes every step last that much longer. `absent` makes jobs end before they begin,
+`idle` lets them wait for ever before they import what is heavy."""
 
 import ctypes
 import importlib.util

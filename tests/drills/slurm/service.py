@@ -1,9 +1,9 @@
 """A real Slurm of two nodes on this machine: munge, slurmctld and two slurmd, in a folder of their own.
 
-`python -m tests.slurm.service FOLDER [PORT]` runs it until Ctrl-C and prints what a shell needs to use it; `running` is the same for
-tests. Everything it started ends with it, jobs included; started again in the same folder it ends what an earlier one left there.
-The nodes' GPUs are ordinary files, which Slurm counts like any other. `login` is sshd with a key of its own, as a login node has it.
-"""
+`python -m tests.slurm.service FOLDER [PORT]` runs it until Ctrl-C and prints what a shell needs to use it; `running` is
+the same for tests. Everything it started ends with it, jobs included; started again in the same folder it ends what an
+earlier one left there. The nodes' GPUs are ordinary files, which Slurm counts like any other. `login` is sshd with a
+key of its own, as a login node has it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,9 @@ def running(folder: Path, port: int = PORT) -> Iterator[dict[str, str]]:
     try:
         for command in _commands(folder):
             log = (folder / f"{Path(command[0]).name}.out").open("ab")
-            started.append(subprocess.Popen(command, env=os.environ | environment, stdout=log, stderr=log, start_new_session=True))
+            started.append(
+                subprocess.Popen(command, env=os.environ | environment, stdout=log, stderr=log, start_new_session=True)
+            )
             log.close()
             if "munged" in command[0]:
                 _wait(lambda: (folder / "munge.sock").exists(), f"munged did not start; see {folder}/munged.log")
@@ -86,7 +88,10 @@ def running(folder: Path, port: int = PORT) -> Iterator[dict[str, str]]:
         yield environment
     finally:
         subprocess.run(
-            ["scancel", "--signal=KILL", "--full", "--user=root"], env=os.environ | environment, check=False, capture_output=True
+            ["scancel", "--signal=KILL", "--full", "--user=root"],
+            env=os.environ | environment,
+            check=False,
+            capture_output=True,
         )
         _end(folder)
         for process in started:
@@ -96,14 +101,16 @@ def running(folder: Path, port: int = PORT) -> Iterator[dict[str, str]]:
 
 def without_ssh() -> str | None:
     """Why no login node can run here, or None."""
-    missing = [name for name in ("sshd", "ssh", "rsync") if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]
+    missing = [
+        name for name in ("sshd", "ssh", "rsync") if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+    ]
     return f"{missing[0]} is not installed (apt-get install openssh-server rsync)" if missing else absent()
 
 
 @contextlib.contextmanager
 def login(folder: Path, slurm: dict[str, str]) -> Iterator[int]:
-    """sshd on loopback, whose sessions use `slurm`; yields its port. `folder` has a key that it lets in as root, `id`; `home`, whose
-    .ssh/known_hosts knows it; and `bin/ssh`, which reads that file rather than the user's."""
+    """sshd on loopback, whose sessions use `slurm`; yields its port. `folder` has a key that it lets in as root, `id`;
+    `home`, whose .ssh/known_hosts knows it; and `bin/ssh`, which reads that file rather than the user's."""
     known = folder / "home" / ".ssh" / "known_hosts"
     for path in (known.parent, folder / "bin", Path("/run/sshd")):
         path.mkdir(parents=True, exist_ok=True)
@@ -116,13 +123,31 @@ def login(folder: Path, slurm: dict[str, str]) -> Iterator[int]:
     (folder / "bin" / "ssh").write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -o UserKnownHostsFile={known} "$@"\n')
     (folder / "bin" / "ssh").chmod(0o755)
     variables = " ".join(f"{name}={value}" for name, value in slurm.items())
-    options = {"Port": port, "ListenAddress": "127.0.0.1", "HostKey": folder / "host", "AuthorizedKeysFile": folder / "id.pub"}
-    options |= {"PasswordAuthentication": "no", "UsePAM": "no", "StrictModes": "no", "PermitRootLogin": "yes", "PidFile": "none"}
-    (folder / "sshd.conf").write_text("".join(f"{name} {value}\n" for name, value in options.items()) + f"SetEnv {variables}\n")
+    options = {
+        "Port": port,
+        "ListenAddress": "127.0.0.1",
+        "HostKey": folder / "host",
+        "AuthorizedKeysFile": folder / "id.pub",
+    }
+    options |= {
+        "PasswordAuthentication": "no",
+        "UsePAM": "no",
+        "StrictModes": "no",
+        "PermitRootLogin": "yes",
+        "PidFile": "none",
+    }
+    (folder / "sshd.conf").write_text(
+        "".join(f"{name} {value}\n" for name, value in options.items()) + f"SetEnv {variables}\n"
+    )
     with (folder / "sshd.log").open("ab") as log:
-        sshd = subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", folder / "sshd.conf"], stdout=log, stderr=log, start_new_session=True)
+        sshd = subprocess.Popen(
+            ["/usr/sbin/sshd", "-D", "-e", "-f", folder / "sshd.conf"], stdout=log, stderr=log, start_new_session=True
+        )
     try:
-        _wait(lambda: "Server listening" in (folder / "sshd.log").read_text(), f"sshd did not start; see {folder}/sshd.log")
+        _wait(
+            lambda: "Server listening" in (folder / "sshd.log").read_text(),
+            f"sshd did not start; see {folder}/sshd.log",
+        )
         yield port
     finally:
         sessions = psutil.Process(sshd.pid).children(recursive=True)
@@ -143,7 +168,8 @@ def _configure(folder: Path, port: int) -> Path:
         (folder / f"gpu-{name}").touch()
     host = socket.gethostname()
     nodes = "\n".join(
-        f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port + number} CPUs=2 RealMemory=4000 Gres=gpu:1 State=UNKNOWN"
+        f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port + number} CPUs=2 RealMemory=4000 Gres=gpu:1"
+        " State=UNKNOWN"
         for number, name in enumerate(NODES, 1)
     )
     conf = folder / "slurm.conf"
@@ -152,13 +178,23 @@ def _configure(folder: Path, port: int) -> Path:
 
 
 def _commands(folder: Path) -> list[list[str]]:
-    munge = [f"--{name}={folder}/munge.{end}" for name, end in (("socket", "sock"), ("key-file", "key"), ("pid-file", "pid"))]
-    munge += [f"--log-file={folder}/munged.log", f"--seed-file={folder}/munge.seed", "--force", "--foreground", "--num-threads=2"]
+    munge = [
+        f"--{name}={folder}/munge.{end}" for name, end in (("socket", "sock"), ("key-file", "key"), ("pid-file", "pid"))
+    ]
+    munge += [
+        f"--log-file={folder}/munged.log",
+        f"--seed-file={folder}/munge.seed",
+        "--force",
+        "--foreground",
+        "--num-threads=2",
+    ]
     return [["/usr/sbin/munged", *munge], ["slurmctld", "-D"], *(["slurmd", "-D", "-N", name] for name in NODES)]
 
 
 def _idle(environment: dict[str, str]) -> bool:
-    done = subprocess.run(["sinfo", "-h", "-o", "%T %D"], env=os.environ | environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["sinfo", "-h", "-o", "%T %D"], env=os.environ | environment, capture_output=True, text=True, check=False
+    )
     return done.stdout.split() == ["idle", str(len(NODES))]
 
 
@@ -176,7 +212,9 @@ def _end(folder: Path) -> None:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             text = [*process.cmdline(), *process.environ().values()]
-            if process.name() in ("munged", "slurmctld", "slurmd", "slurmstepd") and any(str(folder) in word for word in text):
+            if process.name() in ("munged", "slurmctld", "slurmd", "slurmstepd") and any(
+                str(folder) in word for word in text
+            ):
                 ours.append(process)
     for process in ours:
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -1,5 +1,6 @@
-"""Flows on a real Slurm of two nodes: a student is taught on both, cancelled, found again after its flow was killed, stopped by its time
-limit and finished; what cannot start or breaks is told in one sentence; nothing is left in the queue or on the nodes."""
+"""Flows on a real Slurm of two nodes: a student is taught on both, cancelled, found again after its flow was killed,
+stopped by its time limit and finished; what cannot start or breaks is told in one sentence; nothing is left in the
+queue or on the nodes."""
 
 from __future__ import annotations
 
@@ -57,7 +58,8 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with everything but the taught student, made on this machine: where a stage runs does not change its key."""
+    """A store with everything but the taught student, made on this machine: where a stage runs does not change its
+    key."""
     store = tmp_path_factory.mktemp("pruned") / "store"
     done = imbik("run", str(RECIPE), *SETTINGS, "distill=null", "--name", "pruned", store=store)
     assert done.returncode == 0, done.stderr
@@ -116,7 +118,11 @@ def of_jobs(slurm: Path) -> list[str]:
         try:
             variables, command = process.environ(), " ".join(process.cmdline())
             daemons_child = "SLURM_JOB_ID" in variables or command.startswith("slurmstepd")
-            if daemons_child and variables.get("SLURM_CONF", "").startswith(str(slurm)) and process.status() != psutil.STATUS_ZOMBIE:
+            if (
+                daemons_child
+                and variables.get("SLURM_CONF", "").startswith(str(slurm))
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
                 found.append(f"{process.pid} {command}")
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
@@ -160,14 +166,22 @@ def test_a_student_survives_a_cancel_a_killed_flow_and_a_time_limit(slurm: Path,
     cancelled_in_prefect(slurm, store, tmp_path)
     found = reached(store, "distill")
     assert found, "what the cancelled job had done was not saved"
-    late = cluster(tmp_path, "slow@0.5", time_limit_minutes=LIMIT_MINUTES, margin_seconds=60 * LIMIT_MINUTES - TAUGHT_SECONDS)
+    late = cluster(
+        tmp_path, "slow@0.5", time_limit_minutes=LIMIT_MINUTES, margin_seconds=60 * LIMIT_MINUTES - TAUGHT_SECONDS
+    )
     with flow(late, store) as process:
         wait_for(lambda: reached(store, "distill") > found or process.poll() is not None, SECONDS, "nothing was taught")
         assert process.poll() is None, process.communicate()
         (job,) = queue()
         described = told(job)
-        assert described["Partition"] == "gpu" and described["Account"] == "team" and described["TimeLimit"] == f"00:0{LIMIT_MINUTES}:00"
-        assert described["NodeList"] == "n[1-2]" and described["NumNodes"] == "2" and "gpu:1" in described["TresPerNode"]
+        assert (
+            described["Partition"] == "gpu"
+            and described["Account"] == "team"
+            and described["TimeLimit"] == f"00:0{LIMIT_MINUTES}:00"
+        )
+        assert (
+            described["NodeList"] == "n[1-2]" and described["NumNodes"] == "2" and "gpu:1" in described["TresPerNode"]
+        )
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert queue() == [job] and taught_on_both(slurm), "the job died with its flow"
@@ -178,7 +192,9 @@ def test_a_student_survives_a_cancel_a_killed_flow_and_a_time_limit(slurm: Path,
     as_if_undisturbed(store, tmp_path)
     seen_by_people(store, job)
     evaluated = [one for one in ended(slurm) if one["Name"].endswith("-evaluate")]
-    assert [(one["Partition"], one["NodeCnt"], one["NodeList"], one["TimeLimit"]) for one in evaluated] == [("cpu", "1", "n2", "31")]
+    assert [(one["Partition"], one["NodeCnt"], one["NodeList"], one["TimeLimit"]) for one in evaluated] == [
+        ("cpu", "1", "n2", "31")
+    ]
 
 
 def cancelled_in_prefect(slurm: Path, store: Path, tmp_path: Path) -> None:
@@ -187,7 +203,11 @@ def cancelled_in_prefect(slurm: Path, store: Path, tmp_path: Path) -> None:
     process = serve(store, (port, free_port()))
     try:
         site = Site(store=store, pages=f"http://127.0.0.1:{port}", receiver="")
-        wait_for(lambda: site.api("deployments/filter", {"deployments": {"name": {"any_": ["demo"]}}}), SECONDS, "nothing is deployed")
+        wait_for(
+            lambda: site.api("deployments/filter", {"deployments": {"name": {"any_": ["demo"]}}}),
+            SECONDS,
+            "nothing is deployed",
+        )
         where = cluster(tmp_path, "slow@0.5")
         recipe = load(str(RECIPE), [*SETTINGS, *TAUGHT]).model_dump(mode="json", exclude_unset=True)
         run = site.begin("compress/demo", recipe=recipe, cluster=where, store=str(store), name="taught")
@@ -210,7 +230,9 @@ def as_if_undisturbed(store: Path, tmp_path: Path) -> None:
     (sealed,) = store.glob("distill/*")
     record = Record.model_validate_json((sealed / "artifact.json").read_text())
     assert [attempt.reason for attempt in record.attempts] == ["time", "done"]
-    assert sum(attempt.steps for attempt in record.attempts) <= STEPS and all(attempt.steps for attempt in record.attempts)
+    assert sum(attempt.steps for attempt in record.attempts) <= STEPS and all(
+        attempt.steps for attempt in record.attempts
+    )
     assert record.config["parallel"]["processes"] == 2
     steps = [json.loads(line)["step"] for line in (sealed / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(STEPS + 1))
@@ -228,10 +250,16 @@ def seen_by_people(store: Path, job: str) -> None:
     assert sum("submitted as job" in line for line in lines) == 4, "three times to teach, once to measure"
     assert any(line == f"found its job {job} on slurm; waiting for it instead of submitting another" for line in lines)
     assert "on n[1-2]" in lines and "on n2" in lines
-    assert any(line.startswith("attempt 2: distill: ") and "time limit" in line and "submitted again" in line for line in lines)
+    assert any(
+        line.startswith("attempt 2: distill: ") and "time limit" in line and "submitted again" in line for line in lines
+    )
     assert any(line.startswith("step ") and f"/{STEPS}" in line and "kl" in line for line in lines)
-    assert any(line.startswith("| ") and "imbik-error: the time limit is near: stopped after step" in line for line in lines)
-    assert 100.0 in [float(share) for (share,) in asked(store, "select data from artifact where key = 'progress-distill-depth'")]
+    assert any(
+        line.startswith("| ") and "imbik-error: the time limit is near: stopped after step" in line for line in lines
+    )
+    assert 100.0 in [
+        float(share) for (share,) in asked(store, "select data from artifact where key = 'progress-distill-depth'")
+    ]
 
 
 def test_ctrl_c_ends_ranks_that_only_just_start(slurm: Path, store: Path) -> None:
@@ -250,9 +278,9 @@ def test_a_rank_that_fails_is_one_error_with_its_last_words(slurm: Path, store: 
     done = imbik(*RUN, cluster(tmp_path, "broken@3"), store=store)
     assert (done.returncode, done.stderr) == (1, "imbik: distill: RuntimeError: a drilled fault\n")
     lines = log(store)
-    assert any(line.startswith("| ") and line.endswith("imbik-error: RuntimeError: a drilled fault") for line in lines), (
-        "the rank's own lines are not told"
-    )
+    assert any(
+        line.startswith("| ") and line.endswith("imbik-error: RuntimeError: a drilled fault") for line in lines
+    ), "the rank's own lines are not told"
     assert tried(store) == 1, "a fault was tried again"
     assert queue() == [] and of_jobs(slurm) == [] and left_behind(store) == []
 
@@ -267,7 +295,10 @@ def test_a_job_that_never_starts_is_told_and_taken_back(slurm: Path, tmp_path: P
         subprocess.run(["scontrol", "update", "nodename=n1,n2", "state=resume"], check=True)
     assert waited.returncode == 1
     assert len(waited.stderr.splitlines()) == 1
-    assert waited.stderr.startswith("imbik: data: its job ") and "did not start in queue_minutes 0.02: queued (" in waited.stderr
+    assert (
+        waited.stderr.startswith("imbik: data: its job ")
+        and "did not start in queue_minutes 0.02: queued (" in waited.stderr
+    )
     assert queue() == [] and left_behind(store) == []
     refused = imbik(*run, "cluster.stages.data.nodes=1", "cluster.slurm.constraint=none-has-it", store=store)
     assert refused.returncode == 1

@@ -1,4 +1,5 @@
-"""Stands in for NeMo's gpt_train.py: prints progress as NeMo does and leaves checkpoints and events; with no steps left it goes on."""
+"""Stands in for NeMo's gpt_train.py: prints progress as NeMo does and leaves checkpoints and events; with no steps left
+it goes on."""
 
 from __future__ import annotations
 
@@ -20,7 +21,10 @@ if os.environ["RANK"] == "0":
     events.parent.mkdir(parents=True)
     lines = []
     for step in range(steps):
-        print(f"Training epoch 0, iteration {step}/{steps - 1} | lr: 1e-05 | global_step: {step} | reduced_train_loss: {2 - step / 10:.4}")
+        print(
+            f"Training epoch 0, iteration {step}/{steps - 1} | lr: 1e-05 | global_step: {step} | reduced_train_loss:"
+            f" {2 - step / 10:.4}"
+        )
         if (step + 1) % every == 0:
             loss = abs(step - 3) + 1.5
             lines.append(json.dumps([step, float(step), loss]))

@@ -1,4 +1,5 @@
-"""Stands in for `nemo.collections.llm` where jobs/nemo.py is tested without GPUs: a checkpoint is the Hugging Face directory, wrapped."""
+"""Stands in for `nemo.collections.llm` where jobs/nemo.py is tested without GPUs: a checkpoint is the Hugging Face
+directory, wrapped."""
 
 from __future__ import annotations
 
