@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from conf.estimate.numbers import Models, StageEstimate
 
 RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 RunName = Annotated[str, Field(pattern=RUN_NAME, description="Name of the run, a folder under the store's runs/.")]
@@ -45,10 +48,33 @@ class Config(BaseModel):
         }
 
 
-class StageConfig(Config):
-    """The settings of one stage. `revision` is raised when the meaning of the stage's program changes."""
+Resumes = Literal["checkpoints", "metrics", "never"]
+Device = Literal["gpu", "cpu", "light"]
+"""What a stage's job holds: GPUs where there are any; the CPU alone; or the CPU without torch, so that it starts at
+once."""
 
+
+class StageConfig(Config):
+    """The settings of one stage, and as class variables what the rest of imbik needs to know of it.
+
+    A stage has one name: `stage` is its module here in conf/stages, its program under jobs/ and its folder in the
+    store."""
+
+    stage: ClassVar[str] = ""
+    """Empty: what several stages share."""
     revision: ClassVar[int] = 1
+    """Raised when the meaning of the stage's program changes: everything it made before gets other keys."""
+    writes: ClassVar[tuple[str, ...]] = ()
+    """Files without which a job that says it is done has not done its work."""
+    resumes: ClassVar[Resumes] = "never"
+    """From what a job that is started again goes on: its newest checkpoint, or the last step that it logged."""
+    device: ClassVar[Device] = "gpu"
+    reads_hub: ClassVar[bool] = False
+    """Whether its job may read the Hugging Face hub, and so needs its token."""
+
+    def estimate(self, models: Models) -> StageEstimate | None:
+        """What the stage handles and needs with these models, before it runs; None where that is not known."""
+        return None
 
 
 def _identity(value: Any) -> Any:
@@ -61,3 +87,11 @@ def _identity(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _identity(item) for key, item in value.items()}
     return value
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name."""
+    values: dict[str, Any] = {}
+    for key, item in settings.items():
+        values |= flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
+    return values

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -16,6 +16,7 @@ from conf.base import Config
 from conf.load import RecipeError, override, read, sentence
 from conf.parallel import Parallel
 from conf.secrets import check_no_secret, is_secret
+from conf.stages import stages
 
 CLUSTERS = Path(__file__).parent / "clusters"
 FROM_TO = r"^[^:,\s]+:[^:,\s]+(:(ro|rw))?$"
@@ -23,25 +24,10 @@ VARIABLE = r"^[A-Z_][A-Z0-9_]*$"
 Variable = Annotated[str, Field(pattern=VARIABLE)]
 Mount = Annotated[str, Field(pattern=FROM_TO)]
 Kind = Literal["local", "docker", "slurm", "kubernetes"]
-Stage = Literal[
-    "fetch",
-    "data",
-    "blend",
-    "teacher",
-    "importance",
-    "logits",
-    "search",
-    "sweep",
-    "prune",
-    "distill",
-    "generate",
-    "records",
-    "sft",
-    "sensitivity",
-    "quantize",
-    "evaluate",
-    "doctor",
-]
+if TYPE_CHECKING:
+    Stage = str
+else:
+    Stage = Literal[(*stages(), "doctor")]
 """Names of the programs under jobs/ that a cluster can run."""
 
 

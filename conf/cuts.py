@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from conf.parallel import Parallel
 from conf.recipe import Recipe
+from conf.shape import Shape
 from conf.shapes import candidates, cut_shape
 from conf.stages.distill import DistillConfig
 from conf.stages.prune import PruneConfig
 from conf.stages.search import Halving, SearchConfig
-from conf.stages.teacher import Shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ def cuts(recipe: Recipe, name: str, teacher: Shape) -> list[Cut]:
 def _searched(recipe: Recipe, name: str, search: SearchConfig, teacher: Shape) -> list[Cut]:
     where, how = f"students.{name}.search", recipe.distill_of(name)
     found = candidates(where, search, teacher)
-    if search.halving.fields(len(found)) and not (how and how.steps):
+    if search.halving.sizes(len(found)) and not (how and how.steps):
         raise ValueError(
             f"{where}.halving compares {search.halving.top_k} candidates after a short distillation, but {name} is not"
             " distilled; give distill, or halving.top_k=1 to take the best quick score"
@@ -85,19 +85,6 @@ def check_names(recipe: Recipe) -> None:
             if letter and re.match(rf"{re.escape(name)}-{letter}\d+(-|$)", other):
                 what = "round" if letter == "r" else "candidate"
                 raise ValueError(f"students.{other} has the name of a {what} of students.{name}; choose another")
-
-
-def cut_at(recipe: Recipe, student: str, tail: str, teacher: Shape) -> Cut:
-    """The cut that a label speaks of, with how it is taught there: `tail` is what follows the student's name, such as
-    r1, c3-r2 or nothing. Before a search has run, its winner stands as its largest candidate."""
-    found, search = cuts(recipe, student, teacher), recipe.students[student].search
-    match = re.match(r"(?:c(\d+|\*))?-?(?:r(\d+))?(?:-|$)", tail)
-    candidate, round_ = match.groups() if match else (None, None)
-    if search is None:
-        return found[int(round_ or len(found)) - 1]
-    cut = found[int(candidate) - 1 if candidate and candidate != "*" else 0]
-    taught = round_of(cut.how, search.halving, int(round_) - 1) if cut.how and round_ else cut.how
-    return replace(cut, how=taught)
 
 
 def prune_of(search: SearchConfig, sizes: Mapping[str, int], teacher: Mapping[str, int]) -> PruneConfig:

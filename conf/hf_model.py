@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.nemo.commands import exporting
-from conf.stages.teacher import Shape
+from conf.shape import Shape
 
 CODE = (".py", ".so")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from conf.base import Config
+from conf.base import Config, StageConfig
 from conf.checks.recipe import check
 from conf.cluster import Cluster
 from conf.load import validate
@@ -52,17 +52,12 @@ def _check_spread(settings: Config, cluster: Cluster) -> None:
                 raise ValueError(f"{stage} on this cluster: {error}") from error
 
 
-def _stage(config: Config) -> str:
-    """The stage whose job reads `config`: a config is called as its stage is."""
-    return type(config).__name__.removesuffix("Config").lower()
-
-
 def _with(value: Kind, own: dict[str, Parallel]) -> Kind:
     """A copy of `value` in which the configs of the stages in `own` have that parallel."""
     if isinstance(value, Config):
         changed = {name: _with(getattr(value, name), own) for name in type(value).model_fields}
-        if "parallel" in changed and _stage(value) in own:
-            changed["parallel"] = own[_stage(value)]
+        if isinstance(value, StageConfig) and value.stage in own and "parallel" in changed:
+            changed["parallel"] = own[value.stage]
         return value.model_copy(update={name: new for name, new in changed.items() if new is not getattr(value, name)})
     if isinstance(value, tuple):
         return type(value)(_with(item, own) for item in value)
@@ -77,8 +72,8 @@ def _stages(settings: Config) -> dict[str, list[Parallel]]:
 
     def walk(value: object) -> None:
         if isinstance(value, Config):
-            if isinstance(parallel := getattr(value, "parallel", None), Parallel):
-                found.setdefault(_stage(value), []).append(parallel)
+            if isinstance(value, StageConfig) and isinstance(parallel := getattr(value, "parallel", None), Parallel):
+                found.setdefault(value.stage, []).append(parallel)
             value = {name: getattr(value, name) for name in type(value).model_fields}
         if isinstance(value, (tuple, dict)):
             for item in value.values() if isinstance(value, dict) else value:

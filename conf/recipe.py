@@ -147,16 +147,16 @@ class Recipe(Config):
         return nemo.distill(how) if how and self.engine == "nemo" else how
 
     @property
-    def original(self) -> TeacherConfig:
+    def teacher_stage(self) -> TeacherConfig:
         """The teacher stage, as the engine makes it."""
         return nemo.teacher(self.teacher) if self.engine == "nemo" else self.teacher
 
-    def cut(self, config: PruneConfig) -> PruneConfig:
+    def prune_stage(self, config: PruneConfig) -> PruneConfig:
         """A prune stage, as the engine makes it."""
         return nemo.prune(config, self.importance) if self.engine == "nemo" else config
 
     @property
-    def ranked(self) -> bool:
+    def needs_importance(self) -> bool:
         """Whether any stage needs the teacher's importance; NeMo's gpt_prune measures it itself."""
         wanted = self.sweep is not None or any(student.ranked for student in self.students.values())
         return wanted and self.engine == "megatron"
@@ -173,12 +173,12 @@ class Recipe(Config):
         return self.sft.model_copy(update={"kd_weight": 0.0, "teacher": False}) if wanted and self.sft else None
 
     @property
-    def asked(self) -> GenerateConfig | None:
+    def generate_stage(self) -> GenerateConfig | None:
         """`generate` with the world it asks about."""
         return self.generate and self.generate.model_copy(update={"world": self.generate.world or self.data.world})
 
     @property
-    def told(self) -> RecordsConfig | None:
+    def records_stage(self) -> RecordsConfig | None:
         """`records` with the world they tell of."""
         return self.records and self.records.model_copy(update={"world": self.records.world or self.data.world})
 

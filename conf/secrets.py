@@ -29,8 +29,6 @@ TOKENS = re.compile(
 tokens."""
 
 HUB = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-NEEDS_HUB = frozenset({"fetch", "data", "records", "generate", "evaluate"})
-"""Stages that may read the Hugging Face hub."""
 
 
 def is_secret(name: str) -> bool:
@@ -85,10 +83,10 @@ def without(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if not is_secret(name) and not LOGIN.search(value)}
 
 
-def needed(stage: str, config: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
+def needed(reads_hub: bool, config: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
     """The secrets of `environment` that a job may see: the hub's where its stage reads the hub, and those its config
     names in `*_env`."""
-    wanted = (HUB if stage in NEEDS_HUB else ()) + tuple(_named(config))
+    wanted = (HUB if reads_hub else ()) + tuple(_named(config))
     return {name: environment[name] for name in wanted if name in environment}
 
 

@@ -11,11 +11,11 @@ import math
 from collections.abc import Mapping
 from itertools import product
 
+from conf.shape import Shape, head_dim, num_params
 from conf.stages.candidate_score import AXES, Axis
 from conf.stages.prune import PruneConfig
 from conf.stages.search import SearchConfig
 from conf.stages.sweep import SweepConfig
-from conf.stages.teacher import Shape
 
 MOST_SHAPES = 500_000
 """A grid above this takes longer to list than its finer steps are worth."""
@@ -23,32 +23,15 @@ MOST_SHAPES = 500_000
 NOUNS = {"num_layers": "layers", "hidden_size": "hidden", "ffn_hidden_size": "ffn", "num_attention_heads": "heads"}
 
 
-def num_params(shape: Shape) -> int:
-    """Parameters of a decoder; a tied embedding counts once, a vocabulary that is not known as none."""
-    head = _head(shape)
-    attention = shape.hidden_size * head * 2 * (shape.num_attention_heads + shape.num_query_groups)
-    norms = 2 * shape.hidden_size + (2 * head if shape.architecture == "qwen3" else 0)
-    embeddings = (shape.vocab_size or 0) * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
-    return (
-        shape.num_layers * (attention + 3 * shape.hidden_size * shape.ffn_hidden_size + norms)
-        + embeddings
-        + shape.hidden_size
-    )
-
-
 def memory_mb(shape: Shape, batch: int, length: int) -> float:
     """MB of bf16 weights and of the keys and values of `batch` sequences of `length` tokens."""
-    cache = 2 * shape.num_layers * shape.num_query_groups * _head(shape) * batch * length
+    cache = 2 * shape.num_layers * shape.num_query_groups * head_dim(shape) * batch * length
     return 2 * (num_params(shape) + cache) / 1e6
-
-
-def _head(shape: Shape) -> int:
-    return shape.head_dim or shape.hidden_size // shape.num_attention_heads
 
 
 def cut_to(teacher: Shape, sizes: Mapping[str, int]) -> Shape:
     """The teacher with some of its sizes replaced; the width of a head stays."""
-    return teacher.model_copy(update={"head_dim": _head(teacher), **sizes})
+    return teacher.model_copy(update={"head_dim": head_dim(teacher), **sizes})
 
 
 def cut_shape(where: str, prune: PruneConfig, teacher: Shape, whose: str = "the teacher") -> Shape:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from prefect import flow
 from pydantic import Field
 
-from conf.base import RunName, StoreFolder
+from conf.base import RunName, StoreFolder, flat
 from conf.spec import Record
 from flows import standalone as single
 from tasks.report.model import Report
@@ -66,16 +66,9 @@ def differences(store: Store, runs: list[str]) -> list[tuple[str, ...]]:
         records = [Record.model_validate_json((folder / label / RECORD).read_text()) for folder in folders]
         if len({record.key for record in records}) == 1:
             continue
-        settings = [_flat(record.hashed) for record in records]
+        settings = [flat(record.hashed) for record in records]
         names = sorted({name for one in settings for name in one})
         found = [(label, setting, *(str(one.get(setting, "-")) for one in settings)) for setting in names]
         differing = [line for line in found if len(set(line[2:])) > 1]
         lines += differing or [(label, "its inputs", *(record.key[:8] for record in records))]
     return lines
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, item in value.items():
-        found |= _flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
-    return found

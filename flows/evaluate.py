@@ -15,7 +15,7 @@ from tasks.monitor import prefect_pages as seen
 from tasks.report.model import Report
 from tasks.report.standalone import write_models
 from tasks.session import Session
-from tasks.stages.options import THREADS
+from tasks.stage import THREADS
 
 
 @flow(name="evaluate", flow_run_name="{name}", persist_result=False, validate_parameters=False, task_runner=THREADS)

@@ -1,29 +1,20 @@
-"""The outside inputs of a run: local ones by digest, hub models fetched."""
+"""The outside inputs of a run: local ones by digest, a hub model fetched by a stage of its own."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from conf.recipe import Recipe
+from flows.reading import Stages
 from tasks import hub
-from tasks.inputs import Outside, local, prompts, questions, records, source, sources, tokenizer
-from tasks.session import Session
+from tasks.inputs import ExternalInputs, local, prompts, questions, records, source, sources, tokenizer
+from tasks.store.store import Artifact, Store
 
 
-def resolve(recipe: Recipe, session: Session) -> Outside:
+def resolve(recipe: Recipe, store: Store, stage: Stages) -> ExternalInputs:
     """Digest local inputs and fetch hub models; raises StoreError or JobFailed with one sentence."""
-    from tasks.stages.fetch import fetch
-
-    name = recipe.teacher.model
-    model = None
-    if name is not None:
-        model = (
-            local(session.store, "model", Path(name))
-            if Path(name).is_dir()
-            else fetch.submit("fetch-teacher", hub.fetching(name, session.store)).result()
-        )
-    store = session.store
-    return Outside(
+    model = model_of(recipe.teacher.model, store, stage) if recipe.teacher.model else None
+    return ExternalInputs(
         source=source(recipe, store),
         tokenizer=tokenizer(recipe, store, model),
         model=model,
@@ -32,3 +23,10 @@ def resolve(recipe: Recipe, session: Session) -> Outside:
         prompts=prompts(recipe, store),
         sources=sources(recipe, store),
     )
+
+
+def model_of(name: str, store: Store, stage: Stages, label: str = "fetch-teacher") -> Artifact:
+    """A model directory, or one of the hub."""
+    if Path(name).is_dir():
+        return local(store, "model", Path(name))
+    return stage.artifacts([stage(label, hub.fetching(name, store))])[0]

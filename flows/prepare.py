@@ -10,6 +10,7 @@ from conf.base import RunName, StoreFolder
 from conf.stages.data import DataConfig
 from conf.standalone import checked
 from flows import standalone as single
+from flows.running import Running
 from flows.session import Where
 from tasks import hub
 from tasks import inputs as external
@@ -17,8 +18,7 @@ from tasks.monitor import prefect_pages as seen
 from tasks.report.model import Report
 from tasks.report.standalone import write_corpus
 from tasks.session import Session
-from tasks.stages.data import data as data_stage
-from tasks.stages.options import THREADS
+from tasks.stage import THREADS
 
 
 @flow(name="prepare", flow_run_name="{name}", persist_result=False, validate_parameters=False, task_runner=THREADS)
@@ -42,8 +42,8 @@ def prepare(
 
     def work(session: Session, folder: Path) -> Report:
         text = hub.pinned(wanted, session.store)
-        words = external.words(text, session.store, None)
-        corpus = data_stage.submit("data", text, source=external.text(text, session.store), tokenizer=words).result()
+        source, tokenizer = external.text(text, session.store), external.tokenizer_of(text, session.store, None)
+        corpus = Running()("data", text, source=source, tokenizer=tokenizer).result()
         return write_corpus(folder, name, corpus)
 
     return single.run(name, store, cluster, wanted, work)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from prefect import flow
 
 from conf.base import RunName, StoreFolder
 from conf.placement import placed_alone
-from conf.stages.quantize import label_of, scorings
 from conf.standalone import Quantizing, checked
 from flows import standalone as single
+from flows.pipeline import formats
+from flows.running import Running
 from flows.session import Where, found
 from tasks.monitor import prefect_pages as seen
 from tasks.report.model import Report
 from tasks.report.standalone import write_models
 from tasks.session import Session
-from tasks.stages.options import THREADS
-from tasks.stages.quantize import quantize as quantize_stage
-from tasks.stages.sensitivity import sensitivity
+from tasks.stage import THREADS
 from tasks.store.store import StoreError
 
 
@@ -48,17 +46,10 @@ def quantize(
         if whole.artifact.stage == "quantize":
             raise StoreError(f"{wanted.model} is quantized already; name the model it was made from")
         called = whole.name.replace("/", "-")
-        configs = scorings(called, wanted.quantize)
-        inputs: dict[str, Any] = {"model": whole.artifact, "data": whole.data}
-        scores: dict[str, Any] = {
-            label: sensitivity.submit(label, config, **inputs) for label, config in configs.items()
+        futures = {
+            config.name: future
+            for config, future in formats(Running(), called, wanted.quantize, whole.artifact, whole.data)
         }
-        futures: dict[str, Any] = {}
-        for config in wanted.quantize:
-            chosen = scores[label] if (label := label_of(config, configs)) else None
-            futures[config.name] = quantize_stage.submit(
-                f"quantize-{called}-{config.name}", config, **inputs, sensitivity=chosen
-            )
         made = {whole.name: whole.artifact} | {
             f"{whole.name}-{form}": future.result() for form, future in futures.items()
         }

@@ -5,12 +5,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from conf.checks.recipe import teacher_shape
 from conf.cluster import Cluster
-from conf.estimate import recipe as estimate
+from conf.cuts import cuts
 from conf.estimate.fit import misfit
-from conf.estimate.memory import Memory
-from conf.estimate.numbers import Numbers
+from conf.estimate.memory import BYTES, Memory
+from conf.estimate.numbers import Models, StageEstimate
 from conf.recipe import Recipe
+from conf.shape import Shape
+from conf.shapes import points
+from conf.stages.sweep import SweepConfig
 from flows.plan import PlannedStage
 
 
@@ -20,7 +24,7 @@ class Sized:
     `hours` those of all, None where the stage has no GPU or it is not known."""
 
     stage: PlannedStage
-    numbers: Numbers
+    numbers: StageEstimate
     gpus: int = 0
     memory: Memory | None = None
     main: int | None = None
@@ -30,10 +34,39 @@ class Sized:
 
 def sized(recipe: Recipe, cluster: Cluster, stages: list[PlannedStage]) -> list[Sized]:
     """Every stage as it would run on `cluster`; `recipe` has the cluster's layouts (conf.placed)."""
-    return [_sized(estimate.stage(recipe, stage.label), cluster, stage) for stage in stages]
+    return [_sized(estimate(recipe, stage), cluster, stage) for stage in stages]
 
 
-def _sized(numbers: Numbers, cluster: Cluster, stage: PlannedStage) -> Sized:
+def estimate(recipe: Recipe, planned: PlannedStage) -> StageEstimate:
+    """What a planned stage handles and needs; nothing where the teacher's shape is not known."""
+    teacher = teacher_shape(recipe)
+    return (teacher and planned.config.estimate(_models(recipe, planned, teacher))) or StageEstimate()
+
+
+def _models(recipe: Recipe, planned: PlannedStage, teacher: Shape) -> Models:
+    """The models that a planned stage handles, and where the recipe has its settings."""
+    width, config, name = BYTES[recipe.teacher.precision], planned.config, planned.student
+    if name is None:
+        scored = len(points(config, teacher)) if isinstance(config, SweepConfig) else 0
+        return Models(
+            teacher=teacher, before=teacher, after=teacher, where=config.stage, weight_bytes=width, cuts=scored
+        )
+    found, search = cuts(recipe, name, teacher), recipe.students[name].search
+    if config.stage == "search":
+        where = f"students.{name}.search"
+        return Models(teacher=teacher, before=teacher, after=teacher, where=where, cuts=len(found))
+    cut = found[0 if search and planned.cut < 0 else planned.cut]
+    own = "sft" if recipe.students[name].sft is None else f"students.{name}.sft"
+    return Models(
+        teacher=cut.teacher if config.stage == "distill" else teacher,
+        before=cut.before,
+        after=cut.after,
+        where={"prune": cut.where, "distill": cut.taught_at, "sft": own}.get(config.stage, config.stage),
+        weight_bytes=BYTES[cut.how.precision] if cut.how and config.stage == "quantize" else width,
+    )
+
+
+def _sized(numbers: StageEstimate, cluster: Cluster, stage: PlannedStage) -> Sized:
     job, gpu, place = numbers.job, cluster.gpu, cluster.place(stage.stage)
     if job is None or not place.gpus_per_node:
         return Sized(stage=stage, numbers=numbers)

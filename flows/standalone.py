@@ -16,6 +16,8 @@ from conf.placement import placed_alone
 from conf.stages.data import DataConfig
 from conf.stages.evaluate import EvaluateConfig
 from conf.stages.teacher import TeacherConfig
+from flows.inputs import model_of
+from flows.running import Running
 from flows.session import Where, found, opened, tags_of
 from tasks import hub
 from tasks import inputs as external
@@ -25,10 +27,6 @@ from tasks.monitor import prefect_pages as seen
 from tasks.report import render as page
 from tasks.report.model import Measured, Report
 from tasks.session import Session
-from tasks.stages.data import data as data_stage
-from tasks.stages.evaluate import evaluate
-from tasks.stages.fetch import fetch
-from tasks.stages.teacher import teacher as teacher_stage
 from tasks.store.store import Artifact, Store, StoreError
 
 UNASKED = EvaluateConfig(mmlu=None, seq_length=128, sequences=64)
@@ -83,9 +81,9 @@ def subject(session: Session, reference: str, text: DataConfig | None, how: Eval
 
 def measure(session: Session, wanted: dict[str, Artifact], like: Subject, teacher: Artifact) -> list[Measured]:
     """Score models side by side; `like` says with which text and how."""
-    questions = external.asked(like.how, session.store)
-    futures: dict[str, Any] = {
-        name: evaluate.submit(_label(name), like.how, model=artifact, teacher=teacher, data=like.data, mmlu=questions)
+    run, questions = Running(), external.questions_of(like.how, session.store)
+    futures = {
+        name: run(_label(name), like.how, model=artifact, teacher=teacher, data=like.data, mmlu=questions)
         for name, artifact in wanted.items()
     }
     return [
@@ -119,19 +117,15 @@ def imported(store: Store, cluster: Cluster, reference: str, text: DataConfig | 
         raise StoreError(
             f"the model {reference} is neither RUN/MODEL of the store, nor a directory, nor a hub id; check its name"
         )
-    label = _plain(reference)
-    model = (
-        external.local(store, "model", path)
-        if path.is_dir()
-        else fetch.submit(f"fetch-{label}", hub.fetching(reference, store)).result()
-    )
+    label, run = _plain(reference), Running()
+    model = model_of(reference, store, run, f"fetch-{label}")
     text = hub.pinned(text, store)
-    words = external.words(text, store, model)
-    corpus = data_stage.submit(f"data-{label}", text, source=external.text(text, store), tokenizer=words).result()
-    taken = TeacherConfig(
+    tokenizer = external.tokenizer_of(text, store, model)
+    corpus = run(f"data-{label}", text, source=external.text(text, store), tokenizer=tokenizer).result()
+    imported = TeacherConfig(
         model=reference, steps=0, seq_length=8, global_batch=1, micro_batch=1, lr=1.0, min_lr=0.0, warmup_steps=0
     )
-    return teacher_stage.submit(label, placed_alone(taken, cluster), data=corpus, model=model).result(), corpus
+    return run(label, placed_alone(imported, cluster), data=corpus, model=model).result(), corpus
 
 
 def _plain(reference: str) -> str:

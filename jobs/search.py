@@ -6,7 +6,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from conf.shapes import candidates, memory_mb, num_params
+from conf.shape import num_params
+from conf.shapes import candidates, memory_mb
 from conf.spec import Spec
 from conf.stages.candidate_score import AXES
 from conf.stages.search import SearchConfig

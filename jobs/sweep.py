@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from conf.shapes import num_params, points
+from conf.shape import num_params
+from conf.shapes import points
 from conf.spec import Spec
 from conf.stages.sweep import SweepConfig
 from jobs.runtime.entry import main

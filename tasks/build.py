@@ -25,26 +25,6 @@ from tasks.store.store import Artifact, StoreError, key_of
 SCRATCH = ("checkpoints", "heartbeats", TORCHRUN)
 """What a job keeps while it runs; not part of its artifact."""
 
-EXPECTED = {
-    "fetch": ("config.json",),
-    "data": ("statistics.json", "train.bin", "train.idx", "tokenizer/tokenizer.json"),
-    "blend": ("blend.json", "statistics.json", "tokenizer/tokenizer.json"),
-    "teacher": ("model/config.json",),
-    "importance": ("importance.json", "importance.safetensors"),
-    "logits": ("logits.json", "train.index.safetensors", "validation.index.safetensors"),
-    "search": ("search.json",),
-    "sweep": ("sweep.json",),
-    "prune": ("model/config.json", "kept.json"),
-    "distill": ("model/config.json", "metrics.jsonl", "kept.json"),
-    "sensitivity": ("sensitivity.json",),
-    "quantize": ("model/config.json", "model/hf_quant_config.json", "quantize.json"),
-    "generate": ("records.jsonl", "generate.json"),
-    "records": ("statistics.json", "train.bin", "train.idx", "train.mask", "chat_template.jinja"),
-    "sft": ("model/config.json", "metrics.jsonl", "packing.json"),
-    "evaluate": ("scores.json", "sequences.json"),
-}
-"""Files without which a job that says it is done has not done its work."""
-
 VERSIONED = (
     "torch",
     "megatron-core",
@@ -58,10 +38,10 @@ VERSIONED = (
 )
 
 
-def build(stage: str, label: str, config: StageConfig, inputs: dict[str, Artifact]) -> Artifact:
+def build(label: str, config: StageConfig, inputs: dict[str, Artifact]) -> Artifact:
     """The sealed artifact of a stage: found in the store, or built by its job. Raises JobFailed or StoreError, sealing
     nothing."""
-    session = current.get()
+    session, stage = current.get(), config.stage
     key = key_of(stage, config, {role: artifact.key for role, artifact in inputs.items()})
     store, board = session.store, session.board
     artifact = store.find(stage, key)
@@ -73,7 +53,7 @@ def build(stage: str, label: str, config: StageConfig, inputs: dict[str, Artifac
             if artifact is None:
                 state = "done"
                 try:
-                    artifact = _make(session, stage, label, key, config, inputs)
+                    artifact = _make(session, label, key, config, inputs)
                 except BaseException as error:
                     board.set(label, "failed")
                     session.tracker.failed(label, " ".join(str(error).split()))
@@ -86,9 +66,8 @@ def build(stage: str, label: str, config: StageConfig, inputs: dict[str, Artifac
     return seen.cached(artifact) if state == "cached" else artifact
 
 
-def _make(
-    session: Session, stage: str, label: str, key: str, config: StageConfig, inputs: dict[str, Artifact]
-) -> Artifact:
+def _make(session: Session, label: str, key: str, config: StageConfig, inputs: dict[str, Artifact]) -> Artifact:
+    stage = config.stage
     work = session.store.work(stage, key)
     try:
         work.mkdir(parents=True, exist_ok=True)
@@ -101,7 +80,7 @@ def _make(
         )
         telling = Telling(session.board, label)
         attempts = Attempts(
-            stage, work, session.cluster, lambda number, told: _again(session, telling, label, number, told)
+            type(config), work, session.cluster, lambda number, told: _again(session, telling, label, number, told)
         )
 
         def follow(line: dict[str, Any]) -> None:
@@ -120,7 +99,7 @@ def _make(
             session.launcher.run(own, parallel, follow, running, telling)
 
         config = attempts.run(config, submit)
-        missing = [name for name in EXPECTED[stage] if not (work / name).is_file()]
+        missing = [name for name in config.writes if not (work / name).is_file()]
         assert not missing, f"{stage} ended well but did not write {missing}"
         record = Record(
             stage=stage,

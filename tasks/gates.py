@@ -7,7 +7,7 @@ from prefect import task
 from conf.gates import Gate
 from tasks.analysis.verdicts import Scores, Verdict, judge
 from tasks.session import current
-from tasks.stages.options import OPTIONS
+from tasks.stage import OPTIONS
 from tasks.store.store import Artifact
 
 

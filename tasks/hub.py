@@ -37,7 +37,7 @@ def fetching(model: str, store: Store) -> FetchConfig:
     return FetchConfig(model=name, branch=known or asked or "main")
 
 
-def settled(recipe: Recipe, store: Store) -> Recipe:
+def pin_revisions(recipe: Recipe, store: Store) -> Recipe:
     """A recipe whose corpora are pinned, those of its blend too."""
     blend = recipe.blend
     if blend:

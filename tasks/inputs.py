@@ -4,6 +4,7 @@ in a key."""
 from __future__ import annotations
 
 import glob
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outside:
+class ExternalInputs:
     """The outside inputs of a run; None where a stage has none."""
 
     source: Artifact
@@ -69,41 +70,40 @@ def prompts(recipe: Recipe, store: Store) -> Artifact | None:
 
 def tokenizer(recipe: Recipe, store: Store, model: Artifact | None) -> Artifact | None:
     """The tokenizer named by the recipe, else the model's own, else none: one is trained."""
-    return words(recipe.data, store, model)
+    if model and model.stage == "fetch" and not Path(model.path).is_dir() and not recipe.data.tokenizer:
+        # Its files are not here yet, so their digest cannot be known: neither can the keys that follow.
+        return Artifact(stage="tokenizer", key="not fetched yet", path="")
+    return tokenizer_of(recipe.data, store, model)
 
 
-def words(data: DataConfig, store: Store, model: Artifact | None) -> Artifact | None:
+def tokenizer_of(data: DataConfig, store: Store, model: Artifact | None) -> Artifact | None:
     """The tokenizer of a corpus: the one it names, else the model's own, else none."""
     if data.tokenizer:
         return local(store, "tokenizer", Path(data.tokenizer), TOKENIZER_FILES)
     return local(store, "tokenizer", Path(model.path), TOKENIZER_FILES) if model else None
 
 
-def words_of(corpus: Artifact) -> Artifact:
-    """The tokenizer that was trained on a corpus."""
-    return Artifact(stage="tokenizer", key=corpus.key, path=f"{corpus.path}/tokenizer")
+def by_key(inputs: Mapping[str, Artifact | None]) -> dict[str, Artifact]:
+    """The inputs of a stage as they stand in its key: those that there are; a corpus given as a tokenizer means the
+    tokenizer that was trained on it."""
+    given = {role: artifact for role, artifact in inputs.items() if artifact is not None}
+    if (corpus := given.get("tokenizer")) and corpus.stage == "data":
+        given["tokenizer"] = Artifact(stage="tokenizer", key=corpus.key, path=f"{corpus.path}/tokenizer")
+    return given
 
 
 def questions(recipe: Recipe, store: Store) -> Artifact | None:
     """The multiple-choice questions: a local folder or the hub's; none where there are none or the corpus brings its
     own quiz."""
-    return asked(recipe.evaluate, store)
+    return questions_of(recipe.evaluate, store)
 
 
-def asked(evaluate: EvaluateConfig, store: Store) -> Artifact | None:
+def questions_of(evaluate: EvaluateConfig, store: Store) -> Artifact | None:
     """The questions of an evaluation, as `questions` finds a recipe's."""
     mmlu = evaluate.mmlu
     if mmlu is None or mmlu.path == "quiz":
         return None
     return local(store, "mmlu", Path(mmlu.path)) if mmlu.path else Artifact(stage="mmlu", key="hub:cais/mmlu", path="")
-
-
-def of_records(
-    *, source: Artifact | None, generated: Artifact | None, tokenizer: Artifact | None, data: Artifact
-) -> dict[str, Artifact]:
-    """What the records stage reads, by role: a tokenizer from outside, or the corpus, on which it was trained."""
-    words = {"tokenizer": tokenizer} if tokenizer else {"data": data}
-    return words | ({"source": source} if source else {}) | ({"generated": generated} if generated else {})
 
 
 def _sources(role: str, names: list[str], store: Store) -> Artifact:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from conf.shape import Shape
 from conf.stages.distill import DistillConfig
 from conf.stages.logits import LogitsConfig
-from conf.stages.teacher import Shape
 
 
 def check_distill(where: str, how: DistillConfig, teacher: Shape, student: Shape) -> None:

@@ -6,7 +6,7 @@ Recipes are checked by it at load, with a cluster's layouts in place, and jobs o
 from __future__ import annotations
 
 from conf.parallel import Parallel
-from conf.stages.teacher import Shape
+from conf.shape import Shape
 
 
 def check_layout(where: str, parallel: Parallel, shape: Shape, *, tokens: int | None = None, whose: str = "") -> None:

@@ -4,8 +4,8 @@ of reach."""
 from __future__ import annotations
 
 from conf.formats import FORMATS, Widths, kv_misfit, misfit
+from conf.shape import Shape
 from conf.stages.quantize import QuantizeConfig
-from conf.stages.teacher import Shape
 
 
 def check_format(student: str, config: QuantizeConfig, cut: Shape) -> None:

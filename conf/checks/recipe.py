@@ -18,11 +18,11 @@ from conf.cuts import Cut, check_names, cuts
 from conf.hf_model import check_model_directory, check_no_nemo, num_tokens, shape_of, tokenizer_of
 from conf.recipe import Recipe
 from conf.secrets import check_no_secret
+from conf.shape import Shape
 from conf.shapes import points
 from conf.stages.candidate_score import QuickScore
 from conf.stages.early_stopping import Watched
 from conf.stages.evaluate import EvaluateConfig
-from conf.stages.teacher import Shape
 from conf.stages.training import Training
 
 TEXT = (".txt", ".jsonl", ".json", ".csv", ".parquet", ".gz")
@@ -46,7 +46,7 @@ def check(recipe: Recipe) -> None:
         return  # a hub model nobody described: the jobs check it once it is here
     _check_vocabulary(recipe, shape)
     _check_training("teacher", recipe.teacher, shape)
-    if recipe.ranked:
+    if recipe.needs_importance:
         _check_length("importance.seq_length", recipe.importance.seq_length, shape)
         check_layout("importance.parallel", recipe.importance.parallel, shape)
     if recipe.sweep:

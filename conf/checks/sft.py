@@ -9,9 +9,9 @@ from pathlib import Path
 
 from conf.chat_template import check_template
 from conf.recipe import Recipe
+from conf.shape import Shape
 from conf.stages.records import GENERATED, RecordsConfig
 from conf.stages.sft import SftConfig
-from conf.stages.teacher import Shape
 
 FILES = (".jsonl", ".json", ".parquet")
 PROMPTS = (*FILES, ".txt")

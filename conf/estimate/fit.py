@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from conf.estimate.memory import Memory
-from conf.estimate.numbers import Job
+from conf.estimate.numbers import JobEstimate
 from conf.parallel import Parallel
 
 MOST_DOUBLINGS = 6
@@ -26,7 +26,7 @@ class Layout:
     micro_batch: int
     memory: Memory
 
-    def told(self, job: Job) -> str:
+    def told(self, job: JobEstimate) -> str:
         """The settings that differ, as overrides of the recipe."""
         names = [name for name in Parallel.model_fields if getattr(self.parallel, name) != getattr(job.parallel, name)]
         changed = [f"{job.where}.parallel.{name}={str(getattr(self.parallel, name)).lower()}" for name in names]
@@ -34,7 +34,7 @@ class Layout:
         return " ".join(changed)
 
 
-def misfit(label: str, job: Job, gpu_name: str, gpu_bytes: float, gpus_per_node: int) -> str | None:
+def misfit(label: str, job: JobEstimate, gpu_name: str, gpu_bytes: float, gpus_per_node: int) -> str | None:
     """One sentence where the job called `label` does not fit its GPUs, with the nearest layout that does; None where it
     fits."""
     peak = job.peak("cuda")
@@ -50,7 +50,7 @@ def misfit(label: str, job: Job, gpu_name: str, gpu_bytes: float, gpus_per_node:
     return f"{said}; the nearest layout that fits is {found.told(job)} ({found.memory.total / 1e9:.1f} GB)"
 
 
-def nearest(job: Job, gpu_bytes: float, gpus_per_node: int) -> Layout | None:
+def nearest(job: JobEstimate, gpu_bytes: float, gpus_per_node: int) -> Layout | None:
     """The layout that fits at the least cost of changes, None where there is none among those that are tried."""
     best: tuple[int, Layout] | None = None
     for parallel, micro_batch in _layouts(job, gpus_per_node):
@@ -63,7 +63,7 @@ def nearest(job: Job, gpu_bytes: float, gpus_per_node: int) -> Layout | None:
     return best[1] if best else None
 
 
-def _layouts(job: Job, gpus_per_node: int) -> Iterator[tuple[Parallel, int]]:
+def _layouts(job: JobEstimate, gpus_per_node: int) -> Iterator[tuple[Parallel, int]]:
     """Every layout that the stage's job can take and its models can be divided by. Tensor parallelism stays within a
     node."""
     batches = sorted(
@@ -96,12 +96,12 @@ def _layouts(job: Job, gpus_per_node: int) -> Iterator[tuple[Parallel, int]]:
             yield job.parallel.model_copy(update=sizes | {"sequence": sequence, "recompute": recompute}), micro_batch
 
 
-def _divides(job: Job, tensor: int) -> bool:
+def _divides(job: JobEstimate, tensor: int) -> bool:
     axes = ("num_attention_heads", "num_query_groups", "ffn_hidden_size", "vocab_size")
     return all((getattr(shape, axis) or 0) % tensor == 0 for shape in job.shapes for axis in axes)
 
 
-def _cost(job: Job, parallel: Parallel, micro_batch: int) -> int:
+def _cost(job: JobEstimate, parallel: Parallel, micro_batch: int) -> int:
     cost = COSTS["micro_batch"] * _doublings(micro_batch, job.micro_batch)
     for name in ("processes", "tensor", "pipeline", "context"):
         cost += COSTS[name] * _doublings(getattr(parallel, name), getattr(job.parallel, name))

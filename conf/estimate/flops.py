@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from conf.estimate.memory import head_dim
-from conf.stages.teacher import Shape
+from conf.shape import Shape, head_dim
 
 TRAINED = 0.40
 """Model FLOP utilisation of bf16 training: Megatron-LM's README states 41% to 48% on H100; the lower end, since our

@@ -10,12 +10,14 @@ differs on a GPU (norms and attention stay bf16) follows PyTorch's kernels."""
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from conf.base import Precision
 from conf.parallel import Parallel
-from conf.stages.teacher import Shape
-from conf.stages.training import Training
+from conf.shape import Shape, head_dim
+
+if TYPE_CHECKING:
+    from conf.stages.training import Training
 
 Device = Literal["cpu", "cuda"]
 BYTES = {"bf16": 2, "fp32": 4}
@@ -105,9 +107,18 @@ class Batch:
         return 4 if self.device == "cpu" else self.bytes
 
 
-def batch_of(config: Training, device: Device) -> Batch:
-    """The micro-batch of a training stage."""
-    return Batch(sequences=config.micro_batch, seq_length=config.seq_length, precision=config.precision, device=device)
+class Passing(Protocol):
+    """Settings of a stage that runs a model forward."""
+
+    @property
+    def seq_length(self) -> int: ...
+    @property
+    def precision(self) -> Precision: ...
+
+
+def batch_of(config: Passing, sequences: int, device: Device) -> Batch:
+    """So many sequences of a stage, passed at once."""
+    return Batch(sequences=sequences, seq_length=config.seq_length, precision=config.precision, device=device)
 
 
 def stages_of(parallel: Parallel) -> tuple[int, ...]:
@@ -127,11 +138,6 @@ def rank_params(shape: Shape, parallel: Parallel, stage: int) -> int:
     embedding = rows if stage == 0 else 0
     output = rows if stage == last and not (shape.tie_word_embeddings and stage == 0) else 0
     return layers + embedding + output + (shape.hidden_size if stage == last else 0)
-
-
-def head_dim(shape: Shape) -> int:
-    """Width of one attention head."""
-    return shape.head_dim or shape.hidden_size // shape.num_attention_heads
 
 
 def layer_bytes(shape: Shape, batch: Batch, parallel: Parallel) -> int:
@@ -180,7 +186,7 @@ def training(shape: Shape, config: Training, device: Device, teacher: Shape | No
 
 
 def _training(shape: Shape, config: Training, device: Device, teacher: Shape | None, stage: int) -> Memory:
-    parallel, batch = config.parallel, batch_of(config, device)
+    parallel, batch = config.parallel, batch_of(config, config.micro_batch, device)
     params, layers = rank_params(shape, parallel, stage), shape.num_layers // parallel.pipeline
     flying = min(
         parallel.pipeline - stage, config.global_batch // (config.micro_batch * parallel.data)

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from conf.estimate.flops import Work
 from conf.estimate.memory import LIBRARIES, Copies, Device, Memory
 from conf.parallel import Parallel
-from conf.stages.teacher import Shape
-from conf.stages.training import Training
+from conf.shape import Shape
+
+if TYPE_CHECKING:
+    from conf.stages.training import Training
 
 Spread = Literal["one", "pipeline", "tensor", "training"]
 """How a stage's job can be spread: over nothing, over pipeline stages, over tensor-parallel ranks too, or as training
@@ -21,8 +23,31 @@ Peak = Callable[[Parallel, int, Device], Memory]
 """Memory of a job's fullest rank, by layout, micro-batch and device."""
 
 
+class Forward(Protocol):
+    """Settings of a stage that runs models forward over several ranks."""
+
+    @property
+    def parallel(self) -> Parallel: ...
+    @property
+    def micro_batch(self) -> int: ...
+
+
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class Models:
+    """The models that a planned stage handles: `before` it and `after` it, and the `teacher` beside it. `where` names
+    the stage's settings in the recipe, `weight_bytes` are those of a weight before quantization, `cuts` the number of
+    cuts that are scored."""
+
+    teacher: Shape
+    before: Shape
+    after: Shape
+    where: str
+    weight_bytes: int = 2
+    cuts: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobEstimate:
     """A stage's job: how it is spread, and the memory of one rank as a function of layout, micro-batch and device.
     `where` names its settings in the recipe; `shapes` are the models that a layout must divide."""
 
@@ -34,13 +59,25 @@ class Job:
     shapes: tuple[Shape, ...] = ()
     training: Training | None = None
 
+    @classmethod
+    def forward(cls, config: Forward, peak: Peak, spread: Spread, where: str, shape: Shape) -> JobEstimate:
+        """Of a stage that only runs models forward."""
+        return cls(
+            memory=peak,
+            parallel=config.parallel,
+            micro_batch=config.micro_batch,
+            spread=spread,
+            where=where,
+            shapes=(shape,),
+        )
+
     def peak(self, device: Device) -> Memory:
         """Of the fullest rank as the recipe has it."""
         return self.memory(self.parallel, self.micro_batch, device)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Numbers:
+class StageEstimate:
     """What a stage handles; None where it is not known beforehand. `disk` is what its artifact keeps, `scratch` what it
     needs beside that while it runs; `copies` what it holds in main memory beside its ranks' own."""
 
@@ -50,7 +87,7 @@ class Numbers:
     disk: int | None = None
     scratch: int | None = None
     work: Work | None = None
-    job: Job | None = None
+    job: JobEstimate | None = None
     copies: Copies = field(default_factory=Copies)
 
     @property

@@ -1,0 +1,21 @@
+"""The stages: one module for each, called as its program under jobs/ and as its folder in the store."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+
+from conf.base import StageConfig
+
+
+@cache
+def stages() -> dict[str, type[StageConfig]]:
+    """The config of every stage, by its name."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return {kind.stage: kind for kind in _below(StageConfig) if kind.stage == kind.__module__.rpartition(".")[2]}
+
+
+def _below(kind: type[StageConfig]) -> list[type[StageConfig]]:
+    return [each for child in kind.__subclasses__() for each in (child, *_below(child))]

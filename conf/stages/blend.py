@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -39,6 +39,9 @@ class Source(Config):
 class BlendConfig(StageConfig):
     """Training tokens from several corpora by weight. Validation and test are the recipe's own corpus alone, whatever
     the weights are."""
+
+    stage: ClassVar[str] = "blend"
+    writes: ClassVar[tuple[str, ...]] = ("blend.json", "statistics.json", "tokenizer/tokenizer.json")
 
     weight: float = Field(default=1.0, gt=0, description="Weight of the recipe's own corpus, data.")
     sources: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")], Source] = Field(

@@ -7,7 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from conf.base import Execution, Precision, StageConfig
+from conf.estimate import flops, memory
+from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import Parallel, RunsAs, pipeline_only
+from conf.shape import num_params
 
 Axis = Literal["num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads"]
 AXES: tuple[Axis, ...] = ("num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads")
@@ -30,3 +33,17 @@ class QuickScore(StageConfig):
     @classmethod
     def _pipeline_only(cls, value: Parallel) -> Parallel:
         return pipeline_only(value, "scoring cuts runs")
+
+    def estimate(self, models: Models) -> StageEstimate | None:
+        """Two models in memory, every cut run once: the teacher as it is, and the one that is cut."""
+        teacher, tokens = models.teacher, (models.cuts + 1) * self.sequences * self.seq_length
+
+        def peak(parallel: Parallel, micro_batch: int, device: memory.Device) -> memory.Memory:
+            return memory.passing(teacher, memory.batch_of(self, micro_batch, device), parallel, models=2)
+
+        return StageEstimate(
+            params=num_params(teacher),
+            tokens=tokens,
+            work=flops.passed((teacher, teacher), tokens, self.seq_length),
+            job=JobEstimate.forward(self, peak, "pipeline", models.where, teacher),
+        )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from conf.base import Config, Execution, StageConfig
+from conf.base import Config, Device, Execution, StageConfig
 
 
 class World(Config):
@@ -22,6 +22,11 @@ class World(Config):
 
 class DataConfig(StageConfig):
     """Text to tokens: read, quarantine what is not valid, split, tokenize to Megatron `.bin/.idx`."""
+
+    stage: ClassVar[str] = "data"
+    writes: ClassVar[tuple[str, ...]] = ("statistics.json", "train.bin", "train.idx", "tokenizer/tokenizer.json")
+    device: ClassVar[Device] = "light"
+    reads_hub: ClassVar[bool] = True
 
     source: Annotated[str | tuple[str, ...], Execution()] = Field(
         description=(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from conf.base import Config
+from conf.estimate.numbers import Models, StageEstimate
 from conf.stages.early_stopping import Watched
 from conf.stages.training import Training
 
@@ -65,6 +66,9 @@ class DistillConfig(Compared, Watched):
     """Teacher to student: a divergence of their logits, losses between chosen layers, and a share of cross-entropy on
     the tokens."""
 
+    stage: ClassVar[str] = "distill"
+    writes: ClassVar[tuple[str, ...]] = ("model/config.json", "metrics.jsonl", "kept.json")
+
     offline: bool = Field(
         default=False,
         description="Take the teacher's top_k from the recipe's stored logits; the teacher itself is not loaded.",
@@ -109,3 +113,6 @@ class DistillConfig(Compared, Watched):
                 " val_divergence"
             )
         return self
+
+    def estimate(self, models: Models) -> StageEstimate | None:
+        return self.training_estimate(models.after, models.where, None if self.offline else models.teacher)

@@ -7,7 +7,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from conf.base import Config, Execution, Precision, StageConfig
+from conf.estimate import memory
+from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import InOneProcess, Parallel
+from conf.shape import num_params
 
 
 class Mmlu(Config):
@@ -36,7 +39,10 @@ class Mmlu(Config):
 class EvaluateConfig(StageConfig):
     """What each model of the run is measured by."""
 
+    stage: ClassVar[str] = "evaluate"
     revision: ClassVar[int] = 2  # writes sequences.json too
+    writes: ClassVar[tuple[str, ...]] = ("scores.json", "sequences.json")
+    reads_hub: ClassVar[bool] = True
 
     mmlu: Mmlu | None = Field(default=Mmlu(), description="Multiple-choice questions; null leaves them out.")
     batch: Annotated[int, Execution()] = Field(
@@ -52,3 +58,13 @@ class EvaluateConfig(StageConfig):
     new_tokens: int = Field(default=64, ge=0, description="Tokens generated when timing; 0 leaves timing out.")
     precision: Precision = Field(default="bf16", description="Precision of the forward passes.")
     parallel: InOneProcess = Field(default=Parallel(), description="Where it runs (one process).")
+
+    def estimate(self, models: Models) -> StageEstimate | None:
+        """A model beside its teacher on the test split; questions come on top and are not counted."""
+        shape, params = models.after, num_params(models.after)
+        together = params if shape == models.teacher else params + num_params(models.teacher)
+
+        def peak(_: Parallel, __: int, device: memory.Device) -> memory.Memory:
+            return memory.scoring(shape, together, memory.batch_of(self, self.batch, device))
+
+        return StageEstimate(params=params, tokens=self.sequences * self.seq_length, job=JobEstimate(memory=peak))

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from conf.base import Execution, Precision, StageConfig
+from conf.base import Execution, Precision, Resumes, StageConfig
+from conf.estimate import memory
+from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import InOneProcess, Parallel
+from conf.shape import head_dim, num_params
 from conf.stages.data import World
 
 
 class GenerateConfig(StageConfig):
     """Prompts to answers: by the teacher here, or by an OpenAI-compatible server; filtered, deduplicated, kept as
     records."""
+
+    stage: ClassVar[str] = "generate"
+    writes: ClassVar[tuple[str, ...]] = ("records.jsonl", "generate.json")
+    resumes: ClassVar[Resumes] = "metrics"
+    reads_hub: ClassVar[bool] = True
 
     prompts: Annotated[str | tuple[str, ...], Execution()] = Field(
         description=(
@@ -108,3 +116,17 @@ class GenerateConfig(StageConfig):
     def sources(self) -> tuple[str, ...]:
         """What `prompts` names, one by one."""
         return (self.prompts,) if isinstance(self.prompts, str) else self.prompts
+
+    def estimate(self, models: Models) -> StageEstimate | None:
+        """The teacher, and the keys and values of the prompts it answers at once."""
+        if self.endpoint:
+            return None
+        teacher, width = models.teacher, memory.BYTES[self.precision]
+        params = num_params(teacher)
+        per_token = 4 * teacher.num_layers * teacher.num_query_groups * head_dim(teacher)
+        cache = per_token * self.batch * 2 * self.max_new_tokens
+
+        def peak(_: Parallel, __: int, device: memory.Device) -> memory.Memory:
+            return memory.Memory(weights=width * params, activations=cache, other=memory.resident(device))
+
+        return StageEstimate(params=params, job=JobEstimate(memory=peak))

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
 from conf.base import Execution, Precision, StageConfig
+from conf.estimate import flops, memory
+from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import Parallel, RunsAs, pipeline_only
+from conf.shape import num_params
 
 
 class ImportanceConfig(StageConfig):
     """Activation importance of layers and channels, measured once for a teacher and shared by every pruned variant."""
+
+    stage: ClassVar[str] = "importance"
+    writes: ClassVar[tuple[str, ...]] = ("importance.json", "importance.safetensors")
 
     calibration_samples: int = Field(default=1024, ge=1, description="Sequences run to score importance.")
     seq_length: int = Field(default=4096, ge=8, description="Tokens of one calibration sequence.")
@@ -25,3 +31,18 @@ class ImportanceConfig(StageConfig):
     @classmethod
     def _pipeline_only(cls, value: Parallel) -> Parallel:
         return pipeline_only(value, "importance runs")
+
+    def estimate(self, models: Models) -> StageEstimate | None:
+        """One pass over the calibration samples, every layer looked at."""
+        tokens = self.calibration_samples * self.seq_length
+
+        def peak(parallel: Parallel, micro_batch: int, device: memory.Device) -> memory.Memory:
+            batch = memory.batch_of(self, micro_batch, device)
+            return memory.passing(models.before, batch, parallel, hooked=True)
+
+        return StageEstimate(
+            params=num_params(models.before),
+            tokens=tokens,
+            work=flops.passed((models.before,), tokens, self.seq_length),
+            job=JobEstimate.forward(self, peak, "pipeline", models.where, models.before),
+        )

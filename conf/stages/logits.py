@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
-from conf.base import Execution, Precision, StageConfig
+from conf.base import Execution, Precision, Resumes, StageConfig
+from conf.estimate import flops, memory
+from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import Parallel, RunsAs
+from conf.shape import num_params
 
 
 class LogitsConfig(StageConfig):
     """The teacher's top K of every token, so that distillation with `offline: true` never loads the teacher."""
+
+    stage: ClassVar[str] = "logits"
+    writes: ClassVar[tuple[str, ...]] = ("logits.json", "train.index.safetensors", "validation.index.safetensors")
+    resumes: ClassVar[Resumes] = "metrics"
 
     top_k: int = Field(
         default=100, ge=1, description="Likeliest tokens stored for each token; the published recipes keep about 100."
@@ -42,6 +49,21 @@ class LogitsConfig(StageConfig):
         if value.context != 1 or value.sequence:
             raise ValueError("logits are stored of whole sequences; leave parallel.context and parallel.sequence out")
         return value
+
+    def estimate(self, models: Models) -> StageEstimate | None:
+        """Tokens and disk are known where the recipe says how many sequences."""
+        teacher, tokens = models.teacher, (self.sequences or 0) * self.seq_length
+
+        def peak(parallel: Parallel, micro_batch: int, device: memory.Device) -> memory.Memory:
+            return memory.storing(teacher, memory.batch_of(self, micro_batch, device), parallel)
+
+        return StageEstimate(
+            params=num_params(teacher),
+            tokens=tokens or None,
+            disk=tokens * row_bytes(self.top_k, teacher.vocab_size or 0) or None,
+            work=flops.passed((teacher,), tokens, self.seq_length) if tokens else None,
+            job=JobEstimate.forward(self, peak, "tensor", models.where, teacher),
+        )
 
 
 def high_planes(vocab_size: int) -> int:

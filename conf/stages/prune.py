@@ -7,7 +7,10 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from conf.base import StageConfig
+from conf.estimate import memory
+from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import Parallel, RunsAs, pipeline_only
+from conf.shape import num_params
 
 Ranking = Literal["activation", "magnitude", "random"]
 
@@ -16,7 +19,9 @@ class PruneConfig(StageConfig):
     """The student's shape: layers named or ranked away, and width cut by importance. Empty fields keep the teacher's
     value."""
 
+    stage: ClassVar[str] = "prune"
     revision: ClassVar[int] = 2
+    writes: ClassVar[tuple[str, ...]] = ("model/config.json", "kept.json")
 
     drop_layers: tuple[int, ...] = Field(
         default=(), description="Layers to drop, numbered from 1; 16..31 of 32 keeps layer 32."
@@ -72,3 +77,16 @@ class PruneConfig(StageConfig):
         """The axes cut by importance, with the sizes to keep."""
         axes = ("num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads")
         return {axis: value for axis in axes if (value := getattr(self, axis)) is not None}
+
+    def estimate(self, models: Models) -> StageEstimate | None:
+        """The cut model, made from one that is in memory until the cut is exported."""
+        width, params = models.weight_bytes, num_params(models.after)
+
+        def peak(parallel: Parallel, _: int, device: memory.Device) -> memory.Memory:
+            held = max(memory.rank_params(models.before, parallel, stage) for stage in memory.stages_of(parallel))
+            return memory.Memory(weights=width * held, other=width * held + memory.resident(device))
+
+        job = JobEstimate(
+            memory=peak, parallel=self.parallel, spread="pipeline", where=models.where, shapes=(models.before,)
+        )
+        return StageEstimate(params=params, disk=width * params, job=job)

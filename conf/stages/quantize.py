@@ -7,8 +7,11 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from conf.base import Execution, StageConfig
+from conf.estimate import flops, memory
+from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.formats import BLOCKS, FORMATS, Calibrator, KVFormat, QuantFormat, why_not
 from conf.parallel import InOneProcess, Parallel
+from conf.shape import num_params
 from conf.stages.qad import QADConfig
 from conf.stages.sensitivity import AutoConfig, SensitivityConfig
 
@@ -17,7 +20,9 @@ class QuantizeConfig(StageConfig):
     """Post-training quantization with ModelOpt, calibrated on the corpus, exported as a unified Hugging Face
     checkpoint."""
 
+    stage: ClassVar[str] = "quantize"
     revision: ClassVar[int] = 2
+    writes: ClassVar[tuple[str, ...]] = ("model/config.json", "model/hf_quant_config.json", "quantize.json")
 
     format: QuantFormat | None = Field(
         default=None,
@@ -118,6 +123,45 @@ class QuantizeConfig(StageConfig):
             batch=self.batch,
             parallel=self.parallel,
         )
+
+    def estimate(self, models: Models) -> StageEstimate | None:
+        """Calibrated and packed, then read back beside the model it was made from."""
+        shape, width = models.after, models.weight_bytes
+        params = num_params(shape)
+        linear = params - (shape.vocab_size or 0) * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
+        tokens, steps = self.calibration_samples * self.seq_length, None
+        work = flops.passed((shape,), tokens, self.seq_length)
+
+        def peak(_: Parallel, __: int, device: memory.Device) -> memory.Memory:
+            if self.qad:
+                return memory.training(shape, self.qad, device, shape)
+            batch = memory.Batch(sequences=self.batch, seq_length=self.seq_length, precision="bf16", device=device)
+            logits = 4 * self.batch * self.seq_length * (shape.vocab_size or 0)
+            activations, other = memory.forward_bytes(shape, batch, Parallel()), memory.resident(device)
+            return memory.Memory(weights=3 * width * params, activations=activations, logits=logits, other=other)
+
+        if self.qad:
+            work = flops.trained(shape, self.qad.tokens, self.qad.seq_length, teacher=shape)
+            steps, tokens = self.qad.steps, tokens + self.qad.tokens
+        return StageEstimate(
+            params=params,
+            tokens=tokens,
+            steps=steps,
+            disk=int(linear * self.bits / 8 + width * (params - linear)),
+            work=work,
+            job=JobEstimate(memory=peak),
+        )
+
+    @property
+    def bits(self) -> float:
+        """Bits a quantized weight takes, scales included: FP4 adds one byte a block, INT4 a float; other scales weigh
+        nothing."""
+        if self.auto or self.format is None:
+            return self.auto.effective_bits if self.auto else 16
+        form = FORMATS[self.format]
+        scale = 32 if self.format in ("int4_awq", "w4a8_awq") else 8
+        bits = form.bits + (scale / (self.block_size or form.block) if form.block and form.bits < 8 else 0)
+        return bits if form.layers == "all" else (2 * bits + 16) / 3  # the MLPs hold about two thirds of the weights
 
 
 def scorings(student: str, configs: tuple[QuantizeConfig, ...]) -> dict[str, SensitivityConfig]:

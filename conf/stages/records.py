@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from conf.base import Execution, StageConfig
+from conf.base import Device, Execution, StageConfig
 from conf.stages.data import World
 
 GENERATED = "generated"
@@ -16,6 +16,17 @@ GENERATED = "generated"
 class RecordsConfig(StageConfig):
     """Prompts and responses to tokens: read, rendered by the chat template, masked so that only responses are learned,
     split."""
+
+    stage: ClassVar[str] = "records"
+    writes: ClassVar[tuple[str, ...]] = (
+        "statistics.json",
+        "train.bin",
+        "train.idx",
+        "train.mask",
+        "chat_template.jinja",
+    )
+    device: ClassVar[Device] = "cpu"
+    reads_hub: ClassVar[bool] = True
 
     source: Annotated[str | tuple[str, ...], Execution()] = Field(
         description=(

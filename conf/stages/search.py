@@ -4,11 +4,11 @@ other."""
 from __future__ import annotations
 
 import math
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from conf.base import Config, Execution
+from conf.base import Config, Execution, Resumes
 from conf.stages.candidate_score import Axis, QuickScore
 from conf.stages.prune import Ranking
 
@@ -39,19 +39,23 @@ class Halving(Config):
             )
         return self
 
-    def fields(self, candidates: int) -> list[int]:
+    def sizes(self, candidates: int) -> list[int]:
         """How many candidates each round teaches, where `candidates` were found."""
-        sizes: list[int] = []
+        found: list[int] = []
         left = min(self.top_k, candidates)
-        while left > 1 and (self.rounds is None or len(sizes) < self.rounds):
-            sizes.append(left)
+        while left > 1 and (self.rounds is None or len(found) < self.rounds):
+            found.append(left)
             left = -(-left // 2)
-        return sizes
+        return found
 
 
 class SearchConfig(QuickScore):
     """A student's shape by budget: every shape within the bounds that meets the targets, the largest of them scored as
     they are cut."""
+
+    stage: ClassVar[str] = "search"
+    writes: ClassVar[tuple[str, ...]] = ("search.json",)
+    resumes: ClassVar[Resumes] = "metrics"
 
     target_params: float | None = Field(
         default=None, gt=0, description="Parameters the student may have: a count, or up to 1 a share of the teacher's."

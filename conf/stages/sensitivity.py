@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from conf.base import Config, Execution, StageConfig
+from conf.estimate import flops, memory
+from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.formats import MIXABLE, QuantFormat
 from conf.parallel import InOneProcess, Parallel
+from conf.shape import num_params
 
 Scoring = Literal["gradient", "kl_div"]
 
@@ -52,6 +55,9 @@ class SensitivityConfig(StageConfig):
     """Scores of every format on every group of layers that engines fuse; any budget is then chosen from them in
     seconds."""
 
+    stage: ClassVar[str] = "sensitivity"
+    writes: ClassVar[tuple[str, ...]] = ("sensitivity.json",)
+
     formats: tuple[QuantFormat, ...] = Field(min_length=1, description="Formats scored.")
     method: Scoring = Field(default="gradient", description="How they are scored.")
     score_samples: int = Field(default=128, ge=1, description="Sequences run to score formats.")
@@ -59,6 +65,25 @@ class SensitivityConfig(StageConfig):
     seq_length: int = Field(default=512, ge=8, description="Tokens of one sequence.")
     batch: Annotated[int, Execution()] = Field(default=1, ge=1, description="Sequences of one forward pass.")
     parallel: InOneProcess = Field(default=Parallel(), description="Where it runs (one process).")
+
+    def estimate(self, models: Models) -> StageEstimate | None:
+        """Each format calibrated, then all scored: by gradients in one pass, by KL divergence in one for every layer
+        and format."""
+        shape, alone = models.after, Parallel()
+        passes = 1 if self.method == "gradient" else 1 + 4 * shape.num_layers * len(self.formats)
+        tokens = self.seq_length * (self.calibration_samples * len(self.formats) + self.score_samples * passes)
+        params = num_params(shape)
+
+        def peak(_: Parallel, __: int, device: memory.Device) -> memory.Memory:
+            batch = memory.Batch(sequences=self.batch, seq_length=self.seq_length, precision="bf16", device=device)
+            layers = shape.num_layers * memory.layer_bytes(shape, batch, alone) if self.method == "gradient" else 0
+            activations = layers or memory.forward_bytes(shape, batch, alone)
+            logits = 8 * self.batch * self.seq_length * (shape.vocab_size or 0)
+            other = memory.resident(device)
+            return memory.Memory(weights=6 * params, activations=activations, logits=logits, other=other)
+
+        work = flops.passed((shape,), tokens, self.seq_length)
+        return StageEstimate(params=params, tokens=tokens, work=work, job=JobEstimate(memory=peak))
 
 
 NONE = "none"

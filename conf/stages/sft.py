@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from conf.estimate.numbers import Models, StageEstimate
 from conf.parallel import Parallel
 from conf.stages.distill import Compared
 from conf.stages.early_stopping import Watched
@@ -14,6 +15,9 @@ from conf.stages.logits import LogitsConfig
 
 class SftConfig(Compared, Watched):
     """Supervised fine-tuning on responses only; records are packed into sequences without seeing each other."""
+
+    stage: ClassVar[str] = "sft"
+    writes: ClassVar[tuple[str, ...]] = ("model/config.json", "metrics.jsonl", "packing.json")
 
     kd_weight: float = Field(
         default=0.0,
@@ -74,3 +78,7 @@ class SftConfig(Compared, Watched):
             return None
         shared = {name: getattr(self, name) for name in ("top_k", "seq_length", "seed", "precision", "micro_batch")}
         return LogitsConfig(**shared, parallel=self.parallel.model_copy(update={"sequence": False}))
+
+    def estimate(self, models: Models) -> StageEstimate | None:
+        teacher = models.teacher if self.kd_weight and not self.offline else None
+        return self.training_estimate(models.after, models.where, teacher)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from conf.base import Resumes
 from conf.stages.candidate_score import AXES, Axis, QuickScore
 from conf.stages.prune import Ranking
 
 
 class SweepConfig(QuickScore):
     """The teacher cut along one axis at a time to several sizes, each scored as it is, untaught."""
+
+    stage: ClassVar[str] = "sweep"
+    writes: ClassVar[tuple[str, ...]] = ("sweep.json",)
+    resumes: ClassVar[Resumes] = "metrics"
 
     axes: tuple[Axis, ...] = Field(default=AXES, min_length=1, description="Axes to sweep, one at a time.")
     ratios: tuple[float, ...] = Field(

@@ -2,55 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from conf.base import Config, Execution
+from conf.base import Execution
+from conf.estimate import memory
+from conf.estimate.numbers import JobEstimate, Models, StageEstimate
+from conf.parallel import Parallel
+from conf.shape import Shape, num_params
 from conf.stages.training import Training
-
-
-class Shape(Config):
-    """A decoder's dimensions, in Hugging Face's LlamaForCausalLM or Qwen3ForCausalLM form."""
-
-    architecture: Literal["llama", "qwen3"] = Field(
-        default="llama", description="Qwen3 adds norms on queries and keys."
-    )
-    num_layers: int = Field(ge=1, description="Decoder layers.")
-    hidden_size: int = Field(ge=8, description="Width of the residual stream.")
-    ffn_hidden_size: int = Field(ge=8, description="Width of the gated MLP.")
-    num_attention_heads: int = Field(ge=1, description="Query heads.")
-    num_query_groups: int = Field(ge=1, description="Key and value heads.")
-    head_dim: int | None = Field(
-        default=None, ge=2, description="Width of a head; empty: hidden_size / num_attention_heads."
-    )
-    vocab_size: int | None = Field(default=None, ge=2, description="Rows of the embedding; empty: the tokenizer's.")
-    max_position_embeddings: int = Field(default=2048, ge=8, description="Longest sequence.")
-    rope_theta: float = Field(default=10_000.0, gt=0, description="Base of the rotary embedding.")
-    tie_word_embeddings: bool = Field(default=True, description="Share the embedding with the output layer.")
-    initializer_range: float = Field(
-        default=0.02,
-        gt=0,
-        description="Standard deviation of the initial weights; narrow models learn sooner from wider ones.",
-    )
-
-    @model_validator(mode="after")
-    def _heads(self) -> Self:
-        if self.num_attention_heads % self.num_query_groups:
-            raise ValueError(
-                f"num_attention_heads {self.num_attention_heads} is not a multiple of num_query_groups"
-                f" {self.num_query_groups}"
-            )
-        if self.head_dim is None and self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads};"
-                " set head_dim"
-            )
-        return self
 
 
 class TeacherConfig(Training):
     """The model to compress: imported, or made from a shape; then trained on the tokens unless `steps` is 0."""
+
+    stage: ClassVar[str] = "teacher"
+    writes: ClassVar[tuple[str, ...]] = ("model/config.json",)
 
     model: Annotated[str | None, Execution()] = Field(
         default=None,
@@ -76,3 +44,17 @@ class TeacherConfig(Training):
                 "teacher.steps is 0 but teacher.shape starts from random weights; choose steps of at least 1"
             )
         return self
+
+    def estimate(self, models: Models) -> StageEstimate | None:
+        if self.steps:
+            return self.training_estimate(models.after, models.where)
+        params, width = num_params(models.after), memory.BYTES[self.precision]
+
+        def peak(parallel: Parallel, _: int, device: memory.Device) -> memory.Memory:
+            held = max(memory.rank_params(models.after, parallel, stage) for stage in memory.stages_of(parallel))
+            return memory.Memory(weights=width * held, other=memory.resident(device))
+
+        job = JobEstimate(
+            memory=peak, parallel=self.parallel, spread="tensor", where=models.where, shapes=(models.after,)
+        )
+        return StageEstimate(params=params, disk=width * params, job=job)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from conf.base import Execution, Precision, StageConfig
+from conf.base import Execution, Precision, Resumes, StageConfig
+from conf.estimate import flops, memory
+from conf.estimate.numbers import JobEstimate, StageEstimate
 from conf.parallel import Parallel, RunsAs
+from conf.shape import Shape, num_params
+
+WRITTEN = 1
+"""Training checkpoints on disk beside those that are kept: the one being written."""
 
 
 class Training(StageConfig):
     """What teacher training and distillation share: batches, schedule, optimizer (Adam), validation, checkpoints."""
+
+    resumes: ClassVar[Resumes] = "checkpoints"
 
     steps: int = Field(ge=0, description="Optimizer steps.")
     seq_length: int = Field(ge=8, description="Tokens of one sequence.")
@@ -64,3 +72,37 @@ class Training(StageConfig):
     def tokens(self) -> int:
         """Tokens trained on."""
         return self.steps * self.global_batch * self.seq_length
+
+    def training_estimate(self, shape: Shape, where: str, teacher: Shape | None = None) -> StageEstimate:
+        """Training a model of this shape, with a teacher's forward pass beside it, and both models once more on rank 0
+        where it evaluates on the way."""
+        params = num_params(shape)
+        evaluation, copies = getattr(self, "evaluation", None), memory.copies(params, self)
+
+        def peak(parallel: Parallel, micro_batch: int, device: memory.Device) -> memory.Memory:
+            own = self.model_copy(update={"parallel": parallel, "micro_batch": micro_batch})
+            held = memory.training(shape, own, device, teacher)
+            if evaluation is None:
+                return held
+            batch = memory.batch_of(evaluation, evaluation.batch, device)
+            return memory.added(held, memory.scoring(shape, params + num_params(teacher or shape), batch))
+
+        recompute = self.parallel.recompute
+        return StageEstimate(
+            params=params,
+            tokens=self.tokens,
+            steps=self.steps,
+            disk=memory.BYTES[self.precision] * params,
+            scratch=(self.checkpoints_kept + WRITTEN) * copies.checkpoint,
+            copies=copies,
+            work=flops.trained(shape, self.tokens, self.seq_length, teacher=teacher, recompute=recompute),
+            job=JobEstimate(
+                memory=peak,
+                parallel=self.parallel,
+                micro_batch=self.micro_batch,
+                spread="training",
+                where=where,
+                shapes=(shape, teacher) if teacher else (shape,),
+                training=self,
+            ),
+        )

@@ -60,7 +60,7 @@ def commands(recipe: Recipe, folder: Path, scripts: str, nodes: int) -> list[lis
         teacher = f"{folder}/teacher-tuned/checkpoints/LAST"
     for name, student in recipe.students.items():
         assert student.prune is not None, "engine nemo has students with prune only"
-        cut, pruned = recipe.cut(student.prune), f"{folder}/{name}-pruned-nemo"
+        cut, pruned = recipe.prune_stage(student.prune), f"{folder}/{name}-pruned-nemo"
         assert isinstance(cut, NemoPrune)
         on = Machines(devices=cut.parallel.processes)
         command = documented.prune(

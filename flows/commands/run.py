@@ -41,7 +41,7 @@ def run(
         with tags(f"preset:{Path(preset).stem}", f"cluster:{Path(cluster).stem}"):
             folder = Path(compress(recipe=recipe, name=called, store=str(root), cluster=where))
     show_report(folder)
-    from flows.gates import CLOSED, summary
+    from flows.outcome import CLOSED, summary
 
     report = json.loads((folder / "report.json").read_text())
     if closed := summary(report["gates"], report["stopped"]):

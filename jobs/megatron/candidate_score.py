@@ -17,10 +17,9 @@ from megatron.core import parallel_state
 from numpy.typing import NDArray
 
 from conf.hf_model import shape_of
-from conf.shapes import num_params
+from conf.shape import Shape, num_params
 from conf.stages.candidate_score import AXES, QuickScore
 from conf.stages.prune import Ranking
-from conf.stages.teacher import Shape
 from jobs.megatron import inputs, minitron, weights
 from jobs.megatron.forward import forward
 from jobs.megatron.model import build

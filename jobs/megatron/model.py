@@ -23,7 +23,7 @@ from megatron.core.transformer import TransformerConfig
 
 from conf.base import Precision
 from conf.parallel import Parallel
-from conf.stages.teacher import Shape
+from conf.shape import Shape
 from jobs.megatron.attention import layers
 
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}

@@ -1,9 +1,9 @@
 """Successive halving: a search's best candidates are cut and taught a little, the better half goes on with twice the
 tokens.
 
-It owns the rules and who is left; every cut and every round of teaching is an ordinary stage, made by whoever calls it:
-`halving` makes them, a plan only looks them up. Source of the method: arXiv 1502.07943; of the need for it: arXiv
-2407.14679, section 4."""
+It owns the rules and who is left; every cut and every round of teaching is an ordinary stage, which the pipeline names.
+Source of the method: arXiv 1502.07943; of the need for it: arXiv 2407.14679, section 4.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from conf.base import Config
 from conf.cuts import prune_of, round_of
@@ -22,20 +22,19 @@ from tasks.store.store import Artifact
 
 
 @dataclass
-class Entrant:
+class Candidate:
     """A candidate on its way: its number in search.json, from 1, what makes it, and what each round left of it."""
 
     number: int
     config: PruneConfig
-    found: dict[str, Any]
+    scores: dict[str, Any]
     pruned: Artifact | None = None
     model: Artifact | None = None
     losses: list[float] = field(default_factory=list)
 
 
-class Played(Config):
-    """How it went: the winner's cut and its last model, every candidate with its losses by round, steps and tokens of
-    each round."""
+class HalvingResult(Config):
+    """The winner's cut and its last model; every candidate with its losses by round; steps and tokens of each round."""
 
     winner: int
     pruned: Artifact
@@ -45,50 +44,70 @@ class Played(Config):
     teacher: dict[str, Any]
 
 
-Cut = Callable[[list[Entrant]], bool]
-Teach = Callable[[list[Entrant], DistillConfig, int], bool]
-"""Make, or look up, the stages of some entrants and set their artifacts; False where an outcome is not known yet."""
+@dataclass(frozen=True)
+class HalvingProgress:
+    """How far it is: whether the candidates are chosen, the rounds whose stages are known, and at the end the
+    result."""
+
+    chosen: bool = False
+    rounds: int = 0
+    result: HalvingResult | None = None
 
 
-def play(found: Artifact, config: SearchConfig, how: DistillConfig | None, cut: Cut, teach: Teach) -> Played | None:
-    """Play all rounds over the candidates of a search; None as soon as an outcome is not known."""
+class Reading(Protocol):
+    """What is asked of a run or a plan on the way."""
+
+    def artifacts(self, handles: list[Any]) -> list[Artifact]: ...
+    def known(self, handles: list[Any]) -> bool: ...
+
+
+Cut = Callable[[Candidate], Any]
+Teach = Callable[[Candidate, DistillConfig, int], Any]
+"""The stage that cuts a candidate, or that teaches it in a round, from 1."""
+
+
+def successive_halving(
+    found: Artifact, config: SearchConfig, distill: DistillConfig | None, cut: Cut, teach: Teach, reading: Reading
+) -> HalvingProgress:
+    """Run all rounds over the candidates of a search, as far as their outcomes are known."""
     content = json.loads((Path(found.path) / "search.json").read_text())
-    field_ = _entrants(content, config)
-    left = field_[: config.halving.top_k]
-    if not cut(left):
-        return None
-    rounds = []
-    for number, size in enumerate(config.halving.fields(len(field_))):
-        assert how is not None, "conf.cuts has refused a search that is not distilled"
-        taught, left = round_of(how, config.halving, number), left[:size]
-        if not teach(left, taught, number):
-            return None
-        for entrant in left:
-            assert entrant.model is not None
-            entrant.losses.append(last_loss(Path(entrant.model.path)))
-        left.sort(key=lambda entrant: (entrant.losses[-1], entrant.number))
+    candidates = _candidates(content, config)
+    left = candidates[: config.halving.top_k]
+    for one, artifact in zip(left, reading.artifacts([cut(one) for one in left]), strict=True):
+        one.pruned = one.model = artifact
+    rounds: list[dict[str, int]] = []
+    for number, size in enumerate(config.halving.sizes(len(candidates)), start=1):
+        assert distill is not None, "conf.cuts has refused a search that is not distilled"
+        taught, left = round_of(distill, config.halving, number - 1), left[:size]
+        handles = [teach(one, taught, number) for one in left]
+        if not reading.known(handles):
+            return HalvingProgress(chosen=True, rounds=number)
+        for one, artifact in zip(left, reading.artifacts(handles), strict=True):
+            one.model = artifact
+            one.losses.append(last_loss(Path(artifact.path)))
+        left.sort(key=lambda one: (one.losses[-1], one.number))
         rounds.append({"steps": taught.steps, "tokens": taught.tokens, "entrants": size})
     winner = left[0]
     assert winner.pruned is not None and winner.model is not None
-    told = [entrant.found | {"number": entrant.number, "losses": entrant.losses} for entrant in field_]
-    return Played(
+    result = HalvingResult(
         winner=winner.number,
         pruned=winner.pruned,
         model=winner.model,
-        candidates=told,
+        candidates=[one.scores | {"number": one.number, "losses": one.losses} for one in candidates],
         rounds=rounds,
         teacher=content["teacher"],
     )
+    return HalvingProgress(chosen=True, rounds=len(rounds), result=result)
 
 
-def _entrants(content: dict[str, Any], config: SearchConfig) -> list[Entrant]:
+def _candidates(content: dict[str, Any], config: SearchConfig) -> list[Candidate]:
     """Everyone that was scored, best first."""
     whole = content["teacher"]["shape"]
-    field_ = [
-        Entrant(number=number, config=prune_of(config, candidate["shape"], whole), found=candidate)
-        for number, candidate in enumerate(content["candidates"], start=1)
+    candidates = [
+        Candidate(number=number, config=prune_of(config, scores["shape"], whole), scores=scores)
+        for number, scores in enumerate(content["candidates"], start=1)
     ]
-    return sorted(field_, key=lambda entrant: (entrant.found["val_loss"], entrant.number))
+    return sorted(candidates, key=lambda one: (one.scores["val_loss"], one.number))
 
 
 def last_loss(taught: Path) -> float:

@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from conf.base import StageConfig
 from conf.cluster import Cluster
 from conf.parallel import Parallel
 from conf.secrets import mask_file
 from conf.spec import ENDED, Spec
+from conf.stages import stages
 from tasks.launch import nemo_run as experiment
 from tasks.launch import submission
 from tasks.launch.backend import SCRIPT_LOG, Job, Seen, Site, SubmitError
@@ -67,7 +69,7 @@ class ClusterLauncher:
             submitted = self._submit(job, spec)
             tell.state(f"submitted as job {submitted} on {self.cluster.kind}")
         if not known:
-            step = saved(spec.stage, job.output)
+            step = saved(stages().get(spec.stage, StageConfig), job.output)
             record = Submission(cluster=self.cluster, job=submitted, stage=spec.stage, submitted=time.time(), step=step)
             submission.write(spec.output, record)
         with self._lock:

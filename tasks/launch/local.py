@@ -20,20 +20,18 @@ from pathlib import Path
 
 import psutil
 
+from conf.base import StageConfig
 from conf.cluster import LOCAL, Cluster
 from conf.parallel import Parallel
 from conf.secrets import mask_file, needed, without
 from conf.spec import ENDED, Spec
+from conf.stages import stages
 from tasks.launch import gpus
 from tasks.launch.errors import Stopped, failure
 from tasks.launch.forkserver import GRACE_SECONDS, Job, Warm, environment, may_warm, take
 from tasks.launch.protocol import Follow, Tell, limits
 from tasks.launch.tail import Tail
 
-PLAIN = frozenset({"data", "fetch"})
-"""Stages that need no torch: they start at once, while the warm process is still importing."""
-WITHOUT_GPU = PLAIN | {"records"}
-"""Stages that leave the GPUs to others."""
 LOOPBACK = "127.0.0.1"
 LAST_WORDS_SECONDS = 2.0
 TORCHRUN = "torchrun"
@@ -94,7 +92,8 @@ class LocalLauncher:
         Raises JobFailed or Stopped.
         """
         threads = parallel.threads or max(1, self._cores.total // parallel.processes)
-        wanted = 0 if spec.stage in WITHOUT_GPU else parallel.processes
+        kind = stages().get(spec.stage, StageConfig)  # doctor is no stage
+        wanted = parallel.processes if kind.device == "gpu" else 0
         with self._cores.hold(parallel.processes * threads, self._stopped), gpus.hold(wanted, self._stopped) as mine:
             if self._stopped.is_set():
                 raise Stopped("the run was stopped")
@@ -102,14 +101,16 @@ class LocalLauncher:
             output, tail = Path(spec.output), Tail(Path(spec.output), follow, tell.line)
             path, log = output / "spec.json", output / "job.log"
             variables = (
-                needed(spec.stage, spec.config, os.environ) | environment(threads) | limits(self.cluster, spec.stage)
+                needed(kind.reads_hub, spec.config, os.environ)
+                | environment(threads)
+                | limits(self.cluster, spec.stage)
             )
             variables |= {"CUDA_VISIBLE_DEVICES": ",".join(mine)} if mine else {}
             path.write_text(spec.model_dump_json(indent=2))
             for stale in (output / ENDED, log):
                 stale.unlink(missing_ok=True)
             try:
-                if spec.stage not in PLAIN and self._warm and self._warm.ready():
+                if kind.device != "light" and self._warm and self._warm.ready():
                     code, rank = self._forked(spec, path, log, parallel.processes, variables, tail)
                 else:
                     code, rank = self._started(spec, path, log, parallel.processes, variables, tail), None

@@ -25,10 +25,6 @@ from tasks.launch.errors import Failure, JobFailed
 NOTES = "attempts.json"
 """In the work folder: the attempts that failed so far."""
 
-RESUMED = frozenset({"logits", "generate", "search", "sweep"})
-"""Stages without checkpoints whose jobs go on after the last step they have logged. What neither these nor training do
-begins again."""
-
 NEMO = "checkpoints/logs/*/checkpoints/*"
 """Where the scripts of engine nemo save, from which they go on by themselves."""
 
@@ -39,8 +35,8 @@ LOST: tuple[Failure, ...] = ("preempted", "node", "hang", "killed")
 class Attempts:
     """The attempts of one stage's job: those of earlier commands in `work`, and those this one makes on `cluster`."""
 
-    def __init__(self, stage: str, work: Path, cluster: Cluster, say: Callable[[int, str], None]) -> None:
-        self.stage, self.work, self.cluster, self.say = stage, work, cluster, say
+    def __init__(self, kind: type[StageConfig], work: Path, cluster: Cluster, say: Callable[[int, str], None]) -> None:
+        self.kind, self.work, self.cluster, self.say = kind, work, cluster, say
         notes = work / NOTES
         self.earlier = (
             [Attempt.model_validate(entry) for entry in json.loads(notes.read_text())] if notes.is_file() else []
@@ -53,7 +49,7 @@ class Attempts:
         calls `begin` when the job starts and raises JobFailed, which is raised again where another attempt would not
         help."""
         while True:
-            self._begun, before, begin = time.monotonic(), saved(self.stage, self.work), self._begin
+            self._begun, before, begin = time.monotonic(), saved(self.kind, self.work), self._begin
             if known := submission.read(
                 str(self.work)
             ):  # a killed flow left this job; what it took and gained since counts too
@@ -85,7 +81,7 @@ class Attempts:
 
     def _note(self, reason: Any, before: int, sentence: str) -> None:
         took = round(time.monotonic() - self._begun, 3)
-        steps = max(0, saved(self.stage, self.work) - before)
+        steps = max(0, saved(self.kind, self.work) - before)
         self.made.append(
             Attempt(
                 reason=reason, seconds=took, steps=steps, sentence=masker(os.environ)(" ".join(sentence.split()))[:500]
@@ -129,21 +125,21 @@ class Attempts:
 
     def _too_short(self, config: StageConfig) -> str:
         """What to do about a time limit within which the job saved nothing."""
-        if isinstance(config, Training) or getattr(config, "qad", None) or self.stage in RESUMED:
+        if config.resumes != "never" or getattr(config, "qad", None):
             return "it gained no step in that time: give it more, or save oftener"
-        return f"{self.stage} saves nothing on its way, so one attempt must have time for all of it: give it more"
+        return f"{self.kind.stage} saves nothing on its way, so one attempt must have time for all of it: give it more"
 
 
 def _begun_already() -> None:
     """A job that is found runs since it was submitted, as far as anybody knows."""
 
 
-def saved(stage: str, work: Path) -> int:
+def saved(kind: type[StageConfig], work: Path) -> int:
     """The step a job would go on from: of its newest checkpoint, or the last it logged where it keeps what it has
     done."""
     steps = [int(path.name.removeprefix("step-")) for path in work.glob("checkpoints/step-*")]
     steps += [int(found[1]) + 1 for path in work.glob(NEMO) if (found := re.search(r"-step=(\d+)-", path.name))]
-    if steps or stage not in RESUMED:
+    if steps or kind.resumes != "metrics":
         return max(steps, default=0)
     metrics = work / "metrics.jsonl"
     lines = metrics.read_text().splitlines(keepends=True) if metrics.is_file() else []

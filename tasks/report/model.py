@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from conf.base import Config
-from tasks.analysis.halving import Played
+from tasks.analysis.halving import HalvingResult
 from tasks.analysis.verdicts import Verdict
 
 
@@ -31,7 +31,7 @@ class Beside(Config):
     importance: str | None = None
     logits: str | None = None
     sweep: str | None = None
-    searches: dict[str, Played] = Field(default={})
+    searches: dict[str, HalvingResult] = Field(default={})
     generated: str | None = None
     gates: tuple[Verdict, ...] = ()
     stopped: dict[str, str] = Field(default={})

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from conf.parallel import Parallel
-from conf.stages.teacher import Shape
+from conf.shape import Shape
 from conf.stages.training import Training
 from jobs.megatron.device import machine
 from jobs.tokens.windows import Samples

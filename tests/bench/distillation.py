@@ -26,9 +26,9 @@ import numpy as np
 import torch
 
 from conf.parallel import Parallel
+from conf.shape import Shape
 from conf.stages.distill import DistillConfig
 from conf.stages.logits import row_bytes
-from conf.stages.teacher import Shape
 from jobs.megatron.device import machine
 from jobs.tokens.windows import Samples
 from tests.bench.training import _processor

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from conf.estimate.flops import forward_flops
+from conf.shape import Shape
 from conf.spec import Spec
-from conf.stages.teacher import Shape
 
 RESULTS = Path(__file__).parent / "results"
 TFLOPS = {"B200": 2250, "H200": 989, "H100": 989, "A100": 312, "L40S": 362}

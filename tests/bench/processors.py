@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from conf.shape import Shape
 from conf.spec import BF16_KERNELS
-from conf.stages.teacher import Shape
 from flows.doctor import processor
 
 RESULTS = Path(__file__).parent / "results"

@@ -22,8 +22,9 @@ import numpy as np
 import torch
 
 from conf.parallel import Parallel
+from conf.shape import Shape
 from conf.stages.distill import DistillConfig
-from conf.stages.teacher import Shape, TeacherConfig
+from conf.stages.teacher import TeacherConfig
 from conf.stages.training import Training
 from jobs.megatron.device import machine
 from jobs.tokens.windows import Samples

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from conf.load import load
+from conf.shape import Shape
 from conf.shapes import cut_shape
 from conf.stages.prune import PruneConfig
-from conf.stages.teacher import Shape
 from tests.fixtures.flow import RECIPE, told
 
 TINY = str(RECIPE)

@@ -18,7 +18,7 @@ RECORDS = "records={source: world, seq_length: 128}"
 def test_what_is_sound_loads() -> None:
     recipe = load(str(RECIPE), [SFT, RECORDS, "sft.kd_weight=1", "sft.teacher=true"])
     assert recipe.teacher_sft is not None and recipe.teacher_sft.kd_weight == 0
-    assert recipe.told is not None and recipe.told.world == recipe.data.world
+    assert recipe.records_stage is not None and recipe.records_stage.world == recipe.data.world
     assert recipe.stages_of("depth") == ("prune", "distill", "sft", "quantize")
 
 

@@ -15,19 +15,19 @@ from conf.checks.recipe import teacher_shape
 from conf.cluster import load_cluster
 from conf.estimate import flops as compute
 from conf.estimate import memory
-from conf.estimate import recipe as estimate
 from conf.estimate.fit import misfit, nearest
 from conf.estimate.memory import CAUSES, Batch, Memory
-from conf.estimate.numbers import Job
+from conf.estimate.numbers import JobEstimate
 from conf.load import load
 from conf.parallel import Parallel
 from conf.placement import placed
+from conf.shape import Shape
 from conf.shapes import cut_to
 from conf.stages.distill import DistillConfig
-from conf.stages.teacher import Shape
 from flows.plan import plan
 from flows.sizing import check_fits, sized
 from tests.fixtures.flow import imbik
+from tests.fixtures.plans import estimate_of
 
 H100 = 989
 LONG = ["distill.steps=28000", "distill.warmup_steps=100"]
@@ -40,8 +40,8 @@ def qwen() -> Shape:
     return shape
 
 
-def job_of(preset: str, label: str, *overrides: str) -> Job:
-    job = estimate.stage(load(preset, list(overrides)), label).job
+def job_of(preset: str, label: str, *overrides: str) -> JobEstimate:
+    job = estimate_of(load(preset, list(overrides)), label).job
     assert job is not None
     return job
 
@@ -49,7 +49,7 @@ def job_of(preset: str, label: str, *overrides: str) -> Job:
 def test_the_published_6b_takes_about_the_published_hours() -> None:
     """96 nodes of 8 H100 for 8 hours, 'about 6,000 H100 hours for 90 billion tokens' (ModelOpt,
     examples/nemo_run/prune_distill)."""
-    numbers = estimate.stage(load("qwen3-8b-depth-6b", LONG), "distill-depth")
+    numbers = estimate_of(load("qwen3-8b-depth-6b", LONG), "distill-depth")
     assert numbers.tokens and numbers.work
     assert numbers.tokens == pytest.approx(90e9, rel=0.03)
     assert numbers.work.gpu_hours(H100) == pytest.approx(6000, rel=0.05)
@@ -67,7 +67,7 @@ def test_one_utilisation_explains_the_other_published_runs_within_a_fifth() -> N
 
 
 def test_importance_takes_the_published_five_minutes() -> None:
-    work = estimate.stage(load("qwen3-8b-depth-6b"), "importance").work
+    work = estimate_of(load("qwen3-8b-depth-6b"), "importance").work
     assert work
     assert work.gpu_hours(H100) * 60 == pytest.approx(5, rel=0.1)
 
@@ -134,7 +134,7 @@ def test_smaller_batches_recomputing_and_sharing_the_stream_save_activations(par
 
 
 def test_ranks_of_all_stages_together_hold_the_model_once() -> None:
-    from conf.shapes import num_params
+    from conf.shape import num_params
 
     for tied in (False, True):
         shape = qwen().model_copy(update={"tie_word_embeddings": tied})
@@ -208,10 +208,10 @@ def test_a_cluster_that_is_too_small_refuses_before_anything_is_submitted(tmp_pa
 def test_a_node_that_cannot_hold_a_checkpoints_copy_is_refused(tmp_path: Path) -> None:
     """Rank 0 holds fp32 weights and two moments in main memory until they are on the disk: 12 bytes a parameter."""
     recipe = placed(load("qwen3-8b-depth-6b", ["distill.keep=best"]), load_cluster("slurm"))
-    numbers = estimate.stage(recipe, "distill-depth")
+    numbers = estimate_of(recipe, "distill-depth")
     assert numbers.params and numbers.copies.checkpoint == 16 * numbers.params, "the best weights are in it too"
     assert numbers.copies.best == 2 * numbers.params // 8, "an eighth of them on each rank, in bf16"
-    last = estimate.stage(placed(load("qwen3-8b-depth-6b"), load_cluster("slurm")), "distill-depth")
+    last = estimate_of(placed(load("qwen3-8b-depth-6b"), load_cluster("slurm")), "distill-depth")
     assert (last.copies.checkpoint, last.copies.best) == (12 * numbers.params, 0)
     needed = last.copies.of(8) / 1e9
     for memory_gb, fits in ((needed + 1, True), (needed - 1, False)):

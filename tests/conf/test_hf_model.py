@@ -14,7 +14,7 @@ import pytest
 
 from conf.hf_model import num_tokens, shape_of
 from conf.load import load
-from conf.shapes import num_params
+from conf.shape import num_params
 from tests.fixtures.flow import RECIPE, imbik, told
 
 TINY = str(RECIPE)

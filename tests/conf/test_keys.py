@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conf.base import Config, Execution, StageConfig
+from conf.shape import Shape
 from conf.stages.data import DataConfig
 from conf.stages.distill import DistillConfig
 from conf.stages.evaluate import EvaluateConfig
@@ -23,7 +24,7 @@ from conf.stages.search import SearchConfig
 from conf.stages.sensitivity import SensitivityConfig
 from conf.stages.sft import SftConfig
 from conf.stages.sweep import SweepConfig
-from conf.stages.teacher import Shape, TeacherConfig
+from conf.stages.teacher import TeacherConfig
 from tasks.store.store import key_of
 
 TRAINING: dict[str, Any] = {

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from conf.checks.recipe import teacher_shape
-from conf.estimate import recipe as estimate
 from conf.hf_model import shape_of
 from conf.load import PRESETS, load, names, read
-from conf.shapes import cut_shape, num_params
-from conf.stages.teacher import Shape
+from conf.shape import Shape, num_params
+from conf.shapes import cut_shape
 from flows.plan import plan
 from tests.fixtures.flow import imbik
+from tests.fixtures.plans import estimate_of
 
 PUBLISHED = ["llama31-8b-depth-4b", "llama31-8b-width-4b", "qwen3-8b-depth-6b", "qwen3-8b-width-6b"]
 
@@ -55,11 +55,11 @@ def test_every_preset_plans_against_an_empty_store_and_leaves_no_trace(preset: s
     )
     models = 1 + bool(recipe.teacher_sft) + sum(counted)
     assert sum(stage.stage == "evaluate" for stage in stages) == models
-    assert ("importance" in labels) == recipe.ranked
+    assert ("importance" in labels) == recipe.needs_importance
     assert ("fetch-teacher" in labels) == bool(recipe.teacher.model)
     for stage in stages:
         assert stage.differs == {}, "an empty store has nothing to differ from"
-        assert all(cell for cell in estimate.stage(recipe, stage.label).cells())
+        assert all(cell for cell in estimate_of(recipe, stage.label).cells())
 
 
 @pytest.mark.parametrize("preset", names())
@@ -211,10 +211,10 @@ def test_sizes_are_those_of_transformers_own_models(preset: str) -> None:
     teacher = teacher_shape(recipe)
     assert teacher is not None
     assert num_params(teacher) == on_meta(teacher).num_parameters()
-    assert estimate.stage(recipe, "teacher").params == num_params(teacher)
+    assert estimate_of(recipe, "teacher").params == num_params(teacher)
     for name, student in recipe.students.items():
         if student.search:  # its winner is not known; tests/test_search.py counts what it may be
             continue
         cut = cut_shape(name, student.prune, teacher)
         assert num_params(cut) == on_meta(cut).num_parameters() < num_params(teacher)
-        assert estimate.stage(recipe, f"distill-{name}").params == num_params(cut)
+        assert estimate_of(recipe, f"distill-{name}").params == num_params(cut)

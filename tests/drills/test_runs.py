@@ -57,8 +57,7 @@ def marks_of(store: Path) -> Path:
 
 @contextlib.contextmanager
 def held(store: Path, step: int) -> Iterator[subprocess.Popen[str]]:
-    """A run whose teacher is held before a step of its training, the last checkpoint before it on the disk. Let go on
-    leaving."""
+    """A run whose teacher is held before a step of its training, the last checkpoint before it on the disk."""
     mark = marks_of(store) / f"hold@{step}"
     process = start(*RUN, store=store, more=faults(store, mark.name))
     try:
@@ -71,10 +70,9 @@ def held(store: Path, step: int) -> Iterator[subprocess.Popen[str]]:
         process.wait()
 
 
-def ended(store: Path, process: subprocess.Popen[str], sent: signal.Signals, step: int) -> str:
-    """End a held run by a signal, its job let go to answer it; what it says."""
+def ended(process: subprocess.Popen[str], sent: signal.Signals) -> str:
+    """End a held run by a signal; what it says."""
     process.send_signal(sent)
-    (marks_of(store) / f"hold@{step}.go").touch()
     _, err = process.communicate(timeout=SECONDS)
     assert process.returncode != 0
     return err
@@ -147,10 +145,10 @@ def two_at_once_one_killed_and_one_stopped(store: Path) -> None:
         try:
             wait_for(lambda: waits_for_the_teacher(store) or twin.poll() is not None, 120, "the twin did not wait")
             assert twin.poll() is None, twin.communicate()
-            ended(store, process, signal.SIGKILL, 45)
+            ended(process, signal.SIGKILL)
             assert not list(store.glob("teacher/*")), "sealed before it was whole"
             wait_for((marks_of(store) / "hold@65").exists, 120, "the twin did not go on")
-            assert ended(store, twin, signal.SIGINT, 65) == STOPPED
+            assert ended(twin, signal.SIGINT) == STOPPED
         finally:
             twin.kill()
             twin.wait()

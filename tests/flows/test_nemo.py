@@ -57,7 +57,7 @@ def cut_of(recipe: Recipe, name: str) -> NemoPrune:
     """The prune stage of a student."""
     config = recipe.students[name].prune
     assert config is not None
-    cut = recipe.cut(config)
+    cut = recipe.prune_stage(config)
     assert isinstance(cut, NemoPrune)
     return cut
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from conf.cuts import prune_of, round_of
 from conf.load import load
-from conf.shapes import candidates, memory_mb, num_params
+from conf.shape import Shape, num_params
+from conf.shapes import candidates, memory_mb
 from conf.spec import Record
 from conf.stages.distill import DistillConfig
 from conf.stages.search import Halving, SearchConfig
-from conf.stages.teacher import Shape
 from flows.plan import PlannedStage, plan
 from tests.fixtures.flow import imbik, report_of
 from tests.fixtures.jobs import run_job
@@ -97,7 +97,7 @@ def test_a_memory_target_counts_weights_and_cache(share: float, batch: int, leng
 @given(st.integers(1, 64), st.integers(1, 80), st.one_of(st.none(), st.integers(1, 6)))
 def test_the_field_halves_until_one_is_left(top_k: int, found: int, rounds: int | None) -> None:
     assume(rounds is None or rounds <= math.ceil(math.log2(top_k)))
-    fields = Halving(top_k=top_k, rounds=rounds).fields(found)
+    fields = Halving(top_k=top_k, rounds=rounds).sizes(found)
     assert all(after == math.ceil(before / 2) for before, after in itertools.pairwise(fields))
     assert fields[:1] == ([min(top_k, found)] if min(top_k, found) > 1 else [])
     assert fields == [] or rounds == len(fields) or fields[-1] == 2

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from conf.parallel import Parallel
-from conf.stages.teacher import Shape
+from conf.shape import Shape
 from jobs.megatron import attention, model, weights
 from jobs.megatron.device import machine
 from jobs.megatron.model import build, config_of_shape

@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conf.estimate import recipe as estimate
 from conf.estimate.memory import LIBRARIES
 from conf.load import load
 from tests.fixtures.flow import RECIPE, told
 from tests.fixtures.jobs import TRAINING, killed_after_a_checkpoint, last, ranks, run_job
+from tests.fixtures.plans import estimate_of
 
 EVALUATE = {
     "mmlu": {"path": "quiz", "style": "continuation"},
@@ -78,8 +78,8 @@ def test_on_the_way_the_recipes_questions_are_asked_or_fewer_of_them() -> None:
 
 def test_a_plan_counts_the_models_that_an_evaluation_on_the_way_loads() -> None:
     plain, watched = (load(str(RECIPE), changes) for changes in ([], ["distill.evaluate_every=3"]))
-    more, less = (estimate.stage(recipe, "distill-depth").memory for recipe in (watched, plain))
-    alone = estimate.stage(plain, "evaluate-depth").memory
+    more, less = (estimate_of(recipe, "distill-depth").memory for recipe in (watched, plain))
+    alone = estimate_of(plain, "evaluate-depth").memory
     assert more and less and alone and more == less + alone - LIBRARIES
 
 

@@ -14,8 +14,7 @@ import torch
 from conf.estimate import memory
 from conf.estimate.memory import Device
 from conf.parallel import Parallel
-from conf.shapes import num_params
-from conf.stages.teacher import Shape
+from conf.shape import Shape, num_params
 from jobs.runtime.exit import reason_of, sentence
 from tests.fixtures.memory import Case, RandomTokens, run
 from tests.fixtures.meter import Kept, Meter

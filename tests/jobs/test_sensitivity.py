@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from conf.checks.quantize import least_bits
 from conf.load import load
+from conf.shape import Shape
 from conf.stages.quantize import QuantizeConfig, label_of, scorings
 from conf.stages.sensitivity import AutoConfig
-from conf.stages.teacher import Shape
 from jobs.quantization import auto_quantize as mix
 from tests.fixtures.jobs import refused, run_job
 from tests.jobs.test_quantize import models  # noqa: F401 - a fixture

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from conf.parallel import Parallel
-from conf.stages.teacher import Shape
+from conf.shape import Shape
 
 SHARD = 50_000_000
 SHAPE = Shape(

@@ -12,6 +12,7 @@ import pytest
 from conf.base import StageConfig
 from conf.cluster import LOCAL, Cluster, SlurmPlace
 from conf.load import load
+from conf.stages import stages
 from conf.stages.evaluate import EvaluateConfig
 from conf.stages.quantize import QuantizeConfig
 from conf.stages.teacher import TeacherConfig
@@ -46,7 +47,7 @@ def made(
 ) -> tuple[Attempts, Job, list[str]]:
     said: list[str] = []
     attempts, job = (
-        Attempts(stage, work, cluster, lambda number, told: said.append(f"{number} {told}")),
+        Attempts(stages()[stage], work, cluster, lambda number, told: said.append(f"{number} {told}")),
         Job(work, *ends),
     )
     attempts.run(config, job.submit)
@@ -82,7 +83,7 @@ def test_a_job_that_a_killed_flow_left_counts_whole(tmp_path: Path) -> None:
             submission.forget(str(work))
             raise JobFailed("teacher: its time was up just when it was found", "time")
 
-    attempts = Attempts("teacher", work, SLURM, lambda number, told: None)
+    attempts = Attempts(stages()["teacher"], work, SLURM, lambda number, told: None)
     attempts.run(TEACHER, submit)
     assert [(attempt.reason, attempt.steps, attempt.seconds >= 60) for attempt in attempts.all] == [
         ("time", 6, True),
@@ -153,8 +154,8 @@ def test_what_logits_has_stored_counts_though_its_last_line_was_cut_short(tmp_pa
     Metrics(tmp_path).log(4, 9)
     with (tmp_path / "metrics.jsonl").open("a") as stream:
         stream.write('{"step": 5, "total": 9, "values": {"left_out": 0.1}')
-    assert saved("logits", tmp_path) == 4
-    assert saved("importance", tmp_path) == 0, "it begins again"
+    assert saved(stages()["logits"], tmp_path) == 4
+    assert saved(stages()["importance"], tmp_path) == 0, "it begins again"
     Metrics(tmp_path).log(5, 9)
     assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [3, 4, 5]
 
@@ -163,7 +164,7 @@ def test_what_nemo_s_scripts_have_saved_counts(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints" / "logs" / "distill" / "checkpoints"
     for step in (9, 19):
         (folder / f"distill--val_loss=2.30-step={step}-consumed_samples=160.0-last").mkdir(parents=True)
-    assert saved("distill", tmp_path) == 20
+    assert saved(stages()["distill"], tmp_path) == 20
 
 
 def halves() -> Iterator[tuple[StageConfig, dict[str, object]]]:

@@ -87,9 +87,9 @@ def test_a_log_without_secrets_is_left_alone_and_one_with_loses_only_them(tmp_pa
 def test_a_job_sees_the_secrets_it_needs_and_no_others() -> None:
     environment = dict.fromkeys(SECRETS, "planted-value") | {"PATH": "/bin", "MLFLOW_TRACKING_URI": "http://me:pw@host"}
     assert without(environment) == {"PATH": "/bin"}
-    assert needed("prune", {}, environment) == {}
-    assert set(needed("fetch", {}, environment)) == {"HF_TOKEN"}
-    assert set(needed("generate", {"api_key_env": "OPENAI_API_KEY"}, environment)) == {"HF_TOKEN", "OPENAI_API_KEY"}
+    assert needed(False, {}, environment) == {}
+    assert set(needed(True, {}, environment)) == {"HF_TOKEN"}
+    assert set(needed(True, {"api_key_env": "OPENAI_API_KEY"}, environment)) == {"HF_TOKEN", "OPENAI_API_KEY"}
 
 
 ASKED = "generate={prompts: world, endpoint: http://host/v1, endpoint_model: m%s}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.recipe import Recipe
-from tasks.analysis.halving import Played
+from tasks.analysis.halving import HalvingResult
 from tasks.report.section import Section
 
 LONGEST = 60
@@ -22,7 +22,9 @@ NOUNS = {
 }
 
 
-def facts(recipe: Recipe, pruned: dict[str, str], searches: dict[str, Played], sweep: str | None) -> dict[str, Any]:
+def facts(
+    recipe: Recipe, pruned: dict[str, str], searches: dict[str, HalvingResult], sweep: str | None
+) -> dict[str, Any]:
     """What report.json holds of pruning: `pruned` are the model folders of the cuts by row name, `sweep` the folder of
     that stage."""
     kept = {}
@@ -40,7 +42,7 @@ def facts(recipe: Recipe, pruned: dict[str, str], searches: dict[str, Played], s
     }
 
 
-def ranked(played: Played) -> dict[str, Any]:
+def ranked(played: HalvingResult) -> dict[str, Any]:
     """A search as played, with the ranks of each candidate among those that were taught: as cut, and after each round
     it reached."""
     content: dict[str, Any] = played.model_dump(mode="json", exclude={"pruned", "model"})

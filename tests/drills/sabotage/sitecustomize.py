@@ -1,7 +1,7 @@
 """Faults for drills, put into every Python process of a run by PYTHONPATH; nothing of it is shipped.
 
 `DRILL` lists faults as `name@step`, each of which befalls the training loop once before that step, as the folder
-`DRILL_MARKS` remembers: `hold` waits there until the drill says go on, `lock` waits for ever in C code that keeps
+`DRILL_MARKS` remembers: `hold` waits there until the job is asked to end, `lock` waits for ever in C code that keeps
 Python's lock, `late` lets the deadline be now, `memory` raises PyTorch's own out-of-memory error, `full` fills the disk
 of the file `DRILL_FILLER` up to what half a checkpoint takes. On a cluster without that folder: `broken@step` raises an
 error on rank 1, `slow@seconds` makes every step last that much longer. `absent` makes jobs end before they begin,
@@ -21,7 +21,7 @@ LEFT_BYTES = 400_000
 
 def _strike(name, mark):
     if name == "hold":
-        while not mark.with_suffix(".go").exists():
+        while not sys.modules["jobs.runtime.interrupt"]._job.terminated.is_set():
             time.sleep(0.01)
     if name == "lock":
         process = ctypes.PyDLL(None)  # unlike CDLL it does not let other threads run meanwhile

@@ -1,0 +1,203 @@
+"""The pipeline, once: data -> teacher -> importance and records -> students -> formats -> scores.
+
+A run and a plan are two readings of it: what a stage gives back is a handle, in a run the future of its artifact, in a
+plan the artifact that it will be. Nothing here knows Prefect, folders or clusters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from conf.recipe import Recipe
+from conf.stages.distill import DistillConfig
+from conf.stages.quantize import QuantizeConfig, label_of, scorings
+from conf.stages.records import GENERATED
+from conf.stages.sft import SftConfig
+from flows.reading import Handle, Model, Stages
+from tasks.analysis.halving import Candidate, HalvingProgress, successive_halving
+from tasks.inputs import ExternalInputs
+from tasks.store.store import Artifact
+
+
+class Pipeline:
+    """Every stage of a recipe in order; `models` are what is measured."""
+
+    def __init__(self, recipe: Recipe, outside: ExternalInputs, stage: Stages) -> None:
+        self.recipe, self.outside, self.stage = recipe, outside, stage
+        self.data = self._corpus()
+        self.teacher = stage("teacher", recipe.teacher_stage, data=self.data, model=outside.model)
+        self.models = [Model(name="teacher", stage="teacher", artifact=self.teacher, trained=recipe.teacher.steps > 0)]
+        self.records = self._records()
+        self.tuned_teacher = self._tuned_teacher()
+        self.importance = self.logits = None
+        given = {"teacher": self.teacher, "data": self.data}
+        if recipe.needs_importance:
+            self.importance = stage("importance", recipe.importance, **given)
+        if recipe.logits and recipe.stores_logits:
+            self.logits = stage("logits", recipe.logits, **given)
+        if recipe.sweep and self.importance:
+            stage("sweep", recipe.sweep, **given, importance=self.importance)
+        for name in recipe.students:
+            self._student(name)
+        for model in self.models:
+            self.score(model)
+
+    def _corpus(self) -> Handle:
+        """The recipe's text, or a blend of it with others, which are encoded with its tokenizer."""
+        recipe, outside = self.recipe, self.outside
+        own = self.stage("data", recipe.data, source=outside.source, tokenizer=outside.tokenizer)
+        if recipe.blend is None:
+            return own
+        tokenizer = outside.tokenizer or own
+        more = {
+            f"source-{name}": self.stage(
+                f"data-{name}", source.read_as(recipe.data), source=outside.sources[name], tokenizer=tokenizer
+            )
+            for name, source in recipe.blend.sources.items()
+        }
+        return self.stage("blend", recipe.blend, data=own, **more)
+
+    def _records(self) -> Handle | None:
+        """Prompts and responses to fine-tune on, generated ones among them."""
+        outside, records, generate = self.outside, self.recipe.records_stage, self.recipe.generate_stage
+        if records is None:
+            return None
+        generated = None
+        if generate and outside.prompts and GENERATED in records.sources:
+            teacher = None if generate.endpoint else self.teacher
+            generated = self.stage("generate", generate, prompts=outside.prompts, teacher=teacher)
+        encoded_by = {"tokenizer": outside.tokenizer} if outside.tokenizer else {"data": self.data}
+        return self.stage("records", records, source=outside.records, generated=generated, **encoded_by)
+
+    def _tuned_teacher(self) -> Handle | None:
+        """The teacher after it was fine-tuned on the records itself."""
+        config = self.recipe.teacher_sft
+        if config is None or self.records is None:
+            return None
+        tuned = self.stage("sft-teacher", config, student=self.teacher, records=self.records)
+        self.models.append(Model(name="teacher-sft", stage="sft", artifact=tuned, trained=True))
+        return tuned
+
+    def _student(self, name: str) -> None:
+        """Cut, distilled, fine-tuned and quantized, each stage behind the gates of those before it."""
+        recipe = self.recipe
+        start, teacher = self._search(name) if recipe.students[name].search else self._cuts(name)
+        pruned = self.models[-1]
+        after = self._gates(pruned)
+        if distill := recipe.distill_of(name):
+            start = self._distill(f"distill-{name}", distill, start, teacher, of=name, after=after)
+            self._add(name, "distill", start, name, after)
+            after = self._gates(self.models[-1], pruned)
+        if (sft := recipe.sft_of(name)) and self.records:
+            start = self._fine_tune(name, sft, start, after)
+            self._add(f"{name}-sft", "sft", start, name, after)
+            after = self._gates(self.models[-1], self.models[-2])
+        before = self.models[-1]
+        for config, quantized in formats(
+            self.stage, name, recipe.formats_of(name), start, self.data, of=name, after=after
+        ):
+            self._add(f"{name}-{config.name}", "quantize", quantized, name, after, format=config.name)
+            self._gates(self.models[-1], before)
+
+    def _cuts(self, name: str) -> tuple[Handle, Handle]:
+        """Cut once, or in rounds of cutting and teaching; what is taught next, and who teaches it."""
+        recipe, cuts = self.recipe, self.recipe.students[name].cuts
+        before, importance = self.teacher, self.importance
+        for number, one in enumerate(cuts, start=1):
+            last = number == len(cuts)
+            tail = "" if last else f"-r{number}"
+            at: dict[str, Any] = {"of": name, "cut": number - 1}
+            if number > 1 and one.prune.ranked:
+                importance = self.stage(
+                    f"importance-{name}-r{number}", recipe.importance, teacher=before, data=self.data, **at
+                )
+            ranking = importance if one.prune.ranked else None
+            config = recipe.prune_stage(one.prune)
+            pruned = self.stage(f"prune-{name}{tail}", config, teacher=before, data=self.data, importance=ranking, **at)
+            self._add(f"{name}{tail}-pruned", "prune", pruned, name, cut=number - 1)
+            teacher, before = self.teacher if one.teacher == "original" else before, pruned
+            if not last and (distill := recipe.distill_of(name, number - 1)):
+                before = self._distill(f"distill-{name}{tail}", distill, pruned, teacher, **at)
+                self._add(f"{name}{tail}", "distill", before, name, cut=number - 1)
+        return before, teacher
+
+    def _search(self, name: str) -> tuple[Handle, Handle]:
+        """The candidates of a search, cut and taught a little at a time; the winner as its last round left it."""
+        search, distill = self.recipe.students[name].search, self.recipe.distill_of(name)
+        assert search is not None
+        shared: dict[str, Any] = {"teacher": self.teacher, "data": self.data, "importance": self.importance}
+        found = self.stage(f"search-{name}", search, of=name, **shared)
+
+        def cut(one: Candidate) -> Handle:
+            return self.stage(f"prune-{name}-c{one.number}", one.config, of=name, cut=one.number - 1, **shared)
+
+        def teach(one: Candidate, config: DistillConfig, number: int) -> Handle:
+            given: dict[str, Any] = {"teacher": self.teacher, "student": one.model, "data": self.data}
+            label = f"distill-{name}-c{one.number}-r{number}"
+            return self.stage(label, config, of=name, cut=one.number - 1, **given)
+
+        def play(found: Artifact) -> HalvingProgress:
+            return successive_halving(found, search, distill, cut, teach, self.stage)
+
+        pruned, start = self.stage.race(name, found, play)
+        self._add(f"{name}-pruned", "prune", pruned, name)
+        return start, self.teacher
+
+    def _distill(self, label: str, config: DistillConfig, student: Handle, teacher: Handle, **more: Any) -> Handle:
+        """Stored logits go to a student that learns offline, questions to one that is evaluated on the way."""
+        asks = config.evaluation and config.evaluation.mmlu
+        more |= {"logits": self.logits if config.offline else None, "mmlu": self.outside.mmlu if asks else None}
+        return self.stage(label, config, teacher=teacher, student=student, data=self.data, **more)
+
+    def _fine_tune(self, name: str, config: SftConfig, student: Handle, after: tuple[Handle, ...]) -> Handle:
+        """On the records, with a teacher beside them, or with what was stored of it."""
+        teacher = (self.tuned_teacher if config.teacher else None) or self.teacher
+        given: dict[str, Any] = {"records": self.records, "teacher": teacher if config.kd_weight else None}
+        if config.stored:
+            given["logits"] = self.stage(f"logits-sft-{name}", config.stored, **given)
+        return self.stage(f"sft-{name}", config, student=student, of=name, after=after, **given)
+
+    def _add(
+        self, name: str, stage: str, artifact: Handle, student: str, gates: tuple[Handle, ...] = (), **more: Any
+    ) -> None:
+        model = Model(name=name, stage=stage, artifact=artifact, student=student, gates=gates, **more)
+        model.trained = stage in ("distill", "sft")
+        self.models.append(model)
+
+    def _gates(self, model: Model, before: Model | None = None) -> tuple[Handle, ...]:
+        """What the stages after `model` wait for: the gates that it waited for itself, and those set on it. `before` is
+        the student as it was before this stage."""
+        assert model.student is not None, "no gate stands after the teacher"
+        own = []
+        for name, gate in self.recipe.gates_of(model.student).items():
+            if gate.after == model.stage:
+                assert gate.against != "before" or before, "conf refuses such a gate after prune"
+                against = {"teacher": self.models[0], "before": before}.get(gate.against)
+                own.append(self.stage.gate(name, gate, model, against, self.score))
+        return (*model.gates, *(handle for handle in own if handle is not None))
+
+    def score(self, model: Model) -> Handle:
+        """The evaluation of a model, once."""
+        if model.scores is None:
+            given = {"teacher": self.teacher, "data": self.data, "mmlu": self.outside.mmlu, "records": self.records}
+            label = f"evaluate-{model.name}"
+            model.scores = self.stage(
+                label, self.recipe.evaluate, model=model.artifact, of=model.student, cut=model.cut, **given
+            )
+        return model.scores
+
+
+def formats(
+    stage: Stages, name: str, configs: tuple[QuantizeConfig, ...], model: Handle, data: Handle, **more: Any
+) -> Iterator[tuple[QuantizeConfig, Handle]]:
+    """A model in each format; mixes of formats are chosen by scores that they share."""
+    given = {"model": model, "data": data, **more}
+    scored = scorings(name, configs)
+    scores = {label: stage(label, config, **given) for label, config in scored.items()}
+    for config in configs:
+        label = label_of(config, scored)
+        yield (
+            config,
+            stage(f"quantize-{name}-{config.name}", config, **given, sensitivity=scores[label] if label else None),
+        )

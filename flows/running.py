@@ -1,0 +1,87 @@
+"""The pipeline, run: every stage, gate and search is submitted to Prefect, and a handle is a future."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import task
+
+from conf.base import StageConfig
+from conf.gates import Gate
+from flows.reading import Handle, Model, Play, Score
+from tasks import gates
+from tasks.analysis.halving import HalvingResult
+from tasks.stage import OPTIONS
+from tasks.stage import stage as stage_task
+from tasks.store.store import Artifact
+
+
+class Running:
+    """Submits stages. Prefect replaces futures among the parameters of a task by what they give."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, Handle] = {}
+        self.gates: list[Handle] = []
+        self.races: dict[str, Handle] = {}
+
+    def __call__(
+        self,
+        label: str,
+        config: StageConfig,
+        *,
+        of: str | None = None,
+        cut: int = -1,
+        after: tuple[Handle, ...] = (),
+        **inputs: Handle | None,
+    ) -> Handle:
+        """The future of a stage's artifact."""
+        given: Any = {role: handle for role, handle in inputs.items() if handle is not None}
+        future: Handle = stage_task.submit(label, config, given, wait_for=after, return_state=False)
+        self.stages[label] = future
+        return future
+
+    def gate(self, name: str, gate: Gate, model: Model, against: Model | None, score: Score) -> Handle:
+        """The future of a gate's verdict; the evaluations that it needs come first."""
+        assert model.student is not None
+        future: Handle = gates.gate.submit(
+            f"gate-{model.name}-{name}",
+            name,
+            gate,
+            student=model.student,
+            model=model.name,
+            scores=score(model),
+            other=score(against) if against else None,
+        )
+        self.gates.append(future)
+        return future
+
+    def race(self, student: str, found: Handle, play: Play) -> tuple[Handle, Handle]:
+        """Futures of the winner's cut and of its last model."""
+        race: Handle = halving.submit(f"halving-{student}", play, found)
+        self.races[student] = race
+        pruned, model = (
+            winner.submit(f"winner-{student}-{what}", race, cut=what == "cut") for what in ("cut", "taught")
+        )
+        return pruned, model
+
+    def artifacts(self, handles: list[Handle]) -> list[Artifact]:
+        """What these stages gave, once they have."""
+        return [handle.result() for handle in handles]
+
+    def known(self, handles: list[Handle]) -> bool:
+        """A run waits until they are."""
+        return True
+
+
+@task(**OPTIONS)
+def halving(label: str, play: Play, found: Artifact) -> HalvingResult:
+    """Play a search's candidates off against each other, through stages of their own."""
+    result = play(found).result
+    assert result is not None, "a run knows every outcome"
+    return result
+
+
+@task(**OPTIONS)
+def winner(label: str, race: HalvingResult, *, cut: bool) -> Artifact:
+    """The winner as it was cut, or as the last round left it."""
+    return race.pruned if cut else race.model
