@@ -39,7 +39,7 @@ class Gpu(Config):
     bf16_tflops: float = Field(gt=0, description="Dense bf16 TFLOP/s, without sparsity.")
 
 
-class Place(Config):
+class Resources(Config):
     """What one job asks for. Ranks come from the stage's `parallel`; they are spread evenly over the nodes, a GPU each
     where there are."""
 
@@ -88,7 +88,7 @@ class Place(Config):
         return nodes, ranks // nodes
 
 
-class DockerPlace(Config):
+class DockerCluster(Config):
     """Containers of a Docker engine on this machine."""
 
     shm_gb: float = Field(
@@ -108,7 +108,7 @@ class Ssh(Config):
     )
 
 
-class SlurmPlace(Config):
+class SlurmCluster(Config):
     """A Slurm cluster, from a login node or over SSH."""
 
     ssh: Ssh | None = Field(default=None, description="Empty: this machine can run sbatch itself.")
@@ -138,7 +138,7 @@ class Volume(Config):
     read_only: bool = Field(default=False, description="Whether a job may only read it.")
 
 
-class KubernetesPlace(Config):
+class KubernetesCluster(Config):
     """A Kubernetes cluster with Kubeflow's trainer, whose TrainJobs NeMo-Run submits."""
 
     namespace: str = Field(default="default", min_length=1, description="Namespace of the jobs.")
@@ -164,11 +164,13 @@ class Cluster(Config):
     description: str = Field(default="", description="One line for people.")
     kind: Kind = Field(default="local", description="How jobs are submitted.")
     gpu: Gpu | None = Field(default=None, description="The cluster's GPU; empty: unknown.")
-    docker: DockerPlace | None = Field(default=None, description="Settings of kind docker.")
-    slurm: SlurmPlace | None = Field(default=None, description="Settings of kind slurm.")
-    kubernetes: KubernetesPlace | None = Field(default=None, description="Settings of kind kubernetes.")
-    defaults: Place = Field(default=Place(), description="What every stage asks for.")
-    stages: dict[Stage, Place] = Field(default={}, description="What a stage asks for where it differs from defaults.")
+    docker: DockerCluster | None = Field(default=None, description="Settings of kind docker.")
+    slurm: SlurmCluster | None = Field(default=None, description="Settings of kind slurm.")
+    kubernetes: KubernetesCluster | None = Field(default=None, description="Settings of kind kubernetes.")
+    defaults: Resources = Field(default=Resources(), description="What every stage asks for.")
+    stages: dict[Stage, Resources] = Field(
+        default={}, description="What a stage asks for where it differs from defaults."
+    )
     secrets: tuple[Variable, ...] = Field(
         default=(), description="Names of environment variables to pass on; values stay out of files."
     )
@@ -185,10 +187,10 @@ class Cluster(Config):
         default=None, gt=0, description="A job without progress for so long hung; empty: job's default."
     )
 
-    def place(self, stage: str) -> Place:
+    def resources(self, stage: str) -> Resources:
         """What a job of `stage` asks for: the defaults with the stage's own settings over them; environment variables
         add up."""
-        own = next((place for name, place in self.stages.items() if name == stage), Place())
+        own = next((found for name, found in self.stages.items() if name == stage), Resources())
         stated = {name: getattr(own, name) for name in own.model_fields_set}
         environment = self.defaults.environment | own.environment
         return self.defaults.model_copy(update=stated | {"environment": environment})
@@ -219,29 +221,30 @@ class Cluster(Config):
     def _places(self) -> Self:
         for stage in (None, *self.stages):
             where = f"stages.{stage}" if stage else "defaults"
-            place = self.place(stage) if stage else self.defaults
-            if self.kind in ("docker", "kubernetes") and not place.image:
+            resources = self.resources(stage) if stage else self.defaults
+            if self.kind in ("docker", "kubernetes") and not resources.image:
                 raise ValueError(f"{where}.image is missing; name the image that deploy/worker.Dockerfile makes")
-            if self.kind == "local" and (place.image or (place.nodes or 1) > 1):
+            if self.kind == "local" and (resources.image or (resources.nodes or 1) > 1):
                 raise ValueError(
-                    f"{where} asks for {'an image' if place.image else 'several nodes'}; the local cluster has none"
+                    f"{where} asks for {'an image' if resources.image else 'several nodes'}; the local cluster has none"
                 )
-            if self.kind == "docker" and (place.nodes or 1) > 1:
+            if self.kind == "docker" and (resources.nodes or 1) > 1:
                 raise ValueError(
-                    f"{where}.nodes is {place.nodes}, but docker has one node; leave it out or use slurm or kubernetes"
+                    f"{where}.nodes is {resources.nodes}, but docker has one node; leave it out or use slurm or"
+                    " kubernetes"
                 )
-            if self.kind != "slurm" and place.account:
-                raise ValueError(f"{where}.account is {place.account}, which only slurm has; leave it out")
-            if place.time_limit_minutes and place.margin_seconds >= place.time_limit_minutes * 60:
+            if self.kind != "slurm" and resources.account:
+                raise ValueError(f"{where}.account is {resources.account}, which only slurm has; leave it out")
+            if resources.time_limit_minutes and resources.margin_seconds >= resources.time_limit_minutes * 60:
                 raise ValueError(
-                    f"{where}.margin_seconds is {place.margin_seconds:g}, not less than its time limit of "
-                    f"{place.time_limit_minutes:g} minutes; choose a smaller margin"
+                    f"{where}.margin_seconds is {resources.margin_seconds:g}, not less than its time limit of "
+                    f"{resources.time_limit_minutes:g} minutes; choose a smaller margin"
                 )
-            if secret := set(place.environment) & set(self.secrets):
+            if secret := set(resources.environment) & set(self.secrets):
                 raise ValueError(
                     f"{where}.environment gives {min(secret)} a value, but it is one of secrets; leave the value out"
                 )
-            if named := [name for name in place.environment if is_secret(name)]:
+            if named := [name for name in resources.environment if is_secret(name)]:
                 raise ValueError(
                     f"{where}.environment gives {named[0]} a value, which would be stored with the run; name it in"
                     " secrets"

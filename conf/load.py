@@ -45,7 +45,7 @@ def load(preset: str, overrides: list[str] | None = None) -> Recipe:
     return recipe
 
 
-def checked(recipe: Recipe | dict[str, Any]) -> Recipe:
+def validate_recipe(recipe: Recipe | dict[str, Any]) -> Recipe:
     """A recipe from a form or another program, checked as `load` checks one; raises RecipeError with the same
     sentences."""
     whole = validate(recipe) if isinstance(recipe, dict) else recipe

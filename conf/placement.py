@@ -11,13 +11,13 @@ from conf.cluster import Cluster
 from conf.load import validate
 from conf.parallel import Parallel
 from conf.recipe import Recipe
-from conf.standalone import checked
+from conf.standalone import validate_settings
 
 Kind = TypeVar("Kind")
 Settings = TypeVar("Settings", bound=Config)
 
 
-def placed(recipe: Recipe, cluster: Cluster) -> Recipe:
+def place_on_cluster(recipe: Recipe, cluster: Cluster) -> Recipe:
     """`recipe` as it runs on `cluster`; its keys are the same. Raises ValueError for the first stage that the cluster
     cannot hold."""
     own = _own(recipe, cluster)
@@ -28,26 +28,26 @@ def placed(recipe: Recipe, cluster: Cluster) -> Recipe:
     return found
 
 
-def placed_alone(settings: Settings, cluster: Cluster) -> Settings:
-    """Settings of single stages, or the config of one, as `placed` does it with a recipe."""
+def place_settings_on_cluster(settings: Settings, cluster: Cluster) -> Settings:
+    """Settings of single stages, or the config of one, as `place_on_cluster` does it with a recipe."""
     own = _own(settings, cluster)
     found = _with(settings, own)
     if own:
-        checked(type(settings), found.model_dump(mode="json"))
+        validate_settings(type(settings), found.model_dump(mode="json"))
     _check_spread(found, cluster)
     return found
 
 
 def _own(settings: Config, cluster: Cluster) -> dict[str, Parallel]:
     """The layouts that the cluster has for these stages."""
-    return {stage: parallel for stage in _stages(settings) if (parallel := cluster.place(stage).parallel)}
+    return {stage: parallel for stage in _stages(settings) if (parallel := cluster.resources(stage).parallel)}
 
 
 def _check_spread(settings: Config, cluster: Cluster) -> None:
     for stage, parallels in _stages(settings).items():
         for parallel in parallels:
             try:
-                cluster.place(stage).spread(parallel)
+                cluster.resources(stage).spread(parallel)
             except ValueError as error:
                 raise ValueError(f"{stage} on this cluster: {error}") from error
 

@@ -67,7 +67,7 @@ def sizes_of(shape: Shape, teacher: Shape) -> dict[str, int]:
     return {axis: size for axis in AXES if (size := getattr(shape, axis)) != getattr(teacher, axis)}
 
 
-def told(shape: Shape) -> str:
+def describe(shape: Shape) -> str:
     """A shape in words: 4 layers, hidden 128, ffn 320, 4 heads."""
     return (
         f"{shape.num_layers} layers, hidden {shape.hidden_size}, ffn {shape.ffn_hidden_size},"
@@ -104,12 +104,15 @@ def candidates(where: str, config: SearchConfig, teacher: Shape) -> list[Shape]:
     if not fitting:
         least = min(
             smaller,
-            key=lambda shape: (max(num_params(shape) / most_params, _memory(config, shape) / most_memory), told(shape)),
+            key=lambda shape: (
+                max(num_params(shape) / most_params, _memory(config, shape) / most_memory),
+                describe(shape),
+            ),
         )
         weight = f", {_memory(config, least):,.1f} MB" if config.target_memory_mb else ""
         raise ValueError(
             f"{where}: no shape within the bounds meets the budget of {_budget(config, most_params)}; the nearest is"
-            f" {told(least)} with {num_params(least):,} parameters{weight}: raise the target, max_width_pruning"
+            f" {describe(least)} with {num_params(least):,} parameters{weight}: raise the target, max_width_pruning"
             f" {config.max_width_pruning:g} or max_depth_pruning {config.max_depth_pruning:g}"
         )
     return sorted(fitting, key=lambda shape: (-num_params(shape), *(-getattr(shape, axis) for axis in AXES)))[
@@ -153,8 +156,8 @@ def _check_grid(where: str, config: SearchConfig, teacher: Shape, grid: dict[Axi
             )
     if all(len(sizes) == 1 for sizes in grid.values()):
         raise ValueError(
-            f"{where} can cut no axis of {told(teacher)} within its bounds and divisors; lower the divisors or raise"
-            " the bounds"
+            f"{where} can cut no axis of {describe(teacher)} within its bounds and divisors; lower the divisors or"
+            " raise the bounds"
         )
     count = math.prod(len(sizes) for sizes in grid.values())
     if count > MOST_SHAPES:

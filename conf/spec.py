@@ -12,7 +12,7 @@ ERROR_PREFIX = "imbik-error: "
 """A failing job prints one line that starts so; the launcher shows it to the user."""
 
 ENDED = "ended.json"
-"""In a job's output when it ended without its result: an `Ended`. Exit codes do not survive torchrun and srun."""
+"""In a job's output when it ended without its result: an `JobExit`. Exit codes do not survive torchrun and srun."""
 
 Reason = Literal["time", "memory", "mistake", "fault", "hang", "terminated"]
 """Why a job ended without its result: its time was up or SIGTERM asked it to (what it had is saved), a rank had too
@@ -50,7 +50,7 @@ class Spec(Config):
     output: str = Field(description="Absolute path of the folder to write into; it exists and survives a retry.")
 
 
-class Ended(Config):
+class JobExit(Config):
     """`ended.json`: why a job ended without its result. The rank that wrote it first is the one to blame."""
 
     reason: Reason

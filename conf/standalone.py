@@ -74,7 +74,7 @@ class Evaluating(Single):
         return self
 
 
-def checked(kind: type[Settings], values: dict[str, Any] | Settings) -> Settings:
+def validate_settings(kind: type[Settings], values: dict[str, Any] | Settings) -> Settings:
     """Settings from a form or the command line, or a ValueError for the first thing wrong with them, a secret first of
     all."""
     check_no_secret(values if isinstance(values, dict) else values.model_dump(mode="json"))

@@ -10,15 +10,15 @@ from prefect.states import Completed
 
 from conf.base import RunName, StoreFolder, run_name
 from conf.cluster import Cluster
-from conf.load import checked
-from conf.placement import placed
+from conf.load import validate_recipe
+from conf.placement import place_on_cluster
 from conf.recipe import Recipe
 from flows import outcome
 from flows.inputs import resolve
 from flows.pipeline import Pipeline
 from flows.plan import plan
 from flows.running import Running
-from flows.session import Where, found, opened, tags_of
+from flows.session import Where, open_session, resolve_cluster, tags_of
 from flows.sizing import check_fits
 from tasks import hub
 from tasks.launch.errors import JobFailed
@@ -31,7 +31,7 @@ from tasks.stage import THREADS
     flow_run_name="{name}",
     task_runner=THREADS,
     persist_result=False,
-    validate_parameters=False,  # `checked` does it, in the sentences of the command line
+    validate_parameters=False,  # `validate_recipe` does it, in the sentences of the command line
 )
 def compress(*, name: RunName = "run", cluster: Where = "local", store: StoreFolder = ".imbik", recipe: Recipe) -> str:
     """Run a recipe on a cluster and write its report; returns the folder `<store>/runs/<name>`. What is in the store
@@ -44,15 +44,15 @@ def compress(*, name: RunName = "run", cluster: Where = "local", store: StoreFol
         recipe: A whole run: one corpus, one teacher, its students, their formats, one report.
     """
     try:
-        where = found(cluster)
+        where = resolve_cluster(cluster)
         seen.tag(*tags_of(cluster))
-        return _compress(placed(checked(recipe), where), run_name(name), Path(store), where)
+        return _compress(place_on_cluster(validate_recipe(recipe), where), run_name(name), Path(store), where)
     except (ValueError, JobFailed) as error:
         return seen.failed(error)
 
 
 def _compress(recipe: Recipe, name: str, store: Path, cluster: Cluster) -> str:
-    with opened(name, store, recipe.model_dump(mode="json"), cluster) as session:
+    with open_session(name, store, recipe.model_dump(mode="json"), cluster) as session:
         seen.tag(f"model:{model_name(recipe)}")
         recipe = hub.pin_revisions(recipe, session.store)
         stages = plan(recipe, session.store.root)

@@ -7,10 +7,10 @@ from pathlib import Path
 from prefect import flow
 
 from conf.base import RunName, StoreFolder
-from conf.placement import placed_alone
-from conf.standalone import Evaluating, checked
+from conf.placement import place_settings_on_cluster
+from conf.standalone import Evaluating, validate_settings
 from flows import standalone as single
-from flows.session import Where, found
+from flows.session import Where, resolve_cluster
 from tasks.monitor import prefect_pages as seen
 from tasks.report.model import Report
 from tasks.report.standalone import write_models
@@ -33,16 +33,16 @@ def evaluate(
         settings: The models, and what they are measured with.
     """
     try:
-        wanted = placed_alone(checked(Evaluating, settings), found(cluster))
+        wanted = place_settings_on_cluster(validate_settings(Evaluating, settings), resolve_cluster(cluster))
     except ValueError as error:
         return seen.failed(error)
 
     def work(session: Session, folder: Path) -> Report:
         session.launcher.prepare()
-        subjects = [single.subject(session, model, wanted.data, wanted.evaluate) for model in wanted.models]
+        subjects = [single.model_to_evaluate(session, model, wanted.data, wanted.evaluate) for model in wanted.models]
         first = subjects[0]
         teacher = (
-            single.subject(session, wanted.teacher, wanted.data, wanted.evaluate).artifact
+            single.model_to_evaluate(session, wanted.teacher, wanted.data, wanted.evaluate).artifact
             if wanted.teacher
             else first.teacher
         )

@@ -8,7 +8,7 @@ from prefect import flow
 
 from conf.base import RunName, StoreFolder
 from conf.stages.data import DataConfig
-from conf.standalone import checked
+from conf.standalone import validate_settings
 from flows import standalone as single
 from flows.running import Running
 from flows.session import Where
@@ -36,7 +36,7 @@ def prepare(
         data: Text to tokens, as in a recipe.
     """
     try:
-        wanted = checked(DataConfig, data)
+        wanted = validate_settings(DataConfig, data)
     except ValueError as error:
         return seen.failed(error)
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from prefect import flow
 
 from conf.base import RunName, StoreFolder
-from conf.placement import placed_alone
-from conf.standalone import Quantizing, checked
+from conf.placement import place_settings_on_cluster
+from conf.standalone import Quantizing, validate_settings
 from flows import standalone as single
 from flows.pipeline import formats
 from flows.running import Running
-from flows.session import Where, found
+from flows.session import Where, resolve_cluster
 from tasks.monitor import prefect_pages as seen
 from tasks.report.model import Report
 from tasks.report.standalone import write_models
@@ -36,13 +36,13 @@ def quantize(
         settings: The model, its formats, and what they are measured with.
     """
     try:
-        wanted = placed_alone(checked(Quantizing, settings), found(cluster))
+        wanted = place_settings_on_cluster(validate_settings(Quantizing, settings), resolve_cluster(cluster))
     except ValueError as error:
         return seen.failed(error)
 
     def work(session: Session, folder: Path) -> Report:
         session.launcher.prepare()
-        whole = single.subject(session, wanted.model, wanted.data, wanted.evaluate)
+        whole = single.model_to_evaluate(session, wanted.model, wanted.data, wanted.evaluate)
         if whole.artifact.stage == "quantize":
             raise StoreError(f"{wanted.model} is quantized already; name the model it was made from")
         called = whole.name.replace("/", "-")

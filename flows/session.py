@@ -42,7 +42,7 @@ Where = Annotated[
 """A cluster's name or file, which a form can give, or the cluster itself."""
 
 
-def found(cluster: Where) -> Cluster:
+def resolve_cluster(cluster: Where) -> Cluster:
     """The cluster that is meant; RecipeError with one sentence where there is none."""
     return load_cluster(cluster) if isinstance(cluster, str) else cluster
 
@@ -54,7 +54,7 @@ def tags_of(cluster: Where) -> list[str]:
 
 
 @contextlib.contextmanager
-def opened(name: str, root: Path, settings: dict[str, Any], cluster: Cluster) -> Iterator[Session]:
+def open_session(name: str, root: Path, settings: dict[str, Any], cluster: Cluster) -> Iterator[Session]:
     """Everything the tasks of a run share, closed whatever happens: no process of the run outlives it. `settings` go to
     MLflow."""
     worker = _end_with_worker()

@@ -67,20 +67,20 @@ def _models(recipe: Recipe, planned: PlannedStage, teacher: Shape) -> Models:
 
 
 def _sized(numbers: StageEstimate, cluster: Cluster, stage: PlannedStage) -> Sized:
-    job, gpu, place = numbers.job, cluster.gpu, cluster.place(stage.stage)
-    if job is None or not place.gpus_per_node:
+    job, gpu, resources = numbers.job, cluster.gpu, cluster.resources(stage.stage)
+    if job is None or not resources.gpus_per_node:
         return Sized(stage=stage, numbers=numbers)
     gpus, memory = job.parallel.processes, job.peak("cuda")
-    main = numbers.copies.of(min(gpus, place.gpus_per_node)) if numbers.copies.checkpoint else None
+    main = numbers.copies.of(min(gpus, resources.gpus_per_node)) if numbers.copies.checkpoint else None
     if gpu is None:
         return Sized(stage=stage, numbers=numbers, gpus=gpus, memory=memory, main=main)
     hours = numbers.work.gpu_hours(gpu.bf16_tflops) if numbers.work else None
-    wrong = misfit(stage.label, job, gpu.name, gpu.memory_gb * 1e9, place.gpus_per_node)
-    if main and place.memory_gb and main > place.memory_gb * 1e9:
+    wrong = misfit(stage.label, job, gpu.name, gpu.memory_gb * 1e9, resources.gpus_per_node)
+    if main and resources.memory_gb and main > resources.memory_gb * 1e9:
         wrong = wrong or (
             f"{stage.label} needs {main / 1e9:.1f} GB of main memory on its first node, where a checkpoint is copied"
-            f" before it is written, but asks for {place.memory_gb:g} GB; raise stages.{stage.stage}.memory_gb of the"
-            " cluster"
+            f" before it is written, but asks for {resources.memory_gb:g} GB; raise stages.{stage.stage}.memory_gb of"
+            " the cluster"
         )
     return Sized(stage=stage, numbers=numbers, gpus=gpus, memory=memory, main=main, gpu_hours=hours, misfit=wrong)
 

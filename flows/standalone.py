@@ -12,13 +12,13 @@ from pydantic import BaseModel
 
 from conf.base import run_name
 from conf.cluster import Cluster
-from conf.placement import placed_alone
+from conf.placement import place_settings_on_cluster
 from conf.stages.data import DataConfig
 from conf.stages.evaluate import EvaluateConfig
 from conf.stages.teacher import TeacherConfig
 from flows.inputs import model_of
 from flows.running import Running
-from flows.session import Where, found, opened, tags_of
+from flows.session import Where, open_session, resolve_cluster, tags_of
 from tasks import hub
 from tasks import inputs as external
 from tasks.handover import models
@@ -46,7 +46,7 @@ def run(
     try:
         told = about if isinstance(about, dict) else about.model_dump(mode="json")
         seen.tag(*tags_of(cluster), *(f"model:{model}" for model in models))
-        with opened(run_name(name), Path(store), told, found(cluster)) as session:
+        with open_session(run_name(name), Path(store), told, resolve_cluster(cluster)) as session:
             folder = session.store.root / "runs" / name
             report = work(session, folder)
             session.tracker.report(folder)
@@ -57,7 +57,7 @@ def run(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class ModelToEvaluate:
     """A model that is to be measured: what it is called, its artifact, and what it is measured with."""
 
     name: str
@@ -67,19 +67,21 @@ class Subject:
     how: EvaluateConfig
 
 
-def subject(session: Session, reference: str, text: DataConfig | None, how: EvaluateConfig | None) -> Subject:
+def model_to_evaluate(
+    session: Session, reference: str, text: DataConfig | None, how: EvaluateConfig | None
+) -> ModelToEvaluate:
     """The model that `reference` names, with the text and measures that were given, else those of its run, as the
     cluster lays them out."""
     store, cluster = session.store, session.cluster
     if known := models.of_run(store, reference):
-        how = placed_alone(how or known.evaluate, cluster)
-        return Subject(name=reference, artifact=known.artifact, teacher=known.teacher, data=known.data, how=how)
-    how = placed_alone(how or UNASKED, cluster)
+        how = place_settings_on_cluster(how or known.evaluate, cluster)
+        return ModelToEvaluate(name=reference, artifact=known.artifact, teacher=known.teacher, data=known.data, how=how)
+    how = place_settings_on_cluster(how or UNASKED, cluster)
     artifact, corpus = imported(store, cluster, reference, text)
-    return Subject(name=Path(reference).name, artifact=artifact, teacher=artifact, data=corpus, how=how)
+    return ModelToEvaluate(name=Path(reference).name, artifact=artifact, teacher=artifact, data=corpus, how=how)
 
 
-def measure(session: Session, wanted: dict[str, Artifact], like: Subject, teacher: Artifact) -> list[Measured]:
+def measure(session: Session, wanted: dict[str, Artifact], like: ModelToEvaluate, teacher: Artifact) -> list[Measured]:
     """Score models side by side; `like` says with which text and how."""
     run, questions = Running(), external.questions_of(like.how, session.store)
     futures = {
@@ -125,7 +127,7 @@ def imported(store: Store, cluster: Cluster, reference: str, text: DataConfig | 
     imported = TeacherConfig(
         model=reference, steps=0, seq_length=8, global_batch=1, micro_batch=1, lr=1.0, min_lr=0.0, warmup_steps=0
     )
-    return run(label, placed_alone(imported, cluster), data=corpus, model=model).result(), corpus
+    return run(label, place_settings_on_cluster(imported, cluster), data=corpus, model=model).result(), corpus
 
 
 def _plain(reference: str) -> str:

@@ -23,7 +23,7 @@ from conf.spec import Spec
 from conf.stages.data import DataConfig
 from jobs.corpus import cards
 from jobs.corpus.quarantine import Quarantine
-from jobs.corpus.readers import Count, Record
+from jobs.corpus.readers import Count, Document
 from jobs.corpus.sources import SPLITS, WORLD, records, split_of
 from jobs.runtime.entry import Metrics, main
 
@@ -49,7 +49,7 @@ def run(spec: Spec) -> None:
     metrics.log(2, 3)
     statistics = tally | _tokenize(config, output, words, tally.pop("bytes"))
     sources = (config.source,) if isinstance(config.source, str) else config.source
-    cards.keep(sources, output)
+    cards.copy_cards(sources, output)
     if WORLD in sources:
         from jobs.world.world import write_quiz
 
@@ -107,7 +107,7 @@ def _collect(config: DataConfig, output: Path) -> dict[str, Any]:
     }
 
 
-def _limited(source: Iterator[tuple[str | None, Record]], limit: int | None) -> Iterator[tuple[str | None, Record]]:
+def _limited(source: Iterator[tuple[str | None, Document]], limit: int | None) -> Iterator[tuple[str | None, Document]]:
     return source if limit is None else itertools.islice(source, limit)
 
 

@@ -56,7 +56,7 @@ def _distill(spec: Spec, config: DistillConfig, device: torch.device) -> None:
         head.defer(teacher)
         check_teacher(teacher, teacher_config, config, data)
         model = objective.pair(student, teacher, config)
-        minimised = _minimised(config, objective.beside, model)
+        minimised = _minimised(config, objective.teacher_beside, model)
     watch = Watch(model, config, exported.evaluator(spec, config, model, student_config))
     training.train(
         model, student_config, config, minimised, splits=splits(data, config.seq_length), output=output, watch=watch

@@ -16,7 +16,7 @@ from conf.spec import Spec
 from conf.stages.generate import GenerateConfig
 from jobs.corpus.conversations import Reading, gather
 from jobs.generation.answers import Answer, Collected, Message, answer_here
-from jobs.generation.filters import Seen, fault, normalised
+from jobs.generation.filters import RepeatFilter, fault, normalised
 from jobs.generation.openai_client import answer_there
 from jobs.runtime import interrupt
 from jobs.runtime.entry import Metrics, main
@@ -38,7 +38,9 @@ def run(spec: Spec) -> None:
             for answers in _answers(config, spec, asked, done):
                 collected.add(answers)
                 metrics.log(len(collected.done(config.samples)), len(asked))
-                interrupt.leave(f"with {len(collected.done(config.samples))} of {len(asked)} prompts answered")
+                interrupt.raise_if_stopping(
+                    f"with {len(collected.done(config.samples))} of {len(asked)} prompts answered"
+                )
     seconds = time.monotonic() - begun
     new = collected.answers[before:]
     speed = {"seconds": round(seconds, 2), "tokens": sum(answer.tokens for answer in new)}
@@ -84,7 +86,7 @@ def _prompts(config: GenerateConfig) -> tuple[list[list[Message]], Counter[str]]
 
 def _sift(config: GenerateConfig, asked: list[list[Message]], answers: list[Answer], output: Path) -> dict[str, object]:
     """Write what is kept and what is not, in the order of the prompts; the counts."""
-    seen, reasons, kept = Seen(config.near_duplicates), Counter[str](), 0
+    seen, reasons, kept = RepeatFilter(config.near_duplicates), Counter[str](), 0
     with (output / "records.jsonl").open("wb") as records, (output / "rejected.jsonl").open("wb") as rejected:
         for answer in _once(answers):
             messages = [*asked[answer.prompt], {"role": "assistant", "content": answer.text}]

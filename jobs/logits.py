@@ -73,10 +73,12 @@ def _store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
     head.defer(model)
     model.eval()
     job = _Job(model, config, hf_config["vocab_size"], output)
-    with interrupt.stoppable(), heartbeat.watched(output):
+    with interrupt.stoppable(), heartbeat.monitored(output):
         for split, (windows, _) in plan.items():
             job.write(windows, shards[split])
-            interrupt.leave(f"with {min(job.done, job.total)} of {job.total} shards of the {split} split stored")
+            interrupt.raise_if_stopping(
+                f"with {min(job.done, job.total)} of {job.total} shards of the {split} split stored"
+            )
             if split == "validation":
                 job.check_teacher(list(shards[split]))
     if torch.distributed.get_rank() == 0:
@@ -150,7 +152,7 @@ class _Job:
             self.done += size
             if self.metrics:
                 self.metrics.log(min(self.done, self.total), self.total)
-            if interrupt.asked(parallel_state.get_model_parallel_group()):
+            if interrupt.stop_requested(parallel_state.get_model_parallel_group()):
                 return
 
     def check_teacher(self, names: list[str]) -> None:
@@ -180,10 +182,10 @@ class _Job:
                 labels = tokens[:, 1:].flatten().to(torch.cuda.current_device())
 
                 def keep(hidden: torch.Tensor, labels: torch.Tensor = labels) -> None:
-                    found.append(head.top(head.head(self.model, hidden), labels, self.config.top_k))
+                    found.append(head.top_k_targets(head.head(self.model, hidden), labels, self.config.top_k))
 
                 forward(self.model, tokens[:, :-1], keep)
-                heartbeat.beat()
+                heartbeat.report_progress()
         if not found:
             return None
         ids, logits, rest, loss = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))

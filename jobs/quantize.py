@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedModel
 
-    from jobs.quantization.auto_quantize import Mix
+    from jobs.quantization.auto_quantize import MixedFormats
     from jobs.quantization.errors import Seen
 
 
@@ -82,7 +82,12 @@ def widths_of(settings: dict[str, Any]) -> Widths:
 
 
 def _quantize(
-    source: Path, data: Path, output: Path, samples: NDArray[np.int64], config: QuantizeConfig, chosen: Mix | None
+    source: Path,
+    data: Path,
+    output: Path,
+    samples: NDArray[np.int64],
+    config: QuantizeConfig,
+    chosen: MixedFormats | None,
 ) -> dict[str, Any]:
     """Calibrate, write, read back and compare; the record for quantize.json."""
     import torch

@@ -83,7 +83,7 @@ def _beside(
     shapes = get_tensor_shapes_adjust_fn_for_distillation(
         model, seq_length=config.seq_length * config.micro_batch, micro_batch_size=1, decoder_seq_length=None
     )
-    return model, objective.beside, shapes
+    return model, objective.teacher_beside, shapes
 
 
 def _splits(records: Path, config: SftConfig) -> tuple[PackedRecords, PackedRecords]:
@@ -165,7 +165,7 @@ def losses(
         _part(head.head(model, hidden), counted),
         learned.labels,
         learned.weights,
-        head.Mix(divergence=config.kd_weight, cross_entropy=1.0),
+        head.LossWeights(divergence=config.kd_weight, cross_entropy=1.0),
         teacher=teacher,
         how=of_recipe(_as_distillation(config)),
         everything=not model.training,

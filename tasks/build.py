@@ -18,7 +18,7 @@ from conf.spec import Record, Spec
 from tasks.launch.local import TORCHRUN
 from tasks.launch.retry import Attempts
 from tasks.monitor import prefect_pages as seen
-from tasks.monitor.listener import Telling
+from tasks.monitor.listener import StageListener
 from tasks.session import Session, current
 from tasks.store.store import Artifact, StoreError, key_of
 
@@ -78,7 +78,7 @@ def _make(session: Session, label: str, key: str, config: StageConfig, inputs: d
             inputs={role: artifact.path for role, artifact in inputs.items()},
             output=str(work),
         )
-        telling = Telling(session.board, label)
+        telling = StageListener(session.board, label)
         attempts = Attempts(
             type(config), work, session.cluster, lambda number, told: _again(session, telling, label, number, told)
         )
@@ -124,7 +124,7 @@ def _make(session: Session, label: str, key: str, config: StageConfig, inputs: d
         ) from error
 
 
-def _again(session: Session, telling: Telling, label: str, number: int, told: str) -> None:
+def _again(session: Session, telling: StageListener, label: str, number: int, told: str) -> None:
     """A job is tried again: on the board, in the Prefect log and in MLflow."""
     session.board.set(label, "waiting")
     telling.state(f"attempt {number}: {told}")

@@ -21,7 +21,7 @@ from conf.secrets import check_no_secret
 from conf.shape import Shape
 from conf.shapes import points
 from conf.stages.candidate_score import QuickScore
-from conf.stages.early_stopping import Watched
+from conf.stages.early_stopping import WithEarlyStopping
 from conf.stages.evaluate import EvaluateConfig
 from conf.stages.training import Training
 
@@ -215,7 +215,7 @@ def _check_training(where: str, config: Training, shape: Shape, whose: str = "")
     check_layout(f"{where}.parallel", config.parallel, shape, tokens=config.seq_length, whose=whose)
 
 
-def _check_watch(where: str, how: Watched, shape: Shape) -> None:
+def _check_watch(where: str, how: WithEarlyStopping, shape: Shape) -> None:
     if how.evaluation is None:
         return
     if how.best_by == "mmlu" and how.evaluation.mmlu is None:

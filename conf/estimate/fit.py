@@ -26,7 +26,7 @@ class Layout:
     micro_batch: int
     memory: Memory
 
-    def told(self, job: JobEstimate) -> str:
+    def describe(self, job: JobEstimate) -> str:
         """The settings that differ, as overrides of the recipe."""
         names = [name for name in Parallel.model_fields if getattr(self.parallel, name) != getattr(job.parallel, name)]
         changed = [f"{job.where}.parallel.{name}={str(getattr(self.parallel, name)).lower()}" for name in names]
@@ -47,7 +47,7 @@ def misfit(label: str, job: JobEstimate, gpu_name: str, gpu_bytes: float, gpus_p
             f"{said}, and no layout on up to {job.parallel.processes * 2**MOST_DOUBLINGS} GPUs fits; choose larger GPUs"
             " or a smaller model"
         )
-    return f"{said}; the nearest layout that fits is {found.told(job)} ({found.memory.total / 1e9:.1f} GB)"
+    return f"{said}; the nearest layout that fits is {found.describe(job)} ({found.memory.total / 1e9:.1f} GB)"
 
 
 def nearest(job: JobEstimate, gpu_bytes: float, gpus_per_node: int) -> Layout | None:

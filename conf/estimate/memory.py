@@ -88,7 +88,7 @@ def copies(params: int, config: Training) -> Copies:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class ForwardPass:
     """What one forward pass of one rank is given: sequences and their length, in which precision, on which device."""
 
     sequences: int
@@ -116,9 +116,9 @@ class Passing(Protocol):
     def precision(self) -> Precision: ...
 
 
-def batch_of(config: Passing, sequences: int, device: Device) -> Batch:
+def batch_of(config: Passing, sequences: int, device: Device) -> ForwardPass:
     """So many sequences of a stage, passed at once."""
-    return Batch(sequences=sequences, seq_length=config.seq_length, precision=config.precision, device=device)
+    return ForwardPass(sequences=sequences, seq_length=config.seq_length, precision=config.precision, device=device)
 
 
 def stages_of(parallel: Parallel) -> tuple[int, ...]:
@@ -140,7 +140,7 @@ def rank_params(shape: Shape, parallel: Parallel, stage: int) -> int:
     return layers + embedding + output + (shape.hidden_size if stage == last else 0)
 
 
-def layer_bytes(shape: Shape, batch: Batch, parallel: Parallel) -> int:
+def layer_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel) -> int:
     """What the backward pass of one decoder layer needs of one micro-batch."""
     tokens, wide, exact = batch.sequences * batch.seq_length // parallel.context, batch.bytes, batch.exact
     shared = parallel.tensor if parallel.sequence else 1
@@ -151,14 +151,14 @@ def layer_bytes(shape: Shape, batch: Batch, parallel: Parallel) -> int:
     )
 
 
-def _norm(width: int, batch: Batch, output: bool = True) -> float:
+def _norm(width: int, batch: ForwardPass, output: bool = True) -> float:
     """A norm's input, on the CPU in fp32 with its normalised form, one number a row, and the output that a matrix
     multiplies."""
     saved = 4 * 2 * width if batch.device == "cpu" else batch.bytes * width
     return saved + 4 + (batch.bytes * width if output else 0)
 
 
-def _attention(shape: Shape, batch: Batch) -> float:
+def _attention(shape: Shape, batch: ForwardPass) -> float:
     """Queries, keys, values and the context of PyTorch's fused attention, one number a head, and what norms on them
     keep."""
     heads, groups, width = shape.num_attention_heads, shape.num_query_groups, head_dim(shape)
@@ -225,13 +225,13 @@ def resident(device: Device) -> int:
     return LIBRARIES if device == "cpu" else CUDA_CONTEXT
 
 
-def stream_bytes(shape: Shape, batch: Batch, parallel: Parallel) -> int:
+def stream_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel) -> int:
     """The residual stream of one micro-batch, which recomputation keeps of a layer."""
     shared = parallel.context * (parallel.tensor if parallel.sequence else 1)
     return batch.bytes * batch.sequences * batch.seq_length * shape.hidden_size // shared
 
 
-def backward_bytes(shape: Shape, batch: Batch, parallel: Parallel) -> int:
+def backward_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel) -> int:
     """What the backward pass of a layer holds beside what was kept for it: gradients around its gate, its attention or
     its norms."""
     tokens = batch.sequences * batch.seq_length // parallel.context
@@ -243,7 +243,7 @@ def backward_bytes(shape: Shape, batch: Batch, parallel: Parallel) -> int:
     return int(tokens * (max(gate, attention, norms) + batch.bytes * shape.hidden_size))
 
 
-def forward_bytes(shape: Shape, batch: Batch, parallel: Parallel) -> int:
+def forward_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel) -> int:
     """What a forward pass without gradients holds at once: the widest of a layer's steps and the residual stream."""
     tokens = batch.sequences * batch.seq_length // parallel.context
     gate = batch.bytes * 5 * shape.ffn_hidden_size // parallel.tensor
@@ -252,7 +252,7 @@ def forward_bytes(shape: Shape, batch: Batch, parallel: Parallel) -> int:
     return int(tokens * (max(gate, attention) + 2 * batch.bytes * shape.hidden_size))
 
 
-def head_bytes(shape: Shape, batch: Batch, parallel: Parallel, *, compared: bool) -> int:
+def head_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel, *, compared: bool) -> int:
     """The fused head: hidden states and their gradient, the output weights' gradient, a group's logits and a chunk of
     them in fp32."""
     tokens, rows = batch.sequences * batch.seq_length // parallel.context, (shape.vocab_size or 0) // parallel.tensor
@@ -267,7 +267,7 @@ def head_bytes(shape: Shape, batch: Batch, parallel: Parallel, *, compared: bool
     )
 
 
-def passing(shape: Shape, batch: Batch, parallel: Parallel, *, models: int = 1, hooked: bool = False) -> Memory:
+def passing(shape: Shape, batch: ForwardPass, parallel: Parallel, *, models: int = 1, hooked: bool = False) -> Memory:
     """The fullest rank of a job that runs `models` models of this shape forward only, its logits whole; `hooked`:
     Minitron looks at what every layer does, in fp32, and nobody at the logits, which are not made."""
     params = max(rank_params(shape, parallel, stage) for stage in stages_of(parallel))
@@ -281,7 +281,7 @@ def passing(shape: Shape, batch: Batch, parallel: Parallel, *, models: int = 1, 
     )
 
 
-def storing(shape: Shape, batch: Batch, parallel: Parallel) -> Memory:
+def storing(shape: Shape, batch: ForwardPass, parallel: Parallel) -> Memory:
     """The fullest rank of a job that stores a teacher's likeliest tokens: its logits a group at a time."""
     memory = passing(shape, batch, parallel)
     rows, tokens = max(1, (shape.vocab_size or 0) // parallel.tensor), batch.sequences * batch.seq_length
@@ -290,7 +290,7 @@ def storing(shape: Shape, batch: Batch, parallel: Parallel) -> Memory:
     return replace(memory, logits=rows * (batch.bytes * group + 4 * CHUNK_COPIES[False] * chunk))
 
 
-def scoring(shape: Shape, params: int, batch: Batch) -> Memory:
+def scoring(shape: Shape, params: int, batch: ForwardPass) -> Memory:
     """One process that scores a Hugging Face model beside its teacher, `params` together; a sequence's logits in
     fp32."""
     alone, tokens = Parallel(), batch.sequences * batch.seq_length

@@ -13,7 +13,7 @@ OWN = "data"
 """What the recipe's own corpus is called in a blend."""
 
 
-class Source(Config):
+class BlendSource(Config):
     """One more corpus: what it is and how it is read; tokenizer, seed and limits are those of the recipe's `data`. All
     of it trains."""
 
@@ -44,7 +44,7 @@ class BlendConfig(StageConfig):
     writes: ClassVar[tuple[str, ...]] = ("blend.json", "statistics.json", "tokenizer/tokenizer.json")
 
     weight: float = Field(default=1.0, gt=0, description="Weight of the recipe's own corpus, data.")
-    sources: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")], Source] = Field(
+    sources: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")], BlendSource] = Field(
         min_length=1, description="Further corpora by name, each tokenized once as an artifact of its own."
     )
     tokens: int | None = Field(

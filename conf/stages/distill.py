@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from conf.base import Config
 from conf.estimate.numbers import Models, StageEstimate
-from conf.stages.early_stopping import Watched
+from conf.stages.early_stopping import WithEarlyStopping
 from conf.stages.training import Training
 
 DistillLoss = Literal["forward_kl", "reverse_kl", "jensen_shannon"]
@@ -27,7 +27,7 @@ class Intermediate(Config):
     )
 
 
-class Compared(Training):
+class WithDistillationLoss(Training):
     """Training in which the student's logits are compared with a teacher's."""
 
     loss: DistillLoss = Field(
@@ -62,7 +62,7 @@ class Compared(Training):
         return self
 
 
-class DistillConfig(Compared, Watched):
+class DistillConfig(WithDistillationLoss, WithEarlyStopping):
     """Teacher to student: a divergence of their logits, losses between chosen layers, and a share of cross-entropy on
     the tokens."""
 

@@ -13,7 +13,7 @@ from conf.stages.training import Training
 BestBy = Literal["val_kl", "val_divergence", "val_loss", "mmlu"]
 
 
-class Watched(Training):
+class WithEarlyStopping(Training):
     """Training that looks at its student on the way. A validation comes every `validate_every` steps, before the first
     and after the last step; all of it continues exactly where a killed job had saved it."""
 

@@ -7,10 +7,10 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from conf.stages.distill import Compared
+from conf.stages.distill import WithDistillationLoss
 
 
-class QADConfig(Compared):
+class QADConfig(WithDistillationLoss):
     """The unquantized model teaches the quantized one, in one process: KL divergence of the logits through ModelOpt's
     quantizers."""
 

@@ -135,7 +135,9 @@ class QuantizeConfig(StageConfig):
         def peak(_: Parallel, __: int, device: memory.Device) -> memory.Memory:
             if self.qad:
                 return memory.training(shape, self.qad, device, shape)
-            batch = memory.Batch(sequences=self.batch, seq_length=self.seq_length, precision="bf16", device=device)
+            batch = memory.ForwardPass(
+                sequences=self.batch, seq_length=self.seq_length, precision="bf16", device=device
+            )
             logits = 4 * self.batch * self.seq_length * (shape.vocab_size or 0)
             activations, other = memory.forward_bytes(shape, batch, Parallel()), memory.resident(device)
             return memory.Memory(weights=3 * width * params, activations=activations, logits=logits, other=other)

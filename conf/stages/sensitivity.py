@@ -75,7 +75,9 @@ class SensitivityConfig(StageConfig):
         params = num_params(shape)
 
         def peak(_: Parallel, __: int, device: memory.Device) -> memory.Memory:
-            batch = memory.Batch(sequences=self.batch, seq_length=self.seq_length, precision="bf16", device=device)
+            batch = memory.ForwardPass(
+                sequences=self.batch, seq_length=self.seq_length, precision="bf16", device=device
+            )
             layers = shape.num_layers * memory.layer_bytes(shape, batch, alone) if self.method == "gradient" else 0
             activations = layers or memory.forward_bytes(shape, batch, alone)
             logits = 8 * self.batch * self.seq_length * (shape.vocab_size or 0)

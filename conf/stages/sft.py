@@ -8,12 +8,12 @@ from pydantic import Field, field_validator, model_validator
 
 from conf.estimate.numbers import Models, StageEstimate
 from conf.parallel import Parallel
-from conf.stages.distill import Compared
-from conf.stages.early_stopping import Watched
+from conf.stages.distill import WithDistillationLoss
+from conf.stages.early_stopping import WithEarlyStopping
 from conf.stages.logits import LogitsConfig
 
 
-class SftConfig(Compared, Watched):
+class SftConfig(WithDistillationLoss, WithEarlyStopping):
     """Supervised fine-tuning on responses only; records are packed into sequences without seeing each other."""
 
     stage: ClassVar[str] = "sft"

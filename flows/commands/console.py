@@ -32,7 +32,7 @@ ClusterOption = Annotated[
 OF_CLUSTER = "cluster."
 
 
-def apart(overrides: list[str] | None) -> tuple[list[str], list[str]]:
+def split_overrides(overrides: list[str] | None) -> tuple[list[str], list[str]]:
     """Overrides of the recipe, and those of the cluster without their prefix."""
     given = overrides or []
     theirs = [text.removeprefix(OF_CLUSTER) for text in given if text.startswith(OF_CLUSTER)]
@@ -65,7 +65,7 @@ def flow_run(root: Path, *, jobs: bool = False) -> Iterator[None]:
         importlib.import_module("flows.compress")  # Prefect, the tasks and what they need take seconds
 
     Store(root).create()
-    server.settle(root)
+    server.configure_prefect(root)
     with server.disk_watched(root), live.shown(out) as watch, server.prefect(root, meanwhile):
         from flows.session import board
 

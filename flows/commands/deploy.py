@@ -32,12 +32,12 @@ def deploy(
     """Register deployments with the Prefect server, so that its pages can run them."""
     from conf.cluster import load_cluster
     from conf.load import load
-    from conf.placement import placed
+    from conf.placement import place_on_cluster
 
     where = load_cluster(cluster)
     loaded = {Path(one).stem: load(one) for one in recipes or []}
     for recipe in loaded.values():
-        placed(recipe, where)  # refuses what cannot run there; the form starts as the recipe itself
+        place_on_cluster(recipe, where)  # refuses what cannot run there; the form starts as the recipe itself
     root = _connect(_settled(store))
     from flows.server import deployments
 
@@ -75,16 +75,16 @@ def schedule(
     from conf.base import run_name
     from conf.cluster import load_cluster
     from conf.load import load
-    from conf.placement import placed
+    from conf.placement import place_on_cluster
 
     called = run_name(name or Path(preset).stem)
     recipe = load(preset, overrides)
-    placed(recipe, load_cluster(cluster))
+    place_on_cluster(recipe, load_cluster(cluster))
     root = _connect(_settled(store))
     from flows.server import deployments
     from flows.server import schedules as known
 
-    when = known.made_of(cron, every, timezone, called)
+    when = known.schedule_of(cron, every, timezone, called)
     made = deployments.of_recipe(
         recipe,
         called,
@@ -96,7 +96,7 @@ def schedule(
     )
     deployments.register([made], work_pool)
     out.print(
-        f"{made.full_name} runs {known.told(when)}; next: {', '.join(known.coming(when, 3))}",
+        f"{made.full_name} runs {known.describe(when)}; next: {', '.join(known.coming(when, 3))}",
         highlight=False,
         markup=False,
         soft_wrap=True,
@@ -133,7 +133,7 @@ def _settled(store: Path | None) -> Path:
     from flows.server import processes as server
 
     root = root_of(store)
-    server.settle(root)
+    server.configure_prefect(root)
     return root
 
 

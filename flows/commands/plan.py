@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from conf.parallel import Parallel
-from flows.commands.console import ClusterOption, Overrides, StoreOption, apart, out, root_of
+from flows.commands.console import ClusterOption, Overrides, StoreOption, out, root_of, split_overrides
 
 if TYPE_CHECKING:
     from conf.cluster import Cluster
@@ -19,13 +19,13 @@ def plan(preset: str, overrides: Overrides = None, store: StoreOption = None, cl
     """Show every stage as cached or to run, with parameters, tokens, memory and disk; touches nothing."""
     from conf.cluster import load_cluster
     from conf.load import load
-    from conf.placement import placed
+    from conf.placement import place_on_cluster
     from flows.plan import plan as stages_of
     from flows.sizing import sized
 
-    own, theirs = apart(overrides)
+    own, theirs = split_overrides(overrides)
     where, root = load_cluster(cluster, theirs), root_of(store)
-    recipe = placed(load(preset, own), where)
+    recipe = place_on_cluster(load(preset, own), where)
     stages = sized(recipe, where, stages_of(recipe, root))
     times = _on_cpu(where, stages)
     out.print(_stages(stages, times))

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.console import ClusterOption, Overrides, StoreOption, apart, fail, flow_run, root_of, show_report
+from flows.commands.console import (
+    ClusterOption,
+    Overrides,
+    StoreOption,
+    fail,
+    flow_run,
+    root_of,
+    show_report,
+    split_overrides,
+)
 
 
 def run(
@@ -23,14 +32,14 @@ def run(
     from conf.base import run_name
     from conf.cluster import load_cluster
     from conf.load import load
-    from conf.placement import placed
+    from conf.placement import place_on_cluster
     from flows.plan import plan as stages_of
     from flows.sizing import check_fits
 
     called = run_name(name or Path(preset).stem)
-    own, theirs = apart(overrides)
+    own, theirs = split_overrides(overrides)
     where, root = load_cluster(cluster, theirs), root_of(store)
-    recipe = placed(load(preset, own), where)
+    recipe = place_on_cluster(load(preset, own), where)
     stages = stages_of(recipe, root)
     check_fits(recipe, where, stages)
     with flow_run(root, jobs=where.kind == "local" and not all(stage.cached for stage in stages)):

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from flows.commands.console import StoreOption, apart, fail, out, root_of
+from flows.commands.console import StoreOption, fail, out, root_of, split_overrides
 
 if TYPE_CHECKING:
-    from flows.doctor.machine import Finding
+    from flows.doctor.machine import Check
 
 
 def doctor(
@@ -23,27 +23,25 @@ def doctor(
     store: StoreOption = None,
     cluster: Annotated[str | None, typer.Option("--cluster", help="Ask the nodes of this cluster, with a job.")] = None,
 ) -> None:
-    """Say what this machine can do, or the nodes of a cluster, what is missing, and how to mend it."""
-    from flows.doctor.machine import findings
+    """Say what this machine can do, or the nodes of a cluster, what is missing, and how to fix it."""
+    from flows.doctor.machine import checks
 
-    shown, healthy = Table("", "what", "found", "how to mend it", header_style="bold"), True
-    for finding in _of_cluster(cluster, overrides, root_of(store)) if cluster else findings(root_of(store)):
-        shown.add_row(
-            "ok" if finding.good else "!!" if finding.needed else "--", finding.what, finding.found, finding.mend
-        )
-        healthy &= finding.good or not finding.needed
+    shown, healthy = Table("", "what", "found", "how to fix it", header_style="bold"), True
+    for check in _of_cluster(cluster, overrides, root_of(store)) if cluster else checks(root_of(store)):
+        shown.add_row("ok" if check.ok else "!!" if check.required else "--", check.name, check.found, check.remedy)
+        healthy &= check.ok or not check.required
     out.print(shown)
     raise typer.Exit(0 if healthy else 1)
 
 
-def _of_cluster(cluster: str, overrides: list[str] | None, root: Path) -> list[Finding]:
+def _of_cluster(cluster: str, overrides: list[str] | None, root: Path) -> list[Check]:
     from conf.cluster import load_cluster
-    from flows.doctor.cluster import findings
+    from flows.doctor.cluster import checks
 
-    recipes, theirs = apart(overrides)
+    recipes, theirs = split_overrides(overrides)
     if recipes:
         raise ValueError(f"'{recipes[0]}' is no setting of the cluster; write cluster.key=value")
-    return findings(
+    return checks(
         load_cluster(cluster, theirs), root, lambda text: out.print(f"doctor: {text}", markup=False, highlight=False)
     )
 
@@ -68,8 +66,8 @@ def up(
     access.log_in()
     root = root_of(store)
     Store(root).create()
-    server.settle(root)
-    with address.alone(root):
+    server.configure_prefect(root)
+    with address.single_instance(root):
         server.check_free(host, prefect_port, "--prefect-port")
         server.check_free(host, mlflow_port, "--mlflow-port")
         _serve(root, host, prefect_port, mlflow_port, at_once)
@@ -93,13 +91,13 @@ def _serve(root: Path, host: str, prefect_port: int, mlflow_port: int, at_once: 
             given = {"store": str(root), "cluster": "local"}
             names = deployments.register(deployments.shipped(given, deployments.POOL, work), deployments.POOL)
             deployments.limit(at_once)
-            if ended := interrupted.settle():
+            if ended := interrupted.fail_orphaned_runs():
                 out.print(
                     f"{ended} flow run{'s' if ended > 1 else ''} ended with the last imbik up; Retry in the pages goes"
                     " on with them"
                 )
             servers = {"prefect": prefect.url, "mlflow": mlflow.ready()}
-            with worker(root, **servers) as working, address.announced(root, **servers):
+            with worker(root, **servers) as working, address.publish_addresses(root, **servers):
                 out.print(f"Prefect  {prefect.url.removesuffix('/api')}\nMLflow   {mlflow.url}")
                 out.print(
                     f"{len(names)} deployments; runs with --store {root} use these servers too. Ctrl-C stops"

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.commands.console import ClusterOption, Overrides, StoreOption, apart, flow_run, root_of, show_report
+from flows.commands.console import (
+    ClusterOption,
+    Overrides,
+    StoreOption,
+    flow_run,
+    root_of,
+    show_report,
+    split_overrides,
+)
 
 if TYPE_CHECKING:
     from conf.cluster import Cluster
@@ -30,8 +38,8 @@ def quantize(
 ) -> None:
     """Quantize a model and measure what each format costs."""
     from conf.load import override
-    from conf.placement import placed_alone
-    from conf.standalone import Quantizing, checked
+    from conf.placement import place_settings_on_cluster
+    from conf.standalone import Quantizing, validate_settings
 
     given = {"calibration_samples": samples, "seq_length": seq_length}
     same = {key: value for key, value in given.items() if value is not None}
@@ -39,7 +47,7 @@ def quantize(
     own, where = _where(overrides, cluster)
     for text in own:
         values = override(values, text)
-    wanted = placed_alone(checked(Quantizing, values), where)
+    wanted = place_settings_on_cluster(validate_settings(Quantizing, values), where)
     _run(
         store,
         cluster,
@@ -61,14 +69,14 @@ def evaluate(
 ) -> None:
     """Measure models side by side."""
     from conf.load import override
-    from conf.placement import placed_alone
-    from conf.standalone import Evaluating, checked
+    from conf.placement import place_settings_on_cluster
+    from conf.standalone import Evaluating, validate_settings
 
     values: dict[str, Any] = {"models": [text for text in named if "=" not in text], "teacher": teacher}
     own, where = _where([text for text in named if "=" in text], cluster)
     for text in own:
         values = override(values, text)
-    wanted = placed_alone(checked(Evaluating, values), where)
+    wanted = place_settings_on_cluster(validate_settings(Evaluating, values), where)
     _run(
         store,
         cluster,
@@ -88,13 +96,13 @@ def prepare(
     """Tokenize a corpus and count what is in it."""
     from conf.load import override
     from conf.stages.data import DataConfig
-    from conf.standalone import checked
+    from conf.standalone import validate_settings
 
     values: dict[str, Any] = {"source": source}
     own, where = _where(overrides, cluster)
     for text in own:
         values = override(values, text)
-    wanted = checked(DataConfig, values)
+    wanted = validate_settings(DataConfig, values)
     _run(store, cluster, lambda root: _flow("prepare")(name=name or "corpus", cluster=where, store=root, data=wanted))
 
 
@@ -121,7 +129,7 @@ def _where(overrides: list[str] | None, cluster: str) -> tuple[list[str], Cluste
     """The settings' overrides, and the cluster with its own applied."""
     from conf.cluster import load_cluster
 
-    own, theirs = apart(overrides)
+    own, theirs = split_overrides(overrides)
     return own, load_cluster(cluster, theirs)
 
 

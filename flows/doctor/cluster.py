@@ -15,7 +15,7 @@ from typing import Any
 from conf.cluster import Cluster
 from conf.parallel import Parallel
 from conf.spec import Spec
-from flows.doctor.machine import Finding
+from flows.doctor.machine import Check
 from tasks.build import VERSIONED
 from tasks.launch.launchers import Launchers
 from tasks.store.store import Store
@@ -34,7 +34,7 @@ class Shown:
         """The job's log stays in its file."""
 
 
-def findings(cluster: Cluster, root: Path, show: Any) -> list[Finding]:
+def checks(cluster: Cluster, root: Path, show: Any) -> list[Check]:
     """Submit the job, wait for it, and judge what it found; `show` is given its states. Raises JobFailed where it does
     not run."""
     store = Store(root)
@@ -59,9 +59,9 @@ def findings(cluster: Cluster, root: Path, show: Any) -> list[Finding]:
 
 def _ranks(cluster: Cluster) -> Parallel:
     """As many ranks as the cluster file gives the job: a rank a GPU, and two where there is no GPU to count."""
-    place = cluster.place("doctor")
-    return place.parallel or Parallel(
-        processes=(place.nodes or 1) * place.gpus_per_node or max(2, place.nodes or 1), threads=1
+    resources = cluster.resources("doctor")
+    return resources.parallel or Parallel(
+        processes=(resources.nodes or 1) * resources.gpus_per_node or max(2, resources.nodes or 1), threads=1
     )
 
 
@@ -73,46 +73,46 @@ def _wanted() -> dict[str, str]:
     return {name: known.get(name.replace("_", "-").lower()) or importlib.metadata.version(name) for name in names}
 
 
-def _judged(cluster: Cluster, found: dict[str, Any], wanted: dict[str, str], seconds: float) -> list[Finding]:
+def _judged(cluster: Cluster, found: dict[str, Any], wanted: dict[str, str], seconds: float) -> list[Check]:
     ranks = found["ranks"]
     nodes = sorted({rank["node"] for rank in ranks})
-    place = cluster.place("doctor")
+    resources = cluster.resources("doctor")
     gpus = [rank["gpu"] for rank in ranks if rank["gpu"]]
     named = ", ".join(sorted({f"{gpu['name']} {gpu['memory_gb']:g} GB" for gpu in gpus})) or "none"
     free, unseen = min(rank["free_gb"] for rank in ranks), [rank["node"] for rank in ranks if not rank["store"]]
     others = _others(ranks, wanted)
-    bandwidth, blind = found["bandwidth_gb_s"], place.gpus_per_node and len(gpus) < len(ranks)
+    bandwidth, blind = found["bandwidth_gb_s"], resources.gpus_per_node and len(gpus) < len(ranks)
     exchanged = f"{bandwidth} GB/s of bus bandwidth ({found['backend']}, 64 MB)" if bandwidth else "one rank"
     seen = f"every rank reads it, {free:g} GB free" if not unseen else f"not seen on {', '.join(unseen)}"
     return [
-        _finding("nodes", f"{', '.join(nodes)}: {len(ranks)} ranks, answered in {seconds:.0f} s", ""),
-        _finding(
+        _check("nodes", f"{', '.join(nodes)}: {len(ranks)} ranks, answered in {seconds:.0f} s", ""),
+        _check(
             "GPUs",
             f"{len(gpus)} of {len(ranks)} ranks have one ({named})",
             "the job got no GPU, or its torch has no CUDA" * bool(blind),
         ),
-        _finding(
+        _check(
             "all-reduce between ranks",
             exchanged,
             "give stages.doctor two ranks or more" * (not bandwidth),
-            needed=False,
+            required=False,
         ),
-        _finding("store", seen, "put the store where all nodes see it under one path" * bool(unseen)),
-        _finding(
-            "disk", f"{free:g} GB free", "imbik plan says how much a recipe needs" * (free < LOW_GB), needed=False
+        _check("store", seen, "put the store where all nodes see it under one path" * bool(unseen)),
+        _check(
+            "disk", f"{free:g} GB free", "imbik plan says how much a recipe needs" * (free < LOW_GB), required=False
         ),
-        _finding(
+        _check(
             "versions",
             others or "as locked",
             "install the lock, or build deploy/worker.Dockerfile" * bool(others),
-            needed=False,
+            required=False,
         ),
     ]
 
 
-def _finding(what: str, found: str, mend: str, *, needed: bool = True) -> Finding:
-    """Good where there is nothing to mend."""
-    return Finding(what=what, found=found, good=not mend, needed=needed, mend=mend)
+def _check(name: str, found: str, remedy: str, *, required: bool = True) -> Check:
+    """Ok where there is no remedy to give."""
+    return Check(name=name, found=found, ok=not remedy, required=required, remedy=remedy)
 
 
 def _others(ranks: list[dict[str, Any]], wanted: dict[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""What this machine can do, what is missing, and how to mend it; looks, changes nothing but a probe file in the store's
+"""What this machine can do, what is missing, and how to fix it; looks, changes nothing but a probe file in the store's
 folder."""
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ MEMORY_NEEDED, DISK_NEEDED = 6 * GIB, 5 * GIB
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One thing looked at; `needed` tells a fault from a limitation."""
+class Check:
+    """One thing looked at; `required` tells a fault from a limitation."""
 
-    what: str
+    name: str
     found: str
-    good: bool
-    needed: bool = True
-    mend: str = ""
+    ok: bool
+    required: bool = True
+    remedy: str = ""
 
 
-def findings(store: Path) -> Iterator[Finding]:
+def checks(store: Path) -> Iterator[Check]:
     """Everything worth knowing before a run with this store, cheapest first."""
     yield from _machine(store)
     yield _lock()
@@ -45,37 +45,37 @@ def findings(store: Path) -> Iterator[Finding]:
     yield _hub()
 
 
-def _machine(store: Path) -> Iterator[Finding]:
+def _machine(store: Path) -> Iterator[Check]:
     version = ".".join(str(part) for part in sys.version_info[:3])
-    yield _finding(
+    yield _check(
         "Python", version, sys.version_info[:2] == (3, 11), "install Python 3.11, remove .venv and run make test"
     )
     cores = len(os.sched_getaffinity(0))
-    yield _finding("cores", str(cores), cores >= 2, "a run works on one core, slowly", needed=False)
+    yield _check("cores", str(cores), cores >= 2, "a run works on one core, slowly", required=False)
     advice = "as fast as fp32 on this one; formats and checkpoints are the same"
-    yield _finding("processor", processor.kind(), processor.has_bf16(), advice, needed=False)
+    yield _check("processor", processor.kind(), processor.has_bf16(), advice, required=False)
     free = psutil.virtual_memory().available
-    yield _finding(
+    yield _check(
         "free memory", f"{free / GIB:.1f} GiB", free >= MEMORY_NEEDED, "end other programs; the demo needs 6 GiB"
     )
     folder = next(path for path in (store, *store.parents) if path.exists())
     room = shutil.disk_usage(folder).free
-    yield _finding(
+    yield _check(
         "free disk", f"{room / GIB:.1f} GiB at {folder}", room >= DISK_NEEDED, "free 5 GiB or choose another --store"
     )
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
-        yield _finding("store", f"{store} can be written", True)
+        yield _check("store", f"{store} can be written", True)
     except OSError as error:
-        yield _finding("store", f"{store}: {error.strerror}", False, "mend its permissions or choose another --store")
+        yield _check("store", f"{store}: {error.strerror}", False, "fix its permissions or choose another --store")
 
 
-def _lock() -> Finding:
+def _lock() -> Check:
     """Installed versions against the lock; a local suffix such as +cpu is another build of the same version."""
     if not LOCK.is_file():
-        return _finding(
-            "packages", "no requirements.lock beside this installation", False, "run from a checkout", needed=False
+        return _check(
+            "packages", "no requirements.lock beside this installation", False, "run from a checkout", required=False
         )
     pins = [
         line.strip().split("==") for line in LOCK.read_text().splitlines() if "==" in line and not line.startswith("#")
@@ -89,16 +89,16 @@ def _lock() -> Finding:
         if installed != pinned:
             wrong.append(f"{name} {installed} (lock: {pinned})")
     found = ", ".join(wrong[:5]) if wrong else f"{len(pins)} packages as locked"
-    return _finding("packages", found, not wrong, "remove .venv and run make test, which makes it anew")
+    return _check("packages", found, not wrong, "remove .venv and run make test, which makes it anew")
 
 
-def _gpu() -> Iterator[Finding]:
+def _gpu() -> Iterator[Check]:
     try:
         torch = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
-        yield _finding("torch", "not installed", False, "remove .venv and run make test")
+        yield _check("torch", "not installed", False, "remove .venv and run make test")
         return
-    yield _finding("torch", torch, True)
+    yield _check("torch", torch, True)
     command = shutil.which("nvidia-smi")
     listed = ""
     if command:
@@ -106,16 +106,16 @@ def _gpu() -> Iterator[Finding]:
         listed = done.stdout.strip() if done.returncode == 0 else ""
     if not listed:
         advice = "none needed for the demo and stories; the 8B recipes need 8 GPUs of 80 GB"
-        yield _finding("GPU", "none: jobs run on the CPU", False, advice, needed=False)
+        yield _check("GPU", "none: jobs run on the CPU", False, advice, required=False)
         return
     cpu_build = torch.endswith("+cpu")
     advice = "torch is the CPU build: remove .venv and run make test on this machine" if cpu_build else ""
-    yield _finding(
-        "GPU", "; ".join(line.split(" (UUID")[0] for line in listed.splitlines()), not cpu_build, advice, needed=False
+    yield _check(
+        "GPU", "; ".join(line.split(" (UUID")[0] for line in listed.splitlines()), not cpu_build, advice, required=False
     )
 
 
-def _services(store: Path) -> Iterator[Finding]:
+def _services(store: Path) -> Iterator[Check]:
     from tasks.tracking.servers import services
 
     known = services(store)
@@ -125,24 +125,24 @@ def _services(store: Path) -> Iterator[Finding]:
     ):
         url = os.environ.get(variable) or known.get(name)
         if not url:
-            yield _finding(f"{name} server", f"none named: {instead}", True)
+            yield _check(f"{name} server", f"none named: {instead}", True)
             continue
         reached = not url.startswith("http") or _answers(f"{url.rstrip('/')}/health")
         advice = f"start it (imbik up), or unset {variable}: {instead}"
-        yield _finding(f"{name} server", url if reached else f"{url} does not answer", reached, advice)
+        yield _check(f"{name} server", url if reached else f"{url} does not answer", reached, advice)
 
 
-def _hub() -> Finding:
+def _hub() -> Check:
     if os.environ.get("HF_HUB_OFFLINE"):
-        return _finding("hub", "switched off by HF_HUB_OFFLINE", False, "unset it, or name local paths", needed=False)
+        return _check("hub", "switched off by HF_HUB_OFFLINE", False, "unset it, or name local paths", required=False)
     url = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     reached = _answers(url)
-    return _finding(
+    return _check(
         "hub",
         f"{url} {'answers' if reached else 'does not answer'}",
         reached,
         "name local models and data",
-        needed=False,
+        required=False,
     )
 
 
@@ -156,5 +156,5 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _finding(what: str, found: str, good: bool, mend: str = "", *, needed: bool = True) -> Finding:
-    return Finding(what=what, found=found, good=good, needed=needed, mend="" if good else mend)
+def _check(name: str, found: str, ok: bool, remedy: str = "", *, required: bool = True) -> Check:
+    return Check(name=name, found=found, ok=ok, required=required, remedy="" if ok else remedy)

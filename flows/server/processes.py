@@ -74,7 +74,7 @@ class Server:
         )
 
 
-def settle(store: Path) -> None:
+def configure_prefect(store: Path) -> None:
     """Point Prefect at the store; must come before prefect is imported."""
     os.environ["PREFECT_HOME"] = str(store / "prefect")
     quiet = {

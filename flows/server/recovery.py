@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 GONE = "Its process ended with imbik up. Retry goes on from what the store holds."
 
 
-def settle() -> int:
+def fail_orphaned_runs() -> int:
     """Give every such run of the default pool the state it has earned, which also frees its deployment for the next;
     returns how many were running. Call it before a worker is started. What was about to start is planned again."""
     from prefect.client.orchestration import get_client

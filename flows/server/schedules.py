@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from prefect.schedules import Schedule
 
 
-def made_of(cron: str | None, every_minutes: float | None, timezone: str, slug: str) -> Schedule:
+def schedule_of(cron: str | None, every_minutes: float | None, timezone: str, slug: str) -> Schedule:
     """The schedule that the command line asks for; raises ValueError with one sentence. `slug` names it where it is
     updated."""
     from prefect.schedules import Cron, Interval
@@ -39,7 +39,7 @@ def made_of(cron: str | None, every_minutes: float | None, timezone: str, slug: 
     return Cron(cron, timezone=timezone, slug=slug)
 
 
-def told(schedule: object) -> str:
+def describe(schedule: object) -> str:
     """A schedule in words, Prefect's own kinds alike."""
     if cron := getattr(schedule, "cron", None):
         return f"at '{cron}' ({getattr(schedule, 'timezone', None) or 'UTC'})"
@@ -90,7 +90,7 @@ def listed() -> list[tuple[str, str, str, str]]:
                 ),
             )
             active = [] if deployment.paused else [entry for entry in deployment.schedules if entry.active]
-            when = "; ".join(told(entry.schedule) for entry in active) or "paused"
+            when = "; ".join(describe(entry.schedule) for entry in active) or "paused"
             zones = {zone for entry in active if (zone := getattr(entry.schedule, "timezone", None))}
             zone = ZoneInfo(zones.pop()) if len(zones) == 1 else None
             lines.append(

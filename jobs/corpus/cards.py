@@ -13,7 +13,7 @@ LONGEST = 1 << 20
 """Bytes of a file that is kept; no licence is longer."""
 
 
-def keep(sources: tuple[str, ...], output: Path) -> None:
+def copy_cards(sources: tuple[str, ...], output: Path) -> None:
     """Copy the cards of all hub datasets among `sources` to `output`/cards/owner--name. One that cannot be had leaves
     no folder: the text itself is there, and whoever reads the cards says that the licence is unknown."""
     from huggingface_hub import snapshot_download

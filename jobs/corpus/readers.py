@@ -28,7 +28,7 @@ HEADING = re.compile(rb"^ = [^=].* = \s*$")
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class Document:
     """`text`, or None with the `reason` it cannot be used and a short `excerpt`; `lines` input lines went into it."""
 
     file: str
@@ -47,7 +47,7 @@ class Count:
     blank: int = 0
 
 
-def read_file(path: Path, config: DataConfig, count: Count) -> Iterator[Record]:
+def read_file(path: Path, config: DataConfig, count: Count) -> Iterator[Document]:
     """The records of one local file, by its suffix (.gz is unpacked). ValueError when the file as a whole cannot be
     read."""
     try:
@@ -58,7 +58,7 @@ def read_file(path: Path, config: DataConfig, count: Count) -> Iterator[Record]:
         raise ValueError(f"{path} is not a readable CSV file ({error}); write it again") from error
 
 
-def _records(path: Path, config: DataConfig, count: Count) -> Iterator[Record]:
+def _records(path: Path, config: DataConfig, count: Count) -> Iterator[Document]:
     suffix = (path.with_suffix("") if path.suffix == ".gz" else path).suffix
     limit = config.max_document_bytes
     if suffix == ".parquet":
@@ -74,7 +74,7 @@ def _records(path: Path, config: DataConfig, count: Count) -> Iterator[Record]:
 
 def join_lines(
     lines: Iterable[tuple[int, bytes | None]], style: str, file: str, limit: int, count: Count
-) -> Iterator[Record]:
+) -> Iterator[Document]:
     """Group numbered lines into documents as `style` says; an overlong line arrives as None and spoils its document."""
     block: list[tuple[int, bytes | None]] = []
     gap = False
@@ -101,42 +101,42 @@ def join_lines(
         yield _document(block, style, file, limit)
 
 
-def row(value: Any, file: str, line: int, config: DataConfig) -> Record | None:
+def row(value: Any, file: str, line: int, config: DataConfig) -> Document | None:
     """One structured row as a record; None where its text is blank."""
     if not isinstance(value, dict):
-        return Record(file, line, None, f"not an object but {type(value).__name__}", excerpt(value))
+        return Document(file, line, None, f"not an object but {type(value).__name__}", excerpt(value))
     if config.text_field not in value:
-        return Record(file, line, None, f"no field '{config.text_field}'", excerpt(value))
+        return Document(file, line, None, f"no field '{config.text_field}'", excerpt(value))
     text = value[config.text_field]
     if not isinstance(text, str):
-        return Record(
+        return Document(
             file, line, None, f"field '{config.text_field}' is {type(text).__name__}, not a string", excerpt(value)
         )
     return _checked(text, file, line, config.max_document_bytes) if text.strip() else None
 
 
-def _document(block: list[tuple[int, bytes | None]], style: str, file: str, limit: int) -> Record:
+def _document(block: list[tuple[int, bytes | None]], style: str, file: str, limit: int) -> Document:
     first, count = block[0][0], len(block)
     if any(line is None for _, line in block):
-        return Record(file, first, None, f"longer than max_document_bytes {limit}", "", count)
+        return Document(file, first, None, f"longer than max_document_bytes {limit}", "", count)
     separator = "\n\n" if style in ("spaced",) else "\n"
     try:
         text = separator.join((line or b"").decode().strip("\r\n") for _, line in block)
     except UnicodeDecodeError as error:
-        return Record(file, first, None, f"invalid UTF-8 ({error.reason})", excerpt(block[0][1]), count)
+        return Document(file, first, None, f"invalid UTF-8 ({error.reason})", excerpt(block[0][1]), count)
     return _checked(text.strip(), file, first, limit, count)
 
 
-def _checked(text: str, file: str, line: int, limit: int, lines: int = 1) -> Record:
+def _checked(text: str, file: str, line: int, limit: int, lines: int = 1) -> Document:
     if "\x00" in text:
-        return Record(file, line, None, "contains NUL", excerpt(text), lines)
+        return Document(file, line, None, "contains NUL", excerpt(text), lines)
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
-        return Record(file, line, None, "contains a lone surrogate, which UTF-8 cannot hold", excerpt(text), lines)
+        return Document(file, line, None, "contains a lone surrogate, which UTF-8 cannot hold", excerpt(text), lines)
     if size > limit:
-        return Record(file, line, None, f"{size} bytes, longer than max_document_bytes {limit}", excerpt(text), lines)
-    return Record(file, line, text, lines=lines)
+        return Document(file, line, None, f"{size} bytes, longer than max_document_bytes {limit}", excerpt(text), lines)
+    return Document(file, line, text, lines=lines)
 
 
 def excerpt(value: Any) -> str:
@@ -171,12 +171,12 @@ def _style(path: Path, config: DataConfig) -> str:
         return "wikitext" if any(HEADING.match(line) for line in stream.readlines(1 << 18)) else "line"
 
 
-def _jsonl(path: Path, config: DataConfig, count: Count) -> Iterator[Record]:
+def _jsonl(path: Path, config: DataConfig, count: Count) -> Iterator[Document]:
     # A JSON line may be longer than its text: escapes take up to six bytes for one.
     for number, line in numbered_lines(path, 6 * config.max_document_bytes + 4096):
         count.lines += 1
         if line is None:
-            yield Record(str(path), number, None, f"longer than max_document_bytes {config.max_document_bytes}")
+            yield Document(str(path), number, None, f"longer than max_document_bytes {config.max_document_bytes}")
             continue
         if not line.strip():
             count.blank += 1
@@ -184,7 +184,7 @@ def _jsonl(path: Path, config: DataConfig, count: Count) -> Iterator[Record]:
         try:
             value = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            yield Record(str(path), number, None, f"bad JSON ({error.msg})", excerpt(line[:80]))
+            yield Document(str(path), number, None, f"bad JSON ({error.msg})", excerpt(line[:80]))
             continue
         record = row(value, str(path), number, config)
         if record is None:
@@ -193,7 +193,7 @@ def _jsonl(path: Path, config: DataConfig, count: Count) -> Iterator[Record]:
             yield record
 
 
-def _rows(values: Iterable[Any], file: str, config: DataConfig, count: Count) -> Iterator[Record]:
+def _rows(values: Iterable[Any], file: str, config: DataConfig, count: Count) -> Iterator[Document]:
     for number, value in enumerate(values, 1):
         count.lines += 1
         record = row(value, file, number, config)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from conf.stages.data import DataConfig
 from conf.stages.records import RecordsConfig
-from jobs.corpus.readers import SUFFIXES, Count, Record, join_lines, read_file, row
+from jobs.corpus.readers import SUFFIXES, Count, Document, join_lines, read_file, row
 
 WORLD = "world"
 SPLITS = ("train", "validation", "test")
@@ -50,7 +50,7 @@ def local_files(source: str, suffixes: tuple[str, ...] = SUFFIXES, setting: str 
     return found
 
 
-def records(config: DataConfig, count: Count) -> Iterator[tuple[str | None, Record]]:
+def records(config: DataConfig, count: Count) -> Iterator[tuple[str | None, Document]]:
     """Every record of the corpus with the split it came in, None where the source has no splits of its own."""
     sources = (config.source,) if isinstance(config.source, str) else config.source
     for source in sources:
@@ -63,15 +63,15 @@ def records(config: DataConfig, count: Count) -> Iterator[tuple[str | None, Reco
             yield from _hub(source, config, count)
 
 
-def _world(config: DataConfig, count: Count) -> Iterator[tuple[None, Record]]:
+def _world(config: DataConfig, count: Count) -> Iterator[tuple[None, Document]]:
     from jobs.world.world import documents
 
     for number, text in enumerate(documents(config.world), 1):
         count.lines += 1
-        yield None, Record(WORLD, number, text)
+        yield None, Document(WORLD, number, text)
 
 
-def _hub(source: str, config: DataConfig, count: Count) -> Iterator[tuple[str | None, Record]]:
+def _hub(source: str, config: DataConfig, count: Count) -> Iterator[tuple[str | None, Document]]:
     from datasets import load_dataset
 
     try:
@@ -96,7 +96,7 @@ def _hub(source: str, config: DataConfig, count: Count) -> Iterator[tuple[str | 
             yield (split if own_splits else None), record
 
 
-def _hub_split(rows: Iterator[object], name: str, config: DataConfig, count: Count) -> Iterator[Record]:
+def _hub_split(rows: Iterator[object], name: str, config: DataConfig, count: Count) -> Iterator[Document]:
     style = "wikitext" if config.join == "auto" and "wikitext" in name else config.join
     if style in ("auto", "line"):
         for number, value in enumerate(rows, 1):

@@ -55,7 +55,7 @@ def repeated_share(text: str) -> float:
     return 1 - len(set(sequences)) / len(sequences)
 
 
-class Seen:
+class RepeatFilter:
     """What was kept before: an answer is a repeat where prompt and answer are the same, to the letter or but for case
     and spaces."""
 

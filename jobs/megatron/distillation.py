@@ -26,7 +26,7 @@ from torch.nn.modules.loss import _Loss
 from conf.stages.distill import DistillConfig
 from jobs.megatron import fused_loss as head
 from jobs.megatron.divergence import of_recipe
-from jobs.megatron.fused_loss import Head, Losses, Mix, Stored
+from jobs.megatron.fused_loss import Head, Losses, LossWeights, Stored
 from jobs.megatron.weights import PROJECTIONS
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _projection(student: GPTModel, teacher: GPTModel, seed: int) -> torch.nn.Mod
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taught:
+class TeacherSignal:
     """What is known of the teacher for a batch: its head or its stored logits; the mean of the losses between layers,
     weighted; and where it was stored, its own loss, weighted."""
 
@@ -105,7 +105,7 @@ class Taught:
     loss: torch.Tensor | None = None
 
 
-Source = Callable[[Any, "Batch"], Taught]
+Source = Callable[[Any, "Batch"], TeacherSignal]
 
 
 def losses(model: Any, hidden: torch.Tensor, batch: Batch, *, config: DistillConfig, source: Source) -> Losses:
@@ -120,14 +120,14 @@ def losses(model: Any, hidden: torch.Tensor, batch: Batch, *, config: DistillCon
     if taught.loss is not None:
         extra["teacher_loss"] = taught.loss
 
-    def compare(mix: Mix, everything: bool) -> Losses:
+    def compare(mix: LossWeights, everything: bool) -> Losses:
         return head.losses(student, labels, weights, mix, teacher=teacher, how=of_recipe(config), everything=everything)
 
     if config.ce_share == "balanced" or (between is not None and config.intermediate_weight == "balanced"):
         with torch.no_grad():  # the shares depend on the losses' sizes, so these are taken first
             sizes = {
                 name: _summed(value)
-                for name, value in compare(Mix(divergence=1.0, cross_entropy=1.0), everything=False).items()
+                for name, value in compare(LossWeights(divergence=1.0, cross_entropy=1.0), everything=False).items()
             }
             apart = None if between is None else _summed(between.detach().clone())
         weight = (
@@ -145,13 +145,15 @@ def losses(model: Any, hidden: torch.Tensor, batch: Batch, *, config: DistillCon
     return values | extra
 
 
-def beside(model: Any, batch: Batch) -> Taught:
+def teacher_beside(model: Any, batch: Batch) -> TeacherSignal:
     """The teacher that ran beside the student: what ModelOpt kept of the last pass."""
     first, *between = model.compute_kd_loss(skip_balancer=True).values()
     teacher = head.head(model.teacher_model, first)
     if not between:
-        return Taught(teacher=teacher)
-    return Taught(teacher=teacher, between=torch.stack([(each * batch.weights).sum() for each in between]).mean())
+        return TeacherSignal(teacher=teacher)
+    return TeacherSignal(
+        teacher=teacher, between=torch.stack([(each * batch.weights).sum() for each in between]).mean()
+    )
 
 
 def _summed(value: torch.Tensor) -> torch.Tensor:
@@ -161,15 +163,15 @@ def _summed(value: torch.Tensor) -> torch.Tensor:
     return value
 
 
-def _fixed(ce_share: float | str) -> Mix:
+def _fixed(ce_share: float | str) -> LossWeights:
     assert not isinstance(ce_share, str)
-    return Mix(divergence=1 - ce_share, cross_entropy=ce_share)
+    return LossWeights(divergence=1 - ce_share, cross_entropy=ce_share)
 
 
-def _balanced(cross_entropy: torch.Tensor, taught: torch.Tensor) -> Mix:
+def _balanced(cross_entropy: torch.Tensor, taught: torch.Tensor) -> LossWeights:
     """As ModelOpt's LogitsAndIntermediatesLossBalancer: what the teacher teaches is scaled to the size of the
     cross-entropy."""
-    return Mix(divergence=_ratio(cross_entropy, taught), cross_entropy=1.0)
+    return LossWeights(divergence=_ratio(cross_entropy, taught), cross_entropy=1.0)
 
 
 def _ratio(wanted: torch.Tensor, size: torch.Tensor | None) -> torch.Tensor:

@@ -47,7 +47,7 @@ def of_recipe(config: DistillConfig) -> Divergence:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class TopKLogits:
     """The teacher's likeliest tokens in this rank's slice, each [tokens, <= top_k]: their places in the slice, which of
     them count, their logits (up to a constant a token); and the log-probability of all tokens that are not kept
     [tokens, 1], where it is asked for."""
@@ -78,7 +78,7 @@ def between(
     return summed(value.sum(-1)), slope.sub_(ours.mul_(summed(slope.sum(-1, keepdim=True))))
 
 
-def over_kept(student: torch.Tensor, kept: Kept, how: Divergence) -> Valued:
+def over_kept(student: torch.Tensor, kept: TopKLogits, how: Divergence) -> Valued:
     """The same on the teacher's `top_k` tokens: gathered before the softmax, or with all other tokens as one more
     bucket."""
     places, inside, ours_log, theirs_log = kept.places, kept.inside, student.gather(1, kept.places), kept.logits
@@ -117,14 +117,14 @@ def _terms(
     return p * (p_log - middle) / 2 + slope, slope
 
 
-def keep(teacher: torch.Tensor, count: int, *, rest: bool) -> Kept:
+def top_k_logits(teacher: torch.Tensor, count: int, *, rest: bool) -> TopKLogits:
     """What is kept of logits [tokens, slice] when only the `count` largest of the whole vocabulary are."""
     places, inside = _support(teacher, count)
     logits = teacher.gather(1, places)
     if not rest:
-        return Kept(places=places, inside=inside, logits=logits)
+        return TopKLogits(places=places, inside=inside, logits=logits)
     others = teacher.scatter(1, places, logits.masked_fill(inside, -math.inf))
-    return Kept(places=places, inside=inside, logits=logits, rest=log_sum(others) - log_sum(teacher.clone()))
+    return TopKLogits(places=places, inside=inside, logits=logits, rest=log_sum(others) - log_sum(teacher.clone()))
 
 
 def _support(teacher: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from megatron.core.models.gpt import GPTModel
 
-from conf.stages.early_stopping import Watched
+from conf.stages.early_stopping import WithEarlyStopping
 from jobs.megatron.weights import TensorOf
 
 KEPT = "kept.json"
@@ -40,7 +40,7 @@ class State:
 class Watch:
     """For one training run of `model`. Every rank holds one and sees the same numbers."""
 
-    def __init__(self, model: GPTModel, config: Watched, evaluate: Evaluate | None = None) -> None:
+    def __init__(self, model: GPTModel, config: WithEarlyStopping, evaluate: Evaluate | None = None) -> None:
         self.config, self.evaluate = config, evaluate
         self.state = State()
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -17,7 +17,7 @@ import torch
 from megatron.core.models.gpt import GPTModel
 
 from conf.spec import Spec
-from conf.stages.early_stopping import Watched
+from conf.stages.early_stopping import WithEarlyStopping
 from jobs.megatron import weights
 from jobs.megatron.early_stopping import Evaluate
 from jobs.megatron.model import DTYPES
@@ -26,7 +26,7 @@ PATIENT = datetime.timedelta(days=7)
 """How long ranks wait for rank 0's evaluation; their own process group would give up after minutes."""
 
 
-def evaluator(spec: Spec, config: Watched, model: GPTModel, hf_config: dict[str, Any]) -> Evaluate | None:
+def evaluator(spec: Spec, config: WithEarlyStopping, model: GPTModel, hf_config: dict[str, Any]) -> Evaluate | None:
     """What measures `model` as it is at the time; None where nothing is to be evaluated. Collective. Raises ValueError
     at once for what would keep a later evaluation from working."""
     if config.evaluate_every is None:

@@ -21,15 +21,15 @@ from megatron.core.tensor_parallel import copy_to_tensor_model_parallel_region, 
 
 from jobs.megatron.divergence import (
     Divergence,
-    Kept,
+    TopKLogits,
     Valued,
     between,
-    keep,
     log_sum,
     over_all,
     over_kept,
     softmax,
     summed,
+    top_k_logits,
 )
 
 GROUP_ELEMENTS, GROUP_TOKENS = 2**26, 1024
@@ -52,14 +52,14 @@ class Head:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mix:
+class LossWeights:
     """Shares of the divergence and of the cross-entropy in what is minimised."""
 
     divergence: float | torch.Tensor
     cross_entropy: float | torch.Tensor
 
 
-Stored = Callable[[slice], Kept]
+Stored = Callable[[slice], TopKLogits]
 """The teacher's kept logits of a slice of tokens, where they were stored instead of the teacher being run."""
 
 Losses = dict[str, torch.Tensor]
@@ -99,7 +99,7 @@ def losses(
     student: Head,
     labels: torch.Tensor,
     weights: torch.Tensor,
-    mix: Mix,
+    mix: LossWeights,
     *,
     teacher: Head | Stored | None = None,
     how: Divergence = KL,
@@ -116,7 +116,7 @@ def losses(
     return {"objective": objective, **values}
 
 
-def top(states: Head, labels: torch.Tensor, count: int) -> tuple[torch.Tensor, ...]:
+def top_k_targets(states: Head, labels: torch.Tensor, count: int) -> tuple[torch.Tensor, ...]:
     """Of each token [tokens]: ids [tokens, count] of the likeliest next ones in falling order, their logits less the
     largest (fp16), the probability of all others (fp32), and the loss on its label (fp16). The same on every
     tensor-parallel rank."""
@@ -129,7 +129,7 @@ def top(states: Head, labels: torch.Tensor, count: int) -> tuple[torch.Tensor, .
         rows = max(1, CHUNK_ELEMENTS[logits.device.type] // slice_size)
         for part, wanted in zip(logits.split(rows), labels[group].split(rows), strict=True):
             chunk = part.float()
-            kept = keep(chunk, count, rest=True)
+            kept = top_k_logits(chunk, count, rest=True)
             assert kept.rest is not None
             values, ids = _likeliest(kept.logits.masked_fill(~kept.inside, -math.inf), kept.places + first, count)
             loss = -_at(softmax(chunk)[1], wanted)
@@ -156,7 +156,7 @@ def _likeliest(values: torch.Tensor, ids: torch.Tensor, count: int) -> tuple[tor
 class _Task:
     labels: torch.Tensor
     weights: torch.Tensor
-    mix: Mix
+    mix: LossWeights
     teacher: Head | Stored | None
     how: Divergence
     everything: bool
@@ -266,11 +266,11 @@ def _at_once(
     return values, slope if gradient is None else gradient.add_(slope)
 
 
-def _compare(student: torch.Tensor, teacher: torch.Tensor | None, stored: Kept | None, how: Divergence) -> Valued:
+def _compare(student: torch.Tensor, teacher: torch.Tensor | None, stored: TopKLogits | None, how: Divergence) -> Valued:
     """The divergence between logits, which are used up."""
     student = student.div_(how.temperature)
     if stored is not None:
-        kept = Kept(
+        kept = TopKLogits(
             places=stored.places, inside=stored.inside, logits=stored.logits / how.temperature, rest=stored.rest
         )
         return over_kept(student, kept, how)
@@ -279,7 +279,7 @@ def _compare(student: torch.Tensor, teacher: torch.Tensor | None, stored: Kept |
     if _is_whole(how, teacher):
         return over_all(student, teacher, how)
     assert how.top_k is not None
-    return over_kept(student, keep(teacher, how.top_k, rest=how.rest), how)
+    return over_kept(student, top_k_logits(teacher, how.top_k, rest=how.rest), how)
 
 
 def _is_whole(how: Divergence, logits: torch.Tensor) -> bool:

@@ -56,7 +56,7 @@ def store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
     every = [(name, splits[split], rows) for split in SPLITS for name, rows in names[split].items()]
     metrics = Metrics(output) if torch.distributed.get_rank() == 0 else None
     size, rank = parallel_state.get_data_parallel_world_size(), parallel_state.get_data_parallel_rank()
-    with interrupt.stoppable(), heartbeat.watched(output):
+    with interrupt.stoppable(), heartbeat.monitored(output):
         for done, (name, packed, rows) in enumerate(every[rank::size], 1):
             if not (output / f"{name}.safetensors").is_file():
                 addresses, found = _rows(model, config, packed, rows)
@@ -64,9 +64,9 @@ def store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
                     logit_store.write_shard(output, name, *_runs(addresses), found, hf_config["vocab_size"])
             if metrics:
                 metrics.log(min(done * size, len(every)), len(every))
-            if interrupt.asked(parallel_state.get_model_parallel_group()):
+            if interrupt.stop_requested(parallel_state.get_model_parallel_group()):
                 break
-        interrupt.leave(f"with {len(list(output.glob('*-*.safetensors')))} of {len(every)} shards stored")
+        interrupt.raise_if_stopping(f"with {len(list(output.glob('*-*.safetensors')))} of {len(every)} shards stored")
     if torch.distributed.get_rank() == 0:
         made_from = inputs.made_from(teacher, records) | {"top_k": config.top_k, "vocab_size": hf_config["vocab_size"]}
         manifest = logit_store.write_manifest(
@@ -121,7 +121,9 @@ def _rows(model: Any, config: LogitsConfig, packed: PackedRecords, rows: range) 
             def keep(hidden: torch.Tensor, counted: torch.Tensor = counted, labels: torch.Tensor = labels) -> None:
                 whole = head.head(model, hidden)
                 found.append(
-                    head.top(head.Head(hidden=whole.hidden[counted], weight=whole.weight), labels, config.top_k)
+                    head.top_k_targets(
+                        head.Head(hidden=whole.hidden[counted], weight=whole.weight), labels, config.top_k
+                    )
                 )
 
             places, bounds = (
@@ -129,7 +131,7 @@ def _rows(model: Any, config: LogitsConfig, packed: PackedRecords, rows: range) 
                 attention.packed(torch.from_numpy(samples.segments)),
             )
             forward(model, tokens[:, :-1].reshape(1, -1), keep, positions=places, packed=bounds)
-            heartbeat.beat()
+            heartbeat.report_progress()
     if not found:
         return np.concatenate(addresses), None
     ids, logits, rest, loss = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))

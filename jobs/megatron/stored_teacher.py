@@ -10,8 +10,8 @@ import torch
 from megatron.core import parallel_state
 
 from conf.stages.distill import DistillConfig
-from jobs.megatron.distillation import Taught
-from jobs.megatron.divergence import Kept
+from jobs.megatron.distillation import TeacherSignal
+from jobs.megatron.divergence import TopKLogits
 from jobs.megatron.training import Batch
 from jobs.tokens.logit_store import LogitStore
 
@@ -30,7 +30,7 @@ class Offline:
             )
         self.top_k = config.top_k
 
-    def __call__(self, model: Any, batch: Batch) -> Taught:
+    def __call__(self, model: Any, batch: Batch) -> TeacherSignal:
         """The stored rows of a batch's tokens, and the teacher's loss on its labels."""
         store, device = self.stores[model.training], batch.tokens.device
         rows = store.rows(batch.addresses.flatten().cpu().numpy())
@@ -44,7 +44,7 @@ class Offline:
         inside = (places >= 0) & (places < size)
         places = places.clamp(0, size - 1)
 
-        def kept(here: slice) -> Kept:
-            return Kept(places=places[here], inside=inside[here], logits=logits[here], rest=rest[here])
+        def kept(here: slice) -> TopKLogits:
+            return TopKLogits(places=places[here], inside=inside[here], logits=logits[here], rest=rest[here])
 
-        return Taught(teacher=kept, loss=(loss * batch.weights.flatten()).sum())
+        return TeacherSignal(teacher=kept, loss=(loss * batch.weights.flatten()).sum())

@@ -82,7 +82,7 @@ def train(
     run.scheduler.step(step)
     if metrics:
         metrics.rewind(step)
-    with interrupt.stoppable(), heartbeat.watched(output), checkpoint.Saver(folder, config.checkpoints_kept) as saver:
+    with interrupt.stoppable(), heartbeat.monitored(output), checkpoint.Saver(folder, config.checkpoints_kept) as saver:
         step, validation = _steps(
             run, step, metrics, watch, lambda step: saver.save(step, model, run.optimizer, hf_config, watch), saver
         )
@@ -119,7 +119,7 @@ def _steps(
             metrics.log(step, config.steps, **values)
         done = step == config.steps or (watch is not None and watch.enough)
         saver.look()
-        why = interrupt.asked()
+        why = interrupt.stop_requested()
         if step % config.checkpoint_every == 0 or done or why:
             save(step)
         if why and not done:
@@ -208,7 +208,7 @@ def _pass(
 
     def forward(batches: Iterator[Batch], wrapped: Any) -> tuple[torch.Tensor, Callable[..., Any]]:
         batch = next(batches)
-        heartbeat.beat()
+        heartbeat.report_progress()
 
         def loss(hidden: torch.Tensor) -> tuple[torch.Tensor, Losses]:
             losses = objective.losses(model, hidden, batch)
@@ -267,7 +267,7 @@ def _batches(samples: Samples, config: Training) -> list[Batch]:
 def cross_entropy(model: GPTModel, hidden: torch.Tensor, batch: Batch) -> Losses:
     """The loss of plain language-model training: nats per token."""
     states = head.head(model, hidden)
-    mix = head.Mix(divergence=0, cross_entropy=1)
+    mix = head.LossWeights(divergence=0, cross_entropy=1)
     return {"loss": head.losses(states, batch.labels.flatten(), batch.weights.flatten(), mix)["objective"]}
 
 

@@ -35,7 +35,7 @@ SHARD_BYTES = 5_000_000_000
 """A written shard ends before it grows past this, the field's usual bound; rank 0 holds no more of what it gathers."""
 
 
-class Source:
+class TensorReader:
     """The tensors of a Hugging Face model directory, read by name; a missing shard or tensor is one clear
     ValueError."""
 
@@ -110,7 +110,7 @@ def save(model: GPTModel, directory: Path, config: dict[str, Any], tokenizer: Pa
 
 def read_into(model: GPTModel, directory: Path, config: dict[str, Any], tensor_of: TensorOf) -> None:
     """Copy this rank's slice of each tensor under `directory` into `tensor_of(parameter)`."""
-    source = Source(directory)
+    source = TensorReader(directory)
     for parameter, names, split in _parameters(model, config):
         shard = _shard(_merge([source.read(name) for name in names], config, split), config, split)
         target = tensor_of(parameter)

@@ -23,7 +23,7 @@ KEPT = ("num_key_value_heads", "vocab_size", "tie_word_embeddings")
 WEIGHTS = (".safetensors", ".index.json")
 
 
-def settle(exported: Path, origin: Path, model: Path, cut: NemoPrune | None) -> None:
+def publish(exported: Path, origin: Path, model: Path, cut: NemoPrune | None) -> None:
     """Publish `exported` as `model`: weights from NeMo, config and tokenizer from the Hugging Face directory `origin`,
     with the sizes that `cut` asks for. Raises RuntimeError where NeMo's sizes are others."""
     theirs, config = (json.loads((folder / "config.json").read_text()) for folder in (exported, origin))

@@ -51,7 +51,7 @@ def validations(python: str, folder: Path) -> list[tuple[int, float]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoint:
+class NemoCheckpoint:
     """A finished NeMo-2 checkpoint of a training run; `step` counts steps done, `loss` is its validation loss."""
 
     path: Path
@@ -59,7 +59,7 @@ class Checkpoint:
     loss: float | None
 
 
-def checkpoints(folder: Path, *, best: bool) -> Checkpoint:
+def checkpoints(folder: Path, *, best: bool) -> NemoCheckpoint:
     """The last checkpoint of a run, or the one with the least validation loss. Raises RuntimeError where none is
     whole."""
     found = []
@@ -71,7 +71,7 @@ def checkpoints(folder: Path, *, best: bool) -> Checkpoint:
             and not path.with_name(f"{path.name}-unfinished").exists()
         )
         if name and whole and (best or name["last"]):
-            found.append(Checkpoint(path=path, step=int(name["step"]) + 1, loss=_number(name["loss"])))
+            found.append(NemoCheckpoint(path=path, step=int(name["step"]) + 1, loss=_number(name["loss"])))
     if not found:
         raise RuntimeError(f"gpt_train left no whole checkpoint in {folder}")
     if best:

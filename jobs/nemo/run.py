@@ -157,7 +157,7 @@ def _exported(bench: Bench, checkpoint: Path, origin: Path, config: NemoPrune | 
     if bench.rank:
         return
     folder = bench.once("exported", lambda folder: bench.alone(nemo_commands.exporting(str(checkpoint), str(folder))))
-    nemo_model.settle(folder, origin, bench.output / "model", config)
+    nemo_model.publish(folder, origin, bench.output / "model", config)
 
 
 def _teacher(spec: Spec, bench: Bench) -> None:

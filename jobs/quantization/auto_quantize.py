@@ -13,7 +13,7 @@ from conf.stages.sensitivity import NONE, AutoConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mix:
+class MixedFormats:
     """Formats by layer name (absent: left as it is), the bits they take on average, and the groups they were chosen
     for."""
 
@@ -51,7 +51,7 @@ def read(folder: Path, config: AutoConfig) -> dict[str, Any]:
     return scored
 
 
-def choose(scored: dict[str, Any], config: AutoConfig) -> Mix:
+def choose(scored: dict[str, Any], config: AutoConfig) -> MixedFormats:
     """The choice with the least score whose weights fit the budget."""
     groups = scored["groups"]
     total = sum(group["sizes"][NONE] for group in groups)
@@ -68,7 +68,7 @@ def choose(scored: dict[str, Any], config: AutoConfig) -> Mix:
         {"layers": group["layers"], "format": form, "scores": group["scores"]}
         for group, form in zip(groups, chosen, strict=True)
     ]
-    return Mix(formats=formats, effective_bits=16 * size / total, groups=told)
+    return MixedFormats(formats=formats, effective_bits=16 * size / total, groups=told)
 
 
 def _solved(groups: list[dict[str, Any]], config: AutoConfig, most: float) -> list[Any]:

@@ -29,7 +29,7 @@ CACHE = {"k": ("k_proj", "k_bmm_quantizer"), "v": ("v_proj", "v_bmm_quantizer")}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoint:
+class QuantizedWeights:
     """What a directory holds: packed layers by module name, scales of the key-value cache by tensor name, all other
     tensors."""
 
@@ -79,7 +79,7 @@ def cache_of(directory: Path, settings: dict[str, Any]) -> KVFormat | None:
     )
 
 
-def read(directory: Path) -> Checkpoint:
+def read(directory: Path) -> QuantizedWeights:
     """The checkpoint with every packed layer checked."""
     settings = settings_of(directory)
     tensors = hf.read_tensors(directory)
@@ -99,7 +99,7 @@ def read(directory: Path) -> Checkpoint:
         for name in list(tensors)
         if name.rpartition(".")[2] in ("k_scale", "v_scale", "k_bias", "v_bias")
     }
-    return Checkpoint(layers=layers, plain=tensors, kv=kv, cache=cache)
+    return QuantizedWeights(layers=layers, plain=tensors, kv=kv, cache=cache)
 
 
 def _layer(directory: Path, name: str, tensors: dict[str, torch.Tensor], settings: dict[str, Any]) -> Packed:
@@ -158,7 +158,7 @@ def load(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
     return model
 
 
-def _load_cache(directory: Path, model: PreTrainedModel, checkpoint: Checkpoint) -> None:
+def _load_cache(directory: Path, model: PreTrainedModel, checkpoint: QuantizedWeights) -> None:
     """Give the key-value cache's quantizers their scales and biases."""
     for name, attention in model.named_modules():
         for letter, (projection, quantizer) in CACHE.items():

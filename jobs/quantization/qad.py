@@ -42,7 +42,7 @@ def train(
     step, history = run.resume(output / "checkpoints")
     if not history:
         history.append({"step": 0, **run.validate(validation)})
-    with interrupt.stoppable(), heartbeat.watched(output):
+    with interrupt.stoppable(), heartbeat.monitored(output):
         while step < config.steps:
             indices = train_windows.shuffled(step * config.global_batch, config.global_batch, config.seed)
             values = run.step(train_windows.take(indices), step)
@@ -50,7 +50,7 @@ def train(
             if step % config.validate_every == 0 or step == config.steps:
                 values |= run.validate(validation)
                 history.append({"step": step, **{name: values[name] for name in ("val_loss", "val_kl")}})
-            why = interrupt.asked() if step < config.steps else None
+            why = interrupt.stop_requested() if step < config.steps else None
             if why or (step % config.checkpoint_every == 0 and step < config.steps):
                 run.save(output / "checkpoints", step, history)
             log(step, **values)
@@ -91,7 +91,7 @@ class _Run:
             group["lr"] = _learning_rate(config, step)
         parts = torch.from_numpy(samples).split(config.micro_batch)
         for part in parts:
-            heartbeat.beat()
+            heartbeat.report_progress()
             losses = self._losses(part, self.divergence, self.scale)
             share = len(part) / len(samples)
             total = (1 - config.ce_share) * losses["divergence"] + config.ce_share * losses["loss"]

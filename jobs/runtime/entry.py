@@ -44,14 +44,14 @@ def execute(run: Callable[[Spec], None], path: Path, *, alone: bool = False) -> 
         return EXIT_CODES["mistake"]
     output = Path(spec.output)
     if alone:
-        interrupt.listen(
+        interrupt.install_sigterm(
             lambda: os._exit(tell(output, "terminated", "it was asked to end; run the same command again"))
         )
     try:
         output.mkdir(parents=True, exist_ok=True)
         interrupt.start()
         if alone:
-            interrupt.enforce(lambda told: os._exit(tell(output, "time", told)))
+            interrupt.enforce_deadline(lambda told: os._exit(tell(output, "time", told)))
         with sampled(output):
             run(spec)
     except interrupt.Interrupted as stop:

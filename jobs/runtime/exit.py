@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from conf.secrets import masker
-from conf.spec import ENDED, ERROR_PREFIX, EXIT_CODES, Ended, Reason
+from conf.spec import ENDED, ERROR_PREFIX, EXIT_CODES, JobExit, Reason
 
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL error: remote process exited")
 """What gloo and NCCL say, in a plain RuntimeError, on a rank whose peer is gone: another's end, not its own."""
@@ -23,7 +23,7 @@ def tell(output: Path, reason: Reason, sentence: str, rank: int | None = None) -
     raises: a full disk must not hide the reason."""
     sentence = masker(os.environ)(sentence)  # servers repeat the keys that they refuse
     print(ERROR_PREFIX + sentence, file=sys.stderr, flush=True)
-    ended = Ended(reason=reason, rank=own_rank() if rank is None else rank, sentence=sentence)
+    ended = JobExit(reason=reason, rank=own_rank() if rank is None else rank, sentence=sentence)
     partial = output / f".{ENDED}-{os.uname().nodename}-{os.getpid()}"
     with contextlib.suppress(OSError):
         try:

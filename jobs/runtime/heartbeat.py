@@ -64,15 +64,15 @@ class _Pulse:
 _pulse: _Pulse | None = None
 
 
-def beat() -> None:
+def report_progress() -> None:
     """This rank got on: a micro-batch, a step, a shard."""
     if _pulse:
         _pulse.progress += 1
 
 
 @contextlib.contextmanager
-def watched(output: Path) -> Iterator[None]:
-    """Inside, the job is ended with reason hang when no rank called `beat` for the time that the environment allows."""
+def monitored(output: Path) -> Iterator[None]:
+    """Inside, the job ends with reason hang when no rank has reported progress for the time allowed."""
     global _pulse
     deadline = deadline_seconds()
     if not deadline:

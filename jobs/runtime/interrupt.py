@@ -74,7 +74,7 @@ def seconds(name: str) -> float | None:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Inside, SIGTERM waits for the next boundary, where `asked` tells it."""
+    """Inside, SIGTERM waits for the next boundary, where `stop_requested` tells it."""
     _job.loops += 1
     try:
         yield
@@ -82,7 +82,7 @@ def stoppable() -> Iterator[None]:
         _job.loops -= 1
 
 
-def asked(group: Any = None) -> Why | None:
+def stop_requested(group: Any = None) -> Why | None:
     """At a boundary: whether to stop, and why. Collective over `group` of torch.distributed (None: all ranks), so that
     all ranks stop at the same boundary."""
     late = _job.deadline is not None and time.monotonic() >= _job.deadline
@@ -95,14 +95,14 @@ def asked(group: Any = None) -> Why | None:
     return WHY[int(told.item())]
 
 
-def leave(progress: str) -> None:
+def raise_if_stopping(progress: str) -> None:
     """At the end of a loop whose ranks work apart: all wait for each other, and where one was to stop all raise
     Interrupted, with how far this one is. Collective."""
-    if why := asked():
+    if why := stop_requested():
         raise Interrupted(why, progress)
 
 
-def enforce(end: Callable[[str], None]) -> None:
+def enforce_deadline(end: Callable[[str], None]) -> None:
     """From now on `end`, which must not return, is called with one sentence when the time limit is too near for
     anything that is not a `stoppable` loop; such a loop has until the limit itself, since it may be writing what it
     has."""
@@ -119,7 +119,7 @@ def enforce(end: Callable[[str], None]) -> None:
     threading.Thread(target=wait, name="time-limit", daemon=True).start()
 
 
-def listen(end: Callable[[], None]) -> None:
+def install_sigterm(end: Callable[[], None]) -> None:
     """From now on SIGTERM is kept for the next boundary of a `stoppable` loop and calls `end`, which must not return,
     anywhere else.
 

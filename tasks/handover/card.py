@@ -45,7 +45,7 @@ def teacher_of(recipe: Recipe, ancestors: list[lineage.Ancestor]) -> Origin:
     folder = Path(made.inputs["model"]) if made and made.inputs.get("model") else Path(recipe.teacher.model)
     own = Path(recipe.teacher.model)
     hub, _, commit = (None, "", "") if own.is_dir() else recipe.teacher.model.partition("@")
-    licence = Licence(name=stated, found="the recipe") if stated else licences.beside(folder, hub or own.name)
+    licence = Licence(name=stated, found="the recipe") if stated else licences.read_licence(folder, hub or own.name)
     if hub:
         return Origin(name=f"{hub} at {commit}" if commit else hub, hub=hub, licence=licence)
     named = licences.metadata(folder / "README.md").get("base_model")
@@ -80,11 +80,11 @@ def _source(recipe: Recipe, source: str, ancestors: list[lineage.Ancestor]) -> O
     if path.exists() or any(mark in source for mark in "*?["):
         folder = path if path.is_dir() else path.parent
         return Origin(
-            name=path.name, hub=None, licence=given or (licences.beside(folder) if folder.is_dir() else Licence())
+            name=path.name, hub=None, licence=given or (licences.read_licence(folder) if folder.is_dir() else Licence())
         )
     hub, _, commit = source.partition("@")
     kept = [each.folder / "cards" / hub.replace("/", "--") for each in ancestors if each.record.stage == "data"]
-    licence = next((licences.beside(place, hub) for place in kept if place.is_dir()), Licence())
+    licence = next((licences.read_licence(place, hub) for place in kept if place.is_dir()), Licence())
     return Origin(name=f"{hub} at {commit}" if commit else hub, hub=hub, licence=given or licence)
 
 
@@ -220,7 +220,7 @@ def _serve(row: Row) -> str:
     return "## How to run it\n\nIn the folder of this model:\n\n" + "\n\n".join(lines)
 
 
-def _portable(row: Row) -> serving.Checkpoint:
+def _portable(row: Row) -> serving.ServedModel:
     """The checkpoint as it is served from its own folder, wherever that is."""
     return replace(serving.read(Path(row["path"]), row["model"]), path=Path())
 

@@ -42,7 +42,7 @@ class Licence:
     text: Path | None = None
 
 
-def beside(folder: Path, called: str = "") -> Licence:
+def read_licence(folder: Path, called: str = "") -> Licence:
     """The licence that the card (README.md) or a licence file of a folder states; `called`: how that folder is known to
     others."""
     called = called or folder.name

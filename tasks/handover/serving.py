@@ -36,7 +36,7 @@ reads it itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoint:
+class ServedModel:
     """What of a model directory concerns an engine. `longest`: tokens of a sequence; `algorithm`, `cache`: ModelOpt's
     names, None: none."""
 
@@ -60,7 +60,7 @@ class Served:
     note: str = ""
 
 
-def read(path: Path, name: str) -> Checkpoint:
+def read(path: Path, name: str) -> ServedModel:
     """What the directory's files say. ValueError where it is no model."""
     config = path / "config.json"
     if not config.is_file():
@@ -74,7 +74,7 @@ def read(path: Path, name: str) -> Checkpoint:
     settings = path / "tokenizer_config.json"
     words = json.loads(settings.read_text()) if settings.is_file() else {}
     dtype = str(said.get("dtype") or said.get("torch_dtype") or "bfloat16")
-    return Checkpoint(
+    return ServedModel(
         path=path,
         name=name,
         heads=said["num_attention_heads"],
@@ -87,7 +87,7 @@ def read(path: Path, name: str) -> Checkpoint:
     )
 
 
-def commands(model: Checkpoint, gpus: int) -> list[Served]:
+def commands(model: ServedModel, gpus: int) -> list[Served]:
     """One for each engine. ValueError where the heads do not divide over the GPUs."""
     if model.heads % gpus or (model.groups % gpus and gpus % model.groups):
         raise ValueError(
@@ -104,7 +104,7 @@ def commands(model: Checkpoint, gpus: int) -> list[Served]:
     ]
 
 
-def _vllm(model: Checkpoint, gpus: int) -> Served:
+def _vllm(model: ServedModel, gpus: int) -> Served:
     if model.algorithm and model.algorithm not in VLLM:
         return _refused("vLLM", model, VLLM)
     words = ["vllm", "serve", str(model.path), "--served-model-name", model.name, "--tensor-parallel-size", str(gpus)]
@@ -114,7 +114,7 @@ def _vllm(model: Checkpoint, gpus: int) -> Served:
     return Served(engine="vLLM", command=shlex.join([*words, *cache]), note=note)
 
 
-def _tensorrt(model: Checkpoint, gpus: int) -> Served:
+def _tensorrt(model: ServedModel, gpus: int) -> Served:
     if model.algorithm and model.algorithm not in TENSORRT:
         return _refused("TensorRT-LLM", model, TENSORRT)
     words = [
@@ -138,7 +138,7 @@ def _tensorrt(model: Checkpoint, gpus: int) -> Served:
     )
 
 
-def _sglang(model: Checkpoint, gpus: int) -> Served:
+def _sglang(model: ServedModel, gpus: int) -> Served:
     if model.algorithm and model.algorithm not in SGLANG:
         return _refused("SGLang", model, SGLANG)
     words = ["python", "-m", "sglang.launch_server", "--model-path", str(model.path), "--served-model-name", model.name]
@@ -148,7 +148,7 @@ def _sglang(model: Checkpoint, gpus: int) -> Served:
     return Served(engine="SGLang", command=shlex.join([*words, *cache]), note=note)
 
 
-def _cache(model: Checkpoint, fp8: str) -> tuple[list[str], str]:
+def _cache(model: ServedModel, fp8: str) -> tuple[list[str], str]:
     """Words that keep keys and values as the model says, and what is to be said where the engine cannot; `fp8` is its
     name for FP8."""
     if model.cache == "FP8":
@@ -163,7 +163,7 @@ def _cache(model: Checkpoint, fp8: str) -> tuple[list[str], str]:
     )
 
 
-def _refused(engine: str, model: Checkpoint, known: dict[str, str] | frozenset[str]) -> Served:
+def _refused(engine: str, model: ServedModel, known: dict[str, str] | frozenset[str]) -> Served:
     return Served(
         engine=engine,
         command=None,

@@ -15,7 +15,7 @@ NAMES = ("LICENSE", "LICENCE", "COPYING", "NOTICE")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sent:
+class UploadFile:
     """One file: its name in the repository, its place here, bytes and sha256."""
 
     name: str
@@ -24,7 +24,7 @@ class Sent:
     sha256: str
 
 
-def files(published: Path) -> list[Sent]:
+def files(published: Path) -> list[UploadFile]:
     """The files of a published model, checked. ValueError where one may not leave, or is not as it was sealed."""
     if not (published / "README.md").is_file():
         raise ValueError(
@@ -40,7 +40,7 @@ def files(published: Path) -> list[Sent]:
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         _check(path, digest)
-        found.append(Sent(name=path.name, path=path.resolve(), bytes=path.stat().st_size, sha256=digest))
+        found.append(UploadFile(name=path.name, path=path.resolve(), bytes=path.stat().st_size, sha256=digest))
     return found
 
 
@@ -57,7 +57,7 @@ def _check(path: Path, digest: str) -> None:
         )
 
 
-def push(found: list[Sent], repository: str, *, private: bool, message: str) -> str:
+def push(found: list[UploadFile], repository: str, *, private: bool, message: str) -> str:
     """Upload to `repository` (owner/name), made if need be; returns its address. The token is the environment's or the
     login's and goes nowhere else. ValueError where the hub refuses."""
     from huggingface_hub import CommitOperationAdd, HfApi

@@ -1,4 +1,4 @@
-"""What a cluster is to its launcher: a place to submit a job, to ask for its state, and to cancel it."""
+"""What a cluster is to its launcher: where to submit a job, to ask for its state, and to cancel it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from conf.cluster import Place
+from conf.cluster import Resources
 
 Phase = Literal["queued", "running", "done", "failed", "lost"]
 """`lost`: the cluster does not know the job any more and left no trace of its end."""
 
-Blame = Literal["time", "memory", "preempted", "node", "cancelled", "never-started"]
+Cause = Literal["time", "memory", "preempted", "node", "cancelled", "never-started"]
 """What befell a job from outside."""
 
 SCRIPT_LOG = "script.log"
@@ -19,14 +19,14 @@ SCRIPT_LOG = "script.log"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class JobRequest:
     """One job to submit. `ranks` are those of each of its `nodes`."""
 
     name: str
     stage: str
     spec: Path
     store: Path
-    place: Place
+    resources: Resources
     nodes: int
     ranks: int
     environment: dict[str, str] = field(default_factory=dict)
@@ -43,32 +43,32 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
-    """A job's state: `told` for people (where it waits, on which nodes it runs), `blame` where its end came from
+class JobStatus:
+    """A job's state: `detail` for people (where it waits, on which nodes it runs), `cause` where its end came from
     outside."""
 
     phase: Phase
-    told: str = ""
-    blame: Blame | None = None
+    detail: str = ""
+    cause: Cause | None = None
 
 
-class Site(Protocol):
+class Backend(Protocol):
     """One cluster."""
 
     @property
     def poll_seconds(self) -> float:
         """Between two looks."""
 
-    def check(self, job: Job) -> None:
+    def check(self, job: JobRequest) -> None:
         """Raise ValueError with one sentence if the job cannot run there as it is."""
 
-    def submit(self, job: Job) -> str:
+    def submit(self, job: JobRequest) -> str:
         """Give the job to the cluster; returns its name there. Raises SubmitError with the cluster's own words."""
 
     def find(self, name: str) -> str | None:
         """A job of this name that waits or runs, if the cluster can be asked."""
 
-    def look(self, job: str, log: Path) -> Seen:
+    def status(self, job: str, log: Path) -> JobStatus:
         """The job's state now. Raises Unreachable, or whatever its connection does, where it cannot be asked."""
 
     def cancel(self, job: str, *, hard: bool) -> None:

@@ -1,4 +1,4 @@
-"""The Docker engine of this machine as a site: NeMo-Run's DockerExecutor starts, asks and removes containers."""
+"""The Docker engine of this machine as a backend: NeMo-Run's DockerExecutor starts, asks and removes containers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conf.cluster import Cluster, DockerPlace
+from conf.cluster import Cluster, DockerCluster
 from tasks.launch import nemo_run as experiment
-from tasks.launch.backend import Job, Seen
+from tasks.launch.backend import JobRequest, JobStatus
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Docker:
     store: Path
     poll_seconds: float = 2.0
 
-    def check(self, job: Job) -> None:
+    def check(self, job: JobRequest) -> None:
         """An engine answers, and NeMo-Run's command line survives the store's path."""
         import docker
         from docker.errors import DockerException
@@ -37,7 +37,7 @@ class Docker:
                 f"no Docker engine answers here ({str(error).splitlines()[0][:120]}); start it or set DOCKER_HOST"
             ) from error
 
-    def submit(self, job: Job) -> str:
+    def submit(self, job: JobRequest) -> str:
         """Start a container; returns NeMo-Run's handle."""
         job.log.touch()  # mounted as a file, which must be there
         return experiment.submit(job, self.executor(job), name=_unique(job), stays=True)
@@ -46,16 +46,18 @@ class Docker:
         """NeMo-Run's handle cannot be made from a container; the record beside the work folder has it."""
         return None
 
-    def look(self, job: str, log: Path) -> Seen:
+    def status(self, job: str, log: Path) -> JobStatus:
         """Ask NeMo-Run, which asks the engine, or reads the exit code that the container left."""
         state = experiment.state(self.store, job)
         if state in ("SUBMITTED", "PENDING"):
-            return Seen(phase="queued", told="its container is created")
+            return JobStatus(phase="queued", detail="its container is created")
         if state == "RUNNING":
-            return Seen(phase="running", told="in a container of this machine")
+            return JobStatus(phase="running", detail="in a container of this machine")
         if state in ("SUCCEEDED", "FAILED", "CANCELLED"):
-            return Seen(phase="done" if state == "SUCCEEDED" else "failed", told=f"its container ended ({state})")
-        return Seen(phase="lost", told="the engine does not know its container any more")
+            return JobStatus(
+                phase="done" if state == "SUCCEEDED" else "failed", detail=f"its container ended ({state})"
+            )
+        return JobStatus(phase="lost", detail="the engine does not know its container any more")
 
     def cancel(self, job: str, *, hard: bool) -> None:
         """Remove the container: the engine kills what is in it."""
@@ -64,25 +66,25 @@ class Docker:
     def close(self) -> None:
         """Nothing stays open."""
 
-    def executor(self, job: Job) -> Any:
+    def executor(self, job: JobRequest) -> Any:
         """NeMo-Run's executor for a job."""
         from nemo_run import DockerExecutor, Packager
 
-        place, settings = job.place, self.cluster.docker or DockerPlace()
+        resources, settings = job.resources, self.cluster.docker or DockerCluster()
         limits: dict[str, Any] = {"user": f"{os.getuid()}:{os.getgid()}"}  # what it writes belongs to whoever seals it
-        if place.memory_gb:
-            limits["mem_limit"] = int(place.memory_gb * 1e9)
-        if place.cpus:
-            limits["nano_cpus"] = place.cpus * 10**9
+        if resources.memory_gb:
+            limits["mem_limit"] = int(resources.memory_gb * 1e9)
+        if resources.cpus:
+            limits["nano_cpus"] = resources.cpus * 10**9
         return DockerExecutor(
-            container_image=place.image,
+            container_image=resources.image,
             ntasks_per_node=job.ranks,
-            num_gpus=min(job.ranks, place.gpus_per_node) or None,
+            num_gpus=min(job.ranks, resources.gpus_per_node) or None,
             shm_size=f"{settings.shm_gb:g}g",
             volumes=[
                 f"{job.store}:{job.store}",
                 f"{job.log}:/nemo_run/log_{_unique(job)}-{job.stage}.out",
-                *place.mounts,
+                *resources.mounts,
             ],
             env_vars={"HOME": "/tmp"} | job.environment,
             additional_kwargs=limits,
@@ -91,6 +93,6 @@ class Docker:
         )
 
 
-def _unique(job: Job) -> str:
+def _unique(job: JobRequest) -> str:
     """A container's name for this try of a job: the engine keeps the names of those it has not removed yet."""
     return f"{job.name}-{int(time.time())}"

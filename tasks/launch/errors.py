@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import Literal
 
-from conf.spec import ENDED, ERROR_PREFIX, EXIT_CODES, Ended, Reason
+from conf.spec import ENDED, ERROR_PREFIX, EXIT_CODES, JobExit, Reason
 
 Failure = Reason | Literal["preempted", "node", "killed", "never-started"]
 """Why a job failed: its own reason, or what befell it."""
@@ -51,8 +51,8 @@ def failure(stage: str, code: int, log: Path, rank: int | None = None) -> JobFai
     )
 
 
-def _ended(path: Path) -> Ended | None:
+def _ended(path: Path) -> JobExit | None:
     try:
-        return Ended.model_validate_json(path.read_text())
+        return JobExit.model_validate_json(path.read_text())
     except (OSError, ValueError):  # not every end can be told: a full disk, a killed process
         return None

@@ -42,7 +42,7 @@ def environment(threads: int) -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", **quiet, **ALLOCATOR}
 
 
-class Job:
+class ForkedJob:
     """One job of the warm process."""
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class Warm:
             cwd=Path(__file__).parents[2],
             start_new_session=True,
         )
-        self._jobs: dict[str, Job] = {}
+        self._jobs: dict[str, ForkedJob] = {}
         self._lock = threading.Lock()
         self._is_ready, self._gone = threading.Event(), False
         threading.Thread(target=self._listen, name="warm", daemon=True).start()
@@ -93,9 +93,9 @@ class Warm:
         self._is_ready.wait()
         return not self._gone
 
-    def submit(self, request: dict[str, Any]) -> Job:
+    def submit(self, request: dict[str, Any]) -> ForkedJob:
         """Fork a job: stage, spec, log, environment as `jobs.warm` reads them."""
-        job = Job()
+        job = ForkedJob()
         with self._lock:
             name = str(len(self._jobs))
             self._jobs[name] = job

@@ -1,4 +1,4 @@
-"""Kubernetes as a site: NeMo-Run's KubeflowExecutor submits TrainJobs of Kubeflow's trainer; their pods tell why one
+"""Kubernetes as a backend: NeMo-Run's KubeflowExecutor submits TrainJobs of Kubeflow's trainer; their pods tell why one
 waits or ended.
 
 The trainer gives every pod torchrun's PET_ variables; the store is a volume that pods mount where the flow sees it.
@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conf.cluster import Cluster, KubernetesPlace
+from conf.cluster import Cluster, KubernetesCluster
 from tasks.launch import nemo_run as experiment
-from tasks.launch.backend import SCRIPT_LOG, Blame, Job, Seen
+from tasks.launch.backend import SCRIPT_LOG, Cause, JobRequest, JobStatus
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 JOBSET_LABEL = "jobset.sigs.k8s.io/jobset-name"
 HOPELESS = ("InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "ErrImagePull", "ImagePullBackOff")
 """Why a container would wait for ever."""
 
-DISRUPTIONS: dict[str, Blame] = {
+DISRUPTIONS: dict[str, Cause] = {
     "PreemptionByScheduler": "preempted",
     "PreemptionByKueue": "preempted",
     "DeletionByTaintManager": "node",
@@ -38,7 +38,7 @@ class Kubernetes:
     store: Path
 
     @property
-    def settings(self) -> KubernetesPlace:
+    def settings(self) -> KubernetesCluster:
         """The cluster's section kubernetes."""
         assert self.cluster.kubernetes is not None, "Cluster has the section of its kind"
         return self.cluster.kubernetes
@@ -48,7 +48,7 @@ class Kubernetes:
         """Between two questions to the API server."""
         return self.settings.poll_seconds
 
-    def check(self, job: Job) -> None:
+    def check(self, job: JobRequest) -> None:
         """The store lies on a volume of the job."""
         paths = [volume.path for volume in self.settings.volumes if not volume.read_only]
         if not any(job.store.is_relative_to(path) for path in paths):
@@ -57,7 +57,7 @@ class Kubernetes:
                 " choose a folder there with --store"
             )
 
-    def submit(self, job: Job) -> str:
+    def submit(self, job: JobRequest) -> str:
         """Create a TrainJob; returns its name."""
         return experiment.submit(job, self.executor(job), script=_script(job)).rpartition("___")[2]
 
@@ -70,9 +70,9 @@ class Kubernetes:
             "trainer.kubeflow.org", "v1alpha1", self.settings.namespace, "trainjobs", label_selector=f"imbik/job={name}"
         )
         names = [str(item["metadata"]["name"]) for item in found["items"]]
-        return next((job for job in names if self.look(job, Path()).phase in ("queued", "running")), None)
+        return next((job for job in names if self.status(job, Path()).phase in ("queued", "running")), None)
 
-    def look(self, job: str, log: Path) -> Seen:
+    def status(self, job: str, log: Path) -> JobStatus:
         """The TrainJob's state, and its pods' word on why."""
         from nemo_run.core.execution.kubeflow import KubeflowJobState as State
 
@@ -83,20 +83,20 @@ class Kubernetes:
         state = api.status(job)
         nodes = ", ".join(sorted({pod.spec.node_name for pod in pods if pod.spec.node_name}))
         if state == State.RUNNING and any(pod.status.phase == "Running" for pod in pods):
-            return Seen(phase="running", told=f"on {nodes}")
+            return JobStatus(phase="running", detail=f"on {nodes}")
         if state == State.SUCCEEDED:
-            return Seen(phase="done", told=f"ended on {nodes}")
+            return JobStatus(phase="done", detail=f"ended on {nodes}")
         if state == State.FAILED:
-            blame, told = _blame(pods)
-            return Seen(
+            cause, detail = _cause(pods)
+            return JobStatus(
                 phase="failed",
-                told=f"Kubernetes says Failed ({told})" if told else "Kubernetes says Failed",
-                blame=blame,
+                detail=f"Kubernetes says Failed ({detail})" if detail else "Kubernetes says Failed",
+                cause=cause,
             )
         if state is None:
-            return Seen(phase="lost", told="Kubernetes does not know its TrainJob any more")
-        hopeless, told = _waiting(pods)
-        return Seen(phase="queued", told=f"queued ({told})", blame="never-started" if hopeless else None)
+            return JobStatus(phase="lost", detail="Kubernetes does not know its TrainJob any more")
+        hopeless, detail = _waiting(pods)
+        return JobStatus(phase="queued", detail=f"queued ({detail})", cause="never-started" if hopeless else None)
 
     def cancel(self, job: str, *, hard: bool) -> None:
         """Delete the TrainJob: its pods get SIGTERM, and SIGKILL after their grace."""
@@ -105,20 +105,20 @@ class Kubernetes:
     def close(self) -> None:
         """Nothing stays open."""
 
-    def executor(self, job: Job) -> Any:
+    def executor(self, job: JobRequest) -> Any:
         """NeMo-Run's executor for a job."""
         from nemo_run.core.execution.kubeflow import KubeflowExecutor
 
-        place, settings = job.place, self.settings
-        memory = f"{int(place.memory_gb * 1000)}M" if place.memory_gb else None
+        resources, settings = job.resources, self.settings
+        memory = f"{int(resources.memory_gb * 1000)}M" if resources.memory_gb else None
         return KubeflowExecutor(
             runtime_ref=settings.runtime,
             namespace=settings.namespace,
-            image=place.image,
+            image=resources.image,
             num_nodes=job.nodes,
             nprocs_per_node=job.ranks,
-            gpus_per_node=min(job.ranks, place.gpus_per_node) or None,
-            cpu_requests=str(place.cpus) if place.cpus else None,
+            gpus_per_node=min(job.ranks, resources.gpus_per_node) or None,
+            cpu_requests=str(resources.cpus) if resources.cpus else None,
             memory_requests=memory,
             memory_limits=memory,
             volumes=[
@@ -129,7 +129,7 @@ class Kubernetes:
                 {"name": f"volume-{number}", "mountPath": volume.path, "readOnly": volume.read_only}
                 for number, volume in enumerate(settings.volumes)
             ],
-            labels={"imbik/job": job.name} | ({QUEUE_LABEL: place.queue} if place.queue else {}),
+            labels={"imbik/job": job.name} | ({QUEUE_LABEL: resources.queue} if resources.queue else {}),
             tolerations=[dict(entry) for entry in settings.tolerations],
             env_vars=job.environment,
             env_list=[
@@ -154,7 +154,7 @@ class Kubernetes:
         return list(found.items)
 
 
-def _script(job: Job) -> Path:
+def _script(job: JobRequest) -> Path:
     """What a pod runs: torchrun as the trainer's variables say, with the log where every job of ours has it."""
     log, rest = shlex.quote(str(job.log)), shlex.quote(str(job.output / SCRIPT_LOG))
     path = job.output / "pod.sh"
@@ -166,7 +166,7 @@ def _script(job: Job) -> Path:
     return path
 
 
-def _blame(pods: list[Any]) -> tuple[Blame | None, str]:
+def _cause(pods: list[Any]) -> tuple[Cause | None, str]:
     """Who ended the pods, if it was not the job itself."""
     for pod in pods:
         for condition in pod.status.conditions or []:

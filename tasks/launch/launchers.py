@@ -10,8 +10,8 @@ from conf.cluster import Cluster
 from conf.parallel import Parallel
 from conf.spec import Spec
 from tasks.launch import submission
-from tasks.launch.backend import Site
-from tasks.launch.protocol import Follow, Launcher, Tell
+from tasks.launch.backend import Backend
+from tasks.launch.protocol import Follow, JobListener, Launcher
 
 
 class Launchers:
@@ -27,7 +27,7 @@ class Launchers:
         """Let the flow's cluster get ready."""
         self._of(self.cluster).prepare()
 
-    def run(self, spec: Spec, parallel: Parallel, follow: Follow, begin: Callable[[], None], tell: Tell) -> None:
+    def run(self, spec: Spec, parallel: Parallel, follow: Follow, begin: Callable[[], None], tell: JobListener) -> None:
         """Run one job where it belongs."""
         known = submission.read(spec.output)
         self._of(known.cluster if known else self.cluster).run(spec, parallel, follow, begin, tell)
@@ -58,5 +58,5 @@ def _launcher(cluster: Cluster, store: Path) -> Launcher:
     from tasks.launch.kubernetes import Kubernetes
     from tasks.launch.slurm import Slurm
 
-    site: Site = {"docker": Docker, "slurm": Slurm, "kubernetes": Kubernetes}[cluster.kind](cluster, store)
-    return ClusterLauncher(cluster, store, site)
+    backend: Backend = {"docker": Docker, "slurm": Slurm, "kubernetes": Kubernetes}[cluster.kind](cluster, store)
+    return ClusterLauncher(cluster, store, backend)

@@ -28,8 +28,8 @@ from conf.spec import ENDED, Spec
 from conf.stages import stages
 from tasks.launch import gpus
 from tasks.launch.errors import Stopped, failure
-from tasks.launch.forkserver import GRACE_SECONDS, Job, Warm, environment, may_warm, take
-from tasks.launch.protocol import Follow, Tell, limits
+from tasks.launch.forkserver import GRACE_SECONDS, ForkedJob, Warm, environment, may_warm, take
+from tasks.launch.protocol import Follow, JobListener, limits
 from tasks.launch.tail import Tail
 
 LOOPBACK = "127.0.0.1"
@@ -85,7 +85,7 @@ class LocalLauncher:
         if self._may_warm and self._warm is None:
             self._warm = take()
 
-    def run(self, spec: Spec, parallel: Parallel, follow: Follow, begin: Callable[[], None], tell: Tell) -> None:
+    def run(self, spec: Spec, parallel: Parallel, follow: Follow, begin: Callable[[], None], tell: JobListener) -> None:
         """Run one job to its end: `begin` is called when it has its cores, `follow` with every line of its metrics,
         `tell` with its log's.
 
@@ -175,7 +175,7 @@ class LocalLauncher:
                     return 0, None
                 tail.read()
 
-    def _failed(self, jobs: list[Job]) -> tuple[int, int | None]:
+    def _failed(self, jobs: list[ForkedJob]) -> tuple[int, int | None]:
         """A rank has failed. The others, which may wait for it, have a moment to say what they know, then they are
         ended. The one to blame is one that was killed, as it takes the others down with errors of their own; its rank
         is told where there are others."""

@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.launch.backend import Job, SubmitError
+from tasks.launch.backend import JobRequest, SubmitError
 
 if TYPE_CHECKING:
     from nemo_run.core.execution.base import Executor
@@ -37,7 +37,7 @@ def prepare(store: Path) -> None:
             import nemo_run  # noqa: F401
 
 
-def command(job: Job) -> Any:
+def command(job: JobRequest) -> Any:
     """The job as NeMo-Run's script: `python -m jobs.<stage> --spec spec.json`, under torchrun where the executor's
     launcher says so."""
     import nemo_run
@@ -45,7 +45,7 @@ def command(job: Job) -> Any:
     return nemo_run.Script(path=f"jobs.{job.stage}", m=True, entrypoint="python", args=["--spec", str(job.spec)])
 
 
-def torchrun(job: Job, port: int = RENDEZVOUS_PORT) -> Any:
+def torchrun(job: JobRequest, port: int = RENDEZVOUS_PORT) -> Any:
     """Torchrun for a job of several ranks, None for one that is alone."""
     from nemo_run.core.execution.launcher import Torchrun
 
@@ -53,7 +53,7 @@ def torchrun(job: Job, port: int = RENDEZVOUS_PORT) -> Any:
 
 
 def submit(
-    job: Job, executor: Executor, *, name: str | None = None, script: Path | None = None, stays: bool = False
+    job: JobRequest, executor: Executor, *, name: str | None = None, script: Path | None = None, stays: bool = False
 ) -> str:
     """Give a job to its executor and leave it there; returns NeMo-Run's handle `scheduler://session/id`.
 
@@ -62,7 +62,7 @@ def submit(
     return contextvars.copy_context().run(_submit, job, executor, name, script, stays)
 
 
-def _submit(job: Job, executor: Executor, name: str | None, script: Path | None, stays: bool) -> str:
+def _submit(job: JobRequest, executor: Executor, name: str | None, script: Path | None, stays: bool) -> str:
     experiment = _experiment(job, executor, name)
     experiment.__enter__()  # left open where the experiment's end is the job's
     try:
@@ -103,7 +103,7 @@ def cancel(store: Path, handle: str) -> None:
     get_runner().cancel(handle)
 
 
-def request(job: Job, executor: Executor, *, name: str | None = None, script: Path | None = None) -> Any:
+def request(job: JobRequest, executor: Executor, *, name: str | None = None, script: Path | None = None) -> Any:
     """What would be submitted, without a cluster: NeMo-Run's request."""
     with _experiment(job, executor, name) as experiment:
         experiment.add(_task(job, script), executor=executor, name=job.stage)
@@ -111,13 +111,13 @@ def request(job: Job, executor: Executor, *, name: str | None = None, script: Pa
         return experiment.jobs[0]._dryrun_info.request
 
 
-def _task(job: Job, script: Path | None) -> Any:
+def _task(job: JobRequest, script: Path | None) -> Any:
     import nemo_run
 
     return nemo_run.Script(path=str(script)) if script else command(job)
 
 
-def _experiment(job: Job, executor: Executor, name: str | None) -> Any:
+def _experiment(job: JobRequest, executor: Executor, name: str | None) -> Any:
     import nemo_run
     from nemo_run.core.frontend.console.api import CONSOLE
 

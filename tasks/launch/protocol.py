@@ -13,7 +13,7 @@ Follow = Callable[[dict[str, Any]], None]
 """Is given every line of a job's metrics."""
 
 
-class Tell(Protocol):
+class JobListener(Protocol):
     """Is given what there is to say of a job."""
 
     def state(self, text: str) -> None:
@@ -29,7 +29,7 @@ class Launcher(Protocol):
     def prepare(self) -> None:
         """Jobs will come; call once, from the thread that lives as long as the flow."""
 
-    def run(self, spec: Spec, parallel: Parallel, follow: Follow, begin: Callable[[], None], tell: Tell) -> None:
+    def run(self, spec: Spec, parallel: Parallel, follow: Follow, begin: Callable[[], None], tell: JobListener) -> None:
         """Run one job to its end; `begin` is called when it has what it runs on. Raises JobFailed or Stopped."""
 
     def stop(self) -> None:
@@ -37,14 +37,14 @@ class Launcher(Protocol):
 
 
 def limits(cluster: Cluster, stage: str) -> dict[str, str]:
-    """What a job's environment says of its time and of its place: the contract of `conf.spec`, then the user's own
+    """What a job's environment says of its time and its place: the contract of `conf.spec`, then the user's own
     variables. Where no cluster limits a job's time, what this process's environment says of it stays."""
-    place = cluster.place(stage)
+    resources = cluster.resources(stage)
     found = {}
-    if place.time_limit_minutes or cluster.kind != "local":  # a queue may have a limit of its own
-        found[TIME_MARGIN] = f"{place.margin_seconds:g}"
-    if place.time_limit_minutes:
-        found[TIME_LIMIT] = f"{place.time_limit_minutes * 60:g}"
+    if resources.time_limit_minutes or cluster.kind != "local":  # a queue may have a limit of its own
+        found[TIME_MARGIN] = f"{resources.margin_seconds:g}"
+    if resources.time_limit_minutes:
+        found[TIME_LIMIT] = f"{resources.time_limit_minutes * 60:g}"
     if cluster.hang_seconds:
         found |= {HANG_SECONDS: f"{cluster.hang_seconds:g}"}
-    return found | place.environment
+    return found | resources.environment

@@ -1,4 +1,4 @@
-"""Slurm as a site: NeMo-Run's SlurmExecutor submits, squeue and scancel through the same tunnel follow and cancel.
+"""Slurm as a backend: NeMo-Run's SlurmExecutor submits, squeue and scancel through the same tunnel follow and cancel.
 
 NeMo-Run itself asks `sacct`, which needs an accounting database; a cluster without one is followed here all the same.
 """
@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conf.cluster import Cluster, SlurmPlace
+from conf.cluster import Cluster, SlurmCluster
 from conf.spec import TIME_LIMIT
 from tasks.launch import nemo_run as experiment
 from tasks.launch import ssh
-from tasks.launch.backend import SCRIPT_LOG, Blame, Job, Phase, Seen, Unreachable
+from tasks.launch.backend import SCRIPT_LOG, Cause, JobRequest, JobStatus, Phase, Unreachable
 
 INHERITED = ("PATH", "LD_LIBRARY_PATH", "CUDA_HOME", "LANG")
 """What a job takes over from the environment that submits it; sbatch would pass everything, and tokens with it."""
@@ -33,7 +33,7 @@ UNKNOWN_JOB = "Invalid job id"
 
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT", "REQUEUE_FED")
 ALIVE = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
-BLAMED: dict[str, Blame] = {
+CAUSES: dict[str, Cause] = {
     "TIMEOUT": "time",
     "DEADLINE": "time",
     "PREEMPTED": "preempted",
@@ -75,16 +75,16 @@ class Slurm:
     store: Path
 
     @property
-    def settings(self) -> SlurmPlace:
+    def settings(self) -> SlurmCluster:
         """The cluster's section slurm."""
-        return self.cluster.slurm or SlurmPlace()
+        return self.cluster.slurm or SlurmCluster()
 
     @property
     def poll_seconds(self) -> float:
         """Between two questions to squeue."""
         return self.settings.poll_seconds
 
-    def check(self, job: Job) -> None:
+    def check(self, job: JobRequest) -> None:
         """The login node lets this user in, and the store's path, which NeMo-Run writes into shell scripts unquoted,
         survives that."""
         if not re.fullmatch(r"[\w@%+=:,./-]+", str(job.store)):
@@ -97,7 +97,7 @@ class Slurm:
         except Unreachable as error:
             raise ValueError(str(error)) from error
 
-    def submit(self, job: Job) -> str:
+    def submit(self, job: JobRequest) -> str:
         """Submit with sbatch; returns Slurm's job id."""
         (job.output / SCRIPT_LOG).unlink(missing_ok=True)
         return experiment.submit(job, self.executor(job)).rpartition("/")[2].partition(";")[0]
@@ -107,7 +107,7 @@ class Slurm:
         found = self._run(f"squeue -h --me --name={name} -o %i").split()
         return found[0] if found else None
 
-    def look(self, job: str, log: Path) -> Seen:
+    def status(self, job: str, log: Path) -> JobStatus:
         """Ask squeue, which knows a job for some minutes after its end; then sacct, where there is accounting; then the
         job's script."""
         asked = self._ask(f"squeue -h -t all -j {job} -o '%T|%r|%N|%S'")
@@ -132,33 +132,33 @@ class Slurm:
         if tunnel and self.settings.ssh:
             tunnel.cleanup()
 
-    def executor(self, job: Job) -> Any:
+    def executor(self, job: JobRequest) -> Any:
         """NeMo-Run's executor for a job."""
         from nemo_run import Packager, SlurmExecutor
 
-        place, settings = job.place, self.settings
-        asked = min(job.ranks, place.gpus_per_node) if settings.gpu_request == "gres" else 0
+        resources, settings = job.resources, self.settings
+        asked = min(job.ranks, resources.gpus_per_node) if settings.gpu_request == "gres" else 0
         environment = self._environment(job)
         return SlurmExecutor(
-            account=place.account,
-            partition=place.queue,
+            account=resources.account,
+            partition=resources.queue,
             qos=settings.qos,
             constraint=settings.constraint,
             exclusive=settings.exclusive or None,
-            time=_clock(place.time_limit_minutes) if place.time_limit_minutes else None,
+            time=_clock(resources.time_limit_minutes) if resources.time_limit_minutes else None,
             nodes=job.nodes,
             ntasks_per_node=job.ranks,
             gpus_per_node=asked or None,
-            cpus_per_task=place.cpus,
-            mem=f"{math.ceil(place.memory_gb * 1e9 / 2**20)}M" if place.memory_gb else None,
+            cpus_per_task=resources.cpus,
+            mem=f"{math.ceil(resources.memory_gb * 1e9 / 2**20)}M" if resources.memory_gb else None,
             srun_args=[
                 "--output",
                 str(job.log),
-                *([f"--cpus-per-task={place.cpus}"] if place.cpus else []),
+                *([f"--cpus-per-task={resources.cpus}"] if resources.cpus else []),
             ],  # no heir of sbatch's
-            container_image=place.image,
-            container_mounts=[f"{job.store}:{job.store}", *place.mounts] if place.image else [],
-            container_env=sorted(environment) if place.image else None,
+            container_image=resources.image,
+            container_mounts=[f"{job.store}:{job.store}", *resources.mounts] if resources.image else [],
+            container_env=sorted(environment) if resources.image else None,
             env_vars={name: value if name == "PATH" else shlex.quote(value) for name, value in environment.items()},
             setup_lines=f'export SLURM_EXPORT_ENV=ALL\n{TIME_LEFT}\n[ -z "$left" ] || export {TIME_LIMIT}=$left',
             additional_parameters={
@@ -172,8 +172,8 @@ class Slurm:
             poll_estimated_start_time=False,
         )
 
-    def _environment(self, job: Job) -> dict[str, str]:
-        if job.place.image:
+    def _environment(self, job: JobRequest) -> dict[str, str]:
+        if job.resources.image:
             return dict(job.environment)
         binaries, code = (
             self.settings.python or str(Path(sys.executable).parent),
@@ -217,24 +217,24 @@ def _clock(minutes: float) -> str:
     return f"{whole // 1440}-{whole // 60 % 24:02d}:{whole % 60:02d}:00"
 
 
-def _seen(state: str, reason: str, nodes: str, when: str) -> Seen:
+def _seen(state: str, reason: str, nodes: str, when: str) -> JobStatus:
     if state in WAITING:
         start = "" if when in ("", "N/A") else f", starts about {when}"
-        blame: Blame | None = "never-started" if reason in HOPELESS else None
-        return Seen(
-            phase="queued", told=f"queued ({reason}{start})" if reason not in ("", "None") else "queued", blame=blame
+        cause: Cause | None = "never-started" if reason in HOPELESS else None
+        return JobStatus(
+            phase="queued", detail=f"queued ({reason}{start})" if reason not in ("", "None") else "queued", cause=cause
         )
     if state in ALIVE:
-        return Seen(phase="running", told=f"on {nodes}")
+        return JobStatus(phase="running", detail=f"on {nodes}")
     phase: Phase = "done" if state == "COMPLETED" else "failed"
-    return Seen(phase=phase, told=f"Slurm says {state}", blame=BLAMED.get(state))
+    return JobStatus(phase=phase, detail=f"Slurm says {state}", cause=CAUSES.get(state))
 
 
-def _left_by(script: Path) -> Seen:
+def _left_by(script: Path) -> JobStatus:
     """What the job's own script wrote of its end."""
     text = script.read_text(errors="replace") if script.is_file() else ""
     codes = re.findall(r"^job exited with code (\d+)$", text, flags=re.MULTILINE)
     if codes:
-        return Seen(phase="done" if codes[-1] == "0" else "failed", told=f"it exited with {codes[-1]}")
+        return JobStatus(phase="done" if codes[-1] == "0" else "failed", detail=f"it exited with {codes[-1]}")
     ended = re.findall(r"\*\*\* (?:JOB|STEP) .* (CANCELLED|.*TIME LIMIT|.*PREEMPTION|.*NODE FAILURE).* \*\*\*", text)
-    return Seen(phase="lost", told="Slurm does not know it any more" + (f" ({ended[-1]})" if ended else ""))
+    return JobStatus(phase="lost", detail="Slurm does not know it any more" + (f" ({ended[-1]})" if ended else ""))

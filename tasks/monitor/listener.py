@@ -16,7 +16,7 @@ STEP_SECONDS = 10.0
 """Between two steps of a job that the Prefect log shows; the board shows all."""
 
 
-class Telling:
+class StageListener:
     """The listener of one stage's job. Make it in the stage's task, whose log it writes."""
 
     def __init__(self, board: Board, label: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from conf.spec import File, Record
 from tasks.tracking import registry
-from tasks.tracking.spool import Sent
+from tasks.tracking.spool import SentState
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -73,7 +73,7 @@ def log_inputs(client: MlflowClient, run: str, record: Record, folder: Path) -> 
 
 
 def log_report(
-    client: MlflowClient, sent: Sent, folder: Path, once: Callable[[str, Callable[[], object]], None]
+    client: MlflowClient, sent: SentState, folder: Path, once: Callable[[str, Callable[[], object]], None]
 ) -> None:
     """The report's files, gates and claims on the parent run; each model's numbers on the run of the stage that made
     it; the winner in the registry. `once(part, action)` runs what was not told yet."""

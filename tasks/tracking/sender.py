@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from conf.spec import Record
 from tasks.tracking import mlflow_runs as outcome
-from tasks.tracking.spool import Event, Sent, Spool
+from tasks.tracking.spool import Event, SentState, Spool
 from tasks.tracking.units import described
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Sender:
 
     def __init__(self, spool: Spool, client: MlflowClient, store: Path) -> None:
         self.spool, self.client, self.store = spool, client, store
-        self.sent: Sent = spool.sent()
+        self.sent: SentState = spool.sent()
         self._kept: dict[str, list[Metric]] = {}
         self._looked = 0.0
         self._handlers: dict[str, Callable[[Event], None]] = {

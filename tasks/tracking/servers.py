@@ -35,7 +35,7 @@ def services(store: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def alone(store: Path) -> Iterator[None]:
+def single_instance(store: Path) -> Iterator[None]:
     """Be the one `imbik up` of the store, for two would share its databases: ValueError where one runs. The kernel
     takes the lock back however it ends."""
     with (store / UP).open("a") as lock:
@@ -55,7 +55,7 @@ def alone(store: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def announced(store: Path, **addresses: str) -> Iterator[None]:
+def publish_addresses(store: Path, **addresses: str) -> Iterator[None]:
     """Tell runs of the store where its servers are, while all serve."""
     file = store / SERVICES
     new = file.with_suffix(".new")

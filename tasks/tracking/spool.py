@@ -25,7 +25,7 @@ Event = dict[str, Any]
 
 
 @dataclass
-class Sent:
+class SentState:
     """How far a spool was sent.
 
     `offset` is in bytes; `steps`: the last step sent of each metric by label; `made`: each label's folder; `live`: the
@@ -82,14 +82,14 @@ class Spool:
                 with contextlib.suppress(ValueError):
                     yield json.loads(line), offset
 
-    def sent(self) -> Sent:
+    def sent(self) -> SentState:
         """How far it was sent, by whatever process."""
         try:
-            return Sent(**json.loads(self.state.read_text()))
+            return SentState(**json.loads(self.state.read_text()))
         except (OSError, ValueError, TypeError):
-            return Sent()  # from the start: MLflow takes nothing twice
+            return SentState()  # from the start: MLflow takes nothing twice
 
-    def save(self, sent: Sent) -> None:
+    def save(self, sent: SentState) -> None:
         """Remember how far it was sent; the events go when all of them are there."""
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = self.state.with_suffix(f".{os.getpid()}-{threading.get_ident()}")

@@ -147,7 +147,7 @@ def _step(way: str, vocabulary: int, folder: Path) -> Callable[[], float]:
         head.defer(teacher)
         model = objective.pair(student, teacher, config)
         minimised = training.Objective(
-            losses=functools.partial(objective.losses, config=config, source=objective.beside)
+            losses=functools.partial(objective.losses, config=config, source=objective.teacher_beside)
         )
     if way.startswith("offline"):
         _stored(folder, vocabulary)

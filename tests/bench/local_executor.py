@@ -24,7 +24,7 @@ from conf.spec import Spec
 from tasks.launch import nemo_run as experiment
 from tasks.launch.local import LocalLauncher
 from tasks.monitor.board import Board
-from tasks.monitor.listener import Telling
+from tasks.monitor.listener import StageListener
 
 RESULTS = Path(__file__).parent / "results"
 ROUNDS = 3
@@ -70,7 +70,7 @@ def _spec(root: Path) -> Spec:
 
 
 def _launched(launcher: LocalLauncher, root: Path) -> None:
-    launcher.run(_spec(root), Parallel(threads=1), lambda line: None, lambda: None, Telling(Board(), "doctor"))
+    launcher.run(_spec(root), Parallel(threads=1), lambda line: None, lambda: None, StageListener(Board(), "doctor"))
 
 
 def _executed(root: Path) -> None:

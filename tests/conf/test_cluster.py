@@ -10,8 +10,8 @@ import pytest
 from conf.cluster import CLUSTERS, LOCAL, load_cluster
 from conf.load import load
 from conf.parallel import Parallel
-from conf.placement import placed, placed_alone
-from conf.standalone import Quantizing, checked
+from conf.placement import place_on_cluster, place_settings_on_cluster
+from conf.standalone import Quantizing, validate_settings
 from tests.fixtures.flow import RECIPE
 
 SHIPPED = sorted(path.stem for path in CLUSTERS.glob("*.yaml"))
@@ -30,9 +30,9 @@ def test_every_cluster_that_ships_loads_and_holds_the_published_recipe(name: str
     assert cluster.kind == name
     assert cluster.description
     recipe = load("qwen3-8b-depth-6b")
-    assert placed(recipe, cluster) == recipe
-    assert cluster.place("data").gpus_per_node == 0
-    assert cluster.place("distill").spread(Parallel(processes=8)) == (1, 8)
+    assert place_on_cluster(recipe, cluster) == recipe
+    assert cluster.resources("data").gpus_per_node == 0
+    assert cluster.resources("distill").spread(Parallel(processes=8)) == (1, 8)
 
 
 def test_the_default_cluster_is_the_one_that_ships_as_local() -> None:
@@ -41,14 +41,14 @@ def test_the_default_cluster_is_the_one_that_ships_as_local() -> None:
 
 def test_ranks_spread_over_nodes_by_the_gpus_there_are() -> None:
     cluster = load_cluster("slurm", ["stages.prune={nodes: 2, gpus_per_node: 4}"])
-    assert cluster.place("distill").spread(Parallel(processes=768)) == (96, 8)
-    assert cluster.place("prune").spread(Parallel(processes=2)) == (2, 1)
+    assert cluster.resources("distill").spread(Parallel(processes=768)) == (96, 8)
+    assert cluster.resources("prune").spread(Parallel(processes=2)) == (2, 1)
     for ranks, complaint in (
         (3, "3 ranks do not spread evenly over 2 nodes"),
         (16, "more than gpus_per_node 4; set nodes=4"),
     ):
         with pytest.raises(ValueError, match=complaint):
-            cluster.place("prune").spread(Parallel(processes=ranks))
+            cluster.resources("prune").spread(Parallel(processes=ranks))
 
 
 def test_a_stage_states_only_where_it_differs(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_stage_states_only_where_it_differs(tmp_path: Path) -> None:
         " '2'}}}\n"
     )
     cluster = load_cluster(str(file), ["defaults.account=team"])
-    data, distill = cluster.place("data"), cluster.place("distill")
+    data, distill = cluster.resources("data"), cluster.resources("distill")
     assert (data.queue, data.gpus_per_node, data.time_limit_minutes, data.account) == ("cpu", 0, 240, "team")
     assert data.environment == {"A": "1", "B": "2"}
     assert (distill.queue, distill.gpus_per_node, distill.environment) == ("h100", 8, {"A": "1"})
@@ -88,34 +88,38 @@ def test_a_cluster_lays_stages_out_and_changes_no_key() -> None:
     cluster = load_cluster(
         "local", ["stages.teacher.parallel={processes: 2}", "stages.distill.parallel={processes: 2, tensor: 2}"]
     )
-    here = placed(recipe, cluster)
+    here = place_on_cluster(recipe, cluster)
     assert here.teacher.parallel == Parallel(processes=2)
     assert here.distill_of("depth").parallel.tensor == 2  # type: ignore[union-attr]
     assert here.identity() == recipe.identity()
-    assert placed(recipe, LOCAL) == recipe
+    assert place_on_cluster(recipe, LOCAL) == recipe
 
 
 def test_layouts_of_a_cluster_are_checked_as_the_recipes_are() -> None:
     recipe = load(str(RECIPE))
     with pytest.raises(ValueError, match=r"parallel\.tensor"):
-        placed(recipe, load_cluster("local", ["stages.distill.parallel={processes: 64, tensor: 64}"]))
+        place_on_cluster(recipe, load_cluster("local", ["stages.distill.parallel={processes: 64, tensor: 64}"]))
     with pytest.raises(ValueError, match="teacher on this cluster: 3 ranks do not spread"):
-        placed(recipe, load_cluster("slurm", ["stages.teacher={nodes: 2, parallel: {processes: 3, pipeline: 3}}"]))
+        place_on_cluster(
+            recipe, load_cluster("slurm", ["stages.teacher={nodes: 2, parallel: {processes: 3, pipeline: 3}}"])
+        )
     with pytest.raises(ValueError, match="choose a multiple of 8"):
-        placed(recipe, load_cluster("local", ["stages.teacher.parallel={processes: 2}"]))
+        place_on_cluster(recipe, load_cluster("local", ["stages.teacher.parallel={processes: 2}"]))
     with pytest.raises(ValueError, match="spread it with"):
-        placed(recipe, load_cluster("local", ["stages.prune.parallel={processes: 2}"]))
+        place_on_cluster(recipe, load_cluster("local", ["stages.prune.parallel={processes: 2}"]))
 
 
 def test_single_stages_take_the_clusters_layout_and_keep_their_keys() -> None:
-    wanted = checked(
+    wanted = validate_settings(
         Quantizing,
         {"model": "demo/depth", "quantize": [{"format": "fp8"}], "evaluate": {"seq_length": 64, "sequences": 8}},
     )
     cluster = load_cluster("slurm", ["stages={quantize: {parallel: {threads: 3}}, evaluate: {parallel: {threads: 4}}}"])
-    found = placed_alone(wanted, cluster)
+    found = place_settings_on_cluster(wanted, cluster)
     assert found.evaluate
     assert (found.quantize[0].parallel.threads, found.evaluate.parallel.threads) == (3, 4)
     assert found.quantize[0].identity() == wanted.quantize[0].identity()
     with pytest.raises(ValueError, match=r"evaluate\.parallel: processes is 3, but the stage runs in one process"):
-        placed_alone(wanted, load_cluster("slurm", ["stages={evaluate: {nodes: 2, parallel: {processes: 3}}}"]))
+        place_settings_on_cluster(
+            wanted, load_cluster("slurm", ["stages={evaluate: {nodes: 2, parallel: {processes: 3}}}"])
+        )

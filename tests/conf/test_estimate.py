@@ -16,11 +16,11 @@ from conf.cluster import load_cluster
 from conf.estimate import flops as compute
 from conf.estimate import memory
 from conf.estimate.fit import misfit, nearest
-from conf.estimate.memory import CAUSES, Batch, Memory
+from conf.estimate.memory import CAUSES, ForwardPass, Memory
 from conf.estimate.numbers import JobEstimate
 from conf.load import load
 from conf.parallel import Parallel
-from conf.placement import placed
+from conf.placement import place_on_cluster
 from conf.shape import Shape
 from conf.shapes import cut_to
 from conf.stages.distill import DistillConfig
@@ -172,7 +172,7 @@ def test_the_nearest_layout_changes_least() -> None:
     job = job_of("qwen3-8b-depth-6b", "distill-depth")
     needed = job.peak("cuda").total
     found = nearest(job, needed - 1, 8)
-    assert found and found.told(job) == "distill.parallel.sequence=true", (
+    assert found and found.describe(job) == "distill.parallel.sequence=true", (
         "nothing is computed twice and no batch is cut"
     )
     assert nearest(job, needed, 8) is not None and misfit("x", job, "H100", needed, 8) is None
@@ -190,7 +190,7 @@ def test_a_long_context_is_cut_where_nothing_else_helps() -> None:
 
 def test_a_cluster_that_is_too_small_refuses_before_anything_is_submitted(tmp_path: Path) -> None:
     cluster = load_cluster("slurm", ["gpu.memory_gb=24"])
-    recipe = placed(load("llama31-8b-width-4b"), cluster)
+    recipe = place_on_cluster(load("llama31-8b-width-4b"), cluster)
     with pytest.raises(
         ValueError, match=r"^teacher needs .* where H100 80GB SXM has 24 GB; the nearest layout that fits is teacher\."
     ):
@@ -207,16 +207,16 @@ def test_a_cluster_that_is_too_small_refuses_before_anything_is_submitted(tmp_pa
 
 def test_a_node_that_cannot_hold_a_checkpoints_copy_is_refused(tmp_path: Path) -> None:
     """Rank 0 holds fp32 weights and two moments in main memory until they are on the disk: 12 bytes a parameter."""
-    recipe = placed(load("qwen3-8b-depth-6b", ["distill.keep=best"]), load_cluster("slurm"))
+    recipe = place_on_cluster(load("qwen3-8b-depth-6b", ["distill.keep=best"]), load_cluster("slurm"))
     numbers = estimate_of(recipe, "distill-depth")
     assert numbers.params and numbers.copies.checkpoint == 16 * numbers.params, "the best weights are in it too"
     assert numbers.copies.best == 2 * numbers.params // 8, "an eighth of them on each rank, in bf16"
-    last = estimate_of(placed(load("qwen3-8b-depth-6b"), load_cluster("slurm")), "distill-depth")
+    last = estimate_of(place_on_cluster(load("qwen3-8b-depth-6b"), load_cluster("slurm")), "distill-depth")
     assert (last.copies.checkpoint, last.copies.best) == (12 * numbers.params, 0)
     needed = last.copies.of(8) / 1e9
     for memory_gb, fits in ((needed + 1, True), (needed - 1, False)):
         cluster = load_cluster("slurm", [f"stages.distill.memory_gb={memory_gb}"])
-        recipe = placed(load("qwen3-8b-depth-6b"), cluster)
+        recipe = place_on_cluster(load("qwen3-8b-depth-6b"), cluster)
         with (
             contextlib.nullcontext()
             if fits
@@ -227,7 +227,7 @@ def test_a_node_that_cannot_hold_a_checkpoints_copy_is_refused(tmp_path: Path) -
 
 def test_stages_without_gpus_are_not_held_against_them(tmp_path: Path) -> None:
     cluster = load_cluster("slurm")
-    recipe = placed(load("qwen3-8b-depth-6b"), cluster)
+    recipe = place_on_cluster(load("qwen3-8b-depth-6b"), cluster)
     by_label = {each.stage.label: each for each in sized(recipe, cluster, plan(recipe, tmp_path))}
     assert by_label["data"].memory is None and by_label["distill-depth"].gpus == 8
     assert by_label["distill-depth"].gpu_hours == pytest.approx(8.5, abs=0.5)
@@ -248,5 +248,5 @@ def test_the_command_shows_memory_by_cause_hours_and_disk(tmp_path: Path) -> Non
 
 
 def test_a_batch_is_counted_in_the_precision_it_runs_in() -> None:
-    batch = Batch(sequences=1, seq_length=8, precision="bf16", device="cpu")
+    batch = ForwardPass(sequences=1, seq_length=8, precision="bf16", device="cpu")
     assert (batch.bytes, batch.exact) == (2, 4), "the CPU's attention and norms are fp32"

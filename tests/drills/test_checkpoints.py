@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from conf.spec import Ended
+from conf.spec import JobExit
 from jobs.runtime import checkpoint_folder as checkpoints
 from jobs.runtime.entry import execute
 from tests.drills.disks import mounted
@@ -141,7 +141,7 @@ def test_where_no_checkpoint_is_whole_nothing_is_begun_again_over_them(
     told = refused("teacher", CONFIG, {"data": corpus}, tmp_path / "out", capfd)
     assert "none of the checkpoints in" in told and "remove that folder to begin this stage again" in told
     assert [path.name for path in checkpoints.existing(folder)] == ["step-00000030", "step-00000040"]
-    assert Ended.model_validate_json((tmp_path / "out" / "ended.json").read_text()).reason == "mistake"
+    assert JobExit.model_validate_json((tmp_path / "out" / "ended.json").read_text()).reason == "mistake"
 
 
 def test_a_job_killed_while_it_writes_resumes_to_the_same_model_twice(
@@ -173,7 +173,7 @@ def test_a_time_limit_under_a_jumping_clock_ends_in_the_same_model(
         monkeypatch.setenv("IMBIK_TIME_LIMIT", limit)
         monkeypatch.setenv("IMBIK_TIME_MARGIN", "1.4")
         assert execute(_teacher(), spec) == 75
-        told = Ended.model_validate_json((output / "ended.json").read_text())
+        told = JobExit.model_validate_json((output / "ended.json").read_text())
         assert told.reason == "time" and told.rank == 0 and "continues from there" in told.sentence
         (output / "ended.json").unlink()
         reached.append(int(checkpoints.existing(output / "checkpoints")[-1].name.removeprefix("step-")))

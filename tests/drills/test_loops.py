@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from conf.spec import EXIT_CODES, Ended
+from conf.spec import EXIT_CODES, JobExit
 from tests.fixtures.jobs import TRAINING, executed, run_job
 
 pytestmark = pytest.mark.drill
@@ -53,7 +53,7 @@ def test_a_loop_stops_before_its_time_limit_and_ends_as_an_undisturbed_one(
     monkeypatch.setenv("IMBIK_TIME_LIMIT", "1")
     monkeypatch.setenv("IMBIK_TIME_MARGIN", "0.999")
     assert executed(stage, config, inputs, output) == EXIT_CODES["time"]
-    told = Ended.model_validate_json((output / "ended.json").read_text())
+    told = JobExit.model_validate_json((output / "ended.json").read_text())
     assert told.reason == "time" and progress in told.sentence
     assert (
         not (output / "model").exists()

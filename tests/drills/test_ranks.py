@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from conf.spec import ENDED, Ended
+from conf.spec import ENDED, JobExit
 from jobs.runtime import checkpoint_folder as checkpoints
-from tasks.launch.forkserver import Job
+from tasks.launch.forkserver import ForkedJob
 from tests.fixtures.flow import wait_for
 from tests.fixtures.jobs import SHAPE, TRAINING, ranks, start_ranks
 
@@ -20,7 +20,7 @@ CONFIG = {"shape": SHAPE, **TRAINING, "steps": 200, "validate_every": 100, "chec
 CONFIG |= {"micro_batch": 2, "parallel": {"processes": 2, "threads": 1}}
 
 
-def training(corpus: Path, output: Path, more: dict[str, str]) -> tuple[Path, list[Job]]:
+def training(corpus: Path, output: Path, more: dict[str, str]) -> tuple[Path, list[ForkedJob]]:
     """Both ranks in the middle of training, with a checkpoint more than they found; the log of rank 0."""
     before = reached(output)
     (output / ENDED).unlink(missing_ok=True)
@@ -38,8 +38,8 @@ def reached(output: Path) -> int:
     )
 
 
-def told(output: Path) -> Ended:
-    return Ended.model_validate_json((output / ENDED).read_text())
+def told(output: Path) -> JobExit:
+    return JobExit.model_validate_json((output / ENDED).read_text())
 
 
 def test_a_killed_a_hung_and_a_terminated_rank_end_the_job_and_it_goes_on_to_the_same_model(

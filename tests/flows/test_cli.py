@@ -144,7 +144,7 @@ def test_the_store_may_be_named_by_the_environment(tmp_path: Path) -> None:
 
 
 def findings(done: subprocess.CompletedProcess[str]) -> dict[str, list[str]]:
-    """doctor's table: mark, what was found and how to mend it, by what was looked at."""
+    """doctor's table: mark, what was found and how to fix it, by its name."""
     rows = [[cell.strip() for cell in line.split("│")] for line in done.stdout.splitlines()]
     return {row[2]: [row[1], row[3], row[4]] for row in rows if len(row) == 6 and row[1] in ("ok", "--", "!!")}
 
@@ -168,7 +168,7 @@ def test_doctor_says_what_there_is(tmp_path: Path) -> None:
     ]
     assert list(found) == expected
     assert done.returncode == (1 if any(mark == "!!" for mark, _, _ in found.values()) else 0)
-    assert all(mend for mark, _, mend in found.values() if mark != "ok"), "whatever is missing can be mended"
+    assert all(mend for mark, _, mend in found.values() if mark != "ok"), "whatever is missing has a remedy"
     assert found["hub"][0] == "--" and "HF_HUB_OFFLINE" in found["hub"][1]
     assert not (tmp_path / "store").exists()
 

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
-from conf.load import checked, load, names
+from conf.load import load, names, validate_recipe
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -31,10 +31,10 @@ def test_the_form_has_a_section_a_stage_and_says_what_every_field_is(form: dict[
     recipe = form["definitions"]["Recipe"]
     assert {"data", "teacher", "students", "distill", "quantize", "evaluate", "gates"} <= set(recipe["properties"])
     assert next(iter(form["properties"])) == "name", "the name is not at the end of a long page"
-    assert all(told.get("description") or "$ref" in told for told in form["properties"].values())
+    assert all(describe.get("description") or "$ref" in describe for describe in form["properties"].values())
     for title, section in form["definitions"].items():
-        for field, told in section.get("properties", {}).items():
-            assert told.get("description") or "$ref" in json.dumps(told), f"{title}.{field} has no description"
+        for field, describe in section.get("properties", {}).items():
+            assert describe.get("description") or "$ref" in json.dumps(describe), f"{title}.{field} has no description"
     formats = json.dumps(form["definitions"]["QuantizeConfig"]["properties"]["format"])
     assert '"enum"' in formats and '"nvfp4"' in formats, "formats are a drop-down"
 
@@ -44,7 +44,7 @@ def test_a_preset_fills_the_form_and_comes_back_as_it_was(preset: str, form: dic
     recipe = load(preset)
     filled = json.loads(json.dumps(recipe.model_dump(mode="json", exclude_unset=True)))
     jsonschema.Draft202012Validator(form).validate({"recipe": filled, "name": preset, "store": "/store"})
-    assert checked(filled) == recipe
+    assert validate_recipe(filled) == recipe
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_what_the_form_cannot_tell_is_told_in_the_sentence_of_the_command_line()
     filled = load("demo").model_dump(mode="json", exclude_unset=True)
     filled["students"]["depth"]["prune"]["num_layers"] = 9
     with pytest.raises(ValueError, match="num_layers") as ours:
-        checked(filled)
+        validate_recipe(filled)
     with pytest.raises(ValueError, match="num_layers") as theirs:
         load("demo", ["students.depth.prune.num_layers=9"])
     assert str(ours.value) == str(theirs.value)
@@ -96,7 +96,7 @@ def test_the_deployments_of_prefects_own_file_are_what_their_flows_take() -> Non
         schema = parameter_schema(getattr(importlib.import_module(module), name)).model_dump()
         jsonschema.Draft202012Validator(schema | {"required": []}).validate(parameters)
         if "recipe" in parameters:
-            assert checked(parameters["recipe"]).students
+            assert validate_recipe(parameters["recipe"]).students
 
 
 def test_the_shipped_automations_are_what_prefect_takes() -> None:
@@ -123,22 +123,22 @@ WRONG_TIMES = [
 ]
 
 
-@pytest.mark.parametrize(("given", "told"), WRONG_TIMES, ids=[told for _, told in WRONG_TIMES])
-def test_a_time_that_is_none_is_one_sentence(given: tuple[str | None, float | None, str], told: str) -> None:
-    from flows.server.schedules import made_of
+@pytest.mark.parametrize(("given", "told"), WRONG_TIMES, ids=[describe for _, describe in WRONG_TIMES])
+def test_a_time_that_is_none_is_one_sentence(given: tuple[str | None, float | None, str], describe: str) -> None:
+    from flows.server.schedules import schedule_of
 
     with pytest.raises(ValueError, match="") as caught:
-        made_of(*given, "slug")
-    assert told in str(caught.value)
+        schedule_of(*given, "slug")
+    assert describe in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
 
 def test_the_next_times_keep_the_hour_where_clocks_change() -> None:
-    from flows.server.schedules import coming, made_of, told
+    from flows.server.schedules import coming, describe, schedule_of
 
-    schedule = made_of("0 2 * * *", None, "Europe/Berlin", "slug")
+    schedule = schedule_of("0 2 * * *", None, "Europe/Berlin", "slug")
     hours = [when.split()[1] for when in coming(schedule, 366)]
     assert hours.count("02:00") == 365, "the one day that has no 02:00 is not left out: Prefect runs it an hour off"
     assert set(hours) <= {"01:00", "02:00", "03:00"}
-    assert told(schedule) == "at '0 2 * * *' (Europe/Berlin)"
-    assert told(made_of(None, 90, "UTC", "slug")) == "every 90 minutes"
+    assert describe(schedule) == "at '0 2 * * *' (Europe/Berlin)"
+    assert describe(schedule_of(None, 90, "UTC", "slug")) == "every 90 minutes"

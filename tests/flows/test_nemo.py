@@ -268,10 +268,10 @@ def test_sizes_that_nemo_exported_must_be_those_asked_for(teacher: Path, tmp_pat
     origin = teacher / "model"
     config: dict[str, Any] = json.loads((origin / "config.json").read_text())
     cut = NemoPrune(drop_layers=(2,))
-    nemo_model.settle(origin, origin, tmp_path / "same", None)
+    nemo_model.publish(origin, origin, tmp_path / "same", None)
     assert json.loads((tmp_path / "same" / "config.json").read_text()) == config
     with pytest.raises(RuntimeError, match="num_hidden_layers 4 where 3 was asked for"):
-        nemo_model.settle(origin, origin, tmp_path / "other", cut)
+        nemo_model.publish(origin, origin, tmp_path / "other", cut)
     assert not (tmp_path / "other").exists()
 
 

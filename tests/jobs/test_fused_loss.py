@@ -16,7 +16,7 @@ from conf.parallel import Parallel
 from jobs.megatron import fused_loss as head
 from jobs.megatron.device import machine
 from jobs.megatron.divergence import Divergence
-from jobs.megatron.fused_loss import Head, Losses, Mix
+from jobs.megatron.fused_loss import Head, Losses, LossWeights
 
 pytestmark = pytest.mark.slow
 TOKENS, VOCABULARY = 24, 60
@@ -26,7 +26,7 @@ SOFTNESS = ({}, {"temperature": 2.5}, {"temperature": 0.7, "scaled": True})
 HOWS = [
     Divergence(kind=kind, **support, **soft) for kind, support, soft in itertools.product(KINDS, SUPPORTS, SOFTNESS)
 ]
-MIXES = {"taught": Mix(divergence=1, cross_entropy=0), "mixed": Mix(divergence=0.7, cross_entropy=0.3)}
+MIXES = {"taught": LossWeights(divergence=1, cross_entropy=0), "mixed": LossWeights(divergence=0.7, cross_entropy=0.3)}
 
 
 def heads(seed: int = 1) -> tuple[Head, Head, torch.Tensor, torch.Tensor]:
@@ -46,7 +46,7 @@ def heads(seed: int = 1) -> tuple[Head, Head, torch.Tensor, torch.Tensor]:
 
 
 def plain(
-    student: Head, teacher: Head, labels: torch.Tensor, weights: torch.Tensor, how: Divergence, mix: Mix
+    student: Head, teacher: Head, labels: torch.Tensor, weights: torch.Tensor, how: Divergence, mix: LossWeights
 ) -> tuple[Losses, torch.Tensor, torch.Tensor]:
     """The textbook formulas in float64 over whole logits: losses, and by autograd the gradients of hidden states and
     output weights."""
@@ -104,7 +104,7 @@ def one_rank() -> Iterator[None]:
 
 @pytest.mark.parametrize("mix", MIXES.values(), ids=list(MIXES))
 @pytest.mark.parametrize("how", HOWS, ids=str)
-def test_losses_and_gradients_are_the_formula_s(how: Divergence, mix: Mix) -> None:
+def test_losses_and_gradients_are_the_formula_s(how: Divergence, mix: LossWeights) -> None:
     student, teacher, labels, weights = heads()
     expected, d_hidden, d_rows = plain(student, teacher, labels, weights, how, mix)
     student.hidden.requires_grad_()

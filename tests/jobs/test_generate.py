@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from conf.stages.generate import GenerateConfig
 from jobs.generation.answers import Answer, Collected
-from jobs.generation.filters import Seen, fault, repeated_share
+from jobs.generation.filters import RepeatFilter, fault, repeated_share
 from tests.fixtures.jobs import refused, run_job
 
 LOCAL = GenerateConfig(prompts="x")
@@ -82,7 +82,7 @@ def test_a_text_said_twice_is_half_repeats(words: list[str]) -> None:
 
 
 def test_repeats_of_prompt_and_answer() -> None:
-    seen = Seen(None)
+    seen = RepeatFilter(None)
     assert seen.repeats("q", "An Answer") is None
     assert seen.repeats("q", "An Answer") == "exact repeat"
     assert seen.repeats("q", "an  answer") == "repeat but for case and spaces"
@@ -95,11 +95,11 @@ def test_near_repeats_of_long_answers() -> None:
         text.replace("fox2", "wolf"),
         " ".join(f"{word}{number}" for number in range(9, 13) for word in WORDS),
     )
-    seen = Seen(0.7)
+    seen = RepeatFilter(0.7)
     assert seen.repeats("a", text) is None
     assert seen.repeats("b", changed) == "near repeat of another answer"
     assert seen.repeats("c", other) is None
-    assert Seen(None).repeats("b", changed) is None
+    assert RepeatFilter(None).repeats("b", changed) is None
 
 
 class Server:

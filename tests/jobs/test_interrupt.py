@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from conf.cluster import LOCAL, Cluster, Place, SlurmPlace
-from conf.spec import ENDED, EXIT_CODES, Ended
+from conf.cluster import LOCAL, Cluster, Resources, SlurmCluster
+from conf.spec import ENDED, EXIT_CODES, JobExit
 from tasks.launch.protocol import limits
 from tests.fixtures.jobs import write_spec
 
@@ -41,7 +41,7 @@ def test_a_job_that_does_not_stop_in_time_ends_itself_and_says_so(tmp_path: Path
         [sys.executable, "-c", JOB, str(spec)], env=os.environ | limits, capture_output=True, text=True, check=False
     )
     assert done.returncode == EXIT_CODES["time"], done.stderr
-    told = Ended.model_validate_json((tmp_path / "out" / ENDED).read_text())
+    told = JobExit.model_validate_json((tmp_path / "out" / ENDED).read_text())
     assert (told.reason, told.sentence) == ("time", "the time limit of 2 s is near and it is not done")
     assert done.stderr == f"imbik-error: {told.sentence}\n"
     assert least < float((tmp_path / "out" / "ran").read_text().split("\n")[-2])
@@ -49,7 +49,7 @@ def test_a_job_that_does_not_stop_in_time_ends_itself_and_says_so(tmp_path: Path
 
 def test_without_a_clusters_limit_the_users_own_counts() -> None:
     assert limits(LOCAL, "teacher") == {}, "IMBIK_TIME_LIMIT and IMBIK_TIME_MARGIN of the shell reach the job"
-    limited = LOCAL.model_copy(update={"defaults": Place(time_limit_minutes=2, margin_seconds=30)})
+    limited = LOCAL.model_copy(update={"defaults": Resources(time_limit_minutes=2, margin_seconds=30)})
     assert limits(limited, "teacher") == {"IMBIK_TIME_LIMIT": "120", "IMBIK_TIME_MARGIN": "30"}
-    queued = Cluster(kind="slurm", slurm=SlurmPlace())
+    queued = Cluster(kind="slurm", slurm=SlurmCluster())
     assert limits(queued, "teacher") == {"IMBIK_TIME_MARGIN": "120"}, "its queue may have a limit"

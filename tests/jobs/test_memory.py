@@ -82,7 +82,7 @@ def test_layers_keep_what_the_plan_says(architecture: Any, precision: Any) -> No
     from jobs.megatron.device import machine
 
     one, alone = shape(architecture), Parallel()
-    batch = memory.Batch(sequences=2, seq_length=128, precision=precision, device="cpu")
+    batch = memory.ForwardPass(sequences=2, seq_length=128, precision=precision, device="cpu")
     with machine(alone, seed=0) as device:
         built = model.build(model.config_of_shape(one, 2048, 0), alone, precision, device)
         head.defer(built)

@@ -21,7 +21,7 @@ import yaml
 from conf.cluster import Cluster, load_cluster
 from conf.parallel import Parallel
 from tasks.launch import nemo_run as experiment
-from tasks.launch.backend import Job, Unreachable
+from tasks.launch.backend import JobRequest, Unreachable
 from tasks.launch.docker import Docker
 from tasks.launch.kubernetes import Kubernetes
 from tasks.launch.protocol import limits
@@ -51,19 +51,19 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         os.environ["NEMORUN_HOME"] = before
 
 
-def job_of(cluster: Cluster, store: Path, stage: str, parallel: Parallel) -> Job:
-    place = cluster.place(stage)
-    nodes, ranks = place.spread(parallel)
+def job_of(cluster: Cluster, store: Path, stage: str, parallel: Parallel) -> JobRequest:
+    resources = cluster.resources(stage)
+    nodes, ranks = resources.spread(parallel)
     output = store / ".work" / f"{stage}-0123"
     output.mkdir(parents=True, exist_ok=True)
     spec = output / "spec.json"
     variables = {"OMP_NUM_THREADS": "1"} | limits(cluster, stage)
-    return Job(
+    return JobRequest(
         name=f"imbik-0123-{stage}",
         stage=stage,
         spec=spec,
         store=store,
-        place=place,
+        resources=resources,
         nodes=nodes,
         ranks=ranks,
         environment=variables,
@@ -72,7 +72,7 @@ def job_of(cluster: Cluster, store: Path, stage: str, parallel: Parallel) -> Job
 
 def approved(name: str, text: str, store: Path) -> None:
     """`text` is what was approved, whatever is particular to this run left out."""
-    for pattern, place in (
+    for pattern, resources in (
         (re.escape(str(store)), "/store"),
         (r"(imbik-0123-\w+)[_-]\d{10,}", r"\1-TIME"),
         (r"(--rdzv-endpoint \S+:)\d+", r"\g<1>PORT"),
@@ -85,7 +85,7 @@ def approved(name: str, text: str, store: Path) -> None:
         (r'"User": "\d+:\d+"', '"User": "ME"'),
         (r"(imbik-0123-distill-)[a-z0-9]{6}\b", r"\1RANDOM"),
     ):
-        text = re.sub(pattern, place, text)
+        text = re.sub(pattern, resources, text)
     assert SECRET not in text
     file = APPROVED / name
     if os.environ.get("IMBIK_APPROVE"):
@@ -136,12 +136,12 @@ def test_a_slurm_that_does_not_answer_ends_no_job_and_its_script_tells_the_end(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))  # no squeue, as good as no controller
-    site, log = Slurm(load_cluster("slurm"), store), tmp_path / "job.log"
+    backend, log = Slurm(load_cluster("slurm"), store), tmp_path / "job.log"
     with pytest.raises(Unreachable, match="squeue"):
-        site.look("17", log)
+        backend.status("17", log)
     for code, phase in ((0, "done"), (1, "failed")):
         (tmp_path / "script.log").write_text(f"+ echo\njob exited with code {code}\n")
-        assert site.look("17", log).phase == phase
+        assert backend.status("17", log).phase == phase
 
 
 class Engine:
@@ -177,17 +177,17 @@ def test_what_docker_is_asked_and_what_it_answers(store: Path, monkeypatch: pyte
     job, engine = job_of(cluster, store, "distill", Parallel(processes=2)), Engine()
     with serving(engine) as port:
         monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{port}")
-        site = Docker(cluster, store)
-        site.check(job)
-        handle = site.submit(job)
+        backend = Docker(cluster, store)
+        backend.check(job)
+        handle = backend.submit(job)
         approved("docker.json", json.dumps(engine.created, indent=2, sort_keys=True) + "\n", store)
-        assert site.look(handle, job.log).phase == "running"
-        site.cancel(handle, hard=False)
+        assert backend.status(handle, job.log).phase == "running"
+        backend.cancel(handle, hard=False)
         assert engine.created == {}
-        assert site.look(handle, job.log).phase == "failed"
+        assert backend.status(handle, job.log).phase == "failed"
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
     with pytest.raises(ValueError, match="no Docker engine answers"):
-        site.check(job)
+        backend.check(job)
 
 
 class Api:
@@ -271,42 +271,42 @@ def test_what_kubernetes_is_asked_and_what_it_answers(
         config = KUBECONFIG | {"clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}]}
         (tmp_path / "config").write_text(yaml.safe_dump(config))
         monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "config"))
-        site = Kubernetes(cluster, store)
-        site.check(job)
-        name = site.submit(job)
+        backend = Kubernetes(cluster, store)
+        backend.check(job)
+        name = backend.submit(job)
         assert list(api.jobs) == [name]
         approved("kubernetes.yaml", yaml.safe_dump(api.jobs[name]), store)
         kubernetes_validate.validate(pod_of(api.jobs[name]), "1.33", strict=True)
         approved("kubernetes.sh", (job.output / "pod.sh").read_text(), store)
         assert planted(store) == []
-        answers(site, api, job, name)
+        answers(backend, api, job, name)
 
 
-def answers(site: Kubernetes, api: Api, job: Job, name: str) -> None:
+def answers(backend: Kubernetes, api: Api, job: JobRequest, name: str) -> None:
     """What the states of a TrainJob and its pods are taken for."""
     unplaced = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes have a GPU"}
     api.pod("Pending", conditions=[unplaced])
-    waiting = site.look(name, job.log)
-    assert (waiting.phase, waiting.blame) == ("queued", None)
-    assert "0/3 nodes have a GPU" in waiting.told
-    assert site.find(job.name) == name
+    waiting = backend.status(name, job.log)
+    assert (waiting.phase, waiting.cause) == ("queued", None)
+    assert "0/3 nodes have a GPU" in waiting.detail
+    assert backend.find(job.name) == name
     api.pod(
         "Pending", containerStatuses=[container(waiting={"reason": "ImagePullBackOff", "message": "no such image"})]
     )
-    assert site.look(name, job.log).blame == "never-started"
+    assert backend.status(name, job.log).cause == "never-started"
     api.status = {"jobsStatus": [{"name": "node", "active": 1}]}
     api.pod("Running")
-    assert site.look(name, job.log).told == "on gpu-7"
+    assert backend.status(name, job.log).detail == "on gpu-7"
     api.status = {"jobsStatus": [{"name": "node", "failed": 1}]}
     api.pod("Failed", containerStatuses=[container(terminated={"reason": "OOMKilled", "exitCode": 137})])
-    assert (site.look(name, job.log).phase, site.look(name, job.log).blame) == ("failed", "memory")
+    assert (backend.status(name, job.log).phase, backend.status(name, job.log).cause) == ("failed", "memory")
     api.pod("Failed", conditions=[{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}])
-    assert site.look(name, job.log).blame == "preempted"
+    assert backend.status(name, job.log).cause == "preempted"
     api.pod("Failed", reason="Evicted")
-    assert site.look(name, job.log).blame == "node"
-    assert site.find(job.name) is None
+    assert backend.status(name, job.log).cause == "node"
+    assert backend.find(job.name) is None
     api.status = {"jobsStatus": [{"name": "node", "succeeded": 1, "active": 0}]}
-    assert site.look(name, job.log).phase == "done"
-    site.cancel(name, hard=False)
+    assert backend.status(name, job.log).phase == "done"
+    backend.cancel(name, hard=False)
     assert api.jobs == {}
-    assert site.look(name, job.log).phase == "lost"
+    assert backend.status(name, job.log).phase == "lost"

@@ -20,7 +20,7 @@ from tests.fixtures.flow import told
 
 def checkpoint(
     folder: Path, algorithm: str | None = None, cache: str | None = None, template: str | None = None
-) -> serving.Checkpoint:
+) -> serving.ServedModel:
     """What an 8B model's directory says, in a format."""
     config = {
         "num_attention_heads": 32,

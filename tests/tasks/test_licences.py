@@ -43,7 +43,7 @@ def test_a_licence_is_what_a_card_or_a_file_states(
 ) -> None:
     for file, text in files.items():
         (tmp_path / file).write_text(text)
-    licence = licences.beside(tmp_path)
+    licence = licences.read_licence(tmp_path)
     assert licence.name == name
     assert found in licence.found
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conf.base import StageConfig
-from conf.cluster import LOCAL, Cluster, SlurmPlace
+from conf.cluster import LOCAL, Cluster, SlurmCluster
 from conf.load import load
 from conf.stages import stages
 from conf.stages.evaluate import EvaluateConfig
@@ -24,7 +24,7 @@ from tasks.launch.submission import Submission
 from tests.fixtures.flow import RECIPE
 
 TEACHER = load(str(RECIPE)).teacher
-SLURM = Cluster(kind="slurm", slurm=SlurmPlace(), resubmissions=3, retries=1)
+SLURM = Cluster(kind="slurm", slurm=SlurmCluster(), resubmissions=3, retries=1)
 
 
 class Job:

@@ -17,7 +17,7 @@ from conf.parallel import Parallel
 from conf.paths import check_allowed, check_links
 from conf.secrets import is_secret, mask_file, masker, needed, values, without
 from conf.spec import Spec
-from conf.standalone import Evaluating, checked
+from conf.standalone import Evaluating, validate_settings
 from flows.server import auth as access
 from tasks.launch.errors import JobFailed
 from tasks.launch.local import LocalLauncher
@@ -152,7 +152,7 @@ class Heard:
 def test_a_single_stage_with_a_secret_is_refused_without_repeating_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with pytest.raises(ValueError, match=r"models\.0 holds") as refused:
-        checked(Evaluating, {"models": [KEY]})
+        validate_settings(Evaluating, {"models": [KEY]})
     assert KEY not in str(refused.value)
 
 
