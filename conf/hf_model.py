@@ -21,23 +21,67 @@ MEANING = ("normalizer", "pre_tokenizer", "post_processor", "model", "added_toke
 
 
 def check_model_directory(directory: Path) -> None:
-    """Refuse a model directory that is incomplete, damaged, quantized, or would run code."""
+    """Refuse a teacher.model directory that is incomplete, damaged, quantized, or would run code."""
     check_no_nemo(directory)
+    try:
+        settings = read_config(directory)
+        check_no_code(directory, settings)
+        if "quantization_config" in settings:
+            raise ValueError(f"{directory} is quantized; name the model before quantization")
+        if not (directory / "tokenizer.json").is_file():
+            raise ValueError(f"{directory} has no tokenizer.json; add the model's fast tokenizer")
+        for shard in shards(directory):
+            _check_shard(directory / shard)
+    except ValueError as error:
+        raise ValueError(f"teacher.model {error}") from error
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """The config.json of a Hugging Face model directory."""
     if not (directory / "config.json").is_file():
-        raise ValueError(f"teacher.model {directory} has no config.json; name a Hugging Face model directory")
-    settings = _read(directory / "config.json")
-    code = sorted(path.name for path in directory.iterdir() if path.suffix in CODE)
-    if "auto_map" in settings or code:
-        found = f"auto_map in config.json{f' and {code[0]}' if code else ''}" if "auto_map" in settings else code[0]
-        raise ValueError(
-            f"teacher.model {directory} brings its own code ({found}), which is never run; choose a model without it"
-        )
-    if "quantization_config" in settings:
-        raise ValueError(f"teacher.model {directory} is quantized; name the model before quantization")
-    if not (directory / "tokenizer.json").is_file():
-        raise ValueError(f"teacher.model {directory} has no tokenizer.json; add the model's fast tokenizer")
-    for shard in _shards(directory):
-        _check_shard(directory, shard)
+        raise ValueError(f"{directory} has no config.json; name a Hugging Face model directory")
+    return read_json(directory / "config.json")
+
+
+def check_no_code(directory: Path, settings: dict[str, Any]) -> None:
+    """Refuse a directory that brings code along, or whose config.json (`settings`) or tokenizer_config.json asks for
+    it: transformers has run such code even where it was told not to."""
+    if code := sorted(path.name for path in directory.iterdir() if path.suffix in CODE):
+        raise ValueError(f"{directory} brings its own code ({code[0]}), which is never run; choose a model without it")
+    tokenizer = directory / "tokenizer_config.json"
+    for name, content in (("config.json", settings), (tokenizer.name, read_json(tokenizer, missing={}))):
+        if "auto_map" in content:
+            raise ValueError(
+                f"{directory} brings its own code (auto_map in {name}), which is never run; choose a model without it"
+            )
+
+
+def shards(directory: Path) -> dict[str, list[str]]:
+    """Tensor names by safetensors file, as the index says; one file without an index has an empty list. Every file is
+    there; their content is not looked at."""
+    index = directory / INDEX
+    if not index.is_file():
+        if (directory / SINGLE).is_file():
+            return {SINGLE: []}
+        pickled = sorted(path.name for path in directory.iterdir() if path.suffix in PICKLES)
+        if pickled:
+            raise ValueError(
+                f"{directory} has only pickled weights ({pickled[0]}), which are never loaded; convert them to"
+                " safetensors"
+            )
+        raise ValueError(f"{directory} has no weights ({SINGLE} or {INDEX}); fetch the model again")
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ValueError(f"{index} names no tensors; fetch the model again")
+    files: dict[str, list[str]] = {}
+    for tensor, shard in weight_map.items():
+        if not isinstance(shard, str) or Path(shard).name != shard:
+            raise ValueError(f"{index} names the shard {shard} outside its folder; fetch the model again")
+        files.setdefault(shard, []).append(tensor)
+    for shard in files:
+        if not (directory / shard).is_file():
+            raise ValueError(f"{directory} lacks the shard {shard} that its index names; fetch the model again")
+    return files
 
 
 def check_no_nemo(path: Path) -> None:
@@ -59,14 +103,14 @@ def check_no_nemo(path: Path) -> None:
 
 def shape_of(directory: Path) -> Shape:
     """Dimensions from a model directory's config.json."""
-    return shape_in(_read(directory / "config.json"), directory)
+    return shape_in(read_json(directory / "config.json"), f"{directory}/config.json")
 
 
-def shape_in(config: dict[str, Any], directory: Path) -> Shape:
-    """Dimensions in the config.json of `directory`."""
+def shape_in(config: dict[str, Any], where: str = "config.json") -> Shape:
+    """Dimensions in the content of a config.json, which errors call `where`."""
     kind = config.get("model_type")
     if kind not in ("llama", "qwen3"):
-        raise ValueError(f"{directory}/config.json says model_type {kind!r}; choose a Llama or Qwen3 model")
+        raise ValueError(f"{where} says model_type {kind!r}; choose a Llama or Qwen3 model")
     try:
         return Shape(
             architecture=kind,
@@ -82,20 +126,25 @@ def shape_in(config: dict[str, Any], directory: Path) -> Shape:
         )
     except (KeyError, ValueError) as error:
         raise ValueError(
-            f"{directory}/config.json does not describe a Llama or Qwen3 decoder"
+            f"{where} does not describe a Llama or Qwen3 decoder"
             f" ({' '.join(str(error).split())[:120]}); choose such a model"
         ) from error
 
 
+def head_dim(config: dict[str, Any]) -> int:
+    """Width of one attention head, of the content of a config.json."""
+    return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
+
+
 def tokenizer_of(directory: Path) -> dict[str, Any]:
     """What decides the ids in a directory's tokenizer.json."""
-    content = _read(directory / "tokenizer.json")
+    content = read_json(directory / "tokenizer.json")
     return {part: content.get(part) for part in MEANING}
 
 
 def num_tokens(directory: Path) -> int:
     """One more than the highest id of a directory's tokenizer."""
-    content = _read(directory / "tokenizer.json")
+    content = read_json(directory / "tokenizer.json")
     try:
         vocabulary = content["model"]["vocab"]  # a list where the pieces have scores (Unigram)
         ids = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
@@ -104,45 +153,20 @@ def num_tokens(directory: Path) -> int:
         raise ValueError(f"{directory}/tokenizer.json holds no vocabulary; fetch the tokenizer again") from error
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_json(path: Path, missing: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The JSON object in a file; `missing` where there is no file, if given."""
+    if missing is not None and not path.is_file():
+        return missing
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error}); fetch it again") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no JSON object; fetch it again")
+        raise ValueError(f"{path} holds {type(content).__name__} where a JSON object is needed; fetch it again")
     return content
 
 
-def _shards(directory: Path) -> list[str]:
-    index = directory / INDEX
-    if index.is_file():
-        shards = _read(index).get("weight_map")
-        if not isinstance(shards, dict) or not shards:
-            raise ValueError(f"{index} names no shards; fetch the model again")
-        outside = next((name for name in shards.values() if not isinstance(name, str) or Path(name).name != name), None)
-        if outside is not None:
-            raise ValueError(
-                f"{index} names the shard {outside}, which is no file of its folder; fetch the model again"
-            )
-        return sorted(set(shards.values()))
-    if (directory / SINGLE).is_file():
-        return [SINGLE]
-    pickled = sorted(path.name for path in directory.iterdir() if path.suffix in PICKLES)
-    if pickled:
-        raise ValueError(
-            f"teacher.model {directory} has only pickled weights ({pickled[0]}), which are never loaded; convert them"
-            " to safetensors"
-        )
-    raise ValueError(f"teacher.model {directory} has no weights ({SINGLE}); fetch the model again")
-
-
-def _check_shard(directory: Path, shard: str) -> None:
-    path = directory / shard
-    if not path.is_file():
-        raise ValueError(
-            f"teacher.model {directory} lacks the shard {shard} that its index names; fetch the model again"
-        )
+def _check_shard(path: Path) -> None:
     size = path.stat().st_size
     try:
         with path.open("rb") as stream:

@@ -4,7 +4,6 @@ ends with it."""
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import threading
@@ -17,6 +16,7 @@ from prefect.runtime import flow_run
 from pydantic import WithJsonSchema
 
 from conf.cluster import Cluster, load_cluster
+from conf.process import die_with_parent
 from tasks.gates import GateClosed
 from tasks.launch.errors import JobFailed, Stopped
 from tasks.launch.launchers import Launchers
@@ -29,7 +29,6 @@ from tasks.tracking.tracker import Tracker
 WORKER = "IMBIK_WORKER"
 """Set by `imbik up` for its worker, and so for the flows that the worker starts: they end when it does, however it
 ends."""
-PR_SET_PDEATHSIG = 1
 ORPHAN_SECONDS = 20.0
 """What a run that is ending has left once its worker is gone."""
 
@@ -82,8 +81,8 @@ def open_session(name: str, root: Path, settings: dict[str, Any], cluster: Clust
 def _end_with_worker() -> int:
     """A worker that is killed cannot end its flows any more, so the kernel does: as asked politely, with SIGTERM.
     Returns our parent."""
-    if os.environ.get(WORKER) and ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if os.environ.get(WORKER):
+        die_with_parent(signal.SIGTERM)
     return os.getppid()
 
 

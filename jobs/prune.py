@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from conf.hf_model import head_dim
 from conf.spec import Spec
 from conf.stages.prune import PruneConfig
 from jobs.nemo import run as nemo
@@ -69,7 +70,7 @@ def _prune(spec: Spec, config: PruneConfig, device: Any) -> None:
 
 def cut_config(hf_config: dict[str, Any], config: PruneConfig) -> dict[str, Any]:
     """The Hugging Face config of the student; ValueError where the cut does not fit the teacher."""
-    from jobs.megatron.model import head_dim, num_params
+    from jobs.megatron.model import num_params
 
     keys = {
         "num_layers": "num_hidden_layers",

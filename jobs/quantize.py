@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conf.formats import FORMATS, Widths, kv_misfit, misfit
+from conf.hf_model import head_dim
 from conf.spec import Spec
 from conf.stages.quantize import QuantizeConfig
 from jobs.quantization import auto_quantize as mix
@@ -71,13 +72,13 @@ def check(source: Path, data: Path, config: QuantizeConfig) -> None:
 def widths_of(settings: dict[str, Any]) -> Widths:
     """The matrix sizes of a Hugging Face config, in its words."""
     heads = settings["num_attention_heads"]
-    head_dim = settings.get("head_dim") or settings["hidden_size"] // heads
+    width = head_dim(settings)
     return Widths(
         hidden=("hidden_size", settings["hidden_size"]),
         ffn=("intermediate_size", settings["intermediate_size"]),
-        heads=("heads", heads * head_dim),
-        kv=("num_key_value_heads x head_dim", (settings.get("num_key_value_heads") or heads) * head_dim),
-        head_dim=("head_dim", head_dim),
+        heads=("heads", heads * width),
+        kv=("num_key_value_heads x head_dim", (settings.get("num_key_value_heads") or heads) * width),
+        head_dim=("head_dim", width),
     )
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from conf.base import StageConfig
 from conf.parallel import Parallel
@@ -83,10 +82,6 @@ def _make(session: Session, label: str, key: str, config: StageConfig, inputs: d
             type(config), work, session.cluster, lambda number, told: _again(session, telling, label, number, told)
         )
 
-        def follow(line: dict[str, Any]) -> None:
-            telling.follow(line)
-            session.tracker.step(label, line)
-
         def submit(config: StageConfig, begin: Callable[[], None]) -> None:
             parallel = getattr(config, "parallel", Parallel(threads=getattr(config, "workers", None)))
 
@@ -96,7 +91,7 @@ def _make(session: Session, label: str, key: str, config: StageConfig, inputs: d
                 session.tracker.begin(label, stage, key, work)
 
             own = spec.model_copy(update={"config": config.model_dump(mode="json")})
-            session.launcher.run(own, parallel, follow, running, telling)
+            session.launcher.run(own, parallel, telling.follow, running, telling)
 
         config = attempts.run(config, submit)
         missing = [name for name in config.writes if not (work / name).is_file()]

@@ -4,7 +4,7 @@ of reach."""
 from __future__ import annotations
 
 from conf.formats import FORMATS, Widths, kv_misfit, misfit
-from conf.shape import Shape
+from conf.shape import Shape, head_dim
 from conf.stages.quantize import QuantizeConfig
 
 
@@ -33,13 +33,13 @@ def _check_budget(student: str, asked: float, least: float) -> None:
 
 def widths_of(shape: Shape) -> Widths:
     """The matrix sizes of a shape, in the recipe's words."""
-    head_dim = shape.head_dim or shape.hidden_size // shape.num_attention_heads
+    width = head_dim(shape)
     return Widths(
         hidden=("hidden_size", shape.hidden_size),
         ffn=("ffn_hidden_size", shape.ffn_hidden_size),
-        heads=("num_attention_heads x head_dim", shape.num_attention_heads * head_dim),
-        kv=("num_query_groups x head_dim", shape.num_query_groups * head_dim),
-        head_dim=("head_dim", head_dim),
+        heads=("num_attention_heads x head_dim", shape.num_attention_heads * width),
+        kv=("num_query_groups x head_dim", shape.num_query_groups * width),
+        head_dim=("head_dim", width),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from conf.files import drop_torn_line, whole_lines
 from conf.stages.generate import GenerateConfig
 
 Message = dict[str, str]
@@ -36,14 +37,8 @@ class Collected:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.answers: list[Answer] = []
-        kept = 0
-        if path.exists():
-            for line in path.read_bytes().splitlines(keepends=True):
-                if not line.endswith(b"\n"):
-                    break  # torn when the job was killed
-                self.answers.append(Answer(**orjson.loads(line)))
-                kept += len(line)
-            os.truncate(path, kept)
+        drop_torn_line(path)
+        self.answers += [Answer(**orjson.loads(line)) for line in whole_lines(path)]
 
     def done(self, samples: int) -> set[int]:
         """Prompts that have all their answers."""

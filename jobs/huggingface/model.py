@@ -5,89 +5,33 @@ It owns what may be opened and how its size is counted; packed quantized weights
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
+from conf import hf_model
 from jobs.huggingface import tokenizer
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-
 
 def check(directory: Path) -> dict[str, Any]:
     """The `config.json` of `directory`; a ValueError says what keeps the directory from being opened."""
-    path = directory / "config.json"
-    if not path.is_file():
-        raise ValueError(f"{directory} has no config.json, so it is not a Hugging Face model directory")
-    config = _json(path)
-    _check_no_code(directory, config)
+    config = hf_model.read_config(directory)
+    hf_model.check_no_code(directory, config)
     shards(directory)
     return config
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); fetch the model again") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds {type(value).__name__} where a JSON object is needed; fetch the model again")
-    return value
-
-
-def _check_no_code(directory: Path, config: dict[str, Any]) -> None:
-    """Refuse a directory that brings Python along: transformers has run such code even where it was told not to."""
-    code = sorted(path.name for path in directory.glob("*.py"))
-    if code:
-        raise ValueError(
-            f"{directory} contains code ({code[0]}), which is never run here; use a model of a built-in architecture"
-        )
-    settings = directory / "tokenizer_config.json"
-    for name, mapping in (("config.json", config), (settings.name, _json(settings) if settings.is_file() else {})):
-        if "auto_map" in mapping:
-            raise ValueError(
-                f"{directory / name} asks for its own code (auto_map), which is never run here; remove it or choose"
-                " another model"
-            )
-
-
 def shards(directory: Path) -> dict[str, list[str]]:
-    """Tensor names by safetensors file, after checking that every file the index names is there, whole, and holds what
-    it should."""
-    index = directory / INDEX
-    if index.is_file():
-        expected: dict[str, list[str]] = {}
-        for name, shard in _json(index).get("weight_map", {}).items():
-            expected.setdefault(str(shard), []).append(name)
-        if not expected:
-            raise ValueError(f"{index} names no tensors; fetch the model again")
-    elif (directory / SINGLE).is_file():
-        expected = {SINGLE: []}
-    else:
-        pickled = [path.name for pattern in PICKLES for path in directory.glob(pattern)]
-        found = (
-            f"; {pickled[0]} is pickled and never loaded: convert it to safetensors"
-            if pickled
-            else "; fetch the model again"
-        )
-        raise ValueError(f"{directory} has no safetensors weights ({SINGLE} or {INDEX}){found}")
-    return {shard: _names(directory, shard, names) for shard, names in expected.items()}
+    """Tensor names by safetensors file, after checking that every file is whole and holds what the index names."""
+    return {shard: _names(directory / shard, names) for shard, names in hf_model.shards(directory).items()}
 
 
-def _names(directory: Path, shard: str, expected: list[str]) -> list[str]:
-    path = directory / shard
-    if Path(shard).name != shard:
-        raise ValueError(f"{directory / INDEX} names the file {shard} outside its folder; fetch the model again")
-    if not path.is_file():
-        raise ValueError(f"{directory} lacks the shard {shard}; fetch the model again")
+def _names(path: Path, expected: list[str]) -> list[str]:
     try:
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())
@@ -170,7 +114,7 @@ def weight_bytes(directory: Path) -> int:
 
 def check_tokens(directory: Path, data: Path) -> None:
     """Refuse tokens that were made with another tokenizer than the one in `directory`."""
-    theirs = _json(data / "statistics.json")["tokenizer_fingerprint"]
+    theirs = hf_model.read_json(data / "statistics.json")["tokenizer_fingerprint"]
     ours = tokenizer.fingerprint(directory)
     if ours != theirs:
         raise ValueError(

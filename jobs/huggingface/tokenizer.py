@@ -16,10 +16,9 @@ from typing import Any
 
 import orjson
 
-FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
-MEANING = ("normalizer", "pre_tokenizer", "post_processor", "model", "added_tokens")
-"""The parts of tokenizer.json that decide which ids a text becomes."""
+from conf.hf_model import MEANING
 
+FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 END_OF_DOCUMENT = "<|endoftext|>"
 
 

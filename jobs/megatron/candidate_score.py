@@ -16,6 +16,7 @@ import torch
 from megatron.core import parallel_state
 from numpy.typing import NDArray
 
+from conf.files import drop_torn_line, whole_lines
 from conf.hf_model import shape_of
 from conf.shape import Shape, num_params
 from conf.stages.candidate_score import AXES, QuickScore
@@ -83,14 +84,12 @@ class _Judge:
         self.teacher, self.config, self.windows, self.total = teacher, config, windows, total
         self.file, self.writes = output / "scored.jsonl", torch.distributed.get_rank() == 0
         self.known: dict[str, Scored] = {}
-        lines = self.file.read_text().splitlines(keepends=True) if self.file.is_file() else []
-        for line in lines:
-            if line.endswith("\n"):  # the last may be cut short
-                entry = json.loads(line)
-                self.known[entry["sizes"]] = entry["scores"]
+        for line in whole_lines(self.file):
+            entry = json.loads(line)
+            self.known[entry["sizes"]] = entry["scores"]
         torch.distributed.barrier()  # everyone has read before rank 0 writes
         if self.writes:
-            self.file.write_text("".join(line for line in lines if line.endswith("\n")))
+            drop_torn_line(self.file)
         self.metrics = Metrics(output) if self.writes else None
         if self.metrics:
             self.metrics.rewind(0)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.checks.layout import check_layout
+from conf.files import sha256
 from conf.hf_model import shape_in
 from conf.parallel import Parallel
 from jobs.huggingface import tokenizer
@@ -25,7 +26,9 @@ def checked_model(directory: Path, data: Path, parallel: Parallel, seq_length: i
     """The Hugging Face config of `directory`, after refusing a tokenizer, length or layout that does not fit."""
     config = read_config(directory)
     check_tokenizer(directory, data)
-    check_layout("parallel", parallel, shape_in(config, directory), tokens=seq_length, whose=f" of {directory}")
+    check_layout(
+        "parallel", parallel, shape_in(config, f"{directory}/config.json"), tokens=seq_length, whose=f" of {directory}"
+    )
     if seq_length > config["max_position_embeddings"]:
         raise ValueError(
             f"seq_length {seq_length} is above the model's max_position_embeddings {config['max_position_embeddings']};"
@@ -104,5 +107,4 @@ def _digest(path: Path) -> str:
         record = folder / "artifact.json"
         if record.is_file():
             return str(json.loads(record.read_text())["files"][str(path.relative_to(folder))]["sha256"])
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return sha256(path)

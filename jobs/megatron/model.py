@@ -6,7 +6,6 @@ biases."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,10 @@ from megatron.core.tensor_parallel.layers import (
 )
 from megatron.core.transformer import TransformerConfig
 
+import conf.shape
+from conf import hf_model
 from conf.base import Precision
+from conf.hf_model import head_dim
 from conf.parallel import Parallel
 from conf.shape import Shape
 from jobs.megatron.attention import layers
@@ -33,10 +35,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 def read_config(directory: Path) -> dict[str, Any]:
     """The Hugging Face `config.json` of a model directory, refused with a reason where this pipeline cannot carry it
     faithfully."""
-    path = directory / "config.json"
-    if not path.is_file():
-        raise ValueError(f"{directory} has no config.json, so it is not a Hugging Face model directory")
-    config: dict[str, Any] = json.loads(path.read_text())
+    path, config = directory / "config.json", hf_model.read_config(directory)
     architecture = (config.get("architectures") or [None])[0]
     if architecture not in ARCHITECTURES.values():
         raise ValueError(f"{path} says architecture {architecture}; supported are {', '.join(ARCHITECTURES.values())}")
@@ -67,11 +66,6 @@ def stored_precision(config: dict[str, Any]) -> Precision:
     return "bf16" if config.get("dtype", config.get("torch_dtype")) == "bfloat16" else "fp32"
 
 
-def head_dim(config: dict[str, Any]) -> int:
-    """Width of one attention head."""
-    return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
-
-
 def config_of_shape(shape: Shape, vocab_size: int, eos_token_id: int) -> dict[str, Any]:
     """The Hugging Face config of a from-scratch `shape` whose embedding has `vocab_size` rows unless the shape says
     more."""
@@ -89,7 +83,7 @@ def config_of_shape(shape: Shape, vocab_size: int, eos_token_id: int) -> dict[st
         "num_hidden_layers": shape.num_layers,
         "num_attention_heads": shape.num_attention_heads,
         "num_key_value_heads": shape.num_query_groups,
-        "head_dim": shape.head_dim or shape.hidden_size // shape.num_attention_heads,
+        "head_dim": conf.shape.head_dim(shape),
         "vocab_size": rows,
         "max_position_embeddings": shape.max_position_embeddings,
         "rms_norm_eps": 1e-5,
@@ -180,8 +174,4 @@ def _mark_slices(model: GPTModel) -> None:
 
 def num_params(config: dict[str, Any]) -> int:
     """Parameters of a model with this config; a tied embedding counts once."""
-    hidden, ffn, heads = config["hidden_size"], config["intermediate_size"], head_dim(config)
-    attention = hidden * heads * (2 * config["num_attention_heads"] + 2 * config["num_key_value_heads"])
-    norms = 2 * hidden + (2 * heads if config["architectures"][0] == ARCHITECTURES["qwen3"] else 0)
-    embeddings = config["vocab_size"] * hidden * (1 if config.get("tie_word_embeddings") else 2)
-    return int(config["num_hidden_layers"] * (attention + 3 * hidden * ffn + norms) + embeddings + hidden)
+    return conf.shape.num_params(hf_model.shape_in(config))

@@ -21,8 +21,9 @@ from megatron.core.models.gpt import GPTModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from conf import hf_model
+from conf.hf_model import head_dim
 from jobs.huggingface.tokenizer import copy_files
-from jobs.megatron.model import head_dim
 
 TensorOf = Callable[[torch.nn.Parameter], torch.Tensor]
 """Which tensor of a parameter is meant: the weight itself, its fp32 master, or a moment of the optimizer."""
@@ -41,17 +42,9 @@ class TensorReader:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        index = directory / "model.safetensors.index.json"
-        if index.is_file():
-            self.shard_of: dict[str, str] = json.loads(index.read_text())["weight_map"]
-        elif (directory / "model.safetensors").is_file():
-            with self._open("model.safetensors") as file:
-                self.shard_of = dict.fromkeys(file.keys(), "model.safetensors")
-        else:
-            raise ValueError(
-                f"{directory} has no safetensors weights (model.safetensors or its index); pickled weights are never"
-                " loaded"
-            )
+        self.shard_of: dict[str, str] = {}
+        for shard, names in hf_model.shards(directory).items():
+            self.shard_of |= dict.fromkeys(names or self._open(shard).keys(), shard)
 
     def read(self, name: str) -> torch.Tensor:
         """One whole tensor, on the CPU."""
@@ -62,8 +55,6 @@ class TensorReader:
 
     def _open(self, shard: str) -> Any:
         path = self.directory / shard
-        if not path.is_file():
-            raise ValueError(f"{self.directory} lacks the shard {shard}; fetch the model again")
         try:
             return safe_open(path, framework="pt")
         except SafetensorError as error:
@@ -170,7 +161,7 @@ class _Shards:
     def close(self) -> None:
         self._flush()
         if len(self.files) == 1:
-            (self.directory / "part-0").rename(self.directory / "model.safetensors")
+            (self.directory / "part-0").rename(self.directory / hf_model.SINGLE)
             return
         weight_map = {}
         for number, names in enumerate(self.files):
@@ -178,7 +169,7 @@ class _Shards:
             (self.directory / f"part-{number}").rename(self.directory / shard)
             weight_map |= dict.fromkeys(names, shard)
         index = {"metadata": {"total_size": self.total}, "weight_map": weight_map}
-        (self.directory / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+        (self.directory / hf_model.INDEX).write_text(json.dumps(index, indent=2) + "\n")
 
 
 def _names(parameter: str) -> tuple[tuple[str, ...], str]:

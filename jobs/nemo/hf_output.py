@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from conf.hf_model import CODE, PICKLES, check_model_directory
+from conf.hf_model import CODE, PICKLES, check_model_directory, head_dim
 from conf.nemo.settings import NemoPrune
 
 SIZES = {
@@ -60,8 +60,7 @@ def _expected(config: dict[str, Any], cut: NemoPrune | None) -> dict[str, Any]:
     sizes = {key: cut.ranked[axis] for key, axis in SIZES.items() if axis in cut.ranked}
     if cut.drop_layers:
         sizes["num_hidden_layers"] = config["num_hidden_layers"] - len(cut.drop_layers)
-    head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-    left = config | sizes | {"head_dim": head_dim}
+    left = config | sizes | {"head_dim": head_dim(config)}
     if left.get("layer_types"):
         left["layer_types"] = left["layer_types"][: left["num_hidden_layers"]]
     return left

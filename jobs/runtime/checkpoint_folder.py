@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from conf.files import sha256, sync_folder
 
 STATE = "state.json"
 """Written last: the writer's own notes under "step" and other names, sha256 of every other file, and of this file's own
@@ -32,18 +33,22 @@ def publish(folder: Path, step: int, kept: int, write: Callable[[Path], dict[str
         files = sorted(path for path in partial.rglob("*") if path.is_file())
         with ThreadPoolExecutor() as pool:
             digests = dict(
-                zip((str(path.relative_to(partial)) for path in files), pool.map(_digest, files), strict=True)
+                zip(
+                    (str(path.relative_to(partial)) for path in files),
+                    pool.map(lambda path: sha256(path, sync=True), files),
+                    strict=True,
+                )
             )
         content = {"step": step} | notes | {"digests": digests}
         (partial / STATE).write_text(json.dumps(content | {"sha256": _sum(content)}))
-        _digest(partial / STATE)
+        sha256(partial / STATE, sync=True)
         for inner in (partial, *(path for path in partial.rglob("*") if path.is_dir())):
-            _sync(inner)
+            sync_folder(inner)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     partial.rename(folder / f"step-{step:08d}")
-    _sync(folder)
+    sync_folder(folder)
     for old in existing(folder)[:-kept]:
         shutil.rmtree(old.rename(folder / f".old-{old.name}"))
 
@@ -93,9 +98,7 @@ def _read(checkpoint: Path) -> dict[str, Any]:
         raise ValueError(f"{STATE} does not have the content that was written")
     names = list(content["digests"])
     with ThreadPoolExecutor() as pool:
-        for name, digest in zip(
-            names, pool.map(lambda name: _digest(checkpoint / name, sync=False), names), strict=True
-        ):
+        for name, digest in zip(names, pool.map(lambda name: sha256(checkpoint / name), names), strict=True):
             if digest != content["digests"][name]:
                 raise ValueError(f"{name} does not have the content that was written")
     return content
@@ -103,20 +106,3 @@ def _read(checkpoint: Path) -> dict[str, Any]:
 
 def _sum(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _digest(path: Path, *, sync: bool = True) -> str:
-    """The file's sha256; with `sync` its content is on the disk afterwards."""
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        if sync:
-            os.fsync(stream.fileno())
-    return digest
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,7 +6,6 @@ It owns the command line, the death with the parent and the metrics file; it kno
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import os
 import signal
@@ -16,6 +15,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from conf import process
+from conf.files import drop_torn_line, whole_lines, write_whole
 from conf.spec import ERROR_PREFIX, EXIT_CODES, Spec
 from jobs.runtime import interrupt
 from jobs.runtime.exit import disk_full, lost_a_peer, own_rank, reason_of, sentence, tell
@@ -88,10 +89,7 @@ def _foreseen(error: Exception) -> bool:
 def die_with_parent() -> None:
     """Ask the kernel to kill this process when its parent dies: torchrun starts ranks in sessions of their own, which a
     killed group does not reach."""
-    prctl_pdeathsig = 1
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(prctl_pdeathsig, signal.SIGKILL) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    process.die_with_parent(signal.SIGKILL)
     if os.getppid() == 1 and os.environ.get("IMBIK_PARENT", "1") != "1":  # the parent died before the call above
         os._exit(EXIT_CODES["fault"])
 
@@ -102,10 +100,7 @@ class Metrics:
 
     def __init__(self, output: str | Path) -> None:
         self.path = Path(output) / "metrics.jsonl"
-        content = self.path.read_bytes() if self.path.exists() else b""
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):  # a killed job or a full disk cut the last line short
-            os.truncate(self.path, whole)
+        drop_torn_line(self.path)
 
     def log(self, step: int, total: int | None = None, **values: float) -> None:
         """Append one line `{"step", "total", "time", "values"}`. `total` is the number of steps of the stage, for the
@@ -120,8 +115,5 @@ class Metrics:
         """Forget everything logged after `step`: a resumed job repeats those steps."""
         if not self.path.exists():
             return
-        lines = [line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(kept))
-        partial.replace(self.path)
+        lines = [line.decode() for line in whole_lines(self.path)]
+        write_whole(self.path, "".join(line for line in lines if json.loads(line)["step"] <= step))

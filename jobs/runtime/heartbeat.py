@@ -18,6 +18,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from conf.files import write_whole
 from conf.spec import HANG_SECONDS, HANG_SECONDS_DEFAULT
 from jobs.runtime.exit import own_rank
 from jobs.runtime.interrupt import seconds
@@ -56,9 +57,7 @@ class _Pulse:
                 self._write()
 
     def _write(self) -> None:
-        partial = self.path.with_suffix(".partial")
-        partial.write_text(f"{self._who} {self._pulses} {self.progress} {int(self.expected)}")
-        partial.replace(self.path)
+        write_whole(self.path, f"{self._who} {self._pulses} {self.progress} {int(self.expected)}")
 
 
 _pulse: _Pulse | None = None

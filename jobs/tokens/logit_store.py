@@ -8,7 +8,6 @@ did follow (fp16). Ids take 16 bits each, and one bit plane more for every doubl
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from conf.files import replacing, sha256, write_whole
 from conf.stages.logits import LogitsConfig, high_planes, row_bytes
 
 if TYPE_CHECKING:
@@ -55,9 +55,8 @@ def write_shard(
             [np.packbits((rows.ids >> (16 + plane)) & 1, axis=1) for plane in range(planes)], axis=1
         )
     tensors |= {"logits": rows.logits, "rest": rows.rest, "loss": rows.loss}
-    partial, final = folder / f"{name}.partial", folder / f"{name}.safetensors"
-    save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, partial)
-    partial.rename(final)
+    with replacing(folder / f"{name}.safetensors") as partial:
+        save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, partial)
 
 
 def write_manifest(folder: Path, made_from: dict[str, Any], shards: dict[str, list[str]]) -> dict[str, Any]:
@@ -74,15 +73,13 @@ def write_manifest(folder: Path, made_from: dict[str, Any], shards: dict[str, li
             with safe_open(path, framework="np") as file:
                 starts, lengths, missing = (file.get_tensor(key) for key in ("starts", "lengths", "rest"))
             runs.append(np.stack([starts, lengths, first + np.cumsum(lengths) - lengths]))
-            entries.append({"file": path.name, "rows": len(missing), "sha256": _digest(path)})
+            entries.append({"file": path.name, "rows": len(missing), "sha256": sha256(path)})
             rest, first = rest + float(missing.sum(dtype=np.float64)), first + len(missing)
         whole = np.concatenate(runs, axis=1)
         save_file({"runs": np.ascontiguousarray(whole[:, np.argsort(whole[0])])}, folder / f"{split}.index.safetensors")
         splits[split] = {"shards": entries, "rows": first, "left_out": rest / first}
     manifest = made_from | {"splits": splits}
-    partial = folder / f"{MANIFEST}.partial"
-    partial.write_text(json.dumps(manifest, indent=2) + "\n")
-    partial.rename(folder / MANIFEST)
+    write_whole(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
     return manifest
 
 
@@ -143,7 +140,7 @@ class LogitStore:
 
             entry = self.shards[number]
             path = self.folder / entry["file"]
-            if not path.is_file() or _digest(path) != entry["sha256"]:
+            if not path.is_file() or sha256(path) != entry["sha256"]:
                 raise ValueError(f"{path} is missing or damaged; remove {self.folder} and run again: it is made anew")
             with safe_open(path, framework="pt") as file:
                 self._open[number] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
@@ -159,11 +156,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         )
     manifest: dict[str, Any] = json.loads(path.read_text())
     return manifest
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_disk(output: Path, tokens: int, config: LogitsConfig, vocab_size: int) -> None:

@@ -3,10 +3,10 @@ model card."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from conf.files import sha256
 from conf.spec import Record
 
 KINDS = (".safetensors", ".json", ".jinja", ".md", ".txt", ".model")
@@ -37,8 +37,7 @@ def files(published: Path) -> list[UploadFile]:
             raise ValueError(f"{path} is neither safetensors nor a text that belongs to a model; nothing was sent")
     found = []
     for path in paths:
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = sha256(path)
         _check(path, digest)
         found.append(UploadFile(name=path.name, path=path.resolve(), bytes=path.stat().st_size, sha256=digest))
     return found

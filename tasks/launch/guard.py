@@ -1,5 +1,5 @@
-"""Runs a command that dies with the process that started it, however that one dies: `python -m tasks.guard COMMAND
-...`.
+"""Runs a command that dies with the process that started it, however that one dies:
+`python -m tasks.launch.guard COMMAND ...`.
 
 With --tree everything the command has started dies too, which takes a process that stays and looks after it.
 """
@@ -7,14 +7,13 @@ With --tree everything the command has started dies too, which takes a process t
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
 import sys
 
-PR_SET_PDEATHSIG = 1
-PR_SET_CHILD_SUBREAPER = 36
+from conf.process import adopt_orphans, die_with_parent
+
 TREE = "--tree"
 
 
@@ -22,17 +21,12 @@ def main() -> None:
     """Ask the kernel for the parent's death as SIGKILL, then become the command; the request survives exec."""
     tree = sys.argv[1] == TREE
     parent, *command = sys.argv[2:] if tree else sys.argv[1:]
-    _ask(PR_SET_PDEATHSIG, signal.SIGHUP if tree else signal.SIGKILL)
+    die_with_parent(signal.SIGHUP if tree else signal.SIGKILL)
     if os.getppid() != int(parent):
         sys.exit(1)  # it died before the request was made
     if tree:
         sys.exit(_look_after(command, int(parent)))
     os.execvp(command[0], command)
-
-
-def _ask(option: int, value: int) -> None:
-    if ctypes.CDLL(None, use_errno=True).prctl(option, value) != 0:
-        raise OSError(ctypes.get_errno(), f"prctl({option}) failed")
 
 
 def _look_after(command: list[str], parent: int) -> int:
@@ -44,11 +38,11 @@ def _look_after(command: list[str], parent: int) -> int:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
-    _ask(PR_SET_CHILD_SUBREAPER, 1)  # whose parent ends becomes ours
+    adopt_orphans()  # whose parent ends becomes ours
     signal.signal(signal.SIGHUP, end)
     for asked in (signal.SIGTERM, signal.SIGINT):
         signal.signal(asked, lambda *_: None)  # whoever asks us to end asks the command too
-    running = subprocess.Popen(command, preexec_fn=lambda: _ask(PR_SET_PDEATHSIG, signal.SIGKILL))
+    running = subprocess.Popen(command, preexec_fn=lambda: die_with_parent(signal.SIGKILL))
     if os.getppid() != parent:
         end()
     code = running.wait()

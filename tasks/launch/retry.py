@@ -16,6 +16,7 @@ from typing import Any
 
 from conf.base import Execution, StageConfig
 from conf.cluster import Cluster
+from conf.files import whole_lines
 from conf.secrets import masker
 from conf.spec import Attempt
 from conf.stages.training import Training
@@ -141,9 +142,7 @@ def saved(kind: type[StageConfig], work: Path) -> int:
     steps += [int(found[1]) + 1 for path in work.glob(NEMO) if (found := re.search(r"-step=(\d+)-", path.name))]
     if steps or kind.resumes != "metrics":
         return max(steps, default=0)
-    metrics = work / "metrics.jsonl"
-    lines = metrics.read_text().splitlines(keepends=True) if metrics.is_file() else []
-    return max((int(json.loads(line)["step"]) for line in lines if line.endswith("\n")), default=0)
+    return max((int(json.loads(line)["step"]) for line in whole_lines(work / "metrics.jsonl")), default=0)
 
 
 def halved(config: StageConfig) -> StageConfig | None:

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from conf.base import Config
 from conf.cluster import Cluster
+from conf.files import write_whole
 
 
 class Submission(Config):
@@ -46,9 +47,7 @@ def read(output: str) -> Submission | None:
 
 def write(output: str, submission: Submission) -> None:
     """Remember a job; whole or not at all."""
-    partial = _path(output).with_suffix(".partial")
-    partial.write_text(submission.model_dump_json(exclude_unset=True))
-    partial.replace(_path(output))
+    write_whole(_path(output), submission.model_dump_json(exclude_unset=True))
 
 
 def forget(output: str) -> None:

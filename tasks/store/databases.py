@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from conf.files import replacing
+
 Kind = Literal["prefect", "mlflow"]
 EMPTY = Path(sys.prefix) / "share" / "imbik"
 """Where an installation keeps its empty databases; where it cannot be written, each store makes its own."""
@@ -40,14 +42,12 @@ def ready(path: Path, kind: Kind) -> None:
         return
     with _held(path.parent / f".{kind}.lock"):
         if not path.exists():
-            partial = path.with_name(f".{path.name}.partial")
-            partial.unlink(missing_ok=True)  # of one that was killed
             empty = _empty(kind)
-            if empty:
-                shutil.copyfile(empty, partial)
-            else:
-                _make(kind, partial)
-            partial.replace(path)
+            with replacing(path) as partial:
+                if empty:
+                    shutil.copyfile(empty, partial)
+                else:
+                    _make(kind, partial)
 
 
 def _empty(kind: Kind) -> Path | None:
@@ -59,10 +59,8 @@ def _empty(kind: Kind) -> Path | None:
         EMPTY.mkdir(parents=True, exist_ok=True)
         with _held(EMPTY / f".{kind}.lock"):
             if not path.exists():
-                partial = path.with_suffix(".partial")
-                partial.unlink(missing_ok=True)
-                _make(kind, partial)
-                partial.replace(path)
+                with replacing(path) as partial:
+                    _make(kind, partial)
     except OSError as error:
         if error.errno:  # it may not be written, or its disk is full
             return None

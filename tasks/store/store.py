@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.base import Config, StageConfig
+from conf.files import remove_partials, sha256, sync_folder, write_whole
 from conf.paths import check_allowed
 from conf.spec import File, Record
 
@@ -123,13 +124,14 @@ class Store:
         work, final = self.work(record.stage, record.key), self.path(record.stage, record.key)
         for name in ignore:
             shutil.rmtree(work / name, ignore_errors=True)
+        remove_partials(work)
         paths = sorted(path for path in work.rglob("*") if path.is_file() and path.name != RECORD)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             files = dict(zip((str(path.relative_to(work)) for path in paths), pool.map(_describe, paths), strict=True))
-        _write_synced(work / RECORD, record.model_copy(update={"files": files}).model_dump_json(indent=2))
+        write_whole(work / RECORD, record.model_copy(update={"files": files}).model_dump_json(indent=2), sync=True)
         final.parent.mkdir(parents=True, exist_ok=True)
         work.rename(final)
-        _sync(final.parent)
+        sync_folder(final.parent)
         self._sound.add(str(final))
         return Artifact(stage=record.stage, key=record.key, path=str(final))
 
@@ -152,16 +154,12 @@ class Store:
             # The change time is the kernel's: a file rewritten to the same size and dated back is still seen.
             mark = f"{path.absolute()}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}"
             if mark not in known:
-                known[mark] = _digested[mark] = _sha256(path)
+                known[mark] = _digested[mark] = sha256(path)
             name = path.name if source.is_file() else str(path.relative_to(source))
             whole.update(f"{name}\0{known[mark]}\n".encode())
         if len(known) != before and self.writes and self.root.is_dir():
-            partial = self.root / f".digests-{os.getpid()}-{time.monotonic_ns()}"
-            try:
-                partial.write_text(json.dumps(known))
-                partial.rename(self.root / "digests.json")
-            except OSError:  # it only saves time; a full disk is told by whoever cannot do without
-                partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it only saves time; a full disk is told by whoever cannot do without
+                write_whole(self.root / "digests.json", json.dumps(known))
         return f"sha256:{whole.hexdigest()[:32]}"
 
     def records(self, stage: str) -> list[Record]:
@@ -193,37 +191,15 @@ def _damage(path: Path, record: Record) -> str | None:
         if file.stat().st_size != record.files[name].bytes:
             return f"{name} has {file.stat().st_size} bytes where {record.files[name].bytes} were sealed"
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for name, digest in zip(names, pool.map(lambda name: _sha256(path / name), names), strict=True):
+        for name, digest in zip(names, pool.map(lambda name: sha256(path / name), names), strict=True):
             if digest != record.files[name].sha256:
                 return f"{name} does not have the content that was sealed"
     return None
 
 
 def _describe(path: Path) -> File:
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        os.fsync(stream.fileno())
+    digest = sha256(path, sync=True)
     return File(bytes=path.stat().st_size, sha256=digest)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _write_synced(path: Path, text: str) -> None:
-    with path.open("w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read_known(root: Path) -> dict[str, Any]:

@@ -6,8 +6,10 @@ new runs, which it would make twice, are looked up first by a tag that names the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,24 +33,24 @@ KIND = {"mlflow.experimentKind": "custom_model_development"}
 LATE_SECONDS = 120.0
 """A request that was never answered may still be carried out; after this long it will not be."""
 TAG_LENGTH = 5000
-LOOK_SECONDS = 5.0
-"""How often the files of running jobs are looked at."""
+FOLLOWED = ("metrics.jsonl", "system*.jsonl")
+"""Files of a job whose lines are metrics: {"step", "time" in seconds since 1970, "values"}."""
 LASTING = (400, 404, 409, 413)
 """Answers that no second try would change: what was to be sent is left out, and told."""
 
 
 class Sender:
-    """Sends one spool; the caller holds it."""
+    """Sends one spool, which the caller holds, and the metrics that the jobs of its stages write meanwhile. Lines after
+    `until` (seconds since 1970) are those of a later flow, which went on in the same folder."""
 
-    def __init__(self, spool: Spool, client: MlflowClient, store: Path) -> None:
-        self.spool, self.client, self.store = spool, client, store
+    def __init__(self, spool: Spool, client: MlflowClient, store: Path, until: float = math.inf) -> None:
+        self.spool, self.client, self.store, self.until = spool, client, store, until
         self.sent: SentState = spool.sent()
         self._kept: dict[str, list[Metric]] = {}
-        self._looked = 0.0
+        self._read: dict[Path, tuple[int, int]] = {}
         self._handlers: dict[str, Callable[[Event], None]] = {
             "open": self._open,
             "begin": self._begin,
-            "step": self._step,
             "attempt": self._attempt,
             "stage": self._stage,
             "fail": self._fail,
@@ -62,27 +64,18 @@ class Sender:
         events = list(self.spool.read(self.sent.offset, CHUNK))
         for event, offset in events:
             self._tell(event)
-            if event["event"] != "step":  # everything before it was sent: a failure later does not begin with it again
-                self.sent.offset = offset
-                self.spool.save(self.sent)
-        self._flush()
-        if time.monotonic() - self._looked > LOOK_SECONDS:
-            self._looked = time.monotonic()
-            for label, folder in self.sent.live.items():
-                self._files(label, Path(folder), ("system*.jsonl",))
-        if events:
-            self.sent.offset = events[-1][1]
-        elif self.sent.ended and not self.sent.done and time.time() - self.sent.doubt > LATE_SECONDS:
+            self.sent.offset = offset  # a failure later does not begin with this one again
+            self.spool.save(self.sent)
+        for label, folder in self.sent.live.items():
+            self._follow(label, Path(folder))
+        if not events and self.sent.ended and not self.sent.done and time.time() - self.sent.doubt > LATE_SECONDS:
             if self.sent.doubt:
                 self._remove_twins()
             self.sent.done = True
-        if events or self.sent.done:
             self.spool.save(self.sent)
         return bool(events)
 
     def _tell(self, event: Event) -> None:
-        if event["event"] != "step":
-            self._flush()
         try:
             self._handlers[event["event"]](event)
         except Exception as error:  # noqa: BLE001 - raised again unless it lasts
@@ -160,9 +153,6 @@ class Sender:
         self.client.update_run(run, status="RUNNING")
         self.sent.live[label] = event["work"]
 
-    def _step(self, event: Event) -> None:
-        self._keep(event["label"], event["step"], event["time"], event["values"])
-
     def _attempt(self, event: Event) -> None:
         """A stage tried again, on the flow's run."""
         self.client.set_tag(
@@ -201,13 +191,27 @@ class Sender:
         except Exception as error:  # noqa: BLE001 - as above
             self._leave_out(f"metrics of {label}", error)
 
-    def _files(self, label: str, folder: Path, patterns: tuple[str, ...]) -> None:
-        """Send what a job's own files say and its lines did not."""
-        for pattern in patterns:
+    def _follow(self, label: str, folder: Path) -> None:
+        """Send the new lines of a job's metrics."""
+        for pattern in FOLLOWED:
             for path in sorted(folder.glob(pattern)):
-                for line in lines(path):
-                    self._keep(label, line["step"], line["time"], line["values"])
+                for line in self._new_lines(path):
+                    if line["time"] <= self.until:
+                        self._keep(label, line["step"], line["time"], line["values"])
         self._flush()
+
+    def _new_lines(self, path: Path) -> list[dict[str, Any]]:
+        """The whole lines that were not read yet; all of them where a resumed job has replaced the file, none where its
+        folder was sealed meanwhile."""
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as stream:
+            status = os.fstat(stream.fileno())
+            known, offset = self._read.get(path, (0, 0))
+            start = stream.seek(offset if known == status.st_ino and offset <= status.st_size else 0)
+            whole = stream.read()
+            whole = whole[: whole.rfind(b"\n") + 1]
+            self._read[path] = status.st_ino, start + len(whole)
+            return [json.loads(line) for line in whole.splitlines()]
+        return []
 
     def _stage(self, event: Event) -> None:
         label, folder = event["label"], Path(event["path"])
@@ -229,7 +233,7 @@ class Sender:
         for start in range(0, len(params), 100):
             self.client.log_batch(run, params=params[start : start + 100])
         self._keep(label, 0, event["at"] / 1000, {"seconds": record.seconds, "attempts": max(1, len(record.attempts))})
-        self._files(label, folder, ("metrics.jsonl", "system*.jsonl"))
+        self._follow(label, folder)
         self.client.set_tag(run, "mlflow.note.content", described(self.sent.steps[label]))
         outcome.log_inputs(self.client, run, record, folder)
         self.client.set_terminated(run, end_time=event["at"])
@@ -242,7 +246,7 @@ class Sender:
         folder = self.sent.live.pop(event["label"], None)
         if run:
             if folder:
-                self._files(event["label"], Path(folder), ("system*.jsonl",))
+                self._follow(event["label"], Path(folder))
             self.client.set_tag(run, "imbik.error", event["sentence"][:TAG_LENGTH])
             self.client.set_terminated(run, status="FAILED", end_time=event["at"])
 
@@ -274,14 +278,6 @@ class Sender:
         ):
             if run.info.run_id not in known:
                 self.client.delete_run(run.info.run_id)
-
-
-def lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines of a metrics file."""
-    if path.is_file():
-        for text in path.read_bytes().splitlines(keepends=True):
-            if text.endswith(b"\n"):
-                yield json.loads(text)
 
 
 def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from conf.files import write_whole
 from tasks.store import databases
 
 if TYPE_CHECKING:
@@ -58,9 +59,7 @@ def single_instance(store: Path) -> Iterator[None]:
 def publish_addresses(store: Path, **addresses: str) -> Iterator[None]:
     """Tell runs of the store where its servers are, while all serve."""
     file = store / SERVICES
-    new = file.with_suffix(".new")
-    new.write_text(json.dumps(addresses | {"machine": os.uname().nodename}))
-    new.replace(file)
+    write_whole(file, json.dumps(addresses | {"machine": os.uname().nodename}))
     try:
         yield
     finally:

@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from conf.files import write_whole
+
 FOLDER = "tracking"
 """Under the store: `<flow>.jsonl` (events), `<flow>.sent.json` (how far), `<flow>.lock` (held by whoever tells
 them)."""
@@ -92,9 +94,7 @@ class Spool:
     def save(self, sent: SentState) -> None:
         """Remember how far it was sent; the events go when all of them are there."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.state.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
-        partial.write_text(json.dumps(asdict(sent)))
-        partial.replace(self.state)
+        write_whole(self.state, json.dumps(asdict(sent)))
         if sent.done:
             self.path.unlink(missing_ok=True)
 
@@ -109,6 +109,16 @@ class Spool:
                 yield False
                 return
             yield True
+
+    def touch(self) -> None:
+        """The flow lives: the file's time says so to whoever sends it afterwards."""
+        with contextlib.suppress(OSError):
+            os.utime(self.path)
+
+    @property
+    def alive(self) -> float:
+        """When the flow was last known to live, in seconds since 1970."""
+        return self.path.stat().st_mtime if self.path.exists() else 0.0
 
     @property
     def left(self) -> int:

@@ -1,7 +1,7 @@
-"""Tells MLflow what a flow does while it does it. It may be late, never in the way: a flow only appends lines to a file
-of its store.
+"""Tells MLflow what a flow does while it does it. It may be late, never in the way: a flow only appends the events of
+its stages to a file of its store, and jobs their metrics to files of their own.
 
-One background thread sends that file, this run's first and then what earlier runs could not send; see `spool` and
+One background thread sends them, this run's first and then what earlier runs could not send; see `spool` and
 `sender`. A server that is slow, gone or failing delays nothing; what it missed is sent by the next run of the store or
 by `imbik sync`."""
 
@@ -109,11 +109,6 @@ class Tracker:
         """A stage's job starts, in its work folder."""
         self.tell("begin", label=label, stage=stage, key=key, work=str(work))
 
-    def step(self, label: str, line: dict[str, Any]) -> None:
-        """A line of a job's metrics."""
-        if line["values"]:
-            self.tell("step", label=label, step=line["step"], time=line["time"], values=line["values"])
-
     def failed(self, label: str, sentence: str) -> None:
         """A stage's job ended without its result."""
         self.tell("fail", label=label, sentence=sentence)
@@ -157,6 +152,7 @@ class Tracker:
         sender: Sender | None = None
         while True:
             closing = self._closing.wait(wait)
+            self._spool.touch()
             if closing and time.monotonic() - failed < AGAIN_SECONDS:
                 return
             try:
@@ -184,7 +180,7 @@ class Tracker:
 
 def replay(store: Path, spool: Spool) -> bool:
     """Send a chunk of a spool whose flow is gone; False when nothing is left. The caller holds it."""
-    sender = Sender(spool, client_of(store, spool.sent().uri), store)
+    sender = Sender(spool, client_of(store, spool.sent().uri), store, until=spool.alive + PERIOD)
     if sender.send():
         return True
     if not sender.sent.ended:  # its process was killed

@@ -85,17 +85,11 @@ def job(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def follow(metrics: Path, store: Path, mode: str, uri: str) -> None:
-    """Read a job's new lines as the launcher does, and tell a tracker, for good."""
-    tracker, place = Tracker(store, mode, {"project": "bench"}, uri=uri), metrics.stat().st_size
-    tracker.begin("teacher", "teacher", "key", store)
+    """A tracker that follows a job's metrics, for good."""
+    tracker = Tracker(store, mode, {"project": "bench"}, uri=uri)
+    tracker.begin("teacher", "teacher", "key", metrics.parent)
     while True:
-        with metrics.open("rb") as stream:
-            stream.seek(place)
-            for line in stream:
-                if line.endswith(b"\n"):
-                    place += len(line)
-                    tracker.step("teacher", json.loads(line))
-        time.sleep(0.1)  # as the launcher looks
+        time.sleep(1)
 
 
 @contextlib.contextmanager

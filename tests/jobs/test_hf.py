@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from conf import hf_model
 from jobs.huggingface import model as hf
 from jobs.huggingface import tokenizer
 
@@ -69,13 +70,13 @@ def edit(directory: Path, change: Callable[[dict[str, torch.Tensor]], object]) -
     before = set(tensors)
     change(tensors)
     save_file(tensors, path)
-    index = json.loads((directory / hf.INDEX).read_text())
+    index = json.loads((directory / hf_model.INDEX).read_text())
     for name in before ^ set(tensors):
         if name in tensors:
             index["weight_map"][name] = path.name
         else:
             del index["weight_map"][name]
-    (directory / hf.INDEX).write_text(json.dumps(index))
+    (directory / hf_model.INDEX).write_text(json.dumps(index))
 
 
 def set_config(directory: Path, **values: object) -> None:
@@ -94,9 +95,9 @@ BREAKAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "not a language model": (lambda path: set_config(path, model_type="vit"), "vit"),
     "shard missing": (lambda path: last_shard(path).unlink(), "lacks the shard"),
     "shard cut short": (lambda path: last_shard(path).write_bytes(last_shard(path).read_bytes()[:-100]), "damaged"),
-    "empty index": (lambda path: (path / hf.INDEX).write_text("{}"), "names no tensors"),
+    "empty index": (lambda path: (path / hf_model.INDEX).write_text("{}"), "names no tensors"),
     "index leads outside": (
-        lambda path: (path / hf.INDEX).write_text('{"weight_map": {"a": "../x.safetensors"}}'),
+        lambda path: (path / hf_model.INDEX).write_text('{"weight_map": {"a": "../x.safetensors"}}'),
         "outside its folder",
     ),
     "tensor missing": (lambda path: edit(path, lambda tensors: tensors.pop(min(tensors))), "lacks tensor"),
