@@ -31,10 +31,10 @@ def test_the_form_has_a_section_a_stage_and_says_what_every_field_is(form: dict[
     recipe = form["definitions"]["Recipe"]
     assert {"data", "teacher", "students", "distill", "quantize", "evaluate", "gates"} <= set(recipe["properties"])
     assert next(iter(form["properties"])) == "name", "the name is not at the end of a long page"
-    assert all(describe.get("description") or "$ref" in describe for describe in form["properties"].values())
+    assert all(shown.get("description") or "$ref" in shown for shown in form["properties"].values())
     for title, section in form["definitions"].items():
-        for field, describe in section.get("properties", {}).items():
-            assert describe.get("description") or "$ref" in json.dumps(describe), f"{title}.{field} has no description"
+        for field, shown in section.get("properties", {}).items():
+            assert shown.get("description") or "$ref" in json.dumps(shown), f"{title}.{field} has no description"
     formats = json.dumps(form["definitions"]["QuantizeConfig"]["properties"]["format"])
     assert '"enum"' in formats and '"nvfp4"' in formats, "formats are a drop-down"
 
@@ -123,13 +123,13 @@ WRONG_TIMES = [
 ]
 
 
-@pytest.mark.parametrize(("given", "told"), WRONG_TIMES, ids=[describe for _, describe in WRONG_TIMES])
-def test_a_time_that_is_none_is_one_sentence(given: tuple[str | None, float | None, str], describe: str) -> None:
+@pytest.mark.parametrize(("given", "message"), WRONG_TIMES, ids=[message for _, message in WRONG_TIMES])
+def test_a_time_that_is_none_is_one_sentence(given: tuple[str | None, float | None, str], message: str) -> None:
     from flows.server.schedules import schedule_of
 
     with pytest.raises(ValueError, match="") as caught:
         schedule_of(*given, "slug")
-    assert describe in str(caught.value)
+    assert message in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
 
