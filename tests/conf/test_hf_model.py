@@ -87,7 +87,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     ),
     "config no object": (
         lambda model: (model / "config.json").write_text("[1]"),
-        ("config.json holds no JSON object", "fetch it again"),
+        ("config.json holds list where a JSON object is needed", "fetch it again"),
     ),
     "config of bytes": (
         lambda model: (model / "config.json").write_bytes(b"\xff"),
@@ -134,7 +134,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
         lambda model: rewrite(model / "config.json", vocab_size=299),
         ("embeds 299 tokens", "tokenizer.json has 300", "do not belong together"),
     ),
-    "no weights": (lose_weights, ("has no weights (model.safetensors)", "fetch the model again")),
+    "no weights": (lose_weights, ("has no weights (model.safetensors or", "fetch the model again")),
     "pickled weights": (
         lambda model: lose_weights(model, "pytorch_model.bin"),
         ("only pickled weights (pytorch_model.bin)", "never loaded", "convert them to safetensors"),
@@ -177,19 +177,19 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     ),
     "index without shards": (
         lambda model: (model / "model.safetensors.index.json").write_text("{}"),
-        ("names no shards", "fetch"),
+        ("names no tensors", "fetch"),
     ),
     "index empty": (
         lambda model: rewrite(model / "model.safetensors.index.json", weight_map={}),
-        ("names no shards", "fetch"),
+        ("names no tensors", "fetch"),
     ),
     "index leads outside": (
         lambda model: rewrite(model / "model.safetensors.index.json", weight_map={"a": "../x.safetensors"}),
-        ("../x.safetensors, which is no file of its folder", "fetch"),
+        ("../x.safetensors outside its folder", "fetch"),
     ),
     "index of numbers": (
         lambda model: rewrite(model / "model.safetensors.index.json", weight_map={"a": 1}),
-        ("names the shard 1, which is no file of its folder",),
+        ("names the shard 1 outside its folder",),
     ),
 }
 

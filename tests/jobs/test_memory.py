@@ -52,7 +52,7 @@ CASES = {
 def check(case: Case, found: dict[str, int], device: Device) -> None:
     """Compare what was found on the fullest rank with what the plan says of it."""
     said, config = memory.training(case.shape, case.config, device, case.teacher), case.config
-    batch, last = memory.batch_of(config, device), config.parallel.pipeline - 1
+    batch, last = memory.batch_of(config, config.micro_batch, device), config.parallel.pipeline - 1
     teacher = batch.bytes * memory.rank_params(case.teacher, config.parallel, last) if case.teacher else 0
     assert said.weights == pytest.approx(found["weights"], rel=STATIC)
     assert said.gradients + said.optimizer == pytest.approx(found["gradients and optimizer"], rel=STATIC)
