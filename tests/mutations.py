@@ -1,0 +1,252 @@
+"""Do the fast tests nearest to a module notice a one-token change of it? Draws such changes, tries each in a copy of
+the working tree, and writes a table of those that no test caught.
+
+    python -m tests.mutations --count 80 --modules 20 --seed 1 --output mutations.md
+
+A change is a comparison, an operator, `and`/`or`, `not`, a number or a truth value. Texts, annotations, descriptions
+and bounds of fields are left alone. The nearest tests are the fast test files that are named after the module or import
+it, else those that import a module that imports it, and so on; all of the folder's where there is none."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from queue import Queue
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("conf", "flows", "tasks", "jobs")
+SECONDS = 600
+"""A change that makes the tests hang is caught as well."""
+OPERATORS: dict[type[ast.AST], tuple[str, str]] = {
+    ast.Lt: ("<", "<="),
+    ast.LtE: ("<=", "<"),
+    ast.Gt: (">", ">="),
+    ast.GtE: (">=", ">"),
+    ast.Eq: ("==", "!="),
+    ast.NotEq: ("!=", "=="),
+    ast.Add: ("+", "-"),
+    ast.Sub: ("-", "+"),
+    ast.Mult: ("*", "/"),
+    ast.Div: ("/", "*"),
+    ast.FloorDiv: ("//", "*"),
+    ast.Mod: ("%", "*"),
+    ast.And: ("and", "or"),
+    ast.Or: ("or", "and"),
+}
+
+
+@dataclass(frozen=True, order=True)
+class Change:
+    """`old` at `offset` of a module's text becomes `new`."""
+
+    path: str
+    line: int
+    offset: int
+    old: str
+    new: str
+
+
+def changes(path: str) -> list[Change]:
+    """Every change of one module."""
+    text = (ROOT / path).read_text()
+    starts = [0]
+    for line in text.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line.encode()))
+    source = text.encode()
+    found = []
+    for begin, end, old, new in _places(ast.parse(text), starts, source):
+        at = source.find(old.encode(), begin, end)
+        if at >= 0:
+            found.append(Change(path, source.count(b"\n", 0, at) + 1, at, old, new))
+    return found
+
+
+def _places(tree: ast.AST, starts: list[int], source: bytes) -> Iterator[tuple[int, int, str, str]]:
+    """Where a change may be: between two bytes, the old token and the new one."""
+
+    def byte(line: int, column: int) -> int:
+        return starts[line - 1] + column
+
+    def between(before: ast.expr, after: ast.expr) -> tuple[int, int]:
+        return byte(before.end_lineno or 0, before.end_col_offset or 0), byte(after.lineno, after.col_offset)
+
+    for node in _code(tree):
+        if isinstance(node, ast.Compare):
+            for before, kind, after in zip([node.left, *node.comparators], node.ops, node.comparators, strict=False):
+                if type(kind) in OPERATORS:
+                    yield *between(before, after), *OPERATORS[type(kind)]
+        elif isinstance(node, ast.BinOp) and type(node.op) in OPERATORS and not _text(node):
+            yield *between(node.left, node.right), *OPERATORS[type(node.op)]
+        elif isinstance(node, ast.BoolOp):
+            yield *between(node.values[0], node.values[1]), *OPERATORS[type(node.op)]
+        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            yield byte(node.lineno, node.col_offset), byte(node.operand.lineno, node.operand.col_offset), "not ", ""
+        elif isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float):
+            begin, end = byte(node.lineno, node.col_offset), byte(node.end_lineno or 0, node.end_col_offset or 0)
+            old = source[begin:end].decode()
+            yield begin, end, old, str(not node.value) if isinstance(node.value, bool) else f"({old} + 1)"
+
+
+def _code(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes that compute something: no annotations, decorators or formatted strings, nothing of a `Field(...)`."""
+    if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Call) and ast.unparse(node.func) == "Field"):
+        return
+    yield node
+    for name, value in ast.iter_fields(node):
+        if name in ("annotation", "returns", "decorator_list"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST):
+                yield from _code(child)
+
+
+def _text(node: ast.BinOp) -> bool:
+    """Whether it joins or repeats texts, whose change breaks at once."""
+    sides = (node.left, node.right)
+    return any(isinstance(side, ast.JoinedStr | ast.Constant) and not _number(side) for side in sides)
+
+
+def _number(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, int | float)
+
+
+@cache
+def _imports(path: Path) -> frozenset[str]:
+    """Names of modules that a file imports, also as `from package import module`."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return frozenset(names)
+
+
+def nearest(path: str) -> list[str]:
+    """The test files to run for a module."""
+    folder, stem = Path(path).parts[0], Path(path).stem
+    tests = [file for top in FOLDERS for file in sorted((ROOT / "tests" / top).rglob("test_*.py"))]
+    sources = [file for top in FOLDERS for file in (ROOT / top).rglob("*.py")]
+    named = [file for file in tests if file.name == f"test_{stem}.py" and file.parts[len(ROOT.parts) + 1] == folder]
+    wanted, seen = {_module(ROOT / path)}, set[str]()
+    while wanted:
+        if found := {*named, *(file for file in tests if _imports(file) & wanted)}:
+            return sorted(str(file.relative_to(ROOT)) for file in found)
+        seen |= wanted
+        wanted = {_module(file) for file in sources if _imports(file) & wanted} - seen
+    return [f"tests/{folder}"]
+
+
+def _module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def caught(change: Change, copy: Path) -> str:
+    """The test that fails with the change; empty where none does."""
+    target = copy / change.path
+    whole = target.read_bytes()
+    end = change.offset + len(change.old.encode())
+    target.write_bytes(whole[: change.offset] + change.new.encode() + whole[end:])
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not slow and not drill"]
+    try:
+        done = subprocess.run(
+            [*command, *nearest(change.path)],
+            cwd=copy,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+        )
+    except subprocess.TimeoutExpired:
+        return "a test hangs"
+    finally:
+        target.write_bytes(whole)
+    if done.returncode in (0, 5):
+        return ""
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    return failed[1] if failed else "nothing can be imported"
+
+
+def drawn(pattern: str, modules: int, count: int, seed: int) -> list[Change]:
+    """`count` changes, spread evenly over `modules` modules whose path fits `pattern`."""
+    chance = random.Random(seed)
+    listed = subprocess.check_output(["git", "ls-files", *FOLDERS], cwd=ROOT, text=True).split()
+    possible = {path: found for path in listed if path.endswith(".py") and (found := changes(path))}
+    possible = {path: found for path, found in possible.items() if re.search(pattern, path)}
+    chosen = chance.sample(sorted(possible), min(modules, len(possible)))
+    each = -(-count // len(chosen))
+    taken = [change for path in chosen for change in chance.sample(possible[path], min(each, len(possible[path])))]
+    return sorted(chance.sample(taken, min(count, len(taken))))
+
+
+def copied(folder: Path) -> Path:
+    """The tracked files of the working tree, with `shared` where the tests look for it."""
+    tree = folder / "tree"
+    listed = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).split("\n")
+    for name in filter(None, listed):
+        if (ROOT / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, tree / name)
+    for name, target in ((tree / ".venv", ROOT / ".venv"), (folder / "shared", ROOT.parent / "shared")):
+        if target.exists():
+            name.symlink_to(target)
+    return tree
+
+
+def main() -> None:
+    """Draw, try, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=80)
+    parser.add_argument("--modules", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--at-once", type=int, default=1)
+    parser.add_argument("--only", default="", help="regular expression that a module's path must fit")
+    parser.add_argument("--output", type=Path)
+    given = parser.parse_args()
+    sample = drawn(given.only, given.modules, given.count, given.seed)
+    copies: Queue[Path] = Queue()
+
+    def tried(change: Change) -> str:
+        copy = copies.get()
+        try:
+            by = caught(change, copy)
+        finally:
+            copies.put(copy)
+        print(
+            f"{'caught  ' if by else 'SURVIVED'} {change.path}:{change.line} {change.old} -> {change.new} {by}",
+            flush=True,
+        )
+        return by
+
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(given.at_once) as pool:
+        for number in range(given.at_once):
+            copies.put(copied(Path(folder) / str(number)))
+        results = list(pool.map(tried, sample))
+    score = f"{sum(map(bool, results))} of {len(sample)} changes in {given.modules} modules were caught"
+    lines = [f"{score} (seed {given.seed})."]
+    lines += ["", "| not caught | change |", "|---|---|"]
+    lines += [
+        f"| {change.path}:{change.line} | `{change.old}` -> `{change.new}` |"
+        for change, by in zip(sample, results, strict=True)
+        if not by
+    ]
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if given.output:
+        given.output.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
