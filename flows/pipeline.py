@@ -94,9 +94,8 @@ class Pipeline:
             self._add(f"{name}-sft", "sft", start, name, after)
             after = self._gates(self.models[-1], self.models[-2])
         before = self.models[-1]
-        for config, quantized in formats(
-            self.stage, name, recipe.formats_of(name), start, self.data, of=name, after=after
-        ):
+        given: dict[str, Any] = {"model": start, "data": self.data, "of": name, "after": after}
+        for config, quantized in formats(self.stage, name, recipe.formats_of(name), **given):
             self._add(f"{name}-{config.name}", "quantize", quantized, name, after, format=config.name)
             self._gates(self.models[-1], before)
 
@@ -180,24 +179,19 @@ class Pipeline:
     def score(self, model: Model) -> Handle:
         """The evaluation of a model, once."""
         if model.scores is None:
-            given = {"teacher": self.teacher, "data": self.data, "mmlu": self.outside.mmlu, "records": self.records}
-            label = f"evaluate-{model.name}"
-            model.scores = self.stage(
-                label, self.recipe.evaluate, model=model.artifact, of=model.student, cut=model.cut, **given
-            )
+            given: dict[str, Any] = {"teacher": self.teacher, "data": self.data, "records": self.records}
+            given |= {"mmlu": self.outside.mmlu, "model": model.artifact, "of": model.student, "cut": model.cut}
+            model.scores = self.stage(f"evaluate-{model.name}", self.recipe.evaluate, **given)
         return model.scores
 
 
 def formats(
-    stage: Stages, name: str, configs: tuple[QuantizeConfig, ...], model: Handle, data: Handle, **more: Any
+    stage: Stages, name: str, configs: tuple[QuantizeConfig, ...], **given: Any
 ) -> Iterator[tuple[QuantizeConfig, Handle]]:
     """A model in each format; mixes of formats are chosen by scores that they share."""
-    given = {"model": model, "data": data, **more}
     scored = scorings(name, configs)
     scores = {label: stage(label, config, **given) for label, config in scored.items()}
     for config in configs:
         label = label_of(config, scored)
-        yield (
-            config,
-            stage(f"quantize-{name}-{config.name}", config, **given, sensitivity=scores[label] if label else None),
-        )
+        sensitivity = scores[label] if label else None
+        yield config, stage(f"quantize-{name}-{config.name}", config, **given, sensitivity=sensitivity)

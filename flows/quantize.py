@@ -48,7 +48,7 @@ def quantize(
         called = whole.name.replace("/", "-")
         futures = {
             config.name: future
-            for config, future in formats(Running(), called, wanted.quantize, whole.artifact, whole.data)
+            for config, future in formats(Running(), called, wanted.quantize, model=whole.artifact, data=whole.data)
         }
         made = {whole.name: whole.artifact} | {
             f"{whole.name}-{form}": future.result() for form, future in futures.items()
