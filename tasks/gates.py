@@ -5,7 +5,8 @@ from __future__ import annotations
 from prefect import task
 
 from conf.gates import Gate
-from tasks.analysis.verdicts import Scores, Verdict, judge
+from conf.report.gates import Verdict
+from tasks.analysis.verdicts import Scores, judge
 from tasks.session import current
 from tasks.stage import OPTIONS
 from tasks.store.store import Artifact

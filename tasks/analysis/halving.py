@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from conf.base import Config
 from conf.cuts import prune_of, round_of
+from conf.report.pruning import ScoredShape, SearchCandidate, SearchRound
 from conf.stages.distill import DistillConfig
 from conf.stages.prune import PruneConfig
 from conf.stages.search import SearchConfig
@@ -39,9 +40,9 @@ class HalvingResult(Config):
     winner: int
     pruned: Artifact
     model: Artifact
-    candidates: list[dict[str, Any]]
-    rounds: list[dict[str, int]]
-    teacher: dict[str, Any]
+    candidates: tuple[SearchCandidate, ...]
+    rounds: tuple[SearchRound, ...]
+    teacher: ScoredShape
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def successive_halving(
     left = candidates[: config.halving.top_k]
     for one, artifact in zip(left, reading.artifacts([cut(one) for one in left]), strict=True):
         one.pruned = one.model = artifact
-    rounds: list[dict[str, int]] = []
+    rounds: list[SearchRound] = []
     for number, size in enumerate(config.halving.sizes(len(candidates)), start=1):
         assert distill is not None, "conf.cuts has refused a search that is not distilled"
         taught, left = round_of(distill, config.halving, number - 1), left[:size]
@@ -86,16 +87,19 @@ def successive_halving(
             one.model = artifact
             one.losses.append(last_loss(Path(artifact.path)))
         left.sort(key=lambda one: (one.losses[-1], one.number))
-        rounds.append({"steps": taught.steps, "tokens": taught.tokens, "entrants": size})
+        rounds.append(SearchRound(steps=taught.steps, tokens=taught.tokens, candidates=size))
     winner = left[0]
     assert winner.pruned is not None and winner.model is not None
     result = HalvingResult(
         winner=winner.number,
         pruned=winner.pruned,
         model=winner.model,
-        candidates=[one.scores | {"number": one.number, "losses": one.losses} for one in candidates],
-        rounds=rounds,
-        teacher=content["teacher"],
+        candidates=tuple(
+            SearchCandidate.model_validate(one.scores | {"number": one.number, "losses": one.losses})
+            for one in candidates
+        ),
+        rounds=tuple(rounds),
+        teacher=ScoredShape.model_validate(content["teacher"]),
     )
     return HalvingProgress(chosen=True, rounds=len(rounds), result=result)
 

@@ -101,3 +101,8 @@ def mean_interval(parts: list[float]) -> tuple[float, float, float]:
     spread = math.sqrt(math.fsum((part - mean) ** 2 for part in parts) / (n - 1))
     half = student_t(0.975, n - 1) * spread / math.sqrt(n)
     return mean, mean - half, mean + half
+
+
+def finite(low: float, high: float) -> tuple[float, float] | None:
+    """An interval as it is written down; None where it has no ends, as that of a single number."""
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else None

@@ -12,34 +12,13 @@ from typing import Literal
 
 import numpy as np
 
-from conf.base import Config
 from conf.checks.gates import round_up
 from conf.gates import CHANCE, Gate
+from conf.report.gates import Verdict
 from tasks.analysis import statistics
 
 MOST = 1e5
 """Times more questions than were asked, beyond which no number is told."""
-
-
-class Verdict(Config):
-    """What came of a gate. Numbers are in the gate's own terms (a ratio, a difference or the metric itself); None: no
-    interval."""
-
-    gate: str
-    student: str
-    model: str
-    after: str
-    bound: str
-    confidence: float | None
-    measured: float
-    low: float | None
-    high: float | None
-    n: int
-    unit: Literal["questions", "sequences"]
-    p: float | None
-    verdict: Literal["passed", "failed", "not shown"]
-    needs: int | None
-    sentence: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,69 +3,73 @@ as good."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 from conf.claims import LOWER
 from conf.recipe import Recipe
+from conf.report.base import Estimate
+from conf.report.report import Report
+from conf.report.row import Row
+from conf.report.winner import Winner
 from conf.winner import WinnerConfig
 from tasks.analysis.statistics import mean_interval, paired_difference
 from tasks.analysis.verdicts import Scores
 
-Row = dict[str, Any]
 UNITS = {"val_loss": "test loss", "kl_teacher": "KL from the teacher", "mmlu": "score"}
 
 
-def choose(recipe: Recipe, report: dict[str, Any], scores: dict[str, str]) -> dict[str, Any] | None:
-    """The winner's name, the registry's name for it, and one sentence that says why; None where the recipe wants none
-    or none may win.
-
-    `scores`: the folder of each model's scores.
-    """
+def choose(recipe: Recipe, report: Report, scores: dict[str, str]) -> Winner | None:
+    """The winner of a report; None where the recipe wants none or none may win. `scores`: the folder of each model's
+    scores."""
     config = recipe.winner
     if config is None:
         return None
-    registered = config.registered or report["name"]
+    registered = config.registered or report.name
     rows = contenders(recipe, report)
     if config.model:
-        named = next((row for row in rows if row["model"] == config.model), None)
-        told = f"The winner is {config.model}, as the recipe says." if named else None
-        return {"model": config.model, "registered": registered, "sentence": told} if told else None
-    rows = [row for row in rows if row[config.by] is not None and row["bytes"] <= (config.max_bytes or row["bytes"])]
-    if not rows:
-        return None
+        if config.model not in (row.model for row in rows):
+            return None
+        sentence = f"The winner is {config.model}, as the recipe says."
+        return Winner(model=config.model, registered=registered, sentence=sentence)
     sign = 1 if config.by in LOWER else -1
-    rows.sort(key=lambda row: (sign * row[config.by], row["bytes"]))
+    ranked = sorted(
+        (sign * value, row.bytes, place)
+        for place, row in enumerate(rows)
+        if (value := row.value(config.by)) is not None and row.bytes <= (config.max_bytes or row.bytes)
+    )
+    if not ranked:
+        return None
+    rows = [rows[place] for _, _, place in ranked]
     best = rows[0]
-    lost = {row["model"]: _lost(config, row, best, scores) for row in rows[1:]}
-    near = [best, *(row for row in rows[1:] if lost[row["model"]][2] <= config.margin)]
-    smallest = min(near, key=lambda row: row["bytes"])
-    return {"model": smallest["model"], "registered": registered, "sentence": _sentence(config, rows, smallest, lost)}
+    lost = {row.model: _lost(config, row, best, scores) for row in rows[1:]}
+    near = [best, *(row for row in rows[1:] if lost[row.model][2] <= config.margin)]
+    smallest = min(near, key=lambda row: row.bytes)
+    return Winner(model=smallest.model, registered=registered, sentence=_sentence(config, rows, smallest, lost))
 
 
-def contenders(recipe: Recipe, report: dict[str, Any]) -> list[Row]:
-    """Rows that may win: a student's taught, tuned or quantized model, no baseline, every gate open, on the ladder only
-    what is kept."""
-    closed = {gate["model"] for gate in report["gates"] if gate["verdict"] != "passed"}
+def contenders(recipe: Recipe, report: Report) -> list[Row]:
+    """Rows that may win: a student's distilled, fine-tuned or quantized model that is no baseline, passed every gate,
+    and is what the ladder keeps where there is one."""
+    closed = {gate.model for gate in report.gates if gate.verdict != "passed"}
     dropped = {
-        rung["model"]
-        for told in report["ladder"].values()
-        for rung in told["rungs"]
-        if told["kept"] and rung["model"] != told["kept"]
+        rung.model
+        for choice in report.ladder.values()
+        for rung in choice.rungs
+        if choice.kept and rung.model != choice.kept
     }
-    found = []
-    for row in report["rows"]:
-        student = row["student"]
-        if student not in recipe.students or row["baseline"] or row["model"] in closed | dropped:
+    rows = []
+    for row in report.rows:
+        if row.student is None or row.student not in recipe.students or row.baseline or row.model in closed | dropped:
             continue
-        if row["stage"] != "prune" or recipe.stages_of(student) == ("prune",):
-            found.append(row)
-    return found
+        if row.stage != "prune" or recipe.stages_of(row.student) == ("prune",):
+            rows.append(row)
+    return rows
 
 
-def _lost(config: WinnerConfig, row: Row, best: Row, scores: dict[str, str]) -> tuple[float, float, float]:
+def _lost(config: WinnerConfig, row: Row, best: Row, scores: dict[str, str]) -> Estimate:
     """What a model loses against the best over the same items: the estimate and its 95% interval, the worse end
     last."""
-    ours, theirs = (Scores.read(scores[each["model"]]) for each in (row, best))
+    ours, theirs = (Scores.read(scores[each.model]) for each in (row, best))
     if config.by == "mmlu":
         common = sorted(ours.answers.keys() & theirs.answers.keys())
         difference, low, high = paired_difference(
@@ -77,21 +81,25 @@ def _lost(config: WinnerConfig, row: Row, best: Row, scores: dict[str, str]) -> 
     )
 
 
-def _sentence(config: WinnerConfig, rows: list[Row], winner: Row, lost: dict[str, tuple[float, float, float]]) -> str:
+def _sentence(config: WinnerConfig, rows: list[Row], winner: Row, lost: dict[str, Estimate]) -> str:
     best, what = rows[0], UNITS[config.by]
     if winner is not best:
-        value, low, high = lost[winner["model"]]
+        value, low, high = lost[winner.model]
         return (
-            f"The winner is {winner['model']}: the smallest model shown to lose at most"
-            f" {_amount(config, config.margin)} of {what} against {best['model']}, the best; it loses"
-            f" {_amount(config, value)} ({_interval(config, low, high)})."
+            f"The winner is {winner.model}: the smallest model shown to lose at most {_amount(config, config.margin)}"
+            f" of {what} against {best.model}, the best; it loses {_amount(config, value)}"
+            f" ({_interval(config, low, high)})."
         )
-    told = f"The winner is {best['model']}: the best {what} of {len(rows)} models, {_amount(config, best[config.by])}"
     if len(rows) == 1:
-        return f"The winner is {best['model']}: no other model may win."
-    value, low, high = lost[rows[1]["model"]]
+        return f"The winner is {best.model}: no other model may win."
+    measured = best.value(config.by)
+    assert measured is not None, "choose() leaves out what was not measured"
+    value, low, high = lost[rows[1].model]
     shown = "is shown to be worse" if low > 0 else "is not shown to be worse"
-    return f"{told}; {rows[1]['model']} {shown}: by {_amount(config, value)} ({_interval(config, low, high)})."
+    return (
+        f"The winner is {best.model}: the best {what} of {len(rows)} models, {_amount(config, measured)};"
+        f" {rows[1].model} {shown}: by {_amount(config, value)} ({_interval(config, low, high)})."
+    )
 
 
 def _amount(config: WinnerConfig, value: float) -> str:
@@ -99,4 +107,6 @@ def _amount(config: WinnerConfig, value: float) -> str:
 
 
 def _interval(config: WinnerConfig, low: float, high: float) -> str:
+    if not math.isfinite(high - low):
+        return "one test sequence has no interval"
     return f"95% {low * 100:.1f} to {high * 100:.1f}" if config.by == "mmlu" else f"95% {low:.4f} to {high:.4f}"

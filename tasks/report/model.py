@@ -1,14 +1,12 @@
-"""What a report is made of: the models that were measured, and what a run left besides."""
+"""What a report is made from: the models that were measured, and what a run left besides."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from pydantic import Field
 
 from conf.base import Config
+from conf.report.gates import Verdict
 from tasks.analysis.halving import HalvingResult
-from tasks.analysis.verdicts import Verdict
 
 
 class Measured(Config):
@@ -39,9 +37,3 @@ class Beside(Config):
 
 
 BESIDE_NOTHING = Beside()
-
-
-Report = dict[str, Any]
-
-
-Row = dict[str, Any]

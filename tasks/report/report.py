@@ -1,6 +1,7 @@
 """The one answer of a run: every model side by side, as report.json, report.md and a self-contained report.html.
 
-It reads sealed artifacts and computes what they mean; drawing is `plots`, the page is `page`.
+It reads sealed artifacts and computes what they mean; what the report holds is `conf.report`, drawing is `plots`, text
+and page are `render`.
 """
 
 from __future__ import annotations
@@ -10,45 +11,24 @@ import os
 from pathlib import Path
 
 from conf.recipe import Recipe
-from conf.spec import Record
+from conf.report.learning import Curve
+from conf.report.report import VERSION, Report
+from conf.report.row import Difference, Row
+from conf.report.section import Section
 from tasks.analysis import ladder, winner
-from tasks.analysis.comparisons import compare, items_of, recovered
-from tasks.report.model import BESIDE_NOTHING, Beside, Measured, Report, Row
-from tasks.report.section import Section
+from tasks.report.model import BESIDE_NOTHING, Beside, Measured
+from tasks.report.provenance import provenance
+from tasks.report.rows import rows as rows_of
 from tasks.report.sections import attempts as attempts_report
 from tasks.report.sections import claims as claims_report
 from tasks.report.sections import gates as gates_report
+from tasks.report.sections import ladder as ladder_report
 from tasks.report.sections import learning
 from tasks.report.sections import logits as logits_report
 from tasks.report.sections import pruning as pruning_report
 from tasks.report.sections import quantization as quantize_report
 from tasks.report.sections import responses as responses_report
-from tasks.report.sections.ladder import section as ladder_section
-
-SCORES = (
-    "num_params",
-    "bytes",
-    "mmlu",
-    "mmlu_n",
-    "mmlu_ci95",
-    "val_loss",
-    "perplexity",
-    "kl_teacher",
-    "agreement_teacher",
-    "tokens_per_second",
-)
-MORE = (
-    "mmlu_stderr",
-    "mmlu_subjects",
-    "mmlu_chance",
-    "mmlu_truncated",
-    "mmlu_style",
-    "shots",
-    "val_tokens",
-    "val_loss_stderr",
-    "latency_seconds",
-    "simulated",
-)
+from tasks.store.runs import REPORT
 
 
 def write_report(
@@ -58,7 +38,7 @@ def write_report(
     models: list[Measured],
     beside: Beside = BESIDE_NOTHING,
 ) -> Report:
-    """Write the report of a run into its folder, each file whole or not at all, and return what report.json holds.
+    """Write the report of a run into its folder, each file whole or not at all, and return it.
 
     `beside` is what the run left besides its models.
     """
@@ -78,7 +58,7 @@ def write(folder: Path, report: Report, drawings: dict[str, str]) -> Report:
         _write(folder / "plots" / f"{title}.svg", svg)
     _write(folder / "report.md", page.markdown(report, drawings))
     _write(folder / "report.html", page.html(report, drawings))
-    _write(folder / "report.json", json.dumps(report, indent=2) + "\n")
+    _write(folder / REPORT, json.dumps(report.model_dump(mode="json"), indent=2) + "\n")
     return report
 
 
@@ -88,80 +68,76 @@ def make_report(
     models: list[Measured],
     beside: Beside = BESIDE_NOTHING,
 ) -> Report:
-    """What report.json holds: a row per model, the students' curves, what it means in sentences, how it was made."""
-    rows = [row_of(model) for model in models]
-    items = {model.model: items_of(model.scores) for model in models}
-    by_name = {row["model"]: row for row in rows}
-    for model, row in zip(models, rows, strict=True):
-        row["baseline"] = _baseline(recipe, model.student)
-        candidates = (f"{model.student}-sft", f"{model.student}", f"{model.student}-pruned")
-        base = next(name for name in candidates if name in by_name) if model.stage == "quantize" else None
-        row["against_teacher"] = compare(row, by_name["teacher"], items)
-        row["against_student"] = compare(row, by_name[base], items) if base else None
-        row["recovered"] = recovered(row, by_name) if model.stage == "distill" else None
-    report: Report = {"name": name, "description": recipe.description, "rows": rows}
-    report["chance"] = rows[0].get("mmlu_chance")
-    report["curves"] = {model.model: _curve(model) for model in models if model.stage == "distill" and model.training}
-    report["learning"] = {
-        model.model: learning.learned(model.training) for model in models if model.stage == "distill" and model.training
-    }
-    report["layer_importance"] = _layers(beside.importance)
-    report["responses"] = responses_report.collect(recipe, models, beside.generated)
-    report["logits"] = logits_report.read(beside.logits)
-    report["gates"], report["stopped"] = [verdict.model_dump(mode="json") for verdict in beside.gates], beside.stopped
+    """The report: a row per model, the students' curves, what it means in sentences, how it was made."""
+    rows, scores = rows_of(recipe, models), {model.model: model.scores for model in models}
+    distilled = {model.model: model.training for model in models if model.stage == "distill" and model.training}
     cuts = {model.model: model.path for model in models if model.stage == "prune"}
-    report |= pruning_report.facts(recipe, cuts, beside.searches, beside.sweep)
-    report["formats"] = quantize_report.gather(
-        {model.model: str(Path(model.path).parent) for model in models if model.stage == "quantize"}
+    quantized = {model.model: str(Path(model.path).parent) for model in models if model.stage == "quantize"}
+    numbers = Report(
+        version=VERSION,
+        name=name,
+        description=recipe.description,
+        rows=rows,
+        chance=rows[0].mmlu_chance,
+        curves={model: _curve(folder) for model, folder in distilled.items()},
+        learning={model: learning.learned(folder) for model, folder in distilled.items()},
+        layer_importance=_layers(beside.importance),
+        responses=responses_report.collect(recipe, models, beside.generated),
+        logits=logits_report.read(beside.logits),
+        gates=beside.gates,
+        stopped=beside.stopped,
+        kept=pruning_report.kept(cuts),
+        sweep=pruning_report.swept(beside.sweep),
+        rounds={name: len(student.rounds) for name, student in recipe.students.items() if student.rounds},
+        searches={name: pruning_report.ranked(played) for name, played in beside.searches.items()},
+        formats=quantize_report.gather(quantized),
+        claims=claims_report.decide(recipe, rows, scores),
+        provenance=provenance(models, beside.stages),
+        ladder=ladder.climb(recipe, rows),
     )
-    report["claims"] = claims_report.decide(recipe, rows, {model.model: model.scores for model in models})
-    report["made"] = made_of(models, beside.stages)
-    report["meaning"] = meaning(report)
-    report["ladder"] = ladder.climb(recipe, rows)
-    rungs = ladder_section(recipe, report["ladder"])
-    report["sections"] = [
-        section.model_dump(mode="json") for section in (*sections_of(report), *([rungs] if rungs else []))
-    ]
-    report["winner"] = winner.choose(recipe, report, {model.model: model.scores for model in models})
-    if report["winner"]:
-        report["meaning"].append(report["winner"]["sentence"])
-    return report
+    chosen = winner.choose(recipe, numbers, scores)
+    sentences = (*meaning(numbers), *([chosen.sentence] if chosen else []))
+    return numbers.model_copy(
+        update={"meaning": sentences, "sections": sections_of(recipe, numbers), "winner": chosen}
+    )
 
 
-def sections_of(report: Report) -> list[Section]:
-    """What the report tells beside its main table, each in a module of its own; a section with nothing to say is left
+def sections_of(recipe: Recipe, report: Report) -> tuple[Section, ...]:
+    """What the report says beside its main table, each in a module of its own; a section with nothing to say is left
     out."""
-    found = [
+    sections = [
+        *pruning_report.sections(report),
         claims_report.section(report),
         learning.section(report),
         logits_report.section(report),
         gates_report.section(report),
         responses_report.section(report),
         attempts_report.section(report),
+        *quantize_report.sections(report),
+        ladder_report.section(recipe, report.ladder),
     ]
-    found = [*pruning_report.sections(report), *found]
-    found += quantize_report.sections(report)
-    return [section for section in found if section]
+    return tuple(section for section in sections if section)
 
 
 def meaning(report: Report) -> list[str]:
     """What the numbers say, in sentences; also when they say nothing."""
-    rows: list[Row] = report["rows"]
-    teacher, sentences = rows[0], []
-    chance = report["chance"]
-    if teacher["mmlu"] is not None and chance is not None and teacher["mmlu_ci95"][0] <= chance:
-        sentences.append(
-            f"The teacher's multiple-choice score of {teacher['mmlu']:.1%} (n = {teacher['mmlu_n']}) is at chance"
-            f" ({chance:.0%}): no score in this table says anything about knowledge, and differences between them are"
-            " noise. Judge by loss and KL."
-        )
-    elif teacher["mmlu"] is not None:
-        sentences.append(
-            f"The teacher answers {teacher['mmlu']:.1%} of {teacher['mmlu_n']} questions; guessing would give"
-            f" {chance or 0.25:.0%}."
-        )
-    sentences += [sentence for row in rows if (sentence := _about(row, teacher))]
-    if any(row["simulated"] for row in rows):
+    teacher, chance = report.rows[0], report.chance
+    sentences = []
+    if teacher.mmlu is not None:
+        assert teacher.mmlu_ci95, "a score has an interval"
+        if chance is not None and teacher.mmlu_ci95[0] <= chance:
+            sentences.append(
+                f"The teacher's multiple-choice score of {teacher.mmlu:.1%} (n = {teacher.mmlu_n}) is at chance"
+                f" ({chance:.0%}): no score in this table says anything about knowledge, and differences between them"
+                " are noise. Judge by loss and KL."
+            )
+        else:
+            sentences.append(
+                f"The teacher answers {teacher.mmlu:.1%} of {teacher.mmlu_n} questions; guessing would give"
+                f" {chance or 0.25:.0%}."
+            )
+    sentences += [sentence for row in report.rows if (sentence := _about(row, teacher))]
+    if any(row.simulated for row in report.rows):
         sentences.append(
             "Quantized models were scored with their quantization simulated by ModelOpt on the shipped weights and"
             " scales, as this machine has no engine that runs them; their speed is not measured."
@@ -171,26 +147,21 @@ def meaning(report: Report) -> list[str]:
 
 def _about(row: Row, teacher: Row) -> str | None:
     """What one row says, if anything."""
-    lost = f"{row['val_loss'] - teacher['val_loss']:+.3f} nats{_points(row['against_teacher'])}"
-    if row["baseline"] == "scratch":
-        is_taught = row["stage"] == "distill"
-        return (
-            f"{row['model']}, the same shape from random weights, ends at {lost} from the teacher."
-            if is_taught
-            else None
-        )
-    if row["stage"] == "prune":
-        by = f", ranked by {row['baseline']} as a baseline" if row["baseline"] else ""
-        return (
-            f"Pruning to {row['model'].removesuffix('-pruned')} ({row['share_params']:.0%} of the parameters{by}) cost"
-            f" {lost}."
-        )
-    if row["stage"] == "distill" and row["recovered"]:
-        parts = [f"{value:.0%} of the lost {unit}" for unit, value in row["recovered"].items() if value is not None]
-        return f"Distillation won back {' and '.join(parts)} for {row['model']}." if parts else None
-    if row["stage"] == "quantize":
-        against = row["against_student"] or row["against_teacher"]
-        return f"{row['format'].upper()} moved {row['student']} by {against['val_loss']:+.4f} nats{_points(against)}."
+    lost = f"{row.val_loss - teacher.val_loss:+.3f} nats{_points(row.against_teacher)}"
+    if row.baseline == "scratch":
+        is_taught = row.stage == "distill"
+        return f"{row.model}, the same shape from random weights, ends at {lost} from the teacher." if is_taught else None
+    if row.stage == "prune":
+        by = f", ranked by {row.baseline} as a baseline" if row.baseline else ""
+        name = row.model.removesuffix("-pruned")
+        return f"Pruning to {name} ({row.share_params:.0%} of the parameters{by}) cost {lost}."
+    if row.stage == "distill" and row.recovered:
+        shares = {"nats": row.recovered.nats, "points": row.recovered.points}
+        parts = [f"{value:.0%} of the lost {unit}" for unit, value in shares.items() if value is not None]
+        return f"Distillation won back {' and '.join(parts)} for {row.model}." if parts else None
+    if row.stage == "quantize":
+        against, form = row.against_student or row.against_teacher, row.format or ""
+        return f"{form.upper()} moved {row.student} by {against.val_loss:+.4f} nats{_points(against)}."
     return None
 
 
@@ -201,76 +172,29 @@ def _layers(importance: str | None) -> dict[str, float] | None:
     return scores
 
 
-def row_of(model: Measured) -> Row:
-    """A model's row: its names and what its sealed scores say."""
-    scores = json.loads((Path(model.scores) / "scores.json").read_text())
-    row: Row = {
-        "model": model.model,
-        "stage": model.stage,
-        "student": model.student,
-        "format": model.format,
-        "path": model.path,
-    }
-    return row | {key: scores.get(key) for key in (*SCORES, *MORE)}
-
-
-def _baseline(recipe: Recipe, student: str | None) -> str | None:
-    """What a student is there to be compared with: 'scratch', 'magnitude' or 'random'; None for a real one."""
-    if student not in recipe.students:
-        return None
-    return recipe.students[student].baseline
-
-
-def _curve(model: Measured) -> dict[str, list[float]]:
-    """Validation losses over steps; where a resumed job repeated a step, the later line counts."""
+def _curve(folder: str) -> Curve:
+    """Validations of a distillation over its steps; where a resumed job repeated a step, the later line counts."""
     by_step: dict[int, dict[str, float]] = {}
-    assert model.training is not None
-    for text in (Path(model.training) / "metrics.jsonl").read_text().splitlines():
+    for text in (Path(folder) / "metrics.jsonl").read_text().splitlines():
         line = json.loads(text)
         if "val_loss" in line["values"]:
             by_step[line["step"]] = line["values"]
     steps = sorted(by_step)
-    curve: dict[str, list[float]] = {"step": [float(step) for step in steps]}
-    return curve | {
-        key: [by_step[step][key] for step in steps]
+    columns = {
+        key: tuple(by_step[step][key] for step in steps)
         for key in ("val_loss", "val_kl")
         if all(key in by_step[step] for step in steps)
     }
+    return Curve(step=tuple(map(float, steps)), **columns)
 
 
-def made_of(models: list[Measured], stages: dict[str, str]) -> list[Row]:
-    """The artifacts behind the table: stage, key, seconds, versions and the command that repeats each. Of the other
-    `stages` (folder by label) those that took more than one attempt."""
-    folders = {str(Path(model.path).parent): model.model for model in models} | {
-        model.scores: f"{model.model} (scores)" for model in models
-    }
-    others = {folder: label for label, folder in stages.items() if folder not in folders}
-    made = []
-    for folder, label in (folders | others).items():
-        record = Record.model_validate_json((Path(folder) / "artifact.json").read_text())
-        if folder in others and len(record.attempts) < 2:
-            continue
-        command = f"python -m jobs.{record.stage} --spec {folder}/spec.json"
-        about: Row = {
-            "label": label,
-            "stage": record.stage,
-            "key": record.key,
-            "seconds": record.seconds,
-            "created": record.created,
-        }
-        if len(record.attempts) > 1:
-            about["attempts"] = [attempt.model_dump(mode="json") for attempt in record.attempts]
-        made.append(about | {"commit": record.commit, "versions": record.versions, "repeat": command})
-    return made
-
-
-def _points(against: Row) -> str:
+def _points(against: Difference) -> str:
     """A paired score difference as the end of a sentence; empty where no score was taken."""
-    if against["mmlu"] is None:
+    if against.mmlu is None or against.mmlu_ci95 is None:
         return ""
-    low, high = against["mmlu_ci95"]
-    told = f"{against['mmlu'] * 100:+.1f} points (95% {low * 100:+.1f} to {high * 100:+.1f})"
-    return f" and no shown difference in score: {told}" if low <= 0 <= high else f" and {told}"
+    low, high = against.mmlu_ci95
+    points = f"{against.mmlu * 100:+.1f} points (95% {low * 100:+.1f} to {high * 100:+.1f})"
+    return f" and no shown difference in score: {points}" if low <= 0 <= high else f" and {points}"
 
 
 def _write(path: Path, text: str) -> None:

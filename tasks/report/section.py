@@ -1,28 +1,13 @@
-"""A section of the report beside its main table: a title, sentences, a table and pictures, shown in report.md and
-report.html alike.
-
-Each section's own module decides what it says; this one decides how a section looks.
-"""
+"""How a section of the report looks in report.md. What it says is decided by the section's own module."""
 
 from __future__ import annotations
 
-from pydantic import Field
+from collections.abc import Iterable
 
-from conf.base import Config
-
-
-class Section(Config):
-    """One section. Texts are plain; `pictures` maps a drawing's name (a file under plots/) to its caption."""
-
-    title: str
-    sentences: tuple[str, ...] = ()
-    header: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
-    notes: tuple[str, ...] = ()
-    pictures: dict[str, str] = Field(default={})
+from conf.report.section import Section
 
 
-def markdown(sections: list[Section]) -> list[str]:
+def markdown(sections: Iterable[Section]) -> list[str]:
     """The sections as lines of Markdown."""
     lines: list[str] = []
     for section in sections:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from tasks.report.section import Section
+from conf.report.report import Report
+from conf.report.section import Section
 
 WORDS = {
     "done": "done",
@@ -21,30 +20,30 @@ WORDS = {
 }
 
 
-def section(report: dict[str, Any]) -> Section | None:
+def section(report: Report) -> Section | None:
     """A row for each attempt of a stage that took more than one; None where all went well at once."""
-    several = [entry for entry in report["made"] if len(entry.get("attempts", ())) > 1]
+    several = [entry for entry in report.provenance if len(entry.attempts) > 1]
     if not several:
         return None
     rows = [
         (
-            entry["label"],
+            entry.label,
             str(number),
-            WORDS[attempt["reason"]],
-            f"{attempt['seconds']:.1f}",
-            str(attempt["steps"]),
-            attempt["sentence"],
+            WORDS[attempt.reason],
+            f"{attempt.seconds:.1f}",
+            str(attempt.steps),
+            attempt.sentence,
         )
         for entry in several
-        for number, attempt in enumerate(entry["attempts"], 1)
+        for number, attempt in enumerate(entry.attempts, 1)
     ]
-    told = [
-        f"{entry['label']} took {len(entry['attempts'])} attempts; each went on from the checkpoint before it."
+    sentences = [
+        f"{entry.label} took {len(entry.attempts)} attempts; each went on from the checkpoint before it."
         for entry in several
     ]
     return Section(
         title="Attempts",
-        sentences=tuple(told),
+        sentences=tuple(sentences),
         header=("stage", "", "ended", "seconds", "steps gained", "why"),
         rows=tuple(rows),
     )

@@ -3,65 +3,45 @@ holds."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-from conf.base import Config
 from conf.claims import LOWER, Claim
 from conf.recipe import Recipe
-from tasks.analysis.statistics import mean_interval, paired_difference
+from conf.report.claims import ClaimVerdict
+from conf.report.report import Report
+from conf.report.row import Row
+from conf.report.section import Section
+from tasks.analysis.statistics import finite, mean_interval, paired_difference
 from tasks.analysis.verdicts import Scores
-from tasks.report.section import Section
 
 HEADER = ("claim", "by", "model", "than", "difference", "95% interval", "n", "verdict")
 
 
-class Decided(Config):
-    """What came of a claim. Numbers are in nats, shares of the questions, bytes or tokens per second; `difference` is
-    model less the other, None where one of them was not measured."""
-
-    says: str
-    by: str
-    model: str
-    than: str
-    ours: float | None
-    theirs: float | None
-    difference: float | None
-    low: float | None
-    high: float | None
-    n: int | None
-    verdict: Literal["holds", "refuted", "not shown", "holds, once timed", "refuted, once timed"]
-
-
-def decide(recipe: Recipe, rows: list[dict[str, Any]], folders: dict[str, str]) -> list[dict[str, Any]]:
+def decide(recipe: Recipe, rows: tuple[Row, ...], folders: dict[str, str]) -> tuple[ClaimVerdict, ...]:
     """Every claim whose two models were made; `folders`: a model's scores by its name."""
-    by_name = {row["model"]: row for row in rows}
+    by_name = {row.model: row for row in rows}
     claims = [claim for claim in recipe.claims.values() if claim and {claim.model, claim.than} <= by_name.keys()]
-    return [_decide(claim, by_name, folders).model_dump(mode="json") for claim in claims]
+    return tuple(_decide(claim, by_name, folders) for claim in claims)
 
 
-def _decide(claim: Claim, rows: dict[str, dict[str, Any]], folders: dict[str, str]) -> Decided:
-    ours, theirs = rows[claim.model][claim.by], rows[claim.than][claim.by]
+def _decide(claim: Claim, rows: dict[str, Row], folders: dict[str, str]) -> ClaimVerdict:
+    ours, theirs = rows[claim.model].value(claim.by), rows[claim.than].value(claim.by)
     says = claim.says or f"{claim.model} is better than {claim.than}"
-    told: dict[str, Any] = {
-        "says": says,
-        "by": claim.by,
-        "model": claim.model,
-        "than": claim.than,
-        "ours": ours,
-        "theirs": theirs,
-    }
+    stated: dict[str, Any] = {"says": says, "by": claim.by, "model": claim.model, "than": claim.than}
+    stated |= {"ours": ours, "theirs": theirs}
     if ours is None or theirs is None:
-        return Decided(**told, difference=None, low=None, high=None, n=None, verdict="not shown")
+        return ClaimVerdict(**stated, verdict="not shown")
     sign = -1 if claim.by in LOWER else 1
     if claim.by in ("tokens_per_second", "bytes"):
         better = sign * (ours - theirs) > 0
         timed = ", once timed" if claim.by == "tokens_per_second" else ""
         verdict: Any = ("holds" if better else "refuted") + timed
-        return Decided(**told, difference=ours - theirs, low=None, high=None, n=None, verdict=verdict)
+        return ClaimVerdict(**stated, difference=ours - theirs, verdict=verdict)
     difference, low, high, n = _paired(claim, *(Scores.read(folders[name]) for name in (claim.model, claim.than)))
     worst, best = sorted((sign * low, sign * high))
     verdict = "holds" if worst > 0 else "refuted" if best < 0 else "not shown"
-    return Decided(**told, difference=difference, low=low, high=high, n=n, verdict=verdict)
+    ends = dict(zip(("low", "high"), finite(low, high) or (None, None), strict=True))
+    return ClaimVerdict(**stated, difference=difference, **ends, n=n, verdict=verdict)
 
 
 def _paired(claim: Claim, mine: Scores, other: Scores) -> tuple[float, float, float, int]:
@@ -74,9 +54,9 @@ def _paired(claim: Claim, mine: Scores, other: Scores) -> tuple[float, float, fl
     return *mean_interval(parts), len(parts)
 
 
-def section(report: dict[str, Any]) -> Section | None:
+def section(report: Report) -> Section | None:
     """The section, None where the recipe claims nothing."""
-    decided = [Decided.model_validate(entry) for entry in report["claims"]]
+    decided = report.claims
     if not decided:
         return None
     verdicts = [claim.verdict for claim in decided]
@@ -101,7 +81,7 @@ def section(report: dict[str, Any]) -> Section | None:
     )
 
 
-def _row(claim: Decided) -> tuple[str, ...]:
+def _row(claim: ClaimVerdict) -> tuple[str, ...]:
     scale, unit = {"mmlu": (100, " points"), "bytes": (1e-6, " MB"), "tokens_per_second": (1, " tokens/s")}.get(
         claim.by, (1, " nats")
     )

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from tasks.analysis.verdicts import Verdict, measured
-from tasks.report.section import Section
+from conf.report.gates import Verdict
+from conf.report.report import Report
+from conf.report.section import Section
+from tasks.analysis.verdicts import measured
 
 HEADER = ("gate", "model", "bound", "confidence", "measured", "n", "verdict")
 
 
-def section(report: dict[str, Any]) -> Section | None:
+def section(report: Report) -> Section | None:
     """The section, None where the recipe has no gates."""
-    verdicts = [Verdict.model_validate(entry) for entry in report["gates"]]
+    verdicts = report.gates
     if not verdicts:
         return None
     closed = [verdict for verdict in verdicts if verdict.verdict != "passed"]
-    stopped: dict[str, str] = report["stopped"]
     sentences = [f"{verdict.sentence[0].upper()}{verdict.sentence[1:]}." for verdict in closed]
-    sentences += [f"{model} was not made: gate {name} stopped its student." for model, name in stopped.items()]
+    sentences += [f"{model} was not made: gate {name} stopped its student." for model, name in report.stopped.items()]
     return Section(
         title="Gates",
         sentences=tuple(sentences or ["Every gate's bound was shown to hold."]),
@@ -37,9 +36,9 @@ def section(report: dict[str, Any]) -> Section | None:
 
 
 def _row(verdict: Verdict) -> tuple[str, ...]:
-    told = measured(verdict.confidence, verdict.measured, verdict.low, verdict.high)
+    numbers = measured(verdict.confidence, verdict.measured, verdict.low, verdict.high)
     if verdict.p is not None:
-        told += f", p = {verdict.p:.2g}"
+        numbers += f", p = {verdict.p:.2g}"
     needs = f"; needs about {verdict.needs:,}" if verdict.needs else ""
     confidence = "none" if verdict.confidence is None else f"{verdict.confidence:.4g}"
     return (
@@ -47,7 +46,7 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
         verdict.model,
         verdict.bound,
         confidence,
-        told,
+        numbers,
         f"{verdict.n} {verdict.unit}",
         verdict.verdict + needs,
     )

@@ -4,35 +4,28 @@ from __future__ import annotations
 
 from conf.ladder import LadderConfig
 from conf.recipe import Recipe
-from tasks.analysis.ladder import Ladder
-from tasks.report.section import Section
+from conf.report.ladder import LadderChoice
+from conf.report.section import Section
 
 
-def section(recipe: Recipe, ladder: Ladder) -> Section | None:
+def section(recipe: Recipe, ladder: dict[str, LadderChoice]) -> Section | None:
     """What each rung lost and which is kept; None where the recipe has no ladder."""
     config = recipe.ladder
     if config is None or not ladder:
         return None
     rows, sentences = [], []
-    for student, told in ladder.items():
-        bound = _told(config, config.bound)
+    for student, choice in ladder.items():
+        bound = _amount(config, config.bound)
         sentences.append(
-            f"{student} keeps {told['kept']}, the smallest format that loses at most {bound}; the run's folder links it"
+            f"{student} keeps {choice.kept}, the smallest format that loses at most {bound}; the run's folder links it"
             f" as kept-{student}."
-            if told["kept"]
+            if choice.kept
             else f"{student} keeps no format of the ladder: each may lose more than {bound}."
         )
-        for rung in told["rungs"]:
-            verdict = "kept" if rung["model"] == told["kept"] else "inside" if rung["inside"] else "outside"
-            rows.append(
-                (
-                    rung["model"],
-                    f"{rung['bytes'] / 1e6:,.2f} MB",
-                    _told(config, rung["lost"]),
-                    _told(config, rung["worst"]),
-                    verdict,
-                )
-            )
+        for rung in choice.rungs:
+            verdict = "kept" if rung.model == choice.kept else "inside" if rung.inside else "outside"
+            size, losses = f"{rung.bytes / 1e6:,.2f} MB", (_amount(config, rung.lost), _amount(config, rung.worst))
+            rows.append((rung.model, size, *losses, verdict))
     worst = (
         "the worse end of its paired 95% interval" if config.confident and config.metric == "mmlu" else "the estimate"
     )
@@ -45,7 +38,7 @@ def section(recipe: Recipe, ladder: Ladder) -> Section | None:
     )
 
 
-def _told(config: LadderConfig, value: float | None) -> str:
+def _amount(config: LadderConfig, value: float | None) -> str:
     if value is None:
         return "not measured"
     return f"{value:.4f} nats" if config.metric == "val_loss" else f"{value * 100:.1f} points"

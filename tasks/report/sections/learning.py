@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
-
 import numpy as np
 
+from conf.report.base import Estimate
+from conf.report.learning import Backtest, Evaluations, FittedLaw, KeptWeights, LawCurve, Learning, NoLaw
+from conf.report.report import Report
+from conf.report.section import Section
 from conf.spec import Record
 from tasks.analysis.scaling_law import LEAST_POINTS, Law, fit
-from tasks.report.section import Section
 
 HEADER = (
     "student",
@@ -38,38 +39,34 @@ SCHEDULE = (
 )
 
 
-def learned(folder: str) -> dict[str, Any]:
-    """What report.json tells of one distillation: its curve over tokens, its evaluations, the weights kept, the fitted
+def learned(folder: str) -> Learning:
+    """What the report says of one distillation: its curve over tokens, its evaluations, the weights kept, the fitted
     law."""
-    record = Record.model_validate_json((Path(folder) / "artifact.json").read_text())
-    per_step = record.config["global_batch"] * record.config["seq_length"]
+    config = Record.model_validate_json((Path(folder) / "artifact.json").read_text()).config
+    per_step = config["global_batch"] * config["seq_length"]
     by_step = _by_step(Path(folder) / "metrics.jsonl")
     validated = {step: values for step, values in by_step.items() if "val_loss" in values}
-    asked = {step: values for step, values in by_step.items() if "mmlu" in values}
-    kept = Path(folder) / "kept.json"
-    apart = (
-        "val_divergence" if record.config.get("offline") else "val_kl"
-    )  # of stored logits only the top K can be compared
-    told = record.config.get("engine") != "nemo"  # NeMo's gpt_train validates by the loss alone
-    metric = "val_loss" if record.config.get("ce_share") == 1 or not told else apart
-    after = [step for step in validated if step > record.config["warmup_steps"]]
+    evaluated = {step: values for step, values in by_step.items() if "mmlu" in values}
+    file = Path(folder) / "kept.json"
+    apart = "val_divergence" if config.get("offline") else "val_kl"  # of stored logits only the top K can be compared
+    compared = config.get("engine") != "nemo"  # NeMo's gpt_train validates by the loss alone
+    metric = "val_loss" if config.get("ce_share") == 1 or not compared else apart
+    after = [step for step in validated if step > config["warmup_steps"]]
     tokens, losses = [float(step * per_step) for step in after], [validated[step][metric] for step in after]
-    return {
-        "tokens": [step * per_step for step in validated],
-        "val_loss": [values["val_loss"] for values in validated.values()],
-        "val_kl": [values[apart] for values in validated.values()] if told else [],
-        "fitted": metric,
-        "evaluated": (
-            {"tokens": [step * per_step for step in asked]}
-            | {
-                name: [values[name] for values in asked.values()]
-                for name in ("mmlu", "mmlu_low", "mmlu_high", "mmlu_n", "test_kl")
-            }
-        ),
-        "kept": json.loads(kept.read_text()) if kept.is_file() else None,
-        "law": _law(tokens, losses),
-        "backtest": _backtest(tokens, losses),
+    columns = {
+        name: tuple(values[name] for values in evaluated.values())
+        for name in ("mmlu", "mmlu_low", "mmlu_high", "mmlu_n", "test_kl")
     }
+    return Learning(
+        tokens=tuple(step * per_step for step in validated),
+        val_loss=tuple(values["val_loss"] for values in validated.values()),
+        val_kl=tuple(values[apart] for values in validated.values()) if compared else (),
+        fitted=metric,
+        evaluated=Evaluations.model_validate({"tokens": tuple(step * per_step for step in evaluated)} | columns),
+        kept=KeptWeights.model_validate_json(file.read_text()) if file.is_file() else None,
+        law=_law(tokens, losses),
+        backtest=_backtest(tokens, losses),
+    )
 
 
 def _by_step(metrics: Path) -> dict[int, dict[str, float]]:
@@ -81,38 +78,38 @@ def _by_step(metrics: Path) -> dict[int, dict[str, float]]:
     return dict(sorted(found.items()))
 
 
-def _law(tokens: list[float], losses: list[float]) -> dict[str, Any]:
+def _law(tokens: list[float], losses: list[float]) -> FittedLaw | NoLaw:
     law = fit(tokens, losses)
     if isinstance(law, str):
-        return {"undetermined": law}
+        return NoLaw(undetermined=law)
     last = tokens[-1]
-    ahead = [float(place) for place in np.geomspace(tokens[0], 2 * last, 40)]
-    means, lows, highs = (list(values) for values in zip(*(law.at(place) for place in ahead), strict=True))
-    curve = {"tokens": ahead, "loss": means, "low": lows, "high": highs}
-    told = {
-        "E": law.floor,
-        "A": law.scale,
-        "alpha": law.alpha,
-        "gain": law.gain(last, 2 * last),
-        "doubled": law.at(2 * last),
-    }
-    return {"undetermined": None, "points": len(tokens), "curve": curve} | told
+    ahead = tuple(float(place) for place in np.geomspace(tokens[0], 2 * last, 40))
+    loss, low, high = zip(*(law.at(place) for place in ahead), strict=True)
+    return FittedLaw(
+        points=len(tokens),
+        curve=LawCurve(tokens=ahead, loss=loss, low=low, high=high),
+        floor=law.floor,
+        scale=law.scale,
+        alpha=law.alpha,
+        gain=law.gain(last, 2 * last),
+        doubled=law.at(2 * last),
+    )
 
 
-def _backtest(tokens: list[float], losses: list[float]) -> dict[str, Any] | None:
-    """The end as the first half of the points foretells it, and as it was; None where that half determines nothing."""
+def _backtest(tokens: list[float], losses: list[float]) -> Backtest | None:
+    """The end as the first half of the points predicts it, and as it was; None where that half determines nothing."""
     half = len(tokens) // 2
     law = fit(tokens[:half], losses[:half]) if half >= LEAST_POINTS else ""
-    return {"foretold": law.at(tokens[-1]), "measured": losses[-1]} if isinstance(law, Law) else None
+    return Backtest(predicted=law.at(tokens[-1]), measured=losses[-1]) if isinstance(law, Law) else None
 
 
-def section(report: dict[str, Any]) -> Section | None:
+def section(report: Report) -> Section | None:
     """The section, None where nothing was distilled."""
-    learning: dict[str, dict[str, Any]] = report["learning"]
+    learning = report.learning
     if not learning:
         return None
     sentences = [sentence for name, about in learning.items() for sentence in _sentences(name, about)]
-    biased = [name for name, about in learning.items() if about["kept"] and _chosen_by_score(about["kept"])]
+    biased = [name for name, about in learning.items() if about.kept and _chosen_by_score(about.kept)]
     notes = [SCHEDULE]
     if biased:
         notes.append(
@@ -125,63 +122,57 @@ def section(report: dict[str, Any]) -> Section | None:
     )
 
 
-def _chosen_by_score(kept: dict[str, Any]) -> bool:
-    return kept["best_by"] == "mmlu" and (kept["keep"] == "best" or kept["stopped"] is not None)
+def _chosen_by_score(kept: KeptWeights) -> bool:
+    return kept.best_by == "mmlu" and (kept.keep == "best" or kept.stopped is not None)
 
 
-def _sentences(name: str, about: dict[str, Any]) -> list[str]:
-    told, kept, law = [], about["kept"], about["law"]
-    if kept and kept["stopped"]:
-        told.append(f"{name} stopped learning at step {kept['trained']} of {kept['steps']}: {kept['stopped']}.")
-    if kept and kept["keep"] == "best" and kept["step"] != kept["trained"]:
-        told.append(
-            f"The weights kept of {name} are those of step {kept['step']}, the best by {kept['best_by']}"
-            f" ({kept['best']:.4g})."
+def _sentences(name: str, about: Learning) -> list[str]:
+    sentences, kept, law = [], about.kept, about.law
+    if kept and kept.stopped:
+        sentences.append(f"{name} stopped learning at step {kept.trained} of {kept.steps}: {kept.stopped}.")
+    if kept and kept.keep == "best" and kept.step != kept.trained:
+        sentences.append(
+            f"The weights kept of {name} are those of step {kept.step}, the best by {kept.best_by} ({kept.best:.4g})."
         )
-    told += _fell(name, about)
-    if law["undetermined"]:
-        told.append(f"What more tokens would bring {name} is not told: {law['undetermined']}.")
+    sentences += _fell(name, about.evaluated)
+    if isinstance(law, NoLaw):
+        sentences.append(f"What more tokens would bring {name} is not told: {law.undetermined}.")
     else:
-        gain, low, high = law["gain"]
-        told.append(
-            f"Twice the tokens would lower the {NAMES[about['fitted']]} of {name} by {gain:.2g} nats (95%: {low:.2g} to"
+        gain, low, high = law.gain
+        sentences.append(
+            f"Twice the tokens would lower the {NAMES[about.fitted]} of {name} by {gain:.2g} nats (95%: {low:.2g} to"
             f" {high:.2g})."
         )
-    return told
+    return sentences
 
 
-def _fell(name: str, about: dict[str, Any]) -> list[str]:
+def _fell(name: str, scores: Evaluations) -> list[str]:
     """Where the score was shown to be higher on the way than at the end, though the loss kept falling."""
-    scores = about["evaluated"]
-    if not scores["mmlu"]:
+    if not scores.mmlu:
         return []
-    best = max(range(len(scores["mmlu"])), key=lambda place: scores["mmlu"][place])
-    if scores["mmlu_low"][best] <= scores["mmlu_high"][-1]:
+    best = max(range(len(scores.mmlu)), key=lambda place: scores.mmlu[place])
+    if scores.mmlu_low[best] <= scores.mmlu_high[-1]:
         return []
     return [
-        f"The score of {name} fell while it learned: {scores['mmlu'][best]:.1%} after {scores['tokens'][best]:,}"
-        f" tokens, {scores['mmlu'][-1]:.1%} at the end; distill.keep: best with best_by: mmlu would have kept the"
-        " former."
+        f"The score of {name} fell while it learned: {scores.mmlu[best]:.1%} after {scores.tokens[best]:,} tokens,"
+        f" {scores.mmlu[-1]:.1%} at the end; distill.keep: best with best_by: mmlu would have kept the former."
     ]
 
 
-def _row(name: str, about: dict[str, Any]) -> tuple[str, ...]:
-    kept, scores, law, backtest = about["kept"], about["evaluated"]["mmlu"], about["law"], about["backtest"]
+def _row(name: str, about: Learning) -> tuple[str, ...]:
+    kept, scores, law, backtest = about.kept, about.evaluated.mmlu, about.law, about.backtest
+    best = " (best)" if kept and kept.keep == "best" else ""
     return (
         name,
-        f"{about['tokens'][-1]:,}",
-        (
-            "-"
-            if not kept
-            else f"step {kept['step']} of {kept['trained']}" + (" (best)" if kept["keep"] == "best" else "")
-        ),
-        f"{about['val_loss'][0]:.3f} → {about['val_loss'][-1]:.3f}",
-        f"{about['val_kl'][0]:.3g} → {about['val_kl'][-1]:.3g}" if about["val_kl"] else "-",
+        f"{about.tokens[-1]:,}",
+        f"step {kept.step} of {kept.trained}{best}" if kept else "-",
+        f"{about.val_loss[0]:.3f} → {about.val_loss[-1]:.3f}",
+        f"{about.val_kl[0]:.3g} → {about.val_kl[-1]:.3g}" if about.val_kl else "-",
         f"{scores[0]:.1%} → {scores[-1]:.1%}, highest {max(scores):.1%}" if scores else "-",
-        "not determined" if law["undetermined"] else "{:.3g} ({:.2g} to {:.2g})".format(*law["doubled"]),
-        (
-            "{:.3g} ({:.2g} to {:.2g}); was {:.3g}".format(*backtest["foretold"], backtest["measured"])
-            if backtest
-            else "-"
-        ),
+        "not determined" if isinstance(law, NoLaw) else _estimate(law.doubled),
+        f"{_estimate(backtest.predicted)}; was {backtest.measured:.3g}" if backtest else "-",
     )
+
+
+def _estimate(value: Estimate) -> str:
+    return "{:.3g} ({:.2g} to {:.2g})".format(*value)
