@@ -35,6 +35,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
         look.presets,
         look.runs,
         look.report,
+        look.schema,
     ),
     *(models.promote, models.serve_command, models.chat, models.push, models.sync),
     *(

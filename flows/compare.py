@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +9,12 @@ from prefect import flow
 from pydantic import Field
 
 from conf.base import RunName, StoreFolder, flat
+from conf.report.report import Report
 from conf.spec import Record
 from flows import standalone as single
-from tasks.report.model import Report
 from tasks.report.standalone import write_comparison
 from tasks.session import Session
+from tasks.store.runs import folder_of, read_report
 from tasks.store.store import RECORD, Store, StoreError
 
 Runs = Annotated[
@@ -35,21 +35,12 @@ def compare(*, name: RunName = "compared", store: StoreFolder = ".imbik", runs: 
     """
 
     def work(session: Session, folder: Path) -> Report:
-        reports = {run: _report(session.store, run) for run in runs}
+        reports = {run: read_report(folder_of(session.store.root, run)) for run in runs}
         if len(reports) < 2:
             raise StoreError(f"runs names {len(reports)} run; name two or more")
         return write_comparison(folder, name, reports, differences(session.store, list(reports)), session.store)
 
     return single.run(name, store, "local", {"runs": runs}, work)
-
-
-def _report(store: Store, run: str) -> Report:
-    file = store.root / "runs" / run / "report.json"
-    if not file.is_file():
-        there = sorted(path.parent.name for path in store.root.glob("runs/*/report.json"))
-        raise StoreError(f"there is no finished run {run} in {store.root}; finished runs: {', '.join(there) or 'none'}")
-    report: Report = json.loads(file.read_text())
-    return report
 
 
 def differences(store: Store, runs: list[str]) -> list[tuple[str, ...]]:

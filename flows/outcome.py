@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from conf.recipe import Recipe
+from conf.report.gates import Verdict
+from conf.report.report import Report
 from flows.reading import Handle, Model
 from flows.running import Running
 from tasks.analysis import ladder
 from tasks.analysis.halving import HalvingResult
-from tasks.analysis.verdicts import Verdict
 from tasks.gates import GateClosed
 from tasks.handover import publish as published
 from tasks.launch.errors import JobFailed
 from tasks.monitor import prefect_pages as seen
 from tasks.report import render as page
-from tasks.report.model import Beside, Measured
+from tasks.report.model import ReportModel, RunExtras
 from tasks.report.report import write_report
 from tasks.session import Session
 from tasks.store.store import Artifact
@@ -45,7 +46,7 @@ def report(session: Session, recipe: Recipe, folder: Path, models: list[Model], 
         raise JobFailed("; ".join(dict.fromkeys(errors)))
     assert len(measured) + len(stopped) == len(models), "a stage neither ended nor failed"
     aside = {label: made[label].path for label in ("importance", "logits", "generate", "sweep") if label in made}
-    beside = Beside(
+    extras = RunExtras(
         importance=aside.get("importance"),
         logits=aside.get("logits"),
         generated=aside.get("generate"),
@@ -55,20 +56,20 @@ def report(session: Session, recipe: Recipe, folder: Path, models: list[Model], 
         stopped=stopped,
         stages={label: artifact.path for label, (artifact, _) in session.stages.items()},
     )
-    written = write_report(folder, session.name, recipe, measured, beside)
-    ladder.link(folder, written["ladder"])
+    written = write_report(folder, session.name, recipe, measured, extras)
+    ladder.link(folder, written.ladder)
     published.publish(folder, recipe, written)
     session.tracker.report(folder)
     seen.publish(session, folder, written, page.markdown(written, {}))
-    return summary(written["gates"], written["stopped"])
+    return summary(written)
 
 
-def _measured(model: Model, errors: list[str]) -> Measured | None:
+def _measured(model: Model, errors: list[str]) -> ReportModel | None:
     """What the report reads of a model; None where it or its scores were not made."""
     artifact, scores = outcome(model.artifact, errors, Artifact), outcome(model.scores, errors, Artifact)
     if artifact is None or scores is None:
         return None
-    return Measured(
+    return ReportModel(
         model=model.name,
         stage=model.stage,
         student=model.student,
@@ -105,12 +106,12 @@ def stopped_by_gates(models: list[Model]) -> dict[str, str]:
     return closed
 
 
-def summary(gates: list[dict[str, Any]], stopped: dict[str, str]) -> str | None:
+def summary(report: Report) -> str | None:
     """One sentence on the gates of a report that closed, None where none did."""
-    closed = [entry["sentence"] for entry in gates if entry["verdict"] != "passed"]
+    closed = [gate.sentence for gate in report.gates if gate.verdict != "passed"]
     if not closed:
         return None
-    return "; ".join(closed) + (f"; not made: {', '.join(stopped)}" if stopped else "")
+    return "; ".join(closed) + (f"; not built: {', '.join(report.stopped)}" if report.stopped else "")
 
 
 def _verdict(gate: Handle) -> Verdict | None:

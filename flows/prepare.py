@@ -7,6 +7,7 @@ from pathlib import Path
 from prefect import flow
 
 from conf.base import RunName, StoreFolder
+from conf.report.report import Report
 from conf.stages.data import DataConfig
 from conf.standalone import validate_settings
 from flows import standalone as single
@@ -15,7 +16,6 @@ from flows.session import Where
 from tasks import hub
 from tasks import inputs as external
 from tasks.monitor import prefect_pages as seen
-from tasks.report.model import Report
 from tasks.report.standalone import write_corpus
 from tasks.session import Session
 from tasks.stage import THREADS

@@ -8,13 +8,13 @@ from prefect import flow
 
 from conf.base import RunName, StoreFolder
 from conf.placement import place_settings_on_cluster
+from conf.report.report import Report
 from conf.standalone import Quantizing, validate_settings
 from flows import standalone as single
 from flows.pipeline import formats
 from flows.running import Running
 from flows.session import Where, resolve_cluster
 from tasks.monitor import prefect_pages as seen
-from tasks.report.model import Report
 from tasks.report.standalone import write_models
 from tasks.session import Session
 from tasks.stage import THREADS

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from conf.base import run_name
 from conf.cluster import Cluster
 from conf.placement import place_settings_on_cluster
+from conf.report.report import Report
 from conf.stages.data import DataConfig
 from conf.stages.evaluate import EvaluateConfig
 from conf.stages.teacher import TeacherConfig
@@ -25,7 +26,7 @@ from tasks.handover import models
 from tasks.launch.errors import JobFailed
 from tasks.monitor import prefect_pages as seen
 from tasks.report import render as page
-from tasks.report.model import Measured, Report
+from tasks.report.model import ReportModel
 from tasks.session import Session
 from tasks.store.store import Artifact, Store, StoreError
 
@@ -81,7 +82,7 @@ def model_to_evaluate(
     return ModelToEvaluate(name=Path(reference).name, artifact=artifact, teacher=artifact, data=corpus, how=how)
 
 
-def measure(session: Session, wanted: dict[str, Artifact], like: ModelToEvaluate, teacher: Artifact) -> list[Measured]:
+def measure(session: Session, wanted: dict[str, Artifact], like: ModelToEvaluate, teacher: Artifact) -> list[ReportModel]:
     """Score models side by side; `like` says with which text and how."""
     run, questions = Running(), external.questions_of(like.how, session.store)
     futures = {
@@ -89,7 +90,7 @@ def measure(session: Session, wanted: dict[str, Artifact], like: ModelToEvaluate
         for name, artifact in wanted.items()
     }
     return [
-        Measured(
+        ReportModel(
             model=name,
             stage=artifact.stage,
             student=None,

@@ -1,4 +1,4 @@
-"""What the report's models share: intervals, and models that repeat part of a job's output."""
+"""Shared types of the report: intervals, and models that copy part of a job's output file."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pydantic import ConfigDict
 from conf.base import Config
 
 Interval = tuple[float, float]
-"""Lower and upper end of a 95% interval."""
+"""Lower and upper bound of a 95% interval."""
 
 Estimate = tuple[float, float, float]
-"""A value with the lower and upper end of its 95% interval."""
+"""A value, then the lower and upper bound of its 95% interval."""
 
 
 class Excerpt(Config):
-    """Part of a file that a job wrote, repeated in the report; keys that the report does not use are left out."""
+    """Part of a file that a job wrote, copied into the report; keys that the report does not use are dropped."""
 
     model_config = ConfigDict(extra="ignore")

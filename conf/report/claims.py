@@ -1,4 +1,4 @@
-"""What came of a claim of the recipe."""
+"""The verdict on a claim of the recipe."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ class ClaimVerdict(Config):
     """Whether one model is better than another in one metric. Numbers are in nats per token (val_loss, kl_teacher), a
     share of the questions (mmlu), bytes, or tokens per second."""
 
-    says: str = Field(description="The claim in words.")
-    by: str = Field(description="Metric that decides.")
+    claim: str = Field(description="The claim as a sentence.")
+    by: str = Field(description="Metric that decides the claim.")
     model: str = Field(description="Model that is claimed to be better.")
     than: str = Field(description="Model it is compared with.")
-    ours: float | None = Field(description="The metric of `model`; None: not measured.")
-    theirs: float | None = Field(description="The metric of `than`; None: not measured.")
+    model_value: float | None = Field(description="The metric of `model`; null: not measured.")
+    than_value: float | None = Field(description="The metric of `than`; null: not measured.")
     difference: float | None = Field(
-        default=None, description="`model` less `than`, over the same items where there are any; None: not measured."
+        default=None,
+        description="`model` minus `than`, paired over the same items where there are any; null: not measured.",
     )
-    low: float | None = Field(default=None, description="Lower end of its 95% interval; None: no interval.")
-    high: float | None = Field(default=None, description="Upper end of its 95% interval; None: no interval.")
-    n: int | None = Field(default=None, description="Test sequences or questions it was measured on.")
-    verdict: Literal["holds", "refuted", "not shown", "holds, once timed", "refuted, once timed"] = Field(
-        description="Whether the whole interval is on the claim's side; speeds are timed once and have none."
+    low: float | None = Field(default=None, description="Lower bound of its 95% interval; null: no interval.")
+    high: float | None = Field(default=None, description="Upper bound of its 95% interval; null: no interval.")
+    n: int | None = Field(default=None, description="Test sequences or questions in the comparison.")
+    verdict: Literal["holds", "refuted", "not shown", "holds, timed once", "refuted, timed once"] = Field(
+        description=(
+            "holds or refuted: the whole interval is on one side of 0; speeds are timed once and have no interval."
+        )
     )

@@ -1,4 +1,4 @@
-"""Which format of the ladder each student keeps."""
+"""The format of the ladder that each student keeps."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from conf.base import Config
 
 
 class Rung(Config):
-    """One format of a student, and what it lost against the student before quantization: nats per token, or a share of
-    the questions, by the ladder's metric."""
+    """One format of a student and its loss relative to the unquantized student: in nats per token, or as a share of the
+    questions, depending on the ladder's metric."""
 
     model: str = Field(description="The quantized model.")
-    bytes: int = Field(description="Bytes of its weights.")
-    lost: float | None = Field(description="The loss as estimated; None: not measured.")
+    bytes: int = Field(description="Size of its weights, bytes.")
+    lost: float | None = Field(description="Estimated loss; null: not measured.")
     worst: float | None = Field(
-        description="At the worse end of the paired 95% interval; for nats the estimate itself."
+        description="Loss at the worse end of the paired 95% interval; in nats, the estimate itself."
     )
-    inside: bool = Field(description="Whether what is judged, estimate or worse end, is inside the ladder's bound.")
+    inside: bool = Field(
+        description="Whether the loss (the estimate or the worse end, as configured) is within the ladder's bound."
+    )
     path: str = Field(description="Its Hugging Face model directory.")
 
 
@@ -25,4 +27,4 @@ class LadderChoice(Config):
     """The rungs of one student, from the largest format down."""
 
     rungs: tuple[Rung, ...] = Field(description="Formats of the ladder that this student was quantized in.")
-    kept: str | None = Field(description="The last model inside the bound; None: there is none.")
+    kept: str | None = Field(description="The last model within the bound; null: there is none.")

@@ -1,4 +1,4 @@
-"""How much of the teacher was stored for students that are taught offline."""
+"""How much of the teacher's output is stored for offline distillation."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from conf.report.base import Excerpt
 class LogitsSplit(Excerpt):
     """One split of the stored logits."""
 
-    rows: int = Field(description="Tokens whose next-token logits are stored.")
-    left_out: float = Field(description="Share of the teacher's probability that is not stored, 0 to 1.")
+    rows: int = Field(description="Token positions with stored logits.")
+    left_out: float = Field(description="Mean share of the teacher's probability that is not stored, 0 to 1.")
 
 
 class StoredLogits(Config):
     """The logits stage of a run."""
 
-    top_k: int = Field(description="Logits stored for each token.")
-    vocab_size: int = Field(description="Tokens of the vocabulary.")
-    bytes: int = Field(description="Bytes on disk.")
+    top_k: int = Field(description="Logits stored per token position.")
+    vocab_size: int = Field(description="Vocabulary size.")
+    bytes: int = Field(description="Size on disk, bytes.")
     splits: dict[str, LogitsSplit] = Field(description="By name: train and validation.")

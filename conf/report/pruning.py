@@ -1,4 +1,4 @@
-"""Pruning: what each cut kept, how the searches went, and what each axis costs."""
+"""Pruning: what each cut kept, how each search went, and what cutting each axis costs."""
 
 from __future__ import annotations
 
@@ -13,27 +13,31 @@ class KeptPart(Excerpt):
     """What a cut kept along one axis."""
 
     of: int = Field(description="Layers, channels or heads before the cut.")
-    count: int = Field(description="Those kept.")
-    ranges: str = Field(description="Which, such as 1-3, 7: layers from 1, channels and heads from 0.")
+    count: int = Field(description="How many are kept.")
+    ranges: str = Field(description="Which ones, such as 1-3, 7: layers from 1, channels and heads from 0.")
     share: float | None = Field(
-        description="Their share of all importance measured, 0 to 1; None: nothing was measured."
+        description="Share of the total importance they hold, 0 to 1; null: importance was not measured."
     )
-    gini: float | None = Field(description="How unevenly their importance is spread, from 0 (alike) towards 1.")
+    gini: float | None = Field(
+        description=(
+            "Gini coefficient of their importance: 0 if all are alike, towards 1 if few dominate; null: not measured."
+        )
+    )
 
 
 class Cut(Excerpt):
     """What a cut kept (kept.json of a prune stage)."""
 
-    ranking: str | None = Field(description="What ranked it; None: the layers were named.")
-    reinitialized: bool = Field(default=False, description="Whether its weights were drawn anew (a baseline).")
+    ranking: str | None = Field(description="Ranking that decided what was cut; null: the layers were named.")
+    reinitialized: bool = Field(default=False, description="Whether its weights were reinitialized (a baseline).")
     axes: dict[Axis, KeptPart | dict[str, KeptPart]] = Field(
-        description="By axis; where each layer cuts its own, by layer number (from 1)."
+        description="By axis; if each layer was cut separately, by layer number (from 1)."
     )
-    path: str = Field(description="The file itself, with every kept channel.")
+    path: str = Field(description="Path of kept.json, which lists every kept channel.")
 
 
 class Sizes(Excerpt):
-    """Sizes of a shape along the axes that can be cut."""
+    """Sizes along the axes that can be cut."""
 
     num_layers: int = Field(description="Decoder layers.")
     hidden_size: int = Field(description="Hidden channels.")
@@ -42,13 +46,13 @@ class Sizes(Excerpt):
 
 
 class ScoredShape(Excerpt):
-    """A shape and its quick score, untaught, on validation sequences of the search."""
+    """A shape and its quick score before any distillation, on the validation sequences of the search."""
 
     shape: Sizes
     params: int = Field(description="Parameters.")
-    memory_mb: float = Field(description="Memory while it serves, MB (1e6 bytes).")
-    val_loss: float = Field(description="Loss as cut, nats per token.")
-    kl: float = Field(description="KL(teacher || model) as cut, nats per token.")
+    memory_mb: float = Field(description="Memory for weights and KV cache when serving, MB (1e6 bytes).")
+    val_loss: float = Field(description="Loss right after the cut, nats per token.")
+    kl: float = Field(description="KL(teacher || model) right after the cut, nats per token.")
 
 
 class SearchCandidate(ScoredShape):
@@ -60,24 +64,28 @@ class SearchCandidate(ScoredShape):
     )
     ranks: tuple[int, ...] = Field(
         default=(),
-        description="Its rank by loss among those taught, from 1: as cut, then after each round; empty: not taught.",
+        description=(
+            "Its rank by loss among the distilled candidates, from 1: after the cut, then each round; else empty."
+        ),
     )
 
 
 class SearchRound(Config):
     """One round of successive halving."""
 
-    steps: int = Field(description="Steps that each candidate is taught.")
-    tokens: int = Field(description="Tokens that each candidate is taught on.")
-    candidates: int = Field(description="Candidates taught.")
+    steps: int = Field(description="Distillation steps per candidate.")
+    tokens: int = Field(description="Distillation tokens per candidate.")
+    candidates: int = Field(description="Candidates distilled in this round.")
 
 
 class Search(Config):
     """How a student's search went."""
 
     winner: int = Field(description="Number of the winning candidate.")
-    candidates: tuple[SearchCandidate, ...] = Field(description="All that were scored, the best as cut first.")
-    rounds: tuple[SearchRound, ...] = Field(description="Rounds of teaching; empty: none was taught.")
+    candidates: tuple[SearchCandidate, ...] = Field(
+        description="All scored candidates, lowest loss after the cut first."
+    )
+    rounds: tuple[SearchRound, ...] = Field(description="Rounds of distillation; empty: the quick score decided.")
     teacher: ScoredShape = Field(description="The uncut teacher.")
 
 
@@ -89,19 +97,19 @@ class SweepTeacher(Excerpt):
 
 
 class SweepPoint(Excerpt):
-    """The teacher cut along one axis and not taught."""
+    """The teacher cut along one axis, not distilled."""
 
     axis: Axis = Field(description="Axis that was cut.")
-    ratio: float = Field(description="Share of the axis that was asked for, 0 to 1.")
+    ratio: float = Field(description="Requested size as a share of the axis, 0 to 1.")
     size: int = Field(description="Size along the axis after the cut.")
     of: int = Field(description="Size along the axis before the cut.")
     params: int = Field(description="Parameters left.")
-    val_loss: float = Field(description="Loss as cut on the validation split, nats per token.")
-    kl: float = Field(description="KL(teacher || cut) there, nats per token.")
+    val_loss: float = Field(description="Loss after the cut on the validation split, nats per token.")
+    kl: float = Field(description="KL(teacher || cut) on that split, nats per token.")
 
 
 class Sweep(Excerpt):
-    """What each axis costs by itself (sweep.json)."""
+    """The cost of cutting each axis alone (sweep.json)."""
 
     teacher: SweepTeacher
-    points: tuple[SweepPoint, ...] = Field(description="By axis, the deepest cut of an axis last.")
+    points: tuple[SweepPoint, ...] = Field(description="Grouped by axis, the deepest cut last.")

@@ -1,4 +1,4 @@
-"""A model of the report: what was measured of it, and its differences to the models it is compared with."""
+"""A row of the report: one model's measurements, and its differences from the models it is compared with."""
 
 from __future__ import annotations
 
@@ -11,26 +11,24 @@ from conf.report.base import Excerpt, Interval
 class SubjectScore(Excerpt):
     """Multiple-choice score on one subject."""
 
-    accuracy: float = Field(description="Share of the questions answered right, 0 to 1.")
-    n: int = Field(description="Questions asked.")
+    accuracy: float = Field(description="Share of the questions answered correctly, 0 to 1.")
+    n: int = Field(description="Number of questions.")
 
 
 class ModelScores(Config):
-    """One model and what its sealed scores say. None: not measured."""
+    """One model and its sealed scores; null: not measured."""
 
     model: str = Field(description="Name of the model in this run.")
-    stage: str = Field(description="Stage that made it: teacher, prune, distill, sft or quantize.")
+    stage: str = Field(description="Stage that built it: teacher, prune, distill, sft or quantize.")
     student: str | None = Field(
-        default=None, description="Student of the recipe that it belongs to; None: the teacher."
+        default=None, description="Student of the recipe that it belongs to; null: it is the teacher."
     )
-    format: str | None = Field(default=None, description="Format it is quantized in; None: not quantized.")
+    format: str | None = Field(default=None, description="Quantization format; null: not quantized.")
     path: str = Field(description="Its Hugging Face model directory.")
-    num_params: int = Field(description="Parameters.")
-    bytes: int = Field(description="Bytes of its weight files.")
-    mmlu: float | None = Field(
-        default=None, description="Share of the multiple-choice questions answered right, 0 to 1."
-    )
-    mmlu_n: int | None = Field(default=None, description="Questions asked.")
+    num_params: int = Field(description="Number of parameters.")
+    bytes: int = Field(description="Size of its weight files, bytes.")
+    mmlu: float | None = Field(default=None, description="Share of the questions answered correctly, 0 to 1.")
+    mmlu_n: int | None = Field(default=None, description="Number of questions.")
     mmlu_ci95: Interval | None = Field(default=None, description="95% interval of the share (Wilson).")
     val_loss: float = Field(description="Loss on the test split, nats per token.")
     perplexity: float = Field(description="exp(val_loss).")
@@ -38,70 +36,75 @@ class ModelScores(Config):
         default=None, description="KL(teacher || model) on the test split, nats per token."
     )
     agreement_teacher: float | None = Field(
-        default=None, description="Share of test tokens whose most likely successor is the teacher's too, 0 to 1."
+        default=None, description="Share of test tokens where model and teacher rank the same next token first, 0 to 1."
     )
     tokens_per_second: float | None = Field(
-        default=None, description="Tokens generated per second, greedily, batch 1; None also where it is simulated."
+        default=None,
+        description=(
+            "Greedy generation speed at batch size 1, tokens per second; null also if quantization is simulated."
+        ),
     )
     mmlu_stderr: float | None = Field(default=None, description="Standard error of mmlu, a share.")
     mmlu_subjects: dict[str, SubjectScore] | None = Field(default=None, description="The score by subject.")
-    mmlu_chance: float | None = Field(default=None, description="Share that guessing would get right, 0 to 1.")
-    mmlu_truncated: int | None = Field(
-        default=None, description="Prompts that were cut because they are longer than the model's context."
-    )
+    mmlu_chance: float | None = Field(default=None, description="Share that guessing would answer correctly, 0 to 1.")
+    mmlu_truncated: int | None = Field(default=None, description="Prompts truncated to the model's context length.")
     mmlu_style: str | None = Field(
-        default=None, description="What was scored: letters (A to D) or continuation (the choices' own text)."
+        default=None, description="What is scored: letters (A to D) or continuation (the text of each choice)."
     )
-    shots: int | None = Field(default=None, description="Worked examples in front of each question.")
-    val_tokens: int = Field(description="Tokens of the test split that were scored.")
+    shots: int | None = Field(default=None, description="Few-shot examples per question.")
+    val_tokens: int = Field(description="Number of test tokens scored.")
     val_loss_stderr: float | None = Field(
         default=None, description="Standard error of val_loss over test sequences, nats per token."
     )
-    latency_seconds: float | None = Field(default=None, description="Median seconds of the timed generation.")
+    latency_seconds: float | None = Field(default=None, description="Median duration of the timed generation, seconds.")
     simulated: bool = Field(
-        default=False, description="Whether its quantization was simulated by ModelOpt instead of run by an engine."
+        default=False, description="Whether ModelOpt simulated its quantization instead of an engine running it."
     )
 
     def value(self, metric: str) -> float | None:
-        """A measured number by the name of its field; None: not measured."""
+        """The measurement in the field named `metric`; None: not measured."""
         number: float | None = getattr(self, metric)
         return number
 
 
 class Difference(Config):
-    """A model less the one it is compared with."""
+    """A model minus the one it is compared with."""
 
-    model: str = Field(description="The model it is compared with.")
-    val_loss: float = Field(description="Difference of the test losses, nats per token.")
+    model: str = Field(description="Model it is compared with.")
+    val_loss: float = Field(description="Difference in test loss, nats per token.")
     mmlu: float | None = Field(
         default=None,
-        description="Difference of the shares, paired over the questions both answered; None: no such question.",
+        description="Difference in score (a share), paired over the questions both answered; null: there is none.",
     )
     mmlu_ci95: Interval | None = Field(default=None, description="95% interval of mmlu (Newcombe, paired).")
-    mmlu_p: float | None = Field(
-        default=None, description="Exact two-sided McNemar p-value that both are right equally often."
-    )
-    mmlu_n: int | None = Field(default=None, description="Questions that both answered.")
-    bytes_ratio: float = Field(description="Bytes of weights, as a share of the other's.")
+    mmlu_p: float | None = Field(default=None, description="Exact two-sided McNemar p-value of no difference in score.")
+    mmlu_n: int | None = Field(default=None, description="Number of questions that both answered.")
+    bytes_ratio: float = Field(description="Size of the weights relative to the other model's.")
 
 
 class Recovered(Config):
-    """Share of what pruning lost that distillation won back. None: pruning lost nothing that is shown."""
+    """Share of the loss from pruning that distillation recovered; null: pruning has no significant loss."""
 
-    nats: float | None = Field(default=None, description="Of the test loss.")
-    points: float | None = Field(default=None, description="Of the multiple-choice score.")
+    nats: float | None = Field(default=None, description="Share of the increase in test loss.")
+    points: float | None = Field(default=None, description="Share of the drop in multiple-choice score.")
 
 
 class Row(ModelScores):
     """A row of the report's main table."""
 
-    share_params: float = Field(description="Parameters, as a share of the teacher's (of the first row's without one).")
+    share_params: float = Field(
+        description="Parameters relative to the first row, which is the teacher if there is one."
+    )
     baseline: str | None = Field(
         default=None,
-        description="What it is there to be compared with: scratch, magnitude or random; None: it is no baseline.",
+        description="Kind of baseline: scratch, magnitude or random; null: not a baseline.",
     )
-    against_teacher: Difference = Field(description="Difference to the teacher (to the first row without one).")
+    against_teacher: Difference = Field(
+        description="Difference from the first row, which is the teacher if there is one."
+    )
     against_student: Difference | None = Field(
-        default=None, description="Of a quantized model: difference to its student before quantization."
+        default=None, description="For a quantized model: difference from the unquantized student."
     )
-    recovered: Recovered | None = Field(default=None, description="Of a distilled student: what was won back.")
+    recovered: Recovered | None = Field(
+        default=None, description="For a distilled student: share of the loss recovered."
+    )

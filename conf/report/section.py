@@ -1,4 +1,4 @@
-"""A section of the report beside its main table, as text: report.md and report.html show it alike."""
+"""A section after the report's main table, as text; report.md and report.html show the same."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from conf.base import Config
 
 
 class Section(Config):
-    """One section. Its texts are plain: they hold no markup."""
+    """One section. All texts are plain, without markup."""
 
     title: str = Field(description="Heading of the section.")
-    sentences: tuple[str, ...] = Field(default=(), description="Statements, each a full sentence.")
+    sentences: tuple[str, ...] = Field(default=(), description="Results, each a full sentence.")
     header: tuple[str, ...] = Field(default=(), description="Column titles of the table.")
-    rows: tuple[tuple[str, ...], ...] = Field(default=(), description="Cells of the table, row by row; empty: none.")
-    notes: tuple[str, ...] = Field(default=(), description="Paragraphs below the table: how to read it.")
-    pictures: dict[str, str] = Field(
-        default={}, description="Caption by the picture's name, which is its file plots/NAME.svg."
-    )
+    rows: tuple[tuple[str, ...], ...] = Field(default=(), description="Table cells by row; empty: no table.")
+    notes: tuple[str, ...] = Field(default=(), description="Paragraphs after the table: how to read it.")
+    pictures: dict[str, str] = Field(default={}, description="Caption by figure name; the file is plots/NAME.svg.")

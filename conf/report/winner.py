@@ -8,8 +8,8 @@ from conf.base import Config
 
 
 class Winner(Config):
-    """The winner and why."""
+    """The winner and the reason."""
 
-    model: str = Field(description="The model, as the report's table calls it.")
-    registered: str = Field(description="Name in MLflow's model registry of which it becomes a version.")
-    sentence: str = Field(description="Why it won, with the numbers.")
+    model: str = Field(description="Model name, as in the report's table.")
+    registered: str = Field(description="Its name in MLflow's model registry.")
+    sentence: str = Field(description="Why it won, with numbers.")

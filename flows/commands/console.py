@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -76,11 +75,12 @@ def flow_run(root: Path, *, jobs: bool = False) -> Iterator[None]:
 def show_report(folder: Path) -> None:
     """A run's table, its sentences, and where its report is."""
     from tasks.report.render import table
+    from tasks.store.runs import read_report
 
-    content = json.loads((folder / "report.json").read_text())
-    if content["rows"]:
-        out.print(table(content, out.width))
-    closed = [entry["sentence"] for entry in content.get("gates", []) if entry["verdict"] != "passed"]
-    for sentence in [*content["meaning"], *closed]:
+    report = read_report(folder)
+    if report.rows:
+        out.print(table(report, out.width))
+    closed = [gate.sentence for gate in report.gates if gate.verdict != "passed"]
+    for sentence in [*report.summary, *closed]:
         out.print(f"• {sentence}", markup=False, highlight=False)
     out.print(f"\nreport: {folder / 'report.html'}", markup=False, highlight=False, soft_wrap=True)

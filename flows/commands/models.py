@@ -106,10 +106,10 @@ def push(
     store: StoreOption = None,
 ) -> None:
     """Send a published student with its model card to a hub repository; the token is HF_TOKEN or the login's."""
-    from tasks.handover import resolve as handover
     from tasks.handover import upload
+    from tasks.store.runs import model_of
 
-    found = handover.chosen(root_of(store), model)
+    found = model_of(root_of(store), model)
     if not found.published.is_dir():
         raise ValueError(f"{model} is not published; students are, once they are taught: {_published(found.folder)}")
     files = upload.files(found.published)

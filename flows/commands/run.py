@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -51,7 +50,7 @@ def run(
             folder = Path(compress(recipe=recipe, name=called, store=str(root), cluster=where))
     show_report(folder)
     from flows.outcome import CLOSED, summary
+    from tasks.store.runs import read_report
 
-    report = json.loads((folder / "report.json").read_text())
-    if closed := summary(report["gates"], report["stopped"]):
+    if closed := summary(read_report(folder)):
         fail(closed, CLOSED)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from flows.commands.console import StoreOption, out, root_of, show_report
+
+
+class Schema(StrEnum):
+    """Files whose JSON schema is published."""
+
+    recipe = "recipe"
+    report = "report"
 
 
 def presets() -> None:
@@ -23,20 +32,32 @@ def presets() -> None:
 
 def runs(store: StoreOption = None) -> None:
     """List the runs of a store."""
-    shown = Table("run", "models", "report", header_style="bold")
-    for folder in sorted((root_of(store) / "runs").glob("*")):
-        report = folder / "report.json"
-        models = str(len(json.loads(report.read_text())["rows"])) if report.is_file() else "-"
-        shown.add_row(folder.name, models, str(folder / "report.html") if report.is_file() else "not finished")
-    out.print(shown)
+    from tasks.store.runs import is_finished, read_report
+    from tasks.store.store import StoreError
+
+    root = root_of(store)
+    table = Table("run", "models", "report", header_style="bold")
+    for folder in sorted((root / "runs").glob("*")):
+        models, page = "-", "not finished"
+        if is_finished(root, folder.name):
+            page = str(folder / "report.html")
+            with contextlib.suppress(StoreError):  # the page of a run of another version can still be read
+                models = str(len(read_report(folder).rows))
+        table.add_row(folder.name, models, page)
+    out.print(table)
 
 
 def report(run: Annotated[str, typer.Argument(help="Name of a run.")], store: StoreOption = None) -> None:
     """Show a run's table and where its report is."""
-    folder = root_of(store) / "runs" / run
-    if not (folder / "report.json").is_file():
-        there = sorted(path.name for path in (root_of(store) / "runs").glob("*") if (path / "report.json").is_file())
-        raise ValueError(
-            f"there is no finished run {run} in {root_of(store)}; finished runs: {', '.join(there) or 'none'}"
-        )
-    show_report(folder)
+    from tasks.store.runs import folder_of
+
+    show_report(folder_of(root_of(store), run))
+
+
+def schema(of: Annotated[Schema, typer.Argument(help="recipe: a preset's YAML file; report: report.json.")]) -> None:
+    """Print the JSON schema of a recipe or of report.json."""
+    from conf.recipe import Recipe
+    from conf.report.report import Report
+
+    model = Recipe if of is Schema.recipe else Report
+    out.file.write(json.dumps(model.model_json_schema(), indent=2) + "\n")

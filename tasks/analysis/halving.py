@@ -1,8 +1,8 @@
-"""Successive halving: a search's best candidates are cut and taught a little, the better half goes on with twice the
-tokens.
+"""Successive halving: the best candidates of a search are cut and distilled briefly; in each round the better half
+continues with twice the tokens.
 
-It owns the rules and who is left; every cut and every round of teaching is an ordinary stage, which the pipeline names.
-Source of the method: arXiv 1502.07943; of the need for it: arXiv 2407.14679, section 4.
+It decides which candidates continue; every cut and every distillation is an ordinary stage of the pipeline.
+Source of the method: arXiv 1502.07943; why it is needed: arXiv 2407.14679, section 4.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from tasks.store.store import Artifact
 
 @dataclass
 class Candidate:
-    """A candidate on its way: its number in search.json, from 1, what makes it, and what each round left of it."""
+    """A candidate: its number in search.json, from 1, its pruning, its scores there, and its models and losses so
+    far."""
 
     number: int
     config: PruneConfig
@@ -35,7 +36,7 @@ class Candidate:
 
 
 class HalvingResult(Config):
-    """The winner's cut and its last model; every candidate with its losses by round; steps and tokens of each round."""
+    """The winner's pruned model and its last distilled one; every candidate with its losses by round; the rounds."""
 
     winner: int
     pruned: Artifact
@@ -47,7 +48,7 @@ class HalvingResult(Config):
 
 @dataclass(frozen=True)
 class HalvingProgress:
-    """How far it is: whether the candidates are chosen, the rounds whose stages are known, and at the end the
+    """Progress: whether the candidates are chosen, the number of rounds whose stages are known, and the final
     result."""
 
     chosen: bool = False
@@ -56,7 +57,7 @@ class HalvingProgress:
 
 
 class Reading(Protocol):
-    """What is asked of a run or a plan on the way."""
+    """What successive halving needs of a run or a plan: the artifacts of stages, and whether they are known."""
 
     def artifacts(self, handles: list[Any]) -> list[Artifact]: ...
     def known(self, handles: list[Any]) -> bool: ...
@@ -64,57 +65,62 @@ class Reading(Protocol):
 
 Cut = Callable[[Candidate], Any]
 Teach = Callable[[Candidate, DistillConfig, int], Any]
-"""The stage that cuts a candidate, or that teaches it in a round, from 1."""
+"""The stage that prunes a candidate, or that distills it in a round, from 1."""
 
 
 def successive_halving(
-    found: Artifact, config: SearchConfig, distill: DistillConfig | None, cut: Cut, teach: Teach, reading: Reading
+    search: Artifact, config: SearchConfig, distill: DistillConfig | None, cut: Cut, teach: Teach, reading: Reading
 ) -> HalvingProgress:
-    """Run all rounds over the candidates of a search, as far as their outcomes are known."""
-    content = json.loads((Path(found.path) / "search.json").read_text())
+    """Run all rounds over the candidates of a search, as far as the artifacts of their stages are known."""
+    content = json.loads((Path(search.path) / "search.json").read_text())
     candidates = _candidates(content, config)
-    left = candidates[: config.halving.top_k]
-    for one, artifact in zip(left, reading.artifacts([cut(one) for one in left]), strict=True):
-        one.pruned = one.model = artifact
+    remaining = candidates[: config.halving.top_k]
+    for candidate, artifact in zip(remaining, reading.artifacts([cut(each) for each in remaining]), strict=True):
+        candidate.pruned = candidate.model = artifact
     rounds: list[SearchRound] = []
     for number, size in enumerate(config.halving.sizes(len(candidates)), start=1):
-        assert distill is not None, "conf.cuts has refused a search that is not distilled"
-        taught, left = round_of(distill, config.halving, number - 1), left[:size]
-        handles = [teach(one, taught, number) for one in left]
+        assert distill is not None, "conf.cuts refuses a search without distillation"
+        round_config, remaining = round_of(distill, config.halving, number - 1), remaining[:size]
+        handles = [teach(candidate, round_config, number) for candidate in remaining]
         if not reading.known(handles):
             return HalvingProgress(chosen=True, rounds=number)
-        for one, artifact in zip(left, reading.artifacts(handles), strict=True):
-            one.model = artifact
-            one.losses.append(last_loss(Path(artifact.path)))
-        left.sort(key=lambda one: (one.losses[-1], one.number))
-        rounds.append(SearchRound(steps=taught.steps, tokens=taught.tokens, candidates=size))
-    winner = left[0]
+        for candidate, artifact in zip(remaining, reading.artifacts(handles), strict=True):
+            candidate.model = artifact
+            candidate.losses.append(last_loss(Path(artifact.path)))
+        remaining.sort(key=lambda candidate: (candidate.losses[-1], candidate.number))
+        rounds.append(SearchRound(steps=round_config.steps, tokens=round_config.tokens, candidates=size))
+    result = _result(remaining[0], candidates, rounds, ScoredShape.model_validate(content["teacher"]))
+    return HalvingProgress(chosen=True, rounds=len(rounds), result=result)
+
+
+def _result(
+    winner: Candidate, candidates: list[Candidate], rounds: list[SearchRound], teacher: ScoredShape
+) -> HalvingResult:
     assert winner.pruned is not None and winner.model is not None
-    result = HalvingResult(
+    return HalvingResult(
         winner=winner.number,
         pruned=winner.pruned,
         model=winner.model,
         candidates=tuple(
-            SearchCandidate.model_validate(one.scores | {"number": one.number, "losses": one.losses})
-            for one in candidates
+            SearchCandidate.model_validate(each.scores | {"number": each.number, "losses": each.losses})
+            for each in candidates
         ),
         rounds=tuple(rounds),
-        teacher=ScoredShape.model_validate(content["teacher"]),
+        teacher=teacher,
     )
-    return HalvingProgress(chosen=True, rounds=len(rounds), result=result)
 
 
 def _candidates(content: dict[str, Any], config: SearchConfig) -> list[Candidate]:
-    """Everyone that was scored, best first."""
-    whole = content["teacher"]["shape"]
+    """All scored candidates, the lowest loss first; of equal losses the lower number."""
+    teacher_shape = content["teacher"]["shape"]
     candidates = [
-        Candidate(number=number, config=prune_of(config, scores["shape"], whole), scores=scores)
+        Candidate(number=number, config=prune_of(config, scores["shape"], teacher_shape), scores=scores)
         for number, scores in enumerate(content["candidates"], start=1)
     ]
-    return sorted(candidates, key=lambda one: (one.scores["val_loss"], one.number))
+    return sorted(candidates, key=lambda candidate: (candidate.scores["val_loss"], candidate.number))
 
 
-def last_loss(taught: Path) -> float:
-    """The validation loss with which a distillation ended, in nats per token."""
-    lines = [json.loads(line)["values"] for line in (taught / "metrics.jsonl").read_text().splitlines()]
+def last_loss(distilled: Path) -> float:
+    """The last validation loss of a distillation, in nats per token."""
+    lines = [json.loads(line)["values"] for line in (distilled / "metrics.jsonl").read_text().splitlines()]
     return float([values["val_loss"] for values in lines if "val_loss" in values][-1])

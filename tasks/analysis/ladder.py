@@ -1,7 +1,6 @@
-"""The ladder of formats: from the report's paired differences to the format that each student keeps, and a link to it.
+"""The ladder of formats: chooses the format that each student keeps from the report's paired differences, and links it.
 
-Every rung is made and scored, side by side with the others; the choice is read off afterwards, so that it never waits
-for a score."""
+All formats are built and scored side by side; the choice is made afterwards, so that no stage waits for a score."""
 
 from __future__ import annotations
 
@@ -14,8 +13,9 @@ from conf.report.ladder import LadderChoice, Rung
 from conf.report.row import Row
 
 
-def climb(recipe: Recipe, rows: tuple[Row, ...]) -> dict[str, LadderChoice]:
-    """Each student's rungs in order, and the model it keeps; empty where the recipe has no ladder."""
+def choose_format(recipe: Recipe, rows: tuple[Row, ...]) -> dict[str, LadderChoice]:
+    """The formats of each student in the ladder's order, and the model it keeps: the last one within the bound. Empty
+    where the recipe has no ladder."""
     config = recipe.ladder
     if config is None:
         return {}
@@ -24,14 +24,14 @@ def climb(recipe: Recipe, rows: tuple[Row, ...]) -> dict[str, LadderChoice]:
     for student in dict.fromkeys(student for student, _ in quantized if student):
         formats = [form for form in config.formats if (student, form) in quantized]
         rungs = tuple(_rung(config, quantized[student, form]) for form in formats)
-        inside = [rung.model for rung in rungs if rung.inside]
+        within = [rung.model for rung in rungs if rung.inside]
         if rungs:
-            choices[student] = LadderChoice(rungs=rungs, kept=inside[-1] if inside else None)
+            choices[student] = LadderChoice(rungs=rungs, kept=within[-1] if within else None)
     return choices
 
 
 def _rung(config: LadderConfig, row: Row) -> Rung:
-    """What one format lost against its student: an estimate, and for the score the worse end of its paired interval."""
+    """What one format lost: the estimate, and for the score the worse end of its paired interval."""
     against = row.against_student or row.against_teacher
     if config.metric == "val_loss":
         lost: float | None = against.val_loss
@@ -39,13 +39,13 @@ def _rung(config: LadderConfig, row: Row) -> Rung:
     else:
         lost = None if against.mmlu is None else -against.mmlu
         worst = None if against.mmlu_ci95 is None else -against.mmlu_ci95[0]
-    judged = worst if config.confident else lost
-    inside = judged is not None and judged <= config.bound
+    compared = worst if config.confident else lost
+    inside = compared is not None and compared <= config.bound
     return Rung(model=row.model, bytes=row.bytes, lost=lost, worst=worst, inside=inside, path=row.path)
 
 
 def link(folder: Path, ladder: dict[str, LadderChoice]) -> None:
-    """`kept-<student>` in the run's folder: the model that its student keeps."""
+    """Link the model that each student keeps as `kept-<student>` in the run's folder; an outdated link is removed."""
     for student, choice in ladder.items():
         name = folder / f"kept-{student}"
         name.unlink(missing_ok=True)

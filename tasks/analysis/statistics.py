@@ -1,4 +1,4 @@
-"""How sure a score is: intervals for one model, and for the difference of two that answered the same questions."""
+"""Statistics of scores: intervals for one model, and for the difference of two models on the same items."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ Z95 = 1.959963984540054
 
 
 def quantile(confidence: float) -> float:
-    """How many standard errors a two-sided normal interval of this confidence reaches to either side."""
+    """Half-width, in standard errors, of a two-sided normal interval of this confidence (0 to 1)."""
     return Z95 if confidence == 0.95 else NormalDist().inv_cdf(0.5 + confidence / 2)
 
 
 def student_t(probability: float, freedom: float) -> float:
-    """Quantile of Student's t with so many degrees of freedom."""
+    """Quantile of Student's t at `probability` with `freedom` degrees of freedom."""
     from scipy.special import stdtrit  # type: ignore[import-untyped]  # scipy.stats takes seconds to import
 
     return float(stdtrit(freedom, probability))
 
 
 def wilson(correct: float, n: float, z: float = Z95) -> tuple[float, float]:
-    """Wilson score interval of a proportion."""
+    """Wilson score interval of the proportion correct / n; (0, 1) for n = 0."""
     if n == 0:
         return 0.0, 1.0
     p, z2 = correct / n, z**2
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    # At the ends the bound is the share itself, which rounding would miss.
+    # At 0 and n the bound is exactly 0 and 1; rounding would miss it.
     return 0.0 if correct == 0 else centre - half, 1.0 if correct == n else centre + half
 
 
 Counts = tuple[float, float, float, float]
-"""Of items two models answered: both right, only the first, only the second, neither."""
+"""Counts of items: both models right, only the first, only the second, neither."""
 
 
 def counts(ours: list[bool], theirs: list[bool]) -> Counts:
-    """The paired table of two models' answers to the same items."""
+    """The 2 x 2 table of two models' answers to the same items."""
     assert len(ours) == len(theirs), "paired scores need the same items"
     both = sum(x and y for x, y in zip(ours, theirs, strict=True))
     return both, sum(ours) - both, sum(theirs) - both, len(ours) - sum(ours) - sum(theirs) + both
 
 
 def paired_difference(ours: list[bool], theirs: list[bool]) -> tuple[float, float, float]:
-    """Difference of two proportions on the same items and its 95% interval."""
+    """Difference of two proportions on the same items and its 95% interval (Newcombe)."""
     return newcombe(counts(ours, theirs))
 
 
@@ -68,7 +68,7 @@ def newcombe(table: Counts, z: float = Z95) -> tuple[float, float, float]:
 
 def bonett_price(table: Counts, z: float = Z95) -> tuple[float, float, float]:
     """Ratio of two paired proportions and its hybrid Wilson interval: Bonett and Price (Statist. Med. 25, 2006); nan
-    where neither is ever right."""
+    where neither is right on any item."""
     a, b, c, _ = table
     n, ours, theirs = a + b + c, a + b, a + c
     if n == 0:
@@ -82,7 +82,7 @@ def bonett_price(table: Counts, z: float = Z95) -> tuple[float, float, float]:
 
 
 def mcnemar(ours: list[bool], theirs: list[bool]) -> float:
-    """Exact two-sided p-value that the two are equally often right, from the items where exactly one of them is."""
+    """Exact two-sided McNemar p-value of no difference, from the items where exactly one of the two is right."""
     wins = sum(x and not y for x, y in zip(ours, theirs, strict=True))
     losses = sum(y and not x for x, y in zip(ours, theirs, strict=True))
     n = wins + losses
@@ -92,17 +92,17 @@ def mcnemar(ours: list[bool], theirs: list[bool]) -> float:
     return min(1.0, 2 * tail)
 
 
-def mean_interval(parts: list[float]) -> tuple[float, float, float]:
-    """Mean of independent numbers and its 95% interval by Student's t; infinite for a single one."""
-    n = len(parts)
-    mean = math.fsum(parts) / n
+def mean_interval(values: list[float]) -> tuple[float, float, float]:
+    """Mean of independent values and its 95% interval (Student's t); infinite for a single value."""
+    n = len(values)
+    mean = math.fsum(values) / n
     if n < 2:
         return mean, -math.inf, math.inf
-    spread = math.sqrt(math.fsum((part - mean) ** 2 for part in parts) / (n - 1))
+    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
     half = student_t(0.975, n - 1) * spread / math.sqrt(n)
     return mean, mean - half, mean + half
 
 
 def finite(low: float, high: float) -> tuple[float, float] | None:
-    """An interval as it is written down; None where it has no ends, as that of a single number."""
+    """The interval; None where it is unbounded, as that of a single value is."""
     return (low, high) if math.isfinite(low) and math.isfinite(high) else None

@@ -1,5 +1,4 @@
-"""Whether a model keeps a gate's bound: the estimate from sealed scores, its interval, and one sentence. It runs and
-stops nothing."""
+"""Verdicts of gates: the estimate from sealed scores, its interval, and one sentence. It runs and stops nothing."""
 
 from __future__ import annotations
 
@@ -16,25 +15,24 @@ from conf.checks.gates import round_up
 from conf.gates import CHANCE, Gate
 from conf.report.gates import Verdict
 from tasks.analysis import statistics
+from tasks.analysis.comparisons import Answers, answers_of
 
-MOST = 1e5
-"""Times more questions than were asked, beyond which no number is told."""
+MAX_GROWTH = 1e5
+"""Largest factor by which the items are multiplied to find how many would show a bound."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """What the evaluate stage left of one model: answers by question, and each test sequence's numbers."""
+    """One model's output of the evaluate stage: its answers by question, and each metric by test sequence."""
 
-    answers: dict[tuple[str, int], bool]
+    answers: Answers
     sequences: dict[str, list[float]]
 
     @classmethod
     def read(cls, folder: str) -> Scores:
-        """Of a sealed evaluate artifact."""
-        items = Path(folder) / "items.jsonl"
-        lines = [json.loads(line) for line in items.read_text().splitlines()] if items.is_file() else []
-        answers = {(line["subject"], line["index"]): bool(line["correct"]) for line in lines}
-        return cls(answers=answers, sequences=json.loads((Path(folder) / "sequences.json").read_text()))
+        """Read a sealed evaluate artifact."""
+        sequences = json.loads((Path(folder) / "sequences.json").read_text())
+        return cls(answers=answers_of(folder), sequences=sequences)
 
 
 @dataclass(frozen=True)
@@ -47,16 +45,15 @@ class _Estimate:
 
 
 def judge(name: str, gate: Gate, student: str, model: str, ours: Scores, other: Scores | None) -> Verdict:
-    """The verdict on a model; `other` is what the gate sets it against, None where that is no model."""
+    """The verdict on a model; `other` are the scores it is compared with, None where the gate compares with chance or
+    with nothing."""
     estimate_with = _of_answers(gate, ours, other) if gate.metric == "mmlu" else _of_sequences(gate, ours, other)
-    found = estimate_with(1.0)
+    estimate = estimate_with(1.0)
     needs = None
-    if gate.confidence == "none":
-        shown = gate.holds(found.value)
-        verdict: Literal["passed", "failed", "not shown"] = "passed" if shown else "failed"
-    else:
-        verdict = "passed" if gate.holds(_worse(gate, found)) else "not shown" if gate.holds(found.value) else "failed"
-        needs = _needed(gate, estimate_with, found.n) if verdict == "not shown" else None
+    meets = gate.holds(estimate.value)
+    verdict: Literal["passed", "failed", "not shown"] = "passed" if meets else "failed"
+    if gate.confidence != "none" and meets and not gate.holds(_worse(gate, estimate)):
+        verdict, needs = "not shown", _needed(gate, estimate_with, estimate.n)
     unit: Literal["questions", "sequences"] = "questions" if gate.metric == "mmlu" else "sequences"
     return Verdict(
         gate=name,
@@ -65,58 +62,56 @@ def judge(name: str, gate: Gate, student: str, model: str, ours: Scores, other: 
         after=gate.after,
         bound=gate.told,
         confidence=None if gate.confidence == "none" else gate.confidence,
-        measured=found.value,
-        low=found.low if math.isfinite(found.low) else None,
-        high=found.high if math.isfinite(found.high) else None,
-        n=found.n,
+        measured=estimate.value,
+        low=estimate.low if math.isfinite(estimate.low) else None,
+        high=estimate.high if math.isfinite(estimate.high) else None,
+        n=estimate.n,
         unit=unit,
-        p=found.p,
+        p=estimate.p,
         verdict=verdict,
         needs=needs,
-        sentence=_sentence(name, gate, model, found, unit, verdict, needs),
+        sentence=_sentence(name, gate, model, estimate, unit, verdict, needs),
     )
 
 
-def measured(confidence: float | None, value: float, low: float | None, high: float | None) -> str:
-    """An estimate with its interval as text."""
+def format_estimate(confidence: float | None, value: float, low: float | None, high: float | None) -> str:
+    """An estimate with its interval as text; without confidence, the estimate alone."""
     if confidence is None:
         return f"{value:.4g}"
-    return f"{value:.4g} ({confidence * 100:g}%: " + (
-        "no interval)" if low is None or high is None else f"{low:.4g} to {high:.4g})"
-    )
+    interval = "no interval" if low is None or high is None else f"{low:.4g} to {high:.4g}"
+    return f"{value:.4g} ({confidence * 100:g}%: {interval})"
 
 
-def _sentence(name: str, gate: Gate, model: str, found: _Estimate, unit: str, verdict: str, needs: int | None) -> str:
-    low, high = (end if math.isfinite(end) else None for end in (found.low, found.high))
-    told = measured(None if gate.confidence == "none" else gate.confidence, found.value, low, high)
+def _sentence(
+    name: str, gate: Gate, model: str, estimate: _Estimate, unit: str, verdict: str, needs: int | None
+) -> str:
+    low, high = (end if math.isfinite(end) else None for end in (estimate.low, estimate.high))
+    measured = format_estimate(None if gate.confidence == "none" else gate.confidence, estimate.value, low, high)
+    measured = f"measured {measured}, n = {estimate.n} {unit}"
     if verdict == "passed":
-        return f"gate {name}: {model} keeps {gate.told}; measured {told}, n = {found.n} {unit}"
+        return f"gate {name}: {model} meets {gate.told}; {measured}"
     if verdict == "failed":
-        near = gate.confidence != "none" and gate.holds(_better(gate, found))
-        doubt = "; the interval reaches the bound, so more of them could tell" if near else ""
-        return f"gate {name}: {model} does not keep {gate.told}; measured {told}, n = {found.n} {unit}{doubt}"
-    enough = f"it needs about {needs:,} {unit}" if needs else f"no number of {unit} would show it"
-    return (
-        f"gate {name}: {gate.told} cannot be shown for {model} with n = {found.n} {unit}; measured {told}; {enough} at"
-        " this estimate"
-    )
+        near = gate.confidence != "none" and gate.holds(_better(gate, estimate))
+        hint = f"; the interval includes the bound, so more {unit} could change the verdict" if near else ""
+        return f"gate {name}: {model} does not meet {gate.told}; {measured}{hint}"
+    enough = f"about {needs:,} {unit} would show it" if needs else f"no number of {unit} would show it"
+    return f"gate {name}: {model} is not shown to meet {gate.told}; {measured}; {enough} if the estimate stays the same"
 
 
-def _worse(gate: Gate, found: _Estimate) -> float:
-    return found.low if gate.at_least is not None else found.high
+def _worse(gate: Gate, estimate: _Estimate) -> float:
+    return estimate.low if gate.at_least is not None else estimate.high
 
 
-def _better(gate: Gate, found: _Estimate) -> float:
-    return found.high if gate.at_least is not None else found.low
+def _better(gate: Gate, estimate: _Estimate) -> float:
+    return estimate.high if gate.at_least is not None else estimate.low
 
 
 def _needed(gate: Gate, estimate_with: Callable[[float], _Estimate], n: int) -> int | None:
-    """About how many would show the bound if answers went on as they did; None where the bound is the estimate
-    itself."""
+    """About how many items would show the bound at the same estimate; None where the estimate equals the bound."""
     low, high = 1.0, 2.0
     while not gate.holds(_worse(gate, estimate_with(high))):
         low, high = high, high * 2
-        if high > MOST:
+        if high > MAX_GROWTH:
             return None
     for _ in range(12):
         middle = (low + high) / 2
@@ -125,50 +120,51 @@ def _needed(gate: Gate, estimate_with: Callable[[float], _Estimate], n: int) -> 
 
 
 def _of_answers(gate: Gate, ours: Scores, other: Scores | None) -> Callable[[float], _Estimate]:
-    """Estimate from right and wrong answers, as a function of how many times as many there were."""
+    """The estimate from right and wrong answers, as a function of the factor by which their number grows."""
     z = statistics.quantile(0.95 if gate.confidence == "none" else gate.confidence)
     if other is None:
         right, n = sum(ours.answers.values()), len(ours.answers)
         shift, scale = (0.0, 1.0) if not gate.by else (CHANCE, 1.0) if gate.by == "difference" else (0.0, CHANCE)
 
-        def alone(grown: float) -> _Estimate:
-            low, high = statistics.wilson(right * grown, n * grown, z)
+        def of_one(growth: float) -> _Estimate:
+            low, high = statistics.wilson(right * growth, n * growth, z)
             return _Estimate((right / n - shift) / scale, (low - shift) / scale, (high - shift) / scale, n)
 
-        return alone
+        return of_one
     common = sorted(ours.answers.keys() & other.answers.keys())
     assert common, "all models of a run answer the same questions"
     pair = [ours.answers[item] for item in common], [other.answers[item] for item in common]
     table, p = statistics.counts(*pair), statistics.mcnemar(*pair)
     interval = statistics.newcombe if gate.by == "difference" else statistics.bonett_price
 
-    def paired(grown: float) -> _Estimate:
-        a, b, c, d = (count * grown for count in table)
+    def of_pair(growth: float) -> _Estimate:
+        a, b, c, d = (count * growth for count in table)
         return _Estimate(*interval((a, b, c, d), z), len(common), p)
 
-    return paired
+    return of_pair
 
 
 def _of_sequences(gate: Gate, ours: Scores, other: Scores | None) -> Callable[[float], _Estimate]:
-    """Estimate from numbers per test sequence: Student's t for a mean or a paired difference, its linear form for a
-    ratio."""
+    """The estimate from values per test sequence: Student's t for a mean or a paired difference, linearized for a
+    ratio; a function of the factor by which their number grows."""
     name = "val_loss" if gate.metric == "perplexity" else gate.metric
-    mine = np.array(ours.sequences[name])
-    theirs = np.array(other.sequences[name]) if other else np.zeros(len(mine))
-    assert len(mine) == len(theirs), "all models of a run are scored on the same sequences"
-    value, parts, scale = float(np.mean(mine - theirs)), mine - theirs, 1.0
-    turn: Callable[[float], float] = math.exp if gate.metric == "perplexity" else float
-    if gate.by == "ratio" and gate.metric != "perplexity":  # a perplexity's ratio is a loss's difference
-        scale = float(np.mean(theirs))
-        value = float(np.mean(mine)) / scale if scale else math.inf
-        parts = mine - value * theirs if scale else parts
-    n, spread = len(parts), float(np.std(parts, ddof=1)) if len(parts) > 1 else math.inf
+    values = np.array(ours.sequences[name])
+    other_values = np.array(other.sequences[name]) if other else np.zeros(len(values))
+    assert len(values) == len(other_values), "all models of a run are scored on the same sequences"
+    value, differences, scale = float(np.mean(values - other_values)), values - other_values, 1.0
+    transform: Callable[[float], float] = math.exp if gate.metric == "perplexity" else float
+    if gate.by == "ratio" and gate.metric != "perplexity":  # a ratio of perplexities is a difference of losses
+        scale = float(np.mean(other_values))
+        value = float(np.mean(values)) / scale if scale else math.inf
+        differences = values - value * other_values if scale else differences
+    n = len(differences)
+    spread = float(np.std(differences, ddof=1)) if n > 1 else math.inf
 
-    def estimate(grown: float) -> _Estimate:
+    def estimate(growth: float) -> _Estimate:
         if n < 2 or not math.isfinite(value):
-            return _Estimate(turn(value), -math.inf, math.inf, n)
+            return _Estimate(transform(value), -math.inf, math.inf, n)
         level = 0.95 if gate.confidence == "none" else gate.confidence
-        half = statistics.student_t(0.5 + level / 2, n * grown - 1) * spread / (scale * math.sqrt(n * grown))
-        return _Estimate(turn(value), turn(value - half), turn(value + half), n)
+        half = statistics.student_t(0.5 + level / 2, n * growth - 1) * spread / (scale * math.sqrt(n * growth))
+        return _Estimate(transform(value), transform(value - half), transform(value + half), n)
 
     return estimate

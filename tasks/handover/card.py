@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from conf.recipe import Recipe
+from conf.report.report import Report
+from conf.report.row import Row
 from tasks.handover import licences, serving
 from tasks.handover.licences import UNKNOWN, Licence
 from tasks.store import lineage
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +24,9 @@ class Origin:
     licence: Licence
 
 
-def write(recipe: Recipe, report: dict[str, Any], row: Row) -> tuple[str, Licence]:
+def write(recipe: Recipe, report: Report, row: Row) -> tuple[str, Licence]:
     """The card of a row's model as text with the hub's YAML block, and the teacher's licence."""
-    ancestors = lineage.of(Path(row["path"]).parent)
+    ancestors = lineage.of(Path(row.path).parent)
     teacher, data = teacher_of(recipe, ancestors), data_of(recipe, ancestors)
     parts = [_head(recipe, report, row), _origin(recipe, row, ancestors, teacher, data), _scores(report, row)]
     parts += [_licences(recipe, teacher, data), _serve(row), _made(ancestors)]
@@ -88,19 +88,19 @@ def _source(recipe: Recipe, source: str, ancestors: list[lineage.Ancestor]) -> O
     return Origin(name=f"{hub} at {commit}" if commit else hub, hub=hub, licence=given or licence)
 
 
-def _metadata(recipe: Recipe, report: dict[str, Any], row: Row, teacher: Origin, data: list[Origin]) -> str:
+def _metadata(recipe: Recipe, report: Report, row: Row, teacher: Origin, data: list[Origin]) -> str:
     from huggingface_hub import ModelCardData
 
     hubs = [origin.hub for origin in data if origin.hub]
     licence = recipe.card.license or teacher.licence.name
-    relation = ("quantized" if row["stage"] == "quantize" else "finetune") if teacher.hub else None
-    algorithm = serving.read(Path(row["path"]), row["model"]).algorithm
+    relation = ("quantized" if row.stage == "quantize" else "finetune") if teacher.hub else None
+    algorithm = serving.read(Path(row.path), row.model).algorithm
     tags = [
         "imbik",
         "pruned",
         "distillation",
         "model_optimizer" if algorithm else "megatron-core",
-        *([row["format"]] if row["format"] else []),
+        *([row.format] if row.format else []),
     ]
     told = ModelCardData(
         base_model=teacher.hub,
@@ -110,7 +110,7 @@ def _metadata(recipe: Recipe, report: dict[str, Any], row: Row, teacher: Origin,
         license=licence,
         pipeline_tag="text-generation",
         tags=tags,
-        model_name=f"{report['name']}-{row['model']}",
+        model_name=f"{report.name}-{row.model}",
         eval_results=_results(recipe, row, data),
         base_model_relation=relation,
     )
@@ -124,21 +124,21 @@ def _results(recipe: Recipe, row: Row, data: list[Origin]) -> Any:
     task, name = "text-generation", "Text generation"
     found = [
         EvalResult(
-            task, corpus, "test split of the corpus", "perplexity", row["perplexity"], name, metric_name="perplexity"
+            task, corpus, "test split of the corpus", "perplexity", row.perplexity, name, metric_name="perplexity"
         )
     ]
-    if row["mmlu"] is not None and recipe.evaluate.mmlu:
+    if row.mmlu is not None and recipe.evaluate.mmlu:
         quiz = recipe.evaluate.mmlu.path == "quiz"
         kind, what = ("imbik/quiz", "the corpus's own quiz") if quiz else ("cais/mmlu", "MMLU")
-        label = f"accuracy, {row['shots']}-shot, n = {row['mmlu_n']}"
-        found.append(EvalResult(task, kind, what, "accuracy", row["mmlu"], name, metric_name=label))
+        label = f"accuracy, {row.shots}-shot, n = {row.mmlu_n}"
+        found.append(EvalResult(task, kind, what, "accuracy", row.mmlu, name, metric_name=label))
     return found
 
 
-def _head(recipe: Recipe, report: dict[str, Any], row: Row) -> str:
-    size = f"{row['num_params']:,} parameters, {row['bytes'] / 1e6:,.2f} MB of weights"
+def _head(recipe: Recipe, report: Report, row: Row) -> str:
+    size = f"{row.num_params:,} parameters, {row.bytes / 1e6:,.2f} MB of weights"
     about = f"\n\n{recipe.description}" if recipe.description else ""
-    return f"# {report['name']}-{row['model']}\n\n{size}, made by imbik.{about}"
+    return f"# {report.name}-{row.model}\n\n{size}, made by imbik.{about}"
 
 
 def _origin(recipe: Recipe, row: Row, ancestors: list[lineage.Ancestor], teacher: Origin, data: list[Origin]) -> str:
@@ -147,7 +147,7 @@ def _origin(recipe: Recipe, row: Row, ancestors: list[lineage.Ancestor], teacher
     if cut:
         wanted = {key: value for key, value in cut.record.hashed.items() if value not in (None, [], False)}
         lines.append(
-            f"- **Cut**: {', '.join(f'{key} {value}' for key, value in wanted.items())}; {row['share_params']:.0%} of"
+            f"- **Cut**: {', '.join(f'{key} {value}' for key, value in wanted.items())}; {row.share_params:.0%} of"
             " the parameters."
         )
     for stage, what in (("distill", "Distilled"), ("sft", "Fine-tuned")):
@@ -163,36 +163,36 @@ def _origin(recipe: Recipe, row: Row, ancestors: list[lineage.Ancestor], teacher
     packed = lineage.first(ancestors, "quantize")
     if packed:
         lines.append(
-            f"- **Quantized**: {row['format']}, NVIDIA ModelOpt {packed.record.versions.get('nvidia-modelopt', '')}."
+            f"- **Quantized**: {row.format}, NVIDIA ModelOpt {packed.record.versions.get('nvidia-modelopt', '')}."
         )
     lines.append(f"- **Data**: {'; '.join(origin.name for origin in data)}.")
     return "## What it was made from\n\n" + "\n".join(lines)
 
 
-def _scores(report: dict[str, Any], row: Row) -> str:
+def _scores(report: Report, row: Row) -> str:
     from tasks.report import render as page
 
-    teacher = report["rows"][0]
-    shown = [teacher] if row is teacher else [teacher, row]
-    header, *cells = page.cells(report | {"rows": shown})
+    teacher = report.rows[0]
+    shown = (teacher,) if row is teacher else (teacher, row)
+    header, *cells = page.cells(shown)
     lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header), *(f"| {' | '.join(line)} |" for line in cells)]
     told = [page.about(report)]
-    chance = report["chance"]
-    if row["mmlu"] is not None and chance is not None:
-        low, high = row["mmlu_ci95"]
+    chance = report.chance
+    if row.mmlu is not None and row.mmlu_ci95 is not None and chance is not None:
+        low, high = row.mmlu_ci95
         verdict = "above" if low > chance else "not shown to be above"
-        told.append(f"Its score of {row['mmlu']:.1%} (95% {low:.1%} to {high:.1%}) is {verdict} chance ({chance:.0%}).")
-        against = row["against_teacher"]
-        if against["mmlu"] is not None:
-            low, high = against["mmlu_ci95"]
+        told.append(f"Its score of {row.mmlu:.1%} (95% {low:.1%} to {high:.1%}) is {verdict} chance ({chance:.0%}).")
+        against = row.against_teacher
+        if against.mmlu is not None and against.mmlu_ci95 is not None:
+            low, high = against.mmlu_ci95
             told.append(
-                f"Against its teacher: {against['mmlu'] * 100:+.1f} points (paired, 95% {low * 100:+.1f} to"
+                f"Against its teacher: {against.mmlu * 100:+.1f} points (paired, 95% {low * 100:+.1f} to"
                 f" {high * 100:+.1f})."
             )
-    told.append(f"Its loss is {row['val_loss'] - teacher['val_loss']:+.4f} nats a token from the teacher's.")
-    if row["simulated"]:
+    told.append(f"Its loss is {row.val_loss - teacher.val_loss:+.4f} nats a token from the teacher's.")
+    if row.simulated:
         told.append("It was scored with its quantization simulated by ModelOpt, not on an engine.")
-    told += [gate["sentence"] for gate in report["gates"] if gate["model"] == row["model"]]
+    told += [gate.sentence for gate in report.gates if gate.model == row.model]
     return "## Scores\n\n" + "\n".join(lines) + "\n\n" + "\n\n".join(told)
 
 
@@ -222,7 +222,7 @@ def _serve(row: Row) -> str:
 
 def _portable(row: Row) -> serving.ServedModel:
     """The checkpoint as it is served from its own folder, wherever that is."""
-    return replace(serving.read(Path(row["path"]), row["model"]), path=Path())
+    return replace(serving.read(Path(row.path), row.model), path=Path())
 
 
 def _made(ancestors: list[lineage.Ancestor]) -> str:

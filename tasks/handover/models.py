@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from conf.stages.evaluate import EvaluateConfig
-from tasks.store.runs import scores_of, sealed
-from tasks.store.store import Artifact, Store, StoreError
+from tasks.store.runs import is_finished, model_of, scores_of, sealed
+from tasks.store.store import Artifact, Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,14 +24,10 @@ def of_run(store: Store, reference: str) -> Known | None:
     """The model that RUN/MODEL names; None where there is no such run in the store. Raises StoreError where the run
     lacks the model."""
     run, _, model = reference.partition("/")
-    file = store.root / "runs" / run / "report.json"
-    if not model or "/" in model or run.startswith(".") or not file.is_file():
+    if not model or "/" in model or not is_finished(store.root, run):
         return None
-    report = json.loads(file.read_text())
-    rows = {row["model"]: row for row in report["rows"]}
-    if model not in rows:
-        raise StoreError(f"run {run} has no model {model}; choose one of {', '.join(rows) or 'another run'}")
-    artifact = sealed(store, Path(rows[model]["path"]).parent.name)
-    record = sealed(store, scores_of(store, report, rows[model]).name).record
+    finished = model_of(store.root, reference)
+    artifact = sealed(store, Path(finished.row.path).parent.name)
+    record = sealed(store, scores_of(store, finished.report, finished.row).name).record
     teacher, data = (sealed(store, record.inputs[role]) for role in ("teacher", "data"))
     return Known(artifact=artifact, teacher=teacher, data=data, evaluate=EvaluateConfig.model_validate(record.config))

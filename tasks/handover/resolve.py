@@ -4,53 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from tasks.store.runs import PUBLISHED as FOLDER
+from tasks.store.runs import model_of
 from tasks.tracking import registry
 from tasks.tracking.servers import bare, client_of
 from tasks.tracking.spool import Spool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """A model of a finished run: the run's folder and report, and the model's row."""
-
-    folder: Path
-    report: dict[str, Any]
-    row: dict[str, Any]
-
-    @property
-    def published(self) -> Path:
-        """Its folder with the model card."""
-        return self.folder / FOLDER / str(self.row["model"])
-
-
-def chosen(store: Path, target: str) -> Chosen:
-    """RUN/MODEL. ValueError names the runs or models there are."""
-    run, _, model = target.partition("/")
-    report = _report(store, run)
-    rows = {row["model"]: row for row in report["rows"]}
-    if model in report.get("stopped", {}):
-        raise ValueError(
-            f"{target} was not made: the gate {report['stopped'][model]} stopped it; loosen the gate and run again"
-        )
-    if model not in rows:
-        raise ValueError(
-            f"run {run} has no model {model or '(none named)'}; write RUN/MODEL with one of {', '.join(rows)}"
-        )
-    return Chosen(folder=store / "runs" / run, report=report, row=rows[model])
-
-
-def _report(store: Path, run: str) -> dict[str, Any]:
-    path = store / "runs" / run / "report.json"
-    if not run or not path.is_file():
-        there = sorted(path.parent.name for path in (store / "runs").glob("*/report.json"))
-        raise ValueError(f"there is no finished run {run} in {store}; finished runs: {', '.join(there) or 'none'}")
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
 
 
 def directory(store: Path, target: str) -> tuple[Path, str]:
@@ -63,29 +22,29 @@ def directory(store: Path, target: str) -> tuple[Path, str]:
     if "@" in target:
         name, _, alias = target.partition("@")
         return registry.place_of(client_of(store, bare(os.environ.get("MLFLOW_TRACKING_URI"))), name, alias), name
-    found = chosen(store, target)
-    return Path(found.row["path"]), f"{found.report['name']}-{found.row['model']}"
+    model = model_of(store, target)
+    return Path(model.row.path), f"{model.report.name}-{model.row.model}"
 
 
 def promote(store: Path, target: str, *, force: bool) -> str:
     """Make RUN/MODEL the champion; returns what was done."""
     from mlflow.exceptions import MlflowException
 
-    found = chosen(store, target)
-    if not found.row["student"]:
+    model = model_of(store, target)
+    if not model.row.student:
         raise ValueError(f"{target} is the teacher; promote one of its students")
-    remembered = found.folder / "tracking.json"
+    remembered = model.folder / "tracking.json"
     if not remembered.is_file():
         raise ValueError(
-            f"run {found.report['name']} was never told to MLflow; run it again, which builds nothing that is there"
+            f"run {model.report.name} was never told to MLflow; run it again, which builds nothing that is there"
         )
     told = json.loads(remembered.read_text())
     parent = Spool(store, told["flow"]).sent().parent
     if not parent:
-        raise ValueError(f"run {found.report['name']} has not reached MLflow yet; start the server, then imbik sync")
+        raise ValueError(f"run {model.report.name} has not reached MLflow yet; start the server, then imbik sync")
     try:
         return registry.promote(
-            client_of(store, told["uri"]), parent, found.folder, found.report, found.row["model"], force=force
+            client_of(store, told["uri"]), parent, model.folder, model.report, model.row.model, force=force
         )
     except MlflowException as error:
         raise ValueError(

@@ -10,11 +10,12 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 from prefect.states import Completed, Failed
 
+from conf.report.report import Report
 from tasks.store.store import Artifact
 
 if TYPE_CHECKING:
@@ -161,14 +162,14 @@ def _link(address: str, key: str, text: str) -> None:
         client.create_artifact(made)
 
 
-def publish(session: Session, folder: Path, report: dict[str, Any], markdown: str) -> None:
+def publish(session: Session, folder: Path, report: Report, markdown: str) -> None:
     """A run's report on its page: words and table, the models, the pictures, and where each stage's output is."""
     from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
     link_mlflow(session)
     with contextlib.suppress(Exception):
         create_markdown_artifact(
-            markdown, key="report", description=f"Report of {report['name']}; with pictures: {folder}/report.html"
+            markdown, key="report", description=f"Report of {report.name}; with pictures: {folder}/report.html"
         )
         names = (
             "model",
@@ -181,14 +182,14 @@ def publish(session: Session, folder: Path, report: dict[str, Any], markdown: st
             "agreement_teacher",
             "tokens_per_second",
         )
-        if report.get("rows"):
-            rows = [{name: row.get(name) for name in names} for row in report["rows"]]
-            create_table_artifact(rows, key="models", description=f"Models of {report['name']}")
+        if report.rows:
+            rows = [{name: getattr(row, name) for name in names} for row in report.rows]
+            create_table_artifact(rows, key="models", description=f"Models of {report.name}")
         pictures = [
             f"### {path.stem}\n\n![{path.stem}]({_embedded(path)})" for path in sorted((folder / "plots").glob("*.svg"))
         ]
         if pictures:
-            create_markdown_artifact("\n\n".join(pictures), key="pictures", description=f"Pictures of {report['name']}")
+            create_markdown_artifact("\n\n".join(pictures), key="pictures", description=f"Pictures of {report.name}")
         where = [
             {
                 "stage": label,
@@ -198,7 +199,7 @@ def publish(session: Session, folder: Path, report: dict[str, Any], markdown: st
             }
             for label, (artifact, found) in session.stages.items()
         ]
-        create_table_artifact(where, key="store", description=f"Where the stages of {report['name']} are")
+        create_table_artifact(where, key="store", description=f"Where the stages of {report.name} are")
 
 
 def _embedded(path: Path) -> str:

@@ -1,5 +1,4 @@
-"""What the report's pictures have in common: colors, axes without a frame, and SVG whose bytes depend on the picture
-alone."""
+"""Shared by the report's figures: colors, frameless axes, and SVG whose bytes depend only on the figure."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ INK, FAINT = "#6b7280", "#d1d5db"
 
 
 def figure(rows: int = 1) -> tuple[Any, list[Any]]:
-    """An empty picture and its panels, one below the other over one x axis; the first is the tallest."""
+    """An empty figure and its panels, stacked over one x axis; the first is the tallest."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
@@ -29,12 +28,12 @@ def figure(rows: int = 1) -> tuple[Any, list[Any]]:
 
 
 def svg(canvas: Any) -> str:
-    """The picture as SVG text."""
+    """The figure as SVG text."""
     import matplotlib
 
-    text = io.StringIO()
+    stream = io.StringIO()
     # A fixed salt and no date: the same report gives the same bytes.
     with matplotlib.rc_context({"svg.hashsalt": "imbik", "svg.fonttype": "none"}):
-        canvas.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    written = text.getvalue()
-    return written[written.index("<svg") :]
+        canvas.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    text = stream.getvalue()
+    return text[text.index("<svg") :]

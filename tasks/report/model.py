@@ -1,4 +1,4 @@
-"""What a report is made from: the models that were measured, and what a run left besides."""
+"""The inputs of a report: the measured models, and the other outputs of a run."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from conf.report.gates import Verdict
 from tasks.analysis.halving import HalvingResult
 
 
-class Measured(Config):
-    """One model of a run and where its numbers are."""
+class ReportModel(Config):
+    """One model of a run, with its directory, the folder of its scores, and that of its training if it was trained."""
 
     model: str
     stage: str
@@ -21,10 +21,10 @@ class Measured(Config):
     training: str | None
 
 
-class Beside(Config):
-    """What a run left besides its models: the folders of importance scores, of stored logits and of the sweep over
-    axes, how each student's search was played, the gates' verdicts, the models that were not made with the gate that
-    stopped each, and the folder of every stage by its label."""
+class RunExtras(Config):
+    """The outputs of a run other than its models: the folders of importance scores, stored logits, the sweep over axes
+    and generated answers; the result of each student's search; the gates' verdicts; the models that were not built,
+    each with the gate that stopped it; and the folder of every stage by label."""
 
     importance: str | None = None
     logits: str | None = None
@@ -36,4 +36,4 @@ class Beside(Config):
     stages: dict[str, str] = Field(default={})
 
 
-BESIDE_NOTHING = Beside()
+NO_EXTRAS = RunExtras()

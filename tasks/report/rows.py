@@ -1,4 +1,4 @@
-"""The rows of the report: each model's sealed scores, and its differences to the models it is compared with."""
+"""The rows of the report: each model's sealed scores, and its differences from the models it is compared with."""
 
 from __future__ import annotations
 
@@ -8,54 +8,61 @@ from pathlib import Path
 from conf.recipe import Recipe
 from conf.report.row import ModelScores, Recovered, Row
 from tasks.analysis.comparisons import answers_of, compare, recovered
-from tasks.report.model import Measured
+from tasks.report.model import ReportModel
 
 
-def scores(model: Measured) -> ModelScores:
-    """A model's names and what its sealed scores say."""
+def model_scores(model: ReportModel) -> ModelScores:
+    """A model's names and its sealed scores."""
     content = json.loads((Path(model.scores) / "scores.json").read_text())
-    measured = {key: content[key] for key in ModelScores.model_fields if key in content}
+    scores = {key: content[key] for key in ModelScores.model_fields if key in content}
     names = {key: getattr(model, key) for key in ("model", "stage", "student", "format", "path")}
-    return ModelScores.model_validate(measured | names)
+    return ModelScores.model_validate(scores | names)
 
 
-def rows(recipe: Recipe, models: list[Measured]) -> tuple[Row, ...]:
-    """A row for each model of a recipe's run; the teacher is one of them."""
-    by_name = {model.model: scores(model) for model in models}
+def recipe_rows(recipe: Recipe, models: list[ReportModel]) -> tuple[Row, ...]:
+    """A row for each model of a recipe's run, in order; the teacher is one of them."""
+    by_name = {model.model: model_scores(model) for model in models}
     answers = {model.model: answers_of(model.scores) for model in models}
     teacher = by_name["teacher"]
-    differences = {name: compare(one, teacher, answers) for name, one in by_name.items()}
+    differences = {name: compare(scores, teacher, answers) for name, scores in by_name.items()}
 
-    def won_back(one: ModelScores) -> Recovered | None:
-        pruned = f"{one.model}-pruned"
-        return recovered(one, by_name[pruned], teacher, differences[pruned]) if one.stage == "distill" else None
+    def unquantized(scores: ModelScores) -> ModelScores | None:
+        if scores.stage != "quantize":
+            return None
+        student = scores.student
+        return next(by_name[name] for name in (f"{student}-sft", f"{student}", f"{student}-pruned") if name in by_name)
 
-    found = []
-    for one in by_name.values():
-        candidates = (f"{one.student}-sft", f"{one.student}", f"{one.student}-pruned")
-        base = next(by_name[name] for name in candidates if name in by_name) if one.stage == "quantize" else None
-        found.append(
+    def recovered_share(scores: ModelScores) -> Recovered | None:
+        pruned = f"{scores.model}-pruned"
+        if scores.stage != "distill":
+            return None
+        return recovered(scores, by_name[pruned], teacher, differences[pruned])
+
+    rows = []
+    for name, scores in by_name.items():
+        base = unquantized(scores)
+        rows.append(
             Row(
-                **one.model_dump(),
-                share_params=one.num_params / teacher.num_params,
-                baseline=recipe.students[one.student].baseline if one.student in recipe.students else None,
-                against_teacher=differences[one.model],
-                against_student=compare(one, base, answers) if base else None,
-                recovered=won_back(one),
+                **scores.model_dump(),
+                share_params=scores.num_params / teacher.num_params,
+                baseline=recipe.students[scores.student].baseline if scores.student in recipe.students else None,
+                against_teacher=differences[name],
+                against_student=compare(scores, base, answers) if base else None,
+                recovered=recovered_share(scores),
             )
         )
-    return tuple(found)
+    return tuple(rows)
 
 
-def side_by_side(models: list[Measured]) -> tuple[Row, ...]:
+def standalone_rows(models: list[ReportModel]) -> tuple[Row, ...]:
     """A row for each of some models that belong to no recipe; the first is what the others are compared with."""
-    each = [scores(model) for model in models]
+    all_scores = [model_scores(model) for model in models]
     answers = {model.model: answers_of(model.scores) for model in models}
     return tuple(
         Row(
-            **one.model_dump(),
-            share_params=one.num_params / each[0].num_params,
-            against_teacher=compare(one, each[0], answers),
+            **scores.model_dump(),
+            share_params=scores.num_params / all_scores[0].num_params,
+            against_teacher=compare(scores, all_scores[0], answers),
         )
-        for one in each
+        for scores in all_scores
     )

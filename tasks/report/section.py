@@ -1,4 +1,4 @@
-"""How a section of the report looks in report.md. What it says is decided by the section's own module."""
+"""Renders sections of the report as Markdown; each section's own module decides its content."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Reports of single stages: a few models side by side, a corpus, or runs compared. A page as a whole run's, with less
-to say."""
+"""Reports of single stages: some models side by side, a corpus, or runs compared. They have the form of a run's report
+with fewer parts."""
 
 from __future__ import annotations
 
@@ -7,115 +7,104 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tasks.analysis.comparisons import compare, items_of
-from tasks.report.model import Measured, Report
-from tasks.report.report import made_of, row_of, write
-from tasks.report.section import Section
+from conf.report.report import VERSION, Report
+from conf.report.row import Row
+from conf.report.section import Section
+from tasks.analysis.comparisons import Answers, answers_of, compare
+from tasks.report.model import ReportModel
+from tasks.report.provenance import provenance
+from tasks.report.report import write
+from tasks.report.rows import standalone_rows
+from tasks.report.summary import comparison
 from tasks.store.runs import scores_of
 from tasks.store.store import Artifact, Store
 
 
-def write_models(folder: Path, name: str, description: str, measured: list[Measured]) -> Report:
-    """The report of models that were measured together; the first is what the others are compared with."""
-    rows = [row_of(model) for model in measured]
-    items = {model.model: items_of(model.scores) for model in measured}
-    for one in rows:
-        one["baseline"] = one["against_student"] = one["recovered"] = None
-        one["share_params"] = one["num_params"] / rows[0]["num_params"]
-        one["against_teacher"] = compare(one, rows[0], items)
-    report: Report = _empty(name, description) | {
-        "rows": rows,
-        "chance": rows[0].get("mmlu_chance"),
-        "made": made_of(measured, {}),
-    }
-    report["meaning"] = [_told(one, rows[0]) for one in rows[1:]]
+def write_models(folder: Path, name: str, description: str, models: list[ReportModel]) -> Report:
+    """The report of models that were measured together; the others are compared with the first."""
+    rows = standalone_rows(models)
+    report = Report(
+        version=VERSION,
+        name=name,
+        description=description,
+        rows=rows,
+        chance=rows[0].mmlu_chance,
+        summary=tuple(comparison(row, rows[0]) for row in rows[1:]),
+        provenance=provenance(models, {}),
+    )
     return write(folder, report, {})
 
 
-def _told(one: dict[str, Any], base: dict[str, Any]) -> str:
-    against = one["against_teacher"]
-    score = ""
-    if against["mmlu"] is not None:
-        low, high = against["mmlu_ci95"]
-        score = f" and {against['mmlu'] * 100:+.1f} points (95% {low * 100:+.1f} to {high * 100:+.1f})"
-        score += ", which is no shown difference" if low <= 0 <= high else ""
-    return (
-        f"{one['model']} against {base['model']}: {against['val_loss']:+.4f} nats{score}, {against['bytes_ratio']:.0%}"
-        " of its bytes."
-    )
-
-
 def write_corpus(folder: Path, name: str, corpus: Artifact) -> Report:
-    """The report of a prepared corpus: documents, tokens and what was turned away."""
-    statistics = json.loads((Path(corpus.path) / "statistics.json").read_text())
-    splits = statistics["splits"]
-    columns = sorted(
-        {key for split in splits.values() for key, value in split.items() if isinstance(value, (int, float))}
-    )
+    """The report of a prepared corpus: documents, tokens and rejected documents by split, and its other statistics."""
+    statistics: dict[str, Any] = json.loads((Path(corpus.path) / "statistics.json").read_text())
+    splits: dict[str, dict[str, Any]] = statistics["splits"]
+    counts = {key for split in splits.values() for key, value in split.items() if isinstance(value, (int, float))}
+    columns = sorted(counts)
     rows = tuple((title, *(f"{split.get(column, 0):,}" for column in columns)) for title, split in splits.items())
-    table = Section(title="Splits", header=("split", *columns), rows=rows)
-    rest = [
+    totals = tuple(
         (key, json.dumps(value))
         for key, value in statistics.items()
         if key != "splits" and not isinstance(value, (dict, list))
-    ]
-    more = Section(title="All of it", header=("", "value"), rows=tuple(rest))
-    report = _empty(name, "A prepared corpus.") | {
-        "sections": [table.model_dump(mode="json"), more.model_dump(mode="json")]
-    }
-    report["meaning"] = [
-        f"The corpus is at {corpus.path}; a recipe with the same data section takes it from the store."
-    ]
+    )
+    report = Report(
+        version=VERSION,
+        name=name,
+        description="A prepared corpus.",
+        summary=(f"The corpus is in {corpus.path}; a recipe with the same data section reuses it from the store.",),
+        sections=(
+            Section(title="Splits", header=("split", *columns), rows=rows),
+            Section(title="Whole corpus", header=("statistic", "value"), rows=totals),
+        ),
+    )
     return write(folder, report, {})
 
 
 def write_comparison(
     folder: Path, name: str, runs: dict[str, Report], differences: list[tuple[str, ...]], store: Store
 ) -> Report:
-    """Runs side by side: their models in one table, and each model of a later run against its namesake in the first."""
-    rows, first = [], next(iter(runs))
-    scores = {run: _scores_of(report, store) for run, report in runs.items()}
-    sentences = []
-    for run, report in runs.items():
-        for one in report["rows"]:
-            rows.append(one | {"model": f"{run}/{one['model']}"})
-            there = next((other for other in runs[first]["rows"] if other["model"] == one["model"]), None)
-            if run != first and there:
-                theirs, ours = (
-                    there | {"model": f"{first}/{one['model']}"},
-                    one | {"model": f"{run}/{one['model']}", "share_params": 1.0},
-                )
-                items = {
-                    f"{first}/{one['model']}": scores[first][one["model"]],
-                    f"{run}/{one['model']}": scores[run][one["model"]],
-                }
-                sentences.append(_told(ours | {"against_teacher": compare(ours, theirs, items)}, theirs))
+    """Runs side by side: their models in one table, each model of a later run compared with its namesake in the first,
+    and the settings that differ. `differences` are rows of stage, setting and its value in each run."""
+    reference, *others = runs
+    answers = {run: _answers(report, store) for run, report in runs.items()}
+    base_rows = {row.model: row for row in runs[reference].rows}
+    sentences = [
+        _namesakes(reference, base_rows[row.model], run, row, answers)
+        for run in others
+        for row in runs[run].rows
+        if row.model in base_rows
+    ]
     settings = Section(
-        title="What differs",
-        sentences=() if differences else ("Every stage that both runs have is the same artifact.",),
+        title="Settings that differ",
+        sentences=() if differences else ("Every stage that the runs share is the same artifact.",),
         header=("stage", "setting", *runs),
         rows=tuple(differences),
     )
-    report = _empty(name, f"Runs {' and '.join(runs)} side by side.")
-    report |= {"rows": rows, "meaning": sentences, "sections": [settings.model_dump(mode="json")]}
-    report |= {"chance": runs[first].get("chance"), "made": [entry for one in runs.values() for entry in one["made"]]}
+    report = Report(
+        version=VERSION,
+        name=name,
+        description=f"Runs {' and '.join(runs)} side by side.",
+        rows=tuple(_renamed(run, row) for run, report in runs.items() for row in report.rows),
+        chance=runs[reference].chance,
+        summary=tuple(sentences),
+        sections=(settings,),
+        provenance=tuple(entry for report in runs.values() for entry in report.provenance),
+    )
     return write(folder, report, {})
 
 
-def _scores_of(report: Report, store: Store) -> dict[str, dict[tuple[str, int], bool]]:
-    """Each model's answers, by the model's name."""
-    return {one["model"]: items_of(str(scores_of(store, report, one))) for one in report["rows"]}
+def _namesakes(reference: str, base: Row, run: str, row: Row, answers: dict[str, dict[str, Answers]]) -> str:
+    """One model of a run against its namesake in the reference run."""
+    base_answers, row_answers = answers[reference][base.model], answers[run][row.model]
+    base, row = _renamed(reference, base), _renamed(run, row)
+    against = compare(row, base, {base.model: base_answers, row.model: row_answers})
+    return comparison(row.model_copy(update={"against_teacher": against}), base)
 
 
-def _empty(name: str, description: str) -> Report:
-    return {
-        "name": name,
-        "description": description,
-        "chance": None,
-        "rows": [],
-        "sections": [],
-        "meaning": [],
-        "made": [],
-        "gates": [],
-        "stopped": {},
-    }
+def _renamed(run: str, row: Row) -> Row:
+    return row.model_copy(update={"model": f"{run}/{row.model}"})
+
+
+def _answers(report: Report, store: Store) -> dict[str, Answers]:
+    """Each model's answers, by model."""
+    return {row.model: answers_of(str(scores_of(store, report, row))) for row in report.rows}

@@ -7,9 +7,12 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from conf.report.report import Report
+from conf.report.row import Row
 from conf.spec import File, Record
+from tasks.store.runs import REPORT, read_report
 from tasks.tracking import registry
 from tasks.tracking.spool import SentState
 
@@ -79,61 +82,56 @@ def log_report(
     it; the winner in the registry. `once(part, action)` runs what was not told yet."""
     from mlflow.entities import RunTag
 
-    report = json.loads((folder / "report.json").read_text())
+    report = read_report(folder)
     for path in [
-        *(folder / name for name in ("report.json", "report.md", "report.html")),
+        *(folder / name for name in (REPORT, "report.md", "report.html")),
         *sorted((folder / "plots").glob("*")),
     ]:
         place = "plots" if path.parent.name == "plots" else None
         once(path.name, partial(client.log_artifact, sent.parent, str(path), place))
-    verdicts = _verdicts(report) | {"mlflow.note.content": "\n\n".join(report.get("meaning", []))}
+    verdicts = _verdicts(report) | {"mlflow.note.content": "\n\n".join(report.summary)}
     told = [RunTag(key, value[:TAG_LENGTH]) for key, value in verdicts.items()]
     for start in range(0, len(told), 100):
         once(f"verdicts {start}", partial(client.log_batch, sent.parent, tags=told[start : start + 100]))
     once("winner", partial(registry.register, client, sent.parent, folder, report))
     made = {path: label for label, path in sent.made.items()}
-    for row in report.get("rows", []):
-        label = made.get(str(Path(row["path"]).parent))
+    for row in report.rows:
+        label = made.get(str(Path(row.path).parent))
         if label:
-            once(f"model {row['model']}", partial(_log_model, client, sent.runs[label], row))
+            once(f"model {row.model}", partial(_log_model, client, sent.runs[label], row))
 
 
-def _verdicts(report: dict[str, Any]) -> dict[str, str]:
+def _verdicts(report: Report) -> dict[str, str]:
     """Gates and claims as tags: the verdict, then the sentence."""
-    tags = {
-        f"imbik.gate.{gate['model']}.{gate['gate']}": f"{gate['verdict']}: {gate['sentence']}"
-        for gate in report.get("gates", [])
-    }
-    for claim in report.get("claims", []):
-        told = "" if claim["difference"] is None else f" ({claim['by']} {claim['difference']:+.4g})"
-        tags[f"imbik.claim.{claim['model']}-{claim['than']}.{claim['by']}"] = (
-            f"{claim['verdict']}: {claim['says']}{told}"
-        )
-    for model, gate in report.get("stopped", {}).items():
-        tags[f"imbik.stopped.{model}"] = f"not made: {gate}"
+    tags = {f"imbik.gate.{gate.model}.{gate.gate}": f"{gate.verdict}: {gate.sentence}" for gate in report.gates}
+    for claim in report.claims:
+        difference = "" if claim.difference is None else f" ({claim.by} {claim.difference:+.4g})"
+        tags[f"imbik.claim.{claim.model}-{claim.than}.{claim.by}"] = f"{claim.verdict}: {claim.claim}{difference}"
+    for model, gate_name in report.stopped.items():
+        tags[f"imbik.stopped.{model}"] = f"not built: {gate_name}"
     return tags
 
 
-def _log_model(client: MlflowClient, run: str, row: dict[str, Any]) -> None:
+def _log_model(client: MlflowClient, run: str, row: Row) -> None:
     from mlflow.entities import Metric, RunTag
 
-    values = {metric: row.get(field) for metric, field in FINAL.items()}
-    if row.get("mmlu") is not None:
-        values |= dict(zip(("final_mmlu_low", "final_mmlu_high"), row["mmlu_ci95"], strict=True))
+    values = {metric: row.value(field) for metric, field in FINAL.items()}
+    if row.mmlu is not None and row.mmlu_ci95 is not None:
+        values |= dict(zip(("final_mmlu_low", "final_mmlu_high"), row.mmlu_ci95, strict=True))
     # A time of their own would make them differ when they are sent again; the step and value say all.
     metrics = [Metric(name, float(value), 0, 0) for name, value in values.items() if value is not None]
     tags = {
-        "imbik.model": row["model"],
+        "imbik.model": row.model,
         "imbik.role": _role(row),
-        "imbik.student": row["student"],
-        "imbik.format": row["format"],
+        "imbik.student": row.student,
+        "imbik.format": row.format,
     }
     client.log_batch(run, metrics=metrics, tags=[RunTag(key, str(value)) for key, value in tags.items() if value])
 
 
-def _role(row: dict[str, Any]) -> str:
+def _role(row: Row) -> str:
     """What a model is for, by which people search: teacher, pruned (a cut nobody taught), baseline, student."""
-    if row.get("baseline"):
+    if row.baseline:
         return "baseline"
     known = {"teacher": "teacher", "prune": "pruned", "distill": "student", "sft": "student"}
-    return known.get(row["stage"], "student" if row["student"] else "model")
+    return known.get(row.stage, "student" if row.student else "model")

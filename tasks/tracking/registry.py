@@ -10,8 +10,10 @@ import hashlib
 import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from conf.report.report import Report
+from conf.report.row import Row
 from tasks.store import lineage
 from tasks.store.runs import PUBLISHED as FOLDER
 
@@ -22,20 +24,20 @@ CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 LONGEST = 5000
 
 
-def register(client: MlflowClient, parent: str, folder: Path, report: dict[str, Any]) -> None:
+def register(client: MlflowClient, parent: str, folder: Path, report: Report) -> None:
     """Make the winner of a report a version and the candidate; a model that is a version already stays that version."""
-    winner = report.get("winner")
+    winner = report.winner
     if winner:
-        version = ensure(client, parent, folder, report, winner["model"])
-        client.set_registered_model_alias(winner["registered"], CANDIDATE, version)
+        version = ensure(client, parent, folder, report, winner.model)
+        client.set_registered_model_alias(winner.registered, CANDIDATE, version)
 
 
-def ensure(client: MlflowClient, parent: str, folder: Path, report: dict[str, Any], model: str) -> str:
+def ensure(client: MlflowClient, parent: str, folder: Path, report: Report, model: str) -> str:
     """The version of a run's model, made unless its very artifact is one already."""
     from mlflow.exceptions import MlflowException
 
     name = name_of(report)
-    row = next(row for row in report["rows"] if row["model"] == model)
+    row = next(row for row in report.rows if row.model == model)
     tags = _tags(folder, report, row)
     for version in client.search_model_versions(f"name = '{name}'"):
         if (
@@ -48,7 +50,7 @@ def ensure(client: MlflowClient, parent: str, folder: Path, report: dict[str, An
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        client.create_registered_model(name, description=report["description"] or None)
+        client.create_registered_model(name, description=report.description or None)
     place = f"models/{model}"
     card = folder / FOLDER / model / "README.md"
     with tempfile.TemporaryDirectory() as scratch:
@@ -64,23 +66,23 @@ def ensure(client: MlflowClient, parent: str, folder: Path, report: dict[str, An
     return str(made.version)
 
 
-def name_of(report: dict[str, Any]) -> str:
+def name_of(report: Report) -> str:
     """The registry's name for a run's models."""
-    return str(report["winner"]["registered"] if report.get("winner") else report["name"])
+    return report.winner.registered if report.winner else report.name
 
 
-def _tags(folder: Path, report: dict[str, Any], row: dict[str, Any]) -> dict[str, str]:
+def _tags(folder: Path, report: Report, row: Row) -> dict[str, str]:
     """Where a model is, what it is made of, and what the gates said: the lineage that stands for its signature."""
-    ancestors = lineage.of(Path(row["path"]).parent)
+    ancestors = lineage.of(Path(row.path).parent)
     record = ancestors[0].record
     weights = {name: file for name, file in record.files.items() if name.endswith(".safetensors")}
     digest = hashlib.sha256(
         "".join(f"{name}\0{file.sha256}\n" for name, file in sorted(weights.items())).encode()
     ).hexdigest()
     tags = {
-        "imbik.run": report["name"],
-        "imbik.model": row["model"],
-        "imbik.uri": f"file://{row['path']}",
+        "imbik.run": report.name,
+        "imbik.model": row.model,
+        "imbik.uri": f"file://{row.path}",
         "imbik.bytes": str(sum(file.bytes for file in weights.values())),
         "imbik.sha256": digest,
         "imbik.stage": record.stage,
@@ -94,16 +96,16 @@ def _tags(folder: Path, report: dict[str, Any], row: dict[str, Any]) -> dict[str
             tags |= {
                 f"imbik.{ancestor.record.stage}.{role}": key[:LONGEST] for role, key in ancestor.record.inputs.items()
             }
-    for gate in report["gates"]:
-        if gate["model"] == row["model"]:
-            tags[f"imbik.gate.{gate['gate']}"] = f"{gate['verdict']}: {gate['sentence']}"[:LONGEST]
+    for gate in report.gates:
+        if gate.model == row.model:
+            tags[f"imbik.gate.{gate.gate}"] = f"{gate.verdict}: {gate.sentence}"[:LONGEST]
     for metric in ("mmlu", "val_loss", "kl_teacher"):
-        if row.get(metric) is not None:
-            tags[f"imbik.score.{metric}"] = f"{row[metric]:.6g}"
+        if (value := row.value(metric)) is not None:
+            tags[f"imbik.score.{metric}"] = f"{value:.6g}"
     return tags
 
 
-def promote(client: MlflowClient, parent: str, folder: Path, report: dict[str, Any], model: str, *, force: bool) -> str:
+def promote(client: MlflowClient, parent: str, folder: Path, report: Report, model: str, *, force: bool) -> str:
     """Make a run's model the champion and the champion before it the previous one; returns what was done. ValueError
     where a gate that closed on it forbids that."""
     from mlflow.exceptions import MlflowException
@@ -111,7 +113,7 @@ def promote(client: MlflowClient, parent: str, folder: Path, report: dict[str, A
     closed = refusal(report, model)
     if closed and not force:
         raise ValueError(
-            f"{report['name']}/{model} is not promoted: {closed}; --force promotes it all the same, and says so on the"
+            f"{report.name}/{model} is not promoted: {closed}; --force promotes it all the same, and says so on the"
             " version"
         )
     name, version = name_of(report), ensure(client, parent, folder, report, model)
@@ -133,14 +135,14 @@ def promote(client: MlflowClient, parent: str, folder: Path, report: dict[str, A
     )
 
 
-def refusal(report: dict[str, Any], model: str) -> str | None:
+def refusal(report: Report, model: str) -> str | None:
     """Why a model must not be handed over: the gate that closed on it, or on a model it was made from."""
-    row = next(row for row in report["rows"] if row["model"] == model)
-    for gate in report["gates"]:
-        if gate["verdict"] != "passed" and (
-            gate["model"] == model or (gate["student"] == row["student"] and row["stage"] == "quantize")
+    row = next(row for row in report.rows if row.model == model)
+    for gate in report.gates:
+        if gate.verdict != "passed" and (
+            gate.model == model or (gate.student == row.student and row.stage == "quantize")
         ):
-            return str(gate["sentence"])
+            return gate.sentence
     return None
 
 

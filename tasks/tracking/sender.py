@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from conf.base import flat
 from conf.spec import Record
+from tasks.store.store import StoreError
 from tasks.tracking import mlflow_runs as outcome
 from tasks.tracking.spool import Event, SentState, Spool
 from tasks.tracking.units import described
@@ -85,7 +87,7 @@ class Sender:
         """Note what MLflow refuses for good or what is no longer there; anything else may go better later, and is
         raised."""
         status = getattr(error, "get_http_status_code", lambda: 0)()
-        if status not in LASTING and not isinstance(error, (KeyError, FileNotFoundError)):
+        if status not in LASTING and not isinstance(error, (KeyError, FileNotFoundError, StoreError)):
             raise error
         self.sent.refused.append(f"{what}: {' '.join(str(error).split())[:200]}")
 
@@ -102,7 +104,7 @@ class Sender:
         tags |= {f"imbik.{key}": str(value)[:TAG_LENGTH] for key, value in event["tags"].items() if value}
         self.sent.parent = self._run("", event["name"], tags, event["at"])
         self.client.update_run(self.sent.parent, status="RUNNING")
-        params = [Param(key, value[:500]) for key, value in flat(event["recipe"])]
+        params = [Param(key, value[:500]) for key, value in params_of(event["recipe"]).items()]
         for start in range(0, len(params), 100):
             self.client.log_batch(self.sent.parent, params=params[start : start + 100])
         self.sent.ended = self.sent.done = False
@@ -229,7 +231,7 @@ class Sender:
             RunTag(key, value[:TAG_LENGTH]) for key, value in outcome.tags_of(record, folder, event["cached"]).items()
         ]
         self.client.log_batch(run, tags=told)
-        params = [Param(key, value[:500]) for key, value in flat(record.config)]
+        params = [Param(key, value[:500]) for key, value in params_of(record.config).items()]
         for start in range(0, len(params), 100):
             self.client.log_batch(run, params=params[start : start + 100])
         self._keep(label, 0, event["at"] / 1000, {"seconds": record.seconds, "attempts": max(1, len(record.attempts))})
@@ -280,10 +282,6 @@ class Sender:
                 self.client.delete_run(run.info.run_id)
 
 
-def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested settings as dotted names and texts."""
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            yield from flat(item, f"{prefix}.{key}" if prefix else str(key))
-    elif value not in (None, [], {}):
-        yield prefix, str(value)
+def params_of(settings: dict[str, Any]) -> dict[str, str]:
+    """Nested settings as MLflow's parameters: text by dotted name, without those that are not set."""
+    return {name: str(value) for name, value in flat(settings).items() if value not in (None, [], ())}

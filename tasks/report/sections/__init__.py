@@ -1,0 +1,31 @@
+"""The report's sections, one module each: what it reads of a run's artifacts, and its text."""
+
+from tasks.report.sections import (
+    attempts,
+    claims,
+    gates,
+    ladder,
+    learning,
+    logits,
+    pruning,
+    quantization,
+    responses,
+    rounds,
+    search,
+    sweep,
+)
+
+__all__ = [
+    "attempts",
+    "claims",
+    "gates",
+    "ladder",
+    "learning",
+    "logits",
+    "pruning",
+    "quantization",
+    "responses",
+    "rounds",
+    "search",
+    "sweep",
+]

@@ -1,49 +1,48 @@
-"""The report's section on attempts: which stages took more than one, and why the earlier ones ended."""
+"""The report's section on attempts: the stages that took more than one, and why the earlier ones ended."""
 
 from __future__ import annotations
 
-from conf.report.report import Report
+from conf.report.report import Provenance
 from conf.report.section import Section
 
-WORDS = {
+REASONS = {
     "done": "done",
-    "time": "its time was up",
+    "time": "time limit",
     "memory": "out of memory",
     "hang": "hung",
     "preempted": "preempted",
-    "node": "its node was lost",
-    "killed": "a process was killed",
+    "node": "node lost",
+    "killed": "process killed",
     "never-started": "never started",
-    "terminated": "asked to end",
+    "terminated": "terminated",
     "mistake": "refused",
     "fault": "failed",
 }
 
 
-def section(report: Report) -> Section | None:
-    """A row for each attempt of a stage that took more than one; None where all went well at once."""
-    several = [entry for entry in report.provenance if len(entry.attempts) > 1]
-    if not several:
+def section(provenance: tuple[Provenance, ...]) -> Section | None:
+    """A row for each attempt of a stage that took several; None where every first attempt succeeded."""
+    retried = [entry for entry in provenance if len(entry.attempts) > 1]
+    if not retried:
         return None
     rows = [
         (
             entry.label,
             str(number),
-            WORDS[attempt.reason],
+            REASONS[attempt.reason],
             f"{attempt.seconds:.1f}",
             str(attempt.steps),
             attempt.sentence,
         )
-        for entry in several
+        for entry in retried
         for number, attempt in enumerate(entry.attempts, 1)
-    ]
-    sentences = [
-        f"{entry.label} took {len(entry.attempts)} attempts; each went on from the checkpoint before it."
-        for entry in several
     ]
     return Section(
         title="Attempts",
-        sentences=tuple(sentences),
-        header=("stage", "", "ended", "seconds", "steps gained", "why"),
+        sentences=tuple(
+            f"{entry.label} took {len(entry.attempts)} attempts; each continued from the last checkpoint."
+            for entry in retried
+        ),
+        header=("stage", "attempt", "ended", "seconds", "steps gained", "reason"),
         rows=tuple(rows),
     )

@@ -3,38 +3,38 @@
 from __future__ import annotations
 
 from conf.ladder import LadderConfig
-from conf.recipe import Recipe
 from conf.report.ladder import LadderChoice
 from conf.report.section import Section
 
 
-def section(recipe: Recipe, ladder: dict[str, LadderChoice]) -> Section | None:
-    """What each rung lost and which is kept; None where the recipe has no ladder."""
-    config = recipe.ladder
+def section(config: LadderConfig | None, ladder: dict[str, LadderChoice]) -> Section | None:
+    """What each format lost and which one each student keeps; None where the recipe has no ladder."""
     if config is None or not ladder:
         return None
-    rows, sentences = [], []
-    for student, choice in ladder.items():
-        bound = _amount(config, config.bound)
-        sentences.append(
-            f"{student} keeps {choice.kept}, the smallest format that loses at most {bound}; the run's folder links it"
-            f" as kept-{student}."
-            if choice.kept
-            else f"{student} keeps no format of the ladder: each may lose more than {bound}."
-        )
+    rows = []
+    for choice in ladder.values():
         for rung in choice.rungs:
-            verdict = "kept" if rung.model == choice.kept else "inside" if rung.inside else "outside"
-            size, losses = f"{rung.bytes / 1e6:,.2f} MB", (_amount(config, rung.lost), _amount(config, rung.worst))
-            rows.append((rung.model, size, *losses, verdict))
-    worst = (
-        "the worse end of its paired 95% interval" if config.confident and config.metric == "mmlu" else "the estimate"
-    )
+            verdict = "kept" if rung.model == choice.kept else "within bound" if rung.inside else "beyond bound"
+            lost, worst = _amount(config, rung.lost), _amount(config, rung.worst)
+            rows.append((rung.model, f"{rung.bytes / 1e6:,.2f} MB", lost, worst, verdict))
+    by_interval = config.confident and config.metric == "mmlu"
+    compared = "the worse end of its paired 95% interval" if by_interval else "the estimate"
     return Section(
-        title="The ladder of formats",
-        sentences=tuple(sentences),
-        header=("model", "size", "lost", "at worst", "verdict"),
+        title="Ladder of formats",
+        sentences=tuple(_choice(config, student, choice) for student, choice in ladder.items()),
+        header=("model", "size", "loss", "at worst", "verdict"),
         rows=tuple(rows),
-        notes=(f"Lost against the student before quantization; {worst} is held against the bound.",),
+        notes=(f"Loss relative to the unquantized student; {compared} is compared with the bound.",),
+    )
+
+
+def _choice(config: LadderConfig, student: str, choice: LadderChoice) -> str:
+    bound = _amount(config, config.bound)
+    if choice.kept is None:
+        return f"{student} keeps no format of the ladder: each may lose more than {bound}."
+    return (
+        f"{student} keeps {choice.kept}, the smallest format that loses at most {bound}; the run's folder links to it"
+        f" as kept-{student}."
     )
 
 

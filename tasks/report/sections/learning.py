@@ -1,15 +1,25 @@
-"""The report's section on how the students learned: which weights were kept, the scores on the way, and what more
-tokens would bring."""
+"""The report's section on how the students learned: the weights kept, the scores during training, and the predicted
+gain from more tokens."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+
 import numpy as np
 
 from conf.report.base import Estimate
-from conf.report.learning import Backtest, Evaluations, FittedLaw, KeptWeights, LawCurve, Learning, NoLaw
-from conf.report.report import Report
+from conf.report.learning import (
+    Backtest,
+    Curve,
+    Evaluations,
+    FitMetric,
+    FittedLaw,
+    KeptWeights,
+    LawCurve,
+    Learning,
+    NoLaw,
+)
 from conf.report.section import Section
 from conf.spec import Record
 from tasks.analysis.scaling_law import LEAST_POINTS, Law, fit
@@ -21,61 +31,74 @@ HEADER = (
     "validation loss",
     "KL",
     "score",
-    "twice the tokens",
-    "its first half said of its end",
+    "at twice the tokens",
+    "predicted from first half",
 )
-NAMES = {
+METRIC_NAMES: dict[FitMetric, str] = {
     "val_kl": "KL from the teacher",
     "val_divergence": "divergence from the teacher's stored logits",
     "val_loss": "validation loss",
 }
-SCHEDULE = (
-    "What twice the tokens would bring is read off L(t) = E + A / t^alpha, E not below 0, fitted to the KL from the"
-    " teacher (the loss, where the student learns from the text alone) at the validations after the warm-up, in nats"
-    " per token; in brackets its 95% interval (profile likelihood), which knows the scatter of the points and not"
-    " whether the law is right. The learning rate falls along the way, so points before the end are worse than a run"
-    " that had ended there: part of the fall is the schedule's, and the gain told is rather too large. The last column"
-    " checks it: what the same fit to the first half of the curve expected at its end, and what was measured there."
+METHOD = (
+    "The value at twice the tokens is extrapolated with L(t) = E + A / t^alpha, E not below 0, fitted to the KL from"
+    " the teacher (to the loss if the student learns from the text alone) at the validations after warm-up, in nats per"
+    " token. In parentheses: its 95% interval (profile likelihood), which covers the scatter of the points but not"
+    " whether the law itself is right. The learning rate decays during training, so earlier points are worse than a"
+    " run that ended there would be: part of the drop comes from the schedule, and the predicted gain is likely too"
+    " large. The last column tests this: the end of the curve as predicted from its first half, and as measured."
 )
 
 
-def learned(folder: str) -> Learning:
-    """What the report says of one distillation: its curve over tokens, its evaluations, the weights kept, the fitted
-    law."""
+def read_learning(folder: str) -> Learning:
+    """The training of one distillation: validations and evaluations by tokens, the weights kept, and the law."""
     config = Record.model_validate_json((Path(folder) / "artifact.json").read_text()).config
     per_step = config["global_batch"] * config["seq_length"]
-    by_step = _by_step(Path(folder) / "metrics.jsonl")
-    validated = {step: values for step, values in by_step.items() if "val_loss" in values}
-    evaluated = {step: values for step, values in by_step.items() if "mmlu" in values}
-    file = Path(folder) / "kept.json"
-    apart = "val_divergence" if config.get("offline") else "val_kl"  # of stored logits only the top K can be compared
-    compared = config.get("engine") != "nemo"  # NeMo's gpt_train validates by the loss alone
-    metric = "val_loss" if config.get("ce_share") == 1 or not compared else apart
-    after = [step for step in validated if step > config["warmup_steps"]]
-    tokens, losses = [float(step * per_step) for step in after], [validated[step][metric] for step in after]
+    by_step = _values_by_step(folder)
+    validations = {step: values for step, values in by_step.items() if "val_loss" in values}
+    evaluations = {step: values for step, values in by_step.items() if "mmlu" in values}
+    kept = Path(folder) / "kept.json"
+    # Stored logits hold only the top K, over which the divergence is taken.
+    divergence: FitMetric = "val_divergence" if config.get("offline") else "val_kl"
+    has_divergence = config.get("engine") != "nemo"  # NeMo's gpt_train validates by the loss alone
+    metric: FitMetric = divergence if has_divergence and config.get("ce_share") != 1 else "val_loss"
+    fitted_steps = [step for step in validations if step > config["warmup_steps"]]
+    tokens, losses = [float(step * per_step) for step in fitted_steps], [validations[s][metric] for s in fitted_steps]
     columns = {
-        name: tuple(values[name] for values in evaluated.values())
+        name: tuple(values[name] for values in evaluations.values())
         for name in ("mmlu", "mmlu_low", "mmlu_high", "mmlu_n", "test_kl")
     }
     return Learning(
-        tokens=tuple(step * per_step for step in validated),
-        val_loss=tuple(values["val_loss"] for values in validated.values()),
-        val_kl=tuple(values[apart] for values in validated.values()) if compared else (),
+        tokens=tuple(step * per_step for step in validations),
+        val_loss=tuple(values["val_loss"] for values in validations.values()),
+        val_kl=tuple(values[divergence] for values in validations.values()) if has_divergence else (),
         fitted=metric,
-        evaluated=Evaluations.model_validate({"tokens": tuple(step * per_step for step in evaluated)} | columns),
-        kept=KeptWeights.model_validate_json(file.read_text()) if file.is_file() else None,
+        evaluated=Evaluations.model_validate({"tokens": tuple(step * per_step for step in evaluations)} | columns),
+        kept=KeptWeights.model_validate_json(kept.read_text()) if kept.is_file() else None,
         law=_law(tokens, losses),
         backtest=_backtest(tokens, losses),
     )
 
 
-def _by_step(metrics: Path) -> dict[int, dict[str, float]]:
-    """Values by step, in order; where a resumed job repeated a step, the later line counts."""
-    found: dict[int, dict[str, float]] = {}
-    for text in metrics.read_text().splitlines():
+def read_curve(folder: str) -> Curve:
+    """The validations of a distillation by step."""
+    by_step = _values_by_step(folder, "val_loss")
+    columns = {
+        key: tuple(values[key] for values in by_step.values())
+        for key in ("val_loss", "val_kl")
+        if all(key in values for values in by_step.values())
+    }
+    return Curve(step=tuple(map(float, by_step)), **columns)
+
+
+def _values_by_step(folder: str, metric: str | None = None) -> dict[int, dict[str, float]]:
+    """Logged values by step, in order, of the lines with this metric; if a resumed job repeated a step, its last line
+    counts."""
+    by_step: dict[int, dict[str, float]] = {}
+    for text in (Path(folder) / "metrics.jsonl").read_text().splitlines():
         line = json.loads(text)
-        found[line["step"]] = line["values"]
-    return dict(sorted(found.items()))
+        if metric is None or metric in line["values"]:
+            by_step[line["step"]] = line["values"]
+    return dict(sorted(by_step.items()))
 
 
 def _law(tokens: list[float], losses: list[float]) -> FittedLaw | NoLaw:
@@ -83,11 +106,11 @@ def _law(tokens: list[float], losses: list[float]) -> FittedLaw | NoLaw:
     if isinstance(law, str):
         return NoLaw(undetermined=law)
     last = tokens[-1]
-    ahead = tuple(float(place) for place in np.geomspace(tokens[0], 2 * last, 40))
-    loss, low, high = zip(*(law.at(place) for place in ahead), strict=True)
+    places = tuple(float(place) for place in np.geomspace(tokens[0], 2 * last, 40))
+    loss, low, high = zip(*(law.at(place) for place in places), strict=True)
     return FittedLaw(
         points=len(tokens),
-        curve=LawCurve(tokens=ahead, loss=loss, low=low, high=high),
+        curve=LawCurve(tokens=places, loss=loss, low=low, high=high),
         floor=law.floor,
         scale=law.scale,
         alpha=law.alpha,
@@ -97,80 +120,82 @@ def _law(tokens: list[float], losses: list[float]) -> FittedLaw | NoLaw:
 
 
 def _backtest(tokens: list[float], losses: list[float]) -> Backtest | None:
-    """The end as the first half of the points predicts it, and as it was; None where that half determines nothing."""
+    """The end of the curve as predicted from its first half; None where that half determines no law."""
     half = len(tokens) // 2
-    law = fit(tokens[:half], losses[:half]) if half >= LEAST_POINTS else ""
+    law = fit(tokens[:half], losses[:half]) if half >= LEAST_POINTS else None
     return Backtest(predicted=law.at(tokens[-1]), measured=losses[-1]) if isinstance(law, Law) else None
 
 
-def section(report: Report) -> Section | None:
+def section(learning: dict[str, Learning]) -> Section | None:
     """The section, None where nothing was distilled."""
-    learning = report.learning
     if not learning:
         return None
-    sentences = [sentence for name, about in learning.items() for sentence in _sentences(name, about)]
-    biased = [name for name, about in learning.items() if about.kept and _chosen_by_score(about.kept)]
-    notes = [SCHEDULE]
+    sentences = [sentence for name, training in learning.items() for sentence in _sentences(name, training)]
+    biased = [name for name, training in learning.items() if training.kept and _selected_by_score(training.kept)]
+    notes = [METHOD]
     if biased:
         notes.append(
-            f"The weights of {', '.join(biased)} were chosen by the score on the report's own questions, as the best of"
-            " several looks: that score is flattered, and so is each difference to it."
+            f"The weights of {', '.join(biased)} were selected by their score on the questions of this report, as the"
+            " best of several evaluations: that score is biased upwards, and so is every difference from it."
         )
-    rows = tuple(_row(name, about) for name, about in learning.items())
     return Section(
-        title="How the students learned", sentences=tuple(sentences), header=HEADER, rows=rows, notes=tuple(notes)
+        title="How the students learned",
+        sentences=tuple(sentences),
+        header=HEADER,
+        rows=tuple(_row(name, training) for name, training in learning.items()),
+        notes=tuple(notes),
     )
 
 
-def _chosen_by_score(kept: KeptWeights) -> bool:
+def _selected_by_score(kept: KeptWeights) -> bool:
     return kept.best_by == "mmlu" and (kept.keep == "best" or kept.stopped is not None)
 
 
-def _sentences(name: str, about: Learning) -> list[str]:
-    sentences, kept, law = [], about.kept, about.law
+def _sentences(name: str, training: Learning) -> list[str]:
+    sentences, kept, law = [], training.kept, training.law
     if kept and kept.stopped:
-        sentences.append(f"{name} stopped learning at step {kept.trained} of {kept.steps}: {kept.stopped}.")
+        sentences.append(f"Training of {name} stopped at step {kept.trained} of {kept.steps}: {kept.stopped}.")
     if kept and kept.keep == "best" and kept.step != kept.trained:
         sentences.append(
-            f"The weights kept of {name} are those of step {kept.step}, the best by {kept.best_by} ({kept.best:.4g})."
+            f"The weights of {name} are those of step {kept.step}, the best by {kept.best_by} ({kept.best:.4g})."
         )
-    sentences += _fell(name, about.evaluated)
+    sentences += _score_fell(name, training.evaluated)
     if isinstance(law, NoLaw):
-        sentences.append(f"What more tokens would bring {name} is not told: {law.undetermined}.")
+        sentences.append(f"No prediction for {name} with more tokens: {law.undetermined}.")
     else:
         gain, low, high = law.gain
         sentences.append(
-            f"Twice the tokens would lower the {NAMES[about.fitted]} of {name} by {gain:.2g} nats (95%: {low:.2g} to"
-            f" {high:.2g})."
+            f"Twice the tokens would lower the {METRIC_NAMES[training.fitted]} of {name} by {gain:.2g} nats (95%"
+            f" {low:.2g} to {high:.2g})."
         )
     return sentences
 
 
-def _fell(name: str, scores: Evaluations) -> list[str]:
-    """Where the score was shown to be higher on the way than at the end, though the loss kept falling."""
+def _score_fell(name: str, scores: Evaluations) -> list[str]:
+    """A sentence where the score was significantly higher during training than at its end."""
     if not scores.mmlu:
         return []
-    best = max(range(len(scores.mmlu)), key=lambda place: scores.mmlu[place])
+    best = max(range(len(scores.mmlu)), key=lambda index: scores.mmlu[index])
     if scores.mmlu_low[best] <= scores.mmlu_high[-1]:
         return []
     return [
-        f"The score of {name} fell while it learned: {scores.mmlu[best]:.1%} after {scores.tokens[best]:,} tokens,"
-        f" {scores.mmlu[-1]:.1%} at the end; distill.keep: best with best_by: mmlu would have kept the former."
+        f"The score of {name} fell during training: {scores.mmlu[best]:.1%} after {scores.tokens[best]:,} tokens,"
+        f" {scores.mmlu[-1]:.1%} at the end; distill.keep: best with best_by: mmlu would have kept the higher one."
     ]
 
 
-def _row(name: str, about: Learning) -> tuple[str, ...]:
-    kept, scores, law, backtest = about.kept, about.evaluated.mmlu, about.law, about.backtest
+def _row(name: str, training: Learning) -> tuple[str, ...]:
+    kept, scores, law, backtest = training.kept, training.evaluated.mmlu, training.law, training.backtest
     best = " (best)" if kept and kept.keep == "best" else ""
     return (
         name,
-        f"{about.tokens[-1]:,}",
+        f"{training.tokens[-1]:,}",
         f"step {kept.step} of {kept.trained}{best}" if kept else "-",
-        f"{about.val_loss[0]:.3f} → {about.val_loss[-1]:.3f}",
-        f"{about.val_kl[0]:.3g} → {about.val_kl[-1]:.3g}" if about.val_kl else "-",
+        f"{training.val_loss[0]:.3f} → {training.val_loss[-1]:.3f}",
+        f"{training.val_kl[0]:.3g} → {training.val_kl[-1]:.3g}" if training.val_kl else "-",
         f"{scores[0]:.1%} → {scores[-1]:.1%}, highest {max(scores):.1%}" if scores else "-",
         "not determined" if isinstance(law, NoLaw) else _estimate(law.doubled),
-        f"{_estimate(backtest.predicted)}; was {backtest.measured:.3g}" if backtest else "-",
+        f"{_estimate(backtest.predicted)}; measured {backtest.measured:.3g}" if backtest else "-",
     )
 
 

@@ -1,4 +1,4 @@
-"""The report's section on stored logits: how much of the teacher was kept, and what it takes."""
+"""The report's section on stored logits: how much of the teacher's probability they cover, and their size."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 
 from conf.report.logits import StoredLogits
-from conf.report.report import Report
 from conf.report.section import Section
 
 
-def read(folder: str | None) -> StoredLogits | None:
-    """What the report says of a logits artifact; None where the run has none."""
+def read_logits(folder: str | None) -> StoredLogits | None:
+    """The summary of a logits artifact; None where the run has none."""
     if folder is None:
         return None
     manifest = json.loads((Path(folder) / "logits.json").read_text())
@@ -21,9 +20,8 @@ def read(folder: str | None) -> StoredLogits | None:
     )
 
 
-def section(report: Report) -> Section | None:
-    """The section, None where no student was taught from stored logits."""
-    stored = report.logits
+def section(stored: StoredLogits | None) -> Section | None:
+    """The section, None where no student was distilled from stored logits."""
     if stored is None:
         return None
     tokens = sum(split.rows for split in stored.splits.values())
@@ -32,12 +30,12 @@ def section(report: Report) -> Section | None:
         title="Stored logits",
         sentences=(
             (
-                f"Students taught offline read the teacher's {stored.top_k} likeliest of {stored.vocab_size:,} tokens:"
-                f" {tokens:,} rows, {stored.bytes / 1e6:,.1f} MB, {stored.bytes / tokens:.0f} bytes each. The teacher"
-                " was not loaded."
+                f"Offline distillation reads the teacher's top {stored.top_k} logits of {stored.vocab_size:,} per"
+                f" token: {tokens:,} tokens, {stored.bytes / 1e6:,.1f} MB, {stored.bytes / tokens:.0f} bytes per token."
+                " The teacher was not loaded."
             ),
             (
-                f"What is not stored holds {train:.2%} of the teacher's probability on the training tokens,"
+                f"The stored logits leave out {train:.2%} of the teacher's probability on the training tokens and"
                 f" {validation:.2%} on the validation tokens."
             ),
         ),

@@ -1,118 +1,112 @@
-"""The report's sections on quantization: the layers that each format hurts most, and the formats that AutoQuantize
-chose for each."""
+"""The report's sections on quantization: the layers with the largest errors, and AutoQuantize's choice of formats."""
 
 from __future__ import annotations
 
-import json
+import math
 import re
+from collections import Counter
 from pathlib import Path
-from typing import Any
 
-from tasks.report.section import Section
+from conf.report.quantization import LayerError, Mix, Quantized
+from conf.report.section import Section
 
-WORST = 10
-"""Layers shown in the table; the drawing has all."""
-EXACT = "exact"
-
-
-def gather(folders: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """What quantize.json says of each quantized model, by model; `folders` holds their artifacts."""
-    kept = ("layers", "kv_cache", "auto", "qad", "samples", "tokens")
-    found = {}
-    for model, folder in folders.items():
-        record = json.loads((Path(folder) / "quantize.json").read_text())
-        found[model] = {key: record[key] for key in kept if key in record}
-    return found
+WORST_SHOWN = 10
+"""Layers in the table; the figure shows all."""
+UNCHANGED = "no error"
 
 
-def sections(report: dict[str, Any]) -> list[Section]:
-    """The sections that have something to say."""
-    formats: dict[str, dict[str, Any]] = {
-        name: told for name, told in report.get("formats", {}).items() if told.get("layers")
+def read_quantized(folders: dict[str, str]) -> dict[str, Quantized]:
+    """quantize.json of each quantized model; `folders` are their artifacts by model."""
+    return {
+        model: Quantized.model_validate_json((Path(folder) / "quantize.json").read_text())
+        for model, folder in folders.items()
     }
-    if not formats:
-        return []
-    mixed = {name: told["auto"] for name, told in formats.items() if "auto" in told}
-    return [_errors(formats), *([_choices(mixed)] if mixed else [])]
 
 
-def _errors(formats: dict[str, dict[str, Any]]) -> Section:
-    """The layers with the least signal to noise in their outputs, over all formats."""
-    lines = [
-        (_power(layer["outputs_db"]), model, name, layer)
-        for model, told in formats.items()
-        for name, layer in told["layers"].items()
-    ]
-    worst = sorted(lines, key=lambda line: line[:3])[:WORST]
-    sentences = []
-    for model, told in formats.items():
-        name, layer = min(told["layers"].items(), key=lambda entry: _power(entry[1]["outputs_db"]))
-        seen = f"{told['samples']:,} sequences of {told['tokens']:,} tokens"
-        sentences.append(
-            f"{model}: {name} loses most, {decibels(layer['outputs_db'])} in its outputs; every quantizer saw {seen}."
-        )
-    rows = tuple(
-        (
-            model,
-            name,
-            layer["format"],
-            decibels(layer["weights_db"]),
-            decibels(layer["outputs_db"]),
-            f"{layer['tokens']:,}",
-        )
-        for _, model, name, layer in worst
-    )
+def sections(quantized: dict[str, Quantized]) -> list[Section]:
+    """The error of each layer, and the formats of each mix; empty where no layer was measured."""
+    models = {model: record for model, record in quantized.items() if record.layers}
+    mixes = {model: record.auto for model, record in models.items() if record.auto}
+    return ([_errors(models)] if models else []) + ([_mixes(mixes)] if mixes else [])
+
+
+def _errors(models: dict[str, Quantized]) -> Section:
+    """The layers with the lowest signal-to-noise ratio of their outputs, over all formats."""
+    layers = [(model, name, layer) for model, record in models.items() for name, layer in record.layers.items()]
+    worst = sorted(layers, key=lambda entry: (_ratio(entry[2]), *entry[:2]))[:WORST_SHOWN]
     return Section(
-        title="What quantization does to each layer",
-        sentences=tuple(sentences),
-        header=("model", "layer", "stored as", "weights", "outputs", "tokens seen"),
-        rows=rows,
+        title="Quantization error by layer",
+        sentences=tuple(_worst(model, record) for model, record in models.items()),
+        header=("model", "layer", "stored as", "weights", "outputs", "calibration tokens"),
+        rows=tuple(
+            (
+                model,
+                name,
+                layer.format,
+                decibels(layer.weights_db),
+                decibels(layer.outputs_db),
+                f"{layer.tokens:,}",
+            )
+            for model, name, layer in worst
+        ),
         notes=(
             (
-                f"Signal to noise in dB, the {len(rows)} worst of {len(lines)}: weights against those before they were"
-                " rounded (after the calibrator smoothed them), outputs against unrounded weights and inputs on what"
-                " arrives at the layer in the quantized model. 6 dB are one bit."
+                f"Signal-to-noise ratio in dB, the {len(worst)} worst of {len(layers)} layers. Weights: relative to"
+                " those before rounding (after smoothing by the calibrator). Outputs: relative to unrounded weights and"
+                " inputs, on the inputs that reach the layer in the quantized model. 6 dB correspond to one bit."
             ),
         ),
         pictures={"quantization-error": "The worst output of each decoder layer; lower is worse."},
     )
 
 
-def _choices(mixed: dict[str, dict[str, Any]]) -> Section:
-    """The formats of each mix, group by group of layers that share one."""
-    sentences, rows = [], []
-    for model, auto in mixed.items():
-        counted: dict[str, int] = {}
-        for group in auto["groups"]:
-            counted[group["format"]] = counted.get(group["format"], 0) + len(group["layers"])
-        told = ", ".join(
-            f"{count} in {form}" if form != "none" else f"{count} as they are"
-            for form, count in sorted(counted.items())
-        )
-        sentences.append(
-            f"{model}: {auto['effective_bits']:.2f} bits a weight of {auto['asked_bits']:g} allowed"
-            f" ({auto['least_bits']:.2f} is the least), by {auto['method']}: of {sum(counted.values())} layers {told}."
-        )
-        for group in auto["groups"]:
-            scores = ", ".join(f"{form} {score:.3g}" for form, score in group["scores"].items() if form != "none")
-            rows.append((model, _together(group["layers"]), group["format"], scores or "-"))
+def _worst(model: str, record: Quantized) -> str:
+    name, layer = min(record.layers.items(), key=lambda entry: _ratio(entry[1]))
+    calibrated = ""
+    if record.samples is not None and record.tokens is not None:
+        calibrated = f" The model was calibrated on {record.samples:,} sequences, {record.tokens:,} tokens."
+    return f"{model}: {name} has the largest error, {decibels(layer.outputs_db)} in its outputs.{calibrated}"
+
+
+def _mixes(mixes: dict[str, Mix]) -> Section:
+    """The format of each group of layers in each mix."""
+    rows = []
+    for model, mix in mixes.items():
+        for group in mix.groups:
+            scores = ", ".join(f"{name} {score:.3g}" for name, score in group.scores.items() if name != "none")
+            rows.append((model, join_layers(group.layers), group.format, scores or "-"))
     return Section(
-        title="A format for each layer",
-        sentences=tuple(sentences),
-        header=("model", "layers", "format", "scores (lower is better)"),
+        title="Format of each layer",
+        sentences=tuple(_mix(model, mix) for model, mix in mixes.items()),
+        header=("model", "layers", "format", "sensitivity (lower is better)"),
         rows=tuple(rows),
         notes=(
             (
-                "Chosen by ModelOpt's AutoQuantize from the sensitivity of each group of layers that engines run as one"
-                " matrix. Bits are counted over all linear layers, the output layer's 16 included, scales not."
+                "Chosen by ModelOpt's AutoQuantize from the sensitivity of each group of layers that inference engines"
+                " run as one matrix. Bits per weight cover all linear layers, including the output layer at 16 bits,"
+                " but not the scales."
             ),
         ),
-        pictures={"chosen-formats": "The bits that each decoder layer's matrices were given."},
+        pictures={"chosen-formats": "Bits per weight of each matrix by decoder layer."},
     )
 
 
-def _together(layers: list[str]) -> str:
-    """Layers of one parent in one name: model.layers.0.self_attn.{q,k,v}_proj."""
+def _mix(model: str, mix: Mix) -> str:
+    counts: Counter[str] = Counter()
+    for group in mix.groups:
+        counts[group.format] += len(group.layers)
+    formats = ", ".join(
+        f"{count} are not quantized" if name == "none" else f"{count} in {name}"
+        for name, count in sorted(counts.items())
+    )
+    return (
+        f"{model}: {mix.effective_bits:.2f} bits per weight of {mix.asked_bits:g} allowed (at least"
+        f" {mix.least_bits:.2f} are possible), chosen by {mix.method}; of {counts.total()} layers, {formats}."
+    )
+
+
+def join_layers(layers: tuple[str, ...]) -> str:
+    """Layers of one parent as one name: model.layers.0.self_attn.{q,k,v}_proj."""
     parents = {layer.rpartition(".")[0] for layer in layers}
     if len(layers) == 1 or len(parents) > 1:
         return ", ".join(layers)
@@ -121,15 +115,15 @@ def _together(layers: list[str]) -> str:
 
 
 def decibels(value: float | None) -> str:
-    """Signal to noise in words."""
-    return EXACT if value is None else f"{value:.1f} dB"
+    """A signal-to-noise ratio as text; None: there is no noise."""
+    return UNCHANGED if value is None else f"{value:.1f} dB"
 
 
-def _power(value: float | None) -> float:
-    return float("inf") if value is None else value
+def _ratio(layer: LayerError) -> float:
+    return math.inf if layer.outputs_db is None else layer.outputs_db
 
 
-def place(layer: str) -> tuple[int, str] | None:
-    """Decoder layer and matrix of a module's name; None for one outside the decoder layers."""
-    found = re.search(r"\.(\d+)\.(?:\w+\.)*(\w+)$", layer)
-    return (int(found[1]), found[2].removesuffix("_proj")) if found else None
+def layer_matrix(module: str) -> tuple[int, str] | None:
+    """Decoder layer and matrix of a module name; None for a module outside the decoder layers."""
+    match = re.search(r"\.(\d+)\.(?:\w+\.)*(\w+)$", module)
+    return (int(match[1]), match[2].removesuffix("_proj")) if match else None

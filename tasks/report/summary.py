@@ -1,0 +1,81 @@
+"""The report's summary: what its numbers mean, in sentences."""
+
+from __future__ import annotations
+
+from conf.gates import CHANCE
+from conf.report.report import Report
+from conf.report.row import Difference, Row
+
+
+def summary(report: Report) -> list[str]:
+    """What the numbers mean, also where they mean nothing."""
+    sentences = [*_teacher_score(report.rows[0], report.chance)]
+    sentences += [sentence for row in report.rows if (sentence := _row(row))]
+    if any(row.simulated for row in report.rows):
+        sentences.append(
+            "Quantized models were scored with quantization simulated by ModelOpt on the published weights and scales,"
+            " because this machine has no engine that runs them; their speed was not measured."
+        )
+    return sentences
+
+
+def comparison(row: Row, base: Row) -> str:
+    """A model that belongs to no recipe against the first of its report."""
+    against = row.against_teacher
+    score = ""
+    if against.mmlu is not None and against.mmlu_ci95 is not None:
+        low, high = against.mmlu_ci95
+        score = f" and {_points(against.mmlu, low, high)}"
+        score += ", no significant difference" if low <= 0 <= high else ""
+    return (
+        f"{row.model} against {base.model}: {against.val_loss:+.4f} nats{score}, {against.bytes_ratio:.0%} of its size."
+    )
+
+
+def _teacher_score(teacher: Row, chance: float | None) -> list[str]:
+    if teacher.mmlu is None or teacher.mmlu_ci95 is None:
+        return []
+    if chance is not None and teacher.mmlu_ci95[0] <= chance:
+        return [
+            f"The teacher's multiple-choice score of {teacher.mmlu:.1%} (n = {teacher.mmlu_n}) is not above chance"
+            f" ({chance:.0%}): the scores in this table do not measure knowledge, and their differences are noise. Use"
+            " loss and KL instead."
+        ]
+    guessing = CHANCE if chance is None else chance
+    return [
+        f"The teacher answers {teacher.mmlu:.1%} of {teacher.mmlu_n} questions correctly; chance is {guessing:.0%}."
+    ]
+
+
+def _row(row: Row) -> str | None:
+    """What one row means; None where another row says it."""
+    lost = f"{row.against_teacher.val_loss:+.3f} nats{_score(row.against_teacher)}"
+    if row.baseline == "scratch":
+        if row.stage != "distill":
+            return None
+        return f"{row.model}, the same shape from random weights, is {lost} from the teacher after distillation."
+    if row.stage == "prune":
+        ranking = f", ranked by {row.baseline} as a baseline" if row.baseline else ""
+        name = row.model.removesuffix("-pruned")
+        return f"Pruning to {name} ({row.share_params:.0%} of the parameters{ranking}) cost {lost}."
+    if row.stage == "distill" and row.recovered:
+        shares = {"nats": row.recovered.nats, "points": row.recovered.points}
+        parts = [f"{share:.0%} of the lost {unit}" for unit, share in shares.items() if share is not None]
+        return f"Distillation recovered {' and '.join(parts)} for {row.model}." if parts else None
+    if row.stage == "quantize":
+        against, name = row.against_student or row.against_teacher, (row.format or "").upper()
+        return f"{name} changed {row.student} by {against.val_loss:+.4f} nats{_score(against)}."
+    return None
+
+
+def _score(against: Difference) -> str:
+    """A paired score difference as the end of a sentence; empty where no score was measured."""
+    if against.mmlu is None or against.mmlu_ci95 is None:
+        return ""
+    low, high = against.mmlu_ci95
+    points = _points(against.mmlu, low, high)
+    return f" with no significant difference in score: {points}" if low <= 0 <= high else f" and {points}"
+
+
+def _points(difference: float, low: float, high: float) -> str:
+    return f"{difference * 100:+.1f} points (95% {low * 100:+.1f} to {high * 100:+.1f})"
