@@ -1,0 +1,197 @@
+"""The section on how the students learned: curves, kept weights, and the prediction for more tokens."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conf.report.learning import FittedLaw, NoLaw
+from conf.spec import Record
+from tasks.report.sections.learning import read_curve, read_learning, section
+
+KEPT = {"keep": "best", "step": 40, "trained": 70, "steps": 200, "best_by": "mmlu", "best": 0.7, "tokens": 1280}
+STOPPED = KEPT | {"stopped": "mmlu did not improve in 3 evaluations"}
+SHORT = [2.0, 1.5, 1.3, 1.2, 1.1]
+T = np.linspace(1, 20, 20)
+LONG = [2.5, *(1.5 + 0.5 * T**-0.5 + np.random.default_rng(0).normal(0, 0.0005, 20))]
+
+
+def distilled(
+    folder: Path,
+    losses: list[float],
+    *,
+    kept: dict[str, Any] | None = None,
+    scores: dict[int, float] | None = None,
+    more: dict[str, Any] | None = None,
+) -> str:
+    """A sealed distillation: a validation every 10 steps of 4 x 8 tokens, after a warm-up of 10 steps. KL is half the
+    loss, the divergence a third; `scores` by step with an interval of 3 points to either side."""
+    folder.mkdir()
+    config = {"global_batch": 4, "seq_length": 8, "warmup_steps": 10} | (more or {})
+    empty: dict[str, Any] = {"hashed": {}, "inputs": {}, "files": {}, "versions": {}}
+    record = Record(
+        stage="distill", key="k", revision=1, config=config, seconds=1.0, created="2026-01-01T00:00:00", **empty
+    )
+    (folder / "artifact.json").write_text(record.model_dump_json())
+    lines = []
+    for place, loss in enumerate(losses):
+        values = {"val_loss": loss, "val_kl": loss / 2, "val_divergence": loss / 3}
+        if scores and 10 * place in scores:
+            score = scores[10 * place]
+            values |= {"mmlu": score, "mmlu_n": 500.0, "mmlu_low": score - 0.03, "mmlu_high": score + 0.03}
+            values |= {"test_kl": 0.1}
+        lines.append(json.dumps({"step": 10 * place, "total": 10 * (len(losses) - 1), "time": 0, "values": values}))
+    (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    if kept:
+        (folder / "kept.json").write_text(json.dumps(kept))
+    return str(folder)
+
+
+def test_tokens_are_steps_times_batch_and_length(tmp_path: Path) -> None:
+    learning = read_learning(distilled(tmp_path / "d", SHORT, scores={20: 0.7}))
+    assert learning.tokens == (0, 320, 640, 960, 1280)
+    assert learning.evaluated.tokens == (640,)
+    assert learning.evaluated.test_kl == (0.1,)
+
+
+def test_the_law_starts_after_the_warm_up(tmp_path: Path) -> None:
+    law = read_learning(distilled(tmp_path / "d", LONG)).law
+    assert isinstance(law, FittedLaw) and law.points == 19  # of 21, without steps 0 and 10
+    assert (law.curve.tokens[0], law.curve.tokens[-1]) == (pytest.approx(640), pytest.approx(2 * 6400))
+    assert law.gain[0] == pytest.approx(law.scale * (1 - 2**-law.alpha))
+    assert law.doubled[0] == pytest.approx(law.floor + law.scale * 2**-law.alpha)
+
+
+def test_the_backtest_predicts_the_end_from_half(tmp_path: Path) -> None:
+    backtest = read_learning(distilled(tmp_path / "d", LONG)).backtest
+    assert backtest is not None
+    assert backtest.measured == pytest.approx(LONG[-1] / 2)
+    assert backtest.predicted[1] <= backtest.measured <= backtest.predicted[2]
+
+
+def test_half_a_curve_of_five_points_has_no_backtest(tmp_path: Path) -> None:
+    losses = [3.0, 2.5, *(1.5 + 0.5 * np.arange(1.0, 12.0) ** -0.5)]  # 11 points after warm-up: half of them are 5
+    assert read_learning(distilled(tmp_path / "odd", losses)).backtest is None
+    assert read_learning(distilled(tmp_path / "even", [*losses, 1.64])).backtest is not None
+
+
+@pytest.mark.parametrize(
+    ("config", "metric", "kl"),
+    [
+        ({}, "val_kl", 1.0),
+        ({"offline": True}, "val_divergence", 2 / 3),
+        ({"ce_share": 1}, "val_loss", 1.0),
+        ({"engine": "nemo"}, "val_loss", None),
+    ],
+)
+def test_the_law_is_fitted_to_what_is_learned(
+    config: dict[str, Any], metric: str, kl: float | None, tmp_path: Path
+) -> None:
+    learning = read_learning(distilled(tmp_path / "d", SHORT, more=config))
+    assert learning.fitted == metric
+    assert learning.val_kl[:1] == (() if kl is None else (pytest.approx(kl),))
+
+
+def test_a_repeated_step_counts_once(tmp_path: Path) -> None:
+    folder = distilled(tmp_path / "d", SHORT)
+    lines = [{"step": 10, "values": {"val_loss": 9.0, "val_kl": 4.0}}, {"step": 10, "values": {"loss": 1.0}}]
+    with (tmp_path / "d" / "metrics.jsonl").open("a") as stream:
+        stream.write("".join(json.dumps(line) + "\n" for line in lines))
+    curve = read_curve(folder)
+    assert curve.step == (0.0, 10.0, 20.0, 30.0, 40.0)
+    assert curve.val_loss[1] == 9.0 and curve.val_kl[1] == 4.0
+
+
+def test_an_early_stop_is_reported(tmp_path: Path) -> None:
+    text = section({"short": read_learning(distilled(tmp_path / "d", SHORT, kept=STOPPED))})
+    assert text
+    assert text.sentences[:2] == (
+        "Training of short stopped at step 70 of 200: mmlu did not improve in 3 evaluations.",
+        "The weights of short are those of step 40, the best by mmlu (0.7).",
+    )
+
+
+def test_last_weights_are_not_called_the_best(tmp_path: Path) -> None:
+    kept = STOPPED | {"step": 70, "stopped": None}
+    text = section({"short": read_learning(distilled(tmp_path / "d", SHORT, kept=kept))})
+    assert text and len(text.sentences) == 1
+
+
+@pytest.mark.parametrize(("end", "fell"), [(0.6, True), (0.639, True), (0.64, False), (0.7, False)])
+def test_a_fallen_score_needs_apart_intervals(end: float, fell: bool, tmp_path: Path) -> None:
+    scores = {0: 0.5, 20: 0.7, 40: end}  # the best one's interval begins at 0.67
+    text = section({"short": read_learning(distilled(tmp_path / "d", SHORT, scores=scores))})
+    assert text
+    sentence = f"The score of short fell during training: 70.0% after 640 tokens, {end:.1%} at the end"
+    assert any(sentence in each for each in text.sentences) == fell
+
+
+@pytest.mark.parametrize(
+    ("change", "biased"),
+    [
+        ({}, True),
+        ({"keep": "last"}, True),  # it stopped by the score
+        ({"keep": "last", "stopped": None}, False),
+        ({"stopped": None}, True),
+        ({"best_by": "val_kl"}, False),
+    ],
+)
+def test_a_score_that_selected_weights_is_biased(change: dict[str, Any], biased: bool, tmp_path: Path) -> None:
+    text = section({"short": read_learning(distilled(tmp_path / "d", SHORT, kept=STOPPED | change))})
+    assert text
+    assert ("The weights of short were selected by their score" in text.notes[-1]) == biased
+
+
+def test_the_prediction_has_its_interval(tmp_path: Path) -> None:
+    learning = read_learning(distilled(tmp_path / "d", LONG))
+    text = section({"long": learning})
+    assert text and isinstance(learning.law, FittedLaw)
+    gain, low, high = (f"{value:.2g}" for value in learning.law.gain)
+    assert text.sentences[-1] == (
+        f"Twice the tokens would lower the KL from the teacher of long by {gain} nats (95% {low} to {high})."
+    )
+
+
+def test_a_short_curve_says_why_nothing_is_predicted(tmp_path: Path) -> None:
+    learning = read_learning(distilled(tmp_path / "d", SHORT))
+    assert isinstance(learning.law, NoLaw)
+    text = section({"short": learning})
+    assert text and text.sentences[-1] == (
+        "No prediction for short with more tokens: 3 validations after warm-up are too few; at least 6 are needed."
+    )
+
+
+def test_a_row_has_first_and_last_values(tmp_path: Path) -> None:
+    scores = {0: 0.5, 20: 0.7, 40: 0.6}
+    text = section({"short": read_learning(distilled(tmp_path / "d", SHORT, kept=STOPPED, scores=scores))})
+    assert text and text.rows == (
+        (
+            "short",
+            "1,280",
+            "step 40 of 70 (best)",
+            "2.000 → 1.100",
+            "1 → 0.55",
+            "50.0% → 60.0%, highest 70.0%",
+            "not determined",
+            "-",
+        ),
+    )
+
+
+def test_a_row_has_prediction_and_backtest(tmp_path: Path) -> None:
+    learning = read_learning(distilled(tmp_path / "d", LONG))
+    assert isinstance(learning.law, FittedLaw) and learning.backtest
+    text = section({"long": learning})
+    doubled, predicted = learning.law.doubled, learning.backtest.predicted
+    assert text and text.rows[0][-2:] == (
+        f"{doubled[0]:.3g} ({doubled[1]:.2g} to {doubled[2]:.2g})",
+        f"{predicted[0]:.3g} ({predicted[1]:.2g} to {predicted[2]:.2g}); measured {LONG[-1] / 2:.3g}",
+    )
+
+
+def test_without_distillation_there_is_no_section() -> None:
+    assert section({}) is None
