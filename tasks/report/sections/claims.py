@@ -75,9 +75,9 @@ def section(claims: tuple[ClaimVerdict, ...]) -> Section | None:
         title="Claims",
         sentences=(
             (
-                f"Of {len(claims)} claims, {sum(verdict.startswith('holds') for verdict in verdicts)} hold,"
-                f" {sum(verdict.startswith('refuted') for verdict in verdicts)} are refuted and"
-                f" {verdicts.count('not shown')} are not shown either way."
+                f"{len(claims)} claims: {sum(verdict.startswith('holds') for verdict in verdicts)} hold,"
+                f" {sum(verdict.startswith('refuted') for verdict in verdicts)} refuted,"
+                f" {verdicts.count('not shown')} not shown either way."
             ),
         ),
         header=HEADER,

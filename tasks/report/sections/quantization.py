@@ -96,8 +96,7 @@ def _mix(model: str, mix: Mix) -> str:
     for group in mix.groups:
         counts[group.format] += len(group.layers)
     formats = ", ".join(
-        f"{count} are not quantized" if name == "none" else f"{count} in {name}"
-        for name, count in sorted(counts.items())
+        f"{count} unquantized" if name == "none" else f"{count} in {name}" for name, count in sorted(counts.items())
     )
     return (
         f"{model}: {mix.effective_bits:.2f} bits per weight of {mix.asked_bits:g} allowed (at least"

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from scipy.stats import binomtest
 
 from jobs.evaluation import mmlu
-from tasks.analysis.statistics import mcnemar, paired_difference, wilson
+from tasks.analysis.statistics import (
+    bonett_price,
+    counts,
+    finite,
+    mcnemar,
+    mean_interval,
+    newcombe,
+    paired_difference,
+    quantile,
+    student_t,
+    wilson,
+)
 
 PAIRS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=80)
 
@@ -32,13 +46,13 @@ def test_wilson_as_published() -> None:
 
 def test_paired_difference_as_published() -> None:
     # Newcombe, Statistics in Medicine 17 (1998) 2635-2650, table II, method 10.
-    for counts, low, high in [
+    for table, low, high in [
         ((36, 12, 2, 0), 0.0569, 0.3404),
         ((0, 12, 2, 36), 0.0569, 0.3404),
         ((0, 0, 0, 50), -0.0713, 0.0713),
     ]:
-        n = sum(counts)
-        assert paired_difference(*answers(*counts)) == pytest.approx(((counts[1] - counts[2]) / n, low, high), abs=1e-4)
+        n = sum(table)
+        assert paired_difference(*answers(*table)) == pytest.approx(((table[1] - table[2]) / n, low, high), abs=1e-4)
 
 
 def test_paired_examples_of_the_literature() -> None:
@@ -113,3 +127,92 @@ def test_wilson_holds_the_share_within_nought_and_one(correct: int, n: int) -> N
 
 def test_without_questions_anything_is_possible() -> None:
     assert wilson(0, 0) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.9, 0.95, 0.99])
+def test_the_quantile_is_the_normal_ones(confidence: float) -> None:
+    assert quantile(confidence) == pytest.approx(stats.norm.ppf(0.5 + confidence / 2), abs=1e-12)
+
+
+@pytest.mark.parametrize("freedom", [1, 2.5, 30, 1000])
+@pytest.mark.parametrize("probability", [0.9, 0.975])
+def test_students_quantile_is_scipys(freedom: float, probability: float) -> None:
+    assert student_t(probability, freedom) == pytest.approx(stats.t.ppf(probability, freedom))
+
+
+@pytest.mark.parametrize(("correct", "n"), [(0, 7), (1, 7), (7, 7), (81, 263), (499, 500)])
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+def test_wilson_is_scipys(correct: int, n: int, confidence: float) -> None:
+    expected = binomtest(correct, n).proportion_ci(confidence, method="wilson")
+    assert wilson(correct, n, quantile(confidence)) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@given(st.lists(st.floats(-5, 5), min_size=2, max_size=30).filter(lambda values: max(values) - min(values) > 1e-3))
+def test_the_mean_has_students_interval(values: list[float]) -> None:
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    mean, low, high = mean_interval(values)
+    assert mean == pytest.approx(sum(values) / len(values), abs=1e-9)
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_a_single_value_has_no_interval() -> None:
+    assert mean_interval([2.0]) == (2.0, -math.inf, math.inf)
+
+
+def test_only_a_bounded_interval_is_finite() -> None:
+    assert finite(0.0, 1.0) == (0.0, 1.0)
+    assert finite(-math.inf, 1.0) is None and finite(0.0, math.inf) is None
+
+
+def test_the_paired_table_counts_all_four() -> None:
+    assert counts(*answers(5, 3, 2, 4)) == (5, 3, 2, 4)
+
+
+def phi_interval(a: int, b: int, c: int, d: int, confidence: float) -> tuple[float, float]:
+    """Newcombe's method 10 written out with scipy's Wilson intervals."""
+    n = a + b + c + d
+    (l1, u1), (l2, u2) = (binomtest(right, n).proportion_ci(confidence, method="wilson") for right in (a + b, a + c))
+    p1, p2 = (a + b) / n, (a + c) / n
+    product = (a + b) * (c + d) * (a + c) * (b + d)
+    numerator = a * d - b * c
+    corrected = max(numerator - n / 2, 0) if numerator > 0 else numerator
+    phi = corrected / math.sqrt(product) if product else 0.0
+    low = math.sqrt((p1 - l1) ** 2 - 2 * phi * (p1 - l1) * (u2 - p2) + (u2 - p2) ** 2)
+    high = math.sqrt((u1 - p1) ** 2 - 2 * phi * (u1 - p1) * (p2 - l2) + (p2 - l2) ** 2)
+    return p1 - p2 - low, p1 - p2 + high
+
+
+@pytest.mark.parametrize(
+    "table", [(36, 12, 2, 5), (20, 4, 6, 30), (3, 9, 8, 2), (0, 5, 5, 0), (10, 0, 0, 10), (5, 2, 3, 4)]
+)
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+def test_newcombe_with_scipys_parts(table: tuple[int, int, int, int], confidence: float) -> None:
+    difference, low, high = newcombe(table, quantile(confidence))
+    assert difference == pytest.approx((table[1] - table[2]) / sum(table))
+    assert (low, high) == pytest.approx(phi_interval(*table, confidence))
+
+
+@pytest.mark.parametrize("table", [(1, 1, 7, 12), (36, 12, 2, 5), (20, 4, 6, 30)])
+@pytest.mark.parametrize("z", [1.6449, 1.96])
+def test_bonett_price_written_out(table: tuple[int, int, int, int], z: float) -> None:
+    # Bonett and Price (2006), equations 3 and 4: Wilson limits of both proportions at a narrowed z, divided crosswise.
+    a, b, c, _ = table
+    n, x1, x2 = a + b + c, a + b, a + c
+    spread = math.sqrt((b + c + 2) / ((x1 + 1) * (x2 + 1)))
+    s1, s2 = (math.sqrt((1 - (x + 1) / (n + 2)) / (x + 1)) for x in (x1, x2))
+    level = 2 * stats.norm.cdf(z * spread / (s1 + s2)) - 1
+    (l1, u1), (l2, u2) = (binomtest(x, n).proportion_ci(level, method="wilson") for x in (x1, x2))
+    assert bonett_price(table, z) == pytest.approx((x1 / x2, l1 / u2, u1 / l2))
+
+
+def test_a_ratio_to_nothing_is_unbounded() -> None:
+    ratio, low, high = bonett_price((0, 3, 0, 2))
+    assert (ratio, high) == (math.inf, math.inf) and 0 < low < math.inf
+    assert bonett_price((0, 0, 4, 2))[0] == 0
+    value, low, high = bonett_price((0, 0, 0, 5))
+    assert math.isnan(value) and (low, high) == (0.0, math.inf)
+
+
+def test_pairs_need_the_same_items() -> None:
+    with pytest.raises(AssertionError, match="same items"):
+        counts([True], [True, False])

@@ -1,0 +1,175 @@
+"""The winner of a run: the best, or the smallest that is shown to be nearly as good."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy import stats
+
+from conf.load import load
+from conf.report.gates import Verdict
+from conf.report.ladder import LadderChoice, Rung
+from conf.report.report import Report
+from conf.report.row import Row
+from tasks.analysis.statistics import newcombe
+from tasks.analysis.winner import choose, eligible
+from tests.fixtures.report import report, row
+
+BEST = [1.0, 2.0, 3.0, 4.0]
+LOST = [0.008, 0.012, 0.009, 0.011]
+LARGE = row("depth", val_loss=2.5, bytes=100, mmlu=0.8, kl_teacher=0.1)
+SMALL = row("depth-fp8", "quantize", val_loss=2.51, bytes=50, mmlu=0.75, kl_teacher=0.2)
+PRUNED = row("depth-pruned", "prune", val_loss=2.0, bytes=90)
+HIGH = stats.ttest_1samp(LOST, 0).confidence_interval(0.95).high
+
+
+def scores(folder: Path, worse: list[float] = LOST) -> dict[str, str]:
+    """Scores of the two: four sequences, and 200 questions of which 160 and 150 are right."""
+    values = {"depth": BEST, "depth-fp8": [value + lost for value, lost in zip(BEST, worse, strict=False)]}
+    for model, right in (("depth", 160), ("depth-fp8", 150)):
+        (folder / model).mkdir(parents=True)
+        losses = values[model][: len(worse)]
+        (folder / model / "sequences.json").write_text(json.dumps({"val_loss": losses, "kl_teacher": losses}))
+        items = [json.dumps({"subject": "s", "index": index, "correct": index < right}) for index in range(200)]
+        (folder / model / "items.jsonl").write_text("\n".join(items))
+    return {model: str(folder / model) for model in values}
+
+
+def won(folder: Path, *settings: str, rows: tuple[Row, ...] = (LARGE, SMALL, PRUNED), **fields: Any) -> str | None:
+    winner = choose(load("demo", list(settings)), report(*rows, **fields), scores(folder))
+    return winner.model if winner else None
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("winner.margin=0", "depth"),
+        ("winner.margin=0.011", "depth"),  # above the estimate of 0.01, below the interval's end
+        (f"winner.margin={HIGH - 1e-6}", "depth"),
+        (f"winner.margin={HIGH + 1e-6}", "depth-fp8"),
+        ("winner.max_bytes=100", "depth"),
+        ("winner.max_bytes=99", "depth-fp8"),
+        ("winner.max_bytes=50", "depth-fp8"),
+        ("winner.max_bytes=49", None),
+        ("winner.model=depth-fp8", "depth-fp8"),
+        ("winner=null", None),
+    ],
+)
+def test_the_winner_by_test_loss(setting: str, expected: str | None, tmp_path: Path) -> None:
+    assert won(tmp_path, setting) == expected
+
+
+def test_a_higher_score_and_a_lower_kl_win(tmp_path: Path) -> None:
+    better = SMALL.model_copy(update={"mmlu": 0.9, "kl_teacher": 0.05})
+    assert won(tmp_path / "a", "winner.by=mmlu", rows=(LARGE, SMALL)) == "depth"
+    assert won(tmp_path / "b", "winner.by=mmlu", rows=(LARGE, better)) == "depth-fp8"
+    assert won(tmp_path / "c", "winner.by=kl_teacher", rows=(LARGE, better)) == "depth-fp8"
+
+
+def test_of_equals_the_smaller_wins(tmp_path: Path) -> None:
+    assert won(tmp_path, rows=(LARGE, SMALL.model_copy(update={"val_loss": 2.5}))) == "depth-fp8"
+
+
+def test_a_score_counts_at_newcombes_worse_end(tmp_path: Path) -> None:
+    worst = -newcombe((150, 0, 10, 40))[1]
+    for name, margin, expected in (("a", worst - 1e-6, "depth"), ("b", worst + 1e-6, "depth-fp8")):
+        assert won(tmp_path / name, "winner.by=mmlu", f"winner.margin={margin}") == expected
+
+
+def test_a_model_without_the_metric_does_not_win(tmp_path: Path) -> None:
+    assert won(tmp_path, "winner.by=mmlu", rows=(LARGE.model_copy(update={"mmlu": None}), SMALL)) == "depth-fp8"
+
+
+def verdict(model: str, result: str) -> Verdict:
+    fields: dict[str, Any] = dict.fromkeys(("low", "high", "p", "needs", "confidence"))
+    fields |= {"gate": "g", "student": "depth", "after": "distill", "bound": "b", "measured": 1.0, "n": 1}
+    return Verdict(model=model, verdict=result, unit="questions", sentence="s", **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"), [("passed", "depth"), ("failed", "depth-fp8"), ("not shown", "depth-fp8")]
+)
+def test_a_closed_gate_takes_a_model_out(result: str, expected: str, tmp_path: Path) -> None:
+    assert won(tmp_path, gates=(verdict("depth", result),)) == expected
+
+
+def names(made: Report, *settings: str) -> list[str]:
+    return [row.model for row in eligible(load("demo", list(settings)), made)]
+
+
+def test_eligible_are_taught_students_of_the_recipe() -> None:
+    others = [
+        row("teacher", "teacher"),
+        row("other"),
+        row("depth-baseline", baseline="random", student="depth"),
+    ]
+    assert names(report(LARGE, SMALL, PRUNED, *others)) == ["depth", "depth-fp8"]
+
+
+def test_a_student_that_is_only_pruned_is_eligible() -> None:
+    assert names(report(PRUNED), "distill=null", "quantize=[]") == ["depth-pruned"]
+
+
+def test_the_ladder_takes_out_formats_it_does_not_keep() -> None:
+    rungs = tuple(
+        Rung(model=name, bytes=1, lost=0.0, worst=0.0, inside=True, path="p") for name in ("depth-fp8", "depth-nvfp4")
+    )
+    rows = (LARGE, SMALL, row("depth-nvfp4", "quantize"))
+    kept = report(*rows, ladder={"depth": LadderChoice(rungs=rungs, kept="depth-nvfp4")})
+    assert names(kept) == ["depth", "depth-nvfp4"]
+    none = report(*rows, ladder={"depth": LadderChoice(rungs=rungs, kept=None)})
+    assert names(none) == ["depth", "depth-fp8", "depth-nvfp4"]
+
+
+def sentence(folder: Path, *settings: str, rows: tuple[Row, ...] = (LARGE, SMALL), worse: list[float] = LOST) -> str:
+    winner = choose(load("demo", list(settings)), report(*rows), scores(folder, worse))
+    assert winner
+    return winner.sentence
+
+
+def test_the_sentence_of_the_best(tmp_path: Path) -> None:
+    low, high = stats.ttest_1samp(LOST, 0).confidence_interval(0.95)
+    assert sentence(tmp_path) == (
+        "The winner is depth: the best test loss of 2 models, 2.5000 nats; depth-fp8 is shown to be worse: by 0.0100"
+        f" nats (95% {low:.4f} to {high:.4f})."
+    )
+
+
+def test_the_sentence_where_the_next_is_not_shown_worse(tmp_path: Path) -> None:
+    assert "depth-fp8 is not shown to be worse: by" in sentence(tmp_path, worse=[0.1, -0.05, 0.01, 0.0])
+
+
+def test_the_sentence_of_the_smaller_one(tmp_path: Path) -> None:
+    low, high = stats.ttest_1samp(LOST, 0).confidence_interval(0.95)
+    assert sentence(tmp_path, "winner.margin=0.05") == (
+        "The winner is depth-fp8: the smallest model shown to lose at most 0.0500 nats of test loss against depth, the"
+        f" best; it loses 0.0100 nats (95% {low:.4f} to {high:.4f})."
+    )
+
+
+def test_the_sentence_of_a_score_is_in_points(tmp_path: Path) -> None:
+    difference, low, high = newcombe((150, 0, 10, 40))
+    assert sentence(tmp_path, "winner.by=mmlu", "winner.margin=0.2") == (
+        "The winner is depth-fp8: the smallest model shown to lose at most 20.0 points of score against depth, the"
+        f" best; it loses {-difference * 100:.1f} points (95% {-high * 100:.1f} to {-low * 100:.1f})."
+    )
+
+
+def test_the_sentence_of_the_only_one(tmp_path: Path) -> None:
+    assert sentence(tmp_path / "a", rows=(LARGE,)) == "The winner is depth: no other model is eligible."
+    named = sentence(tmp_path / "b", "winner.model=depth")
+    assert named == "The winner is depth, set by winner.model in the recipe."
+
+
+def test_one_sequence_has_no_interval(tmp_path: Path) -> None:
+    assert "by 0.0100 nats (no interval from one test sequence)" in sentence(tmp_path, worse=[0.01])
+
+
+def test_the_registered_name_is_the_runs_or_the_recipes(tmp_path: Path) -> None:
+    folders = scores(tmp_path)
+    for settings, name in (([], "mine"), (["winner.registered=ours"], "ours")):
+        winner = choose(load("demo", settings), report(LARGE, SMALL), folders)
+        assert winner and winner.registered == name
