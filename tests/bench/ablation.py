@@ -39,7 +39,7 @@ def main() -> None:
         "processor": _processor(),
         "threads": os.cpu_count(),
         "minutes": minutes and round(minutes, 1),
-        "versions": report["made"][0]["versions"],
+        "versions": report["provenance"][0]["versions"],
         "rows": report["rows"],
         "claims": report["claims"],
         "logits": report["logits"],
@@ -88,7 +88,7 @@ def table(record: dict[str, Any]) -> str:
         low = "-" if claim["low"] is None else f"{claim['low']:+.4f} to {claim['high']:+.4f}"
         difference = "-" if claim["difference"] is None else f"{claim['difference']:+.4g}"
         lines.append(
-            f"| {claim['says']} ({claim['model']}, {claim['than']}) | {difference} | {low} | {claim['n'] or '-'} |"
+            f"| {claim['claim']} ({claim['model']}, {claim['than']}) | {difference} | {low} | {claim['n'] or '-'} |"
             f" {claim['verdict']} |"
         )
     lines += [

@@ -53,7 +53,7 @@ def measure(store: Path) -> list[dict[str, Any]]:
     for student, about in long.items():
         cases = {"120 steps of 240": (short[student]["law"].get("doubled"), about["val_kl"][-1])}
         if about["backtest"]:
-            cases["first half of 240 steps"] = (about["backtest"]["foretold"], about["backtest"]["measured"])
+            cases["first half of 240 steps"] = (about["backtest"]["predicted"], about["backtest"]["measured"])
         for case, (foretold, measured) in cases.items():
             inside = foretold and foretold[1] <= measured <= foretold[2]
             rows.append(

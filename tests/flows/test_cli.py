@@ -8,13 +8,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from conf.load import names, read
 from conf.recipe import Recipe
+from conf.report.report import Report
 from tests.fixtures.flow import COMMAND, RECIPE, imbik
+from tests.fixtures.report import report, row
 
 WRONG = [
     (["run", "demmo"], "there is no preset demmo; did you mean demo?"),
@@ -93,19 +94,10 @@ def test_presets_are_listed_with_what_they_do() -> None:
 
 def finished_run(store: Path, name: str) -> None:
     """A run's folder with a report of one model, as a run leaves it."""
-    against = {"mmlu": 0.0}
-    row: dict[str, Any] = {
-        "model": "teacher",
-        "stage": "teacher",
-        "num_params": 1_500_000,
-        "bytes": 3_000_000,
-        "against_teacher": against,
-    }
-    row |= {"mmlu": 0.5, "mmlu_ci95": [0.4, 0.6], "val_loss": 1.25, "perplexity": 3.49}
-    row |= dict.fromkeys(("kl_teacher", "agreement_teacher", "tokens_per_second"))
+    teacher = row("teacher", "teacher", num_params=1_500_000, mmlu=0.5, mmlu_ci95=(0.4, 0.6), mmlu_n=100)
     folder = store / "runs" / name
     folder.mkdir(parents=True)
-    (folder / "report.json").write_text(json.dumps({"name": name, "rows": [row], "meaning": ["It means [this]."]}))
+    (folder / "report.json").write_text(report(teacher, name=name, summary=["It means [this]."]).model_dump_json())
 
 
 def test_runs_are_listed_and_a_report_is_shown(tmp_path: Path) -> None:
@@ -119,11 +111,11 @@ def test_runs_are_listed_and_a_report_is_shown(tmp_path: Path) -> None:
     lines = {cells[1].strip(): line for line in runs.stdout.splitlines() if len(cells := line.split("│")) > 3}
     assert "not finished" in lines["half"]
     assert lines["mine"].split("│")[2].strip() == "1"
-    report = imbik("report", "mine", store=store)
-    assert report.returncode == 0, report.stderr
-    assert "1.50M" in report.stdout and "50.0% (40.0 to 60.0)" in report.stdout
-    assert "It means [this]." in report.stdout
-    assert f"report: {store}/runs/mine/report.html" in report.stdout
+    shown = imbik("report", "mine", store=store)
+    assert shown.returncode == 0, shown.stderr
+    assert "1.50M" in shown.stdout and "50.0% (40.0 to 60.0)" in shown.stdout
+    assert "It means [this]." in shown.stdout
+    assert f"report: {store}/runs/mine/report.html" in shown.stdout
 
 
 def test_a_report_of_a_run_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
@@ -135,6 +127,28 @@ def test_a_report_of_a_run_that_is_not_there_names_those_that_are(tmp_path: Path
         done = imbik("report", name, store=store)
         assert done.returncode == 2
         assert done.stderr == f"imbik: there is no finished run {name} in {store}; finished runs: one, two\n"
+
+
+def test_a_report_of_another_version_is_one_sentence(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    finished_run(store, "old")
+    file = store / "runs" / "old" / "report.json"
+    file.write_text(file.read_text().replace('"version":1', '"version":7'))
+    done = imbik("report", "old", store=store)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"imbik: {file} has version 7, but this imbik reads version 1; run old again: it reuses the store and rewrites"
+        " the report\n"
+    )
+    listed = imbik("runs", store=store)
+    assert listed.returncode == 0 and "report.html" in listed.stdout
+
+
+@pytest.mark.parametrize(("of", "model"), [("recipe", Recipe), ("report", Report)])
+def test_schemas_are_printed(of: str, model: type[Recipe] | type[Report]) -> None:
+    done = alone("schema", of)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == model.model_json_schema()
 
 
 def test_the_store_may_be_named_by_the_environment(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_every_model_is_scored_by_its_responses(tuned: Path) -> None:
     assert answered["depth-sft"]["loss"] < answered["depth"]["loss"]
     assert answered["teacher-sft"]["loss"] < answered["teacher"]["loss"]
     (pair,) = report["responses"]["pairs"]
-    assert (pair["without"], pair["beside"], pair["kd_weights"]) == ("depth", "depth-kd", [0.0, 1.0])
+    assert (pair["lower_kd"], pair["higher_kd"], pair["kd_weights"]) == ("depth", "depth-kd", [0.0, 1.0])
     assert pair["loss"] == pytest.approx(answered["depth-kd-sft"]["loss"] - answered["depth-sft"]["loss"], abs=0.05)
     assert pair["loss_ci95"][0] <= pair["loss"] <= pair["loss_ci95"][1]
     quantized = next(row for row in report["rows"] if row["model"] == "depth-fp8")
@@ -44,7 +44,7 @@ def test_every_model_is_scored_by_its_responses(tuned: Path) -> None:
     told = (tuned / "runs" / "tuned" / "report.md").read_text()
     assert (
         "## Responses" in told
-        and "60 prompts were asked; of 60 answers" in told
+        and "The teacher answered 60 prompts; of 60 answers" in told
         and "training records were packed into" in told
     )
 

@@ -174,15 +174,15 @@ def test_the_three_verdicts_on_paired_answers() -> None:
     assert (passed.low, passed.p) == (pytest.approx(newcombe((178, 0, 2, 20))[1]), 0.5)
     unsure = verdict_of(gate, scores(answered(172)), before)
     assert (unsure.verdict, unsure.measured) == ("not shown", pytest.approx(-0.04))
-    assert "cannot be shown for small-fp8 with n = 200 questions" in unsure.sentence
-    assert f"it needs about {unsure.needs:,} questions" in unsure.sentence
+    assert "small-fp8 is not shown to meet mmlu minus what it was before at least -0.05" in unsure.sentence
+    assert f"about {unsure.needs:,} questions would show it" in unsure.sentence
     failed = verdict_of(gate, scores(answered(150)), before)
     assert (failed.verdict, failed.needs) == ("failed", None)
-    assert "does not keep mmlu minus what it was before at least -0.05" in failed.sentence
-    assert "more of them could tell" not in failed.sentence
+    assert "does not meet mmlu minus what it was before at least -0.05" in failed.sentence
+    assert "more questions could change" not in failed.sentence
     near = verdict_of(gate, scores(answered(169)), before)
     assert near.verdict == "failed"
-    assert "the interval reaches the bound, so more of them could tell" in near.sentence
+    assert "the interval includes the bound, so more questions could change the verdict" in near.sentence
     sure = gate.model_copy(update={"confidence": "none"})
     assert [verdict_of(sure, scores(answered(right)), before).verdict for right in (172, 170, 169)] == [
         "passed",
@@ -254,8 +254,8 @@ def test_a_closed_gate_stops_its_branch_alone_and_another_bound_builds_only_what
     done = imbik("run", str(RECIPE), *gates, "--name", "gated", store=store)
     assert done.returncode == 3, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-    assert "gate near: depth does not keep kl_teacher at most 1e-06" in done.stderr
-    assert done.stderr.strip().endswith("not made: depth-fp8, depth-nvfp4")
+    assert "gate near: depth does not meet kl_teacher at most 1e-06" in done.stderr
+    assert done.stderr.strip().endswith("not built: depth-fp8, depth-nvfp4")
     report = report_of(store, "gated")
     assert [row["model"] for row in report["rows"]] == [
         "teacher",
@@ -274,7 +274,7 @@ def test_a_closed_gate_stops_its_branch_alone_and_another_bound_builds_only_what
     }
     assert report["stopped"] == {"depth-fp8": "near", "depth-nvfp4": "near"}
     page = (store / "runs" / "gated" / "report.html").read_text()
-    assert "depth-nvfp4 was not made: gate near stopped its student." in page
+    assert "depth-nvfp4 was not built: gate near stopped its student." in page
     assert any("gate-depth-near: stopped" in line for line in done.stdout.splitlines())
     with sqlite3.connect(store / "prefect" / "prefect.db") as database:
         ((flow, state, message),) = database.execute(
@@ -291,7 +291,7 @@ def test_a_closed_gate_stops_its_branch_alone_and_another_bound_builds_only_what
     ] == ["quantize-depth"] * 2
     with sqlite3.connect(store / "mlflow.db") as database:
         tags = dict(database.execute("select key, value from tags where key like 'imbik.gate.%'"))
-    assert "does not keep" in tags["imbik.gate.depth.near"]
+    assert "does not meet" in tags["imbik.gate.depth.near"]
     assert "keeps" in tags["imbik.gate.width.sane"]
 
     before = {path.parent.name for path in store.glob("*/*/artifact.json")}

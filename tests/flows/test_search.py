@@ -377,7 +377,10 @@ def test_the_field_is_halved_and_the_winner_goes_on_from_where_it_was(searched: 
     assert full.inputs["student"] == record(searched, f"distill-small-c{winner}-r2").key
     assert (full.hashed["steps"], full.hashed["seed"]) == (6, 1)
     assert record(searched, "quantize-small-fp8").inputs["model"] == full.key
-    assert played["rounds"] == [{"steps": 3, "tokens": 768, "entrants": 4}, {"steps": 6, "tokens": 1536, "entrants": 2}]
+    assert played["rounds"] == [
+        {"steps": 3, "tokens": 768, "candidates": 4},
+        {"steps": 6, "tokens": 1536, "candidates": 2},
+    ]
 
 
 @pytest.mark.slow
@@ -398,7 +401,7 @@ def test_a_round_cuts_and_measures_the_student_of_the_one_before(searched: Path)
 def test_the_report_tells_of_the_search_the_rounds_the_sweep_and_what_was_kept(searched: Path) -> None:
     report = report_of(searched, "it")
     sections = {section["title"]: section for section in report["sections"]}
-    assert {"Search for small", "Rounds of twice", "What each axis costs", "What the cuts kept"} <= sections.keys()
+    assert {"Search for small", "Pruning rounds of twice", "Cost of each axis", "What the cuts kept"} <= sections.keys()
     assert {"twice-r1-pruned", "twice-r1", "twice-pruned", "twice", "small-fp8"} <= {
         row["model"] for row in report["rows"]
     }
@@ -407,7 +410,7 @@ def test_the_report_tells_of_the_search_the_rounds_the_sweep_and_what_was_kept(s
     assert {name for name in pictures if name.startswith(("ranks", "sweep"))}, pictures
     assert page.count("<figure>") == 3 + len(pictures), "losses, sizes, layers, and each section's own"
     (kept,) = [row for row in sections["What the cuts kept"]["rows"] if row[0] == "twice-pruned"]
-    assert kept[1:5] == ["activation", "ffn channels", "64 of 96", "differs in 2 layers"]
+    assert kept[1:5] == ["activation", "FFN channels", "64 of 96", "differs in 2 layers"]
     winner = next(
         one
         for one in report["searches"]["small"]["candidates"]

@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from conf.load import load
 from conf.spec import File, Record
-from tasks.analysis import winner
 from tasks.handover import serving, upload
 from tasks.tracking import registry
 from tasks.tracking.spool import Spool
 from tests.fixtures.flow import told
+from tests.fixtures.report import report, row
 
 
 def checkpoint(
@@ -133,70 +132,15 @@ def test_a_torn_line_costs_only_itself(tmp_path: Path) -> None:
         assert ours and not theirs
 
 
-def row(model: str, loss: float, size: int, **more: Any) -> dict[str, Any]:
-    """A report's row."""
-    return {
-        "model": model,
-        "student": "depth",
-        "stage": "distill",
-        "baseline": None,
-        "val_loss": loss,
-        "mmlu": None,
-        "bytes": size,
-    } | more
-
-
-def scores(folder: Path, losses: dict[str, list[float]]) -> dict[str, str]:
-    """Folders of scores with a loss for each test sequence."""
-    for model, values in losses.items():
-        (folder / model).mkdir(parents=True)
-        (folder / model / "sequences.json").write_text(json.dumps({"val_loss": values}))
-    return {model: str(folder / model) for model in losses}
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected", "words"),
-    [
-        ([], "depth", "best test loss of 2 models"),
-        (["winner.margin=0.05"], "depth-fp8", "the smallest model shown to lose at most 0.0500 nats"),
-        (
-            ["winner.margin=0.011"],
-            "depth",
-            "is shown to be worse: by 0.0100 nats",
-        ),  # the estimate is inside, the interval is not
-        (["winner.max_bytes=60"], "depth-fp8", "no other model may win"),
-        (["winner.model=depth-fp8"], "depth-fp8", "as the recipe says"),
-        (["winner.max_bytes=10"], None, ""),
-        (["winner=null"], None, ""),
-    ],
-)
-def test_the_winner_is_what_the_report_can_prove(
-    settings: list[str], expected: str | None, words: str, tmp_path: Path
-) -> None:
-    recipe = load("demo", settings)
-    best = [1.0, 2.0, 3.0, 4.0]
-    folders = scores(
-        tmp_path,
-        {
-            "depth": best,
-            "depth-fp8": [value + lost for value, lost in zip(best, (0.008, 0.012, 0.009, 0.011), strict=True)],
-        },
-    )
-    rows = [
-        row("depth", 2.5, 100),
-        row("depth-fp8", 2.51, 50, stage="quantize"),
-        row("depth-pruned", 2.0, 90, stage="prune"),
-    ]
-    report = {"name": "mine", "rows": rows, "gates": [], "ladder": {}}
-    found = winner.choose(recipe, report, folders)
-    assert (found and found["model"]) == expected
-    assert words in (found["sentence"] if found else "")
-    gates = [{"model": "depth", "student": "depth", "verdict": "failed", "sentence": "gate g: depth does not keep it"}]
-    if found and not settings:
-        closed = winner.choose(recipe, report | {"gates": gates}, folders)
-        assert closed and closed["model"] == "depth-fp8"
-        assert registry.refusal(report | {"gates": gates}, "depth-fp8") == "gate g: depth does not keep it"
-        assert registry.refusal(report, "depth") is None
+@pytest.mark.parametrize("verdict", ["failed", "not shown"])
+def test_a_closed_gate_forbids_its_model_and_formats(verdict: str) -> None:
+    fields: dict[str, Any] = dict.fromkeys(("low", "high", "p", "needs", "confidence"))
+    fields |= {"gate": "g", "after": "distill", "bound": "b", "measured": 1.0, "n": 1, "unit": "questions"}
+    gate = {"model": "depth", "student": "depth", "verdict": verdict, "sentence": "gate g: it is so"} | fields
+    made = report(row("depth"), row("depth-fp8", "quantize"), row("width"), gates=[gate])
+    assert registry.refusal(made, "depth") == registry.refusal(made, "depth-fp8") == "gate g: it is so"
+    assert registry.refusal(made, "width") is None
+    assert registry.refusal(report(row("depth"), gates=[gate | {"verdict": "passed"}]), "depth") is None
 
 
 def test_a_winner_that_cannot_be_is_refused_at_load() -> None:

@@ -1,0 +1,48 @@
+"""The model of report.json: its schema, its version, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+from pydantic import ValidationError
+
+from conf.report.report import VERSION, Report
+from tests.fixtures.report import report, row
+
+SCHEMA: dict[str, Any] = Report.model_json_schema()
+
+
+def test_a_report_is_valid_by_its_schema() -> None:
+    content = json.loads(report(row("teacher", "teacher"), chance=0.25).model_dump_json())
+    jsonschema.Draft202012Validator(SCHEMA).validate(content)
+    assert Report.model_validate(content).model_dump(mode="json") == content
+
+
+def test_the_schema_knows_the_version() -> None:
+    assert VERSION == 1
+    assert SCHEMA["properties"]["version"]["const"] == VERSION
+    assert "version" in SCHEMA["required"]
+
+
+def test_every_field_of_a_row_is_described() -> None:
+    assert all(field.get("description") for field in SCHEMA["$defs"]["Row"]["properties"].values())
+
+
+def test_every_model_is_described() -> None:
+    assert all(model.get("description") for model in SCHEMA["$defs"].values() if model.get("type") == "object")
+
+
+@pytest.mark.parametrize("change", [{"version": 2}, {"name": None}, {"unknown": 1}, {"chance": float("nan")}])
+def test_what_does_not_fit_is_refused(change: dict[str, Any]) -> None:
+    content = report(row("teacher", "teacher")).model_dump()
+    with pytest.raises(ValidationError):
+        Report.model_validate(content | change)
+
+
+@pytest.mark.parametrize("metric", ["mmlu", "val_loss", "bytes"])
+def test_a_row_gives_a_metric_by_name(metric: str) -> None:
+    made = row("small", mmlu=0.5, val_loss=1.5, bytes=3)
+    assert made.value(metric) == getattr(made, metric)
