@@ -82,7 +82,9 @@ def model_to_evaluate(
     return ModelToEvaluate(name=Path(reference).name, artifact=artifact, teacher=artifact, data=corpus, how=how)
 
 
-def measure(session: Session, wanted: dict[str, Artifact], like: ModelToEvaluate, teacher: Artifact) -> list[ReportModel]:
+def measure(
+    session: Session, wanted: dict[str, Artifact], like: ModelToEvaluate, teacher: Artifact
+) -> list[ReportModel]:
     """Score models side by side; `like` says with which text and how."""
     run, questions = Running(), external.questions_of(like.how, session.store)
     futures = {

@@ -7,9 +7,9 @@ It reads sealed artifacts and computes what they mean. The content of the report
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
+from conf.files import write_whole
 from conf.recipe import Recipe
 from conf.report.report import VERSION, Report
 from conf.report.section import Section
@@ -38,10 +38,10 @@ def write(folder: Path, report: Report, figures: dict[str, str]) -> Report:
 
     (folder / "plots").mkdir(parents=True, exist_ok=True)
     for title, svg in figures.items():
-        _write(folder / "plots" / f"{title}.svg", svg)
-    _write(folder / "report.md", render.markdown(report, figures))
-    _write(folder / "report.html", render.html(report, figures))
-    _write(folder / REPORT, json.dumps(report.model_dump(mode="json"), indent=2) + "\n")
+        write_whole(folder / "plots" / f"{title}.svg", svg)
+    write_whole(folder / "report.md", render.markdown(report, figures))
+    write_whole(folder / "report.html", render.html(report, figures))
+    write_whole(folder / REPORT, json.dumps(report.model_dump(mode="json"), indent=2) + "\n")
     return report
 
 
@@ -102,9 +102,3 @@ def _layer_importance(folder: str | None) -> dict[str, float] | None:
         return None
     scores: dict[str, float] = json.loads((Path(folder) / "importance.json").read_text())["layer_scores"]
     return scores
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text)
-    partial.replace(path)
