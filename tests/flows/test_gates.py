@@ -292,7 +292,7 @@ def test_a_closed_gate_stops_its_branch_alone_and_another_bound_builds_only_what
     with sqlite3.connect(store / "mlflow.db") as database:
         tags = dict(database.execute("select key, value from tags where key like 'imbik.gate.%'"))
     assert "does not meet" in tags["imbik.gate.depth.near"]
-    assert "keeps" in tags["imbik.gate.width.sane"]
+    assert "meets" in tags["imbik.gate.width.sane"]
 
     before = {path.parent.name for path in store.glob("*/*/artifact.json")}
     lax = [gates[0].replace("1e-06", "9.0"), gates[1]]

@@ -119,6 +119,14 @@ def test_a_mean_has_students_interval(confidence: float) -> None:
     assert (found.n, found.unit) == (40, "sequences")
 
 
+def test_without_confidence_the_interval_is_of_95_percent() -> None:
+    low, high = stats.ttest_1samp(OURS, 0).confidence_interval(0.95)
+    mean = verdict(LOSS | {"at_most": 9.0, "confidence": "none"}, measured(*OURS))
+    assert (mean.low, mean.high) == pytest.approx((low, high))
+    share = verdict(SHARE | {"at_least": 0.5, "confidence": "none"}, answered(150))
+    assert (share.low, share.high) == pytest.approx(wilson(150, 200))
+
+
 def test_a_paired_difference_has_students_interval() -> None:
     gate = {"metric": "val_loss", "by": "difference", "at_most": 0.5}
     found = verdict(gate, measured(*OURS), measured(*BASE))
@@ -162,6 +170,11 @@ def test_the_items_needed_are_enough_and_few(right: int) -> None:
     assert found.needs is not None
     assert newcombe(tuple(table * found.needs))[1] >= -0.08 - 1e-9
     assert newcombe(tuple(table * found.needs / 1.15))[1] < -0.08
+
+
+def test_a_few_more_items_are_told_as_few() -> None:
+    found = verdict(SHARE | {"at_least": wilson(150, 200)[0] + 0.005}, answered(150))
+    assert found.needs is not None and 200 < found.needs < 300
 
 
 def test_far_more_items_are_still_told() -> None:
