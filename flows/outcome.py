@@ -36,8 +36,9 @@ def report(session: Session, recipe: Recipe, folder: Path, models: list[Model], 
     """Wait for everything, report on what came out, and fail if something did not; returns the one sentence of the
     gates that closed, if any did."""
     errors: list[str] = []
-    made = {label: artifact for label, future in run.stages.items() if (artifact := outcome(future, errors, Artifact))}
+    # A search submits stages of its own until it ends, so that searches are waited for before the stages are listed.
     searches = {name: result for name, race in run.races.items() if (result := outcome(race, errors, HalvingResult))}
+    made = {label: artifact for label, future in run.stages.items() if (artifact := outcome(future, errors, Artifact))}
     measured = [row for model in models if (row := _measured(model, errors))]
     for gate in run.gates:
         outcome(gate, errors, Verdict)
