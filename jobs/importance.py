@@ -45,7 +45,7 @@ def _measure(spec: Spec, config: ImportanceConfig, device: Any) -> None:
     def loop(model: Any) -> None:
         for step in range(passes):
             chosen = range(step * config.micro_batch, min((step + 1) * config.micro_batch, config.calibration_samples))
-            batch = windows.take(windows.shuffled(chosen.start, len(chosen), seed=0))
+            batch = windows.tokens_at(windows.shuffled(chosen.start, len(chosen), seed=0))
             forward(model, torch.from_numpy(batch[:, :-1]))
             if metrics:
                 metrics.log(step + 1, passes)

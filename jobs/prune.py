@@ -46,7 +46,7 @@ def _prune(spec: Spec, config: PruneConfig, device: Any) -> None:
         minitron.drop(model, config.drop_layers)
         total = hf_config["num_hidden_layers"]
         left = [layer for layer in range(1, total + 1) if layer not in config.drop_layers]
-        axes = {"num_layers": spans.named(left, total)} | {
+        axes = {"num_layers": spans.depth_entry(left, total)} | {
             axis: (
                 {layer: entry for layer, entry in entries.items() if int(layer) in left}
                 if axis in kept.PER_LAYER

@@ -65,7 +65,7 @@ def _windows(data: Path, config: QuickScore) -> NDArray[np.int64]:
             f"the validation split has {len(held_out)} sequences of {config.seq_length} tokens, fewer than the"
             f" {config.sequences} asked for; lower sequences or seq_length, or raise data.validation_share"
         )
-    return held_out.take(range(config.sequences))
+    return held_out.tokens_at(range(config.sequences))
 
 
 def _sizes(shape: Shape) -> dict[str, int]:

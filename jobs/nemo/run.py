@@ -27,7 +27,7 @@ from conf.stages.training import Training
 from jobs.nemo import hf_output as nemo_model
 from jobs.nemo.progress import checkpoints, progress, validations
 from jobs.runtime.entry import Metrics, die_with_parent
-from jobs.runtime.ranges import named
+from jobs.runtime.ranges import depth_entry
 
 SCRATCH = "checkpoints"
 RANK_VARIABLES = (
@@ -240,7 +240,7 @@ def _prune(spec: Spec, bench: Bench) -> None:
         return
     bench.scratch("pruned.done").touch()
     left = [layer for layer in range(1, shape.num_layers + 1) if layer not in config.drop_layers]
-    axes = {"num_layers": named(left, shape.num_layers)} if config.drop_layers else {}
+    axes = {"num_layers": depth_entry(left, shape.num_layers)} if config.drop_layers else {}
     about = {"ranking": config.ranking if config.ranked else None, "reinitialized": False, "axes": axes}
     (bench.output / "kept.json").write_text(json.dumps(about, indent=2) + "\n")
     _exported(bench, pruned, origin, config)

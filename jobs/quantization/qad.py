@@ -45,7 +45,7 @@ def train(
     with interrupt.stoppable(), heartbeat.monitored(output):
         while step < config.steps:
             indices = train_windows.shuffled(step * config.global_batch, config.global_batch, config.seed)
-            values = run.step(train_windows.take(indices), step)
+            values = run.step(train_windows.tokens_at(indices), step)
             step += 1
             if step % config.validate_every == 0 or step == config.steps:
                 values |= run.validate(validation)
@@ -123,7 +123,7 @@ class _Run:
         count = min(len(windows), self.config.validation_batches * self.config.global_batch)
         sums = {"divergence": 0.0, "loss": 0.0}
         with torch.no_grad():
-            for part in torch.from_numpy(windows.take(range(count))).split(self.config.micro_batch):
+            for part in torch.from_numpy(windows.tokens_at(range(count))).split(self.config.micro_batch):
                 losses = self._losses(part, self.plain, 1.0)
                 sums = {name: value + float(losses[name]) * len(part) / count for name, value in sums.items()}
         return {"val_loss": sums["loss"], "val_kl": sums["divergence"]}

@@ -47,7 +47,7 @@ def blend(root: Path, weights: list[float], windows: list[int]) -> Blended:
 
 
 def owners(found: Blended, indices: Any) -> Any:
-    return found.take(indices)[:, 0] // 1000
+    return found.tokens_at(indices)[:, 0] // 1000
 
 
 @settings(max_examples=40, deadline=None)

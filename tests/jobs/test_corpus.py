@@ -166,12 +166,12 @@ REFUSALS: dict[str, tuple[str, bytes, dict[str, object], str]] = {
         {"test_share": 0.01},
         "none of 1 documents fell into the test split of 1%",
     ),
-    "not a .json": ("corpus.json", b'{"text": "a"}\n{"text": "b"}\n', {}, "must be called .jsonl"),
-    "no such column": ("corpus.csv", b"id,body\n1,a\n", {}, "none called 'text'; set data.text_field"),
+    "not a .json": ("corpus.json", b'{"text": "a"}\n{"text": "b"}\n', {}, "one object per line .jsonl"),
+    "no such column": ("corpus.csv", b"id,body\n1,a\n", {}, "but no 'text'; set data.text_field"),
     "not Parquet": ("corpus.parquet", b"PAR1 not really", {}, "not a readable Parquet file"),
-    "gzip cut": ("corpus.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 500)[:-20], {}, "not a whole gzip file"),
-    "not gzip": ("corpus.txt.gz", b"plain text\n", {}, "not a whole gzip file"),
-    "UTF-16": ("corpus.txt", "\n".join(TEXTS).encode("utf-16"), {}, "cannot be used, more than max_rejected_share"),
+    "gzip cut": ("corpus.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 500)[:-20], {}, "not a complete gzip file"),
+    "not gzip": ("corpus.txt.gz", b"plain text\n", {}, "not a complete gzip file"),
+    "UTF-16": ("corpus.txt", "\n".join(TEXTS).encode("utf-16"), {}, "cannot be used, above max_rejected_share"),
 }
 
 

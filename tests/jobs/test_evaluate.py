@@ -82,7 +82,7 @@ def items(output: Path) -> list[dict[str, Any]]:
 
 
 def test_loss_and_distance_are_what_plain_arithmetic_gives(corpus: Path, models: Any, measured: Any) -> None:
-    windows = torch.from_numpy(Windows(corpus / "test", 48).take(range(10)))
+    windows = torch.from_numpy(Windows(corpus / "test", 48).tokens_at(range(10)))
     with torch.no_grad():
         ours, theirs = (
             torch.log_softmax(
@@ -115,7 +115,7 @@ def test_long_sequences_over_large_vocabularies_are_scored_in_parts(
     monkeypatch.setattr(scoring, "LOGITS_AT_ONCE", 7 * 384)
     student, teacher = (hf.load_model(models[name] / "model", torch.float32) for name in ("student", "teacher"))
     parts = scoring.summary(
-        scoring.score_sequences(student, teacher, Windows(corpus / "test", 48).take(range(10)), 3), 48
+        scoring.score_sequences(student, teacher, Windows(corpus / "test", 48).tokens_at(range(10)), 3), 48
     )
     whole = scores(measured["student"])
     for name, value in parts.items():
@@ -316,7 +316,7 @@ def test_models_that_cannot_be_compared_are_refused(
     assert "vocabulary rows" in sentence(model=wide)
     stranger = make(tmp_path / "stranger", corpus, 1, 3)
     tokenizer.train(iter(["four five six seven"] * 4), tokenizer.vocab_size(corpus / "tokenizer"), stranger / "model")
-    assert "tokenize with the model's own" in sentence(model=stranger)
+    assert "tokenize the corpus with the model's tokenizer" in sentence(model=stranger)
     assert "max_position_embeddings 96; choose at most 96" in sentence(seq_length=97)
     assert "max_position_embeddings 96; choose fewer" in sentence(prompt_tokens=50, new_tokens=50)
     assert "the nearest is 'food'" in sentence(mmlu={"path": "quiz", "subjects": ["foot"]})

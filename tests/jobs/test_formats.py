@@ -141,7 +141,7 @@ def test_the_key_value_cache_is_in_the_checkpoint_and_in_the_scores(
     keys = [tensor for tensor in tensors if tensor.endswith("k_scale")]
     assert len(keys) == 2
     assert any(tensor.endswith("v_bias") for tensor in tensors) == (kind == "NVFP4_AFFINE")
-    tokens = torch.from_numpy(Windows(corpus / "test", 32).take(range(2)))[:, :-1]
+    tokens = torch.from_numpy(Windows(corpus / "test", 32).tokens_at(range(2)))[:, :-1]
     model = quantized.load(output / "model", torch.bfloat16)
     with torch.inference_mode():
         simulated = model(tokens, use_cache=False).logits

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conf.stages.generate import GenerateConfig
-from jobs.generation.answers import Answer, Collected
+from jobs.generation.answers import Answer, AnswerFile
 from jobs.generation.filters import RepeatFilter, fault, repeated_share
 from tests.fixtures.jobs import refused, run_job
 
@@ -85,7 +85,7 @@ def test_repeats_of_prompt_and_answer() -> None:
     seen = RepeatFilter(None)
     assert seen.repeats("q", "An Answer") is None
     assert seen.repeats("q", "An Answer") == "exact repeat"
-    assert seen.repeats("q", "an  answer") == "repeat but for case and spaces"
+    assert seen.repeats("q", "an  answer") == "repeat up to case and spacing"
     assert seen.repeats("another", "An Answer") is None, "many prompts may have one answer"
 
 
@@ -281,13 +281,13 @@ def test_what_was_answered_is_not_asked_again(
     failing = serve(lambda number: (400, b"enough", {}) if number > 5 else None)
     refused("generate", settings(failing, tmp_path, concurrency=1), {}, tmp_path / "made", capfd)
     partial = tmp_path / "made" / "answers.jsonl"
-    assert len(Collected(partial).answers) == 5
+    assert len(AnswerFile(partial).answers) == 5
     with partial.open("ab") as stream:
         stream.write(b'{"prompt": 7, "sam')  # as a kill in the middle of a line leaves it
     server = serve()
     output = run_job("generate", settings(server, tmp_path), {}, tmp_path / "made")
     assert len(server.requests) == 7 and len(kept(output)) == 12
-    assert sorted(answer.prompt for answer in Collected(partial).answers) == list(range(12))
+    assert sorted(answer.prompt for answer in AnswerFile(partial).answers) == list(range(12))
 
 
 def test_rejected_answers_are_counted_and_kept_apart(
@@ -355,7 +355,7 @@ def test_greedy_answers_are_those_of_transformers_alone(teacher: Path, tmp_path:
     output = run_job("generate", config, {"teacher": teacher}, tmp_path / "made")
     words = AutoTokenizer.from_pretrained(teacher / "model")
     model = AutoModelForCausalLM.from_pretrained(teacher / "model", dtype=torch.float32)
-    for answer in Collected(output / "answers.jsonl").answers:
+    for answer in AnswerFile(output / "answers.jsonl").answers:
         ids = words(
             f"User: What is {answer.prompt}?\nAssistant:", return_tensors="pt", add_special_tokens=False
         ).input_ids

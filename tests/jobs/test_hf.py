@@ -88,7 +88,7 @@ BREAKAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda path: (path / "config.json").unlink(), "no config.json"),
     "config cut short": (lambda path: (path / "config.json").write_text('{"a": '), "not valid JSON"),
     "config not an object": (lambda path: (path / "config.json").write_text("[1]"), "JSON object"),
-    "own code": (lambda path: (path / "modeling_x.py").write_text("raise SystemExit"), "contains code"),
+    "own code": (lambda path: (path / "modeling_x.py").write_text("raise SystemExit"), "brings its own code"),
     "auto_map": (lambda path: set_config(path, auto_map={"AutoModel": "x.Y"}), "auto_map"),
     "tokenizer auto_map": (lambda path: (path / "tokenizer_config.json").write_text('{"auto_map": {}}'), "auto_map"),
     "unknown architecture": (lambda path: set_config(path, model_type="no-such-model"), "no-such-model"),
@@ -132,7 +132,7 @@ def test_pickled_weights_are_never_opened(directory: Path, tmp_path: Path) -> No
     for path in directory.glob("*.safetensors*"):
         path.unlink()
     (directory / "pytorch_model.bin").write_bytes(pickle.dumps(Canary(tmp_path / "ran")))
-    with pytest.raises(ValueError, match=r"pytorch_model\.bin is pickled and never loaded"):
+    with pytest.raises(ValueError, match=r"only pickled weights \(pytorch_model\.bin\), which are never loaded"):
         hf.load_model(directory, torch.float32)
     assert not (tmp_path / "ran").exists()
 
@@ -144,5 +144,5 @@ def test_tokens_of_another_tokenizer_are_refused(directory: Path, tmp_path: Path
     hf.check_tokens(directory, data)
     other = shutil.copytree(directory, tmp_path / "other")
     tokenizer.train(iter(["four five six seven"] * 4), 300, other)
-    with pytest.raises(ValueError, match="tokenize with the model's own"):
+    with pytest.raises(ValueError, match="tokenize the corpus with the model's tokenizer"):
         hf.check_tokens(other, data)

@@ -42,7 +42,7 @@ def test_a_job_that_does_not_stop_in_time_ends_itself_and_says_so(tmp_path: Path
     )
     assert done.returncode == EXIT_CODES["time"], done.stderr
     told = JobExit.model_validate_json((tmp_path / "out" / ENDED).read_text())
-    assert (told.reason, told.sentence) == ("time", "the time limit of 2 s is near and it is not done")
+    assert (told.reason, told.sentence) == ("time", "the time limit of 2 s is near and the job is not finished")
     assert done.stderr == f"imbik-error: {told.sentence}\n"
     assert least < float((tmp_path / "out" / "ran").read_text().split("\n")[-2])
 

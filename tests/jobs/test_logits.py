@@ -94,7 +94,7 @@ def test_what_is_stored_is_what_the_teacher_says(corpus: Path, teacher: Path, st
     from transformers import AutoModelForCausalLM
 
     windows = Windows(corpus / "validation", 64)
-    tokens = torch.from_numpy(windows.take([2, 5]))
+    tokens = torch.from_numpy(windows.tokens_at([2, 5]))
     with torch.no_grad():
         logits = AutoModelForCausalLM.from_pretrained(teacher / "model", dtype=torch.float64)(
             tokens[:, :-1]

@@ -35,7 +35,7 @@ def distance(output: Path, teacher: Path, corpus: Path) -> float:
     from jobs.tokens.windows import Windows
 
     windows = Windows(corpus / "test", 64)
-    tokens = torch.from_numpy(windows.take(range(min(16, len(windows)))))[:, :-1]
+    tokens = torch.from_numpy(windows.tokens_at(range(min(16, len(windows)))))[:, :-1]
     with torch.inference_mode():
         ours = quantized.load(output / "model", torch.bfloat16)(tokens, use_cache=False).logits.double().log_softmax(-1)
         theirs = (

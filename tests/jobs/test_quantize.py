@@ -162,7 +162,7 @@ def test_the_scales_are_those_of_modelopt_s_own_calibration(
     import modelopt.torch.quantization as mtq
 
     quantizers.prepare()
-    tokens = torch.from_numpy(Windows(corpus / "train", 64).take(range(12)))[:, :-1]
+    tokens = torch.from_numpy(Windows(corpus / "train", 64).tokens_at(range(12)))[:, :-1]
     model = hf.load_model(models[kind] / "model", torch.bfloat16)
     mtq.quantize(model, quantizers.of_format(name), lambda model: model(tokens))
     tensors = load_file(checkpoints[kind, name] / "model" / "model.safetensors")
@@ -180,7 +180,7 @@ def test_the_scales_are_those_of_modelopt_s_own_calibration(
 @pytest.mark.parametrize(("kind", "name"), CASES)
 def test_simulation_rounds_the_inputs_too(corpus: Path, checkpoints: Any, kind: str, name: str) -> None:
     model = quantized.load(checkpoints[kind, name] / "model", torch.bfloat16)
-    tokens = torch.from_numpy(Windows(corpus / "test", 32).take(range(2)))[:, :-1]
+    tokens = torch.from_numpy(Windows(corpus / "test", 32).tokens_at(range(2)))[:, :-1]
     with torch.inference_mode():
         simulated = model(tokens).logits
         for module in model.modules():
