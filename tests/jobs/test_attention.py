@@ -55,7 +55,7 @@ def test_weights_of_transformer_engines_layers_come_and_go_by_their_names(tmp_pa
     assert table == {f"{norm}.weight": norm for norm in fused.values()}
     with machine(Parallel(), seed=1) as device:
         local, other = (build(config, Parallel(), "fp32", device) for _ in range(2))
-        weights.draw(local, config, seed=1)
+        weights.initialize(local, config, seed=1)
         for number, layer in enumerate(local.decoder.layers):
             torch.nn.init.constant_(layer.input_layernorm.weight, 2.0 + number)
             torch.nn.init.constant_(layer.pre_mlp_layernorm.weight, 4.0 + number)

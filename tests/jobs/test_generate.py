@@ -303,15 +303,13 @@ def test_rejected_answers_are_counted_and_kept_apart(
     reasons = [json.loads(line)["reason"] for line in (output / "rejected.jsonl").read_text().splitlines()]
     assert sorted(reasons) == ["empty"] * 4 + ["unfinished"] * 4
     sentence = refused("generate", settings(server, tmp_path), {}, tmp_path / "strict", capfd)
-    assert "8 of 12 answers were rejected" in sentence and "more than generate.max_rejected_share 50%" in sentence
+    assert "8 of 12 answers were rejected" in sentence and "above generate.max_rejected_share 50%" in sentence
 
 
 def test_prompts_without_any_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.write_text('{"text": "no prompt"}\n')
-    assert "holds no prompt that can be asked" in refused(
-        "generate", {"prompts": str(empty)}, {}, tmp_path / "made", capfd
-    )
+    assert "has no usable prompt" in refused("generate", {"prompts": str(empty)}, {}, tmp_path / "made", capfd)
 
 
 @pytest.mark.slow

@@ -67,7 +67,7 @@ def test_rows_come_back_by_address_in_any_order(
     got = LogitStore(folder, "train").rows(addresses[order])
     for name in ("ids", "logits", "rest", "loss"):
         np.testing.assert_array_equal(getattr(got, name), getattr(rows, name)[order])
-    with pytest.raises(ValueError, match="no logits of the train token at 2"):
+    with pytest.raises(ValueError, match="no logits for the train token at 2"):
         LogitStore(folder, "train").rows(np.array([2]))
     stored = sum((folder / f"{name}.safetensors").stat().st_size for name in shards)
     assert stored - count * row_bytes(top_k, vocab_size) < 2000 * len(shards), (
@@ -191,7 +191,7 @@ def test_logits_of_something_else_are_refused(
         "distill", config, inputs | {"teacher": student}, tmp_path / "teacher", capfd
     )
     assert "top_k is 30 but 24 logits" in refused("distill", config | {"top_k": 30}, inputs, tmp_path / "wide", capfd)
-    for what, told in (("tokenizer", "of another tokenizer"), ("data", "of other text")):
+    for what, told in (("tokenizer", "come from another tokenizer"), ("data", "of other text")):
         other = tmp_path / what
         other.mkdir()
         for file in stored.iterdir():

@@ -104,7 +104,7 @@ def test_a_checkpoint_is_copied_into_as_much_main_memory_as_the_plan_says(tmp_pa
     hf_config = model.config_of_shape(case.shape, 32768, 0)
     with machine(case.parallel, seed=0) as device, checkpoint.Saver(tmp_path, 2) as saver:
         built = model.build(hf_config, case.parallel, "fp32", device)
-        weights.draw(built, hf_config, seed=1)
+        weights.initialize(built, hf_config, seed=1)
         head.defer(built)
         tokens = RandomTokens(case.seq_length, 32768)
         run = training._Run(
@@ -115,7 +115,7 @@ def test_a_checkpoint_is_copied_into_as_much_main_memory_as_the_plan_says(tmp_pa
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         before = resident_peak()
         saver.save(1, built, run.optimizer, hf_config)
-        saver.settle()
+        saver.wait()
         assert resident_peak() - before == pytest.approx(said.checkpoint, rel=0.1)
     (written,) = tmp_path.iterdir()
     assert sum(path.stat().st_size for path in written.rglob("*") if path.is_file()) == pytest.approx(

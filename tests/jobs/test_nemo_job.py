@@ -105,4 +105,4 @@ def test_a_machine_without_nemo_is_told_in_one_sentence(corpus: Path, teacher: P
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 2
     (sentence,) = done.stderr.splitlines()
-    assert "/opt/NeMo/scripts/llm/gpt_train.py is not there; run the stage in NVIDIA's container" in sentence
+    assert "/opt/NeMo/scripts/llm/gpt_train.py does not exist; run the stage in NVIDIA's container" in sentence

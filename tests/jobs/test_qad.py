@@ -63,7 +63,7 @@ def test_a_job_started_again_goes_on_from_its_checkpoint(
     first = (run_job("quantize", config, inputs, output) / "model" / "model.safetensors").read_bytes()
     assert "continuing" not in capfd.readouterr().out
     again = (run_job("quantize", config, inputs, output) / "model" / "model.safetensors").read_bytes()
-    assert "continuing quantization-aware distillation at step 10" in capfd.readouterr().out
+    assert "resuming quantization-aware distillation at step 10" in capfd.readouterr().out
     assert again == first
     history = json.loads((output / "quantize.json").read_text())["qad"]["history"]
     assert [line["step"] for line in history] == [0, 3, 6, 9, 12]

@@ -126,8 +126,8 @@ def test_what_no_choice_meets_and_other_scores_are_refused(
         )
 
     assert "effective_bits is 4.1 but no choice of fp8, nvfp4 takes fewer than" in told(effective_bits=4.1)
-    assert "not what quantize.auto asks for" in told(method="kl_div")
-    assert "not what quantize.auto asks for" in told(formats=["fp8"])
+    assert "not what quantize.auto sets" in told(method="kl_div")
+    assert "not what quantize.auto sets" in told(formats=["fp8"])
 
 
 def test_budgets_out_of_reach_are_refused_at_load_with_the_bounds() -> None:

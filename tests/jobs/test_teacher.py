@@ -75,7 +75,7 @@ def test_tokens_of_another_tokenizer_are_refused(
     source = shared_data / "weights" / "stories260K-hf"
     config = {"model": str(source), "steps": 0, **TRAINING, "warmup_steps": 0}
     message = refused("teacher", config, {"data": corpus, "model": source}, tmp_path / "teacher", capfd)
-    assert "tokenize with the model's own" in message
+    assert "tokenize the corpus with the model's tokenizer" in message
     assert not (tmp_path / "teacher" / "model").exists()
 
 

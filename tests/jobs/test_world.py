@@ -159,7 +159,7 @@ def test_the_most_that_is_named_can_be_had(tmp_path: Path) -> None:
     """The sentences above name a bound; the bound itself works."""
     with pytest.raises(ValueError, match="give") as error:
         write_quiz(WORLD.model_copy(update={"questions": 10**6}), tmp_path)
-    most = int(re.search(r"give (\d+)", str(error.value))[1])  # type: ignore[index]
+    most = int(re.search(r"give at most (\d+)", str(error.value))[1])  # type: ignore[index]
     write_quiz(WORLD.model_copy(update={"questions": most}), tmp_path)
     assert len(rows(tmp_path, "test/*.csv")) == most
     with pytest.raises(ValueError, match="at most") as error:

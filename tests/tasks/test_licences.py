@@ -165,7 +165,7 @@ def test_what_the_hub_states_of_teacher_and_data_is_carried_over(
         "README.md",
         "LICENSE",
     }
-    read = [(None, sources.Record("hub", number, f"one {number} two three four")) for number in range(200)]
+    read = [(None, sources.Document("hub", number, f"one {number} two three four")) for number in range(200)]
     monkeypatch.setattr(sources, "_hub", lambda name, config, count: counted(read, count))
     about = {
         "stage": "data",
