@@ -6,7 +6,6 @@ ends."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import itertools
 import json
@@ -76,18 +75,19 @@ def _collect(config: DataConfig, output: Path) -> dict[str, Any]:
         }
         stack.enter_context(quarantine)
         for split, record in _limited(records(config, count), config.max_documents):
-            if record.text is None:
+            text = record.text
+            if text is None:
                 quarantine.add(record)
                 continue
-            if config.repair and (repaired_text := _repaired(record.text)) != record.text:
-                record, num_repaired = dataclasses.replace(record, text=repaired_text), num_repaired + 1
-            if split is not None and _seen_before(record.text, split, seen_digests):
+            if config.repair and (repaired_text := _repaired(text)) != text:
+                text, num_repaired = repaired_text, num_repaired + 1
+            if split is not None and _seen_before(text, split, seen_digests):
                 duplicates, duplicate_lines = duplicates + 1, duplicate_lines + record.lines
                 continue
-            chosen = split or split_of(record.text, config)
-            streams[chosen].write(orjson.dumps({"text": record.text}) + b"\n")
+            chosen = split or split_of(text, config)
+            streams[chosen].write(orjson.dumps({"text": text}) + b"\n")
             documents[chosen] += 1
-            num_bytes[chosen] += len(record.text.encode())
+            num_bytes[chosen] += len(text.encode())
             lines_kept += record.lines
         quarantine.check(sum(documents.values()))
     _check_splits(documents, config)

@@ -107,7 +107,11 @@ def _quantize(
         if not parameter.isfinite().all():
             raise ValueError(f"{source}: {name} holds values that are not finite; the model is damaged, rebuild it")
     counts = _calibrate(
-        model, samples, config, quantizers.recipe_settings(config, mixed_formats and mixed_formats.formats), metrics
+        model,
+        samples,
+        config,
+        quantizers.recipe_settings(config, mixed_formats.formats if mixed_formats else None),
+        metrics,
     )
     layers = export.quantized_layers(model)
     cache = sorted(export.cache_quantizers(model))

@@ -153,7 +153,7 @@ def _parquet(path: Path) -> Iterator[Any]:
         yield from batch.to_pylist()
 
 
-def _messages(value: dict[str, Any], reading: Reading) -> list[dict[str, str]]:
+def _messages(value: dict[str, Any], reading: Reading) -> list[dict[str, Any]]:
     """The turns of a row, whatever its shape."""
     if reading.prompt_field:
         return _pair(value, reading.prompt_field, (reading.response_field,) if reading.response_field else (), reading)
@@ -169,10 +169,10 @@ def _messages(value: dict[str, Any], reading: Reading) -> list[dict[str, str]]:
     )
 
 
-def _turns(turns: Any, name: str) -> list[dict[str, str]]:
+def _turns(turns: Any, name: str) -> list[dict[str, Any]]:
     if not isinstance(turns, list) or not turns:
         raise _Bad(f"'{name}' is {'an empty list' if turns == [] else type(turns).__name__}, not a list of messages")
-    messages = []
+    messages: list[dict[str, Any]] = []
     for position, turn in enumerate(turns):
         if isinstance(turn, str):  # LIMA alternates question and answer
             messages.append({"role": ("user", "assistant")[position % 2], "content": turn})
@@ -187,7 +187,7 @@ def _turns(turns: Any, name: str) -> list[dict[str, str]]:
     return messages
 
 
-def _pair(value: dict[str, Any], prompt: str, responses: tuple[str, ...], reading: Reading) -> list[dict[str, str]]:
+def _pair(value: dict[str, Any], prompt: str, responses: tuple[str, ...], reading: Reading) -> list[dict[str, Any]]:
     """A prompt and its response, with the fields of Alpaca and its relatives: system, input, history of earlier
     pairs."""
     if prompt not in value:
@@ -218,7 +218,7 @@ def _pair(value: dict[str, Any], prompt: str, responses: tuple[str, ...], readin
     return messages
 
 
-def _check(messages: list[dict[str, str]], reading: Reading) -> list[dict[str, str]]:
+def _check(messages: list[dict[str, Any]], reading: Reading) -> list[dict[str, str]]:
     """The messages, valid and in order: at most one system message, then user and assistant alternating."""
     for message in messages:
         _check_text(message["content"], message["role"])

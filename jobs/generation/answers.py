@@ -103,7 +103,7 @@ def _settings(config: GenerateConfig, teacher: Path, end_id: int, model: Any) ->
         model.config.eos_token_id,
         json.loads(generation_config.read_text()).get("eos_token_id") if generation_config.is_file() else None,
     ):
-        ends |= set(value) if isinstance(value, list) else {value} - {None}
+        ends.update(value if isinstance(value, list) else [] if value is None else [value])
     sampling = (
         {"do_sample": True, "temperature": config.temperature, "top_p": config.top_p, "top_k": 0}
         if config.temperature

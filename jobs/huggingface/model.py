@@ -44,7 +44,7 @@ def _names(path: Path, expected: list[str]) -> list[str]:
 
 def read_tensors(directory: Path) -> dict[str, torch.Tensor]:
     """All tensors of the directory, on the CPU, as stored."""
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for shard, names in shards(directory).items():
         with safe_open(directory / shard, framework="pt") as file:
             tensors |= {name: file.get_tensor(name) for name in names}

@@ -125,7 +125,7 @@ class Norm:
 
     def __new__(cls, config: TransformerConfig, hidden_size: int, eps: float = 1e-5, **_: Any) -> Any:
         norm = torch.nn.RMSNorm(hidden_size, eps=eps)
-        norm.weight.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
+        norm.weight.sequence_parallel = config.sequence_parallel
         return norm
 
 

@@ -144,4 +144,4 @@ def _adam_state(optimizer: MegatronOptimizer) -> dict[torch.Tensor, dict[str, to
     while isinstance(optimizer, ChainedOptimizer):
         assert len(optimizer.chained_optimizers) == 1, "one optimizer: there are no expert parameters"
         optimizer = optimizer.chained_optimizers[0]
-    return optimizer.optimizer.state  # type: ignore[no-any-return]
+    return optimizer.optimizer.state

@@ -77,7 +77,7 @@ class _OnCpu(TorchFunctionMode):
         self._cuda_functions = {name: getattr(torch.cuda, name) for name in ("current_device", "synchronize")}
         self._all_gather = torch.distributed.all_gather_into_tensor
         # schedules.py, the DDP buffers and the optimizer ask for the current device and pass it as device=.
-        torch.cuda.current_device = lambda: torch.device("cpu")  # type: ignore[assignment]
+        torch.cuda.current_device = lambda: torch.device("cpu")
         torch.cuda.synchronize = lambda device=None: None
         # drop_mcore_language_model_layers gathers a 0-dim tensor, which gloo refuses.
         torch.distributed.all_gather_into_tensor = self._gather

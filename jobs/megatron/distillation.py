@@ -60,7 +60,7 @@ class _HiddenStateLoss(_Loss):
         if self.split:
             states, targets = head.gather_sequence(states), head.gather_sequence(targets)
         per_token, *_ = self.compare((states if project is None else project(states)).float(), targets.float())
-        return per_token  # type: ignore[no-any-return]
+        return per_token
 
 
 def pair(student: GPTModel, teacher: GPTModel, config: DistillConfig) -> Any:

@@ -102,7 +102,13 @@ class Watch:
                 f"{config.best_by} had not improved by more than {config.min_delta:g} in"
                 f" {state.checks_without_improvement} checks"
             )
-        summary = {"keep": config.keep, "step": kept_step, "trained": step, "steps": config.steps, "stopped": stopped}
+        summary: dict[str, Any] = {
+            "keep": config.keep,
+            "step": kept_step,
+            "trained": step,
+            "steps": config.steps,
+            "stopped": stopped,
+        }
         summary |= {
             "best_by": config.best_by,
             "best_step": state.best_step if state.best is not None else None,

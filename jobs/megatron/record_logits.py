@@ -117,6 +117,7 @@ def _rows(model: Any, config: LogitsConfig, packed: PackedRecords, rows: range) 
     with torch.no_grad():
         for start in range(rows.start, rows.stop, config.micro_batch):
             samples = packed.samples(range(start, min(start + config.micro_batch, rows.stop)))
+            assert samples.counted is not None and samples.positions is not None and samples.segments is not None
             addresses.append(samples.addresses[samples.counted])
             tokens, counted = (
                 torch.from_numpy(samples.tokens),

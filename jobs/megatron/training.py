@@ -141,7 +141,7 @@ def _check_watch(watch: Watch | None, step: int, validation: dict[str, float]) -
     if not watch:
         return {}
     with heartbeat.paused():
-        return watch.raise_errors(step, validation)
+        return watch.check(step, validation)
 
 
 class _Run:

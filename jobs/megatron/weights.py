@@ -160,7 +160,7 @@ class _Shards:
         if len(self.files) == 1:
             (self.directory / "part-0").rename(self.directory / hf_model.SINGLE)
             return
-        weight_map = {}
+        weight_map: dict[str, str] = {}
         for number, names in enumerate(self.files):
             shard = f"model-{number + 1:05d}-of-{len(self.files):05d}.safetensors"
             (self.directory / f"part-{number}").rename(self.directory / shard)

@@ -214,7 +214,7 @@ def _train_and_export(
     for step, loss in validations(workspace.python, logs / name):
         metrics.log(step, config.steps, **(metrics_by_step.get(step, {}) | {"val_loss": loss}))
     _export_model(workspace, chosen.path, origin)
-    summary = {
+    summary: dict[str, Any] = {
         "keep": "best" if best else "last",
         "step": chosen.step,
         "trained": config.steps,

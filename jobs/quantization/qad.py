@@ -129,7 +129,7 @@ class _Run:
 
     def save(self, folder: Path, step: int, history: list[dict[str, float]]) -> None:
         """Save weights, Adam's moments and the validations so far."""
-        tensors = {}
+        tensors: dict[str, torch.Tensor] = {}
         for name, parameter in self._named_parameters():
             state = self.optimizer.state[parameter]
             tensors |= {

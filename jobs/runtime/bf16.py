@@ -115,7 +115,7 @@ def _product(name: str, native: Any) -> Callable[..., Tensor]:
         add, a, b = operands if has_addend else (None, *operands)
         if not _is_slow(add, a, b, out):
             output: dict[str, Any] = {"out": out} if overload else {}
-            return native.call_boxed(keys, *operands, **scales, **output)  # type: ignore[no-any-return]
+            return native.call_boxed(keys, *operands, **scales, **output)
         if overload and out is not None:
             out.resize_(*a.shape[:-1], b.shape[-1])
         return multiply(a, b, add if in_place else out, add, **scales)
@@ -126,7 +126,7 @@ def _product(name: str, native: Any) -> Callable[..., Tensor]:
 def _attention_backward(native: Any) -> Callable[..., tuple[Tensor, ...]]:
     def kernel(keys: Any, gradient: Tensor, *operands: Any, **settings: Any) -> tuple[Tensor, ...]:
         if gradient.dtype is not BF16:
-            return native.call_boxed(keys, gradient, *operands, **settings)  # type: ignore[no-any-return]
+            return native.call_boxed(keys, gradient, *operands, **settings)
         operands_fp32 = [each.float() if isinstance(each, Tensor) else each for each in (gradient, *operands)]
         settings = {
             name: each.float() if isinstance(each, Tensor) and each.dtype is BF16 else each

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 MAGIC = b"MMIDIDX\x00\x00"
 HEADER = struct.Struct("<9sQBQQ")
-CODES = {4: np.dtype(np.int32), 8: np.dtype(np.uint16)}
+CODES: dict[int, np.dtype[Any]] = {4: np.dtype(np.int32), 8: np.dtype(np.uint16)}
 """Megatron's codes of the two token types it chooses from."""
 
 

@@ -187,7 +187,7 @@ def test_logits_of_something_else_are_refused(
 ) -> None:
     config = OFFLINE | {"offline": True}
     inputs = {"data": corpus, "teacher": teacher, "student": student, "logits": stored}
-    assert "of another teacher" in refused(
+    assert "from another teacher" in refused(
         "distill", config, inputs | {"teacher": student}, tmp_path / "teacher", capfd
     )
     assert "top_k is 30 but 24 logits" in refused("distill", config | {"top_k": 30}, inputs, tmp_path / "wide", capfd)
