@@ -176,7 +176,7 @@ REFUSALS: dict[str, tuple[str, bytes, dict[str, object], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_a_corpus_that_cannot_be_used_is_refused_in_a_sentence(
+def test_unusable_corpora_are_refused_in_one_sentence(
     name: str, words: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file, content, config, sentence = REFUSALS[name]

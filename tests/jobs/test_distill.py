@@ -100,7 +100,7 @@ def test_losses_between_layers_start_as_the_formula_and_fall(
     )
 
 
-def test_widths_that_differ_are_joined_by_a_map_that_resumes_and_is_not_shipped(
+def test_width_projection_resumes_and_is_not_exported(
     corpus: Path, teacher: Path, importance: Path, tmp_path: Path
 ) -> None:
     narrow = run_job(

@@ -146,7 +146,9 @@ def test_groups_and_chunks_change_nothing(kind: str, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(head, "GROUP_ELEMENTS", group)
         monkeypatch.setattr(head, "CHUNK_ELEMENTS", {"cpu": chunk})
         student.weight.grad = None
-        values.append(head.losses(student, labels, weights, MIXES["mixed"], teacher=teacher, divergence=how)["objective"])
+        values.append(
+            head.losses(student, labels, weights, MIXES["mixed"], teacher=teacher, divergence=how)["objective"]
+        )
         values[-1].backward()
         gradients.append(student.weight.grad)
     for other in (1, 2):
@@ -165,7 +167,7 @@ def test_equal_heads_diverge_by_nothing_and_teach_nothing() -> None:
         assert student.hidden.grad is not None and float(student.hidden.grad.abs().max()) < 1e-6
 
 
-def test_half_of_the_vocabulary_on_each_of_two_ranks_gives_the_same() -> None:
+def test_two_ranks_give_the_losses_of_one() -> None:
     command = [
         sys.executable,
         "-m",

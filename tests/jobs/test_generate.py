@@ -224,7 +224,7 @@ def test_a_server_answers_every_prompt(
         (200, [], {}),
     ],
 )
-def test_a_server_in_trouble_is_asked_again(
+def test_failing_server_is_retried(
     serve: Callable[..., Server], tmp_path: Path, trouble: tuple[int, Any, dict[str, str]]
 ) -> None:
     server = serve(lambda number: trouble if number % 3 == 1 else None)
@@ -232,7 +232,7 @@ def test_a_server_in_trouble_is_asked_again(
     assert len(kept(output)) == 12 and len(server.requests) > 12
 
 
-def test_a_slow_server_is_given_up_on_and_asked_again(serve: Callable[..., Server], tmp_path: Path) -> None:
+def test_slow_server_is_retried(serve: Callable[..., Server], tmp_path: Path) -> None:
     held = threading.Event()
 
     def script(number: int) -> None:
@@ -256,7 +256,7 @@ def test_a_slow_server_is_given_up_on_and_asked_again(serve: Callable[..., Serve
         ),
     ],
 )
-def test_a_server_that_does_not_answer_is_one_sentence(
+def test_unavailable_server_is_one_sentence(
     serve: Callable[..., Server], tmp_path: Path, capfd: pytest.CaptureFixture[str], answer: Any, told: str
 ) -> None:
     server = serve(lambda number: answer)
@@ -275,7 +275,7 @@ def test_no_server_and_no_key_are_one_sentence(
     assert "NOT_SET_ANYWHERE, which is not set" in sentence
 
 
-def test_what_was_answered_is_not_asked_again(
+def test_resumed_run_asks_only_missing_answers(
     serve: Callable[..., Server], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     failing = serve(lambda number: (400, b"enough", {}) if number > 5 else None)

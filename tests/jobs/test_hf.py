@@ -39,7 +39,7 @@ def directory(tmp_path: Path) -> Path:
     return path
 
 
-def test_it_loads_what_transformers_loads(directory: Path) -> None:
+def test_loads_the_same_weights_as_transformers(directory: Path) -> None:
     assert len(hf.shards(directory)) > 1
     tokens = torch.arange(20)[None]
     for dtype in (torch.float32, torch.bfloat16):
@@ -48,7 +48,7 @@ def test_it_loads_what_transformers_loads(directory: Path) -> None:
         assert ours.dtype == dtype
 
 
-def test_a_real_model_loads_and_its_tied_embedding_counts_once(shared_data: Path) -> None:
+def test_tied_embedding_of_a_real_model_counts_once(shared_data: Path) -> None:
     stories = shared_data / "weights" / "stories260K-hf"
     model = hf.load_model(stories, torch.float32)
     assert model.lm_head.weight is model.model.embed_tokens.weight

@@ -90,7 +90,7 @@ def stored(corpus: Path, teacher: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.mark.slow
-def test_what_is_stored_is_what_the_teacher_says(corpus: Path, teacher: Path, stored: Path) -> None:
+def test_stored_logits_are_the_teacher_s(corpus: Path, teacher: Path, stored: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     windows = Windows(corpus / "validation", 64)
@@ -211,7 +211,7 @@ def test_logits_of_something_else_are_refused(
 
 
 @pytest.mark.slow
-def test_the_teacher_is_known_by_its_seal_and_never_loaded(
+def test_sealed_teacher_is_never_loaded(
     corpus: Path, teacher: Path, student: Path, stored: Path, tmp_path: Path
 ) -> None:
     absent = tmp_path / "teacher"
@@ -226,7 +226,7 @@ def test_the_teacher_is_known_by_its_seal_and_never_loaded(
 
 
 @pytest.mark.slow
-def test_a_recipe_stores_logits_once_for_all_its_offline_students(finished: Path, tmp_path: Path) -> None:
+def test_logits_are_stored_once_for_all_offline_students(finished: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     shutil.copytree(finished, store, symlinks=True)
     before = {path.parent.name for path in store.glob("*/*/artifact.json")}
@@ -254,7 +254,7 @@ def test_a_recipe_stores_logits_once_for_all_its_offline_students(finished: Path
 
 
 @pytest.mark.slow
-def test_a_disk_too_small_and_a_teacher_that_knows_nothing_are_told_before_the_work(
+def test_small_disk_is_refused_before_the_teacher_runs(
     corpus: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     inputs = {"data": corpus, "teacher": teacher}
@@ -263,6 +263,12 @@ def test_a_disk_too_small_and_a_teacher_that_knows_nothing_are_told_before_the_w
         sentence = refused("logits", LOGITS, inputs, tmp_path / "small", capfd)
     assert "24 logits each take" in sentence and "lower logits.sequences or logits.top_k" in sentence
     assert not list((tmp_path / "small").glob("*.safetensors"))
+
+
+@pytest.mark.slow
+def test_teacher_no_better_than_chance_is_refused(
+    corpus: Path, teacher: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     blank = tmp_path / "blank"
     shutil.copytree(teacher, blank)
     weights = load_file(blank / "model" / "model.safetensors")
@@ -271,8 +277,14 @@ def test_a_disk_too_small_and_a_teacher_that_knows_nothing_are_told_before_the_w
         blank / "model" / "model.safetensors",
         {"format": "pt"},
     )
-    assert "its weights did not load" in refused(
-        "logits", LOGITS, inputs | {"teacher": blank}, tmp_path / "of-nothing", capfd
-    )
+    inputs = {"data": corpus, "teacher": blank}
+    assert "its weights did not load" in refused("logits", LOGITS, inputs, tmp_path / "of-nothing", capfd)
     assert not (tmp_path / "of-nothing" / "logits.json").exists()
+
+
+@pytest.mark.slow
+def test_top_k_above_the_vocabulary_is_refused(
+    corpus: Path, teacher: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    inputs = {"data": corpus, "teacher": teacher}
     assert "logits.top_k is 999" in refused("logits", LOGITS | {"top_k": 999}, inputs, tmp_path / "wide", capfd)

@@ -44,7 +44,7 @@ def distance(output: Path, teacher: Path, corpus: Path) -> float:
     return float((theirs.exp() * (theirs - ours)).sum(-1).mean())
 
 
-def test_it_brings_the_shipped_nvfp4_model_nearer_to_its_source(taught: Any, teacher: Path, corpus: Path) -> None:
+def test_qad_brings_the_nvfp4_model_nearer_to_its_source(taught: Any, teacher: Path, corpus: Path) -> None:
     before, after = (distance(taught[name], teacher, corpus) for name in ("ptq", "qad"))
     assert after < 0.8 * before
     record = json.loads((taught["qad"] / "quantize.json").read_text())
@@ -55,7 +55,7 @@ def test_it_brings_the_shipped_nvfp4_model_nearer_to_its_source(taught: Any, tea
     assert record["verified"]["logits_equal"]
 
 
-def test_a_job_started_again_goes_on_from_its_checkpoint(
+def test_restarted_job_continues_from_its_checkpoint(
     teacher: Path, corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = CONFIG | {"qad": QAD | {"steps": 12, "validate_every": 3}}
@@ -107,7 +107,7 @@ def test_sequences_longer_than_the_model_are_refused(
         ({"steps": 0, "warmup_steps": 0}, "qad.steps is 0"),
     ],
 )
-def test_what_it_cannot_do_is_refused(values: dict[str, Any], part: str) -> None:
+def test_unsupported_settings_are_refused(values: dict[str, Any], part: str) -> None:
     with pytest.raises(ValidationError, match=part):
         QADConfig(**(QAD | values))
 

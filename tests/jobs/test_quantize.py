@@ -124,9 +124,7 @@ def _block_max(weight: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
-def test_the_config_is_the_source_s_and_tells_how_it_is_quantized(
-    models: Any, checkpoints: Any, kind: str, name: str
-) -> None:
+def test_config_is_the_source_s_plus_quantization(models: Any, checkpoints: Any, kind: str, name: str) -> None:
     written = json.loads((checkpoints[kind, name] / "model" / "config.json").read_text())
     source = json.loads((models[kind] / "model" / "config.json").read_text())
     settings = written.pop("quantization_config")
@@ -254,7 +252,7 @@ def test_verification_compares_the_lists_of_excluded_modules(checkpoints: Any, t
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_cpu_simulation_of_nvfp4_is_modelopt_s_bit_for_bit(dtype: torch.dtype) -> None:
+def test_cpu_nvfp4_equals_modelopt_s_own(dtype: torch.dtype) -> None:
     from modelopt.torch.quantization.qtensor import NVFP4QTensor
 
     quantizers.prepare()
@@ -320,7 +318,7 @@ def test_blocks_of_zeros_and_of_tiny_values_survive(corpus: Path, tmp_path: Path
     assert weight[12:].any()
 
 
-def test_a_missing_or_quantized_model_and_too_long_sequences_are_refused(
+def test_unusable_models_and_lengths_are_refused(
     corpus: Path, models: Any, checkpoints: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = CONFIG | {"format": "fp8"}

@@ -126,7 +126,7 @@ def test_a_prompt_is_in_one_split_only(words: Path, tmp_path: Path) -> None:
     assert sum(map(len, prompts)) == 40 == len(set.union(*prompts))
 
 
-def test_what_cannot_be_used_is_set_aside_with_its_place_and_reason(words: Path, tmp_path: Path) -> None:
+def test_unusable_records_are_quarantined_with_the_reason(words: Path, tmp_path: Path) -> None:
     bad = [
         b"{broken",
         {"prompt": "No answer."},

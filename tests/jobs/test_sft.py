@@ -98,7 +98,7 @@ def test_a_killed_fine_tuning_resumes_to_the_same_model(student: Path, records: 
         torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
 
 
-def test_the_best_weights_are_kept_where_more_steps_only_overfit(student: Path, records: Path, tmp_path: Path) -> None:
+def test_best_weights_are_kept_when_training_overfits(student: Path, records: Path, tmp_path: Path) -> None:
     config = CONFIG | {
         "steps": 60,
         "lr": 2e-2,

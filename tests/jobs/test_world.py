@@ -60,7 +60,7 @@ def test_a_seed_gives_one_text_and_one_quiz(quiz: Path, tmp_path: Path) -> None:
 
 @settings(deadline=None, max_examples=20)
 @given(world=worlds)
-def test_every_fact_is_told_and_no_other(world: World) -> None:
+def test_every_fact_is_stated_and_no_other(world: World) -> None:
     table = facts(world)
     text = list(documents(world))
     assert len(table) == world.entities
@@ -136,12 +136,15 @@ def test_every_letter_is_right_equally_often(quiz: Path) -> None:
             r"data\.world\.entities is 100000 but there are only \d+ names; choose at most \d+",
         ),
         ({"entities": 300, "documents": 200}, r"data\.world\.documents is 200, too few .* choose at least 300"),
-        ({"entities": 8, "questions": 5000}, r"data\.world\.questions is 5000 but 8 entities give at most \d+; choose fewer"),
+        (
+            {"entities": 8, "questions": 5000},
+            r"data\.world\.questions is 5000 but 8 entities give at most \d+; choose fewer",
+        ),
         ({"entities": 7}, "entities.*greater than or equal to 8"),
         ({"entities": "many"}, "entities.*valid integer"),
     ],
 )
-def test_a_number_that_cannot_be_is_refused(
+def test_impossible_world_sizes_are_refused(
     numbers: dict[str, object], sentence: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     said = refused(
@@ -155,7 +158,7 @@ def test_a_number_that_cannot_be_is_refused(
     assert not (tmp_path / "data" / "statistics.json").exists()
 
 
-def test_the_most_that_is_named_can_be_had(tmp_path: Path) -> None:
+def test_named_limits_work(tmp_path: Path) -> None:
     """The sentences above name a bound; the bound itself works."""
     with pytest.raises(ValueError, match="give") as error:
         write_quiz(WORLD.model_copy(update={"questions": 10**6}), tmp_path)
