@@ -43,7 +43,7 @@ def _store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
     import torch
 
     from jobs.megatron import fused_loss as head
-    from jobs.megatron import inputs, weights
+    from jobs.megatron import inputs, record_logits, weights
     from jobs.megatron.model import build
     from jobs.tokens import logit_store
     from jobs.tokens.blend_reader import splits
@@ -82,14 +82,9 @@ def _store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
             if split == "validation":
                 writer.check_teacher(list(shards[split]))
     if torch.distributed.get_rank() == 0:
-        provenance = inputs.provenance(teacher, data) | {"top_k": config.top_k, "vocab_size": hf_config["vocab_size"]}
         names = {split: list(runs_by_shard) for split, runs_by_shard in shards.items()}
-        manifest = logit_store.write_manifest(output, provenance | {"seq_length": config.seq_length}, names)
-        left_out = manifest["splits"]["train"]["left_out"]
-        print(
-            f"stored {manifest['splits']['train']['rows']:,} tokens; the top {config.top_k} leave out {left_out:.2%} of"
-            " the probability"
-        )
+        num_rows, left_out = record_logits.write_manifest(output, teacher, data, config, hf_config["vocab_size"], names)
+        print(f"stored {num_rows:,} tokens; the top {config.top_k} leave out {left_out:.2%} of the probability")
         Metrics(output).log(writer.total, writer.total, left_out=left_out)
     torch.distributed.barrier()
 

@@ -21,6 +21,7 @@ from jobs.runtime.entry import Metrics, main
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
     from transformers import PreTrainedModel
 
@@ -96,16 +97,12 @@ def _quantize(
     """Calibrate, write, read back and compare; returns the record for quantize.json."""
     import torch
 
-    from jobs.huggingface import model as hf
     from jobs.quantization import errors as quant_errors
     from jobs.quantization import export, quantizers
 
     target, metrics = output / "model", Metrics(output)
     quantizers.prepare()
-    model = hf.load_model(source, torch.bfloat16)
-    for name, parameter in model.named_parameters():
-        if not parameter.isfinite().all():
-            raise ValueError(f"{source}: {name} holds values that are not finite; the model is damaged, rebuild it")
+    model = _load(source)
     counts = _calibrate(
         model,
         samples,
@@ -119,20 +116,13 @@ def _quantize(
     export.check_calibrated(model, layers)
     export.share_scales(model)
     qad_record = _distill(model, source, data, output, config, metrics)
-    before = {
-        name: layer.weight.data.cpu() for name, layer in layers.items()
-    }  # folding replaces tensors without changing them
-    error = export.fold_weights(model, layers)
+    # Folding replaces tensors without changing them.
+    before = {name: layer.weight.data.cpu() for name, layer in layers.items()}
+    max_abs_error = export.fold_weights(model, layers)
     tokens = torch.from_numpy(samples[:, :-1])
     errors = quant_errors.measure(model, layers, before, tokens)
     del before
-    probe = tokens[:1].to(model.device)
-    logits = export.without_weight_quantizers(model, layers, probe)
-    reference = {name: tensor.detach() for name, tensor in model.named_parameters()}
-    unquantized = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)} - set(layers)
-    excluded = export.export(model, source, target)
-    export.verify(target, reference, set(layers), unquantized)
-    export.verify_logits(target, probe, logits)
+    excluded, num_tensors = _export(model, source, target, layers, tokens[:1].to(model.device))
     return {
         "format": config.name,
         "calibrator": config.method,
@@ -140,12 +130,43 @@ def _quantize(
         "tokens": len(samples) * config.seq_length,
         "quantized_layers": len(layers),
         "excluded_modules": excluded,
-        "max_abs_error": error,
+        "max_abs_error": max_abs_error,
         **({"qad": qad_record} if qad_record else {}),
         "layers": {name: errors[name] | counts[name] for name in layers},
         "kv_cache": {name: counts[name] for name in cache},
-        "verified": {"tensors": len(reference), "weights_equal": True, "logits_equal": True},
+        "verified": {"tensors": num_tensors, "weights_equal": True, "logits_equal": True},
     }
+
+
+def _load(source: Path) -> PreTrainedModel:
+    """The model in bf16; ValueError where a weight is not finite."""
+    import torch
+
+    from jobs.huggingface import model as hf
+
+    model = hf.load_model(source, torch.bfloat16)
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            raise ValueError(f"{source}: {name} holds values that are not finite; the model is damaged, rebuild it")
+    return model
+
+
+def _export(
+    model: PreTrainedModel, source: Path, target: Path, layers: dict[str, Any], probe: torch.Tensor
+) -> tuple[list[str], int]:
+    """Write the checkpoint and compare it, and its logits on `probe` [1, seq_length], with the calibrated model;
+    returns the modules left unquantized and the number of tensors."""
+    import torch
+
+    from jobs.quantization import export
+
+    logits = export.without_weight_quantizers(model, layers, probe)
+    reference = {name: tensor.detach() for name, tensor in model.named_parameters()}
+    unquantized = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)} - set(layers)
+    excluded = export.export(model, source, target)
+    export.verify(target, reference, set(layers), unquantized)
+    export.verify_logits(target, probe, logits)
+    return excluded, len(reference)
 
 
 def _distill(

@@ -25,6 +25,7 @@ from jobs.runtime.entry import Metrics, main
 
 if TYPE_CHECKING:
     from jobs.huggingface.chat_template import Chat
+    from jobs.huggingface.tokenizer import Description
 
 BATCH = 256
 """Conversations rendered and tokenized at once."""
@@ -81,18 +82,11 @@ def _write(
         stack.enter_context(quarantine)
         tokens = {split: stack.enter_context(MaskedWriter(output / split, dtype)) for split in SPLITS}
         texts = {split: stack.enter_context((output / f"{split}.jsonl").open("wb")) for split in SPLITS}
-        for conversation, encoded in _encoded(source, chat):
+        for conversation, encoded in _encoded(source, chat, config.seq_length):
             if conversation.messages is None or isinstance(encoded, str):
                 quarantine.add(conversation if conversation.messages is None else _rejected(conversation, str(encoded)))
                 continue
             assert encoded is not None, "a conversation is encoded or rejected"
-            if len(encoded.ids) > config.seq_length:
-                quarantine.add(
-                    _rejected(
-                        conversation, f"{len(encoded.ids)} tokens, longer than records.seq_length {config.seq_length}"
-                    )
-                )
-                continue
             text = orjson.dumps({"messages": conversation.messages})
             digest = hashlib.blake2b(text, digest_size=12).digest()
             if digest in seen_digests:
@@ -114,26 +108,37 @@ def _write(
         "quarantined": quarantine.records,
         "reasons": dict(quarantine.reasons.most_common()),
         "splits": {split: _split_statistics(rows) for split, rows in lengths_by_split.items()},
-        "tokenizer_fingerprint": tokenizer_info.fingerprint,
-        "vocab_size": tokenizer_info.vocab_size,
-        "eod_id": tokenizer_info.eod_id,
-        "dtype": str(dtype),
-        "chat_template": chat.origin,
-        "end_token": chat.end,
-        "end_id": chat.end_id,
+        **_tokenizer_entries(tokenizer_info, str(dtype), chat),
         "seq_length": config.seq_length,
     }
 
 
-def _encoded(source: Iterator[Conversation], chat: Chat) -> Iterator[tuple[Conversation, Any]]:
+def _tokenizer_entries(tokenizer_info: Description, dtype: str, chat: Chat) -> dict[str, Any]:
+    return {
+        "tokenizer_fingerprint": tokenizer_info.fingerprint,
+        "vocab_size": tokenizer_info.vocab_size,
+        "eod_id": tokenizer_info.eod_id,
+        "dtype": dtype,
+        "chat_template": chat.origin,
+        "end_token": chat.end,
+        "end_id": chat.end_id,
+    }
+
+
+def _encoded(source: Iterator[Conversation], chat: Chat, seq_length: int) -> Iterator[tuple[Conversation, Any]]:
     """Each conversation with its tokens, or why it has none."""
+    from jobs.huggingface.chat_template import Encoded
+
     while batch := list(itertools.islice(source, BATCH)):
         encoded = iter(
             chat.encode([conversation.messages for conversation in batch if conversation.messages is not None])
         )
         for conversation in batch:
             result = None if conversation.messages is None else next(encoded)
-            yield conversation, str(result) if isinstance(result, ValueError) else result
+            if isinstance(result, Encoded) and len(result.ids) > seq_length:
+                yield conversation, f"{len(result.ids)} tokens, longer than records.seq_length {seq_length}"
+            else:
+                yield conversation, str(result) if isinstance(result, ValueError) else result
 
 
 def _rejected(conversation: Conversation, reason: str) -> Conversation:

@@ -18,8 +18,8 @@ from jobs.runtime.entry import main
 if TYPE_CHECKING:
     import torch
 
+    from jobs.megatron.batches import Batch
     from jobs.megatron.distillation import TeacherSource
-    from jobs.megatron.training import Batch
     from jobs.tokens.packing import PackedRecords
 
 

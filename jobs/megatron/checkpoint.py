@@ -17,7 +17,8 @@ from megatron.core.models.gpt import GPTModel
 from megatron.core.optimizer import ChainedOptimizer, MegatronOptimizer
 
 from jobs.megatron.early_stopping import Watch
-from jobs.megatron.weights import gather_tensors, read_into, write_shards
+from jobs.megatron.shards import write_shards
+from jobs.megatron.weights import gather_tensors, read_into
 from jobs.runtime import checkpoint_folder as checkpoints
 
 MOMENTS = ("exp_avg", "exp_avg_sq")

@@ -29,7 +29,7 @@ from jobs.megatron.fused_loss import Head, Losses, LossWeights, Stored
 from jobs.megatron.weights import PROJECTIONS
 
 if TYPE_CHECKING:
-    from jobs.megatron.training import Batch
+    from jobs.megatron.batches import Batch
 
 
 class _TeacherStates(_Loss):

@@ -34,6 +34,10 @@ class Divergence:
         return self.temperature**2 if self.scaled else 1.0
 
 
+KL = Divergence()
+"""Compares runs whatever they minimise: forward KL over the whole vocabulary at temperature 1."""
+
+
 def divergence_of(config: DistillConfig) -> Divergence:
     """The divergence a recipe sets."""
     return Divergence(
@@ -106,6 +110,36 @@ def top_k_divergence(student: torch.Tensor, targets: TopKLogits, divergence: Div
     gradient = (student - ours_total).exp_().mul_(rest_slope / ours_rest.exp() - mean)
     outside = gradient.gather(1, indices)
     return total + value.squeeze(1), gradient.scatter_(1, indices, torch.where(inside, slope - ours * mean, outside))
+
+
+def compare_logits(
+    student: torch.Tensor, teacher: torch.Tensor | None, stored: TopKLogits | None, divergence: Divergence
+) -> ValueAndGradient:
+    """The divergence between unscaled logits [tokens, slice], from the teacher's logits or its stored top k; overwrites
+    the logits."""
+    student = student.div_(divergence.temperature)
+    if stored is not None:
+        targets = TopKLogits(
+            indices=stored.indices,
+            inside=stored.inside,
+            logits=stored.logits / divergence.temperature,
+            rest=stored.rest,
+        )
+        return top_k_divergence(student, targets, divergence)
+    assert teacher is not None
+    teacher = teacher.div_(divergence.temperature)
+    if covers_vocabulary(divergence, teacher):
+        return full_divergence(student, teacher, divergence)
+    assert divergence.top_k is not None
+    return top_k_divergence(student, top_k_logits(teacher, divergence.top_k, rest=divergence.rest), divergence)
+
+
+def covers_vocabulary(divergence: Divergence, logits: torch.Tensor) -> bool:
+    """Whether the divergence covers the whole vocabulary, of which `logits` [tokens, slice] are this rank's slice."""
+    return (
+        divergence.top_k is None
+        or divergence.top_k >= logits.shape[1] * parallel_state.get_tensor_model_parallel_world_size()
+    )
 
 
 def _terms(

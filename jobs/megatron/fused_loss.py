@@ -20,15 +20,16 @@ from megatron.core.models.gpt import GPTModel
 from megatron.core.tensor_parallel import copy_to_tensor_model_parallel_region, gather_from_sequence_parallel_region
 
 from jobs.megatron.divergence import (
+    KL,
     Divergence,
     TopKLogits,
-    ValueAndGradient,
     all_reduce_sum,
+    compare_logits,
+    covers_vocabulary,
     divergence_of_probabilities,
     full_divergence,
     log_sum,
     softmax,
-    top_k_divergence,
     top_k_logits,
 )
 
@@ -38,9 +39,6 @@ MB."""
 
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
 """Logits of a group held in fp32 at once: on the CPU few enough that the copies stay in the cache."""
-
-KL = Divergence()
-"""Compares runs whatever they minimise: forward KL over the whole vocabulary at temperature 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,10 +140,8 @@ def top_k_targets(states: Head, labels: torch.Tensor, count: int) -> tuple[torch
 
 def _likeliest(values: torch.Tensor, ids: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The `count` largest of all tensor-parallel ranks' values [tokens, any], descending, with their ids."""
-    size, group = (
-        parallel_state.get_tensor_model_parallel_world_size(),
-        parallel_state.get_tensor_model_parallel_group(),
-    )
+    size = parallel_state.get_tensor_model_parallel_world_size()
+    group = parallel_state.get_tensor_model_parallel_group()
     if size > 1:
         gathered = [[torch.empty_like(local) for _ in range(size)] for local in (values, ids)]
         for shards, local in zip(gathered, (values, ids), strict=True):
@@ -235,7 +231,7 @@ def _chunk(
         needs_divergence
         and teacher is not None
         and divergence.temperature == 1
-        and _covers_vocabulary(divergence, teacher)
+        and covers_vocabulary(divergence, teacher)
     ):
         return _chunk_without_temperature(student, teacher, labels, task)
     values: Losses = {}
@@ -252,7 +248,7 @@ def _chunk(
             values["kl"] = full_divergence(student.clone(), teacher.clone(), KL)[0]
     if needs_divergence:
         stored = None if isinstance(task.teacher, Head) or task.teacher is None else task.teacher(token_slice)
-        value, slope = _compare(student, teacher, stored, divergence)
+        value, slope = compare_logits(student, teacher, stored, divergence)
         values["divergence"] = value * divergence.scale
         slope = slope.mul_(loss_weights.divergence * divergence.scale / divergence.temperature)
         gradient = slope if gradient is None else gradient.add_(slope)
@@ -278,34 +274,6 @@ def _chunk_without_temperature(
     values["divergence"] = value * task.divergence.scale
     slope = slope.mul_(loss_weights.divergence * task.divergence.scale)
     return values, slope if gradient is None else gradient.add_(slope)
-
-
-def _compare(
-    student: torch.Tensor, teacher: torch.Tensor | None, stored: TopKLogits | None, divergence: Divergence
-) -> ValueAndGradient:
-    """The divergence between logits, which are overwritten."""
-    student = student.div_(divergence.temperature)
-    if stored is not None:
-        targets = TopKLogits(
-            indices=stored.indices,
-            inside=stored.inside,
-            logits=stored.logits / divergence.temperature,
-            rest=stored.rest,
-        )
-        return top_k_divergence(student, targets, divergence)
-    assert teacher is not None
-    teacher = teacher.div_(divergence.temperature)
-    if _covers_vocabulary(divergence, teacher):
-        return full_divergence(student, teacher, divergence)
-    assert divergence.top_k is not None
-    return top_k_divergence(student, top_k_logits(teacher, divergence.top_k, rest=divergence.rest), divergence)
-
-
-def _covers_vocabulary(divergence: Divergence, logits: torch.Tensor) -> bool:
-    return (
-        divergence.top_k is None
-        or divergence.top_k >= logits.shape[1] * parallel_state.get_tensor_model_parallel_world_size()
-    )
 
 
 def _is_nonzero(share: float | torch.Tensor) -> bool:

@@ -27,8 +27,7 @@ SHARD_TOKENS = 2**18
 
 
 def store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
-    """Write logits.json, an index of each split and its shards (jobs/tokens/logit_store.py); existing shards are
-    kept."""
+    """Write logits.json, an index per split and its shards (jobs/tokens/logit_store.py); existing shards stay."""
     import torch
     from megatron.core import parallel_state
 
@@ -71,16 +70,25 @@ def store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
             f"with {len(list(output.glob('*-*.safetensors')))} of {len(all_shards)} shards stored"
         )
     if torch.distributed.get_rank() == 0:
-        provenance = inputs.provenance(teacher, records) | {
-            "top_k": config.top_k,
-            "vocab_size": hf_config["vocab_size"],
-        }
-        manifest = logit_store.write_manifest(
-            output, provenance | {"seq_length": config.seq_length}, {split: list(names[split]) for split in SPLITS}
+        shard_names = {split: list(names[split]) for split in SPLITS}
+        num_rows, left_out = write_manifest(output, teacher, records, config, hf_config["vocab_size"], shard_names)
+        print(
+            f"stored {num_rows:,} response tokens; the top {config.top_k} leave out {left_out:.2%} of the probability"
         )
-        rows, left_out = manifest["splits"]["train"]["rows"], manifest["splits"]["train"]["left_out"]
-        print(f"stored {rows:,} response tokens; the top {config.top_k} leave out {left_out:.2%} of the probability")
     torch.distributed.barrier()
+
+
+def write_manifest(
+    output: Path, teacher: Path, data: Path, config: LogitsConfig, vocab_size: int, shards: dict[str, list[str]]
+) -> tuple[int, float]:
+    """Write the manifest of `shards` by split; returns the rows of the train split and the mean probability that its
+    top k leave out."""
+    from jobs.megatron import inputs
+    from jobs.tokens import logit_store
+
+    settings = {"top_k": config.top_k, "vocab_size": vocab_size, "seq_length": config.seq_length}
+    train = logit_store.write_manifest(output, inputs.provenance(teacher, data) | settings, shards)["splits"]["train"]
+    return train["rows"], train["left_out"]
 
 
 def _names(split: str, packed: PackedRecords) -> dict[str, range]:

@@ -10,9 +10,9 @@ import torch
 from megatron.core import parallel_state
 
 from conf.stages.distill import DistillConfig
+from jobs.megatron.batches import Batch
 from jobs.megatron.distillation import TeacherSignal
 from jobs.megatron.divergence import TopKLogits
-from jobs.megatron.training import Batch
 from jobs.tokens.logit_store import LogitStore
 
 

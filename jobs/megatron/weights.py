@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,17 @@ import torch
 from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from conf import hf_model
 from conf.hf_model import head_dim
 from jobs.huggingface.tokenizer import copy_files
+from jobs.megatron.shards import ShardWriter
 
 TensorOf = Callable[[torch.nn.Parameter], torch.Tensor]
 """Which tensor of a parameter to use: the weight itself, its fp32 master, or a moment of the optimizer."""
 
 PROJECTIONS = "projections"
 """The student's module that maps hidden states to its teacher's width during training; checkpoints hold it too."""
-
-SHARD_BYTES = 5_000_000_000
-"""Largest size of a written shard, the usual bound; rank 0 holds no more gathered tensors than that."""
 
 
 class TensorReader:
@@ -115,58 +112,13 @@ def write_tensors(
 ) -> None:
     """Write `tensor_of(parameter)` of every parameter as safetensors in `dtype` under Hugging Face names; collective,
     rank 0 writes."""
-    shards = _Shards(directory) if torch.distributed.get_rank() == 0 else None
+    shards = ShardWriter(directory) if torch.distributed.get_rank() == 0 else None
     for name, tensor in gather_tensors(model, config, tensor_of):
         if shards is not None:
             shards.add(name, tensor.to(device="cpu", dtype=dtype).contiguous())
     if shards is not None:
         shards.close()
     torch.distributed.barrier()
-
-
-def write_shards(directory: Path, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
-    """Write contiguous CPU tensors as safetensors, in as many files as their size requires."""
-    shards = _Shards(directory)
-    for name, tensor in tensors:
-        shards.add(name, tensor)
-    shards.close()
-
-
-class _Shards:
-    """Collects tensors into safetensors files of bounded size, with transformers' file names."""
-
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self.directory = directory
-        self.pending: dict[str, torch.Tensor] = {}
-        self.files: list[list[str]] = []
-        self.bytes = self.total = 0
-
-    def add(self, name: str, tensor: torch.Tensor) -> None:
-        size = tensor.numel() * tensor.element_size()
-        if self.pending and self.bytes + size > SHARD_BYTES:
-            self._flush()
-        self.pending[name] = tensor
-        self.bytes += size
-        self.total += size
-
-    def _flush(self) -> None:
-        save_file(self.pending, self.directory / f"part-{len(self.files)}", metadata={"format": "pt"})
-        self.files.append(list(self.pending))
-        self.pending, self.bytes = {}, 0
-
-    def close(self) -> None:
-        self._flush()
-        if len(self.files) == 1:
-            (self.directory / "part-0").rename(self.directory / hf_model.SINGLE)
-            return
-        weight_map: dict[str, str] = {}
-        for number, names in enumerate(self.files):
-            shard = f"model-{number + 1:05d}-of-{len(self.files):05d}.safetensors"
-            (self.directory / f"part-{number}").rename(self.directory / shard)
-            weight_map |= dict.fromkeys(names, shard)
-        index = {"metadata": {"total_size": self.total}, "weight_map": weight_map}
-        (self.directory / hf_model.INDEX).write_text(json.dumps(index, indent=2) + "\n")
 
 
 def _names(parameter: str) -> tuple[tuple[str, ...], str]:

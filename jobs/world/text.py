@@ -1,8 +1,8 @@
 """The words of the invented world: what its people have, and every wording in which a fact is stated, practised or
-asked in the quiz.
+asked.
 
-`STATED`, `PRACTISED`, `GENERIC` and `OPENERS` make the training text; `QUIZZED` is reserved for the quiz and never
-appears in the text. {name} is a person, {value} what they have, {question} a practised question."""
+`QUIZZED` is for the quiz alone and never appears in the training text. {name} is a person, {value} what they have,
+{question} a practised question."""
 
 from __future__ import annotations
 

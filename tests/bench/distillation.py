@@ -170,6 +170,7 @@ def _modelopts(student: Any, teacher: Any, config: DistillConfig, split: _Random
     )
 
     from jobs.megatron import training
+    from jobs.megatron.batches import micro_batches
 
     settings = setup_distillation_config(DistillationConfig(), student.config, teacher.config)
     mode = {"teacher_model": teacher, "criterion": settings.criterion, "loss_balancer": settings.loss_balancer}
@@ -181,7 +182,7 @@ def _modelopts(student: Any, teacher: Any, config: DistillConfig, split: _Random
         run.wrapped.train()
         run.wrapped.zero_grad_buffer()
         run.optimizer.zero_grad()
-        (batch,) = training._batches(split.samples(range(BATCH)), config)
+        (batch,) = micro_batches(split.samples(range(BATCH)), config)
         run.wrapped(batch.tokens, batch.positions, None, labels=batch.labels)
         (loss,) = model.compute_kd_loss(loss_reduction_fn=lambda triple: triple[0].mean(), skip_balancer=True).values()
         run.optimizer.scale_loss(loss).backward()
