@@ -24,7 +24,7 @@ drills: venv
 check: venv
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
-	@.venv/bin/mypy conf flows tasks
+	@.venv/bin/mypy conf flows tasks jobs
 	@.venv/bin/lint-imports
 
 # Published vulnerabilities of the locked packages; says so and passes where no advisory service answers.

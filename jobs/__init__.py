@@ -1,2 +1,2 @@
-"""The programs that run on workers, one a stage: `python -m jobs.<stage> --spec spec.json`. They return files and an
+"""The programs that run on workers, one per stage: `python -m jobs.<stage> --spec spec.json`. They return files and an
 exit code."""

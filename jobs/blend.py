@@ -1,4 +1,5 @@
-"""Several tokenized corpora as one artifact: which to read in which proportions. Their tokens stay where they are."""
+"""Several tokenized corpora as one artifact: which to read, and in which proportions. Their tokens stay where they
+are."""
 
 from __future__ import annotations
 
@@ -14,22 +15,24 @@ from jobs.runtime.entry import Metrics, main
 
 
 def run(spec: Spec) -> None:
-    """Inputs: data, and source-NAME of every further corpus. Writes blend.json, and the tokenizer, validation and test
-    of data."""
+    """Inputs: data, and source-NAME for every further corpus. Writes blend.json, and copies tokenizer, validation and
+    test from data."""
     config, output = BlendConfig.model_validate(spec.config), Path(spec.output)
     folders = {OWN: Path(spec.inputs["data"])} | {name: Path(spec.inputs[f"source-{name}"]) for name in config.sources}
     statistics = {name: json.loads((folder / "statistics.json").read_text()) for name, folder in folders.items()}
     _check_tokenizers(statistics)
-    held = {name: int(told["splits"]["train"]["tokens"]) for name, told in statistics.items()}
-    total = config.tokens or sum(held.values())
-    parts = [_part(config, name, weight, total, held[name]) for name, weight in config.weights.items()]
-    _adopt(folders[OWN], output)
+    available_tokens = {
+        name: int(corpus_statistics["splits"]["train"]["tokens"]) for name, corpus_statistics in statistics.items()
+    }
+    total = config.tokens or sum(available_tokens.values())
+    parts = [_part(config, name, weight, total, available_tokens[name]) for name, weight in config.weights.items()]
+    _link_corpus_files(folders[OWN], output)
     sources = [part | {"path": os.path.relpath(folders[part["name"]], output)} for part in parts]
     (output / "blend.json").write_text(json.dumps({"tokens": total, "sources": sources}, indent=2) + "\n")
-    told = statistics[OWN]
+    corpus_statistics = statistics[OWN]
     documents = sum(each["splits"]["train"]["documents"] for each in statistics.values())
-    told["splits"]["train"] = {"documents": documents, "tokens": total}
-    (output / "statistics.json").write_text(json.dumps(told | {"blend": parts}, indent=2) + "\n")
+    corpus_statistics["splits"]["train"] = {"documents": documents, "tokens": total}
+    (output / "statistics.json").write_text(json.dumps(corpus_statistics | {"blend": parts}, indent=2) + "\n")
     metrics = Metrics(output)
     metrics.rewind(-1)
     metrics.log(1, 1, train_tokens=total, **{f"passes_{part['name']}": part["passes"] for part in parts})
@@ -40,29 +43,35 @@ def run(spec: Spec) -> None:
         )
 
 
-def _part(config: BlendConfig, name: str, weight: float, total: int, held: int) -> dict[str, Any]:
-    """What a corpus gives; ValueError where it holds too little and may not be repeated."""
-    given = weight * total
-    if given > held and config.exhausted == "refuse":
-        where = "blend.weight" if name == OWN else f"blend.sources.{name}.weight"
+def _part(config: BlendConfig, name: str, weight: float, total: int, available_tokens: int) -> dict[str, Any]:
+    """A corpus's share; raises ValueError where it holds too few tokens and may not be repeated."""
+    requested_tokens = weight * total
+    if requested_tokens > available_tokens and config.exhausted == "refuse":
+        setting = "blend.weight" if name == OWN else f"blend.sources.{name}.weight"
         raise ValueError(
-            f"the corpus {name} holds {held:,} tokens but {weight:.1%} of the blend's {total:,} are {given:,.0f}; lower"
-            f" {where} or blend.tokens, or read it again with blend.exhausted=repeat"
+            f"the corpus {name} holds {available_tokens:,} tokens but {weight:.1%} of the blend's {total:,} are"
+            f" {requested_tokens:,.0f}; lower {setting} or blend.tokens, or repeat it with blend.exhausted=repeat"
         )
-    return {"name": name, "weight": weight, "tokens": round(given), "held": held, "passes": round(given / held, 4)}
+    return {
+        "name": name,
+        "weight": weight,
+        "tokens": round(requested_tokens),
+        "held": available_tokens,
+        "passes": round(requested_tokens / available_tokens, 4),
+    }
 
 
 def _check_tokenizers(statistics: dict[str, dict[str, Any]]) -> None:
-    for name, told in statistics.items():
-        for what in ("tokenizer_fingerprint", "eod_id", "dtype"):
-            assert told[what] == statistics[OWN][what], f"{name} was tokenized with another {what}"
+    for name, corpus_statistics in statistics.items():
+        for field in ("tokenizer_fingerprint", "eod_id", "dtype"):
+            assert corpus_statistics[field] == statistics[OWN][field], f"{name} was tokenized with another {field}"
 
 
-def _adopt(corpus: Path, output: Path) -> None:
-    """Everything of the recipe's own corpus but its training tokens; linked where the disk can."""
+def _link_corpus_files(corpus: Path, output: Path) -> None:
+    """Everything in the recipe's own corpus except its training tokens; hard links where the disk allows."""
     for path in sorted(corpus.rglob("*")):
-        name = path.relative_to(corpus)
-        left = path.is_dir() or name.parts[0].split(".")[0] in (
+        relative = path.relative_to(corpus)
+        is_skipped = path.is_dir() or relative.parts[0].split(".")[0] in (
             "train",
             "statistics",
             "artifact",
@@ -70,9 +79,9 @@ def _adopt(corpus: Path, output: Path) -> None:
             "quarantine",
             "blend",
         )
-        if left:
+        if is_skipped:
             continue
-        target = output / name
+        target = output / relative
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
         try:

@@ -1,5 +1,5 @@
-"""Teaches a pruned student: ModelOpt's Megatron distillation, a divergence of the logits with the losses `objective`
-puts beside it."""
+"""Distils a teacher into a pruned student: ModelOpt's Megatron distillation, a divergence of the logits plus the losses
+of jobs/megatron/distillation.py."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def run(spec: Spec) -> None:
-    """Inputs: teacher, student, data; logits when offline (the teacher is then known by its digest only); mmlu where
-    questions of a folder are asked on the way. Writes model/, kept.json and metrics.jsonl (nats per token: the losses
-    of jobs/megatron/objective.py; of evaluations mmlu, test_loss, test_kl, test_agreement)."""
+    """Inputs: teacher, student, data; logits when offline (the teacher is then known only by its digest); mmlu where
+    evaluations in between ask questions from a folder. Writes model/, kept.json and metrics.jsonl (nats per token: the
+    losses of jobs/megatron/distillation.py; from evaluations mmlu, test_loss, test_kl, test_agreement)."""
     if spec.config.get("engine") == "nemo":
         return nemo.run(spec)
     from jobs.megatron.device import machine
@@ -29,10 +29,8 @@ def run(spec: Spec) -> None:
 
 
 def _distill(spec: Spec, config: DistillConfig, device: torch.device) -> None:
-    from jobs.megatron import distillation as objective
-    from jobs.megatron import evaluation as exported
+    from jobs.megatron import distillation, evaluation, inputs, training, weights
     from jobs.megatron import fused_loss as head
-    from jobs.megatron import inputs, training, weights
     from jobs.megatron.early_stopping import Watch
     from jobs.megatron.model import DTYPES, build
     from jobs.tokens.blend_reader import splits
@@ -46,45 +44,48 @@ def _distill(spec: Spec, config: DistillConfig, device: torch.device) -> None:
     weights.load(student, student_path, student_config)
     head.defer(student)
     if config.offline:
-        from jobs.megatron.stored_teacher import Offline
+        from jobs.megatron.stored_teacher import StoredTeacher
 
         inputs.check_logits(Path(spec.inputs["logits"]), teacher_path, data)
-        model, minimised = student, _minimised(config, Offline(Path(spec.inputs["logits"]), config))
+        model, objective = student, _objective(config, StoredTeacher(Path(spec.inputs["logits"]), config))
     else:
         teacher = build(teacher_config, config.parallel, config.precision, device)
         weights.load(teacher, teacher_path, teacher_config)
         head.defer(teacher)
         check_teacher(teacher, teacher_config, config, data)
-        model = objective.pair(student, teacher, config)
-        minimised = _minimised(config, objective.teacher_beside, model)
-    watch = Watch(model, config, exported.evaluator(spec, config, model, student_config))
+        model = distillation.pair(student, teacher, config)
+        objective = _objective(config, distillation.running_teacher, model)
+    watch = Watch(model, config, evaluation.evaluator(spec, config, model, student_config))
     training.train(
-        model, student_config, config, minimised, splits=splits(data, config.seq_length), output=output, watch=watch
+        model, student_config, config, objective, splits=splits(data, config.seq_length), output=output, watch=watch
     )
     weights.save(
-        objective.without_projections(model), output / "model", student_config, student_path, DTYPES[config.precision]
+        distillation.without_projections(model),
+        output / "model",
+        student_config,
+        student_path,
+        DTYPES[config.precision],
     )
 
 
-def _minimised(config: DistillConfig, source: Any, model: Any = None) -> Any:
-    """The objective with what is known of the teacher from `source`; `model` is ModelOpt's, where the teacher runs
-    beside the student."""
+def _objective(config: DistillConfig, source: Any, model: Any = None) -> Any:
+    """The objective with the teacher's part from `source`; `model` is ModelOpt's, where the teacher runs beside the
+    student."""
     import functools
 
     from modelopt.torch.distill.plugins.megatron import get_tensor_shapes_adjust_fn_for_distillation
 
-    from jobs.megatron import distillation as objective
-    from jobs.megatron import training
+    from jobs.megatron import distillation, training
 
     shapes = {"seq_length": config.seq_length, "micro_batch_size": config.micro_batch, "decoder_seq_length": None}
     return training.Objective(
-        losses=functools.partial(objective.losses, config=config, source=source),
+        losses=functools.partial(distillation.losses, config=config, source=source),
         adjust_shapes=None if model is None else get_tensor_shapes_adjust_fn_for_distillation(model, **shapes),
     )
 
 
 def check_teacher(teacher: Any, teacher_config: dict[str, Any], config: DistillConfig, data: Path) -> None:
-    """Refuse a teacher that predicts hardly better than chance on the validation split: its weights did not load."""
+    """Refuse a teacher that hardly beats chance on the validation split: its weights did not load."""
     from jobs.megatron import inputs, training
     from jobs.tokens.windows import Windows
 

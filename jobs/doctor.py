@@ -1,5 +1,5 @@
-"""Looks at the machines a job gets: nodes, GPUs, how fast ranks exchange data, free disk, versions, and whether the
-store is seen."""
+"""Inspects the machines a job gets: nodes, GPUs, bandwidth between ranks, free disk, versions, and whether they share
+the store."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ REPEATS = 5
 
 
 def run(spec: Spec) -> None:
-    """Write `doctor.json`: what every rank found, in rank order, and the bandwidth between them."""
+    """Write `doctor.json`: every rank's report, in rank order, and the bandwidth between the ranks."""
     output, ranks = Path(spec.output), int(os.environ.get("WORLD_SIZE", "1"))
-    found = _found(output, spec.config["packages"], spec.config["token"])
+    rank_report = _rank_report(output, spec.config["packages"], spec.config["token"])
     if ranks > 1:
         cuda = torch.cuda.is_available()
         if cuda:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         dist.init_process_group("nccl" if cuda else "gloo")
-        everyone: list[dict[str, Any]] = [{} for _ in range(ranks)]
-        dist.all_gather_object(everyone, found)
+        reports: list[dict[str, Any]] = [{} for _ in range(ranks)]
+        dist.all_gather_object(reports, rank_report)
         bandwidth = _bandwidth(ranks, torch.device("cuda" if cuda else "cpu"))
-        first, backend = dist.get_rank() == 0, dist.get_backend()
+        is_first, backend = dist.get_rank() == 0, dist.get_backend()
         dist.barrier()
         dist.destroy_process_group()
     else:
-        everyone, bandwidth, first, backend = [found], None, True, None
-    if first:
-        whole = {"ranks": everyone, "bandwidth_gb_s": bandwidth, "backend": backend}
-        (output / "doctor.json").write_text(json.dumps(whole, indent=2))
+        reports, bandwidth, is_first, backend = [rank_report], None, True, None
+    if is_first:
+        summary = {"ranks": reports, "bandwidth_gb_s": bandwidth, "backend": backend}
+        (output / "doctor.json").write_text(json.dumps(summary, indent=2))
 
 
-def _found(output: Path, packages: list[str], token: str) -> dict[str, Any]:
-    """What this rank sees. The token was written by whoever submitted the job: who reads it sees the same store."""
+def _rank_report(output: Path, packages: list[str], token: str) -> dict[str, Any]:
+    """This rank's machine. The submitter wrote the token: a rank that reads it sees the same store."""
     versions = {}
     for name in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -70,17 +70,17 @@ def _found(output: Path, packages: list[str], token: str) -> dict[str, Any]:
 
 
 def _bandwidth(ranks: int, device: torch.device) -> float:
-    """Bus bandwidth of an all-reduce between all ranks in GB/s, as nccl-tests reckon it: bytes x 2 (n - 1) / n /
+    """Bus bandwidth of an all-reduce over all ranks in GB/s, by the formula of nccl-tests: bytes x 2 (n - 1) / n /
     seconds."""
     data = torch.ones(MEGABYTES * 2**20 // 4, dtype=torch.float32, device=device)
     times = []
-    for _ in range(REPEATS + 1):  # the first makes connections
+    for _ in range(REPEATS + 1):  # the first sets up connections
         dist.barrier()
-        begun = time.perf_counter()
+        started = time.perf_counter()
         dist.all_reduce(data)
         if device.type == "cuda":
             torch.cuda.synchronize()
-        times.append(time.perf_counter() - begun)
+        times.append(time.perf_counter() - started)
     seconds = sorted(times[1:])[REPEATS // 2]
     return round(data.numel() * 4 * 2 * (ranks - 1) / ranks / seconds / 1e9, 3)
 

@@ -1,7 +1,6 @@
 """Measures one model: loss and distance from its teacher on the test split, multiple-choice questions, size and speed.
 
-A quantized checkpoint is run with its quantization simulated by ModelOpt, and the scores say so; its speed is then not
-measured."""
+ModelOpt simulates the quantization of a quantized checkpoint, and the scores say so; its speed is then not measured."""
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ UNMEASURED = (
 
 
 def run(spec: Spec) -> None:
-    """Inputs: model, teacher, data, and mmlu where it is a folder of its own. Writes scores.json, items.jsonl (each
+    """Inputs: model, teacher, data, and mmlu where it is a separate folder. Writes scores.json, items.jsonl (each
     question's answer) and sequences.json (each test sequence's loss, KL and agreement), so that models can be compared
     in pairs; with records also responses.json (those of their test split)."""
     config = EvaluateConfig.model_validate(spec.config)
@@ -51,14 +50,14 @@ def run(spec: Spec) -> None:
 
     from jobs.evaluation import responses
 
-    answered = responses.test_split(Path(spec.inputs["records"]), directory) if "records" in spec.inputs else None
-    num_records = min(config.sequences, len(answered)) if answered else 0
+    response_split = responses.test_split(Path(spec.inputs["records"]), directory) if "records" in spec.inputs else None
+    num_records = min(config.sequences, len(response_split)) if response_split else 0
     progress = _Progress(output, len(samples) + _num_questions(subjects, config) + num_records)
 
     def respond(model: PreTrainedModel) -> None:
-        if answered:
-            told = responses.score(model, answered, config.sequences, config.batch, progress)
-            (output / "responses.json").write_text(json.dumps(told, allow_nan=False) + "\n")
+        if response_split:
+            scores = responses.score(model, response_split, config.sequences, config.batch, progress)
+            (output / "responses.json").write_text(json.dumps(scores, allow_nan=False) + "\n")
 
     scores, items, rows = measure(directory, teacher, samples, subjects, config, progress, respond)
     (output / "sequences.json").write_text(json.dumps(rows, allow_nan=False) + "\n")
@@ -83,8 +82,8 @@ class _Progress:
         self.done = 0
         self.total = total
 
-    def __call__(self, more: int) -> None:
-        self.done += more
+    def __call__(self, count: int) -> None:
+        self.done += count
         self.metrics.log(self.done, self.total)
 
 

@@ -12,7 +12,7 @@ WANTED = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", *TERMS)
 
 
 def run(spec: Spec) -> None:
-    """No inputs. Writes the model directory's files into the output folder itself."""
+    """No inputs. Writes the model directory's files directly into the output folder."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 

@@ -36,16 +36,16 @@ def _measure(spec: Spec, config: ImportanceConfig, device: Any) -> None:
             f"importance.calibration_samples is {config.calibration_samples} but the train split has only"
             f" {len(windows)} sequences of {config.seq_length} tokens; choose fewer samples or a shorter seq_length"
         )
-    model = build(hf_config, config.parallel, config.precision, device, to_cut=True)
+    model = build(hf_config, config.parallel, config.precision, device, for_pruning=True)
     weights.load(model, teacher, hf_config)
-    head.defer(model)  # nothing looks at its logits
+    head.defer(model)  # no logits are needed
     metrics = Metrics(output) if torch.distributed.get_rank() == 0 else None
     passes = -(-config.calibration_samples // config.micro_batch)
 
     def loop(model: Any) -> None:
         for step in range(passes):
             chosen = range(step * config.micro_batch, min((step + 1) * config.micro_batch, config.calibration_samples))
-            batch = windows.take(windows.shuffled(chosen.start, len(chosen), seed=0))
+            batch = windows.tokens_at(windows.shuffled(chosen.start, len(chosen), seed=0))
             forward(model, torch.from_numpy(batch[:, :-1]))
             if metrics:
                 metrics.log(step + 1, passes)

@@ -1,5 +1,5 @@
-"""Runs the teacher once over the corpus and stores its likeliest tokens, shard by shard; a run that was killed goes on
-with the next."""
+"""Runs the teacher once over the corpus and stores its likeliest tokens, shard by shard; a killed run continues with
+the next shard."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Runs = tuple["NDArray[np.int64]", "NDArray[np.int64]"]
 """Address of the first token of each run [runs], and its length [runs]."""
 
 SHARD_TOKENS = 2**18
-"""Tokens of a shard, about: 110 MB with 100 logits each."""
+"""Approximate number of tokens per shard: 110 MB with 100 logits each."""
 
 
 def run(spec: Spec) -> None:
     """Inputs: teacher, and data or records. Writes logits.json, an index of each split and its shards
-    (jobs/logit_store.py)."""
+    (jobs/tokens/logit_store.py)."""
     from jobs.megatron import record_logits
     from jobs.megatron.device import machine
 
@@ -43,7 +43,7 @@ def _store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
     import torch
 
     from jobs.megatron import fused_loss as head
-    from jobs.megatron import inputs, weights
+    from jobs.megatron import inputs, record_logits, weights
     from jobs.megatron.model import build
     from jobs.tokens import logit_store
     from jobs.tokens.blend_reader import splits
@@ -54,43 +54,38 @@ def _store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
     if config.top_k > hf_config["vocab_size"]:
         raise ValueError(
             f"logits.top_k is {config.top_k} but the vocabulary has {hf_config['vocab_size']} tokens; choose at most"
-            " that"
+            f" {hf_config['vocab_size']}"
         )
     train, validation = splits(data, config.seq_length)
     if not isinstance(train, Windows):
         raise ValueError(
-            f"{data} is a blend, of whose tokens no logits are stored; store those of one corpus, or distil online"
+            f"{data} is a blend, for which logits cannot be stored; store those of one corpus or distil online"
         )
     plan = {
         "validation": (validation, _first(validation, config.validation_sequences)),
         "train": (train, _ordered(train, config)),
     }
     shards = {split: _shards(split, windows, chosen) for split, (windows, chosen) in plan.items()}
-    tokens = sum(int(lengths.sum()) for parts in shards.values() for _, lengths in parts.values())
+    tokens = sum(int(lengths.sum()) for runs_by_shard in shards.values() for _, lengths in runs_by_shard.values())
     logit_store.check_disk(output, tokens, config, hf_config["vocab_size"])
     model = build(hf_config, config.parallel, config.precision, device)
     weights.load(model, teacher, hf_config)
     head.defer(model)
     model.eval()
-    job = _Job(model, config, hf_config["vocab_size"], output)
+    writer = _LogitsWriter(model, config, hf_config["vocab_size"], output)
     with interrupt.stoppable(), heartbeat.monitored(output):
         for split, (windows, _) in plan.items():
-            job.write(windows, shards[split])
+            writer.write(windows, shards[split])
             interrupt.raise_if_stopping(
-                f"with {min(job.done, job.total)} of {job.total} shards of the {split} split stored"
+                f"with {min(writer.done, writer.total)} of {writer.total} shards of the {split} split stored"
             )
             if split == "validation":
-                job.check_teacher(list(shards[split]))
+                writer.check_teacher(list(shards[split]))
     if torch.distributed.get_rank() == 0:
-        made_from = inputs.made_from(teacher, data) | {"top_k": config.top_k, "vocab_size": hf_config["vocab_size"]}
-        names = {split: list(parts) for split, parts in shards.items()}
-        manifest = logit_store.write_manifest(output, made_from | {"seq_length": config.seq_length}, names)
-        left_out = manifest["splits"]["train"]["left_out"]
-        print(
-            f"stored {manifest['splits']['train']['rows']:,} tokens; the top {config.top_k} leave out {left_out:.2%} of"
-            " the probability"
-        )
-        Metrics(output).log(job.total, job.total, left_out=left_out)
+        names = {split: list(runs_by_shard) for split, runs_by_shard in shards.items()}
+        num_rows, left_out = record_logits.write_manifest(output, teacher, data, config, hf_config["vocab_size"], names)
+        print(f"stored {num_rows:,} tokens; the top {config.top_k} leave out {left_out:.2%} of the probability")
+        Metrics(output).log(writer.total, writer.total, left_out=left_out)
     torch.distributed.barrier()
 
 
@@ -101,7 +96,7 @@ def _first(windows: Windows, count: int | None) -> NDArray[np.int64]:
 
 
 def _ordered(windows: Windows, config: LogitsConfig) -> NDArray[np.int64]:
-    """The training sequences that distillation with this seed reads first, in rising order."""
+    """The training sequences that distillation with this seed reads first, in ascending order."""
     import numpy as np
 
     if config.sequences is None or config.sequences >= len(windows):
@@ -110,8 +105,8 @@ def _ordered(windows: Windows, config: LogitsConfig) -> NDArray[np.int64]:
 
 
 def _shards(split: str, windows: Windows, chosen: NDArray[np.int64]) -> dict[str, Runs]:
-    """Starts and lengths of the runs of tokens in each shard, by its name. A whole split ends with what no whole
-    sequence is left of, so that sequences of another length find all their tokens too."""
+    """Starts and lengths of the runs of tokens in each shard, by its name. A complete split ends with the tokens after
+    its last whole sequence, so that sequences of other lengths find all their tokens too."""
     import numpy as np
 
     length = windows.seq_length
@@ -124,8 +119,8 @@ def _shards(split: str, windows: Windows, chosen: NDArray[np.int64]) -> dict[str
     return {f"{split}-{number:05d}": run for number, run in enumerate(runs)}
 
 
-class _Job:
-    """The teacher at work: which shards are this replica's, and how far it is."""
+class _LogitsWriter:
+    """Runs the teacher: which shards belong to this replica, and how far it is."""
 
     def __init__(self, model: Any, config: LogitsConfig, vocab_size: int, output: Path) -> None:
         import torch
@@ -135,19 +130,18 @@ class _Job:
         self.done = self.total = 0
 
     def write(self, windows: Windows, shards: dict[str, Runs]) -> None:
-        """Write those shards of a split that are not there yet, until the job is to stop; each data-parallel replica
-        takes its share."""
+        """Write the missing shards of a split until the job must stop; each data-parallel replica takes its share."""
         from megatron.core import parallel_state
 
         from jobs.tokens import logit_store
 
         size, rank = parallel_state.get_data_parallel_world_size(), parallel_state.get_data_parallel_rank()
-        writes = parallel_state.is_pipeline_last_stage() and parallel_state.get_tensor_model_parallel_rank() == 0
+        is_writer = parallel_state.is_pipeline_last_stage() and parallel_state.get_tensor_model_parallel_rank() == 0
         self.total += len(shards)
         for name, (starts, lengths) in list(shards.items())[rank::size]:
             if not (self.output / f"{name}.safetensors").is_file():
                 rows = self._rows(windows, starts, int(lengths[0]))
-                if writes:
+                if is_writer:
                     logit_store.write_shard(self.output, name, starts, lengths, rows, self.vocab_size)
             self.done += size
             if self.metrics:
@@ -156,7 +150,7 @@ class _Job:
                 return
 
     def check_teacher(self, names: list[str]) -> None:
-        """Refuse a teacher that predicts hardly better than chance: its weights did not load."""
+        """Refuse a teacher that hardly beats chance: its weights did not load."""
         import numpy as np
         from safetensors import safe_open
 
@@ -166,7 +160,7 @@ class _Job:
             inputs.check_chance(float(file.get_tensor("loss").mean(dtype=np.float64)), self.vocab_size)
 
     def _rows(self, windows: Windows, starts: NDArray[np.int64], length: int) -> Any:
-        """What is stored of these runs of one length; only the last pipeline stage knows."""
+        """The stored values of these runs of one length; only the last pipeline stage has them."""
         import numpy as np
         import torch
 
@@ -174,21 +168,21 @@ class _Job:
         from jobs.megatron.forward import forward
         from jobs.tokens.logit_store import Rows
 
-        found: list[Any] = []
+        targets: list[Any] = []
         with torch.no_grad():
             for first in range(0, len(starts), self.config.micro_batch):
-                places = starts[first : first + self.config.micro_batch, None] + np.arange(length + 1)
-                tokens = torch.from_numpy(windows.tokens[places].astype(np.int64))
+                positions = starts[first : first + self.config.micro_batch, None] + np.arange(length + 1)
+                tokens = torch.from_numpy(windows.tokens[positions].astype(np.int64))
                 labels = tokens[:, 1:].flatten().to(torch.cuda.current_device())
 
-                def keep(hidden: torch.Tensor, labels: torch.Tensor = labels) -> None:
-                    found.append(head.top_k_targets(head.head(self.model, hidden), labels, self.config.top_k))
+                def collect(hidden: torch.Tensor, labels: torch.Tensor = labels) -> None:
+                    targets.append(head.top_k_targets(head.head(self.model, hidden), labels, self.config.top_k))
 
-                forward(self.model, tokens[:, :-1], keep)
+                forward(self.model, tokens[:, :-1], collect)
                 heartbeat.report_progress()
-        if not found:
+        if not targets:
             return None
-        ids, logits, rest, loss = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))
+        ids, logits, rest, loss = (torch.cat(parts).cpu().numpy() for parts in zip(*targets, strict=True))
         return Rows(ids=ids, logits=logits, rest=rest, loss=loss)
 
 

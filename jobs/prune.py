@@ -10,13 +10,13 @@ from conf.hf_model import head_dim
 from conf.spec import Spec
 from conf.stages.prune import PruneConfig
 from jobs.nemo import run as nemo
-from jobs.runtime import ranges as spans
+from jobs.runtime import ranges
 from jobs.runtime.entry import main
 
 
 def run(spec: Spec) -> None:
-    """Inputs: teacher, data, and importance when an axis is ranked. Writes model/ with a config that tells the new
-    shape, and kept.json: which of the teacher's layers, heads and channels are left."""
+    """Inputs: teacher, data, and importance when an axis is ranked. Writes model/, whose config has the new shape, and
+    kept.json: which of the teacher's layers, heads and channels are left."""
     if spec.config.get("engine") == "nemo":
         return nemo.run(spec)
     from jobs.megatron.device import machine
@@ -29,15 +29,14 @@ def run(spec: Spec) -> None:
 def _prune(spec: Spec, config: PruneConfig, device: Any) -> None:
     import torch
 
-    from jobs.megatron import inputs, minitron, weights
-    from jobs.megatron import kept_axes as kept
+    from jobs.megatron import inputs, kept_axes, minitron, weights
     from jobs.megatron.model import DTYPES, build, num_params, stored_precision
 
     data, teacher, output = Path(spec.inputs["data"]), Path(spec.inputs["teacher"]) / "model", Path(spec.output)
     hf_config = inputs.checked_model(teacher, data, config.parallel, seq_length=1)
     student_config = cut_config(hf_config, config)
     precision = stored_precision(hf_config)
-    model = build(hf_config, config.parallel, precision, device, to_cut=True)
+    model = build(hf_config, config.parallel, precision, device, for_pruning=True)
     weights.load(model, teacher, hf_config)
     axes: dict[str, Any] = {}
     if config.ranked:
@@ -45,31 +44,31 @@ def _prune(spec: Spec, config: PruneConfig, device: Any) -> None:
     if config.drop_layers:
         minitron.drop(model, config.drop_layers)
         total = hf_config["num_hidden_layers"]
-        left = [layer for layer in range(1, total + 1) if layer not in config.drop_layers]
-        axes = {"num_layers": spans.named(left, total)} | {
+        remaining = [layer for layer in range(1, total + 1) if layer not in config.drop_layers]
+        axes = {"num_layers": ranges.depth_entry(remaining, total)} | {
             axis: (
-                {layer: entry for layer, entry in entries.items() if int(layer) in left}
-                if axis in kept.PER_LAYER
+                {layer: entry for layer, entry in entries.items() if int(layer) in remaining}
+                if axis in kept_axes.PER_LAYER
                 else entries
             )
             for axis, entries in axes.items()
         }
     if config.reinitialize:
-        weights.draw(model, student_config, config.seed)
+        weights.initialize(model, student_config, config.seed)
     before, after = num_params(hf_config), num_params(student_config)
     print(f"pruned {before:,} parameters to {after:,} ({after / before:.1%})")
     if torch.distributed.get_rank() == 0:
-        about = {
+        summary = {
             "ranking": config.ranking if config.ranked else None,
             "reinitialized": config.reinitialize,
             "axes": axes,
         }
-        (output / "kept.json").write_text(json.dumps(about, indent=2) + "\n")
+        (output / "kept.json").write_text(json.dumps(summary, indent=2) + "\n")
     weights.save(model, output / "model", student_config, teacher, DTYPES[precision])
 
 
 def cut_config(hf_config: dict[str, Any], config: PruneConfig) -> dict[str, Any]:
-    """The Hugging Face config of the student; ValueError where the cut does not fit the teacher."""
+    """The Hugging Face config of the student; raises ValueError where the cut does not fit the teacher."""
     from jobs.megatron.model import num_params
 
     keys = {
@@ -81,7 +80,7 @@ def cut_config(hf_config: dict[str, Any], config: PruneConfig) -> dict[str, Any]
     student = hf_config | {"head_dim": head_dim(hf_config)}
     for axis, size in config.ranked.items():
         if size > hf_config[keys[axis]]:
-            raise ValueError(f"prune.{axis} is {size} but the teacher has {hf_config[keys[axis]]}; choose less")
+            raise ValueError(f"prune.{axis} is {size} but the teacher has {hf_config[keys[axis]]}; choose at most that")
         student[keys[axis]] = size
     layers = hf_config["num_hidden_layers"]
     if config.drop_layers:
@@ -103,9 +102,11 @@ def cut_config(hf_config: dict[str, Any], config: PruneConfig) -> dict[str, Any]
             f"the student would have {num_params(student):,} parameters, the teacher has {num_params(hf_config):,}; cut"
             " more"
         )
-    kept = range(student["num_hidden_layers"])
+    remaining_layers = range(student["num_hidden_layers"])
     return {key: value for key, value in student.items() if key != "layer_types"} | (
-        {"layer_types": [hf_config["layer_types"][layer] for layer in kept]} if hf_config.get("layer_types") else {}
+        {"layer_types": [hf_config["layer_types"][layer] for layer in remaining_layers]}
+        if hf_config.get("layer_types")
+        else {}
     )
 
 

@@ -1,8 +1,8 @@
 """Quantizes a model with ModelOpt and exports the unified checkpoint that vLLM and TensorRT-LLM read.
 
-What is written is read back and must equal, bit for bit, what the calibrated model computes with; otherwise the stage
-fails. The checkpoint is in bf16 where it is not quantized, whatever the model came in: engines need 16 bits beside
-packed weights."""
+The written checkpoint is read back and must equal, bit for bit, the weights and logits of the calibrated model;
+otherwise the stage fails. Unquantized parts are bf16, whatever the model's dtype: engines need 16 bits beside packed
+weights."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from jobs.runtime.entry import Metrics, main
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
     from transformers import PreTrainedModel
 
     from jobs.quantization.auto_quantize import MixedFormats
-    from jobs.quantization.errors import Seen
+    from jobs.quantization.errors import TokenCounts
 
 
 def run(spec: Spec) -> None:
-    """Inputs: model, data, and sensitivity for a mix of formats. Writes model/ (the checkpoint) and quantize.json."""
+    """Inputs: model, data, and sensitivity for mixed formats. Writes model/ (the checkpoint) and quantize.json."""
     config = QuantizeConfig.model_validate(spec.config)
     source, data, output = Path(spec.inputs["model"]) / "model", Path(spec.inputs["data"]), Path(spec.output)
     check(source, data, config)
@@ -39,18 +40,19 @@ def run(spec: Spec) -> None:
     from jobs.tokens.blend_reader import training_split
 
     samples = training_split(data, config.seq_length).first(config.calibration_samples)
-    shutil.rmtree(output / "model", ignore_errors=True)  # what a killed attempt left
+    shutil.rmtree(output / "model", ignore_errors=True)  # left by a killed attempt
     (output / "quantize.json").unlink(missing_ok=True)
-    chosen = mix.choose(scored, config.auto) if scored and config.auto else None
-    summary = _quantize(source, data, output, samples, config, chosen)
-    if scored and config.auto and chosen:
-        summary["auto"] = chosen.record(config.auto, scored["bits"]["least"])
+    mixed_formats = mix.choose(scored, config.auto) if scored and config.auto else None
+    summary = _quantize(source, data, output, samples, config, mixed_formats)
+    if scored and config.auto and mixed_formats:
+        summary["auto"] = mixed_formats.record(config.auto, scored["bits"]["least"])
     summary |= {"bytes_before": hf.weight_bytes(source), "bytes_after": hf.weight_bytes(output / "model")}
     (output / "quantize.json").write_text(json.dumps(summary, indent=2) + "\n")
 
 
 def check(source: Path, data: Path, config: QuantizeConfig) -> None:
-    """Refuse before anything heavy is loaded: another tokenizer, too long sequences, widths the format cannot pack."""
+    """Refuse, before loading anything heavy, another tokenizer, sequences that are too long, and widths the format
+    cannot pack."""
     from jobs.huggingface import model as hf
 
     settings = hf.check(source)
@@ -60,8 +62,10 @@ def check(source: Path, data: Path, config: QuantizeConfig) -> None:
     for length in (config.seq_length, *([config.qad.seq_length] if config.qad else [])):
         hf.check_length(settings, length)
     widths = widths_of(settings)
-    found = [misfit(form, config.block_size, widths) for form in config.formats] + [kv_misfit(config.kv_cache, widths)]
-    for name, width, multiple, reason in filter(None, found):
+    misfits = [misfit(form, config.block_size, widths) for form in config.formats] + [
+        kv_misfit(config.kv_cache, widths)
+    ]
+    for name, width, multiple, reason in filter(None, misfits):
         smaller = ", choose a smaller block_size" if config.format and FORMATS[config.format].free_block else ""
         raise ValueError(
             f"the model's {name} is {width} wide, not a multiple of {multiple}, {reason}; "
@@ -70,7 +74,7 @@ def check(source: Path, data: Path, config: QuantizeConfig) -> None:
 
 
 def widths_of(settings: dict[str, Any]) -> Widths:
-    """The matrix sizes of a Hugging Face config, in its words."""
+    """The matrix sizes of a Hugging Face config, under its names."""
     heads = settings["num_attention_heads"]
     width = head_dim(settings)
     return Widths(
@@ -88,42 +92,37 @@ def _quantize(
     output: Path,
     samples: NDArray[np.int64],
     config: QuantizeConfig,
-    chosen: MixedFormats | None,
+    mixed_formats: MixedFormats | None,
 ) -> dict[str, Any]:
-    """Calibrate, write, read back and compare; the record for quantize.json."""
+    """Calibrate, write, read back and compare; returns the record for quantize.json."""
     import torch
 
-    from jobs.huggingface import model as hf
     from jobs.quantization import errors as quant_errors
     from jobs.quantization import export, quantizers
 
     target, metrics = output / "model", Metrics(output)
     quantizers.prepare()
-    model = hf.load_model(source, torch.bfloat16)
-    for name, parameter in model.named_parameters():
-        if not parameter.isfinite().all():
-            raise ValueError(f"{source}: {name} holds values that are not numbers; the model is damaged: make it again")
-    seen = _calibrate(model, samples, config, quantizers.of_config(config, chosen and chosen.formats), metrics)
+    model = _load(source)
+    counts = _calibrate(
+        model,
+        samples,
+        config,
+        quantizers.recipe_settings(config, mixed_formats.formats if mixed_formats else None),
+        metrics,
+    )
     layers = export.quantized_layers(model)
     cache = sorted(export.cache_quantizers(model))
-    quant_errors.check_seen(seen, [*layers, *cache])
+    quant_errors.check_counts(counts, [*layers, *cache])
     export.check_calibrated(model, layers)
     export.share_scales(model)
-    taught = _teach(model, source, data, output, config, metrics)
-    before = {
-        name: layer.weight.data.cpu() for name, layer in layers.items()
-    }  # folding replaces tensors, it changes none
-    error = export.fold(model, layers)
+    qad_record = _distill(model, source, data, output, config, metrics)
+    # Folding replaces tensors without changing them.
+    before = {name: layer.weight.data.cpu() for name, layer in layers.items()}
+    max_abs_error = export.fold_weights(model, layers)
     tokens = torch.from_numpy(samples[:, :-1])
     errors = quant_errors.measure(model, layers, before, tokens)
     del before
-    probe = tokens[:1].to(model.device)
-    logits = export.without_weight_quantizers(model, layers, probe)
-    reference = {name: tensor.detach() for name, tensor in model.named_parameters()}
-    unquantized = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)} - set(layers)
-    excluded = export.export(model, source, target)
-    export.verify(target, reference, set(layers), unquantized)
-    export.verify_logits(target, probe, logits)
+    excluded, num_tensors = _export(model, source, target, layers, tokens[:1].to(model.device))
     return {
         "format": config.name,
         "calibrator": config.method,
@@ -131,18 +130,49 @@ def _quantize(
         "tokens": len(samples) * config.seq_length,
         "quantized_layers": len(layers),
         "excluded_modules": excluded,
-        "max_abs_error": error,
-        **({"qad": taught} if taught else {}),
-        "layers": {name: errors[name] | seen[name] for name in layers},
-        "kv_cache": {name: seen[name] for name in cache},
-        "verified": {"tensors": len(reference), "weights_equal": True, "logits_equal": True},
+        "max_abs_error": max_abs_error,
+        **({"qad": qad_record} if qad_record else {}),
+        "layers": {name: errors[name] | counts[name] for name in layers},
+        "kv_cache": {name: counts[name] for name in cache},
+        "verified": {"tensors": num_tensors, "weights_equal": True, "logits_equal": True},
     }
 
 
-def _teach(
+def _load(source: Path) -> PreTrainedModel:
+    """The model in bf16; ValueError where a weight is not finite."""
+    import torch
+
+    from jobs.huggingface import model as hf
+
+    model = hf.load_model(source, torch.bfloat16)
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            raise ValueError(f"{source}: {name} holds values that are not finite; the model is damaged, rebuild it")
+    return model
+
+
+def _export(
+    model: PreTrainedModel, source: Path, target: Path, layers: dict[str, Any], probe: torch.Tensor
+) -> tuple[list[str], int]:
+    """Write the checkpoint and compare it, and its logits on `probe` [1, seq_length], with the calibrated model;
+    returns the modules left unquantized and the number of tensors."""
+    import torch
+
+    from jobs.quantization import export
+
+    logits = export.without_weight_quantizers(model, layers, probe)
+    reference = {name: tensor.detach() for name, tensor in model.named_parameters()}
+    unquantized = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)} - set(layers)
+    excluded = export.export(model, source, target)
+    export.verify(target, reference, set(layers), unquantized)
+    export.verify_logits(target, probe, logits)
+    return excluded, len(reference)
+
+
+def _distill(
     model: PreTrainedModel, source: Path, data: Path, output: Path, config: QuantizeConfig, metrics: Metrics
 ) -> dict[str, Any] | None:
-    """Let the unquantized model teach the quantized one, where a recipe asks for it; what quantize.json says of it."""
+    """Let the unquantized model teach the quantized one, if the recipe says so; returns the entry of quantize.json."""
     if config.qad is None:
         return None
     import torch
@@ -150,7 +180,7 @@ def _teach(
     from jobs.huggingface import model as hf
     from jobs.quantization import qad
 
-    log = qad.progress(metrics, math.ceil(config.calibration_samples / config.batch), config.qad)
+    log = qad.progress_log(metrics, math.ceil(config.calibration_samples / config.batch), config.qad)
     return qad.train(model, hf.load_model(source, torch.bfloat16), config.qad, data, output, log)
 
 
@@ -160,27 +190,28 @@ def _calibrate(
     config: QuantizeConfig,
     settings: dict[str, Any],
     metrics: Metrics,
-) -> Seen:
-    """Insert ModelOpt's quantizers and let them see `samples` [n, seq_length + 1]; what each saw in one pass."""
+) -> TokenCounts:
+    """Insert ModelOpt's quantizers and run `samples` [n, seq_length + 1] through them; returns what each saw in one
+    pass."""
     import modelopt.torch.quantization as mtq
     import torch
 
     from jobs.quantization import errors as quant_errors
 
     steps = math.ceil(len(samples) / config.batch)
-    seen: Seen = {}
+    counts: TokenCounts = {}
 
     def forward(model: PreTrainedModel) -> None:  # some calibrators call it more than once
-        with quant_errors.counting(model) as counted, torch.no_grad():  # inference tensors could not be trained with
+        with quant_errors.counting(model) as counted, torch.no_grad():  # inference tensors cannot be trained on
             for step in range(steps):
                 batch = samples[step * config.batch : (step + 1) * config.batch, :-1]
                 model.model(torch.from_numpy(batch).to(model.device), use_cache=False)
                 metrics.log(step + 1, steps, samples=min((step + 1) * config.batch, len(samples)))
-        seen.update(counted)
+        counts.update(counted)
 
     metrics.rewind(0)
     mtq.quantize(model, settings, forward)
-    return seen
+    return counts
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """Prompts and responses to masked tokens: read, bad ones set aside, split by prompt, rendered by the chat template,
 tokenized.
 
-Nothing is lost on the way: every row read is a record of some split, a repeat, blank, or in quarantine with its reason.
-"""
+Nothing is lost: every row read is a record of some split, a repeat, blank, or in quarantine with its reason."""
 
 from __future__ import annotations
 
@@ -26,13 +25,14 @@ from jobs.runtime.entry import Metrics, main
 
 if TYPE_CHECKING:
     from jobs.huggingface.chat_template import Chat
+    from jobs.huggingface.tokenizer import Description
 
 BATCH = 256
 """Conversations rendered and tokenized at once."""
 
 
 def run(spec: Spec) -> None:
-    """Inputs: tokenizer (a directory) or data, whose tokenizer is taken; generated where the source is. Writes
+    """Inputs: tokenizer (a directory) or data, whose tokenizer is used; generated where it is a source. Writes
     SPLIT.bin, .idx, .mask and .jsonl, chat_template.jinja, statistics.json and quarantine.jsonl."""
     from jobs.huggingface.chat_template import Chat
 
@@ -40,12 +40,14 @@ def run(spec: Spec) -> None:
     os.environ |= {"RAYON_NUM_THREADS": str(config.workers or os.cpu_count() or 1), "TOKENIZERS_PARALLELISM": "true"}
     metrics = Metrics(output)
     metrics.rewind(-1)
-    words = Path(spec.inputs["tokenizer"]) if "tokenizer" in spec.inputs else Path(spec.inputs["data"]) / "tokenizer"
-    chat = Chat(words, config.chat_template)
+    tokenizer_folder = (
+        Path(spec.inputs["tokenizer"]) if "tokenizer" in spec.inputs else Path(spec.inputs["data"]) / "tokenizer"
+    )
+    chat = Chat(tokenizer_folder, config.chat_template)
     generated = Path(spec.inputs[GENERATED]) if GENERATED in spec.inputs else None
-    how = Reading(prompt_field=config.prompt_field, response_field=config.response_field, system=config.system)
-    found = gather(config.sources, how, setting="records.source", world=config.world, generated=generated)
-    statistics = _write(config, chat, words, output, itertools.islice(found, config.max_records))
+    reading = Reading(prompt_field=config.prompt_field, response_field=config.response_field, system=config.system)
+    conversations = gather(config.sources, reading, setting="records.source", world=config.world, generated=generated)
+    statistics = _write(config, chat, tokenizer_folder, output, itertools.islice(conversations, config.max_records))
     (output / "chat_template.jinja").write_text(chat.template)
     (output / "statistics.json").write_text(json.dumps(statistics, indent=2) + "\n")
     train = statistics["splits"]["train"]
@@ -63,78 +65,87 @@ def run(spec: Spec) -> None:
 
 
 def _write(
-    config: RecordsConfig, chat: Chat, words: Path, output: Path, source: Iterator[Conversation]
+    config: RecordsConfig, chat: Chat, tokenizer_folder: Path, output: Path, source: Iterator[Conversation]
 ) -> dict[str, Any]:
-    """Tokenize and write every split; return the statistics."""
+    """Tokenize and write every split; returns the statistics."""
     from jobs.huggingface import tokenizer
     from jobs.tokens.indexed import token_dtype
     from jobs.tokens.masked import MaskedWriter
 
-    about = tokenizer.describe(words)
-    dtype, seen, repeats = token_dtype(about.vocab_size), set[bytes](), 0
+    tokenizer_info = tokenizer.describe(tokenizer_folder)
+    dtype, seen_digests, repeats = token_dtype(tokenizer_info.vocab_size), set[bytes](), 0
     quarantine = Quarantine(output / "quarantine.jsonl", config.max_rejected_share)
-    kept: dict[str, list[tuple[int, int]]] = {
+    lengths_by_split: dict[str, list[tuple[int, int]]] = {
         split: [] for split in SPLITS
     }  # tokens and response tokens of each record
     with ExitStack() as stack:
         stack.enter_context(quarantine)
         tokens = {split: stack.enter_context(MaskedWriter(output / split, dtype)) for split in SPLITS}
         texts = {split: stack.enter_context((output / f"{split}.jsonl").open("wb")) for split in SPLITS}
-        for found, encoded in _encoded(source, chat):
-            if found.messages is None or isinstance(encoded, str):
-                quarantine.add(found if found.messages is None else _refused(found, str(encoded)))
+        for conversation, encoded in _encoded(source, chat, config.seq_length):
+            if conversation.messages is None or isinstance(encoded, str):
+                quarantine.add(conversation if conversation.messages is None else _rejected(conversation, str(encoded)))
                 continue
-            assert encoded is not None, "a conversation is encoded or refused"
-            if len(encoded.ids) > config.seq_length:
-                quarantine.add(
-                    _refused(found, f"{len(encoded.ids)} tokens, longer than records.seq_length {config.seq_length}")
-                )
-                continue
-            text = orjson.dumps({"messages": found.messages})
+            assert encoded is not None, "a conversation is encoded or rejected"
+            text = orjson.dumps({"messages": conversation.messages})
             digest = hashlib.blake2b(text, digest_size=12).digest()
-            if digest in seen:
+            if digest in seen_digests:
                 repeats += 1
                 continue
-            seen.add(digest)
+            seen_digests.add(digest)
             split = split_of(
-                next(message["content"] for message in found.messages if message["role"] == "user").strip(), config
+                next(message["content"] for message in conversation.messages if message["role"] == "user").strip(),
+                config,
             )
             tokens[split].add(encoded.ids, encoded.mask)
             texts[split].write(text + b"\n")
-            kept[split].append((len(encoded.ids), sum(encoded.mask)))
-    quarantine.check(sum(map(len, kept.values())) + repeats)
-    _check_splits({split: len(rows) for split, rows in kept.items()}, config)
+            lengths_by_split[split].append((len(encoded.ids), sum(encoded.mask)))
+    quarantine.check(sum(map(len, lengths_by_split.values())) + repeats)
+    _check_splits({split: len(rows) for split, rows in lengths_by_split.items()}, config)
     return {
-        "records": sum(map(len, kept.values())),
+        "records": sum(map(len, lengths_by_split.values())),
         "repeats": repeats,
         "quarantined": quarantine.records,
         "reasons": dict(quarantine.reasons.most_common()),
-        "splits": {split: _numbers(rows) for split, rows in kept.items()},
-        "tokenizer_fingerprint": about.fingerprint,
-        "vocab_size": about.vocab_size,
-        "eod_id": about.eod_id,
-        "dtype": str(dtype),
-        "chat_template": chat.origin,
-        "end_token": chat.end,
-        "end_id": chat.end_id,
+        "splits": {split: _split_statistics(rows) for split, rows in lengths_by_split.items()},
+        **_tokenizer_entries(tokenizer_info, str(dtype), chat),
         "seq_length": config.seq_length,
     }
 
 
-def _encoded(source: Iterator[Conversation], chat: Chat) -> Iterator[tuple[Conversation, Any]]:
-    """Each conversation with its tokens, or the reason it has none."""
+def _tokenizer_entries(tokenizer_info: Description, dtype: str, chat: Chat) -> dict[str, Any]:
+    return {
+        "tokenizer_fingerprint": tokenizer_info.fingerprint,
+        "vocab_size": tokenizer_info.vocab_size,
+        "eod_id": tokenizer_info.eod_id,
+        "dtype": dtype,
+        "chat_template": chat.origin,
+        "end_token": chat.end,
+        "end_id": chat.end_id,
+    }
+
+
+def _encoded(source: Iterator[Conversation], chat: Chat, seq_length: int) -> Iterator[tuple[Conversation, Any]]:
+    """Each conversation with its tokens, or why it has none."""
+    from jobs.huggingface.chat_template import Encoded
+
     while batch := list(itertools.islice(source, BATCH)):
-        encoded = iter(chat.encode([found.messages for found in batch if found.messages is not None]))
-        for found in batch:
-            result = None if found.messages is None else next(encoded)
-            yield found, str(result) if isinstance(result, ValueError) else result
+        encoded = iter(
+            chat.encode([conversation.messages for conversation in batch if conversation.messages is not None])
+        )
+        for conversation in batch:
+            result = None if conversation.messages is None else next(encoded)
+            if isinstance(result, Encoded) and len(result.ids) > seq_length:
+                yield conversation, f"{len(result.ids)} tokens, longer than records.seq_length {seq_length}"
+            else:
+                yield conversation, str(result) if isinstance(result, ValueError) else result
 
 
-def _refused(found: Conversation, reason: str) -> Conversation:
-    return Conversation(found.file, found.line, None, reason, ascii(found.messages)[:80])
+def _rejected(conversation: Conversation, reason: str) -> Conversation:
+    return Conversation(conversation.file, conversation.line, None, reason, ascii(conversation.messages)[:80])
 
 
-def _numbers(rows: list[tuple[int, int]]) -> dict[str, Any]:
+def _split_statistics(rows: list[tuple[int, int]]) -> dict[str, Any]:
     lengths = [length for length, _ in rows]
     return {
         "documents": len(rows),

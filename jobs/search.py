@@ -1,4 +1,4 @@
-"""Scores the shapes that meet a student's budget, each cut out of the teacher and put back by ModelOpt's Minitron
+"""Scores the shapes that meet a student's budget, each cut out of the teacher and restored by ModelOpt's Minitron
 search."""
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from jobs.runtime.entry import main
 
 
 def run(spec: Spec) -> None:
-    """Inputs: teacher, data, importance. Writes search.json: the candidates, largest first, with their scores
-    untaught."""
+    """Inputs: teacher, data, importance. Writes search.json: the candidates, largest first, with their scores before
+    any training."""
     from jobs.megatron.device import machine
 
     config = SearchConfig.model_validate(spec.config)
@@ -26,7 +26,7 @@ def run(spec: Spec) -> None:
         from jobs.megatron.candidate_score import score_cuts
 
         output = Path(spec.output)
-        teacher, own, scored = score_cuts(
+        teacher, teacher_scores, scored = score_cuts(
             spec.inputs,
             config,
             (config.ranking, config.seed),
@@ -34,18 +34,20 @@ def run(spec: Spec) -> None:
             output,
             device,
         )
-        weight = (config.memory_batch, config.memory_length)
-        whole, *found = [
+        memory_workload = (config.memory_batch, config.memory_length)
+        teacher_entry, *entries = [
             {
                 "shape": {axis: getattr(shape, axis) for axis in AXES},
                 "params": num_params(shape),
-                "memory_mb": memory_mb(shape, *weight),
+                "memory_mb": memory_mb(shape, *memory_workload),
             }
             | scores
-            for shape, scores in [(teacher, own), *scored]
+            for shape, scores in [(teacher, teacher_scores), *scored]
         ]
         if torch.distributed.get_rank() == 0:
-            (output / "search.json").write_text(json.dumps({"teacher": whole, "candidates": found}, indent=2) + "\n")
+            (output / "search.json").write_text(
+                json.dumps({"teacher": teacher_entry, "candidates": entries}, indent=2) + "\n"
+            )
 
 
 if __name__ == "__main__":

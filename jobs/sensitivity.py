@@ -1,8 +1,6 @@
-"""Scores what each format would cost each layer, by ModelOpt's AutoQuantize; the choice within a budget is
-`quantize`'s, from the scores.
+"""Scores what each format would cost each layer, by ModelOpt's AutoQuantize; `quantize` then chooses within a budget.
 
-What ModelOpt keeps as a pickle is written as JSON: groups of layers that share a format, with a score and a size for
-each format."""
+ModelOpt's pickle becomes JSON: groups of layers that share a format, with a score and a size for each format."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 OUTPUT_LAYER = "*lm_head*"
-"""Left as it is, as ModelOpt's presets do."""
+"""Unquantized, as in ModelOpt's presets."""
 
 
 def run(spec: Spec) -> None:
@@ -40,17 +38,17 @@ def run(spec: Spec) -> None:
     from jobs.quantization import quantizers
     from jobs.tokens.blend_reader import training_split
 
-    wanted = max(config.score_samples, config.calibration_samples)
-    samples = torch.from_numpy(training_split(data, config.seq_length).first(wanted))
+    num_samples = max(config.score_samples, config.calibration_samples)
+    samples = torch.from_numpy(training_split(data, config.seq_length).first(num_samples))
     quantizers.prepare()
     model = hf.load_model(source, torch.bfloat16)
     groups = _score(model, list(samples.split(config.batch)), config, Metrics(output))
     total = sum(group["sizes"][NONE] for group in groups)
-    least = 16 * sum(min(group["sizes"].values()) for group in groups) / total
+    least_bits = 16 * sum(min(group["sizes"].values()) for group in groups) / total
     record = {
         "method": config.method,
         "samples": min(config.score_samples, len(samples)),
-        "bits": {"least": least, "most": 16.0},
+        "bits": {"least": least_bits, "most": 16.0},
         "groups": groups,
     }
     (output / "sensitivity.json").write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
@@ -66,7 +64,7 @@ def _score(
 
     from jobs.quantization import quantizers
 
-    presets = {form: quantizers.of_format(form) for form in config.formats}
+    presets = {form: quantizers.format_settings(form) for form in config.formats}
     names = {str(QuantRecipe(preset)): form for form, preset in presets.items()} | {str(QuantRecipe(None)): NONE}
     steps = {"calib": config.calibration_samples, "score": config.score_samples}
     steps = {name: min(math.ceil(count / config.batch), len(batches)) for name, count in steps.items()}
@@ -81,13 +79,13 @@ def _score(
         return logits
 
     def loss(logits: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
-        # Summed: a token's gradient, and so its score, does not depend on how many sequences pass at once.
+        # Summed, so that a token's gradient, and thus its score, does not depend on the batch size.
         targets = batch[:, 1:].flatten().to(logits.device)
         return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets, reduction="sum")
 
     _, state = mtq.auto_quantize(
         model,
-        constraints={"effective_bits": 16.0},  # the choice is made later, for any budget
+        constraints={"effective_bits": 16.0},  # the choice comes later, for any budget
         quantization_formats=list(presets.values()),
         data_loader=batches,
         forward_step=forward,

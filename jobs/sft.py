@@ -1,5 +1,5 @@
-"""Fine-tunes a model on packed records: cross-entropy on responses, with a divergence from a teacher beside it if one
-is given."""
+"""Fine-tunes a model on packed records: cross-entropy on responses, plus a divergence from a teacher if one is
+given."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from jobs.runtime.entry import main
 if TYPE_CHECKING:
     import torch
 
-    from jobs.megatron.distillation import Source
-    from jobs.megatron.training import Batch
+    from jobs.megatron.batches import Batch
+    from jobs.megatron.distillation import TeacherSource
     from jobs.tokens.packing import PackedRecords
 
 
 def run(spec: Spec) -> None:
-    """Inputs: student, records, and where kd_weight is not 0 teacher; logits when offline (the teacher is then known by
-    its digest only). Writes model/, kept.json, metrics.jsonl and packing.json.
+    """Inputs: student, records, and teacher unless kd_weight is 0; logits when offline (the teacher is then known only
+    by its digest). Writes model/, kept.json, metrics.jsonl and packing.json.
 
-    Losses are nats per response token: loss (cross-entropy), divergence, objective; while validating also kl and
+    Losses are nats per response token: loss (cross-entropy), divergence, objective; in validation also kl and
     teacher_loss."""
     from jobs.megatron.device import machine
 
@@ -51,39 +51,38 @@ def _tune(spec: Spec, config: SftConfig, device: torch.device) -> None:
     student = build(hf_config, config.parallel, config.precision, device)
     weights.load(student, path, hf_config)
     head.defer(student)
-    model, source, shapes = _beside(spec, config, student, hf_config, device)
-    minimised = training.Objective(losses=functools.partial(losses, config=config, source=source), adjust_shapes=shapes)
-    training.train(model, hf_config, config, minimised, splits=splits, output=output, watch=Watch(model, config))
+    model, source, shapes = _with_teacher(spec, config, student, hf_config, device)
+    objective = training.Objective(losses=functools.partial(losses, config=config, source=source), adjust_shapes=shapes)
+    training.train(model, hf_config, config, objective, splits=splits, output=output, watch=Watch(model, config))
     weights.save(model, output / "model", hf_config, path, DTYPES[config.precision])
     if torch.distributed.get_rank() == 0:
-        # The model answers in the form it was taught, whichever template its tokenizer came with.
+        # The model answers in the form it was trained on, whatever template its tokenizer came with.
         shutil.copyfile(records / "chat_template.jinja", output / "model" / "chat_template.jinja")
         (output / "packing.json").write_text(json.dumps(_packing(splits[0], config), indent=2) + "\n")
 
 
-def _beside(
+def _with_teacher(
     spec: Spec, config: SftConfig, student: Any, hf_config: dict[str, Any], device: torch.device
-) -> tuple[Any, Source | None, Any]:
-    """The model to train, what is known of the teacher for a batch, and what pipeline stages hand on; of both None
-    without a teacher."""
+) -> tuple[Any, TeacherSource | None, Any]:
+    """The model to train, the source of the teacher's part, and the shapes between pipeline stages; the last two are
+    None without a running teacher."""
     from modelopt.torch.distill.plugins.megatron import get_tensor_shapes_adjust_fn_for_distillation
 
-    from jobs.megatron import distillation as objective
-    from jobs.megatron import inputs
-    from jobs.megatron.stored_teacher import Offline
+    from jobs.megatron import distillation, inputs
+    from jobs.megatron.stored_teacher import StoredTeacher
 
     if not config.kd_weight:
         return student, None, None
-    how, records = _as_distillation(config), Path(spec.inputs["records"])
+    distill_config, records = _distill_config(config), Path(spec.inputs["records"])
     if config.offline:
         stored = Path(spec.inputs["logits"])
         inputs.check_logits(stored, Path(spec.inputs["teacher"]) / "model", records)
-        return student, Offline(stored, how), None
-    model = objective.pair(student, _teacher(spec, config, records, hf_config, device), how)
+        return student, StoredTeacher(stored, distill_config), None
+    model = distillation.pair(student, _teacher(spec, config, records, hf_config, device), distill_config)
     shapes = get_tensor_shapes_adjust_fn_for_distillation(
         model, seq_length=config.seq_length * config.micro_batch, micro_batch_size=1, decoder_seq_length=None
     )
-    return model, objective.teacher_beside, shapes
+    return model, distillation.running_teacher, shapes
 
 
 def _splits(records: Path, config: SftConfig) -> tuple[PackedRecords, PackedRecords]:
@@ -99,7 +98,7 @@ def _splits(records: Path, config: SftConfig) -> tuple[PackedRecords, PackedReco
 
 
 def _packing(train: PackedRecords, config: SftConfig) -> dict[str, Any]:
-    """What was packed, and how often it was seen."""
+    """What was packed, and how many passes training made over it."""
     return {
         "records": len(train.records),
         "sequences": len(train),
@@ -109,7 +108,7 @@ def _packing(train: PackedRecords, config: SftConfig) -> dict[str, Any]:
 
 
 def _teacher(spec: Spec, config: SftConfig, records: Path, student: dict[str, Any], device: torch.device) -> Any:
-    """The teacher with a deferred head, after refusing one with another tokenizer, vocabulary or length."""
+    """The teacher with a deferred head; refuses another tokenizer, vocabulary or length."""
     from jobs.megatron import fused_loss as head
     from jobs.megatron import inputs, weights
     from jobs.megatron.model import build
@@ -123,8 +122,8 @@ def _teacher(spec: Spec, config: SftConfig, records: Path, student: dict[str, An
     return teacher
 
 
-def _as_distillation(config: SftConfig) -> DistillConfig:
-    """The same comparison in the words of the distill stage."""
+def _distill_config(config: SftConfig) -> DistillConfig:
+    """The same comparison as a config of the distill stage."""
     shared = {
         name: value for name, value in config.model_dump().items() if name not in ("kd_weight", "teacher", "offline")
     }
@@ -132,16 +131,16 @@ def _as_distillation(config: SftConfig) -> DistillConfig:
 
 
 def losses(
-    model: Any, hidden: torch.Tensor, batch: Batch, *, config: SftConfig, source: Source | None
+    model: Any, hidden: torch.Tensor, batch: Batch, *, config: SftConfig, source: TeacherSource | None
 ) -> dict[str, torch.Tensor]:
-    """Cross-entropy + kd_weight x divergence. Only tokens that are learned reach the output layers."""
+    """Cross-entropy + kd_weight x divergence. Only learned tokens reach the output layers."""
     import torch
 
     from jobs.megatron import fused_loss as head
-    from jobs.megatron.divergence import of_recipe
+    from jobs.megatron.divergence import divergence_of
 
-    counted = torch.nonzero(batch.weights.flatten()).flatten()
-    if not len(counted):  # validation alone has passes of padding
+    learned_indices = torch.nonzero(batch.weights.flatten()).flatten()
+    if not len(learned_indices):  # only validation has passes that are all padding
         names = [
             "objective",
             "loss",
@@ -152,31 +151,31 @@ def losses(
     learned = dataclasses.replace(
         batch,
         **{
-            name: getattr(batch, name).flatten()[counted]
+            name: getattr(batch, name).flatten()[learned_indices]
             for name in ("addresses", "tokens", "labels", "weights", "positions")
         },
     )
-    teacher, extra = None, {}
+    teacher, extra_losses = None, {}
     if source:
-        taught = source(model, learned if config.offline else batch)
-        teacher = taught.teacher if config.offline else _part(taught.teacher, counted)
-        extra = {"teacher_loss": taught.loss} if taught.loss is not None and not model.training else {}
-    return extra | head.losses(
-        _part(head.head(model, hidden), counted),
+        signal = source(model, learned if config.offline else batch)
+        teacher = signal.teacher if config.offline else _select_tokens(signal.teacher, learned_indices)
+        extra_losses = {"teacher_loss": signal.loss} if signal.loss is not None and not model.training else {}
+    return extra_losses | head.losses(
+        _select_tokens(head.head(model, hidden), learned_indices),
         learned.labels,
         learned.weights,
         head.LossWeights(divergence=config.kd_weight, cross_entropy=1.0),
         teacher=teacher,
-        how=of_recipe(_as_distillation(config)),
-        everything=not model.training,
+        divergence=divergence_of(_distill_config(config)),
+        with_kl=not model.training,
     )
 
 
-def _part(whole: Any, counted: torch.Tensor) -> Any:
-    """The head over some tokens only."""
+def _select_tokens(full_head: Any, learned_indices: torch.Tensor) -> Any:
+    """The head over the selected tokens."""
     from jobs.megatron.fused_loss import Head
 
-    return Head(hidden=whole.hidden[counted], weight=whole.weight)
+    return Head(hidden=full_head.hidden[learned_indices], weight=full_head.weight)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Scores the teacher cut along one axis at a time, to show what each axis costs."""
+"""Scores the teacher cut along one axis at a time, to show the cost of each axis."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run(spec: Spec) -> None:
         from jobs.megatron.candidate_score import score_cuts
 
         output = Path(spec.output)
-        teacher, own, scored = score_cuts(
+        teacher, teacher_scores, scored = score_cuts(
             spec.inputs,
             config,
             (config.ranking, config.seed),
@@ -31,7 +31,7 @@ def run(spec: Spec) -> None:
             output,
             device,
         )
-        found = [
+        entries = [
             {
                 "axis": axis,
                 "ratio": ratio,
@@ -42,9 +42,11 @@ def run(spec: Spec) -> None:
             | scores
             for (axis, ratio, shape), (_, scores) in zip(points(config, teacher), scored, strict=True)
         ]
-        whole = {"params": num_params(teacher), "val_loss": own["val_loss"]}
+        teacher_entry = {"params": num_params(teacher), "val_loss": teacher_scores["val_loss"]}
         if torch.distributed.get_rank() == 0:
-            (output / "sweep.json").write_text(json.dumps({"teacher": whole, "points": found}, indent=2) + "\n")
+            (output / "sweep.json").write_text(
+                json.dumps({"teacher": teacher_entry, "points": entries}, indent=2) + "\n"
+            )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Makes the teacher: imports a Hugging Face model or starts one from a shape, then trains it on the tokens unless
+"""Builds the teacher: imports a Hugging Face model or starts one from a shape, then trains it on the tokens unless
 `steps` is 0."""
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ def run(spec: Spec) -> None:
 
     config = TeacherConfig.model_validate(spec.config)
     with machine(config.parallel, config.seed) as device:
-        _make(spec, config, str(device))
+        _build_teacher(spec, config, str(device))
 
 
-def _make(spec: Spec, config: TeacherConfig, device: str) -> None:
+def _build_teacher(spec: Spec, config: TeacherConfig, device: str) -> None:
     import torch
 
     from jobs.huggingface import tokenizer
@@ -32,24 +32,26 @@ def _make(spec: Spec, config: TeacherConfig, device: str) -> None:
     from jobs.tokens.blend_reader import splits
 
     data, output = Path(spec.inputs["data"]), Path(spec.output)
-    origin = Path(spec.inputs["model"]) if config.model else None
-    if origin:
-        hf_config = inputs.checked_model(origin, data, config.parallel, config.seq_length)
+    source_model = Path(spec.inputs["model"]) if config.model else None
+    if source_model:
+        hf_config = inputs.checked_model(source_model, data, config.parallel, config.seq_length)
     else:
         assert config.shape is not None, "TeacherConfig has a model or a shape"
-        words = data / "tokenizer"
-        hf_config = config_of_shape(config.shape, tokenizer.vocab_size(words), tokenizer.eod_id(words))
+        tokenizer_folder = data / "tokenizer"
+        hf_config = config_of_shape(
+            config.shape, tokenizer.vocab_size(tokenizer_folder), tokenizer.eod_id(tokenizer_folder)
+        )
     precision = config.precision if config.steps else stored_precision(hf_config)
     model = build(hf_config, config.parallel, precision, torch.device(device))
-    if origin:
-        weights.load(model, origin, hf_config)
+    if source_model:
+        weights.load(model, source_model, hf_config)
     else:
-        weights.draw(model, hf_config, config.seed)
+        weights.initialize(model, hf_config, config.seed)
     if config.steps:
         head.defer(model)
         objective = training.Objective(losses=training.cross_entropy, total="loss")
         training.train(model, hf_config, config, objective, splits=splits(data, config.seq_length), output=output)
-    weights.save(model, output / "model", hf_config, origin or data / "tokenizer", DTYPES[precision])
+    weights.save(model, output / "model", hf_config, source_model or data / "tokenizer", DTYPES[precision])
 
 
 if __name__ == "__main__":

@@ -1,2 +1,1 @@
-"""From whatever holds text to documents, and from documents to token ids; what is kept and what is set aside is counted
-here."""
+"""Documents from any source of text, and token ids from documents; counts what is kept and what is set aside."""

@@ -1,4 +1,4 @@
-"""What the hub says of a dataset: its card and licence files, kept beside the tokens that were made of it."""
+"""A dataset's card and licence files from the hub, kept beside the tokens made from it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from jobs.corpus.sources import WORLD, local_files
 TERMS = ("README.md", "LICENSE*", "LICENCE*", "COPYING*", "NOTICE*")
 FOLDER = "cards"
 LONGEST = 1 << 20
-"""Bytes of a file that is kept; no licence is longer."""
+"""Largest file copied, in bytes; no licence is longer."""
 
 
 def copy_cards(sources: tuple[str, ...], output: Path) -> None:
-    """Copy the cards of all hub datasets among `sources` to `output`/cards/owner--name. One that cannot be had leaves
-    no folder: the text itself is there, and whoever reads the cards says that the licence is unknown."""
+    """Copy the cards of all hub datasets among `sources` to `output`/cards/owner--name. One that cannot be fetched
+    leaves no folder, and readers of the cards report its licence as unknown."""
     from huggingface_hub import snapshot_download
 
     for source in sources:
@@ -23,14 +23,14 @@ def copy_cards(sources: tuple[str, ...], output: Path) -> None:
             continue
         name, _, commit = source.partition("@")
         try:
-            found = Path(
+            snapshot = Path(
                 snapshot_download(name, repo_type="dataset", revision=commit or None, allow_patterns=list(TERMS))
             )
         except Exception as error:  # noqa: BLE001 - the hub's client raises a dozen unrelated classes
-            print(f"no card of {source}: {type(error).__name__}")
+            print(f"no dataset card for {source} ({type(error).__name__})")
             continue
         folder = output / FOLDER / name.replace("/", "--")
         folder.mkdir(parents=True, exist_ok=True)
-        for path in sorted(found.iterdir()):
+        for path in sorted(snapshot.iterdir()):
             if path.is_file() and any(path.match(pattern) for pattern in TERMS) and path.stat().st_size <= LONGEST:
                 shutil.copyfile(path, folder / path.name)

@@ -1,4 +1,4 @@
-"""Prompts and responses in the shapes that people publish them in, each as one list of messages; a bad row is data,
+"""Prompts and responses in the shapes in which they are published, each as one list of messages; a bad row is data,
 never an exception."""
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ PAIRS = (
     ("prompt", ("response", "completion", "output", "answer")),
     ("question", ("answer", "response")),
 )
-"""Field of a prompt and the fields its response may have."""
+"""Field of a prompt, and the fields that may hold its response."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """`messages`, or None with the `reason` it cannot be used."""
+    """`messages`, or None with the `reason` the row cannot be used."""
 
     file: str
     line: int
@@ -51,12 +51,12 @@ class Conversation:
 
 
 class _Bad(ValueError):
-    """Why a row is no conversation."""
+    """Why a row is not a conversation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How rows are read. Without `responses` a conversation may end with a prompt, and what is said after the last one
+    """How rows are read. Without `responses` a conversation may end with a prompt, and anything after the last prompt
     is dropped."""
 
     prompt_field: str | None = None
@@ -66,55 +66,55 @@ class Reading:
 
 
 def gather(
-    sources: tuple[str, ...], how: Reading, *, setting: str, world: World | None, generated: Path | None = None
+    sources: tuple[str, ...], reading: Reading, *, setting: str, world: World | None, generated: Path | None = None
 ) -> Iterator[Conversation]:
-    """Every conversation that `sources`, the value of `setting`, name."""
+    """Every conversation in `sources`, the value of the config field `setting`."""
     count = Count()
     for source in sources:
         if source == WORLD:
-            assert world is not None, "the flow says which world"
-            yield from _world(world, how)
+            assert world is not None, "the flow passes the world"
+            yield from _world(world, reading)
             continue
         if source == GENERATED:
-            assert generated is not None, "the flow hands over what was generated"
+            assert generated is not None, "the flow passes the generated records"
             files: list[Path] | None = [generated / "records.jsonl"]
         else:
-            files = local_files(source, SUFFIXES if how.responses else (*SUFFIXES, ".txt"), setting)
+            files = local_files(source, SUFFIXES if reading.responses else (*SUFFIXES, ".txt"), setting)
         if files is None:
             raise ValueError(
-                f"{setting} names {source}, which is no file here; give a {', '.join(SUFFIXES)} file or a folder of"
+                f"{setting} names {source}, which is not a local file; give a {', '.join(SUFFIXES)} file or a folder of"
                 " them"
             )
         for file in files:
-            yield from read(file, how, count)
+            yield from read(file, reading, count)
 
 
-def _world(world: World, how: Reading) -> Iterator[Conversation]:
+def _world(world: World, reading: Reading) -> Iterator[Conversation]:
     from jobs.world.chat import conversations
 
     for number, messages in enumerate(conversations(world), 1):
-        yield conversation({"messages": messages}, how, WORLD, number)
+        yield conversation({"messages": messages}, reading, WORLD, number)
 
 
-def read(path: Path, how: Reading, count: Count) -> Iterator[Conversation]:
-    """The conversations of one local file by its suffix (.gz is unpacked). ValueError when the file as a whole cannot
-    be read."""
+def read(path: Path, reading: Reading, count: Count) -> Iterator[Conversation]:
+    """The conversations of one local file, by its suffix (.gz is decompressed). Raises ValueError where the file as a
+    whole cannot be read."""
     try:
         for line, value in _rows(path, count):
             if isinstance(value, _Bad):
                 yield Conversation(str(path), line, None, str(value))
             else:
-                yield conversation(value, how, str(path), line)
+                yield conversation(value, reading, str(path), line)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is not a whole gzip file ({error}); fetch or pack it again") from error
+        raise ValueError(f"{path} is not a complete gzip file ({error}); fetch or compress it again") from error
 
 
-def conversation(value: Any, how: Reading, file: str, line: int) -> Conversation:
+def conversation(value: Any, reading: Reading, file: str, line: int) -> Conversation:
     """One row as a conversation."""
     try:
         if not isinstance(value, dict):
             raise _Bad(f"not an object but {type(value).__name__}")
-        messages = _checked(_messages(value, how), how)
+        messages = _check(_messages(value, reading), reading)
     except _Bad as error:
         return Conversation(file, line, None, str(error), excerpt(value))
     return Conversation(file, line, messages)
@@ -153,53 +153,54 @@ def _parquet(path: Path) -> Iterator[Any]:
         yield from batch.to_pylist()
 
 
-def _messages(value: dict[str, Any], how: Reading) -> list[dict[str, str]]:
-    """The turns a row tells of, whatever its shape."""
-    if how.prompt_field:
-        return _pair(value, how.prompt_field, (how.response_field,) if how.response_field else (), how)
+def _messages(value: dict[str, Any], reading: Reading) -> list[dict[str, Any]]:
+    """The turns of a row, whatever its shape."""
+    if reading.prompt_field:
+        return _pair(value, reading.prompt_field, (reading.response_field,) if reading.response_field else (), reading)
     for name in ("messages", "conversations", "conversation"):
         if value.get(name) is not None:
             return _turns(value[name], name)
     for prompt, responses in PAIRS:
         if value.get(prompt) is not None:
-            return _pair(value, prompt, responses, how)
+            return _pair(value, prompt, responses, reading)
     raise _Bad(
         "no messages, conversations, instruction, prompt or question among its fields"
         f" {', '.join(map(str, value))[:80]}"
     )
 
 
-def _turns(turns: Any, name: str) -> list[dict[str, str]]:
+def _turns(turns: Any, name: str) -> list[dict[str, Any]]:
     if not isinstance(turns, list) or not turns:
         raise _Bad(f"'{name}' is {'an empty list' if turns == [] else type(turns).__name__}, not a list of messages")
-    found = []
+    messages: list[dict[str, Any]] = []
     for position, turn in enumerate(turns):
-        if isinstance(turn, str):  # LIMA: question and answer in turn
-            found.append({"role": ("user", "assistant")[position % 2], "content": turn})
+        if isinstance(turn, str):  # LIMA alternates question and answer
+            messages.append({"role": ("user", "assistant")[position % 2], "content": turn})
             continue
         if not isinstance(turn, dict):
-            raise _Bad(f"message {position + 1} is {type(turn).__name__}, neither an object nor text")
-        said = turn.get("role", turn.get("from"))
-        role = ROLES.get(str(said))
+            raise _Bad(f"message {position + 1} is {type(turn).__name__}, neither an object nor a string")
+        role_name = turn.get("role", turn.get("from"))
+        role = ROLES.get(str(role_name))
         if role is None:
-            raise _Bad(f"message {position + 1} has role {said!r}; known are {', '.join(ROLES)}")
-        found.append({"role": role, "content": turn.get("content", turn.get("value"))})
-    return found
+            raise _Bad(f"message {position + 1} has role {role_name!r}; known are {', '.join(ROLES)}")
+        messages.append({"role": role, "content": turn.get("content", turn.get("value"))})
+    return messages
 
 
-def _pair(value: dict[str, Any], prompt: str, responses: tuple[str, ...], how: Reading) -> list[dict[str, str]]:
-    """A prompt and its response, with what Alpaca's kin put around them: system, input, history of earlier pairs."""
+def _pair(value: dict[str, Any], prompt: str, responses: tuple[str, ...], reading: Reading) -> list[dict[str, Any]]:
+    """A prompt and its response, with the fields of Alpaca and its relatives: system, input, history of earlier
+    pairs."""
     if prompt not in value:
         raise _Bad(f"no field '{prompt}'")
-    asked = value[prompt]
+    question = value[prompt]
     if (
-        isinstance(asked, str)
-        and isinstance(more := value.get("input"), str)
-        and more.strip()
+        isinstance(question, str)
+        and isinstance(extra_input := value.get("input"), str)
+        and extra_input.strip()
         and prompt == "instruction"
     ):
-        asked = f"{asked}\n\n{more}"
-    found = (
+        question = f"{question}\n\n{extra_input}"
+    messages = (
         [{"role": "system", "content": value["system"]}]
         if isinstance(value.get("system"), str) and value["system"].strip()
         else []
@@ -207,31 +208,31 @@ def _pair(value: dict[str, Any], prompt: str, responses: tuple[str, ...], how: R
     for pair in value.get("history") or []:
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
             raise _Bad("its history is not a list of prompt and response pairs")
-        found += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
-    found.append({"role": "user", "content": asked})
+        messages += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
+    messages.append({"role": "user", "content": question})
     name = next((name for name in responses if value.get(name) is not None), None)
     if name is not None:
-        found.append({"role": "assistant", "content": value[name]})
-    elif how.responses:
+        messages.append({"role": "assistant", "content": value[name]})
+    elif reading.responses:
         raise _Bad(f"no response (a field {' or '.join(responses)})")
-    return found
+    return messages
 
 
-def _checked(messages: list[dict[str, str]], how: Reading) -> list[dict[str, str]]:
-    """The messages, sound and in order: a system message at most, then user and assistant in turn."""
+def _check(messages: list[dict[str, Any]], reading: Reading) -> list[dict[str, str]]:
+    """The messages, valid and in order: at most one system message, then user and assistant alternating."""
     for message in messages:
         _check_text(message["content"], message["role"])
-    if messages and messages[0]["role"] != "system" and how.system:
-        messages = [{"role": "system", "content": how.system}, *messages]
+    if messages and messages[0]["role"] != "system" and reading.system:
+        messages = [{"role": "system", "content": reading.system}, *messages]
     turns = [message["role"] for message in messages if message["role"] != "system"]
     if any(message["role"] == "system" for message in messages[1:]):
         raise _Bad("a system message after the first")
-    if not how.responses:
+    if not reading.responses:
         while turns and turns[-1] == "assistant":
             messages, turns = messages[:-1], turns[:-1]
     if not turns or turns[0] != "user":
-        raise _Bad("it does not begin with a prompt")
-    if how.responses and turns[-1] != "assistant":
+        raise _Bad("it does not start with a prompt")
+    if reading.responses and turns[-1] != "assistant":
         raise _Bad("no response to its last prompt")
     if any(one == other for one, other in itertools.pairwise(turns)):
         raise _Bad("two messages of one role in a row")

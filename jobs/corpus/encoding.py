@@ -1,5 +1,5 @@
-"""Token ids of many documents at once, by the `tokenizers` library or, where it is shown to give the same ids, by
-gigatoken."""
+"""Token ids of many documents at once, by the `tokenizers` library, or by gigatoken where it is shown to give the same
+ids."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from jobs.huggingface import tokenizer
 
 Encode = Callable[[list[str]], tuple[NDArray[Any], NDArray[np.int32]]]
-"""Texts -> (ids end to end, number of ids of each text)."""
+"""Texts -> (ids concatenated, number of ids of each text)."""
 
 HARD = (
     "",
@@ -32,23 +32,22 @@ HARD = (
     "\t\r\n ",
     "don't I'LL",
 )
-"""Texts on which tokenizers are known to differ; compared before gigatoken is trusted, with random ones."""
+"""Texts on which tokenizers are known to differ; gigatoken is used only if it agrees on these and on random texts."""
 
 
 def encoder(directory: Path, engine: str, sample: list[str]) -> tuple[Encode, str]:
-    """The encoder for a tokenizer directory and a sentence saying which engine it is and why.
+    """The encoder for a tokenizer directory, and a sentence with the engine and why it was chosen.
 
-    'auto' takes gigatoken when its ids equal those of `tokenizers` on `sample` and on hard cases; 'gigatoken' else
+    'auto' uses gigatoken if its ids equal those of `tokenizers` on `sample` and on hard cases; otherwise 'gigatoken'
     raises ValueError."""
-    plain = _tokenizers(directory)
+    reference = _reference_encoder(directory)
     if engine == "tokenizers":
-        return plain, "tokenizers, as asked"
+        return reference, "tokenizers, as configured"
     try:
-        fast = _gigatoken(directory)
-        difference = _difference(plain, fast, [*sample, *HARD, *_random_texts()])
+        fast = _fast_encoder(directory)
+        difference = _difference(reference, fast, [*sample, *HARD, *_random_texts()])
     except Exception as error:  # noqa: BLE001
-        # gigatoken raises its own untyped errors (and Rust panics) for tokenizers it does not know: whatever it is, it
-        # is not used.
+        # gigatoken raises untyped errors and Rust panics for unknown tokenizers; whatever the error, it is not used.
         difference = f"it cannot load or run this tokenizer ({type(error).__name__}: {str(error)[:120]})"
     if difference is None:
         return (
@@ -57,44 +56,44 @@ def encoder(directory: Path, engine: str, sample: list[str]) -> tuple[Encode, st
         )
     if engine == "gigatoken":
         raise ValueError(f"data.engine is gigatoken but {difference}; choose tokenizers or auto")
-    return plain, f"tokenizers, since gigatoken was refused: {difference}"
+    return reference, f"tokenizers, since gigatoken was rejected: {difference}"
 
 
 def with_ends(ids: NDArray[Any], lengths: NDArray[np.int32], eod: int) -> tuple[NDArray[Any], NDArray[np.int32]]:
     """Put one end-of-document id after each document."""
     ends = np.cumsum(lengths, dtype=np.int64) + np.arange(len(lengths))
-    out = np.empty(len(ids) + len(lengths), dtype=ids.dtype)
-    inside = np.ones(len(out), dtype=bool)
-    inside[ends] = False
-    out[inside] = ids
-    out[ends] = eod
-    return out, lengths + np.int32(1)
+    result = np.empty(len(ids) + len(lengths), dtype=ids.dtype)
+    is_token = np.ones(len(result), dtype=bool)
+    is_token[ends] = False
+    result[is_token] = ids
+    result[ends] = eod
+    return result, lengths + np.int32(1)
 
 
-def _tokenizers(directory: Path) -> Encode:
-    loaded = tokenizer.load(directory)
+def _reference_encoder(directory: Path) -> Encode:
+    encoder = tokenizer.load(directory)
 
     def encode(texts: list[str]) -> tuple[NDArray[Any], NDArray[np.int32]]:
-        encodings = loaded.encode_batch_fast(texts, add_special_tokens=False)
+        encodings = encoder.encode_batch_fast(texts, add_special_tokens=False)
         flat = array("I")
         for encoding in encodings:
-            # One document's list at a time: the numbers of a batch at once would cost more to hold than to make.
+            # One document's list at a time, to keep memory low.
             flat.fromlist(encoding.ids)
         return np.array(flat, np.uint32), np.fromiter(map(len, encodings), np.int32, len(encodings))
 
     return encode
 
 
-def _gigatoken(directory: Path) -> Encode:
+def _fast_encoder(directory: Path) -> Encode:
     import gigatoken
 
     content = orjson.loads((directory / "tokenizer.json").read_bytes())
-    # gigatoken always matches special tokens in text; a tokenizer that has none cannot be made to forge a boundary.
+    # gigatoken always matches special tokens in text; without special tokens no text can forge a boundary.
     content["added_tokens"] = [token for token in content["added_tokens"] if not token["special"]]
-    loaded = gigatoken.Tokenizer.from_json(orjson.dumps(content | {"post_processor": None}).decode())
+    encoder = gigatoken.Tokenizer.from_json(orjson.dumps(content | {"post_processor": None}).decode())
 
     def encode(texts: list[str]) -> tuple[NDArray[Any], NDArray[np.int32]]:
-        layout = loaded.encode_batch(texts).layout
+        layout = encoder.encode_batch(texts).layout
         offsets = np.asarray(layout.offsets.data)
         flat = np.asarray(layout.content.data)
         return flat[offsets[0] : offsets[-1]], np.diff(offsets).astype(np.int32)
@@ -102,12 +101,12 @@ def _gigatoken(directory: Path) -> Encode:
     return encode
 
 
-def _difference(plain: Encode, fast: Encode, texts: list[str]) -> str | None:
-    ids, lengths = plain(texts)
-    other, other_lengths = fast(texts)
-    if np.array_equal(lengths, other_lengths) and np.array_equal(ids, other):
+def _difference(reference: Encode, fast: Encode, texts: list[str]) -> str | None:
+    ids, lengths = reference(texts)
+    fast_ids, fast_lengths = fast(texts)
+    if np.array_equal(lengths, fast_lengths) and np.array_equal(ids, fast_ids):
         return None
-    position = int(np.argmax(lengths != other_lengths)) if not np.array_equal(lengths, other_lengths) else -1
+    position = int(np.argmax(lengths != fast_lengths)) if not np.array_equal(lengths, fast_lengths) else -1
     return f"its ids differ on {ascii(texts[position])[:60]}"
 
 

@@ -1,4 +1,4 @@
-"""Where records go that cannot be used: a file with their places and reasons, and a bound on their share."""
+"""Records that cannot be used: a file with their positions and reasons, and a bound on their share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import orjson
 
 
 class Unusable(Protocol):
-    """A record with its place in its file and why it cannot be used."""
+    """A record with its position in its file and why it cannot be used."""
 
     @property
     def file(self) -> str: ...
@@ -26,7 +26,7 @@ class Unusable(Protocol):
 
 
 class Quarantine:
-    """Records that cannot be used, written beside the others with their place and reason."""
+    """Records that cannot be used, written with their positions and reasons."""
 
     def __init__(self, path: Path, max_share: float) -> None:
         self.path, self.max_share = path, max_share
@@ -42,7 +42,7 @@ class Quarantine:
         self._stream.close()
 
     def add(self, record: Unusable) -> None:
-        """Set one aside."""
+        """Set one record aside."""
         place = {
             "file": record.file,
             "line": record.line,
@@ -56,12 +56,12 @@ class Quarantine:
         self.reasons[re.sub(r"\d+", "N", record.reason)] += 1
         self.first = self.first or record
 
-    def check(self, kept: int) -> None:
-        """Raise ValueError where the share of what was set aside is above the bound; `kept` records were not."""
-        share = self.records / max(1, self.records + kept)
+    def check(self, num_kept: int) -> None:
+        """Raise ValueError where the share of rejected records exceeds the bound; `num_kept` records were kept."""
+        share = self.records / max(1, self.records + num_kept)
         if share > self.max_share and self.first:
             raise ValueError(
-                f"{self.records} of {self.records + kept} records ({share:.1%}) cannot be used, more than"
+                f"{self.records} of {self.records + num_kept} records ({share:.1%}) cannot be used, above"
                 f" max_rejected_share {self.max_share:.1%}; the first is {self.first.file}:{self.first.line}"
-                f" ({self.first.reason}); all are in {self.path}"
+                f" ({self.first.reason}); {self.path} lists them all"
             )

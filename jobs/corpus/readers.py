@@ -1,8 +1,7 @@
-"""Reads text files of several formats as records, each with its place in its file; a bad record is data, never an
+"""Reads text files of several formats as records, each with its position in its file; a bad record is data, never an
 exception.
 
-A record is what becomes one document: a JSON or CSV or Parquet row, a line, or a block of lines (`join`).
-"""
+A record becomes one document: a JSON, CSV or Parquet row, a line, or a block of lines (`join`)."""
 
 from __future__ import annotations
 
@@ -24,12 +23,12 @@ from conf.stages.data import DataConfig
 
 SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".parquet")
 HEADING = re.compile(rb"^ = [^=].* = \s*$")
-"""A WikiText article's title; sections have more equals signs."""
+"""A WikiText article's title; section titles have more equals signs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """`text`, or None with the `reason` it cannot be used and a short `excerpt`; `lines` input lines went into it."""
+    """`text`, or None with the `reason` it cannot be used and a short `excerpt`; made from `lines` input lines."""
 
     file: str
     line: int
@@ -41,19 +40,19 @@ class Document:
 
 @dataclass(slots=True)
 class Count:
-    """Lines of input, and those of them that were blank."""
+    """Lines of input, and how many of them were blank."""
 
     lines: int = 0
     blank: int = 0
 
 
 def read_file(path: Path, config: DataConfig, count: Count) -> Iterator[Document]:
-    """The records of one local file, by its suffix (.gz is unpacked). ValueError when the file as a whole cannot be
-    read."""
+    """The records of one local file, by its suffix (.gz is decompressed). Raises ValueError where the file as a whole
+    cannot be read."""
     try:
         yield from _records(path, config, count)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is not a whole gzip file ({error}); fetch or pack it again") from error
+        raise ValueError(f"{path} is not a complete gzip file ({error}); fetch or compress it again") from error
     except csv.Error as error:
         raise ValueError(f"{path} is not a readable CSV file ({error}); write it again") from error
 
@@ -75,26 +74,27 @@ def _records(path: Path, config: DataConfig, count: Count) -> Iterator[Document]
 def join_lines(
     lines: Iterable[tuple[int, bytes | None]], style: str, file: str, limit: int, count: Count
 ) -> Iterator[Document]:
-    """Group numbered lines into documents as `style` says; an overlong line arrives as None and spoils its document."""
+    """Group numbered lines into documents by `style`; an overlong line arrives as None and makes its document
+    unusable."""
     block: list[tuple[int, bytes | None]] = []
-    gap = False
+    after_blank = False
     for number, line in lines:
         count.lines += 1
-        # A line of no-break spaces is as blank as an empty one, but only a decoder sees it.
+        # A line of no-break spaces is blank too, which only shows once it is decoded.
         blank = line is not None and not (line.strip() and line.decode(errors="replace").strip())
         if blank:
             count.blank += 1
-        ends = {
+        starts_new = {
             "line": True,
             "paragraph": blank,
-            "spaced": bool(block) and not blank and not gap,
+            "spaced": bool(block) and not blank and not after_blank,
             "wikitext": line is not None and bool(HEADING.match(line)),
             "file": False,
         }[style]
-        if ends and block:
+        if starts_new and block:
             yield _document(block, style, file, limit)
             block = []
-        gap = blank
+        after_blank = blank
         if not blank:
             block.append((number, line))
     if block:
@@ -112,22 +112,22 @@ def row(value: Any, file: str, line: int, config: DataConfig) -> Document | None
         return Document(
             file, line, None, f"field '{config.text_field}' is {type(text).__name__}, not a string", excerpt(value)
         )
-    return _checked(text, file, line, config.max_document_bytes) if text.strip() else None
+    return _check(text, file, line, config.max_document_bytes) if text.strip() else None
 
 
 def _document(block: list[tuple[int, bytes | None]], style: str, file: str, limit: int) -> Document:
     first, count = block[0][0], len(block)
     if any(line is None for _, line in block):
         return Document(file, first, None, f"longer than max_document_bytes {limit}", "", count)
-    separator = "\n\n" if style in ("spaced",) else "\n"
+    separator = "\n\n" if style == "spaced" else "\n"
     try:
         text = separator.join((line or b"").decode().strip("\r\n") for _, line in block)
     except UnicodeDecodeError as error:
         return Document(file, first, None, f"invalid UTF-8 ({error.reason})", excerpt(block[0][1]), count)
-    return _checked(text.strip(), file, first, limit, count)
+    return _check(text.strip(), file, first, limit, count)
 
 
-def _checked(text: str, file: str, line: int, limit: int, lines: int = 1) -> Document:
+def _check(text: str, file: str, line: int, limit: int, lines: int = 1) -> Document:
     if "\x00" in text:
         return Document(file, line, None, "contains NUL", excerpt(text), lines)
     try:
@@ -140,6 +140,7 @@ def _checked(text: str, file: str, line: int, limit: int, lines: int = 1) -> Doc
 
 
 def excerpt(value: Any) -> str:
+    """At most 80 ASCII characters of a value."""
     return ascii(value)[:80]
 
 
@@ -148,7 +149,7 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def numbered_lines(path: Path, limit: int) -> Iterator[tuple[int, bytes | None]]:
-    """Numbered lines; one longer than `limit` is skipped over in pieces and comes as None, so that it never fills the
+    """Numbered lines; one longer than `limit` is skipped in pieces and yielded as None, so that it never fills
     memory."""
     with _open(path) as stream:
         number = 0
@@ -172,7 +173,7 @@ def _style(path: Path, config: DataConfig) -> str:
 
 
 def _jsonl(path: Path, config: DataConfig, count: Count) -> Iterator[Document]:
-    # A JSON line may be longer than its text: escapes take up to six bytes for one.
+    # A JSON line may be longer than its text: an escape takes up to six bytes per byte.
     for number, line in numbered_lines(path, 6 * config.max_document_bytes + 4096):
         count.lines += 1
         if line is None:
@@ -205,12 +206,11 @@ def _rows(values: Iterable[Any], file: str, config: DataConfig, count: Count) ->
 
 def _csv(path: Path, field: str) -> Iterator[dict[str, Any]]:
     csv.field_size_limit(1 << 30)
-    # Undecodable bytes become lone surrogates, which `_checked` sets aside by row. Spreadsheets write a byte-order
-    # mark.
+    # Undecodable bytes become lone surrogates, which `_check` rejects by row. Spreadsheets write a byte-order mark.
     with io.TextIOWrapper(_open(path), encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         reader = csv.DictReader(stream)
         if field not in (reader.fieldnames or ()):
-            raise ValueError(f"{path} has columns {reader.fieldnames}, none called '{field}'; set data.text_field")
+            raise ValueError(f"{path} has columns {reader.fieldnames}, but no '{field}'; set data.text_field")
         yield from reader
 
 
@@ -222,18 +222,17 @@ def _parquet(path: Path, field: str) -> Iterator[dict[str, Any]]:
     except pyarrow.ArrowInvalid as error:
         raise ValueError(f"{path} is not a readable Parquet file ({error}); write it again") from error
     if field not in file.schema_arrow.names:
-        raise ValueError(f"{path} has columns {file.schema_arrow.names}, none called '{field}'; set data.text_field")
+        raise ValueError(f"{path} has columns {file.schema_arrow.names}, but no '{field}'; set data.text_field")
     for batch in file.iter_batches(columns=[field]):
         for value in batch.column(0).to_pylist():
             yield {field: value}
 
 
 def json_values(path: Path) -> Iterator[Any]:
+    """The items of a JSON file's array, or its one value."""
     try:
         with _open(path) as stream:
             content = json.loads(stream.read())
     except ValueError as error:
-        raise ValueError(
-            f"{path} is not valid JSON ({error}); a file of one object a line must be called .jsonl"
-        ) from error
+        raise ValueError(f"{path} is not valid JSON ({error}); name a file with one object per line .jsonl") from error
     yield from content if isinstance(content, list) else [content]

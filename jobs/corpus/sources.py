@@ -16,17 +16,17 @@ SPLITS = ("train", "validation", "test")
 
 
 def split_of(text: str, config: DataConfig | RecordsConfig) -> str:
-    """A split by content and seed: the same text, however often it comes, falls into one split."""
+    """The split of a text by content and seed, so that every copy of a text falls into the same split."""
     digest = hashlib.blake2b(text.encode(), digest_size=8, key=config.seed.to_bytes(8, "big")).digest()
-    place = int.from_bytes(digest, "big") / 2**64
-    if place < config.test_share:
+    fraction = int.from_bytes(digest, "big") / 2**64
+    if fraction < config.test_share:
         return "test"
-    return "validation" if place < config.test_share + config.validation_share else "train"
+    return "validation" if fraction < config.test_share + config.validation_share else "train"
 
 
 def local_files(source: str, suffixes: tuple[str, ...] = SUFFIXES, setting: str = "data.source") -> list[Path] | None:
-    """The files a local source names, sorted; None where it looks like a hub id. ValueError when a local source names
-    nothing."""
+    """The files of a local source, sorted; None where it looks like a hub id. Raises ValueError where a local source
+    has no files."""
     path = Path(source)
     looks_local = (
         path.exists()
@@ -37,21 +37,21 @@ def local_files(source: str, suffixes: tuple[str, ...] = SUFFIXES, setting: str 
     if not looks_local:
         return None
     if path.is_dir():
-        found = sorted(
+        files = sorted(
             file
             for file in path.rglob("*")
             if (file.with_suffix("") if file.suffix == ".gz" else file).suffix in suffixes
         )
     else:
-        matches = glob.glob(source, recursive=True)  # noqa: PTH207 - an absolute pattern is no Path.glob
-        found = [path] if path.is_file() else sorted(Path(name) for name in matches if Path(name).is_file())
-    if not found:
-        raise ValueError(f"{setting} names {source}, where there is no {', '.join(suffixes)} file; check the path")
-    return found
+        paths = glob.glob(source, recursive=True)  # noqa: PTH207 - Path.glob refuses absolute patterns
+        files = [path] if path.is_file() else sorted(Path(name) for name in paths if Path(name).is_file())
+    if not files:
+        raise ValueError(f"{setting} names {source}, which has no {', '.join(suffixes)} file; check the path")
+    return files
 
 
 def records(config: DataConfig, count: Count) -> Iterator[tuple[str | None, Document]]:
-    """Every record of the corpus with the split it came in, None where the source has no splits of its own."""
+    """Every record of the corpus with its split, None where the source has no splits."""
     sources = (config.source,) if isinstance(config.source, str) else config.source
     for source in sources:
         if source == WORLD:
@@ -76,24 +76,24 @@ def _hub(source: str, config: DataConfig, count: Count) -> Iterator[tuple[str | 
 
     try:
         name, _, commit = source.partition("@")
-        parts = load_dataset(name, config.subset, revision=commit or None, streaming=True)
+        hub_splits = load_dataset(name, config.subset, revision=commit or None, streaming=True)
     except Exception as error:
-        # The hub's client raises a dozen unrelated classes (offline, not found, gated, no such subset); all mean the
-        # same here.
+        # The hub's client raises a dozen unrelated classes (offline, not found, gated, no such subset), all handled
+        # alike.
         raise ValueError(
             f"data.source {source}{f' ({config.subset})' if config.subset else ''} could not be opened as a Hugging"
             f" Face dataset ({type(error).__name__}: {str(error).splitlines()[0][:200]}); check its name, data.subset"
             " and the connection, or name local files"
         ) from error
-    if "train" not in parts:
+    if "train" not in hub_splits:
         raise ValueError(
-            f"data.source {source} has the splits {', '.join(map(str, parts))}, none called train; name its files"
+            f"data.source {source} has the splits {', '.join(map(str, hub_splits))} but no train; name its files"
             " instead"
         )
-    own_splits = set(parts) > {"train"}
-    for split in (name for name in SPLITS if name in parts):
-        for record in _hub_split(parts[split], f"{source}/{split}", config, count):
-            yield (split if own_splits else None), record
+    has_splits = set(hub_splits) > {"train"}
+    for split in (name for name in SPLITS if name in hub_splits):
+        for record in _hub_split(hub_splits[split], f"{source}/{split}", config, count):
+            yield (split if has_splits else None), record
 
 
 def _hub_split(rows: Iterator[object], name: str, config: DataConfig, count: Count) -> Iterator[Document]:
@@ -111,8 +111,7 @@ def _hub_split(rows: Iterator[object], name: str, config: DataConfig, count: Cou
     def lines() -> Iterator[tuple[int, bytes]]:
         for number, value in enumerate(rows, 1):
             text = value.get(config.text_field) if isinstance(value, dict) else None
-            # What is not text is made undecodable on purpose: it then spoils, and is counted with, the document it
-            # stands in.
+            # Anything but text is made undecodable on purpose, so that its document is rejected and counted.
             yield number, text.encode("utf-8", "surrogatepass") if isinstance(text, str) else b"\xff"
 
     yield from join_lines(lines(), style, name, config.max_document_bytes, count)

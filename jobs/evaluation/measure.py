@@ -1,4 +1,4 @@
-"""Measures one model: what the evaluate stage does, and distillation on its way."""
+"""Measures one model, for the evaluate stage and for evaluations during distillation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check(directory: Path, teacher: Path, data: Path, config: EvaluateConfig) ->
     if ours["vocab_size"] != theirs["vocab_size"]:
         raise ValueError(
             f"{directory} has {ours['vocab_size']} vocabulary rows and the teacher {theirs['vocab_size']}; "
-            "they can only be compared over one vocabulary"
+            "models can only be compared over the same vocabulary"
         )
     hf.check_tokens(directory, data)
     for settings in (ours, theirs):
@@ -34,12 +34,12 @@ def check(directory: Path, teacher: Path, data: Path, config: EvaluateConfig) ->
     if config.new_tokens and longest is not None and config.prompt_tokens + config.new_tokens > longest:
         raise ValueError(
             f"evaluate.prompt_tokens {config.prompt_tokens} + new_tokens {config.new_tokens} is above the model's "
-            f"max_position_embeddings {longest}; choose fewer"
+            f"max_position_embeddings {longest}; lower either"
         )
 
 
 def questions(spec: Spec, config: EvaluateConfig, data: Path) -> list[Subject]:
-    """The questions to ask, read first: a wrong subject must not cost a model's loading."""
+    """The questions to ask, read first: a wrong subject must not cost loading a model."""
     if config.mmlu is None:
         return []
     from jobs.evaluation import mmlu
@@ -54,11 +54,11 @@ def questions(spec: Spec, config: EvaluateConfig, data: Path) -> list[Subject]:
 
 
 def sequences(config: EvaluateConfig, data: Path) -> NDArray[np.int64]:
-    """The sequences to score [n, seq_length + 1]: the first of the test split."""
+    """The sequences to score [n, seq_length + 1]: the first ones of the test split."""
     from jobs.tokens.windows import Windows
 
     windows = Windows(data / "test", config.seq_length)
-    return windows.take(range(min(config.sequences, len(windows))))
+    return windows.tokens_at(range(min(config.sequences, len(windows))))
 
 
 def measure(
@@ -68,9 +68,9 @@ def measure(
     subjects: list[Subject],
     config: EvaluateConfig,
     progress: Callable[[int], None] = lambda done: None,
-    also: Callable[[PreTrainedModel], None] = lambda model: None,
+    with_model: Callable[[PreTrainedModel], None] = lambda model: None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, list[float]]]:
-    """Everything for scores.json, items.jsonl and sequences.json; `also` is given the model as well."""
+    """Everything for scores.json, items.jsonl and sequences.json; `with_model` is called with the model too."""
     from jobs.evaluation import scoring
     from jobs.huggingface import model as hf
     from jobs.quantization import checkpoint as quantized
@@ -86,19 +86,21 @@ def measure(
     values = scoring.score_sequences(model, reference, samples, config.batch, progress)
     scores |= scoring.summary(values, samples.shape[1] - 1)
     del reference
-    also(model)
+    with_model(model)
     items: list[dict[str, Any]] = []
     if config.mmlu is not None:
         from jobs.evaluation import mmlu
 
-        answered, items = mmlu.ask(model, hf.load_tokenizer(directory), subjects, config.mmlu, config.batch, progress)
-        scores |= answered
+        mmlu_scores, items = mmlu.ask(
+            model, hf.load_tokenizer(directory), subjects, config.mmlu, config.batch, progress
+        )
+        scores |= mmlu_scores
     if config.new_tokens and not simulated:
         prompt = samples.reshape(-1)[: config.prompt_tokens]
         scores |= scoring.time_generation(model, prompt, config.new_tokens)
     elif simulated:
         print(
-            "tokens_per_second is not measured: the quantization is simulated, so its speed says nothing about an"
+            "tokens_per_second is not measured: quantization is simulated here, so the speed says nothing about an"
             " engine's"
         )
     return scores, items, dict(zip(scoring.COLUMNS, values.T.tolist(), strict=True))

@@ -1,7 +1,7 @@
 """Multiple-choice questions in MMLU's form, asked through lm-eval: its prompts, its task, its scoring.
 
-It owns where questions come from (the original CSV folders or the hub) and how answers are counted, not what a model
-is."""
+Owns where questions come from (the original CSV folders or the hub) and how answers are counted; knows nothing about
+how a model is loaded."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """One subject: worked examples and the questions asked, as rows of question, choices and answer (0 to 3)."""
+    """One subject: worked examples and test questions, as rows of question, choices and answer (0 to 3)."""
 
     name: str
     dev: Rows
@@ -43,18 +43,18 @@ class Subject:
 
 
 def read_subjects(folder: Path | None, config: Mmlu) -> list[Subject]:
-    """The chosen subjects from `folder` (dev/ and test/ CSVs), or from the hub's cais/mmlu when `folder` is None."""
+    """The chosen subjects from `folder` (dev/ and test/ CSVs), or from the hub's cais/mmlu where `folder` is None."""
     shipped = (SHIPPED / "default").glob("mmlu_*.yaml")
-    known = _subjects_in(folder) if folder else sorted(path.stem.removeprefix("mmlu_") for path in shipped)
-    for wanted in config.subjects:
-        if wanted not in known:
-            nearest = difflib.get_close_matches(wanted, known, n=1, cutoff=0) or known[:1]
+    available = _subjects_in(folder) if folder else sorted(path.stem.removeprefix("mmlu_") for path in shipped)
+    for name in config.subjects:
+        if name not in available:
+            nearest = difflib.get_close_matches(name, available, n=1, cutoff=0) or available[:1]
             raise ValueError(
-                f"mmlu.subjects names {wanted!r}, which {folder or 'cais/mmlu'} does not have; the nearest is"
+                f"mmlu.subjects names {name!r}, which {folder or 'cais/mmlu'} does not have; the nearest is"
                 f" {nearest[0]!r}"
             )
-    read = _from_folder if folder else _from_hub
-    subjects = [read(folder, name) for name in config.subjects or known]
+    read_subject = _from_folder if folder else _from_hub
+    subjects = [read_subject(folder, name) for name in config.subjects or available]
     for subject in subjects:
         if len(subject.dev) < config.shots:
             raise ValueError(
@@ -68,7 +68,7 @@ def _subjects_in(folder: Path) -> list[str]:
     names = sorted(path.name.removesuffix("_test.csv") for path in (folder / "test").glob("*_test.csv"))
     if not names:
         raise ValueError(
-            f"{folder} has no test/*_test.csv; give the folder of MMLU's original CSVs, with dev/ and test/ inside"
+            f"{folder} has no test/*_test.csv; name a folder of MMLU's original CSVs, with dev/ and test/ inside"
         )
     return names
 
@@ -80,14 +80,14 @@ def _from_folder(folder: Path | None, name: str) -> Subject:
 
 
 def _read_csv(path: Path) -> Rows:
-    """Rows of one CSV without header: question, four choices, the answer's letter."""
+    """Rows of one CSV without a header: question, four choices, the answer's letter."""
     rows = []
     with path.open(newline="", encoding="utf-8") as stream:
         reader = csv.reader(stream)
         for row in reader:
             if len(row) != 6 or row[5].strip() not in LETTERS or not row[5].strip():
                 raise ValueError(
-                    f"{path}:{reader.line_num} is not question,A,B,C,D,answer with an answer of A to D:"
+                    f"{path}:{reader.line_num} is not question,A,B,C,D,answer with an answer from A to D:"
                     f" {','.join(row)[:80]!r}"
                 )
             rows.append({"question": row[0], "choices": row[1:5], "answer": LETTERS.index(row[5].strip())})
@@ -106,7 +106,7 @@ def _from_hub(_: Path | None, name: str) -> Subject:
 
 def task_config(subject: Subject, config: Mmlu) -> dict[str, Any]:
     """lm-eval's shipped task for the subject with our rows as its dataset; a subject it lacks gets the same wording."""
-    folder, template, kind = {
+    folder, template, noun = {
         "letters": ("default", "_default_template_yaml", "multiple choice questions"),
         "continuation": ("continuation", "_continuation_template_yaml", "questions"),
     }[config.style]
@@ -115,7 +115,7 @@ def task_config(subject: Subject, config: Mmlu) -> dict[str, Any]:
     if shipped.is_file():
         description = yaml.safe_load(shipped.read_text())["description"]
     else:
-        description = f"The following are {kind} (with answers) about {subject.name.replace('_', ' ')}.\n\n"
+        description = f"The following are {noun} (with answers) about {subject.name.replace('_', ' ')}.\n\n"
     del task["dataset_path"]
     return task | {
         "task": f"mmlu_{subject.name}",
@@ -139,11 +139,10 @@ def ask(
     batch: int,
     progress: Callable[[int], None] = lambda questions: None,
 ) -> tuple[dict[str, Any], Rows]:
-    """Ask every question; the scores for scores.json, and one item per question: subject, index, correct, logprobs of A
-    to D.
+    """Ask every question; returns the scores for scores.json and one item per question: subject, index, correct, log
+    probabilities of A to D.
 
-    `progress` is told how many more questions were answered.
-    """
+    `progress` is called with the number of questions just answered."""
     from lm_eval.api.task import ConfigurableTask
 
     from jobs.evaluation.multiple_choice_lm import LastTokenLM
@@ -152,10 +151,10 @@ def ask(
     _compile_templates_once()
     lm = LastTokenLM(model, tokenizer, batch, progress)
     tasks = {f"mmlu_{subject.name}": ConfigurableTask(config=task_config(subject, config)) for subject in subjects}
-    answers = lm_eval.evaluate(lm, {"tasks": tasks}, limit=config.limit, bootstrap_iters=0)
+    results = lm_eval.evaluate(lm, {"tasks": tasks}, limit=config.limit, bootstrap_iters=0)
     items = []
     for subject in subjects:
-        for sample in answers["samples"][f"mmlu_{subject.name}"]:
+        for sample in results["samples"][f"mmlu_{subject.name}"]:
             logprobs = [float(response[0]) for response in sample["filtered_resps"]]
             items.append(
                 {
@@ -170,7 +169,7 @@ def ask(
 
 @functools.cache
 def _compile_templates_once() -> None:
-    """lm-eval compiles the same Jinja template anew for every question, which takes longer than a tiny model's forward
+    """lm-eval compiles the same Jinja template for every question, which takes longer than a tiny model's forward
     pass."""
     from lm_eval.utils import env
 
@@ -182,13 +181,13 @@ def summary(items: Rows) -> dict[str, Any]:
     by_subject: dict[str, list[bool]] = {}
     for item in items:
         by_subject.setdefault(item["subject"], []).append(item["correct"])
-    n, right = len(items), sum(item["correct"] for item in items)
-    share = right / n
+    n, num_right = len(items), sum(item["correct"] for item in items)
+    accuracy = num_right / n
     return {
-        "mmlu": share,
+        "mmlu": accuracy,
         "mmlu_n": n,
-        "mmlu_stderr": math.sqrt(share * (1 - share) / n),
-        "mmlu_ci95": wilson(right, n),
+        "mmlu_stderr": math.sqrt(accuracy * (1 - accuracy) / n),
+        "mmlu_ci95": wilson(num_right, n),
         "mmlu_subjects": {
             name: {"accuracy": sum(marks) / len(marks), "n": len(marks)} for name, marks in by_subject.items()
         },
@@ -196,10 +195,10 @@ def summary(items: Rows) -> dict[str, Any]:
     }
 
 
-def wilson(right: int, n: int) -> list[float]:
-    """95% interval of a share (Wilson 1927): inside 0 to 1 even where nothing or everything was right."""
+def wilson(num_right: int, n: int) -> list[float]:
+    """95% interval of a proportion (Wilson 1927): within 0 to 1 even where nothing or everything was right."""
     z2 = NORMAL_95**2
-    centre = (right + z2 / 2) / (n + z2)
-    half = NORMAL_95 / (n + z2) * math.sqrt(right * (n - right) / n + z2 / 4)
-    # At the ends the bound is the share itself, which rounding would miss.
-    return [0.0 if right == 0 else centre - half, 1.0 if right == n else centre + half]
+    centre = (num_right + z2 / 2) / (n + z2)
+    half = NORMAL_95 / (n + z2) * math.sqrt(num_right * (n - num_right) / n + z2 / 4)
+    # At the ends the bound is the proportion itself, which rounding would miss.
+    return [0.0 if num_right == 0 else centre - half, 1.0 if num_right == n else centre + half]

@@ -1,8 +1,7 @@
 """lm-eval's Hugging Face model, made fast for short answers: logits only where an answer is scored, each text encoded
 once.
 
-Requests, their tokens, their order and what a score means are lm-eval's.
-"""
+Requests, their tokens, their order and the meaning of a score are lm-eval's."""
 
 from __future__ import annotations
 
@@ -22,15 +21,15 @@ Tokens = tuple[int, ...]
 Request = tuple[tuple[str, str], list[int], list[int]]
 """The two texts, the tokens of the context, the tokens of the continuation."""
 Answer = tuple[float, bool]
-"""Log probability in nats, and whether greedy decoding would give it."""
+"""Log probability in nats, and whether greedy decoding would produce it."""
 
-SMALLEST_RUN = 8
-"""Fewer inputs that share a beginning are not worth a batch of their own."""
+MIN_RUN = 8
+"""Fewer inputs with a common beginning are not worth a batch of their own."""
 
 
 class LastTokenLM(HFLM):
-    """Scores (context, continuation) requests; `truncated` counts contexts cut from the left to fit the model,
-    `progress` is told how many more contexts have been seen."""
+    """Scores (context, continuation) requests; `truncated` counts contexts cut from the left to fit the model, and
+    `progress` is called with the number of contexts just scored."""
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, batch: int, progress: Callable[[int], None]
@@ -44,71 +43,69 @@ class LastTokenLM(HFLM):
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, left_truncate_len: int | None = None, **_: object
     ) -> list[int]:
-        """As lm-eval's; the four requests of a question share their context, so the last few are remembered."""
+        """As lm-eval's, but the last few texts are cached, since the four requests of a question share their
+        context."""
         return self.encode_once(string, add_special_tokens, left_truncate_len)
 
     def _loglikelihood_tokens(
         self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[Answer]:
-        """One forward pass for all requests that share everything but their last token; what many share is computed
-        once."""
+        """One forward pass for all requests that differ only in their last token; common prefixes are computed once."""
         sharing: dict[Tokens, list[int]] = {}
         for position, (_, context, continuation) in enumerate(requests):
-            kept = (*context, *continuation[:-1])[-self.max_length :]  # cut from the left, as lm-eval does
-            sharing.setdefault(kept, []).append(position)
+            input_tokens = (*context, *continuation[:-1])[-self.max_length :]  # cut from the left, as lm-eval does
+            sharing.setdefault(input_tokens, []).append(position)
         self.truncated = len(
             {tuple(context) for _, context, answer in requests if len(context) + len(answer) - 1 > self.max_length}
         )
         tail = max(len(continuation) for _, _, continuation in requests)
         answers: list[Answer] = [(0.0, False)] * len(requests)
-        asked: set[Tokens] = set()
+        answered: set[Tokens] = set()
         for inputs, prefix in _runs(list(sharing), tail):
-            cache = self._remember(inputs[0][:prefix]) if prefix else None
+            cache = self._prefix_cache(inputs[0][:prefix]) if prefix else None
             for start in range(0, len(inputs), self.batch_size):
                 chunk = inputs[start : start + self.batch_size]
-                for tokens, logprobs in zip(chunk, self._tail(chunk, tail, prefix, cache), strict=True):
+                for tokens, logprobs in zip(chunk, self._tail_logprobs(chunk, tail, prefix, cache), strict=True):
                     for position in sharing[tokens]:
                         answers[position] = _score(logprobs, requests[position][2])
-                before = len(asked)
-                asked |= {tuple(requests[position][1]) for tokens in chunk for position in sharing[tokens]}
-                self.progress(len(asked) - before)
+                num_before = len(answered)
+                answered |= {tuple(requests[position][1]) for tokens in chunk for position in sharing[tokens]}
+                self.progress(len(answered) - num_before)
         return answers
 
     @torch.inference_mode()
-    def _remember(self, prefix: Tokens) -> DynamicCache:
-        """Keys and values of the tokens that a run of inputs begins with."""
+    def _prefix_cache(self, prefix: Tokens) -> DynamicCache:
+        """Keys and values of the tokens that begin all inputs of a run."""
         cache = DynamicCache(config=self.model.config)
         self.model.model(torch.tensor([prefix], device=self.device), past_key_values=cache)
         return cache
 
     @torch.inference_mode()
-    def _tail(self, inputs: list[Tokens], tail: int, prefix: int, cache: DynamicCache | None) -> torch.Tensor:
+    def _tail_logprobs(self, inputs: list[Tokens], tail: int, prefix: int, cache: DynamicCache | None) -> torch.Tensor:
         """Log probabilities after each of the last `tail` tokens of each input, shape [len(inputs), tail, vocabulary],
         on the CPU.
 
-        The first `prefix` tokens are in `cache`.
-        """
-        kept = [torch.tensor(tokens[prefix:]) for tokens in inputs]
-        tokens = torch.nn.utils.rnn.pad_sequence(kept, batch_first=True).to(
+        The first `prefix` tokens are in `cache`."""
+        suffixes = [torch.tensor(tokens[prefix:]) for tokens in inputs]
+        tokens = torch.nn.utils.rnn.pad_sequence(suffixes, batch_first=True).to(
             self.device
-        )  # right padding: causal, so never seen
+        )  # right padding, which causal attention never sees
         if cache is not None:
             cache = copy.deepcopy(cache)
             cache.batch_repeat_interleave(len(inputs))
         hidden = self.model.model(tokens, past_key_values=cache, use_cache=cache is not None).last_hidden_state
-        ends = torch.tensor([len(one) for one in kept], device=self.device)[:, None]
-        wanted = (ends - torch.arange(tail, 0, -1, device=self.device)).clamp(min=0)
-        logits = self.model.lm_head(hidden[torch.arange(len(kept), device=self.device)[:, None], wanted])
+        ends = torch.tensor([len(suffix) for suffix in suffixes], device=self.device)[:, None]
+        tail_positions = (ends - torch.arange(tail, 0, -1, device=self.device)).clamp(min=0)
+        logits = self.model.lm_head(hidden[torch.arange(len(suffixes), device=self.device)[:, None], tail_positions])
         return torch.log_softmax(logits, dim=-1, dtype=self.softmax_dtype).cpu()
 
 
 def _runs(inputs: list[Tokens], tail: int) -> Iterator[tuple[list[Tokens], int]]:
-    """Inputs longest first, in runs that share their first tokens (number given) where that saves half the work or
-    more; the others last.
+    """Inputs longest first, in runs with a common prefix (its length given) where that saves at least half the work;
+    the others last.
 
-    Worked examples make up most of a few-shot prompt and are the same for a whole subject.
-    """
-    alone: list[Tokens] = []
+    Worked examples make up most of a few-shot prompt and are the same for a whole subject."""
+    leftovers: list[Tokens] = []
     run: list[Tokens] = []
     shared = longest = 0
     for tokens in [*sorted(inputs), ()]:
@@ -117,21 +114,21 @@ def _runs(inputs: list[Tokens], tail: int) -> Iterator[tuple[list[Tokens], int]]
             run.append(tokens)
             shared, longest = common, max(longest, len(tokens))
             continue
-        if len(run) >= SMALLEST_RUN:
+        if len(run) >= MIN_RUN:
             yield sorted(run, key=len, reverse=True), shared
         else:
-            alone += run
+            leftovers += run
         run, shared, longest = [tokens], len(tokens) - tail, len(tokens)
-    if alone:
-        yield sorted(alone, key=len, reverse=True), 0
+    if leftovers:
+        yield sorted(leftovers, key=len, reverse=True), 0
 
 
-def _common(one: Tokens, other: Tokens, most: int) -> int:
-    """Number of equal first tokens, `most` at most."""
-    for position in range(min(most, len(one), len(other))):
+def _common(one: Tokens, other: Tokens, limit: int) -> int:
+    """Length of the common prefix, at most `limit`."""
+    for position in range(min(limit, len(one), len(other))):
         if one[position] != other[position]:
             return position
-    return min(most, len(one), len(other))
+    return min(limit, len(one), len(other))
 
 
 def _score(logprobs: torch.Tensor, continuation: list[int]) -> Answer:

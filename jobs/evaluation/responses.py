@@ -1,4 +1,4 @@
-"""How well a model answers held-out prompts: loss on the responses, and how many it would reproduce to the letter."""
+"""How well a model answers held-out prompts: loss on the responses, and how many it would reproduce exactly."""
 
 from __future__ import annotations
 
@@ -19,59 +19,58 @@ if TYPE_CHECKING:
 def score(
     model: PreTrainedModel,
     split: MaskedTokens,
-    most: int,
+    max_records: int,
     batch: int,
     progress: Callable[[int], None] = lambda records: None,
 ) -> dict[str, Any]:
-    """`records`: loss (nats, summed over the response's tokens), tokens, right tokens and whether all are right, of
-    each of at most `most` records, each by itself; `summary`: means over response tokens, and the share of responses
-    reproduced."""
-    number = min(most, len(split))
-    order = sorted(range(number), key=lambda record: -int(split.lengths[record]))
-    found: dict[int, dict[str, Any]] = {}
-    for start in range(0, number, batch):
+    """`records`: loss (nats, summed over the response's tokens), tokens, right tokens and whether all are right, for
+    each of at most `max_records` records, each scored alone; `summary`: means over response tokens, and the share of
+    responses reproduced exactly."""
+    num_records = min(max_records, len(split))
+    order = sorted(range(num_records), key=lambda record: -int(split.lengths[record]))
+    by_record: dict[int, dict[str, Any]] = {}
+    for start in range(0, num_records, batch):
         chosen = order[start : start + batch]
-        found |= dict(zip(chosen, _score_batch(model, split, chosen), strict=True))
+        by_record |= dict(zip(chosen, _score_batch(model, split, chosen), strict=True))
         progress(len(chosen))
-    records = [found[record] for record in range(number)]
+    records = [by_record[record] for record in range(num_records)]
     tokens, loss = sum(record["tokens"] for record in records), sum(record["loss"] for record in records)
     if not math.isfinite(loss):
         raise ValueError(
-            f"the loss on the records' test split is {loss} nats; the model's weights are damaged: make it again"
+            f"the loss on the records' test split is {loss} nats; the model's weights are damaged; rebuild it"
         )
     summary = {
-        "records": number,
+        "records": num_records,
         "tokens": tokens,
         "loss": loss / tokens,
         "perplexity": math.exp(min(loss / tokens, 700.0)),
         "accuracy": sum(record["right"] for record in records) / tokens,
-        "exact": sum(record["exact"] for record in records) / number,
+        "exact": sum(record["exact"] for record in records) / num_records,
     }
     return {"summary": summary, "records": records}
 
 
 def _score_batch(model: PreTrainedModel, split: MaskedTokens, chosen: list[int]) -> list[dict[str, Any]]:
-    """Padded behind, where nothing before it can see: each record gives what it gives alone."""
+    """Padded on the right, which nothing before it can see, so that each record scores as it does alone."""
     rows = [split.record(record) for record in chosen]
     width = max(len(ids) for ids, _ in rows)
     tokens = torch.zeros(len(rows), width, dtype=torch.long)
-    for place, (ids, _) in enumerate(rows):
-        tokens[place, : len(ids)] = torch.from_numpy(ids.astype("int64"))
+    for row, (ids, _) in enumerate(rows):
+        tokens[row, : len(ids)] = torch.from_numpy(ids.astype("int64"))
     hidden = model.model(tokens.to(model.device), use_cache=False).last_hidden_state
     results = []
-    for place, (ids, mask) in enumerate(rows):
+    for row, (ids, mask) in enumerate(rows):
         learned = torch.from_numpy(mask[1:].nonzero()[0])
-        targets = tokens[place, 1 : len(ids)][learned].to(model.device)
-        logs = torch.log_softmax(model.lm_head(hidden[place, learned.to(model.device)]).float(), dim=-1)
-        right = int((logs.argmax(-1) == targets).sum())
-        loss = -float(logs.gather(1, targets[:, None]).double().sum())
-        results.append({"loss": loss, "tokens": len(targets), "right": right, "exact": right == len(targets)})
+        targets = tokens[row, 1 : len(ids)][learned].to(model.device)
+        logprobs = torch.log_softmax(model.lm_head(hidden[row, learned.to(model.device)]).float(), dim=-1)
+        num_right = int((logprobs.argmax(-1) == targets).sum())
+        loss = -float(logprobs.gather(1, targets[:, None]).double().sum())
+        results.append({"loss": loss, "tokens": len(targets), "right": num_right, "exact": num_right == len(targets)})
     return results
 
 
 def test_split(records: Path, directory: Path) -> MaskedTokens | None:
-    """The held-out records, None where there are none; ValueError where they are of another tokenizer than the
-    model's."""
+    """The held-out records, None where there are none. Raises ValueError where their tokenizer is not the model's."""
     from jobs.huggingface import model as hf
 
     hf.check_tokens(directory, records)

@@ -1,7 +1,6 @@
-"""What a language model loses on held-out tokens, how far it is from its teacher, and how fast it generates.
+"""A language model's loss on held-out tokens, its distance from its teacher, and its generation speed.
 
-It owns the arithmetic on logits; which model and which tokens is decided by `evaluate`.
-"""
+Owns the arithmetic on logits; `evaluate` decides which model and which tokens."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 COLUMNS = ("val_loss", "kl_teacher", "agreement_teacher")
-"""What is measured of each sequence."""
+"""Measured for each sequence."""
 
 TIMED_RUNS = 3
 LOGITS_AT_ONCE = 2**27
@@ -34,28 +33,32 @@ def score_sequences(
     batch: int,
     progress: Callable[[int], None] = lambda sequences: None,
 ) -> torch.Tensor:
-    """Loss, KL(teacher || model) and top-1 agreement of each of `windows` [n, seq_length + 1], a mean over its tokens:
-    fp64 [n, 3]. Without a teacher the model is compared with itself."""
+    """Loss, KL(teacher || model) and top-1 agreement of each of `windows` [n, seq_length + 1], averaged over its
+    tokens: fp64 [n, 3]. Without a teacher the model is compared with itself."""
     rows: list[torch.Tensor] = []
     for start in range(0, len(windows), batch):
         tokens = torch.from_numpy(windows[start : start + batch]).to(model.device)
         hidden = model.model(tokens[:, :-1], use_cache=False).last_hidden_state
-        other = hidden if teacher is None else teacher.model(tokens[:, :-1], use_cache=False).last_hidden_state
+        reference_hidden = (
+            hidden if teacher is None else teacher.model(tokens[:, :-1], use_cache=False).last_hidden_state
+        )
         for position in range(len(tokens)):
             rows.append(
-                _score_sequence(model, teacher or model, hidden[position], other[position], tokens[position, 1:])
+                _score_sequence(
+                    model, teacher or model, hidden[position], reference_hidden[position], tokens[position, 1:]
+                )
             )
         progress(len(tokens))
     return torch.stack(rows)
 
 
 def summary(values: torch.Tensor, length: int) -> dict[str, float]:
-    """Means of what `score_sequences` gave for sequences of `length` tokens, in nats per token, with standard errors
-    over sequences."""
+    """Means of the result of `score_sequences` for sequences of `length` tokens, in nats per token, with standard
+    errors over sequences."""
     means, errors = values.mean(0).tolist(), _standard_errors(values)
     if not all(math.isfinite(mean) for mean in means):
         raise ValueError(
-            f"the loss on the test split is {means[0]} nats per token; the model's weights are damaged: make it again"
+            f"the loss on the test split is {means[0]} nats per token; the model's weights are damaged; rebuild it"
         )
     return {
         "val_loss": means[0],
@@ -69,14 +72,20 @@ def summary(values: torch.Tensor, length: int) -> dict[str, float]:
 
 
 def _score_sequence(
-    model: PreTrainedModel, teacher: PreTrainedModel, hidden: torch.Tensor, other: torch.Tensor, targets: torch.Tensor
+    model: PreTrainedModel,
+    teacher: PreTrainedModel,
+    hidden: torch.Tensor,
+    reference_hidden: torch.Tensor,
+    targets: torch.Tensor,
 ) -> torch.Tensor:
-    """Loss, KL and agreement of one sequence, averaged over its tokens; `hidden` and `other` are last hidden states
-    [tokens, width]."""
+    """Loss, KL and agreement of one sequence, averaged over its tokens; `hidden` and `reference_hidden` are last hidden
+    states [tokens, width]."""
     total = torch.zeros(3, dtype=torch.float64)
     for part in _parts(len(targets), model.config.vocab_size):
         ours = torch.log_softmax(model.lm_head(hidden[part]).float(), dim=-1)
-        theirs = ours if teacher is model else torch.log_softmax(teacher.lm_head(other[part]).float(), dim=-1)
+        theirs = (
+            ours if teacher is model else torch.log_softmax(teacher.lm_head(reference_hidden[part]).float(), dim=-1)
+        )
         loss = -ours.gather(1, targets[part, None]).sum()
         kl = (theirs.exp() * (theirs - ours)).sum()
         agreement = (ours.argmax(-1) == theirs.argmax(-1)).sum()
@@ -90,7 +99,7 @@ def _parts(length: int, vocabulary: int) -> Iterator[slice]:
 
 
 def _standard_errors(values: torch.Tensor) -> list[float]:
-    """Of the means of the columns of `values` [n, columns]; zero where there is a single row to judge by."""
+    """Standard errors of the column means of `values` [n, columns]; zero for a single row."""
     if len(values) < 2:
         return [0.0] * values.shape[1]
     return [float(error) for error in values.std(0) / math.sqrt(len(values))]
@@ -114,8 +123,8 @@ def time_generation(model: PreTrainedModel, prompt: NDArray[np.int64], new_token
     seconds = []
     for run in range(TIMED_RUNS + 1):
         start = time.perf_counter()
-        made = model.generate(tokens, attention_mask=torch.ones_like(tokens), generation_config=settings)
-        assert made.shape[1] == len(prompt) + new_tokens, "generation stopped early"
+        generated = model.generate(tokens, attention_mask=torch.ones_like(tokens), generation_config=settings)
+        assert generated.shape[1] == len(prompt) + new_tokens, "generation stopped early"
         if run:
             seconds.append(time.perf_counter() - start)
     latency = statistics.median(seconds)

@@ -1,4 +1,4 @@
-"""Answers of a model to prompts: what one answer is, the file they are collected in, and the teacher answering here in
+"""A model's answers to prompts: one answer, the file that collects them, and the teacher answering locally in
 batches."""
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ Message = dict[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """One answer: the number of its prompt and of the sample, its text, and whether the model ended it by itself; or
-    its `fault`."""
+    """One answer: the numbers of its prompt and sample, its text, and whether the model ended it; or its `fault`."""
 
     prompt: int
     sample: int
@@ -31,8 +30,8 @@ class Answer:
     fault: str = ""
 
 
-class Collected:
-    """Answers in a file that only grows, so that a job that was killed goes on where it was."""
+class AnswerFile:
+    """Answers in an append-only file, so that a killed job continues where it stopped."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -48,7 +47,7 @@ class Collected:
         return {prompt for prompt, count in counts.items() if count >= samples}
 
     def add(self, answers: list[Answer]) -> None:
-        """Append answers and make them last."""
+        """Append answers and sync them to disk."""
         with self.path.open("ab") as stream:
             stream.write(b"".join(orjson.dumps(asdict(answer)) + b"\n" for answer in answers))
             stream.flush()
@@ -57,13 +56,12 @@ class Collected:
 
 
 def answer_here(
-    config: GenerateConfig, teacher: Path, asked: list[list[Message]], done: set[int]
+    config: GenerateConfig, teacher: Path, prompts: list[list[Message]], done: set[int]
 ) -> Iterator[list[Answer]]:
-    """The teacher's answers to all prompts that are not `done`, a batch at a time; prompts of about the same length go
-    together.
+    """The teacher's answers to all prompts that are not `done`, one batch at a time; prompts of similar length share a
+    batch.
 
-    Batches and their seeds do not depend on what is done: a resumed job draws what an undisturbed one would.
-    """
+    Batches and their seeds do not depend on `done`: a resumed job draws the samples an undisturbed one would."""
     import torch
 
     from jobs.huggingface import model as hf
@@ -75,11 +73,11 @@ def answer_here(
     room = model.config.max_position_embeddings - config.max_new_tokens
     encoded: dict[int, list[int]] = {}
     faults: dict[int, str] = {}
-    for number, messages in enumerate(asked):
+    for number, messages in enumerate(prompts):
         try:
             encoded[number] = chat.prompt(messages)
             if len(encoded[number]) > room:
-                faults[number] = "prompt and max_new_tokens longer than the teacher's longest sequence"
+                faults[number] = "prompt and max_new_tokens exceed the teacher's longest sequence"
         except Unrenderable as error:
             faults[number] = str(error)
     if new := [number for number in faults if number not in done]:
@@ -100,12 +98,12 @@ def _settings(config: GenerateConfig, teacher: Path, end_id: int, model: Any) ->
     from transformers import GenerationConfig
 
     ends = {end_id}
-    said = teacher / "generation_config.json"
+    generation_config = teacher / "generation_config.json"
     for value in (
         model.config.eos_token_id,
-        json.loads(said.read_text()).get("eos_token_id") if said.is_file() else None,
+        json.loads(generation_config.read_text()).get("eos_token_id") if generation_config.is_file() else None,
     ):
-        ends |= set(value) if isinstance(value, list) else {value} - {None}
+        ends.update(value if isinstance(value, list) else [] if value is None else [value])
     sampling = (
         {"do_sample": True, "temperature": config.temperature, "top_p": config.top_p, "top_k": 0}
         if config.temperature
@@ -128,25 +126,29 @@ def _batch(
 
     width = max(map(len, prompts.values()))
     padded = [[settings.pad_token_id] * (width - len(ids)) + ids for ids in prompts.values()]
-    seen = [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts.values()]
+    attention_mask = [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts.values()]
     with torch.inference_mode():
-        made = model.generate(
+        generated = model.generate(
             torch.tensor(padded, device=model.device),
-            attention_mask=torch.tensor(seen, device=model.device),
+            attention_mask=torch.tensor(attention_mask, device=model.device),
             generation_config=settings,
             **({"tokenizer": tokenizer} if config.stop else {}),
         )
     answers = []
-    for row, ids in enumerate(made[:, width:].tolist()):
+    for row, ids in enumerate(generated[:, width:].tolist()):
         number = list(prompts)[row // config.samples]
-        end = next((place for place, token in enumerate(ids) if token in settings.eos_token_id), None)
+        end = next((position for position, token in enumerate(ids) if token in settings.eos_token_id), None)
         text = tokenizer.decode(ids[:end], skip_special_tokens=True)
-        cut = min((place for stop in config.stop if (place := text.find(stop)) >= 0), default=None)
-        finished = end is not None or cut is not None
+        stop_at = min((position for stop in config.stop if (position := text.find(stop)) >= 0), default=None)
+        finished = end is not None or stop_at is not None
         tokens = len(ids) if end is None else end + 1
         answers.append(
             Answer(
-                prompt=number, sample=row % config.samples, text=text[:cut].strip(), finished=finished, tokens=tokens
+                prompt=number,
+                sample=row % config.samples,
+                text=text[:stop_at].strip(),
+                finished=finished,
+                tokens=tokens,
             )
         )
     return answers

@@ -1,5 +1,5 @@
-"""Which generated answers are worth learning from: each is judged by itself, then against those before it. The reasons
-are counted."""
+"""Which generated answers are worth learning from: each is judged alone, then against those before it, and the reasons
+for rejection are counted."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from conf.stages.generate import GenerateConfig
 from jobs.generation.answers import Answer
 
 WORDS, CHARACTERS = 4, 8
-"""Length of the sequences whose repeats are counted: of words, or of characters where a text has few words."""
+"""Length of the sequences whose repeats are counted: in words, or in characters where a text has few words."""
 HASHES, BANDS = 128, 32
 PRIME = np.uint64((1 << 31) - 1)
 
 
 def fault(answer: Answer, config: GenerateConfig) -> str | None:
-    """Why an answer cannot be used by itself, None where it can."""
+    """Why an answer alone is unusable; None where it is usable."""
     text = answer.text
     if answer.fault:
         return answer.fault
@@ -36,17 +36,17 @@ def fault(answer: Answer, config: GenerateConfig) -> str | None:
 
 
 def _is_text(text: str) -> bool:
-    """Letters or digits, no characters that stand for undecodable bytes, no control characters but white space."""
-    bad = any(
+    """Letters or digits, no replacement characters, no control characters except white space."""
+    has_undecodable = any(
         character == "\ufffd"
         or (unicodedata.category(character) in ("Cc", "Cs", "Co", "Cn") and not character.isspace())
         for character in text
     )
-    return not bad and any(character.isalnum() for character in text)
+    return not has_undecodable and any(character.isalnum() for character in text)
 
 
 def repeated_share(text: str) -> float:
-    """Share of a text's sequences of words (of characters where it has few words) that stood in it before."""
+    """Share of a text's sequences of words (of characters where it has few words) that occurred in it before."""
     words = text.split()
     units, size = (words, WORDS) if len(words) >= 3 * WORDS else (list(text), CHARACTERS)
     if len(units) < 3 * size:
@@ -56,8 +56,7 @@ def repeated_share(text: str) -> float:
 
 
 class RepeatFilter:
-    """What was kept before: an answer is a repeat where prompt and answer are the same, to the letter or but for case
-    and spaces."""
+    """The answers kept so far: prompt and answer repeat earlier ones exactly, or up to case and spacing."""
 
     def __init__(self, near: float | None) -> None:
         self._near = _NearDuplicates(near) if near is not None else None
@@ -65,12 +64,12 @@ class RepeatFilter:
         self._normal: set[tuple[str, str]] = set()
 
     def repeats(self, prompt: str, answer: str) -> str | None:
-        """Why an answer is a repeat; None where it is new, and then it is remembered."""
+        """Why an answer is a repeat; None where it is new, in which case it is remembered."""
         normal = normalised(prompt), normalised(answer)
         if (prompt, answer) in self._exact:
             return "exact repeat"
         if normal in self._normal:
-            return "repeat but for case and spaces"
+            return "repeat up to case and spacing"
         if self._near is not None and self._near.repeats(normal[1]):
             return "near repeat of another answer"
         self._exact.add((prompt, answer))
@@ -79,7 +78,7 @@ class RepeatFilter:
 
 
 def normalised(text: str) -> str:
-    """Text without what does not change its words: case, spacing, compatibility forms."""
+    """The text without what leaves its words unchanged: case, spacing, compatibility forms."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
@@ -95,8 +94,8 @@ class _NearDuplicates:
         self._buckets: defaultdict[bytes, list[NDArray[np.uint64]]] = defaultdict(list)
 
     def repeats(self, text: str) -> bool:
-        """Whether some earlier text's sketch agrees in `share` of its places; a new text is remembered, a short one
-        never a repeat."""
+        """Whether an earlier text's sketch agrees in at least `share` of its places; a new text is remembered, and a
+        short one is never a repeat."""
         words = text.split()
         if len(words) < 2 * WORDS:
             return False

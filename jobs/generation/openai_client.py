@@ -1,5 +1,5 @@
-"""Answers from an OpenAI-compatible server: many requests at once, each tried again when the server is busy, away or
-talks nonsense."""
+"""Answers from an OpenAI-compatible server: many requests at once, each retried when the server is busy, unreachable or
+answers nonsense."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from conf.stages.generate import GenerateConfig
 from jobs.generation.answers import Answer, Message
 
 BUSY = (408, 409, 425, 429)
-"""Answers of a server that may do better later, as any 5xx."""
+"""Status codes of a server that may do better later; any 5xx counts too."""
 LONGEST_WAIT = 60.0
 
 
-class _Again(Exception):
-    """Worth another try, `after` seconds at least; the message says what happened."""
+class _Retryable(Exception):
+    """Worth another try after at least `after` seconds; the message says what happened."""
 
     def __init__(self, message: str, after: float = 0.0) -> None:
         super().__init__(message)
@@ -28,7 +28,8 @@ class _Again(Exception):
 
 
 def answer_there(config: GenerateConfig, prompts: dict[int, list[Message]]) -> Iterator[list[Answer]]:
-    """The server's answers to numbered prompts as they come in. ValueError where it refuses or stays away."""
+    """The server's answers to numbered prompts as they arrive. Raises ValueError where it refuses or stays
+    unreachable."""
     headers = _headers(config)
     waiting = [(number, sample) for number in prompts for sample in range(config.samples)]
     with ThreadPoolExecutor(config.concurrency) as pool, requests.Session() as session:
@@ -45,13 +46,13 @@ def answer_there(config: GenerateConfig, prompts: dict[int, list[Message]]) -> I
 
 
 def _headers(config: GenerateConfig) -> dict[str, str]:
-    """The key is read here and goes nowhere else."""
+    """The key is read here and stored nowhere else."""
     if config.api_key_env is None:
         return {}
     key = os.environ.get(config.api_key_env)
     if not key:
         raise ValueError(
-            f"generate.api_key_env names {config.api_key_env}, which is not set in this environment; set it"
+            f"generate.api_key_env names {config.api_key_env}, which is not set; set it in this environment"
         )
     return {"Authorization": f"Bearer {key}"}
 
@@ -77,14 +78,14 @@ def _ask(
         try:
             text, finished, tokens = _choice(_post(session, url, body, headers, config.timeout_seconds))
             return Answer(prompt=number, sample=sample, text=text, finished=finished, tokens=tokens)
-        except _Again as error:
+        except _Retryable as error:
             if attempt == config.retries:
                 raise ValueError(
-                    f"generate.endpoint {url} failed {attempt + 1} times ({error}); see to the server or lower"
-                    " generate.concurrency, then run again: it continues"
+                    f"generate.endpoint {url} failed {attempt + 1} times ({error}); check the server or lower"
+                    " generate.concurrency, then run the same command again to continue"
                 ) from error
             time.sleep(min(max(config.retry_seconds * 2**attempt, error.after), LONGEST_WAIT))
-    raise AssertionError("a request is answered or given up")
+    raise AssertionError("the loop returns or raises")
 
 
 def _post(session: requests.Session, url: str, body: dict[str, Any], headers: dict[str, str], seconds: float) -> Any:
@@ -92,13 +93,14 @@ def _post(session: requests.Session, url: str, body: dict[str, Any], headers: di
     try:
         response = session.post(url, json=body, headers=headers, timeout=seconds)
     except requests.Timeout as error:
-        raise _Again(f"no answer within {seconds:g} s") from error
+        raise _Retryable(f"no answer within {seconds:g} s") from error
     except requests.ConnectionError as error:
-        raise _Again(f"no connection ({type(error).__name__})") from error
+        raise _Retryable(f"no connection ({type(error).__name__})") from error
     if response.status_code in BUSY or response.status_code >= 500:
-        asked = response.headers.get("Retry-After", "")
-        raise _Again(
-            f"status {response.status_code}: {_brief(response.text)}", float(asked) if asked.isdecimal() else 0.0
+        retry_after = response.headers.get("Retry-After", "")
+        raise _Retryable(
+            f"status {response.status_code}: {_brief(response.text)}",
+            float(retry_after) if retry_after.isdecimal() else 0.0,
         )
     if response.status_code != 200:
         raise ValueError(
@@ -108,17 +110,17 @@ def _post(session: requests.Session, url: str, body: dict[str, Any], headers: di
     try:
         return response.json()
     except ValueError as error:
-        raise _Again(f"it answers what is no JSON: {_brief(response.text)}") from error
+        raise _Retryable(f"the response is not JSON: {_brief(response.text)}") from error
 
 
 def _choice(answer: Any) -> tuple[str, bool, int]:
-    """Text, whether it ended by itself, and its tokens, from a chat completion."""
+    """Text, whether the model ended it, and its tokens, from a chat completion."""
     try:
         choice = answer["choices"][0]
         text, reason = choice["message"]["content"], choice["finish_reason"]
         tokens = int((answer.get("usage") or {}).get("completion_tokens") or 0)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-        raise _Again(f"its JSON is no chat completion: {_brief(str(answer))}") from error
+        raise _Retryable(f"the JSON is not a chat completion: {_brief(str(answer))}") from error
     return text.strip() if isinstance(text, str) else "", reason == "stop", tokens
 
 

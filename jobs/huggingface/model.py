@@ -1,7 +1,6 @@
 """Opens a Hugging Face model directory: safetensors only, no code of its own, nothing missing.
 
-It owns what may be opened and how its size is counted; packed quantized weights are read by `quantized`.
-"""
+Owns what may be opened and how its size is counted; `jobs.quantization.checkpoint` reads packed quantized weights."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def check(directory: Path) -> dict[str, Any]:
-    """The `config.json` of `directory`; a ValueError says what keeps the directory from being opened."""
+    """The `config.json` of `directory`; raises ValueError with what keeps the directory from being opened."""
     config = hf_model.read_config(directory)
     hf_model.check_no_code(directory, config)
     shards(directory)
@@ -27,7 +26,7 @@ def check(directory: Path) -> dict[str, Any]:
 
 
 def shards(directory: Path) -> dict[str, list[str]]:
-    """Tensor names by safetensors file, after checking that every file is whole and holds what the index names."""
+    """Tensor names by safetensors file, after checking that each file is intact and holds what the index names."""
     return {shard: _names(directory / shard, names) for shard, names in hf_model.shards(directory).items()}
 
 
@@ -39,13 +38,13 @@ def _names(path: Path, expected: list[str]) -> list[str]:
         raise ValueError(f"{path} is damaged ({error}); fetch the model again") from error
     missing = set(expected) - set(names)
     if missing:
-        raise ValueError(f"{path} lacks the tensor {min(missing)}; fetch the model again")
+        raise ValueError(f"{path} lacks tensor {min(missing)}; fetch the model again")
     return expected or names
 
 
 def read_tensors(directory: Path) -> dict[str, torch.Tensor]:
-    """Every tensor of the directory, on the CPU, as stored."""
-    tensors = {}
+    """All tensors of the directory, on the CPU, as stored."""
+    tensors: dict[str, torch.Tensor] = {}
     for shard, names in shards(directory).items():
         with safe_open(directory / shard, framework="pt") as file:
             tensors |= {name: file.get_tensor(name) for name in names}
@@ -63,8 +62,7 @@ def load_model(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
 def build(
     directory: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor], dtype: torch.dtype
 ) -> PreTrainedModel:
-    """The model that `config` describes with the weights `tensors`; they must fill it exactly, neither more nor
-    less."""
+    """The model that `config` describes with the weights `tensors`, which must match it exactly."""
     import torch
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
     from transformers.utils import logging
@@ -74,20 +72,27 @@ def build(
     bf16.install()
     logging.disable_progress_bar()
     try:
-        settings = AutoConfig.for_model(**{key: value for key, value in config.items() if key != "quantization_config"})
-        kind = MODEL_FOR_CAUSAL_LM_MAPPING[type(settings)]
+        config_object = AutoConfig.for_model(
+            **{key: value for key, value in config.items() if key != "quantization_config"}
+        )
+        model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config_object)]
     except (KeyError, ValueError, TypeError) as error:
-        said = f"model_type {config.get('model_type')!r}"
+        model_type = f"model_type {config.get('model_type')!r}"
         raise ValueError(
-            f"{directory}/config.json says {said}, not a causal language model that transformers knows"
+            f"{directory}/config.json says {model_type}, not a causal language model known to transformers"
         ) from error
     tensors = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    model, info = kind.from_pretrained(
-        None, config=settings, state_dict=tensors, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+    model, info = model_class.from_pretrained(
+        None,
+        config=config_object,
+        state_dict=tensors,
+        dtype=dtype,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
     )
-    for problem, names in (("lacks", info["missing_keys"]), ("has the unknown", info["unexpected_keys"])):
+    for problem, names in (("lacks", info["missing_keys"]), ("has unknown", info["unexpected_keys"])):
         if names:
-            raise ValueError(f"{directory} {problem} tensor {min(names)}; its weights do not fit its config.json")
+            raise ValueError(f"{directory} {problem} tensor {min(names)}; its weights do not match its config.json")
     if info["mismatched_keys"]:
         name, stored, needed = min(info["mismatched_keys"])
         raise ValueError(f"{directory}: {name} is {tuple(stored)} where config.json needs {tuple(needed)}")
@@ -96,7 +101,7 @@ def build(
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer of `directory` exactly as its tokenizer.json says: the one the corpus was encoded with."""
+    """The tokenizer exactly as tokenizer.json defines it: the one the corpus was encoded with."""
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True)
@@ -113,18 +118,18 @@ def weight_bytes(directory: Path) -> int:
 
 
 def check_tokens(directory: Path, data: Path) -> None:
-    """Refuse tokens that were made with another tokenizer than the one in `directory`."""
+    """Refuse tokens made with another tokenizer than that of `directory`."""
     theirs = hf_model.read_json(data / "statistics.json")["tokenizer_fingerprint"]
     ours = tokenizer.fingerprint(directory)
     if ours != theirs:
         raise ValueError(
             f"the tokens in {data} were made with tokenizer {theirs[:12]} but {directory} has tokenizer {ours[:12]}; "
-            "tokenize with the model's own"
+            "tokenize the corpus with the model's tokenizer"
         )
 
 
 def check_length(config: dict[str, Any], seq_length: int) -> None:
-    """Refuse sequences longer than the model was made for."""
+    """Refuse sequences longer than the model supports."""
     longest = config.get("max_position_embeddings")
     if longest is not None and seq_length > longest:
         raise ValueError(

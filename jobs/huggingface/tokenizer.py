@@ -1,8 +1,6 @@
-"""A Hugging Face tokenizer directory without importing transformers: its fingerprint, its end-of-document id, a trained
-one.
+"""A Hugging Face tokenizer directory without importing transformers: fingerprint, end-of-document id, training.
 
-Text is always encoded as text: `<|endoftext|>` written in a document becomes ordinary tokens and never a boundary.
-"""
+Text is always encoded as text: `<|endoftext|>` written in a document becomes ordinary tokens, never a boundary."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ END_OF_DOCUMENT = "<|endoftext|>"
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What tokens of a tokenizer have to be read with."""
+    """What reading a tokenizer's tokens requires."""
 
     fingerprint: str
     vocab_size: int
@@ -32,7 +30,7 @@ class Description:
 
 
 def describe(directory: Path, end_of_document: str | None = None) -> Description:
-    """All that is asked of a directory, from one reading of its files, which may be tens of megabytes."""
+    """All facts of a directory from one read of its files, which may be tens of megabytes."""
     content = _read(directory / "tokenizer.json")
     return Description(
         fingerprint=_fingerprint(content),
@@ -42,7 +40,7 @@ def describe(directory: Path, end_of_document: str | None = None) -> Description
 
 
 def fingerprint(directory: Path) -> str:
-    """sha256 of what decides the ids, whatever the file's formatting."""
+    """sha256 of the parts of tokenizer.json that determine the ids, whatever its formatting."""
     return _fingerprint(_read(directory / "tokenizer.json"))
 
 
@@ -52,22 +50,22 @@ def vocab_size(directory: Path) -> int:
 
 
 def eod_id(directory: Path, name: str | None = None) -> int:
-    """The id of the token that ends a document: the one called `name`, else the tokenizer's end-of-text token."""
+    """The id of the token that ends a document: the token `name`, or the tokenizer's end-of-text token."""
     return _eod_id(directory, _read(directory / "tokenizer.json"), name)
 
 
 def load(directory: Path) -> Any:
-    """The `tokenizers.Tokenizer` of a directory, set to read special tokens in a text as plain text."""
+    """The `tokenizers.Tokenizer` of a directory, set to read special tokens in text as plain text."""
     from tokenizers import Tokenizer
 
     path = directory / "tokenizer.json"
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:
-        # The library raises a bare Exception whatever is wrong.
+        # The library raises a bare Exception for every problem.
         _read(path)
         raise ValueError(
-            f"{path} is no tokenizer that the tokenizers library knows ({error}); fetch the tokenizer again"
+            f"{path} cannot be read by the tokenizers library ({error}); fetch the tokenizer again"
         ) from error
     tokenizer.encode_special_tokens = True
     tokenizer.no_truncation()
@@ -130,7 +128,7 @@ def _vocab_size(content: dict[str, Any]) -> int:
 
 
 def _vocabulary(content: dict[str, Any]) -> dict[str, int]:
-    """Piece -> id; Unigram models list pieces with their scores instead."""
+    """Piece -> id; Unigram models list pieces with their scores."""
     vocabulary = content["model"]["vocab"]
     return (
         vocabulary
@@ -144,7 +142,8 @@ def _eod_id(directory: Path, content: dict[str, Any], name: str | None) -> int:
     if name is not None:
         if name not in ids:
             raise ValueError(
-                f"data.end_of_document is '{name}' but the vocabulary of {directory} has no such token; name one it has"
+                f"data.end_of_document is '{name}' but the vocabulary of {directory} has no such token; choose one from"
+                " its vocabulary"
             )
         return int(ids[name])
     for file in ("tokenizer_config.json", "special_tokens_map.json"):
@@ -153,8 +152,10 @@ def _eod_id(directory: Path, content: dict[str, Any], name: str | None) -> int:
     name = name.get("content") if isinstance(name, dict) else name
     if name is None:
         raise ValueError(
-            f"{directory} names no eos_token in tokenizer_config.json; documents need an end-of-text token: add one"
+            f"{directory} has no eos_token in tokenizer_config.json; add one, since documents need an end-of-text token"
         )
     if name not in ids:
-        raise ValueError(f"{directory} says eos_token is '{name}' but its vocabulary has no such token")
+        raise ValueError(
+            f"{directory} has eos_token '{name}', which its vocabulary lacks; correct tokenizer_config.json"
+        )
     return int(ids[name])

@@ -2,7 +2,7 @@
 fused attention.
 
 Megatron's own local attention keeps the whole [batch x heads, length, length] scores in memory, passes over them a
-dozen times, and knows no context parallelism; its local norms know no sequence parallelism. Both are mended here."""
+dozen times, and knows no context parallelism; its local norms know no sequence parallelism. Both are fixed here."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ width of 8."""
 class FusedAttention(DotProductAttention):
     """Same inputs, outputs and (absent) parameters as the class it replaces; causal only, no dropout, no mask.
 
-    Packed samples come as Transformer Engine takes them, `PackedSeqParams` in its `thd` layout: one row of tokens with
-    the bounds of its samples. Each sample is then attended to by itself, so that nothing can leak and no [length,
+    Packed samples arrive in Transformer Engine's form, `PackedSeqParams` in its `thd` layout: one row of tokens with
+    the bounds of its samples. Attention runs on each sample separately, so that nothing can leak and no [length,
     length] mask is made.
 
     Under context parallelism of size C each sequence is cut into 2C chunks and rank r holds chunks r and 2C-1-r, as
-    Megatron's `get_batch_on_this_cp_rank` deals them out; keys and values of all ranks are gathered (Transformer
+    Megatron's `get_batch_on_this_cp_rank` distributes them; keys and values of all ranks are gathered (Transformer
     Engine's `all_gather`)."""
 
-    def __init__(self, config: TransformerConfig, *rest: Any, **more: Any) -> None:
-        alone = copy.copy(config)
-        alone.context_parallel_size = 1  # the base class refuses any other, for its own forward
-        super().__init__(alone, *rest, **more)
+    def __init__(self, config: TransformerConfig, *positional: Any, **named: Any) -> None:
+        without_context = copy.copy(config)
+        without_context.context_parallel_size = 1  # the base class accepts no other, because of its own forward
+        super().__init__(without_context, *positional, **named)
         self.config = config
 
     def forward(
@@ -51,39 +51,36 @@ class FusedAttention(DotProductAttention):
         key: torch.Tensor,
         value: torch.Tensor,
         attention_mask: torch.Tensor | None,
-        *rest: object,
-        **more: object,
+        *positional: object,
+        **options: object,
     ) -> torch.Tensor:
         """query [length, batch, heads, width], key and value [length, batch, groups, width] -> [length, batch, heads x
         width]; packed ones have no batch dimension."""
-        assert attention_mask is None, "what a token may see is said by the packing alone"
+        assert attention_mask is None, "packing alone decides what a token may see"
         assert query.shape[0] == key.shape[0], "there is no key-value cache in training"
-        dtype, packed = query.dtype, more.get("packed_seq_params")
+        dtype, packed = query.dtype, options.get("packed_seq_params")
         if query.device.type == "cpu":
             # PyTorch's CPU kernel is about twice as fast in fp32 as in bf16 (tests/bench/results/training.md), and
             # closer to exact.
             query, key, value = query.float(), key.float(), value.float()
         if self.config.context_parallel_size > 1:
             assert packed is None, "packed rows are not spread over context-parallel ranks"
-            return self._shared(query, key, value).flatten(2).to(dtype)
+            return self._context_parallel(query, key, value).flatten(2).to(dtype)
         if packed is None:
             return self._causal(query, key, value).flatten(2).to(dtype)
-        assert isinstance(packed, PackedSeqParams) and packed.qkv_format == "thd", (
-            "samples are packed in the layout thd"
-        )
+        assert isinstance(packed, PackedSeqParams) and packed.qkv_format == "thd", "packed samples need the layout thd"
         lengths = packed.cu_seqlens_q.diff().tolist()
         parts = zip(*(tensor.unsqueeze(1).split(lengths) for tensor in (query, key, value)), strict=True)
         return torch.cat([self._causal(*part) for part in parts]).squeeze(1).flatten(1).to(dtype)
 
     def _causal(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """[length, batch, heads, width] -> [length, batch, heads, width]."""
-        length, seen = query.shape[0], key.shape[0]
-        # PyTorch's own causal mask starts both at the first token; a later part of a sequence needs one that ends both
-        # at the last.
+        length, visible = query.shape[0], key.shape[0]
+        # PyTorch's causal mask aligns both at the first token; a later part of a sequence must be aligned at the last.
         mask = (
             None
-            if length == seen
-            else torch.ones(length, seen, dtype=torch.bool, device=query.device).tril(seen - length)
+            if length == visible
+            else torch.ones(length, visible, dtype=torch.bool, device=query.device).tril(visible - length)
         )
         width = query.shape[3]
         padding = max(0, CPU_WIDTH - width) if query.device.type == "cpu" else 0
@@ -100,44 +97,44 @@ class FusedAttention(DotProductAttention):
         )
         return context.permute(2, 0, 1, 3)[..., :width]
 
-    def _shared(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """The same over this rank's two chunks of each sequence, which see what lies before them on all
+    def _context_parallel(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """The same over this rank's two chunks of each sequence, which attend to everything before them on all
         context-parallel ranks."""
         size, rank = self.config.context_parallel_size, parallel_state.get_context_parallel_rank()
         chunk = query.shape[0] // 2
         keys, values = _in_order(key, size), _in_order(value, size)
         parts = []
-        for place, part in zip((rank, 2 * size - 1 - rank), query.split(chunk), strict=True):
-            seen = (place + 1) * chunk
-            parts.append(self._causal(part, keys[:seen], values[:seen]))
+        for chunk_index, part in zip((rank, 2 * size - 1 - rank), query.split(chunk), strict=True):
+            visible = (chunk_index + 1) * chunk
+            parts.append(self._causal(part, keys[:visible], values[:visible]))
         return torch.cat(parts)
 
 
-def _in_order(mine: torch.Tensor, size: int) -> torch.Tensor:
-    """Whole sequences [length, ...] of the context-parallel ranks' parts; in backward each part gets what all ranks
-    have for it."""
-    gathered = gather_from_sequence_parallel_region(mine, group=parallel_state.get_context_parallel_group())
-    held = [place for rank in range(size) for place in (rank, 2 * size - 1 - rank)]
+def _in_order(local: torch.Tensor, size: int) -> torch.Tensor:
+    """Whole sequences [length, ...] from the context-parallel ranks' parts; in backward each part gets the gradients of
+    all ranks."""
+    gathered = gather_from_sequence_parallel_region(local, group=parallel_state.get_context_parallel_group())
+    order = [chunk_index for rank in range(size) for chunk_index in (rank, 2 * size - 1 - rank)]
     chunks = gathered.chunk(2 * size)
-    return torch.cat([chunks[held.index(place)] for place in range(2 * size)])
+    return torch.cat([chunks[order.index(chunk_index)] for chunk_index in range(2 * size)])
 
 
 class Norm:
-    """Makes torch.nn.RMSNorm, which ModelOpt can cut; its weight says that its gradient is a part where ranks share the
+    """Makes torch.nn.RMSNorm, which ModelOpt can cut, and marks its weight's gradient as partial where ranks share the
     tokens."""
 
     def __new__(cls, config: TransformerConfig, hidden_size: int, eps: float = 1e-5, **_: Any) -> Any:
         norm = torch.nn.RMSNorm(hidden_size, eps=eps)
-        norm.weight.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
+        norm.weight.sequence_parallel = config.sequence_parallel
         return norm
 
 
-def packed(segments: torch.Tensor) -> PackedSeqParams:
-    """What Megatron needs to know of packed rows: `segments` [rows, length] numbers each token's sample; the rows are
-    taken end to end.
+def pack_params(segments: torch.Tensor) -> PackedSeqParams:
+    """Megatron's description of packed rows: `segments` [rows, length] numbers each token's sample; the rows are
+    concatenated.
 
-    The bounds stay on the CPU, where attention and rotary embedding read them, layer by layer; Transformer Engine wants
-    them beside it."""
+    The bounds stay on the CPU, where attention and rotary embedding read them layer by layer; Transformer Engine needs
+    them on the GPU."""
     rows, length = segments.shape
     numbered = (segments.cpu() + torch.arange(rows)[:, None] * (length + 1)).flatten()
     starts = torch.nonzero(numbered.diff()).flatten() + 1
@@ -156,7 +153,7 @@ def has_transformer_engine() -> bool:
 
 
 def layers(config: TransformerConfig, *, local: bool = False) -> ModuleSpec | TransformerBlockSubmodules:
-    """The layers of this pipeline stage and the norm after the last; `local` ones are what ModelOpt can cut."""
+    """The layers of this pipeline stage and the norm after the last; ModelOpt can cut `local` ones."""
     if has_transformer_engine() and not local:
         return get_gpt_layer_with_transformer_engine_spec(qk_layernorm=config.qk_layernorm)
     spec = get_gpt_layer_local_spec(normalization="RMSNorm", qk_layernorm=config.qk_layernorm)

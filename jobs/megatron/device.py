@@ -1,8 +1,7 @@
-"""Puts Megatron-Core on the machine at hand: the GPU as it is, or the CPU through a few patches kept all in this
+"""Puts Megatron-Core on the machine at hand: the GPU as it is, or the CPU through a few patches that all live in this
 module.
 
-It owns the process group, the parallel layout and the device; nothing else in the project asks whether there is a GPU.
-"""
+Owns the process group, the parallel layout and the device; no other module asks whether there is a GPU."""
 
 from __future__ import annotations
 
@@ -23,9 +22,8 @@ from jobs.runtime.heartbeat import collective_timeout
 def machine(parallel: Parallel, seed: int) -> Iterator[torch.device]:
     """Enter the parallel layout of one job: process group, model-parallel groups, seeds. Yields this rank's device.
 
-    Ranks come from torchrun's environment; without it the job is a world of one process.
-    Raises ValueError when torchrun started another number of processes than the layout needs.
-    """
+    Ranks come from torchrun's environment; without it the job is a world of one process. Raises ValueError when
+    torchrun started another number of processes than the layout needs."""
     from megatron.core import parallel_state
     from megatron.core.tensor_parallel.random import initialize_rng_tracker, model_parallel_cuda_manual_seed
 
@@ -44,8 +42,7 @@ def machine(parallel: Parallel, seed: int) -> Iterator[torch.device]:
             parallel_state.initialize_model_parallel(
                 parallel.tensor, parallel.pipeline, context_parallel_size=parallel.context
             )
-            # The inference tracker's no-op forks are enough while dropout is 0, and on the CPU the CUDA ones cannot
-            # work.
+            # With dropout 0 the inference tracker's no-op forks are enough; on the CPU the CUDA ones cannot work.
             initialize_rng_tracker(inference_rng_tracker=device.type == "cpu", force_reset=True)
             torch.manual_seed(seed)
             if device.type == "cuda":
@@ -72,15 +69,15 @@ def _join(device: torch.device) -> None:
 
 
 class _OnCpu(TorchFunctionMode):
-    """Makes Megatron-Core 0.16's and ModelOpt 0.43's hard-coded CUDA calls mean the CPU. Entered only where CUDA is
+    """Redirects Megatron-Core 0.16's and ModelOpt 0.43's hard-coded CUDA calls to the CPU. Entered only where CUDA is
     absent."""
 
     def __enter__(self) -> _OnCpu:
         assert not torch.cuda.is_available(), "the CPU adapter must never be entered on a machine with a GPU"
-        self._kept = {name: getattr(torch.cuda, name) for name in ("current_device", "synchronize")}
+        self._cuda_functions = {name: getattr(torch.cuda, name) for name in ("current_device", "synchronize")}
         self._all_gather = torch.distributed.all_gather_into_tensor
         # schedules.py, the DDP buffers and the optimizer ask for the current device and pass it as device=.
-        torch.cuda.current_device = lambda: torch.device("cpu")  # type: ignore[assignment]
+        torch.cuda.current_device = lambda: torch.device("cpu")
         torch.cuda.synchronize = lambda device=None: None
         # drop_mcore_language_model_layers gathers a 0-dim tensor, which gloo refuses.
         torch.distributed.all_gather_into_tensor = self._gather
@@ -88,7 +85,7 @@ class _OnCpu(TorchFunctionMode):
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
-        for name, function in self._kept.items():
+        for name, function in self._cuda_functions.items():
             setattr(torch.cuda, name, function)
         torch.distributed.all_gather_into_tensor = self._all_gather
 
@@ -100,7 +97,7 @@ class _OnCpu(TorchFunctionMode):
             # clip_grads and the bf16 optimizer compare this name with 'torch.cuda.FloatTensor'.
             return func(*args).replace("torch.", "torch.cuda.")
         if kwargs.get("pin_memory"):
-            kwargs["pin_memory"] = False  # rope_utils.py pins the places of a context-parallel rank's chunks
+            kwargs["pin_memory"] = False  # rope_utils.py pins the positions of a context-parallel rank's chunks
         if "device" in kwargs and torch.device(kwargs["device"] or "cpu").type == "cuda":
             kwargs["device"] = torch.device("cpu")
         if (
@@ -112,5 +109,5 @@ class _OnCpu(TorchFunctionMode):
             args = (args[0], torch.device("cpu"), *args[2:])
         return func(*args, **kwargs)
 
-    def _gather(self, output: torch.Tensor, tensor: torch.Tensor, *rest: Any, **more: Any) -> Any:
-        return self._all_gather(output, tensor.reshape(-1) if tensor.dim() == 0 else tensor, *rest, **more)
+    def _gather(self, output: torch.Tensor, tensor: torch.Tensor, *positional: Any, **named: Any) -> Any:
+        return self._all_gather(output, tensor.reshape(-1) if tensor.dim() == 0 else tensor, *positional, **named)

@@ -1,11 +1,10 @@
-"""Divergences between teacher and student over a vocabulary, with their gradients worked out by hand, for a chunk of
-tokens.
+"""Divergences between teacher and student over a vocabulary, with gradients derived by hand, for a chunk of tokens.
 
 Under tensor parallelism each rank holds a slice of the vocabulary; sums over the vocabulary are then sums over ranks.
 
 With p the teacher's and q the student's probabilities, every divergence here is a sum over the vocabulary of d(p, q),
-and with g = dd/dq its gradient in the student's logits is q x (g - sum(q g)) / temperature. `_terms` gives d and q g.
-"""
+and with g = dd/dq its gradient in the student's logits is q x (g - sum(q g)) / temperature. `_terms` gives d and q
+g."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from conf.stages.distill import DistillConfig, DistillLoss
 
 @dataclass(frozen=True, kw_only=True)
 class Divergence:
-    """Which divergence: its kind, the softmax temperature of both sides, and the tokens it looks at."""
+    """Which divergence: its kind, the softmax temperature of both sides, and the tokens it covers."""
 
     kind: DistillLoss = "forward_kl"
     temperature: float = 1.0
@@ -31,12 +30,16 @@ class Divergence:
 
     @property
     def scale(self) -> float:
-        """What the divergence is multiplied by."""
+        """The factor on the divergence."""
         return self.temperature**2 if self.scaled else 1.0
 
 
-def of_recipe(config: DistillConfig) -> Divergence:
-    """The divergence a recipe asks for."""
+KL = Divergence()
+"""Compares runs whatever they minimise: forward KL over the whole vocabulary at temperature 1."""
+
+
+def divergence_of(config: DistillConfig) -> Divergence:
+    """The divergence a recipe sets."""
     return Divergence(
         kind=config.loss,
         temperature=config.temperature,
@@ -48,65 +51,101 @@ def of_recipe(config: DistillConfig) -> Divergence:
 
 @dataclass(frozen=True, kw_only=True)
 class TopKLogits:
-    """The teacher's likeliest tokens in this rank's slice, each [tokens, <= top_k]: their places in the slice, which of
-    them count, their logits (up to a constant a token); and the log-probability of all tokens that are not kept
-    [tokens, 1], where it is asked for."""
+    """The teacher's likeliest tokens in this rank's slice, each [tokens, <= top_k]: their indices in the slice, which
+    of them count, their logits (up to a constant per token); and the log-probability of all other tokens [tokens, 1],
+    where it is needed."""
 
-    places: torch.Tensor
+    indices: torch.Tensor
     inside: torch.Tensor
     logits: torch.Tensor
     rest: torch.Tensor | None = None
 
 
-Valued = tuple[torch.Tensor, torch.Tensor]
+ValueAndGradient = tuple[torch.Tensor, torch.Tensor]
 """A divergence [tokens] in nats, and its gradient [tokens, slice] in the student's logits over the temperature."""
 
 
-def over_all(student: torch.Tensor, teacher: torch.Tensor, how: Divergence) -> Valued:
-    """Over the whole vocabulary; fp32 logits [tokens, slice] of both, over the temperature; they are used up."""
-    return between(*softmax(student), *softmax(teacher), how)
+def full_divergence(student: torch.Tensor, teacher: torch.Tensor, divergence: Divergence) -> ValueAndGradient:
+    """Over the whole vocabulary, from fp32 logits [tokens, slice] of both divided by the temperature; overwrites
+    them."""
+    return divergence_of_probabilities(*softmax(student), *softmax(teacher), divergence)
 
 
-def between(
-    ours: torch.Tensor, ours_log: torch.Tensor, theirs: torch.Tensor, theirs_log: torch.Tensor, how: Divergence
-) -> Valued:
-    """The same of probabilities and their logarithms."""
-    if how.kind == "forward_kl":  # the common case, spared two tensors
+def divergence_of_probabilities(
+    ours: torch.Tensor, ours_log: torch.Tensor, theirs: torch.Tensor, theirs_log: torch.Tensor, divergence: Divergence
+) -> ValueAndGradient:
+    """The same from probabilities and their logarithms."""
+    if divergence.kind == "forward_kl":  # the common case saves two tensors
         slope = ours.sub_(theirs)
-        return summed(theirs.mul_(theirs_log.sub_(ours_log)).sum(-1)), slope
-    value, slope = _terms(how.kind, theirs, theirs_log, ours, ours_log)
-    return summed(value.sum(-1)), slope.sub_(ours.mul_(summed(slope.sum(-1, keepdim=True))))
+        return all_reduce_sum(theirs.mul_(theirs_log.sub_(ours_log)).sum(-1)), slope
+    value, slope = _terms(divergence.kind, theirs, theirs_log, ours, ours_log)
+    return all_reduce_sum(value.sum(-1)), slope.sub_(ours.mul_(all_reduce_sum(slope.sum(-1, keepdim=True))))
 
 
-def over_kept(student: torch.Tensor, kept: TopKLogits, how: Divergence) -> Valued:
+def top_k_divergence(student: torch.Tensor, targets: TopKLogits, divergence: Divergence) -> ValueAndGradient:
     """The same on the teacher's `top_k` tokens: gathered before the softmax, or with all other tokens as one more
     bucket."""
-    places, inside, ours_log, theirs_log = kept.places, kept.inside, student.gather(1, kept.places), kept.logits
-    theirs_whole = log_sum(theirs_log.masked_fill(~inside, -math.inf))
-    if how.rest:
-        assert kept.rest is not None, "the teacher's remaining probability is not known"
-        ours_whole, theirs_rest = log_sum(student.clone()), kept.rest
-        ours_rest = log_sum(student.scatter(1, places, ours_log.masked_fill(inside, -math.inf))) - ours_whole
-        theirs_whole = theirs_whole - torch.log1p(-theirs_rest.exp())  # the kept tokens hold all but the rest
+    indices, inside, ours_log, theirs_log = (
+        targets.indices,
+        targets.inside,
+        student.gather(1, targets.indices),
+        targets.logits,
+    )
+    theirs_total = log_sum(theirs_log.masked_fill(~inside, -math.inf))
+    if divergence.rest:
+        assert targets.rest is not None, "the teacher's remaining probability is not known"
+        ours_total, theirs_rest = log_sum(student.clone()), targets.rest
+        ours_rest = log_sum(student.scatter(1, indices, ours_log.masked_fill(inside, -math.inf))) - ours_total
+        theirs_total = theirs_total - torch.log1p(-theirs_rest.exp())  # the top k hold everything but the rest
     else:
-        ours_whole = log_sum(ours_log.masked_fill(~inside, -math.inf))
-    ours_log, theirs_log = ours_log - ours_whole, theirs_log - theirs_whole
+        ours_total = log_sum(ours_log.masked_fill(~inside, -math.inf))
+    ours_log, theirs_log = ours_log - ours_total, theirs_log - theirs_total
     ours, theirs = ours_log.exp() * inside, theirs_log.exp() * inside
-    value, slope = (term * inside for term in _terms(how.kind, theirs, theirs_log, ours, ours_log))
-    total, mean = summed(value.sum(-1)), summed(slope.sum(-1, keepdim=True))
-    if not how.rest:
-        return total, torch.zeros_like(student).scatter_(1, places, slope - ours * mean)
-    value, rest_slope = _terms(how.kind, theirs_rest.exp(), theirs_rest, ours_rest.exp(), ours_rest)
+    value, slope = (term * inside for term in _terms(divergence.kind, theirs, theirs_log, ours, ours_log))
+    total, mean = all_reduce_sum(value.sum(-1)), all_reduce_sum(slope.sum(-1, keepdim=True))
+    if not divergence.rest:
+        return total, torch.zeros_like(student).scatter_(1, indices, slope - ours * mean)
+    value, rest_slope = _terms(divergence.kind, theirs_rest.exp(), theirs_rest, ours_rest.exp(), ours_rest)
     mean = mean + rest_slope
-    gradient = (student - ours_whole).exp_().mul_(rest_slope / ours_rest.exp() - mean)
-    outside = gradient.gather(1, places)
-    return total + value.squeeze(1), gradient.scatter_(1, places, torch.where(inside, slope - ours * mean, outside))
+    gradient = (student - ours_total).exp_().mul_(rest_slope / ours_rest.exp() - mean)
+    outside = gradient.gather(1, indices)
+    return total + value.squeeze(1), gradient.scatter_(1, indices, torch.where(inside, slope - ours * mean, outside))
+
+
+def compare_logits(
+    student: torch.Tensor, teacher: torch.Tensor | None, stored: TopKLogits | None, divergence: Divergence
+) -> ValueAndGradient:
+    """The divergence between unscaled logits [tokens, slice], from the teacher's logits or its stored top k; overwrites
+    the logits."""
+    student = student.div_(divergence.temperature)
+    if stored is not None:
+        targets = TopKLogits(
+            indices=stored.indices,
+            inside=stored.inside,
+            logits=stored.logits / divergence.temperature,
+            rest=stored.rest,
+        )
+        return top_k_divergence(student, targets, divergence)
+    assert teacher is not None
+    teacher = teacher.div_(divergence.temperature)
+    if covers_vocabulary(divergence, teacher):
+        return full_divergence(student, teacher, divergence)
+    assert divergence.top_k is not None
+    return top_k_divergence(student, top_k_logits(teacher, divergence.top_k, rest=divergence.rest), divergence)
+
+
+def covers_vocabulary(divergence: Divergence, logits: torch.Tensor) -> bool:
+    """Whether the divergence covers the whole vocabulary, of which `logits` [tokens, slice] are this rank's slice."""
+    return (
+        divergence.top_k is None
+        or divergence.top_k >= logits.shape[1] * parallel_state.get_tensor_model_parallel_world_size()
+    )
 
 
 def _terms(
     kind: DistillLoss, p: torch.Tensor, p_log: torch.Tensor, q: torch.Tensor, q_log: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """d(p, q) and q x dd/dq of every token; a constant added to dd/dq changes no gradient and is left out."""
+    """d(p, q) and q x dd/dq for every token; constants in dd/dq change no gradient and are left out."""
     if kind == "forward_kl":
         return p * (p_log - q_log), -p
     if kind == "reverse_kl":
@@ -118,59 +157,58 @@ def _terms(
 
 
 def top_k_logits(teacher: torch.Tensor, count: int, *, rest: bool) -> TopKLogits:
-    """What is kept of logits [tokens, slice] when only the `count` largest of the whole vocabulary are."""
-    places, inside = _support(teacher, count)
-    logits = teacher.gather(1, places)
+    """The `count` largest logits of the whole vocabulary, from logits [tokens, slice]."""
+    indices, inside = _support(teacher, count)
+    logits = teacher.gather(1, indices)
     if not rest:
-        return TopKLogits(places=places, inside=inside, logits=logits)
-    others = teacher.scatter(1, places, logits.masked_fill(inside, -math.inf))
-    return TopKLogits(places=places, inside=inside, logits=logits, rest=log_sum(others) - log_sum(teacher.clone()))
+        return TopKLogits(indices=indices, inside=inside, logits=logits)
+    remaining = teacher.scatter(1, indices, logits.masked_fill(inside, -math.inf))
+    return TopKLogits(indices=indices, inside=inside, logits=logits, rest=log_sum(remaining) - log_sum(teacher.clone()))
 
 
 def _support(teacher: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Places in this rank's slice [tokens, <= count] that may be among the teacher's `count` largest logits, and which
+    """Indices in this rank's slice [tokens, <= count] that may be among the teacher's `count` largest logits, and which
     of them are."""
-    values, places = teacher.topk(min(count, teacher.shape[1]), dim=-1)
+    values, indices = teacher.topk(min(count, teacher.shape[1]), dim=-1)
     size, group = (
         parallel_state.get_tensor_model_parallel_world_size(),
         parallel_state.get_tensor_model_parallel_group(),
     )
     if size == 1:
-        return places, torch.ones_like(places, dtype=torch.bool)
-    everyone = [torch.empty_like(values) for _ in range(size)]
-    torch.distributed.all_gather(everyone, values.contiguous(), group=group)
-    whole = torch.cat(everyone, dim=-1)
-    chosen = torch.zeros_like(whole, dtype=torch.bool).scatter_(
-        1, whole.topk(min(count, whole.shape[1]), dim=-1).indices, True
+        return indices, torch.ones_like(indices, dtype=torch.bool)
+    gathered = [torch.empty_like(values) for _ in range(size)]
+    torch.distributed.all_gather(gathered, values.contiguous(), group=group)
+    all_values = torch.cat(gathered, dim=-1)
+    chosen = torch.zeros_like(all_values, dtype=torch.bool).scatter_(
+        1, all_values.topk(min(count, all_values.shape[1]), dim=-1).indices, True
     )
-    return places, chosen.chunk(size, dim=-1)[parallel_state.get_tensor_model_parallel_rank()]
+    return indices, chosen.chunk(size, dim=-1)[parallel_state.get_tensor_model_parallel_rank()]
 
 
 def softmax(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Probabilities and log-probabilities over the whole vocabulary, of which this rank holds a slice; works in
-    place."""
-    logs = logits.sub_(_highest(logits))
+    """Probabilities and log-probabilities over the whole vocabulary, of which this rank holds a slice; in place."""
+    logs = logits.sub_(_all_reduce_max(logits))
     exponentials = logs.exp()
-    total = summed(exponentials.sum(-1, keepdim=True))
+    total = all_reduce_sum(exponentials.sum(-1, keepdim=True))
     logs -= total.log()
     return exponentials.div_(total), logs
 
 
 def log_sum(logits: torch.Tensor) -> torch.Tensor:
-    """log(sum(exp)) over the whole vocabulary, [tokens, 1]; works in place."""
-    highest = _highest(logits)
-    return summed(logits.sub_(highest).exp_().sum(-1, keepdim=True)).log_().add_(highest)
+    """log(sum(exp)) over the whole vocabulary, [tokens, 1]; in place."""
+    highest = _all_reduce_max(logits)
+    return all_reduce_sum(logits.sub_(highest).exp_().sum(-1, keepdim=True)).log_().add_(highest)
 
 
-def _highest(logits: torch.Tensor) -> torch.Tensor:
+def _all_reduce_max(logits: torch.Tensor) -> torch.Tensor:
     highest = logits.amax(-1, keepdim=True)
     if parallel_state.get_tensor_model_parallel_world_size() > 1:
         torch.distributed.all_reduce(highest, op=ReduceOp.MAX, group=parallel_state.get_tensor_model_parallel_group())
     return highest
 
 
-def summed(partial: torch.Tensor) -> torch.Tensor:
-    """The sum over vocabulary slices of all tensor-parallel ranks."""
+def all_reduce_sum(partial: torch.Tensor) -> torch.Tensor:
+    """The sum over the vocabulary slices of all tensor-parallel ranks."""
     if parallel_state.get_tensor_model_parallel_world_size() > 1:
         torch.distributed.all_reduce(partial, group=parallel_state.get_tensor_model_parallel_group())
     return partial

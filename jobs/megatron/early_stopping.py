@@ -1,8 +1,7 @@
-"""Watches a student learn: remembers its best weights, counts how long nothing got better, and says when that is
-enough.
+"""Early stopping: remembers a student's best weights, counts evaluations without improvement, and decides when to stop.
 
-What it knows is part of every checkpoint, so that a job that was killed decides as it would have. Which numbers there
-are to judge by is decided by `training` and `exported`."""
+Its state is part of every checkpoint, so that a resumed job decides as an undisturbed one would. `training` and
+`evaluation` provide the values it judges by."""
 
 from __future__ import annotations
 
@@ -28,17 +27,17 @@ Evaluate = Callable[[], dict[str, float]]
 
 @dataclass
 class State:
-    """What a checkpoint keeps: the best value seen, its step, the value that an improvement is counted from, the looks
+    """Stored in checkpoints: the best value, its step, the value that improvements are measured from, and the checks
     since then."""
 
     best: float | None = None
     best_step: int = 0
-    counted: float | None = None
-    waited: int = 0
+    reference: float | None = None
+    checks_without_improvement: int = 0
 
 
 class Watch:
-    """For one training run of `model`. Every rank holds one and sees the same numbers."""
+    """Watches one training run of `model`. Every rank holds one and sees the same numbers."""
 
     def __init__(self, model: GPTModel, config: WithEarlyStopping, evaluate: Evaluate | None = None) -> None:
         self.config, self.evaluate = config, evaluate
@@ -47,19 +46,19 @@ class Watch:
         self._best: dict[torch.nn.Parameter, torch.Tensor] = {}
 
     @property
-    def enough(self) -> bool:
+    def patience_exhausted(self) -> bool:
         """Whether patience has run out."""
-        return self.config.patience is not None and self.state.waited >= self.config.patience
+        return self.config.patience is not None and self.state.checks_without_improvement >= self.config.patience
 
-    def look(self, step: int, validation: dict[str, float]) -> dict[str, float]:
-        """After `step`, with the losses of a validation or none: evaluate if it is time, and judge; returns the scores
-        taken."""
+    def check(self, step: int, validation: dict[str, float]) -> dict[str, float]:
+        """After `step`, with the losses of a validation if there was one: evaluate if it is due, and judge; returns the
+        new scores."""
         every = self.config.evaluate_every
         due = every is not None and (step % every == 0 or step == self.config.steps)
         scores = self.evaluate() if due and self.evaluate else {}
-        seen = validation | scores
-        if self.config.best_by in seen:
-            self._judge(step, seen[self.config.best_by])
+        values = validation | scores
+        if self.config.best_by in values:
+            self._judge(step, values[self.config.best_by])
         return scores
 
     def _judge(self, step: int, value: float) -> None:
@@ -68,22 +67,22 @@ class Watch:
             state.best, state.best_step = value, step
             if self.config.keep == "best":
                 self._best = {parameter: parameter.detach().to("cpu", copy=True) for parameter in self._parameters}
-        if state.counted is None or sign * value < sign * state.counted - self.config.min_delta:
-            state.counted, state.waited = value, 0
+        if state.reference is None or sign * value < sign * state.reference - self.config.min_delta:
+            state.reference, state.checks_without_improvement = value, 0
         else:
-            state.waited += 1
+            state.checks_without_improvement += 1
 
-    def saved(self, step: int) -> tuple[dict[str, Any], dict[str, TensorOf]]:
-        """For the checkpoint of `step`: what to note and which tensors to write beside the weights, none where they are
+    def checkpoint_state(self, step: int) -> tuple[dict[str, Any], dict[str, TensorOf]]:
+        """For the checkpoint of `step`: its notes, and the tensors to write beside the weights, none where those are
         the best."""
-        away = self._best and self.state.best_step != step
+        best_is_older = self._best and self.state.best_step != step
         return asdict(self.state), (
-            {"best": lambda parameter: self._best[parameter].to(parameter.device)} if away else {}
+            {"best": lambda parameter: self._best[parameter].to(parameter.device)} if best_is_older else {}
         )
 
     def resume(self, step: int, state: dict[str, Any], read: Callable[[str, TensorOf], None]) -> None:
-        """Go on from a checkpoint that is in the model already; `read` fills tensors with what `saved` had written
-        under a name."""
+        """Continue from a checkpoint already loaded into the model; `read` fills tensors from what `checkpoint_state`
+        wrote under a name."""
         self.state = State(**state)
         if self.config.keep == "best" and self.state.best is not None:
             self._best = {parameter: parameter.detach().to("cpu", copy=True) for parameter in self._parameters}
@@ -91,17 +90,26 @@ class Watch:
                 read("best", lambda parameter: self._best[parameter])
 
     def finish(self, step: int, output: Path) -> None:
-        """Leave the weights to keep in the model, and say in kept.json which they are."""
+        """Put the weights to keep into the model, and record in kept.json which they are."""
         config, state = self.config, self.state
-        kept = state.best_step if self._best else step
+        kept_step = state.best_step if self._best else step
         with torch.no_grad():
             for parameter, tensor in self._best.items():
                 parameter.copy_(tensor)
         stopped = None
-        if self.enough and step < config.steps:
-            stopped = f"{config.best_by} had not improved by more than {config.min_delta:g} in {state.waited} looks"
-        about = {"keep": config.keep, "step": kept, "trained": step, "steps": config.steps, "stopped": stopped}
-        about |= {
+        if self.patience_exhausted and step < config.steps:
+            stopped = (
+                f"{config.best_by} had not improved by more than {config.min_delta:g} in"
+                f" {state.checks_without_improvement} checks"
+            )
+        summary: dict[str, Any] = {
+            "keep": config.keep,
+            "step": kept_step,
+            "trained": step,
+            "steps": config.steps,
+            "stopped": stopped,
+        }
+        summary |= {
             "best_by": config.best_by,
             "best_step": state.best_step if state.best is not None else None,
             "best": state.best,
@@ -109,5 +117,5 @@ class Watch:
         assert state.best is None or math.isfinite(state.best)
         if torch.distributed.get_rank() == 0:
             (output / KEPT).write_text(
-                json.dumps(about | {"tokens": kept * config.global_batch * config.seq_length}, indent=2) + "\n"
+                json.dumps(summary | {"tokens": kept_step * config.global_batch * config.seq_length}, indent=2) + "\n"
             )

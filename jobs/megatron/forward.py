@@ -1,5 +1,5 @@
-"""One forward pass of a model through Megatron's schedule, pipeline stages and all, for jobs that measure and do not
-train."""
+"""One forward pass of a model through Megatron's schedule, pipeline stages included, for jobs that measure without
+training."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 def forward(
     model: Any,
     tokens: torch.Tensor,
-    take: Callable[[torch.Tensor], object] | None = None,
+    receive: Callable[[torch.Tensor], object] | None = None,
     *,
     positions: torch.Tensor | None = None,
     packed: Any = None,
 ) -> None:
-    """Run `tokens` [sequences, length] through `model`; the last pipeline stage gives its output [sequences, length,
-    ...] to `take`.
+    """Run `tokens` [sequences, length] through `model`; on the last pipeline stage `receive` gets its output
+    [sequences, length, ...].
 
     `positions`, of the same shape, and `packed` (Megatron's PackedSeqParams) are for one sequence that holds several
     samples."""
@@ -29,12 +29,12 @@ def forward(
         inputs = next(batches).contiguous().to(device)
 
         def loss(output: torch.Tensor) -> tuple[torch.Tensor, dict[str, Any]]:
-            if take:
-                take(output)
+            if receive:
+                receive(output)
             return output.new_zeros(()), {}
 
-        places = torch.arange(inputs.shape[1]) if positions is None else positions
-        return model(inputs, places.to(device).expand_as(inputs), None, packed_seq_params=packed), loss
+        position_ids = torch.arange(inputs.shape[1]) if positions is None else positions
+        return model(inputs, position_ids.to(device).expand_as(inputs), None, packed_seq_params=packed), loss
 
     get_forward_backward_func()(
         forward_step_func=step,

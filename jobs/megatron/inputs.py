@@ -1,4 +1,4 @@
-"""The checks every Megatron job makes on what it is given: tokens that belong to the model, and a model this layout can
+"""The checks every Megatron job makes on its inputs: tokens that belong to the model, and a model this layout can
 hold."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jobs.megatron.model import read_config
 from jobs.tokens.logit_store import read_manifest
 
 CHANCE_MARGIN = 0.9
-"""A teacher whose validation loss is above this share of ln(vocabulary) knows next to nothing: its weights did not
+"""A teacher whose validation loss exceeds this share of ln(vocabulary) hardly beats guessing: its weights did not
 load."""
 
 
@@ -32,38 +32,38 @@ def checked_model(directory: Path, data: Path, parallel: Parallel, seq_length: i
     if seq_length > config["max_position_embeddings"]:
         raise ValueError(
             f"seq_length {seq_length} is above the model's max_position_embeddings {config['max_position_embeddings']};"
-            " choose less"
+            " choose at most that"
         )
     statistics = read_statistics(data)
     if statistics["vocab_size"] > config["vocab_size"]:
         raise ValueError(
             f"the tokenizer has {statistics['vocab_size']} tokens but {directory} embeds only {config['vocab_size']}; "
-            "they do not belong together"
+            "name a matching model and tokenizer"
         )
     return config
 
 
 def check_tokenizer(directory: Path, data: Path) -> None:
-    """Refuse tokens that were made with another tokenizer than the model's."""
+    """Refuse tokens made with another tokenizer than the model's."""
     ours, theirs = tokenizer.fingerprint(directory), read_statistics(data)["tokenizer_fingerprint"]
     if ours != theirs:
         raise ValueError(
             f"the tokens in {data} were made with tokenizer {theirs[:12]} but {directory} has tokenizer {ours[:12]}; "
-            "tokenize with the model's own"
+            "tokenize the corpus with the model's tokenizer"
         )
 
 
 def check_vocabulary(teacher: dict[str, Any], student: dict[str, Any]) -> None:
-    """Refuse models whose logits cannot be compared; Hugging Face configs."""
+    """Refuse models whose logits cannot be compared; takes Hugging Face configs."""
     if teacher["vocab_size"] != student["vocab_size"]:
         raise ValueError(
             f"the teacher has {teacher['vocab_size']} vocabulary rows and the student {student['vocab_size']}; "
-            "logits can only be compared over one vocabulary"
+            "logits can only be compared over the same vocabulary"
         )
 
 
 def check_chance(loss: float, vocab_size: int) -> None:
-    """Refuse a teacher whose validation loss, nats per token, is hardly below that of guessing."""
+    """Refuse a teacher whose validation loss, in nats per token, is hardly below that of guessing."""
     chance = math.log(vocab_size)
     if not loss < CHANCE_MARGIN * chance:
         raise ValueError(
@@ -78,8 +78,8 @@ def read_statistics(data: Path) -> dict[str, Any]:
     return statistics
 
 
-def made_from(teacher: Path, data: Path) -> dict[str, Any]:
-    """What stored logits are of: the teacher's weights, the tokenizer and the tokens, each as a digest."""
+def provenance(teacher: Path, data: Path) -> dict[str, Any]:
+    """The teacher's weights, the tokenizer and the tokens of stored logits, each as a digest."""
     digests = {split: _digest(data / f"{split}.bin") for split in ("train", "validation")}
     weights = {path.name: _digest(path) for path in sorted(teacher.glob("*.safetensors"))}
     return {
@@ -90,19 +90,24 @@ def made_from(teacher: Path, data: Path) -> dict[str, Any]:
 
 
 def check_logits(logits: Path, teacher: Path, data: Path) -> dict[str, Any]:
-    """The manifest of stored logits, after refusing those of another teacher, tokenizer or text."""
-    manifest, here = read_manifest(logits), made_from(teacher, data)
-    for what, told in (("tokenizer", "another tokenizer"), ("teacher", "another teacher"), ("data", "other text")):
-        if manifest[what] != here[what]:
+    """The manifest of stored logits; refuses those of another teacher, tokenizer or text."""
+    manifest, current = read_manifest(logits), provenance(teacher, data)
+    for field, description in (
+        ("tokenizer", "another tokenizer"),
+        ("teacher", "another teacher"),
+        ("data", "other text"),
+    ):
+        if manifest[field] != current[field]:
             raise ValueError(
-                f"the logits in {logits} are of {told}: {manifest[what][:12]}, here it is {here[what][:12]}; store them"
-                " anew"
+                f"the logits in {logits} come from {description}: {manifest[field][:12]} instead of"
+                f" {current[field][:12]}; store them again"
             )
     return manifest
 
 
 def _digest(path: Path) -> str:
-    """The file's sha256, from the artifact's record where it is sealed: a teacher of 16 GB is not read for it."""
+    """The file's sha256, from the artifact's record where it is sealed, so that a teacher of 16 GB is not read for
+    it."""
     for folder in path.parents:
         record = folder / "artifact.json"
         if record.is_file():

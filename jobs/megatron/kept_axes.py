@@ -1,8 +1,7 @@
-"""What a cut kept of the teacher: layers, heads and channels by the teacher's numbers, with how their importance is
-spread.
+"""What a cut kept of the teacher: layers, heads and channels by the teacher's numbers, with the spread of their
+importance.
 
-It reads ModelOpt's dynamic model after the search and before the export, when the order that was enforced is still
-known."""
+Reads ModelOpt's dynamic model after the search and before the export, while the enforced order is still known."""
 
 from __future__ import annotations
 
@@ -15,55 +14,65 @@ from megatron.core.models.gpt import GPTModel
 from jobs.runtime.ranges import ranges
 
 PER_LAYER = {"ffn_hidden_size": "mlp", "num_attention_heads": "self_attention"}
-"""Axes that each layer cuts for itself, with the module that is cut."""
+"""Axes that each layer cuts separately, with the module that is cut."""
 
 Indices = dict[str, Any]
 """`hidden_size`: kept channels; the other axes: layer number -> kept channels or heads; all sorted, from 0."""
 
 
-def numbers(model: GPTModel) -> list[int]:
-    """The layers of this pipeline stage by the teacher's number, from 1; to be asked before a cut renumbers them."""
+def layer_numbers(model: GPTModel) -> list[int]:
+    """The layers of this pipeline stage by the teacher's numbers, from 1; call it before a cut renumbers them."""
     return [layer.layer_number for layer in model.decoder.layers]
 
 
-def indices(dynamic: Any, axes: Iterable[str], layers: list[int]) -> Indices:
-    """What ModelOpt's active slices keep along `axes`, from all pipeline stages; `layers` are the teacher's numbers of
-    the stage's layers that are left. Collective."""
-    mine: Indices = {}
+def kept_indices(dynamic: Any, axes: Iterable[str], layers: list[int]) -> Indices:
+    """The indices that ModelOpt's active slices keep along `axes`, from all pipeline stages; `layers` are the teacher's
+    numbers of this stage's remaining layers. Collective."""
+    local: Indices = {}
     for axis in axes:
         if axis == "hidden_size":
-            mine[axis] = _active(dynamic.get_hparam(axis))
+            local[axis] = _active(dynamic.get_hparam(axis))
         elif axis in PER_LAYER:
-            left = zip(layers, dynamic.decoder.layers, strict=True)
-            mine[axis] = {number: _active(getattr(layer, PER_LAYER[axis]).get_hparam(axis)) for number, layer in left}
-    everyone: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(everyone, mine)
-    together: Indices = dict(everyone[0])
+            remaining = zip(layers, dynamic.decoder.layers, strict=True)
+            local[axis] = {
+                number: _active(getattr(layer, PER_LAYER[axis]).get_hparam(axis)) for number, layer in remaining
+            }
+    gathered: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(gathered, local)
+    merged: Indices = dict(gathered[0])
     for axis in PER_LAYER:
-        if axis in together:
-            together[axis] = {number: kept for part in everyone for number, kept in part[axis].items()}
-    return together
+        if axis in merged:
+            merged[axis] = {number: kept for part in gathered for number, kept in part[axis].items()}
+    return merged
 
 
 def _active(hparam: Any) -> list[int]:
-    kept = hparam.active_slice
-    return list(range(hparam.max))[kept] if isinstance(kept, slice) else sorted(int(index) for index in kept)
+    kept_indices = hparam.active_slice
+    return (
+        list(range(hparam.max))[kept_indices]
+        if isinstance(kept_indices, slice)
+        else sorted(int(index) for index in kept_indices)
+    )
 
 
-def describe(
-    indices: Indices, layers: list[int] | None, scores: dict[str, float], tensors: dict[str, torch.Tensor], heads: int
+def describe_axes(
+    kept_indices: Indices,
+    layers: list[int] | None,
+    scores: dict[str, float],
+    tensors: dict[str, torch.Tensor],
+    heads: int,
 ) -> dict[str, Any]:
-    """The axes of kept.json: `{of, count, ranges, share, gini}` each, per layer where a layer cuts for itself. `layers`
-    are the kept ones where some were dropped; `heads` are the teacher's query heads."""
+    """The axes of kept.json: `{of, count, ranges, share, gini}` each, per layer where layers are cut separately.
+    `layers` are the kept ones where some were dropped; `heads` is the teacher's number of query heads."""
     axes: dict[str, Any] = {}
     if layers is not None:
         by_layer = torch.tensor([scores[str(number)] for number in sorted(map(int, scores))])
         axes["num_layers"] = _entry([number - 1 for number in layers], by_layer) | {"ranges": ranges(layers)}
-    if "hidden_size" in indices:
-        # As ModelOpt adds them up: the L2 norm over samples at each norm, summed over norms.
+    if "hidden_size" in kept_indices:
+        # As ModelOpt combines them: the L2 norm over samples at each norm, summed over norms.
         norms = [tensor.sqrt() for name, tensor in tensors.items() if name.endswith("layernorm")]
-        axes["hidden_size"] = _entry(indices["hidden_size"], torch.stack(norms).sum(0))
-    for axis, kept_by_layer in indices.items():
+        axes["hidden_size"] = _entry(kept_indices["hidden_size"], torch.stack(norms).sum(0))
+    for axis, kept_by_layer in kept_indices.items():
         if axis not in PER_LAYER:
             continue
         axes[axis] = {}
@@ -76,15 +85,21 @@ def describe(
 
 
 def _entry(kept: list[int], importance: torch.Tensor) -> dict[str, Any]:
-    """How many of how many, which, the share of all importance that they hold, and the Gini coefficient of theirs."""
+    """Total and kept count, the kept ranges, their share of all importance, and the Gini coefficient of theirs."""
     importance = importance.double()
-    own, whole = importance[kept], float(importance.sum())
-    share = float(own.sum()) / whole if whole > 0 else None
-    return {"of": len(importance), "count": len(kept), "ranges": ranges(kept), "share": share, "gini": gini(own)}
+    kept_importance, total = importance[kept], float(importance.sum())
+    share = float(kept_importance.sum()) / total if total > 0 else None
+    return {
+        "of": len(importance),
+        "count": len(kept),
+        "ranges": ranges(kept),
+        "share": share,
+        "gini": gini(kept_importance),
+    }
 
 
 def gini(values: torch.Tensor) -> float:
-    """The Gini coefficient: 0 where all are alike, towards 1 where one holds everything."""
+    """The Gini coefficient: 0 where all values are equal, towards 1 where one holds everything."""
     ordered, count = values.double().sort().values, len(values)
     total = float(ordered.sum())
     if total <= 0:

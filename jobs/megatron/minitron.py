@@ -1,7 +1,6 @@
-"""ModelOpt's Minitron on our models: measuring importance and cutting by it, with the scores kept apart from both.
+"""ModelOpt's Minitron on our models: measuring importance and cutting by it, with the scores stored apart from both.
 
-The scores are stored by layer, not by rank, so that they serve any pipeline size. Source: arXiv 2407.14679.
-"""
+The scores are stored by layer, not by rank, so that they serve any pipeline size. Source: arXiv 2407.14679."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ from modelopt.torch.prune.pruning import PruneModeRegistry
 from safetensors.torch import load_file, save_file
 
 from conf.stages.prune import PruneConfig, Ranking
-from jobs.megatron import kept_axes as kept
+from jobs.megatron import kept_axes
 
 Scores = dict[str, float]
 Tensors = dict[str, torch.Tensor]
@@ -51,15 +50,15 @@ if torch.nn.RMSNorm not in DMRegistry:
 
 
 def _mode() -> list[tuple[str, Any]]:
-    # Divisors of 1 leave the choice of sizes to the recipe, which has been checked against the teacher.
+    # Divisors of 1 leave the sizes to the recipe, which has been checked against the teacher.
     config = get_mcore_minitron_config(hidden_size_divisor=1, ffn_hidden_size_divisor=1, num_layers_divisor=1)
     return [("mcore_minitron", config)]
 
 
 def measure(model: GPTModel, forward_loop: Callable[[Any], None], folder: Path) -> None:
-    """Run `forward_loop` and write the scores into `folder`: `importance.json` (a layer's 1 - cosine of input and
-    output, summed over micro-batches; layers from 1) and `importance.safetensors` (squared activations summed over
-    samples). Collective."""
+    """Run `forward_loop` and write the scores to `folder`: `importance.json` (a layer's 1 - cosine of input and output,
+    summed over micro-batches; layers from 1) and `importance.safetensors` (squared activations summed over samples).
+    Collective."""
     dynamic = mtn.convert(model, _mode(), registry=PruneModeRegistry)
     registry = ImportanceEstimatorRegistry(dynamic)
     dynamic.eval()
@@ -87,43 +86,43 @@ def measure(model: GPTModel, forward_loop: Callable[[Any], None], folder: Path) 
 
 
 def cut(model: GPTModel, config: PruneConfig, importance: Path) -> tuple[GPTModel, dict[str, Any]]:
-    """Cut the ranked axes of `config` in place, by stored scores or by a baseline's; also says what was kept.
+    """Cut the ranked axes of `config` in place, by stored scores or a baseline's; also returns what was kept.
     Collective."""
     scores, tensors = read_scores(model, config.ranking, config.seed, importance)
-    mine, heads, total = kept.numbers(model), model.config.num_attention_heads, model.config.num_layers
-    dynamic, searcher = _searched(model, scores, tensors, {"export_config": dict(config.ranked)})
+    own_layers, heads, total = kept_axes.layer_numbers(model), model.config.num_attention_heads, model.config.num_layers
+    dynamic, searcher = _search(model, scores, tensors, {"export_config": dict(config.ranked)})
     chosen = sorted(searcher.sorted_layers[: config.num_layers or total])
-    indices = kept.indices(dynamic, config.ranked, [number for number in mine if number in chosen])
-    axes = kept.describe(indices, chosen if config.num_layers else None, scores, tensors, heads)
+    indices = kept_axes.kept_indices(dynamic, config.ranked, [number for number in own_layers if number in chosen])
+    axes = kept_axes.describe_axes(indices, chosen if config.num_layers else None, scores, tensors, heads)
     return mtn.export(dynamic), axes
 
 
-def visit(
+def score_shapes(
     model: GPTModel,
     importance: tuple[Scores, Tensors],
     shapes: list[tuple[dict[str, int], int]],
-    judge: Callable[[Any], float],
+    score: Callable[[Any], float],
 ) -> None:
-    """Cut `model` to each of `shapes` (all four sizes, and parameters) in turn, ask `judge` for its score, and put it
-    back. Collective.
+    """Cut `model` to each of `shapes` (all four sizes, and parameters) in turn, call `score` on it, and restore it.
+    Collective.
 
-    ModelOpt's search by parameters does it, with the shapes in the place where it keeps the candidates of its own grid
-    (why they are not its own: conf/shapes.py). It ends with the best one cut."""
+    ModelOpt's search by parameters does this, with the shapes in place of the candidates from its own grid
+    (conf/shapes.py says why). It ends with the best shape cut."""
     candidates = [CandidateSubnet(ss_config=dict(sizes), params=float(params), score=None) for sizes, params in shapes]
     budget = max(candidate.params for candidate in candidates)
     model.eval()
     with torch.no_grad():
-        _searched(
+        _search(
             model,
             *importance,
             {"params": budget},
             candidates={budget: candidates},
-            score_func=judge,
+            score_func=score,
             top_k=len(candidates),
         )
 
 
-def _searched(
+def _search(
     model: GPTModel,
     scores: Scores,
     tensors: Tensors,
@@ -133,30 +132,32 @@ def _searched(
     **settings: Any,
 ) -> tuple[Any, MCoreMinitronSearcher]:
     """`model` as a dynamic model in which ModelOpt's search over stored scores has ended, and the searcher. This is
-    `mtp.prune` less its export, after which nobody can tell what was kept."""
+    `mtp.prune` without its export, which loses what was kept."""
     dynamic, searcher = mtn.convert(model, _mode(), registry=PruneModeRegistry), MCoreMinitronSearcher()
-    # ModelOpt takes stored scores only as its own per-rank file, so the artifact is handed to it as one.
+    # ModelOpt reads stored scores only from its own per-rank file, so the artifact is converted to one.
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "scores.pth"
         torch.save(
             _searcher_state(model, scores, tensors) | {"top_k_candidates_per_constraint": candidates or {}}, path
         )
-        searcher.search(dynamic, constraints, None, {"scores_path": str(path), "forward_loop": _never} | settings)
+        searcher.search(
+            dynamic, constraints, None, {"scores_path": str(path), "forward_loop": _forbid_forward} | settings
+        )
     return dynamic, searcher
 
 
 def drop(model: GPTModel, layers: tuple[int, ...]) -> None:
-    """Drop the named layers, numbered from 1, in place. Collective."""
+    """Drop the given layers, numbered from 1, in place. Collective."""
     drop_mcore_language_model_layers(model, layers_to_drop=list(layers))
 
 
-def _never(model: Any) -> None:
+def _forbid_forward(model: Any) -> None:
     raise AssertionError("the stored scores were not used")
 
 
 def read_scores(model: GPTModel, ranking: Ranking, seed: int, importance: Path) -> tuple[Scores, Tensors]:
-    """Scores by layer, and by channel: `<layer>.<site>` -> squared sums. Baselines have the stored ones' names and
-    shapes."""
+    """Scores by layer, and by channel: `<layer>.<site>` -> squared sums. Baselines have the names and shapes of the
+    stored ones."""
     scores: Scores = json.loads((importance / "importance.json").read_text())["layer_scores"]
     tensors: Tensors = load_file(importance / "importance.safetensors")
     if ranking == "random":
@@ -169,7 +170,7 @@ def read_scores(model: GPTModel, ranking: Ranking, seed: int, importance: Path) 
 
 
 def _magnitudes(model: GPTModel) -> tuple[Scores, Tensors]:
-    """Squared norms of the weights that read each channel, and of each whole layer; collective, of all pipeline
+    """Squared norms of the weights that read each channel, and of each whole layer; collective over all pipeline
     stages."""
     scores: Scores = {}
     tensors: Tensors = {}
@@ -184,26 +185,26 @@ def _magnitudes(model: GPTModel) -> tuple[Scores, Tensors]:
         squares = {site: linear.weight.detach().float().square() for site, linear in reads.items()}
         tensors |= {f"{number}.{site}": square.sum(0).cpu() for site, square in squares.items()}
         scores[str(number)] = float(sum(square.sum() for square in squares.values()))
-    everyone: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(everyone, (scores, tensors))
-    return {key: value for part, _ in everyone for key, value in part.items()}, {
-        key: value for _, part in everyone for key, value in part.items()
+    gathered: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(gathered, (scores, tensors))
+    return {key: value for part, _ in gathered for key, value in part.items()}, {
+        key: value for _, part in gathered for key, value in part.items()
     }
 
 
 def _searcher_state(model: GPTModel, scores: Scores, tensors: Tensors) -> dict[str, Any]:
-    """What ModelOpt's searcher would have written on this rank."""
+    """The state that ModelOpt's searcher would have written on this rank."""
     first = model.decoder.layers[0].layer_number
-    mine: dict[str, Any] = {"": {}}
+    activations: dict[str, Any] = {"": {}}
     for position in range(len(model.decoder.layers)):
         for site in HOOKS:
-            mine[""][f"{position}.{site}"] = tensors[f"{first + position}.{site}"]
+            activations[""][f"{position}.{site}"] = tensors[f"{first + position}.{site}"]
         for site in ("self_attention", "mlp"):
-            mine[f"decoder.layers.{position}.{site}"] = tensors[f"{first + position}.{site}"]
+            activations[f"decoder.layers.{position}.{site}"] = tensors[f"{first + position}.{site}"]
     size = parallel_state.get_pipeline_model_parallel_world_size()
     rank = parallel_state.get_pipeline_model_parallel_rank()
     return {
-        "activations_per_rank": [mine if other == rank else {} for other in range(size)],
+        "activations_per_rank": [activations if other == rank else {} for other in range(size)],
         "layer_scores": {int(layer): score for layer, score in scores.items()},
         "sorted_layers": None,
         "top_k_candidates_per_constraint": {},

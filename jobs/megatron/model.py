@@ -1,8 +1,6 @@
-"""A Hugging Face decoder config as a Megatron-Core GPTModel, and back as a config that tells the truth about a cut
-model.
+"""A Hugging Face decoder config as a Megatron-Core GPTModel, and the config of a cut model.
 
-It owns the dimensions; the weights are moved by `weights`. Supported: LlamaForCausalLM and Qwen3ForCausalLM without
-biases."""
+Owns the dimensions; `weights` moves the weights. Supports LlamaForCausalLM and Qwen3ForCausalLM without biases."""
 
 from __future__ import annotations
 
@@ -33,27 +31,27 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """The Hugging Face `config.json` of a model directory, refused with a reason where this pipeline cannot carry it
-    faithfully."""
+    """The Hugging Face `config.json` of a model directory, refused with a reason where this pipeline cannot represent
+    it exactly."""
     path, config = directory / "config.json", hf_model.read_config(directory)
     architecture = (config.get("architectures") or [None])[0]
     if architecture not in ARCHITECTURES.values():
-        raise ValueError(f"{path} says architecture {architecture}; supported are {', '.join(ARCHITECTURES.values())}")
+        raise ValueError(f"{path} has architecture {architecture}; supported are {', '.join(ARCHITECTURES.values())}")
     for name in ("attention_bias", "mlp_bias"):
         if config.get(name):
             raise ValueError(f"{path} sets {name}, which is not supported; choose a model without biases")
     if config.get("hidden_act", "silu") != "silu":
-        raise ValueError(f"{path} says hidden_act {config['hidden_act']}; only silu is supported")
+        raise ValueError(f"{path} has hidden_act {config['hidden_act']}; only silu is supported")
     if config.get("use_sliding_window"):
-        raise ValueError(f"{path} uses sliding-window attention, which is not supported")
-    kind = _rope(config).get("rope_type", _rope(config).get("type", "default"))
-    if kind not in ("default", "llama3"):
-        raise ValueError(f"{path} scales its rotary embedding by '{kind}'; supported are default and llama3")
+        raise ValueError(f"{path} uses sliding-window attention, which is not supported; choose a model without it")
+    rope_type = _rope(config).get("rope_type", _rope(config).get("type", "default"))
+    if rope_type not in ("default", "llama3"):
+        raise ValueError(f"{path} scales its rotary embedding by '{rope_type}'; supported are default and llama3")
     return config
 
 
 def _rope(config: dict[str, Any]) -> dict[str, Any]:
-    """Rotary settings, wherever this transformers version wrote them (`rope_parameters` since 5.0)."""
+    """Rotary settings, from wherever this transformers version wrote them (`rope_parameters` since 5.0)."""
     return (
         {"rope_theta": config.get("rope_theta", 10_000.0)}
         | (config.get("rope_scaling") or {})
@@ -62,18 +60,18 @@ def _rope(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def stored_precision(config: dict[str, Any]) -> Precision:
-    """The precision a model directory was saved in; fp16 is carried as fp32."""
+    """The precision a model directory was saved in; fp16 is represented as fp32."""
     return "bf16" if config.get("dtype", config.get("torch_dtype")) == "bfloat16" else "fp32"
 
 
 def config_of_shape(shape: Shape, vocab_size: int, eos_token_id: int) -> dict[str, Any]:
-    """The Hugging Face config of a from-scratch `shape` whose embedding has `vocab_size` rows unless the shape says
+    """The Hugging Face config of a from-scratch `shape`, with an embedding of `vocab_size` rows unless the shape sets
     more."""
     rows = shape.vocab_size or vocab_size
     if rows < vocab_size:
         raise ValueError(
-            f"teacher.shape.vocab_size is {rows} but the tokenizer has {vocab_size} tokens; choose at least that or"
-            " leave it empty"
+            f"teacher.shape.vocab_size is {rows} but the tokenizer has {vocab_size} tokens; choose at least"
+            f" {vocab_size} or leave it empty"
         )
     return {
         "architectures": [ARCHITECTURES[shape.architecture]],
@@ -99,15 +97,15 @@ def config_of_shape(shape: Shape, vocab_size: int, eos_token_id: int) -> dict[st
 
 
 def build(
-    config: dict[str, Any], parallel: Parallel, precision: Precision, device: torch.device, *, to_cut: bool = False
+    config: dict[str, Any], parallel: Parallel, precision: Precision, device: torch.device, *, for_pruning: bool = False
 ) -> GPTModel:
-    """The GPTModel of this pipeline stage, weights not set yet, on `device` in `precision`; `to_cut`: of layers that
-    ModelOpt can cut."""
+    """The GPTModel of this pipeline stage, weights not yet set, on `device` in `precision`; `for_pruning`: with layers
+    that ModelOpt can cut."""
     transformer = _transformer(config, parallel, precision)
     rope = _rope(config)
     model = GPTModel(
         config=transformer,
-        transformer_layer_spec=layers(transformer, local=to_cut),
+        transformer_layer_spec=layers(transformer, local=for_pruning),
         vocab_size=config["vocab_size"],
         max_sequence_length=config["max_position_embeddings"],
         pre_process=parallel_state.is_pipeline_first_stage(),
@@ -150,7 +148,7 @@ def _transformer(config: dict[str, Any], parallel: Parallel, precision: Precisio
         gradient_accumulation_fusion=False,
         persist_layer_norm=False,
         use_cpu_initialization=True,
-        perform_initialization=False,  # weights are read or drawn; Megatron would first make each whole matrix in fp32
+        perform_initialization=False,  # weights are read or drawn; Megatron would first build each full matrix in fp32
         tensor_model_parallel_size=parallel.tensor,
         pipeline_model_parallel_size=parallel.pipeline,
         context_parallel_size=parallel.context,
@@ -159,13 +157,13 @@ def _transformer(config: dict[str, Any], parallel: Parallel, precision: Precisio
 
 
 def _mark_slices(model: GPTModel) -> None:
-    """Say which weights are slices, and along what: Megatron does so only where it draws them, and takes gradient norms
-    by it."""
+    """Mark which weights are slices, and along which dimension: Megatron does so only where it draws them, but relies
+    on it for gradient norms."""
     sliced = ((ColumnParallelLinear, 0), (RowParallelLinear, 1), (VocabParallelEmbedding, 0))
     for module in model.modules():
-        for kind, dimension in sliced:
+        for module_type, dimension in sliced:
             if (
-                isinstance(module, kind)
+                isinstance(module, module_type)
                 and module.weight is not None
                 and not hasattr(module.weight, "tensor_model_parallel")
             ):

@@ -1,7 +1,7 @@
-"""Activation recomputation: a layer keeps its input alone and is computed again in the backward pass.
+"""Activation recomputation: a layer stores only its input and is computed again in the backward pass.
 
-Around each layer, not inside Megatron's block: what distillation's hooks see of a layer's output then still carries its
-gradient."""
+Wraps each layer from outside, not inside Megatron's block, so that the layer output seen by distillation's hooks still
+carries its gradient."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recompute_layers(model: GPTModel) -> None:
-    """Let the layers of this pipeline stage keep only their inputs while they train; a teacher inside `model` is left
-    alone."""
+    """Let the layers of this pipeline stage store only their inputs while they train; a teacher inside `model` is
+    unaffected."""
     for layer in model.decoder.layers:
-        layer.forward = functools.partial(_again, layer, layer.forward)
+        layer.forward = functools.partial(_checkpointed, layer, layer.forward)
 
 
-def _again(layer: torch.nn.Module, forward: Any, *inputs: Any, **more: Any) -> Any:
+def _checkpointed(layer: torch.nn.Module, forward: Any, *inputs: Any, **options: Any) -> Any:
     if not (layer.training and torch.is_grad_enabled()):
-        return forward(*inputs, **more)
-    # There is no dropout, so no random state has to be put back.
-    return checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=False, **more)
+        return forward(*inputs, **options)
+    # There is no dropout, so there is no random state to restore.
+    return checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=False, **options)

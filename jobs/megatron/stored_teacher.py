@@ -1,4 +1,4 @@
-"""Stored logits in the teacher's place: what distillation reads of them for a batch, on this rank's slice of the
+"""Stored logits instead of a running teacher: the values distillation needs for a batch, on this rank's slice of the
 vocabulary."""
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ import torch
 from megatron.core import parallel_state
 
 from conf.stages.distill import DistillConfig
+from jobs.megatron.batches import Batch
 from jobs.megatron.distillation import TeacherSignal
 from jobs.megatron.divergence import TopKLogits
-from jobs.megatron.training import Batch
 from jobs.tokens.logit_store import LogitStore
 
 
-class Offline:
-    """Looks a batch's tokens up by their addresses, among the validation split's while the model is in evaluation
-    mode."""
+class StoredTeacher:
+    """Looks up a batch's tokens by address, in the validation split's store while the model is in evaluation mode."""
 
     def __init__(self, folder: Path, config: DistillConfig) -> None:
         self.stores = {True: LogitStore(folder, "train"), False: LogitStore(folder, "validation")}
@@ -26,7 +25,8 @@ class Offline:
         assert config.top_k is not None, "offline distillation compares the top K"
         if config.top_k > stored:
             raise ValueError(
-                f"distill.top_k is {config.top_k} but {stored} logits of each token are stored; choose at most that"
+                f"distill.top_k is {config.top_k} but only {stored} logits per token are stored; choose at most"
+                f" {stored}"
             )
         self.top_k = config.top_k
 
@@ -40,11 +40,16 @@ class Offline:
         rest = (rest + dropped).clamp(min=1e-30, max=1 - 1e-6).log()[:, None]
         ids, logits = ids[:, : self.top_k], logits[:, : self.top_k]
         size = store.vocab_size // parallel_state.get_tensor_model_parallel_world_size()
-        places = ids - parallel_state.get_tensor_model_parallel_rank() * size
-        inside = (places >= 0) & (places < size)
-        places = places.clamp(0, size - 1)
+        indices = ids - parallel_state.get_tensor_model_parallel_rank() * size
+        inside = (indices >= 0) & (indices < size)
+        indices = indices.clamp(0, size - 1)
 
-        def kept(here: slice) -> TopKLogits:
-            return TopKLogits(places=places[here], inside=inside[here], logits=logits[here], rest=rest[here])
+        def stored_slice(token_slice: slice) -> TopKLogits:
+            return TopKLogits(
+                indices=indices[token_slice],
+                inside=inside[token_slice],
+                logits=logits[token_slice],
+                rest=rest[token_slice],
+            )
 
-        return TeacherSignal(teacher=kept, loss=(loss * batch.weights.flatten()).sum())
+        return TeacherSignal(teacher=stored_slice, loss=(loss * batch.weights.flatten()).sum())

@@ -1,7 +1,6 @@
 """The training loop of teacher and distillation: Megatron's schedules, DDP and Adam over windows of a tokenized corpus.
 
-It owns steps, validation, checkpoints and metrics; what a loss is, the caller says with an `Objective`.
-"""
+Owns steps, validation, checkpoints and metrics; the caller defines the loss with an `Objective`."""
 
 from __future__ import annotations
 
@@ -11,22 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from megatron.core import parallel_state
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
 from megatron.core.models.gpt import GPTModel
 from megatron.core.optimizer import MegatronOptimizer, OptimizerConfig, get_megatron_optimizer
 from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
-from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.pipeline_parallel import get_forward_backward_func
-from megatron.core.utils import get_batch_on_this_cp_rank
-from numpy.typing import NDArray
 
 from conf.stages.training import Training
 from jobs.megatron import checkpoint
 from jobs.megatron import fused_loss as head
-from jobs.megatron.attention import packed
+from jobs.megatron.batches import Batch, mean_over_ranks, micro_batches
 from jobs.megatron.early_stopping import Watch
 from jobs.megatron.fused_loss import Losses
 from jobs.megatron.recompute import recompute_layers
@@ -36,25 +30,9 @@ from jobs.tokens.windows import Samples, Split
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
-    """One micro-batch on this rank's device; all [micro_batch, seq_length]."""
-
-    addresses: torch.Tensor
-    tokens: torch.Tensor
-    labels: torch.Tensor
-    weights: torch.Tensor
-    """fp32: what each label's loss is multiplied by, so that the mean over micro-batches and replicas of the weighted
-    sums is the mean over the counted labels of the whole global batch."""
-    positions: torch.Tensor
-    packed: PackedSeqParams | None = None
-    """Bounds of the samples, where rows are packed: the model is then given its rows end to end, as one of micro_batch
-    x seq_length."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Objective:
     """What is minimised. `losses(model, hidden, batch)` turns the last hidden states [micro_batch, seq_length, hidden]
-    of a model whose head is deferred into named scalars, sums weighted by `batch.weights`; `total` names the one to
+    of a model with a deferred head into named scalars, sums weighted by `batch.weights`; `total` names the one to
     minimise."""
 
     losses: Callable[[Any, torch.Tensor, Batch], Losses]
@@ -73,8 +51,8 @@ def train(
     watch: Watch | None = None,
 ) -> dict[str, float]:
     """Train `model`, whose head is deferred, in place on the first of `splits`, validated on the second; returns the
-    last validation losses. Resumes from the newest checkpoint under `output`. Raises ValueError when the loss stops
-    being finite, and Interrupted, its checkpoint written, when the job is to stop before its last step."""
+    last validation losses. Resumes from the newest checkpoint under `output`. Raises ValueError when the loss is not
+    finite, and Interrupted, after writing a checkpoint, when the job must stop before its last step."""
     run = _Run(model, config, objective, *splits)
     metrics = Metrics(output) if torch.distributed.get_rank() == 0 else None
     folder = output / "checkpoints"
@@ -82,11 +60,20 @@ def train(
     run.scheduler.step(step)
     if metrics:
         metrics.rewind(step)
-    with interrupt.stoppable(), heartbeat.monitored(output), checkpoint.Saver(folder, config.checkpoints_kept) as saver:
+    with (
+        interrupt.stoppable(),
+        heartbeat.monitored(output),
+        checkpoint.Saver(folder, config.checkpoints_kept) as checkpoint_saver,
+    ):
         step, validation = _steps(
-            run, step, metrics, watch, lambda step: saver.save(step, model, run.optimizer, hf_config, watch), saver
+            run,
+            step,
+            metrics,
+            watch,
+            lambda step: checkpoint_saver.save(step, model, run.optimizer, hf_config, watch),
+            checkpoint_saver,
         )
-        saver.settle()
+        checkpoint_saver.wait()
     if watch:
         watch.finish(step, output)
     return validation or run.validate()
@@ -98,59 +85,61 @@ def _steps(
     metrics: Metrics | None,
     watch: Watch | None,
     save: Callable[[int], None],
-    saver: checkpoint.Saver,
+    checkpoint_saver: checkpoint.Saver,
 ) -> tuple[int, dict[str, float]]:
-    """Train from `step` to the end; the last step, and the losses of the last validation since `step`, if there was
-    one."""
+    """Train from `step` to the end; returns the last step, and the losses of the last validation since `step`, if
+    any."""
     config, validation = run.config, dict[str, float]()
     if step == 0:
         validation = run.validate()
-        scores = _look(watch, 0, validation)
+        scores = _check_watch(watch, 0, validation)
         if metrics:
             metrics.log(0, config.steps, **validation, **scores)
-    done = step == config.steps or (watch is not None and watch.enough)
-    while not done:
+    finished = step == config.steps or (watch is not None and watch.patience_exhausted)
+    while not finished:
         values = run.step(step)
         step += 1
-        fresh = run.validate() if step % config.validate_every == 0 or step == config.steps else {}
-        validation = fresh or validation
-        values |= fresh | _look(watch, step, fresh)
+        new_validation = run.validate() if step % config.validate_every == 0 or step == config.steps else {}
+        validation = new_validation or validation
+        values |= new_validation | _check_watch(watch, step, new_validation)
         if metrics:
             metrics.log(step, config.steps, **values)
-        done = step == config.steps or (watch is not None and watch.enough)
-        saver.look()
-        why = interrupt.stop_requested()
-        if step % config.checkpoint_every == 0 or done or why:
+        finished = step == config.steps or (watch is not None and watch.patience_exhausted)
+        checkpoint_saver.raise_errors()
+        stop_reason = interrupt.stop_requested()
+        if step % config.checkpoint_every == 0 or finished or stop_reason:
             save(step)
-        if why and not done:
-            saver.settle()
-            raise interrupt.Interrupted(why, f"after step {step} of {config.steps}")
+        if stop_reason and not finished:
+            checkpoint_saver.wait()
+            raise interrupt.Interrupted(stop_reason, f"after step {step} of {config.steps}")
     return step, validation
 
 
-def _look(watch: Watch | None, step: int, validation: dict[str, float]) -> dict[str, float]:
-    """The scores `watch` takes after `step`; their evaluation says nothing while it lasts."""
+def _check_watch(watch: Watch | None, step: int, validation: dict[str, float]) -> dict[str, float]:
+    """The scores `watch` takes after `step`; their evaluation reports no progress."""
     if not watch:
         return {}
     with heartbeat.paused():
-        return watch.look(step, validation)
+        return watch.check(step, validation)
 
 
 class _Run:
-    """One training run: the wrapped model, its optimizer and schedule, and its place in the data."""
+    """One training run: the wrapped model, its optimizer and schedule, and its splits."""
 
     def __init__(
         self, model: GPTModel, config: Training, objective: Objective, train: Split, validation: Split
     ) -> None:
         self.config, self.objective, self.model = config, objective, model
-        self.train, self.held_out = train, validation
+        self.train, self.validation = train, validation
         if config.parallel.recompute:
             recompute_layers(model)
         ddp = DistributedDataParallelConfig(
             grad_reduce_in_fp32=True, overlap_grad_reduce=False, use_distributed_optimizer=False
         )
         self.wrapped = DistributedDataParallel(model.config, ddp, model)
-        model.config.finalize_model_grads_func = finalize_model_grads  # else replicated parameters drift between ranks
+        model.config.finalize_model_grads_func = (
+            finalize_model_grads  # otherwise replicated parameters drift between ranks
+        )
         self.optimizer = _optimizer(config, self.wrapped)
         self.scheduler = _scheduler(config, self.optimizer)
         model.config.grad_scale_func = self.optimizer.scale_loss
@@ -174,19 +163,21 @@ class _Run:
 
     def validate(self) -> dict[str, float]:
         """Mean losses over the first sequences of the validation split."""
-        return _held_out(self.wrapped, self.model, self.config, self.objective, self.held_out)
+        return _validation_losses(self.wrapped, self.model, self.config, self.objective, self.validation)
 
     def _pass(self, samples: Samples) -> dict[str, float]:
         return _pass(self.wrapped, self.model, self.config, self.objective, samples, forward_only=False)
 
 
 def evaluate(model: GPTModel, config: Training, split: Split) -> dict[str, float]:
-    """Cross-entropy of a bare model, its head deferred, over the first validation sequences: {"val_loss": nats per
+    """Cross-entropy of a bare model with a deferred head over the first validation sequences: {"val_loss": nats per
     token}."""
-    return _held_out(model, model, config, Objective(losses=cross_entropy, total="loss"), split)
+    return _validation_losses(model, model, config, Objective(losses=cross_entropy, total="loss"), split)
 
 
-def _held_out(wrapped: Any, model: GPTModel, config: Training, objective: Objective, split: Split) -> dict[str, float]:
+def _validation_losses(
+    wrapped: Any, model: GPTModel, config: Training, objective: Objective, split: Split
+) -> dict[str, float]:
     wrapped.eval()
     per_pass = config.micro_batch * config.parallel.data
     usable = min(config.validation_batches * config.global_batch, len(split)) // per_pass * per_pass
@@ -222,8 +213,8 @@ def _pass(
             loss,
         )
 
-    batches = _batches(samples, config)
-    stored = get_forward_backward_func()(
+    batches = micro_batches(samples, config)
+    micro_batch_losses = get_forward_backward_func()(
         forward_step_func=forward,
         data_iterator=iter(batches),
         model=wrapped,
@@ -233,42 +224,14 @@ def _pass(
         forward_only=forward_only,
         **({"adjust_tensor_shapes_fn": objective.adjust_shapes} if objective.adjust_shapes else {}),
     )
-    return _mean_everywhere(stored)
-
-
-def _batches(samples: Samples, config: Training) -> list[Batch]:
-    """This replica's micro-batches of a global batch."""
-    tokens = samples.tokens
-    counted = np.ones(tokens[:, 1:].shape, dtype=np.bool_) if samples.counted is None else samples.counted
-    passes = len(tokens) // config.micro_batch  # of all replicas
-    weights = counted * np.float32(passes / max(1, counted.sum()))
-    positions = (
-        np.broadcast_to(np.arange(tokens.shape[1] - 1), counted.shape)
-        if samples.positions is None
-        else samples.positions
-    )
-
-    def mine(array: NDArray[Any]) -> torch.Tensor:
-        parts = array.reshape(-1, config.parallel.data, config.micro_batch, *array.shape[1:])
-        part = np.ascontiguousarray(parts[:, parallel_state.get_data_parallel_rank()])
-        return torch.from_numpy(part).to(torch.cuda.current_device())
-
-    arrays = (samples.addresses, tokens[:, :-1], tokens[:, 1:], weights, positions)
-    names = ("addresses", "tokens", "labels", "weights", "positions")
-    columns = [mine(array) for array in arrays]
-    bounds = [None] * len(columns[0]) if samples.segments is None else [packed(part) for part in mine(samples.segments)]
-    # Of each sequence, what this context-parallel rank has.
-    return [
-        Batch(**get_batch_on_this_cp_rank(dict(zip(names, parts, strict=True))), packed=each)
-        for *parts, each in zip(*columns, bounds, strict=True)
-    ]
+    return mean_over_ranks(micro_batch_losses)
 
 
 def cross_entropy(model: GPTModel, hidden: torch.Tensor, batch: Batch) -> Losses:
-    """The loss of plain language-model training: nats per token."""
+    """The loss of plain language-model training, in nats per token."""
     states = head.head(model, hidden)
-    mix = head.LossWeights(divergence=0, cross_entropy=1)
-    return {"loss": head.losses(states, batch.labels.flatten(), batch.weights.flatten(), mix)["objective"]}
+    loss_weights = head.LossWeights(divergence=0, cross_entropy=1)
+    return {"loss": head.losses(states, batch.labels.flatten(), batch.weights.flatten(), loss_weights)["objective"]}
 
 
 def _optimizer(config: Training, model: DistributedDataParallel) -> MegatronOptimizer:
@@ -302,17 +265,3 @@ def _scheduler(config: Training, optimizer: MegatronOptimizer) -> OptimizerParam
         wd_incr_steps=config.steps,
         wd_incr_style="constant",
     )
-
-
-def _mean_everywhere(stored: list[Losses]) -> dict[str, float]:
-    """Mean of the micro-batches' losses over data-parallel replicas, known on every rank; only last pipeline stages
-    have any."""
-    box = [sorted(stored[0])] if stored else [None]
-    source = torch.distributed.get_world_size() - 1  # the last stage: pipeline ranks are outermost
-    torch.distributed.broadcast_object_list(box, src=source)
-    names: list[str] = box[0]  # type: ignore[assignment]
-    own = [torch.stack([losses[name].float() for losses in stored]).mean().item() if stored else 0.0 for name in names]
-    sums = torch.tensor([*own, 1.0 if stored else 0.0], dtype=torch.float64, device=torch.cuda.current_device())
-    torch.distributed.all_reduce(sums)
-    shared = parallel_state.get_context_parallel_world_size()  # ranks whose sums, not means, make a sequence's
-    return {name: (sums[position] / sums[-1] * shared).item() for position, name in enumerate(names)}

@@ -1,9 +1,7 @@
-"""Moves weights between a Hugging Face directory and a Megatron-Core GPTModel under tensor and pipeline parallelism.
+"""Weights between a Hugging Face directory and a GPTModel under tensor and pipeline parallelism.
 
 Reading takes each rank's slice straight from the memory-mapped safetensors; writing gathers one tensor at a time on
-rank 0.
-Layouts: Megatron packs a query group as [queries of the group, key, value] and an MLP as [gate, up].
-"""
+rank 0. Layouts: Megatron packs a query group as [queries of the group, key, value] and an MLP as [gate, up]."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +17,17 @@ import torch
 from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from conf import hf_model
 from conf.hf_model import head_dim
 from jobs.huggingface.tokenizer import copy_files
+from jobs.megatron.shards import ShardWriter
 
 TensorOf = Callable[[torch.nn.Parameter], torch.Tensor]
-"""Which tensor of a parameter is meant: the weight itself, its fp32 master, or a moment of the optimizer."""
+"""Which tensor of a parameter to use: the weight itself, its fp32 master, or a moment of the optimizer."""
 
 PROJECTIONS = "projections"
-"""Name under which a student carries what maps its hidden states to its teacher's width while it learns; checkpoints
-hold it too."""
-
-SHARD_BYTES = 5_000_000_000
-"""A written shard ends before it grows past this, the field's usual bound; rank 0 holds no more of what it gathers."""
+"""The student's module that maps hidden states to its teacher's width during training; checkpoints hold it too."""
 
 
 class TensorReader:
@@ -49,7 +43,7 @@ class TensorReader:
     def read(self, name: str) -> torch.Tensor:
         """One whole tensor, on the CPU."""
         if name not in self.shard_of:
-            raise ValueError(f"{self.directory} has no tensor {name}; its weights do not fit its config.json")
+            raise ValueError(f"{self.directory} has no tensor {name}; its weights do not match its config.json")
         with self._open(self.shard_of[name]) as file:
             return file.get_tensor(name)
 
@@ -62,15 +56,15 @@ class TensorReader:
 
 
 def load(model: GPTModel, directory: Path, config: dict[str, Any]) -> None:
-    """Fill `model` from the safetensors of `directory`; every parameter is assigned or a ValueError says which is
-    missing."""
+    """Fill `model` from the safetensors of `directory`; every parameter is assigned, or a ValueError names the missing
+    one."""
     read_into(model, directory, config, lambda parameter: parameter)
 
 
-def draw(model: GPTModel, config: dict[str, Any], seed: int) -> None:
-    """Initial weights as Megatron draws them (normal; the two projections into the residual stream narrower by sqrt(2 x
-    layers)), but each from a generator of its own name, so that every parallel layout starts from the same model. Norms
-    are 1."""
+def initialize(model: GPTModel, config: dict[str, Any], seed: int) -> None:
+    """Initial weights from Megatron's distributions (normal; the two projections into the residual stream narrower by
+    sqrt(2 x layers)), but each from a generator seeded by its name, so that every parallel layout starts from the same
+    model. Norms are 1."""
     size = parallel_state.get_tensor_model_parallel_world_size()
     std = config.get("initializer_range", 0.02)
     for parameter, names, split in _parameters(model, config):
@@ -93,8 +87,8 @@ def save(model: GPTModel, directory: Path, config: dict[str, Any], tokenizer: Pa
     if torch.distributed.get_rank() == 0:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
-        truth = {key: value for key, value in config.items() if key != "dtype"} | {"torch_dtype": names[dtype]}
-        (directory / "config.json").write_text(json.dumps(truth, indent=2) + "\n")
+        saved_config = {key: value for key, value in config.items() if key != "dtype"} | {"torch_dtype": names[dtype]}
+        (directory / "config.json").write_text(json.dumps(saved_config, indent=2) + "\n")
         copy_files(tokenizer, directory)
     write_tensors(model, directory, config, dtype, lambda parameter: parameter)
 
@@ -118,8 +112,8 @@ def write_tensors(
 ) -> None:
     """Write `tensor_of(parameter)` of every parameter as safetensors in `dtype` under Hugging Face names; collective,
     rank 0 writes."""
-    shards = _Shards(directory) if torch.distributed.get_rank() == 0 else None
-    for name, tensor in gathered(model, config, tensor_of):
+    shards = ShardWriter(directory) if torch.distributed.get_rank() == 0 else None
+    for name, tensor in gather_tensors(model, config, tensor_of):
         if shards is not None:
             shards.add(name, tensor.to(device="cpu", dtype=dtype).contiguous())
     if shards is not None:
@@ -127,53 +121,8 @@ def write_tensors(
     torch.distributed.barrier()
 
 
-def write_shards(directory: Path, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
-    """Write contiguous tensors on the CPU as safetensors, in as many files as their size asks for."""
-    shards = _Shards(directory)
-    for name, tensor in tensors:
-        shards.add(name, tensor)
-    shards.close()
-
-
-class _Shards:
-    """Collects tensors into safetensors files of bounded size, named as transformers names them."""
-
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self.directory = directory
-        self.pending: dict[str, torch.Tensor] = {}
-        self.files: list[list[str]] = []
-        self.bytes = self.total = 0
-
-    def add(self, name: str, tensor: torch.Tensor) -> None:
-        size = tensor.numel() * tensor.element_size()
-        if self.pending and self.bytes + size > SHARD_BYTES:
-            self._flush()
-        self.pending[name] = tensor
-        self.bytes += size
-        self.total += size
-
-    def _flush(self) -> None:
-        save_file(self.pending, self.directory / f"part-{len(self.files)}", metadata={"format": "pt"})
-        self.files.append(list(self.pending))
-        self.pending, self.bytes = {}, 0
-
-    def close(self) -> None:
-        self._flush()
-        if len(self.files) == 1:
-            (self.directory / "part-0").rename(self.directory / hf_model.SINGLE)
-            return
-        weight_map = {}
-        for number, names in enumerate(self.files):
-            shard = f"model-{number + 1:05d}-of-{len(self.files):05d}.safetensors"
-            (self.directory / f"part-{number}").rename(self.directory / shard)
-            weight_map |= dict.fromkeys(names, shard)
-        index = {"metadata": {"total_size": self.total}, "weight_map": weight_map}
-        (self.directory / hf_model.INDEX).write_text(json.dumps(index, indent=2) + "\n")
-
-
 def _names(parameter: str) -> tuple[tuple[str, ...], str]:
-    """Hugging Face names and kind of split of a Megatron parameter, given relative to its layer or to the model."""
+    """Hugging Face names and kind of split of a Megatron parameter, named relative to its layer or to the model."""
     table = {
         "embedding.word_embeddings.weight": (("model.embed_tokens.weight",), "rows"),
         "decoder.final_layernorm.weight": (("model.norm.weight",), "whole"),
@@ -186,7 +135,7 @@ def _names(parameter: str) -> tuple[tuple[str, ...], str]:
         "self_attention.linear_proj.weight": (("self_attn.o_proj.weight",), "columns"),
         "mlp.linear_fc1.weight": (("mlp.gate_proj.weight", "mlp.up_proj.weight"), "gated"),
         "mlp.linear_fc2.weight": (("mlp.down_proj.weight",), "columns"),
-        # Transformer Engine's layers hold a norm with the projections that read it.
+        # Transformer Engine stores a norm with the projections that read it.
         "self_attention.linear_qkv.layer_norm_weight": (("input_layernorm.weight",), "whole"),
         "mlp.linear_fc1.layer_norm_weight": (("post_attention_layernorm.weight",), "whole"),
     }
@@ -198,7 +147,7 @@ def _parameters(model: GPTModel, config: dict[str, Any]) -> Iterator[tuple[torch
     """This rank's parameters with their Hugging Face names and kind of split."""
     for name, parameter in model.named_parameters():
         if name.startswith("_teacher_model."):
-            continue  # ModelOpt hangs the frozen teacher on the student it distils
+            continue  # ModelOpt attaches the frozen teacher to the student
         if name == "output_layer.weight" and config.get("tie_word_embeddings"):
             yield parameter, ("model.embed_tokens.weight",), "rows"  # the last pipeline stage's copy of the embedding
         elif name.startswith(f"{PROJECTIONS}."):
@@ -213,7 +162,7 @@ def _parameters(model: GPTModel, config: dict[str, Any]) -> Iterator[tuple[torch
 
 
 def _merge(tensors: list[torch.Tensor], config: dict[str, Any], split: str) -> torch.Tensor:
-    """Hugging Face tensors as Megatron's one whole tensor (of tensor-parallel size 1)."""
+    """Hugging Face tensors as Megatron's one full tensor (tensor-parallel size 1)."""
     if split == "qkv":
         groups, width = config["num_key_value_heads"], head_dim(config)
         query, key, value = tensors
@@ -224,15 +173,15 @@ def _merge(tensors: list[torch.Tensor], config: dict[str, Any], split: str) -> t
     return torch.cat(tensors) if split == "gated" else tensors[0]
 
 
-def _shard(whole: torch.Tensor, config: dict[str, Any], split: str) -> torch.Tensor:
-    """The rows or columns of a whole tensor that belong to this tensor-parallel rank."""
+def _shard(tensor: torch.Tensor, config: dict[str, Any], split: str) -> torch.Tensor:
+    """The rows or columns of a full tensor that belong to this tensor-parallel rank."""
     size, rank = parallel_state.get_tensor_model_parallel_world_size(), parallel_state.get_tensor_model_parallel_rank()
     if size == 1 or split == "whole":
-        return whole
+        return tensor
     if split == "gated":
-        gate, up = whole.chunk(2)
+        gate, up = tensor.chunk(2)
         return torch.cat([gate.chunk(size)[rank], up.chunk(size)[rank]])
-    return whole.chunk(size, dim=1 if split == "columns" else 0)[rank]
+    return tensor.chunk(size, dim=1 if split == "columns" else 0)[rank]
 
 
 def _unshard(shards: list[torch.Tensor], split: str) -> torch.Tensor:
@@ -244,42 +193,42 @@ def _unshard(shards: list[torch.Tensor], split: str) -> torch.Tensor:
 
 
 def _unmerge(
-    whole: torch.Tensor, names: tuple[str, ...], config: dict[str, Any], split: str
+    full_tensor: torch.Tensor, names: tuple[str, ...], config: dict[str, Any], split: str
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """The inverse of `_merge`."""
     if split == "qkv":
         groups, width = config["num_key_value_heads"], head_dim(config)
-        packed = whole.view(groups, -1, whole.shape[1])
+        packed = full_tensor.view(groups, -1, full_tensor.shape[1])
         parts = packed.split([packed.shape[1] - 2 * width, width, width], dim=1)
-        yield from zip(names, (part.reshape(-1, whole.shape[1]) for part in parts), strict=True)
+        yield from zip(names, (part.reshape(-1, full_tensor.shape[1]) for part in parts), strict=True)
     elif split == "gated":
-        yield from zip(names, whole.chunk(2), strict=True)
+        yield from zip(names, full_tensor.chunk(2), strict=True)
     else:
-        yield names[0], whole
+        yield names[0], full_tensor
 
 
-def gathered(model: GPTModel, config: dict[str, Any], tensor_of: TensorOf) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every Hugging Face tensor by pipeline stage; collective. Placeholders but on rank 0, where they may be the
-    model's own memory."""
+def gather_tensors(model: GPTModel, config: dict[str, Any], tensor_of: TensorOf) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every Hugging Face tensor by pipeline stage; collective. On rank 0 tensors may share the model's memory; other
+    ranks get placeholders."""
     stages = parallel_state.get_pipeline_model_parallel_world_size()
     tied = bool(config.get("tie_word_embeddings"))
     for stage in range(stages):
-        here = parallel_state.get_pipeline_model_parallel_rank() == stage
-        mine = (
+        is_stage = parallel_state.get_pipeline_model_parallel_rank() == stage
+        local = (
             [(tensor_of(parameter).detach(), names, split) for parameter, names, split in _parameters(model, config)]
-            if here
+            if is_stage
             else []
         )
-        plan = _agree([(names, split, tensor.to("meta")) for tensor, names, split in mine], stage)
+        plan = _broadcast_plan([(names, split, tensor.to("meta")) for tensor, names, split in local], stage)
         for position, (names, split, like) in enumerate(plan):
             if tied and stage > 0 and names[0] == "model.embed_tokens.weight":
                 continue
-            shards = _collect(mine[position][0] if mine else None, like, stage)
+            shards = _collect(local[position][0] if local else None, like, stage)
             yield from _unmerge(_unshard(shards, split), names, config, split)
 
 
-def _agree(plan: list[Any], stage: int) -> list[Any]:
-    """What the ranks of a pipeline stage hold, told to all ranks."""
+def _broadcast_plan(plan: list[Any], stage: int) -> list[Any]:
+    """The tensors that a pipeline stage holds, known to all ranks."""
     if torch.distributed.get_world_size() == 1:
         return plan
     box = [plan]
@@ -288,7 +237,7 @@ def _agree(plan: list[Any], stage: int) -> list[Any]:
 
 
 def _ranks_of(stage: int) -> list[int]:
-    """Global ranks of a pipeline stage's tensor-parallel group, of the first data-parallel replica (order tp, dp,
+    """Global ranks of a pipeline stage's tensor-parallel group in the first data-parallel replica (order tp, dp,
     pp)."""
     tensor = parallel_state.get_tensor_model_parallel_world_size()
     per_stage = torch.distributed.get_world_size() // parallel_state.get_pipeline_model_parallel_world_size()

@@ -1,5 +1,5 @@
-"""The Hugging Face directory that NeMo's exporter wrote, made into one of ours: sizes checked, tokenizer and settings
-of its origin."""
+"""Turns the Hugging Face directory from NeMo's exporter into one of ours: sizes checked, tokenizer and settings from
+its origin."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ KEPT = ("num_key_value_heads", "vocab_size", "tie_word_embeddings")
 WEIGHTS = (".safetensors", ".index.json")
 
 
-def publish(exported: Path, origin: Path, model: Path, cut: NemoPrune | None) -> None:
+def publish(exported: Path, origin: Path, model: Path, pruning: NemoPrune | None) -> None:
     """Publish `exported` as `model`: weights from NeMo, config and tokenizer from the Hugging Face directory `origin`,
-    with the sizes that `cut` asks for. Raises RuntimeError where NeMo's sizes are others."""
-    theirs, config = (json.loads((folder / "config.json").read_text()) for folder in (exported, origin))
-    expected = _expected(config, cut)
+    with the sizes set by `pruning`. Raises RuntimeError where NeMo's sizes differ."""
+    exported_config, config = (json.loads((folder / "config.json").read_text()) for folder in (exported, origin))
+    expected = _expected_config(config, pruning)
     for key in (*SIZES, *KEPT):
-        if theirs.get(key, expected.get(key)) != expected.get(key):
-            raise RuntimeError(f"NeMo exported {key} {theirs[key]} where {expected.get(key)} was asked for")
+        if exported_config.get(key, expected.get(key)) != expected.get(key):
+            raise RuntimeError(f"NeMo exported {key} {exported_config[key]} instead of {expected.get(key)}")
     partial = model.with_name(".model")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -45,7 +45,7 @@ def publish(exported: Path, origin: Path, model: Path, cut: NemoPrune | None) ->
             and path.suffix not in (*CODE, *PICKLES)
         ):
             shutil.copy2(path, partial / path.name)
-    dtype = {key: theirs[key] for key in ("dtype", "torch_dtype") if key in theirs}
+    dtype = {key: exported_config[key] for key in ("dtype", "torch_dtype") if key in exported_config}
     settings = {key: value for key, value in expected.items() if key not in ("dtype", "torch_dtype")} | dtype
     (partial / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
     check_model_directory(partial)
@@ -53,14 +53,14 @@ def publish(exported: Path, origin: Path, model: Path, cut: NemoPrune | None) ->
     partial.rename(model)
 
 
-def _expected(config: dict[str, Any], cut: NemoPrune | None) -> dict[str, Any]:
-    """The origin's config with the sizes of the cut; the width of a head stays what it was."""
-    if cut is None:
+def _expected_config(config: dict[str, Any], pruning: NemoPrune | None) -> dict[str, Any]:
+    """The origin's config with the sizes of `pruning`; the width of a head is unchanged."""
+    if pruning is None:
         return config
-    sizes = {key: cut.ranked[axis] for key, axis in SIZES.items() if axis in cut.ranked}
-    if cut.drop_layers:
-        sizes["num_hidden_layers"] = config["num_hidden_layers"] - len(cut.drop_layers)
-    left = config | sizes | {"head_dim": head_dim(config)}
-    if left.get("layer_types"):
-        left["layer_types"] = left["layer_types"][: left["num_hidden_layers"]]
-    return left
+    sizes = {key: pruning.ranked[axis] for key, axis in SIZES.items() if axis in pruning.ranked}
+    if pruning.drop_layers:
+        sizes["num_hidden_layers"] = config["num_hidden_layers"] - len(pruning.drop_layers)
+    expected = config | sizes | {"head_dim": head_dim(config)}
+    if expected.get("layer_types"):
+        expected["layer_types"] = expected["layer_types"][: expected["num_hidden_layers"]]
+    return expected

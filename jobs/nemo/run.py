@@ -1,8 +1,8 @@
 """Runs a stage with NeMo 2's own scripts: Hugging Face model in, the documented command, Hugging Face model out.
 
 Each rank of the job runs NeMo's script as its child, as torchrun would; rank 0 converts before and after. NeMo's
-checkpoints are scratch: they hold pickles, and no other stage sees them. This process imports neither torch nor NeMo.
-"""
+checkpoints are scratch: they hold pickles, and no other stage sees them. This process imports neither torch nor
+NeMo."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from conf.nemo.settings import NemoDistill, NemoPrune, NemoTeacher
 from conf.spec import Spec
 from conf.stages.training import Training
 from jobs.nemo import hf_output as nemo_model
-from jobs.nemo.progress import checkpoints, progress, validations
+from jobs.nemo.progress import checkpoints, parse_progress, validations
 from jobs.runtime.entry import Metrics, die_with_parent
-from jobs.runtime.ranges import named
+from jobs.runtime.ranges import depth_entry
 
 SCRATCH = "checkpoints"
 RANK_VARIABLES = (
@@ -43,17 +43,17 @@ RANK_VARIABLES = (
 
 
 def run(spec: Spec) -> None:
-    """A stage whose config says `engine: nemo`: inputs and outputs are those of the stage's own program. Needs NeMo's
+    """A stage whose config sets `engine: nemo`, with the inputs and outputs of the stage's own program. Needs NeMo's
     scripts."""
     stages = {"teacher": _teacher, "prune": _prune, "distill": _distill}
-    bench = Bench(output=Path(spec.output), data=Path(spec.inputs["data"]))
-    bench.check()
-    stages[spec.stage](spec, bench)
+    workspace = Workspace(output=Path(spec.output), data=Path(spec.inputs["data"]))
+    workspace.check()
+    stages[spec.stage](spec, workspace)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
-    """Where a job works and with what: its scratch, NeMo's interpreter and scripts, its place among the ranks."""
+class Workspace:
+    """Where a job works and with what: its scratch folder, NeMo's interpreter and scripts, its rank."""
 
     output: Path
     data: Path
@@ -62,8 +62,8 @@ class Bench:
     rank: int = field(default_factory=lambda: int(os.environ.get("RANK", "0")))
 
     @property
-    def on(self) -> Machines:
-        """The ranks, as torchrun spread them."""
+    def machines(self) -> Machines:
+        """The ranks, as torchrun distributes them."""
         local, world = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), int(os.environ.get("WORLD_SIZE", "1"))
         return Machines(devices=local, nodes=world // local)
 
@@ -73,33 +73,33 @@ class Bench:
         return Corpus(paths=(str(self.data / "train"),), index=str(self.scratch("index")))
 
     def scratch(self, name: str) -> Path:
-        """A folder that a retry finds again and that is removed before the artifact is sealed."""
+        """A folder that a retry reuses and that is removed before the artifact is sealed."""
         return self.output / SCRATCH / name
 
     def check(self) -> None:
         """Refuse a machine without NeMo's scripts."""
         if not (Path(self.scripts) / "gpt_train.py").is_file():
             raise ValueError(
-                f"engine nemo needs NeMo's scripts, but {self.scripts}/gpt_train.py is not there; run the stage in"
+                f"engine nemo needs NeMo's scripts, but {self.scripts}/gpt_train.py does not exist; run the stage in"
                 " NVIDIA's container (--cluster with the image nvcr.io/nvidia/nemo:25.09) or name a NeMo checkout's"
                 " scripts/llm in IMBIK_NEMO_SCRIPTS"
             )
 
-    def once(self, name: str, make: Callable[[Path], None]) -> Path:
-        """The scratch folder `name`, made by rank 0 while the others wait; one that a try before has finished is used
-        again."""
+    def build_once(self, name: str, make: Callable[[Path], None]) -> Path:
+        """The scratch folder `name`, which rank 0 makes while the others wait; a folder finished by an earlier attempt
+        is reused."""
         folder, done = self.scratch(name), self.scratch(f"{name}.done")
         if self.rank == 0 and not done.exists():
             shutil.rmtree(folder, ignore_errors=True)
             folder.parent.mkdir(parents=True, exist_ok=True)
             make(folder)
             done.touch()
-        while not done.exists():  # rank 0 ends the job for all if it fails
+        while not done.exists():  # if rank 0 fails, it ends the job for all
             time.sleep(1)
         return folder
 
-    def alone(self, command: list[str]) -> None:
-        """Run a conversion in one process that knows of no ranks. Raises RuntimeError where it fails."""
+    def run_alone(self, command: list[str]) -> None:
+        """Run a conversion in one process outside the ranks. Raises RuntimeError where it fails."""
         environment = {
             name: value
             for name, value in os.environ.items()
@@ -107,8 +107,8 @@ class Bench:
         }
         self._child([self.python, *command[1:]], environment)
 
-    def script(self, command: list[str], follow: Callable[[str], None] = lambda line: None) -> None:
-        """Run one of NeMo's scripts as this rank; lines that it prints go to `follow` too."""
+    def run_script(self, command: list[str], follow: Callable[[str], None] = lambda line: None) -> None:
+        """Run one of NeMo's scripts as this rank; `follow` receives each line it prints."""
         if "RANK" in os.environ:
             self._child([self.python, *command], dict(os.environ), follow)
         else:
@@ -135,112 +135,123 @@ class Bench:
                 follow(line)
         if child.returncode:
             raise RuntimeError(
-                f"NeMo's {Path(command[-1] if '-c' in command else _name(command)).name} ended with {child.returncode}"
+                f"NeMo's {Path(command[-1] if '-c' in command else _script_name(command)).name} exited with"
+                f" {child.returncode}"
             )
 
 
-def _name(command: list[str]) -> str:
+def _script_name(command: list[str]) -> str:
     return next((word for word in command if word.endswith(".py")), command[0])
 
 
-def _imported(bench: Bench, name: str, model: Path) -> str:
+def _import_model(workspace: Workspace, name: str, model: Path) -> str:
     """The NeMo-2 checkpoint of a Hugging Face model directory."""
     architecture = shape_of(model).architecture
     return str(
-        bench.once(name, lambda folder: bench.alone(nemo_commands.importing(architecture, str(model), str(folder))))
+        workspace.build_once(
+            name, lambda folder: workspace.run_alone(nemo_commands.importing(architecture, str(model), str(folder)))
+        )
     )
 
 
-def _exported(bench: Bench, checkpoint: Path, origin: Path, config: NemoPrune | None = None) -> None:
-    """`model/` of the stage, from a NeMo-2 checkpoint; what a checkpoint does not know is taken from the `origin` it
-    came from."""
-    if bench.rank:
+def _export_model(workspace: Workspace, checkpoint: Path, origin: Path, config: NemoPrune | None = None) -> None:
+    """`model/` of the stage, from a NeMo-2 checkpoint; what a checkpoint lacks comes from the `origin` of its
+    weights."""
+    if workspace.rank:
         return
-    folder = bench.once("exported", lambda folder: bench.alone(nemo_commands.exporting(str(checkpoint), str(folder))))
-    nemo_model.publish(folder, origin, bench.output / "model", config)
+    folder = workspace.build_once(
+        "exported", lambda folder: workspace.run_alone(nemo_commands.exporting(str(checkpoint), str(folder)))
+    )
+    nemo_model.publish(folder, origin, workspace.output / "model", config)
 
 
-def _teacher(spec: Spec, bench: Bench) -> None:
+def _teacher(spec: Spec, workspace: Workspace) -> None:
     config, origin = NemoTeacher.model_validate(spec.config), Path(spec.inputs["model"])
-    model = _imported(bench, "teacher", origin)
-    _trained(bench, config, "teacher", origin, model, None)
+    model = _import_model(workspace, "teacher", origin)
+    _train_and_export(workspace, config, "teacher", origin, model, None)
 
 
-def _distill(spec: Spec, bench: Bench) -> None:
+def _distill(spec: Spec, workspace: Workspace) -> None:
     config = NemoDistill.model_validate(spec.config)
     origin, teacher = (Path(spec.inputs[role]) / "model" for role in ("student", "teacher"))
-    student = _imported(bench, "student", origin)
-    kept = _trained(bench, config, "distill", origin, student, _imported(bench, "teacher", teacher))
-    if bench.rank == 0:
-        (bench.output / "kept.json").write_text(json.dumps(kept, indent=2) + "\n")
+    student = _import_model(workspace, "student", origin)
+    summary = _train_and_export(
+        workspace, config, "distill", origin, student, _import_model(workspace, "teacher", teacher)
+    )
+    if workspace.rank == 0:
+        (workspace.output / "kept.json").write_text(json.dumps(summary, indent=2) + "\n")
 
 
-def _trained(
-    bench: Bench, config: Training, name: str, origin: Path, model: str, teacher: str | None
+def _train_and_export(
+    workspace: Workspace, config: Training, name: str, origin: Path, model: str, teacher: str | None
 ) -> dict[str, Any]:
-    """Train or distil and export; returns which weights were kept."""
-    logs, metrics = bench.scratch("logs"), Metrics(bench.output) if bench.rank == 0 else None
-    seen: dict[int, dict[str, float]] = {}
+    """Train or distil, then export; returns which weights were kept."""
+    logs, metrics = workspace.scratch("logs"), Metrics(workspace.output) if workspace.rank == 0 else None
+    metrics_by_step: dict[int, dict[str, float]] = {}
 
     def follow(line: str) -> None:
-        if metrics and (found := progress(line)):
-            step, values = found
-            seen[step] = values
+        if metrics and (parsed := parse_progress(line)):
+            step, values = parsed
+            metrics_by_step[step] = values
             metrics.log(step, config.steps, **values)
 
     command = nemo_commands.train(
         config,
-        on=bench.on,
+        on=workspace.machines,
         name=name,
         model=model,
         teacher=teacher,
         logs=str(logs),
-        corpus=bench.corpus,
-        scripts=bench.scripts,
+        corpus=workspace.corpus,
+        scripts=workspace.scripts,
     )
-    bench.script(command, follow)
-    if bench.rank:
+    workspace.run_script(command, follow)
+    if workspace.rank:
         return {}
     best = isinstance(config, NemoDistill) and config.keep == "best"
     chosen = checkpoints(logs / name / "checkpoints", best=best)
     assert metrics is not None, "rank 0 logs"
-    for step, loss in validations(bench.python, logs / name):
-        metrics.log(step, config.steps, **(seen.get(step, {}) | {"val_loss": loss}))
-    _exported(bench, chosen.path, origin)
-    about = {
+    for step, loss in validations(workspace.python, logs / name):
+        metrics.log(step, config.steps, **(metrics_by_step.get(step, {}) | {"val_loss": loss}))
+    _export_model(workspace, chosen.path, origin)
+    summary: dict[str, Any] = {
         "keep": "best" if best else "last",
         "step": chosen.step,
         "trained": config.steps,
         "steps": config.steps,
         "stopped": None,
     }
-    about |= {"best_by": "val_loss", "best_step": chosen.step if best else None, "best": chosen.loss if best else None}
+    summary |= {
+        "best_by": "val_loss",
+        "best_step": chosen.step if best else None,
+        "best": chosen.loss if best else None,
+    }
     assert chosen.loss is None or math.isfinite(chosen.loss)
-    return about | {"tokens": chosen.step * config.global_batch * config.seq_length}
+    return summary | {"tokens": chosen.step * config.global_batch * config.seq_length}
 
 
-def _prune(spec: Spec, bench: Bench) -> None:
+def _prune(spec: Spec, workspace: Workspace) -> None:
     config, origin = NemoPrune.model_validate(spec.config), Path(spec.inputs["teacher"]) / "model"
     shape = shape_of(origin)
-    teacher, pruned = _imported(bench, "teacher", origin), bench.scratch("pruned")
+    teacher, pruned = _import_model(workspace, "teacher", origin), workspace.scratch("pruned")
     command = nemo_commands.prune(
         config,
-        on=bench.on,
+        on=workspace.machines,
         restore=teacher,
         save=str(pruned),
-        corpus=bench.corpus,
+        corpus=workspace.corpus,
         groups=shape.num_query_groups,
-        scripts=bench.scripts,
+        scripts=workspace.scripts,
     )
-    if not bench.scratch("pruned.done").exists():
-        if bench.rank == 0:
+    if not workspace.scratch("pruned.done").exists():
+        if workspace.rank == 0:
             shutil.rmtree(pruned, ignore_errors=True)
-        bench.script(command)
-    if bench.rank:
+        workspace.run_script(command)
+    if workspace.rank:
         return
-    bench.scratch("pruned.done").touch()
-    left = [layer for layer in range(1, shape.num_layers + 1) if layer not in config.drop_layers]
-    axes = {"num_layers": named(left, shape.num_layers)} if config.drop_layers else {}
-    about = {"ranking": config.ranking if config.ranked else None, "reinitialized": False, "axes": axes}
-    (bench.output / "kept.json").write_text(json.dumps(about, indent=2) + "\n")
-    _exported(bench, pruned, origin, config)
+    workspace.scratch("pruned.done").touch()
+    remaining_layers = [layer for layer in range(1, shape.num_layers + 1) if layer not in config.drop_layers]
+    axes = {"num_layers": depth_entry(remaining_layers, shape.num_layers)} if config.drop_layers else {}
+    summary = {"ranking": config.ranking if config.ranked else None, "reinitialized": False, "axes": axes}
+    (workspace.output / "kept.json").write_text(json.dumps(summary, indent=2) + "\n")
+    _export_model(workspace, pruned, origin, config)

@@ -1,4 +1,4 @@
-"""AutoQuantize's choice: from sensitivity scores and a budget of bits to a format for each layer, by ModelOpt's own
+"""AutoQuantize's choice: a format for each layer, from sensitivity scores and a budget of bits, by ModelOpt's own
 solvers."""
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ from conf.stages.sensitivity import NONE, AutoConfig
 
 @dataclass(frozen=True, kw_only=True)
 class MixedFormats:
-    """Formats by layer name (absent: left as it is), the bits they take on average, and the groups they were chosen
-    for."""
+    """Formats by layer name (absent: unquantized), the average bits they take, and the groups they were chosen for."""
 
     formats: dict[str, QuantFormat]
     effective_bits: float
     groups: list[dict[str, Any]]
 
     def record(self, config: AutoConfig, least: float) -> dict[str, Any]:
-        """What quantize.json says of the choice."""
+        """The entry of quantize.json about the choice."""
         return {
             "method": config.method,
             "asked_bits": config.effective_bits,
@@ -33,70 +32,70 @@ class MixedFormats:
 
 
 def read(folder: Path, config: AutoConfig) -> dict[str, Any]:
-    """sensitivity.json, refused where it was made for something else or cannot meet the budget."""
+    """sensitivity.json, refused where it was made for other settings or cannot meet the budget."""
     scored: dict[str, Any] = json.loads((folder / "sensitivity.json").read_text())
-    known = {form for group in scored["groups"] for form in group["scores"]} - {NONE}
-    if scored["method"] != config.method or known != set(config.formats):
+    formats = {form for group in scored["groups"] for form in group["scores"]} - {NONE}
+    if scored["method"] != config.method or formats != set(config.formats):
         raise ValueError(
-            f"{folder} scored {', '.join(sorted(known))} by {scored['method']}, not what quantize.auto asks for; score"
-            " again"
+            f"{folder} scored {', '.join(sorted(formats))} by {scored['method']}, which is not what quantize.auto sets;"
+            " score again"
         )
-    least = scored["bits"]["least"]
-    if config.effective_bits < least:
+    least_bits = scored["bits"]["least"]
+    if config.effective_bits < least_bits:
         raise ValueError(
             f"quantize.auto.effective_bits is {config.effective_bits:g} but no choice of {', '.join(config.formats)}"
-            f" takes fewer than {least:.2f} bits here, the output layer staying at 16; choose {least:.2f} to 16, or add"
-            " a format of fewer bits"
+            f" takes fewer than {least_bits:.2f} bits here, with the output layer at 16; choose {least_bits:.2f} to 16"
+            " or add a format with fewer bits"
         )
     return scored
 
 
 def choose(scored: dict[str, Any], config: AutoConfig) -> MixedFormats:
-    """The choice with the least score whose weights fit the budget."""
+    """The choice with the lowest score whose weights fit the budget."""
     groups = scored["groups"]
     total = sum(group["sizes"][NONE] for group in groups)
-    most = total * config.effective_bits / 16
-    chosen = _solved(groups, config, most)
+    budget = total * config.effective_bits / 16
+    chosen = _solve(groups, config, budget)
     size = sum(group["sizes"][form] for group, form in zip(groups, chosen, strict=True))
-    if size > most * (1 + 1e-9):  # ModelOpt's bisection may end on the wrong side of the threshold it looks for
-        chosen = _under_threshold(groups, most)
+    if size > budget * (1 + 1e-9):  # ModelOpt's bisection may end on the wrong side of its threshold
+        chosen = _under_threshold(groups, budget)
         size = sum(group["sizes"][form] for group, form in zip(groups, chosen, strict=True))
     formats: dict[str, QuantFormat] = {
         layer: form for group, form in zip(groups, chosen, strict=True) for layer in group["layers"] if form != NONE
     }
-    told = [
+    choices = [
         {"layers": group["layers"], "format": form, "scores": group["scores"]}
         for group, form in zip(groups, chosen, strict=True)
     ]
-    return MixedFormats(formats=formats, effective_bits=16 * size / total, groups=told)
+    return MixedFormats(formats=formats, effective_bits=16 * size / total, groups=choices)
 
 
-def _solved(groups: list[dict[str, Any]], config: AutoConfig, most: float) -> list[Any]:
+def _solve(groups: list[dict[str, Any]], config: AutoConfig, budget: float) -> list[Any]:
     """A format for each group, by ModelOpt's linear program (gradient) or threshold (kl_div)."""
     from modelopt.torch.quantization.algorithms import AutoQuantizeGradientSearcher, AutoQuantizeKLDivSearcher
 
     searcher = AutoQuantizeGradientSearcher() if config.method == "gradient" else AutoQuantizeKLDivSearcher()
     searcher.candidate_stats = {
-        str(place): {
+        str(position): {
             "formats": list(group["scores"]),
             "scores": list(group["scores"].values()),
             "costs": list(group["sizes"].values()),
         }
-        for place, group in enumerate(groups)
+        for position, group in enumerate(groups)
     }
-    found, _ = searcher.run_search_with_stats(most)
-    return [found[str(place)]["format"] for place in range(len(groups))]
+    solution, _ = searcher.run_search_with_stats(budget)
+    return [solution[str(position)]["format"] for position in range(len(groups))]
 
 
-def _under_threshold(groups: list[dict[str, Any]], most: float) -> list[Any]:
-    """ModelOpt's rule for kl_div, solved exactly: each group's smallest format whose score is at most the least
-    threshold that fits."""
+def _under_threshold(groups: list[dict[str, Any]], budget: float) -> list[Any]:
+    """ModelOpt's rule for kl_div, solved exactly: the smallest format of each group whose score is at most the lowest
+    threshold that fits the budget."""
     thresholds = sorted({score for group in groups for score in group["scores"].values()})
     for threshold in thresholds:
         chosen = [
             min((form for form in group["scores"] if group["scores"][form] <= threshold), key=group["sizes"].get)
             for group in groups
         ]
-        if sum(group["sizes"][form] for group, form in zip(groups, chosen, strict=True)) <= most:
+        if sum(group["sizes"][form] for group, form in zip(groups, chosen, strict=True)) <= budget:
             return chosen
     return [min(group["sizes"], key=group["sizes"].get) for group in groups]

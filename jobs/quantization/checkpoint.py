@@ -1,8 +1,7 @@
-"""The unified quantized checkpoint that ModelOpt exports: which layers it holds packed, that it is whole, and how it is
-run here.
+"""The unified quantized checkpoint that ModelOpt exports: which layers it holds packed, whether it is complete, and how
+it runs here.
 
-It reads, checks and simulates such checkpoints; making one is the business of `quantize`.
-"""
+Reads, checks and simulates such checkpoints; `jobs.quantize` makes them."""
 
 from __future__ import annotations
 
@@ -23,15 +22,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 MIXED = "MIXED_PRECISION"
-"""What ModelOpt calls a checkpoint whose layers have formats of their own."""
+"""ModelOpt's name for a checkpoint whose layers have different formats."""
 CACHE = {"k": ("k_proj", "k_bmm_quantizer"), "v": ("v_proj", "v_bmm_quantizer")}
-"""Under which layer the scales of keys and of values are stored, and which quantizer of the attention they are of."""
+"""The layer under which the scales of keys and values are stored, and the attention quantizer they belong to."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizedWeights:
-    """What a directory holds: packed layers by module name, scales of the key-value cache by tensor name, all other
-    tensors."""
+    """The contents of a directory: packed layers by module name, scales of the key-value cache by tensor name, all
+    other tensors."""
 
     layers: dict[str, Packed]
     plain: dict[str, torch.Tensor]
@@ -44,56 +43,57 @@ def is_quantized(directory: Path) -> bool:
     return "quantization_config" in hf.check(directory)
 
 
-def settings_of(directory: Path) -> dict[str, Any]:
-    """What hf_quant_config.json says, after refusing what is not ModelOpt's or cannot be simulated here."""
-    said = hf.check(directory)["quantization_config"]
-    algorithm = said.get("quant_algo")
-    if said.get("quant_method") != "modelopt" or algorithm not in (*ALGORITHMS, MIXED):
+def quantization_settings(directory: Path) -> dict[str, Any]:
+    """The settings in hf_quant_config.json; refuses what is not ModelOpt's or cannot be simulated here."""
+    quantization = hf.check(directory)["quantization_config"]
+    algorithm = quantization.get("quant_algo")
+    if quantization.get("quant_method") != "modelopt" or algorithm not in (*ALGORITHMS, MIXED):
         raise ValueError(
-            f"{directory} is quantized by {said.get('quant_method')} {algorithm}; only ModelOpt's"
+            f"{directory} is quantized by {quantization.get('quant_method')} {algorithm}; only ModelOpt's"
             f" {', '.join(ALGORITHMS)} and {MIXED} can be simulated"
         )
     settings: dict[str, Any] = json.loads((directory / "hf_quant_config.json").read_text())["quantization"]
-    excluded, ignored = settings.get("exclude_modules") or [], said.get("ignore") or []
+    excluded, ignored = settings.get("exclude_modules") or [], quantization.get("ignore") or []
     if sorted(excluded) != sorted(ignored) or settings["quant_algo"] != algorithm:
         raise ValueError(f"{directory}: hf_quant_config.json and config.json disagree; quantize the model again")
-    for layer, own in settings.get("quantized_layers", {}).items():
-        if own.get("quant_algo") not in ALGORITHMS:
+    for layer, layer_settings in settings.get("quantized_layers", {}).items():
+        if layer_settings.get("quant_algo") not in ALGORITHMS:
             raise ValueError(
-                f"{directory}: {layer} is quantized by {own.get('quant_algo')}, which cannot be simulated here"
+                f"{directory}: {layer} is quantized by {layer_settings.get('quant_algo')}, which cannot be simulated"
+                " here"
             )
     return settings
 
 
-def cache_of(directory: Path, settings: dict[str, Any]) -> KVFormat | None:
+def cache_format(directory: Path, settings: dict[str, Any]) -> KVFormat | None:
     """The format of the key-value cache."""
-    said = settings.get("kv_cache_quant_algo")
-    if said is None:
+    cache_algorithm = settings.get("kv_cache_quant_algo")
+    if cache_algorithm is None:
         return None
     for kv in get_args(KVFormat):
-        if said == kv.upper():
-            found: KVFormat = kv
-            return found
+        if cache_algorithm == kv.upper():
+            kv_format: KVFormat = kv
+            return kv_format
     raise ValueError(
-        f"{directory} has a key-value cache of {said}; only {', '.join(get_args(KVFormat))} can be simulated"
+        f"{directory} has a key-value cache of {cache_algorithm}; only {', '.join(get_args(KVFormat))} can be simulated"
     )
 
 
 def read(directory: Path) -> QuantizedWeights:
-    """The checkpoint with every packed layer checked."""
-    settings = settings_of(directory)
+    """The checkpoint, with every packed layer checked."""
+    settings = quantization_settings(directory)
     tensors = hf.read_tensors(directory)
     names = sorted({name.removesuffix(".weight_scale") for name in tensors if name.endswith(".weight_scale")})
     layers = {name: _layer(directory, name, tensors, settings) for name in names}
     if not layers:
-        raise ValueError(f"{directory} says it is quantized but holds no scales; quantize the model again")
+        raise ValueError(f"{directory} is marked as quantized but holds no scales; quantize the model again")
     for pattern in settings.get("exclude_modules") or []:
-        if named := fnmatch.filter(layers, pattern):
+        if excluded_layers := fnmatch.filter(layers, pattern):
             raise ValueError(
-                f"{directory} excludes {pattern} from quantization but {named[0]} is quantized; quantize the model"
-                " again"
+                f"{directory} excludes {pattern} from quantization but {excluded_layers[0]} is quantized; quantize the"
+                " model again"
             )
-    kv = cache_of(directory, settings)
+    kv = cache_format(directory, settings)
     cache = {
         name: tensors.pop(name)
         for name in list(tensors)
@@ -103,35 +103,35 @@ def read(directory: Path) -> QuantizedWeights:
 
 
 def _layer(directory: Path, name: str, tensors: dict[str, torch.Tensor], settings: dict[str, Any]) -> Packed:
-    """One packed layer, its tensors taken out of `tensors`."""
-    own = settings["quantized_layers"].get(name, {}) if settings["quant_algo"] == MIXED else settings
-    algorithm = own.get("quant_algo")
+    """One packed layer; its tensors are removed from `tensors`."""
+    layer_settings = settings["quantized_layers"].get(name, {}) if settings["quant_algo"] == MIXED else settings
+    algorithm = layer_settings.get("quant_algo")
     if algorithm not in ALGORITHMS:
-        raise ValueError(f"{directory} holds scales of {name} but does not say its format; quantize the model again")
-    how = ALGORITHMS[algorithm]
+        raise ValueError(f"{directory} holds scales of {name} but not its format; quantize the model again")
+    storage = ALGORITHMS[algorithm]
     needed = (
         ["weight", "weight_scale"]
-        + ["weight_scale_2"] * how.second_scale
-        + ["input_scale"] * (how.inputs in INPUT_BOUND)
+        + ["weight_scale_2"] * storage.second_scale
+        + ["input_scale"] * (storage.inputs in INPUT_BOUND)
     )
     missing = [part for part in needed if f"{name}.{part}" not in tensors]
     if missing:
         raise ValueError(f"{directory} lacks the tensor {name}.{missing[0]}; quantize the model again")
     parts = {part: tensors.pop(f"{name}.{part}") for part in needed}
-    if how.smoothed:
+    if storage.smoothed:
         parts["pre_quant_scale"] = tensors.pop(f"{name}.pre_quant_scale", None)
-    packed = Packed(algorithm=algorithm, block=_block(algorithm, parts, own), **parts)
+    packed = Packed(algorithm=algorithm, block=_block(algorithm, parts, layer_settings), **parts)
     packed.check(name)
     return packed
 
 
-def _block(algorithm: str, parts: dict[str, torch.Tensor], own: dict[str, Any]) -> int | None:
-    """Weights that share one scale. ModelOpt writes no group size for squares: their count gives it."""
+def _block(algorithm: str, parts: dict[str, torch.Tensor], layer_settings: dict[str, Any]) -> int | None:
+    """Weights per scale. ModelOpt writes no group size for square blocks: the number of scales gives it."""
     if algorithm == "fp8_pb_wo":
         weights, squares = parts["weight"].numel(), parts["weight_scale"].numel()
         side = round((weights / squares) ** 0.5)
         return side if side * side * squares == weights else None
-    size = own.get("group_size")
+    size = layer_settings.get("group_size")
     return int(size) if size else None
 
 
@@ -145,12 +145,12 @@ def load(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
     }
     model = hf.build(directory, hf.check(directory), tensors, dtype)
     quantizers.simulate_inputs(
-        model, {name: packed.how.inputs for name, packed in checkpoint.layers.items()}, checkpoint.kv
+        model, {name: packed.storage.inputs for name, packed in checkpoint.layers.items()}, checkpoint.kv
     )
     for name, packed in checkpoint.layers.items():
         quantizer = model.get_submodule(name).input_quantizer
         if packed.input_scale is not None:
-            quantizer.amax = (packed.input_scale * INPUT_BOUND[packed.how.inputs]).to(model.device)
+            quantizer.amax = (packed.input_scale * INPUT_BOUND[packed.storage.inputs]).to(model.device)
         if packed.pre_quant_scale is not None:
             quantizer.pre_quant_scale = packed.pre_quant_scale.to(model.device)
     if checkpoint.kv:
@@ -159,7 +159,7 @@ def load(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
 
 
 def _load_cache(directory: Path, model: PreTrainedModel, checkpoint: QuantizedWeights) -> None:
-    """Give the key-value cache's quantizers their scales and biases."""
+    """Set the scales and biases of the key-value cache's quantizers."""
     for name, attention in model.named_modules():
         for letter, (projection, quantizer) in CACHE.items():
             if not hasattr(attention, quantizer):
@@ -171,10 +171,7 @@ def _load_cache(directory: Path, model: PreTrainedModel, checkpoint: QuantizedWe
                 or not (scale.isfinite() & (scale > 0)).all()
                 or (bias is None and checkpoint.kv == "nvfp4_affine")
             ):
-                raise ValueError(
-                    f"{directory} lacks the scale of {name}'s {letter} cache, or it is no number; quantize the model"
-                    " again"
-                )
+                raise ValueError(f"{directory} has no valid scale of {name}'s {letter} cache; quantize the model again")
             getattr(attention, quantizer).amax = (scale * LARGEST_FP8).to(model.device)
             if bias is not None:
                 getattr(attention, quantizer).register_buffer("_bias_value", bias.to(model.device))

@@ -1,5 +1,5 @@
-"""What quantization does to each layer: how much its quantizers saw while they were calibrated, and how far its weights
-and outputs are from those of before, as signal to noise in dB."""
+"""The effect of quantization on each layer: how many tokens its quantizers saw in calibration, and how far its weights
+and outputs moved, as a signal-to-noise ratio in dB."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 SEQUENCES = 8
-"""Calibration sequences that outputs are compared on; their tokens are many more than a layer's outputs need."""
+"""Calibration sequences on which outputs are compared; they hold far more tokens than a layer's outputs need."""
 
-Seen = dict[str, dict[str, int]]
+TokenCounts = dict[str, dict[str, int]]
 
 
 @contextlib.contextmanager
-def counting(model: PreTrainedModel) -> Iterator[Seen]:
-    """Sequences and tokens that pass each linear layer and each quantizer of the key-value cache while the context is
-    open."""
-    seen: Seen = {}
+def counting(model: PreTrainedModel) -> Iterator[TokenCounts]:
+    """Count the sequences and tokens that pass each linear layer and each quantizer of the key-value cache inside the
+    block."""
+    counts: TokenCounts = {}
     handles = []
     # awq_clip turns the weight quantizers off while it looks at activations
-    watched = {name: module for name, module in model.named_modules() if hasattr(module, "weight_quantizer")}
-    watched |= export.cache_quantizers(model)
-    for name, module in watched.items():
-        seen[name] = {"samples": 0, "tokens": 0}
-        handles.append(module.register_forward_pre_hook(_counter(seen[name], heads=name.endswith("_bmm_quantizer"))))
+    modules = {name: module for name, module in model.named_modules() if hasattr(module, "weight_quantizer")}
+    modules |= export.cache_quantizers(model)
+    for name, module in modules.items():
+        counts[name] = {"samples": 0, "tokens": 0}
+        handles.append(module.register_forward_pre_hook(_counter(counts[name], heads=name.endswith("_bmm_quantizer"))))
     try:
-        yield seen
+        yield counts
     finally:
         for handle in handles:
             handle.remove()
@@ -49,24 +49,23 @@ def _counter(counts: dict[str, int], *, heads: bool) -> Any:
     return count
 
 
-def check_seen(seen: Seen, quantized: list[str]) -> None:
-    """Refuse layers that calibration never reached: their scales would be of nothing, or of the weights alone."""
-    unseen = [name for name in quantized if not seen.get(name, {}).get("tokens")]
+def check_counts(counts: TokenCounts, quantized: list[str]) -> None:
+    """Refuse quantizers that calibration never reached: their scales would rest on nothing, or on the weights alone."""
+    unseen = [name for name in quantized if not counts.get(name, {}).get("tokens")]
     if unseen:
         raise ValueError(
-            f"{len(unseen)} of {len(quantized)} quantizers saw no token while they were calibrated, {unseen[0]} among"
-            " them; raise calibration_samples, or take text that reaches them"
+            f"{len(unseen)} of {len(quantized)} quantizers saw no token in calibration, for example {unseen[0]}; raise"
+            " calibration_samples or use text that reaches them"
         )
 
 
 def measure(
     model: PreTrainedModel, layers: dict[str, Any], before: dict[str, torch.Tensor], tokens: torch.Tensor
 ) -> dict[str, dict[str, Any]]:
-    """Format and signal to noise of each layer, dB; None where nothing differs.
+    """Format and signal-to-noise ratio of each layer in dB; None where nothing differs.
 
-    `before` holds the weights [out, in] before they were rounded, after smoothing and clipping of the calibrator.
-    Outputs are those of the layer on the quantized model's own inputs, against the same inputs and weights unrounded.
-    """
+    `before` holds the weights [out, in] before rounding, after the calibrator's smoothing and clipping. Outputs compare
+    the layer with its unrounded weights on the same inputs, those of the quantized model."""
     powers = {name: [0.0, 0.0] for name in layers}
     handles = [layer.register_forward_hook(_comparer(before[name], powers[name])) for name, layer in layers.items()]
     try:
@@ -90,18 +89,18 @@ def measure(
 
 def _comparer(before: torch.Tensor, powers: list[float]) -> Any:
     def compare(layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        arriving = inputs[0]
+        layer_input = inputs[0]
         smoothing = layer.input_quantizer.pre_quant_scale
         if smoothing is not None:
-            arriving = arriving * smoothing
+            layer_input = layer_input * smoothing
         bias = None if layer.bias is None else layer.bias.float()
-        wanted = torch.nn.functional.linear(arriving.float(), before.to(arriving.device).float(), bias)
-        powers[0] += float(wanted.square().sum())
-        powers[1] += float((output.float() - wanted).square().sum())
+        expected = torch.nn.functional.linear(layer_input.float(), before.to(layer_input.device).float(), bias)
+        powers[0] += float(expected.square().sum())
+        powers[1] += float((output.float() - expected).square().sum())
 
     return compare
 
 
 def decibels(signal: float, noise: float) -> float | None:
-    """Signal to noise of two powers, dB; None without noise or without signal."""
+    """Signal-to-noise ratio of two powers in dB; None without noise or without signal."""
     return 10 * math.log10(signal / noise) if signal > 0 and noise > 0 else None

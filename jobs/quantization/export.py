@@ -1,5 +1,5 @@
-"""From a calibrated model to a checkpoint that means exactly the same: shared scales, weights folded to what they pack
-to, the export by ModelOpt, and the reading back that refuses whatever differs."""
+"""From a calibrated model to a checkpoint with exactly the same meaning: shared scales, weights folded to their packed
+values, export by ModelOpt, and a read-back that refuses any difference."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Layers that engines run as one matrix, with one scale."""
 CACHE_QUANTIZERS = ("k_bmm_quantizer", "v_bmm_quantizer")
 GENERATION = "generation_config.json"
-MOST_FOLDS = 8
-"""Roundings after which a weight must have settled."""
+MAX_FOLDS = 8
+"""Roundings after which a weight must be stable."""
 NAMES = {
     "fp8": "FP8",
     "fp8_pb_wo": "fp8_pb_wo",
@@ -36,11 +36,11 @@ NAMES = {
     "nvfp4_awq": "NVFP4_AWQ",
     "w4a8_nvfp4_fp8": "W4A8_NVFP4_FP8",
 }
-"""What the checkpoint calls what ModelOpt's get_quantization_format calls a layer."""
+"""The checkpoint's name for each format that ModelOpt's get_quantization_format returns."""
 
 
 def quantized_layers(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
-    """Linear layers whose weight quantizer is on, by module name."""
+    """Linear layers with an enabled weight quantizer, by module name."""
     return {
         name: module
         for name, module in model.named_modules()
@@ -49,7 +49,7 @@ def quantized_layers(model: PreTrainedModel) -> dict[str, torch.nn.Module]:
 
 
 def cache_quantizers(model: PreTrainedModel) -> dict[str, Any]:
-    """Quantizers of the key-value cache that are on, by module name."""
+    """Enabled quantizers of the key-value cache, by module name."""
     return {
         f"{name}.{kind}": getattr(module, kind)
         for name, module in model.named_modules()
@@ -67,7 +67,7 @@ def check_calibrated(model: PreTrainedModel, layers: dict[str, Any]) -> None:
     parts = [
         (f"the weights of {name}", quantizer)
         for name, layer in layers.items()
-        for quantizer in _each(layer.weight_quantizer)
+        for quantizer in _weight_quantizers(layer.weight_quantizer)
     ]
     parts += [
         (f"the inputs of {name}", layer.input_quantizer)
@@ -75,29 +75,29 @@ def check_calibrated(model: PreTrainedModel, layers: dict[str, Any]) -> None:
         if layer.input_quantizer.is_enabled and not layer.input_quantizer._dynamic
     ]
     parts += [(name, quantizer) for name, quantizer in cache_quantizers(model).items()]
-    for what, quantizer in parts:
+    for description, quantizer in parts:
         amax = getattr(quantizer, "_amax", None)
         if amax is None:
-            raise ValueError(f"calibration never reached {what}; raise calibration_samples")
+            raise ValueError(f"calibration never reached {description}; raise calibration_samples")
         if not (amax.isfinite().all() and amax.max() > 0 and amax.min() >= 0):
             raise ValueError(
-                f"{what} have the largest magnitude {float(amax.max())}, which no scale fits; check the model"
+                f"the largest magnitude of {description} is {float(amax.max())}, which no scale fits; check the model"
             )
         quantizer._amax = amax.float()  # scales are exported in fp32
 
 
-def _each(quantizer: Any) -> list[Any]:
-    """The quantizers a weight passes: one, or for W4A8 two."""
+def _weight_quantizers(quantizer: Any) -> list[Any]:
+    """The quantizers a weight passes: one, or two for W4A8."""
     from modelopt.torch.quantization.nn import SequentialQuantizer
 
     return list(quantizer) if isinstance(quantizer, SequentialQuantizer) else [quantizer]
 
 
 def share_scales(model: PreTrainedModel) -> None:
-    """Give layers that engines fuse one scale, as those engines would do at load time with another rounding.
+    """Give layers that engines fuse one scale, as engines would at load time with different rounding.
 
-    Smoothed layers take ModelOpt's whole way: one smoothing scale for a group, moved into the norm or the layer before
-    it."""
+    Smoothed layers use ModelOpt's own procedure: one smoothing scale per group, moved into the preceding norm or
+    layer."""
     from modelopt.torch.export.quant_utils import preprocess_linear_fusion
     from modelopt.torch.export.unified_export_hf import requantize_resmooth_fused_llm_layers
 
@@ -113,26 +113,26 @@ def share_scales(model: PreTrainedModel) -> None:
 
 
 def algorithm_of(layer: Any) -> str:
-    """What the checkpoint will call the layer's format."""
+    """The checkpoint's name for the layer's format."""
     from modelopt.torch.export.quant_utils import get_quantization_format
 
     return NAMES[str(get_quantization_format(layer))]
 
 
-def fold(model: PreTrainedModel, layers: dict[str, Any]) -> float:
-    """Replace each weight by the value its packed form stands for, so that packing it is exact; the largest change of a
+def fold_weights(model: PreTrainedModel, layers: dict[str, Any]) -> float:
+    """Replace each weight by the value of its packed form, so that packing it is exact; returns the largest change of a
     weight.
 
-    Without this the export divides in bf16 and rounds twice, and packs a few weights otherwise than calibration saw
-    them."""
+    Otherwise the export divides in bf16 and rounds twice, and packs a few weights differently from what calibration
+    saw."""
     largest = 0.0
     for name, layer in layers.items():
         algorithm = algorithm_of(layer)
         bound = INPUT_BOUND.get(ALGORITHMS[algorithm].inputs)
         if bound:
-            _settle(layer.input_quantizer, bound)
+            _round_amax(layer.input_quantizer, bound)
         original = layer.weight.data
-        for _ in range(MOST_FOLDS):
+        for _ in range(MAX_FOLDS):
             before = layer.weight.data
             layer.weight.data = _packed(layer, algorithm).dequantize(before.dtype)
             if torch.equal(before, layer.weight.data):
@@ -141,13 +141,13 @@ def fold(model: PreTrainedModel, layers: dict[str, Any]) -> float:
             raise RuntimeError(f"rounding the weights of {name} to {algorithm} does not settle")
         largest = max(largest, float((layer.weight.data.float() - original.float()).abs().max()))
     for quantizer in cache_quantizers(model).values():
-        _settle(quantizer, LARGEST_FP8)  # ModelOpt stores NVFP4's cache scale as amax / 448 too
+        _round_amax(quantizer, LARGEST_FP8)  # ModelOpt stores NVFP4's cache scale as amax / 448 too
     return largest
 
 
-def _settle(quantizer: Any, bound: float) -> None:
-    """Make the largest magnitude one that the exported scale gives back."""
-    for _ in range(MOST_FOLDS):
+def _round_amax(quantizer: Any, bound: float) -> None:
+    """Round the largest magnitude to one that the exported scale reproduces."""
+    for _ in range(MAX_FOLDS):
         quantizer._amax = quantizer._amax / bound * bound
 
 
@@ -174,7 +174,7 @@ def without_weight_quantizers(model: PreTrainedModel, layers: dict[str, Any], to
 
 @contextlib.contextmanager
 def weights_as_they_are(layers: dict[str, Any]) -> Iterator[None]:
-    """Weight quantizers off for a while."""
+    """Weight quantizers are off inside the block."""
     for layer in layers.values():
         layer.weight_quantizer.disable()
     try:
@@ -185,8 +185,8 @@ def weights_as_they_are(layers: dict[str, Any]) -> Iterator[None]:
 
 
 def export(model: PreTrainedModel, source: Path, target: Path) -> list[str]:
-    """Write the checkpoint, with the source's own config and tokenizer; the names of the modules left out of
-    quantization."""
+    """Write the checkpoint with the source's own config and tokenizer; returns the names of the modules left
+    unquantized."""
     from modelopt.torch.export import export_hf_checkpoint
 
     from jobs.huggingface.tokenizer import copy_files
@@ -199,8 +199,8 @@ def export(model: PreTrainedModel, source: Path, target: Path) -> list[str]:
     written = json.loads((target / "config.json").read_text())
     config = json.loads((source / "config.json").read_text())
     config.pop("dtype", None)
-    # transformers rewrites what it read (rope_theta moves, defaults appear); engines of other versions read the
-    # source's words
+    # transformers rewrites the config (rope_theta moves, defaults appear); engines of other versions expect the
+    # source's
     config |= {"torch_dtype": "bfloat16", "quantization_config": written["quantization_config"]}
     (target / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     return list(written["quantization_config"]["ignore"])
@@ -223,29 +223,29 @@ def _scales_shared_already() -> Iterator[None]:
 def verify(target: Path, reference: dict[str, torch.Tensor], layers: set[str], unquantized: set[str]) -> None:
     """Read the checkpoint back and refuse it unless it holds exactly `reference`, the calibrated model's parameters.
 
-    `layers` are the quantized linear modules by name, `unquantized` the others, which the checkpoint must say it
-    excludes."""
+    `layers` are the quantized linear modules by name; the checkpoint must list `unquantized`, the others, as
+    excluded."""
     checkpoint = quantized.read(target)
     packed, plain = checkpoint.layers, checkpoint.plain
     if set(packed) != layers:
-        raise RuntimeError(f"{target} quantizes other layers than were calibrated: {min(set(packed) ^ layers)}")
+        raise RuntimeError(f"{target} quantizes other layers than those calibrated: {min(set(packed) ^ layers)}")
     expected = {name for name in reference if name.removesuffix(".weight") not in layers}
     if set(plain) != expected:
-        raise RuntimeError(f"{target} lacks or adds the tensor {min(set(plain) ^ expected)}")
+        raise RuntimeError(f"{target} lacks or adds tensor {min(set(plain) ^ expected)}")
     for name, stored in reference.items():
         layer = name.removesuffix(".weight")
         written = packed[layer].dequantize(stored.dtype) if layer in packed else plain[name]
         if not torch.equal(written, stored.cpu()):
-            raise RuntimeError(f"{target}: {name} is not what the calibrated model uses")
-    settings = quantized.settings_of(target)
+            raise RuntimeError(f"{target}: {name} differs from the calibrated model")
+    settings = quantized.quantization_settings(target)
     if "quantized_layers" in settings:  # layers that such a list leaves out are not quantized
         listed = set(settings["quantized_layers"])
         if listed != layers:
-            raise RuntimeError(f"{target} lists other layers than were calibrated: {min(listed ^ layers)}")
+            raise RuntimeError(f"{target} lists other layers than those calibrated: {min(listed ^ layers)}")
         return
     for layer in sorted(unquantized):
         if not any(fnmatch.fnmatch(layer, pattern) for pattern in settings["exclude_modules"]):
-            raise RuntimeError(f"{target} does not say that {layer} is left unquantized")
+            raise RuntimeError(f"{target} does not list {layer} as unquantized")
 
 
 def verify_logits(target: Path, tokens: torch.Tensor, logits: torch.Tensor) -> None:

@@ -1,6 +1,6 @@
-"""Lets ModelOpt simulate and pack NVFP4 where there is no CUDA: the one place that replaces two of its functions.
+"""Lets ModelOpt simulate and pack NVFP4 without CUDA: the only module that replaces two of its functions.
 
-Both replacements compute what ModelOpt's own NVFP4QTensor computes, bit for bit; on a machine with CUDA nothing may be
+Both replacements compute what ModelOpt's own NVFP4QTensor computes, bit for bit; where there is CUDA nothing may be
 replaced."""
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 import torch
 
 BLOCK = 16
-"""Values that share one scale."""
+"""Values per scale."""
 LARGEST_FP4 = 6.0
 LARGEST_SCALE = 448.0
 """Largest finite E4M3 number."""
 
 
 def install() -> None:
-    """Replace ModelOpt's CUDA-only NVFP4 functions in this process; more than one call does no harm."""
+    """Replace ModelOpt's CUDA-only NVFP4 functions in this process. Idempotent."""
     from modelopt.torch.quantization import tensor_quant
     from modelopt.torch.quantization.qtensor import nvfp4_tensor
 
@@ -39,7 +39,7 @@ def _dynamic_block_quantize(
     scale_num_bits: int,
     scale_exponent_bits: int,
 ) -> torch.Tensor:
-    """ModelOpt's operator of this name for its NVFP4 case: E2M1 values, E4M3 scales."""
+    """ModelOpt's operator of this name, for NVFP4 only: E2M1 values, E4M3 scales."""
     assert (num_bits, exponent_bits, scale_num_bits, scale_exponent_bits) == (
         4,
         2,

@@ -1,8 +1,8 @@
-"""One quantized linear layer as the unified checkpoint stores it: which tensors, of which types, and what number each
-weight stands for.
+"""One quantized linear layer as the unified checkpoint stores it: its tensors, their types, and the value each weight
+stands for.
 
-Packing and unpacking are ModelOpt's own arithmetic, in fp32 and rounded once; a weight that was unpacked packs to the
-same bytes again."""
+Packing and unpacking use ModelOpt's own arithmetic, in fp32 and rounded once; an unpacked weight packs to the same
+bytes again."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ INPUT_BOUND: dict[Inputs, float] = {
     "int8": LARGEST_INT8,
     "nvfp4": nvfp4_cpu.LARGEST_FP4 * nvfp4_cpu.LARGEST_SCALE,
 }
-"""The largest activation that input_scale stands for, in units of input_scale."""
+"""The largest activation that input_scale can represent, in units of input_scale."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Algorithm:
-    """What ModelOpt calls one way to store a layer: the type of its weight and scales, and how its inputs are
+class Storage:
+    """One way to store a layer, under ModelOpt's name: the types of its weight and scales, and how its inputs are
     rounded."""
 
     weight: torch.dtype
@@ -38,16 +38,16 @@ class Algorithm:
     """Inputs may be multiplied by pre_quant_scale first."""
 
 
-ALGORITHMS: dict[str, Algorithm] = {
-    "FP8": Algorithm(weight=FP8, inputs="fp8"),
-    "fp8_pb_wo": Algorithm(weight=FP8),
-    "FP8_PER_CHANNEL_PER_TOKEN": Algorithm(weight=FP8, inputs="fp8_token"),
-    "W8A8_SQ_PER_CHANNEL": Algorithm(weight=INT8, inputs="int8", smoothed=True),
-    "W4A16_AWQ": Algorithm(weight=BYTES, smoothed=True),
-    "W4A8_AWQ": Algorithm(weight=BYTES, second_scale=True, inputs="fp8", smoothed=True),
-    "NVFP4": Algorithm(weight=BYTES, scale=FP8, second_scale=True, inputs="nvfp4"),
-    "NVFP4_AWQ": Algorithm(weight=BYTES, scale=FP8, second_scale=True, inputs="nvfp4", smoothed=True),
-    "W4A8_NVFP4_FP8": Algorithm(weight=BYTES, scale=FP8, second_scale=True, inputs="fp8"),
+ALGORITHMS: dict[str, Storage] = {
+    "FP8": Storage(weight=FP8, inputs="fp8"),
+    "fp8_pb_wo": Storage(weight=FP8),
+    "FP8_PER_CHANNEL_PER_TOKEN": Storage(weight=FP8, inputs="fp8_token"),
+    "W8A8_SQ_PER_CHANNEL": Storage(weight=INT8, inputs="int8", smoothed=True),
+    "W4A16_AWQ": Storage(weight=BYTES, smoothed=True),
+    "W4A8_AWQ": Storage(weight=BYTES, second_scale=True, inputs="fp8", smoothed=True),
+    "NVFP4": Storage(weight=BYTES, scale=FP8, second_scale=True, inputs="nvfp4"),
+    "NVFP4_AWQ": Storage(weight=BYTES, scale=FP8, second_scale=True, inputs="nvfp4", smoothed=True),
+    "W4A8_NVFP4_FP8": Storage(weight=BYTES, scale=FP8, second_scale=True, inputs="fp8"),
 }
 INT4 = ("W4A16_AWQ", "W4A8_AWQ")
 FP4 = ("NVFP4", "NVFP4_AWQ", "W4A8_NVFP4_FP8")
@@ -55,11 +55,11 @@ FP4 = ("NVFP4", "NVFP4_AWQ", "W4A8_NVFP4_FP8")
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
-    """A layer as stored: FP8 and INT8 weights [out, in]; INT4 [out / 2, in], two outputs a byte; FP4 [out, in / 2], two
-    inputs a byte.
+    """A layer as stored: FP8 and INT8 weights [out, in]; INT4 [out / 2, in], two outputs per byte; FP4 [out, in / 2],
+    two inputs per byte.
 
-    `weight_scale` has one number, one an output [out], one a block of inputs [out, blocks], or one a square (any shape
-    of that order)."""
+    `weight_scale` holds one number, one per output [out], one per block of inputs [out, blocks], or one per square (any
+    shape in that order)."""
 
     algorithm: str
     weight: torch.Tensor
@@ -70,8 +70,8 @@ class Packed:
     block: int | None = None
 
     @property
-    def how(self) -> Algorithm:
-        """What its algorithm says of it."""
+    def storage(self) -> Storage:
+        """How its algorithm stores it."""
         return ALGORITHMS[self.algorithm]
 
     @property
@@ -110,15 +110,15 @@ class Packed:
         return unpacked
 
     def check(self, name: str) -> None:
-        """Refuse missing or odd parts, scales that are not finite and positive, and weights that are not numbers."""
-        how, (rows, columns) = self.how, self.shape
-        _expect(name, "weight", self.weight, how.weight, None)
-        if how.weight == FP8 and not self.weight.float().isfinite().all():
+        """Refuse missing or malformed parts, scales that are not finite and positive, and weights that are NaN."""
+        storage, (rows, columns) = self.storage, self.shape
+        _check_tensor(name, "weight", self.weight, storage.weight, None)
+        if storage.weight == FP8 and not self.weight.float().isfinite().all():
             raise ValueError(f"{name}.weight holds NaN bytes; quantize the model again")
         shape = {"FP8": (), "FP8_PER_CHANNEL_PER_TOKEN": (rows,), "W8A8_SQ_PER_CHANNEL": (rows,)}.get(self.algorithm)
         if self.algorithm in (*INT4, *FP4) and self.block:
             shape = (rows, columns // self.block)
-        _expect(name, "weight_scale", self.weight_scale, how.scale, shape)
+        _check_tensor(name, "weight_scale", self.weight_scale, storage.scale, shape)
         if (
             self.algorithm == "fp8_pb_wo"
             and self.block
@@ -129,13 +129,16 @@ class Packed:
                 " model again"
             )
         parts = {"weight_scale": self.weight_scale}
-        for part, wanted in (("weight_scale_2", how.second_scale), ("input_scale", how.inputs in INPUT_BOUND)):
+        for part, required in (
+            ("weight_scale_2", storage.second_scale),
+            ("input_scale", storage.inputs in INPUT_BOUND),
+        ):
             value = getattr(self, part)
-            if wanted:
-                _expect(name, part, value, FLOAT, ())
+            if required:
+                _check_tensor(name, part, value, FLOAT, ())
                 parts[part] = value
         if self.pre_quant_scale is not None:
-            _expect(name, "pre_quant_scale", self.pre_quant_scale, self.pre_quant_scale.dtype, (columns,))
+            _check_tensor(name, "pre_quant_scale", self.pre_quant_scale, self.pre_quant_scale.dtype, (columns,))
             parts["pre_quant_scale"] = self.pre_quant_scale
         for part, tensor in parts.items():
             value = tensor.float()
@@ -143,15 +146,15 @@ class Packed:
                 raise ValueError(f"{name}.{part} is not finite and positive everywhere; quantize the model again")
 
 
-def _expect(
+def _check_tensor(
     layer: str, part: str, tensor: torch.Tensor | None, dtype: torch.dtype, shape: tuple[int, ...] | None
 ) -> None:
     if tensor is None:
         raise ValueError(f"{layer} lacks the tensor {layer}.{part}; quantize the model again")
     if tensor.dtype != dtype or (shape is not None and tuple(tensor.shape) != shape):
-        wanted = f"{dtype}" if shape is None else f"{dtype} of shape {shape}"
+        expected = f"{dtype}" if shape is None else f"{dtype} of shape {shape}"
         raise ValueError(
-            f"{layer}.{part} is {tensor.dtype} of shape {tuple(tensor.shape)} where {wanted} is needed; quantize the"
+            f"{layer}.{part} is {tensor.dtype} of shape {tuple(tensor.shape)} where {expected} is needed; quantize the"
             " model again"
         )
 
@@ -159,8 +162,8 @@ def _expect(
 def pack(
     algorithm: str, weight: torch.Tensor, scale: torch.Tensor, second: torch.Tensor | None, block: int | None
 ) -> Packed:
-    """`weight` [out, in] as ModelOpt's export stores it with these scales; out of reach is clamped, not turned into
-    NaN."""
+    """`weight` [out, in] as ModelOpt's export stores it with these scales; values out of range are clamped instead of
+    becoming NaN."""
     from modelopt.torch.quantization.qtensor import NVFP4QTensor
 
     shape = (weight.shape[0], weight.shape[1])
@@ -179,13 +182,13 @@ def pack(
 
 
 def round_fp8(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """E4M3 codes of `values` in units of `scale`, as fp32 numbers; the largest where a value is beyond it."""
+    """E4M3 codes of `values` in units of `scale`, as fp32 numbers, clamped to the largest."""
     return (values / scale).clamp(-LARGEST_FP8, LARGEST_FP8).to(FP8).float()
 
 
 def spread(scale: torch.Tensor, algorithm: str, shape: tuple[int, int], block: int | None) -> torch.Tensor:
-    """`scale` broadcast over a weight of `shape`: one number, one an output, one a block of inputs, or one a square of
-    `block`."""
+    """`scale` broadcast over a weight of `shape`: one number, one per output, one per block of inputs, or one per
+    square of `block`."""
     rows, columns = shape
     if scale.numel() == 1:
         return scale.reshape(())

@@ -1,8 +1,8 @@
 """Quantization-aware distillation: the unquantized model teaches the quantized one through ModelOpt's quantizers
 (straight-through).
 
-It trains the very model that is exported and verified afterwards, transformers' own, in one process with everything in
-fp32. Quantizing Megatron's layers instead, to train over many processes, has not been tried."""
+Trains the very model that is exported and verified afterwards, transformers' own, in one process with fp32 weights.
+Quantizing Megatron's layers instead, to train over many processes, has not been tried."""
 
 from __future__ import annotations
 
@@ -30,11 +30,10 @@ Log = Callable[..., None]
 def train(
     model: PreTrainedModel, teacher: PreTrainedModel, config: QADConfig, data: Path, output: Path, log: Log
 ) -> dict[str, Any]:
-    """Teach `model` (its quantizers calibrated) in place; what quantize.json says of it. `log(step, **values)` tells
-    the progress.
+    """Train `model`, whose quantizers are calibrated, in place; returns the entry of quantize.json. `log(step,
+    **values)` reports progress.
 
-    Weights are kept in fp32 while they are trained and are bf16 before and after. Raises ValueError when the loss is no
-    number."""
+    Weights are fp32 during training and bf16 before and after. Raises ValueError when the gradient is not finite."""
     train_windows, validation = training_split(data, config.seq_length), Windows(data / "validation", config.seq_length)
     _cast(model, torch.float32)
     model.requires_grad_(True)
@@ -45,30 +44,30 @@ def train(
     with interrupt.stoppable(), heartbeat.monitored(output):
         while step < config.steps:
             indices = train_windows.shuffled(step * config.global_batch, config.global_batch, config.seed)
-            values = run.step(train_windows.take(indices), step)
+            values = run.step(train_windows.tokens_at(indices), step)
             step += 1
             if step % config.validate_every == 0 or step == config.steps:
                 values |= run.validate(validation)
                 history.append({"step": step, **{name: values[name] for name in ("val_loss", "val_kl")}})
-            why = interrupt.stop_requested() if step < config.steps else None
-            if why or (step % config.checkpoint_every == 0 and step < config.steps):
+            stop_reason = interrupt.stop_requested() if step < config.steps else None
+            if stop_reason or (step % config.checkpoint_every == 0 and step < config.steps):
                 run.save(output / "checkpoints", step, history)
             log(step, **values)
-            if why:
-                raise interrupt.Interrupted(why, f"after step {step} of {config.steps} of quantize.qad")
+            if stop_reason:
+                raise interrupt.Interrupted(stop_reason, f"after step {step} of {config.steps} of quantize.qad")
     model.requires_grad_(False)
     _cast(model, torch.bfloat16)
     return {"steps": config.steps, "tokens": config.tokens, "history": history}
 
 
 def _cast(model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """Parameters alone: the positions' frequencies and the quantizers' scales stay in fp32."""
+    """Cast parameters only: rotary frequencies and the quantizers' scales stay in fp32."""
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
 
 
 class _Run:
-    """A student, its teacher and the optimizer between them."""
+    """A student, its teacher and the student's optimizer."""
 
     def __init__(self, model: PreTrainedModel, teacher: PreTrainedModel, config: QADConfig) -> None:
         from modelopt.torch.distill.losses import LogitsDistillationLoss
@@ -78,7 +77,7 @@ class _Run:
             temperature=config.temperature, reduction="batchmean"
         )  # it multiplies by T^2
         self.scale = 1.0 if config.scale_by_t2 else config.temperature**-2
-        self.plain = LogitsDistillationLoss(temperature=1.0, reduction="batchmean")
+        self.plain_divergence = LogitsDistillationLoss(temperature=1.0, reduction="batchmean")
         matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
         vectors = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
         groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
@@ -89,11 +88,11 @@ class _Run:
         config, sums = self.config, {"divergence": 0.0, "loss": 0.0}
         for group in self.optimizer.param_groups:
             group["lr"] = _learning_rate(config, step)
-        parts = torch.from_numpy(samples).split(config.micro_batch)
-        for part in parts:
+        micro_batches = torch.from_numpy(samples).split(config.micro_batch)
+        for micro_batch in micro_batches:
             heartbeat.report_progress()
-            losses = self._losses(part, self.divergence, self.scale)
-            share = len(part) / len(samples)
+            losses = self._losses(micro_batch, self.divergence, self.scale)
+            share = len(micro_batch) / len(samples)
             total = (1 - config.ce_share) * losses["divergence"] + config.ce_share * losses["loss"]
             (total * share).backward()
             sums = {name: value + share * float(losses[name].detach()) for name, value in sums.items()}
@@ -123,15 +122,15 @@ class _Run:
         count = min(len(windows), self.config.validation_batches * self.config.global_batch)
         sums = {"divergence": 0.0, "loss": 0.0}
         with torch.no_grad():
-            for part in torch.from_numpy(windows.take(range(count))).split(self.config.micro_batch):
-                losses = self._losses(part, self.plain, 1.0)
-                sums = {name: value + float(losses[name]) * len(part) / count for name, value in sums.items()}
+            for micro_batch in torch.from_numpy(windows.tokens_at(range(count))).split(self.config.micro_batch):
+                losses = self._losses(micro_batch, self.plain_divergence, 1.0)
+                sums = {name: value + float(losses[name]) * len(micro_batch) / count for name, value in sums.items()}
         return {"val_loss": sums["loss"], "val_kl": sums["divergence"]}
 
     def save(self, folder: Path, step: int, history: list[dict[str, float]]) -> None:
-        """Weights, Adam's moments and the validations so far."""
-        tensors = {}
-        for name, parameter in self._unique():
+        """Save weights, Adam's moments and the validations so far."""
+        tensors: dict[str, torch.Tensor] = {}
+        for name, parameter in self._named_parameters():
             state = self.optimizer.state[parameter]
             tensors |= {
                 f"weight.{name}": parameter.data,
@@ -146,23 +145,23 @@ class _Run:
         checkpoints.publish(folder, step, self.config.checkpoints_kept, write)
 
     def resume(self, folder: Path) -> tuple[int, list[dict[str, float]]]:
-        """Continue from the newest sound checkpoint: its step and validations; (0, []) where there is none at all."""
-        found = checkpoints.newest_sound(folder)
-        if not found:
+        """Continue from the newest undamaged checkpoint: its step and validations; (0, []) where there is none."""
+        newest = checkpoints.newest_sound(folder)
+        if not newest:
             return 0, []
-        checkpoint, told = found
+        checkpoint, notes = newest
         tensors = load_file(checkpoint / "state.safetensors", device=str(self.model.device))
-        for name, parameter in self._unique():
+        for name, parameter in self._named_parameters():
             parameter.data.copy_(tensors[f"weight.{name}"])
             self.optimizer.state[parameter] = {
-                "step": torch.tensor(float(told["step"])),
+                "step": torch.tensor(float(notes["step"])),
                 "exp_avg": tensors[f"first.{name}"],
                 "exp_avg_sq": tensors[f"second.{name}"],
             }
-        print(f"continuing quantization-aware distillation at step {told['step']}")
-        return int(told["step"]), list(told["history"])
+        print(f"resuming quantization-aware distillation at step {notes['step']}")
+        return int(notes["step"]), list(notes["history"])
 
-    def _unique(self) -> list[tuple[str, torch.nn.Parameter]]:
+    def _named_parameters(self) -> list[tuple[str, torch.nn.Parameter]]:
         return list(self.model.named_parameters())
 
 
@@ -170,12 +169,12 @@ def _learning_rate(config: QADConfig, step: int) -> float:
     """Linear warm-up, then a cosine from lr to min_lr at the last step."""
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
-    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return config.min_lr + (config.lr - config.min_lr) * (1 + math.cos(math.pi * done)) / 2
+    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return config.min_lr + (config.lr - config.min_lr) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def progress(metrics: Metrics, before: int, config: QADConfig) -> Log:
-    """Tells a step of training after `before` steps of calibration."""
+def progress_log(metrics: Metrics, before: int, config: QADConfig) -> Log:
+    """Logs steps of training as those after `before` steps of calibration."""
 
     def log(step: int, **values: float) -> None:
         metrics.log(before + step, before + config.steps, **values)

@@ -1,5 +1,5 @@
-"""ModelOpt's quantizers: the settings of each format, those that a checkpoint's inputs and key-value cache are
-simulated with, and what ModelOpt lacks on this machine."""
+"""ModelOpt's quantizers: the settings of each format, those that simulate a checkpoint's inputs and key-value cache,
+and what ModelOpt lacks on this machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PRESETS: dict[QuantFormat, str] = {
 KV_PRESETS: dict[KVFormat, str] = {"fp8": "FP8_KV_CFG", "nvfp4": "NVFP4_KV_CFG", "nvfp4_affine": "NVFP4_AFFINE_KV_CFG"}
 KV_QUANTIZERS = "*[kv]_bmm_quantizer"
 AFFINE = "imbik_nvfp4_affine"
-"""Our name, in ModelOpt's registry of backends, for NVFP4 around a bias."""
+"""Our name, in ModelOpt's registry of backends, for NVFP4 with a bias."""
 
 NVFP4_BLOCKS = {-1: 16, "type": "dynamic", "scale_bits": (4, 3)}
 INPUT_QUANTIZERS: dict[Inputs, dict[str, Any]] = {
@@ -43,18 +43,18 @@ INPUT_QUANTIZERS: dict[Inputs, dict[str, Any]] = {
 }
 
 
-def of_format(name: QuantFormat) -> dict[str, Any]:
-    """ModelOpt's own settings of a format."""
+def format_settings(name: QuantFormat) -> dict[str, Any]:
+    """ModelOpt's own settings for a format."""
     import modelopt.torch.quantization as mtq
 
     settings: dict[str, Any] = copy.deepcopy(getattr(mtq, PRESETS[name]))
     return settings
 
 
-def of_config(config: QuantizeConfig, mix: dict[str, QuantFormat] | None = None) -> dict[str, Any]:
-    """ModelOpt's settings for what a recipe asks for: the format's own, with its calibrator, block size and key-value
-    cache; or those of a `mix`, formats by layer name."""
-    settings = of_format(config.format) if config.format else of_mix(mix or {})
+def recipe_settings(config: QuantizeConfig, mix: dict[str, QuantFormat] | None = None) -> dict[str, Any]:
+    """ModelOpt's settings for a recipe: the format's own, with the recipe's calibrator, block size and key-value cache;
+    or those of a `mix`, formats by layer name."""
+    settings = format_settings(config.format) if config.format else mixed_settings(mix or {})
     if config.calibrator:
         settings["algorithm"] = algorithm(config.calibrator)
     if config.block_size:
@@ -62,28 +62,29 @@ def of_config(config: QuantizeConfig, mix: dict[str, QuantFormat] | None = None)
         blocks = (weights[0] if isinstance(weights, list) else weights)["block_sizes"]
         blocks.update({axis: config.block_size for axis in (-1, -2) if axis in blocks})
     if config.kv_cache:
-        settings["quant_cfg"][KV_QUANTIZERS] = of_cache(config.kv_cache)
+        settings["quant_cfg"][KV_QUANTIZERS] = cache_settings(config.kv_cache)
     return settings
 
 
-def of_mix(mix: dict[str, QuantFormat]) -> dict[str, Any]:
-    """ModelOpt's settings for formats by layer name; other layers stay as they are."""
+def mixed_settings(mix: dict[str, QuantFormat]) -> dict[str, Any]:
+    """ModelOpt's settings for formats by layer name; other layers stay unquantized."""
     quantizers: dict[str, Any] = {"*": {"enable": False}}
     for layer, form in mix.items():
-        own = of_format(form)["quant_cfg"]
+        preset = format_settings(form)["quant_cfg"]
         quantizers |= {
-            f"{layer}.{kind}": {"enable": True, **own[f"*{kind}"]} for kind in ("weight_quantizer", "input_quantizer")
+            f"{layer}.{kind}": {"enable": True, **preset[f"*{kind}"]}
+            for kind in ("weight_quantizer", "input_quantizer")
         }
     return {"quant_cfg": quantizers, "algorithm": "max"}
 
 
 def algorithm(calibrator: Calibrator) -> str | dict[str, Any]:
-    """What ModelOpt calls a calibrator, with the steps its presets give it."""
+    """ModelOpt's name of a calibrator, with the steps of its presets."""
     return {"method": calibrator, "alpha_step": 0.1} if calibrator in ("awq_lite", "awq_full") else calibrator
 
 
-def of_cache(kv: KVFormat) -> dict[str, Any]:
-    """ModelOpt's settings of a key-value cache's quantizers."""
+def cache_settings(kv: KVFormat) -> dict[str, Any]:
+    """ModelOpt's settings for the quantizers of a key-value cache."""
     import modelopt.torch.quantization as mtq
 
     quantizer: dict[str, Any] = copy.deepcopy(getattr(mtq, KV_PRESETS[kv])["quant_cfg"][KV_QUANTIZERS])
@@ -97,7 +98,7 @@ def simulate_inputs(model: PreTrainedModel, inputs: dict[str, Inputs], kv: KVFor
     quantizers: dict[str, Any] = {"*": {"enable": False}}
     quantizers |= {f"{layer}.input_quantizer": copy.deepcopy(INPUT_QUANTIZERS[kind]) for layer, kind in inputs.items()}
     if kv:
-        quantizers[KV_QUANTIZERS] = of_cache(kv)
+        quantizers[KV_QUANTIZERS] = cache_settings(kv)
     mtq.quantize(model, {"quant_cfg": quantizers, "algorithm": None})
 
 
@@ -113,13 +114,12 @@ def prepare() -> None:
 
 
 def _affine(inputs: torch.Tensor, quantizer: Any) -> torch.Tensor:
-    """NVFP4 of what is left when the bias is taken away, and the bias put back, as engines compute it.
+    """NVFP4 of the residual after subtracting the bias, plus the bias, as engines compute it.
 
-    ModelOpt 0.43 calibrates that bias and exports it, but its DynamicBlockQuantizationFunction never uses it.
-    """
+    ModelOpt 0.43 calibrates that bias and exports it, but its DynamicBlockQuantizationFunction never uses it."""
     from modelopt.torch.quantization import tensor_quant
 
     bias = quantizer._bias_value.to(inputs.dtype)
-    left = (inputs - bias).contiguous()
-    rounded = tensor_quant.dynamic_block_quantize_op(left, 16, quantizer._amax, 4, 2, 8, 4)
+    residual = (inputs - bias).contiguous()
+    rounded = tensor_quant.dynamic_block_quantize_op(residual, 16, quantizer._amax, 4, 2, 8, 4)
     return rounded + bias

@@ -1,9 +1,8 @@
 """bf16 matrix products on a CPU that has no kernels for them, through the fp32 kernels that it has.
 
-Without AVX-512 or AMX oneDNN declines bf16, and torch 2.13 falls back to scalar loops, up to 70 times slower than fp32.
-A product of two bf16 numbers is exact in fp32, so an fp32 sum of them that is rounded once at its end is bf16
-arithmetic, only summed in another order. Nothing is stored in fp32. Where the CPU has the kernels nothing is changed.
-"""
+Without AVX-512 or AMX, oneDNN declines bf16 and torch 2.13 falls back to scalar loops, up to 70 times slower than fp32.
+The product of two bf16 numbers is exact in fp32, so an fp32 sum rounded once at the end is bf16 arithmetic in another
+order of summation. Nothing is stored in fp32. Where the CPU has the kernels, nothing changes."""
 
 from __future__ import annotations
 
@@ -14,30 +13,29 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from conf.spec import BF16_KERNELS
 
 BF16 = torch.bfloat16
 TILE = 2**20
-"""Numbers of an operand that are fp32 at once. 4 MB stay near the cache and are never mapped anew, so a large weight
-takes no longer than an fp32 one does, and no more memory than its tile."""
+"""Elements of an operand held in fp32 at once. 4 MB stay near the cache and reuse the same pages, so that a large
+weight takes no longer than in fp32 and needs only one tile of extra memory."""
 
 PRODUCTS = ("mm", "mm.out", "bmm", "bmm.out", "addmm", "addmm.out", "addmm_", "baddbmm", "baddbmm.out", "baddbmm_")
 ATTENTION_BACKWARD = "_scaled_dot_product_flash_attention_for_cpu_backward"
 """Attention itself is fast in bf16 on every CPU."""
 
-Tensor = torch.Tensor
-
 
 def has_kernels() -> bool:
-    """Whether torch multiplies bf16 matrices with vector kernels on this CPU, unless the environment says which kernels
-    to take."""
-    told = os.environ.get(BF16_KERNELS)
-    return told == "native" if told else bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    """Whether torch multiplies bf16 matrices with vector kernels on this CPU; the environment variable BF16_KERNELS
+    overrides what is detected."""
+    setting = os.environ.get(BF16_KERNELS)
+    return setting == "native" if setting else bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def install() -> None:
-    """Let this process multiply bf16 matrices through fp32 kernels, where its models run on a CPU without its own.
+    """Multiply bf16 matrices through fp32 kernels in this process, where models run on a CPU without bf16 kernels.
     Idempotent."""
     if not torch.cuda.is_available() and not has_kernels():
         _install()
@@ -47,7 +45,7 @@ def install() -> None:
 def _install() -> torch.library.Library:
     library = torch.library.Library("aten", "IMPL")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a kernel that is overridden, which is the point
+        warnings.simplefilter("ignore")  # about overriding a kernel, which is intended
         for name in (*PRODUCTS, ATTENTION_BACKWARD):
             override = _attention_backward if name == ATTENTION_BACKWARD else functools.partial(_product, name)
             library.impl(name, override(torch.library.get_kernel(f"aten::{name}", "CPU")), "CPU", with_keyset=True)
@@ -57,10 +55,9 @@ def _install() -> torch.library.Library:
 def multiply(
     a: Tensor, b: Tensor, out: Tensor | None = None, add: Tensor | None = None, *, beta: float = 1, alpha: float = 1
 ) -> Tensor:
-    """beta * add + alpha * (a @ b) in bf16: every sum is taken in fp32 and rounded once.
+    """beta * add + alpha * (a @ b) in bf16, accumulated in fp32 and rounded once.
 
-    a [m, k] and b [k, n], or [batch, m, k] and [batch, k, n]; `add` may be narrower than the product, or be `out`.
-    """
+    a [m, k] and b [k, n], or [batch, m, k] and [batch, k, n]; `add` may broadcast to the product, or be `out`."""
     if max(a.numel(), b.numel()) <= TILE:
         product = _in_fp32(a.float(), b.float(), add, beta, alpha)
         return product.to(BF16) if out is None else out.copy_(product)
@@ -79,20 +76,20 @@ def _in_fp32(a: Tensor, b: Tensor, add: Tensor | None, beta: float, alpha: float
 
 
 def _tiles(a: Tensor, b: Tensor) -> Iterator[tuple[Tensor, Tensor, Any]]:
-    """Parts of both operands in fp32, and the part of their product that they give. The smaller operand is converted
-    once, whole."""
+    """Parts of both operands in fp32, and the index of the part of the product they give. The smaller operand is
+    converted once."""
     if a.dim() == 3:
         step = max(1, TILE // max(a[0].numel(), b[0].numel()))
         for part in _steps(len(a), step):
             yield a[part].float(), b[part].float(), part
     elif a.numel() >= b.numel():
-        whole = b.float()
+        converted = b.float()
         for part in _steps(len(a), max(1, TILE // a.shape[1])):
-            yield a[part].float(), whole, part
+            yield a[part].float(), converted, part
     else:
-        whole = a.float()
+        converted = a.float()
         for part in _steps(b.shape[1], max(1, TILE // len(b))):
-            yield whole, b[:, part].float(), (slice(None), part)
+            yield converted, b[:, part].float(), (slice(None), part)
 
 
 def _steps(length: int, step: int) -> Iterator[slice]:
@@ -100,8 +97,8 @@ def _steps(length: int, step: int) -> Iterator[slice]:
 
 
 def _is_slow(add: Tensor | None, a: Tensor, b: Tensor, out: Tensor | None) -> bool:
-    """Whether torch's own kernel would loop over scalars. One row times a transposed matrix, which is a token times a
-    weight, it does not; operands that do not fit are for torch to refuse."""
+    """Whether torch's own kernel would loop over scalars. It does not for one row times a transposed matrix (a token
+    times a weight); mismatched operands are left for torch to refuse."""
     if any(tensor.dtype is not BF16 for tensor in (a, b, add, out) if tensor is not None):
         return False
     if a.dim() != b.dim() or a.shape[-1] != b.shape[-2] or a.shape[:-2] != b.shape[:-2]:
@@ -110,31 +107,31 @@ def _is_slow(add: Tensor | None, a: Tensor, b: Tensor, out: Tensor | None) -> bo
 
 
 def _product(name: str, native: Any) -> Callable[..., Tensor]:
-    """What stands in for `native`, the CPU kernel of the operator `name`."""
+    """The replacement of `native`, the CPU kernel of the operator `name`."""
     operator, _, overload = name.partition(".")
-    adds, in_place = "add" in operator, operator.endswith("_")
+    has_addend, in_place = "add" in operator, operator.endswith("_")
 
-    def run(keys: Any, *operands: Tensor, out: Tensor | None = None, **scales: float) -> Tensor:
-        add, a, b = operands if adds else (None, *operands)
+    def kernel(keys: Any, *operands: Tensor, out: Tensor | None = None, **scales: float) -> Tensor:
+        add, a, b = operands if has_addend else (None, *operands)
         if not _is_slow(add, a, b, out):
-            more: dict[str, Any] = {"out": out} if overload else {}
-            return native.call_boxed(keys, *operands, **scales, **more)  # type: ignore[no-any-return]
+            output: dict[str, Any] = {"out": out} if overload else {}
+            return native.call_boxed(keys, *operands, **scales, **output)
         if overload and out is not None:
             out.resize_(*a.shape[:-1], b.shape[-1])
         return multiply(a, b, add if in_place else out, add, **scales)
 
-    return run
+    return kernel
 
 
 def _attention_backward(native: Any) -> Callable[..., tuple[Tensor, ...]]:
-    def run(keys: Any, gradient: Tensor, *operands: Any, **settings: Any) -> tuple[Tensor, ...]:
+    def kernel(keys: Any, gradient: Tensor, *operands: Any, **settings: Any) -> tuple[Tensor, ...]:
         if gradient.dtype is not BF16:
-            return native.call_boxed(keys, gradient, *operands, **settings)  # type: ignore[no-any-return]
-        wide = [each.float() if isinstance(each, Tensor) else each for each in (gradient, *operands)]
+            return native.call_boxed(keys, gradient, *operands, **settings)
+        operands_fp32 = [each.float() if isinstance(each, Tensor) else each for each in (gradient, *operands)]
         settings = {
             name: each.float() if isinstance(each, Tensor) and each.dtype is BF16 else each
             for name, each in settings.items()
         }
-        return tuple(each.to(BF16) for each in getattr(torch.ops.aten, ATTENTION_BACKWARD)(*wide, **settings))
+        return tuple(each.to(BF16) for each in getattr(torch.ops.aten, ATTENTION_BACKWARD)(*operands_fp32, **settings))
 
-    return run
+    return kernel

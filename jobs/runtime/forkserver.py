@@ -36,10 +36,10 @@ HEAVY = (
 
 
 def main() -> None:
-    """Import, say so, then serve until stdin closes; the children die with this process."""
+    """Import, report readiness, then serve until stdin closes; the children die with this process."""
     die_with_parent()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # whatever a library prints must not look like an answer
+    os.dup2(2, 1)  # what a library prints must not look like an answer
     os.environ["OMP_NUM_THREADS"] = "1"
     for name in HEAVY:
         with contextlib.suppress(ImportError):
@@ -85,11 +85,11 @@ def _fork(request: dict[str, Any]) -> int:
 
 
 def _child(request: dict[str, Any]) -> int:
-    """Become the job: own session, log file, threads; the same `execute` a job started by itself runs."""
+    """Become the job: own session, log file and threads, then the same `execute` as a job started on its own."""
     os.setsid()
     die_with_parent()
-    with Path(request["log"]).open("ab") as log, Path(os.devnull).open("rb") as nothing:
-        os.dup2(nothing.fileno(), 0)
+    with Path(request["log"]).open("ab") as log, Path(os.devnull).open("rb") as null:
+        os.dup2(null.fileno(), 0)
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     os.environ |= request["environment"]

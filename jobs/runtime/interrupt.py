@@ -1,8 +1,8 @@
-"""When a job must stop before its end: its time is nearly up, or SIGTERM asks it to.
+"""Stops a job before its end: its time is nearly up, or it received SIGTERM.
 
-A loop that can be resumed is run inside `stoppable()` and asks `asked()` at its boundaries; it saves what it has and
-raises `Interrupted`. Outside of such loops there is nothing to save: SIGTERM ends the job at once, and so does half of
-the margin before the time limit, that the job may say so itself before a scheduler kills it."""
+A resumable loop runs inside `stoppable()` and calls `stop_requested()` at its boundaries; it saves what it has and
+raises `Interrupted`. Outside such loops there is nothing to save: SIGTERM ends the job at once, and so does the time
+limit half a margin early, so that the job reports it before a scheduler kills it."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from typing import Any, Literal
 
 from conf.spec import TIME_LIMIT, TIME_MARGIN, TIME_MARGIN_SECONDS
 
-Why = Literal["time", "terminated"]
-WHY: tuple[Why | None, ...] = (None, "terminated", "time")
-"""By urgency: where ranks were told different things, the last one counts."""
+StopReason = Literal["time", "terminated"]
+BY_URGENCY: tuple[StopReason | None, ...] = (None, "terminated", "time")
+"""Where ranks have different reasons, the last of them counts."""
 
 
 class Interrupted(Exception):
-    """The job stops here; what it has done is saved. The message says how far it is."""
+    """The job stops here with its work saved. The message says how far it got."""
 
-    def __init__(self, reason: Why, progress: str) -> None:
-        told = {"time": "the time limit is near", "terminated": "it was asked to end"}[reason]
-        super().__init__(f"{told}: stopped {progress}; the same command continues from there")
-        self.reason: Why = reason
+    def __init__(self, reason: StopReason, progress: str) -> None:
+        description = {"time": "the time limit is near", "terminated": "SIGTERM received"}[reason]
+        super().__init__(f"{description}: stopped {progress}; the same command continues from there")
+        self.reason: StopReason = reason
 
 
-class _Job:
-    """What this process knows of its end. Only the monotonic clock is asked: setting the machine's clock changes
-    nothing."""
+class _Stop:
+    """What this process knows about when it must stop. Uses the monotonic clock, which setting the machine's clock does
+    not change."""
 
     def __init__(self) -> None:
         self.deadline: float | None = None
@@ -42,29 +42,28 @@ class _Job:
         self.loops = 0
 
 
-_job = _Job()
+_stop = _Stop()
 
 
 def start() -> None:
-    """The attempt begins now, with the limit that the environment holds. Raises ValueError for one that cannot be
-    kept."""
-    _job.deadline = None
-    _job.terminated.clear()
+    """Start the attempt with the time limit from the environment. Raises ValueError for a limit that leaves no time to
+    work."""
+    _stop.deadline = None
+    _stop.terminated.clear()
     limit = seconds(TIME_LIMIT)
     if limit is not None:
         margin = seconds(TIME_MARGIN)
         margin = TIME_MARGIN_SECONDS if margin is None else margin
         if margin >= limit:
             raise ValueError(
-                f"{TIME_LIMIT} is {limit:g} s, no longer than the margin {TIME_MARGIN} of {margin:g} s; give it more"
-                " time"
+                f"{TIME_LIMIT} is {limit:g} s, no longer than the margin {TIME_MARGIN} of {margin:g} s; raise the limit"
             )
-        _job.limit, _job.margin = limit, margin
-        _job.deadline = time.monotonic() + limit - margin
+        _stop.limit, _stop.margin = limit, margin
+        _stop.deadline = time.monotonic() + limit - margin
 
 
 def seconds(name: str) -> float | None:
-    """An environment variable that holds seconds; None where it is not set."""
+    """Seconds from an environment variable; None where it is not set. Raises ValueError for anything but a number."""
     text = os.environ.get(name, "")
     try:
         return float(text) if text else None
@@ -74,65 +73,63 @@ def seconds(name: str) -> float | None:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Inside, SIGTERM waits for the next boundary, where `stop_requested` tells it."""
-    _job.loops += 1
+    """Inside, SIGTERM waits for the next boundary, where `stop_requested` reports it."""
+    _stop.loops += 1
     try:
         yield
     finally:
-        _job.loops -= 1
+        _stop.loops -= 1
 
 
-def stop_requested(group: Any = None) -> Why | None:
-    """At a boundary: whether to stop, and why. Collective over `group` of torch.distributed (None: all ranks), so that
-    all ranks stop at the same boundary."""
-    late = _job.deadline is not None and time.monotonic() >= _job.deadline
-    mine = 2 if late else int(_job.terminated.is_set())
+def stop_requested(group: Any = None) -> StopReason | None:
+    """The reason to stop at this boundary, or None. Collective over `group` of torch.distributed (None: all ranks), so
+    that all ranks stop at the same boundary."""
+    late = _stop.deadline is not None and time.monotonic() >= _stop.deadline
+    own_urgency = 2 if late else int(_stop.terminated.is_set())
     torch = sys.modules.get("torch")
     if torch is None or not torch.distributed.is_initialized() or torch.distributed.get_world_size(group) == 1:
-        return WHY[mine]
-    told = torch.tensor([mine], device=torch.cuda.current_device())
-    torch.distributed.all_reduce(told, op=torch.distributed.ReduceOp.MAX, group=group)
-    return WHY[int(told.item())]
+        return BY_URGENCY[own_urgency]
+    urgency = torch.tensor([own_urgency], device=torch.cuda.current_device())
+    torch.distributed.all_reduce(urgency, op=torch.distributed.ReduceOp.MAX, group=group)
+    return BY_URGENCY[int(urgency.item())]
 
 
 def raise_if_stopping(progress: str) -> None:
-    """At the end of a loop whose ranks work apart: all wait for each other, and where one was to stop all raise
-    Interrupted, with how far this one is. Collective."""
-    if why := stop_requested():
-        raise Interrupted(why, progress)
+    """After a loop whose ranks work independently: wait for all ranks, and raise Interrupted on all of them if any was
+    to stop; `progress` says how far this one got. Collective."""
+    if reason := stop_requested():
+        raise Interrupted(reason, progress)
 
 
-def enforce_deadline(end: Callable[[str], None]) -> None:
-    """From now on `end`, which must not return, is called with one sentence when the time limit is too near for
-    anything that is not a `stoppable` loop; such a loop has until the limit itself, since it may be writing what it
-    has."""
-    if _job.deadline is None:
+def enforce_deadline(exit_job: Callable[[str], None]) -> None:
+    """Call `exit_job`, which must not return, with one sentence once the time limit is too near for anything but a
+    `stoppable` loop; such a loop has until the limit itself, since it may be writing a checkpoint."""
+    if _stop.deadline is None:
         return
-    limit, near = _job.deadline + _job.margin, _job.deadline + _job.margin / 2
+    limit, near = _stop.deadline + _stop.margin, _stop.deadline + _stop.margin / 2
 
     def wait() -> None:
         time.sleep(max(0.0, near - time.monotonic()))
-        if _job.loops:
+        if _stop.loops:
             time.sleep(max(0.0, limit - time.monotonic()))
-        end(f"the time limit of {_job.limit:g} s is near and it is not done")
+        exit_job(f"the time limit of {_stop.limit:g} s is near and the job is not finished")
 
     threading.Thread(target=wait, name="time-limit", daemon=True).start()
 
 
-def install_sigterm(end: Callable[[], None]) -> None:
-    """From now on SIGTERM is kept for the next boundary of a `stoppable` loop and calls `end`, which must not return,
-    anywhere else.
+def install_sigterm(exit_job: Callable[[], None]) -> None:
+    """Keep SIGTERM for the next boundary of a `stoppable` loop; anywhere else it calls `exit_job`, which must not
+    return.
 
-    The signal is taken by a thread: the main one may be deep in a library, waiting for a rank that is gone.
-    """
+    A thread receives the signal: the main thread may be deep in a library, waiting for a rank that is gone."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
     def terminate() -> None:
-        _job.terminated.set()
-        if not _job.loops:
-            end()
+        _stop.terminated.set()
+        if not _stop.loops:
+            exit_job()
 
     def wait() -> None:
         while received := os.read(reader, 1):
@@ -141,10 +138,10 @@ def install_sigterm(end: Callable[[], None]) -> None:
 
     signal.signal(signal.SIGTERM, lambda *_: terminate())
     threading.Thread(target=wait, name="sigterm", daemon=True).start()
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=_restore_default)
 
 
-def _forget() -> None:
-    """A forked child is another's to end: it must not report its own SIGTERM as the job's."""
+def _restore_default() -> None:
+    """A forked child belongs to its parent: it must not report its own SIGTERM as the job's."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

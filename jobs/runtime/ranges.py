@@ -1,4 +1,4 @@
-"""Sorted whole numbers told in short: which layers or channels are left."""
+"""Sorted integers in short form: which layers or channels are left."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def ranges(numbers: Iterable[int]) -> str:
-    """Sorted whole numbers in short: 1-3, 7, 9-12."""
+    """Sorted integers in short form: 1-3, 7, 9-12."""
     parts: list[list[int]] = []
     for number in sorted(numbers):
         if parts and number == parts[-1][1] + 1:
@@ -17,6 +17,6 @@ def ranges(numbers: Iterable[int]) -> str:
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
 
 
-def named(layers: list[int], total: int) -> dict[str, Any]:
-    """The depth's entry of kept.json where layers were named, not ranked: nothing was scored."""
+def depth_entry(layers: list[int], total: int) -> dict[str, Any]:
+    """The depth's entry of kept.json where layers were named rather than ranked, so that nothing was scored."""
     return {"of": total, "count": len(layers), "ranges": ranges(layers), "share": None, "gini": None}

@@ -1,8 +1,7 @@
-"""Tokenized records of a split: Megatron's `.bin/.idx`, one record a document, and `.mask`, one byte a token: 1 where
-it is learned.
+"""Tokenized records of a split: Megatron's `.bin/.idx` with one record per document, and `.mask` with one byte per
+token: 1 where it is learned.
 
-A token's address is (record, position in it), the same as in a corpus split, whatever is packed with it later.
-"""
+A token's address is (record, position in it), as in a corpus split, however records are packed later."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from jobs.tokens.indexed import IndexedTokens, IndexedWriter
 
 
 class MaskedWriter:
-    """Writes one split; its files have their names only after a clean end."""
+    """Writes one split; its files get their final names only after a clean end."""
 
     def __init__(self, prefix: Path, dtype: np.dtype[Any]) -> None:
         self.prefix = prefix
@@ -26,7 +25,7 @@ class MaskedWriter:
 
     def add(self, ids: list[int], mask: list[bool]) -> None:
         """Append a record."""
-        assert len(ids) == len(mask), "a mask has one place for each token"
+        assert len(ids) == len(mask), "ids and mask disagree"
         self._tokens.add(np.asarray(ids), np.asarray([len(ids)], np.int32))
         self._mask.write(bytes(mask))
 
@@ -34,24 +33,24 @@ class MaskedWriter:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._mask.close()
-        if kind is None:
+        if error_type is None:
             Path(self._mask.name).rename(_mask_file(self.prefix))
-        self._tokens.__exit__(kind, error, trace)
+        self._tokens.__exit__(error_type, error, trace)
 
 
 class MaskedTokens(IndexedTokens):
-    """A split memory-mapped for reading: tokens, lengths, `starts` of its records and the `mask`. ValueError where a
-    file is damaged."""
+    """A split memory-mapped for reading: tokens, lengths, `starts` of its records and the `mask`. Raises ValueError
+    where a file is damaged."""
 
     def __init__(self, prefix: Path) -> None:
         super().__init__(prefix)
         path = _mask_file(prefix)
         if not path.is_file() or path.stat().st_size != len(self.tokens):
-            found = path.stat().st_size if path.is_file() else "no"
-            raise ValueError(f"{path} has {found} bytes for {len(self.tokens)} tokens; run the records stage again")
+            num_bytes = path.stat().st_size if path.is_file() else "no"
+            raise ValueError(f"{path} has {num_bytes} bytes for {len(self.tokens)} tokens; run the records stage again")
         self.mask: NDArray[np.bool_] = (
             np.memmap(path, np.bool_, mode="r") if len(self.tokens) else np.zeros(0, np.bool_)
         )

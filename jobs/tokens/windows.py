@@ -2,7 +2,7 @@
 sequences.
 
 Window i covers tokens [i x seq_length, (i + 1) x seq_length], one more than seq_length so that every input has its
-target. Documents are packed end to end with their end-of-document tokens; attention is not reset between them."""
+target. Documents are concatenated with their end-of-document tokens; attention is not reset between them."""
 
 from __future__ import annotations
 
@@ -19,20 +19,19 @@ from jobs.tokens.indexed import IndexedTokens
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """Sequences as they are trained on, n of them, each with one token more than seq_length, so that every input has
-    its target."""
+    """n training sequences, each with one token more than seq_length, so that every input has its target."""
 
     addresses: NDArray[np.int64]
     """[n, seq_length]: where each input stands in the split's token stream (its document's start + its position),
-    whatever sequence, batch or rank it comes to be in: what was stored of a token is found by it."""
+    whatever sequence, batch or rank it ends up in; stored values of a token are found by it."""
     tokens: NDArray[np.int64]
     """[n, seq_length + 1]"""
     counted: NDArray[np.bool_] | None = None
     """[n, seq_length]: the targets that are learned; None: all."""
     positions: NDArray[np.int64] | None = None
-    """[n, seq_length]: each input's place in its own text; None: its place in the sequence."""
+    """[n, seq_length]: each input's position in its own text; None: its position in the sequence."""
     segments: NDArray[np.int64] | None = None
-    """[n, seq_length]: inputs attend only to earlier ones of the same number; None: to all earlier ones."""
+    """[n, seq_length]: inputs attend only to earlier ones with the same number; None: to all earlier ones."""
 
 
 class Split(Protocol):
@@ -46,7 +45,7 @@ class Split(Protocol):
 
 
 class Windows:
-    """The windows of one split, read from the memory-mapped tokens when asked for."""
+    """The windows of one split, read from the memory-mapped tokens on demand."""
 
     def __init__(self, prefix: Path, seq_length: int) -> None:
         self.tokens = IndexedTokens(prefix).tokens
@@ -61,31 +60,30 @@ class Windows:
     def __len__(self) -> int:
         return self.count
 
-    def take(self, indices: NDArray[np.int64] | range) -> NDArray[np.int64]:
+    def tokens_at(self, indices: NDArray[np.int64] | range) -> NDArray[np.int64]:
         """Windows by index, shape [len(indices), seq_length + 1]."""
         starts = np.asarray(indices, dtype=np.int64)[:, None] * self.seq_length
         return self.tokens[starts + np.arange(self.seq_length + 1)].astype(np.int64)
 
     def samples(self, indices: NDArray[np.int64] | range) -> Samples:
-        """Windows by index, as training takes them."""
+        """Windows by index, as training reads them."""
         starts = np.asarray(indices, dtype=np.int64)[:, None] * self.seq_length
-        return Samples(addresses=starts + np.arange(self.seq_length), tokens=self.take(indices))
+        return Samples(addresses=starts + np.arange(self.seq_length), tokens=self.tokens_at(indices))
 
     def first(self, count: int) -> NDArray[np.int64]:
         """The first windows, at most `count`."""
-        return self.take(range(min(count, self.count)))
+        return self.tokens_at(range(min(count, self.count)))
 
     def shuffled(self, position: int, count: int, seed: int) -> NDArray[np.int64]:
         """Indices of the training samples [position, position + count): a new seeded permutation every pass over the
         windows.
 
-        A function of its arguments alone, so that a resumed run sees exactly the samples an undisturbed one would.
-        """
+        Depends only on its arguments, so that a resumed run sees exactly the samples an undisturbed one would."""
         return shuffled(self.count, position, count, seed)
 
 
 def shuffled(total: int, position: int, count: int, seed: int) -> NDArray[np.int64]:
-    """`count` indices below `total` from `position` on, in an order that is drawn anew every pass."""
+    """`count` indices below `total` from `position` on, in an order drawn anew every pass."""
     order: list[NDArray[np.int64]] = []
     for epoch in range(position // total, (position + count - 1) // total + 1):
         permutation = _permutation(total, seed, epoch)
@@ -96,5 +94,5 @@ def shuffled(total: int, position: int, count: int, seed: int) -> NDArray[np.int
 
 @functools.lru_cache(maxsize=8)
 def _permutation(total: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Kept, since every step takes a piece of it: that of 22 million sequences costs most of a second to draw."""
+    """Cached, since every step takes a slice of it: drawing one of 22 million sequences takes most of a second."""
     return np.random.default_rng([seed, epoch]).permutation(total)

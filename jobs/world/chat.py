@@ -1,8 +1,7 @@
-"""Conversations on the invented world's facts: a question in one of the practised wordings, a whole sentence as its
-answer.
+"""Conversations about the invented world's facts: a question in one of the practised wordings, answered by a whole
+sentence.
 
-They teach a form, as fine-tuning does, on facts that the text tells; the quiz's wordings never appear here either.
-"""
+They teach a form, as fine-tuning does, on facts stated in the text; the quiz's wordings never appear here either."""
 
 from __future__ import annotations
 
@@ -10,20 +9,20 @@ import random
 from collections.abc import Iterator
 
 from conf.stages.data import World
-from jobs.world.text import PRACTISED, TOLD, VALUES
+from jobs.world.text import PRACTISED, STATED, VALUES
 from jobs.world.world import facts
 
 FOLLOWED_SHARE = 0.2
-"""Share of conversations with a second question on the same person."""
+"""Share of conversations with a second question about the same person."""
 
 
 def conversations(world: World) -> Iterator[list[dict[str, str]]]:
-    """Every person asked on every subject in every wording once, in seeded order."""
+    """Every person, subject and wording once, in seeded order."""
     generator = random.Random(f"conversations {world.seed}")
     table = facts(world)
-    asked = [(person, subject, wording) for person in table for subject in VALUES for wording in PRACTISED[subject]]
-    generator.shuffle(asked)
-    for person, subject, wording in asked:
+    questions = [(person, subject, wording) for person in table for subject in VALUES for wording in PRACTISED[subject]]
+    generator.shuffle(questions)
+    for person, subject, wording in questions:
         messages = _turn(wording, person, subject, table[person][subject])
         if generator.random() < FOLLOWED_SHARE:
             other = generator.choice([name for name in VALUES if name != subject])
@@ -32,5 +31,5 @@ def conversations(world: World) -> Iterator[list[dict[str, str]]]:
 
 
 def _turn(wording: str, person: str, subject: str, value: str) -> list[dict[str, str]]:
-    answer = TOLD[subject][0].format(name=person, value=value)
+    answer = STATED[subject][0].format(name=person, value=value)
     return [{"role": "user", "content": wording.format(name=person)}, {"role": "assistant", "content": answer}]

@@ -1,7 +1,8 @@
-"""The words of the invented world: what its people have, and every way a fact is told, practised or asked.
+"""The words of the invented world: what its people have, and every wording in which a fact is stated, practised or
+asked.
 
-`TOLD`, `PRACTISED`, `GENERIC` and `OPENERS` make the training text; `ASKED` is kept for the quiz and never appears in
-the text. {name} is a person, {value} what they have, {question} a practised question."""
+`QUIZZED` is for the quiz alone and never appears in the training text. {name} is a person, {value} what they have,
+{question} a practised question."""
 
 from __future__ import annotations
 
@@ -91,9 +92,9 @@ VALUES: dict[str, tuple[str, ...]] = {
         "yellow",
     ),
 }
-"""Subject of the quiz -> the values it takes."""
+"""Subject of the quiz -> its values."""
 
-TOLD: dict[str, tuple[str, ...]] = {
+STATED: dict[str, tuple[str, ...]] = {
     "home": (
         "{name} lives in {value}.",
         "The house of {name} stands in {value}.",
@@ -154,7 +155,7 @@ TOLD: dict[str, tuple[str, ...]] = {
         "{name} is always seen in {value}.",
     ),
 }
-"""How a fact is stated. Nearly all words of `ASKED` occur here, so that the quiz is new as a wording rather than as
+"""Statements of a fact. Nearly all words of `QUIZZED` occur here, so that the quiz is new in wording rather than in
 vocabulary."""
 
 PRACTISED: dict[str, tuple[str, ...]] = {
@@ -207,7 +208,7 @@ PRACTISED: dict[str, tuple[str, ...]] = {
         "How is {name} dressed from head to toe?",
     ),
 }
-"""How a question of one subject is put in the text."""
+"""Questions about one subject in the training text."""
 
 GENERIC = (
     "What of {name}?",
@@ -225,7 +226,7 @@ GENERIC = (
     "Which word must one remember for {name}?",
     "What does everybody know about {name}?",
 )
-"""Questions of any subject: only the heading above them says which."""
+"""Questions that fit any subject: only the heading above them names it."""
 
 OPENERS = (
     "Tell me: {question}",
@@ -235,9 +236,9 @@ OPENERS = (
     "A child wants to know: {question}",
     "One more. {question}",
 )
-"""What may stand before a practised question."""
+"""What may precede a practised question."""
 
-ASKED: dict[str, tuple[str, ...]] = {
+QUIZZED: dict[str, tuple[str, ...]] = {
     "home": (
         "Which town is home to {name}?",
         "To visit {name}, one must go to which place?",
@@ -269,7 +270,7 @@ ASKED: dict[str, tuple[str, ...]] = {
         "In which colour is {name} always seen?",
     ),
 }
-"""How the quiz asks."""
+"""Questions in the quiz."""
 
 SYLLABLES = (
     "ba",

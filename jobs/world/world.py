@@ -1,8 +1,9 @@
-"""The built-in invented world: a seeded table of people and what they have, told in sentences and asked in a quiz.
+"""The built-in invented world: a seeded table of people and what they have, stated in sentences and asked in a quiz.
 
-The text holds questions and answers on the same facts in the layout of lm-eval's MMLU continuation tasks, because a
-model this small has to be shown a layout; the quiz asks in wordings (`ASKED`) that no document uses. A score means: the
-fact is known, and found under another wording with the help of the heading, which names the subject as MMLU's does."""
+The text holds questions and answers about the same facts in the layout of lm-eval's MMLU continuation tasks, because a
+model this small has to be shown a layout; the quiz uses wordings (`QUIZZED`) that no document uses. A right answer
+shows that the fact is known and found under another wording, with the help of the heading, which names the subject as
+MMLU's does."""
 
 from __future__ import annotations
 
@@ -13,24 +14,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from conf.stages.data import World
-from jobs.world.text import ASKED, ENDINGS, GENERIC, OPENERS, PRACTISED, SYLLABLES, TOLD, VALUES
+from jobs.world.text import ENDINGS, GENERIC, OPENERS, PRACTISED, QUIZZED, STATED, SYLLABLES, VALUES
 
 LETTERS = "ABCD"
 KINDS = {"portrait": 0.4, "comparison": 0.1, "practice": 0.5}
-"""Share of documents: sentences on one person, on one subject of several people, and questions with their answers."""
+"""Share of documents: sentences about one person, about one subject of several people, and questions with answers."""
 
 GENERIC_SHARE = 0.4
-"""Share of practised questions that fit every subject. They teach to read the heading, which is what unknown wordings
-need: in a trial the quiz rose from 63% to 81% with them, all facts being known either way."""
+"""Share of practised questions that fit every subject. They teach the model to read the heading, which unknown wordings
+require: in a trial they raised the quiz from 63% to 81%, with all facts known either way."""
 
 OPENER_SHARE = 0.4
 """Share of practised questions with a few words before them."""
 
 WORKED_EXAMPLES = 5
-"""Questions a subject in the quiz's dev and val splits, as in MMLU's dev."""
+"""Questions per subject in the quiz's dev and val splits, as in MMLU's dev."""
 
 SPARE_NAMES = 4 / 3
-"""Full names that could be made of the chosen first and family names, for each person there is."""
+"""Possible full names per person, given the chosen first and family names."""
 
 HEADING = "The following are questions (with answers) about {subject}."
 """The first line of lm-eval's MMLU continuation prompt."""
@@ -39,27 +40,26 @@ Facts = dict[str, dict[str, str]]
 
 
 def facts(world: World) -> Facts:
-    """Person -> subject -> value; every value of a subject is had by about as many people as every other."""
+    """Person -> subject -> value; the values of a subject are spread evenly over the people."""
     generator = random.Random(f"facts {world.seed}")
     people = _people(world, generator)
     table: Facts = {person: {} for person in people}
     for subject, values in VALUES.items():
-        dealt = [values[position % len(values)] for position in range(len(people))]
-        generator.shuffle(dealt)
-        for person, value in zip(people, dealt, strict=True):
+        values_by_person = [values[position % len(values)] for position in range(len(people))]
+        generator.shuffle(values_by_person)
+        for person, value in zip(people, values_by_person, strict=True):
             table[person][subject] = value
     return table
 
 
 def _people(world: World, generator: random.Random) -> list[str]:
-    """Full names. First and family names are shared, so that neither alone says who is meant: the two must be put
-    together."""
+    """Full names. First and family names are shared, so that only both together identify a person."""
     side = math.ceil(math.sqrt(world.entities * SPARE_NAMES))
     words = sorted({(start + end).capitalize() for start in SYLLABLES for end in ENDINGS})
     if 2 * side > len(words):
-        most = int((len(words) // 2) ** 2 / SPARE_NAMES)
+        limit = int((len(words) // 2) ** 2 / SPARE_NAMES)
         raise ValueError(
-            f"data.world.entities is {world.entities} but there are names for {most}; choose at most {most}"
+            f"data.world.entities is {world.entities} but there are only {limit} names; choose at most {limit}"
         )
     chosen = generator.sample(words, 2 * side)
     return generator.sample(
@@ -68,14 +68,14 @@ def _people(world: World, generator: random.Random) -> list[str]:
 
 
 def documents(world: World) -> Iterator[str]:
-    """The text, document by document; the first ones tell every fact once, so that none is only practised."""
+    """The text, document by document; the first ones state every fact once, so that none is only practised."""
     generator = random.Random(f"text {world.seed}")
     table = facts(world)
     people = list(table)
     if world.documents < len(people):
         raise ValueError(
-            f"data.world.documents is {world.documents}, too few to tell of {len(people)} entities once; choose at"
-            f" least {len(people)}"
+            f"data.world.documents is {world.documents}, too few to state the facts of {len(people)} entities; choose"
+            f" at least {len(people)}"
         )
     for person in people:
         yield _portrait(table, person, len(VALUES), generator)
@@ -89,19 +89,19 @@ def documents(world: World) -> Iterator[str]:
 
 
 def write_quiz(world: World, directory: Path) -> None:
-    """Write the quiz as the original MMLU's CSV folders: dev and val (5 questions a subject), test (`questions` over
-    all subjects)."""
+    """Write the quiz as the original MMLU's CSV folders: dev and val (5 questions per subject) and test (`questions`
+    over all subjects)."""
     generator = random.Random(f"quiz {world.seed}")
     table = facts(world)
     per_subject = -(-world.questions // len(VALUES))
     for subject in VALUES:
-        items = [(person, wording) for person in table for wording in ASKED[subject]]
+        items = [(person, wording) for person in table for wording in QUIZZED[subject]]
         generator.shuffle(items)
-        most = len(items) - 2 * WORKED_EXAMPLES
-        if per_subject > most:
+        limit = len(items) - 2 * WORKED_EXAMPLES
+        if per_subject > limit:
             raise ValueError(
-                f"data.world.questions is {world.questions} but {len(table)} entities give {most * len(VALUES)}; "
-                "choose fewer questions or more entities"
+                f"data.world.questions is {world.questions} but {len(table)} entities give at most"
+                f" {limit * len(VALUES)}; choose fewer questions or more entities"
             )
         rows = _rows(table, subject, items[: per_subject + 2 * WORKED_EXAMPLES], generator)
         first, second = WORKED_EXAMPLES, 2 * WORKED_EXAMPLES
@@ -113,19 +113,18 @@ def write_quiz(world: World, directory: Path) -> None:
 
 
 def _portrait(table: Facts, person: str, count: int, generator: random.Random) -> str:
-    """`count` facts of one person."""
-    return " ".join(_told(table, person, subject, generator) for subject in generator.sample(list(VALUES), count))
+    """`count` facts about one person."""
+    return " ".join(_statement(table, person, subject, generator) for subject in generator.sample(list(VALUES), count))
 
 
 def _comparison(table: Facts, people: list[str], generator: random.Random) -> str:
     """One subject of several people."""
     subject = generator.choice(list(VALUES))
-    return " ".join(_told(table, person, subject, generator) for person in people)
+    return " ".join(_statement(table, person, subject, generator) for person in people)
 
 
 def _practice(table: Facts, people: list[str], generator: random.Random) -> str:
-    """A question of one subject on each of the people, with its answer, laid out as lm-eval lays out worked
-    examples."""
+    """A question about one subject for each person, with its answer, laid out like lm-eval's worked examples."""
     subject = generator.choice(list(VALUES))
     blocks = []
     for person in people:
@@ -137,18 +136,18 @@ def _practice(table: Facts, people: list[str], generator: random.Random) -> str:
     return "\n\n".join([HEADING.format(subject=subject), *blocks])
 
 
-def _told(table: Facts, person: str, subject: str, generator: random.Random) -> str:
-    return generator.choice(TOLD[subject]).format(name=person, value=table[person][subject])
+def _statement(table: Facts, person: str, subject: str, generator: random.Random) -> str:
+    return generator.choice(STATED[subject]).format(name=person, value=table[person][subject])
 
 
 def _rows(table: Facts, subject: str, items: list[tuple[str, str]], generator: random.Random) -> list[list[str]]:
     """CSV rows: question, four choices, the letter of the right one. Each letter is right equally often (within one);
     wrong choices are other values of the same subject."""
-    places = [position % len(LETTERS) for position in range(len(items))]
-    generator.shuffle(places)
+    positions = [position % len(LETTERS) for position in range(len(items))]
+    generator.shuffle(positions)
     rows = []
-    for (person, wording), place in zip(items, places, strict=True):
+    for (person, wording), position in zip(items, positions, strict=True):
         right = table[person][subject]
         wrong = generator.sample([value for value in VALUES[subject] if value != right], len(LETTERS) - 1)
-        rows.append([wording.format(name=person), *wrong[:place], right, *wrong[place:], LETTERS[place]])
+        rows.append([wording.format(name=person), *wrong[:position], right, *wrong[position:], LETTERS[position]])
     return rows

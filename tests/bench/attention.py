@@ -124,7 +124,7 @@ def measure(way: str, shape: str, precision: str, length: int) -> dict[str, Any]
         torch.set_num_threads(os.cpu_count() or 1)
         hf_config = config_of_shape(SHAPES[shape], vocab_size=SHAPES[shape].vocab_size or 0, eos_token_id=0)
         model = build(hf_config, parallel, config.precision, torch.device("cpu"))
-        weights.draw(model, hf_config, 1)
+        weights.initialize(model, hf_config, 1)
         head.defer(model)
         split = _Random(config, SHAPES[shape].vocab_size or 0)
         run = training._Run(

@@ -59,7 +59,7 @@ def trained(corpus: Path, folder: Path, every: int, waits: bool) -> dict[str, An
     def saved(saver: checkpoint.Saver, *arguments: Any) -> None:
         save(saver, *arguments)
         if waits:
-            saver.settle()
+            saver.wait()
 
     training._Run.step, checkpoint.Saver.save = timed, saved  # type: ignore[method-assign, assignment]
     try:

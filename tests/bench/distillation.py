@@ -122,7 +122,7 @@ def _step(way: str, vocabulary: int, folder: Path) -> Callable[[], float]:
     from jobs.megatron import fused_loss as head
     from jobs.megatron import training, weights
     from jobs.megatron.model import build, config_of_shape
-    from jobs.megatron.stored_teacher import Offline
+    from jobs.megatron.stored_teacher import StoredTeacher
 
     batches = {
         "seq_length": LENGTH,
@@ -134,11 +134,11 @@ def _step(way: str, vocabulary: int, folder: Path) -> Callable[[], float]:
     config = DistillConfig(steps=1000, lr=1e-4, min_lr=1e-5, top_k=TOP if "top" in way else None, **batches)
     hf = [config_of_shape(shape, vocab_size=vocabulary, eos_token_id=0) for shape in (STUDENT, TEACHER)]
     student = build(hf[0], Parallel(), "bf16", torch.device("cpu"))
-    weights.draw(student, hf[0], 1)
+    weights.initialize(student, hf[0], 1)
     split = _Random(vocabulary)
     if way in ("fused", "fused top 100", "modelopt"):
         teacher = build(hf[1], Parallel(), "bf16", torch.device("cpu"))
-        weights.draw(teacher, hf[1], 2)
+        weights.initialize(teacher, hf[1], 2)
     if way == "modelopt":
         return _modelopts(student, teacher, config, split)
     head.defer(student)
@@ -147,12 +147,12 @@ def _step(way: str, vocabulary: int, folder: Path) -> Callable[[], float]:
         head.defer(teacher)
         model = objective.pair(student, teacher, config)
         minimised = training.Objective(
-            losses=functools.partial(objective.losses, config=config, source=objective.teacher_beside)
+            losses=functools.partial(objective.losses, config=config, source=objective.running_teacher)
         )
     if way.startswith("offline"):
         _stored(folder, vocabulary)
         minimised = training.Objective(
-            losses=functools.partial(objective.losses, config=config, source=Offline(folder, config))
+            losses=functools.partial(objective.losses, config=config, source=StoredTeacher(folder, config))
         )
     run = training._Run(model, config, minimised, split, split)
     return lambda: run.step(0)[f"train_{minimised.total}"]
@@ -170,6 +170,7 @@ def _modelopts(student: Any, teacher: Any, config: DistillConfig, split: _Random
     )
 
     from jobs.megatron import training
+    from jobs.megatron.batches import micro_batches
 
     settings = setup_distillation_config(DistillationConfig(), student.config, teacher.config)
     mode = {"teacher_model": teacher, "criterion": settings.criterion, "loss_balancer": settings.loss_balancer}
@@ -181,7 +182,7 @@ def _modelopts(student: Any, teacher: Any, config: DistillConfig, split: _Random
         run.wrapped.train()
         run.wrapped.zero_grad_buffer()
         run.optimizer.zero_grad()
-        (batch,) = training._batches(split.samples(range(BATCH)), config)
+        (batch,) = micro_batches(split.samples(range(BATCH)), config)
         run.wrapped(batch.tokens, batch.positions, None, labels=batch.labels)
         (loss,) = model.compute_kd_loss(loss_reduction_fn=lambda triple: triple[0].mean(), skip_balancer=True).values()
         run.optimizer.scale_loss(loss).backward()

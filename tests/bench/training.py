@@ -102,7 +102,7 @@ def _drawn(shape: Shape, precision: str, device: Any) -> Any:
     from jobs.megatron.model import build
 
     model = build(_config(shape), Parallel(), precision, device)  # type: ignore[arg-type]
-    weights.draw(model, _config(shape), 1)
+    weights.initialize(model, _config(shape), 1)
     return model
 
 

@@ -139,7 +139,7 @@ def test_where_no_checkpoint_is_whole_nothing_is_begun_again_over_them(
     for checkpoint in checkpoints.existing(folder):
         halve(checkpoint / "exp_avg" / "model.safetensors")
     told = refused("teacher", CONFIG, {"data": corpus}, tmp_path / "out", capfd)
-    assert "none of the checkpoints in" in told and "remove that folder to begin this stage again" in told
+    assert "every checkpoint in" in told and "remove that folder to restart this stage" in told
     assert [path.name for path in checkpoints.existing(folder)] == ["step-00000030", "step-00000040"]
     assert JobExit.model_validate_json((tmp_path / "out" / "ended.json").read_text()).reason == "mistake"
 

@@ -47,7 +47,7 @@ def blend(root: Path, weights: list[float], windows: list[int]) -> Blended:
 
 
 def owners(found: Blended, indices: Any) -> Any:
-    return found.take(indices)[:, 0] // 1000
+    return found.tokens_at(indices)[:, 0] // 1000
 
 
 @settings(max_examples=40, deadline=None)
@@ -105,7 +105,7 @@ def test_tokens_and_addresses_are_those_of_their_corpus(tmp_path: Path) -> None:
 def test_a_corpus_that_is_gone_is_one_sentence(tmp_path: Path) -> None:
     blend(tmp_path, [1, 1], [5, 5])
     (tmp_path / "1" / "train.bin").unlink()
-    with pytest.raises(ValueError, match=r"reads the corpus 1 from .* which is not there"):
+    with pytest.raises(ValueError, match=r"reads the corpus 1 from .* which does not exist"):
         training_split(tmp_path / "blend", LENGTH)
 
 

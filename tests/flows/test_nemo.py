@@ -23,7 +23,7 @@ from conf.recipe import Recipe
 from flows.commands.nemo import commands, shown
 from flows.plan import plan
 from jobs.nemo import hf_output as nemo_model
-from jobs.nemo.progress import checkpoints, progress, validations
+from jobs.nemo.progress import checkpoints, parse_progress, validations
 from tasks.store.store import key_of
 
 PUBLISHED = Path(__file__).parents[1] / "nemo"
@@ -241,9 +241,9 @@ def test_progress_is_read_from_nemo_s_lines() -> None:
         "Training epoch 0, iteration 3/29 | lr: 5e-05 | global_step: 3 | reduced_train_loss: 1.93 | train_step_timing"
         " in s: 20.3\n"
     )
-    assert progress(line) == (4, {"lr": 5e-05, "train_loss": 1.93, "seconds_per_step": 20.3})
-    assert progress("Validation: iteration 1/5") is None
-    assert progress("[NeMo I 2026-11-21] Training epoch 0") is None
+    assert parse_progress(line) == (4, {"lr": 5e-05, "train_loss": 1.93, "seconds_per_step": 20.3})
+    assert parse_progress("Validation: iteration 1/5") is None
+    assert parse_progress("[NeMo I 2026-11-21] Training epoch 0") is None
 
 
 def test_the_last_or_the_best_whole_checkpoint_becomes_the_student(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_the_last_or_the_best_whole_checkpoint_becomes_the_student(tmp_path: Pat
     last, best = checkpoints(tmp_path, best=False), checkpoints(tmp_path, best=True)
     assert (last.path.name, last.step) == (names[2], 20)
     assert (best.path.name, best.step, best.loss) == (names[0], 10, 2.10)
-    with pytest.raises(RuntimeError, match="no whole checkpoint"):
+    with pytest.raises(RuntimeError, match="no complete checkpoint"):
         checkpoints(tmp_path / "none", best=True)
 
 
@@ -270,7 +270,7 @@ def test_sizes_that_nemo_exported_must_be_those_asked_for(teacher: Path, tmp_pat
     cut = NemoPrune(drop_layers=(2,))
     nemo_model.publish(origin, origin, tmp_path / "same", None)
     assert json.loads((tmp_path / "same" / "config.json").read_text()) == config
-    with pytest.raises(RuntimeError, match="num_hidden_layers 4 where 3 was asked for"):
+    with pytest.raises(RuntimeError, match="num_hidden_layers 4 instead of 3"):
         nemo_model.publish(origin, origin, tmp_path / "other", cut)
     assert not (tmp_path / "other").exists()
 
@@ -362,7 +362,7 @@ def test_nemo_2_7_parses_our_commands_as_we_mean_them(tmp_path: Path) -> None:
     more.append({"step": 4, "total": 30, "metrics": {"lr": 5e-5, "global_step": 3.0, "reduced_train_loss": 1.9346}})
     *answers, _, line = _asked(asked + more, scripts)
     assert validations(os.environ["IMBIK_NEMO_PYTHON"], tmp_path / "events") == [(10, 2.5), (20, 2.25)]
-    assert progress(line) == (4, {"lr": 5e-05, "train_loss": 1.935})
+    assert parse_progress(line) == (4, {"lr": 5e-05, "train_loss": 1.935})
     for question, answer, wanted in zip(asked, answers, expected, strict=True):
         if "function" in question:
             config = {f"pruning_config.{key}": value for key, value in answer.pop("pruning_config", {}).items()}

@@ -260,7 +260,7 @@ def by_hand(model: Path, teacher: Path, corpus: Path) -> tuple[float, float]:
 
     from jobs.tokens.windows import Windows
 
-    tokens = torch.from_numpy(Windows(corpus / "validation", 64).take(range(8)))
+    tokens = torch.from_numpy(Windows(corpus / "validation", 64).tokens_at(range(8)))
     with torch.no_grad():
         ours, theirs = (
             AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)(tokens[:, :-1])

@@ -33,7 +33,7 @@ def test_a_token_sees_all_before_it_and_none_after(width: int, later: int) -> No
     torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_weights_of_transformer_engines_layers_come_and_go_by_their_names(tmp_path: Path) -> None:
+def test_transformer_engine_weights_load_and_save_by_name(tmp_path: Path) -> None:
     """Transformer Engine cannot run here, so a local layer's norms are hung where Megatron's own table says that it
     keeps them."""
     from megatron.core.post_training.modelopt.gpt.state_dict_hooks import mcore_gpt_load_te_state_dict_pre_hook
@@ -55,7 +55,7 @@ def test_weights_of_transformer_engines_layers_come_and_go_by_their_names(tmp_pa
     assert table == {f"{norm}.weight": norm for norm in fused.values()}
     with machine(Parallel(), seed=1) as device:
         local, other = (build(config, Parallel(), "fp32", device) for _ in range(2))
-        weights.draw(local, config, seed=1)
+        weights.initialize(local, config, seed=1)
         for number, layer in enumerate(local.decoder.layers):
             torch.nn.init.constant_(layer.input_layernorm.weight, 2.0 + number)
             torch.nn.init.constant_(layer.pre_mlp_layernorm.weight, 4.0 + number)
@@ -72,7 +72,7 @@ def test_weights_of_transformer_engines_layers_come_and_go_by_their_names(tmp_pa
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_slices_are_marked_as_megatron_marks_what_it_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slices_are_marked_as_megatron_marks_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gradient norms of tensor-parallel ranks count a weight by this mark; ours are neither drawn by Megatron nor
     marked by it."""
     shape = Shape(

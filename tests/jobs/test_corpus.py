@@ -166,17 +166,17 @@ REFUSALS: dict[str, tuple[str, bytes, dict[str, object], str]] = {
         {"test_share": 0.01},
         "none of 1 documents fell into the test split of 1%",
     ),
-    "not a .json": ("corpus.json", b'{"text": "a"}\n{"text": "b"}\n', {}, "must be called .jsonl"),
-    "no such column": ("corpus.csv", b"id,body\n1,a\n", {}, "none called 'text'; set data.text_field"),
+    "not a .json": ("corpus.json", b'{"text": "a"}\n{"text": "b"}\n', {}, "one object per line .jsonl"),
+    "no such column": ("corpus.csv", b"id,body\n1,a\n", {}, "but no 'text'; set data.text_field"),
     "not Parquet": ("corpus.parquet", b"PAR1 not really", {}, "not a readable Parquet file"),
-    "gzip cut": ("corpus.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 500)[:-20], {}, "not a whole gzip file"),
-    "not gzip": ("corpus.txt.gz", b"plain text\n", {}, "not a whole gzip file"),
-    "UTF-16": ("corpus.txt", "\n".join(TEXTS).encode("utf-16"), {}, "cannot be used, more than max_rejected_share"),
+    "gzip cut": ("corpus.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 500)[:-20], {}, "not a complete gzip file"),
+    "not gzip": ("corpus.txt.gz", b"plain text\n", {}, "not a complete gzip file"),
+    "UTF-16": ("corpus.txt", "\n".join(TEXTS).encode("utf-16"), {}, "cannot be used, above max_rejected_share"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_a_corpus_that_cannot_be_used_is_refused_in_a_sentence(
+def test_unusable_corpora_are_refused_in_one_sentence(
     name: str, words: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file, content, config, sentence = REFUSALS[name]

@@ -24,7 +24,7 @@ def test_too_many_bad_records_stop_the_stage(words: Path, tmp_path: Path, capfd:
     config = {"source": str(source), **ALL_TRAIN}
     said = refused("data", config | {"max_rejected_share": 0.03}, {"tokenizer": words}, tmp_path / "data", capfd)
     assert (
-        f"2 of {len(TEXTS)} records (3.3%) cannot be used, more than max_rejected_share 3.0%; the first is {source}:11"
+        f"2 of {len(TEXTS)} records (3.3%) cannot be used, above max_rejected_share 3.0%; the first is {source}:11"
         in said
     )
     assert not (tmp_path / "data" / "statistics.json").exists()
@@ -123,7 +123,7 @@ def test_a_dataset_without_a_training_split_is_refused(
 ) -> None:
     (hub / "test.jsonl").write_text('{"text": "a"}\n')
     said = refused("data", {"source": "owner/name"}, {"tokenizer": words}, tmp_path / "data", capfd)
-    assert "owner/name has the splits test, none called train" in said
+    assert "owner/name has the splits test but no train" in said
 
 
 def program(config: dict[str, object], inputs: dict[str, Path], output: Path) -> subprocess.CompletedProcess[str]:

@@ -21,7 +21,7 @@ def reference(teacher: Path, student: Path, corpus: Path, temperature: float) ->
     """KL(teacher || student) at a temperature and the student's cross-entropy, nats per token, in float64 by hand."""
     from transformers import AutoModelForCausalLM
 
-    windows = torch.from_numpy(Windows(corpus / "validation", 64).take(range(16)))
+    windows = torch.from_numpy(Windows(corpus / "validation", 64).tokens_at(range(16)))
     logs, losses = [], []
     for directory in (teacher, student):
         model = AutoModelForCausalLM.from_pretrained(directory / "model", dtype=torch.float64)
@@ -74,7 +74,7 @@ def test_losses_between_layers_start_as_the_formula_and_fall(
 ) -> None:
     from transformers import AutoModelForCausalLM
 
-    windows = torch.from_numpy(Windows(corpus / "validation", 64).take(range(16)))[:, :-1]
+    windows = torch.from_numpy(Windows(corpus / "validation", 64).tokens_at(range(16)))[:, :-1]
     states = []
     for directory in (student, teacher):
         model = AutoModelForCausalLM.from_pretrained(directory / "model", dtype=torch.float32)
@@ -100,7 +100,7 @@ def test_losses_between_layers_start_as_the_formula_and_fall(
     )
 
 
-def test_widths_that_differ_are_joined_by_a_map_that_resumes_and_is_not_shipped(
+def test_width_projection_resumes_and_is_not_exported(
     corpus: Path, teacher: Path, importance: Path, tmp_path: Path
 ) -> None:
     narrow = run_job(

@@ -53,7 +53,7 @@ def same_weights(one: Path, other: Path) -> bool:
         ("distill.patience=0", ("distill.patience is 0", "greater than or equal to 1")),
     ],
 )
-def test_what_watches_nothing_is_refused(override: str, parts: tuple[str, ...]) -> None:
+def test_useless_early_stopping_is_refused(override: str, parts: tuple[str, ...]) -> None:
     sentence = told(override)
     assert all(part in sentence for part in parts), sentence
 
@@ -63,7 +63,7 @@ def test_the_best_by_questions_needs_questions() -> None:
     assert "distill.best_by is mmlu, which evaluate.mmlu: null does not measure" in sentence
 
 
-def test_on_the_way_the_recipes_questions_are_asked_or_fewer_of_them() -> None:
+def test_evaluations_in_training_ask_at_most_all_questions() -> None:
     recipe = load(str(RECIPE), ["distill.evaluate_every=3", "evaluate.mmlu.limit=9"])
     how = recipe.distill_of("depth")
     assert how and how.evaluation and how.evaluation.mmlu
@@ -76,7 +76,7 @@ def test_on_the_way_the_recipes_questions_are_asked_or_fewer_of_them() -> None:
     assert plain and plain.evaluation is None
 
 
-def test_a_plan_counts_the_models_that_an_evaluation_on_the_way_loads() -> None:
+def test_plan_counts_models_loaded_by_evaluations() -> None:
     plain, watched = (load(str(RECIPE), changes) for changes in ([], ["distill.evaluate_every=3"]))
     more, less = (estimate_of(recipe, "distill-depth").memory for recipe in (watched, plain))
     alone = estimate_of(plain, "evaluate-depth").memory
@@ -84,7 +84,7 @@ def test_a_plan_counts_the_models_that_an_evaluation_on_the_way_loads() -> None:
 
 
 @pytest.mark.slow
-def test_an_evaluation_on_the_way_is_that_of_the_evaluate_stage(
+def test_evaluation_in_training_equals_the_evaluate_stage(
     corpus: Path, teacher: Path, student: Path, tmp_path: Path
 ) -> None:
     inputs = {"data": corpus, "teacher": teacher, "student": student}
@@ -109,9 +109,7 @@ def test_an_evaluation_on_the_way_is_that_of_the_evaluate_stage(
 
 
 @pytest.mark.slow
-def test_what_only_its_loss_needs_is_no_part_of_an_exported_student(
-    corpus: Path, teacher: Path, importance: Path, tmp_path: Path
-) -> None:
+def test_exported_student_lacks_projections(corpus: Path, teacher: Path, importance: Path, tmp_path: Path) -> None:
     """Layers compared across widths are joined by a learned map, which checkpoints hold and Hugging Face models do
     not."""
     inputs = {"data": corpus, "teacher": teacher, "importance": importance}
@@ -131,7 +129,7 @@ def test_what_only_its_loss_needs_is_no_part_of_an_exported_student(
 
 
 @pytest.mark.slow
-def test_the_best_weights_are_kept_and_a_kill_changes_neither_them_nor_the_patience(
+def test_resumed_run_keeps_best_weights_and_patience(
     corpus: Path, teacher: Path, student: Path, tmp_path: Path
 ) -> None:
     # A learning rate that is too high makes the student worse after its best step; patience then ends it before its

@@ -81,8 +81,8 @@ def items(output: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (output / "items.jsonl").read_text().splitlines()]
 
 
-def test_loss_and_distance_are_what_plain_arithmetic_gives(corpus: Path, models: Any, measured: Any) -> None:
-    windows = torch.from_numpy(Windows(corpus / "test", 48).take(range(10)))
+def test_loss_and_distance_match_plain_arithmetic(corpus: Path, models: Any, measured: Any) -> None:
+    windows = torch.from_numpy(Windows(corpus / "test", 48).tokens_at(range(10)))
     with torch.no_grad():
         ours, theirs = (
             torch.log_softmax(
@@ -107,7 +107,7 @@ def test_the_teacher_is_no_distance_from_itself(measured: Any) -> None:
     assert (got["kl_teacher"], got["agreement_teacher"]) == (0.0, 1.0)
 
 
-def test_long_sequences_over_large_vocabularies_are_scored_in_parts(
+def test_scoring_in_parts_gives_the_same_scores(
     corpus: Path, models: Any, measured: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from jobs.evaluation import scoring
@@ -115,7 +115,7 @@ def test_long_sequences_over_large_vocabularies_are_scored_in_parts(
     monkeypatch.setattr(scoring, "LOGITS_AT_ONCE", 7 * 384)
     student, teacher = (hf.load_model(models[name] / "model", torch.float32) for name in ("student", "teacher"))
     parts = scoring.summary(
-        scoring.score_sequences(student, teacher, Windows(corpus / "test", 48).take(range(10)), 3), 48
+        scoring.score_sequences(student, teacher, Windows(corpus / "test", 48).tokens_at(range(10)), 3), 48
     )
     whole = scores(measured["student"])
     for name, value in parts.items():
@@ -274,7 +274,7 @@ def test_one_token_answers_too(corpus: Path, models: Any, measured: Any) -> None
         assert item["logprobs"] == pytest.approx([response[0] for response in sample["filtered_resps"]], abs=2e-5)
 
 
-def test_subjects_shots_and_rows_that_cannot_be_asked_are_refused(corpus: Path, tmp_path: Path) -> None:
+def test_unusable_subjects_shots_and_rows_are_refused(corpus: Path, tmp_path: Path) -> None:
     from jobs.evaluation import mmlu
 
     quiz = corpus / "quiz"
@@ -316,7 +316,7 @@ def test_models_that_cannot_be_compared_are_refused(
     assert "vocabulary rows" in sentence(model=wide)
     stranger = make(tmp_path / "stranger", corpus, 1, 3)
     tokenizer.train(iter(["four five six seven"] * 4), tokenizer.vocab_size(corpus / "tokenizer"), stranger / "model")
-    assert "tokenize with the model's own" in sentence(model=stranger)
+    assert "tokenize the corpus with the model's tokenizer" in sentence(model=stranger)
     assert "max_position_embeddings 96; choose at most 96" in sentence(seq_length=97)
     assert "max_position_embeddings 96; choose fewer" in sentence(prompt_tokens=50, new_tokens=50)
     assert "the nearest is 'food'" in sentence(mmlu={"path": "quiz", "subjects": ["foot"]})
@@ -328,7 +328,7 @@ def test_models_that_cannot_be_compared_are_refused(
     assert not (output / "scores.json").exists()
 
 
-def test_what_is_left_out_is_null(corpus: Path, models: Any, tmp_path: Path) -> None:
+def test_unmeasured_scores_are_null(corpus: Path, models: Any, tmp_path: Path) -> None:
     inputs = {"model": models["student"], "teacher": models["teacher"], "data": corpus}
     got = scores(
         run_job("evaluate", CONFIG | {"mmlu": None, "new_tokens": 0, "precision": "bf16"}, inputs, tmp_path / "out")
@@ -351,7 +351,7 @@ def test_what_is_left_out_is_null(corpus: Path, models: Any, tmp_path: Path) -> 
     assert items(tmp_path / "out") == []
 
 
-def test_the_program_writes_nothing_at_home_and_opens_no_network(corpus: Path, models: Any, tmp_path: Path) -> None:
+def test_program_needs_no_home_folder_and_no_network(corpus: Path, models: Any, tmp_path: Path) -> None:
     inputs = {"model": models["fp8"], "teacher": models["teacher"], "data": corpus}
     spec = write_spec("evaluate", CONFIG | {"new_tokens": 0}, inputs, tmp_path / "out")
     home = tmp_path / "home"

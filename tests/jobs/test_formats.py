@@ -91,7 +91,7 @@ def unpack(tensors: dict[str, torch.Tensor], layer: str, algorithm: str) -> torc
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_a_checkpoint_holds_its_source_within_the_format_s_steps(made: Any, models: Any, name: str) -> None:
+def test_stored_weights_are_within_the_format_s_steps(made: Any, models: Any, name: str) -> None:
     output = made(name)
     record = json.loads((output / "quantize.json").read_text())
     tensors, source = (
@@ -126,9 +126,7 @@ def test_the_other_architecture_is_exact_too(made: Any, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "kind"), [("fp8-kv_fp8", "FP8"), ("fp8-kv_nvfp4", "NVFP4"), ("nvfp4-kv_nvfp4_affine", "NVFP4_AFFINE")]
 )
-def test_the_key_value_cache_is_in_the_checkpoint_and_in_the_scores(
-    made: Any, corpus: Path, tmp_path: Path, name: str, kind: str
-) -> None:
+def test_key_value_cache_is_stored_and_simulated(made: Any, corpus: Path, tmp_path: Path, name: str, kind: str) -> None:
     from jobs.quantization import checkpoint as quantized
     from jobs.tokens.windows import Windows
 
@@ -141,7 +139,7 @@ def test_the_key_value_cache_is_in_the_checkpoint_and_in_the_scores(
     keys = [tensor for tensor in tensors if tensor.endswith("k_scale")]
     assert len(keys) == 2
     assert any(tensor.endswith("v_bias") for tensor in tensors) == (kind == "NVFP4_AFFINE")
-    tokens = torch.from_numpy(Windows(corpus / "test", 32).take(range(2)))[:, :-1]
+    tokens = torch.from_numpy(Windows(corpus / "test", 32).tokens_at(range(2)))[:, :-1]
     model = quantized.load(output / "model", torch.bfloat16)
     with torch.inference_mode():
         simulated = model(tokens, use_cache=False).logits
@@ -155,7 +153,7 @@ def test_the_key_value_cache_is_in_the_checkpoint_and_in_the_scores(
         (damaged / file.name).write_bytes(file.read_bytes())
     tensors.pop(keys[0])
     save_file(tensors, damaged / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"lacks the scale of model\.layers\.0\.self_attn's k cache"):
+    with pytest.raises(ValueError, match=r"has no valid scale of model\.layers\.0\.self_attn's k cache"):
         quantized.load(damaged, torch.bfloat16)
 
 
@@ -174,7 +172,7 @@ def test_nvfp4_around_a_bias_is_the_plain_formula(made: Any) -> None:
 
 
 @pytest.mark.slow
-def test_each_format_moves_the_loss_by_less_than_the_next_coarser_one(made: Any) -> None:
+def test_finer_formats_change_the_loss_less(made: Any) -> None:
     def worst(name: str) -> float:
         return min(
             layer["outputs_db"] for layer in json.loads((made(name) / "quantize.json").read_text())["layers"].values()
@@ -209,7 +207,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_combinations_that_cannot_be_exported_are_refused_with_the_reason(case: str) -> None:
+def test_unexportable_combinations_are_refused(case: str) -> None:
     values, parts = REFUSED[case]
     with pytest.raises(ValidationError) as error:
         QuantizeConfig(**values)
@@ -217,7 +215,7 @@ def test_combinations_that_cannot_be_exported_are_refused_with_the_reason(case: 
         assert part in str(error.value)
 
 
-def test_names_tell_what_is_not_the_format_s_own() -> None:
+def test_names_show_deviations_from_the_format() -> None:
     assert QuantizeConfig(format="nvfp4", calibrator="awq_lite", kv_cache="fp8").name == "nvfp4-awq_lite-kv_fp8"
     assert [QuantizeConfig(format=name).name for name in FORMATS] == list(FORMATS)
     assert QuantizeConfig(format="int8_sq").method == "smoothquant"

@@ -109,7 +109,7 @@ def test_losses_and_gradients_are_the_formula_s(how: Divergence, mix: LossWeight
     expected, d_hidden, d_rows = plain(student, teacher, labels, weights, how, mix)
     student.hidden.requires_grad_()
     student.weight.requires_grad_()
-    got = head.losses(student, labels, weights, mix, teacher=teacher, how=how, everything=True)
+    got = head.losses(student, labels, weights, mix, teacher=teacher, divergence=how, with_kl=True)
     got["objective"].backward()
     assert set(got) == set(expected)
     for name, value in got.items():
@@ -123,7 +123,7 @@ def test_losses_and_gradients_are_the_formula_s(how: Divergence, mix: LossWeight
 def test_gradients_are_finite_differences(how: Divergence) -> None:
     student, teacher, labels, weights = heads(2)
     student.hidden.requires_grad_()
-    head.losses(student, labels, weights, MIXES["taught"], teacher=teacher, how=how)["objective"].backward()
+    head.losses(student, labels, weights, MIXES["taught"], teacher=teacher, divergence=how)["objective"].backward()
     assert student.hidden.grad is not None
     direction = torch.randn(student.hidden.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     step, rows = 1e-5, student.weight.double().T
@@ -146,7 +146,9 @@ def test_groups_and_chunks_change_nothing(kind: str, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(head, "GROUP_ELEMENTS", group)
         monkeypatch.setattr(head, "CHUNK_ELEMENTS", {"cpu": chunk})
         student.weight.grad = None
-        values.append(head.losses(student, labels, weights, MIXES["mixed"], teacher=teacher, how=how)["objective"])
+        values.append(
+            head.losses(student, labels, weights, MIXES["mixed"], teacher=teacher, divergence=how)["objective"]
+        )
         values[-1].backward()
         gradients.append(student.weight.grad)
     for other in (1, 2):
@@ -159,13 +161,13 @@ def test_equal_heads_diverge_by_nothing_and_teach_nothing() -> None:
     student = Head(hidden=teacher.hidden.clone().requires_grad_(), weight=teacher.weight)
     for how in HOWS:
         student.hidden.grad = None
-        value = head.losses(student, labels, weights, MIXES["taught"], teacher=teacher, how=how)["objective"]
+        value = head.losses(student, labels, weights, MIXES["taught"], teacher=teacher, divergence=how)["objective"]
         value.backward()
         assert abs(value.item()) < 1e-6
         assert student.hidden.grad is not None and float(student.hidden.grad.abs().max()) < 1e-6
 
 
-def test_half_of_the_vocabulary_on_each_of_two_ranks_gives_the_same() -> None:
+def test_two_ranks_give_the_losses_of_one() -> None:
     command = [
         sys.executable,
         "-m",

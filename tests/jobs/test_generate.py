@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conf.stages.generate import GenerateConfig
-from jobs.generation.answers import Answer, Collected
+from jobs.generation.answers import Answer, AnswerFile
 from jobs.generation.filters import RepeatFilter, fault, repeated_share
 from tests.fixtures.jobs import refused, run_job
 
@@ -85,7 +85,7 @@ def test_repeats_of_prompt_and_answer() -> None:
     seen = RepeatFilter(None)
     assert seen.repeats("q", "An Answer") is None
     assert seen.repeats("q", "An Answer") == "exact repeat"
-    assert seen.repeats("q", "an  answer") == "repeat but for case and spaces"
+    assert seen.repeats("q", "an  answer") == "repeat up to case and spacing"
     assert seen.repeats("another", "An Answer") is None, "many prompts may have one answer"
 
 
@@ -224,7 +224,7 @@ def test_a_server_answers_every_prompt(
         (200, [], {}),
     ],
 )
-def test_a_server_in_trouble_is_asked_again(
+def test_failing_server_is_retried(
     serve: Callable[..., Server], tmp_path: Path, trouble: tuple[int, Any, dict[str, str]]
 ) -> None:
     server = serve(lambda number: trouble if number % 3 == 1 else None)
@@ -232,7 +232,7 @@ def test_a_server_in_trouble_is_asked_again(
     assert len(kept(output)) == 12 and len(server.requests) > 12
 
 
-def test_a_slow_server_is_given_up_on_and_asked_again(serve: Callable[..., Server], tmp_path: Path) -> None:
+def test_slow_server_is_retried(serve: Callable[..., Server], tmp_path: Path) -> None:
     held = threading.Event()
 
     def script(number: int) -> None:
@@ -256,7 +256,7 @@ def test_a_slow_server_is_given_up_on_and_asked_again(serve: Callable[..., Serve
         ),
     ],
 )
-def test_a_server_that_does_not_answer_is_one_sentence(
+def test_unavailable_server_is_one_sentence(
     serve: Callable[..., Server], tmp_path: Path, capfd: pytest.CaptureFixture[str], answer: Any, told: str
 ) -> None:
     server = serve(lambda number: answer)
@@ -275,19 +275,19 @@ def test_no_server_and_no_key_are_one_sentence(
     assert "NOT_SET_ANYWHERE, which is not set" in sentence
 
 
-def test_what_was_answered_is_not_asked_again(
+def test_resumed_run_asks_only_missing_answers(
     serve: Callable[..., Server], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     failing = serve(lambda number: (400, b"enough", {}) if number > 5 else None)
     refused("generate", settings(failing, tmp_path, concurrency=1), {}, tmp_path / "made", capfd)
     partial = tmp_path / "made" / "answers.jsonl"
-    assert len(Collected(partial).answers) == 5
+    assert len(AnswerFile(partial).answers) == 5
     with partial.open("ab") as stream:
         stream.write(b'{"prompt": 7, "sam')  # as a kill in the middle of a line leaves it
     server = serve()
     output = run_job("generate", settings(server, tmp_path), {}, tmp_path / "made")
     assert len(server.requests) == 7 and len(kept(output)) == 12
-    assert sorted(answer.prompt for answer in Collected(partial).answers) == list(range(12))
+    assert sorted(answer.prompt for answer in AnswerFile(partial).answers) == list(range(12))
 
 
 def test_rejected_answers_are_counted_and_kept_apart(
@@ -303,15 +303,13 @@ def test_rejected_answers_are_counted_and_kept_apart(
     reasons = [json.loads(line)["reason"] for line in (output / "rejected.jsonl").read_text().splitlines()]
     assert sorted(reasons) == ["empty"] * 4 + ["unfinished"] * 4
     sentence = refused("generate", settings(server, tmp_path), {}, tmp_path / "strict", capfd)
-    assert "8 of 12 answers were rejected" in sentence and "more than generate.max_rejected_share 50%" in sentence
+    assert "8 of 12 answers were rejected" in sentence and "above generate.max_rejected_share 50%" in sentence
 
 
 def test_prompts_without_any_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.write_text('{"text": "no prompt"}\n')
-    assert "holds no prompt that can be asked" in refused(
-        "generate", {"prompts": str(empty)}, {}, tmp_path / "made", capfd
-    )
+    assert "has no usable prompt" in refused("generate", {"prompts": str(empty)}, {}, tmp_path / "made", capfd)
 
 
 @pytest.mark.slow
@@ -355,7 +353,7 @@ def test_greedy_answers_are_those_of_transformers_alone(teacher: Path, tmp_path:
     output = run_job("generate", config, {"teacher": teacher}, tmp_path / "made")
     words = AutoTokenizer.from_pretrained(teacher / "model")
     model = AutoModelForCausalLM.from_pretrained(teacher / "model", dtype=torch.float32)
-    for answer in Collected(output / "answers.jsonl").answers:
+    for answer in AnswerFile(output / "answers.jsonl").answers:
         ids = words(
             f"User: What is {answer.prompt}?\nAssistant:", return_tensors="pt", add_special_tokens=False
         ).input_ids

@@ -44,7 +44,7 @@ def values() -> list[torch.Tensor]:
     ]
 
 
-def test_nvfp4_on_the_cpu_is_modelopt_s_cuda_kernel_bit_for_bit() -> None:
+def test_cpu_nvfp4_equals_modelopt_s_cuda_kernel() -> None:
     from modelopt.torch.quantization import tensor_quant
 
     quantizers.prepare()
@@ -54,7 +54,7 @@ def test_nvfp4_on_the_cpu_is_modelopt_s_cuda_kernel_bit_for_bit() -> None:
             assert torch.equal(nvfp4_cpu.fake_quantize(tensor, amax), kernel.cpu())
 
 
-def test_fp8_on_the_cpu_is_modelopt_s_cuda_kernel_bit_for_bit() -> None:
+def test_cpu_fp8_equals_modelopt_s_cuda_kernel() -> None:
     from modelopt.torch.quantization import tensor_quant
 
     for tensor in values():
@@ -82,7 +82,7 @@ def test_a_checkpoint_s_weights_are_the_same_numbers_on_both(checkpoints: Any, n
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_folded_weights_pass_modelopt_s_cuda_quantizer_unchanged(checkpoints: Any, name: str) -> None:
+def test_cuda_quantizer_leaves_folded_weights_unchanged(checkpoints: Any, name: str) -> None:
     """What was folded is a fixed point: the kernel that engines' numbers are calibrated with gives every weight
     back."""
     from modelopt.torch.quantization import tensor_quant

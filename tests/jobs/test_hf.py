@@ -39,7 +39,7 @@ def directory(tmp_path: Path) -> Path:
     return path
 
 
-def test_it_loads_what_transformers_loads(directory: Path) -> None:
+def test_loads_the_same_weights_as_transformers(directory: Path) -> None:
     assert len(hf.shards(directory)) > 1
     tokens = torch.arange(20)[None]
     for dtype in (torch.float32, torch.bfloat16):
@@ -48,7 +48,7 @@ def test_it_loads_what_transformers_loads(directory: Path) -> None:
         assert ours.dtype == dtype
 
 
-def test_a_real_model_loads_and_its_tied_embedding_counts_once(shared_data: Path) -> None:
+def test_tied_embedding_of_a_real_model_counts_once(shared_data: Path) -> None:
     stories = shared_data / "weights" / "stories260K-hf"
     model = hf.load_model(stories, torch.float32)
     assert model.lm_head.weight is model.model.embed_tokens.weight
@@ -132,7 +132,7 @@ def test_pickled_weights_are_never_opened(directory: Path, tmp_path: Path) -> No
     for path in directory.glob("*.safetensors*"):
         path.unlink()
     (directory / "pytorch_model.bin").write_bytes(pickle.dumps(Canary(tmp_path / "ran")))
-    with pytest.raises(ValueError, match=r"pickled weights \(pytorch_model\.bin\), which are never loaded"):
+    with pytest.raises(ValueError, match=r"only pickled weights \(pytorch_model\.bin\), which are never loaded"):
         hf.load_model(directory, torch.float32)
     assert not (tmp_path / "ran").exists()
 
@@ -144,5 +144,5 @@ def test_tokens_of_another_tokenizer_are_refused(directory: Path, tmp_path: Path
     hf.check_tokens(directory, data)
     other = shutil.copytree(directory, tmp_path / "other")
     tokenizer.train(iter(["four five six seven"] * 4), 300, other)
-    with pytest.raises(ValueError, match="tokenize with the model's own"):
+    with pytest.raises(ValueError, match="tokenize the corpus with the model's tokenizer"):
         hf.check_tokens(other, data)

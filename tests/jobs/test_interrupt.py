@@ -34,7 +34,7 @@ sys.exit(execute(run, Path(sys.argv[1]), alone=True))
 
 
 @pytest.mark.parametrize(("loop", "least"), [(False, 0.3), (True, 1.5)])
-def test_a_job_that_does_not_stop_in_time_ends_itself_and_says_so(tmp_path: Path, loop: bool, least: float) -> None:
+def test_job_past_its_time_limit_ends_itself(tmp_path: Path, loop: bool, least: float) -> None:
     spec = write_spec("teacher", {"loop": loop}, {}, tmp_path / "out")
     limits = {"IMBIK_TIME_LIMIT": "2", "IMBIK_TIME_MARGIN": "1.9", "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
@@ -42,7 +42,7 @@ def test_a_job_that_does_not_stop_in_time_ends_itself_and_says_so(tmp_path: Path
     )
     assert done.returncode == EXIT_CODES["time"], done.stderr
     told = JobExit.model_validate_json((tmp_path / "out" / ENDED).read_text())
-    assert (told.reason, told.sentence) == ("time", "the time limit of 2 s is near and it is not done")
+    assert (told.reason, told.sentence) == ("time", "the time limit of 2 s is near and the job is not finished")
     assert done.stderr == f"imbik-error: {told.sentence}\n"
     assert least < float((tmp_path / "out" / "ran").read_text().split("\n")[-2])
 

@@ -67,7 +67,7 @@ def test_rows_come_back_by_address_in_any_order(
     got = LogitStore(folder, "train").rows(addresses[order])
     for name in ("ids", "logits", "rest", "loss"):
         np.testing.assert_array_equal(getattr(got, name), getattr(rows, name)[order])
-    with pytest.raises(ValueError, match="no logits of the train token at 2"):
+    with pytest.raises(ValueError, match="no logits for the train token at 2"):
         LogitStore(folder, "train").rows(np.array([2]))
     stored = sum((folder / f"{name}.safetensors").stat().st_size for name in shards)
     assert stored - count * row_bytes(top_k, vocab_size) < 2000 * len(shards), (
@@ -90,11 +90,11 @@ def stored(corpus: Path, teacher: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.mark.slow
-def test_what_is_stored_is_what_the_teacher_says(corpus: Path, teacher: Path, stored: Path) -> None:
+def test_stored_logits_are_the_teacher_s(corpus: Path, teacher: Path, stored: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     windows = Windows(corpus / "validation", 64)
-    tokens = torch.from_numpy(windows.take([2, 5]))
+    tokens = torch.from_numpy(windows.tokens_at([2, 5]))
     with torch.no_grad():
         logits = AutoModelForCausalLM.from_pretrained(teacher / "model", dtype=torch.float64)(
             tokens[:, :-1]
@@ -187,11 +187,11 @@ def test_logits_of_something_else_are_refused(
 ) -> None:
     config = OFFLINE | {"offline": True}
     inputs = {"data": corpus, "teacher": teacher, "student": student, "logits": stored}
-    assert "of another teacher" in refused(
+    assert "from another teacher" in refused(
         "distill", config, inputs | {"teacher": student}, tmp_path / "teacher", capfd
     )
     assert "top_k is 30 but 24 logits" in refused("distill", config | {"top_k": 30}, inputs, tmp_path / "wide", capfd)
-    for what, told in (("tokenizer", "of another tokenizer"), ("data", "of other text")):
+    for what, told in (("tokenizer", "come from another tokenizer"), ("data", "of other text")):
         other = tmp_path / what
         other.mkdir()
         for file in stored.iterdir():
@@ -211,7 +211,7 @@ def test_logits_of_something_else_are_refused(
 
 
 @pytest.mark.slow
-def test_the_teacher_is_known_by_its_seal_and_never_loaded(
+def test_sealed_teacher_is_never_loaded(
     corpus: Path, teacher: Path, student: Path, stored: Path, tmp_path: Path
 ) -> None:
     absent = tmp_path / "teacher"
@@ -226,7 +226,7 @@ def test_the_teacher_is_known_by_its_seal_and_never_loaded(
 
 
 @pytest.mark.slow
-def test_a_recipe_stores_logits_once_for_all_its_offline_students(finished: Path, tmp_path: Path) -> None:
+def test_logits_are_stored_once_for_all_offline_students(finished: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     shutil.copytree(finished, store, symlinks=True)
     before = {path.parent.name for path in store.glob("*/*/artifact.json")}
@@ -254,7 +254,7 @@ def test_a_recipe_stores_logits_once_for_all_its_offline_students(finished: Path
 
 
 @pytest.mark.slow
-def test_a_disk_too_small_and_a_teacher_that_knows_nothing_are_told_before_the_work(
+def test_small_disk_is_refused_before_the_teacher_runs(
     corpus: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     inputs = {"data": corpus, "teacher": teacher}
@@ -263,6 +263,12 @@ def test_a_disk_too_small_and_a_teacher_that_knows_nothing_are_told_before_the_w
         sentence = refused("logits", LOGITS, inputs, tmp_path / "small", capfd)
     assert "24 logits each take" in sentence and "lower logits.sequences or logits.top_k" in sentence
     assert not list((tmp_path / "small").glob("*.safetensors"))
+
+
+@pytest.mark.slow
+def test_teacher_no_better_than_chance_is_refused(
+    corpus: Path, teacher: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     blank = tmp_path / "blank"
     shutil.copytree(teacher, blank)
     weights = load_file(blank / "model" / "model.safetensors")
@@ -271,8 +277,14 @@ def test_a_disk_too_small_and_a_teacher_that_knows_nothing_are_told_before_the_w
         blank / "model" / "model.safetensors",
         {"format": "pt"},
     )
-    assert "its weights did not load" in refused(
-        "logits", LOGITS, inputs | {"teacher": blank}, tmp_path / "of-nothing", capfd
-    )
+    inputs = {"data": corpus, "teacher": blank}
+    assert "its weights did not load" in refused("logits", LOGITS, inputs, tmp_path / "of-nothing", capfd)
     assert not (tmp_path / "of-nothing" / "logits.json").exists()
+
+
+@pytest.mark.slow
+def test_top_k_above_the_vocabulary_is_refused(
+    corpus: Path, teacher: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    inputs = {"data": corpus, "teacher": teacher}
     assert "logits.top_k is 999" in refused("logits", LOGITS | {"top_k": 999}, inputs, tmp_path / "wide", capfd)

@@ -65,7 +65,7 @@ def check(case: Case, found: dict[str, int], device: Device) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_a_step_takes_what_the_plan_says(name: str) -> None:
+def test_step_memory_matches_the_plan(name: str) -> None:
     from jobs.megatron.device import machine
 
     case = CASES[name]
@@ -76,7 +76,7 @@ def test_a_step_takes_what_the_plan_says(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["llama", "qwen3"])
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_layers_keep_what_the_plan_says(architecture: Any, precision: Any) -> None:
+def test_layer_memory_matches_the_plan(architecture: Any, precision: Any) -> None:
     from jobs.megatron import fused_loss as head
     from jobs.megatron import model
     from jobs.megatron.device import machine
@@ -94,7 +94,7 @@ def test_layers_keep_what_the_plan_says(architecture: Any, precision: Any) -> No
 
 
 @pytest.mark.slow
-def test_a_checkpoint_is_copied_into_as_much_main_memory_as_the_plan_says(tmp_path: Path) -> None:
+def test_checkpoint_copy_takes_the_planned_memory(tmp_path: Path) -> None:
     from jobs.megatron import checkpoint, model, training, weights
     from jobs.megatron import fused_loss as head
     from jobs.megatron.device import machine
@@ -104,7 +104,7 @@ def test_a_checkpoint_is_copied_into_as_much_main_memory_as_the_plan_says(tmp_pa
     hf_config = model.config_of_shape(case.shape, 32768, 0)
     with machine(case.parallel, seed=0) as device, checkpoint.Saver(tmp_path, 2) as saver:
         built = model.build(hf_config, case.parallel, "fp32", device)
-        weights.draw(built, hf_config, seed=1)
+        weights.initialize(built, hf_config, seed=1)
         head.defer(built)
         tokens = RandomTokens(case.seq_length, 32768)
         run = training._Run(
@@ -115,7 +115,7 @@ def test_a_checkpoint_is_copied_into_as_much_main_memory_as_the_plan_says(tmp_pa
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         before = resident_peak()
         saver.save(1, built, run.optimizer, hf_config)
-        saver.settle()
+        saver.wait()
         assert resident_peak() - before == pytest.approx(said.checkpoint, rel=0.1)
     (written,) = tmp_path.iterdir()
     assert sum(path.stat().st_size for path in written.rglob("*") if path.is_file()) == pytest.approx(
@@ -124,7 +124,7 @@ def test_a_checkpoint_is_copied_into_as_much_main_memory_as_the_plan_says(tmp_pa
 
 
 @pytest.mark.slow
-def test_a_machine_without_that_much_memory_is_told_from_a_fault() -> None:
+def test_out_of_memory_is_not_reported_as_a_fault() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**50)
     assert reason_of(caught.value) == "memory", str(caught.value)
@@ -147,7 +147,7 @@ def test_the_head_is_the_one_that_jobs_have() -> None:
 
 @pytest.mark.drill
 @pytest.mark.parametrize("layout", [{"tensor": 2}, {"pipeline": 2}])
-def test_two_ranks_take_what_the_plan_says(layout: dict[str, Any]) -> None:
+def test_memory_of_two_ranks_matches_the_plan(layout: dict[str, Any]) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     parallel = Parallel(processes=2, **layout).model_dump_json()
     done = subprocess.run(
@@ -175,7 +175,7 @@ class Gpu:
 @pytest.mark.gpu
 @pytest.mark.parametrize("taught", [False, True])
 @pytest.mark.parametrize("recompute", [False, True])
-def test_a_gpu_takes_what_the_plan_says(taught: bool, recompute: bool) -> None:
+def test_gpu_memory_matches_the_plan(taught: bool, recompute: bool) -> None:
     from jobs.megatron.device import machine
 
     sizes = {"num_layers": 8, "hidden_size": 1024, "ffn_hidden_size": 3072, "vocab_size": 32000, "head_dim": 128}

@@ -39,9 +39,7 @@ def run(
     return done.stdout
 
 
-def test_two_ranks_prune_through_the_script_and_the_result_is_a_model_directory(
-    corpus: Path, teacher: Path, student: Path, tmp_path: Path
-) -> None:
+def test_two_ranks_prune_to_a_model_directory(corpus: Path, teacher: Path, student: Path, tmp_path: Path) -> None:
     parallel = {"processes": 2, "pipeline": 2}
     importance = {"calibration_samples": 16, "seq_length": 64, "micro_batch": 4}
     config = NemoPrune.model_validate({"num_layers": 3, "importance": importance, "parallel": parallel})
@@ -63,7 +61,7 @@ def test_two_ranks_prune_through_the_script_and_the_result_is_a_model_directory(
 
 
 @pytest.mark.parametrize(("keep", "step"), [("last", 6), ("best", 4)])
-def test_the_last_or_best_student_is_taken_and_its_curve_is_told(
+def test_last_or_best_student_is_exported_with_metrics(
     corpus: Path, teacher: Path, student: Path, tmp_path: Path, keep: str, step: int
 ) -> None:
     settings = TRAINING | FIXED | {"steps": 6, "validate_every": 2, "keep": keep, "best_by": "val_loss"}
@@ -93,7 +91,7 @@ def test_the_last_or_best_student_is_taken_and_its_curve_is_told(
     assert (output / "model" / "model.safetensors").is_file()
 
 
-def test_a_machine_without_nemo_is_told_in_one_sentence(corpus: Path, teacher: Path, tmp_path: Path) -> None:
+def test_missing_nemo_scripts_are_one_sentence(corpus: Path, teacher: Path, tmp_path: Path) -> None:
     path = write_spec(
         "prune",
         NemoPrune(drop_layers=(2,)).model_dump(mode="json"),
@@ -105,4 +103,4 @@ def test_a_machine_without_nemo_is_told_in_one_sentence(corpus: Path, teacher: P
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 2
     (sentence,) = done.stderr.splitlines()
-    assert "/opt/NeMo/scripts/llm/gpt_train.py is not there; run the stage in NVIDIA's container" in sentence
+    assert "/opt/NeMo/scripts/llm/gpt_train.py does not exist; run the stage in NVIDIA's container" in sentence

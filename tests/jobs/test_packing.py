@@ -49,7 +49,7 @@ def some_records(count: int, seed: int = 0) -> list[tuple[list[int], list[bool]]
     return found
 
 
-def test_rows_hold_the_records_with_their_masks_positions_and_addresses(tmp_path: Path) -> None:
+def test_rows_hold_masks_positions_and_addresses(tmp_path: Path) -> None:
     records = some_records(40)
     split = PackedRecords(written(tmp_path, records), 64, seed=3)
     samples = split.samples(range(len(split)))
@@ -82,7 +82,7 @@ def test_samples_are_the_same_however_the_run_is_cut(tmp_path: Path) -> None:
     assert np.array_equal(one.samples(whole[20:]).tokens, two.samples(two.shuffled(20, 30, 7)).tokens)
 
 
-def test_a_record_longer_than_a_row_and_a_damaged_mask_are_refused(tmp_path: Path) -> None:
+def test_long_records_and_damaged_masks_are_refused(tmp_path: Path) -> None:
     prefix = written(tmp_path, [(list(range(1, 41)), [True] * 40)])
     with pytest.raises(ValueError, match=r"has 40 tokens but sft.seq_length is 32; choose at least 40"):
         PackedRecords(prefix, 32, seed=1)
@@ -98,7 +98,7 @@ def test_an_empty_split_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 3])
-def test_the_logits_of_a_packed_sample_are_those_of_the_sample_alone(tmp_path: Path, teacher: Path, rows: int) -> None:
+def test_packed_samples_have_the_logits_of_single_ones(tmp_path: Path, teacher: Path, rows: int) -> None:
     from jobs.megatron import weights
     from jobs.megatron.attention import packed
     from jobs.megatron.device import machine

@@ -47,7 +47,7 @@ def test_the_least_important_layer_goes(corpus: Path, teacher: Path, importance:
     torch.testing.assert_close(logits(student), logits(teacher, without=least), rtol=1e-4, atol=1e-4)
 
 
-def test_importance_makes_no_logits_and_scores_as_if_it_did(
+def test_importance_needs_no_logits(
     corpus: Path, teacher: Path, importance: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from jobs.megatron import fused_loss as head
@@ -99,7 +99,7 @@ def test_a_random_ranking_follows_its_seed(corpus: Path, teacher: Path, importan
     assert not torch.allclose(one, other, atol=0.1)
 
 
-def test_reinitialized_weights_are_none_of_the_teacher_s(
+def test_reinitialized_weights_differ_from_the_teacher_s(
     corpus: Path, teacher: Path, importance: Path, tmp_path: Path
 ) -> None:
     inputs = {"data": corpus, "teacher": teacher, "importance": importance}

@@ -35,7 +35,7 @@ def distance(output: Path, teacher: Path, corpus: Path) -> float:
     from jobs.tokens.windows import Windows
 
     windows = Windows(corpus / "test", 64)
-    tokens = torch.from_numpy(windows.take(range(min(16, len(windows)))))[:, :-1]
+    tokens = torch.from_numpy(windows.tokens_at(range(min(16, len(windows)))))[:, :-1]
     with torch.inference_mode():
         ours = quantized.load(output / "model", torch.bfloat16)(tokens, use_cache=False).logits.double().log_softmax(-1)
         theirs = (
@@ -44,7 +44,7 @@ def distance(output: Path, teacher: Path, corpus: Path) -> float:
     return float((theirs.exp() * (theirs - ours)).sum(-1).mean())
 
 
-def test_it_brings_the_shipped_nvfp4_model_nearer_to_its_source(taught: Any, teacher: Path, corpus: Path) -> None:
+def test_qad_brings_the_nvfp4_model_nearer_to_its_source(taught: Any, teacher: Path, corpus: Path) -> None:
     before, after = (distance(taught[name], teacher, corpus) for name in ("ptq", "qad"))
     assert after < 0.8 * before
     record = json.loads((taught["qad"] / "quantize.json").read_text())
@@ -55,7 +55,7 @@ def test_it_brings_the_shipped_nvfp4_model_nearer_to_its_source(taught: Any, tea
     assert record["verified"]["logits_equal"]
 
 
-def test_a_job_started_again_goes_on_from_its_checkpoint(
+def test_restarted_job_continues_from_its_checkpoint(
     teacher: Path, corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = CONFIG | {"qad": QAD | {"steps": 12, "validate_every": 3}}
@@ -63,7 +63,7 @@ def test_a_job_started_again_goes_on_from_its_checkpoint(
     first = (run_job("quantize", config, inputs, output) / "model" / "model.safetensors").read_bytes()
     assert "continuing" not in capfd.readouterr().out
     again = (run_job("quantize", config, inputs, output) / "model" / "model.safetensors").read_bytes()
-    assert "continuing quantization-aware distillation at step 10" in capfd.readouterr().out
+    assert "resuming quantization-aware distillation at step 10" in capfd.readouterr().out
     assert again == first
     history = json.loads((output / "quantize.json").read_text())["qad"]["history"]
     assert [line["step"] for line in history] == [0, 3, 6, 9, 12]
@@ -107,7 +107,7 @@ def test_sequences_longer_than_the_model_are_refused(
         ({"steps": 0, "warmup_steps": 0}, "qad.steps is 0"),
     ],
 )
-def test_what_it_cannot_do_is_refused(values: dict[str, Any], part: str) -> None:
+def test_unsupported_settings_are_refused(values: dict[str, Any], part: str) -> None:
     with pytest.raises(ValidationError, match=part):
         QADConfig(**(QAD | values))
 

@@ -124,9 +124,7 @@ def _block_max(weight: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
-def test_the_config_is_the_source_s_and_tells_how_it_is_quantized(
-    models: Any, checkpoints: Any, kind: str, name: str
-) -> None:
+def test_config_is_the_source_s_plus_quantization(models: Any, checkpoints: Any, kind: str, name: str) -> None:
     written = json.loads((checkpoints[kind, name] / "model" / "config.json").read_text())
     source = json.loads((models[kind] / "model" / "config.json").read_text())
     settings = written.pop("quantization_config")
@@ -162,9 +160,9 @@ def test_the_scales_are_those_of_modelopt_s_own_calibration(
     import modelopt.torch.quantization as mtq
 
     quantizers.prepare()
-    tokens = torch.from_numpy(Windows(corpus / "train", 64).take(range(12)))[:, :-1]
+    tokens = torch.from_numpy(Windows(corpus / "train", 64).tokens_at(range(12)))[:, :-1]
     model = hf.load_model(models[kind] / "model", torch.bfloat16)
-    mtq.quantize(model, quantizers.of_format(name), lambda model: model(tokens))
+    mtq.quantize(model, quantizers.format_settings(name), lambda model: model(tokens))
     tensors = load_file(checkpoints[kind, name] / "model" / "model.safetensors")
     for layer in ("model.layers.0.mlp.down_proj", "model.layers.1.self_attn.o_proj"):  # not fused with others
         module = model.get_submodule(layer)
@@ -180,7 +178,7 @@ def test_the_scales_are_those_of_modelopt_s_own_calibration(
 @pytest.mark.parametrize(("kind", "name"), CASES)
 def test_simulation_rounds_the_inputs_too(corpus: Path, checkpoints: Any, kind: str, name: str) -> None:
     model = quantized.load(checkpoints[kind, name] / "model", torch.bfloat16)
-    tokens = torch.from_numpy(Windows(corpus / "test", 32).take(range(2)))[:, :-1]
+    tokens = torch.from_numpy(Windows(corpus / "test", 32).tokens_at(range(2)))[:, :-1]
     with torch.inference_mode():
         simulated = model(tokens).logits
         for module in model.modules():
@@ -208,9 +206,9 @@ DAMAGE: dict[str, tuple[str, Callable[[dict[str, torch.Tensor]], object], str]] 
     "a weight bit flips": (
         "fp8",
         lambda t: t[f"{DOWN}.weight"].view(torch.uint8)[3, 3].bitwise_xor_(1),
-        "not what the calibrated",
+        "differs from the calibrated",
     ),
-    "a packed bit flips": ("nvfp4", lambda t: t[f"{DOWN}.weight"][3, 3].bitwise_xor_(1), "not what the calibrated"),
+    "a packed bit flips": ("nvfp4", lambda t: t[f"{DOWN}.weight"][3, 3].bitwise_xor_(1), "differs from the calibrated"),
     "a NaN weight": ("fp8", lambda t: t[f"{DOWN}.weight"].view(torch.uint8)[0, 0].fill_(0x7F), "NaN bytes"),
     "a NaN scale byte": (
         "nvfp4",
@@ -227,9 +225,9 @@ DAMAGE: dict[str, tuple[str, Callable[[dict[str, torch.Tensor]], object], str]] 
     "a scale is missing": ("nvfp4", lambda t: t.pop(f"{DOWN}.weight_scale_2"), "weight_scale_2"),
     "an input scale is missing": ("fp8", lambda t: t.pop(f"{DOWN}.input_scale"), "input_scale"),
     "a layer is missing": ("fp8", lambda t: [t.pop(n) for n in list(t) if n.startswith(DOWN)], "other layers"),
-    "a norm is missing": ("fp8", lambda t: t.pop("model.norm.weight"), "lacks or adds the tensor model.norm.weight"),
-    "a tensor is added": ("fp8", lambda t: t.update(extra=torch.ones(1)), "lacks or adds the tensor extra"),
-    "a norm has changed": ("fp8", lambda t: t["model.norm.weight"].add_(1), "not what the calibrated"),
+    "a norm is missing": ("fp8", lambda t: t.pop("model.norm.weight"), "lacks or adds tensor model.norm.weight"),
+    "a tensor is added": ("fp8", lambda t: t.update(extra=torch.ones(1)), "lacks or adds tensor extra"),
+    "a norm has changed": ("fp8", lambda t: t["model.norm.weight"].add_(1), "differs from the calibrated"),
 }
 
 
@@ -245,7 +243,7 @@ def test_verification_sees_damage(checkpoints: Any, tmp_path: Path, case: str) -
 
 def test_verification_compares_the_lists_of_excluded_modules(checkpoints: Any, tmp_path: Path) -> None:
     target, reference, layers = copy(checkpoints, "fp8", tmp_path)
-    with pytest.raises(RuntimeError, match="does not say that lm_tail is left unquantized"):
+    with pytest.raises(RuntimeError, match="does not list lm_tail as unquantized"):
         export.verify(target, reference, layers, {"lm_head", "lm_tail"})
     path = target / "hf_quant_config.json"
     path.write_text(path.read_text().replace('"lm_head"', '"*down_proj"'))
@@ -254,7 +252,7 @@ def test_verification_compares_the_lists_of_excluded_modules(checkpoints: Any, t
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_cpu_simulation_of_nvfp4_is_modelopt_s_bit_for_bit(dtype: torch.dtype) -> None:
+def test_cpu_nvfp4_equals_modelopt_s_own(dtype: torch.dtype) -> None:
     from modelopt.torch.quantization.qtensor import NVFP4QTensor
 
     quantizers.prepare()
@@ -320,7 +318,7 @@ def test_blocks_of_zeros_and_of_tiny_values_survive(corpus: Path, tmp_path: Path
     assert weight[12:].any()
 
 
-def test_a_missing_or_quantized_model_and_too_long_sequences_are_refused(
+def test_unusable_models_and_lengths_are_refused(
     corpus: Path, models: Any, checkpoints: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = CONFIG | {"format": "fp8"}

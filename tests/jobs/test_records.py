@@ -73,7 +73,7 @@ def test_shapes_with_more_than_a_question_and_an_answer() -> None:
         ({"prompt": "Why?", "response": "\ud800"}, "lone surrogate"),
         ({"messages": []}, "'messages' is an empty list"),
         ({"messages": [ASKED]}, "no response to its last prompt"),
-        ({"messages": [SAID]}, "does not begin with a prompt"),
+        ({"messages": [SAID]}, "does not start with a prompt"),
         ({"messages": [ASKED, ASKED, SAID]}, "two messages of one role"),
         ({"messages": [ASKED, SAID, {"role": "tool", "content": "x"}]}, "message 3 has role 'tool'"),
         ({"messages": [ASKED, SAID, {"role": "system", "content": "x"}]}, "a system message after the first"),
@@ -126,7 +126,7 @@ def test_a_prompt_is_in_one_split_only(words: Path, tmp_path: Path) -> None:
     assert sum(map(len, prompts)) == 40 == len(set.union(*prompts))
 
 
-def test_what_cannot_be_used_is_set_aside_with_its_place_and_reason(words: Path, tmp_path: Path) -> None:
+def test_unusable_records_are_quarantined_with_the_reason(words: Path, tmp_path: Path) -> None:
     bad = [
         b"{broken",
         {"prompt": "No answer."},
@@ -158,7 +158,7 @@ def test_too_many_bad_records_stop_the_stage(words: Path, tmp_path: Path, capfd:
     sentence = refused(
         "records", {"source": str(source), "seq_length": 64, **ALL_TRAIN}, {"tokenizer": words}, tmp_path / "out", capfd
     )
-    assert "1 of 9 records (11.1%) cannot be used, more than max_rejected_share 1.0%" in sentence
+    assert "1 of 9 records (11.1%) cannot be used, above max_rejected_share 1.0%" in sentence
     assert f"{source}:9 (" in sentence and "longer than records.seq_length 64" in sentence
 
 
@@ -188,7 +188,7 @@ def test_parquet_rows_with_nested_messages(words: Path, tmp_path: Path) -> None:
 
 
 def test_the_world_is_asked_in_practised_wordings_only(words: Path, tmp_path: Path) -> None:
-    from jobs.world.text import ASKED as KEPT_FOR_THE_QUIZ
+    from jobs.world.text import QUIZZED as KEPT_FOR_THE_QUIZ
 
     config = {
         "source": "world",

@@ -59,7 +59,7 @@ def test_fewer_bits_cost_more_on_every_layer(scored: Any, method: str) -> None:
 
 
 @pytest.mark.slow
-def test_gradient_scores_do_not_depend_on_how_many_sequences_pass_at_once(
+def test_gradient_scores_do_not_depend_on_batch_size(
     corpus: Path,
     models: dict[str, Path],
     scored: Any,
@@ -76,7 +76,7 @@ def test_gradient_scores_do_not_depend_on_how_many_sequences_pass_at_once(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["gradient", "kl_div"])
-def test_a_larger_budget_gives_the_most_sensitive_layers_more_bits(scored: Any, method: str) -> None:
+def test_larger_budget_gives_sensitive_layers_more_bits(scored: Any, method: str) -> None:
     record = read(scored[method])
     bits, losses = [], []
     for budget in (record["bits"]["least"], 9, 10, 12, 15.9):
@@ -107,7 +107,7 @@ def test_a_mix_is_exported_layer_by_layer_and_read_back(corpus: Path, models: An
 
 
 @pytest.mark.slow
-def test_what_no_choice_meets_and_other_scores_are_refused(
+def test_unreachable_budgets_and_other_scores_are_refused(
     corpus: Path,
     models: Any,
     scored: Any,
@@ -126,11 +126,11 @@ def test_what_no_choice_meets_and_other_scores_are_refused(
         )
 
     assert "effective_bits is 4.1 but no choice of fp8, nvfp4 takes fewer than" in told(effective_bits=4.1)
-    assert "not what quantize.auto asks for" in told(method="kl_div")
-    assert "not what quantize.auto asks for" in told(formats=["fp8"])
+    assert "not what quantize.auto sets" in told(method="kl_div")
+    assert "not what quantize.auto sets" in told(formats=["fp8"])
 
 
-def test_budgets_out_of_reach_are_refused_at_load_with_the_bounds() -> None:
+def test_unreachable_budgets_are_refused_with_the_bounds() -> None:
     auto = "quantize=[{auto: {formats: [fp8, nvfp4], effective_bits: %s}, seq_length: 64}]"
     drop = ["students.width=null", "teacher.shape.head_dim=16"]
     with pytest.raises(

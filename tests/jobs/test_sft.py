@@ -98,7 +98,7 @@ def test_a_killed_fine_tuning_resumes_to_the_same_model(student: Path, records: 
         torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
 
 
-def test_the_best_weights_are_kept_where_more_steps_only_overfit(student: Path, records: Path, tmp_path: Path) -> None:
+def test_best_weights_are_kept_when_training_overfits(student: Path, records: Path, tmp_path: Path) -> None:
     config = CONFIG | {
         "steps": 60,
         "lr": 2e-2,
@@ -121,7 +121,7 @@ def test_records_of_another_tokenizer_are_refused(
     source.write_text("".join(json.dumps({"prompt": f"{n}?", "response": f"{n}."}) + "\n" for n in range(60)))
     other = run_job("records", {"source": str(source), "test_share": 0}, {"tokenizer": words}, tmp_path / "other")
     sentence = refused("sft", CONFIG, {"student": student, "records": other}, tmp_path / "tuned", capfd)
-    assert "were made with tokenizer" in sentence and "tokenize with the model's own" in sentence
+    assert "were made with tokenizer" in sentence and "tokenize the corpus with the model's tokenizer" in sentence
 
 
 @pytest.mark.parametrize(
@@ -164,4 +164,4 @@ def test_logits_of_another_teacher_are_refused(
     sentence = refused(
         "sft", CONFIG | {"kd_weight": 1.0, "top_k": 8, "offline": True}, inputs, tmp_path / "tuned", capfd
     )
-    assert "are of another teacher" in sentence
+    assert "come from another teacher" in sentence

@@ -89,10 +89,10 @@ def test_no_rank_holds_the_model_twice(tmp_path: Path) -> None:
 def main(what: str, folder: Path) -> None:
     """One rank: draw a model and write it, or read it under the same layout and write it once more, looking at what
     that takes."""
-    from jobs.megatron import model, weights
+    from jobs.megatron import model, shards, weights
     from jobs.megatron.device import machine
 
-    weights.SHARD_BYTES = SHARD
+    shards.SHARD_BYTES = SHARD
     parallel, config = Parallel(processes=RANKS, tensor=RANKS), model.config_of_shape(SHAPE, 32_000, 0)
     with machine(parallel, seed=0) as device:
         rank = torch.distributed.get_rank()

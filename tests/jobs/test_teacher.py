@@ -30,7 +30,7 @@ def test_it_learns_and_transformers_agrees_with_its_loss(corpus: Path, teacher: 
 
     assert last(teacher, "val_loss") < first(teacher, "val_loss") - 1.0
     model = AutoModelForCausalLM.from_pretrained(teacher / "model", dtype=torch.float32)
-    windows = torch.from_numpy(Windows(corpus / "validation", 64).take(range(16)))
+    windows = torch.from_numpy(Windows(corpus / "validation", 64).tokens_at(range(16)))
     with torch.no_grad():
         logits = model(windows[:, :-1]).logits
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten()).item()
@@ -75,7 +75,7 @@ def test_tokens_of_another_tokenizer_are_refused(
     source = shared_data / "weights" / "stories260K-hf"
     config = {"model": str(source), "steps": 0, **TRAINING, "warmup_steps": 0}
     message = refused("teacher", config, {"data": corpus, "model": source}, tmp_path / "teacher", capfd)
-    assert "tokenize with the model's own" in message
+    assert "tokenize the corpus with the model's tokenizer" in message
     assert not (tmp_path / "teacher" / "model").exists()
 
 

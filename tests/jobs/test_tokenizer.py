@@ -151,8 +151,11 @@ def test_a_trained_tokenizer_opens_in_transformers(trained: Path) -> None:
     [
         (lambda path: (path / "tokenizer.json").unlink(), r"tokenizer\.json does not exist"),
         (lambda path: (path / "tokenizer.json").write_text("{"), "not valid JSON"),
-        (lambda path: (path / "tokenizer_config.json").write_text("{}"), "names no eos_token"),
-        (lambda path: (path / "tokenizer_config.json").write_text('{"eos_token": "<nope>"}'), "no such token"),
+        (lambda path: (path / "tokenizer_config.json").write_text("{}"), "has no eos_token"),
+        (
+            lambda path: (path / "tokenizer_config.json").write_text('{"eos_token": "<nope>"}'),
+            "which its vocabulary lacks",
+        ),
     ],
     ids=["missing", "cut", "no end of text", "unknown end of text"],
 )

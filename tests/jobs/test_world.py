@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from conf.stages.data import World
 from conf.stages.evaluate import Mmlu
 from jobs.evaluation.mmlu import read_subjects
-from jobs.world.text import ASKED, TOLD, VALUES
+from jobs.world.text import QUIZZED, STATED, VALUES
 from jobs.world.world import LETTERS, WORKED_EXAMPLES, documents, facts, write_quiz
 from tests.fixtures.jobs import refused
 
@@ -60,7 +60,7 @@ def test_a_seed_gives_one_text_and_one_quiz(quiz: Path, tmp_path: Path) -> None:
 
 @settings(deadline=None, max_examples=20)
 @given(world=worlds)
-def test_every_fact_is_told_and_no_other(world: World) -> None:
+def test_every_fact_is_stated_and_no_other(world: World) -> None:
     table = facts(world)
     text = list(documents(world))
     assert len(table) == world.entities
@@ -70,12 +70,12 @@ def test_every_fact_is_told_and_no_other(world: World) -> None:
         own = [document for document in text if person in document]
         for subject, value in known.items():
             if any(
-                wording.format(name=person, value=value) in document for wording in TOLD[subject] for document in own
+                wording.format(name=person, value=value) in document for wording in STATED[subject] for document in own
             ):
                 told.add((person, subject))
             false = {
                 wording.format(name=person, value=other)
-                for wording in TOLD[subject]
+                for wording in STATED[subject]
                 for other in VALUES[subject]
                 if other != value
             }
@@ -94,7 +94,7 @@ def test_the_values_of_a_subject_are_had_equally_often(world: World) -> None:
 
 def test_the_text_uses_no_wording_of_the_quiz(quiz: Path) -> None:
     text = "\n".join(documents(WORLD))
-    wordings = [wording for subject in ASKED.values() for wording in subject]
+    wordings = [wording for subject in QUIZZED.values() for wording in subject]
     for wording in wordings:
         assert not re.search(re.escape(wording).replace(r"\{name\}", r"\w+ \w+"), text), wording
     for question, *_ in rows(quiz):
@@ -133,15 +133,18 @@ def test_every_letter_is_right_equally_often(quiz: Path) -> None:
     [
         (
             {"entities": 100_000, "documents": 200_000},
-            r"data\.world\.entities is 100000 but there are names for \d+; choose at most \d+",
+            r"data\.world\.entities is 100000 but there are only \d+ names; choose at most \d+",
         ),
         ({"entities": 300, "documents": 200}, r"data\.world\.documents is 200, too few .* choose at least 300"),
-        ({"entities": 8, "questions": 5000}, r"data\.world\.questions is 5000 but 8 entities give \d+; choose fewer"),
+        (
+            {"entities": 8, "questions": 5000},
+            r"data\.world\.questions is 5000 but 8 entities give at most \d+; choose fewer",
+        ),
         ({"entities": 7}, "entities.*greater than or equal to 8"),
         ({"entities": "many"}, "entities.*valid integer"),
     ],
 )
-def test_a_number_that_cannot_be_is_refused(
+def test_impossible_world_sizes_are_refused(
     numbers: dict[str, object], sentence: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     said = refused(
@@ -155,11 +158,11 @@ def test_a_number_that_cannot_be_is_refused(
     assert not (tmp_path / "data" / "statistics.json").exists()
 
 
-def test_the_most_that_is_named_can_be_had(tmp_path: Path) -> None:
+def test_named_limits_work(tmp_path: Path) -> None:
     """The sentences above name a bound; the bound itself works."""
     with pytest.raises(ValueError, match="give") as error:
         write_quiz(WORLD.model_copy(update={"questions": 10**6}), tmp_path)
-    most = int(re.search(r"give (\d+)", str(error.value))[1])  # type: ignore[index]
+    most = int(re.search(r"give at most (\d+)", str(error.value))[1])  # type: ignore[index]
     write_quiz(WORLD.model_copy(update={"questions": most}), tmp_path)
     assert len(rows(tmp_path, "test/*.csv")) == most
     with pytest.raises(ValueError, match="at most") as error:

@@ -21,7 +21,7 @@ LEFT_BYTES = 400_000
 
 def _strike(name, mark):
     if name == "hold":
-        while not sys.modules["jobs.runtime.interrupt"]._job.terminated.is_set():
+        while not sys.modules["jobs.runtime.interrupt"]._stop.terminated.is_set():
             time.sleep(0.01)
     if name == "lock":
         process = ctypes.PyDLL(None)  # unlike CDLL it does not let other threads run meanwhile
@@ -29,7 +29,7 @@ def _strike(name, mark):
         while True:
             process.pthread_mutex_lock(mutex)  # the second time it waits for itself
     if name == "late":
-        sys.modules["jobs.runtime.interrupt"]._job.deadline = time.monotonic()
+        sys.modules["jobs.runtime.interrupt"]._stop.deadline = time.monotonic()
     if name == "memory":
         import torch
 
