@@ -97,7 +97,12 @@ def workplace(page: Path, folder: Path) -> Path:
         "prompts.txt",
         "lima.json",
     ):
-        (folder / file).write_text("".join(json.dumps({"text": f"Text number {each}."}) + "\n" for each in range(2000)))
+        (folder / file).write_text(
+            "".join(
+                json.dumps({"text": f"Text number {each}.", "prompt": f"{each}?", "response": "Yes."}) + "\n"
+                for each in range(2000)
+            )
+        )
     for split in ("dev", "test"):
         (folder / "mmlu" / split / f"anatomy_{split}.csv").write_text("What is one and one?,1,2,3,4,B\n" * 12)
     for block in blocks(page):
