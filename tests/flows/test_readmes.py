@@ -50,6 +50,8 @@ from tests.fixtures.readmes import (
 
 COMMANDS = [command for page in READMES for command in commands(page)]
 HERE = [one for one in COMMANDS if not one.needs and "store" not in one.block.marks]
+INTERNAL = {"fetch", "sensitivity"}
+"""Stages that have no section of their own in a recipe."""
 NEEDS = {"install", "cluster", "gpu", "server", "services"}
 MY_LLAMA = "/models/my-llama"
 CONFIG = {
@@ -137,7 +139,8 @@ def test_a_command_does_what_is_said(
     assert command.called, f"{command.block.where}: only imbik runs here; say what {command.words[0]} needs"
     monkeypatch.chdir(workplace(command.block.page, tmp_path))
     monkeypatch.delenv("IMBIK_STORE", raising=False)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for variable, value in {"HF_HUB_OFFLINE": "1", **command.environment}.items():
+        monkeypatch.setenv(variable, value)
     words = list(command.words[1:])
     code, printed = called(planned(words) if words[0] == "run" else words, capfd, monkeypatch)
     refused = command.output is not None and command.output.startswith("imbik: ")
@@ -153,7 +156,7 @@ def test_a_command_that_needs_more_can_be_given(command: Command) -> None:
     program, *rest = command.words
     assert command.needs in (None, *NEEDS)
     if command.called:
-        parsed = typer.main.get_command(app).commands[command.called]  # type: ignore[attr-defined]
+        parsed = typer.main.get_command(app).commands[command.called]
         if "--help" not in rest:
             parsed.make_context(command.called, rest[1:])
     elif program == "make":
@@ -201,21 +204,16 @@ def test_every_link_and_every_named_file_is_there(page: Path) -> None:
 
 def test_every_command_every_preset_and_every_stage_is_told() -> None:
     told = (ROOT / "README.md").read_text()
-    for command in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
+    for command in typer.main.get_command(app).commands:
         assert f"`{command}`" in section(ROOT / "README.md", "Commands"), command
     presets = (ROOT / "conf" / "presets" / "README.md").read_text()
     assert {preset for preset in names() if f"[{preset}]({preset}.yaml)" not in presets} == set()
-    internal = {"fetch", "sensitivity", "converse", "chat", "blend"}
-    assert {stage for stage in stages() if f"[{stage}](conf/README.md#{stage})" not in told} <= internal
+    assert {stage for stage in stages() if f"[{stage}](conf/README.md#{stage})" not in told} == INTERNAL
     assert 150 <= len(told.splitlines()) <= 250
 
 
 SETTINGS: list[tuple[str, type[Config]]] = [
-    *(
-        (stage, config)
-        for stage, config in stages().items()
-        if stage not in ("fetch", "sensitivity", "converse", "chat")
-    ),
+    *((stage, config) for stage, config in stages().items() if stage not in INTERNAL),
     ("students", Student),
 ]
 
