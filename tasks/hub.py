@@ -7,6 +7,7 @@ Where the hub cannot be asked, the newest commit that the store has seen stands 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,7 @@ from typing import Literal
 from conf.recipe import Recipe
 from conf.stages.data import DataConfig
 from conf.stages.fetch import FetchConfig
+from conf.stages.records import GENERATED
 from tasks.store.store import Store
 
 SECONDS = 10.0
@@ -38,36 +40,43 @@ def fetching(model: str, store: Store) -> FetchConfig:
 
 
 def pin_revisions(recipe: Recipe, store: Store) -> Recipe:
-    """A recipe whose corpora are pinned, those of its blend too."""
+    """A recipe whose corpora are pinned, those of its blend too, and whose records and prompts are absolute paths."""
     blend = recipe.blend
     if blend:
         named = {name: pinned(one.read_as(recipe.data), store).source for name, one in blend.sources.items()}
         further = {name: one.model_copy(update={"source": named[name]}) for name, one in blend.sources.items()}
         blend = blend.model_copy(update={"sources": further})
-    return recipe.model_copy(update={"data": pinned(recipe.data, store), "blend": blend})
+    records, generate = recipe.records, recipe.generate
+    if records:
+        records = records.model_copy(update={"source": _each(records.source, _absolute)})
+    if generate:
+        generate = generate.model_copy(update={"prompts": _each(generate.prompts, _absolute)})
+    pins = {"data": pinned(recipe.data, store), "blend": blend, "records": records, "generate": generate}
+    return recipe.model_copy(update=pins)
 
 
 def pinned(data: DataConfig, store: Store) -> DataConfig:
-    """A corpus whose hub datasets are named with the commit that they are at, as owner/name@commit; local files are
-    left alone."""
-    names = (data.source,) if isinstance(data.source, str) else data.source
-    found = tuple(_pinned(name, store) for name in names)
-    return (
-        data
-        if found == names
-        else data.model_copy(update={"source": found[0] if isinstance(data.source, str) else found})
-    )
+    """A corpus whose hub datasets are named with the commit that they are at, as owner/name@commit, and local files by
+    their absolute path."""
+    return data.model_copy(update={"source": _each(data.source, lambda name: _pinned(name, store))})
+
+
+def _each(source: str | tuple[str, ...], change: Callable[[str], str]) -> str | tuple[str, ...]:
+    return change(source) if isinstance(source, str) else tuple(change(name) for name in source)
+
+
+def _absolute(source: str) -> str:
+    """A local file, folder or pattern by its absolute path: a job does not start in the folder of the command line."""
+    local = source not in ("world", GENERATED) and (Path(source).exists() or any(mark in source for mark in "*?["))
+    return str(Path(source).absolute()) if local else source
 
 
 def _pinned(source: str, store: Store) -> str:
     name, _, asked = source.partition("@")
-    if (
-        source == "world"
-        or Path(source).exists()
-        or not ID.fullmatch(name)
-        or Path(name).suffix in (".txt", ".jsonl", ".json", ".gz")
-    ):
+    if source == "world":
         return source
+    if Path(source).exists() or not ID.fullmatch(name) or Path(name).suffix in (".txt", ".jsonl", ".json", ".gz"):
+        return _absolute(source)
     known = _commit("dataset", name, asked or "main") or (None if asked else _seen(name, store))
     return f"{name}@{known}" if known else source
 

@@ -147,7 +147,7 @@ def _about(stages: list[Sized]) -> str:
     return (
         "memory is estimated at the peak of a job's fullest GPU; main memory is that of the first node, where"
         f" checkpoints are copied before they are written; {disk}; {_hours(hours)} GPU-hours, {_time(time)} one after"
-        " another, at the utilisation of published runs (conf/compute.py), without questions and queues"
+        " another, at the utilisation of published runs (conf/estimate/flops.py), without questions and queues"
     )
 
 

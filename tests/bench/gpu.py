@@ -361,8 +361,9 @@ def table(record: dict[str, Any]) -> str:
         "",
         (
             f"step: median seconds of an optimizer step after the first {UNSTEADY}; tokens/s: of steps, else over the"
-            f" whole job with its start. MFU: model FLOPs (conf/compute.py) over {device['bf16_tflops'] or 'unknown'}"
-            " dense bf16 TFLOP/s. memory: peak allocated on the GPU (without one: resident)."
+            f" whole job with its start. MFU: model FLOPs (conf/estimate/flops.py) over"
+            f" {device['bf16_tflops'] or 'unknown'} dense bf16 TFLOP/s. memory: peak allocated on the GPU (without one:"
+            " resident)."
         ),
         "",
         "| stage | job, s | step, s | tokens/s | MFU | peak memory |",

@@ -128,12 +128,11 @@ BEST = ["metrics.final_test_loss ASC"]
 
 
 def readmes_recipes_find(here: Any, store: Path, flow: str) -> None:
-    """The searches that README.md gives, as they stand there, among all runs of the server."""
-    readme = (RECIPE.parents[2] / "README.md").read_text()
+    """The searches that tasks/README.md gives, as they stand there, among all runs of the server."""
+    readme = (RECIPE.parents[2] / "tasks" / "README.md").read_text()
     (experiment,) = [each.experiment_id for each in here.search_experiments() if each.name == "imbik"]
     rows = {row["model"]: row for row in json.loads((store / "runs" / "calm" / "report.json").read_text())["rows"]}
-    if "search_runs" in readme:
-        assert SMALL_STUDENTS in readme and BEST[0] in readme
+    assert SMALL_STUDENTS in readme and BEST[0] in readme
     found = here.search_runs([experiment], SMALL_STUDENTS, order_by=BEST)
     ours = [run for run in found if run.data.tags["imbik.flow"] == flow]
     assert [run.data.tags["imbik.model"] for run in ours] == ["depth"]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from conf.load import load
 from conf.spec import Record
 from conf.stages.data import DataConfig
 from tasks import hub
@@ -102,3 +103,20 @@ def test_without_the_hub_the_newest_commit_that_was_used_stands_in(commits: dict
     hub._commit.cache_clear()
     assert hub.fetching(model, store).branch == "e" * 40
     assert hub.fetching(f"{model}@v1", store).model == model
+
+
+def test_local_files_are_named_by_their_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job starts in another folder than the command line."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("corpus.jsonl", "world", "generated"):
+        (tmp_path / name).write_text('{"prompt": "?", "response": "!"}\n' * 40)
+    store = Store(tmp_path / "store")
+    assert hub.pinned(DataConfig(source=("corpus.jsonl", "*.txt")), store).source == (
+        str(tmp_path / "corpus.jsonl"),
+        str(tmp_path / "*.txt"),
+    )
+    recipe = load("demo-sdg", ["records.source=[generated, world, corpus.jsonl]", "generate.prompts=corpus.jsonl"])
+    pinned = hub.pin_revisions(recipe, store)
+    assert pinned.records and pinned.generate and pinned.data.source == "world"
+    assert pinned.records.source == ("generated", "world", str(tmp_path / "corpus.jsonl"))
+    assert pinned.generate.prompts == str(tmp_path / "corpus.jsonl")

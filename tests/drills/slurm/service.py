@@ -1,9 +1,9 @@
 """A real Slurm of two nodes on this machine: munge, slurmctld and two slurmd, in a folder of their own.
 
-`python -m tests.slurm.service FOLDER [PORT]` runs it until Ctrl-C and prints what a shell needs to use it; `running` is
-the same for tests. Everything it started ends with it, jobs included; started again in the same folder it ends what an
-earlier one left there. The nodes' GPUs are ordinary files, which Slurm counts like any other. `login` is sshd with a
-key of its own, as a login node has it."""
+`python -m tests.drills.slurm.service FOLDER [PORT]` runs it until Ctrl-C and prints what a shell needs to use it;
+`running` is the same for tests. Everything it started ends with it, jobs included; started again in the same folder it
+ends what an earlier one left there. The nodes' GPUs are ordinary files, which Slurm counts like any other. `login` is
+sshd with a key of its own, as a login node has it."""
 
 from __future__ import annotations
 
