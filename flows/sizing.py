@@ -61,8 +61,8 @@ def _models(recipe: Recipe, planned: PlannedStage, teacher: Shape) -> Models:
         teacher=cut.teacher if config.stage == "distill" else teacher,
         before=cut.before,
         after=cut.after,
-        where={"prune": cut.where, "distill": cut.taught_at, "sft": own}.get(config.stage, config.stage),
-        weight_bytes=BYTES[cut.how.precision] if cut.how and config.stage == "quantize" else width,
+        where={"prune": cut.where, "distill": cut.distill_at, "sft": own}.get(config.stage, config.stage),
+        weight_bytes=BYTES[cut.config.precision] if cut.config and config.stage == "quantize" else width,
     )
 
 

@@ -38,7 +38,9 @@ def plan(preset: str, overrides: Overrides = None, store: StoreOption = None, cl
                 "the estimate" if gate.confidence == "none" else f"the worse end of the {gate.confidence:.0%} interval"
             )
             out.print(
-                f"gate {called} after {gate.after} of {student}: {gate.told}, at {sure}", highlight=False, markup=False
+                f"gate {called} after {gate.after} of {student}: {gate.description}, at {sure}",
+                highlight=False,
+                markup=False,
             )
     for sentence in [each.misfit for each in stages if each.misfit]:
         out.print(f"does not fit: {sentence}", style="red", highlight=False, markup=False)

@@ -84,7 +84,7 @@ def judge(name: str, gate: Gate, student: str, model: str, ours: Scores, other: 
         student=student,
         model=model,
         after=gate.after,
-        bound=gate.told,
+        bound=gate.description,
         confidence=None if gate.confidence == "none" else gate.confidence,
         measured=found.value,
         low=found.low if math.isfinite(found.low) else None,
@@ -111,15 +111,15 @@ def _sentence(name: str, gate: Gate, model: str, found: _Estimate, unit: str, ve
     low, high = (end if math.isfinite(end) else None for end in (found.low, found.high))
     told = measured(None if gate.confidence == "none" else gate.confidence, found.value, low, high)
     if verdict == "passed":
-        return f"gate {name}: {model} keeps {gate.told}; measured {told}, n = {found.n} {unit}"
+        return f"gate {name}: {model} keeps {gate.description}; measured {told}, n = {found.n} {unit}"
     if verdict == "failed":
         near = gate.confidence != "none" and gate.holds(_better(gate, found))
         doubt = "; the interval reaches the bound, so more of them could tell" if near else ""
-        return f"gate {name}: {model} does not keep {gate.told}; measured {told}, n = {found.n} {unit}{doubt}"
+        return f"gate {name}: {model} does not keep {gate.description}; measured {told}, n = {found.n} {unit}{doubt}"
     enough = f"it needs about {needs:,} {unit}" if needs else f"no number of {unit} would show it"
     return (
-        f"gate {name}: {gate.told} cannot be shown for {model} with n = {found.n} {unit}; measured {told}; {enough} at"
-        " this estimate"
+        f"gate {name}: {gate.description} cannot be shown for {model} with n = {found.n} {unit}; measured {told};"
+        f" {enough} at this estimate"
     )
 
 
