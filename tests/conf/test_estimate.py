@@ -154,7 +154,7 @@ def test_what_does_not_fit_says_so_and_names_a_layout_that_does() -> None:
     assert (
         said
         and said.startswith("distill-depth needs ")
-        and "on each GPU, where H100 80GB SXM has 80 GB; the nearest layout that" in said
+        and "per GPU but H100 80GB SXM has 80 GB; the nearest layout that" in said
     )
     settings_ = said.split("that fits is ")[1].rsplit(" (", 1)[0].split()
     fitting = job_of(
@@ -192,7 +192,7 @@ def test_a_cluster_that_is_too_small_refuses_before_anything_is_submitted(tmp_pa
     cluster = load_cluster("slurm", ["gpu.memory_gb=24"])
     recipe = place_on_cluster(load("llama31-8b-width-4b"), cluster)
     with pytest.raises(
-        ValueError, match=r"^teacher needs .* where H100 80GB SXM has 24 GB; the nearest layout that fits is teacher\."
+        ValueError, match=r"^teacher needs .* but H100 80GB SXM has 24 GB; the nearest layout that fits is teacher\."
     ):
         check_fits(recipe, cluster, plan(recipe, tmp_path))
     done = imbik(

@@ -109,24 +109,24 @@ def test_presets_that_extend_each_other_are_named(tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text("extends: sub/../one.yaml\n")
     (tmp_path / "sub").mkdir()
     sentence = told(preset=str(tmp_path / "one.yaml"))
-    assert "one.yaml" in sentence and "other.yaml" in sentence and "remove one extends" in sentence
+    assert "one.yaml" in sentence and "other.yaml" in sentence and "remove one of these extends" in sentence
 
 
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
-        (b"teacher: [1\n", ("not valid YAML", "line 2", "correct it there")),
+        (b"teacher: [1\n", ("not valid YAML", "line 2", "fix the file")),
         (b"teacher: {lr: 1}\n  steps: 2\n", ("not valid YAML", "line 2")),
-        (b"- 1\n", ("holds no settings", "key: value")),
-        (b"", ("holds no settings",)),
+        (b"- 1\n", ("has no settings", "key: value")),
+        (b"", ("has no settings",)),
         (b"\xff\xfe\x00", ("mine.yaml",)),
-        (b"description: caf\xe9\n", ("mine.yaml is not UTF-8 text", "name a YAML file")),
-        (b"extends: 5\n", ("extends: 5", "name one preset or YAML file")),
-        (b"extends: [demo]\n", ("extends: ['demo']", "name one preset or YAML file")),
+        (b"description: caf\xe9\n", ("mine.yaml is not UTF-8 text", "use a YAML file")),
+        (b"extends: 5\n", ("extends: 5", "use the name of one preset or YAML file")),
+        (b"extends: [demo]\n", ("extends: ['demo']", "use the name of one preset or YAML file")),
         (b"extends: demmo\n", ("there is no preset demmo", "did you mean demo?")),
         (b"extends: demmo.yaml\n", ("demmo.yaml does not exist",)),
         (b"extends: demo\n1: 2\n", ("1 is not a setting",)),
-        (b"description: only\n", ("data is missing; give it a value",)),
+        (b"description: only\n", ("data is missing; set it",)),
         (b"extends: demo\nquantize: 5\n", ("quantize is 5", "tuple")),
         (b"!!python/object/apply:os.system [true]\n", ("not valid YAML", "could not determine a constructor")),
     ],
@@ -167,7 +167,7 @@ def test_a_file_that_is_no_recipe_is_named_with_what_is_wrong(
             ("students.depth", "a student has no shape", "exactly one of prune, search and rounds"),
         ),
         (["students.depth.quantize=maybe"], ("students.depth.quantize is 'maybe'",)),
-        (["students.depth.distill={steps: 3}"], ("students.depth.distill.seq_length is missing; give it a value",)),
+        (["students.depth.distill={steps: 3}"], ("students.depth.distill.seq_length is missing; set it",)),
         (["quantize=fp8"], ("quantize is 'fp8'", "tuple")),
         (["quantize=5", "quantize=[int4]"], ("quantize.0.format is 'int4'", "'fp8', 'fp8_pb_wo'", "'nvfp4'")),
         (["quantize=[1]"], ("quantize.0 is 1",)),
@@ -275,7 +275,7 @@ def test_the_command_refuses_in_one_sentence_before_it_touches_a_store(verb: str
     for arguments, part in [
         ((TINY, "teacher.lr=-1"), "teacher.lr is -1: input should be greater than 0"),
         ((str(tmp_path / "broken.yaml"),), "is not valid YAML"),
-        ((str(tmp_path / "none.yaml"),), "does not exist; name a YAML file or one of the presets ablation"),
+        ((str(tmp_path / "none.yaml"),), "does not exist; use a YAML file or one of the presets ablation"),
     ]:
         done = command(verb, *arguments, store=store)
         assert done.returncode == 2
