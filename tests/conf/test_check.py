@@ -46,7 +46,10 @@ CONTRADICTIONS: dict[str, tuple[list[str], tuple[str, ...]]] = {
         ["students.depth.prune.num_layers=null"],
         ("students.depth.prune", "cuts nothing", "set drop_layers"),
     ),
-    "depth chosen twice": (["students.depth.prune.drop_layers=[1]"], ("drop_layers", "num_layers", "remove one of them")),
+    "depth chosen twice": (
+        ["students.depth.prune.drop_layers=[1]"],
+        ("drop_layers", "num_layers", "remove one of them"),
+    ),
     "layers numbered from 0": (
         ["students.depth.prune={num_layers: null, drop_layers: [0]}"],
         ("drop_layers is [0]", "numbered from 1"),
@@ -188,13 +191,22 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
         [*parallel("distill", "tensor"), "distill.parallel.processes=3"],
         ("parallel.processes is 3", "choose a multiple of 2"),
     ),
-    "long sequences of the teacher": (["teacher.seq_length=257"], ("teacher.seq_length is 257", "256", "choose at most 256")),
-    "long sequences of distillation": (["distill.seq_length=257"], ("distill.seq_length is 257", "256", "choose at most 256")),
+    "long sequences of the teacher": (
+        ["teacher.seq_length=257"],
+        ("teacher.seq_length is 257", "256", "choose at most 256"),
+    ),
+    "long sequences of distillation": (
+        ["distill.seq_length=257"],
+        ("distill.seq_length is 257", "256", "choose at most 256"),
+    ),
     "long sequences of calibration": (
         ["importance.seq_length=257"],
         ("importance.seq_length is 257", "256", "choose at most 256"),
     ),
-    "long sequences of evaluation": (["evaluate.seq_length=257"], ("evaluate.seq_length is 257", "256", "choose at most 256")),
+    "long sequences of evaluation": (
+        ["evaluate.seq_length=257"],
+        ("evaluate.seq_length is 257", "256", "choose at most 256"),
+    ),
     "long sequences of quantization": (
         ["quantize=[{format: fp8, seq_length: 257}]"],
         ("quantize.seq_length (fp8) is 257", "256", "choose at most 256"),

@@ -134,7 +134,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
         lambda model: rewrite(model / "config.json", vocab_size=299),
         ("has 299 embedding rows", "tokenizer.json has 300", "download the model again"),
     ),
-    "no weights": (lose_weights, ("has no weights (model.safetensors or model.safetensors.index.json)", "download the model again")),
+    "no weights": (
+        lose_weights,
+        ("has no weights (model.safetensors or model.safetensors.index.json)", "download the model again"),
+    ),
     "pickled weights": (
         lambda model: lose_weights(model, "pytorch_model.bin"),
         ("only pickled weights (pytorch_model.bin)", "never loaded", "convert them to safetensors"),

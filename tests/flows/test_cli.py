@@ -19,15 +19,15 @@ from tests.fixtures.flow import COMMAND, RECIPE, imbik
 WRONG = [
     (["run", "demmo"], "there is no preset demmo; did you mean demo?"),
     (["run", str(RECIPE), "teacher.stepz=3"], "the nearest known key is steps"),
-    (["plan", str(RECIPE), "students.depth.prune.num_layers=9"], "the teacher has 3; choose less"),
+    (["plan", str(RECIPE), "students.depth.prune.num_layers=9"], "the teacher has 3; choose at most that"),
     (["run", str(RECIPE), "data.source=missing.txt"], "data.source names missing.txt, which does not exist"),
     (["report", "nothing"], "there is no finished run nothing"),
     (["fly"], "No such command 'fly'"),
-    (["run", "demo", "--name", "../elsewhere"], "--name is '../elsewhere'; choose up to 64 letters"),
+    (["run", "demo", "--name", "../elsewhere"], "--name is '../elsewhere'; use up to 64 letters"),
     (["run"], "Missing argument 'preset'"),
     (["plan", "demo", "--bogus"], "No such option: --bogus"),
-    (["plan", "demo", "teacher.steps"], "'teacher.steps' is not an override; write dotted.key=value"),
-    (["plan", "/none/mine.yaml"], "/none/mine.yaml does not exist; name a YAML file or one of the presets"),
+    (["plan", "demo", "teacher.steps"], "'teacher.steps' is not an override; use dotted.key=value"),
+    (["plan", "/none/mine.yaml"], "/none/mine.yaml does not exist; use a YAML file or one of the presets"),
 ]
 
 

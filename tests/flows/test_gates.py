@@ -26,36 +26,36 @@ RATIO = {"after": "distill", "metric": "mmlu", "by": "ratio", "at_least": 0.5}
 WRONG = {
     "above what any student reaches": (
         RATIO | {"at_least": 1.6},
-        ("mmlu at least 1.6 x the teacher's, can never hold", "0 to 1.5"),
+        ("mmlu at least 1.6 x the teacher's can never hold", "0 to 1.5"),
     ),
     "below what any student loses": (
         {"after": "prune", "metric": "val_loss", "by": "ratio", "at_most": 0.4},
-        ("val_loss at most 0.4 x the teacher's, can never hold", "more than 0.5"),
+        ("val_loss at most 0.4 x the teacher's can never hold", "above 0.5"),
     ),
     "a share above one": (
         RATIO | {"against": "absolute", "by": None, "at_least": 1.2},
-        ("mmlu at least 1.2, can never hold", "0 to 1"),
+        ("mmlu at least 1.2 can never hold", "0 to 1"),
     ),
     "always": (RATIO | {"by": "difference", "at_least": -1.5}, ("always holds", "-1 to 1")),
     "perplexity below one": (
         {"after": "prune", "metric": "perplexity", "against": "absolute", "at_most": 0.5},
-        ("perplexity at most 0.5, can never hold", "more than 1"),
+        ("perplexity at most 0.5 can never hold", "above 1"),
     ),
     "two bounds": (RATIO | {"at_most": 2.0}, ("exactly one of at_least and at_most",)),
     "no bound": ({"after": "prune", "metric": "mmlu", "by": "ratio"}, ("exactly one of at_least and at_most",)),
     "the wrong side": (
         {"after": "prune", "metric": "val_loss", "by": "ratio", "at_least": 1.1},
-        ("the wrong side of it; give at_most",),
+        ("val_loss is better when lower: use at_most 1.1 instead of at_least",),
     ),
-    "compared with nothing": (RATIO | {"against": "absolute"}, ("against absolute, which is nothing",)),
-    "not said how": (RATIO | {"by": None}, ("say by: ratio or difference",)),
+    "compared with nothing": (RATIO | {"against": "absolute"}, ("against: absolute has no baseline",)),
+    "not said how": (RATIO | {"by": None}, ("set by: ratio or difference",)),
     "the teacher's distance from itself": (
         {"after": "distill", "metric": "kl_teacher", "by": "ratio", "at_most": 1.2},
-        ("which it compares with already; choose against: absolute or before",),
+        ("already compares with the teacher; set against: absolute or before",),
     ),
     "before the first stage": (
         RATIO | {"after": "prune", "against": "before"},
-        ("which is the teacher; choose against: teacher",),
+        ("is the teacher; set against: teacher",),
     ),
     "chance of a loss": (
         {"after": "prune", "metric": "val_loss", "against": "chance", "by": "ratio", "at_most": 1.0},
@@ -66,11 +66,11 @@ WRONG = {
     "too sure": (RATIO | {"confidence": 1.0}, ("gates.bound.confidence is 1.0", "less than 1")),
     "too few questions for the difference": (
         RATIO | {"after": "quantize", "against": "before", "by": "difference", "at_least": -0.01},
-        ("cannot be shown with 60 questions", "about 390 questions would do", "confidence: none"),
+        ("cannot pass with 60 questions", "about 390 questions are enough", "confidence: none"),
     ),
     "too few questions for the share": (
         RATIO | {"against": "absolute", "by": None, "at_least": 0.97},
-        ("cannot be shown with 60 questions", "about 130 questions would do"),
+        ("cannot pass with 60 questions", "about 130 questions are enough"),
     ),
 }
 
@@ -85,12 +85,12 @@ def test_a_gate_that_cannot_work_is_refused(case: str) -> None:
 
 def test_a_gate_needs_its_stage_its_metric_and_more_than_one_sequence() -> None:
     gate = f"gates.bound={json.dumps(RATIO)}"
-    assert "which no student of the recipe has" in told(gate, "distill=null")
-    assert "evaluate.mmlu: null does not measure" in told(gate, "evaluate.mmlu=null")
+    assert "a stage that no student has" in told(gate, "distill=null")
+    assert "metric is mmlu but evaluate.mmlu is null" in told(gate, "evaluate.mmlu=null")
     own = f"students.width.gates.bound={json.dumps(RATIO | {'after': 'quantize'})}"
-    assert "which width does not have; remove it" in told(own, "students.width.quantize=false")
+    assert "a stage that width does not have; remove the gate" in told(own, "students.width.quantize=false")
     loss = {"after": "distill", "metric": "val_loss", "by": "ratio", "at_most": 1.1}
-    assert "one sequence has no interval" in told(f"gates.bound={json.dumps(loss)}", "evaluate.sequences=1")
+    assert "gives no interval" in told(f"gates.bound={json.dumps(loss)}", "evaluate.sequences=1")
     load(str(RECIPE), [f"gates.bound={json.dumps(loss | {'confidence': 'none'})}", "evaluate.sequences=1"])
 
 
@@ -178,7 +178,7 @@ def test_the_three_verdicts_on_paired_answers() -> None:
     assert f"it needs about {unsure.needs:,} questions" in unsure.sentence
     failed = verdict_of(gate, scores(answered(150)), before)
     assert (failed.verdict, failed.needs) == ("failed", None)
-    assert "does not keep mmlu minus what it was before at least -0.05" in failed.sentence
+    assert "does not keep mmlu minus its value before the stage at least -0.05" in failed.sentence
     assert "more of them could tell" not in failed.sentence
     near = verdict_of(gate, scores(answered(169)), before)
     assert near.verdict == "failed"

@@ -191,13 +191,13 @@ def test_the_engine_is_part_of_what_a_stage_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["distill.seed=1"], "distill.seed is 1, but engine nemo's gpt_train has 1234"),
-        (["distill.temperature=2"], "distill.temperature is 2.0, which engine nemo's gpt_train does not do"),
+        (["distill.seed=1"], "distill.seed is 1 but engine nemo's gpt_train always uses 1234"),
+        (["distill.temperature=2"], "distill.temperature is 2.0, which engine nemo's gpt_train does not support"),
         (["distill.top_k=64"], "distill.top_k is 64"),
         (["distill.ce_share=0.5"], "distill.ce_share is 0.5"),
         (["distill.loss=reverse_kl"], "distill.loss is reverse_kl"),
         (["distill.keep=best"], "distill.best_by is val_kl"),
-        (["distill.validate_every=41"], "distill.validate_every is 41, more than its 40 steps"),
+        (["distill.validate_every=41"], "distill.validate_every is 41 but there are 40 steps"),
         (["distill.intermediate=[{student_layer: 1, teacher_layer: 1}]"], "distill.intermediate"),
         (["students.depth.prune.ranking=random"], "students.depth.prune.ranking is random"),
         (
@@ -206,14 +206,14 @@ def test_the_engine_is_part_of_what_a_stage_is(tmp_path: Path) -> None:
                 "students.depth.prune.drop_layers=[3]",
                 "students.depth.prune.hidden_size=3072",
             ],
-            "at once",
+            "does not combine",
         ),
         (
             ["students.depth={search: {target_params: 0.5}}", "students.depth.prune=null"],
-            "students.depth.search is not done",
+            "students.depth.search is not supported",
         ),
-        (["sweep={}"], "sweep is a stage that engine nemo does not have"),
-        (["logits={seq_length: 4096}"], "logits is a stage that engine nemo does not have"),
+        (["sweep={}"], "sweep is not supported by engine nemo"),
+        (["logits={seq_length: 4096}"], "logits is not supported by engine nemo"),
         (
             ["importance.micro_batch=3"],
             "importance.calibration_samples 1024 is not a multiple of importance.micro_batch 3",

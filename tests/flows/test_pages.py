@@ -51,7 +51,7 @@ def test_the_form_is_filled_and_submitted_and_the_run_watched_to_its_end(site: S
             """Fill the form and submit it; the run it led to, if any."""
             before: set[str] = {run["id"] for run in site.runs("one-student")}
             page.goto(f"{site.pages}/deployments/deployment/{site.deployment('compress/one-student')}/run")
-            page.get_by_text("Text to tokens: read, quarantine what is not valid", exact=False).first.wait_for()
+            page.get_by_text("Text to tokens: read, quarantine invalid records", exact=False).first.wait_for()
             for field, value in values.items():
                 # The last field of a name: a student's own section comes after the teacher's shape.
                 page.locator(

@@ -200,7 +200,7 @@ def test_the_winner_is_what_the_report_can_prove(
 
 
 def test_a_winner_that_cannot_be_is_refused_at_load() -> None:
-    assert "winner.model is deep, which the run does not make; choose one of depth-pruned" in told(
+    assert "winner.model is deep, which the run does not produce; choose one of depth-pruned" in told(
         "winner={model: deep}"
     )
-    assert "evaluate.mmlu: null does not measure" in told("evaluate.mmlu=null", "winner={by: mmlu}")
+    assert "winner.by is mmlu but evaluate.mmlu is null" in told("evaluate.mmlu=null", "winner={by: mmlu}")

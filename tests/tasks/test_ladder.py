@@ -64,11 +64,11 @@ def test_the_report_tells_every_rung(models: list[Measured], tmp_path: Path) -> 
     [
         (
             [LADDER % ("mmlu", 0.01, "true"), "quantize=[fp8]"],
-            "ladder.formats names nvfp4, which the recipe's quantize does not have",
+            "ladder.formats names nvfp4, which is not in the recipe's quantize",
         ),
         ([LADDER % ("mmlu", 0, "true")], "ladder.bound is 0"),
-        ([LADDER % ("mmlu", 0.01, "true"), "evaluate.mmlu=null"], "ladder.metric is mmlu, but evaluate.mmlu is empty"),
-        (["ladder={formats: [fp8, fp8], bound: 0.01}"], "names a format twice"),
+        ([LADDER % ("mmlu", 0.01, "true"), "evaluate.mmlu=null"], "ladder.metric is mmlu but evaluate.mmlu is null"),
+        (["ladder={formats: [fp8, fp8], bound: 0.01}"], "ladder.formats has duplicates"),
     ],
 )
 def test_ladders_that_cannot_be_climbed_are_refused(overrides: list[str], part: str) -> None:

@@ -102,9 +102,9 @@ ASKED = "generate={prompts: world, endpoint: http://host/v1, endpoint_model: m%s
         (ASKED % f", api_key_env: {KEY}", "generate.api_key_env is not the name of an environment variable"),
         (ASKED % ", api_key_env: hf_lookslikeaname", "generate.api_key_env is not the name of an environment variable"),
         (ASKED.replace("host", "me:planted-pw@host") % "", "generate.endpoint is 'http://***@host/v1'"),
-        (f"description=use {KEY} here", "description holds what looks like an API key"),
-        ("data.source=https://me:planted-pw@host/text.txt", "data.source holds a URL with a login"),
-        ("description=mine is planted-value", "description holds the value of the environment variable HF_TOKEN"),
+        (f"description=use {KEY} here", "description contains what looks like an API key"),
+        ("data.source=https://me:planted-pw@host/text.txt", "data.source contains a URL with a login"),
+        ("description=mine is planted-value", "description contains the value of the environment variable HF_TOKEN"),
         (f"evaluate.mmlu.style={KEY}", "evaluate.mmlu.style is '***'"),
     ],
 )
@@ -122,11 +122,11 @@ def test_a_recipe_with_a_secret_is_refused_without_repeating_it(
     [
         (
             "defaults.environment.HF_TOKEN=planted-value",
-            "defaults.environment gives HF_TOKEN a value, which would be stored with the run",
+            "defaults.environment sets HF_TOKEN, which would be stored with the run",
         ),
         (
             "defaults.environment.ADDRESS=redis://me:planted-pw@host",
-            "defaults.environment.ADDRESS holds a URL with a login",
+            "defaults.environment.ADDRESS contains a URL with a login",
         ),
     ],
 )
@@ -151,7 +151,7 @@ class Heard:
 
 def test_a_single_stage_with_a_secret_is_refused_without_repeating_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with pytest.raises(ValueError, match=r"models\.0 holds") as refused:
+    with pytest.raises(ValueError, match=r"models\.0 contains") as refused:
         validate_settings(Evaluating, {"models": [KEY]})
     assert KEY not in str(refused.value)
 
@@ -190,7 +190,9 @@ def test_links_out_of_a_folder_from_outside_are_refused_but_not_those_of_the_hub
     private = tmp_path / "private"
     private.write_text("-----BEGIN")
     (snapshot / "tokenizer.json").symlink_to(private)
-    with pytest.raises(ValueError, match=r"tokenizer.json is a link that leads out of .*put the file itself there"):
+    with pytest.raises(
+        ValueError, match=r"tokenizer.json is a link to a file outside .*replace it with the file itself"
+    ):
         check_links(snapshot)
 
 
@@ -206,9 +208,9 @@ def test_a_worker_keeps_runs_in_the_folders_it_names(tmp_path: Path, monkeypatch
     store.create()
     assert store.digest(inside / "own.txt").startswith("sha256:")
     for path in (outside / "text.txt", inside / "link.txt", inside / ".." / "elsewhere" / "text.txt", inside):
-        with pytest.raises(ValueError, match="lies outside the folders that IMBIK_ROOTS leaves to runs here"):
+        with pytest.raises(ValueError, match="is outside the folders that IMBIK_ROOTS allows"):
             store.digest(path)
-    with pytest.raises(ValueError, match="lies outside"):
+    with pytest.raises(ValueError, match="is outside"):
         Store(outside).create()
     monkeypatch.delenv("IMBIK_ROOTS")
     check_allowed(outside)
