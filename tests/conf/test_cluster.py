@@ -105,7 +105,7 @@ def test_layouts_of_a_cluster_are_checked_as_the_recipes_are() -> None:
         )
     with pytest.raises(ValueError, match="choose a multiple of 8"):
         place_on_cluster(recipe, load_cluster("local", ["stages.teacher.parallel={processes: 2}"]))
-    with pytest.raises(ValueError, match="use parallel.pipeline"):
+    with pytest.raises(ValueError, match=r"use parallel\.pipeline"):
         place_on_cluster(recipe, load_cluster("local", ["stages.prune.parallel={processes: 2}"]))
 
 

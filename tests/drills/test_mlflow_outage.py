@@ -90,7 +90,7 @@ def test_a_run_through_an_outage_ends_as_an_undisturbed_one(
     (spool,) = waiting(store)
     asked = imbik("sync", store=store)
     assert asked.returncode == 1 and f"{spool.flow}: {spool.left:,} bytes not sent" in asked.stdout, asked.stdout
-    assert "imbik: MLflow did not take everything; see to the server, then run imbik sync again" in asked.stderr
+    assert "imbik: MLflow did not accept everything; check the server, then run imbik sync again" in asked.stderr
     proxy.turn("lost")  # carried out, yet answered with 500: what is sent again must not double
     tries = 0
     while any(reason for _, _, reason in sync(store)):
@@ -119,7 +119,7 @@ def test_a_run_through_an_outage_ends_as_an_undisturbed_one(
         entry.path for entry in here.list_artifacts(parents[spool.flow].info.run_id)
     ]
     asked = imbik("sync", store=store)
-    assert (asked.returncode, asked.stdout.strip()) == (0, "MLflow has everything")
+    assert (asked.returncode, asked.stdout.strip()) == (0, "MLflow is up to date")
     readmes_recipes_find(here, store, calm)
 
 

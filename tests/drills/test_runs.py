@@ -37,7 +37,7 @@ RUN += [
     "evaluate.new_tokens=0",
 ]
 RUN += ["--name", "drill"]
-STOPPED = "imbik: stopped; the same command continues from where it was\n"
+STOPPED = "imbik: stopped; run the same command to continue\n"
 SECONDS = 60.0
 """Far more than it takes; a machine may be busy."""
 

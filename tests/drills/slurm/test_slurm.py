@@ -41,7 +41,7 @@ LIMIT_MINUTES = 5
 TAUGHT_SECONDS = 30
 """Of its limit, what a job teaches for; the rest is its margin, for this may be a slow machine."""
 CANCEL_SECONDS = 30.0
-STOPPED = "imbik: stopped; the same command continues from where it was\n"
+STOPPED = "imbik: stopped; run the same command to continue\n"
 RANK = "jobs.distill"
 
 
@@ -331,5 +331,5 @@ def test_nodes_are_looked_at_over_ssh(slurm: Path, tmp_path: Path, monkeypatch: 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "doctor: on n[1-2]" in done.stdout
     assert "n1, n2: 2 ranks" in done.stdout and "GB/s of bus bandwidth (gloo, 64 MB)" in done.stdout
-    assert "every rank reads it" in done.stdout and "as locked" in done.stdout
+    assert "readable from every rank" in done.stdout and "as locked" in done.stdout
     assert queue() == [] and of_jobs(slurm) == []
