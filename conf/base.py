@@ -35,9 +35,8 @@ class Execution:
 class Config(BaseModel):
     """Frozen settings; unknown keys and values out of bounds are errors and are never corrected."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
-    )  # unknown keys and NaN are errors; inputs may be secrets
+    # Unknown keys and NaN are errors; inputs may be secrets.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
     def identity(self) -> dict[str, Any]:
         """The fields that determine the result, as JSON values: everything except fields marked `Execution`."""

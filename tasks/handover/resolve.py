@@ -1,4 +1,4 @@
-"""Which model a user means: RUN/MODEL of a store, a model directory, or NAME@ALIAS of the registry."""
+"""Resolves the model that a user names: RUN/MODEL of a store, a model directory, or NAME@ALIAS of the registry."""
 
 from __future__ import annotations
 
@@ -29,17 +29,18 @@ class Chosen:
 
 
 def chosen(store: Path, target: str) -> Chosen:
-    """RUN/MODEL. ValueError names the runs or models there are."""
+    """Find RUN/MODEL. Raises ValueError with the available runs or models."""
     run, _, model = target.partition("/")
     report = _report(store, run)
     rows = {row["model"]: row for row in report["rows"]}
     if model in report.get("stopped", {}):
         raise ValueError(
-            f"{target} was not made: the gate {report['stopped'][model]} stopped it; loosen the gate and run again"
+            f"{target} does not exist because the gate {report['stopped'][model]} stopped it; relax the gate and run"
+            " again"
         )
     if model not in rows:
         raise ValueError(
-            f"run {run} has no model {model or '(none named)'}; write RUN/MODEL with one of {', '.join(rows)}"
+            f"run {run} has no model {model or '(none given)'}; use RUN/MODEL with one of {', '.join(rows)}"
         )
     return Chosen(folder=store / "runs" / run, report=report, row=rows[model])
 
@@ -47,14 +48,14 @@ def chosen(store: Path, target: str) -> Chosen:
 def _report(store: Path, run: str) -> dict[str, Any]:
     path = store / "runs" / run / "report.json"
     if not run or not path.is_file():
-        there = sorted(path.parent.name for path in (store / "runs").glob("*/report.json"))
-        raise ValueError(f"there is no finished run {run} in {store}; finished runs: {', '.join(there) or 'none'}")
+        finished = sorted(path.parent.name for path in (store / "runs").glob("*/report.json"))
+        raise ValueError(f"there is no finished run {run} in {store}; finished runs: {', '.join(finished) or 'none'}")
     content: dict[str, Any] = json.loads(path.read_text())
     return content
 
 
 def directory(store: Path, target: str) -> tuple[Path, str]:
-    """The model directory that is meant, and a short name for it."""
+    """The model directory of `target`, and a short name for it."""
     path = Path(target).expanduser()
     if path.is_dir() and (path / "config.json").is_file():
         return path.absolute(), path.resolve().name if path.name != "model" else path.resolve().parent.parent.name
@@ -68,26 +69,24 @@ def directory(store: Path, target: str) -> tuple[Path, str]:
 
 
 def promote(store: Path, target: str, *, force: bool) -> str:
-    """Make RUN/MODEL the champion; returns what was done."""
+    """Make RUN/MODEL the champion; returns a message."""
     from mlflow.exceptions import MlflowException
 
     found = chosen(store, target)
     if not found.row["student"]:
         raise ValueError(f"{target} is the teacher; promote one of its students")
-    remembered = found.folder / "tracking.json"
-    if not remembered.is_file():
-        raise ValueError(
-            f"run {found.report['name']} was never told to MLflow; run it again, which builds nothing that is there"
-        )
-    told = json.loads(remembered.read_text())
-    parent = Spool(store, told["flow"]).sent().parent
+    tracking_file = found.folder / "tracking.json"
+    if not tracking_file.is_file():
+        raise ValueError(f"run {found.report['name']} was never logged to MLflow; run it again, which rebuilds nothing")
+    tracking = json.loads(tracking_file.read_text())
+    parent = Spool(store, tracking["flow"]).sent().parent
     if not parent:
         raise ValueError(f"run {found.report['name']} has not reached MLflow yet; start the server, then imbik sync")
     try:
         return registry.promote(
-            client_of(store, told["uri"]), parent, found.folder, found.report, found.row["model"], force=force
+            client_of(store, tracking["uri"]), parent, found.folder, found.report, found.row["model"], force=force
         )
     except MlflowException as error:
         raise ValueError(
-            f"MLflow does not take it ({' '.join(str(error).split())[:160]}); see to the server, then try again"
+            f"MLflow rejected the promotion ({' '.join(str(error).split())[:160]}); check the server, then try again"
         ) from error

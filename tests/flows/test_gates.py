@@ -255,7 +255,7 @@ def test_a_closed_gate_stops_its_branch_alone_and_another_bound_builds_only_what
     assert done.returncode == 3, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert "gate near: depth does not keep kl_teacher at most 1e-06" in done.stderr
-    assert done.stderr.strip().endswith("not made: depth-fp8, depth-nvfp4")
+    assert done.stderr.strip().endswith("skipped models: depth-fp8, depth-nvfp4")
     report = report_of(store, "gated")
     assert [row["model"] for row in report["rows"]] == [
         "teacher",

@@ -104,7 +104,7 @@ def test_a_rerun_builds_nothing_and_says_so_and_a_run_reads_well(site: Site) -> 
     state = site.end(again)
     assert (state["name"], state["message"]) == (
         "Cached",
-        "Nothing was built: no input and no setting changed, and all 10 stages were in the store.",
+        "Nothing was built: inputs and settings are unchanged, and all 10 stages were in the store.",
     )
     tasks = site.tasks(again)
     assert {"data", "teacher", "prune-depth", "quantize-depth-fp8", "evaluate-teacher"} <= set(tasks)
@@ -185,7 +185,7 @@ def test_a_run_fails_is_retried_suspended_resumed_and_cancelled_while_another_wa
 
     site.api(f"flow_runs/{run}/resume", {})
     wait_for(
-        lambda: any("in the store already: teacher" in line for line in site.log(run)),
+        lambda: any("already in the store: teacher" in line for line in site.log(run)),
         300,
         "it did not take the teacher it made",
     )

@@ -125,7 +125,7 @@ def test_what_slurm_is_asked(kind: str, store: Path) -> None:
 
 def test_a_store_that_a_script_cannot_hold_is_refused(store: Path, tmp_path: Path) -> None:
     cluster = load_cluster("slurm")
-    with pytest.raises(ValueError, match="choose another with --store"):
+    with pytest.raises(ValueError, match="choose another --store"):
         Slurm(cluster, tmp_path).check(job_of(cluster, tmp_path / "a store", "data", Parallel()))
     cluster = load_cluster("kubernetes")
     with pytest.raises(ValueError, match=r"on no writable volume of the cluster file \(/store\)"):

@@ -72,7 +72,7 @@ def test_many_at_once_make_one(quick: Path) -> None:
 def test_a_library_that_fails_is_told_in_one_sentence(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(databases, "MAKING", {"prefect": [sys.executable, "-c", "raise SystemExit('no such table')"]})
     with pytest.raises(
-        OSError, match="the database of prefect could not be made \\(no such table\\); run the same command again"
+        OSError, match="the prefect database could not be created \\(no such table\\); run the same command again"
     ):
         databases.ready(quick / "prefect.db", "prefect")
     assert not (quick / "prefect.db").exists()

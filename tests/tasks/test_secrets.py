@@ -239,7 +239,9 @@ def test_servers_that_others_can_reach_need_passwords(
     with pytest.raises(ValueError) as caught:
         access.check(host)
     said = str(caught.value)
-    assert said.startswith(f"--host {host} allows other machines but {missing} has no password of at least 12 characters")
+    assert said.startswith(
+        f"--host {host} allows other machines but {missing} has no password of at least 12 characters"
+    )
     assert "short" not in said.replace("shorter", "") and "only-a" not in said
 
 
