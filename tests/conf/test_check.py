@@ -318,7 +318,7 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("case", [*CONTRADICTIONS, *MISFITS])
-def test_what_does_not_fit_is_told_with_its_bound_and_the_next_step(case: str) -> None:
+def test_misfit_names_value_bound_and_next_step(case: str) -> None:
     overrides, parts = (CONTRADICTIONS | MISFITS)[case]
     sentence = told(*overrides)
     assert all(part in sentence for part in parts), sentence

@@ -25,7 +25,7 @@ def refused(cluster: str, *overrides: str) -> str:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_every_cluster_that_ships_loads_and_holds_the_published_recipe(name: str) -> None:
+def test_shipped_cluster_runs_published_recipe(name: str) -> None:
     cluster = load_cluster(name)
     assert cluster.kind == name
     assert cluster.description
@@ -109,7 +109,7 @@ def test_layouts_of_a_cluster_are_checked_as_the_recipes_are() -> None:
         place_on_cluster(recipe, load_cluster("local", ["stages.prune.parallel={processes: 2}"]))
 
 
-def test_single_stages_take_the_clusters_layout_and_keep_their_keys() -> None:
+def test_single_stages_use_cluster_layout_and_keep_keys() -> None:
     wanted = validate_settings(
         Quantizing,
         {"model": "demo/depth", "quantize": [{"format": "fp8"}], "evaluate": {"seq_length": 64, "sequences": 8}},

@@ -206,7 +206,7 @@ def test_a_broken_model_directory_is_told_by_name(case: str, model: Path) -> Non
     assert all(part in sentence for part in (str(model), *parts)), sentence
 
 
-def test_the_command_tells_of_a_missing_shard_and_makes_no_store(model: Path, tmp_path: Path) -> None:
+def test_missing_shard_is_reported_without_creating_a_store(model: Path, tmp_path: Path) -> None:
     first_shard(model).unlink()
     for verb in ("run", "plan"):
         done = imbik(verb, TINY, *pretrained(model), store=tmp_path / "store")
@@ -235,5 +235,5 @@ def test_dimensions_and_tokens_of_a_real_model(shared_data: Path) -> None:
     assert num_tokens(shared_data / "tokenizers" / "llama3-hf") == 128_256
 
 
-def test_a_recipe_that_leaves_out_training_needs_no_validation_split(model: Path) -> None:
+def test_recipe_without_training_needs_no_validation_split(model: Path) -> None:
     load(TINY, [*pretrained(model), "distill=null", "data.validation_share=0"])

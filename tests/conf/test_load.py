@@ -92,9 +92,7 @@ def test_a_format_named_alone_keeps_the_presets_settings() -> None:
     assert [(entry.format, entry.calibration_samples, entry.batch) for entry in recipe.quantize] == [("fp8", 3, 1)]
 
 
-def test_a_preset_extends_one_beside_it_wherever_it_is_loaded_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_extends_is_relative_to_the_preset_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "base.yaml").write_text(f"extends: {TINY}\nteacher: {{lr: 2e-3}}\n")
     (tmp_path / "sub" / "mine.yml").write_text("extends: ../base.yaml\nteacher: {seed: 7}\n")
@@ -194,9 +192,7 @@ def keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from([key for key in keys(Recipe) if "." in key]), st.data())
-def test_a_slip_of_one_letter_anywhere_is_refused_and_the_key_that_was_meant_is_named(
-    key: str, data: st.DataObject
-) -> None:
+def test_misspelled_key_is_refused_with_nearest_key(key: str, data: st.DataObject) -> None:
     parent, _, name = key.rpartition(".")
     place = data.draw(st.integers(0, len(name) - 1))
     slip = name[:place] + "Z" + name[place + 1 :]
@@ -219,7 +215,7 @@ LAYER = st.dictionaries(st.sampled_from("abc"), PLAIN, max_size=3)
 
 @settings(max_examples=50, deadline=None)
 @given(LAYER, LAYER)
-def test_of_two_layers_the_upper_has_its_say_and_the_lower_the_rest(low: dict[str, Any], high: dict[str, Any]) -> None:
+def test_merge_prefers_upper_layer_and_keeps_the_rest(low: dict[str, Any], high: dict[str, Any]) -> None:
     merged = merge(low, high)
     assert merge(low, {}) == low == merge({}, low) == merge(low, low)
     assert merge(merged, high) == merged
@@ -244,7 +240,7 @@ def test_what_one_layer_takes_away_the_next_gives_back_afresh(tmp_path: Path) ->
 
 @settings(max_examples=100, deadline=None)
 @given(st.sampled_from(keys(Recipe)), st.one_of(PLAIN, st.floats()))
-def test_whatever_is_written_for_a_setting_is_a_recipe_or_one_sentence(key: str, value: Any) -> None:
+def test_any_value_gives_a_recipe_or_one_sentence(key: str, value: Any) -> None:
     written = yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
     try:
         load(TINY, [f"{key}={written}"])
@@ -269,7 +265,7 @@ def command(*arguments: str, store: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("verb", ["run", "plan"])
-def test_the_command_refuses_in_one_sentence_before_it_touches_a_store(verb: str, tmp_path: Path) -> None:
+def test_command_refuses_without_creating_a_store(verb: str, tmp_path: Path) -> None:
     store = tmp_path / "store"
     (tmp_path / "broken.yaml").write_text("teacher: [1\n")
     for arguments, part in [

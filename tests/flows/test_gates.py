@@ -83,7 +83,7 @@ def test_a_gate_that_cannot_work_is_refused(case: str) -> None:
     assert all(part in sentence for part in parts), sentence
 
 
-def test_a_gate_needs_its_stage_its_metric_and_more_than_one_sequence() -> None:
+def test_gate_needs_stage_metric_and_two_sequences() -> None:
     gate = f"gates.bound={json.dumps(RATIO)}"
     assert "a stage that no student has" in told(gate, "distill=null")
     assert "metric is mmlu but evaluate.mmlu is null" in told(gate, "evaluate.mmlu=null")
@@ -94,7 +94,7 @@ def test_a_gate_needs_its_stage_its_metric_and_more_than_one_sequence() -> None:
     load(str(RECIPE), [f"gates.bound={json.dumps(loss | {'confidence': 'none'})}", "evaluate.sequences=1"])
 
 
-def test_a_students_own_gate_replaces_the_recipes_and_null_takes_it_away() -> None:
+def test_student_gate_overrides_recipe_gate() -> None:
     own = json.dumps(RATIO | {"at_least": 0.7})
     recipe = load(
         str(RECIPE),
@@ -137,7 +137,7 @@ def test_the_fewest_questions_are_where_the_intervals_say(bound: float, confiden
 
 @pytest.mark.parametrize("shares", [(0.7, 0.05, 0.08, 0.17), (0.2, 0.1, 0.1, 0.6), (0.9, 0.03, 0.05, 0.02)])
 @pytest.mark.parametrize("n", [60, 600])
-def test_the_ratios_interval_holds_the_truth_as_often_as_it_says(shares: tuple[float, ...], n: int) -> None:
+def test_ratio_interval_has_nominal_coverage(shares: tuple[float, ...], n: int) -> None:
     tables = np.random.default_rng(1).multinomial(n, shares, size=2000)
     truth = (shares[0] + shares[1]) / (shares[0] + shares[2])
     ends = [bonett_price((float(a), float(b), float(c), float(d)))[1:] for a, b, c, d in tables]
@@ -206,7 +206,7 @@ def test_the_number_of_questions_told_is_enough_and_hardly_more(right: int, rati
     assert worst(tuple(table * found.needs / 200 / 1.3))[1] < bound
 
 
-def test_a_bound_that_is_the_estimate_itself_cannot_be_shown_by_any_number() -> None:
+def test_bound_equal_to_estimate_cannot_be_shown() -> None:
     gate = Gate(after="distill", metric="mmlu", against="absolute", at_least=0.5)
     found = verdict_of(gate, scores(answered(100)))
     assert (found.verdict, found.needs) == ("not shown", None)
@@ -241,9 +241,7 @@ def test_sequences_are_compared_in_pairs() -> None:
 
 
 @pytest.mark.slow
-def test_a_closed_gate_stops_its_branch_alone_and_another_bound_builds_only_what_it_stopped(
-    finished: Path, tmp_path: Path
-) -> None:
+def test_failed_gate_stops_only_its_branch(finished: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     shutil.copytree(finished, store, symlinks=True)
     for stage in ("quantize", "evaluate"):  # as if nothing after distillation had been made

@@ -234,7 +234,7 @@ def test_a_plan_says_what_hangs_on_an_outcome(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_candidate_s_score_is_that_of_the_student_cut_to_its_shape(
+def test_candidate_score_equals_score_of_pruned_student(
     corpus: Path, teacher: Path, importance: Path, tmp_path: Path
 ) -> None:
     inputs = {"data": corpus, "teacher": teacher, "importance": importance}
@@ -358,7 +358,7 @@ def record(store: Path, label: str) -> Record:
 
 
 @pytest.mark.slow
-def test_the_field_is_halved_and_the_winner_goes_on_from_where_it_was(searched: Path) -> None:
+def test_halving_continues_from_the_winner(searched: Path) -> None:
     played = report_of(searched, "it")["searches"]["small"]
     scored = {candidate["number"]: candidate for candidate in played["candidates"]}
     assert len(scored) == 5
@@ -384,7 +384,7 @@ def test_the_field_is_halved_and_the_winner_goes_on_from_where_it_was(searched: 
 
 
 @pytest.mark.slow
-def test_a_round_cuts_and_measures_the_student_of_the_one_before(searched: Path) -> None:
+def test_round_prunes_student_of_previous_round(searched: Path) -> None:
     first, measured, second, taught = (
         record(searched, label) for label in ("distill-twice-r1", "importance-twice-r2", "prune-twice", "distill-twice")
     )
@@ -398,7 +398,7 @@ def test_a_round_cuts_and_measures_the_student_of_the_one_before(searched: Path)
 
 
 @pytest.mark.slow
-def test_the_report_tells_of_the_search_the_rounds_the_sweep_and_what_was_kept(searched: Path) -> None:
+def test_report_covers_search_rounds_and_sweep(searched: Path) -> None:
     report = report_of(searched, "it")
     sections = {section["title"]: section for section in report["sections"]}
     assert {"Search for small", "Rounds of twice", "What each axis costs", "What the cuts kept"} <= sections.keys()
@@ -421,9 +421,7 @@ def test_the_report_tells_of_the_search_the_rounds_the_sweep_and_what_was_kept(s
 
 
 @pytest.mark.slow
-def test_a_second_run_builds_nothing_and_half_a_tournament_is_planned_as_far_as_it_is_known(
-    searched: Path, tmp_path: Path
-) -> None:
+def test_second_run_builds_nothing_and_partial_search_is_planned(searched: Path, tmp_path: Path) -> None:
     assert all(stage.cached for stage in plan(load(RECIPE), searched))
     more = stages(searched, [f"{SMALL}.halving.steps=4"])
     assert {label for label in more if not more[label].cached and not label.startswith("evaluate")} == {

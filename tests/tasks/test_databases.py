@@ -45,9 +45,7 @@ def test_it_is_made_once_for_all_stores(quick: Path) -> None:
     assert rows(quick / "one" / "mlflow.db") == 1, "one that is there is not touched"
 
 
-def test_where_the_installation_takes_nothing_a_store_makes_its_own(
-    quick: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_store_creates_database_if_installation_is_read_only(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (quick / "file").touch()
     monkeypatch.setattr(databases, "EMPTY", quick / "file" / "below")
     databases.ready(quick / "mlflow.db", "mlflow")

@@ -138,9 +138,7 @@ def sealed(folder: Path, stage: str, inputs: dict[str, str]) -> Path:
     return folder
 
 
-def test_what_the_hub_states_of_teacher_and_data_is_carried_over(
-    hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hub_licences_of_teacher_and_data_are_kept(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from jobs import data, fetch
     from jobs.corpus import sources
 
@@ -165,7 +163,7 @@ def test_what_the_hub_states_of_teacher_and_data_is_carried_over(
         "README.md",
         "LICENSE",
     }
-    read = [(None, sources.Record("hub", number, f"one {number} two three four")) for number in range(200)]
+    read = [(None, sources.Document("hub", number, f"one {number} two three four")) for number in range(200)]
     monkeypatch.setattr(sources, "_hub", lambda name, config, count: counted(read, count))
     about = {
         "stage": "data",

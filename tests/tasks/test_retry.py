@@ -54,7 +54,7 @@ def made(
     return attempts, job, said
 
 
-def test_a_job_whose_time_is_up_is_submitted_again_as_often_as_the_cluster_allows(tmp_path: Path) -> None:
+def test_timed_out_job_is_resubmitted_up_to_limit(tmp_path: Path) -> None:
     attempts, _, said = made(tmp_path, SLURM, ("time", 10), ("time", 30), ("time", 60))
     assert [(attempt.reason, attempt.steps) for attempt in attempts.all] == [
         ("time", 10),
@@ -89,12 +89,12 @@ def test_a_job_that_a_killed_flow_left_counts_whole(tmp_path: Path) -> None:
     ]
 
 
-def test_a_time_limit_in_which_nothing_is_gained_is_not_met_again(tmp_path: Path) -> None:
+def test_time_limit_without_progress_is_not_retried(tmp_path: Path) -> None:
     with pytest.raises(JobFailed, match="it gained no step in that time; raise the time limit or save more often"):
         made(tmp_path, SLURM, ("time", 10), ("time", 10))
 
 
-def test_a_stage_that_saves_nothing_on_its_way_is_told_that_its_time_limit_is_too_short(tmp_path: Path) -> None:
+def test_stage_without_resume_reports_short_time_limit(tmp_path: Path) -> None:
     logs_ever_more(tmp_path)
     with pytest.raises(JobFailed, match="evaluate cannot resume, so one attempt must finish within the limit"):
         made(tmp_path, SLURM, ("time", 0), config=EvaluateConfig(), stage="evaluate")
@@ -142,7 +142,7 @@ def test_out_of_memory_is_tried_once_more_with_less_in_a_pass(tmp_path: Path) ->
         made(tmp_path / "more", LOCAL, ("memory", 0), ("memory", 0))
 
 
-def test_what_logits_has_stored_counts_though_its_last_line_was_cut_short(tmp_path: Path) -> None:
+def test_stored_logits_count_despite_truncated_last_line(tmp_path: Path) -> None:
     Metrics(tmp_path).log(3, 9, left_out=0.1)
     Metrics(tmp_path).log(4, 9)
     with (tmp_path / "metrics.jsonl").open("a") as stream:
@@ -173,7 +173,7 @@ def test_half_a_pass_still_divides_the_global_batch(config: StageConfig, expecte
     assert less.identity() == config.identity()
 
 
-def test_where_nothing_is_left_to_lower_out_of_memory_is_the_end(tmp_path: Path) -> None:
+def test_out_of_memory_with_smallest_batch_is_final(tmp_path: Path) -> None:
     smallest = TEACHER.model_copy(
         update={"micro_batch": 1, "parallel": TEACHER.parallel.model_copy(update={"recompute": True})}
     )

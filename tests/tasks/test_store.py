@@ -53,7 +53,7 @@ def test_a_sealed_artifact_is_found_with_its_digests(tmp_path: Path) -> None:
     assert not store.work("prune", "k").exists()
 
 
-def test_work_that_was_not_sealed_is_invisible_and_kept_for_the_retry(tmp_path: Path) -> None:
+def test_unsealed_work_is_invisible_and_kept_for_retry(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.create()
     work = store.work("prune", "k")
@@ -80,7 +80,7 @@ def test_damage_is_seen_and_set_aside(tmp_path: Path, damage: str, capsys: pytes
 
 
 @pytest.mark.parametrize("record_left", [None, "", "{", '{"stage": "prune"}'])
-def test_an_artifact_without_its_record_is_set_aside_and_built_again(tmp_path: Path, record_left: str | None) -> None:
+def test_artifact_without_record_is_rebuilt(tmp_path: Path, record_left: str | None) -> None:
     path = sealed(Store(tmp_path))
     (path / RECORD).unlink()
     if record_left is not None:
@@ -92,7 +92,7 @@ def test_an_artifact_without_its_record_is_set_aside_and_built_again(tmp_path: P
     assert Store(tmp_path).find("prune", "k") is not None
 
 
-def test_a_crash_before_the_rename_publishes_nothing_and_the_retry_does(tmp_path: Path) -> None:
+def test_crash_before_rename_publishes_nothing(tmp_path: Path) -> None:
     """Every file and the record are written when the process dies; still the artifact does not exist."""
     child = multiprocessing.get_context("fork").Process(target=_die_before_rename, args=(tmp_path,))
     child.start()
