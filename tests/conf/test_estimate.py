@@ -56,7 +56,7 @@ def test_the_published_6b_takes_about_the_published_hours() -> None:
     assert numbers.work.gpu_hours(H100) == pytest.approx(96 * 8 * 8, rel=0.05)
 
 
-def test_one_utilisation_predicts_published_runs_within_20_percent() -> None:
+def test_one_utilisation_predicts_published_runs() -> None:
     """30 layers of 3584 and 11776, 16,000 steps in about 3,000 hours (ModelOpt pull request 861); and 600 hours for 6.3
     billion tokens from 9B to 7B, whose Mamba layers only its parameters stand for."""
     student = cut_to(qwen(), {"num_layers": 30, "hidden_size": 3584, "ffn_hidden_size": 11776})

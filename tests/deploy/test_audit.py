@@ -46,7 +46,7 @@ def test_advisory_fails_until_fixed_or_accepted(
 ) -> None:
     answers(audit, monkeypatch, [package(FLAW)], [package(FLAW), {"name": "local", "skip_reason": "not found"}])
     assert audit.main() == 1
-    assert "thing 2.0 has PYSEC-2026-1, mended in 2.1" in capsys.readouterr().out
+    assert "thing 2.0 has PYSEC-2026-1, fixed in 2.1" in capsys.readouterr().out
     audit.ACCEPTED.write_text("CVE-2026-1 only on Windows\n")
     assert audit.main() == 0
     assert "1 advisories, 1 of them accepted, 1 packages unknown" in capsys.readouterr().out

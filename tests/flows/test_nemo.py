@@ -310,7 +310,7 @@ def hostile(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("engine", ["megatron", "nemo"])
-def test_nemo_checkpoint_is_refused_unopened_with_conversion_command(hostile: Path, engine: str) -> None:
+def test_nemo_checkpoint_is_refused_with_conversion_command(hostile: Path, engine: str) -> None:
     before = sorted(path.name for path in hostile.rglob("*"))
     for name, words in (
         ("nemo2", "llm.export_ckpt(path="),

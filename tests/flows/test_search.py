@@ -421,7 +421,7 @@ def test_report_covers_search_rounds_and_sweep(searched: Path) -> None:
 
 
 @pytest.mark.slow
-def test_second_run_builds_nothing_and_partial_search_is_planned(searched: Path, tmp_path: Path) -> None:
+def test_second_run_builds_nothing_and_plans_partial_search(searched: Path, tmp_path: Path) -> None:
     assert all(stage.cached for stage in plan(load(RECIPE), searched))
     more = stages(searched, [f"{SMALL}.halving.steps=4"])
     assert {label for label in more if not more[label].cached and not label.startswith("evaluate")} == {

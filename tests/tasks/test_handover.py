@@ -68,7 +68,7 @@ def test_each_engine_gets_the_flags_of_the_format_or_the_reason(
         assert "--tensor-parallel-size 4" in str(found[0].command) and "--tp 4" in str(found[2].command)
 
 
-def test_indivisible_heads_are_refused_and_missing_template_noted(tmp_path: Path) -> None:
+def test_indivisible_heads_are_refused_and_no_template_noted(tmp_path: Path) -> None:
     model = checkpoint(tmp_path)
     with pytest.raises(
         ValueError, match="--gpus is 3, which does not divide the model's 32 heads and 8 key-value heads"
