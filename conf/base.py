@@ -1,4 +1,4 @@
-"""The base of every config: frozen, strict about unknown keys, and able to say which of its fields are its identity."""
+"""The base of every config: frozen, strict about unknown keys, and with an identity that store keys are made of."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ RunName = Annotated[str, Field(pattern=RUN_NAME, description="Name of the run, a
 
 
 def run_name(name: object) -> str:
-    """`name` if it can be a run's; else a ValueError that says how it may look."""
+    """Return `name` if it is a valid run name, else raise ValueError."""
     if not isinstance(name, str) or not re.fullmatch(RUN_NAME, name):
         raise ValueError(
-            f"--name is {name!r}; choose up to 64 letters, digits, dots, dashes and underscores, a letter or digit"
-            " first"
+            f"--name is {name!r}; use up to 64 letters, digits, dots, dashes and underscores, starting with a letter or"
+            " digit"
         )
     return name
 
@@ -29,18 +29,17 @@ Precision = Literal["bf16", "fp32"]
 
 
 class Execution:
-    """Marks a field that says where or how fast a stage runs, never what it makes; such fields are not hashed."""
+    """Marks a field that controls where or how fast a stage runs, but not its result; such fields are not hashed."""
 
 
 class Config(BaseModel):
-    """A frozen mapping of named settings; unknown keys are refused and bounds are checked, never repaired."""
+    """Frozen settings; unknown keys and values out of bounds are errors and are never corrected."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
-    )  # a key put in the wrong place
+    # Unknown keys and NaN are errors; inputs may be secrets.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
     def identity(self) -> dict[str, Any]:
-        """The JSON-ready fields that decide what is made: everything but the fields marked `Execution`."""
+        """The fields that determine the result, as JSON values: everything except fields marked `Execution`."""
         return {
             name: _identity(getattr(self, name))
             for name, field in type(self).model_fields.items()
@@ -50,30 +49,28 @@ class Config(BaseModel):
 
 Resumes = Literal["checkpoints", "metrics", "never"]
 Device = Literal["gpu", "cpu", "light"]
-"""What a stage's job holds: GPUs where there are any; the CPU alone; or the CPU without torch, so that it starts at
-once."""
+"""What a stage's job needs: GPUs if there are any; the CPU only; or the CPU without torch, which starts at once."""
 
 
 class StageConfig(Config):
-    """The settings of one stage, and as class variables what the rest of imbik needs to know of it.
+    """Settings of one stage, and facts about its program as class variables.
 
-    A stage has one name: `stage` is its module here in conf/stages, its program under jobs/ and its folder in the
-    store."""
+    A stage has one name: `stage` is its module in conf/stages, its program under jobs/ and its folder in the store."""
 
     stage: ClassVar[str] = ""
-    """Empty: what several stages share."""
+    """Empty for base classes of several stages."""
     revision: ClassVar[int] = 1
-    """Raised when the meaning of the stage's program changes: everything it made before gets other keys."""
+    """Increased when the stage's program changes its results: all keys of the stage change."""
     writes: ClassVar[tuple[str, ...]] = ()
-    """Files without which a job that says it is done has not done its work."""
+    """Files that a successful job must have written."""
     resumes: ClassVar[Resumes] = "never"
-    """From what a job that is started again goes on: its newest checkpoint, or the last step that it logged."""
+    """What a restarted job resumes from: its newest checkpoint, or the last step that it logged."""
     device: ClassVar[Device] = "gpu"
     reads_hub: ClassVar[bool] = False
-    """Whether its job may read the Hugging Face hub, and so needs its token."""
+    """Whether its job reads the Hugging Face hub and needs a token."""
 
     def estimate(self, models: Models) -> StageEstimate | None:
-        """What the stage handles and needs with these models, before it runs; None where that is not known."""
+        """Estimate of work, memory and disk for these models; None if unknown."""
         return None
 
 
@@ -90,7 +87,7 @@ def _identity(value: Any) -> Any:
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted name."""
+    """Nested settings as a flat dict with dotted names."""
     values: dict[str, Any] = {}
     for key, item in settings.items():
         values |= flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}

@@ -1,5 +1,4 @@
-"""Chat templates as text: the plain one for tokenizers that bring none, and whether a template can carry a conversation
-at all."""
+"""Chat templates: the plain default for tokenizers without one, and a check that a template renders a conversation."""
 
 from __future__ import annotations
 
@@ -10,12 +9,12 @@ PLAIN = (
     "{% else %}{{ message['role'] | capitalize }}: {{ message['content'] }}\n{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
 )
-"""Roles in words, each assistant turn ended by the end-of-text token; no space after the last 'Assistant:', which is
-the answer's."""
+"""Roles as words, each assistant turn ended by the end-of-text token; no space after the last 'Assistant:', because it
+belongs to the answer."""
 
 
 def check_template(template: str) -> None:
-    """Refuse a template that is no Jinja, or that leaves out what the user or the assistant says."""
+    """Raise ValueError for a template that is not valid Jinja or that omits user or assistant messages."""
     from jinja2 import TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -25,14 +24,14 @@ def check_template(template: str) -> None:
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
-    environment.globals |= {"raise_exception": refuse, "strftime_now": lambda form: form}
-    said = {"user": "what the user says", "assistant": "what the assistant says"}
-    messages = [{"role": role, "content": content} for role, content in said.items()]
-    marked = template.replace("{% generation %}", "").replace(
+    environment.globals |= {"raise_exception": refuse, "strftime_now": lambda layout: layout}
+    content_of = {"user": "what the user says", "assistant": "what the assistant says"}
+    messages = [{"role": role, "content": content} for role, content in content_of.items()]
+    plain = template.replace("{% generation %}", "").replace(
         "{% endgeneration %}", ""
-    )  # transformers' own tag, which plain Jinja lacks
+    )  # a tag of transformers, unknown to plain Jinja
     try:
-        text = environment.from_string(marked).render(
+        text = environment.from_string(plain).render(
             messages=messages,
             add_generation_prompt=False,
             bos_token="<bos>",
@@ -42,11 +41,10 @@ def check_template(template: str) -> None:
         )
     except TemplateError as error:
         raise ValueError(
-            f"records.chat_template cannot be rendered ({' '.join(str(error).split())[:120]}); correct it"
+            f"records.chat_template cannot be rendered ({' '.join(str(error).split())[:120]}); fix the template"
         ) from error
-    for role, content in said.items():
+    for role, content in content_of.items():
         if content not in text:
             raise ValueError(
-                f"records.chat_template does not show messages of role {role}; put message['content'] of every role"
-                " into it"
+                f"records.chat_template omits messages of role {role}; render message['content'] for every role"
             )

@@ -1,5 +1,4 @@
-"""Every cut of a student with the shapes before and after it and how the result is taught: what checks and plans walk
-over."""
+"""All cuts of a student, with shapes before and after and the distillation config, for checks and plans."""
 
 from __future__ import annotations
 
@@ -18,82 +17,92 @@ from conf.stages.search import Halving, SearchConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """One cut. `where` names it in the recipe, `taught_at` its distillation; `teacher` teaches; `last` is what formats
-    are made of."""
+    """One cut. `where` and `distill_at` are the paths of its prune and distill settings in the recipe; `last` marks the
+    cut that is quantized."""
 
     where: str
     parallel: Parallel
     before: Shape
     after: Shape
-    how: DistillConfig | None
-    taught_at: str
+    config: DistillConfig | None
+    distill_at: str
     teacher: Shape
     last: bool = True
     ranked: bool = True
 
 
 def cuts(recipe: Recipe, name: str, teacher: Shape) -> list[Cut]:
-    """The cuts of a student in order, or all candidates of its search; ValueError where one does not fit what it
-    cuts."""
+    """The cuts of a student in order, or all candidates of its search. Raises ValueError if a cut does not fit its
+    model."""
     student = recipe.students[name]
     if student.search:
         return _searched(recipe, name, student.search, teacher)
-    found: list[Cut] = []
+    result: list[Cut] = []
     before, whose = teacher, "the teacher"
-    for number, one in enumerate(student.cuts):
+    for number, round_ in enumerate(student.cuts):
         where = f"students.{name}.rounds.{number}" if student.rounds else f"students.{name}"
-        after = cut_shape(f"{where}.prune", one.prune, before, whose)
-        own = f"{where}.distill" if one.distill else f"students.{name}.distill" if student.distill else "distill"
-        found.append(
+        after = cut_shape(f"{where}.prune", round_.prune, before, whose)
+        distill_at = (
+            f"{where}.distill" if round_.distill else f"students.{name}.distill" if student.distill else "distill"
+        )
+        result.append(
             Cut(
                 where=f"{where}.prune",
-                parallel=one.prune.parallel,
+                parallel=round_.prune.parallel,
                 before=before,
                 after=after,
-                how=recipe.distill_of(name, number) if student.rounds else recipe.distill_of(name),
-                taught_at=own,
-                teacher=teacher if one.teacher == "original" else before,
+                config=recipe.distill_of(name, number) if student.rounds else recipe.distill_of(name),
+                distill_at=distill_at,
+                teacher=teacher if round_.teacher == "original" else before,
                 last=number == len(student.cuts) - 1,
-                ranked=bool(one.prune.ranked),
+                ranked=bool(round_.prune.ranked),
             )
         )
         before, whose = after, f"the student of round {number + 1}"
-    return found
+    return result
 
 
 def _searched(recipe: Recipe, name: str, search: SearchConfig, teacher: Shape) -> list[Cut]:
-    where, how = f"students.{name}.search", recipe.distill_of(name)
-    found = candidates(where, search, teacher)
-    if search.halving.sizes(len(found)) and not (how and how.steps):
+    where, config = f"students.{name}.search", recipe.distill_of(name)
+    shapes = candidates(where, search, teacher)
+    if search.halving.sizes(len(shapes)) and not (config and config.steps):
         raise ValueError(
-            f"{where}.halving compares {search.halving.top_k} candidates after a short distillation, but {name} is not"
-            " distilled; give distill, or halving.top_k=1 to take the best quick score"
+            f"{where}.halving compares {search.halving.top_k} candidates after a short distillation but {name} has no"
+            " distill; set distill, or halving.top_k=1 to take the best quick score"
         )
-    own = f"students.{name}.distill" if recipe.students[name].distill else "distill"
+    distill_at = f"students.{name}.distill" if recipe.students[name].distill else "distill"
     return [
-        Cut(where=where, parallel=search.parallel, before=teacher, after=shape, how=how, taught_at=own, teacher=teacher)
-        for shape in found
+        Cut(
+            where=where,
+            parallel=search.parallel,
+            before=teacher,
+            after=shape,
+            config=config,
+            distill_at=distill_at,
+            teacher=teacher,
+        )
+        for shape in shapes
     ]
 
 
 def check_names(recipe: Recipe) -> None:
-    """Models of rounds and candidates are called NAME-r1, NAME-c1: no student may be called so beside a student NAME
-    that has them."""
+    """Raise ValueError for a student named like a round or candidate of another student (NAME-r1, NAME-c1)."""
     for name, student in recipe.students.items():
         letter = "r" if student.rounds else "c" if student.search else None
         for other in recipe.students:
             if letter and re.match(rf"{re.escape(name)}-{letter}\d+(-|$)", other):
-                what = "round" if letter == "r" else "candidate"
-                raise ValueError(f"students.{other} has the name of a {what} of students.{name}; choose another")
+                kind = "round" if letter == "r" else "candidate"
+                raise ValueError(f"students.{other} has the name of a {kind} of students.{name}; choose another name")
 
 
 def prune_of(search: SearchConfig, sizes: Mapping[str, int], teacher: Mapping[str, int]) -> PruneConfig:
-    """A candidate as the prune that makes it: the same as a recipe that names its sizes, so both share one artifact."""
+    """The prune config of a candidate, identical to that of a recipe with these sizes, so that they share one
+    artifact."""
     settings = {"ranking": search.ranking, "seed": search.seed, "parallel": search.parallel}
     return PruneConfig.model_validate({axis: size for axis, size in sizes.items() if size != teacher[axis]} | settings)
 
 
-UNWATCHED = {
+WITHOUT_EARLY_STOPPING = {
     "keep": "last",
     "best_by": "val_kl",
     "patience": None,
@@ -102,13 +111,17 @@ UNWATCHED = {
     "evaluate_limit": None,
     "offline": False,
 }
-"""Short rounds run to their end: candidates are compared after the same tokens, and nobody asks them questions on the
-way. The teacher itself teaches them: stored logits need not cover the other samples that a later round sees."""
+"""Short rounds never stop early and run no evaluations, so that candidates are compared after the same number of
+tokens. They use the teacher itself, because stored logits may not cover the samples of later rounds."""
 
 
-def round_of(how: DistillConfig, halving: Halving, number: int) -> DistillConfig:
-    """How candidates are taught in round `number`, from 0: twice the steps of the round before, warm-up in proportion,
-    other samples."""
-    steps = (halving.steps or max(1, how.steps // 10)) * 2**number
-    schedule = {"steps": steps, "warmup_steps": how.warmup_steps * steps // how.steps, "seed": how.seed + number}
-    return type(how).model_validate(how.model_dump() | schedule | UNWATCHED | {"evaluation": None})
+def round_of(config: DistillConfig, halving: Halving, number: int) -> DistillConfig:
+    """Distillation config of candidates in round `number`, from 0: twice the steps of the previous round, proportional
+    warm-up, other samples."""
+    steps = (halving.steps or max(1, config.steps // 10)) * 2**number
+    schedule = {
+        "steps": steps,
+        "warmup_steps": config.warmup_steps * steps // config.steps,
+        "seed": config.seed + number,
+    }
+    return type(config).model_validate(config.model_dump() | schedule | WITHOUT_EARLY_STOPPING | {"evaluation": None})

@@ -1,4 +1,4 @@
-"""The file protocol that flows, tasks and jobs share: whole files or none, lines of files that grow, digests. Standard
+"""File helpers shared by flows, tasks and jobs: atomic writes, complete lines of growing files, digests. Standard
 library only."""
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PARTIAL = ".partial"
-"""Ends the name of a hidden file that is being written; one that stays was left by a killed process."""
+"""Suffix of a hidden file while it is written; a leftover one comes from a killed process."""
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Write to the yielded name beside `path`: it becomes `path` at the end, or is removed where the body raises."""
+    """Yield a temporary path next to `path`; it is renamed to `path` at the end, or removed if the body raises."""
     partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{PARTIAL}")
     try:
         yield partial
@@ -27,7 +27,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, text: str, *, sync: bool = False) -> None:
-    """Write a file that readers see whole or as it was before; with `sync` it is on the disk afterwards."""
+    """Write a file atomically; with `sync` it is on disk afterwards."""
     with replacing(path) as partial, partial.open("w") as stream:
         stream.write(text)
         if sync:
@@ -36,26 +36,26 @@ def write_whole(path: Path, text: str, *, sync: bool = False) -> None:
 
 
 def remove_partials(folder: Path) -> None:
-    """Remove what killed writers left anywhere under a folder that nobody writes to now."""
+    """Remove leftovers of killed writers under a folder without active writers."""
     for path in folder.rglob(f".*{PARTIAL}"):
         path.unlink(missing_ok=True)
 
 
 def whole_lines(path: Path) -> list[bytes]:
-    """Lines of a file that is appended to, with their ends; [] where there is no file. A last line without an end was
-    cut short by a kill or a full disk and is left out."""
+    """Complete lines of an append-only file, with line ends; [] if there is no file. A last line without an end was cut
+    short by a kill or a full disk and is left out."""
     lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
     return [line for line in lines if line.endswith(b"\n")]
 
 
 def drop_torn_line(path: Path) -> None:
-    """Cut a last line without an end off a file that is appended to."""
+    """Truncate an incomplete last line of an append-only file."""
     if path.is_file() and (size := sum(len(line) for line in whole_lines(path))) < path.stat().st_size:
         os.truncate(path, size)
 
 
 def sha256(path: Path, *, sync: bool = False) -> str:
-    """The file's digest, hexadecimal; with `sync` its content is on the disk afterwards."""
+    """Hexadecimal digest of a file; with `sync` its content is on disk afterwards."""
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
         if sync:
@@ -64,7 +64,7 @@ def sha256(path: Path, *, sync: bool = False) -> str:
 
 
 def sync_folder(folder: Path) -> None:
-    """Names in the folder (made, renamed, removed) are on the disk afterwards."""
+    """Flush the folder's entries (created, renamed, removed) to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""A ladder of formats: which of them is kept, the smallest whose drop stays inside a bound."""
+"""A ladder of formats: keep the smallest format whose loss stays within a bound."""
 
 from __future__ import annotations
 
@@ -10,30 +10,29 @@ from conf.base import Config
 
 
 class LadderConfig(Config):
-    """Formats from the largest down; for each student the last one is kept whose drop against it stays inside the
-    bound."""
+    """Formats from the most bits to the fewest; for each student, the last one within the bound is kept."""
 
     formats: tuple[str, ...] = Field(
         min_length=1, description="Names of the recipe's formats, from the most bits to the fewest."
     )
     metric: Literal["mmlu", "val_loss"] = Field(
         default="mmlu",
-        description="What may drop: the score, paired over the same questions; or the test loss, which may rise.",
+        description="Metric of the bound: mmlu, paired over the same questions; or val_loss, the test loss.",
     )
     bound: float = Field(
         gt=0,
         description=(
-            "The most that may be lost against the student before quantization: mmlu, a share (0.01 is a point); else"
-            " nats."
+            "Maximum loss against the unquantized student: mmlu, as a share (0.01 is one point); val_loss, in nats per"
+            " token."
         ),
     )
     confident: bool = Field(
         default=True,
-        description="mmlu: the worse end of the 95% interval must stay inside the bound; false: the estimate must.",
+        description="For mmlu: the worse end of the 95% interval must stay within the bound; false: only the estimate.",
     )
 
     @model_validator(mode="after")
     def _once(self) -> Self:
         if len(set(self.formats)) != len(self.formats):
-            raise ValueError(f"ladder.formats names a format twice: {', '.join(self.formats)}; name each once")
+            raise ValueError(f"ladder.formats has duplicates: {', '.join(self.formats)}; list each once")
         return self

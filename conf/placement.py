@@ -1,5 +1,4 @@
-"""A recipe, or the settings of single stages, on a cluster: the cluster's layouts in place of their own, everything
-checked together before anything is submitted."""
+"""Applies a cluster's parallel layouts to a recipe or to settings of single stages, and checks the result."""
 
 from __future__ import annotations
 
@@ -18,28 +17,28 @@ Settings = TypeVar("Settings", bound=Config)
 
 
 def place_on_cluster(recipe: Recipe, cluster: Cluster) -> Recipe:
-    """`recipe` as it runs on `cluster`; its keys are the same. Raises ValueError for the first stage that the cluster
-    cannot hold."""
-    own = _own(recipe, cluster)
-    found = _with(recipe, own)
-    if own:
-        check(validate(found.model_dump()))  # a stage's own validators judge its new layout too
-    _check_spread(found, cluster)
-    return found
+    """`recipe` with the layouts of `cluster`; its keys do not change. Raises ValueError for the first stage that does
+    not fit the cluster."""
+    layouts = _layouts_of(recipe, cluster)
+    placed = _with(recipe, layouts)
+    if layouts:
+        check(validate(placed.model_dump()))  # runs the stages' validators on the new layouts
+    _check_spread(placed, cluster)
+    return placed
 
 
 def place_settings_on_cluster(settings: Settings, cluster: Cluster) -> Settings:
-    """Settings of single stages, or the config of one, as `place_on_cluster` does it with a recipe."""
-    own = _own(settings, cluster)
-    found = _with(settings, own)
-    if own:
-        validate_settings(type(settings), found.model_dump(mode="json"))
-    _check_spread(found, cluster)
-    return found
+    """The same as `place_on_cluster` for settings of single stages, or the config of one."""
+    layouts = _layouts_of(settings, cluster)
+    placed = _with(settings, layouts)
+    if layouts:
+        validate_settings(type(settings), placed.model_dump(mode="json"))
+    _check_spread(placed, cluster)
+    return placed
 
 
-def _own(settings: Config, cluster: Cluster) -> dict[str, Parallel]:
-    """The layouts that the cluster has for these stages."""
+def _layouts_of(settings: Config, cluster: Cluster) -> dict[str, Parallel]:
+    """The cluster's layouts for these stages."""
     return {stage: parallel for stage in _stages(settings) if (parallel := cluster.resources(stage).parallel)}
 
 
@@ -52,32 +51,32 @@ def _check_spread(settings: Config, cluster: Cluster) -> None:
                 raise ValueError(f"{stage} on this cluster: {error}") from error
 
 
-def _with(value: Kind, own: dict[str, Parallel]) -> Kind:
-    """A copy of `value` in which the configs of the stages in `own` have that parallel."""
+def _with(value: Kind, layouts: dict[str, Parallel]) -> Kind:
+    """A copy of `value` in which the stages in `layouts` have that parallel."""
     if isinstance(value, Config):
-        changed = {name: _with(getattr(value, name), own) for name in type(value).model_fields}
-        if isinstance(value, StageConfig) and value.stage in own and "parallel" in changed:
-            changed["parallel"] = own[value.stage]
+        changed = {name: _with(getattr(value, name), layouts) for name in type(value).model_fields}
+        if isinstance(value, StageConfig) and value.stage in layouts and "parallel" in changed:
+            changed["parallel"] = layouts[value.stage]
         return value.model_copy(update={name: new for name, new in changed.items() if new is not getattr(value, name)})
     if isinstance(value, tuple):
-        return type(value)(_with(item, own) for item in value)
+        return type(value)(_with(item, layouts) for item in value)
     if isinstance(value, dict):
-        return type(value)((key, _with(item, own)) for key, item in value.items())
+        return type(value)((key, _with(item, layouts)) for key, item in value.items())
     return value
 
 
 def _stages(settings: Config) -> dict[str, list[Parallel]]:
-    """The layouts that stages have, by stage."""
-    found: dict[str, list[Parallel]] = {}
+    """The layouts in `settings`, by stage."""
+    layouts: dict[str, list[Parallel]] = {}
 
     def walk(value: object) -> None:
         if isinstance(value, Config):
             if isinstance(value, StageConfig) and isinstance(parallel := getattr(value, "parallel", None), Parallel):
-                found.setdefault(value.stage, []).append(parallel)
+                layouts.setdefault(value.stage, []).append(parallel)
             value = {name: getattr(value, name) for name in type(value).model_fields}
         if isinstance(value, (tuple, dict)):
             for item in value.values() if isinstance(value, dict) else value:
                 walk(item)
 
     walk(settings)
-    return found
+    return layouts

@@ -1,4 +1,4 @@
-"""What a process asks the Linux kernel about the end of others: prctl(2)."""
+"""Parent death signals and orphaned processes on Linux: prctl(2)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 def die_with_parent(signal: int) -> None:
-    """Be sent `signal` when the thread that started this process ends; the request survives exec. OSError where it
-    cannot be made."""
+    """Receive `signal` when the thread that started this process ends; survives exec. Raises OSError on failure."""
     _prctl(PR_SET_PDEATHSIG, signal)
 
 
 def adopt_orphans() -> None:
-    """Become the parent of every descendant whose own parent ends."""
+    """Become the parent of orphaned descendants."""
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 

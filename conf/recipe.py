@@ -1,8 +1,7 @@
-"""The recipe: one pydantic model per stage, and the checks that need more than one stage to be seen.
+"""The recipe: one pydantic model per stage, and the validators that involve several stages.
 
-The same objects are the Prefect parameters, the JSON a job reads and what a store key is made of. Validators only
-judge; they never fill in or change what was asked for. Lengths are in tokens, sizes in bytes, unless a field says
-otherwise."""
+The same objects are the Prefect parameters, the JSON that a job reads and the source of store keys. Validators only
+check; they never fill in or change a value. Lengths are in tokens and sizes in bytes unless a field says otherwise."""
 
 from __future__ import annotations
 
@@ -36,64 +35,65 @@ NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 
 
 class Recipe(Config):
-    """A whole run: one corpus, one teacher, its students, their formats, one report."""
+    """A complete run: one corpus, one teacher, its students, their formats and one report."""
 
-    description: str = Field(default="", description="One line for people.")
+    description: str = Field(default="", description="One-line description.")
     engine: Engine = Field(
         default="megatron",
         description=(
-            "Who trains, prunes and distils: megatron, Megatron-Core with ModelOpt; nemo, NeMo 2's scripts in NVIDIA's"
-            " container."
+            "Engine that trains, prunes and distils: megatron, Megatron-Core with ModelOpt; nemo, NeMo 2 scripts in"
+            " NVIDIA's container."
         ),
     )
-    project: str = Field(
-        default="imbik", pattern=RUN_NAME, description="Name of the MLflow experiment that keeps the runs."
-    )
+    project: str = Field(default="imbik", pattern=RUN_NAME, description="Name of the MLflow experiment for the runs.")
     data: DataConfig
     blend: BlendConfig | None = Field(
-        default=None, description="Further corpora to train on beside data, by weight; null: data alone."
+        default=None, description="Additional corpora to train on, by weight; null: only data."
     )
     teacher: TeacherConfig
     importance: ImportanceConfig = ImportanceConfig()
     logits: LogitsConfig | None = Field(
-        default=None, description="What the teacher says, stored for students that are distilled offline."
+        default=None, description="Teacher logits stored for offline distillation; null: none."
     )
-    sweep: SweepConfig | None = Field(default=None, description="What each axis costs by itself; empty: not measured.")
+    sweep: SweepConfig | None = Field(
+        default=None, description=("Loss of pruning each axis on its own; null: not measured.")
+    )
     students: dict[Annotated[str, Field(pattern=NAME)], Student] = Field(min_length=1, description="Students by name.")
-    distill: DistillConfig | None = Field(default=None, description="How every student is taught; null: pruned only.")
+    distill: DistillConfig | None = Field(
+        default=None, description=("Distillation of every student; null: pruning only.")
+    )
     generate: GenerateConfig | None = Field(
-        default=None, description="Prompts that the teacher answers, for records.source 'generated'."
+        default=None, description="Prompts for the teacher to answer, for records.source 'generated'."
     )
     records: RecordsConfig | None = Field(
-        default=None, description="Prompts and responses to fine-tune on, and to score models by."
+        default=None, description="Prompts and responses to fine-tune and evaluate on."
     )
     sft: SftConfig | None = Field(
-        default=None, description="How every student is fine-tuned on the records, after distill; null: not."
+        default=None, description="Fine-tuning of every student on the records, after distill; null: none."
     )
-    quantize: tuple[QuantizeConfig, ...] = Field(default=(), description="One entry per format.")
+    quantize: tuple[QuantizeConfig, ...] = Field(default=(), description="Quantization formats, one entry each.")
     ladder: LadderConfig | None = Field(
-        default=None, description="Which format each student keeps; empty: all are shown, none is chosen."
+        default=None, description="Rule that picks one format per student; null: report all formats, pick none."
     )
     evaluate: EvaluateConfig = EvaluateConfig()
     gates: dict[GateName, Gate | None] = Field(
         default={},
         description=(
-            "Bounds by name, for every student that has the stage; a student whose model fails one goes no further."
+            "Gates by name, for every student that has the stage; if a model fails one, later stages of its student do"
+            " not run."
         ),
     )
     claims: dict[GateName, Claim | None] = Field(
-        default={}, description="Statements by name that one model is better than another, which the report decides."
+        default={}, description="Claims by name that one model is better than another; the report decides them."
     )
-    winner: WinnerConfig | None = Field(
-        default=WinnerConfig(), description="The model that is handed over; null: none is."
-    )
+    winner: WinnerConfig | None = Field(default=WinnerConfig(), description="The model to hand over; null: none.")
     card: CardConfig = CardConfig()
 
     @model_validator(mode="after")
     def _formats_once(self) -> Self:
         formats = [entry.name for entry in self.quantize]
         if len(set(formats)) != len(formats):
-            raise ValueError(f"quantize names a format twice: {formats}")
+            raise ValueError(f"quantize has duplicate formats: {formats}; list each once")
         reserved = {"teacher"} & set(self.students)
         if reserved:
             raise ValueError("a student cannot be called 'teacher'; choose another name")
@@ -107,98 +107,98 @@ class Recipe(Config):
             )
             if unknown:
                 raise ValueError(
-                    f"students.{name}.quantize names {unknown[0]}, which the recipe's quantize does not have; add it"
-                    " there"
+                    f"students.{name}.quantize names {unknown[0]}, which is not in the recipe's quantize; add it there"
                 )
         return self
 
     def _rungs(self, formats: list[str]) -> None:
         unknown = [entry for entry in self.ladder.formats if entry not in formats] if self.ladder else []
         if unknown:
-            raise ValueError(
-                f"ladder.formats names {unknown[0]}, which the recipe's quantize does not have; add it there"
-            )
+            raise ValueError(f"ladder.formats names {unknown[0]}, which is not in the recipe's quantize; add it there")
         if self.ladder and self.ladder.metric == "mmlu" and self.evaluate.mmlu is None:
-            raise ValueError(
-                "ladder.metric is mmlu, but evaluate.mmlu is empty; ask questions there or choose val_loss"
-            )
+            raise ValueError("ladder.metric is mmlu but evaluate.mmlu is null; set evaluate.mmlu or choose val_loss")
 
     def _models_once(self) -> None:
-        """A student called as another's model would be (`a-sft` beside `a`) would take its place in the report."""
+        """Reject a student named like another student's model (`a-sft` beside `a`): the two would collide in the
+        report."""
         endings = ("-pruned", "-sft", *(f"-{entry.name}" for entry in self.quantize))
         for name in self.students:
             shorter = (name.removesuffix(ending) for ending in endings if name.endswith(ending))
             other = next((other for other in shorter if other in self.students), None)
             if other:
-                raise ValueError(f"students.{name} is called as a model of student {other}; choose another name")
+                raise ValueError(f"students.{name} has the name of a model of student {other}; choose another name")
 
     def formats_of(self, student: str) -> tuple[QuantizeConfig, ...]:
-        """The formats `student` is quantized in, in the recipe's order."""
+        """Quantization formats of `student`, in the recipe's order."""
         wanted = self.students[student].quantize
         return tuple(entry for entry in self.quantize if wanted is True or (wanted and entry.name in wanted))
 
     def distill_of(self, student: str, round_: int = -1) -> DistillConfig | None:
-        """How `student` is taught, in its last round or another: the round's own distill, else its own, else the
-        recipe's; evaluated on the way as the recipe evaluates."""
-        one = self.students[student]
-        own = one.rounds[round_].distill if one.rounds else None
-        how = own or one.distill or self.distill
-        how = how and how.measured_by(self.evaluate)
-        return nemo.distill(how) if how and self.engine == "nemo" else how
+        """Distillation config of a round of `student` (default: the last): the round's, else the student's, else the
+        recipe's, with its evaluations during training filled in from `evaluate`."""
+        settings = self.students[student]
+        of_round = settings.rounds[round_].distill if settings.rounds else None
+        config = of_round or settings.distill or self.distill
+        config = config and config.measured_by(self.evaluate)
+        return nemo.distill(config) if config and self.engine == "nemo" else config
 
     @property
     def teacher_stage(self) -> TeacherConfig:
-        """The teacher stage, as the engine makes it."""
+        """The teacher stage for the recipe's engine."""
         return nemo.teacher(self.teacher) if self.engine == "nemo" else self.teacher
 
     def prune_stage(self, config: PruneConfig) -> PruneConfig:
-        """A prune stage, as the engine makes it."""
+        """A prune stage for the recipe's engine."""
         return nemo.prune(config, self.importance) if self.engine == "nemo" else config
 
     @property
     def needs_importance(self) -> bool:
-        """Whether any stage needs the teacher's importance; NeMo's gpt_prune measures it itself."""
+        """Whether any stage needs the importance stage; NeMo's gpt_prune measures importance itself."""
         wanted = self.sweep is not None or any(student.ranked for student in self.students.values())
         return wanted and self.engine == "megatron"
 
     def sft_of(self, student: str) -> SftConfig | None:
-        """How `student` is fine-tuned: its own sft where it has one, else the recipe's."""
+        """Fine-tuning config of `student`: its own, else the recipe's."""
         return self.students[student].sft or self.sft
 
     @property
     def teacher_sft(self) -> SftConfig | None:
-        """How the teacher is fine-tuned before it teaches in sft: as the recipe's students, without a teacher; None
-        where it is not."""
-        wanted = any(how.teacher for name in self.students if (how := self.sft_of(name)))
+        """Fine-tuning config of the teacher itself: the recipe's sft without distillation; None if no student asks for
+        it."""
+        wanted = any(config.teacher for name in self.students if (config := self.sft_of(name)))
         return self.sft.model_copy(update={"kd_weight": 0.0, "teacher": False}) if wanted and self.sft else None
 
     @property
     def generate_stage(self) -> GenerateConfig | None:
-        """`generate` with the world it asks about."""
+        """`generate` with its world filled in from data."""
         return self.generate and self.generate.model_copy(update={"world": self.generate.world or self.data.world})
 
     @property
     def records_stage(self) -> RecordsConfig | None:
-        """`records` with the world they tell of."""
+        """`records` with its world filled in from data."""
         return self.records and self.records.model_copy(update={"world": self.records.world or self.data.world})
 
     @property
     def stores_logits(self) -> bool:
-        """Whether some student is taught from stored logits."""
+        """Whether any student is distilled from stored logits."""
         rounds = (
             (name, number)
             for name, student in self.students.items()
             for number in range(len(student.rounds or (None,)))
         )
-        return any(how.offline for name, number in rounds if (how := self.distill_of(name, number)))
+        return any(config.offline for name, number in rounds if (config := self.distill_of(name, number)))
 
     def gates_of(self, student: str) -> dict[str, Gate]:
-        """The gates of `student` by name: the recipe's and its own, where it has the stage."""
+        """Gates of `student` by name: the recipe's and its own, for the stages that it has."""
         stages = self.stages_of(student)
-        found = self.gates | self.students[student].gates
-        return {name: gate for name, gate in found.items() if gate and gate.after in stages}
+        gates = self.gates | self.students[student].gates
+        return {name: gate for name, gate in gates.items() if gate and gate.after in stages}
 
     def stages_of(self, student: str) -> tuple[str, ...]:
-        """The stages that make models of `student`."""
-        there = {"distill": self.distill_of(student), "sft": self.sft_of(student), "quantize": self.formats_of(student)}
-        return ("prune", *(stage for stage, found in there.items() if found))
+        """Stages that produce a model of `student`."""
+        configs = {
+            "distill": self.distill_of(student),
+            "sft": self.sft_of(student),
+            "quantize": self.formats_of(student),
+        }
+        return ("prune", *(stage for stage, config in configs.items() if config))

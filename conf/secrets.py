@@ -1,8 +1,6 @@
-"""What a secret looks like, by the name of its environment variable or by itself, and how texts and environments are
-rid of it.
+"""Detects secrets by variable name or by value, and removes them from text and environments.
 
-Secrets are given in the environment only. This owns who gets to see them: a job the ones it needs, a log, a record or a
-message none."""
+Secrets come from the environment only. A job sees the ones it needs; logs, records and messages see none."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ from urllib.parse import unquote
 
 MASK = "***"
 SHORTEST = 6
-"""Characters; a shorter value stands in texts by chance."""
+"""Characters; a shorter value may occur in text by chance."""
 
 NAMED = re.compile(
     r"(TOKEN|PASSWORD|PASSWD|PASSPHRASE|SECRET|CREDENTIALS|APIKEY|AUTH|AUTH_STRING|HEADERS|(^|_)KEY|KEY_ID)$"
@@ -25,8 +23,7 @@ TOKENS = re.compile(
     r"\b(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|nvapi-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}"
     r"|glpat-[A-Za-z0-9_-]{20,}|xox[abpr]-[A-Za-z0-9-]{20,}|AKIA[A-Z0-9]{16}|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]*)"
 )
-"""Keys that their issuers gave a shape of its own: Hugging Face, OpenAI, NVIDIA, GitHub, GitLab, Slack, AWS, JSON web
-tokens."""
+"""Keys with a recognizable format: Hugging Face, OpenAI, NVIDIA, GitHub, GitLab, Slack, AWS, JSON web tokens."""
 
 HUB = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
@@ -37,20 +34,20 @@ def is_secret(name: str) -> bool:
 
 
 def values(environment: Mapping[str, str]) -> dict[str, str]:
-    """Every secret an environment holds with its variable's name, longest first: variables named as one, and passwords
-    inside URLs."""
-    found: dict[str, str] = {}
+    """All secrets in an environment with their variable names, longest first: variables named as secrets, and passwords
+    in URLs."""
+    secrets: dict[str, str] = {}
     for name, value in environment.items():
         parts = {value, *value.split(":", 1)[1:]} if is_secret(name) else set()  # user:password
         for match in LOGIN.finditer(value):
             password = match["login"].partition(":")[2]
             parts |= {password, unquote(password)}
-        found |= {part: name for part in parts if len(part) >= SHORTEST}
-    return dict(sorted(found.items(), key=lambda item: (-len(item[0]), item[0])))
+        secrets |= {part: name for part in parts if len(part) >= SHORTEST}
+    return dict(sorted(secrets.items(), key=lambda item: (-len(item[0]), item[0])))
 
 
 def masker(environment: Mapping[str, str]) -> Callable[[str], str]:
-    """What takes the secrets of `environment`, logins in URLs and keys of a known shape out of a text."""
+    """A function that masks the secrets of `environment`, logins in URLs and keys of a known format in a text."""
     known = tuple(values(environment))
 
     def mask(text: str) -> str:
@@ -62,16 +59,16 @@ def masker(environment: Mapping[str, str]) -> Callable[[str], str]:
 
 
 def mask_file(path: Path, environment: Mapping[str, str]) -> None:
-    """Mask a text file line by line; one that holds no secret is left as it is. Whoever wrote it must have ended."""
+    """Mask a text file line by line; a file without secrets is not rewritten. Its writer must have exited."""
     if not path.is_file():
         return
     mask, partial, changed = masker(environment), path.with_name(f".{path.name}.masked"), False
     options: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
     with path.open(**options) as old, partial.open("w", **options) as new:
         for line in old:
-            kept = mask(line)
-            changed |= kept != line
-            new.write(kept)
+            masked = mask(line)
+            changed |= masked != line
+            new.write(masked)
     if changed:
         partial.replace(path)
     else:
@@ -79,13 +76,13 @@ def mask_file(path: Path, environment: Mapping[str, str]) -> None:
 
 
 def without(environment: Mapping[str, str]) -> dict[str, str]:
-    """`environment` less every variable that is a secret or a URL with a login."""
+    """`environment` without secrets and without URLs that contain a login."""
     return {name: value for name, value in environment.items() if not is_secret(name) and not LOGIN.search(value)}
 
 
 def needed(reads_hub: bool, config: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
-    """The secrets of `environment` that a job may see: the hub's where its stage reads the hub, and those its config
-    names in `*_env`."""
+    """The secrets of `environment` that a job may see: hub tokens if its stage reads the hub, and variables named in
+    `*_env` settings."""
     wanted = (HUB if reads_hub else ()) + tuple(_named(config))
     return {name: environment[name] for name in wanted if name in environment}
 
@@ -99,14 +96,15 @@ def _named(config: Mapping[str, Any]) -> Iterable[str]:
 
 
 def check_no_secret(settings: Mapping[str, Any]) -> None:
-    """ValueError with the place of the first secret in nested settings, never the secret itself: settings are stored,
+    """Raise ValueError with the location of the first secret in nested settings, never its value: settings are stored,
     shown and logged."""
     found = _secret_in(settings, values(os.environ), "")
     if found:
-        where, what = found
+        where, kind = found
         raise ValueError(
-            f"{where} holds {what}, which would be stored with the run and shown to everyone; change it, keep it in the"
-            " environment (HF_TOKEN, generate.api_key_env names another variable) and leave it out here"
+            f"{where} contains {kind}, which would be stored with the run and shown to everyone; revoke it, keep its"
+            " replacement in the environment (HF_TOKEN, or the variable named in generate.api_key_env) and remove it"
+            " here"
         )
 
 

@@ -1,4 +1,4 @@
-"""A decoder's dimensions, and what follows from them alone."""
+"""A decoder's dimensions and its number of parameters."""
 
 from __future__ import annotations
 
@@ -10,27 +10,31 @@ from conf.base import Config
 
 
 class Shape(Config):
-    """A decoder's dimensions, in Hugging Face's LlamaForCausalLM or Qwen3ForCausalLM form."""
+    """Dimensions of a decoder, as Hugging Face's LlamaForCausalLM or Qwen3ForCausalLM."""
 
     architecture: Literal["llama", "qwen3"] = Field(
         default="llama", description="Qwen3 adds norms on queries and keys."
     )
     num_layers: int = Field(ge=1, description="Decoder layers.")
-    hidden_size: int = Field(ge=8, description="Width of the residual stream.")
+    hidden_size: int = Field(ge=8, description="Hidden size (width of the residual stream).")
     ffn_hidden_size: int = Field(ge=8, description="Width of the gated MLP.")
     num_attention_heads: int = Field(ge=1, description="Query heads.")
     num_query_groups: int = Field(ge=1, description="Key and value heads.")
     head_dim: int | None = Field(
         default=None, ge=2, description="Width of a head; empty: hidden_size / num_attention_heads."
     )
-    vocab_size: int | None = Field(default=None, ge=2, description="Rows of the embedding; empty: the tokenizer's.")
-    max_position_embeddings: int = Field(default=2048, ge=8, description="Longest sequence.")
-    rope_theta: float = Field(default=10_000.0, gt=0, description="Base of the rotary embedding.")
-    tie_word_embeddings: bool = Field(default=True, description="Share the embedding with the output layer.")
+    vocab_size: int | None = Field(
+        default=None, ge=2, description=("Vocabulary size (rows of the embedding); empty: the tokenizer's.")
+    )
+    max_position_embeddings: int = Field(default=2048, ge=8, description="Maximum sequence length.")
+    rope_theta: float = Field(default=10_000.0, gt=0, description="Base of the rotary position embedding.")
+    tie_word_embeddings: bool = Field(
+        default=True, description=("Share the weights of the embedding and the output layer.")
+    )
     initializer_range: float = Field(
         default=0.02,
         gt=0,
-        description="Standard deviation of the initial weights; narrow models learn sooner from wider ones.",
+        description="Standard deviation of the initial weights; narrow models learn faster with larger values.",
     )
 
     @model_validator(mode="after")
@@ -38,7 +42,7 @@ class Shape(Config):
         if self.num_attention_heads % self.num_query_groups:
             raise ValueError(
                 f"num_attention_heads {self.num_attention_heads} is not a multiple of num_query_groups"
-                f" {self.num_query_groups}"
+                f" {self.num_query_groups}; choose a multiple"
             )
         if self.head_dim is None and self.hidden_size % self.num_attention_heads:
             raise ValueError(
@@ -54,7 +58,7 @@ def head_dim(shape: Shape) -> int:
 
 
 def num_params(shape: Shape) -> int:
-    """Parameters of a decoder; a tied embedding counts once, a vocabulary that is not known as none."""
+    """Number of parameters; a tied embedding counts once, an unknown vocabulary counts as zero."""
     head = head_dim(shape)
     attention = shape.hidden_size * head * 2 * (shape.num_attention_heads + shape.num_query_groups)
     norms = 2 * shape.hidden_size + (2 * head if shape.architecture == "qwen3" else 0)

@@ -1,9 +1,8 @@
-"""Which shapes a teacher can be cut to, and what each weighs: a search's candidates and a sweep's points, known before
-anything runs.
+"""Shapes that a teacher can be cut to: the candidates of a search and the points of a sweep.
 
-ModelOpt 0.43 enumerates such a grid itself, but knows no memory target and no bound on heads, leaves the size out that
-lies exactly on a bound (half of six layers is never three), counts in 24 bits, and tells only once the teacher is
-loaded that nothing fits. So the grid is made here and handed to its search, which scores it."""
+ModelOpt 0.43 can enumerate such a grid, but has no memory target and no bound on heads, excludes sizes exactly on a
+bound (half of six layers is never three), counts in 24 bits, and reports that nothing fits only after loading the
+teacher. So the grid is built here and passed to its search for scoring."""
 
 from __future__ import annotations
 
@@ -18,27 +17,27 @@ from conf.stages.search import SearchConfig
 from conf.stages.sweep import SweepConfig
 
 MOST_SHAPES = 500_000
-"""A grid above this takes longer to list than its finer steps are worth."""
+"""Larger grids take too long to enumerate."""
 
 NOUNS = {"num_layers": "layers", "hidden_size": "hidden", "ffn_hidden_size": "ffn", "num_attention_heads": "heads"}
 
 
 def memory_mb(shape: Shape, batch: int, length: int) -> float:
-    """MB of bf16 weights and of the keys and values of `batch` sequences of `length` tokens."""
+    """MB of bf16 weights and of the KV cache for `batch` sequences of `length` tokens."""
     cache = 2 * shape.num_layers * shape.num_query_groups * head_dim(shape) * batch * length
     return 2 * (num_params(shape) + cache) / 1e6
 
 
 def cut_to(teacher: Shape, sizes: Mapping[str, int]) -> Shape:
-    """The teacher with some of its sizes replaced; the width of a head stays."""
+    """The teacher with some sizes replaced; head_dim is kept."""
     return teacher.model_copy(update={"head_dim": head_dim(teacher), **sizes})
 
 
 def cut_shape(where: str, prune: PruneConfig, teacher: Shape, whose: str = "the teacher") -> Shape:
-    """The student's dimensions; ValueError where the cut does not fit `teacher`, which messages call `whose`."""
+    """The student's shape. Raises ValueError if the cut does not fit `teacher`; messages call it `whose`."""
     for axis, size in prune.ranked.items():
         if size > getattr(teacher, axis):
-            raise ValueError(f"{where}.{axis} is {size} but {whose} has {getattr(teacher, axis)}; choose less")
+            raise ValueError(f"{where}.{axis} is {size} but {whose} has {getattr(teacher, axis)}; choose at most that")
     if prune.drop_layers and max(prune.drop_layers) > teacher.num_layers:
         raise ValueError(
             f"{where}.drop_layers names layer {max(prune.drop_layers)} but {whose} has {teacher.num_layers} layers,"
@@ -47,8 +46,8 @@ def cut_shape(where: str, prune: PruneConfig, teacher: Shape, whose: str = "the 
     heads = prune.num_attention_heads
     if heads and heads % teacher.num_query_groups:
         raise ValueError(
-            f"{where}.num_attention_heads is {heads}, not a multiple of the teacher's {teacher.num_query_groups} query"
-            " groups; choose a multiple"
+            f"{where}.num_attention_heads is {heads}, which is not a multiple of the teacher's"
+            f" {teacher.num_query_groups} query groups; choose a multiple"
         )
     layers = teacher.num_layers - len(prune.drop_layers)
     if layers < 1:
@@ -56,19 +55,18 @@ def cut_shape(where: str, prune: PruneConfig, teacher: Shape, whose: str = "the 
     cut = cut_to(teacher, {"num_layers": layers} | prune.ranked)
     if num_params(cut) >= num_params(teacher):
         raise ValueError(
-            f"{where} leaves {num_params(cut):,} parameters, {whose} has {num_params(teacher):,}; a student must be"
-            " smaller: cut more"
+            f"{where} leaves {num_params(cut):,} parameters but {whose} has {num_params(teacher):,}; cut more"
         )
     return cut
 
 
 def sizes_of(shape: Shape, teacher: Shape) -> dict[str, int]:
-    """The axes in which a shape differs from the teacher."""
+    """Axes in which a shape differs from the teacher, with their sizes."""
     return {axis: size for axis in AXES if (size := getattr(shape, axis)) != getattr(teacher, axis)}
 
 
 def describe(shape: Shape) -> str:
-    """A shape in words: 4 layers, hidden 128, ffn 320, 4 heads."""
+    """A shape as text: 4 layers, hidden 128, ffn 320, 4 heads."""
     return (
         f"{shape.num_layers} layers, hidden {shape.hidden_size}, ffn {shape.ffn_hidden_size},"
         f" {shape.num_attention_heads} heads"
@@ -76,24 +74,28 @@ def describe(shape: Shape) -> str:
 
 
 def choices(config: SearchConfig, teacher: Shape) -> dict[Axis, list[int]]:
-    """The sizes each axis may have within the bounds, the teacher's own among them."""
+    """Sizes of each axis within the bounds, including the teacher's."""
     steps = {
         "num_layers": config.layers_divisor,
         "hidden_size": config.hidden_divisor,
         "ffn_hidden_size": config.ffn_divisor,
         "num_attention_heads": math.lcm(config.heads_divisor, teacher.num_query_groups),
     }
-    found: dict[Axis, list[int]] = {}
+    sizes_of_axis: dict[Axis, list[int]] = {}
     for axis in AXES:
-        whole = getattr(teacher, axis)
+        teacher_size = getattr(teacher, axis)
         bound = config.max_depth_pruning if axis == "num_layers" else config.max_width_pruning
-        least = math.ceil((1 - bound) * whole - 1e-9) if config.axes is None or axis in config.axes else whole
-        found[axis] = sorted({size for size in range(steps[axis], whole + 1, steps[axis]) if size >= least} | {whole})
-    return found
+        least = (
+            math.ceil((1 - bound) * teacher_size - 1e-9) if config.axes is None or axis in config.axes else teacher_size
+        )
+        sizes_of_axis[axis] = sorted(
+            {size for size in range(steps[axis], teacher_size + 1, steps[axis]) if size >= least} | {teacher_size}
+        )
+    return sizes_of_axis
 
 
 def candidates(where: str, config: SearchConfig, teacher: Shape) -> list[Shape]:
-    """The largest shapes within the budget, at most `config.candidates`, largest first; ValueError where there is
+    """The largest shapes within the budget, at most `config.candidates`, largest first. Raises ValueError if there is
     none."""
     grid = choices(config, teacher)
     _check_grid(where, config, teacher, grid)
@@ -132,27 +134,29 @@ def _budget(config: SearchConfig, params: float) -> str:
 
 
 def _targets(where: str, config: SearchConfig, teacher: Shape) -> tuple[float, float]:
-    """Parameters and MB a candidate may have; what is not asked for is the teacher's own."""
-    whole, weight = num_params(teacher), _memory(config, teacher)
-    params, memory = config.target_params or whole, config.target_memory_mb or weight
-    params = params * whole if params < 1 else params
-    if config.target_params is not None and (config.target_params == 1 or params >= whole):
+    """Maximum parameters and MB of a candidate; the teacher's values where there is no target."""
+    total, teacher_mb = num_params(teacher), _memory(config, teacher)
+    params, memory = config.target_params or total, config.target_memory_mb or teacher_mb
+    params = params * total if params < 1 else params
+    if config.target_params is not None and (config.target_params == 1 or params >= total):
         raise ValueError(
-            f"{where}.target_params is {config.target_params:g} but the teacher has {whole:,} parameters; choose less"
+            f"{where}.target_params is {config.target_params:g} but the teacher has {total:,} parameters; choose less"
         )
-    if config.target_memory_mb is not None and memory >= weight:
-        raise ValueError(f"{where}.target_memory_mb is {memory:g} but the teacher takes {weight:,.1f} MB; choose less")
+    if config.target_memory_mb is not None and memory >= teacher_mb:
+        raise ValueError(
+            f"{where}.target_memory_mb is {memory:g} but the teacher takes {teacher_mb:,.1f} MB; choose less"
+        )
     return float(params), memory
 
 
 def _check_grid(where: str, config: SearchConfig, teacher: Shape, grid: dict[Axis, list[int]]) -> None:
     for axis in config.axes or ():
         if len(grid[axis]) == 1:
-            whole = getattr(teacher, axis)
+            size = getattr(teacher, axis)
             raise ValueError(
-                f"{where}.axes names {axis}, but the teacher's {whole} cannot be cut to a multiple of"
-                f" {_step(config, teacher, axis)} within the bounds; lower the divisor, raise the bound or leave"
-                f" {axis} out"
+                f"{where}.axes has {axis}, but the teacher's {size} cannot be cut to a multiple of"
+                f" {_step(config, teacher, axis)} within the bounds; lower the divisor, raise the bound or remove"
+                f" {axis}"
             )
     if all(len(sizes) == 1 for sizes in grid.values()):
         raise ValueError(
@@ -162,7 +166,7 @@ def _check_grid(where: str, config: SearchConfig, teacher: Shape, grid: dict[Axi
     count = math.prod(len(sizes) for sizes in grid.values())
     if count > MOST_SHAPES:
         raise ValueError(
-            f"{where} would list {count:,} shapes, the bound is {MOST_SHAPES:,}; raise hidden_divisor or ffn_divisor"
+            f"{where} has {count:,} shapes but the maximum is {MOST_SHAPES:,}; raise hidden_divisor or ffn_divisor"
         )
 
 
@@ -176,20 +180,20 @@ def _step(config: SearchConfig, teacher: Shape, axis: Axis) -> int:
 
 
 def points(config: SweepConfig, teacher: Shape) -> list[tuple[Axis, float, Shape]]:
-    """A sweep's cuts: axis, ratio asked for, shape; sizes that two ratios share come once. ValueError where an axis
-    cannot be cut."""
+    """Cuts of a sweep: axis, requested ratio, shape; equal sizes are listed once. Raises ValueError if an axis cannot
+    be cut."""
     steps = {"num_layers": 1, "num_attention_heads": teacher.num_query_groups}
-    found: list[tuple[Axis, float, Shape]] = []
+    cuts: list[tuple[Axis, float, Shape]] = []
     for axis in config.axes:
-        whole, step, seen = getattr(teacher, axis), steps.get(axis, config.divisor), set()
+        teacher_size, step, seen = getattr(teacher, axis), steps.get(axis, config.divisor), set()
         for ratio in sorted(config.ratios, reverse=True):
-            size = max(step, round(ratio * whole / step) * step)
-            if size < whole and size not in seen:
+            size = max(step, round(ratio * teacher_size / step) * step)
+            if size < teacher_size and size not in seen:
                 seen.add(size)
-                found.append((axis, ratio, cut_to(teacher, {axis: size})))
+                cuts.append((axis, ratio, cut_to(teacher, {axis: size})))
         if not seen:
             raise ValueError(
-                f"sweep.axes names {axis}, but no ratio of the teacher's {whole} gives a multiple of {step} below it; "
-                f"leave {axis} out or give smaller ratios"
+                f"sweep.axes has {axis}, but no ratio of the teacher's {teacher_size} gives a smaller multiple of"
+                f" {step}; remove {axis} or add smaller ratios"
             )
-    return found
+    return cuts

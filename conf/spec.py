@@ -1,4 +1,4 @@
-"""What passes between a task and the program it submits, and what a sealed artifact says of itself."""
+"""Files exchanged between a task and its job (spec, exit), and the record of a sealed artifact."""
 
 from __future__ import annotations
 
@@ -9,64 +9,65 @@ from pydantic import Field
 from conf.base import Config
 
 ERROR_PREFIX = "imbik-error: "
-"""A failing job prints one line that starts so; the launcher shows it to the user."""
+"""Prefix of the line that a failing job prints; the launcher shows it to the user."""
 
 ENDED = "ended.json"
-"""In a job's output when it ended without its result: an `JobExit`. Exit codes do not survive torchrun and srun."""
+"""File in a failed job's output: a `JobExit`. Exit codes do not survive torchrun and srun."""
 
 Reason = Literal["time", "memory", "mistake", "fault", "hang", "terminated"]
-"""Why a job ended without its result: its time was up or SIGTERM asked it to (what it had is saved), a rank had too
-little memory, the user's mistake or the machine's limit, our fault, or a rank made no progress."""
+"""Why a job failed. time, terminated: time limit or SIGTERM, after saving; memory: a rank ran out of memory; mistake:
+invalid input or a limit of the machine; fault: a bug; hang: a rank made no progress."""
 
 EXIT_CODES: dict[Reason, int] = {"fault": 1, "mistake": 2, "time": 75, "memory": 76, "hang": 77, "terminated": 143}
-"""Exit code of a single process by reason; 0 is done."""
+"""Exit code of a single process by reason; 0 is success."""
 
 TIME_LIMIT = "IMBIK_TIME_LIMIT"
-"""Environment: seconds that this attempt of a job may take, from its start by the monotonic clock; absent: no limit."""
+"""Environment variable: time limit of this attempt in seconds of the monotonic clock; unset: no limit."""
 
 TIME_MARGIN = "IMBIK_TIME_MARGIN"
-"""Environment: seconds before the limit at which the job saves what it has and ends with reason time."""
+"""Environment variable: seconds before the limit at which the job saves and exits with reason time."""
 
 TIME_MARGIN_SECONDS = 120.0
 
 HANG_SECONDS = "IMBIK_HANG_SECONDS"
-"""Environment: a job none of whose ranks made progress for so long hangs and is ended; 0: never."""
+"""Environment variable: seconds without progress of any rank after which a job counts as hung and is ended; 0:
+never."""
 
 HANG_SECONDS_DEFAULT = 1800.0
-"""Above the longest step, validation or evaluation on the way of an 8B model."""
+"""Longer than any step, validation or evaluation of an 8B model."""
 
 BF16_KERNELS = "IMBIK_BF16_KERNELS"
-"""Environment: `native` or `fp32`, the kernels that multiply bf16 matrices on a CPU whatever it has; absent: native
-ones where there are. For tests and measurements: what is made is the same to bf16's rounding."""
+"""Environment variable: `native` or `fp32`, the kernels for bf16 matrix products on a CPU; unset: native if supported.
+For tests and benchmarks: results are equal up to bf16 rounding."""
 
 
 class Spec(Config):
     """The one JSON file a job reads: `python -m jobs.<stage> --spec spec.json`."""
 
     stage: str = Field(description="Name of the program under jobs/.")
-    key: str = Field(description="Store key of what is made.")
+    key: str = Field(description="Store key of the artifact.")
     config: dict[str, Any] = Field(description="The stage's validated config, as JSON.")
-    inputs: dict[str, str] = Field(default={}, description="Absolute path of each input by its role.")
-    output: str = Field(description="Absolute path of the folder to write into; it exists and survives a retry.")
+    inputs: dict[str, str] = Field(default={}, description="Absolute path of each input by role.")
+    output: str = Field(description="Absolute path of the output folder; it exists and is kept for retries.")
 
 
 class JobExit(Config):
-    """`ended.json`: why a job ended without its result. The rank that wrote it first is the one to blame."""
+    """`ended.json`: why a job failed, written by the first rank that fails."""
 
     reason: Reason
-    rank: int = Field(ge=0, description="Rank that ended, or hung.")
-    sentence: str = Field(description="For the user: what went wrong and what to do.")
+    rank: int = Field(ge=0, description="Rank that failed or hung.")
+    sentence: str = Field(description="Message for the user: what went wrong and what to do.")
 
 
 class Attempt(Config):
-    """One try of a stage's job."""
+    """One attempt of a stage's job."""
 
     reason: Reason | Literal["done", "preempted", "node", "killed", "never-started"] = Field(
         description="How it ended."
     )
-    seconds: float = Field(description="From its start to its end.")
-    steps: int = Field(description="Steps it gained: what the next attempt need not do again.")
-    sentence: str = Field(default="", description="What was said of its end.")
+    seconds: float = Field(description="Duration in seconds.")
+    steps: int = Field(description="Steps gained, which the next attempt does not repeat.")
+    sentence: str = Field(default="", description="Message about its end.")
 
 
 class File(Config):
@@ -77,18 +78,18 @@ class File(Config):
 
 
 class Record(Config):
-    """`artifact.json`, written last: an artifact without it does not exist."""
+    """`artifact.json`, written last: a folder without it is not an artifact."""
 
     stage: str
     key: str
     revision: int
-    config: dict[str, Any] = Field(description="The whole validated config, execution fields included.")
+    config: dict[str, Any] = Field(description="The full validated config, including execution fields.")
     hashed: dict[str, Any] = Field(description="The part of the config that is hashed.")
-    inputs: dict[str, str] = Field(description="Store key or content digest of each input by its role.")
+    inputs: dict[str, str] = Field(description="Store key or content digest of each input by role.")
     files: dict[str, File]
     seconds: float
     created: str
     versions: dict[str, str]
     commit: str | None = None
     run: dict[str, str] = Field(default={}, description="Flow run and MLflow run ids.")
-    attempts: tuple[Attempt, ...] = Field(default=(), description="Every try of its job, the last of which is done.")
+    attempts: tuple[Attempt, ...] = Field(default=(), description="All attempts of its job; the last one succeeded.")

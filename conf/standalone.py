@@ -1,5 +1,4 @@
-"""Single stages by themselves: what to quantize, evaluate or prepare when there is no whole recipe. The sections are
-the recipe's own."""
+"""Settings for running single stages without a recipe; the sections are the recipe's."""
 
 from __future__ import annotations
 
@@ -20,63 +19,61 @@ Model = Annotated[
     Field(
         min_length=1,
         description=(
-            "RUN/MODEL, a model of a run in the store (demo/depth); a Hugging Face directory; or a hub id, owner/name."
+            "RUN/MODEL, a model of a run in the store (demo/depth); a Hugging Face directory; or a hub id owner/name."
         ),
     ),
 ]
-FROM_RUN = "Empty: as the model's run did, where it is of one."
+FROM_RUN = "Empty: as in the model's run, if it has one."
 
 
 class Single(Config):
-    """What the single stages share: the text, and what models are measured by."""
+    """Settings that all single stages share: text and evaluation."""
 
     data: DataConfig | None = Field(
         default=None,
-        description=f"Text to calibrate on and to measure on, as in a recipe. {FROM_RUN} Needed for any other model.",
+        description=f"Text for calibration and evaluation, as in a recipe. {FROM_RUN} Required for other models.",
     )
     evaluate: EvaluateConfig | None = Field(
         default=None,
-        description=f"What models are measured by, as in a recipe. {FROM_RUN} Else: loss, divergence and speed.",
+        description=f"Evaluation, as in a recipe. {FROM_RUN} Otherwise: loss, divergence and speed.",
     )
 
 
 class Quantizing(Single):
-    """One model in one or several formats, each measured beside the original."""
+    """Quantize one model to one or more formats, and evaluate each against the original."""
 
     model: Model
     quantize: tuple[QuantizeConfig, ...] = Field(
-        default=(QuantizeConfig(format="fp8"),), min_length=1, description="One entry per format, as in a recipe."
+        default=(QuantizeConfig(format="fp8"),), min_length=1, description="Formats, one entry each, as in a recipe."
     )
 
     @model_validator(mode="after")
     def _once(self) -> Self:
-        called = [entry.name for entry in self.quantize]
-        if len(set(called)) != len(called):
-            raise ValueError(f"quantize names a format twice: {called}")
+        names = [entry.name for entry in self.quantize]
+        if len(set(names)) != len(names):
+            raise ValueError(f"quantize has duplicate formats: {names}; list each once")
         return self
 
 
 class Evaluating(Single):
-    """Models side by side; the first is what the others are compared with, unless a teacher is named."""
+    """Evaluate models side by side; the others are compared with the first unless a teacher is set."""
 
-    models: tuple[Model, ...] = Field(min_length=1, description="Models to measure, over one vocabulary.")
+    models: tuple[Model, ...] = Field(min_length=1, description="Models to evaluate; they must share a vocabulary.")
     teacher: Model | None = Field(
         default=None,
-        description=(
-            "Model that KL and top-1 agreement are measured from; empty: the run's teacher, else the first model."
-        ),
+        description=("Model for KL and top-1 agreement; empty: the run's teacher, else the first model."),
     )
 
     @model_validator(mode="after")
     def _once(self) -> Self:
         if len(set(self.models)) != len(self.models):
-            raise ValueError(f"models names a model twice: {list(self.models)}")
+            raise ValueError(f"models has duplicates: {list(self.models)}; list each once")
         return self
 
 
 def validate_settings(kind: type[Settings], values: dict[str, Any] | Settings) -> Settings:
-    """Settings from a form or the command line, or a ValueError for the first thing wrong with them, a secret first of
-    all."""
+    """Validate settings from a form or the command line. Raises ValueError for the first problem; secrets are checked
+    first."""
     check_no_secret(values if isinstance(values, dict) else values.model_dump(mode="json"))
     if isinstance(values, kind):
         return values

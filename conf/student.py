@@ -1,4 +1,4 @@
-"""A student: its shape, named, searched or cut in rounds, and how it is taught."""
+"""A student: its shape (fixed, searched or cut in rounds) and its training."""
 
 from __future__ import annotations
 
@@ -15,37 +15,34 @@ from conf.stages.sft import SftConfig
 
 
 class Round(Config):
-    """One of several rounds: the student of the round before is cut again and taught again."""
+    """One of several rounds: cut the previous round's student and distil again."""
 
-    prune: PruneConfig = Field(
-        description="What is cut off the student of the round before; layers are numbered in it."
-    )
-    distill: DistillConfig | None = Field(default=None, description="Replaces the student's distill in this round.")
+    prune: PruneConfig = Field(description="Cut of the previous round's student; layer numbers refer to that student.")
+    distill: DistillConfig | None = Field(default=None, description="Replaces the student's distill for this round.")
     teacher: Literal["original", "previous"] = Field(
-        default="original", description="Who teaches: the recipe's teacher, or the student of the round before."
+        default="original",
+        description=("Teacher of this round: original, the recipe's teacher; previous, the previous round's student."),
     )
 
 
 class Student(Config):
-    """One way to make the teacher smaller, and how it is taught afterwards. Exactly one of prune, search and rounds is
-    its shape."""
+    """One way to shrink the teacher, and the training afterwards. Exactly one of prune, search and rounds sets its
+    shape."""
 
     prune: PruneConfig | None = Field(default=None, description="The student's shape.")
     search: SearchConfig | None = Field(
-        default=None, description="A budget instead of a shape: candidates are scored and compared."
+        default=None, description="Search for a shape within a budget: candidates are scored and compared."
     )
-    rounds: tuple[Round, ...] | None = Field(
-        default=None, description="Cut and teach several times, a little at a time."
-    )
+    rounds: tuple[Round, ...] | None = Field(default=None, description="Cut and distil in several smaller rounds.")
     distill: DistillConfig | None = Field(default=None, description="Replaces the recipe's distill for this student.")
     sft: SftConfig | None = Field(default=None, description="Replaces the recipe's sft for this student.")
     quantize: bool | tuple[str, ...] = Field(
         default=True,
-        description="true: in every format of the recipe; false: in none; or the list of its formats, by name.",
+        description="true: all formats of the recipe; false: none; or a list of format names.",
     )
     gates: dict[GateName, Gate | None] = Field(
         default={},
-        description="Bounds of this student; one of the same name replaces the recipe's, null takes it away.",
+        description="Gates of this student; a gate with the same name replaces the recipe's, null removes it.",
     )
 
     @model_validator(mode="after")
@@ -54,32 +51,32 @@ class Student(Config):
             name for name, value in (("prune", self.prune), ("search", self.search), ("rounds", self.rounds)) if value
         ]
         if len(given) != 1:
-            found = f"has {' and '.join(given)}" if given else "has no shape"
+            problem = f"has {' and '.join(given)}" if given else "has no shape"
             raise ValueError(
-                f"a student {found}; give it exactly one of prune, search and rounds (null takes an inherited one away)"
+                f"a student {problem}; set exactly one of prune, search and rounds (null removes an inherited one)"
             )
         if self.rounds and len(self.rounds) == 1:
-            raise ValueError("rounds has a single round, which is a prune; write prune, or give two rounds or more")
+            raise ValueError("rounds has a single round; use prune, or add another round")
         if self.rounds and self.rounds[0].teacher == "previous":
-            raise ValueError("rounds.0.teacher is previous but no round comes before the first; leave it out there")
+            raise ValueError("rounds.0.teacher is previous but there is no previous round; remove it")
         return self
 
     @property
     def cuts(self) -> tuple[Round, ...]:
-        """The student's rounds in order, a plain prune being one; none where the shape is searched for."""
+        """The student's rounds in order; a plain prune is one round, a search has none."""
         return self.rounds or ((Round(prune=self.prune),) if self.prune else ())
 
     @property
     def origin(self) -> list[dict[str, Any]]:
-        """What decides its shape, to compare students by."""
+        """Identity of its shape settings, for comparing students."""
         return [part.identity() for part in (self.prune, self.search, *(self.rounds or ())) if part]
 
     @property
     def baseline(self) -> str | None:
-        """What it is there to be compared with: 'scratch', 'magnitude' or 'random'; None for a real student."""
-        if any(one.prune.reinitialize for one in self.cuts):
+        """Kind of baseline: 'scratch', 'magnitude' or 'random'; None for a regular student."""
+        if any(round_.prune.reinitialize for round_ in self.cuts):
             return "scratch"
-        rankings = [self.search.ranking] if self.search else [one.prune.ranking for one in self.cuts]
+        rankings = [self.search.ranking] if self.search else [round_.prune.ranking for round_ in self.cuts]
         return next((ranking for ranking in rankings if ranking != "activation"), None)
 
     @property

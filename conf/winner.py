@@ -1,4 +1,4 @@
-"""Which model of a run is handed over: named, or chosen by a rule that the report can prove."""
+"""Which model of a run is handed over: by name, or chosen by a rule."""
 
 from __future__ import annotations
 
@@ -10,40 +10,43 @@ from conf.base import RUN_NAME, Config
 
 
 class WinnerConfig(Config):
-    """The winner among the students whose gates are open: the best, or the smallest that is shown to be nearly as
-    good."""
+    """The winner among the students that pass their gates: the best, or the smallest within a margin of the best."""
 
-    model: str | None = Field(default=None, description="The winner, as the report's table calls it; empty: chosen.")
+    model: str | None = Field(default=None, description="The winner, by its name in the report; empty: chosen by rule.")
     by: Literal["val_loss", "kl_teacher", "mmlu"] = Field(
         default="val_loss",
-        description="What decides: test loss or KL from the teacher (nats a token, lower), or the score (higher).",
+        description=(
+            "Deciding metric: val_loss or kl_teacher (nats per token, lower is better), or mmlu (higher is better)."
+        ),
     )
     margin: float = Field(
         default=0.0,
         ge=0,
         description=(
-            "Nats (a share of the questions for mmlu) that a smaller model may lose against the best, at the worse end "
-            "of the paired 95% interval; 0: the best wins."
+            "How much worse than the best a smaller model may be, at the worse end of the paired 95% interval, in nats"
+            " per token (mmlu: share of the questions); 0: the best wins."
         ),
     )
-    max_bytes: int | None = Field(default=None, gt=0, description="Bytes of weights that the winner may have at most.")
+    max_bytes: int | None = Field(
+        default=None, gt=0, description=("Maximum bytes of the winner's weights; empty: no limit.")
+    )
     registered: str | None = Field(
         default=None,
         pattern=RUN_NAME,
-        description="Name in MLflow's model registry; empty: the run's. Each winner is a version of it.",
+        description="Name in MLflow's model registry; empty: the run's name. Each winner becomes a version.",
     )
 
 
 class CardConfig(Config):
-    """What a model card says where the files do not."""
+    """Licences and languages for the model card."""
 
     license: str | None = Field(
-        default=None, description="Licence of the students, as the Hugging Face hub names it; empty: the teacher's."
+        default=None, description="Licence of the students, by its name on the Hugging Face hub; empty: the teacher's."
     )
     teacher_license: str | None = Field(
-        default=None, description="Licence of the teacher; empty: as its own card or LICENSE file says."
+        default=None, description="Licence of the teacher; empty: from its model card or LICENSE file."
     )
     data_license: str | None = Field(
-        default=None, description="Licence of the corpus; empty: as a card or LICENSE file beside it says."
+        default=None, description="Licence of the corpus; empty: from its card or LICENSE file."
     )
-    language: tuple[str, ...] = Field(default=(), description="Languages of the corpus as two-letter codes.")
+    language: tuple[str, ...] = Field(default=(), description="Languages of the corpus, as two-letter codes.")

@@ -1,9 +1,8 @@
-"""Writes the images' locks from requirements.lock and what is installed: `python deploy/locks.py`. Nothing is resolved
-anew.
+"""Writes the lock files of the images from requirements.lock and the installed packages, without resolving: `python
+deploy/locks.py`.
 
-control.lock is what flows, tasks and conf need, without torch. worker.lock is that and what the jobs need, less what
-NVIDIA's image is built around (`KEPT`): PyTorch, CUDA, Transformer Engine, Megatron-Core and ModelOpt stay the
-container's own."""
+control.lock has the packages of flows, tasks and conf, without torch. worker.lock adds those of jobs, without packages
+that NVIDIA's image provides (`KEPT`): PyTorch, CUDA, Transformer Engine, Megatron-Core and ModelOpt."""
 
 from __future__ import annotations
 
@@ -65,8 +64,8 @@ def pins() -> dict[str, str]:
 
 
 def closure(roots: tuple[str, ...], locked: dict[str, str], stop: re.Pattern[str] | None = None) -> set[str]:
-    """Canonical names of the roots and everything locked that they need; what `stop` matches is left out with what only
-    it needs."""
+    """Canonical names of the roots and their locked dependencies, without packages matching `stop` and dependencies
+    only they need."""
     found: set[str] = set()
     waiting = [(name, frozenset[str]()) for name in roots]
     seen: set[tuple[str, frozenset[str]]] = set()
@@ -88,7 +87,7 @@ def closure(roots: tuple[str, ...], locked: dict[str, str], stop: re.Pattern[str
 
 
 def locks() -> dict[str, str]:
-    """Text of each lock by its file name."""
+    """Content of each lock file by its name."""
     locked = pins()
     wanted = {
         "control.lock": (

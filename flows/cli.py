@@ -1,4 +1,4 @@
-"""The command `imbik`: puts the groups of `flows.commands` together and ends every mistake as one sentence and an exit
+"""The command `imbik`: assembles the commands of `flows.commands` and reports errors as one sentence and an exit
 code."""
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Distil a large language model into small ones.",
+    help="Compress a large language model into small ones: prune, distil, quantize, evaluate.",
 )
 CTRL_C, TERMINATED = 130, 143
 COMMANDS: tuple[Callable[..., None], ...] = (
@@ -53,20 +53,19 @@ for command in COMMANDS:
 
 
 def main() -> NoReturn:
-    """Run the command line; a user's mistake ends as one sentence and exit code 2, without a traceback."""
+    """Run the command line; user errors end with one sentence and exit code 2, without a traceback."""
     signal.signal(signal.SIGTERM, _terminated)
-    stopped = "stopped; the same command continues from where it was"
+    stopped = "stopped; run the same command to continue"
     try:
-        code = app(standalone_mode=False)  # typer turns Ctrl-C and Exit into a code that it returns
-    except SystemExit as ended:
-        if ended.code == TERMINATED:
+        code = app(standalone_mode=False)  # typer returns a code for Ctrl-C and Exit
+    except SystemExit as error:
+        if error.code == TERMINATED:
             fail(stopped, TERMINATED)
-        raise  # typer's, when nobody reads the output any more
+        raise  # raised by typer when the output pipe is closed
     except (typer.Abort, KeyboardInterrupt):
         fail(stopped, CTRL_C)
     except Exception as error:
-        # typer's own errors are usage mistakes; ValueError is ours for the user's; anything else is a defect and keeps
-        # its traceback.
+        # typer's errors are usage errors; ValueError is a user error; anything else is a bug and keeps its traceback.
         if format_message := getattr(error, "format_message", None):
             fail(format_message())
         if isinstance(error, ValueError) or type(error).__name__ == "JobFailed":

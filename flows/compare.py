@@ -1,4 +1,4 @@
-"""Compare runs: their models in one table, each against its namesake, and the settings in which the runs differ."""
+"""The compare flow: models with the same name side by side, and the settings that differ between runs."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from tasks.store.runs import folder_of, read_report
 from tasks.store.store import RECORD, Store, StoreError
 
 Runs = Annotated[
-    list[RunName], Field(min_length=2, description="Names of finished runs of the store; the first is compared with.")
+    list[RunName], Field(min_length=2, description="Names of finished runs; the others are compared with the first.")
 ]
 
 
 @flow(name="compare", flow_run_name="{name}", persist_result=False, validate_parameters=False)
 def compare(*, name: RunName = "compared", store: StoreFolder = ".imbik", runs: Runs) -> str:
-    """Put runs side by side.
+    """Compare finished runs.
 
     Returns the folder of the report.
 
     Args:
         name: Name of the run, a folder under the store's runs/.
         store: Folder of all artifacts, as the worker sees it.
-        runs: Names of finished runs of the store; the first is what the others are compared with.
+        runs: Names of finished runs; the others are compared with the first.
     """
 
     def work(session: Session, folder: Path) -> Report:
         reports = {run: read_report(folder_of(session.store.root, run)) for run in runs}
         if len(reports) < 2:
-            raise StoreError(f"runs names {len(reports)} run; name two or more")
+            raise StoreError(f"runs has {len(reports)} name; list at least two")
         return write_comparison(folder, name, reports, differences(session.store, list(reports)), session.store)
 
     return single.run(name, store, "local", {"runs": runs}, work)
 
 
 def differences(store: Store, runs: list[str]) -> list[tuple[str, ...]]:
-    """A line per setting that is not the same in all runs: stage, setting, value in each run; stages that one run lacks
-    are left out."""
+    """One line per differing setting: stage, setting, value in each run. Only stages that all runs have are
+    compared."""
     folders = [store.root / "runs" / run for run in runs]
     shared = [
         label.name
@@ -58,8 +58,11 @@ def differences(store: Store, runs: list[str]) -> list[tuple[str, ...]]:
         if len({record.key for record in records}) == 1:
             continue
         settings = [flat(record.hashed) for record in records]
-        names = sorted({name for one in settings for name in one})
-        found = [(label, setting, *(str(one.get(setting, "-")) for one in settings)) for setting in names]
-        differing = [line for line in found if len(set(line[2:])) > 1]
+        names = sorted({name for settings_of_run in settings for name in settings_of_run})
+        values = [
+            (label, setting, *(str(settings_of_run.get(setting, "-")) for settings_of_run in settings))
+            for setting in names
+        ]
+        differing = [line for line in values if len(set(line[2:])) > 1]
         lines += differing or [(label, "its inputs", *(record.key[:8] for record in records))]
     return lines

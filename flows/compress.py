@@ -1,4 +1,4 @@
-"""The compress flow: a recipe's pipeline in a session, and the report of what came out."""
+"""The compress flow: run a recipe's pipeline and write its report."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from flows.session import Where, open_session, resolve_cluster, tags_of
 from flows.sizing import check_fits
 from tasks import hub
 from tasks.launch.errors import JobFailed
-from tasks.monitor import prefect_pages as seen
+from tasks.monitor import prefect_pages
 from tasks.stage import THREADS
 
 
@@ -31,29 +31,29 @@ from tasks.stage import THREADS
     flow_run_name="{name}",
     task_runner=THREADS,
     persist_result=False,
-    validate_parameters=False,  # `validate_recipe` does it, in the sentences of the command line
+    validate_parameters=False,  # `validate_recipe` does it, with the messages of the command line
 )
 def compress(*, name: RunName = "run", cluster: Where = "local", store: StoreFolder = ".imbik", recipe: Recipe) -> str:
-    """Run a recipe on a cluster and write its report; returns the folder `<store>/runs/<name>`. What is in the store
-    already is not made again.
+    """Run a recipe on a cluster and write its report to `<store>/runs/<name>`. Stages that are already in the store are
+    not run again.
 
     Args:
         name: Name of the run, a folder under the store's runs/.
         cluster: Where to run: local, docker, slurm, kubernetes, or a YAML file there.
         store: Folder of all artifacts, as the worker sees it.
-        recipe: A whole run: one corpus, one teacher, its students, their formats, one report.
+        recipe: A complete run: one corpus, one teacher, its students, their formats and one report.
     """
     try:
-        where = resolve_cluster(cluster)
-        seen.tag(*tags_of(cluster))
-        return _compress(place_on_cluster(validate_recipe(recipe), where), run_name(name), Path(store), where)
+        on_cluster = resolve_cluster(cluster)
+        prefect_pages.tag(*tags_of(cluster))
+        return _compress(place_on_cluster(validate_recipe(recipe), on_cluster), run_name(name), Path(store), on_cluster)
     except (ValueError, JobFailed) as error:
-        return seen.failed(error)
+        return prefect_pages.failed(error)
 
 
 def _compress(recipe: Recipe, name: str, store: Path, cluster: Cluster) -> str:
     with open_session(name, store, recipe.model_dump(mode="json"), cluster) as session:
-        seen.tag(f"model:{model_name(recipe)}")
+        prefect_pages.tag(f"model:{model_name(recipe)}")
         recipe = hub.pin_revisions(recipe, session.store)
         stages = plan(recipe, session.store.root)
         check_fits(recipe, cluster, stages)
@@ -64,11 +64,11 @@ def _compress(recipe: Recipe, name: str, store: Path, cluster: Cluster) -> str:
         folder = session.store.root / "runs" / name
         closed = outcome.report(session, recipe, folder, pipeline.models, run)
         if not closed:
-            return seen.ended(str(folder), session)
+            return prefect_pages.ended(str(folder), session)
     return cast(str, Completed(name="Stopped by a gate", message=closed, data=str(folder)))
 
 
 def model_name(recipe: Recipe) -> str:
-    """The teacher's name for people: its folder or hub id, or that it is made here."""
+    """Display name of the teacher: its folder or hub id, or from-scratch."""
     model = recipe.teacher.model
     return "from-scratch" if model is None else Path(model).name or model

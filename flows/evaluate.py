@@ -1,4 +1,4 @@
-"""Evaluate models: side by side, over the same text and questions."""
+"""The evaluate flow: evaluate models on the same text and questions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from conf.report.report import Report
 from conf.standalone import Evaluating, validate_settings
 from flows import standalone as single
 from flows.session import Where, resolve_cluster
-from tasks.monitor import prefect_pages as seen
+from tasks.monitor import prefect_pages
 from tasks.report.standalone import write_models
 from tasks.session import Session
 from tasks.stage import THREADS
@@ -22,7 +22,7 @@ from tasks.stage import THREADS
 def evaluate(
     *, name: RunName = "evaluated", cluster: Where = "local", store: StoreFolder = ".imbik", settings: Evaluating
 ) -> str:
-    """Measure models and compare them with the first.
+    """Evaluate models and compare them with the first.
 
     Returns the folder of the report.
 
@@ -30,24 +30,29 @@ def evaluate(
         name: Name of the run, a folder under the store's runs/.
         cluster: Where to run: local, docker, slurm, kubernetes, or a YAML file there.
         store: Folder of all artifacts, as the worker sees it.
-        settings: The models, and what they are measured with.
+        settings: The models and how to evaluate them.
     """
     try:
-        wanted = place_settings_on_cluster(validate_settings(Evaluating, settings), resolve_cluster(cluster))
+        validated = place_settings_on_cluster(validate_settings(Evaluating, settings), resolve_cluster(cluster))
     except ValueError as error:
-        return seen.failed(error)
+        return prefect_pages.failed(error)
 
     def work(session: Session, folder: Path) -> Report:
         session.launcher.prepare()
-        subjects = [single.model_to_evaluate(session, model, wanted.data, wanted.evaluate) for model in wanted.models]
+        subjects = [
+            single.model_to_evaluate(session, model, validated.data, validated.evaluate) for model in validated.models
+        ]
         first = subjects[0]
         teacher = (
-            single.model_to_evaluate(session, wanted.teacher, wanted.data, wanted.evaluate).artifact
-            if wanted.teacher
+            single.model_to_evaluate(session, validated.teacher, validated.data, validated.evaluate).artifact
+            if validated.teacher
             else first.teacher
         )
-        measured = single.measure(session, {one.name: one.artifact for one in subjects}, first, teacher)
-        about = f"{', '.join(one.name for one in subjects)}, measured alike. Differences are to the first row."
-        return write_models(folder, name, about, measured)
+        measured = single.measure(session, {subject.name: subject.artifact for subject in subjects}, first, teacher)
+        description = (
+            f"{', '.join(subject.name for subject in subjects)}, evaluated on the same text and questions. Differences"
+            " are relative to the first row."
+        )
+        return write_models(folder, name, description, measured)
 
-    return single.run(name, store, cluster, wanted, work, wanted.models)
+    return single.run(name, store, cluster, validated, work, validated.models)

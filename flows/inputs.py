@@ -1,4 +1,4 @@
-"""The outside inputs of a run: local ones by digest, a hub model fetched by a stage of its own."""
+"""External inputs of a run: local files by digest, a hub model through the fetch stage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.store.store import Artifact, Store
 
 
 def resolve(recipe: Recipe, store: Store, stage: Stages) -> ExternalInputs:
-    """Digest local inputs and fetch hub models; raises StoreError or JobFailed with one sentence."""
+    """Hash local inputs and fetch hub models. Raises StoreError or JobFailed."""
     model = model_of(recipe.teacher.model, store, stage) if recipe.teacher.model else None
     return ExternalInputs(
         source=source(recipe, store),
@@ -26,7 +26,7 @@ def resolve(recipe: Recipe, store: Store, stage: Stages) -> ExternalInputs:
 
 
 def model_of(name: str, store: Store, stage: Stages, label: str = "fetch-teacher") -> Artifact:
-    """A model directory, or one of the hub."""
+    """A local model directory or a hub model."""
     if Path(name).is_dir():
         return local(store, "model", Path(name))
     return stage.artifacts([stage(label, hub.fetching(name, store))])[0]

@@ -1,8 +1,7 @@
-"""What came of a run: its artifacts, the models that gates stopped, and the report of the rest.
+"""The outcome of a run: its artifacts, the models stopped by gates, and the report of the others.
 
-A gate is a Prefect task that fails where its bound is not shown to hold; Prefect then does not run what waits for it.
-That is no error of the run: everything made stays sealed, the report is written, and the run ends with an exit code of
-its own.
+A gate is a Prefect task that fails if its bound is not shown to hold; Prefect then skips the tasks that wait for it.
+This is not an error: artifacts stay sealed, the report is written, and the run has its own exit code.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from flows.running import Running
 from tasks.analysis import ladder
 from tasks.analysis.halving import HalvingResult
 from tasks.gates import GateClosed
-from tasks.handover import publish as published
+from tasks.handover import publish
 from tasks.launch.errors import JobFailed
-from tasks.monitor import prefect_pages as seen
+from tasks.monitor import prefect_pages
 from tasks.report import render as page
 from tasks.report.model import ReportModel, RunExtras
 from tasks.report.report import write_report
@@ -29,16 +28,18 @@ from tasks.store.store import Artifact
 
 Kind = TypeVar("Kind")
 CLOSED = 3
-"""Exit code of a run that did all it could and was stopped by a gate."""
+"""Exit code of a run in which a gate stopped a student."""
 
 
 def report(session: Session, recipe: Recipe, folder: Path, models: list[Model], run: Running) -> str | None:
-    """Wait for everything, report on what came out, and fail if something did not; returns the one sentence of the
-    gates that closed, if any did."""
+    """Wait for all stages and write the report. Raises JobFailed if a stage failed; returns one sentence about failed
+    gates, or None."""
     errors: list[str] = []
-    # A search submits stages of its own until it ends, so that searches are waited for before the stages are listed.
+    # A search submits stages until it ends: wait for searches before listing the stages.
     searches = {name: result for name, race in run.races.items() if (result := outcome(race, errors, HalvingResult))}
-    made = {label: artifact for label, future in run.stages.items() if (artifact := outcome(future, errors, Artifact))}
+    artifacts = {
+        label: artifact for label, future in run.stages.items() if (artifact := outcome(future, errors, Artifact))
+    }
     measured = [row for model in models if (row := _measured(model, errors))]
     for gate in run.gates:
         outcome(gate, errors, Verdict)
@@ -46,12 +47,14 @@ def report(session: Session, recipe: Recipe, folder: Path, models: list[Model], 
     if errors:
         raise JobFailed("; ".join(dict.fromkeys(errors)))
     assert len(measured) + len(stopped) == len(models), "a stage neither ended nor failed"
-    aside = {label: made[label].path for label in ("importance", "logits", "generate", "sweep") if label in made}
+    paths = {
+        label: artifacts[label].path for label in ("importance", "logits", "generate", "sweep") if label in artifacts
+    }
     extras = RunExtras(
-        importance=aside.get("importance"),
-        logits=aside.get("logits"),
-        generated=aside.get("generate"),
-        sweep=aside.get("sweep"),
+        importance=paths.get("importance"),
+        logits=paths.get("logits"),
+        generated=paths.get("generate"),
+        sweep=paths.get("sweep"),
         searches=searches,
         gates=tuple(verdicts),
         stopped=stopped,
@@ -59,14 +62,14 @@ def report(session: Session, recipe: Recipe, folder: Path, models: list[Model], 
     )
     written = write_report(folder, session.name, recipe, measured, extras)
     ladder.link(folder, written.ladder)
-    published.publish(folder, recipe, written)
+    publish.publish(folder, recipe, written)
     session.tracker.report(folder)
-    seen.publish(session, folder, written, page.markdown(written, {}))
+    prefect_pages.publish(session, folder, written, page.markdown(written, {}))
     return summary(written)
 
 
 def _measured(model: Model, errors: list[str]) -> ReportModel | None:
-    """What the report reads of a model; None where it or its scores were not made."""
+    """A model's entry for the report; None if the model or its scores are missing."""
     artifact, scores = outcome(model.artifact, errors, Artifact), outcome(model.scores, errors, Artifact)
     if artifact is None or scores is None:
         return None
@@ -82,10 +85,9 @@ def _measured(model: Model, errors: list[str]) -> ReportModel | None:
 
 
 def outcome(future: Handle, errors: list[str], kind: type[Kind]) -> Kind | None:
-    """What a future gave, or None with the one sentence of what failed; a stage that never ran for it says nothing
-    new."""
+    """The result of a future; None if it failed (its message is added to `errors`) or never ran."""
     future.wait()
-    if not future.state.is_final():  # Prefect's NotReady: a stage it needs has failed, or a gate has closed
+    if not future.state.is_final():  # Prefect's NotReady: an upstream stage or gate failed
         return None
     result: Any = future.result(raise_on_failure=False)
     if isinstance(result, kind):
@@ -96,7 +98,7 @@ def outcome(future: Handle, errors: list[str], kind: type[Kind]) -> Kind | None:
 
 
 def stopped_by_gates(models: list[Model]) -> dict[str, str]:
-    """Models that a gate stopped on their way, with the first of their gates that closed."""
+    """Models stopped by a gate, with the first gate that failed."""
     closed = {}
     for model in models:
         for gate in model.gates:
@@ -108,11 +110,11 @@ def stopped_by_gates(models: list[Model]) -> dict[str, str]:
 
 
 def summary(report: Report) -> str | None:
-    """One sentence on the gates of a report that closed, None where none did."""
+    """One sentence about the failed gates of a report; None if all passed."""
     closed = [gate.sentence for gate in report.gates if gate.verdict != "passed"]
     if not closed:
         return None
-    return "; ".join(closed) + (f"; not built: {', '.join(report.stopped)}" if report.stopped else "")
+    return "; ".join(closed) + (f"; skipped models: {', '.join(report.stopped)}" if report.stopped else "")
 
 
 def _verdict(gate: Handle) -> Verdict | None:

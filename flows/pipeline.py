@@ -1,7 +1,7 @@
-"""The pipeline, once: data -> teacher -> importance and records -> students -> formats -> scores.
+"""The pipeline: data -> teacher -> importance and records -> students -> formats -> scores.
 
-A run and a plan are two readings of it: what a stage gives back is a handle, in a run the future of its artifact, in a
-plan the artifact that it will be. Nothing here knows Prefect, folders or clusters.
+It is shared by runs and plans: a stage returns a handle, which is the future of its artifact in a run and the expected
+artifact in a plan. Independent of Prefect, folders and clusters.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tasks.store.store import Artifact
 
 
 class Pipeline:
-    """Every stage of a recipe in order; `models` are what is measured."""
+    """All stages of a recipe in order; `models` are evaluated."""
 
     def __init__(self, recipe: Recipe, outside: ExternalInputs, stage: Stages) -> None:
         self.recipe, self.outside, self.stage = recipe, outside, stage
@@ -31,35 +31,35 @@ class Pipeline:
         self.records = self._records()
         self.tuned_teacher = self._tuned_teacher()
         self.importance = self.logits = None
-        given = {"teacher": self.teacher, "data": self.data}
+        inputs = {"teacher": self.teacher, "data": self.data}
         if recipe.needs_importance:
-            self.importance = stage("importance", recipe.importance, **given)
+            self.importance = stage("importance", recipe.importance, **inputs)
         if recipe.logits and recipe.stores_logits:
-            self.logits = stage("logits", recipe.logits, **given)
+            self.logits = stage("logits", recipe.logits, **inputs)
         if recipe.sweep and self.importance:
-            stage("sweep", recipe.sweep, **given, importance=self.importance)
+            stage("sweep", recipe.sweep, **inputs, importance=self.importance)
         for name in recipe.students:
             self._student(name)
         for model in self.models:
             self.score(model)
 
     def _corpus(self) -> Handle:
-        """The recipe's text, or a blend of it with others, which are encoded with its tokenizer."""
+        """The recipe's corpus, or a blend of it with others, which use its tokenizer."""
         recipe, outside = self.recipe, self.outside
-        own = self.stage("data", recipe.data, source=outside.source, tokenizer=outside.tokenizer)
+        data = self.stage("data", recipe.data, source=outside.source, tokenizer=outside.tokenizer)
         if recipe.blend is None:
-            return own
-        tokenizer = outside.tokenizer or own
-        more = {
+            return data
+        tokenizer = outside.tokenizer or data
+        sources = {
             f"source-{name}": self.stage(
                 f"data-{name}", source.read_as(recipe.data), source=outside.sources[name], tokenizer=tokenizer
             )
             for name, source in recipe.blend.sources.items()
         }
-        return self.stage("blend", recipe.blend, data=own, **more)
+        return self.stage("blend", recipe.blend, data=data, **sources)
 
     def _records(self) -> Handle | None:
-        """Prompts and responses to fine-tune on, generated ones among them."""
+        """Prompts and responses to fine-tune on, including generated ones."""
         outside, records, generate = self.outside, self.recipe.records_stage, self.recipe.generate_stage
         if records is None:
             return None
@@ -71,7 +71,7 @@ class Pipeline:
         return self.stage("records", records, source=outside.records, generated=generated, **encoded_by)
 
     def _tuned_teacher(self) -> Handle | None:
-        """The teacher after it was fine-tuned on the records itself."""
+        """The teacher fine-tuned on the records, if the recipe asks for it."""
         config = self.recipe.teacher_sft
         if config is None or self.records is None:
             return None
@@ -80,7 +80,7 @@ class Pipeline:
         return tuned
 
     def _student(self, name: str) -> None:
-        """Cut, distilled, fine-tuned and quantized, each stage behind the gates of those before it."""
+        """Prune, distil, fine-tune and quantize a student; each stage waits for the gates of earlier ones."""
         recipe = self.recipe
         start, teacher = self._search(name) if recipe.students[name].search else self._cuts(name)
         pruned = self.models[-1]
@@ -100,62 +100,66 @@ class Pipeline:
             self._gates(self.models[-1], before)
 
     def _cuts(self, name: str) -> tuple[Handle, Handle]:
-        """Cut once, or in rounds of cutting and teaching; what is taught next, and who teaches it."""
+        """Prune once, or prune and distil in rounds. Returns the model to train next and its teacher."""
         recipe, cuts = self.recipe, self.recipe.students[name].cuts
         before, importance = self.teacher, self.importance
-        for number, one in enumerate(cuts, start=1):
+        for number, round_ in enumerate(cuts, start=1):
             last = number == len(cuts)
-            tail = "" if last else f"-r{number}"
-            at: dict[str, Any] = {"of": name, "cut": number - 1}
-            if number > 1 and one.prune.ranked:
+            suffix = "" if last else f"-r{number}"
+            student_cut: dict[str, Any] = {"of": name, "cut": number - 1}
+            if number > 1 and round_.prune.ranked:
                 importance = self.stage(
-                    f"importance-{name}-r{number}", recipe.importance, teacher=before, data=self.data, **at
+                    f"importance-{name}-r{number}", recipe.importance, teacher=before, data=self.data, **student_cut
                 )
-            ranking = importance if one.prune.ranked else None
-            config = recipe.prune_stage(one.prune)
-            pruned = self.stage(f"prune-{name}{tail}", config, teacher=before, data=self.data, importance=ranking, **at)
-            self._add(f"{name}{tail}-pruned", "prune", pruned, name, cut=number - 1)
-            teacher, before = self.teacher if one.teacher == "original" else before, pruned
+            ranking = importance if round_.prune.ranked else None
+            config = recipe.prune_stage(round_.prune)
+            pruned = self.stage(
+                f"prune-{name}{suffix}", config, teacher=before, data=self.data, importance=ranking, **student_cut
+            )
+            self._add(f"{name}{suffix}-pruned", "prune", pruned, name, cut=number - 1)
+            teacher, before = self.teacher if round_.teacher == "original" else before, pruned
             if not last and (distill := recipe.distill_of(name, number - 1)):
-                before = self._distill(f"distill-{name}{tail}", distill, pruned, teacher, **at)
-                self._add(f"{name}{tail}", "distill", before, name, cut=number - 1)
+                before = self._distill(f"distill-{name}{suffix}", distill, pruned, teacher, **student_cut)
+                self._add(f"{name}{suffix}", "distill", before, name, cut=number - 1)
         return before, teacher
 
     def _search(self, name: str) -> tuple[Handle, Handle]:
-        """The candidates of a search, cut and taught a little at a time; the winner as its last round left it."""
+        """Compare the candidates of a search by successive halving. Returns the winner of the last round and its
+        teacher."""
         search, distill = self.recipe.students[name].search, self.recipe.distill_of(name)
         assert search is not None
         shared: dict[str, Any] = {"teacher": self.teacher, "data": self.data, "importance": self.importance}
-        found = self.stage(f"search-{name}", search, of=name, **shared)
+        search_result = self.stage(f"search-{name}", search, of=name, **shared)
 
         def cut(one: Candidate) -> Handle:
             return self.stage(f"prune-{name}-c{one.number}", one.config, of=name, cut=one.number - 1, **shared)
 
         def teach(one: Candidate, config: DistillConfig, number: int) -> Handle:
-            given: dict[str, Any] = {"teacher": self.teacher, "student": one.model, "data": self.data}
+            inputs: dict[str, Any] = {"teacher": self.teacher, "student": one.model, "data": self.data}
             label = f"distill-{name}-c{one.number}-r{number}"
-            return self.stage(label, config, of=name, cut=one.number - 1, **given)
+            return self.stage(label, config, of=name, cut=one.number - 1, **inputs)
 
-        def play(found: Artifact) -> HalvingProgress:
-            return successive_halving(found, search, distill, cut, teach, self.stage)
+        def play(search_result: Artifact) -> HalvingProgress:
+            return successive_halving(search_result, search, distill, cut, teach, self.stage)
 
-        pruned, start = self.stage.race(name, found, play)
+        pruned, start = self.stage.race(name, search_result, play)
         self._add(f"{name}-pruned", "prune", pruned, name)
         return start, self.teacher
 
     def _distill(self, label: str, config: DistillConfig, student: Handle, teacher: Handle, **more: Any) -> Handle:
-        """Stored logits go to a student that learns offline, questions to one that is evaluated on the way."""
+        """Submit a distill stage, with stored logits if it is offline, and questions if it is evaluated during
+        training."""
         asks = config.evaluation and config.evaluation.mmlu
         more |= {"logits": self.logits if config.offline else None, "mmlu": self.outside.mmlu if asks else None}
         return self.stage(label, config, teacher=teacher, student=student, data=self.data, **more)
 
     def _fine_tune(self, name: str, config: SftConfig, student: Handle, after: tuple[Handle, ...]) -> Handle:
-        """On the records, with a teacher beside them, or with what was stored of it."""
+        """Submit an sft stage, with a teacher or its stored logits if configured."""
         teacher = (self.tuned_teacher if config.teacher else None) or self.teacher
-        given: dict[str, Any] = {"records": self.records, "teacher": teacher if config.kd_weight else None}
+        inputs: dict[str, Any] = {"records": self.records, "teacher": teacher if config.kd_weight else None}
         if config.stored:
-            given["logits"] = self.stage(f"logits-sft-{name}", config.stored, **given)
-        return self.stage(f"sft-{name}", config, student=student, of=name, after=after, **given)
+            inputs["logits"] = self.stage(f"logits-sft-{name}", config.stored, **inputs)
+        return self.stage(f"sft-{name}", config, student=student, of=name, after=after, **inputs)
 
     def _add(
         self, name: str, stage: str, artifact: Handle, student: str, gates: tuple[Handle, ...] = (), **more: Any
@@ -165,33 +169,33 @@ class Pipeline:
         self.models.append(model)
 
     def _gates(self, model: Model, before: Model | None = None) -> tuple[Handle, ...]:
-        """What the stages after `model` wait for: the gates that it waited for itself, and those set on it. `before` is
-        the student as it was before this stage."""
-        assert model.student is not None, "no gate stands after the teacher"
-        own = []
+        """Gates that stages after `model` wait for: those of earlier models and its own. `before` is the student before
+        this stage."""
+        assert model.student is not None, "the teacher has no gates"
+        gates = []
         for name, gate in self.recipe.gates_of(model.student).items():
             if gate.after == model.stage:
-                assert gate.against != "before" or before, "conf refuses such a gate after prune"
+                assert gate.against != "before" or before, "conf rejects such a gate after prune"
                 against = {"teacher": self.models[0], "before": before}.get(gate.against)
-                own.append(self.stage.gate(name, gate, model, against, self.score))
-        return (*model.gates, *(handle for handle in own if handle is not None))
+                gates.append(self.stage.gate(name, gate, model, against, self.score))
+        return (*model.gates, *(handle for handle in gates if handle is not None))
 
     def score(self, model: Model) -> Handle:
-        """The evaluation of a model, once."""
+        """Evaluation of a model; submitted once."""
         if model.scores is None:
-            given: dict[str, Any] = {"teacher": self.teacher, "data": self.data, "records": self.records}
-            given |= {"mmlu": self.outside.mmlu, "model": model.artifact, "of": model.student, "cut": model.cut}
-            model.scores = self.stage(f"evaluate-{model.name}", self.recipe.evaluate, **given)
+            inputs: dict[str, Any] = {"teacher": self.teacher, "data": self.data, "records": self.records}
+            inputs |= {"mmlu": self.outside.mmlu, "model": model.artifact, "of": model.student, "cut": model.cut}
+            model.scores = self.stage(f"evaluate-{model.name}", self.recipe.evaluate, **inputs)
         return model.scores
 
 
 def formats(
     stage: Stages, name: str, configs: tuple[QuantizeConfig, ...], **given: Any
 ) -> Iterator[tuple[QuantizeConfig, Handle]]:
-    """A model in each format; mixes of formats are chosen by scores that they share."""
-    scored = scorings(name, configs)
-    scores = {label: stage(label, config, **given) for label, config in scored.items()}
+    """Quantize a model to each format; mixed-precision entries share their sensitivity scores."""
+    configs_by_label = scorings(name, configs)
+    scores = {label: stage(label, config, **given) for label, config in configs_by_label.items()}
     for config in configs:
-        label = label_of(config, scored)
+        label = label_of(config, configs_by_label)
         sensitivity = scores[label] if label else None
         yield config, stage(f"quantize-{name}-{config.name}", config, **given, sensitivity=sensitivity)

@@ -1,4 +1,4 @@
-"""What a run of a recipe would do: every stage as cached or to run, and why, without touching the disk."""
+"""What a run of a recipe would do: each stage cached or to run, and why, without writing anything."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tasks.store.store import RECORD, Artifact, Store, key_of
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedStage:
-    """One stage of a run. `differs` compares with the newest artifact of the stage: setting -> (there, here). `waits`
-    is what decides which stages these are, where that is not known yet: the line then stands for all of them. It works
-    on a `student`, after so many of its cuts: an index, -1 for all."""
+    """One stage of a run. `differs` compares with the closest artifact of the stage: setting -> (stored, planned).
+    `waits` names the result that selects these stages if it is not known yet; the entry then stands for all of them.
+    `cut` is the index of the student's cut, -1 for the last."""
 
     label: str
     config: StageConfig
@@ -37,12 +37,12 @@ class PlannedStage:
 
     @property
     def stage(self) -> str:
-        """The name of its program."""
+        """Name of its program."""
         return self.config.stage
 
 
 def plan(recipe: Recipe, root: Path) -> list[PlannedStage]:
-    """The stages of a run in order."""
+    """Stages of a run in order."""
     reading = Planning(recipe, Store(root, writes=False))
     recipe = hub.pin_revisions(recipe, reading.store)
     Pipeline(recipe, resolve(recipe, reading.store, reading), reading)
@@ -50,7 +50,7 @@ def plan(recipe: Recipe, root: Path) -> list[PlannedStage]:
 
 
 class Planning:
-    """The pipeline read without running anything: each stage is looked up in the store by the key it would have."""
+    """Reads the pipeline without running it: looks up each stage in the store by its key."""
 
     def __init__(self, recipe: Recipe, store: Store) -> None:
         self.recipe, self.store = recipe, store
@@ -66,9 +66,9 @@ class Planning:
         after: tuple[Handle, ...] = (),
         **inputs: Handle | None,
     ) -> Artifact:
-        """The artifact that the stage would give."""
-        given = by_key(inputs)
-        keys = {role: artifact.key for role, artifact in given.items()}
+        """The artifact that the stage would produce."""
+        by_role = by_key(inputs)
+        keys = {role: artifact.key for role, artifact in by_role.items()}
         key = key_of(config.stage, config, keys)
         path = self.store.path(config.stage, key)
         cached = (path / RECORD).is_file()
@@ -79,18 +79,18 @@ class Planning:
         return Artifact(stage=config.stage, key=key, path=str(path))
 
     def gate(self, name: str, gate: Gate, model: Model, against: Model | None, score: Score) -> None:
-        """A gate changes nothing that is made."""
+        """Gates do not change artifacts."""
 
     def artifacts(self, handles: list[Handle]) -> list[Artifact]:
-        """Handles of a plan are artifacts."""
+        """The handles of a plan are artifacts."""
         return handles
 
     def known(self, handles: list[Handle]) -> bool:
-        """Whether these are sealed."""
+        """Whether these artifacts are sealed."""
         return all((Path(artifact.path) / RECORD).is_file() for artifact in handles)
 
     def race(self, student: str, found: Handle, play: Play) -> tuple[Artifact, Artifact]:
-        """The winner, where the store knows who it is; else one line for each step that is still to come."""
+        """The winner if the store has all results; otherwise plan one line for each remaining step."""
         config, distill = self.recipe.students[student].search, self.recipe.distill_of(student)
         assert config is not None
         progress = play(found) if self.known([found]) else HalvingProgress()
@@ -99,26 +99,27 @@ class Planning:
         sizes, decider = config.halving.sizes(config.candidates), f"search-{student}"
         if not progress.chosen:
             chosen = f"the best {config.halving.top_k}, chosen by {decider}"
-            pruned = PruneConfig.model_construct(parallel=config.parallel)  # its sizes are not known
+            pruned = PruneConfig.model_construct(parallel=config.parallel)  # its sizes are unknown
             self._later(f"prune-{student}-c*", pruned, chosen, student, found)
         for number, size in enumerate(sizes, start=1):
             if number > progress.rounds:
                 assert distill is not None
-                taught, chosen = round_of(distill, config.halving, number - 1), f"the best {size}, chosen by {decider}"
-                self._later(f"distill-{student}-c*-r{number}", taught, chosen, student, found)
+                round_config = round_of(distill, config.halving, number - 1)
+                chosen = f"the best {size}, chosen by {decider}"
+                self._later(f"distill-{student}-c*-r{number}", round_config, chosen, student, found)
             decider = f"round {number} of {student}"
         unknown = Artifact(stage="prune", key=f"chosen by {decider} from {found.key}", path="")
         return unknown, unknown.model_copy(update={"key": f"taught, {unknown.key}"})
 
     def _later(self, label: str, config: StageConfig, waits: str, student: str, after: Artifact) -> None:
-        """One line for all stages that `waits` will choose from what `after` finds; their keys are not known."""
+        """One line for all stages that `waits` will select from the results of `after`; their keys are unknown."""
         key = f"{label} after {after.key}"
         self.stages.append(
             PlannedStage(label=label, config=config, key=key, cached=False, waits=waits, student=student, cut=0)
         )
 
     def _differences(self, config: StageConfig, inputs: dict[str, str]) -> dict[str, tuple[Any, Any]]:
-        """Against the record that differs least, the newest of those."""
+        """Differences from the closest record, the newest if there are several."""
         here = flat(config.identity()) | {f"input {role}": key for role, key in inputs.items()}
         nearest: dict[str, tuple[Any, Any]] | None = None
         for record in self.store.records(config.stage):

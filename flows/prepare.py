@@ -1,4 +1,4 @@
-"""Prepare a corpus: text to tokens, with what was turned away counted."""
+"""The prepare flow: tokenize a corpus and count rejected records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flows.running import Running
 from flows.session import Where
 from tasks import hub
 from tasks import inputs as external
-from tasks.monitor import prefect_pages as seen
+from tasks.monitor import prefect_pages
 from tasks.report.standalone import write_corpus
 from tasks.session import Session
 from tasks.stage import THREADS
@@ -25,7 +25,7 @@ from tasks.stage import THREADS
 def prepare(
     *, name: RunName = "corpus", cluster: Where = "local", store: StoreFolder = ".imbik", data: DataConfig
 ) -> str:
-    """Tokenize a corpus, so that recipes with the same data section find it in the store.
+    """Tokenize a corpus for recipes with the same data section, which find it in the store.
 
     Returns the folder of the report.
 
@@ -33,17 +33,17 @@ def prepare(
         name: Name of the run, a folder under the store's runs/.
         cluster: Where to run: local, docker, slurm, kubernetes, or a YAML file there.
         store: Folder of all artifacts, as the worker sees it.
-        data: Text to tokens, as in a recipe.
+        data: The data section of a recipe.
     """
     try:
-        wanted = validate_settings(DataConfig, data)
+        config = validate_settings(DataConfig, data)
     except ValueError as error:
-        return seen.failed(error)
+        return prefect_pages.failed(error)
 
     def work(session: Session, folder: Path) -> Report:
-        text = hub.pinned(wanted, session.store)
+        text = hub.pinned(config, session.store)
         source, tokenizer = external.text(text, session.store), external.tokenizer_of(text, session.store, None)
         corpus = Running()("data", text, source=source, tokenizer=tokenizer).result()
         return write_corpus(folder, name, corpus)
 
-    return single.run(name, store, cluster, wanted, work)
+    return single.run(name, store, cluster, config, work)

@@ -1,4 +1,4 @@
-"""Quantize one model: in each format asked for, measured beside the original."""
+"""The quantize flow: quantize a model to several formats and evaluate each against the original."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flows import standalone as single
 from flows.pipeline import formats
 from flows.running import Running
 from flows.session import Where, resolve_cluster
-from tasks.monitor import prefect_pages as seen
+from tasks.monitor import prefect_pages
 from tasks.report.standalone import write_models
 from tasks.session import Session
 from tasks.stage import THREADS
@@ -25,7 +25,7 @@ from tasks.store.store import StoreError
 def quantize(
     *, name: RunName = "quantized", cluster: Where = "local", store: StoreFolder = ".imbik", settings: Quantizing
 ) -> str:
-    """Quantize a model in one or several formats and say what each costs.
+    """Quantize a model to one or more formats and measure the loss of each.
 
     Returns the folder of the report.
 
@@ -33,28 +33,30 @@ def quantize(
         name: Name of the run, a folder under the store's runs/.
         cluster: Where to run: local, docker, slurm, kubernetes, or a YAML file there.
         store: Folder of all artifacts, as the worker sees it.
-        settings: The model, its formats, and what they are measured with.
+        settings: The model, its formats and how to evaluate them.
     """
     try:
-        wanted = place_settings_on_cluster(validate_settings(Quantizing, settings), resolve_cluster(cluster))
+        validated = place_settings_on_cluster(validate_settings(Quantizing, settings), resolve_cluster(cluster))
     except ValueError as error:
-        return seen.failed(error)
+        return prefect_pages.failed(error)
 
     def work(session: Session, folder: Path) -> Report:
         session.launcher.prepare()
-        whole = single.model_to_evaluate(session, wanted.model, wanted.data, wanted.evaluate)
-        if whole.artifact.stage == "quantize":
-            raise StoreError(f"{wanted.model} is quantized already; name the model it was made from")
-        called = whole.name.replace("/", "-")
+        original = single.model_to_evaluate(session, validated.model, validated.data, validated.evaluate)
+        if original.artifact.stage == "quantize":
+            raise StoreError(f"{validated.model} is already quantized; use the model that it was made from")
+        name_in_labels = original.name.replace("/", "-")
         futures = {
             config.name: future
-            for config, future in formats(Running(), called, wanted.quantize, model=whole.artifact, data=whole.data)
+            for config, future in formats(
+                Running(), name_in_labels, validated.quantize, model=original.artifact, data=original.data
+            )
         }
-        made = {whole.name: whole.artifact} | {
-            f"{whole.name}-{form}": future.result() for form, future in futures.items()
+        models = {original.name: original.artifact} | {
+            f"{original.name}-{form}": future.result() for form, future in futures.items()
         }
-        measured = single.measure(session, made, whole, whole.teacher)
-        about = f"{whole.name} in {', '.join(futures)}. Differences are to the first row."
-        return write_models(folder, name, about, measured)
+        measured = single.measure(session, models, original, original.teacher)
+        description = f"{original.name} in {', '.join(futures)}. Differences are relative to the first row."
+        return write_models(folder, name, description, measured)
 
-    return single.run(name, store, cluster, wanted, work, (wanted.model,))
+    return single.run(name, store, cluster, validated, work, (validated.model,))

@@ -1,4 +1,4 @@
-"""What the pipeline asks of those who read it: a run, which makes every stage, and a plan, which looks it up."""
+"""The interface between the pipeline and its readers: a run submits every stage, a plan looks it up."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from tasks.analysis.halving import HalvingProgress
 from tasks.store.store import Artifact
 
 Handle = Any
-"""The future of an artifact, or the artifact."""
+"""The future of an artifact (run) or the artifact (plan)."""
 
 
 @dataclass(kw_only=True)
 class Model:
-    """A row of the report: its name, the stage that made it, its artifact, the gates it waited for, its scores."""
+    """A row of the report: the model's name, the stage that made it, its artifact, the gates it waits for and its
+    scores."""
 
     name: str
     stage: str
@@ -35,7 +36,7 @@ Play = Callable[[Artifact], HalvingProgress]
 
 
 class Stages(Protocol):
-    """One reading of the pipeline."""
+    """A reader of the pipeline."""
 
     def __call__(
         self,
@@ -47,17 +48,17 @@ class Stages(Protocol):
         after: tuple[Handle, ...] = (),
         **inputs: Handle | None,
     ) -> Handle:
-        """A stage, from inputs by role; those that are None are left out. It starts once the gates `after` which it
-        comes are open. It works on a student, `of`, after so many of its cuts, or candidates: an index, -1 for all."""
+        """A stage with inputs by role; inputs that are None are omitted. It starts when the gates in `after` have
+        passed. `of` is its student and `cut` the index of the student's cut or candidate, -1 for the last."""
 
     def gate(self, name: str, gate: Gate, model: Model, against: Model | None, score: Score) -> Handle | None:
-        """A gate that judges `model`, alone or against another."""
+        """A gate on `model`, alone or compared with `against`."""
 
     def race(self, student: str, found: Handle, play: Play) -> tuple[Handle, Handle]:
-        """Candidates that a search has found, played off against each other: the winner's cut, and its last model."""
+        """Successive halving of the candidates of a search: the winner's pruned model and its last model."""
 
     def artifacts(self, handles: list[Handle]) -> list[Artifact]:
-        """The artifacts behind handles: a run waits for them, a plan knows what they will be called."""
+        """The artifacts of handles; a run waits for them, a plan has their keys."""
 
     def known(self, handles: list[Handle]) -> bool:
-        """Whether what these hold can be read: in a run it can, in a plan where they are in the store."""
+        """Whether the contents can be read: always in a run, in a plan if they are in the store."""

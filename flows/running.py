@@ -1,4 +1,4 @@
-"""The pipeline, run: every stage, gate and search is submitted to Prefect, and a handle is a future."""
+"""Runs the pipeline: submits every stage, gate and search to Prefect; handles are futures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.store.store import Artifact
 
 
 class Running:
-    """Submits stages. Prefect replaces futures among the parameters of a task by what they give."""
+    """Submits stages. Prefect replaces futures in task parameters by their results."""
 
     def __init__(self) -> None:
         self.stages: dict[str, Handle] = {}
@@ -34,14 +34,14 @@ class Running:
         after: tuple[Handle, ...] = (),
         **inputs: Handle | None,
     ) -> Handle:
-        """The future of a stage's artifact."""
-        given: Any = {role: handle for role, handle in inputs.items() if handle is not None}
-        future: Handle = stage_task.submit(label, config, given, wait_for=after, return_state=False)
+        """Future of a stage's artifact."""
+        parameters: Any = {role: handle for role, handle in inputs.items() if handle is not None}
+        future: Handle = stage_task.submit(label, config, parameters, wait_for=after, return_state=False)
         self.stages[label] = future
         return future
 
     def gate(self, name: str, gate: Gate, model: Model, against: Model | None, score: Score) -> Handle:
-        """The future of a gate's verdict; the evaluations that it needs come first."""
+        """Future of a gate's verdict, after the evaluations that it needs."""
         assert model.student is not None
         future: Handle = gates.gate.submit(
             f"gate-{model.name}-{name}",
@@ -56,7 +56,7 @@ class Running:
         return future
 
     def race(self, student: str, found: Handle, play: Play) -> tuple[Handle, Handle]:
-        """Futures of the winner's cut and of its last model."""
+        """Futures of the winner's pruned model and its last model."""
         race: Handle = halving.submit(f"halving-{student}", play, found)
         self.races[student] = race
         pruned, model = (
@@ -65,23 +65,23 @@ class Running:
         return pruned, model
 
     def artifacts(self, handles: list[Handle]) -> list[Artifact]:
-        """What these stages gave, once they have."""
+        """Wait for the artifacts of these stages."""
         return [handle.result() for handle in handles]
 
     def known(self, handles: list[Handle]) -> bool:
-        """A run waits until they are."""
+        """Always: a run waits for results."""
         return True
 
 
 @task(**OPTIONS)
 def halving(label: str, play: Play, found: Artifact) -> HalvingResult:
-    """Play a search's candidates off against each other, through stages of their own."""
+    """Compare the candidates of a search by successive halving; submits its own stages."""
     result = play(found).result
-    assert result is not None, "a run knows every outcome"
+    assert result is not None, "a run waits for every result"
     return result
 
 
 @task(**OPTIONS)
 def winner(label: str, race: HalvingResult, *, cut: bool) -> Artifact:
-    """The winner as it was cut, or as the last round left it."""
+    """The winner's pruned model (`cut`) or its model after the last round."""
     return race.pruned if cut else race.model

@@ -1,5 +1,4 @@
-"""The session of one flow run, opened by a flow and read by its tasks; and how a flow that a Prefect worker started
-ends with it."""
+"""The session of one flow run, and shutdown of flows together with the worker that started them."""
 
 from __future__ import annotations
 
@@ -20,46 +19,47 @@ from conf.process import die_with_parent
 from tasks.gates import GateClosed
 from tasks.launch.errors import JobFailed, Stopped
 from tasks.launch.launchers import Launchers
-from tasks.monitor import prefect_pages as seen
+from tasks.monitor import prefect_pages
 from tasks.monitor.board import Board
 from tasks.session import Session, current
 from tasks.store.store import Store, StoreError
 from tasks.tracking.tracker import Tracker
 
 WORKER = "IMBIK_WORKER"
-"""Set by `imbik up` for its worker, and so for the flows that the worker starts: they end when it does, however it
-ends."""
+"""Set by `imbik up` for its worker and inherited by the worker's flows, which end with it however it ends."""
 ORPHAN_SECONDS = 20.0
-"""What a run that is ending has left once its worker is gone."""
+"""Time that an ending run has after its worker is gone."""
 
 Where = Annotated[
     str | Cluster,
     WithJsonSchema(
-        {"type": "string", "description": "Cluster to run on: local, docker, slurm, kubernetes, or a YAML file there."}
+        {
+            "type": "string",
+            "description": ("Cluster to run on: local, docker, slurm, kubernetes, or a YAML file on the worker."),
+        }
     ),
 ]
-"""A cluster's name or file, which a form can give, or the cluster itself."""
+"""Name or file of a cluster, as in a form, or the cluster itself."""
 
 
 def resolve_cluster(cluster: Where) -> Cluster:
-    """The cluster that is meant; RecipeError with one sentence where there is none."""
+    """Load the cluster by name or file. Raises RecipeError."""
     return load_cluster(cluster) if isinstance(cluster, str) else cluster
 
 
 def tags_of(cluster: Where) -> list[str]:
-    """The tag by which Prefect's pages find runs of a cluster. One that is handed over whole has no name; whoever did
-    so tags the run."""
+    """Prefect tags of runs on a cluster. A Cluster object has no name; its caller tags the run."""
     return [f"cluster:{Path(cluster).stem}"] if isinstance(cluster, str) else []
 
 
 @contextlib.contextmanager
 def open_session(name: str, root: Path, settings: dict[str, Any], cluster: Cluster) -> Iterator[Session]:
-    """Everything the tasks of a run share, closed whatever happens: no process of the run outlives it. `settings` go to
-    MLflow."""
+    """Open what the tasks of a run share, and close it in any case: no process of the run outlives it. `settings` are
+    logged to MLflow."""
     worker = _end_with_worker()
     store = Store(root)
     store.create()
-    seen.in_one_sentence(JobFailed, StoreError, GateClosed, Stopped)
+    prefect_pages.in_one_sentence(JobFailed, StoreError, GateClosed, Stopped)
     launcher, failed = Launchers(cluster, store.root), True
     tracker = Tracker(
         store.root, name, settings, flow=flow_run.id, tags={"prefect": flow_run.id, "cluster": cluster.kind}
@@ -73,14 +73,14 @@ def open_session(name: str, root: Path, settings: dict[str, Any], cluster: Clust
         with _undisturbed(worker):
             current.reset(token)
             launcher.stop()
-            if complaint := tracker.close(failed=failed):
-                print(complaint)
-            seen.link_mlflow(session)  # a run for which nothing was built may be over before MLflow knows it
+            if unsent := tracker.close(failed=failed):
+                print(unsent)
+            prefect_pages.link_mlflow(session)  # a fully cached run may end before MLflow has it
 
 
 def _end_with_worker() -> int:
-    """A worker that is killed cannot end its flows any more, so the kernel does: as asked politely, with SIGTERM.
-    Returns our parent."""
+    """Have the kernel send SIGTERM when the worker dies, because a killed worker cannot end its flows. Returns the
+    parent's pid."""
     if os.environ.get(WORKER):
         die_with_parent(signal.SIGTERM)
     return os.getppid()
@@ -88,9 +88,9 @@ def _end_with_worker() -> int:
 
 @contextlib.contextmanager
 def _undisturbed(worker: int) -> Iterator[None]:
-    """The end of a run, which a second SIGTERM must not cut short: jobs would go on. The kernel sends one for each
-    thread of a dying worker. Where the worker is gone its servers may be too, and Prefect would try to tell them for
-    minutes."""
+    """Shield the end of a run from further SIGTERMs, which would leave jobs running: the kernel sends one for each
+    thread of a dying worker. If the worker is gone, exit after ORPHAN_SECONDS, because Prefect would retry its servers
+    for minutes."""
     if os.environ.get(WORKER):
         threading.Thread(target=_end_without, args=(worker,), name="worker", daemon=True).start()
     if threading.current_thread() is not threading.main_thread():
@@ -114,7 +114,7 @@ _board: Board | None = None
 
 
 def board() -> Board:
-    """The progress board of the flow this process runs; whoever shows it asks before the flow starts."""
+    """Progress board of this process's flow; a view requests it before the flow starts."""
     global _board
     _board = _board or Board()
     return _board

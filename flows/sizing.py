@@ -1,5 +1,4 @@
-"""A planned run on a cluster: what each stage needs of its GPUs and how long it takes, and the stages that do not fit
-them."""
+"""Size of a planned run on a cluster: GPU memory and time of each stage, and stages that do not fit."""
 
 from __future__ import annotations
 
@@ -20,8 +19,8 @@ from flows.plan import PlannedStage
 
 @dataclass(frozen=True, kw_only=True)
 class Sized:
-    """A stage with its numbers; `memory` is that of the fullest GPU, `main` that of the first node beside its GPUs, and
-    `hours` those of all, None where the stage has no GPU or it is not known."""
+    """A stage with its estimates. `memory` is for the fullest GPU, `main` is main memory in bytes on the first node,
+    `gpu_hours` is over all GPUs; None if the stage uses no GPU or the value is unknown."""
 
     stage: PlannedStage
     numbers: StageEstimate
@@ -33,36 +32,36 @@ class Sized:
 
 
 def sized(recipe: Recipe, cluster: Cluster, stages: list[PlannedStage]) -> list[Sized]:
-    """Every stage as it would run on `cluster`; `recipe` has the cluster's layouts (conf.placed)."""
+    """Every stage as it would run on `cluster`; `recipe` has the cluster's layouts (conf.placement)."""
     return [_sized(estimate(recipe, stage), cluster, stage) for stage in stages]
 
 
 def estimate(recipe: Recipe, planned: PlannedStage) -> StageEstimate:
-    """What a planned stage handles and needs; nothing where the teacher's shape is not known."""
+    """Estimates of a planned stage; empty if the teacher's shape is unknown."""
     teacher = teacher_shape(recipe)
     return (teacher and planned.config.estimate(_models(recipe, planned, teacher))) or StageEstimate()
 
 
 def _models(recipe: Recipe, planned: PlannedStage, teacher: Shape) -> Models:
-    """The models that a planned stage handles, and where the recipe has its settings."""
+    """Shapes of the models of a planned stage, and the path of its settings in the recipe."""
     width, config, name = BYTES[recipe.teacher.precision], planned.config, planned.student
     if name is None:
         scored = len(points(config, teacher)) if isinstance(config, SweepConfig) else 0
         return Models(
             teacher=teacher, before=teacher, after=teacher, where=config.stage, weight_bytes=width, cuts=scored
         )
-    found, search = cuts(recipe, name, teacher), recipe.students[name].search
+    all_cuts, search = cuts(recipe, name, teacher), recipe.students[name].search
     if config.stage == "search":
         where = f"students.{name}.search"
-        return Models(teacher=teacher, before=teacher, after=teacher, where=where, cuts=len(found))
-    cut = found[0 if search and planned.cut < 0 else planned.cut]
-    own = "sft" if recipe.students[name].sft is None else f"students.{name}.sft"
+        return Models(teacher=teacher, before=teacher, after=teacher, where=where, cuts=len(all_cuts))
+    cut = all_cuts[0 if search and planned.cut < 0 else planned.cut]
+    sft_at = "sft" if recipe.students[name].sft is None else f"students.{name}.sft"
     return Models(
         teacher=cut.teacher if config.stage == "distill" else teacher,
         before=cut.before,
         after=cut.after,
-        where={"prune": cut.where, "distill": cut.taught_at, "sft": own}.get(config.stage, config.stage),
-        weight_bytes=BYTES[cut.how.precision] if cut.how and config.stage == "quantize" else width,
+        where={"prune": cut.where, "distill": cut.distill_at, "sft": sft_at}.get(config.stage, config.stage),
+        weight_bytes=BYTES[cut.config.precision] if cut.config and config.stage == "quantize" else width,
     )
 
 
@@ -75,19 +74,17 @@ def _sized(numbers: StageEstimate, cluster: Cluster, stage: PlannedStage) -> Siz
     if gpu is None:
         return Sized(stage=stage, numbers=numbers, gpus=gpus, memory=memory, main=main)
     hours = numbers.work.gpu_hours(gpu.bf16_tflops) if numbers.work else None
-    wrong = misfit(stage.label, job, gpu.name, gpu.memory_gb * 1e9, resources.gpus_per_node)
+    problem = misfit(stage.label, job, gpu.name, gpu.memory_gb * 1e9, resources.gpus_per_node)
     if main and resources.memory_gb and main > resources.memory_gb * 1e9:
-        wrong = wrong or (
-            f"{stage.label} needs {main / 1e9:.1f} GB of main memory on its first node, where a checkpoint is copied"
-            f" before it is written, but asks for {resources.memory_gb:g} GB; raise stages.{stage.stage}.memory_gb of"
-            " the cluster"
+        problem = problem or (
+            f"{stage.label} needs {main / 1e9:.1f} GB of main memory on its first node, to copy a checkpoint before"
+            f" writing it, but requests {resources.memory_gb:g} GB; raise the cluster's stages.{stage.stage}.memory_gb"
         )
-    return Sized(stage=stage, numbers=numbers, gpus=gpus, memory=memory, main=main, gpu_hours=hours, misfit=wrong)
+    return Sized(stage=stage, numbers=numbers, gpus=gpus, memory=memory, main=main, gpu_hours=hours, misfit=problem)
 
 
 def check_fits(recipe: Recipe, cluster: Cluster, stages: list[PlannedStage]) -> None:
-    """Refuse, with one sentence and the nearest layout that fits, a run of which a stage that is not made yet cannot
-    fit its GPUs."""
-    for found in sized(recipe, cluster, [stage for stage in stages if not stage.cached]):
-        if found.misfit:
-            raise ValueError(found.misfit)
+    """Raise ValueError, with the nearest layout that fits, if a stage that must run does not fit its GPUs."""
+    for stage in sized(recipe, cluster, [stage for stage in stages if not stage.cached]):
+        if stage.misfit:
+            raise ValueError(stage.misfit)

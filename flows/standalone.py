@@ -1,5 +1,4 @@
-"""What the flows of single stages share: settings checked in the command line's sentences, a session, a report, one
-state at the end."""
+"""Shared code of the single-stage flows: session, models, evaluation, report and final state."""
 
 from __future__ import annotations
 
@@ -24,14 +23,14 @@ from tasks import hub
 from tasks import inputs as external
 from tasks.handover import models
 from tasks.launch.errors import JobFailed
-from tasks.monitor import prefect_pages as seen
+from tasks.monitor import prefect_pages
 from tasks.report import render as page
 from tasks.report.model import ReportModel
 from tasks.session import Session
 from tasks.store.store import Artifact, Store, StoreError
 
 UNASKED = EvaluateConfig(mmlu=None, seq_length=128, sequences=64)
-"""How a model from outside is measured unless told otherwise: without questions, which would need the hub."""
+"""Default evaluation of a model without a run: no questions, which would need the hub."""
 
 
 def run(
@@ -42,53 +41,55 @@ def run(
     work: Callable[[Session, Path], Report],
     models: tuple[str, ...] = (),
 ) -> str:
-    """Run `work` in a session of its own; returns the folder of its report, as `compress` does, or ends with one
-    sentence. `models` are those that it is about, for the run's tags."""
+    """Run `work` in a session and return the folder of its report, or fail with one sentence. `models` become tags of
+    the run."""
     try:
-        told = about if isinstance(about, dict) else about.model_dump(mode="json")
-        seen.tag(*tags_of(cluster), *(f"model:{model}" for model in models))
-        with open_session(run_name(name), Path(store), told, resolve_cluster(cluster)) as session:
+        settings = about if isinstance(about, dict) else about.model_dump(mode="json")
+        prefect_pages.tag(*tags_of(cluster), *(f"model:{model}" for model in models))
+        with open_session(run_name(name), Path(store), settings, resolve_cluster(cluster)) as session:
             folder = session.store.root / "runs" / name
             report = work(session, folder)
             session.tracker.report(folder)
-            seen.publish(session, folder, report, page.markdown(report, {}))
-            return seen.ended(str(folder), session)
+            prefect_pages.publish(session, folder, report, page.markdown(report, {}))
+            return prefect_pages.ended(str(folder), session)
     except (ValueError, JobFailed) as error:
-        return seen.failed(error)
+        return prefect_pages.failed(error)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelToEvaluate:
-    """A model that is to be measured: what it is called, its artifact, and what it is measured with."""
+    """A model to evaluate: its name and artifact, and how to evaluate it."""
 
     name: str
     artifact: Artifact
     teacher: Artifact
     data: Artifact
-    how: EvaluateConfig
+    config: EvaluateConfig
 
 
 def model_to_evaluate(
-    session: Session, reference: str, text: DataConfig | None, how: EvaluateConfig | None
+    session: Session, reference: str, text: DataConfig | None, config: EvaluateConfig | None
 ) -> ModelToEvaluate:
-    """The model that `reference` names, with the text and measures that were given, else those of its run, as the
-    cluster lays them out."""
+    """The model that `reference` names, with the given text and evaluation or those of its run, and with the cluster's
+    layouts."""
     store, cluster = session.store, session.cluster
     if known := models.of_run(store, reference):
-        how = place_settings_on_cluster(how or known.evaluate, cluster)
-        return ModelToEvaluate(name=reference, artifact=known.artifact, teacher=known.teacher, data=known.data, how=how)
-    how = place_settings_on_cluster(how or UNASKED, cluster)
+        config = place_settings_on_cluster(config or known.evaluate, cluster)
+        return ModelToEvaluate(
+            name=reference, artifact=known.artifact, teacher=known.teacher, data=known.data, config=config
+        )
+    config = place_settings_on_cluster(config or UNASKED, cluster)
     artifact, corpus = imported(store, cluster, reference, text)
-    return ModelToEvaluate(name=Path(reference).name, artifact=artifact, teacher=artifact, data=corpus, how=how)
+    return ModelToEvaluate(name=Path(reference).name, artifact=artifact, teacher=artifact, data=corpus, config=config)
 
 
 def measure(
     session: Session, wanted: dict[str, Artifact], like: ModelToEvaluate, teacher: Artifact
 ) -> list[ReportModel]:
-    """Score models side by side; `like` says with which text and how."""
-    run, questions = Running(), external.questions_of(like.how, session.store)
+    """Evaluate models on the text and with the settings of `like`."""
+    run, questions = Running(), external.questions_of(like.config, session.store)
     futures = {
-        name: run(_label(name), like.how, model=artifact, teacher=teacher, data=like.data, mmlu=questions)
+        name: run(_label(name), like.config, model=artifact, teacher=teacher, data=like.data, mmlu=questions)
         for name, artifact in wanted.items()
     }
     return [
@@ -110,17 +111,17 @@ def _label(name: str) -> str:
 
 
 def imported(store: Store, cluster: Cluster, reference: str, text: DataConfig | None) -> tuple[Artifact, Artifact]:
-    """A model from outside and the corpus in its tokens, both through the stages that a recipe uses. Runs inside a
-    flow."""
+    """Import a model that is not in the store, and tokenize the corpus with its tokenizer, through the stages of a
+    recipe. Runs inside a flow."""
     if text is None:
         raise StoreError(
-            f"{reference} is no RUN/MODEL of the store {store.root}, so its text is not known; give data.source, for"
+            f"{reference} is not a RUN/MODEL of the store {store.root}, so it has no text; set data.source, for"
             " instance data.source=corpus.jsonl"
         )
     path = Path(reference)
     if not path.is_dir() and (reference.count("/") != 1 or path.is_absolute() or reference.startswith(".")):
         raise StoreError(
-            f"the model {reference} is neither RUN/MODEL of the store, nor a directory, nor a hub id; check its name"
+            f"the model {reference} is neither RUN/MODEL of the store nor a directory nor a hub id; check its name"
         )
     label, run = _plain(reference), Running()
     model = model_of(reference, store, run, f"fetch-{label}")

@@ -1,4 +1,4 @@
-"""The one way a stage is made: look it up, or run its job in a work folder, check, seal and link it under its label."""
+"""Builds a stage: look up its artifact, or run its job in a work folder, check, seal and link the result."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from conf.parallel import Parallel
 from conf.spec import Record, Spec
 from tasks.launch.local import TORCHRUN
 from tasks.launch.retry import Attempts
-from tasks.monitor import prefect_pages as seen
+from tasks.monitor import prefect_pages
 from tasks.monitor.listener import StageListener
 from tasks.session import Session, current
 from tasks.store.store import Artifact, StoreError, key_of
 
 SCRATCH = ("checkpoints", "heartbeats", TORCHRUN)
-"""What a job keeps while it runs; not part of its artifact."""
+"""Folders of a running job that are not part of its artifact."""
 
 VERSIONED = (
     "torch",
@@ -38,8 +38,8 @@ VERSIONED = (
 
 
 def build(label: str, config: StageConfig, inputs: dict[str, Artifact]) -> Artifact:
-    """The sealed artifact of a stage: found in the store, or built by its job. Raises JobFailed or StoreError, sealing
-    nothing."""
+    """The sealed artifact of a stage, from the store or built by its job. Raises JobFailed or StoreError; nothing is
+    sealed then."""
     session, stage = current.get(), config.stage
     key = key_of(stage, config, {role: artifact.key for role, artifact in inputs.items()})
     store, board = session.store, session.board
@@ -47,7 +47,7 @@ def build(label: str, config: StageConfig, inputs: dict[str, Artifact]) -> Artif
     state = "cached"
     if artifact is None:
         board.set(label, "waiting")
-        with store.lock(stage, key):  # whoever built it meanwhile has freed the lock
+        with store.lock(stage, key):  # another process may have built it while this one waited
             artifact = store.find(stage, key)
             if artifact is None:
                 state = "done"
@@ -61,8 +61,8 @@ def build(label: str, config: StageConfig, inputs: dict[str, Artifact]) -> Artif
     board.set(label, "cached" if state == "cached" else "done")
     session.tracker.stage(label, artifact, cached=state == "cached")
     session.stages[label] = artifact, state == "cached"
-    seen.link_mlflow(session)
-    return seen.cached(artifact) if state == "cached" else artifact
+    prefect_pages.link_mlflow(session)
+    return prefect_pages.cached(artifact) if state == "cached" else artifact
 
 
 def _make(session: Session, label: str, key: str, config: StageConfig, inputs: dict[str, Artifact]) -> Artifact:
@@ -77,9 +77,9 @@ def _make(session: Session, label: str, key: str, config: StageConfig, inputs: d
             inputs={role: artifact.path for role, artifact in inputs.items()},
             output=str(work),
         )
-        telling = StageListener(session.board, label)
+        listener = StageListener(session.board, label)
         attempts = Attempts(
-            type(config), work, session.cluster, lambda number, told: _again(session, telling, label, number, told)
+            type(config), work, session.cluster, lambda number, reason: _again(session, listener, label, number, reason)
         )
 
         def submit(config: StageConfig, begin: Callable[[], None]) -> None:
@@ -90,12 +90,12 @@ def _make(session: Session, label: str, key: str, config: StageConfig, inputs: d
                 session.board.set(label, "running")
                 session.tracker.begin(label, stage, key, work)
 
-            own = spec.model_copy(update={"config": config.model_dump(mode="json")})
-            session.launcher.run(own, parallel, telling.follow, running, telling)
+            job_spec = spec.model_copy(update={"config": config.model_dump(mode="json")})
+            session.launcher.run(job_spec, parallel, listener.follow, running, listener)
 
         config = attempts.run(config, submit)
         missing = [name for name in config.writes if not (work / name).is_file()]
-        assert not missing, f"{stage} ended well but did not write {missing}"
+        assert not missing, f"{stage} succeeded but did not write {missing}"
         record = Record(
             stage=stage,
             key=key,
@@ -114,20 +114,21 @@ def _make(session: Session, label: str, key: str, config: StageConfig, inputs: d
         return session.store.seal(record, ignore=SCRATCH)
     except OSError as error:
         raise StoreError(
-            f"{label}: {error.strerror} ({error.filename or session.store.root}); free space or choose another store"
-            " with --store, then run again: it continues"
+            f"{label}: {error.strerror} ({error.filename or session.store.root}); free space or choose another --store,"
+            " then run again to continue"
         ) from error
 
 
-def _again(session: Session, telling: StageListener, label: str, number: int, told: str) -> None:
-    """A job is tried again: on the board, in the Prefect log and in MLflow."""
+def _again(session: Session, listener: StageListener, label: str, number: int, reason: str) -> None:
+    """Report a retry on the board, in the Prefect log and in MLflow."""
     session.board.set(label, "waiting")
-    telling.state(f"attempt {number}: {told}")
-    session.tracker.attempt(label, number, told)
+    listener.state(f"attempt {number}: {reason}")
+    session.tracker.attempt(label, number, reason)
 
 
 def _link(session: Session, label: str, artifact: Artifact) -> None:
-    """Give the artifact its stable name under runs/<name>/; a second flow of the same name may do the same at once."""
+    """Link the artifact under runs/<name>/<label>, atomically, as another flow of the same name may do so
+    concurrently."""
     folder = session.store.root / "runs" / session.name
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".{label}-{os.getpid()}-{time.monotonic_ns()}"
@@ -137,20 +138,20 @@ def _link(session: Session, label: str, artifact: Artifact) -> None:
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of what decides a result."""
-    found = {}
+    """Versions of the packages that determine a result."""
+    installed = {}
     for name in VERSIONED:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 @cache
 def commit() -> str | None:
-    """The commit of this checkout, marked when it has changes; None outside a checkout."""
+    """The git commit of this checkout, marked if it has changes; None outside a checkout."""
     root = Path(__file__).parents[1]
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    return process.stdout.strip() or None

@@ -1,4 +1,4 @@
-"""A gate between two stages: a task that fails with one sentence where the bound is not shown to hold."""
+"""A gate between two stages: a task that fails if its bound is not shown to hold."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tasks.store.store import Artifact
 
 
 class GateClosed(Exception):
-    """A model does not meet a bound: later stages do not run, and this is not an error."""
+    """A model failed a gate: later stages are skipped. Not an error of the run."""
 
     def __init__(self, verdict: Verdict) -> None:
         super().__init__(verdict.sentence)
@@ -24,7 +24,7 @@ class GateClosed(Exception):
 def gate(
     label: str, name: str, bound: Gate, *, student: str, model: str, scores: Artifact, other: Artifact | None
 ) -> Verdict:
-    """Judge a model by its sealed scores; raises GateClosed where the verdict is not `passed`."""
+    """Check a model's sealed scores against a gate; raises GateClosed if it does not pass."""
     board = current.get().board
     board.set(label, "running")
     verdict = judge(name, bound, student, model, Scores.read(scores.path), Scores.read(other.path) if other else None)

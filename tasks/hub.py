@@ -1,7 +1,6 @@
-"""Which commit of the Hugging Face hub a name stands for: asked once a process, at the start of a run, so that a run
-sees one state.
+"""Resolves hub names to commits, once per process at the start of a run, so that a run sees one state of the hub.
 
-Where the hub cannot be asked, the newest commit that the store has seen stands in; where there is none, the name alone.
+If the hub is unreachable, the newest commit in the store is used, else the name without a commit.
 """
 
 from __future__ import annotations
@@ -19,28 +18,27 @@ from conf.stages.records import GENERATED
 from tasks.store.store import Store
 
 SECONDS = 10.0
-"""How long the hub may take to answer."""
+"""Timeout of a request to the hub."""
 ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-"""What the hub takes for a name; all else is a path or a pattern."""
+"""A valid hub name; anything else is a path or a pattern."""
 
 
 def fetching(model: str, store: Store) -> FetchConfig:
-    """What is fetched for a model of the hub: the commit that its main branch is at, or was at when it was last
-    seen."""
-    name, _, asked = model.partition("@")
-    known = _commit("model", name, asked or "main") or next(
+    """Fetch config of a hub model: the current commit of its branch, or the last one known to the store."""
+    name, _, requested = model.partition("@")
+    commit = _commit("model", name, requested or "main") or next(
         (
             str(record.config["branch"])
             for record in store.records("fetch")
-            if not asked and record.config["model"] == name
+            if not requested and record.config["model"] == name
         ),
         None,
     )
-    return FetchConfig(model=name, branch=known or asked or "main")
+    return FetchConfig(model=name, branch=commit or requested or "main")
 
 
 def pin_revisions(recipe: Recipe, store: Store) -> Recipe:
-    """A recipe whose corpora are pinned, those of its blend too, and whose records and prompts are absolute paths."""
+    """A recipe with all corpora pinned, including those of its blend, and records and prompts as absolute paths."""
     blend = recipe.blend
     if blend:
         named = {name: pinned(one.read_as(recipe.data), store).source for name, one in blend.sources.items()}
@@ -56,8 +54,7 @@ def pin_revisions(recipe: Recipe, store: Store) -> Recipe:
 
 
 def pinned(data: DataConfig, store: Store) -> DataConfig:
-    """A corpus whose hub datasets are named with the commit that they are at, as owner/name@commit, and local files by
-    their absolute path."""
+    """A corpus with its hub datasets pinned as owner/name@commit, and its local files as absolute paths."""
     return data.model_copy(update={"source": _each(data.source, lambda name: _pinned(name, store))})
 
 
@@ -66,23 +63,23 @@ def _each(source: str | tuple[str, ...], change: Callable[[str], str]) -> str | 
 
 
 def _absolute(source: str) -> str:
-    """A local file, folder or pattern by its absolute path: a job does not start in the folder of the command line."""
+    """A local file, folder or pattern as an absolute path, because jobs run in another folder than the command."""
     local = source not in ("world", GENERATED) and (Path(source).exists() or any(mark in source for mark in "*?["))
     return str(Path(source).absolute()) if local else source
 
 
 def _pinned(source: str, store: Store) -> str:
-    name, _, asked = source.partition("@")
+    name, _, requested = source.partition("@")
     if source == "world":
         return source
     if Path(source).exists() or not ID.fullmatch(name) or Path(name).suffix in (".txt", ".jsonl", ".json", ".gz"):
         return _absolute(source)
-    known = _commit("dataset", name, asked or "main") or (None if asked else _seen(name, store))
-    return f"{name}@{known}" if known else source
+    commit = _commit("dataset", name, requested or "main") or (None if requested else _newest_commit(name, store))
+    return f"{name}@{commit}" if commit else source
 
 
-def _seen(name: str, store: Store) -> str | None:
-    """The commit at which the newest corpus read this dataset."""
+def _newest_commit(name: str, store: Store) -> str | None:
+    """The commit of this dataset in the newest corpus of the store."""
     for record in store.records("data"):
         for key in record.inputs.get("source", "").split("+"):
             if key.startswith(f"hub:{name}@"):
@@ -98,5 +95,5 @@ def _commit(kind: Literal["model", "dataset"], name: str, revision: str) -> str 
         return None
     try:
         return HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=SECONDS).sha
-    except Exception:  # noqa: BLE001 - whatever the hub answers or does not, the job that needs it says so better
+    except Exception:  # noqa: BLE001 - the job that needs the hub reports the error better
         return None

@@ -1,5 +1,4 @@
-"""What a recipe takes from outside the store: text, models, tokenizers and questions, each with the digest that stands
-in a key."""
+"""External inputs of a recipe (text, models, tokenizers, questions), each with the digest that enters keys."""
 
 from __future__ import annotations
 
@@ -20,12 +19,12 @@ if TYPE_CHECKING:
     pass
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
-"""Only these of a model directory decide the tokens; its weights may change without new tokens."""
+"""Only these files of a model directory determine the tokens; its weights do not."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExternalInputs:
-    """The outside inputs of a run; None where a stage has none."""
+    """External inputs of a run; None for a stage without them."""
 
     source: Artifact
     tokenizer: Artifact | None
@@ -49,7 +48,7 @@ def text(data: DataConfig, store: Store) -> Artifact:
 
 
 def sources(recipe: Recipe, store: Store) -> dict[str, Artifact]:
-    """The further corpora of a blend, by name."""
+    """Additional corpora of a blend, by name."""
     return (
         {name: text(one.read_as(recipe.data), store) for name, one in recipe.blend.sources.items()}
         if recipe.blend
@@ -58,48 +57,47 @@ def sources(recipe: Recipe, store: Store) -> dict[str, Artifact]:
 
 
 def records(recipe: Recipe, store: Store) -> Artifact | None:
-    """The prompts and responses from outside; none where there are no records or all are generated."""
+    """External prompts and responses; None without records or if all are generated."""
     names = [name for name in recipe.records.sources if name != GENERATED] if recipe.records else []
     return _sources("records source", names, store) if names else None
 
 
 def prompts(recipe: Recipe, store: Store) -> Artifact | None:
-    """The prompts that the teacher answers; none where nothing is generated."""
+    """Prompts for the teacher to answer; None without generate."""
     return _sources("prompts", list(recipe.generate.sources), store) if recipe.generate else None
 
 
 def tokenizer(recipe: Recipe, store: Store, model: Artifact | None) -> Artifact | None:
-    """The tokenizer named by the recipe, else the model's own, else none: one is trained."""
+    """The recipe's tokenizer, else the model's, else None (one is trained)."""
     if model and model.stage == "fetch" and not Path(model.path).is_dir() and not recipe.data.tokenizer:
-        # Its files are not here yet, so their digest cannot be known: neither can the keys that follow.
+        # Its files are not fetched yet, so neither their digest nor dependent keys are known.
         return Artifact(stage="tokenizer", key="not fetched yet", path="")
     return tokenizer_of(recipe.data, store, model)
 
 
 def tokenizer_of(data: DataConfig, store: Store, model: Artifact | None) -> Artifact | None:
-    """The tokenizer of a corpus: the one it names, else the model's own, else none."""
+    """The tokenizer of a corpus: the configured one, else the model's, else None."""
     if data.tokenizer:
         return local(store, "tokenizer", Path(data.tokenizer), TOKENIZER_FILES)
     return local(store, "tokenizer", Path(model.path), TOKENIZER_FILES) if model else None
 
 
 def by_key(inputs: Mapping[str, Artifact | None]) -> dict[str, Artifact]:
-    """The inputs of a stage as they stand in its key: those that there are; a corpus given as a tokenizer means the
-    tokenizer that was trained on it."""
-    given = {role: artifact for role, artifact in inputs.items() if artifact is not None}
-    if (corpus := given.get("tokenizer")) and corpus.stage == "data":
-        given["tokenizer"] = Artifact(stage="tokenizer", key=corpus.key, path=f"{corpus.path}/tokenizer")
-    return given
+    """The inputs of a stage as in its key, without None. A corpus in the role tokenizer stands for the tokenizer
+    trained on it."""
+    by_role = {role: artifact for role, artifact in inputs.items() if artifact is not None}
+    if (corpus := by_role.get("tokenizer")) and corpus.stage == "data":
+        by_role["tokenizer"] = Artifact(stage="tokenizer", key=corpus.key, path=f"{corpus.path}/tokenizer")
+    return by_role
 
 
 def questions(recipe: Recipe, store: Store) -> Artifact | None:
-    """The multiple-choice questions: a local folder or the hub's; none where there are none or the corpus brings its
-    own quiz."""
+    """The multiple-choice questions, local or from the hub; None without mmlu, or if the corpus has its own quiz."""
     return questions_of(recipe.evaluate, store)
 
 
 def questions_of(evaluate: EvaluateConfig, store: Store) -> Artifact | None:
-    """The questions of an evaluation, as `questions` finds a recipe's."""
+    """The questions of an evaluation, as for `questions`."""
     mmlu = evaluate.mmlu
     if mmlu is None or mmlu.path == "quiz":
         return None
@@ -111,7 +109,7 @@ def _sources(role: str, names: list[str], store: Store) -> Artifact:
 
 
 def local(store: Store, role: str, path: Path, only: tuple[str, ...] = ()) -> Artifact:
-    """A local file or folder with the digest of its content, or of the files in it that are named in `only`."""
+    """A local file or folder with the digest of its content, or of only the files named in `only`."""
     check_links(path)
     return Artifact(stage=role, key=store.digest(path, only), path=str(path.absolute()))
 

@@ -1,4 +1,4 @@
-"""What the tasks of one flow run share: store, launcher, progress board and tracker. A process runs one flow at a
+"""Objects that the tasks of one flow run share: store, launcher, board and tracker. A process runs one flow at a
 time."""
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tasks.tracking.tracker import Tracker
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """Opened by the flow, read by its tasks; Prefect copies the context into the threads its tasks run on."""
+    """Opened by the flow and read by its tasks; Prefect copies the context to the threads of tasks."""
 
     name: str
     store: Store
@@ -24,9 +24,9 @@ class Session:
     board: Board
     tracker: Tracker
     stages: dict[str, tuple[Artifact, bool]] = field(default_factory=dict)
-    """By label, what every stage gave so far, and whether it was found in the store."""
+    """Artifact of each finished stage by label, and whether it was cached."""
     linking: threading.Lock = field(default_factory=threading.Lock)
-    """Held from when the run is linked to its page in MLflow."""
+    """Acquired once, when the run is linked to its page in MLflow."""
     cluster: Cluster = LOCAL
 
 

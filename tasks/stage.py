@@ -1,7 +1,7 @@
-"""A stage as a Prefect task. There is one for all stages: conf/stages holds what they are, jobs/ what they do.
+"""The Prefect task for all stages: their configs are in conf/stages, their programs in jobs/.
 
-In Prefect's pages a task is called after the stage's label, for instance distill-depth. Prefect caches nothing, since
-it cannot see a job's inputs or code; the store does."""
+In Prefect's UI a task has the stage's label as its name, for instance distill-depth. Caching is done by the store, not
+by Prefect, which cannot see a job's inputs or code."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Threads(ThreadPoolTaskRunner[Any]):
     def __init__(self, max_workers: int = 64) -> None:
         super().__init__(max_workers=max_workers)
 
-    def submit(self, task: Any, parameters: dict[str, Any], *more: Any, **named: Any) -> Any:
-        """Submit a task of a stage."""
-        return super().submit(task.with_options(name=parameters["label"]), parameters, *more, **named)
+    def submit(self, task: Any, parameters: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Submit a task, named after its label."""
+        return super().submit(task.with_options(name=parameters["label"]), parameters, *args, **kwargs)
 
 
 THREADS: Any = Threads()
@@ -42,5 +42,5 @@ THREADS: Any = Threads()
 
 @task(**OPTIONS)
 def stage(label: str, config: StageConfig, inputs: dict[str, Artifact]) -> Artifact:
-    """The artifact of a stage, from inputs by role: found in the store, or built by its job."""
+    """The artifact of a stage from inputs by role, from the store or built by its job."""
     return build(label, config, by_key(inputs))

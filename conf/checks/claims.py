@@ -1,4 +1,4 @@
-"""Claims that a run could not decide, known before anything runs."""
+"""Checks that the run produces and measures the models of its claims and its winner."""
 
 from __future__ import annotations
 
@@ -6,48 +6,48 @@ from conf.recipe import Recipe
 
 
 def check_claims(recipe: Recipe) -> None:
-    """Raise ValueError for a claim about a model that the run does not make, or by what it does not measure."""
-    made = ["teacher", *(["teacher-sft"] if recipe.teacher_sft else []), *students_models(recipe)]
+    """Raise ValueError for a claim about a model that the run does not produce, or a metric that it does not
+    measure."""
+    models = ["teacher", *(["teacher-sft"] if recipe.teacher_sft else []), *students_models(recipe)]
     for name, claim in recipe.claims.items():
         if claim is None:
             continue
         for role, model in (("model", claim.model), ("than", claim.than)):
-            if model not in made:
+            if model not in models:
                 raise ValueError(
-                    f"claims.{name}.{role} is {model}, which the run does not make; choose one of {', '.join(made)}"
+                    f"claims.{name}.{role} is {model}, which the run does not produce; choose one of"
+                    f" {', '.join(models)}"
                 )
         if claim.model == claim.than:
-            raise ValueError(f"claims.{name} compares {claim.model} with itself; name another model as than")
+            raise ValueError(f"claims.{name} compares {claim.model} with itself; choose another model for than")
         if claim.by == "mmlu" and recipe.evaluate.mmlu is None:
-            raise ValueError(
-                f"claims.{name} is by mmlu, which evaluate.mmlu: null does not measure; choose another metric"
-            )
+            raise ValueError(f"claims.{name}.by is mmlu but evaluate.mmlu is null; choose another metric")
         if claim.by == "tokens_per_second" and not recipe.evaluate.new_tokens:
             raise ValueError(
-                f"claims.{name} is by tokens_per_second, which evaluate.new_tokens: 0 does not time; choose more than 0"
+                f"claims.{name}.by is tokens_per_second but evaluate.new_tokens is 0; raise evaluate.new_tokens"
             )
 
 
 def check_winner(recipe: Recipe) -> None:
-    """Raise ValueError for a winner that the run does not make, or that is judged by what it does not measure."""
-    winner, made = recipe.winner, students_models(recipe)
-    if winner and winner.model and winner.model not in made:
+    """Raise ValueError for a winner that the run does not produce, or a metric that it does not measure."""
+    winner, models = recipe.winner, students_models(recipe)
+    if winner and winner.model and winner.model not in models:
         raise ValueError(
-            f"winner.model is {winner.model}, which the run does not make; choose one of {', '.join(made)}"
+            f"winner.model is {winner.model}, which the run does not produce; choose one of {', '.join(models)}"
         )
     if winner and winner.by == "mmlu" and recipe.evaluate.mmlu is None:
-        raise ValueError("winner.by is mmlu, which evaluate.mmlu: null does not measure; choose another metric")
+        raise ValueError("winner.by is mmlu but evaluate.mmlu is null; choose another metric")
 
 
 def students_models(recipe: Recipe) -> list[str]:
-    """The models that the run makes of its students."""
-    made = []
+    """Names of the student models that the run produces."""
+    models = []
     for name in recipe.students:
-        ends = {
+        suffixes = {
             "prune": ["-pruned"],
             "distill": [""],
             "sft": ["-sft"],
-            "quantize": [f"-{each.name}" for each in recipe.formats_of(name)],
+            "quantize": [f"-{entry.name}" for entry in recipe.formats_of(name)],
         }
-        made += [f"{name}{end}" for stage in recipe.stages_of(name) for end in ends.get(stage, [])]
-    return made
+        models += [f"{name}{suffix}" for stage in recipe.stages_of(name) for suffix in suffixes.get(stage, [])]
+    return models

@@ -1,6 +1,6 @@
-"""Whether a model's shape can be spread as a stage asks: what each kind of parallelism must divide.
+"""Checks that a parallel layout divides a model's shape.
 
-Recipes are checked by it at load, with a cluster's layouts in place, and jobs once more with the model they find.
+Runs when a recipe is loaded, with the cluster's layouts applied, and again in jobs with the actual model.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from conf.shape import Shape
 
 
 def check_layout(where: str, parallel: Parallel, shape: Shape, *, tokens: int | None = None, whose: str = "") -> None:
-    """Raise ValueError where `parallel`, which the recipe calls `where`, cannot divide `shape` or sequences of
-    `tokens`; `whose` shape it is ends the sentence's first half, for instance " of the teacher"."""
+    """Raise ValueError if `parallel` (at `where` in the recipe) does not divide `shape` or sequences of `tokens`
+    tokens. `whose` is added to the message, for instance " of the teacher"."""
     for axis in ("num_attention_heads", "num_query_groups", "ffn_hidden_size", "vocab_size"):
         size = getattr(shape, axis)
         if size and size % parallel.tensor:
@@ -29,12 +29,12 @@ def _check_tokens(where: str, parallel: Parallel, tokens: int) -> None:
     chunks = 2 * parallel.context
     if parallel.context > 1 and tokens % chunks:
         raise ValueError(
-            f"{where}.context is {parallel.context}, but seq_length {tokens} is not a multiple of {chunks}, as each"
-            f" rank takes two parts of a sequence; choose {tokens // chunks * chunks or chunks}"
+            f"{where}.context is {parallel.context} but seq_length {tokens} is not a multiple of {chunks} (each rank"
+            f" takes two parts of a sequence); choose {tokens // chunks * chunks or chunks}"
         )
     parts = parallel.context * parallel.tensor
     if parallel.sequence and tokens % parts:
         raise ValueError(
-            f"{where}.sequence is true, but seq_length {tokens} is not a multiple of tensor {parallel.tensor} x context"
+            f"{where}.sequence is true but seq_length {tokens} is not a multiple of tensor {parallel.tensor} x context"
             f" {parallel.context}; choose a multiple of {parts}"
         )

@@ -1,4 +1,4 @@
-"""What a recipe with `engine: nemo` may not ask for, because NeMo's scripts do not do it."""
+"""Rejects settings that NeMo's scripts do not support in recipes with `engine: nemo`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from conf.recipe import Recipe
 
 
 def check_nemo(recipe: Recipe) -> None:
-    """Raise ValueError with one sentence for the first thing the engine cannot do."""
+    """Raise ValueError for the first setting that the engine does not support."""
     if recipe.engine != "nemo":
         return
-    beyond = {"sweep": recipe.sweep, "logits": recipe.logits, "sft": recipe.sft, "generate": recipe.generate}
-    for name, stage in beyond.items():
+    unsupported = {"sweep": recipe.sweep, "logits": recipe.logits, "sft": recipe.sft, "generate": recipe.generate}
+    for name, stage in unsupported.items():
         if stage:
-            raise ValueError(f"{name} is a stage that engine nemo does not have; leave it out or use engine megatron")
+            raise ValueError(f"{name} is not supported by engine nemo; remove it or use engine megatron")
     if recipe.teacher.shape:
         raise ValueError(
-            "teacher.shape starts from random weights, which engine nemo's gpt_train does not do; name a teacher.model"
+            "teacher.shape is not supported by engine nemo, whose gpt_train needs trained weights; set teacher.model"
         )
     if recipe.teacher.steps:
         nemo.check_training("teacher", recipe.teacher)
@@ -25,14 +25,14 @@ def check_nemo(recipe: Recipe) -> None:
         for form in ("search", "rounds", "sft"):
             if getattr(student, form):
                 raise ValueError(
-                    f"{where}.{form} is not done by engine nemo; give {where}.prune or use engine megatron"
+                    f"{where}.{form} is not supported by engine nemo; use {where}.prune or engine megatron"
                 )
-        assert student.prune is not None, "a student has exactly one shape"
+        assert student.prune is not None, "the other two forms are rejected above"
         nemo.check_prune(f"{where}.prune", student.prune)
-        if how := recipe.distill_of(name):
-            taught = f"{where}.distill" if student.distill else "distill"
-            nemo.check_distill(taught, how)
-            nemo.check_training(taught, how)
+        if config := recipe.distill_of(name):
+            distill_at = f"{where}.distill" if student.distill else "distill"
+            nemo.check_distill(distill_at, config)
+            nemo.check_training(distill_at, config)
     _check_samples(recipe)
 
 
@@ -44,6 +44,5 @@ def _check_samples(recipe: Recipe) -> None:
     if ranked and importance.calibration_samples % importance.micro_batch:
         raise ValueError(
             f"importance.calibration_samples {importance.calibration_samples} is not a multiple of"
-            f" importance.micro_batch {importance.micro_batch}, which engine nemo's gpt_prune asks for; choose a"
-            " multiple"
+            f" importance.micro_batch {importance.micro_batch}, as engine nemo's gpt_prune requires; choose a multiple"
         )

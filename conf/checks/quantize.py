@@ -1,5 +1,4 @@
-"""What can be known to be wrong with a quantization before anything runs: widths that a format cannot pack, budgets out
-of reach."""
+"""Checks of quantization settings: widths that a format cannot pack, bit budgets that cannot be met."""
 
 from __future__ import annotations
 
@@ -9,11 +8,13 @@ from conf.stages.quantize import QuantizeConfig
 
 
 def check_format(student: str, config: QuantizeConfig, cut: Shape) -> None:
-    """Raise ValueError where a student of this shape cannot be quantized so."""
+    """Raise ValueError if a student of this shape cannot be quantized with `config`."""
     widths = widths_of(cut)
-    found = [misfit(form, config.block_size, widths) for form in config.formats] + [kv_misfit(config.kv_cache, widths)]
-    for axis, width, multiple, reason in filter(None, found):
-        smaller = ", give quantize a smaller block_size" if config.format and FORMATS[config.format].free_block else ""
+    misfits = [misfit(form, config.block_size, widths) for form in config.formats] + [
+        kv_misfit(config.kv_cache, widths)
+    ]
+    for axis, width, multiple, reason in filter(None, misfits):
+        smaller = ", set a smaller quantize.block_size" if config.format and FORMATS[config.format].free_block else ""
         raise ValueError(
             f"students.{student} has {axis} {width}, not a multiple of {multiple}, {reason}; "
             f"prune it to a multiple{smaller} or set students.{student}.quantize=false"
@@ -22,17 +23,16 @@ def check_format(student: str, config: QuantizeConfig, cut: Shape) -> None:
         _check_budget(student, config.auto.effective_bits, least_bits(config, cut))
 
 
-def _check_budget(student: str, asked: float, least: float) -> None:
-    if asked < least:
+def _check_budget(student: str, bits: float, least: float) -> None:
+    if bits < least:
         raise ValueError(
-            f"quantize.auto.effective_bits is {asked:g} but no choice of formats brings students.{student} below"
-            f" {least:.2f} bits, its output layer staying at 16; choose {least:.2f} to 16, or add a format of fewer"
-            " bits"
+            f"quantize.auto.effective_bits is {bits:g} but students.{student} needs at least {least:.2f} bits, because"
+            f" its output layer stays at 16; choose {least:.2f} to 16 or add a format with fewer bits"
         )
 
 
 def widths_of(shape: Shape) -> Widths:
-    """The matrix sizes of a shape, in the recipe's words."""
+    """Matrix sizes of a shape, with the names of recipe settings."""
     width = head_dim(shape)
     return Widths(
         hidden=("hidden_size", shape.hidden_size),
@@ -44,8 +44,8 @@ def widths_of(shape: Shape) -> Widths:
 
 
 def least_bits(config: QuantizeConfig, shape: Shape) -> float:
-    """The fewest effective bits of a mix, as ModelOpt counts them: every linear layer in the smallest format, the
-    output layer in 16."""
+    """Minimum effective bits of a mix as counted by ModelOpt: all linear layers in the smallest format, the output
+    layer in 16 bits."""
     widths = widths_of(shape)
     linear = shape.num_layers * shape.hidden_size * (2 * (widths.heads[1] + widths.kv[1]) + 3 * shape.ffn_hidden_size)
     output = (shape.vocab_size or 0) * shape.hidden_size

@@ -1,5 +1,5 @@
-"""What can be known to be wrong before anything runs: settings of different stages that do not fit, and inputs that are
-not there."""
+"""Checks of a whole recipe before anything runs: settings of different stages against each other, and missing
+inputs."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from conf.stages.evaluate import EvaluateConfig
 from conf.stages.training import Training
 
 TEXT = (".txt", ".jsonl", ".json", ".csv", ".parquet", ".gz")
-"""Endings that no hub id has: a source with one is a file."""
+"""Suffixes of local files; hub ids never have them."""
 
 
 def check(recipe: Recipe) -> None:
-    """Raise ValueError with one sentence for the first thing that cannot work."""
+    """Raise ValueError for the first problem."""
     check_no_secret(recipe.model_dump(mode="json"))
     _check_inputs(recipe)
     check_gates(recipe)
@@ -43,7 +43,7 @@ def check(recipe: Recipe) -> None:
     check_blend(recipe)
     shape = teacher_shape(recipe)
     if shape is None:
-        return  # a hub model nobody described: the jobs check it once it is here
+        return  # a hub model without teacher.reference: the jobs check it after the download
     _check_vocabulary(recipe, shape)
     _check_training("teacher", recipe.teacher, shape)
     if recipe.needs_importance:
@@ -67,28 +67,28 @@ def check(recipe: Recipe) -> None:
 
 
 def _check_cut(recipe: Recipe, name: str, cut: Cut, teacher: Shape) -> None:
-    """One cut, its teaching, and the formats of the last one."""
+    """Check one cut, its distillation and, for the last cut, fine-tuning and formats."""
     check_layout(f"{cut.where}.parallel", cut.parallel, cut.before)
-    if cut.ranked and cut.before != teacher:  # the importance of a round's student is measured before it is cut again
+    if cut.ranked and cut.before != teacher:  # importance is measured again for each round's student
         check_layout("importance.parallel", recipe.importance.parallel, cut.before, whose=f" of what {cut.where} cuts")
-    if cut.how:
-        _check_training(cut.taught_at, cut.how, cut.teacher, " of the teacher")
-        _check_training(cut.taught_at, cut.how, cut.after, f" of student {name}")
-        check_distill(cut.taught_at, cut.how, cut.teacher, cut.after)
-        _check_watch(cut.taught_at, cut.how, cut.teacher)
-        if cut.how.offline and cut.teacher != teacher:
+    if cut.config:
+        _check_training(cut.distill_at, cut.config, cut.teacher, " of the teacher")
+        _check_training(cut.distill_at, cut.config, cut.after, f" of student {name}")
+        check_distill(cut.distill_at, cut.config, cut.teacher, cut.after)
+        _check_early_stopping(cut.distill_at, cut.config, cut.teacher)
+        if cut.config.offline and cut.teacher != teacher:
             raise ValueError(
-                f"{cut.taught_at}.offline is true but {cut.where} is taught by the student of the round before, of"
-                " which nothing is stored; leave offline or teacher: previous out"
+                f"{cut.distill_at}.offline is true but the teacher of {cut.where} is the previous round's student,"
+                " whose logits are not stored; remove offline or teacher: previous"
             )
-        check_offline(cut.taught_at, cut.how, recipe.logits, cut.teacher)
+        check_offline(cut.distill_at, cut.config, recipe.logits, cut.teacher)
     if cut.last:
-        if tune := recipe.sft_of(name):
+        if sft := recipe.sft_of(name):
             where = f"students.{name}.sft" if recipe.students[name].sft else "sft"
-            check_tuning(where, tune, recipe, teacher)
-            _check_training(where, tune, cut.after, f" of student {name}")
-            if tune.kd_weight:
-                _check_training(where, tune, teacher, " of the teacher")
+            check_tuning(where, sft, recipe, teacher)
+            _check_training(where, sft, cut.after, f" of student {name}")
+            if sft.kd_weight:
+                _check_training(where, sft, teacher, " of the teacher")
         for config in recipe.formats_of(name):
             _check_length(f"quantize.seq_length ({config.name})", config.seq_length, cut.after)
             check_format(name, config, cut.after)
@@ -102,13 +102,13 @@ def _check_scoring(where: str, config: QuickScore, shape: Shape) -> None:
 
 
 def teacher_shape(recipe: Recipe) -> Shape | None:
-    """The teacher's dimensions: the recipe's, those of a local model, or those the recipe says a hub model has."""
-    teacher, words = recipe.teacher, recipe.data.tokenizer
+    """The teacher's shape: the recipe's, a local model's, or teacher.reference for a hub model; None if unknown."""
+    teacher, tokenizer = recipe.teacher, recipe.data.tokenizer
     if teacher.shape:
         if teacher.shape.vocab_size:
             return teacher.shape
         return teacher.shape.model_copy(
-            update={"vocab_size": num_tokens(Path(words)) if words else recipe.data.vocab_size}
+            update={"vocab_size": num_tokens(Path(tokenizer)) if tokenizer else recipe.data.vocab_size}
         )
     assert teacher.model is not None, "TeacherConfig has a model or a shape"
     return shape_of(Path(teacher.model)) if Path(teacher.model).is_dir() else teacher.reference
@@ -117,28 +117,28 @@ def teacher_shape(recipe: Recipe) -> Shape | None:
 def _check_source(where: str, source: str | tuple[str, ...]) -> None:
     names = (source,) if isinstance(source, str) else source
     if not all(names) or not names:
-        raise ValueError(f"{where} names nothing; give 'world', files or a Hugging Face dataset id")
+        raise ValueError(f"{where} is empty; set it to 'world', files or a Hugging Face dataset id")
     for name in names:
         path = Path(name)
         local = name.startswith((".", "/", "~")) or path.suffix in TEXT or any(mark in name for mark in "*?[")
-        # An absolute pattern is no Path.glob.
+        # Path.glob rejects absolute patterns.
         if local and not path.exists() and not glob.glob(name, recursive=True):  # noqa: PTH207
             raise ValueError(
-                f"{where} names {name}, which does not exist; check the path (relative ones start at {Path.cwd()})"
+                f"{where} names {name}, which does not exist; check the path (relative paths start at {Path.cwd()})"
             )
         if path.is_file() and path.stat().st_size == 0:
-            raise ValueError(f"{where} {name} is empty; name a file with text")
+            raise ValueError(f"{where} names {name}, which is an empty file; use a file with text")
 
 
 def _check_inputs(recipe: Recipe) -> None:
     teacher, mmlu = recipe.teacher, recipe.evaluate.mmlu
     _check_source("data.source", recipe.data.source)
-    for name, further in recipe.blend.sources.items() if recipe.blend else ():
-        _check_source(f"blend.sources.{name}.source", further.source)
+    for name, source in recipe.blend.sources.items() if recipe.blend else ():
+        _check_source(f"blend.sources.{name}.source", source.source)
     tokenizer = recipe.data.tokenizer
     if tokenizer and not (Path(tokenizer) / "tokenizer.json").is_file():
         raise ValueError(
-            f"data.tokenizer {tokenizer} has no tokenizer.json; name a local Hugging Face tokenizer directory"
+            f"data.tokenizer {tokenizer} has no tokenizer.json; use a local Hugging Face tokenizer directory"
         )
     if teacher.model:
         check_no_nemo(Path(teacher.model))
@@ -146,59 +146,56 @@ def _check_inputs(recipe: Recipe) -> None:
             check_model_directory(Path(teacher.model))
         elif teacher.model.startswith((".", "/", "~")) or teacher.model.count("/") != 1:
             raise ValueError(
-                f"teacher.model names {teacher.model}, which is no directory here (relative paths start at"
-                f" {Path.cwd()}) and no hub id owner/name; check the path"
+                f"teacher.model is {teacher.model}, which is neither a local directory (relative paths start at"
+                f" {Path.cwd()}) nor a hub id owner/name; check the path"
             )
     if (
         mmlu
         and mmlu.path == "quiz"
         and "world" not in (recipe.data.source if isinstance(recipe.data.source, tuple) else (recipe.data.source,))
     ):
-        raise ValueError(
-            "evaluate.mmlu.path is 'quiz', the invented world's, but data.source is not 'world'; name a folder of"
-            " MMLU's CSVs"
-        )
+        raise ValueError("evaluate.mmlu.path is 'quiz' but data.source is not 'world'; use a folder of MMLU's CSVs")
     if mmlu and mmlu.path not in (None, "quiz") and not list(Path(str(mmlu.path)).glob("test/*_test.csv")):
         raise ValueError(
-            f"evaluate.mmlu.path {mmlu.path} has no test/*_test.csv; name the folder of MMLU's original CSVs"
+            f"evaluate.mmlu.path {mmlu.path} has no test/*_test.csv; use the folder of MMLU's original CSVs"
         )
 
 
 def _check_splits(recipe: Recipe) -> None:
-    """Text without splits of its own needs a share of documents in each split that is used; a hub dataset may bring its
-    own."""
+    """Local text needs a share of documents in every split that is used; a hub dataset may have its own splits."""
     data = recipe.data
     names = (data.source,) if isinstance(data.source, str) else data.source
     if not all(name == "world" or Path(name).exists() or glob.glob(name, recursive=True) for name in names):  # noqa: PTH207
         return
     if data.test_share == 0:
         raise ValueError("data.test_share is 0 but models are evaluated on the test split; choose more than 0")
-    trained = recipe.teacher.steps or any(how.steps for name in recipe.students if (how := recipe.distill_of(name)))
+    trained = recipe.teacher.steps or any(
+        config.steps for name in recipe.students if (config := recipe.distill_of(name))
+    )
     if trained and data.validation_share == 0:
         raise ValueError("data.validation_share is 0 but training is validated on that split; choose more than 0")
 
 
 def _check_vocabulary(recipe: Recipe, shape: Shape) -> None:
-    """Every id of the tokenizer needs its row in the teacher's embedding, and a pretrained teacher its own
-    tokenizer."""
-    model, words = recipe.teacher.model, recipe.data.tokenizer
+    """Every token id needs a row in the teacher's embedding, and a pretrained teacher needs its own tokenizer."""
+    model, tokenizer = recipe.teacher.model, recipe.data.tokenizer
     if model is None:
-        tokens = num_tokens(Path(words)) if words else recipe.data.vocab_size
+        tokens = num_tokens(Path(tokenizer)) if tokenizer else recipe.data.vocab_size
         if shape.vocab_size and shape.vocab_size < tokens:
             raise ValueError(
-                f"teacher.shape.vocab_size is {shape.vocab_size} but the tokenizer has {tokens} tokens; "
-                "choose at least that or leave it empty"
+                f"teacher.shape.vocab_size is {shape.vocab_size} but the tokenizer has {tokens} tokens; choose at least"
+                f" {tokens} or leave it empty"
             )
     elif Path(model).is_dir():
         tokens = num_tokens(Path(model))
         if shape.vocab_size and shape.vocab_size < tokens:
             raise ValueError(
-                f"teacher.model {model} embeds {shape.vocab_size} tokens but its tokenizer.json has {tokens}; "
-                "they do not belong together: fetch the model again"
+                f"teacher.model {model} has {shape.vocab_size} embedding rows but its tokenizer.json has {tokens}"
+                " tokens; download the model again"
             )
-        if words and tokenizer_of(Path(words)) != tokenizer_of(Path(model)):
+        if tokenizer and tokenizer_of(Path(tokenizer)) != tokenizer_of(Path(model)):
             raise ValueError(
-                f"data.tokenizer {words} is not the tokenizer of teacher.model {model}; leave data.tokenizer empty"
+                f"data.tokenizer {tokenizer} is not the tokenizer of teacher.model {model}; leave data.tokenizer empty"
             )
 
 
@@ -215,18 +212,17 @@ def _check_training(where: str, config: Training, shape: Shape, whose: str = "")
     check_layout(f"{where}.parallel", config.parallel, shape, tokens=config.seq_length, whose=whose)
 
 
-def _check_watch(where: str, how: WithEarlyStopping, shape: Shape) -> None:
-    if how.evaluation is None:
+def _check_early_stopping(where: str, config: WithEarlyStopping, shape: Shape) -> None:
+    if config.evaluation is None:
         return
-    if how.best_by == "mmlu" and how.evaluation.mmlu is None:
-        raise ValueError(
-            f"{where}.best_by is mmlu, which evaluate.mmlu: null does not measure; choose val_kl or val_loss"
-        )
-    _check_length(f"{where}.evaluation.seq_length", how.evaluation.seq_length, shape)
+    if config.best_by == "mmlu" and config.evaluation.mmlu is None:
+        raise ValueError(f"{where}.best_by is mmlu but evaluate.mmlu is null; choose val_kl or val_loss")
+    _check_length(f"{where}.evaluation.seq_length", config.evaluation.seq_length, shape)
 
 
 def _check_length(where: str, length: int, shape: Shape) -> None:
     if length > shape.max_position_embeddings:
         raise ValueError(
-            f"{where} is {length} but the model's longest sequence is {shape.max_position_embeddings}; choose less"
+            f"{where} is {length} but the model's maximum sequence length is {shape.max_position_embeddings}; choose at"
+            f" most {shape.max_position_embeddings}"
         )

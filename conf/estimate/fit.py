@@ -1,4 +1,4 @@
-"""Whether a stage's job fits the cluster's GPUs, and the nearest layout that does where it does not."""
+"""Whether a stage's job fits the cluster's GPUs, and if not, the nearest layout that does."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from conf.estimate.numbers import JobEstimate
 from conf.parallel import Parallel
 
 MOST_DOUBLINGS = 6
-"""Of the GPUs a job has, when one is looked for that fits."""
+"""How often the search for a layout may double the number of GPUs."""
 
 COSTS = {"sequence": 1, "micro_batch": 2, "recompute": 5, "tensor": 8, "context": 16, "pipeline": 16, "processes": 64}
-"""How far a change of a setting is from what was asked for: each halving or doubling, or the switch. More GPUs are the
-last resort."""
+"""Cost of changing a setting, per halving or doubling or per switch. More GPUs are the last resort."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How a job could be spread instead."""
+    """An alternative layout for a job."""
 
     parallel: Parallel
     micro_batch: int
     memory: Memory
 
     def describe(self, job: JobEstimate) -> str:
-        """The settings that differ, as overrides of the recipe."""
+        """The settings that differ, as recipe overrides."""
         names = [name for name in Parallel.model_fields if getattr(self.parallel, name) != getattr(job.parallel, name)]
         changed = [f"{job.where}.parallel.{name}={str(getattr(self.parallel, name)).lower()}" for name in names]
         changed += [f"{job.where}.micro_batch={self.micro_batch}"] * (self.micro_batch != job.micro_batch)
@@ -35,23 +34,22 @@ class Layout:
 
 
 def misfit(label: str, job: JobEstimate, gpu_name: str, gpu_bytes: float, gpus_per_node: int) -> str | None:
-    """One sentence where the job called `label` does not fit its GPUs, with the nearest layout that does; None where it
-    fits."""
+    """One sentence with the nearest layout that fits if the job `label` does not fit its GPUs; None if it fits."""
     peak = job.peak("cuda")
     if peak.total <= gpu_bytes:
         return None
-    said = f"{label} needs {peak.total / 1e9:.1f} GB on each GPU, where {gpu_name} has {gpu_bytes / 1e9:g} GB"
-    found = nearest(job, gpu_bytes, gpus_per_node)
-    if found is None:
+    excess = f"{label} needs {peak.total / 1e9:.1f} GB per GPU but {gpu_name} has {gpu_bytes / 1e9:g} GB"
+    layout = nearest(job, gpu_bytes, gpus_per_node)
+    if layout is None:
         return (
-            f"{said}, and no layout on up to {job.parallel.processes * 2**MOST_DOUBLINGS} GPUs fits; choose larger GPUs"
-            " or a smaller model"
+            f"{excess}, and no layout on up to {job.parallel.processes * 2**MOST_DOUBLINGS} GPUs fits; choose larger"
+            " GPUs or a smaller model"
         )
-    return f"{said}; the nearest layout that fits is {found.describe(job)} ({found.memory.total / 1e9:.1f} GB)"
+    return f"{excess}; the nearest layout that fits is {layout.describe(job)} ({layout.memory.total / 1e9:.1f} GB)"
 
 
 def nearest(job: JobEstimate, gpu_bytes: float, gpus_per_node: int) -> Layout | None:
-    """The layout that fits at the least cost of changes, None where there is none among those that are tried."""
+    """The layout that fits at the lowest cost of changes; None if none of the candidates fits."""
     best: tuple[int, Layout] | None = None
     for parallel, micro_batch in _layouts(job, gpus_per_node):
         cost = _cost(job, parallel, micro_batch)
@@ -64,8 +62,7 @@ def nearest(job: JobEstimate, gpu_bytes: float, gpus_per_node: int) -> Layout | 
 
 
 def _layouts(job: JobEstimate, gpus_per_node: int) -> Iterator[tuple[Parallel, int]]:
-    """Every layout that the stage's job can take and its models can be divided by. Tensor parallelism stays within a
-    node."""
+    """Every layout that the job supports and that divides its models. Tensor parallelism stays within a node."""
     batches = sorted(
         {max(1, job.micro_batch >> halved) for halved in range(job.micro_batch.bit_length())}, reverse=True
     )
@@ -111,6 +108,6 @@ def _cost(job: JobEstimate, parallel: Parallel, micro_batch: int) -> int:
 
 
 def _doublings(one: int, other: int) -> int:
-    """How many halvings or doublings lie between two sizes, one at least where they differ."""
+    """Number of halvings or doublings between two sizes, at least one if they differ."""
     larger, smaller = max(one, other), min(one, other)
     return (larger // smaller).bit_length() - (larger == smaller)

@@ -1,8 +1,9 @@
-"""Floating-point operations of a stage and the GPU-hours they take, from dimensions alone.
+"""FLOPs of a stage and the GPU-hours they take, from model dimensions.
 
-A matrix of P parameters costs 2 P FLOPs a token forward and 4 P backward (Kaplan et al. 2020, arXiv 2001.08361); causal
-attention adds 2 x length x heads x width forward, half of the full square. The embedding is looked up, not multiplied.
-Recomputed activations are time, but no model FLOPs: they leave the utilisation and make the hours longer."""
+A matrix of P parameters costs 2 P FLOPs per token forward and 4 P backward (Kaplan et al. 2020, arXiv 2001.08361);
+causal attention adds 2 x length x heads x width forward, half of the full square. The embedding is a lookup and costs
+none. Recomputed activations take time but are not model FLOPs: they do not change the utilisation and increase the
+hours."""
 
 from __future__ import annotations
 
@@ -11,45 +12,44 @@ from dataclasses import dataclass
 from conf.shape import Shape, head_dim
 
 TRAINED = 0.40
-"""Model FLOP utilisation of bf16 training: Megatron-LM's README states 41% to 48% on H100; the lower end, since our
+"""Model FLOP utilisation of bf16 training: Megatron-LM's README states 41% to 48% on H100; the lower end, because our
 layers are unfused."""
 
 DISTILLED = 0.21
-"""Of online distillation, student and teacher counted: the mean of three published runs on H100. Qwen3-8B to 6B by
-depth, 28,000 steps of 768 x 4,096 tokens in 6,144 GPU-hours: 0.20. The same by width and depth, 50 billion tokens in
-about 3,000: 0.25. Nemotron-Nano-9B-v2 to 7B, 6.3 billion tokens in 600: 0.18. All by ModelOpt's examples; runs of few
-sequences a step are slower (researcher_guide: 0.08)."""
+"""Utilisation of online distillation, student and teacher together: the mean of three published runs on H100. Qwen3-8B
+to 6B by depth, 28,000 steps of 768 x 4,096 tokens in 6,144 GPU-hours: 0.20. The same by width and depth, 50 billion
+tokens in about 3,000: 0.25. Nemotron-Nano-9B-v2 to 7B, 6.3 billion tokens in 600: 0.18. All from ModelOpt's examples;
+runs with few sequences per step are slower (researcher_guide: 0.08)."""
 
 PASSED = 0.23
-"""Of forward passes alone: ModelOpt's pruning README scores 1,024 samples of 4,096 tokens with an 8B model in about 5
-minutes."""
+"""Utilisation of forward passes: ModelOpt's pruning README scores 1,024 samples of 4,096 tokens with an 8B model in
+about 5 minutes."""
 
 ON_CPU = 0.28
-"""Share of a CPU core's own fp32 speed that a small model's steps reach, validations on the way included: the demo's
-teacher of 2.8 million parameters, whose two ranks share two cores (tests/bench/results/processors.md). A wider model
-reaches up to three times that."""
+"""Share of a CPU core's fp32 speed that training a small model reaches, validations included: measured with the demo's
+teacher of 2.8 million parameters, two ranks on two cores (tests/bench/results/processors.md). A wider model reaches up
+to three times as much."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """Model FLOPs of a stage, the utilisation they are expected to run at, and how much longer recomputation makes
-    it."""
+    """Model FLOPs of a stage, their expected utilisation, and the slowdown by recomputation."""
 
     flops: float
     utilisation: float
     slowdown: float = 1.0
 
     def gpu_hours(self, tflops: float) -> float:
-        """On GPUs of so many dense bf16 TFLOP/s."""
+        """GPU-hours on GPUs with `tflops` dense bf16 TFLOP/s."""
         return self.flops * self.slowdown / (self.utilisation * tflops * 1e12) / 3600
 
     def core_seconds(self, flops: float) -> float:
-        """On CPU cores of so many fp32 FLOP/s each."""
+        """Core-seconds on CPU cores with `flops` fp32 FLOP/s each."""
         return self.flops * self.slowdown / (ON_CPU * flops)
 
 
 def forward_flops(shape: Shape, seq_length: int) -> float:
-    """A token's share of one forward pass over sequences of this length, output layer included."""
+    """FLOPs per token of a forward pass over sequences of this length, output layer included."""
     width = head_dim(shape)
     matrices = shape.hidden_size * width * 2 * (shape.num_attention_heads + shape.num_query_groups)
     matrices += 3 * shape.hidden_size * shape.ffn_hidden_size
@@ -60,12 +60,14 @@ def forward_flops(shape: Shape, seq_length: int) -> float:
 def trained(
     shape: Shape, tokens: int, seq_length: int, *, teacher: Shape | None = None, recompute: bool = False
 ) -> Work:
-    """Training on so many tokens, with a teacher's forward pass beside it where there is one."""
-    own, theirs = forward_flops(shape, seq_length), forward_flops(teacher, seq_length) if teacher else 0.0
-    slowdown = (4 * own + theirs) / (3 * own + theirs) if recompute else 1.0
-    return Work(flops=tokens * (3 * own + theirs), utilisation=DISTILLED if teacher else TRAINED, slowdown=slowdown)
+    """Training on `tokens` tokens, with the forward pass of a teacher if given."""
+    student, teacher_flops = forward_flops(shape, seq_length), forward_flops(teacher, seq_length) if teacher else 0.0
+    slowdown = (4 * student + teacher_flops) / (3 * student + teacher_flops) if recompute else 1.0
+    return Work(
+        flops=tokens * (3 * student + teacher_flops), utilisation=DISTILLED if teacher else TRAINED, slowdown=slowdown
+    )
 
 
 def passed(shapes: tuple[Shape, ...], tokens: int, seq_length: int) -> Work:
-    """One forward pass of each of `shapes` over so many tokens."""
+    """One forward pass of each of `shapes` over `tokens` tokens."""
     return Work(flops=tokens * sum(forward_flops(shape, seq_length) for shape in shapes), utilisation=PASSED)

@@ -1,11 +1,11 @@
-"""Bytes that one rank of a Megatron job holds at its peak, by cause: pure functions of dimensions, batches and layout.
+"""Peak memory of one rank of a Megatron job by cause, in bytes: pure functions of dimensions, batches and layout.
 
-They model what jobs/megatron does, tensor by tensor: DDP with fp32 gradient buffers, Adam with fp32 master weights and
-two moments (nothing of them sharded), the fused head that never holds whole logits, unfused SwiGLU layers with
-PyTorch's attention. Activations are counted as in Korthikanti et al. 2022 (arXiv 2205.05198, section 4), per token and
-layer, for these layers instead of GPT's: a decoder layer keeps the inputs of its norms and of its matrices, queries,
-keys and values, and what the gate and its product are made of. tests/test_memory.py measures all of it on the CPU; what
-differs on a GPU (norms and attention stay bf16) follows PyTorch's kernels."""
+They model jobs/megatron tensor by tensor: DDP with fp32 gradient buffers, Adam with fp32 master weights and two moments
+(not sharded), the fused head that never holds full logits, unfused SwiGLU layers with PyTorch's attention. Activations
+are counted as in Korthikanti et al. 2022 (arXiv 2205.05198, section 4), per token and layer, for these layers instead
+of GPT's: a decoder layer keeps the inputs of its norms and matrices, queries, keys and values, and the operands of the
+gate and its product. tests/jobs/test_memory.py measures all of it on the CPU; differences on a GPU (norms and attention
+stay bf16) follow PyTorch's kernels."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ Device = Literal["cpu", "cuda"]
 BYTES = {"bf16": 2, "fp32": 4}
 
 GROUP_ELEMENTS, GROUP_TOKENS = 2**26, 1024
-"""Logits of one model computed at once by the fused head, at most: the matrix products want many rows, and 2**26 in
-bf16 are 134 MB."""
+"""Maximum logits of one model that the fused head computes at once: matrix products need many rows, and 2**26 in bf16
+are 134 MB."""
 
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
-"""Logits of a group made fp32 at once: on the CPU few enough that the copies stay in the cache."""
+"""Logits of a group converted to fp32 at once: on the CPU few enough that the copies stay in the cache."""
 
 CHUNK_COPIES = {False: 2, True: 4}
-"""fp32 tensors of a chunk's size that a loss holds at once, without and with a teacher's logits to compare with."""
+"""fp32 tensors of a chunk's size that a loss holds at once, without and with a teacher's logits."""
 
 CHECKPOINT_BYTES = 12
-"""Of a training checkpoint, a parameter: fp32 weights and two moments."""
+"""Bytes per parameter of a training checkpoint: fp32 weights and two moments."""
 
 LIBRARIES = 600_000_000
-"""Resident bytes of a CPU process that holds no model yet: torch, Megatron-Core, ModelOpt, transformers (measured)."""
+"""Resident bytes of a CPU process without a model: torch, Megatron-Core, ModelOpt, transformers (measured)."""
 
 CUDA_CONTEXT = 2_500_000_000
-"""What a GPU holds beside tensors: the CUDA context, NCCL's and cuBLAS's workspaces, the allocator's rounding. An
+"""GPU memory besides tensors: the CUDA context, workspaces of NCCL and cuBLAS, rounding of the allocator. An
 allowance."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes on one rank, by cause. `other` is what no tensor of the model is: the process or CUDA context, an optimizer
-    step's temporaries where they are larger than the activations, models loaded to evaluate on the way."""
+    """Bytes on one rank by cause. `other` is everything besides the model's tensors: the process or CUDA context,
+    temporaries of an optimizer step if larger than the activations, models loaded for evaluations during training."""
 
     weights: int = 0
     gradients: int = 0
@@ -58,7 +58,7 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """All causes together."""
+        """Sum over all causes."""
         return sum(getattr(self, cause) for cause in CAUSES)
 
 
@@ -67,20 +67,19 @@ CAUSES = tuple(cause.name for cause in fields(Memory))
 
 @dataclass(frozen=True, kw_only=True)
 class Copies:
-    """Bytes of main memory that training holds beside GPUs: on rank 0 the checkpoint that is being written, on every
-    rank the best weights so far, where they are kept."""
+    """Bytes of main memory that GPU training needs: on rank 0 the checkpoint being written, on every rank the best
+    weights so far if they are kept."""
 
     checkpoint: int = 0
     best: int = 0
 
     def of(self, ranks: int) -> int:
-        """What a node with `ranks` ranks holds, rank 0 among them; its libraries too."""
+        """Bytes on the node of rank 0, with `ranks` ranks, libraries included."""
         return self.checkpoint + ranks * (self.best + LIBRARIES)
 
 
 def copies(params: int, config: Training) -> Copies:
-    """What jobs/megatron/checkpoint.py and watch.py keep of a model of so many parameters, until the next checkpoint
-    and the next best."""
+    """Copies that jobs/megatron/checkpoint.py and early_stopping.py keep of a model with `params` parameters."""
     if getattr(config, "keep", "last") == "last":
         return Copies(checkpoint=CHECKPOINT_BYTES * params)
     split = config.parallel.tensor * config.parallel.pipeline
@@ -89,7 +88,7 @@ def copies(params: int, config: Training) -> Copies:
 
 @dataclass(frozen=True, kw_only=True)
 class ForwardPass:
-    """What one forward pass of one rank is given: sequences and their length, in which precision, on which device."""
+    """Input of one forward pass of one rank: number and length of sequences, precision, device."""
 
     sequences: int
     seq_length: int
@@ -98,17 +97,17 @@ class ForwardPass:
 
     @property
     def bytes(self) -> int:
-        """Of one number."""
+        """Bytes per element."""
         return BYTES[self.precision]
 
     @property
     def exact(self) -> int:
-        """Of one number where the CPU computes in fp32 what a GPU leaves as it is: norms and attention."""
+        """Bytes per element in norms and attention, which the CPU computes in fp32 and a GPU does not."""
         return 4 if self.device == "cpu" else self.bytes
 
 
 class Passing(Protocol):
-    """Settings of a stage that runs a model forward."""
+    """Settings of a stage with forward passes."""
 
     @property
     def seq_length(self) -> int: ...
@@ -117,18 +116,18 @@ class Passing(Protocol):
 
 
 def batch_of(config: Passing, sequences: int, device: Device) -> ForwardPass:
-    """So many sequences of a stage, passed at once."""
+    """A forward pass over `sequences` sequences of a stage."""
     return ForwardPass(sequences=sequences, seq_length=config.seq_length, precision=config.precision, device=device)
 
 
 def stages_of(parallel: Parallel) -> tuple[int, ...]:
-    """The pipeline stages that may be the fullest: the first, which holds most micro-batches, and the last, which holds
-    the head."""
+    """The pipeline stages that may need the most memory: the first, with the most micro-batches in flight, and the
+    last, with the head."""
     return (0,) if parallel.pipeline == 1 else (0, parallel.pipeline - 1)
 
 
 def rank_params(shape: Shape, parallel: Parallel, stage: int) -> int:
-    """Parameters on one rank of a pipeline stage: matrices are split over the tensor-parallel ranks, norms are not."""
+    """Parameters on one rank of a pipeline stage; matrices are split over the tensor-parallel ranks, norms are not."""
     head, last = head_dim(shape), parallel.pipeline - 1
     matrices = shape.hidden_size * head * 2 * (shape.num_attention_heads + shape.num_query_groups)
     matrices += 3 * shape.hidden_size * shape.ffn_hidden_size
@@ -141,7 +140,7 @@ def rank_params(shape: Shape, parallel: Parallel, stage: int) -> int:
 
 
 def layer_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel) -> int:
-    """What the backward pass of one decoder layer needs of one micro-batch."""
+    """Activation bytes that the backward pass of one decoder layer needs for one micro-batch."""
     tokens, wide, exact = batch.sequences * batch.seq_length // parallel.context, batch.bytes, batch.exact
     shared = parallel.tensor if parallel.sequence else 1
     return int(
@@ -152,33 +151,33 @@ def layer_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel) -> int:
 
 
 def _norm(width: int, batch: ForwardPass, output: bool = True) -> float:
-    """A norm's input, on the CPU in fp32 with its normalised form, one number a row, and the output that a matrix
-    multiplies."""
+    """Bytes per token saved by a norm: its input (on the CPU in fp32, with the normalised input), one number per row,
+    and the output."""
     saved = 4 * 2 * width if batch.device == "cpu" else batch.bytes * width
     return saved + 4 + (batch.bytes * width if output else 0)
 
 
 def _attention(shape: Shape, batch: ForwardPass) -> float:
-    """Queries, keys, values and the context of PyTorch's fused attention, one number a head, and what norms on them
-    keep."""
+    """Bytes per token saved by attention: queries, keys, values and context of PyTorch's fused kernel, one number per
+    head, and the tensors of norms on queries and keys."""
     heads, groups, width = shape.num_attention_heads, shape.num_query_groups, head_dim(shape)
-    kept = batch.exact * width * (2 * heads + 2 * groups) + 4 * heads
+    saved = batch.exact * width * (2 * heads + 2 * groups) + 4 * heads
     if batch.exact != batch.bytes:
-        kept += batch.bytes * width * heads  # the context once more in bf16, for the output matrix
+        saved += batch.bytes * width * heads  # the context again in bf16, for the output matrix
     else:
-        kept += (
+        saved += (
             batch.bytes * width * (heads + groups)
-        )  # values are a view of the joint matrix's output, which they keep whole
+        )  # values are a view of the joint QKV output and keep all of it alive
     if shape.architecture == "qwen3":
         if batch.device == "cpu":
-            kept += 8 * width * (heads + groups) + 4 * (heads + groups)
+            saved += 8 * width * (heads + groups) + 4 * (heads + groups)
         else:
-            kept += batch.bytes * width * heads + 4 * (heads + groups)
-    return kept
+            saved += batch.bytes * width * heads + 4 * (heads + groups)
+    return saved
 
 
 def training(shape: Shape, config: Training, device: Device, teacher: Shape | None = None) -> Memory:
-    """The fullest rank of a training job; `teacher` runs beside the student where logits are compared online."""
+    """Memory of the fullest rank of a training job; `teacher` is loaded too for online distillation."""
     return max(
         (_training(shape, config, device, teacher, stage) for stage in stages_of(config.parallel)),
         key=lambda memory: memory.total,
@@ -200,40 +199,39 @@ def _training(shape: Shape, config: Training, device: Device, teacher: Shape | N
         stored += int(
             config.micro_batch * config.seq_length // parallel.context * _norm(shape.hidden_size, batch, output=False)
         )
-    taught = 0
+    teacher_bytes = 0
     if teacher:
-        taught = batch.bytes * rank_params(teacher, parallel, stage) + 2 * stream_bytes(teacher, batch, parallel)
-        if flying > 1:  # else it is done before the student keeps anything
+        teacher_bytes = batch.bytes * rank_params(teacher, parallel, stage) + 2 * stream_bytes(teacher, batch, parallel)
+        if flying > 1:  # otherwise the teacher's pass ends before the student saves activations
             working = max(working, forward_bytes(teacher, batch, parallel))
     activations = stored + max(0, working - head)
     stepping = (
         4 * params if device == "cuda" else 0
-    )  # torch's foreach Adam takes the roots of all second moments at once
+    )  # torch's foreach Adam computes the roots of all second moments at once
     return Memory(
         weights=batch.bytes * params,
         gradients=4 * params,
         optimizer=(12 if config.precision == "bf16" else 8) * params,
         activations=activations,
-        teacher=taught,
+        teacher=teacher_bytes,
         logits=head,
         other=max(0, stepping - activations - head) + resident(device),
     )
 
 
 def resident(device: Device) -> int:
-    """What a process holds before any tensor."""
+    """Bytes of a process before any tensor."""
     return LIBRARIES if device == "cpu" else CUDA_CONTEXT
 
 
 def stream_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel) -> int:
-    """The residual stream of one micro-batch, which recomputation keeps of a layer."""
+    """Bytes of the residual stream of one micro-batch, which is all that recomputation keeps per layer."""
     shared = parallel.context * (parallel.tensor if parallel.sequence else 1)
     return batch.bytes * batch.sequences * batch.seq_length * shape.hidden_size // shared
 
 
 def backward_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel) -> int:
-    """What the backward pass of a layer holds beside what was kept for it: gradients around its gate, its attention or
-    its norms."""
+    """Temporary bytes of a layer's backward pass: gradients around its gate, its attention or its norms."""
     tokens = batch.sequences * batch.seq_length // parallel.context
     gate = 2 * batch.bytes * shape.ffn_hidden_size / parallel.tensor
     attention = (
@@ -244,7 +242,7 @@ def backward_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel) -> int:
 
 
 def forward_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel) -> int:
-    """What a forward pass without gradients holds at once: the widest of a layer's steps and the residual stream."""
+    """Peak bytes of a forward pass without gradients: the widest step of a layer and the residual stream."""
     tokens = batch.sequences * batch.seq_length // parallel.context
     gate = batch.bytes * 5 * shape.ffn_hidden_size // parallel.tensor
     heads = 2 * shape.num_attention_heads + 2 * shape.num_query_groups
@@ -253,8 +251,8 @@ def forward_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel) -> int:
 
 
 def head_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel, *, compared: bool) -> int:
-    """The fused head: hidden states and their gradient, the output weights' gradient, a group's logits and a chunk of
-    them in fp32."""
+    """Bytes of the fused head: hidden states and their gradient, the output weights' gradient, a group's logits and a
+    chunk of them in fp32."""
     tokens, rows = batch.sequences * batch.seq_length // parallel.context, (shape.vocab_size or 0) // parallel.tensor
     if not rows:
         return 0
@@ -268,21 +266,21 @@ def head_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel, *, compared
 
 
 def passing(shape: Shape, batch: ForwardPass, parallel: Parallel, *, models: int = 1, hooked: bool = False) -> Memory:
-    """The fullest rank of a job that runs `models` models of this shape forward only, its logits whole; `hooked`:
-    Minitron looks at what every layer does, in fp32, and nobody at the logits, which are not made."""
+    """Memory of the fullest rank of a job with forward passes of `models` models of this shape and full logits.
+    `hooked`: Minitron's hooks copy activations to fp32, and no logits are computed."""
     params = max(rank_params(shape, parallel, stage) for stage in stages_of(parallel))
     tokens = batch.sequences * batch.seq_length
-    looked_at = 8 * tokens * shape.ffn_hidden_size // parallel.tensor if hooked else 0
+    hook_copies = 8 * tokens * shape.ffn_hidden_size // parallel.tensor if hooked else 0
     return Memory(
         weights=models * batch.bytes * params,
-        activations=forward_bytes(shape, batch, parallel) + looked_at,
+        activations=forward_bytes(shape, batch, parallel) + hook_copies,
         logits=0 if hooked else 2 * batch.bytes * tokens * (shape.vocab_size or 0) // parallel.tensor,
         other=resident(batch.device),
     )
 
 
 def storing(shape: Shape, batch: ForwardPass, parallel: Parallel) -> Memory:
-    """The fullest rank of a job that stores a teacher's likeliest tokens: its logits a group at a time."""
+    """Memory of the fullest rank of a job that stores a teacher's top-K logits, computed in groups."""
     memory = passing(shape, batch, parallel)
     rows, tokens = max(1, (shape.vocab_size or 0) // parallel.tensor), batch.sequences * batch.seq_length
     group = min(tokens, GROUP_TOKENS, max(1, GROUP_ELEMENTS // rows))
@@ -291,19 +289,19 @@ def storing(shape: Shape, batch: ForwardPass, parallel: Parallel) -> Memory:
 
 
 def scoring(shape: Shape, params: int, batch: ForwardPass) -> Memory:
-    """One process that scores a Hugging Face model beside its teacher, `params` together; a sequence's logits in
+    """Memory of one process that scores a Hugging Face model and its teacher (`params`: both together), with logits in
     fp32."""
     alone, tokens = Parallel(), batch.sequences * batch.seq_length
-    own = rank_params(shape, alone, 0)
+    model_params = rank_params(shape, alone, 0)
     return Memory(
-        weights=batch.bytes * own,
+        weights=batch.bytes * model_params,
         activations=forward_bytes(shape, batch, alone),
-        teacher=batch.bytes * (params - own),
+        teacher=batch.bytes * (params - model_params),
         logits=4 * tokens * (shape.vocab_size or 0),
         other=resident(batch.device),
     )
 
 
 def added(one: Memory, other: Memory) -> Memory:
-    """Two models' worth of memory in one process, whose own weight counts once; what the second takes is `other`."""
+    """Memory of two workloads in one process, whose overhead counts once; the second one is added to `other`."""
     return replace(one, other=one.other + other.total - min(one.other, other.other))

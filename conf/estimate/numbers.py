@@ -1,5 +1,4 @@
-"""The numbers of one stage before it runs: what it handles, what it leaves on disk, its model FLOPs, and its job's
-memory."""
+"""Estimates for one stage before it runs: parameters, tokens, disk, model FLOPs and memory."""
 
 from __future__ import annotations
 
@@ -16,15 +15,15 @@ if TYPE_CHECKING:
     from conf.stages.training import Training
 
 Spread = Literal["one", "pipeline", "tensor", "training"]
-"""How a stage's job can be spread: over nothing, over pipeline stages, over tensor-parallel ranks too, or as training
-can."""
+"""How a stage's job can be parallelized: one process, pipeline stages, also tensor-parallel ranks, or everything
+(training)."""
 
 Peak = Callable[[Parallel, int, Device], Memory]
-"""Memory of a job's fullest rank, by layout, micro-batch and device."""
+"""Memory of a job's fullest rank as a function of layout, micro-batch and device."""
 
 
 class Forward(Protocol):
-    """Settings of a stage that runs models forward over several ranks."""
+    """Settings of a stage with forward passes over several ranks."""
 
     @property
     def parallel(self) -> Parallel: ...
@@ -34,9 +33,9 @@ class Forward(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Models:
-    """The models that a planned stage handles: `before` it and `after` it, and the `teacher` beside it. `where` names
-    the stage's settings in the recipe, `weight_bytes` are those of a weight before quantization, `cuts` the number of
-    cuts that are scored."""
+    """Shapes of the models of a planned stage: `before` and `after` it, and the `teacher`. `where` is the path of its
+    settings in the recipe, `weight_bytes` the bytes per weight before quantization, `cuts` the number of cuts to
+    score."""
 
     teacher: Shape
     before: Shape
@@ -48,8 +47,8 @@ class Models:
 
 @dataclass(frozen=True, kw_only=True)
 class JobEstimate:
-    """A stage's job: how it is spread, and the memory of one rank as a function of layout, micro-batch and device.
-    `where` names its settings in the recipe; `shapes` are the models that a layout must divide."""
+    """Layout and memory of a stage's job. `where` is the path of its settings in the recipe; `shapes` are the models
+    that a layout must divide."""
 
     memory: Peak
     parallel: Parallel = field(default_factory=Parallel)
@@ -61,7 +60,7 @@ class JobEstimate:
 
     @classmethod
     def forward(cls, config: Forward, peak: Peak, spread: Spread, where: str, shape: Shape) -> JobEstimate:
-        """Of a stage that only runs models forward."""
+        """Estimate for a stage with forward passes only."""
         return cls(
             memory=peak,
             parallel=config.parallel,
@@ -72,14 +71,14 @@ class JobEstimate:
         )
 
     def peak(self, device: Device) -> Memory:
-        """Of the fullest rank as the recipe has it."""
+        """Memory of the fullest rank with the recipe's layout."""
         return self.memory(self.parallel, self.micro_batch, device)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageEstimate:
-    """What a stage handles; None where it is not known beforehand. `disk` is what its artifact keeps, `scratch` what it
-    needs beside that while it runs; `copies` what it holds in main memory beside its ranks' own."""
+    """Estimates for a stage; None if unknown. `disk` is the size of its artifact, `scratch` additional disk while it
+    runs, `copies` additional main memory."""
 
     params: int | None = None
     tokens: int | None = None
@@ -92,20 +91,20 @@ class StageEstimate:
 
     @property
     def memory(self) -> int | None:
-        """Bytes of all its processes together on CPUs."""
+        """Bytes of all its processes together on CPUs; None without a job."""
         if self.job is None:
             return None
         ranks = self.job.parallel.processes
         return (self.job.peak("cpu").total - LIBRARIES) * ranks + self.copies.of(ranks)
 
     def cells(self) -> tuple[str, ...]:
-        """Parameters, tokens, steps, memory and disk as short texts."""
+        """Parameters, tokens, steps, memory and disk as table cells."""
         values = ((self.params, ""), (self.tokens, ""), (self.steps, ""), (self.memory, "B"), (self.disk, "B"))
         return tuple(short(value, unit) for value, unit in values)
 
 
 def short(value: float | None, unit: str = "") -> str:
-    """A count or a size in three digits: 7.57 B, 16.4 GB; a dash where it is not known."""
+    """A count or size with three digits: 7.57 B, 16.4 GB; a dash if unknown."""
     if value is None:
         return "-"
     for size, prefix in ((10**12, "T"), (10**9, "G" if unit else "B"), (10**6, "M"), (10**3, "K")):

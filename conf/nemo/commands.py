@@ -1,6 +1,6 @@
-"""The documented NeMo 2 commands of a stage, as argv lists: what the job runs and what `imbik nemo-commands` prints.
+"""The documented NeMo 2 commands of a stage as argv lists, for jobs and `imbik nemo-commands`.
 
-Names and order are those of NVIDIA's published tutorials (tests/nemo/ has them); this module knows no paths of its own.
+Names and order follow NVIDIA's published tutorials (copies in tests/nemo/); all paths are arguments.
 """
 
 from __future__ import annotations
@@ -12,19 +12,18 @@ from conf.nemo.settings import NemoPrune
 from conf.stages.training import Training
 
 SCRIPTS = "/opt/NeMo/scripts/llm"
-"""Where NVIDIA's container has the scripts."""
+"""Folder of the scripts in NVIDIA's container."""
 
 CLASSES = {"llama": ("LlamaModel", "Llama31Config8B"), "qwen3": ("Qwen3Model", "Qwen3Config8B")}
-"""Model and config class that stand for an architecture in `llm.import_ckpt`; the sizes are read from the model's own
-config.json."""
+"""Model and config class of an architecture for `llm.import_ckpt`; sizes are read from the model's config.json."""
 
 LOG_EVERY = 10
-"""gpt_train's own --log_interval; shorter where a schedule validates more often."""
+"""Default --log_interval of gpt_train; lowered if validations are more frequent."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machines:
-    """How many nodes a command runs on, and GPUs of each."""
+    """Nodes of a command and GPUs (`devices`) per node."""
 
     devices: int
     nodes: int = 1
@@ -32,22 +31,23 @@ class Machines:
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """Megatron's `.bin/.idx` prefixes (with weights between them, if any) and the folder for their index caches."""
+    """Prefixes of Megatron `.bin/.idx` files (interleaved with weights, if any) and the folder for their index
+    caches."""
 
     paths: tuple[str, ...]
     index: str
 
 
 def torchrun(command: list[str], on: Machines) -> list[str]:
-    """The command under torchrun on one node, as the tutorials write it."""
+    """The command under torchrun on one node, as in the tutorials."""
     return ["torchrun", "--nproc_per_node", str(on.devices), *command]
 
 
 def prune(
     config: NemoPrune, *, on: Machines, restore: str, save: str, corpus: Corpus, groups: int, scripts: str = SCRIPTS
 ) -> list[str]:
-    """gpt_prune.py: NeMo-2 checkpoint `restore` cut into `save`; `groups` are the teacher's query groups, which
-    stay."""
+    """gpt_prune.py: prune the NeMo 2 checkpoint `restore` into `save`; `groups` are the teacher's query groups, which
+    are kept."""
     command = [f"{scripts}/gpt_prune.py", "--devices", str(on.devices)]
     command += ["--num_nodes", str(on.nodes)] if on.nodes > 1 else []
     command += ["--tp_size", str(config.parallel.tensor), "--pp_size", str(config.parallel.pipeline)]
@@ -74,7 +74,7 @@ def train(
     corpus: Corpus,
     scripts: str = SCRIPTS,
 ) -> list[str]:
-    """gpt_train.py: NeMo-2 checkpoint `model` trained, or taught by `teacher`; checkpoints go to
+    """gpt_train.py: train the NeMo 2 checkpoint `model`, or distil `teacher` into it; checkpoints go to
     `logs`/`name`/checkpoints."""
     command = [f"{scripts}/gpt_train.py", "--name", name, "--devices", str(on.devices), "--num_nodes", str(on.nodes)]
     command += ["--tp_size", str(config.parallel.tensor), "--pp_size", str(config.parallel.pipeline)]
@@ -94,7 +94,7 @@ def train(
 
 
 def importing(architecture: str, source: str, output: str) -> list[str]:
-    """A Hugging Face model (directory or hub id) to a NeMo-2 checkpoint."""
+    """Convert a Hugging Face model (directory or hub id) to a NeMo 2 checkpoint."""
     model, config = CLASSES[architecture]
     call = (
         f"llm.import_ckpt(llm.{model}(llm.{config}()), source={json.dumps('hf://' + source)},"
@@ -104,6 +104,6 @@ def importing(architecture: str, source: str, output: str) -> list[str]:
 
 
 def exporting(path: str, output: str) -> list[str]:
-    """A NeMo-2 checkpoint to a Hugging Face model directory."""
+    """Convert a NeMo 2 checkpoint to a Hugging Face model directory."""
     call = f'llm.export_ckpt(path={json.dumps(path)}, target="hf", output_path={json.dumps(output)})'
     return ["python", "-c", f"from nemo.collections import llm; {call}"]

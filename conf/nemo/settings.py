@@ -1,7 +1,6 @@
-"""The engine `nemo`: the stages as NeMo 2's own scripts run them, in NVIDIA's container, with what those scripts can
-and cannot be told.
+"""The engine `nemo`: stages run by NeMo 2's scripts in NVIDIA's container, and the settings that the scripts support.
 
-A stage made by it has `engine: nemo` in its identity, so that it is never taken for one that Megatron-Core made.
+Its stages have `engine: nemo` in their identity, so their keys differ from those of Megatron-Core.
 """
 
 from __future__ import annotations
@@ -26,73 +25,72 @@ FIXED: dict[str, float | str] = {
     "precision": "bf16",
     "seed": 1234,
 }
-"""What gpt_train takes from the defaults of Megatron's OptimizerConfig and of NeMo's data module, and has no argument
-for."""
+"""Settings without an argument in gpt_train: defaults of Megatron's OptimizerConfig and NeMo's data module."""
 
 
 class NemoTeacher(TeacherConfig):
-    """The teacher, fine-tuned by gpt_train."""
+    """Teacher fine-tuned by gpt_train."""
 
     engine: Literal["nemo"] = Field(default="nemo", description="Made by NeMo's scripts.")
 
 
 class NemoPrune(PruneConfig):
-    """A student cut by gpt_prune, which measures importance itself."""
+    """Student pruned by gpt_prune, which measures importance itself."""
 
     engine: Literal["nemo"] = Field(default="nemo", description="Made by NeMo's scripts.")
     importance: ImportanceConfig | None = Field(
-        default=None, description="Samples that rank; empty where layers are named."
+        default=None, description="Calibration settings for ranking; empty with drop_layers."
     )
 
 
 class NemoDistill(DistillConfig):
-    """A student taught by gpt_train with --teacher_path."""
+    """Student distilled by gpt_train with --teacher_path."""
 
     engine: Literal["nemo"] = Field(default="nemo", description="Made by NeMo's scripts.")
 
 
 def teacher(config: TeacherConfig) -> TeacherConfig:
-    """The teacher stage under the engine; a model that is only imported is the same under both."""
+    """The teacher stage for engine nemo; a model that is only imported is the same for both engines."""
     return NemoTeacher.model_validate(config.model_dump()) if config.steps else config
 
 
 def prune(config: PruneConfig, importance: ImportanceConfig) -> NemoPrune:
-    """The prune stage under the engine."""
+    """The prune stage for engine nemo."""
     return NemoPrune.model_validate(
         config.model_dump() | {"importance": importance.model_dump() if config.ranked else None}
     )
 
 
 def distill(config: DistillConfig) -> NemoDistill:
-    """The distill stage under the engine."""
+    """The distill stage for engine nemo."""
     return NemoDistill.model_validate(config.model_dump())
 
 
 def check_training(where: str, config: Training) -> None:
-    """Refuse settings that gpt_train would not follow; `where` begins the sentence."""
-    wrong = {name: value for name, value in FIXED.items() if getattr(config, name) != value}
-    if wrong:
-        settings = " ".join(f"{where}.{name}={value}" for name, value in wrong.items())
-        name = next(iter(wrong))
+    """Raise ValueError for settings that gpt_train would ignore; `where` starts the message."""
+    differing = {name: value for name, value in FIXED.items() if getattr(config, name) != value}
+    if differing:
+        settings = " ".join(f"{where}.{name}={value}" for name, value in differing.items())
+        name = next(iter(differing))
         raise ValueError(
-            f"{where}.{name} is {getattr(config, name)}, but engine nemo's gpt_train has {wrong[name]} and no argument"
-            f" for it; state what it does: {settings}"
+            f"{where}.{name} is {getattr(config, name)} but engine nemo's gpt_train always uses {differing[name]}; set"
+            f" {settings}"
         )
     if config.validate_every > config.steps:
         raise ValueError(
-            f"{where}.validate_every is {config.validate_every}, more than its {config.steps} steps, but engine nemo's"
-            " gpt_train saves at validations only; choose fewer"
+            f"{where}.validate_every is {config.validate_every} but there are {config.steps} steps, and engine nemo's"
+            f" gpt_train saves only at validations; choose at most {config.steps}"
         )
     if config.parallel.recompute:
         raise ValueError(
-            f"{where}.parallel.recompute is true, which engine nemo's gpt_train has no argument for; leave it out"
+            f"{where}.parallel.recompute is true, which engine nemo's gpt_train does not support; remove it"
         )
 
 
 def check_distill(where: str, config: DistillConfig) -> None:
-    """Refuse ways of teaching that gpt_train does not have: it minimises KL(teacher || student) over the whole
-    vocabulary alone."""
-    only: dict[str, object] = {
+    """Raise ValueError for distillation settings that gpt_train does not support: it only minimises KL(teacher ||
+    student) over the full vocabulary."""
+    supported: dict[str, object] = {
         "loss": "forward_kl",
         "temperature": 1.0,
         "top_k": None,
@@ -103,29 +101,29 @@ def check_distill(where: str, config: DistillConfig) -> None:
         "patience": None,
         "evaluate_every": None,
     }
-    for name, value in only.items():
+    for name, value in supported.items():
         if getattr(config, name) != value:
             raise ValueError(
-                f"{where}.{name} is {getattr(config, name)}, which engine nemo's gpt_train does not do; leave it out or"
-                " use engine megatron"
+                f"{where}.{name} is {getattr(config, name)}, which engine nemo's gpt_train does not support; remove it"
+                " or use engine megatron"
             )
     if config.keep == "best" and config.best_by != "val_loss":
         raise ValueError(
-            f"{where}.best_by is {config.best_by}, but engine nemo's gpt_train keeps the best by val_loss; choose that"
-            " or keep: last"
+            f"{where}.best_by is {config.best_by} but engine nemo's gpt_train keeps the best by val_loss; choose"
+            " val_loss or keep: last"
         )
 
 
 def check_prune(where: str, config: PruneConfig) -> None:
-    """Refuse cuts that gpt_prune does not make."""
+    """Raise ValueError for cuts that gpt_prune does not support."""
     if config.ranking != "activation" or config.reinitialize:
-        told = f"ranking is {config.ranking}" if config.ranking != "activation" else "reinitialize is true"
+        setting = f"ranking is {config.ranking}" if config.ranking != "activation" else "reinitialize is true"
         raise ValueError(
-            f"{where}.{told}, which engine nemo's gpt_prune does not do; leave it out or use engine megatron"
+            f"{where}.{setting}, which engine nemo's gpt_prune does not support; remove it or use engine megatron"
         )
     if config.drop_layers and config.ranked:
         other = next(iter(config.ranked))
         raise ValueError(
-            f"{where} has drop_layers and {other}, which engine nemo's gpt_prune does not do at once; give one of them,"
-            " or num_layers"
+            f"{where} sets drop_layers and {other}, which engine nemo's gpt_prune does not combine; use one of them, or"
+            " num_layers"
         )

@@ -1,4 +1,4 @@
-"""The stages: one module for each, called as its program under jobs/ and as its folder in the store."""
+"""The stages: one module each, with the same name as its program under jobs/ and its folder in the store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from conf.base import StageConfig
 
 @cache
 def stages() -> dict[str, type[StageConfig]]:
-    """The config of every stage, by its name."""
+    """Config class of every stage, by stage name."""
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
     return {kind.stage: kind for kind in _below(StageConfig) if kind.stage == kind.__module__.rpartition(".")[2]}

@@ -1,4 +1,4 @@
-"""The blend stage: several tokenized corpora read as one, in proportions of their own."""
+"""The blend stage: several tokenized corpora, mixed by weight."""
 
 from __future__ import annotations
 
@@ -10,52 +10,54 @@ from conf.base import Config, Execution, StageConfig
 from conf.stages.data import DataConfig
 
 OWN = "data"
-"""What the recipe's own corpus is called in a blend."""
+"""Name of the recipe's own corpus in a blend."""
 
 
 class BlendSource(Config):
-    """One more corpus: what it is and how it is read; tokenizer, seed and limits are those of the recipe's `data`. All
-    of it trains."""
+    """One additional corpus; tokenizer, seed and limits are those of the recipe's `data`. All of it is training
+    text."""
 
-    weight: float = Field(gt=0, description="Its part of the training tokens, relative to the other weights.")
+    weight: float = Field(gt=0, description="Share of the training tokens, relative to the other weights.")
     source: Annotated[str | tuple[str, ...], Execution()] = Field(
-        description="As data.source: local files or globs, or a hub dataset."
+        description="Local files or globs, or a hub dataset, as in data.source."
     )
-    subset: str | None = Field(default=None, description="Configuration of a Hugging Face dataset.")
-    text_field: str = Field(default="text", min_length=1, description="Field of a record that holds its text.")
+    subset: str | None = Field(default=None, description="Subset (configuration) of a Hugging Face dataset.")
+    text_field: str = Field(default="text", min_length=1, description="Field of a record that contains the text.")
     join: Literal["auto", "line", "paragraph", "spaced", "wikitext", "file"] = Field(
-        default="auto", description="What one document of a text file is, as data.join."
+        default="auto", description="How a text file is split into documents, as in data.join."
     )
-    repair: bool = Field(default=False, description="Set right text that was decoded with the wrong codec.")
-    max_documents: int | None = Field(default=None, ge=1, description="Read no more documents than this.")
+    repair: bool = Field(default=False, description="Repair text that was decoded with the wrong codec.")
+    max_documents: int | None = Field(
+        default=None, ge=1, description=("Maximum number of documents to read; empty: all.")
+    )
 
     def read_as(self, data: DataConfig) -> DataConfig:
-        """How the data stage makes its tokens: a split of its own is kept for nothing, since models are judged on the
-        recipe's corpus."""
-        own = {name: getattr(self, name) for name in type(self).model_fields if name != "weight"}
-        return data.model_copy(update=own | {"validation_share": 0.0, "test_share": 0.0})
+        """Its data stage config, without validation and test splits: models are evaluated on the recipe's own
+        corpus."""
+        source = {name: getattr(self, name) for name in type(self).model_fields if name != "weight"}
+        return data.model_copy(update=source | {"validation_share": 0.0, "test_share": 0.0})
 
 
 class BlendConfig(StageConfig):
-    """Training tokens from several corpora by weight. Validation and test are the recipe's own corpus alone, whatever
-    the weights are."""
+    """Training tokens from several corpora by weight. Validation and test splits always come from the recipe's own
+    corpus."""
 
     stage: ClassVar[str] = "blend"
     writes: ClassVar[tuple[str, ...]] = ("blend.json", "statistics.json", "tokenizer/tokenizer.json")
 
     weight: float = Field(default=1.0, gt=0, description="Weight of the recipe's own corpus, data.")
     sources: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")], BlendSource] = Field(
-        min_length=1, description="Further corpora by name, each tokenized once as an artifact of its own."
+        min_length=1, description="Additional corpora by name; each is tokenized once into its own artifact."
     )
     tokens: int | None = Field(
         default=None,
         ge=1,
-        description="Training tokens that the blend gives; no stage may train on more. Empty: as many as all hold.",
+        description="Total training tokens, the most that any stage may train on; empty: all tokens of all corpora.",
     )
     exhausted: Literal["refuse", "repeat"] = Field(
         default="refuse",
         description=(
-            "What happens where a corpus holds fewer tokens than its part of `tokens`: refuse, or read it again."
+            "What to do if a corpus has fewer tokens than its share of `tokens`: refuse to run, or repeat the corpus."
         ),
     )
 
@@ -64,12 +66,12 @@ class BlendConfig(StageConfig):
         if OWN in self.sources:
             raise ValueError(
                 f"blend.sources.{OWN} has the name of the recipe's own corpus, whose weight is blend.weight; choose"
-                " another"
+                " another name"
             )
         return self
 
     @property
     def weights(self) -> dict[str, float]:
-        """The part of each corpus by name, in order of names, 1 together."""
-        given = {OWN: self.weight} | {name: source.weight for name, source in self.sources.items()}
-        return {name: given[name] / sum(given.values()) for name in sorted(given)}
+        """Normalized weight of each corpus, sorted by name."""
+        weights = {OWN: self.weight} | {name: source.weight for name, source in self.sources.items()}
+        return {name: weights[name] / sum(weights.values()) for name in sorted(weights)}

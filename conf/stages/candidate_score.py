@@ -1,4 +1,4 @@
-"""What the stages share that score many cuts of one teacher quickly: on how much text, where, and along which axes."""
+"""Settings shared by the stages that score many cuts of one teacher quickly (search, sweep)."""
 
 from __future__ import annotations
 
@@ -17,16 +17,14 @@ AXES: tuple[Axis, ...] = ("num_layers", "hidden_size", "ffn_hidden_size", "num_a
 
 
 class QuickScore(StageConfig):
-    """Loss and KL to the teacher of a cut, not yet taught, on the validation split; both models are in memory."""
+    """Loss and KL from the teacher of undistilled cuts on the validation split; both models are in memory."""
 
-    sequences: int = Field(
-        default=64, ge=1, description="Sequences of the validation split that every cut is scored on."
-    )
-    seq_length: int = Field(default=4096, ge=8, description="Tokens of one sequence.")
+    sequences: int = Field(default=64, ge=1, description="Validation sequences on which every cut is scored.")
+    seq_length: int = Field(default=4096, ge=8, description="Tokens per sequence.")
     precision: Precision = Field(default="bf16", description="Precision of the forward pass.")
-    micro_batch: Annotated[int, Execution()] = Field(default=1, ge=1, description="Sequences of one forward pass.")
+    micro_batch: Annotated[int, Execution()] = Field(default=1, ge=1, description="Sequences per forward pass.")
     parallel: RunsAs = Field(
-        default=Parallel(), description="Where it runs; ModelOpt prunes with tensor-parallel size 1."
+        default=Parallel(), description="Parallel layout; ModelOpt prunes with tensor-parallel size 1."
     )
 
     @field_validator("parallel")
@@ -35,7 +33,7 @@ class QuickScore(StageConfig):
         return pipeline_only(value, "scoring cuts runs")
 
     def estimate(self, models: Models) -> StageEstimate | None:
-        """Two models in memory, every cut run once: the teacher as it is, and the one that is cut."""
+        """Two models in memory, the teacher and the cut; one pass per cut and one for the teacher."""
         teacher, tokens = models.teacher, (models.cuts + 1) * self.sequences * self.seq_length
 
         def peak(parallel: Parallel, micro_batch: int, device: memory.Device) -> memory.Memory:

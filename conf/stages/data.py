@@ -1,4 +1,4 @@
-"""The data stage: where text comes from and how it becomes tokens."""
+"""The data stage: from text to tokens."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from conf.base import Config, Device, Execution, StageConfig
 
 
 class World(Config):
-    """The built-in invented world: seeded entities and attributes, told in sentences and asked in a quiz."""
+    """The built-in synthetic world: seeded entities and attributes, as text and as quiz questions."""
 
-    seed: int = Field(default=1, ge=0, description="Seed of the world; the same seed gives the same text and quiz.")
-    entities: int = Field(default=64, ge=8, description="Invented entities; each has one value per attribute.")
-    documents: int = Field(default=6000, ge=100, description="Documents of text written about them.")
+    seed: int = Field(default=1, ge=0, description="Seed; the same seed gives the same text and quiz.")
+    entities: int = Field(default=64, ge=8, description="Number of entities; each has one value per attribute.")
+    documents: int = Field(default=6000, ge=100, description="Number of documents about the entities.")
     questions: int = Field(
-        default=400, ge=40, description="Quiz questions on the same facts, in wordings the text never uses."
+        default=400, ge=40, description="Quiz questions on the same facts, in wordings that the text never uses."
     )
 
 
 class DataConfig(StageConfig):
-    """Text to tokens: read, quarantine what is not valid, split, tokenize to Megatron `.bin/.idx`."""
+    """Text to tokens: read, quarantine invalid records, split, tokenize to Megatron `.bin/.idx`."""
 
     stage: ClassVar[str] = "data"
     writes: ClassVar[tuple[str, ...]] = ("statistics.json", "train.bin", "train.idx", "tokenizer/tokenizer.json")
@@ -30,55 +30,60 @@ class DataConfig(StageConfig):
 
     source: Annotated[str | tuple[str, ...], Execution()] = Field(
         description=(
-            "'world' (built in), local files or globs (txt, jsonl, json, csv, parquet), or a Hugging Face dataset id. "
-            "Not hashed itself: the digest of what it names is an input of the stage."
+            "'world' (built in), local files or globs (txt, jsonl, json, csv, parquet), or a Hugging Face dataset id."
+            " The content is hashed, not the name."
         )
     )
     subset: str | None = Field(
-        default=None, description="Configuration of a Hugging Face dataset, for instance wikitext-103-v1."
+        default=None, description="Subset (configuration) of a Hugging Face dataset, for instance wikitext-103-v1."
     )
-    text_field: str = Field(default="text", min_length=1, description="Field of a record that holds its text.")
+    text_field: str = Field(default="text", min_length=1, description="Field of a record that contains the text.")
     join: Literal["auto", "line", "paragraph", "spaced", "wikitext", "file"] = Field(
         default="auto",
         description=(
-            "What one document of a text file is. line: one line; paragraph: ended by blank lines; spaced: paragraphs"
-            " with blank lines between, until a line follows another directly; wikitext: an article; file: all of it."
-            " auto: wikitext where ' = Title = ' headings are found, else line. Also applies to line-wise datasets."
+            "How a text file is split into documents. line: one per line; paragraph: at blank lines; spaced:"
+            " paragraphs with blank lines between them, until a line follows another directly; wikitext: one per"
+            " article; file: the whole file. auto: wikitext if ' = Title = ' headings are found, else line. Also"
+            " applies to datasets stored line by line."
         ),
     )
-    world: World = Field(default=World(), description="Used when source is 'world'.")
+    world: World = Field(default=World(), description="Settings of the synthetic world, used if source is 'world'.")
     tokenizer: Annotated[str | None, Execution()] = Field(
         default=None,
         min_length=1,
-        description="Hugging Face tokenizer directory or id; empty: the teacher model's, or one trained on the corpus.",
+        description=(
+            "Hugging Face tokenizer directory or id; empty: the teacher's tokenizer, else one trained on the corpus."
+        ),
     )
     end_of_document: str | None = Field(
         default=None,
         description=(
-            "Token put after every document; empty: the tokenizer's eos_token. Name another where a model was"
-            " pretrained with it."
+            "Token appended to every document; empty: the tokenizer's eos_token. Set it if the model was pretrained"
+            " with another."
         ),
     )
     repair: bool = Field(
         default=False,
-        description="Set right text that was decoded with the wrong codec, for instance 'donâ€™t' (ftfy).",
+        description="Repair text that was decoded with the wrong codec, for instance 'donâ€™t' (ftfy).",
     )
     vocab_size: int = Field(
-        default=1024, ge=260, description="Vocabulary of a tokenizer trained on the corpus (byte-level BPE)."
+        default=1024, ge=260, description="Vocabulary size of a tokenizer trained on the corpus (byte-level BPE)."
     )
     validation_share: float = Field(
         default=0.05, ge=0, lt=0.5, description="Share of documents in the validation split."
     )
     test_share: float = Field(default=0.05, ge=0, lt=0.5, description="Share of documents in the test split.")
-    seed: int = Field(default=1, ge=0, description="Seed of the split.")
-    max_documents: int | None = Field(default=None, ge=1, description="Read no more documents than this.")
-    max_document_bytes: int = Field(default=10_000_000, ge=1, description="A longer document is quarantined.")
+    seed: int = Field(default=1, ge=0, description="Seed of the train, validation and test split.")
+    max_documents: int | None = Field(
+        default=None, ge=1, description=("Maximum number of documents to read; empty: all.")
+    )
+    max_document_bytes: int = Field(default=10_000_000, ge=1, description="Longer documents are quarantined.")
     max_rejected_share: float = Field(
-        default=0.01, ge=0, le=1, description="More rejected records than this share stop the stage."
+        default=0.01, ge=0, le=1, description="The stage fails if a larger share of records is rejected."
     )
     engine: Annotated[Literal["auto", "tokenizers", "gigatoken"], Execution()] = Field(
         default="auto",
-        description="Tokenizer engine; gigatoken is used only after its ids are shown equal on this corpus.",
+        description="Tokenizer engine; gigatoken is used only after its ids are verified to be equal on this corpus.",
     )
     workers: Annotated[int | None, Execution()] = Field(
         default=None, ge=1, description="CPU threads; empty: all cores."

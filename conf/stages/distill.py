@@ -1,4 +1,4 @@
-"""The distill stage: how a student is taught."""
+"""The distill stage: training a student on its teacher's outputs."""
 
 from __future__ import annotations
 
@@ -15,79 +15,78 @@ DistillLoss = Literal["forward_kl", "reverse_kl", "jensen_shannon"]
 
 
 class Intermediate(Config):
-    """A loss between the outputs of a student's layer and a teacher's, added to what is minimised."""
+    """A loss between the outputs of a student layer and a teacher layer, added to the objective."""
 
     student_layer: int = Field(ge=1, description="Layer of the student, numbered from 1.")
     teacher_layer: int = Field(ge=1, description="Layer of the teacher, numbered from 1.")
     loss: Literal["cosine", "mse"] = Field(
         default="cosine",
         description=(
-            "cosine: 1 - cosine of the two; mse: mean squared error. Widths that differ are joined by a learned map."
+            "cosine: 1 - cosine similarity; mse: mean squared error. Different widths are mapped by a learned"
+            " projection."
         ),
     )
 
 
 class WithDistillationLoss(Training):
-    """Training in which the student's logits are compared with a teacher's."""
+    """Training with a divergence between the student's and a teacher's logits."""
 
     loss: DistillLoss = Field(
         default="forward_kl",
         description=(
-            "forward_kl: KL(teacher || student), covers all the teacher says; reverse_kl: KL(student || teacher), keeps"
-            " to what the teacher finds likely; jensen_shannon: half of each to their mean."
+            "forward_kl: KL(teacher || student), mode-covering; reverse_kl: KL(student || teacher), mode-seeking;"
+            " jensen_shannon: mean of the KL of each from their mixture."
         ),
     )
-    temperature: float = Field(default=1.0, gt=0, description="Softmax temperature of both sides.")
+    temperature: float = Field(default=1.0, gt=0, description="Softmax temperature of teacher and student.")
     scale_by_t2: bool = Field(
         default=False, description="Multiply the divergence by temperature squared, as Hinton et al. (2015) do."
     )
     top_k: int | None = Field(
         default=None,
         ge=1,
-        description="Compare only the teacher's K likeliest tokens, gathered before the softmax; empty: all.",
+        description="Compare only the teacher's K most likely tokens, gathered before the softmax; empty: all.",
     )
     rest_bucket: bool = Field(
         default=False,
         description=(
-            "With top_k: probabilities over the whole vocabulary, all tokens outside the top K as one more bucket."
+            "With top_k: softmax over the full vocabulary, with all tokens outside the top K as one extra bucket."
         ),
     )
 
     @model_validator(mode="after")
     def _rest_of_what(self) -> Self:
         if self.rest_bucket and self.top_k is None:
-            raise ValueError(
-                "rest_bucket is the probability outside top_k, which is empty; give top_k or leave rest_bucket out"
-            )
+            raise ValueError("rest_bucket is true but top_k is empty; set top_k or remove rest_bucket")
         return self
 
 
 class DistillConfig(WithDistillationLoss, WithEarlyStopping):
-    """Teacher to student: a divergence of their logits, losses between chosen layers, and a share of cross-entropy on
-    the tokens."""
+    """Distillation: divergence of the logits, losses between chosen layers, and a share of cross-entropy on the
+    tokens."""
 
     stage: ClassVar[str] = "distill"
     writes: ClassVar[tuple[str, ...]] = ("model/config.json", "metrics.jsonl", "kept.json")
 
     offline: bool = Field(
         default=False,
-        description="Take the teacher's top_k from the recipe's stored logits; the teacher itself is not loaded.",
+        description="Use the logits stored by the recipe's logits stage instead of loading the teacher.",
     )
     intermediate: tuple[Intermediate, ...] = Field(
-        default=(), description="Pairs of layers whose outputs are compared; their mean counts."
+        default=(), description="Pairs of layers whose outputs are compared; their losses are averaged."
     )
     intermediate_weight: Annotated[float, Field(ge=0)] | Literal["balanced"] = Field(
         default=1.0,
         description=(
-            "taught = divergence + intermediate_weight x intermediate; balanced: each batch's intermediate loss is"
-            " scaled to its divergence, as ModelOpt does."
+            "Distillation loss = divergence + intermediate_weight x intermediate loss; balanced: scale each batch's"
+            " intermediate loss to its divergence, as ModelOpt does."
         ),
     )
     ce_share: Annotated[float, Field(ge=0, le=1)] | Literal["balanced"] = Field(
         default=0.0,
         description=(
-            "Loss = (1 - ce_share) x taught + ce_share x cross-entropy; balanced: cross-entropy + taught scaled to each"
-            " batch's cross-entropy, as ModelOpt does."
+            "Loss = (1 - ce_share) x distillation loss + ce_share x cross-entropy; balanced: cross-entropy +"
+            " distillation loss scaled to each batch's cross-entropy, as ModelOpt does."
         ),
     )
 
@@ -95,22 +94,23 @@ class DistillConfig(WithDistillationLoss, WithEarlyStopping):
     def _stored(self) -> Self:
         if self.offline and self.top_k is None:
             raise ValueError(
-                "distill.offline compares stored logits, which are only the top K; give top_k, at most logits.top_k"
+                "distill.offline is true but top_k is empty, and only the top K logits are stored; set top_k to at"
+                " most logits.top_k"
             )
         if self.offline and self.rest_bucket and self.temperature != 1:
             raise ValueError(
-                f"distill.temperature is {self.temperature:g}, but the probability of the rest is stored at temperature"
-                " 1; choose 1 or leave rest_bucket out"
+                f"distill.temperature is {self.temperature:g} but the probability outside the top K is stored at"
+                " temperature 1; choose 1 or remove rest_bucket"
             )
         if self.offline and self.intermediate:
             raise ValueError(
-                "distill.intermediate compares layers of the teacher, of which offline stores nothing; leave one of"
-                " them out"
+                "distill.intermediate needs the teacher's layer outputs, which offline does not store; remove one of"
+                " the two"
             )
         if self.offline and self.best_by == "val_kl" and (self.keep == "best" or self.patience):
             raise ValueError(
-                "distill.best_by is val_kl, which needs the teacher's whole vocabulary; with offline choose"
-                " val_divergence"
+                "distill.best_by is val_kl, which needs the teacher's full vocabulary; choose val_divergence with"
+                " offline"
             )
         return self
 

@@ -1,5 +1,4 @@
-"""What happens while a student learns: evaluations of exported checkpoints, which weights are kept, when it is
-enough."""
+"""Checkpoint selection and early stopping: evaluations during training, best weights, patience."""
 
 from __future__ import annotations
 
@@ -14,77 +13,68 @@ BestBy = Literal["val_kl", "val_divergence", "val_loss", "mmlu"]
 
 
 class WithEarlyStopping(Training):
-    """Training that looks at its student on the way. A validation comes every `validate_every` steps, before the first
-    and after the last step; all of it continues exactly where a killed job had saved it."""
+    """Training with checkpoint selection and early stopping. Validates every `validate_every` steps, before the first
+    and after the last step; a killed job resumes with the same state."""
 
     keep: Literal["last", "best"] = Field(
         default="last",
-        description="Which weights become the student: those after the last step, or the best ones seen by best_by.",
+        description="Weights to keep as the student: those after the last step, or the best by best_by.",
     )
     best_by: BestBy = Field(
         default="val_kl",
         description=(
-            "What best means, for keep and patience: the lowest val_kl, val_divergence or val_loss of the validations,"
-            " or the highest mmlu of the evaluations, which are then the same questions as the report's and flatter the"
-            " student kept."
+            "Metric for keep and patience: the lowest val_kl, val_divergence or val_loss of the validations, or the"
+            " highest mmlu of the evaluations. mmlu selects on the report's own questions, so its reported score is"
+            " optimistic."
         ),
     )
     patience: int | None = Field(
         default=None,
         ge=1,
         description=(
-            "Stop after so many validations (with best_by mmlu: evaluations) without an improvement; empty: never. The"
-            " learning rate is then still above min_lr, as the schedule is made for all steps."
+            "Stop after this many validations (with best_by mmlu: evaluations) without improvement; empty: never. The"
+            " learning rate then ends above min_lr, because the schedule spans all steps."
         ),
     )
-    min_delta: float = Field(
-        default=0.0, ge=0, description="With patience: an improvement of no more than this does not count as one."
-    )
+    min_delta: float = Field(default=0.0, ge=0, description="With patience: smaller improvements do not count.")
     evaluate_every: int | None = Field(
         default=None,
         ge=1,
         description=(
-            "Steps between evaluations of the student as an exported Hugging Face model, by what the evaluate stage"
-            " measures; also before the first and after the last step. Empty: none on the way."
+            "Steps between evaluations of the student, exported to Hugging Face format and measured as in the evaluate"
+            " stage; also before the first and after the last step. Empty: no evaluations during training."
         ),
     )
     evaluate_limit: int | None = Field(
         default=None,
         ge=1,
-        description="Questions a subject at most in those; empty: as many as the evaluate stage asks.",
+        description="Maximum questions per subject in these evaluations; empty: as in the evaluate stage.",
     )
     evaluation: EvaluateConfig | None = Field(
-        default=None, description="What those measure; empty: what the recipe's evaluate does."
+        default=None, description="Settings of these evaluations; empty: the recipe's evaluate."
     )
 
     @model_validator(mode="after")
     def _watches_something(self) -> Self:
         if self.best_by == "mmlu" and self.evaluate_every is None:
             raise ValueError(
-                "best_by is mmlu, but no evaluation is made on the way; give evaluate_every or choose val_kl or"
-                " val_loss"
+                "best_by is mmlu but evaluate_every is empty; set evaluate_every, or choose val_kl or val_loss"
             )
         if self.evaluate_every is not None and self.evaluate_every > max(self.steps, 1):
             raise ValueError(
-                f"evaluate_every is {self.evaluate_every}, more than the {self.steps} steps; choose fewer or leave it"
-                " empty"
+                f"evaluate_every is {self.evaluate_every}, more than the {self.steps} steps; choose at most"
+                f" {self.steps} or leave it empty"
             )
         if self.min_delta and self.patience is None:
-            raise ValueError(
-                f"min_delta is {self.min_delta:g}, but without patience nothing waits for an improvement; give patience"
-            )
+            raise ValueError(f"min_delta is {self.min_delta:g} but patience is empty; set patience or remove min_delta")
         if self.evaluate_every is None and (self.evaluate_limit or self.evaluation):
-            raise ValueError(
-                "evaluate_limit and evaluation say what evaluate_every measures, which is empty; give it or leave"
-                " them out"
-            )
+            raise ValueError("evaluate_limit and evaluation need evaluate_every, which is empty; set it or remove them")
         if self.best_by == "mmlu" and self.evaluation and self.evaluation.mmlu is None:
-            raise ValueError("best_by is mmlu, which evaluation.mmlu: null does not measure; choose val_kl or val_loss")
+            raise ValueError("best_by is mmlu but evaluation.mmlu is null; choose val_kl or val_loss")
         return self
 
     def measured_by(self, evaluate: EvaluateConfig) -> Self:
-        """The same with its evaluations spelled out, as the job needs them: the recipe's where it has none of its
-        own."""
+        """A copy with `evaluation` filled in for the job: its own, else the recipe's `evaluate`."""
         if self.evaluate_every is None:
             return self
         config = self.evaluation or evaluate

@@ -1,4 +1,4 @@
-"""The fetch stage: what comes from the Hugging Face hub."""
+"""The fetch stage: download a model from the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from conf.shape import num_params
 
 
 class FetchConfig(StageConfig):
-    """A model directory on the Hugging Face hub."""
+    """A model repository on the Hugging Face hub."""
 
     stage: ClassVar[str] = "fetch"
     writes: ClassVar[tuple[str, ...]] = ("config.json",)
@@ -23,6 +23,6 @@ class FetchConfig(StageConfig):
     branch: str = Field(default="main", description="Branch, tag or commit on the hub.")
 
     def estimate(self, models: Models) -> StageEstimate | None:
-        """A model of 16 bits a weight."""
+        """Disk for a model with 16-bit weights."""
         params = num_params(models.teacher)
         return StageEstimate(params=params, disk=2 * params)

@@ -15,8 +15,8 @@ from conf.stages.data import World
 
 
 class GenerateConfig(StageConfig):
-    """Prompts to answers: by the teacher here, or by an OpenAI-compatible server; filtered, deduplicated, kept as
-    records."""
+    """Answers to prompts, by the teacher in this job or by an OpenAI-compatible server; filtered, deduplicated and
+    stored as records."""
 
     stage: ClassVar[str] = "generate"
     writes: ClassVar[tuple[str, ...]] = ("records.jsonl", "generate.json")
@@ -25,56 +25,61 @@ class GenerateConfig(StageConfig):
 
     prompts: Annotated[str | tuple[str, ...], Execution()] = Field(
         description=(
-            "Local files or globs of prompts (txt: one a line; jsonl, json, parquet: any shape that records have, their"
-            " last responses left out) or 'world'. Not hashed itself: the digest of what it names is an input of the"
-            " stage."
+            "Local files or globs of prompts (txt: one per line; jsonl, json, parquet: any record format, without the"
+            " last response) or 'world'. The content is hashed, not the names."
         )
     )
     prompt_field: str | None = Field(
-        default=None, min_length=1, description="Field of the prompt, where it has another name."
+        default=None, min_length=1, description="Field of the prompt, if it has another name."
     )
-    system: str | None = Field(
-        default=None, min_length=1, description="System message of every conversation that brings none."
-    )
+    system: str | None = Field(default=None, min_length=1, description="System message for conversations without one.")
     chat_template: str | None = Field(
         default=None,
         min_length=1,
-        description="Jinja text as Hugging Face's; empty: the teacher's own, else a plain one. Local only.",
+        description=(
+            "Chat template as Jinja text, as in Hugging Face; empty: the teacher's, else a plain one. Not used with"
+            " endpoint."
+        ),
     )
-    world: World | None = Field(default=None, description="The invented world asked about; empty: data.world.")
-    max_prompts: int | None = Field(default=None, ge=1, description="Read no more prompts than this.")
-    samples: int = Field(default=1, ge=1, description="Answers to each prompt; several need a temperature.")
+    world: World | None = Field(default=None, description="Synthetic world of the questions; empty: data.world.")
+    max_prompts: int | None = Field(default=None, ge=1, description="Maximum number of prompts to read; empty: all.")
+    samples: int = Field(default=1, ge=1, description="Answers per prompt; more than one needs a temperature above 0.")
     max_new_tokens: int = Field(
-        default=512, ge=1, description="Tokens of an answer at most; one that has not ended by then is rejected."
+        default=512, ge=1, description="Maximum tokens per answer; answers that do not end by then are rejected."
     )
-    temperature: float = Field(default=0.0, ge=0, description="Sampling temperature; 0: the likeliest token each time.")
+    temperature: float = Field(default=0.0, ge=0, description="Sampling temperature; 0: greedy decoding.")
     top_p: float = Field(
-        default=1.0, gt=0, le=1, description="Sample among the likeliest tokens that have this probability together."
+        default=1.0,
+        gt=0,
+        le=1,
+        description=("Nucleus sampling: sample from the most likely tokens with this total probability."),
     )
     stop: tuple[str, ...] = Field(
-        default=(), max_length=4, description="An answer ends before any of these texts, as base models need."
+        default=(), max_length=4, description="Stop strings: an answer ends before any of them; base models need these."
     )
-    seed: int = Field(default=1, ge=0, description="Seed of sampling.")
+    seed: int = Field(default=1, ge=0, description="Sampling seed.")
     max_chars: int | None = Field(
-        default=None, ge=1, description="Longer answers are rejected, characters; empty: any length."
+        default=None,
+        ge=1,
+        description=("Maximum answer length in characters, longer ones are rejected; empty: no limit."),
     )
     max_repeated_share: float = Field(
         default=0.3,
         ge=0,
         le=1,
-        description="Answers of whose 4-word sequences a larger share repeats earlier ones are rejected.",
+        description="Answers with a larger share of repeated 4-grams (words) are rejected.",
     )
     near_duplicates: float | None = Field(
         default=None,
         gt=0,
         lt=1,
         description=(
-            "Answers are rejected whose 3-word sequences overlap an earlier answer's by about this share (Jaccard,"
-            " MinHash); empty: only exact and normalised repeats of prompt and answer."
+            "Answers whose word 3-grams overlap an earlier answer by about this share (Jaccard, MinHash) are rejected;"
+            " empty: only exact and normalised duplicates of prompt and answer."
         ),
     )
     max_rejected_share: float = Field(
-        default=0.5, ge=0, le=1, description="More rejected answers than this share stop the stage."
+        default=0.5, ge=0, le=1, description="The stage fails if a larger share of answers is rejected."
     )
     endpoint: Annotated[str | None, Execution()] = Field(
         default=None,
@@ -85,40 +90,42 @@ class GenerateConfig(StageConfig):
     api_key_env: Annotated[str | None, Execution()] = Field(
         default=None,
         pattern=r"^[A-Z_][A-Z0-9_]*$",
-        description="Environment variable that holds the server's key, never the key.",
+        description="Name of the environment variable with the server's API key, not the key itself.",
     )
-    concurrency: Annotated[int, Execution()] = Field(default=16, ge=1, description="Requests to the server at once.")
+    concurrency: Annotated[int, Execution()] = Field(default=16, ge=1, description="Concurrent requests to the server.")
     timeout_seconds: Annotated[float, Execution()] = Field(
-        default=120.0, gt=0, description="Seconds one request may take."
+        default=120.0, gt=0, description="Timeout of one request in seconds."
     )
-    retries: Annotated[int, Execution()] = Field(default=5, ge=0, description="Further tries of a request that failed.")
+    retries: Annotated[int, Execution()] = Field(default=5, ge=0, description="Retries of a failed request.")
     retry_seconds: Annotated[float, Execution()] = Field(
-        default=1.0, ge=0, description="Wait before the first retry; doubled each time."
+        default=1.0, ge=0, description="Seconds before the first retry; doubled each time."
     )
-    batch: Annotated[int, Execution()] = Field(default=16, ge=1, description="Prompts answered at once here.")
-    precision: Precision = Field(default="bf16", description="Precision of the teacher here.")
-    parallel: InOneProcess = Field(default=Parallel(), description="Where it runs (one process).")
+    batch: Annotated[int, Execution()] = Field(
+        default=16, ge=1, description=("Prompts per batch when the teacher runs in this job.")
+    )
+    precision: Precision = Field(default="bf16", description="Precision of the teacher in this job.")
+    parallel: InOneProcess = Field(default=Parallel(), description="Parallel layout (one process).")
 
     @model_validator(mode="after")
     def _one_engine(self) -> Self:
         if (self.endpoint is None) != (self.endpoint_model is None):
-            raise ValueError("generate.endpoint and generate.endpoint_model go together; give both or none")
+            raise ValueError("only one of generate.endpoint and generate.endpoint_model is set; set both or neither")
         if self.samples > 1 and self.temperature == 0:
             raise ValueError(
-                f"generate.samples is {self.samples} but temperature 0 gives the same answer each time; raise the"
+                f"generate.samples is {self.samples} but temperature 0 gives the same answer every time; raise the"
                 " temperature"
             )
         if not all(self.stop):
-            raise ValueError("generate.stop holds an empty text, which ends every answer; leave it out")
+            raise ValueError("generate.stop contains an empty text, which would end every answer; remove it")
         return self
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """What `prompts` names, one by one."""
+        """`prompts` as a tuple."""
         return (self.prompts,) if isinstance(self.prompts, str) else self.prompts
 
     def estimate(self, models: Models) -> StageEstimate | None:
-        """The teacher, and the keys and values of the prompts it answers at once."""
+        """The teacher and the KV cache of one batch of prompts."""
         if self.endpoint:
             return None
         teacher, width = models.teacher, memory.BYTES[self.precision]

@@ -1,4 +1,4 @@
-"""The importance stage: how much layers and channels matter."""
+"""The importance stage: scores of layers and channels for pruning."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from conf.shape import num_params
 
 
 class ImportanceConfig(StageConfig):
-    """Activation importance of layers and channels, measured once for a teacher and shared by every pruned variant."""
+    """Activation-based importance of layers and channels, measured once per teacher and shared by all its students."""
 
     stage: ClassVar[str] = "importance"
     writes: ClassVar[tuple[str, ...]] = ("importance.json", "importance.safetensors")
 
-    calibration_samples: int = Field(default=1024, ge=1, description="Sequences run to score importance.")
-    seq_length: int = Field(default=4096, ge=8, description="Tokens of one calibration sequence.")
+    calibration_samples: int = Field(default=1024, ge=1, description="Calibration sequences.")
+    seq_length: int = Field(default=4096, ge=8, description="Tokens per calibration sequence.")
     precision: Precision = Field(default="bf16", description="Precision of the forward pass.")
-    micro_batch: Annotated[int, Execution()] = Field(default=1, ge=1, description="Sequences of one forward pass.")
+    micro_batch: Annotated[int, Execution()] = Field(default=1, ge=1, description="Sequences per forward pass.")
     parallel: RunsAs = Field(
-        default=Parallel(), description="Where it runs; ModelOpt scores with tensor-parallel size 1."
+        default=Parallel(), description="Parallel layout; ModelOpt scores with tensor-parallel size 1."
     )
 
     @field_validator("parallel")
@@ -33,7 +33,7 @@ class ImportanceConfig(StageConfig):
         return pipeline_only(value, "importance runs")
 
     def estimate(self, models: Models) -> StageEstimate | None:
-        """One pass over the calibration samples, every layer looked at."""
+        """One pass over the calibration samples with hooks on every layer."""
         tokens = self.calibration_samples * self.seq_length
 
         def peak(parallel: Parallel, micro_batch: int, device: memory.Device) -> memory.Memory:

@@ -1,4 +1,4 @@
-"""The logits stage: what the teacher says of every token, stored once for any number of students."""
+"""The logits stage: the teacher's logits for every token, stored once for all students."""
 
 from __future__ import annotations
 
@@ -14,44 +14,49 @@ from conf.shape import num_params
 
 
 class LogitsConfig(StageConfig):
-    """The teacher's top K of every token, so that distillation with `offline: true` never loads the teacher."""
+    """The teacher's top-K logits for every token, for distillation with `offline: true`, which does not load the
+    teacher."""
 
     stage: ClassVar[str] = "logits"
     writes: ClassVar[tuple[str, ...]] = ("logits.json", "train.index.safetensors", "validation.index.safetensors")
     resumes: ClassVar[Resumes] = "metrics"
 
     top_k: int = Field(
-        default=100, ge=1, description="Likeliest tokens stored for each token; the published recipes keep about 100."
+        default=100, ge=1, description="Most likely tokens to store per position; published recipes use about 100."
     )
-    seq_length: int = Field(
-        ge=8, description="Tokens the teacher reads at once: its context, in windows as distillation cuts them."
-    )
+    seq_length: int = Field(ge=8, description="Tokens per sequence: the teacher's context, cut as in distillation.")
     sequences: int | None = Field(
         default=None,
         ge=1,
-        description="Training sequences stored, in the order in which distillation with `seed` reads them; empty: all.",
+        description=(
+            "Training sequences to store, in the order in which distillation with `seed` reads them; empty: all."
+        ),
     )
     validation_sequences: int | None = Field(
-        default=None, ge=1, description="Validation sequences stored, from the first; empty: all."
+        default=None, ge=1, description="Validation sequences to store, from the first; empty: all."
     )
-    seed: int = Field(default=1, ge=0, description="Seed of that order: distill.seed.")
+    seed: int = Field(
+        default=1, ge=0, description=("Seed of the data order; must equal distill.seed if sequences is set.")
+    )
     precision: Precision = Field(default="bf16", description="Precision of the forward pass.")
     micro_batch: Annotated[int, Execution()] = Field(
-        default=1, ge=1, description="Sequences of one forward pass on one data-parallel rank."
+        default=1, ge=1, description="Sequences per forward pass on one data-parallel rank."
     )
     parallel: RunsAs = Field(
-        default=Parallel(), description="Where it runs; context and sequence parallelism are for training."
+        default=Parallel(), description="Parallel layout; context and sequence parallelism are for training only."
     )
 
     @field_validator("parallel")
     @classmethod
     def _whole_sequences(cls, value: Parallel) -> Parallel:
         if value.context != 1 or value.sequence:
-            raise ValueError("logits are stored of whole sequences; leave parallel.context and parallel.sequence out")
+            raise ValueError(
+                "logits.parallel sets context or sequence, but logits are stored for whole sequences; remove both"
+            )
         return value
 
     def estimate(self, models: Models) -> StageEstimate | None:
-        """Tokens and disk are known where the recipe says how many sequences."""
+        """Tokens and disk are known only if `sequences` is set."""
         teacher, tokens = models.teacher, (self.sequences or 0) * self.seq_length
 
         def peak(parallel: Parallel, micro_batch: int, device: memory.Device) -> memory.Memory:
@@ -67,10 +72,11 @@ class LogitsConfig(StageConfig):
 
 
 def high_planes(vocab_size: int) -> int:
-    """Bit planes an id takes beside its low 16 bits."""
+    """Number of bit planes for a token id above its low 16 bits."""
     return max(0, (vocab_size - 1).bit_length() - 16)
 
 
 def row_bytes(top_k: int, vocab_size: int) -> int:
-    """Bytes stored of one token: ids, fp16 logits, the probability left out (fp32) and the teacher's loss (fp16)."""
+    """Bytes stored per token: ids, fp16 logits, the probability outside the top K (fp32) and the teacher's loss
+    (fp16)."""
     return 4 * top_k + high_planes(vocab_size) * (-(-top_k // 8)) + 4 + 2

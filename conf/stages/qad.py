@@ -1,5 +1,5 @@
-"""Quantization-aware distillation, a part of the quantize stage: how the quantized student is taught by the model it
-was made from."""
+"""Quantization-aware distillation, part of the quantize stage: the unquantized model is the teacher of the quantized
+one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from conf.stages.distill import WithDistillationLoss
 
 
 class QADConfig(WithDistillationLoss):
-    """The unquantized model teaches the quantized one, in one process: KL divergence of the logits through ModelOpt's
+    """Distill the unquantized model into the quantized one, in one process, by KL divergence through ModelOpt's
     quantizers."""
 
     ce_share: float = Field(
@@ -23,13 +23,13 @@ class QADConfig(WithDistillationLoss):
         if self.loss != "forward_kl" or self.top_k is not None:
             what = f"loss is {self.loss}" if self.loss != "forward_kl" else f"top_k is {self.top_k}"
             raise ValueError(
-                f"quantize.qad.{what}, but it runs on ModelOpt's LogitsDistillationLoss, whole forward KL; leave it out"
+                f"quantize.qad.{what}, but ModelOpt's LogitsDistillationLoss supports only forward KL over the full"
+                " vocabulary; remove it"
             )
         if self.parallel.processes > 1:
             raise ValueError(
-                f"quantize.qad.parallel.processes is {self.parallel.processes}, "
-                "but it trains the Hugging Face model in one process; leave it out"
+                f"quantize.qad.parallel.processes is {self.parallel.processes} but QAD runs in one process; remove it"
             )
         if self.steps < 1:
-            raise ValueError("quantize.qad.steps is 0, which teaches nothing; give it steps or leave qad out")
+            raise ValueError("quantize.qad.steps is 0; choose at least 1 or remove qad")
         return self

@@ -1,4 +1,4 @@
-"""The quantize stage: formats of fewer bits."""
+"""The quantize stage: low-precision formats."""
 
 from __future__ import annotations
 
@@ -26,61 +26,57 @@ class QuantizeConfig(StageConfig):
 
     format: QuantFormat | None = Field(
         default=None,
-        description="; ".join(f"{name}: {form.what}" for name, form in FORMATS.items()) + ". Give this or auto.",
+        description="; ".join(f"{name}: {form.description}" for name, form in FORMATS.items()) + ". Set this or auto.",
     )
     auto: AutoConfig | None = Field(
-        default=None, description="A format for each layer, chosen by its sensitivity; instead of format."
+        default=None, description="Mixed precision: one format per layer, chosen by sensitivity; instead of format."
     )
     calibrator: Calibrator | None = Field(
         default=None,
         description=(
-            "How scales are found: max, the largest magnitude; mse, the least squared error; smoothquant; awq_lite,"
-            " awq_clip, awq_full. Empty: the format's own."
+            "Calibration method: max, the largest magnitude; mse, the least squared error; smoothquant; awq_lite,"
+            " awq_clip, awq_full. Empty: the format's default."
         ),
     )
     block_size: int | None = Field(
         default=None,
-        description=(
-            "Weights that share one scale, for fp8_pb_wo, int4_awq and w4a8_awq: 16, 32, 64 or 128. Empty: 128."
-        ),
+        description=("Weights per scale, for fp8_pb_wo, int4_awq and w4a8_awq: 16, 32, 64 or 128. Empty: 128."),
     )
     kv_cache: KVFormat | None = Field(
         default=None,
         description=(
-            "The key-value cache: fp8, E4M3 per tensor; nvfp4, E2M1 in blocks of 16; nvfp4_affine, with a bias per head"
-            " and channel. Empty: as it is."
+            "KV cache format: fp8, E4M3 per tensor; nvfp4, E2M1 in blocks of 16; nvfp4_affine, with a bias per head"
+            " and channel. Empty: unquantized."
         ),
     )
     qad: QADConfig | None = Field(
-        default=None, description="Afterwards the unquantized model teaches the quantized one; empty: it does not."
+        default=None, description="Quantization-aware distillation after calibration; empty: none."
     )
-    calibration_samples: int = Field(default=512, ge=1, description="Sequences run to calibrate activations.")
-    seq_length: int = Field(default=512, ge=8, description="Tokens of one calibration sequence.")
-    batch: Annotated[int, Execution()] = Field(default=1, ge=1, description="Sequences of one forward pass.")
-    parallel: InOneProcess = Field(default=Parallel(), description="Where it runs (one process).")
+    calibration_samples: int = Field(default=512, ge=1, description="Sequences for calibrating activations.")
+    seq_length: int = Field(default=512, ge=8, description="Tokens per calibration sequence.")
+    batch: Annotated[int, Execution()] = Field(default=1, ge=1, description="Sequences per forward pass.")
+    parallel: InOneProcess = Field(default=Parallel(), description="Parallel layout (one process).")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if (self.format is None) == (self.auto is None):
-            raise ValueError("an entry of quantize has exactly one of format and auto; give one")
+            raise ValueError("an entry of quantize needs exactly one of format and auto; set one")
         if self.format is None:
             given = [name for name in ("calibrator", "block_size") if getattr(self, name)]
             if given:
-                raise ValueError(
-                    f"quantize.{given[0]} is for one format, and auto mixes them by their own; leave it out"
-                )
+                raise ValueError(f"quantize.{given[0]} is set, but auto uses the default of each format; remove it")
             return self
         form = FORMATS[self.format]
         if self.calibrator and self.calibrator not in form.calibrators:
             raise ValueError(
-                f"quantize.calibrator is {self.calibrator}, which {self.format} cannot be given: "
-                f"{why_not(self.format, self.calibrator)}; choose {' or '.join(form.calibrators)}"
+                f"quantize.calibrator is {self.calibrator}, which does not work with {self.format}:"
+                f" {why_not(self.format, self.calibrator)}; choose {' or '.join(form.calibrators)}"
             )
         if self.block_size and not form.free_block:
             free = [name for name, other in FORMATS.items() if other.free_block]
-            block = f"has blocks of {form.block}" if form.block else "has no blocks"
+            block = f"has fixed blocks of {form.block}" if form.block else "has no blocks"
             raise ValueError(
-                f"quantize.block_size is {self.block_size} but {self.format} {block}; leave it out or choose"
+                f"quantize.block_size is {self.block_size} but {self.format} {block}; remove it or choose format"
                 f" {', '.join(free)}"
             )
         if self.block_size and self.block_size not in BLOCKS:
@@ -89,7 +85,7 @@ class QuantizeConfig(StageConfig):
 
     @property
     def name(self) -> str:
-        """What its models are called: the format, and what differs from the format's own."""
+        """Suffix of the model names: the format, and settings that differ from its defaults."""
         mixed = self.auto and f"auto-{self.auto.effective_bits:g}" + ("-kl_div" if self.auto.method == "kl_div" else "")
         parts = [
             self.format or mixed,
@@ -101,17 +97,17 @@ class QuantizeConfig(StageConfig):
 
     @property
     def method(self) -> Calibrator:
-        """The calibrator used."""
+        """The calibrator: the configured one, else the format's default."""
         return self.calibrator or (FORMATS[self.format].calibrators[0] if self.format else "max")
 
     @property
     def formats(self) -> tuple[QuantFormat, ...]:
-        """The formats that some layer may take."""
+        """Formats that a layer may have."""
         return (self.format,) if self.format else self.auto.formats if self.auto else ()
 
     @property
     def sensitivity(self) -> SensitivityConfig | None:
-        """What must be scored before a mix can be chosen; None for one format. Budgets share it."""
+        """Config of the sensitivity stage that `auto` needs, shared by all budgets; None for a single format."""
         if self.auto is None:
             return None
         return SensitivityConfig(
@@ -125,7 +121,7 @@ class QuantizeConfig(StageConfig):
         )
 
     def estimate(self, models: Models) -> StageEstimate | None:
-        """Calibrated and packed, then read back beside the model it was made from."""
+        """Calibrate, pack, and reload beside the original model."""
         shape, width = models.after, models.weight_bytes
         params = num_params(shape)
         linear = params - (shape.vocab_size or 0) * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
@@ -156,8 +152,8 @@ class QuantizeConfig(StageConfig):
 
     @property
     def bits(self) -> float:
-        """Bits a quantized weight takes, scales included: FP4 adds one byte a block, INT4 a float; other scales weigh
-        nothing."""
+        """Bits per quantized weight, scales included: one byte per block for FP4, one float for INT4, negligible
+        otherwise."""
         if self.auto or self.format is None:
             return self.auto.effective_bits if self.auto else 16
         form = FORMATS[self.format]
@@ -167,16 +163,19 @@ class QuantizeConfig(StageConfig):
 
 
 def scorings(student: str, configs: tuple[QuantizeConfig, ...]) -> dict[str, SensitivityConfig]:
-    """What must be scored for a student's mixes of formats, by label; budgets that differ in nothing else share their
-    scores."""
-    found: list[SensitivityConfig] = []
+    """Sensitivity configs for a student's mixed-precision entries, by label; entries that differ only in the budget
+    share one."""
+    distinct: list[SensitivityConfig] = []
     for config in configs:
-        if config.sensitivity and all(config.sensitivity.identity() != other.identity() for other in found):
-            found.append(config.sensitivity)
-    return {f"sensitivity-{student}" + (f"-{place + 1}" if place else ""): config for place, config in enumerate(found)}
+        if config.sensitivity and all(config.sensitivity.identity() != other.identity() for other in distinct):
+            distinct.append(config.sensitivity)
+    return {
+        f"sensitivity-{student}" + (f"-{number + 1}" if number else ""): config
+        for number, config in enumerate(distinct)
+    }
 
 
 def label_of(config: QuantizeConfig, scored: dict[str, SensitivityConfig]) -> str | None:
-    """The label of the scores that a mix is chosen from; None for one format."""
+    """Label of the sensitivity stage that an entry needs; None for a single format."""
     wanted = config.sensitivity
     return next((label for label, other in scored.items() if wanted and other.identity() == wanted.identity()), None)

@@ -10,12 +10,11 @@ from conf.base import Device, Execution, StageConfig
 from conf.stages.data import World
 
 GENERATED = "generated"
-"""The source that means: what the recipe's generate stage made."""
+"""The source that stands for the output of the recipe's generate stage."""
 
 
 class RecordsConfig(StageConfig):
-    """Prompts and responses to tokens: read, rendered by the chat template, masked so that only responses are learned,
-    split."""
+    """Prompts and responses to tokens: read, render with the chat template, mask everything but responses, split."""
 
     stage: ClassVar[str] = "records"
     writes: ClassVar[tuple[str, ...]] = (
@@ -30,38 +29,41 @@ class RecordsConfig(StageConfig):
 
     source: Annotated[str | tuple[str, ...], Execution()] = Field(
         description=(
-            "Local files or globs (jsonl, json, parquet), 'world' (questions on the invented world) or 'generated' (the"
-            " generate stage's). Shapes read: messages, conversations (LIMA, ShareGPT), instruction/input/output or"
-            " response (Alpaca, with history), prompt/response, question/answer. Not hashed itself: the digest of what"
-            " it names is an input of the stage."
+            "Local files or globs (jsonl, json, parquet), 'world' (questions on the synthetic world) or 'generated'"
+            " (output of the generate stage). Record formats: messages, conversations (LIMA, ShareGPT),"
+            " instruction/input/output or response (Alpaca, with history), prompt/response, question/answer. The"
+            " content is hashed, not the names."
         )
     )
     prompt_field: str | None = Field(
-        default=None, min_length=1, description="Field of the prompt, where it has another name."
+        default=None, min_length=1, description="Field of the prompt, if it has another name."
     )
     response_field: str | None = Field(
-        default=None, min_length=1, description="Field of the response, where it has another name."
+        default=None, min_length=1, description="Field of the response, if it has another name."
     )
-    system: str | None = Field(
-        default=None, min_length=1, description="System message of every conversation that brings none."
-    )
+    system: str | None = Field(default=None, min_length=1, description="System message for conversations without one.")
     chat_template: str | None = Field(
         default=None,
         min_length=1,
         description=(
-            "Jinja text as Hugging Face's; empty: the tokenizer's own, else a plain one ('User: ... Assistant: ...')."
+            "Chat template as Jinja text, as in Hugging Face; empty: the tokenizer's, else a plain one ('User: ..."
+            " Assistant: ...')."
         ),
     )
     seq_length: int = Field(
-        default=2048, ge=8, description="Tokens of the longest record, prompt and responses; longer ones are rejected."
+        default=2048,
+        ge=8,
+        description=("Maximum tokens per record, prompt and responses together; longer records are rejected."),
     )
-    world: World | None = Field(default=None, description="The invented world asked about; empty: data.world.")
-    max_records: int | None = Field(default=None, ge=1, description="Read no more records than this.")
+    world: World | None = Field(default=None, description="Synthetic world of the questions; empty: data.world.")
+    max_records: int | None = Field(default=None, ge=1, description="Maximum number of records to read; empty: all.")
     validation_share: float = Field(default=0.05, ge=0, lt=0.5, description="Share of records in the validation split.")
     test_share: float = Field(default=0.05, ge=0, lt=0.5, description="Share of records in the test split.")
-    seed: int = Field(default=1, ge=0, description="Seed of the split, which is by the first prompt.")
+    seed: int = Field(
+        default=1, ge=0, description=("Seed of the split; records with the same first prompt stay in one split.")
+    )
     max_rejected_share: float = Field(
-        default=0.01, ge=0, le=1, description="More rejected records than this share stop the stage."
+        default=0.01, ge=0, le=1, description="The stage fails if a larger share of records is rejected."
     )
     workers: Annotated[int | None, Execution()] = Field(
         default=None, ge=1, description="CPU threads; empty: all cores."
@@ -70,10 +72,10 @@ class RecordsConfig(StageConfig):
     @model_validator(mode="after")
     def _both_fields(self) -> Self:
         if (self.prompt_field is None) != (self.response_field is None):
-            raise ValueError("records.prompt_field and records.response_field go together; give both or none")
+            raise ValueError("only one of records.prompt_field and records.response_field is set; set both or neither")
         return self
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """What `source` names, one by one."""
+        """`source` as a tuple."""
         return (self.source,) if isinstance(self.source, str) else self.source

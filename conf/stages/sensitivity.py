@@ -1,4 +1,4 @@
-"""The sensitivity stage: what each format would cost each layer, the slow half of AutoQuantize."""
+"""The sensitivity stage: the loss of each format on each layer, the slow half of AutoQuantize."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ Scoring = Literal["gradient", "kl_div"]
 
 
 class AutoConfig(Config):
-    """A format for each layer, by ModelOpt's AutoQuantize: the least loss within a budget of bits."""
+    """One format per layer by ModelOpt's AutoQuantize: the least loss within a budget of bits."""
 
     formats: tuple[QuantFormat, ...] = Field(
-        min_length=1, description="Formats to choose from; leaving a layer as it is always is one."
+        min_length=1, description="Formats to choose from; leaving a layer unquantized is always possible."
     )
     effective_bits: float = Field(
         gt=0,
         lt=16,
         description=(
-            "Bits a weight may take on average over all linear layers, the output layer's 16 included, scales not."
+            "Maximum average bits per weight over all linear layers, including the output layer's 16, excluding scales."
         ),
     )
     method: Scoring = Field(
         default="gradient",
         description=(
-            "gradient: squared change of a layer's output times its gradient, summed, and a linear program; kl_div: KL "
-            "divergence of the logits with one layer quantized, and a threshold on the largest."
+            "gradient: sum of the squared change of a layer's output times its gradient, solved by a linear program;"
+            " kl_div: KL divergence of the logits with one layer quantized, with a threshold on the largest."
         ),
     )
     score_samples: int = Field(default=128, ge=1, description="Sequences run to score formats.")
@@ -43,32 +43,34 @@ class AutoConfig(Config):
         for form in self.formats:
             if form not in MIXABLE:
                 raise ValueError(
-                    f"quantize.auto.formats has {form}, whose calibration changes other layers or leaves some out; "
-                    f"choose from {', '.join(MIXABLE)}"
+                    f"quantize.auto.formats has {form}, whose calibration changes other layers or skips some; choose"
+                    f" from {', '.join(MIXABLE)}"
                 )
         if len(set(self.formats)) != len(self.formats):
-            raise ValueError(f"quantize.auto.formats names a format twice: {', '.join(self.formats)}; name each once")
+            raise ValueError(f"quantize.auto.formats has duplicates: {', '.join(self.formats)}; list each once")
         return self
 
 
 class SensitivityConfig(StageConfig):
-    """Scores of every format on every group of layers that engines fuse; any budget is then chosen from them in
-    seconds."""
+    """Scores of every format on every group of layers that inference engines fuse; formats for any budget are then
+    chosen in seconds."""
 
     stage: ClassVar[str] = "sensitivity"
     writes: ClassVar[tuple[str, ...]] = ("sensitivity.json",)
 
-    formats: tuple[QuantFormat, ...] = Field(min_length=1, description="Formats scored.")
-    method: Scoring = Field(default="gradient", description="How they are scored.")
+    formats: tuple[QuantFormat, ...] = Field(min_length=1, description="Formats to score.")
+    method: Scoring = Field(default="gradient", description="Scoring method, as in quantize.auto.method.")
     score_samples: int = Field(default=128, ge=1, description="Sequences run to score formats.")
-    calibration_samples: int = Field(default=512, ge=1, description="Sequences run to calibrate each format first.")
-    seq_length: int = Field(default=512, ge=8, description="Tokens of one sequence.")
-    batch: Annotated[int, Execution()] = Field(default=1, ge=1, description="Sequences of one forward pass.")
-    parallel: InOneProcess = Field(default=Parallel(), description="Where it runs (one process).")
+    calibration_samples: int = Field(
+        default=512, ge=1, description=("Sequences for calibrating each format before scoring.")
+    )
+    seq_length: int = Field(default=512, ge=8, description="Tokens per sequence.")
+    batch: Annotated[int, Execution()] = Field(default=1, ge=1, description="Sequences per forward pass.")
+    parallel: InOneProcess = Field(default=Parallel(), description="Parallel layout (one process).")
 
     def estimate(self, models: Models) -> StageEstimate | None:
-        """Each format calibrated, then all scored: by gradients in one pass, by KL divergence in one for every layer
-        and format."""
+        """Calibrate each format, then score all: one pass by gradients, or one pass per layer and format by KL
+        divergence."""
         shape, alone = models.after, Parallel()
         passes = 1 if self.method == "gradient" else 1 + 4 * shape.num_layers * len(self.formats)
         tokens = self.seq_length * (self.calibration_samples * len(self.formats) + self.score_samples * passes)
@@ -89,4 +91,4 @@ class SensitivityConfig(StageConfig):
 
 
 NONE = "none"
-"""A layer left as it is, among the formats."""
+"""Format name of an unquantized layer."""

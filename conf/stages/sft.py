@@ -1,4 +1,4 @@
-"""The sft stage: how a student is fine-tuned on records, alone or with a teacher beside it."""
+"""The sft stage: supervised fine-tuning on records, with or without a teacher."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from conf.stages.logits import LogitsConfig
 
 
 class SftConfig(WithDistillationLoss, WithEarlyStopping):
-    """Supervised fine-tuning on responses only; records are packed into sequences without seeing each other."""
+    """Supervised fine-tuning on responses only; records are packed into sequences and do not attend to each other."""
 
     stage: ClassVar[str] = "sft"
     writes: ClassVar[tuple[str, ...]] = ("model/config.json", "metrics.jsonl", "packing.json")
@@ -23,33 +23,32 @@ class SftConfig(WithDistillationLoss, WithEarlyStopping):
         default=0.0,
         ge=0,
         description=(
-            "Loss = cross-entropy + kd_weight x divergence from the teacher, both means over the response tokens of a"
-            " global batch; 0: plain fine-tuning, without a teacher."
+            "Loss = cross-entropy + kd_weight x divergence from the teacher, both averaged over the response tokens of"
+            " a global batch; 0: no teacher."
         ),
     )
     teacher: bool = Field(
         default=False,
         description=(
-            "With kd_weight: the teacher is fine-tuned on the records first, by the recipe's sft without kd_weight;"
-            " else it teaches as it is."
+            "With kd_weight: fine-tune the teacher on the records first, by the recipe's sft without kd_weight."
         ),
     )
     offline: bool = Field(
         default=False,
         description=(
-            "With kd_weight: store the teacher's top_k on the response tokens first, by a stage of its own that"
-            " students share; the teacher is then not loaded beside them."
+            "With kd_weight: store the teacher's top_k on the response tokens in a separate stage, which students"
+            " share; the teacher is then not loaded during training."
         ),
     )
 
     @model_validator(mode="after")
     def _stored(self) -> Self:
         if self.offline and not (self.kd_weight and self.top_k):
-            raise ValueError("sft.offline stores the teacher's top_k for kd_weight; give both, or leave offline out")
+            raise ValueError("sft.offline needs kd_weight and top_k; set both or remove offline")
         if self.offline and self.rest_bucket and self.temperature != 1:
             raise ValueError(
-                f"sft.temperature is {self.temperature:g}, but the probability of the rest is stored at temperature 1;"
-                " choose 1 or leave rest_bucket out"
+                f"sft.temperature is {self.temperature:g} but the probability outside the top K is stored at"
+                " temperature 1; choose 1 or remove rest_bucket"
             )
         return self
 
@@ -58,7 +57,7 @@ class SftConfig(WithDistillationLoss, WithEarlyStopping):
     def _whole_rows(cls, value: Parallel) -> Parallel:
         if value.context != 1:
             raise ValueError(
-                f"sft.parallel.context is {value.context}, but packed records are not spread over context-parallel"
+                f"sft.parallel.context is {value.context} but packed records cannot be split over context-parallel"
                 " ranks; choose 1"
             )
         return value
@@ -66,14 +65,18 @@ class SftConfig(WithDistillationLoss, WithEarlyStopping):
     @model_validator(mode="after")
     def _judged(self) -> Self:
         if self.evaluate_every is not None:
-            raise ValueError("sft.evaluate_every: fine-tuning makes no evaluations on the way; leave it empty")
+            raise ValueError(
+                f"sft.evaluate_every is {self.evaluate_every} but fine-tuning runs no evaluations during training;"
+                " remove it"
+            )
         if (self.keep == "best" or self.patience) and self.best_by == "val_kl" and (self.offline or not self.kd_weight):
-            raise ValueError("sft.best_by is val_kl, which needs a teacher beside the student; choose val_loss")
+            raise ValueError("sft.best_by is val_kl, which needs the teacher loaded during training; choose val_loss")
         return self
 
     @property
     def stored(self) -> LogitsConfig | None:
-        """What the stage stores that runs the teacher over the records; None where it runs beside the student."""
+        """Config of the stage that stores the teacher's logits on the records; None if the teacher is loaded during
+        training."""
         if not self.offline or self.top_k is None:
             return None
         shared = {name: getattr(self, name) for name in ("top_k", "seq_length", "seed", "precision", "micro_batch")}

@@ -1,4 +1,4 @@
-"""The sweep stage: what each axis costs by itself."""
+"""The sweep stage: loss of pruning each axis on its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from conf.stages.prune import Ranking
 
 
 class SweepConfig(QuickScore):
-    """The teacher cut along one axis at a time to several sizes, each scored as it is, untaught."""
+    """The teacher cut along one axis at a time to several sizes, each scored without distillation."""
 
     stage: ClassVar[str] = "sweep"
     writes: ClassVar[tuple[str, ...]] = ("sweep.json",)
@@ -22,16 +22,18 @@ class SweepConfig(QuickScore):
     ratios: tuple[float, ...] = Field(
         default=(0.9, 0.8, 0.7, 0.6, 0.5),
         min_length=1,
-        description="Shares of an axis to keep, to the nearest size that can be had.",
+        description="Shares of an axis to keep, rounded to the nearest valid size.",
     )
     divisor: int = Field(default=8, ge=1, description="hidden_size and ffn_hidden_size are cut to multiples of this.")
-    ranking: Ranking = Field(default="activation", description="What is cut away is ranked by: as in prune.ranking.")
-    seed: int = Field(default=1, ge=0, description="Seed of a random ranking.")
+    ranking: Ranking = Field(
+        default="activation", description=("How layers and channels are ranked, as in prune.ranking.")
+    )
+    seed: int = Field(default=1, ge=0, description="Seed of random ranking.")
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         if any(not 0 < ratio < 1 for ratio in self.ratios) or len(set(self.ratios)) != len(self.ratios):
-            raise ValueError(f"sweep.ratios {list(self.ratios)} must be distinct shares between 0 and 1")
+            raise ValueError(f"sweep.ratios is {list(self.ratios)}; list distinct shares between 0 and 1")
         if len(set(self.axes)) != len(self.axes):
-            raise ValueError(f"sweep.axes {list(self.axes)} names an axis twice; name each once")
+            raise ValueError(f"sweep.axes has duplicates: {list(self.axes)}; list each axis once")
         return self

@@ -15,7 +15,7 @@ from conf.stages.training import Training
 
 
 class TeacherConfig(Training):
-    """The model to compress: imported, or made from a shape; then trained on the tokens unless `steps` is 0."""
+    """The model to compress: imported, or initialized from a shape; then trained on the corpus unless `steps` is 0."""
 
     stage: ClassVar[str] = "teacher"
     writes: ClassVar[tuple[str, ...]] = ("model/config.json",)
@@ -23,26 +23,23 @@ class TeacherConfig(Training):
     model: Annotated[str | None, Execution()] = Field(
         default=None,
         min_length=1,
-        description=(
-            "Hugging Face model directory or id. Not hashed itself: the digest of its files is an input of the stage."
-        ),
+        description=("Hugging Face model directory or id. The content of its files is hashed, not the name."),
     )
     shape: Shape | None = Field(default=None, description="Dimensions of a teacher trained from scratch.")
     reference: Annotated[Shape | None, Execution()] = Field(
         default=None,
-        description="Dimensions of a hub model, for plans and checks on a machine that does not have its files.",
+        description="Dimensions of a hub model, for planning and checking on a machine without its files.",
     )
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
         if (self.model is None) == (self.shape is None):
             raise ValueError(
-                "teacher needs exactly one of model (a Hugging Face directory or id) and shape (from scratch)"
+                "teacher needs exactly one of model (a Hugging Face directory or id) and shape (trained from scratch);"
+                " set one"
             )
         if self.shape and self.steps == 0:
-            raise ValueError(
-                "teacher.steps is 0 but teacher.shape starts from random weights; choose steps of at least 1"
-            )
+            raise ValueError("teacher.steps is 0 but teacher.shape starts from random weights; choose at least 1 step")
         return self
 
     def estimate(self, models: Models) -> StageEstimate | None:
@@ -51,8 +48,8 @@ class TeacherConfig(Training):
         params, width = num_params(models.after), memory.BYTES[self.precision]
 
         def peak(parallel: Parallel, _: int, device: memory.Device) -> memory.Memory:
-            held = max(memory.rank_params(models.after, parallel, stage) for stage in memory.stages_of(parallel))
-            return memory.Memory(weights=width * held, other=memory.resident(device))
+            params = max(memory.rank_params(models.after, parallel, stage) for stage in memory.stages_of(parallel))
+            return memory.Memory(weights=width * params, other=memory.resident(device))
 
         job = JobEstimate(
             memory=peak, parallel=self.parallel, spread="tensor", where=models.where, shapes=(models.after,)

@@ -13,44 +13,46 @@ from conf.parallel import Parallel, RunsAs
 from conf.shape import Shape, num_params
 
 WRITTEN = 1
-"""Training checkpoints on disk beside those that are kept: the one being written."""
+"""Training checkpoints on disk besides those that are kept: the one being written."""
 
 
 class Training(StageConfig):
-    """What teacher training and distillation share: batches, schedule, optimizer (Adam), validation, checkpoints."""
+    """Settings of every training stage: batches, schedule, optimizer (Adam), validation, checkpoints."""
 
     resumes: ClassVar[Resumes] = "checkpoints"
 
     steps: int = Field(ge=0, description="Optimizer steps.")
-    seq_length: int = Field(ge=8, description="Tokens of one sequence.")
-    global_batch: int = Field(ge=1, description="Sequences of one optimizer step.")
+    seq_length: int = Field(ge=8, description="Tokens per sequence.")
+    global_batch: int = Field(ge=1, description="Sequences per optimizer step.")
     micro_batch: Annotated[int, Execution()] = Field(
-        ge=1, description="Sequences of one forward pass on one data-parallel rank."
+        ge=1, description="Sequences per forward pass on one data-parallel rank."
     )
     lr: float = Field(gt=0, description="Peak learning rate.")
-    min_lr: float = Field(ge=0, description="Learning rate at the end of the cosine.")
-    warmup_steps: int = Field(ge=0, description="Steps of linear warm-up.")
+    min_lr: float = Field(ge=0, description="Learning rate at the end of the cosine schedule.")
+    warmup_steps: int = Field(ge=0, description="Linear warm-up steps.")
     weight_decay: float = Field(
         default=0.1, ge=0, description="Decoupled weight decay; not applied to norms and biases."
     )
-    adam_beta1: float = Field(default=0.9, ge=0, lt=1, description="Adam's first moment.")
-    adam_beta2: float = Field(default=0.95, ge=0, lt=1, description="Adam's second moment.")
-    clip_grad: float = Field(default=1.0, gt=0, description="Gradients are clipped to this global norm.")
+    adam_beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay of Adam's first moment.")
+    adam_beta2: float = Field(default=0.95, ge=0, lt=1, description="Decay of Adam's second moment.")
+    clip_grad: float = Field(default=1.0, gt=0, description="Global norm to clip gradients to.")
     precision: Precision = Field(default="bf16", description="bf16 keeps fp32 master weights in the optimizer.")
-    seed: int = Field(default=1, ge=0, description="Seed of initial weights and of the data order.")
+    seed: int = Field(default=1, ge=0, description="Seed of the initial weights and the data order.")
     validate_every: int = Field(
-        default=50, ge=1, description="Steps between validations; the first and last step are validated too."
+        default=50, ge=1, description="Steps between validations; also before the first and after the last step."
     )
-    validation_batches: int = Field(default=8, ge=1, description="Global batches of one validation.")
+    validation_batches: int = Field(default=8, ge=1, description="Global batches per validation.")
     checkpoint_every: Annotated[int, Execution()] = Field(
-        default=50, ge=1, description="Steps between checkpoints to resume from."
+        default=50, ge=1, description="Steps between checkpoints for resuming."
     )
     checkpoints_kept: Annotated[int, Execution()] = Field(
         default=2,
         ge=1,
-        description="Newest checkpoints that stay while the stage runs; the second is for when the newest is damaged.",
+        description=(
+            "Newest checkpoints to keep while the stage runs; the second is a fallback if the newest is damaged."
+        ),
     )
-    parallel: RunsAs = Field(default=Parallel(), description="Where it runs.")
+    parallel: RunsAs = Field(default=Parallel(), description="Parallel layout.")
 
     @model_validator(mode="after")
     def _schedule(self) -> Self:
@@ -58,7 +60,7 @@ class Training(StageConfig):
             raise ValueError(f"min_lr {self.min_lr:g} is above lr {self.lr:g}; choose a smaller min_lr")
         if self.steps and self.warmup_steps >= self.steps:
             raise ValueError(
-                f"warmup_steps {self.warmup_steps} leaves nothing of steps {self.steps}; choose fewer warm-up steps"
+                f"warmup_steps {self.warmup_steps} is not below steps {self.steps}; choose fewer warm-up steps"
             )
         per_pass = self.micro_batch * self.parallel.data
         if self.global_batch % per_pass:
@@ -70,22 +72,22 @@ class Training(StageConfig):
 
     @property
     def tokens(self) -> int:
-        """Tokens trained on."""
+        """Training tokens."""
         return self.steps * self.global_batch * self.seq_length
 
     def training_estimate(self, shape: Shape, where: str, teacher: Shape | None = None) -> StageEstimate:
-        """Training a model of this shape, with a teacher's forward pass beside it, and both models once more on rank 0
-        where it evaluates on the way."""
+        """Training a model of this shape, with a teacher's forward pass if given, and both models once more on rank 0
+        for evaluations during training."""
         params = num_params(shape)
         evaluation, copies = getattr(self, "evaluation", None), memory.copies(params, self)
 
         def peak(parallel: Parallel, micro_batch: int, device: memory.Device) -> memory.Memory:
-            own = self.model_copy(update={"parallel": parallel, "micro_batch": micro_batch})
-            held = memory.training(shape, own, device, teacher)
+            config = self.model_copy(update={"parallel": parallel, "micro_batch": micro_batch})
+            training = memory.training(shape, config, device, teacher)
             if evaluation is None:
-                return held
+                return training
             batch = memory.batch_of(evaluation, evaluation.batch, device)
-            return memory.added(held, memory.scoring(shape, params + num_params(teacher or shape), batch))
+            return memory.added(training, memory.scoring(shape, params + num_params(teacher or shape), batch))
 
         recompute = self.parallel.recompute
         return StageEstimate(

@@ -1,2 +1,2 @@
-"""The commands of `imbik`, a module a group; `flows.cli` puts them together. Heavy imports wait until a command needs
-them."""
+"""The commands of `imbik`, one module per group, assembled in `flows.cli`. Heavy imports are deferred until a command
+needs them."""

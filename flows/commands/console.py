@@ -1,4 +1,4 @@
-"""What every command of `imbik` shares: where it prints, how it fails, which store and overrides it was given."""
+"""Shared by all commands of `imbik`: output, errors, options for the store and overrides."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import typer
 from rich.console import Console
 
 WIDE = 160
-"""Columns where the output is a file or a pipe: tables are cut to what fits."""
+"""Columns if the output is a file or a pipe; tables are truncated to this width."""
 out = Console(width=None if sys.stdout.isatty() else WIDE)
 err = Console(stderr=True, soft_wrap=True)
 
 StoreOption = Annotated[
-    Path | None, typer.Option("--store", help="Folder of all artifacts; default $IMBIK_STORE, else .imbik.")
+    Path | None, typer.Option("--store", help="Folder of all artifacts; default: $IMBIK_STORE, else .imbik.")
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(help="Settings to change, as dotted.key=value; the cluster's as cluster.key=value."),
+    typer.Argument(help="Settings as dotted.key=value; settings of the cluster as cluster.key=value."),
 ]
 ClusterOption = Annotated[
     str, typer.Option("--cluster", help="Where to run: local, docker, slurm, kubernetes or a YAML file.")
@@ -32,27 +32,27 @@ OF_CLUSTER = "cluster."
 
 
 def split_overrides(overrides: list[str] | None) -> tuple[list[str], list[str]]:
-    """Overrides of the recipe, and those of the cluster without their prefix."""
-    given = overrides or []
-    theirs = [text.removeprefix(OF_CLUSTER) for text in given if text.startswith(OF_CLUSTER)]
-    return [text for text in given if not text.startswith(OF_CLUSTER)], theirs
+    """Split overrides into the recipe's and the cluster's, the latter without prefix."""
+    all_overrides = overrides or []
+    of_cluster = [text.removeprefix(OF_CLUSTER) for text in all_overrides if text.startswith(OF_CLUSTER)]
+    return [text for text in all_overrides if not text.startswith(OF_CLUSTER)], of_cluster
 
 
 def fail(sentence: str, code: int = 2) -> NoReturn:
-    """Say what is wrong and exit."""
+    """Print an error and exit."""
     err.print(f"imbik: {sentence}", style="red", markup=False, highlight=False)
     sys.exit(code)
 
 
 def root_of(store: Path | None) -> Path:
-    """The store that was named, else the environment's, else .imbik here."""
+    """The given store, else $IMBIK_STORE, else .imbik in the current folder."""
     return (store or Path(os.environ.get("IMBIK_STORE") or ".imbik")).absolute()
 
 
 @contextlib.contextmanager
 def flow_run(root: Path, *, jobs: bool = False) -> Iterator[None]:
-    """What a flow run from the command line needs around it: the store, Prefect's server, the live view. With `jobs`,
-    stages will be built on this machine. What starts slowly starts side by side."""
+    """Context of a flow run from the command line: store, Prefect server, live view. With `jobs`, stages will run on
+    this machine. Slow starts overlap."""
     from flows.commands import live
     from flows.server import processes as server
     from tasks.launch import forkserver as warm
@@ -61,7 +61,7 @@ def flow_run(root: Path, *, jobs: bool = False) -> Iterator[None]:
     def meanwhile() -> None:
         if jobs:
             warm.start_early()
-        importlib.import_module("flows.compress")  # Prefect, the tasks and what they need take seconds
+        importlib.import_module("flows.compress")  # importing Prefect and the tasks takes seconds
 
     Store(root).create()
     server.configure_prefect(root)
@@ -73,7 +73,7 @@ def flow_run(root: Path, *, jobs: bool = False) -> Iterator[None]:
 
 
 def show_report(folder: Path) -> None:
-    """A run's table, its sentences, and where its report is."""
+    """Print a run's table, its conclusions and the path of its report."""
     from tasks.report.render import table
     from tasks.store.runs import read_report
 

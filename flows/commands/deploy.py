@@ -1,5 +1,4 @@
-"""`imbik deploy`, `schedule`, `schedules` and `unschedule`: what Prefect's pages can run, and when it runs by
-itself."""
+"""`imbik deploy`, `schedule`, `schedules` and `unschedule`: deployments and schedules in Prefect."""
 
 from __future__ import annotations
 
@@ -12,44 +11,42 @@ from rich.table import Table
 
 from flows.commands.console import ClusterOption, Overrides, StoreOption, out, root_of
 
-Pool = Annotated[str, typer.Option("--work-pool", help="Work pool that runs them.")]
+Pool = Annotated[str, typer.Option("--work-pool", help="Work pool for the runs.")]
 
 
 def deploy(
     recipes: Annotated[
-        list[str] | None, typer.Argument(help="Presets or YAML files; default every preset and single stage.")
+        list[str] | None, typer.Argument(help="Presets or YAML files; default: all presets and single-stage flows.")
     ] = None,
     store: StoreOption = None,
     cluster: ClusterOption = "local",
     work_pool: Pool = "imbik",
     automations: Annotated[
-        Path | None, typer.Option(help="File of automations to make too, for instance deploy/automations.yaml.")
+        Path | None, typer.Option(help="File of automations to create as well, for instance deploy/automations.yaml.")
     ] = None,
-    notify: Annotated[
-        str | None, typer.Option(help="Address that the automations' notifications are posted to.")
-    ] = None,
+    notify: Annotated[str | None, typer.Option(help="URL to which the automations post notifications.")] = None,
 ) -> None:
-    """Register deployments with the Prefect server, so that its pages can run them."""
+    """Register deployments with the Prefect server, to run them from its UI."""
     from conf.cluster import load_cluster
     from conf.load import load
     from conf.placement import place_on_cluster
 
-    where = load_cluster(cluster)
-    loaded = {Path(one).stem: load(one) for one in recipes or []}
+    on_cluster = load_cluster(cluster)
+    loaded = {Path(preset).stem: load(preset) for preset in recipes or []}
     for recipe in loaded.values():
-        place_on_cluster(recipe, where)  # refuses what cannot run there; the form starts as the recipe itself
-    root = _connect(_settled(store))
+        place_on_cluster(recipe, on_cluster)  # checks that it can run there; the form starts with the recipe itself
+    root = _connect(_configured(store))
     from flows.server import deployments
 
-    given: dict[str, Any] = {
+    shared: dict[str, Any] = {
         "common": {"store": str(root), "cluster": cluster},
         "pool": work_pool,
         "work": _work(work_pool),
     }
-    wanted = [deployments.of_recipe(recipe, called, preset=called, **given) for called, recipe in loaded.items()]
-    if not wanted:
-        wanted = deployments.shipped(**given)
-    for name in deployments.register(wanted, work_pool):
+    to_register = [deployments.of_recipe(recipe, name, preset=name, **shared) for name, recipe in loaded.items()]
+    if not to_register:
+        to_register = deployments.shipped(**shared)
+    for name in deployments.register(to_register, work_pool):
         out.print(name, highlight=False)
     if automations:
         from flows.server.automations import create
@@ -61,42 +58,43 @@ def deploy(
 def schedule(
     preset: Annotated[str, typer.Argument(help="A preset's name or a YAML file.")],
     overrides: Overrides = None,
-    cron: Annotated[str | None, typer.Option(help="When, as cron writes it: minute hour day month weekday.")] = None,
-    every: Annotated[float | None, typer.Option(help="Or how often, in minutes.")] = None,
-    timezone: Annotated[str, typer.Option(help="Time zone of cron, for instance Europe/Berlin.")] = "UTC",
+    cron: Annotated[str | None, typer.Option(help="Cron expression: minute hour day month weekday.")] = None,
+    every: Annotated[float | None, typer.Option(help="Interval in minutes, instead of --cron.")] = None,
+    timezone: Annotated[str, typer.Option(help="Time zone of --cron, for instance Europe/Berlin.")] = "UTC",
     name: Annotated[
-        str | None, typer.Option("--name", help="Name of the deployment and its runs; default the preset's.")
+        str | None, typer.Option("--name", help="Name of the deployment and its runs; default: the preset's name.")
     ] = None,
     cluster: ClusterOption = "local",
     store: StoreOption = None,
     work_pool: Pool = "imbik",
 ) -> None:
-    """Run a recipe at set times; what did not change is not made again, and runs that overlap queue."""
+    """Run a recipe on a schedule; unchanged stages are not run again, and overlapping runs are queued."""
     from conf.base import run_name
     from conf.cluster import load_cluster
     from conf.load import load
     from conf.placement import place_on_cluster
 
-    called = run_name(name or Path(preset).stem)
+    name = run_name(name or Path(preset).stem)
     recipe = load(preset, overrides)
     place_on_cluster(recipe, load_cluster(cluster))
-    root = _connect(_settled(store))
+    root = _connect(_configured(store))
     from flows.server import deployments
-    from flows.server import schedules as known
+    from flows.server import schedules as server_schedules
 
-    when = known.schedule_of(cron, every, timezone, called)
-    made = deployments.of_recipe(
+    when = server_schedules.schedule_of(cron, every, timezone, name)
+    deployment = deployments.of_recipe(
         recipe,
-        called,
+        name,
         preset=Path(preset).stem,
         common={"store": str(root), "cluster": cluster},
         pool=work_pool,
         schedule=when,
         work=_work(work_pool),
     )
-    deployments.register([made], work_pool)
+    deployments.register([deployment], work_pool)
+    times = ", ".join(server_schedules.coming(when, 3))
     out.print(
-        f"{made.full_name} runs {known.describe(when)}; next: {', '.join(known.coming(when, 3))}",
+        f"{deployment.full_name} runs {server_schedules.describe(when)}; next: {times}",
         highlight=False,
         markup=False,
         soft_wrap=True,
@@ -104,32 +102,32 @@ def schedule(
 
 
 def schedules(store: StoreOption = None) -> None:
-    """List what runs by itself, with the next and the late runs."""
-    _connect(_settled(store))
-    from flows.server import schedules as known
+    """List schedules with their next and late runs."""
+    _connect(_configured(store))
+    from flows.server import schedules as server_schedules
 
-    shown = Table("deployment", "runs", "next", "late", header_style="bold")
-    for line in known.listed():
-        shown.add_row(*line)
-    out.print(shown)
+    table = Table("deployment", "runs", "next", "late", header_style="bold")
+    for line in server_schedules.listed():
+        table.add_row(*line)
+    out.print(table)
 
 
 def unschedule(
-    deployment: Annotated[str, typer.Argument(help="A deployment's name, as `imbik schedules` lists it.")],
+    deployment: Annotated[str, typer.Argument(help="Name of a deployment, as in `imbik schedules`.")],
     store: StoreOption = None,
 ) -> None:
-    """Take a deployment's schedules away; the deployment stays."""
-    _connect(_settled(store))
-    from flows.server import schedules as known
+    """Remove the schedules of a deployment; the deployment itself stays."""
+    _connect(_configured(store))
+    from flows.server import schedules as server_schedules
 
-    count = known.remove(deployment)
+    count = server_schedules.remove(deployment)
     out.print(
         f"{count} schedule{'s' if count != 1 else ''} of {deployment} removed; the deployment stays", highlight=False
     )
 
 
-def _settled(store: Path | None) -> Path:
-    """Point Prefect at the store, before it is imported."""
+def _configured(store: Path | None) -> Path:
+    """Configure Prefect for the store; must run before Prefect is imported."""
     from flows.server import processes as server
 
     root = root_of(store)
@@ -138,23 +136,24 @@ def _settled(store: Path | None) -> Path:
 
 
 def _connect(root: Path) -> Path:
-    """Find the Prefect server: the one that is named, else the one `imbik up` runs for the store."""
+    """Find the Prefect server: PREFECT_API_URL, else the server that `imbik up` runs for the store."""
     from flows.server import processes as server
     from tasks.tracking.servers import services
 
-    known = os.environ.get("PREFECT_API_URL") or services(root).get("prefect")
-    if not known:
+    url = os.environ.get("PREFECT_API_URL") or services(root).get("prefect")
+    if not url:
         raise ValueError(
-            f"no Prefect server is known: set PREFECT_API_URL, or run `imbik up --store {root}` in another terminal"
+            f"no Prefect server is configured; set PREFECT_API_URL, or run `imbik up --store {root}` in another"
+            " terminal"
         )
-    server.check_reachable(known)
-    os.environ["PREFECT_API_URL"] = known
+    server.check_reachable(url)
+    os.environ["PREFECT_API_URL"] = url
     return root
 
 
 def _work(pool: str) -> dict[str, Any]:
-    """Job variables: on this machine's own pool relative paths of a recipe are seen from here; what another pool has,
-    its makers know."""
+    """Job variables: in this machine's own pool, relative paths in a recipe start at the current folder; other pools
+    have their own."""
     from flows.server.deployments import POOL, place
 
     return place(Path.cwd()) if pool == POOL else {}

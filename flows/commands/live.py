@@ -1,4 +1,4 @@
-"""The live view of a run: a line per stage with steps, rate and time left; plain lines where the output is no
+"""The live view of a run: one line per stage with steps, rate and remaining time; plain lines if the output is not a
 terminal."""
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WATCHED = ("train_loss", "train_divergence", "val_loss", "val_kl")
 
 @contextlib.contextmanager
 def shown(console: Console) -> Iterator[Callable[[Board], None]]:
-    """Show a board from when it is given until the end of the block."""
+    """Show boards until the end of the block; the yielded function adds one."""
     boards: list[Board] = []
     done = threading.Event()
     follow = _terminal if console.is_terminal else _plain
@@ -67,17 +67,17 @@ def _values(progress: Progress) -> str:
 
 
 def _plain(console: Console, boards: list[Board], done: threading.Event) -> None:
-    told: dict[str, tuple[str, int, bool]] = {}
+    printed: dict[str, tuple[str, int, bool]] = {}
     last = False
     while not last:
         last = done.wait(0.5)
         for board in boards:
             for label, progress in board.snapshot().items():
                 tenth = progress.step * 10 // progress.total if progress.total and progress.state == "running" else -1
-                # A tenth of an hour is long to wait for the first word: how fast it goes is known after two steps.
+                # A tenth of a long stage can take minutes; print its rate as soon as two steps are done.
                 timed = progress.rate is not None and progress.paced >= 2
-                if told.get(label) != (progress.state, tenth, timed):
-                    told[label] = (progress.state, tenth, timed)
+                if printed.get(label) != (progress.state, tenth, timed):
+                    printed[label] = (progress.state, tenth, timed)
                     if progress.state != "waiting":
                         stamp = time.strftime("%H:%M:%S")
                         console.print(

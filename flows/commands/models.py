@@ -1,4 +1,4 @@
-"""`imbik promote`, `serve-command`, `chat`, `push` and `sync`: what happens to a student once it is there."""
+"""`imbik promote`, `serve-command`, `chat`, `push` and `sync`: use and hand over finished students."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from rich.table import Table
 from flows.commands.console import StoreOption, err, fail, out, root_of
 
 ModelArgument = Annotated[str, typer.Argument(help="RUN/MODEL, a model directory, or NAME@ALIAS of the registry.")]
-OwnArgument = Annotated[str, typer.Argument(help="RUN/MODEL, as the report's table calls it.")]
+OwnArgument = Annotated[str, typer.Argument(help="RUN/MODEL, with the model's name in the report.")]
 
 
 def promote(
     model: OwnArgument,
     force: Annotated[
-        bool, typer.Option("--force", help="Even where a gate closed on it; the version then says so.")
+        bool, typer.Option("--force", help="Promote even if the model failed a gate; the version gets a tag.")
     ] = False,
     store: StoreOption = None,
 ) -> None:
-    """Make a model the champion of its registered model; the champion before it becomes `previous`."""
+    """Make a model the champion of its registered model; the former champion becomes `previous`."""
     from tasks.handover import resolve as handover
 
     out.print(handover.promote(root_of(store), model, force=force), markup=False, highlight=False)
@@ -33,10 +33,10 @@ def promote(
 
 def serve_command(
     model: ModelArgument,
-    gpus: Annotated[int, typer.Option(min=1, help="GPUs to spread the model over (tensor parallel).")] = 1,
+    gpus: Annotated[int, typer.Option(min=1, help="Number of GPUs (tensor parallelism).")] = 1,
     store: StoreOption = None,
 ) -> None:
-    """Print the commands that serve a model with vLLM, TensorRT-LLM and SGLang; starts nothing."""
+    """Print commands to serve a model with vLLM, TensorRT-LLM and SGLang; nothing is started."""
     from tasks.handover import resolve as handover
     from tasks.handover import serving
 
@@ -54,13 +54,13 @@ def serve_command(
 
 def chat(
     model: ModelArgument,
-    prompt: Annotated[str | None, typer.Option(help="Answer this and end; else a conversation.")] = None,
-    system: Annotated[str | None, typer.Option(help="What the model is told first.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Tokens of an answer at most.")] = 256,
-    temperature: Annotated[float, typer.Option(help="0: always the likeliest token.")] = 0.0,
+    prompt: Annotated[str | None, typer.Option(help="Answer this prompt and exit; default: interactive chat.")] = None,
+    system: Annotated[str | None, typer.Option(help="System message.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Maximum tokens per answer.")] = 256,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature; 0: greedy decoding.")] = 0.0,
     store: StoreOption = None,
 ) -> None:
-    """Talk to a model here, run by transformers in a process of its own."""
+    """Chat with a model on this machine, run by transformers in a separate process."""
     from conf.secrets import without
     from conf.spec import ERROR_PREFIX, Spec
     from conf.stages.chat import ConverseConfig
@@ -98,31 +98,31 @@ def chat(
 
 def push(
     model: OwnArgument,
-    repository: Annotated[str, typer.Argument(help="OWNER/NAME on the Hugging Face hub.")],
-    private: Annotated[bool, typer.Option("--private", help="Make the repository private when it is made.")] = False,
+    repository: Annotated[str, typer.Argument(help="Repository OWNER/NAME on the Hugging Face hub.")],
+    private: Annotated[bool, typer.Option("--private", help="Create the repository as private.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List what would be sent, and the card; send nothing.")
+        bool, typer.Option("--dry-run", help="Print the files and the model card without uploading.")
     ] = False,
     store: StoreOption = None,
 ) -> None:
-    """Send a published student with its model card to a hub repository; the token is HF_TOKEN or the login's."""
+    """Upload a published student and its model card to the hub, with the token of HF_TOKEN or the hub login."""
     from tasks.handover import upload
     from tasks.store.runs import model_of
 
-    found = model_of(root_of(store), model)
-    if not found.published.is_dir():
-        raise ValueError(f"{model} is not published; students are, once they are taught: {_published(found.folder)}")
-    files = upload.files(found.published)
+    chosen = model_of(root_of(store), model)
+    if not chosen.published.is_dir():
+        raise ValueError(f"{model} is not published; published students of this run: {_published(chosen.folder)}")
+    files = upload.files(chosen.published)
     if not dry_run:
         address = upload.push(files, repository, private=private, message=f"{model}, imbik")
-        out.print(f"{len(files)} files are at {address}", markup=False, highlight=False)
+        out.print(f"uploaded {len(files)} files to {address}", markup=False, highlight=False)
         return
-    shown = Table("file", "bytes", "sha256", header_style="bold")
+    table = Table("file", "bytes", "sha256", header_style="bold")
     for file in files:
-        shown.add_row(file.name, f"{file.bytes:,}", file.sha256)
-    out.print(shown)
-    out.print((found.published / "README.md").read_text(), markup=False, highlight=False, soft_wrap=True)
-    out.print(f"nothing was sent to {repository}: --dry-run", style="dim")
+        table.add_row(file.name, f"{file.bytes:,}", file.sha256)
+    out.print(table)
+    out.print((chosen.published / "README.md").read_text(), markup=False, highlight=False, soft_wrap=True)
+    out.print(f"--dry-run: nothing was uploaded to {repository}", style="dim")
 
 
 def _published(folder: Path) -> str:
@@ -130,14 +130,14 @@ def _published(folder: Path) -> str:
 
 
 def sync(store: StoreOption = None) -> None:
-    """Send MLflow what it missed while its server was away."""
+    """Send metrics to MLflow that it missed while its server was unavailable."""
     from tasks.tracking.tracker import sync as send
 
     failed = False
     for flow, size, reason in send(root_of(store)):
         failed |= reason is not None
-        told = f"not sent ({reason}); it stays" if reason else "sent"
-        out.print(f"{flow}: {size:,} bytes {told}", markup=False, highlight=False, soft_wrap=True)
+        outcome = f"not sent ({reason}); kept for the next try" if reason else "sent"
+        out.print(f"{flow}: {size:,} bytes {outcome}", markup=False, highlight=False, soft_wrap=True)
     if failed:
-        fail("MLflow did not take everything; see to the server, then run imbik sync again", 1)
-    out.print("MLflow has everything", style="dim")
+        fail("MLflow did not accept everything; check the server, then run imbik sync again", 1)
+    out.print("MLflow is up to date", style="dim")

@@ -1,4 +1,4 @@
-"""`imbik plan`: what a run of a recipe would do, what it takes, and whether a cluster's GPUs can hold it."""
+"""`imbik plan`: what a run would do, what it needs, and whether it fits the cluster's GPUs."""
 
 from __future__ import annotations
 
@@ -16,31 +16,33 @@ if TYPE_CHECKING:
 
 
 def plan(preset: str, overrides: Overrides = None, store: StoreOption = None, cluster: ClusterOption = "local") -> None:
-    """Show every stage as cached or to run, with parameters, tokens, memory and disk; touches nothing."""
+    """Show each stage as cached or to run, with parameters, tokens, memory and disk; writes nothing."""
     from conf.cluster import load_cluster
     from conf.load import load
     from conf.placement import place_on_cluster
     from flows.plan import plan as stages_of
     from flows.sizing import sized
 
-    own, theirs = split_overrides(overrides)
-    where, root = load_cluster(cluster, theirs), root_of(store)
-    recipe = place_on_cluster(load(preset, own), where)
-    stages = sized(recipe, where, stages_of(recipe, root))
-    times = _on_cpu(where, stages)
+    recipe_overrides, cluster_overrides = split_overrides(overrides)
+    on_cluster, root = load_cluster(cluster, cluster_overrides), root_of(store)
+    recipe = place_on_cluster(load(preset, recipe_overrides), on_cluster)
+    stages = sized(recipe, on_cluster, stages_of(recipe, root))
+    times = _on_cpu(on_cluster, stages)
     out.print(_stages(stages, times))
-    gpus = [each for each in stages if each.memory]
+    gpus = [sized_stage for sized_stage in stages if sized_stage.memory]
     if gpus:
-        out.print(_gpus(where, gpus))
+        out.print(_gpus(on_cluster, gpus))
     for student in recipe.students:
-        for called, gate in recipe.gates_of(student).items():
-            sure = (
+        for name, gate in recipe.gates_of(student).items():
+            judged = (
                 "the estimate" if gate.confidence == "none" else f"the worse end of the {gate.confidence:.0%} interval"
             )
             out.print(
-                f"gate {called} after {gate.after} of {student}: {gate.told}, at {sure}", highlight=False, markup=False
+                f"gate {name} after {gate.after} of {student}: {gate.description}, for {judged}",
+                highlight=False,
+                markup=False,
             )
-    for sentence in [each.misfit for each in stages if each.misfit]:
+    for sentence in [sized_stage.misfit for sized_stage in stages if sized_stage.misfit]:
         out.print(f"does not fit: {sentence}", style="red", highlight=False, markup=False)
     out.print(f"store {root}; {_about(stages)}", style="dim", highlight=False, markup=False)
     if times:
@@ -48,7 +50,7 @@ def plan(preset: str, overrides: Overrides = None, store: StoreOption = None, cl
 
 
 def _on_cpu(cluster: Cluster, stages: list[Sized]) -> dict[str, float]:
-    """Core-seconds of each stage that computes on this machine's CPU, by label."""
+    """Core-seconds of each stage on this machine's CPU, by label."""
     from flows.doctor import processor
     from tasks.launch import gpus
 
@@ -59,7 +61,7 @@ def _on_cpu(cluster: Cluster, stages: list[Sized]) -> dict[str, float]:
 
 def _stages(stages: list[Sized], times: dict[str, float]) -> Table:
     clock = ["time"] if times else []
-    shown = Table(
+    table = Table(
         "stage", "state", "parameters", "tokens", "steps", *clock, "memory", "disk", "what differs", header_style="bold"
     )
     for each in stages:
@@ -69,12 +71,12 @@ def _stages(stages: list[Sized], times: dict[str, float]) -> Table:
         differs = planned.waits or _differences(planned.differs) or "-"
         state = "cached" if planned.cached else "will run"
         took = [_cpu_time(times.get(planned.label), each)] if times else []
-        shown.add_row(planned.label, state, params, tokens, steps, *took, memory, disk, differs)
-    return shown
+        table.add_row(planned.label, state, params, tokens, steps, *took, memory, disk, differs)
+    return table
 
 
 def _cpu_time(core_seconds: float | None, each: Sized) -> str:
-    """How long a stage takes on the cores that its job is given."""
+    """Duration of a stage on the cores of its job."""
     return _time(core_seconds / _cores(each) / 3600) if core_seconds else "-"
 
 
@@ -84,24 +86,24 @@ def _cores(each: Sized) -> int:
 
 
 def _about_cpu(stages: list[Sized], times: dict[str, float]) -> str:
-    """How long the run takes on this machine's processor, and what kind that is."""
+    """Duration of the run on this machine's CPU, and the CPU model."""
     from flows.doctor import processor
 
     cores = os.cpu_count() or 1
-    left = sum(times[each.stage.label] for each in stages if each.stage.label in times and not each.stage.cached)
+    remaining = sum(times[each.stage.label] for each in stages if each.stage.label in times and not each.stage.cached)
     return (
-        f"{cores} cores of {processor.kind()}, each {processor.flops() / 1e9:.0f} GFLOP/s in fp32: what has a time"
-        f" takes about {_time(left / cores / 3600)} with all of them busy, more where stages wait for each other;"
-        " questions, quantization and starting come on top"
+        f"{cores} cores of {processor.kind()}, {processor.flops() / 1e9:.0f} GFLOP/s in fp32 each: stages with a time"
+        f" take about {_time(remaining / cores / 3600)} on all cores, longer if stages wait for each other; questions,"
+        " quantization and startup are not included"
     )
 
 
 def _gpus(cluster: Cluster, stages: list[Sized]) -> Table:
-    """Memory of each stage's fullest GPU by cause, and its hours."""
+    """Memory of each stage's fullest GPU by cause, and GPU-hours."""
     from conf.estimate.memory import CAUSES
 
     name = f"{cluster.gpu.name}, {cluster.gpu.memory_gb:g} GB" if cluster.gpu else "GPU"
-    shown = Table(
+    table = Table(
         "GB on one GPU",
         *CAUSES,
         "total",
@@ -119,7 +121,7 @@ def _gpus(cluster: Cluster, stages: list[Sized]) -> Table:
         hours = each.gpu_hours
         spent = (_hours(hours), _time(hours / each.gpus)) if hours is not None else ("-", "-")
         style = "red" if each.misfit else None
-        shown.add_row(
+        table.add_row(
             each.stage.label,
             *causes,
             _gb(each.memory.total, unit=""),
@@ -128,25 +130,23 @@ def _gpus(cluster: Cluster, stages: list[Sized]) -> Table:
             _gb(each.main or 0, unit=""),
             style=style,
         )
-    return shown
+    return table
 
 
 def _about(stages: list[Sized]) -> str:
-    """What the tables mean, and what they come to."""
+    """Explanation and totals of the tables."""
     from conf.estimate.numbers import short
 
-    kept = short(sum(each.numbers.disk or 0 for each in stages), "B")
-    beside = short(max((each.numbers.scratch or 0 for each in stages), default=0), "B")
-    disk = (
-        f"disk is what an artifact keeps, {kept} in all as far as it is known, and up to {beside} more for checkpoints"
-    )
-    coming = [(each.gpu_hours, each.gpus) for each in stages if each.gpu_hours is not None and not each.stage.cached]
-    if not coming:
-        return f"memory is a job's peak over all its processes, estimated; {disk}"
-    hours, time = sum(hours for hours, _ in coming), sum(hours / gpus for hours, gpus in coming)
+    total = short(sum(each.numbers.disk or 0 for each in stages), "B")
+    scratch = short(max((each.numbers.scratch or 0 for each in stages), default=0), "B")
+    disk = f"disk is the size of an artifact, {total} in total where known, and up to {scratch} more for checkpoints"
+    pending = [(each.gpu_hours, each.gpus) for each in stages if each.gpu_hours is not None and not each.stage.cached]
+    if not pending:
+        return f"memory is the estimated peak over all processes of a job; {disk}"
+    hours, time = sum(hours for hours, _ in pending), sum(hours / gpus for hours, gpus in pending)
     return (
-        "memory is estimated at the peak of a job's fullest GPU; main memory is that of the first node, where"
-        f" checkpoints are copied before they are written; {disk}; {_hours(hours)} GPU-hours, {_time(time)} one after"
+        "memory is the estimated peak of a job's fullest GPU; main memory is for the first node, which copies"
+        f" checkpoints before writing them; {disk}; {_hours(hours)} GPU-hours, {_time(time)} if stages run one after"
         " another, at the utilisation of published runs (conf/estimate/flops.py), without questions and queues"
     )
 
@@ -160,14 +160,14 @@ def _hours(value: float) -> str:
 
 
 def _time(hours: float) -> str:
-    """Days, hours or minutes."""
+    """Hours as days, hours, minutes or seconds."""
     if hours >= 1:
         return f"{hours / 24:.1f} days" if hours >= 48 else f"{hours:.1f} h"
     return f"{hours * 60:.0f} min" if hours >= 1 / 30 else f"{hours * 3600:.0f} s"
 
 
 def _differences(differs: dict[str, tuple[Any, Any]], most: int = 3) -> str:
-    """Changed settings with their values, and which inputs are others."""
+    """Changed settings with both values, and changed inputs."""
     settings = [
         f"{key}: {_brief(there)} → {_brief(here)}"
         for key, (there, here) in differs.items()
@@ -175,7 +175,7 @@ def _differences(differs: dict[str, tuple[Any, Any]], most: int = 3) -> str:
     ]
     inputs = [key.removeprefix("input ") for key in differs if key.startswith("input ")]
     return ", ".join(
-        settings[:most] + ["..."] * (len(settings) > most) + ([f"another {' and '.join(inputs)}"] if inputs else [])
+        settings[:most] + ["..."] * (len(settings) > most) + ([f"different {' and '.join(inputs)}"] if inputs else [])
     )
 
 

@@ -1,4 +1,4 @@
-"""`imbik run`: make a recipe."""
+"""`imbik run`: run a recipe."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def run(
     preset: Annotated[str, typer.Argument(help="A preset's name or a YAML file.")],
     overrides: Overrides = None,
     store: StoreOption = None,
-    name: Annotated[str | None, typer.Option("--name", help="Name of the run; default the preset's.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the run; default: the preset's name.")] = None,
     cluster: ClusterOption = "local",
 ) -> None:
-    """Run a recipe, here or on a cluster; what is in the store already is not made again. Exit code 3: a gate stopped a
-    student, all else was done."""
+    """Run a recipe on this machine or a cluster; stages already in the store are not run again. Exit code 3: a gate
+    stopped a student, everything else finished."""
     from conf.base import run_name
     from conf.cluster import load_cluster
     from conf.load import load
@@ -35,19 +35,19 @@ def run(
     from flows.plan import plan as stages_of
     from flows.sizing import check_fits
 
-    called = run_name(name or Path(preset).stem)
-    own, theirs = split_overrides(overrides)
-    where, root = load_cluster(cluster, theirs), root_of(store)
-    recipe = place_on_cluster(load(preset, own), where)
+    name = run_name(name or Path(preset).stem)
+    recipe_overrides, cluster_overrides = split_overrides(overrides)
+    on_cluster, root = load_cluster(cluster, cluster_overrides), root_of(store)
+    recipe = place_on_cluster(load(preset, recipe_overrides), on_cluster)
     stages = stages_of(recipe, root)
-    check_fits(recipe, where, stages)
-    with flow_run(root, jobs=where.kind == "local" and not all(stage.cached for stage in stages)):
+    check_fits(recipe, on_cluster, stages)
+    with flow_run(root, jobs=on_cluster.kind == "local" and not all(stage.cached for stage in stages)):
         from prefect import tags
 
         from flows.compress import compress
 
         with tags(f"preset:{Path(preset).stem}", f"cluster:{Path(cluster).stem}"):
-            folder = Path(compress(recipe=recipe, name=called, store=str(root), cluster=where))
+            folder = Path(compress(recipe=recipe, name=name, store=str(root), cluster=on_cluster))
     show_report(folder)
     from flows.outcome import CLOSED, summary
     from tasks.store.runs import read_report

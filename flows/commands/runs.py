@@ -1,4 +1,4 @@
-"""`imbik presets`, `imbik runs` and `imbik report`: what there is to run and what was run."""
+"""`imbik presets`, `imbik runs` and `imbik report`."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Schema(StrEnum):
 
 
 def presets() -> None:
-    """List the recipes that ship with imbik."""
+    """List the shipped presets."""
     from conf.load import names, read
 
-    shown = Table("preset", "what it does", header_style="bold")
+    table = Table("preset", "what it does", header_style="bold")
     for name in names():
-        shown.add_row(name, read(name).get("description", ""))
-    out.print(shown)
+        table.add_row(name, read(name).get("description", ""))
+    out.print(table)
 
 
 def runs(store: StoreOption = None) -> None:
@@ -48,7 +48,7 @@ def runs(store: StoreOption = None) -> None:
 
 
 def report(run: Annotated[str, typer.Argument(help="Name of a run.")], store: StoreOption = None) -> None:
-    """Show a run's table and where its report is."""
+    """Show a run's table and the path of its report."""
     from tasks.store.runs import folder_of
 
     show_report(folder_of(root_of(store), run))

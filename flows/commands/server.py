@@ -1,4 +1,4 @@
-"""`imbik doctor` and `imbik up`: what this machine can do, and the servers it can run."""
+"""`imbik doctor` and `imbik up`: check this machine or a cluster, and run the servers."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ if TYPE_CHECKING:
 
 def doctor(
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="Settings of the cluster to change, as cluster.key=value.")
+        list[str] | None, typer.Argument(help="Settings of the cluster, as cluster.key=value.")
     ] = None,
     store: StoreOption = None,
-    cluster: Annotated[str | None, typer.Option("--cluster", help="Ask the nodes of this cluster, with a job.")] = None,
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", help=("Check the nodes of this cluster with a job."))
+    ] = None,
 ) -> None:
-    """Say what this machine can do, or the nodes of a cluster, what is missing, and how to fix it."""
+    """Check this machine, or the nodes of a cluster, and show how to fix problems."""
     from flows.doctor.machine import checks
 
-    shown, healthy = Table("", "what", "found", "how to fix it", header_style="bold"), True
+    table, healthy = Table("", "what", "found", "how to fix it", header_style="bold"), True
     for check in _of_cluster(cluster, overrides, root_of(store)) if cluster else checks(root_of(store)):
-        shown.add_row("ok" if check.ok else "!!" if check.required else "--", check.name, check.found, check.remedy)
+        table.add_row("ok" if check.ok else "!!" if check.required else "--", check.name, check.found, check.remedy)
         healthy &= check.ok or not check.required
-    out.print(shown)
+    out.print(table)
     raise typer.Exit(0 if healthy else 1)
 
 
@@ -38,11 +40,13 @@ def _of_cluster(cluster: str, overrides: list[str] | None, root: Path) -> list[C
     from conf.cluster import load_cluster
     from flows.doctor.cluster import checks
 
-    recipes, theirs = split_overrides(overrides)
-    if recipes:
-        raise ValueError(f"'{recipes[0]}' is no setting of the cluster; write cluster.key=value")
+    recipe_overrides, cluster_overrides = split_overrides(overrides)
+    if recipe_overrides:
+        raise ValueError(f"'{recipe_overrides[0]}' is not a setting of the cluster; use cluster.key=value")
     return checks(
-        load_cluster(cluster, theirs), root, lambda text: out.print(f"doctor: {text}", markup=False, highlight=False)
+        load_cluster(cluster, cluster_overrides),
+        root,
+        lambda text: out.print(f"doctor: {text}", markup=False, highlight=False),
     )
 
 
@@ -51,12 +55,12 @@ def up(
     prefect_port: Annotated[int, typer.Option(help="Port of the Prefect server.")] = 4200,
     mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow server.")] = 5000,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; any but loopback needs passwords in the environment.")
+        str, typer.Option(help="Address to listen on; other than loopback requires passwords in the environment.")
     ] = "127.0.0.1",
-    at_once: Annotated[int, typer.Option(help="Flow runs that the worker runs at once.", min=1)] = 2,
+    at_once: Annotated[int, typer.Option(help="Maximum concurrent flow runs of the worker.", min=1)] = 2,
 ) -> None:
-    """Start Prefect, MLflow and a worker for the store on this machine, with every flow ready to run in the pages,
-    until Ctrl-C."""
+    """Start Prefect, MLflow and a worker for the store on this machine, with all deployments registered; runs until
+    Ctrl-C."""
     from flows.server import auth as access
     from flows.server import processes as server
     from tasks.store.store import Store
@@ -78,7 +82,7 @@ def _serve(root: Path, host: str, prefect_port: int, mlflow_port: int, at_once: 
     from tasks.tracking import servers as address
 
     with (
-        server.mlflow(root, mlflow_port, host) as mlflow,  # the two start side by side
+        server.mlflow(root, mlflow_port, host) as mlflow,  # both start concurrently
         server.embedded_prefect(root, prefect_port, user_interface=True, host=host) as prefect,
     ):
         try:
@@ -88,24 +92,26 @@ def _serve(root: Path, host: str, prefect_port: int, mlflow_port: int, at_once: 
             from flows.server.worker import worker
 
             work = deployments.place(Path.cwd())
-            given = {"store": str(root), "cluster": "local"}
-            names = deployments.register(deployments.shipped(given, deployments.POOL, work), deployments.POOL)
+            shared = {"store": str(root), "cluster": "local"}
+            names = deployments.register(deployments.shipped(shared, deployments.POOL, work), deployments.POOL)
             deployments.limit(at_once)
             if ended := interrupted.fail_orphaned_runs():
                 out.print(
-                    f"{ended} flow run{'s' if ended > 1 else ''} ended with the last imbik up; Retry in the pages goes"
-                    " on with them"
+                    f"{ended} flow run{'s' if ended > 1 else ''} ended with the last imbik up; use Retry in the Prefect"
+                    " UI to continue"
                 )
             servers = {"prefect": prefect.url, "mlflow": mlflow.ready()}
             with worker(root, **servers) as working, address.publish_addresses(root, **servers):
                 out.print(f"Prefect  {prefect.url.removesuffix('/api')}\nMLflow   {mlflow.url}")
                 out.print(
-                    f"{len(names)} deployments; runs with --store {root} use these servers too. Ctrl-C stops"
-                    " everything.",
+                    (
+                        f"{len(names)} deployments; other runs with --store {root} use these servers too. Ctrl-C stops"
+                        " everything."
+                    ),
                     soft_wrap=True,
                 )
                 while all(running.poll() is None for running in (mlflow.process, prefect.process, working)):
                     signal.sigtimedwait([], 1.0)
         except KeyboardInterrupt:
             return
-    fail("a server ended by itself; its log is in the store", 1)
+    fail("a server stopped unexpectedly; see its log in the store", 1)

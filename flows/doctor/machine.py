@@ -1,5 +1,4 @@
-"""What this machine can do, what is missing, and how to fix it; looks, changes nothing but a probe file in the store's
-folder."""
+"""Checks of this machine with fixes; writes nothing but a probe file in the store's folder."""
 
 from __future__ import annotations
 
@@ -22,12 +21,12 @@ from flows.doctor import processor
 LOCK = Path(__file__).parents[2] / "requirements.lock"
 GIB = 1 << 30
 MEMORY_NEEDED, DISK_NEEDED = 6 * GIB, 5 * GIB
-"""What the demo needs: two jobs side by side, and its artifacts."""
+"""Needs of the demo: two concurrent jobs, and its artifacts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One thing looked at; `required` tells a fault from a limitation."""
+    """Result of one check; if it is not `required`, a failure is only a limitation."""
 
     name: str
     found: str
@@ -37,7 +36,7 @@ class Check:
 
 
 def checks(store: Path) -> Iterator[Check]:
-    """Everything worth knowing before a run with this store, cheapest first."""
+    """All checks for a run with this store, cheapest first."""
     yield from _machine(store)
     yield _lock()
     yield from _gpu()
@@ -51,12 +50,12 @@ def _machine(store: Path) -> Iterator[Check]:
         "Python", version, sys.version_info[:2] == (3, 11), "install Python 3.11, remove .venv and run make test"
     )
     cores = len(os.sched_getaffinity(0))
-    yield _check("cores", str(cores), cores >= 2, "a run works on one core, slowly", required=False)
-    advice = "as fast as fp32 on this one; formats and checkpoints are the same"
+    yield _check("cores", str(cores), cores >= 2, "a run also works on one core, slowly", required=False)
+    advice = "bf16 is only as fast as fp32 on this CPU; results have the same format"
     yield _check("processor", processor.kind(), processor.has_bf16(), advice, required=False)
     free = psutil.virtual_memory().available
     yield _check(
-        "free memory", f"{free / GIB:.1f} GiB", free >= MEMORY_NEEDED, "end other programs; the demo needs 6 GiB"
+        "free memory", f"{free / GIB:.1f} GiB", free >= MEMORY_NEEDED, "stop other programs; the demo needs 6 GiB"
     )
     folder = next(path for path in (store, *store.parents) if path.exists())
     room = shutil.disk_usage(folder).free
@@ -66,30 +65,30 @@ def _machine(store: Path) -> Iterator[Check]:
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
-        yield _check("store", f"{store} can be written", True)
+        yield _check("store", f"{store} is writable", True)
     except OSError as error:
         yield _check("store", f"{store}: {error.strerror}", False, "fix its permissions or choose another --store")
 
 
 def _lock() -> Check:
-    """Installed versions against the lock; a local suffix such as +cpu is another build of the same version."""
+    """Installed versions against the lock file; a local suffix such as +cpu is ignored."""
     if not LOCK.is_file():
         return _check(
-            "packages", "no requirements.lock beside this installation", False, "run from a checkout", required=False
+            "packages", "no requirements.lock in this installation", False, "run from a checkout", required=False
         )
     pins = [
         line.strip().split("==") for line in LOCK.read_text().splitlines() if "==" in line and not line.startswith("#")
     ]
-    wrong = []
+    differing = []
     for name, pinned in pins:
         try:
             installed = importlib.metadata.version(name).partition("+")[0]
         except importlib.metadata.PackageNotFoundError:
             installed = "missing"
         if installed != pinned:
-            wrong.append(f"{name} {installed} (lock: {pinned})")
-    found = ", ".join(wrong[:5]) if wrong else f"{len(pins)} packages as locked"
-    return _check("packages", found, not wrong, "remove .venv and run make test, which makes it anew")
+            differing.append(f"{name} {installed} (lock: {pinned})")
+    summary = ", ".join(differing[:5]) if differing else f"{len(pins)} packages as locked"
+    return _check("packages", summary, not differing, "remove .venv and run make test, which recreates it")
 
 
 def _gpu() -> Iterator[Check]:
@@ -102,14 +101,14 @@ def _gpu() -> Iterator[Check]:
     command = shutil.which("nvidia-smi")
     listed = ""
     if command:
-        done = subprocess.run([command, "-L"], capture_output=True, text=True, check=False, timeout=30)
-        listed = done.stdout.strip() if done.returncode == 0 else ""
+        process = subprocess.run([command, "-L"], capture_output=True, text=True, check=False, timeout=30)
+        listed = process.stdout.strip() if process.returncode == 0 else ""
     if not listed:
-        advice = "none needed for the demo and stories; the 8B recipes need 8 GPUs of 80 GB"
+        advice = "not needed for the demo and stories; the 8B recipes need 8 GPUs with 80 GB"
         yield _check("GPU", "none: jobs run on the CPU", False, advice, required=False)
         return
     cpu_build = torch.endswith("+cpu")
-    advice = "torch is the CPU build: remove .venv and run make test on this machine" if cpu_build else ""
+    advice = "torch is a CPU build; remove .venv and run make test on this machine" if cpu_build else ""
     yield _check(
         "GPU", "; ".join(line.split(" (UUID")[0] for line in listed.splitlines()), not cpu_build, advice, required=False
     )
@@ -118,30 +117,30 @@ def _gpu() -> Iterator[Check]:
 def _services(store: Path) -> Iterator[Check]:
     from tasks.tracking.servers import services
 
-    known = services(store)
-    for name, variable, instead in (
+    addresses = services(store)
+    for name, variable, fallback in (
         ("prefect", "PREFECT_API_URL", "a run starts its own"),
         ("mlflow", "MLFLOW_TRACKING_URI", "a run writes to a local database in the store"),
     ):
-        url = os.environ.get(variable) or known.get(name)
+        url = os.environ.get(variable) or addresses.get(name)
         if not url:
-            yield _check(f"{name} server", f"none named: {instead}", True)
+            yield _check(f"{name} server", f"not configured: {fallback}", True)
             continue
         reached = not url.startswith("http") or _answers(f"{url.rstrip('/')}/health")
-        advice = f"start it (imbik up), or unset {variable}: {instead}"
+        advice = f"start it (imbik up), or unset {variable}: {fallback}"
         yield _check(f"{name} server", url if reached else f"{url} does not answer", reached, advice)
 
 
 def _hub() -> Check:
     if os.environ.get("HF_HUB_OFFLINE"):
-        return _check("hub", "switched off by HF_HUB_OFFLINE", False, "unset it, or name local paths", required=False)
+        return _check("hub", "disabled by HF_HUB_OFFLINE", False, "unset it, or use local paths", required=False)
     url = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     reached = _answers(url)
     return _check(
         "hub",
         f"{url} {'answers' if reached else 'does not answer'}",
         reached,
-        "name local models and data",
+        "use local models and data",
         required=False,
     )
 

@@ -1,6 +1,6 @@
-"""Who may reach the servers that `imbik up` starts: this machine alone, or whoever can reach it and knows the password.
+"""Access to the servers that `imbik up` starts: this machine only, or other machines with a password.
 
-A server that others can reach asks for one, and without one in the environment it does not start.
+A server that listens on other addresses requires a password and does not start without one in the environment.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from pathlib import Path
 
 LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
 SHORTEST = 12
-"""Characters of a password."""
+"""Minimum characters of a password."""
 
 PREFECT, MLFLOW = "PREFECT_SERVER_API_AUTH_STRING", "MLFLOW_AUTH_ADMIN_PASSWORD"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server bound to `host`."""
+    """Whether a server bound to `host` is reachable from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -26,7 +26,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check(host: str) -> None:
-    """ValueError where others would reach the servers without a password."""
+    """Raise ValueError if other machines could reach the servers without a password."""
     if is_loopback(host):
         return
     user, _, password = os.environ.get(PREFECT, "").partition(":")
@@ -36,18 +36,18 @@ def check(host: str) -> None:
     ):
         if len(value) < SHORTEST:
             raise ValueError(
-                f"--host {host} lets other machines in, but {name} holds no password of {SHORTEST} characters or more; "
-                f"set it to {form}, or leave --host out and reach the servers through ssh -L"
+                f"--host {host} allows other machines but {name} has no password of at least {SHORTEST} characters; set"
+                f" it to {form}, or omit --host and use ssh -L"
             )
 
 
 def reached(host: str) -> str:
-    """The address at which this machine reaches a server bound to `host`."""
+    """Address on this machine of a server bound to `host`."""
     return LOOPBACK if host in (EVERYWHERE, "localhost") else host
 
 
 def prefect(port: int) -> dict[str, str]:
-    """What Prefect's server is told beside the password, which it reads itself: a page of another site must not call
+    """Environment of Prefect's server besides the password, which it reads itself: pages of other sites must not call
     it."""
     return {
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{LOOPBACK}:{port},http://localhost:{port}",
@@ -56,7 +56,7 @@ def prefect(port: int) -> dict[str, str]:
 
 
 def mlflow(store: Path) -> tuple[list[str], dict[str, str]]:
-    """Arguments and environment of MLflow's server; it asks for a password wherever one is set."""
+    """Arguments and environment of MLflow's server; it requires a password if one is set."""
     if not os.environ.get(MLFLOW):
         return [], {}
     settings = store / "mlflow-auth.ini"
@@ -67,8 +67,8 @@ def mlflow(store: Path) -> tuple[list[str], dict[str, str]]:
         f"database_uri = sqlite:///{store}/mlflow-auth.db",
         "admin_username = admin",
     ]
-    lines += ["auth_cache_ttl_seconds = 60", rule]  # checking a password is slow on purpose
-    settings.write_text("\n".join(lines) + "\n")  # without the password: it stays in the environment
+    lines += ["auth_cache_ttl_seconds = 60", rule]  # password checks are slow by design
+    settings.write_text("\n".join(lines) + "\n")  # without the password, which stays in the environment
     added = {"MLFLOW_AUTH_CONFIG_PATH": str(settings)}
     if "MLFLOW_FLASK_SERVER_SECRET_KEY" not in os.environ:
         added["MLFLOW_FLASK_SERVER_SECRET_KEY"] = secrets.token_hex(32)
@@ -76,7 +76,7 @@ def mlflow(store: Path) -> tuple[list[str], dict[str, str]]:
 
 
 def log_in() -> None:
-    """Let this process, and the worker it starts, into the servers that it starts."""
+    """Set the credentials of this process and its worker for the servers that it starts."""
     if login := os.environ.get(PREFECT):
         os.environ.setdefault("PREFECT_API_AUTH_STRING", login)
     if password := os.environ.get(MLFLOW):

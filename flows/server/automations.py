@@ -1,4 +1,4 @@
-"""Automations: what Prefect's server does by itself when a run fails, is stopped by a gate, or has lost its process."""
+"""Automations of Prefect's server: reactions to runs that fail, are stopped by a gate, or lost their process."""
 
 from __future__ import annotations
 
@@ -8,45 +8,44 @@ from typing import Any
 import yaml
 
 BLOCK = "imbik-notify"
-"""Name of the webhook block that the shipped automations call; its address is kept by Prefect, encrypted."""
+"""Name of the webhook block of the shipped automations; Prefect stores its URL encrypted."""
 PLACEHOLDER = "{{ block }}"
 
 
 def create(file: Path, notify: str | None) -> list[str]:
-    """Make the automations of a file, in place of those of the same name; returns their names. `notify` is the address
-    that the file's notifications are posted to; without it, the block that an earlier call made. Raises ValueError with
-    one sentence."""
+    """Create the automations in a file, replacing those with the same name; returns their names. `notify` is the URL
+    for notifications; without it, the block of an earlier call is used. Raises ValueError."""
     from prefect.client.orchestration import get_client
     from prefect.events.schemas.automations import AutomationCore
     from pydantic import ValidationError
 
-    wanted: list[dict[str, Any]] = read(file)
-    if any(PLACEHOLDER in str(entry) for entry in wanted):
+    entries: list[dict[str, Any]] = read(file)
+    if any(PLACEHOLDER in str(entry) for entry in entries):
         block = _block(notify)
-        wanted = [_filled(entry, block) for entry in wanted]
+        entries = [_filled(entry, block) for entry in entries]
     try:
-        made = [AutomationCore.model_validate(entry) for entry in wanted]
+        automations = [AutomationCore.model_validate(entry) for entry in entries]
     except ValidationError as error:
         raise ValueError(
-            f"{file} is not what Prefect takes for automations ({' '.join(str(error).split())[:300]})"
+            f"{file} has automations that Prefect does not accept ({' '.join(str(error).split())[:300]}); fix the file"
         ) from error
     with get_client(sync_client=True) as client:
-        for automation in made:
-            for there in client.read_automations_by_name(automation.name):
-                client.delete_automation(there.id)
+        for automation in automations:
+            for existing in client.read_automations_by_name(automation.name):
+                client.delete_automation(existing.id)
             client.create_automation(automation)
-    return [automation.name for automation in made]
+    return [automation.name for automation in automations]
 
 
 def read(file: Path) -> list[dict[str, Any]]:
-    """The automations a file holds, as it has them."""
+    """The automations in a file."""
     if not file.is_file():
-        raise ValueError(f"{file} does not exist; name a file such as deploy/automations.yaml")
+        raise ValueError(f"{file} does not exist; use a file such as deploy/automations.yaml")
     content = yaml.safe_load(file.read_text())
-    found: list[dict[str, Any]] = content.get("automations", []) if isinstance(content, dict) else []
-    if not found:
-        raise ValueError(f"{file} holds no automations; write a list under automations:")
-    return found
+    automations: list[dict[str, Any]] = content.get("automations", []) if isinstance(content, dict) else []
+    if not automations:
+        raise ValueError(f"{file} has no automations; write a list under automations:")
+    return automations
 
 
 def _block(notify: str | None) -> str:
@@ -56,12 +55,12 @@ def _block(notify: str | None) -> str:
 
     if notify is None:
         try:
-            known: Any = Webhook.load(BLOCK)
+            saved: Any = Webhook.load(BLOCK)
         except ValueError as error:
-            raise ValueError("the automations notify somebody; give --notify URL, where they post to") from error
-        return str(known._block_document_id)
+            raise ValueError("the automations send notifications but no URL is known; set --notify URL") from error
+        return str(saved._block_document_id)
     if not notify.startswith(("http://", "https://")):
-        raise ValueError(f"--notify is {notify!r}; write an address that begins with https:// or http://")
+        raise ValueError(f"--notify is {notify!r}; use a URL that starts with https:// or http://")
     hook: Any = Webhook(method="POST", url=SecretStr(notify), headers=SecretDict({"Content-Type": "application/json"}))
     return str(hook.save(BLOCK, overwrite=True))
 

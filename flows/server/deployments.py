@@ -1,7 +1,7 @@
-"""Deployments: what Prefect's pages, schedules and API can run. One for each recipe, and one for each single stage.
+"""Deployments for Prefect's UI, schedules and API: one per recipe and one per single-stage flow.
 
-The form of a run is drawn by Prefect from the flow's parameters, which are the recipe's own schema; a preset is its
-starting point."""
+Prefect builds the form of a run from the flow's parameters, which use the recipe's schema; a preset fills in the
+form."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
 
 POOL = "imbik"
-"""Work pool that `imbik up` serves and `imbik deploy` uses unless told otherwise."""
+"""Work pool of `imbik up`, and default of `imbik deploy`."""
 
 
 def of_recipe(
@@ -28,19 +28,19 @@ def of_recipe(
     pool: str = POOL,
     work: dict[str, Any],
 ) -> RunnerDeployment:
-    """The deployment `compress/<name>`, whose form starts as `recipe`. `common` are the parameters store and cluster,
-    `work` the pool's job variables, `schedule` a Prefect schedule."""
+    """The deployment `compress/<name>`, whose form starts with `recipe`. `common` holds the parameters store and
+    cluster, `work` the pool's job variables; `schedule` is a Prefect schedule."""
     from flows.compress import compress
 
     start = _start(recipe, preset, str(common.get("cluster", "local")))
     parameters = {"recipe": start["recipe"], "name": name} | common
-    made = _deployment(compress, name, start["description"], parameters, start["tags"], schedule, pool, work)
-    draw_students(made._parameter_openapi_schema.definitions, list(recipe.students))
-    return made
+    deployment = _deployment(compress, name, start["description"], parameters, start["tags"], schedule, pool, work)
+    draw_students(deployment._parameter_openapi_schema.definitions, list(recipe.students))
+    return deployment
 
 
 def form(preset: str) -> dict[str, Any]:
-    """How the form of a preset starts: its `recipe`, `description` and `tags`. A build step of deploy/prefect.yaml."""
+    """Initial form of a preset: `recipe`, `description` and `tags`. A build step of deploy/prefect.yaml."""
     return _start(load(preset), preset, "local")
 
 
@@ -56,8 +56,8 @@ def _start(recipe: Recipe, preset: str, cluster: str) -> dict[str, Any]:
 
 
 def draw_students(definitions: dict[str, Any], students: list[str]) -> None:
-    """Give each student of a recipe a section in the form: Prefect draws a mapping as JSON text where it does not know
-    its keys."""
+    """Give each student of a recipe its own section in the form; Prefect shows a mapping with unknown keys as JSON
+    text."""
     recipe = definitions["Recipe"]["properties"]
     definitions["Students"] = {
         "type": "object",
@@ -73,26 +73,28 @@ def draw_students(definitions: dict[str, Any], students: list[str]) -> None:
 
 
 def shipped(common: dict[str, Any], pool: str, work: dict[str, Any]) -> list[RunnerDeployment]:
-    """A deployment of every preset and of every single stage."""
-    found = [of_recipe(load(preset), preset, preset=preset, common=common, pool=pool, work=work) for preset in names()]
-    return found + single(common, pool, work)
+    """Deployments of all presets and single-stage flows."""
+    recipes = [
+        of_recipe(load(preset), preset, preset=preset, common=common, pool=pool, work=work) for preset in names()
+    ]
+    return recipes + single(common, pool, work)
 
 
 def single(common: dict[str, Any], pool: str, work: dict[str, Any]) -> list[RunnerDeployment]:
-    """A deployment of each stage that people come for by itself."""
+    """Deployments of the single-stage flows."""
     from flows.compare import compare
     from flows.evaluate import evaluate
     from flows.prepare import prepare
     from flows.quantize import quantize
 
     tags = [f"cluster:{common.get('cluster', 'local')}"]
-    made = []
-    for flow, called in ((quantize, "a-model"), (evaluate, "models"), (prepare, "a-corpus"), (compare, "runs")):
-        given = {key: value for key, value in common.items() if key in flow.parameters.properties}
-        made.append(
-            _deployment(flow, called, (flow.description or "").partition("\n\n")[0], given, tags, None, pool, work)
+    result = []
+    for flow, name in ((quantize, "a-model"), (evaluate, "models"), (prepare, "a-corpus"), (compare, "runs")):
+        parameters = {key: value for key, value in common.items() if key in flow.parameters.properties}
+        result.append(
+            _deployment(flow, name, (flow.description or "").partition("\n\n")[0], parameters, tags, None, pool, work)
         )
-    return made
+    return result
 
 
 def _deployment(
@@ -109,26 +111,26 @@ def _deployment(
     from prefect.deployments.runner import RunnerDeployment
     from prefect.types.entrypoint import EntrypointType
 
-    made: RunnerDeployment = RunnerDeployment.from_flow(
+    deployment: RunnerDeployment = RunnerDeployment.from_flow(
         flow,
         name=name,
         parameters=parameters,
         description=description,
         tags=tags,
         schedules=[schedule] if schedule else None,
-        # Runs of one deployment share their name, and so their folder: the next waits for the one before.
+        # Runs of one deployment share a name and a folder, so the next one waits for the previous one.
         concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE),
         enforce_parameter_schema=True,
         work_pool_name=pool,
         job_variables=work,
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
-    return made
+    return deployment
 
 
 def register(deployments: list[RunnerDeployment], pool: str) -> list[str]:
-    """Make or update deployments at PREFECT_API_URL; schedules made in the pages stay. Raises ValueError where the pool
-    is not there."""
+    """Create or update deployments at PREFECT_API_URL; schedules created in the UI stay. Raises ValueError if the pool
+    does not exist."""
     ensure_pool(pool)
     for deployment in deployments:
         deployment.apply()
@@ -136,7 +138,7 @@ def register(deployments: list[RunnerDeployment], pool: str) -> list[str]:
 
 
 def ensure_pool(pool: str) -> None:
-    """The default pool is made where it is missing, of processes; any other must be there."""
+    """Create the default pool (type process) if it does not exist; other pools must exist."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectNotFound
@@ -146,18 +148,18 @@ def ensure_pool(pool: str) -> None:
             client.read_work_pool(pool)
         except ObjectNotFound:
             if pool != POOL:
-                there = ", ".join(sorted(found.name for found in client.read_work_pools())) or "none"
+                pools = ", ".join(sorted(existing.name for existing in client.read_work_pools())) or "none"
                 raise ValueError(
-                    f"there is no work pool {pool} (there are: {there}); make it with `prefect work-pool create {pool}"
-                    " --type process`"
+                    f"there is no work pool {pool} (existing pools: {pools}); create it with `prefect work-pool create"
+                    f" {pool} --type process`"
                 ) from None
             client.create_work_pool(
-                WorkPoolCreate(name=pool, type="process", description="Flows of imbik, as processes of its worker.")
+                WorkPoolCreate(name=pool, type="process", description="Flows of imbik, run as processes of its worker.")
             )
 
 
 def limit(at_once: int) -> None:
-    """Let the default pool run that many flow runs at once."""
+    """Set the concurrency limit of the default pool."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolUpdate
 
@@ -166,5 +168,5 @@ def limit(at_once: int) -> None:
 
 
 def place(folder: Path) -> dict[str, Any]:
-    """Job variables of a process pool: relative paths of a recipe are seen from `folder`."""
+    """Job variables of a process pool: relative paths in a recipe start at `folder`."""
     return {"working_dir": str(folder)}

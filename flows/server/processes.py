@@ -1,7 +1,6 @@
-"""The Prefect and MLflow servers of a store: Prefect's embedded one for a single run, or both for as long as `imbik up`
-stays.
+"""The Prefect and MLflow servers of a store: an embedded Prefect server for a single run, or both for `imbik up`.
 
-Every process started here dies with the one that started it, and everything they write is under the store.
+Every process started here ends with the one that started it, and writes only under the store.
 """
 
 from __future__ import annotations
@@ -29,59 +28,58 @@ from tasks.tracking.servers import services
 
 START_SECONDS = 180.0
 NEEDED_BYTES = 1_000_000
-"""Below this the servers' databases cannot grow."""
+"""With less free disk the servers' databases cannot grow."""
 SEND_SECONDS = 5.0
 ARENAS = {"MALLOC_ARENA_MAX": os.environ.get("MALLOC_ARENA_MAX", "2")}
-"""For servers, whose many threads would each keep what they have freed; not for the worker, whose jobs inherit what it
-has."""
+"""For servers, whose many threads would each keep freed memory; not for the worker, because its jobs inherit its
+environment."""
 PORTS = range(20_000, 32_768)
-"""Below those that Linux gives to connections, unless it was told otherwise."""
+"""Below the default range of ephemeral ports on Linux."""
 
 
 class ServerFailed(ValueError):
-    """A server of the store did not start; the message says what to do."""
+    """A server of the store did not start; the message has the next step."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server that was started: where it is reached once it is `ready`, its process, and its log."""
+    """A started server: its URL once it is `ready`, its process and its log."""
 
     url: str
     process: subprocess.Popen[bytes]
     log: Path
 
     def ready(self) -> str:
-        """Wait until it answers and return its address. Raises ServerFailed where it ends instead, or says nothing for
-        too long."""
+        """Wait until the server answers and return its URL. Raises ServerFailed if it exits or does not answer in
+        time."""
         deadline = time.monotonic() + START_SECONDS
-        asked = f"{self.url}/health"
+        health = f"{self.url}/health"
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 last = (self.log.read_text(errors="replace").strip().splitlines() or ["no message"])[-1]
                 raise ServerFailed(
-                    f"a server exited with {self.process.returncode} while starting ({last[:200]}); its log is"
+                    f"a server exited with {self.process.returncode} while starting ({last[:200]}); see its log"
                     f" {self.log}"
                 )
             with (
                 contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError),
-                urllib.request.urlopen(asked, timeout=2),
+                urllib.request.urlopen(health, timeout=2),
             ):
                 return self.url
             time.sleep(0.05)
         raise ServerFailed(
-            f"a server did not answer at {asked} within {START_SECONDS:.0f} s; look into its log {self.log}, then run"
-            " again"
+            f"a server did not answer at {health} within {START_SECONDS:.0f} s; see its log {self.log}, then run again"
         )
 
 
 def configure_prefect(store: Path) -> None:
-    """Point Prefect at the store; must come before prefect is imported."""
+    """Configure Prefect for the store; must run before prefect is imported."""
     os.environ["PREFECT_HOME"] = str(store / "prefect")
     quiet = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "PREFECT_CLI_PROMPT": "false",
-        # errors are said once, by the command line; the API keeps every line
+        # errors are printed once, by the command line; the API keeps every line
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
@@ -92,29 +90,29 @@ def configure_prefect(store: Path) -> None:
 
 @contextlib.contextmanager
 def disk_watched(store: Path) -> Iterator[None]:
-    """Where a database has no room left, servers fail in ways of their own; say that it is the disk."""
+    """Servers fail in various ways when a database cannot grow; report a full disk instead."""
     try:
         yield
     except Exception as error:
         free = shutil.disk_usage(store).free
         if free < NEEDED_BYTES and "disk is full" not in str(error):
             raise ServerFailed(
-                f"the disk is full ({free / 1e6:.1f} MB free at {store}); free space or choose another store with"
-                " --store, then run again: it continues"
+                f"the disk is full ({free / 1e6:.1f} MB free at {store}); free space or choose another --store, then"
+                " run again to continue"
             ) from error
         raise
 
 
 @contextlib.contextmanager
 def prefect(store: Path, meanwhile: Callable[[], None] = lambda: None) -> Iterator[str]:
-    """A Prefect API for one run: the user's own, the one `imbik up` runs for this store, or Prefect's embedded server.
-    `meanwhile` is done while that starts, with its address in the environment."""
-    known = os.environ.get("PREFECT_API_URL") or services(store).get("prefect")
-    if known:
-        check_reachable(known)
-        os.environ["PREFECT_API_URL"] = known
+    """URL of a Prefect API for one run: PREFECT_API_URL, the server of `imbik up`, or an embedded server. `meanwhile`
+    is called while the server starts, with its URL in the environment."""
+    url = os.environ.get("PREFECT_API_URL") or services(store).get("prefect")
+    if url:
+        check_reachable(url)
+        os.environ["PREFECT_API_URL"] = url
         meanwhile()
-        yield known
+        yield url
         return
     port = free_port()
     os.environ["PREFECT_API_URL"] = api_url(access.LOOPBACK, port)
@@ -127,8 +125,7 @@ def prefect(store: Path, meanwhile: Callable[[], None] = lambda: None) -> Iterat
 
 
 def check_reachable(url: str) -> None:
-    """Raise ServerFailed where no server answers. Any HTTP answer will do: a server behind a login refuses strangers,
-    and Prefect itself says so better."""
+    """Raise ServerFailed if no server answers. Any HTTP status is accepted: Prefect reports a failed login better."""
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=10):
             pass
@@ -138,13 +135,12 @@ def check_reachable(url: str) -> None:
         reason = getattr(error, "reason", error)
         raise ServerFailed(
             f"no Prefect server answers at {masker(os.environ)(url)} ({reason}); start it, or unset PREFECT_API_URL to"
-            " use imbik's own"
+            " use the embedded server"
         ) from error
 
 
 def _send_logs() -> None:
-    """Prefect sends logs behind the flow; sent after the server's end they would be tried again for a minute, and
-    lost."""
+    """Send Prefect's buffered logs now; after the server's end they would be retried for a minute and lost."""
     from prefect.logging.handlers import APILogWorker
 
     APILogWorker.drain_all(timeout=SEND_SECONDS)
@@ -159,8 +155,8 @@ def embedded_prefect(
     host: str = access.LOOPBACK,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> Iterator[Server]:
-    """Prefect's server, ready, its SQLite database under the store; on loopback unless `host` says otherwise.
-    `meanwhile` is done while it starts."""
+    """Start Prefect's server with its SQLite database under the store, and wait until it is ready. `meanwhile` is
+    called while it starts."""
     (store / "prefect").mkdir(parents=True, exist_ok=True)
     databases.ready(store / "prefect" / "prefect.db", "prefect")
     command = [sys.executable, "-m", "uvicorn", "--factory", "flows.server.sqlite_retry:app"]
@@ -172,8 +168,8 @@ def embedded_prefect(
             "PREFECT_UI_ENABLED": str(int(user_interface)),
             "PREFECT__SERVER_FINAL": "1",
             "PREFECT_SERVER_API_PORT": str(port),
-            # In memory, Prefect's default, a restart would forget who holds a deployment's slot, and nobody would ever
-            # get it again.
+            # With Prefect's default, in memory, a restart would lose the holder of a deployment's slot and never free
+            # it.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         }
     )
@@ -183,7 +179,7 @@ def embedded_prefect(
     environment["PREFECT_API_URL"] = url
     log = store / "prefect" / "server.log"
     with contextlib.ExitStack() as stack:
-        # One at a time: two servers that make the same database at once stop each other.
+        # One at a time: two servers that create the same database concurrently fail.
         with (store / "prefect" / "starting.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             server = Server(url, stack.enter_context(process(command, environment, log)), log)
@@ -193,14 +189,13 @@ def embedded_prefect(
 
 
 def api_url(host: str, port: int) -> str:
-    """Where the API of a Prefect server is reached that listens on `host`."""
+    """API URL of a Prefect server that listens on `host`."""
     return f"http://{access.reached(host)}:{port}/api"
 
 
 @contextlib.contextmanager
 def mlflow(store: Path, port: int, host: str = access.LOOPBACK) -> Iterator[Server]:
-    """MLflow's server, started but not waited for, over the same database local runs write; on loopback unless `host`
-    says otherwise."""
+    """Start MLflow's server on the database that local runs write to, without waiting until it is ready."""
     log = store / "mlflow.log"
     databases.ready(store / "mlflow.db", "mlflow")
     arguments, environment = access.mlflow(store)
@@ -226,29 +221,29 @@ def mlflow(store: Path, port: int, host: str = access.LOOPBACK) -> Iterator[Serv
     url = f"http://{access.reached(host)}:{port}"
     environment |= ARENAS
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = (
-        "false"  # it would start eight more processes, for scorers that we do not use
+        "false"  # it would start eight more processes for scorers, which are not used
     )
     with process(command, environment, log, tree=True) as running:
         yield Server(url, running, log)
 
 
 def check_free(host: str, port: int, option: str) -> None:
-    """Raise ServerFailed where a server cannot listen, before any is started; `option` names another port."""
+    """Raise ServerFailed if a server cannot listen on the port; `option` is the command-line option to change."""
     try:
         family = socket.getaddrinfo(host, port)[0][0]
         with socket.create_server((host, port), family=family):
             pass
     except OSError as error:
-        why = (error.strerror or str(error)).partition(" (while")[0]  # Python says the address once more
-        raise ServerFailed(f"{option} {port} at {host} cannot be listened on ({why}); choose another port") from error
+        reason = (error.strerror or str(error)).partition(" (while")[0]  # Python repeats the address
+        raise ServerFailed(f"cannot listen on {host}:{port} ({reason}); choose another {option}") from error
 
 
 @contextlib.contextmanager
 def process(
     command: list[str], environment: dict[str, str], log: Path, *, tree: bool = False
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A command that runs until the block ends, and dies with this process however that dies, with `tree` all that it
-    starts too; it writes to `log`."""
+    """Run a command until the block ends, with output to `log`. It ends with this process in any case; with `tree`, so
+    does everything that it starts."""
     import psutil
 
     from tasks.launch.local import end_trees
@@ -271,11 +266,11 @@ def process(
 
 
 def free_port() -> int:
-    """A port that nobody listens on, nor will a connection have it before a server does."""
+    """A free port outside the ephemeral range, so that no connection takes it before the server."""
     for port in random.sample(PORTS, 1000):
         with contextlib.suppress(OSError), socket.create_server((access.LOOPBACK, port)):
             return port
     raise ServerFailed(
-        f"none of a thousand ports from {PORTS.start} to {PORTS.stop - 1} is free on {access.LOOPBACK}; end what"
-        " listens there"
+        f"none of 1,000 ports between {PORTS.start} and {PORTS.stop - 1} is free on {access.LOOPBACK}; stop processes"
+        " that listen there"
     )

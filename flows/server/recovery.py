@@ -1,5 +1,5 @@
-"""Runs that the servers still call running though their processes are gone: `imbik up` ends its worker's runs when it
-ends, however it ends, and the servers may not have been there to be told."""
+"""Cleans up runs that are still marked as running although their processes ended with the last `imbik up`, possibly
+when the servers were already down."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from flows.server.deployments import POOL
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
-GONE = "Its process ended with imbik up. Retry goes on from what the store holds."
+GONE = "Its process ended with imbik up. Retry continues from the store."
 
 
 def fail_orphaned_runs() -> int:
-    """Give every such run of the default pool the state it has earned, which also frees its deployment for the next;
-    returns how many were running. Call it before a worker is started. What was about to start is planned again."""
+    """Set the final state of every such run of the default pool, which frees its deployment for the next run; pending
+    runs are rescheduled. Returns the number of running ones. Call before a worker starts."""
     from prefect.client.orchestration import get_client
     from prefect.states import Cancelled, Crashed, Scheduled
 
-    found = 0
+    count = 0
     with get_client(sync_client=True) as client:
         for run in _unfinished(client):
             if _alive(run):
                 continue
             assert run.state is not None
-            ended: dict[str, Any] = {"RUNNING": Crashed(message=GONE), "CANCELLING": Cancelled(message=GONE)}
-            client.set_flow_run_state(run.id, ended.get(run.state.type.value) or Scheduled(), force=True)
-            found += run.state.is_running()
-    return found
+            final_states: dict[str, Any] = {"RUNNING": Crashed(message=GONE), "CANCELLING": Cancelled(message=GONE)}
+            client.set_flow_run_state(run.id, final_states.get(run.state.type.value) or Scheduled(), force=True)
+            count += run.state.is_running()
+    return count
 
 
 def _unfinished(client: Any) -> list[FlowRun]:
@@ -52,7 +52,7 @@ def _unfinished(client: Any) -> list[FlowRun]:
 
 
 def _alive(run: FlowRun) -> bool:
-    """Whether the run's process is still this machine's; its number may be another process's by now."""
+    """Whether the run's process exists on this machine; its pid may have been reused."""
     try:
         environment = psutil.Process(int(run.infrastructure_pid or 0)).environ()
     except (psutil.Error, ValueError):

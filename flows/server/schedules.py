@@ -1,4 +1,4 @@
-"""Schedules of recipes: by cron in a time zone or every so many minutes; Prefect keeps them and starts the runs."""
+"""Schedules of recipes: cron in a time zone or an interval; Prefect stores them and starts the runs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ if TYPE_CHECKING:
 
 
 def schedule_of(cron: str | None, every_minutes: float | None, timezone: str, slug: str) -> Schedule:
-    """The schedule that the command line asks for; raises ValueError with one sentence. `slug` names it where it is
-    updated."""
+    """The schedule of the command line's options. `slug` identifies it for updates. Raises ValueError."""
     from prefect.schedules import Cron, Interval
 
     if (cron is None) == (every_minutes is None):
-        raise ValueError("give exactly one of --cron and --every, for instance --cron '0 2 * * *' or --every 60")
+        raise ValueError("set exactly one of --cron and --every, for instance --cron '0 2 * * *' or --every 60")
     if timezone not in available_timezones():
         nearest = difflib.get_close_matches(timezone, available_timezones(), n=1, cutoff=0.0)
-        raise ValueError(f"--timezone is {timezone!r}, which is no time zone; did you mean {nearest[0]}?")
+        raise ValueError(f"--timezone is {timezone!r}, which is not a time zone; did you mean {nearest[0]}?")
     if every_minutes is not None:
         if every_minutes < 1:
             raise ValueError(f"--every is {every_minutes:g} minutes; choose at least 1")
@@ -34,13 +33,13 @@ def schedule_of(cron: str | None, every_minutes: float | None, timezone: str, sl
     try:
         CronSchedule(cron=cron)
     except ValueError:
-        said = "write five fields, minute hour day month weekday, for instance '0 2 * * *' for 02:00 daily"
-        raise ValueError(f"--cron is {cron!r}; {said}") from None
+        format_hint = "use five fields, minute hour day month weekday, for instance '0 2 * * *' for 02:00 daily"
+        raise ValueError(f"--cron is {cron!r}; {format_hint}") from None
     return Cron(cron, timezone=timezone, slug=slug)
 
 
 def describe(schedule: object) -> str:
-    """A schedule in words, Prefect's own kinds alike."""
+    """A schedule as text."""
     if cron := getattr(schedule, "cron", None):
         return f"at '{cron}' ({getattr(schedule, 'timezone', None) or 'UTC'})"
     if interval := getattr(schedule, "interval", None):
@@ -49,17 +48,17 @@ def describe(schedule: object) -> str:
 
 
 def coming(schedule: Schedule, count: int) -> list[str]:
-    """The next times of a schedule, in its zone."""
+    """The next times of a schedule, in its time zone."""
     from prefect.server.schemas.schedules import CronSchedule, IntervalSchedule
 
     zone = ZoneInfo(schedule.timezone or "UTC")
-    known: CronSchedule | IntervalSchedule
+    prefect_schedule: CronSchedule | IntervalSchedule
     if schedule.cron:
-        known = CronSchedule(cron=schedule.cron, timezone=schedule.timezone)
+        prefect_schedule = CronSchedule(cron=schedule.cron, timezone=schedule.timezone)
     else:
         assert schedule.interval is not None
-        known = IntervalSchedule(interval=schedule.interval, timezone=schedule.timezone)
-    return [_local(when, zone) for when in asyncio.run(known.get_dates(count))]
+        prefect_schedule = IntervalSchedule(interval=schedule.interval, timezone=schedule.timezone)
+    return [_local(when, zone) for when in asyncio.run(prefect_schedule.get_dates(count))]
 
 
 def _local(when: datetime, zone: ZoneInfo | None) -> str:
@@ -67,8 +66,8 @@ def _local(when: datetime, zone: ZoneInfo | None) -> str:
 
 
 def listed() -> list[tuple[str, str, str, str]]:
-    """Every scheduled deployment: its name, when it runs, its next run in its zone, else in this machine's, and how
-    many runs should have started but have not."""
+    """Every scheduled deployment: name, schedule, next run in its time zone (else this machine's), and number of late
+    runs."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import (
         DeploymentFilter,
@@ -113,17 +112,19 @@ def _late(runs: list[FlowRun]) -> int:
 
 
 def remove(name: str) -> int:
-    """Take a deployment's schedules away, and the runs that they planned; returns how many. Raises ValueError for an
+    """Remove a deployment's schedules and their planned runs; returns the number of schedules. Raises ValueError for an
     unknown name."""
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
         flows = {flow.id: flow.name for flow in client.read_flows()}
-        there = {f"{flows[one.flow_id]}/{one.name}": one for one in _scheduled(client.read_deployments())}
-        found = there.get(name) or there.get(f"compress/{name}")
-        if found is None:
-            raise ValueError(f"no schedule is called {name}; there are {', '.join(sorted(there)) or 'none'}")
-        for entry in found.schedules:
+        scheduled = {f"{flows[each.flow_id]}/{each.name}": each for each in _scheduled(client.read_deployments())}
+        deployment = scheduled.get(name) or scheduled.get(f"compress/{name}")
+        if deployment is None:
+            raise ValueError(
+                f"there is no schedule {name}; existing schedules: {', '.join(sorted(scheduled)) or 'none'}"
+            )
+        for entry in deployment.schedules:
             assert entry.id is not None
-            client.delete_deployment_schedule(found.id, entry.id)
-        return len(found.schedules)
+            client.delete_deployment_schedule(deployment.id, entry.id)
+        return len(deployment.schedules)

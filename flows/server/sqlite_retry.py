@@ -1,6 +1,5 @@
-"""Prefect's server as imbik starts it, on SQLite. There a request fails at once with 503 when another one writes
-between its reading and its writing. Prefect's own client then asks again; what its pages ask would show as an error, so
-the server asks itself again."""
+"""Prefect's server on SQLite, with retries. A request fails with 503 if another one writes between its read and its
+write. Prefect's client retries such requests but its UI would show an error, so the server retries them itself."""
 
 from __future__ import annotations
 
@@ -16,19 +15,19 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 TRIES = 8
 WAIT_SECONDS = 0.1
-"""Before the second try, twice as long before each next one, give or take a half: 13 s in all."""
+"""Before the first retry, doubled each time with 50% jitter: 13 s in total."""
 
 
 def app() -> App:
-    """Prefect's application, for uvicorn."""
+    """Prefect's ASGI application, for uvicorn."""
     from prefect.server.api.server import create_app
 
     return patient(create_app())
 
 
 def patient(served: App, wait: float = WAIT_SECONDS) -> App:
-    """An ASGI application that tries a request again while `served` answers it with 503. Nothing has come of such a
-    request: its transaction was rolled back."""
+    """An ASGI application that retries a request while `served` answers 503. This is safe because the transaction was
+    rolled back."""
 
     async def call(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -52,14 +51,14 @@ async def _body(receive: Receive) -> bytes:
 
 
 async def _refused(served: App, scope: Message, body: bytes, receive: Receive, send: Send, *, last: bool) -> bool:
-    """One try. True where the answer was 503, which the asker then does not see, unless it is the last."""
-    given = refused = False
+    """One try. Returns True if the answer was 503; it is then withheld from the client unless it is the last try."""
+    sent = refused = False
 
     async def again() -> Message:
-        nonlocal given
-        if given:
+        nonlocal sent
+        if sent:
             return await receive()
-        given = True
+        sent = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def judge(message: Message) -> None:
@@ -71,6 +70,6 @@ async def _refused(served: App, scope: Message, body: bytes, receive: Receive, s
     try:
         await served(scope, again, judge)
     except Exception:
-        if not refused:  # the framework raises what it has answered with 503, for logs
+        if not refused:  # the framework also raises the error that it answered with 503
             raise
     return refused

@@ -1,4 +1,4 @@
-"""The worker that `imbik up` runs: it takes runs from the pool and starts each as a process of this machine."""
+"""The worker of `imbik up`: starts runs of the pool as processes on this machine."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from flows.server.processes import process
 from flows.session import WORKER
 
 HEARTBEAT_SECONDS = 30
-"""Prefect's least; deploy/automations.yaml ends a run that missed three."""
+"""Prefect's minimum; deploy/automations.yaml fails a run that missed three heartbeats."""
 
 
 @contextlib.contextmanager
 def worker(store: Path, prefect: str, mlflow: str) -> Iterator[Popen[bytes]]:
-    """Prefect's process worker for the default pool. How many runs it has at once is the pool's limit: a worker with a
-    limit of its own ends when a run is retried before its last process has gone
-    (https://github.com/PrefectHQ/prefect/issues/16806)."""
+    """Prefect's process worker for the default pool. The pool limits concurrent runs: a worker with its own limit exits
+    when a run is retried before its last process has ended (https://github.com/PrefectHQ/prefect/issues/16806)."""
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
     command += ["--name", f"imbik-{os.uname().nodename}", "--install-policy", "never"]
     environment = {

@@ -60,7 +60,7 @@ def judge(name: str, gate: Gate, student: str, model: str, ours: Scores, other: 
         student=student,
         model=model,
         after=gate.after,
-        bound=gate.told,
+        bound=gate.description,
         confidence=None if gate.confidence == "none" else gate.confidence,
         measured=estimate.value,
         low=estimate.low if math.isfinite(estimate.low) else None,
@@ -89,13 +89,14 @@ def _sentence(
     measured = format_estimate(None if gate.confidence == "none" else gate.confidence, estimate.value, low, high)
     measured = f"measured {measured}, n = {estimate.n} {unit}"
     if verdict == "passed":
-        return f"gate {name}: {model} meets {gate.told}; {measured}"
+        return f"gate {name}: {model} meets {gate.description}; {measured}"
     if verdict == "failed":
         near = gate.confidence != "none" and gate.holds(_better(gate, estimate))
         hint = f"; the interval includes the bound, so more {unit} could change the verdict" if near else ""
-        return f"gate {name}: {model} does not meet {gate.told}; {measured}{hint}"
+        return f"gate {name}: {model} does not meet {gate.description}; {measured}{hint}"
     enough = f"about {needs:,} {unit} would show it" if needs else f"no number of {unit} would show it"
-    return f"gate {name}: {model} is not shown to meet {gate.told}; {measured}; {enough} if the estimate stays the same"
+    enough += " if the estimate stays the same"
+    return f"gate {name}: {model} is not shown to meet {gate.description}; {measured}; {enough}"
 
 
 def _worse(gate: Gate, estimate: _Estimate) -> float:

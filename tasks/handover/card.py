@@ -1,5 +1,4 @@
-"""The model card of a student: what it was cut from, how, on which data, what it scores, under which licences, and how
-to run it."""
+"""The model card of a student: origin, data, scores, licences and serving commands."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from tasks.store import lineage
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where something came from: its name, the hub's id for it where it has one, and its licence."""
+    """Origin of a model or dataset: display name, hub id (None if not on the hub) and licence."""
 
     name: str
     hub: str | None
@@ -25,7 +24,7 @@ class Origin:
 
 
 def write(recipe: Recipe, report: Report, row: Row) -> tuple[str, Licence]:
-    """The card of a row's model as text with the hub's YAML block, and the teacher's licence."""
+    """The model card of a report row with the hub's YAML block, and the teacher's licence."""
     ancestors = lineage.of(Path(row.path).parent)
     teacher, data = teacher_of(recipe, ancestors), data_of(recipe, ancestors)
     parts = [_head(recipe, report, row), _origin(recipe, row, ancestors, teacher, data), _scores(report, row)]
@@ -34,28 +33,30 @@ def write(recipe: Recipe, report: Report, row: Row) -> tuple[str, Licence]:
 
 
 def teacher_of(recipe: Recipe, ancestors: list[lineage.Ancestor]) -> Origin:
-    """The model that was cut: from the hub, from a folder, or trained from random weights by the recipe itself."""
+    """Origin of the teacher: the hub, a folder, or trained from scratch by the recipe."""
     stated = recipe.card.teacher_license
     if recipe.teacher.model is None:
         licence = Licence(
-            name=stated or UNKNOWN, found="the recipe" if stated else "trained from random weights by this recipe"
+            name=stated or UNKNOWN, found="the recipe" if stated else "trained from scratch by this recipe"
         )
-        return Origin(name="a model trained from random weights by the same recipe", hub=None, licence=licence)
-    made = lineage.first(ancestors, "teacher")
-    folder = Path(made.inputs["model"]) if made and made.inputs.get("model") else Path(recipe.teacher.model)
-    own = Path(recipe.teacher.model)
-    hub, _, commit = (None, "", "") if own.is_dir() else recipe.teacher.model.partition("@")
-    licence = Licence(name=stated, found="the recipe") if stated else licences.read_licence(folder, hub or own.name)
+        return Origin(name="a model trained from scratch by the same recipe", hub=None, licence=licence)
+    ancestor = lineage.first(ancestors, "teacher")
+    folder = Path(ancestor.inputs["model"]) if ancestor and ancestor.inputs.get("model") else Path(recipe.teacher.model)
+    model = Path(recipe.teacher.model)
+    hub, _, commit = (None, "", "") if model.is_dir() else recipe.teacher.model.partition("@")
+    licence = Licence(name=stated, found="the recipe") if stated else licences.read_licence(folder, hub or model.name)
     if hub:
         return Origin(name=f"{hub} at {commit}" if commit else hub, hub=hub, licence=licence)
     named = licences.metadata(folder / "README.md").get("base_model")
     return Origin(
-        name=f"{own.name} (card: based on {named})" if isinstance(named, str) else own.name, hub=None, licence=licence
+        name=f"{model.name} (card: based on {named})" if isinstance(named, str) else model.name,
+        hub=None,
+        licence=licence,
     )
 
 
 def data_of(recipe: Recipe, ancestors: list[lineage.Ancestor]) -> list[Origin]:
-    """What was read: datasets of the hub, local files, the invented world; a blend's further corpora; records of a
+    """Origins of the data: hub datasets, local files, the synthetic world, corpora of a blend, and records of a
     fine-tuned student."""
     corpora = [recipe.data.source]
     if recipe.blend and lineage.first(ancestors, "blend"):
@@ -68,24 +69,22 @@ def data_of(recipe: Recipe, ancestors: list[lineage.Ancestor]) -> list[Origin]:
 
 def _source(recipe: Recipe, source: str, ancestors: list[lineage.Ancestor]) -> Origin:
     stated = recipe.card.data_license
-    given = Licence(name=stated, found="the recipe") if stated else None
+    stated_licence = Licence(name=stated, found="the recipe") if stated else None
     if source in ("world", "generated"):
-        name = (
-            "imbik's invented world (synthetic)"
-            if source == "world"
-            else "the teacher's own answers to prompts (synthetic)"
-        )
-        return Origin(name=name, hub=None, licence=given or Licence(found="synthetic text"))
+        name = "imbik's synthetic world" if source == "world" else "the teacher's answers to prompts (synthetic)"
+        return Origin(name=name, hub=None, licence=stated_licence or Licence(found="synthetic text"))
     path = Path(source)
     if path.exists() or any(mark in source for mark in "*?["):
         folder = path if path.is_dir() else path.parent
         return Origin(
-            name=path.name, hub=None, licence=given or (licences.read_licence(folder) if folder.is_dir() else Licence())
+            name=path.name,
+            hub=None,
+            licence=stated_licence or (licences.read_licence(folder) if folder.is_dir() else Licence()),
         )
     hub, _, commit = source.partition("@")
-    kept = [each.folder / "cards" / hub.replace("/", "--") for each in ancestors if each.record.stage == "data"]
-    licence = next((licences.read_licence(place, hub) for place in kept if place.is_dir()), Licence())
-    return Origin(name=f"{hub} at {commit}" if commit else hub, hub=hub, licence=given or licence)
+    card_folders = [each.folder / "cards" / hub.replace("/", "--") for each in ancestors if each.record.stage == "data"]
+    licence = next((licences.read_licence(place, hub) for place in card_folders if place.is_dir()), Licence())
+    return Origin(name=f"{hub} at {commit}" if commit else hub, hub=hub, licence=stated_licence or licence)
 
 
 def _metadata(recipe: Recipe, report: Report, row: Row, teacher: Origin, data: list[Origin]) -> str:
@@ -102,7 +101,7 @@ def _metadata(recipe: Recipe, report: Report, row: Row, teacher: Origin, data: l
         "model_optimizer" if algorithm else "megatron-core",
         *([row.format] if row.format else []),
     ]
-    told = ModelCardData(
+    card_data = ModelCardData(
         base_model=teacher.hub,
         datasets=hubs or None,
         language=list(recipe.card.language) or None,
@@ -114,7 +113,7 @@ def _metadata(recipe: Recipe, report: Report, row: Row, teacher: Origin, data: l
         eval_results=_results(recipe, row, data),
         base_model_relation=relation,
     )
-    return str(told.to_yaml()).strip()
+    return str(card_data.to_yaml()).strip()
 
 
 def _results(recipe: Recipe, row: Row, data: list[Origin]) -> Any:
@@ -122,17 +121,17 @@ def _results(recipe: Recipe, row: Row, data: list[Origin]) -> Any:
 
     corpus = data[0].hub or ("imbik/world" if recipe.data.source == "world" else data[0].name)
     task, name = "text-generation", "Text generation"
-    found = [
+    results = [
         EvalResult(
             task, corpus, "test split of the corpus", "perplexity", row.perplexity, name, metric_name="perplexity"
         )
     ]
     if row.mmlu is not None and recipe.evaluate.mmlu:
         quiz = recipe.evaluate.mmlu.path == "quiz"
-        kind, what = ("imbik/quiz", "the corpus's own quiz") if quiz else ("cais/mmlu", "MMLU")
+        kind, dataset = ("imbik/quiz", "the quiz of the corpus") if quiz else ("cais/mmlu", "MMLU")
         label = f"accuracy, {row.shots}-shot, n = {row.mmlu_n}"
-        found.append(EvalResult(task, kind, what, "accuracy", row.mmlu, name, metric_name=label))
-    return found
+        results.append(EvalResult(task, kind, dataset, "accuracy", row.mmlu, name, metric_name=label))
+    return results
 
 
 def _head(recipe: Recipe, report: Report, row: Row) -> str:
@@ -145,28 +144,28 @@ def _origin(recipe: Recipe, row: Row, ancestors: list[lineage.Ancestor], teacher
     lines = [f"- **Teacher**: {teacher.name}."]
     cut = lineage.first(ancestors, "prune")
     if cut:
-        wanted = {key: value for key, value in cut.record.hashed.items() if value not in (None, [], False)}
+        settings = {key: value for key, value in cut.record.hashed.items() if value not in (None, [], False)}
         lines.append(
-            f"- **Cut**: {', '.join(f'{key} {value}' for key, value in wanted.items())}; {row.share_params:.0%} of"
+            f"- **Pruned**: {', '.join(f'{key} {value}' for key, value in settings.items())}; {row.share_params:.0%} of"
             " the parameters."
         )
-    for stage, what in (("distill", "Distilled"), ("sft", "Fine-tuned")):
-        how = lineage.first(ancestors, stage)
-        if how:
-            config = how.record.config
+    for stage, verb in (("distill", "Distilled"), ("sft", "Fine-tuned")):
+        ancestor = lineage.first(ancestors, stage)
+        if ancestor:
+            config = ancestor.record.config
             tokens = config["steps"] * config["global_batch"] * config["seq_length"]
             kind = f", {config['loss']}" if stage == "distill" else ""
             lines.append(
-                f"- **{what}**: {config['steps']} steps of {config['global_batch']} x {config['seq_length']} tokens"
+                f"- **{verb}**: {config['steps']} steps of {config['global_batch']} x {config['seq_length']} tokens"
                 f" ({tokens:,}){kind}."
             )
-    packed = lineage.first(ancestors, "quantize")
-    if packed:
+    quantized = lineage.first(ancestors, "quantize")
+    if quantized:
         lines.append(
-            f"- **Quantized**: {row.format}, NVIDIA ModelOpt {packed.record.versions.get('nvidia-modelopt', '')}."
+            f"- **Quantized**: {row.format}, NVIDIA ModelOpt {quantized.record.versions.get('nvidia-modelopt', '')}."
         )
     lines.append(f"- **Data**: {'; '.join(origin.name for origin in data)}.")
-    return "## What it was made from\n\n" + "\n".join(lines)
+    return "## Origin\n\n" + "\n".join(lines)
 
 
 def _scores(report: Report, row: Row) -> str:
@@ -176,24 +175,26 @@ def _scores(report: Report, row: Row) -> str:
     shown = (teacher,) if row is teacher else (teacher, row)
     header, *cells = page.cells(shown)
     lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header), *(f"| {' | '.join(line)} |" for line in cells)]
-    told = [page.about(report)]
+    paragraphs = [page.about(report)]
     chance = report.chance
     if row.mmlu is not None and row.mmlu_ci95 is not None and chance is not None:
         low, high = row.mmlu_ci95
         verdict = "above" if low > chance else "not shown to be above"
-        told.append(f"Its score of {row.mmlu:.1%} (95% {low:.1%} to {high:.1%}) is {verdict} chance ({chance:.0%}).")
+        paragraphs.append(
+            f"The score of {row.mmlu:.1%} (95% interval {low:.1%} to {high:.1%}) is {verdict} chance ({chance:.0%})."
+        )
         against = row.against_teacher
         if against.mmlu is not None and against.mmlu_ci95 is not None:
             low, high = against.mmlu_ci95
-            told.append(
-                f"Against its teacher: {against.mmlu * 100:+.1f} points (paired, 95% {low * 100:+.1f} to"
-                f" {high * 100:+.1f})."
+            paragraphs.append(
+                f"Difference from the teacher: {against.mmlu * 100:+.1f} points (paired, 95% interval"
+                f" {low * 100:+.1f} to {high * 100:+.1f})."
             )
-    told.append(f"Its loss is {row.val_loss - teacher.val_loss:+.4f} nats a token from the teacher's.")
+    paragraphs.append(f"The loss differs from the teacher's by {row.val_loss - teacher.val_loss:+.4f} nats per token.")
     if row.simulated:
-        told.append("It was scored with its quantization simulated by ModelOpt, not on an engine.")
-    told += [gate.sentence for gate in report.gates if gate.model == row.model]
-    return "## Scores\n\n" + "\n".join(lines) + "\n\n" + "\n\n".join(told)
+        paragraphs.append("It was evaluated with quantization simulated by ModelOpt, not on an inference engine.")
+    paragraphs += [gate.sentence for gate in report.gates if gate.model == row.model]
+    return "## Scores\n\n" + "\n".join(lines) + "\n\n" + "\n\n".join(paragraphs)
 
 
 def _licences(recipe: Recipe, teacher: Origin, data: list[Origin]) -> str:
@@ -202,10 +203,10 @@ def _licences(recipe: Recipe, teacher: Origin, data: list[Origin]) -> str:
     if recipe.card.license:
         lines.append(f"- This model: **{recipe.card.license}** (the recipe).")
     else:
-        lines.append(f"- This model: **{teacher.licence.name}**, carried over from its teacher.")
+        lines.append(f"- This model: **{teacher.licence.name}**, inherited from its teacher.")
     if UNKNOWN in (teacher.licence.name, *(origin.licence.name for origin in data)):
         lines.append(
-            "- What is unknown was stated nowhere that imbik could read; find out before you pass the model on."
+            "- imbik found no statement of the unknown licences; clarify them before you distribute the model."
         )
     return "## Licences\n\n" + "\n".join(lines)
 
@@ -213,15 +214,15 @@ def _licences(recipe: Recipe, teacher: Origin, data: list[Origin]) -> str:
 def _serve(row: Row) -> str:
     lines = []
     for each in serving.commands(_portable(row), 1):
-        told = f" ({each.note})" if each.note else ""
+        note = f" ({each.note})" if each.note else ""
         lines.append(
-            f"{each.engine}{told}:\n\n```bash\n{each.command}\n```" if each.command else f"{each.engine}: {each.note}."
+            f"{each.engine}{note}:\n\n```bash\n{each.command}\n```" if each.command else f"{each.engine}: {each.note}."
         )
     return "## How to run it\n\nIn the folder of this model:\n\n" + "\n\n".join(lines)
 
 
 def _portable(row: Row) -> serving.ServedModel:
-    """The checkpoint as it is served from its own folder, wherever that is."""
+    """The checkpoint with a path relative to its own folder."""
     return replace(serving.read(Path(row.path), row.model), path=Path())
 
 

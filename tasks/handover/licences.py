@@ -1,4 +1,4 @@
-"""Licences of what comes from outside: from the card or licence file beside it. What nobody says is 'unknown'."""
+"""Licences of external models and data, from their cards or licence files; 'unknown' if not stated."""
 
 from __future__ import annotations
 
@@ -29,22 +29,21 @@ NAMES = (
     ("cc0 1.0", "cc0-1.0"),
     ("community data license agreement - sharing", "cdla-sharing-1.0"),
 )
-"""How licence files begin, and the Hugging Face hub's names for them; the more particular first."""
+"""Phrases at the start of licence files, with the names on the Hugging Face hub; the more specific first."""
 FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "COPYING")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Licence:
-    """A licence by the hub's name, where that was found, and its text where there is a file of it."""
+    """A licence by its name on the hub, where it was found, and its text file if there is one."""
 
     name: str = UNKNOWN
-    found: str = "no card and no licence file beside it"
+    found: str = "no card and no licence file found"
     text: Path | None = None
 
 
 def read_licence(folder: Path, called: str = "") -> Licence:
-    """The licence that the card (README.md) or a licence file of a folder states; `called`: how that folder is known to
-    others."""
+    """The licence in the card (README.md) or licence file of a folder, displayed as `called`."""
     called = called or folder.name
     file = next((folder / name for name in FILES if (folder / name).is_file()), None)
     stated = metadata(folder / "README.md").get("license")
@@ -53,12 +52,12 @@ def read_licence(folder: Path, called: str = "") -> Licence:
     if file is None:
         return Licence()
     beginning = " ".join(file.read_text(errors="replace")[:2000].lower().split())
-    known = next((name for words, name in NAMES if words in beginning), "other")
-    return Licence(name=known, found=f"its licence file ({called}/{file.name})", text=file)
+    licence = next((name for phrase, name in NAMES if phrase in beginning), "other")
+    return Licence(name=licence, found=f"its licence file ({called}/{file.name})", text=file)
 
 
 def metadata(card: Path) -> dict[str, object]:
-    """The YAML block at the top of a card; empty where there is none that can be read."""
+    """The YAML block at the top of a card; empty if missing or invalid."""
     if not card.is_file():
         return {}
     text = card.read_text(errors="replace")

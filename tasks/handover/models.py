@@ -1,4 +1,4 @@
-"""Models by the names people have for them: one of a run in the store, a Hugging Face directory, or a hub id."""
+"""Finds models of runs in the store by RUN/MODEL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.store.store import Artifact, Store
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """A sealed model of a run, and what its run measured it with."""
+    """A sealed model of a run, and what it was evaluated with."""
 
     artifact: Artifact
     teacher: Artifact
@@ -21,8 +21,7 @@ class Known:
 
 
 def of_run(store: Store, reference: str) -> Known | None:
-    """The model that RUN/MODEL names; None where there is no such run in the store. Raises StoreError where the run
-    lacks the model."""
+    """The model RUN/MODEL; None if there is no such run. Raises StoreError if the run does not have the model."""
     run, _, model = reference.partition("/")
     if not model or "/" in model or not is_finished(store.root, run):
         return None

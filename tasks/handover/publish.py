@@ -1,7 +1,6 @@
-"""The students as they are handed over: `runs/<run>/published/<model>`, the sealed files by link beside a model card of
-their own.
+"""Publishes students in `runs/<run>/published/<model>`: links to the sealed files, and a model card.
 
-Sealed artifacts never change; the card says what the report found, so that it is written with the report.
+Sealed artifacts never change, so the card, which quotes the report, is not part of them.
 """
 
 from __future__ import annotations
@@ -19,35 +18,34 @@ from tasks.store.runs import PUBLISHED as FOLDER
 
 
 def publish(folder: Path, recipe: Recipe, report: Report) -> None:
-    """Make the folder of every student's models, whole or not at all; models of an earlier run of the name that are
-    gone go too."""
-    whole, partial = folder / FOLDER, folder / f".{FOLDER}-{os.getpid()}"
+    """Write the folders of all student models atomically, replacing those of an earlier run of the same name."""
+    published, partial = folder / FOLDER, folder / f".{FOLDER}-{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
     for row in report.rows:
         student = row.student
         if student in recipe.students and (row.stage != "prune" or recipe.stages_of(student) == ("prune",)):
-            _one(partial / row.model, whole / row.model, recipe, report, row)
-    if whole.exists():
+            _one(partial / row.model, published / row.model, recipe, report, row)
+    if published.exists():
         old = folder / f".{FOLDER}-old-{os.getpid()}"
-        whole.rename(old)
+        published.rename(old)
         shutil.rmtree(old)
     if partial.exists():
-        partial.rename(whole)
+        partial.rename(published)
 
 
-def _one(place: Path, final: Path, recipe: Recipe, report: Report, row: Row) -> None:
-    place.mkdir(parents=True)
+def _one(folder: Path, final: Path, recipe: Recipe, report: Report, row: Row) -> None:
+    folder.mkdir(parents=True)
     for file in sorted(Path(row.path).iterdir()):
         if file.is_file():
-            (place / file.name).symlink_to(os.path.relpath(file, final))
+            (folder / file.name).symlink_to(os.path.relpath(file, final))
     text, licence = card.write(recipe, report, row)
-    (place / "README.md").unlink(missing_ok=True)
-    (place / "README.md").write_text(text)
-    terms(place, licence)
+    (folder / "README.md").unlink(missing_ok=True)
+    (folder / "README.md").write_text(text)
+    terms(folder, licence)
 
 
-def terms(place: Path, licence: Licence) -> None:
-    """Copy a teacher's licence text, and the notice beside it that some licences want passed on."""
+def terms(folder: Path, licence: Licence) -> None:
+    """Copy a teacher's licence text, and its NOTICE file, which some licences require."""
     for path in (licence.text, licence.text and licence.text.with_name("NOTICE")):
-        if path and path.is_file() and not (place / path.name).exists():
-            shutil.copyfile(path, place / path.name)
+        if path and path.is_file() and not (folder / path.name).exists():
+            shutil.copyfile(path, folder / path.name)

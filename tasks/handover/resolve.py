@@ -1,4 +1,4 @@
-"""Which model a user means: RUN/MODEL of a store, a model directory, or NAME@ALIAS of the registry."""
+"""Resolves the model that a user names: RUN/MODEL of a store, a model directory, or NAME@ALIAS of the registry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tasks.tracking.spool import Spool
 
 
 def directory(store: Path, target: str) -> tuple[Path, str]:
-    """The model directory that is meant, and a short name for it."""
+    """The model directory of `target`, and a short name for it."""
     path = Path(target).expanduser()
     if path.is_dir() and (path / "config.json").is_file():
         return path.absolute(), path.resolve().name if path.name != "model" else path.resolve().parent.parent.name
@@ -27,26 +27,24 @@ def directory(store: Path, target: str) -> tuple[Path, str]:
 
 
 def promote(store: Path, target: str, *, force: bool) -> str:
-    """Make RUN/MODEL the champion; returns what was done."""
+    """Make RUN/MODEL the champion; returns a message."""
     from mlflow.exceptions import MlflowException
 
     model = model_of(store, target)
     if not model.row.student:
         raise ValueError(f"{target} is the teacher; promote one of its students")
-    remembered = model.folder / "tracking.json"
-    if not remembered.is_file():
-        raise ValueError(
-            f"run {model.report.name} was never told to MLflow; run it again, which builds nothing that is there"
-        )
-    told = json.loads(remembered.read_text())
-    parent = Spool(store, told["flow"]).sent().parent
+    tracking_file = model.folder / "tracking.json"
+    if not tracking_file.is_file():
+        raise ValueError(f"run {model.report.name} was never logged to MLflow; run it again, which rebuilds nothing")
+    tracking = json.loads(tracking_file.read_text())
+    parent = Spool(store, tracking["flow"]).sent().parent
     if not parent:
         raise ValueError(f"run {model.report.name} has not reached MLflow yet; start the server, then imbik sync")
     try:
         return registry.promote(
-            client_of(store, told["uri"]), parent, model.folder, model.report, model.row.model, force=force
+            client_of(store, tracking["uri"]), parent, model.folder, model.report, model.row.model, force=force
         )
     except MlflowException as error:
         raise ValueError(
-            f"MLflow does not take it ({' '.join(str(error).split())[:160]}); see to the server, then try again"
+            f"MLflow rejected the promotion ({' '.join(str(error).split())[:160]}); check the server, then try again"
         ) from error

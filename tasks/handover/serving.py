@@ -1,7 +1,6 @@
-"""How a checkpoint is served: the commands of vLLM, TensorRT-LLM and SGLang, by what its own files say. It starts
-nothing.
+"""Commands to serve a checkpoint with vLLM, TensorRT-LLM and SGLang, derived from its files. Nothing is started.
 
-The flags are those of vLLM 0.29, TensorRT-LLM 1.2 and SGLang 0.5, by their documentation; none of them was run here.
+Flags follow the documentation of vLLM 0.29, TensorRT-LLM 1.2 and SGLang 0.5; untested.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ TENSORRT: frozenset[str] = frozenset(
         "MIXED_PRECISION",
     }
 )
-"""ModelOpt's algorithms that each engine's documentation says it reads, with the name it wants to hear; TensorRT-LLM
-reads it itself."""
+"""ModelOpt algorithms that each engine documents as supported, with its value for --quantization; TensorRT-LLM detects
+them itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServedModel:
-    """What of a model directory concerns an engine. `longest`: tokens of a sequence; `algorithm`, `cache`: ModelOpt's
-    names, None: none."""
+    """Properties of a model directory that matter for serving. `longest`: maximum sequence length; `algorithm`,
+    `cache`: ModelOpt's names, None if unquantized."""
 
     path: Path
     name: str
@@ -53,7 +52,7 @@ class ServedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """One engine's command, or why it cannot."""
+    """One engine's command, or the reason why there is none."""
 
     engine: str
     command: str | None
@@ -61,63 +60,71 @@ class Served:
 
 
 def read(path: Path, name: str) -> ServedModel:
-    """What the directory's files say. ValueError where it is no model."""
-    config = path / "config.json"
-    if not config.is_file():
+    """Read a model directory. Raises ValueError if it is not one."""
+    config_file = path / "config.json"
+    if not config_file.is_file():
         raise ValueError(
-            f"{path} has no config.json, so it is not a Hugging Face model directory; name a RUN/MODEL or a model"
+            f"{path} has no config.json, so it is not a Hugging Face model directory; use RUN/MODEL or a model"
             " directory"
         )
-    said = json.loads(config.read_text())
+    config_json = json.loads(config_file.read_text())
     quantized = path / "hf_quant_config.json"
-    how = json.loads(quantized.read_text())["quantization"] if quantized.is_file() else {}
+    quantization = json.loads(quantized.read_text())["quantization"] if quantized.is_file() else {}
     settings = path / "tokenizer_config.json"
-    words = json.loads(settings.read_text()) if settings.is_file() else {}
-    dtype = str(said.get("dtype") or said.get("torch_dtype") or "bfloat16")
+    tokenizer = json.loads(settings.read_text()) if settings.is_file() else {}
+    dtype = str(config_json.get("dtype") or config_json.get("torch_dtype") or "bfloat16")
     return ServedModel(
         path=path,
         name=name,
-        heads=said["num_attention_heads"],
-        groups=said.get("num_key_value_heads") or said["num_attention_heads"],
-        longest=said["max_position_embeddings"],
+        heads=config_json["num_attention_heads"],
+        groups=config_json.get("num_key_value_heads") or config_json["num_attention_heads"],
+        longest=config_json["max_position_embeddings"],
         dtype=dtype,
-        algorithm=how.get("quant_algo"),
-        cache=how.get("kv_cache_quant_algo"),
-        has_template=bool(words.get("chat_template")) or (path / "chat_template.jinja").is_file(),
+        algorithm=quantization.get("quant_algo"),
+        cache=quantization.get("kv_cache_quant_algo"),
+        has_template=bool(tokenizer.get("chat_template")) or (path / "chat_template.jinja").is_file(),
     )
 
 
 def commands(model: ServedModel, gpus: int) -> list[Served]:
-    """One for each engine. ValueError where the heads do not divide over the GPUs."""
+    """One command per engine. Raises ValueError if the GPUs do not divide the heads."""
     if model.heads % gpus or (model.groups % gpus and gpus % model.groups):
         raise ValueError(
-            f"--gpus is {gpus}, over which the model's {model.heads} heads and {model.groups} key-value heads do not"
-            f" divide; choose a divisor of {model.heads}"
+            f"--gpus is {gpus}, which does not divide the model's {model.heads} heads and {model.groups} key-value"
+            f" heads; choose a divisor of {model.heads}"
         )
-    found = [_vllm(model, gpus), _tensorrt(model, gpus), _sglang(model, gpus)]
+    served = [_vllm(model, gpus), _tensorrt(model, gpus), _sglang(model, gpus)]
     if model.has_template:
-        return found
-    note = "it has no chat template: ask /v1/completions, or name one with --chat-template"
+        return served
+    note = "it has no chat template: use /v1/completions, or set --chat-template"
     return [
         Served(engine=each.engine, command=each.command, note="; ".join(filter(None, (each.note, note))))
-        for each in found
+        for each in served
     ]
 
 
 def _vllm(model: ServedModel, gpus: int) -> Served:
     if model.algorithm and model.algorithm not in VLLM:
-        return _refused("vLLM", model, VLLM)
-    words = ["vllm", "serve", str(model.path), "--served-model-name", model.name, "--tensor-parallel-size", str(gpus)]
-    words += ["--max-model-len", str(model.longest)]
-    words += ["--quantization", VLLM[model.algorithm]] if model.algorithm else ["--dtype", model.dtype]
+        return _unsupported("vLLM", model, VLLM)
+    arguments = [
+        "vllm",
+        "serve",
+        str(model.path),
+        "--served-model-name",
+        model.name,
+        "--tensor-parallel-size",
+        str(gpus),
+    ]
+    arguments += ["--max-model-len", str(model.longest)]
+    arguments += ["--quantization", VLLM[model.algorithm]] if model.algorithm else ["--dtype", model.dtype]
     cache, note = _cache(model, "fp8")
-    return Served(engine="vLLM", command=shlex.join([*words, *cache]), note=note)
+    return Served(engine="vLLM", command=shlex.join([*arguments, *cache]), note=note)
 
 
 def _tensorrt(model: ServedModel, gpus: int) -> Served:
     if model.algorithm and model.algorithm not in TENSORRT:
-        return _refused("TensorRT-LLM", model, TENSORRT)
-    words = [
+        return _unsupported("TensorRT-LLM", model, TENSORRT)
+    arguments = [
         "trtllm-serve",
         "serve",
         str(model.path),
@@ -130,42 +137,47 @@ def _tensorrt(model: ServedModel, gpus: int) -> Served:
     ]
     cache = {"FP8": "fp8", "NVFP4": "nvfp4"}.get(model.cache or "")
     if cache is None:
-        note = f"its {model.cache} key-value cache scales are not used" if model.cache else ""
-        return Served(engine="TensorRT-LLM", command=shlex.join(words), note=note)
+        note = f"its {model.cache} KV cache scales are not used" if model.cache else ""
+        return Served(engine="TensorRT-LLM", command=shlex.join(arguments), note=note)
     settings = f"printf 'kv_cache_config: {{dtype: {cache}}}\\n' > serve.yaml"
     return Served(
-        engine="TensorRT-LLM", command=f"{settings} && {shlex.join([*words, '--extra_llm_api_options', 'serve.yaml'])}"
+        engine="TensorRT-LLM",
+        command=f"{settings} && {shlex.join([*arguments, '--extra_llm_api_options', 'serve.yaml'])}",
     )
 
 
 def _sglang(model: ServedModel, gpus: int) -> Served:
     if model.algorithm and model.algorithm not in SGLANG:
-        return _refused("SGLang", model, SGLANG)
-    words = ["python", "-m", "sglang.launch_server", "--model-path", str(model.path), "--served-model-name", model.name]
-    words += ["--tp", str(gpus), "--context-length", str(model.longest)]
-    words += ["--quantization", SGLANG[model.algorithm]] if model.algorithm else ["--dtype", model.dtype]
+        return _unsupported("SGLang", model, SGLANG)
+    arguments = [
+        "python",
+        "-m",
+        "sglang.launch_server",
+        "--model-path",
+        str(model.path),
+        "--served-model-name",
+        model.name,
+    ]
+    arguments += ["--tp", str(gpus), "--context-length", str(model.longest)]
+    arguments += ["--quantization", SGLANG[model.algorithm]] if model.algorithm else ["--dtype", model.dtype]
     cache, note = _cache(model, "fp8_e4m3")
-    return Served(engine="SGLang", command=shlex.join([*words, *cache]), note=note)
+    return Served(engine="SGLang", command=shlex.join([*arguments, *cache]), note=note)
 
 
 def _cache(model: ServedModel, fp8: str) -> tuple[list[str], str]:
-    """Words that keep keys and values as the model says, and what is to be said where the engine cannot; `fp8` is its
+    """Arguments for the model's KV cache format, or a note if the engine does not support it; `fp8` is the engine's
     name for FP8."""
     if model.cache == "FP8":
         return ["--kv-cache-dtype", fp8], ""
     return (
         [],
-        (
-            f"its {model.cache} key-value cache scales are not used: the cache keeps the model's type"
-            if model.cache
-            else ""
-        ),
+        (f"its {model.cache} KV cache scales are not used: the cache has the model's dtype" if model.cache else ""),
     )
 
 
-def _refused(engine: str, model: ServedModel, known: dict[str, str] | frozenset[str]) -> Served:
+def _unsupported(engine: str, model: ServedModel, supported: dict[str, str] | frozenset[str]) -> Served:
     return Served(
         engine=engine,
         command=None,
-        note=f"its documentation names no support for {model.algorithm} (it has {', '.join(sorted(known))})",
+        note=f"its documentation does not list {model.algorithm} (supported: {', '.join(sorted(supported))})",
     )

@@ -1,4 +1,4 @@
-"""What a cluster is to its launcher: where to submit a job, to ask for its state, and to cancel it."""
+"""The interface of a cluster to its launcher: submit, query and cancel jobs."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Literal, Protocol
 from conf.cluster import Resources
 
 Phase = Literal["queued", "running", "done", "failed", "lost"]
-"""`lost`: the cluster does not know the job any more and left no trace of its end."""
+"""`lost`: the cluster no longer knows the job and there is no trace of its end."""
 
 Cause = Literal["time", "memory", "preempted", "node", "cancelled", "never-started"]
-"""What befell a job from outside."""
+"""External reason for the end of a job."""
 
 SCRIPT_LOG = "script.log"
-"""In a job's output: what the script around its ranks prints, and what the cluster says when it ends one."""
+"""File in a job's output with messages of the script around its ranks and of the cluster."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobRequest:
-    """One job to submit. `ranks` are those of each of its `nodes`."""
+    """One job to submit; `ranks` is the number of ranks per node."""
 
     name: str
     stage: str
@@ -33,19 +33,18 @@ class JobRequest:
 
     @property
     def output(self) -> Path:
-        """The work folder, which the job must see under the same path."""
+        """The work folder, which must have the same path for the job."""
         return self.spec.parent
 
     @property
     def log(self) -> Path:
-        """Where everything that its ranks print is written."""
+        """Log file for the output of all ranks."""
         return self.output / "job.log"
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobStatus:
-    """A job's state: `detail` for people (where it waits, on which nodes it runs), `cause` where its end came from
-    outside."""
+    """State of a job: `detail` for display (queue or nodes), `cause` if it was ended externally."""
 
     phase: Phase
     detail: str = ""
@@ -57,30 +56,30 @@ class Backend(Protocol):
 
     @property
     def poll_seconds(self) -> float:
-        """Between two looks."""
+        """Seconds between status queries."""
 
     def check(self, job: JobRequest) -> None:
-        """Raise ValueError with one sentence if the job cannot run there as it is."""
+        """Raise ValueError if the job cannot run there."""
 
     def submit(self, job: JobRequest) -> str:
-        """Give the job to the cluster; returns its name there. Raises SubmitError with the cluster's own words."""
+        """Submit the job; returns its id on the cluster. Raises SubmitError with the cluster's message."""
 
     def find(self, name: str) -> str | None:
-        """A job of this name that waits or runs, if the cluster can be asked."""
+        """The id of a queued or running job with this name; None if there is none or the cluster cannot search."""
 
     def status(self, job: str, log: Path) -> JobStatus:
-        """The job's state now. Raises Unreachable, or whatever its connection does, where it cannot be asked."""
+        """Current state of the job. Raises Unreachable or errors of the connection."""
 
     def cancel(self, job: str, *, hard: bool) -> None:
-        """Ask the job to end, or end it."""
+        """Ask the job to end, or kill it (`hard`)."""
 
     def close(self) -> None:
         """Close connections."""
 
 
 class Unreachable(RuntimeError):
-    """The cluster cannot be asked now; the message is what it said instead."""
+    """The cluster does not answer; the message is its error."""
 
 
 class SubmitError(RuntimeError):
-    """The cluster refused the job; the message is its own first line."""
+    """The cluster rejected the job; the message is its error."""

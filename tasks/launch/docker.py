@@ -1,4 +1,4 @@
-"""The Docker engine of this machine as a backend: NeMo-Run's DockerExecutor starts, asks and removes containers."""
+"""The Docker engine of this machine as a backend, through NeMo-Run's DockerExecutor."""
 
 from __future__ import annotations
 
@@ -9,27 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from conf.cluster import Cluster, DockerCluster
-from tasks.launch import nemo_run as experiment
+from tasks.launch import nemo_run
 from tasks.launch.backend import JobRequest, JobStatus
 
 
 @dataclass(frozen=True)
 class Docker:
-    """The Docker engine that DOCKER_HOST or this machine's socket names."""
+    """The Docker engine of DOCKER_HOST or this machine's socket."""
 
     cluster: Cluster
     store: Path
     poll_seconds: float = 2.0
 
     def check(self, job: JobRequest) -> None:
-        """An engine answers, and NeMo-Run's command line survives the store's path."""
+        """Raise ValueError if no engine answers, or NeMo-Run's command line cannot hold the store's path."""
         import docker
         from docker.errors import DockerException
 
         if set(str(job.store)) & set("\"'$`: "):
-            raise ValueError(
-                f"the store {job.store} has quotes, colons or spaces in its path; choose another with --store"
-            )
+            raise ValueError(f"the store {job.store} has quotes, colons or spaces in its path; choose another --store")
         try:
             docker.from_env().ping()
         except DockerException as error:
@@ -39,16 +37,16 @@ class Docker:
 
     def submit(self, job: JobRequest) -> str:
         """Start a container; returns NeMo-Run's handle."""
-        job.log.touch()  # mounted as a file, which must be there
-        return experiment.submit(job, self.executor(job), name=_unique(job), stays=True)
+        job.log.touch()  # mounted as a file, which must exist
+        return nemo_run.submit(job, self.executor(job), name=_unique(job), stays=True)
 
     def find(self, name: str) -> str | None:
-        """NeMo-Run's handle cannot be made from a container; the record beside the work folder has it."""
+        """None: NeMo-Run's handle cannot be derived from a container; it is in the submission file."""
         return None
 
     def status(self, job: str, log: Path) -> JobStatus:
-        """Ask NeMo-Run, which asks the engine, or reads the exit code that the container left."""
-        state = experiment.state(self.store, job)
+        """State from NeMo-Run, which queries the engine or reads the container's exit code."""
+        state = nemo_run.state(self.store, job)
         if state in ("SUBMITTED", "PENDING"):
             return JobStatus(phase="queued", detail="its container is created")
         if state == "RUNNING":
@@ -57,21 +55,22 @@ class Docker:
             return JobStatus(
                 phase="done" if state == "SUCCEEDED" else "failed", detail=f"its container ended ({state})"
             )
-        return JobStatus(phase="lost", detail="the engine does not know its container any more")
+        return JobStatus(phase="lost", detail="the engine no longer knows its container")
 
     def cancel(self, job: str, *, hard: bool) -> None:
-        """Remove the container: the engine kills what is in it."""
-        experiment.cancel(self.store, job)
+        """Remove the container, which kills its processes."""
+        nemo_run.cancel(self.store, job)
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """No connection to close."""
 
     def executor(self, job: JobRequest) -> Any:
         """NeMo-Run's executor for a job."""
         from nemo_run import DockerExecutor, Packager
 
         resources, settings = job.resources, self.cluster.docker or DockerCluster()
-        limits: dict[str, Any] = {"user": f"{os.getuid()}:{os.getgid()}"}  # what it writes belongs to whoever seals it
+        # Its files must belong to the user who seals them.
+        limits: dict[str, Any] = {"user": f"{os.getuid()}:{os.getgid()}"}
         if resources.memory_gb:
             limits["mem_limit"] = int(resources.memory_gb * 1e9)
         if resources.cpus:
@@ -88,11 +87,11 @@ class Docker:
             ],
             env_vars={"HOME": "/tmp"} | job.environment,
             additional_kwargs=limits,
-            launcher=experiment.torchrun(job),
+            launcher=nemo_run.torchrun(job),
             packager=Packager(),
         )
 
 
 def _unique(job: JobRequest) -> str:
-    """A container's name for this try of a job: the engine keeps the names of those it has not removed yet."""
+    """A container name that is unique per attempt, because removed containers may block their names for a while."""
     return f"{job.name}-{int(time.time())}"

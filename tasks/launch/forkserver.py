@@ -1,4 +1,4 @@
-"""The control side of the warm process (`jobs.warm`): it imports the heavy libraries once and forks a child for each
+"""Control side of the fork server (`jobs.runtime.forkserver`), which imports heavy libraries once and forks a child per
 job."""
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from tasks.launch.guard import guarded
 
 GLIBC = tuple(int(part) for part in (platform.libc_ver()[1] or "0").split(".")[:2])
 KEEPS_MEMORY = (2, 35)
-"""glibc's version since which it keeps blocks as large as it is told to; an older one would keep none above 128 KB."""
+"""First glibc version that respects large thresholds; older ones would keep no block above 128 KB."""
 ALLOCATOR = (
     {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)} if GLIBC >= KEEPS_MEMORY else {}
 )
-"""A job on the CPU frees and takes the same blocks every step. Given back to the kernel each time, they cost a tenth of
-the step."""
+"""A CPU job frees and allocates the same blocks every step. Returning them to the kernel each time costs a tenth of the
+step."""
 
 GRACE_SECONDS = 10.0
-"""Between asking a job to end and killing it: one that trains finishes its step and saves."""
+"""Time between SIGTERM and SIGKILL: a training job finishes its step and saves."""
 
 
 def environment(threads: int) -> dict[str, str]:
-    """What a job's environment adds: its threads, which wait for work asleep (a spinning one on a shared core costs
-    thirtyfold)."""
+    """Environment variables for a job with `threads` threads, which sleep while waiting (spinning on shared cores is 30
+    times slower)."""
     quiet = {
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",
@@ -43,7 +43,7 @@ def environment(threads: int) -> dict[str, str]:
 
 
 class ForkedJob:
-    """One job of the warm process."""
+    """One job of the fork server."""
 
     def __init__(self) -> None:
         self.started, self.ended = threading.Event(), threading.Event()
@@ -51,27 +51,27 @@ class ForkedJob:
 
 
 def start_early() -> None:
-    """Let a warm process begin its imports, which take longer than anything else at the start of a run; the thread that
-    calls this must live as long as the flow that will `take` it."""
+    """Start a fork server early, because its imports are the slowest part of a run's start. The calling thread must
+    live as long as the flow that will `take` it."""
     global _early
     if may_warm() and _early is None:
         _early = Warm()
 
 
 def take() -> Warm:
-    """The warm process that was started early, or a new one."""
+    """The fork server that was started early, or a new one."""
     global _early
     taken, _early = _early or Warm(), None
     return taken
 
 
 def may_warm() -> bool:
-    """Whether jobs may be forked: a process that has touched a GPU must not be."""
+    """Whether jobs may be forked, which is unsafe for processes that use a GPU."""
     return not Path("/dev/nvidiactl").exists()
 
 
 class Warm:
-    """The warm process and the thread that reads its answers."""
+    """The fork server process and the thread that reads its answers."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -89,12 +89,12 @@ class Warm:
         threading.Thread(target=self._listen, name="warm", daemon=True).start()
 
     def ready(self) -> bool:
-        """Wait until the imports are done; False if the process died, and jobs are started the slow way."""
+        """Wait until the imports are done; False if the process died, so that jobs must be started as new processes."""
         self._is_ready.wait()
         return not self._gone
 
     def submit(self, request: dict[str, Any]) -> ForkedJob:
-        """Fork a job: stage, spec, log, environment as `jobs.warm` reads them."""
+        """Fork a job; `request` has stage, spec, log and environment."""
         job = ForkedJob()
         with self._lock:
             name = str(len(self._jobs))
@@ -108,7 +108,7 @@ class Warm:
         return job
 
     def close(self) -> None:
-        """End it; its children die with it. While it imports it has none, and would not listen."""
+        """End it and its children; kill it while it imports, when it has no children and does not listen."""
         if not self._is_ready.is_set():
             self._process.kill()
         with contextlib.suppress(BrokenPipeError):

@@ -1,7 +1,7 @@
-"""Runs a command that dies with the process that started it, however that one dies:
-`python -m tasks.launch.guard COMMAND ...`.
+"""Runs a command that ends with the process that started it, however that process ends: `python -m tasks.launch.guard
+COMMAND ...`.
 
-With --tree everything the command has started dies too, which takes a process that stays and looks after it.
+With --tree, everything that the command started ends too; this needs a supervising process.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ TREE = "--tree"
 
 
 def main() -> None:
-    """Ask the kernel for the parent's death as SIGKILL, then become the command; the request survives exec."""
+    """Request SIGKILL on the parent's death from the kernel, then exec the command."""
     tree = sys.argv[1] == TREE
     parent, *command = sys.argv[2:] if tree else sys.argv[1:]
     die_with_parent(signal.SIGHUP if tree else signal.SIGKILL)
     if os.getppid() != int(parent):
-        sys.exit(1)  # it died before the request was made
+        sys.exit(1)  # the parent ended before the request
     if tree:
         sys.exit(_look_after(command, int(parent)))
     os.execvp(command[0], command)
 
 
 def _look_after(command: list[str], parent: int) -> int:
-    """Run the command; what it leaves, or all of it when the parent dies, is killed. Returns its exit code."""
+    """Run the command and return its exit code; kill its remaining descendants at its end, or all when the parent
+    dies."""
     import psutil
 
     def end(*_: object) -> None:
@@ -38,10 +39,10 @@ def _look_after(command: list[str], parent: int) -> int:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
-    adopt_orphans()  # whose parent ends becomes ours
+    adopt_orphans()  # orphaned descendants become children of this process
     signal.signal(signal.SIGHUP, end)
-    for asked in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(asked, lambda *_: None)  # whoever asks us to end asks the command too
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)  # the command gets the same signal from the sender
     running = subprocess.Popen(command, preexec_fn=lambda: die_with_parent(signal.SIGKILL))
     if os.getppid() != parent:
         end()
@@ -51,8 +52,8 @@ def _look_after(command: list[str], parent: int) -> int:
 
 
 def guarded(command: list[str], *, tree: bool = False) -> list[str]:
-    """`command` behind this guard, with `tree` all that it starts. The thread that starts it must live as long as the
-    command may: the kernel watches the thread."""
+    """`command` under this guard; with `tree`, including everything that it starts. The thread that starts it must live
+    as long as the command, because the kernel watches the thread."""
     return [sys.executable, "-m", "tasks.launch.guard", *([TREE] if tree else []), str(os.getpid()), *command]
 
 

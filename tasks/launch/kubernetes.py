@@ -1,7 +1,7 @@
-"""Kubernetes as a backend: NeMo-Run's KubeflowExecutor submits TrainJobs of Kubeflow's trainer; their pods tell why one
-waits or ended.
+"""Kubernetes as a backend: NeMo-Run's KubeflowExecutor submits TrainJobs of Kubeflow Trainer; pods give the reason for
+waiting or ending.
 
-The trainer gives every pod torchrun's PET_ variables; the store is a volume that pods mount where the flow sees it.
+The trainer sets torchrun's PET_ variables in every pod; pods mount the store at the path that the flow uses.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from conf.cluster import Cluster, KubernetesCluster
-from tasks.launch import nemo_run as experiment
+from tasks.launch import nemo_run
 from tasks.launch.backend import SCRIPT_LOG, Cause, JobRequest, JobStatus
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 JOBSET_LABEL = "jobset.sigs.k8s.io/jobset-name"
 HOPELESS = ("InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "ErrImagePull", "ImagePullBackOff")
-"""Why a container would wait for ever."""
+"""Reasons for which a container would wait forever."""
 
 DISRUPTIONS: dict[str, Cause] = {
     "PreemptionByScheduler": "preempted",
@@ -32,7 +32,7 @@ DISRUPTIONS: dict[str, Cause] = {
 
 @dataclass(frozen=True)
 class Kubernetes:
-    """The cluster of the kubeconfig, or the one whose pod this is."""
+    """The cluster of the kubeconfig, or of the pod that this runs in."""
 
     cluster: Cluster
     store: Path
@@ -45,41 +45,41 @@ class Kubernetes:
 
     @property
     def poll_seconds(self) -> float:
-        """Between two questions to the API server."""
+        """Seconds between calls of the API server."""
         return self.settings.poll_seconds
 
     def check(self, job: JobRequest) -> None:
-        """The store lies on a volume of the job."""
+        """Raise ValueError if the store is not on a volume of the job."""
         paths = [volume.path for volume in self.settings.volumes if not volume.read_only]
         if not any(job.store.is_relative_to(path) for path in paths):
             raise ValueError(
                 f"the store {job.store} is on no writable volume of the cluster file ({', '.join(paths) or 'none'});"
-                " choose a folder there with --store"
+                " choose a --store on one of them"
             )
 
     def submit(self, job: JobRequest) -> str:
         """Create a TrainJob; returns its name."""
-        return experiment.submit(job, self.executor(job), script=_script(job)).rpartition("___")[2]
+        return nemo_run.submit(job, self.executor(job), script=_script(job)).rpartition("___")[2]
 
     def find(self, name: str) -> str | None:
-        """The TrainJob of this name's label that has not ended."""
+        """The unfinished TrainJob with this name as its label."""
         from kubernetes import client
 
         self._api()
-        found: Any = client.CustomObjectsApi().list_namespaced_custom_object(
+        listed: Any = client.CustomObjectsApi().list_namespaced_custom_object(
             "trainer.kubeflow.org", "v1alpha1", self.settings.namespace, "trainjobs", label_selector=f"imbik/job={name}"
         )
-        names = [str(item["metadata"]["name"]) for item in found["items"]]
+        names = [str(item["metadata"]["name"]) for item in listed["items"]]
         return next((job for job in names if self.status(job, Path()).phase in ("queued", "running")), None)
 
     def status(self, job: str, log: Path) -> JobStatus:
-        """The TrainJob's state, and its pods' word on why."""
+        """State of the TrainJob, with the reason from its pods."""
         from nemo_run.core.execution.kubeflow import KubeflowJobState as State
 
         api = self._api()
         pods = self._pods(
             job
-        )  # raises where the API server does not answer; NeMo-Run's status says None then, as of a deleted job
+        )  # raises if the API server does not answer; NeMo-Run's status returns None then, as for a deleted job
         state = api.status(job)
         nodes = ", ".join(sorted({pod.spec.node_name for pod in pods if pod.spec.node_name}))
         if state == State.RUNNING and any(pod.status.phase == "Running" for pod in pods):
@@ -90,20 +90,20 @@ class Kubernetes:
             cause, detail = _cause(pods)
             return JobStatus(
                 phase="failed",
-                detail=f"Kubernetes says Failed ({detail})" if detail else "Kubernetes says Failed",
+                detail=f"Kubernetes reports Failed ({detail})" if detail else "Kubernetes reports Failed",
                 cause=cause,
             )
         if state is None:
-            return JobStatus(phase="lost", detail="Kubernetes does not know its TrainJob any more")
+            return JobStatus(phase="lost", detail="Kubernetes no longer knows its TrainJob")
         hopeless, detail = _waiting(pods)
         return JobStatus(phase="queued", detail=f"queued ({detail})", cause="never-started" if hopeless else None)
 
     def cancel(self, job: str, *, hard: bool) -> None:
-        """Delete the TrainJob: its pods get SIGTERM, and SIGKILL after their grace."""
+        """Delete the TrainJob: its pods get SIGTERM, and SIGKILL after their grace period."""
         self._api().cancel(job)
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """No connection to close."""
 
     def executor(self, job: JobRequest) -> Any:
         """NeMo-Run's executor for a job."""
@@ -144,18 +144,18 @@ class Kubernetes:
         """NeMo-Run's connection to the cluster."""
         from nemo_run.core.execution.kubeflow import KubeflowExecutor
 
-        experiment.prepare(self.store)
+        nemo_run.prepare(self.store)
         return KubeflowExecutor(namespace=self.settings.namespace)
 
     def _pods(self, job: str) -> list[Any]:
         from kubernetes import client
 
-        found = client.CoreV1Api().list_namespaced_pod(self.settings.namespace, label_selector=f"{JOBSET_LABEL}={job}")
-        return list(found.items)
+        listed = client.CoreV1Api().list_namespaced_pod(self.settings.namespace, label_selector=f"{JOBSET_LABEL}={job}")
+        return list(listed.items)
 
 
 def _script(job: JobRequest) -> Path:
-    """What a pod runs: torchrun as the trainer's variables say, with the log where every job of ours has it."""
+    """Write the script of a pod: torchrun with the trainer's variables, and the log in the usual place."""
     log, rest = shlex.quote(str(job.log)), shlex.quote(str(job.output / SCRIPT_LOG))
     path = job.output / "pod.sh"
     path.write_text(
@@ -167,7 +167,7 @@ def _script(job: JobRequest) -> Path:
 
 
 def _cause(pods: list[Any]) -> tuple[Cause | None, str]:
-    """Who ended the pods, if it was not the job itself."""
+    """The external cause that ended the pods, if any, and its name."""
     for pod in pods:
         for condition in pod.status.conditions or []:
             if condition.type == "DisruptionTarget" and condition.reason in DISRUPTIONS:
@@ -184,7 +184,7 @@ def _cause(pods: list[Any]) -> tuple[Cause | None, str]:
 
 
 def _waiting(pods: list[Any]) -> tuple[bool, str]:
-    """Whether waiting is of no use, and what the pods wait for."""
+    """Whether waiting is hopeless, and what the pods wait for."""
     for pod in pods:
         for status in pod.status.container_statuses or []:
             if status.state.waiting and status.state.waiting.reason in HOPELESS:
@@ -192,4 +192,4 @@ def _waiting(pods: list[Any]) -> tuple[bool, str]:
         for condition in pod.status.conditions or []:
             if condition.type == "PodScheduled" and condition.status == "False":
                 return False, f"{condition.reason}: {condition.message}"
-    return False, "its pods are being made" if not pods else "its pods start"
+    return False, "its pods are being created" if not pods else "its pods are starting"

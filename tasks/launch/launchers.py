@@ -1,4 +1,4 @@
-"""What it takes to run jobs, wherever: the protocol of launchers, and the one that picks the right one for each job."""
+"""Selects the launcher for each job."""
 
 from __future__ import annotations
 
@@ -15,37 +15,39 @@ from tasks.launch.protocol import Follow, JobListener, Launcher
 
 
 class Launchers:
-    """The launcher of the flow's cluster, and of any other on which a killed flow has left a job that still runs."""
+    """The launcher of the flow's cluster, and launchers of other clusters on which a killed flow left a running job."""
 
     def __init__(self, cluster: Cluster, store: Path) -> None:
         self.cluster, self.store = cluster, store
         self._lock = threading.Lock()
-        self._made: list[tuple[Cluster, Launcher]] = []
+        self._launchers: list[tuple[Cluster, Launcher]] = []
         self._of(cluster)
 
     def prepare(self) -> None:
-        """Let the flow's cluster get ready."""
+        """Prepare the launcher of the flow's cluster."""
         self._of(self.cluster).prepare()
 
-    def run(self, spec: Spec, parallel: Parallel, follow: Follow, begin: Callable[[], None], tell: JobListener) -> None:
-        """Run one job where it belongs."""
-        known = submission.read(spec.output)
-        self._of(known.cluster if known else self.cluster).run(spec, parallel, follow, begin, tell)
+    def run(
+        self, spec: Spec, parallel: Parallel, follow: Follow, begin: Callable[[], None], listener: JobListener
+    ) -> None:
+        """Run one job on its cluster."""
+        submitted = submission.read(spec.output)
+        self._of(submitted.cluster if submitted else self.cluster).run(spec, parallel, follow, begin, listener)
 
     def stop(self) -> None:
-        """End every job."""
+        """End all jobs."""
         with self._lock:
-            launchers = [launcher for _, launcher in self._made]
+            launchers = [launcher for _, launcher in self._launchers]
         for launcher in launchers:
             launcher.stop()
 
     def _of(self, cluster: Cluster) -> Launcher:
         with self._lock:
-            found = next((launcher for known, launcher in self._made if known == cluster), None)
-            if found is None:
-                found = _launcher(cluster, self.store)
-                self._made.append((cluster, found))
-            return found
+            launcher = next((launcher for known, launcher in self._launchers if known == cluster), None)
+            if launcher is None:
+                launcher = _launcher(cluster, self.store)
+                self._launchers.append((cluster, launcher))
+            return launcher
 
 
 def _launcher(cluster: Cluster, store: Path) -> Launcher:

@@ -1,8 +1,7 @@
-"""Runs jobs on this machine: as a process, under torchrun, or forked from a warm one; follows them and owns their
+"""Runs jobs on this machine (as a process, under torchrun, or forked from the fork server), follows them and owns their
 process trees.
 
-It counts cores, so that jobs run side by side where there is room, and reads metrics files; what a job makes it does
-not know."""
+Schedules jobs by cores, and reads metrics files; it does not know what a job produces."""
 
 from __future__ import annotations
 
@@ -35,12 +34,12 @@ from tasks.launch.tail import Tail
 LOOPBACK = "127.0.0.1"
 LAST_WORDS_SECONDS = 2.0
 TORCHRUN = "torchrun"
-"""Where torchrun keeps files of its own, in the folder of the job."""
+"""Folder for torchrun's own files, in the job's folder."""
 
 
 @dataclass
 class _Cores:
-    """Counts cores in use; whoever waits longest goes first, so that a wide job is not starved by narrow ones."""
+    """Semaphore over cores; first come, first served, so that small jobs do not starve a large one."""
 
     total: int
 
@@ -68,8 +67,8 @@ class _Cores:
 
 
 class LocalLauncher:
-    """Runs the jobs of one flow here. Open it on a thread that lives as long as the flow: the warm process dies with
-    that thread."""
+    """Runs the jobs of one flow on this machine. Create it on a thread that lives as long as the flow, because the fork
+    server dies with that thread."""
 
     def __init__(self, cluster: Cluster = LOCAL, *, warm: bool = True) -> None:
         self.cluster = cluster
@@ -81,31 +80,33 @@ class LocalLauncher:
         self._may_warm = warm and may_warm()
 
     def prepare(self) -> None:
-        """Start the warm process, if it is of use here; call once, from the thread that opened the launcher."""
+        """Start the fork server if it can be used; call once, from the thread that created the launcher."""
         if self._may_warm and self._warm is None:
             self._warm = take()
 
-    def run(self, spec: Spec, parallel: Parallel, follow: Follow, begin: Callable[[], None], tell: JobListener) -> None:
-        """Run one job to its end: `begin` is called when it has its cores, `follow` with every line of its metrics,
-        `tell` with its log's.
+    def run(
+        self, spec: Spec, parallel: Parallel, follow: Follow, begin: Callable[[], None], listener: JobListener
+    ) -> None:
+        """Run one job to its end. Calls `begin` when it has its cores and `follow` with each metrics line; `tell` gets
+        its log lines.
 
         Raises JobFailed or Stopped.
         """
         threads = parallel.threads or max(1, self._cores.total // parallel.processes)
-        kind = stages().get(spec.stage, StageConfig)  # doctor is no stage
+        kind = stages().get(spec.stage, StageConfig)  # doctor is not a stage
         wanted = parallel.processes if kind.device == "gpu" else 0
-        with self._cores.hold(parallel.processes * threads, self._stopped), gpus.hold(wanted, self._stopped) as mine:
+        with self._cores.hold(parallel.processes * threads, self._stopped), gpus.hold(wanted, self._stopped) as devices:
             if self._stopped.is_set():
                 raise Stopped("the run was stopped")
             begin()
-            output, tail = Path(spec.output), Tail(Path(spec.output), follow, tell.line)
+            output, tail = Path(spec.output), Tail(Path(spec.output), follow, listener.line)
             path, log = output / "spec.json", output / "job.log"
             variables = (
                 needed(kind.reads_hub, spec.config, os.environ)
                 | environment(threads)
                 | limits(self.cluster, spec.stage)
             )
-            variables |= {"CUDA_VISIBLE_DEVICES": ",".join(mine)} if mine else {}
+            variables |= {"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {}
             path.write_text(spec.model_dump_json(indent=2))
             for stale in (output / ENDED, log):
                 stale.unlink(missing_ok=True)
@@ -122,7 +123,7 @@ class LocalLauncher:
             raise failure(spec.stage, code, log, rank)
 
     def stop(self) -> None:
-        """Start nothing more and end every job, asking first."""
+        """Start no more jobs and end all running ones, gracefully first."""
         self._stopped.set()
         with self._lock:
             roots = list(self._trees.values())
@@ -134,7 +135,7 @@ class LocalLauncher:
         command = [sys.executable, "-m", f"jobs.{spec.stage}", "--spec", str(path)]
         if processes > 1:
             launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-            launcher += ["--log-dir", str(path.parent / TORCHRUN)]  # else it leaves a folder in /tmp for every job
+            launcher += ["--log-dir", str(path.parent / TORCHRUN)]  # otherwise it leaves a folder in /tmp for every job
             command = [*launcher, *command[1:]]
         from tasks.launch.guard import guarded
 
@@ -157,11 +158,14 @@ class LocalLauncher:
     def _forked(
         self, spec: Spec, path: Path, log: Path, processes: int, variables: dict[str, str], tail: Tail
     ) -> tuple[int, int | None]:
-        """Run a job's ranks as forks of the warm process; returns the exit code and the rank to blame where one fails.
-        What torchrun would tell them they are told here: starting it takes as long as many steps of a small model."""
+        """Run a job's ranks as forks of the fork server; returns the exit code and the rank that failed first. Sets
+        torchrun's variables itself, because starting torchrun takes as long as many steps of a small model."""
         assert self._warm is not None
         request = {"stage": spec.stage, "spec": str(path), "log": str(log)}
-        jobs = [self._warm.submit(request | {"environment": variables | own}) for own in _ranks(processes)]
+        jobs = [
+            self._warm.submit(request | {"environment": variables | rank_variables})
+            for rank_variables in _ranks(processes)
+        ]
         with tail, contextlib.ExitStack() as tracked:
             for job in jobs:
                 while not job.started.wait(0.05) and not job.ended.is_set():
@@ -176,16 +180,15 @@ class LocalLauncher:
                 tail.read()
 
     def _failed(self, jobs: list[ForkedJob]) -> tuple[int, int | None]:
-        """A rank has failed. The others, which may wait for it, have a moment to say what they know, then they are
-        ended. The one to blame is one that was killed, as it takes the others down with errors of their own; its rank
-        is told where there are others."""
+        """Handle a failed rank: give the others a moment to report, then end them. Returns the exit code and rank (None
+        if it is the only one) to report; a killed rank comes first, because it causes errors in the others."""
         deadline = time.monotonic() + LAST_WORDS_SECONDS
         for job in jobs:
             job.ended.wait(max(0.0, deadline - time.monotonic()))
         codes = {rank: job.code for rank, job in enumerate(jobs) if job.ended.is_set() and job.code}
         with self._lock:
-            left = [self._trees[job.pid] for job in jobs if not job.ended.is_set() and job.pid in self._trees]
-        end_trees(left)
+            remaining = [self._trees[job.pid] for job in jobs if not job.ended.is_set() and job.pid in self._trees]
+        end_trees(remaining)
         rank = min(codes, key=lambda rank: (codes[rank] >= 0, -codes[rank]))
         return codes[rank], rank if len(jobs) > 1 else None
 
@@ -200,7 +203,7 @@ class LocalLauncher:
         try:
             yield
         except BaseException:
-            # The task was cancelled while its job runs: whatever the reason, the job must not outlive it.
+            # The task was cancelled while its job runs; the job must not outlive it.
             end_trees([self._trees[pid]] if pid in self._trees else [])
             raise
         finally:
@@ -209,7 +212,7 @@ class LocalLauncher:
 
 
 def _ranks(processes: int) -> list[dict[str, str]]:
-    """What tells each rank of a job its place, in torchrun's variables; nothing where there is only one."""
+    """Torchrun's environment variables for each rank; empty for a single rank."""
     if processes == 1:
         return [{}]
     with socket.socket() as free:
@@ -221,7 +224,7 @@ def _ranks(processes: int) -> list[dict[str, str]]:
 
 
 def end_trees(roots: list[psutil.Process]) -> None:
-    """End processes and all their descendants: ranks too, which torchrun puts in sessions of their own."""
+    """End processes and all their descendants, including ranks, which torchrun starts in separate sessions."""
     family: list[psutil.Process] = []
     for root in roots:
         with contextlib.suppress(psutil.NoSuchProcess):

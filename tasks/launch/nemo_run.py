@@ -1,6 +1,7 @@
-"""NeMo-Run, the one way to a cluster: a job becomes a `run.Script` in a `run.Experiment` under an executor of its kind.
+"""Submits jobs through NeMo-Run: a job becomes a `run.Script` in a `run.Experiment` with an executor for the kind of
+cluster.
 
-NeMo-Run is imported when a cluster needs it: it takes seconds and brings torch along.
+NeMo-Run is imported only when needed, because it takes seconds and imports torch.
 """
 
 from __future__ import annotations
@@ -23,30 +24,29 @@ _staying: dict[str, Any] = {}
 
 
 def home(store: Path) -> Path:
-    """Where NeMo-Run keeps scripts, logs and handles: in the store, which the cluster's nodes and a flow that comes
-    later see too."""
+    """NeMo-Run's folder for scripts, logs and handles: in the store, which nodes and later flows can read."""
     return store / ".work" / "nemo-run"
 
 
 def prepare(store: Path) -> None:
-    """Import NeMo-Run with its home in the store, once in a process."""
+    """Import NeMo-Run with its home in the store, once per process."""
     with _importing:
         os.environ.setdefault("NEMORUN_HOME", str(home(store)))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its own imports' of what they will be
+            warnings.simplefilter("ignore")  # deprecation warnings of its imports
             import nemo_run  # noqa: F401
 
 
 def command(job: JobRequest) -> Any:
-    """The job as NeMo-Run's script: `python -m jobs.<stage> --spec spec.json`, under torchrun where the executor's
-    launcher says so."""
+    """The job as a NeMo-Run script: `python -m jobs.<stage> --spec spec.json`, under torchrun if the executor's
+    launcher is."""
     import nemo_run
 
     return nemo_run.Script(path=f"jobs.{job.stage}", m=True, entrypoint="python", args=["--spec", str(job.spec)])
 
 
 def torchrun(job: JobRequest, port: int = RENDEZVOUS_PORT) -> Any:
-    """Torchrun for a job of several ranks, None for one that is alone."""
+    """NeMo-Run's torchrun launcher for a job with several ranks, else None."""
     from nemo_run.core.execution.launcher import Torchrun
 
     return Torchrun(rdzv_port=port) if job.nodes * job.ranks > 1 else None
@@ -55,30 +55,26 @@ def torchrun(job: JobRequest, port: int = RENDEZVOUS_PORT) -> Any:
 def submit(
     job: JobRequest, executor: Executor, *, name: str | None = None, script: Path | None = None, stays: bool = False
 ) -> str:
-    """Give a job to its executor and leave it there; returns NeMo-Run's handle `scheduler://session/id`.
+    """Submit a job without waiting for it; returns NeMo-Run's handle `scheduler://session/id`.
 
-    `script` runs in the job's place and starts it. `stays`: the executor ends its jobs with its experiment, which is
-    kept then."""
+    `script` runs instead of the job and starts it. `stays`: keep the experiment open, because the executor ends its
+    jobs with it."""
     return contextvars.copy_context().run(_submit, job, executor, name, script, stays)
 
 
 def _submit(job: JobRequest, executor: Executor, name: str | None, script: Path | None, stays: bool) -> str:
     experiment = _experiment(job, executor, name)
-    experiment.__enter__()  # left open where the experiment's end is the job's
+    experiment.__enter__()  # left open if the end of the experiment would end the job
     try:
         experiment.add(_task(job, script), executor=executor, name=job.stage)
         if tunnel := getattr(executor, "tunnel", None):
-            experiment.jobs[
-                0
-            ].executor.tunnel.session = tunnel.session  # it has a copy of the executor, without the connection
+            experiment.jobs[0].executor.tunnel.session = tunnel.session  # its copy of the executor has no connection
         experiment.run(detach=True)
     except Exception as error:
-        raise SubmitError(_said(error)) from error
+        raise SubmitError(_message(error)) from error
     finally:
         if not stays:
-            experiment.detach = (
-                True  # not every executor knows how; without it the end of the block waits for the job's
-            )
+            experiment.detach = True  # some executors do not set it, and the exit would wait for the job
             experiment.__exit__(None, None, None)
     handle = str(experiment.jobs[0].handle)
     if stays:
@@ -87,7 +83,7 @@ def _submit(job: JobRequest, executor: Executor, name: str | None, script: Path 
 
 
 def state(store: Path, handle: str) -> str:
-    """NeMo-Run's word for the state of a job: SUBMITTED, PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED or UNKNOWN."""
+    """NeMo-Run's state of a job: SUBMITTED, PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED or UNKNOWN."""
     prepare(store)
     from nemo_run.run.torchx_backend.runner import get_runner
 
@@ -96,7 +92,7 @@ def state(store: Path, handle: str) -> str:
 
 
 def cancel(store: Path, handle: str) -> None:
-    """End a job through NeMo-Run."""
+    """Cancel a job through NeMo-Run."""
     prepare(store)
     from nemo_run.run.torchx_backend.runner import get_runner
 
@@ -104,7 +100,7 @@ def cancel(store: Path, handle: str) -> None:
 
 
 def request(job: JobRequest, executor: Executor, *, name: str | None = None, script: Path | None = None) -> Any:
-    """What would be submitted, without a cluster: NeMo-Run's request."""
+    """NeMo-Run's request as a dry run, without a cluster."""
     with _experiment(job, executor, name) as experiment:
         experiment.add(_task(job, script), executor=executor, name=job.stage)
         experiment.dryrun(log=False, delete_exp_dir=False)
@@ -135,8 +131,8 @@ def _experiment(job: JobRequest, executor: Executor, name: str | None) -> Any:
     )
 
 
-def _said(error: Exception) -> str:
-    """The last line the cluster's own command printed, else the error's first."""
+def _message(error: Exception) -> str:
+    """The last line of the cluster command's output, else the first line of the error."""
     result = getattr(error, "result", None)
     lines = (str(getattr(result, "stderr", "")) or str(error)).strip().splitlines()
     return lines[-1 if result else 0].strip() if lines else type(error).__name__

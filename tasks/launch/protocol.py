@@ -1,4 +1,4 @@
-"""What it takes to run jobs, wherever: the protocol that launchers follow, and what they tell of a job."""
+"""Protocols of launchers and job listeners, and the environment variables for limits of jobs."""
 
 from __future__ import annotations
 
@@ -10,41 +10,43 @@ from conf.parallel import Parallel
 from conf.spec import HANG_SECONDS, TIME_LIMIT, TIME_MARGIN, Spec
 
 Follow = Callable[[dict[str, Any]], None]
-"""Is given every line of a job's metrics."""
+"""Called with every line of a job's metrics."""
 
 
 class JobListener(Protocol):
-    """Is given what there is to say of a job."""
+    """Receives the state and log of a job."""
 
     def state(self, text: str) -> None:
-        """Where it is: in a queue, on nodes."""
+        """Where the job is: in a queue, on nodes."""
 
     def line(self, text: str) -> None:
-        """A line of its log."""
+        """A line of the job's log."""
 
 
 class Launcher(Protocol):
-    """Runs jobs, many at once."""
+    """Runs jobs, several at once."""
 
     def prepare(self) -> None:
-        """Jobs will come; call once, from the thread that lives as long as the flow."""
+        """Prepare for jobs; call once, from the thread that lives as long as the flow."""
 
-    def run(self, spec: Spec, parallel: Parallel, follow: Follow, begin: Callable[[], None], tell: JobListener) -> None:
-        """Run one job to its end; `begin` is called when it has what it runs on. Raises JobFailed or Stopped."""
+    def run(
+        self, spec: Spec, parallel: Parallel, follow: Follow, begin: Callable[[], None], listener: JobListener
+    ) -> None:
+        """Run one job to its end; `begin` is called when its resources are allocated. Raises JobFailed or Stopped."""
 
     def stop(self) -> None:
-        """Start nothing more and end every job, asking first."""
+        """Start no more jobs and end all running ones, gracefully first."""
 
 
 def limits(cluster: Cluster, stage: str) -> dict[str, str]:
-    """What a job's environment says of its time and its place: the contract of `conf.spec`, then the user's own
-    variables. Where no cluster limits a job's time, what this process's environment says of it stays."""
+    """Environment variables for a job's limits (see `conf.spec`), and those of the cluster file. Without a limit in the
+    cluster file, variables of this process are kept."""
     resources = cluster.resources(stage)
-    found = {}
-    if resources.time_limit_minutes or cluster.kind != "local":  # a queue may have a limit of its own
-        found[TIME_MARGIN] = f"{resources.margin_seconds:g}"
+    variables = {}
+    if resources.time_limit_minutes or cluster.kind != "local":  # a queue may have its own limit
+        variables[TIME_MARGIN] = f"{resources.margin_seconds:g}"
     if resources.time_limit_minutes:
-        found[TIME_LIMIT] = f"{resources.time_limit_minutes * 60:g}"
+        variables[TIME_LIMIT] = f"{resources.time_limit_minutes * 60:g}"
     if cluster.hang_seconds:
-        found |= {HANG_SECONDS: f"{cluster.hang_seconds:g}"}
-    return found | resources.environment
+        variables |= {HANG_SECONDS: f"{cluster.hang_seconds:g}"}
+    return variables | resources.environment

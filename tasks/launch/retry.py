@@ -1,8 +1,8 @@
-"""Whether a job that failed is tried again: its time was up, its node was lost, it hung, or memory ran out, which a
-smaller pass may mend.
+"""Retry policy: retry after a time limit, a lost node or a hang; after out-of-memory retry once with a smaller
+micro-batch.
 
-It decides and keeps count; how a job is run, its caller says. What was tried is noted in the work folder, so that the
-record of a stage also tells of attempts that an earlier command made."""
+The caller runs the job. Failed attempts are stored in the work folder, so that a stage's record includes those of
+earlier commands."""
 
 from __future__ import annotations
 
@@ -24,38 +24,40 @@ from tasks.launch import submission
 from tasks.launch.errors import Failure, JobFailed
 
 NOTES = "attempts.json"
-"""In the work folder: the attempts that failed so far."""
+"""File in the work folder with the failed attempts so far."""
 
 NEMO = "checkpoints/logs/*/checkpoints/*"
-"""Where the scripts of engine nemo save, from which they go on by themselves."""
+"""Checkpoints of engine nemo's scripts, which resume from them."""
 
 LOST: tuple[Failure, ...] = ("preempted", "node", "hang", "killed")
-"""What befalls a job, and is no fault of its own."""
+"""External failures of a job."""
 
 
 class Attempts:
-    """The attempts of one stage's job: those of earlier commands in `work`, and those this one makes on `cluster`."""
+    """Attempts of one stage's job: those of earlier commands, stored in `work`, and new ones on `cluster`. `say(number,
+    text)` announces a retry."""
 
-    def __init__(self, kind: type[StageConfig], work: Path, cluster: Cluster, say: Callable[[int, str], None]) -> None:
-        self.kind, self.work, self.cluster, self.say = kind, work, cluster, say
+    def __init__(
+        self, kind: type[StageConfig], work: Path, cluster: Cluster, announce: Callable[[int, str], None]
+    ) -> None:
+        self.kind, self.work, self.cluster, self.announce = kind, work, cluster, announce
         notes = work / NOTES
         self.earlier = (
             [Attempt.model_validate(entry) for entry in json.loads(notes.read_text())] if notes.is_file() else []
         )
-        self.made: list[Attempt] = []
+        self.new: list[Attempt] = []
         self._begun = time.monotonic()
 
     def run(self, config: StageConfig, submit: Callable[[StageConfig, Callable[[], None]], None]) -> StageConfig:
-        """Run a job until it is done; returns the config it was done with. `submit(config, begin)` runs it once: it
-        calls `begin` when the job starts and raises JobFailed, which is raised again where another attempt would not
-        help."""
+        """Run a job until it succeeds; returns the config of the last attempt. `submit(config, begin)` runs it once,
+        calls `begin` when it starts, and raises JobFailed, which is re-raised if a retry would not help."""
         while True:
             self._begun, before, begin = time.monotonic(), saved(self.kind, self.work), self._begin
-            if known := submission.read(
+            if submitted := submission.read(
                 str(self.work)
-            ):  # a killed flow left this job; what it took and gained since counts too
-                self._begun -= max(0.0, time.time() - known.submitted)
-                before, begin = known.step, _begun_already
+            ):  # a killed flow submitted this job; its time and steps count too
+                self._begun -= max(0.0, time.time() - submitted.submitted)
+                before, begin = submitted.step, _begun_already
             try:
                 submit(config, begin)
             except JobFailed as error:
@@ -69,13 +71,13 @@ class Attempts:
 
     @property
     def all(self) -> tuple[Attempt, ...]:
-        """Every attempt, the earliest first."""
-        return (*self.earlier, *self.made)
+        """All attempts, oldest first."""
+        return (*self.earlier, *self.new)
 
     @property
     def seconds(self) -> float:
-        """What the attempts of this command took together, without waiting for their start."""
-        return sum(attempt.seconds for attempt in self.made)
+        """Total seconds of this command's attempts, without time in queues."""
+        return sum(attempt.seconds for attempt in self.new)
 
     def _begin(self) -> None:
         self._begun = time.monotonic()
@@ -83,61 +85,62 @@ class Attempts:
     def _note(self, reason: Any, before: int, sentence: str) -> None:
         took = round(time.monotonic() - self._begun, 3)
         steps = max(0, saved(self.kind, self.work) - before)
-        self.made.append(
+        self.new.append(
             Attempt(
                 reason=reason, seconds=took, steps=steps, sentence=masker(os.environ)(" ".join(sentence.split()))[:500]
             )
         )
 
     def _next(self, config: StageConfig, error: JobFailed) -> StageConfig:
-        """The config to try with next, or the error where that is of no use."""
-        last, number = self.made[-1], len(self.earlier) + len(self.made) + 1
+        """The config for the next attempt; raises the error if a retry would not help."""
+        last, number = self.new[-1], len(self.earlier) + len(self.new) + 1
         gained = f"it gained {last.steps} steps in {last.seconds:.0f} s"
         if error.reason == "memory":
-            smaller = halved(config) if not any(attempt.reason == "memory" for attempt in self.made[:-1]) else None
+            smaller = halved(config) if not any(attempt.reason == "memory" for attempt in self.new[:-1]) else None
             if smaller is None:
                 raise error
-            self.say(number, f"{error}; once more with {difference(config, smaller)}, the global batch as before")
+            self.announce(number, f"{error}; retrying with {difference(config, smaller)}, same global batch")
             return smaller
         idle = 0
-        for attempt in reversed(self.made):
+        for attempt in reversed(self.new):
             if attempt.steps:
                 break
             idle += 1
-        again = sum(attempt.reason in ("time", *LOST) for attempt in self.made)
+        again = sum(attempt.reason in ("time", *LOST) for attempt in self.new)
         if error.reason == "time" and not last.steps:
             raise JobFailed(f"{error}; {self._too_short(config)}", "time") from error
-        may = error.reason == "time" or (
+        retryable = error.reason == "time" or (
             error.reason in LOST and (error.reason != "killed" or self.cluster.kind != "local")
         )
-        if not may:
+        if not retryable:
             raise error
         if again > self.cluster.resubmissions:
             raise JobFailed(
-                f"{error}; submitted again {again - 1} times, as often as the cluster's resubmissions allow",
+                f"{error}; resubmitted {again - 1} times, the limit of the cluster's resubmissions",
                 error.reason,
             )
         if idle > self.cluster.retries:
             raise JobFailed(
-                f"{error}; {idle} attempts in a row gained nothing, more than the cluster's retries allow", error.reason
+                (f"{error}; {idle} attempts in a row gained no steps, more than the cluster's retries allow"),
+                error.reason,
             )
-        self.say(number, f"{error} ({error.reason}; {gained}); submitted again")
+        self.announce(number, f"{error} ({error.reason}; {gained}); resubmitted")
         return config
 
     def _too_short(self, config: StageConfig) -> str:
-        """What to do about a time limit within which the job saved nothing."""
+        """Advice for a time limit within which the job saved nothing."""
         if config.resumes != "never" or getattr(config, "qad", None):
-            return "it gained no step in that time: give it more, or save oftener"
-        return f"{self.kind.stage} saves nothing on its way, so one attempt must have time for all of it: give it more"
+            return "it gained no step in that time; raise the time limit or save more often"
+        return f"{self.kind.stage} cannot resume, so one attempt must finish within the limit; raise the time limit"
 
 
 def _begun_already() -> None:
-    """A job that is found runs since it was submitted, as far as anybody knows."""
+    """The job of a killed flow counts as running since its submission."""
 
 
 def saved(kind: type[StageConfig], work: Path) -> int:
-    """The step a job would go on from: of its newest checkpoint, or the last it logged where it keeps what it has
-    done."""
+    """The step that a job would resume from: its newest checkpoint, or the last logged step if it resumes by
+    metrics."""
     steps = [int(path.name.removeprefix("step-")) for path in work.glob("checkpoints/step-*")]
     steps += [int(found[1]) + 1 for path in work.glob(NEMO) if (found := re.search(r"-step=(\d+)-", path.name))]
     if steps or kind.resumes != "metrics":
@@ -146,8 +149,8 @@ def saved(kind: type[StageConfig], work: Path) -> int:
 
 
 def halved(config: StageConfig) -> StageConfig | None:
-    """The same stage with half the sequences in a pass and, where it trains, activations computed again; None where
-    there is nothing left to lower. Only what is not hashed changes."""
+    """The same stage with at most half the micro-batch and, for training, recomputed activations; None if nothing can
+    be lowered. Only fields that are not hashed change."""
     changes = _smaller(config)
     if isinstance(config, Training) and not config.parallel.recompute:
         changes["parallel"] = config.parallel.model_copy(update={"recompute": True})
@@ -158,23 +161,23 @@ def halved(config: StageConfig) -> StageConfig | None:
 
 
 def difference(before: StageConfig, after: StageConfig) -> str:
-    """What `halved` changed, for people."""
-    told = []
+    """What `halved` changed, as text."""
+    changes = []
     for name in ("micro_batch", "batch"):
         old, new = getattr(before, name, None), getattr(after, name, None)
         if old != new:
-            told.append(f"{name} {new} in place of {old}")
+            changes.append(f"{name} {new} instead of {old}")
     if isinstance(before, Training) and isinstance(after, Training) and before.parallel != after.parallel:
-        told.append("activations computed again in the backward pass")
+        changes.append("activation recomputation")
     inner = getattr(before, "qad", None)
     if isinstance(inner, Training) and inner != getattr(after, "qad", None):
-        told.append(f"qad.micro_batch {getattr(after, 'qad').micro_batch} in place of {inner.micro_batch}")  # noqa: B009
-    return " and ".join(told)
+        changes.append(f"qad.micro_batch {getattr(after, 'qad').micro_batch} instead of {inner.micro_batch}")  # noqa: B009
+    return " and ".join(changes)
 
 
 def _smaller(config: StageConfig) -> dict[str, Any]:
-    """A smaller pass, where the config has one that is not hashed: the largest that is at most half and still divides
-    the global batch."""
+    """A smaller batch field that is not hashed, if there is one: the largest value that is at most half and divides the
+    global batch."""
     for name in ("micro_batch", "batch"):
         field = type(config).model_fields.get(name)
         if field is None or not any(isinstance(mark, Execution) for mark in field.metadata):

@@ -1,6 +1,7 @@
-"""Slurm as a backend: NeMo-Run's SlurmExecutor submits, squeue and scancel through the same tunnel follow and cancel.
+"""Slurm as a backend: submits with NeMo-Run's SlurmExecutor, follows with squeue and cancels with scancel through the
+same tunnel.
 
-NeMo-Run itself asks `sacct`, which needs an accounting database; a cluster without one is followed here all the same.
+NeMo-Run itself uses `sacct`, which needs an accounting database; this also works without one.
 """
 
 from __future__ import annotations
@@ -17,19 +18,18 @@ from typing import Any
 
 from conf.cluster import Cluster, SlurmCluster
 from conf.spec import TIME_LIMIT
-from tasks.launch import nemo_run as experiment
-from tasks.launch import ssh
+from tasks.launch import nemo_run, ssh
 from tasks.launch.backend import SCRIPT_LOG, Cause, JobRequest, JobStatus, Phase, Unreachable
 
 INHERITED = ("PATH", "LD_LIBRARY_PATH", "CUDA_HOME", "LANG")
-"""What a job takes over from the environment that submits it; sbatch would pass everything, and tokens with it."""
+"""Variables that a job inherits from the submitting environment; sbatch would pass everything, including tokens."""
 
 PORTS = 4000
 ASK_SECONDS = 60
-"""How long one of Slurm's commands may take to answer; they give up by themselves before that."""
+"""Timeout of one Slurm command; the commands themselves give up earlier."""
 
 UNKNOWN_JOB = "Invalid job id"
-"""What squeue says of a job that the controller has forgotten; whatever else it says, the controller was not asked."""
+"""squeue's error for a job that the controller has forgotten; other errors mean that the controller did not answer."""
 
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT", "REQUEUE_FED")
 ALIVE = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
@@ -57,19 +57,19 @@ HOPELESS = (
     "AssocMaxNodesPerJobLimit",
     "JobHeldAdmin",
 )
-"""Reasons for which a job would wait for ever."""
+"""Reasons for which a job would wait forever."""
 
 TIME_LEFT = (
     """left=$(squeue -h -j "$SLURM_JOB_ID" -o %L | awk '{d=0; s=$0; """
     """if (split(s,a,"-")==2) {d=a[1]; s=a[2]}; n=split(s,b,":"); t=0; for (i=1;i<=n;i++) t=t*60+b[i]; """
     """if (s ~ /^[0-9:]+$/) print d*86400+t}')"""
 )
-"""Seconds that the allocation still has when the job starts in it, whatever set the limit."""
+"""Remaining seconds of the allocation at the start of the job, whichever limit applies."""
 
 
 @dataclass(frozen=True)
 class Slurm:
-    """A Slurm cluster, from this machine or over SSH."""
+    """A Slurm cluster, used from this machine or over SSH."""
 
     cluster: Cluster
     store: Path
@@ -81,15 +81,15 @@ class Slurm:
 
     @property
     def poll_seconds(self) -> float:
-        """Between two questions to squeue."""
+        """Seconds between calls of squeue."""
         return self.settings.poll_seconds
 
     def check(self, job: JobRequest) -> None:
-        """The login node lets this user in, and the store's path, which NeMo-Run writes into shell scripts unquoted,
-        survives that."""
+        """Raise ValueError if the login node is unreachable, or the store's path cannot be used unquoted in NeMo-Run's
+        shell scripts."""
         if not re.fullmatch(r"[\w@%+=:,./-]+", str(job.store)):
             raise ValueError(
-                f"the store {job.store} has characters in its path that a Slurm script cannot hold; choose another with"
+                f"the store {job.store} has characters in its path that a Slurm script does not support; choose another"
                 " --store"
             )
         try:
@@ -100,30 +100,30 @@ class Slurm:
     def submit(self, job: JobRequest) -> str:
         """Submit with sbatch; returns Slurm's job id."""
         (job.output / SCRIPT_LOG).unlink(missing_ok=True)
-        return experiment.submit(job, self.executor(job)).rpartition("/")[2].partition(";")[0]
+        return nemo_run.submit(job, self.executor(job)).rpartition("/")[2].partition(";")[0]
 
     def find(self, name: str) -> str | None:
-        """The id of a job of this name that waits or runs."""
-        found = self._run(f"squeue -h --me --name={name} -o %i").split()
-        return found[0] if found else None
+        """Id of a queued or running job with this name."""
+        ids = self._run(f"squeue -h --me --name={name} -o %i").split()
+        return ids[0] if ids else None
 
     def status(self, job: str, log: Path) -> JobStatus:
-        """Ask squeue, which knows a job for some minutes after its end; then sacct, where there is accounting; then the
-        job's script."""
-        asked = self._ask(f"squeue -h -t all -j {job} -o '%T|%r|%N|%S'")
-        line = str(asked.stdout).strip()
-        left = _left_by(log.with_name(SCRIPT_LOG))
-        if not asked.ok and UNKNOWN_JOB not in str(asked.stderr) and left.phase == "lost":
-            raise Unreachable((str(asked.stderr).strip().splitlines() or ["squeue failed"])[-1])
-        if not line and (told := self._run(f"sacct -n -X -P -j {job} -o State,ExitCode,NodeList,End").strip()):
-            line = "|".join(told.splitlines()[0].split("|"))
+        """State from squeue, which knows a job until some minutes after its end; else from sacct, if available; else
+        from the job's script."""
+        answer = self._ask(f"squeue -h -t all -j {job} -o '%T|%r|%N|%S'")
+        line = str(answer.stdout).strip()
+        script_status = _left_by(log.with_name(SCRIPT_LOG))
+        if not answer.ok and UNKNOWN_JOB not in str(answer.stderr) and script_status.phase == "lost":
+            raise Unreachable((str(answer.stderr).strip().splitlines() or ["squeue failed"])[-1])
+        if not line and (accounting := self._run(f"sacct -n -X -P -j {job} -o State,ExitCode,NodeList,End").strip()):
+            line = "|".join(accounting.splitlines()[0].split("|"))
         if line:
             state, reason, nodes, when = [*line.splitlines()[0].split("|"), "", "", ""][:4]
-            return _seen(state.split()[0], reason, nodes, when)
-        return left
+            return _status_of(state.split()[0], reason, nodes, when)
+        return script_status
 
     def cancel(self, job: str, *, hard: bool) -> None:
-        """scancel: SIGTERM to every rank, SIGKILL after the cluster's own patience, or at once."""
+        """scancel: SIGTERM to every rank, then SIGKILL after the cluster's grace period; SIGKILL at once if `hard`."""
         self._run(f"scancel {'--signal=KILL --full ' if hard else ''}{job}")
 
     def close(self) -> None:
@@ -137,7 +137,7 @@ class Slurm:
         from nemo_run import Packager, SlurmExecutor
 
         resources, settings = job.resources, self.settings
-        asked = min(job.ranks, resources.gpus_per_node) if settings.gpu_request == "gres" else 0
+        gpus = min(job.ranks, resources.gpus_per_node) if settings.gpu_request == "gres" else 0
         environment = self._environment(job)
         return SlurmExecutor(
             account=resources.account,
@@ -148,14 +148,14 @@ class Slurm:
             time=_clock(resources.time_limit_minutes) if resources.time_limit_minutes else None,
             nodes=job.nodes,
             ntasks_per_node=job.ranks,
-            gpus_per_node=asked or None,
+            gpus_per_node=gpus or None,
             cpus_per_task=resources.cpus,
             mem=f"{math.ceil(resources.memory_gb * 1e9 / 2**20)}M" if resources.memory_gb else None,
             srun_args=[
                 "--output",
                 str(job.log),
                 *([f"--cpus-per-task={resources.cpus}"] if resources.cpus else []),
-            ],  # no heir of sbatch's
+            ],  # srun does not inherit it from sbatch
             container_image=resources.image,
             container_mounts=[f"{job.store}:{job.store}", *resources.mounts] if resources.image else [],
             container_env=sorted(environment) if resources.image else None,
@@ -166,7 +166,7 @@ class Slurm:
                 "output": str(job.output / SCRIPT_LOG),
             },
             job_name_prefix=job.name.removesuffix(job.stage),
-            launcher=experiment.torchrun(job, settings.rendezvous_port + random.randrange(PORTS)),
+            launcher=nemo_run.torchrun(job, settings.rendezvous_port + random.randrange(PORTS)),
             tunnel=self._tunnel(),
             packager=Packager(),
             poll_estimated_start_time=False,
@@ -187,19 +187,19 @@ class Slurm:
         return f"{login.user}@{login.host}:{login.port}:{self.store}" if login else str(self.store)
 
     def _tunnel(self) -> Any:
-        """NeMo-Run's tunnel for one experiment: it writes its own folder into it."""
+        """A NeMo-Run tunnel for one experiment, which sets its folder in it."""
         from nemo_run import LocalTunnel
 
-        folder = str(experiment.home(self.store) / "experiments")
+        folder = str(nemo_run.home(self.store) / "experiments")
         return ssh.tunnel(self.settings.ssh, folder) if self.settings.ssh else LocalTunnel(job_dir=folder)
 
     def _run(self, command: str) -> str:
-        """What a command prints on the login node; nothing where it fails."""
+        """Output of a command on the login node; empty if it fails."""
         return str(self._ask(command).stdout)
 
     def _ask(self, command: str) -> Any:
         """Run a command on the login node; the result has stdout, stderr and ok."""
-        experiment.prepare(self.store)
+        nemo_run.prepare(self.store)
         with _opening:
             tunnel = _tunnels.get(self._key)
             if tunnel is None or (self.settings.ssh and ssh.closed(tunnel)):
@@ -212,12 +212,12 @@ _tunnels: dict[str, Any] = {}
 
 
 def _clock(minutes: float) -> str:
-    """Slurm's form of a time limit; Slurm reckons in whole minutes."""
-    whole = math.ceil(minutes)
-    return f"{whole // 1440}-{whole // 60 % 24:02d}:{whole % 60:02d}:00"
+    """A time limit in Slurm's format, rounded up to minutes."""
+    total = math.ceil(minutes)
+    return f"{total // 1440}-{total // 60 % 24:02d}:{total % 60:02d}:00"
 
 
-def _seen(state: str, reason: str, nodes: str, when: str) -> JobStatus:
+def _status_of(state: str, reason: str, nodes: str, when: str) -> JobStatus:
     if state in WAITING:
         start = "" if when in ("", "N/A") else f", starts about {when}"
         cause: Cause | None = "never-started" if reason in HOPELESS else None
@@ -227,14 +227,14 @@ def _seen(state: str, reason: str, nodes: str, when: str) -> JobStatus:
     if state in ALIVE:
         return JobStatus(phase="running", detail=f"on {nodes}")
     phase: Phase = "done" if state == "COMPLETED" else "failed"
-    return JobStatus(phase=phase, detail=f"Slurm says {state}", cause=CAUSES.get(state))
+    return JobStatus(phase=phase, detail=f"Slurm reports {state}", cause=CAUSES.get(state))
 
 
 def _left_by(script: Path) -> JobStatus:
-    """What the job's own script wrote of its end."""
+    """State from the log of the job's script."""
     text = script.read_text(errors="replace") if script.is_file() else ""
     codes = re.findall(r"^job exited with code (\d+)$", text, flags=re.MULTILINE)
     if codes:
         return JobStatus(phase="done" if codes[-1] == "0" else "failed", detail=f"it exited with {codes[-1]}")
     ended = re.findall(r"\*\*\* (?:JOB|STEP) .* (CANCELLED|.*TIME LIMIT|.*PREEMPTION|.*NODE FAILURE).* \*\*\*", text)
-    return JobStatus(phase="lost", detail="Slurm does not know it any more" + (f" ({ended[-1]})" if ended else ""))
+    return JobStatus(phase="lost", detail="Slurm no longer knows it" + (f" ({ended[-1]})" if ended else ""))

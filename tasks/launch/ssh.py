@@ -1,7 +1,7 @@
-"""The way to a login node: NeMo-Run's SSHTunnel over a connection that is opened here, by keys and to known hosts only.
+"""SSH connections to a login node: NeMo-Run's SSHTunnel over a connection with key authentication and known hosts only.
 
-NeMo-Run by itself takes any host for the one that is meant, asks for a password where keys do not do, and ends the
-process where nobody gives one."""
+NeMo-Run's own connection accepts any host key, prompts for a password if keys fail, and exits the process without
+one."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tasks.launch.backend import Unreachable
 
 CONNECT_SECONDS = 20
 ALIVE_SECONDS = 30
-"""Between two signs of life, without which a connection through a firewall dies unnoticed."""
+"""Keepalive interval, without which a firewall drops the connection silently."""
 
 
 def tunnel(ssh: Ssh, folder: str) -> Any:
-    """A connected tunnel of NeMo-Run's that works in `folder`. Raises Unreachable with one sentence."""
+    """A connected NeMo-Run tunnel with working folder `folder`. Raises Unreachable."""
     from fabric import Config, Connection
     from nemo_run import SSHTunnel
     from paramiko import RejectPolicy, SSHException
@@ -34,17 +34,18 @@ def tunnel(ssh: Ssh, folder: str) -> Any:
     try:
         connection.open()
     except (OSError, EOFError, SSHException) as error:
-        there = f"ssh -p {connection.port} {connection.user}@{connection.host}"
-        said = " ".join(str(error).split()) or type(error).__name__
+        command = f"ssh -p {connection.port} {connection.user}@{connection.host}"
+        message = " ".join(str(error).split()) or type(error).__name__
         raise Unreachable(
-            f"the login node is out of reach ({said}); `{there}` must work here by its keys, without a question"
+            f"the login node is unreachable ({message}); `{command}` must work on this machine with keys and without"
+            " prompts"
         ) from error
     connection.transport.set_keepalive(ALIVE_SECONDS)
-    found = SSHTunnel(job_dir=folder, host=ssh.host, user=ssh.user, port=ssh.port, identity=ssh.identity_file)
-    found.session = connection
-    return found
+    nemo_tunnel = SSHTunnel(job_dir=folder, host=ssh.host, user=ssh.user, port=ssh.port, identity=ssh.identity_file)
+    nemo_tunnel.session = connection
+    return nemo_tunnel
 
 
 def closed(tunnel: Any) -> bool:
-    """Whether the connection has broken since."""
+    """Whether the connection is closed."""
     return not tunnel.session.is_connected

@@ -1,7 +1,6 @@
-"""What was submitted to a cluster, written beside the work folder: a flow that was killed and starts again finds its
-job by it.
+"""Submitted jobs, stored next to the work folder, so that a restarted flow finds its job.
 
-It is read and written under the stage's lock only, which the kernel frees with the process that held it.
+Read and written only under the stage's lock, which the kernel releases with its process.
 """
 
 from __future__ import annotations
@@ -18,27 +17,27 @@ from conf.files import write_whole
 
 
 class Submission(Config):
-    """A job that was given to a cluster and whose end nobody has seen yet."""
+    """A submitted job whose end was not observed yet."""
 
     cluster: Cluster
-    job: str = Field(description="The cluster's own name of the job: a Slurm job id, or NeMo-Run's handle.")
+    job: str = Field(description="Job id on the cluster: a Slurm job id or NeMo-Run's handle.")
     stage: str
-    submitted: float = Field(description="Seconds since the epoch, for people.")
+    submitted: float = Field(description="Time of submission in seconds since the epoch.")
     step: int = Field(
         default=0,
         ge=0,
-        description="Step that it went on from, by which its gain is told when it ends under another flow.",
+        description="Step that it resumed from, for counting gained steps if it ends under another flow.",
     )
 
 
 def name_of(stage: str, output: str) -> str:
-    """The job's name in the queue, the same for every try of the same work folder: a job whose record was lost is found
-    by it."""
+    """The job's name in the queue, the same for all attempts in a work folder, so that a job without a record can be
+    found."""
     return f"imbik-{hashlib.sha256(output.encode()).hexdigest()[:12]}-{stage}"
 
 
 def read(output: str) -> Submission | None:
-    """The submission of a work folder that is not known to have ended."""
+    """The unfinished submission of a work folder, or None."""
     try:
         return Submission.model_validate_json(_path(output).read_text())
     except (OSError, ValueError):
@@ -46,12 +45,12 @@ def read(output: str) -> Submission | None:
 
 
 def write(output: str, submission: Submission) -> None:
-    """Remember a job; whole or not at all."""
+    """Store a submission atomically."""
     write_whole(_path(output), submission.model_dump_json(exclude_unset=True))
 
 
 def forget(output: str) -> None:
-    """Its end was seen."""
+    """Remove the submission of a finished job."""
     with contextlib.suppress(FileNotFoundError):
         _path(output).unlink()
 

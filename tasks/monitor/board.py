@@ -1,5 +1,4 @@
-"""What each stage of the running flow is doing, for whoever wants to show it; written by tasks, read by the command
-line."""
+"""Progress of each stage of the running flow; written by tasks, read by the command line."""
 
 from __future__ import annotations
 
@@ -13,8 +12,8 @@ State = Literal["waiting", "running", "cached", "done", "failed", "stopped"]
 
 @dataclass(frozen=True)
 class Progress:
-    """One stage's progress; `step` of `total` steps, the latest metric values, monotonic start and end seconds, and in
-    `note` where its job waits or runs."""
+    """Progress of one stage: `step` of `total`, latest metric values, start and end (monotonic seconds), and in `note`
+    where its job waits or runs."""
 
     state: State = "waiting"
     step: int = 0
@@ -27,26 +26,26 @@ class Progress:
 
     @property
     def rate(self) -> float | None:
-        """Steps per second since the first step seen, None before there are two."""
+        """Steps per second since the first reported step; None before the second."""
         if not self.first_step or self.ended or self.step <= self.first_step[0]:
             return None
         return (self.step - self.first_step[0]) / max(time.monotonic() - self.first_step[1], 1e-9)
 
     @property
     def paced(self) -> int:
-        """Steps since the first one seen."""
+        """Steps since the first reported one."""
         return self.step - self.first_step[0] if self.first_step else 0
 
 
 class Board:
-    """Progress by stage label, safe to use from many threads."""
+    """Progress by stage label; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stages: dict[str, Progress] = {}
 
     def set(self, label: str, state: State) -> None:
-        """A stage changed its state."""
+        """Set the state of a stage."""
         now = time.monotonic()
         with self._lock:
             before = self._stages.get(label, Progress())
@@ -55,7 +54,7 @@ class Board:
             self._stages[label] = replace(before, state=state, started=started, ended=ended)
 
     def step(self, label: str, step: int, total: int | None, values: dict[str, float]) -> None:
-        """A stage's job reported a step."""
+        """Record a step of a stage's job."""
         with self._lock:
             before = self._stages.get(label, Progress(state="running"))
             first = before.first_step or (step, time.monotonic())
@@ -64,11 +63,11 @@ class Board:
             )
 
     def note(self, label: str, text: str) -> None:
-        """Where a stage's job is: its place in a queue, its nodes."""
+        """Record where a stage's job is: its place in a queue, its nodes."""
         with self._lock:
             self._stages[label] = replace(self._stages.get(label, Progress()), note=text)
 
     def snapshot(self) -> dict[str, Progress]:
-        """All stages, in the order they were first heard of."""
+        """All stages in the order of their first update."""
         with self._lock:
             return dict(self._stages)

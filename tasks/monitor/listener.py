@@ -1,4 +1,4 @@
-"""What a job says while it runs, told to people: on the board that the command line shows, and in the Prefect log."""
+"""Reports progress and log lines of a job on the board and in the Prefect log."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tasks.monitor.board import Board
 from tasks.monitor.prefect_pages import Bar
 
 STEP_SECONDS = 10.0
-"""Between two steps of a job that the Prefect log shows; the board shows all."""
+"""Between steps in the Prefect log; the board shows every step."""
 
 
 class StageListener:
-    """The listener of one stage's job. Make it in the stage's task, whose log it writes."""
+    """Listener of one stage's job. Create it in the stage's task, because it writes to the task's log."""
 
     def __init__(self, board: Board, label: str) -> None:
         self._board, self._label = board, label
@@ -30,7 +30,7 @@ class StageListener:
             self._log = logging.getLogger("imbik")
 
     def follow(self, line: dict[str, Any]) -> None:
-        """One line of the job's metrics."""
+        """Handle one line of the job's metrics."""
         self._board.step(self._label, line["step"], line["total"], line["values"])
         self._bar.move(line["step"], line["total"])
         if time.monotonic() >= self._next:
@@ -44,10 +44,10 @@ class StageListener:
             )
 
     def state(self, text: str) -> None:
-        """Where the job is: in a queue, on nodes."""
+        """Report where the job is: in a queue, on nodes."""
         self._board.note(self._label, text)
         self._log.info(text)
 
     def line(self, text: str) -> None:
-        """A line of the job's log."""
+        """Report a line of the job's log."""
         self._log.info("| %s", text)

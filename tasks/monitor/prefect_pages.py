@@ -1,5 +1,5 @@
-"""What a run shows on Prefect's pages: states with names, bars that move, links, tables and pictures. None of it can
-fail a run."""
+"""What a run shows in Prefect's UI: named states, progress bars, links, tables and plots. Failures here never fail a
+run."""
 
 from __future__ import annotations
 
@@ -22,39 +22,37 @@ if TYPE_CHECKING:
     from tasks.session import Session
 
 MOVE_SECONDS = 2.0
-"""Between two moves of a progress bar: each is a request to the server."""
+"""Between updates of a progress bar; each is a request to the server."""
 CACHED = "Cached"
-"""Name of the completed state of a stage, or of a whole run, for which nothing had to be built."""
+"""Name of the completed state of a stage or run that built nothing."""
 
 
 def cached(artifact: Artifact) -> Artifact:
-    """An artifact that was found rather than built; its task run ends as `Cached`."""
-    # Prefect takes a state for the value that it carries; its name and message are what its pages show.
+    """A cached artifact, in a state `Cached` for its task run."""
+    # Prefect unwraps a returned state to its value and shows its name and message.
     return cast(
         Artifact,
-        Completed(name=CACHED, message=f"in the store already: {artifact.stage}/{artifact.key}", data=artifact),
+        Completed(name=CACHED, message=f"already in the store: {artifact.stage}/{artifact.key}", data=artifact),
     )
 
 
 def ended(value: str, session: Session) -> str:
-    """What a flow gives back that went well; its state says what was built and what was there already."""
-    built = [label for label, (_, found) in session.stages.items() if not found]
-    there = len(session.stages) - len(built)
+    """Return value of a successful flow; its state lists what was built and what was cached."""
+    built = [label for label, (_, was_cached) in session.stages.items() if not was_cached]
+    cached = len(session.stages) - len(built)
     if not built:
-        message = f"Nothing was built: no input and no setting changed, and all {there} stages were in the store."
+        message = f"Nothing was built: inputs and settings are unchanged, and all {cached} stages were in the store."
         return cast(str, Completed(name=CACHED, message=message, data=value))
     message = f"Built {len(built)} of {len(session.stages)} stages: {', '.join(built)}." + (
-        " The others were in the store." if there else ""
+        " The others were in the store." if cached else ""
     )
     return cast(str, Completed(message=message, data=value))
 
 
 def failed(error: Exception) -> str:
-    """What a flow gives back that failed for a reason that one sentence tells: that sentence, where Prefect would add a
-    traceback.
+    """Return value of a flow that failed with a one-sentence error: a failed state without Prefect's traceback.
 
-    Whoever called the flow gets `error` raised, and Prefect logs it once more when the process ends: by its sentence
-    alone too."""
+    The caller of the flow gets `error`; Prefect logs it again at the end of the process, also without a traceback."""
     in_one_sentence(type(error))
     sentence = " ".join(str(error).split())
     _failure(sentence)
@@ -62,22 +60,21 @@ def failed(error: Exception) -> str:
 
 
 def _failure(sentence: str) -> None:
-    """The cause as an artifact, which the run's page has on its timeline; its log would have to be read to the end."""
+    """Show the error as an artifact on the run's timeline, where it is easier to find than in the log."""
     from prefect.artifacts import create_markdown_artifact
     from prefect.runtime import flow_run
 
-    again = (
-        "What was made is in the store: mend the cause, then Retry, or run it again with other settings; it goes on"
-        " from there."
+    next_step = (
+        "Finished stages are in the store: fix the cause, then use Retry or run again with other settings to continue."
     )
     if flow_run.id:
         with contextlib.suppress(Exception):
-            create_markdown_artifact(f"## Failed\n\n{sentence}\n\n{again}", key="failure", description=sentence)
+            create_markdown_artifact(f"## Failed\n\n{sentence}\n\n{next_step}", key="failure", description=sentence)
 
 
 class _OneSentence(logging.Filter):
-    """Leaves the traceback out of the log where the error's sentence says it all, and Prefect's lesson on futures where
-    a run is suspended, which ends the tasks that wait."""
+    """Omits tracebacks of one-sentence errors from the log, and Prefect's warning about futures when a run is
+    suspended, which ends waiting tasks."""
 
     def __init__(self, kinds: tuple[type[BaseException], ...]) -> None:
         super().__init__()
@@ -91,22 +88,22 @@ class _OneSentence(logging.Filter):
 
 
 def in_one_sentence(*kinds: type[BaseException]) -> None:
-    """Have tasks that fail with these errors logged by their sentence alone."""
+    """Log these errors of tasks as one sentence, without a traceback."""
     for name in ("prefect.task_runs", "prefect.flow_runs"):
         logger = logging.getLogger(name)
-        if not any(isinstance(there, _OneSentence) for there in logger.filters):
+        if not any(isinstance(existing, _OneSentence) for existing in logger.filters):
             logger.addFilter(_OneSentence(kinds))
 
 
 class Bar:
-    """A stage's progress bar. Make and move it in the stage's task; where the server does not answer, it stays as it
-    is."""
+    """A stage's progress bar. Create and move it in the stage's task; if the server does not answer, it stops
+    updating."""
 
     def __init__(self, label: str) -> None:
         self._label, self._next, self._id = label, 0.0, cast(UUID | None, None)
 
     def move(self, step: int, total: int | None) -> None:
-        """The stage did `step` of `total` steps."""
+        """Set the progress to `step` of `total` steps."""
         if not total or (time.monotonic() < self._next and step < total):
             return
         share = min(100.0, 100.0 * step / total)
@@ -120,56 +117,54 @@ class Bar:
             else:
                 update_progress_artifact(self._id, share)
             self._next = time.monotonic() + MOVE_SECONDS
-        except Exception:  # noqa: BLE001 - outside a run, or the server is gone: the job goes on, and the board shows it
+        except Exception:  # noqa: BLE001 - no run or no server: the job continues
             self._next = float("inf")
 
 
 def tag(*tags: str) -> None:
-    """Give the flow run tags, by which Prefect's pages find it, as kind:value; a tag of the same kind that the
-    deployment gave goes."""
+    """Set tags kind:value of the flow run; they replace tags of the same kind from the deployment."""
     from prefect.client.orchestration import get_client
     from prefect.runtime import flow_run
 
     with contextlib.suppress(Exception), get_client(sync_client=True) as client:
         kinds = {text.partition(":")[0] for text in tags}
         run = UUID(str(flow_run.id))
-        kept = {text for text in client.read_flow_run(run).tags if text.partition(":")[0] not in kinds}
-        client.update_flow_run(run, tags=sorted({*kept, *tags}))
+        others = {text for text in client.read_flow_run(run).tags if text.partition(":")[0] not in kinds}
+        client.update_flow_run(run, tags=sorted({*others, *tags}))
 
 
 def link_mlflow(session: Session) -> None:
-    """Link the flow run to its page in MLflow, once, as soon as a server has one; ask again later where it is not there
-    yet."""
+    """Link the flow run to its page in MLflow, once, as soon as the page exists."""
     link = session.tracker.link()
     if not link or not session.linking.acquire(blocking=False):
         return
     try:
         _link(link, "mlflow", f"{session.name} in MLflow")
-    except Exception:  # noqa: BLE001 - no link is no reason to fail; the next stage asks again
+    except Exception:  # noqa: BLE001 - a missing link is not an error; the next stage tries again
         session.linking.release()
 
 
 def _link(address: str, key: str, text: str) -> None:
-    """A link on the flow run's page; Prefect's own function would hang it on the task that happens to make it."""
+    """Add a link to the flow run's page; Prefect's own function would attach it to the current task."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import ArtifactCreate
     from prefect.runtime import flow_run
 
-    made = ArtifactCreate(
+    artifact = ArtifactCreate(
         key=key, type="markdown", description=text, data=f"[{text}]({address})", flow_run_id=UUID(str(flow_run.id))
     )
     with get_client(sync_client=True) as client:
-        client.create_artifact(made)
+        client.create_artifact(artifact)
 
 
 def publish(session: Session, folder: Path, report: Report, markdown: str) -> None:
-    """A run's report on its page: words and table, the models, the pictures, and where each stage's output is."""
+    """Publish a run's report on its page: text and tables, models, plots, and the folder of each stage."""
     from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
     link_mlflow(session)
     with contextlib.suppress(Exception):
         create_markdown_artifact(
-            markdown, key="report", description=f"Report of {report.name}; with pictures: {folder}/report.html"
+            markdown, key="report", description=f"Report of {report.name}; with plots: {folder}/report.html"
         )
         names = (
             "model",
@@ -185,21 +180,21 @@ def publish(session: Session, folder: Path, report: Report, markdown: str) -> No
         if report.rows:
             rows = [{name: getattr(row, name) for name in names} for row in report.rows]
             create_table_artifact(rows, key="models", description=f"Models of {report.name}")
-        pictures = [
+        plots = [
             f"### {path.stem}\n\n![{path.stem}]({_embedded(path)})" for path in sorted((folder / "plots").glob("*.svg"))
         ]
-        if pictures:
-            create_markdown_artifact("\n\n".join(pictures), key="pictures", description=f"Pictures of {report.name}")
-        where = [
+        if plots:
+            create_markdown_artifact("\n\n".join(plots), key="pictures", description=f"Plots of {report.name}")
+        folders = [
             {
                 "stage": label,
-                "state": "in the store already" if found else "built",
+                "state": "in the store already" if cached else "built",
                 "folder": os.fspath(folder / label),
                 "key": artifact.key,
             }
-            for label, (artifact, found) in session.stages.items()
+            for label, (artifact, cached) in session.stages.items()
         ]
-        create_table_artifact(where, key="store", description=f"Where the stages of {report.name} are")
+        create_table_artifact(folders, key="store", description=f"Folders of the stages of {report.name}")
 
 
 def _embedded(path: Path) -> str:
@@ -207,5 +202,5 @@ def _embedded(path: Path) -> str:
 
 
 def _key(text: str) -> str:
-    """A name that Prefect takes for an artifact's: lower-case letters, digits and dashes."""
+    """A valid artifact key for Prefect: lower-case letters, digits and dashes."""
     return re.sub(r"[^a-z0-9-]+", "-", text.lower())

@@ -1,8 +1,7 @@
-"""The SQLite databases of a store, made whole beside their place and then put there: half made, none of them would
-start again.
+"""Creates the SQLite databases of a store atomically, because servers cannot start with an incomplete one.
 
-Making one runs all the migrations its server ever had, seconds of a core. So it is done once for an installation, and
-stores get copies."""
+Creating one runs all migrations of its server, which takes seconds. So it is done once per installation, and stores get
+copies."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ from conf.files import replacing
 
 Kind = Literal["prefect", "mlflow"]
 EMPTY = Path(sys.prefix) / "share" / "imbik"
-"""Where an installation keeps its empty databases; where it cannot be written, each store makes its own."""
+"""Folder of the installation's empty databases; if it is not writable, each store creates its own."""
 MAKING = {
     "prefect": [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"],
     "mlflow": [
@@ -33,11 +32,11 @@ MAKING = {
     ],
 }
 FOREIGN = ("PREFECT", "MLFLOW")
-"""Settings of servers elsewhere begin so."""
+"""Prefixes of environment variables that configure other servers."""
 
 
 def ready(path: Path, kind: Kind) -> None:
-    """See to it that a database of this kind is at `path`. Raises OSError where it cannot be."""
+    """Ensure that there is a database of this kind at `path`. Raises OSError."""
     if path.exists():
         return
     with _held(path.parent / f".{kind}.lock"):
@@ -51,7 +50,7 @@ def ready(path: Path, kind: Kind) -> None:
 
 
 def _empty(kind: Kind) -> Path | None:
-    """The installation's empty database, made where it is missing; None where it has no place for one."""
+    """The installation's empty database, created if missing; None if its folder is not writable."""
     path = EMPTY / f"{kind}-{importlib.metadata.version(kind)}.db"
     if path.exists():
         return path
@@ -62,7 +61,7 @@ def _empty(kind: Kind) -> Path | None:
                 with replacing(path) as partial:
                     _make(kind, partial)
     except OSError as error:
-        if error.errno:  # it may not be written, or its disk is full
+        if error.errno:  # not writable, or its disk is full
             return None
         raise
     return path
@@ -76,23 +75,26 @@ def _held(lock: Path) -> Iterator[None]:
 
 
 def _make(kind: Kind, target: Path) -> None:
-    """Let the library make its database in a folder of its own, and write it to `target` as one file."""
+    """Let the library create its database in a temporary folder, and write it to `target` as one file."""
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        made = Path(folder) / "made.db"
+        database_file = Path(folder) / "made.db"
         environment = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-        environment |= {"PREFECT_HOME": folder, "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{made}"}
         environment |= {
-            "URL": f"sqlite:///{made}",
+            "PREFECT_HOME": folder,
+            "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database_file}",
+        }
+        environment |= {
+            "URL": f"sqlite:///{database_file}",
             "DO_NOT_TRACK": "1",
             "GIT_PYTHON_REFRESH": "quiet",
             "PYTHONWARNINGS": "ignore",
         }
-        done = subprocess.run(MAKING[kind], env=environment, cwd=folder, capture_output=True, text=True, check=False)
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise OSError(f"the database of {kind} could not be made ({last[:200]}); run the same command again")
-        with contextlib.closing(sqlite3.connect(made)) as database:
-            if kind == "mlflow":  # it names the folder that it was made in, and is made anew where it is missing
+        process = subprocess.run(MAKING[kind], env=environment, cwd=folder, capture_output=True, text=True, check=False)
+        if process.returncode:
+            last = (process.stderr.strip().splitlines() or ["no message"])[-1]
+            raise OSError(f"the {kind} database could not be created ({last[:200]}); run the same command again")
+        with contextlib.closing(sqlite3.connect(database_file)) as database:
+            if kind == "mlflow":  # its default experiment has the path of the temporary folder; MLflow recreates it
                 database.execute("DELETE FROM experiments")
                 database.commit()
             database.execute("VACUUM INTO ?", (str(target),))

@@ -1,5 +1,4 @@
-"""What a model was made from: the sealed artifacts behind it, back to what came from outside. Reads records and specs,
-changes nothing."""
+"""Lineage of a model: the sealed artifacts that it was made from, back to external inputs. Read-only."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from conf.spec import Record
 
 @dataclass(frozen=True, kw_only=True)
 class Ancestor:
-    """One artifact: its record, its folder, and the paths of its inputs by role, those from outside included."""
+    """One artifact: its record, its folder, and the paths of its inputs by role, including external ones."""
 
     record: Record
     folder: Path
@@ -20,20 +19,20 @@ class Ancestor:
 
 
 def of(folder: Path) -> list[Ancestor]:
-    """An artifact and every artifact behind it, the youngest first, each once."""
-    found: dict[Path, Ancestor] = {}
+    """An artifact and all its ancestors, newest first, each once."""
+    ancestors: dict[Path, Ancestor] = {}
     todo = [folder.resolve()]
     while todo:
         here = todo.pop(0)
-        if here in found or not (here / "artifact.json").is_file():
+        if here in ancestors or not (here / "artifact.json").is_file():
             continue
         record = Record.model_validate_json((here / "artifact.json").read_text())
         inputs: dict[str, str] = json.loads((here / "spec.json").read_text())["inputs"]
-        found[here] = Ancestor(record=record, folder=here, inputs=inputs)
+        ancestors[here] = Ancestor(record=record, folder=here, inputs=inputs)
         todo += [Path(path) for path in inputs.values() if path]
-    return list(found.values())
+    return list(ancestors.values())
 
 
 def first(ancestors: list[Ancestor], stage: str) -> Ancestor | None:
-    """The youngest artifact of a stage."""
+    """The newest artifact of a stage."""
     return next((ancestor for ancestor in ancestors if ancestor.record.stage == stage), None)

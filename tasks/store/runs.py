@@ -16,7 +16,7 @@ REPORT = "report.json"
 """In a run's folder, written last: a run without it is not finished."""
 
 PUBLISHED = "published"
-"""In a run's folder: its students with their model cards."""
+"""Folder in a run's folder for students with their model cards."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,7 @@
-"""The store: where artifacts live, what they are called, and when they exist. Keys, locks, sealing, digests of outside
-inputs.
+"""The store of artifacts: keys, locks, sealing, and digests of external inputs.
 
-An artifact is a folder under its content key with `artifact.json` written last; work happens beside it under a name
-that repeats, so that a retry finds the job's own checkpoints. Equal keys mean the same recipe, not the same bytes."""
+An artifact is a folder named by its content key, with `artifact.json` written last. It is built in a work folder with a
+stable name, so that a retry finds the job's checkpoints. Equal keys mean the same recipe, not the same bytes."""
 
 from __future__ import annotations
 
@@ -28,8 +27,7 @@ RECORD = "artifact.json"
 
 
 class Artifact(Config):
-    """What a task hands to the next: a stage's sealed folder, or a folder from outside with the digest of its
-    content."""
+    """Output of a task: a stage's sealed folder, or an external folder with its digest as the key."""
 
     stage: str
     key: str
@@ -42,28 +40,27 @@ class Artifact(Config):
 
 
 class StoreError(ValueError):
-    """The store cannot be used as it is; the message says what to do."""
+    """The store cannot be used; the message has the next step."""
 
 
 def key_of(stage: str, config: StageConfig, inputs: dict[str, str]) -> str:
-    """The content key: sha256 over the stage, its revision, the identity of its config and its inputs' keys."""
-    what = {"stage": stage, "revision": config.revision, "config": config.identity(), "inputs": inputs}
+    """Content key: sha256 of the stage, its revision, the identity of its config and its inputs' keys."""
+    content = {"stage": stage, "revision": config.revision, "config": config.identity(), "inputs": inputs}
     return hashlib.sha256(
-        json.dumps(what, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+        json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
     ).hexdigest()[:32]
 
 
 class Store:
-    """Artifacts under one folder. Safe for several processes at once: one builds, the others wait and then find it
-    built."""
+    """Artifacts under one folder. Safe for concurrent processes: one builds an artifact, the others wait for it."""
 
     def __init__(self, root: Path, *, writes: bool = True) -> None:
-        """`writes=False` is for looking only: not even digests of what was read are kept."""
+        """`writes=False` is read-only: digests are not cached either."""
         self.root, self.writes = root.absolute(), writes
         self._sound: set[str] = set()
 
     def create(self) -> None:
-        """Make the folder, or say in one sentence why it cannot be written."""
+        """Create the folder. Raises StoreError if it is not writable."""
         check_allowed(self.root)
         probe = self.root / ".work" / f".probe-{os.getpid()}"
         try:
@@ -78,20 +75,18 @@ class Store:
                 errno.EROFS: "the file system is read-only; remount it",
             }
             advice = reason.get(error.errno or 0, f"{error.strerror}; check its permissions")
-            raise StoreError(
-                f"the store {self.root} cannot be written: {advice} or choose another with --store"
-            ) from error
+            raise StoreError(f"the store {self.root} is not writable: {advice} or choose another --store") from error
 
     def path(self, stage: str, key: str) -> Path:
-        """Where an artifact is, or will be."""
+        """Folder of an artifact."""
         return self.root / stage / key
 
     def work(self, stage: str, key: str) -> Path:
-        """Where it is built; the same on every try."""
+        """Folder in which an artifact is built; the same for every attempt."""
         return self.root / ".work" / f"{stage}-{key}"
 
     def find(self, stage: str, key: str) -> Artifact | None:
-        """The sealed artifact if it is there and whole; its files are compared with their digests on its first use in
+        """The sealed artifact, or None if it is missing or damaged; digests of its files are verified on first use in
         this process."""
         path = self.path(stage, key)
         if not path.exists():
@@ -101,7 +96,7 @@ class Store:
             damage = _damage(path, record) if record else f"{RECORD} is missing or cannot be read"
             if damage:
                 aside = self.root / ".work" / f"damaged-{stage}-{key}-{time.time_ns()}"
-                with contextlib.suppress(FileNotFoundError):  # another process saw the damage at the same time
+                with contextlib.suppress(FileNotFoundError):  # another process found the damage at the same time
                     path.rename(aside)
                 print(f"{path} is damaged ({damage}); it was moved to {aside} and will be built again")
                 return None
@@ -110,16 +105,16 @@ class Store:
 
     @contextlib.contextmanager
     def lock(self, stage: str, key: str) -> Iterator[None]:
-        """Hold the right to build an artifact; the kernel frees it when the process dies, however it dies."""
+        """Hold the lock for building an artifact; the kernel releases it when the process ends."""
         with (self.root / ".work" / f"{stage}-{key}.lock").open("w") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             yield
 
     def seal(self, record: Record, ignore: tuple[str, ...] = ()) -> Artifact:
-        """Publish the work folder: digest and sync every file, write the record last, rename. Nothing is visible before
+        """Publish the work folder: hash and sync every file, write the record last, rename. Nothing is visible before
         the rename.
 
-        Names in `ignore` are the job's own scratch and are removed first.
+        Folders in `ignore` are the job's scratch and are removed first.
         """
         work, final = self.work(record.stage, record.key), self.path(record.stage, record.key)
         for name in ignore:
@@ -136,42 +131,41 @@ class Store:
         return Artifact(stage=record.stage, key=record.key, path=str(final))
 
     def digest(self, source: Path, only: tuple[str, ...] = ()) -> str:
-        """Content digest of a file or folder from outside (of the files named in `only`, if any); known files are not
-        read again."""
+        """Content digest of an external file or folder (only of the files named in `only`, if given); unchanged files
+        are not read again."""
         if not source.exists():
             raise StoreError(f"{source} does not exist; check the path")
         paths = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
         for path in (source, *paths):
             check_allowed(path)
-        whole = hashlib.sha256()
-        known = _read_known(self.root)
-        before = len(known)
-        known = _digested | known
+        combined = hashlib.sha256()
+        digests = _read_known(self.root)
+        before = len(digests)
+        digests = _digested | digests
         for path in paths:
             if only and path.name not in only:
                 continue
             status = path.stat()
-            # The change time is the kernel's: a file rewritten to the same size and dated back is still seen.
-            mark = f"{path.absolute()}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}"
-            if mark not in known:
-                known[mark] = _digested[mark] = sha256(path)
+            # The change time is set by the kernel, so it reveals a file rewritten with the same size and modification
+            # time.
+            identity = f"{path.absolute()}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}"
+            if identity not in digests:
+                digests[identity] = _digested[identity] = sha256(path)
             name = path.name if source.is_file() else str(path.relative_to(source))
-            whole.update(f"{name}\0{known[mark]}\n".encode())
-        if len(known) != before and self.writes and self.root.is_dir():
-            with contextlib.suppress(OSError):  # it only saves time; a full disk is told by whoever cannot do without
-                write_whole(self.root / "digests.json", json.dumps(known))
-        return f"sha256:{whole.hexdigest()[:32]}"
+            combined.update(f"{name}\0{digests[identity]}\n".encode())
+        if len(digests) != before and self.writes and self.root.is_dir():
+            with contextlib.suppress(OSError):  # only a cache; a full disk is reported where it matters
+                write_whole(self.root / "digests.json", json.dumps(digests))
+        return f"sha256:{combined.hexdigest()[:32]}"
 
     def records(self, stage: str) -> list[Record]:
-        """Records of every sealed artifact of a stage, newest first; what cannot be read is left for `find` to set
-        aside."""
-        found = [record for path in self.root.glob(f"{stage}/*/{RECORD}") if (record := _read_record(path))]
-        return sorted(found, key=lambda record: record.created, reverse=True)
+        """Records of all sealed artifacts of a stage, newest first; unreadable ones are skipped."""
+        records = [record for path in self.root.glob(f"{stage}/*/{RECORD}") if (record := _read_record(path))]
+        return sorted(records, key=lambda record: record.created, reverse=True)
 
 
 _digested: dict[str, str] = {}
-"""Digests of files read by this process, by their place, size and times: a plan before a run costs no second
-reading."""
+"""Digests of files read by this process, by path, size and times, so that a plan and a run read files once."""
 
 
 def _read_record(path: Path) -> Record | None:
@@ -182,18 +176,18 @@ def _read_record(path: Path) -> Record | None:
 
 
 def _damage(path: Path, record: Record) -> str | None:
-    """What is wrong with a sealed folder, None where every file is as it was sealed."""
+    """Description of the damage of a sealed folder; None if all files are unchanged."""
     names = list(record.files)
     for name in names:
         file = path / name
         if not file.is_file():
             return f"{name} is missing"
         if file.stat().st_size != record.files[name].bytes:
-            return f"{name} has {file.stat().st_size} bytes where {record.files[name].bytes} were sealed"
+            return f"{name} has {file.stat().st_size} bytes instead of {record.files[name].bytes}"
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for name, digest in zip(names, pool.map(lambda name: sha256(path / name), names), strict=True):
             if digest != record.files[name].sha256:
-                return f"{name} does not have the content that was sealed"
+                return f"the content of {name} has changed"
     return None
 
 

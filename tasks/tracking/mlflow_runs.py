@@ -1,5 +1,4 @@
-"""What came of a stage or of a run, as MLflow's tags, metrics, inputs and artifacts. Everything here may be sent again:
-nothing doubles."""
+"""Results of stages and runs as MLflow tags, metrics, inputs and artifacts. All requests are idempotent."""
 
 from __future__ import annotations
 
@@ -29,13 +28,12 @@ FINAL = {
     "final_params": "num_params",
     "final_tokens_per_second": "tokens_per_second",
 }
-"""Metrics of a model by the fields of its report row; they stand on the run of the stage that made it."""
+"""Metrics of a model by field of its report row, logged to the run of the stage that made it."""
 TAG_LENGTH = 5000
 
 
 def tags_of(record: Record, folder: Path, cached: bool) -> dict[str, str]:
-    """What a stage's run says of its artifact: where it is, how large, and its digest, for models are never
-    uploaded."""
+    """Tags for an artifact: path, size and digest, because models are never uploaded."""
     tags = {"imbik.path": str(folder), "imbik.cached": str(cached), "imbik.commit": record.commit or "unknown"}
     tags |= {f"imbik.input.{role}": key for role, key in record.inputs.items()}
     weights = weights_of(record)
@@ -51,7 +49,7 @@ def weights_of(record: Record) -> dict[str, File]:
 
 
 def log_inputs(client: MlflowClient, run: str, record: Record, folder: Path) -> None:
-    """The corpus as a dataset input: of its own stage, and of every stage that reads it."""
+    """Log the corpus as a dataset input of its own stage and of every stage that reads it."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     if record.stage == "data":
@@ -78,8 +76,8 @@ def log_inputs(client: MlflowClient, run: str, record: Record, folder: Path) -> 
 def log_report(
     client: MlflowClient, sent: SentState, folder: Path, once: Callable[[str, Callable[[], object]], None]
 ) -> None:
-    """The report's files, gates and claims on the parent run; each model's numbers on the run of the stage that made
-    it; the winner in the registry. `once(part, action)` runs what was not told yet."""
+    """Log the report's files, gates and claims to the parent run, each model's metrics to the run of its stage, and the
+    winner to the registry. `once(part, action)` skips parts that were sent."""
     from mlflow.entities import RunTag
 
     report = read_report(folder)
@@ -90,25 +88,25 @@ def log_report(
         place = "plots" if path.parent.name == "plots" else None
         once(path.name, partial(client.log_artifact, sent.parent, str(path), place))
     verdicts = _verdicts(report) | {"mlflow.note.content": "\n\n".join(report.summary)}
-    told = [RunTag(key, value[:TAG_LENGTH]) for key, value in verdicts.items()]
-    for start in range(0, len(told), 100):
-        once(f"verdicts {start}", partial(client.log_batch, sent.parent, tags=told[start : start + 100]))
+    tags = [RunTag(key, value[:TAG_LENGTH]) for key, value in verdicts.items()]
+    for start in range(0, len(tags), 100):
+        once(f"verdicts {start}", partial(client.log_batch, sent.parent, tags=tags[start : start + 100]))
     once("winner", partial(registry.register, client, sent.parent, folder, report))
-    made = {path: label for label, path in sent.made.items()}
+    label_of_folder = {path: label for label, path in sent.made.items()}
     for row in report.rows:
-        label = made.get(str(Path(row.path).parent))
+        label = label_of_folder.get(str(Path(row.path).parent))
         if label:
             once(f"model {row.model}", partial(_log_model, client, sent.runs[label], row))
 
 
 def _verdicts(report: Report) -> dict[str, str]:
-    """Gates and claims as tags: the verdict, then the sentence."""
+    """Gates and claims as tags: verdict and sentence."""
     tags = {f"imbik.gate.{gate.model}.{gate.gate}": f"{gate.verdict}: {gate.sentence}" for gate in report.gates}
     for claim in report.claims:
         difference = "" if claim.difference is None else f" ({claim.by} {claim.difference:+.4g})"
         tags[f"imbik.claim.{claim.model}-{claim.than}.{claim.by}"] = f"{claim.verdict}: {claim.claim}{difference}"
     for model, gate_name in report.stopped.items():
-        tags[f"imbik.stopped.{model}"] = f"not built: {gate_name}"
+        tags[f"imbik.stopped.{model}"] = f"stopped by gate {gate_name}"
     return tags
 
 
@@ -118,7 +116,7 @@ def _log_model(client: MlflowClient, run: str, row: Row) -> None:
     values = {metric: row.value(field) for metric, field in FINAL.items()}
     if row.mmlu is not None and row.mmlu_ci95 is not None:
         values |= dict(zip(("final_mmlu_low", "final_mmlu_high"), row.mmlu_ci95, strict=True))
-    # A time of their own would make them differ when they are sent again; the step and value say all.
+    # A fixed time keeps them identical when they are sent again.
     metrics = [Metric(name, float(value), 0, 0) for name, value in values.items() if value is not None]
     tags = {
         "imbik.model": row.model,
@@ -130,7 +128,7 @@ def _log_model(client: MlflowClient, run: str, row: Row) -> None:
 
 
 def _role(row: Row) -> str:
-    """What a model is for, by which people search: teacher, pruned (a cut nobody taught), baseline, student."""
+    """Role of a model, for searching: teacher, pruned (not distilled), baseline, student."""
     if row.baseline:
         return "baseline"
     known = {"teacher": "teacher", "prune": "pruned", "distill": "student", "sft": "student"}

@@ -1,7 +1,6 @@
-"""MLflow's model registry: a run's winner as a version, by reference; which version is candidate, champion and
-previous.
+"""MLflow's model registry: winners as versions by reference, with the aliases candidate, champion and previous.
 
-A version holds where the model lies, its size, digests, lineage and card. Weights are never uploaded.
+A version has the model's path, size, digests, lineage and card. Weights are never uploaded.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ LONGEST = 5000
 
 
 def register(client: MlflowClient, parent: str, folder: Path, report: Report) -> None:
-    """Make the winner of a report a version and the candidate; a model that is a version already stays that version."""
+    """Register the winner of a report as the candidate; an already registered model keeps its version."""
     winner = report.winner
     if winner:
         version = ensure(client, parent, folder, report, winner.model)
@@ -33,7 +32,7 @@ def register(client: MlflowClient, parent: str, folder: Path, report: Report) ->
 
 
 def ensure(client: MlflowClient, parent: str, folder: Path, report: Report, model: str) -> str:
-    """The version of a run's model, made unless its very artifact is one already."""
+    """The version of a run's model; created unless its artifact is already registered."""
     from mlflow.exceptions import MlflowException
 
     name = name_of(report)
@@ -60,19 +59,19 @@ def ensure(client: MlflowClient, parent: str, folder: Path, report: Report, mode
             (Path(scratch) / "README.md").write_text(card.read_text())
         client.log_artifacts(parent, scratch, place)
     about = (card.read_text() if card.is_file() else "").partition("\n---\n")[2].strip()[:LONGEST]
-    made = client.create_model_version(
+    version = client.create_model_version(
         name, f"runs:/{parent}/{place}", run_id=parent, tags=tags, description=about or None
     )
-    return str(made.version)
+    return str(version.version)
 
 
 def name_of(report: Report) -> str:
-    """The registry's name for a run's models."""
+    """Registered name of a run's models."""
     return report.winner.registered if report.winner else report.name
 
 
 def _tags(folder: Path, report: Report, row: Row) -> dict[str, str]:
-    """Where a model is, what it is made of, and what the gates said: the lineage that stands for its signature."""
+    """Tags of a version: path, lineage and gate results."""
     ancestors = lineage.of(Path(row.path).parent)
     record = ancestors[0].record
     weights = {name: file for name, file in record.files.items() if name.endswith(".safetensors")}
@@ -89,7 +88,7 @@ def _tags(folder: Path, report: Report, row: Row) -> dict[str, str]:
         "imbik.key": record.key,
         "imbik.commit": record.commit or "unknown",
     }
-    for ancestor in reversed(ancestors):  # the youngest of a stage counts
+    for ancestor in reversed(ancestors):  # the newest artifact of a stage wins
         tags[f"imbik.recipe.{ancestor.record.stage}"] = ancestor.record.key
     for ancestor in ancestors:
         if ancestor.record.stage in ("teacher", "data"):
@@ -106,25 +105,25 @@ def _tags(folder: Path, report: Report, row: Row) -> dict[str, str]:
 
 
 def promote(client: MlflowClient, parent: str, folder: Path, report: Report, model: str, *, force: bool) -> str:
-    """Make a run's model the champion and the champion before it the previous one; returns what was done. ValueError
-    where a gate that closed on it forbids that."""
+    """Make a run's model the champion and the former champion `previous`; returns a message. Raises ValueError if the
+    model failed a gate."""
     from mlflow.exceptions import MlflowException
 
     closed = refusal(report, model)
     if closed and not force:
         raise ValueError(
-            f"{report.name}/{model} is not promoted: {closed}; --force promotes it all the same, and says so on the"
-            " version"
+            f"{report.name}/{model} is not promoted: {closed}; use --force to promote it anyway, which adds a tag to"
+            " the version"
         )
     name, version = name_of(report), ensure(client, parent, folder, report, model)
     try:
         before = str(client.get_model_version_by_alias(name, CHAMPION).version)
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise  # an alias that is not there is the latter
+            raise  # a missing alias gives the latter
         before = ""
     if before == version:
-        return f"{name} version {version} ({model}) is the champion already"
+        return f"{name} version {version} ({model}) is already the champion"
     if before:
         client.set_registered_model_alias(name, PREVIOUS, before)
     if closed:
@@ -136,7 +135,7 @@ def promote(client: MlflowClient, parent: str, folder: Path, report: Report, mod
 
 
 def refusal(report: Report, model: str) -> str | None:
-    """Why a model must not be handed over: the gate that closed on it, or on a model it was made from."""
+    """Why a model must not be promoted: the sentence of a gate that it, or a model it was made from, failed."""
     row = next(row for row in report.rows if row.model == model)
     for gate in report.gates:
         if gate.verdict != "passed" and (
@@ -147,7 +146,7 @@ def refusal(report: Report, model: str) -> str | None:
 
 
 def place_of(client: MlflowClient, name: str, alias: str) -> Path:
-    """The model directory of `name@alias`. ValueError where there is none, or it lies elsewhere."""
+    """The model directory of `name@alias`. Raises ValueError if it does not exist or is not on this machine."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -159,7 +158,7 @@ def place_of(client: MlflowClient, name: str, alias: str) -> Path:
     path = Path(version.tags.get("imbik.uri", "").removeprefix("file://"))
     if not path.is_dir():
         raise ValueError(
-            f"{name}@{alias} is version {version.version} at {path}, which is not on this machine; run this where its"
-            " store is"
+            f"{name}@{alias} is version {version.version} at {path}, which is not on this machine; run this on the"
+            " machine with its store"
         )
     return path

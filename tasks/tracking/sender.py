@@ -1,8 +1,8 @@
-"""Sends a spool to MLflow: a run per flow run, a nested run per stage. Whatever was answered is remembered, nothing is
+"""Sends a spool to MLflow: one run per flow run, one nested run per stage. Remembers what was confirmed, so nothing is
 sent twice.
 
-MLflow itself ignores a parameter, tag or metric value it has already, so that asking again after a lost answer is safe;
-new runs, which it would make twice, are looked up first by a tag that names them."""
+MLflow ignores parameters, tags and metric values that it already has, so retrying after a lost answer is safe; new
+runs, which it would create twice, are looked up by a tag first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from conf.base import flat
 from conf.spec import Record
 from tasks.store.store import StoreError
-from tasks.tracking import mlflow_runs as outcome
+from tasks.tracking import mlflow_runs
 from tasks.tracking.spool import Event, SentState, Spool
 from tasks.tracking.units import described
 
@@ -27,28 +27,28 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric
 
 BATCH = 1000
-"""Metrics MLflow takes at once."""
+"""Maximum metrics per request to MLflow."""
 CHUNK = 2000
-"""Events read at once."""
+"""Maximum events per read."""
 KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""MLflow's pages show an experiment without a kind as one of prompts and traces."""
+"""MLflow's UI shows an experiment without a kind as one of prompts and traces."""
 LATE_SECONDS = 120.0
-"""A request that was never answered may still be carried out; after this long it will not be."""
+"""An unanswered request may still be executed, but not after this long."""
 TAG_LENGTH = 5000
 FOLLOWED = ("metrics.jsonl", "system*.jsonl")
 """Files of a job whose lines are metrics: {"step", "time" in seconds since 1970, "values"}."""
 LASTING = (400, 404, 409, 413)
-"""Answers that no second try would change: what was to be sent is left out, and told."""
+"""Status codes that a retry would not change: the event is skipped and noted."""
 
 
 class Sender:
-    """Sends one spool, which the caller holds, and the metrics that the jobs of its stages write meanwhile. Lines after
-    `until` (seconds since 1970) are those of a later flow, which went on in the same folder."""
+    """Sends one spool, whose lock the caller holds, and the metrics of its running jobs. Lines after `until` (seconds
+    since 1970) belong to a later flow in the same folder."""
 
     def __init__(self, spool: Spool, client: MlflowClient, store: Path, until: float = math.inf) -> None:
         self.spool, self.client, self.store, self.until = spool, client, store, until
         self.sent: SentState = spool.sent()
-        self._kept: dict[str, list[Metric]] = {}
+        self._buffered: dict[str, list[Metric]] = {}
         self._read: dict[Path, tuple[int, int]] = {}
         self._handlers: dict[str, Callable[[Event], None]] = {
             "open": self._open,
@@ -61,12 +61,11 @@ class Sender:
         }
 
     def send(self) -> bool:
-        """Send everything there is; False when there was nothing. Raises what MLflow's client raises, to be called
-        again later."""
+        """Send all new events; False if there were none. Raises errors of MLflow's client; call again later."""
         events = list(self.spool.read(self.sent.offset, CHUNK))
         for event, offset in events:
-            self._tell(event)
-            self.sent.offset = offset  # a failure later does not begin with this one again
+            self._handle(event)
+            self.sent.offset = offset  # a later failure does not repeat this event
             self.spool.save(self.sent)
         for label, folder in self.sent.live.items():
             self._follow(label, Path(folder))
@@ -77,15 +76,14 @@ class Sender:
             self.spool.save(self.sent)
         return bool(events)
 
-    def _tell(self, event: Event) -> None:
+    def _handle(self, event: Event) -> None:
         try:
             self._handlers[event["event"]](event)
-        except Exception as error:  # noqa: BLE001 - raised again unless it lasts
+        except Exception as error:  # noqa: BLE001 - re-raised unless it is permanent
             self._leave_out(f"{event['event']} {event.get('label', '')}", error)
 
     def _leave_out(self, what: str, error: Exception) -> None:
-        """Note what MLflow refuses for good or what is no longer there; anything else may go better later, and is
-        raised."""
+        """Note permanent errors and missing files; re-raise others, which a retry may fix."""
         status = getattr(error, "get_http_status_code", lambda: 0)()
         if status not in LASTING and not isinstance(error, (KeyError, FileNotFoundError, StoreError)):
             raise error
@@ -113,33 +111,33 @@ class Sender:
     def _experiment(self, project: str) -> None:
         from mlflow.exceptions import MlflowException
 
-        found = self.client.get_experiment_by_name(project)
-        if found is None:
-            own = self.sent.uri is None
+        experiment = self.client.get_experiment_by_name(project)
+        if experiment is None:
+            local = self.sent.uri is None
             try:
-                place = f"file://{self.store}/mlflow-artifacts" if own else None
+                place = f"file://{self.store}/mlflow-artifacts" if local else None
                 self.sent.experiment = self.client.create_experiment(project, artifact_location=place, tags=KIND)
                 return
-            except MlflowException:  # another run of the project was faster
-                found = self.client.get_experiment_by_name(project)
-                if found is None:
+            except MlflowException:  # created concurrently by another run
+                experiment = self.client.get_experiment_by_name(project)
+                if experiment is None:
                     raise
-        self.sent.experiment = found.experiment_id
+        self.sent.experiment = experiment.experiment_id
 
     def _run(self, label: str, name: str, tags: dict[str, str], at: int) -> str:
-        """The run of a label, made unless it is there."""
+        """The run of a label; created if it does not exist."""
         if label in self.sent.runs:
             return self.sent.runs[label]
         mark = f"{self.spool.flow}/{label}"
-        found = self.client.search_runs([self.sent.experiment], f"tags.`imbik.id` = '{mark}'", max_results=1)
-        if found:
-            self.sent.runs[label] = found[0].info.run_id
+        existing = self.client.search_runs([self.sent.experiment], f"tags.`imbik.id` = '{mark}'", max_results=1)
+        if existing:
+            self.sent.runs[label] = existing[0].info.run_id
         else:
             tags = {"imbik.id": mark, "imbik.flow": self.spool.flow} | tags
             before, self.sent.doubt = self.sent.doubt, time.time()
             self.spool.save(self.sent)
-            made = self.client.create_run(self.sent.experiment, run_name=name, tags=tags, start_time=at)
-            self.sent.runs[label], self.sent.doubt = made.info.run_id, before
+            run = self.client.create_run(self.sent.experiment, run_name=name, tags=tags, start_time=at)
+            self.sent.runs[label], self.sent.doubt = run.info.run_id, before
         self.spool.save(self.sent)
         return self.sent.runs[label]
 
@@ -156,35 +154,35 @@ class Sender:
         self.sent.live[label] = event["work"]
 
     def _attempt(self, event: Event) -> None:
-        """A stage tried again, on the flow's run."""
+        """Tag a retry of a stage on the flow's run."""
         self.client.set_tag(
             self.sent.parent, f"imbik.attempt.{event['label']}.{event['number']}", event["sentence"][:TAG_LENGTH]
         )
 
-    def _keep(self, label: str, step: int, seconds: float, values: dict[str, float]) -> None:
-        """Take values to be sent, each step of a metric once: a resumed job repeats the steps after its checkpoint."""
+    def _buffer(self, label: str, step: int, seconds: float, values: dict[str, float]) -> None:
+        """Buffer metric values, each step once: a resumed job repeats the steps after its checkpoint."""
         from mlflow.entities import Metric
 
         last = self.sent.steps.setdefault(label, {})
-        kept = self._kept.setdefault(label, [])
+        metrics = self._buffered.setdefault(label, [])
         for name, value in values.items():
-            if step > last.get(name, -1) and math.isfinite(value):  # a database holds no infinities
-                kept.append(Metric(name, value, int(seconds * 1000), step))
+            if step > last.get(name, -1) and math.isfinite(value):  # the database cannot store infinities
+                metrics.append(Metric(name, value, int(seconds * 1000), step))
                 last[name] = step
-        if len(kept) >= BATCH:
+        if len(metrics) >= BATCH:
             self._flush()
 
     def _flush(self) -> None:
-        """Send what was taken. Where that fails, all of it is read again."""
-        kept, self._kept = self._kept, {}
+        """Send buffered metrics. On failure, they are read again later."""
+        buffered, self._buffered = self._buffered, {}
         try:
-            for label, metrics in kept.items():
+            for label, metrics in buffered.items():
                 for start in range(0, len(metrics), BATCH):
                     self._send_batch(label, metrics[start : start + BATCH])
         except BaseException:
             self.sent = self.spool.sent()
             raise
-        if kept:
+        if buffered:
             self.spool.save(self.sent)
 
     def _send_batch(self, label: str, metrics: list[Metric]) -> None:
@@ -194,25 +192,25 @@ class Sender:
             self._leave_out(f"metrics of {label}", error)
 
     def _follow(self, label: str, folder: Path) -> None:
-        """Send the new lines of a job's metrics."""
+        """Send new lines of a job's metrics."""
         for pattern in FOLLOWED:
             for path in sorted(folder.glob(pattern)):
                 for line in self._new_lines(path):
                     if line["time"] <= self.until:
-                        self._keep(label, line["step"], line["time"], line["values"])
+                        self._buffer(label, line["step"], line["time"], line["values"])
         self._flush()
 
     def _new_lines(self, path: Path) -> list[dict[str, Any]]:
-        """The whole lines that were not read yet; all of them where a resumed job has replaced the file, none where its
-        folder was sealed meanwhile."""
+        """Complete new lines; all lines if a resumed job has replaced the file, none if its folder was sealed
+        meanwhile."""
         with contextlib.suppress(FileNotFoundError), path.open("rb") as stream:
             status = os.fstat(stream.fileno())
-            known, offset = self._read.get(path, (0, 0))
-            start = stream.seek(offset if known == status.st_ino and offset <= status.st_size else 0)
-            whole = stream.read()
-            whole = whole[: whole.rfind(b"\n") + 1]
-            self._read[path] = status.st_ino, start + len(whole)
-            return [json.loads(line) for line in whole.splitlines()]
+            inode, offset = self._read.get(path, (0, 0))
+            start = stream.seek(offset if inode == status.st_ino and offset <= status.st_size else 0)
+            content = stream.read()
+            content = content[: content.rfind(b"\n") + 1]
+            self._read[path] = status.st_ino, start + len(content)
+            return [json.loads(line) for line in content.splitlines()]
         return []
 
     def _stage(self, event: Event) -> None:
@@ -227,17 +225,20 @@ class Sender:
         run = self._run(label, label, tags, event["at"])
         from mlflow.entities import Param, RunTag
 
-        told = [
-            RunTag(key, value[:TAG_LENGTH]) for key, value in outcome.tags_of(record, folder, event["cached"]).items()
+        run_tags = [
+            RunTag(key, value[:TAG_LENGTH])
+            for key, value in mlflow_runs.tags_of(record, folder, event["cached"]).items()
         ]
-        self.client.log_batch(run, tags=told)
+        self.client.log_batch(run, tags=run_tags)
         params = [Param(key, value[:500]) for key, value in params_of(record.config).items()]
         for start in range(0, len(params), 100):
             self.client.log_batch(run, params=params[start : start + 100])
-        self._keep(label, 0, event["at"] / 1000, {"seconds": record.seconds, "attempts": max(1, len(record.attempts))})
+        self._buffer(
+            label, 0, event["at"] / 1000, {"seconds": record.seconds, "attempts": max(1, len(record.attempts))}
+        )
         self._follow(label, folder)
         self.client.set_tag(run, "mlflow.note.content", described(self.sent.steps[label]))
-        outcome.log_inputs(self.client, run, record, folder)
+        mlflow_runs.log_inputs(self.client, run, record, folder)
         self.client.set_terminated(run, end_time=event["at"])
         self.sent.made[label] = str(folder)
         self.sent.live.pop(label, None)
@@ -254,18 +255,18 @@ class Sender:
 
     def _report(self, event: Event) -> None:
         def once(part: str, action: Callable[[], object]) -> None:
-            """A report is many requests: one that fails must not begin it anew."""
+            """Run each part once: a failed request must not restart the whole report."""
             mark = f"{event['at']} {part}"
             if mark not in self.sent.told:
                 action()
                 self.sent.told.append(mark)
                 self.spool.save(self.sent)
 
-        outcome.log_report(self.client, self.sent, Path(event["folder"]), once)
+        mlflow_runs.log_report(self.client, self.sent, Path(event["folder"]), once)
 
     def _end(self, event: Event) -> None:
         if self.sent.parent:
-            for label in list(self.sent.live):  # stages that nobody saw end
+            for label in list(self.sent.live):  # stages without an end event
                 self.client.set_terminated(self.sent.runs[label], status="KILLED", end_time=event["at"])
                 self.sent.live.pop(label)
             self.client.set_terminated(self.sent.parent, status=event["status"], end_time=event["at"])
@@ -273,7 +274,7 @@ class Sender:
         self.sent.ended = True
 
     def _remove_twins(self) -> None:
-        """A request that was carried out although its answer was lost may have made a run twice."""
+        """Delete runs that were created twice because an answer was lost."""
         known = set(self.sent.runs.values())
         for run in self.client.search_runs(
             [self.sent.experiment], f"tags.`imbik.flow` = '{self.spool.flow}'", max_results=1000

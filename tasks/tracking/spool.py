@@ -1,8 +1,6 @@
-"""What a flow run has to tell MLflow, kept on disk until it is told: an append-only file of events, and how far it was
-sent.
+"""Events of a flow run for MLflow, on disk until they are sent: an append-only file, and how much of it was sent.
 
-It knows files and locks, nothing of MLflow. Events are JSON objects with an `event` and the time `at` (milliseconds
-since 1970)."""
+Independent of MLflow. Events are JSON objects with an `event` and the time `at` (milliseconds since 1970)."""
 
 from __future__ import annotations
 
@@ -20,19 +18,19 @@ from typing import Any
 from conf.files import write_whole
 
 FOLDER = "tracking"
-"""Under the store: `<flow>.jsonl` (events), `<flow>.sent.json` (how far), `<flow>.lock` (held by whoever tells
-them)."""
+"""Folder in the store with `<flow>.jsonl` (events), `<flow>.sent.json` (SentState) and `<flow>.lock` (held by the
+sender)."""
 
 Event = dict[str, Any]
 
 
 @dataclass
 class SentState:
-    """How far a spool was sent.
+    """How much of a spool was sent.
 
-    `offset` is in bytes; `steps`: the last step sent of each metric by label; `made`: each label's folder; `live`: the
-    work folders of stages that run; `told`: parts of a report that were sent; `doubt`: when a run was last asked for
-    without an answer (seconds since 1970), for it may still appear a second time."""
+    `offset` is in bytes; `steps`: last step sent per metric, by label; `made`: artifact folders by label; `live`: work
+    folders of running stages; `told`: parts of a report that were sent; `doubt`: time of the last unanswered request
+    for a run (seconds since 1970), which may still create a duplicate."""
 
     offset: int = 0
     uri: str | None = None
@@ -50,7 +48,7 @@ class SentState:
 
 
 class Spool:
-    """The events of one flow run. One process writes and sends; others send what it left behind when it is gone."""
+    """The events of one flow run. One process writes and sends; when it is gone, others send the rest."""
 
     def __init__(self, store: Path, flow: str) -> None:
         self.flow, self.folder = flow, store / FOLDER
@@ -58,20 +56,20 @@ class Spool:
         self._lock = threading.Lock()
         self._descriptor: int | None = None
 
-    def append(self, event: str, **told: Any) -> None:
-        """Add an event. Raises OSError where the disk does not take it."""
-        line = json.dumps({"event": event, "at": int(time.time() * 1000)} | told) + "\n"
+    def append(self, event: str, **fields: Any) -> None:
+        """Append an event. Raises OSError, for instance on a full disk."""
+        line = json.dumps({"event": event, "at": int(time.time() * 1000)} | fields) + "\n"
         with self._lock:
             if self._descriptor is None:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._descriptor = os.open(self.path, os.O_APPEND | os.O_CREAT | os.O_RDWR, 0o644)
                 size = os.fstat(self._descriptor).st_size
                 if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
-                    line = "\n" + line  # a writer was killed in the middle of its last line
+                    line = "\n" + line  # a killed writer left an incomplete line
             os.write(self._descriptor, line.encode())
 
     def read(self, offset: int, most: int) -> Iterator[tuple[Event, int]]:
-        """Up to `most` whole events from a byte offset, each with the offset after it; torn lines are left out."""
+        """Up to `most` complete events from a byte offset, each with the offset after it; invalid lines are skipped."""
         if not self.path.exists():
             return
         with self.path.open("rb") as stream:
@@ -85,14 +83,14 @@ class Spool:
                     yield json.loads(line), offset
 
     def sent(self) -> SentState:
-        """How far it was sent, by whatever process."""
+        """The saved SentState, whichever process saved it."""
         try:
             return SentState(**json.loads(self.state.read_text()))
         except (OSError, ValueError, TypeError):
-            return SentState()  # from the start: MLflow takes nothing twice
+            return SentState()  # start over: requests to MLflow are idempotent
 
     def save(self, sent: SentState) -> None:
-        """Remember how far it was sent; the events go when all of them are there."""
+        """Save the SentState; delete the events when all were sent."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(self.state, json.dumps(asdict(sent)))
         if sent.done:
@@ -100,7 +98,8 @@ class Spool:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[bool]:
-        """Hold the right to send it; False where another process has it. The kernel frees it with the process."""
+        """Try to hold the lock for sending; yields False if another process has it. The kernel releases it with the
+        process."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / f"{self.flow}.lock").open("w") as stream:
             try:
@@ -111,23 +110,23 @@ class Spool:
             yield True
 
     def touch(self) -> None:
-        """The flow lives: the file's time says so to whoever sends it afterwards."""
+        """Update the file's time, which tells later senders when the flow was last alive."""
         with contextlib.suppress(OSError):
             os.utime(self.path)
 
     @property
     def alive(self) -> float:
-        """When the flow was last known to live, in seconds since 1970."""
+        """When the flow was last alive, in seconds since 1970."""
         return self.path.stat().st_mtime if self.path.exists() else 0.0
 
     @property
-    def left(self) -> int:
-        """Bytes of events that were not sent yet."""
+    def unsent(self) -> int:
+        """Bytes of unsent events."""
         size = self.path.stat().st_size if self.path.exists() else 0
         return max(size - self.sent().offset, 0)
 
 
 def waiting(store: Path) -> list[Spool]:
-    """Every spool of a store that has something to be sent, oldest first."""
-    found = [(path.stat().st_mtime, path.stem) for path in (store / FOLDER).glob("*.jsonl")]
-    return [Spool(store, flow) for _, flow in sorted(found)]
+    """All spools of a store with unsent events, oldest first."""
+    files = [(path.stat().st_mtime, path.stem) for path in (store / FOLDER).glob("*.jsonl")]
+    return [Spool(store, flow) for _, flow in sorted(files)]

@@ -1,9 +1,8 @@
-"""Tells MLflow what a flow does while it does it. It may be late, never in the way: a flow only appends the events of
-its stages to a file of its store, and jobs their metrics to files of their own.
+"""Logs a running flow to MLflow without delaying it: the flow appends events to a file in the store, and jobs append
+metrics to their own files.
 
-One background thread sends them, this run's first and then what earlier runs could not send; see `spool` and
-`sender`. A server that is slow, gone or failing delays nothing; what it missed is sent by the next run of the store or
-by `imbik sync`."""
+A background thread sends them, first this run's, then those that earlier runs could not send; see `spool` and `sender`.
+What a slow or failing server misses is sent by the next run of the store or by `imbik sync`."""
 
 from __future__ import annotations
 
@@ -26,18 +25,18 @@ from tasks.tracking.servers import bare, client_of, own_uri
 from tasks.tracking.spool import FOLDER, Spool, waiting
 
 PERIOD = 1.0
-"""Seconds between looks at the spool: what a job reports shows on MLflow's pages about so much later."""
+"""Seconds between reads of the spool, about the delay of metrics in MLflow."""
 AGAIN_SECONDS = 10.0
-"""A server that failed less long ago is not asked again at the end."""
+"""At the end of a flow, a server that failed more recently is not retried."""
 LONGEST_WAIT = 60.0
-"""Seconds between tries at a server that fails."""
+"""Maximum seconds between retries of a failing server."""
 FINISH_SECONDS = 20.0
-"""How long the end of a flow waits for what is still to be sent, while the server answers."""
+"""How long the end of a flow waits for unsent events while the server answers."""
 
 
 class Tracker:
-    """MLflow for one flow run. `uri` None: the environment's MLFLOW_TRACKING_URI, else the store's own database. `flow`
-    names the flow run: a retry under the same name goes on in the same MLflow runs."""
+    """MLflow tracking of one flow run. `uri` None: MLFLOW_TRACKING_URI, else the store's own database. `flow`
+    identifies the flow run: a retry with the same id continues the same MLflow runs."""
 
     def __init__(
         self,
@@ -55,7 +54,7 @@ class Tracker:
             self.uri = None
         self._held = contextlib.ExitStack()
         self._spool = self._own(flow or str(uuid.uuid4()))
-        self._lost, self._failed, self._told = 0, "", False
+        self._lost, self._failed, self._all_sent = 0, "", False
         self._parent, self._experiment = "", ""
         self._closing = threading.Event()
         self.tell(
@@ -70,7 +69,7 @@ class Tracker:
         self._thread.start()
 
     def _own(self, flow: str) -> Spool:
-        """The spool of this flow run, held as long as this process lives."""
+        """The spool of this flow run, locked until this process ends."""
         for turn in range(100):
             spool = Spool(self.store, f"{flow}-{turn}" if turn else flow)
             if self._held.enter_context(spool.held()):
@@ -78,76 +77,74 @@ class Tracker:
                 sent.uri = self.uri
                 spool.save(sent)
                 return spool
-        raise AssertionError("a hundred processes run this one flow run")
+        raise AssertionError("a hundred processes use this flow run id")
 
     @property
     def flow(self) -> str:
-        """The flow run's name in the tags of its MLflow runs."""
+        """The flow run's id in the tags of its MLflow runs."""
         return self._spool.flow
 
     def ids(self) -> dict[str, str]:
-        """Ids for records: the flow's own, which MLflow's runs carry as a tag, and MLflow's where it is known."""
+        """Ids for records: the flow run's id, which MLflow runs have as a tag, and MLflow's run id if known."""
         return {"flow": self.flow} | ({"mlflow": self._parent} if self._parent else {})
 
     def link(self) -> str | None:
-        """The page of this run on MLflow's server; None where there is no server, or the run has not reached it yet."""
+        """URL of this run on MLflow's server; None without a server, or if the run has not reached it yet."""
         uri = (self.uri or own_uri(self.store)).rstrip("/")
         if not uri.startswith("http") or not self._parent:
             return None
-        # else the menu is of chats
+        # otherwise MLflow shows the menu for chats
         return f"{uri}/#/experiments/{self._experiment}/runs/{self._parent}?workflowType=machine_learning"
 
-    def tell(self, event: str, **told: Any) -> None:
-        """Note an event. Never raises: where the disk does not take it, the sealed artifacts still hold what it
-        said."""
+    def tell(self, event: str, **fields: Any) -> None:
+        """Append an event. Never raises: if the disk is full, the sealed artifacts still have the content."""
         try:
-            self._spool.append(event, **told)
+            self._spool.append(event, **fields)
         except OSError:
             self._lost += 1
 
     def begin(self, label: str, stage: str, key: str, work: Path) -> None:
-        """A stage's job starts, in its work folder."""
+        """Log the start of a stage's job in its work folder."""
         self.tell("begin", label=label, stage=stage, key=key, work=str(work))
 
     def failed(self, label: str, sentence: str) -> None:
-        """A stage's job ended without its result."""
+        """Log the failure of a stage's job."""
         self.tell("fail", label=label, sentence=sentence)
 
     def stage(self, label: str, artifact: Artifact, *, cached: bool) -> None:
-        """A stage is there: its settings, what is missing of its metrics, and where it is."""
+        """Log a finished stage: settings, remaining metrics, and its folder."""
         self.tell("stage", label=label, path=artifact.path, cached=cached)
 
-    def attempt(self, label: str, number: int, told: str) -> None:
-        """A stage's job is tried again, as attempt `number`; `told` says why."""
-        self.tell("attempt", label=label, number=number, sentence=told)
+    def attempt(self, label: str, number: int, reason: str) -> None:
+        """Log a retry of a stage's job as attempt `number`, with the reason."""
+        self.tell("attempt", label=label, number=number, sentence=reason)
 
     def report(self, folder: Path) -> None:
-        """The report is there. The run's folder remembers which flow run made it."""
+        """Log the report, and note the flow run's id in the run's folder."""
         with contextlib.suppress(OSError):
             (folder / "tracking.json").write_text(json.dumps({"flow": self.flow, "uri": self.uri}) + "\n")
         self.tell("report", folder=str(folder))
 
     def close(self, *, failed: bool) -> str | None:
-        """End the run; returns a sentence when something could not be sent."""
+        """End the run; returns a sentence if some events could not be sent."""
         self.tell("end", status="FAILED" if failed else "FINISHED")
         self._closing.set()
         self._thread.join(FINISH_SECONDS)
-        left = self._spool.left
+        unsent = self._spool.unsent
         self._held.close()
-        if self._told and not self._lost:
+        if self._all_sent and not self._lost:
             return None
-        what = (
-            f"{self._lost} events, for which the disk had no room, are lost"
-            if self._lost
-            else f"{left:,} bytes of events wait"
+        state = (
+            f"{self._lost} events are lost because the disk was full" if self._lost else f"{unsent:,} bytes are queued"
         )
         return (
-            f"MLflow at {self.uri or own_uri(self.store)} was not told everything ({self._failed or 'it is slow'}):"
-            f" {what} in {self.store / FOLDER}; the next run sends them, or imbik sync"
+            f"some metrics have not reached MLflow at {self.uri or own_uri(self.store)} yet"
+            f" ({self._failed or 'it is slow'}); {state} in {self.store / FOLDER}; imbik sync or the next run sends"
+            " what is queued"
         )
 
     def _work(self) -> None:
-        """Send until the end is sent; after the end a server that fails is not asked again."""
+        """Send events until the end event is sent; after that, a failing server is not retried."""
         wait, failed = 0.0, -math.inf
         sender: Sender | None = None
         while True:
@@ -160,17 +157,17 @@ class Tracker:
                 more = sender.send()
                 self._parent, self._experiment, self._failed = sender.sent.parent, sender.sent.experiment, ""
                 if sender.sent.ended and not more:
-                    self._told = True
+                    self._all_sent = True
                     return
                 if not more and not closing:
                     self._help()
                 wait = 0.0 if more else PERIOD
-            except Exception as error:  # noqa: BLE001 - whatever a tracking server does, the run goes on
+            except Exception as error:  # noqa: BLE001 - tracking errors never fail a run
                 self._failed, sender, failed = first_line(error), None, time.monotonic()
                 wait = min(max(2 * wait, 2 * PERIOD), LONGEST_WAIT)
 
     def _help(self) -> None:
-        """Send something that an earlier run left."""
+        """Send a chunk that an earlier run left."""
         for spool in waiting(self.store):
             if spool.flow != self.flow and spool.sent().uri == self.uri:
                 with spool.held() as ours:
@@ -179,7 +176,7 @@ class Tracker:
 
 
 def replay(store: Path, spool: Spool) -> bool:
-    """Send a chunk of a spool whose flow is gone; False when nothing is left. The caller holds it."""
+    """Send a chunk of a spool whose flow is gone; False if nothing is left. The caller holds its lock."""
     sender = Sender(spool, client_of(store, spool.sent().uri), store, until=spool.alive + PERIOD)
     if sender.send():
         return True
@@ -190,25 +187,25 @@ def replay(store: Path, spool: Spool) -> bool:
 
 
 def sync(store: Path) -> Iterator[tuple[str, int, str | None]]:
-    """Send everything that flows of this store could not: for each its name, its bytes, and why it failed (None: all
-    was sent).
+    """Send everything that flows of this store could not send. Yields for each its id, its bytes, and the reason of a
+    failure (None: all sent).
 
-    Spools of flows that run are theirs to send.
+    Spools of running flows are skipped.
     """
     for spool in waiting(store):
         with spool.held() as ours:
             if not ours:
                 continue
-            left = spool.left
+            unsent = spool.unsent
             try:
                 while replay(store, spool):
                     pass
-                if left:  # else it only waits for a request whose answer was lost, which may yet be carried out
-                    yield spool.flow, left, None
-            except Exception as error:  # noqa: BLE001 - told to the user by the caller
-                yield spool.flow, left, first_line(error)
+                if unsent:  # otherwise it only waits for an unanswered request that may still be executed
+                    yield spool.flow, unsent, None
+            except Exception as error:  # noqa: BLE001 - the caller reports it
+                yield spool.flow, unsent, first_line(error)
 
 
 def first_line(error: Exception) -> str:
-    """An error as part of a sentence."""
+    """An error message for use within a sentence."""
     return masker(os.environ)(" ".join(str(error).split()) or type(error).__name__)[:200]

@@ -56,7 +56,7 @@ def test_the_published_6b_takes_about_the_published_hours() -> None:
     assert numbers.work.gpu_hours(H100) == pytest.approx(96 * 8 * 8, rel=0.05)
 
 
-def test_one_utilisation_explains_the_other_published_runs_within_a_fifth() -> None:
+def test_one_utilisation_predicts_published_runs() -> None:
     """30 layers of 3584 and 11776, 16,000 steps in about 3,000 hours (ModelOpt pull request 861); and 600 hours for 6.3
     billion tokens from 9B to 7B, whose Mamba layers only its parameters stand for."""
     student = cut_to(qwen(), {"num_layers": 30, "hidden_size": 3584, "ffn_hidden_size": 11776})
@@ -72,7 +72,7 @@ def test_importance_takes_the_published_five_minutes() -> None:
     assert work.gpu_hours(H100) * 60 == pytest.approx(5, rel=0.1)
 
 
-def test_matrices_cost_six_flops_a_parameter_and_attention_its_triangle() -> None:
+def test_flops_match_matrix_and_causal_attention_formulas() -> None:
     shape, params = qwen(), 6_946_816_000 + 151936 * 4096  # the matrices of 36 layers and the output layer
     assert compute.forward_flops(shape, 0) == pytest.approx(2 * params, rel=1e-3)
     scores = (
@@ -124,7 +124,7 @@ def test_more_ranks_never_take_more_memory_each(parallel: Parallel, micro_batch:
 
 @settings(max_examples=40, deadline=None)
 @given(LAYOUTS)
-def test_smaller_batches_recomputing_and_sharing_the_stream_save_activations(parallel: Parallel) -> None:
+def test_layout_options_reduce_activation_memory(parallel: Parallel) -> None:
     assert peak(parallel, 2).total < peak(parallel, 4).total
     plain, again = (peak(parallel.model_copy(update={"recompute": value})) for value in (False, True))
     assert again.activations < plain.activations and again.total < plain.total
@@ -154,7 +154,7 @@ def test_what_does_not_fit_says_so_and_names_a_layout_that_does() -> None:
     assert (
         said
         and said.startswith("distill-depth needs ")
-        and "on each GPU, where H100 80GB SXM has 80 GB; the nearest layout that" in said
+        and "per GPU but H100 80GB SXM has 80 GB; the nearest layout that" in said
     )
     settings_ = said.split("that fits is ")[1].rsplit(" (", 1)[0].split()
     fitting = job_of(
@@ -188,11 +188,11 @@ def test_a_long_context_is_cut_where_nothing_else_helps() -> None:
     assert found and found.parallel.context > 1 and found.parallel.recompute
 
 
-def test_a_cluster_that_is_too_small_refuses_before_anything_is_submitted(tmp_path: Path) -> None:
+def test_too_small_cluster_is_refused_before_submission(tmp_path: Path) -> None:
     cluster = load_cluster("slurm", ["gpu.memory_gb=24"])
     recipe = place_on_cluster(load("llama31-8b-width-4b"), cluster)
     with pytest.raises(
-        ValueError, match=r"^teacher needs .* where H100 80GB SXM has 24 GB; the nearest layout that fits is teacher\."
+        ValueError, match=r"^teacher needs .* but H100 80GB SXM has 24 GB; the nearest layout that fits is teacher\."
     ):
         check_fits(recipe, cluster, plan(recipe, tmp_path))
     done = imbik(

@@ -79,19 +79,19 @@ def lose_weights(model: Path, *left: str) -> None:
 DAMAGES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "no config": (
         lambda model: (model / "config.json").unlink(),
-        ("no config.json", "name a Hugging Face model directory"),
+        ("no config.json", "use a Hugging Face model directory"),
     ),
     "config cut short": (
         lambda model: (model / "config.json").write_text('{"a": '),
-        ("config.json is not valid JSON", "fetch it again"),
+        ("config.json is not valid JSON", "download it again"),
     ),
     "config no object": (
         lambda model: (model / "config.json").write_text("[1]"),
-        ("config.json holds list where a JSON object is needed", "fetch it again"),
+        ("config.json contains a list instead of a JSON object", "download it again"),
     ),
     "config of bytes": (
         lambda model: (model / "config.json").write_bytes(b"\xff"),
-        ("config.json is not valid JSON", "fetch it again"),
+        ("config.json is not valid JSON", "download it again"),
     ),
     "other architecture": (
         lambda model: rewrite(model / "config.json", model_type="gpt2"),
@@ -111,12 +111,12 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     ),
     "own code": (
         lambda model: (model / "modeling.py").touch(),
-        ("modeling.py", "never run", "choose a model without it"),
+        ("modeling.py", "never run", "choose a model without code"),
     ),
     "auto_map": (lambda model: rewrite(model / "config.json", auto_map={}), ("auto_map in config.json", "never run")),
     "quantized": (
         lambda model: rewrite(model / "config.json", quantization_config={}),
-        ("is quantized", "before quantization"),
+        ("is quantized", "use the unquantized model"),
     ),
     "no tokenizer": (
         lambda model: (model / "tokenizer.json").unlink(),
@@ -128,68 +128,71 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     ),
     "tokenizer without vocabulary": (
         lambda model: (model / "tokenizer.json").write_text("{}"),
-        ("holds no vocabulary", "fetch"),
+        ("has no vocabulary", "download"),
     ),
     "tokenizer of another model": (
         lambda model: rewrite(model / "config.json", vocab_size=299),
-        ("embeds 299 tokens", "tokenizer.json has 300", "do not belong together"),
+        ("has 299 embedding rows", "tokenizer.json has 300", "download the model again"),
     ),
-    "no weights": (lose_weights, ("has no weights (model.safetensors or", "fetch the model again")),
+    "no weights": (
+        lose_weights,
+        ("has no weights (model.safetensors or model.safetensors.index.json)", "download the model again"),
+    ),
     "pickled weights": (
         lambda model: lose_weights(model, "pytorch_model.bin"),
         ("only pickled weights (pytorch_model.bin)", "never loaded", "convert them to safetensors"),
     ),
     "shard missing": (
         lambda model: first_shard(model).unlink(),
-        ("lacks the shard model-00001-of-00002.safetensors", "fetch"),
+        ("lacks the shard model-00001-of-00002.safetensors", "download"),
     ),
     "shard cut short": (
         lambda model: first_shard(model).write_bytes(first_shard(model).read_bytes()[:-1]),
-        ("bytes where its header needs", "fetch the model again"),
+        ("bytes but its header requires", "download the model again"),
     ),
     "shard with more than it should": (
         lambda model: first_shard(model).write_bytes(first_shard(model).read_bytes() + b"\0"),
-        ("bytes where its header needs",),
+        ("bytes but its header requires",),
     ),
     "shard empty": (
         lambda model: first_shard(model).write_bytes(b""),
-        ("is not a safetensors file", "fetch the model again"),
+        ("is not a safetensors file", "download the model again"),
     ),
     "shard of text": (
         lambda model: first_shard(model).write_text("not found: 404"),
-        ("bytes where its header needs", "fetch"),
+        ("bytes but its header requires", "download"),
     ),
     "shard header no JSON": (
         lambda model: header(model, b"{]" * 9),
-        ("is not a safetensors file", "fetch the model again"),
+        ("is not a safetensors file", "download the model again"),
     ),
     "shard header a list": (
         lambda model: header(model, b"[1, 2]"),
-        ("is not a safetensors file", "fetch the model again"),
+        ("is not a safetensors file", "download the model again"),
     ),
     "shard header without offsets": (
         lambda model: header(model, b'{"a": {"data_offsets": []}}'),
-        ("is not a safetensors file", "fetch"),
+        ("is not a safetensors file", "download"),
     ),
     "index no JSON": (
         lambda model: (model / "model.safetensors.index.json").write_text("{"),
-        ("index.json is not valid JSON", "fetch"),
+        ("index.json is not valid JSON", "download"),
     ),
     "index without shards": (
         lambda model: (model / "model.safetensors.index.json").write_text("{}"),
-        ("names no tensors", "fetch"),
+        ("lists no tensors", "download"),
     ),
     "index empty": (
         lambda model: rewrite(model / "model.safetensors.index.json", weight_map={}),
-        ("names no tensors", "fetch"),
+        ("lists no tensors", "download"),
     ),
     "index leads outside": (
         lambda model: rewrite(model / "model.safetensors.index.json", weight_map={"a": "../x.safetensors"}),
-        ("../x.safetensors outside its folder", "fetch"),
+        ("lists the shard ../x.safetensors outside its folder", "download"),
     ),
     "index of numbers": (
         lambda model: rewrite(model / "model.safetensors.index.json", weight_map={"a": 1}),
-        ("names the shard 1 outside its folder",),
+        ("lists the shard 1 outside its folder",),
     ),
 }
 
@@ -203,7 +206,7 @@ def test_a_broken_model_directory_is_told_by_name(case: str, model: Path) -> Non
     assert all(part in sentence for part in (str(model), *parts)), sentence
 
 
-def test_the_command_tells_of_a_missing_shard_and_makes_no_store(model: Path, tmp_path: Path) -> None:
+def test_missing_shard_is_reported_without_creating_a_store(model: Path, tmp_path: Path) -> None:
     first_shard(model).unlink()
     for verb in ("run", "plan"):
         done = imbik(verb, TINY, *pretrained(model), store=tmp_path / "store")
@@ -232,5 +235,5 @@ def test_dimensions_and_tokens_of_a_real_model(shared_data: Path) -> None:
     assert num_tokens(shared_data / "tokenizers" / "llama3-hf") == 128_256
 
 
-def test_a_recipe_that_leaves_out_training_needs_no_validation_split(model: Path) -> None:
+def test_recipe_without_training_needs_no_validation_split(model: Path) -> None:
     load(TINY, [*pretrained(model), "distill=null", "data.validation_share=0"])

@@ -116,7 +116,7 @@ def changes(config: Config, prefix: str = "", execution: bool = False) -> list[t
 
 
 @pytest.mark.parametrize("stage", stages())
-def test_in_every_stage_what_is_marked_execution_and_nothing_else_leaves_the_key_alone(stage: str) -> None:
+def test_only_execution_fields_leave_the_key_unchanged(stage: str) -> None:
     config = stages()[stage]
     key, seen = key_of(stage, config, {}), set()
     for name, marked, other in changes(config):

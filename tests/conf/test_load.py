@@ -92,9 +92,7 @@ def test_a_format_named_alone_keeps_the_presets_settings() -> None:
     assert [(entry.format, entry.calibration_samples, entry.batch) for entry in recipe.quantize] == [("fp8", 3, 1)]
 
 
-def test_a_preset_extends_one_beside_it_wherever_it_is_loaded_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_extends_is_relative_to_the_preset_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "base.yaml").write_text(f"extends: {TINY}\nteacher: {{lr: 2e-3}}\n")
     (tmp_path / "sub" / "mine.yml").write_text("extends: ../base.yaml\nteacher: {seed: 7}\n")
@@ -109,24 +107,24 @@ def test_presets_that_extend_each_other_are_named(tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text("extends: sub/../one.yaml\n")
     (tmp_path / "sub").mkdir()
     sentence = told(preset=str(tmp_path / "one.yaml"))
-    assert "one.yaml" in sentence and "other.yaml" in sentence and "remove one extends" in sentence
+    assert "one.yaml" in sentence and "other.yaml" in sentence and "remove one of these extends" in sentence
 
 
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
-        (b"teacher: [1\n", ("not valid YAML", "line 2", "correct it there")),
+        (b"teacher: [1\n", ("not valid YAML", "line 2", "fix the file")),
         (b"teacher: {lr: 1}\n  steps: 2\n", ("not valid YAML", "line 2")),
-        (b"- 1\n", ("holds no settings", "key: value")),
-        (b"", ("holds no settings",)),
+        (b"- 1\n", ("has no settings", "key: value")),
+        (b"", ("has no settings",)),
         (b"\xff\xfe\x00", ("mine.yaml",)),
-        (b"description: caf\xe9\n", ("mine.yaml is not UTF-8 text", "name a YAML file")),
-        (b"extends: 5\n", ("extends: 5", "name one preset or YAML file")),
-        (b"extends: [demo]\n", ("extends: ['demo']", "name one preset or YAML file")),
+        (b"description: caf\xe9\n", ("mine.yaml is not UTF-8 text", "use a YAML file")),
+        (b"extends: 5\n", ("extends: 5", "use the name of one preset or YAML file")),
+        (b"extends: [demo]\n", ("extends: ['demo']", "use the name of one preset or YAML file")),
         (b"extends: demmo\n", ("there is no preset demmo", "did you mean demo?")),
         (b"extends: demmo.yaml\n", ("demmo.yaml does not exist",)),
         (b"extends: demo\n1: 2\n", ("1 is not a setting",)),
-        (b"description: only\n", ("data is missing; give it a value",)),
+        (b"description: only\n", ("data is missing; set it",)),
         (b"extends: demo\nquantize: 5\n", ("quantize is 5", "tuple")),
         (b"!!python/object/apply:os.system [true]\n", ("not valid YAML", "could not determine a constructor")),
     ],
@@ -167,7 +165,7 @@ def test_a_file_that_is_no_recipe_is_named_with_what_is_wrong(
             ("students.depth", "a student has no shape", "exactly one of prune, search and rounds"),
         ),
         (["students.depth.quantize=maybe"], ("students.depth.quantize is 'maybe'",)),
-        (["students.depth.distill={steps: 3}"], ("students.depth.distill.seq_length is missing; give it a value",)),
+        (["students.depth.distill={steps: 3}"], ("students.depth.distill.seq_length is missing; set it",)),
         (["quantize=fp8"], ("quantize is 'fp8'", "tuple")),
         (["quantize=5", "quantize=[int4]"], ("quantize.0.format is 'int4'", "'fp8', 'fp8_pb_wo'", "'nvfp4'")),
         (["quantize=[1]"], ("quantize.0 is 1",)),
@@ -194,9 +192,7 @@ def keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from([key for key in keys(Recipe) if "." in key]), st.data())
-def test_a_slip_of_one_letter_anywhere_is_refused_and_the_key_that_was_meant_is_named(
-    key: str, data: st.DataObject
-) -> None:
+def test_misspelled_key_is_refused_with_nearest_key(key: str, data: st.DataObject) -> None:
     parent, _, name = key.rpartition(".")
     place = data.draw(st.integers(0, len(name) - 1))
     slip = name[:place] + "Z" + name[place + 1 :]
@@ -219,7 +215,7 @@ LAYER = st.dictionaries(st.sampled_from("abc"), PLAIN, max_size=3)
 
 @settings(max_examples=50, deadline=None)
 @given(LAYER, LAYER)
-def test_of_two_layers_the_upper_has_its_say_and_the_lower_the_rest(low: dict[str, Any], high: dict[str, Any]) -> None:
+def test_merge_prefers_upper_layer_and_keeps_the_rest(low: dict[str, Any], high: dict[str, Any]) -> None:
     merged = merge(low, high)
     assert merge(low, {}) == low == merge({}, low) == merge(low, low)
     assert merge(merged, high) == merged
@@ -244,7 +240,7 @@ def test_what_one_layer_takes_away_the_next_gives_back_afresh(tmp_path: Path) ->
 
 @settings(max_examples=100, deadline=None)
 @given(st.sampled_from(keys(Recipe)), st.one_of(PLAIN, st.floats()))
-def test_whatever_is_written_for_a_setting_is_a_recipe_or_one_sentence(key: str, value: Any) -> None:
+def test_any_value_gives_a_recipe_or_one_sentence(key: str, value: Any) -> None:
     written = yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
     try:
         load(TINY, [f"{key}={written}"])
@@ -269,13 +265,13 @@ def command(*arguments: str, store: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("verb", ["run", "plan"])
-def test_the_command_refuses_in_one_sentence_before_it_touches_a_store(verb: str, tmp_path: Path) -> None:
+def test_command_refuses_without_creating_a_store(verb: str, tmp_path: Path) -> None:
     store = tmp_path / "store"
     (tmp_path / "broken.yaml").write_text("teacher: [1\n")
     for arguments, part in [
         ((TINY, "teacher.lr=-1"), "teacher.lr is -1: input should be greater than 0"),
         ((str(tmp_path / "broken.yaml"),), "is not valid YAML"),
-        ((str(tmp_path / "none.yaml"),), "does not exist; name a YAML file or one of the presets ablation"),
+        ((str(tmp_path / "none.yaml"),), "does not exist; use a YAML file or one of the presets ablation"),
     ]:
         done = command(verb, *arguments, store=store)
         assert done.returncode == 2

@@ -38,7 +38,7 @@ def test_what_ships_is_what_is_tested() -> None:
 
 
 @pytest.mark.parametrize("preset", names())
-def test_every_preset_plans_against_an_empty_store_and_leaves_no_trace(preset: str, tmp_path: Path) -> None:
+def test_every_preset_plans_without_writing(preset: str, tmp_path: Path) -> None:
     recipe = load(preset)
     stages = plan(recipe, tmp_path / "store")
     assert list(tmp_path.iterdir()) == []
@@ -87,7 +87,7 @@ def test_students_share_what_they_have_in_common(tmp_path: Path) -> None:
     }
 
 
-def test_llama_by_depth_drops_layers_16_to_31_of_32_numbered_from_1() -> None:
+def test_llama_depth_preset_drops_layers_16_to_31() -> None:
     recipe = load("llama31-8b-depth-4b")
     teacher = teacher_shape(recipe)
     assert teacher is not None and teacher.num_layers == 32
@@ -121,7 +121,7 @@ def test_both_llamas_learn_on_wikitext_103_as_published(preset: str) -> None:
         assert how.seq_length == 8192
 
 
-def test_qwen_by_depth_keeps_24_of_36_layers_scored_on_1024_samples_of_4096() -> None:
+def test_qwen_depth_preset_has_published_settings() -> None:
     recipe = load("qwen3-8b-depth-6b")
     assert recipe.teacher.model == "Qwen/Qwen3-8B"
     assert recipe.students["depth"].prune.ranked == {"num_layers": 24}
@@ -130,7 +130,7 @@ def test_qwen_by_depth_keeps_24_of_36_layers_scored_on_1024_samples_of_4096() ->
     assert shape is not None and shape.num_layers == 36
 
 
-def test_qwen_by_width_is_3584_wide_with_an_mlp_of_9216_and_learns_in_batches_of_768() -> None:
+def test_qwen_width_preset_has_published_settings() -> None:
     recipe = load("qwen3-8b-width-6b")
     assert recipe.students["width"].prune.ranked == {"hidden_size": 3584, "ffn_hidden_size": 9216}
     how = recipe.distill
@@ -138,7 +138,7 @@ def test_qwen_by_width_is_3584_wide_with_an_mlp_of_9216_and_learns_in_batches_of
     assert (how.global_batch, how.lr, how.min_lr, how.seq_length) == (768, 1e-4, 1e-5, 4096)
 
 
-def test_the_long_distillation_that_the_preset_names_can_be_asked_for() -> None:
+def test_long_distillation_from_preset_comment_is_valid() -> None:
     recipe = load("qwen3-8b-depth-6b", ["distill.steps=28000", "distill.warmup_steps=100"])
     assert recipe.distill is not None
     assert round(recipe.distill.tokens / 1e9) == 88, "the 90B tokens of the note in the preset, rounded there"

@@ -41,12 +41,12 @@ def test_it_passes_and_says_so_where_nothing_answers(
         assert "nothing was audited" in capsys.readouterr().out
 
 
-def test_a_flaw_fails_until_it_is_mended_or_accepted_with_a_reason(
+def test_advisory_fails_until_fixed_or_accepted(
     audit: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answers(audit, monkeypatch, [package(FLAW)], [package(FLAW), {"name": "local", "skip_reason": "not found"}])
     assert audit.main() == 1
-    assert "thing 2.0 has PYSEC-2026-1, mended in 2.1" in capsys.readouterr().out
+    assert "thing 2.0 has PYSEC-2026-1, fixed in 2.1" in capsys.readouterr().out
     audit.ACCEPTED.write_text("CVE-2026-1 only on Windows\n")
     assert audit.main() == 0
     assert "1 advisories, 1 of them accepted, 1 packages unknown" in capsys.readouterr().out
@@ -55,7 +55,7 @@ def test_a_flaw_fails_until_it_is_mended_or_accepted_with_a_reason(
     assert audit.main() == 0
 
 
-def test_the_file_of_accepted_advisories_gives_a_reason_for_each() -> None:
+def test_accepted_advisories_have_reasons() -> None:
     lines = [
         line for line in (FILE.parent / "advisories.txt").read_text().splitlines() if line and not line.startswith("#")
     ]

@@ -81,14 +81,14 @@ def test_a_compose_service_is_pinned_watched_and_closed(name: str) -> None:
     assert service["restart"] == "no" or service["deploy"]["resources"]["limits"]["memory"]
 
 
-def test_workers_of_compose_reach_neither_databases_nor_the_bucket() -> None:
+def test_compose_workers_cannot_reach_databases_or_bucket() -> None:
     networks = {name: set(service["networks"]) for name, service in COMPOSE["services"].items()}
     assert COMPOSE["networks"]["data"] == {"internal": True}
     assert networks["worker"] == networks["gpu-worker"] == {"front"}
     assert networks["postgres"] == networks["s3"] == networks["backup"] == {"data"}
 
 
-def test_every_variable_of_compose_is_in_the_example_which_has_no_value() -> None:
+def test_env_example_lists_every_compose_variable_without_value() -> None:
     used = set(re.findall(r"\$\{([A-Z_]+)", (DEPLOY / "compose.yaml").read_text()))
     lines = [line for line in (DEPLOY / ".env.example").read_text().splitlines() if line and not line.startswith("#")]
     assert used == {line.partition("=")[0] for line in lines}
@@ -133,7 +133,7 @@ def test_a_pod_is_pinned_confined_bounded_and_watched(name: str) -> None:
             assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
 
 
-def test_a_gpu_run_asks_for_its_gpus_the_store_and_shared_memory() -> None:
+def test_gpu_job_requests_gpus_store_and_shared_memory() -> None:
     job = flow_pod(gpus=4, memory="256Gi", env={"IMBIK_STORE": "/store/other"}, node_selector={"gpu": "h100"})
     pod = job["spec"]["template"]["spec"]
     container = pod["containers"][0]
@@ -146,7 +146,7 @@ def test_a_gpu_run_asks_for_its_gpus_the_store_and_shared_memory() -> None:
     assert container["envFrom"] == [{"secretRef": {"name": "imbik-flow"}}]
 
 
-def test_every_pod_has_its_network_policy_and_nothing_is_published() -> None:
+def test_every_pod_has_a_network_policy_and_no_public_port() -> None:
     policies = [one for one in OBJECTS if one["kind"] == "NetworkPolicy"]
     assert any(one["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]} for one in policies), (
         "what is not named is denied"
@@ -161,7 +161,7 @@ def test_every_pod_has_its_network_policy_and_nothing_is_published() -> None:
     assert not any(one["kind"] in ("Ingress", "Secret", "ClusterRole", "ClusterRoleBinding") for one in OBJECTS)
 
 
-def test_compose_and_kubernetes_give_the_servers_the_same_settings() -> None:
+def test_compose_and_kubernetes_configure_servers_alike() -> None:
     """What the drill runs from compose.yaml is what a cluster runs, but for where each keeps its secrets."""
     for name in ("prefect", "mlflow"):
         pod = next(pod for called, pod, _ in pods() if called == name)
@@ -185,7 +185,7 @@ def test_the_images_locks_are_those_of_the_whole_lock() -> None:
 
 
 @pytest.mark.drill
-def test_the_control_side_runs_with_what_its_image_has_and_no_torch(tmp_path: Path) -> None:
+def test_control_side_runs_without_torch(tmp_path: Path) -> None:
     """Everything else that is installed here cannot be imported: the image's own check, without the image."""
     (tmp_path / "sitecustomize.py").write_text(
         "import re, sys\n"

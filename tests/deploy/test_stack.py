@@ -91,7 +91,7 @@ IN_BUCKET = "/api/2.0/mlflow-artifacts/artifacts/drill/report.json"
 a busy machine."""
 
 
-def test_a_flow_triggered_through_the_api_runs_to_its_end_and_its_results_are_where_the_team_looks(
+def test_flow_triggered_by_api_finishes_and_publishes_results(
     ran: tuple[Stack, list[dict[str, Any]]],
 ) -> None:
     stack, (first, second) = ran

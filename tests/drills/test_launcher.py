@@ -83,7 +83,7 @@ def test_torchrun_ends_with_a_rank_in_the_middle_of_its_training(corpus: Path, t
     running = Running(spec_of("teacher", CONFIG, {"data": corpus}, output), PAIR)
     failed = killed(running, lambda: checkpoints.existing(output / "checkpoints"), "rank")
     assert failed.reason == "killed"
-    assert str(failed).startswith("teacher: rank 1 was ended by SIGKILL; run the same command again and it continues")
+    assert str(failed).startswith("teacher: rank 1 was ended by SIGKILL; run the same command again to continue")
 
 
 def test_ranks_end_with_torchrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,9 +96,7 @@ def test_ranks_end_with_torchrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     running = Running(spec_of("teacher", CONFIG, {}, tmp_path / "out"), PAIR)
     failed = killed(running, lambda: len(list(tmp_path.glob("rank-?"))) == 2, "torchrun")
     assert failed.reason == "killed"
-    assert str(failed).startswith(
-        "teacher: its process was ended by SIGKILL; run the same command again and it continues"
-    )
+    assert str(failed).startswith("teacher: its process was ended by SIGKILL; run the same command again to continue")
 
 
 def test_a_worker_that_never_starts_is_told_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

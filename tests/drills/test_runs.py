@@ -37,7 +37,7 @@ RUN += [
     "evaluate.new_tokens=0",
 ]
 RUN += ["--name", "drill"]
-STOPPED = "imbik: stopped; the same command continues from where it was\n"
+STOPPED = "imbik: stopped; run the same command to continue\n"
 SECONDS = 60.0
 """Far more than it takes; a machine may be busy."""
 
@@ -173,7 +173,7 @@ def what_was_tried_is_told(store: Path) -> None:
     with sqlite3.connect(store / "mlflow.db") as database:
         tags = dict(database.execute("select key, value from tags where key like 'imbik.attempt.%'"))
     assert sorted(tags) == ["imbik.attempt.distill-depth.2", "imbik.attempt.teacher.3", "imbik.attempt.teacher.4"]
-    assert "micro_batch 2 in place of 4 and activations computed again" in tags["imbik.attempt.distill-depth.2"]
+    assert "micro_batch 2 instead of 4 and activation recomputation" in tags["imbik.attempt.distill-depth.2"]
     (log,) = store.parent.rglob("prefect.db")
     with sqlite3.connect(log) as database:
         (told,) = database.execute("select count(*) from log where message like 'attempt%'").fetchone()

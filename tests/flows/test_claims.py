@@ -30,9 +30,9 @@ def test_the_interval_of_a_mean_is_student_s(parts: list[float]) -> None:
 @pytest.mark.parametrize(
     ("claim", "parts"),
     [
-        ("{model: deep, than: depth}", ("claims.a.model is deep", "does not make", "depth-pruned")),
+        ("{model: deep, than: depth}", ("claims.a.model is deep", "does not produce", "depth-pruned")),
         ("{model: depth, than: depth-nvfp9}", ("claims.a.than is depth-nvfp9", "choose one of teacher")),
-        ("{model: depth, than: depth}", ("claims.a compares depth with itself", "name another")),
+        ("{model: depth, than: depth}", ("claims.a compares depth with itself", "choose another model")),
         ("{model: depth, than: width, by: speed}", ("claims.a.by", "speed")),
     ],
 )
@@ -42,8 +42,8 @@ def test_what_cannot_be_decided_is_refused(claim: str, parts: tuple[str, ...]) -
 
 
 def test_what_is_not_measured_decides_nothing() -> None:
-    assert "evaluate.mmlu: null" in told("evaluate.mmlu=null", "claims={a: {model: depth, than: width, by: mmlu}}")
-    assert "evaluate.new_tokens: 0" in told(
+    assert "evaluate.mmlu is null" in told("evaluate.mmlu=null", "claims={a: {model: depth, than: width, by: mmlu}}")
+    assert "evaluate.new_tokens is 0" in told(
         "evaluate.new_tokens=0", "claims={a: {model: depth, than: width, by: tokens_per_second}}"
     )
 

@@ -20,15 +20,15 @@ from tests.fixtures.report import report, row
 WRONG = [
     (["run", "demmo"], "there is no preset demmo; did you mean demo?"),
     (["run", str(RECIPE), "teacher.stepz=3"], "the nearest known key is steps"),
-    (["plan", str(RECIPE), "students.depth.prune.num_layers=9"], "the teacher has 3; choose less"),
+    (["plan", str(RECIPE), "students.depth.prune.num_layers=9"], "the teacher has 3; choose at most that"),
     (["run", str(RECIPE), "data.source=missing.txt"], "data.source names missing.txt, which does not exist"),
     (["report", "nothing"], "there is no finished run nothing"),
     (["fly"], "No such command 'fly'"),
-    (["run", "demo", "--name", "../elsewhere"], "--name is '../elsewhere'; choose up to 64 letters"),
+    (["run", "demo", "--name", "../elsewhere"], "--name is '../elsewhere'; use up to 64 letters"),
     (["run"], "Missing argument 'preset'"),
     (["plan", "demo", "--bogus"], "No such option: --bogus"),
-    (["plan", "demo", "teacher.steps"], "'teacher.steps' is not an override; write dotted.key=value"),
-    (["plan", "/none/mine.yaml"], "/none/mine.yaml does not exist; name a YAML file or one of the presets"),
+    (["plan", "demo", "teacher.steps"], "'teacher.steps' is not an override; use dotted.key=value"),
+    (["plan", "/none/mine.yaml"], "/none/mine.yaml does not exist; use a YAML file or one of the presets"),
 ]
 
 
@@ -52,7 +52,7 @@ def test_a_mistake_is_one_sentence_and_no_store_is_made(arguments: list[str], to
     assert not store.exists()
 
 
-def test_plan_lists_every_stage_with_its_numbers_and_makes_nothing(tmp_path: Path) -> None:
+def test_plan_lists_stages_with_estimates_and_writes_nothing(tmp_path: Path) -> None:
     done = imbik("plan", "qwen3-8b-width-6b", store=tmp_path / "store")
     assert done.returncode == 0, done.stderr
     lines = {line.split()[1]: line for line in done.stdout.splitlines() if "will run" in line}
@@ -118,7 +118,7 @@ def test_runs_are_listed_and_a_report_is_shown(tmp_path: Path) -> None:
     assert f"report: {store}/runs/mine/report.html" in shown.stdout
 
 
-def test_a_report_of_a_run_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
+def test_report_of_unknown_run_lists_finished_runs(tmp_path: Path) -> None:
     store = tmp_path / "store"
     for name in ("one", "two"):
         finished_run(store, name)
@@ -216,7 +216,7 @@ def test_a_form_can_be_drawn_of_a_recipe() -> None:
         assert all(field.get("description") for field in schema["$defs"][model]["properties"].values()), model
 
 
-def test_importing_the_flow_loads_neither_torch_nor_transformers() -> None:
+def test_importing_flow_does_not_load_torch_or_transformers() -> None:
     code = "import sys, json, flows.compress; print(json.dumps([name for name in sys.modules if '.' not in name]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(json.loads(done.stdout.splitlines()[-1]))

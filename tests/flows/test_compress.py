@@ -60,7 +60,7 @@ def test_a_second_run_builds_nothing(finished: Path) -> None:
     assert set(states) == {"cached"}
 
 
-def test_a_changed_setting_rebuilds_what_depends_on_it_and_nothing_else(finished: Path, tmp_path: Path) -> None:
+def test_changed_setting_rebuilds_only_dependents(finished: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     shutil.copytree(finished, store, symlinks=True)
     before = {path.parent.name for path in store.glob("*/*/artifact.json")}

@@ -27,7 +27,7 @@ def form() -> dict[str, Any]:
     return json.loads(json.dumps(schema)) | {"additionalProperties": False}
 
 
-def test_the_form_has_a_section_a_stage_and_says_what_every_field_is(form: dict[str, Any]) -> None:
+def test_form_has_a_section_per_stage_and_describes_fields(form: dict[str, Any]) -> None:
     recipe = form["definitions"]["Recipe"]
     assert {"data", "teacher", "students", "distill", "quantize", "evaluate", "gates"} <= set(recipe["properties"])
     assert next(iter(form["properties"])) == "name", "the name is not at the end of a long page"
@@ -64,7 +64,7 @@ def test_the_form_refuses_what_the_schema_can_tell(section: str, values: dict[st
         jsonschema.Draft202012Validator(form).validate({"recipe": filled})
 
 
-def test_what_the_form_cannot_tell_is_told_in_the_sentence_of_the_command_line() -> None:
+def test_form_and_command_line_give_the_same_error() -> None:
     filled = load("demo").model_dump(mode="json", exclude_unset=True)
     filled["students"]["depth"]["prune"]["num_layers"] = 9
     with pytest.raises(ValueError, match="num_layers") as ours:
@@ -75,7 +75,7 @@ def test_what_the_form_cannot_tell_is_told_in_the_sentence_of_the_command_line()
     assert len(str(ours.value).splitlines()) == 1
 
 
-def test_the_deployments_of_prefects_own_file_are_what_their_flows_take() -> None:
+def test_prefect_yaml_matches_the_flows() -> None:
     import importlib
 
     from prefect.utilities.callables import parameter_schema
@@ -116,20 +116,20 @@ def test_the_shipped_automations_are_what_prefect_takes() -> None:
 WRONG_TIMES = [
     ((None, None, "UTC"), "exactly one of --cron and --every"),
     (("0 2 * * *", 5.0, "UTC"), "exactly one of --cron and --every"),
-    (("nightly", None, "UTC"), "--cron is 'nightly'; write five fields"),
-    (("0 25 * * *", None, "UTC"), "--cron is '0 25 * * *'; write five fields"),
+    (("nightly", None, "UTC"), "--cron is 'nightly'; use five fields"),
+    (("0 25 * * *", None, "UTC"), "--cron is '0 25 * * *'; use five fields"),
     (("0 2 * * *", None, "Europe/Berlim"), "did you mean Europe/Berlin?"),
     ((None, 0.5, "UTC"), "--every is 0.5 minutes; choose at least 1"),
 ]
 
 
-@pytest.mark.parametrize(("given", "message"), WRONG_TIMES, ids=[message for _, message in WRONG_TIMES])
-def test_a_time_that_is_none_is_one_sentence(given: tuple[str | None, float | None, str], message: str) -> None:
+@pytest.mark.parametrize(("given", "sentence"), WRONG_TIMES, ids=[sentence for _, sentence in WRONG_TIMES])
+def test_a_time_that_is_none_is_one_sentence(given: tuple[str | None, float | None, str], sentence: str) -> None:
     from flows.server.schedules import schedule_of
 
     with pytest.raises(ValueError, match="") as caught:
         schedule_of(*given, "slug")
-    assert message in str(caught.value)
+    assert sentence in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
 

@@ -73,7 +73,7 @@ def pruning(
 
 
 @pytest.mark.parametrize("axis", ["depth", "width"])
-def test_the_published_qwen3_recipe_is_the_published_commands_word_for_word(axis: str) -> None:
+def test_qwen3_recipe_gives_published_commands(axis: str) -> None:
     tenths = ["distill.warmup_steps=4", "distill.validate_every=4"]
     recipe = load(f"qwen3-8b-{axis}-6b-nemo", tenths)
     model, pruned = "/workspace/Qwen3-8B-nemo", f"/workspace/Qwen3-8B-nemo-{axis}-pruned"
@@ -122,7 +122,7 @@ def test_the_blog_s_commands_are_in_ours_with_the_same_values() -> None:
     contains(nemo_commands.torchrun(command, on), taught, known - {"--tp_size"} | {"--pp_size"} | paths)
 
 
-def test_the_documentation_s_llama_commands_are_in_ours_with_the_same_values() -> None:
+def test_llama_commands_match_documentation() -> None:
     corpus = Corpus(paths=("1.0", "path/to/tokenized/data"), index="path/to/index_mapping_dir")
     source, defaults = "<path/to/llama3.1-8b-nemo2>", {"--legacy_ckpt", "--num_train_samples", "--mbs"}
     width, depth, dropped = published("docs-llama31-8b")
@@ -141,7 +141,7 @@ def test_the_documentation_s_llama_commands_are_in_ours_with_the_same_values() -
     contains(named, theirs, {"--legacy_ckpt"})
 
 
-def test_the_llama_teacher_is_corrected_with_the_notebook_s_numbers() -> None:
+def test_llama_teacher_correction_matches_notebook() -> None:
     """02_teacher_finetuning.ipynb of NVIDIA NeMo's tutorials/llm/llama/pruning-distillation, which uses a NeMo-Run
     recipe."""
     teacher = commands(load("llama31-8b-depth-4b-nemo"), Path("/workspace"), nemo_commands.SCRIPTS, 1)[1]
@@ -191,13 +191,13 @@ def test_the_engine_is_part_of_what_a_stage_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["distill.seed=1"], "distill.seed is 1, but engine nemo's gpt_train has 1234"),
-        (["distill.temperature=2"], "distill.temperature is 2.0, which engine nemo's gpt_train does not do"),
+        (["distill.seed=1"], "distill.seed is 1 but engine nemo's gpt_train always uses 1234"),
+        (["distill.temperature=2"], "distill.temperature is 2.0, which engine nemo's gpt_train does not support"),
         (["distill.top_k=64"], "distill.top_k is 64"),
         (["distill.ce_share=0.5"], "distill.ce_share is 0.5"),
         (["distill.loss=reverse_kl"], "distill.loss is reverse_kl"),
         (["distill.keep=best"], "distill.best_by is val_kl"),
-        (["distill.validate_every=41"], "distill.validate_every is 41, more than its 40 steps"),
+        (["distill.validate_every=41"], "distill.validate_every is 41 but there are 40 steps"),
         (["distill.intermediate=[{student_layer: 1, teacher_layer: 1}]"], "distill.intermediate"),
         (["students.depth.prune.ranking=random"], "students.depth.prune.ranking is random"),
         (
@@ -206,28 +206,28 @@ def test_the_engine_is_part_of_what_a_stage_is(tmp_path: Path) -> None:
                 "students.depth.prune.drop_layers=[3]",
                 "students.depth.prune.hidden_size=3072",
             ],
-            "at once",
+            "does not combine",
         ),
         (
             ["students.depth={search: {target_params: 0.5}}", "students.depth.prune=null"],
-            "students.depth.search is not done",
+            "students.depth.search is not supported",
         ),
-        (["sweep={}"], "sweep is a stage that engine nemo does not have"),
-        (["logits={seq_length: 4096}"], "logits is a stage that engine nemo does not have"),
+        (["sweep={}"], "sweep is not supported by engine nemo"),
+        (["logits={seq_length: 4096}"], "logits is not supported by engine nemo"),
         (
             ["importance.micro_batch=3"],
             "importance.calibration_samples 1024 is not a multiple of importance.micro_batch 3",
         ),
     ],
 )
-def test_what_the_engine_cannot_do_is_refused_at_load_in_one_sentence(overrides: list[str], words: str) -> None:
+def test_unsupported_nemo_setting_is_refused_at_load(overrides: list[str], words: str) -> None:
     with pytest.raises(ValueError) as caught:
         load("qwen3-8b-depth-6b-nemo", overrides)
     assert words in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_recipe_that_does_not_say_how_gpt_train_optimizes_is_told_what_to_state() -> None:
+def test_missing_gpt_train_settings_are_listed() -> None:
     with pytest.raises(ValueError) as caught:
         load("qwen3-8b-depth-6b", ["engine=nemo"])
     assert all(setting in str(caught.value) for setting in STATED)
@@ -246,7 +246,7 @@ def test_progress_is_read_from_nemo_s_lines() -> None:
     assert parse_progress("[NeMo I 2026-11-21] Training epoch 0") is None
 
 
-def test_the_last_or_the_best_whole_checkpoint_becomes_the_student(tmp_path: Path) -> None:
+def test_last_or_best_complete_checkpoint_becomes_student(tmp_path: Path) -> None:
     names = [
         "distill--val_loss=2.10-step=9-consumed_samples=80.0",
         "distill--val_loss=2.30-step=19-consumed_samples=160.0",
@@ -310,9 +310,7 @@ def hostile(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("engine", ["megatron", "nemo"])
-def test_nemo_checkpoints_are_refused_with_the_command_that_converts_them_and_nothing_of_them_is_run(
-    hostile: Path, engine: str
-) -> None:
+def test_nemo_checkpoint_is_refused_with_conversion_command(hostile: Path, engine: str) -> None:
     before = sorted(path.name for path in hostile.rglob("*"))
     for name, words in (
         ("nemo2", "llm.export_ckpt(path="),

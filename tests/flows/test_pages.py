@@ -35,7 +35,7 @@ TOO_MANY = "students.depth.prune.num_layers is 9 but the teacher has 3; choose l
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-def test_the_form_is_filled_and_submitted_and_the_run_watched_to_its_end(site: Site) -> None:
+def test_run_started_from_form_is_shown_to_its_end(site: Site) -> None:
     from playwright.sync_api import expect, sync_playwright
 
     with pytest.raises(ValueError, match="num_layers") as ours:
@@ -51,7 +51,7 @@ def test_the_form_is_filled_and_submitted_and_the_run_watched_to_its_end(site: S
             """Fill the form and submit it; the run it led to, if any."""
             before: set[str] = {run["id"] for run in site.runs("one-student")}
             page.goto(f"{site.pages}/deployments/deployment/{site.deployment('compress/one-student')}/run")
-            page.get_by_text("Text to tokens: read, quarantine what is not valid", exact=False).first.wait_for()
+            page.get_by_text("Text to tokens: read, quarantine invalid records", exact=False).first.wait_for()
             for field, value in values.items():
                 # The last field of a name: a student's own section comes after the teacher's shape.
                 page.locator(
@@ -97,14 +97,14 @@ def test_the_form_is_filled_and_submitted_and_the_run_watched_to_its_end(site: S
         browser.close()
 
 
-def test_a_rerun_builds_nothing_and_says_so_and_a_run_reads_well(site: Site) -> None:
+def test_rerun_reports_that_nothing_was_built(site: Site) -> None:
     first = site.begin("compress/one-student")
     assert site.end(first)["type"] == "COMPLETED"
     again = site.begin("compress/one-student")
     state = site.end(again)
     assert (state["name"], state["message"]) == (
         "Cached",
-        "Nothing was built: no input and no setting changed, and all 10 stages were in the store.",
+        "Nothing was built: inputs and settings are unchanged, and all 10 stages were in the store.",
     )
     tasks = site.tasks(again)
     assert {"data", "teacher", "prune-depth", "quantize-depth-fp8", "evaluate-teacher"} <= set(tasks)
@@ -119,7 +119,7 @@ def test_a_rerun_builds_nothing_and_says_so_and_a_run_reads_well(site: Site) -> 
     assert all(one["data"] == 100.0 for one in bars)
 
 
-def test_what_the_schema_refuses_is_not_started_and_failures_and_closed_gates_are_told(site: Site) -> None:
+def test_page_shows_rejected_input_failures_and_failed_gates(site: Site) -> None:
     refused = site.refused("compress/one-student", recipe=recipe() | {"teachers": {}})
     assert refused in (409, 422)
     wrong = recipe()
@@ -143,7 +143,7 @@ def test_what_the_schema_refuses_is_not_started_and_failures_and_closed_gates_ar
     )
 
 
-def test_a_run_fails_is_retried_suspended_resumed_and_cancelled_while_another_waits_for_its_gpu(site: Site) -> None:
+def test_run_can_be_retried_suspended_resumed_and_cancelled(site: Site) -> None:
     """The machine is told that it has one GPU (CUDA_VISIBLE_DEVICES=0), so that jobs hold it as they would a real
     one."""
     run = site.begin("compress/one-student", recipe=recipe(*LONG), name="long")
@@ -185,7 +185,7 @@ def test_a_run_fails_is_retried_suspended_resumed_and_cancelled_while_another_wa
 
     site.api(f"flow_runs/{run}/resume", {})
     wait_for(
-        lambda: any("in the store already: teacher" in line for line in site.log(run)),
+        lambda: any("already in the store: teacher" in line for line in site.log(run)),
         300,
         "it did not take the teacher it made",
     )
@@ -207,9 +207,7 @@ def _later() -> str:
     return (datetime.now(UTC) + timedelta(hours=1)).isoformat()
 
 
-def test_prefects_own_command_deploys_the_same_and_its_runs_queue_wait_and_rebuild_what_changed(
-    site: Site, tmp_path: Path
-) -> None:
+def test_prefect_deploy_queues_runs_and_rebuilds_changes(site: Site, tmp_path: Path) -> None:
     ours = site.deployments()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT")}
     environment |= {
@@ -292,7 +290,7 @@ def test_schedules_are_made_listed_paused_and_removed(site: Site) -> None:
     assert "compress/weekly " not in imbik("schedules", store=site.store).stdout
 
 
-def test_single_stages_run_by_command_as_the_cluster_lays_them_out(site: Site, tmp_path: Path) -> None:
+def test_single_stage_commands_use_cluster_layout(site: Site, tmp_path: Path) -> None:
     cluster = tmp_path / "two.yaml"
     cluster.write_text("extends: local\nstages: {evaluate: {parallel: {threads: 2}}}\n")
     models = ("one-student/depth", "one-student/depth-pruned")

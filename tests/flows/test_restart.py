@@ -25,10 +25,7 @@ def test_what_a_killed_imbik_up_leaves_is_settled_by_the_next(tmp_path: Path) ->
     try:
         deployed = imbik("deploy", str(ONE_STUDENT), store=store)
         assert deployed.returncode == 0, deployed.stderr
-        taken = (
-            f"--prefect-port {ports[0]} at 127.0.0.1 cannot be listened on (Address already in use); choose another"
-            " port"
-        )
+        taken = f"cannot listen on 127.0.0.1:{ports[0]} (Address already in use); choose another --prefect-port"
         for where, sentence in ((store, f"imbik up already runs for the store {store}"), (tmp_path / "other", taken)):
             refused = imbik("up", "--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1]), store=where)
             assert refused.returncode == 2

@@ -46,10 +46,10 @@ def same_weights(one: Path, other: Path) -> bool:
 @pytest.mark.parametrize(
     ("override", "parts"),
     [
-        ("distill.best_by=mmlu", ("best_by is mmlu", "give evaluate_every")),
-        ("distill.evaluate_every=7", ("evaluate_every is 7", "the 6 steps", "choose fewer")),
-        ("distill.min_delta=0.1", ("min_delta is 0.1", "give patience")),
-        ("distill.evaluate_limit=3", ("evaluate_every measures, which is empty",)),
+        ("distill.best_by=mmlu", ("best_by is mmlu", "set evaluate_every")),
+        ("distill.evaluate_every=7", ("evaluate_every is 7", "the 6 steps", "choose at most 6")),
+        ("distill.min_delta=0.1", ("min_delta is 0.1", "set patience")),
+        ("distill.evaluate_limit=3", ("need evaluate_every, which is empty",)),
         ("distill.patience=0", ("distill.patience is 0", "greater than or equal to 1")),
     ],
 )
@@ -60,7 +60,7 @@ def test_useless_early_stopping_is_refused(override: str, parts: tuple[str, ...]
 
 def test_the_best_by_questions_needs_questions() -> None:
     sentence = told("distill.best_by=mmlu", "distill.evaluate_every=3", "evaluate.mmlu=null")
-    assert "distill.best_by is mmlu, which evaluate.mmlu: null does not measure" in sentence
+    assert "distill.best_by is mmlu but evaluate.mmlu is null" in sentence
 
 
 def test_evaluations_in_training_ask_at_most_all_questions() -> None:

@@ -185,11 +185,11 @@ def test_finer_formats_change_the_loss_less(made: Any) -> None:
 REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "searched scales that the export drops": (
         {"format": "nvfp4", "calibrator": "mse"},
-        ("quantize.calibrator is mse", "drops the searched"),
+        ("quantize.calibrator is mse", "instead of the searched ones"),
     ),
     "smoothing by channel of blocks": (
         {"format": "nvfp4", "calibrator": "smoothquant"},
-        ("smooths by channel", "choose max or awq_lite"),
+        ("smooths per channel", "choose max or awq_lite"),
     ),
     "awq without blocks": (
         {"format": "int8_sq", "calibrator": "awq_lite"},
@@ -200,7 +200,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"format": "fp8", "block_size": 16},
         ("block_size is 16", "fp8 has no blocks", "int4_awq"),
     ),
-    "other blocks than nvfp4's": ({"format": "nvfp4", "block_size": 32}, ("nvfp4 has blocks of 16",)),
+    "other blocks than nvfp4's": ({"format": "nvfp4", "block_size": 32}, ("nvfp4 has fixed blocks of 16",)),
     "an odd block": ({"format": "int4_awq", "block_size": 48}, ("block_size is 48", "16, 32, 64, 128")),
     "a cache of int8": ({"format": "fp8", "kv_cache": "int8"}, ("kv_cache",)),
 }
@@ -226,13 +226,13 @@ def test_widths_are_checked_where_the_format_packs_them() -> None:
         hidden=("hidden", 64), ffn=("ffn", 172), heads=("heads", 64), kv=("kv", 32), head_dim=("head_dim", 8)
     )
     assert misfit("fp8", None, widths) is None
-    assert misfit("nvfp4", None, widths) == ("ffn", 172, 16, "the block of nvfp4")
-    assert misfit("int4_awq", None, widths) == ("hidden", 64, 128, "the block of int4_awq")
+    assert misfit("nvfp4", None, widths) == ("ffn", 172, 16, "the block size of nvfp4")
+    assert misfit("int4_awq", None, widths) == ("hidden", 64, 128, "the block size of int4_awq")
     assert misfit("fp8_pb_wo", 64, Widths(**{**vars(widths), "ffn": ("ffn", 128)})) == (
         "kv",
         32,
         64,
-        "the block of fp8_pb_wo",
+        "the block size of fp8_pb_wo",
     )
-    assert kv_misfit("nvfp4", widths) == ("head_dim", 8, 16, "the block of the nvfp4 key-value cache")
+    assert kv_misfit("nvfp4", widths) == ("head_dim", 8, 16, "the block size of the nvfp4 KV cache")
     assert kv_misfit("fp8", widths) is None

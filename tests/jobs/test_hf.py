@@ -95,7 +95,7 @@ BREAKAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "not a language model": (lambda path: set_config(path, model_type="vit"), "vit"),
     "shard missing": (lambda path: last_shard(path).unlink(), "lacks the shard"),
     "shard cut short": (lambda path: last_shard(path).write_bytes(last_shard(path).read_bytes()[:-100]), "damaged"),
-    "empty index": (lambda path: (path / hf_model.INDEX).write_text("{}"), "names no tensors"),
+    "empty index": (lambda path: (path / hf_model.INDEX).write_text("{}"), "lists no tensors"),
     "index leads outside": (
         lambda path: (path / hf_model.INDEX).write_text('{"weight_map": {"a": "../x.safetensors"}}'),
         "outside its folder",

@@ -101,7 +101,7 @@ def test_sequences_longer_than_the_model_are_refused(
 @pytest.mark.parametrize(
     ("values", "part"),
     [
-        ({"loss": "reverse_kl"}, "qad.loss is reverse_kl, but it runs on ModelOpt's"),
+        ({"loss": "reverse_kl"}, "qad.loss is reverse_kl, but ModelOpt's"),
         ({"top_k": 5}, "qad.top_k is 5"),
         ({"parallel": {"processes": 2}}, "qad.parallel.processes is 2"),
         ({"steps": 0, "warmup_steps": 0}, "qad.steps is 0"),

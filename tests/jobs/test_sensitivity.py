@@ -155,9 +155,12 @@ def test_the_bound_is_the_one_that_modelopt_counts() -> None:
         ({}, "exactly one of format and auto"),
         ({"format": "fp8", "auto": {"formats": ["fp8"], "effective_bits": 9}}, "exactly one of format and auto"),
         ({"auto": {"formats": ["int4_awq"], "effective_bits": 9}}, "auto.formats has int4_awq"),
-        ({"auto": {"formats": ["fp8", "fp8"], "effective_bits": 9}}, "names a format twice"),
+        ({"auto": {"formats": ["fp8", "fp8"], "effective_bits": 9}}, "auto.formats has duplicates"),
         ({"auto": {"formats": ["fp8"], "effective_bits": 16}}, "less than 16"),
-        ({"auto": {"formats": ["fp8"], "effective_bits": 9}, "calibrator": "mse"}, "calibrator is for one format"),
+        (
+            {"auto": {"formats": ["fp8"], "effective_bits": 9}, "calibrator": "mse"},
+            "calibrator is set, but auto uses the default",
+        ),
     ],
 )
 def test_mixes_that_make_no_sense_are_refused(values: dict[str, Any], part: str) -> None:

@@ -57,7 +57,7 @@ def test_a_log_gets_a_line_for_every_change_and_every_tenth(console: Console) ->
     assert not any("waiting" in line for line in told)
 
 
-def test_what_changed_last_is_shown_even_if_the_block_ends_at_once(console: Console) -> None:
+def test_last_change_is_shown_if_block_ends_at_once(console: Console) -> None:
     board = Board()
     with pytest.raises(RuntimeError), shown(console) as watch:
         watch(board)
@@ -89,7 +89,7 @@ def test_a_terminal_ends_with_the_last_state_of_every_stage() -> None:
     assert "of no interest" not in last
 
 
-def test_a_rate_needs_two_steps_and_a_resumed_job_counts_from_where_it_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rate_needs_two_steps_and_counts_from_resume(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("tasks.monitor.board.time.monotonic", lambda: now)
     board = Board()
@@ -127,7 +127,7 @@ def test_many_threads_lose_nothing() -> None:
     )
 
 
-def test_of_a_long_log_its_newest_lines_and_the_reasons_of_an_end_are_told(tmp_path: Path) -> None:
+def test_long_log_keeps_newest_lines_and_errors(tmp_path: Path) -> None:
     told: list[str] = []
     with Tail(tmp_path, lambda line: None, told.append):
         lines = ["begin", "[default1]:imbik-error: the reason", *(f"torchrun's own {number}" for number in range(50))]

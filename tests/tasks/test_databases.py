@@ -45,9 +45,7 @@ def test_it_is_made_once_for_all_stores(quick: Path) -> None:
     assert rows(quick / "one" / "mlflow.db") == 1, "one that is there is not touched"
 
 
-def test_where_the_installation_takes_nothing_a_store_makes_its_own(
-    quick: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_store_creates_database_if_installation_is_read_only(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (quick / "file").touch()
     monkeypatch.setattr(databases, "EMPTY", quick / "file" / "below")
     databases.ready(quick / "mlflow.db", "mlflow")
@@ -72,7 +70,7 @@ def test_many_at_once_make_one(quick: Path) -> None:
 def test_a_library_that_fails_is_told_in_one_sentence(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(databases, "MAKING", {"prefect": [sys.executable, "-c", "raise SystemExit('no such table')"]})
     with pytest.raises(
-        OSError, match="the database of prefect could not be made \\(no such table\\); run the same command again"
+        OSError, match="the prefect database could not be created \\(no such table\\); run the same command again"
     ):
         databases.ready(quick / "prefect.db", "prefect")
     assert not (quick / "prefect.db").exists()

@@ -62,7 +62,7 @@ def test_no_gpu_is_held_twice_and_the_wide_job_is_not_starved(monkeypatch: pytes
     assert sorted(order) == [1, 1, 1, 1, 2, 2], "eight of two are two"
 
 
-def test_a_killed_holder_frees_its_gpu_and_a_stopped_run_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_holder_frees_gpu_and_stopped_run_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-5a")
     with subprocess.Popen([sys.executable, "-c", HOLDER], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None

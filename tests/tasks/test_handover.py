@@ -67,10 +67,10 @@ def test_each_engine_gets_the_flags_of_the_format_or_the_reason(
         assert "--tensor-parallel-size 4" in str(found[0].command) and "--tp 4" in str(found[2].command)
 
 
-def test_gpus_that_do_not_divide_the_heads_are_refused_and_a_missing_template_is_told(tmp_path: Path) -> None:
+def test_indivisible_heads_are_refused_and_no_template_noted(tmp_path: Path) -> None:
     model = checkpoint(tmp_path)
     with pytest.raises(
-        ValueError, match="--gpus is 3, over which the model's 32 heads and 8 key-value heads do not divide"
+        ValueError, match="--gpus is 3, which does not divide the model's 32 heads and 8 key-value heads"
     ):
         serving.commands(model, 3)
     assert all("no chat template" in each.note for each in serving.commands(model, 16))  # key-value heads are copied
@@ -106,9 +106,9 @@ def sealed(folder: Path, extra: str | None = None) -> Path:
 
 def test_nothing_but_sealed_weights_and_texts_leaves(tmp_path: Path) -> None:
     for extra in ("modeling.py", "pytorch_model.bin", "model.pkl"):
-        with pytest.raises(ValueError, match=f"{extra} is neither safetensors nor a text"):
+        with pytest.raises(ValueError, match=f"{extra} is not a file type that may be uploaded"):
             upload.files(sealed(tmp_path / extra, extra))
-    with pytest.raises(ValueError, match="does not have the content that was sealed"):
+    with pytest.raises(ValueError, match="has changed since it was sealed"):
         upload.files(sealed(tmp_path / "changed"))
     bare = sealed(tmp_path / "bare")
     (bare / "README.md").unlink()
@@ -144,7 +144,7 @@ def test_a_closed_gate_forbids_its_model_and_formats(verdict: str) -> None:
 
 
 def test_a_winner_that_cannot_be_is_refused_at_load() -> None:
-    assert "winner.model is deep, which the run does not make; choose one of depth-pruned" in told(
+    assert "winner.model is deep, which the run does not produce; choose one of depth-pruned" in told(
         "winner={model: deep}"
     )
-    assert "evaluate.mmlu: null does not measure" in told("evaluate.mmlu=null", "winner={by: mmlu}")
+    assert "winner.by is mmlu but evaluate.mmlu is null" in told("evaluate.mmlu=null", "winner={by: mmlu}")

@@ -74,9 +74,7 @@ def sealed(store: Store, stage: str, config: dict[str, Any], inputs: dict[str, s
     (folder / "artifact.json").write_text(Record.model_validate(about).model_dump_json())
 
 
-def test_a_dataset_is_named_with_its_commit_and_a_moved_one_is_another_input(
-    commits: dict[str, str], tmp_path: Path
-) -> None:
+def test_dataset_is_pinned_and_new_commit_changes_input(commits: dict[str, str], tmp_path: Path) -> None:
     store = Store(tmp_path)
     config = DataConfig(source=("owner/text", "world", str(tmp_path)))
     commits["owner/text"] = "a" * 40
@@ -90,7 +88,7 @@ def test_a_dataset_is_named_with_its_commit_and_a_moved_one_is_another_input(
     assert hub.pinned(config, store).source[0] == f"owner/text@{'b' * 40}"
 
 
-def test_without_the_hub_the_newest_commit_that_was_used_stands_in(commits: dict[str, str], tmp_path: Path) -> None:
+def test_offline_hub_uses_newest_known_commit(commits: dict[str, str], tmp_path: Path) -> None:
     store = Store(tmp_path)
     text, model = DataConfig(source="owner/text"), "owner/model"
     assert hub.pinned(text, store) == text

@@ -138,9 +138,7 @@ def sealed(folder: Path, stage: str, inputs: dict[str, str]) -> Path:
     return folder
 
 
-def test_what_the_hub_states_of_teacher_and_data_is_carried_over(
-    hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hub_licences_of_teacher_and_data_are_kept(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from jobs import data, fetch
     from jobs.corpus import sources
 
@@ -186,8 +184,8 @@ def test_what_the_hub_states_of_teacher_and_data_is_carried_over(
     assert f"Teacher, owner/model at {COMMIT}: **llama3.1** (its card (owner/model/README.md))." in told
     assert f"Data, owner/text at {COMMIT}: **odc-by** (its card (owner/text/README.md))." in told
     assert "Data, owner/other: **unknown** (no card and no licence file beside it)." in told
-    assert "Data, imbik's invented world (synthetic): **unknown** (synthetic text)." in told
-    assert "This model: **llama3.1**, carried over from its teacher." in told
+    assert "Data, imbik's synthetic world: **unknown** (synthetic text)." in told
+    assert "This model: **llama3.1**, inherited from its teacher." in told
     assert card.teacher_of(recipe, ancestors).hub == "owner/model", "the hub's block names the model, not the commit"
 
 

@@ -82,7 +82,7 @@ def test_a_rank_that_is_killed_is_named_and_its_peer_ends(corpus: Path, tmp_path
     os.kill(int(pids[1]), signal.SIGKILL)
     failed = running.ended()
     assert isinstance(failed, JobFailed) and failed.reason == "killed"
-    assert str(failed).startswith("teacher: rank 1 was ended by SIGKILL; run the same command again and it continues")
+    assert str(failed).startswith("teacher: rank 1 was ended by SIGKILL; run the same command again to continue")
 
 
 def test_stopping_ends_all_ranks_after_their_step(corpus: Path, tmp_path: Path) -> None:

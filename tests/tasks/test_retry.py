@@ -54,7 +54,7 @@ def made(
     return attempts, job, said
 
 
-def test_a_job_whose_time_is_up_is_submitted_again_as_often_as_the_cluster_allows(tmp_path: Path) -> None:
+def test_timed_out_job_is_resubmitted_up_to_limit(tmp_path: Path) -> None:
     attempts, _, said = made(tmp_path, SLURM, ("time", 10), ("time", 30), ("time", 60))
     assert [(attempt.reason, attempt.steps) for attempt in attempts.all] == [
         ("time", 10),
@@ -65,9 +65,7 @@ def test_a_job_whose_time_is_up_is_submitted_again_as_often_as_the_cluster_allow
     assert said[1].startswith("3 teacher: it ended at step 30 (time; it gained 20 steps in ")
     assert not (tmp_path / NOTES).exists()
     (tmp_path / "more").mkdir()
-    with pytest.raises(
-        JobFailed, match="submitted again 3 times, as often as the cluster's resubmissions allow"
-    ) as caught:
+    with pytest.raises(JobFailed, match="resubmitted 3 times, the limit of the cluster's resubmissions") as caught:
         made(tmp_path / "more", SLURM, ("time", 10), ("time", 20), ("time", 30), ("time", 40))
     assert caught.value.reason == "time"
 
@@ -91,20 +89,18 @@ def test_a_job_that_a_killed_flow_left_counts_whole(tmp_path: Path) -> None:
     ]
 
 
-def test_a_time_limit_in_which_nothing_is_gained_is_not_met_again(tmp_path: Path) -> None:
-    with pytest.raises(JobFailed, match="it gained no step in that time: give it more, or save oftener"):
+def test_time_limit_without_progress_is_not_retried(tmp_path: Path) -> None:
+    with pytest.raises(JobFailed, match="it gained no step in that time; raise the time limit or save more often"):
         made(tmp_path, SLURM, ("time", 10), ("time", 10))
 
 
-def test_a_stage_that_saves_nothing_on_its_way_is_told_that_its_time_limit_is_too_short(tmp_path: Path) -> None:
+def test_stage_without_resume_reports_short_time_limit(tmp_path: Path) -> None:
     logs_ever_more(tmp_path)
-    with pytest.raises(
-        JobFailed, match="evaluate saves nothing on its way, so one attempt must have time for all of it: give it more"
-    ):
+    with pytest.raises(JobFailed, match="evaluate cannot resume, so one attempt must finish within the limit"):
         made(tmp_path, SLURM, ("time", 0), config=EvaluateConfig(), stage="evaluate")
     (tmp_path / "more").mkdir()
     logs_ever_more(tmp_path / "more")
-    with pytest.raises(JobFailed, match="2 attempts in a row gained nothing, more than the cluster's retries allow"):
+    with pytest.raises(JobFailed, match="2 attempts in a row gained no steps, more than the cluster's retries allow"):
         made(tmp_path / "more", SLURM, ("node", 0), ("node", 0), ("node", 0), config=EvaluateConfig(), stage="evaluate")
 
 
@@ -118,7 +114,7 @@ def test_what_befalls_a_job_is_tried_again_while_it_gets_on(tmp_path: Path, reas
     attempts, _, _ = made(tmp_path, SLURM, (reason, 10), (reason, 10), (reason, 20))
     assert [attempt.steps for attempt in attempts.all] == [10, 0, 10, 0]
     (tmp_path / "more").mkdir()
-    with pytest.raises(JobFailed, match="2 attempts in a row gained nothing, more than the cluster's retries allow"):
+    with pytest.raises(JobFailed, match="2 attempts in a row gained no steps, more than the cluster's retries allow"):
         made(tmp_path / "more", SLURM, (reason, 0), (reason, 0))
 
 
@@ -139,17 +135,14 @@ def test_out_of_memory_is_tried_once_more_with_less_in_a_pass(tmp_path: Path) ->
     assert isinstance(first, TeacherConfig) and isinstance(second, TeacherConfig)
     assert (first.micro_batch, second.micro_batch, second.global_batch, second.parallel.recompute) == (4, 2, 4, True)
     assert first.identity() == second.identity()
-    assert (
-        "micro_batch 2 in place of 4 and activations computed again in the backward pass, the global batch as before"
-        in said[0]
-    )
+    assert "micro_batch 2 instead of 4 and activation recomputation, same global batch" in said[0]
     assert [attempt.reason for attempt in attempts.all] == ["memory", "done"]
     (tmp_path / "more").mkdir()
     with pytest.raises(JobFailed):
         made(tmp_path / "more", LOCAL, ("memory", 0), ("memory", 0))
 
 
-def test_what_logits_has_stored_counts_though_its_last_line_was_cut_short(tmp_path: Path) -> None:
+def test_stored_logits_count_despite_truncated_last_line(tmp_path: Path) -> None:
     Metrics(tmp_path).log(3, 9, left_out=0.1)
     Metrics(tmp_path).log(4, 9)
     with (tmp_path / "metrics.jsonl").open("a") as stream:
@@ -180,7 +173,7 @@ def test_half_a_pass_still_divides_the_global_batch(config: StageConfig, expecte
     assert less.identity() == config.identity()
 
 
-def test_where_nothing_is_left_to_lower_out_of_memory_is_the_end(tmp_path: Path) -> None:
+def test_out_of_memory_with_smallest_batch_is_final(tmp_path: Path) -> None:
     smallest = TEACHER.model_copy(
         update={"micro_batch": 1, "parallel": TEACHER.parallel.model_copy(update={"recompute": True})}
     )

@@ -72,7 +72,7 @@ def test_no_value_survives_masking(secrets: list[str], around: str, form: str) -
     assert not any(secret in text for secret in secrets)
 
 
-def test_a_log_without_secrets_is_left_alone_and_one_with_loses_only_them(tmp_path: Path) -> None:
+def test_only_secrets_are_masked_in_logs(tmp_path: Path) -> None:
     log = tmp_path / "job.log"
     log.write_bytes(b"plain \xff bytes\r\nand more\n")
     before = log.stat().st_ino
@@ -102,9 +102,9 @@ ASKED = "generate={prompts: world, endpoint: http://host/v1, endpoint_model: m%s
         (ASKED % f", api_key_env: {KEY}", "generate.api_key_env is not the name of an environment variable"),
         (ASKED % ", api_key_env: hf_lookslikeaname", "generate.api_key_env is not the name of an environment variable"),
         (ASKED.replace("host", "me:planted-pw@host") % "", "generate.endpoint is 'http://***@host/v1'"),
-        (f"description=use {KEY} here", "description holds what looks like an API key"),
-        ("data.source=https://me:planted-pw@host/text.txt", "data.source holds a URL with a login"),
-        ("description=mine is planted-value", "description holds the value of the environment variable HF_TOKEN"),
+        (f"description=use {KEY} here", "description contains what looks like an API key"),
+        ("data.source=https://me:planted-pw@host/text.txt", "data.source contains a URL with a login"),
+        ("description=mine is planted-value", "description contains the value of the environment variable HF_TOKEN"),
         (f"evaluate.mmlu.style={KEY}", "evaluate.mmlu.style is '***'"),
     ],
 )
@@ -122,15 +122,15 @@ def test_a_recipe_with_a_secret_is_refused_without_repeating_it(
     [
         (
             "defaults.environment.HF_TOKEN=planted-value",
-            "defaults.environment gives HF_TOKEN a value, which would be stored with the run",
+            "defaults.environment sets HF_TOKEN, which would be stored with the run",
         ),
         (
             "defaults.environment.ADDRESS=redis://me:planted-pw@host",
-            "defaults.environment.ADDRESS holds a URL with a login",
+            "defaults.environment.ADDRESS contains a URL with a login",
         ),
     ],
 )
-def test_a_cluster_with_a_secret_is_refused_without_repeating_it(override: str, sentence: str) -> None:
+def test_cluster_with_secret_is_refused_without_quoting_it(override: str, sentence: str) -> None:
     with pytest.raises(ValueError) as caught:
         load_cluster("slurm", [override])
     assert sentence in str(caught.value) and "planted" not in str(caught.value)
@@ -149,16 +149,14 @@ class Heard:
         self.text += text
 
 
-def test_a_single_stage_with_a_secret_is_refused_without_repeating_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_stage_with_secret_is_refused_without_quoting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with pytest.raises(ValueError, match=r"models\.0 holds") as refused:
+    with pytest.raises(ValueError, match=r"models\.0 contains") as refused:
         validate_settings(Evaluating, {"models": [KEY]})
     assert KEY not in str(refused.value)
 
 
-def test_a_failing_job_that_prints_its_environment_tells_no_secret(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failing_job_that_prints_environment_leaks_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fault = (
         "import os, sys\nif '--spec' in sys.orig_argv:\n    print(*sorted(os.environ.items(), key=lambda item:"
         " 'planted' in item[1]), sep='\\n', flush=True)\n    os._exit(9)\n"
@@ -179,7 +177,7 @@ def test_a_failing_job_that_prints_its_environment_tells_no_secret(
     assert "planted-" not in told_of_it.text + log + str(caught.value) + (tmp_path / "spec.json").read_text()
 
 
-def test_links_out_of_a_folder_from_outside_are_refused_but_not_those_of_the_hub_cache(tmp_path: Path) -> None:
+def test_links_out_of_input_folder_are_refused_except_hub_cache(tmp_path: Path) -> None:
     cache = tmp_path / "models--owner--name"
     snapshot, blobs = cache / "snapshots" / "abc", cache / "blobs"
     snapshot.mkdir(parents=True)
@@ -190,7 +188,9 @@ def test_links_out_of_a_folder_from_outside_are_refused_but_not_those_of_the_hub
     private = tmp_path / "private"
     private.write_text("-----BEGIN")
     (snapshot / "tokenizer.json").symlink_to(private)
-    with pytest.raises(ValueError, match=r"tokenizer.json is a link that leads out of .*put the file itself there"):
+    with pytest.raises(
+        ValueError, match=r"tokenizer.json is a link to a file outside .*replace it with the file itself"
+    ):
         check_links(snapshot)
 
 
@@ -206,9 +206,9 @@ def test_a_worker_keeps_runs_in_the_folders_it_names(tmp_path: Path, monkeypatch
     store.create()
     assert store.digest(inside / "own.txt").startswith("sha256:")
     for path in (outside / "text.txt", inside / "link.txt", inside / ".." / "elsewhere" / "text.txt", inside):
-        with pytest.raises(ValueError, match="lies outside the folders that IMBIK_ROOTS leaves to runs here"):
+        with pytest.raises(ValueError, match="is outside the folders that IMBIK_ROOTS allows"):
             store.digest(path)
-    with pytest.raises(ValueError, match="lies outside"):
+    with pytest.raises(ValueError, match="is outside"):
         Store(outside).create()
     monkeypatch.delenv("IMBIK_ROOTS")
     check_allowed(outside)
@@ -237,19 +237,21 @@ def test_servers_that_others_can_reach_need_passwords(
     with pytest.raises(ValueError) as caught:
         access.check(host)
     said = str(caught.value)
-    assert said.startswith(f"--host {host} lets other machines in, but {missing} holds no password of 12 characters")
+    assert said.startswith(
+        f"--host {host} allows other machines but {missing} has no password of at least 12 characters"
+    )
     assert "short" not in said.replace("shorter", "") and "only-a" not in said
 
 
-def test_up_refuses_an_open_door_in_one_sentence_before_it_starts_anything(tmp_path: Path) -> None:
+def test_up_refuses_open_host_without_password(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "MLFLOW"))}
     command = [*COMMAND, "up", "--host", "0.0.0.0", "--store", str(tmp_path / "store")]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
-    assert done.returncode == 2 and done.stderr.startswith("imbik: --host 0.0.0.0 lets other machines in")
+    assert done.returncode == 2 and done.stderr.startswith("imbik: --host 0.0.0.0 allows other machines")
     assert not (tmp_path / "store").exists()
 
 
-def test_the_form_that_prefect_draws_refuses_a_key_and_a_login_by_itself() -> None:
+def test_prefect_form_refuses_api_key_and_login() -> None:
     """What the server stores before anything of ours runs is judged by the schema alone."""
     import jsonschema
 

@@ -53,7 +53,7 @@ def test_a_sealed_artifact_is_found_with_its_digests(tmp_path: Path) -> None:
     assert not store.work("prune", "k").exists()
 
 
-def test_work_that_was_not_sealed_is_invisible_and_kept_for_the_retry(tmp_path: Path) -> None:
+def test_unsealed_work_is_invisible_and_kept_for_retry(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.create()
     work = store.work("prune", "k")
@@ -80,7 +80,7 @@ def test_damage_is_seen_and_set_aside(tmp_path: Path, damage: str, capsys: pytes
 
 
 @pytest.mark.parametrize("record_left", [None, "", "{", '{"stage": "prune"}'])
-def test_an_artifact_without_its_record_is_set_aside_and_built_again(tmp_path: Path, record_left: str | None) -> None:
+def test_artifact_without_record_is_rebuilt(tmp_path: Path, record_left: str | None) -> None:
     path = sealed(Store(tmp_path))
     (path / RECORD).unlink()
     if record_left is not None:
@@ -92,7 +92,7 @@ def test_an_artifact_without_its_record_is_set_aside_and_built_again(tmp_path: P
     assert Store(tmp_path).find("prune", "k") is not None
 
 
-def test_a_crash_before_the_rename_publishes_nothing_and_the_retry_does(tmp_path: Path) -> None:
+def test_crash_before_rename_publishes_nothing(tmp_path: Path) -> None:
     """Every file and the record are written when the process dies; still the artifact does not exist."""
     child = multiprocessing.get_context("fork").Process(target=_die_before_rename, args=(tmp_path,))
     child.start()
@@ -249,7 +249,7 @@ def full(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_read_only_store_says_so(read_only: Path) -> None:
     with pytest.raises(
-        StoreError, match=r"cannot be written: the file system is read-only; remount it or choose another with --store"
+        StoreError, match=r"is not writable: the file system is read-only; remount it or choose another --store"
     ):
         Store(read_only / "store").create()
 
@@ -259,16 +259,14 @@ def test_the_command_says_so_in_one_sentence(read_only: Path, tmp_path_factory: 
     link.symlink_to(read_only / "store")
     done = imbik("run", str(RECIPE), store=link)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"imbik: the store {link} cannot be written: ")
-    assert "choose another with --store" in done.stderr
+    assert done.stderr.startswith(f"imbik: the store {link} is not writable: ")
+    assert "choose another --store" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert imbik("plan", str(RECIPE), store=link).returncode == 0, "looking needs no writing"
 
 
 def test_a_full_disk_says_so_and_a_digest_needs_no_room(full: Path) -> None:
-    with pytest.raises(
-        StoreError, match=r"cannot be written: the disk is full; free space or choose another with --store"
-    ):
+    with pytest.raises(StoreError, match=r"is not writable: the disk is full; free space or choose another --store"):
         Store(full / "store").create()
     assert Store(full).digest(full / "ballast") == Store(full.parent / "other").digest(full / "ballast")
     assert [path.name for path in full.iterdir() if path.is_file()] == ["ballast"]
@@ -276,6 +274,6 @@ def test_a_full_disk_says_so_and_a_digest_needs_no_room(full: Path) -> None:
 
 def test_a_store_that_is_a_file_says_so(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("mine")
-    with pytest.raises(StoreError, match=r"cannot be written: Not a directory; .* choose another with --store"):
+    with pytest.raises(StoreError, match=r"is not writable: Not a directory; .* choose another --store"):
         Store(tmp_path / "store").create()
     assert (tmp_path / "store").read_text() == "mine"

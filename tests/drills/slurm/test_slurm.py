@@ -41,7 +41,7 @@ LIMIT_MINUTES = 5
 TAUGHT_SECONDS = 30
 """Of its limit, what a job teaches for; the rest is its margin, for this may be a slow machine."""
 CANCEL_SECONDS = 30.0
-STOPPED = "imbik: stopped; the same command continues from where it was\n"
+STOPPED = "imbik: stopped; run the same command to continue\n"
 RANK = "jobs.distill"
 
 
@@ -248,10 +248,10 @@ def seen_by_people(store: Path, job: str) -> None:
     """Queue state, nodes, steps and the job's own lines reached the Prefect log, and its progress the bar."""
     lines = log(store)
     assert sum("submitted as job" in line for line in lines) == 4, "three times to teach, once to measure"
-    assert any(line == f"found its job {job} on slurm; waiting for it instead of submitting another" for line in lines)
+    assert any(line == f"found its job {job} on slurm and waits for it" for line in lines)
     assert "on n[1-2]" in lines and "on n2" in lines
     assert any(
-        line.startswith("attempt 2: distill: ") and "time limit" in line and "submitted again" in line for line in lines
+        line.startswith("attempt 2: distill: ") and "time limit" in line and "resubmitted" in line for line in lines
     )
     assert any(line.startswith("step ") and f"/{STEPS}" in line and "kl" in line for line in lines)
     assert any(
@@ -297,12 +297,12 @@ def test_a_job_that_never_starts_is_told_and_taken_back(slurm: Path, tmp_path: P
     assert len(waited.stderr.splitlines()) == 1
     assert (
         waited.stderr.startswith("imbik: data: its job ")
-        and "did not start in queue_minutes 0.02: queued (" in waited.stderr
+        and "did not start within queue_minutes 0.02: queued (" in waited.stderr
     )
     assert queue() == [] and left_behind(store) == []
     refused = imbik(*run, "cluster.stages.data.nodes=1", "cluster.slurm.constraint=none-has-it", store=store)
     assert refused.returncode == 1
-    assert refused.stderr.startswith("imbik: data: slurm refused its job: ") and len(refused.stderr.splitlines()) == 1
+    assert refused.stderr.startswith("imbik: data: slurm rejected its job: ") and len(refused.stderr.splitlines()) == 1
     assert queue() == [] and left_behind(store) == []
 
 
@@ -321,7 +321,7 @@ def test_nodes_are_looked_at_over_ssh(slurm: Path, tmp_path: Path, monkeypatch: 
             "Authentication": {"identity_file": str(folder / "host")},
         }
         for said, differing in wrong.items():
-            with pytest.raises(Unreachable, match=f"out of reach .*{said}.*without a question"):
+            with pytest.raises(Unreachable, match=f"unreachable .*{said}.*without prompts"):
                 ssh.tunnel(Ssh.model_validate(there | differing), str(tmp_path))
         settings = ", ".join(f"{name}: {value}" for name, value in there.items())
         shutil.copytree(folder / "home", tmp_path / "home")
@@ -331,5 +331,5 @@ def test_nodes_are_looked_at_over_ssh(slurm: Path, tmp_path: Path, monkeypatch: 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "doctor: on n[1-2]" in done.stdout
     assert "n1, n2: 2 ranks" in done.stdout and "GB/s of bus bandwidth (gloo, 64 MB)" in done.stdout
-    assert "every rank reads it" in done.stdout and "as locked" in done.stdout
+    assert "readable from every rank" in done.stdout and "as locked" in done.stdout
     assert queue() == [] and of_jobs(slurm) == []

@@ -32,7 +32,7 @@ CONTRADICTIONS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "no teacher": (["teacher.shape=null"], ("teacher needs exactly one of model", "shape")),
     "a teacher that never learned": (
         ["teacher.steps=0"],
-        ("teacher.steps is 0", "random weights", "choose steps of at least 1"),
+        ("teacher.steps is 0", "random weights", "choose at least 1 step"),
     ),
     "heads in uneven groups": (
         ["teacher.shape.num_query_groups=3"],
@@ -44,14 +44,17 @@ CONTRADICTIONS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     ),
     "a cut of nothing": (
         ["students.depth.prune.num_layers=null"],
-        ("students.depth.prune", "cuts nothing", "give drop_layers"),
+        ("students.depth.prune", "cuts nothing", "set drop_layers"),
     ),
-    "depth chosen twice": (["students.depth.prune.drop_layers=[1]"], ("drop_layers", "num_layers", "give one of them")),
+    "depth chosen twice": (
+        ["students.depth.prune.drop_layers=[1]"],
+        ("drop_layers", "num_layers", "remove one of them"),
+    ),
     "layers numbered from 0": (
         ["students.depth.prune={num_layers: null, drop_layers: [0]}"],
-        ("drop_layers [0]", "numbered from 1"),
+        ("drop_layers is [0]", "numbered from 1"),
     ),
-    "a format twice": (["quantize=[fp8, fp8]"], ("quantize names a format twice", "fp8")),
+    "a format twice": (["quantize=[fp8, fp8]"], ("quantize has duplicate formats", "fp8")),
     "a format the recipe has not": (
         ["quantize=[fp8]", "students.depth.quantize=[nvfp4]"],
         ("students.depth.quantize names nvfp4", "add it"),
@@ -76,19 +79,19 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     ),
     "more layers": (
         ["students.depth.prune.num_layers=4"],
-        ("prune.num_layers is 4", "the teacher has 3", "choose less"),
+        ("prune.num_layers is 4", "the teacher has 3", "choose at most that"),
     ),
     "wider": (
         ["students.width.prune.hidden_size=64"],
-        ("prune.hidden_size is 64", "the teacher has 32", "choose less"),
+        ("prune.hidden_size is 64", "the teacher has 32", "choose at most that"),
     ),
     "wider MLP": (
         ["students.width.prune.ffn_hidden_size=128"],
-        ("ffn_hidden_size is 128", "the teacher has 96", "choose less"),
+        ("ffn_hidden_size is 128", "the teacher has 96", "choose at most that"),
     ),
     "more heads": (
         ["students.width.prune.num_attention_heads=8"],
-        ("num_attention_heads is 8", "the teacher has 4", "choose less"),
+        ("num_attention_heads is 8", "the teacher has 4", "choose at most that"),
     ),
     "too narrow": (["students.width.prune.hidden_size=0"], ("hidden_size is 0", "greater than or equal to 8")),
     "no layers": (["students.depth.prune.num_layers=0"], ("num_layers is 0", "greater than or equal to 1")),
@@ -102,7 +105,7 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     ),
     "layer named twice": (
         ["students.depth.prune={num_layers: null, drop_layers: [2, 2]}"],
-        ("drop_layers [2, 2]", "distinct"),
+        ("drop_layers is [2, 2]", "distinct"),
     ),
     "all layers": (
         ["students.depth.prune={num_layers: null, drop_layers: [1, 2, 3]}"],
@@ -133,7 +136,7 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
             "students.depth.distill={steps: 3, seq_length: 999, global_batch: 4, micro_batch: 4, lr: 1e-3, min_lr: 0,"
             " warmup_steps: 1}"
         ],
-        ("students.depth.distill.seq_length is 999", "256", "choose less"),
+        ("students.depth.distill.seq_length is 999", "256", "choose at most 256"),
     ),
     "layers over pipeline stages when pruning": (
         parallel("students.depth.prune", "pipeline"),
@@ -145,9 +148,9 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     ),
     "pruning over tensor-parallel ranks": (
         parallel("students.depth.prune", "tensor"),
-        ("spread it with parallel.pipeline",),
+        ("use parallel.pipeline",),
     ),
-    "scoring over data-parallel ranks": (["importance.parallel.processes=2"], ("spread it with parallel.pipeline",)),
+    "scoring over data-parallel ranks": (["importance.parallel.processes=2"], ("use parallel.pipeline",)),
     "batches over data-parallel ranks": (
         ["teacher.parallel.processes=2"],
         ("global_batch 4", "micro_batch 4 x data-parallel size 2", "choose a multiple of 8"),
@@ -170,11 +173,11 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     ),
     "pruning over context-parallel ranks": (
         parallel("students.depth.prune", "context"),
-        ("spread it with parallel.pipeline",),
+        ("use parallel.pipeline",),
     ),
     "logits of parts of sequences": (
         ["logits={seq_length: 64, parallel: {processes: 2, context: 2}}"],
-        ("logits are stored of whole sequences", "leave parallel.context"),
+        ("logits are stored for whole sequences", "remove both"),
     ),
     "logits over tensor-parallel ranks": (
         ["logits={seq_length: 64, parallel: {processes: 3, tensor: 3}}", "distill.offline=true", "distill.top_k=8"],
@@ -188,20 +191,29 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
         [*parallel("distill", "tensor"), "distill.parallel.processes=3"],
         ("parallel.processes is 3", "choose a multiple of 2"),
     ),
-    "long sequences of the teacher": (["teacher.seq_length=257"], ("teacher.seq_length is 257", "256", "choose less")),
-    "long sequences of distillation": (["distill.seq_length=257"], ("distill.seq_length is 257", "256", "choose less")),
+    "long sequences of the teacher": (
+        ["teacher.seq_length=257"],
+        ("teacher.seq_length is 257", "256", "choose at most 256"),
+    ),
+    "long sequences of distillation": (
+        ["distill.seq_length=257"],
+        ("distill.seq_length is 257", "256", "choose at most 256"),
+    ),
     "long sequences of calibration": (
         ["importance.seq_length=257"],
-        ("importance.seq_length is 257", "256", "choose less"),
+        ("importance.seq_length is 257", "256", "choose at most 256"),
     ),
-    "long sequences of evaluation": (["evaluate.seq_length=257"], ("evaluate.seq_length is 257", "256", "choose less")),
+    "long sequences of evaluation": (
+        ["evaluate.seq_length=257"],
+        ("evaluate.seq_length is 257", "256", "choose at most 256"),
+    ),
     "long sequences of quantization": (
         ["quantize=[{format: fp8, seq_length: 257}]"],
-        ("quantize.seq_length (fp8) is 257", "256", "choose less"),
+        ("quantize.seq_length (fp8) is 257", "256", "choose at most 256"),
     ),
     "long generation": (
         ["evaluate.prompt_tokens=200", "evaluate.new_tokens=57"],
-        ("prompt_tokens + evaluate.new_tokens is 257", "256", "choose less"),
+        ("prompt_tokens + evaluate.new_tokens is 257", "256", "choose at most 256"),
     ),
     "block of nvfp4": (
         ["students.depth.prune.ffn_hidden_size=40"],
@@ -213,27 +225,27 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     ),
     "more of the top than there is": (
         ["distill.top_k=401"],
-        ("distill.top_k is 401", "400 tokens", "choose at most that"),
+        ("distill.top_k is 401", "400 tokens", "choose at most 400"),
     ),
     "offline without stored logits": (
         ["distill.offline=true", "distill.top_k=50"],
-        ("distill.offline is true", "stores no logits", "logits.seq_length=64"),
+        ("distill.offline is true", "has no logits section", "logits.seq_length=64"),
     ),
     "offline without K": (
         ["distill.offline=true", "logits={seq_length: 64}"],
-        ("distill.offline", "only the top K", "give top_k"),
+        ("distill.offline", "only the top K", "set top_k"),
     ),
     "more of the top than is stored": (
         ["distill.offline=true", "distill.top_k=50", "logits={seq_length: 64, top_k: 20}"],
-        ("distill.top_k is 50", "logits.top_k stores 20", "choose at most that"),
+        ("distill.top_k is 50", "logits.top_k is 20", "choose at most 20"),
     ),
     "more stored than there is": (
         ["distill.offline=true", "distill.top_k=50", "logits={seq_length: 64, top_k: 500}"],
-        ("logits.top_k is 500", "400 tokens", "choose at most that"),
+        ("logits.top_k is 500", "400 tokens", "choose at most 400"),
     ),
     "fewer stored than are read": (
         ["distill.offline=true", "distill.top_k=50", "logits={seq_length: 64, sequences: 10}"],
-        ("logits.sequences is 10", "distill reads 24", "choose at least that"),
+        ("logits.sequences is 10", "distill reads 24", "choose at least 24"),
     ),
     "others stored than are read": (
         ["distill.offline=true", "distill.top_k=50", "logits={seq_length: 64, sequences: 24, seed: 7}"],
@@ -241,7 +253,7 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     ),
     "fewer stored than are validated on": (
         ["distill.offline=true", "distill.top_k=50", "logits={seq_length: 64, validation_sequences: 2}"],
-        ("logits.validation_sequences is 2", "validates on 4", "choose at least that"),
+        ("logits.validation_sequences is 2", "validates on 4", "choose at least 4"),
     ),
     "hot rest of stored logits": (
         [
@@ -251,7 +263,7 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
             "distill.temperature=2",
             "logits={seq_length: 64}",
         ],
-        ("distill.temperature is 2", "stored at temperature 1", "leave rest_bucket out"),
+        ("distill.temperature is 2", "stored at temperature 1", "remove rest_bucket"),
     ),
     "layers of a teacher that is not loaded": (
         [
@@ -260,7 +272,7 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
             "logits={seq_length: 64}",
             "distill.intermediate=[{student_layer: 1, teacher_layer: 1}]",
         ],
-        ("distill.intermediate", "offline stores nothing"),
+        ("distill.intermediate", "offline does not store"),
     ),
     "best by what is not stored": (
         ["distill.offline=true", "distill.top_k=50", "distill.keep=best", "logits={seq_length: 64}"],
@@ -284,29 +296,29 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     ),
     "small embedding": (
         ["teacher.shape.vocab_size=399"],
-        ("teacher.shape.vocab_size is 399", "400 tokens", "choose at least that"),
+        ("teacher.shape.vocab_size is 399", "400 tokens", "choose at least 400"),
     ),
     "no test split": (["data.test_share=0"], ("data.test_share is 0", "choose more than 0")),
     "no validation split": (["data.validation_share=0"], ("data.validation_share is 0", "choose more than 0")),
-    "no source": (["data.source=[]"], ("data.source names nothing", "files")),
-    "empty source": (["data.source=['']"], ("data.source names nothing", "files")),
+    "no source": (["data.source=[]"], ("data.source is empty", "files")),
+    "empty source": (["data.source=['']"], ("data.source is empty", "files")),
     "no such file": (["data.source=/none/corpus.txt"], ("/none/corpus.txt, which does not exist", "check the path")),
     "pattern without files": (["data.source=/none/*"], ("/none/*, which does not exist", "check the path")),
     "no such model": (
         ["teacher.shape=null", "teacher.model=/none"],
-        ("teacher.model names /none", "no hub id owner/name", "check the path"),
+        ("teacher.model is /none", "nor a hub id owner/name", "check the path"),
     ),
     "nameless model": (["teacher.shape=null", "teacher.model=''"], ("teacher.model is ''", "at least 1 character")),
-    "no such tokenizer": (["data.tokenizer=/none"], ("data.tokenizer /none has no tokenizer.json", "name a local")),
+    "no such tokenizer": (["data.tokenizer=/none"], ("data.tokenizer /none has no tokenizer.json", "use a local")),
     "no such questions": (
         ["evaluate.mmlu.path=/none"],
-        ("evaluate.mmlu.path /none has no test/*_test.csv", "name the folder"),
+        ("evaluate.mmlu.path /none has no test/*_test.csv", "use the folder"),
     ),
 }
 
 
 @pytest.mark.parametrize("case", [*CONTRADICTIONS, *MISFITS])
-def test_what_does_not_fit_is_told_with_its_bound_and_the_next_step(case: str) -> None:
+def test_misfit_names_value_bound_and_next_step(case: str) -> None:
     overrides, parts = (CONTRADICTIONS | MISFITS)[case]
     sentence = told(*overrides)
     assert all(part in sentence for part in parts), sentence
@@ -330,14 +342,14 @@ def test_what_fits_exactly_is_not_refused() -> None:
 
 def test_an_empty_corpus_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").touch()
-    assert "empty.txt is empty; name a file with text" in told(
+    assert "empty.txt, which is an empty file; use a file with text" in told(
         f"data.source={tmp_path / 'empty.txt'}", "evaluate.mmlu=null"
     )
 
 
 def test_the_worlds_quiz_needs_the_world(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("text\n")
-    assert "data.source is not 'world'; name a folder of MMLU's CSVs" in told(f"data.source={tmp_path / 'text.txt'}")
+    assert "data.source is not 'world'; use a folder of MMLU's CSVs" in told(f"data.source={tmp_path / 'text.txt'}")
     load(TINY, [f"data.source=[world, {tmp_path / 'text.txt'}]"])
 
 

@@ -25,24 +25,24 @@ def test_what_is_sound_loads() -> None:
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        ([SFT], "sft is given but there are no records to learn from; give records.source"),
+        ([SFT], "sft is set but the recipe has no records; set records.source"),
         (
             [SFT, RECORDS, "records.seq_length=129"],
-            "sft.seq_length is 128 but records may have 129 tokens (records.seq_length)",
+            "sft.seq_length is 128 but records.seq_length is 129; choose at least 129",
         ),
         (
             [SFT, RECORDS, "sft.seq_length=512"],
-            "sft.seq_length is 512 but the model's longest sequence is 256; choose less",
+            "sft.seq_length is 512 but the model's maximum sequence length is 256; choose at most 256",
         ),
         (
             [RECORDS, "records.seq_length=300"],
-            "records.seq_length is 300 but the model's longest sequence is 256; choose less",
+            "records.seq_length is 300 but the model's maximum sequence length is 256; choose at most 256",
         ),
-        ([SFT, RECORDS, "sft.steps=0", "sft.warmup_steps=0"], "sft.steps is 0, which tunes nothing"),
+        ([SFT, RECORDS, "sft.steps=0", "sft.warmup_steps=0"], "sft.steps is 0; choose at least 1"),
         ([SFT, RECORDS, "sft.teacher=true"], "sft.teacher is true but kd_weight is 0"),
         (
             [SFT, RECORDS, "sft.offline=true", "sft.top_k=9"],
-            "sft.offline stores the teacher's top_k for kd_weight; give both",
+            "sft.offline needs kd_weight and top_k; set both",
         ),
         (
             [
@@ -54,53 +54,53 @@ def test_what_is_sound_loads() -> None:
                 "sft.rest_bucket=true",
                 "sft.temperature=2",
             ],
-            "sft.temperature is 2, but the probability of the rest is stored at temperature 1",
+            "sft.temperature is 2 but the probability outside the top K is stored at temperature 1",
         ),
         (
             [SFT, RECORDS, "sft.keep=best"],
-            "sft.best_by is val_kl, which needs a teacher beside the student; choose val_loss",
+            "sft.best_by is val_kl, which needs the teacher loaded during training; choose val_loss",
         ),
-        ([SFT, RECORDS, "sft.evaluate_every=2"], "fine-tuning makes no evaluations on the way"),
+        ([SFT, RECORDS, "sft.evaluate_every=2"], "fine-tuning runs no evaluations during training"),
         ([SFT, RECORDS, "sft.top_k=500"], "sft.top_k is 500 but the vocabulary has 400 tokens"),
         ([SFT, RECORDS, "sft.parallel={processes: 3, tensor: 3}"], "sft.parallel.tensor is 3, which does not divide"),
         (
             [SFT, RECORDS, "sft.parallel={processes: 2, context: 2}"],
-            "sft.parallel.context is 2, but packed records are not spread",
+            "sft.parallel.context is 2 but packed records cannot be split",
         ),
         (
             [SFT, RECORDS, "records.validation_share=0"],
-            "records.validation_share is 0 but fine-tuning is validated on that split",
+            "records.validation_share is 0 but fine-tuning needs a validation split",
         ),
-        ([RECORDS, "records.test_share=0"], "records.test_share is 0 but models are scored on that split"),
+        ([RECORDS, "records.test_share=0"], "records.test_share is 0 but models are evaluated on the test split"),
         (
             [RECORDS, "records.source=generated"],
-            "names 'generated' but the recipe has no generate; give generate.prompts",
+            "is 'generated' but the recipe has no generate section; set generate.prompts",
         ),
         (
             [RECORDS, "generate.prompts=world"],
-            "generate is given but nothing learns from it; put 'generated' into records.source",
+            "generate is set but records.source does not use it; add 'generated' to records.source",
         ),
         ([RECORDS, "records.source=nowhere.jsonl"], "records.source names 'nowhere.jsonl', which does not exist"),
         (
             [RECORDS, "records.prompt_field=q"],
-            "records.prompt_field and records.response_field go together; give both or none",
+            "only one of records.prompt_field and records.response_field is set; set both or neither",
         ),
-        ([RECORDS, "records.chat_template=hello"], "does not show messages of role user"),
+        ([RECORDS, "records.chat_template=hello"], "omits messages of role user"),
         (
             [RECORDS, "records.promt_field=q"],
             "records.promt_field is not a setting; the nearest known key is prompt_field",
         ),
         (
             [RECORDS, "records.source=generated", "generate={prompts: world, endpoint: 'http://localhost:1/v1'}"],
-            "generate.endpoint and generate.endpoint_model go together",
+            "only one of generate.endpoint and generate.endpoint_model is set",
         ),
         (
             [RECORDS, "records.source=generated", "generate={prompts: world, samples: 2}"],
-            "generate.samples is 2 but temperature 0 gives the same answer each time",
+            "generate.samples is 2 but temperature 0 gives the same answer every time",
         ),
         (
             [RECORDS, "records.source=generated", "generate={prompts: world, max_new_tokens: 256}"],
-            "generate.max_new_tokens is 256 but the teacher's longest sequence is 256",
+            "generate.max_new_tokens is 256 but the teacher's maximum sequence length is 256",
         ),
         (
             [
@@ -111,11 +111,11 @@ def test_what_is_sound_loads() -> None:
                     " NOT_SET_ANYWHERE}"
                 ),
             ],
-            "generate.api_key_env names NOT_SET_ANYWHERE, which is not set in this environment; set it",
+            "generate.api_key_env names NOT_SET_ANYWHERE, which is not set; set this environment variable",
         ),
         (
             [RECORDS, "students.depth-sft={prune: {num_layers: 2}}"],
-            "students.depth-sft is called as a model of student depth",
+            "students.depth-sft has the name of a model of student depth",
         ),
     ],
 )
@@ -132,7 +132,7 @@ def test_one_sentence(overrides: list[str], sentence: str) -> None:
             ", prompt_field: q, response_field: answer",
             "records.response_field is 'answer' but the first record",
         ),
-        ([{"q": "x", "a": "y"}], ", prompt_field: ask, response_field: a", "has the fields q, a; name one of those"),
+        ([{"q": "x", "a": "y"}], ", prompt_field: ask, response_field: a", "has the fields q, a; choose one of them"),
     ],
 )
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
@@ -147,8 +147,10 @@ def test_fields_that_the_first_record_does_not_have(
 def test_files_that_hold_no_records(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("")
     (tmp_path / "words.csv").write_text("a,b\n")
-    assert "is empty; name a file with records" in told(f"records={{source: {tmp_path}/empty.jsonl, seq_length: 128}}")
-    assert "give a file that ends in .jsonl, .json, .parquet" in told(
+    assert "which is empty; use a file with records" in told(
+        f"records={{source: {tmp_path}/empty.jsonl, seq_length: 128}}"
+    )
+    assert "use a file ending in .jsonl, .json, .parquet" in told(
         f"records={{source: {tmp_path}/words.csv, seq_length: 128}}"
     )
 

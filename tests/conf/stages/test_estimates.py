@@ -1,0 +1,83 @@
+"""The plan's counts of each stage, by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from conf.base import StageConfig
+from conf.estimate.flops import forward_flops
+from conf.estimate.numbers import Models, StageEstimate
+from conf.load import load
+from conf.shape import Shape, num_params
+from conf.stages.importance import ImportanceConfig
+from conf.stages.logits import LogitsConfig, high_planes, row_bytes
+from conf.stages.quantize import QuantizeConfig
+from conf.stages.sensitivity import SensitivityConfig
+from conf.stages.sweep import SweepConfig
+
+TEACHER = Shape(
+    num_layers=4, hidden_size=32, ffn_hidden_size=64, num_attention_heads=4, num_query_groups=2, vocab_size=128
+)
+STUDENT = TEACHER.model_copy(update={"num_layers": 2})
+MODELS = Models(teacher=TEACHER, before=TEACHER, after=STUDENT, where="at", weight_bytes=2, cuts=3)
+
+
+def estimate(config: StageConfig, models: Models = MODELS) -> StageEstimate:
+    numbers = config.estimate(models)
+    assert numbers is not None
+    return numbers
+
+
+def test_training_counts_its_tokens() -> None:
+    config = load("tests/recipes/tiny.yaml", ["distill.steps=10", "distill.warmup_steps=2"]).distill
+    assert config is not None
+    numbers = estimate(config)
+    assert numbers.tokens == 10 * config.global_batch * config.seq_length
+    assert (numbers.steps, numbers.params) == (10, num_params(STUDENT))
+    student, teacher = (forward_flops(shape, config.seq_length) for shape in (STUDENT, TEACHER))
+    assert numbers.work and numbers.work.flops == numbers.tokens * (3 * student + teacher)
+
+
+def test_importance_passes_once_over_its_samples() -> None:
+    numbers = estimate(ImportanceConfig(calibration_samples=6, seq_length=16))
+    assert (numbers.tokens, numbers.params) == (6 * 16, num_params(TEACHER))
+    assert numbers.work and numbers.work.flops == 6 * 16 * forward_flops(TEACHER, 16)
+
+
+def test_a_sweep_scores_each_cut_and_the_teacher() -> None:
+    numbers = estimate(SweepConfig(sequences=5, seq_length=16))
+    assert numbers.tokens == (3 + 1) * 5 * 16
+
+
+@pytest.mark.parametrize(("vocab_size", "planes"), [(65_536, 0), (65_537, 1), (131_072, 1), (131_073, 2)])
+def test_ids_beyond_16_bits_take_a_plane_a_bit(vocab_size: int, planes: int) -> None:
+    assert high_planes(vocab_size) == planes
+
+
+def test_a_stored_token_takes_its_bytes() -> None:
+    ids, logits, rest, loss = 2 * 8, 2 * 8, 4, 2
+    assert row_bytes(8, 128) == ids + logits + rest + loss
+    assert row_bytes(9, 70_000) == 2 * 9 + 2 * 9 + 2 + rest + loss, "a plane of nine bits takes two bytes"
+    numbers = estimate(LogitsConfig(sequences=3, seq_length=16, top_k=8))
+    assert (numbers.tokens, numbers.disk) == (48, 48 * row_bytes(8, 128))
+
+
+def test_a_store_of_unknown_length_has_no_size() -> None:
+    numbers = estimate(LogitsConfig(seq_length=16, top_k=8))
+    assert (numbers.tokens, numbers.disk, numbers.work) == (None, None, None)
+
+
+def test_quantization_shrinks_the_matrices_of_layers() -> None:
+    numbers = estimate(QuantizeConfig.model_validate({"format": "fp8", "calibration_samples": 4, "seq_length": 16}))
+    embedding = 128 * 32
+    linear = num_params(STUDENT) - embedding
+    assert numbers.tokens == 4 * 16
+    assert numbers.disk == pytest.approx(linear * 1 + embedding * 2, rel=0.02)
+
+
+def test_a_score_by_divergence_passes_once_a_layer_and_format() -> None:
+    settings = {"formats": ("fp8", "nvfp4"), "seq_length": 16, "calibration_samples": 4, "score_samples": 2}
+    by_kl = estimate(SensitivityConfig.model_validate(settings | {"method": "kl_div"}))
+    assert by_kl.tokens == 16 * (4 * 2 + 2 * (1 + 4 * 2 * 2))
+    by_gradient = estimate(SensitivityConfig.model_validate(settings | {"method": "gradient"}))
+    assert by_gradient.tokens == 16 * (4 * 2 + 2)

@@ -1,0 +1,96 @@
+"""A student's cuts in order, and what a round of a search teaches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from conf.cuts import check_names, cuts, prune_of, round_of
+from conf.load import load
+from conf.shape import Shape
+from conf.stages.search import Halving, SearchConfig
+
+TINY = "tests/recipes/tiny.yaml"
+ROUNDS = (
+    "students.depth={prune: null, rounds: [{prune: {drop_layers: [2]}, teacher: original}, {prune: {hidden_size: 16}}]}"
+)
+
+
+def teacher(recipe: Any) -> Shape:
+    shape = recipe.teacher.shape
+    assert isinstance(shape, Shape)
+    return shape
+
+
+def test_a_student_is_cut_once_by_default() -> None:
+    recipe = load(TINY)
+    (cut,) = cuts(recipe, "depth", teacher(recipe))
+    assert (cut.where, cut.distill_at, cut.last) == ("students.depth.prune", "distill", True)
+    assert (cut.before, cut.teacher, cut.config) == (teacher(recipe), teacher(recipe), recipe.distill_of("depth"))
+
+
+def test_a_round_cuts_what_the_one_before_left() -> None:
+    recipe = load(TINY, ["students.width=null", ROUNDS])
+    first, second = cuts(recipe, "depth", teacher(recipe))
+    assert second.before == first.after
+    assert (first.last, second.last) == (False, True)
+    assert (first.ranked, second.ranked) == (False, True)
+    assert first.teacher == teacher(recipe)
+    assert (first.where, second.where) == ("students.depth.rounds.0.prune", "students.depth.rounds.1.prune")
+    with pytest.raises(ValueError, match=r"rounds\.1\.prune\.hidden_size.*the student of round 1"):
+        broken = load(TINY, ["students.width=null", ROUNDS])
+        wider = broken.students["depth"].cuts[1].prune.model_copy(update={"hidden_size": 4096})
+        round_ = broken.students["depth"].cuts[1].model_copy(update={"prune": wider})
+        student = broken.students["depth"].model_copy(update={"rounds": (broken.students["depth"].cuts[0], round_)})
+        cuts(broken.model_copy(update={"students": {"depth": student}}), "depth", teacher(broken))
+
+
+def distill(**settings: Any) -> Any:
+    config = load(TINY).distill
+    assert config is not None
+    return type(config).model_validate(config.model_dump() | {"steps": 100, "warmup_steps": 20} | settings)
+
+
+@pytest.mark.parametrize(("number", "steps"), [(0, 10), (1, 20), (2, 40)])
+def test_each_round_doubles_its_steps(number: int, steps: int) -> None:
+    config = round_of(distill(seed=5), Halving(top_k=4), number)
+    assert (config.steps, config.warmup_steps, config.seed) == (steps, 20 * steps // 100, 5 + number)
+    assert (config.keep, config.patience, config.evaluation, config.offline) == ("last", None, None, False)
+
+
+def test_the_first_rounds_steps_can_be_set() -> None:
+    assert round_of(distill(), Halving(top_k=4, steps=7), 1).steps == 14
+    assert round_of(distill(steps=5, warmup_steps=0), Halving(top_k=4), 0).steps == 1, "a tenth, but at least one"
+
+
+@pytest.mark.parametrize(
+    ("top_k", "rounds", "candidates", "sizes"),
+    [
+        (4, None, 9, [4, 2]),
+        (5, None, 9, [5, 3, 2]),
+        (4, 1, 9, [4]),
+        (4, None, 3, [3, 2]),
+        (1, None, 9, []),
+        (4, None, 1, []),
+    ],
+)
+def test_half_of_a_round_goes_on(top_k: int, rounds: int | None, candidates: int, sizes: list[int]) -> None:
+    assert Halving(top_k=top_k, rounds=rounds).sizes(candidates) == sizes
+
+
+def test_a_candidate_is_the_cut_a_recipe_would_name() -> None:
+    search = SearchConfig(target_params=0.5, seed=3)
+    config = prune_of(search, {"num_layers": 4, "hidden_size": 64}, {"num_layers": 6, "hidden_size": 64})
+    assert (config.num_layers, config.hidden_size, config.seed) == (4, None, 3)
+
+
+@pytest.mark.parametrize(("name", "refused"), [("depth-r1", True), ("depth-r12-x", True), ("depth-rest", False)])
+def test_a_student_cannot_have_a_rounds_name(name: str, refused: bool) -> None:
+    recipe = load(TINY, ["students.width=null", ROUNDS])
+    named = recipe.model_copy(update={"students": recipe.students | {name: recipe.students["depth"]}})
+    if not refused:
+        check_names(named)
+        return
+    with pytest.raises(ValueError, match="has the name of a round"):
+        check_names(named)
