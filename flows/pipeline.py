@@ -124,8 +124,7 @@ class Pipeline:
         return before, teacher
 
     def _search(self, name: str) -> tuple[Handle, Handle]:
-        """Compare the candidates of a search by successive halving. Returns the winner of the last round and its
-        teacher."""
+        """Successive halving over the candidates of a search. Returns the winner and its teacher."""
         search, distill = self.recipe.students[name].search, self.recipe.distill_of(name)
         assert search is not None
         shared: dict[str, Any] = {"teacher": self.teacher, "data": self.data, "importance": self.importance}
@@ -147,8 +146,7 @@ class Pipeline:
         return start, self.teacher
 
     def _distill(self, label: str, config: DistillConfig, student: Handle, teacher: Handle, **more: Any) -> Handle:
-        """Submit a distill stage, with stored logits if it is offline, and questions if it is evaluated during
-        training."""
+        """Submit a distill stage: with stored logits if offline, with questions if it evaluates during training."""
         asks = config.evaluation and config.evaluation.mmlu
         more |= {"logits": self.logits if config.offline else None, "mmlu": self.outside.mmlu if asks else None}
         return self.stage(label, config, teacher=teacher, student=student, data=self.data, **more)
