@@ -220,7 +220,7 @@ def test_a_node_that_cannot_hold_a_checkpoints_copy_is_refused(tmp_path: Path) -
         with (
             contextlib.nullcontext()
             if fits
-            else pytest.raises(ValueError, match=r"of main memory .*raise stages\.distill\.memory_gb")
+            else pytest.raises(ValueError, match=r"of main memory .*raise the cluster's stages\.distill\.memory_gb")
         ):
             check_fits(recipe, cluster, plan(recipe, tmp_path))
 

@@ -183,7 +183,7 @@ def test_hub_licences_of_teacher_and_data_are_kept(hub: Path, tmp_path: Path, mo
     told = card._licences(recipe, card.teacher_of(recipe, ancestors), card.data_of(recipe, ancestors))
     assert f"Teacher, owner/model at {COMMIT}: **llama3.1** (its card (owner/model/README.md))." in told
     assert f"Data, owner/text at {COMMIT}: **odc-by** (its card (owner/text/README.md))." in told
-    assert "Data, owner/other: **unknown** (no card and no licence file beside it)." in told
+    assert "Data, owner/other: **unknown** (no card and no licence file found)." in told
     assert "Data, imbik's synthetic world: **unknown** (synthetic text)." in told
     assert "This model: **llama3.1**, inherited from its teacher." in told
     assert card.teacher_of(recipe, ancestors).hub == "owner/model", "the hub's block names the model, not the commit"
