@@ -96,27 +96,31 @@ def _make(session: Session, label: str, key: str, config: StageConfig, inputs: d
         config = attempts.run(config, submit)
         missing = [name for name in config.writes if not (work / name).is_file()]
         assert not missing, f"{stage} succeeded but did not write {missing}"
-        record = Record(
-            stage=stage,
-            key=key,
-            revision=config.revision,
-            config=config.model_dump(mode="json"),
-            hashed=config.identity(),
-            inputs={role: artifact.key for role, artifact in inputs.items()},
-            files={},
-            seconds=round(attempts.seconds, 3),
-            created=datetime.now(UTC).isoformat(),
-            versions=versions(),
-            commit=commit(),
-            run=session.tracker.ids(),
-            attempts=attempts.all,
-        )
-        return session.store.seal(record, ignore=SCRATCH)
+        return session.store.seal(_record(session, key, config, inputs, attempts), ignore=SCRATCH)
     except OSError as error:
         raise StoreError(
             f"{label}: {error.strerror} ({error.filename or session.store.root}); free space or choose another --store,"
             " then run again to continue"
         ) from error
+
+
+def _record(session: Session, key: str, config: StageConfig, inputs: dict[str, Artifact], attempts: Attempts) -> Record:
+    """The record to seal a finished job with; the store adds its files."""
+    return Record(
+        stage=config.stage,
+        key=key,
+        revision=config.revision,
+        config=config.model_dump(mode="json"),
+        hashed=config.identity(),
+        inputs={role: artifact.key for role, artifact in inputs.items()},
+        files={},
+        seconds=round(attempts.seconds, 3),
+        created=datetime.now(UTC).isoformat(),
+        versions=versions(),
+        commit=commit(),
+        run=session.tracker.ids(),
+        attempts=attempts.all,
+    )
 
 
 def _again(session: Session, listener: StageListener, label: str, number: int, reason: str) -> None:

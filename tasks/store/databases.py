@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from conf.files import replacing
+from conf.files import PARTIAL, replacing
 
 Kind = Literal["prefect", "mlflow"]
 EMPTY = Path(sys.prefix) / "share" / "imbik"
@@ -41,6 +41,8 @@ def ready(path: Path, kind: Kind) -> None:
         return
     with _held(path.parent / f".{kind}.lock"):
         if not path.exists():
+            for leftover in path.parent.glob(f".{path.name}.*{PARTIAL}"):  # of a killed process: the lock is ours
+                leftover.unlink()
             empty = _empty(kind)
             with replacing(path) as partial:
                 if empty:

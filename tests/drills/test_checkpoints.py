@@ -65,7 +65,7 @@ checkpoints.publish(folder, step, 2, write)
 """
 
 
-def test_a_write_killed_at_any_moment_leaves_the_old_checkpoint_or_the_new(tmp_path: Path) -> None:
+def test_a_killed_write_leaves_the_old_checkpoint_or_the_new(tmp_path: Path) -> None:
     folder, moments = tmp_path / "checkpoints", 0
 
     def publish(step: int, moment: int) -> int:
@@ -119,7 +119,7 @@ def copied(whole: Path, to: Path) -> Path:
     return to / "checkpoints"
 
 
-def test_every_damage_is_seen_and_the_checkpoint_before_it_is_used(whole: Path, corpus: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(whole: Path, corpus: Path, tmp_path: Path) -> None:
     for number, (told, (name, damage)) in enumerate(DAMAGES.items()):
         folder = copied(whole, tmp_path / str(number))
         damage(folder / "step-00000040" / name)
@@ -132,7 +132,7 @@ def test_every_damage_is_seen_and_the_checkpoint_before_it_is_used(whole: Path, 
     assert steps(last) == list(range(41))
 
 
-def test_where_no_checkpoint_is_whole_nothing_is_begun_again_over_them(
+def test_damaged_checkpoints_are_never_overwritten(
     whole: Path, corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = copied(whole, tmp_path / "out")
@@ -144,9 +144,7 @@ def test_where_no_checkpoint_is_whole_nothing_is_begun_again_over_them(
     assert JobExit.model_validate_json((tmp_path / "out" / "ended.json").read_text()).reason == "mistake"
 
 
-def test_a_job_killed_while_it_writes_resumes_to_the_same_model_twice(
-    whole: Path, corpus: Path, tmp_path: Path
-) -> None:
+def test_a_job_killed_twice_while_writing_ends_in_the_same_model(whole: Path, corpus: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     for step in (10, 20):
         killed_after_a_checkpoint(
@@ -157,7 +155,7 @@ def test_a_job_killed_while_it_writes_resumes_to_the_same_model_twice(
     assert steps(output) == list(range(41))
 
 
-def test_a_time_limit_under_a_jumping_clock_ends_in_the_same_model(
+def test_a_time_limit_survives_a_jumping_clock(
     whole: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, jumps = time.time, [0]
@@ -199,7 +197,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield disk
 
 
-def test_a_disk_that_fills_up_in_the_middle_of_a_checkpoint_keeps_the_one_before(
+def test_a_full_disk_keeps_the_checkpoint_before(
     whole: Path, corpus: Path, small_disk: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     output = small_disk / "out"

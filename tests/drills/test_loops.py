@@ -36,7 +36,7 @@ JOBS: dict[str, tuple[dict[str, Any], tuple[str, str], str, str]] = {
 
 
 @pytest.mark.parametrize("stage", list(JOBS))
-def test_a_loop_stops_before_its_time_limit_and_ends_as_an_undisturbed_one(
+def test_a_loop_stopped_by_its_time_limit_ends_undisturbed(
     corpus: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     from jobs import logits

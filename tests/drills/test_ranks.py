@@ -42,9 +42,7 @@ def told(output: Path) -> JobExit:
     return JobExit.model_validate_json((output / ENDED).read_text())
 
 
-def test_a_killed_a_hung_and_a_terminated_rank_end_the_job_and_it_goes_on_to_the_same_model(
-    corpus: Path, tmp_path: Path
-) -> None:
+def test_a_job_survives_a_killed_a_hung_and_a_terminated_rank(corpus: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     _, jobs = training(corpus, output, {})
     os.kill(jobs[1].pid, signal.SIGKILL)

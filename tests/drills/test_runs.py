@@ -107,7 +107,7 @@ def store(tmp_path: Path) -> Iterator[Path]:
         yield disk / "store"
 
 
-def test_whatever_befalls_a_run_the_same_command_ends_in_the_same_models(store: Path, tmp_path: Path) -> None:
+def test_a_run_under_fire_ends_in_the_same_models(store: Path, tmp_path: Path) -> None:
     a_disk_that_fills_up_in_the_middle_of_a_checkpoint(store)
     two_at_once_one_killed_and_one_stopped(store)
     first = min(store.glob(".work/teacher-*/metrics.jsonl")).read_text().splitlines()[:20]

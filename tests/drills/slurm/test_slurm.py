@@ -162,7 +162,7 @@ def log(store: Path) -> list[str]:
     return [text for (text,) in asked(store, "select message from log order by timestamp")]
 
 
-def test_a_student_survives_a_cancel_a_killed_flow_and_a_time_limit(slurm: Path, store: Path, tmp_path: Path) -> None:
+def test_a_student_survives_a_cancel_a_kill_and_a_time_limit(slurm: Path, store: Path, tmp_path: Path) -> None:
     cancelled_in_prefect(slurm, store, tmp_path)
     found = reached(store, "distill")
     assert found, "what the cancelled job had done was not saved"
