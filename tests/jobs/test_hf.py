@@ -88,7 +88,7 @@ BREAKAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda path: (path / "config.json").unlink(), "no config.json"),
     "config cut short": (lambda path: (path / "config.json").write_text('{"a": '), "not valid JSON"),
     "config not an object": (lambda path: (path / "config.json").write_text("[1]"), "JSON object"),
-    "own code": (lambda path: (path / "modeling_x.py").write_text("raise SystemExit"), "brings its own code"),
+    "own code": (lambda path: (path / "modeling_x.py").write_text("raise SystemExit"), "contains code"),
     "auto_map": (lambda path: set_config(path, auto_map={"AutoModel": "x.Y"}), "auto_map"),
     "tokenizer auto_map": (lambda path: (path / "tokenizer_config.json").write_text('{"auto_map": {}}'), "auto_map"),
     "unknown architecture": (lambda path: set_config(path, model_type="no-such-model"), "no-such-model"),

@@ -134,7 +134,7 @@ def test_unreachable_budgets_are_refused_with_the_bounds() -> None:
     auto = "quantize=[{auto: {formats: [fp8, nvfp4], effective_bits: %s}, seq_length: 64}]"
     drop = ["students.width=null", "teacher.shape.head_dim=16"]
     with pytest.raises(
-        ValueError, match=r"effective_bits is 4.2 but no choice .* students.depth below \d+\.\d\d bits.*choose"
+        ValueError, match=r"effective_bits is 4.2 but students.depth needs at least \d+\.\d\d bits.*choose"
     ):
         load(TINY, [auto % 4.2, *drop])
     assert load(TINY, [auto % 14, *drop]).quantize[0].name == "auto-14"

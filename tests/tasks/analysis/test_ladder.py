@@ -94,11 +94,11 @@ def test_the_kept_model_is_linked_and_a_stale_link_goes(tmp_path: Path) -> None:
     [
         (
             [LADDER % ("mmlu", 0.01, "true"), "quantize=[fp8]"],
-            "ladder.formats names nvfp4, which the recipe's quantize does not have",
+            "ladder.formats names nvfp4, which is not in the recipe's quantize",
         ),
         ([LADDER % ("mmlu", 0, "true")], "ladder.bound is 0"),
-        ([LADDER % ("mmlu", 0.01, "true"), "evaluate.mmlu=null"], "ladder.metric is mmlu, but evaluate.mmlu is empty"),
-        (["ladder={formats: [fp8, fp8], bound: 0.01}"], "names a format twice"),
+        ([LADDER % ("mmlu", 0.01, "true"), "evaluate.mmlu=null"], "ladder.metric is mmlu but evaluate.mmlu is null"),
+        (["ladder={formats: [fp8, fp8], bound: 0.01}"], "ladder.formats has duplicates"),
     ],
 )
 def test_a_ladder_that_cannot_work_is_refused(overrides: list[str], part: str) -> None:

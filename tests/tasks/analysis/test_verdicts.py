@@ -209,7 +209,7 @@ def test_a_passed_sentence_has_all_numbers() -> None:
 
 def test_a_failed_sentence_says_when_more_would_help() -> None:
     near = verdict(DROP | {"at_least": -0.05}, answered(169), answered(180)).sentence
-    assert "small-fp8 does not meet mmlu minus what it was before at least -0.05; measured -0.055" in near
+    assert "small-fp8 does not meet mmlu minus its value before the stage at least -0.05; measured -0.055" in near
     assert near.endswith("; the interval includes the bound, so more questions could change the verdict")
     far = verdict(DROP | {"at_least": -0.05}, answered(150), answered(180)).sentence
     assert far.endswith("n = 200 questions")
