@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.bench.training import _processor
+from flows.doctor import processor
 
 RESULTS = Path(__file__).parent / "results"
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -36,7 +36,7 @@ def main() -> None:
     report = json.loads((store / "runs" / "ablation" / "report.json").read_text())
     record = {
         "date": time.strftime("%Y-%m-%d"),
-        "processor": _processor(),
+        "processor": processor.kind(),
         "threads": os.cpu_count(),
         "minutes": minutes and round(minutes, 1),
         "versions": report["provenance"][0]["versions"],

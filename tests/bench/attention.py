@@ -23,9 +23,9 @@ import torch
 from conf.parallel import Parallel
 from conf.shape import Shape
 from conf.stages.training import Training
+from flows.doctor import processor
 from jobs.megatron.device import machine
 from jobs.tokens.windows import Samples
-from tests.bench.training import _processor
 
 RESULTS = Path(__file__).parent / "results"
 SHAPES = {
@@ -72,7 +72,7 @@ def main() -> None:
                 found[way].append(json.loads(done.stdout.splitlines()[-1]))
                 print(*case, way, found[way][-1], flush=True)
         rows += [_row(case, way, runs, found["unfused"]) for way, runs in found.items()]
-    device = {"processor": _processor(), "threads": os.cpu_count(), "torch": torch.__version__}
+    device = {"processor": processor.kind(), "threads": os.cpu_count(), "torch": torch.__version__}
     record = {"date": time.strftime("%Y-%m-%d"), "device": device, "rounds": arguments.rounds, "rows": rows}
     (RESULTS / "attention.json").write_text(json.dumps(record, indent=2) + "\n")
     (RESULTS / "attention.md").write_text(table(record))

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from flows.doctor import processor
 from jobs import data, teacher
 from jobs.megatron import checkpoint, training
 from jobs.runtime.entry import execute
@@ -85,19 +86,13 @@ def measure() -> dict[str, Any]:
                 found[way].append(told["seconds"])
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{os.cpu_count()} cores, {model_name()}",
+        "machine": f"{os.cpu_count()} cores, {processor.kind()}",
         "load_before": LOAD,
         "versions": {name: version(name) for name in ("torch", "megatron-core", "safetensors")},
         "checkpoint_bytes": told["bytes"],
         "every_steps": EVERY,
         "step_seconds": found,
     }
-
-
-def model_name() -> str:
-    """The processor, as Linux calls it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown")
 
 
 def told(result: dict[str, Any]) -> str:

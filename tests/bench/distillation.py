@@ -29,9 +29,9 @@ from conf.parallel import Parallel
 from conf.shape import Shape
 from conf.stages.distill import DistillConfig
 from conf.stages.logits import row_bytes
+from flows.doctor import processor
 from jobs.megatron.device import machine
 from jobs.tokens.windows import Samples
-from tests.bench.training import _processor
 
 RESULTS = Path(__file__).parent / "results"
 HEADS: dict[str, Any] = {"num_attention_heads": 8, "num_query_groups": 4}
@@ -70,7 +70,7 @@ def main() -> None:
                 print(vocabulary, way, found[way][-1], flush=True)
         rows += [_row(way, vocabulary, runs, found["modelopt"]) for way, runs in found.items()]
     device = {
-        "processor": _processor(),
+        "processor": processor.kind(),
         "threads": os.cpu_count(),
         "torch": torch.__version__,
         "load": os.getloadavg()[0],

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from flows.doctor import processor
 
 RESULTS = Path(__file__).parent / "results"
 PLAIN = ["quantize=[]"]
@@ -82,7 +83,7 @@ def main() -> None:
         rows = measure((store or Path(folder) / "store").absolute())
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "extrapolation.json").write_text(
-        json.dumps({"machine": platform.machine(), "rows": rows}, indent=2) + "\n"
+        json.dumps({"machine": processor.kind(), "rows": rows}, indent=2) + "\n"
     )
     (RESULTS / "extrapolation.md").write_text(table(rows))
     print(table(rows))

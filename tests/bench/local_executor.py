@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -21,6 +20,7 @@ from typing import Any
 
 from conf.parallel import Parallel
 from conf.spec import Spec
+from flows.doctor import processor
 from tasks.launch import nemo_run as experiment
 from tasks.launch.local import LocalLauncher
 from tasks.monitor.board import Board
@@ -51,7 +51,7 @@ def measure(root: Path) -> dict[str, Any]:
     warm.stop()
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}",
+        "machine": f"{os.cpu_count()} CPU cores, {processor.kind()}",
         "load": [round(one, 1) for one in load],
         "versions": {name: version(name) for name in ("nemo_run", "torchx", "torch")},
         "seconds": seconds,

@@ -8,7 +8,6 @@ itself, from its record, to see what its process start costs without the warm pr
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from flows.doctor import processor
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "tiny.yaml"
 RESULTS = Path(__file__).parent / "results"
@@ -71,7 +72,7 @@ def measure(folder: Path) -> dict[str, Any]:
     versions = {name: version(name) for name in ("prefect", "mlflow", "torch", "megatron-core", "nvidia-modelopt")}
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "machine": platform.processor() or platform.machine(),
+        "machine": processor.kind(),
         "versions": versions,
         "stages": len(took),
         "whole": whole,

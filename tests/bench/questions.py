@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import platform
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +20,7 @@ from lm_eval.models.huggingface import HFLM
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from conf.stages.evaluate import Mmlu
+from flows.doctor import processor
 from jobs.evaluation import mmlu
 from jobs.huggingface import model as hf
 
@@ -51,7 +51,7 @@ def main() -> None:
     versions = {name: version(name) for name in ("lm_eval", "transformers", "torch")}
     record = {
         "date": time.strftime("%Y-%m-%d"),
-        "machine": platform.processor() or platform.machine(),
+        "machine": processor.kind(),
         "versions": versions,
         "rows": rows,
     }

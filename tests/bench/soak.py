@@ -32,6 +32,7 @@ from typing import Any
 
 import psutil
 
+from flows.doctor import processor
 from flows.server.processes import free_port
 from flows.server.recovery import GONE
 from tasks.tracking.servers import UP
@@ -373,8 +374,8 @@ def written(soak: Soak, command: str) -> str:
     found = soak.outcome
     lines = [f"# Soak: {found['runs']} flow runs in {soak.minutes:g} minutes through `imbik up`", ""]
     lines += [
-        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, Python {platform.python_version()}, Prefect"
-        f" {version('prefect')}, "
+        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, {processor.kind()}, Python {platform.python_version()},"
+        f" Prefect {version('prefect')}, "
     ]
     lines[-1] += f"MLflow {version('mlflow')}; `{command}`."
     lines += ["", "| kind | runs | ended as |", "|---|---|---|"]

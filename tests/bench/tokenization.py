@@ -21,6 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from flows.doctor import processor
 from jobs.huggingface import tokenizer
 from jobs.tokens.indexed import token_dtype
 from tests.fixtures.jobs import write_spec
@@ -57,7 +58,7 @@ def main() -> None:
         "datatrove": _datatrove_version(),
         "python": platform.python_version(),
     }
-    device = f"{_processor()}, {os.cpu_count()} cores"
+    device = f"{processor.kind()}, {os.cpu_count()} cores"
     record = {
         "date": time.strftime("%Y-%m-%d"),
         "device": device,
@@ -268,11 +269,6 @@ def _datatrove_version() -> str:
         return "not installed"
     code = "from importlib.metadata import version; print(version('datatrove'))"
     return subprocess.run([DATATROVE, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
 
 
 if __name__ == "__main__":

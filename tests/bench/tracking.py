@@ -16,7 +16,6 @@ import json
 import math
 import multiprocessing
 import os
-import platform
 import random
 import signal
 import statistics
@@ -32,6 +31,7 @@ from typing import Any
 import psutil
 
 from conf.load import load
+from flows.doctor import processor
 from flows.server.processes import free_port
 from jobs.runtime.system_metrics import Sampler
 from tasks.tracking.tracker import Tracker
@@ -256,7 +256,7 @@ def main() -> None:
         found = measure(count, Path(folder))
     record = {
         "date": time.strftime("%Y-%m-%d"),
-        "machine": platform.processor() or platform.machine(),
+        "machine": processor.kind(),
         "cores": os.cpu_count(),
         "mlflow": version("mlflow"),
         "load": load_before,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -26,6 +25,7 @@ from conf.shape import Shape
 from conf.stages.distill import DistillConfig
 from conf.stages.teacher import TeacherConfig
 from conf.stages.training import Training
+from flows.doctor import processor
 from jobs.megatron.device import machine
 from jobs.tokens.windows import Samples
 
@@ -44,7 +44,7 @@ def main() -> None:
         for kind in ("train", "distill"):
             rows.append(compare(kind, precision))
             print(rows[-1], flush=True)
-    device = {"processor": _processor(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    device = {"processor": processor.kind(), "threads": torch.get_num_threads(), "torch": torch.__version__}
     RESULTS.mkdir(exist_ok=True)
     record = {"date": time.strftime("%Y-%m-%d"), "device": device, "batch": BATCH, "length": LENGTH, "rows": rows}
     (RESULTS / "training.json").write_text(json.dumps(record, indent=2) + "\n")
@@ -206,13 +206,6 @@ def table(record: dict[str, Any]) -> str:
             told = ", ".join(f"{key.removeprefix('aten::')} {share:.0%}" for key, share in top.items())
             lines.append(f"- {row['step']} {row['precision']}, {name}: {told}")
     return "\n".join(lines) + "\n"
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":")[1].strip()
-    return platform.processor()
 
 
 if __name__ == "__main__":
