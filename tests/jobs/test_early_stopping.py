@@ -141,7 +141,7 @@ def test_resumed_run_keeps_best_weights_and_patience(
     about, losses = kept(whole), logged(whole, "val_kl")
     assert about["step"] == min(losses, key=lambda step: losses[step]) < about["trained"] < 400
     assert about["best"] == min(losses.values())
-    assert "had not improved by more than 0.0001 in 30 looks" in about["stopped"]
+    assert "had not improved by more than 0.0001 in 30 checks" in about["stopped"]
     assert max(losses) == about["trained"]
     # Killed where the best weights are no longer the model's own.
     later = about["step"] + 10

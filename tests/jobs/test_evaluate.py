@@ -318,7 +318,7 @@ def test_models_that_cannot_be_compared_are_refused(
     tokenizer.train(iter(["four five six seven"] * 4), tokenizer.vocab_size(corpus / "tokenizer"), stranger / "model")
     assert "tokenize the corpus with the model's tokenizer" in sentence(model=stranger)
     assert "max_position_embeddings 96; choose at most 96" in sentence(seq_length=97)
-    assert "max_position_embeddings 96; choose fewer" in sentence(prompt_tokens=50, new_tokens=50)
+    assert "max_position_embeddings 96; lower either" in sentence(prompt_tokens=50, new_tokens=50)
     assert "the nearest is 'food'" in sentence(mmlu={"path": "quiz", "subjects": ["foot"]})
     damaged = make(tmp_path / "damaged", corpus, 1, 3)
     model = AutoModelForCausalLM.from_pretrained(damaged / "model")

@@ -190,8 +190,10 @@ def test_logits_of_something_else_are_refused(
     assert "from another teacher" in refused(
         "distill", config, inputs | {"teacher": student}, tmp_path / "teacher", capfd
     )
-    assert "top_k is 30 but 24 logits" in refused("distill", config | {"top_k": 30}, inputs, tmp_path / "wide", capfd)
-    for what, told in (("tokenizer", "come from another tokenizer"), ("data", "of other text")):
+    assert "top_k is 30 but only 24 logits" in refused(
+        "distill", config | {"top_k": 30}, inputs, tmp_path / "wide", capfd
+    )
+    for what, told in (("tokenizer", "come from another tokenizer"), ("data", "from other text")):
         other = tmp_path / what
         other.mkdir()
         for file in stored.iterdir():

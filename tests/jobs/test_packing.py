@@ -100,7 +100,7 @@ def test_an_empty_split_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rows", [1, 3])
 def test_packed_samples_have_the_logits_of_single_ones(tmp_path: Path, teacher: Path, rows: int) -> None:
     from jobs.megatron import weights
-    from jobs.megatron.attention import packed
+    from jobs.megatron.attention import pack_params
     from jobs.megatron.device import machine
     from jobs.megatron.model import build, read_config
 
@@ -114,7 +114,7 @@ def test_packed_samples_have_the_logits_of_single_ones(tmp_path: Path, teacher: 
         weights.load(model, teacher / "model", config)
         tokens = torch.from_numpy(samples.tokens[:, :-1])
         flat, places = tokens.reshape(1, -1), torch.from_numpy(samples.positions).reshape(1, -1)
-        together = model(flat, places, None, packed_seq_params=packed(torch.from_numpy(samples.segments))).view(
+        together = model(flat, places, None, packed_seq_params=pack_params(torch.from_numpy(samples.segments))).view(
             rows, 64, -1
         )
         for place in range(rows):

@@ -277,7 +277,7 @@ def test_widths_that_nvfp4_cannot_pack_are_refused_before_work(shared_data: Path
     config = quantize.QuantizeConfig(format="nvfp4")
     with pytest.raises(
         ValueError,
-        match="intermediate_size is 172 wide, not a multiple of 16, the block of nvfp4; prune to 160, or use fp8",
+        match="intermediate_size is 172 wide, not a multiple of 16, the block size of nvfp4; prune to 160, or use fp8",
     ):
         quantize.check(stories, data, config)
     quantize.check(stories, data, quantize.QuantizeConfig(format="fp8"))
