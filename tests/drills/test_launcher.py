@@ -103,4 +103,4 @@ def test_a_worker_that_never_starts_is_told_with_its_log(tmp_path: Path, monkeyp
     monkeypatch.setenv("PYTHONPATH", f"{SABOTAGE}:{RECIPE.parents[2]}")
     monkeypatch.setenv("DRILL", "absent")
     failed = Running(spec_of("data", {"source": "world"}, {}, tmp_path / "out"), Parallel()).failure()
-    assert "its process exited with 127; the log is" in str(failed) and failed.reason == "fault"
+    assert "its process exited with 127; see its log" in str(failed) and failed.reason == "fault"

@@ -168,7 +168,7 @@ def what_was_tried_is_told(store: Path) -> None:
     assert (config["micro_batch"], config["global_batch"], config["parallel"]["recompute"]) == (2, 4, True)
     assert not [path for folder in tried for name in ("ended.json", "attempts.json") for path in folder.rglob(name)]
     section = next(section for section in report_of(store, "drill")["sections"] if section["title"] == "Attempts")
-    assert [row[2] for row in section["rows"] if row[0] == "teacher"] == ["refused", "hung", "its time was up", "done"]
+    assert [row[2] for row in section["rows"] if row[0] == "teacher"] == ["refused", "hung", "time limit", "done"]
     assert [row[2] for row in section["rows"] if row[0] == "depth"] == ["out of memory", "done"]
     with sqlite3.connect(store / "mlflow.db") as database:
         tags = dict(database.execute("select key, value from tags where key like 'imbik.attempt.%'"))

@@ -237,7 +237,7 @@ def as_if_undisturbed(store: Path, tmp_path: Path) -> None:
     steps = [json.loads(line)["step"] for line in (sealed / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(STEPS + 1))
     section = next(section for section in report_of(store, "taught")["sections"] if section["title"] == "Attempts")
-    assert [row[2] for row in section["rows"] if row[0] == "depth"] == ["its time was up", "done"]
+    assert [row[2] for row in section["rows"] if row[0] == "depth"] == ["time limit", "done"]
     spec = json.loads((sealed / "spec.json").read_text())
     inputs = {role: Path(path) for role, path in spec["inputs"].items()}
     whole = ranks("distill", spec["config"], inputs, tmp_path / "whole", 2)
