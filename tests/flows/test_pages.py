@@ -31,7 +31,7 @@ CHROMIUM = shutil.which("chromium")
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 SEES_SECONDS = 12.0
 """In which a flow run that is suspended learns of it: by an event, or when it asks, every ten seconds."""
-TOO_MANY = "students.depth.prune.num_layers is 9 but the teacher has 3; choose less"
+TOO_MANY = "students.depth.prune.num_layers is 9 but the teacher has 3; choose at most that"
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
