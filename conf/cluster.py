@@ -111,7 +111,7 @@ class SlurmCluster(Config):
     """A Slurm cluster, used from a login node or over SSH."""
 
     ssh: Ssh | None = Field(
-        default=None, description=("SSH connection to the login node; empty: run sbatch on this machine.")
+        default=None, description="SSH connection to the login node; empty: run sbatch on this machine."
     )
     python: str | None = Field(
         default=None, pattern=r"^/", description="Folder of python and torchrun on the nodes; empty: same as here."
@@ -172,7 +172,7 @@ class Cluster(Config):
     )
     secrets: tuple[Variable, ...] = Field(
         default=(),
-        description=("Names of secret environment variables to pass to jobs; their values are not written to files."),
+        description="Names of secret environment variables to pass to jobs; their values are not written to files.",
     )
     resubmissions: int = Field(
         default=100, ge=0, description="How often to resubmit a job that reached its time limit."

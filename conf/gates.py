@@ -128,7 +128,7 @@ class Gate(Config):
         side = "at least" if self.at_least is not None else "at most"
         baseline = {
             "teacher": "the teacher's",
-            "before": ("its value before the stage"),
+            "before": "its value before the stage",
             "chance": "chance",
             "absolute": "",
         }[self.against]

@@ -56,11 +56,11 @@ class Recipe(Config):
         default=None, description="Teacher logits stored for offline distillation; null: none."
     )
     sweep: SweepConfig | None = Field(
-        default=None, description=("Loss of pruning each axis on its own; null: not measured.")
+        default=None, description="Loss of pruning each axis on its own; null: not measured."
     )
     students: dict[Annotated[str, Field(pattern=NAME)], Student] = Field(min_length=1, description="Students by name.")
     distill: DistillConfig | None = Field(
-        default=None, description=("Distillation of every student; null: pruning only.")
+        default=None, description="Distillation of every student; null: pruning only."
     )
     generate: GenerateConfig | None = Field(
         default=None, description="Prompts for the teacher to answer, for records.source 'generated'."

@@ -24,12 +24,12 @@ class Shape(Config):
         default=None, ge=2, description="Width of a head; empty: hidden_size / num_attention_heads."
     )
     vocab_size: int | None = Field(
-        default=None, ge=2, description=("Vocabulary size (rows of the embedding); empty: the tokenizer's.")
+        default=None, ge=2, description="Vocabulary size (rows of the embedding); empty: the tokenizer's."
     )
     max_position_embeddings: int = Field(default=2048, ge=8, description="Maximum sequence length.")
     rope_theta: float = Field(default=10_000.0, gt=0, description="Base of the rotary position embedding.")
     tie_word_embeddings: bool = Field(
-        default=True, description=("Share the weights of the embedding and the output layer.")
+        default=True, description="Share the weights of the embedding and the output layer."
     )
     initializer_range: float = Field(
         default=0.02,

@@ -61,7 +61,7 @@ class Evaluating(Single):
     models: tuple[Model, ...] = Field(min_length=1, description="Models to evaluate; they must share a vocabulary.")
     teacher: Model | None = Field(
         default=None,
-        description=("Model for KL and top-1 agreement; empty: the run's teacher, else the first model."),
+        description="Model for KL and top-1 agreement; empty: the run's teacher, else the first model.",
     )
 
     @model_validator(mode="after")

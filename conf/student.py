@@ -21,7 +21,7 @@ class Round(Config):
     distill: DistillConfig | None = Field(default=None, description="Replaces the student's distill for this round.")
     teacher: Literal["original", "previous"] = Field(
         default="original",
-        description=("Teacher of this round: original, the recipe's teacher; previous, the previous round's student."),
+        description="Teacher of this round: original, the recipe's teacher; previous, the previous round's student.",
     )
 
 

@@ -28,7 +28,7 @@ class WinnerConfig(Config):
         ),
     )
     max_bytes: int | None = Field(
-        default=None, gt=0, description=("Maximum bytes of the winner's weights; empty: no limit.")
+        default=None, gt=0, description="Maximum bytes of the winner's weights; empty: no limit."
     )
     registered: str | None = Field(
         default=None,

@@ -35,7 +35,7 @@ Where = Annotated[
     WithJsonSchema(
         {
             "type": "string",
-            "description": ("Cluster to run on: local, docker, slurm, kubernetes, or a YAML file on the worker."),
+            "description": "Cluster to run on: local, docker, slurm, kubernetes, or a YAML file on the worker.",
         }
     ),
 ]

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conf.formats import FORMATS, Widths, kv_misfit, misfit
+from conf.formats import Widths
 from conf.hf_model import head_dim
 from conf.spec import Spec
 from conf.stages.quantize import QuantizeConfig
@@ -61,12 +61,9 @@ def check(source: Path, data: Path, config: QuantizeConfig) -> None:
     hf.check_tokens(source, data)
     for length in (config.seq_length, *([config.qad.seq_length] if config.qad else [])):
         hf.check_length(settings, length)
-    widths = widths_of(settings)
-    misfits = [misfit(form, config.block_size, widths) for form in config.formats] + [
-        kv_misfit(config.kv_cache, widths)
-    ]
-    for name, width, multiple, reason in filter(None, misfits):
-        smaller = ", choose a smaller block_size" if config.format and FORMATS[config.format].free_block else ""
+    if found := config.misfit(widths_of(settings)):
+        name, width, multiple, reason = found
+        smaller = ", choose a smaller block_size" if config.free_block else ""
         raise ValueError(
             f"the model's {name} is {width} wide, not a multiple of {multiple}, {reason}; "
             f"prune to {width - width % multiple or multiple}{smaller}, or use fp8"

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from conf.formats import FORMATS, Widths, kv_misfit, misfit
+from conf.formats import FORMATS, Widths
 from conf.shape import Shape, head_dim
 from conf.stages.quantize import QuantizeConfig
 
 
 def check_format(student: str, config: QuantizeConfig, cut: Shape) -> None:
     """Raise ValueError if a student of this shape cannot be quantized with `config`."""
-    widths = widths_of(cut)
-    misfits = [misfit(form, config.block_size, widths) for form in config.formats] + [
-        kv_misfit(config.kv_cache, widths)
-    ]
-    for axis, width, multiple, reason in filter(None, misfits):
-        smaller = ", set a smaller quantize.block_size" if config.format and FORMATS[config.format].free_block else ""
+    if found := config.misfit(widths_of(cut)):
+        axis, width, multiple, reason = found
+        smaller = ", set a smaller quantize.block_size" if config.free_block else ""
         raise ValueError(
             f"students.{student} has {axis} {width}, not a multiple of {multiple}, {reason}; "
             f"prune it to a multiple{smaller} or set students.{student}.quantize=false"

@@ -28,7 +28,7 @@ class BlendSource(Config):
     )
     repair: bool = Field(default=False, description="Repair text that was decoded with the wrong codec.")
     max_documents: int | None = Field(
-        default=None, ge=1, description=("Maximum number of documents to read; empty: all.")
+        default=None, ge=1, description="Maximum number of documents to read; empty: all."
     )
 
     def read_as(self, data: DataConfig) -> DataConfig:

@@ -75,7 +75,7 @@ class DataConfig(StageConfig):
     test_share: float = Field(default=0.05, ge=0, lt=0.5, description="Share of documents in the test split.")
     seed: int = Field(default=1, ge=0, description="Seed of the train, validation and test split.")
     max_documents: int | None = Field(
-        default=None, ge=1, description=("Maximum number of documents to read; empty: all.")
+        default=None, ge=1, description="Maximum number of documents to read; empty: all."
     )
     max_document_bytes: int = Field(default=10_000_000, ge=1, description="Longer documents are quarantined.")
     max_rejected_share: float = Field(

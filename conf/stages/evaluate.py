@@ -55,7 +55,7 @@ class EvaluateConfig(StageConfig):
     )
     prompt_tokens: int = Field(default=32, ge=1, description="Prompt length of the generation benchmark, in tokens.")
     new_tokens: int = Field(
-        default=64, ge=0, description=("Tokens generated in the generation benchmark; 0: no benchmark.")
+        default=64, ge=0, description="Tokens generated in the generation benchmark; 0: no benchmark."
     )
     precision: Precision = Field(default="bf16", description="Precision of the forward passes.")
     parallel: InOneProcess = Field(default=Parallel(), description="Parallel layout (one process).")

@@ -52,7 +52,7 @@ class GenerateConfig(StageConfig):
         default=1.0,
         gt=0,
         le=1,
-        description=("Nucleus sampling: sample from the most likely tokens with this total probability."),
+        description="Nucleus sampling: sample from the most likely tokens with this total probability.",
     )
     stop: tuple[str, ...] = Field(
         default=(), max_length=4, description="Stop strings: an answer ends before any of them; base models need these."
@@ -61,7 +61,7 @@ class GenerateConfig(StageConfig):
     max_chars: int | None = Field(
         default=None,
         ge=1,
-        description=("Maximum answer length in characters, longer ones are rejected; empty: no limit."),
+        description="Maximum answer length in characters, longer ones are rejected; empty: no limit.",
     )
     max_repeated_share: float = Field(
         default=0.3,
@@ -101,7 +101,7 @@ class GenerateConfig(StageConfig):
         default=1.0, ge=0, description="Seconds before the first retry; doubled each time."
     )
     batch: Annotated[int, Execution()] = Field(
-        default=16, ge=1, description=("Prompts per batch when the teacher runs in this job.")
+        default=16, ge=1, description="Prompts per batch when the teacher runs in this job."
     )
     precision: Precision = Field(default="bf16", description="Precision of the teacher in this job.")
     parallel: InOneProcess = Field(default=Parallel(), description="Parallel layout (one process).")

@@ -36,7 +36,7 @@ class LogitsConfig(StageConfig):
         default=None, ge=1, description="Validation sequences to store, from the first; empty: all."
     )
     seed: int = Field(
-        default=1, ge=0, description=("Seed of the data order; must equal distill.seed if sequences is set.")
+        default=1, ge=0, description="Seed of the data order; must equal distill.seed if sequences is set."
     )
     precision: Precision = Field(default="bf16", description="Precision of the forward pass.")
     micro_batch: Annotated[int, Execution()] = Field(

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from conf.base import Execution, StageConfig
 from conf.estimate import flops, memory
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
-from conf.formats import BLOCKS, FORMATS, Calibrator, KVFormat, QuantFormat, why_not
+from conf.formats import BLOCKS, FORMATS, Calibrator, KVFormat, QuantFormat, Widths, kv_misfit, misfit, why_not
 from conf.parallel import InOneProcess, Parallel
 from conf.shape import num_params
 from conf.stages.qad import QADConfig
@@ -40,7 +40,7 @@ class QuantizeConfig(StageConfig):
     )
     block_size: int | None = Field(
         default=None,
-        description=("Weights per scale, for fp8_pb_wo, int4_awq and w4a8_awq: 16, 32, 64 or 128. Empty: 128."),
+        description="Weights per scale, for fp8_pb_wo, int4_awq and w4a8_awq: 16, 32, 64 or 128. Empty: 128.",
     )
     kv_cache: KVFormat | None = Field(
         default=None,
@@ -104,6 +104,16 @@ class QuantizeConfig(StageConfig):
     def formats(self) -> tuple[QuantFormat, ...]:
         """Formats that a layer may have."""
         return (self.format,) if self.format else self.auto.formats if self.auto else ()
+
+    @property
+    def free_block(self) -> bool:
+        """Whether `block_size` may be set."""
+        return self.format is not None and FORMATS[self.format].free_block
+
+    def misfit(self, widths: Widths) -> tuple[str, int, int, str] | None:
+        """The first width that a format or the KV cache cannot pack: (name, size, required multiple, reason)."""
+        found = [misfit(form, self.block_size, widths) for form in self.formats] + [kv_misfit(self.kv_cache, widths)]
+        return next(filter(None, found), None)
 
     @property
     def sensitivity(self) -> SensitivityConfig | None:

@@ -53,14 +53,14 @@ class RecordsConfig(StageConfig):
     seq_length: int = Field(
         default=2048,
         ge=8,
-        description=("Maximum tokens per record, prompt and responses together; longer records are rejected."),
+        description="Maximum tokens per record, prompt and responses together; longer records are rejected.",
     )
     world: World | None = Field(default=None, description="Synthetic world of the questions; empty: data.world.")
     max_records: int | None = Field(default=None, ge=1, description="Maximum number of records to read; empty: all.")
     validation_share: float = Field(default=0.05, ge=0, lt=0.5, description="Share of records in the validation split.")
     test_share: float = Field(default=0.05, ge=0, lt=0.5, description="Share of records in the test split.")
     seed: int = Field(
-        default=1, ge=0, description=("Seed of the split; records with the same first prompt stay in one split.")
+        default=1, ge=0, description="Seed of the split; records with the same first prompt stay in one split."
     )
     max_rejected_share: float = Field(
         default=0.01, ge=0, le=1, description="The stage fails if a larger share of records is rejected."

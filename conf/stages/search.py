@@ -26,7 +26,7 @@ class Halving(Config):
     rounds: int | None = Field(
         default=None,
         ge=1,
-        description=("Maximum number of rounds; empty: until one candidate is left. The best of the last round wins."),
+        description="Maximum number of rounds; empty: until one candidate is left. The best of the last round wins.",
     )
     steps: int | None = Field(
         default=None,
@@ -64,7 +64,7 @@ class SearchConfig(QuickScore):
     target_params: float | None = Field(
         default=None,
         gt=0,
-        description=("Maximum parameters of the student: a count, or below 1 a share of the teacher's."),
+        description="Maximum parameters of the student: a count, or below 1 a share of the teacher's.",
     )
     target_memory_mb: float | None = Field(
         default=None,
@@ -83,10 +83,10 @@ class SearchConfig(QuickScore):
         default=1, ge=1, description="Query heads are cut to multiples of this and of the number of query groups."
     )
     candidates: int = Field(
-        default=10, ge=1, description=("Number of shapes to score: the largest that meet the targets.")
+        default=10, ge=1, description="Number of shapes to score: the largest that meet the targets."
     )
     ranking: Ranking = Field(
-        default="activation", description=("How layers and channels are ranked, as in prune.ranking.")
+        default="activation", description="How layers and channels are ranked, as in prune.ranking."
     )
     seed: int = Field(default=1, ge=0, description="Seed of random ranking.")
     # Not hashed: halving uses the scores and does not change them.

@@ -62,7 +62,7 @@ class SensitivityConfig(StageConfig):
     method: Scoring = Field(default="gradient", description="Scoring method, as in quantize.auto.method.")
     score_samples: int = Field(default=128, ge=1, description="Sequences run to score formats.")
     calibration_samples: int = Field(
-        default=512, ge=1, description=("Sequences for calibrating each format before scoring.")
+        default=512, ge=1, description="Sequences for calibrating each format before scoring."
     )
     seq_length: int = Field(default=512, ge=8, description="Tokens per sequence.")
     batch: Annotated[int, Execution()] = Field(default=1, ge=1, description="Sequences per forward pass.")

@@ -26,7 +26,7 @@ class SweepConfig(QuickScore):
     )
     divisor: int = Field(default=8, ge=1, description="hidden_size and ffn_hidden_size are cut to multiples of this.")
     ranking: Ranking = Field(
-        default="activation", description=("How layers and channels are ranked, as in prune.ranking.")
+        default="activation", description="How layers and channels are ranked, as in prune.ranking."
     )
     seed: int = Field(default=1, ge=0, description="Seed of random ranking.")
 

@@ -23,7 +23,7 @@ class TeacherConfig(Training):
     model: Annotated[str | None, Execution()] = Field(
         default=None,
         min_length=1,
-        description=("Hugging Face model directory or id. The content of its files is hashed, not the name."),
+        description="Hugging Face model directory or id. The content of its files is hashed, not the name.",
     )
     shape: Shape | None = Field(default=None, description="Dimensions of a teacher trained from scratch.")
     reference: Annotated[Shape | None, Execution()] = Field(

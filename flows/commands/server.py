@@ -22,7 +22,7 @@ def doctor(
     ] = None,
     store: StoreOption = None,
     cluster: Annotated[
-        str | None, typer.Option("--cluster", help=("Check the nodes of this cluster with a job."))
+        str | None, typer.Option("--cluster", help="Check the nodes of this cluster with a job.")
     ] = None,
 ) -> None:
     """Check this machine, or the nodes of a cluster, and show how to fix problems."""

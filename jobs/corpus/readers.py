@@ -61,11 +61,11 @@ def _records(path: Path, config: DataConfig, count: Count) -> Iterator[Document]
     suffix = (path.with_suffix("") if path.suffix == ".gz" else path).suffix
     limit = config.max_document_bytes
     if suffix == ".parquet":
-        return _rows(_parquet(path, config.text_field), str(path), config, count)
+        return documents_of(_parquet(path, config.text_field), str(path), config, count)
     if suffix == ".csv":
-        return _rows(_csv(path, config.text_field), str(path), config, count)
+        return documents_of(_csv(path, config.text_field), str(path), config, count)
     if suffix == ".json":
-        return _rows(json_values(path), str(path), config, count)
+        return documents_of(json_values(path), str(path), config, count)
     if suffix == ".jsonl":
         return _jsonl(path, config, count)
     return join_lines(numbered_lines(path, limit), _style(path, config), str(path), limit, count)
@@ -194,7 +194,8 @@ def _jsonl(path: Path, config: DataConfig, count: Count) -> Iterator[Document]:
             yield record
 
 
-def _rows(values: Iterable[Any], file: str, config: DataConfig, count: Count) -> Iterator[Document]:
+def documents_of(values: Iterable[Any], file: str, config: DataConfig, count: Count) -> Iterator[Document]:
+    """A document for each row that holds text; all rows are counted."""
     for number, value in enumerate(values, 1):
         count.lines += 1
         record = row(value, file, number, config)

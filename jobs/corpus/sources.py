@@ -9,7 +9,7 @@ from pathlib import Path
 
 from conf.stages.data import DataConfig
 from conf.stages.records import RecordsConfig
-from jobs.corpus.readers import SUFFIXES, Count, Document, join_lines, read_file, row
+from jobs.corpus.readers import SUFFIXES, Count, Document, documents_of, join_lines, read_file
 
 WORLD = "world"
 SPLITS = ("train", "validation", "test")
@@ -99,13 +99,7 @@ def _hub(source: str, config: DataConfig, count: Count) -> Iterator[tuple[str | 
 def _hub_split(rows: Iterator[object], name: str, config: DataConfig, count: Count) -> Iterator[Document]:
     style = "wikitext" if config.join == "auto" and "wikitext" in name else config.join
     if style in ("auto", "line"):
-        for number, value in enumerate(rows, 1):
-            count.lines += 1
-            record = row(value, name, number, config)
-            if record is None:
-                count.blank += 1
-            else:
-                yield record
+        yield from documents_of(rows, name, config, count)
         return
 
     def lines() -> Iterator[tuple[int, bytes]]:

@@ -41,10 +41,8 @@ def ready(path: Path, kind: Kind) -> None:
         return
     with _held(path.parent / f".{kind}.lock"):
         if not path.exists():
-            for leftover in path.parent.glob(f".{path.name}.*{PARTIAL}"):  # of a killed process: the lock is ours
-                leftover.unlink()
             empty = _empty(kind)
-            with replacing(path) as partial:
+            with _replacing_alone(path, kind) as partial:
                 if empty:
                     shutil.copyfile(empty, partial)
                 else:
@@ -60,7 +58,7 @@ def _empty(kind: Kind) -> Path | None:
         EMPTY.mkdir(parents=True, exist_ok=True)
         with _held(EMPTY / f".{kind}.lock"):
             if not path.exists():
-                with replacing(path) as partial:
+                with _replacing_alone(path, kind) as partial:
                     _make(kind, partial)
     except OSError as error:
         if error.errno:  # not writable, or its disk is full
@@ -76,9 +74,20 @@ def _held(lock: Path) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _replacing_alone(path: Path, kind: Kind) -> Iterator[Path]:
+    """As `replacing`, by the holder of the lock of this kind: removes what a killed holder left."""
+    for leftover in path.parent.glob(f".{path.name}.*{PARTIAL}"):
+        leftover.unlink()
+    for leftover in path.parent.glob(f".making-{kind}-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    with replacing(path) as partial:
+        yield partial
+
+
 def _make(kind: Kind, target: Path) -> None:
     """Let the library create its database in a temporary folder, and write it to `target` as one file."""
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".making-{kind}-") as folder:
         database_file = Path(folder) / "made.db"
         environment = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
         environment |= {

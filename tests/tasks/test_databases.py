@@ -54,8 +54,12 @@ def test_store_creates_database_if_installation_is_read_only(quick: Path, monkey
 
 def test_what_a_killed_one_left_is_made_again(quick: Path) -> None:
     (quick / ".mlflow.db.123-4.partial").write_bytes(b"half a database")
+    (quick / ".making-mlflow-abc").mkdir()
+    (quick / ".making-prefect-abc").mkdir()
     databases.ready(quick / "mlflow.db", "mlflow")
-    assert rows(quick / "mlflow.db") == 0 and not (quick / ".mlflow.db.123-4.partial").exists()
+    assert rows(quick / "mlflow.db") == 0
+    assert not [path for path in quick.iterdir() if path.name.endswith(".partial")]
+    assert [path.name for path in quick.glob(".making-*")] == [".making-prefect-abc"], "another may be making it"
 
 
 def test_many_at_once_make_one(quick: Path) -> None:

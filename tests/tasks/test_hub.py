@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from conf.load import load
-from conf.spec import Record
 from conf.stages.data import DataConfig
 from tasks import hub
 from tasks import inputs as external
 from tasks.store.store import Store
+from tests.fixtures.artifacts import write_record
 
 
 class _Hub(http.server.BaseHTTPRequestHandler):
@@ -53,25 +53,7 @@ def commits(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
 
 def sealed(store: Store, stage: str, config: dict[str, Any], inputs: dict[str, str]) -> None:
     """A record of a stage, as a run leaves it."""
-    folder = store.path(stage, "0" * 32)
-    folder.mkdir(parents=True)
-    about: dict[str, Any] = {
-        "stage": stage,
-        "key": "0" * 32,
-        "revision": 1,
-        "config": config,
-        "hashed": config,
-        "inputs": inputs,
-    }
-    about |= {
-        "files": {},
-        "seconds": 1.0,
-        "created": "2026-11-21T00:00:00+00:00",
-        "versions": {},
-        "commit": None,
-        "run": {},
-    }
-    (folder / "artifact.json").write_text(Record.model_validate(about).model_dump_json())
+    write_record(store.path(stage, "0" * 32), stage, "0" * 32, config, inputs)
 
 
 def test_dataset_is_pinned_and_new_commit_changes_input(commits: dict[str, str], tmp_path: Path) -> None:

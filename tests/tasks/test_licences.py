@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from conf.load import load
-from conf.spec import Record, Spec
+from conf.spec import Spec
 from tasks.handover import card, licences
 from tasks.handover import publish as published
 from tasks.store import lineage
+from tests.fixtures.artifacts import write_record
 from tests.fixtures.flow import RECIPE
 
 APACHE = "                                 Apache License\n                           Version 2.0, January 2004\n"
@@ -116,24 +117,7 @@ def repository(root: Path, **files: str) -> None:
 
 def sealed(folder: Path, stage: str, inputs: dict[str, str]) -> Path:
     """An artifact as far as its lineage is read."""
-    folder.mkdir(parents=True, exist_ok=True)
-    about: dict[str, Any] = {
-        "stage": stage,
-        "key": stage,
-        "revision": 1,
-        "config": {},
-        "hashed": {},
-        "inputs": dict.fromkeys(inputs, "k"),
-    }
-    about |= {
-        "files": {},
-        "seconds": 1.0,
-        "created": "2026-11-21T00:00:00+00:00",
-        "versions": {},
-        "commit": None,
-        "run": {},
-    }
-    (folder / "artifact.json").write_text(Record.model_validate(about).model_dump_json())
+    write_record(folder, stage, stage, {}, dict.fromkeys(inputs, "k"))
     (folder / "spec.json").write_text(json.dumps({"inputs": inputs}))
     return folder
 
