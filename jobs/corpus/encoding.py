@@ -104,10 +104,13 @@ def _fast_encoder(directory: Path) -> Encode:
 def _difference(reference: Encode, fast: Encode, texts: list[str]) -> str | None:
     ids, lengths = reference(texts)
     fast_ids, fast_lengths = fast(texts)
-    if np.array_equal(lengths, fast_lengths) and np.array_equal(ids, fast_ids):
-        return None
-    position = int(np.argmax(lengths != fast_lengths)) if not np.array_equal(lengths, fast_lengths) else -1
-    return f"its ids differ on {ascii(texts[position])[:60]}"
+    parts, fast_parts = (
+        np.split(flat, np.cumsum(counts)[:-1]) for flat, counts in ((ids, lengths), (fast_ids, fast_lengths))
+    )
+    for text, expected, found in zip(texts, parts, fast_parts, strict=True):
+        if not np.array_equal(expected, found):
+            return f"its ids differ on {ascii(text)[:60]}"
+    return None
 
 
 def _random_texts() -> list[str]:
