@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from conf.base import Config, Execution, StageConfig
+from conf.base import Config, Device, Execution, StageConfig
 from conf.stages.data import DataConfig
 
 OWN = "data"
@@ -44,6 +44,7 @@ class BlendConfig(StageConfig):
 
     stage: ClassVar[str] = "blend"
     writes: ClassVar[tuple[str, ...]] = ("blend.json", "statistics.json", "tokenizer/tokenizer.json")
+    device: ClassVar[Device] = "light"
 
     weight: float = Field(default=1.0, gt=0, description="Weight of the recipe's own corpus, data.")
     sources: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")], BlendSource] = Field(

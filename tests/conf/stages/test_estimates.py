@@ -9,6 +9,7 @@ from conf.estimate.flops import forward_flops
 from conf.estimate.numbers import Models, StageEstimate
 from conf.load import load
 from conf.shape import Shape, num_params
+from conf.stages.generate import GenerateConfig
 from conf.stages.importance import ImportanceConfig
 from conf.stages.logits import LogitsConfig, high_planes, row_bytes
 from conf.stages.quantize import QuantizeConfig
@@ -73,6 +74,18 @@ def test_quantization_shrinks_the_matrices_of_layers() -> None:
     linear = num_params(STUDENT) - embedding
     assert numbers.tokens == 4 * 16
     assert numbers.disk == pytest.approx(linear * 1 + embedding * 2, rel=0.02)
+
+
+def test_generation_holds_the_teacher_and_a_batchs_cache() -> None:
+    config = GenerateConfig.model_validate({"prompts": "world", "batch": 3, "max_new_tokens": 10, "precision": "bf16"})
+    job = estimate(config).job
+    assert job is not None
+    peak = job.peak("cuda")
+    assert peak.weights == 2 * num_params(TEACHER)
+    bytes_per_token = 2 * 2 * 4 * 2 * 8  # keys and values in bf16, layers, groups, width of a head
+    assert peak.activations == bytes_per_token * 3 * (2 * 10)
+    away = config.model_copy(update={"endpoint": "http://a/v1", "endpoint_model": "a"})
+    assert away.estimate(MODELS) is None, "a server has its own memory"
 
 
 def test_a_score_by_divergence_passes_once_a_layer_and_format() -> None:
