@@ -1,11 +1,11 @@
-"""Do the fast tests nearest to a module notice a one-token change of it? Draws such changes, tries each in a copy of
-the working tree, and writes a table of those that no test caught.
+"""Do the tests nearest to a module notice a one-token change of it? Draws such changes, tries each in a copy of the
+working tree with the fast tests, then with the slow ones, and writes a table of those that no test caught.
 
     python -m tests.mutations --count 80 --modules 20 --seed 1 --output mutations.md
 
 A change is a comparison, an operator, `and`/`or`, `not`, a number or a truth value. Texts, annotations, descriptions
-and bounds of fields are left alone. The nearest tests are the fast test files that are named after the module or import
-it, else those that import a module that imports it, and so on; all of the folder's where there is none."""
+and bounds of fields are left alone. The nearest tests are the files that are named after the module or import it, else
+those of a module that imports it, and so on; all of the folder's where there is none."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from queue import Queue
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("conf", "flows", "tasks", "jobs")
+FAST, SLOW = "not slow and not drill", "slow and not drill"
 SECONDS = 600
 """A change that makes the tests hang is caught as well."""
 OPERATORS: dict[type[ast.AST], tuple[str, str]] = {
@@ -134,15 +135,23 @@ def _imports(path: Path) -> frozenset[str]:
     return frozenset(names)
 
 
+@cache
+def _jobs_run(path: Path) -> frozenset[str]:
+    """Programs that a test runs by the name of their stage, as in `run_job("prune", ...)`."""
+    calls = re.findall(r'\b(?:run_job|refused|executed|ranks|start_ranks|write_spec)\(\s*"(\w+)"', path.read_text())
+    return frozenset(f"jobs.{stage}" for stage in calls)
+
+
 def nearest(path: str) -> list[str]:
     """The test files to run for a module."""
-    folder, stem = Path(path).parts[0], Path(path).stem
+    folder = Path(path).parts[0]
     tests = [file for top in FOLDERS for file in sorted((ROOT / "tests" / top).rglob("test_*.py"))]
     sources = [file for top in FOLDERS for file in (ROOT / top).rglob("*.py")]
-    named = [file for file in tests if file.name == f"test_{stem}.py" and file.parts[len(ROOT.parts) + 1] == folder]
     wanted, seen = {_module(ROOT / path)}, set[str]()
     while wanted:
-        if found := {*named, *(file for file in tests if _imports(file) & wanted)}:
+        names = {(module.split(".")[0], f"test_{module.split('.')[-1]}.py") for module in wanted}
+        named = {file for file in tests if (file.relative_to(ROOT).parts[1], file.name) in names}
+        if found := named | {file for file in tests if (_imports(file) | _jobs_run(file)) & wanted}:
             return sorted(str(file.relative_to(ROOT)) for file in found)
         seen |= wanted
         wanted = {_module(file) for file in sources if _imports(file) & wanted} - seen
@@ -153,13 +162,13 @@ def _module(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def caught(change: Change, copy: Path) -> str:
-    """The test that fails with the change; empty where none does."""
+def caught(change: Change, copy: Path, marks: str) -> str:
+    """The test with these marks that fails with the change; empty where none does."""
     target = copy / change.path
     whole = target.read_bytes()
     end = change.offset + len(change.old.encode())
     target.write_bytes(whole[: change.offset] + change.new.encode() + whole[end:])
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not slow and not drill"]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", marks]
     try:
         done = subprocess.run(
             [*command, *nearest(change.path)],
@@ -213,30 +222,30 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--at-once", type=int, default=1)
     parser.add_argument("--only", default="", help="regular expression that a module's path must fit")
+    parser.add_argument("--fast", action="store_true", help="do not try the slow tests of a module")
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     sample = drawn(given.only, given.modules, given.count, given.seed)
+    marks = [FAST] if given.fast else [FAST, SLOW]
     copies: Queue[Path] = Queue()
 
-    def tried(change: Change) -> str:
+    def tried(change: Change) -> tuple[str, str]:
+        """The kind of tests that caught it and the test; empty where none did."""
         copy = copies.get()
         try:
-            by = caught(change, copy)
+            by = next(((kind, test) for kind in marks if (test := caught(change, copy, kind))), ("", ""))
         finally:
             copies.put(copy)
-        print(
-            f"{'caught  ' if by else 'SURVIVED'} {change.path}:{change.line} {change.old} -> {change.new} {by}",
-            flush=True,
-        )
+        print(f"{by[0] or 'SURVIVED'}: {change.path}:{change.line} {change.old} -> {change.new} {by[1]}", flush=True)
         return by
 
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(given.at_once) as pool:
         for number in range(given.at_once):
             copies.put(copied(Path(folder) / str(number)))
-        results = list(pool.map(tried, sample))
-    score = f"{sum(map(bool, results))} of {len(sample)} changes in {given.modules} modules were caught"
-    lines = [f"{score} (seed {given.seed})."]
-    lines += ["", "| not caught | change |", "|---|---|"]
+        results = [kind for kind, _ in pool.map(tried, sample)]
+    counts = f"{results.count(FAST)} by fast tests, {results.count(SLOW)} by slow ones of the same files"
+    score = f"{sum(map(bool, results))} of {len(sample)} changes in {given.modules} modules were caught: {counts}"
+    lines = [f"{score} (seed {given.seed}).", "", "| not caught | change |", "|---|---|"]
     lines += [
         f"| {change.path}:{change.line} | `{change.old}` -> `{change.new}` |"
         for change, by in zip(sample, results, strict=True)
