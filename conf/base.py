@@ -32,6 +32,11 @@ class Execution:
     """Marks a field that controls where or how fast a stage runs, but not its result; such fields are not hashed."""
 
 
+class Later:
+    """Marks a field that its stage did not have from the start. Its default is what the stage did before, and is not
+    hashed: artifacts made before the field existed keep their keys."""
+
+
 class Config(BaseModel):
     """Frozen settings; unknown keys and values out of bounds are errors and are never corrected."""
 
@@ -39,11 +44,16 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
     def identity(self) -> dict[str, Any]:
-        """The fields that determine the result, as JSON values: everything except fields marked `Execution`."""
+        """The fields that determine the result, as JSON values: everything except fields marked `Execution`, and those
+        marked `Later` that have their default."""
         return {
             name: _identity(getattr(self, name))
             for name, field in type(self).model_fields.items()
             if not any(isinstance(mark, Execution) for mark in field.metadata)
+            and not (
+                any(isinstance(mark, Later) for mark in field.metadata)
+                and getattr(self, name) == field.get_default(call_default_factory=True)
+            )
         }
 
 

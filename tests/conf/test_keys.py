@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conf.base import Config, Execution, StageConfig
+from conf.base import Config, Execution, Later, StageConfig
 from conf.shape import Shape
 from conf.stages.data import DataConfig
 from conf.stages.distill import DistillConfig
@@ -93,6 +93,24 @@ def test_a_golden_key_with_its_inputs() -> None:
     assert (
         key_of("prune", PruneConfig(num_layers=16), {"data": "a", "teacher": "b"}) == "de3af3989c17245d7fda7443258984f8"
     )
+
+
+class Grown(StageConfig):
+    """A stage that got a setting."""
+
+    old: int = 1
+    new: Annotated[int, Later()] = 2
+
+
+class Before(StageConfig):
+    """The same stage before."""
+
+    old: int = 1
+
+
+def test_a_later_setting_leaves_older_keys_unchanged() -> None:
+    assert key_of("grown", Grown(), {}) == key_of("grown", Before(), {})
+    assert key_of("grown", Grown(new=3), {}) != key_of("grown", Before(), {})
 
 
 def changed(value: Any) -> Any:
