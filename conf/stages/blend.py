@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from conf.base import Config, Device, Execution, StageConfig
 from conf.stages.data import DataConfig
+from conf.text_encoding import Encoding
 
 OWN = "data"
 """Name of the recipe's own corpus in a blend."""
@@ -26,6 +27,7 @@ class BlendSource(Config):
     join: Literal["auto", "line", "paragraph", "spaced", "wikitext", "file"] = Field(
         default="auto", description="How a text file is split into documents, as in data.join."
     )
+    encoding: Encoding = None
     repair: bool = Field(default=False, description="Repair text that was decoded with the wrong codec.")
     max_documents: int | None = Field(
         default=None, ge=1, description="Maximum number of documents to read; empty: all."

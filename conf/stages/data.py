@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from conf.base import Config, Device, Execution, StageConfig
+from conf.text_encoding import Encoding
 
 
 class World(Config):
@@ -38,6 +39,7 @@ class DataConfig(StageConfig):
         default=None, description="Subset (configuration) of a Hugging Face dataset, for instance wikitext-103-v1."
     )
     text_field: str = Field(default="text", min_length=1, description="Field of a record that contains the text.")
+    encoding: Encoding = None
     join: Literal["auto", "line", "paragraph", "spaced", "wikitext", "file"] = Field(
         default="auto",
         description=(

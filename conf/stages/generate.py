@@ -12,6 +12,7 @@ from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import InOneProcess, Parallel
 from conf.shape import head_dim, num_params
 from conf.stages.data import World
+from conf.text_encoding import Encoding
 
 
 class GenerateConfig(StageConfig):
@@ -32,6 +33,7 @@ class GenerateConfig(StageConfig):
     prompt_field: str | None = Field(
         default=None, min_length=1, description="Field of the prompt, if it has another name."
     )
+    encoding: Encoding = None
     system: str | None = Field(default=None, min_length=1, description="System message for conversations without one.")
     chat_template: str | None = Field(
         default=None,

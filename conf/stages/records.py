@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from conf.base import Device, Execution, StageConfig
 from conf.stages.data import World
+from conf.text_encoding import Encoding
 
 GENERATED = "generated"
 """The source that stands for the output of the recipe's generate stage."""
@@ -41,6 +42,7 @@ class RecordsConfig(StageConfig):
     response_field: str | None = Field(
         default=None, min_length=1, description="Field of the response, if it has another name."
     )
+    encoding: Encoding = None
     system: str | None = Field(default=None, min_length=1, description="System message for conversations without one.")
     chat_template: str | None = Field(
         default=None,
