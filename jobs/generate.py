@@ -64,7 +64,7 @@ def _answers(
 
 def _prompts(config: GenerateConfig) -> tuple[list[list[Message]], Counter[str]]:
     """Conversations that end with a prompt, each once, and counts of the unusable ones by reason."""
-    reading = Reading(prompt_field=config.prompt_field, system=config.system, responses=False)
+    reading = Reading(prompt_field=config.prompt_field, system=config.system, encoding=config.encoding, responses=False)
     prompts, faults, seen = [], Counter[str](), set[str]()
     for conversation in itertools.islice(
         gather(config.sources, reading, setting="generate.prompts", world=config.world), config.max_prompts

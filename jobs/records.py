@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from conf.sources import SPLITS
 from conf.spec import Spec
 from conf.stages.records import GENERATED, RecordsConfig
 from jobs.corpus.conversations import Conversation, Reading, gather
 from jobs.corpus.quarantine import Quarantine
-from jobs.corpus.sources import SPLITS, split_of
+from jobs.corpus.sources import split_of
 from jobs.runtime.entry import Metrics, main
 
 if TYPE_CHECKING:
@@ -45,7 +46,12 @@ def run(spec: Spec) -> None:
     )
     chat = Chat(tokenizer_folder, config.chat_template)
     generated = Path(spec.inputs[GENERATED]) if GENERATED in spec.inputs else None
-    reading = Reading(prompt_field=config.prompt_field, response_field=config.response_field, system=config.system)
+    reading = Reading(
+        prompt_field=config.prompt_field,
+        response_field=config.response_field,
+        system=config.system,
+        encoding=config.encoding,
+    )
     conversations = gather(config.sources, reading, setting="records.source", world=config.world, generated=generated)
     statistics = _write(config, chat, tokenizer_folder, output, itertools.islice(conversations, config.max_records))
     (output / "chat_template.jinja").write_text(chat.template)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from jobs.corpus.sources import WORLD, local_files
+from conf.sources import is_local
+from jobs.corpus.sources import WORLD
 
 TERMS = ("README.md", "LICENSE*", "LICENCE*", "COPYING*", "NOTICE*")
 FOLDER = "cards"
@@ -19,7 +20,7 @@ def copy_cards(sources: tuple[str, ...], output: Path) -> None:
     from huggingface_hub import snapshot_download
 
     for source in sources:
-        if source == WORLD or local_files(source) is not None:
+        if source == WORLD or is_local(source):
             continue
         name, _, commit = source.partition("@")
         try:

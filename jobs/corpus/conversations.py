@@ -3,22 +3,22 @@ never an exception."""
 
 from __future__ import annotations
 
-import gzip
 import itertools
-import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import orjson
-
+from conf.content import whole
+from conf.sources import FORMATS, SourceFile, is_local, select
 from conf.stages.data import World
 from conf.stages.records import GENERATED
-from jobs.corpus.readers import Count, excerpt, json_values, numbered_lines
-from jobs.corpus.sources import WORLD, local_files
+from conf.text_encoding import advice
+from jobs.corpus.readers import NOT_UTF8, Count
+from jobs.corpus.rows import BLANK, Fault, excerpt, numbered_lines, rows, sample_of, shown
+from jobs.corpus.sources import WORLD
 
-SUFFIXES = (".jsonl", ".json", ".parquet")
+TABLES = frozenset(FORMATS.values()) - {"text"}
 MAX_LINE_BYTES = 64 << 20
 ROLES = {
     "system": "system",
@@ -63,6 +63,7 @@ class Reading:
     response_field: str | None = None
     system: str | None = None
     responses: bool = True
+    encoding: str | None = None
 
 
 def gather(
@@ -77,16 +78,19 @@ def gather(
             continue
         if source == GENERATED:
             assert generated is not None, "the flow passes the generated records"
-            files: list[Path] | None = [generated / "records.jsonl"]
+            files = [SourceFile(generated / "records.jsonl", "jsonl")]
+        elif is_local(source):
+            selection = select(source, setting, TABLES if reading.responses else FORMATS.values())
+            if selection.left_out:
+                print(f"left out of {source}: {selection.out()}")
+            files = selection.files
         else:
-            files = local_files(source, SUFFIXES if reading.responses else (*SUFFIXES, ".txt"), setting)
-        if files is None:
             raise ValueError(
-                f"{setting} names {source}, which is not a local file; give a {', '.join(SUFFIXES)} file or a folder of"
-                " them"
+                f"{setting} names {source}, which is not a local file; give a .jsonl, .json, .csv, .tsv, .parquet or"
+                " .arrow file or a folder of them"
             )
         for file in files:
-            yield from read(file, reading, count)
+            yield from read(file, reading, count, setting)
 
 
 def _world(world: World, reading: Reading) -> Iterator[Conversation]:
@@ -96,17 +100,21 @@ def _world(world: World, reading: Reading) -> Iterator[Conversation]:
         yield conversation({"messages": messages}, reading, WORLD, number)
 
 
-def read(path: Path, reading: Reading, count: Count) -> Iterator[Conversation]:
-    """The conversations of one local file, by its suffix (.gz is decompressed). Raises ValueError where the file as a
-    whole cannot be read."""
-    try:
-        for line, value in _rows(path, count):
+def read(file: SourceFile, reading: Reading, count: Count, setting: str) -> Iterator[Conversation]:
+    """The conversations of one local file; a compressed one is unpacked. Raises ValueError where the file as a whole
+    cannot be read."""
+    name, advised = shown(file.path), None
+    with whole(file.path):
+        for line, value in _rows(file, reading, count):
             if isinstance(value, _Bad):
-                yield Conversation(str(path), line, None, str(value))
+                found = Conversation(name, line, None, str(value))
             else:
-                yield conversation(value, reading, str(path), line)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is not a complete gzip file ({error}); fetch or compress it again") from error
+                found = conversation(value, reading, name, line)
+            if NOT_UTF8 in found.reason and not reading.encoding:
+                if advised is None:
+                    advised = advice(sample_of(file.path), f"{setting.partition('.')[0]}.encoding")
+                found = replace(found, reason=found.reason + advised)
+            yield found
 
 
 def conversation(value: Any, reading: Reading, file: str, line: int) -> Conversation:
@@ -120,37 +128,24 @@ def conversation(value: Any, reading: Reading, file: str, line: int) -> Conversa
     return Conversation(file, line, messages)
 
 
-def _rows(path: Path, count: Count) -> Iterator[tuple[int, Any]]:
-    suffix = (path.with_suffix("") if path.suffix == ".gz" else path).suffix
-    if suffix in (".jsonl", ".txt"):
-        for number, line in numbered_lines(path, MAX_LINE_BYTES):
+def _rows(file: SourceFile, reading: Reading, count: Count) -> Iterator[tuple[int, Any]]:
+    path = file.path
+    if file.format == "text":
+        for number, line in numbered_lines(path, MAX_LINE_BYTES, reading.encoding):
             count.lines += 1
             if line is None:
                 yield number, _Bad(f"a line longer than {MAX_LINE_BYTES} bytes")
             elif not line.strip():
                 count.blank += 1
-            elif suffix == ".txt":
-                yield number, {"prompt": line.decode(errors="surrogateescape").strip()}
             else:
-                try:
-                    yield number, orjson.loads(line)
-                except orjson.JSONDecodeError as error:
-                    yield number, _Bad(f"bad JSON ({error.msg})")
+                yield number, {"prompt": line.decode(errors="surrogateescape").strip()}
         return
-    for number, value in enumerate(json_values(path) if suffix == ".json" else _parquet(path), 1):
+    for number, value in rows(path, file.format, limit=MAX_LINE_BYTES, encoding=reading.encoding):
         count.lines += 1
-        yield number, value
-
-
-def _parquet(path: Path) -> Iterator[Any]:
-    import pyarrow.parquet
-
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-    except pyarrow.ArrowInvalid as error:
-        raise ValueError(f"{path} is not a readable Parquet file ({error}); write it again") from error
-    for batch in file.iter_batches(batch_size=1024):
-        yield from batch.to_pylist()
+        if value is BLANK:
+            count.blank += 1
+        else:
+            yield number, _Bad(value.reason) if isinstance(value, Fault) else value
 
 
 def _messages(value: dict[str, Any], reading: Reading) -> list[dict[str, Any]]:
@@ -249,4 +244,6 @@ def _check_text(content: Any, role: str) -> None:
     try:
         content.encode()
     except UnicodeEncodeError as error:
+        if "\udc80" <= content[error.start] <= "\udcff":  # how Python holds a byte that it could not decode
+            raise _Bad(f"the {role} message has {NOT_UTF8}") from error
         raise _Bad(f"the {role} message contains a lone surrogate, which UTF-8 cannot hold") from error

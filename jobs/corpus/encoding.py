@@ -70,6 +70,21 @@ def with_ends(ids: NDArray[Any], lengths: NDArray[np.int32], eod: int) -> tuple[
     return result, lengths + np.int32(1)
 
 
+def without_ends(
+    ids: NDArray[Any], lengths: NDArray[np.int32], eod: int
+) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int64]]:
+    """Ids and lengths without the texts whose own ids hold the end-of-document id, and the numbers of those texts.
+    Tokenizers have such texts whose end token is not marked as special, or is an ordinary piece of their vocabulary."""
+    found = np.flatnonzero(ids == eod)
+    if len(found) == 0:
+        return ids, lengths, np.empty(0, np.int64)
+    ends = np.cumsum(lengths, dtype=np.int64)
+    texts = np.unique(np.searchsorted(ends, found, side="right"))
+    kept = np.ones(len(lengths), dtype=bool)
+    kept[texts] = False
+    return ids[np.repeat(kept, lengths)], lengths[kept], texts
+
+
 def _reference_encoder(directory: Path) -> Encode:
     encoder = tokenizer.load(directory)
 

@@ -5,25 +5,25 @@ A record becomes one document: a JSON, CSV or Parquet row, a line, or a block of
 
 from __future__ import annotations
 
-import codecs
-import csv
-import gzip
-import io
-import json
+import itertools
 import re
-import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import orjson
-
+from conf.content import whole
+from conf.sources import SourceFile
 from conf.stages.data import DataConfig
+from conf.text_encoding import advice
+from jobs.corpus.rows import BLANK, Fault, excerpt, numbered_lines, open_utf8, rows, sample_of, shown
 
-SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".parquet")
 HEADING = re.compile(rb"^ = [^=].* = \s*$")
 """A WikiText article's title; section titles have more equals signs."""
+NOT_UTF8 = "invalid UTF-8"
+"""How the reason of a record starts whose bytes are not UTF-8."""
+PEEKED = 1000
+"""Rows that are looked at to see whether rows are lines or documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,29 +46,36 @@ class Count:
     blank: int = 0
 
 
-def read_file(path: Path, config: DataConfig, count: Count) -> Iterator[Document]:
-    """The records of one local file, by its suffix (.gz is decompressed). Raises ValueError where the file as a whole
-    cannot be read."""
-    try:
-        yield from _records(path, config, count)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is not a complete gzip file ({error}); fetch or compress it again") from error
-    except csv.Error as error:
-        raise ValueError(f"{path} is not a readable CSV file ({error}); write it again") from error
+def read_file(file: SourceFile, config: DataConfig, count: Count) -> Iterator[Document]:
+    """The records of one local file; a compressed one is unpacked. Raises ValueError where the file as a whole cannot
+    be read."""
+    advised: str | None = None
+    with whole(file.path):
+        for record in _records(file, config, count):
+            if record.text is not None or not record.reason.startswith(NOT_UTF8):
+                yield record
+            elif config.encoding:
+                yield replace(record, reason=record.reason.replace(NOT_UTF8, f"not {config.encoding}"))
+            else:
+                advised = advice(sample_of(file.path), "data.encoding") if advised is None else advised
+                yield replace(record, reason=record.reason + advised)
 
 
-def _records(path: Path, config: DataConfig, count: Count) -> Iterator[Document]:
-    suffix = (path.with_suffix("") if path.suffix == ".gz" else path).suffix
-    limit = config.max_document_bytes
-    if suffix == ".parquet":
-        return documents_of(_parquet(path, config.text_field), str(path), config, count)
-    if suffix == ".csv":
-        return documents_of(_csv(path, config.text_field), str(path), config, count)
-    if suffix == ".json":
-        return documents_of(json_values(path), str(path), config, count)
-    if suffix == ".jsonl":
-        return _jsonl(path, config, count)
-    return join_lines(numbered_lines(path, limit), _style(path, config), str(path), limit, count)
+def _records(file: SourceFile, config: DataConfig, count: Count) -> Iterator[Document]:
+    limit, path = config.max_document_bytes, file.path
+    if file.format == "text":
+        lines = numbered_lines(path, limit, config.encoding)
+        return join_lines(lines, _style(path, config), shown(path), limit, count)
+    # A JSON line may be longer than its text: an escape takes up to six bytes per byte.
+    values = rows(
+        path,
+        file.format,
+        field=config.text_field,
+        limit=6 * limit + 4096,
+        encoding=config.encoding,
+        setting="data.text_field",
+    )
+    return documents_of(values, shown(path), config, count, joins=("wikitext",))
 
 
 def join_lines(
@@ -103,11 +110,15 @@ def join_lines(
 
 def row(value: Any, file: str, line: int, config: DataConfig) -> Document | None:
     """One structured row as a record; None where its text is blank."""
+    if isinstance(value, Fault):
+        return Document(file, line, None, value.reason, value.excerpt)
     if not isinstance(value, dict):
         return Document(file, line, None, f"not an object but {type(value).__name__}", excerpt(value))
     if config.text_field not in value:
         return Document(file, line, None, f"no field '{config.text_field}'", excerpt(value))
     text = value[config.text_field]
+    if isinstance(text, bytes):  # a Parquet column of strings that is not marked as one
+        text = text.decode("utf-8", "surrogateescape")
     if not isinstance(text, str):
         return Document(
             file, line, None, f"field '{config.text_field}' is {type(text).__name__}, not a string", excerpt(value)
@@ -123,7 +134,7 @@ def _document(block: list[tuple[int, bytes | None]], style: str, file: str, limi
     try:
         text = separator.join((line or b"").decode().strip("\r\n") for _, line in block)
     except UnicodeDecodeError as error:
-        return Document(file, first, None, f"invalid UTF-8 ({error.reason})", excerpt(block[0][1]), count)
+        return Document(file, first, None, f"{NOT_UTF8} ({error.reason})", excerpt(block[0][1]), count)
     return _check(text.strip(), file, first, limit, count)
 
 
@@ -132,108 +143,60 @@ def _check(text: str, file: str, line: int, limit: int, lines: int = 1) -> Docum
         return Document(file, line, None, "contains NUL", excerpt(text), lines)
     try:
         size = len(text.encode())
-    except UnicodeEncodeError:
+    except UnicodeEncodeError as error:
+        if "\udc80" <= text[error.start] <= "\udcff":  # how Python holds a byte that it could not decode
+            return Document(
+                file, line, None, f"{NOT_UTF8} (byte 0x{ord(text[error.start]) - 0xDC00:02x})", excerpt(text), lines
+            )
         return Document(file, line, None, "contains a lone surrogate, which UTF-8 cannot hold", excerpt(text), lines)
     if size > limit:
         return Document(file, line, None, f"{size} bytes, longer than max_document_bytes {limit}", excerpt(text), lines)
     return Document(file, line, text, lines=lines)
 
 
-def excerpt(value: Any) -> str:
-    """At most 80 ASCII characters of a value."""
-    return ascii(value)[:80]
-
-
-def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
-
-
-def numbered_lines(path: Path, limit: int) -> Iterator[tuple[int, bytes | None]]:
-    """Numbered lines; one longer than `limit` is skipped in pieces and yielded as None, so that it never fills
-    memory."""
-    with _open(path) as stream:
-        number = 0
-        while line := stream.readline(limit + 2):
-            number += 1
-            if number == 1:
-                line = line.removeprefix(codecs.BOM_UTF8)
-            if line.endswith(b"\n") or len(line) < limit + 2:
-                yield number, line
-                continue
-            while (piece := stream.readline(1 << 20)) and not piece.endswith(b"\n"):
-                pass
-            yield number, None
-
-
 def _style(path: Path, config: DataConfig) -> str:
     if config.join != "auto":
         return config.join
-    with _open(path) as stream:
+    with open_utf8(path, config.encoding) as stream:
         return "wikitext" if any(HEADING.match(line) for line in stream.readlines(1 << 18)) else "line"
 
 
-def _jsonl(path: Path, config: DataConfig, count: Count) -> Iterator[Document]:
-    # A JSON line may be longer than its text: an escape takes up to six bytes per byte.
-    for number, line in numbered_lines(path, 6 * config.max_document_bytes + 4096):
+def documents_of(
+    values: Iterable[tuple[int, Any]], file: str, config: DataConfig, count: Count, joins: Collection[str]
+) -> Iterator[Document]:
+    """A document for each numbered row that holds text, all rows counted; rows that are single lines are joined where
+    `config.join` asks for one of `joins`, or for wikitext where it finds the headings."""
+    style, values = _row_style(iter(values), config, joins)
+    if style != "line":
+        yield from join_lines(_as_lines(values, config), style, file, config.max_document_bytes, count)
+        return
+    for number, value in values:
         count.lines += 1
-        if line is None:
-            yield Document(str(path), number, None, f"longer than max_document_bytes {config.max_document_bytes}")
-            continue
-        if not line.strip():
-            count.blank += 1
-            continue
-        try:
-            value = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            yield Document(str(path), number, None, f"bad JSON ({error.msg})", excerpt(line[:80]))
-            continue
-        record = row(value, str(path), number, config)
+        record = None if value is BLANK else row(value, file, number, config)
         if record is None:
             count.blank += 1
         else:
             yield record
 
 
-def documents_of(values: Iterable[Any], file: str, config: DataConfig, count: Count) -> Iterator[Document]:
-    """A document for each row that holds text; all rows are counted."""
-    for number, value in enumerate(values, 1):
-        count.lines += 1
-        record = row(value, file, number, config)
-        if record is None:
-            count.blank += 1
-        else:
-            yield record
+def _row_style(
+    values: Iterator[tuple[int, Any]], config: DataConfig, joins: Collection[str]
+) -> tuple[str, Iterator[tuple[int, Any]]]:
+    """How rows become documents, by the first of them, and all rows."""
+    wanted = "wikitext" if config.join == "auto" else config.join
+    if wanted == "line" or wanted not in joins:
+        return "line", values
+    first = list(itertools.islice(values, PEEKED))
+    texts = [value.get(config.text_field) for _, value in first if isinstance(value, dict)]
+    lines = [text for text in texts if isinstance(text, str)]
+    joined = all("\n" not in text.strip() for text in lines) and (
+        config.join != "auto" or any(HEADING.match(text.encode("utf-8", "replace")) for text in lines)
+    )
+    return wanted if joined else "line", itertools.chain(first, values)
 
 
-def _csv(path: Path, field: str) -> Iterator[dict[str, Any]]:
-    csv.field_size_limit(1 << 30)
-    # Undecodable bytes become lone surrogates, which `_check` rejects by row. Spreadsheets write a byte-order mark.
-    with io.TextIOWrapper(_open(path), encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-        reader = csv.DictReader(stream)
-        if field not in (reader.fieldnames or ()):
-            raise ValueError(f"{path} has columns {reader.fieldnames}, but no '{field}'; set data.text_field")
-        yield from reader
-
-
-def _parquet(path: Path, field: str) -> Iterator[dict[str, Any]]:
-    import pyarrow.parquet
-
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-    except pyarrow.ArrowInvalid as error:
-        raise ValueError(f"{path} is not a readable Parquet file ({error}); write it again") from error
-    if field not in file.schema_arrow.names:
-        raise ValueError(f"{path} has columns {file.schema_arrow.names}, but no '{field}'; set data.text_field")
-    for batch in file.iter_batches(columns=[field]):
-        for value in batch.column(0).to_pylist():
-            yield {field: value}
-
-
-def json_values(path: Path) -> Iterator[Any]:
-    """The items of a JSON file's array, or its one value."""
-    try:
-        with _open(path) as stream:
-            content = json.loads(stream.read())
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); name a file with one object per line .jsonl") from error
-    yield from content if isinstance(content, list) else [content]
+def _as_lines(values: Iterator[tuple[int, Any]], config: DataConfig) -> Iterator[tuple[int, bytes]]:
+    for number, value in values:
+        text = value.get(config.text_field) if isinstance(value, dict) else "" if value is BLANK else None
+        # Anything but text is made undecodable on purpose, so that its document is rejected and counted.
+        yield number, text.encode("utf-8", "surrogatepass") if isinstance(text, str) else b"\xff"

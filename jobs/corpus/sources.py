@@ -1,77 +1,129 @@
-"""Where records come from: the invented world, local files and globs, or a dataset on the Hugging Face hub."""
+"""Where documents come from: the invented world, local files and globs, or a dataset on the Hugging Face hub; each as
+parts, which belong to a split of their own or are divided by share."""
 
 from __future__ import annotations
 
-import glob
+import functools
 import hashlib
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from conf.content import COMPRESSED, open_bytes, whole
+from conf.sources import FORMATS, SPLITS, SourceFile, is_local, select, split_name
 from conf.stages.data import DataConfig
 from conf.stages.records import RecordsConfig
-from jobs.corpus.readers import SUFFIXES, Count, Document, documents_of, join_lines, read_file
+from jobs.corpus.readers import Count, Document, documents_of, read_file
+from jobs.corpus.rows import shown
 
 WORLD = "world"
-SPLITS = ("train", "validation", "test")
+CORPORA = frozenset(FORMATS.values())
+JOINS = ("paragraph", "spaced", "wikitext", "file")
+"""Styles by which a hub dataset's rows are joined, where they are lines."""
 
 
-def split_of(text: str, config: DataConfig | RecordsConfig) -> str:
-    """The split of a text by content and seed, so that every copy of a text falls into the same split."""
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Documents of one file or hub split: of the split that their source calls theirs, or None; `own` are all splits
+    of that source."""
+
+    split: str | None
+    own: frozenset[str]
+    read: Callable[[Count], Iterator[Document]]
+
+
+def split_of(text: str, config: DataConfig | RecordsConfig, own: frozenset[str] = frozenset()) -> str:
+    """The split of a text by content and seed, so that every copy of a text falls into the same split. Splits that a
+    source has of its `own` get nothing from the others."""
     digest = hashlib.blake2b(text.encode(), digest_size=8, key=config.seed.to_bytes(8, "big")).digest()
     fraction = int.from_bytes(digest, "big") / 2**64
-    if fraction < config.test_share:
+    test = 0.0 if "test" in own else config.test_share
+    if fraction < test:
         return "test"
-    return "validation" if fraction < config.test_share + config.validation_share else "train"
+    validation = 0.0 if "validation" in own else config.validation_share
+    return "validation" if fraction < test + validation else "train"
 
 
-def local_files(source: str, suffixes: tuple[str, ...] = SUFFIXES, setting: str = "data.source") -> list[Path] | None:
-    """The files of a local source, sorted; None where it looks like a hub id. Raises ValueError where a local source
-    has no files."""
-    path = Path(source)
-    looks_local = (
-        path.exists()
-        or any(mark in source for mark in "*?[")
-        or path.suffix in (*suffixes, ".gz")
-        or source.startswith((".", "/", "~"))
-    )
-    if not looks_local:
-        return None
-    if path.is_dir():
-        files = sorted(
-            file
-            for file in path.rglob("*")
-            if (file.with_suffix("") if file.suffix == ".gz" else file).suffix in suffixes
-        )
-    else:
-        paths = glob.glob(source, recursive=True)  # noqa: PTH207 - Path.glob refuses absolute patterns
-        files = [path] if path.is_file() else sorted(Path(name) for name in paths if Path(name).is_file())
-    if not files:
-        raise ValueError(f"{setting} names {source}, which has no {', '.join(suffixes)} file; check the path")
-    return files
-
-
-def records(config: DataConfig, count: Count) -> Iterator[tuple[str | None, Document]]:
-    """Every record of the corpus with its split, None where the source has no splits."""
+def parts(config: DataConfig, notes: list[str]) -> list[Part]:
+    """The parts of all sources, in order; `notes` gets a line for what is left out or decided. Raises ValueError where
+    a source cannot be read."""
     sources = (config.source,) if isinstance(config.source, str) else config.source
+    found: list[Part | SourceFile] = []
+    own: dict[Path, frozenset[str]] = {}
     for source in sources:
         if source == WORLD:
-            yield from _world(config, count)
-        elif (files := local_files(source)) is not None:
-            for file in files:
-                yield from ((None, record) for record in read_file(file, config, count))
+            found.append(Part(split=None, own=frozenset(), read=functools.partial(_world, config)))
+        elif is_local(source):
+            selection = select(source, "data.source", CORPORA, subset=config.subset, siblings=sources)
+            if selection.left_out:
+                notes.append(f"left out of {source}: {selection.out()}")
+            splits = frozenset(file.split for file in selection.files if file.split)
+            if splits and Path(source).is_file():  # named one by one: the files beside it have the other splits
+                splits |= _splits_beside(sources, config)
+            own |= {file.path: splits for file in selection.files}
+            found += selection.files
         else:
-            yield from _hub(source, config, count)
+            found += _hub(source, config, notes)
+    unique = _unique([one for one in found if isinstance(one, SourceFile)], notes)
+    files = {id(file) for file in unique}
+    return [
+        one
+        if isinstance(one, Part)
+        else Part(split=one.split, own=own[one.path], read=functools.partial(_file, one, config))
+        for one in found
+        if isinstance(one, Part) or id(one) in files
+    ]
 
 
-def _world(config: DataConfig, count: Count) -> Iterator[tuple[None, Document]]:
+def _splits_beside(sources: tuple[str, ...], config: DataConfig) -> frozenset[str]:
+    files = [source for source in sources if Path(source).is_file()]
+    chosen = [select(file, "data.source", CORPORA, siblings=sources).files[0].split for file in files]
+    return frozenset(split for split in chosen if split)
+
+
+def _file(file: SourceFile, config: DataConfig, count: Count) -> Iterator[Document]:
+    return read_file(file, config, count)
+
+
+def _world(config: DataConfig, count: Count) -> Iterator[Document]:
     from jobs.world.world import documents
 
     for number, text in enumerate(documents(config.world), 1):
         count.lines += 1
-        yield None, Document(WORLD, number, text)
+        yield Document(WORLD, number, text)
 
 
-def _hub(source: str, config: DataConfig, count: Count) -> Iterator[tuple[str | None, Document]]:
+def _unique(files: list[SourceFile], notes: list[str]) -> list[SourceFile]:
+    """The files without those whose unpacked content one before them has, for the same split. Only files of one size,
+    or of one name up to compression, are compared."""
+    alike: defaultdict[object, list[SourceFile]] = defaultdict(list)
+    for file in files:
+        name = file.path.with_suffix("") if file.path.suffix.lower() in COMPRESSED else file.path
+        alike[file.split, file.path.stat().st_size].append(file)
+        alike[file.split, name.absolute()].append(file)
+    compared = {id(file) for group in alike.values() if len(group) > 1 for file in group}
+    unique, seen = [], dict[tuple[str | None, str], Path]()
+    for file in files:
+        key = (file.split, _digest(file.path) if id(file) in compared else str(id(file)))
+        if key in seen:
+            notes.append(f"{shown(file.path)} is the same text as {shown(seen[key])} and is read once")
+        else:
+            seen[key] = file.path
+            unique.append(file)
+    return unique
+
+
+def _digest(path: Path) -> str:
+    try:
+        with whole(path), open_bytes(path) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+    except ValueError:  # a damaged file is nobody's double; its reader says what is wrong with it
+        return str(path)
+
+
+def _hub(source: str, config: DataConfig, notes: list[str]) -> list[Part]:
     from datasets import load_dataset
 
     try:
@@ -85,27 +137,39 @@ def _hub(source: str, config: DataConfig, count: Count) -> Iterator[tuple[str | 
             f" Face dataset ({type(error).__name__}: {str(error).splitlines()[0][:200]}); check its name, data.subset"
             " and the connection, or name local files"
         ) from error
-    if "train" not in hub_splits:
+    known = [(str(name), split) for name in hub_splits if (split := split_name(str(name)))]
+    own = frozenset(split for _, split in known)
+    if "train" not in own:
         raise ValueError(
             f"data.source {source} has the splits {', '.join(map(str, hub_splits))} but no train; name its files"
             " instead"
         )
-    has_splits = set(hub_splits) > {"train"}
-    for split in (name for name in SPLITS if name in hub_splits):
-        for record in _hub_split(hub_splits[split], f"{source}/{split}", config, count):
-            yield (split if has_splits else None), record
+    unknown = [str(name) for name in hub_splits if not split_name(str(name))]
+    if unknown:
+        notes.append(f"left out of {source}: splits of other names ({', '.join(unknown)})")
+    return [
+        Part(
+            split=split if len(own) > 1 else None,
+            own=own if len(own) > 1 else frozenset(),
+            read=functools.partial(_hub_split, hub_splits[name], f"{source}/{name}", config),
+        )
+        for name, split in sorted(known, key=lambda each: SPLITS.index(each[1]))
+    ]
 
 
-def _hub_split(rows: Iterator[object], name: str, config: DataConfig, count: Count) -> Iterator[Document]:
-    style = "wikitext" if config.join == "auto" and "wikitext" in name else config.join
-    if style in ("auto", "line"):
-        yield from documents_of(rows, name, config, count)
-        return
+def _hub_split(rows: Any, name: str, config: DataConfig, count: Count) -> Iterator[Document]:
+    return documents_of(_numbered(rows, name), name, config, count, joins=JOINS)
 
-    def lines() -> Iterator[tuple[int, bytes]]:
-        for number, value in enumerate(rows, 1):
-            text = value.get(config.text_field) if isinstance(value, dict) else None
-            # Anything but text is made undecodable on purpose, so that its document is rejected and counted.
-            yield number, text.encode("utf-8", "surrogatepass") if isinstance(text, str) else b"\xff"
 
-    yield from join_lines(lines(), style, name, config.max_document_bytes, count)
+def _numbered(rows: Any, name: str) -> Iterator[tuple[int, Any]]:
+    number = 0
+    try:
+        for value in rows:
+            number += 1
+            yield number, value
+    except Exception as error:
+        # Whatever its readers and the connection raise. A stream that has failed cannot go on.
+        raise ValueError(
+            f"{name} could not be read after row {number} ({type(error).__name__}:"
+            f" {(str(error).splitlines() or [''])[0][:200]}); run the same command again, or name its files"
+        ) from error

@@ -1,0 +1,130 @@
+"""The documents of a corpus, each in one split: a source's own splits are kept, missing ones are taken from its
+training text by share, and no text is in two of them."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections import Counter
+from dataclasses import dataclass, field
+
+from conf.sources import SPLITS
+from conf.stages.data import DataConfig
+from jobs.corpus.quarantine import Quarantine
+from jobs.corpus.readers import Count
+from jobs.corpus.sources import Part, parts, split_of
+from jobs.corpus.splits import Splits
+
+HELD_OUT = ("validation", "test")
+
+
+@dataclass(kw_only=True)
+class Collected:
+    """What was read: lines of all files, and what became of those that are in no split and not in quarantine."""
+
+    count: Count = field(default_factory=Count)
+    repaired: int = 0
+    repeats: int = 0
+    repeated_lines: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+def collect(config: DataConfig, splits: Splits, quarantine: Quarantine) -> Collected:
+    """Read all sources into `splits` and `quarantine`. Raises ValueError where too much cannot be used or a split is
+    left empty."""
+    found = Collected()
+    # Held-out documents first: they are few, and only their digests are kept to find them again in training text.
+    held: dict[bytes, str] = {}
+    all_parts = parts(config, found.notes)
+    for split in HELD_OUT:
+        _read([part for part in all_parts if part.split == split], config, splits, quarantine, found, held)
+    again = _read([part for part in all_parts if part.split not in HELD_OUT], config, splits, quarantine, found, held)
+    splits.close()
+    for split in HELD_OUT:
+        texts = enumerate(splits.texts(split)) if again else ()
+        dropped = splits.drop(split, {number for number, text in texts if _digest(text) in again})
+        found.repeats += len(dropped)
+        found.repeated_lines += sum(record.lines for record in dropped)
+    quarantine.check(sum(splits.documents.values()))
+    _tell(all_parts, config, splits, found)
+    check_splits(splits.documents, config)
+    return found
+
+
+def _read(
+    chosen: list[Part],
+    config: DataConfig,
+    splits: Splits,
+    quarantine: Quarantine,
+    found: Collected,
+    held: dict[bytes, str],
+) -> set[bytes]:
+    """Read parts of one own split, or of training text; returns the digests of `held` that training text has again.
+    Repeats within a split are kept; an own split's document that an earlier own split has is not."""
+    again, read = set[bytes](), 0
+    for part in chosen:
+        records = part.read(found.count)
+        for record in (
+            records if config.max_documents is None else itertools.islice(records, config.max_documents - read)
+        ):
+            read += 1
+            text = record.text
+            if text is None:
+                quarantine.add(record)
+                continue
+            if config.repair and (repaired_text := _repaired(text)) != text:
+                text, found.repaired = repaired_text, found.repaired + 1
+            digest = _digest(text) if held or part.split in HELD_OUT else b""
+            known = held.get(digest)
+            if part.split not in HELD_OUT:
+                if known:
+                    again.add(digest)
+                splits.add(split_of(text, config, part.own), record, text)
+            elif known and known != part.split:
+                found.repeats, found.repeated_lines = found.repeats + 1, found.repeated_lines + record.lines
+            else:
+                held[digest] = part.split
+                splits.add(part.split, record, text)
+    return again
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=12).digest()
+
+
+def _repaired(text: str) -> str:
+    """The text with wrongly decoded characters ("donâ€™t") fixed; nothing else changes."""
+    import ftfy
+
+    return ftfy.fix_encoding(text)
+
+
+def _tell(all_parts: list[Part], config: DataConfig, splits: Splits, found: Collected) -> None:
+    counts = Counter(part.split for part in all_parts)
+    if counts.keys() == {None}:
+        return
+    own = ", ".join(f"{split} ({counts[split]} files or hub splits)" for split in SPLITS if counts[split])
+    found.notes.append(f"splits of the source's own: {own}")
+    for split, share in (("validation", config.validation_share), ("test", config.test_share)):
+        if not counts[split] and share:
+            found.notes.append(
+                f"there is no {split} split; {splits.documents[split]} of the training documents ({share:.0%} by content)"
+                " are it"
+            )
+
+
+def check_splits(documents: dict[str, int], config: DataConfig) -> None:
+    """Raise ValueError where a split that is asked for has no document."""
+    total = sum(documents.values())
+    if total == 0:
+        raise ValueError(f"the corpus {config.source} has no documents; check data.source and data.text_field")
+    for split, share in (("validation", config.validation_share), ("test", config.test_share)):
+        if share and not documents[split]:
+            raise ValueError(
+                f"none of {total} documents fell into the {split} split of {share:.0%}; raise data.{split}_share, add"
+                " documents, or set it to 0"
+            )
+    if not documents["train"]:
+        raise ValueError(
+            f"none of {total} documents are left for training; lower data.validation_share and data.test_share"
+        )

@@ -1,0 +1,92 @@
+"""The documents of each split as files (SPLIT.jsonl), each with the place it came from as long as the job runs, so that
+one that turns out unusable late can still be named and taken out."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+import numpy as np
+import orjson
+
+from conf.sources import SPLITS
+from jobs.corpus.readers import Document
+
+PLACE = np.dtype([("file", "<i8"), ("line", "<i8"), ("lines", "<i8")])
+PACKED = struct.Struct("<qqq")
+BATCH_BYTES = 4 << 20
+"""Text read at once: enough to keep all threads busy, little enough to hold in memory."""
+
+
+class Splits:
+    """Writes documents; `documents`, `bytes` and `lines` are counts by split of what is kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._stack = folder, contextlib.ExitStack()
+        self._files: dict[str, int] = {}
+        self.documents, self.bytes, self.lines = (dict.fromkeys(SPLITS, 0) for _ in range(3))
+
+    def __enter__(self) -> Splits:
+        def stream(name: str) -> IO[bytes]:
+            return self._stack.enter_context((self._folder / name).open("wb", buffering=1 << 20))
+
+        self._texts = {split: stream(f"{split}.jsonl") for split in SPLITS}
+        self._places = {split: stream(f".{split}.places") for split in SPLITS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+        for split in SPLITS:
+            (self._folder / f".{split}.places").unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Everything added is in the files."""
+        self._stack.close()
+
+    def add(self, split: str, record: Document, text: str) -> None:
+        """Write one document; `record` says where it is from."""
+        self._texts[split].write(orjson.dumps({"text": text}) + b"\n")
+        number = self._files.setdefault(record.file, len(self._files))
+        self._places[split].write(PACKED.pack(number, record.line, record.lines))
+        self.documents[split] += 1
+        self.bytes[split] += len(text.encode())
+        self.lines[split] += record.lines
+
+    def batches(self, split: str) -> Iterator[list[str]]:
+        """The documents of a split, a few megabytes at a time."""
+        with (self._folder / f"{split}.jsonl").open("rb", buffering=1 << 20) as stream:
+            while lines := stream.readlines(BATCH_BYTES):
+                yield [orjson.loads(line)["text"] for line in lines]
+
+    def texts(self, split: str) -> Iterator[str]:
+        """The documents of a split, one by one."""
+        return itertools.chain.from_iterable(self.batches(split))
+
+    def drop(self, split: str, numbers: set[int]) -> list[Document]:
+        """Take documents out by their number in the split, from 0; returned with their texts and places. Only after
+        `close`."""
+        if not numbers:
+            return []
+        names, dropped = list(self._files), []
+        path, places = self._folder / f"{split}.jsonl", self._folder / f".{split}.places"
+        table = np.fromfile(places, PLACE)
+        with path.open("rb") as old, path.with_suffix(".kept").open("wb") as kept:
+            for number, line in enumerate(old):
+                if number not in numbers:
+                    kept.write(line)
+                    continue
+                file, first, lines = table[number].tolist()
+                dropped.append(Document(names[file], first, orjson.loads(line)["text"], lines=lines))
+        path.with_suffix(".kept").replace(path)
+        np.delete(table, sorted(numbers)).tofile(places)
+        self.documents[split] -= len(dropped)
+        self.bytes[split] -= sum(len((record.text or "").encode()) for record in dropped)
+        self.lines[split] -= sum(record.lines for record in dropped)
+        return dropped
