@@ -40,7 +40,13 @@ def open_bytes(path: Path) -> IO[bytes]:
             raw.close()
             raise ValueError(f"{path} is not a complete {expected} file (it does not start like one); fetch it again")
         return raw
-    return _unpacked(raw, packed)
+    stream = _unpacked(raw, packed)
+    if path.suffix.lower() not in COMPRESSED:
+        try:
+            stream.peek(1)  # type: ignore[attr-defined]
+        except (EOFError, zlib.error, lzma.LZMAError, OSError):  # some other file that starts like a compressed one
+            return path.open("rb")
+    return stream
 
 
 def _unpacked(raw: io.BufferedReader, packed: str) -> IO[bytes]:

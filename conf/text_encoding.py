@@ -20,8 +20,11 @@ BOMS = (
 """Byte-order marks and what they say; a UTF-32 mark starts with one of UTF-16."""
 SAMPLE = 1 << 20
 """Bytes of a file that are looked at."""
+ASCII = bytes(range(128))
+LETTERS = 5
+"""Bytes beyond ASCII that a guess needs; from fewer, any encoding is as likely as another."""
 GUESSED_FROM = 20_000
-"""Bytes with letters beyond ASCII that a guess needs; it takes a tenth of a second."""
+"""Most bytes of lines beyond ASCII that a guess is made from."""
 
 
 def _known(name: str | None) -> str | None:
@@ -64,12 +67,13 @@ def stated(head: bytes) -> str | None:
 
 def guessed(sample: bytes) -> str | None:
     """The encoding that bytes which are not UTF-8 are most likely in, by their lines beyond ASCII; None where most of
-    those are UTF-8 after all, and only some are damaged, or where there is no likely one."""
+    those are UTF-8 after all, and only some are damaged, or where they are too few."""
     import chardet
 
     foreign = [line for line in sample.splitlines() if not line.isascii()]
     damaged = [line for line in foreign if not _is_utf8(line)]
-    if 2 * len(damaged) < len(foreign):
+    few = sum(len(line.translate(None, ASCII)) for line in damaged[:LETTERS]) < LETTERS
+    if few or 2 * len(damaged) < len(foreign):
         return None
     found = chardet.detect(b"\n".join(damaged)[:GUESSED_FROM])["encoding"]
     try:

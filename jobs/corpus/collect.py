@@ -63,10 +63,8 @@ def _read(
     Repeats within a split are kept; an own split's document that an earlier own split has is not."""
     again, read = set[bytes](), 0
     for part in chosen:
-        records = part.read(found.count)
-        for record in (
-            records if config.max_documents is None else itertools.islice(records, config.max_documents - read)
-        ):
+        most = None if config.max_documents is None else config.max_documents - read
+        for record in itertools.islice(part.read(found.count), most):
             read += 1
             text = record.text
             if text is None:
@@ -108,8 +106,8 @@ def _tell(all_parts: list[Part], config: DataConfig, splits: Splits, found: Coll
     for split, share in (("validation", config.validation_share), ("test", config.test_share)):
         if not counts[split] and share:
             found.notes.append(
-                f"there is no {split} split; {splits.documents[split]} of the training documents ({share:.0%} by content)"
-                " are it"
+                f"there is no {split} split: {share:.0%} of the training text by content, {splits.documents[split]}"
+                " documents, are it"
             )
 
 

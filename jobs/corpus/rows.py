@@ -123,7 +123,8 @@ def rows(
 ) -> Iterator[tuple[int, Any]]:
     """The rows of a jsonl, json, csv, tsv, parquet or arrow file: number and value, which is a `Fault` for a row that
     cannot be read and BLANK for an empty line. `field`: the only column that is needed, named by `setting`; a table
-    without it raises ValueError, as does a file that cannot be read at all. `limit` bounds a line of jsonl or a field of csv, in bytes."""
+    without it raises ValueError, as does a file that cannot be read at all. `limit` bounds a line of jsonl or a field
+    of csv, in bytes."""
     if kind == "jsonl":
         return _jsonl(path, limit, encoding)
     if kind == "json":

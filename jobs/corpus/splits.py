@@ -8,7 +8,6 @@ import itertools
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 import numpy as np
@@ -39,9 +38,7 @@ class Splits:
         self._places = {split: stream(f".{split}.places") for split in SPLITS}
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
         for split in SPLITS:
             (self._folder / f".{split}.places").unlink(missing_ok=True)

@@ -118,10 +118,10 @@ def test_bad_records_are_set_aside_with_their_place(words: Path, tmp_path: Path)
         5: (b'{"body": "elsewhere"}', "no field 'text'"),
         6: (b'{"text": 7}', "is int, not a string"),
         8: (b'["text"]', "not an object but list"),
-        9: (b'{"text": "\xff\xfe"}', "bad JSON"),
+        9: (b'{"text": "\xff\xfe"}', "invalid UTF-8 (byte 0xff)"),
         11: (b'{"text": "' + b"a" * 300 + b'"}', "longer than max_document_bytes 200"),
         12: (b'{"text": "a\\u0000b"}', "contains NUL"),
-        13: (b'{"text": "\\ud800"}', "bad JSON"),
+        13: (b'{"text": "\\ud800"}', "contains a lone surrogate"),
     }
     good = iter(TEXTS)
     lines = [bad[number][0] if number in bad else json.dumps({"text": next(good)}).encode() for number in range(1, 41)]
@@ -150,8 +150,8 @@ def test_bad_text_lines_and_rows_are_set_aside(words: Path, tmp_path: Path) -> N
     assert [(Path(record["file"]).name, record["line"]) for record in quarantine(output)] == [
         ("a.txt", 2),
         ("a.txt", 3),
-        ("b.csv", 2),
         ("b.csv", 3),
+        ("b.csv", 4),
         ("c.parquet", 2),
     ]
     assert conserved(output)
@@ -166,12 +166,12 @@ REFUSALS: dict[str, tuple[str, bytes, dict[str, object], str]] = {
         {"test_share": 0.01},
         "none of 1 documents fell into the test split of 1%",
     ),
-    "not a .json": ("corpus.json", b'{"text": "a"}\n{"text": "b"}\n', {}, "one object per line .jsonl"),
+    "not a .json": ("corpus.json", b'[{"text": "a"},\n{"text": "b"}\n', {}, "one object per line .jsonl"),
     "no such column": ("corpus.csv", b"id,body\n1,a\n", {}, "but no 'text'; set data.text_field"),
     "not Parquet": ("corpus.parquet", b"PAR1 not really", {}, "not a readable Parquet file"),
     "gzip cut": ("corpus.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 500)[:-20], {}, "not a complete gzip file"),
     "not gzip": ("corpus.txt.gz", b"plain text\n", {}, "not a complete gzip file"),
-    "UTF-16": ("corpus.txt", "\n".join(TEXTS).encode("utf-16"), {}, "cannot be used, above max_rejected_share"),
+    "not in its encoding": ("corpus.txt", b"\x81\n" * 9, {"encoding": "cp1252"}, "corpus.txt:1 (not cp1252 ("),
 }
 
 
