@@ -31,6 +31,10 @@ FORMATS = {
     ".arrow": "arrow",
 }
 """Format by suffix, in lower case."""
+TABLES = frozenset(FORMATS.values()) - {"text"}
+"""Formats of rows with fields, as records need them."""
+TEXT = frozenset(FORMATS.values())
+"""All formats: those of corpora and prompts."""
 NOT_TEXT = {
     ".bin": "a file of Megatron's tokens or of weights; give the text that it was made from",
     ".idx": "an index of Megatron's tokens; give the text that they were made from",

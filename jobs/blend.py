@@ -24,7 +24,10 @@ def run(spec: Spec) -> None:
     available_tokens = {
         name: int(corpus_statistics["splits"]["train"]["tokens"]) for name, corpus_statistics in statistics.items()
     }
-    total = config.tokens or sum(available_tokens.values())
+    for name, held in available_tokens.items():
+        if held == 0:
+            raise ValueError(f"the corpus {name} has no training tokens; remove it from the blend or check its source")
+    total = config.tokens or _all_tokens(config, available_tokens)
     parts = [_part(config, name, weight, total, available_tokens[name]) for name, weight in config.weights.items()]
     _link_corpus_files(folders[OWN], output)
     sources = [part | {"path": os.path.relpath(folders[part["name"]], output)} for part in parts]
@@ -43,9 +46,22 @@ def run(spec: Spec) -> None:
         )
 
 
+def _all_tokens(config: BlendConfig, available_tokens: dict[str, int]) -> int:
+    """Training tokens of a blend that states none: all that its corpora hold, or, where none may be repeated, as many
+    as the weights allow until the first one runs out."""
+    if config.exhausted == "repeat":
+        return sum(available_tokens.values())
+    allowed = {name: int(available_tokens[name] / weight) for name, weight in config.weights.items()}
+    first = min(allowed, key=lambda name: allowed[name])
+    print(f"blend.tokens is not set: {allowed[first]:,}, at which {first} is the first corpus that runs out")
+    return allowed[first]
+
+
 def _part(config: BlendConfig, name: str, weight: float, total: int, available_tokens: int) -> dict[str, Any]:
     """A corpus's share; raises ValueError where it holds too few tokens and may not be repeated."""
     requested_tokens = weight * total
+    if abs(requested_tokens - available_tokens) < 1:  # the weights are fractions that no float holds exactly
+        requested_tokens = available_tokens
     if requested_tokens > available_tokens and config.exhausted == "refuse":
         setting = "blend.weight" if name == OWN else f"blend.sources.{name}.weight"
         raise ValueError(

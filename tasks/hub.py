@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from conf.recipe import Recipe
+from conf.sources import is_local
 from conf.stages.data import DataConfig
 from conf.stages.fetch import FetchConfig
 from conf.stages.records import GENERATED
@@ -72,7 +73,7 @@ def _pinned(source: str, store: Store) -> str:
     name, _, requested = source.partition("@")
     if source == "world":
         return source
-    if Path(source).exists() or not ID.fullmatch(name) or Path(name).suffix in (".txt", ".jsonl", ".json", ".gz"):
+    if is_local(source) or not ID.fullmatch(name):
         return _absolute(source)
     commit = _commit("dataset", name, requested or "main") or (None if requested else _newest_commit(name, store))
     return f"{name}@{commit}" if commit else source

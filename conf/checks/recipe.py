@@ -20,13 +20,13 @@ from conf.recipe import Recipe
 from conf.secrets import check_no_secret
 from conf.shape import Shape
 from conf.shapes import points
+from conf.sources import TEXT, is_local, select
+from conf.stages.blend import BlendSource
 from conf.stages.candidate_score import QuickScore
+from conf.stages.data import DataConfig
 from conf.stages.early_stopping import WithEarlyStopping
 from conf.stages.evaluate import EvaluateConfig
 from conf.stages.training import Training
-
-TEXT = (".txt", ".jsonl", ".json", ".csv", ".parquet", ".gz")
-"""Suffixes of local files; hub ids never have them."""
 
 
 def check(recipe: Recipe) -> None:
@@ -120,9 +120,8 @@ def _check_source(where: str, source: str | tuple[str, ...]) -> None:
         raise ValueError(f"{where} is empty; set it to 'world', files or a Hugging Face dataset id")
     for name in names:
         path = Path(name)
-        local = name.startswith((".", "/", "~")) or path.suffix in TEXT or any(mark in name for mark in "*?[")
         # Path.glob rejects absolute patterns.
-        if local and not path.exists() and not glob.glob(name, recursive=True):  # noqa: PTH207
+        if is_local(name) and not path.exists() and not glob.glob(name, recursive=True):  # noqa: PTH207
             raise ValueError(
                 f"{where} names {name}, which does not exist; check the path (relative paths start at {Path.cwd()})"
             )
@@ -130,11 +129,21 @@ def _check_source(where: str, source: str | tuple[str, ...]) -> None:
             raise ValueError(f"{where} names {name}, which is an empty file; use a file with text")
 
 
+def _check_files(where: str, corpus: DataConfig | BlendSource) -> None:
+    """Raise ValueError where local sources have no file that is read, or it is not known which ones are meant."""
+    names = (corpus.source,) if isinstance(corpus.source, str) else corpus.source
+    for name in names:
+        if name != "world" and is_local(name):
+            select(name, f"{where}.source", TEXT, subset=corpus.subset, siblings=names)
+
+
 def _check_inputs(recipe: Recipe) -> None:
     teacher, mmlu = recipe.teacher, recipe.evaluate.mmlu
     _check_source("data.source", recipe.data.source)
+    _check_files("data", recipe.data)
     for name, source in recipe.blend.sources.items() if recipe.blend else ():
         _check_source(f"blend.sources.{name}.source", source.source)
+        _check_files(f"blend.sources.{name}", source)
     tokenizer = recipe.data.tokenizer
     if tokenizer and not (Path(tokenizer) / "tokenizer.json").is_file():
         raise ValueError(

@@ -5,16 +5,16 @@ from __future__ import annotations
 import glob
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from conf.chat_template import check_template
 from conf.recipe import Recipe
 from conf.shape import Shape
+from conf.sources import TABLES, TEXT, select
 from conf.stages.records import GENERATED, RecordsConfig
 from conf.stages.sft import SftConfig
 
-FILES = (".jsonl", ".json", ".parquet")
-PROMPTS = (*FILES, ".txt")
 SHAPES = ("messages", "conversations", "conversation", "instruction", "prompt", "question")
 """A record has one of these fields unless records.prompt_field is set."""
 PEEKED_BYTES = 1 << 20
@@ -45,7 +45,7 @@ def check_records(recipe: Recipe) -> None:
             [name for name in records.sources if name != GENERATED],
             recipe,
             records.world is not None,
-            FILES,
+            TABLES,
         )
         _check_fields(records)
         _check_shares(records, any(configs.values()))
@@ -53,7 +53,7 @@ def check_records(recipe: Recipe) -> None:
         if template:
             check_template(template)
     if generate:
-        _check_sources("generate.prompts", list(generate.sources), recipe, generate.world is not None, PROMPTS)
+        _check_sources("generate.prompts", list(generate.sources), recipe, generate.world is not None, TEXT)
         if generate.api_key_env and not os.environ.get(generate.api_key_env):
             raise ValueError(
                 f"generate.api_key_env names {generate.api_key_env}, which is not set; set this environment variable"
@@ -104,27 +104,20 @@ def _check_teaching(where: str, config: SftConfig, recipe: Recipe) -> None:
         )
 
 
-def _check_sources(setting: str, names: list[str], recipe: Recipe, own_world: bool, suffixes: tuple[str, ...]) -> None:
+def _check_sources(setting: str, names: list[str], recipe: Recipe, own_world: bool, formats: Collection[str]) -> None:
     corpus = (recipe.data.source,) if isinstance(recipe.data.source, str) else recipe.data.source
     for name in names:
         if name == "world":
             if "world" not in corpus and not own_world:
                 raise ValueError(f"{setting} is 'world' but data.source is not; use files of records")
             continue
-        files = [name] if Path(name).exists() else glob.glob(name, recursive=True)  # noqa: PTH207 - Path.glob rejects absolute patterns
-        if not name or not files:
+        if not name or not (Path(name).exists() or glob.glob(name, recursive=True)):  # noqa: PTH207 - absolute patterns
             raise ValueError(
                 f"{setting} names {name!r}, which does not exist; check the path (relative paths start at {Path.cwd()})"
             )
-        for file in map(Path, files):
-            suffix = (file.with_suffix("") if file.suffix == ".gz" else file).suffix
-            if file.is_file() and suffix not in suffixes:
-                raise ValueError(
-                    f"{setting} names {file}, which has an unsupported type; use a file ending in {', '.join(suffixes)}"
-                    " (or .gz of those)"
-                )
-            if file.is_file() and file.stat().st_size == 0:
-                raise ValueError(f"{setting} names {file}, which is empty; use a file with records")
+        for file in select(name, setting, formats).files:
+            if file.path.stat().st_size == 0:
+                raise ValueError(f"{setting} names {file.path}, which is empty; use a file with records")
 
 
 def _check_fields(records: RecordsConfig) -> None:

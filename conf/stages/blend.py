@@ -55,7 +55,10 @@ class BlendConfig(StageConfig):
     tokens: int | None = Field(
         default=None,
         ge=1,
-        description="Total training tokens, the most that any stage may train on; empty: all tokens of all corpora.",
+        description=(
+            "Total training tokens, the most that any stage may train on; empty: as many as the weights allow without"
+            " repeating a corpus, or all tokens of all corpora if exhausted is 'repeat'."
+        ),
     )
     exhausted: Literal["refuse", "repeat"] = Field(
         default="refuse",

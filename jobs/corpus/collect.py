@@ -101,8 +101,7 @@ def _tell(all_parts: list[Part], config: DataConfig, splits: Splits, found: Coll
     counts = Counter(part.split for part in all_parts)
     if counts.keys() == {None}:
         return
-    own = ", ".join(f"{split} ({counts[split]} files or hub splits)" for split in SPLITS if counts[split])
-    found.notes.append(f"splits of the source's own: {own}")
+    found.notes.append(f"the source's own splits are kept: {', '.join(split for split in SPLITS if counts[split])}")
     for split, share in (("validation", config.validation_share), ("test", config.test_share)):
         if not counts[split] and share:
             found.notes.append(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.content import whole
-from conf.sources import FORMATS, SourceFile, is_local, select
+from conf.sources import TABLES, TEXT, SourceFile, is_local, select
 from conf.stages.data import World
 from conf.stages.records import GENERATED
 from conf.text_encoding import advice
@@ -18,7 +18,6 @@ from jobs.corpus.readers import NOT_UTF8, Count
 from jobs.corpus.rows import BLANK, Fault, excerpt, numbered_lines, rows, sample_of, shown
 from jobs.corpus.sources import WORLD
 
-TABLES = frozenset(FORMATS.values()) - {"text"}
 MAX_LINE_BYTES = 64 << 20
 ROLES = {
     "system": "system",
@@ -80,7 +79,7 @@ def gather(
             assert generated is not None, "the flow passes the generated records"
             files = [SourceFile(generated / "records.jsonl", "jsonl")]
         elif is_local(source):
-            selection = select(source, setting, TABLES if reading.responses else FORMATS.values())
+            selection = select(source, setting, TABLES if reading.responses else TEXT)
             if selection.left_out:
                 print(f"left out of {source}: {selection.out()}")
             files = selection.files

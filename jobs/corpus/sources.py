@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from conf.content import COMPRESSED, open_bytes, whole
-from conf.sources import FORMATS, SPLITS, SourceFile, is_local, select, split_name
+from conf.sources import SPLITS, TEXT, SourceFile, is_local, select, split_name
 from conf.stages.data import DataConfig
 from conf.stages.records import RecordsConfig
 from jobs.corpus.readers import Count, Document, documents_of, read_file
 from jobs.corpus.rows import shown
 
 WORLD = "world"
-CORPORA = frozenset(FORMATS.values())
 JOINS = ("paragraph", "spaced", "wikitext", "file")
 """Styles by which a hub dataset's rows are joined, where they are lines."""
 
@@ -56,7 +55,7 @@ def parts(config: DataConfig, notes: list[str]) -> list[Part]:
         if source == WORLD:
             found.append(Part(split=None, own=frozenset(), read=functools.partial(_world, config)))
         elif is_local(source):
-            selection = select(source, "data.source", CORPORA, subset=config.subset, siblings=sources)
+            selection = select(source, "data.source", TEXT, subset=config.subset, siblings=sources)
             if selection.left_out:
                 notes.append(f"left out of {source}: {selection.out()}")
             splits = frozenset(file.split for file in selection.files if file.split)
@@ -79,7 +78,7 @@ def parts(config: DataConfig, notes: list[str]) -> list[Part]:
 
 def _splits_beside(sources: tuple[str, ...], config: DataConfig) -> frozenset[str]:
     files = [source for source in sources if Path(source).is_file()]
-    chosen = [select(file, "data.source", CORPORA, siblings=sources).files[0].split for file in files]
+    chosen = [select(file, "data.source", TEXT, siblings=sources).files[0].split for file in files]
     return frozenset(split for split in chosen if split)
 
 

@@ -37,12 +37,16 @@ def fault(answer: Answer, config: GenerateConfig) -> str | None:
 
 def _is_text(text: str) -> bool:
     """Letters or digits, no replacement characters, no control characters except white space."""
-    has_undecodable = any(
-        character == "\ufffd"
-        or (unicodedata.category(character) in ("Cc", "Cs", "Co", "Cn") and not character.isspace())
-        for character in text
-    )
-    return not has_undecodable and any(character.isalnum() for character in text)
+    return not any(map(_is_no_character, text)) and any(character.isalnum() for character in text)
+
+
+def _is_no_character(character: str) -> bool:
+    """What no text holds. Characters that Python's tables do not know are those of a later Unicode; noncharacters are
+    the ones that no version will assign."""
+    category, code = unicodedata.category(character), ord(character)
+    if category == "Cn":
+        return code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
+    return character == "\ufffd" or (category in ("Cc", "Cs", "Co") and not character.isspace())
 
 
 def repeated_share(text: str) -> float:

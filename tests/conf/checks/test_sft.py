@@ -146,12 +146,12 @@ def test_fields_that_the_first_record_does_not_have(
 
 def test_files_that_hold_no_records(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("")
-    (tmp_path / "words.csv").write_text("a,b\n")
+    (tmp_path / "words.txt").write_text("a,b\n")
     assert "which is empty; use a file with records" in told(
         f"records={{source: {tmp_path}/empty.jsonl, seq_length: 128}}"
     )
-    assert "use a file ending in .jsonl, .json, .parquet" in told(
-        f"records={{source: {tmp_path}/words.csv, seq_length: 128}}"
+    assert ".txt files are not read, only .jsonl, .ndjson, .jsonlines, .json, .csv," in told(
+        f"records={{source: {tmp_path}/words.txt, seq_length: 128}}"
     )
 
 
