@@ -19,8 +19,8 @@ from conf.spec import Spec
 from conf.stages.data import DataConfig
 from jobs.corpus import cards
 from jobs.corpus.collect import Collected, check_splits, collect
+from jobs.corpus.lines import excerpt
 from jobs.corpus.quarantine import Quarantine
-from jobs.corpus.rows import excerpt
 from jobs.corpus.sources import WORLD
 from jobs.corpus.splits import Splits
 from jobs.runtime.entry import Metrics, main
@@ -34,8 +34,13 @@ def run(spec: Spec) -> None:
     quarantine.jsonl."""
     config, output = DataConfig.model_validate(spec.config), Path(spec.output)
     threads = str(config.workers or os.cpu_count() or 1)
-    # Both engines read this when their thread pool starts, on the first batch.
-    os.environ |= {"RAYON_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "true"}
+    # Both engines read this when their thread pool starts, on the first batch. A page of a Parquet file may be as large
+    # as its row group; Arrow's own allocator would keep a sixth more of such pages than the system's.
+    os.environ |= {
+        "RAYON_NUM_THREADS": threads,
+        "TOKENIZERS_PARALLELISM": "true",
+        "ARROW_DEFAULT_MEMORY_POOL": "system",
+    }
     metrics = Metrics(output)
     metrics.rewind(-1)
     with Splits(output) as splits, Quarantine(output / "quarantine.jsonl", config.max_rejected_share) as quarantine:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pyarrow
 
-from jobs.corpus.rows import BATCH_BYTES, Fault, shown
+from jobs.corpus.lines import Fault, shown
 
+BATCH_BYTES = 8 << 20
+"""Text that is held as Python strings at once."""
 MOST_ROWS = 1024
 
 
@@ -17,8 +19,6 @@ def parquet(path: Path, field: str | None, setting: str) -> Iterator[tuple[int, 
     """The rows of a Parquet file, numbered from 1."""
     import pyarrow.parquet
 
-    # Pages may be as large as their row group; the system's allocator gives them back and does not round them up.
-    pyarrow.set_memory_pool(pyarrow.system_memory_pool())
     try:
         # Pages one after another instead of a whole row group at once.
         file = pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)

@@ -14,8 +14,9 @@ from conf.sources import TABLES, TEXT, SourceFile, is_local, select
 from conf.stages.data import World
 from conf.stages.records import GENERATED
 from conf.text_encoding import advice
+from jobs.corpus.lines import BLANK, Fault, excerpt, numbered_lines, sample_of, shown
 from jobs.corpus.readers import NOT_UTF8, Count
-from jobs.corpus.rows import BLANK, Fault, excerpt, numbered_lines, rows, sample_of, shown
+from jobs.corpus.rows import rows
 from jobs.corpus.sources import WORLD
 
 MAX_LINE_BYTES = 64 << 20

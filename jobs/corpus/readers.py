@@ -16,7 +16,8 @@ from conf.content import whole
 from conf.sources import SourceFile
 from conf.stages.data import DataConfig
 from conf.text_encoding import advice
-from jobs.corpus.rows import BLANK, Fault, excerpt, numbered_lines, open_utf8, rows, sample_of, shown
+from jobs.corpus.lines import BLANK, Fault, excerpt, numbered_lines, open_utf8, sample_of, shown
+from jobs.corpus.rows import rows
 
 HEADING = re.compile(rb"^ = [^=].* = \s*$")
 """A WikiText article's title; section titles have more equals signs."""

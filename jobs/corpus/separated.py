@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jobs.corpus.rows import BLANK, Fault, excerpt, open_utf8, shown
+from jobs.corpus.lines import BLANK, Fault, excerpt, open_utf8, shown
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 

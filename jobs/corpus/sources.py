@@ -15,8 +15,8 @@ from conf.content import COMPRESSED, open_bytes, whole
 from conf.sources import SPLITS, TEXT, SourceFile, is_local, select, split_name
 from conf.stages.data import DataConfig
 from conf.stages.records import RecordsConfig
+from jobs.corpus.lines import shown
 from jobs.corpus.readers import Count, Document, documents_of, read_file
-from jobs.corpus.rows import shown
 
 WORLD = "world"
 JOINS = ("paragraph", "spaced", "wikitext", "file")
