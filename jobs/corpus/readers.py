@@ -23,8 +23,8 @@ HEADING = re.compile(rb"^ = [^=].* = \s*$")
 """A WikiText article's title; section titles have more equals signs."""
 NOT_UTF8 = "invalid UTF-8"
 """How the reason of a record starts whose bytes are not UTF-8."""
-PEEKED = 1000
-"""Rows that are looked at to see whether rows are lines or documents."""
+PEEKED, PEEKED_CHARACTERS = 1000, 1 << 20
+"""Most rows and characters that are looked at to see whether rows are lines or documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,13 +187,19 @@ def _row_style(
     wanted = "wikitext" if config.join == "auto" else config.join
     if wanted == "line" or wanted not in joins:
         return "line", values
-    first = list(itertools.islice(values, PEEKED))
-    texts = [value.get(config.text_field) for _, value in first if isinstance(value, dict)]
-    lines = [text for text in texts if isinstance(text, str)]
-    joined = all("\n" not in text.strip() for text in lines) and (
-        config.join != "auto" or any(HEADING.match(text.encode("utf-8", "replace")) for text in lines)
-    )
-    return wanted if joined else "line", itertools.chain(first, values)
+    first: list[tuple[int, Any]] = []
+    characters, headed = 0, config.join != "auto"
+    for number, value in itertools.islice(values, PEEKED):
+        first.append((number, value))
+        text = value.get(config.text_field) if isinstance(value, dict) else None
+        if not isinstance(text, str):
+            continue
+        if "\n" in text.strip():
+            return "line", itertools.chain(first, values)
+        headed = headed or bool(HEADING.match(text.encode("utf-8", "replace")))
+        if (characters := characters + len(text)) > PEEKED_CHARACTERS:
+            break
+    return wanted if headed else "line", itertools.chain(first, values)
 
 
 def _as_lines(values: Iterator[tuple[int, Any]], config: DataConfig) -> Iterator[tuple[int, bytes]]:
