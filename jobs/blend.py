@@ -51,7 +51,7 @@ def _all_tokens(config: BlendConfig, available_tokens: dict[str, int]) -> int:
     as the weights allow until the first one runs out."""
     if config.exhausted == "repeat":
         return sum(available_tokens.values())
-    allowed = {name: int(available_tokens[name] / weight) for name, weight in config.weights.items()}
+    allowed = {name: int(round(available_tokens[name] / weight, 6)) for name, weight in config.weights.items()}
     first = min(allowed, key=lambda name: allowed[name])
     print(f"blend.tokens is not set: {allowed[first]:,}, at which {first} is the first corpus that runs out")
     return allowed[first]

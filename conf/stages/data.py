@@ -31,12 +31,13 @@ class DataConfig(StageConfig):
 
     source: Annotated[str | tuple[str, ...], Execution()] = Field(
         description=(
-            "'world' (built in), local files or globs (txt, jsonl, json, csv, parquet), or a Hugging Face dataset id."
-            " The content is hashed, not the name."
+            "'world' (built in), local files, folders or globs (txt, jsonl, json, csv, tsv, parquet, arrow), or a"
+            " Hugging Face dataset id. The content is hashed, not the name."
         )
     )
     subset: str | None = Field(
-        default=None, description="Subset (configuration) of a Hugging Face dataset, for instance wikitext-103-v1."
+        default=None,
+        description="Subset (configuration) of a Hugging Face dataset or of a local copy, for instance wikitext-103-v1.",
     )
     text_field: str = Field(default="text", min_length=1, description="Field of a record that contains the text.")
     encoding: Encoding = None
@@ -77,7 +78,9 @@ class DataConfig(StageConfig):
     test_share: float = Field(default=0.05, ge=0, lt=0.5, description="Share of documents in the test split.")
     seed: int = Field(default=1, ge=0, description="Seed of the train, validation and test split.")
     max_documents: int | None = Field(
-        default=None, ge=1, description="Maximum number of documents to read; empty: all."
+        default=None,
+        ge=1,
+        description="Maximum number of documents to read, of each split of the source's own; empty: all.",
     )
     max_document_bytes: int = Field(default=10_000_000, ge=1, description="Longer documents are quarantined.")
     max_rejected_share: float = Field(

@@ -154,6 +154,28 @@ def test_what_a_blend_cannot_do_is_said_at_load(tmp_path: Path, text: Path) -> N
     assert told(*blended(text), "blend.sources.more.weight=0").startswith("blend.sources.more.weight")
 
 
+def corpus_of(folder: Path, tokens: int) -> Path:
+    """A tokenized corpus as far as the blend stage looks at it."""
+    folder.mkdir(parents=True)
+    counts = {"splits": {"train": {"tokens": tokens, "documents": 1}}}
+    same = {"tokenizer_fingerprint": "a", "eod_id": 0, "dtype": "uint16"}
+    (folder / "statistics.json").write_text(json.dumps(counts | same))
+    return folder
+
+
+def test_without_tokens_a_blend_takes_what_its_weights_allow(tmp_path: Path, capfd: Any) -> None:
+    inputs = {"data": corpus_of(tmp_path / "own", 3000), "source-more": corpus_of(tmp_path / "more", 700)}
+    config = {"sources": {"more": {"source": "more.txt", "weight": 0.1}}, "weight": 0.6}
+    made = run_job("blend", config, inputs, tmp_path / "blend")
+    read = json.loads((made / "blend.json").read_text())
+    assert read["tokens"] == 3500 and [part["tokens"] for part in read["sources"]] == [3000, 500]
+    assert "blend.tokens is not set: 3,500, at which data is the first corpus that runs out" in capfd.readouterr().out
+    repeated = run_job("blend", config | {"exhausted": "repeat"}, inputs, tmp_path / "repeated")
+    assert json.loads((repeated / "blend.json").read_text())["tokens"] == 3700
+    nothing = inputs | {"source-more": corpus_of(tmp_path / "nothing", 0)}
+    assert "the corpus more has no training tokens" in refused("blend", config, nothing, tmp_path / "none", capfd)
+
+
 @pytest.mark.slow
 def test_the_stage_counts_passes_and_refuses_what_runs_out(
     corpus: Path, text: Path, tmp_path: Path, capfd: Any

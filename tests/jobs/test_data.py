@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
-from tests.fixtures.data import ALL_TRAIN, SPLITS, TEXTS, conserved, prepare, statistics, texts
+from tests.fixtures.data import ALL_TRAIN, SPLITS, TEXTS, conserved, prepare, quarantine, statistics, texts
 from tests.fixtures.jobs import refused, write_spec
 from tests.fixtures.tokenizer import tokenizer_directory
 
@@ -105,6 +108,75 @@ def test_a_dataset_keeps_its_own_splits_without_repeats(hub: Path, words: Path, 
     }
     assert statistics(output)["duplicates_across_splits"] == 2
     assert conserved(output)
+
+
+def rows(path: Path, told: list[str]) -> None:
+    """A hub split."""
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in told))
+
+
+def test_splits_a_dataset_lacks_are_shares_of_train(hub: Path, words: Path, tmp_path: Path) -> None:
+    train, validation = [f"story {number}" for number in range(300)], [f"held {number}" for number in range(20)]
+    rows(hub / "train.jsonl", train)
+    rows(hub / "validation.jsonl", validation)
+    shares = {"validation_share": 0.05, "test_share": 0.1}
+    output = prepare("owner/name", words, tmp_path / "data", **shares)
+    assert texts(output, "validation") == validation
+    assert sorted([*texts(output), *texts(output, "test")]) == sorted(train) and len(texts(output, "test")) > 10
+    few = prepare("owner/name", words, tmp_path / "few", max_documents=100, **shares)
+    assert sorted([*texts(few), *texts(few, "test")]) == sorted(train[:100]), "max_documents counts per split"
+    assert texts(few, "validation") == validation
+    assert set(texts(few, "test")) <= set(texts(output, "test"))
+
+
+def test_splits_by_other_names_are_known(hub: Path, words: Path, tmp_path: Path) -> None:
+    parts = {"train": ["a", "b"], "dev": ["c"], "eval": ["d"], "unsupervised": ["e"]}
+    for split, told in parts.items():
+        rows(hub / f"{split}.jsonl", told)
+    files = "".join(f"  - split: {split}\n    path: {split}.jsonl\n" for split in parts)
+    (hub / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n")
+    output = prepare("owner/name", words, tmp_path / "data", validation_share=0.1, test_share=0.1)
+    assert {split: texts(output, split) for split in SPLITS} == {
+        "train": ["a", "b"],
+        "validation": ["c"],
+        "test": ["d"],
+    }
+    assert "left out of owner/name: splits of other names (unsupervised)" in statistics(output)["notes"]
+
+
+def test_a_dataset_of_whole_articles_is_not_joined(hub: Path, words: Path, tmp_path: Path) -> None:
+    articles = [f" = Title {number} = \n\n Text.\n\n = = Part = = \n More.\n" for number in range(40)]
+    rows(hub / "train.jsonl", articles)
+    assert len(texts(prepare("owner/wikitext_document_level", words, tmp_path / "data"))) == 40
+
+
+def test_a_dataset_that_breaks_off_says_where(
+    hub: Path, words: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    raw = pyarrow.array([b"one", b"two", b"caf\xe9"], pyarrow.binary()).view(pyarrow.string())
+    pyarrow.parquet.write_table(pyarrow.table({"text": raw}), hub / "train.parquet")
+    said = refused("data", {"source": "owner/name"}, {"tokenizer": words}, tmp_path / "data", capfd)
+    assert "owner/name/train could not be read after row" in said
+
+
+def test_a_text_that_becomes_the_end_is_set_aside(words: Path, tmp_path: Path) -> None:
+    """A tokenizer whose end-of-document token is not marked as special reads it from text."""
+    directory = tmp_path / "unmarked"
+    shutil.copytree(words, directory)
+    content = json.loads((directory / "tokenizer.json").read_text())
+    for token in content["added_tokens"]:
+        token["special"] = False
+    (directory / "tokenizer.json").write_text(json.dumps(content))
+    told = [f"document {number}" for number in range(100)]
+    told[40] = "before <|endoftext|> after"
+    (tmp_path / "corpus.txt").write_text("\n".join(told))
+    output = prepare(str(tmp_path / "corpus.txt"), directory, tmp_path / "data")
+    assert texts(output) == [text for text in told if "<" not in text]
+    (record,) = quarantine(output)
+    assert (record["line"], record["file"]) == (41, str(tmp_path / "corpus.txt"))
+    assert record["reason"].startswith("its text becomes the end-of-document id")
+    assert len((output / "train.jsonl").read_text().splitlines()) == 99 and conserved(output)
+    assert not list(output.glob(".*.places"))
 
 
 def test_a_dataset_of_lines_is_joined(hub: Path, words: Path, tmp_path: Path) -> None:

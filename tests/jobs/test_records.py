@@ -215,3 +215,32 @@ def test_real_records(shared_data: Path, tmp_path: Path, name: str) -> None:
     found = statistics(run_job("records", config, {"tokenizer": words}, tmp_path / "records"))
     assert found["records"] + found["repeats"] == rows and found["quarantined"] == 0
     assert 0 < found["splits"]["train"]["response_tokens"] < found["splits"]["train"]["tokens"]
+
+
+def test_records_of_tables_and_other_suffixes_are_read(words: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "records"
+    folder.mkdir()
+    (folder / "a.ndjson").write_text('{"prompt": "One?", "response": "1", "score": NaN}\n')
+    (folder / "b.csv").write_text('prompt,response\nTwo?,"2, of\ncourse"\nThree?,3,three\n')
+    (folder / "c.tsv").write_text("id\tprompt\tresponse\n7\tFour?\t4\n")
+    (folder / "d.json").write_text('{"prompt": "Five?", "response": "5"}\n{"prompt": "Six?", "response": "6"}\n')
+    (folder / "README.md").write_text("no records\n")
+    config = {"source": str(folder), **ALL_TRAIN, "max_rejected_share": 0.5}
+    output = run_job("records", config, {"tokenizer": words}, tmp_path / "out")
+    told = [json.loads(line)["messages"] for line in (output / "train.jsonl").read_text().splitlines()]
+    assert [messages[1]["content"] for messages in told] == ["1", "2, of\ncourse", "4", "5", "6"]
+    assert [(record["line"], record["reason"].partition(" (")[0]) for record in quarantine(output)] == [
+        (4, "3 fields but the header has 2")
+    ]
+
+
+def test_records_in_another_encoding(words: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    lines = [f'{{"prompt": "Soru {number}?", "response": "Ağaç, çocuk, şiir, ışık"}}\n' for number in range(40)]  # noqa: RUF001
+    source = tmp_path / "r.jsonl"
+    source.write_bytes("".join(lines).encode("cp1254"))
+    config = {"source": str(source), **ALL_TRAIN}
+    said = refused("records", config, {"tokenizer": words}, tmp_path / "none", capfd)
+    assert f"{source}:1 (the assistant message has invalid UTF-8; it looks like Windows-1254: set" in said
+    assert "set records.encoding=cp1254" in said
+    output = run_job("records", config | {"encoding": "cp1254"}, {"tokenizer": words}, tmp_path / "out")
+    assert statistics(output)["records"] == 40
