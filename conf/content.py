@@ -55,7 +55,8 @@ def _unpacked(raw: io.BufferedReader, packed: str) -> IO[bytes]:
 
         stream = pyarrow.CompressedInputStream(pyarrow.PythonFile(raw, mode="r"), "zstd")
         return io.BufferedReader(stream, 1 << 20)
-    opened: Any = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}[packed](raw)
+    # The caller closes it.
+    opened: Any = bz2.open(raw) if packed == "bzip2" else lzma.open(raw) if packed == "xz" else gzip.open(raw)  # noqa: SIM115
     return opened  # type: ignore[no-any-return]
 
 

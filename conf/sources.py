@@ -148,7 +148,7 @@ def select(
         raise ValueError(f"{setting} names {source}, which has no {_known(allowed)} file{out}; check the path")
     base = path if path.is_dir() else _fixed(source)
     if any(declared for *_, declared in kept):
-        splits = [declared or "train" for *_, declared in kept]
+        splits: list[str | None] = [declared or "train" for *_, declared in kept]
     else:
         splits = _splits([one.relative_to(base) for one, *_ in kept])
     found.files = [SourceFile(one, kind, split) for (one, kind, _), split in zip(kept, splits, strict=True)]

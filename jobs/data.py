@@ -165,7 +165,8 @@ def _write_split(output: Path, split: str, splits: Splits, encode: Any, eod: int
         pending = None
         while (batch := next_batch.result()) is not None:
             next_batch = reading.submit(next, batches, None)
-            ids, lengths, ended = without_ends(*encode(batch), eod)
+            ids, lengths = encode(batch)
+            ids, lengths, ended = without_ends(ids, lengths, eod)
             left_out |= {first + number for number in ended.tolist()}
             if pending:
                 pending.result()

@@ -37,7 +37,7 @@ class DataConfig(StageConfig):
     )
     subset: str | None = Field(
         default=None,
-        description="Subset (configuration) of a Hugging Face dataset or of a local copy, for instance wikitext-103-v1.",
+        description="Subset (configuration) of a Hugging Face dataset or its local copy, for instance wikitext-103-v1.",
     )
     text_field: str = Field(default="text", min_length=1, description="Field of a record that contains the text.")
     encoding: Encoding = None

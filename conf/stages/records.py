@@ -30,8 +30,8 @@ class RecordsConfig(StageConfig):
 
     source: Annotated[str | tuple[str, ...], Execution()] = Field(
         description=(
-            "Local files or globs (jsonl, json, csv, tsv, parquet), 'world' (questions on the synthetic world) or 'generated'"
-            " (output of the generate stage). Record formats: messages, conversations (LIMA, ShareGPT),"
+            "Local files or globs (jsonl, json, csv, tsv, parquet), 'world' (questions on the synthetic world) or"
+            " 'generated' (output of the generate stage). Record formats: messages, conversations (LIMA, ShareGPT),"
             " instruction/input/output or response (Alpaca, with history), prompt/response, question/answer. The"
             " content is hashed, not the names."
         )
