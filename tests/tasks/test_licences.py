@@ -147,8 +147,9 @@ def test_hub_licences_of_teacher_and_data_are_kept(hub: Path, tmp_path: Path, mo
         "README.md",
         "LICENSE",
     }
-    read = [(None, sources.Document("hub", number, f"one {number} two three four")) for number in range(200)]
-    monkeypatch.setattr(sources, "_hub", lambda name, config, count: counted(read, count))
+    read = [sources.Document("hub", number, f"one {number} two three four") for number in range(200)]
+    part = sources.Part(split=None, own=frozenset(), read=lambda count: counted(read, count))
+    monkeypatch.setattr(sources, "_hub", lambda name, config, notes: [part])
     about = {
         "stage": "data",
         "key": "k",
