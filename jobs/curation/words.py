@@ -22,11 +22,15 @@ def words_of(text: str) -> list[str]:
 def ngrams(ids: NDArray[np.uint64], length: int) -> NDArray[np.uint64]:
     """A hash of every run of `length` ids [n] -> [n - length + 1]; empty where there are fewer ids. Equal runs have
     equal hashes; different ones collide with probability 2^-64."""
-    count = len(ids) - length + 1
-    if count < 1:
+    if len(ids) < length:
         return np.empty(0, np.uint64)
-    hashes = np.zeros(count, np.uint64)
-    for offset in range(length):
-        hashes = (hashes ^ ids[offset : offset + count]) * FACTOR
+    return fold(np.lib.stride_tricks.sliding_window_view(ids, length))
+
+
+def fold(rows: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """One hash a row [n, m] -> [n]."""
+    hashes = np.zeros(len(rows), np.uint64)
+    for column in rows.T:
+        hashes = (hashes ^ column) * FACTOR
         hashes ^= hashes >> np.uint64(29)
     return hashes
