@@ -58,6 +58,6 @@ class Schedule(Config):
         return {
             "linear": 1 - progress,
             "cosine": (1 + math.cos(math.pi * progress)) / 2,
-            "exponential": 2 * 0.5**progress - 1,
+            "exponential": 2 * math.pow(0.5, progress) - 1,
             "minus_sqrt": 1 - math.sqrt(progress),
         }[self.decay_curve if self.name == "wsd" else self.name]
