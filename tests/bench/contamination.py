@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.curation.contamination import Contamination, Question
+from jobs.curation.question_index import Question, QuestionIndex
 from jobs.curation.words import words_of
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -137,7 +137,7 @@ def main() -> None:
     each = int(sys.argv[1]) if len(sys.argv) > 1 else 220
     listed, clean = list(questions()), documents()
     start = time.process_time()
-    ours = Contamination(listed)
+    ours = QuestionIndex(listed)
     indexed = time.process_time() - start
     rivals = {"13-gram, any": NGramRule(13, 0), "8-gram, half": NGramRule(8, 0.5)}
     for rule in rivals.values():

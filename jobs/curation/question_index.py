@@ -52,8 +52,8 @@ class _Form:
     words: int
 
 
-class Contamination:
-    """Questions to look for. `unknowable` are those that are too short to be told from common phrases."""
+class QuestionIndex:
+    """Questions to look for in texts. `unknowable` are those that are too short to be told from common phrases."""
 
     def __init__(self, questions: Iterable[Question], min_coverage: float = 0.5) -> None:
         self.questions, self.min_coverage = list(questions), min_coverage
@@ -100,6 +100,10 @@ class Contamination:
             if match and (question not in best or match.coverage > best[question].coverage):
                 best[question] = match
         return sorted(best.values(), key=lambda match: -match.coverage)
+
+    def excerpt(self, text: str, match: Match) -> str:
+        """The words of the text from the first to the last that a match has in common."""
+        return " ".join(_kept(text)[match.first_word : match.last_word + 1])
 
     def _match(self, form: _Form, found: list[tuple[int, int]]) -> Match | None:
         """The window of twice the form's length that holds most of its words, if they are enough; `found` are

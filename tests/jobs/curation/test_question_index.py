@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.curation.contamination import Contamination, Question
+from jobs.curation.question_index import Question, QuestionIndex
 from jobs.curation.words import ngrams, words_of
 
 LONG = Question(
@@ -23,7 +23,7 @@ SHORT = Question(
 )
 FREE = Question("sums", "q3", "A farmer has 14 crates with 25 apples each and sells 120 apples; how many are left?")
 TINY = Question("quiz", "q4", "Why?", ("yes", "no"))
-LOOK = Contamination([LONG, SHORT, FREE, TINY])
+LOOK = QuestionIndex([LONG, SHORT, FREE, TINY])
 AROUND = "Nobody in the village remembered how the mill had come to stand so far from every road and stream. "
 
 
@@ -94,8 +94,8 @@ def test_parts_far_from_each_other_are_no_question() -> None:
 
 def test_a_stricter_share_finds_less() -> None:
     half = " ".join(LONG.text.split()[:14])
-    assert Contamination([LONG], 0.9).find(half) == []
-    assert Contamination([LONG], 0.75).find(half) != []
+    assert QuestionIndex([LONG], 0.9).find(half) == []
+    assert QuestionIndex([LONG], 0.75).find(half) != []
 
 
 def test_other_numbers_are_told_by_coverage() -> None:
@@ -105,7 +105,7 @@ def test_other_numbers_are_told_by_coverage() -> None:
 
 
 def test_without_questions_nothing_is_found() -> None:
-    assert Contamination([]).find(AROUND) == []
+    assert QuestionIndex([]).find(AROUND) == []
 
 
 @pytest.mark.parametrize(
