@@ -20,9 +20,12 @@ from flows.plan import plan
 from flows.running import Running
 from flows.session import Where, open_session, resolve_cluster, tags_of
 from flows.sizing import check_fits
+from flows.started import command
 from tasks import hub
 from tasks.launch.errors import JobFailed
 from tasks.monitor import prefect_pages
+from tasks.report import run_info
+from tasks.report.run_info import RECIPE
 from tasks.stage import THREADS
 
 
@@ -59,9 +62,10 @@ def _compress(recipe: Recipe, name: str, store: Path, cluster: Cluster) -> str:
         check_fits(recipe, cluster, stages)
         if not all(stage.cached for stage in stages):
             session.launcher.prepare()
+        folder = session.store.root / "runs" / name
+        run_info.keep(folder, RECIPE, recipe.model_dump(mode="json"), cluster, command(), ended=False)
         run = Running()
         pipeline = Pipeline(recipe, resolve(recipe, session.store, run), run)
-        folder = session.store.root / "runs" / name
         closed = outcome.report(session, recipe, folder, pipeline.models, run)
         if not closed:
             return prefect_pages.ended(str(folder), session)

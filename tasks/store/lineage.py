@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from conf.spec import Record
+from conf.spec import Record, Spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,3 +36,15 @@ def of(folder: Path) -> list[Ancestor]:
 def first(ancestors: list[Ancestor], stage: str) -> Ancestor | None:
     """The newest artifact of a stage."""
     return next((ancestor for ancestor in ancestors if ancestor.record.stage == stage), None)
+
+
+def taught(folder: Path) -> bool | None:
+    """Whether a model was distilled or fine-tuned after it was pruned, itself or before it was quantized; None: it was
+    never pruned, or nothing is known of it."""
+    here: Path | None = folder
+    while here and (here / "artifact.json").is_file() and (here / "spec.json").is_file():
+        spec = Spec.model_validate_json((here / "spec.json").read_text(encoding="utf-8"))
+        if spec.stage in ("prune", "distill", "sft"):
+            return spec.stage != "prune"
+        here = Path(spec.inputs["model"]) if spec.stage == "quantize" and "model" in spec.inputs else None
+    return None
