@@ -60,8 +60,8 @@ def _digest(data: str, store: Store) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """The result of a comparison. `same`: both names stand for one artifact. `difference` has no loss where `other_text`
-    and no score where `other_questions`; `sequences` is the number that both scored."""
+    """The result of a comparison. `same`: both names stand for one artifact. `difference` has no paired loss where
+    `other_text` and no score where `other_questions`; `sequences` is the number that both scored."""
 
     same: bool
     difference: Difference

@@ -65,6 +65,7 @@ def choose(recipe: Recipe, report: Report, scores: dict[str, str]) -> Winner | N
         sentence=_sentence(rule, ranked, smallest, lost),
         by=rule.by,
         best=best.model,
+        margin=rule.margin,
         tied=tuple(name for name, (_, low, _) in lost.items() if low <= 0),
     )
 

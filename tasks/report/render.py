@@ -74,7 +74,6 @@ def about(report: Report) -> str:
     """The legend of the main table in one paragraph; empty without rows."""
     if not report.rows:
         return ""
-    first = report.rows[0]
     teacher = report.teacher or "the teacher of its run"
     tokens = sorted({row.val_tokens for row in report.rows})
     counted = f"{tokens[0]:,}" if len(tokens) == 1 else f"{tokens[0]:,} to {tokens[-1]:,}"

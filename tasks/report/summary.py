@@ -101,4 +101,4 @@ def _score(against: Difference) -> str:
         return ""
     low, high = against.mmlu_ci95
     points = words.points(against.mmlu, low, high)
-    return f" with no significant difference in score: {points}" if low <= 0 <= high else f" and {points}"
+    return f" with no significant difference in score: {points}" if low <= 0 <= high else f"; score {points}"

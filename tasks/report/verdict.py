@@ -44,20 +44,24 @@ def _costs(row: Row, report: Report) -> str:
 
 
 def _beside(winner: Row, report: Report) -> str:
-    """The best model beside the winner, or that the winner is the best; ties are called that."""
+    """Why it won, with the best model beside it; ties are called that."""
     chosen = report.winner
     assert chosen is not None, "there is a winner"
-    if chosen.by is None:
-        return "The recipe names it."
+    if chosen.by is None or chosen.margin is None:
+        return f"The recipe names it{'; nobody taught it' if winner.taught is False else ''}."
     metric, tied = METRIC_NAMES[chosen.by], [name for name in chosen.tied if name != winner.model]
     if chosen.best == winner.model:
         others = f"; a tie with {', '.join(tied)}: no difference is shown" if tied else ""
-        return f"It is the best by {metric} too{others}."
+        return f"It is the best by {metric}{others}."
     best = next(row for row in report.rows if row.model == chosen.best)
-    value, unit = (best.value(chosen.by) or 0.0), chosen.by
-    number = f"{value:.1%}" if unit == "mmlu" else f"{value:.4f} nats"
-    relation = "a tie: no difference is shown" if winner.model in chosen.tied else "shown to be better"
-    return f"Best quality: {best.model}, {words.megabytes(best.bytes)}, {metric} {number}; {relation}."
+    value, share = best.value(chosen.by) or 0.0, chosen.by == "mmlu"
+    number = f"{value:.1%}" if share else f"{value:.4f} nats"
+    margin = f"{chosen.margin * 100:g} points" if share else f"{chosen.margin:g} nats"
+    relation = "a tie with it: no difference is shown" if winner.model in chosen.tied else "shown to be better"
+    return (
+        f"It is the smallest within {margin} of {metric} of the best quality: {best.model},"
+        f" {words.megabytes(best.bytes)}, {number}, {relation}."
+    )
 
 
 def _nothing(recipe: Recipe, report: Report) -> str:

@@ -91,6 +91,9 @@ def log_report(
     tags = [RunTag(key, value[:TAG_LENGTH]) for key, value in verdicts.items()]
     for start in range(0, len(tags), 100):
         once(f"verdicts {start}", partial(client.log_batch, sent.parent, tags=tags[start : start + 100]))
+    if report.winner:
+        won = next(row for row in report.rows if row.model == report.winner.model)
+        once("winner's figures", partial(_log_figures, client, sent.parent, won, "winner_"))
     once("winner", partial(registry.register, client, sent.parent, folder, report))
     label_of_folder = {path: label for label, path in sent.made.items()}
     for row in report.rows:
@@ -110,21 +113,30 @@ def _verdicts(report: Report) -> dict[str, str]:
     return tags
 
 
-def _log_model(client: MlflowClient, run: str, row: Row) -> None:
+def _log_figures(client: MlflowClient, run: str, row: Row, prefix: str) -> None:
+    """Log a model's measurements as metrics whose names start with `prefix` instead of final_, and its name as a tag.
+    On the parent run they make runs compare in MLflow's own charts."""
     from mlflow.entities import Metric, RunTag
 
-    values = {metric: row.value(field) for metric, field in FINAL.items()}
+    values = {prefix + metric.removeprefix("final_"): row.value(field) for metric, field in FINAL.items()}
     if row.mmlu is not None and row.mmlu_ci95 is not None:
-        values |= dict(zip(("final_mmlu_low", "final_mmlu_high"), row.mmlu_ci95, strict=True))
+        values |= dict(zip((f"{prefix}mmlu_low", f"{prefix}mmlu_high"), row.mmlu_ci95, strict=True))
     # A fixed time keeps them identical when they are sent again.
     metrics = [Metric(name, float(value), 0, 0) for name, value in values.items() if value is not None]
+    client.log_batch(run, metrics=metrics, tags=[RunTag(f"imbik.{prefix.rstrip('_')}", row.model)])
+
+
+def _log_model(client: MlflowClient, run: str, row: Row) -> None:
+    from mlflow.entities import RunTag
+
+    _log_figures(client, run, row, "final_")
     tags = {
         "imbik.model": row.model,
         "imbik.role": _role(row),
         "imbik.student": row.student,
         "imbik.format": row.format,
     }
-    client.log_batch(run, metrics=metrics, tags=[RunTag(key, str(value)) for key, value in tags.items() if value])
+    client.log_batch(run, tags=[RunTag(key, str(value)) for key, value in tags.items() if value])
 
 
 def _role(row: Row) -> str:

@@ -135,13 +135,16 @@ def promote(client: MlflowClient, parent: str, folder: Path, report: Report, mod
 
 
 def refusal(report: Report, model: str) -> str | None:
-    """Why a model must not be promoted: the sentence of a gate that it, or a model it was made from, failed."""
+    """Why a model must not be promoted: the sentence of a gate that it, or a model it was made from, failed; or that
+    nobody taught it."""
     row = next(row for row in report.rows if row.model == model)
     for gate in report.gates:
         if gate.verdict != "passed" and (
             gate.model == model or (gate.student == row.student and row.stage == "quantize")
         ):
             return gate.sentence
+    if row.taught is False:
+        return "nobody taught it: it was pruned, and neither distilled nor fine-tuned"
     return None
 
 

@@ -35,6 +35,7 @@ def _layers(scores: dict[str, float]) -> str:
     layers = sorted(int(layer) for layer in scores)
     bars = axes.bar(layers, [scores[str(layer)] for layer in layers], color=COLORS[0], width=0.7)
     axes.set_ylim(bottom=0)
+    axes.set_axisbelow(True)
     if len(layers) <= MOST_VALUES:
         axes.bar_label(bars, fmt="{:.3g}", fontsize=8, color=INK, padding=2)
     axes.set_xticks(layers if len(layers) <= 16 else layers[:: len(layers) // 12])

@@ -41,7 +41,7 @@ def test_without_questions_the_teacher_is_not_mentioned() -> None:
 def test_pruning_costs_nats_and_points() -> None:
     pruned = row("small-pruned", "prune", share_params=0.5, against_teacher=against(1.0, -0.4, -0.45, -0.35))
     assert about(pruned) == [
-        "Pruning to small (50% of the parameters) cost 1.000 nats and -40.0 points (95% -45.0 to -35.0)."
+        "Pruning to small (50% of the parameters) cost 1.000 nats; score -40.0 points (95% -45.0 to -35.0)."
     ]
 
 
