@@ -92,7 +92,7 @@ class Store:
         if not path.exists():
             return None
         if str(path) not in self._sound:
-            record = _read_record(path / RECORD)
+            record = read_record(path / RECORD)
             damage = _damage(path, record) if record else f"{RECORD} is missing or cannot be read"
             if damage:
                 aside = self.root / ".work" / f"damaged-{stage}-{key}-{time.time_ns()}"
@@ -160,7 +160,7 @@ class Store:
 
     def records(self, stage: str) -> list[Record]:
         """Records of all sealed artifacts of a stage, newest first; unreadable ones are skipped."""
-        records = [record for path in self.root.glob(f"{stage}/*/{RECORD}") if (record := _read_record(path))]
+        records = [record for path in self.root.glob(f"{stage}/*/{RECORD}") if (record := read_record(path))]
         return sorted(records, key=lambda record: record.created, reverse=True)
 
 
@@ -168,7 +168,8 @@ _digested: dict[str, str] = {}
 """Digests of files read by this process, by path, size and times, so that a plan and a run read files once."""
 
 
-def _read_record(path: Path) -> Record | None:
+def read_record(path: Path) -> Record | None:
+    """The record in a file; None where there is none, or it cannot be read."""
     try:
         return Record.model_validate_json(path.read_text())
     except (OSError, ValueError):
