@@ -49,12 +49,15 @@ def compress(*, name: RunName = "run", cluster: Where = "local", store: StoreFol
     try:
         on_cluster = resolve_cluster(cluster)
         prefect_pages.tag(*tags_of(cluster))
-        return _compress(place_on_cluster(validate_recipe(recipe), on_cluster), run_name(name), Path(store), on_cluster)
+        return run_recipe(
+            place_on_cluster(validate_recipe(recipe), on_cluster), run_name(name), Path(store), on_cluster
+        )
     except (ValueError, JobFailed) as error:
         return prefect_pages.failed(error)
 
 
-def _compress(recipe: Recipe, name: str, store: Path, cluster: Cluster) -> str:
+def run_recipe(recipe: Recipe, name: str, store: Path, cluster: Cluster) -> str:
+    """Run a checked recipe, which has the cluster's layouts, within a flow. Returns the folder of its report."""
     with open_session(name, store, recipe.model_dump(mode="json"), cluster) as session:
         prefect_pages.tag(f"model:{model_name(recipe)}")
         recipe = hub.pin_revisions(recipe, session.store)
