@@ -78,6 +78,8 @@ def show_report(folder: Path) -> None:
     from tasks.store.runs import read_report
 
     report = read_report(folder)
+    for sentence in report.verdict:
+        out.print(sentence, style="bold", markup=False, highlight=False)
     if report.rows:
         out.print(table(report, out.width))
     closed = [gate.sentence for gate in report.gates if gate.verdict != "passed"]
