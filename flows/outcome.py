@@ -70,7 +70,7 @@ def report(session: Session, recipe: Recipe, folder: Path, models: list[Model], 
     ladder.link(folder, written.ladder)
     publish.publish(folder, recipe, written)
     session.tracker.report(folder)
-    prefect_pages.publish(session, folder, written, page.markdown(written, {}))
+    prefect_pages.publish(session, folder, written, page.markdown(written, {}), page.cells(written.rows))
     return summary(written)
 
 

@@ -56,7 +56,7 @@ def run(
             report = work(session, folder)
             run_info.keep(folder, SETTINGS, settings, session.cluster, command(), ended=True)
             session.tracker.report(folder)
-            prefect_pages.publish(session, folder, report, page.markdown(report, {}))
+            prefect_pages.publish(session, folder, report, page.markdown(report, {}), page.cells(report.rows))
             return prefect_pages.ended(str(folder), session)
     except (ValueError, JobFailed) as error:
         return prefect_pages.failed(error)

@@ -17,8 +17,8 @@ from uuid import UUID
 
 from prefect.states import Completed, Failed
 
+from conf.markdown import escape
 from conf.report.report import Report
-from tasks.report.markdown import escape
 from tasks.store.store import Artifact
 
 if TYPE_CHECKING:
@@ -177,11 +177,10 @@ def _link(address: str, key: str, text: str) -> None:
         _placed(lambda: client.create_artifact(artifact).id, first=False)
 
 
-def publish(session: Session, folder: Path, report: Report, markdown: str) -> None:
-    """Publish a run's report on its page: the folder of each stage, the models, and the report itself, first."""
+def publish(session: Session, folder: Path, report: Report, markdown: str, models: list[tuple[str, ...]]) -> None:
+    """Publish a run's report on its page: the report itself, first, its models (header and lines of their table), and
+    the folder of each stage."""
     from prefect.artifacts import create_markdown_artifact, create_table_artifact
-
-    from tasks.report.render import cells
 
     link_mlflow(session)
     with contextlib.suppress(Exception):
@@ -196,9 +195,7 @@ def publish(session: Session, folder: Path, report: Report, markdown: str) -> No
         ]
         name, text = report.name, with_pictures(markdown, folder)
         _placed(partial(create_markdown_artifact, text, key="report", description=f"Report of {name}"), first=True)
-        if report.rows:
-            header, *lines = cells(report.rows)
-            rows = [dict(zip(header, line, strict=True)) for line in lines]
+        if rows := [dict(zip(models[0], line, strict=True)) for line in models[1:]]:
             _placed(partial(create_table_artifact, rows, key="models", description=f"Models of {name}"), first=False)
         about = f"Folders of the stages of {name}"
         _placed(partial(create_table_artifact, folders, key="store", description=about), first=False)

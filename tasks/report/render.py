@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from conf.markdown import code, escape
 from conf.report.report import Report
 from conf.report.row import Row
 from conf.report.run import RunInfo
@@ -149,19 +150,17 @@ def table(report: Report, width: int) -> Table:
 
 def markdown(report: Report, figures: dict[str, str]) -> str:
     """report.md; `figures` are SVG by name."""
-    lines = [f"# {md.escape(report.name)}", "", md.escape(report.description), ""]
-    lines += [line for sentence in report.verdict for line in (f"**{md.escape(sentence)}**", "")]
+    lines = [f"# {escape(report.name)}", "", escape(report.description), ""]
+    lines += [line for sentence in report.verdict for line in (f"**{escape(sentence)}**", "")]
     if report.rows:
         lines += [*md.table(*_split(cells(report.rows)), right=True), ""]
-    lines += [f"- {md.escape(sentence)}" for sentence in report.summary]
-    lines += ["", md.escape(about(report)), ""]
+    lines += [f"- {escape(sentence)}" for sentence in report.summary]
+    lines += ["", escape(about(report)), ""]
     lines += [line for title in _main_figures(report, figures) for line in (md.picture(title), "")]
     lines += md.sections(report.sections)
     lines += ["## How it was made", ""]
-    lines += [f"- {title}: {md.code(value)}" for title, value in (made(report.run) if report.run else [])]
-    lines += [
-        f"- {md.escape(entry.label)}: {entry.seconds:.1f} s, {md.code(entry.repeat)}" for entry in report.provenance
-    ]
+    lines += [f"- {title}: {code(value)}" for title, value in (made(report.run) if report.run else [])]
+    lines += [f"- {escape(entry.label)}: {entry.seconds:.1f} s, {code(entry.repeat)}" for entry in report.provenance]
     return "\n".join(lines) + "\n"
 
 
