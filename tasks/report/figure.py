@@ -18,6 +18,12 @@ DARK = {
     "#c0392b": "#ec7a6d",
 }
 """Each color on a dark page."""
+MARKERS = "osv^Dd"
+
+
+def styles(count: int) -> list[tuple[str, str]]:
+    """A color and a marker for each of `count` lines; markers change when the colors begin again."""
+    return [(COLORS[n % len(COLORS)], MARKERS[n // len(COLORS) % len(MARKERS)]) for n in range(count)]
 
 
 def figure(rows: int = 1) -> tuple[Any, list[Any]]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 from conf.report.learning import FittedLaw, Learning
 from conf.report.report import Report
-from tasks.report.figure import COLORS, INK, figure, svg
+from tasks.report.figure import COLORS, INK, figure, styles, svg
 
 
 def draw(report: Report) -> str:
@@ -28,8 +27,8 @@ def draw(report: Report) -> str:
 def _losses(axes: Any, report: Report) -> None:
     axes.margins(y=0.1)
     # The teacher's loss in the table is of the test split, and these are of the validation split: it is not drawn.
-    for color, (name, training) in zip(itertools.cycle(COLORS), report.learning.items(), strict=False):
-        axes.plot(training.tokens, training.val_loss, color=color, linewidth=2, marker="o", markersize=3, label=name)
+    for (color, marker), (name, training) in zip(styles(len(report.learning)), report.learning.items(), strict=True):
+        axes.plot(training.tokens, training.val_loss, color=color, linewidth=2, marker=marker, markersize=3, label=name)
         _law(axes, color, training, "val_loss")
         if training.kept and training.kept.step != training.kept.trained:
             axes.axvline(training.kept.tokens, color=color, linewidth=1, alpha=0.5)
@@ -39,9 +38,9 @@ def _losses(axes: Any, report: Report) -> None:
 
 
 def _divergences(axes: Any, learning: dict[str, Learning]) -> None:
-    for color, training in zip(itertools.cycle(COLORS), learning.values(), strict=False):
+    for (color, marker), training in zip(styles(len(learning)), learning.values(), strict=True):
         if training.val_kl:
-            axes.plot(training.tokens, training.val_kl, color=color, linewidth=2, marker="o", markersize=3)
+            axes.plot(training.tokens, training.val_kl, color=color, linewidth=2, marker=marker, markersize=3)
             _law(axes, color, training, "val_kl")
     lowest = min((min(training.val_kl) for training in learning.values() if training.val_kl), default=0.0)
     if lowest > 0:
@@ -58,7 +57,7 @@ def _law(axes: Any, color: str, training: Learning, metric: str) -> None:
 
 
 def _scores(axes: Any, report: Report) -> None:
-    for color, training in zip(itertools.cycle(COLORS), report.learning.values(), strict=False):
+    for (color, marker), training in zip(styles(len(report.learning)), report.learning.values(), strict=True):
         scores = training.evaluated
         middle, low, high = (
             [share * 100 for share in shares] for shares in (scores.mmlu, scores.mmlu_low, scores.mmlu_high)
@@ -68,7 +67,7 @@ def _scores(axes: Any, report: Report) -> None:
             [end - score for score, end in zip(middle, high, strict=True)],
         ]
         axes.errorbar(
-            scores.tokens, middle, yerr=reach, color=color, linewidth=1.5, marker="o", markersize=3, elinewidth=0.8
+            scores.tokens, middle, yerr=reach, color=color, linewidth=1.5, marker=marker, markersize=3, elinewidth=0.8
         )
     if report.chance:
         axes.axhline(report.chance * 100, color=INK, linewidth=1, linestyle=":")
