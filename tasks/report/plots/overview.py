@@ -92,7 +92,7 @@ def _label(canvas: Any, axes: Any, names: list[str], points: list[tuple[float, f
     order = sorted(range(len(names)), key=lambda number: names[number] not in shown)  # hidden points are obstacles too
     sizes = [(len(names[number]) * CHARACTER, FONT * 1.2) if names[number] in shown else (0.0, 0.0) for number in order]
     frame = tuple(edge * scale for edge in axes.bbox.extents)
-    boxes = labels.place([places[number] for number in order], sizes, frame, RADIUS)  # type: ignore[arg-type]
+    boxes = labels.place([places[number] for number in order], sizes, frame, RADIUS)
     for number, (left, bottom, right, top) in zip(order, boxes, strict=True):
         if names[number] not in shown:
             continue
