@@ -42,6 +42,7 @@ def describe(
 ) -> RunInfo:
     """How the run of a session was made, from its stages; call it when they have ended."""
     records = {label: artifact.record for label, (artifact, _) in session.stages.items()}
+    once = _once(records)
     ended = datetime.now(UTC)
     return RunInfo(
         command=command,
@@ -52,19 +53,22 @@ def describe(
         seconds=round((ended - session.started).total_seconds(), 1),
         built=sum(not cached for _, cached in session.stages.values()),
         stages=len(records),
-        stage_seconds=round(sum(record.seconds for record in _once(records)), 1),
-        gpu_hours=_gpu_hours(session.cluster, _once(records)),
+        stage_seconds=round(sum(record.seconds for record in once.values()), 1),
+        gpu_hours=_gpu_hours(session.cluster, list(once.values())),
         teacher=teacher,
         data=data,
         corpus_tokens=_corpus_tokens([artifact for artifact, _ in session.stages.values()]),
-        trained_tokens={label: count for label, record in records.items() if (count := _trained(record.config))},
+        trained_tokens={label: count for label, record in once.items() if (count := _trained(record.config))},
         precisions=_precisions(records),
     )
 
 
-def _once(records: dict[str, Record]) -> list[Record]:
-    """The records of a run's stages; labels that share an artifact count once."""
-    return list({(record.stage, record.key): record for record in records.values()}.values())
+def _once(records: dict[str, Record]) -> dict[str, Record]:
+    """The records of a run's artifacts, each under the first of its labels."""
+    by_artifact: dict[tuple[str, str], str] = {}
+    for label, record in records.items():
+        by_artifact.setdefault((record.stage, record.key), label)
+    return {label: records[label] for label in by_artifact.values()}
 
 
 def _gpu_hours(cluster: Cluster, records: list[Record]) -> float | None:
