@@ -11,6 +11,7 @@ import secrets
 from pathlib import Path
 
 LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
+REACHED = {EVERYWHERE: LOOPBACK, "localhost": LOOPBACK, "::": "::1"}
 SHORTEST = 12
 """Minimum characters of a password."""
 
@@ -42,15 +43,17 @@ def check(host: str) -> None:
 
 
 def reached(host: str) -> str:
-    """Address on this machine of a server bound to `host`."""
-    return LOOPBACK if host in (EVERYWHERE, "localhost") else host
+    """Address on this machine of a server bound to `host`, as in a URL: IPv6 in brackets."""
+    address = REACHED.get(host, host)
+    return f"[{address}]" if ":" in address else address
 
 
-def prefect(port: int) -> dict[str, str]:
+def prefect(host: str, port: int) -> dict[str, str]:
     """Environment of Prefect's server besides the password, which it reads itself: pages of other sites must not call
     it."""
+    own = dict.fromkeys([LOOPBACK, "localhost", reached(host)])
     return {
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{LOOPBACK}:{port},http://localhost:{port}",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{name}:{port}" for name in own),
         "PREFECT_UI_API_URL": "/api",
     }
 

@@ -20,8 +20,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from conf.environment import settle
 from conf.secrets import masker
 from flows.server import auth as access
+from flows.server import hosts
 from tasks.launch.guard import guarded
 from tasks.store import databases
 from tasks.tracking.servers import services
@@ -74,10 +76,9 @@ class Server:
 
 def configure_prefect(store: Path) -> None:
     """Configure Prefect for the store; must run before prefect is imported."""
+    settle()
     os.environ["PREFECT_HOME"] = str(store / "prefect")
     quiet = {
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
         "PREFECT_CLI_PROMPT": "false",
         # errors are printed once, by the command line; the API keeps every line
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
@@ -162,9 +163,10 @@ def embedded_prefect(
     command = [sys.executable, "-m", "uvicorn", "--factory", "flows.server.sqlite_retry:app"]
     command += ["--host", host, "--port", str(port), "--log-level", "error", "--lifespan", "on"]
     environment = (
-        access.prefect(port)
+        access.prefect(host, port)
         | ARENAS
         | {
+            hosts.LISTENS: host,
             "PREFECT_UI_ENABLED": str(int(user_interface)),
             "PREFECT__SERVER_FINAL": "1",
             "PREFECT_SERVER_API_PORT": str(port),
@@ -219,7 +221,7 @@ def mlflow(store: Path, port: int, host: str = access.LOOPBACK) -> Iterator[Serv
         f"{store}/mlflow-artifacts",
     ]
     url = f"http://{access.reached(host)}:{port}"
-    environment |= ARENAS
+    environment |= ARENAS | hosts.for_mlflow(host)
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = (
         "false"  # it would start eight more processes for scorers, which are not used
     )

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from conf import process
+from conf.environment import settle
 from conf.files import drop_torn_line, whole_lines, write_whole
 from conf.spec import ERROR_PREFIX, EXIT_CODES, Spec
 from jobs.runtime import interrupt
@@ -28,6 +29,7 @@ def main(run: Callable[[Spec], None], arguments: list[str] | None = None) -> Non
     parser = argparse.ArgumentParser(description="Runs one stage from its spec.")
     parser.add_argument("--spec", required=True, type=Path, help="JSON file with stage, config, inputs and output.")
     path = parser.parse_args(arguments).spec
+    settle()
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # those of torch, Megatron and ModelOpt would bury the line that matters
     die_with_parent()

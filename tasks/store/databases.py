@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from conf.environment import NO_TELEMETRY
 from conf.files import PARTIAL, replacing
 
 Kind = Literal["prefect", "mlflow"]
@@ -94,9 +95,8 @@ def _make(kind: Kind, target: Path) -> None:
             "PREFECT_HOME": folder,
             "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database_file}",
         }
-        environment |= {
+        environment |= NO_TELEMETRY | {
             "URL": f"sqlite:///{database_file}",
-            "DO_NOT_TRACK": "1",
             "GIT_PYTHON_REFRESH": "quiet",
             "PYTHONWARNINGS": "ignore",
         }
