@@ -41,7 +41,8 @@ def _reach_this_machine_directly() -> None:
     """Servers of a store listen on this machine, which a proxy cannot reach. Both spellings are set, because libraries
     differ in which one they prefer."""
     spellings = ("no_proxy", "NO_PROXY")
-    named = [name.strip() for spelling in spellings for name in os.environ.get(spelling, "").split(",")]
+    # Prefect's client fails at an address in brackets.
+    named = [name.strip(" []") for spelling in spellings for name in os.environ.get(spelling, "").split(",")]
     hosts = list(dict.fromkeys([*filter(None, named), *LOOPBACK]))
     for spelling in spellings:
         os.environ[spelling] = "*" if "*" in hosts else ",".join(hosts)

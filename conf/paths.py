@@ -32,6 +32,8 @@ def in_home(name: str) -> str:
     which nothing here reads."""
     if address := ADDRESS.match(name):
         kind, rest = address.group(1).lower(), name[address.end() :]
+        if "@" in rest.partition("/")[0]:  # with a login, which conf.secrets refuses without repeating it
+            return name
         if kind == "hf":
             raise ValueError(f"{name} is an address; write the hub id alone: {rest.removeprefix('datasets/')}")
         if kind == "file":

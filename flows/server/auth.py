@@ -67,7 +67,7 @@ def mlflow(store: Path) -> tuple[list[str], dict[str, str]]:
     lines = [
         "[mlflow]",
         "default_permission = READ",
-        f"database_uri = sqlite:///{store}/mlflow-auth.db",
+        f"database_uri = sqlite:///{store}/mlflow-auth.db".replace("%", "%%"),  # it is read with interpolation
         "admin_username = admin",
     ]
     lines += ["auth_cache_ttl_seconds = 60", rule]  # password checks are slow by design

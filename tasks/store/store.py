@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -22,6 +21,7 @@ from conf.base import Config, StageConfig
 from conf.files import remove_partials, sha256, sync_folder, write_whole
 from conf.paths import check_allowed
 from conf.spec import File, Record
+from tasks.store.locks import held
 
 RECORD = "artifact.json"
 
@@ -106,8 +106,7 @@ class Store:
     @contextlib.contextmanager
     def lock(self, stage: str, key: str) -> Iterator[None]:
         """Hold the lock for building an artifact; the kernel releases it when the process ends."""
-        with (self.root / ".work" / f"{stage}-{key}.lock").open("w") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+        with held(self.root / ".work" / f"{stage}-{key}.lock"):
             yield
 
     def seal(self, record: Record, ignore: tuple[str, ...] = ()) -> Artifact:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from conf.report.report import Report
 from conf.report.row import Row
 from conf.spec import File, Record
+from tasks.store.moved import here
 from tasks.store.runs import REPORT, read_report
 from tasks.tracking import registry
 from tasks.tracking.spool import SentState
@@ -57,7 +58,7 @@ def log_inputs(client: MlflowClient, run: str, record: Record, folder: Path) -> 
     elif "data" in record.inputs:
         spec = json.loads((folder / "spec.json").read_text())
         source, key, use = (
-            Path(spec["inputs"]["data"]),
+            here(Path(spec["inputs"]["data"]), folder.parents[1]),
             record.inputs["data"],
             "evaluation" if record.stage == "evaluate" else "training",
         )

@@ -11,14 +11,15 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conf.base import flat
 from conf.spec import Record
-from tasks.store.store import StoreError
-from tasks.tracking import mlflow_runs
+from tasks.store.moved import here
+from tasks.tracking import mlflow_runs, refusals
+from tasks.tracking.servers import artifacts_uri
 from tasks.tracking.spool import Event, SentState, Spool
 from tasks.tracking.units import described
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 BATCH = 1000
 """Maximum metrics per request to MLflow."""
+SMALL_BATCH = 100
+"""Maximum parameters or tags per request."""
 CHUNK = 2000
 """Maximum events per read."""
 KIND = {"mlflow.experimentKind": "custom_model_development"}
@@ -37,8 +40,6 @@ LATE_SECONDS = 120.0
 TAG_LENGTH = 5000
 FOLLOWED = ("metrics.jsonl", "system*.jsonl")
 """Files of a job whose lines are metrics: {"step", "time" in seconds since 1970, "values"}."""
-LASTING = (400, 404, 409, 413)
-"""Status codes that a retry would not change: the event is skipped and noted."""
 
 
 class Sender:
@@ -84,10 +85,26 @@ class Sender:
 
     def _leave_out(self, what: str, error: Exception) -> None:
         """Note permanent errors and missing files; re-raise others, which a retry may fix."""
-        status = getattr(error, "get_http_status_code", lambda: 0)()
-        if status not in LASTING and not isinstance(error, (KeyError, FileNotFoundError, StoreError)):
+        if not refusals.is_lasting(error):
             raise error
-        self.sent.refused.append(f"{what}: {' '.join(str(error).split())[:200]}")
+        self.sent.refused.append(refusals.described(what, error))
+
+    def _log(self, run: str, what: str, **entries: Sequence[Any]) -> None:
+        """Log one kind of entries (params, tags or metrics) of a run; what MLflow refuses is noted by name, the rest is
+        logged."""
+        (kind, all_entries), size = next(iter(entries.items())), BATCH if "metrics" in entries else SMALL_BATCH
+
+        def refuse(refused: Sequence[Any], error: Exception) -> None:
+            names = list(dict.fromkeys(entry.key for entry in refused))
+            self._leave_out(f"{kind} {', '.join(names)[:200]} of {what}", error)
+
+        for start in range(0, len(all_entries), size):
+            refusals.each(
+                all_entries[start : start + size],
+                lambda part: self.client.log_batch(run, **{kind: part}),
+                refuse,
+                lambda: refusals.is_active(self.client, run),
+            )
 
     def _open(self, event: Event) -> None:
         from mlflow.entities import Param
@@ -103,8 +120,7 @@ class Sender:
         self.sent.parent = self._run("", event["name"], tags, event["at"])
         self.client.update_run(self.sent.parent, status="RUNNING")
         params = [Param(key, value[:500]) for key, value in params_of(event["recipe"]).items()]
-        for start in range(0, len(params), 100):
-            self.client.log_batch(self.sent.parent, params=params[start : start + 100])
+        self._log(self.sent.parent, "the run", params=params)
         self.sent.ended = self.sent.done = False
         self.spool.save(self.sent)
 
@@ -115,13 +131,15 @@ class Sender:
         if experiment is None:
             local = self.sent.uri is None
             try:
-                place = f"file://{self.store}/mlflow-artifacts" if local else None
+                place = artifacts_uri(self.store) if local else None
                 self.sent.experiment = self.client.create_experiment(project, artifact_location=place, tags=KIND)
                 return
             except MlflowException:  # created concurrently by another run
                 experiment = self.client.get_experiment_by_name(project)
                 if experiment is None:
                     raise
+        if told := refusals.restored(self.client, experiment):
+            self.sent.notes.append(told)
         self.sent.experiment = experiment.experiment_id
 
     def _run(self, label: str, name: str, tags: dict[str, str], at: int) -> str:
@@ -177,19 +195,12 @@ class Sender:
         buffered, self._buffered = self._buffered, {}
         try:
             for label, metrics in buffered.items():
-                for start in range(0, len(metrics), BATCH):
-                    self._send_batch(label, metrics[start : start + BATCH])
+                self._log(self.sent.runs[label], label, metrics=metrics)
         except BaseException:
             self.sent = self.spool.sent()
             raise
         if buffered:
             self.spool.save(self.sent)
-
-    def _send_batch(self, label: str, metrics: list[Metric]) -> None:
-        try:
-            self.client.log_batch(self.sent.runs[label], metrics=metrics)
-        except Exception as error:  # noqa: BLE001 - as above
-            self._leave_out(f"metrics of {label}", error)
 
     def _follow(self, label: str, folder: Path) -> None:
         """Send new lines of a job's metrics."""
@@ -214,7 +225,7 @@ class Sender:
         return []
 
     def _stage(self, event: Event) -> None:
-        label, folder = event["label"], Path(event["path"])
+        label, folder = event["label"], here(Path(event["path"]), self.store)
         record = Record.model_validate_json((folder / "artifact.json").read_text())
         tags = {
             "mlflow.parentRunId": self.sent.parent,
@@ -229,10 +240,9 @@ class Sender:
             RunTag(key, value[:TAG_LENGTH])
             for key, value in mlflow_runs.tags_of(record, folder, event["cached"]).items()
         ]
-        self.client.log_batch(run, tags=run_tags)
+        self._log(run, label, tags=run_tags)
         params = [Param(key, value[:500]) for key, value in params_of(record.config).items()]
-        for start in range(0, len(params), 100):
-            self.client.log_batch(run, params=params[start : start + 100])
+        self._log(run, label, params=params)
         self._buffer(
             label, 0, event["at"] / 1000, {"seconds": record.seconds, "attempts": max(1, len(record.attempts))}
         )
@@ -262,7 +272,8 @@ class Sender:
                 self.sent.told.append(mark)
                 self.spool.save(self.sent)
 
-        mlflow_runs.log_report(self.client, self.sent, Path(event["folder"]), once)
+        folder = self.store / "runs" / Path(event["folder"]).name  # the store may have moved since
+        mlflow_runs.log_report(self.client, self.sent, folder, once)
 
     def _end(self, event: Event) -> None:
         if self.sent.parent:
