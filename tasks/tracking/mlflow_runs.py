@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from conf.base import flat
 from conf.report.report import Report
 from conf.report.row import Row
 from conf.spec import File, Record
@@ -134,3 +135,8 @@ def _role(row: Row) -> str:
         return "baseline"
     known = {"teacher": "teacher", "prune": "pruned", "distill": "student", "sft": "student"}
     return known.get(row.stage, "student" if row.student else "model")
+
+
+def params_of(settings: dict[str, Any]) -> dict[str, str]:
+    """Nested settings as MLflow's parameters: text by dotted name, without those that are not set."""
+    return {name: str(value) for name, value in flat(settings).items() if value not in (None, [], ())}

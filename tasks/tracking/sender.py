@@ -1,5 +1,4 @@
-"""Sends a spool to MLflow: one run per flow run, one nested run per stage. Remembers what was confirmed, so nothing is
-sent twice.
+"""Sends a spool to MLflow: one run per flow run, one nested run per stage. Remembers what was confirmed.
 
 MLflow ignores parameters, tags and metric values that it already has, so retrying after a lost answer is safe; new
 runs, which it would create twice, are looked up by a tag first."""
@@ -15,7 +14,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conf.base import flat
 from conf.spec import Record
 from tasks.store.moved import here
 from tasks.tracking import mlflow_runs, refusals
@@ -119,7 +117,7 @@ class Sender:
         tags |= {f"imbik.{key}": str(value)[:TAG_LENGTH] for key, value in event["tags"].items() if value}
         self.sent.parent = self._run("", event["name"], tags, event["at"])
         self.client.update_run(self.sent.parent, status="RUNNING")
-        params = [Param(key, value[:500]) for key, value in params_of(event["recipe"]).items()]
+        params = [Param(key, value[:500]) for key, value in mlflow_runs.params_of(event["recipe"]).items()]
         self._log(self.sent.parent, "the run", params=params)
         self.sent.ended = self.sent.done = False
         self.spool.save(self.sent)
@@ -154,7 +152,12 @@ class Sender:
             tags = {"imbik.id": mark, "imbik.flow": self.spool.flow} | tags
             before, self.sent.doubt = self.sent.doubt, time.time()
             self.spool.save(self.sent)
-            run = self.client.create_run(self.sent.experiment, run_name=name, tags=tags, start_time=at)
+            try:
+                run = self.client.create_run(self.sent.experiment, run_name=name, tags=tags, start_time=at)
+            except Exception as error:
+                if refusals.is_lasting(error):  # it was answered, so there is no run
+                    self.sent.doubt = before
+                raise
             self.sent.runs[label], self.sent.doubt = run.info.run_id, before
         self.spool.save(self.sent)
         return self.sent.runs[label]
@@ -241,7 +244,7 @@ class Sender:
             for key, value in mlflow_runs.tags_of(record, folder, event["cached"]).items()
         ]
         self._log(run, label, tags=run_tags)
-        params = [Param(key, value[:500]) for key, value in params_of(record.config).items()]
+        params = [Param(key, value[:500]) for key, value in mlflow_runs.params_of(record.config).items()]
         self._log(run, label, params=params)
         self._buffer(
             label, 0, event["at"] / 1000, {"seconds": record.seconds, "attempts": max(1, len(record.attempts))}
@@ -292,8 +295,3 @@ class Sender:
         ):
             if run.info.run_id not in known:
                 self.client.delete_run(run.info.run_id)
-
-
-def params_of(settings: dict[str, Any]) -> dict[str, str]:
-    """Nested settings as MLflow's parameters: text by dotted name, without those that are not set."""
-    return {name: str(value) for name, value in flat(settings).items() if value not in (None, [], ())}

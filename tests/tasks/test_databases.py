@@ -23,7 +23,8 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program += (
         "c.execute('CREATE TABLE experiments (x)'); c.execute('INSERT INTO experiments VALUES (1)'); c.commit()\n"
     )
-    program += "c.execute('CREATE TABLE alembic_version (x)'); c.execute('INSERT INTO alembic_version VALUES (9)'); c.commit()\n"
+    program += "c.execute('CREATE TABLE alembic_version (x)')\n"
+    program += "c.execute('INSERT INTO alembic_version VALUES (9)'); c.commit()\n"
     program += f"pathlib.Path({str(tmp_path / 'made')!r}).open('a').write('x')"
     monkeypatch.setattr(databases, "MAKING", {kind: [sys.executable, "-c", program] for kind in databases.MAKING})
     monkeypatch.setattr(databases, "EMPTY", tmp_path / "installation")
