@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from conf.base import Config, StageConfig
 from conf.files import remove_partials, sha256, sync_folder, write_whole
 from conf.paths import check_allowed
 from conf.spec import File, Record
+from tasks.store import sharing
 from tasks.store.locks import held
 
 RECORD = "artifact.json"
@@ -60,8 +62,15 @@ class Store:
         self._sound: set[str] = set()
 
     def create(self) -> None:
-        """Create the folder. Raises StoreError if it is not writable."""
+        """Create the folder. Raises StoreError if it is not writable, or its path cannot be part of a database's
+        address."""
         check_allowed(self.root)
+        if "?" in str(self.root) or not str(self.root).isprintable():
+            raise StoreError(
+                f"the store {str(self.root)!r} has a question mark or a control character in its path, which addresses"
+                " of databases cannot hold; rename the folder or choose another --store"
+            )
+        sharing.join(self.root)
         probe = self.root / ".work" / f".probe-{os.getpid()}"
         try:
             probe.parent.mkdir(parents=True, exist_ok=True)
@@ -76,6 +85,11 @@ class Store:
             }
             advice = reason.get(error.errno or 0, f"{error.strerror}; check its permissions")
             raise StoreError(f"the store {self.root} is not writable: {advice} or choose another --store") from error
+        if foreign := sharing.unwritable(self.root):
+            raise StoreError(
+                f"{foreign} belongs to {sharing.owner(foreign)} and is not writable for you; to share the store, its"
+                f" owner runs `chmod -R g+rwX {shlex.quote(str(self.root))}`, or choose another --store"
+            )
 
     def path(self, stage: str, key: str) -> Path:
         """Folder of an artifact."""
