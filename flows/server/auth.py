@@ -71,7 +71,9 @@ def mlflow(store: Path) -> tuple[list[str], dict[str, str]]:
         "admin_username = admin",
     ]
     lines += ["auth_cache_ttl_seconds = 60", rule]  # password checks are slow by design
-    settings.write_text("\n".join(lines) + "\n")  # without the password, which stays in the environment
+    settings.write_text(
+        "\n".join(lines) + "\n", encoding="utf-8"
+    )  # without the password, which stays in the environment
     added = {"MLFLOW_AUTH_CONFIG_PATH": str(settings)}
     if "MLFLOW_FLASK_SERVER_SECRET_KEY" not in os.environ:
         added["MLFLOW_FLASK_SERVER_SECRET_KEY"] = secrets.token_hex(32)

@@ -40,7 +40,7 @@ def execute(run: Callable[[Spec], None], path: Path, *, alone: bool = False) -> 
     """Run one stage from the spec at `path`; errors end as one line on stderr, ended.json and an exit code, never as an
     exception. `alone`: this process runs nothing but the job, so it handles SIGTERM and the time limit."""
     try:
-        spec = Spec.model_validate_json(path.read_text())
+        spec = Spec.model_validate_json(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         print(ERROR_PREFIX + sentence(error), file=sys.stderr, flush=True)
         return EXIT_CODES["mistake"]

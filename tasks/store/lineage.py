@@ -28,8 +28,8 @@ def of(folder: Path) -> list[Ancestor]:
         here = todo.pop(0)
         if here in ancestors or not (here / "artifact.json").is_file():
             continue
-        record = Record.model_validate_json((here / "artifact.json").read_text())
-        written: dict[str, str] = json.loads((here / "spec.json").read_text())["inputs"]
+        record = Record.model_validate_json((here / "artifact.json").read_text(encoding="utf-8"))
+        written: dict[str, str] = json.loads((here / "spec.json").read_text(encoding="utf-8"))["inputs"]
         inputs = {role: str(moved.here(Path(path), root)) if path else path for role, path in written.items()}
         ancestors[here] = Ancestor(record=record, folder=here, inputs=inputs)
         todo += [Path(path) for path in inputs.values() if path]

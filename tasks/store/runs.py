@@ -57,7 +57,7 @@ def read_report(folder: Path) -> Report:
     path = folder / REPORT
     remedy = f"run {folder.name} again: it reuses the store and rewrites the report"
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise StoreError(f"{path} is damaged: it is not JSON ({error}); {remedy}") from error
     version = content.get("version") if isinstance(content, dict) else None

@@ -38,7 +38,7 @@ class Artifact(Config):
     @property
     def record(self) -> Record:
         """The record of a sealed artifact."""
-        return Record.model_validate_json((Path(self.path) / RECORD).read_text())
+        return Record.model_validate_json((Path(self.path) / RECORD).read_text(encoding="utf-8"))
 
 
 class StoreError(ValueError):
@@ -183,7 +183,7 @@ _digested: dict[str, str] = {}
 
 def _read_record(path: Path) -> Record | None:
     try:
-        return Record.model_validate_json(path.read_text())
+        return Record.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
@@ -211,7 +211,7 @@ def _describe(path: Path) -> File:
 
 def _read_known(root: Path) -> dict[str, Any]:
     try:
-        known: dict[str, Any] = json.loads((root / "digests.json").read_text())
+        known: dict[str, Any] = json.loads((root / "digests.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return known

@@ -57,7 +57,7 @@ def log_inputs(client: MlflowClient, run: str, record: Record, folder: Path) -> 
     if record.stage == "data":
         source, key, use = folder, record.key, "prepared"
     elif "data" in record.inputs:
-        spec = json.loads((folder / "spec.json").read_text())
+        spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
         source, key, use = (
             here(Path(spec["inputs"]["data"]), folder.parents[1]),
             record.inputs["data"],
@@ -68,7 +68,7 @@ def log_inputs(client: MlflowClient, run: str, record: Record, folder: Path) -> 
     statistics = source / "statistics.json"
     if not statistics.is_file():
         return
-    profile = json.dumps(json.loads(statistics.read_text())["splits"])
+    profile = json.dumps(json.loads(statistics.read_text(encoding="utf-8"))["splits"])
     dataset = Dataset(
         name="corpus", digest=key[:32], source_type="local", source=json.dumps({"uri": str(source)}), profile=profile
     )

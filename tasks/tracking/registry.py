@@ -57,9 +57,9 @@ def ensure(client: MlflowClient, parent: str, folder: Path, report: Report, mode
         reference = {key.removeprefix("imbik."): value for key, value in tags.items()}
         (Path(scratch) / "reference.json").write_text(json.dumps(reference, indent=2) + "\n")
         if card.is_file():
-            (Path(scratch) / "README.md").write_text(card.read_text())
+            (Path(scratch) / "README.md").write_text(card.read_text(encoding="utf-8"), encoding="utf-8")
         client.log_artifacts(parent, scratch, place)
-    about = (card.read_text() if card.is_file() else "").partition("\n---\n")[2].strip()[:LONGEST]
+    about = (card.read_text(encoding="utf-8") if card.is_file() else "").partition("\n---\n")[2].strip()[:LONGEST]
     version = client.create_model_version(
         name, f"runs:/{parent}/{place}", run_id=parent, tags=tags, description=about or None
     )

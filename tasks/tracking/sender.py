@@ -229,7 +229,7 @@ class Sender:
 
     def _stage(self, event: Event) -> None:
         label, folder = event["label"], here(Path(event["path"]), self.store)
-        record = Record.model_validate_json((folder / "artifact.json").read_text())
+        record = Record.model_validate_json((folder / "artifact.json").read_text(encoding="utf-8"))
         tags = {
             "mlflow.parentRunId": self.sent.parent,
             "imbik.kind": "stage",

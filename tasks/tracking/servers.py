@@ -29,7 +29,7 @@ def services(store: Path) -> dict[str, str]:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            addresses: dict[str, str] = json.loads((store / SERVICES).read_text())
+            addresses: dict[str, str] = json.loads((store / SERVICES).read_text(encoding="utf-8"))
             if addresses.pop("machine", "") == os.uname().nodename:  # a shared store may be served by another machine
                 return addresses
     return {}

@@ -88,7 +88,7 @@ class Spool:
     def sent(self) -> SentState:
         """The saved SentState, whichever process saved it."""
         try:
-            return SentState(**json.loads(self.state.read_text()))
+            return SentState(**json.loads(self.state.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return SentState()  # start over: requests to MLflow are idempotent
 
