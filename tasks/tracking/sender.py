@@ -5,18 +5,17 @@ runs, which it would create twice, are looked up by a tag first."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conf.spec import Record
 from tasks.store.moved import here
 from tasks.tracking import mlflow_runs, refusals
+from tasks.tracking.followed import FOLLOWED, NewLines
 from tasks.tracking.servers import artifacts_uri
 from tasks.tracking.spool import Event, SentState, Spool
 from tasks.tracking.units import described
@@ -36,8 +35,6 @@ KIND = {"mlflow.experimentKind": "custom_model_development"}
 LATE_SECONDS = 120.0
 """An unanswered request may still be executed, but not after this long."""
 TAG_LENGTH = 5000
-FOLLOWED = ("metrics.jsonl", "system*.jsonl")
-"""Files of a job whose lines are metrics: {"step", "time" in seconds since 1970, "values"}."""
 
 
 class Sender:
@@ -48,7 +45,7 @@ class Sender:
         self.spool, self.client, self.store, self.until = spool, client, store, until
         self.sent: SentState = spool.sent()
         self._buffered: dict[str, list[Metric]] = {}
-        self._read: dict[Path, tuple[int, int]] = {}
+        self._lines = NewLines()
         self._handlers: dict[str, Callable[[Event], None]] = {
             "open": self._open,
             "begin": self._begin,
@@ -86,6 +83,13 @@ class Sender:
         if not refusals.is_lasting(error):
             raise error
         self.sent.refused.append(refusals.described(what, error))
+
+    def _part(self, what: str, action: Callable[[], object]) -> None:
+        """One of several requests of an event: what is refused does not take the next ones along."""
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 - re-raised unless it is permanent
+            self._leave_out(what, error)
 
     def _log(self, run: str, what: str, **entries: Sequence[Any]) -> None:
         """Log one kind of entries (params, tags or metrics) of a run; what MLflow refuses is noted by name, the rest is
@@ -148,6 +152,9 @@ class Sender:
         existing = self.client.search_runs([self.sent.experiment], f"tags.`imbik.id` = '{mark}'", max_results=1)
         if existing:
             self.sent.runs[label] = existing[0].info.run_id
+            for key, value in tags.items():  # its parent may be new, because the former one was deleted
+                if existing[0].data.tags.get(key) != value:
+                    self.client.set_tag(self.sent.runs[label], key, value)
         else:
             tags = {"imbik.id": mark, "imbik.flow": self.spool.flow} | tags
             before, self.sent.doubt = self.sent.doubt, time.time()
@@ -209,23 +216,10 @@ class Sender:
         """Send new lines of a job's metrics."""
         for pattern in FOLLOWED:
             for path in sorted(folder.glob(pattern)):
-                for line in self._new_lines(path):
+                for line in self._lines.of(path):
                     if line["time"] <= self.until:
                         self._buffer(label, line["step"], line["time"], line["values"])
         self._flush()
-
-    def _new_lines(self, path: Path) -> list[dict[str, Any]]:
-        """Complete new lines; all lines if a resumed job has replaced the file, none if its folder was sealed
-        meanwhile."""
-        with contextlib.suppress(FileNotFoundError), path.open("rb") as stream:
-            status = os.fstat(stream.fileno())
-            inode, offset = self._read.get(path, (0, 0))
-            start = stream.seek(offset if inode == status.st_ino and offset <= status.st_size else 0)
-            content = stream.read()
-            content = content[: content.rfind(b"\n") + 1]
-            self._read[path] = status.st_ino, start + len(content)
-            return [json.loads(line) for line in content.splitlines()]
-        return []
 
     def _stage(self, event: Event) -> None:
         label, folder = event["label"], here(Path(event["path"]), self.store)
@@ -250,9 +244,10 @@ class Sender:
             label, 0, event["at"] / 1000, {"seconds": record.seconds, "attempts": max(1, len(record.attempts))}
         )
         self._follow(label, folder)
-        self.client.set_tag(run, "mlflow.note.content", described(self.sent.steps[label]))
-        mlflow_runs.log_inputs(self.client, run, record, folder)
-        self.client.set_terminated(run, end_time=event["at"])
+        note = described(self.sent.steps[label])
+        self._part(f"note of {label}", lambda: self.client.set_tag(run, "mlflow.note.content", note))
+        self._part(f"corpus of {label}", lambda: mlflow_runs.log_inputs(self.client, run, record, folder))
+        self._part(f"end of {label}", partial(self._terminate, run, "FINISHED", event["at"]))
         self.sent.made[label] = str(folder)
         self.sent.live.pop(label, None)
         self.spool.save(self.sent)
@@ -271,7 +266,7 @@ class Sender:
             """Run each part once: a failed request must not restart the whole report."""
             mark = f"{event['at']} {part}"
             if mark not in self.sent.told:
-                action()
+                self._part(f"{part} of the report", action)
                 self.sent.told.append(mark)
                 self.spool.save(self.sent)
 
@@ -281,11 +276,14 @@ class Sender:
     def _end(self, event: Event) -> None:
         if self.sent.parent:
             for label in list(self.sent.live):  # stages without an end event
-                self.client.set_terminated(self.sent.runs[label], status="KILLED", end_time=event["at"])
+                self._part(f"end of {label}", partial(self._terminate, self.sent.runs[label], "KILLED", event["at"]))
                 self.sent.live.pop(label)
-            self.client.set_terminated(self.sent.parent, status=event["status"], end_time=event["at"])
-            self._remove_twins()
+            self._part("end of the run", partial(self._terminate, self.sent.parent, event["status"], event["at"]))
+            self._part("runs created twice", self._remove_twins)
         self.sent.ended = True
+
+    def _terminate(self, run: str, status: str, at: int) -> None:
+        self.client.set_terminated(run, status=status, end_time=at)
 
     def _remove_twins(self) -> None:
         """Delete runs that were created twice because an answer was lost."""

@@ -30,29 +30,24 @@ MOMENTS = [round(0.5 + 0.75 * number, 2) for number in range(20)]
 """Seconds after the start: the libraries are imported, both databases are made, the server starts, the run begins."""
 
 
-def started(folder: Path, *, output: Path) -> subprocess.Popen[bytes]:
-    (folder / "text.txt").write_text("".join(f"A fox told story {number}.\n" for number in range(200)))
+def started(folder: Path, name: str, *arguments: str) -> subprocess.Popen[bytes]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "MLFLOW"))}
     environment |= {"PYTHONPATH": str(RECIPE.parents[2]), "HOME": str(folder)}
-    arguments = ["prepare", "text.txt", "vocab_size=300", "--store", str(folder / "store")]
-    with output.open("wb") as stream:
-        return subprocess.Popen(
-            [sys.executable, "-c", FIRST, str(folder / "installation"), *arguments],
-            cwd=folder,
-            env=environment,
-            stdout=stream,
-            stderr=stream,
-        )
+    command = [sys.executable, "-c", FIRST, str(folder / "installation"), *arguments, "--store", str(folder / "store")]
+    with (folder / f"{name}.txt").open("wb") as stream:
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=stream, stderr=stream)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_first_command_leaves_a_store_that_works(moment: float, tmp_path: Path) -> None:
-    first = started(tmp_path, output=tmp_path / "first.txt")
+    (tmp_path / "text.txt").write_text("".join(f"A fox told story {number}.\n" for number in range(200)))
+    prepare = ("prepare", "text.txt", "vocab_size=300")
+    first = started(tmp_path, "first", *prepare)
     time.sleep(moment)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    second = started(tmp_path, output=tmp_path / "second.txt")
-    assert second.wait(600) == 0, (tmp_path / "second.txt").read_text()
+    for name, arguments in (("second", prepare), ("third", ("sync",))):  # a busy machine sends later
+        assert started(tmp_path, name, *arguments).wait(600) == 0, (tmp_path / f"{name}.txt").read_text()
     for name, table in (("mlflow.db", "runs"), ("prefect/prefect.db", "flow_run")):
         with sqlite3.connect(tmp_path / "store" / name) as database:
             assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)

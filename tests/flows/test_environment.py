@@ -106,6 +106,26 @@ def test_nothing_is_sent_to_anyone_else(run: Ran) -> None:
     assert not {line for line in asked if line.endswith(" 9")}, "a proxy was asked"
 
 
+TOLD_SO = """
+from conf.environment import settle
+settle()
+from huggingface_hub.constants import HF_HUB_DISABLE_TELEMETRY
+from mlflow.telemetry.utils import is_telemetry_disabled
+from prefect._internal.analytics.enabled import is_telemetry_enabled
+from prefect.settings import get_current_settings
+assert HF_HUB_DISABLE_TELEMETRY and is_telemetry_disabled() and not is_telemetry_enabled()
+assert not get_current_settings().server.analytics_enabled
+"""
+
+
+@pytest.mark.slow
+def test_libraries_are_told_to_send_nothing() -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in OF_CI}
+    environment |= {"PYTHONPATH": str(RECIPE.parents[2])}
+    done = subprocess.run([sys.executable, "-c", TOLD_SO], env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+
+
 def test_names_without_a_proxy_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", os.environ.copy())
     os.environ |= {"no_proxy": "intern.example,[::1]", "NO_PROXY": "10.0.0.1", "MLFLOW_TRACKING_URI": " "}

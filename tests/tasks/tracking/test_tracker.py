@@ -14,6 +14,7 @@ from tasks.tracking import tracker as tracker_module
 from tasks.tracking.servers import client_of
 from tasks.tracking.tracker import Tracker, sync
 from tests.fixtures.flow import wait_for
+from tests.fixtures.web import serving
 
 pytestmark = pytest.mark.slow
 
@@ -115,3 +116,33 @@ def test_a_copied_store_never_writes_into_the_original(store: Path) -> None:
     assert sorted(artifacts.rglob("*")) == before, "MLflow keeps absolute places"
     assert len(list((copy / "mlflow-artifacts").rglob("note.txt"))) == 2
     assert not (store.parent / "ha").exists()
+
+
+def test_expired_login_is_told_and_waited_for(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes: list[int] = []
+
+    def answer(method: str, path: str, body: Any) -> tuple[int, Any]:
+        codes.append(401)
+        return 401, {"error_code": "UNAUTHENTICATED", "message": "the token has expired"}
+
+    with serving(answer) as port:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        tracker = Tracker(store, "run", {"steps": 7})
+        wait_for(lambda: codes, 60, "MLflow was not asked")
+        monkeypatch.setattr(tracker_module, "FINISH_SECONDS", 5.0)
+        told = closed(tracker)
+        assert f"some metrics have not reached MLflow at http://127.0.0.1:{port} yet" in told
+        ((flow, size, reason),) = list(sync(store))
+        assert flow == tracker.flow and size > 0 and reason is not None and "expired" in reason
+    assert (store / "tracking" / f"{tracker.flow}.jsonl").is_file()
+
+
+def test_run_deleted_midway_ends_and_is_made_anew_by_sync(store: Path) -> None:
+    tracker = Tracker(store, "run", {"steps": 7})
+    parent = wait_for(lambda: tracker.ids().get("mlflow"), 60, "the run has not reached MLflow")
+    client_of(store, None).delete_run(parent)
+    job(store, tracker)
+    assert "refused" in closed(tracker)
+    assert [reason for _, _, reason in sync(store)] == [None]
+    (run,), (stage,) = runs(store, "run"), runs(store, "teacher")
+    assert run.info.run_id != parent and stage.data.tags["mlflow.parentRunId"] == run.info.run_id
