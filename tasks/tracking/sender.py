@@ -100,10 +100,14 @@ class Sender:
             names = list(dict.fromkeys(entry.key for entry in refused))
             self._leave_out(f"{kind} {', '.join(names)[:200]} of {what}", error)
 
+        def send(part: Sequence[Any]) -> None:
+            arguments: dict[str, Any] = {kind: part}
+            self.client.log_batch(run, **arguments)
+
         for start in range(0, len(all_entries), size):
             refusals.each(
                 all_entries[start : start + size],
-                lambda part: self.client.log_batch(run, **{kind: part}),
+                send,
                 refuse,
                 lambda: refusals.is_active(self.client, run),
             )
