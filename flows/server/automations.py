@@ -42,7 +42,7 @@ def read(file: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         raise ValueError(f"{file} does not exist; use a file such as deploy/automations.yaml")
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"{file} is not YAML ({' '.join(str(error).split())[:200]}); fix the file") from error
     automations: list[dict[str, Any]] = content.get("automations", []) if isinstance(content, dict) else []

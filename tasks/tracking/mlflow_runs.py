@@ -6,11 +6,13 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from conf.base import flat
 from conf.report.report import Report
 from conf.report.row import Row
 from conf.spec import File, Record
+from tasks.store.moved import here
 from tasks.store.runs import REPORT, read_report
 from tasks.tracking import registry
 from tasks.tracking.spool import SentState
@@ -55,9 +57,9 @@ def log_inputs(client: MlflowClient, run: str, record: Record, folder: Path) -> 
     if record.stage == "data":
         source, key, use = folder, record.key, "prepared"
     elif "data" in record.inputs:
-        spec = json.loads((folder / "spec.json").read_text())
+        spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
         source, key, use = (
-            Path(spec["inputs"]["data"]),
+            here(Path(spec["inputs"]["data"]), folder.parents[1]),
             record.inputs["data"],
             "evaluation" if record.stage == "evaluate" else "training",
         )
@@ -66,7 +68,7 @@ def log_inputs(client: MlflowClient, run: str, record: Record, folder: Path) -> 
     statistics = source / "statistics.json"
     if not statistics.is_file():
         return
-    profile = json.dumps(json.loads(statistics.read_text())["splits"])
+    profile = json.dumps(json.loads(statistics.read_text(encoding="utf-8"))["splits"])
     dataset = Dataset(
         name="corpus", digest=key[:32], source_type="local", source=json.dumps({"uri": str(source)}), profile=profile
     )
@@ -145,3 +147,8 @@ def _role(row: Row) -> str:
         return "baseline"
     known = {"teacher": "teacher", "prune": "pruned", "distill": "student", "sft": "student"}
     return known.get(row.stage, "student" if row.student else "model")
+
+
+def params_of(settings: dict[str, Any]) -> dict[str, str]:
+    """Nested settings as MLflow's parameters: text by dotted name, without those that are not set."""
+    return {name: str(value) for name, value in flat(settings).items() if value not in (None, [], ())}
