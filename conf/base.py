@@ -37,11 +37,19 @@ class Later:
     hashed: artifacts made before the field existed keep their keys."""
 
 
+def _title(name: str, _: object) -> str:
+    """Title of a field in a form."""
+    return name.title().replace("_", " ").strip()
+
+
 class Config(BaseModel):
     """Frozen settings; unknown keys and values out of bounds are errors and are never corrected."""
 
-    # Unknown keys and NaN are errors; inputs may be secrets.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+    # Unknown keys and NaN are errors; inputs may be secrets. Titles are those of pydantic, which leaves them out of
+    # sections: a form would call them all "Field".
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True, field_title_generator=_title
+    )
 
     def identity(self) -> dict[str, Any]:
         """The fields that determine the result, as JSON values: everything except fields marked `Execution`, and those

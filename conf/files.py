@@ -28,7 +28,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_whole(path: Path, text: str, *, sync: bool = False) -> None:
     """Write a file atomically; with `sync` it is on disk afterwards."""
-    with replacing(path) as partial, partial.open("w") as stream:
+    with replacing(path) as partial, partial.open("w", encoding="utf-8") as stream:
         stream.write(text)
         if sync:
             stream.flush()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from conf.base import Config
+from conf.checks.recipe import check_source
 from conf.load import RecipeError, sentence
+from conf.paths import in_home
 from conf.secrets import check_no_secret
 from conf.stages.data import DataConfig
 from conf.stages.evaluate import EvaluateConfig
@@ -16,6 +18,7 @@ from conf.stages.quantize import QuantizeConfig
 Settings = TypeVar("Settings", bound=BaseModel)
 Model = Annotated[
     str,
+    AfterValidator(in_home),
     Field(
         min_length=1,
         description=(
@@ -79,6 +82,10 @@ def validate_settings(kind: type[Settings], values: dict[str, Any] | Settings) -
         return values
     assert isinstance(values, dict)
     try:
-        return kind.model_validate(values)
+        settings = kind.model_validate(values)
     except ValidationError as error:
         raise RecipeError(sentence(error, kind)) from error
+    data = settings if isinstance(settings, DataConfig) else getattr(settings, "data", None)
+    if isinstance(data, DataConfig):
+        check_source("data.source", data.source)
+    return settings

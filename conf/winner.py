@@ -8,23 +8,28 @@ from pydantic import Field
 
 from conf.base import RUN_NAME, Config
 
+Metric = Literal["val_loss", "kl_teacher", "mmlu"]
+MARGINS: dict[Metric, float] = {"val_loss": 0.02, "kl_teacher": 0.02, "mmlu": 0.01}
+"""Default margin by metric: nats per token (0.02 is 2% of the perplexity), and a share of the questions."""
+
 
 class WinnerConfig(Config):
-    """The winner among the students that pass their gates: the best, or the smallest within a margin of the best."""
+    """The winner among the taught students that pass their gates: the smallest within a margin of the best."""
 
     model: str | None = Field(default=None, description="The winner, by its name in the report; empty: chosen by rule.")
-    by: Literal["val_loss", "kl_teacher", "mmlu"] = Field(
-        default="val_loss",
+    by: Metric | None = Field(
+        default=None,
         description=(
             "Deciding metric: val_loss or kl_teacher (nats per token, lower is better), or mmlu (higher is better)."
+            " Empty: val_loss, or kl_teacher if the corpus is outside the teacher's domain."
         ),
     )
-    margin: float = Field(
-        default=0.0,
+    margin: float | None = Field(
+        default=None,
         ge=0,
         description=(
             "How much worse than the best a smaller model may be, at the worse end of the paired 95% interval, in nats"
-            " per token (mmlu: share of the questions); 0: the best wins."
+            " per token (mmlu: share of the questions); empty: 0.02 nats, or 0.01 of the questions; 0: the best wins."
         ),
     )
     max_bytes: int | None = Field(

@@ -22,7 +22,7 @@ LONGEST = {"probe": 15.0, "lock": 180.0}
 
 def main() -> int:
     """Audit the lock file and print one line per finding."""
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as probe:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".txt") as probe:
         probe.write(KNOWN + "\n")
         probe.flush()
         known = audit(Path(probe.name), LONGEST["probe"])

@@ -17,7 +17,8 @@ COPY tasks tasks
 COPY flows flows
 COPY deploy deploy
 COPY deploy/imbik /usr/local/bin/imbik
-ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/opt/imbik PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 DO_NOT_TRACK=1
+ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/opt/imbik PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 DO_NOT_TRACK=true \
+    MLFLOW_DISABLE_TELEMETRY=true PREFECT_SERVER_ANALYTICS_ENABLED=false HF_HUB_DISABLE_TELEMETRY=1 PYTHONUTF8=1
 # A broken image must not be built: every module of the control side imports, and torch is not among them.
 RUN python -c "import importlib.util, flows.cli, flows.compress, mlflow, nemo_run, prefect_kubernetes, psycopg2, asyncpg, boto3; assert not importlib.util.find_spec('torch')"
 USER 1000:1000

@@ -18,7 +18,8 @@ COPY tasks tasks
 COPY flows flows
 COPY jobs jobs
 COPY deploy/imbik /usr/local/bin/imbik
-ENV PATH=/opt/imbik/venv/bin:$PATH PYTHONPATH=/opt/imbik PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 DO_NOT_TRACK=1
+ENV PATH=/opt/imbik/venv/bin:$PATH PYTHONPATH=/opt/imbik PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 DO_NOT_TRACK=true \
+    MLFLOW_DISABLE_TELEMETRY=true PREFECT_SERVER_ANALYTICS_ENABLED=false HF_HUB_DISABLE_TELEMETRY=1 PYTHONUTF8=1
 # A broken image must not be built: the jobs' libraries import together, and torch is the one that came with the image.
 RUN python -c "import torch, megatron.core, modelopt.torch.prune, transformer_engine, transformers, lm_eval, datasets; assert torch.version.cuda and not torch.__file__.startswith('/opt/imbik')" \
     && python -c "import pkgutil, importlib, jobs; [importlib.import_module(one.name) for one in pkgutil.walk_packages(jobs.__path__, jobs.) if not one.name.endswith(forkserver)]" \

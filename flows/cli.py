@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import typer
 
+from conf.environment import settle, text_is_utf8
 from flows.commands import deploy as operate
 from flows.commands import models, nemo, plan, run
 from flows.commands import runs as look
@@ -54,6 +55,8 @@ for command in COMMANDS:
 
 def main() -> NoReturn:
     """Run the command line; user errors end with one sentence and exit code 2, without a traceback."""
+    text_is_utf8()
+    settle()
     signal.signal(signal.SIGTERM, _terminated)
     stopped = "stopped; run the same command to continue"
     try:

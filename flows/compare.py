@@ -38,7 +38,9 @@ def compare(*, name: RunName = "compared", store: StoreFolder = ".imbik", runs: 
         reports = {run: read_report(folder_of(session.store.root, run)) for run in runs}
         if len(reports) < 2:
             raise StoreError(f"runs has {len(reports)} name; list at least two")
-        return write_comparison(folder, name, reports, differences(session.store, list(reports)), session.store)
+        differing = differences(session.store, list(reports))
+        how = single.describe(session)
+        return write_comparison(folder, name, reports, differing, session.store, how)
 
     return single.run(name, store, "local", {"runs": runs}, work)
 

@@ -20,9 +20,12 @@ from flows.plan import plan
 from flows.running import Running
 from flows.session import Where, open_session, resolve_cluster, tags_of
 from flows.sizing import check_fits
+from flows.started import command
 from tasks import hub
 from tasks.launch.errors import JobFailed
 from tasks.monitor import prefect_pages
+from tasks.report import run_info
+from tasks.report.run_info import RECIPE
 from tasks.stage import THREADS
 
 
@@ -46,12 +49,15 @@ def compress(*, name: RunName = "run", cluster: Where = "local", store: StoreFol
     try:
         on_cluster = resolve_cluster(cluster)
         prefect_pages.tag(*tags_of(cluster))
-        return _compress(place_on_cluster(validate_recipe(recipe), on_cluster), run_name(name), Path(store), on_cluster)
+        return run_recipe(
+            place_on_cluster(validate_recipe(recipe), on_cluster), run_name(name), Path(store), on_cluster
+        )
     except (ValueError, JobFailed) as error:
         return prefect_pages.failed(error)
 
 
-def _compress(recipe: Recipe, name: str, store: Path, cluster: Cluster) -> str:
+def run_recipe(recipe: Recipe, name: str, store: Path, cluster: Cluster) -> str:
+    """Run a checked recipe, which has the cluster's layouts, within a flow. Returns the folder of its report."""
     with open_session(name, store, recipe.model_dump(mode="json"), cluster) as session:
         prefect_pages.tag(f"model:{model_name(recipe)}")
         recipe = hub.pin_revisions(recipe, session.store)
@@ -59,9 +65,10 @@ def _compress(recipe: Recipe, name: str, store: Path, cluster: Cluster) -> str:
         check_fits(recipe, cluster, stages)
         if not all(stage.cached for stage in stages):
             session.launcher.prepare()
+        folder = session.store.root / "runs" / name
+        run_info.keep(folder, RECIPE, recipe.model_dump(mode="json"), cluster, command(), ended=False)
         run = Running()
         pipeline = Pipeline(recipe, resolve(recipe, session.store, run), run)
-        folder = session.store.root / "runs" / name
         closed = outcome.report(session, recipe, folder, pipeline.models, run)
         if not closed:
             return prefect_pages.ended(str(folder), session)

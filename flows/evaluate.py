@@ -53,6 +53,7 @@ def evaluate(
             f"{', '.join(subject.name for subject in subjects)}, evaluated on the same text and questions. Differences"
             " are relative to the first row."
         )
-        return write_models(folder, name, description, measured)
+        against = validated.teacher or first.teacher_name
+        return write_models(folder, name, description, measured, against, single.describe(session))
 
     return single.run(name, store, cluster, validated, work, validated.models)

@@ -14,6 +14,7 @@ from conf.report.gates import Verdict
 from conf.report.report import Report
 from flows.reading import Handle, Model
 from flows.running import Running
+from flows.started import command, machine
 from tasks.analysis import ladder
 from tasks.analysis.halving import HalvingResult
 from tasks.gates import GateClosed
@@ -21,8 +22,10 @@ from tasks.handover import publish
 from tasks.launch.errors import JobFailed
 from tasks.monitor import prefect_pages
 from tasks.report import render as page
+from tasks.report import run_info
 from tasks.report.model import ReportModel, RunExtras
 from tasks.report.report import write_report
+from tasks.report.run_info import RECIPE
 from tasks.session import Session
 from tasks.store.store import Artifact
 
@@ -59,13 +62,29 @@ def report(session: Session, recipe: Recipe, folder: Path, models: list[Model], 
         gates=tuple(verdicts),
         stopped=stopped,
         stages={label: artifact.path for label, (artifact, _) in session.stages.items()},
+        run=run_info.describe(session, command(), machine(), _teacher(recipe), _sources(recipe)),
     )
+    settings = recipe.model_dump(mode="json")
+    run_info.keep(folder, RECIPE, settings, session.cluster, command(), ended=True)
     written = write_report(folder, session.name, recipe, measured, extras)
     ladder.link(folder, written.ladder)
     publish.publish(folder, recipe, written)
     session.tracker.report(folder)
-    prefect_pages.publish(session, folder, written, page.markdown(written, {}))
+    prefect_pages.publish(session, folder, written, page.markdown(written, {}), page.cells(written.rows))
     return summary(written)
+
+
+def _teacher(recipe: Recipe) -> str:
+    return recipe.teacher.model or "trained from scratch"
+
+
+def _sources(recipe: Recipe) -> tuple[str, ...]:
+    """Sources of the corpora of a recipe."""
+    corpora = [
+        recipe.data.source,
+        *(corpus.source for corpus in (recipe.blend.sources if recipe.blend else {}).values()),
+    ]
+    return tuple(source for corpus in corpora for source in ((corpus,) if isinstance(corpus, str) else corpus))
 
 
 def _measured(model: Model, errors: list[str]) -> ReportModel | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from conf.base import StageConfig, flat
 from conf.cuts import round_of
 from conf.gates import Gate
 from conf.recipe import Recipe
+from conf.spec import Record
 from conf.stages.prune import PruneConfig
 from flows.inputs import resolve
 from flows.pipeline import Pipeline
@@ -17,12 +18,16 @@ from flows.reading import Handle, Model, Play, Score
 from tasks import hub
 from tasks.analysis.halving import HalvingProgress
 from tasks.inputs import by_key
-from tasks.store.store import RECORD, Artifact, Store, key_of
+from tasks.store.store import RECORD, Artifact, Store, key_of, read_record
+
+Changes = dict[str, tuple[Any, Any]]
+"""Settings and inputs that differ: (stored, planned)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedStage:
-    """One stage of a run. `differs` compares with the closest artifact of the stage: setting -> (stored, planned).
+    """One stage of a run, with the key of each input. `differs` compares it with the stage of the run `against`, else
+    with the closest artifact of the stage: setting -> (stored, planned).
     `waits` names the result that selects these stages if it is not known yet; the entry then stands for all of them.
     `cut` is the index of the student's cut, -1 for the last."""
 
@@ -30,7 +35,9 @@ class PlannedStage:
     config: StageConfig
     key: str
     cached: bool
-    differs: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+    against: str = ""
+    differs: Changes = field(default_factory=dict)
     waits: str = ""
     student: str | None = None
     cut: int = -1
@@ -46,7 +53,45 @@ def plan(recipe: Recipe, root: Path) -> list[PlannedStage]:
     reading = Planning(recipe, Store(root, writes=False))
     recipe = hub.pin_revisions(recipe, reading.store)
     Pipeline(recipe, resolve(recipe, reading.store, reading), reading)
-    return reading.stages
+    return compared(reading.store, reading.stages)
+
+
+def differences(record: Record, config: StageConfig, inputs: dict[str, str]) -> Changes:
+    """Differences of a planned stage from a sealed one."""
+    here = flat(config.identity()) | {f"input {role}": key for role, key in inputs.items()}
+    there = flat(record.hashed) | {f"input {role}": key for role, key in record.inputs.items()}
+    return {
+        name: (there.get(name), here.get(name))
+        for name in sorted(here.keys() | there.keys())
+        if there.get(name) != here.get(name)
+    }
+
+
+def compared(store: Store, stages: list[PlannedStage]) -> list[PlannedStage]:
+    """The stages, compared with those of the run that is nearest to the recipe: the one with the most stages of the
+    same labels, then the fewest differences, then the newest. A stage that it lacks stays compared with its closest
+    artifact."""
+    runs = [_changes_from(folder, stages) for folder in sorted((store.root / "runs").glob("[!.]*"))]
+    if all(stage.cached for stage in stages) or not any(found for _, found, _ in runs):
+        return stages
+    name, changes, _ = max(runs, key=lambda run: (len(run[1]), -sum(map(len, run[1].values())), run[2]))
+    return [
+        replace(stage, differs=changes[stage.label], against=name)
+        if not stage.cached and not stage.waits and stage.label in changes
+        else stage
+        for stage in stages
+    ]
+
+
+def _changes_from(folder: Path, stages: list[PlannedStage]) -> tuple[str, dict[str, Changes], str]:
+    """A run's name, the differences of each planned stage that it has too, and when its newest stage was sealed."""
+    changes, newest = {}, ""
+    for stage in stages:
+        record = read_record(folder / stage.label / RECORD)
+        if record and record.stage == stage.stage:
+            changes[stage.label] = differences(record, stage.config, stage.inputs)
+            newest = max(newest, record.created)
+    return folder.name, changes, newest
 
 
 class Planning:
@@ -74,7 +119,16 @@ class Planning:
         cached = (path / RECORD).is_file()
         differs = {} if cached else self._differences(config, keys)
         self.stages.append(
-            PlannedStage(label=label, config=config, key=key, cached=cached, differs=differs, student=of, cut=cut)
+            PlannedStage(
+                label=label,
+                config=config,
+                key=key,
+                cached=cached,
+                inputs=keys,
+                differs=differs,
+                student=of,
+                cut=cut,
+            )
         )
         return Artifact(stage=config.stage, key=key, path=str(path))
 
@@ -118,17 +172,7 @@ class Planning:
             PlannedStage(label=label, config=config, key=key, cached=False, waits=waits, student=student, cut=0)
         )
 
-    def _differences(self, config: StageConfig, inputs: dict[str, str]) -> dict[str, tuple[Any, Any]]:
+    def _differences(self, config: StageConfig, inputs: dict[str, str]) -> Changes:
         """Differences from the closest record, the newest if there are several."""
-        here = flat(config.identity()) | {f"input {role}": key for role, key in inputs.items()}
-        nearest: dict[str, tuple[Any, Any]] | None = None
-        for record in self.store.records(config.stage):
-            there = flat(record.hashed) | {f"input {role}": key for role, key in record.inputs.items()}
-            changed = {
-                name: (there.get(name), here.get(name))
-                for name in sorted(here.keys() | there.keys())
-                if there.get(name) != here.get(name)
-            }
-            if nearest is None or len(changed) < len(nearest):
-                nearest = changed
-        return nearest or {}
+        changes = [differences(record, config, inputs) for record in self.store.records(config.stage)]
+        return min(changes, key=len, default={})

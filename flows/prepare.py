@@ -44,6 +44,6 @@ def prepare(
         text = hub.pinned(config, session.store)
         source, tokenizer = external.text(text, session.store), external.tokenizer_of(text, session.store, None)
         corpus = Running()("data", text, source=source, tokenizer=tokenizer).result()
-        return write_corpus(folder, name, corpus)
+        return write_corpus(folder, name, corpus, single.describe(session))
 
     return single.run(name, store, cluster, config, work)

@@ -57,6 +57,7 @@ def quantize(
         }
         measured = single.measure(session, models, original, original.teacher)
         description = f"{original.name} in {', '.join(futures)}. Differences are relative to the first row."
-        return write_models(folder, name, description, measured)
+        how = single.describe(session)
+        return write_models(folder, name, description, measured, original.teacher_name, how)
 
     return single.run(name, store, cluster, validated, work, (validated.model,))

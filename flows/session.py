@@ -15,6 +15,7 @@ from prefect.runtime import flow_run
 from pydantic import WithJsonSchema
 
 from conf.cluster import Cluster, load_cluster
+from conf.environment import settle
 from conf.process import die_with_parent
 from tasks.gates import GateClosed
 from tasks.launch.errors import JobFailed, Stopped
@@ -56,6 +57,7 @@ def tags_of(cluster: Where) -> list[str]:
 def open_session(name: str, root: Path, settings: dict[str, Any], cluster: Cluster) -> Iterator[Session]:
     """Open what the tasks of a run share, and close it in any case: no process of the run outlives it. `settings` are
     logged to MLflow."""
+    settle()
     worker = _end_with_worker()
     store = Store(root)
     store.create()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from conf.checks.recipe import teacher_shape
 from conf.cluster import Cluster
 from conf.cuts import cuts
-from conf.estimate.fit import misfit
+from conf.estimate.fit import misfit, tight
 from conf.estimate.memory import BYTES, Memory
 from conf.estimate.numbers import Models, StageEstimate
 from conf.recipe import Recipe
@@ -20,7 +20,8 @@ from flows.plan import PlannedStage
 @dataclass(frozen=True, kw_only=True)
 class Sized:
     """A stage with its estimates. `memory` is for the fullest GPU, `main` is main memory in bytes on the first node,
-    `gpu_hours` is over all GPUs; None if the stage uses no GPU or the value is unknown."""
+    `gpu_hours` is over all GPUs; None if the stage uses no GPU or the value is unknown. `misfit` says that it does not
+    fit, `tight` that it may not."""
 
     stage: PlannedStage
     numbers: StageEstimate
@@ -29,6 +30,7 @@ class Sized:
     main: int | None = None
     gpu_hours: float | None = None
     misfit: str | None = None
+    tight: str | None = None
 
 
 def sized(recipe: Recipe, cluster: Cluster, stages: list[PlannedStage]) -> list[Sized]:
@@ -80,7 +82,17 @@ def _sized(numbers: StageEstimate, cluster: Cluster, stage: PlannedStage) -> Siz
             f"{stage.label} needs {main / 1e9:.1f} GB of main memory on its first node, to copy a checkpoint before"
             f" writing it, but requests {resources.memory_gb:g} GB; raise the cluster's stages.{stage.stage}.memory_gb"
         )
-    return Sized(stage=stage, numbers=numbers, gpus=gpus, memory=memory, main=main, gpu_hours=hours, misfit=problem)
+    near = None if problem else tight(stage.label, job, gpu.name, gpu.memory_gb * 1e9, resources.gpus_per_node)
+    return Sized(
+        stage=stage,
+        numbers=numbers,
+        gpus=gpus,
+        memory=memory,
+        main=main,
+        gpu_hours=hours,
+        misfit=problem,
+        tight=near,
+    )
 
 
 def check_fits(recipe: Recipe, cluster: Cluster, stages: list[PlannedStage]) -> None:
@@ -88,3 +100,32 @@ def check_fits(recipe: Recipe, cluster: Cluster, stages: list[PlannedStage]) -> 
     for stage in sized(recipe, cluster, [stage for stage in stages if not stage.cached]):
         if stage.misfit:
             raise ValueError(stage.misfit)
+
+
+def exceeds(each: Sized, memory: float) -> bool:
+    """Whether a stage without GPUs needs more memory than a machine has, in bytes."""
+    return not each.memory and (each.numbers.memory or 0) > memory
+
+
+def beyond_this_machine(stages: list[Sized], memory: float, disk: float) -> list[str]:
+    """What a run would need and this machine lacks, in sentences: `memory` in bytes for each stage that runs on its
+    CPU, free `disk` in bytes for all that are not in the store."""
+    pending = [each for each in stages if not each.stage.cached]
+    large = [each for each in pending if exceeds(each, memory)]
+    sentences = []
+    if large:
+        most = max(large, key=lambda each: each.numbers.memory or 0)
+        others = f" (and {len(large) - 1} more stages)" if len(large) > 1 else ""
+        sentences.append(
+            f"{most.stage.label}{others} needs about {(most.numbers.memory or 0) / 1e9:.1f} GB of memory, but this"
+            f" machine has {memory / 1e9:.1f} GB; use --cluster, a smaller model or a smaller micro_batch"
+        )
+    needed = sum(each.numbers.disk or 0 for each in pending) + max(
+        (each.numbers.scratch or 0 for each in pending), default=0
+    )
+    if needed > disk:
+        sentences.append(
+            f"the run needs about {needed / 1e9:.1f} GB of disk, but the store's has {disk / 1e9:.1f} GB free; free"
+            " space or choose another --store"
+        )
+    return sentences

@@ -13,19 +13,23 @@ from conf.base import run_name
 from conf.cluster import Cluster
 from conf.placement import place_settings_on_cluster
 from conf.report.report import Report
+from conf.report.run import RunInfo
 from conf.stages.data import DataConfig
 from conf.stages.evaluate import EvaluateConfig
 from conf.stages.teacher import TeacherConfig
 from flows.inputs import model_of
 from flows.running import Running
 from flows.session import Where, open_session, resolve_cluster, tags_of
+from flows.started import command, machine
 from tasks import hub
 from tasks import inputs as external
 from tasks.handover import models
 from tasks.launch.errors import JobFailed
 from tasks.monitor import prefect_pages
 from tasks.report import render as page
+from tasks.report import run_info
 from tasks.report.model import ReportModel
+from tasks.report.run_info import SETTINGS
 from tasks.session import Session
 from tasks.store.store import Artifact, Store, StoreError
 
@@ -48,9 +52,11 @@ def run(
         prefect_pages.tag(*tags_of(cluster), *(f"model:{model}" for model in models))
         with open_session(run_name(name), Path(store), settings, resolve_cluster(cluster)) as session:
             folder = session.store.root / "runs" / name
+            run_info.keep(folder, SETTINGS, settings, session.cluster, command(), ended=False)
             report = work(session, folder)
+            run_info.keep(folder, SETTINGS, settings, session.cluster, command(), ended=True)
             session.tracker.report(folder)
-            prefect_pages.publish(session, folder, report, page.markdown(report, {}))
+            prefect_pages.publish(session, folder, report, page.markdown(report, {}), page.cells(report.rows))
             return prefect_pages.ended(str(folder), session)
     except (ValueError, JobFailed) as error:
         return prefect_pages.failed(error)
@@ -63,6 +69,7 @@ class ModelToEvaluate:
     name: str
     artifact: Artifact
     teacher: Artifact
+    teacher_name: str
     data: Artifact
     config: EvaluateConfig
 
@@ -76,11 +83,24 @@ def model_to_evaluate(
     if known := models.of_run(store, reference):
         config = place_settings_on_cluster(config or known.evaluate, cluster)
         return ModelToEvaluate(
-            name=reference, artifact=known.artifact, teacher=known.teacher, data=known.data, config=config
+            name=reference,
+            artifact=known.artifact,
+            teacher=known.teacher,
+            teacher_name=known.teacher_name,
+            data=known.data,
+            config=config,
         )
     config = place_settings_on_cluster(config or UNASKED, cluster)
     artifact, corpus = imported(store, cluster, reference, text)
-    return ModelToEvaluate(name=Path(reference).name, artifact=artifact, teacher=artifact, data=corpus, config=config)
+    name = Path(reference).name
+    return ModelToEvaluate(
+        name=name, artifact=artifact, teacher=artifact, teacher_name=name, data=corpus, config=config
+    )
+
+
+def describe(session: Session) -> RunInfo:
+    """How the run of this session was made, for its report."""
+    return run_info.describe(session, command(), machine())
 
 
 def measure(

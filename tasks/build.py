@@ -67,7 +67,7 @@ def build(label: str, config: StageConfig, inputs: dict[str, Artifact]) -> Artif
 
 def _make(session: Session, label: str, key: str, config: StageConfig, inputs: dict[str, Artifact]) -> Artifact:
     stage = config.stage
-    work = session.store.work(stage, key)
+    work, listener = session.store.work(stage, key), StageListener(session.board, label)
     try:
         work.mkdir(parents=True, exist_ok=True)
         spec = Spec(
@@ -77,7 +77,6 @@ def _make(session: Session, label: str, key: str, config: StageConfig, inputs: d
             inputs={role: artifact.path for role, artifact in inputs.items()},
             output=str(work),
         )
-        listener = StageListener(session.board, label)
         attempts = Attempts(
             type(config), work, session.cluster, lambda number, reason: _again(session, listener, label, number, reason)
         )
@@ -102,6 +101,8 @@ def _make(session: Session, label: str, key: str, config: StageConfig, inputs: d
             f"{label}: {error.strerror} ({error.filename or session.store.root}); free space or choose another --store,"
             " then run again to continue"
         ) from error
+    finally:
+        listener.ended()
 
 
 def _record(session: Session, key: str, config: StageConfig, inputs: dict[str, Artifact], attempts: Attempts) -> Record:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from conf.cluster import LOCAL, Cluster
 from tasks.launch.protocol import Launcher
@@ -28,6 +29,7 @@ class Session:
     linking: threading.Lock = field(default_factory=threading.Lock)
     """Acquired once, when the run is linked to its page in MLflow."""
     cluster: Cluster = LOCAL
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 current: ContextVar[Session] = ContextVar("imbik_session")

@@ -114,7 +114,8 @@ def teacher_shape(recipe: Recipe) -> Shape | None:
     return shape_of(Path(teacher.model)) if Path(teacher.model).is_dir() else teacher.reference
 
 
-def _check_source(where: str, source: str | tuple[str, ...]) -> None:
+def check_source(where: str, source: str | tuple[str, ...]) -> None:
+    """Raise ValueError if a source is empty, or names files and there are none."""
     names = (source,) if isinstance(source, str) else source
     if not all(names) or not names:
         raise ValueError(f"{where} is empty; set it to 'world', files or a Hugging Face dataset id")
@@ -139,10 +140,10 @@ def _check_files(where: str, corpus: DataConfig | BlendSource) -> None:
 
 def _check_inputs(recipe: Recipe) -> None:
     teacher, mmlu = recipe.teacher, recipe.evaluate.mmlu
-    _check_source("data.source", recipe.data.source)
+    check_source("data.source", recipe.data.source)
     _check_files("data", recipe.data)
     for name, source in recipe.blend.sources.items() if recipe.blend else ():
-        _check_source(f"blend.sources.{name}.source", source.source)
+        check_source(f"blend.sources.{name}.source", source.source)
         _check_files(f"blend.sources.{name}", source)
     tokenizer = recipe.data.tokenizer
     if tokenizer and not (Path(tokenizer) / "tokenizer.json").is_file():

@@ -13,6 +13,9 @@ from conf.parallel import Parallel
 MOST_DOUBLINGS = 6
 """How often the search for a layout may double the number of GPUs."""
 
+MARGIN = 0.05
+"""Share by which a measured peak may be above its estimate (measured: -5% to +15%; see flows/README.md)."""
+
 COSTS = {"sequence": 1, "micro_batch": 2, "recompute": 5, "tensor": 8, "context": 16, "pipeline": 16, "processes": 64}
 """Cost of changing a setting, per halving or doubling or per switch. More GPUs are the last resort."""
 
@@ -48,15 +51,31 @@ def misfit(label: str, job: JobEstimate, gpu_name: str, gpu_bytes: float, gpus_p
     return f"{excess}; the nearest layout that fits is {layout.describe(job)} ({layout.memory.total / 1e9:.1f} GB)"
 
 
+def tight(label: str, job: JobEstimate, gpu_name: str, gpu_bytes: float, gpus_per_node: int) -> str | None:
+    """One sentence if the job `label` fits its GPUs only if its estimate is not too low; None if it surely fits or
+    surely does not."""
+    needed = job.peak("cuda").total
+    if not gpu_bytes / (1 + MARGIN) < needed <= gpu_bytes:
+        return None
+    close = (
+        f"{label} needs about {needed / 1e9:.1f} of the {gpu_bytes / 1e9:g} GB of {gpu_name}; an estimate may be"
+        f" {MARGIN:.0%} too low, so it may not fit"
+    )
+    layout = nearest(job, gpu_bytes, gpus_per_node)
+    return (
+        f"{close}; {layout.describe(job)} fits with a margin ({layout.memory.total / 1e9:.1f} GB)" if layout else close
+    )
+
+
 def nearest(job: JobEstimate, gpu_bytes: float, gpus_per_node: int) -> Layout | None:
-    """The layout that fits at the lowest cost of changes; None if none of the candidates fits."""
+    """The layout that fits with the margin, at the lowest cost of changes; None if none of the candidates does."""
     best: tuple[int, Layout] | None = None
     for parallel, micro_batch in _layouts(job, gpus_per_node):
         cost = _cost(job, parallel, micro_batch)
         if best and cost >= best[0]:
             continue
         memory = job.memory(parallel, micro_batch, "cuda")
-        if memory.total <= gpu_bytes:
+        if memory.total * (1 + MARGIN) <= gpu_bytes:
             best = cost, Layout(parallel=parallel, micro_batch=micro_batch, memory=memory)
     return best[1] if best else None
 

@@ -81,6 +81,11 @@ def check_training(where: str, config: Training) -> None:
             f"{where}.validate_every is {config.validate_every} but there are {config.steps} steps, and engine nemo's"
             f" gpt_train saves only at validations; choose at most {config.steps}"
         )
+    if config.schedule.name != "cosine":
+        raise ValueError(
+            f"{where}.schedule is {config.schedule.name}, which engine nemo's gpt_train does not support; remove it or"
+            " use engine megatron"
+        )
     if config.parallel.recompute:
         raise ValueError(
             f"{where}.parallel.recompute is true, which engine nemo's gpt_train does not support; remove it"

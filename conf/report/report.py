@@ -16,6 +16,7 @@ from conf.report.pruning import Cut, Search, Sweep
 from conf.report.quantization import Quantized
 from conf.report.responses import Responses
 from conf.report.row import Row
+from conf.report.run import RunInfo
 from conf.report.section import Section
 from conf.report.winner import Winner
 from conf.spec import Attempt
@@ -46,6 +47,13 @@ class Report(Config):
     version: Literal[1] = Field(description="Version of this format.")
     name: str = Field(description="Name of the run.")
     description: str = Field(description="Description of the run from its recipe.")
+    run: RunInfo | None = Field(default=None, description="How it was made; null: it has no run of its own.")
+    verdict: tuple[str, ...] = Field(
+        default=(), description="Which model to take and why, in up to three sentences; empty: nothing is chosen."
+    )
+    teacher: str | None = Field(
+        default="teacher", description="Model that KL and agreement are against; null: each row's is that of its run."
+    )
     rows: tuple[Row, ...] = Field(
         default=(), description="One row per model, the teacher (or the reference model) first."
     )

@@ -72,6 +72,10 @@ class Difference(Config):
 
     model: str = Field(description="Model it is compared with.")
     val_loss: float = Field(description="Difference in test loss, nats per token.")
+    val_loss_ci95: Interval | None = Field(
+        default=None,
+        description="95% interval of val_loss (Student's t), paired over the test sequences; null: there is none.",
+    )
     mmlu: float | None = Field(
         default=None,
         description="Difference in score (a share), paired over the questions both answered; null: there is none.",
@@ -98,6 +102,13 @@ class Row(ModelScores):
     baseline: str | None = Field(
         default=None,
         description="Kind of baseline: scratch, magnitude or random; null: not a baseline.",
+    )
+    taught: bool | None = Field(
+        default=None,
+        description=(
+            "Whether a teacher or records taught it, or the model that it was quantized from: false, it was pruned and"
+            " no more; null: it was never pruned."
+        ),
     )
     against_teacher: Difference = Field(
         description="Difference from the first row, which is the teacher if there is one."

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from conf.base import Config, Device, Execution, StageConfig
+from conf.paths import InputNames
 from conf.stages.data import DataConfig
 from conf.text_encoding import Encoding
 
@@ -19,7 +20,7 @@ class BlendSource(Config):
     text."""
 
     weight: float = Field(gt=0, description="Share of the training tokens, relative to the other weights.")
-    source: Annotated[str | tuple[str, ...], Execution()] = Field(
+    source: Annotated[InputNames, Execution()] = Field(
         description="Local files or globs, or a hub dataset, as in data.source."
     )
     subset: str | None = Field(default=None, description="Subset (configuration) of a Hugging Face dataset.")

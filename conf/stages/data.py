@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from conf.base import Config, Device, Execution, StageConfig
+from conf.paths import InputName, InputNames
 from conf.text_encoding import Encoding
 
 
@@ -29,7 +30,7 @@ class DataConfig(StageConfig):
     device: ClassVar[Device] = "light"
     reads_hub: ClassVar[bool] = True
 
-    source: Annotated[str | tuple[str, ...], Execution()] = Field(
+    source: Annotated[InputNames, Execution()] = Field(
         description=(
             "'world' (built in), local files, folders or globs (txt, jsonl, json, csv, tsv, parquet, arrow), or a"
             " Hugging Face dataset id. The content is hashed, not the name."
@@ -51,9 +52,8 @@ class DataConfig(StageConfig):
         ),
     )
     world: World = Field(default=World(), description="Settings of the synthetic world, used if source is 'world'.")
-    tokenizer: Annotated[str | None, Execution()] = Field(
+    tokenizer: Annotated[InputName | None, Execution()] = Field(
         default=None,
-        min_length=1,
         description=(
             "Hugging Face tokenizer directory or id; empty: the teacher's tokenizer, else one trained on the corpus."
         ),

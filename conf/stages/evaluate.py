@@ -10,13 +10,14 @@ from conf.base import Config, Execution, Precision, StageConfig
 from conf.estimate import memory
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import InOneProcess, Parallel
+from conf.paths import InputName
 from conf.shape import num_params
 
 
 class Mmlu(Config):
     """Multiple-choice questions, scored with lm-eval."""
 
-    path: Annotated[str | None, Execution()] = Field(
+    path: Annotated[InputName | None, Execution()] = Field(
         default=None,
         description=(
             "Folder of the original CSVs (dev/, test/); 'quiz': the synthetic world's quiz; empty: cais/mmlu from the"

@@ -10,6 +10,7 @@ from conf.base import Execution, Precision, Resumes, StageConfig
 from conf.estimate import memory
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import InOneProcess, Parallel
+from conf.paths import InputNames
 from conf.shape import head_dim, num_params
 from conf.stages.data import World
 from conf.text_encoding import Encoding
@@ -24,7 +25,7 @@ class GenerateConfig(StageConfig):
     resumes: ClassVar[Resumes] = "metrics"
     reads_hub: ClassVar[bool] = True
 
-    prompts: Annotated[str | tuple[str, ...], Execution()] = Field(
+    prompts: Annotated[InputNames, Execution()] = Field(
         description=(
             "Local files or globs of prompts (txt: one per line; jsonl, json, parquet: any record format, without the"
             " last response) or 'world'. The content is hashed, not the names."

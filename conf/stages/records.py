@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from conf.base import Device, Execution, StageConfig
+from conf.paths import InputNames
 from conf.stages.data import World
 from conf.text_encoding import Encoding
 
@@ -28,7 +29,7 @@ class RecordsConfig(StageConfig):
     device: ClassVar[Device] = "cpu"
     reads_hub: ClassVar[bool] = True
 
-    source: Annotated[str | tuple[str, ...], Execution()] = Field(
+    source: Annotated[InputNames, Execution()] = Field(
         description=(
             "Local files or globs (jsonl, json, csv, tsv, parquet), 'world' (questions on the synthetic world) or"
             " 'generated' (output of the generate stage). Record formats: messages, conversations (LIMA, ShareGPT),"

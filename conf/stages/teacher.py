@@ -10,6 +10,7 @@ from conf.base import Execution
 from conf.estimate import memory
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import Parallel
+from conf.paths import InputName
 from conf.shape import Shape, num_params
 from conf.stages.training import Training
 
@@ -20,9 +21,8 @@ class TeacherConfig(Training):
     stage: ClassVar[str] = "teacher"
     writes: ClassVar[tuple[str, ...]] = ("model/config.json",)
 
-    model: Annotated[str | None, Execution()] = Field(
+    model: Annotated[InputName | None, Execution()] = Field(
         default=None,
-        min_length=1,
         description="Hugging Face model directory or id. The content of its files is hashed, not the name.",
     )
     shape: Shape | None = Field(default=None, description="Dimensions of a teacher trained from scratch.")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from conf.base import Execution, Precision, Resumes, StageConfig
+from conf.base import Execution, Later, Precision, Resumes, StageConfig
 from conf.estimate import flops, memory
 from conf.estimate.numbers import JobEstimate, StageEstimate
 from conf.parallel import Parallel, RunsAs
 from conf.shape import Shape, num_params
+from conf.stages.schedule import Schedule
 
 WRITTEN = 1
 """Training checkpoints on disk besides those that are kept: the one being written."""
@@ -28,8 +29,11 @@ class Training(StageConfig):
         ge=1, description="Sequences per forward pass on one data-parallel rank."
     )
     lr: float = Field(gt=0, description="Peak learning rate.")
-    min_lr: float = Field(ge=0, description="Learning rate at the end of the cosine schedule.")
+    min_lr: float = Field(ge=0, description="Learning rate at the end of the schedule.")
     warmup_steps: int = Field(ge=0, description="Linear warm-up steps.")
+    schedule: Annotated[Schedule, Later()] = Field(
+        default=Schedule(), description="Curve of the learning rate after the warm-up."
+    )
     weight_decay: float = Field(
         default=0.1, ge=0, description="Decoupled weight decay; not applied to norms and biases."
     )
@@ -54,14 +58,34 @@ class Training(StageConfig):
     )
     parallel: RunsAs = Field(default=Parallel(), description="Parallel layout.")
 
+    @field_validator("schedule", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
     @model_validator(mode="after")
-    def _schedule(self) -> Self:
+    def _learning_rate(self) -> Self:
         if self.min_lr > self.lr:
             raise ValueError(f"min_lr {self.min_lr:g} is above lr {self.lr:g}; choose a smaller min_lr")
         if self.steps and self.warmup_steps >= self.steps:
             raise ValueError(
                 f"warmup_steps {self.warmup_steps} is not below steps {self.steps}; choose fewer warm-up steps"
             )
+        if self.schedule.name == "constant" and self.min_lr != self.lr:
+            raise ValueError(
+                f"schedule is constant but min_lr {self.min_lr:g} is not lr {self.lr:g}, and the rate would never fall"
+                " to it; set min_lr to lr or choose another schedule"
+            )
+        decay_steps = self.schedule.decay_steps(self.steps)
+        if self.steps and self.schedule.name == "wsd" and self.warmup_steps + decay_steps > self.steps:
+            raise ValueError(
+                f"warmup_steps {self.warmup_steps} and the {decay_steps} steps of schedule.decay_share are more than"
+                f" steps {self.steps}; lower either"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _batches(self) -> Self:
         per_pass = self.micro_batch * self.parallel.data
         if self.global_batch % per_pass:
             raise ValueError(

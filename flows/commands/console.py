@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +47,14 @@ def fail(sentence: str, code: int = 2) -> NoReturn:
 
 def root_of(store: Path | None) -> Path:
     """The given store, else $IMBIK_STORE, else .imbik in the current folder."""
-    return (store or Path(os.environ.get("IMBIK_STORE") or ".imbik")).absolute()
+    from conf.paths import in_home
+
+    named = str(store or os.environ.get("IMBIK_STORE") or ".imbik")
+    if re.match(r"[A-Za-z0-9+.-]+:/", named):  # a Path of s3://bucket has one slash
+        raise ValueError(
+            f"--store is {named}, but a store is a folder of this machine; name a folder, or mount it first"
+        )
+    return Path(in_home(named)).absolute()
 
 
 @contextlib.contextmanager
@@ -78,6 +86,8 @@ def show_report(folder: Path) -> None:
     from tasks.store.runs import read_report
 
     report = read_report(folder)
+    for sentence in report.verdict:
+        out.print(sentence, style="bold", markup=False, highlight=False)
     if report.rows:
         out.print(table(report, out.width))
     closed = [gate.sentence for gate in report.gates if gate.verdict != "passed"]

@@ -39,7 +39,7 @@ def deploy(
     from flows.server import deployments
 
     shared: dict[str, Any] = {
-        "common": {"store": str(root), "cluster": cluster},
+        "common": {"store": str(root), "cluster": _placed(cluster)},
         "pool": work_pool,
         "work": _work(work_pool),
     }
@@ -86,7 +86,7 @@ def schedule(
         recipe,
         name,
         preset=Path(preset).stem,
-        common={"store": str(root), "cluster": cluster},
+        common={"store": str(root), "cluster": _placed(cluster)},
         pool=work_pool,
         schedule=when,
         work=_work(work_pool),
@@ -157,3 +157,11 @@ def _work(pool: str) -> dict[str, Any]:
     from flows.server.deployments import POOL, place
 
     return place(Path.cwd()) if pool == POOL else {}
+
+
+def _placed(cluster: str) -> str:
+    """A cluster by name, or its file by a path that a worker in another folder finds."""
+    from conf.load import FILES
+    from conf.paths import located
+
+    return located(cluster) if Path(cluster).suffix in FILES else cluster

@@ -95,6 +95,8 @@ def _serve(root: Path, host: str, prefect_port: int, mlflow_port: int, at_once: 
             shared = {"store": str(root), "cluster": "local"}
             names = deployments.register(deployments.shipped(shared, deployments.POOL, work), deployments.POOL)
             deployments.limit(at_once)
+            if told := deployments.moved(deployments.working_folders(deployments.POOL)):
+                out.print(told, highlight=False, markup=False, soft_wrap=True)
             if ended := interrupted.fail_orphaned_runs():
                 out.print(
                     f"{ended} flow run{'s' if ended > 1 else ''} ended with the last imbik up; use Retry in the Prefect"

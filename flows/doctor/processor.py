@@ -59,7 +59,7 @@ def _model(cpuinfo: Path) -> str:
 def _field(cpuinfo: Path, *names: str) -> str:
     """Value for the first core of the first of these fields."""
     try:
-        lines = cpuinfo.read_text(errors="replace").splitlines()
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
     values = {name.strip(): value.strip() for name, _, value in reversed([line.partition(":") for line in lines])}

@@ -11,6 +11,7 @@ import secrets
 from pathlib import Path
 
 LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
+REACHED = {EVERYWHERE: LOOPBACK, "localhost": LOOPBACK, "::": "::1"}
 SHORTEST = 12
 """Minimum characters of a password."""
 
@@ -42,15 +43,17 @@ def check(host: str) -> None:
 
 
 def reached(host: str) -> str:
-    """Address on this machine of a server bound to `host`."""
-    return LOOPBACK if host in (EVERYWHERE, "localhost") else host
+    """Address on this machine of a server bound to `host`, as in a URL: IPv6 in brackets."""
+    address = REACHED.get(host, host)
+    return f"[{address}]" if ":" in address else address
 
 
-def prefect(port: int) -> dict[str, str]:
+def prefect(host: str, port: int) -> dict[str, str]:
     """Environment of Prefect's server besides the password, which it reads itself: pages of other sites must not call
     it."""
+    own = dict.fromkeys([LOOPBACK, "localhost", reached(host)])
     return {
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{LOOPBACK}:{port},http://localhost:{port}",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{name}:{port}" for name in own),
         "PREFECT_UI_API_URL": "/api",
     }
 
@@ -64,11 +67,13 @@ def mlflow(store: Path) -> tuple[list[str], dict[str, str]]:
     lines = [
         "[mlflow]",
         "default_permission = READ",
-        f"database_uri = sqlite:///{store}/mlflow-auth.db",
+        f"database_uri = sqlite:///{store}/mlflow-auth.db".replace("%", "%%"),  # it is read with interpolation
         "admin_username = admin",
     ]
     lines += ["auth_cache_ttl_seconds = 60", rule]  # password checks are slow by design
-    settings.write_text("\n".join(lines) + "\n")  # without the password, which stays in the environment
+    settings.write_text(
+        "\n".join(lines) + "\n", encoding="utf-8"
+    )  # without the password, which stays in the environment
     added = {"MLFLOW_AUTH_CONFIG_PATH": str(settings)}
     if "MLFLOW_FLASK_SERVER_SECRET_KEY" not in os.environ:
         added["MLFLOW_FLASK_SERVER_SECRET_KEY"] = secrets.token_hex(32)

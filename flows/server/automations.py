@@ -41,7 +41,10 @@ def read(file: Path) -> list[dict[str, Any]]:
     """The automations in a file."""
     if not file.is_file():
         raise ValueError(f"{file} does not exist; use a file such as deploy/automations.yaml")
-    content = yaml.safe_load(file.read_text())
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file} is not YAML ({' '.join(str(error).split())[:200]}); fix the file") from error
     automations: list[dict[str, Any]] = content.get("automations", []) if isinstance(content, dict) else []
     if not automations:
         raise ValueError(f"{file} has no automations; write a list under automations:")

@@ -1,4 +1,4 @@
-"""Deployments for Prefect's UI, schedules and API: one per recipe and one per single-stage flow.
+"""Deployments for Prefect's UI, schedules and API: one per recipe, one per single-stage flow, and a short form.
 
 Prefect builds the form of a run from the flow's parameters, which use the recipe's schema; a preset fills in the
 form."""
@@ -81,15 +81,22 @@ def shipped(common: dict[str, Any], pool: str, work: dict[str, Any]) -> list[Run
 
 
 def single(common: dict[str, Any], pool: str, work: dict[str, Any]) -> list[RunnerDeployment]:
-    """Deployments of the single-stage flows."""
+    """Deployments of the short form and of the single-stage flows."""
     from flows.compare import compare
     from flows.evaluate import evaluate
     from flows.prepare import prepare
     from flows.quantize import quantize
+    from flows.short import run
 
     tags = [f"cluster:{common.get('cluster', 'local')}"]
     result = []
-    for flow, name in ((quantize, "a-model"), (evaluate, "models"), (prepare, "a-corpus"), (compare, "runs")):
+    for flow, name in (
+        (run, "a-preset"),
+        (quantize, "a-model"),
+        (evaluate, "models"),
+        (prepare, "a-corpus"),
+        (compare, "runs"),
+    ):
         parameters = {key: value for key, value in common.items() if key in flow.parameters.properties}
         result.append(
             _deployment(flow, name, (flow.description or "").partition("\n\n")[0], parameters, tags, None, pool, work)
@@ -170,3 +177,29 @@ def limit(at_once: int) -> None:
 def place(folder: Path) -> dict[str, Any]:
     """Job variables of a process pool: relative paths in a recipe start at `folder`."""
     return {"working_dir": str(folder)}
+
+
+def working_folders(pool: str) -> dict[str, str | None]:
+    """The folder in which runs of each deployment of a pool start, by flow/name; None: the worker's."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        flows = {flow.id: flow.name for flow in client.read_flows()}
+        return {
+            f"{flows.get(each.flow_id)}/{each.name}": (each.job_variables or {}).get("working_dir")
+            for each in client.read_deployments()
+            if each.work_pool_name == pool
+        }
+
+
+def moved(folders: dict[str, str | None]) -> str | None:
+    """One sentence about deployments whose folder is gone, as after a checkout was moved; None: there are none."""
+    gone = {name: folder for name, folder in folders.items() if folder and not Path(folder).is_dir()}
+    if not gone:
+        return None
+    names, folder = ", ".join(sorted(gone)), next(iter(gone.values()))
+    return (
+        f"{names} would start in {folder}, which is gone: the folder was moved or removed; make"
+        f" {'it' if len(gone) == 1 else 'them'} again with imbik deploy or imbik schedule in"
+        f" {'its' if len(gone) == 1 else 'their'} new place"
+    )

@@ -6,7 +6,6 @@ Every process started here ends with the one that started it, and writes only un
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import random
 import shutil
@@ -15,16 +14,21 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from conf.environment import settle
 from conf.secrets import masker
 from flows.server import auth as access
+from flows.server import hosts
 from tasks.launch.guard import guarded
 from tasks.store import databases
-from tasks.tracking.servers import services
+from tasks.store.locks import held
+from tasks.tracking.servers import artifacts_uri, services
 
 START_SECONDS = 180.0
 NEEDED_BYTES = 1_000_000
@@ -63,7 +67,7 @@ class Server:
                 )
             with (
                 contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError),
-                urllib.request.urlopen(health, timeout=2),
+                _asked(health, 2.0),
             ):
                 return self.url
             time.sleep(0.05)
@@ -74,10 +78,9 @@ class Server:
 
 def configure_prefect(store: Path) -> None:
     """Configure Prefect for the store; must run before prefect is imported."""
+    settle()
     os.environ["PREFECT_HOME"] = str(store / "prefect")
     quiet = {
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
         "PREFECT_CLI_PROMPT": "false",
         # errors are printed once, by the command line; the API keeps every line
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
@@ -127,7 +130,7 @@ def prefect(store: Path, meanwhile: Callable[[], None] = lambda: None) -> Iterat
 def check_reachable(url: str) -> None:
     """Raise ServerFailed if no server answers. Any HTTP status is accepted: Prefect reports a failed login better."""
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=10):
+        with _asked(f"{url}/health", 10.0):
             pass
     except urllib.error.HTTPError:
         return
@@ -137,6 +140,14 @@ def check_reachable(url: str) -> None:
             f"no Prefect server answers at {masker(os.environ)(url)} ({reason}); start it, or unset PREFECT_API_URL to"
             " use the embedded server"
         ) from error
+
+
+def _asked(url: str, seconds: float) -> Any:
+    """The answer to a GET, for a with block. Raises URLError. This machine is asked without a proxy; urllib would take
+    an IPv6 address for a foreign name."""
+    own = access.is_loopback(urllib.parse.urlsplit(url).hostname or "")
+    handlers = [urllib.request.ProxyHandler({})] if own else []
+    return urllib.request.build_opener(*handlers).open(url, timeout=seconds)
 
 
 def _send_logs() -> None:
@@ -162,9 +173,10 @@ def embedded_prefect(
     command = [sys.executable, "-m", "uvicorn", "--factory", "flows.server.sqlite_retry:app"]
     command += ["--host", host, "--port", str(port), "--log-level", "error", "--lifespan", "on"]
     environment = (
-        access.prefect(port)
+        access.prefect(host, port)
         | ARENAS
         | {
+            hosts.LISTENS: host,
             "PREFECT_UI_ENABLED": str(int(user_interface)),
             "PREFECT__SERVER_FINAL": "1",
             "PREFECT_SERVER_API_PORT": str(port),
@@ -180,8 +192,7 @@ def embedded_prefect(
     log = store / "prefect" / "server.log"
     with contextlib.ExitStack() as stack:
         # One at a time: two servers that create the same database concurrently fail.
-        with (store / "prefect" / "starting.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with held(store / "prefect" / "starting.lock"):
             server = Server(url, stack.enter_context(process(command, environment, log)), log)
             meanwhile()
             server.ready()
@@ -198,6 +209,7 @@ def mlflow(store: Path, port: int, host: str = access.LOOPBACK) -> Iterator[Serv
     """Start MLflow's server on the database that local runs write to, without waiting until it is ready."""
     log = store / "mlflow.log"
     databases.ready(store / "mlflow.db", "mlflow")
+    databases.settle_here(store / "mlflow.db")
     arguments, environment = access.mlflow(store)
     command = [
         sys.executable,
@@ -216,10 +228,10 @@ def mlflow(store: Path, port: int, host: str = access.LOOPBACK) -> Iterator[Serv
         "--backend-store-uri",
         f"sqlite:///{store}/mlflow.db",
         "--artifacts-destination",
-        f"{store}/mlflow-artifacts",
+        artifacts_uri(store),
     ]
     url = f"http://{access.reached(host)}:{port}"
-    environment |= ARENAS
+    environment |= ARENAS | hosts.for_mlflow(host)
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = (
         "false"  # it would start eight more processes for scorers, which are not used
     )

@@ -5,13 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
+from flows.server.hosts import App, Message, Receive, Send, guarded
 
 TRIES = 8
 WAIT_SECONDS = 0.1
@@ -19,10 +14,10 @@ WAIT_SECONDS = 0.1
 
 
 def app() -> App:
-    """Prefect's ASGI application, for uvicorn."""
+    """Prefect's ASGI application for uvicorn, with retries, under its own names only."""
     from prefect.server.api.server import create_app
 
-    return patient(create_app())
+    return guarded(patient(create_app()))
 
 
 def patient(served: App, wait: float = WAIT_SECONDS) -> App:

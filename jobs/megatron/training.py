@@ -141,7 +141,7 @@ class _Run:
             finalize_model_grads  # otherwise replicated parameters drift between ranks
         )
         self.optimizer = _optimizer(config, self.wrapped)
-        self.scheduler = _scheduler(config, self.optimizer)
+        self.scheduler = scheduler(config, self.optimizer)
         model.config.grad_scale_func = self.optimizer.scale_loss
 
     def step(self, done: int) -> dict[str, float]:
@@ -251,7 +251,7 @@ def _optimizer(config: Training, model: DistributedDataParallel) -> MegatronOpti
     )
 
 
-def _scheduler(config: Training, optimizer: MegatronOptimizer) -> OptimizerParamScheduler:
+def scheduler(config: Training, optimizer: MegatronOptimizer) -> OptimizerParamScheduler:
     return OptimizerParamScheduler(
         optimizer,
         init_lr=0.0,
@@ -259,7 +259,9 @@ def _scheduler(config: Training, optimizer: MegatronOptimizer) -> OptimizerParam
         min_lr=config.min_lr,
         lr_warmup_steps=config.warmup_steps,
         lr_decay_steps=config.steps,
-        lr_decay_style="cosine",
+        lr_decay_style="WSD" if config.schedule.name == "wsd" else config.schedule.name,
+        lr_wsd_decay_style=config.schedule.decay_curve,
+        wsd_decay_steps=config.schedule.decay_steps(config.steps),
         start_wd=config.weight_decay,
         end_wd=config.weight_decay,
         wd_incr_steps=config.steps,

@@ -87,7 +87,7 @@ class _Run:
         """One optimizer step on `samples` [global_batch, seq_length + 1]; mean losses in nats per token."""
         config, sums = self.config, {"divergence": 0.0, "loss": 0.0}
         for group in self.optimizer.param_groups:
-            group["lr"] = _learning_rate(config, step)
+            group["lr"] = learning_rate(config, step)
         micro_batches = torch.from_numpy(samples).split(config.micro_batch)
         for micro_batch in micro_batches:
             heartbeat.report_progress()
@@ -103,7 +103,7 @@ class _Run:
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return sums | {"lr": _learning_rate(config, step), "grad_norm": norm}
+        return sums | {"lr": learning_rate(config, step), "grad_norm": norm}
 
     def _losses(self, samples: torch.Tensor, divergence: Any, scale: float) -> dict[str, torch.Tensor]:
         tokens = samples.to(self.model.device)
@@ -165,12 +165,12 @@ class _Run:
         return list(self.model.named_parameters())
 
 
-def _learning_rate(config: QADConfig, step: int) -> float:
-    """Linear warm-up, then a cosine from lr to min_lr at the last step."""
+def learning_rate(config: QADConfig, step: int) -> float:
+    """Linear warm-up, then the schedule from lr to min_lr after the last step."""
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return config.min_lr + (config.lr - config.min_lr) * (1 + math.cos(math.pi * progress)) / 2
+    height = config.schedule.height(step, config.steps, config.warmup_steps)
+    return config.min_lr + (config.lr - config.min_lr) * height
 
 
 def progress_log(metrics: Metrics, before: int, config: QADConfig) -> Log:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from conf import process
+from conf.environment import settle
 from conf.files import drop_torn_line, whole_lines, write_whole
 from conf.spec import ERROR_PREFIX, EXIT_CODES, Spec
 from jobs.runtime import interrupt
@@ -28,6 +29,7 @@ def main(run: Callable[[Spec], None], arguments: list[str] | None = None) -> Non
     parser = argparse.ArgumentParser(description="Runs one stage from its spec.")
     parser.add_argument("--spec", required=True, type=Path, help="JSON file with stage, config, inputs and output.")
     path = parser.parse_args(arguments).spec
+    settle()
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # those of torch, Megatron and ModelOpt would bury the line that matters
     die_with_parent()
@@ -38,7 +40,7 @@ def execute(run: Callable[[Spec], None], path: Path, *, alone: bool = False) -> 
     """Run one stage from the spec at `path`; errors end as one line on stderr, ended.json and an exit code, never as an
     exception. `alone`: this process runs nothing but the job, so it handles SIGTERM and the time limit."""
     try:
-        spec = Spec.model_validate_json(path.read_text())
+        spec = Spec.model_validate_json(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         print(ERROR_PREFIX + sentence(error), file=sys.stderr, flush=True)
         return EXIT_CODES["mistake"]

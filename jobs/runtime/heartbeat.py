@@ -117,7 +117,7 @@ def started(pid: int) -> str:
     """When a process of this machine started, in the kernel's ticks, since a pid may be reused. Empty where it is
     gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     except OSError:
         return ""
 

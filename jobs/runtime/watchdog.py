@@ -36,7 +36,7 @@ class Rank:
         """Read the rank's file, if it belongs to this attempt."""
         now = time.monotonic()
         try:
-            file_attempt, pid, start, host, pulses, progress, expected = path.read_text().split()
+            file_attempt, pid, start, host, pulses, progress, expected = path.read_text(encoding="utf-8").split()
         except (OSError, ValueError):
             file_attempt = ""
         if file_attempt != attempt:
@@ -55,7 +55,7 @@ class Rank:
     def is_local(self) -> bool:
         """Whether it is a process of this machine, and still the same one."""
         with contextlib.suppress(OSError):
-            stat = Path(f"/proc/{self.pid}/stat").read_text()
+            stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8")
             return self.host == os.uname().nodename and stat.rpartition(")")[2].split()[19] == self.start
         return False
 

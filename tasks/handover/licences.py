@@ -60,7 +60,7 @@ def metadata(card: Path) -> dict[str, object]:
     """The YAML block at the top of a card; empty if missing or invalid."""
     if not card.is_file():
         return {}
-    text = card.read_text(errors="replace")
+    text = card.read_text(encoding="utf-8", errors="replace")
     if not text.startswith("---\n"):
         return {}
     try:

@@ -16,6 +16,7 @@ class Known:
 
     artifact: Artifact
     teacher: Artifact
+    teacher_name: str
     data: Artifact
     evaluate: EvaluateConfig
 
@@ -29,4 +30,11 @@ def of_run(store: Store, reference: str) -> Known | None:
     artifact = sealed(store, Path(finished.row.path).parent.name)
     record = sealed(store, scores_of(store, finished.report, finished.row).name).record
     teacher, data = (sealed(store, record.inputs[role]) for role in ("teacher", "data"))
-    return Known(artifact=artifact, teacher=teacher, data=data, evaluate=EvaluateConfig.model_validate(record.config))
+    taught_by = finished.report.teacher or "teacher"
+    return Known(
+        artifact=artifact,
+        teacher=teacher,
+        teacher_name=taught_by if "/" in taught_by else f"{run}/{taught_by}",
+        data=data,
+        evaluate=EvaluateConfig.model_validate(record.config),
+    )

@@ -21,7 +21,8 @@ def directory(store: Path, target: str) -> tuple[Path, str]:
         return (path / "model").absolute(), path.name
     if "@" in target:
         name, _, alias = target.partition("@")
-        return registry.place_of(client_of(store, bare(os.environ.get("MLFLOW_TRACKING_URI"))), name, alias), name
+        client = client_of(store, bare(os.environ.get("MLFLOW_TRACKING_URI") or None))
+        return registry.place_of(client, store, name, alias), name
     model = model_of(store, target)
     return Path(model.row.path), f"{model.report.name}-{model.row.model}"
 

@@ -31,7 +31,7 @@ def failure(stage: str, code: int, log: Path, rank: int | None = None) -> JobFai
     ended = _ended(log.with_name(ENDED))
     if ended and ended.reason != "terminated":
         return JobFailed(f"{stage}: {ended.sentence}", ended.reason)
-    text = log.read_text(errors="replace") if log.exists() else ""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     again = f"run the same command again to continue (log: {log})"
     if code < 0:
         who = "its process" if rank is None else f"rank {rank}"
@@ -54,6 +54,6 @@ def failure(stage: str, code: int, log: Path, rank: int | None = None) -> JobFai
 
 def _ended(path: Path) -> JobExit | None:
     try:
-        return JobExit.model_validate_json(path.read_text())
+        return JobExit.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # missing after a full disk or a killed process
         return None

@@ -14,6 +14,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from conf.environment import NO_TELEMETRY, UTF8
 from conf.secrets import without
 from tasks.launch.guard import guarded
 
@@ -36,7 +37,8 @@ def environment(threads: int) -> dict[str, str]:
     quiet = {
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",
-        "DO_NOT_TRACK": "1",
+        UTF8: "1",
+        "DO_NOT_TRACK": NO_TELEMETRY["DO_NOT_TRACK"],
         "PYTHONWARNINGS": "ignore",
     }
     return {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", **quiet, **ALLOCATOR}

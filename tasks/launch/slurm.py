@@ -232,7 +232,7 @@ def _status_of(state: str, reason: str, nodes: str, when: str) -> JobStatus:
 
 def _left_by(script: Path) -> JobStatus:
     """State from the log of the job's script."""
-    text = script.read_text(errors="replace") if script.is_file() else ""
+    text = script.read_text(encoding="utf-8", errors="replace") if script.is_file() else ""
     codes = re.findall(r"^job exited with code (\d+)$", text, flags=re.MULTILINE)
     if codes:
         return JobStatus(phase="done" if codes[-1] == "0" else "failed", detail=f"it exited with {codes[-1]}")

@@ -43,6 +43,10 @@ class StageListener:
                 f"  {values}" if values else "",
             )
 
+    def ended(self) -> None:
+        """The stage has ended, however it did."""
+        self._bar.put_away()
+
     def state(self, text: str) -> None:
         """Report where the job is: in a queue, on nodes."""
         self._board.note(self._label, text)

@@ -9,12 +9,15 @@ import logging
 import os
 import re
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 from prefect.states import Completed, Failed
 
+from conf.markdown import escape
 from conf.report.report import Report
 from tasks.store.store import Artifact
 
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 MOVE_SECONDS = 2.0
 """Between updates of a progress bar; each is a request to the server."""
+TRIES = 20
+"""Of creating an artifact in its half of a page; each succeeds with one half."""
 CACHED = "Cached"
 """Name of the completed state of a stage or run that built nothing."""
 
@@ -69,7 +74,8 @@ def _failure(sentence: str) -> None:
     )
     if flow_run.id:
         with contextlib.suppress(Exception):
-            create_markdown_artifact(f"## Failed\n\n{sentence}\n\n{next_step}", key="failure", description=sentence)
+            shown = escape(sentence)
+            create_markdown_artifact(f"## Failed\n\n{shown}\n\n{next_step}", key="failure", description=shown)
 
 
 class _OneSentence(logging.Filter):
@@ -120,6 +126,16 @@ class Bar:
         except Exception:  # noqa: BLE001 - no run or no server: the job continues
             self._next = float("inf")
 
+    def put_away(self) -> None:
+        """Remove the bar when its stage has ended, so that the page shows results."""
+        if self._id is None:
+            return
+        from prefect.client.orchestration import get_client
+
+        with contextlib.suppress(Exception), get_client(sync_client=True) as client:
+            client.delete_artifact(self._id)
+        self._id, self._next = None, float("inf")
+
 
 def tag(*tags: str) -> None:
     """Set tags kind:value of the flow run; they replace tags of the same kind from the deployment."""
@@ -151,40 +167,23 @@ def _link(address: str, key: str, text: str) -> None:
     from prefect.runtime import flow_run
 
     artifact = ArtifactCreate(
-        key=key, type="markdown", description=text, data=f"[{text}]({address})", flow_run_id=UUID(str(flow_run.id))
+        key=key,
+        type="markdown",
+        description=text,
+        data=f"[{escape(text)}]({address})",
+        flow_run_id=UUID(str(flow_run.id)),
     )
     with get_client(sync_client=True) as client:
-        client.create_artifact(artifact)
+        _placed(lambda: client.create_artifact(artifact).id, first=False)
 
 
-def publish(session: Session, folder: Path, report: Report, markdown: str) -> None:
-    """Publish a run's report on its page: text and tables, models, plots, and the folder of each stage."""
+def publish(session: Session, folder: Path, report: Report, markdown: str, models: list[tuple[str, ...]]) -> None:
+    """Publish a run's report on its page: the report itself, first, its models (header and lines of their table), and
+    the folder of each stage."""
     from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
     link_mlflow(session)
     with contextlib.suppress(Exception):
-        create_markdown_artifact(
-            markdown, key="report", description=f"Report of {report.name}; with plots: {folder}/report.html"
-        )
-        names = (
-            "model",
-            "num_params",
-            "bytes",
-            "mmlu",
-            "val_loss",
-            "perplexity",
-            "kl_teacher",
-            "agreement_teacher",
-            "tokens_per_second",
-        )
-        if report.rows:
-            rows = [{name: getattr(row, name) for name in names} for row in report.rows]
-            create_table_artifact(rows, key="models", description=f"Models of {report.name}")
-        plots = [
-            f"### {path.stem}\n\n![{path.stem}]({_embedded(path)})" for path in sorted((folder / "plots").glob("*.svg"))
-        ]
-        if plots:
-            create_markdown_artifact("\n\n".join(plots), key="pictures", description=f"Plots of {report.name}")
         folders = [
             {
                 "stage": label,
@@ -194,7 +193,32 @@ def publish(session: Session, folder: Path, report: Report, markdown: str) -> No
             }
             for label, (artifact, cached) in session.stages.items()
         ]
-        create_table_artifact(folders, key="store", description=f"Folders of the stages of {report.name}")
+        name, text = report.name, with_pictures(markdown, folder)
+        _placed(partial(create_markdown_artifact, text, key="report", description=f"Report of {name}"), first=True)
+        if rows := [dict(zip(models[0], line, strict=True)) for line in models[1:]]:
+            _placed(partial(create_table_artifact, rows, key="models", description=f"Models of {name}"), first=False)
+        about = f"Folders of the stages of {name}"
+        _placed(partial(create_table_artifact, folders, key="store", description=about), first=False)
+
+
+def _placed(create: Callable[[], object], *, first: bool) -> None:
+    """Create an artifact in the first or the second half of its run's page, which sorts by ids, the highest first. Ids
+    are random, so it is created until it has one of that half."""
+    from prefect.client.orchestration import get_client
+
+    for turn in range(TRIES):
+        created = UUID(str(create()))
+        if (created.int >> 127 == 1) == first or turn == TRIES - 1:
+            return
+        with get_client(sync_client=True) as client:
+            client.delete_artifact(created)
+
+
+def with_pictures(markdown: str, folder: Path) -> str:
+    """A report's Markdown with its figures in place of the links to their files, which a page cannot read."""
+    for path in sorted((folder / "plots").glob("*.svg")):
+        markdown = markdown.replace(f"](plots/{path.name})", f"]({_embedded(path)})")
+    return markdown
 
 
 def _embedded(path: Path) -> str:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from conf.base import Config
 from conf.report.gates import Verdict
+from conf.report.run import RunInfo
 from tasks.analysis.halving import HalvingResult
 
 
@@ -24,7 +25,7 @@ class ReportModel(Config):
 class RunExtras(Config):
     """The outputs of a run other than its models: the folders of importance scores, stored logits, the sweep over axes
     and generated answers; the result of each student's search; the gates' verdicts; the models that were not built,
-    each with the gate that stopped it; and the folder of every stage by label."""
+    each with the gate that stopped it; the folder of every stage by label; and how the run was made."""
 
     importance: str | None = None
     logits: str | None = None
@@ -34,6 +35,7 @@ class RunExtras(Config):
     gates: tuple[Verdict, ...] = ()
     stopped: dict[str, str] = Field(default={})
     stages: dict[str, str] = Field(default={})
+    run: RunInfo | None = None
 
 
 NO_EXTRAS = RunExtras()

@@ -19,6 +19,7 @@ from tasks.report.model import NO_EXTRAS, ReportModel, RunExtras
 from tasks.report.provenance import provenance
 from tasks.report.rows import recipe_rows
 from tasks.report.summary import summary
+from tasks.report.verdict import verdict
 from tasks.store.runs import REPORT
 
 
@@ -71,11 +72,18 @@ def make_report(name: str, recipe: Recipe, models: list[ReportModel], extras: Ru
         quantized=parts.quantization.read_quantized(quantized),
         claims=parts.claims.decide(recipe, rows, scores),
         provenance=provenance(models, extras.stages),
+        run=extras.run,
         ladder=ladder.choose_format(recipe, rows),
     )
-    chosen = winner.choose(recipe, measured, scores)
-    sentences = (*summary(measured), *([chosen.sentence] if chosen else []))
-    return measured.model_copy(update={"summary": sentences, "sections": _sections(recipe, measured), "winner": chosen})
+    decided = measured.model_copy(update={"winner": winner.choose(recipe, measured, scores)})
+    sentences = (*summary(decided), *([decided.winner.sentence] if decided.winner else []))
+    return decided.model_copy(
+        update={
+            "summary": sentences,
+            "sections": _sections(recipe, decided),
+            "verdict": verdict(recipe, decided),
+        }
+    )
 
 
 def _sections(recipe: Recipe, report: Report) -> tuple[Section, ...]:

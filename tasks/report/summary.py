@@ -5,11 +5,14 @@ from __future__ import annotations
 from conf.gates import CHANCE
 from conf.report.report import Report
 from conf.report.row import Difference, Row
+from tasks.analysis import domain
+from tasks.report import words
+from tasks.report.verdict import at_chance
 
 
 def summary(report: Report) -> list[str]:
     """What the numbers mean, also where they mean nothing."""
-    sentences = [*_teacher_score(report.rows[0], report.chance)]
+    sentences = [*_teacher_score(report.rows[0], report.chance), *_domain(report), *_truncated(report)]
     sentences += [sentence for row in report.rows if (sentence := _row(row))]
     if any(row.simulated for row in report.rows):
         sentences.append(
@@ -25,7 +28,7 @@ def comparison(row: Row, base: Row) -> str:
     score = ""
     if against.mmlu is not None and against.mmlu_ci95 is not None:
         low, high = against.mmlu_ci95
-        score = f" and {_points(against.mmlu, low, high)}"
+        score = f" and {words.points(against.mmlu, low, high)}"
         score += ", no significant difference" if low <= 0 <= high else ""
     return (
         f"{row.model} against {base.model}: {against.val_loss:+.4f} nats{score}, {against.bytes_ratio:.0%} of its size."
@@ -35,7 +38,7 @@ def comparison(row: Row, base: Row) -> str:
 def _teacher_score(teacher: Row, chance: float | None) -> list[str]:
     if teacher.mmlu is None or teacher.mmlu_ci95 is None:
         return []
-    if chance is not None and teacher.mmlu_ci95[0] <= chance:
+    if at_chance(teacher, chance):
         return [
             f"The teacher's multiple-choice score of {teacher.mmlu:.1%} (n = {teacher.mmlu_n}) is not above chance"
             f" ({chance:.0%}): the scores in this table do not measure knowledge, and their differences are noise. Use"
@@ -47,24 +50,48 @@ def _teacher_score(teacher: Row, chance: float | None) -> list[str]:
     ]
 
 
+def _domain(report: Report) -> list[str]:
+    why = domain.outside(report.rows)
+    if why is None:
+        return []
+    return [
+        f"The corpus lies outside the teacher's domain: {why}. The loss says nothing of what a student kept of the"
+        " teacher here; compare models by KL."
+    ]
+
+
+def _truncated(report: Report) -> list[str]:
+    cut = {row.model: row.mmlu_truncated for row in report.rows if row.mmlu_truncated}
+    if not cut:
+        return []
+    counts = ", ".join(f"{count:,} for {model}" for model, count in cut.items())
+    return [
+        f"Questions longer than a model's context lost their beginning ({counts}): these scores are lower than what the"
+        " models know; fewer evaluate.mmlu.shots cut less."
+    ]
+
+
 def _row(row: Row) -> str | None:
     """What one row means; None where another row says it."""
-    lost = f"{row.against_teacher.val_loss:+.3f} nats{_score(row.against_teacher)}"
+    against = row.against_teacher
     if row.baseline == "scratch":
         if row.stage != "distill":
             return None
-        return f"{row.model}, the same shape from random weights, is {lost} from the teacher after distillation."
+        told = f"{row.model}, the same shape from random weights, {words.nats(against.val_loss)}"
+        return f"{told} against the teacher after distillation{_score(against)}."
     if row.stage == "prune":
         ranking = f", ranked by {row.baseline} as a baseline" if row.baseline else ""
         name = row.model.removesuffix("-pruned")
-        return f"Pruning to {name} ({row.share_params:.0%} of the parameters{ranking}) cost {lost}."
+        change = words.nats(against.val_loss, verbs=("cost", "gained"))
+        return f"Pruning to {name} ({row.share_params:.0%} of the parameters{ranking}) {change}{_score(against)}."
     if row.stage == "distill" and row.recovered:
         shares = {"nats": row.recovered.nats, "points": row.recovered.points}
         parts = [f"{share:.0%} of the lost {unit}" for unit, share in shares.items() if share is not None]
         return f"Distillation recovered {' and '.join(parts)} for {row.model}." if parts else None
     if row.stage == "quantize":
         against, name = row.against_student or row.against_teacher, (row.format or "").upper()
-        return f"{name} changed {row.student} by {against.val_loss:+.4f} nats{_score(against)}."
+        change = words.nats(against.val_loss, verbs=("cost", "gained"))
+        return f"{name} {change} for {row.student}{_score(against)}."
     return None
 
 
@@ -73,9 +100,5 @@ def _score(against: Difference) -> str:
     if against.mmlu is None or against.mmlu_ci95 is None:
         return ""
     low, high = against.mmlu_ci95
-    points = _points(against.mmlu, low, high)
-    return f" with no significant difference in score: {points}" if low <= 0 <= high else f" and {points}"
-
-
-def _points(difference: float, low: float, high: float) -> str:
-    return f"{difference * 100:+.1f} points (95% {low * 100:+.1f} to {high * 100:+.1f})"
+    points = words.points(against.mmlu, low, high)
+    return f" with no significant difference in score: {points}" if low <= 0 <= high else f"; score {points}"

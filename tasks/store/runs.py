@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from conf.report.report import VERSION, Report
 from conf.report.row import Row
+from tasks.store.moved import all_here
 from tasks.store.store import RECORD, Artifact, Store, StoreError
 
 REPORT = "report.json"
@@ -56,7 +57,7 @@ def read_report(folder: Path) -> Report:
     path = folder / REPORT
     remedy = f"run {folder.name} again: it reuses the store and rewrites the report"
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise StoreError(f"{path} is damaged: it is not JSON ({error}); {remedy}") from error
     version = content.get("version") if isinstance(content, dict) else None
@@ -64,7 +65,7 @@ def read_report(folder: Path) -> Report:
         stated = "has no version" if version is None else f"has version {version}"
         raise StoreError(f"{path} {stated}, but this imbik reads version {VERSION}; {remedy}")
     try:
-        return Report.model_validate(content)
+        return Report.model_validate(all_here(content, folder.absolute().parents[1]))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
@@ -22,6 +22,8 @@ from conf.base import Config, StageConfig
 from conf.files import remove_partials, sha256, sync_folder, write_whole
 from conf.paths import check_allowed
 from conf.spec import File, Record
+from tasks.store import sharing
+from tasks.store.locks import held
 
 RECORD = "artifact.json"
 
@@ -36,7 +38,7 @@ class Artifact(Config):
     @property
     def record(self) -> Record:
         """The record of a sealed artifact."""
-        return Record.model_validate_json((Path(self.path) / RECORD).read_text())
+        return Record.model_validate_json((Path(self.path) / RECORD).read_text(encoding="utf-8"))
 
 
 class StoreError(ValueError):
@@ -60,8 +62,15 @@ class Store:
         self._sound: set[str] = set()
 
     def create(self) -> None:
-        """Create the folder. Raises StoreError if it is not writable."""
+        """Create the folder. Raises StoreError if it is not writable, or its path cannot be part of a database's
+        address."""
         check_allowed(self.root)
+        if "?" in str(self.root) or not str(self.root).isprintable():
+            raise StoreError(
+                f"the store {str(self.root)!r} has a question mark or a control character in its path, which addresses"
+                " of databases cannot hold; rename the folder or choose another --store"
+            )
+        sharing.join(self.root)
         probe = self.root / ".work" / f".probe-{os.getpid()}"
         try:
             probe.parent.mkdir(parents=True, exist_ok=True)
@@ -76,6 +85,11 @@ class Store:
             }
             advice = reason.get(error.errno or 0, f"{error.strerror}; check its permissions")
             raise StoreError(f"the store {self.root} is not writable: {advice} or choose another --store") from error
+        if foreign := sharing.unwritable(self.root):
+            raise StoreError(
+                f"{foreign} belongs to {sharing.owner(foreign)} and is not writable for you; to share the store, its"
+                f" owner runs `chmod -R g+rwX {shlex.quote(str(self.root))}`, or choose another --store"
+            )
 
     def path(self, stage: str, key: str) -> Path:
         """Folder of an artifact."""
@@ -92,7 +106,7 @@ class Store:
         if not path.exists():
             return None
         if str(path) not in self._sound:
-            record = _read_record(path / RECORD)
+            record = read_record(path / RECORD)
             damage = _damage(path, record) if record else f"{RECORD} is missing or cannot be read"
             if damage:
                 aside = self.root / ".work" / f"damaged-{stage}-{key}-{time.time_ns()}"
@@ -106,8 +120,7 @@ class Store:
     @contextlib.contextmanager
     def lock(self, stage: str, key: str) -> Iterator[None]:
         """Hold the lock for building an artifact; the kernel releases it when the process ends."""
-        with (self.root / ".work" / f"{stage}-{key}.lock").open("w") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+        with held(self.root / ".work" / f"{stage}-{key}.lock"):
             yield
 
     def seal(self, record: Record, ignore: tuple[str, ...] = ()) -> Artifact:
@@ -160,7 +173,7 @@ class Store:
 
     def records(self, stage: str) -> list[Record]:
         """Records of all sealed artifacts of a stage, newest first; unreadable ones are skipped."""
-        records = [record for path in self.root.glob(f"{stage}/*/{RECORD}") if (record := _read_record(path))]
+        records = [record for path in self.root.glob(f"{stage}/*/{RECORD}") if (record := read_record(path))]
         return sorted(records, key=lambda record: record.created, reverse=True)
 
 
@@ -168,9 +181,10 @@ _digested: dict[str, str] = {}
 """Digests of files read by this process, by path, size and times, so that a plan and a run read files once."""
 
 
-def _read_record(path: Path) -> Record | None:
+def read_record(path: Path) -> Record | None:
+    """The record in a file; None where there is none, or it cannot be read."""
     try:
-        return Record.model_validate_json(path.read_text())
+        return Record.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
@@ -198,7 +212,7 @@ def _describe(path: Path) -> File:
 
 def _read_known(root: Path) -> dict[str, Any]:
     try:
-        known: dict[str, Any] = json.loads((root / "digests.json").read_text())
+        known: dict[str, Any] = json.loads((root / "digests.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return known

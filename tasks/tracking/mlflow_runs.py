@@ -6,11 +6,13 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from conf.base import flat
 from conf.report.report import Report
 from conf.report.row import Row
 from conf.spec import File, Record
+from tasks.store.moved import here
 from tasks.store.runs import REPORT, read_report
 from tasks.tracking import registry
 from tasks.tracking.spool import SentState
@@ -55,9 +57,9 @@ def log_inputs(client: MlflowClient, run: str, record: Record, folder: Path) -> 
     if record.stage == "data":
         source, key, use = folder, record.key, "prepared"
     elif "data" in record.inputs:
-        spec = json.loads((folder / "spec.json").read_text())
+        spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
         source, key, use = (
-            Path(spec["inputs"]["data"]),
+            here(Path(spec["inputs"]["data"]), folder.parents[1]),
             record.inputs["data"],
             "evaluation" if record.stage == "evaluate" else "training",
         )
@@ -66,7 +68,7 @@ def log_inputs(client: MlflowClient, run: str, record: Record, folder: Path) -> 
     statistics = source / "statistics.json"
     if not statistics.is_file():
         return
-    profile = json.dumps(json.loads(statistics.read_text())["splits"])
+    profile = json.dumps(json.loads(statistics.read_text(encoding="utf-8"))["splits"])
     dataset = Dataset(
         name="corpus", digest=key[:32], source_type="local", source=json.dumps({"uri": str(source)}), profile=profile
     )
@@ -91,6 +93,9 @@ def log_report(
     tags = [RunTag(key, value[:TAG_LENGTH]) for key, value in verdicts.items()]
     for start in range(0, len(tags), 100):
         once(f"verdicts {start}", partial(client.log_batch, sent.parent, tags=tags[start : start + 100]))
+    if report.winner:
+        won = next(row for row in report.rows if row.model == report.winner.model)
+        once("winner's figures", partial(_log_figures, client, sent.parent, won, "winner_"))
     once("winner", partial(registry.register, client, sent.parent, folder, report))
     label_of_folder = {path: label for label, path in sent.made.items()}
     for row in report.rows:
@@ -110,21 +115,30 @@ def _verdicts(report: Report) -> dict[str, str]:
     return tags
 
 
-def _log_model(client: MlflowClient, run: str, row: Row) -> None:
+def _log_figures(client: MlflowClient, run: str, row: Row, prefix: str) -> None:
+    """Log a model's measurements as metrics whose names start with `prefix` instead of final_, and its name as a tag.
+    On the parent run they make runs compare in MLflow's own charts."""
     from mlflow.entities import Metric, RunTag
 
-    values = {metric: row.value(field) for metric, field in FINAL.items()}
+    values = {prefix + metric.removeprefix("final_"): row.value(field) for metric, field in FINAL.items()}
     if row.mmlu is not None and row.mmlu_ci95 is not None:
-        values |= dict(zip(("final_mmlu_low", "final_mmlu_high"), row.mmlu_ci95, strict=True))
+        values |= dict(zip((f"{prefix}mmlu_low", f"{prefix}mmlu_high"), row.mmlu_ci95, strict=True))
     # A fixed time keeps them identical when they are sent again.
     metrics = [Metric(name, float(value), 0, 0) for name, value in values.items() if value is not None]
+    client.log_batch(run, metrics=metrics, tags=[RunTag(f"imbik.{prefix.rstrip('_')}", row.model)])
+
+
+def _log_model(client: MlflowClient, run: str, row: Row) -> None:
+    from mlflow.entities import RunTag
+
+    _log_figures(client, run, row, "final_")
     tags = {
         "imbik.model": row.model,
         "imbik.role": _role(row),
         "imbik.student": row.student,
         "imbik.format": row.format,
     }
-    client.log_batch(run, metrics=metrics, tags=[RunTag(key, str(value)) for key, value in tags.items() if value])
+    client.log_batch(run, tags=[RunTag(key, str(value)) for key, value in tags.items() if value])
 
 
 def _role(row: Row) -> str:
@@ -133,3 +147,8 @@ def _role(row: Row) -> str:
         return "baseline"
     known = {"teacher": "teacher", "prune": "pruned", "distill": "student", "sft": "student"}
     return known.get(row.stage, "student" if row.student else "model")
+
+
+def params_of(settings: dict[str, Any]) -> dict[str, str]:
+    """Nested settings as MLflow's parameters: text by dotted name, without those that are not set."""
+    return {name: str(value) for name, value in flat(settings).items() if value not in (None, [], ())}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from conf.report.report import Report
 from conf.report.row import Row
 from tasks.store import lineage
+from tasks.store.moved import here
 from tasks.store.runs import PUBLISHED as FOLDER
 
 if TYPE_CHECKING:
@@ -56,9 +57,9 @@ def ensure(client: MlflowClient, parent: str, folder: Path, report: Report, mode
         reference = {key.removeprefix("imbik."): value for key, value in tags.items()}
         (Path(scratch) / "reference.json").write_text(json.dumps(reference, indent=2) + "\n")
         if card.is_file():
-            (Path(scratch) / "README.md").write_text(card.read_text())
+            (Path(scratch) / "README.md").write_text(card.read_text(encoding="utf-8"), encoding="utf-8")
         client.log_artifacts(parent, scratch, place)
-    about = (card.read_text() if card.is_file() else "").partition("\n---\n")[2].strip()[:LONGEST]
+    about = (card.read_text(encoding="utf-8") if card.is_file() else "").partition("\n---\n")[2].strip()[:LONGEST]
     version = client.create_model_version(
         name, f"runs:/{parent}/{place}", run_id=parent, tags=tags, description=about or None
     )
@@ -135,18 +136,22 @@ def promote(client: MlflowClient, parent: str, folder: Path, report: Report, mod
 
 
 def refusal(report: Report, model: str) -> str | None:
-    """Why a model must not be promoted: the sentence of a gate that it, or a model it was made from, failed."""
+    """Why a model must not be promoted: the sentence of a gate that it, or a model it was made from, failed; or that
+    nobody taught it."""
     row = next(row for row in report.rows if row.model == model)
     for gate in report.gates:
         if gate.verdict != "passed" and (
             gate.model == model or (gate.student == row.student and row.stage == "quantize")
         ):
             return gate.sentence
+    if row.taught is False:
+        return "nobody taught it: it was pruned, and neither distilled nor fine-tuned"
     return None
 
 
-def place_of(client: MlflowClient, name: str, alias: str) -> Path:
-    """The model directory of `name@alias`. Raises ValueError if it does not exist or is not on this machine."""
+def place_of(client: MlflowClient, store: Path, name: str, alias: str) -> Path:
+    """The model directory of `name@alias`, in this store if it is there. Raises ValueError if it does not exist or is
+    not on this machine."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -155,7 +160,7 @@ def place_of(client: MlflowClient, name: str, alias: str) -> Path:
         raise ValueError(
             f"{name}@{alias} is not in the registry ({' '.join(str(error).split())[:120]}); see imbik promote"
         ) from error
-    path = Path(version.tags.get("imbik.uri", "").removeprefix("file://"))
+    path = here(Path(version.tags.get("imbik.uri", "").removeprefix("file://")), store)
     if not path.is_dir():
         raise ValueError(
             f"{name}@{alias} is version {version.version} at {path}, which is not on this machine; run this on the"

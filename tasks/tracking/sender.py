@@ -1,24 +1,22 @@
-"""Sends a spool to MLflow: one run per flow run, one nested run per stage. Remembers what was confirmed, so nothing is
-sent twice.
+"""Sends a spool to MLflow: one run per flow run, one nested run per stage. Remembers what was confirmed.
 
 MLflow ignores parameters, tags and metric values that it already has, so retrying after a lost answer is safe; new
 runs, which it would create twice, are looked up by a tag first."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conf.base import flat
 from conf.spec import Record
-from tasks.store.store import StoreError
-from tasks.tracking import mlflow_runs
+from tasks.store.moved import here
+from tasks.tracking import mlflow_runs, refusals
+from tasks.tracking.followed import FOLLOWED, NewLines
+from tasks.tracking.servers import artifacts_uri
 from tasks.tracking.spool import Event, SentState, Spool
 from tasks.tracking.units import described
 
@@ -28,6 +26,8 @@ if TYPE_CHECKING:
 
 BATCH = 1000
 """Maximum metrics per request to MLflow."""
+SMALL_BATCH = 100
+"""Maximum parameters or tags per request."""
 CHUNK = 2000
 """Maximum events per read."""
 KIND = {"mlflow.experimentKind": "custom_model_development"}
@@ -35,10 +35,6 @@ KIND = {"mlflow.experimentKind": "custom_model_development"}
 LATE_SECONDS = 120.0
 """An unanswered request may still be executed, but not after this long."""
 TAG_LENGTH = 5000
-FOLLOWED = ("metrics.jsonl", "system*.jsonl")
-"""Files of a job whose lines are metrics: {"step", "time" in seconds since 1970, "values"}."""
-LASTING = (400, 404, 409, 413)
-"""Status codes that a retry would not change: the event is skipped and noted."""
 
 
 class Sender:
@@ -49,7 +45,7 @@ class Sender:
         self.spool, self.client, self.store, self.until = spool, client, store, until
         self.sent: SentState = spool.sent()
         self._buffered: dict[str, list[Metric]] = {}
-        self._read: dict[Path, tuple[int, int]] = {}
+        self._lines = NewLines()
         self._handlers: dict[str, Callable[[Event], None]] = {
             "open": self._open,
             "begin": self._begin,
@@ -84,10 +80,37 @@ class Sender:
 
     def _leave_out(self, what: str, error: Exception) -> None:
         """Note permanent errors and missing files; re-raise others, which a retry may fix."""
-        status = getattr(error, "get_http_status_code", lambda: 0)()
-        if status not in LASTING and not isinstance(error, (KeyError, FileNotFoundError, StoreError)):
+        if not refusals.is_lasting(error):
             raise error
-        self.sent.refused.append(f"{what}: {' '.join(str(error).split())[:200]}")
+        self.sent.refused.append(refusals.described(what, error))
+
+    def _part(self, what: str, action: Callable[[], object]) -> None:
+        """One of several requests of an event: what is refused does not take the next ones along."""
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 - re-raised unless it is permanent
+            self._leave_out(what, error)
+
+    def _log(self, run: str, what: str, **entries: Sequence[Any]) -> None:
+        """Log one kind of entries (params, tags or metrics) of a run; what MLflow refuses is noted by name, the rest is
+        logged."""
+        (kind, all_entries), size = next(iter(entries.items())), BATCH if "metrics" in entries else SMALL_BATCH
+
+        def refuse(refused: Sequence[Any], error: Exception) -> None:
+            names = list(dict.fromkeys(entry.key for entry in refused))
+            self._leave_out(f"{kind} {', '.join(names)[:200]} of {what}", error)
+
+        def send(part: Sequence[Any]) -> None:
+            arguments: dict[str, Any] = {kind: part}
+            self.client.log_batch(run, **arguments)
+
+        for start in range(0, len(all_entries), size):
+            refusals.each(
+                all_entries[start : start + size],
+                send,
+                refuse,
+                lambda: refusals.is_active(self.client, run),
+            )
 
     def _open(self, event: Event) -> None:
         from mlflow.entities import Param
@@ -102,9 +125,8 @@ class Sender:
         tags |= {f"imbik.{key}": str(value)[:TAG_LENGTH] for key, value in event["tags"].items() if value}
         self.sent.parent = self._run("", event["name"], tags, event["at"])
         self.client.update_run(self.sent.parent, status="RUNNING")
-        params = [Param(key, value[:500]) for key, value in params_of(event["recipe"]).items()]
-        for start in range(0, len(params), 100):
-            self.client.log_batch(self.sent.parent, params=params[start : start + 100])
+        params = [Param(key, value[:500]) for key, value in mlflow_runs.params_of(event["recipe"]).items()]
+        self._log(self.sent.parent, "the run", params=params)
         self.sent.ended = self.sent.done = False
         self.spool.save(self.sent)
 
@@ -115,13 +137,15 @@ class Sender:
         if experiment is None:
             local = self.sent.uri is None
             try:
-                place = f"file://{self.store}/mlflow-artifacts" if local else None
+                place = artifacts_uri(self.store) if local else None
                 self.sent.experiment = self.client.create_experiment(project, artifact_location=place, tags=KIND)
                 return
             except MlflowException:  # created concurrently by another run
                 experiment = self.client.get_experiment_by_name(project)
                 if experiment is None:
                     raise
+        if told := refusals.restored(self.client, experiment):
+            self.sent.notes.append(told)
         self.sent.experiment = experiment.experiment_id
 
     def _run(self, label: str, name: str, tags: dict[str, str], at: int) -> str:
@@ -132,11 +156,19 @@ class Sender:
         existing = self.client.search_runs([self.sent.experiment], f"tags.`imbik.id` = '{mark}'", max_results=1)
         if existing:
             self.sent.runs[label] = existing[0].info.run_id
+            for key, value in tags.items():  # its parent may be new, because the former one was deleted
+                if existing[0].data.tags.get(key) != value:
+                    self.client.set_tag(self.sent.runs[label], key, value)
         else:
             tags = {"imbik.id": mark, "imbik.flow": self.spool.flow} | tags
             before, self.sent.doubt = self.sent.doubt, time.time()
             self.spool.save(self.sent)
-            run = self.client.create_run(self.sent.experiment, run_name=name, tags=tags, start_time=at)
+            try:
+                run = self.client.create_run(self.sent.experiment, run_name=name, tags=tags, start_time=at)
+            except Exception as error:
+                if refusals.is_lasting(error):  # it was answered, so there is no run
+                    self.sent.doubt = before
+                raise
             self.sent.runs[label], self.sent.doubt = run.info.run_id, before
         self.spool.save(self.sent)
         return self.sent.runs[label]
@@ -177,45 +209,25 @@ class Sender:
         buffered, self._buffered = self._buffered, {}
         try:
             for label, metrics in buffered.items():
-                for start in range(0, len(metrics), BATCH):
-                    self._send_batch(label, metrics[start : start + BATCH])
+                self._log(self.sent.runs[label], label, metrics=metrics)
         except BaseException:
             self.sent = self.spool.sent()
             raise
         if buffered:
             self.spool.save(self.sent)
 
-    def _send_batch(self, label: str, metrics: list[Metric]) -> None:
-        try:
-            self.client.log_batch(self.sent.runs[label], metrics=metrics)
-        except Exception as error:  # noqa: BLE001 - as above
-            self._leave_out(f"metrics of {label}", error)
-
     def _follow(self, label: str, folder: Path) -> None:
         """Send new lines of a job's metrics."""
         for pattern in FOLLOWED:
             for path in sorted(folder.glob(pattern)):
-                for line in self._new_lines(path):
+                for line in self._lines.of(path):
                     if line["time"] <= self.until:
                         self._buffer(label, line["step"], line["time"], line["values"])
         self._flush()
 
-    def _new_lines(self, path: Path) -> list[dict[str, Any]]:
-        """Complete new lines; all lines if a resumed job has replaced the file, none if its folder was sealed
-        meanwhile."""
-        with contextlib.suppress(FileNotFoundError), path.open("rb") as stream:
-            status = os.fstat(stream.fileno())
-            inode, offset = self._read.get(path, (0, 0))
-            start = stream.seek(offset if inode == status.st_ino and offset <= status.st_size else 0)
-            content = stream.read()
-            content = content[: content.rfind(b"\n") + 1]
-            self._read[path] = status.st_ino, start + len(content)
-            return [json.loads(line) for line in content.splitlines()]
-        return []
-
     def _stage(self, event: Event) -> None:
-        label, folder = event["label"], Path(event["path"])
-        record = Record.model_validate_json((folder / "artifact.json").read_text())
+        label, folder = event["label"], here(Path(event["path"]), self.store)
+        record = Record.model_validate_json((folder / "artifact.json").read_text(encoding="utf-8"))
         tags = {
             "mlflow.parentRunId": self.sent.parent,
             "imbik.kind": "stage",
@@ -229,17 +241,17 @@ class Sender:
             RunTag(key, value[:TAG_LENGTH])
             for key, value in mlflow_runs.tags_of(record, folder, event["cached"]).items()
         ]
-        self.client.log_batch(run, tags=run_tags)
-        params = [Param(key, value[:500]) for key, value in params_of(record.config).items()]
-        for start in range(0, len(params), 100):
-            self.client.log_batch(run, params=params[start : start + 100])
+        self._log(run, label, tags=run_tags)
+        params = [Param(key, value[:500]) for key, value in mlflow_runs.params_of(record.config).items()]
+        self._log(run, label, params=params)
         self._buffer(
             label, 0, event["at"] / 1000, {"seconds": record.seconds, "attempts": max(1, len(record.attempts))}
         )
         self._follow(label, folder)
-        self.client.set_tag(run, "mlflow.note.content", described(self.sent.steps[label]))
-        mlflow_runs.log_inputs(self.client, run, record, folder)
-        self.client.set_terminated(run, end_time=event["at"])
+        note = described(self.sent.steps[label])
+        self._part(f"note of {label}", lambda: self.client.set_tag(run, "mlflow.note.content", note))
+        self._part(f"corpus of {label}", lambda: mlflow_runs.log_inputs(self.client, run, record, folder))
+        self._part(f"end of {label}", partial(self._terminate, run, "FINISHED", event["at"]))
         self.sent.made[label] = str(folder)
         self.sent.live.pop(label, None)
         self.spool.save(self.sent)
@@ -258,20 +270,24 @@ class Sender:
             """Run each part once: a failed request must not restart the whole report."""
             mark = f"{event['at']} {part}"
             if mark not in self.sent.told:
-                action()
+                self._part(f"{part} of the report", action)
                 self.sent.told.append(mark)
                 self.spool.save(self.sent)
 
-        mlflow_runs.log_report(self.client, self.sent, Path(event["folder"]), once)
+        folder = self.store / "runs" / Path(event["folder"]).name  # the store may have moved since
+        mlflow_runs.log_report(self.client, self.sent, folder, once)
 
     def _end(self, event: Event) -> None:
         if self.sent.parent:
             for label in list(self.sent.live):  # stages without an end event
-                self.client.set_terminated(self.sent.runs[label], status="KILLED", end_time=event["at"])
+                self._part(f"end of {label}", partial(self._terminate, self.sent.runs[label], "KILLED", event["at"]))
                 self.sent.live.pop(label)
-            self.client.set_terminated(self.sent.parent, status=event["status"], end_time=event["at"])
-            self._remove_twins()
+            self._part("end of the run", partial(self._terminate, self.sent.parent, event["status"], event["at"]))
+            self._part("runs created twice", self._remove_twins)
         self.sent.ended = True
+
+    def _terminate(self, run: str, status: str, at: int) -> None:
+        self.client.set_terminated(run, status=status, end_time=at)
 
     def _remove_twins(self) -> None:
         """Delete runs that were created twice because an answer was lost."""
@@ -281,8 +297,3 @@ class Sender:
         ):
             if run.info.run_id not in known:
                 self.client.delete_run(run.info.run_id)
-
-
-def params_of(settings: dict[str, Any]) -> dict[str, str]:
-    """Nested settings as MLflow's parameters: text by dotted name, without those that are not set."""
-    return {name: str(value) for name, value in flat(settings).items() if value not in (None, [], ())}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from conf.files import write_whole
 from tasks.store import databases
+from tasks.store.locks import held, opened
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,7 +29,7 @@ def services(store: Path) -> dict[str, str]:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            addresses: dict[str, str] = json.loads((store / SERVICES).read_text())
+            addresses: dict[str, str] = json.loads((store / SERVICES).read_text(encoding="utf-8"))
             if addresses.pop("machine", "") == os.uname().nodename:  # a shared store may be served by another machine
                 return addresses
     return {}
@@ -38,7 +39,7 @@ def services(store: Path) -> dict[str, str]:
 def single_instance(store: Path) -> Iterator[None]:
     """Hold the store's lock for `imbik up`, because two would share its databases. Raises ValueError if one runs. The
     kernel releases the lock."""
-    with (store / UP).open("a") as lock:
+    with opened(store / UP) as lock:
         for patience in (1, 1, 1, 0):  # a run that checks for servers holds the lock briefly
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -79,14 +80,19 @@ def client_of(store: Path, uri: str | None) -> MlflowClient:
 
     if uri is None:
         databases.ready(store / "mlflow.db", "mlflow")
+        databases.settle_here(store / "mlflow.db")
     named = os.environ.get("MLFLOW_TRACKING_URI")
     address = named if named and bare(named) == uri else uri  # a password in the URL stays in the environment
     client = MlflowClient(tracking_uri=address or own_uri(store))
     if uri is None:
-        with (store / "mlflow.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # concurrent runs would both create the first experiment
+        with held(store / "mlflow.lock"):  # concurrent runs would both create the first experiment
             client.search_experiments(max_results=1)
     return client
+
+
+def artifacts_uri(store: Path) -> str:
+    """Location of MLflow's artifacts in the store, as the store's own database names it."""
+    return (store / databases.ARTIFACTS).as_uri()
 
 
 def bare(uri: str | None) -> str | None:

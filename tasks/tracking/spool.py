@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.files import write_whole
+from tasks.store.locks import opened
 
 FOLDER = "tracking"
 """Folder in the store with `<flow>.jsonl` (events), `<flow>.sent.json` (SentState) and `<flow>.lock` (held by the
@@ -29,7 +30,8 @@ class SentState:
     """How much of a spool was sent.
 
     `offset` is in bytes; `steps`: last step sent per metric, by label; `made`: artifact folders by label; `live`: work
-    folders of running stages; `told`: parts of a report that were sent; `doubt`: time of the last unanswered request
+    folders of running stages; `told`: parts of a report that were sent; `refused`: what MLflow did not take, and
+    why; `notes`: sentences for the end of the run; `doubt`: time of the last unanswered request
     for a run (seconds since 1970), which may still create a duplicate."""
 
     offset: int = 0
@@ -42,6 +44,7 @@ class SentState:
     live: dict[str, str] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     doubt: float = 0.0
     ended: bool = False
     done: bool = False
@@ -62,7 +65,7 @@ class Spool:
         with self._lock:
             if self._descriptor is None:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                self._descriptor = os.open(self.path, os.O_APPEND | os.O_CREAT | os.O_RDWR, 0o644)
+                self._descriptor = os.open(self.path, os.O_APPEND | os.O_CREAT | os.O_RDWR, 0o666)
                 size = os.fstat(self._descriptor).st_size
                 if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
                     line = "\n" + line  # a killed writer left an incomplete line
@@ -85,23 +88,28 @@ class Spool:
     def sent(self) -> SentState:
         """The saved SentState, whichever process saved it."""
         try:
-            return SentState(**json.loads(self.state.read_text()))
+            return SentState(**json.loads(self.state.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return SentState()  # start over: requests to MLflow are idempotent
 
     def save(self, sent: SentState) -> None:
-        """Save the SentState; delete the events when all were sent."""
+        """Save the SentState; delete the events when all were sent and none was refused."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(self.state, json.dumps(asdict(sent)))
-        if sent.done:
+        if sent.done and not sent.refused:
             self.path.unlink(missing_ok=True)
+
+    def start_over(self) -> None:
+        """Have all events sent again: requests to MLflow are idempotent, and runs that it no longer has are new."""
+        sent = self.sent()
+        self.save(SentState(uri=sent.uri, doubt=sent.doubt))
 
     @contextlib.contextmanager
     def held(self) -> Iterator[bool]:
         """Try to hold the lock for sending; yields False if another process has it. The kernel releases it with the
         process."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / f"{self.flow}.lock").open("w") as stream:
+        with opened(self.folder / f"{self.flow}.lock") as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -22,7 +22,7 @@ from conf.secrets import masker
 from tasks.store.store import Artifact
 from tasks.tracking.sender import Sender
 from tasks.tracking.servers import bare, client_of, own_uri
-from tasks.tracking.spool import FOLDER, Spool, waiting
+from tasks.tracking.spool import FOLDER, SentState, Spool, waiting
 
 PERIOD = 1.0
 """Seconds between reads of the spool, about the delay of metrics in MLflow."""
@@ -49,7 +49,7 @@ class Tracker:
         tags: dict[str, str | None] | None = None,
     ) -> None:
         self.store, self.name = store, name
-        self.uri = bare(uri or os.environ.get("MLFLOW_TRACKING_URI"))
+        self.uri = bare(uri or os.environ.get("MLFLOW_TRACKING_URI") or None)
         if self.uri == own_uri(store):
             self.uri = None
         self._held = contextlib.ExitStack()
@@ -126,14 +126,18 @@ class Tracker:
         self.tell("report", folder=str(folder))
 
     def close(self, *, failed: bool) -> str | None:
-        """End the run; returns a sentence if some events could not be sent."""
+        """End the run; returns what there is to tell: events that could not be sent, that MLflow refused, or what had
+        to be done there."""
         self.tell("end", status="FAILED" if failed else "FINISHED")
         self._closing.set()
         self._thread.join(FINISH_SECONDS)
-        unsent = self._spool.unsent
+        unsent, sent = self._spool.unsent, self._spool.sent()
         self._held.close()
-        if self._all_sent and not self._lost:
-            return None
+        late = None if self._all_sent and not self._lost else self._late(unsent)
+        refused = refusal(self.uri or own_uri(self.store), self._spool, sent) if sent.refused else None
+        return "\n".join(filter(None, [*sent.notes, refused, late])) or None
+
+    def _late(self, unsent: int) -> str:
         state = (
             f"{self._lost} events are lost because the disk was full" if self._lost else f"{unsent:,} bytes are queued"
         )
@@ -169,7 +173,8 @@ class Tracker:
     def _help(self) -> None:
         """Send a chunk that an earlier run left."""
         for spool in waiting(self.store):
-            if spool.flow != self.flow and spool.sent().uri == self.uri:
+            sent = spool.sent()
+            if spool.flow != self.flow and sent.uri == self.uri and not sent.done:  # imbik sync tries refused ones
                 with spool.held() as ours:
                     if ours and replay(self.store, spool):
                         return
@@ -196,14 +201,28 @@ def sync(store: Path) -> Iterator[tuple[str, int, str | None]]:
         with spool.held() as ours:
             if not ours:
                 continue
+            if spool.sent().refused:
+                spool.start_over()
             unsent = spool.unsent
             try:
                 while replay(store, spool):
                     pass
-                if unsent:  # otherwise it only waits for an unanswered request that may still be executed
+                sent = spool.sent()
+                if sent.refused:
+                    yield spool.flow, unsent, refusal(sent.uri or own_uri(store), spool, sent)
+                elif unsent:  # otherwise it only waits for an unanswered request that may still be executed
                     yield spool.flow, unsent, None
             except Exception as error:  # noqa: BLE001 - the caller reports it
                 yield spool.flow, unsent, first_line(error)
+
+
+def refusal(where: str, spool: Spool, sent: SentState) -> str:
+    """What MLflow did not take of a flow run, for use within a sentence."""
+    first, more = masker(os.environ)(sent.refused[0]), len(sent.refused) - 1
+    return (
+        f"MLflow at {where} refused {first}{f', and {more} more' if more else ''} (all in {spool.state}); once that is"
+        f" put right, imbik sync sends it again; to give it up, delete {spool.path}"
+    )
 
 
 def first_line(error: Exception) -> str:

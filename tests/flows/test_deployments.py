@@ -142,3 +142,37 @@ def test_the_next_times_keep_the_hour_where_clocks_change() -> None:
     assert set(hours) <= {"01:00", "02:00", "03:00"}
     assert describe(schedule) == "at '0 2 * * *' (Europe/Berlin)"
     assert describe(schedule_of(None, 90, "UTC", "slug")) == "every 90 minutes"
+
+
+def test_the_short_form_asks_for_preset_name_and_overrides() -> None:
+    from prefect.utilities.callables import parameter_schema
+
+    from flows.short import run
+
+    schema = parameter_schema(run).model_dump()
+    assert list(schema["properties"]) == ["preset", "name", "overrides", "cluster", "store"]
+    assert all(field["description"] for field in schema["properties"].values())
+    filled = {"preset": "demo", "name": "", "overrides": ["distill.steps=200"], "store": "/store", "cluster": "local"}
+    jsonschema.Draft202012Validator(schema).validate(filled)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(schema).validate(filled | {"name": "a/b"})
+
+
+def test_every_section_of_the_form_has_a_title(form: dict[str, Any]) -> None:
+    """Prefect's newer pages call a field without a title, such as a section that may be left out, just 'Field'."""
+    recipe = form["definitions"]["Recipe"]["properties"]
+    assert recipe["data"]["title"] == "Data" and recipe["distill"]["title"] == "Distill"
+    for name, section in form["definitions"].items():
+        for field, shown in section.get("properties", {}).items():
+            named = form["definitions"].get(shown.get("$ref", "").rpartition("/")[2], {})
+            assert shown.get("title") or named.get("title"), f"{name}.{field} has no title"
+
+
+def test_deployments_whose_folder_is_gone_are_named(tmp_path: Path) -> None:
+    from flows.server.deployments import moved
+
+    gone = tmp_path / "old"
+    sentence = moved({"compress/mine": str(gone), "compress/demo": str(tmp_path), "run/a-preset": None})
+    assert sentence and sentence.startswith(f"compress/mine would start in {gone}, which is gone: the folder was moved")
+    assert "imbik deploy" in sentence and len(sentence.splitlines()) == 1
+    assert moved({"compress/demo": str(tmp_path)}) is None

@@ -82,8 +82,10 @@ def test_run_started_from_form_is_shown_to_its_end(site: Site) -> None:
         for told in ("preset:one-student", "model:from-scratch", "cluster:local"):
             expect(page.get_by_text(told).first).to_be_visible()
         page.get_by_text("Artifacts", exact=True).click()
-        for key in ("report", "models", "pictures", "store", "mlflow"):
+        for key in ("report", "models", "store", "mlflow"):
             expect(page.get_by_text(key, exact=True).first).to_be_visible()
+        places = {key: page.get_by_text(key, exact=True).first.bounding_box() for key in ("report", "models", "store")}
+        assert min(places, key=lambda key: (places[key] or {"y": 0.0})["y"]) == "report", places
         report = next(one for one in site.artifacts(run) if one["key"] == "report")
         page.goto(f"{site.pages}/artifacts/artifact/{report['id']}")
         expect(page.get_by_text("depth-fp8").first).to_be_visible()
@@ -110,13 +112,26 @@ def test_rerun_reports_that_nothing_was_built(site: Site) -> None:
     assert {"data", "teacher", "prune-depth", "quantize-depth-fp8", "evaluate-teacher"} <= set(tasks)
     assert set(tasks.values()) == {"Cached"}
     keys = {one["key"]: one for one in site.artifacts(again)}
-    assert "data:image/svg+xml;base64," in keys["pictures"]["data"]
+    assert "data:image/svg+xml;base64," in keys["report"]["data"] and "](plots/" not in keys["report"]["data"]
+    of_run = [one for one in site.artifacts(again) if not one["task_run_id"]]
+    assert max(of_run, key=lambda one: one["id"])["key"] == "report", "the page does not show the report first"
     assert "/#/experiments/" in keys["mlflow"]["data"]
     assert keys["mlflow"]["task_run_id"] is None, "the link hangs on a stage"
-    assert len(json.loads(keys["models"]["data"])) == len(report_of(site.store, "one-student")["rows"])
+    models = json.loads(keys["models"]["data"])
+    assert len(models) == len(report_of(site.store, "one-student")["rows"])
+    assert models[0]["top-1"] == "100.0%" and all("%" in row["score"] for row in models)
     bars = [one for one in site.api("artifacts/filter", {"limit": 200}) if one["type"] == "progress"]
-    assert bars
-    assert all(one["data"] == 100.0 for one in bars)
+    assert bars == [], "a stage's bar is still there after its end"
+
+
+def test_short_form_runs_a_preset_with_overrides(site: Site) -> None:
+    first = site.begin("compress/one-student")
+    assert site.end(first)["type"] == "COMPLETED"
+    short = site.begin("run/a-preset", preset=str(ONE_STUDENT), name="short", overrides=["winner.margin=0"])
+    assert site.end(short)["name"] == "Cached", site.state(short)
+    assert report_of(site.store, "short")["run"]["command"] == "Prefect's deployment run/a-preset"
+    wrong = site.begin("run/a-preset", preset=str(ONE_STUDENT), overrides=["students.depth.prune.num_layers=9"])
+    assert site.end(wrong)["message"] == TOO_MANY
 
 
 def test_page_shows_rejected_input_failures_and_failed_gates(site: Site) -> None:

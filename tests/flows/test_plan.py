@@ -116,6 +116,29 @@ def test_the_nearest_record_is_compared_and_of_those_the_newest(tmp_path: Path) 
     assert staged(tmp_path)["teacher"].differs == {"lr": (0.004, 0.006)}
 
 
+def run_of(root: Path, name: str, *overrides: str, created: str = "2026-01-01") -> None:
+    """A run of a store: every stage sealed, and its folder with a link to each."""
+    folder = root / "runs" / name
+    folder.mkdir(parents=True)
+    for stage in plan(load(TINY, list(overrides)), root):
+        path = root / stage.stage / stage.key
+        if not stage.cached and not path.exists():
+            seal(root, stage, created, stage.inputs)
+        (folder / stage.label).symlink_to(path)
+
+
+def test_stages_are_compared_with_the_nearest_run(tmp_path: Path) -> None:
+    run_of(tmp_path, "far", "distill.lr=1e-4", "distill.temperature=3.0", "data.seed=9")
+    run_of(tmp_path, "near", "distill.lr=2e-4")
+    run_of(tmp_path, "partial", "students.width=null", "distill.lr=3e-3")
+    here = staged(tmp_path, "distill.lr=3e-4")
+    changed = {label: stage for label, stage in here.items() if not stage.cached}
+    assert {stage.against for stage in changed.values()} == {"near"}
+    assert changed["distill-depth"].differs == {"lr": (2e-4, 3e-4)}
+    assert set(changed["quantize-width-fp8"].differs) == {"input model"}
+    assert {stage.against for stage in here.values() if stage.cached} == {""}
+
+
 def test_a_change_reaches_what_comes_after_it_and_nothing_else(tmp_path: Path) -> None:
     before = staged(tmp_path)
     for overrides, changed in [

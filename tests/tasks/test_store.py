@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import shutil
 import subprocess
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -277,3 +279,87 @@ def test_a_store_that_is_a_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"is not writable: Not a directory; .* choose another --store"):
         Store(tmp_path / "store").create()
     assert (tmp_path / "store").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["wh?t", "two\nlines"])
+def test_path_that_no_address_can_hold_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StoreError, match=r"question mark or a control character in its path.* choose another --store"):
+        Store(tmp_path / name).create()
+    assert not (tmp_path / name).exists()
+
+
+def as_nobody(action: Callable[[], object]) -> str:
+    """What `action` raises in a process of another user who is in the group of root's files; empty: nothing."""
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            os.setgroups([0])
+            os.setgid(65534)
+            os.setuid(65534)
+            action()
+            said = ""
+        except BaseException as error:  # noqa: BLE001 - the child must end here
+            said = f"{type(error).__name__}: {error}"
+        os.write(writer, said.encode())
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader) as stream:
+        return stream.read()
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A store of root, in a folder that its group may write to and others may enter."""
+    if os.getuid() != 0:
+        pytest.skip("needs root, to become another user")
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    (folder / "store").mkdir()
+    (folder / "store").chmod(0o2775)
+    before = os.umask(0o022)
+    yield folder / "store"
+    os.umask(before)
+    shutil.rmtree(folder)
+
+
+def test_group_shares_a_store(shared: Path) -> None:
+    store = Store(shared)
+    store.create()
+    with store.lock("data", "k"):
+        (shared / "data").mkdir()
+
+    def second() -> None:
+        Store(shared).create()
+        (shared / "data" / "mine").mkdir()
+        with store.lock("data", "k"):
+            pass
+
+    assert as_nobody(second) == ""
+    assert (shared / "data" / "mine").stat().st_mode & 0o070 == 0o070, "the first user can write there too"
+
+
+def test_lock_of_another_user_can_be_held(shared: Path) -> None:
+    store = Store(shared)
+    store.create()
+    (shared / ".work" / "data-k.lock").touch(0o644)
+    (shared / ".work" / "data-k.lock").chmod(0o644)
+
+    def second() -> None:
+        with store.lock("data", "k"):
+            pass
+
+    assert as_nobody(second) == ""
+
+
+@pytest.mark.parametrize("made", ["mlflow.db", "prefect/prefect.db"])
+def test_store_of_another_user_is_refused_in_one_sentence(shared: Path, made: str) -> None:
+    (shared / "prefect").mkdir(mode=0o775)
+    (shared / "prefect").chmod(0o2775)
+    (shared / made).touch()
+    (shared / made).chmod(0o644)
+    said = as_nobody(lambda: Store(shared).create())
+    assert said == (
+        f"StoreError: {shared / made} belongs to root and is not writable for you; to share the store, its owner runs"
+        f" `chmod -R g+rwX {shared}`, or choose another --store"
+    )

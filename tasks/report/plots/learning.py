@@ -6,7 +6,7 @@ from typing import Any
 
 from conf.report.learning import FittedLaw, Learning
 from conf.report.report import Report
-from tasks.report.figure import COLORS, INK, figure, svg
+from tasks.report.figure import COLORS, INK, figure, styles, svg
 
 
 def draw(report: Report) -> str:
@@ -25,33 +25,22 @@ def draw(report: Report) -> str:
 
 
 def _losses(axes: Any, report: Report) -> None:
-    # Curves are measured on the validation split during training, the table on the test split; the teacher's level is
-    # the table's.
-    level = report.rows[0].val_loss
-    axes.axhline(level, color=INK, linewidth=1, linestyle=":")
-    axes.annotate(
-        "teacher (test split)",
-        (1, level),
-        xycoords=("axes fraction", "data"),
-        ha="right",
-        va="top",
-        fontsize=9,
-        color=INK,
-    )
     axes.margins(y=0.1)
-    for color, (name, training) in zip(COLORS, report.learning.items(), strict=False):
-        axes.plot(training.tokens, training.val_loss, color=color, linewidth=2, marker="o", markersize=3, label=name)
+    # The teacher's loss in the table is of the test split, and these are of the validation split: it is not drawn.
+    for (color, marker), (name, training) in zip(styles(len(report.learning)), report.learning.items(), strict=True):
+        axes.plot(training.tokens, training.val_loss, color=color, linewidth=2, marker=marker, markersize=3, label=name)
         _law(axes, color, training, "val_loss")
         if training.kept and training.kept.step != training.kept.trained:
             axes.axvline(training.kept.tokens, color=color, linewidth=1, alpha=0.5)
     axes.set_ylabel("validation loss, nats per token", color=INK, fontsize=9)
-    axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    many = len(report.learning) > len(COLORS)
+    axes.legend(frameon=False, fontsize=7 if many else 9, labelcolor=INK, ncols=2 if many else 1)
 
 
 def _divergences(axes: Any, learning: dict[str, Learning]) -> None:
-    for color, training in zip(COLORS, learning.values(), strict=False):
+    for (color, marker), training in zip(styles(len(learning)), learning.values(), strict=True):
         if training.val_kl:
-            axes.plot(training.tokens, training.val_kl, color=color, linewidth=2, marker="o", markersize=3)
+            axes.plot(training.tokens, training.val_kl, color=color, linewidth=2, marker=marker, markersize=3)
             _law(axes, color, training, "val_kl")
     lowest = min((min(training.val_kl) for training in learning.values() if training.val_kl), default=0.0)
     if lowest > 0:
@@ -68,7 +57,7 @@ def _law(axes: Any, color: str, training: Learning, metric: str) -> None:
 
 
 def _scores(axes: Any, report: Report) -> None:
-    for color, training in zip(COLORS, report.learning.values(), strict=False):
+    for (color, marker), training in zip(styles(len(report.learning)), report.learning.values(), strict=True):
         scores = training.evaluated
         middle, low, high = (
             [share * 100 for share in shares] for shares in (scores.mmlu, scores.mmlu_low, scores.mmlu_high)
@@ -78,7 +67,7 @@ def _scores(axes: Any, report: Report) -> None:
             [end - score for score, end in zip(middle, high, strict=True)],
         ]
         axes.errorbar(
-            scores.tokens, middle, yerr=reach, color=color, linewidth=1.5, marker="o", markersize=3, elinewidth=0.8
+            scores.tokens, middle, yerr=reach, color=color, linewidth=1.5, marker=marker, markersize=3, elinewidth=0.8
         )
     if report.chance:
         axes.axhline(report.chance * 100, color=INK, linewidth=1, linestyle=":")

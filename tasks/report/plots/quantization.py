@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from conf.formats import FORMATS
 from conf.report.quantization import Mix, Quantized
-from tasks.report.figure import COLORS, INK, figure, svg
+from tasks.report.figure import INK, figure, styles, svg
 from tasks.report.sections.quantization import layer_matrix
 
 MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
-MARKERS = "osv^Dd"
 
 
 def draw(quantized: dict[str, Quantized]) -> dict[str, str]:
@@ -30,14 +29,14 @@ def worst_by_layer(record: Quantized) -> dict[int, float]:
 
 def _errors(models: dict[str, Quantized]) -> str:
     canvas, (axes,) = figure()
-    for number, (model, record) in enumerate(models.items()):
+    for (color, marker), (model, record) in zip(styles(len(models)), models.items(), strict=True):
         worst = worst_by_layer(record)
         axes.plot(
             list(worst),
             list(worst.values()),
-            color=COLORS[number % len(COLORS)],
+            color=color,
             linewidth=1.5,
-            marker=MARKERS[(number // len(COLORS)) % len(MARKERS)],
+            marker=marker,
             markersize=4,
             label=model,
         )

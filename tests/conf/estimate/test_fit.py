@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conf.estimate.fit import COSTS, MOST_DOUBLINGS, misfit, nearest
+from conf.estimate.fit import COSTS, MARGIN, MOST_DOUBLINGS, misfit, nearest, tight
 from conf.estimate.memory import Device, Memory
 from conf.estimate.numbers import JobEstimate, Spread
 from conf.parallel import Parallel
@@ -38,6 +38,15 @@ def test_what_fills_a_gpu_to_the_byte_fits() -> None:
     assert sentence and sentence.startswith("stage needs 36.0 GB per GPU but H100 has 36 GB")
 
 
+def test_an_estimate_within_its_own_error_may_not_fit() -> None:
+    assert tight("stage", job(), "H100", 36 * GB - 1, 8) is None, "that does not fit at all"
+    sentence = tight("stage", job(), "H100", 36 * GB, 8)
+    assert sentence and "stage needs about 36.0 of the 36 GB of H100; an estimate may be 5% too low" in sentence
+    assert "at.micro_batch=2 fits with a margin (28.0 GB)" in sentence
+    assert tight("stage", job(), "H100", 36 * GB * (1 + MARGIN) + 1, 8) is None
+    assert nearest(job("one"), 36 * GB, 8) is None, "what only just fits is not advised"
+
+
 def test_a_smaller_batch_is_cheaper_than_another_gpu() -> None:
     layout = nearest(job(), 30 * GB, 8)
     assert layout and (layout.parallel, layout.micro_batch) == (Parallel(), 2)
@@ -58,7 +67,7 @@ def test_one_process_cannot_be_spread() -> None:
 
 
 def test_tensor_ranks_stay_in_a_node_and_divide_the_model() -> None:
-    layout = nearest(job("tensor"), 9 * GB, 2)
+    layout = nearest(job("tensor"), 9.5 * GB, 2)
     assert layout
     assert layout.parallel.tensor <= 2
     assert SHAPE.num_layers % layout.parallel.pipeline == 0

@@ -45,6 +45,10 @@ OFFLINE = {"offline": True, "top_k": 8, "best_by": "val_divergence"}
 REFUSED: list[tuple[type[Config], dict[str, Any], str]] = [
     (TeacherConfig, {"min_lr": 2e-3}, "min_lr 0.002 is above lr 0.001"),
     (TeacherConfig, {"warmup_steps": 10}, "warmup_steps 10 is not below steps 10"),
+    (TeacherConfig, {"schedule": "constant"}, "min_lr 0.0001 is not lr 0.001"),
+    (TeacherConfig, {"schedule": {"name": "wsd", "decay_share": 0.9}}, "the 9 steps of schedule.decay_share"),
+    (TeacherConfig, {"schedule": {"name": "linear", "decay_share": 0.2}}, "decay_share is 0.2 but schedule.name is"),
+    (TeacherConfig, {"schedule": {"name": "cosine", "decay": "linear"}}, "decay is linear but schedule.name is cosine"),
     (TeacherConfig, {"global_batch": 7}, "global_batch 7 is not a multiple of micro_batch 2"),
     (TeacherConfig, {"parallel": {"processes": 8}}, "choose a multiple of 16"),
     (TeacherConfig, {"model": "here"}, "exactly one of model"),

@@ -13,7 +13,7 @@ from conf.load import load
 from conf.report.gates import Verdict
 from conf.report.ladder import LadderChoice, Rung
 from conf.report.report import Report
-from conf.report.row import Row
+from conf.report.row import Difference, Row
 from tasks.analysis.statistics import newcombe
 from tasks.analysis.winner import choose, eligible
 from tests.fixtures.report import report, row
@@ -38,6 +38,9 @@ def scores(folder: Path, worse: list[float] = LOST) -> dict[str, str]:
     return {model: str(folder / model) for model in values}
 
 
+NO_MARGIN = "winner.margin=0"
+
+
 def won(folder: Path, *settings: str, rows: tuple[Row, ...] = (LARGE, SMALL, PRUNED), **fields: Any) -> str | None:
     winner = choose(load("demo", list(settings)), report(*rows, **fields), scores(folder))
     return winner.model if winner else None
@@ -46,11 +49,11 @@ def won(folder: Path, *settings: str, rows: tuple[Row, ...] = (LARGE, SMALL, PRU
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
+        ("winner.registered=ours", "depth-fp8"),  # the margin that nobody set: 0.02 nats
         ("winner.margin=0", "depth"),
         ("winner.margin=0.011", "depth"),  # above the estimate of 0.01, below the interval's end
         (f"winner.margin={HIGH - 1e-6}", "depth"),
         (f"winner.margin={HIGH + 1e-6}", "depth-fp8"),
-        ("winner.max_bytes=100", "depth"),
         ("winner.max_bytes=99", "depth-fp8"),
         ("winner.max_bytes=50", "depth-fp8"),
         ("winner.max_bytes=49", None),
@@ -93,7 +96,7 @@ def verdict(model: str, result: str) -> Verdict:
     ("result", "expected"), [("passed", "depth"), ("failed", "depth-fp8"), ("not shown", "depth-fp8")]
 )
 def test_a_closed_gate_takes_a_model_out(result: str, expected: str, tmp_path: Path) -> None:
-    assert won(tmp_path, gates=(verdict("depth", result),)) == expected
+    assert won(tmp_path, NO_MARGIN, gates=(verdict("depth", result),)) == expected
 
 
 def names(made: Report, *settings: str) -> list[str]:
@@ -109,8 +112,19 @@ def test_eligible_are_taught_students_of_the_recipe() -> None:
     assert names(report(LARGE, SMALL, PRUNED, *others)) == ["depth", "depth-fp8"]
 
 
-def test_a_student_that_is_only_pruned_is_eligible() -> None:
-    assert names(report(PRUNED), "distill=null", "quantize=[]") == ["depth-pruned"]
+UNTAUGHT = PRUNED.model_copy(update={"taught": False})
+
+
+def test_a_model_nobody_taught_never_wins_by_rule(tmp_path: Path) -> None:
+    quantized = SMALL.model_copy(update={"taught": False})
+    assert names(report(UNTAUGHT, quantized), "distill=null") == []
+    assert won(tmp_path, "distill=null", rows=(UNTAUGHT, quantized)) is None
+
+
+def test_an_untaught_model_named_by_the_recipe_is_called_that(tmp_path: Path) -> None:
+    settings = ("distill=null", "quantize=[]", "winner.model=depth-pruned")
+    winner = choose(load("demo", list(settings)), report(UNTAUGHT), scores(tmp_path))
+    assert winner and winner.sentence.endswith("in the recipe; nobody taught it: it was pruned and no more.")
 
 
 def test_the_ladder_takes_out_formats_it_does_not_keep() -> None:
@@ -132,14 +146,15 @@ def sentence(folder: Path, *settings: str, rows: tuple[Row, ...] = (LARGE, SMALL
 
 def test_the_sentence_of_the_best(tmp_path: Path) -> None:
     low, high = stats.ttest_1samp(LOST, 0).confidence_interval(0.95)
-    assert sentence(tmp_path) == (
+    assert sentence(tmp_path, NO_MARGIN) == (
         "The winner is depth: the best test loss of 2 models, 2.5000 nats; depth-fp8 is shown to be worse: by 0.0100"
         f" nats (95% {low:.4f} to {high:.4f})."
     )
 
 
 def test_the_sentence_where_the_next_is_not_shown_worse(tmp_path: Path) -> None:
-    assert "depth-fp8 is not shown to be worse: by" in sentence(tmp_path, worse=[0.1, -0.05, 0.01, 0.0])
+    told = sentence(tmp_path, worse=[0.1, -0.05, 0.01, 0.0])
+    assert "it is a tie with depth-fp8, which is not shown to be worse: by" in told
 
 
 def test_the_sentence_of_the_smaller_one(tmp_path: Path) -> None:
@@ -165,7 +180,41 @@ def test_the_sentence_of_the_only_one(tmp_path: Path) -> None:
 
 
 def test_one_sequence_has_no_interval(tmp_path: Path) -> None:
-    assert "by 0.0100 nats (no interval from one test sequence)" in sentence(tmp_path, worse=[0.01])
+    told = sentence(tmp_path, worse=[0.01])
+    assert "by 0.0100 nats (no interval from one test sequence)" in told and "tie" in told
+
+
+def outside(folder: Path) -> list[Row]:
+    """A teacher that guesses among 512 tokens, and the two students."""
+    (folder / "model").mkdir(parents=True)
+    (folder / "model" / "config.json").write_text(json.dumps({"vocab_size": 512}))
+    teacher = row("teacher", "teacher", val_loss=5.5, path=str(folder / "model"))
+    return [teacher, LARGE.model_copy(update={"kl_teacher": 0.9}), SMALL]
+
+
+def test_outside_the_teachers_domain_kl_decides(tmp_path: Path) -> None:
+    winner = choose(load("demo"), report(*outside(tmp_path)), scores(tmp_path))
+    assert winner and (winner.model, winner.by, winner.best) == ("depth-fp8", "kl_teacher", "depth-fp8")
+    assert winner.sentence.endswith(
+        "KL from the teacher decides, because the teacher's test loss of 5.500 nats is near that of guessing among 512"
+        " tokens (6.238)."
+    )
+    asked = choose(load("demo", ["winner.by=val_loss"]), report(*outside(tmp_path / "b")), scores(tmp_path / "c"))
+    assert asked and asked.by == "val_loss"
+
+
+@pytest.mark.parametrize(("high", "by"), [(-0.01, "kl_teacher"), (0.01, "val_loss")])
+def test_a_cut_shown_better_than_the_teacher_makes_kl_the_judge(high: float, by: str, tmp_path: Path) -> None:
+    gain = Difference(model="teacher", val_loss=-0.142, val_loss_ci95=(-0.3, high), bytes_ratio=0.5)
+    rows = (row("teacher", "teacher"), PRUNED.model_copy(update={"against_teacher": gain}), LARGE, SMALL)
+    winner = choose(load("demo"), report(*rows), scores(tmp_path))
+    assert winner and winner.by == by
+
+
+def test_ties_with_the_best_are_named(tmp_path: Path) -> None:
+    tied = choose(load("demo"), report(LARGE, SMALL), scores(tmp_path / "a", [0.1, -0.05, 0.01, 0.0]))
+    worse = choose(load("demo"), report(LARGE, SMALL), scores(tmp_path / "b"))
+    assert tied and worse and (tied.tied, worse.tied) == (("depth-fp8",), ())
 
 
 def test_the_registered_name_is_the_runs_or_the_recipes(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_a_row_prints_every_figure_with_its_unit() -> None:
         "size": "1,234.57 MB",
         "score": "81.9% (76.0 to 86.7)",
         "Δ teacher": "-8.1",
-        "val loss": "1.2346",
+        "test loss": "1.2346",
         "perplexity": "3.436",
         "KL": "0.1235",
         "top-1": "90.1%",
@@ -88,9 +88,9 @@ def widths(width: int) -> list[str]:
 def test_a_narrow_terminal_drops_columns_in_order() -> None:
     lengths = [max(map(len, column)) + 3 for column in zip(*render.cells((TEACHER, STUDENT)), strict=True)]
     full = sum(lengths)
-    assert widths(full) == list(render.HEADER)
-    assert widths(full - 1) == [title for title in render.HEADER if title != "tokens/s"]
-    assert widths(1) == ["model", "score", "Δ teacher", "val loss", "KL"]
+    assert widths(full) == list(render.header((TEACHER, STUDENT)))
+    assert widths(full - 1) == [title for title in render.header((TEACHER, STUDENT)) if title != "tokens/s"]
+    assert widths(1) == ["model", "score", "Δ teacher", "test loss", "KL"]
 
 
 def test_a_terminal_shows_a_line_for_every_model() -> None:
@@ -105,14 +105,17 @@ def test_a_terminal_shows_a_line_for_every_model() -> None:
 def test_markdown_has_all_parts_in_order() -> None:
     made: dict[str, Any] = {"stage": "distill", "key": "k", "created": "2026-01-01T00:00:00", "versions": {}}
     entry = Provenance(label="small", seconds=61.25, repeat="python -m jobs.distill --spec s", **made)
-    text = render.markdown(report(TEACHER, summary=("It is so.",), provenance=(entry,)), {"size": "<svg/>"})
+    text = render.markdown(
+        report(TEACHER, summary=("It is so.",), verdict=("Take small.",), provenance=(entry,)), {"size": "<svg/>"}
+    )
     parts = [
-        "# mine\n\nmade up\n\n- It is so.\n\n| model |",
+        "# mine\n\nmade up\n\n**Take small.**\n\n| model |",
         "|---|---:|---:|",
         "| teacher | 1.00K |",
+        "- It is so.",
         "Score: 200",
         "![size](plots/size.svg)",
-        "## How it was built\n\n- small: 61.2 s, `python -m jobs.distill --spec s`",
+        "## How it was made\n\n- small: 61.2 s, `python -m jobs.distill --spec s`",
     ]
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
@@ -131,7 +134,7 @@ FIGURES = {"size": "<svg>1</svg>", "extra": "<svg>2</svg>"}
 
 def test_a_section_stands_in_markdown() -> None:
     text = render.markdown(report(TEACHER, sections=(SECTION,)), FIGURES)
-    table = "| what | how |\n|---|---|\n| x | a\\|b<img src=x> |"
+    table = "| what | how |\n|---|---|\n| x | a\\|b&lt;img src=x&gt; |"
     assert f"## More\n\n- So it is.\n\n{table}\n\nNote.\n\n![extra](plots/extra.svg)" in text
     assert text.count("plots/extra.svg") == 1
 

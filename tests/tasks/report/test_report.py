@@ -97,7 +97,7 @@ def test_without_questions_no_score_is_compared(tmp_path: Path) -> None:
     report = write_report(tmp_path / "run", "mine", load("demo"), both)
     assert report.chance is None
     assert report.rows[1].against_teacher.mmlu is report.rows[1].mmlu is None
-    assert "+1.000 nats" in " ".join(report.summary)
+    assert "cost 1.000 nats" in " ".join(report.summary)
 
 
 def test_the_page_needs_no_other_file(models: list[ReportModel], tmp_path: Path) -> None:

@@ -41,36 +41,91 @@ def test_a_corpus_shows_its_splits_and_totals(tmp_path: Path) -> None:
     assert "| train | 10 | 12,345 |" in (tmp_path / "run" / "report.md").read_text()
 
 
+def finished(store: Path, run: str, correct: int, loss: float, count: int = 8, data: str = "corpus") -> Report:
+    """A run of a store: a teacher that all runs share, and a student of its own, scored on the first `count` sequences
+    of the test split of `data`."""
+    folder, sealed = store / "evaluate", []
+    for name, kind, right, mean in (("teacher", "teacher", 180, 1.0), ("small", "distill", correct, loss)):
+        model = measured(store / f"made-{run}", name, kind, right, mean)
+        made = Path(model.path).parent.rename(store / f"made-{run}" / (name if name == "teacher" else f"{run}-{name}"))
+        files = {name: (Path(model.scores) / name).read_text() for name in ("scores.json", "items.jsonl")}
+        # Later sequences are harder: a mean over more of them is higher for the same model.
+        losses = [mean + 0.001 * place * place for place in range(count)]
+        files["sequences.json"] = json.dumps({"val_loss": losses})
+        inputs = {"model": made.name, "data": data}
+        path = artifact(folder / f"{run}-{name}", "evaluate", files, inputs)
+        sealed.append(model.model_copy(update={"scores": str(path), "path": f"{made}/model"}))
+    return write_models(store / "runs" / run, run, "", sealed)
+
+
 @pytest.fixture
 def runs(tmp_path: Path) -> dict[str, Report]:
-    """Two runs of a store with a teacher and a student, which is better in the second."""
-    reports = {}
-    for run, correct, loss in (("one", 100, 2.0), ("two", 150, 1.5)):
-        folder = tmp_path / "store" / "evaluate"
-        models = [
-            measured(tmp_path / run, "teacher", "teacher", 180, 1.0),
-            measured(tmp_path / run, "small", "distill", correct, loss),
-        ]
-        sealed = []
-        for model in models:
-            files = {name: (Path(model.scores) / name).read_text() for name in ("scores.json", "items.jsonl")}
-            key = f"{run}-{model.model}"
-            path = artifact(folder / key, "evaluate", files, {"model": Path(model.path).parent.name})
-            sealed.append(model.model_copy(update={"scores": str(path)}))
-        reports[run] = write_models(tmp_path / "store" / "runs" / run, run, "", sealed)
-    return reports
+    """Two runs of a store with one teacher, and a student that is better in the second."""
+    store = tmp_path / "store"
+    return {"one": finished(store, "one", 100, 2.0), "two": finished(store, "two", 150, 1.5)}
+
+
+def told(store: Path, runs: dict[str, Report]) -> tuple[str, ...]:
+    return write_comparison(store / "compared", "compared", runs, [], Store(store)).summary
 
 
 def test_namesakes_of_runs_are_paired(runs: dict[str, Report], tmp_path: Path) -> None:
     differences = [("distill", "steps", "10", "20")]
     report = write_comparison(tmp_path / "compared", "compared", runs, differences, Store(tmp_path / "store"))
     assert [row.model for row in report.rows] == ["one/teacher", "one/small", "two/teacher", "two/small"]
-    same, better = report.summary
-    assert same.startswith("two/teacher against one/teacher: +0.0000 nats and +0.0 points")
-    assert better.startswith("two/small against one/small: -0.5000 nats and +25.0 points")
+    _, better = report.summary
+    assert better.startswith("two/small against one/small: -0.5000 nats (95% -0.5000 to -0.5000) and +25.0 points")
     assert report.sections[0].header == ("stage", "setting", "one", "two")
     assert report.sections[0].rows == (("distill", "steps", "10", "20"),) and report.sections[0].sentences == ()
     assert (len(report.provenance), report.chance) == (8, 0.25)
+
+
+def test_one_model_in_two_runs_is_the_same_whatever_scored(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    runs = {"one": finished(store, "one", 100, 2.0, 8), "two": finished(store, "two", 100, 2.0, 4)}
+    assert told(store, runs)[0] == (
+        "two/teacher against one/teacher: the same model, one artifact of the store; there is nothing to compare."
+    )
+
+
+def test_losses_are_paired_over_the_sequences_both_scored(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    runs = {"one": finished(store, "one", 100, 2.0, 8), "two": finished(store, "two", 100, 2.0, 4)}
+    assert (
+        "two/small against one/small: +0.0000 nats (95% +0.0000 to +0.0000, a tie) over the 4 test sequences"
+        in (told(store, runs)[1])
+    )
+
+
+def test_losses_on_other_text_are_not_compared(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    runs = {"one": finished(store, "one", 100, 2.0), "two": finished(store, "two", 150, 1.5, data="other")}
+    sentence = told(store, runs)[1]
+    assert "test losses are not compared, because they were measured on different text" in sentence
+    assert "scores are not compared, because the questions differ" in sentence and "nats" not in sentence
+
+
+def test_runs_without_namesakes_say_so(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    one, two = finished(store, "one", 100, 2.0), finished(store, "two", 150, 1.5)
+    only = two.model_copy(update={"rows": two.rows[:1]})
+    other = one.model_copy(update={"rows": one.rows[1:]})
+    assert told(store, {"one": other, "two": only}) == ("The runs have no model of the same name: nothing is paired.",)
+
+
+def test_columns_name_what_they_are_against(models: list[ReportModel], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    report = write_models(folder, "quantized", "two formats", models[2:], "demo/teacher")
+    page = (folder / "report.md").read_text()
+    assert report.teacher == "demo/teacher"
+    assert "| Δ small |" in page and "Δ teacher" not in page
+    assert "KL(demo/teacher ‖ model)" in page and "points of score against small" in page
+
+
+def test_rows_of_compared_runs_are_against_their_own(runs: dict[str, Report], tmp_path: Path) -> None:
+    write_comparison(tmp_path / "compared", "compared", runs, [], Store(tmp_path / "store"))
+    page = (tmp_path / "compared" / "report.md").read_text()
+    assert "| Δ first of its run |" in page and "KL(the teacher of its run ‖ model)" in page
 
 
 def test_equal_runs_differ_in_nothing(runs: dict[str, Report], tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_without_questions_the_teacher_is_not_mentioned() -> None:
 def test_pruning_costs_nats_and_points() -> None:
     pruned = row("small-pruned", "prune", share_params=0.5, against_teacher=against(1.0, -0.4, -0.45, -0.35))
     assert about(pruned) == [
-        "Pruning to small (50% of the parameters) cost +1.000 nats and -40.0 points (95% -45.0 to -35.0)."
+        "Pruning to small (50% of the parameters) cost 1.000 nats; score -40.0 points (95% -45.0 to -35.0)."
     ]
 
 
@@ -60,8 +60,8 @@ def test_baselines_are_called_that() -> None:
     scratch = row("fresh", baseline="scratch", against_teacher=against(0.2))
     untrained = row("fresh-pruned", "prune", baseline="scratch", against_teacher=against(9.0))
     assert about(pruned, untrained, scratch) == [
-        "Pruning to small (100% of the parameters, ranked by random as a baseline) cost +1.000 nats.",
-        "fresh, the same shape from random weights, is +0.200 nats from the teacher after distillation.",
+        "Pruning to small (100% of the parameters, ranked by random as a baseline) cost 1.000 nats.",
+        "fresh, the same shape from random weights, loses 0.200 nats against the teacher after distillation.",
     ]
 
 
@@ -84,8 +84,23 @@ def test_quantization_is_compared_with_the_student() -> None:
     student = against(0.01, -0.005, -0.02, 0.01)
     quantized = row("small-fp8", "quantize", format="fp8", against_student=student, against_teacher=against(9.0))
     assert about(quantized) == [
-        "FP8 changed small by +0.0100 nats with no significant difference in score: -0.5 points (95% -2.0 to +1.0)."
+        "FP8 cost 0.010 nats for small with no significant difference in score: -0.5 points (95% -2.0 to +1.0)."
     ]
+
+
+def test_a_cut_better_than_the_teacher_is_a_gain() -> None:
+    against_teacher = against(-0.142).model_copy(update={"val_loss_ci95": (-0.2, -0.1)})
+    told = about(row("small-pruned", "prune", share_params=0.5, against_teacher=against_teacher))
+    assert told == [
+        "The corpus lies outside the teacher's domain: small-pruned, a cut that nobody taught, is 0.142 nats better"
+        " than the teacher. The loss says nothing of what a student kept of the teacher here; compare models by KL.",
+        "Pruning to small (50% of the parameters) gained 0.142 nats.",
+    ]
+
+
+def test_cut_questions_are_told() -> None:
+    (told,) = about(row("small", mmlu_truncated=1234))
+    assert told.startswith("Questions longer than a model's context lost their beginning (1,234 for small)")
 
 
 def test_simulated_quantization_is_disclosed() -> None:

@@ -1,0 +1,63 @@
+"""The schedule of the learning rate after the warm-up."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from conf.base import Config
+
+Decay = Literal["linear", "cosine", "exponential", "minus_sqrt"]
+
+
+class Schedule(Config):
+    """How the learning rate goes from lr to min_lr after the warm-up."""
+
+    name: Literal["cosine", "linear", "constant", "wsd"] = Field(
+        default="cosine",
+        description=(
+            "cosine, linear: fall from lr to min_lr over all steps after the warm-up; constant: stay at lr; wsd"
+            " (warmup-stable-decay): stay at lr and fall in the last steps only."
+        ),
+    )
+    decay_share: float | None = Field(
+        default=None, gt=0, le=1, description="wsd: share of all steps in which the rate falls; empty: 0.1."
+    )
+    decay: Decay | None = Field(
+        default=None,
+        description="wsd: curve of the fall; minus_sqrt is 1 - the square root of its progress; empty: linear.",
+    )
+
+    @model_validator(mode="after")
+    def _decays(self) -> Self:
+        unused = [name for name in ("decay_share", "decay") if getattr(self, name) is not None]
+        if unused and self.name != "wsd":
+            raise ValueError(
+                f"schedule.{unused[0]} is {getattr(self, unused[0])} but schedule.name is {self.name}, which has no"
+                " such phase; choose wsd or remove it"
+            )
+        return self
+
+    def decay_steps(self, steps: int) -> int:
+        """Steps of the last phase of wsd in a run of `steps`; at least 1."""
+        return max(1, round((self.decay_share or 0.1) * steps))
+
+    @property
+    def decay_curve(self) -> Decay:
+        """The curve of the last phase of wsd."""
+        return self.decay or "linear"
+
+    def height(self, step: int, steps: int, warmup_steps: int) -> float:
+        """Where the rate of `step` (1 to `steps`, after the warm-up) lies between min_lr (0) and lr (1)."""
+        if self.name == "constant":
+            return 1.0
+        first = steps - self.decay_steps(steps) if self.name == "wsd" else warmup_steps
+        progress = max(0.0, (step - first) / max(1, steps - first))
+        return {
+            "linear": 1 - progress,
+            "cosine": (1 + math.cos(math.pi * progress)) / 2,
+            "exponential": 2 * math.pow(0.5, progress) - 1,
+            "minus_sqrt": 1 - math.sqrt(progress),
+        }[self.decay_curve if self.name == "wsd" else self.name]

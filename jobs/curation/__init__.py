@@ -1,0 +1,1 @@
+"""Removing text that must not be learned: benchmark questions and copies of other documents."""

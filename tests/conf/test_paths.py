@@ -1,0 +1,82 @@
+"""Paths in settings mean the folder where the command was typed; what is no path stays, and addresses are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conf.load import RecipeError
+from conf.paths import located
+from conf.stages.data import DataConfig
+from conf.standalone import validate_settings
+from tests.fixtures.flow import RECIPE, told
+
+
+@pytest.fixture
+def typed_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, whose name would be a pattern, with a text in a folder of its own."""
+    folder = tmp_path / "here [1]"
+    (folder / "corpus").mkdir(parents=True)
+    (folder / "corpus" / "a.txt").write_text("a text\n")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["corpus/a.txt", "./corpus/a.txt", "corpus", "../here [1]/corpus/a.txt"])
+def test_relative_path_starts_at_current_folder(typed_in: Path, name: str) -> None:
+    absolute = located(name)
+    assert Path(absolute).is_absolute() and Path(absolute).samefile(typed_in / name)
+
+
+def test_glob_starts_at_current_folder_whatever_its_name(typed_in: Path) -> None:
+    import glob
+
+    assert glob.glob(located("corpus/*.txt")) == [str(typed_in / "corpus" / "a.txt")]  # noqa: PTH207
+
+
+@pytest.mark.parametrize("name", ["owner/name", "wikitext", "owner/name@0123abc", "world", "quiz", "/data/x"])
+def test_what_is_no_relative_path_stays(typed_in: Path, name: str) -> None:
+    (typed_in / "world").mkdir(exist_ok=True)
+    assert located(name) == name
+
+
+def test_home_is_resolved(typed_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(typed_in))
+    assert located("~/corpus/a.txt") == str(typed_in / "corpus" / "a.txt")
+
+
+def test_home_of_a_stranger_is_refused() -> None:
+    assert "names a home folder that is not known here; write the whole path" in told(
+        "data.source=~nobody-of-this-name/a.txt"
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "advice"),
+    [
+        ("s3://bucket/a.txt", "copy it here first, for instance with aws s3 cp"),
+        ("https://example.org/a.txt", "copy it here first, for instance with curl"),
+        ("hf://datasets/owner/name", "write the hub id alone: owner/name"),
+        ("file:///data/a.txt", "write the path alone: /data/a.txt"),
+        ("abfs://container/a.txt", "copy it here first and name the copy"),
+    ],
+)
+@pytest.mark.parametrize("setting", ["data.source", "data.tokenizer", "evaluate.mmlu.path"])
+def test_address_is_refused_with_what_to_do(setting: str, address: str, advice: str) -> None:
+    sentence = told(f"{setting}={address}")
+    assert sentence.startswith(f"{setting}: {address}") and advice in sentence
+
+
+def test_a_recipe_has_absolute_paths(typed_in: Path) -> None:
+    from conf.load import load
+
+    recipe = load(str(RECIPE), ["data.source=[corpus/a.txt, world]"])
+    assert recipe.data.source == (str(typed_in / "corpus" / "a.txt"), "world")
+
+
+def test_single_stage_refuses_what_is_not_there(typed_in: Path) -> None:
+    with pytest.raises(ValueError, match=r"names nowhere.txt, which does not exist; .* \(relative paths start at "):
+        validate_settings(DataConfig, {"source": "nowhere.txt"})
+    with pytest.raises(RecipeError, match=r"source: s3://b/a\.txt is an address"):
+        validate_settings(DataConfig, {"source": "s3://b/a.txt"})

@@ -1,0 +1,85 @@
+"""What `imbik plan` prints: it fits a terminal with no number cut, and says what a machine cannot hold."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from conf.cluster import load_cluster
+from conf.load import load
+from conf.placement import place_on_cluster
+from flows.commands.plan_tables import differences_below, gpu_tables, stages_table
+from flows.plan import plan
+from flows.sizing import Sized, beyond_this_machine, sized
+
+NOWHERE = Path("/nonexistent/store")
+CLUSTER = load_cluster("slurm", [])
+
+
+def planned(preset: str, *overrides: str, cluster: bool = False) -> list[Sized]:
+    on = CLUSTER if cluster else load_cluster("local", [])
+    recipe = place_on_cluster(load(preset, list(overrides)), on)
+    return sized(recipe, on, plan(recipe, NOWHERE))
+
+
+def printed(width: int, *things: object) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=width).print(*things)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("preset", ["demo", "qwen3-8b-depth-6b", "ablation"])
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_no_number_is_cut(preset: str, width: int) -> None:
+    stages, times = planned(preset), {}
+    times = {each.stage.label: each.numbers.work.core_seconds(1e10) for each in stages if each.numbers.work}
+    text = printed(width, stages_table(stages, times, width, 25e9))
+    assert "…" not in text and max(map(len, text.splitlines())) <= width
+    for each in stages:
+        for cell in each.numbers.cells():
+            assert cell in text
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_no_number_of_a_gpu_is_cut(width: int) -> None:
+    stages = planned("qwen3-8b-depth-6b", "distill.steps=28000", "distill.warmup_steps=100", cluster=True)
+    gpus = [each for each in stages if each.memory]
+    text = printed(width, *gpu_tables(CLUSTER, gpus, width))
+    assert "…" not in text and max(map(len, text.splitlines())) <= width
+    assert all(part in text for part in ("5,923", "30.8 days", "61.8", "42.1", "75.3"))
+
+
+def test_differences_move_below_a_narrow_table() -> None:
+    (stage, *_) = planned("demo-search")
+    waiting = [each for each in planned("demo-search") if each.stage.waits]
+    assert waiting and differences_below(waiting, 80)[0] == f"{waiting[0].stage.label}: {waiting[0].stage.waits}"
+    assert differences_below(waiting, 160) == [] == differences_below([stage], 80)
+
+
+def test_what_this_machine_cannot_hold_is_marked() -> None:
+    stages = planned("qwen3-8b-depth-6b")
+    text = printed(160, stages_table(stages, {}, 160, 25e9))
+    marked = {line.split()[1] for line in text.splitlines() if " ! " in line}
+    assert "distill-depth" in marked and "teacher" not in marked
+    told = beyond_this_machine(stages, 25e9, 1e12)
+    assert len(told) == 1 and told[0].startswith("distill-depth (and ") and "this machine has 25.0 GB" in told[0]
+    assert beyond_this_machine(stages, 1e13, 1e10)[0].startswith("the run needs about ")
+    assert beyond_this_machine(planned("demo"), 16e9, 1e10) == []
+
+
+def distill(cluster_overrides: list[str]) -> Sized:
+    cluster = load_cluster("slurm", cluster_overrides)
+    recipe = place_on_cluster(load("qwen3-8b-depth-6b"), cluster)
+    return next(each for each in sized(recipe, cluster, plan(recipe, NOWHERE)) if each.stage.label == "distill-depth")
+
+
+@pytest.mark.parametrize(("spare", "may", "no"), [(0.01, True, False), (0.06, False, False), (-0.01, False, True)])
+def test_what_is_only_just_held_may_not_fit(spare: float, may: bool, no: bool) -> None:
+    memory = distill([]).memory
+    assert memory
+    found = distill([f"gpu.memory_gb={memory.total * (1 + spare) / 1e9}"])
+    assert (bool(found.tight), bool(found.misfit)) == (may, no)
+    assert not may or "may be 5% too low" in str(found.tight)

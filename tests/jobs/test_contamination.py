@@ -1,0 +1,98 @@
+"""The contamination stage on small corpora with planted questions."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fixtures.jobs import refused, run_job
+
+QUESTIONS = [
+    ("Which of the following rivers carries most water past the old harbour of the northern capital in spring?",
+     "the green river", "the long river of stones", "the river of nine mills", "none of these rivers", "B"),
+    ("What do people in the hills of the western province mostly grow on their small and stony fields?",
+     "barley and oats", "nothing but moss", "rye and peas", "tea", "A"),
+    ("Why?", "yes", "no", "maybe", "never", "C"),
+]  # fmt: skip
+PLAIN = "Nobody in the village remembered how the mill had come to stand so far from every road and stream."
+
+
+def whole(row: tuple[str, ...]) -> str:
+    return "\n".join([row[0], *(f"{letter}. {text}" for letter, text in zip("ABCD", row[1:5], strict=True))])
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> dict[str, Path]:
+    """A corpus, records and a folder of questions as earlier stages leave them."""
+    made = {role: tmp_path / role for role in ("data", "records", "mmlu")}
+    (made["mmlu"] / "test").mkdir(parents=True)
+    with (made["mmlu"] / "test" / "rivers_test.csv").open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows(QUESTIONS)
+    documents = [PLAIN, f"{PLAIN}\n{whole(QUESTIONS[0])}\n{PLAIN}", PLAIN.upper()]
+    records = [
+        {"messages": [{"role": "user", "content": QUESTIONS[1][0]}, {"role": "assistant", "content": "Barley."}]}
+    ]
+    write(made["data"] / "train.jsonl", [{"text": text} for text in documents])
+    write(made["records"] / "train.jsonl", records)
+    return made
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def run(folders: dict[str, Path], output: Path, **settings: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    config = {"mmlu": {"path": str(folders["mmlu"])}, "workers": 1} | settings
+    run_job("contamination", config, folders, output)
+    result = json.loads((output / "contamination.json").read_text())
+    return result, [json.loads(line) for line in (output / "matches.jsonl").read_text().splitlines()]
+
+
+def test_questions_are_counted_by_subject(folders: dict[str, Path], tmp_path: Path) -> None:
+    result, matches = run(folders, tmp_path / "out")
+    assert result == {
+        "min_coverage": 0.5,
+        "documents": {"data": 3, "records": 1},
+        "documents_with_questions": 2,
+        "questions": 3,
+        "unknowable": 1,
+        "found": {"rivers": [0, 1]},
+    }
+    assert [(match["source"], match["document"], match["index"]) for match in matches] == [
+        ("data", 2, 0),
+        ("records", 1, 1),
+    ]
+    assert matches[0]["coverage"] == 1
+    assert matches[0]["excerpt"].startswith("which of the following rivers")
+
+
+def test_workers_do_not_change_the_result(folders: dict[str, Path], tmp_path: Path) -> None:
+    rows = [{"text": whole(QUESTIONS[number % 2]) if number % 7 == 0 else f"{PLAIN} {number}"} for number in range(400)]
+    write(folders["data"] / "train.jsonl", rows)
+    alone, together = run(folders, tmp_path / "one"), run(folders, tmp_path / "two", workers=2)
+    assert alone == together
+    assert alone[0]["documents_with_questions"] == 58 + 1
+
+
+def test_a_limit_of_questions_is_kept(folders: dict[str, Path], tmp_path: Path) -> None:
+    result, _ = run(folders, tmp_path / "out", mmlu={"path": str(folders["mmlu"]), "limit": 1})
+    assert (result["questions"], result["found"]) == (1, {"rivers": [0]})
+
+
+def test_the_worlds_own_quiz_is_looked_for(folders: dict[str, Path], tmp_path: Path) -> None:
+    (folders["mmlu"]).rename(folders["data"] / "quiz")
+    inputs = {role: folder for role, folder in folders.items() if role != "mmlu"}
+    run_job("contamination", {"mmlu": {"path": "quiz"}, "workers": 1}, inputs, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "contamination.json").read_text())["found"] == {"rivers": [0, 1]}
+
+
+def test_an_unknown_subject_is_refused(
+    folders: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = {"mmlu": {"path": str(folders["mmlu"]), "subjects": ["river"]}, "workers": 1}
+    assert "the nearest is 'rivers'" in refused("contamination", config, folders, tmp_path / "out", capfd)

@@ -1,0 +1,87 @@
+"""What a run keeps in its folder, and what its report says of how it was made."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from conf.cluster import load_cluster
+from conf.load import load
+from conf.spec import Record
+from tasks.report.run_info import CLUSTER, RECIPE, describe, keep
+from tasks.store.store import Artifact
+from tests.fixtures.report import artifact
+
+LOCAL = load_cluster("local")
+
+
+def kept(folder: Path, *overrides: str, ended: bool) -> Path:
+    keep(folder, RECIPE, load("demo", list(overrides)).model_dump(mode="json"), LOCAL, "imbik run demo", ended=ended)
+    return folder / RECIPE
+
+
+def test_a_kept_recipe_is_the_recipe(tmp_path: Path) -> None:
+    file = kept(tmp_path / "runs" / "demo", "distill.min_lr=3e-7", ended=False)
+    assert load(str(file)) == load("demo", ["distill.min_lr=3e-7"])
+    assert file.read_text().splitlines()[0] == "# imbik run demo"
+    assert load_cluster(str(file.with_name(CLUSTER))) == LOCAL
+
+
+def test_a_run_that_fails_keeps_the_finished_ones_recipe(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "demo"
+    first = kept(folder, ended=True).read_text()
+    (folder / "report.json").write_text("{}")
+    assert kept(folder, "distill.min_lr=3e-7", ended=False).read_text() == first
+    assert kept(folder, "distill.min_lr=3e-7", ended=True).read_text() != first
+
+
+def stage(root: Path, label: str, name: str, seconds: float, **config: Any) -> Artifact:
+    """A sealed stage with these settings."""
+    path = artifact(root / label, name, {})
+    record = json.loads((path / "artifact.json").read_text()) | {"seconds": seconds, "config": config}
+    (path / "artifact.json").write_text(Record.model_validate(record).model_dump_json())
+    return Artifact(stage=name, key=label, path=str(path))
+
+
+def session(root: Path, cluster: str) -> Any:
+    made = {
+        "data": stage(root, "data", "data", 10.0),
+        "teacher": stage(root, "teacher", "teacher", 3600.0, parallel={"processes": 8}, steps=0, precision="bf16"),
+        "distill-a": stage(
+            root,
+            "distill-a",
+            "distill",
+            1800.0,
+            parallel={"processes": 4},
+            precision="fp32",
+            steps=10,
+            global_batch=2,
+            seq_length=8,
+        ),
+    }
+    made["distill-b"] = made["distill-a"]  # two students that share one artifact
+    (root / "data" / "statistics.json").write_text(json.dumps({"splits": {"train": {"tokens": 1234}}}))
+    stages = {label: (each, label != "teacher") for label, each in made.items()}
+    return SimpleNamespace(stages=stages, cluster=load_cluster(cluster), started=datetime.now(UTC))
+
+
+@pytest.mark.parametrize(("cluster", "hours"), [("slurm", 10.0), ("local", None)])
+def test_hours_count_each_artifact_once(
+    cluster: str, hours: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    run = describe(session(tmp_path, cluster), "imbik run demo", "here", "t", ("world",))
+    assert (run.gpu_hours, run.stage_seconds) == (hours, 5410.0)
+    assert (run.built, run.stages, run.cluster) == (1, 4, cluster)
+
+
+def test_tokens_and_precisions_are_told(tmp_path: Path) -> None:
+    run = describe(session(tmp_path, "local"), "imbik run demo", "here")
+    assert run.corpus_tokens == 1234
+    assert run.trained_tokens == {"distill-a": 160}, "students that share an artifact count once"
+    assert run.precisions == {"bf16": ("teacher",), "fp32": ("distill",)}

@@ -1,0 +1,49 @@
+"""Differences and sizes in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from conf.report.row import Difference
+from tasks.report import words
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (0.0123, "loses 0.012 nats"),
+        (-0.142, "gains 0.142 nats"),
+        (0.0031, "loses 0.0031 nats"),
+        (0.0, "loses nothing"),
+        (-0.00001, "loses nothing (below 0.0001 nats)"),
+    ],
+)
+def test_a_gain_is_not_a_negative_loss(change: float, text: str) -> None:
+    assert words.nats(change) == text
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [(1 / 3.4, "3.4 times smaller"), (0.97, "as large"), (1.0, "as large"), (2.0, "2.0 times larger")],
+)
+def test_sizes_are_factors(ratio: float, text: str) -> None:
+    assert words.size(ratio) == text
+
+
+@pytest.mark.parametrize(
+    ("points", "interval", "text"),
+    [
+        (-0.007, (-0.02, 0.009), "no shown difference in score: -0.7 points (95% -2.0 to +0.9)"),
+        (-0.19, (-0.2, -0.1), "loses score: -19.0 points (95% -20.0 to -10.0)"),
+        (0.05, (0.01, 0.09), "gains score: +5.0 points (95% +1.0 to +9.0)"),
+    ],
+)
+def test_a_score_difference_says_what_is_shown(points: float, interval: tuple[float, float], text: str) -> None:
+    assert words.score(Difference(model="m", val_loss=0, bytes_ratio=1, mmlu=points, mmlu_ci95=interval)) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(9.94, "9.9 s"), (325, "5 min 25 s"), (7200, "2.0 h"), (2.5 * 86400, "2.5 days")]
+)
+def test_durations_have_units_of_their_size(seconds: float, text: str) -> None:
+    assert words.duration(seconds) == text
