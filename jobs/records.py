@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,7 +19,8 @@ import orjson
 
 from conf.spec import Spec
 from conf.stages.records import GENERATED, RecordsConfig
-from jobs.corpus.conversations import Conversation, Reading, gather
+from jobs.corpus.conversations import Conversation, gather
+from jobs.corpus.messages import Message, Reading
 from jobs.corpus.quarantine import Quarantine
 from jobs.corpus.sources import SPLITS, split_of
 from jobs.runtime.entry import Metrics, main
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 BATCH = 256
 """Conversations rendered and tokenized at once."""
+MAX_FIELDS = 20
+"""Names of fields in the statistics that no shape of a record has."""
 
 
 def run(spec: Spec) -> None:
@@ -62,6 +66,8 @@ def run(spec: Spec) -> None:
         f"{statistics['records']} records, {train['response_tokens']:,} response tokens to learn,"
         f" {statistics['quarantined']} in quarantine"
     )
+    if unread := statistics["fields_not_read"]:
+        print(f"fields not read: {', '.join(f'{name} (in {count} records)' for name, count in unread.items())}")
 
 
 def _write(
@@ -74,6 +80,7 @@ def _write(
 
     tokenizer_info = tokenizer.describe(tokenizer_folder)
     dtype, seen_digests, repeats = token_dtype(tokenizer_info.vocab_size), set[bytes](), 0
+    unread = Counter[str]()
     quarantine = Quarantine(output / "quarantine.jsonl", config.max_rejected_share)
     lengths_by_split: dict[str, list[tuple[int, int]]] = {
         split: [] for split in SPLITS
@@ -87,16 +94,14 @@ def _write(
                 quarantine.add(conversation if conversation.messages is None else _rejected(conversation, str(encoded)))
                 continue
             assert encoded is not None, "a conversation is encoded or rejected"
+            unread.update(set(conversation.unread))
             text = orjson.dumps({"messages": conversation.messages})
             digest = hashlib.blake2b(text, digest_size=12).digest()
             if digest in seen_digests:
                 repeats += 1
                 continue
             seen_digests.add(digest)
-            split = split_of(
-                next(message["content"] for message in conversation.messages if message["role"] == "user").strip(),
-                config,
-            )
+            split = split_of(_first_prompt(conversation.messages), config)
             tokens[split].add(encoded.ids, encoded.mask)
             texts[split].write(text + b"\n")
             lengths_by_split[split].append((len(encoded.ids), sum(encoded.mask)))
@@ -107,6 +112,7 @@ def _write(
         "repeats": repeats,
         "quarantined": quarantine.records,
         "reasons": dict(quarantine.reasons.most_common()),
+        "fields_not_read": dict(unread.most_common(MAX_FIELDS)),
         "splits": {split: _split_statistics(rows) for split, rows in lengths_by_split.items()},
         **_tokenizer_entries(tokenizer_info, str(dtype), chat),
         "seq_length": config.seq_length,
@@ -137,8 +143,14 @@ def _encoded(source: Iterator[Conversation], chat: Chat, seq_length: int) -> Ite
             result = None if conversation.messages is None else next(encoded)
             if isinstance(result, Encoded) and len(result.ids) > seq_length:
                 yield conversation, f"{len(result.ids)} tokens, longer than records.seq_length {seq_length}"
+            elif isinstance(result, Encoded) and not any(result.mask):
+                yield conversation, "no token of its text is a response's"
             else:
                 yield conversation, str(result) if isinstance(result, ValueError) else result
+
+
+def _first_prompt(messages: list[Message]) -> str:
+    return next(str(message["content"]) for message in messages if message["role"] == "user").strip()
 
 
 def _rejected(conversation: Conversation, reason: str) -> Conversation:

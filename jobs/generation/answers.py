@@ -15,7 +15,7 @@ import orjson
 from conf.files import drop_torn_line, whole_lines
 from conf.stages.generate import GenerateConfig
 
-Message = dict[str, str]
+Message = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)

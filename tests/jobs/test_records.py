@@ -11,7 +11,8 @@ import numpy as np
 import orjson
 import pytest
 
-from jobs.corpus.conversations import Reading, conversation
+from jobs.corpus.conversations import conversation
+from jobs.corpus.messages import Reading
 from jobs.huggingface import tokenizer
 from jobs.tokens.masked import MaskedTokens
 from tests.fixtures.data import SPLITS, quarantine, statistics
