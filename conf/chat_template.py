@@ -59,8 +59,8 @@ def check_name(template: str | None, found: Collection[str], directory: Path, se
         )
     if template is None and found and "default" not in found:
         raise ValueError(
-            f"the tokenizer of {directory} has the chat templates {listed} and none called default; set {setting} to one"
-            " of these names"
+            f"the tokenizer of {directory} has the chat templates {listed} and none called default; set {setting} to"
+            " one of these names"
         )
 
 

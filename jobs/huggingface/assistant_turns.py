@@ -1,8 +1,8 @@
-"""Where the assistant speaks in a rendered conversation, whichever template renders it, and whether all that was said is
-there.
+"""Where the assistant speaks in a rendered conversation, whichever template renders it, and whether all that was said
+is there.
 
 A turn is found by rendering the conversation again with a mark in its place. Templates fold or cut what the assistant
-thought (`<think>...</think>`); a turn that lost its thought is rendered as a mark, which the whole turn then replaces."""
+thought (`<think>...</think>`); a turn without its thought is rendered as a mark, which the whole turn then replaces."""
 
 from __future__ import annotations
 

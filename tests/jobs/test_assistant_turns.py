@@ -1,5 +1,5 @@
-"""What is learned of a conversation: all that the assistant says, thoughts included, and nothing else; a text that lacks
-a part of a message is refused."""
+"""What is learned of a conversation: all that the assistant says, thoughts included, and nothing else; a text that
+lacks a part of a message is refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ FOLDING = (  # as Qwen3's: thoughts are taken apart, and shown after the last pr
     "{% set thought = content.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') %}"
     "{% set content = content.split('</think>')[-1].lstrip('\\n') %}{% endif %}{% endif %}"
     "{{ '<|im_start|>' + m.role + '\\n' }}{% if m.role == 'assistant' and loop.index0 > ns.last %}"
-    "{{ '<think>\\n' + thought.strip('\\n') + '\\n</think>\\n\\n' }}{% endif %}{{ content + '<|im_end|>\\n' }}{% endfor %}"
+    "{{ '<think>\\n' + thought.strip('\\n') + '\\n</think>\\n\\n' }}{% endif %}{{ content + '<|im_end|>\\n' }}"
+    "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 CUTTING = (  # as R1's: what stands before </think> is cut, and the prompt opens a thought
@@ -40,7 +41,8 @@ LAST_ONLY = (
 )
 MARKED = (
     "{%- for m in messages %}{{- '<|im_start|>' + m['role'] + '\\n' }}{% if m['role'] == 'assistant' %}"
-    "{%- generation -%}{{ m['content'] + '<|im_end|>' }}{%- endgeneration -%}{% else %}{{ m['content'] + '<|im_end|>' }}"
+    "{%- generation -%}{{ m['content'] + '<|im_end|>' }}{%- endgeneration -%}{% else %}"
+    "{{ m['content'] + '<|im_end|>' }}"
     "{% endif %}{{ '\\n' }}{% endfor %}"
 )
 DROPPING = CHATML.replace("in messages", "in messages if m['role'] != 'system'")
@@ -135,7 +137,8 @@ def test_a_prompt_without_all_of_a_message_is_refused(words: Path) -> None:
     with pytest.raises(Unrenderable, match="leaves out its system message"):
         Chat(words, DROPPING).prompt([{"role": "system", "content": "4"}, user("44?")])
     history = [user("2+2?"), assistant(THOUGHT), user("Sure?")]
-    text = "<|im_start|>user\n2+2?<|im_end|>\n<|im_start|>assistant\nIt is 4.<|im_end|>\n<|im_start|>user\nSure?<|im_end|>\n"
+    asked, told = "<|im_start|>user\n{}<|im_end|>\n", "<|im_start|>assistant\nIt is 4.<|im_end|>\n"
+    text = asked.format("2+2?") + told + asked.format("Sure?")
     chat = Chat(words, FOLDING)
     assert chat.tokenizer.decode(chat.prompt(history)) == f"{text}<|im_start|>assistant\n"
 
