@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from conf.base import Config
 from conf.load import RecipeError, sentence
+from conf.mmlu_files import check_mmlu
 from conf.secrets import check_no_secret
 from conf.stages.data import DataConfig
 from conf.stages.evaluate import EvaluateConfig
@@ -37,6 +38,11 @@ class Single(Config):
         default=None,
         description=f"Evaluation, as in a recipe. {FROM_RUN} Otherwise: loss, divergence and speed.",
     )
+
+    @model_validator(mode="after")
+    def _questions(self) -> Self:
+        check_mmlu(self.evaluate.mmlu if self.evaluate else None)
+        return self
 
 
 class Quantizing(Single):
