@@ -21,6 +21,8 @@ PLAIN = (
 )
 """Roles as words, each assistant turn ended by the end-of-text token; no space after the last 'Assistant:', because it
 belongs to the answer."""
+MORE = "additional_chat_templates"
+"""Folder of a tokenizer's templates besides its default one, each in a file NAME.jinja."""
 GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 """The tag of transformers that encloses what is learned."""
 TEMPLATE_ERRORS = (TypeError, KeyError, ValueError, AttributeError, IndexError, ArithmeticError)
@@ -35,10 +37,10 @@ def is_name(template: str) -> bool:
 def names(directory: Path) -> list[str]:
     """Names of the chat templates of a local tokenizer directory; a single template is called default. Raises
     ValueError where tokenizer_config.json is not JSON."""
-    found = {path.stem for path in (directory / "additional_chat_templates").glob("*.jinja")}
+    found = {path.stem for path in (directory / MORE).glob("*.jinja")}
     if (directory / "chat_template.jinja").is_file():
         found.add("default")
-    elif (path := directory / "tokenizer_config.json").is_file():
+    if not found and (path := directory / "tokenizer_config.json").is_file():
         try:
             own = json.loads(path.read_text(encoding="utf-8")).get("chat_template")
         except ValueError as error:

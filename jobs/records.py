@@ -106,7 +106,7 @@ def _write(
             texts[split].write(text + b"\n")
             lengths_by_split[split].append((len(encoded.ids), sum(encoded.mask)))
     quarantine.check(sum(map(len, lengths_by_split.values())) + repeats)
-    _check_splits({split: len(rows) for split, rows in lengths_by_split.items()}, config)
+    _check_splits({split: len(rows) for split, rows in lengths_by_split.items()}, config, quarantine)
     return {
         "records": sum(map(len, lengths_by_split.values())),
         "repeats": repeats,
@@ -169,8 +169,13 @@ def _split_statistics(rows: list[tuple[int, int]]) -> dict[str, Any]:
     }
 
 
-def _check_splits(records: dict[str, int], config: RecordsConfig) -> None:
+def _check_splits(records: dict[str, int], config: RecordsConfig, quarantine: Quarantine) -> None:
     total = sum(records.values())
+    if total == 0 and (first := quarantine.first):
+        raise ValueError(
+            f"none of {quarantine.records} records can be used; the first is {first.file}:{first.line} ({first.reason});"
+            f" {quarantine.path} lists them all"
+        )
     if total == 0:
         raise ValueError(f"records.source {config.source} has no records; check the path and the fields")
     for split, share in (("validation", config.validation_share), ("test", config.test_share)):

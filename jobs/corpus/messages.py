@@ -55,7 +55,7 @@ UNSUPPORTED = {
 BESIDE_PROMPT = ("choices", "options", "passages", "documents")
 """Fields that a prompt usually needs, in no form that everyone shares."""
 NOTHING = ("[]", "{}", "null")
-"""JSON text of a field without content."""
+"""JSON text of a field without tools or media."""
 
 
 class BadRow(ValueError):
@@ -98,12 +98,14 @@ class _Fields:
         self.read: set[str] = set()
         self.inner: list[str] = []
         for name, what in UNSUPPORTED.items():
-            if self.holds(name) and self.row[name] not in NOTHING:
+            if self.holds(name):
                 raise BadRow(f"{where or 'it'} holds {what} ('{name}'), which records cannot hold; remove the record")
 
     def holds(self, name: str) -> bool:
         """Whether there is something in the field."""
         value = self.row.get(name)
+        if name in UNSUPPORTED and value in NOTHING:
+            return False
         return bool(value.strip()) if isinstance(value, str) else value not in (None, [], {})
 
     def get(self, *names: str) -> Any:

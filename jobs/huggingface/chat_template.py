@@ -32,7 +32,7 @@ class Chat:
 
         self.tokenizer = hf.load_tokenizer(directory)
         self._keep_offsets()
-        self.template, self.origin = _choose(directory, self.tokenizer.chat_template, template)
+        self.template, self.origin = choose(directory, self.tokenizer.chat_template, template)
         added = self.tokenizer.added_tokens_decoder.values()
         self.specials = sorted(
             {token for token in self.tokenizer.all_special_tokens if token}
@@ -56,15 +56,7 @@ class Chat:
 
     def render(self, messages: list[Message], *, generation: bool = False) -> str:
         """The conversation as text; with `generation` up to where the assistant starts to speak."""
-        from jinja2 import TemplateError
-
-        try:
-            text: Any = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=generation, chat_template=self.template
-            )
-        except (TemplateError, *TEMPLATE_ERRORS) as error:
-            raise Unrenderable(f"the chat template rejects it ({' '.join(str(error).split())[:100]})") from error
-        return str(text)
+        return render(self.tokenizer, self.template, messages, generation=generation)
 
     def spans(self, messages: list[Message]) -> tuple[str, list[tuple[int, int]]]:
         """The rendered text and the character spans that are learned: of each assistant turn without weight 0, its end
@@ -174,7 +166,20 @@ class Chat:
         return int(self.tokenizer.convert_tokens_to_ids(self.end))
 
 
-def _choose(directory: Path, own: str | dict[str, str] | None, wanted: str | None) -> tuple[str, str]:
+def render(tokenizer: Any, template: str, messages: list[Message], *, generation: bool) -> str:
+    """Messages as text, as transformers renders them. Raises Unrenderable where the template does."""
+    from jinja2 import TemplateError
+
+    try:
+        text: Any = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=generation, chat_template=template
+        )
+    except (TemplateError, *TEMPLATE_ERRORS) as error:
+        raise Unrenderable(f"the chat template rejects it ({' '.join(str(error).split())[:100]})") from error
+    return str(text)
+
+
+def choose(directory: Path, own: str | dict[str, str] | None, wanted: str | None) -> tuple[str, str]:
     """The template and where it comes from: a text or a name from the recipe, the tokenizer's own, the plain one."""
     named = own if isinstance(own, dict) else {"default": own} if own else {}
     if wanted is not None and not is_name(wanted):
