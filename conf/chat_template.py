@@ -66,8 +66,9 @@ def check_name(template: str | None, found: Collection[str], directory: Path, se
         )
 
 
-def check_template(template: str) -> None:
-    """Raise ValueError for a template that is not valid Jinja or that omits user or assistant messages."""
+def check_template(template: str, setting: str = "records.chat_template") -> None:
+    """Raise ValueError for a template, the value of `setting`, that is not valid Jinja or that omits user or assistant
+    messages."""
     from jinja2 import TemplateError
 
     content_of = {"user": "what the user says", "assistant": "what the assistant says"}
@@ -89,13 +90,11 @@ def check_template(template: str) -> None:
         )
     except (TemplateError, *TEMPLATE_ERRORS) as error:
         raise ValueError(
-            f"records.chat_template cannot be rendered ({' '.join(str(error).split())[:120]}); fix the template"
+            f"{setting} cannot be rendered ({' '.join(str(error).split())[:120]}); fix the template"
         ) from error
     for role, content in content_of.items():
         if content not in text:
-            raise ValueError(
-                f"records.chat_template omits messages of role {role}; render message['content'] for every role"
-            )
+            raise ValueError(f"{setting} omits messages of role {role}; render message['content'] for every role")
 
 
 def _environment() -> Environment:

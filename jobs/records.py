@@ -173,8 +173,8 @@ def _check_splits(records: dict[str, int], config: RecordsConfig, quarantine: Qu
     total = sum(records.values())
     if total == 0 and (first := quarantine.first):
         raise ValueError(
-            f"none of {quarantine.records} records can be used; the first is {first.file}:{first.line} ({first.reason});"
-            f" {quarantine.path} lists them all"
+            f"none of {quarantine.records} records can be used; the first is {first.file}:{first.line}"
+            f" ({first.reason}); {quarantine.path} lists them all"
         )
     if total == 0:
         raise ValueError(f"records.source {config.source} has no records; check the path and the fields")

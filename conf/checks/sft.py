@@ -110,7 +110,7 @@ def _check_chat_template(setting: str, template: str | None, recipe: Recipe) -> 
     trained on the corpus has none."""
     given = recipe.data.tokenizer or recipe.teacher.model
     if template and not (given and is_name(template)):
-        check_template(template)
+        check_template(template, setting)
     elif given and (Path(given) / "tokenizer_config.json").is_file():
         check_name(template, names(Path(given)), Path(given), setting)
 
