@@ -65,7 +65,8 @@ def answer_here(
     import torch
 
     from jobs.huggingface import model as hf
-    from jobs.huggingface.chat_template import Chat, Unrenderable
+    from jobs.huggingface.assistant_turns import Unrenderable
+    from jobs.huggingface.chat_template import Chat
 
     chat = Chat(teacher, config.chat_template)
     model = hf.load_model(teacher, {"bf16": torch.bfloat16, "fp32": torch.float32}[config.precision])

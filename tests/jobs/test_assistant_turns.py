@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from jobs.huggingface import tokenizer
-from jobs.huggingface.chat_template import Chat, Encoded, Unrenderable
+from jobs.huggingface.assistant_turns import Unrenderable
+from jobs.huggingface.chat_template import Chat, Encoded
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"

@@ -8,7 +8,8 @@ import pytest
 
 from conf.chat_template import PLAIN, check_template
 from jobs.huggingface import tokenizer
-from jobs.huggingface.chat_template import Chat, Encoded, Unrenderable
+from jobs.huggingface.assistant_turns import Unrenderable
+from jobs.huggingface.chat_template import Chat, Encoded
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] | trim +"
