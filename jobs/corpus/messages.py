@@ -39,6 +39,8 @@ SYSTEM = ("system", "system_prompt", "system_message")
 REASONING = ("reasoning_content", "reasoning", "thinking")
 NOT_LEARNED = ("weight", "train", "training", "loss")
 """Fields of an assistant message that say whether it is learned."""
+IN_TABLES = {"": 1, "0": 0, "1": 1, "false": 0, "true": 1}
+"""What stands for it where all values are text."""
 UNSUPPORTED = {
     "tools": "tools",
     "functions": "tools",
@@ -198,7 +200,8 @@ def _is_learned(fields: _Fields, where: str) -> bool:
     values = {name: fields.row[name] for name in NOT_LEARNED if name in fields.row}
     fields.read.update(values)
     for name, value in values.items():
-        if isinstance(value, str) or value not in (0, 1):
+        values[name] = value = IN_TABLES.get(value.lower(), value) if isinstance(value, str) else value
+        if value not in (0, 1):
             raise BadRow(f"{where} has {name} {value!r}; a response is learned (1, true) or not (0, false)")
     return all(values.values())
 

@@ -89,7 +89,9 @@ def test_a_last_prompt_without_response_stays() -> None:
     assert taken({"messages": [ASKED, SAID, thanks]}) == [ASKED, SAID, thanks]
 
 
-@pytest.mark.parametrize("field", [{"weight": 0}, {"train": False}, {"loss": False}, {"weight": 0.0}])
+@pytest.mark.parametrize(
+    "field", [{"weight": 0}, {"train": False}, {"loss": False}, {"weight": 0.0}, {"train": "False"}]
+)
 def test_turns_that_are_not_to_be_learned_say_so(field: dict[str, Any]) -> None:
     row = {"messages": [ASKED, SAID | field, ASKED, SAID | {"weight": 1}]}
     assert taken(row) == [ASKED, SAID | {"weight": 0}, ASKED, SAID]
