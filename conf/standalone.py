@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_va
 from conf.base import Config
 from conf.checks.recipe import check_source
 from conf.load import RecipeError, sentence
+from conf.mmlu_files import check_mmlu
 from conf.paths import in_home
 from conf.secrets import check_no_secret
 from conf.stages.data import DataConfig
@@ -40,6 +41,11 @@ class Single(Config):
         default=None,
         description=f"Evaluation, as in a recipe. {FROM_RUN} Otherwise: loss, divergence and speed.",
     )
+
+    @model_validator(mode="after")
+    def _questions(self) -> Self:
+        check_mmlu(self.evaluate.mmlu if self.evaluate else None)
+        return self
 
 
 class Quantizing(Single):

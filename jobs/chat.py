@@ -6,6 +6,7 @@ Quantized checkpoints run with simulated quantization, as they are scored."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ def run(spec: Spec) -> None:
     import torch
 
     from jobs.huggingface import model as hf
+    from jobs.huggingface.chat_template import choose
     from jobs.quantization import checkpoint as quantized
 
     config, directory = ConverseConfig.model_validate(spec.config), Path(spec.inputs["model"])
@@ -37,13 +39,16 @@ def run(spec: Spec) -> None:
     else:
         model = hf.load_model(directory, dtype)
     tokenizer = hf.load_tokenizer(directory)
+    template = None
     if tokenizer.chat_template is None:
         _log("the model has no chat template: it completes your text")
+    else:
+        template, _ = choose(directory, tokenizer.chat_template, None)
     max_length = int(model_config.get("max_position_embeddings") or 2048)
     messages: list[Message] = [{"role": "system", "content": config.system}] if config.system else []
     for prompt in _prompts(config):
         messages.append({"role": "user", "content": prompt})
-        ids = _encode(tokenizer, messages)
+        ids = _encode(tokenizer, template, messages)
         if len(ids) >= max_length:
             raise ValueError(
                 f"the conversation has {len(ids)} tokens but the model reads at most {max_length}; start again or"
@@ -73,14 +78,20 @@ def _prompts(config: ConverseConfig) -> Iterator[str]:
         yield line
 
 
-def _encode(tokenizer: Any, messages: list[Message]) -> list[int]:
-    if tokenizer.chat_template is None:
+def _encode(tokenizer: Any, template: str | None, messages: list[Message]) -> list[int]:
+    """The ids from which the model continues; all that was said to it is in them, or ValueError says what is not."""
+    from jobs.huggingface.assistant_turns import check_kept
+    from jobs.huggingface.chat_template import render
+
+    if template is None:
         return list(
             tokenizer.backend_tokenizer.encode(
                 messages[-1]["content"], add_special_tokens=bool(tokenizer.bos_token)
             ).ids
         )
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    prompt = functools.partial(render, tokenizer, template, generation=True)
+    check_kept(messages, prompt)
+    text = prompt(messages)
     return list(tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids)
 
 

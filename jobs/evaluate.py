@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from conf.mmlu_files import Subject
 from conf.spec import Spec
 from conf.stages.evaluate import EvaluateConfig
 from jobs.evaluation.measure import check, measure, questions, sequences
@@ -16,7 +17,6 @@ from jobs.runtime.entry import Metrics, main
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from jobs.evaluation.mmlu import Subject
 
 UNMEASURED = (
     *(

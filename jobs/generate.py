@@ -14,7 +14,8 @@ import orjson
 
 from conf.spec import Spec
 from conf.stages.generate import GenerateConfig
-from jobs.corpus.conversations import Reading, gather
+from jobs.corpus.conversations import gather
+from jobs.corpus.messages import Reading
 from jobs.generation.answers import Answer, AnswerFile, Message, answer_here
 from jobs.generation.filters import RepeatFilter, fault, normalised
 from jobs.generation.openai_client import answer_there

@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,7 +20,8 @@ import orjson
 from conf.sources import SPLITS
 from conf.spec import Spec
 from conf.stages.records import GENERATED, RecordsConfig
-from jobs.corpus.conversations import Conversation, Reading, gather
+from jobs.corpus.conversations import Conversation, gather
+from jobs.corpus.messages import Message, Reading
 from jobs.corpus.quarantine import Quarantine
 from jobs.corpus.sources import split_of
 from jobs.runtime.entry import Metrics, main
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 BATCH = 256
 """Conversations rendered and tokenized at once."""
+MAX_FIELDS = 20
+"""Names of fields in the statistics that no shape of a record has."""
 
 
 def run(spec: Spec) -> None:
@@ -68,6 +72,8 @@ def run(spec: Spec) -> None:
         f"{statistics['records']} records, {train['response_tokens']:,} response tokens to learn,"
         f" {statistics['quarantined']} in quarantine"
     )
+    if unread := statistics["fields_not_read"]:
+        print(f"fields not read: {', '.join(f'{name} (in {count} records)' for name, count in unread.items())}")
 
 
 def _write(
@@ -80,6 +86,7 @@ def _write(
 
     tokenizer_info = tokenizer.describe(tokenizer_folder)
     dtype, seen_digests, repeats = token_dtype(tokenizer_info.vocab_size), set[bytes](), 0
+    unread = Counter[str]()
     quarantine = Quarantine(output / "quarantine.jsonl", config.max_rejected_share)
     lengths_by_split: dict[str, list[tuple[int, int]]] = {
         split: [] for split in SPLITS
@@ -93,26 +100,25 @@ def _write(
                 quarantine.add(conversation if conversation.messages is None else _rejected(conversation, str(encoded)))
                 continue
             assert encoded is not None, "a conversation is encoded or rejected"
+            unread.update(set(conversation.unread))
             text = orjson.dumps({"messages": conversation.messages})
             digest = hashlib.blake2b(text, digest_size=12).digest()
             if digest in seen_digests:
                 repeats += 1
                 continue
             seen_digests.add(digest)
-            split = split_of(
-                next(message["content"] for message in conversation.messages if message["role"] == "user").strip(),
-                config,
-            )
+            split = split_of(_first_prompt(conversation.messages), config)
             tokens[split].add(encoded.ids, encoded.mask)
             texts[split].write(text + b"\n")
             lengths_by_split[split].append((len(encoded.ids), sum(encoded.mask)))
     quarantine.check(sum(map(len, lengths_by_split.values())) + repeats)
-    _check_splits({split: len(rows) for split, rows in lengths_by_split.items()}, config)
+    _check_splits({split: len(rows) for split, rows in lengths_by_split.items()}, config, quarantine)
     return {
         "records": sum(map(len, lengths_by_split.values())),
         "repeats": repeats,
         "quarantined": quarantine.records,
         "reasons": dict(quarantine.reasons.most_common()),
+        "fields_not_read": dict(unread.most_common(MAX_FIELDS)),
         "splits": {split: _split_statistics(rows) for split, rows in lengths_by_split.items()},
         **_tokenizer_entries(tokenizer_info, str(dtype), chat),
         "seq_length": config.seq_length,
@@ -143,8 +149,14 @@ def _encoded(source: Iterator[Conversation], chat: Chat, seq_length: int) -> Ite
             result = None if conversation.messages is None else next(encoded)
             if isinstance(result, Encoded) and len(result.ids) > seq_length:
                 yield conversation, f"{len(result.ids)} tokens, longer than records.seq_length {seq_length}"
+            elif isinstance(result, Encoded) and not any(result.mask):
+                yield conversation, "no token of its text is a response's"
             else:
                 yield conversation, str(result) if isinstance(result, ValueError) else result
+
+
+def _first_prompt(messages: list[Message]) -> str:
+    return next(str(message["content"]) for message in messages if message["role"] == "user").strip()
 
 
 def _rejected(conversation: Conversation, reason: str) -> Conversation:
@@ -163,8 +175,13 @@ def _split_statistics(rows: list[tuple[int, int]]) -> dict[str, Any]:
     }
 
 
-def _check_splits(records: dict[str, int], config: RecordsConfig) -> None:
+def _check_splits(records: dict[str, int], config: RecordsConfig, quarantine: Quarantine) -> None:
     total = sum(records.values())
+    if total == 0 and (first := quarantine.first):
+        raise ValueError(
+            f"none of {quarantine.records} records can be used; the first is {first.file}:{first.line}"
+            f" ({first.reason}); {quarantine.path} lists them all"
+        )
     if total == 0:
         raise ValueError(f"records.source {config.source} has no records; check the path and the fields")
     for split, share in (("validation", config.validation_share), ("test", config.test_share)):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from conf.chat_template import MORE
 from conf.paths import check_links
 from conf.recipe import Recipe
 from conf.stages.data import DataConfig
@@ -78,8 +79,13 @@ def tokenizer(recipe: Recipe, store: Store, model: Artifact | None) -> Artifact 
 def tokenizer_of(data: DataConfig, store: Store, model: Artifact | None) -> Artifact | None:
     """The tokenizer of a corpus: the configured one, else the model's, else None."""
     if data.tokenizer:
-        return local(store, "tokenizer", Path(data.tokenizer), TOKENIZER_FILES)
-    return local(store, "tokenizer", Path(model.path), TOKENIZER_FILES) if model else None
+        return _tokenizer(store, Path(data.tokenizer))
+    return _tokenizer(store, Path(model.path)) if model else None
+
+
+def _tokenizer(store: Store, path: Path) -> Artifact:
+    more = tuple(file.name for file in sorted((path / MORE).glob("*.jinja")))
+    return local(store, "tokenizer", path, (*TOKENIZER_FILES, *more))
 
 
 def by_key(inputs: Mapping[str, Artifact | None]) -> dict[str, Artifact]:

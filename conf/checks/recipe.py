@@ -16,6 +16,7 @@ from conf.checks.quantize import check_format
 from conf.checks.sft import check_lengths, check_records, check_tuning
 from conf.cuts import Cut, check_names, cuts
 from conf.hf_model import check_model_directory, check_no_nemo, num_tokens, shape_of, tokenizer_of
+from conf.mmlu_files import check_mmlu
 from conf.recipe import Recipe
 from conf.secrets import check_no_secret
 from conf.shape import Shape
@@ -169,6 +170,7 @@ def _check_inputs(recipe: Recipe) -> None:
         raise ValueError(
             f"evaluate.mmlu.path {mmlu.path} has no test/*_test.csv; use the folder of MMLU's original CSVs"
         )
+    check_mmlu(mmlu)
 
 
 def _check_splits(recipe: Recipe) -> None:

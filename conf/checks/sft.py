@@ -8,7 +8,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from conf.chat_template import check_template
+from conf.chat_template import check_name, check_template, is_name, names
 from conf.recipe import Recipe
 from conf.shape import Shape
 from conf.sources import TABLES, TEXT, select
@@ -49,9 +49,10 @@ def check_records(recipe: Recipe) -> None:
         )
         _check_fields(records)
         _check_shares(records, any(configs.values()))
-    for template in (records and records.chat_template, generate and generate.chat_template):
-        if template:
-            check_template(template)
+    if records:
+        _check_chat_template("records.chat_template", records.chat_template, recipe)
+    if generate and not generate.endpoint:
+        _check_chat_template("generate.chat_template", generate.chat_template, recipe)
     if generate:
         _check_sources("generate.prompts", list(generate.sources), recipe, generate.world is not None, TEXT)
         if generate.api_key_env and not os.environ.get(generate.api_key_env):
@@ -102,6 +103,16 @@ def _check_teaching(where: str, config: SftConfig, recipe: Recipe) -> None:
         raise ValueError(
             f"{where}.teacher is true but the recipe has no sft section to fine-tune the teacher with; add sft"
         )
+
+
+def _check_chat_template(setting: str, template: str | None, recipe: Recipe) -> None:
+    """Check a template given as text, or its name among those of the tokenizer if that is here; a tokenizer that is
+    trained on the corpus has none."""
+    given = recipe.data.tokenizer or recipe.teacher.model
+    if template and not (given and is_name(template)):
+        check_template(template, setting)
+    elif given and (Path(given) / "tokenizer_config.json").is_file():
+        check_name(template, names(Path(given)), Path(given), setting)
 
 
 def _check_sources(setting: str, names: list[str], recipe: Recipe, own_world: bool, formats: Collection[str]) -> None:

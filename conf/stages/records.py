@@ -33,8 +33,8 @@ class RecordsConfig(StageConfig):
         description=(
             "Local files or globs (jsonl, json, csv, tsv, parquet), 'world' (questions on the synthetic world) or"
             " 'generated' (output of the generate stage). Record formats: messages, conversations (LIMA, ShareGPT),"
-            " instruction/input/output or response (Alpaca, with history), prompt/response, question/answer. The"
-            " content is hashed, not the names."
+            " instruction/input/output or response (Alpaca, Dolly, with history), prompt/response or completion,"
+            " question/answer. The content is hashed, not the names."
         )
     )
     prompt_field: str | None = Field(
@@ -49,8 +49,8 @@ class RecordsConfig(StageConfig):
         default=None,
         min_length=1,
         description=(
-            "Chat template as Jinja text, as in Hugging Face; empty: the tokenizer's, else a plain one ('User: ..."
-            " Assistant: ...')."
+            "Chat template as Jinja text, as in Hugging Face, or the name of one of the tokenizer's; empty: the"
+            " tokenizer's, else a plain one ('User: ... Assistant: ...')."
         ),
     )
     seq_length: int = Field(

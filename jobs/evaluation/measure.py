@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from conf.mmlu_files import Subject
 from conf.spec import Spec
 from conf.stages.evaluate import EvaluateConfig
 
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from transformers import PreTrainedModel
-
-    from jobs.evaluation.mmlu import Subject
 
 
 def check(directory: Path, teacher: Path, data: Path, config: EvaluateConfig) -> None:

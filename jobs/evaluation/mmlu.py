@@ -5,98 +5,41 @@ how a model is loaded."""
 
 from __future__ import annotations
 
-import csv
-import difflib
 import functools
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lm_eval
 import yaml
 
+from conf.mmlu_files import LETTERS, Rows, Subject, check_shots, choose, read_folder
 from conf.stages.evaluate import Mmlu
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-LETTERS = "ABCD"
 CHANCE = 1 / len(LETTERS)
 SHIPPED = Path(lm_eval.__file__).parent / "tasks" / "mmlu"
 NORMAL_95 = 1.959964
 """Two-sided 95% quantile of the normal distribution."""
 
-Rows = list[dict[str, Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """One subject: worked examples and test questions, as rows of question, choices and answer (0 to 3)."""
-
-    name: str
-    dev: Rows
-    test: Rows
-
 
 def read_subjects(folder: Path | None, config: Mmlu) -> list[Subject]:
     """The chosen subjects from `folder` (dev/ and test/ CSVs), or from the hub's cais/mmlu where `folder` is None."""
+    if folder:
+        return read_folder(folder, config)
     shipped = (SHIPPED / "default").glob("mmlu_*.yaml")
-    available = _subjects_in(folder) if folder else sorted(path.stem.removeprefix("mmlu_") for path in shipped)
-    for name in config.subjects:
-        if name not in available:
-            nearest = difflib.get_close_matches(name, available, n=1, cutoff=0) or available[:1]
-            raise ValueError(
-                f"mmlu.subjects names {name!r}, which {folder or 'cais/mmlu'} does not have; the nearest is"
-                f" {nearest[0]!r}"
-            )
-    read_subject = _from_folder if folder else _from_hub
-    subjects = [read_subject(folder, name) for name in config.subjects or available]
-    for subject in subjects:
-        if len(subject.dev) < config.shots:
-            raise ValueError(
-                f"mmlu.shots is {config.shots} but {subject.name} has {len(subject.dev)} worked examples; choose at"
-                f" most {len(subject.dev)}"
-            )
+    available = sorted(path.stem.removeprefix("mmlu_") for path in shipped)
+    subjects = [_from_hub(name) for name in choose(config, available, "cais/mmlu")]
+    check_shots(subjects, config)
     return subjects
 
 
-def _subjects_in(folder: Path) -> list[str]:
-    names = sorted(path.name.removesuffix("_test.csv") for path in (folder / "test").glob("*_test.csv"))
-    if not names:
-        raise ValueError(
-            f"{folder} has no test/*_test.csv; name a folder of MMLU's original CSVs, with dev/ and test/ inside"
-        )
-    return names
-
-
-def _from_folder(folder: Path | None, name: str) -> Subject:
-    assert folder is not None
-    dev, test = folder / "dev" / f"{name}_dev.csv", folder / "test" / f"{name}_test.csv"
-    return Subject(name=name, dev=_read_csv(dev) if dev.is_file() else [], test=_read_csv(test))
-
-
-def _read_csv(path: Path) -> Rows:
-    """Rows of one CSV without a header: question, four choices, the answer's letter."""
-    rows = []
-    with path.open(newline="", encoding="utf-8") as stream:
-        reader = csv.reader(stream)
-        for row in reader:
-            if len(row) != 6 or row[5].strip() not in LETTERS or not row[5].strip():
-                raise ValueError(
-                    f"{path}:{reader.line_num} is not question,A,B,C,D,answer with an answer from A to D:"
-                    f" {','.join(row)[:80]!r}"
-                )
-            rows.append({"question": row[0], "choices": row[1:5], "answer": LETTERS.index(row[5].strip())})
-    if not rows:
-        raise ValueError(f"{path} has no questions; remove it or fill it")
-    return rows
-
-
-def _from_hub(_: Path | None, name: str) -> Subject:
+def _from_hub(name: str) -> Subject:
     from datasets import load_dataset
 
     splits = load_dataset("cais/mmlu", name)

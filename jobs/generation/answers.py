@@ -15,7 +15,7 @@ import orjson
 from conf.files import drop_torn_line, whole_lines
 from conf.stages.generate import GenerateConfig
 
-Message = dict[str, str]
+Message = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,8 @@ def answer_here(
     import torch
 
     from jobs.huggingface import model as hf
-    from jobs.huggingface.chat_template import Chat, Unrenderable
+    from jobs.huggingface.assistant_turns import Unrenderable
+    from jobs.huggingface.chat_template import Chat
 
     chat = Chat(teacher, config.chat_template)
     model = hf.load_model(teacher, {"bf16": torch.bfloat16, "fp32": torch.float32}[config.precision])

@@ -67,7 +67,7 @@ def _ask(
 ) -> Answer:
     body: dict[str, Any] = {
         "model": config.endpoint_model,
-        "messages": messages,
+        "messages": [{"role": message["role"], "content": message["content"]} for message in messages],
         "max_tokens": config.max_new_tokens,
         "temperature": config.temperature,
         "top_p": config.top_p,

@@ -101,10 +101,14 @@ def build(
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer exactly as tokenizer.json defines it: the one the corpus was encoded with."""
+    """The tokenizer exactly as tokenizer.json defines it: the one the corpus was encoded with. Truncation and padding
+    that were saved with it are off: they belong to the program that saved it, and would cut texts without a word."""
     from transformers import PreTrainedTokenizerFast
 
-    return PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True)
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    return tokenizer
 
 
 def num_params(model: PreTrainedModel) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from conf.chat_template import MORE
 from conf.hf_model import MEANING
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
@@ -75,8 +76,9 @@ def load(directory: Path) -> Any:
 
 def copy_files(source: Path, target: Path) -> None:
     """Copy a tokenizer's files byte for byte."""
-    for name in FILES:
+    for name in (*FILES, *(f"{MORE}/{path.name}" for path in (source / MORE).glob("*.jinja"))):
         if (source / name).is_file():
+            (target / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(source / name, target / name)
 
 

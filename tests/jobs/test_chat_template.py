@@ -8,7 +8,8 @@ import pytest
 
 from conf.chat_template import PLAIN, check_template
 from jobs.huggingface import tokenizer
-from jobs.huggingface.chat_template import Chat, Encoded, Unrenderable
+from jobs.huggingface.assistant_turns import Unrenderable
+from jobs.huggingface.chat_template import Chat, Encoded
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] | trim +"
@@ -127,9 +128,35 @@ def test_sound_templates_pass_the_check_at_load(template: str) -> None:
     check_template(template)
 
 
+AS_TRANSFORMERS = (
+    "{%- if tools is not none %}{{- raise_exception('there are no tools') }}{% endif %}"
+    "{%- if documents %}{{- raise_exception('there are no documents') }}{% endif %}"
+    "{{- strftime_now('%d %b %Y') + ' ' }}{%- for m in messages %}{%- if loop.index > 9 %}{% break %}{% endif %}"
+    "{%- if m.role == 'assistant' %}{%- generation -%}{{- m.content }}<|im_end|>{%- endgeneration -%}"
+    "{%- else %}{{- {'said': m.content, 'by': '\u00e9'} | tojson(indent=2) }}{% endif %}{% endfor %}"
+)
+
+
+def test_templates_are_checked_as_transformers_renders_them(words: Path) -> None:
+    check_template(AS_TRANSFORMERS)
+    chat = Chat(words, AS_TRANSFORMERS)
+    (encoded,) = chat.encode([TALK[:2]])
+    assert learned(chat, encoded) == [f"{TALK[1]['content']}<|im_end|>"]
+
+
+@pytest.mark.parametrize("tag", ["{% TAG %}", "{%- TAG -%}", "{%-TAG%}", "{%+ TAG -%}"])
+def test_generation_marks_pass_in_every_form(tag: str) -> None:
+    start, end = tag.replace("TAG", "generation"), tag.replace("TAG", "endgeneration")
+    check_template("{% for m in messages %}" + start + "{{ m['content'] }}" + end + "{% endfor %}")
+
+
 @pytest.mark.parametrize(
     ("template", "told"),
     [
+        ("{{ messages[0].content.index('no such text') }}", r"cannot be rendered \(substring not found\)"),
+        ("{{ 1 // (messages | length - 2) }}", "cannot be rendered"),
+        ("{{ messages[0].content + 1 }}", "cannot be rendered"),
+        ("{% generation %}", "cannot be rendered"),
         (
             "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}",
             "messages of role assistant",

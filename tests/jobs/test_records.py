@@ -11,7 +11,8 @@ import numpy as np
 import orjson
 import pytest
 
-from jobs.corpus.conversations import Reading, conversation
+from jobs.corpus.conversations import conversation
+from jobs.corpus.messages import Reading
 from jobs.huggingface import tokenizer
 from jobs.tokens.masked import MaskedTokens
 from tests.fixtures.data import SPLITS, quarantine, statistics
@@ -160,6 +161,44 @@ def test_too_many_bad_records_stop_the_stage(words: Path, tmp_path: Path, capfd:
     )
     assert "1 of 9 records (11.1%) cannot be used, above max_rejected_share 1.0%" in sentence
     assert f"{source}:9 (" in sentence and "longer than records.seq_length 64" in sentence
+
+
+def test_where_nothing_can_be_used_the_first_reason_is_told(
+    words: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "some.jsonl"
+    called = [ASKED, {"role": "assistant", "content": "", "tool_calls": [{"type": "function"}]}]
+    source.write_bytes(orjson.dumps({"messages": called}))
+    config = {"source": str(source), "max_rejected_share": 1, **ALL_TRAIN}
+    sentence = refused("records", config, {"tokenizer": words}, tmp_path / "out", capfd)
+    assert f"none of 1 records can be used; the first is {source}:1 (message 2 holds tool calls" in sentence
+
+
+def test_fields_that_are_not_read_are_counted(words: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    rows = [pair | {"category": "sums"} for pair in pairs(3)] + [{"messages": [ASKED | {"name": "Ada"}, SAID]}]
+    output = prepare(rows, words, tmp_path / "records", **ALL_TRAIN)
+    assert statistics(output)["fields_not_read"] == {"category": 3, "messages[].name": 1}
+    assert "fields not read: category (in 3 records), messages[].name (in 1 records)" in capfd.readouterr().out
+
+
+def test_only_what_is_to_be_learned_is_learned(words: Path, tmp_path: Path) -> None:
+    """Through the job: context and system in the text, weight 0 outside the mask, all of an Arrow union."""
+    import pyarrow
+    import pyarrow.parquet
+
+    said = {"role": "assistant", "content": "In 1000.", "weight": 1}
+    talk = [ASKED, SAID | {"weight": 0}, ASKED, said]
+    other = [{"from": "human", "value": "When?"}, {"from": "gpt", "value": "In 1000."}]
+    rows = [{"system_prompt": "Be brief.", "messages": talk}, {"messages": other}]
+    source = tmp_path / "some.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), source)
+    output = run_job("records", {"source": str(source), **ALL_TRAIN}, {"tokenizer": words}, tmp_path / "records")
+    read, loaded = MaskedTokens(output / "train"), tokenizer.load(words)
+    for number in range(2):
+        ids, mask = read.record(number)
+        text = loaded.decode(ids.tolist(), skip_special_tokens=False)
+        assert loaded.decode(ids[mask].tolist(), skip_special_tokens=False) == " In 1000.<|endoftext|>"
+        assert ("System: Be brief.\n" in text and " Because." in text) == (number == 0)
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,31 @@ def test_copied_files_mean_the_same_and_bring_no_weights(shared_data: Path, tmp_
     assert not {path.name for path in copy.iterdir()} - set(tokenizer.FILES)
 
 
+def test_templates_in_files_of_their_own_are_copied(trained: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(trained, tmp_path / "source")
+    (source / "additional_chat_templates").mkdir()
+    (source / "additional_chat_templates" / "rag.jinja").write_text("{{ messages }}")
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    tokenizer.copy_files(source, copy)
+    assert hf.load_tokenizer(copy).chat_template == {"rag": "{{ messages }}"}
+
+
+def test_saved_truncation_and_padding_are_off(trained: Path, tmp_path: Path) -> None:
+    """However a tokenizer is opened: for the corpus, for records and prompts, for lm-eval's questions."""
+    saved = shutil.copytree(trained, tmp_path / "saved")
+    truncation = {"max_length": 4, "stride": 0, "strategy": "LongestFirst", "direction": "Right"}
+    padding = {"strategy": {"Fixed": 64}, "direction": "Right", "pad_id": 0, "pad_type_id": 0, "pad_token": "x"}
+    edit(saved, lambda content: content.update(truncation=truncation, padding=padding))
+    text = "a text of more tokens than four"
+    expected = tokenizer.load(trained).encode(text).ids
+    opened = hf.load_tokenizer(saved)
+    assert len(expected) > 4
+    assert tokenizer.load(saved).encode(text).ids == expected
+    assert opened.backend_tokenizer.encode_batch([text, text * 9])[0].ids == expected
+    assert opened.encode(text, add_special_tokens=False) == expected
+
+
 @given(text=st.text())
 def test_a_trained_tokenizer_round_trips_any_text(trained: Path, text: str) -> None:
     words = tokenizer.load(trained)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from conf.chat_template import PLAIN
 from conf.load import load
 from tests.fixtures.flow import RECIPE, told
 
@@ -121,6 +122,22 @@ def test_what_is_sound_loads() -> None:
 )
 def test_one_sentence(overrides: list[str], sentence: str) -> None:
     assert sentence in told(*overrides)
+
+
+def test_chat_templates_are_chosen_by_name(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "tokenizer.json").write_text("{}")
+    templates = [{"name": name, "template": PLAIN} for name in ("rag", "tool_use")]
+    (model / "tokenizer_config.json").write_text(json.dumps({"chat_template": templates}))
+    chosen = [RECORDS, f"data.tokenizer={model}"]
+    assert "has the chat templates rag, tool_use and none called default; set records.chat_template to one" in told(
+        *chosen
+    )
+    assert "records.chat_template is 'rags', but the tokenizer of" in told(*chosen, "records.chat_template=rags")
+    (model / "additional_chat_templates").mkdir()
+    (model / "additional_chat_templates" / "rags.jinja").write_text(PLAIN)
+    assert "chat_template" not in told(*chosen, "records.chat_template=rags", "teacher.steps=0")
 
 
 @pytest.mark.parametrize(
