@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conf.formats import Widths
-from conf.hf_model import head_dim
+from conf.hf_config import head_dim
 from conf.spec import Spec
 from conf.stages.quantize import QuantizeConfig
 from jobs.quantization import auto_quantize as mix

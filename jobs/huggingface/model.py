@@ -59,28 +59,39 @@ def load_model(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
     return build(directory, config, read_tensors(directory), dtype)
 
 
+def described(directory: Path, config: dict[str, Any]) -> tuple[Any, Any]:
+    """transformers' config object for the content of a config.json, and the class of its causal language model."""
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+
+    settings = {key: value for key, value in config.items() if key != "quantization_config"}
+    if (settings.get("pad_token_id") or 0) >= settings.get("vocab_size", 0):
+        settings.pop("pad_token_id", None)  # it was added without a row of the embedding, which no token then needs
+    try:
+        config_object = AutoConfig.for_model(**settings)
+        return config_object, MODEL_FOR_CAUSAL_LM_MAPPING[type(config_object)]
+    except StrictDataclassError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{directory}/config.json is refused by transformers ({reason}); correct it") from error
+    except (KeyError, ValueError, TypeError) as error:
+        model_type = f"model_type {config.get('model_type')!r}"
+        raise ValueError(
+            f"{directory}/config.json says {model_type}, not a causal language model known to transformers"
+        ) from error
+
+
 def build(
     directory: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor], dtype: torch.dtype
 ) -> PreTrainedModel:
     """The model that `config` describes with the weights `tensors`, which must match it exactly."""
     import torch
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
     from transformers.utils import logging
 
     from jobs.runtime import bf16
 
     bf16.install()
     logging.disable_progress_bar()
-    try:
-        config_object = AutoConfig.for_model(
-            **{key: value for key, value in config.items() if key != "quantization_config"}
-        )
-        model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config_object)]
-    except (KeyError, ValueError, TypeError) as error:
-        model_type = f"model_type {config.get('model_type')!r}"
-        raise ValueError(
-            f"{directory}/config.json says {model_type}, not a causal language model known to transformers"
-        ) from error
+    config_object, model_class = described(directory, config)
     tensors = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     model, info = model_class.from_pretrained(
         None,

@@ -19,7 +19,7 @@ from megatron.core.models.gpt import GPTModel
 from safetensors import SafetensorError, safe_open
 
 from conf import hf_model
-from conf.hf_model import head_dim
+from conf.hf_config import head_dim
 from jobs.huggingface.tokenizer import copy_files
 from jobs.megatron.shards import ShardWriter
 
@@ -83,7 +83,7 @@ def initialize(model: GPTModel, config: dict[str, Any], seed: int) -> None:
 def save(model: GPTModel, directory: Path, config: dict[str, Any], tokenizer: Path, dtype: torch.dtype) -> None:
     """Write `model` as a Hugging Face directory: config, tokenizer files of `tokenizer`, safetensors in `dtype`.
     Collective."""
-    names = {torch.bfloat16: "bfloat16", torch.float32: "float32"}
+    names = {torch.bfloat16: "bfloat16", torch.float16: "float16", torch.float32: "float32"}
     if torch.distributed.get_rank() == 0:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
