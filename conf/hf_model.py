@@ -17,6 +17,8 @@ from conf.shape import Shape
 CODE = (".py", ".so")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+GENERATION = "generation_config.json"
+"""Sampling defaults and further end-of-sequence ids, which engines read."""
 MEANING = ("normalizer", "pre_tokenizer", "post_processor", "model", "added_tokens")
 """The parts of tokenizer.json that determine token ids."""
 
@@ -31,6 +33,7 @@ def check_model_directory(directory: Path) -> None:
             raise ValueError(f"{directory} is quantized; use the unquantized model")
         if not (directory / "tokenizer.json").is_file():
             raise ValueError(f"{directory} has no tokenizer.json; add the model's fast tokenizer")
+        read_json(directory / GENERATION, missing={})
         shape, tensors = shape_in(settings, f"{directory}/config.json"), read_headers(directory, shards(directory))
         check_weights(directory, tensors, shape)
     except ValueError as error:

@@ -14,7 +14,6 @@ from conf.paths import InputName
 from conf.shape import Shape, num_params
 from conf.stages.training import Training
 
-
 COMPARED_SEQUENCES, COMPARED_LENGTH = 2, 256
 """Tokens on which an imported model is compared with transformers' own."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from conf import hf_model
+from conf import hf_config, hf_model
 from jobs.huggingface import tokenizer
 
 if TYPE_CHECKING:
@@ -116,6 +116,14 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True)
+
+
+def stop_ids(directory: Path, tokenizer: PreTrainedTokenizerFast) -> set[int]:
+    """Every end-of-sequence id that the directory names: in config.json, generation_config.json and its tokenizer. (A
+    loaded model's config is no source: transformers invents ids for a Llama that names none.)"""
+    generation = hf_model.read_json(directory / hf_model.GENERATION, missing={})
+    named = (hf_model.read_config(directory).get("eos_token_id"), generation.get("eos_token_id"))
+    return hf_config.stop_ids(*named, tokenizer.eos_token_id)
 
 
 def num_params(model: PreTrainedModel) -> int:

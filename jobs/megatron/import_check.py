@@ -73,7 +73,7 @@ def compare(model: GPTModel, directory: Path, config: dict[str, Any]) -> dict[st
         where = f"begins in layer {begin} of {len(layers)}" if begin else "begins after the last layer"
         raise ValueError(
             f"teacher.model {directory} would be computed differently than transformers does: the logits of a token"
-            f" differ by {logits:.2g} of their size (at most {BOUND:g}), which {where}; choose another model, and report"
+            f" differ by {logits:.2g} of their size (at most {BOUND:g}), which {where}; choose another model and report"
             " what is special about this one's config.json"
         )
     return {"import_difference": logits, "import_difference_layers": max(layers)}

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Layers that engines run as one matrix, with one scale."""
 CACHE_QUANTIZERS = ("k_bmm_quantizer", "v_bmm_quantizer")
-GENERATION = "generation_config.json"
 MAX_FOLDS = 8
 """Roundings after which a weight must be stable."""
 NAMES = {
@@ -189,13 +187,12 @@ def export(model: PreTrainedModel, source: Path, target: Path) -> list[str]:
     unquantized."""
     from modelopt.torch.export import export_hf_checkpoint
 
-    from jobs.huggingface.tokenizer import copy_files
+    from jobs.huggingface.tokenizer import copy_files, copy_generation
 
     with _scales_shared_already():
         export_hf_checkpoint(model, export_dir=target)
     copy_files(source, target)
-    if (source / GENERATION).is_file():
-        shutil.copyfile(source / GENERATION, target / GENERATION)
+    copy_generation(source, target)  # ModelOpt writes one of its own, with ids that transformers invents
     written = json.loads((target / "config.json").read_text())
     config = json.loads((source / "config.json").read_text())
     config.pop("dtype", None)

@@ -10,7 +10,7 @@ from transformers import LlamaConfig, Qwen3Config
 
 from conf.hf_config import REQUIRED, completed, head_dim, rope, stop_ids
 
-SIZES = {name: 64 for name in REQUIRED} | {"num_attention_heads": 4}
+SIZES = dict.fromkeys(REQUIRED, 64) | {"num_attention_heads": 4}
 CLASSES = {"llama": LlamaConfig, "qwen3": Qwen3Config}
 LLAMA3 = {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 8.0}
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from conf.hf_config import Rope
+from jobs.huggingface import model as hf
 from jobs.megatron import model as megatron
 from jobs.megatron import weights
 from tests.fixtures.jobs import TRAINING, last, ranks, refused, run_job
@@ -201,3 +202,49 @@ def test_every_layout_computes_the_same(layout: dict[str, Any], corpus: Path, tm
     assert last(output, "import_difference") < 1e-5
     before, after = (load_file(path / "model.safetensors") for path in (source, output / "model"))
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_generation_settings_reach_every_model_of_a_run(corpus: Path, teacher: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(teacher / "model", tmp_path / "source"))
+    settings = '{"eos_token_id": [0, 7], "temperature": 0.6, "top_p": 0.9, "do_sample": true}'
+    (source / "generation_config.json").write_text(settings)
+    first = imported(source, corpus, tmp_path / "teacher")
+    inputs = {"data": corpus, "teacher": first}
+    pruned = run_job("prune", {"drop_layers": [1]}, inputs, tmp_path / "pruned")
+    training = {**TRAINING, "steps": 2, "warmup_steps": 0}
+    distilled = run_job("distill", training, inputs | {"student": pruned}, tmp_path / "distilled")
+    calibration = {"format": "fp8", "calibration_samples": 2, "seq_length": 16}
+    quantized = run_job("quantize", calibration, {"data": corpus, "model": distilled}, tmp_path / "quantized")
+    for output in (first, pruned, distilled, quantized):
+        assert (output / "model" / "generation_config.json").read_text() == settings
+
+
+def test_no_generation_settings_are_invented(corpus: Path, teacher: Path, tmp_path: Path) -> None:
+    calibration = {"format": "fp8", "calibration_samples": 2, "seq_length": 16}
+    quantized = run_job("quantize", calibration, {"data": corpus, "model": teacher}, tmp_path / "quantized")
+    assert not (quantized / "model" / "generation_config.json").exists()
+
+
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json", "tokenizer_config.json"])
+def test_a_chat_ends_at_every_end_that_the_model_names(
+    file: str, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = llama(tmp_path / "source", corpus, eos_token_id=None, pad_token_id=None)
+    for name in ("generation_config.json", "tokenizer_config.json"):
+        (source / name).write_text("{}")
+
+    def said() -> str:
+        capsys.readouterr()
+        run_job(
+            "chat", {"prompt": "the town", "max_new_tokens": 8, "temperature": 0.0}, {"model": source}, tmp_path / "x"
+        )
+        return capsys.readouterr().out
+
+    whole, tokenizer, model = said(), hf.load_tokenizer(source), hf.load_model(source, torch.float32)
+    prompt = tokenizer.backend_tokenizer.encode("the town", add_special_tokens=False).ids
+    first = int(model(torch.tensor([prompt])).logits[0, -1].argmax())
+    piece = tokenizer.convert_ids_to_tokens(first)
+    ends = {"eos_token": piece} if file == "tokenizer_config.json" else {"eos_token_id": [first, 383]}
+    (source / file).write_text(json.dumps(json.loads((source / file).read_text()) | ends))
+    assert whole.strip() != tokenizer.decode([first]).strip(), "without an end it goes on"
+    assert said().strip() in ("", tokenizer.decode([first]).strip())
