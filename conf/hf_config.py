@@ -50,8 +50,7 @@ def completed(config: dict[str, Any], where: str = "config.json") -> dict[str, A
             f"{where} does not describe a Llama or Qwen3 decoder ({missing[0]} is missing); choose such a model"
         )
     given = {name: value for name, value in config.items() if value is not None}
-    heads = config["num_attention_heads"]
-    groups = heads if "num_key_value_heads" in config else ABSENT_GROUPS.get(kind, heads)
+    heads, groups = config["num_attention_heads"], key_value_heads(config)
     defaults = DEFAULTS | DEFAULTS_OF[kind] | {"architectures": [ARCHITECTURES[kind]], "num_key_value_heads": groups}
     whole = config | {name: value for name, value in defaults.items() if name not in given}
     _check_function(whole, where)
@@ -122,6 +121,19 @@ def head_dim(config: dict[str, Any]) -> int:
     """Width of one attention head, from the content of a config.json."""
     default = DEFAULTS_OF.get(str(config.get("model_type")), {}).get("head_dim")
     return int(config.get("head_dim") or default or config["hidden_size"] // config["num_attention_heads"])
+
+
+def key_value_heads(config: dict[str, Any]) -> int:
+    """Key-value heads, from the content of a config.json."""
+    default = None if "num_key_value_heads" in config else ABSENT_GROUPS.get(str(config.get("model_type")))
+    heads: int = config.get("num_key_value_heads") or default or config["num_attention_heads"]
+    return heads
+
+
+def longest(config: dict[str, Any]) -> int:
+    """Most tokens of a sequence, from the content of a config.json."""
+    length = config.get("max_position_embeddings")
+    return int(length or DEFAULTS_OF.get(str(config.get("model_type")), DEFAULTS_OF["llama"])["max_position_embeddings"])
 
 
 def stop_ids(*values: Any) -> set[int]:

@@ -57,7 +57,7 @@ def cache_quantizers(model: PreTrainedModel) -> dict[str, Any]:
 
 
 def check_calibrated(model: PreTrainedModel, layers: dict[str, Any]) -> None:
-    """Refuse quantizers that saw no data, or data that no scale fits."""
+    """Refuse quantizers that saw no data, or data that no scale fits; those that saw only zeros get a scale."""
     if not layers:
         raise ValueError(
             "the model has no linear layer that can be quantized; choose a decoder with linear projections"
@@ -73,15 +73,21 @@ def check_calibrated(model: PreTrainedModel, layers: dict[str, Any]) -> None:
         if layer.input_quantizer.is_enabled and not layer.input_quantizer._dynamic
     ]
     parts += [(name, quantizer) for name, quantizer in cache_quantizers(model).items()]
+    zeros = []
     for description, quantizer in parts:
         amax = getattr(quantizer, "_amax", None)
         if amax is None:
             raise ValueError(f"calibration never reached {description}; raise calibration_samples")
-        if not (amax.isfinite().all() and amax.max() > 0 and amax.min() >= 0):
+        if not (amax.isfinite().all() and amax.min() >= 0):
             raise ValueError(
                 f"the largest magnitude of {description} is {float(amax.max())}, which no scale fits; check the model"
             )
         quantizer._amax = amax.float()  # scales are exported in fp32
+        if amax.max() == 0:  # any scale keeps zeros
+            quantizer._amax = torch.ones_like(quantizer._amax)
+            zeros.append(description)
+    if zeros:
+        print(f"{len(zeros)} of {len(parts)} quantizers saw only zeros, for example {zeros[0]}; their scale is 1")
 
 
 def _weight_quantizers(quantizer: Any) -> list[Any]:

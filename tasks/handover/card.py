@@ -105,7 +105,7 @@ def _metadata(recipe: Recipe, report: Report, row: Row, teacher: Origin, data: l
         base_model=teacher.hub,
         datasets=hubs or None,
         language=list(recipe.card.language) or None,
-        library_name="transformers",
+        library_name="Model Optimizer" if algorithm else "transformers",
         license=licence,
         pipeline_tag="text-generation",
         tags=tags,
@@ -212,8 +212,16 @@ def _licences(recipe: Recipe, teacher: Origin, data: list[Origin]) -> str:
 
 
 def _serve(row: Row) -> str:
+    model = _portable(row)
     lines = []
-    for each in serving.commands(_portable(row), 1):
+    if model.algorithm:
+        lines.append(
+            f"The weights are packed ({model.algorithm}, NVIDIA Model Optimizer's unified checkpoint). The engines below"
+            " with a command unpack them by their scales, and so does `imbik chat`. **Do not open it with"
+            " transformers**: it reads the packed numbers without their scales, and answers with nonsense after nothing"
+            " but warnings."
+        )
+    for each in serving.commands(model, 1):
         note = f" ({each.note})" if each.note else ""
         lines.append(
             f"{each.engine}{note}:\n\n```bash\n{each.command}\n```" if each.command else f"{each.engine}: {each.note}."
