@@ -133,7 +133,9 @@ def key_value_heads(config: dict[str, Any]) -> int:
 def longest(config: dict[str, Any]) -> int:
     """Most tokens of a sequence, from the content of a config.json."""
     length = config.get("max_position_embeddings")
-    return int(length or DEFAULTS_OF.get(str(config.get("model_type")), DEFAULTS_OF["llama"])["max_position_embeddings"])
+    return int(
+        length or DEFAULTS_OF.get(str(config.get("model_type")), DEFAULTS_OF["llama"])["max_position_embeddings"]
+    )
 
 
 def stop_ids(*values: Any) -> set[int]:

@@ -65,7 +65,8 @@ def check(source: Path, data: Path, config: QuantizeConfig) -> None:
     if found := config.misfit(widths):
         name, width, multiple, reason = found
         raise ValueError(
-            f"the model's {name} is {width} wide, not a multiple of {multiple}, {reason}; {config.remedy(found, widths)}"
+            f"the model's {name} is {width} wide, not a multiple of {multiple}, {reason};"
+            f" {config.remedy(found, widths)}"
         )
 
 

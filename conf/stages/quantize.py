@@ -122,8 +122,10 @@ class QuantizeConfig(StageConfig):
         if name == widths.head_dim[0]:
             return "set kv_cache to fp8, which fits every head, or remove it"
         cut = [f"prune it to {width - width % multiple}"] if name != widths.kv[0] and width > multiple else []
-        smaller = max((block for block in BLOCKS if block < multiple and width % block == 0), default=None)
-        blocks = [f"set block_size to {smaller}"] if self.free_block and smaller else []
+        fitting = [
+            block for block in BLOCKS if self.format and self.free_block and not misfit(self.format, block, widths)
+        ]
+        blocks = [f"set quantize.block_size to {max(fitting)}"] if fitting else []
         return " or ".join([*cut, *blocks, "choose fp8, which fits every width"])
 
     @property

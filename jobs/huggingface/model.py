@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from conf import hf_config, hf_model
+from conf import hf_config, hf_model, hf_weights
 from jobs.huggingface import tokenizer
 
 if TYPE_CHECKING:
@@ -92,6 +92,13 @@ def build(
     bf16.install()
     logging.disable_progress_bar()
     config_object, model_class = described(directory, config)
+    head, embedding = tensors.get(hf_weights.HEAD), tensors.get(hf_weights.EMBEDDING)
+    both = config.get("tie_word_embeddings") and head is not None and embedding is not None
+    if both and not torch.equal(head, embedding):  # transformers then leaves them apart, engines take the embedding
+        raise ValueError(
+            f"{directory} sets tie_word_embeddings but stores a {hf_weights.HEAD} that differs from"
+            f" {hf_weights.EMBEDDING}; set it to false in config.json, or remove {hf_weights.HEAD}"
+        )
     tensors = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     model, info = model_class.from_pretrained(
         None,

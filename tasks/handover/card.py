@@ -216,10 +216,9 @@ def _serve(row: Row) -> str:
     lines = []
     if model.algorithm:
         lines.append(
-            f"The weights are packed ({model.algorithm}, NVIDIA Model Optimizer's unified checkpoint). The engines below"
-            " with a command unpack them by their scales, and so does `imbik chat`. **Do not open it with"
-            " transformers**: it reads the packed numbers without their scales, and answers with nonsense after nothing"
-            " but warnings."
+            f"The weights are packed: {model.algorithm}, the unified checkpoint of NVIDIA Model Optimizer. `imbik chat`"
+            " and the engines below that have a command unpack them by their scales. **Do not open it with"
+            " transformers**, which reads the packed numbers without their scales: it warns, and answers nonsense."
         )
     for each in serving.commands(model, 1):
         note = f" ({each.note})" if each.note else ""

@@ -281,7 +281,9 @@ def test_widths_that_nvfp4_cannot_pack_are_refused_before_work(shared_data: Path
     ):
         quantize.check(stories, data, config)
     cache = quantize.QuantizeConfig(format="fp8", kv_cache="nvfp4")
-    with pytest.raises(ValueError, match=r"head_dim is 8 wide, .* nvfp4 KV cache; set kv_cache to fp8, which fits every"):
+    with pytest.raises(
+        ValueError, match=r"head_dim is 8 wide, .* nvfp4 KV cache; set kv_cache to fp8, which fits every"
+    ):
         quantize.check(stories, data, cache)
     quantize.check(stories, data, quantize.QuantizeConfig(format="fp8"))
 
