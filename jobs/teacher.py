@@ -88,7 +88,7 @@ def _import(
     if not record.is_file():
         differences = import_check.compare(model, source, hf_config)
         if torch.distributed.get_rank() == 0:
-            Metrics(output).log(0, **differences)
+            Metrics(output).log(0, None, **differences)
             write_whole(record, json.dumps(differences | {"precision": stored}, indent=2) + "\n")
             print(f"logits differ from transformers' by at most {differences['import_difference']:.1e} of their size")
         torch.distributed.barrier()
