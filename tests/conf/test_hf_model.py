@@ -4,7 +4,6 @@ it."""
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import struct
 from collections.abc import Callable
@@ -14,49 +13,12 @@ from typing import Any
 import pytest
 
 from conf.hf_model import num_tokens, shape_of
-from conf.hf_weights import needed
 from conf.load import load
 from conf.shape import num_params
 from tests.fixtures.flow import RECIPE, imbik, told
+from tests.fixtures.model import write_model
 
 TINY = str(RECIPE)
-
-
-def write_model(folder: Path) -> Path:
-    """A model directory whose two shards hold zeros: nothing here reads a value."""
-    folder.mkdir()
-    config = {
-        "model_type": "llama",
-        "num_hidden_layers": 3,
-        "hidden_size": 32,
-        "intermediate_size": 96,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "vocab_size": 300,
-        "max_position_embeddings": 256,
-        "tie_word_embeddings": True,
-    }
-    vocabulary = {f"piece{number}": number for number in range(299)}
-    content = {"model": {"type": "BPE", "vocab": vocabulary}, "added_tokens": [{"id": 299, "content": "<end>"}]}
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "tokenizer.json").write_text(json.dumps(content))
-    tensors = needed(shape_of(folder))
-    names = {name: f"model-0000{1 + number % 2}-of-00002.safetensors" for number, name in enumerate(tensors)}
-    for shard in set(names.values()):
-        (folder / shard).write_bytes(safetensors({name: tensors[name] for name in names if names[name] == shard}))
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
-    return folder
-
-
-def safetensors(tensors: dict[str, tuple[int, ...]], dtype: str = "BF16") -> bytes:
-    """A file of zeros in 16 bits."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, shape in tensors.items():
-        start, end = end, end + 2 * math.prod(shape)
-        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
-    content = json.dumps(header).encode()
-    return struct.pack("<Q", len(content)) + content + b"\0" * end
 
 
 @pytest.fixture
@@ -273,26 +235,6 @@ def test_a_broken_model_directory_is_told_by_name(case: str, model: Path) -> Non
     damage(model)
     sentence = told(*pretrained(model))
     assert all(part in sentence for part in (str(model), *parts)), sentence
-
-
-def tied(model: Path, head: bytes) -> None:
-    """Write the model as one file with an output layer of its own, whose first bytes are `head`."""
-    tensors = needed(shape_of(model))
-    lose_weights(model)
-    content = safetensors(
-        {"lm_head.weight": (300, 32)} | tensors | {"model.layers.0.self_attn.rotary_emb.inv_freq": (4,)}
-    )
-    start = content.index(b"}}") + 2
-    (model / "model.safetensors").write_bytes(content[:start] + head + content[start + len(head) :])
-
-
-def test_an_output_layer_beside_a_tied_embedding_is_its_copy(model: Path) -> None:
-    tied(model, b"\0\0")
-    load(TINY, pretrained(model))
-    tied(model, b"\0\1")
-    sentence = told(*pretrained(model))
-    assert "tie_word_embeddings but stores a lm_head.weight that differs from model.embed_tokens.weight" in sentence
-    assert "set tie_word_embeddings to false in config.json, or remove lm_head.weight" in sentence
 
 
 def test_absent_fields_have_the_same_meaning_in_plan_and_job(model: Path) -> None:

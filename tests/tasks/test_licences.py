@@ -17,9 +17,10 @@ from conf.spec import Spec
 from tasks.handover import card, licences
 from tasks.handover import publish as published
 from tasks.store import lineage
-from tests.conf.test_hf_model import rewrite, write_model
+from tests.conf.test_hf_model import rewrite
 from tests.fixtures.artifacts import write_record
 from tests.fixtures.flow import RECIPE
+from tests.fixtures.model import write_model
 
 APACHE = "                                 Apache License\n                           Version 2.0, January 2004\n"
 COMMIT = "c" * 40
