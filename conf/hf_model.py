@@ -5,17 +5,20 @@ from __future__ import annotations
 
 import json
 import shlex
-import struct
 import tarfile
 from pathlib import Path
 from typing import Any
 
+from conf.hf_config import completed
+from conf.hf_weights import StoredPrecision, check_weights, precision_of, read_headers
 from conf.nemo.commands import exporting
 from conf.shape import Shape
 
 CODE = (".py", ".so")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+GENERATION = "generation_config.json"
+"""Sampling defaults and further end-of-sequence ids, which engines read."""
 MEANING = ("normalizer", "pre_tokenizer", "post_processor", "model", "added_tokens")
 """The parts of tokenizer.json that determine token ids."""
 
@@ -30,8 +33,9 @@ def check_model_directory(directory: Path) -> None:
             raise ValueError(f"{directory} is quantized; use the unquantized model")
         if not (directory / "tokenizer.json").is_file():
             raise ValueError(f"{directory} has no tokenizer.json; add the model's fast tokenizer")
-        for shard in shards(directory):
-            _check_shard(directory / shard)
+        read_json(directory / GENERATION, missing={})
+        shape, tensors = shape_in(settings, f"{directory}/config.json"), read_headers(directory, shards(directory))
+        check_weights(directory, tensors, shape)
     except ValueError as error:
         raise ValueError(f"teacher.model {error}") from error
 
@@ -73,6 +77,11 @@ def shards(directory: Path) -> dict[str, list[str]]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(f"{index} lists no tensors; download the model again")
+    if (directory / SINGLE).is_file() and SINGLE not in weight_map.values():
+        raise ValueError(
+            f"{directory} has both {SINGLE} and {INDEX}, which may hold different weights; remove the one that is not"
+            " the model's"
+        )
     files: dict[str, list[str]] = {}
     for tensor, shard in weight_map.items():
         if not isinstance(shard, str) or Path(shard).name != shard:
@@ -106,23 +115,26 @@ def shape_of(directory: Path) -> Shape:
     return shape_in(read_json(directory / "config.json"), f"{directory}/config.json")
 
 
+def stored_precision(directory: Path) -> StoredPrecision:
+    """The precision that holds all tensors of a directory exactly: the one they share, else fp32."""
+    return precision_of(read_headers(directory, shards(directory)))
+
+
 def shape_in(config: dict[str, Any], where: str = "config.json") -> Shape:
     """Shape from the content of a config.json; error messages call it `where`."""
-    kind = config.get("model_type")
-    if kind not in ("llama", "qwen3"):
-        raise ValueError(f"{where} has model_type {kind!r}; choose a Llama or Qwen3 model")
+    whole = completed(config, where)
     try:
         return Shape(
-            architecture=kind,
-            num_layers=config["num_hidden_layers"],
-            hidden_size=config["hidden_size"],
-            ffn_hidden_size=config["intermediate_size"],
-            num_attention_heads=config["num_attention_heads"],
-            num_query_groups=config.get("num_key_value_heads") or config["num_attention_heads"],
-            head_dim=config.get("head_dim"),
-            vocab_size=config["vocab_size"],
-            max_position_embeddings=config["max_position_embeddings"],
-            tie_word_embeddings=bool(config.get("tie_word_embeddings")),
+            architecture=whole["model_type"],
+            num_layers=whole["num_hidden_layers"],
+            hidden_size=whole["hidden_size"],
+            ffn_hidden_size=whole["intermediate_size"],
+            num_attention_heads=whole["num_attention_heads"],
+            num_query_groups=whole["num_key_value_heads"],
+            head_dim=whole.get("head_dim"),
+            vocab_size=whole["vocab_size"],
+            max_position_embeddings=whole["max_position_embeddings"],
+            tie_word_embeddings=bool(whole["tie_word_embeddings"]),
         )
     except (KeyError, ValueError) as error:
         raise ValueError(
@@ -131,26 +143,44 @@ def shape_in(config: dict[str, Any], where: str = "config.json") -> Shape:
         ) from error
 
 
-def head_dim(config: dict[str, Any]) -> int:
-    """Width of one attention head, from the content of a config.json."""
-    return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
-
-
 def tokenizer_of(directory: Path) -> dict[str, Any]:
     """The parts of a directory's tokenizer.json that determine token ids."""
     content = read_json(directory / "tokenizer.json")
     return {part: content.get(part) for part in MEANING}
 
 
-def num_tokens(directory: Path) -> int:
-    """Highest token id of a directory's tokenizer, plus one."""
+def num_tokens(directory: Path, *, without_pad: bool = False) -> int:
+    """Highest token id of a directory's tokenizer, plus one. `without_pad` leaves out the padding token, which no text
+    contains and no model embeds where it was added for training elsewhere."""
     content = read_json(directory / "tokenizer.json")
+    pad = _pad_token(directory) if without_pad else None
     try:
         vocabulary = content["model"]["vocab"]  # a list where the pieces have scores (Unigram)
-        ids = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
-        return int(max([*ids, *(token["id"] for token in content.get("added_tokens") or ())])) + 1
-    except (KeyError, TypeError, ValueError) as error:
+        ids = {
+            int(number) for number in (vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary)))
+        }
+        ids |= {int(token["id"]) for token in content.get("added_tokens") or ()}
+        ids -= {
+            int(token["id"])
+            for token in content.get("added_tokens") or ()
+            if token.get("content") == pad and token.get("special")
+        }
+        return max(ids) + 1
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{directory}/tokenizer.json has no vocabulary; download the tokenizer again") from error
+
+
+def _pad_token(directory: Path) -> str | None:
+    """The padding token, unless it is another special token too."""
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        names = {
+            name: token.get("content") if isinstance(token, dict) else token
+            for name, token in read_json(directory / file, missing={}).items()
+            if name in ("pad_token", "eos_token", "bos_token", "unk_token")
+        }
+        if pad := names.pop("pad_token", None):
+            return None if pad in names.values() else str(pad)
+    return None
 
 
 def read_json(path: Path, missing: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -164,17 +194,3 @@ def read_json(path: Path, missing: dict[str, Any] | None = None) -> dict[str, An
     if not isinstance(content, dict):
         raise ValueError(f"{path} contains a {type(content).__name__} instead of a JSON object; download it again")
     return content
-
-
-def _check_shard(path: Path) -> None:
-    size = path.stat().st_size
-    try:
-        with path.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(length)) if length < size else {}
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        expected = 8 + length + max(ends, default=0)
-    except (struct.error, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not a safetensors file ({error}); download the model again") from error
-    if expected != size:
-        raise ValueError(f"{path} has {size} bytes but its header requires {expected}; download the model again")

@@ -49,7 +49,20 @@ class Shape(Config):
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads};"
                 " set head_dim"
             )
+        if not opens(self):
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads},"
+                " and transformers opens no such Llama; choose a multiple, or architecture qwen3"
+            )
+        if head_dim(self) % 2:
+            raise ValueError(f"head_dim {head_dim(self)} is odd, but rotary embeddings turn pairs; choose an even one")
         return self
+
+
+def opens(shape: Shape) -> bool:
+    """Whether transformers opens a model of this shape: its LlamaConfig refuses a hidden size that the query heads do
+    not divide, even beside a head_dim of its own."""
+    return shape.architecture != "llama" or shape.hidden_size % shape.num_attention_heads == 0
 
 
 def head_dim(shape: Shape) -> int:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from itertools import product
 
-from conf.shape import Shape, head_dim, num_params
+from conf.shape import Shape, head_dim, num_params, opens
 from conf.stages.candidate_score import AXES, Axis
 from conf.stages.prune import PruneConfig
 from conf.stages.search import SearchConfig
@@ -53,6 +53,12 @@ def cut_shape(where: str, prune: PruneConfig, teacher: Shape, whose: str = "the 
     if layers < 1:
         raise ValueError(f"{where}.drop_layers drops all {teacher.num_layers} layers of {whose}; keep at least one")
     cut = cut_to(teacher, {"num_layers": layers} | prune.ranked)
+    if not opens(cut):
+        raise ValueError(
+            f"{where} leaves hidden_size {cut.hidden_size} and num_attention_heads {cut.num_attention_heads}, and"
+            f" transformers opens no Llama whose heads do not divide its hidden size; choose a hidden_size that is a"
+            f" multiple of {cut.num_attention_heads}, or other heads"
+        )
     if num_params(cut) >= num_params(teacher):
         raise ValueError(
             f"{where} leaves {num_params(cut):,} parameters but {whose} has {num_params(teacher):,}; cut more"
@@ -101,7 +107,12 @@ def candidates(where: str, config: SearchConfig, teacher: Shape) -> list[Shape]:
     _check_grid(where, config, teacher, grid)
     most_params, most_memory = _targets(where, config, teacher)
     shapes = [cut_to(teacher, dict(zip(grid, sizes, strict=True))) for sizes in product(*grid.values())]
-    smaller = [shape for shape in shapes if sizes_of(shape, teacher)]
+    smaller = [shape for shape in shapes if sizes_of(shape, teacher) and opens(shape)]
+    if not smaller:
+        raise ValueError(
+            f"{where}: in no shape within the bounds do the heads divide the hidden size, as transformers needs; lower"
+            f" hidden_divisor {config.hidden_divisor} or remove num_attention_heads from axes"
+        )
     fitting = [shape for shape in smaller if num_params(shape) <= most_params and _memory(config, shape) <= most_memory]
     if not fitting:
         least = min(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from conf.checks.recipe import teacher_shape
 from conf.cluster import Cluster
@@ -10,6 +11,8 @@ from conf.cuts import cuts
 from conf.estimate.fit import misfit, tight
 from conf.estimate.memory import BYTES, Memory
 from conf.estimate.numbers import Models, StageEstimate
+from conf.hf_model import stored_precision
+from conf.hf_weights import StoredPrecision
 from conf.recipe import Recipe
 from conf.shape import Shape
 from conf.shapes import points
@@ -44,9 +47,17 @@ def estimate(recipe: Recipe, planned: PlannedStage) -> StageEstimate:
     return (teacher and planned.config.estimate(_models(recipe, planned, teacher))) or StageEstimate()
 
 
+def _stored(recipe: Recipe) -> StoredPrecision:
+    """Precision of the teacher's file: an import keeps that of a local model, and a hub model's is not known yet."""
+    teacher = recipe.teacher
+    if teacher.steps == 0 and teacher.model and Path(teacher.model).is_dir():
+        return stored_precision(Path(teacher.model))
+    return teacher.precision
+
+
 def _models(recipe: Recipe, planned: PlannedStage, teacher: Shape) -> Models:
     """Shapes of the models of a planned stage, and the path of its settings in the recipe."""
-    width, config, name = BYTES[recipe.teacher.precision], planned.config, planned.student
+    width, config, name = BYTES[_stored(recipe)], planned.config, planned.student
     if name is None:
         scored = len(points(config, teacher)) if isinstance(config, SweepConfig) else 0
         return Models(

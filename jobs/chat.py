@@ -45,6 +45,7 @@ def run(spec: Spec) -> None:
     else:
         template, _ = choose(directory, tokenizer.chat_template, None)
     max_length = int(model_config.get("max_position_embeddings") or 2048)
+    stop = sorted(hf.stop_ids(directory, tokenizer))
     messages: list[Message] = [{"role": "system", "content": config.system}] if config.system else []
     for prompt in _prompts(config):
         messages.append({"role": "user", "content": prompt})
@@ -54,7 +55,7 @@ def run(spec: Spec) -> None:
                 f"the conversation has {len(ids)} tokens but the model reads at most {max_length}; start again or"
                 " shorten it"
             )
-        answer = _answer(config, model, tokenizer, ids, max_length)
+        answer = _answer(config, model, tokenizer, ids, max_length, stop)
         messages.append({"role": "assistant", "content": answer})
 
 
@@ -95,18 +96,18 @@ def _encode(tokenizer: Any, template: str | None, messages: list[Message]) -> li
     return list(tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids)
 
 
-def _answer(config: ConverseConfig, model: Any, tokenizer: Any, ids: list[int], max_length: int) -> str:
-    """Generate, writing tokens as they arrive."""
+def _answer(
+    config: ConverseConfig, model: Any, tokenizer: Any, ids: list[int], max_length: int, stop: list[int]
+) -> str:
+    """Generate up to one of the ids `stop`, writing tokens as they arrive."""
     import torch
     from transformers import GenerationConfig, TextStreamer
 
-    stop = model.config.eos_token_id if model.config.eos_token_id is not None else tokenizer.eos_token_id
     sampling = {"do_sample": True, "temperature": config.temperature} if config.temperature else {"do_sample": False}
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     settings = GenerationConfig(
         max_new_tokens=min(config.max_new_tokens, max_length - len(ids)),
-        eos_token_id=stop,
-        pad_token_id=pad,
+        eos_token_id=stop or None,
+        pad_token_id=stop[0] if stop else 0,  # one sequence is never padded
         **sampling,
     )
     inputs = torch.tensor([ids], device=model.device)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conf.formats import Widths
-from conf.hf_model import head_dim
+from conf.hf_config import head_dim, key_value_heads
 from conf.spec import Spec
 from conf.stages.quantize import QuantizeConfig
 from jobs.quantization import auto_quantize as mix
@@ -61,12 +61,12 @@ def check(source: Path, data: Path, config: QuantizeConfig) -> None:
     hf.check_tokens(source, data)
     for length in (config.seq_length, *([config.qad.seq_length] if config.qad else [])):
         hf.check_length(settings, length)
-    if found := config.misfit(widths_of(settings)):
+    widths = widths_of(settings)
+    if found := config.misfit(widths):
         name, width, multiple, reason = found
-        smaller = ", choose a smaller block_size" if config.free_block else ""
         raise ValueError(
-            f"the model's {name} is {width} wide, not a multiple of {multiple}, {reason}; "
-            f"prune to {width - width % multiple or multiple}{smaller}, or use fp8"
+            f"the model's {name} is {width} wide, not a multiple of {multiple}, {reason};"
+            f" {config.remedy(found, widths)}"
         )
 
 
@@ -78,7 +78,7 @@ def widths_of(settings: dict[str, Any]) -> Widths:
         hidden=("hidden_size", settings["hidden_size"]),
         ffn=("intermediate_size", settings["intermediate_size"]),
         heads=("heads", heads * width),
-        kv=("num_key_value_heads x head_dim", (settings.get("num_key_value_heads") or heads) * width),
+        kv=("num_key_value_heads x head_dim", key_value_heads(settings) * width),
         head_dim=("head_dim", width),
     )
 

@@ -3,16 +3,26 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from conf.files import write_whole
 from conf.spec import Spec
 from conf.stages.teacher import TeacherConfig
 from jobs.nemo import run as nemo
-from jobs.runtime.entry import main
+from jobs.runtime.entry import Metrics, main
+
+if TYPE_CHECKING:
+    import torch
+    from megatron.core.models.gpt import GPTModel
+
+    from conf.hf_weights import StoredPrecision
 
 
 def run(spec: Spec) -> None:
-    """Inputs: data, and model when `config.model` is set. Writes model/ and, when trained, metrics.jsonl."""
+    """Inputs: data, and model when `config.model` is set. Writes model/, metrics.jsonl, and for an imported model
+    import.json: how far its logits are from transformers'."""
     if spec.config.get("engine") == "nemo":
         return nemo.run(spec)
     from jobs.megatron.device import machine
@@ -27,31 +37,62 @@ def _build_teacher(spec: Spec, config: TeacherConfig, device: str) -> None:
 
     from jobs.huggingface import tokenizer
     from jobs.megatron import fused_loss as head
-    from jobs.megatron import inputs, training, weights
-    from jobs.megatron.model import DTYPES, build, config_of_shape, stored_precision
+    from jobs.megatron import training, weights
+    from jobs.megatron.model import DTYPES, build, config_of_shape
     from jobs.tokens.blend_reader import splits
 
     data, output = Path(spec.inputs["data"]), Path(spec.output)
     source_model = Path(spec.inputs["model"]) if config.model else None
     if source_model:
-        hf_config = inputs.checked_model(source_model, data, config.parallel, config.seq_length)
+        model, hf_config, stored = _import(source_model, data, config, torch.device(device), output)
+        if not config.steps:
+            return weights.save(model, output / "model", hf_config, source_model, DTYPES[stored])
+        del model  # its layers are those that were compared, not those that train
     else:
         assert config.shape is not None, "TeacherConfig has a model or a shape"
         tokenizer_folder = data / "tokenizer"
         hf_config = config_of_shape(
             config.shape, tokenizer.vocab_size(tokenizer_folder), tokenizer.eod_id(tokenizer_folder)
         )
-    precision = config.precision if config.steps else stored_precision(hf_config)
-    model = build(hf_config, config.parallel, precision, torch.device(device))
+    model = build(hf_config, config.parallel, config.precision, torch.device(device))
     if source_model:
         weights.load(model, source_model, hf_config)
     else:
         weights.initialize(model, hf_config, config.seed)
-    if config.steps:
-        head.defer(model)
-        objective = training.Objective(losses=training.cross_entropy, total="loss")
-        training.train(model, hf_config, config, objective, splits=splits(data, config.seq_length), output=output)
-    weights.save(model, output / "model", hf_config, source_model or data / "tokenizer", DTYPES[precision])
+    head.defer(model)
+    objective = training.Objective(losses=training.cross_entropy, total="loss")
+    training.train(model, hf_config, config, objective, splits=splits(data, config.seq_length), output=output)
+    weights.save(model, output / "model", hf_config, source_model or data / "tokenizer", DTYPES[config.precision])
+
+
+def _import(
+    source: Path, data: Path, config: TeacherConfig, device: torch.device, output: Path
+) -> tuple[GPTModel, dict[str, Any], StoredPrecision]:
+    """The model of `source` as it is stored, after comparing it with transformers' own, its config and its precision.
+    Writes import.json; where a killed attempt left it, the comparison is not repeated."""
+    import torch
+
+    from conf.hf_model import check_model_directory, stored_precision
+    from jobs.megatron import import_check, inputs, weights
+    from jobs.megatron.model import build
+
+    check_model_directory(source)
+    hf_config = inputs.checked_model(source, data, config.parallel, config.seq_length if config.steps else None)
+    import_check.check_finite(source)
+    stored = stored_precision(source)
+    # One rank holds whole sequences: the comparison is of the model, not of how training spreads its tokens.
+    parallel = config.parallel.model_copy(update={"context": 1, "sequence": False})
+    model = build(hf_config, parallel, stored, device, for_pruning=True)
+    weights.load(model, source, hf_config)
+    record = output / "import.json"
+    if not record.is_file():
+        differences = import_check.compare(model, source, hf_config)
+        if torch.distributed.get_rank() == 0:
+            Metrics(output).log(0, None, **differences)
+            write_whole(record, json.dumps(differences | {"precision": stored}, indent=2) + "\n")
+            print(f"logits differ from transformers' by at most {differences['import_difference']:.1e} of their size")
+        torch.distributed.barrier()
+    return model, hf_config, stored
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ from conf.stages.quantize import QuantizeConfig
 
 def check_format(student: str, config: QuantizeConfig, cut: Shape) -> None:
     """Raise ValueError if a student of this shape cannot be quantized with `config`."""
-    if found := config.misfit(widths_of(cut)):
+    widths = widths_of(cut)
+    if found := config.misfit(widths):
         axis, width, multiple, reason = found
-        smaller = ", set a smaller quantize.block_size" if config.free_block else ""
         raise ValueError(
             f"students.{student} has {axis} {width}, not a multiple of {multiple}, {reason}; "
-            f"prune it to a multiple{smaller} or set students.{student}.quantize=false"
+            f"{config.remedy(found, widths)}, or set students.{student}.quantize=false"
         )
     if config.auto and cut.vocab_size:
         _check_budget(student, config.auto.effective_bits, least_bits(config, cut))

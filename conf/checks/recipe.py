@@ -47,6 +47,8 @@ def check(recipe: Recipe) -> None:
         return  # a hub model without teacher.reference: the jobs check it after the download
     _check_vocabulary(recipe, shape)
     _check_training("teacher", recipe.teacher, shape)
+    if recipe.teacher.steps == 0:  # an import reads no sequences, but its ranks divide the model
+        check_layout("teacher.parallel", recipe.teacher.parallel, shape)
     if recipe.needs_importance:
         _check_length("importance.seq_length", recipe.importance.seq_length, shape)
         check_layout("importance.parallel", recipe.importance.parallel, shape)
@@ -199,7 +201,7 @@ def _check_vocabulary(recipe: Recipe, shape: Shape) -> None:
                 f" {tokens} or leave it empty"
             )
     elif Path(model).is_dir():
-        tokens = num_tokens(Path(model))
+        tokens = num_tokens(Path(model), without_pad=True)
         if shape.vocab_size and shape.vocab_size < tokens:
             raise ValueError(
                 f"teacher.model {model} has {shape.vocab_size} embedding rows but its tokenizer.json has {tokens}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from conf.stages.training import Training
 
 Device = Literal["cpu", "cuda"]
-BYTES = {"bf16": 2, "fp32": 4}
+BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 
 GROUP_ELEMENTS, GROUP_TOKENS = 2**26, 1024
 """Maximum logits of one model that the fused head computes at once: matrix products need many rows, and 2**26 in bf16

@@ -115,6 +115,19 @@ class QuantizeConfig(StageConfig):
         found = [misfit(form, self.block_size, widths) for form in self.formats] + [kv_misfit(self.kv_cache, widths)]
         return next(filter(None, found), None)
 
+    def remedy(self, found: tuple[str, int, int, str], widths: Widths) -> str:
+        """What can be done about a misfit: "prune it to 160 or choose fp8, ...". Heads keep their width and key-value
+        heads their number, so no cut changes those."""
+        name, width, multiple, _ = found
+        if name == widths.head_dim[0]:
+            return "set kv_cache to fp8, which fits every head, or remove it"
+        cut = [f"prune it to {width - width % multiple}"] if name != widths.kv[0] and width > multiple else []
+        fitting = [
+            block for block in BLOCKS if self.format and self.free_block and not misfit(self.format, block, widths)
+        ]
+        blocks = [f"set quantize.block_size to {max(fitting)}"] if fitting else []
+        return " or ".join([*cut, *blocks, "choose fp8, which fits every width"])
+
     @property
     def sensitivity(self) -> SensitivityConfig | None:
         """Config of the sensitivity stage that `auto` needs, shared by all budgets; None for a single format."""

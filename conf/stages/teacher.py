@@ -14,6 +14,9 @@ from conf.paths import InputName
 from conf.shape import Shape, num_params
 from conf.stages.training import Training
 
+COMPARED_SEQUENCES, COMPARED_LENGTH = 2, 256
+"""Tokens on which an imported model is compared with transformers' own."""
+
 
 class TeacherConfig(Training):
     """The model to compress: imported, or initialized from a shape; then trained on the corpus unless `steps` is 0."""
@@ -45,11 +48,21 @@ class TeacherConfig(Training):
     def estimate(self, models: Models) -> StageEstimate | None:
         if self.steps:
             return self.training_estimate(models.after, models.where)
-        params, width = num_params(models.after), memory.BYTES[self.precision]
+        shape, width = models.after, models.weight_bytes
+        params, embedding = num_params(shape), (shape.vocab_size or 0) * shape.hidden_size
+        part = max(embedding, (params - embedding) // shape.num_layers)
+        logits = COMPARED_SEQUENCES * COMPARED_LENGTH * (shape.vocab_size or 0)
 
         def peak(parallel: Parallel, _: int, device: memory.Device) -> memory.Memory:
-            params = max(memory.rank_params(models.after, parallel, stage) for stage in memory.stages_of(parallel))
-            return memory.Memory(weights=width * params, other=memory.resident(device))
+            """The weights as stored; the comparison adds one part of both models in fp32, and their logits."""
+            own = max(memory.rank_params(shape, parallel, stage) for stage in memory.stages_of(parallel))
+            return memory.Memory(
+                weights=width * own,
+                activations=4 * part // parallel.tensor,
+                teacher=4 * part,
+                logits=8 * logits,
+                other=memory.resident(device),
+            )
 
         job = JobEstimate(
             memory=peak, parallel=self.parallel, spread="tensor", where=models.where, shapes=(models.after,)

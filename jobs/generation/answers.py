@@ -3,17 +3,19 @@ batches."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from conf.files import drop_torn_line, whole_lines
 from conf.stages.generate import GenerateConfig
+
+if TYPE_CHECKING:
+    from jobs.huggingface.chat_template import Chat
 
 Message = dict[str, Any]
 
@@ -70,7 +72,7 @@ def answer_here(
 
     chat = Chat(teacher, config.chat_template)
     model = hf.load_model(teacher, {"bf16": torch.bfloat16, "fp32": torch.float32}[config.precision])
-    settings = _settings(config, teacher, chat.end_id, model)
+    settings = _settings(config, teacher, chat)
     room = model.config.max_position_embeddings - config.max_new_tokens
     encoded: dict[int, list[int]] = {}
     faults: dict[int, str] = {}
@@ -95,16 +97,12 @@ def answer_here(
             yield _batch(config, chat.tokenizer, model, settings, {number: encoded[number] for number in numbers})
 
 
-def _settings(config: GenerateConfig, teacher: Path, end_id: int, model: Any) -> Any:
+def _settings(config: GenerateConfig, teacher: Path, chat: Chat) -> Any:
     from transformers import GenerationConfig
 
-    ends = {end_id}
-    generation_config = teacher / "generation_config.json"
-    for value in (
-        model.config.eos_token_id,
-        json.loads(generation_config.read_text()).get("eos_token_id") if generation_config.is_file() else None,
-    ):
-        ends.update(value if isinstance(value, list) else [] if value is None else [value])
+    from jobs.huggingface import model as hf
+
+    ends = {chat.end_id} | hf.stop_ids(teacher, chat.tokenizer)
     sampling = (
         {"do_sample": True, "temperature": config.temperature, "top_p": config.top_p, "top_k": 0}
         if config.temperature
@@ -114,7 +112,7 @@ def _settings(config: GenerateConfig, teacher: Path, end_id: int, model: Any) ->
         max_new_tokens=config.max_new_tokens,
         num_return_sequences=config.samples,
         eos_token_id=sorted(ends),
-        pad_token_id=end_id,
+        pad_token_id=chat.end_id,
         stop_strings=list(config.stop) or None,
         **({"do_sample": False} | sampling),
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from conf import hf_model
+from conf import hf_config, hf_model, hf_weights
 from jobs.huggingface import tokenizer
 
 if TYPE_CHECKING:
@@ -59,28 +59,46 @@ def load_model(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
     return build(directory, config, read_tensors(directory), dtype)
 
 
+def described(directory: Path, config: dict[str, Any]) -> tuple[Any, Any]:
+    """transformers' config object for the content of a config.json, and the class of its causal language model."""
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+
+    settings = {key: value for key, value in config.items() if key != "quantization_config"}
+    if (settings.get("pad_token_id") or 0) >= settings.get("vocab_size", 0):
+        settings.pop("pad_token_id", None)  # it was added without a row of the embedding, which no token then needs
+    try:
+        config_object = AutoConfig.for_model(**settings)
+        return config_object, MODEL_FOR_CAUSAL_LM_MAPPING[type(config_object)]
+    except StrictDataclassError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{directory}/config.json is refused by transformers ({reason}); correct it") from error
+    except (KeyError, ValueError, TypeError) as error:
+        model_type = f"model_type {config.get('model_type')!r}"
+        raise ValueError(
+            f"{directory}/config.json says {model_type}, not a causal language model known to transformers"
+        ) from error
+
+
 def build(
     directory: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor], dtype: torch.dtype
 ) -> PreTrainedModel:
     """The model that `config` describes with the weights `tensors`, which must match it exactly."""
     import torch
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
     from transformers.utils import logging
 
     from jobs.runtime import bf16
 
     bf16.install()
     logging.disable_progress_bar()
-    try:
-        config_object = AutoConfig.for_model(
-            **{key: value for key, value in config.items() if key != "quantization_config"}
-        )
-        model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config_object)]
-    except (KeyError, ValueError, TypeError) as error:
-        model_type = f"model_type {config.get('model_type')!r}"
+    config_object, model_class = described(directory, config)
+    head, embedding = tensors.get(hf_weights.HEAD), tensors.get(hf_weights.EMBEDDING)
+    both = config.get("tie_word_embeddings") and head is not None and embedding is not None
+    if both and not torch.equal(head, embedding):  # transformers then leaves them apart, engines take the embedding
         raise ValueError(
-            f"{directory}/config.json says {model_type}, not a causal language model known to transformers"
-        ) from error
+            f"{directory} sets tie_word_embeddings but stores a {hf_weights.HEAD} that differs from"
+            f" {hf_weights.EMBEDDING}; set it to false in config.json, or remove {hf_weights.HEAD}"
+        )
     tensors = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     model, info = model_class.from_pretrained(
         None,
@@ -109,6 +127,14 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerFast:
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     return tokenizer
+
+
+def stop_ids(directory: Path, tokenizer: PreTrainedTokenizerFast) -> set[int]:
+    """Every end-of-sequence id that the directory names: in config.json, generation_config.json and its tokenizer. (A
+    loaded model's config is no source: transformers invents ids for a Llama that names none.)"""
+    generation = hf_model.read_json(directory / hf_model.GENERATION, missing={})
+    named = (hf_model.read_config(directory).get("eos_token_id"), generation.get("eos_token_id"))
+    return hf_config.stop_ids(*named, tokenizer.eos_token_id)
 
 
 def num_params(model: PreTrainedModel) -> int:

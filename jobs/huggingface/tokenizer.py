@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from conf.chat_template import MORE
-from conf.hf_model import MEANING
+from conf.hf_model import GENERATION, MEANING
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 END_OF_DOCUMENT = "<|endoftext|>"
@@ -80,6 +80,13 @@ def copy_files(source: Path, target: Path) -> None:
         if (source / name).is_file():
             (target / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(source / name, target / name)
+
+
+def copy_generation(source: Path, target: Path) -> None:
+    """Copy a model's generation_config.json byte for byte; where the source has none, the target has none either."""
+    (target / GENERATION).unlink(missing_ok=True)
+    if (source / GENERATION).is_file():
+        shutil.copyfile(source / GENERATION, target / GENERATION)
 
 
 def train(texts: Iterator[str], vocab_size: int, directory: Path) -> None:

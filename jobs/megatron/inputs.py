@@ -11,7 +11,7 @@ from typing import Any
 
 from conf.checks.layout import check_layout
 from conf.files import sha256
-from conf.hf_model import shape_in
+from conf.hf_model import num_tokens, shape_in
 from conf.parallel import Parallel
 from jobs.huggingface import tokenizer
 from jobs.megatron.model import read_config
@@ -22,23 +22,24 @@ CHANCE_MARGIN = 0.9
 load."""
 
 
-def checked_model(directory: Path, data: Path, parallel: Parallel, seq_length: int) -> dict[str, Any]:
-    """The Hugging Face config of `directory`, after refusing a tokenizer, length or layout that does not fit."""
+def checked_model(directory: Path, data: Path, parallel: Parallel, seq_length: int | None) -> dict[str, Any]:
+    """The Hugging Face config of `directory`, after refusing a tokenizer, length or layout that does not fit. No
+    `seq_length`: the job reads no sequences."""
     config = read_config(directory)
     check_tokenizer(directory, data)
     check_layout(
         "parallel", parallel, shape_in(config, f"{directory}/config.json"), tokens=seq_length, whose=f" of {directory}"
     )
-    if seq_length > config["max_position_embeddings"]:
+    if seq_length is not None and seq_length > config["max_position_embeddings"]:
         raise ValueError(
             f"seq_length {seq_length} is above the model's max_position_embeddings {config['max_position_embeddings']};"
             " choose at most that"
         )
-    statistics = read_statistics(data)
-    if statistics["vocab_size"] > config["vocab_size"]:
+    tokens = num_tokens(directory, without_pad=True)
+    if tokens > config["vocab_size"]:
         raise ValueError(
-            f"the tokenizer has {statistics['vocab_size']} tokens but {directory} embeds only {config['vocab_size']}; "
-            "name a matching model and tokenizer"
+            f"the tokenizer has {tokens} tokens but {directory} embeds only {config['vocab_size']}; name a matching"
+            " model and tokenizer"
         )
     return config
 

@@ -20,48 +20,25 @@ from megatron.core.transformer import TransformerConfig
 
 import conf.shape
 from conf import hf_model
-from conf.base import Precision
-from conf.hf_model import head_dim
+from conf.hf_config import ARCHITECTURES, completed, head_dim, rope
+from conf.hf_weights import StoredPrecision
 from conf.parallel import Parallel
 from conf.shape import Shape
 from jobs.megatron.attention import layers
 
-ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """The Hugging Face `config.json` of a model directory, refused with a reason where this pipeline cannot represent
-    it exactly."""
-    path, config = directory / "config.json", hf_model.read_config(directory)
-    architecture = (config.get("architectures") or [None])[0]
-    if architecture not in ARCHITECTURES.values():
-        raise ValueError(f"{path} has architecture {architecture}; supported are {', '.join(ARCHITECTURES.values())}")
-    for name in ("attention_bias", "mlp_bias"):
-        if config.get(name):
-            raise ValueError(f"{path} sets {name}, which is not supported; choose a model without biases")
-    if config.get("hidden_act", "silu") != "silu":
-        raise ValueError(f"{path} has hidden_act {config['hidden_act']}; only silu is supported")
-    if config.get("use_sliding_window"):
-        raise ValueError(f"{path} uses sliding-window attention, which is not supported; choose a model without it")
-    rope_type = _rope(config).get("rope_type", _rope(config).get("type", "default"))
-    if rope_type not in ("default", "llama3"):
-        raise ValueError(f"{path} scales its rotary embedding by '{rope_type}'; supported are default and llama3")
-    return config
+    """The Hugging Face `config.json` of a model directory with transformers' defaults for absent fields, refused with a
+    reason where this pipeline cannot represent it exactly."""
+    return completed(hf_model.read_config(directory), f"{directory}/config.json")
 
 
-def _rope(config: dict[str, Any]) -> dict[str, Any]:
-    """Rotary settings, from wherever this transformers version wrote them (`rope_parameters` since 5.0)."""
-    return (
-        {"rope_theta": config.get("rope_theta", 10_000.0)}
-        | (config.get("rope_scaling") or {})
-        | (config.get("rope_parameters") or {})
-    )
-
-
-def stored_precision(config: dict[str, Any]) -> Precision:
-    """The precision a model directory was saved in; fp16 is represented as fp32."""
-    return "bf16" if config.get("dtype", config.get("torch_dtype")) == "bfloat16" else "fp32"
+def stored_precision(config: dict[str, Any]) -> StoredPrecision:
+    """The precision that the model directory of a run was saved in."""
+    names: dict[Any, StoredPrecision] = {"bfloat16": "bf16", "float16": "fp16"}
+    return names.get(config.get("dtype", config.get("torch_dtype")), "fp32")
 
 
 def config_of_shape(shape: Shape, vocab_size: int, eos_token_id: int) -> dict[str, Any]:
@@ -97,12 +74,16 @@ def config_of_shape(shape: Shape, vocab_size: int, eos_token_id: int) -> dict[st
 
 
 def build(
-    config: dict[str, Any], parallel: Parallel, precision: Precision, device: torch.device, *, for_pruning: bool = False
+    config: dict[str, Any],
+    parallel: Parallel,
+    precision: StoredPrecision,
+    device: torch.device,
+    *,
+    for_pruning: bool = False,
 ) -> GPTModel:
     """The GPTModel of this pipeline stage, weights not yet set, on `device` in `precision`; `for_pruning`: with layers
     that ModelOpt can cut."""
-    transformer = _transformer(config, parallel, precision)
-    rope = _rope(config)
+    transformer, rotary = _transformer(config, parallel, precision), rope(config)
     model = GPTModel(
         config=transformer,
         transformer_layer_spec=layers(transformer, local=for_pruning),
@@ -112,15 +93,16 @@ def build(
         post_process=parallel_state.is_pipeline_last_stage(),
         share_embeddings_and_output_weights=bool(config.get("tie_word_embeddings")),
         position_embedding_type="rope",
-        rotary_base=rope["rope_theta"],
-        rope_scaling=rope.get("rope_type", rope.get("type")) == "llama3",
-        rope_scaling_factor=rope.get("factor", 8.0),
+        rotary_base=rotary.theta,
     )
+    if rotary.scaling:  # GPTModel takes the factor alone and fixes the other three values at Llama 3.1's
+        embedding = model.rotary_pos_emb
+        embedding.inv_freq = embedding._apply_scaling(embedding.inv_freq, **rotary.scaling)
     _mark_slices(model)
     return model.to(device=device, dtype=DTYPES[precision])
 
 
-def _transformer(config: dict[str, Any], parallel: Parallel, precision: Precision) -> TransformerConfig:
+def _transformer(config: dict[str, Any], parallel: Parallel, precision: StoredPrecision) -> TransformerConfig:
     return TransformerConfig(
         num_layers=config["num_hidden_layers"],
         hidden_size=config["hidden_size"],

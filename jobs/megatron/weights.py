@@ -19,8 +19,8 @@ from megatron.core.models.gpt import GPTModel
 from safetensors import SafetensorError, safe_open
 
 from conf import hf_model
-from conf.hf_model import head_dim
-from jobs.huggingface.tokenizer import copy_files
+from conf.hf_config import head_dim
+from jobs.huggingface.tokenizer import copy_files, copy_generation
 from jobs.megatron.shards import ShardWriter
 
 TensorOf = Callable[[torch.nn.Parameter], torch.Tensor]
@@ -80,16 +80,17 @@ def initialize(model: GPTModel, config: dict[str, Any], seed: int) -> None:
             parameter.copy_(_shard(torch.empty(shape).normal_(0, scale, generator=generator), config, split))
 
 
-def save(model: GPTModel, directory: Path, config: dict[str, Any], tokenizer: Path, dtype: torch.dtype) -> None:
-    """Write `model` as a Hugging Face directory: config, tokenizer files of `tokenizer`, safetensors in `dtype`.
-    Collective."""
-    names = {torch.bfloat16: "bfloat16", torch.float32: "float32"}
+def save(model: GPTModel, directory: Path, config: dict[str, Any], origin: Path, dtype: torch.dtype) -> None:
+    """Write `model` as a Hugging Face directory: config, tokenizer and generation_config.json of `origin`, safetensors
+    in `dtype`. Collective."""
+    names = {torch.bfloat16: "bfloat16", torch.float16: "float16", torch.float32: "float32"}
     if torch.distributed.get_rank() == 0:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
         saved_config = {key: value for key, value in config.items() if key != "dtype"} | {"torch_dtype": names[dtype]}
         (directory / "config.json").write_text(json.dumps(saved_config, indent=2) + "\n")
-        copy_files(tokenizer, directory)
+        copy_files(origin, directory)
+        copy_generation(origin, directory)
     write_tensors(model, directory, config, dtype, lambda parameter: parameter)
 
 

@@ -8,7 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from conf.hf_model import CODE, PICKLES, check_model_directory, head_dim
+from conf.hf_config import head_dim
+from conf.hf_model import CODE, PICKLES, check_model_directory
 from conf.nemo.settings import NemoPrune
 
 SIZES = {

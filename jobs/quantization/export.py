@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Layers that engines run as one matrix, with one scale."""
 CACHE_QUANTIZERS = ("k_bmm_quantizer", "v_bmm_quantizer")
-GENERATION = "generation_config.json"
 MAX_FOLDS = 8
 """Roundings after which a weight must be stable."""
 NAMES = {
@@ -59,7 +57,7 @@ def cache_quantizers(model: PreTrainedModel) -> dict[str, Any]:
 
 
 def check_calibrated(model: PreTrainedModel, layers: dict[str, Any]) -> None:
-    """Refuse quantizers that saw no data, or data that no scale fits."""
+    """Refuse quantizers that saw no data, or data that no scale fits; those that saw only zeros get a scale."""
     if not layers:
         raise ValueError(
             "the model has no linear layer that can be quantized; choose a decoder with linear projections"
@@ -75,15 +73,21 @@ def check_calibrated(model: PreTrainedModel, layers: dict[str, Any]) -> None:
         if layer.input_quantizer.is_enabled and not layer.input_quantizer._dynamic
     ]
     parts += [(name, quantizer) for name, quantizer in cache_quantizers(model).items()]
+    zeros = []
     for description, quantizer in parts:
         amax = getattr(quantizer, "_amax", None)
         if amax is None:
             raise ValueError(f"calibration never reached {description}; raise calibration_samples")
-        if not (amax.isfinite().all() and amax.max() > 0 and amax.min() >= 0):
+        if not (amax.isfinite().all() and amax.min() >= 0):
             raise ValueError(
                 f"the largest magnitude of {description} is {float(amax.max())}, which no scale fits; check the model"
             )
         quantizer._amax = amax.float()  # scales are exported in fp32
+        if amax.max() == 0:  # any scale keeps zeros
+            quantizer._amax = torch.ones_like(quantizer._amax)
+            zeros.append(description)
+    if zeros:
+        print(f"{len(zeros)} of {len(parts)} quantizers saw only zeros, for example {zeros[0]}; their scale is 1")
 
 
 def _weight_quantizers(quantizer: Any) -> list[Any]:
@@ -189,13 +193,12 @@ def export(model: PreTrainedModel, source: Path, target: Path) -> list[str]:
     unquantized."""
     from modelopt.torch.export import export_hf_checkpoint
 
-    from jobs.huggingface.tokenizer import copy_files
+    from jobs.huggingface.tokenizer import copy_files, copy_generation
 
     with _scales_shared_already():
         export_hf_checkpoint(model, export_dir=target)
     copy_files(source, target)
-    if (source / GENERATION).is_file():
-        shutil.copyfile(source / GENERATION, target / GENERATION)
+    copy_generation(source, target)  # ModelOpt writes one of its own, with ids that transformers invents
     written = json.loads((target / "config.json").read_text())
     config = json.loads((source / "config.json").read_text())
     config.pop("dtype", None)

@@ -105,7 +105,7 @@ def _metadata(recipe: Recipe, report: Report, row: Row, teacher: Origin, data: l
         base_model=teacher.hub,
         datasets=hubs or None,
         language=list(recipe.card.language) or None,
-        library_name="transformers",
+        library_name="Model Optimizer" if algorithm else "transformers",
         license=licence,
         pipeline_tag="text-generation",
         tags=tags,
@@ -212,8 +212,15 @@ def _licences(recipe: Recipe, teacher: Origin, data: list[Origin]) -> str:
 
 
 def _serve(row: Row) -> str:
+    model = _portable(row)
     lines = []
-    for each in serving.commands(_portable(row), 1):
+    if model.algorithm:
+        lines.append(
+            f"The weights are packed: {model.algorithm}, the unified checkpoint of NVIDIA Model Optimizer. `imbik chat`"
+            " and the engines below that have a command unpack them by their scales. **Do not open it with"
+            " transformers**, which reads the packed numbers without their scales: it warns, and answers nonsense."
+        )
+    for each in serving.commands(model, 1):
         note = f" ({each.note})" if each.note else ""
         lines.append(
             f"{each.engine}{note}:\n\n```bash\n{each.command}\n```" if each.command else f"{each.engine}: {each.note}."

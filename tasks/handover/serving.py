@@ -10,6 +10,8 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from conf import hf_config
+
 VLLM: dict[str, str] = {
     "FP8": "modelopt",
     "FP8_PER_CHANNEL_PER_TOKEN": "modelopt",
@@ -77,8 +79,8 @@ def read(path: Path, name: str) -> ServedModel:
         path=path,
         name=name,
         heads=config_json["num_attention_heads"],
-        groups=config_json.get("num_key_value_heads") or config_json["num_attention_heads"],
-        longest=config_json["max_position_embeddings"],
+        groups=hf_config.key_value_heads(config_json),
+        longest=hf_config.longest(config_json),
         dtype=dtype,
         algorithm=quantization.get("quant_algo"),
         cache=quantization.get("kv_cache_quant_algo"),

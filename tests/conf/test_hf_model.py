@@ -16,36 +16,9 @@ from conf.hf_model import num_tokens, shape_of
 from conf.load import load
 from conf.shape import num_params
 from tests.fixtures.flow import RECIPE, imbik, told
+from tests.fixtures.model import write_model
 
 TINY = str(RECIPE)
-
-
-def write_model(folder: Path) -> Path:
-    """A model directory whose two shards have headers and no meaning: nothing here reads a tensor."""
-    folder.mkdir()
-    config = {
-        "model_type": "llama",
-        "num_hidden_layers": 3,
-        "hidden_size": 32,
-        "intermediate_size": 96,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "vocab_size": 300,
-        "max_position_embeddings": 256,
-        "tie_word_embeddings": True,
-    }
-    vocabulary = {f"piece{number}": number for number in range(299)}
-    content = {"model": {"type": "BPE", "vocab": vocabulary}, "added_tokens": [{"id": 299, "content": "<end>"}]}
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "tokenizer.json").write_text(json.dumps(content))
-    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
-    for tensor, shard in shards.items():
-        header = json.dumps(
-            {tensor: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}, "__metadata__": {"format": "pt"}}
-        ).encode()
-        (folder / shard).write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 8)
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
-    return folder
 
 
 @pytest.fixture
@@ -131,8 +104,66 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
         ("has no vocabulary", "download"),
     ),
     "tokenizer of another model": (
-        lambda model: rewrite(model / "config.json", vocab_size=299),
-        ("has 299 embedding rows", "tokenizer.json has 300", "download the model again"),
+        lambda model: rewrite(model / "tokenizer.json", added_tokens=[{"id": 300, "content": "<more>"}]),
+        ("has 300 embedding rows", "tokenizer.json has 301", "download the model again"),
+    ),
+    "rotary kind": (
+        lambda model: rewrite(model / "config.json", rope_scaling={"type": "yarn", "factor": 4.0}),
+        ("config.json scales its rotary embedding by 'yarn'", "supported are default and llama3"),
+    ),
+    "rotary values missing": (
+        lambda model: rewrite(model / "config.json", rope_scaling={"rope_type": "llama3", "factor": 4.0}),
+        ("by 'llama3' without low_freq_factor", "add it"),
+    ),
+    "rotary bounds crossed": (
+        lambda model: rewrite(
+            model / "config.json",
+            rope_scaling={"rope_type": "llama3", "factor": 4, "low_freq_factor": 4, "high_freq_factor": 4},
+        ),
+        ("high_freq_factor 4, which is not above low_freq_factor 4",),
+    ),
+    "rotary base": (lambda model: rewrite(model / "config.json", rope_theta=-1), ("rope_theta -1", "above 0")),
+    "rotary share": (
+        lambda model: rewrite(model / "config.json", partial_rotary_factor=0.5),
+        ("partial_rotary_factor 0.5", "whole heads"),
+    ),
+    "biases": (lambda model: rewrite(model / "config.json", attention_bias=True), ("sets attention_bias",)),
+    "activation": (lambda model: rewrite(model / "config.json", hidden_act="gelu"), ("hidden_act gelu", "silu")),
+    "sliding window": (
+        lambda model: rewrite(model / "config.json", layer_types=["full_attention", "sliding_attention"]),
+        ("uses sliding_attention", "choose a model with full attention"),
+    ),
+    "another class": (
+        lambda model: rewrite(model / "config.json", architectures=["LlamaForSequenceClassification"]),
+        ("architecture LlamaForSequenceClassification", "supported are LlamaForCausalLM"),
+    ),
+    "heads beside the width": (
+        lambda model: rewrite(model / "config.json", num_attention_heads=5, num_key_value_heads=5, head_dim=8),
+        ("hidden_size 32 is not a multiple of num_attention_heads 5",),
+    ),
+    "tensor missing": (
+        lambda model: rewrite(model / "config.json", num_hidden_layers=4),
+        ("has no tensor model.layers.3.", "(and 8 more), which its config.json needs"),
+    ),
+    "tensor left over": (
+        lambda model: rewrite(model / "config.json", num_hidden_layers=2),
+        ("holds the tensor model.layers.2.", "(and 8 more), which its config.json gives no place"),
+    ),
+    "output layer missing": (
+        lambda model: rewrite(model / "config.json", tie_word_embeddings=False),
+        ("has no tensor lm_head.weight", "or set tie_word_embeddings"),
+    ),
+    "tensor of another shape": (
+        lambda model: rewrite(model / "config.json", intermediate_size=64),
+        ("is (96, 32) where config.json needs (64, 32)",),
+    ),
+    "packed numbers": (
+        lambda model: first_shard(model).write_bytes(first_shard(model).read_bytes().replace(b"BF16", b"I16 ")),
+        ("is stored as I16", "use the model in BF16, F16, F32"),
+    ),
+    "two sets of weights": (
+        lambda model: shutil.copy(first_shard(model), model / "model.safetensors"),
+        ("both model.safetensors and model.safetensors.index.json", "remove the one"),
     ),
     "no weights": (
         lose_weights,
@@ -204,6 +235,34 @@ def test_a_broken_model_directory_is_told_by_name(case: str, model: Path) -> Non
     damage(model)
     sentence = told(*pretrained(model))
     assert all(part in sentence for part in (str(model), *parts)), sentence
+
+
+def test_absent_fields_have_the_same_meaning_in_plan_and_job(model: Path) -> None:
+    config = json.loads((model / "config.json").read_text())
+    for name in ("num_key_value_heads", "max_position_embeddings", "tie_word_embeddings"):
+        del config[name]
+    (model / "config.json").write_text(json.dumps(config))
+    shape = shape_of(model)
+    assert (shape.num_query_groups, shape.max_position_embeddings, shape.tie_word_embeddings) == (4, 2048, False)
+
+
+def test_ranks_that_do_not_divide_an_import_are_refused(model: Path) -> None:
+    sentence = told(*pretrained(model), "teacher.parallel={processes: 3, tensor: 3}")
+    assert "teacher.parallel.tensor is 3, which does not divide num_attention_heads 4; choose a divisor" in sentence
+
+
+@pytest.mark.parametrize(
+    ("special", "pad", "passes"), [(True, "<pad>", True), (False, "<pad>", False), (True, "<end>", False)]
+)
+def test_only_a_padding_token_needs_no_row(model: Path, special: bool, pad: str, passes: bool) -> None:
+    content = json.loads((model / "tokenizer.json").read_text())
+    content["added_tokens"].append({"id": 300, "content": "<pad>", "special": special})
+    (model / "tokenizer.json").write_text(json.dumps(content))
+    (model / "tokenizer_config.json").write_text(json.dumps({"pad_token": pad, "eos_token": "<end>"}))
+    if passes:
+        load(TINY, pretrained(model))
+    else:
+        assert "has 300 embedding rows but its tokenizer.json has 301 tokens" in told(*pretrained(model))
 
 
 def test_missing_shard_is_reported_without_creating_a_store(model: Path, tmp_path: Path) -> None:

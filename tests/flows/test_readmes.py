@@ -27,6 +27,8 @@ from tokenizers.models import WordLevel
 
 from conf.base import Config
 from conf.cluster import load_cluster
+from conf.hf_model import shape_of
+from conf.hf_weights import needed
 from conf.load import load, names
 from conf.recipe import Recipe
 from conf.stages import stages
@@ -90,7 +92,8 @@ def workplace(page: Path, folder: Path) -> Path:
         directory.mkdir()
         (directory / "config.json").write_text(json.dumps(CONFIG | {"intermediate_size": ffn}))
         Tokenizer(WordLevel({"</s>": 0, "<s>": 1}, unk_token="</s>")).save(str(directory / "tokenizer.json"))
-        save_file({"embedding": np.zeros(2, np.float32)}, directory / "model.safetensors")
+        tensors = {name: np.zeros(shape, np.float16) for name, shape in needed(shape_of(directory)).items()}
+        save_file(tensors, directory / "model.safetensors")
     for corpus in ("corpus", "corpora/code", "corpora/math", "mmlu/dev", "mmlu/test"):
         (folder / corpus).mkdir(parents=True)
     for file in (

@@ -106,6 +106,17 @@ BREAKAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         "unknown tensor extra",
     ),
     "wrong shape": (lambda path: set_config(path, intermediate_size=64), "where config.json needs"),
+    "two output layers": (
+        lambda path: (
+            set_config(path, tie_word_embeddings=True),
+            edit(path, lambda tensors: tensors.update({"lm_head.weight": torch.ones(300, 32)})),
+        ),
+        "tie_word_embeddings but stores a lm_head.weight that differs",
+    ),
+    "refused by transformers": (
+        lambda path: set_config(path, num_attention_heads=5, head_dim=8),
+        "config.json is refused by transformers .* not a multiple",
+    ),
     "already quantized": (lambda path: set_config(path, quantization_config={"quant_method": "gptq"}), "is quantized"),
 }
 

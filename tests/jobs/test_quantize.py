@@ -277,9 +277,14 @@ def test_widths_that_nvfp4_cannot_pack_are_refused_before_work(shared_data: Path
     config = quantize.QuantizeConfig(format="nvfp4")
     with pytest.raises(
         ValueError,
-        match="intermediate_size is 172 wide, not a multiple of 16, the block size of nvfp4; prune to 160, or use fp8",
+        match="intermediate_size is 172 wide, not a multiple of 16, the block size of nvfp4; prune it to 160 or choose",
     ):
         quantize.check(stories, data, config)
+    cache = quantize.QuantizeConfig(format="fp8", kv_cache="nvfp4")
+    with pytest.raises(
+        ValueError, match=r"head_dim is 8 wide, .* nvfp4 KV cache; set kv_cache to fp8, which fits every"
+    ):
+        quantize.check(stories, data, cache)
     quantize.check(stories, data, quantize.QuantizeConfig(format="fp8"))
 
 
@@ -292,14 +297,38 @@ def poison(model: Any) -> None:
     model.model.layers[0].self_attn.o_proj.weight.data[0, 0] = float("nan")
 
 
-@pytest.mark.parametrize(("change", "sentence"), [(zero, "layers.1.mlp"), (poison, "layers.0.self_attn.o_proj")])
-def test_weights_that_no_scale_fits_are_refused(
-    corpus: Path, tmp_path: Path, capfd: Any, change: Any, sentence: str
-) -> None:
-    source = make(tmp_path / "source", corpus, "qwen3", change)
+def test_weights_that_no_scale_fits_are_refused(corpus: Path, tmp_path: Path, capfd: Any) -> None:
+    source = make(tmp_path / "source", corpus, "qwen3", poison)
     inputs = {"model": source, "data": corpus}
-    assert sentence in refused("quantize", CONFIG | {"format": "nvfp4"}, inputs, tmp_path / "out", capfd)
+    message = refused("quantize", CONFIG | {"format": "nvfp4"}, inputs, tmp_path / "out", capfd)
+    assert "layers.0.self_attn.o_proj" in message
     assert not (tmp_path / "out" / "quantize.json").exists()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"format": "fp8", "kv_cache": "fp8"},
+        {"format": "fp8_pc_pt"},
+        {"format": "int8_sq"},
+        {"format": "int4_awq", "block_size": 32},
+        {"format": "nvfp4"},
+    ],
+    ids=lambda settings: str(settings["format"]),
+)
+def test_matrices_of_zeros_stay_zeros(
+    settings: dict[str, Any], corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def silent(model: Any) -> None:
+        zero(model)
+        model.model.layers[0].self_attn.v_proj.weight.data.zero_()  # then the attention's output sees only zeros
+
+    inputs = {"model": make(tmp_path / "source", corpus, "qwen3", silent), "data": corpus}
+    output = run_job("quantize", CONFIG | settings, inputs, tmp_path / "out")
+    assert "quantizers saw only zeros" in capsys.readouterr().out
+    tensors = load_file(output / "model" / "model.safetensors")
+    assert not tensors["model.layers.1.mlp.up_proj.weight"].float().any()
+    assert all(value.float().isfinite().all() for name, value in tensors.items() if name.endswith("_scale"))
 
 
 def test_blocks_of_zeros_and_of_tiny_values_survive(corpus: Path, tmp_path: Path) -> None:

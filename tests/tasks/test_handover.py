@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from conf.load import load
 from conf.spec import File, Record
-from tasks.handover import serving, upload
+from tasks.handover import card, serving, upload
 from tasks.tracking import registry
 from tasks.tracking.spool import Spool
-from tests.fixtures.flow import told
+from tests.fixtures.flow import RECIPE, told
 from tests.fixtures.report import report, row
 
 
@@ -33,6 +35,17 @@ def checkpoint(
         how = {"quant_algo": algorithm, "kv_cache_quant_algo": cache}
         (folder / "hf_quant_config.json").write_text(json.dumps({"quantization": how}))
     return serving.read(folder, "mine")
+
+
+@pytest.mark.parametrize("algorithm", [None, "FP8", "W8A8_SQ_PER_CHANNEL"])
+def test_a_card_says_what_opens_the_model_and_what_must_not(algorithm: str | None, tmp_path: Path) -> None:
+    checkpoint(tmp_path, algorithm)
+    made = row("depth-x", "quantize" if algorithm else "distill", path=str(tmp_path))
+    recipe, unknown = load(str(RECIPE), []), card.Origin(name="x", hub=None, licence=card.Licence())
+    block = yaml.safe_load(card._metadata(recipe, report(made), made, unknown, [unknown]))
+    assert block["library_name"] == ("Model Optimizer" if algorithm else "transformers")
+    told = card._serve(made)
+    assert ("**Do not open it with transformers**" in told) == bool(algorithm)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,10 @@ from conf.spec import Spec
 from tasks.handover import card, licences
 from tasks.handover import publish as published
 from tasks.store import lineage
+from tests.conf.test_hf_model import rewrite
 from tests.fixtures.artifacts import write_record
 from tests.fixtures.flow import RECIPE
+from tests.fixtures.model import write_model
 
 APACHE = "                                 Apache License\n                           Version 2.0, January 2004\n"
 COMMIT = "c" * 40
@@ -122,18 +124,31 @@ def sealed(folder: Path, stage: str, inputs: dict[str, str]) -> Path:
     return folder
 
 
+def test_a_hub_model_that_cannot_be_imported_is_refused_when_fetched(hub: Path, tmp_path: Path) -> None:
+    from jobs import fetch
+
+    model = hub / "models" / "owner" / "model"
+    model.parent.mkdir(parents=True, exist_ok=True)
+    rewrite(write_model(model) / "config.json", rope_scaling={"rope_type": "yarn", "factor": 4.0})
+    made = {"config": {"model": "owner/model", "branch": COMMIT}, "stage": "fetch", "key": "k", "inputs": {}}
+    with pytest.raises(
+        ValueError, match=r"teacher\.model owner/model/config\.json scales its rotary embedding by 'yarn'"
+    ):
+        fetch.run(Spec.model_validate(made | {"output": str(tmp_path / "fetch")}))
+
+
 def test_hub_licences_of_teacher_and_data_are_kept(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from jobs import data, fetch
     from jobs.corpus import sources
 
     text = "---\nlicense: odc-by\n---\n# Text\n"
-    repository(
-        hub / "models" / "owner" / "model",
-        config__json="{}",
-        README__md="---\nlicense: llama3.1\n---\n",
-        LICENSE=APACHE,
-        run__py="x",
-    )
+    model = hub / "models" / "owner" / "model"
+    model.parent.mkdir(parents=True, exist_ok=True)
+    write_model(model)
+    known = {path.name for path in model.iterdir()}
+    (model / "README.md").write_text("---\nlicense: llama3.1\n---\n")
+    (model / "LICENSE").write_text(APACHE)
+    (model / "run.py").write_text("x")
     repository(hub / "datasets" / "owner" / "text", README__md=text, secret__parquet="rows")
     recipe = load(str(RECIPE), [])
     teacher = recipe.teacher.model_copy(update={"model": f"owner/model@{COMMIT}"})
@@ -142,11 +157,7 @@ def test_hub_licences_of_teacher_and_data_are_kept(hub: Path, tmp_path: Path, mo
 
     made = {"config": {"model": "owner/model", "branch": COMMIT}, "stage": "fetch", "key": "k", "inputs": {}}
     fetch.run(Spec.model_validate(made | {"output": str(tmp_path / "fetch")}))
-    assert {path.name for path in (tmp_path / "fetch").iterdir() if path.is_file()} == {
-        "config.json",
-        "README.md",
-        "LICENSE",
-    }
+    assert {path.name for path in (tmp_path / "fetch").iterdir() if path.is_file()} == known | {"README.md", "LICENSE"}
     read = [sources.Document("hub", number, f"one {number} two three four") for number in range(200)]
     part = sources.Part(split=None, own=frozenset(), read=lambda count: counted(read, count))
     monkeypatch.setattr(sources, "_hub", lambda name, config, notes: [part])

@@ -58,4 +58,14 @@ def test_a_width_off_the_block_is_refused() -> None:
 
 
 def test_a_free_block_may_be_made_smaller() -> None:
-    assert "set a smaller quantize.block_size" in refused(QuantizeConfig(format="int4_awq"), ffn_hidden_size=100)
+    smaller = "set quantize.block_size to 32 or choose fp8"
+    assert smaller in refused(QuantizeConfig(format="int4_awq"), ffn_hidden_size=96)
+    assert "block_size" not in refused(QuantizeConfig(format="int4_awq"), ffn_hidden_size=100), "none fits"
+
+
+def test_what_no_cut_changes_is_not_to_be_cut() -> None:
+    cache = refused(QuantizeConfig(format="fp8", kv_cache="nvfp4"), head_dim=8)
+    assert "set kv_cache to fp8, which fits every head, or remove it, or set students.depth.quantize=false" in cache
+    settings = QuantizeConfig(format="fp8_pb_wo", block_size=64)
+    squares = refused(settings, head_dim=48, num_attention_heads=4, ffn_hidden_size=128)
+    assert "num_query_groups x head_dim 96" in squares and "prune" not in squares
