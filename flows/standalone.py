@@ -148,10 +148,8 @@ def imported(store: Store, cluster: Cluster, reference: str, text: DataConfig | 
     text = hub.pinned(text, store)
     tokenizer = external.tokenizer_of(text, store, model)
     corpus = run(f"data-{label}", text, source=external.text(text, store), tokenizer=tokenizer).result()
-    imported = TeacherConfig(
-        model=reference, steps=0, seq_length=8, global_batch=1, micro_batch=1, lr=1.0, min_lr=0.0, warmup_steps=0
-    )
-    return run(label, place_settings_on_cluster(imported, cluster), data=corpus, model=model).result(), corpus
+    imported = place_settings_on_cluster(TeacherConfig.model_validate({"model": reference, "steps": 0}), cluster)
+    return run(label, imported, data=corpus, model=model).result(), corpus
 
 
 def _plain(reference: str) -> str:

@@ -15,6 +15,7 @@ from conf.checks.nemo import check_nemo
 from conf.checks.quantize import check_format
 from conf.checks.sft import check_lengths, check_records, check_tuning
 from conf.cuts import Cut, check_names, cuts
+from conf.fitted import fitted
 from conf.hf_model import check_model_directory, check_no_nemo, num_tokens, shape_of, tokenizer_of
 from conf.recipe import Recipe
 from conf.secrets import check_no_secret
@@ -29,8 +30,9 @@ TEXT = (".txt", ".jsonl", ".json", ".csv", ".parquet", ".gz")
 """Suffixes of local files; hub ids never have them."""
 
 
-def check(recipe: Recipe) -> None:
-    """Raise ValueError for the first problem."""
+def check(recipe: Recipe) -> Recipe:
+    """The recipe, with lengths that it does not state as `fitted` gives them. Raises ValueError for the first
+    problem."""
     check_no_secret(recipe.model_dump(mode="json"))
     _check_inputs(recipe)
     check_gates(recipe)
@@ -43,7 +45,8 @@ def check(recipe: Recipe) -> None:
     check_blend(recipe)
     shape = teacher_shape(recipe)
     if shape is None:
-        return  # a hub model without teacher.reference: the jobs check it after the download
+        return recipe  # a hub model without teacher.reference: the jobs check it after the download
+    recipe = fitted(recipe, shape)
     _check_vocabulary(recipe, shape)
     _check_training("teacher", recipe.teacher, shape)
     if recipe.needs_importance:
@@ -64,6 +67,7 @@ def check(recipe: Recipe) -> None:
             _check_scoring(f"students.{name}.search", student.search, shape)
         for cut in cuts(recipe, name, shape):
             _check_cut(recipe, name, cut, shape)
+    return recipe
 
 
 def _check_cut(recipe: Recipe, name: str, cut: Cut, teacher: Shape) -> None:

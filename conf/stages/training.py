@@ -16,6 +16,9 @@ from conf.stages.schedule import Schedule
 WRITTEN = 1
 """Training checkpoints on disk besides those that are kept: the one being written."""
 
+UNREAD = {"seq_length": 8, "global_batch": 1, "micro_batch": 1, "lr": 1.0, "min_lr": 0.0, "warmup_steps": 0}
+"""What a stage of no steps has for settings that nothing reads."""
+
 
 class Training(StageConfig):
     """Settings of every training stage: batches, schedule, optimizer (Adam), validation, checkpoints."""
@@ -62,6 +65,14 @@ class Training(StageConfig):
     @classmethod
     def _by_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _untrained(cls, values: Any) -> Any:
+        """Without steps, nothing reads the batches and the schedule: they need not be stated."""
+        if isinstance(values, dict) and type(values.get("steps")) is int and values["steps"] == 0:
+            return UNREAD | values
+        return values
 
     @model_validator(mode="after")
     def _learning_rate(self) -> Self:
