@@ -105,6 +105,12 @@ def dump(values: dict[str, Any]) -> str:
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
+def scalar(text: str) -> str:
+    """Text as YAML that reads back as this text, in one line."""
+    written = yaml.dump(text, Dumper=_Dumper, allow_unicode=True, width=float("inf"))
+    return written.removesuffix("\n").removesuffix("\n...")
+
+
 def _bounded(values: int, depth: int) -> None:
     if values > MAX_VALUES:
         raise Refused(f"it has more than {MAX_VALUES:,} values, aliases written out; write fewer")

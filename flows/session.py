@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +23,7 @@ from tasks.launch.launchers import Launchers
 from tasks.monitor import prefect_pages
 from tasks.monitor.board import Board
 from tasks.session import Session, current
+from tasks.store import use
 from tasks.store.store import Store, StoreError
 from tasks.tracking.tracker import Tracker
 
@@ -61,6 +62,13 @@ def open_session(name: str, root: Path, settings: dict[str, Any], cluster: Clust
     worker = _end_with_worker()
     store = Store(root)
     store.create()
+    with use.running(store.root, name):
+        yield from _opened(name, store, settings, cluster, worker)
+
+
+def _opened(
+    name: str, store: Store, settings: dict[str, Any], cluster: Cluster, worker: int
+) -> Generator[Session, None, None]:
     prefect_pages.in_one_sentence(JobFailed, StoreError, GateClosed, Stopped)
     launcher, failed = Launchers(cluster, store.root), True
     tracker = Tracker(

@@ -31,7 +31,7 @@ from tasks.report import run_info
 from tasks.report.model import ReportModel
 from tasks.report.run_info import SETTINGS
 from tasks.session import Session
-from tasks.store.store import Artifact, Store, StoreError
+from tasks.store.store import Artifact, Store
 
 UNASKED = EvaluateConfig(mmlu=None, seq_length=128, sequences=64)
 """Default evaluation of a model without a run: no questions, which would need the hub."""
@@ -133,16 +133,8 @@ def _label(name: str) -> str:
 def imported(store: Store, cluster: Cluster, reference: str, text: DataConfig | None) -> tuple[Artifact, Artifact]:
     """Import a model that is not in the store, and tokenize the corpus with its tokenizer, through the stages of a
     recipe. Runs inside a flow."""
-    if text is None:
-        raise StoreError(
-            f"{reference} is not a RUN/MODEL of the store {store.root}, so it has no text; set data.source, for"
-            " instance data.source=corpus.jsonl"
-        )
-    path = Path(reference)
-    if not path.is_dir() and (reference.count("/") != 1 or path.is_absolute() or reference.startswith(".")):
-        raise StoreError(
-            f"the model {reference} is neither RUN/MODEL of the store nor a directory nor a hub id; check its name"
-        )
+    models.check_reference(store.root, reference, has_text=text is not None)
+    assert text is not None, "check_reference"
     label, run = _plain(reference), Running()
     model = model_of(reference, store, run, f"fetch-{label}")
     text = hub.pinned(text, store)
