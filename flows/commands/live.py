@@ -9,9 +9,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from flows.commands.units import lasting
 from tasks.monitor.board import Board, Progress
@@ -43,20 +44,19 @@ def _terminal(console: Console, boards: list[Board], done: threading.Event) -> N
     started = time.monotonic()
     with Live(console=console, refresh_per_second=4) as live:
         while not done.wait(0.25):
-            live.update(table(_stages(boards), time.monotonic() - started, console.height))
-        live.update(table(_stages(boards), time.monotonic() - started, console.height))
+            live.update(view(_stages(boards), time.monotonic() - started, console.height))
+        live.update(view(_stages(boards), time.monotonic() - started, console.height))
 
 
 def _stages(boards: list[Board]) -> dict[str, Progress]:
     return {label: progress for board in boards for label, progress in board.snapshot().items()}
 
 
-def table(stages: dict[str, Progress], elapsed: float, height: int) -> Table:
+def view(stages: dict[str, Progress], elapsed: float, height: int) -> Group:
     """All stages and a total after `elapsed` seconds, in at most `height` lines where folding states allows it."""
-    grid = Table.grid(padding=(0, 2))
     if not stages:
-        grid.add_row("", "starting", lasting(elapsed))
-        return grid
+        return Group(f"starting, {lasting(elapsed)} so far")
+    grid = Table.grid(padding=(0, 2))
     folded: list[str] = []
     for state in FOLDED:
         if sum(progress.state not in folded for progress in stages.values()) + len(folded) + 2 > height:
@@ -67,20 +67,19 @@ def table(stages: dict[str, Progress], elapsed: float, height: int) -> Table:
     for label, progress in stages.items():
         if progress.state not in folded:
             grid.add_row(MARKS[progress.state], label, *_columns(progress))
-    grid.add_row("", "total", total(stages, elapsed))
-    return grid
+    return Group(grid, Text(f"total  {total(stages, elapsed)}", no_wrap=True, overflow="ellipsis"))
 
 
 def total(stages: dict[str, Progress], elapsed: float) -> str:
     """How many stages there are in each state, and the time so far and of the running ones."""
     counts = Counter(progress.state for progress in stages.values())
     ended = counts["done"] + counts["cached"]
-    parts = [f"{ended} of {len(stages)} stages ({counts['cached']} cached)"]
+    parts = [f"{ended}/{len(stages)} stages ({counts['cached']} cached)"]
     parts += [f"{counts[state]} {state}" for state in ("running", "failed", "stopped") if counts[state]]
     parts.append(f"{lasting(elapsed)} so far")
     left = [progress.seconds_left for progress in stages.values() if progress.state == "running"]
     if known := [seconds for seconds in left if seconds is not None]:
-        parts.append(f"{lasting(max(known))} left in what is running")
+        parts.append(f"{lasting(max(known))} left in what runs")
     return ", ".join(parts)
 
 
