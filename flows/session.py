@@ -18,7 +18,7 @@ from conf.cluster import Cluster, load_cluster
 from conf.environment import settle
 from conf.process import die_with_parent
 from tasks.gates import GateClosed
-from tasks.launch.errors import JobFailed, Stopped
+from tasks.launch.errors import INTERRUPTED, JobFailed, Stopped
 from tasks.launch.launchers import Launchers
 from tasks.monitor import prefect_pages
 from tasks.monitor.board import Board
@@ -70,7 +70,7 @@ def _opened(
     name: str, store: Store, settings: dict[str, Any], cluster: Cluster, worker: int
 ) -> Generator[Session, None, None]:
     prefect_pages.in_one_sentence(JobFailed, StoreError, GateClosed, Stopped)
-    launcher, failed = Launchers(cluster, store.root), True
+    launcher, failed, stopped = Launchers(cluster, store.root), True, False
     tracker = Tracker(
         store.root, name, settings, flow=flow_run.id, tags={"prefect": flow_run.id, "cluster": cluster.kind}
     )
@@ -79,11 +79,14 @@ def _opened(
     try:
         yield session
         failed = False
+    except BaseException as error:
+        stopped = isinstance(error, INTERRUPTED)
+        raise
     finally:
         with _undisturbed(worker):
             current.reset(token)
             launcher.stop()
-            if unsent := tracker.close(failed=failed):
+            if unsent := tracker.close(failed=failed, stopped=stopped):
                 print(unsent)
             prefect_pages.link_mlflow(session)  # a fully cached run may end before MLflow has it
 

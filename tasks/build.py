@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import subprocess
 import time
-from asyncio import CancelledError
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
@@ -15,7 +14,7 @@ from pathlib import Path
 from conf.base import StageConfig
 from conf.parallel import Parallel
 from conf.spec import Record, Spec
-from tasks.launch.errors import Stopped
+from tasks.launch.errors import INTERRUPTED
 from tasks.launch.local import TORCHRUN
 from tasks.launch.retry import Attempts
 from tasks.monitor import prefect_pages
@@ -25,9 +24,6 @@ from tasks.store.store import Artifact, StoreError, key_of
 
 SCRATCH = ("checkpoints", "heartbeats", TORCHRUN)
 """Folders of a running job that are not part of its artifact."""
-
-INTERRUPTED = (Stopped, KeyboardInterrupt, SystemExit, CancelledError)
-"""Errors of a stage that did not fail itself: the run was stopped, and the same command continues it."""
 
 VERSIONED = (
     "torch",
@@ -59,8 +55,9 @@ def build(label: str, config: StageConfig, inputs: dict[str, Artifact]) -> Artif
                 try:
                     artifact = _make(session, label, key, config, inputs)
                 except BaseException as error:
-                    board.set(label, "stopped" if isinstance(error, INTERRUPTED) else "failed")
-                    session.tracker.failed(label, " ".join(str(error).split()))
+                    stopped = isinstance(error, INTERRUPTED)
+                    board.set(label, "stopped" if stopped else "failed")
+                    session.tracker.failed(label, " ".join(str(error).split()), stopped=stopped)
                     raise
     _link(session, label, artifact)
     board.set(label, "cached" if state == "cached" else "done")

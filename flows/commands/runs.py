@@ -90,16 +90,24 @@ def clean(
     freed = cleaning.clean(root, unfinished=unfinished) if yes else cleaning.removable(root, unfinished=unfinished)
     if freed:
         out.print(_freed(freed))
-    total = f"{len(freed)} folders, {sized(sum(each.bytes for each in freed))}"
+    total = f"{_count(len(freed), 'folder')}, {sized(sum(each.bytes for each in freed))}"
     if yes or not freed:
         out.print(f"freed {total}" if freed else f"nothing to free in {root}", markup=False, highlight=False)
     else:
-        out.print(f"would free {total}; imbik clean --yes frees it", markup=False, highlight=False)
+        out.print(
+            f"would free {total}; imbik clean{' --unfinished' * unfinished} --yes frees it",
+            markup=False,
+            highlight=False,
+        )
     kept = [] if unfinished else [each for each in cleaning.removable(root, unfinished=True) if each not in freed]
     pending = [each for each in kept if each.why == "not finished"]
     if pending:
         size = sized(sum(each.bytes for each in pending))
-        out.print(f"kept {len(pending)} stages that did not finish, {size}; --unfinished frees them too", style="dim")
+        out.print(f"kept {_count(len(pending), 'unfinished stage')}, {size}; --unfinished frees them too", style="dim")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"
 
 
 def _freed(freed: list[Freed]) -> Table:

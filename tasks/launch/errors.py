@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from asyncio import CancelledError
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,10 @@ class JobFailed(RuntimeError):
 
 class Stopped(RuntimeError):
     """The run is stopping; no more jobs are started."""
+
+
+INTERRUPTED = (Stopped, KeyboardInterrupt, SystemExit, CancelledError)
+"""Errors of a stage or run that did not fail itself: the run was stopped, and the same command continues it."""
 
 
 def failure(stage: str, code: int, log: Path, rank: int | None = None) -> JobFailed:
