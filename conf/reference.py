@@ -64,7 +64,7 @@ def sections(where: str) -> list[KeySection]:
 def editor_schema() -> dict[str, Any]:
     """The JSON schema of a recipe file as editors need it: nothing is required, as a file may extend another, and what
     `conf.inherit` completes is accepted."""
-    schema = Recipe.model_json_schema()
+    schema: dict[str, Any] = Recipe.model_json_schema()
     for part in (schema, *schema["$defs"].values()):
         part.pop("required", None)
     properties = schema["properties"]
@@ -76,6 +76,10 @@ def editor_schema() -> dict[str, Any]:
         pattern: {"anyOf": [students, {"type": "null"}]} for pattern in properties["students"]["patternProperties"]
     }
     properties["students"]["additionalProperties"] = False
+    for part in schema["$defs"].values():
+        if rate := part.get("properties", {}).get("schedule"):
+            names = schema["$defs"]["Schedule"]["properties"]["name"]["enum"]
+            part["properties"]["schedule"] = {"anyOf": [{"enum": names}, rate]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "imbik recipe"} | schema
 
 

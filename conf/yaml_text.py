@@ -6,7 +6,7 @@ true or false accept yes and no all the same)."""
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -36,7 +36,7 @@ class Refused(ValueError):
 class _Loader(yaml.SafeLoader):
     """Stops while it reads: a file of aliases or brackets alone would take minutes or end the stack."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, Any]]]] = {}
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's way: none of its own, those of RESOLVERS
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -55,7 +55,7 @@ class _Loader(yaml.SafeLoader):
 class _Dumper(yaml.SafeDumper):
     """Quotes the text that `_Loader` would read as something else."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, Any]]]] = {}
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's way: none of its own, those of RESOLVERS
 
     def ignore_aliases(self, data: Any) -> bool:
         """Equal values are written out: aliases are hard to read."""

@@ -18,7 +18,7 @@ from conf.cluster import Cluster, load_cluster
 from conf.environment import settle
 from conf.process import die_with_parent
 from tasks.gates import GateClosed
-from tasks.launch.errors import INTERRUPTED, JobFailed, Stopped
+from tasks.launch.errors import JobFailed, Stopped, interrupted
 from tasks.launch.launchers import Launchers
 from tasks.monitor import prefect_pages
 from tasks.monitor.board import Board
@@ -80,7 +80,7 @@ def _opened(
         yield session
         failed = False
     except BaseException as error:
-        stopped = isinstance(error, INTERRUPTED)
+        stopped = interrupted(error)
         raise
     finally:
         with _undisturbed(worker):

@@ -11,6 +11,8 @@ from pydantic import BaseModel
 
 from conf.base import run_name
 from conf.cluster import Cluster
+from conf.fitted import evaluated
+from conf.hf_model import read_json
 from conf.placement import place_settings_on_cluster
 from conf.report.report import Report
 from conf.report.run import RunInfo
@@ -90,8 +92,10 @@ def model_to_evaluate(
             data=known.data,
             config=config,
         )
-    config = place_settings_on_cluster(config or UNASKED, cluster)
     artifact, corpus = imported(store, cluster, reference, text)
+    longest = longest_of(artifact)
+    unasked = UNASKED.model_copy(update={"seq_length": min(UNASKED.seq_length, longest)})
+    config = place_settings_on_cluster(evaluated(config or unasked, longest), cluster)
     name = Path(reference).name
     return ModelToEvaluate(
         name=name, artifact=artifact, teacher=artifact, teacher_name=name, data=corpus, config=config
@@ -101,6 +105,12 @@ def model_to_evaluate(
 def describe(session: Session) -> RunInfo:
     """How the run of this session was made, for its report."""
     return run_info.describe(session, command(), machine())
+
+
+def longest_of(model: Artifact) -> int:
+    """The longest sequence that a model can read, in tokens."""
+    config = read_json(Path(model.path) / "model" / "config.json")
+    return int(config.get("max_position_embeddings") or 2**31)
 
 
 def measure(

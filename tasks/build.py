@@ -14,7 +14,7 @@ from pathlib import Path
 from conf.base import StageConfig
 from conf.parallel import Parallel
 from conf.spec import Record, Spec
-from tasks.launch.errors import INTERRUPTED
+from tasks.launch.errors import interrupted
 from tasks.launch.local import TORCHRUN
 from tasks.launch.retry import Attempts
 from tasks.monitor import prefect_pages
@@ -55,7 +55,7 @@ def build(label: str, config: StageConfig, inputs: dict[str, Artifact]) -> Artif
                 try:
                     artifact = _make(session, label, key, config, inputs)
                 except BaseException as error:
-                    stopped = isinstance(error, INTERRUPTED)
+                    stopped = interrupted(error)
                     board.set(label, "stopped" if stopped else "failed")
                     session.tracker.failed(label, " ".join(str(error).split()), stopped=stopped)
                     raise

@@ -98,7 +98,7 @@ class Training(StageConfig):
     @model_validator(mode="after")
     def _batches(self) -> Self:
         per_pass = self.micro_batch * self.parallel.data
-        if self.global_batch % per_pass:
+        if self.steps and self.global_batch % per_pass:
             raise ValueError(
                 f"global_batch {self.global_batch} is not a multiple of micro_batch {self.micro_batch} x data-parallel"
                 f" size {self.parallel.data}; choose a multiple of {per_pass}"

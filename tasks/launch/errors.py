@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-from asyncio import CancelledError
 from pathlib import Path
 from typing import Literal
 
@@ -26,8 +25,10 @@ class Stopped(RuntimeError):
     """The run is stopping; no more jobs are started."""
 
 
-INTERRUPTED = (Stopped, KeyboardInterrupt, SystemExit, CancelledError)
-"""Errors of a stage or run that did not fail itself: the run was stopped, and the same command continues it."""
+def interrupted(error: BaseException) -> bool:
+    """Whether a stage or run did not fail itself but was stopped (Ctrl-C, SIGTERM, cancelled): the same command
+    continues it."""
+    return isinstance(error, Stopped) or not isinstance(error, Exception)
 
 
 def failure(stage: str, code: int, log: Path, rank: int | None = None) -> JobFailed:

@@ -50,7 +50,7 @@ def _of(root: Path, name: str, running: bool) -> RunOverview:
             report = read_report(folder)
             closed = any(gate.verdict != "passed" for gate in report.gates)
             state = state if running else "stopped by a gate" if closed else "finished"
-            models, winner = len(report.rows), report.winner and report.winner.model
+            models, winner = len(report.rows), report.winner.model if report.winner else None
         except StoreError:  # its page can still be read
             state = state if running else "another version"
     return RunOverview(

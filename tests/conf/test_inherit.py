@@ -97,7 +97,9 @@ def test_an_inherited_recipe_written_out_is_the_same(tmp_path: Path) -> None:
     assert validate_recipe(recipe.model_dump(mode="json")) == recipe
 
 
-@pytest.mark.parametrize("teacher", ["{model: MODEL}", "{model: MODEL, steps: 0}", "{model: MODEL, parallel: {}}"])
+@pytest.mark.parametrize(
+    "teacher", ["{model: MODEL}", "{model: MODEL, steps: 0}", "{model: MODEL, parallel: {processes: 2}}"]
+)
 def test_a_teacher_that_is_not_trained_needs_no_settings(teacher: str, tmp_path: Path) -> None:
     values = read(TINY) | {"teacher": yaml.safe_load(teacher.replace("MODEL", str(model(tmp_path / "model"))))}
     values["evaluate"] = values["evaluate"] | {"mmlu": None}

@@ -75,6 +75,8 @@ def test_shipped_recipes_fit_the_editors_schema(preset: str) -> None:
     ("text", "fits"),
     [
         ("extends: demo\nquantize: [fp8, {format: nvfp4}]\nstudents: {width: null}\ndistill: {steps: 3}\n", True),
+        ("extends: demo\ndistill: {schedule: wsd}\nteacher: {schedule: {name: wsd, decay_share: 0.2}}\n", True),
+        ("extends: demo\ndistill: {schedule: fast}\n", False),
         ("extends: demo\nquantize: [fp9]\n", False),
         ("extends: demo\ndistil: {steps: 3}\n", False),
         ("extends: demo\ndistill: {steps: -3}\n", False),
