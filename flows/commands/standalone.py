@@ -140,13 +140,16 @@ def compare(
     """Compare finished runs: models, paired differences, and the settings that differ."""
     from conf.base import run_name
     from tasks.store.runs import folder_of, read_report
+    from tasks.store.store import RECORD, StoreError
 
     one_form(as_json, as_csv)
     if len(set(runs)) < 2:
         raise ValueError(f"compare got {len(set(runs))} run; give at least two, for instance imbik compare demo again")
     name = run_name(name or "compared")
     for run in runs:
-        read_report(folder_of(root_of(store), run))
+        for made in read_report(folder_of(root_of(store), run)).provenance:
+            if made.stage == "evaluate" and not (root_of(store) / made.stage / made.key / RECORD).is_file():
+                raise StoreError(f"the scores of run {run} are no longer in the store; run its recipe again")
     folder = _run(
         store,
         "local",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from conf.stages.evaluate import EvaluateConfig
 from tasks.store.runs import finished, is_finished, model_of, scores_of, sealed
-from tasks.store.store import Artifact, Store, StoreError
+from tasks.store.store import RECORD, Artifact, Store, StoreError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,9 @@ def check_reference(root: Path, reference: str, *, has_text: bool) -> None:
     Reads names only, so that a wrong one costs nothing."""
     run, _, model = reference.partition("/")
     if model and "/" not in model and is_finished(root, run):
-        model_of(root, reference)
+        folder = Path(model_of(root, reference).row.path).parent
+        if not (folder / RECORD).is_file():
+            raise StoreError(f"{reference} is no longer in the store ({folder}); run its recipe again")
         return
     path = Path(reference)
     if not path.is_dir() and (reference.count("/") != 1 or path.is_absolute() or reference.startswith(".")):

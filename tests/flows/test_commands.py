@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import typer
 
+from conf.report.report import Provenance
 from flows.cli import GROUPS, app, main
 from flows.commands.console import complete_presets, complete_runs
 from flows.commands.forms import columns
@@ -115,7 +116,7 @@ WRONG = [
     (["compare", "one", "two", "--name", "../x"], "--name is '../x'; use up to 64 letters"),
     (["evaluate", "one/nope"], "run one has no model nope; write RUN/MODEL with one of teacher, depth"),
     (["evaluate", "nope/depth"], "nope/depth is not a RUN/MODEL of the store {store} (finished runs: one, two)"),
-    (["evaluate", "one/depth", "--teacher", "one/nope"], "run one has no model nope"),
+    (["evaluate", "one/depth"], "one/depth is no longer in the store"),
     (["evaluate", "nope"], "the model nope is neither RUN/MODEL of the store nor a directory nor a hub id"),
     (["quantize", "nope/depth"], "is not a RUN/MODEL of the store"),
     (["quantize", "owner/name", "data.source=nope.txt"], "data.source names nope.txt, which does not exist"),
@@ -140,6 +141,23 @@ def test_a_wrong_name_is_told_before_anything_starts(words: list[str], told: str
     assert told.format(store=store) in err
     assert [path for path in sorted(store.rglob("*")) if path.suffix != ".using"] == before, "no server, no run"
     assert not {"prefect.server", "mlflow.server"} & set(sys.modules)
+
+
+def test_runs_without_their_scores_are_not_compared(call: Any, store: Path) -> None:
+    made = Provenance(
+        label="depth (scores)",
+        stage="evaluate",
+        key="gone",
+        seconds=1.0,
+        created="2026-11-21T00:00:00+00:00",
+        versions={},
+        repeat="",
+    )
+    content = report(row("teacher", "teacher"), name="two").model_copy(update={"provenance": (made,)})
+    (store / "runs" / "two" / "report.json").write_text(content.model_dump_json())
+    code, out, err = call("compare", "one", "two")
+    assert (code, out) == (2, "")
+    assert err == "imbik: the scores of run two are no longer in the store; run its recipe again\n"
 
 
 def test_an_empty_store_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
