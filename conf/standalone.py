@@ -8,8 +8,8 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_va
 
 from conf.base import Config
 from conf.checks.recipe import check_source
-from conf.paths import in_home
 from conf.load import RecipeError
+from conf.paths import in_home
 from conf.secrets import check_no_secret
 from conf.stages.data import DataConfig
 from conf.stages.evaluate import EvaluateConfig
