@@ -149,16 +149,18 @@ def drawn(stages: dict[str, Progress], height: int) -> list[str]:
     return [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
 
 
-MANY = (
-    {f"cached-{number}": Progress(state="cached") for number in range(5)}
-    | {"teacher": Progress(state="done"), "distill-depth": running(1000, 10_000, 2000)}
-    | {f"evaluate-{number}": Progress() for number in range(4)}
-)
+def many() -> dict[str, Progress]:
+    """A run in the middle; one stage runs since now."""
+    return (
+        {f"cached-{number}": Progress(state="cached") for number in range(5)}
+        | {"teacher": Progress(state="done"), "distill-depth": running(1000, 10_000, 2000)}
+        | {f"evaluate-{number}": Progress() for number in range(4)}
+    )
 
 
 def test_all_stages_and_a_total_with_hours_left_are_shown() -> None:
-    lines = drawn(MANY, 40)
-    assert len(lines) == len(MANY) + 1
+    lines = drawn(many(), 40)
+    assert len(lines) == len(many()) + 1
     assert "▸ distill-depth 1000/10000 0.5/s, 5 h 00 min left" in lines
     assert "· evaluate-3 waiting" in lines
     assert lines[-1] == ("total 6/11 stages (5 cached), 1 running, 2 h 00 min so far, 5 h 00 min left in what runs")
@@ -166,7 +168,7 @@ def test_all_stages_and_a_total_with_hours_left_are_shown() -> None:
 
 @pytest.mark.parametrize(("height", "there"), [(10, "= 5 cached"), (6, "· 4 waiting")])
 def test_a_low_terminal_folds_what_needs_no_look(height: int, there: str) -> None:
-    lines = drawn(MANY, height)
+    lines = drawn(many(), height)
     assert len(lines) < height and there in lines
     assert any("distill-depth" in line for line in lines) and lines[-1].startswith("total 6/11 stages")
 
