@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from conf.base import Config
-from conf.load import RecipeError, override, read, sentence
+from conf.load import RecipeError, override, read
 from conf.parallel import Parallel
+from conf.patterns import ABSOLUTE, MOUNT, VARIABLE
 from conf.secrets import check_no_secret, is_secret
 from conf.stages import stages
+from conf.wording import sentence
 
 CLUSTERS = Path(__file__).parent / "clusters"
-FROM_TO = r"^[^:,\s]+:[^:,\s]+(:(ro|rw))?$"
-VARIABLE = r"^[A-Z_][A-Z0-9_]*$"
 Variable = Annotated[str, Field(pattern=VARIABLE)]
-Mount = Annotated[str, Field(pattern=FROM_TO)]
+Mount = Annotated[str, Field(pattern=MOUNT)]
 Kind = Literal["local", "docker", "slurm", "kubernetes"]
 if TYPE_CHECKING:
     Stage = str
@@ -114,10 +114,10 @@ class SlurmCluster(Config):
         default=None, description="SSH connection to the login node; empty: run sbatch on this machine."
     )
     python: str | None = Field(
-        default=None, pattern=r"^/", description="Folder of python and torchrun on the nodes; empty: same as here."
+        default=None, pattern=ABSOLUTE, description="Folder of python and torchrun on the nodes; empty: same as here."
     )
     code: str | None = Field(
-        default=None, pattern=r"^/", description="Folder of imbik's code on the nodes; empty: same as here."
+        default=None, pattern=ABSOLUTE, description="Folder of imbik's code on the nodes; empty: same as here."
     )
     qos: str | None = Field(default=None, min_length=1, description="Quality of service.")
     constraint: str | None = Field(default=None, min_length=1, description="Node features to require.")
@@ -135,7 +135,7 @@ class Volume(Config):
     """A persistent volume claim that all nodes can mount."""
 
     claim: str = Field(min_length=1, description="Name of the claim.")
-    path: str = Field(pattern=r"^/", description="Mount path.")
+    path: str = Field(pattern=ABSOLUTE, description="Mount path.")
     read_only: bool = Field(default=False, description="Mount the volume read-only.")
 
 

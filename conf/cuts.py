@@ -40,7 +40,7 @@ def cuts(recipe: Recipe, name: str, teacher: Shape) -> list[Cut]:
     result: list[Cut] = []
     before, whose = teacher, "the teacher"
     for number, round_ in enumerate(student.cuts):
-        where = f"students.{name}.rounds.{number}" if student.rounds else f"students.{name}"
+        where = f"students.{name}.rounds.{number + 1}" if student.rounds else f"students.{name}"
         after = cut_shape(f"{where}.prune", round_.prune, before, whose)
         distill_at = (
             f"{where}.distill" if round_.distill else f"students.{name}.distill" if student.distill else "distill"

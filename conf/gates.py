@@ -7,8 +7,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from conf.base import Config
+from conf.patterns import NAME
 
-GateName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+GateName = Annotated[str, Field(pattern=NAME)]
 GateStage = Literal["prune", "distill", "sft", "quantize"]
 Metric = Literal["mmlu", "val_loss", "perplexity", "kl_teacher", "agreement_teacher"]
 SHARES = ("mmlu", "agreement_teacher")

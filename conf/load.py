@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import difflib
-import os
-import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from conf import yaml_text
 from conf.checks.recipe import check
+from conf.inherit import complete, layered
 from conf.recipe import Recipe
-from conf.secrets import masker
+from conf.wording import sentence
 
 PRESETS = Path(__file__).parent / "presets"
 FILES = (".yaml", ".yml")
-UNION = re.compile(r"^(\[key\]|bool|str|int|(constrained-)?float|literal\[.*|tuple\[.*)$")
-"""Location parts that pydantic adds for the members of a union; no setting has such a name."""
 
 
 class RecipeError(ValueError):
     """The recipe is invalid."""
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 with one fix: 1e-4 is a number, not a string."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
 
 
 def load(preset: str, overrides: list[str] | None = None) -> Recipe:
@@ -39,16 +28,12 @@ def load(preset: str, overrides: list[str] | None = None) -> Recipe:
     values = read(preset)
     for text in overrides or []:
         values = override(values, text)
-    recipe = validate(values)
-    check(recipe)
-    return recipe
+    return validate_recipe(values)
 
 
 def validate_recipe(recipe: Recipe | dict[str, Any]) -> Recipe:
     """Check a recipe from a form or another program like `load`, with the same error messages."""
-    checked = validate(recipe) if isinstance(recipe, dict) else recipe
-    check(checked)
-    return checked
+    return check(validate(recipe) if isinstance(recipe, dict) else recipe)
 
 
 def names() -> list[str]:
@@ -74,28 +59,16 @@ def read(preset: str, folder: Path = PRESETS) -> dict[str, Any]:
         layers.append(layer)
     values: dict[str, Any] = {}
     for layer in reversed(layers):  # from the base up: a value that one layer removes, the next layer may set again
-        values = merge(values, layer)
+        values = layered(values, layer)
     return values
 
 
 def validate(values: dict[str, Any]) -> Recipe:
     """The recipe with these values. Raises RecipeError for the first problem."""
-    students = values.get("students")
-    if isinstance(students, dict):  # `students.depth: null` removes a student of the extended preset
-        values = values | {"students": {name: student for name, student in students.items() if student is not None}}
     try:
-        return Recipe.model_validate(values)
+        return Recipe.model_validate(complete(values))
     except ValidationError as error:
         raise RecipeError(sentence(error, Recipe)) from error
-
-
-def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Merge `over` into `base`: mappings merge, other values are replaced."""
-    merged = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = merge(merged[key], value) if both else value
-    return merged
 
 
 def _shipped(folder: Path) -> list[str]:
@@ -104,10 +77,10 @@ def _shipped(folder: Path) -> list[str]:
 
 def _find(preset: str, folder: Path) -> Path:
     path, shipped = folder / f"{preset}.yaml", _shipped(folder)
-    if path.is_file():
+    if _is_file(path):
         return path
     if Path(preset).suffix in FILES:
-        if Path(preset).is_file():
+        if _is_file(Path(preset)):
             return Path(preset)
         raise RecipeError(f"{preset} does not exist; use a YAML file or one of the {folder.name} {', '.join(shipped)}")
     nearest = difflib.get_close_matches(preset, shipped, n=1)
@@ -115,6 +88,13 @@ def _find(preset: str, folder: Path) -> Path:
     raise RecipeError(
         f"there is no {folder.name.removesuffix('s')} {preset}; {hint}available {folder.name}: {', '.join(shipped)}"
     )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, or a folder that may not be read
+        return False
 
 
 def _extended(path: Path, name: Any) -> str | None:
@@ -128,11 +108,16 @@ def _extended(path: Path, name: Any) -> str | None:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        with path.open(encoding="utf-8") as stream:
+            values = yaml_text.parse(stream.read(yaml_text.MAX_BYTES + 1))
+    except yaml_text.Refused as error:
+        raise RecipeError(f"{path}: {error}") from error
     except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not valid YAML ({' '.join(str(error).split())}); fix the file") from error
+        raise RecipeError(f"{path} is not valid YAML ({yaml_text.problem(error)}); fix the file") from error
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path} is not UTF-8 text ({error}); use a YAML file") from error
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{path} has no settings; write `key: value` lines")
     return values
@@ -141,61 +126,17 @@ def _parse(path: Path) -> dict[str, Any]:
 def override(values: dict[str, Any], text: str) -> dict[str, Any]:
     """Apply one `dotted.key=value` override to `values`."""
     key, equals, raw = text.partition("=")
-    if not equals or not all(key.split(".")):
-        raise RecipeError(f"'{text}' is not an override; use dotted.key=value, for instance teacher.steps=100")
+    parts = key.split(".")
+    if not equals or not all(parts):
+        raise RecipeError(f"'{text:.200}' is not an override; use dotted.key=value, for instance teacher.steps=100")
     try:
-        value = yaml.load(raw, Loader=_Loader)
+        value = yaml_text.parse(raw)
+    except yaml_text.Refused as error:
+        raise RecipeError(f"{key}: {error}") from error
     except yaml.YAMLError:
         value = raw
-    if key == "quantize" and isinstance(value, list):  # quantize=[fp8] keeps the preset's settings of that format
-        current = values.get("quantize")
-        entries = [entry for entry in current if isinstance(entry, dict)] if isinstance(current, list) else []
-        known = {str(entry.get("format")): entry for entry in entries}
-        value = [known.get(entry, {"format": entry}) if isinstance(entry, str) else entry for entry in value]
-    for part in reversed(key.split(".")):
+    if len(parts) > yaml_text.MAX_DEPTH:
+        raise RecipeError(f"'{text:.200}' is nested more than {yaml_text.MAX_DEPTH} deep; use dotted.key=value")
+    for part in reversed(parts):
         value = {part: value}
-    return merge(values, value)
-
-
-def sentence(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first validation error of `model` as one sentence."""
-    first = max(
-        error.errors(include_url=False), key=lambda entry: len(entry["loc"])
-    )  # of the errors of a union, the most deeply nested one
-    where = ".".join(str(part) for part in first["loc"] if not UNION.match(str(part)))
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] in ("extra_forbidden", "invalid_key"):
-        known = _fields(first["loc"][:-1], model)
-        nearest = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.0)
-        hint = f"; the nearest known key is {nearest[0]}" if nearest else ""
-        return f"{where} is not a setting{hint}"
-    if first["type"] == "missing":
-        return f"{where} is missing; set it"
-    if first["type"] == "value_error":
-        return message if not where or message.startswith(where.split(".")[0]) else f"{where}: {message}"
-    if where.endswith("_env"):  # the value is probably the secret itself
-        return (
-            f"{where} is not the name of an environment variable (capitals, digits, underscores); use the name of the"
-            " variable that holds the secret"
-        )
-    shown = ascii(masker(os.environ)(first["input"]) if isinstance(first["input"], str) else first["input"])[:80]
-    return f"{where} is {shown}: {message[0].lower()}{message[1:]}"
-
-
-def _fields(location: tuple[int | str, ...], root: type[BaseModel]) -> list[str]:
-    """Setting names of the model at `location` in `root`."""
-    model: Any = root
-    for part in location:
-        if isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
-            model = _model_in(model.model_fields[str(part)].annotation) or model
-    return list(model.model_fields)
-
-
-def _model_in(annotation: Any) -> Any:
-    """The config class inside an annotation such as `dict[str, Student]` or `Shape | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in get_args(annotation):
-        if model := _model_in(argument):
-            return model
-    return None
+    return layered(values, value)

@@ -9,12 +9,13 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from conf.base import RUN_NAME, Config
+from conf.base import Config
 from conf.claims import Claim
 from conf.gates import Gate, GateName
 from conf.ladder import LadderConfig
 from conf.nemo import settings as nemo
 from conf.nemo.settings import Engine
+from conf.patterns import NAME, RUN_NAME
 from conf.stages.blend import BlendConfig
 from conf.stages.data import DataConfig
 from conf.stages.distill import DistillConfig
@@ -30,8 +31,6 @@ from conf.stages.sweep import SweepConfig
 from conf.stages.teacher import TeacherConfig
 from conf.student import Student
 from conf.winner import CardConfig, WinnerConfig
-
-NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 
 
 class Recipe(Config):

@@ -112,7 +112,7 @@ def _secret_in(value: Any, known: Mapping[str, str], where: str) -> tuple[str, s
     if isinstance(value, Mapping):
         inner: Iterable[tuple[Any, Any]] = value.items()
     elif isinstance(value, (list, tuple)):
-        inner = enumerate(value)
+        inner = enumerate(value, start=1)
     else:
         return (where, kind) if isinstance(value, str) and (kind := _kind(value, known)) else None
     return next(

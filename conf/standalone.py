@@ -8,13 +8,14 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_va
 
 from conf.base import Config
 from conf.checks.recipe import check_source
-from conf.load import RecipeError, sentence
+from conf.load import RecipeError
 from conf.mmlu_files import check_mmlu
 from conf.paths import in_home
 from conf.secrets import check_no_secret
 from conf.stages.data import DataConfig
 from conf.stages.evaluate import EvaluateConfig
 from conf.stages.quantize import QuantizeConfig
+from conf.wording import sentence
 
 Settings = TypeVar("Settings", bound=BaseModel)
 Model = Annotated[

@@ -58,7 +58,7 @@ class Student(Config):
         if self.rounds and len(self.rounds) == 1:
             raise ValueError("rounds has a single round; use prune, or add another round")
         if self.rounds and self.rounds[0].teacher == "previous":
-            raise ValueError("rounds.0.teacher is previous but there is no previous round; remove it")
+            raise ValueError("rounds.1.teacher is previous but there is no previous round; remove it")
         return self
 
     @property

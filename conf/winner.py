@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from conf.base import RUN_NAME, Config
+from conf.base import Config
+from conf.patterns import RUN_NAME
 
 Metric = Literal["val_loss", "kl_teacher", "mmlu"]
 MARGINS: dict[Metric, float] = {"val_loss": 0.02, "kl_teacher": 0.02, "mmlu": 0.01}

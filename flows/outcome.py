@@ -19,7 +19,7 @@ from tasks.analysis import ladder
 from tasks.analysis.halving import HalvingResult
 from tasks.gates import GateClosed
 from tasks.handover import publish
-from tasks.launch.errors import JobFailed
+from tasks.launch.errors import Failure, JobFailed
 from tasks.monitor import prefect_pages
 from tasks.report import render as page
 from tasks.report import run_info
@@ -48,7 +48,7 @@ def report(session: Session, recipe: Recipe, folder: Path, models: list[Model], 
         outcome(gate, errors, Verdict)
     verdicts, stopped = [verdict for gate in run.gates if (verdict := _verdict(gate))], stopped_by_gates(models)
     if errors:
-        raise JobFailed("; ".join(dict.fromkeys(errors)))
+        raise JobFailed("; ".join(dict.fromkeys(errors)), _reason(run))
     assert len(measured) + len(stopped) == len(models), "a stage neither ended nor failed"
     paths = {
         label: artifacts[label].path for label in ("importance", "logits", "generate", "sweep") if label in artifacts
@@ -85,6 +85,17 @@ def _sources(recipe: Recipe) -> tuple[str, ...]:
         *(corpus.source for corpus in (recipe.blend.sources if recipe.blend else {}).values()),
     ]
     return tuple(source for corpus in corpora for source in ((corpus,) if isinstance(corpus, str) else corpus))
+
+
+def _reason(run: Running) -> Failure:
+    """Why a run failed: mistake if that is why each of its failed stages did."""
+    ended = (future.result(raise_on_failure=False) for future in run.stages.values() if future.state.is_final())
+    reasons = {error.reason if isinstance(error, JobFailed) else "fault" for error in ended if _failed(error)}
+    return "mistake" if reasons == {"mistake"} else "fault"
+
+
+def _failed(result: Any) -> bool:
+    return isinstance(result, Exception) and not isinstance(result, GateClosed)
 
 
 def _measured(model: Model, errors: list[str]) -> ReportModel | None:

@@ -7,8 +7,11 @@ artifact in a plan. Independent of Prefect, folders and clusters.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from conf.fitted import fitted
+from conf.hf_model import shape_of
 from conf.recipe import Recipe
 from conf.stages.distill import DistillConfig
 from conf.stages.quantize import QuantizeConfig, label_of, scorings
@@ -24,6 +27,8 @@ class Pipeline:
     """All stages of a recipe in order; `models` are evaluated."""
 
     def __init__(self, recipe: Recipe, outside: ExternalInputs, stage: Stages) -> None:
+        if outside.model and (Path(outside.model.path) / "config.json").is_file():
+            recipe = fitted(recipe, shape_of(Path(outside.model.path)))  # a hub model's shape may be known only now
         self.recipe, self.outside, self.stage = recipe, outside, stage
         self.data = self._corpus()
         self.teacher = stage("teacher", recipe.teacher_stage, data=self.data, model=outside.model)

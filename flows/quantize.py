@@ -7,6 +7,7 @@ from pathlib import Path
 from prefect import flow
 
 from conf.base import RunName, StoreFolder
+from conf.fitted import shorter
 from conf.placement import place_settings_on_cluster
 from conf.report.report import Report
 from conf.standalone import Quantizing, validate_settings
@@ -45,11 +46,13 @@ def quantize(
         original = single.model_to_evaluate(session, validated.model, validated.data, validated.evaluate)
         if original.artifact.stage == "quantize":
             raise StoreError(f"{validated.model} is already quantized; use the model that it was made from")
+        longest = single.longest_of(original.artifact)
+        wanted = tuple(shorter(config, longest) for config in validated.quantize)
         name_in_labels = original.name.replace("/", "-")
         futures = {
             config.name: future
             for config, future in formats(
-                Running(), name_in_labels, validated.quantize, model=original.artifact, data=original.data
+                Running(), name_in_labels, wanted, model=original.artifact, data=original.data
             )
         }
         models = {original.name: original.artifact} | {

@@ -9,6 +9,7 @@ from prefect import task
 from conf.base import StageConfig
 from conf.gates import Gate
 from flows.reading import Handle, Model, Play, Score
+from flows.session import board
 from tasks import gates
 from tasks.analysis.halving import HalvingResult
 from tasks.stage import OPTIONS
@@ -36,6 +37,7 @@ class Running:
     ) -> Handle:
         """Future of a stage's artifact."""
         parameters: Any = {role: handle for role, handle in inputs.items() if handle is not None}
+        board().expect(label)
         future: Handle = stage_task.submit(label, config, parameters, wait_for=after, return_state=False)
         self.stages[label] = future
         return future

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,11 +18,12 @@ from conf.cluster import Cluster, load_cluster
 from conf.environment import settle
 from conf.process import die_with_parent
 from tasks.gates import GateClosed
-from tasks.launch.errors import JobFailed, Stopped
+from tasks.launch.errors import JobFailed, Stopped, interrupted
 from tasks.launch.launchers import Launchers
 from tasks.monitor import prefect_pages
 from tasks.monitor.board import Board
 from tasks.session import Session, current
+from tasks.store import use
 from tasks.store.store import Store, StoreError
 from tasks.tracking.tracker import Tracker
 
@@ -61,8 +62,15 @@ def open_session(name: str, root: Path, settings: dict[str, Any], cluster: Clust
     worker = _end_with_worker()
     store = Store(root)
     store.create()
+    with use.running(store.root, name):
+        yield from _opened(name, store, settings, cluster, worker)
+
+
+def _opened(
+    name: str, store: Store, settings: dict[str, Any], cluster: Cluster, worker: int
+) -> Generator[Session, None, None]:
     prefect_pages.in_one_sentence(JobFailed, StoreError, GateClosed, Stopped)
-    launcher, failed = Launchers(cluster, store.root), True
+    launcher, failed, stopped = Launchers(cluster, store.root), True, False
     tracker = Tracker(
         store.root, name, settings, flow=flow_run.id, tags={"prefect": flow_run.id, "cluster": cluster.kind}
     )
@@ -71,11 +79,14 @@ def open_session(name: str, root: Path, settings: dict[str, Any], cluster: Clust
     try:
         yield session
         failed = False
+    except BaseException as error:
+        stopped = interrupted(error)
+        raise
     finally:
         with _undisturbed(worker):
             current.reset(token)
             launcher.stop()
-            if unsent := tracker.close(failed=failed):
+            if unsent := tracker.close(failed=failed, stopped=stopped):
                 print(unsent)
             prefect_pages.link_mlflow(session)  # a fully cached run may end before MLflow has it
 

@@ -11,6 +11,8 @@ from pydantic import BaseModel
 
 from conf.base import run_name
 from conf.cluster import Cluster
+from conf.fitted import evaluated
+from conf.hf_model import read_json
 from conf.placement import place_settings_on_cluster
 from conf.report.report import Report
 from conf.report.run import RunInfo
@@ -31,7 +33,7 @@ from tasks.report import run_info
 from tasks.report.model import ReportModel
 from tasks.report.run_info import SETTINGS
 from tasks.session import Session
-from tasks.store.store import Artifact, Store, StoreError
+from tasks.store.store import Artifact, Store
 
 UNASKED = EvaluateConfig(mmlu=None, seq_length=128, sequences=64)
 """Default evaluation of a model without a run: no questions, which would need the hub."""
@@ -90,8 +92,10 @@ def model_to_evaluate(
             data=known.data,
             config=config,
         )
-    config = place_settings_on_cluster(config or UNASKED, cluster)
     artifact, corpus = imported(store, cluster, reference, text)
+    longest = longest_of(artifact)
+    unasked = UNASKED.model_copy(update={"seq_length": min(UNASKED.seq_length, longest)})
+    config = place_settings_on_cluster(evaluated(config or unasked, longest), cluster)
     name = Path(reference).name
     return ModelToEvaluate(
         name=name, artifact=artifact, teacher=artifact, teacher_name=name, data=corpus, config=config
@@ -101,6 +105,12 @@ def model_to_evaluate(
 def describe(session: Session) -> RunInfo:
     """How the run of this session was made, for its report."""
     return run_info.describe(session, command(), machine())
+
+
+def longest_of(model: Artifact) -> int:
+    """The longest sequence that a model can read, in tokens."""
+    config = read_json(Path(model.path) / "model" / "config.json")
+    return int(config.get("max_position_embeddings") or 2**31)
 
 
 def measure(
@@ -133,25 +143,15 @@ def _label(name: str) -> str:
 def imported(store: Store, cluster: Cluster, reference: str, text: DataConfig | None) -> tuple[Artifact, Artifact]:
     """Import a model that is not in the store, and tokenize the corpus with its tokenizer, through the stages of a
     recipe. Runs inside a flow."""
-    if text is None:
-        raise StoreError(
-            f"{reference} is not a RUN/MODEL of the store {store.root}, so it has no text; set data.source, for"
-            " instance data.source=corpus.jsonl"
-        )
-    path = Path(reference)
-    if not path.is_dir() and (reference.count("/") != 1 or path.is_absolute() or reference.startswith(".")):
-        raise StoreError(
-            f"the model {reference} is neither RUN/MODEL of the store nor a directory nor a hub id; check its name"
-        )
+    models.check_reference(store.root, reference, has_text=text is not None)
+    assert text is not None, "check_reference"
     label, run = _plain(reference), Running()
     model = model_of(reference, store, run, f"fetch-{label}")
     text = hub.pinned(text, store)
     tokenizer = external.tokenizer_of(text, store, model)
     corpus = run(f"data-{label}", text, source=external.text(text, store), tokenizer=tokenizer).result()
-    imported = TeacherConfig(
-        model=reference, steps=0, seq_length=8, global_batch=1, micro_batch=1, lr=1.0, min_lr=0.0, warmup_steps=0
-    )
-    return run(label, place_settings_on_cluster(imported, cluster), data=corpus, model=model).result(), corpus
+    imported = place_settings_on_cluster(TeacherConfig.model_validate({"model": reference, "steps": 0}), cluster)
+    return run(label, imported, data=corpus, model=model).result(), corpus
 
 
 def _plain(reference: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from conf.base import StageConfig
 from conf.parallel import Parallel
 from conf.spec import Record, Spec
+from tasks.launch.errors import interrupted
 from tasks.launch.local import TORCHRUN
 from tasks.launch.retry import Attempts
 from tasks.monitor import prefect_pages
@@ -54,8 +55,9 @@ def build(label: str, config: StageConfig, inputs: dict[str, Artifact]) -> Artif
                 try:
                     artifact = _make(session, label, key, config, inputs)
                 except BaseException as error:
-                    board.set(label, "failed")
-                    session.tracker.failed(label, " ".join(str(error).split()))
+                    stopped = interrupted(error)
+                    board.set(label, "stopped" if stopped else "failed")
+                    session.tracker.failed(label, " ".join(str(error).split()), stopped=stopped)
                     raise
     _link(session, label, artifact)
     board.set(label, "cached" if state == "cached" else "done")

@@ -14,7 +14,7 @@ def check_distill(where: str, config: DistillConfig, teacher: Shape, student: Sh
             f"{where}.top_k is {config.top_k} but the vocabulary has {teacher.vocab_size} tokens; choose at most"
             f" {teacher.vocab_size}"
         )
-    for number, pair in enumerate(config.intermediate):
+    for number, pair in enumerate(config.intermediate, start=1):
         for side, layer, shape in (("student", pair.student_layer, student), ("teacher", pair.teacher_layer, teacher)):
             if layer > shape.num_layers:
                 raise ValueError(

@@ -15,6 +15,7 @@ from conf.checks.nemo import check_nemo
 from conf.checks.quantize import check_format
 from conf.checks.sft import check_lengths, check_records, check_tuning
 from conf.cuts import Cut, check_names, cuts
+from conf.fitted import fitted
 from conf.hf_model import check_model_directory, check_no_nemo, num_tokens, shape_of, tokenizer_of
 from conf.mmlu_files import check_mmlu
 from conf.recipe import Recipe
@@ -30,8 +31,9 @@ from conf.stages.evaluate import EvaluateConfig
 from conf.stages.training import Training
 
 
-def check(recipe: Recipe) -> None:
-    """Raise ValueError for the first problem."""
+def check(recipe: Recipe) -> Recipe:
+    """The recipe, with lengths that it does not state as `fitted` gives them. Raises ValueError for the first
+    problem."""
     check_no_secret(recipe.model_dump(mode="json"))
     _check_inputs(recipe)
     check_gates(recipe)
@@ -44,7 +46,8 @@ def check(recipe: Recipe) -> None:
     check_blend(recipe)
     shape = teacher_shape(recipe)
     if shape is None:
-        return  # a hub model without teacher.reference: the jobs check it after the download
+        return recipe  # a hub model without teacher.reference: the jobs check it after the download
+    recipe = fitted(recipe, shape)
     _check_vocabulary(recipe, shape)
     _check_training("teacher", recipe.teacher, shape)
     if recipe.teacher.steps == 0:  # an import reads no sequences, but its ranks divide the model
@@ -67,6 +70,7 @@ def check(recipe: Recipe) -> None:
             _check_scoring(f"students.{name}.search", student.search, shape)
         for cut in cuts(recipe, name, shape):
             _check_cut(recipe, name, cut, shape)
+    return recipe
 
 
 def _check_cut(recipe: Recipe, name: str, cut: Cut, teacher: Shape) -> None:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from conf.base import Config, Device, Execution, StageConfig
 from conf.paths import InputNames
+from conf.patterns import NAME
 from conf.stages.data import DataConfig
 from conf.text_encoding import Encoding
 
@@ -50,7 +51,7 @@ class BlendConfig(StageConfig):
     device: ClassVar[Device] = "light"
 
     weight: float = Field(default=1.0, gt=0, description="Weight of the recipe's own corpus, data.")
-    sources: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")], BlendSource] = Field(
+    sources: dict[Annotated[str, Field(pattern=NAME)], BlendSource] = Field(
         min_length=1, description="Additional corpora by name; each is tokenized once into its own artifact."
     )
     tokens: int | None = Field(

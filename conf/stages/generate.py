@@ -11,6 +11,7 @@ from conf.estimate import memory
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import InOneProcess, Parallel
 from conf.paths import InputNames
+from conf.patterns import ADDRESS, VARIABLE
 from conf.shape import head_dim, num_params
 from conf.stages.data import World
 from conf.text_encoding import Encoding
@@ -86,13 +87,13 @@ class GenerateConfig(StageConfig):
     )
     endpoint: Annotated[str | None, Execution()] = Field(
         default=None,
-        pattern=r"^https?://[^\s@]+$",
+        pattern=ADDRESS,
         description="Base URL of an OpenAI-compatible server, for instance http://host:8000/v1.",
     )
     endpoint_model: str | None = Field(default=None, min_length=1, description="Name of the model on the server.")
     api_key_env: Annotated[str | None, Execution()] = Field(
         default=None,
-        pattern=r"^[A-Z_][A-Z0-9_]*$",
+        pattern=VARIABLE,
         description="Name of the environment variable with the server's API key, not the key itself.",
     )
     concurrency: Annotated[int, Execution()] = Field(default=16, ge=1, description="Concurrent requests to the server.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -12,7 +12,7 @@ from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import Parallel
 from conf.paths import InputName
 from conf.shape import Shape, num_params
-from conf.stages.training import Training
+from conf.stages.training import UNREAD, Training
 
 COMPARED_SEQUENCES, COMPARED_LENGTH = 2, 256
 """Tokens on which an imported model is compared with transformers' own."""
@@ -33,6 +33,14 @@ class TeacherConfig(Training):
         default=None,
         description="Dimensions of a hub model, for planning and checking on a machine without its files.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _imported(cls, values: Any) -> Any:
+        """A model without any training setting is imported as it is. Runs before `_untrained`."""
+        if isinstance(values, dict) and values.get("model") and not {"steps", *UNREAD} & values.keys():
+            return {"steps": 0} | values
+        return values
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:

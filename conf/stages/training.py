@@ -16,6 +16,9 @@ from conf.stages.schedule import Schedule
 WRITTEN = 1
 """Training checkpoints on disk besides those that are kept: the one being written."""
 
+UNREAD = {"seq_length": 8, "global_batch": 1, "micro_batch": 1, "lr": 1.0, "min_lr": 0.0, "warmup_steps": 0}
+"""What a stage of no steps has for settings that nothing reads."""
+
 
 class Training(StageConfig):
     """Settings of every training stage: batches, schedule, optimizer (Adam), validation, checkpoints."""
@@ -63,6 +66,14 @@ class Training(StageConfig):
     def _by_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _untrained(cls, values: Any) -> Any:
+        """Without steps, nothing reads the batches and the schedule: they need not be stated."""
+        if isinstance(values, dict) and type(values.get("steps")) is int and values["steps"] == 0:
+            return UNREAD | values
+        return values
+
     @model_validator(mode="after")
     def _learning_rate(self) -> Self:
         if self.min_lr > self.lr:
@@ -87,7 +98,7 @@ class Training(StageConfig):
     @model_validator(mode="after")
     def _batches(self) -> Self:
         per_pass = self.micro_batch * self.parallel.data
-        if self.global_batch % per_pass:
+        if self.steps and self.global_batch % per_pass:
             raise ValueError(
                 f"global_batch {self.global_batch} is not a multiple of micro_batch {self.micro_batch} x data-parallel"
                 f" size {self.parallel.data}; choose a multiple of {per_pass}"

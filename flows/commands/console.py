@@ -19,9 +19,39 @@ WIDE = 160
 out = Console(width=None if sys.stdout.isatty() else WIDE)
 err = Console(stderr=True, soft_wrap=True)
 
+
+def _folder(text: str) -> Path:
+    if not text.strip():
+        raise typer.BadParameter("it is empty; name a folder, or leave --store out for .imbik")
+    return Path(text)
+
+
+def complete_presets(incomplete: str) -> list[str]:
+    """Presets for the shell's completion."""
+    from conf.load import names
+
+    return [name for name in names() if name.startswith(incomplete)]
+
+
+def complete_runs(incomplete: str) -> list[str]:
+    """Runs of the default store for the shell's completion."""
+    folders = (root_of(None) / "runs").glob("[!.]*")
+    return sorted(folder.name for folder in folders if folder.name.startswith(incomplete))
+
+
 StoreOption = Annotated[
-    Path | None, typer.Option("--store", help="Folder of all artifacts; default: $IMBIK_STORE, else .imbik.")
+    Path | None,
+    typer.Option(
+        "--store",
+        parser=_folder,
+        metavar="FOLDER",
+        help="Folder of all artifacts; default: $IMBIK_STORE, else .imbik.",
+    ),
 ]
+Preset = Annotated[str, typer.Argument(help="A preset's name or a YAML file.", autocompletion=complete_presets)]
+RunArgument = Annotated[str, typer.Argument(help="Name of a run.", autocompletion=complete_runs)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(help="Settings as dotted.key=value; settings of the cluster as cluster.key=value."),
@@ -58,9 +88,9 @@ def root_of(store: Path | None) -> Path:
 
 
 @contextlib.contextmanager
-def flow_run(root: Path, *, jobs: bool = False) -> Iterator[None]:
+def flow_run(root: Path, *, jobs: bool = False, view: Console = out) -> Iterator[None]:
     """Context of a flow run from the command line: store, Prefect server, live view. With `jobs`, stages will run on
-    this machine. Slow starts overlap."""
+    this machine. `view` shows the progress. Slow starts overlap."""
     from flows.commands import live
     from flows.server import processes as server
     from tasks.launch import forkserver as warm
@@ -73,7 +103,7 @@ def flow_run(root: Path, *, jobs: bool = False) -> Iterator[None]:
 
     Store(root).create()
     server.configure_prefect(root)
-    with server.disk_watched(root), live.shown(out) as watch, server.prefect(root, meanwhile):
+    with server.disk_watched(root), live.shown(view) as watch, server.prefect(root, meanwhile):
         from flows.session import board
 
         watch(board())

@@ -1,4 +1,4 @@
-"""`imbik promote`, `serve-command`, `chat`, `push` and `sync`: use and hand over finished students."""
+"""`imbik promote`, `serve-command`, `chat`, `export`, `push` and `sync`: use and hand over finished students."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import typer
 from rich.table import Table
 
 from flows.commands.console import StoreOption, err, fail, out, root_of
+from flows.commands.units import sized
 
 ModelArgument = Annotated[str, typer.Argument(help="RUN/MODEL, a model directory, or NAME@ALIAS of the registry.")]
 OwnArgument = Annotated[str, typer.Argument(help="RUN/MODEL, with the model's name in the report.")]
@@ -94,6 +95,23 @@ def chat(
         code = process.wait()
     if code:
         fail(mistake or f"the model's process exited with {code}", code if code > 0 else 1)
+
+
+def export(
+    model: OwnArgument,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write; new or empty.")],
+    store: StoreOption = None,
+) -> None:
+    """Copy a model with its card as plain files, to take elsewhere; the published folders hold links."""
+    from tasks.handover.export import export as copied
+
+    done = copied(root_of(store), model, folder)
+    out.print(
+        f"exported {model} to {done.folder}: {done.files} files, {sized(done.bytes)}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def push(

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from flows.commands.console import ClusterOption, Overrides, StoreOption, out, root_of, split_overrides
+import typer
+
+from flows.commands.console import (
+    ClusterOption,
+    JsonOption,
+    Overrides,
+    Preset,
+    StoreOption,
+    out,
+    root_of,
+    split_overrides,
+)
+from flows.commands.forms import print_json
 from flows.commands.plan_tables import as_time, differences_below, gpu_tables, in_hours, stages_table
 
 if TYPE_CHECKING:
@@ -16,8 +28,15 @@ if TYPE_CHECKING:
     from flows.sizing import Sized
 
 
-def plan(preset: str, overrides: Overrides = None, store: StoreOption = None, cluster: ClusterOption = "local") -> None:
-    """Show each stage as cached or to run, with parameters, tokens, memory and disk; writes nothing."""
+def plan(
+    preset: Preset,
+    overrides: Overrides = None,
+    store: StoreOption = None,
+    cluster: ClusterOption = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Show each stage as cached or to run, with parameters, tokens, memory and disk; writes nothing. Exit code 2: a
+    stage does not fit."""
     from conf.cluster import load_cluster
     from conf.load import load
     from conf.placement import place_on_cluster
@@ -28,6 +47,9 @@ def plan(preset: str, overrides: Overrides = None, store: StoreOption = None, cl
     on_cluster, root = load_cluster(cluster, cluster_overrides), root_of(store)
     recipe = place_on_cluster(load(preset, recipe_overrides), on_cluster)
     stages = sized(recipe, on_cluster, stages_of(recipe, root))
+    if as_json:
+        print_json([_as_json(each) for each in stages])
+        raise typer.Exit(2 if any(each.misfit for each in stages) else 0)
     times = _on_cpu(on_cluster, stages)
     here = _this_machine(root) if on_cluster.kind == "local" else None
     out.print(stages_table(stages, times, out.width, here and here[0]))
@@ -41,6 +63,7 @@ def plan(preset: str, overrides: Overrides = None, store: StoreOption = None, cl
     out.print(f"store {root}; {_about(stages)}", style="dim", highlight=False, markup=False)
     if times:
         out.print(_about_cpu(stages, times), style="dim", highlight=False, markup=False)
+    raise typer.Exit(2 if any(each.misfit for each in stages) else 0)
 
 
 def _gates(recipe: Recipe) -> None:
@@ -77,6 +100,28 @@ def _this_machine(root: Path) -> tuple[float, float]:
 
     there = next(folder for folder in (root, *root.parents) if folder.exists())
     return psutil.virtual_memory().total, shutil.disk_usage(there).free
+
+
+def _as_json(each: Sized) -> dict[str, Any]:
+    """A stage for other programs: counts, bytes and hours; null where unknown."""
+    numbers, planned = each.numbers, each.stage
+    return {
+        "stage": planned.label,
+        "state": "cached" if planned.cached else "will run",
+        "key": planned.key,
+        "parameters": numbers.params,
+        "tokens": numbers.tokens,
+        "steps": numbers.steps,
+        "memory_bytes": numbers.memory,
+        "disk_bytes": numbers.disk,
+        "scratch_bytes": numbers.scratch,
+        "gpus": each.gpus,
+        "gpu_bytes": each.memory.total if each.memory else None,
+        "gpu_hours": each.gpu_hours,
+        "differs": {setting: {"there": there, "here": here} for setting, (there, here) in planned.differs.items()},
+        "waits": planned.waits or None,
+        "does_not_fit": each.misfit,
+    }
 
 
 def _on_cpu(cluster: Cluster, stages: list[Sized]) -> dict[str, float]:

@@ -10,6 +10,7 @@ import typer
 from flows.commands.console import (
     ClusterOption,
     Overrides,
+    Preset,
     StoreOption,
     fail,
     flow_run,
@@ -20,7 +21,7 @@ from flows.commands.console import (
 
 
 def run(
-    preset: Annotated[str, typer.Argument(help="A preset's name or a YAML file.")],
+    preset: Preset,
     overrides: Overrides = None,
     store: StoreOption = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the run; default: the preset's name.")] = None,

@@ -10,16 +10,23 @@ import typer
 
 from flows.commands.console import (
     ClusterOption,
+    CsvOption,
+    JsonOption,
     Overrides,
     StoreOption,
+    complete_runs,
+    err,
     flow_run,
+    out,
     root_of,
     show_report,
     split_overrides,
 )
+from flows.commands.forms import columns, one_form, print_csv, print_json
 
 if TYPE_CHECKING:
     from conf.cluster import Cluster
+    from conf.standalone import Single
 
 MODEL = "RUN/MODEL of the store, a Hugging Face directory, or a hub id."
 Name = Annotated[str | None, typer.Option("--name", help="Name of the run, a folder under the store's runs/.")]
@@ -36,6 +43,7 @@ def quantize(
     name: Name = None,
 ) -> None:
     """Quantize a model and measure the loss of each format."""
+    from conf.base import run_name
     from conf.load import override
     from conf.placement import place_settings_on_cluster
     from conf.standalone import Quantizing, validate_settings
@@ -47,10 +55,12 @@ def quantize(
     for text in setting_overrides:
         values = override(values, text)
     validated = place_settings_on_cluster(validate_settings(Quantizing, values), on_cluster)
+    name = run_name(name or "quantized")
+    _check(store, [validated.model], validated)
     _run(
         store,
         cluster,
-        lambda root: _flow("quantize")(name=name or "quantized", cluster=on_cluster, store=root, settings=validated),
+        lambda root: _flow("quantize")(name=name, cluster=on_cluster, store=root, settings=validated),
     )
 
 
@@ -67,6 +77,7 @@ def evaluate(
     name: Name = None,
 ) -> None:
     """Evaluate models side by side."""
+    from conf.base import run_name
     from conf.load import override
     from conf.placement import place_settings_on_cluster
     from conf.standalone import Evaluating, validate_settings
@@ -76,10 +87,12 @@ def evaluate(
     for text in setting_overrides:
         values = override(values, text)
     validated = place_settings_on_cluster(validate_settings(Evaluating, values), on_cluster)
+    name = run_name(name or "evaluated")
+    _check(store, [*validated.models, *([validated.teacher] if validated.teacher else [])], validated)
     _run(
         store,
         cluster,
-        lambda root: _flow("evaluate")(name=name or "evaluated", cluster=on_cluster, store=root, settings=validated),
+        lambda root: _flow("evaluate")(name=name, cluster=on_cluster, store=root, settings=validated),
     )
 
 
@@ -91,6 +104,8 @@ def prepare(
     name: Name = None,
 ) -> None:
     """Tokenize a corpus and report its statistics."""
+    from conf.base import run_name
+    from conf.checks.recipe import check_source
     from conf.load import override
     from conf.stages.data import DataConfig
     from conf.standalone import validate_settings
@@ -100,22 +115,52 @@ def prepare(
     for text in setting_overrides:
         values = override(values, text)
     validated = validate_settings(DataConfig, values)
+    name = run_name(name or "corpus")
+    check_source("source", validated.source)
     _run(
         store,
         cluster,
-        lambda root: _flow("prepare")(name=name or "corpus", cluster=on_cluster, store=root, data=validated),
+        lambda root: _flow("prepare")(name=name, cluster=on_cluster, store=root, data=validated),
     )
 
 
 def compare(
-    runs: Annotated[list[str], typer.Argument(help="Finished runs; the others are compared with the first.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Finished runs; the others are compared with the first.",
+            autocompletion=complete_runs,
+        ),
+    ],
     store: StoreOption = None,
     name: Name = None,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
 ) -> None:
     """Compare finished runs: models, paired differences, and the settings that differ."""
+    from conf.base import run_name
+    from tasks.store.runs import folder_of, read_report
+    from tasks.store.store import RECORD, StoreError
+
+    one_form(as_json, as_csv)
     if len(set(runs)) < 2:
         raise ValueError(f"compare got {len(set(runs))} run; give at least two, for instance imbik compare demo again")
-    _run(store, "local", lambda root: _flow("compare")(name=name or "compared", store=root, runs=runs))
+    name = run_name(name or "compared")
+    for run in runs:
+        for made in read_report(folder_of(root_of(store), run)).provenance:
+            if made.stage == "evaluate" and not (root_of(store) / made.stage / made.key / RECORD).is_file():
+                raise StoreError(f"the scores of run {run} are no longer in the store; run its recipe again")
+    folder = _run(
+        store,
+        "local",
+        lambda root: _flow("compare")(name=name, store=root, runs=runs),
+        show=not (as_json or as_csv),
+    )
+    report = read_report(folder)
+    if as_json:
+        print_json(report.model_dump(mode="json"))
+    if as_csv:
+        print_csv(*columns([row.model_dump(mode="json", exclude={"mmlu_subjects"}) for row in report.rows]))
 
 
 def _flow(name: str) -> Any:
@@ -132,12 +177,25 @@ def _where(overrides: list[str] | None, cluster: str) -> tuple[list[str], Cluste
     return setting_overrides, load_cluster(cluster, cluster_overrides)
 
 
-def _run(store: Path | None, cluster: str, flow: Callable[[str], str]) -> None:
-    """Run a flow and show its report."""
+def _check(store: Path | None, references: list[str], settings: Single) -> None:
+    """Check the names of models and text before any server starts."""
+    from conf.checks.recipe import check_source
+    from tasks.handover.models import check_reference
+
+    if settings.data:
+        check_source("data.source", settings.data.source)
+    for reference in references:
+        check_reference(root_of(store), reference, has_text=settings.data is not None)
+
+
+def _run(store: Path | None, cluster: str, flow: Callable[[str], str], *, show: bool = True) -> Path:
+    """Run a flow and show its report; without `show`, only its progress, on stderr. Returns the report's folder."""
     root = root_of(store)
-    with flow_run(root):
+    with flow_run(root, view=out if show else err):
         from prefect import tags
 
         with tags(f"cluster:{Path(cluster).stem}"):
             folder = Path(flow(str(root)))
-    show_report(folder)
+    if show:
+        show_report(folder)
+    return folder

@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from conf import yaml_text
+
 BLOCK = "imbik-notify"
 """Name of the webhook block of the shipped automations; Prefect stores its URL encrypted."""
 PLACEHOLDER = "{{ block }}"
@@ -42,7 +44,9 @@ def read(file: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         raise ValueError(f"{file} does not exist; use a file such as deploy/automations.yaml")
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml_text.parse(file.read_text(encoding="utf-8"))
+    except yaml_text.Refused as error:
+        raise ValueError(f"{file}: {error}") from error
     except yaml.YAMLError as error:
         raise ValueError(f"{file} is not YAML ({' '.join(str(error).split())[:200]}); fix the file") from error
     automations: list[dict[str, Any]] = content.get("automations", []) if isinstance(content, dict) else []

@@ -32,6 +32,10 @@ def files(published: Path) -> list[UploadFile]:
             f"{published} has no model card; run the recipe again, which writes the cards and rebuilds nothing"
         )
     paths = sorted(published.iterdir())
+    if gone := next((path for path in paths if not path.is_file()), None):
+        raise ValueError(
+            f"{gone} leads to {gone.resolve()}, which is no longer in the store; run the recipe again, then push"
+        )
     for path in paths:
         if path.suffix not in KINDS and path.name not in NAMES:
             raise ValueError(f"{path} is not a file type that may be uploaded; remove it (nothing was uploaded)")

@@ -25,6 +25,12 @@ class Stopped(RuntimeError):
     """The run is stopping; no more jobs are started."""
 
 
+def interrupted(error: BaseException) -> bool:
+    """Whether a stage or run did not fail itself but was stopped (Ctrl-C, SIGTERM, cancelled): the same command
+    continues it."""
+    return isinstance(error, Stopped) or not isinstance(error, Exception)
+
+
 def failure(stage: str, code: int, log: Path, rank: int | None = None) -> JobFailed:
     """The error of a failed job: from its `ended.json`, from a signal, or from its log. `code` is the exit code of the
     job, or of the `rank` that failed first."""

@@ -36,6 +36,11 @@ class Progress:
         """Steps since the first reported one."""
         return self.step - self.first_step[0] if self.first_step else 0
 
+    @property
+    def seconds_left(self) -> float | None:
+        """Time that the remaining steps take at this rate; None if unknown."""
+        return (self.total - self.step) / self.rate if self.rate and self.total else None
+
 
 class Board:
     """Progress by stage label; thread-safe."""
@@ -52,6 +57,11 @@ class Board:
             started = now if state == "running" else before.started
             ended = now if state in ("cached", "done", "failed", "stopped") else None
             self._stages[label] = replace(before, state=state, started=started, ended=ended)
+
+    def expect(self, label: str) -> None:
+        """Add a stage that waits for others, unless it is there."""
+        with self._lock:
+            self._stages.setdefault(label, Progress())
 
     def step(self, label: str, step: int, total: int | None, values: dict[str, float]) -> None:
         """Record a step of a stage's job."""

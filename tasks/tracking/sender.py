@@ -263,7 +263,8 @@ class Sender:
             if folder:
                 self._follow(event["label"], Path(folder))
             self.client.set_tag(run, "imbik.error", event["sentence"][:TAG_LENGTH])
-            self.client.set_terminated(run, status="FAILED", end_time=event["at"])
+            stopped = event.get("stopped", False)
+            self.client.set_terminated(run, status="KILLED" if stopped else "FAILED", end_time=event["at"])
 
     def _report(self, event: Event) -> None:
         def once(part: str, action: Callable[[], object]) -> None:

@@ -107,9 +107,9 @@ class Tracker:
         """Log the start of a stage's job in its work folder."""
         self.tell("begin", label=label, stage=stage, key=key, work=str(work))
 
-    def failed(self, label: str, sentence: str) -> None:
-        """Log the failure of a stage's job."""
-        self.tell("fail", label=label, sentence=sentence)
+    def failed(self, label: str, sentence: str, *, stopped: bool = False) -> None:
+        """Log the failure of a stage's job, or that it was `stopped` with its run."""
+        self.tell("fail", label=label, sentence=sentence, stopped=stopped)
 
     def stage(self, label: str, artifact: Artifact, *, cached: bool) -> None:
         """Log a finished stage: settings, remaining metrics, and its folder."""
@@ -125,10 +125,10 @@ class Tracker:
             (folder / "tracking.json").write_text(json.dumps({"flow": self.flow, "uri": self.uri}) + "\n")
         self.tell("report", folder=str(folder))
 
-    def close(self, *, failed: bool) -> str | None:
-        """End the run; returns what there is to tell: events that could not be sent, that MLflow refused, or what had
-        to be done there."""
-        self.tell("end", status="FAILED" if failed else "FINISHED")
+    def close(self, *, failed: bool, stopped: bool = False) -> str | None:
+        """End the run as `stopped`, `failed` or finished; returns what there is to tell: events that could not be sent,
+        that MLflow refused, or what had to be done there."""
+        self.tell("end", status="KILLED" if stopped else "FAILED" if failed else "FINISHED")
         self._closing.set()
         self._thread.join(FINISH_SECONDS)
         unsent, sent = self._spool.unsent, self._spool.sent()

@@ -79,7 +79,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(tmp_path: Path) -> None:
     assert "HF_TOKEN_PATH" in refused("docker", "secrets=[HF_TOKEN]")
     assert "kubernetes.secret" in refused("kubernetes", "secrets=[HF_TOKEN]")
     assert "also listed in secrets" in refused("slurm", "secrets=[HF_TOKEN]", "defaults.environment={HF_TOKEN: hf_x}")
-    assert "secrets.0" in refused("slurm", "secrets=[HF_TOKEN=hf_x]")
+    assert "secrets.1" in refused("slurm", "secrets=[HF_TOKEN=hf_x]")
     assert "slurm.ssh.user is missing" in refused("slurm", "slurm.ssh={host: login}")
 
 

@@ -37,8 +37,8 @@ def test_a_round_cuts_what_the_one_before_left() -> None:
     assert (first.last, second.last) == (False, True)
     assert (first.ranked, second.ranked) == (False, True)
     assert first.teacher == teacher(recipe)
-    assert (first.where, second.where) == ("students.depth.rounds.0.prune", "students.depth.rounds.1.prune")
-    with pytest.raises(ValueError, match=r"rounds\.1\.prune\.hidden_size.*the student of round 1"):
+    assert (first.where, second.where) == ("students.depth.rounds.1.prune", "students.depth.rounds.2.prune")
+    with pytest.raises(ValueError, match=r"rounds\.2\.prune\.hidden_size.*the student of round 1"):
         broken = load(TINY, ["students.width=null", ROUNDS])
         wider = broken.students["depth"].cuts[1].prune.model_copy(update={"hidden_size": 4096})
         round_ = broken.students["depth"].cuts[1].model_copy(update={"prune": wider})

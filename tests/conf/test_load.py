@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from conf.load import load, merge, names, read
+from conf.inherit import merge
+from conf.load import load, names, read
 from conf.recipe import Recipe
 from tests.fixtures.flow import RECIPE, imbik
 
@@ -123,10 +124,10 @@ def test_presets_that_extend_each_other_are_named(tmp_path: Path) -> None:
         (b"extends: [demo]\n", ("extends: ['demo']", "use the name of one preset or YAML file")),
         (b"extends: demmo\n", ("there is no preset demmo", "did you mean demo?")),
         (b"extends: demmo.yaml\n", ("demmo.yaml does not exist",)),
-        (b"extends: demo\n1: 2\n", ("1 is not a setting",)),
-        (b"description: only\n", ("data is missing; set it",)),
-        (b"extends: demo\nquantize: 5\n", ("quantize is 5", "tuple")),
-        (b"!!python/object/apply:os.system [true]\n", ("not valid YAML", "could not determine a constructor")),
+        (b"extends: demo\n1: 2\n", ("the key 1 in line 2 is not text", "put it in quotes")),
+        (b"description: only\n", ("the recipe lacks data, teacher and students; set them",)),
+        (b"extends: demo\nquantize: 5\n", ("quantize is 5", "a list, as in [a, b]")),
+        (b"!!python/object/apply:os.system [true]\n", ("line 1 has the tag", "write a plain value")),
     ],
 )
 def test_a_file_that_is_no_recipe_is_named_with_what_is_wrong(
@@ -143,34 +144,48 @@ def test_a_file_that_is_no_recipe_is_named_with_what_is_wrong(
     [
         (["stepz=3"], ("stepz is not a setting", "the nearest known key is")),
         (["students.depth.prun.num_layers=2"], ("students.depth.prun is not a setting", "nearest known key is prune")),
-        (["students.width.distill={stepz: 3}"], ("students.width.distill",)),
+        (
+            ["students.width.distill={stepz: 3}"],
+            ("students.width.distill.stepz is not a setting", "nearest known key is steps"),
+        ),
         (
             ["quantize=[{format: fp8, samples: 3}]"],
-            ("quantize.0.samples is not a setting", "nearest known key is calibration_samples"),
+            ("quantize.1.samples is not a setting", "nearest known key is calibration_samples"),
         ),
         (["data.world.entites=9"], ("data.world.entites is not a setting", "nearest known key is entities")),
         (["teacher.parallel.procesess=2"], ("nearest known key is processes",)),
         (["extends=demo"], ("extends is not a setting",)),
-        (["teacher=5"], ("teacher is 5", "dictionary")),
-        (["teacher.steps.more=1"], ("teacher.steps is {'more': 1}", "integer")),
-        (["teacher.steps=60.5"], ("teacher.steps is 60.5", "fractional part")),
-        (["teacher.steps=[1"], ("teacher.steps is '[1'", "integer")),
+        (["teacher=5"], ("teacher is 5", "a section of `key: value`")),
+        (["teacher.steps.more=1"], ("teacher.steps is {'more': 1}", "a whole number")),
+        (["teacher.steps=60.5"], ("teacher.steps is 60.5", "a whole number")),
+        (["teacher.steps=[1"], ("teacher.steps is '[1'", "a whole number")),
         (["teacher.lr=.nan"], ("teacher.lr is nan", "finite number")),
         (["teacher.lr=.inf"], ("teacher.lr is inf", "finite number")),
-        (["teacher.precision=fp16"], ("teacher.precision is 'fp16'", "'bf16' or 'fp32'")),
-        (["students=5"], ("students is 5", "dictionary")),
-        (["students.Depth.prune.num_layers=1"], ("students.Depth", "pattern")),
+        (["teacher.precision=fp16"], ("teacher.precision is 'fp16'", "it must be bf16 or fp32")),
+        (["students=5"], ("students is 5", "a section of `key: value`")),
+        (["students.Depth.prune.num_layers=1"], ("students.Depth", "small letters, digits and dashes")),
         (
             ["students.depth.prune=null"],
             ("students.depth", "a student has no shape", "exactly one of prune, search and rounds"),
         ),
-        (["students.depth.quantize=maybe"], ("students.depth.quantize is 'maybe'",)),
-        (["students.depth.distill={steps: 3}"], ("students.depth.distill.seq_length is missing; set it",)),
-        (["quantize=fp8"], ("quantize is 'fp8'", "tuple")),
-        (["quantize=5", "quantize=[int4]"], ("quantize.0.format is 'int4'", "'fp8', 'fp8_pb_wo'", "'nvfp4'")),
-        (["quantize=[1]"], ("quantize.0 is 1",)),
-        (["quantize.0.batch=4"], ("quantize is {'0': {'batch': 4}}", "tuple")),
-        (["evaluate.mmlu.shots=9"], ("evaluate.mmlu.shots is 9", "less than or equal to 5")),
+        (
+            ["students.depth.quantize=maybe"],
+            ("students.depth.quantize is 'maybe'; it must be true or false, or a list, as in [a, b]",),
+        ),
+        (
+            ["distill=null", "students.depth.distill={steps: 3}"],
+            ("students.depth.distill lacks seq_length, global_batch, micro_batch, lr, min_lr and warmup_steps; set",),
+        ),
+        (["teacher.lr=null"], ("teacher.lr is null", "a number")),
+        (["claims.a={model: depth}"], ("claims.a.than is missing; set it",)),
+        (["quantize=fp8"], ("quantize is 'fp8'", "a list, as in [a, b]")),
+        (
+            ["quantize=5", "quantize=[int4]"],
+            ("quantize.1.format is 'int4'", "fp8, fp8_pb_wo", "did you mean int4_awq?"),
+        ),
+        (["quantize=[1]"], ("quantize.1 is 1",)),
+        (["quantize.0.batch=4"], ("quantize is {'0': {'batch': 4}}", "a list, as in [a, b]")),
+        (["evaluate.mmlu.shots=9"], ("evaluate.mmlu.shots is 9", "at most 5")),
         (["=5"], ("'=5' is not an override", "dotted.key=value")),
         (["teacher..steps=5"], ("'teacher..steps=5' is not an override", "dotted.key=value")),
     ],
@@ -269,7 +284,7 @@ def test_command_refuses_without_creating_a_store(verb: str, tmp_path: Path) -> 
     store = tmp_path / "store"
     (tmp_path / "broken.yaml").write_text("teacher: [1\n")
     for arguments, part in [
-        ((TINY, "teacher.lr=-1"), "teacher.lr is -1: input should be greater than 0"),
+        ((TINY, "teacher.lr=-1"), "teacher.lr is -1; it must be above 0"),
         ((str(tmp_path / "broken.yaml"),), "is not valid YAML"),
         ((str(tmp_path / "none.yaml"),), "does not exist; use a YAML file or one of the presets ablation"),
     ]:

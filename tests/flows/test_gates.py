@@ -63,7 +63,7 @@ WRONG = {
     ),
     "another stage": (RATIO | {"after": "sleep"}, ("gates.bound.after is 'sleep'",)),
     "another metric": (RATIO | {"metric": "arc"}, ("gates.bound.metric is 'arc'",)),
-    "too sure": (RATIO | {"confidence": 1.0}, ("gates.bound.confidence is 1.0", "less than 1")),
+    "too sure": (RATIO | {"confidence": 1.0}, ("gates.bound.confidence is 1.0", "below 1")),
     "too few questions for the difference": (
         RATIO | {"after": "quantize", "against": "before", "by": "difference", "at_least": -0.01},
         ("cannot pass with 60 questions", "about 390 questions are enough", "confidence: none"),

@@ -150,7 +150,9 @@ def test_a_command_does_what_is_said(
         monkeypatch.setenv(variable, value)
     words = list(command.words[1:])
     code, printed = called(planned(words) if words[0] == "run" else words, capfd, monkeypatch)
-    refused = command.output is not None and command.output.startswith("imbik: ")
+    refused = command.output is not None and (
+        command.output.startswith("imbik: ") or "does not fit: " in command.output
+    )
     assert code == (2 if refused else 0), printed
     assert not (tmp_path / ".imbik").exists(), "it says that it touches nothing"
     if command.output is not None:

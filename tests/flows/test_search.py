@@ -185,19 +185,19 @@ REFUSED: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "one round": (["students.twice.rounds=[{prune: {num_layers: 2}}]"], ("a single round", "use prune")),
     "a layer beyond the round's student": (
         ["students.twice.rounds=[{prune: {num_layers: 2}}, {prune: {drop_layers: [3]}}]"],
-        ("students.twice.rounds.1.prune.drop_layers names layer 3", "the student of round 1 has 2 layers"),
+        ("students.twice.rounds.2.prune.drop_layers names layer 3", "the student of round 1 has 2 layers"),
     ),
     "a round that adds": (
         ["students.twice.rounds=[{prune: {num_layers: 2}}, {prune: {num_layers: 3}}]"],
-        ("rounds.1.prune.num_layers is 3", "the student of round 1 has 2", "choose at most that"),
+        ("rounds.2.prune.num_layers is 3", "the student of round 1 has 2", "choose at most that"),
     ),
     "nobody before": (
         ["students.twice.rounds=[{prune: {num_layers: 2}, teacher: previous}, {prune: {num_layers: 1}}]"],
-        ("rounds.0.teacher is previous", "there is no previous round"),
+        ("rounds.1.teacher is previous", "there is no previous round"),
     ),
     "a pipeline that a round's student has no layers for": (
         ["importance.parallel={processes: 3, pipeline: 3}"],
-        ("importance.parallel.pipeline is 3", "2 layers", "students.twice.rounds.1.prune"),
+        ("importance.parallel.pipeline is 3", "2 layers", "students.twice.rounds.2.prune"),
     ),
     "an axis without a smaller size": (
         ["sweep.axes=[num_attention_heads]", "sweep.ratios=[0.9]"],

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flows.commands.live import shown
+from flows.commands.live import Log, shown, view
 from tasks.launch.tail import LOG_LINES, Tail
-from tasks.monitor.board import Board
+from tasks.monitor.board import Board, Progress
 
 
 def lines_of(console: Console) -> list[str]:
@@ -133,3 +133,69 @@ def test_long_log_keeps_newest_lines_and_errors(tmp_path: Path) -> None:
         lines = ["begin", "[default1]:imbik-error: the reason", *(f"torchrun's own {number}" for number in range(50))]
         (tmp_path / "job.log").write_text("\n".join(lines) + "\n")
     assert told == [lines[1], *lines[-LOG_LINES:]]
+
+
+def running(step: int, total: int, seconds: float) -> Progress:
+    """A stage that has made `step` of `total` steps in so many seconds."""
+    now = time.monotonic()
+    return Progress(state="running", step=step, total=total, started=now - seconds, first_step=(0, now - seconds))
+
+
+def drawn(stages: dict[str, Progress], height: int) -> list[str]:
+    """The view of a terminal so high, after two hours."""
+    console = Console(file=io.StringIO(), width=120)
+    console.print(view(stages, 7200, height))
+    assert isinstance(console.file, io.StringIO)
+    return [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
+
+
+def many() -> dict[str, Progress]:
+    """A run in the middle; one stage runs since now."""
+    return (
+        {f"cached-{number}": Progress(state="cached") for number in range(5)}
+        | {"teacher": Progress(state="done"), "distill-depth": running(1000, 10_000, 2000)}
+        | {f"evaluate-{number}": Progress() for number in range(4)}
+    )
+
+
+def test_all_stages_and_a_total_with_hours_left_are_shown() -> None:
+    lines = drawn(many(), 40)
+    assert len(lines) == len(many()) + 1
+    assert "▸ distill-depth 1000/10000 0.5/s, 5 h 00 min left" in lines
+    assert "· evaluate-3 waiting" in lines
+    assert lines[-1] == ("total 6/11 stages (5 cached), 1 running, 2 h 00 min so far, 5 h 00 min left in what runs")
+
+
+@pytest.mark.parametrize(("height", "there"), [(10, "= 5 cached"), (6, "· 4 waiting")])
+def test_a_low_terminal_folds_what_needs_no_look(height: int, there: str) -> None:
+    lines = drawn(many(), height)
+    assert len(lines) < height and there in lines
+    assert any("distill-depth" in line for line in lines) and lines[-1].startswith("total 6/11 stages")
+
+
+def test_a_log_is_never_silent_for_long(console: Console) -> None:
+    now = [0.0]
+    log = Log(console, lambda: now[0])
+    log.follow({})
+    stages = {"distill": running(1, 1000, 100), "evaluate": Progress()}
+    log.follow(stages)
+    for _ in range(100):  # ten minutes in which no tenth is reached
+        now[0] += 6
+        log.follow(stages)
+    told = lines_of(console)
+    assert told[0].startswith("distill: 1/1000") and 19 <= len(told) <= 21
+    assert all("left" in line for line in told)
+
+
+def test_a_log_of_a_start_and_of_waiting_is_not_silent_either(console: Console) -> None:
+    now = [0.0]
+    log = Log(console, lambda: now[0])
+    for stages in ({}, {"data": Progress(state="cached"), "teacher": Progress()}):
+        log.follow(stages)
+        now[0] += 31
+        log.follow(stages)
+    assert lines_of(console) == [
+        "starting, 31 s so far",
+        "data: cached",
+        "total: 1/2 stages (1 cached), 1 min so far",
+    ]

@@ -151,7 +151,7 @@ class Heard:
 
 def test_single_stage_with_secret_is_refused_without_quoting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with pytest.raises(ValueError, match=r"models\.0 contains") as refused:
+    with pytest.raises(ValueError, match=r"models\.1 contains") as refused:
         validate_settings(Evaluating, {"models": [KEY]})
     assert KEY not in str(refused.value)
 

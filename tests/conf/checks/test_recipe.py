@@ -59,15 +59,15 @@ CONTRADICTIONS: dict[str, tuple[list[str], tuple[str, ...]]] = {
         ["quantize=[fp8]", "students.depth.quantize=[nvfp4]"],
         ("students.depth.quantize names nvfp4", "add it"),
     ),
-    "no students": (["students.depth=null", "students.width=null"], ("students is {}", "at least 1")),
+    "no students": (["students.depth=null", "students.width=null"], ("students is {}", "it must not be empty")),
     "a student called teacher": (
         ["students.teacher={prune: {num_layers: 1}}"],
         ("cannot be called 'teacher'", "choose another name"),
     ),
-    "more than half for validation": (["data.validation_share=0.7"], ("data.validation_share is 0.7", "less than 0.5")),
+    "more than half for validation": (["data.validation_share=0.7"], ("data.validation_share is 0.7", "below 0.5")),
     "no processes": (
         ["teacher.parallel.processes=0"],
-        ("teacher.parallel.processes is 0", "greater than or equal to 1"),
+        ("teacher.parallel.processes is 0", "at least 1"),
     ),
 }
 
@@ -93,8 +93,8 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
         ["students.width.prune.num_attention_heads=8"],
         ("num_attention_heads is 8", "the teacher has 4", "choose at most that"),
     ),
-    "too narrow": (["students.width.prune.hidden_size=0"], ("hidden_size is 0", "greater than or equal to 8")),
-    "no layers": (["students.depth.prune.num_layers=0"], ("num_layers is 0", "greater than or equal to 1")),
+    "too narrow": (["students.width.prune.hidden_size=0"], ("hidden_size is 0", "at least 8")),
+    "no layers": (["students.depth.prune.num_layers=0"], ("num_layers is 0", "at least 1")),
     "heads and groups": (
         ["students.width.prune.num_attention_heads=1"],
         ("num_attention_heads is 1", "2 query groups", "choose a multiple"),
@@ -185,7 +185,7 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     ),
     "quantization over ranks": (
         ["quantize=[{format: fp8, parallel: {processes: 2}}]"],
-        ("quantize.0.parallel", "processes is 2", "runs in one process"),
+        ("quantize.1.parallel", "processes is 2", "runs in one process"),
     ),
     "processes": (
         [*parallel("distill", "tensor"), "distill.parallel.processes=3"],
@@ -280,11 +280,11 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     ),
     "a pair with a layer the student has not": (
         ["distill.intermediate=[{student_layer: 3, teacher_layer: 1}]"],
-        ("distill.intermediate.0.student_layer is 3", "the student has 2 layers", "choose 1 to 2"),
+        ("distill.intermediate.1.student_layer is 3", "the student has 2 layers", "choose 1 to 2"),
     ),
     "a pair with a layer the teacher has not": (
         ["distill.intermediate=[{student_layer: 1, teacher_layer: 1}, {student_layer: 1, teacher_layer: 9}]"],
-        ("distill.intermediate.1.teacher_layer is 9", "the teacher has 3 layers", "choose 1 to 3"),
+        ("distill.intermediate.2.teacher_layer is 9", "the teacher has 3 layers", "choose 1 to 3"),
     ),
     "pairs of layers over pipeline stages": (
         [
@@ -308,7 +308,7 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
         ["teacher.shape=null", "teacher.model=/none"],
         ("teacher.model is /none", "nor a hub id owner/name", "check the path"),
     ),
-    "nameless model": (["teacher.shape=null", "teacher.model=''"], ("teacher.model is ''", "at least 1 character")),
+    "nameless model": (["teacher.shape=null", "teacher.model=''"], ("teacher.model is ''", "it must not be empty")),
     "no such tokenizer": (["data.tokenizer=/none"], ("data.tokenizer /none has no tokenizer.json", "use a local")),
     "no such questions": (
         ["evaluate.mmlu.path=/none"],
