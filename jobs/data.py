@@ -69,8 +69,9 @@ def run(spec: Spec) -> None:
 
 def _counts(collected: Collected, splits: Splits, quarantine: Quarantine, config: DataConfig) -> dict[str, Any]:
     """What became of every line that was read."""
-    count, kept = collected.count, sum(splits.lines.values())
-    unread = count.lines - count.blank - kept - quarantine.lines - collected.repeated_lines
+    count, kept, again = collected.count, sum(splits.lines.values()), collected.deduplicated
+    repeated = collected.repeated_lines + (again.lines if again else 0)
+    unread = count.lines - count.blank - kept - quarantine.lines - repeated
     if config.max_documents is None:
         assert unread == 0, f"{unread} of {count.lines} lines are neither documents, blank, nor in quarantine"
     return {
@@ -82,6 +83,7 @@ def _counts(collected: Collected, splits: Splits, quarantine: Quarantine, config
         "quarantined": quarantine.records,
         "repaired": collected.repaired,
         "duplicates_across_splits": collected.repeats,
+        "deduplicated": again.counts if again else None,
         "notes": collected.notes,
     }
 

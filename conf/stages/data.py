@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from conf.base import Config, Device, Execution, StageConfig
+from conf.base import Config, Device, Execution, Later, StageConfig
 from conf.paths import InputName, InputNames
 from conf.text_encoding import Encoding
 
@@ -19,6 +19,21 @@ class World(Config):
     documents: int = Field(default=6000, ge=100, description="Number of documents about the entities.")
     questions: int = Field(
         default=400, ge=40, description="Quiz questions on the same facts, in wordings that the text never uses."
+    )
+
+
+class Deduplicate(Config):
+    """Leave out documents that repeat another one: of each cluster the first stays, of held-out text before training
+    text."""
+
+    min_jaccard: float | None = Field(
+        default=0.8,
+        gt=0,
+        le=1,
+        description=(
+            "Share of common runs of five words (Jaccard index) from which two documents are the same; empty: only"
+            " documents with the same words, whatever their case and punctuation."
+        ),
     )
 
 
@@ -68,6 +83,9 @@ class DataConfig(StageConfig):
     repair: bool = Field(
         default=False,
         description="Repair text that was decoded with the wrong codec, for instance 'donâ€™t' (ftfy).",
+    )
+    deduplicate: Annotated[Deduplicate | None, Later()] = Field(
+        default=None, description="Leave out documents that repeat another one; null: keep them."
     )
     vocab_size: int = Field(
         default=1024, ge=260, description="Vocabulary size of a tokenizer trained on the corpus (byte-level BPE)."

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from conf.sources import SPLITS
 from conf.stages.data import DataConfig
+from jobs.corpus.deduplicate import Deduplicated, deduplicate
 from jobs.corpus.quarantine import Quarantine
 from jobs.corpus.readers import Count
 from jobs.corpus.sources import Part, parts, split_of
@@ -26,6 +27,7 @@ class Collected:
     repaired: int = 0
     repeats: int = 0
     repeated_lines: int = 0
+    deduplicated: Deduplicated | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -46,6 +48,9 @@ def collect(config: DataConfig, splits: Splits, quarantine: Quarantine) -> Colle
         found.repeats += len(dropped)
         found.repeated_lines += sum(record.lines for record in dropped)
     quarantine.check(sum(splits.documents.values()))
+    if config.deduplicate:
+        found.deduplicated = deduplicate(config.deduplicate, splits)
+        found.notes.append(found.deduplicated.sentence)
     _tell(all_parts, config, splits, found)
     check_splits(splits.documents, config)
     return found

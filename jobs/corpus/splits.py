@@ -62,6 +62,10 @@ class Splits:
             while lines := stream.readlines(BATCH_BYTES):
                 yield [orjson.loads(line)["text"] for line in lines]
 
+    def file(self, split: str) -> Path:
+        """The documents of a split, one JSON object a line."""
+        return self._folder / f"{split}.jsonl"
+
     def texts(self, split: str) -> Iterator[str]:
         """The documents of a split, one by one."""
         return itertools.chain.from_iterable(self.batches(split))

@@ -87,12 +87,13 @@ def jaccard(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> float:
 class Duplicates:
     """Documents of a corpus, numbered as they are added; 112 bytes of memory each. `text_of` reads one again.
 
-    `min_jaccard` None looks for documents with the same words only."""
+    `min_jaccard` None looks for documents with the same words only. `copies` are those that have the words of an
+    earlier one, with its number."""
 
     text_of: Callable[[int], str]
     min_jaccard: float | None = 0.8
     _first: dict[bytes, int] = field(default_factory=dict)
-    _copies: list[tuple[int, int]] = field(default_factory=list)
+    copies: dict[int, int] = field(default_factory=dict)
     _waiting: list[list[str]] = field(default_factory=list)
     _bands: list[NDArray[np.uint64]] = field(default_factory=list)
     _numbers: list[int] = field(default_factory=list)
@@ -104,7 +105,7 @@ class Duplicates:
         words = words_of(text)
         first = self._first.setdefault(digest(text, words), number)
         if first != number:
-            self._copies.append((first, number))
+            self.copies[number] = first
         elif self.min_jaccard is not None and words:
             self._numbers.append(number)
             self._waiting.append(words)
@@ -115,7 +116,7 @@ class Duplicates:
         """For each document the first one of its cluster [documents]; its own number where it repeats none before
         it."""
         parents = np.arange(self._count)
-        for first, copy in self._copies:
+        for copy, first in self.copies.items():
             parents[copy] = first
         if self.min_jaccard is not None and self._numbers:
             self._sign()
