@@ -8,8 +8,9 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
-from conf.base import RUN_NAME, StoreFolder, run_name
+from conf.base import StoreFolder, run_name
 from conf.load import load
+from conf.patterns import RUN_NAME
 from conf.placement import place_on_cluster
 from flows.compress import run_recipe
 from flows.session import Where, resolve_cluster, tags_of
