@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, TypeVar
 
 from conf.base import Config
+from conf.hf_model import shape_of
 from conf.recipe import Recipe
 from conf.shape import Shape
 from conf.stages.evaluate import EvaluateConfig
@@ -27,6 +29,11 @@ def fitted(recipe: Recipe, teacher: Shape) -> Recipe:
             "evaluate": evaluated(recipe.evaluate, longest),
         }
     )
+
+
+def fitted_to(recipe: Recipe, model: str) -> Recipe:
+    """The recipe, fitted to a model directory; as it is where the model is not there yet."""
+    return fitted(recipe, shape_of(Path(model))) if (Path(model) / "config.json").is_file() else recipe
 
 
 def shorter(config: Kind, longest: int) -> Kind:

@@ -17,6 +17,7 @@ from conf.nemo import settings as nemo
 from conf.nemo.settings import Engine
 from conf.patterns import NAME, RUN_NAME
 from conf.stages.blend import BlendConfig
+from conf.stages.contamination import ContaminationConfig
 from conf.stages.data import DataConfig
 from conf.stages.distill import DistillConfig
 from conf.stages.evaluate import EvaluateConfig
@@ -66,6 +67,9 @@ class Recipe(Config):
     )
     records: RecordsConfig | None = Field(
         default=None, description="Prompts and responses to fine-tune and evaluate on."
+    )
+    contamination: ContaminationConfig | None = Field(
+        default=None, description="Look for the questions of evaluate.mmlu in the training text; null: not."
     )
     sft: SftConfig | None = Field(
         default=None, description="Fine-tuning of every student on the records, after distill; null: none."
@@ -176,6 +180,11 @@ class Recipe(Config):
     def records_stage(self) -> RecordsConfig | None:
         """`records` with its world filled in from data."""
         return self.records and self.records.model_copy(update={"world": self.records.world or self.data.world})
+
+    @property
+    def contamination_stage(self) -> ContaminationConfig | None:
+        """`contamination` with the questions of evaluate."""
+        return self.contamination and self.contamination.model_copy(update={"mmlu": self.evaluate.mmlu})
 
     @property
     def stores_logits(self) -> bool:

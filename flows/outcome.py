@@ -50,14 +50,14 @@ def report(session: Session, recipe: Recipe, folder: Path, models: list[Model], 
     if errors:
         raise JobFailed("; ".join(dict.fromkeys(errors)), _reason(run))
     assert len(measured) + len(stopped) == len(models), "a stage neither ended nor failed"
-    paths = {
-        label: artifacts[label].path for label in ("importance", "logits", "generate", "sweep") if label in artifacts
-    }
+    reported = ("importance", "logits", "generate", "sweep", "contamination")
+    paths = {label: artifacts[label].path for label in reported if label in artifacts}
     extras = RunExtras(
         importance=paths.get("importance"),
         logits=paths.get("logits"),
         generated=paths.get("generate"),
         sweep=paths.get("sweep"),
+        contamination=paths.get("contamination"),
         searches=searches,
         gates=tuple(verdicts),
         stopped=stopped,

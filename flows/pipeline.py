@@ -6,17 +6,14 @@ artifact in a plan. Independent of Prefect, folders and clusters.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from conf.fitted import fitted
-from conf.hf_model import shape_of
+from conf.fitted import fitted_to
 from conf.recipe import Recipe
 from conf.stages.distill import DistillConfig
-from conf.stages.quantize import QuantizeConfig, label_of, scorings
 from conf.stages.records import GENERATED
 from conf.stages.sft import SftConfig
+from flows.formats import formats
 from flows.reading import Handle, Model, Stages
 from tasks.analysis.halving import Candidate, HalvingProgress, successive_halving
 from tasks.inputs import ExternalInputs
@@ -27,13 +24,15 @@ class Pipeline:
     """All stages of a recipe in order; `models` are evaluated."""
 
     def __init__(self, recipe: Recipe, outside: ExternalInputs, stage: Stages) -> None:
-        if outside.model and (Path(outside.model.path) / "config.json").is_file():
-            recipe = fitted(recipe, shape_of(Path(outside.model.path)))  # a hub model's shape may be known only now
+        if outside.model:
+            recipe = fitted_to(recipe, outside.model.path)  # a hub model's shape may be known only now
         self.recipe, self.outside, self.stage = recipe, outside, stage
         self.data = self._corpus()
         self.teacher = stage("teacher", recipe.teacher_stage, data=self.data, model=outside.model)
         self.models = [Model(name="teacher", stage="teacher", artifact=self.teacher, trained=recipe.teacher.steps > 0)]
         self.records = self._records()
+        if contamination := recipe.contamination_stage:
+            stage("contamination", contamination, **self.corpora, records=self.records, mmlu=outside.mmlu)
         self.tuned_teacher = self._tuned_teacher()
         self.importance = self.logits = None
         inputs = {"teacher": self.teacher, "data": self.data}
@@ -52,6 +51,7 @@ class Pipeline:
         """The recipe's corpus, or a blend of it with others, which use its tokenizer."""
         recipe, outside = self.recipe, self.outside
         data = self.stage("data", recipe.data, source=outside.source, tokenizer=outside.tokenizer)
+        self.corpora = {"data": data}
         if recipe.blend is None:
             return data
         tokenizer = outside.tokenizer or data
@@ -61,7 +61,8 @@ class Pipeline:
             )
             for name, source in recipe.blend.sources.items()
         }
-        return self.stage("blend", recipe.blend, data=data, **sources)
+        self.corpora |= sources
+        return self.stage("blend", recipe.blend, **self.corpora)
 
     def _records(self) -> Handle | None:
         """Prompts and responses to fine-tune on, including generated ones."""
@@ -190,15 +191,3 @@ class Pipeline:
             inputs |= {"mmlu": self.outside.mmlu, "model": model.artifact, "of": model.student, "cut": model.cut}
             model.scores = self.stage(f"evaluate-{model.name}", self.recipe.evaluate, **inputs)
         return model.scores
-
-
-def formats(
-    stage: Stages, name: str, configs: tuple[QuantizeConfig, ...], **given: Any
-) -> Iterator[tuple[QuantizeConfig, Handle]]:
-    """Quantize a model to each format; mixed-precision entries share their sensitivity scores."""
-    configs_by_label = scorings(name, configs)
-    scores = {label: stage(label, config, **given) for label, config in configs_by_label.items()}
-    for config in configs:
-        label = label_of(config, configs_by_label)
-        sensitivity = scores[label] if label else None
-        yield config, stage(f"quantize-{name}-{config.name}", config, **given, sensitivity=sensitivity)

@@ -12,7 +12,7 @@ from conf.placement import place_settings_on_cluster
 from conf.report.report import Report
 from conf.standalone import Quantizing, validate_settings
 from flows import standalone as single
-from flows.pipeline import formats
+from flows.formats import formats
 from flows.running import Running
 from flows.session import Where, resolve_cluster
 from tasks.monitor import prefect_pages

@@ -39,6 +39,14 @@ def check_winner(recipe: Recipe) -> None:
         raise ValueError("winner.by is mmlu but evaluate.mmlu is null; choose another metric")
 
 
+def check_contamination(recipe: Recipe) -> None:
+    """Raise ValueError for a search for questions that the recipe does not ask."""
+    if recipe.contamination and recipe.evaluate.mmlu is None:
+        raise ValueError("contamination is set but evaluate.mmlu is null, so there are no questions; remove one")
+    if recipe.contamination and recipe.contamination.mmlu:
+        raise ValueError("contamination.mmlu is set, but the questions are those of evaluate.mmlu; set them there")
+
+
 def students_models(recipe: Recipe) -> list[str]:
     """Names of the student models that the run produces."""
     models = []

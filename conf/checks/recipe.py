@@ -7,7 +7,7 @@ import glob
 from pathlib import Path
 
 from conf.checks.blend import check_blend
-from conf.checks.claims import check_claims, check_winner
+from conf.checks.claims import check_claims, check_contamination, check_winner
 from conf.checks.distill import check_distill, check_offline
 from conf.checks.gates import check_gates
 from conf.checks.layout import check_layout
@@ -39,6 +39,7 @@ def check(recipe: Recipe) -> Recipe:
     check_gates(recipe)
     check_names(recipe)
     check_claims(recipe)
+    check_contamination(recipe)
     check_nemo(recipe)
     check_winner(recipe)
     _check_splits(recipe)

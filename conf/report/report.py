@@ -8,6 +8,7 @@ from pydantic import Field
 
 from conf.base import Config
 from conf.report.claims import ClaimVerdict
+from conf.report.contamination import Contamination
 from conf.report.gates import Verdict
 from conf.report.ladder import LadderChoice
 from conf.report.learning import Curve, Learning
@@ -69,6 +70,7 @@ class Report(Config):
             "Importance by layer of the teacher (from 1): 1 - cosine similarity of its input and output, summed."
         ),
     )
+    contamination: Contamination | None = Field(default=None, description="null: not looked for.")
     responses: Responses | None = Field(default=None, description="null: the recipe has no records.")
     logits: StoredLogits | None = Field(default=None, description="null: no student was distilled offline.")
     gates: tuple[Verdict, ...] = Field(default=(), description="Verdicts in the order of the gates.")

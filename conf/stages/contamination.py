@@ -26,5 +26,5 @@ class ContaminationConfig(StageConfig):
             "Share of a question's words, in runs of five close together, from which it counts as found in a document."
         ),
     )
-    mmlu: Mmlu | None = Field(default=None, description="The questions; empty: those of evaluate.")
+    mmlu: Mmlu | None = Field(default=None, description="The questions; leave empty: they are those of evaluate.")
     workers: Annotated[int | None, Execution()] = Field(default=None, ge=1, description="Processes; empty: all cores.")

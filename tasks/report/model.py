@@ -32,6 +32,7 @@ class RunExtras(Config):
     sweep: str | None = None
     searches: dict[str, HalvingResult] = Field(default={})
     generated: str | None = None
+    contamination: str | None = None
     gates: tuple[Verdict, ...] = ()
     stopped: dict[str, str] = Field(default={})
     stages: dict[str, str] = Field(default={})

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from conf.base import Config, Execution, Later, StageConfig
 from conf.shape import Shape
+from conf.stages.contamination import ContaminationConfig
 from conf.stages.data import DataConfig
 from conf.stages.distill import DistillConfig
 from conf.stages.evaluate import EvaluateConfig
@@ -57,6 +58,7 @@ def stages() -> dict[str, StageConfig]:
         "records": RecordsConfig(source="world"),
         "sft": SftConfig(**TRAINING),
         "evaluate": EvaluateConfig(),
+        "contamination": ContaminationConfig(),
         "fetch": FetchConfig(model="owner/name"),
     }
 
@@ -77,6 +79,7 @@ GOLDEN = {
     "records": "ce2c13f39016",
     "sft": "ff45acabbe7b",
     "evaluate": "b85ec9dd79c6",
+    "contamination": "d180acee4dfc",
     "fetch": "5b69f7d52af9",
 }
 
@@ -153,7 +156,10 @@ def test_what_runs_where_is_marked_execution() -> None:
     }
     spread = ("processes", "tensor", "pipeline", "context", "sequence", "recompute", "threads")
     names = {
-        f"{stage}.parallel.{axis}" for stage in stages() if stage not in ("data", "records", "fetch") for axis in spread
+        f"{stage}.parallel.{axis}"
+        for stage in stages()
+        if stage not in ("data", "records", "fetch", "contamination")
+        for axis in spread
     }
     trained = ("micro_batch", "checkpoint_every", "checkpoints_kept")
     names |= {f"{stage}.{name}" for stage in ("teacher", "teacher imported", "distill", "sft") for name in trained}
@@ -174,7 +180,7 @@ def test_what_runs_where_is_marked_execution() -> None:
         "search.micro_batch",
         "sweep.micro_batch",
     }
-    names |= {"data.source", "data.tokenizer", "data.engine", "data.workers"}
+    names |= {"data.source", "data.tokenizer", "data.engine", "data.workers", "contamination.workers"}
     assert marked == names | {
         "importance.micro_batch",
         "logits.micro_batch",

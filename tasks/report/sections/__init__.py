@@ -3,6 +3,7 @@
 from tasks.report.sections import (
     attempts,
     claims,
+    contamination,
     gates,
     ladder,
     learning,
@@ -18,6 +19,7 @@ from tasks.report.sections import (
 __all__ = [
     "attempts",
     "claims",
+    "contamination",
     "gates",
     "ladder",
     "learning",

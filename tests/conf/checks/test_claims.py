@@ -47,3 +47,15 @@ def test_what_cannot_be_judged_is_refused(overrides: list[str], parts: tuple[str
 )
 def test_what_is_measured_may_be_claimed(overrides: list[str]) -> None:
     assert load(str(RECIPE), overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "part"),
+    [
+        (["contamination={}", NO_MMLU], "contamination is set but evaluate.mmlu is null"),
+        (["contamination={mmlu: {path: quiz}}"], "contamination.mmlu is set"),
+    ],
+)
+def test_contamination_looks_for_the_questions_asked(overrides: list[str], part: str) -> None:
+    assert part in told(*overrides)
+    assert load(str(RECIPE), ["contamination={}"]).contamination_stage.mmlu == load(str(RECIPE), []).evaluate.mmlu

@@ -8,8 +8,8 @@ import pytest
 
 from conf.stages import stages
 
-LEAVE_THE_GPU = {"data": "light", "fetch": "light", "blend": "light", "records": "cpu"}
-READ_THE_HUB = {"data", "fetch", "evaluate", "generate", "records"}
+LEAVE_THE_GPU = {"data": "light", "fetch": "light", "blend": "light", "records": "cpu", "contamination": "cpu"}
+READ_THE_HUB = {"data", "fetch", "evaluate", "generate", "records", "contamination"}
 RESUME = {
     **dict.fromkeys(("teacher", "distill", "sft"), "checkpoints"),
     **dict.fromkeys(("search", "sweep", "generate", "logits"), "metrics"),
