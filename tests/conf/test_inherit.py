@@ -6,16 +6,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
-from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
+from conf.hf_model import shape_of
+from conf.hf_weights import needed
 from conf.load import load, read, validate_recipe
 from conf.recipe import Recipe
 from tests.fixtures.flow import RECIPE
+from tests.fixtures.model import safetensors
 
 TINY = str(RECIPE)
 SHORT = {
@@ -46,7 +47,7 @@ def model(folder: Path) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(SHORT))
     Tokenizer(WordLevel({"</s>": 0, "<s>": 1}, unk_token="</s>")).save(str(folder / "tokenizer.json"))
-    save_file({"embedding": np.zeros(2, np.float32)}, folder / "model.safetensors")
+    (folder / "model.safetensors").write_bytes(safetensors(needed(shape_of(folder))))
     return folder
 
 

@@ -61,11 +61,11 @@ def test_differences_move_below_a_narrow_table() -> None:
 
 def test_what_this_machine_cannot_hold_is_marked() -> None:
     stages = planned("qwen3-8b-depth-6b")
-    text = printed(160, stages_table(stages, {}, 160, 25e9))
+    text = printed(160, stages_table(stages, {}, 160, 50e9))
     marked = {line.split()[1] for line in text.splitlines() if " ! " in line}
     assert "distill-depth" in marked and "teacher" not in marked
-    told = beyond_this_machine(stages, 25e9, 1e12)
-    assert len(told) == 1 and told[0].startswith("distill-depth (and ") and "this machine has 25.0 GB" in told[0]
+    told = beyond_this_machine(stages, 50e9, 1e12)
+    assert len(told) == 1 and told[0].startswith("distill-depth (and ") and "this machine has 50.0 GB" in told[0]
     assert beyond_this_machine(stages, 1e13, 1e10)[0].startswith("the run needs about ")
     assert beyond_this_machine(planned("demo"), 16e9, 1e10) == []
 

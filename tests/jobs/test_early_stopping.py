@@ -50,7 +50,7 @@ def same_weights(one: Path, other: Path) -> bool:
         ("distill.evaluate_every=7", ("evaluate_every is 7", "the 6 steps", "choose at most 6")),
         ("distill.min_delta=0.1", ("min_delta is 0.1", "set patience")),
         ("distill.evaluate_limit=3", ("need evaluate_every, which is empty",)),
-        ("distill.patience=0", ("distill.patience is 0", "greater than or equal to 1")),
+        ("distill.patience=0", ("distill.patience is 0", "at least 1")),
     ],
 )
 def test_useless_early_stopping_is_refused(override: str, parts: tuple[str, ...]) -> None:
