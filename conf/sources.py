@@ -49,6 +49,8 @@ NOT_TEXT = {
 METADATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 """What the datasets library keeps beside its files."""
 SPLITS = ("train", "validation", "test")
+HELD_OUT = ("validation", "test")
+"""Splits that nothing is learned from."""
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",

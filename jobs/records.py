@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from conf.sources import SPLITS
+from conf.sources import HELD_OUT, SPLITS
 from conf.spec import Spec
 from conf.stages.records import GENERATED, RecordsConfig
 from jobs.corpus.conversations import Conversation, gather
@@ -56,8 +56,15 @@ def run(spec: Spec) -> None:
         system=config.system,
         encoding=config.encoding,
     )
-    conversations = gather(config.sources, reading, setting="records.source", world=config.world, generated=generated)
-    statistics = _write(config, chat, tokenizer_folder, output, itertools.islice(conversations, config.max_records))
+    conversations = gather(
+        config.sources,
+        reading,
+        setting="records.source",
+        world=config.world,
+        generated=generated,
+        limit=config.max_records,
+    )
+    statistics = _write(config, chat, tokenizer_folder, output, conversations)
     (output / "chat_template.jinja").write_text(chat.template)
     (output / "statistics.json").write_text(json.dumps(statistics, indent=2) + "\n")
     train = statistics["splits"]["train"]
@@ -72,6 +79,8 @@ def run(spec: Spec) -> None:
         f"{statistics['records']} records, {train['response_tokens']:,} response tokens to learn,"
         f" {statistics['quarantined']} in quarantine"
     )
+    if again := statistics["prompts_of_another_split"]:
+        print(f"{again} records are left out, whose prompt is in a held-out split of its source")
     if unread := statistics["fields_not_read"]:
         print(f"fields not read: {', '.join(f'{name} (in {count} records)' for name, count in unread.items())}")
 
@@ -86,7 +95,7 @@ def _write(
 
     tokenizer_info = tokenizer.describe(tokenizer_folder)
     dtype, seen_digests, repeats = token_dtype(tokenizer_info.vocab_size), set[bytes](), 0
-    unread = Counter[str]()
+    unread, prompts = Counter[str](), _Prompts(config)
     quarantine = Quarantine(output / "quarantine.jsonl", config.max_rejected_share)
     lengths_by_split: dict[str, list[tuple[int, int]]] = {
         split: [] for split in SPLITS
@@ -107,15 +116,18 @@ def _write(
                 repeats += 1
                 continue
             seen_digests.add(digest)
-            split = split_of(_first_prompt(conversation.messages), config)
+            split = prompts.split_of(conversation, _first_prompt(conversation.messages))
+            if split is None:
+                continue
             tokens[split].add(encoded.ids, encoded.mask)
             texts[split].write(text + b"\n")
             lengths_by_split[split].append((len(encoded.ids), sum(encoded.mask)))
-    quarantine.check(sum(map(len, lengths_by_split.values())) + repeats)
+    quarantine.check(sum(map(len, lengths_by_split.values())) + repeats + prompts.again)
     _check_splits({split: len(rows) for split, rows in lengths_by_split.items()}, config, quarantine)
     return {
         "records": sum(map(len, lengths_by_split.values())),
         "repeats": repeats,
+        "prompts_of_another_split": prompts.again,
         "quarantined": quarantine.records,
         "reasons": dict(quarantine.reasons.most_common()),
         "fields_not_read": dict(unread.most_common(MAX_FIELDS)),
@@ -123,6 +135,27 @@ def _write(
         **_tokenizer_entries(tokenizer_info, str(dtype), chat),
         "seq_length": config.seq_length,
     }
+
+
+class _Prompts:
+    """The split of each record: that of its source if it is held out there, else by its first prompt. No prompt is in
+    two of them; `again` counts the records left out for it."""
+
+    def __init__(self, config: RecordsConfig) -> None:
+        self.config, self.again = config, 0
+        self._held: dict[bytes, str] = {}
+
+    def split_of(self, conversation: Conversation, prompt: str) -> str | None:
+        """The split; None where another one has the prompt."""
+        own = conversation.split if conversation.split in HELD_OUT else None
+        split = own or split_of(prompt, self.config, conversation.own)
+        key = hashlib.blake2b(prompt.encode(), digest_size=12).digest()
+        if self._held.get(key, split) != split:
+            self.again += 1
+            return None
+        if own:
+            self._held[key] = own
+        return split
 
 
 def _tokenizer_entries(tokenizer_info: Description, dtype: str, chat: Chat) -> dict[str, Any]:

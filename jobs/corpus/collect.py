@@ -8,15 +8,13 @@ import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 
-from conf.sources import SPLITS
+from conf.sources import HELD_OUT, SPLITS
 from conf.stages.data import DataConfig
 from jobs.corpus.deduplicate import Deduplicated, deduplicate
 from jobs.corpus.quarantine import Quarantine
 from jobs.corpus.readers import Count
 from jobs.corpus.sources import Part, parts, split_of
 from jobs.corpus.splits import Splits
-
-HELD_OUT = ("validation", "test")
 
 
 @dataclass(kw_only=True)

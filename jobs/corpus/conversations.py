@@ -3,13 +3,15 @@ exception."""
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from conf.content import whole
-from conf.sources import TABLES, TEXT, SourceFile, is_local, select
+from conf.sources import HELD_OUT, TABLES, TEXT, SourceFile, is_local, select
 from conf.stages.data import World
 from conf.stages.records import GENERATED
 from conf.text_encoding import advice
@@ -24,7 +26,8 @@ MAX_LINE_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """`messages`, or None with the `reason` the row cannot be used; `unread` names the row's fields of no use."""
+    """`messages`, or None with the `reason` the row cannot be used; `unread` names the row's fields of no use; `split`
+    is that of its file, if its source has splits, which are `own`."""
 
     file: str
     line: int
@@ -33,17 +36,28 @@ class Conversation:
     excerpt: str = ""
     lines: int = 1
     unread: tuple[str, ...] = ()
+    split: str | None = None
+    own: frozenset[str] = frozenset()
 
 
 def gather(
-    sources: tuple[str, ...], reading: Reading, *, setting: str, world: World | None, generated: Path | None = None
+    sources: tuple[str, ...],
+    reading: Reading,
+    *,
+    setting: str,
+    world: World | None,
+    generated: Path | None = None,
+    limit: int | None = None,
 ) -> Iterator[Conversation]:
-    """Every conversation in `sources`, the value of the config field `setting`."""
-    count = Count()
+    """Every conversation in `sources`, the value of the config field `setting`; at most `limit` of each split that
+    sources have, and of those without. Of each source the held-out splits come first."""
+    count, read_of = Count(), Counter[str | None]()
     for source in sources:
         if source == WORLD:
             assert world is not None, "the flow passes the world"
-            yield from _world(world, reading)
+            for one in itertools.islice(_world(world, reading), _left(limit, read_of[None])):
+                read_of[None] += 1
+                yield one
             continue
         if source == GENERATED:
             assert generated is not None, "the flow passes the generated records"
@@ -58,8 +72,15 @@ def gather(
                 f"{setting} names {source}, which is not a local file; give a .jsonl, .json, .csv, .tsv, .parquet or"
                 " .arrow file or a folder of them"
             )
-        for file in files:
-            yield from read(file, reading, count, setting)
+        own = frozenset(file.split for file in files if file.split)
+        for file in sorted(files, key=lambda file: file.split not in HELD_OUT):
+            for found in itertools.islice(read(file, reading, count, setting), _left(limit, read_of[file.split])):
+                read_of[file.split] += 1
+                yield replace(found, split=file.split, own=own) if own else found
+
+
+def _left(limit: int | None, read: int) -> int | None:
+    return None if limit is None else max(0, limit - read)
 
 
 def _world(world: World, reading: Reading) -> Iterator[Conversation]:

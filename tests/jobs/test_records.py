@@ -127,6 +127,37 @@ def test_a_prompt_is_in_one_split_only(words: Path, tmp_path: Path) -> None:
     assert sum(map(len, prompts)) == 40 == len(set.union(*prompts))
 
 
+def test_splits_of_the_source_are_kept(words: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    rows = pairs(60)
+    again = [row | {"response": "Something else."} for row in rows[55:57]]
+    for name, part in {"train": rows[:40] + again, "test": rows[50:]}.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    config = {"source": str(folder), "seq_length": 64, "validation_share": 0.2, "test_share": 0.2}
+    output = run_job("records", config, {"tokenizer": words}, tmp_path / "records")
+    prompts = {
+        split: [
+            json.loads(line)["messages"][0]["content"] for line in (output / f"{split}.jsonl").read_text().splitlines()
+        ]
+        for split in SPLITS
+    }
+    assert prompts["test"] == [row["prompt"] for row in rows[50:]]
+    assert sorted(prompts["train"] + prompts["validation"]) == sorted(row["prompt"] for row in rows[:40])
+    assert 2 <= len(prompts["validation"]) <= 16
+    assert statistics(output)["prompts_of_another_split"] == 2
+
+
+def test_a_limit_of_records_counts_for_each_split(words: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for name, part in {"train": pairs(60)[:40], "test": pairs(60)[40:]}.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    config = {"source": str(folder), "seq_length": 64, "max_records": 7, **ALL_TRAIN}
+    found = statistics(run_job("records", config, {"tokenizer": words}, tmp_path / "records"))["splits"]
+    assert (found["train"]["documents"], found["test"]["documents"]) == (7, 7)
+
+
 def test_unusable_records_are_quarantined_with_the_reason(words: Path, tmp_path: Path) -> None:
     bad = [
         b"{broken",
