@@ -81,6 +81,7 @@ def _counts(collected: Collected, splits: Splits, quarantine: Quarantine, config
         "lines_quarantined": quarantine.lines,
         "documents": sum(splits.documents.values()),
         "quarantined": quarantine.records,
+        "reasons": dict(quarantine.reasons.most_common()),
         "repaired": collected.repaired,
         "duplicates_across_splits": collected.repeats,
         "deduplicated": again.counts if again else None,

@@ -19,6 +19,7 @@ from conf.report.responses import Responses
 from conf.report.row import Row
 from conf.report.run import RunInfo
 from conf.report.section import Section
+from conf.report.text import TextCounts
 from conf.report.winner import Winner
 from conf.spec import Attempt
 
@@ -70,6 +71,7 @@ class Report(Config):
             "Importance by layer of the teacher (from 1): 1 - cosine similarity of its input and output, summed."
         ),
     )
+    texts: dict[str, TextCounts] = Field(default={}, description="What became of the text, by corpus.")
     contamination: Contamination | None = Field(default=None, description="null: not looked for.")
     responses: Responses | None = Field(default=None, description="null: the recipe has no records.")
     logits: StoredLogits | None = Field(default=None, description="null: no student was distilled offline.")

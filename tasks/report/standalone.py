@@ -17,6 +17,7 @@ from tasks.report.model import ReportModel
 from tasks.report.provenance import provenance
 from tasks.report.report import write
 from tasks.report.rows import standalone_rows
+from tasks.report.sections import text
 from tasks.report.summary import comparison
 from tasks.store.runs import scores_of
 from tasks.store.store import Artifact, Store
@@ -59,13 +60,17 @@ def write_corpus(folder: Path, name: str, corpus: Artifact, run: RunInfo | None 
         for key, value in statistics.items()
         if key != "splits" and not isinstance(value, (dict, list))
     )
+    counts_of = text.read_text({"data": corpus.path})
+    read = text.section(counts_of)
     report = Report(
         version=VERSION,
         name=name,
         description="A prepared corpus.",
         run=run,
+        texts=counts_of,
         summary=(f"The corpus is in {corpus.path}; a recipe with the same data section reuses it from the store.",),
         sections=(
+            *((read.model_copy(update={"header": (), "rows": ()}),) if read and read.sentences else ()),
             Section(title="Splits", header=("split", *columns), rows=rows),
             Section(title="Whole corpus", header=("statistic", "value"), rows=totals),
         ),

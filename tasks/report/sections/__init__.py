@@ -14,6 +14,7 @@ from tasks.report.sections import (
     rounds,
     search,
     sweep,
+    text,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "rounds",
     "search",
     "sweep",
+    "text",
 ]
