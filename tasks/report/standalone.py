@@ -68,9 +68,11 @@ def write_corpus(folder: Path, name: str, corpus: Artifact, run: RunInfo | None 
         description="A prepared corpus.",
         run=run,
         texts=counts_of,
-        summary=(f"The corpus is in {corpus.path}; a recipe with the same data section reuses it from the store.",),
+        summary=(
+            f"The corpus is in {corpus.path}; a recipe with the same data section reuses it from the store.",
+            *(read.sentences if read else ()),
+        ),
         sections=(
-            *((read.model_copy(update={"header": (), "rows": ()}),) if read and read.sentences else ()),
             Section(title="Splits", header=("split", *columns), rows=rows),
             Section(title="Whole corpus", header=("statistic", "value"), rows=totals),
         ),
