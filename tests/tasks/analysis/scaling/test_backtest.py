@@ -1,0 +1,105 @@
+"""The back-test: it never shows a form the points that it predicts, and chooses by what they say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tasks.analysis.scaling.backtest import TOLERANCE, Choice, Trial, choose, choose_in_size, trials
+from tasks.analysis.scaling.forms import Form, forms
+from tasks.analysis.scaling.ladder import Array, Ladder, ladder
+from tests.fixtures.ladders import LENGTHS, SIZES, chinchilla, rows, short
+
+
+def judged(points: Ladder, tolerance: float = TOLERANCE) -> tuple[list[Trial], Choice | None, Choice | None]:
+    """The trials, the general choice and the choice in size."""
+    competing = forms(points.floor)
+    tried = trials(points, competing)
+    general = choose(points, competing, tried, tolerance)
+    return tried, general, choose_in_size(points, competing, tried, tolerance, general)
+
+
+def test_points_of_the_law_choose_the_law() -> None:
+    tried, general, in_size = judged(chinchilla(noise=0.003))
+    assert general is not None and general.form.name == "law"
+    assert general.error < 0.01
+    assert in_size is not None
+    assert {trial.axis for trial in tried} == {"compute", "size", "tokens"}
+    assert general.limits["compute"] > 6 * SIZES[-1] * LENGTHS[-1]
+    assert general.limits["size"] > SIZES[-1] and general.limits["tokens"] > LENGTHS[-1]
+
+
+def test_on_a_short_ladder_only_the_law_in_size_is_used() -> None:
+    """13 tiny models: the law was 8% off, the power law in size 0.4%."""
+    tried, general, in_size = judged(short())
+    nearest = next(trial for trial in tried if trial.axis == "size")
+    assert nearest.fitted == 12 and nearest.predicted == 1
+    assert nearest.error("law") == pytest.approx(0.0775, abs=0.005)
+    assert nearest.error("power law") == pytest.approx(0.03, abs=0.003)
+    assert nearest.error("power law in size") == pytest.approx(0.004, abs=0.001)
+    assert general is None
+    assert in_size is not None and in_size.form.name == "power law in size"
+    assert in_size.limits["size"] == pytest.approx(1_336_192 * 1_336_192 / 557_088)
+    assert in_size.limits["tokens"] == 231_424
+
+
+def test_a_larger_tolerance_lets_the_power_law_pass() -> None:
+    _, general, _ = judged(short(), tolerance=0.04)
+    assert general is not None and general.form.name == "power law"
+
+
+def test_no_form_is_used_where_losses_are_noise() -> None:
+    random = np.random.default_rng(1)
+    points = [(name, n, d, 3.0 * float(np.exp(random.normal(0, 0.05)))) for name, n, d, _ in rows()]
+    assert judged(ladder(points))[1:] == (None, None)
+
+
+def test_small_errors_do_not_pass_where_nothing_changes() -> None:
+    """Losses that differ by less than the tolerance: the nearest point predicts as well."""
+    random = np.random.default_rng(2)
+    points = [(name, n, d, 3.0 * float(np.exp(random.normal(0, 0.002)))) for name, n, d, _ in rows()]
+    tried, general, _ = judged(ladder(points))
+    assert max(trial.naive for trial in tried) < TOLERANCE
+    if general is not None:
+        assert all(trial.error(general.form.name) < trial.naive for trial in tried[:1])  # type: ignore[operator]
+
+
+class Spy:
+    """A form that remembers what it was fitted to, and says 3 of everything."""
+
+    def __init__(self) -> None:
+        self.seen: list[Ladder] = []
+        self.parameters: dict[str, float] = {}
+
+    def fit(self, points: Ladder, near: object = None) -> Spy:
+        """Remembers the points."""
+        self.seen.append(points)
+        return self
+
+    def loss(self, params: Array, tokens: Array) -> Array:
+        """3 nats."""
+        return np.full(np.shape(params), 3.0)
+
+
+def test_a_form_never_sees_what_it_predicts() -> None:
+    points, spy = chinchilla(), Spy()
+    tried = trials(points, (Form(name="spy", formula="3", fit=spy.fit),))
+    assert len(tried) == len(spy.seen) >= 9
+    values = {"compute": lambda one: one.compute, "size": lambda one: one.params, "tokens": lambda one: one.tokens}
+    for trial, seen in zip(tried, spy.seen, strict=True):
+        along = values[trial.axis]
+        largest = np.sort(along(points))[-trial.predicted :]
+        assert along(seen).max() < largest.min()
+        assert len(seen) == trial.fitted and trial.predicted >= 6
+        assert trial.reach == pytest.approx(np.exp(np.log(largest).mean()) / along(seen).max())
+    assert tried[0].fitted + tried[0].predicted == len(points)
+
+
+def test_a_range_ends_at_the_first_split_that_failed() -> None:
+    """The form is right up to a size, beyond which the losses stay: longer extrapolations are not supported."""
+    points = [(name, n, d, max(loss, 2.6)) for name, n, d, loss in rows()]
+    tried, general, _ = judged(ladder(points), tolerance=0.05)
+    if general is not None:
+        failed = [t.reach for t in tried if t.axis == "compute" and not t.passed(general.form.name, 0.05)]
+        most = 6 * SIZES[-1] * LENGTHS[-1]
+        assert general.limits["compute"] / most < min(failed, default=np.inf)
