@@ -79,10 +79,10 @@ def _check(given: dict[str, float | None], floor: float | None) -> None:
         raise ValueError("--flops and --gpu-hours are two budgets; give one of them")
     if {"loss", "params", "tokens"} <= has:
         raise ValueError("--loss, --params and --tokens leave nothing to answer; give two of them")
-    if "tokens" in has and not {"loss", "params"} & has:
-        raise ValueError("--tokens alone asks nothing; add --params (the loss) or --loss (the size)")
     if "tokens" in has and {"flops", "gpu-hours"} & has:
         raise ValueError("a budget decides the tokens; leave --tokens out, or give --params and --tokens alone")
+    if "tokens" in has and not {"loss", "params"} & has:
+        raise ValueError("--tokens alone asks nothing; add --params (the loss) or --loss (the size)")
 
 
 def _points(

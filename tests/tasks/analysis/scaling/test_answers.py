@@ -93,9 +93,9 @@ def test_beyond_the_range_nothing_is_answered(exact: Oracle) -> None:
             exact.loss(params, tokens)
     with pytest.raises(Beyond, match="is not between the"):
         exact.tokens(1e9, 1.9)
-    with pytest.raises(Beyond, match="loss 1.5 is beyond"):
+    with pytest.raises(Beyond, match=r"loss 1\.5 is beyond"):
         exact.cheapest(1.5)
-    with pytest.raises(Beyond, match="1e\\+30 FLOPs are beyond"):
+    with pytest.raises(Beyond, match=r"1e\+30 FLOPs are beyond"):
         exact.best_for(1e30)
 
 
@@ -121,7 +121,7 @@ def test_a_law_in_size_answers_at_its_tokens_only() -> None:
     size_law = asked(points, form=2, size=3e6, tokens=231_424.0, compute=np.inf)
     assert 2.3 < size_law.loss(2e6, 231_424.0).value < 2.6
     assert size_law.params(231_424.0, 2.6).value == pytest.approx(1e6, rel=0.2)
-    with pytest.raises(Beyond, match="supports: 3.96e\\+04 to 3e\\+06 parameters, 2.31e\\+05 tokens"):
+    with pytest.raises(Beyond, match=r"supports: 3\.96e\+04 to 3e\+06 parameters, 2\.31e\+05 tokens"):
         size_law.loss(2e6, 1e5)
     with pytest.raises(Beyond):
         size_law.tokens(2e6, 2.5)

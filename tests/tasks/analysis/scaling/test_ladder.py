@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.analysis.scaling.ladder import distinct, ladder, read_csv
-from tests.fixtures.ladders import chinchilla, rows, write_csv
+from tests.fixtures.ladders import chinchilla, rows
 
 
 def test_points_are_read_by_their_columns(tmp_path: Path) -> None:
