@@ -35,6 +35,9 @@ CHUNK_COPIES = {False: 2, True: 4}
 CHECKPOINT_BYTES = 12
 """Bytes per parameter of a training checkpoint: fp32 weights and two moments."""
 
+AVERAGE_BYTES = 4
+"""Bytes per parameter of an average of the weights, in memory and in a checkpoint."""
+
 LIBRARIES = 600_000_000
 """Resident bytes of a CPU process without a model: torch, Megatron-Core, ModelOpt, transformers (measured)."""
 
@@ -80,10 +83,11 @@ class Copies:
 
 def copies(params: int, config: Training) -> Copies:
     """Copies that jobs/megatron/checkpoint.py and early_stopping.py keep of a model with `params` parameters."""
+    each = CHECKPOINT_BYTES + (AVERAGE_BYTES if config.average else 0)
     if getattr(config, "keep", "last") == "last":
-        return Copies(checkpoint=CHECKPOINT_BYTES * params)
+        return Copies(checkpoint=each * params)
     split = config.parallel.tensor * config.parallel.pipeline
-    return Copies(checkpoint=(CHECKPOINT_BYTES + 4) * params, best=BYTES[config.precision] * params // split)
+    return Copies(checkpoint=(each + 4) * params, best=BYTES[config.precision] * params // split)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +215,7 @@ def _training(shape: Shape, config: Training, device: Device, teacher: Shape | N
     return Memory(
         weights=batch.bytes * params,
         gradients=4 * params,
-        optimizer=(12 if config.precision == "bf16" else 8) * params,
+        optimizer=((12 if config.precision == "bf16" else 8) + (AVERAGE_BYTES if config.average else 0)) * params,
         activations=activations,
         teacher=teacher_bytes,
         logits=head,

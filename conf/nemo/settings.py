@@ -86,6 +86,11 @@ def check_training(where: str, config: Training) -> None:
             f"{where}.schedule is {config.schedule.name}, which engine nemo's gpt_train does not support; remove it or"
             " use engine megatron"
         )
+    if config.average:
+        raise ValueError(
+            f"{where}.average is {config.average.kind}, which engine nemo's gpt_train does not support; remove it or"
+            " use engine megatron"
+        )
     if config.parallel.recompute:
         raise ValueError(
             f"{where}.parallel.recompute is true, which engine nemo's gpt_train does not support; remove it"

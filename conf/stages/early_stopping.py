@@ -67,6 +67,13 @@ class WithEarlyStopping(Training):
             )
         if self.min_delta and self.patience is None:
             raise ValueError(f"min_delta is {self.min_delta:g} but patience is empty; set patience or remove min_delta")
+        if self.keep == "best" and self.export == "average":
+            raise ValueError("keep is best but export is average, and only one can become the model; choose one")
+        if self.patience is not None and self.average and self.average.kind == "mean":
+            raise ValueError(
+                f"average.kind is mean but patience is {self.patience}, so the last steps are not known beforehand;"
+                " choose kind ema or remove patience"
+            )
         if self.evaluate_every is None and (self.evaluate_limit or self.evaluation):
             raise ValueError("evaluate_limit and evaluation need evaluate_every, which is empty; set it or remove them")
         if self.best_by == "mmlu" and self.evaluation and self.evaluation.mmlu is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -11,6 +11,7 @@ from conf.estimate import flops, memory
 from conf.estimate.numbers import JobEstimate, StageEstimate
 from conf.parallel import Parallel, RunsAs
 from conf.shape import Shape, num_params
+from conf.stages.average import Average
 from conf.stages.schedule import Schedule
 
 WRITTEN = 1
@@ -36,6 +37,12 @@ class Training(StageConfig):
     warmup_steps: int = Field(ge=0, description="Linear warm-up steps.")
     schedule: Annotated[Schedule, Later()] = Field(
         default=Schedule(), description="Curve of the learning rate after the warm-up."
+    )
+    average: Annotated[Average | None, Later()] = Field(
+        default=None, description="Average of the last weights, kept and validated beside them; empty: none."
+    )
+    export: Annotated[Literal["weights", "average"], Later()] = Field(
+        default="weights", description="What becomes the stage's model: the weights after the last step, or average."
     )
     weight_decay: float = Field(
         default=0.1, ge=0, description="Decoupled weight decay; not applied to norms and biases."
@@ -92,6 +99,21 @@ class Training(StageConfig):
             raise ValueError(
                 f"warmup_steps {self.warmup_steps} and the {decay_steps} steps of schedule.decay_share are more than"
                 f" steps {self.steps}; lower either"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _averaged(self) -> Self:
+        if self.average is None:
+            if self.export == "average":
+                raise ValueError("export is average but average is empty; set average, for instance {kind: ema}")
+            return self
+        if not self.steps:
+            raise ValueError("average needs training steps, and steps is 0; remove average or train")
+        if self.average.kind == "mean" and self.average.reach >= self.steps:
+            raise ValueError(
+                f"average.last {self.average.last} weights, {self.average.every or 1} steps apart, reach back"
+                f" {self.average.reach} steps, but there are only {self.steps}; choose fewer or closer ones"
             )
         return self
 

@@ -18,10 +18,11 @@ from megatron.core.optimizer import ChainedOptimizer, MegatronOptimizer
 
 from jobs.megatron.early_stopping import Watch
 from jobs.megatron.shards import write_shards
-from jobs.megatron.weights import gather_tensors, read_into
+from jobs.megatron.weights import TensorOf, gather_tensors, read_into
 from jobs.runtime import checkpoint_folder as checkpoints
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+AVERAGE = "average"
 
 Parts = dict[str, list[tuple[str, torch.Tensor]]]
 """Folder of a checkpoint -> its tensors by name, on rank 0 in main memory; placeholders elsewhere."""
@@ -51,13 +52,15 @@ class Saver:
         optimizer: MegatronOptimizer,
         config: dict[str, Any],
         watch: Watch | None = None,
+        average: TensorOf | None = None,
     ) -> None:
-        """Copy the checkpoint of `step` with the state of `watch`, and start to write it; collective. Waits for the
-        previous one."""
+        """Copy the checkpoint of `step` with the state of `watch` and the average of the weights, and start to write
+        it; collective. Waits for the previous one."""
         self._join()
         state = _adam_state(optimizer)
-        tensors_of: dict[str, Callable[[torch.nn.Parameter], torch.Tensor]] = {"master": _master}
-        tensors_of |= {name: lambda parameter, name=name: state[_master(parameter)][name] for name in MOMENTS}  # type: ignore[misc]
+        tensors_of: dict[str, Callable[[torch.nn.Parameter], torch.Tensor]] = {"master": master}
+        tensors_of |= {name: lambda parameter, name=name: state[master(parameter)][name] for name in MOMENTS}  # type: ignore[misc]
+        tensors_of |= {AVERAGE: average} if average else {}
         watch_notes, best_tensors = watch.checkpoint_state(step) if watch else ({}, {})
         writer = torch.distributed.get_rank() == 0
         parts = {
@@ -106,10 +109,15 @@ def _copied(tensors: Iterator[tuple[str, torch.Tensor]], writer: bool) -> Iterat
 
 
 def resume(
-    folder: Path, model: GPTModel, optimizer: MegatronOptimizer, config: dict[str, Any], watch: Watch | None = None
+    folder: Path,
+    model: GPTModel,
+    optimizer: MegatronOptimizer,
+    config: dict[str, Any],
+    watch: Watch | None = None,
+    average: TensorOf | None = None,
 ) -> int:
-    """Load the newest undamaged checkpoint into `model`, `optimizer` and `watch`; returns its step, 0 where there are
-    none.
+    """Load the newest undamaged checkpoint into `model`, `optimizer`, `watch` and `average`; returns its step, 0 where
+    there are none.
 
     Raises ValueError on rank 0 where every checkpoint is damaged."""
     box = [checkpoints.newest_sound(folder) if torch.distributed.get_rank() == 0 else None]
@@ -118,24 +126,26 @@ def resume(
         return 0
     newest, notes = box[0]
     step = int(notes["step"])
-    read_into(model, newest / "master", config, _master)
+    read_into(model, newest / "master", config, master)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
-                parameter.copy_(_master(parameter))
+                parameter.copy_(master(parameter))
     state = _adam_state(optimizer)
     for parameter in model.parameters():
         if parameter.requires_grad:
-            empty = {name: torch.zeros_like(_master(parameter)) for name in MOMENTS}
-            state[_master(parameter)] = {"step": torch.tensor(float(step))} | empty
+            empty = {name: torch.zeros_like(master(parameter)) for name in MOMENTS}
+            state[master(parameter)] = {"step": torch.tensor(float(step))} | empty
     for name in MOMENTS:
-        read_into(model, newest / name, config, lambda parameter, name=name: state[_master(parameter)][name])  # type: ignore[misc]
+        read_into(model, newest / name, config, lambda parameter, name=name: state[master(parameter)][name])  # type: ignore[misc]
+    if average:
+        read_into(model, newest / AVERAGE, config, average)
     if watch:
         watch.resume(step, notes["watch"], lambda name, tensor_of: read_into(model, newest / name, config, tensor_of))
     return step
 
 
-def _master(parameter: torch.nn.Parameter) -> torch.Tensor:
+def master(parameter: torch.nn.Parameter) -> torch.Tensor:
     """The fp32 weight that the optimizer steps: Megatron attaches it to a bf16 parameter; an fp32 parameter is its
     own."""
     return getattr(parameter, "main_param", parameter)

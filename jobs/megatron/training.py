@@ -20,6 +20,7 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 from conf.stages.training import Training
 from jobs.megatron import checkpoint
 from jobs.megatron import fused_loss as head
+from jobs.megatron.averages import WeightAverage
 from jobs.megatron.batches import Batch, mean_over_ranks, micro_batches
 from jobs.megatron.early_stopping import Watch
 from jobs.megatron.fused_loss import Losses
@@ -56,8 +57,9 @@ def train(
     run = _Run(model, config, objective, *splits)
     metrics = Metrics(output) if torch.distributed.get_rank() == 0 else None
     folder = output / "checkpoints"
-    step = checkpoint.resume(folder, model, run.optimizer, hf_config, watch)
-    run.scheduler.step(step)
+    average = run.average.tensor_of if run.average else None
+    step = checkpoint.resume(folder, model, run.optimizer, hf_config, watch, average)
+    run.resume(step)
     if metrics:
         metrics.rewind(step)
     with (
@@ -70,13 +72,16 @@ def train(
             step,
             metrics,
             watch,
-            lambda step: checkpoint_saver.save(step, model, run.optimizer, hf_config, watch),
+            lambda step: checkpoint_saver.save(step, model, run.optimizer, hf_config, watch, average),
             checkpoint_saver,
         )
         checkpoint_saver.wait()
+    validation, averaged = validation or run.validate(), run.validate_average()
     if watch:
         watch.finish(step, output)
-    return validation or run.validate()
+    if run.average:
+        run.average.finish(output, averaged)
+    return validation
 
 
 def _steps(
@@ -102,6 +107,7 @@ def _steps(
         new_validation = run.validate() if step % config.validate_every == 0 or step == config.steps else {}
         validation = new_validation or validation
         values |= new_validation | _check_watch(watch, step, new_validation)
+        values |= run.validate_average() if new_validation else {}
         if metrics:
             metrics.log(step, config.steps, **values)
         finished = step == config.steps or (watch is not None and watch.patience_exhausted)
@@ -142,6 +148,8 @@ class _Run:
         )
         self.optimizer = _optimizer(config, self.wrapped)
         self.scheduler = scheduler(config, self.optimizer)
+        self.average = WeightAverage(model, config) if config.average else None
+        self._validated = 0, dict[str, float]()
         model.config.grad_scale_func = self.optimizer.scale_loss
 
     def step(self, done: int) -> dict[str, float]:
@@ -153,6 +161,8 @@ class _Run:
         losses = self._pass(self.train.samples(indices))
         self.scheduler.step(1)  # before the update, so that step 1 already learns and the last one uses min_lr
         _, norm, _ = self.optimizer.step()
+        if self.average:
+            self.average.update(done + 1)
         if not all(math.isfinite(value) for value in (*losses.values(), norm)):
             raise ValueError(
                 f"step {done + 1} gave {self.objective.total} {losses[self.objective.total]} and gradient norm {norm}; "
@@ -160,6 +170,22 @@ class _Run:
             )
         train = {f"train_{name}": value for name, value in losses.items()}
         return train | {"grad_norm": float(norm), "lr": self.optimizer.param_groups[0]["lr"]}
+
+    def resume(self, step: int) -> None:
+        """Continue after `step`, whose checkpoint was loaded."""
+        self.scheduler.step(step)
+        if self.average:
+            self.average.step = step
+
+    def validate_average(self) -> dict[str, float]:
+        """The losses of `validate` for the average of the weights, {"average_val_...": ...}; none before it begins."""
+        if not (self.average and self.average.begun):
+            return {}
+        if self._validated[0] != self.average.step:
+            with self.average.installed():
+                losses = {f"average_{name}": value for name, value in self.validate().items()}
+            self._validated = self.average.step, losses
+        return self._validated[1]
 
     def validate(self) -> dict[str, float]:
         """Mean losses over the first sequences of the validation split."""

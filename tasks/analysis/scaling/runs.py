@@ -28,7 +28,8 @@ class Points:
 def read_runs(root: Path, runs: list[str], kind: Kind) -> Points:
     """The points of finished runs; StoreError or ValueError where a run is not there, or where losses cannot be
     compared: measured on different text, or after different teachers."""
-    store, found, left_out = Store(root, writes=False), {}, []
+    store, left_out = Store(root, writes=False), list[str]()
+    found: dict[str, tuple[str, float, float, float]] = {}
     reports = {run: read_report(folder_of(root, run)) for run in runs}
     for run, report in reports.items():
         for row in report.rows:
