@@ -50,6 +50,19 @@ class KeptWeights(Excerpt):
     tokens: int = Field(description="Tokens that the kept weights were trained on.")
 
 
+class AveragedWeights(Excerpt):
+    """The average of the last weights (average.json of a training)."""
+
+    kind: Literal["ema", "mean"] = Field(description="Exponential moving average, or mean of the last weights.")
+    decay: float | None = Field(default=None, description="ema: share that a step keeps; null: 0.999.")
+    last: int | None = Field(default=None, description="mean: number of weights.")
+    every: int | None = Field(default=None, description="mean: steps between them; null: 1.")
+    exported: bool = Field(description="Whether the average became the model.")
+    losses: dict[str, float] = Field(
+        description="Its losses at the last validation, nats per token: average_val_loss and so on."
+    )
+
+
 class LawCurve(Config):
     """The fitted law up to twice the tokens; losses in nats per token."""
 
@@ -102,5 +115,6 @@ class Learning(Config):
     fitted: FitMetric = Field(description="Metric to which the law is fitted.")
     evaluated: Evaluations
     kept: KeptWeights | None = Field(description="The weights kept; null: the job did not record it.")
+    average: AveragedWeights | None = Field(default=None, description="null: the weights were not averaged.")
     law: FittedLaw | NoLaw
     backtest: Backtest | None = Field(description="null: the first half of the curve determines no law.")

@@ -4,12 +4,14 @@ gain from more tokens."""
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 
 from conf.report.base import Estimate
 from conf.report.learning import (
+    AveragedWeights,
     Backtest,
     Curve,
     Evaluations,
@@ -22,6 +24,7 @@ from conf.report.learning import (
 )
 from conf.report.section import Section
 from conf.spec import Record
+from conf.stages.average import DECAY
 from tasks.analysis.scaling_law import LEAST_POINTS, Law, fit
 
 HEADER = (
@@ -56,7 +59,7 @@ def read_learning(folder: str) -> Learning:
     by_step = _values_by_step(folder)
     validations = {step: values for step, values in by_step.items() if "val_loss" in values}
     evaluations = {step: values for step, values in by_step.items() if "mmlu" in values}
-    kept = Path(folder) / "kept.json"
+    kept, average = Path(folder) / "kept.json", Path(folder) / "average.json"
     # Stored logits hold only the top K, over which the divergence is taken.
     divergence: FitMetric = "val_divergence" if config.get("offline") else "val_kl"
     has_divergence = config.get("engine") != "nemo"  # NeMo's gpt_train validates by the loss alone
@@ -74,6 +77,7 @@ def read_learning(folder: str) -> Learning:
         fitted=metric,
         evaluated=Evaluations.model_validate({"tokens": tuple(step * per_step for step in evaluations)} | columns),
         kept=KeptWeights.model_validate_json(kept.read_text()) if kept.is_file() else None,
+        average=AveragedWeights.model_validate_json(average.read_text()) if average.is_file() else None,
         law=_law(tokens, losses),
         backtest=_backtest(tokens, losses),
     )
@@ -159,6 +163,7 @@ def _sentences(name: str, training: Learning) -> list[str]:
         sentences.append(
             f"The weights of {name} are those of step {kept.step}, the best by {kept.best_by} ({kept.best:.4g})."
         )
+    sentences += _averaged(name, training)
     sentences += _score_fell(name, training.evaluated)
     if isinstance(law, NoLaw):
         sentences.append(f"No prediction for {name} with more tokens: {law.undetermined}.")
@@ -169,6 +174,21 @@ def _sentences(name: str, training: Learning) -> list[str]:
             f" {low:.2g} to {high:.2g})."
         )
     return sentences
+
+
+def _averaged(name: str, training: Learning) -> list[str]:
+    """How the average of the weights compares with the weights after the last step."""
+    average = training.average
+    if average is None:
+        return []
+    ema = f"exponential average (decay {average.decay or DECAY:g})"
+    mean = f"mean of {average.last} sets, {average.every or 1} steps apart,"
+    loss = average.losses.get("average_val_loss", math.nan)
+    became = "is the model" if average.exported else "is not the model (export: average would make it so)"
+    return [
+        f"The {ema if average.kind == 'ema' else mean} of the weights of {name} has validation loss {loss:.4f}, the"
+        f" weights after the last step {training.val_loss[-1]:.4f}; the average {became}."
+    ]
 
 
 def _score_fell(name: str, scores: Evaluations) -> list[str]:
@@ -187,6 +207,8 @@ def _score_fell(name: str, scores: Evaluations) -> list[str]:
 def _row(name: str, training: Learning) -> tuple[str, ...]:
     kept, scores, law, backtest = training.kept, training.evaluated.mmlu, training.law, training.backtest
     best = " (best)" if kept and kept.keep == "best" else ""
+    if training.average and training.average.exported:
+        best = " (average)"
     return (
         name,
         f"{training.tokens[-1]:,}",

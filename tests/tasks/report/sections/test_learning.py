@@ -195,3 +195,35 @@ def test_a_row_has_prediction_and_backtest(tmp_path: Path) -> None:
 
 def test_without_distillation_there_is_no_section() -> None:
     assert section({}) is None
+
+
+AVERAGED = {"kind": "mean", "last": 5, "every": 10, "step": 40, "losses": {"average_val_loss": 1.05}}
+
+
+@pytest.mark.parametrize(
+    ("exported", "told", "kept"),
+    [
+        (True, "the average is the model.", "step 40 of 70 (average)"),
+        (False, "the average is not the model (export: average would make it so).", "step 40 of 70 (best)"),
+    ],
+)
+def test_an_average_is_set_against_the_last_weights(exported: bool, told: str, kept: str, tmp_path: Path) -> None:
+    folder = Path(distilled(tmp_path / "d", SHORT, kept=STOPPED))
+    (folder / "average.json").write_text(json.dumps(AVERAGED | {"exported": exported}))
+    made = section({"d": read_learning(str(folder))})
+    assert made is not None
+    sentence = (
+        "The mean of 5 sets, 10 steps apart, of the weights of d has validation loss 1.0500, the weights after the last"
+        f" step 1.1000; {told}"
+    )
+    assert sentence in made.sentences
+    assert kept in made.rows[0]
+
+
+def test_an_ema_without_a_decay_has_the_default(tmp_path: Path) -> None:
+    folder = Path(distilled(tmp_path / "d", SHORT, kept=STOPPED))
+    ema = {"kind": "ema", "exported": False, "losses": {"average_val_loss": 1.05}}
+    (folder / "average.json").write_text(json.dumps(ema))
+    made = section({"d": read_learning(str(folder))})
+    assert made is not None
+    assert any("exponential average (decay 0.999) of the weights of d" in sentence for sentence in made.sentences)
