@@ -197,6 +197,7 @@ def test_the_engine_is_part_of_what_a_stage_is(tmp_path: Path) -> None:
         (["distill.ce_share=0.5"], "distill.ce_share is 0.5"),
         (["distill.loss=reverse_kl"], "distill.loss is reverse_kl"),
         (["distill.keep=best"], "distill.best_by is val_kl"),
+        (["distill.average={kind: ema}"], "distill.average is ema, which engine nemo's gpt_train does not support"),
         (["distill.validate_every=41"], "distill.validate_every is 41 but there are 40 steps"),
         (["distill.intermediate=[{student_layer: 1, teacher_layer: 1}]"], "distill.intermediate"),
         (["students.depth.prune.ranking=random"], "students.depth.prune.ranking is random"),
