@@ -44,8 +44,7 @@ def mbpp(row: Row) -> Question:
         id=str(row["task_id"]),
         text=text,
         answer=f"{row['code']}\n[DONE]",
-        setup=str(row.get("test_setup_code") or ""),
-        tests="\n".join(tests),
+        tests="\n".join([str(row.get("test_setup_code") or ""), *tests]),
     )
 
 
@@ -67,9 +66,9 @@ def extract(question: Question, response: str) -> str | None:
     if not code.strip():
         return None
     if not question.entry:
-        return f"{question.setup}\n{code}"
+        return code
     whole = re.search(rf"^(?:async\s+)?def\s+{question.entry}\b", code, re.MULTILINE)
-    return f"{question.setup}\n{question.text}" + (f"\n{code}" if whole else code)
+    return question.text + (f"\n{code}" if whole else code)
 
 
 def program(question: Question, response: str) -> str | None:

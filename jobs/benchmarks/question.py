@@ -26,15 +26,14 @@ class Question:
     """One question, whatever the shape of its file. Fields that its kind does not use are empty.
 
     `text` is what is asked and `answer` the reference, as it would follow `text`. `gold` is the right number or
-    letter, or the position of the right choice. `setup` and `tests` are code before and after a program, `entry` the
-    function that it must define."""
+    letter, or the position of the right choice. `tests` is the code that follows a program, `entry` the function that
+    it must define."""
 
     id: str
     text: str
     answer: str
     gold: str = ""
     choices: tuple[Choice, ...] = ()
-    setup: str = ""
     tests: str = ""
     entry: str = ""
     group: str = ""
