@@ -41,14 +41,17 @@ def winogrande(row: Row) -> Question:
     right = ["1", "2"].index(str(row["answer"]))
     choices = tuple(Choice(context=sentence[:gap] + option, continuation=f" {rest}", text=option) for option in options)
     identity = str(row.get("qID") or f"{sentence} | {options[0]} | {options[1]}")
-    return Question(id=identity, text="", answer=f"{choices[right].context} {rest}", gold=str(right), choices=choices)
+    answer = f"{choices[right].context} {rest}"
+    return Question(id=identity, text="", answer=answer, gold=str(right), choices=choices, chance=1 / len(choices))
 
 
 def _question(identity: str, text: str, options: list[str], right: int) -> Question:
     if not 0 <= right < len(options):
         raise ValueError(f"its answer is option {right} of {len(options)}")
     choices = tuple(Choice(continuation=f" {option}", text=option) for option in options)
-    return Question(id=identity, text=text, answer=options[right], gold=str(right), choices=choices)
+    return Question(
+        id=identity, text=text, answer=options[right], gold=str(right), choices=choices, chance=1 / len(options)
+    )
 
 
 def _without_markup(text: str) -> str:

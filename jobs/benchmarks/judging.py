@@ -122,7 +122,7 @@ def check_references(benchmark: Benchmark, questions: list[Question], workers: i
     return Checked(questions=good, seconds=seconds, failed=failed)
 
 
-def counted(verdicts: list[Verdict]) -> dict[str, Any]:
+def shares_of_others(verdicts: list[Verdict]) -> dict[str, Any]:
     """Shares of the further ways to score, by name."""
     names = {name for verdict in verdicts for name in verdict.others or {}}
     return {name: sum((verdict.others or {})[name] for verdict in verdicts) / len(verdicts) for name in sorted(names)}

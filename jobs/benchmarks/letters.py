@@ -29,6 +29,7 @@ def mmlu_pro(row: Row) -> Question:
         answer=reasoning or f"The answer is ({gold}).",
         gold=gold,
         group=str(row["category"]),
+        chance=1 / len(options),
     )
 
 

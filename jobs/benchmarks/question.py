@@ -27,7 +27,7 @@ class Question:
 
     `text` is what is asked and `answer` the reference, as it would follow `text`. `gold` is the right number or
     letter, or the position of the right choice. `tests` is the code that follows a program, `entry` the function that
-    it must define."""
+    it must define, `chance` the share of guesses that are right."""
 
     id: str
     text: str
@@ -37,6 +37,7 @@ class Question:
     tests: str = ""
     entry: str = ""
     group: str = ""
+    chance: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
