@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,8 +11,8 @@ from conf.estimate import memory
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import InOneProcess, Parallel
 from conf.shape import head_dim, num_params
-from conf.stages.benchmark import Chat
 
+Chat = Literal["never", "auto", "always"]
 ASSUMED_NEW_TOKENS = 1024
 
 

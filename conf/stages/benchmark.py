@@ -3,20 +3,18 @@ can be added without asking the others again."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from conf.base import Config, Execution
+from conf.base import Config, Execution, Precision
+from conf.stages.answer import AnswerConfig, Chat
+from conf.stages.questions import BenchmarkName, QuestionsConfig
 
-BenchmarkName = Literal[
-    "gsm8k", "arc_easy", "arc_challenge", "humaneval", "mbpp", "hellaswag", "winogrande", "mmlu_pro"
-]
 SCORED_CHOICES: tuple[BenchmarkName, ...] = ("arc_easy", "arc_challenge", "hellaswag", "winogrande")
 """Benchmarks whose choices are scored; the others are answered in text."""
 CODE: tuple[BenchmarkName, ...] = ("humaneval", "mbpp")
 """Benchmarks whose answers are programs, which are run."""
-Chat = Literal["never", "auto", "always"]
 
 
 class Benchmark(Config):
@@ -49,6 +47,11 @@ class Benchmark(Config):
     )
     temperature: float = Field(default=0.0, ge=0, description="Sampling temperature; 0: greedy decoding.")
     seed: int = Field(default=1, ge=0, description="Sampling seed.")
+    batch: int = Field(
+        default=16,
+        ge=1,
+        description="Questions per batch; draws and the last bit of bf16 depend on it, so it is part of the result.",
+    )
 
     @model_validator(mode="after")
     def _samples_differ(self) -> Self:
@@ -57,3 +60,19 @@ class Benchmark(Config):
                 f"samples is {self.samples} but temperature 0 gives the same answer every time; raise the temperature"
             )
         return self
+
+    def questions(self, name: BenchmarkName) -> QuestionsConfig:
+        """Settings of the stage that reads the questions."""
+        return QuestionsConfig(benchmark=name, path=self.path, shots=self.shots, limit=self.limit)
+
+    def answer(self, precision: Precision) -> AnswerConfig:
+        """Settings of the stage in which a model answers."""
+        return AnswerConfig(
+            chat=self.chat,
+            max_new_tokens=self.max_new_tokens,
+            samples=self.samples,
+            temperature=self.temperature,
+            seed=self.seed,
+            batch=self.batch,
+            precision=precision,
+        )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from conf.base import Device, Execution, StageConfig
-from conf.stages.benchmark import BenchmarkName
+
+BenchmarkName = Literal[
+    "gsm8k", "arc_easy", "arc_challenge", "humaneval", "mbpp", "hellaswag", "winogrande", "mmlu_pro"
+]
 
 
 class QuestionsConfig(StageConfig):
