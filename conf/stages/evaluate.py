@@ -12,7 +12,8 @@ from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import InOneProcess, Parallel
 from conf.paths import InputName
 from conf.shape import num_params
-from conf.stages.benchmark import Benchmark, BenchmarkName
+from conf.stages.benchmark import Benchmark
+from conf.stages.questions import BenchmarkName
 
 
 class Mmlu(Config):

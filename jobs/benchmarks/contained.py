@@ -73,13 +73,12 @@ def main() -> None:
         os._exit(1)
     except BlockingIOError:
         pass
-    become_the_program(*map(int, sys.argv[2:5]), *sys.argv[5:8], sys.argv[7:])
+    become_the_program(sys.argv[2:5], *sys.argv[5:8], visible=sys.argv[7:])
 
 
-def become_the_program(
-    seconds: int, memory: int, scratch: int, root: str, libraries: str, python: str, visible: list[str]
-) -> None:
+def become_the_program(limits: list[str], root: str, libraries: str, python: str, *, visible: list[str]) -> None:
     """Shut this process in and replace it by an interpreter that reads its program from standard input."""
+    seconds, memory, scratch = map(int, limits)
     build_root(root, visible, scratch)
     set_limits(seconds, memory, scratch)
     prctl(PR_SET_NO_NEW_PRIVS, 1)
