@@ -7,7 +7,7 @@ from pathlib import Path
 from conf.recipe import Recipe
 from flows.reading import Stages
 from tasks import hub
-from tasks.inputs import ExternalInputs, local, prompts, questions, records, source, sources, tokenizer
+from tasks.inputs import ExternalInputs, benchmarks, local, prompts, questions, records, source, sources, tokenizer
 from tasks.store.store import Artifact, Store
 
 
@@ -22,6 +22,7 @@ def resolve(recipe: Recipe, store: Store, stage: Stages) -> ExternalInputs:
         records=records(recipe, store),
         prompts=prompts(recipe, store),
         sources=sources(recipe, store),
+        benchmarks=benchmarks(recipe, store),
     )
 
 

@@ -13,6 +13,7 @@ from conf.recipe import Recipe
 from conf.stages.distill import DistillConfig
 from conf.stages.records import GENERATED
 from conf.stages.sft import SftConfig
+from flows import benchmarks
 from flows.formats import formats
 from flows.reading import Handle, Model, Stages
 from tasks.analysis.halving import Candidate, HalvingProgress, successive_halving
@@ -34,6 +35,7 @@ class Pipeline:
         if contamination := recipe.contamination_stage:
             stage("contamination", contamination, **self.corpora, records=self.records, mmlu=outside.mmlu)
         self.tuned_teacher = self._tuned_teacher()
+        self.questions = benchmarks.read(stage, recipe.evaluate, outside.benchmarks)
         self.importance = self.logits = None
         inputs = {"teacher": self.teacher, "data": self.data}
         if recipe.needs_importance:
@@ -190,4 +192,5 @@ class Pipeline:
             inputs: dict[str, Any] = {"teacher": self.teacher, "data": self.data, "records": self.records}
             inputs |= {"mmlu": self.outside.mmlu, "model": model.artifact, "of": model.student, "cut": model.cut}
             model.scores = self.stage(f"evaluate-{model.name}", self.recipe.evaluate, **inputs)
+            benchmarks.ask(self.stage, self.recipe.evaluate, self.questions, model)
         return model.scores

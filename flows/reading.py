@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from conf.base import StageConfig
@@ -17,8 +17,8 @@ Handle = Any
 
 @dataclass(kw_only=True)
 class Model:
-    """A row of the report: the model's name, the stage that made it, its artifact, the gates it waits for and its
-    scores."""
+    """A row of the report: the model's name, the stage that made it, its artifact, the gates it waits for, its
+    scores and its scores on each benchmark."""
 
     name: str
     stage: str
@@ -29,6 +29,7 @@ class Model:
     trained: bool = False
     gates: tuple[Handle, ...] = ()
     scores: Handle | None = None
+    judged: dict[str, Handle] = field(default_factory=dict)
 
 
 Score = Callable[[Model], Handle]

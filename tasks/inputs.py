@@ -13,6 +13,7 @@ from conf.paths import check_links
 from conf.recipe import Recipe
 from conf.stages.data import DataConfig
 from conf.stages.evaluate import EvaluateConfig
+from conf.stages.questions import BenchmarkName
 from conf.stages.records import GENERATED
 from tasks.store.store import Artifact, Store
 
@@ -34,6 +35,7 @@ class ExternalInputs:
     records: Artifact | None
     prompts: Artifact | None
     sources: dict[str, Artifact]
+    benchmarks: dict[BenchmarkName, Artifact]
 
 
 def source(recipe: Recipe, store: Store) -> Artifact:
@@ -108,6 +110,16 @@ def questions_of(evaluate: EvaluateConfig, store: Store) -> Artifact | None:
     if mmlu is None or mmlu.path == "quiz":
         return None
     return local(store, "mmlu", Path(mmlu.path)) if mmlu.path else Artifact(stage="mmlu", key="hub:cais/mmlu", path="")
+
+
+def benchmarks(recipe: Recipe, store: Store) -> dict[BenchmarkName, Artifact]:
+    """The questions of each benchmark, local or from the hub."""
+    return {
+        name: local(store, "questions", Path(benchmark.path))
+        if benchmark.path
+        else Artifact(stage="questions", key=f"hub:{name}", path="")
+        for name, benchmark in recipe.evaluate.benchmarks.items()
+    }
 
 
 def _sources(role: str, names: list[str], store: Store) -> Artifact:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import glob
 from pathlib import Path
 
+from conf.checks.benchmarks import check_benchmarks
 from conf.checks.blend import check_blend
 from conf.checks.claims import check_claims, check_contamination, check_winner
 from conf.checks.distill import check_distill, check_offline
@@ -38,6 +39,7 @@ def check(recipe: Recipe) -> Recipe:
     _check_inputs(recipe)
     check_gates(recipe)
     check_names(recipe)
+    check_benchmarks(recipe)
     check_claims(recipe)
     check_contamination(recipe)
     check_nemo(recipe)

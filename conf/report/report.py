@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from conf.base import Config
+from conf.report.benchmarks import BenchmarkRow
 from conf.report.claims import ClaimVerdict
 from conf.report.contamination import Contamination
 from conf.report.gates import Verdict
@@ -72,6 +73,9 @@ class Report(Config):
         ),
     )
     texts: dict[str, TextCounts] = Field(default={}, description="What became of the text, by corpus.")
+    benchmarks: tuple[BenchmarkRow, ...] = Field(
+        default=(), description="Scores on evaluate.benchmarks, by benchmark and model."
+    )
     contamination: Contamination | None = Field(default=None, description="null: not looked for.")
     responses: Responses | None = Field(default=None, description="null: the recipe has no records.")
     logits: StoredLogits | None = Field(default=None, description="null: no student was distilled offline.")

@@ -12,6 +12,8 @@ from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import InOneProcess, Parallel
 from conf.paths import InputName
 from conf.shape import num_params
+from conf.stages.benchmark import Benchmark
+from conf.stages.questions import BenchmarkName
 
 
 class Mmlu(Config):
@@ -45,6 +47,12 @@ class EvaluateConfig(StageConfig):
     reads_hub: ClassVar[bool] = True
 
     mmlu: Mmlu | None = Field(default=Mmlu(), description="Multiple-choice questions; null: none.")
+    benchmarks: Annotated[dict[BenchmarkName, Benchmark], Execution()] = Field(
+        default={},
+        description=(
+            "Other benchmarks by name, each asked by stages of its own: a benchmark that is added asks no other again."
+        ),
+    )
     batch: Annotated[int, Execution()] = Field(default=16, ge=1, description="Sequences or questions per forward pass.")
     seq_length: int = Field(default=512, ge=8, description="Tokens per sequence of the test split.")
     sequences: int = Field(

@@ -17,6 +17,7 @@ import yaml
 
 from conf.mmlu_files import LETTERS, Rows, Subject, check_shots, choose, read_folder
 from conf.stages.evaluate import Mmlu
+from jobs.evaluation.intervals import wilson
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 CHANCE = 1 / len(LETTERS)
 SHIPPED = Path(lm_eval.__file__).parent / "tasks" / "mmlu"
-NORMAL_95 = 1.959964
-"""Two-sided 95% quantile of the normal distribution."""
 
 
 def read_subjects(folder: Path | None, config: Mmlu) -> list[Subject]:
@@ -136,12 +135,3 @@ def summary(items: Rows) -> dict[str, Any]:
         },
         "mmlu_chance": CHANCE,
     }
-
-
-def wilson(num_right: int, n: int) -> list[float]:
-    """95% interval of a proportion (Wilson 1927): within 0 to 1 even where nothing or everything was right."""
-    z2 = NORMAL_95**2
-    centre = (num_right + z2 / 2) / (n + z2)
-    half = NORMAL_95 / (n + z2) * math.sqrt(num_right * (n - num_right) / n + z2 / 4)
-    # At the ends the bound is the proportion itself, which rounding would miss.
-    return [0.0 if num_right == 0 else centre - half, 1.0 if num_right == n else centre + half]

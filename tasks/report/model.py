@@ -11,7 +11,8 @@ from tasks.analysis.halving import HalvingResult
 
 
 class ReportModel(Config):
-    """One model of a run, with its directory, the folder of its scores, and that of its training if it was trained."""
+    """One model of a run, with its directory, the folder of its scores, that of its training if it was trained,
+    and that of its scores on each benchmark."""
 
     model: str
     stage: str
@@ -20,6 +21,7 @@ class ReportModel(Config):
     path: str
     scores: str
     training: str | None
+    benchmarks: dict[str, str] = Field(default={})
 
 
 class RunExtras(Config):

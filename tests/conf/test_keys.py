@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from conf.base import Config, Execution, Later, StageConfig
 from conf.shape import Shape
+from conf.stages.answer import AnswerConfig
 from conf.stages.contamination import ContaminationConfig
 from conf.stages.data import DataConfig
 from conf.stages.distill import DistillConfig
@@ -17,9 +18,11 @@ from conf.stages.evaluate import EvaluateConfig
 from conf.stages.fetch import FetchConfig
 from conf.stages.generate import GenerateConfig
 from conf.stages.importance import ImportanceConfig
+from conf.stages.judge import JudgeConfig
 from conf.stages.logits import LogitsConfig
 from conf.stages.prune import PruneConfig
 from conf.stages.quantize import QuantizeConfig
+from conf.stages.questions import QuestionsConfig
 from conf.stages.records import RecordsConfig
 from conf.stages.search import SearchConfig
 from conf.stages.sensitivity import SensitivityConfig
@@ -59,6 +62,9 @@ def stages() -> dict[str, StageConfig]:
         "sft": SftConfig(**TRAINING),
         "evaluate": EvaluateConfig(),
         "contamination": ContaminationConfig(),
+        "questions": QuestionsConfig(benchmark="gsm8k"),
+        "answer": AnswerConfig(),
+        "judge": JudgeConfig(),
         "fetch": FetchConfig(model="owner/name"),
     }
 
@@ -80,6 +86,9 @@ GOLDEN = {
     "sft": "ff45acabbe7b",
     "evaluate": "b85ec9dd79c6",
     "contamination": "d180acee4dfc",
+    "questions": "1f94b149fb9d",
+    "answer": "1a4dd2962518",
+    "judge": "9fbca203394e",
     "fetch": "5b69f7d52af9",
 }
 
@@ -158,7 +167,7 @@ def test_what_runs_where_is_marked_execution() -> None:
     names = {
         f"{stage}.parallel.{axis}"
         for stage in stages()
-        if stage not in ("data", "records", "fetch", "contamination")
+        if stage not in ("data", "records", "fetch", "contamination", "questions", "judge")
         for axis in spread
     }
     trained = ("micro_batch", "checkpoint_every", "checkpoints_kept")
@@ -187,6 +196,10 @@ def test_what_runs_where_is_marked_execution() -> None:
         "sensitivity.batch",
         "quantize.batch",
         "evaluate.batch",
+        "evaluate.benchmarks",
+        "questions.path",
+        "questions.workers",
+        "judge.workers",
         "evaluate.mmlu.path",
     }
 

@@ -2,6 +2,7 @@
 
 from tasks.report.sections import (
     attempts,
+    benchmarks,
     claims,
     contamination,
     gates,
@@ -19,6 +20,7 @@ from tasks.report.sections import (
 
 __all__ = [
     "attempts",
+    "benchmarks",
     "claims",
     "contamination",
     "gates",

@@ -9,10 +9,11 @@ import pytest
 from conf.stages import stages
 
 LEAVE_THE_GPU = {"data": "light", "fetch": "light", "blend": "light", "records": "cpu", "contamination": "cpu"}
-READ_THE_HUB = {"data", "fetch", "evaluate", "generate", "records", "contamination"}
+LEAVE_THE_GPU |= dict.fromkeys(("questions", "judge"), "cpu")
+READ_THE_HUB = {"data", "fetch", "evaluate", "generate", "records", "contamination", "questions"}
 RESUME = {
     **dict.fromkeys(("teacher", "distill", "sft"), "checkpoints"),
-    **dict.fromkeys(("search", "sweep", "generate", "logits"), "metrics"),
+    **dict.fromkeys(("search", "sweep", "generate", "logits", "answer"), "metrics"),
 }
 MODELS = {"teacher", "prune", "distill", "sft", "quantize"}
 

@@ -1,0 +1,51 @@
+"""The answer stage: one model's responses to the questions of one benchmark."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from conf.base import Precision, Resumes, StageConfig
+from conf.estimate import memory
+from conf.estimate.numbers import JobEstimate, Models, StageEstimate
+from conf.parallel import InOneProcess, Parallel
+from conf.shape import head_dim, num_params
+
+Chat = Literal["never", "auto", "always"]
+ASSUMED_NEW_TOKENS = 1024
+
+
+class AnswerConfig(StageConfig):
+    """How a model answers: in text, or by the log probabilities of choices. Responses are appended as they come, so
+    that a killed job goes on where it stopped."""
+
+    stage: ClassVar[str] = "answer"
+    writes: ClassVar[tuple[str, ...]] = ("responses.jsonl", "answer.json")
+    resumes: ClassVar[Resumes] = "metrics"
+
+    chat: Chat = Field(default="never", description="Whether prompts are put to the model as a user's message.")
+    max_new_tokens: int | None = Field(
+        default=None, ge=1, description="Maximum tokens of an answer in text; empty: the benchmark's."
+    )
+    samples: int = Field(default=1, ge=1, description="Answers per question.")
+    temperature: float = Field(default=0.0, ge=0, description="Sampling temperature; 0: greedy decoding.")
+    seed: int = Field(default=1, ge=0, description="Sampling seed.")
+    batch: int = Field(
+        default=16,
+        ge=1,
+        description="Questions per batch; draws and the last bit of bf16 depend on it, so it is part of the result.",
+    )
+    precision: Precision = Field(default="bf16", description="Precision of the forward passes.")
+    parallel: InOneProcess = Field(default=Parallel(), description="Parallel layout (one process).")
+
+    def estimate(self, models: Models) -> StageEstimate | None:
+        """The model and the key-value cache of one batch."""
+        shape, params, width = models.after, num_params(models.after), memory.BYTES[self.precision]
+        per_token = 4 * shape.num_layers * shape.num_query_groups * head_dim(shape)
+        cache = per_token * self.batch * self.samples * 2 * (self.max_new_tokens or ASSUMED_NEW_TOKENS)
+
+        def peak(_: Parallel, __: int, device: memory.Device) -> memory.Memory:
+            return memory.Memory(weights=width * params, activations=cache, other=memory.resident(device))
+
+        return StageEstimate(params=params, job=JobEstimate(memory=peak))

@@ -1,0 +1,209 @@
+"""A model answers the questions of a benchmark, in batches that do not depend on what is already answered: a resumed
+job gives the responses that an undisturbed one would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from conf.stages.answer import AnswerConfig
+from jobs.benchmarks.files import Numbered, QuestionSet
+from jobs.benchmarks.question import Response
+from jobs.huggingface import model as hf
+from jobs.huggingface.chat_template import Chat
+
+SEED_STRIDE = 1_000_003
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Questions answered together, by number, with the tokens of their prompts; no tokens where choices are scored."""
+
+    start: int
+    prompts: dict[int, list[int]]
+    responses: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How a model will be asked: with chat or without, up to how many tokens, where to stop, in which batches."""
+
+    tokenizer: Any
+    chat: bool
+    max_new_tokens: int
+    stops: tuple[str, ...]
+    batches: list[Batch]
+
+
+def plan(directory: Path, asked: QuestionSet, config: AnswerConfig) -> Plan:
+    """Everything before the model is loaded. Raises ValueError where it has no chat template but must, or where prompts
+    do not fit."""
+    benchmark, numbers = asked.benchmark, range(len(asked.questions))
+    chat, tokenizer = _chat(directory, asked, config), hf.load_tokenizer(directory)
+    length = config.max_new_tokens or benchmark.max_new_tokens
+    if benchmark.kind == "choice":
+        encoded = {number: _ids(tokenizer, asked.prompts[number]) for number in numbers}
+        needed = {number: len(encoded[number]) + _longest_choice(tokenizer, asked, number) for number in numbers}
+    else:
+        encoded = {number: _prompt(chat, tokenizer, asked, number) for number in numbers}
+        needed = {number: len(encoded[number]) + length for number in numbers}
+    _check_room(directory, asked, needed, length if benchmark.kind != "choice" else 0)
+    # Prompts of similar length share a batch, the longest first, so that memory runs out at once if at all.
+    order = sorted(numbers, key=lambda number: (-needed[number], number))
+    batches = [
+        Batch(
+            start=start,
+            prompts={number: encoded[number] for number in order[start : start + config.batch]},
+            responses=len(order[start : start + config.batch]) * config.samples,
+        )
+        for start in range(0, len(order), config.batch)
+    ]
+    stops = () if chat and benchmark.chat else benchmark.stops
+    return Plan(tokenizer=tokenizer, chat=bool(chat), max_new_tokens=length, stops=stops, batches=batches)
+
+
+def _chat(directory: Path, asked: QuestionSet, config: AnswerConfig) -> Chat | None:
+    if config.chat == "never" or asked.benchmark.kind == "choice":
+        return None
+    if hf.load_tokenizer(directory).chat_template:
+        return Chat(directory)
+    if config.chat == "always":
+        raise ValueError(
+            f"{asked.benchmark.name}.chat is always, but the tokenizer in {directory} has no chat template; set it to"
+            " never or auto"
+        )
+    return None
+
+
+def _prompt(chat: Chat | None, tokenizer: Any, asked: QuestionSet, number: int) -> list[int]:
+    if chat is None:
+        return _ids(tokenizer, asked.prompts[number])
+    words = asked.benchmark.chat
+    user, begun = words(asked.questions[number]) if words else (asked.prompts[number], "")
+    ids = chat.prompt([{"role": "user", "content": user}])
+    return ids + list(tokenizer.encode(begun, add_special_tokens=False)) if begun else ids
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    """As lm-eval encodes: with the special tokens that the tokenizer adds, once."""
+    doubled = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
+    return list(tokenizer.encode(text, add_special_tokens=not doubled))
+
+
+def _longest_choice(tokenizer: Any, asked: QuestionSet, number: int) -> int:
+    return max(
+        len(tokenizer.encode(choice.context + choice.continuation, add_special_tokens=False))
+        for choice in asked.questions[number].choices
+    )
+
+
+def _check_room(directory: Path, asked: QuestionSet, needed: dict[int, int], new_tokens: int) -> None:
+    longest = hf.check(directory).get("max_position_embeddings")
+    over = [length for length in needed.values() if longest is not None and length > longest]
+    if over:
+        more = f" with max_new_tokens {new_tokens}" if new_tokens else ""
+        advice = "lower shots or max_new_tokens" if new_tokens else "lower shots"
+        raise ValueError(
+            f"{len(over)} of {len(needed)} questions of {asked.benchmark.name} need up to {max(over)} tokens{more}, but"
+            f" the model's max_position_embeddings is {longest}; {advice}, or leave {asked.benchmark.name} out"
+        )
+
+
+def answer(
+    model: PreTrainedModel, directory: Path, asked: QuestionSet, made: Plan, config: AnswerConfig, done: int
+) -> Iterator[list[Numbered]]:
+    """The responses of each batch after the first `done`."""
+    if asked.benchmark.kind == "choice":
+        yield from _scores(model, asked, made, config, done)
+        return
+    settings = _settings(directory, made, config)
+    for batch in made.batches[done:]:
+        torch.manual_seed(config.seed * SEED_STRIDE + batch.start)
+        yield _texts(model, made, settings, batch, config.samples)
+
+
+def _scores(
+    model: PreTrainedModel, asked: QuestionSet, made: Plan, config: AnswerConfig, done: int
+) -> Iterator[list[Numbered]]:
+    """The log probability of each choice after its prompt, by lm-eval's rules of encoding."""
+    from lm_eval.api.instance import Instance
+
+    from jobs.evaluation.multiple_choice_lm import LastTokenLM
+
+    lm = LastTokenLM(model, made.tokenizer, config.batch, lambda count: None)
+    for batch in made.batches[done:]:
+        requests = [
+            (number, (asked.prompts[number] + choice.context, choice.continuation))
+            for number in batch.prompts
+            for choice in asked.questions[number].choices
+        ]
+        instances = [
+            Instance(request_type="loglikelihood", doc={}, arguments=arguments, idx=index)
+            for index, (_, arguments) in enumerate(requests)
+        ]
+        logprobs: dict[int, list[float]] = {}
+        for (number, _), (logprob, _) in zip(requests, lm.loglikelihood(instances, disable_tqdm=True), strict=True):
+            logprobs.setdefault(number, []).append(logprob)
+        yield [
+            Numbered(question=number, response=Response(logprobs=tuple(logprobs[number]))) for number in batch.prompts
+        ]
+
+
+def _settings(directory: Path, made: Plan, config: AnswerConfig) -> Any:
+    from transformers import GenerationConfig
+
+    ends = hf.stop_ids(directory, made.tokenizer)
+    if made.chat:
+        ends = ends | {Chat(directory).end_id}
+    sampling = {"do_sample": True, "temperature": config.temperature, "top_p": 1.0, "top_k": 0}
+    return GenerationConfig(
+        max_new_tokens=made.max_new_tokens,
+        num_return_sequences=config.samples,
+        eos_token_id=sorted(ends) or None,
+        pad_token_id=min(ends, default=0),
+        stop_strings=list(made.stops) or None,
+        **(sampling if config.temperature else {"do_sample": False}),
+    )
+
+
+def _texts(model: PreTrainedModel, made: Plan, settings: Any, batch: Batch, samples: int) -> list[Numbered]:
+    width = max(map(len, batch.prompts.values()))
+    padded = [[settings.pad_token_id] * (width - len(ids)) + ids for ids in batch.prompts.values()]
+    mask = [[0] * (width - len(ids)) + [1] * len(ids) for ids in batch.prompts.values()]
+    with torch.inference_mode():
+        generated = model.generate(
+            torch.tensor(padded, device=model.device),
+            attention_mask=torch.tensor(mask, device=model.device),
+            generation_config=settings,
+            **({"tokenizer": made.tokenizer} if made.stops else {}),
+        )
+    numbers = list(batch.prompts)
+    return [
+        _response(made, numbers[row // samples], row % samples, batch.prompts[numbers[row // samples]], ids, settings)
+        for row, ids in enumerate(generated[:, width:].tolist())
+    ]
+
+
+def _response(made: Plan, number: int, sample: int, prompt: list[int], ids: list[int], settings: Any) -> Numbered:
+    ends = settings.eos_token_id or []
+    end = next((position for position, token in enumerate(ids) if token in ends), None)
+    text = _continuation(made.tokenizer, prompt, ids[:end])
+    stop_at = min((position for stop in made.stops if (position := text.find(stop)) >= 0), default=None)
+    stop = "stop" if stop_at is not None else "length" if end is None else "end"
+    tokens = len(ids) if end is None else end + 1
+    return Numbered(question=number, sample=sample, tokens=tokens, response=Response(text=text[:stop_at], stop=stop))
+
+
+def _continuation(tokenizer: Any, prompt: list[int], ids: list[int]) -> str:
+    """The text of `ids` after `prompt`: alone, some tokenizers lose the space before the first word, and a program its
+    indentation."""
+    before = str(tokenizer.decode(prompt, skip_special_tokens=True))
+    whole = str(tokenizer.decode(prompt + ids, skip_special_tokens=True))
+    if whole.startswith(before):
+        return whole[len(before) :]
+    return str(tokenizer.decode(ids, skip_special_tokens=True))

@@ -1,0 +1,128 @@
+"""Whether responses are right: one way for a model's responses and for the reference solutions, which check it.
+
+A choice, a number or a letter is compared with the question's; a program is run with its tests in the sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.benchmarks import choices, letters, numerals, programs
+from jobs.benchmarks.question import Benchmark, Question, Response
+from jobs.benchmarks.sandbox import Sandbox
+
+REFERENCE_SECONDS = 30.0
+MIN_SECONDS = 3.0
+TIMES_REFERENCE = 4.0
+"""A program may take this many times the processor seconds of the reference solution."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Whether a response is right, what was extracted from it (None: nothing), and why a program failed.
+
+    `others` are further ways to score it."""
+
+    correct: bool
+    extracted: str | None
+    reason: str = ""
+    seconds: float = 0.0
+    others: dict[str, bool] | None = None
+
+
+def judge(
+    benchmark: Benchmark,
+    pairs: list[tuple[Question, Response]],
+    seconds: dict[str, float],
+    workers: int,
+    memory: int,
+) -> Iterator[Verdict]:
+    """The verdict on each response, in order. `seconds` is the limit of each question's program by id."""
+    if benchmark.kind != "code":
+        yield from (_compared(benchmark, question, response) for question, response in pairs)
+        return
+    bodies = [programs.program(question, response.text) for question, response in pairs]
+    runnable = [
+        (body, seconds.get(question.id, REFERENCE_SECONDS))
+        for body, (question, _) in zip(bodies, pairs, strict=True)
+        if body is not None
+    ]
+    with Sandbox(memory=memory) as sandbox:
+        outcomes = sandbox.run_all(runnable, workers)
+        for body, (question, response) in zip(bodies, pairs, strict=True):
+            if body is None:
+                yield Verdict(correct=False, extracted=None, reason="no code")
+                continue
+            outcome = next(outcomes)
+            yield Verdict(
+                correct=outcome.passed,
+                extracted=programs.extract(question, response.text),
+                reason=outcome.reason,
+                seconds=outcome.seconds,
+            )
+
+
+def _compared(benchmark: Benchmark, question: Question, response: Response) -> Verdict:
+    if benchmark.kind == "choice":
+        best = {by: choices.best(question, response.logprobs, by_length=by) for by in (False, True)}
+        others = {"acc": best[False] == question.gold, "acc_norm": best[True] == question.gold}
+        answer = best[benchmark.by_length]
+        return Verdict(correct=answer == question.gold, extracted=answer, others=others)
+    if benchmark.kind == "letter":
+        letter = letters.extract(response.text)
+        return Verdict(correct=letter == question.gold, extracted=letter)
+    number = numerals.extract(response.text)
+    others = numerals.lm_eval_scores(question, response.text)
+    return Verdict(correct=number == question.gold, extracted=number, others=others)
+
+
+def reference(benchmark: Benchmark, question: Question) -> Response:
+    """The response of a model that answers with the reference."""
+    if benchmark.kind == "choice":
+        return choices.reference(question)
+    text = question.answer
+    for stop in benchmark.stops:
+        text = text.partition(stop)[0]
+    return Response(text=text, stop="stop")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """The questions whose reference solution is right, the limit of each one's program in processor seconds, and why
+    the others failed."""
+
+    questions: list[Question]
+    seconds: dict[str, float]
+    failed: dict[str, str]
+
+
+def check_references(benchmark: Benchmark, questions: list[Question], workers: int, memory: int) -> Checked:
+    """Judge the reference solutions as a model's responses are judged: what they fail says nothing about a model."""
+    pairs = [(question, reference(benchmark, question)) for question in questions]
+    verdicts = list(judge(benchmark, pairs, {}, workers, memory))
+    judged = list(zip(questions, verdicts, strict=True))
+    failed = {
+        question.id: verdict.reason or f"the reference gives {verdict.extracted}, not {question.gold}"
+        for question, verdict in judged
+        if not verdict.correct
+    }
+    seconds = {
+        question.id: max(MIN_SECONDS, TIMES_REFERENCE * verdict.seconds)
+        for question, verdict in judged
+        if verdict.correct and benchmark.kind == "code"
+    }
+    good = [question for question in questions if question.id not in failed]
+    if not good:
+        example = next(iter(failed.items()))
+        raise ValueError(
+            f"no reference solution of {benchmark.name} passes ({example[0]!r}: {example[1]}); the file is not what it"
+            " seems"
+        )
+    return Checked(questions=good, seconds=seconds, failed=failed)
+
+
+def shares_of_others(verdicts: list[Verdict]) -> dict[str, Any]:
+    """Shares of the further ways to score, by name."""
+    names = {name for verdict in verdicts for name in verdict.others or {}}
+    return {name: sum((verdict.others or {})[name] for verdict in verdicts) / len(verdicts) for name in sorted(names)}

@@ -1,0 +1,76 @@
+"""A whole run that asks benchmarks: their stages, the report's section, and what a benchmark that is added costs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from conf.load import load
+from flows.plan import plan
+from tests.fixtures.flow import RECIPE, imbik, report_of, told
+
+ONE_STUDENT = str(RECIPE.with_name("one-student.yaml"))
+MODELS = ["teacher", "depth-pruned", "depth", "depth-fp8"]
+
+GSM8K = [{"question": f"{n} + 1?", "answer": f"#### {n + 1}"} for n in range(6)]
+ARC = [
+    {
+        "id": f"M_{n}",
+        "question": {"stem": f"Who {n}?", "choices": [{"text": text, "label": text} for text in ("Ann", "Eve")]},
+        "answerKey": "Ann",
+    }
+    for n in range(6)
+]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    """A file of questions by benchmark."""
+    made = {"gsm8k": tmp_path / "gsm8k.jsonl", "arc_easy": tmp_path / "arc.jsonl"}
+    for path, rows in zip(made.values(), (GSM8K, ARC), strict=True):
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return made
+
+
+@pytest.mark.slow
+def test_benchmarks_are_asked_and_reported(finished: Path, files: dict[str, Path], tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(finished, store, symlinks=True)
+    scored = {path.name for path in (store / "evaluate").iterdir()}
+    arc = f"arc_easy: {{path: {files['arc_easy']}, shots: 0, batch: 4}}"
+    gsm8k = f"gsm8k: {{path: {files['gsm8k']}, shots: 0, max_new_tokens: 4, limit: 5}}"
+    done = imbik("run", ONE_STUDENT, f"evaluate.benchmarks={{{arc}, {gsm8k}}}", "--name", "asked", store=store)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (store / "evaluate").iterdir()} == scored, "MMLU is not asked again"
+    rows = report_of(store, "asked")["benchmarks"]
+    assert [(row["benchmark"], row["model"]) for row in rows] == [
+        (name, model) for name in ("arc_easy", "gsm8k") for model in MODELS
+    ]
+    assert {(row["benchmark"], row["scores"]["n"]) for row in rows} == {("arc_easy", 6), ("gsm8k", 5)}
+    assert rows[0]["against_teacher"] is None and rows[2]["against_before"]["model"] == "depth-pruned"
+    page = (store / "runs" / "asked" / "report.md").read_text()
+    assert "Benchmarks" in page and "| arc_easy, 0-shot | teacher |" in page
+    recipe = load(ONE_STUDENT, [f"evaluate.benchmarks={{{arc}}}"])
+    assert all(stage.cached for stage in plan(recipe, store)), "one benchmark does not depend on another"
+
+
+def test_benchmarks_that_cannot_be_asked_are_refused(files: dict[str, Path], tmp_path: Path) -> None:
+    sentence = told("evaluate.benchmarks={gsm8k: {path: nowhere.jsonl}}")
+    assert "evaluate.benchmarks.gsm8k.path is nowhere.jsonl, which does not exist (relative paths start at" in sentence
+    sentence = told(f"evaluate.benchmarks={{arc_easy: {{path: {files['arc_easy']}, chat: always}}}}")
+    assert "evaluate.benchmarks.arc_easy.chat is always, but the choices of arc_easy are scored" in sentence
+    sentence = told(f"evaluate.benchmarks={{gsm8k: {{path: {files['gsm8k']}, samples: 2}}}}")
+    assert "samples is 2 but temperature 0 gives the same answer every time" in sentence
+
+
+def test_an_unknown_benchmark_is_refused_with_the_nearest() -> None:
+    sentence = told("evaluate.benchmarks={gsm8: {}}")
+    assert "gsm8k" in sentence and "evaluate.benchmarks" in sentence, sentence
+
+
+def test_a_benchmark_does_not_change_the_key_of_evaluate(files: dict[str, Path]) -> None:
+    with_it = load(str(RECIPE), [f"evaluate.benchmarks={{gsm8k: {{path: {files['gsm8k']}}}}}"])
+    assert with_it.evaluate.identity() == load(str(RECIPE), []).evaluate.identity()

@@ -1,0 +1,208 @@
+"""The sandbox against programs that try to get out, to stay, to take too much or to pass without passing."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from jobs.benchmarks import sandbox as module
+from jobs.benchmarks.sandbox import Sandbox
+
+ROOT = Path(__file__).resolve().parents[3]
+CALL = "import ctypes\ncall = lambda *a: ctypes.CDLL(None, use_errno=True).syscall(*a)\n"
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    try:
+        with Sandbox() as made:
+            yield made
+    except ValueError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    path = tmp_path / "secret.txt"
+    path.write_text("TOPSECRET")
+    return path
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "def f(a): return a + 1\nassert f(1) == 2",
+        "import re, math, heapq, collections, itertools, typing, datetime, hashlib, random, bisect, copy",
+        "print('\u00e9' * 100, flush=True)\nimport sys; sys.stderr.write('x')",
+        "import threading, time\nts = [threading.Thread(target=time.sleep, args=(.05,)) for _ in range(20)]\n"
+        "[t.start() for t in ts]; [t.join() for t in ts]",
+        "open('scratch.txt', 'w').write('x'); assert open('/tmp/scratch.txt').read() == 'x'",
+        "import sys, io\nsys.stdout = io.StringIO(); print('lost')",
+        "def f(): return 1\r\nassert f() == 1\r\n",
+        "if __name__ == '__main__': x = 1\nassert x",
+        "x = '" + "a" * 300_000 + "'",
+    ],
+)
+def test_a_good_program_passes(sandbox: Sandbox, program: str) -> None:
+    outcome = sandbox.run(program, 5)
+    assert outcome.passed, outcome.reason
+    assert 0 < outcome.seconds < 5
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("def f(a): return a\nassert f(1) == 2", "AssertionError"),
+        ("def f(:", "SyntaxError: invalid syntax"),
+        ("import os; os._exit(0)\nassert False", "ended before its tests did"),
+        ("import sys; sys.exit(0)", "ended before its tests did"),
+        ("raise SystemExit", "ended before its tests did"),
+        ("import os; os._exit(3)", "exit status 3"),
+        ("import atexit, os; atexit.register(os._exit, 4)", "exit status 4"),
+        ("input()", "EOFError: EOF when reading a line"),
+        ("import numpy", "ModuleNotFoundError: No module named 'numpy'"),
+        ("def f(): f()\nf()", "RecursionError: maximum recursion depth exceeded"),
+        ("while True: pass", "more than 1 processor seconds"),
+        ("bytearray(3 << 30)", "MemoryError"),
+        ("import sys\nfor i in range(400): sys.stdout.write('A' * (1 << 20))", "more than 16777216 bytes of output"),
+    ],
+)
+def test_a_bad_program_does_not(sandbox: Sandbox, program: str, reason: str) -> None:
+    outcome = sandbox.run(program, 1)
+    assert not outcome.passed
+    assert reason in outcome.reason
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "assert open('{secret}').read() == 'TOPSECRET'",
+        "assert open('/etc/passwd').read()",
+        "assert open('/root/.bashrc').read()",
+        "import os; assert 'MY_KEY' in os.environ",
+        "import os; os.listdir('/proc')",
+        "import socket; socket.create_connection(('127.0.0.1', {port}), 2)",
+        "import socket; socket.socketpair()",
+        "open('{secret}.written', 'w')",
+        "open('/usr/lib/written', 'w')",
+        "import os; os.mkdir('/written')",
+        "import os; os.chmod('/usr/lib', 0o777)",
+        "f = open('/tmp/x', 'wb')\nfor i in range(64): f.write(b'0' * (1 << 20))",
+        "for i in range(200): open(f'/tmp/{{i}}', 'wb').write(b'0' * (1 << 19))",
+        "for i in range(5000): open(f'/tmp/{{i}}', 'w')",
+        "import os\nif os.fork() == 0: os._exit(0)",
+        "import os\nif os.fork() == 0:\n  os.setsid()\n  import time; time.sleep(30)",
+        "import subprocess; subprocess.run(['/bin/true'], check=True)",
+        "import multiprocessing as m; p = m.Process(target=print); p.start()",
+        "import os; os.posix_spawn('/usr/bin/true', ['true'], {{}})",
+        "import threading as t, time\nfor i in range(5000): t.Thread(None, time.sleep, args=(9,), daemon=True).start()",
+        CALL + "assert call(165, b'none', b'/tmp', b'tmpfs', 0, None) == 0  # mount",
+        CALL + "assert call(272, 0x10000000) == 0  # unshare",
+        CALL + "assert call(161, b'/tmp') == 0  # chroot",
+        CALL + "assert call(101, 0, 0, 0, 0) == 0  # ptrace",
+        CALL + "assert call(319, b'x', 0) > 0  # memfd_create",
+        CALL + "assert call(29, 0, 1 << 30, 0o1600) >= 0  # shmget",
+        CALL + "assert call(425, 8, 0) > 0  # io_uring_setup",
+        CALL + "assert call(56, 0x11, 0, 0, 0, 0) >= 0  # clone",
+        CALL + "assert call(41, 2, 1, 0) > 0  # socket",
+        CALL + "assert call(0x40000000 + 57) >= 0  # fork of the x32 kind",
+        "import os; os.kill({pid}, 0)",
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (-1, -1))",
+        "import os; os.setuid(0)",
+        "import os; os.listdir('/dev')",
+    ],
+)
+def test_an_attack_is_contained(sandbox: Sandbox, attack: str, secret: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "hunter2")
+    before = {process.pid for process in psutil.Process().children(recursive=True)}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+        port = server.getsockname()[1]
+        outcome = sandbox.run(attack.format(secret=secret, port=port, pid=os.getpid()), 2)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert not outcome.passed
+    assert [path.name for path in secret.parent.iterdir()] == ["secret.txt"]
+    assert not list(Path("/usr/lib").glob("written"))
+    deadline = time.monotonic() + 1
+    while left := {process.pid for process in psutil.Process().children(recursive=True)} - before:
+        assert time.monotonic() < deadline, left
+
+
+def test_killing_everything_kills_nothing_of_ours(sandbox: Sandbox) -> None:
+    sandbox.run("import os, signal\nos.kill(1, signal.SIGKILL)\nos.kill(-1, signal.SIGKILL)", 2)
+    assert sandbox.run("assert True", 2).passed
+
+
+def test_a_sleeping_program_is_ended(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STARTING", 2.0)
+    outcome = sandbox.run("import time; time.sleep(100)", 1)
+    assert outcome.reason == "still running after 6 seconds"
+    time.sleep(1)
+    assert not [process for process in psutil.Process().children(recursive=True) if process.status() != "zombie"]
+
+
+def test_outcomes_come_in_order(sandbox: Sandbox) -> None:
+    programs = [(f"assert {number} % 3", 2.0) for number in range(6)]
+    assert [outcome.passed for outcome in sandbox.run_all(programs, workers=3)] == [False, True, True] * 2
+
+
+def test_scratch_files_do_not_survive(sandbox: Sandbox) -> None:
+    assert sandbox.run("open('/tmp/left', 'w')", 2).passed
+    assert not sandbox.run("open('/tmp/left')", 2).passed
+
+
+@pytest.mark.parametrize(
+    "hole",
+    [
+        ("build_root(root, visible, scratch)", "read a file"),
+        ("    seccomp()\n", "open a socket"),
+        ("(resource.RLIMIT_AS, memory),", "use more memory than it may"),
+    ],
+)
+def test_a_sandbox_with_a_hole_refuses(
+    sandbox: Sandbox, hole: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holed = tmp_path / "contained.py"
+    text = module.CONTAINED.read_text()
+    assert hole[0] in text
+    holed.write_text(
+        text.replace(hole[0], "    pass\n" if hole[0].endswith("\n") else "" if hole[0][0] == "(" else "pass")
+    )
+    monkeypatch.setattr(module, "CONTAINED", holed)
+    with pytest.raises(ValueError, match=rf"cannot contain programs that a model wrote \(a program could {hole[1]}\)"):
+        Sandbox().__enter__()
+
+
+def test_a_machine_that_cannot_contain_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusing = tmp_path / "contained.py"
+    refusing.write_text(
+        "import os, sys\nprint('sandbox: unshare: Operation not permitted', flush=True)\nos._exit(126)\n"
+    )
+    monkeypatch.setattr(module, "CONTAINED", refusing)
+    with pytest.raises(ValueError, match=r"a program that must pass did not: sandbox: unshare: Operation not perm"):
+        Sandbox().__enter__()
+
+
+def test_it_contains_for_a_user_who_is_not_root(sandbox: Sandbox, secret: Path) -> None:
+    python = Path("/usr/bin/python3.11")
+    if os.geteuid() != 0 or not python.exists():
+        pytest.skip("needs root, to become another user, and a Python that every user may run")
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from jobs.benchmarks.sandbox import Sandbox\n"
+        "with Sandbox() as s:\n"
+        "  print(s.run('assert True', 2).passed, s.run('import os; os.fork()', 2).passed,\n"
+        "    s.run(\"open('/usr/bin/python3.11', 'ab')\", 2).passed)\n"
+    )
+    ended = subprocess.run(
+        [python, "-B", "-c", code], user=65534, group=65534, extra_groups=[], env={}, capture_output=True, text=True
+    )
+    assert ended.stdout == "True False False\n", ended.stderr
