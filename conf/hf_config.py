@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+from conf.families import FAMILIES, Family, family_of, known
+
 SILU = ("silu", "swish")
 """Two names of one activation."""
 REQUIRED = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
@@ -17,16 +18,10 @@ DEFAULTS: dict[str, Any] = {
     "initializer_range": 0.02,
     "hidden_act": "silu",
     "tie_word_embeddings": False,
-    "attention_bias": False,
 }
-"""Those of transformers 5.23's LlamaConfig and Qwen3Config where both agree; tests compare them."""
-DEFAULTS_OF: dict[str, dict[str, Any]] = {
-    "llama": {"max_position_embeddings": 2048, "mlp_bias": False},
-    "qwen3": {"max_position_embeddings": 32_768, "head_dim": 128},
-}
-ABSENT_GROUPS = {"qwen3": 32}
-"""Key-value heads where the field is absent; where it is null, and for the others, as many as query heads."""
-ROPE_THETA = 10_000.0
+"""Those of transformers 5.23's config classes where all families agree; the table has the others."""
+FOLLOWING = ("layer_types", "no_rope_layers")
+"""Fields with one value a layer, which go with their layers when some are dropped."""
 SCALING = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 """The values that determine a rotary embedding of type llama3."""
 
@@ -42,46 +37,81 @@ class Rope:
 def completed(config: dict[str, Any], where: str = "config.json") -> dict[str, Any]:
     """`config` with transformers' defaults for absent fields. Raises ValueError, which calls it `where`, for a model
     that this pipeline does not compute exactly."""
-    kind = config.get("model_type")
-    if kind not in ARCHITECTURES:
-        raise ValueError(f"{where} has model_type {kind!r}; choose a Llama or Qwen3 model")
+    family = family_of(config, where)
     if missing := [name for name in REQUIRED if config.get(name) is None]:
         raise ValueError(
-            f"{where} does not describe a Llama or Qwen3 decoder ({missing[0]} is missing); choose such a model"
+            f"{where} does not describe a {known()} decoder ({missing[0]} is missing); choose such a model"
         )
     given = {name: value for name, value in config.items() if value is not None}
     heads, groups = config["num_attention_heads"], key_value_heads(config)
-    defaults = DEFAULTS | DEFAULTS_OF[kind] | {"architectures": [ARCHITECTURES[kind]], "num_key_value_heads": groups}
+    defaults = DEFAULTS | family.defaults | {"architectures": [family.architecture], "num_key_value_heads": groups}
     whole = config | {name: value for name, value in defaults.items() if name not in given}
-    _check_function(whole, where)
+    _check_function(whole, family, where)
+    if family.unrotated:
+        whole["no_rope_layers"] = _rotated(whole, where)
     theta = rope(whole, where).theta
     named = any((config.get(name) or {}).get("rope_theta") for name in ("rope_scaling", "rope_parameters"))
-    if "head_dim" not in given and kind == "llama" and isinstance(heads, int) and isinstance(whole["hidden_size"], int):
+    if (
+        "head_dim" not in given
+        and family.whole_heads
+        and isinstance(heads, int)
+        and isinstance(whole["hidden_size"], int)
+    ):
         whole["head_dim"] = whole["hidden_size"] // max(heads, 1)
     return whole if named or "rope_theta" in given else whole | {"rope_theta": theta}
 
 
-def _check_function(config: dict[str, Any], where: str) -> None:
+def _check_function(config: dict[str, Any], family: Family, where: str) -> None:
     """Raise ValueError for a field whose value changes the function in a way that is not supported."""
     architecture = config["architectures"][0] if config["architectures"] else None
-    if architecture != ARCHITECTURES[config["model_type"]]:
+    if architecture != family.architecture:
+        supported = ", ".join(row.architecture for row in FAMILIES.values())
         raise ValueError(
-            f"{where} has architecture {architecture}; supported are {', '.join(ARCHITECTURES.values())}, each with"
-            " its model_type"
+            f"{where} has architecture {architecture}; supported are {supported}, each with its model_type"
         )
     for name in ("attention_bias", "mlp_bias"):
-        if config.get(name):
+        if config.get(name) and not (family.qkv_bias and name == "attention_bias"):  # which has no such field
             raise ValueError(f"{where} sets {name}, which is not supported; choose a model without biases")
     if config["hidden_act"] not in SILU:
         raise ValueError(f"{where} has hidden_act {config['hidden_act']}; only silu is supported")
+    _check_window(config, family, where)
+    if config.get("is_causal") is False:
+        raise ValueError(f"{where} sets is_causal to false; choose a model that reads from left to right")
+
+
+def _check_window(config: dict[str, Any], family: Family, where: str) -> None:
+    """Raise ValueError for attention to a window that is shorter than the longest sequence."""
     other = [kind for kind in config.get("layer_types") or () if kind != "full_attention"]
-    if config.get("use_sliding_window") or other:
+    if other or (config.get("use_sliding_window") and not family.windowed):
         raise ValueError(
             f"{where} uses {other[0] if other else 'sliding-window attention'}, which is not supported; choose a model"
             " with full attention"
         )
-    if config.get("is_causal") is False:
-        raise ValueError(f"{where} sets is_causal to false; choose a model that reads from left to right")
+    window, longest = config.get("sliding_window", family.window), config["max_position_embeddings"]
+    if family.windowed and isinstance(window, int) and isinstance(longest, int) and window < longest:
+        said = "has" if "sliding_window" in config else "leaves out sliding_window, which means"
+        raise ValueError(
+            f"{where} {said} a sliding window of {window:,} tokens, which is not supported for sequences up to its"
+            f" max_position_embeddings {longest:,}; set max_position_embeddings to {window}"
+            " there, or choose a model with full attention"
+        )
+
+
+def _rotated(config: dict[str, Any], where: str) -> list[int]:
+    """For each layer 1, or 0 where it has no rotary embedding."""
+    layers, given = config["num_hidden_layers"], config.get("no_rope_layers")
+    if not isinstance(layers, int):
+        return []  # refused with the other dimensions
+    if given is None:
+        interval = config.get("no_rope_layer_interval", 4)
+        if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
+            raise ValueError(f"{where} has no_rope_layer_interval {interval!r}; it must be a whole number above 0")
+        return [int(layer % interval != 0) for layer in range(1, layers + 1)]
+    if not isinstance(given, list) or len(given) != layers or any(value not in (0, 1) for value in given):
+        raise ValueError(
+            f"{where} has no_rope_layers {str(given)[:60]}; it must hold a 0 or 1 for each of {layers} layers"
+        )
+    return [int(value) for value in given]
 
 
 def rope(config: dict[str, Any], where: str = "config.json") -> Rope:
@@ -95,7 +125,7 @@ def rope(config: dict[str, Any], where: str = "config.json") -> Rope:
     share = given.get("partial_rotary_factor") or config.get("partial_rotary_factor") or 1.0
     if share != 1.0:
         raise ValueError(f"{where} has partial_rotary_factor {share}; choose a model that rotates whole heads")
-    theta = _number(given.get("rope_theta") or config.get("rope_theta") or ROPE_THETA, "rope_theta", where)
+    theta = _number(given.get("rope_theta") or config.get("rope_theta") or _row(config).rope_theta, "rope_theta", where)
     if kind == "default":
         return Rope(theta=theta)
     original, outer = SCALING[-1], config.get("original_max_position_embeddings")
@@ -119,23 +149,25 @@ def _number(value: Any, name: str, where: str) -> float:
 
 def head_dim(config: dict[str, Any]) -> int:
     """Width of one attention head, from the content of a config.json."""
-    default = DEFAULTS_OF.get(str(config.get("model_type")), {}).get("head_dim")
+    default = _row(config).defaults.get("head_dim")
     return int(config.get("head_dim") or default or config["hidden_size"] // config["num_attention_heads"])
 
 
 def key_value_heads(config: dict[str, Any]) -> int:
     """Key-value heads, from the content of a config.json."""
-    default = None if "num_key_value_heads" in config else ABSENT_GROUPS.get(str(config.get("model_type")))
+    default = None if "num_key_value_heads" in config else _row(config).absent_groups
     heads: int = config.get("num_key_value_heads") or default or config["num_attention_heads"]
     return heads
 
 
 def longest(config: dict[str, Any]) -> int:
     """Most tokens of a sequence, from the content of a config.json."""
-    length = config.get("max_position_embeddings")
-    return int(
-        length or DEFAULTS_OF.get(str(config.get("model_type")), DEFAULTS_OF["llama"])["max_position_embeddings"]
-    )
+    return int(config.get("max_position_embeddings") or _row(config).defaults["max_position_embeddings"])
+
+
+def _row(config: dict[str, Any]) -> Family:
+    """The row of a config.json; Llama's for one without a known model_type."""
+    return FAMILIES.get(str(config.get("model_type")), FAMILIES["llama"])
 
 
 def stop_ids(*values: Any) -> set[int]:

@@ -9,6 +9,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+from conf.families import known
 from conf.hf_config import completed
 from conf.hf_weights import StoredPrecision, check_weights, precision_of, read_headers
 from conf.nemo.commands import exporting
@@ -138,8 +139,7 @@ def shape_in(config: dict[str, Any], where: str = "config.json") -> Shape:
         )
     except (KeyError, ValueError) as error:
         raise ValueError(
-            f"{where} does not describe a Llama or Qwen3 decoder"
-            f" ({' '.join(str(error).split())[:120]}); choose such a model"
+            f"{where} does not describe a {known()} decoder ({' '.join(str(error).split())[:120]}); choose such a model"
         ) from error
 
 

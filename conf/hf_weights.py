@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from conf.shape import Shape, head_dim
+from conf.shape import Shape, family, head_dim
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 IGNORED = "rotary_emb.inv_freq"
@@ -79,9 +79,7 @@ def needed(shape: Shape) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the tensors of a decoder."""
     hidden, ffn, width, rows = shape.hidden_size, shape.ffn_hidden_size, head_dim(shape), shape.vocab_size or 0
     queries, keys = shape.num_attention_heads * width, shape.num_query_groups * width
-    layer: dict[str, tuple[int, ...]] = {
-        "input_layernorm": (hidden,),
-        "post_attention_layernorm": (hidden,),
+    matrices = {
         "self_attn.q_proj": (queries, hidden),
         "self_attn.k_proj": (keys, hidden),
         "self_attn.v_proj": (keys, hidden),
@@ -90,14 +88,24 @@ def needed(shape: Shape) -> dict[str, tuple[int, ...]]:
         "mlp.up_proj": (ffn, hidden),
         "mlp.down_proj": (hidden, ffn),
     }
-    if shape.architecture == "qwen3":
-        layer |= {"self_attn.q_norm": (width,), "self_attn.k_norm": (width,)}
+    if family(shape).fused:
+        matrices = {
+            "self_attn.qkv_proj": (queries + 2 * keys, hidden),
+            "self_attn.o_proj": (hidden, queries),
+            "mlp.gate_up_proj": (2 * ffn, hidden),
+            "mlp.down_proj": (hidden, ffn),
+        }
+    vectors = {"input_layernorm.weight": hidden, "post_attention_layernorm.weight": hidden}
+    if family(shape).qk_norm:
+        vectors |= {"self_attn.q_norm.weight": width, "self_attn.k_norm.weight": width}
+    if family(shape).qkv_bias:
+        vectors |= {"self_attn.q_proj.bias": queries, "self_attn.k_proj.bias": keys, "self_attn.v_proj.bias": keys}
+    layer: dict[str, tuple[int, ...]] = {name: (size,) for name, size in vectors.items()}
+    layer |= {f"{name}.weight": size for name, size in matrices.items()}
     tensors = {EMBEDDING: (rows, hidden), "model.norm.weight": (hidden,)}
     tensors |= {} if shape.tie_word_embeddings else {HEAD: (rows, hidden)}
     return tensors | {
-        f"model.layers.{number}.{name}.weight": size
-        for number in range(shape.num_layers)
-        for name, size in layer.items()
+        f"model.layers.{number}.{name}": size for number in range(shape.num_layers) for name, size in layer.items()
     }
 
 

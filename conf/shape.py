@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
 from conf.base import Config
+from conf.families import FAMILIES, Family, Name
 
 
 class Shape(Config):
-    """Dimensions of a decoder, as Hugging Face's LlamaForCausalLM or Qwen3ForCausalLM."""
+    """Dimensions of a decoder, as transformers' class of its family describes them."""
 
-    architecture: Literal["llama", "qwen3"] = Field(
-        default="llama", description="Qwen3 adds norms on queries and keys."
+    architecture: Name = Field(
+        default="llama",
+        description="Family. Qwen2 adds biases on queries, keys and values, Qwen3 norms on queries and keys; SmolLM3"
+        " rotates three of four layers.",
     )
     num_layers: int = Field(ge=1, description="Decoder layers.")
     hidden_size: int = Field(ge=8, description="Hidden size (width of the residual stream).")
@@ -52,17 +55,22 @@ class Shape(Config):
         if not opens(self):
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads},"
-                " and transformers opens no such Llama; choose a multiple, or architecture qwen3"
+                " and transformers opens no such Llama; choose a multiple, or another architecture"
             )
         if head_dim(self) % 2:
             raise ValueError(f"head_dim {head_dim(self)} is odd, but rotary embeddings turn pairs; choose an even one")
         return self
 
 
+def family(shape: Shape) -> Family:
+    """The row of its family."""
+    return FAMILIES[shape.architecture]
+
+
 def opens(shape: Shape) -> bool:
     """Whether transformers opens a model of this shape: its LlamaConfig refuses a hidden size that the query heads do
     not divide, even beside a head_dim of its own."""
-    return shape.architecture != "llama" or shape.hidden_size % shape.num_attention_heads == 0
+    return not family(shape).whole_heads or shape.hidden_size % shape.num_attention_heads == 0
 
 
 def head_dim(shape: Shape) -> int:
@@ -70,11 +78,21 @@ def head_dim(shape: Shape) -> int:
     return shape.head_dim or shape.hidden_size // shape.num_attention_heads
 
 
+def norms(shape: Shape) -> int:
+    """Parameters of a layer's norms."""
+    return 2 * shape.hidden_size + (2 * head_dim(shape) if family(shape).qk_norm else 0)
+
+
+def biases(shape: Shape) -> int:
+    """Biases of a layer."""
+    return head_dim(shape) * (shape.num_attention_heads + 2 * shape.num_query_groups) if family(shape).qkv_bias else 0
+
+
 def num_params(shape: Shape) -> int:
     """Number of parameters; a tied embedding counts once, an unknown vocabulary counts as zero."""
     head = head_dim(shape)
     attention = shape.hidden_size * head * 2 * (shape.num_attention_heads + shape.num_query_groups)
-    norms = 2 * shape.hidden_size + (2 * head if shape.architecture == "qwen3" else 0)
+    vectors = norms(shape) + biases(shape)
     embeddings = (shape.vocab_size or 0) * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
-    layers = shape.num_layers * (attention + 3 * shape.hidden_size * shape.ffn_hidden_size + norms)
+    layers = shape.num_layers * (attention + 3 * shape.hidden_size * shape.ffn_hidden_size + vectors)
     return layers + embeddings + shape.hidden_size

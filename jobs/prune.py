@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from conf.hf_config import head_dim
+from conf.hf_config import FOLLOWING, head_dim
 from conf.spec import Spec
 from conf.stages.prune import PruneConfig
 from jobs.nemo import run as nemo
@@ -39,20 +39,23 @@ def _prune(spec: Spec, config: PruneConfig, device: Any) -> None:
     model = build(hf_config, config.parallel, precision, device, for_pruning=True)
     weights.load(model, teacher, hf_config)
     axes: dict[str, Any] = {}
+    layers = list(range(1, hf_config["num_hidden_layers"] + 1))
     if config.ranked:
-        model, axes = minitron.cut(model, config, Path(spec.inputs["importance"]))
+        model, axes, layers = minitron.cut(model, config, Path(spec.inputs["importance"]))
     if config.drop_layers:
         minitron.drop(model, config.drop_layers)
-        total = hf_config["num_hidden_layers"]
-        remaining = [layer for layer in range(1, total + 1) if layer not in config.drop_layers]
-        axes = {"num_layers": ranges.depth_entry(remaining, total)} | {
+        total, layers = len(layers), [layer for layer in layers if layer not in config.drop_layers]
+        axes = {"num_layers": ranges.depth_entry(layers, total)} | {
             axis: (
-                {layer: entry for layer, entry in entries.items() if int(layer) in remaining}
+                {layer: entry for layer, entry in entries.items() if int(layer) in layers}
                 if axis in kept_axes.PER_LAYER
                 else entries
             )
             for axis, entries in axes.items()
         }
+    for name in FOLLOWING:
+        if hf_config.get(name):
+            student_config[name] = [hf_config[name][layer - 1] for layer in layers]
     if config.reinitialize:
         weights.initialize(model, student_config, config.seed)
     before, after = num_params(hf_config), num_params(student_config)
@@ -97,17 +100,14 @@ def cut_config(hf_config: dict[str, Any], config: PruneConfig) -> dict[str, Any]
             f"prune.num_attention_heads {student['num_attention_heads']} is not a multiple of the teacher's "
             f"{hf_config['num_key_value_heads']} query groups; choose a multiple"
         )
+    remaining = slice(student["num_hidden_layers"])  # which ones is known after the cut
+    student |= {name: hf_config[name][remaining] for name in FOLLOWING if hf_config.get(name)}
     if num_params(student) >= num_params(hf_config):
         raise ValueError(
             f"the student would have {num_params(student):,} parameters, the teacher has {num_params(hf_config):,}; cut"
             " more"
         )
-    remaining_layers = range(student["num_hidden_layers"])
-    return {key: value for key, value in student.items() if key != "layer_types"} | (
-        {"layer_types": [hf_config["layer_types"][layer] for layer in remaining_layers]}
-        if hf_config.get("layer_types")
-        else {}
-    )
+    return student
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from conf.families import FAMILIES
 from conf.nemo import settings as nemo
 from conf.recipe import Recipe
+from conf.shape import Shape, family
 
 
 def check_nemo(recipe: Recipe) -> None:
@@ -34,6 +36,16 @@ def check_nemo(recipe: Recipe) -> None:
             nemo.check_distill(distill_at, config)
             nemo.check_training(distill_at, config)
     _check_samples(recipe)
+
+
+def check_family(recipe: Recipe, teacher: Shape) -> None:
+    """Raise ValueError for a teacher of a family that NeMo's scripts are not told to import."""
+    if recipe.engine == "nemo" and family(teacher).nemo is None:
+        able = " or ".join(row.title for row in FAMILIES.values() if row.nemo)
+        raise ValueError(
+            f"teacher.model is a {family(teacher).title} model, which engine nemo does not import; use engine megatron,"
+            f" or a {able} model"
+        )
 
 
 def _check_samples(recipe: Recipe) -> None:

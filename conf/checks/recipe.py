@@ -12,7 +12,7 @@ from conf.checks.claims import check_claims, check_contamination, check_winner
 from conf.checks.distill import check_distill, check_offline
 from conf.checks.gates import check_gates
 from conf.checks.layout import check_layout
-from conf.checks.nemo import check_nemo
+from conf.checks.nemo import check_family, check_nemo
 from conf.checks.quantize import check_format
 from conf.checks.sft import check_lengths, check_records, check_tuning
 from conf.cuts import Cut, check_names, cuts
@@ -50,6 +50,7 @@ def check(recipe: Recipe) -> Recipe:
     shape = teacher_shape(recipe)
     if shape is None:
         return recipe  # a hub model without teacher.reference: the jobs check it after the download
+    check_family(recipe, shape)
     recipe = fitted(recipe, shape)
     _check_vocabulary(recipe, shape)
     _check_training("teacher", recipe.teacher, shape)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from conf.base import Precision
 from conf.parallel import Parallel
-from conf.shape import Shape, head_dim
+from conf.shape import Shape, biases, family, head_dim, norms
 
 if TYPE_CHECKING:
     from conf.stages.training import Training
@@ -131,12 +131,12 @@ def stages_of(parallel: Parallel) -> tuple[int, ...]:
 
 
 def rank_params(shape: Shape, parallel: Parallel, stage: int) -> int:
-    """Parameters on one rank of a pipeline stage; matrices are split over the tensor-parallel ranks, norms are not."""
+    """Parameters on one rank of a pipeline stage; matrices and biases are split over the tensor-parallel ranks,
+    norms are not."""
     head, last = head_dim(shape), parallel.pipeline - 1
     matrices = shape.hidden_size * head * 2 * (shape.num_attention_heads + shape.num_query_groups)
-    matrices += 3 * shape.hidden_size * shape.ffn_hidden_size
-    norms = 2 * shape.hidden_size + (2 * head if shape.architecture == "qwen3" else 0)
-    layers = shape.num_layers // parallel.pipeline * (matrices // parallel.tensor + norms)
+    split = matrices + 3 * shape.hidden_size * shape.ffn_hidden_size + biases(shape)
+    layers = shape.num_layers // parallel.pipeline * (split // parallel.tensor + norms(shape))
     rows = (shape.vocab_size or 0) * shape.hidden_size // parallel.tensor
     embedding = rows if stage == 0 else 0
     output = rows if stage == last and not (shape.tie_word_embeddings and stage == 0) else 0
@@ -172,7 +172,7 @@ def _attention(shape: Shape, batch: ForwardPass) -> float:
         saved += (
             batch.bytes * width * (heads + groups)
         )  # values are a view of the joint QKV output and keep all of it alive
-    if shape.architecture == "qwen3":
+    if family(shape).qk_norm:
         if batch.device == "cpu":
             saved += 8 * width * (heads + groups) + 4 * (heads + groups)
         else:

@@ -8,14 +8,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from conf.families import FAMILIES
 from conf.nemo.settings import NemoPrune
 from conf.stages.training import Training
 
 SCRIPTS = "/opt/NeMo/scripts/llm"
 """Folder of the scripts in NVIDIA's container."""
-
-CLASSES = {"llama": ("LlamaModel", "Llama31Config8B"), "qwen3": ("Qwen3Model", "Qwen3Config8B")}
-"""Model and config class of an architecture for `llm.import_ckpt`; sizes are read from the model's config.json."""
 
 LOG_EVERY = 10
 """Default --log_interval of gpt_train; lowered if validations are more frequent."""
@@ -95,7 +93,9 @@ def train(
 
 def importing(architecture: str, source: str, output: str) -> list[str]:
     """Convert a Hugging Face model (directory or hub id) to a NeMo 2 checkpoint."""
-    model, config = CLASSES[architecture]
+    classes = FAMILIES[architecture].nemo
+    assert classes, "other families are refused when the recipe loads"
+    model, config = classes
     call = (
         f"llm.import_ckpt(llm.{model}(llm.{config}()), source={json.dumps('hf://' + source)},"
         f" output_path={json.dumps(output)})"

@@ -66,7 +66,7 @@ def described(directory: Path, config: dict[str, Any]) -> tuple[Any, Any]:
 
     settings = {key: value for key, value in config.items() if key != "quantization_config"}
     if (settings.get("pad_token_id") or 0) >= settings.get("vocab_size", 0):
-        settings.pop("pad_token_id", None)  # it was added without a row of the embedding, which no token then needs
+        settings["pad_token_id"] = None  # it was added without a row of the embedding, which no token then needs
     try:
         config_object = AutoConfig.for_model(**settings)
         return config_object, MODEL_FOR_CAUSAL_LM_MAPPING[type(config_object)]

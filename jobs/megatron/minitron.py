@@ -85,16 +85,16 @@ def measure(model: GPTModel, forward_loop: Callable[[Any], None], folder: Path) 
     torch.distributed.barrier()
 
 
-def cut(model: GPTModel, config: PruneConfig, importance: Path) -> tuple[GPTModel, dict[str, Any]]:
-    """Cut the ranked axes of `config` in place, by stored scores or a baseline's; also returns what was kept.
-    Collective."""
+def cut(model: GPTModel, config: PruneConfig, importance: Path) -> tuple[GPTModel, dict[str, Any], list[int]]:
+    """Cut the ranked axes of `config` in place, by stored scores or a baseline's; also returns what was kept of each
+    axis, and the kept layers by the teacher's numbers. Collective."""
     scores, tensors = read_scores(model, config.ranking, config.seed, importance)
     own_layers, heads, total = kept_axes.layer_numbers(model), model.config.num_attention_heads, model.config.num_layers
     dynamic, searcher = _search(model, scores, tensors, {"export_config": dict(config.ranked)})
     chosen = sorted(searcher.sorted_layers[: config.num_layers or total])
     indices = kept_axes.kept_indices(dynamic, config.ranked, [number for number in own_layers if number in chosen])
     axes = kept_axes.describe_axes(indices, chosen if config.num_layers else None, scores, tensors, heads)
-    return mtn.export(dynamic), axes
+    return mtn.export(dynamic), axes, chosen
 
 
 def score_shapes(

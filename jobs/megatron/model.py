@@ -1,6 +1,6 @@
 """A Hugging Face decoder config as a Megatron-Core GPTModel, and the config of a cut model.
 
-Owns the dimensions; `weights` moves the weights. Supports LlamaForCausalLM and Qwen3ForCausalLM without biases."""
+Owns the dimensions; `weights` moves the weights. conf.families says which families there are."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from megatron.core.transformer import TransformerConfig
 
 import conf.shape
 from conf import hf_model
-from conf.hf_config import ARCHITECTURES, completed, head_dim, rope
+from conf.families import FAMILIES, family_of
+from conf.hf_config import completed, head_dim, rope
 from conf.hf_weights import StoredPrecision
 from conf.parallel import Parallel
 from conf.shape import Shape
@@ -50,8 +51,9 @@ def config_of_shape(shape: Shape, vocab_size: int, eos_token_id: int) -> dict[st
             f"teacher.shape.vocab_size is {rows} but the tokenizer has {vocab_size} tokens; choose at least"
             f" {vocab_size} or leave it empty"
         )
-    return {
-        "architectures": [ARCHITECTURES[shape.architecture]],
+    family = FAMILIES[shape.architecture]
+    config = {
+        "architectures": [family.architecture],
         "model_type": shape.architecture,
         "hidden_size": shape.hidden_size,
         "intermediate_size": shape.ffn_hidden_size,
@@ -71,6 +73,7 @@ def config_of_shape(shape: Shape, vocab_size: int, eos_token_id: int) -> dict[st
         "eos_token_id": eos_token_id,
         "torch_dtype": "bfloat16",
     }
+    return completed(config | family.scratch) if family.unrotated else config | family.scratch
 
 
 def build(
@@ -98,11 +101,27 @@ def build(
     if rotary.scaling:  # GPTModel takes the factor alone and fixes the other three values at Llama 3.1's
         embedding = model.rotary_pos_emb
         embedding.inv_freq = embedding._apply_scaling(embedding.inv_freq, **rotary.scaling)
+    _leave_unrotated(model, config)
     _mark_slices(model)
     return model.to(device=device, dtype=DTYPES[precision])
 
 
+def _leave_unrotated(model: GPTModel, config: dict[str, Any]) -> None:
+    """Keep the rotary embedding from layers that have none. Megatron's `no_rope_freq` looks it up by layer number,
+    which changes where layers are dropped; this stays with its layer."""
+    if not family_of(config).unrotated:
+        return
+    for layer in model.decoder.layers:
+        if not config["no_rope_layers"][layer.layer_number - 1]:
+            layer.self_attention.register_forward_pre_hook(_without_rotary, with_kwargs=True)
+
+
+def _without_rotary(_: Any, inputs: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    return inputs, named | {"rotary_pos_emb": None}
+
+
 def _transformer(config: dict[str, Any], parallel: Parallel, precision: StoredPrecision) -> TransformerConfig:
+    family = family_of(config)
     return TransformerConfig(
         num_layers=config["num_hidden_layers"],
         hidden_size=config["hidden_size"],
@@ -112,7 +131,8 @@ def _transformer(config: dict[str, Any], parallel: Parallel, precision: StoredPr
         kv_channels=head_dim(config),
         normalization="RMSNorm",
         layernorm_epsilon=config["rms_norm_eps"],
-        qk_layernorm=config["architectures"][0] == ARCHITECTURES["qwen3"],
+        qk_layernorm=family.qk_norm,
+        add_qkv_bias=family.qkv_bias,
         gated_linear_unit=True,
         activation_func=torch.nn.functional.silu,
         add_bias_linear=False,

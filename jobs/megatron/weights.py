@@ -19,6 +19,7 @@ from megatron.core.models.gpt import GPTModel
 from safetensors import SafetensorError, safe_open
 
 from conf import hf_model
+from conf.families import Family, family_of
 from conf.hf_config import head_dim
 from jobs.huggingface.tokenizer import copy_files, copy_generation
 from jobs.megatron.shards import ShardWriter
@@ -64,12 +65,12 @@ def load(model: GPTModel, directory: Path, config: dict[str, Any]) -> None:
 def initialize(model: GPTModel, config: dict[str, Any], seed: int) -> None:
     """Initial weights from Megatron's distributions (normal; the two projections into the residual stream narrower by
     sqrt(2 x layers)), but each from a generator seeded by its name, so that every parallel layout starts from the same
-    model. Norms are 1."""
+    model. Norms are 1, biases 0."""
     size = parallel_state.get_tensor_model_parallel_world_size()
     std = config.get("initializer_range", 0.02)
     for parameter, names, split in _parameters(model, config):
         if parameter.dim() < 2:
-            torch.nn.init.ones_(parameter)
+            torch.nn.init.constant_(parameter, 0.0 if names[0].endswith(".bias") else 1.0)
             continue
         shape = list(parameter.shape)
         shape[1 if split == "columns" else 0] *= size
@@ -122,19 +123,28 @@ def write_tensors(
     torch.distributed.barrier()
 
 
-def _names(parameter: str) -> tuple[tuple[str, ...], str]:
+def _names(parameter: str, family: Family) -> tuple[tuple[str, ...], str]:
     """Hugging Face names and kind of split of a Megatron parameter, named relative to its layer or to the model."""
+    joint, gated = ("self_attn.qkv_proj.weight",), ("mlp.gate_up_proj.weight",)
+    parts = tuple(f"self_attn.{part}_proj" for part in "qkv")
     table = {
         "embedding.word_embeddings.weight": (("model.embed_tokens.weight",), "rows"),
         "decoder.final_layernorm.weight": (("model.norm.weight",), "whole"),
         "output_layer.weight": (("lm_head.weight",), "rows"),
         "input_layernorm.weight": (("input_layernorm.weight",), "whole"),
         "pre_mlp_layernorm.weight": (("post_attention_layernorm.weight",), "whole"),
-        "self_attention.linear_qkv.weight": (tuple(f"self_attn.{part}_proj.weight" for part in "qkv"), "qkv"),
+        "self_attention.linear_qkv.weight": (
+            joint if family.fused else tuple(f"{part}.weight" for part in parts),
+            "qkv",
+        ),
+        "self_attention.linear_qkv.bias": (tuple(f"{part}.bias" for part in parts), "qkv"),
         "self_attention.q_layernorm.weight": (("self_attn.q_norm.weight",), "whole"),
         "self_attention.k_layernorm.weight": (("self_attn.k_norm.weight",), "whole"),
         "self_attention.linear_proj.weight": (("self_attn.o_proj.weight",), "columns"),
-        "mlp.linear_fc1.weight": (("mlp.gate_proj.weight", "mlp.up_proj.weight"), "gated"),
+        "mlp.linear_fc1.weight": (
+            gated if family.fused else ("mlp.gate_proj.weight", "mlp.up_proj.weight"),
+            "gated",
+        ),
         "mlp.linear_fc2.weight": (("mlp.down_proj.weight",), "columns"),
         # Transformer Engine stores a norm with the projections that read it.
         "self_attention.linear_qkv.layer_norm_weight": (("input_layernorm.weight",), "whole"),
@@ -146,6 +156,7 @@ def _names(parameter: str) -> tuple[tuple[str, ...], str]:
 
 def _parameters(model: GPTModel, config: dict[str, Any]) -> Iterator[tuple[torch.nn.Parameter, tuple[str, ...], str]]:
     """This rank's parameters with their Hugging Face names and kind of split."""
+    family = family_of(config)
     for name, parameter in model.named_parameters():
         if name.startswith("_teacher_model."):
             continue  # ModelOpt attaches the frozen teacher to the student
@@ -155,22 +166,20 @@ def _parameters(model: GPTModel, config: dict[str, Any]) -> Iterator[tuple[torch
             yield parameter, (name,), "whole"
         elif name.startswith("decoder.layers."):
             _, _, position, inner = name.split(".", 3)
-            names, split = _names(inner)
+            names, split = _names(inner, family)
             layer = model.decoder.layers[int(position)].layer_number - 1
             yield parameter, tuple(f"model.layers.{layer}.{part}" for part in names), split
         else:
-            yield parameter, *_names(name)
+            yield parameter, *_names(name, family)
 
 
 def _merge(tensors: list[torch.Tensor], config: dict[str, Any], split: str) -> torch.Tensor:
     """Hugging Face tensors as Megatron's one full tensor (tensor-parallel size 1)."""
     if split == "qkv":
         groups, width = config["num_key_value_heads"], head_dim(config)
-        query, key, value = tensors
-        query = query.view(groups, -1, query.shape[1])
-        return torch.cat([query, key.view(groups, width, -1), value.view(groups, width, -1)], dim=1).reshape(
-            -1, query.shape[2]
-        )
+        if len(tensors) == 1:
+            tensors = list(tensors[0].split([config["num_attention_heads"] * width, groups * width, groups * width]))
+        return torch.cat([part.unflatten(0, (groups, -1)) for part in tensors], dim=1).flatten(0, 1)
     return torch.cat(tensors) if split == "gated" else tensors[0]
 
 
@@ -199,11 +208,12 @@ def _unmerge(
     """The inverse of `_merge`."""
     if split == "qkv":
         groups, width = config["num_key_value_heads"], head_dim(config)
-        packed = full_tensor.view(groups, -1, full_tensor.shape[1])
+        packed = full_tensor.unflatten(0, (groups, -1))
         parts = packed.split([packed.shape[1] - 2 * width, width, width], dim=1)
-        yield from zip(names, (part.reshape(-1, full_tensor.shape[1]) for part in parts), strict=True)
+        flat = [part.flatten(0, 1) for part in parts]
+        yield from zip(names, flat if len(names) == len(flat) else [torch.cat(flat)], strict=True)
     elif split == "gated":
-        yield from zip(names, full_tensor.chunk(2), strict=True)
+        yield from zip(names, full_tensor.chunk(len(names)), strict=True)
     else:
         yield names[0], full_tensor
 

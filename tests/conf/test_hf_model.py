@@ -68,11 +68,11 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     ),
     "other architecture": (
         lambda model: rewrite(model / "config.json", model_type="gpt2"),
-        ("model_type 'gpt2'", "Llama or Qwen3"),
+        ("model_type 'gpt2', nearest to Llama but for: learned positions", "choose a Llama, Qwen2,"),
     ),
     "no architecture": (
         lambda model: rewrite(model / "config.json", model_type=None),
-        ("model_type None", "Llama or Qwen3"),
+        ("model_type None; choose a Llama, Qwen2,",),
     ),
     "dimension missing": (
         lambda model: (model / "config.json").write_text('{"model_type": "llama"}'),

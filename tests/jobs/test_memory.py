@@ -13,6 +13,7 @@ import torch
 
 from conf.estimate import memory
 from conf.estimate.memory import Device
+from conf.families import FAMILIES
 from conf.parallel import Parallel
 from conf.shape import Shape, num_params
 from jobs.runtime.exit import reason_of, sentence
@@ -74,7 +75,7 @@ def test_step_memory_matches_the_plan(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+@pytest.mark.parametrize("architecture", FAMILIES)
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_layer_memory_matches_the_plan(architecture: Any, precision: Any) -> None:
     from jobs.megatron import fused_loss as head

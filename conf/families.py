@@ -1,0 +1,166 @@
+"""The families of decoders that imbik computes, one row each, and of the best known others the nearest row and what
+they do differently.
+
+Owns how families differ: whoever needs to know asks the row, and nobody compares names. Everything a row does not say
+is as in Llama: RMSNorm before attention and MLP, rotary embeddings of whole heads, a gated MLP with SiLU, no biases."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+Name = Literal["llama", "qwen2", "qwen3", "mistral", "phi3", "smollm3"]
+"""transformers' `model_type`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """How a family differs from Llama. Defaults are those of transformers 5.23; tests compare them."""
+
+    title: str
+    architecture: str
+    """transformers' class of the causal language model."""
+    qk_norm: bool = False
+    """RMSNorm on queries and keys, per head."""
+    qkv_bias: bool = False
+    """Biases on the projections to queries, keys and values."""
+    fused: bool = False
+    """Stored matrices hold queries, keys and values together, and gate and up."""
+    whole_heads: bool = False
+    """transformers opens no model whose hidden size the query heads do not divide."""
+    window: int | None = None
+    """Sliding window of every layer where config.json has no `sliding_window`; null there means none."""
+    windowed: bool = False
+    """Whether `sliding_window` alone makes every layer attend to a window; elsewhere it takes `use_sliding_window`."""
+    unrotated: bool = False
+    """`no_rope_layers` names layers without rotary embedding (0)."""
+    absent_groups: int | None = None
+    """Key-value heads where the field is absent; where it is null, and for the others, as many as query heads."""
+    rope_theta: float = 10_000.0
+    defaults: dict[str, Any] = field(default_factory=dict)
+    """Absent fields of config.json, beyond those that all families share."""
+    scratch: dict[str, Any] = field(default_factory=dict)
+    """Fields of a model trained from scratch whose absence would mean something else to transformers."""
+    nemo: tuple[str, str] | None = None
+    """Model and config class for NeMo 2's `llm.import_ckpt`; sizes are read from the model's config.json."""
+
+
+FAMILIES: dict[str, Family] = {
+    "llama": Family(
+        title="Llama",
+        architecture="LlamaForCausalLM",
+        whole_heads=True,
+        defaults={"attention_bias": False, "max_position_embeddings": 2048, "mlp_bias": False},
+        nemo=("LlamaModel", "Llama31Config8B"),
+    ),
+    "qwen2": Family(
+        title="Qwen2",
+        architecture="Qwen2ForCausalLM",
+        qkv_bias=True,
+        absent_groups=32,
+        defaults={"max_position_embeddings": 32_768},
+    ),
+    "qwen3": Family(
+        title="Qwen3",
+        architecture="Qwen3ForCausalLM",
+        qk_norm=True,
+        absent_groups=32,
+        defaults={"attention_bias": False, "max_position_embeddings": 32_768, "head_dim": 128},
+        nemo=("Qwen3Model", "Qwen3Config8B"),
+    ),
+    "mistral": Family(
+        title="Mistral",
+        architecture="MistralForCausalLM",
+        window=4096,
+        windowed=True,
+        absent_groups=8,
+        defaults={"max_position_embeddings": 131_072},
+        scratch={"sliding_window": None},
+    ),
+    "phi3": Family(
+        title="Phi-3",
+        architecture="Phi3ForCausalLM",
+        fused=True,
+        windowed=True,
+        defaults={"max_position_embeddings": 4096, "rms_norm_eps": 1e-5},
+        scratch={"sliding_window": None, "pad_token_id": None},
+    ),
+    "smollm3": Family(
+        title="SmolLM3",
+        architecture="SmolLM3ForCausalLM",
+        unrotated=True,
+        absent_groups=4,
+        rope_theta=2_000_000.0,
+        defaults={
+            "attention_bias": False,
+            "max_position_embeddings": 32_768,
+            "mlp_bias": False,
+            "tie_word_embeddings": True,
+        },
+        scratch={"pad_token_id": None},
+    ),
+}
+assert FAMILIES.keys() == set(get_args(Name))
+
+EXPERTS, SOFTCAP = "mixes experts", "norms around each block, caps on logits and windows in every other layer"
+OTHERS = {
+    "gemma": ("llama", "zero-centred norms, a GELU gate and a scaled embedding"),
+    "gemma2": ("llama", f"zero-centred norms, {SOFTCAP}"),
+    "gemma3_text": ("qwen3", "zero-centred norms, norms around each block and two rotary embeddings"),
+    "gemma3": ("qwen3", "images, zero-centred norms and two rotary embeddings"),
+    "granite": ("llama", "multipliers of embedding, residuals, attention and logits"),
+    "gpt_oss": ("llama", f"it {EXPERTS}, with attention sinks"),
+    "llama4": ("llama", f"it {EXPERTS}"),
+    "mixtral": ("mistral", f"it {EXPERTS}"),
+    "ministral": ("mistral", "windows in some layers only"),
+    "qwen2_moe": ("qwen2", f"it {EXPERTS}"),
+    "qwen3_moe": ("qwen3", f"it {EXPERTS}"),
+    "qwen3_next": ("qwen3", f"it {EXPERTS}, with linear attention"),
+    "phimoe": ("phi3", f"it {EXPERTS}"),
+    "phi": ("phi3", "attention and MLP side by side, LayerNorm and biases"),
+    "olmo2": ("qwen3", "norms after each block instead of before"),
+    "nemotron": ("llama", "LayerNorm, a squared ReLU and partly rotated heads"),
+    "nemotron_h": ("llama", "Mamba layers"),
+    "gpt2": ("llama", "learned positions, LayerNorm, biases and an MLP without a gate"),
+}
+"""Nearest row and differences of families that are not computed."""
+SIGNS = {
+    "num_experts": f"it {EXPERTS}",
+    "num_local_experts": f"it {EXPERTS}",
+    "n_routed_experts": f"it {EXPERTS}",
+    "vision_config": "images",
+    "layer_norm_eps": "LayerNorm",
+    "layer_norm_epsilon": "LayerNorm",
+    "final_logit_softcapping": "a cap on logits",
+    "kv_lora_rank": "latent attention",
+    "partial_rotary_factor": "partly rotated heads",
+    "attention_multiplier": "a multiplier of attention",
+}
+"""What fields of config.json tell of a family that nobody listed."""
+
+
+def known() -> str:
+    """The families' names in a sentence."""
+    titles = [family.title for family in FAMILIES.values()]
+    return f"{', '.join(titles[:-1])} or {titles[-1]}"
+
+
+def family_of(config: dict[str, Any], where: str = "config.json") -> Family:
+    """The row of a config.json. Raises ValueError for a family without one, with the nearest and what differs."""
+    name = config.get("model_type")
+    if isinstance(name, str) and name in FAMILIES:
+        return FAMILIES[name]
+    raise ValueError(f"{where} has model_type {name!r}{_nearest(name, config)}; choose a {known()} model")
+
+
+def _nearest(name: object, config: dict[str, Any]) -> str:
+    """` (the nearest family ... is ...; it differs by ...)`, empty where nothing is known."""
+    if not isinstance(name, str) or not name:
+        return ""
+    signs = list(dict.fromkeys(what for sign, what in SIGNS.items() if config.get(sign) is not None))
+    alike = difflib.get_close_matches(name, FAMILIES, n=1, cutoff=0.5)
+    nearest, differs = OTHERS.get(name, (alike[0] if alike else "llama", " and ".join(signs)))
+    if not differs and not alike:
+        return ""
+    return f", nearest to {FAMILIES[nearest].title}" + (f" but for: {differs}" if differs else "")

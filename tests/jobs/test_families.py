@@ -1,0 +1,186 @@
+"""Every family of the table through every stage, from a tiny random model: what comes out computes what transformers
+computes, whatever its layout, cut or format."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from conf.families import FAMILIES
+from conf.hf_model import shape_of
+from conf.hf_weights import HEAD
+from conf.shape import num_params
+from tests.fixtures.jobs import TRAINING, ToRun, last, run_job, torchrun_all
+from tests.jobs.test_prune import numbered
+
+pytestmark = pytest.mark.slow
+SIZES: dict[str, Any] = {
+    "vocab_size": 384,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 128,
+    "sliding_window": None,
+    "pad_token_id": None,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
+LAYOUTS = {"tensor": {"processes": 2, "tensor": 2}, "pipeline": {"processes": 2, "pipeline": 2}}
+IMPORT = {**TRAINING, "steps": 0, "warmup_steps": 0}
+TAUGHT = {**TRAINING, "steps": 40}
+"""An untrained teacher is refused."""
+SCORING = {"calibration_samples": 16, "seq_length": 64, "micro_batch": 4, "precision": "fp32"}
+CUT = {"num_layers": 3, "hidden_size": 48, "ffn_hidden_size": 64, "num_attention_heads": 2}
+DISTIL = {**TRAINING, "steps": 2, "warmup_steps": 0, "validate_every": 1}
+FORMATS = ("fp8", "nvfp4")
+SCORES = {"mmlu": None, "new_tokens": 2, "prompt_tokens": 8, "seq_length": 64, "sequences": 8}
+TOKENS = torch.arange(120)[None] * 7 % 384
+
+
+def written(name: str, folder: Path, corpus: Path) -> Path:
+    """A random model of a family, whose attention looks at positions and whose biases and norms all differ."""
+    theta = {"rope_theta": 10_000.0, "rope_type": "default"}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(name, rope_parameters=theta, **SIZES))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for title, weight in model.named_parameters():
+            noise = torch.randn(weight.shape, generator=generator)
+            weight.copy_(noise * 0.15 if weight.dim() > 1 or title.endswith("bias") else 1 + 0.2 * noise)
+    model.to(torch.bfloat16).save_pretrained(folder)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(corpus / "tokenizer" / file, folder / file)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sources(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("families")
+    return {name: written(name, folder / name, corpus) for name in FAMILIES}
+
+
+@pytest.fixture(scope="module")
+def spread(sources: dict[str, Path], corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Every family imported by two ranks, in each layout."""
+    folder = tmp_path_factory.mktemp("spread")
+    jobs: dict[str, ToRun] = {
+        f"{name} {layout}": (
+            "teacher",
+            {"model": str(source)} | IMPORT | {"parallel": ranks | {"threads": 1}},
+            {"data": corpus, "model": source},
+            folder / f"{name}-{layout}",
+        )
+        for name, source in sources.items()
+        for layout, ranks in LAYOUTS.items()
+    }
+    torchrun_all(list(jobs.values()), 2)
+    return {name: job[3] for name, job in jobs.items()}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def chain(
+    family: str, sources: dict[str, Path], corpus: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """All stages of a family."""
+    folder, made = tmp_path_factory.mktemp(family), {}
+
+    def run(label: str, stage: str, config: dict[str, Any], **inputs: Path) -> Path:
+        made[label] = run_job(stage, config, {"data": corpus} | inputs, folder / label)
+        return made[label]
+
+    source = sources[family]
+    teacher = run("teacher", "teacher", {"model": str(source)} | TAUGHT, model=source)
+    importance = run("importance", "importance", SCORING, teacher=teacher)
+    student = run("cut", "prune", CUT, teacher=teacher, importance=importance)
+    distilled = run("distilled", "distill", DISTIL, teacher=teacher, student=student)
+    for form in FORMATS:
+        settings = {"format": form, "calibration_samples": 4, "seq_length": 32}
+        quantized = run(form, "quantize", settings, model=distilled)
+        run(f"{form} scores", "evaluate", SCORES, teacher=teacher, model=quantized)
+    return made
+
+
+def tensors(output: Path) -> dict[str, torch.Tensor]:
+    return load_file(output / "model" / "model.safetensors")
+
+
+def logits(folder: Path, keep: list[int] | None = None) -> torch.Tensor:
+    """Logits in fp32 of a saved model, or of those of its layers (from 1) that `keep` names."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    if keep is not None:
+        model.model.layers = torch.nn.ModuleList(model.model.layers[layer - 1] for layer in keep)
+        for index, layer in enumerate(model.model.layers):
+            layer.self_attn.layer_idx = index
+        model.config.num_hidden_layers = len(keep)
+    with torch.no_grad():
+        return torch.as_tensor(model(TOKENS, use_cache=False).logits)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_parameter_of_a_family_is_counted(name: str, sources: dict[str, Path]) -> None:
+    shape, stored = shape_of(sources[name]), load_file(sources[name] / "model.safetensors")
+    stored = {tensor: weight for tensor, weight in stored.items() if tensor != HEAD or not shape.tie_word_embeddings}
+    assert num_params(shape) == sum(weight.numel() for weight in stored.values())
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_layout_of_a_family_is_the_same(
+    name: str, layout: str, spread: dict[str, Path], sources: dict[str, Path]
+) -> None:
+    output = spread[f"{name} {layout}"]
+    assert last(output, "import_difference") < 1e-5
+    before, after = load_file(sources[name] / "model.safetensors"), tensors(output)
+    assert all(torch.equal(before[tensor], after[tensor]) for tensor in before)
+
+
+def test_a_family_is_trained_cut_and_distilled(
+    family: str, chain: dict[str, Path], sources: dict[str, Path], corpus: Path, tmp_path: Path
+) -> None:
+    teacher, cut, distilled = (chain[stage] for stage in ("teacher", "cut", "distilled"))
+    assert last(teacher, "import_difference") < 1e-5
+    before, after = load_file(sources[family] / "model.safetensors"), tensors(teacher)
+    assert before.keys() == after.keys()
+    assert not any(torch.equal(before[tensor].float(), after[tensor].float()) for tensor in before), "all are trained"
+    shape = shape_of(cut / "model")
+    sizes = (shape.num_layers, shape.hidden_size, shape.ffn_hidden_size, shape.num_attention_heads, shape.head_dim)
+    assert sizes == (3, 48, 64, 2, 16)
+    before, after = tensors(cut), tensors(distilled)
+    assert before.keys() == after.keys()
+    assert not any(torch.equal(before[tensor], after[tensor]) for tensor in before)
+    imported = {"model": str(distilled / "model")} | IMPORT
+    again = run_job("teacher", imported, {"data": corpus, "model": distilled / "model"}, tmp_path / "again")
+    assert last(again, "import_difference") < 1e-5
+
+
+def test_kept_layers_take_what_is_theirs_along(chain: dict[str, Path], corpus: Path, tmp_path: Path) -> None:
+    teacher, importance = chain["teacher"], chain["importance"]
+    inputs = {"data": corpus, "teacher": teacher, "importance": importance}
+    dropped = run_job("prune", {"drop_layers": [2]}, inputs, tmp_path / "dropped")
+    ranked = run_job("prune", {"num_layers": 2, "ranking": "random", "seed": 2}, inputs, tmp_path / "ranked")
+    for cut, kept in ((dropped, [1, 3, 4]), (ranked, None)):
+        told = json.loads((cut / "kept.json").read_text())["axes"]["num_layers"]["ranges"]
+        expected = logits(teacher / "model", keep=kept or numbered(told))
+        torch.testing.assert_close(logits(cut / "model"), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_quantized_family_is_scored(family: str, form: str, chain: dict[str, Path]) -> None:
+    scales = [tensor for tensor in tensors(chain[form]) if tensor.endswith(".weight_scale")]
+    assert len(scales) == 3 * (4 if FAMILIES[family].fused else 7)
+    scores = json.loads((chain[f"{form} scores"] / "scores.json").read_text())
+    assert scores["kl_teacher"] > 0
