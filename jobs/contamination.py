@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -16,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from conf.process import die_with_parent
 from conf.spec import Spec
 from conf.stages.contamination import ContaminationConfig
 from jobs.curation.question_index import Question, QuestionIndex
@@ -89,7 +91,10 @@ def _compared(
             yield role, sum(map(len, lines)), _matches(lines)
         return
     waiting: deque[tuple[str, int, Future[list[list[Found]]]]] = deque()
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
+    # A worker waits for ever for a job that was killed.
+    with ProcessPoolExecutor(
+        workers, multiprocessing.get_context("fork"), initializer=die_with_parent, initargs=(signal.SIGKILL,)
+    ) as pool:
         for role, lines in _batches(files):
             waiting.append((role, sum(map(len, lines)), pool.submit(_matches, lines)))
             if len(waiting) > 2 * workers:

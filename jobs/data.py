@@ -18,11 +18,11 @@ from conf.sources import SPLITS
 from conf.spec import Spec
 from conf.stages.data import DataConfig
 from jobs.corpus import cards
-from jobs.corpus.collect import Collected, check_splits, collect
+from jobs.corpus.collect import Collected, collect
 from jobs.corpus.lines import excerpt
 from jobs.corpus.quarantine import Quarantine
 from jobs.corpus.sources import WORLD
-from jobs.corpus.splits import Splits
+from jobs.corpus.splits import Splits, check_splits
 from jobs.runtime.entry import Metrics, main
 
 SAMPLE_DOCUMENTS = 2000
@@ -136,7 +136,7 @@ def _tokenize(
             "max_length": int(written.lengths.max()) if documents else 0,
         }
     quarantine.check(sum(splits.documents.values()))
-    check_splits(splits.documents, config)
+    check_splits(splits.documents, config, "document")
     tokenizer_entries = {
         "tokenizer_fingerprint": tokenizer_info.fingerprint,
         "vocab_size": tokenizer_info.vocab_size,

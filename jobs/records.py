@@ -24,6 +24,7 @@ from jobs.corpus.conversations import Conversation, gather
 from jobs.corpus.messages import Message, Reading
 from jobs.corpus.quarantine import Quarantine
 from jobs.corpus.sources import split_of
+from jobs.corpus.splits import check_splits
 from jobs.runtime.entry import Metrics, main
 
 if TYPE_CHECKING:
@@ -209,24 +210,12 @@ def _split_statistics(rows: list[tuple[int, int]]) -> dict[str, Any]:
 
 
 def _check_splits(records: dict[str, int], config: RecordsConfig, quarantine: Quarantine) -> None:
-    total = sum(records.values())
-    if total == 0 and (first := quarantine.first):
+    if not any(records.values()) and (first := quarantine.first):
         raise ValueError(
             f"none of {quarantine.records} records can be used; the first is {first.file}:{first.line}"
             f" ({first.reason}); {quarantine.path} lists them all"
         )
-    if total == 0:
-        raise ValueError(f"records.source {config.source} has no records; check the path and the fields")
-    for split, share in (("validation", config.validation_share), ("test", config.test_share)):
-        if share and not records[split]:
-            raise ValueError(
-                f"none of {total} records fell into the {split} split of {share:.0%}; raise records.{split}_share or"
-                " add records"
-            )
-    if not records["train"]:
-        raise ValueError(
-            f"none of {total} records are left for training; lower records.validation_share and records.test_share"
-        )
+    check_splits(records, config, "record")
 
 
 if __name__ == "__main__":

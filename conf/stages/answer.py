@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from conf.base import Precision, Resumes, StageConfig
+from conf.base import Config, Precision, Resumes, StageConfig
 from conf.estimate import memory
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import InOneProcess, Parallel
@@ -16,7 +16,25 @@ Chat = Literal["never", "auto", "always"]
 ASSUMED_NEW_TOKENS = 1024
 
 
-class AnswerConfig(StageConfig):
+class Answering(Config):
+    """How answers are made, for a benchmark in a recipe and for the stage."""
+
+    max_new_tokens: int | None = Field(
+        default=None, ge=1, description="Maximum tokens of an answer in text; empty: lm-eval's."
+    )
+    samples: int = Field(
+        default=1, ge=1, description="Answers per question; more than one needs a temperature above 0."
+    )
+    temperature: float = Field(default=0.0, ge=0, description="Sampling temperature; 0: greedy decoding.")
+    seed: int = Field(default=1, ge=0, description="Sampling seed.")
+    batch: int = Field(
+        default=16,
+        ge=1,
+        description="Questions per batch; draws and the last bit of bf16 depend on it, so it is part of the result.",
+    )
+
+
+class AnswerConfig(Answering, StageConfig):
     """How a model answers: in text, or by the log probabilities of choices. Responses are appended as they come, so
     that a killed job goes on where it stopped."""
 
@@ -25,17 +43,6 @@ class AnswerConfig(StageConfig):
     resumes: ClassVar[Resumes] = "metrics"
 
     chat: Chat = Field(default="never", description="Whether prompts are put to the model as a user's message.")
-    max_new_tokens: int | None = Field(
-        default=None, ge=1, description="Maximum tokens of an answer in text; empty: the benchmark's."
-    )
-    samples: int = Field(default=1, ge=1, description="Answers per question.")
-    temperature: float = Field(default=0.0, ge=0, description="Sampling temperature; 0: greedy decoding.")
-    seed: int = Field(default=1, ge=0, description="Sampling seed.")
-    batch: int = Field(
-        default=16,
-        ge=1,
-        description="Questions per batch; draws and the last bit of bf16 depend on it, so it is part of the result.",
-    )
     precision: Precision = Field(default="bf16", description="Precision of the forward passes.")
     parallel: InOneProcess = Field(default=Parallel(), description="Parallel layout (one process).")
 

@@ -7,8 +7,9 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from conf.base import Config, Execution, Precision
-from conf.stages.answer import AnswerConfig, Chat
+from conf.base import Execution, Precision
+from conf.paths import InputName
+from conf.stages.answer import AnswerConfig, Answering, Chat
 from conf.stages.questions import BenchmarkName, QuestionsConfig
 
 SCORED_CHOICES: tuple[BenchmarkName, ...] = ("arc_easy", "arc_challenge", "hellaswag", "winogrande")
@@ -17,12 +18,11 @@ CODE: tuple[BenchmarkName, ...] = ("humaneval", "mbpp")
 """Benchmarks whose answers are programs, which are run."""
 
 
-class Benchmark(Config):
+class Benchmark(Answering):
     """One benchmark: its questions and how they are answered."""
 
-    path: Annotated[str | None, Execution()] = Field(
+    path: Annotated[InputName | None, Execution()] = Field(
         default=None,
-        min_length=1,
         description=(
             "File or folder of its questions, in the original shape or with the hub's columns (jsonl, json, parquet);"
             " empty: its data set on the hub. The content is hashed, not the path."
@@ -39,19 +39,6 @@ class Benchmark(Config):
             " template; always."
         ),
     )
-    max_new_tokens: int | None = Field(
-        default=None, ge=1, description="Maximum tokens of an answer in text; empty: lm-eval's."
-    )
-    samples: int = Field(
-        default=1, ge=1, description="Answers per question; more than one needs a temperature above 0."
-    )
-    temperature: float = Field(default=0.0, ge=0, description="Sampling temperature; 0: greedy decoding.")
-    seed: int = Field(default=1, ge=0, description="Sampling seed.")
-    batch: int = Field(
-        default=16,
-        ge=1,
-        description="Questions per batch; draws and the last bit of bf16 depend on it, so it is part of the result.",
-    )
 
     @model_validator(mode="after")
     def _samples_differ(self) -> Self:
@@ -67,12 +54,5 @@ class Benchmark(Config):
 
     def answer(self, precision: Precision) -> AnswerConfig:
         """Settings of the stage in which a model answers."""
-        return AnswerConfig(
-            chat=self.chat,
-            max_new_tokens=self.max_new_tokens,
-            samples=self.samples,
-            temperature=self.temperature,
-            seed=self.seed,
-            batch=self.batch,
-            precision=precision,
-        )
+        answering = {name: getattr(self, name) for name in Answering.model_fields}
+        return AnswerConfig(**answering, chat=self.chat, precision=precision)

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from conf.base import Device, Execution, StageConfig
+from conf.paths import InputName
 
 BenchmarkName = Literal[
     "gsm8k", "arc_easy", "arc_challenge", "humaneval", "mbpp", "hellaswag", "winogrande", "mmlu_pro"
@@ -22,8 +23,8 @@ class QuestionsConfig(StageConfig):
     reads_hub: ClassVar[bool] = True
 
     benchmark: BenchmarkName = Field(description="Name of the benchmark.")
-    path: Annotated[str | None, Execution()] = Field(
-        default=None, min_length=1, description="File or folder of its questions; empty: the hub."
+    path: Annotated[InputName | None, Execution()] = Field(
+        default=None, description="File or folder of its questions; empty: the hub."
     )
     shots: int | None = Field(default=None, ge=0, description="Worked examples before each question; empty: lm-eval's.")
     limit: int | None = Field(

@@ -14,7 +14,7 @@ from jobs.corpus.deduplicate import Deduplicated, deduplicate
 from jobs.corpus.quarantine import Quarantine
 from jobs.corpus.readers import Count
 from jobs.corpus.sources import Part, parts, split_of
-from jobs.corpus.splits import Splits
+from jobs.corpus.splits import Splits, check_splits
 
 
 @dataclass(kw_only=True)
@@ -50,7 +50,7 @@ def collect(config: DataConfig, splits: Splits, quarantine: Quarantine) -> Colle
         found.deduplicated = deduplicate(config.deduplicate, splits)
         found.notes.append(found.deduplicated.sentence)
     _tell(all_parts, config, splits, found)
-    check_splits(splits.documents, config)
+    check_splits(splits.documents, config, "document")
     return found
 
 
@@ -111,20 +111,3 @@ def _tell(all_parts: list[Part], config: DataConfig, splits: Splits, found: Coll
                 f"there is no {split} split: {share:.0%} of the training text by content, {splits.documents[split]}"
                 " documents, are it"
             )
-
-
-def check_splits(documents: dict[str, int], config: DataConfig) -> None:
-    """Raise ValueError where a split that is asked for has no document."""
-    total = sum(documents.values())
-    if total == 0:
-        raise ValueError(f"the corpus {config.source} has no documents; check data.source and data.text_field")
-    for split, share in (("validation", config.validation_share), ("test", config.test_share)):
-        if share and not documents[split]:
-            raise ValueError(
-                f"none of {total} documents fell into the {split} split of {share:.0%}; raise data.{split}_share, add"
-                " documents, or set it to 0"
-            )
-    if not documents["train"]:
-        raise ValueError(
-            f"none of {total} documents are left for training; lower data.validation_share and data.test_share"
-        )

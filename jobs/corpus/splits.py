@@ -14,6 +14,8 @@ import numpy as np
 import orjson
 
 from conf.sources import SPLITS
+from conf.stages.data import DataConfig
+from conf.stages.records import RecordsConfig
 from jobs.corpus.readers import Document
 
 PLACE = np.dtype([("file", "<i8"), ("line", "<i8"), ("lines", "<i8")])
@@ -91,3 +93,20 @@ class Splits:
         self.bytes[split] -= sum(len((record.text or "").encode()) for record in dropped)
         self.lines[split] -= sum(record.lines for record in dropped)
         return dropped
+
+
+def check_splits(kept: dict[str, int], config: DataConfig | RecordsConfig, noun: str) -> None:
+    """Raise ValueError where there is no document or record (`noun`) at all, or none in a split that is asked for."""
+    total, setting = sum(kept.values()), config.stage
+    if total == 0:
+        raise ValueError(f"{setting}.source {config.source} has no {noun}s; check {setting}.source and its fields")
+    for split, share in (("validation", config.validation_share), ("test", config.test_share)):
+        if share and not kept[split]:
+            raise ValueError(
+                f"none of {total} {noun}s fell into the {split} split of {share:.0%}; raise {setting}.{split}_share,"
+                f" add {noun}s, or set it to 0"
+            )
+    if not kept["train"]:
+        raise ValueError(
+            f"none of {total} {noun}s are left for training; lower {setting}.validation_share and {setting}.test_share"
+        )

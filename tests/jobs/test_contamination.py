@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.fixtures.jobs import refused, run_job
+from tests.fixtures.flow import wait_for
+from tests.fixtures.jobs import refused, run_job, write_spec
 
 QUESTIONS = [
     ("Which of the following rivers carries most water past the old harbour of the northern capital in spring?",
@@ -96,3 +99,23 @@ def test_an_unknown_subject_is_refused(
 ) -> None:
     config = {"mmlu": {"path": str(folders["mmlu"]), "subjects": ["river"]}, "workers": 1}
     assert "the nearest is 'rivers'" in refused("contamination", config, folders, tmp_path / "out", capfd)
+
+
+@pytest.mark.slow
+def test_a_killed_job_leaves_no_worker(folders: dict[str, Path], tmp_path: Path) -> None:
+    write(folders["data"] / "train.jsonl", [{"text": PLAIN * 2000}] * 200)
+    config = {"mmlu": {"path": str(folders["mmlu"])}, "workers": 2}
+    spec = write_spec("contamination", config, folders, tmp_path / "out")
+    job = subprocess.Popen([sys.executable, "-m", "jobs.contamination", "--spec", str(spec)])
+    try:
+        wait_for(lambda: len(children(job.pid)) >= 2 or job.poll() is not None, 60, "no worker was started")
+        workers = children(job.pid)
+        assert len(workers) >= 2
+    finally:
+        job.kill()
+        job.wait()
+    wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), 10, "a worker lives on")
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
