@@ -148,7 +148,10 @@ def two_at_once_one_killed_and_one_stopped(store: Path) -> None:
             ended(process, signal.SIGKILL)
             assert not list(store.glob("teacher/*")), "sealed before it was whole"
             wait_for((marks_of(store) / "hold@65").exists, 120, "the twin did not go on")
-            assert ended(twin, signal.SIGINT) == STOPPED
+            twin.send_signal(signal.SIGINT)
+            out, err = twin.communicate(timeout=SECONDS)
+            assert (twin.returncode, err) == (130, STOPPED)
+            assert "teacher: stopped" in out and "failed" not in out
         finally:
             twin.kill()
             twin.wait()

@@ -313,7 +313,7 @@ def test_single_stage_commands_use_cluster_layout(site: Site, tmp_path: Path) ->
         "evaluate", *models, "--cluster", str(cluster), "cluster.stages.evaluate.parallel.tensor=2", store=site.store
     )
     assert refused.returncode == 2
-    assert "parallel.processes is 1, not a multiple of tensor 2" in refused.stderr
+    assert "parallel.processes is 1, which is not a multiple of tensor 2" in refused.stderr
     how = ("evaluate.seq_length=64", "evaluate.sequences=4", "evaluate.precision=fp32", "evaluate.mmlu=null")
     evaluated = imbik("evaluate", *models, "--cluster", str(cluster), *how, store=site.store)
     assert evaluated.returncode == 0, evaluated.stderr
