@@ -1,1 +1,3 @@
+from jobs.megatron.device import import_megatron
 
+import_megatron()

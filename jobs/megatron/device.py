@@ -18,6 +18,21 @@ from jobs.runtime import bf16
 from jobs.runtime.heartbeat import collective_timeout
 
 
+def import_megatron() -> None:
+    """Import Megatron-Core; where CUDA is absent, with its fused functions as the plain functions they are.
+
+    Megatron-Core wraps them in torch.compile as it is imported, which alone imports torch's compiler (a fourth of a
+    job's start); called on the CPU they would start a C++ compiler."""
+    if torch.cuda.is_available():
+        return
+    compiled = torch.compile
+    torch.compile = lambda function=None, **_: function or (lambda decorated: decorated)
+    try:
+        import megatron.core  # noqa: F401
+    finally:
+        torch.compile = compiled
+
+
 @contextlib.contextmanager
 def machine(parallel: Parallel, seed: int) -> Iterator[torch.device]:
     """Enter the parallel layout of one job: process group, model-parallel groups, seeds. Yields this rank's device.

@@ -21,6 +21,7 @@ HEAVY = (
     "torch",
     "transformers.models.llama.modeling_llama",
     "transformers.models.qwen3.modeling_qwen3",
+    "jobs.megatron",
     "megatron.core.models.gpt",
     "modelopt.torch.prune",
     "modelopt.torch.distill.plugins.megatron",
