@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow
 
-from jobs.corpus.lines import Fault, shown
+from jobs.corpus.lines import Fault, check_unique, shown
 
 BATCH_BYTES = 8 << 20
 """Text that is held as Python strings at once."""
@@ -65,6 +65,7 @@ def _unreadable(path: Path, kind: str, error: Exception) -> ValueError:
 def _check_column(path: Path, names: list[str], field: str | None, setting: str) -> None:
     if field is not None and field not in names:
         raise ValueError(f"{shown(path)} has columns {', '.join(map(str, names))}, but no '{field}'; set {setting}")
+    check_unique(path, [name for name in names if field in (None, name)])
 
 
 def _batches(batches: Iterator[Any], before: int, total: int, field: str | None) -> Iterator[tuple[int, Any]]:

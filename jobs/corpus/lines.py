@@ -39,6 +39,15 @@ def shown(path: Path) -> str:
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def check_unique(path: Path, names: list[str]) -> None:
+    """Raise ValueError where a table has two columns of one name, of which only one would be read."""
+    repeated = [name for name in dict.fromkeys(names) if name and names.count(name) > 1]
+    if repeated:
+        raise ValueError(
+            f"{shown(path)} has {names.count(repeated[0])} columns called {repeated[0]!r}; rename all but one"
+        )
+
+
 def _undecodable(error: UnicodeError) -> tuple[str | bytes, int]:
     """Makes what cannot be decoded a byte that is no UTF-8, so that its row is rejected where it is used."""
     if isinstance(error, UnicodeEncodeError):
@@ -95,10 +104,38 @@ def sample_of(path: Path) -> bytes:
         return stream.read(SAMPLE)
 
 
+class _Newlines(io.RawIOBase):
+    """A stream whose lines end with carriage returns alone, as old Macs wrote them, with line feeds in their place."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._stream.read(len(buffer)).replace(b"\r", b"\n")
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+def _lines_of(path: Path, encoding: str | None) -> IO[bytes]:
+    with open_utf8(path, encoding) as stream:
+        start = stream.read(SAMPLE)
+    stream = open_utf8(path, encoding)
+    if b"\r" in start and b"\n" not in start:
+        return io.BufferedReader(_Newlines(stream), 1 << 20)
+    return stream
+
+
 def numbered_lines(path: Path, limit: int, encoding: str | None = None) -> Iterator[tuple[int, bytes | None]]:
     """Numbered lines; one longer than `limit` is skipped in pieces and yielded as None, so that it never fills
     memory."""
-    with open_utf8(path, encoding) as stream:
+    with _lines_of(path, encoding) as stream:
         number = 0
         while line := stream.readline(limit + 2):
             number += 1

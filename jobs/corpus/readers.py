@@ -17,6 +17,7 @@ from conf.sources import SourceFile
 from conf.stages.data import DataConfig
 from conf.text_encoding import advice
 from jobs.corpus.lines import BLANK, Fault, excerpt, numbered_lines, open_utf8, sample_of, shown
+from jobs.corpus.quarantine import NO_FIELD
 from jobs.corpus.rows import rows
 
 HEADING = re.compile(rb"^ = [^=].* = \s*$")
@@ -116,7 +117,9 @@ def row(value: Any, file: str, line: int, config: DataConfig) -> Document | None
     if not isinstance(value, dict):
         return Document(file, line, None, f"not an object but {type(value).__name__}", excerpt(value))
     if config.text_field not in value:
-        return Document(file, line, None, f"no field '{config.text_field}'", excerpt(value))
+        return Document(
+            file, line, None, f"{NO_FIELD} '{config.text_field}'", excerpt(", ".join(map(str, value)))[1:-1]
+        )
     text = value[config.text_field]
     if isinstance(text, bytes):  # a Parquet column of strings that is not marked as one
         text = text.decode("utf-8", "surrogateescape")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jobs.corpus.lines import BLANK, Fault, excerpt, open_utf8, shown
+from jobs.corpus.lines import BLANK, Fault, check_unique, excerpt, open_utf8, shown
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
@@ -63,10 +63,12 @@ def _header(
         names = next(csv.reader(io.StringIO(line, newline=""), delimiter=separator, skipinitialspace=True), [])
         stripped = [name.strip() for name in names]
         if field in stripped or (field is None and len(names) > 1):
+            check_unique(path, [name for name in stripped if field in (None, name)])
             padded = any(name != name.strip() for name in next(csv.reader([line], delimiter=separator)))
             return separator, stripped, read, padded
     columns = next(csv.reader(io.StringIO(line, newline=""), delimiter=separators[0]), [])
     if field is None:
+        check_unique(path, columns)
         return separators[0], columns, read, False
     shown_columns = ", ".join(ascii(name)[1:-1][:80] for name in columns[:20]) or "none"
     raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -194,3 +195,38 @@ def test_a_row_group_is_not_held_in_memory(words: Path, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, check=True)
     peak = int(done.stdout.rpartition("peak ")[2]) << 10
     assert peak < source.stat().st_size, "twenty short documents do not need the whole row group"
+
+
+def two_columns(path: Path) -> None:
+    """A table whose second column of texts would hide the first."""
+    if path.suffix == ".csv":
+        path.write_text("text,text\nfirst,second\n")
+    else:
+        columns = pyarrow.array(["first"]), pyarrow.array(["second"])
+        pyarrow.parquet.write_table(pyarrow.Table.from_arrays(columns, names=["text", "text"]), path)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_two_columns_of_one_name_are_refused(
+    name: str, words: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    two_columns(tmp_path / name)
+    told = refused("data", {"source": str(tmp_path / name), **ALL_TRAIN}, {"tokenizer": words}, tmp_path / "out", capfd)
+    assert told.endswith(f"{name} has 2 columns called 'text'; rename all but one")
+
+
+def test_an_absent_field_is_told_with_those_there(
+    words: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.jsonl").write_text('{"Text": "a", "id": 1}\n')
+    source = {"source": str(tmp_path / "a.jsonl"), **ALL_TRAIN}
+    told = refused("data", source, {"tokenizer": words}, tmp_path / "out", capfd)
+    assert "a.jsonl:1 (no field 'text', only Text, id: set data.text_field)" in told
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.jsonl.gz"])
+def test_carriage_returns_alone_end_lines(name: str, words: Path, tmp_path: Path) -> None:
+    lines = TEXTS if name == "a.txt" else [json.dumps({"text": text}) for text in TEXTS]
+    content = "\r".join(lines).encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    assert texts(prepare(str(tmp_path / name), words, tmp_path / "out")) == TEXTS
