@@ -1,5 +1,6 @@
 """Do the tests nearest to a module notice a one-token change of it? Draws such changes, tries each in a copy of the
-working tree with the fast tests, then with the slow ones, and writes a table of those that no test caught.
+working tree with the module's own fast tests, then with other fast ones, then with slow ones, and writes a table of
+those that no test caught.
 
     python -m tests.mutations --count 80 --modules 20 --seed 1 --output mutations.md
 
@@ -28,6 +29,8 @@ from queue import Queue
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("conf", "flows", "tasks", "jobs")
 FAST, SLOW = "not slow and not drill", "slow and not drill"
+KINDS = {"own fast": FAST, "other fast": FAST, "slow": SLOW}
+"""Kinds of tests in the order in which they are tried, with their marks."""
 SECONDS = 600
 """A change that makes the tests hang is caught as well."""
 OPERATORS: dict[type[ast.AST], tuple[str, str]] = {
@@ -142,6 +145,13 @@ def _jobs_run(path: Path) -> frozenset[str]:
     return frozenset(f"jobs.{stage}" for stage in calls)
 
 
+def own(path: str) -> list[str]:
+    """The test files that are named after a module or its folder."""
+    top, names = Path(path).parts[0], {f"test_{Path(path).stem}.py", f"test_{Path(path).parent.name}.py"}
+    files = [file for file in sorted((ROOT / "tests" / top).rglob("test_*.py")) if file.name in names]
+    return [str(file.relative_to(ROOT)) for file in files]
+
+
 def nearest(path: str) -> list[str]:
     """The test files to run for a module."""
     folder = Path(path).parts[0]
@@ -162,16 +172,19 @@ def _module(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def caught(change: Change, copy: Path, marks: str) -> str:
-    """The test with these marks that fails with the change; empty where none does."""
+def caught(change: Change, copy: Path, kind: str) -> str:
+    """The test of this kind that fails with the change; empty where none does."""
+    files = {"own fast": own, "other fast": lambda path: sorted({*nearest(path)} - {*own(path)}), "slow": nearest}
+    if not (chosen := files[kind](change.path)):
+        return ""
     target = copy / change.path
     whole = target.read_bytes()
     end = change.offset + len(change.old.encode())
     target.write_bytes(whole[: change.offset] + change.new.encode() + whole[end:])
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", marks]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", KINDS[kind]]
     try:
         done = subprocess.run(
-            [*command, *nearest(change.path)],
+            [*command, *chosen],
             cwd=copy,
             capture_output=True,
             text=True,
@@ -226,14 +239,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     sample = drawn(given.only, given.modules, given.count, given.seed)
-    marks = [FAST] if given.fast else [FAST, SLOW]
+    kinds = [kind for kind in KINDS if not (given.fast and kind == "slow")]
     copies: Queue[Path] = Queue()
 
     def tried(change: Change) -> tuple[str, str]:
         """The kind of tests that caught it and the test; empty where none did."""
         copy = copies.get()
         try:
-            by = next(((kind, test) for kind in marks if (test := caught(change, copy, kind))), ("", ""))
+            by = next(((kind, test) for kind in kinds if (test := caught(change, copy, kind))), ("", ""))
         finally:
             copies.put(copy)
         print(f"{by[0] or 'SURVIVED'}: {change.path}:{change.line} {change.old} -> {change.new} {by[1]}", flush=True)
@@ -243,7 +256,7 @@ def main() -> None:
         for number in range(given.at_once):
             copies.put(copied(Path(folder) / str(number)))
         results = [kind for kind, _ in pool.map(tried, sample)]
-    counts = f"{results.count(FAST)} by fast tests, {results.count(SLOW)} by slow ones of the same files"
+    counts = ", ".join(f"{results.count(kind)} by {kind} tests" for kind in KINDS)
     score = f"{sum(map(bool, results))} of {len(sample)} changes in {given.modules} modules were caught: {counts}"
     lines = [f"{score} (seed {given.seed}).", "", "| not caught | change |", "|---|---|"]
     lines += [
