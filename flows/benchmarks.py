@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from conf.benchmarks import BenchmarkName
 from conf.stages.evaluate import EvaluateConfig
 from conf.stages.judge import JudgeConfig
-from conf.stages.questions import BenchmarkName
 from flows.reading import Handle, Model, Stages
 from tasks.store.store import Artifact
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from conf.benchmarks import BenchmarkName
 from conf.chat_template import MORE
 from conf.paths import check_links
 from conf.recipe import Recipe
 from conf.stages.data import DataConfig
 from conf.stages.evaluate import EvaluateConfig
-from conf.stages.questions import BenchmarkName
 from conf.stages.records import GENERATED
 from tasks.store.store import Artifact, Store
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from conf.benchmarks import SCORED_CHOICES
 from conf.recipe import Recipe
-from conf.stages.benchmark import SCORED_CHOICES
 
 
 def check_benchmarks(recipe: Recipe) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from conf.claims import BENCHMARKS
 from conf.recipe import Recipe
 
 
@@ -22,6 +23,11 @@ def check_claims(recipe: Recipe) -> None:
             raise ValueError(f"claims.{name} compares {claim.model} with itself; choose another model for than")
         if claim.by == "mmlu" and recipe.evaluate.mmlu is None:
             raise ValueError(f"claims.{name}.by is mmlu but evaluate.mmlu is null; choose another metric")
+        if claim.by in BENCHMARKS and claim.by not in recipe.evaluate.benchmarks:
+            raise ValueError(
+                f"claims.{name}.by is {claim.by} but evaluate.benchmarks does not ask it; add"
+                f" evaluate.benchmarks.{claim.by} or choose another metric"
+            )
         if claim.by == "tokens_per_second" and not recipe.evaluate.new_tokens:
             raise ValueError(
                 f"claims.{name}.by is tokens_per_second but evaluate.new_tokens is 0; raise evaluate.new_tokens"

@@ -11,7 +11,7 @@ from conf.base import Config
 
 class ClaimVerdict(Config):
     """Whether one model is better than another in one metric. Numbers are in nats per token (val_loss, kl_teacher), a
-    share of the questions (mmlu), bytes, or tokens per second."""
+    share of the questions (mmlu, benchmarks), bytes, or tokens per second."""
 
     claim: str = Field(description="The claim as a sentence.")
     by: str = Field(description="Metric that decides the claim.")

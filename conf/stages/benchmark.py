@@ -8,14 +8,10 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from conf.base import Execution, Precision
+from conf.benchmarks import BenchmarkName
 from conf.paths import InputName
 from conf.stages.answer import AnswerConfig, Answering, Chat
-from conf.stages.questions import BenchmarkName, QuestionsConfig
-
-SCORED_CHOICES: tuple[BenchmarkName, ...] = ("arc_easy", "arc_challenge", "hellaswag", "winogrande")
-"""Benchmarks whose choices are scored; the others are answered in text."""
-CODE: tuple[BenchmarkName, ...] = ("humaneval", "mbpp")
-"""Benchmarks whose answers are programs, which are run."""
+from conf.stages.questions import QuestionsConfig
 
 
 class Benchmark(Answering):

@@ -7,13 +7,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from conf.base import Config, Execution, Precision, StageConfig
+from conf.benchmarks import BenchmarkName
 from conf.estimate import memory
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import InOneProcess, Parallel
 from conf.paths import InputName
 from conf.shape import num_params
 from conf.stages.benchmark import Benchmark
-from conf.stages.questions import BenchmarkName
 
 
 class Mmlu(Config):

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from conf.base import Device, Execution, StageConfig
+from conf.benchmarks import BenchmarkName
 from conf.paths import InputName
-
-BenchmarkName = Literal[
-    "gsm8k", "arc_easy", "arc_challenge", "humaneval", "mbpp", "hellaswag", "winogrande", "mmlu_pro"
-]
 
 
 class QuestionsConfig(StageConfig):

@@ -73,7 +73,7 @@ def make_report(name: str, recipe: Recipe, models: list[ReportModel], extras: Ru
         rounds={student: len(config.rounds) for student, config in recipe.students.items() if config.rounds},
         searches={student: parts.pruning.ranked_search(result) for student, result in extras.searches.items()},
         quantized=parts.quantization.read_quantized(quantized),
-        claims=parts.claims.decide(recipe, rows, scores),
+        claims=parts.claims.decide(recipe, rows, scores, {model.model: model.benchmarks for model in models}),
         provenance=provenance(models, extras.stages),
         run=extras.run,
         ladder=ladder.choose_format(recipe, rows),

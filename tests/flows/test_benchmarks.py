@@ -42,7 +42,8 @@ def test_benchmarks_are_asked_and_reported(finished: Path, files: dict[str, Path
     scored = {path.name for path in (store / "evaluate").iterdir()}
     arc = f"arc_easy: {{path: {files['arc_easy']}, shots: 0, batch: 4}}"
     gsm8k = f"gsm8k: {{path: {files['gsm8k']}, shots: 0, max_new_tokens: 4, limit: 5}}"
-    done = imbik("run", ONE_STUDENT, f"evaluate.benchmarks={{{arc}, {gsm8k}}}", "--name", "asked", store=store)
+    asked = [f"evaluate.benchmarks={{{arc}, {gsm8k}}}", "claims={a: {model: depth, than: teacher, by: gsm8k}}"]
+    done = imbik("run", ONE_STUDENT, *asked, "--name", "asked", store=store)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (store / "evaluate").iterdir()} == scored, "MMLU is not asked again"
     rows = report_of(store, "asked")["benchmarks"]
@@ -51,6 +52,8 @@ def test_benchmarks_are_asked_and_reported(finished: Path, files: dict[str, Path
     ]
     assert {(row["benchmark"], row["scores"]["n"]) for row in rows} == {("arc_easy", 6), ("gsm8k", 5)}
     assert rows[0]["against_teacher"] is None and rows[2]["against_before"]["model"] == "depth-pruned"
+    (claim,) = report_of(store, "asked")["claims"]
+    assert (claim["by"], claim["n"], claim["low"] is None) == ("gsm8k", 5, False)
     page = (store / "runs" / "asked" / "report.md").read_text()
     assert "Benchmarks" in page and "| arc_easy, 0-shot | teacher |" in page
     recipe = load(ONE_STUDENT, [f"evaluate.benchmarks={{{arc}}}"])

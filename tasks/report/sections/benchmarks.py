@@ -38,7 +38,7 @@ def read_benchmarks(models: list[ReportModel]) -> tuple[BenchmarkRow, ...]:
     rows = []
     for name in dict.fromkeys(name for model in models for name in model.benchmarks):
         asked = [model for model in models if name in model.benchmarks]
-        right = {model.model: _right(model.benchmarks[name]) for model in asked}
+        right = {model.model: read_right(model.benchmarks[name]) for model in asked}
         for number, model in enumerate(asked):
             scores = BenchmarkScore.model_validate_json((Path(model.benchmarks[name]) / "benchmark.json").read_text())
             rows.append(
@@ -53,7 +53,8 @@ def read_benchmarks(models: list[ReportModel]) -> tuple[BenchmarkRow, ...]:
     return tuple(rows)
 
 
-def _right(folder: str) -> Right:
+def read_right(folder: str) -> Right:
+    """From the folder of a model's judged answers to one benchmark."""
     items = map(json.loads, (Path(folder) / "items.jsonl").read_text(encoding="utf-8").splitlines())
     return {item["id"]: bool(item["correct"]) for item in items if item["sample"] == 0}
 

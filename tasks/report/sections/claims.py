@@ -2,39 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
-from conf.claims import LOWER, Claim
+from conf.claims import BENCHMARKS, LOWER, Claim
 from conf.recipe import Recipe
 from conf.report.claims import ClaimVerdict
 from conf.report.row import Row
 from conf.report.section import Section
 from tasks.analysis.statistics import finite, mean_interval, paired_difference
 from tasks.analysis.verdicts import Scores
+from tasks.report.sections.benchmarks import Right, read_right
 
 HEADER = ("claim", "by", "model", "than", "difference", "95% interval", "n", "verdict")
-UNITS = {"mmlu": (100.0, " points"), "bytes": (1e-6, " MB"), "tokens_per_second": (1.0, " tokens/s")}
+UNITS = {
+    **dict.fromkeys(("mmlu", *BENCHMARKS), (100.0, " points")),
+    "bytes": (1e-6, " MB"),
+    "tokens_per_second": (1.0, " tokens/s"),
+}
 """Factor and unit in which a metric is printed; other metrics are in nats."""
 
 
-def decide(recipe: Recipe, rows: tuple[Row, ...], folders: dict[str, str]) -> tuple[ClaimVerdict, ...]:
-    """A verdict on every claim whose two models were built; `folders` are the scores by model."""
+def decide(
+    recipe: Recipe, rows: tuple[Row, ...], folders: dict[str, str], judged: Mapping[str, dict[str, str]] = {}
+) -> tuple[ClaimVerdict, ...]:
+    """A verdict on every claim whose two models were built; `folders` are the scores by model, `judged` the judged
+    answers by model and benchmark."""
     by_name = {row.model: row for row in rows}
     claims = [claim for claim in recipe.claims.values() if claim and {claim.model, claim.than} <= by_name.keys()]
-    return tuple(_decide(claim, by_name, folders) for claim in claims)
+    return tuple(
+        _on_benchmark(claim, *(read_right(judged[name][claim.by]) for name in (claim.model, claim.than)))
+        if claim.by in BENCHMARKS
+        else _decide(claim, by_name, folders)
+        for claim in claims
+    )
+
+
+def _on_benchmark(claim: Claim, ours: Right, theirs: Right) -> ClaimVerdict:
+    value, than_value = (sum(right.values()) / len(right) for right in (ours, theirs))
+    common = sorted(ours.keys() & theirs.keys())
+    difference, low, high = paired_difference([ours[item] for item in common], [theirs[item] for item in common])
+    return _verdict(claim, value, than_value).model_copy(
+        update={
+            "difference": difference,
+            "low": low,
+            "high": high,
+            "n": len(common),
+            "verdict": interval_verdict(low, high),
+        }
+    )
 
 
 def _decide(claim: Claim, rows: dict[str, Row], folders: dict[str, str]) -> ClaimVerdict:
     value, than_value = rows[claim.model].value(claim.by), rows[claim.than].value(claim.by)
-    verdict = ClaimVerdict(
-        claim=claim.says or f"{claim.model} is better than {claim.than}",
-        by=claim.by,
-        model=claim.model,
-        than=claim.than,
-        model_value=value,
-        than_value=than_value,
-        verdict="not shown",
-    )
+    verdict = _verdict(claim, value, than_value)
     if value is None or than_value is None:
         return verdict
     sign = -1 if claim.by in LOWER else 1
@@ -47,6 +68,19 @@ def _decide(claim: Claim, rows: dict[str, Row], folders: dict[str, str]) -> Clai
     ends = finite(low, high) or (None, None)
     update = {"difference": difference, "low": ends[0], "high": ends[1], "n": n}
     return verdict.model_copy(update=update | {"verdict": interval_verdict(sign * low, sign * high)})
+
+
+def _verdict(claim: Claim, value: float | None, than_value: float | None) -> ClaimVerdict:
+    """The verdict on what has no interval yet."""
+    return ClaimVerdict(
+        claim=claim.says or f"{claim.model} is better than {claim.than}",
+        by=claim.by,
+        model=claim.model,
+        than=claim.than,
+        model_value=value,
+        than_value=than_value,
+        verdict="not shown",
+    )
 
 
 def interval_verdict(one: float, other: float) -> Literal["holds", "refuted", "not shown"]:

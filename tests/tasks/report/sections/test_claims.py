@@ -56,6 +56,26 @@ def test_scores_have_newcombes_interval(tmp_path: Path) -> None:
     assert (found.n, found.verdict, found.model_value, found.than_value) == (200, "holds", 0.8, 0.75)
 
 
+def test_a_benchmark_has_newcombes_interval(tmp_path: Path) -> None:
+    recipe = load("demo", ["claims={a: {model: depth, than: width, by: gsm8k}}", "evaluate.benchmarks={gsm8k: {}}"])
+    judged = {model: {"gsm8k": str(tmp_path / model)} for model in RIGHT}
+    for model, right in RIGHT.items():
+        (tmp_path / model).mkdir()
+        items = [{"id": str(number), "sample": 0, "correct": number < right} for number in range(200)]
+        (tmp_path / model / "items.jsonl").write_text("\n".join(map(json.dumps, items)))
+    rows = tuple(row(model) for model in RIGHT)
+    (found,) = decide(recipe, rows, {}, judged)
+    assert (found.difference, found.low, found.high) == pytest.approx(newcombe((150, 10, 0, 40)))
+    assert (found.n, found.verdict, found.model_value, found.than_value) == (200, "holds", 0.8, 0.75)
+    shown = section((found,))
+    assert (
+        shown
+        and found.low
+        and found.high
+        and shown.rows[0][4:6] == ("+5 points", f"{100 * found.low:+.3g} to {100 * found.high:+.3g}")
+    )
+
+
 @pytest.mark.parametrize(("size", "verdict"), [(1999, "holds"), (2000, "refuted"), (2001, "refuted")])
 def test_fewer_bytes_hold(size: int, verdict: str, tmp_path: Path) -> None:
     found = decided(tmp_path, "{model: depth, than: width, by: bytes}", bytes=size)
