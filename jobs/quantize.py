@@ -117,6 +117,7 @@ def _quantize(
     quant_errors.check_counts(counts, [*layers, *cache])
     export.check_calibrated(model, layers)
     export.share_scales(model)
+    export.complete_smoothing(layers)
     qad_record = _distill(model, source, data, output, config, metrics)
     # Folding replaces tensors without changing them.
     before = {name: layer.weight.data.cpu() for name, layer in layers.items()}

@@ -14,13 +14,14 @@ import torch
 
 from conf import hf_config
 from jobs.quantization import checkpoint as quantized
-from jobs.quantization.packed_layer import ALGORITHMS, INPUT_BOUND, LARGEST_FP8, Packed, pack
+from jobs.quantization.packed_layer import ALGORITHMS, INPUT_BOUND, INT4, LARGEST_FP8, Packed, pack
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Layers that engines run as one matrix, with one scale."""
+UNFUSED = ("o_proj", "down_proj")
 CACHE_QUANTIZERS = ("k_bmm_quantizer", "v_bmm_quantizer")
 MAX_FOLDS = 8
 """Roundings after which a weight must be stable."""
@@ -115,6 +116,15 @@ def share_scales(model: PreTrainedModel) -> None:
             group = [module for name in names if (module := getattr(parent, name, None)) is not None]
             if len(group) == len(names):
                 preprocess_linear_fusion(group)
+
+
+def complete_smoothing(layers: dict[str, Any]) -> None:
+    """Give INT4's o_proj and down_proj a smoothing scale of ones where the calibrator smooths nothing (awq_clip):
+    TensorRT-LLM reads that tensor without asking whether it is there."""
+    for name, layer in layers.items():
+        needs = algorithm_of(layer) in INT4 and name.endswith(UNFUSED)
+        if needs and layer.input_quantizer.pre_quant_scale is None:
+            layer.input_quantizer.pre_quant_scale = layer.weight.new_ones(layer.weight.shape[1])
 
 
 def algorithm_of(layer: Any) -> str:
