@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conf.engines import checkpoint as engines
+from conf import contract
 from conf.engines.verdict import loaded_by
 from conf.formats import Widths
 from conf.hf_config import head_dim, key_value_heads
@@ -48,9 +48,9 @@ def run(spec: Spec) -> None:
     summary = _quantize(source, data, output, samples, config, mixed_formats)
     if scored and config.auto and mixed_formats:
         summary["auto"] = mixed_formats.record(config.auto, scored["bits"]["least"])
-    judged = engines.of(output / "model")
+    judged = contract.of(output / "model")
     print(f"{config.name}: {loaded_by(judged)}")
-    summary["engines"] = engines.record(judged)
+    summary["engines"] = contract.record(judged)
     summary |= {"bytes_before": hf.weight_bytes(source), "bytes_after": hf.weight_bytes(output / "model")}
     (output / "quantize.json").write_text(json.dumps(summary, indent=2) + "\n")
 

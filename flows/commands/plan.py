@@ -131,7 +131,7 @@ def _as_json(each: Sized) -> dict[str, Any]:
 
 def _engines(config: StageConfig) -> dict[str, Any] | None:
     """What each engine would do with a quantized model; null for other stages."""
-    from conf.engines.checkpoint import record
+    from conf.contract import record
     from conf.engines.verdict import verdicts
     from conf.stages.quantize import QuantizeConfig
 

@@ -62,10 +62,10 @@ def quantize(
     for text in setting_overrides:
         values = override(values, text)
     validated = place_settings_on_cluster(validate_settings(Quantizing, values), on_cluster)
-    for line in told(validated.serve, validated.quantize):
-        err.print(line, highlight=False, markup=False, soft_wrap=True, style="dim")
     name = run_name(name or "quantized")
     _check(store, [validated.model], validated)
+    for line in told(validated.serve, validated.quantize):
+        err.print(line, highlight=False, markup=False, soft_wrap=True, style="dim")
     _run(
         store,
         cluster,

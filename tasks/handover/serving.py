@@ -11,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from conf import hf_config
-from conf.engines import checkpoint
+from conf import contract, hf_config
 from conf.engines.table import ENGINES, EngineName, Generation
 from conf.engines.verdict import Verdict, cache_argument
 
@@ -21,13 +20,13 @@ VLLM: dict[str, str] = {
     "FP8_PER_CHANNEL_PER_TOKEN": "modelopt",
     "fp8_pb_wo": "modelopt",
     "NVFP4": "modelopt_fp4",
-    checkpoint.MIXED: "modelopt_mixed",
+    contract.MIXED: "modelopt_mixed",
 }
 SGLANG: dict[str, str] = {
     "FP8": "modelopt_fp8",
     "NVFP4": "modelopt_fp4",
     "NVFP4_AWQ": "modelopt_fp4",
-    checkpoint.MIXED: "modelopt_mixed",
+    contract.MIXED: "modelopt_mixed",
 }
 """Values of --quantization for ModelOpt's algorithms; TensorRT-LLM detects them itself."""
 BASE = "takes its own rotary base if it is built on transformers 4: config.json has it in rope_parameters only"
@@ -72,8 +71,8 @@ def read(path: Path, name: str, generation: Generation | None = None) -> ServedM
             " directory"
         )
     config_json = json.loads(config_file.read_text())
-    packed = checkpoint.read(path)
-    contents = checkpoint.contents(packed) if packed else None
+    packed = contract.read(path)
+    contents = contract.contents(packed) if packed else None
     settings = path / "tokenizer_config.json"
     tokenizer = json.loads(settings.read_text()) if settings.is_file() else {}
     dtype = str(config_json.get("dtype") or config_json.get("torch_dtype") or "bfloat16")
@@ -87,7 +86,7 @@ def read(path: Path, name: str, generation: Generation | None = None) -> ServedM
         algorithm=packed.settings.get("quant_algo") if packed else None,
         cache=contents.kv if contents else None,
         has_template=bool(tokenizer.get("chat_template")) or (path / "chat_template.jinja").is_file(),
-        verdicts=checkpoint.of(path, generation),
+        verdicts=contract.of(path, generation),
         hidden_base=hf_config.rope_in_both_forms(config_json) != config_json and "rope_theta" not in config_json,
     )
 

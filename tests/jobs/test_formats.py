@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
-from conf.engines.checkpoint import record
+from conf.contract import record
 from conf.engines.verdict import verdicts
 from conf.formats import FORMATS, Widths, kv_misfit, misfit
 from conf.stages.quantize import QuantizeConfig

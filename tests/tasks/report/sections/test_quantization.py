@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from conf.engines.checkpoint import record
+from conf.contract import record
 from conf.engines.verdict import Contents, verdicts
 from conf.report.quantization import Quantized
 from tasks.report.plots.quantization import worst_by_layer

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from conf.engines import checkpoint
+from conf import contract
 from conf.engines.verdict import Verdict
 
 Tensors = dict[str, NDArray[Any]]
@@ -81,7 +81,7 @@ def write(
     (folder / "config.json").write_text(json.dumps(CONFIG))
     quantization = {"quant_algo": algorithm, "kv_cache_quant_algo": None, "exclude_modules": ["lm_head"]} | settings
     (folder / "hf_quant_config.json").write_text(json.dumps({"quantization": quantization}))
-    return dict(checkpoint.of(folder))
+    return dict(contract.of(folder))
 
 
 @pytest.mark.parametrize("algorithm", ["FP8", "fp8_pb_wo", "W4A16_AWQ"])
@@ -173,7 +173,7 @@ def test_a_cache_with_biases_is_refused_by_its_name(tmp_path: Path) -> None:
 
 
 def test_the_record_has_every_engine_with_its_version(tmp_path: Path) -> None:
-    record = checkpoint.record(write(tmp_path / "m", "fp8_pb_wo", 64))  # type: ignore[arg-type]
+    record = contract.record(write(tmp_path / "m", "fp8_pb_wo", 64))  # type: ignore[arg-type]
     assert set(record) == set(ENGINES)
     assert record["vllm"]["version"] == "0.32" and record["vllm"]["loads"] is False
     assert json.loads(json.dumps(record)) == record
@@ -181,4 +181,4 @@ def test_the_record_has_every_engine_with_its_version(tmp_path: Path) -> None:
 
 def test_an_unquantized_directory_loads_everywhere(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    assert all(each.loads for each in checkpoint.of(tmp_path).values())
+    assert all(each.loads for each in contract.of(tmp_path).values())
