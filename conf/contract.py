@@ -6,6 +6,8 @@ Reads JSON, the headers of safetensors and single numbers; loads no weights and 
 from __future__ import annotations
 
 import json
+import math
+import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,9 @@ FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 SCALES = ("weight_scale", "weight_scale_2", "input_scale")
 """Of fused layers, engines keep one of each where it is a single number."""
 PARTS = (*SCALES, "pre_quant_scale", "k_scale", "v_scale")
+LARGEST_FP8, TINY = 448.0, 0.02
+"""The largest E4M3 number; the largest weight of a matrix below which SGLang's second packing changes codes
+(measured)."""
 INT4 = ("W4A16_AWQ", "W4A8_AWQ")
 Why = dict[EngineName, list[str]]
 
@@ -87,10 +92,7 @@ def _block(checkpoint: Checkpoint, layer: str) -> int | None:
     rows, columns = checkpoint.shape(layer)
     if checkpoint.layers[layer] in INT4:
         return columns // scale.shape[-1] if len(scale.shape) == 2 else None
-    count = 1
-    for size in scale.shape:
-        count *= size
-    return round((rows * columns / count) ** 0.5)
+    return math.isqrt(rows * columns // math.prod(scale.shape))
 
 
 def of(directory: Path, generation: Generation | None = None) -> dict[EngineName, Verdict]:
@@ -104,6 +106,7 @@ def of(directory: Path, generation: Generation | None = None) -> dict[EngineName
     _fused(checkpoint, found)
     _smoothing(checkpoint, found)
     _unknown(checkpoint, directory, found, notes)
+    _tiny(checkpoint, notes)
     by_table = verdicts(contents(checkpoint), generation)
     return {
         engine: replace(known, why=(*known.why, *found[engine]), notes=(*known.notes, *notes[engine]))
@@ -195,6 +198,20 @@ def _unknown(checkpoint: Checkpoint, directory: Path, found: Why, notes: Why) ->
     if extra:
         found["vllm"].append(f"knows no tensor {extra[0]}")
         notes["sglang"].append(f"drops the tensor {extra[0]}")
+
+
+def _tiny(checkpoint: Checkpoint, notes: Why) -> None:
+    """SGLang packs FP8 weights again, through fp16; of very small weights some codes change on the way."""
+    for layer, algorithm in checkpoint.layers.items():
+        scale = checkpoint.stored(layer, "weight_scale")
+        if algorithm != "FP8" or scale is None or (scale.dtype, scale.end - scale.start) != ("F32", 4):
+            continue
+        if (largest := struct.unpack("<f", _bytes(scale))[0] * LARGEST_FP8) < TINY:
+            notes["sglang"].append(
+                f"packs FP8 weights again through fp16, which changes some of weights as small as {layer}'s"
+                f" (at most {largest:.3g})"
+            )
+            return
 
 
 def _bytes(stored: Stored) -> bytes:

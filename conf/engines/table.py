@@ -99,6 +99,11 @@ def _refused(known: Known, says: str = UNKNOWN_ALGORITHM, mixed: Fact | None = N
     return Row(alone=Fact(False, known, says), mixed=mixed or Fact(False, "read", says))
 
 
+def _rounds(precision: str) -> Fact:
+    """Loads, with block scales in 16 bits: up to 2^-9 of a weight."""
+    return Fact(True, "read", f"rounds block scales to {precision} first, which the simulation does not")
+
+
 ROWS: dict[tuple[EngineName, str], Row] = {
     ("vllm", "FP8"): Row(alone=RUN, mixed=RUN, on={"ampere": Fact(True, "read", W8A16)}),
     ("vllm", "FP8_PER_CHANNEL_PER_TOKEN"): Row(
@@ -139,8 +144,8 @@ ROWS: dict[tuple[EngineName, str], Row] = {
         on=FP4_TENSORRT,
     ),
     ("tensorrt_llm", "W8A8_SQ_PER_CHANNEL"): _refused("read", "has no such mode in its PyTorch backend"),
-    ("tensorrt_llm", "W4A16_AWQ"): Row(alone=READ, mixed=READ, blocks=(64, 128)),
-    ("tensorrt_llm", "W4A8_AWQ"): Row(alone=READ, mixed=READ, blocks=(64, 128)),
+    ("tensorrt_llm", "W4A16_AWQ"): Row(alone=_rounds("bf16"), mixed=_rounds("bf16"), blocks=(64, 128)),
+    ("tensorrt_llm", "W4A8_AWQ"): Row(alone=_rounds("fp16"), mixed=_rounds("fp16"), blocks=(64, 128)),
     ("tensorrt_llm", "W4A8_NVFP4_FP8"): Row(alone=READ, mixed=READ, on=FP4_TENSORRT),
     ("sglang", "FP8"): Row(alone=READ, mixed=READ),
     ("sglang", "FP8_PER_CHANNEL_PER_TOKEN"): _refused("read", mixed=Fact(False, "read", GARBAGE)),

@@ -179,6 +179,16 @@ def test_the_record_has_every_engine_with_its_version(tmp_path: Path) -> None:
     assert json.loads(json.dumps(record)) == record
 
 
+@pytest.mark.parametrize(("largest", "told"), [(0.01, True), (0.03, False)])
+def test_weights_too_small_for_a_second_packing_are_told(largest: float, told: bool, tmp_path: Path) -> None:
+    def change(tensors: Tensors) -> None:
+        tensors[f"{LAYER}.mlp.down_proj.weight_scale"] = np.array(largest / 448, np.float32)
+
+    judged = write(tmp_path / "m", change=change)
+    assert any("through fp16" in note for note in judged["sglang"].notes) == told
+    assert all(each.loads for each in judged.values())
+
+
 def test_an_unquantized_directory_loads_everywhere(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     assert all(each.loads for each in contract.of(tmp_path).values())
