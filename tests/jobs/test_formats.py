@@ -182,7 +182,7 @@ def test_the_tensors_are_judged_as_the_recipe_was(made: Any, name: str) -> None:
 
 
 @pytest.mark.slow
-def test_inputs_of_square_blocks_are_rounded_in_blocks_of_a_token(made: Any) -> None:
+def test_inputs_of_square_blocks_are_rounded_per_block_of_a_toke(made: Any) -> None:
     from jobs.quantization import checkpoint as quantized
 
     model = quantized.load(made("fp8_pb_wo") / "model", torch.bfloat16)
