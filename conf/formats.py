@@ -23,16 +23,19 @@ KVFormat = Literal["fp8", "nvfp4", "nvfp4_affine"]
 Calibrator = Literal["max", "mse", "smoothquant", "awq_lite", "awq_clip", "awq_full"]
 
 AWQ: tuple[Calibrator, ...] = ("awq_lite", "awq_clip", "awq_full")
+SMOOTHING: tuple[Calibrator, ...] = ("awq_lite", "awq_full")
+"""Those that multiply inputs by a scale; awq_clip only clips weights."""
 BLOCKS = (16, 32, 64, 128)
-"""Block sizes for formats with a free block size; inference engines have kernels for 128, and for INT4 also for 64."""
+"""Block sizes for formats with a free block size. Engines read some of them only: conf/engines/table.py."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """One format: its description, compatible calibrators (the first is the default), and the block size (weights per
-    scale)."""
+    """One format: its description, ModelOpt's name of it in a checkpoint, compatible calibrators (the first is the
+    default), and the block size (weights per scale)."""
 
     description: str
+    algorithm: str
     bits: float
     calibrators: tuple[Calibrator, ...] = ("max", "mse")
     block: int | None = None
@@ -42,33 +45,61 @@ class Format:
     layers: Literal["all", "mlp", "omlp"] = "all"
 
 
-NVFP4 = Format(description="E2M1 weights and activations in blocks of 16", bits=4, calibrators=("max", *AWQ), block=16)
+NVFP4 = Format(
+    description="E2M1 weights and activations in blocks of 16",
+    algorithm="NVFP4",
+    bits=4,
+    calibrators=("max", *AWQ),
+    block=16,
+)
+SMOOTHED: dict[str, str] = {"NVFP4": "NVFP4_AWQ"}
+"""Names of formats whose checkpoints have another one with a calibrator that smooths."""
 FORMATS: dict[QuantFormat, Format] = {
-    "fp8": Format(description="E4M3 weights and activations, one scale per tensor", bits=8),
+    "fp8": Format(description="E4M3 weights and activations, one scale per tensor", algorithm="FP8", bits=8),
     "fp8_pb_wo": Format(
-        description="E4M3 weights, one scale per 128 x 128 block", bits=8, block=128, free_block=True, square=True
+        description="E4M3 weights, one scale per 128 x 128 block; activations, one scale per 128 values of a token",
+        algorithm="fp8_pb_wo",
+        bits=8,
+        block=128,
+        free_block=True,
+        square=True,
     ),
     "fp8_pc_pt": Format(
-        description="E4M3 weights, one scale per output channel; activations, one scale per token", bits=8
+        description="E4M3 weights, one scale per output channel; activations, one scale per token",
+        algorithm="FP8_PER_CHANNEL_PER_TOKEN",
+        bits=8,
     ),
     "nvfp4": NVFP4,
     "nvfp4_mlp_only": replace(NVFP4, description="NVFP4 on the MLPs", layers="mlp"),
     "nvfp4_omlp_only": replace(NVFP4, description="NVFP4 on the MLPs and attention outputs", layers="omlp"),
     "int8_sq": Format(
-        description="INT8 weights and activations, SmoothQuant", bits=8, calibrators=("smoothquant", "max", "mse")
+        description="INT8 weights and activations, SmoothQuant",
+        algorithm="W8A8_SQ_PER_CHANNEL",
+        bits=8,
+        calibrators=("smoothquant", "max", "mse"),
     ),
     "int4_awq": Format(
-        description="INT4 weights in blocks of 128, AWQ", bits=4, calibrators=AWQ, block=128, free_block=True
+        description="INT4 weights in blocks of 128, AWQ",
+        algorithm="W4A16_AWQ",
+        bits=4,
+        calibrators=AWQ,
+        block=128,
+        free_block=True,
     ),
     "w4a8_awq": Format(
         description="INT4 weights in blocks of 128, AWQ; E4M3 activations",
+        algorithm="W4A8_AWQ",
         bits=4,
         calibrators=AWQ,
         block=128,
         free_block=True,
     ),
     "w4a8_nvfp4_fp8": Format(
-        description="E2M1 weights in blocks of 32, E4M3 activations", bits=4, calibrators=("max",), block=32
+        description="E2M1 weights in blocks of 32, E4M3 activations",
+        algorithm="W4A8_NVFP4_FP8",
+        bits=4,
+        calibrators=("max",),
+        block=32,
     ),
 }
 MIXABLE: tuple[QuantFormat, ...] = ("fp8", "fp8_pc_pt", "nvfp4", "w4a8_nvfp4_fp8")
@@ -91,6 +122,12 @@ def why_not(name: QuantFormat, calibrator: Calibrator) -> str:
     """Why a format does not work with a calibrator, as the end of a sentence."""
     known = REASONS.get((name, calibrator))
     return known or "ModelOpt 0.43 does not export what this combination calibrates"
+
+
+def algorithm_of(name: QuantFormat, calibrator: Calibrator) -> str:
+    """ModelOpt's name of the format in hf_quant_config.json."""
+    algorithm = FORMATS[name].algorithm
+    return SMOOTHED.get(algorithm, algorithm) if calibrator in SMOOTHING else algorithm
 
 
 @dataclass(frozen=True, kw_only=True)

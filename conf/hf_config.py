@@ -141,6 +141,18 @@ def rope(config: dict[str, Any], where: str = "config.json") -> Rope:
     return Rope(theta=theta, scaling=scaling)
 
 
+def rope_in_both_forms(config: dict[str, Any]) -> dict[str, Any]:
+    """`config` with `rope_theta` and `rope_scaling` beside `rope_parameters`, which transformers 4 and engines built on
+    it do not know: they would take their default base without a word. transformers 5 reads the same from both."""
+    given = config.get("rope_parameters")
+    if not given:
+        return config
+    older: dict[str, Any] = {"rope_theta": rope(config).theta}
+    if not config.get("rope_scaling") and given.get("rope_type", "default") != "default":
+        older["rope_scaling"] = {name: value for name, value in given.items() if name != "rope_theta"}
+    return config | older
+
+
 def _number(value: Any, name: str, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
         raise ValueError(f"{where} has {name} {value!r}; it must be a number above 0")

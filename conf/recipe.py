@@ -16,6 +16,7 @@ from conf.ladder import LadderConfig
 from conf.nemo import settings as nemo
 from conf.nemo.settings import Engine
 from conf.patterns import NAME, RUN_NAME
+from conf.serve import ServeConfig
 from conf.stages.blend import BlendConfig
 from conf.stages.contamination import ContaminationConfig
 from conf.stages.data import DataConfig
@@ -75,6 +76,10 @@ class Recipe(Config):
         default=None, description="Fine-tuning of every student on the records, after distill; null: none."
     )
     quantize: tuple[QuantizeConfig, ...] = Field(default=(), description="Quantization formats, one entry each.")
+    serve: ServeConfig | None = Field(
+        default=None,
+        description="Engine that the formats must load in; null: not known, imbik plan says who loads them.",
+    )
     ladder: LadderConfig | None = Field(
         default=None, description="Rule that picks one format per student; null: report all formats, pick none."
     )

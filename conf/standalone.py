@@ -8,10 +8,12 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_va
 
 from conf.base import Config
 from conf.checks.recipe import check_source
+from conf.checks.serve import check_served
 from conf.load import RecipeError
 from conf.mmlu_files import check_mmlu
 from conf.paths import in_home
 from conf.secrets import check_no_secret
+from conf.serve import ServeConfig
 from conf.stages.data import DataConfig
 from conf.stages.evaluate import EvaluateConfig
 from conf.stages.quantize import QuantizeConfig
@@ -56,12 +58,14 @@ class Quantizing(Single):
     quantize: tuple[QuantizeConfig, ...] = Field(
         default=(QuantizeConfig(format="fp8"),), min_length=1, description="Formats, one entry each, as in a recipe."
     )
+    serve: ServeConfig | None = Field(default=None, description="Engine that the formats must load in; null: any.")
 
     @model_validator(mode="after")
     def _once(self) -> Self:
         names = [entry.name for entry in self.quantize]
         if len(set(names)) != len(names):
             raise ValueError(f"quantize has duplicate formats: {names}; list each once")
+        check_served(self.serve, self.quantize)
         return self
 
 

@@ -35,7 +35,7 @@ distill:  # the students learn from the teacher's logits
   warmup_steps: 20
   # precision: fp32  # faster than the default, bf16, on processors without AVX-512
 
-quantize: [fp8]  # also nvfp4, int8_sq, int4_awq, ...; [] for none
+quantize: [fp8]  # also fp8_pc_pt, nvfp4, int4_awq, ...; [] for none. `imbik plan` says which engines load them
 
 evaluate:
   mmlu: null  # or {{limit: 20, shots: 0}}: 20 questions of each subject of MMLU, from the hub

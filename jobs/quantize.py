@@ -1,4 +1,4 @@
-"""Quantizes a model with ModelOpt and exports the unified checkpoint that vLLM and TensorRT-LLM read.
+"""Quantizes a model with ModelOpt and exports the unified checkpoint; quantize.json says which engines load it.
 
 The written checkpoint is read back and must equal, bit for bit, the weights and logits of the calibrated model;
 otherwise the stage fails. Unquantized parts are bf16, whatever the model's dtype: engines need 16 bits beside packed
@@ -12,6 +12,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from conf import contract
+from conf.engines.verdict import loaded_by
 from conf.formats import Widths
 from conf.hf_config import head_dim, key_value_heads
 from conf.spec import Spec
@@ -46,6 +48,9 @@ def run(spec: Spec) -> None:
     summary = _quantize(source, data, output, samples, config, mixed_formats)
     if scored and config.auto and mixed_formats:
         summary["auto"] = mixed_formats.record(config.auto, scored["bits"]["least"])
+    judged = contract.of(output / "model")
+    print(f"{config.name}: {loaded_by(judged)}")
+    summary["engines"] = contract.record(judged)
     summary |= {"bytes_before": hf.weight_bytes(source), "bytes_after": hf.weight_bytes(output / "model")}
     (output / "quantize.json").write_text(json.dumps(summary, indent=2) + "\n")
 
@@ -112,6 +117,7 @@ def _quantize(
     quant_errors.check_counts(counts, [*layers, *cache])
     export.check_calibrated(model, layers)
     export.share_scales(model)
+    export.complete_smoothing(layers)
     qad_record = _distill(model, source, data, output, config, metrics)
     # Folding replaces tensors without changing them.
     before = {name: layer.weight.data.cpu() for name, layer in layers.items()}

@@ -14,6 +14,7 @@ from conf.checks.gates import check_gates
 from conf.checks.layout import check_layout
 from conf.checks.nemo import check_family, check_nemo
 from conf.checks.quantize import check_format
+from conf.checks.serve import check_served
 from conf.checks.sft import check_lengths, check_records, check_tuning
 from conf.cuts import Cut, check_names, cuts
 from conf.fitted import fitted
@@ -44,6 +45,7 @@ def check(recipe: Recipe) -> Recipe:
     check_contamination(recipe)
     check_nemo(recipe)
     check_winner(recipe)
+    check_served(recipe.serve, recipe.quantize)
     _check_splits(recipe)
     check_records(recipe)
     check_blend(recipe)

@@ -57,6 +57,16 @@ class QAD(Excerpt):
     history: tuple[QADPoint, ...]
 
 
+class EngineVerdict(Excerpt):
+    """What an inference engine would do with the tensors that were written."""
+
+    version: str = Field(description="Version that this is known of.")
+    loads: bool = Field(description="Whether it loads the model and runs what was measured.")
+    known: str = Field(description="run: imbik's exports were opened by it; read: from its sources.")
+    why: tuple[str, ...] = Field(description="What it does instead; empty where it loads.")
+    notes: tuple[str, ...] = Field(description="What is different there.")
+
+
 class Quantized(Excerpt):
     """One quantized model."""
 
@@ -64,6 +74,7 @@ class Quantized(Excerpt):
     kv_cache: dict[str, Calibrated] = Field(
         default={}, description="Quantizers of the key-value cache, by module name."
     )
+    engines: dict[str, EngineVerdict] = Field(default={}, description="By engine; empty: not judged.")
     auto: Mix | None = Field(default=None, description="null: one format for all layers.")
     qad: QAD | None = Field(default=None, description="null: calibrated only.")
     samples: int | None = Field(default=None, description="Calibration sequences.")

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from conf.base import Execution, StageConfig
+from conf.engines.verdict import Contents, blocks_read
 from conf.estimate import flops, memory
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
-from conf.formats import BLOCKS, FORMATS, Calibrator, KVFormat, QuantFormat, Widths, kv_misfit, misfit, why_not
+from conf.formats import (
+    BLOCKS,
+    FORMATS,
+    Calibrator,
+    KVFormat,
+    QuantFormat,
+    Widths,
+    algorithm_of,
+    kv_misfit,
+    misfit,
+    why_not,
+)
 from conf.parallel import InOneProcess, Parallel
 from conf.shape import num_params
 from conf.stages.qad import QADConfig
@@ -40,13 +52,16 @@ class QuantizeConfig(StageConfig):
     )
     block_size: int | None = Field(
         default=None,
-        description="Weights per scale, for fp8_pb_wo, int4_awq and w4a8_awq: 16, 32, 64 or 128. Empty: 128.",
+        description=(
+            "Weights per scale, for fp8_pb_wo, int4_awq and w4a8_awq: 16, 32, 64 or 128. Empty: 128. Engines read 128,"
+            " and 64 of INT4; others are simulated only."
+        ),
     )
     kv_cache: KVFormat | None = Field(
         default=None,
         description=(
             "KV cache format: fp8, E4M3 per tensor; nvfp4, E2M1 in blocks of 16; nvfp4_affine, with a bias per head"
-            " and channel. Empty: unquantized."
+            " and channel, which no engine uses. Empty: unquantized."
         ),
     )
     qad: QADConfig | None = Field(
@@ -110,6 +125,24 @@ class QuantizeConfig(StageConfig):
         """Whether `block_size` may be set."""
         return self.format is not None and FORMATS[self.format].free_block
 
+    @property
+    def contents(self) -> Contents:
+        """What its checkpoints hold, as far as it matters to an engine; of a mix, every format that a layer may
+        have."""
+        algorithms = tuple(dict.fromkeys(algorithm_of(form, self.method) for form in self.formats))
+        block = self.format and self.free_block and (self.block_size or FORMATS[self.format].block)
+        return Contents(
+            algorithms=algorithms,
+            mixed=len(algorithms) > 1,
+            blocks={algorithms[0]: (block,)} if block else {},
+            kv=self.kv_cache,
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """With what fp8_pb_wo does to activations since engines were found to round them: scores of checkpoints that
+        were simulated without are not those of engines."""
+        return super().identity() | ({"inputs": "blocks"} if self.format == "fp8_pb_wo" else {})
+
     def misfit(self, widths: Widths) -> tuple[str, int, int, str] | None:
         """The first width that a format or the KV cache cannot pack: (name, size, required multiple, reason)."""
         found = [misfit(form, self.block_size, widths) for form in self.formats] + [kv_misfit(self.kv_cache, widths)]
@@ -125,7 +158,9 @@ class QuantizeConfig(StageConfig):
         fitting = [
             block for block in BLOCKS if self.format and self.free_block and not misfit(self.format, block, widths)
         ]
-        blocks = [f"set quantize.block_size to {max(fitting)}"] if fitting else []
+        unread = fitting and self.format and max(fitting) not in blocks_read(FORMATS[self.format].algorithm)
+        only = " (which no engine reads: it is simulated only)" if unread else ""
+        blocks = [f"set quantize.block_size to {max(fitting)}{only}"] if fitting else []
         return " or ".join([*cut, *blocks, "choose fp8, which fits every width"])
 
     @property

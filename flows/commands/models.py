@@ -35,14 +35,24 @@ def promote(
 def serve_command(
     model: ModelArgument,
     gpus: Annotated[int, typer.Option(min=1, help="Number of GPUs (tensor parallelism).")] = 1,
+    device: Annotated[
+        str | None, typer.Option(help="The GPU, for instance H100; default: says what differs between them.")
+    ] = None,
     store: StoreOption = None,
 ) -> None:
-    """Print commands to serve a model with vLLM, TensorRT-LLM and SGLang; nothing is started."""
+    """Print commands to serve a model with vLLM, TensorRT-LLM and SGLang; nothing is started. Exit code 2: no engine
+    loads it."""
+    from conf.engines.verdict import generation_of
     from tasks.handover import resolve as handover
     from tasks.handover import serving
 
     path, name = handover.directory(root_of(store), model)
-    for served in serving.commands(serving.read(path, name), gpus):
+    generation = generation_of(device, "--device") if device else None
+    found = serving.commands(serving.read(path, name, generation), gpus)
+    if not any(served.command for served in found):
+        reasons = "; ".join(f"{served.engine}: {served.note}" for served in found)
+        raise ValueError(f"no engine serves {model} ({reasons}); quantize it to fp8, or run it here with imbik chat")
+    for served in found:
         out.print(
             f"# {served.engine}{f': {served.note}' if served.note else ''}",
             markup=False,

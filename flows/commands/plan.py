@@ -23,6 +23,7 @@ from flows.commands.plan_tables import as_time, differences_below, gpu_tables, i
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from conf.base import StageConfig
     from conf.cluster import Cluster
     from conf.recipe import Recipe
     from flows.sizing import Sized
@@ -37,6 +38,7 @@ def plan(
 ) -> None:
     """Show each stage as cached or to run, with parameters, tokens, memory and disk; writes nothing. Exit code 2: a
     stage does not fit."""
+    from conf.checks.serve import told
     from conf.cluster import load_cluster
     from conf.load import load
     from conf.placement import place_on_cluster
@@ -59,6 +61,8 @@ def plan(
     if gpus:
         out.print(*gpu_tables(on_cluster, gpus, out.width))
     _gates(recipe)
+    for line in told(recipe.serve, recipe.quantize):
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
     _warnings(stages, here)
     out.print(f"store {root}; {_about(stages)}", style="dim", highlight=False, markup=False)
     if times:
@@ -121,7 +125,17 @@ def _as_json(each: Sized) -> dict[str, Any]:
         "differs": {setting: {"there": there, "here": here} for setting, (there, here) in planned.differs.items()},
         "waits": planned.waits or None,
         "does_not_fit": each.misfit,
+        "engines": _engines(planned.config),
     }
+
+
+def _engines(config: StageConfig) -> dict[str, Any] | None:
+    """What each engine would do with a quantized model; null for other stages."""
+    from conf.contract import record
+    from conf.engines.verdict import verdicts
+    from conf.stages.quantize import QuantizeConfig
+
+    return record(verdicts(config.contents)) if isinstance(config, QuantizeConfig) else None
 
 
 def _on_cpu(cluster: Cluster, stages: list[Sized]) -> dict[str, float]:

@@ -38,12 +38,17 @@ def quantize(
     forms: Annotated[list[str] | None, typer.Option("--format", help="Format, repeatable; default: fp8.")] = None,
     samples: Annotated[int | None, typer.Option(help="Calibration sequences; default: 512.")] = None,
     seq_length: Annotated[int | None, typer.Option(help="Tokens per calibration sequence; default: 512.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Engine that must load them: vllm, tensorrt_llm or sglang; default: any.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="With --engine: its GPU, for instance H100.")] = None,
     cluster: ClusterOption = "local",
     store: StoreOption = None,
     name: Name = None,
 ) -> None:
     """Quantize a model and measure the loss of each format."""
     from conf.base import run_name
+    from conf.checks.serve import told
     from conf.load import override
     from conf.placement import place_settings_on_cluster
     from conf.standalone import Quantizing, validate_settings
@@ -51,12 +56,16 @@ def quantize(
     options = {"calibration_samples": samples, "seq_length": seq_length}
     changed = {key: value for key, value in options.items() if value is not None}
     values: dict[str, Any] = {"model": model, "quantize": [{"format": form} | changed for form in forms or ["fp8"]]}
+    if engine or device:
+        values["serve"] = {"engine": engine, "device": device}
     setting_overrides, on_cluster = _where(overrides, cluster)
     for text in setting_overrides:
         values = override(values, text)
     validated = place_settings_on_cluster(validate_settings(Quantizing, values), on_cluster)
     name = run_name(name or "quantized")
     _check(store, [validated.model], validated)
+    for line in told(validated.serve, validated.quantize):
+        err.print(line, highlight=False, markup=False, soft_wrap=True, style="dim")
     _run(
         store,
         cluster,

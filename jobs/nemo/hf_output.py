@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from conf.hf_config import head_dim
+from conf.hf_config import head_dim, rope_in_both_forms
 from conf.hf_model import CODE, PICKLES, check_model_directory
 from conf.nemo.settings import NemoPrune
 
@@ -48,7 +48,7 @@ def publish(exported: Path, origin: Path, model: Path, pruning: NemoPrune | None
             shutil.copy2(path, partial / path.name)
     dtype = {key: exported_config[key] for key in ("dtype", "torch_dtype") if key in exported_config}
     settings = {key: value for key, value in expected.items() if key not in ("dtype", "torch_dtype")} | dtype
-    (partial / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    (partial / "config.json").write_text(json.dumps(rope_in_both_forms(settings), indent=2) + "\n")
     check_model_directory(partial)
     shutil.rmtree(model, ignore_errors=True)
     partial.rename(model)

@@ -145,7 +145,9 @@ def load(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
     }
     model = hf.build(directory, hf.check(directory), tensors, dtype)
     quantizers.simulate_inputs(
-        model, {name: packed.storage.inputs for name, packed in checkpoint.layers.items()}, checkpoint.kv
+        model,
+        {name: (packed.storage.inputs, packed.block) for name, packed in checkpoint.layers.items()},
+        checkpoint.kv,
     )
     for name, packed in checkpoint.layers.items():
         quantizer = model.get_submodule(name).input_quantizer

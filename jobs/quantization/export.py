@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from conf import hf_config
 from jobs.quantization import checkpoint as quantized
-from jobs.quantization.packed_layer import ALGORITHMS, INPUT_BOUND, LARGEST_FP8, Packed, pack
+from jobs.quantization.packed_layer import ALGORITHMS, INPUT_BOUND, INT4, LARGEST_FP8, Packed, pack
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Layers that engines run as one matrix, with one scale."""
+UNFUSED = ("o_proj", "down_proj")
 CACHE_QUANTIZERS = ("k_bmm_quantizer", "v_bmm_quantizer")
 MAX_FOLDS = 8
 """Roundings after which a weight must be stable."""
@@ -116,6 +118,15 @@ def share_scales(model: PreTrainedModel) -> None:
                 preprocess_linear_fusion(group)
 
 
+def complete_smoothing(layers: dict[str, Any]) -> None:
+    """Give INT4's o_proj and down_proj a smoothing scale of ones where the calibrator smooths nothing (awq_clip):
+    TensorRT-LLM reads that tensor without asking whether it is there."""
+    for name, layer in layers.items():
+        needs = algorithm_of(layer) in INT4 and name.endswith(UNFUSED)
+        if needs and layer.input_quantizer.pre_quant_scale is None:
+            layer.input_quantizer.pre_quant_scale = layer.weight.new_ones(layer.weight.shape[1])
+
+
 def algorithm_of(layer: Any) -> str:
     """The checkpoint's name for the layer's format."""
     from modelopt.torch.export.quant_utils import get_quantization_format
@@ -195,7 +206,7 @@ def export(model: PreTrainedModel, source: Path, target: Path) -> list[str]:
 
     from jobs.huggingface.tokenizer import copy_files, copy_generation
 
-    with _scales_shared_already():
+    with _scales_shared_already(), _grids_of_scales():
         export_hf_checkpoint(model, export_dir=target)
     copy_files(source, target)
     copy_generation(source, target)  # ModelOpt writes one of its own, with ids that transformers invents
@@ -204,6 +215,7 @@ def export(model: PreTrainedModel, source: Path, target: Path) -> list[str]:
     config.pop("dtype", None)
     # transformers rewrites the config (rope_theta moves, defaults appear); engines of other versions expect the
     # source's
+    config = hf_config.rope_in_both_forms(config)
     config |= {"torch_dtype": "bfloat16", "quantization_config": written["quantization_config"]}
     (target / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     return list(written["quantization_config"]["ignore"])
@@ -221,6 +233,25 @@ def _scales_shared_already() -> Iterator[None]:
         yield
     finally:
         unified_export_hf.requantize_resmooth_fused_llm_layers = original
+
+
+@contextlib.contextmanager
+def _grids_of_scales() -> Iterator[None]:
+    """Scales of square blocks have four axes, also where there is one block: ModelOpt writes that as a number, at which
+    vLLM fails with "narrow() cannot be applied to a 0-dim tensor"."""
+    from modelopt.torch.export import unified_export_hf
+
+    original = unified_export_hf.get_weight_scaling_factor
+
+    def whole(module: Any, *names: str) -> torch.Tensor:
+        scale: torch.Tensor = original(module, *names)
+        return scale.reshape(1, 1, 1, 1) if scale.numel() == 1 and algorithm_of(module) == "fp8_pb_wo" else scale
+
+    unified_export_hf.get_weight_scaling_factor = whole
+    try:
+        yield
+    finally:
+        unified_export_hf.get_weight_scaling_factor = original
 
 
 def verify(target: Path, reference: dict[str, torch.Tensor], layers: set[str], unquantized: set[str]) -> None:

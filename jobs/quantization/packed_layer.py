@@ -16,7 +16,7 @@ from jobs.quantization import nvfp4_cpu
 LARGEST_FP8 = 448.0
 LARGEST_INT8 = 127.0
 FP8, INT8, BYTES, FLOAT = torch.float8_e4m3fn, torch.int8, torch.uint8, torch.float32
-Inputs = Literal["fp8", "fp8_token", "int8", "nvfp4", "none"]
+Inputs = Literal["fp8", "fp8_token", "fp8_blocks", "int8", "nvfp4", "none"]
 INPUT_BOUND: dict[Inputs, float] = {
     "fp8": LARGEST_FP8,
     "int8": LARGEST_INT8,
@@ -40,7 +40,7 @@ class Storage:
 
 ALGORITHMS: dict[str, Storage] = {
     "FP8": Storage(weight=FP8, inputs="fp8"),
-    "fp8_pb_wo": Storage(weight=FP8),
+    "fp8_pb_wo": Storage(weight=FP8, inputs="fp8_blocks"),
     "FP8_PER_CHANNEL_PER_TOKEN": Storage(weight=FP8, inputs="fp8_token"),
     "W8A8_SQ_PER_CHANNEL": Storage(weight=INT8, inputs="int8", smoothed=True),
     "W4A16_AWQ": Storage(weight=BYTES, smoothed=True),
@@ -58,8 +58,8 @@ class Packed:
     """A layer as stored: FP8 and INT8 weights [out, in]; INT4 [out / 2, in], two outputs per byte; FP4 [out, in / 2],
     two inputs per byte.
 
-    `weight_scale` holds one number, one per output [out], one per block of inputs [out, blocks], or one per square (any
-    shape in that order)."""
+    `weight_scale` holds one number, one per output [out], one per block of inputs [out, blocks], or one per square
+    [rows, 1, columns, 1]."""
 
     algorithm: str
     weight: torch.Tensor
@@ -119,15 +119,8 @@ class Packed:
         if self.algorithm in (*INT4, *FP4) and self.block:
             shape = (rows, columns // self.block)
         _check_tensor(name, "weight_scale", self.weight_scale, storage.scale, shape)
-        if (
-            self.algorithm == "fp8_pb_wo"
-            and self.block
-            and self.weight_scale.numel() != (rows // self.block) * (columns // self.block)
-        ):
-            raise ValueError(
-                f"{name}.weight_scale has {self.weight_scale.numel()} squares for {rows} x {columns}; quantize the"
-                " model again"
-            )
+        if self.algorithm == "fp8_pb_wo":
+            self._check_squares(name)
         parts = {"weight_scale": self.weight_scale}
         for part, required in (
             ("weight_scale_2", storage.second_scale),
@@ -144,6 +137,15 @@ class Packed:
             value = tensor.float()
             if not (value.isfinite() & (value > 0)).all():
                 raise ValueError(f"{name}.{part} is not finite and positive everywhere; quantize the model again")
+
+    def _check_squares(self, name: str) -> None:
+        """Refuse scales of square blocks in another shape: engines read no other."""
+        (rows, columns), block, found = self.shape, self.block, tuple(self.weight_scale.shape)
+        if not block or found != (rows // block, 1, columns // block, 1):
+            raise ValueError(
+                f"{name}.weight_scale is {found} for {rows} x {columns} weights, not one scale per square; quantize the"
+                " model again"
+            )
 
 
 def _check_tensor(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from conf.formats import Calibrator, KVFormat, QuantFormat
+from conf.formats import FORMATS, Calibrator, KVFormat, QuantFormat
 from conf.stages.quantize import QuantizeConfig
 from jobs.quantization import nvfp4_cpu
 from jobs.quantization.packed_layer import Inputs
@@ -31,7 +31,9 @@ PRESETS: dict[QuantFormat, str] = {
 KV_PRESETS: dict[KVFormat, str] = {"fp8": "FP8_KV_CFG", "nvfp4": "NVFP4_KV_CFG", "nvfp4_affine": "NVFP4_AFFINE_KV_CFG"}
 KV_QUANTIZERS = "*[kv]_bmm_quantizer"
 AFFINE = "imbik_nvfp4_affine"
-"""Our name, in ModelOpt's registry of backends, for NVFP4 with a bias."""
+FP8_BLOCKS = "imbik_fp8_blocks"
+"""Our names, in ModelOpt's registry of backends, for NVFP4 with a bias, and for E4M3 with a scale per block of a
+token's activations."""
 
 NVFP4_BLOCKS = {-1: 16, "type": "dynamic", "scale_bits": (4, 3)}
 INPUT_QUANTIZERS: dict[Inputs, dict[str, Any]] = {
@@ -39,8 +41,15 @@ INPUT_QUANTIZERS: dict[Inputs, dict[str, Any]] = {
     "fp8_token": {"num_bits": (4, 3), "type": "dynamic", "block_sizes": {-1: None}},
     "int8": {"num_bits": 8, "axis": None},
     "nvfp4": {"num_bits": (2, 1), "block_sizes": NVFP4_BLOCKS, "enable": True},
+    "fp8_blocks": {"num_bits": (4, 3), "axis": None, "type": "dynamic", "backend": FP8_BLOCKS},
     "none": {"enable": False},
 }
+
+
+def input_settings(kind: Inputs, block: int | None) -> dict[str, Any]:
+    """ModelOpt's settings for a layer's inputs; `block` is that of its weights."""
+    settings = copy.deepcopy(INPUT_QUANTIZERS[kind])
+    return settings | ({"enable": True, "backend_extra_args": {"block": block}} if kind == "fp8_blocks" else {})
 
 
 def format_settings(name: QuantFormat) -> dict[str, Any]:
@@ -61,6 +70,9 @@ def recipe_settings(config: QuantizeConfig, mix: dict[str, QuantFormat] | None =
         weights = settings["quant_cfg"]["*weight_quantizer"]
         blocks = (weights[0] if isinstance(weights, list) else weights)["block_sizes"]
         blocks.update({axis: config.block_size for axis in (-1, -2) if axis in blocks})
+    if config.format == "fp8_pb_wo":  # ModelOpt leaves inputs alone, engines round them in the weights' blocks
+        block = config.block_size or FORMATS[config.format].block
+        settings["quant_cfg"]["*input_quantizer"] = input_settings("fp8_blocks", block)
     if config.kv_cache:
         settings["quant_cfg"][KV_QUANTIZERS] = cache_settings(config.kv_cache)
     return settings
@@ -91,12 +103,13 @@ def cache_settings(kv: KVFormat) -> dict[str, Any]:
     return quantizer | ({"backend": AFFINE} if kv == "nvfp4_affine" else {})
 
 
-def simulate_inputs(model: PreTrainedModel, inputs: dict[str, Inputs], kv: KVFormat | None) -> None:
-    """Put quantizers on the inputs of the named linear layers and on the key-value cache; weights stay as they are."""
+def simulate_inputs(model: PreTrainedModel, inputs: dict[str, tuple[Inputs, int | None]], kv: KVFormat | None) -> None:
+    """Put quantizers on the inputs of the named linear layers (how they are rounded, and the weights' block) and on the
+    key-value cache; weights stay as they are."""
     import modelopt.torch.quantization as mtq
 
     quantizers: dict[str, Any] = {"*": {"enable": False}}
-    quantizers |= {f"{layer}.input_quantizer": copy.deepcopy(INPUT_QUANTIZERS[kind]) for layer, kind in inputs.items()}
+    quantizers |= {f"{layer}.input_quantizer": input_settings(*how) for layer, how in inputs.items()}
     if kv:
         quantizers[KV_QUANTIZERS] = cache_settings(kv)
     mtq.quantize(model, {"quant_cfg": quantizers, "algorithm": None})
@@ -109,8 +122,9 @@ def prepare() -> None:
 
     if not torch.cuda.is_available():
         nvfp4_cpu.install()
-    if not is_registered_quant_backend(AFFINE):
-        register_quant_backend(AFFINE, _affine)
+    for name, entry in ((AFFINE, _affine), (FP8_BLOCKS, _fp8_blocks)):
+        if not is_registered_quant_backend(name):
+            register_quant_backend(name, entry)
 
 
 def _affine(inputs: torch.Tensor, quantizer: Any) -> torch.Tensor:
@@ -123,3 +137,16 @@ def _affine(inputs: torch.Tensor, quantizer: Any) -> torch.Tensor:
     residual = (inputs - bias).contiguous()
     rounded = tensor_quant.dynamic_block_quantize_op(residual, 16, quantizer._amax, 4, 2, 8, 4)
     return rounded + bias
+
+
+def _fp8_blocks(inputs: torch.Tensor, quantizer: Any) -> torch.Tensor:
+    """E4M3 with a scale for each block of a token's activations, from the block's own largest magnitude: what vLLM and
+    TensorRT-LLM do before they multiply with weights of square blocks.
+
+    ModelOpt 0.43 has such blocks for a fixed shape of inputs only."""
+    from modelopt.torch.quantization import tensor_quant
+
+    blocks = inputs.unflatten(-1, (-1, quantizer.backend_extra_args["block"]))
+    largest = blocks.detach().abs().amax(-1, keepdim=True)
+    rounded: torch.Tensor = tensor_quant.scaled_e4m3(blocks, largest, None, 4, 3, None, quantizer._pass_through_bwd)
+    return rounded.flatten(-2)

@@ -10,7 +10,7 @@ from transformers import AutoConfig, LlamaConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from conf.families import FAMILIES
-from conf.hf_config import REQUIRED, completed, head_dim, rope, stop_ids
+from conf.hf_config import REQUIRED, completed, head_dim, rope, rope_in_both_forms, stop_ids
 
 SIZES = dict.fromkeys(REQUIRED, 64) | {"num_attention_heads": 4}
 LLAMA3 = {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 8.0}
@@ -41,6 +41,7 @@ ROPES: list[dict[str, Any]] = [
     {"rope_theta": 5e5, "rope_scaling": LLAMA3},
     {"rope_parameters": LLAMA3 | {"rope_theta": 6e5, "original_max_position_embeddings": 32}},
     {"rope_scaling": LLAMA3 | {"original_max_position_embeddings": 16}, "rope_parameters": {"rope_theta": 3.0}},
+    {"rope_theta": 5e5, "rope_parameters": {"rope_theta": 7e4, "rope_type": "default"}},
 ]
 
 
@@ -112,3 +113,19 @@ def test_another_family_is_told_the_nearest(given: dict[str, Any], told: str) ->
 def test_the_table_names_transformers_classes() -> None:
     for kind, family in FAMILIES.items():
         assert MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind] == family.architecture
+
+
+@pytest.mark.parametrize("given", ROPES, ids=str)
+def test_both_forms_of_a_rotary_embedding_say_the_same(given: dict[str, Any]) -> None:
+    """transformers 5 reads what it read before; transformers 4 knows only the older form."""
+    given = {"max_position_embeddings": 64} | given
+    both = rope_in_both_forms(given)
+    assert rope(both) == rope(given)
+    ours, theirs = (LlamaConfig(**SIZES | copy.deepcopy(each)).rope_parameters for each in (both, given))
+    assert {name: ours[name] for name in theirs} == theirs
+    if "rope_parameters" not in given:
+        assert both == given
+        return
+    assert both["rope_theta"] == rope(given).theta
+    older = {name: value for name, value in both.items() if name != "rope_parameters"}
+    assert rope(older) == rope(given)

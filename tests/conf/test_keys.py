@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conf.base import Config, Execution, Later, StageConfig
+from conf.formats import FORMATS
 from conf.shape import Shape
 from conf.stages.answer import AnswerConfig
 from conf.stages.contamination import ContaminationConfig
@@ -219,6 +220,12 @@ def test_the_key_is_of_the_inputs_and_not_of_their_order(inputs: dict[str, str],
     key = key_of("quantize", config, inputs)
     assert key == key_of("quantize", QuantizeConfig.model_validate_json(config.model_dump_json()), dict(shuffled))
     assert all(key != key_of("quantize", config, inputs | {role: inputs[role] + "x"}) for role in inputs)
+
+
+def test_only_fp8_pb_wo_s_keys_tell_that_inputs_are_rounded() -> None:
+    """Its scores were measured with activations in 16 bits before, as no engine runs it."""
+    marked = {name: "inputs" in QuantizeConfig(format=name).identity() for name in FORMATS}
+    assert [name for name, has in marked.items() if has] == ["fp8_pb_wo"]
 
 
 def test_stage_inputs_and_format_are_part_of_the_key() -> None:

@@ -91,6 +91,25 @@ def test_a_plan_is_printed_for_programs(call: Any, store: Path) -> None:
     stages = {stage["stage"]: stage for stage in json.loads(out)}
     assert code == 0 and stages["distill-depth"]["state"] == "will run"
     assert stages["distill-depth"]["tokens"] == 6 * 4 * 64 and stages["distill-depth"]["steps"] == 6
+    assert stages["quantize-depth-fp8"]["engines"]["vllm"]["loads"] and stages["distill-depth"]["engines"] is None
+
+
+def test_a_plan_says_who_loads_each_format(call: Any) -> None:
+    _, out, _ = call("plan", str(RECIPE))
+    assert "format fp8: loads in vLLM 0.32 (run), TensorRT-LLM main of 2026-11 (read), SGLang 0.5.23 (read)" in out
+    _, out, _ = call("plan", str(RECIPE), "serve={engine: vllm, device: H100}")
+    assert "format nvfp4: loads in vLLM 0.32 on H100 (read); it leaves activations in 16 bits" in out
+
+
+def test_a_model_that_no_engine_loads_has_no_command(call: Any, tmp_path: Path) -> None:
+    config = {"num_attention_heads": 4, "model_type": "llama", "max_position_embeddings": 64}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    settings = {"quant_algo": "W8A8_SQ_PER_CHANNEL", "kv_cache_quant_algo": None}
+    (tmp_path / "hf_quant_config.json").write_text(json.dumps({"quantization": settings}))
+    code, out, err = call("serve-command", str(tmp_path))
+    assert (code, out) == (2, "")
+    assert err.startswith(f"imbik: no engine serves {tmp_path} (vLLM: it refuses the algorithm (W8A8_SQ_PER_CHANNEL)")
+    assert err.endswith("quantize it to fp8, or run it here with imbik chat\n")
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
@@ -130,6 +149,12 @@ WRONG = [
     (["up", "--prefect-port", "99999"], "Invalid value for '--prefect-port': it must be at most 65535"),
     (["up", "--mlflow-port", "x"], "Invalid value for '--mlflow-port': it must be a whole number"),
     (["serve-command", "one/depth", "--gpus", "0"], "Invalid value for '--gpus': it must be at least 1"),
+    (["serve-command", "one/depth", "--device", "H101"], "--device is H101, which is not known; use cpu, ampere"),
+    (
+        ["quantize", "one/depth", "--format", "int8_sq", "--engine", "vllm"],
+        "quantize has int8_sq, but vLLM 0.32 refuses",
+    ),
+    (["quantize", "one/depth", "--device", "H100"], "serve.engine is null; it must be vllm, tensorrt_llm or sglang"),
 ]
 
 

@@ -12,10 +12,12 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
+from conf.contract import record
+from conf.engines.verdict import verdicts
 from conf.formats import FORMATS, Widths, kv_misfit, misfit
 from conf.stages.quantize import QuantizeConfig
 from tests.fixtures.jobs import run_job
-from tests.jobs.test_quantize import make, models  # noqa: F401 - a fixture
+from tests.jobs.test_quantize import SIZES, make, models  # noqa: F401 - a fixture
 
 CASES: dict[str, dict[str, Any]] = {
     "fp8_pc_pt": {},
@@ -169,6 +171,53 @@ def test_nvfp4_around_a_bias_is_the_plain_formula(made: Any) -> None:
     bias = quantizer._bias_value
     assert bias.shape == (1, 2, 1, 16)
     assert torch.equal(quantizer(values), nvfp4_cpu.fake_quantize(values - bias, quantizer.amax) + bias)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_the_tensors_are_judged_as_the_recipe_was(made: Any, name: str) -> None:
+    """What plan tells before is what quantize.json tells of the very tensors."""
+    config = QuantizeConfig(**config_of(name))
+    assert json.loads((made(name) / "quantize.json").read_text())["engines"] == record(verdicts(config.contents))
+
+
+@pytest.mark.slow
+def test_inputs_of_square_blocks_are_rounded_per_block_of_a_toke(made: Any) -> None:
+    from jobs.quantization import checkpoint as quantized
+
+    model = quantized.load(made("fp8_pb_wo") / "model", torch.bfloat16)
+    quantizer = model.model.layers[0].mlp.down_proj.input_quantizer
+    torch.manual_seed(3)
+    for shape in ((2, 5, 96), (1, 1, 96)):  # prompts and single tokens, in one model
+        values = torch.randn(shape, dtype=torch.bfloat16) * torch.logspace(-3, 3, 96, dtype=torch.bfloat16)
+        values[..., :32] = 0
+        blocks = values.float().unflatten(-1, (-1, 32))
+        scale = blocks.abs().amax(-1, keepdim=True) / 448
+        codes = (blocks / scale.where(scale > 0, torch.ones(()))).to(torch.float8_e4m3fn).float()
+        expected = (codes * scale).flatten(-2)
+        differing = (quantizer(values).float() - expected).abs() > expected.abs() * 2**-8
+        assert differing.float().mean() < 0.03  # ties that ModelOpt's reciprocal rounds the other way
+        assert not torch.equal(quantizer(values), values)
+
+
+@pytest.mark.slow
+def test_a_matrix_of_one_square_has_a_scale_with_four_axes(corpus: Path, tmp_path: Path) -> None:
+    """Engines narrow the scales of fused layers along their first axis, which a single number lacks."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    from jobs.huggingface import tokenizer
+
+    vocabulary = {"vocab_size": tokenizer.vocab_size(corpus / "tokenizer")}
+    heads = {"num_attention_heads": 1, "num_key_value_heads": 1}
+    model = Qwen3ForCausalLM(Qwen3Config(**SIZES | vocabulary | heads | {"hidden_size": 16, "intermediate_size": 32}))
+    model.save_pretrained(tmp_path / "one" / "model")
+    tokenizer.copy_files(corpus / "tokenizer", tmp_path / "one" / "model")
+    config = {"format": "fp8_pb_wo", "block_size": 16, "calibration_samples": 4, "seq_length": 64}
+    output = run_job("quantize", config, {"model": tmp_path / "one", "data": corpus}, tmp_path / "out")
+    tensors = load_file(output / "model" / "model.safetensors")
+    shapes = {name.split(".")[-2]: tensor.shape for name, tensor in tensors.items() if name.endswith("weight_scale")}
+    assert {tuple(shapes[f"{part}_proj"]) for part in "qkvo"} == {(1, 1, 1, 1)}
+    assert tuple(shapes["gate_proj"]) == (2, 1, 1, 1) and tuple(shapes["down_proj"]) == (1, 1, 2, 1)
 
 
 @pytest.mark.slow

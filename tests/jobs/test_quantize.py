@@ -130,6 +130,7 @@ def test_config_is_the_source_s_plus_quantization(models: Any, checkpoints: Any,
     settings = written.pop("quantization_config")
     assert written.pop("torch_dtype") == "bfloat16"
     source.pop("dtype")
+    assert written.pop("rope_theta") == source["rope_parameters"]["rope_theta"], "where transformers 4 looks for it"
     assert written == source
     assert (settings["quant_method"], settings["quant_algo"], settings["ignore"]) == (
         "modelopt",

@@ -104,6 +104,7 @@ def test_a_mix_is_exported_layer_by_layer_and_read_back(corpus: Path, models: An
     settings = json.loads((output / "model" / "hf_quant_config.json").read_text())["quantization"]
     assert (settings["quant_algo"], settings["kv_cache_quant_algo"]) == ("MIXED_PRECISION", "FP8")
     assert record["verified"]["logits_equal"] and record["auto"]["effective_bits"] <= budget
+    assert all(engine["loads"] for engine in record["engines"].values())
 
 
 @pytest.mark.slow

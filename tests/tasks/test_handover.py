@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from conf.engines.table import Generation
 from conf.load import load
 from conf.spec import File, Record
 from tasks.handover import card, serving, upload
@@ -20,9 +21,14 @@ from tests.fixtures.report import report, row
 
 
 def checkpoint(
-    folder: Path, algorithm: str | None = None, cache: str | None = None, template: str | None = None
+    folder: Path,
+    algorithm: str | None = None,
+    cache: str | None = None,
+    template: str | None = None,
+    mixed: tuple[str, ...] = (),
+    device: Generation | None = None,
 ) -> serving.ServedModel:
-    """What an 8B model's directory says, in a format."""
+    """What an 8B model's directory says, in a format or with a layer in each of `mixed`."""
     config = {
         "num_attention_heads": 32,
         "num_key_value_heads": 8,
@@ -32,9 +38,13 @@ def checkpoint(
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template} if template else {}))
     if algorithm:
-        how = {"quant_algo": algorithm, "kv_cache_quant_algo": cache}
+        how: dict[str, Any] = {"quant_algo": algorithm, "kv_cache_quant_algo": cache}
+        if mixed:
+            how["quantized_layers"] = {
+                f"model.layers.{n}.mlp.down_proj": {"quant_algo": a} for n, a in enumerate(mixed)
+            }
         (folder / "hf_quant_config.json").write_text(json.dumps({"quantization": how}))
-    return serving.read(folder, "mine")
+    return serving.read(folder, "mine", device)
 
 
 @pytest.mark.parametrize("algorithm", [None, "FP8", "W8A8_SQ_PER_CHANNEL"])
@@ -48,36 +58,98 @@ def test_a_card_says_what_opens_the_model_and_what_must_not(algorithm: str | Non
     assert ("**Do not open it with transformers**" in told) == bool(algorithm)
 
 
+KV = "--kv-cache-dtype"
+COMMANDS: dict[str, tuple[str | None, str | None, tuple[str, ...], tuple[str | None, str | None, str | None]]] = {
+    "plain": (None, None, (), ("--dtype bfloat16", "--tp_size 4", "--dtype bfloat16")),
+    "fp8 and its cache": (
+        "FP8",
+        "FP8",
+        (),
+        (f"--quantization modelopt {KV} fp8", "dtype: fp8", f"--quantization modelopt_fp8 {KV} fp8_e4m3"),
+    ),
+    "nvfp4": ("NVFP4", None, (), ("--quantization modelopt_fp4", "--tp_size 4", "--quantization modelopt_fp4")),
+    "fp8 per channel": ("FP8_PER_CHANNEL_PER_TOKEN", None, (), ("--quantization modelopt", "--tp_size 4", None)),
+    "fp8 in blocks": ("fp8_pb_wo", None, (), ("--quantization modelopt", "--tp_size 4", None)),
+    "nvfp4 smoothed": ("NVFP4_AWQ", None, (), (None, "--tp_size 4", "--quantization modelopt_fp4")),
+    "int4": ("W4A16_AWQ", None, (), (None, "--tp_size 4", None)),
+    "int8": ("W8A8_SQ_PER_CHANNEL", None, (), (None, None, None)),
+    "nvfp4 cache": ("FP8", "NVFP4", (), (f"{KV} nvfp4", "dtype: nvfp4", "--quantization modelopt_fp8")),
+    "affine cache": ("FP8", "NVFP4_AFFINE", (), (None, None, "--quantization modelopt_fp8")),
+    "a mix that all load": (
+        "MIXED_PRECISION",
+        None,
+        ("FP8", "NVFP4"),
+        ("--quantization modelopt_mixed", "--tp_size 4", "--quantization modelopt_mixed"),
+    ),
+    "a mix that is garbage in SGLang": (
+        "MIXED_PRECISION",
+        None,
+        ("NVFP4", "FP8_PER_CHANNEL_PER_TOKEN"),
+        ("--quantization modelopt_mixed", "--tp_size 4", None),
+    ),
+    "a mix without nvfp4": (
+        "MIXED_PRECISION",
+        None,
+        ("FP8", "fp8_pb_wo"),
+        ("--quantization modelopt_mixed", "--tp_size 4", None),
+    ),
+    "a mix that vLLM dies of": ("MIXED_PRECISION", None, ("FP8", "W4A8_NVFP4_FP8"), (None, "--tp_size 4", None)),
+}
+
+
+@pytest.mark.parametrize("case", COMMANDS)
+def test_an_engine_gets_a_command_only_for_what_it_loads(case: str, tmp_path: Path) -> None:
+    algorithm, cache, mixed, wanted = COMMANDS[case]
+    found = serving.commands(checkpoint(tmp_path, algorithm, cache, "{{ messages }}", mixed), 4)
+    assert [each.engine for each in found] == ["vLLM", "TensorRT-LLM", "SGLang"]
+    for each, flags in zip(found, wanted, strict=True):
+        if flags is None:
+            assert each.command is None and each.note.startswith("it ")
+        else:
+            assert each.command and flags in each.command and str(tmp_path) in each.command
+            assert "chat template" not in each.note
+    if found[0].command and found[2].command:
+        assert "--tensor-parallel-size 4" in found[0].command and "--tp 4" in found[2].command
+
+
 @pytest.mark.parametrize(
-    ("algorithm", "cache", "vllm", "tensorrt", "sglang"),
+    ("algorithm", "cache", "mixed", "engine", "words"),
     [
-        (None, None, "--dtype bfloat16", "--tp_size 4", "--dtype bfloat16"),
-        (
-            "FP8",
-            "FP8",
-            "--quantization modelopt --kv-cache-dtype fp8",
-            "dtype: fp8",
-            "--quantization modelopt_fp8 --kv-cache-dtype fp8_e4m3",
-        ),
-        ("NVFP4", "NVFP4", "--quantization modelopt_fp4", "dtype: nvfp4", "--quantization modelopt_fp4"),
-        ("MIXED_PRECISION", None, "--quantization modelopt_mixed", "--tp_size 4", "--quantization modelopt_mixed"),
-        ("W4A16_AWQ", None, None, "--tp_size 4", None),
-        ("W8A8_SQ_PER_CHANNEL", None, None, None, None),
+        ("FP8", "NVFP4", (), 0, "keeps such a cache on Blackwell only"),
+        ("FP8", "NVFP4", (), 0, f"{KV} bfloat16 serves it elsewhere"),
+        ("FP8", "NVFP4", (), 2, "drops its scales and keeps the cache in the model's type"),
+        ("FP8", "NVFP4_AFFINE", (), 0, "dies at the tensors k_bias and v_bias"),
+        ("FP8", "NVFP4_AFFINE", (), 1, "knows no cache of that name"),
+        ("NVFP4_AWQ", None, (), 1, "releases of 2025 refuse it"),
+        ("NVFP4", None, (), 0, "(W4A16), which the simulation does not (NVFP4 on ada, hopper)"),
+        ("W8A8_SQ_PER_CHANNEL", None, (), 0, "W8A8_SQ_PER_CHANNEL"),
+        ("MIXED_PRECISION", None, ("NVFP4", "FP8_PER_CHANNEL_PER_TOKEN"), 2, "answers garbage, without an error"),
+        ("MIXED_PRECISION", None, ("NVFP4", "FP8_PER_CHANNEL_PER_TOKEN"), 0, "the first version known to load it"),
+        ("MIXED_PRECISION", None, ("FP8", "fp8_pb_wo"), 2, "for another format (w4afp8)"),
+        ("MIXED_PRECISION", None, ("FP8", "W4A8_NVFP4_FP8"), 0, "dies with an AttributeError"),
     ],
 )
-def test_each_engine_gets_the_flags_of_the_format_or_the_reason(
-    algorithm: str | None, cache: str | None, vllm: str | None, tensorrt: str | None, sglang: str | None, tmp_path: Path
+def test_notes_say_what_an_engine_does_instead(
+    algorithm: str, cache: str | None, mixed: tuple[str, ...], engine: int, words: str, tmp_path: Path
 ) -> None:
-    found = serving.commands(checkpoint(tmp_path, algorithm, cache, template="{{ messages }}"), 4)
-    assert [each.engine for each in found] == ["vLLM", "TensorRT-LLM", "SGLang"]
-    for each, wanted in zip(found, (vllm, tensorrt, sglang), strict=True):
-        if wanted is None:
-            assert each.command is None and str(algorithm) in each.note
-        else:
-            assert each.command and wanted in each.command and str(tmp_path) in each.command
-            assert "chat template" not in each.note
-    if vllm and vllm.startswith("--quantization"):
-        assert "--tensor-parallel-size 4" in str(found[0].command) and "--tp 4" in str(found[2].command)
+    assert words in serving.commands(checkpoint(tmp_path, algorithm, cache, "t", mixed), 1)[engine].note
+
+
+def test_a_device_decides_what_its_generation_changes(tmp_path: Path) -> None:
+    blackwell = serving.commands(checkpoint(tmp_path, "NVFP4", "NVFP4", "t", device="blackwell"), 1)
+    assert all(each.command for each in blackwell)
+    hopper = serving.commands(checkpoint(tmp_path, "NVFP4", "NVFP4", "t", device="hopper"), 1)
+    assert [each.command is None for each in hopper] == [True, True, False]
+
+
+def test_a_rotary_base_that_engines_may_miss_is_told(tmp_path: Path) -> None:
+    checkpoint(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config |= {"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert "rope_parameters only" in serving.commands(serving.read(tmp_path, "mine"), 1)[0].note
+    (tmp_path / "config.json").write_text(json.dumps(config | {"rope_theta": 5e5}))
+    assert "rope_parameters" not in serving.commands(serving.read(tmp_path, "mine"), 1)[0].note
 
 
 def test_indivisible_heads_are_refused_and_no_template_noted(tmp_path: Path) -> None:

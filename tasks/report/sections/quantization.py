@@ -1,4 +1,5 @@
-"""The report's sections on quantization: the layers with the largest errors, and AutoQuantize's choice of formats."""
+"""The report's sections on quantization: the layers with the largest errors, AutoQuantize's choice of formats, and
+which inference engines load the models."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from conf.report.quantization import LayerError, Mix, Quantized
+from conf.engines.table import ENGINES
+from conf.report.quantization import EngineVerdict, LayerError, Mix, Quantized
 from conf.report.section import Section
 
 WORST_SHOWN = 10
@@ -24,10 +26,43 @@ def read_quantized(folders: dict[str, str]) -> dict[str, Quantized]:
 
 
 def sections(quantized: dict[str, Quantized]) -> list[Section]:
-    """The error of each layer, and the formats of each mix; empty where no layer was measured."""
+    """The error of each layer, the formats of each mix, and who loads the models; empty where no layer was
+    measured."""
     models = {model: record for model, record in quantized.items() if record.layers}
     mixes = {model: record.auto for model, record in models.items() if record.auto}
-    return ([_errors(models)] if models else []) + ([_mixes(mixes)] if mixes else [])
+    judged = {model: record.engines for model, record in models.items() if record.engines}
+    return (
+        ([_errors(models)] if models else [])
+        + ([_mixes(mixes)] if mixes else [])
+        + ([_engines(judged)] if judged else [])
+    )
+
+
+def _engines(judged: dict[str, dict[str, EngineVerdict]]) -> Section:
+    """What each engine would do with each model's tensors."""
+    rows = [
+        (
+            model,
+            f"{ENGINES[engine].title if engine in ENGINES else engine} {verdict.version}",
+            f"{'loads' if verdict.loads else 'does not load'} ({verdict.known})",
+            "; ".join((*verdict.why, *verdict.notes)) or "-",
+        )
+        for model, engines in judged.items()
+        for engine, verdict in engines.items()
+    ]
+    nowhere = [model for model, engines in judged.items() if not any(each.loads for each in engines.values())]
+    return Section(
+        title="Inference engines",
+        sentences=(f"No engine loads {', '.join(nowhere)}: simulated only.",) if nowhere else (),
+        header=("model", "engine", "loads", "what it does"),
+        rows=tuple(rows),
+        notes=(
+            (
+                "Judged by the tensors that were written. run: exports of imbik were opened by that engine, on a CPU;"
+                " read: from its sources."
+            ),
+        ),
+    )
 
 
 def _errors(models: dict[str, Quantized]) -> Section:

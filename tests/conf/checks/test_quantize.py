@@ -58,8 +58,11 @@ def test_a_width_off_the_block_is_refused() -> None:
 
 
 def test_a_free_block_may_be_made_smaller() -> None:
-    smaller = "set quantize.block_size to 32 or choose fp8"
+    smaller = "set quantize.block_size to 32 (which no engine reads: it is simulated only) or choose fp8"
     assert smaller in refused(QuantizeConfig(format="int4_awq"), ffn_hidden_size=96)
+    assert "set quantize.block_size to 64 or choose fp8" in refused(
+        QuantizeConfig(format="int4_awq"), ffn_hidden_size=64
+    )
     assert "block_size" not in refused(QuantizeConfig(format="int4_awq"), ffn_hidden_size=100), "none fits"
 
 

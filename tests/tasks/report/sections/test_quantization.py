@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from conf.contract import record
+from conf.engines.verdict import Contents, verdicts
 from conf.report.quantization import Quantized
 from tasks.report.plots.quantization import worst_by_layer
 from tasks.report.sections.quantization import decibels, join_layers, layer_matrix, read_quantized, sections
@@ -52,6 +54,21 @@ def test_one_format_for_all_layers_has_no_mix() -> None:
     plain = MODELS["s-fp8"].model_copy(update={"auto": None})
     assert [text.title for text in sections({"s": plain})] == ["Quantization error by layer"]
     assert sections({"s": Quantized()}) == []
+
+
+def test_engines_have_a_row_for_each_model() -> None:
+    judged = {
+        "s-fp8": record(verdicts(Contents(algorithms=("FP8",)))),
+        "s-int8": record(verdicts(Contents(algorithms=("W8A8_SQ_PER_CHANNEL",)))),
+    }
+    models = {
+        name: Quantized.model_validate(quantized(1.21) | {"engines": engines}) for name, engines in judged.items()
+    }
+    text = sections(models)[-1]
+    assert text.title == "Inference engines" and len(text.rows) == 6
+    assert text.rows[0][:3] == ("s-fp8", "vLLM 0.32", "loads (run)")
+    assert text.rows[3] == ("s-int8", "vLLM 0.32", "does not load (run)", "refuses the algorithm (W8A8_SQ_PER_CHANNEL)")
+    assert text.sentences == ("No engine loads s-int8: simulated only.",)
 
 
 @pytest.mark.parametrize(

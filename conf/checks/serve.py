@@ -1,0 +1,86 @@
+"""Formats against the engine that a recipe names, and what is told of them where it names none."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from conf.engines.table import ENGINES
+from conf.engines.verdict import Verdict, loaded_by, title, verdict, verdicts
+from conf.formats import FORMATS, MIXABLE, QuantFormat
+from conf.serve import ServeConfig
+from conf.stages.quantize import QuantizeConfig
+
+
+def check_served(serve: ServeConfig | None, entries: Sequence[QuantizeConfig]) -> None:
+    """Raise ValueError for the first entry of quantize that the engine of `serve` does not load."""
+    for entry in entries if serve else ():
+        assert serve is not None
+        judged = verdict(serve.engine, entry.contents, serve.generation)
+        if not _served_whole(judged):
+            reason = (*judged.why, *judged.notes)[0]
+            raise ValueError(f"quantize has {entry.name}, but {_where(serve)} {reason}; {_remedy(serve, entry)}")
+
+
+def _where(serve: ServeConfig) -> str:
+    return title(serve.engine) + (f" on {serve.device}" if serve.device else "")
+
+
+def _served_whole(judged: Verdict) -> bool:
+    return judged.loads and not judged.plain_cache
+
+
+def _loads(serve: ServeConfig, entry: QuantizeConfig) -> bool:
+    return _served_whole(verdict(serve.engine, entry.contents, serve.generation))
+
+
+def _remedy(serve: ServeConfig, entry: QuantizeConfig) -> str:
+    """The least change with which it loads, else what does load."""
+    changes = list(_changes(serve, entry)) or [_choices(serve, entry)]
+    others = [
+        name
+        for name in ENGINES
+        if name != serve.engine and _served_whole(verdict(name, entry.contents, serve.generation))
+    ]
+    elsewhere = f", or set serve.engine to {' or '.join(others)}" if others else ""
+    return changes[0] + elsewhere
+
+
+def _changes(serve: ServeConfig, entry: QuantizeConfig) -> Iterator[str]:
+    """Single settings that mend it."""
+    if entry.kv_cache and _loads(serve, entry.model_copy(update={"kv_cache": None})):
+        kinds = [kv for kv in ("fp8", "nvfp4") if _loads(serve, entry.model_copy(update={"kv_cache": kv}))]
+        yield f"set its kv_cache to {' or '.join(kinds)}, or remove it" if kinds else "remove its kv_cache"
+    if entry.block_size and _loads(serve, entry.model_copy(update={"block_size": None})):
+        yield "set its block_size to 128"
+    if entry.calibrator and _loads(serve, entry.model_copy(update={"calibrator": None})):
+        yield "remove its calibrator"
+
+
+def _choices(serve: ServeConfig, entry: QuantizeConfig) -> str:
+    """What the engine loads instead: pairs of formats for a mix, else formats."""
+    if entry.auto:
+        pairs = [pair for pair in itertools.combinations(MIXABLE, 2) if _loads(serve, _mix(entry, pair))]
+        if pairs:
+            return "choose auto.formats " + " or ".join(f"[{', '.join(pair)}]" for pair in pairs)
+    loading = [name for name in FORMATS if _loads(serve, QuantizeConfig(format=name))]
+    return f"choose {', '.join(loading)}" if loading else "choose another serve.device"
+
+
+def _mix(entry: QuantizeConfig, formats: tuple[QuantFormat, ...]) -> QuantizeConfig:
+    assert entry.auto is not None
+    return entry.model_copy(update={"auto": entry.auto.model_copy(update={"formats": formats})})
+
+
+def told(serve: ServeConfig | None, entries: Sequence[QuantizeConfig]) -> list[str]:
+    """A line for each format: who loads it, or what the engine of `serve` does differently."""
+    if serve is None:
+        return [f"format {entry.name}: {loaded_by(verdicts(entry.contents))}" for entry in entries]
+    return [_served(serve, entry) for entry in entries]
+
+
+def _served(serve: ServeConfig, entry: QuantizeConfig) -> str:
+    judged = verdict(serve.engine, entry.contents, serve.generation)
+    return f"format {entry.name}: loads in {_where(serve)} ({judged.known})" + "".join(
+        f"; it {note}" for note in judged.notes
+    )
