@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from conf.sources import HELD_OUT, SPLITS
 from conf.stages.data import DataConfig
 from jobs.corpus.deduplicate import Deduplicated, deduplicate
+from jobs.corpus.filter import filter_documents
+from jobs.corpus.filter_counts import Filtered
 from jobs.corpus.quarantine import Quarantine
 from jobs.corpus.readers import Count
 from jobs.corpus.sources import Part, parts, split_of
@@ -22,9 +24,11 @@ class Collected:
     """What was read: lines of all files, and what became of those that are in no split and not in quarantine."""
 
     count: Count = field(default_factory=Count)
+    records: int = 0
     repaired: int = 0
     repeats: int = 0
     repeated_lines: int = 0
+    filtered: Filtered | None = None
     deduplicated: Deduplicated | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -46,6 +50,10 @@ def collect(config: DataConfig, splits: Splits, quarantine: Quarantine) -> Colle
         found.repeats += len(dropped)
         found.repeated_lines += sum(record.lines for record in dropped)
     quarantine.check(sum(splits.documents.values()))
+    if config.filter or config.pii:
+        found.filtered = filter_documents(config, splits)
+        found.notes += found.filtered.sentences()
+    # After the filters: of two copies, one that they would remove must not stand in for the other.
     if config.deduplicate:
         found.deduplicated = deduplicate(config.deduplicate, splits)
         found.notes.append(found.deduplicated.sentence)
@@ -68,7 +76,7 @@ def _read(
     for part in chosen:
         most = None if config.max_documents is None else config.max_documents - read
         for record in itertools.islice(part.read(found.count), most):
-            read += 1
+            read, found.records = read + 1, found.records + 1
             text = record.text
             if text is None:
                 quarantine.add(record)
