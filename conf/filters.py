@@ -76,10 +76,11 @@ class Gopher(Config):
             least, most = getattr(self, low), getattr(self, high)
             if least is not None and most is not None and least > most:
                 raise ValueError(f"{low} is {least:g}, above {high} {most:g}; no text has both")
-        if self.min_stop_words and self.min_stop_words > len(set(self.stop_words)):
+        different = len(set(self.stop_words))
+        if self.min_stop_words and self.min_stop_words > different:
             raise ValueError(
-                f"min_stop_words is {self.min_stop_words}, but there are {len(set(self.stop_words))} different stop_words; choose"
-                " at most as many"
+                f"min_stop_words is {self.min_stop_words}, but there are {different} different stop_words; choose at"
+                " most as many"
             )
         return self
 

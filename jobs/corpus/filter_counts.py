@@ -116,8 +116,8 @@ class Filtered:
         found, broken = [], self._seen_first()
         if self._rules and self._rules.action == "report":
             found.append(
-                f"filters would remove {broken:,} of {self.read:,} documents and edit {self._edited:,}; data.filter.action"
-                " is report, so all stay as they are"
+                f"filters would remove {broken:,} of {self.read:,} documents and edit {self._edited:,};"
+                " data.filter.action is report, so all stay as they are"
             )
         elif self._rules:
             found.append(f"filters remove {broken:,} of {self.read:,} documents and edit {self._edited:,} that stay")

@@ -47,7 +47,8 @@ class Judge:
     def __call__(self, text: str) -> Judged:
         """The verdict on one document."""
         broken, left = self._read(text)
-        sample = escaped(self._masked(text[:EXCERPT]).text) if broken else ""
+        # Marks first: a number cut in half would not be recognized.
+        sample = escaped(self._masked(text).text[:EXCERPT]) if broken else ""
         if broken and self._removes:
             return Judged(True, broken, None, False, {}, sample, 0)
         edited = not broken and left != text
@@ -56,9 +57,8 @@ class Judge:
         if found.counts and not broken:
             sample = escaped(_around_mark(found.text))
         new = found.text if self._replaces else kept
-        return Judged(
-            False, broken, new if new != text else None, edited, found.counts, sample, len(new.encode())
-        )
+        changed = new if new != text else None
+        return Judged(False, broken, changed, edited, found.counts, sample, len(new.encode()))
 
     def _read(self, text: str) -> tuple[tuple[Broken, ...], str]:
         """The rules that a document breaks, and the lines of it that stay."""

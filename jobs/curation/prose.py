@@ -11,7 +11,7 @@ WORDS = re.compile(
     \w++(?=\s)                  # most words, found soonest
     | (?:[A-Za-z]\.){2,}        # U.S.
     | \w+(?:(?:(?<=\d)[-/.,:]|[-/.,:](?=\d))\w+)*  # what a digit joins: 1,000 or 3/4 or FEB-1987
-    | ['’](?:[stdm]|re|ve|ll)\b
+    | ['\u2019](?:[stdm]|re|ve|ll)\b
     | \.{2,}
     | -{2,}
     | [^\w\s]
@@ -40,18 +40,19 @@ TERMINAL = points(
     " 16b37-16b38 16b44 16e98 1bc9f 1da88"
 )
 """Signs that end a sentence, in all scripts: Unicode's Sentence_Terminal, with three of Khmer."""
-PUNCTUATION = (
-    points("0-1f 21-2f 3a-40 5b-60 7b-7e 7f-9f")
-    | frozenset("—”％１〈（、━【「，】；～“《„’»«∶´–．？！：》）〉。…►」")
-    | TERMINAL
+PUNCTUATION = TERMINAL | points(
+    "0-1f 21-2f 3a-40 5b-60 7b-9f ab b4 bb 2013-2014 2019 201c-201e 2026 2236 2501 25ba 3001-3002 3008-300d 3010-3011"
+    " ff01 ff05 ff08-ff09 ff0c ff0e ff11 ff1a-ff1b ff1f ff5e"
 )
 """Signs of which no word consists."""
+
+
 def _sentence_end(signs: str) -> re.Pattern[str]:
-    """What stands between two sentences. A full stop after a single capital is an initial's. All parts are bounded, so
-    that time grows with the text alone."""
+    """What stands between two sentences. A full stop after a single capital is an initial's, and two or more end no
+    sentence. All parts are bounded, so that time grows with the text alone."""
     end = f"[{re.escape(signs)}]"
     initial = rf"(?:(?<![A-Z]{end})|(?<=[A-Z]{{2}}{end}))"
-    return re.compile(rf"{end}(?<!{end}{{2}}){initial}{end}*+[^\w\s]{{0,8}}+\s[\W_]{{0,16}}+(?=\w)")
+    return re.compile(rf"{end}(?<!{end}{{2}})(?!(?<=\.)\.){initial}{end}*+[^\w\s]{{0,8}}+\s[\W_]{{0,16}}+(?=\w)")
 
 
 _SENTENCE_END, _ASCII_SENTENCE_END = _sentence_end("".join(sorted(TERMINAL))), _sentence_end(".!?")
