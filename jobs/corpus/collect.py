@@ -44,15 +44,13 @@ def collect(config: DataConfig, splits: Splits, quarantine: Quarantine) -> Colle
         _read([part for part in all_parts if part.split == split], config, splits, quarantine, found, held)
     again = _read([part for part in all_parts if part.split not in HELD_OUT], config, splits, quarantine, found, held)
     splits.close()
-    for split in HELD_OUT:
-        texts = enumerate(splits.texts(split)) if again else ()
-        dropped = splits.drop(split, {number for number, text in texts if _digest(text) in again})
-        found.repeats += len(dropped)
-        found.repeated_lines += sum(record.lines for record in dropped)
+    _drop_held(splits, found, dict.fromkeys(again, "train"))
     quarantine.check(sum(splits.documents.values()))
     if config.filter or config.pii:
         found.filtered = filter_documents(config, splits)
         found.notes += found.filtered.sentences()
+        if found.filtered.changed:
+            _part_again(splits, found)
     # After the filters: of two copies, one that they would remove must not stand in for the other.
     if config.deduplicate:
         found.deduplicated = deduplicate(config.deduplicate, splits)
@@ -95,6 +93,22 @@ def _read(
                 held[digest] = part.split
                 splits.add(part.split, record, text)
     return again
+
+
+def _part_again(splits: Splits, found: Collected) -> None:
+    """Documents of two splits may have become the same: a held-out one that training text or another split has goes."""
+    held = {_digest(text): split for split in HELD_OUT for text in splits.texts(split)}
+    again = {digest for text in splits.texts("train") if (digest := _digest(text)) in held}
+    _drop_held(splits, found, held | dict.fromkeys(again, "train"))
+
+
+def _drop_held(splits: Splits, found: Collected, owners: dict[bytes, str]) -> None:
+    """Drop held-out documents that belong to another split, by their digests."""
+    for split in HELD_OUT:
+        texts = enumerate(splits.texts(split)) if owners else ()
+        dropped = splits.drop(split, {number for number, text in texts if owners.get(_digest(text), split) != split})
+        found.repeats += len(dropped)
+        found.repeated_lines += sum(record.lines for record in dropped)
 
 
 def _digest(text: str) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any
 
 from conf.filters import GROUPS, Filter, Pii
 from conf.sources import SPLITS
+from jobs.curation.c4 import NOTHING_LEFT
 from jobs.curation.filters import Judged
 
 SAMPLES = 20
@@ -47,6 +48,13 @@ class Filtered:
         if judged.personal and not judged.broken:
             self._sample(row | {"rule": f"pii.{next(iter(judged.personal))}"})
 
+    @property
+    def changed(self) -> bool:
+        """Whether a document that stays has another text than before."""
+        edited = self._edited if self._rules and self._rules.action == "remove" else 0
+        marked = self._with_personal if self._kinds and self._kinds.action == "replace" else 0
+        return bool(edited or marked)
+
     def _sample(self, row: dict[str, Any]) -> None:
         """Keep the row, or let it take another's place: all documents of a reason have the same chance."""
         rule = row["rule"]
@@ -62,13 +70,14 @@ class Filtered:
         for rule in sorted(self._kept, key=self._place):
             yield from self._kept[rule]
 
-    def _place(self, rule: str) -> tuple[int, int]:
-        group, _, name = rule.partition(".")
-        settings = getattr(self._rules, group) if group in GROUPS else self._kinds
-        names = list(type(settings).model_fields)
-        return (GROUPS.index(group) if group in GROUPS else len(GROUPS)), (
-            names.index(name) if name in names else len(names)
-        )
+    def _place(self, reason: str) -> int:
+        """The place of a reason in the order in which a document meets them; those that are no setting come last."""
+        groups = list(self._rules.groups()) if self._rules else []
+        groups += [("pii", self._kinds)] if self._kinds else []
+        names = [
+            f"{group}.{name}" for group, settings in groups for name in (*type(settings).model_fields, NOTHING_LEFT)
+        ]
+        return names.index(reason)
 
     def bound(self, rule: str) -> Any:
         """The setting of a rule; None where it has none."""
@@ -83,8 +92,8 @@ class Filtered:
             rule, took = self._first[split].most_common(1)[0]
             whose = f"all {count:,} documents" + (f" of the {split} split" if sum(after.values()) else "")
             raise ValueError(
-                f"data.filter removes {whose}, most of them ({took:,}) by {rule}{_shown(self.bound(rule))}; loosen or"
-                " switch off that rule, and see what each one would remove with data.filter.action=report"
+                f"data.filter removes {whose}; {rule}{_shown(self.bound(rule))} took most, {took:,}: loosen it or switch"
+                " it off, and see what each rule would remove with data.filter.action=report"
             )
 
     def counts(self) -> dict[str, Any]:
@@ -132,4 +141,4 @@ class Filtered:
 
 
 def _shown(bound: Any) -> str:
-    return "" if bound is None or bound is True else f", which is {bound:g}"
+    return "" if bound is None or bound is True else f" {bound:g}"

@@ -55,7 +55,7 @@ def _sentence_end(signs: str) -> re.Pattern[str]:
     return re.compile(rf"{end}(?<!{end}{{2}})(?!(?<=\.)\.){initial}{end}*+[^\w\s]{{0,8}}+\s[\W_]{{0,16}}+(?=\w)")
 
 
-_SENTENCE_END, _ASCII_SENTENCE_END = _sentence_end("".join(sorted(TERMINAL))), _sentence_end(".!?")
+SENTENCE_END, ASCII_SENTENCE_END = _sentence_end("".join(sorted(TERMINAL))), _sentence_end(".!?")
 
 
 class Broken(NamedTuple):
@@ -84,7 +84,7 @@ class Prose:
 
 def sentences(text: str) -> int:
     """The number of sentences of a text, at least one."""
-    return 1 + len((_ASCII_SENTENCE_END if text.isascii() else _SENTENCE_END).findall(text))
+    return 1 + len((ASCII_SENTENCE_END if text.isascii() else SENTENCE_END).findall(text))
 
 
 def repeated(parts: list[str]) -> tuple[int, int]:

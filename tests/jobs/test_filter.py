@@ -128,10 +128,10 @@ def test_workers_change_nothing(words: Path, tmp_path: Path, monkeypatch: pytest
     [
         (
             {"gopher": {"min_words": 5000}},
-            "data.filter removes all 40 documents, most of them (40) by gopher.min_words, which is 5000; loosen or"
-            " switch off that rule, and see what each one would remove with data.filter.action=report",
+            "data.filter removes all 40 documents; gopher.min_words 5000 took most, 40: loosen it or switch it off, and"
+            " see what each rule would remove with data.filter.action=report",
         ),
-        ({"c4": {"min_sentences": None, "min_line_words": 900}}, "most of them (40) by c4.nothing_left; loosen"),
+        ({"c4": {"min_sentences": None, "min_line_words": 900}}, "c4.nothing_left took most, 40: loosen it"),
     ],
 )
 def test_where_all_is_removed_the_worst_rule_is_named(
@@ -146,7 +146,7 @@ def test_a_split_that_loses_everything_is_named(words: Path, tmp_path: Path, cap
         corpus(tmp_path / "own" / split, documents)
     config = {"source": str(tmp_path / "own"), "filter": RULES}
     said = refused("data", config, {"tokenizer": words}, tmp_path / "data", capfd)
-    assert "removes all 30 documents of the validation split, most of them (30) by gopher.min_words" in said
+    assert "removes all 30 documents of the validation split; gopher.min_words 50 took most, 30" in said
 
 
 def test_c4_edits_and_marks_are_written_and_counted(words: Path, tmp_path: Path) -> None:
@@ -161,6 +161,16 @@ def test_c4_edits_and_marks_are_written_and_counted(words: Path, tmp_path: Path)
     assert found["personal"] == {"emails": 6, "phones": 6}
     assert "example.org" not in "".join(path.read_text() for path in output.glob("*.json*"))
     assert samples(output)[0]["rule"] == "pii.emails" and "<EMAIL>" in samples(output)[0]["text"]
+
+
+def test_texts_that_marks_make_equal_are_in_one_split(words: Path, tmp_path: Path) -> None:
+    documents = {"train": GOOD[:5], "validation": [GOOD[0], GOOD[6], GOOD[7]], "test": [GOOD[6], GOOD[8]]}
+    for split, some in documents.items():
+        corpus(tmp_path / "own" / split, [f"{text} Ask {split}@example.org." for text in some])
+    output = prepare(str(tmp_path / "own"), words, tmp_path / "data", pii={}, max_rejected_share=0)
+    kept = {split: [text.removesuffix(" Ask <EMAIL>.") for text in texts(output, split)] for split in SPLITS}
+    assert kept == {"train": GOOD[:5], "validation": [GOOD[7]], "test": [GOOD[6], GOOD[8]]}
+    assert statistics(output)["duplicates_across_splits"] == 2
 
 
 def test_reported_personal_data_stays_but_is_not_shown(words: Path, tmp_path: Path) -> None:
