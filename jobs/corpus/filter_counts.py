@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from conf.filters import GROUPS, Filter, Pii
+from conf.filters import Filter, Pii
 from conf.sources import SPLITS
 from jobs.curation.c4 import NOTHING_LEFT
 from jobs.curation.filters import Judged
@@ -92,8 +92,8 @@ class Filtered:
             rule, took = self._first[split].most_common(1)[0]
             whose = f"all {count:,} documents" + (f" of the {split} split" if sum(after.values()) else "")
             raise ValueError(
-                f"data.filter removes {whose}; {rule}{_shown(self.bound(rule))} took most, {took:,}: loosen it or switch"
-                " it off, and see what each rule would remove with data.filter.action=report"
+                f"data.filter removes {whose}; {rule}{_shown(self.bound(rule))} took most, {took:,}: loosen it or"
+                " switch it off, and see what each rule would remove with data.filter.action=report"
             )
 
     def counts(self) -> dict[str, Any]:
