@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from functools import cached_property
 from typing import NamedTuple
 
@@ -77,9 +78,9 @@ class Prose:
         return WORDS.findall(self.text)
 
     @cached_property
-    def proper_words(self) -> list[str]:
-        """Words that are more than punctuation."""
-        return [word for word in self.words if not PUNCTUATION.issuperset(word)]
+    def times(self) -> Counter[str]:
+        """How often each word and sign occurs."""
+        return Counter(self.words)
 
 
 def sentences(text: str) -> int:

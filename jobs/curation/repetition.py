@@ -51,31 +51,31 @@ def _broken_by_runs(document: Prose, rules: Repetition) -> Iterator[Broken]:
     ends = np.zeros(len(words) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, words), np.int64, len(words)), out=ends[1:])
     runs, most, again = mixed(np.zeros(len(ids), np.uint64), ids), len(ids), len(ids)
+    longest_word = max(map(len, words), default=0)
     for n in range(2, min(longest, len(words)) + 1):
         runs = mixed(runs[:-1], ids[n - 1 :])
         most, again = _times(runs) if again else (1, 0)
         if not again and n > TOP[-1]:
             return
-        bound, characters = bounds[n], ends[n:] - ends[:-n]
-        if bound is None:
-            continue
+        bound, most_characters = bounds[n], n * longest_word + n - 1
         # Few documents come near a bound; only for those the runs are told apart.
-        if n in TOP and most * (int(characters.max()) + n - 1) > bound * size:
-            share = _top(runs, characters, n) / size
-            if share > bound:
-                yield Broken(f"max_top_{n}_gram", share)
-        elif n in LONG and again * int(characters.max()) > bound * size:
-            share = _repeated(runs, characters, n) / size
-            if share > bound:
-                yield Broken(f"max_repeated_{n}_grams", share)
+        if bound is None or (most if n in TOP else again) * most_characters <= bound * size:
+            continue
+        count = _top if n in TOP else _repeated
+        share = count(runs, ends[n:] - ends[:-n], n) / size
+        if share > bound:
+            yield Broken(f"max_top_{n}_gram" if n in TOP else f"max_repeated_{n}_grams", share)
 
 
 def _times(runs: Hashes) -> tuple[int, int]:
     """How often the most frequent run occurs, and how many runs occurred before."""
     ordered = np.sort(runs)
-    starts = np.flatnonzero(ordered[1:] != ordered[:-1])
-    again = len(runs) - 1 - len(starts)
-    return (int(np.diff(starts, prepend=-1, append=len(runs) - 1).max()) if again else 1), again
+    last = np.flatnonzero(ordered[1:] != ordered[:-1])
+    again = len(runs) - 1 - len(last)
+    if not again or not len(last):
+        return again + 1, again
+    between = int((last[1:] - last[:-1]).max()) if len(last) > 1 else 0
+    return max(between, int(last[0]) + 1, len(runs) - 1 - int(last[-1])), again
 
 
 def _top(runs: Hashes, characters: Numbers, n: int) -> int:

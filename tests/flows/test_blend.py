@@ -215,3 +215,13 @@ def test_a_run_on_a_blend_and_one_with_other_weights(tmp_path: Path, text: Path)
     }
     assert there == {"data": 2, "blend": 2, "teacher": 2, "distill": 2}, "two corpora, tokenized once"
     assert all(stage.cached for stage in plan(load(str(RECIPE), [*small, "blend.weight=3.0"]), tmp_path / "store"))
+
+
+def test_sources_are_filtered_as_data_unless_they_say(tmp_path: Path, text: Path) -> None:
+    plain = keys(tmp_path, *blended(text))
+    filtered = keys(tmp_path, *blended(text), "data.filter={gopher: {}}")
+    assert filtered["data"] != plain["data"] and filtered["data-more"] != plain["data-more"]
+    none = keys(tmp_path, *blended(text), "data.filter={gopher: {}}", "blend.sources.more.filter={}")
+    assert none["data-more"] == plain["data-more"]
+    own = keys(tmp_path, *blended(text), "blend.sources.more.filter={gopher: {}}")
+    assert (own["data"], own["data-more"]) == (plain["data"], filtered["data-more"])
