@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, NamedTuple
 
-from conf.filters import Filter, Pii
+from conf.filters import C4, Filter, Pii
 from jobs.curation import c4, fineweb, gopher, repetition
 from jobs.curation.pii import MARKS, Masked, masked
 from jobs.curation.prose import Broken, Prose
@@ -65,7 +65,7 @@ class Judge:
         document, left, found = Prose(text), text, list[Broken]()
         for name, group in self._rules.groups():
             broken: Iterable[Broken]
-            if name == "c4":
+            if isinstance(group, C4):
                 left, broken = c4.cleaned(text, group)
                 # Where all rules are told, those that follow read what C4 would have left of the document.
                 document = document if broken or left == text else Prose(left)
