@@ -70,8 +70,13 @@ def run(spec: Spec) -> None:
 def _counts(collected: Collected, splits: Splits, quarantine: Quarantine, config: DataConfig) -> dict[str, Any]:
     """What became of every line that was read."""
     count, kept, again = collected.count, sum(splits.lines.values()), collected.deduplicated
+    filtered, documents = collected.filtered, sum(splits.documents.values())
     repeated = collected.repeated_lines + (again.lines if again else 0)
-    unread = count.lines - count.blank - kept - quarantine.lines - repeated
+    removed_lines, removed = (filtered.lines, filtered.removed) if filtered else (0, 0)
+    unread = count.lines - count.blank - kept - quarantine.lines - repeated - removed_lines
+    left_out = collected.repeats + removed + (again.documents if again else 0)
+    unknown = collected.records - documents - quarantine.records - left_out
+    assert unknown == 0, f"{unknown} of {collected.records} records are neither kept nor left out for a reason"
     if config.max_documents is None:
         assert unread == 0, f"{unread} of {count.lines} lines are neither documents, blank, nor in quarantine"
     return {
@@ -79,11 +84,13 @@ def _counts(collected: Collected, splits: Splits, quarantine: Quarantine, config
         "blank": count.blank,
         "lines_in_documents": kept,
         "lines_quarantined": quarantine.lines,
-        "documents": sum(splits.documents.values()),
+        "records": collected.records,
+        "documents": documents,
         "quarantined": quarantine.records,
         "reasons": dict(quarantine.reasons.most_common()),
         "repaired": collected.repaired,
         "duplicates_across_splits": collected.repeats,
+        "filtered": filtered.counts() if filtered else None,
         "deduplicated": again.counts if again else None,
         "notes": collected.notes,
     }

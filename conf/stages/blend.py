@@ -6,7 +6,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from conf.base import Config, Device, Execution, StageConfig
+from conf.base import Config, Device, Execution, Later, StageConfig
+from conf.filters import Filter
 from conf.paths import InputNames
 from conf.patterns import NAME
 from conf.stages.data import DataConfig
@@ -34,11 +35,18 @@ class BlendSource(Config):
     max_documents: int | None = Field(
         default=None, ge=1, description="Maximum number of documents to read; empty: all."
     )
+    filter: Annotated[Filter | None, Later()] = Field(
+        default=None, description="Its own quality filters; empty: those of data.filter; {}: none."
+    )
 
     def read_as(self, data: DataConfig) -> DataConfig:
         """Its data stage config, without validation and test splits: models are evaluated on the recipe's own
         corpus."""
         source = {name: getattr(self, name) for name in type(self).model_fields if name != "weight"}
+        if self.filter is None:
+            source["filter"] = data.filter
+        elif not dict(self.filter.groups()):
+            source["filter"] = None
         return data.model_copy(update=source | {"validation_share": 0.0, "test_share": 0.0})
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from conf.base import Config, Device, Execution, Later, StageConfig
+from conf.filters import GROUPS, Filter, Pii
 from conf.paths import InputName, InputNames
 from conf.text_encoding import Encoding
 
@@ -84,6 +85,12 @@ class DataConfig(StageConfig):
         default=False,
         description="Repair text that was decoded with the wrong codec, for instance 'donâ€™t' (ftfy).",
     )
+    filter: Annotated[Filter | None, Later()] = Field(
+        default=None, description="Quality filters: leave out documents that break a rule; null: keep them."
+    )
+    pii: Annotated[Pii | None, Later()] = Field(
+        default=None, description="Replace personal data by marks; null: leave it."
+    )
     deduplicate: Annotated[Deduplicate | None, Later()] = Field(
         default=None, description="Leave out documents that repeat another one; null: keep them."
     )
@@ -111,3 +118,9 @@ class DataConfig(StageConfig):
     workers: Annotated[int | None, Execution()] = Field(
         default=None, ge=1, description="CPU threads; empty: all cores."
     )
+
+    @model_validator(mode="after")
+    def _filters_something(self) -> Self:
+        if self.filter is not None and not dict(self.filter.groups()):
+            raise ValueError(f"data.filter has no rules; name some of {', '.join(GROUPS)}, as in {{gopher: {{}}}}")
+        return self

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from conf.sources import HELD_OUT, SPLITS
 from conf.stages.data import DataConfig
 from jobs.corpus.deduplicate import Deduplicated, deduplicate
+from jobs.corpus.filter import filter_documents
+from jobs.corpus.filter_counts import Filtered
 from jobs.corpus.quarantine import Quarantine
 from jobs.corpus.readers import Count
 from jobs.corpus.sources import Part, parts, split_of
@@ -22,9 +24,11 @@ class Collected:
     """What was read: lines of all files, and what became of those that are in no split and not in quarantine."""
 
     count: Count = field(default_factory=Count)
+    records: int = 0
     repaired: int = 0
     repeats: int = 0
     repeated_lines: int = 0
+    filtered: Filtered | None = None
     deduplicated: Deduplicated | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -40,12 +44,14 @@ def collect(config: DataConfig, splits: Splits, quarantine: Quarantine) -> Colle
         _read([part for part in all_parts if part.split == split], config, splits, quarantine, found, held)
     again = _read([part for part in all_parts if part.split not in HELD_OUT], config, splits, quarantine, found, held)
     splits.close()
-    for split in HELD_OUT:
-        texts = enumerate(splits.texts(split)) if again else ()
-        dropped = splits.drop(split, {number for number, text in texts if _digest(text) in again})
-        found.repeats += len(dropped)
-        found.repeated_lines += sum(record.lines for record in dropped)
+    _drop_held(splits, found, dict.fromkeys(again, "train"))
     quarantine.check(sum(splits.documents.values()))
+    if config.filter or config.pii:
+        found.filtered = filter_documents(config, splits)
+        found.notes += found.filtered.sentences()
+        if found.filtered.changed:
+            _part_again(splits, found)
+    # After the filters: of two copies, one that they would remove must not stand in for the other.
     if config.deduplicate:
         found.deduplicated = deduplicate(config.deduplicate, splits)
         found.notes.append(found.deduplicated.sentence)
@@ -68,7 +74,7 @@ def _read(
     for part in chosen:
         most = None if config.max_documents is None else config.max_documents - read
         for record in itertools.islice(part.read(found.count), most):
-            read += 1
+            read, found.records = read + 1, found.records + 1
             text = record.text
             if text is None:
                 quarantine.add(record)
@@ -87,6 +93,22 @@ def _read(
                 held[digest] = part.split
                 splits.add(part.split, record, text)
     return again
+
+
+def _part_again(splits: Splits, found: Collected) -> None:
+    """Documents of two splits may have become the same: a held-out one that training text or another split has goes."""
+    held = {_digest(text): split for split in HELD_OUT for text in splits.texts(split)}
+    again = {digest for text in splits.texts("train") if (digest := _digest(text)) in held}
+    _drop_held(splits, found, held | dict.fromkeys(again, "train"))
+
+
+def _drop_held(splits: Splits, found: Collected, owners: dict[bytes, str]) -> None:
+    """Drop held-out documents that belong to another split, by their digests."""
+    for split in HELD_OUT:
+        texts = enumerate(splits.texts(split)) if owners else ()
+        dropped = splits.drop(split, {number for number, text in texts if owners.get(_digest(text), split) != split})
+        found.repeats += len(dropped)
+        found.repeated_lines += sum(record.lines for record in dropped)
 
 
 def _digest(text: str) -> bytes:

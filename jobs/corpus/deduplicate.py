@@ -26,6 +26,7 @@ class Deduplicated:
     """What was left out: counts for statistics.json, and the lines of files that they were."""
 
     counts: dict[str, Any]
+    documents: int
     lines: int
     sentence: str
 
@@ -92,4 +93,4 @@ def deduplicate(config: Deduplicate, splits: Splits) -> Deduplicated:
         f"{len(removed):,} of {texts.count:,} documents repeat another one and are left out: {len(found.copies):,} with"
         f" the same words, {len(removed) - len(found.copies):,} similar"
     )
-    return Deduplicated(counts, lines, sentence)
+    return Deduplicated(counts, len(removed), lines, sentence)

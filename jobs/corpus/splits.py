@@ -6,9 +6,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import numpy as np
 import orjson
@@ -20,8 +20,21 @@ from jobs.corpus.readers import Document
 
 PLACE = np.dtype([("file", "<i8"), ("line", "<i8"), ("lines", "<i8")])
 PACKED = struct.Struct("<qqq")
+PLACES = 1 << 16
+"""Places read at once."""
 BATCH_BYTES = 4 << 20
 """Text read at once: enough to keep all threads busy, little enough to hold in memory."""
+
+
+class Verdict(Protocol):
+    """What becomes of a document: whether it is removed, its text where that changes, and the bytes of what stays."""
+
+    @property
+    def removed(self) -> bool: ...
+    @property
+    def text(self) -> str | None: ...
+    @property
+    def size(self) -> int: ...
 
 
 class Splits:
@@ -71,6 +84,30 @@ class Splits:
     def texts(self, split: str) -> Iterator[str]:
         """The documents of a split, one by one."""
         return itertools.chain.from_iterable(self.batches(split))
+
+    def places(self, split: str) -> Iterator[tuple[str, int, int]]:
+        """The file of each document of a split, its first line and the number of its lines. Only after `close`."""
+        names, table = list(self._files), np.fromfile(self._folder / f".{split}.places", PLACE)
+        for start in range(0, len(table), PLACES):
+            for file, line, lines in table[start : start + PLACES].tolist():
+                yield names[file], line, lines
+
+    def rewrite(self, split: str, verdicts: Iterable[Verdict]) -> None:
+        """Remove or change the documents of a split by one verdict for each, in order. Only after `close`."""
+        path, places = self._folder / f"{split}.jsonl", self._folder / f".{split}.places"
+        table, size = np.fromfile(places, PLACE), 0
+        stays = np.ones(len(table), bool)
+        with path.open("rb") as old, path.with_suffix(".kept").open("wb", buffering=1 << 20) as kept:
+            for number, (line, verdict) in enumerate(zip(old, verdicts, strict=True)):
+                if verdict.removed:
+                    stays[number] = False
+                    continue
+                kept.write(line if verdict.text is None else orjson.dumps({"text": verdict.text}) + b"\n")
+                size += verdict.size
+        path.with_suffix(".kept").replace(path)
+        table[stays].tofile(places)
+        self.documents[split], self.bytes[split] = int(stays.sum()), size
+        self.lines[split] = int(table["lines"][stays].sum())
 
     def drop(self, split: str, numbers: set[int]) -> list[Document]:
         """Take documents out by their number in the split, from 0; returned with their texts and places. Only after

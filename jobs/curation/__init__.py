@@ -1,1 +1,1 @@
-"""Removing text that must not be learned: benchmark questions and copies of other documents."""
+"""Judging text: by rules of quality, for personal data, copies of other documents and benchmark questions."""

@@ -31,6 +31,12 @@ def fold(rows: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """One hash a row [n, m] -> [n]."""
     hashes = np.zeros(len(rows), np.uint64)
     for column in rows.T:
-        hashes = (hashes ^ column) * FACTOR
-        hashes ^= hashes >> np.uint64(29)
+        hashes = mixed(hashes, column)
+    return hashes
+
+
+def mixed(hashes: NDArray[np.uint64], more: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Hashes [n] of what they stood for, followed by `more` [n]."""
+    hashes = (hashes ^ more) * FACTOR
+    hashes ^= hashes >> np.uint64(29)
     return hashes

@@ -97,6 +97,7 @@ def _sections(recipe: Recipe, report: Report) -> tuple[Section, ...]:
         parts.sweep.section(report.sweep),
         parts.pruning.section(report.cuts),
         parts.text.section(report.texts),
+        *parts.filters.sections(report.texts),
         parts.benchmarks.section(report.benchmarks),
         parts.contamination.section(report.contamination),
         parts.claims.section(report.claims),

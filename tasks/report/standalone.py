@@ -17,7 +17,7 @@ from tasks.report.model import ReportModel
 from tasks.report.provenance import provenance
 from tasks.report.report import write
 from tasks.report.rows import standalone_rows
-from tasks.report.sections import text
+from tasks.report.sections import filters, text
 from tasks.report.summary import comparison
 from tasks.store.runs import scores_of
 from tasks.store.store import Artifact, Store
@@ -73,6 +73,7 @@ def write_corpus(folder: Path, name: str, corpus: Artifact, run: RunInfo | None 
             *(read.sentences if read else ()),
         ),
         sections=(
+            *filters.sections(counts_of),
             Section(title="Splits", header=("split", *columns), rows=rows),
             Section(title="Whole corpus", header=("statistic", "value"), rows=totals),
         ),

@@ -215,3 +215,17 @@ def test_a_run_on_a_blend_and_one_with_other_weights(tmp_path: Path, text: Path)
     }
     assert there == {"data": 2, "blend": 2, "teacher": 2, "distill": 2}, "two corpora, tokenized once"
     assert all(stage.cached for stage in plan(load(str(RECIPE), [*small, "blend.weight=3.0"]), tmp_path / "store"))
+
+
+def test_sources_are_filtered_as_data_unless_they_say(tmp_path: Path, text: Path) -> None:
+    """By keys; a source's also has the tokenizer in it, which is trained on data."""
+    plain, gopher = keys(tmp_path, *blended(text)), "data.filter={gopher: {}}"
+    same = keys(tmp_path, *blended(text), gopher)
+    none = keys(tmp_path, *blended(text), gopher, "blend.sources.more.filter={}")
+    twice = keys(tmp_path, *blended(text), gopher, "blend.sources.more.filter={gopher: {}}")
+    assert same["data"] == none["data"] == twice["data"] != plain["data"]
+    assert same["data-more"] == twice["data-more"] != none["data-more"]
+    own = keys(tmp_path, *blended(text), "blend.sources.more.filter={gopher: {}}")
+    assert own["data"] == plain["data"] and own["data-more"] != plain["data-more"]
+    off = keys(tmp_path, *blended(text), "blend.sources.more.filter={}")
+    assert off["data-more"] == plain["data-more"]

@@ -8,6 +8,7 @@ from typing import Any
 
 from conf.report.section import Section
 from conf.report.text import TextCounts
+from tasks.report.sections import filters
 
 HEADER = ("corpus", "split", "documents or records", "tokens")
 
@@ -18,7 +19,8 @@ def read_text(stages: dict[str, str]) -> dict[str, TextCounts]:
     for label, folder in stages.items():
         file = Path(folder) / "statistics.json"
         if (label == "records" or label == "data" or label.startswith("data-")) and file.is_file():
-            found[label] = _counts(json.loads(file.read_text(encoding="utf-8")))
+            statistics = json.loads(file.read_text(encoding="utf-8"))
+            found[label] = _counts(statistics).model_copy(update=filters.read_steps(statistics, file.parent))
     return found
 
 

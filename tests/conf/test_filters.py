@@ -1,0 +1,96 @@
+"""Settings of filters and personal data: bounds, mistakes in one sentence, and sources of a blend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from conf.filters import Filter
+from conf.load import RecipeError, load
+from conf.stages.blend import BlendSource
+from conf.stages.data import DataConfig
+from conf.standalone import validate_settings
+from tasks.store.store import key_of
+from tests.fixtures.flow import RECIPE
+
+PLAIN = DataConfig(source="world")
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        (
+            "data.filter={}",
+            "data.filter has no rules; name some of repetition, gopher, c4, fineweb, as in {gopher: {}}",
+        ),
+        ("data.filter={gophers: {}}", "data.filter.gophers is not a setting; the nearest known key is gopher"),
+        (
+            "data.filter={gopher: {min_word: 3}}",
+            "data.filter.gopher.min_word is not a setting; the nearest known key is",
+        ),
+        ("data.filter={gopher: {min_words: 0}}", "data.filter.gopher.min_words is 0; it must be at least 1"),
+        (
+            "data.filter={fineweb: {max_short_lines: 1.5}}",
+            "data.filter.fineweb.max_short_lines is 1.5; it must be at most 1",
+        ),
+        ("data.filter={gopher: {}, action: delete}", "data.filter.action is 'delete'; it must be remove or report"),
+        (
+            "data.filter={gopher: {min_words: 60, max_words: 50}}",
+            "min_words is 60, above max_words 50; no text has both",
+        ),
+        (
+            "data.filter={gopher: {stop_words: [der, die], min_stop_words: 3}}",
+            "min_stop_words is 3, but there are 2 different stop_words; choose at most as many",
+        ),
+        (
+            "data.pii={emails: false, ips: false, phones: false, ibans: false, cards: false}",
+            "data.pii: all kinds are false, so nothing is looked for; set one to true or leave the section out",
+        ),
+        ("data.pii={names: true}", "data.pii.names is not a setting"),
+    ],
+)
+def test_a_mistake_is_one_sentence_at_load(override: str, told: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        load(str(RECIPE), [override])
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_same_sentence_without_a_recipe() -> None:
+    with pytest.raises(ValueError, match=r"^data\.filter has no rules"):
+        validate_settings(DataConfig, {"source": "world", "filter": {}})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"filter": {"gopher": {}}},
+        {"filter": {"gopher": {}, "action": "report"}},
+        {"filter": {"gopher": {"min_words": 49}}},
+        {"pii": {}},
+        {"pii": {"cards": False}},
+    ],
+)
+def test_a_setting_changes_the_key_and_its_absence_does_not(settings: dict[str, Any]) -> None:
+    with_it = DataConfig.model_validate({"source": "world"} | settings)
+    assert key_of("data", with_it, {}) != key_of("data", PLAIN, {})
+    assert key_of("data", PLAIN.model_copy(update={"filter": None, "pii": None}), {}) == key_of("data", PLAIN, {})
+
+
+def test_a_source_of_a_blend_filters_as_data_or_by_itself() -> None:
+    data = DataConfig.model_validate({"source": "world", "filter": {"gopher": {}}, "pii": {}})
+    read = {
+        name: BlendSource.model_validate({"weight": 1, "source": "a.txt"} | settings).read_as(data)
+        for name, settings in {
+            "same": {},
+            "own": {"filter": {"fineweb": {}}},
+            "none": {"filter": {}},
+        }.items()
+    }
+    assert read["same"].filter == data.filter
+    assert read["own"].filter == Filter.model_validate({"fineweb": {}})
+    assert read["none"].filter is None
+    assert all(config.pii == data.pii for config in read.values())
+    for config in read.values():
+        assert DataConfig.model_validate(config.model_dump(mode="json")) == config, "as its job reads it"

@@ -1,0 +1,71 @@
+"""The report shows what was taken out of a corpus, step by step, and samples of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tasks.report.markdown import sections as written
+from tasks.report.sections.filters import sections
+from tasks.report.sections.text import read_text
+
+SPLITS = {"train": {"documents": 50, "tokens": 900}}
+RULES = {
+    "gopher.min_words": {"bound": 50, "first": 30, "broken": 33, "alone": 12},
+    "c4.lorem_ipsum": {"bound": True, "first": 7, "broken": 7, "alone": 7},
+}
+DATA = {
+    "splits": SPLITS,
+    "records": 100,
+    "quarantined": 3,
+    "duplicates_across_splits": 4,
+    "filtered": {"action": "remove", "rules": RULES},
+    "deduplicated": {"same_words": 5, "similar": 1},
+}
+
+
+def shown(folder: Path, statistics: dict[str, Any], samples: list[dict[str, Any]]) -> dict[str, Any]:
+    (folder / "statistics.json").write_text(json.dumps(statistics))
+    (folder / "filtered.jsonl").write_text("".join(json.dumps(row) + "\n" for row in samples))
+    return {section.title: section for section in sections(read_text({"data": str(folder)}))}
+
+
+def test_the_steps_lead_from_all_to_what_is_kept(tmp_path: Path) -> None:
+    steps = shown(tmp_path, DATA, [])["The text, step by step"].rows
+    assert [row[1:] for row in steps] == [
+        ("read", "100", "100.0%", "100"),
+        ("in quarantine", "-3", "3.0%", "97"),
+        ("in another split too", "-4", "4.0%", "93"),
+        ("gopher.min_words 50", "-30", "30.0%", "63"),
+        ("c4.lorem_ipsum", "-7", "7.0%", "56"),
+        ("the same words as another", "-5", "5.0%", "51"),
+        ("similar to another", "-1", "1.0%", "50"),
+        ("kept", "50", "50.0%", "50"),
+    ]
+
+
+def test_rules_that_only_report_take_nothing(tmp_path: Path) -> None:
+    parts = shown(tmp_path, DATA | {"filtered": {"action": "report", "rules": RULES}}, [])
+    assert [row[1] for row in parts["The text, step by step"].rows][3] == "the same words as another"
+    assert parts["What each rule would remove"].rows == (
+        ("data", "gopher.min_words 50", "33", "33.0%", "12", "30"),
+        ("data", "c4.lorem_ipsum", "7", "7.0%", "7", "7"),
+    )
+
+
+def test_samples_are_few_and_harmless(tmp_path: Path) -> None:
+    rows = [
+        {"file": "/a/b.jsonl", "line": line, "rule": "gopher.min_words", "value": 7, "text": "<b>x</b> | `y`"}
+        for line in range(1, 9)
+    ]
+    rows.append({"file": "c.txt", "line": 2, "rule": "pii.emails", "text": "to <EMAIL>"})
+    part = shown(tmp_path, DATA, rows)["Samples of filtered text"]
+    assert len(part.rows) == 6
+    assert part.rows[0] == ("data", "gopher.min_words", "7", "b.jsonl:1", "<b>x</b> | `y`")
+    assert part.rows[-1] == ("data", "pii.emails", "", "c.txt:2", "to <EMAIL>")
+    assert "&lt;b&gt;x&lt;/b&gt; \\| \\`y\\`" in "\n".join(written([part]))
+
+
+def test_without_filters_there_are_no_steps(tmp_path: Path) -> None:
+    assert shown(tmp_path, {"splits": SPLITS, "quarantined": 0}, []) == {}
