@@ -11,6 +11,7 @@ from pydantic import Field
 
 from conf.stages.distill import DistillConfig
 from conf.stages.importance import ImportanceConfig
+from conf.stages.optimizer import Optimizer
 from conf.stages.prune import PruneConfig
 from conf.stages.teacher import TeacherConfig
 from conf.stages.training import Training
@@ -85,6 +86,11 @@ def check_training(where: str, config: Training) -> None:
         raise ValueError(
             f"{where}.schedule is {config.schedule.name}, which engine nemo's gpt_train does not support; remove it or"
             " use engine megatron"
+        )
+    if config.optimizer != Optimizer():
+        raise ValueError(
+            f"{where}.optimizer is {config.optimizer.model_dump(exclude_none=True)}, which engine nemo's gpt_train does"
+            " not support; remove it or use engine megatron"
         )
     if config.average:
         raise ValueError(

@@ -30,6 +30,10 @@ class QADConfig(WithDistillationLoss):
             raise ValueError(
                 f"quantize.qad.parallel.processes is {self.parallel.processes} but QAD runs in one process; remove it"
             )
+        if self.average:
+            raise ValueError(
+                f"quantize.qad.average is {self.average.kind} but QAD keeps no average of the weights; remove it"
+            )
         if self.steps < 1:
             raise ValueError("quantize.qad.steps is 0; choose at least 1 or remove qad")
         return self

@@ -1,5 +1,5 @@
-"""Training checkpoints to resume from: fp32 master weights and Adam moments under Hugging Face tensor names, plus one
-JSON.
+"""Training checkpoints to resume from: fp32 master weights and the optimizer's moments under Hugging Face tensor names,
+plus one JSON.
 
 No pickles, no layout: the files are gathered like a model, so a run can resume under another tensor- or
 pipeline-parallel size. A thread of rank 0 writes them during training from a copy in main memory."""
@@ -7,21 +7,21 @@ pipeline-parallel size. A thread of rank 0 writes them during training from a co
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import torch
 from megatron.core.models.gpt import GPTModel
-from megatron.core.optimizer import ChainedOptimizer, MegatronOptimizer
+from megatron.core.optimizer import MegatronOptimizer
 
 from jobs.megatron.early_stopping import Watch
+from jobs.megatron.optimizer import MOMENTS, states
 from jobs.megatron.shards import write_shards
 from jobs.megatron.weights import TensorOf, gather_tensors, read_into
 from jobs.runtime import checkpoint_folder as checkpoints
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
 AVERAGE = "average"
 
 Parts = dict[str, list[tuple[str, torch.Tensor]]]
@@ -57,9 +57,7 @@ class Saver:
         """Copy the checkpoint of `step` with the state of `watch` and the average of the weights, and start to write
         it; collective. Waits for the previous one."""
         self._join()
-        state = _adam_state(optimizer)
-        tensors_of: dict[str, Callable[[torch.nn.Parameter], torch.Tensor]] = {"master": master}
-        tensors_of |= {name: lambda parameter, name=name: state[master(parameter)][name] for name in MOMENTS}  # type: ignore[misc]
+        tensors_of: dict[str, TensorOf] = {"master": master} | _moments(optimizer)
         tensors_of |= {AVERAGE: average} if average else {}
         watch_notes, best_tensors = watch.checkpoint_state(step) if watch else ({}, {})
         writer = torch.distributed.get_rank() == 0
@@ -131,13 +129,11 @@ def resume(
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.copy_(master(parameter))
-    state = _adam_state(optimizer)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            empty = {name: torch.zeros_like(master(parameter)) for name in MOMENTS}
-            state[master(parameter)] = {"step": torch.tensor(float(step))} | empty
-    for name in MOMENTS:
-        read_into(model, newest / name, config, lambda parameter, name=name: state[master(parameter)][name])  # type: ignore[misc]
+    for state in states(optimizer).values():
+        if "step" in state:
+            state["step"] = torch.tensor(float(step))
+    for name, tensor_of in _moments(optimizer).items():
+        read_into(model, newest / name, config, tensor_of)
     if average:
         read_into(model, newest / AVERAGE, config, average)
     if watch:
@@ -151,8 +147,7 @@ def master(parameter: torch.nn.Parameter) -> torch.Tensor:
     return getattr(parameter, "main_param", parameter)
 
 
-def _adam_state(optimizer: MegatronOptimizer) -> dict[torch.Tensor, dict[str, torch.Tensor]]:
-    while isinstance(optimizer, ChainedOptimizer):
-        assert len(optimizer.chained_optimizers) == 1, "one optimizer: there are no expert parameters"
-        optimizer = optimizer.chained_optimizers[0]
-    return optimizer.optimizer.state
+def _moments(optimizer: MegatronOptimizer) -> dict[str, TensorOf]:
+    """Each moment of the weights that have it."""
+    state = states(optimizer)
+    return {name: lambda parameter, name=name: state[master(parameter)].get(name) for name in MOMENTS}  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The training loop of teacher and distillation: Megatron's schedules, DDP and Adam over windows of a tokenized corpus.
+"""The training loop of teacher and distillation: Megatron's schedules and DDP over windows of a tokenized corpus.
 
 Owns steps, validation, checkpoints and metrics; the caller defines the loss with an `Objective`."""
 
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
 from megatron.core.models.gpt import GPTModel
-from megatron.core.optimizer import MegatronOptimizer, OptimizerConfig, get_megatron_optimizer
+from megatron.core.optimizer import MegatronOptimizer
 from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 from megatron.core.pipeline_parallel import get_forward_backward_func
 
@@ -24,6 +24,7 @@ from jobs.megatron.averages import WeightAverage
 from jobs.megatron.batches import Batch, mean_over_ranks, micro_batches
 from jobs.megatron.early_stopping import Watch
 from jobs.megatron.fused_loss import Losses
+from jobs.megatron.optimizer import optimizer_of
 from jobs.megatron.recompute import recompute_layers
 from jobs.runtime import heartbeat, interrupt
 from jobs.runtime.entry import Metrics
@@ -146,7 +147,7 @@ class _Run:
         model.config.finalize_model_grads_func = (
             finalize_model_grads  # otherwise replicated parameters drift between ranks
         )
-        self.optimizer = _optimizer(config, self.wrapped)
+        self.optimizer = optimizer_of(config, model, self.wrapped)
         self.scheduler = scheduler(config, self.optimizer)
         self.average = WeightAverage(model, config) if config.average else None
         self._validated = 0, dict[str, float]()
@@ -258,23 +259,6 @@ def cross_entropy(model: GPTModel, hidden: torch.Tensor, batch: Batch) -> Losses
     states = head.head(model, hidden)
     loss_weights = head.LossWeights(divergence=0, cross_entropy=1)
     return {"loss": head.losses(states, batch.labels.flatten(), batch.weights.flatten(), loss_weights)["objective"]}
-
-
-def _optimizer(config: Training, model: DistributedDataParallel) -> MegatronOptimizer:
-    return get_megatron_optimizer(
-        OptimizerConfig(
-            optimizer="adam",
-            lr=config.lr,
-            min_lr=config.min_lr,
-            weight_decay=config.weight_decay,
-            adam_beta1=config.adam_beta1,
-            adam_beta2=config.adam_beta2,
-            clip_grad=config.clip_grad,
-            bf16=config.precision == "bf16",
-            params_dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32,
-        ),
-        [model],
-    )
 
 
 def scheduler(config: Training, optimizer: MegatronOptimizer) -> OptimizerParamScheduler:

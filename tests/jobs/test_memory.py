@@ -15,7 +15,7 @@ from conf.estimate import memory
 from conf.estimate.memory import Device
 from conf.families import FAMILIES
 from conf.parallel import Parallel
-from conf.shape import Shape, num_params
+from conf.shape import Shape
 from jobs.runtime.exit import reason_of, sentence
 from tests.fixtures.memory import Case, RandomTokens, run
 from tests.fixtures.meter import Kept, Meter
@@ -101,7 +101,7 @@ def test_checkpoint_copy_takes_the_planned_memory(tmp_path: Path) -> None:
     from jobs.megatron.device import machine
 
     case = Case(shape=shape(vocab_size=32768), precision="fp32")
-    said = memory.copies(num_params(case.shape), case.config)
+    said = memory.copies(case.shape, case.config)
     hf_config = model.config_of_shape(case.shape, 32768, 0)
     with machine(case.parallel, seed=0) as device, checkpoint.Saver(tmp_path, 2) as saver:
         built = model.build(hf_config, case.parallel, "fp32", device)
