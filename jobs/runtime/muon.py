@@ -27,17 +27,17 @@ Split = Callable[[torch.Tensor], list[torch.Tensor]]
 
 
 def orthogonal(matrices: torch.Tensor, iterations: int, dtype: torch.dtype) -> torch.Tensor:
-    """`matrices` [..., rows, columns] = U S V^T as nearly U V^T, by Newton-Schulz iterations in `dtype`; zero stays
-    zero."""
+    """`matrices` [rows, columns] or [count, rows, columns], U S V^T each, as nearly U V^T, by Newton-Schulz iterations
+    in `dtype`; zero stays zero."""
     a, b, c = COEFFICIENTS
-    x = matrices.to(dtype)
-    tall = x.shape[-2] > x.shape[-1]
+    x = matrices.to(dtype).view(-1, *matrices.shape[-2:])
+    tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
     x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=1e-7)
     for _ in range(iterations):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).reshape(matrices.shape)
 
 
 class Muon(torch.optim.Optimizer):

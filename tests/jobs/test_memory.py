@@ -37,6 +37,7 @@ def shape(architecture: Any = "qwen3", **sizes: Any) -> Shape:
 CASES = {
     "llama, bf16": Case(shape=shape("llama")),
     "qwen3, fp32": Case(shape=shape(num_layers=2), precision="fp32", micro_batch=4),
+    "llama, bf16, muon": Case(shape=shape("llama"), optimizer="muon"),
     "taught, bf16": Case(shape=shape(), taught=True),
     "taught, fp32, a large vocabulary": Case(
         shape=shape(num_layers=2, vocab_size=16384), taught=True, precision="fp32"
@@ -92,6 +93,23 @@ def test_layer_memory_matches_the_plan(architecture: Any, precision: Any) -> Non
             built(tokens, places, None)
     final_norm = 2 * 128 * (8 * one.hidden_size + 4)
     assert one.num_layers * memory.layer_bytes(one, batch, alone) + final_norm == pytest.approx(kept.bytes, rel=LAYERS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ffn", [1024, 128])
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_memory_of_muons_step_matches_the_plan(precision: Any, ffn: int) -> None:
+    """Of a model so wide, on tokens so few, that the step takes more than the passes."""
+    from jobs.megatron.device import machine
+
+    wide = shape("llama", num_layers=1, hidden_size=512, vocab_size=64, ffn_hidden_size=ffn)
+    case = Case(shape=wide, precision=precision, optimizer="muon", seq_length=8, micro_batch=1, accumulate=1)
+    with machine(case.parallel, seed=0) as device, Meter() as meter:
+        found = run(case, device, meter)
+    said = memory.training(wide, case.config, "cpu")
+    assert said.activations + said.logits + said.other - memory.resident("cpu") == pytest.approx(
+        found["passing"], rel=0.05
+    )
 
 
 @pytest.mark.slow

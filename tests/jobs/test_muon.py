@@ -12,6 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from conf.estimate import memory
+from conf.stages.teacher import TeacherConfig
 from jobs.runtime.muon import COEFFICIENTS, Muon, orthogonal
 from tests.fixtures.jobs import SHAPE, TRAINING, killed_after_a_checkpoint, last, run_job, torchrun_all
 
@@ -158,6 +160,11 @@ def test_matrices_inside_layers_have_one_moment(whole: Path) -> None:
     assert len(muons) == 7 * SHAPE["num_layers"]  # type: ignore[operator]
     assert second.keys() == weights.keys() - muons
     assert "model.embed_tokens.weight" in second
+    found = json.loads((whole / "model" / "config.json").read_text())
+    config = TeacherConfig.model_validate(MUON | {"shape": SHAPE | {"vocab_size": found["vocab_size"]}})
+    assert config.shape is not None
+    size = sum(path.stat().st_size for path in newest.glob("*/*.safetensors"))
+    assert size == pytest.approx(memory.copies(config.shape, config).checkpoint, rel=0.05), "but for the files' headers"
 
 
 @pytest.mark.slow
