@@ -92,6 +92,10 @@ def check_training(where: str, config: Training) -> None:
             f"{where}.optimizer is {config.optimizer.model_dump(exclude_none=True)}, which engine nemo's gpt_train does"
             " not support; remove it or use engine megatron"
         )
+    if config.spikes:
+        raise ValueError(
+            f"{where}.spikes is set, which engine nemo's gpt_train does not support; remove it or use engine megatron"
+        )
     if config.average:
         raise ValueError(
             f"{where}.average is {config.average.kind}, which engine nemo's gpt_train does not support; remove it or"

@@ -14,6 +14,7 @@ from conf.shape import Shape, num_params
 from conf.stages.average import Average
 from conf.stages.optimizer import Optimizer
 from conf.stages.schedule import Schedule
+from conf.stages.spikes import Spikes
 
 WRITTEN = 1
 """Training checkpoints on disk besides those that are kept: the one being written."""
@@ -54,6 +55,9 @@ class Training(StageConfig):
     adam_beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay of Adam's first moment.")
     adam_beta2: float = Field(default=0.95, ge=0, lt=1, description="Decay of Adam's second moment.")
     clip_grad: float = Field(default=1.0, gt=0, description="Global norm to clip gradients to.")
+    spikes: Annotated[Spikes | None, Later()] = Field(
+        default=None, description="Leave out the updates of steps far above those before; empty: never."
+    )
     precision: Precision = Field(default="bf16", description="bf16 keeps fp32 master weights in the optimizer.")
     seed: int = Field(default=1, ge=0, description="Seed of the initial weights and the data order.")
     validate_every: int = Field(
@@ -111,6 +115,15 @@ class Training(StageConfig):
         if not self.steps and self.optimizer != Optimizer():
             raise ValueError(
                 f"optimizer is {self.optimizer.name} but steps is 0, so nothing is trained; remove optimizer or train"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _watched(self) -> Self:
+        if self.spikes and self.spikes.window >= self.steps:
+            raise ValueError(
+                f"spikes.window {self.spikes.window} is not below steps {self.steps}, so no step would be judged;"
+                " choose a shorter window or remove spikes"
             )
         return self
 

@@ -19,6 +19,7 @@ from megatron.core.optimizer import MegatronOptimizer
 from jobs.megatron.early_stopping import Watch
 from jobs.megatron.optimizer import MOMENTS, states
 from jobs.megatron.shards import write_shards
+from jobs.megatron.spikes import SpikeWatch
 from jobs.megatron.weights import TensorOf, gather_tensors, read_into
 from jobs.runtime import checkpoint_folder as checkpoints
 
@@ -53,20 +54,22 @@ class Saver:
         config: dict[str, Any],
         watch: Watch | None = None,
         average: TensorOf | None = None,
+        spikes: SpikeWatch | None = None,
     ) -> None:
-        """Copy the checkpoint of `step` with the state of `watch` and the average of the weights, and start to write
-        it; collective. Waits for the previous one."""
+        """Copy the checkpoint of `step` with the states of `watch` and `spikes` and the average of the weights, and
+        start to write it; collective. Waits for the previous one."""
         self._join()
         tensors_of: dict[str, TensorOf] = {"master": master} | _moments(optimizer)
         tensors_of |= {AVERAGE: average} if average else {}
         watch_notes, best_tensors = watch.checkpoint_state(step) if watch else ({}, {})
+        notes = {"watch": watch_notes} | ({"spikes": spikes.state()} if spikes else {})
         writer = torch.distributed.get_rank() == 0
         parts = {
             name: list(_copied(gather_tensors(model, config, tensor_of), writer))
             for name, tensor_of in (tensors_of | best_tensors).items()
         }
         if writer:
-            self._thread = threading.Thread(target=self._write, args=(step, parts, watch_notes), name="checkpoint")
+            self._thread = threading.Thread(target=self._write, args=(step, parts, notes), name="checkpoint")
             self._thread.start()
 
     def raise_errors(self) -> None:
@@ -86,11 +89,11 @@ class Saver:
         if self._error:
             raise self._error
 
-    def _write(self, step: int, parts: Parts, watch_notes: dict[str, Any]) -> None:
+    def _write(self, step: int, parts: Parts, notes: dict[str, Any]) -> None:
         def write(folder: Path) -> dict[str, Any]:
             for name in list(parts):
                 write_shards(folder / name, parts.pop(name))
-            return {"watch": watch_notes}
+            return notes
 
         try:
             checkpoints.publish(self.folder, step, self.keep, write)
@@ -113,9 +116,10 @@ def resume(
     config: dict[str, Any],
     watch: Watch | None = None,
     average: TensorOf | None = None,
+    spikes: SpikeWatch | None = None,
 ) -> int:
-    """Load the newest undamaged checkpoint into `model`, `optimizer`, `watch` and `average`; returns its step, 0 where
-    there are none.
+    """Load the newest undamaged checkpoint into `model`, `optimizer`, `watch`, `average` and `spikes`; returns its
+    step, 0 where there are none.
 
     Raises ValueError on rank 0 where every checkpoint is damaged."""
     box = [checkpoints.newest_sound(folder) if torch.distributed.get_rank() == 0 else None]
@@ -129,9 +133,12 @@ def resume(
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.copy_(master(parameter))
+    if spikes:
+        spikes.resume(notes["spikes"])
+    updates = step - (len(spikes.skipped) if spikes else 0)
     for state in states(optimizer).values():
         if "step" in state:
-            state["step"] = torch.tensor(float(step))
+            state["step"] = torch.tensor(float(updates))
     for name, tensor_of in _moments(optimizer).items():
         read_into(model, newest / name, config, tensor_of)
     if average:

@@ -26,6 +26,7 @@ from jobs.megatron.early_stopping import Watch
 from jobs.megatron.fused_loss import Losses
 from jobs.megatron.optimizer import optimizer_of
 from jobs.megatron.recompute import recompute_layers
+from jobs.megatron.spikes import SpikeWatch
 from jobs.runtime import heartbeat, interrupt
 from jobs.runtime.entry import Metrics
 from jobs.tokens.windows import Samples, Split
@@ -59,7 +60,7 @@ def train(
     metrics = Metrics(output) if torch.distributed.get_rank() == 0 else None
     folder = output / "checkpoints"
     average = run.average.tensor_of if run.average else None
-    step = checkpoint.resume(folder, model, run.optimizer, hf_config, watch, average)
+    step = checkpoint.resume(folder, model, run.optimizer, hf_config, watch, average, run.spikes)
     run.resume(step)
     if metrics:
         metrics.rewind(step)
@@ -73,7 +74,7 @@ def train(
             step,
             metrics,
             watch,
-            lambda step: checkpoint_saver.save(step, model, run.optimizer, hf_config, watch, average),
+            lambda step: checkpoint_saver.save(step, model, run.optimizer, hf_config, watch, average, run.spikes),
             checkpoint_saver,
         )
         checkpoint_saver.wait()
@@ -82,6 +83,8 @@ def train(
         watch.finish(step, output)
     if run.average:
         run.average.finish(output, averaged)
+    if run.spikes:
+        run.spikes.finish(step, output)
     return validation
 
 
@@ -150,6 +153,7 @@ class _Run:
         self.optimizer = optimizer_of(config, model, self.wrapped)
         self.scheduler = scheduler(config, self.optimizer)
         self.average = WeightAverage(model, config) if config.average else None
+        self.spikes = SpikeWatch(config.spikes) if config.spikes else None
         self._validated = 0, dict[str, float]()
         model.config.grad_scale_func = self.optimizer.scale_loss
 
@@ -161,16 +165,29 @@ class _Run:
         indices = self.train.shuffled(done * self.config.global_batch, self.config.global_batch, self.config.seed)
         losses = self._pass(self.train.samples(indices))
         self.scheduler.step(1)  # before the update, so that step 1 already learns and the last one uses min_lr
-        _, norm, _ = self.optimizer.step()
+        norm, skipped = self._update(done + 1, losses[self.objective.total])
         if self.average:
             self.average.update(done + 1)
-        if not all(math.isfinite(value) for value in (*losses.values(), norm)):
+        values = {f"train_{name}": value for name, value in losses.items()} | {"grad_norm": norm}
+        if skipped:  # a value that is no number has no place in a record
+            values = {name: value for name, value in values.items() if math.isfinite(value)}
+        elif not all(map(math.isfinite, values.values())):
             raise ValueError(
                 f"step {done + 1} gave {self.objective.total} {losses[self.objective.total]} and gradient norm {norm}; "
                 f"lower lr {self.config.lr:g} or raise warmup_steps (checkpoints hold only steps before it)"
             )
-        train = {f"train_{name}": value for name, value in losses.items()}
-        return train | {"grad_norm": float(norm), "lr": self.optimizer.param_groups[0]["lr"]}
+        counted = {"skipped_steps": float(len(self.spikes.skipped))} if self.spikes else {}
+        return values | counted | {"lr": self.optimizer.param_groups[0]["lr"]}
+
+    def _update(self, step: int, loss: float) -> tuple[float, bool]:
+        """Step the weights unless `step` is a spike; the gradient's norm before clipping, and whether it was one."""
+        if self.spikes:
+            self.optimizer.prepare_grads()
+            norm = float(self.optimizer.get_grad_norm())
+            if self.spikes.skips(step, loss, norm):
+                return norm, True
+        _, norm, _ = self.optimizer.step()
+        return float(norm), False
 
     def resume(self, step: int) -> None:
         """Continue after `step`, whose checkpoint was loaded."""

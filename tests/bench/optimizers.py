@@ -1,4 +1,4 @@
-"""AdamW against Muon at equal tokens: `python -m tests.bench.optimizers [TASK ...]` (about 40 minutes on one core).
+"""AdamW against Muon at equal tokens: `python -m tests.bench.optimizers [TASK ...]` (about 35 minutes on one core).
 
 Each optimizer gets its own learning rate, chosen by validation loss on seed 1 from rates a factor of two apart until
 the best is not at an end. Then both train with it on other seeds, which give the same weights and data order to both,
@@ -47,9 +47,10 @@ SMALL = {
     "num_query_groups": 4,
     "max_position_embeddings": 512,
     "tie_word_embeddings": True,
+    "initializer_range": 0.06,
 }
 DEMO = SMALL | {"num_layers": 6, "hidden_size": 192, "ffn_hidden_size": 512, "num_attention_heads": 4}
-DEMO |= {"num_query_groups": 2, "tie_word_embeddings": False, "initializer_range": 0.06}
+DEMO |= {"num_query_groups": 2, "tie_word_embeddings": False}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,25 +64,24 @@ class Task:
     metric: str = "val_loss"
     world: bool = False
     config: dict[str, Any] = field(default_factory=dict)
-    seeds: tuple[int, ...] = (2, 3, 4, 5)
+    seeds: tuple[int, ...] = (2, 3, 4)
 
 
 TASKS = {
     "small": Task(
         title="260,032 parameters from scratch, TinyStories",
         stage="teacher",
-        steps=300,
+        steps=200,
         rates=(4e-3, 8e-3, 1.6e-2),
         config={"shape": SMALL},
     ),
     "demo": Task(
         title="the demo's teacher (2.8 million parameters) from scratch, the demo's world",
         stage="teacher",
-        steps=150,
+        steps=120,
         rates=(2.5e-3, 5e-3, 1e-2),
         world=True,
         config={"shape": DEMO},
-        seeds=(2, 3, 4),
     ),
     "distill": Task(
         title="stories260K, one of five layers dropped, distilled: KL from the teacher",
@@ -168,7 +168,8 @@ def table(record: dict[str, Any]) -> str:
             f"{record['date']}, {record['processor']}, one thread of a busy machine. `python -m"
             " tests.bench.optimizers`: 8 x 128 tokens a step, fp32, cosine, 15 warm-up steps, weight decay 0.1. Each"
             " optimizer has its own rate, chosen on seed 1 by factors of two; losses are of other seeds, in nats per"
-            " token on held-out text, mean and range. Difference: Muon minus AdamW, seed by seed, with its 95% interval."
+            " token on held-out text, mean and range. Difference: Muon minus AdamW, seed by seed, with its 95%"
+            " interval."
         ),
         "",
         "| task | tokens | rate, AdamW / Muon | AdamW | Muon | difference | seconds a step, AdamW / Muon |",
