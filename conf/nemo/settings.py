@@ -88,9 +88,11 @@ def check_training(where: str, config: Training) -> None:
             " use engine megatron"
         )
     if config.optimizer != Optimizer():
+        name, decay = config.optimizer.name, config.optimizer.embedding_weight_decay
+        setting = f"name is {name}" if name != "adamw" else f"embedding_weight_decay is {decay}"
         raise ValueError(
-            f"{where}.optimizer is {config.optimizer.model_dump(exclude_none=True)}, which engine nemo's gpt_train does"
-            " not support; remove it or use engine megatron"
+            f"{where}.optimizer.{setting}, which engine nemo's gpt_train does not support; remove it or use engine"
+            " megatron"
         )
     if config.spikes:
         raise ValueError(
