@@ -60,7 +60,7 @@ class Muon(torch.optim.Optimizer):
         self.momentum, self.iterations, self.dtype, self.ranks = momentum, iterations, dtype, ranks
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:
         """Step every parameter that has a gradient; collective over `ranks`."""
         assert closure is None, "the training loop computes the gradients"
         for group in self.param_groups:
