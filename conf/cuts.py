@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from conf.parallel import Parallel
 from conf.recipe import Recipe
@@ -117,11 +118,16 @@ tokens. They use the teacher itself, because stored logits may not cover the sam
 
 def round_of(config: DistillConfig, halving: Halving, number: int) -> DistillConfig:
     """Distillation config of candidates in round `number`, from 0: twice the steps of the previous round, proportional
-    warm-up, other samples."""
+    warm-up, other samples. A window of spikes and a mean of weights that reach further than its steps are left out."""
     steps = (halving.steps or max(1, config.steps // 10)) * 2**number
     schedule = {
         "steps": steps,
         "warmup_steps": config.warmup_steps * steps // config.steps,
         "seed": config.seed + number,
     }
-    return type(config).model_validate(config.model_dump() | schedule | WITHOUT_EARLY_STOPPING | {"evaluation": None})
+    unfit: dict[str, Any] = {"evaluation": None}
+    if config.spikes and config.spikes.window >= steps:
+        unfit |= {"spikes": None}
+    if config.average and config.average.reach >= steps:
+        unfit |= {"average": None, "export": "weights"}
+    return type(config).model_validate(config.model_dump() | schedule | WITHOUT_EARLY_STOPPING | unfit)

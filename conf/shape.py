@@ -88,11 +88,15 @@ def biases(shape: Shape) -> int:
     return head_dim(shape) * (shape.num_attention_heads + 2 * shape.num_query_groups) if family(shape).qkv_bias else 0
 
 
+def layer_matrices(shape: Shape) -> int:
+    """Parameters of a layer's matrices."""
+    heads = 2 * (shape.num_attention_heads + shape.num_query_groups)
+    return shape.hidden_size * head_dim(shape) * heads + 3 * shape.hidden_size * shape.ffn_hidden_size
+
+
 def num_params(shape: Shape) -> int:
     """Number of parameters; a tied embedding counts once, an unknown vocabulary counts as zero."""
-    head = head_dim(shape)
-    attention = shape.hidden_size * head * 2 * (shape.num_attention_heads + shape.num_query_groups)
     vectors = norms(shape) + biases(shape)
     embeddings = (shape.vocab_size or 0) * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
-    layers = shape.num_layers * (attention + 3 * shape.hidden_size * shape.ffn_hidden_size + vectors)
+    layers = shape.num_layers * (layer_matrices(shape) + vectors)
     return layers + embeddings + shape.hidden_size

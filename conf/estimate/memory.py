@@ -1,11 +1,11 @@
 """Peak memory of one rank of a Megatron job by cause, in bytes: pure functions of dimensions, batches and layout.
 
-They model jobs/megatron tensor by tensor: DDP with fp32 gradient buffers, Adam with fp32 master weights and two moments
-(not sharded), the fused head that never holds full logits, unfused SwiGLU layers with PyTorch's attention. Activations
-are counted as in Korthikanti et al. 2022 (arXiv 2205.05198, section 4), per token and layer, for these layers instead
-of GPT's: a decoder layer keeps the inputs of its norms and matrices, queries, keys and values, and the operands of the
-gate and its product. tests/jobs/test_memory.py measures all of it on the CPU; differences on a GPU (norms and attention
-stay bf16) follow PyTorch's kernels."""
+They model jobs/megatron tensor by tensor: DDP with fp32 gradient buffers, what optimizer.py says, the fused head that
+never holds full logits, unfused SwiGLU layers with PyTorch's attention. Activations are counted as in Korthikanti et
+al. 2022 (arXiv 2205.05198, section 4), per token and layer, for these layers instead of GPT's: a decoder layer keeps
+the inputs of its norms and matrices, queries, keys and values, and the operands of the gate and its product.
+tests/jobs/test_memory.py measures all of it on the CPU; differences on a GPU (norms and attention stay bf16) follow
+PyTorch's kernels."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from conf.base import Precision
+from conf.estimate import optimizer
 from conf.parallel import Parallel
-from conf.shape import Shape, biases, family, head_dim, norms
+from conf.shape import Shape, biases, family, head_dim, layer_matrices, norms, num_params
 
 if TYPE_CHECKING:
     from conf.stages.training import Training
@@ -31,12 +32,6 @@ CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
 
 CHUNK_COPIES = {False: 2, True: 4}
 """fp32 tensors of a chunk's size that a loss holds at once, without and with a teacher's logits."""
-
-CHECKPOINT_BYTES = 12
-"""Bytes per parameter of a training checkpoint: fp32 weights and two moments."""
-
-AVERAGE_BYTES = 4
-"""Bytes per parameter of an average of the weights, in memory and in a checkpoint."""
 
 LIBRARIES = 600_000_000
 """Resident bytes of a CPU process without a model: torch, Megatron-Core, ModelOpt, transformers (measured)."""
@@ -81,13 +76,13 @@ class Copies:
         return self.checkpoint + ranks * (self.best + LIBRARIES)
 
 
-def copies(params: int, config: Training) -> Copies:
-    """Copies that jobs/megatron/checkpoint.py and early_stopping.py keep of a model with `params` parameters."""
-    each = CHECKPOINT_BYTES + (AVERAGE_BYTES if config.average else 0)
+def copies(shape: Shape, config: Training) -> Copies:
+    """Copies that jobs/megatron/checkpoint.py and early_stopping.py keep of a model of `shape`."""
+    params, checkpoint = num_params(shape), optimizer.in_checkpoint(shape, config)
     if getattr(config, "keep", "last") == "last":
-        return Copies(checkpoint=each * params)
+        return Copies(checkpoint=checkpoint)
     split = config.parallel.tensor * config.parallel.pipeline
-    return Copies(checkpoint=(each + 4) * params, best=BYTES[config.precision] * params // split)
+    return Copies(checkpoint=checkpoint + 4 * params, best=BYTES[config.precision] * params // split)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,9 +128,8 @@ def stages_of(parallel: Parallel) -> tuple[int, ...]:
 def rank_params(shape: Shape, parallel: Parallel, stage: int) -> int:
     """Parameters on one rank of a pipeline stage; matrices and biases are split over the tensor-parallel ranks,
     norms are not."""
-    head, last = head_dim(shape), parallel.pipeline - 1
-    matrices = shape.hidden_size * head * 2 * (shape.num_attention_heads + shape.num_query_groups)
-    split = matrices + 3 * shape.hidden_size * shape.ffn_hidden_size + biases(shape)
+    last = parallel.pipeline - 1
+    split = layer_matrices(shape) + biases(shape)
     layers = shape.num_layers // parallel.pipeline * (split // parallel.tensor + norms(shape))
     rows = (shape.vocab_size or 0) * shape.hidden_size // parallel.tensor
     embedding = rows if stage == 0 else 0
@@ -209,13 +203,11 @@ def _training(shape: Shape, config: Training, device: Device, teacher: Shape | N
         if flying > 1:  # otherwise the teacher's pass ends before the student saves activations
             working = max(working, forward_bytes(teacher, batch, parallel))
     activations = stored + max(0, working - head)
-    stepping = (
-        4 * params if device == "cuda" else 0
-    )  # torch's foreach Adam computes the roots of all second moments at once
+    stepping = optimizer.stepping(params, shape, config, foreach=device == "cuda")
     return Memory(
         weights=batch.bytes * params,
         gradients=4 * params,
-        optimizer=((12 if config.precision == "bf16" else 8) + (AVERAGE_BYTES if config.average else 0)) * params,
+        optimizer=optimizer.held(params, shape, config),
         activations=activations,
         teacher=teacher_bytes,
         logits=head,

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from conf.stages.distill import DistillConfig
 from conf.stages.importance import ImportanceConfig
+from conf.stages.optimizer import Optimizer
 from conf.stages.prune import PruneConfig
 from conf.stages.teacher import TeacherConfig
 from conf.stages.training import Training
@@ -85,6 +86,17 @@ def check_training(where: str, config: Training) -> None:
         raise ValueError(
             f"{where}.schedule is {config.schedule.name}, which engine nemo's gpt_train does not support; remove it or"
             " use engine megatron"
+        )
+    if config.optimizer != Optimizer():
+        name, decay = config.optimizer.name, config.optimizer.embedding_weight_decay
+        setting = f"name is {name}" if name != "adamw" else f"embedding_weight_decay is {decay}"
+        raise ValueError(
+            f"{where}.optimizer.{setting}, which engine nemo's gpt_train does not support; remove it or use engine"
+            " megatron"
+        )
+    if config.spikes:
+        raise ValueError(
+            f"{where}.spikes is set, which engine nemo's gpt_train does not support; remove it or use engine megatron"
         )
     if config.average:
         raise ValueError(

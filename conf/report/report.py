@@ -11,6 +11,7 @@ from conf.report.benchmarks import BenchmarkRow
 from conf.report.claims import ClaimVerdict
 from conf.report.contamination import Contamination
 from conf.report.gates import Verdict
+from conf.report.gradients import Gradients
 from conf.report.ladder import LadderChoice
 from conf.report.learning import Curve, Learning
 from conf.report.logits import StoredLogits
@@ -66,6 +67,7 @@ class Report(Config):
     )
     curves: dict[str, Curve] = Field(default={}, description="Validation curves by distilled model.")
     learning: dict[str, Learning] = Field(default={}, description="Training of each distilled model.")
+    gradients: dict[str, Gradients] = Field(default={}, description="Gradients by model that was trained.")
     layer_importance: dict[str, float] | None = Field(
         default=None,
         description=(

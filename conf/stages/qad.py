@@ -30,6 +30,12 @@ class QADConfig(WithDistillationLoss):
             raise ValueError(
                 f"quantize.qad.parallel.processes is {self.parallel.processes} but QAD runs in one process; remove it"
             )
+        if self.average:
+            raise ValueError(
+                f"quantize.qad.average is {self.average.kind} but QAD keeps no average of the weights; remove it"
+            )
+        if self.spikes:
+            raise ValueError("quantize.qad.spikes is set but QAD leaves out no steps; remove it")
         if self.steps < 1:
             raise ValueError("quantize.qad.steps is 0; choose at least 1 or remove qad")
         return self

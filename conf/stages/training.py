@@ -12,7 +12,9 @@ from conf.estimate.numbers import JobEstimate, StageEstimate
 from conf.parallel import Parallel, RunsAs
 from conf.shape import Shape, num_params
 from conf.stages.average import Average
+from conf.stages.optimizer import Optimizer
 from conf.stages.schedule import Schedule
+from conf.stages.spikes import Spikes
 
 WRITTEN = 1
 """Training checkpoints on disk besides those that are kept: the one being written."""
@@ -22,7 +24,7 @@ UNREAD = {"seq_length": 8, "global_batch": 1, "micro_batch": 1, "lr": 1.0, "min_
 
 
 class Training(StageConfig):
-    """Settings of every training stage: batches, schedule, optimizer (Adam), validation, checkpoints."""
+    """Settings of every training stage: batches, schedule, optimizer, validation, checkpoints."""
 
     resumes: ClassVar[Resumes] = "checkpoints"
 
@@ -38,6 +40,9 @@ class Training(StageConfig):
     schedule: Annotated[Schedule, Later()] = Field(
         default=Schedule(), description="Curve of the learning rate after the warm-up."
     )
+    optimizer: Annotated[Optimizer, Later()] = Field(
+        default=Optimizer(), description="What steps the weights: AdamW, or Muon for the matrices inside layers."
+    )
     average: Annotated[Average | None, Later()] = Field(
         default=None, description="Average of the last weights, kept and validated beside them; empty: none."
     )
@@ -50,6 +55,9 @@ class Training(StageConfig):
     adam_beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay of Adam's first moment.")
     adam_beta2: float = Field(default=0.95, ge=0, lt=1, description="Decay of Adam's second moment.")
     clip_grad: float = Field(default=1.0, gt=0, description="Global norm to clip gradients to.")
+    spikes: Annotated[Spikes | None, Later()] = Field(
+        default=None, description="Leave out the updates of steps far above those before; empty: never."
+    )
     precision: Precision = Field(default="bf16", description="bf16 keeps fp32 master weights in the optimizer.")
     seed: int = Field(default=1, ge=0, description="Seed of the initial weights and the data order.")
     validate_every: int = Field(
@@ -68,7 +76,7 @@ class Training(StageConfig):
     )
     parallel: RunsAs = Field(default=Parallel(), description="Parallel layout.")
 
-    @field_validator("schedule", mode="before")
+    @field_validator("schedule", "optimizer", mode="before")
     @classmethod
     def _by_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
@@ -99,6 +107,23 @@ class Training(StageConfig):
             raise ValueError(
                 f"warmup_steps {self.warmup_steps} and the {decay_steps} steps of schedule.decay_share are more than"
                 f" steps {self.steps}; lower either"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _stepped(self) -> Self:
+        if not self.steps and self.optimizer != Optimizer():
+            raise ValueError(
+                f"optimizer is {self.optimizer.name} but steps is 0, so nothing is trained; remove optimizer or train"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _watched(self) -> Self:
+        if self.spikes and self.spikes.window >= self.steps:
+            raise ValueError(
+                f"spikes.window {self.spikes.window} is not below steps {self.steps}, so no step would be judged;"
+                " choose a shorter window or remove spikes"
             )
         return self
 
@@ -136,7 +161,7 @@ class Training(StageConfig):
         """Training a model of this shape, with a teacher's forward pass if given, and both models once more on rank 0
         for evaluations during training."""
         params = num_params(shape)
-        evaluation, copies = getattr(self, "evaluation", None), memory.copies(params, self)
+        evaluation, copies = getattr(self, "evaluation", None), memory.copies(shape, self)
 
         def peak(parallel: Parallel, micro_batch: int, device: memory.Device) -> memory.Memory:
             config = self.model_copy(update={"parallel": parallel, "micro_batch": micro_batch})

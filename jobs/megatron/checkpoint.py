@@ -1,5 +1,5 @@
-"""Training checkpoints to resume from: fp32 master weights and Adam moments under Hugging Face tensor names, plus one
-JSON.
+"""Training checkpoints to resume from: fp32 master weights and the optimizer's moments under Hugging Face tensor names,
+plus one JSON.
 
 No pickles, no layout: the files are gathered like a model, so a run can resume under another tensor- or
 pipeline-parallel size. A thread of rank 0 writes them during training from a copy in main memory."""
@@ -7,21 +7,22 @@ pipeline-parallel size. A thread of rank 0 writes them during training from a co
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import torch
 from megatron.core.models.gpt import GPTModel
-from megatron.core.optimizer import ChainedOptimizer, MegatronOptimizer
+from megatron.core.optimizer import MegatronOptimizer
 
 from jobs.megatron.early_stopping import Watch
+from jobs.megatron.optimizer import MOMENTS, states
 from jobs.megatron.shards import write_shards
+from jobs.megatron.spikes import SpikeWatch
 from jobs.megatron.weights import TensorOf, gather_tensors, read_into
 from jobs.runtime import checkpoint_folder as checkpoints
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
 AVERAGE = "average"
 
 Parts = dict[str, list[tuple[str, torch.Tensor]]]
@@ -53,22 +54,22 @@ class Saver:
         config: dict[str, Any],
         watch: Watch | None = None,
         average: TensorOf | None = None,
+        spikes: SpikeWatch | None = None,
     ) -> None:
-        """Copy the checkpoint of `step` with the state of `watch` and the average of the weights, and start to write
-        it; collective. Waits for the previous one."""
+        """Copy the checkpoint of `step` with the states of `watch` and `spikes` and the average of the weights, and
+        start to write it; collective. Waits for the previous one."""
         self._join()
-        state = _adam_state(optimizer)
-        tensors_of: dict[str, Callable[[torch.nn.Parameter], torch.Tensor]] = {"master": master}
-        tensors_of |= {name: lambda parameter, name=name: state[master(parameter)][name] for name in MOMENTS}  # type: ignore[misc]
+        tensors_of: dict[str, TensorOf] = {"master": master} | _moments(optimizer)
         tensors_of |= {AVERAGE: average} if average else {}
         watch_notes, best_tensors = watch.checkpoint_state(step) if watch else ({}, {})
+        notes = {"watch": watch_notes} | ({"spikes": spikes.state()} if spikes else {})
         writer = torch.distributed.get_rank() == 0
         parts = {
             name: list(_copied(gather_tensors(model, config, tensor_of), writer))
             for name, tensor_of in (tensors_of | best_tensors).items()
         }
         if writer:
-            self._thread = threading.Thread(target=self._write, args=(step, parts, watch_notes), name="checkpoint")
+            self._thread = threading.Thread(target=self._write, args=(step, parts, notes), name="checkpoint")
             self._thread.start()
 
     def raise_errors(self) -> None:
@@ -88,11 +89,11 @@ class Saver:
         if self._error:
             raise self._error
 
-    def _write(self, step: int, parts: Parts, watch_notes: dict[str, Any]) -> None:
+    def _write(self, step: int, parts: Parts, notes: dict[str, Any]) -> None:
         def write(folder: Path) -> dict[str, Any]:
             for name in list(parts):
                 write_shards(folder / name, parts.pop(name))
-            return {"watch": watch_notes}
+            return notes
 
         try:
             checkpoints.publish(self.folder, step, self.keep, write)
@@ -115,9 +116,10 @@ def resume(
     config: dict[str, Any],
     watch: Watch | None = None,
     average: TensorOf | None = None,
+    spikes: SpikeWatch | None = None,
 ) -> int:
-    """Load the newest undamaged checkpoint into `model`, `optimizer`, `watch` and `average`; returns its step, 0 where
-    there are none.
+    """Load the newest undamaged checkpoint into `model`, `optimizer`, `watch`, `average` and `spikes`; returns its
+    step, 0 where there are none.
 
     Raises ValueError on rank 0 where every checkpoint is damaged."""
     box = [checkpoints.newest_sound(folder) if torch.distributed.get_rank() == 0 else None]
@@ -131,13 +133,14 @@ def resume(
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.copy_(master(parameter))
-    state = _adam_state(optimizer)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            empty = {name: torch.zeros_like(master(parameter)) for name in MOMENTS}
-            state[master(parameter)] = {"step": torch.tensor(float(step))} | empty
-    for name in MOMENTS:
-        read_into(model, newest / name, config, lambda parameter, name=name: state[master(parameter)][name])  # type: ignore[misc]
+    if spikes:
+        spikes.resume(notes["spikes"])
+    updates = step - (len(spikes.skipped) if spikes else 0)
+    for state in states(optimizer).values():
+        if "step" in state:
+            state["step"] = torch.tensor(float(updates))
+    for name, tensor_of in _moments(optimizer).items():
+        read_into(model, newest / name, config, tensor_of)
     if average:
         read_into(model, newest / AVERAGE, config, average)
     if watch:
@@ -151,8 +154,7 @@ def master(parameter: torch.nn.Parameter) -> torch.Tensor:
     return getattr(parameter, "main_param", parameter)
 
 
-def _adam_state(optimizer: MegatronOptimizer) -> dict[torch.Tensor, dict[str, torch.Tensor]]:
-    while isinstance(optimizer, ChainedOptimizer):
-        assert len(optimizer.chained_optimizers) == 1, "one optimizer: there are no expert parameters"
-        optimizer = optimizer.chained_optimizers[0]
-    return optimizer.optimizer.state
+def _moments(optimizer: MegatronOptimizer) -> dict[str, TensorOf]:
+    """Each moment of the weights that have it."""
+    state = states(optimizer)
+    return {name: lambda parameter, name=name: state[master(parameter)].get(name) for name in MOMENTS}  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The training loop of teacher and distillation: Megatron's schedules, DDP and Adam over windows of a tokenized corpus.
+"""The training loop of teacher and distillation: Megatron's schedules and DDP over windows of a tokenized corpus.
 
 Owns steps, validation, checkpoints and metrics; the caller defines the loss with an `Objective`."""
 
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
 from megatron.core.models.gpt import GPTModel
-from megatron.core.optimizer import MegatronOptimizer, OptimizerConfig, get_megatron_optimizer
+from megatron.core.optimizer import MegatronOptimizer
 from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 from megatron.core.pipeline_parallel import get_forward_backward_func
 
@@ -24,7 +24,9 @@ from jobs.megatron.averages import WeightAverage
 from jobs.megatron.batches import Batch, mean_over_ranks, micro_batches
 from jobs.megatron.early_stopping import Watch
 from jobs.megatron.fused_loss import Losses
+from jobs.megatron.optimizer import optimizer_of
 from jobs.megatron.recompute import recompute_layers
+from jobs.megatron.spikes import SpikeWatch
 from jobs.runtime import heartbeat, interrupt
 from jobs.runtime.entry import Metrics
 from jobs.tokens.windows import Samples, Split
@@ -58,7 +60,7 @@ def train(
     metrics = Metrics(output) if torch.distributed.get_rank() == 0 else None
     folder = output / "checkpoints"
     average = run.average.tensor_of if run.average else None
-    step = checkpoint.resume(folder, model, run.optimizer, hf_config, watch, average)
+    step = checkpoint.resume(folder, model, run.optimizer, hf_config, watch, average, run.spikes)
     run.resume(step)
     if metrics:
         metrics.rewind(step)
@@ -72,7 +74,7 @@ def train(
             step,
             metrics,
             watch,
-            lambda step: checkpoint_saver.save(step, model, run.optimizer, hf_config, watch, average),
+            lambda step: checkpoint_saver.save(step, model, run.optimizer, hf_config, watch, average, run.spikes),
             checkpoint_saver,
         )
         checkpoint_saver.wait()
@@ -81,6 +83,8 @@ def train(
         watch.finish(step, output)
     if run.average:
         run.average.finish(output, averaged)
+    if run.spikes:
+        run.spikes.finish(step, output)
     return validation
 
 
@@ -146,9 +150,10 @@ class _Run:
         model.config.finalize_model_grads_func = (
             finalize_model_grads  # otherwise replicated parameters drift between ranks
         )
-        self.optimizer = _optimizer(config, self.wrapped)
+        self.optimizer = optimizer_of(config, model, self.wrapped)
         self.scheduler = scheduler(config, self.optimizer)
         self.average = WeightAverage(model, config) if config.average else None
+        self.spikes = SpikeWatch(config.spikes) if config.spikes else None
         self._validated = 0, dict[str, float]()
         model.config.grad_scale_func = self.optimizer.scale_loss
 
@@ -160,16 +165,29 @@ class _Run:
         indices = self.train.shuffled(done * self.config.global_batch, self.config.global_batch, self.config.seed)
         losses = self._pass(self.train.samples(indices))
         self.scheduler.step(1)  # before the update, so that step 1 already learns and the last one uses min_lr
-        _, norm, _ = self.optimizer.step()
+        norm, skipped = self._update(done + 1, losses[self.objective.total])
         if self.average:
             self.average.update(done + 1)
-        if not all(math.isfinite(value) for value in (*losses.values(), norm)):
+        values = {f"train_{name}": value for name, value in losses.items()} | {"grad_norm": norm}
+        if skipped:  # a value that is no number has no place in a record
+            values = {name: value for name, value in values.items() if math.isfinite(value)}
+        elif not all(map(math.isfinite, values.values())):
             raise ValueError(
                 f"step {done + 1} gave {self.objective.total} {losses[self.objective.total]} and gradient norm {norm}; "
                 f"lower lr {self.config.lr:g} or raise warmup_steps (checkpoints hold only steps before it)"
             )
-        train = {f"train_{name}": value for name, value in losses.items()}
-        return train | {"grad_norm": float(norm), "lr": self.optimizer.param_groups[0]["lr"]}
+        counted = {"skipped_steps": float(len(self.spikes.skipped))} if self.spikes else {}
+        return values | counted | {"lr": self.optimizer.param_groups[0]["lr"]}
+
+    def _update(self, step: int, loss: float) -> tuple[float, bool]:
+        """Step the weights unless `step` is a spike; the gradient's norm before clipping, and whether it was one."""
+        if self.spikes:
+            self.optimizer.prepare_grads()
+            norm = float(self.optimizer.get_grad_norm())
+            if self.spikes.skips(step, loss, norm):
+                return norm, True
+        _, norm, _ = self.optimizer.step()
+        return float(norm), False
 
     def resume(self, step: int) -> None:
         """Continue after `step`, whose checkpoint was loaded."""
@@ -258,23 +276,6 @@ def cross_entropy(model: GPTModel, hidden: torch.Tensor, batch: Batch) -> Losses
     states = head.head(model, hidden)
     loss_weights = head.LossWeights(divergence=0, cross_entropy=1)
     return {"loss": head.losses(states, batch.labels.flatten(), batch.weights.flatten(), loss_weights)["objective"]}
-
-
-def _optimizer(config: Training, model: DistributedDataParallel) -> MegatronOptimizer:
-    return get_megatron_optimizer(
-        OptimizerConfig(
-            optimizer="adam",
-            lr=config.lr,
-            min_lr=config.min_lr,
-            weight_decay=config.weight_decay,
-            adam_beta1=config.adam_beta1,
-            adam_beta2=config.adam_beta2,
-            clip_grad=config.clip_grad,
-            bf16=config.precision == "bf16",
-            params_dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32,
-        ),
-        [model],
-    )
 
 
 def scheduler(config: Training, optimizer: MegatronOptimizer) -> OptimizerParamScheduler:

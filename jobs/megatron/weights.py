@@ -24,8 +24,9 @@ from conf.hf_config import head_dim, rope_in_both_forms
 from jobs.huggingface.tokenizer import copy_files, copy_generation
 from jobs.megatron.shards import ShardWriter
 
-TensorOf = Callable[[torch.nn.Parameter], torch.Tensor]
-"""Which tensor of a parameter to use: the weight itself, its fp32 master, or a moment of the optimizer."""
+TensorOf = Callable[[torch.nn.Parameter], torch.Tensor | None]
+"""Which tensor of a parameter to use: the weight itself, its fp32 master, or a moment of the optimizer; None: it has
+none."""
 
 PROJECTIONS = "projections"
 """The student's module that maps hidden states to its teacher's width during training; checkpoints hold it too."""
@@ -100,8 +101,10 @@ def read_into(model: GPTModel, directory: Path, config: dict[str, Any], tensor_o
     """Copy this rank's slice of each tensor under `directory` into `tensor_of(parameter)`."""
     source = TensorReader(directory)
     for parameter, names, split in _parameters(model, config):
-        shard = _shard(_merge([source.read(name) for name in names], config, split), config, split)
         target = tensor_of(parameter)
+        if target is None:
+            continue
+        shard = _shard(_merge([source.read(name) for name in names], config, split), config, split)
         if shard.shape != target.shape:
             raise ValueError(
                 f"{directory}: {names[0]} gives {tuple(shard.shape)} where config.json needs {tuple(target.shape)}"
@@ -227,7 +230,11 @@ def gather_tensors(model: GPTModel, config: dict[str, Any], tensor_of: TensorOf)
     for stage in range(stages):
         is_stage = parallel_state.get_pipeline_model_parallel_rank() == stage
         local = (
-            [(tensor_of(parameter).detach(), names, split) for parameter, names, split in _parameters(model, config)]
+            [
+                (tensor.detach(), names, split)
+                for parameter, names, split in _parameters(model, config)
+                if (tensor := tensor_of(parameter)) is not None
+            ]
             if is_stage
             else []
         )

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from conf.stages.qad import QADConfig
+from jobs.quantization.optimizers import optimizers_of
 from jobs.runtime import checkpoint_folder as checkpoints
 from jobs.runtime import heartbeat, interrupt
 from jobs.runtime.entry import Metrics
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Log = Callable[..., None]
+MOMENTS = {"first": "exp_avg", "second": "exp_avg_sq"}
+"""Name in a checkpoint -> in an optimizer's state; Muon has the first alone."""
 
 
 def train(
@@ -67,7 +70,7 @@ def _cast(model: PreTrainedModel, dtype: torch.dtype) -> None:
 
 
 class _Run:
-    """A student, its teacher and the student's optimizer."""
+    """A student, its teacher and the student's optimizers."""
 
     def __init__(self, model: PreTrainedModel, teacher: PreTrainedModel, config: QADConfig) -> None:
         from modelopt.torch.distill.losses import LogitsDistillationLoss
@@ -78,15 +81,12 @@ class _Run:
         )  # it multiplies by T^2
         self.scale = 1.0 if config.scale_by_t2 else config.temperature**-2
         self.plain_divergence = LogitsDistillationLoss(temperature=1.0, reduction="batchmean")
-        matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
-        vectors = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
-        groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(config.adam_beta1, config.adam_beta2))
+        self.optimizers = optimizers_of(model, config)
 
     def step(self, samples: Any, step: int) -> dict[str, float]:
         """One optimizer step on `samples` [global_batch, seq_length + 1]; mean losses in nats per token."""
         config, sums = self.config, {"divergence": 0.0, "loss": 0.0}
-        for group in self.optimizer.param_groups:
+        for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
             group["lr"] = learning_rate(config, step)
         micro_batches = torch.from_numpy(samples).split(config.micro_batch)
         for micro_batch in micro_batches:
@@ -101,8 +101,9 @@ class _Run:
             raise ValueError(
                 f"the gradient is {norm} at step {step + 1} of quantize.qad; choose a smaller lr than {config.lr:g}"
             )
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         return sums | {"lr": learning_rate(config, step), "grad_norm": norm}
 
     def _losses(self, samples: torch.Tensor, divergence: Any, scale: float) -> dict[str, torch.Tensor]:
@@ -128,15 +129,12 @@ class _Run:
         return {"val_loss": sums["loss"], "val_kl": sums["divergence"]}
 
     def save(self, folder: Path, step: int, history: list[dict[str, float]]) -> None:
-        """Save weights, Adam's moments and the validations so far."""
+        """Save weights, the optimizers' moments and the validations so far."""
         tensors: dict[str, torch.Tensor] = {}
-        for name, parameter in self._named_parameters():
-            state = self.optimizer.state[parameter]
-            tensors |= {
-                f"weight.{name}": parameter.data,
-                f"first.{name}": state["exp_avg"],
-                f"second.{name}": state["exp_avg_sq"],
-            }
+        for name, parameter, optimizer in self._named_parameters():
+            state = optimizer.state[parameter]
+            tensors[f"weight.{name}"] = parameter.data
+            tensors |= {f"{part}.{name}": state[moment] for part, moment in MOMENTS.items() if moment in state}
 
         def write(partial: Path) -> dict[str, Any]:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial / "state.safetensors")
@@ -151,18 +149,24 @@ class _Run:
             return 0, []
         checkpoint, notes = newest
         tensors = load_file(checkpoint / "state.safetensors", device=str(self.model.device))
-        for name, parameter in self._named_parameters():
+        for name, parameter, optimizer in self._named_parameters():
             parameter.data.copy_(tensors[f"weight.{name}"])
-            self.optimizer.state[parameter] = {
-                "step": torch.tensor(float(notes["step"])),
-                "exp_avg": tensors[f"first.{name}"],
-                "exp_avg_sq": tensors[f"second.{name}"],
+            state: dict[str, torch.Tensor] = {
+                moment: tensors[f"{part}.{name}"] for part, moment in MOMENTS.items() if f"{part}.{name}" in tensors
             }
+            optimizer.state[parameter] = {"step": torch.tensor(float(notes["step"]))} | state
         print(f"resuming quantization-aware distillation at step {notes['step']}")
         return int(notes["step"]), list(notes["history"])
 
-    def _named_parameters(self) -> list[tuple[str, torch.nn.Parameter]]:
-        return list(self.model.named_parameters())
+    def _named_parameters(self) -> list[tuple[str, torch.nn.Parameter, torch.optim.Optimizer]]:
+        """Name, parameter and its optimizer."""
+        owner = {
+            parameter: optimizer
+            for optimizer in self.optimizers
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        }
+        return [(name, parameter, owner[parameter]) for name, parameter in self.model.named_parameters()]
 
 
 def learning_rate(config: QADConfig, step: int) -> float:

@@ -12,6 +12,7 @@ UNITS: dict[str, str] = {
     "train_ce": "nats per token, cross-entropy on the text",
     "train_intermediate": "loss between layers (cosine or mse)",
     "grad_norm": "L2 norm of all gradients before clipping",
+    "skipped_steps": "spikes so far, whose updates were left out",
     "lr": "learning rate of the step",
     "train_objective": "objective: weighted divergence, cross-entropy and losses between layers",
     "train_teacher_loss": "nats per token, the teacher's loss on the step's tokens",

@@ -64,6 +64,14 @@ def test_the_first_rounds_steps_can_be_set() -> None:
     assert round_of(distill(steps=5, warmup_steps=0), Halving(top_k=4), 0).steps == 1, "a tenth, but at least one"
 
 
+def test_what_reaches_further_than_a_round_is_left_out() -> None:
+    settings: dict[str, Any] = {"spikes": {"window": 15}, "average": {"kind": "mean", "last": 16}, "export": "average"}
+    short, long = (round_of(distill(**settings), Halving(top_k=4), number) for number in (0, 1))
+    assert (short.steps, short.spikes, short.average, short.export) == (10, None, None, "weights")
+    assert (long.steps, long.export) == (20, "average")
+    assert long.spikes and long.spikes.window == 15
+
+
 @pytest.mark.parametrize(
     ("top_k", "rounds", "candidates", "sizes"),
     [

@@ -197,6 +197,15 @@ def test_the_engine_is_part_of_what_a_stage_is(tmp_path: Path) -> None:
         (["distill.ce_share=0.5"], "distill.ce_share is 0.5"),
         (["distill.loss=reverse_kl"], "distill.loss is reverse_kl"),
         (["distill.keep=best"], "distill.best_by is val_kl"),
+        (["distill.optimizer=muon"], "distill.optimizer.name is muon, which engine nemo's gpt_train does not support"),
+        (
+            ["distill.optimizer.embedding_weight_decay=0"],
+            "distill.optimizer.embedding_weight_decay is 0.0, which",
+        ),
+        (
+            ["distill.spikes.window=5"],
+            "distill.spikes is set, which engine nemo's gpt_train does not support; remove it",
+        ),
         (["distill.average={kind: ema}"], "distill.average is ema, which engine nemo's gpt_train does not support"),
         (["distill.validate_every=41"], "distill.validate_every is 41 but there are 40 steps"),
         (["distill.intermediate=[{student_layer: 1, teacher_layer: 1}]"], "distill.intermediate"),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
+from safetensors import safe_open
 
 from conf.stages.qad import QADConfig
 from conf.stages.quantize import QuantizeConfig
@@ -67,6 +68,22 @@ def test_restarted_job_continues_from_its_checkpoint(
     assert again == first
     history = json.loads((output / "quantize.json").read_text())["qad"]["history"]
     assert [line["step"] for line in history] == [0, 3, 6, 9, 12]
+
+
+@pytest.mark.parametrize("per_head", [False, True])
+def test_muon_steps_the_matrices_and_resumes(teacher: Path, corpus: Path, tmp_path: Path, per_head: bool) -> None:
+    muon = {"name": "muon", "per_head": per_head, "embedding_weight_decay": 0}
+    config = CONFIG | {"qad": QAD | {"steps": 12, "validate_every": 3, "optimizer": muon}}
+    inputs, output = {"model": teacher, "data": corpus}, tmp_path / "qad"
+    model = run_job("quantize", config, inputs, output) / "model" / "model.safetensors"
+    whole = model.read_bytes()
+    with safe_open(output / "checkpoints" / "step-00000010" / "state.safetensors", "pt") as state:
+        second = {name for name in state.keys() if name.startswith("second.")}  # noqa: SIM118 - not a dict
+    assert second and not any("_proj" in name for name in second)
+    run_job("quantize", config, inputs, output)
+    assert model.read_bytes() == whole
+    first, *_, end = (line["val_kl"] for line in json.loads((output / "quantize.json").read_text())["qad"]["history"])
+    assert end < first
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from typing import Any
 
 from conf.report.report import Report
 from tasks.report.figure import COLORS, INK, figure, svg
-from tasks.report.plots import labels, learning, pruning
+from tasks.report.plots import gradients, labels, learning, pruning
+from tasks.report.sections.gradients import FIGURE
 
 MOST_LABELS, MOST_VALUES = 24, 16
 """Models that are all named in the figure of sizes, and bars that show their values."""
@@ -23,6 +24,8 @@ def draw(report: Report) -> dict[str, str]:
     figures = {}
     if report.learning:
         figures["validation-loss"] = learning.draw(report)
+    if report.gradients:
+        figures[FIGURE] = gradients.draw(report.gradients)
     figures["size"] = _sizes(report)
     if report.layer_importance:
         figures["layer-importance"] = _layers(report.layer_importance)

@@ -71,7 +71,7 @@ def test_an_average_is_four_bytes_a_parameter(precision: str) -> None:
     params = memory.rank_params(plain.shape, Parallel(), 0)
     one, other = (memory.training(plain.shape, config, "cpu") for config in (plain, with_average))
     assert other.total - one.total == other.optimizer - one.optimizer == 4 * params
-    checkpoints = [memory.copies(params, config).checkpoint for config in (plain, with_average)]
+    checkpoints = [memory.copies(plain.shape, config).checkpoint for config in (plain, with_average)]
     assert checkpoints == [12 * params, 16 * params]
 
 

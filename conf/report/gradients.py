@@ -1,0 +1,34 @@
+"""The gradients of a training: their norms, how often they were clipped, and the steps that were skipped."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from conf.base import Config
+from conf.report.base import Excerpt
+
+
+class SkippedStep(Config):
+    """A spike, whose update was left out."""
+
+    step: int = Field(description="Number of the step, from 1.")
+    reason: str = Field(description="Why it is a spike, as the end of a sentence.")
+
+
+class Skipped(Excerpt):
+    """The spikes of a training (spikes.json)."""
+
+    skipped: tuple[SkippedStep, ...] = Field(description="In order; empty: none was found.")
+
+
+class Gradients(Config):
+    """The gradients of one training."""
+
+    steps: int = Field(description="Steps trained.")
+    clip_grad: float = Field(description="Norm to which gradients were clipped.")
+    clipped: float = Field(description="Share of the steps whose gradient was clipped, 0 to 1.")
+    median: float = Field(description="Median norm before clipping.")
+    highest: float = Field(description="Highest finite norm before clipping.")
+    tokens: tuple[int, ...] = Field(description="Tokens seen after each point of the figure.")
+    norm: tuple[float, ...] = Field(description="Highest norm since the point before.")
+    spikes: Skipped | None = Field(default=None, description="null: spikes were not looked for.")

@@ -1,0 +1,60 @@
+"""What steps the weights: AdamW for all of them, or Muon for the matrices inside layers."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from conf.base import Config
+
+MOMENTUM, ITERATIONS = 0.95, 5
+
+
+class Optimizer(Config):
+    """The optimizer of a training; its learning rate, weight decay and Adam's betas stand beside it."""
+
+    name: Literal["adamw", "muon"] = Field(
+        default="adamw",
+        description=(
+            "adamw: for all weights; muon: momentum made orthogonal for the matrices inside layers, AdamW for"
+            " embeddings, output, norms and biases. Muon's steps are scaled to the size of AdamW's."
+        ),
+    )
+    momentum: float | None = Field(
+        default=None, ge=0, lt=1, description="muon: decay of the momentum of the matrices; empty: 0.95."
+    )
+    iterations: int | None = Field(
+        default=None, ge=1, le=20, description="muon: Newton-Schulz iterations of a step; empty: 5."
+    )
+    per_head: bool | None = Field(
+        default=None,
+        description="muon: every head's query, key and value is a matrix of its own; empty or false: all heads' are.",
+    )
+    embedding_weight_decay: float | None = Field(
+        default=None,
+        ge=0,
+        description="Weight decay of the token embeddings, and of the output where it is tied; empty: weight_decay.",
+    )
+
+    @model_validator(mode="after")
+    def _of_its_name(self) -> Self:
+        if self.name == "muon":
+            return self
+        for name in ("momentum", "iterations", "per_head"):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"optimizer.{name} is {getattr(self, name)} but optimizer.name is {self.name}, which has no {name};"
+                    " choose muon or remove it"
+                )
+        return self
+
+    @property
+    def muon_momentum(self) -> float:
+        """The momentum of Muon."""
+        return MOMENTUM if self.momentum is None else self.momentum
+
+    @property
+    def muon_iterations(self) -> int:
+        """The iterations of Muon."""
+        return self.iterations or ITERATIONS

@@ -1,0 +1,136 @@
+"""The optimizer of a training run on Megatron-Core: AdamW for all weights, or Muon for the matrices inside layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from megatron.core import parallel_state
+from megatron.core.distributed import DistributedDataParallel
+from megatron.core.models.gpt import GPTModel
+from megatron.core.optimizer import (
+    ChainedOptimizer,
+    MegatronOptimizer,
+    OptimizerConfig,
+    get_megatron_optimizer,
+    get_standard_config_overrides,
+)
+from megatron.core.optimizer.optimizer import Float16OptimizerWithFloat16Params, FP32Optimizer
+from megatron.core.optimizer.optimizer_config import ParamKey
+
+from conf.stages.training import Training
+from jobs.runtime.muon import MOMENT, Muon, Split
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""Adam's states; Muon has the first alone."""
+
+EMBEDDING = ParamKey(name="*embedding.word_embeddings.weight", attr="shared_embedding")
+"""The token embeddings, and their copy on the last pipeline stage, which is the output of a tied model."""
+
+
+def optimizer_of(config: Training, model: GPTModel, wrapped: DistributedDataParallel) -> MegatronOptimizer:
+    """The optimizer of `model`, which `wrapped` wraps; collective."""
+    settings = OptimizerConfig(
+        optimizer="adam",
+        lr=config.lr,
+        min_lr=config.min_lr,
+        weight_decay=config.weight_decay,
+        adam_beta1=config.adam_beta1,
+        adam_beta2=config.adam_beta2,
+        clip_grad=config.clip_grad,
+        bf16=config.precision == "bf16",
+        params_dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32,
+    )
+    overrides = get_standard_config_overrides(settings)
+    decay = config.optimizer.embedding_weight_decay
+    if decay is not None:
+        overrides[EMBEDDING] = {"start_wd": decay, "end_wd": decay}
+    if config.optimizer.name == "adamw":
+        return get_megatron_optimizer(settings, [wrapped], overrides)
+    groups = _groups(model, per_head=bool(config.optimizer.per_head))
+    matrices = [parameter for group in groups for parameter in group["params"]]
+    muon = Muon(
+        groups,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        momentum=config.optimizer.muon_momentum,
+        iterations=config.optimizer.muon_iterations,
+        dtype=settings.params_dtype,
+        ranks=parallel_state.get_tensor_model_parallel_group(),
+    )
+    for parameter in matrices:
+        parameter.requires_grad = False  # Megatron gives its Adam all that have a gradient
+    adam = get_megatron_optimizer(settings, [wrapped], overrides)
+    for parameter in matrices:
+        parameter.requires_grad = True
+    return ChainedOptimizer([_wrapped(muon, settings), *adam.chained_optimizers])
+
+
+def states(optimizer: MegatronOptimizer) -> dict[torch.Tensor, dict[str, torch.Tensor]]:
+    """Fp32 weight -> its state: the moments of MOMENTS that its optimizer has and, of Adam, the `step`; zero before the
+    first update."""
+    found = {}
+    for inner in _inner(optimizer):
+        adam = not isinstance(inner, Muon)
+        for weight in (weight for group in inner.param_groups for weight in group["params"]):
+            state = found[weight] = inner.state[weight]
+            for name in MOMENTS if adam else (MOMENT,):
+                if name not in state:
+                    state[name] = torch.zeros_like(weight)
+            if adam and "step" not in state:
+                state["step"] = torch.tensor(0.0)
+    return found
+
+
+def _inner(optimizer: MegatronOptimizer) -> Iterator[torch.optim.Optimizer]:
+    """PyTorch's optimizers inside Megatron's."""
+    if isinstance(optimizer, ChainedOptimizer):
+        for each in optimizer.chained_optimizers:
+            yield from _inner(each)
+    else:
+        yield optimizer.optimizer
+
+
+def _wrapped(muon: Muon, settings: OptimizerConfig) -> MegatronOptimizer:
+    """Muon behind Megatron's interface, which keeps fp32 weights beside bf16 ones."""
+
+    def no_state(*_: Any) -> None:
+        """Muon makes its state when it steps; this is for checkpoints of Megatron's own."""
+
+    if settings.bf16:
+        optimizer: MegatronOptimizer = Float16OptimizerWithFloat16Params(muon, settings, None, no_state)
+    else:
+        optimizer = FP32Optimizer(muon, settings, no_state)
+    optimizer.grad_stats_parallel_group = parallel_state.get_model_parallel_group()
+    optimizer.tp_group = parallel_state.get_tensor_model_parallel_group()
+    return optimizer
+
+
+def _groups(model: GPTModel, *, per_head: bool) -> list[dict[str, Any]]:
+    """The matrices inside layers, by how they are stored and shared by tensor-parallel ranks."""
+    groups: dict[str, dict[str, Any]] = {
+        "self_attention.linear_qkv.weight": {"split": _queries_keys_values(model, per_head=per_head), "dim": 0},
+        "self_attention.linear_proj.weight": {"dim": 1},
+        "mlp.linear_fc1.weight": {"split": lambda tensor: list(tensor.chunk(2)), "dim": 0},  # gate and up
+        "mlp.linear_fc2.weight": {"dim": 1},
+    }
+    for group in groups.values():
+        group["params"] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and parameter.dim() == 2 and name.startswith("decoder.layers."):
+            groups[name.split(".", 3)[3]]["params"].append(parameter)
+    return list(groups.values())
+
+
+def _queries_keys_values(model: GPTModel, *, per_head: bool) -> Split:
+    """Megatron packs a query group as [its queries, key, value] in rows."""
+    width = model.config.kv_channels
+    queries = model.config.num_attention_heads // model.config.num_query_groups
+
+    def split(tensor: torch.Tensor) -> list[torch.Tensor]:
+        packed = tensor.unflatten(0, (-1, (queries + 2) * width))
+        parts = packed.split([queries * width, width, width], dim=1)
+        return [part.unflatten(1, (-1, width)) for part in parts] if per_head else list(parts)
+
+    return split

@@ -1,0 +1,185 @@
+"""Spikes: which steps are found, that they leave no trace in the weights, and the same training after a kill and on two
+ranks."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conf.parallel import Parallel
+from conf.stages.spikes import Spikes
+from jobs.megatron.spikes import SpikeWatch
+from tests.fixtures.jobs import SHAPE, TRAINING, last, refused, run_job, torchrun_all
+
+pytestmark = pytest.mark.slow
+STEPS, JUNK = 30, 25
+SHORT: dict[str, Any] = TRAINING | {"shape": SHAPE, "steps": STEPS, "validate_every": STEPS}
+WATCHED = SHORT | {"spikes": {"window": 20, "loss": 1.5}}
+
+
+@pytest.fixture
+def watch() -> Iterator[Callable[..., SpikeWatch]]:
+    """Makes watches in a world of one process."""
+    from jobs.megatron.device import machine
+
+    with machine(Parallel(), 1):
+        yield lambda **settings: SpikeWatch(Spikes(**settings))
+
+
+def found(watch: SpikeWatch, values: list[tuple[float, float]]) -> list[int]:
+    """The steps that are spikes, of losses and gradient norms."""
+    return [step for step, (loss, norm) in enumerate(values, 1) if watch.skips(step, loss, norm)]
+
+
+def test_a_step_is_judged_by_the_median_before(watch: Callable[..., SpikeWatch]) -> None:
+    calm = [(2.0, 1.0 + step / 10) for step in range(5)]  # median norm 1.2
+    assert found(watch(window=5), [*calm, (2.0, 5.9), (2.0, 1.0)]) == []
+    assert found(watch(window=5), [*calm, (2.0, 6.1), (2.0, 1.0)]) == [6]
+    assert found(watch(window=5), [*calm, (4.1, 1.0), (2.0, 1.0)]) == [6]
+    assert found(watch(window=5, loss=None), [*calm, (400.0, 1.0)]) == []
+    assert found(watch(window=5, grad_norm=None), [*calm, (2.0, 400.0)]) == []
+    assert found(watch(window=6), [*calm, (400.0, 400.0)]) == [], "too few steps before"
+
+
+def test_a_spike_does_not_raise_the_median(watch: Callable[..., SpikeWatch]) -> None:
+    assert found(watch(window=5), [(1.0, 1.0)] * 5 + [(1.0, 50.0)] * 8) == list(range(6, 14))
+
+
+@pytest.mark.parametrize("values", [(math.nan, 1.0), (1.0, math.nan), (math.inf, 1.0), (1.0, math.inf)])
+def test_what_is_no_number_is_always_a_spike(watch: Callable[..., SpikeWatch], values: tuple[float, float]) -> None:
+    assert found(watch(), [values, (1.0, 1.0)]) == [1]
+
+
+def test_its_state_goes_through_a_checkpoint(watch: Callable[..., SpikeWatch]) -> None:
+    one, other = watch(window=5), watch(window=5)
+    found(one, [(1.0, 0.1)] * 5 + [(1.0, math.nan)])
+    other.resume(json.loads(json.dumps(one.state())))
+    assert other.skipped == [{"step": 6, "reason": "its gradient norm is nan"}]
+    assert [each.skips(7, 1.0, 0.6) for each in (one, other)] == [True, True]
+    assert one.state() == other.state()
+
+
+def test_too_many_in_a_row_end_the_run(watch: Callable[..., SpikeWatch]) -> None:
+    kept = watch(window=5, most=3)
+    assert found(kept, [(1.0, 1.0)] * 5 + [(1.0, 9.0)] * 2 + [(1.0, 1.0)] + [(1.0, 9.0)] * 2) == [6, 7, 9, 10]
+    with pytest.raises(ValueError, match="3 steps in a row were skipped, the last, step 11, because its gradient norm"):
+        kept.skips(11, 1.0, 9.0)
+
+
+@contextmanager
+def broken(monkeypatch: pytest.MonkeyPatch, steps: dict[int, str]) -> Iterator[None]:
+    """Some steps see a batch of random tokens (junk), or have a gradient that is no number (nan)."""
+    from jobs.megatron import training
+
+    whole_pass = training._Run._pass
+
+    def broken_pass(run: Any, samples: Any) -> dict[str, float]:
+        kind = steps.get(run.scheduler.num_steps + 1)
+        if kind == "junk":
+            drawn = np.random.default_rng(0).integers(0, 384, samples.tokens.shape)
+            samples = replace(samples, tokens=drawn)
+        losses = whole_pass(run, samples)
+        if kind == "nan":
+            next(run.model.parameters()).main_grad.fill_(torch.nan)
+        return losses
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training._Run, "_pass", broken_pass)
+        yield
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def weights_of(output: Path, step: int) -> dict[str, torch.Tensor]:
+    return tensors(output / "checkpoints" / f"step-{step:08}" / "master")
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def cut_after(step: int, whole: Path, output: Path) -> Path:
+    """What a run leaves that is killed after the checkpoint of a step."""
+    shutil.copytree(whole / "checkpoints" / f"step-{step:08}", output / "checkpoints" / f"step-{step:08}")
+    lines = (whole / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (output / "metrics.jsonl").write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
+    return output
+
+
+def skipped(output: Path) -> list[int]:
+    return [each["step"] for each in json.loads((output / "spikes.json").read_text())["skipped"]]
+
+
+def test_a_junk_batch_leaves_no_trace(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    every: dict[str, Any] = {"checkpoint_every": 1, "checkpoints_kept": STEPS}
+    clean = run_job("teacher", SHORT | every, {"data": corpus}, tmp_path / "clean")
+    calm = run_job("teacher", WATCHED, {"data": corpus}, tmp_path / "calm")
+    assert skipped(calm) == []
+    assert same(tensors(clean / "model"), tensors(calm / "model")), "to look for spikes changed the training"
+    with broken(monkeypatch, {JUNK: "junk"}):
+        spared = run_job("teacher", WATCHED | every, {"data": corpus}, tmp_path / "spared")
+    assert skipped(spared) == [JUNK]
+    assert same(weights_of(spared, JUNK - 1), weights_of(clean, JUNK - 1))
+    assert same(weights_of(spared, JUNK), weights_of(clean, JUNK - 1))
+    assert not same(weights_of(spared, JUNK + 1), weights_of(spared, JUNK))
+    assert last(spared, "skipped_steps") == 1
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize(("steps", "cut"), [({12: "nan", JUNK: "junk"}, JUNK + 1), ({1: "nan", 2: "nan"}, 1)])
+def test_a_killed_run_skips_the_same(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, steps: dict[int, str], cut: int
+) -> None:
+    """Also where it ended after a first step that was skipped, before the optimizer had any state."""
+    config = WATCHED | {"optimizer": optimizer, "checkpoint_every": cut, "checkpoints_kept": STEPS}
+    with broken(monkeypatch, steps):
+        whole = run_job("teacher", config, {"data": corpus}, tmp_path / "whole")
+        again = run_job("teacher", config, {"data": corpus}, cut_after(cut, whole, tmp_path / "again"))
+    assert skipped(whole) == skipped(again) == list(steps)
+    assert same(weights_of(whole, STEPS), weights_of(again, STEPS))
+    for name in ("exp_avg", "exp_avg_sq"):
+        state = [tensors(each / "checkpoints" / f"step-{STEPS:08}" / name) for each in (whole, again)]
+        assert same(*state)
+    assert "NaN" not in (whole / "metrics.jsonl").read_text()
+
+
+def test_a_run_of_spikes_is_refused(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with broken(monkeypatch, dict.fromkeys(range(5, 15), "nan")):
+        sentence = refused("teacher", WATCHED, {"data": corpus}, tmp_path / "out", capfd)
+    assert "10 steps in a row were skipped, the last, step 14, because its gradient norm is nan" in sentence
+    assert "raise spikes.most" in sentence
+
+
+def test_nan_on_one_rank_is_skipped_by_all(corpus: Path, tmp_path: Path) -> None:
+    """Whether it reaches the others through the gradients or not."""
+    config = WATCHED | {"steps": 24, "micro_batch": 2, "validate_every": 24}
+    layouts: dict[str, dict[str, int]] = {"data": {}, "tensor": {"tensor": 2}, "pipeline": {"pipeline": 2}}
+    jobs = [
+        (
+            "teacher",
+            config | {"parallel": {"processes": 2, "threads": 1} | layout},
+            {"data": corpus},
+            tmp_path / name,
+        )
+        for name, layout in layouts.items()
+    ]
+    torchrun_all(jobs, 2, "tests.fixtures.nan_on_one_rank")
+    for name in layouts:
+        assert skipped(tmp_path / name) == [14, 17], name
+        assert all(tensor.isfinite().all() for tensor in tensors(tmp_path / name / "model").values())
+        assert last(tmp_path / name, "val_loss") < 5.0
