@@ -57,6 +57,11 @@ def test_a_mistake_is_one_sentence_at_load(override: str, told: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_a_range_of_one_value_is_a_range() -> None:
+    recipe = load(str(RECIPE), ["data.filter={gopher: {min_words: 50, max_words: 50}}"])
+    assert recipe.data.filter and recipe.data.filter.gopher and recipe.data.filter.gopher.max_words == 50
+
+
 def test_the_same_sentence_without_a_recipe() -> None:
     with pytest.raises(ValueError, match=r"^data\.filter has no rules"):
         validate_settings(DataConfig, {"source": "world", "filter": {}})

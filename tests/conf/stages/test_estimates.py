@@ -15,6 +15,7 @@ from conf.stages.logits import LogitsConfig, high_planes, row_bytes
 from conf.stages.quantize import QuantizeConfig
 from conf.stages.sensitivity import SensitivityConfig
 from conf.stages.sweep import SweepConfig
+from conf.stages.teacher import TeacherConfig
 
 TEACHER = Shape(
     num_layers=4, hidden_size=32, ffn_hidden_size=64, num_attention_heads=4, num_query_groups=2, vocab_size=128
@@ -66,6 +67,21 @@ def test_a_stored_token_takes_its_bytes() -> None:
 def test_a_store_of_unknown_length_has_no_size() -> None:
     numbers = estimate(LogitsConfig(seq_length=16, top_k=8))
     assert (numbers.tokens, numbers.disk, numbers.work) == (None, None, None)
+
+
+def test_an_import_holds_the_weights_and_one_part_of_both_models() -> None:
+    """The embedding is the largest part of a model with many tokens; a layer's share of the rest otherwise."""
+    for vocab_size in (128, 4096, None):
+        shape = TEACHER.model_copy(update={"vocab_size": vocab_size})
+        config = TeacherConfig.model_validate({"model": "a/b", "steps": 0})
+        numbers = estimate(config, Models(teacher=shape, before=shape, after=shape, where="teacher", weight_bytes=2))
+        params, embedding = num_params(shape), (vocab_size or 0) * 32
+        part = embedding if vocab_size == 4096 else (params - embedding) // 4
+        assert numbers.job is not None
+        peak = numbers.job.peak("cpu")
+        assert (numbers.params, numbers.disk, peak.weights) == (params, 2 * params, 2 * params)
+        assert (peak.activations, peak.teacher) == (4 * part, 4 * part), "one part of each model in fp32"
+        assert peak.logits == 2 * 4 * (2 * 256) * (vocab_size or 0), "both models' logits of two sequences in fp32"
 
 
 def test_quantization_shrinks_the_matrices_of_layers() -> None:
