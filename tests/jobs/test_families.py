@@ -35,6 +35,19 @@ SIZES: dict[str, Any] = {
     "bos_token_id": 0,
     "eos_token_id": 0,
 }
+OWN: dict[str, dict[str, Any]] = {
+    "qwen2": {"use_sliding_window": True, "sliding_window": 40, "max_window_layers": 2},
+    "mistral": {"sliding_window": 40},
+    "smollm3": {"use_sliding_window": True, "sliding_window": 40},
+    "granite": {
+        "embedding_multiplier": 3.0,
+        "attention_multiplier": 0.2,
+        "residual_multiplier": 0.5,
+        "logits_scaling": 2.0,
+    },
+    "gemma3_text": {"sliding_window": 40, "sliding_window_pattern": 2, "query_pre_attn_scalar": 24},
+}
+"""What a family can do besides, in the models that go through every stage; windows are shorter than all sequences."""
 LAYOUTS = {"tensor": {"processes": 2, "tensor": 2}, "pipeline": {"processes": 2, "pipeline": 2}}
 IMPORT = {**TRAINING, "steps": 0, "warmup_steps": 0}
 TAUGHT = {**TRAINING, "steps": 40}
@@ -47,15 +60,15 @@ SCORES = {"mmlu": None, "new_tokens": 2, "prompt_tokens": 8, "seq_length": 64, "
 TOKENS = torch.arange(120)[None] * 7 % 384
 
 
-def written(name: str, folder: Path, corpus: Path) -> Path:
-    """A random model of a family, whose attention looks at positions and whose biases and norms all differ."""
-    theta = {"rope_theta": 10_000.0, "rope_type": "default"}
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(name, rope_parameters=theta, **SIZES))
-    generator = torch.Generator().manual_seed(0)
+def written(name: str, folder: Path, corpus: Path, **given: Any) -> Path:
+    """A random model of a family, with the fields `given` in its config, whose attention looks at positions and whose
+    biases and norms all differ."""
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **SIZES | OWN.get(name, {}) | given))
+    generator, centre = torch.Generator().manual_seed(0), 0 if FAMILIES[name].zero_centred else 1
     with torch.no_grad():
         for title, weight in model.named_parameters():
             noise = torch.randn(weight.shape, generator=generator)
-            weight.copy_(noise * 0.15 if weight.dim() > 1 or title.endswith("bias") else 1 + 0.2 * noise)
+            weight.copy_(noise * 0.15 if weight.dim() > 1 or title.endswith("bias") else centre + 0.2 * noise)
     model.to(torch.bfloat16).save_pretrained(folder)
     for file in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(corpus / "tokenizer" / file, folder / file)
@@ -125,6 +138,8 @@ def logits(folder: Path, keep: list[int] | None = None) -> torch.Tensor:
         model.model.layers = torch.nn.ModuleList(model.model.layers[layer - 1] for layer in keep)
         for index, layer in enumerate(model.model.layers):
             layer.self_attn.layer_idx = index
+        if getattr(model.config, "layer_types", None):  # the model's masks and rotary embeddings go by it
+            model.config.layer_types = [model.config.layer_types[layer - 1] for layer in keep]
         model.config.num_hidden_layers = len(keep)
     with torch.no_grad():
         return torch.as_tensor(model(TOKENS, use_cache=False).logits)
