@@ -45,6 +45,8 @@ class Family:
     """Kinds of rotary embedding that transformers computes for the family."""
     renamed_ropes: dict[str, str] = field(default_factory=dict)
     """Old names of kinds."""
+    factors_by_hidden: bool = False
+    """transformers opens no longrope whose factors do not also fit hidden size / heads, even beside a `head_dim`."""
     partly_rotated: bool = False
     """`partial_rotary_factor` may leave channels of a head unrotated."""
     local_theta: float | None = None
@@ -116,6 +118,7 @@ FAMILIES: dict[str, Family] = {
         windows="all",
         ropes=("default", "longrope"),
         renamed_ropes={"su": "longrope", "yarn": "longrope"},
+        factors_by_hidden=True,
         partly_rotated=True,
         defaults={
             "max_position_embeddings": 4096,

@@ -88,6 +88,17 @@ def _check_flat(given: Any, where: str) -> None:
         )
 
 
+def check_packed(config: dict[str, Any], where: str, length: int) -> None:
+    """Raise ValueError where packed records would be computed otherwise than alone: longrope goes by the longest of the
+    records that share a row."""
+    switch = rope(config).switch
+    if switch is not None and length > switch:
+        raise ValueError(
+            f"{where} is {length}, but the model's rotary embedding (longrope) changes above {switch} tokens, and short"
+            f" records packed with longer ones would be computed otherwise than alone; choose at most {switch}"
+        )
+
+
 def _read(given: dict[str, Any], theta: float, config: dict[str, Any], family: Family, where: str) -> Rope:
     kind = given.get("rope_type") or given.get("type") or "default"
     kind = family.renamed_ropes.get(kind, kind)
@@ -107,6 +118,8 @@ def _read(given: dict[str, Any], theta: float, config: dict[str, Any], family: F
             number(values[name], name, where, least=0 if name.startswith("mscale") else None)
     for name in lists:
         _check_factors(values[name], name, int(_channels(config, where) * share) // 2, where)
+    if lists and family.factors_by_hidden:
+        _check_hidden(config, share, len(values[LISTS[0]]), where)
     if kind == "llama3" and numbers["high_freq_factor"] <= numbers["low_freq_factor"]:
         raise ValueError(
             f"{where} has high_freq_factor {numbers['high_freq_factor']:g}, which is not above low_freq_factor"
@@ -155,6 +168,15 @@ def _check_factors(factors: Any, name: str, pairs: int, where: str) -> None:
         raise ValueError(f"{where} has {found} in {name}; it must hold one for each of {pairs} pairs of channels")
     for factor in factors:
         number(factor, name, where)
+
+
+def _check_hidden(config: dict[str, Any], share: float, pairs: int, where: str) -> None:
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    if int(hidden // heads * share) // 2 != pairs:
+        raise ValueError(
+            f"{where} has hidden_size {hidden} and num_attention_heads {heads}, which do not fit the {pairs} numbers of"
+            f" {LISTS[0]}: hidden_size must be {width(config)} for each head, as for the model they were made for"
+        )
 
 
 def number(value: Any, name: str, where: str, least: float | None = None) -> float:

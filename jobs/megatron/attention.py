@@ -179,6 +179,10 @@ class SandwichLayer(TransformerLayer):
             setattr(self, name, norm(config, config.hidden_size, config.layernorm_epsilon))
             part.register_forward_hook(functools.partial(self._normed, name))
 
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """As the parent, but a function of its own: by it, ModelOpt tells the two classes apart."""
+        return super().forward(*inputs, **named)
+
     def _normed(self, name: str, _: Any, __: Any, output: tuple[torch.Tensor, None]) -> tuple[torch.Tensor, None]:
         hidden, bias = output
         assert bias is None, "no family with these norms has biases"
