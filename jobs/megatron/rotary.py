@@ -5,6 +5,7 @@ Owns the tables; conf/rotary.py says what a config.json may ask for."""
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,7 @@ def _theirs(config: dict[str, Any], own: Rope, length: int | None = None) -> tup
     """transformers' frequencies and factor for sequences of `length` tokens."""
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-    settings, _ = hf.described(Path(), config)
+    settings, _ = hf.described(Path(), copy.deepcopy(config))  # it adds to the mapping that it is given
     frequencies, factor = ROPE_INIT_FUNCTIONS[own.kind](settings, torch.device("cpu"), seq_len=length)
     return frequencies, float(factor)
 

@@ -15,9 +15,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from conf.families import FAMILIES
 from conf.hf_model import shape_of
-from conf.hf_weights import HEAD
+from conf.hf_weights import EMBEDDING, HEAD
+from conf.parallel import Parallel
 from conf.shape import num_params
-from tests.fixtures.jobs import TRAINING, ToRun, last, run_job, torchrun_all
+from jobs.megatron import fused_loss, weights
+from jobs.megatron.device import machine
+from jobs.megatron.model import build, read_config
+from tests.fixtures.jobs import TRAINING, ToRun, first, last, run_job, torchrun_all
 from tests.jobs.test_prune import numbered
 
 pytestmark = pytest.mark.slow
@@ -49,6 +53,13 @@ OWN: dict[str, dict[str, Any]] = {
 }
 """What a family can do besides, in the models that go through every stage; windows are shorter than all sequences."""
 LAYOUTS = {"tensor": {"processes": 2, "tensor": 2}, "pipeline": {"processes": 2, "pipeline": 2}}
+SHARED = {
+    "context": {"processes": 2, "context": 2, "threads": 1},
+    "sequence": {"processes": 2, "tensor": 2, "sequence": True, "threads": 1},
+}
+OF_THEIR_OWN = ("mistral", "granite", "gemma3_text")
+"""Families with windows, norms, scales and rotary embeddings of their own, whose tokens ranks share in training."""
+FEW = {**TRAINING, "steps": 3, "warmup_steps": 0}
 IMPORT = {**TRAINING, "steps": 0, "warmup_steps": 0}
 TAUGHT = {**TRAINING, "steps": 40}
 """An untrained teacher is refused."""
@@ -95,8 +106,15 @@ def spread(sources: dict[str, Path], corpus: Path, tmp_path_factory: pytest.Temp
         for name, source in sources.items()
         for layout, ranks in LAYOUTS.items()
     }
+    for name in OF_THEIR_OWN:
+        given, config = {"data": corpus, "model": sources[name]}, {"model": str(sources[name])} | FEW
+        run_job("teacher", config, given, folder / f"{name}-alone")
+        for sharing, ranks in SHARED.items():
+            jobs[f"{name} {sharing}"] = ("teacher", config | {"parallel": ranks}, given, folder / f"{name}-{sharing}")
     torchrun_all(list(jobs.values()), 2)
-    return {name: job[3] for name, job in jobs.items()}
+    return {name: job[3] for name, job in jobs.items()} | {
+        f"{name} alone": folder / f"{name}-alone" for name in OF_THEIR_OWN
+    }
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -161,6 +179,47 @@ def test_every_layout_of_a_family_is_the_same(
     assert last(output, "import_difference") < 1e-5
     before, after = load_file(sources[name] / "model.safetensors"), tensors(output)
     assert all(torch.equal(before[tensor], after[tensor]) for tensor in before)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_training_sees_the_loss_of_transformers(name: str, sources: dict[str, Path]) -> None:
+    """The fused head never makes the logits that an import compares."""
+    source, labels = sources[name], TOKENS[0, 1:]
+    expected = torch.nn.functional.cross_entropy(logits(source)[0, :-1], labels)
+    with machine(Parallel(), seed=0) as device:
+        config = read_config(source)
+        model = build(config, Parallel(), "fp32", device)
+        weights.load(model, source, config)
+        fused_loss.defer(model)
+        tokens, places = TOKENS[:, :-1], torch.arange(len(labels))[None]
+        head = fused_loss.head(model, model(tokens, places, None))
+        alone = fused_loss.LossWeights(divergence=0.0, cross_entropy=1.0)
+        found = fused_loss.losses(head, labels, torch.full((len(labels),), 1 / len(labels)), alone)
+    assert float(found["loss"]) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("sharing", SHARED)
+@pytest.mark.parametrize("name", OF_THEIR_OWN)
+def test_ranks_that_share_tokens_train_the_same(name: str, sharing: str, spread: dict[str, Path]) -> None:
+    ours, alone = spread[f"{name} {sharing}"], spread[f"{name} alone"]
+    assert first(ours, "val_loss") == pytest.approx(first(alone, "val_loss"), rel=1e-5)
+    assert first(ours, "grad_norm") == pytest.approx(first(alone, "grad_norm"), rel=1e-4)
+    assert last(ours, "val_loss") == pytest.approx(last(alone, "val_loss"), rel=1e-3)
+
+
+def test_all_of_a_family_is_cut_to_the_same_channels(family: str, chain: dict[str, Path]) -> None:
+    before, after = tensors(chain["teacher"]), tensors(chain["cut"])
+    kept = json.loads((chain["cut"] / "kept.json").read_text())["axes"]
+    wide, narrow = before[EMBEDDING], after[EMBEDDING]
+    channels = [int((wide == narrow[:, [column]]).all(0).nonzero()) for column in range(narrow.shape[1])]
+    assert sorted(channels) == numbered(kept["hidden_size"]["ranges"])
+    of = dict(enumerate(numbered(kept["num_layers"]["ranges"])))
+    norms = [name for name in after if "layernorm" in name or name == "model.norm.weight"]
+    assert len(norms) == 1 + 3 * (4 if FAMILIES[family].sandwiched else 2)
+    for name in norms:
+        parts = name.split(".")
+        source = ".".join([*parts[:2], str(of[int(parts[2])] - 1), *parts[3:]]) if "layers" in parts else name
+        assert torch.equal(after[name], before[source][channels]), name
 
 
 def test_a_family_is_trained_cut_and_distilled(

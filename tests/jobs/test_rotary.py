@@ -3,6 +3,7 @@ transformers' own up to the last position."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,9 @@ def test_rotary_embeddings_are_transformers(case: str, corpus: Path, tmp_path: P
     assert given["rope_type"] in FAMILIES[name].ropes
     output = imported(name, corpus, tmp_path, rope_parameters=BASE | given)
     assert last(output, "import_difference") < 1e-5
+    folders = tmp_path / "source", output / "model"
+    before, after = (json.loads((folder / "config.json").read_text()) for folder in folders)
+    assert after["rope_parameters"] == before["rope_parameters"], "nothing is added"
 
 
 def test_both_rotary_embeddings_of_gemma_are_transformers(corpus: Path, tmp_path: Path) -> None:
