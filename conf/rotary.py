@@ -49,7 +49,8 @@ def rope(config: dict[str, Any], where: str = "config.json") -> Rope:
         given = _per_layer_kind(config, GLOBAL, where)
     else:
         given = config.get("rope_scaling") or config.get("rope_parameters") or {}
-        _check_flat(given, where)
+        for name in ("rope_scaling", "rope_parameters"):
+            _check_flat(config.get(name) or {}, where)
     theta = given.get("rope_theta") or config.get("rope_theta") or family.rope_theta
     return _read(given, number(theta, "rope_theta", where), config, family, where)
 
@@ -72,10 +73,11 @@ def _per_layer_kind(config: dict[str, Any], kind: str, where: str) -> dict[str, 
             f"{where} has rope_parameters that are not by kind of layer; name {LOCAL} and {GLOBAL} there, each with its"
             " rope_theta and rope_type"
         )
+    scaling = config.get("rope_scaling") or {}
+    for part in (nested.get(kind) or {}, scaling):
+        _check_flat(part, where)
     plain = {"rope_type": "default"}  # which only a `rope_type` replaces
-    given = dict(nested.get(kind) or plain) | ((config.get("rope_scaling") or {}) if kind == GLOBAL else {})
-    _check_flat(given, where)
-    return given
+    return (nested.get(kind) or plain) | (scaling if kind == GLOBAL else {})
 
 
 def _check_flat(given: Any, where: str) -> None:
@@ -101,7 +103,7 @@ def check_packed(config: dict[str, Any], where: str, length: int) -> None:
 
 def _read(given: dict[str, Any], theta: float, config: dict[str, Any], family: Family, where: str) -> Rope:
     kind = given.get("rope_type") or given.get("type") or "default"
-    kind = family.renamed_ropes.get(kind, kind)
+    kind = family.renamed_ropes.get(str(kind), kind)
     if kind not in family.ropes:
         raise ValueError(
             f"{where} scales its rotary embedding by '{kind}'; supported for {family.title} are"

@@ -132,8 +132,10 @@ def test_a_window_that_means_nothing_is_refused(case: str) -> None:
 
 PAIRS = [1.0] * 8
 LONG = {"rope_type": "longrope", "short_factor": PAIRS, "long_factor": PAIRS}
-BROKEN_ROPES: dict[str, tuple[str, dict[str, Any], str]] = {
+BROKEN_ROPES: dict[str, tuple[str, Any, str]] = {
     "unheard": ("llama", {"rope_type": "spiral"}, "by 'spiral'; supported for Llama are default, linear, dynamic"),
+    "a list": ("llama", {"rope_type": ["linear"]}, "by '.*'; supported for Llama are"),
+    "no mapping": ("llama", "linear", "describes its rotary embedding by linear; it must be a mapping"),
     "linear without a factor": ("llama", {"rope_type": "linear"}, "by 'linear' without factor; add it"),
     "a factor of 0": ("llama", {"rope_type": "dynamic", "factor": 0}, "has factor 0; it must be a number above 0"),
     "yarn without a factor": ("qwen2", {"type": "yarn", "factor": None}, "by 'yarn' without factor; add it"),
@@ -154,6 +156,7 @@ BROKEN_ROPES: dict[str, tuple[str, dict[str, Any], str]] = {
     "Llama, part": ("llama", {"partial_rotary_factor": 0.5}, "choose a model that rotates whole heads"),
     "by layer": ("llama", {"full_attention": {"rope_type": "default"}}, "differently for each kind of layer"),
     "Gemma 3, yarn": ("gemma3_text", {"full_attention": {"rope_type": "yarn"}}, "for Gemma 3 are default, linear"),
+    "Gemma 3, a word": ("gemma3_text", {"full_attention": "linear"}, "by linear; it must be a mapping"),
     "Gemma 3, flat": ("gemma3_text", {"rope_type": "default"}, "not by kind of layer; name sliding_attention and full"),
 }
 
