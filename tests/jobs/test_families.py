@@ -21,6 +21,7 @@ from conf.shape import num_params
 from jobs.megatron import fused_loss, weights
 from jobs.megatron.device import machine
 from jobs.megatron.model import build, read_config
+from jobs.tokens.windows import Windows
 from tests.fixtures.jobs import TRAINING, ToRun, first, last, run_job, torchrun_all
 from tests.jobs.test_prune import numbered
 
@@ -66,6 +67,17 @@ TAUGHT = {**TRAINING, "steps": 40}
 SCORING = {"calibration_samples": 16, "seq_length": 64, "micro_batch": 4, "precision": "fp32"}
 CUT = {"num_layers": 3, "hidden_size": 48, "ffn_hidden_size": 64, "num_attention_heads": 2}
 DISTIL = {**TRAINING, "steps": 2, "warmup_steps": 0, "validate_every": 1}
+SEARCH = {
+    "target_params": 0.6,
+    "candidates": 1,
+    "halving": {"top_k": 1},
+    "axes": ["hidden_size", "num_attention_heads"],
+    "hidden_divisor": 16,
+    "max_width_pruning": 0.5,
+    "sequences": 8,
+    "seq_length": 64,
+    "precision": "fp32",
+}
 FORMATS = ("fp8", "nvfp4")
 SCORES = {"mmlu": None, "new_tokens": 2, "prompt_tokens": 8, "seq_length": 64, "sequences": 8}
 TOKENS = torch.arange(120)[None] * 7 % 384
@@ -149,7 +161,7 @@ def tensors(output: Path) -> dict[str, torch.Tensor]:
     return load_file(output / "model" / "model.safetensors")
 
 
-def logits(folder: Path, keep: list[int] | None = None) -> torch.Tensor:
+def logits(folder: Path, keep: list[int] | None = None, tokens: torch.Tensor = TOKENS) -> torch.Tensor:
     """Logits in fp32 of a saved model, or of those of its layers (from 1) that `keep` names."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     if keep is not None:
@@ -160,7 +172,7 @@ def logits(folder: Path, keep: list[int] | None = None) -> torch.Tensor:
             model.config.layer_types = [model.config.layer_types[layer - 1] for layer in keep]
         model.config.num_hidden_layers = len(keep)
     with torch.no_grad():
-        return torch.as_tensor(model(TOKENS, use_cache=False).logits)
+        return torch.as_tensor(model(tokens, use_cache=False).logits)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -250,6 +262,19 @@ def test_kept_layers_take_what_is_theirs_along(chain: dict[str, Path], corpus: P
         told = json.loads((cut / "kept.json").read_text())["axes"]["num_layers"]["ranges"]
         expected = logits(teacher / "model", keep=kept or numbered(told))
         torch.testing.assert_close(logits(cut / "model"), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_candidate_is_scored_as_what_is_cut(chain: dict[str, Path], corpus: Path, tmp_path: Path) -> None:
+    inputs = {"data": corpus, "teacher": chain["teacher"], "importance": chain["importance"]}
+    found = run_job("search", SEARCH, inputs, tmp_path / "search")
+    (best,) = json.loads((found / "search.json").read_text())["candidates"]
+    sizes = shape_of(chain["teacher"] / "model")
+    axes = {axis: size for axis, size in best["shape"].items() if size != getattr(sizes, axis)}
+    assert "hidden_size" in axes
+    cut = run_job("prune", axes, inputs, tmp_path / "cut")
+    tokens = torch.from_numpy(Windows(corpus / "validation", 64).first(8))
+    loss = torch.nn.functional.cross_entropy(logits(cut / "model", tokens=tokens[:, :-1]).mT, tokens[:, 1:])
+    assert best["val_loss"] == pytest.approx(float(loss), rel=1e-5)
 
 
 @pytest.mark.parametrize("form", FORMATS)
