@@ -185,6 +185,10 @@ def test_both_rotary_embeddings_of_gemma_are_read(given: dict[str, Any]) -> None
         assert ours is not None
         assert (ours.theta, ours.kind) == (their["rope_theta"], their["rope_type"])
         assert ours.values.get("factor") == (their.get("factor") if ours.kind == "linear" else None)
+    both = rope_in_both_forms(whole)
+    older = {name: value for name, value in both.items() if name != "rope_parameters"}
+    for config in (both, older):
+        assert (rope(config), local_rope(config)) == (rope(whole), local_rope(whole))
 
 
 @pytest.mark.parametrize(
