@@ -10,8 +10,13 @@ import difflib
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-Name = Literal["llama", "qwen2", "qwen3", "mistral", "phi3", "smollm3"]
+Name = Literal["llama", "qwen2", "qwen3", "mistral", "phi3", "smollm3", "granite", "gemma", "gemma3_text"]
 """transformers' `model_type`."""
+ROPES = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
+SILU = ("silu", "swish")
+"""Two names of one activation."""
+GELU = ("gelu_pytorch_tanh", "gelu")
+"""GELU by its usual approximation, and the exact one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +34,36 @@ class Family:
     """Stored matrices hold queries, keys and values together, and gate and up."""
     whole_heads: bool = False
     """transformers opens no model whose hidden size the query heads do not divide."""
+    windows: Literal["none", "all", "switched", "some"] = "none"
+    """Layers that attend to `sliding_window`: all of them, or those that `layer_types` names, if `use_sliding_window`
+    is on (switched) or always (some)."""
     window: int | None = None
-    """Sliding window of every layer where config.json has no `sliding_window`; null there means none."""
-    windowed: bool = False
-    """Whether `sliding_window` alone makes every layer attend to a window; elsewhere it takes `use_sliding_window`."""
+    """`sliding_window` where config.json has none; null there means no window."""
     unrotated: bool = False
     """`no_rope_layers` names layers without rotary embedding (0)."""
+    ropes: tuple[str, ...] = ROPES
+    """Kinds of rotary embedding that transformers computes for the family."""
+    renamed_ropes: dict[str, str] = field(default_factory=dict)
+    """Old names of kinds."""
+    factors_by_hidden: bool = False
+    """transformers opens no longrope whose factors do not also fit hidden size / heads, even beside a `head_dim`."""
+    partly_rotated: bool = False
+    """`partial_rotary_factor` may leave channels of a head unrotated."""
+    local_theta: float | None = None
+    """Base of a second rotary embedding, that of layers with a window."""
+    activations: tuple[str, ...] = SILU
+    """Names of the gate's activation in the field `activation`."""
+    activation: str = "hidden_act"
+    zero_centred: bool = False
+    """Norms multiply by 1 + their weight."""
+    sandwiched: bool = False
+    """Norms after attention and MLP too, before their output joins the residual stream."""
+    root_scaled: bool = False
+    """Embeddings are multiplied by the square root of the hidden size."""
+    query_scalar: bool = False
+    """Attention scores are divided by the root of `query_pre_attn_scalar`, instead of the head's width."""
+    multipliers: bool = False
+    """`embedding_multiplier`, `attention_multiplier`, `residual_multiplier` and `logits_scaling`."""
     absent_groups: int | None = None
     """Key-value heads where the field is absent; where it is null, and for the others, as many as query heads."""
     rope_theta: float = 10_000.0
@@ -58,6 +87,8 @@ FAMILIES: dict[str, Family] = {
         title="Qwen2",
         architecture="Qwen2ForCausalLM",
         qkv_bias=True,
+        windows="switched",
+        window=4096,
         absent_groups=32,
         defaults={"max_position_embeddings": 32_768},
     ),
@@ -65,6 +96,8 @@ FAMILIES: dict[str, Family] = {
         title="Qwen3",
         architecture="Qwen3ForCausalLM",
         qk_norm=True,
+        windows="switched",
+        window=4096,
         absent_groups=32,
         defaults={"attention_bias": False, "max_position_embeddings": 32_768, "head_dim": 128},
         nemo=("Qwen3Model", "Qwen3Config8B"),
@@ -72,8 +105,8 @@ FAMILIES: dict[str, Family] = {
     "mistral": Family(
         title="Mistral",
         architecture="MistralForCausalLM",
+        windows="all",
         window=4096,
-        windowed=True,
         absent_groups=8,
         defaults={"max_position_embeddings": 131_072},
         scratch={"sliding_window": None},
@@ -82,14 +115,23 @@ FAMILIES: dict[str, Family] = {
         title="Phi-3",
         architecture="Phi3ForCausalLM",
         fused=True,
-        windowed=True,
-        defaults={"max_position_embeddings": 4096, "rms_norm_eps": 1e-5},
+        windows="all",
+        ropes=("default", "longrope"),
+        renamed_ropes={"su": "longrope", "yarn": "longrope"},
+        factors_by_hidden=True,
+        partly_rotated=True,
+        defaults={
+            "max_position_embeddings": 4096,
+            "original_max_position_embeddings": 4096,
+            "rms_norm_eps": 1e-5,
+        },
         scratch={"sliding_window": None, "pad_token_id": None},
     ),
     "smollm3": Family(
         title="SmolLM3",
         architecture="SmolLM3ForCausalLM",
         unrotated=True,
+        windows="switched",
         absent_groups=4,
         rope_theta=2_000_000.0,
         defaults={
@@ -100,16 +142,71 @@ FAMILIES: dict[str, Family] = {
         },
         scratch={"pad_token_id": None},
     ),
+    "granite": Family(
+        title="Granite",
+        architecture="GraniteForCausalLM",
+        multipliers=True,
+        defaults={
+            "attention_bias": False,
+            "max_position_embeddings": 2048,
+            "mlp_bias": False,
+            "embedding_multiplier": 1.0,
+            "attention_multiplier": 1.0,
+            "residual_multiplier": 1.0,
+            "logits_scaling": 1.0,
+        },
+    ),
+    "gemma": Family(
+        title="Gemma",
+        architecture="GemmaForCausalLM",
+        activations=GELU,
+        zero_centred=True,
+        root_scaled=True,
+        absent_groups=16,
+        defaults={
+            "attention_bias": False,
+            "max_position_embeddings": 8192,
+            "head_dim": 256,
+            "hidden_act": "gelu_pytorch_tanh",
+            "tie_word_embeddings": True,
+        },
+        scratch={"hidden_act": "gelu_pytorch_tanh", "pad_token_id": None},
+    ),
+    "gemma3_text": Family(
+        title="Gemma 3",
+        architecture="Gemma3ForCausalLM",
+        qk_norm=True,
+        whole_heads=True,
+        windows="some",
+        window=4096,
+        rope_theta=1_000_000.0,
+        local_theta=10_000.0,
+        ropes=("default", "linear"),
+        activations=GELU,
+        activation="hidden_activation",
+        zero_centred=True,
+        sandwiched=True,
+        root_scaled=True,
+        query_scalar=True,
+        absent_groups=4,
+        defaults={
+            "attention_bias": False,
+            "max_position_embeddings": 131_072,
+            "head_dim": 256,
+            "hidden_activation": "gelu_pytorch_tanh",
+            "query_pre_attn_scalar": 256,
+            "tie_word_embeddings": True,
+        },
+        scratch={"hidden_activation": "gelu_pytorch_tanh", "pad_token_id": None},
+    ),
 }
 assert FAMILIES.keys() == set(get_args(Name))
 
-EXPERTS, SOFTCAP = "mixes experts", "norms around each block, caps on logits and windows in every other layer"
+EXPERTS = "mixes experts"
 OTHERS = {
-    "gemma": ("llama", "zero-centred norms, a GELU gate and a scaled embedding"),
-    "gemma2": ("llama", f"zero-centred norms, {SOFTCAP}"),
-    "gemma3_text": ("qwen3", "zero-centred norms, norms around each block and two rotary embeddings"),
-    "gemma3": ("qwen3", "images, zero-centred norms and two rotary embeddings"),
-    "granite": ("llama", "multipliers of embedding, residuals, attention and logits"),
+    "gemma2": ("gemma3_text", "caps on attention scores and logits, and no norms on queries and keys"),
+    "gemma3": ("gemma3_text", "images"),
+    "granitemoe": ("granite", f"it {EXPERTS}"),
     "gpt_oss": ("llama", f"it {EXPERTS}, with attention sinks"),
     "llama4": ("llama", f"it {EXPERTS}"),
     "mixtral": ("mistral", f"it {EXPERTS}"),

@@ -1,37 +1,27 @@
-"""What a model's config.json says of its function: transformers' defaults for absent fields, the rotary embedding, and
-a refusal of everything that this pipeline does not compute.
+"""What a model's config.json says of its function: transformers' defaults for absent fields, windows, scales, and a
+refusal of everything that this pipeline does not compute.
 
-Owns the meaning of the fields, for plan and jobs alike; reads no files."""
+Owns the meaning of the fields, for plan and jobs alike, beside conf/rotary.py; reads no files."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from conf.families import FAMILIES, Family, family_of, known
+from conf.rotary import GLOBAL, LOCAL, local_rope, number, rope, row, width
 
-SILU = ("silu", "swish")
-"""Two names of one activation."""
 REQUIRED = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
 DEFAULTS: dict[str, Any] = {
     "rms_norm_eps": 1e-6,
     "initializer_range": 0.02,
-    "hidden_act": "silu",
     "tie_word_embeddings": False,
 }
 """Those of transformers 5.23's config classes where all families agree; the table has the others."""
+MULTIPLIERS = ("embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling")
 FOLLOWING = ("layer_types", "no_rope_layers")
 """Fields with one value a layer, which go with their layers when some are dropped."""
-SCALING = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-"""The values that determine a rotary embedding of type llama3."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rope:
-    """A rotary embedding: its base, and the values of a llama3 scaling by their names in config.json."""
-
-    theta: float
-    scaling: dict[str, float] | None = None
+WINDOWED, FULL = LOCAL, GLOBAL
+"""Kinds of attention in `layer_types`."""
 
 
 def completed(config: dict[str, Any], where: str = "config.json") -> dict[str, Any]:
@@ -44,15 +34,23 @@ def completed(config: dict[str, Any], where: str = "config.json") -> dict[str, A
         )
     given = {name: value for name, value in config.items() if value is not None}
     heads, groups = config["num_attention_heads"], key_value_heads(config)
-    defaults = DEFAULTS | family.defaults | {"architectures": [family.architecture], "num_key_value_heads": groups}
+    defaults = DEFAULTS | {family.activation: family.activations[0]} | family.defaults
+    defaults |= {"architectures": [family.architecture], "num_key_value_heads": groups}
     whole = config | {name: value for name, value in defaults.items() if name not in given}
     _check_function(whole, family, where)
     if family.unrotated:
         whole["no_rope_layers"] = _rotated(whole, where)
+    if types := _layer_types(whole, family, where):
+        whole["layer_types"] = types
+    windows(whole, where)
     theta = rope(whole, where).theta
-    named = any((config.get(name) or {}).get("rope_theta") for name in ("rope_scaling", "rope_parameters"))
+    local_rope(whole, where)
+    attention_scale(whole, where)
+    named = family.local_theta or any(
+        (config.get(name) or {}).get("rope_theta") for name in ("rope_scaling", "rope_parameters")
+    )
     if (
-        "head_dim" not in given
+        whole.get("head_dim") is None
         and family.whole_heads
         and isinstance(heads, int)
         and isinstance(whole["hidden_size"], int)
@@ -72,29 +70,83 @@ def _check_function(config: dict[str, Any], family: Family, where: str) -> None:
     for name in ("attention_bias", "mlp_bias"):
         if config.get(name) and not (family.qkv_bias and name == "attention_bias"):  # which has no such field
             raise ValueError(f"{where} sets {name}, which is not supported; choose a model without biases")
-    if config["hidden_act"] not in SILU:
-        raise ValueError(f"{where} has hidden_act {config['hidden_act']}; only silu is supported")
-    _check_window(config, family, where)
-    if config.get("is_causal") is False:
-        raise ValueError(f"{where} sets is_causal to false; choose a model that reads from left to right")
+    if config[family.activation] not in family.activations:
+        raise ValueError(
+            f"{where} has {family.activation} {config[family.activation]}; only {' or '.join(family.activations)} is"
+            f" supported for {family.title}"
+        )
+    for name in ("attn_logit_softcapping", "final_logit_softcapping"):
+        if config.get(name) is not None:
+            raise ValueError(f"{where} sets {name}, a cap that is not supported; choose a model without it")
+    if config.get("is_causal") is False or config.get("use_bidirectional_attention"):
+        name = "is_causal to false" if config.get("is_causal") is False else "use_bidirectional_attention"
+        raise ValueError(f"{where} sets {name}; choose a model that reads from left to right")
+    for name in MULTIPLIERS if family.multipliers else ():
+        number(config[name], name, where)
 
 
-def _check_window(config: dict[str, Any], family: Family, where: str) -> None:
-    """Raise ValueError for attention to a window that is shorter than the longest sequence."""
-    other = [kind for kind in config.get("layer_types") or () if kind != "full_attention"]
-    if other or (config.get("use_sliding_window") and not family.windowed):
+def _layer_types(config: dict[str, Any], family: Family, where: str) -> list[str] | None:
+    """The kind of attention of each layer, written out where transformers derives it; None where all have the same."""
+    layers, given = config["num_hidden_layers"], config.get("layer_types")
+    if not isinstance(layers, int):
+        return None  # refused with the other dimensions
+    if given is not None:
+        if not isinstance(given, list):
+            raise ValueError(f"{where} has layer_types {str(given)[:60]}; it must hold one for each of {layers} layers")
+        other = [kind for kind in given if kind not in (FULL, WINDOWED)]
+        if other or (WINDOWED in given and family.windows not in ("switched", "some")):
+            raise ValueError(
+                f"{where} has layers with {(other or [WINDOWED])[0]}, which is not supported for {family.title}; choose"
+                " a model with full attention"
+            )
+        if len(given) != layers:
+            raise ValueError(f"{where} has {len(given)} layer_types; it must hold one for each of {layers} layers")
+        return list(given)
+    if family.windows == "some":
+        period = config.get("sliding_window_pattern", 6)
+        if isinstance(period, bool) or not isinstance(period, int) or period < 1:
+            raise ValueError(f"{where} has sliding_window_pattern {period!r}; it must be a whole number above 0")
+        return [WINDOWED if layer % period else FULL for layer in range(1, layers + 1)]
+    if family.windows != "switched" or not config.get("use_sliding_window") or _window(config, family) is None:
+        return None
+    if family.unrotated:
+        return [FULL if rotated else WINDOWED for rotated in config["no_rope_layers"]]
+    first = config.get("max_window_layers", 28)
+    return [WINDOWED if layer >= first else FULL for layer in range(layers)]
+
+
+def _window(config: dict[str, Any], family: Family) -> Any:
+    return config.get("sliding_window", family.window)
+
+
+def windows(config: dict[str, Any], where: str = "config.json") -> list[int | None]:
+    """For each layer of a completed config, how many tokens it attends to, itself included; None: to all before it, or
+    to as many as the longest sequence has."""
+    family, layers, longest = row(config), config["num_hidden_layers"], config["max_position_embeddings"]
+    if not isinstance(layers, int):
+        return []  # refused with the other dimensions
+    types = config.get("layer_types") or [WINDOWED if family.windows == "all" else FULL] * layers
+    window = _window(config, family)
+    if WINDOWED not in types or (family.windows == "all" and window is None):
+        return [None] * layers
+    if family.windows == "switched" and not config.get("use_sliding_window"):
         raise ValueError(
-            f"{where} uses {other[0] if other else 'sliding-window attention'}, which is not supported; choose a model"
-            " with full attention"
+            f"{where} has layers with {WINDOWED} but does not set use_sliding_window; set it, or make them {FULL}"
         )
-    window, longest = config.get("sliding_window", family.window), config["max_position_embeddings"]
-    if family.windowed and isinstance(window, int) and isinstance(longest, int) and window < longest:
-        said = "has" if "sliding_window" in config else "leaves out sliding_window, which means"
-        raise ValueError(
-            f"{where} {said} a sliding window of {window:,} tokens, which is not supported for sequences up to its"
-            f" max_position_embeddings {longest:,}; set max_position_embeddings to {window}"
-            " there, or choose a model with full attention"
-        )
+    if isinstance(window, bool) or not isinstance(window, int) or window < 1:
+        raise ValueError(f"{where} has sliding_window {window!r}; it must be a whole number above 0")
+    if not isinstance(longest, int) or window >= longest:
+        return [None] * layers
+    return [window if kind == WINDOWED else None for kind in types]
+
+
+def attention_scale(config: dict[str, Any], where: str = "config.json") -> float | None:
+    """What attention scores are multiplied by; None: one over the root of a head's width."""
+    family = row(config)
+    if family.query_scalar:
+        scale: float = number(config["query_pre_attn_scalar"], "query_pre_attn_scalar", where) ** -0.5
+        return scale
+    return float(config["attention_multiplier"]) if family.multipliers else None
 
 
 def _rotated(config: dict[str, Any], where: str) -> list[int]:
@@ -114,33 +166,6 @@ def _rotated(config: dict[str, Any], where: str) -> list[int]:
     return [int(value) for value in given]
 
 
-def rope(config: dict[str, Any], where: str = "config.json") -> Rope:
-    """The rotary embedding that a config.json describes, read where transformers reads it: `rope_scaling`, else
-    `rope_parameters` (since 5.0)."""
-    given = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    kind = given.get("rope_type") or given.get("type") or "default"
-    if kind not in ("default", "llama3") or any(isinstance(value, dict) for value in given.values()):
-        what = f"by '{kind}'" if kind not in ("default", "llama3") else "differently for each kind of layer"
-        raise ValueError(f"{where} scales its rotary embedding {what}; supported are default and llama3")
-    share = given.get("partial_rotary_factor") or config.get("partial_rotary_factor") or 1.0
-    if share != 1.0:
-        raise ValueError(f"{where} has partial_rotary_factor {share}; choose a model that rotates whole heads")
-    theta = _number(given.get("rope_theta") or config.get("rope_theta") or _row(config).rope_theta, "rope_theta", where)
-    if kind == "default":
-        return Rope(theta=theta)
-    original, outer = SCALING[-1], config.get("original_max_position_embeddings")
-    values = {original: config.get("max_position_embeddings")} | given | ({original: outer} if outer else {})
-    if missing := [name for name in SCALING if values.get(name) is None]:
-        raise ValueError(f"{where} scales its rotary embedding by 'llama3' without {missing[0]}; add it")
-    scaling = {name: _number(values[name], name, where) for name in SCALING}
-    if scaling["high_freq_factor"] <= scaling["low_freq_factor"]:
-        raise ValueError(
-            f"{where} has high_freq_factor {scaling['high_freq_factor']:g}, which is not above low_freq_factor"
-            f" {scaling['low_freq_factor']:g}; correct the rotary embedding"
-        )
-    return Rope(theta=theta, scaling=scaling)
-
-
 def rope_in_both_forms(config: dict[str, Any]) -> dict[str, Any]:
     """`config` with `rope_theta` and `rope_scaling` beside `rope_parameters`, which transformers 4 and engines built on
     it do not know: they would take their default base without a word. transformers 5 reads the same from both."""
@@ -148,38 +173,28 @@ def rope_in_both_forms(config: dict[str, Any]) -> dict[str, Any]:
     if not given:
         return config
     older: dict[str, Any] = {"rope_theta": rope(config).theta}
+    if local := local_rope(config):
+        older["rope_local_base_freq"], given = local.theta, given.get(GLOBAL) or {}
     if not config.get("rope_scaling") and given.get("rope_type", "default") != "default":
         older["rope_scaling"] = {name: value for name, value in given.items() if name != "rope_theta"}
     return config | older
 
 
-def _number(value: Any, name: str, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        raise ValueError(f"{where} has {name} {value!r}; it must be a number above 0")
-    return float(value)
-
-
 def head_dim(config: dict[str, Any]) -> int:
     """Width of one attention head, from the content of a config.json."""
-    default = _row(config).defaults.get("head_dim")
-    return int(config.get("head_dim") or default or config["hidden_size"] // config["num_attention_heads"])
+    return width(config)
 
 
 def key_value_heads(config: dict[str, Any]) -> int:
     """Key-value heads, from the content of a config.json."""
-    default = None if "num_key_value_heads" in config else _row(config).absent_groups
+    default = None if "num_key_value_heads" in config else row(config).absent_groups
     heads: int = config.get("num_key_value_heads") or default or config["num_attention_heads"]
     return heads
 
 
 def longest(config: dict[str, Any]) -> int:
     """Most tokens of a sequence, from the content of a config.json."""
-    return int(config.get("max_position_embeddings") or _row(config).defaults["max_position_embeddings"])
-
-
-def _row(config: dict[str, Any]) -> Family:
-    """The row of a config.json; Llama's for one without a known model_type."""
-    return FAMILIES.get(str(config.get("model_type")), FAMILIES["llama"])
+    return int(config.get("max_position_embeddings") or row(config).defaults["max_position_embeddings"])
 
 
 def stop_ids(*values: Any) -> set[int]:

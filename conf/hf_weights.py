@@ -96,6 +96,8 @@ def needed(shape: Shape) -> dict[str, tuple[int, ...]]:
             "mlp.down_proj": (hidden, ffn),
         }
     vectors = {"input_layernorm.weight": hidden, "post_attention_layernorm.weight": hidden}
+    if family(shape).sandwiched:
+        vectors |= {"pre_feedforward_layernorm.weight": hidden, "post_feedforward_layernorm.weight": hidden}
     if family(shape).qk_norm:
         vectors |= {"self_attn.q_norm.weight": width, "self_attn.k_norm.weight": width}
     if family(shape).qkv_bias:

@@ -16,7 +16,7 @@ class Shape(Config):
     architecture: Name = Field(
         default="llama",
         description="Family. Qwen2 adds biases on queries, keys and values, Qwen3 norms on queries and keys; SmolLM3"
-        " rotates three of four layers.",
+        " rotates three of four layers; Gemma 3 has windows in five of six.",
     )
     num_layers: int = Field(ge=1, description="Decoder layers.")
     hidden_size: int = Field(ge=8, description="Hidden size (width of the residual stream).")
@@ -55,7 +55,7 @@ class Shape(Config):
         if not opens(self):
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads},"
-                " and transformers opens no such Llama; choose a multiple, or another architecture"
+                f" and transformers opens no such {family(self).title}; choose a multiple, or another architecture"
             )
         if head_dim(self) % 2:
             raise ValueError(f"head_dim {head_dim(self)} is odd, but rotary embeddings turn pairs; choose an even one")
@@ -68,8 +68,8 @@ def family(shape: Shape) -> Family:
 
 
 def opens(shape: Shape) -> bool:
-    """Whether transformers opens a model of this shape: its LlamaConfig refuses a hidden size that the query heads do
-    not divide, even beside a head_dim of its own."""
+    """Whether transformers opens a model of this shape: some families' config classes refuse a hidden size that the
+    query heads do not divide, even beside a head_dim of its own."""
     return not family(shape).whole_heads or shape.hidden_size % shape.num_attention_heads == 0
 
 
@@ -80,7 +80,8 @@ def head_dim(shape: Shape) -> int:
 
 def norms(shape: Shape) -> int:
     """Parameters of a layer's norms."""
-    return 2 * shape.hidden_size + (2 * head_dim(shape) if family(shape).qk_norm else 0)
+    around = 4 if family(shape).sandwiched else 2
+    return around * shape.hidden_size + (2 * head_dim(shape) if family(shape).qk_norm else 0)
 
 
 def biases(shape: Shape) -> int:

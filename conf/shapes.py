@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from itertools import product
 
-from conf.shape import Shape, head_dim, num_params, opens
+from conf.shape import Shape, family, head_dim, num_params, opens
 from conf.stages.candidate_score import AXES, Axis
 from conf.stages.prune import PruneConfig
 from conf.stages.search import SearchConfig
@@ -56,8 +56,8 @@ def cut_shape(where: str, prune: PruneConfig, teacher: Shape, whose: str = "the 
     if not opens(cut):
         raise ValueError(
             f"{where} leaves hidden_size {cut.hidden_size} and num_attention_heads {cut.num_attention_heads}, and"
-            f" transformers opens no Llama whose heads do not divide its hidden size; choose a hidden_size that is a"
-            f" multiple of {cut.num_attention_heads}, or other heads"
+            f" transformers opens no {family(cut).title} whose heads do not divide its hidden size; choose a"
+            f" hidden_size that is a multiple of {cut.num_attention_heads}, or other heads"
         )
     if num_params(cut) >= num_params(teacher):
         raise ValueError(

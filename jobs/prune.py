@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from conf.hf_config import FOLLOWING, head_dim
+from conf.hf_config import FOLLOWING, completed, head_dim
 from conf.spec import Spec
 from conf.stages.prune import PruneConfig
 from jobs.nemo import run as nemo
@@ -107,6 +107,7 @@ def cut_config(hf_config: dict[str, Any], config: PruneConfig) -> dict[str, Any]
             f"the student would have {num_params(student):,} parameters, the teacher has {num_params(hf_config):,}; cut"
             " more"
         )
+    completed(student, "the student's config.json")  # its rotary embedding may not fit its sizes
     return student
 
 

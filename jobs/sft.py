@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from conf.rotary import check_packed
 from conf.spec import Spec
 from conf.stages.distill import DistillConfig
 from conf.stages.sft import SftConfig
@@ -47,6 +48,7 @@ def _tune(spec: Spec, config: SftConfig, device: torch.device) -> None:
     records, output = Path(spec.inputs["records"]), Path(spec.output)
     path = Path(spec.inputs["student"]) / "model"
     hf_config = inputs.checked_model(path, records, config.parallel, config.seq_length)
+    check_packed(hf_config, "seq_length", config.seq_length)
     splits = _splits(records, config)
     student = build(hf_config, config.parallel, config.precision, device)
     weights.load(student, path, hf_config)

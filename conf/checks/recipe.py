@@ -10,6 +10,7 @@ from conf.checks.benchmarks import check_benchmarks
 from conf.checks.blend import check_blend
 from conf.checks.claims import check_claims, check_contamination, check_winner
 from conf.checks.distill import check_distill, check_offline
+from conf.checks.function import check_function
 from conf.checks.gates import check_gates
 from conf.checks.layout import check_layout
 from conf.checks.nemo import check_family, check_nemo
@@ -76,6 +77,7 @@ def check(recipe: Recipe) -> Recipe:
             _check_scoring(f"students.{name}.search", student.search, shape)
         for cut in cuts(recipe, name, shape):
             _check_cut(recipe, name, cut, shape)
+    check_function(recipe, shape)
     return recipe
 
 

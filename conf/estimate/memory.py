@@ -141,8 +141,10 @@ def layer_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel) -> int:
     """Activation bytes that the backward pass of one decoder layer needs for one micro-batch."""
     tokens, wide, exact = batch.sequences * batch.seq_length // parallel.context, batch.bytes, batch.exact
     shared = parallel.tensor if parallel.sequence else 1
+    after = 2 if family(shape).sandwiched else 0  # whose outputs are only added to the residual stream
+    norms_kept = 2 * _norm(shape.hidden_size, batch) + after * _norm(shape.hidden_size, batch, output=False)
     return int(
-        tokens * (2 * _norm(shape.hidden_size, batch) / shared)
+        tokens * norms_kept / shared
         + tokens * (_attention(shape, batch) + 5 * wide * shape.ffn_hidden_size) / parallel.tensor
         + (4 * wide * head_dim(shape) * batch.seq_length if exact else 0)  # rotary tables
     )

@@ -5,10 +5,12 @@ Its stages have `engine: nemo` in their identity, so their keys differ from thos
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
+from conf.hf_config import windows
+from conf.rotary import rope
 from conf.stages.distill import DistillConfig
 from conf.stages.importance import ImportanceConfig
 from conf.stages.optimizer import Optimizer
@@ -17,6 +19,9 @@ from conf.stages.teacher import TeacherConfig
 from conf.stages.training import Training
 
 Engine = Literal["megatron", "nemo"]
+
+ROPES = ("default", "dynamic", "llama3")
+"""Kinds of rotary embedding that NeMo's importers read, or that change nothing."""
 
 FIXED: dict[str, float | str] = {
     "weight_decay": 0.01,
@@ -149,3 +154,12 @@ def check_prune(where: str, config: PruneConfig) -> None:
             f"{where} sets drop_layers and {other}, which engine nemo's gpt_prune does not combine; use one of them, or"
             " num_layers"
         )
+
+
+def check_function(config: dict[str, Any], where: str) -> None:
+    """Raise ValueError for what NeMo's importers leave out."""
+    kind = rope(config).kind
+    if kind not in ROPES:
+        raise ValueError(f"{where} scales its rotary embedding by '{kind}', which engine nemo does not; use megatron")
+    if any(windows(config, where)):
+        raise ValueError(f"{where} has sliding windows, which engine nemo does not import; use engine megatron")

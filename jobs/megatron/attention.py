@@ -7,6 +7,7 @@ dozen times, and knows no context parallelism; its local norms know no sequence 
 from __future__ import annotations
 
 import copy
+import functools
 import importlib.util
 from typing import Any
 
@@ -22,6 +23,8 @@ from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.dot_product_attention import DotProductAttention
 from megatron.core.transformer.spec_utils import ModuleSpec
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
+from megatron.core.transformer.transformer_layer import TransformerLayer, TransformerLayerSubmodules
+from megatron.core.transformer.utils import is_layer_window_attention
 
 CPU_WIDTH = 16
 """Heads narrower than a vector register's 16 numbers take PyTorch's CPU kernel longer than padded ones: 1.5 times at a
@@ -44,6 +47,8 @@ class FusedAttention(DotProductAttention):
         without_context.context_parallel_size = 1  # the base class accepts no other, because of its own forward
         super().__init__(without_context, *positional, **named)
         self.config = config
+        windowed = is_layer_window_attention(config.window_size, config.window_attn_skip_freq, self.layer_number)
+        self.window = config.window_size[0] + 1 if windowed else None
 
     def forward(
         self,
@@ -75,13 +80,7 @@ class FusedAttention(DotProductAttention):
 
     def _causal(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """[length, batch, heads, width] -> [length, batch, heads, width]."""
-        length, visible = query.shape[0], key.shape[0]
-        # PyTorch's causal mask aligns both at the first token; a later part of a sequence must be aligned at the last.
-        mask = (
-            None
-            if length == visible
-            else torch.ones(length, visible, dtype=torch.bool, device=query.device).tril(visible - length)
-        )
+        mask = _mask(query.shape[0], key.shape[0], self.window, query.device)
         width = query.shape[3]
         padding = max(0, CPU_WIDTH - width) if query.device.type == "cpu" else 0
         if padding:  # zeros, which change no product
@@ -110,6 +109,15 @@ class FusedAttention(DotProductAttention):
         return torch.cat(parts)
 
 
+def _mask(length: int, visible: int, window: int | None, device: torch.device) -> torch.Tensor | None:
+    """Which of the `visible` keys each of the last `length` tokens sees [length, visible]; None where it is what
+    PyTorch's own causal mask says, which aligns both at the first token."""
+    if length == visible and (window is None or window >= visible):
+        return None
+    mask = torch.ones(length, visible, dtype=torch.bool, device=device).tril(visible - length)
+    return mask if window is None else mask.triu(visible - length - window + 1)
+
+
 def _in_order(local: torch.Tensor, size: int) -> torch.Tensor:
     """Whole sequences [length, ...] from the context-parallel ranks' parts; in backward each part gets the gradients of
     all ranks."""
@@ -119,12 +127,21 @@ def _in_order(local: torch.Tensor, size: int) -> torch.Tensor:
     return torch.cat([chunks[order.index(chunk_index)] for chunk_index in range(2 * size)])
 
 
+class ZeroCentredNorm(torch.nn.RMSNorm):
+    """RMSNorm that multiplies by 1 + its weight, in fp32 as transformers' Gemma does: 1 + w is no bf16 number."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """[..., width] -> [..., width]."""
+        weight = 1.0 + self.weight.float()
+        return torch.nn.functional.rms_norm(inputs.float(), self.normalized_shape, weight, self.eps).type_as(inputs)
+
+
 class Norm:
-    """Makes torch.nn.RMSNorm, which ModelOpt can cut, and marks its weight's gradient as partial where ranks share the
-    tokens."""
+    """Makes torch.nn.RMSNorm, which ModelOpt can cut, or its zero-centred form, and marks its weight's gradient as
+    partial where ranks share the tokens."""
 
     def __new__(cls, config: TransformerConfig, hidden_size: int, eps: float = 1e-5, **_: Any) -> Any:
-        norm = torch.nn.RMSNorm(hidden_size, eps=eps)
+        norm = (ZeroCentredNorm if config.layernorm_zero_centered_gamma else torch.nn.RMSNorm)(hidden_size, eps=eps)
         norm.weight.sequence_parallel = config.sequence_parallel
         return norm
 
@@ -152,11 +169,43 @@ def has_transformer_engine() -> bool:
     return torch.cuda.is_available() and importlib.util.find_spec("transformer_engine") is not None
 
 
-def layers(config: TransformerConfig, *, local: bool = False) -> ModuleSpec | TransformerBlockSubmodules:
-    """The layers of this pipeline stage and the norm after the last; ModelOpt can cut `local` ones."""
+class SandwichLayer(TransformerLayer):
+    """A layer with two more norms, on the outputs of its attention and of its MLP."""
+
+    def __init__(self, config: TransformerConfig, submodules: TransformerLayerSubmodules, **named: Any) -> None:
+        super().__init__(config, submodules, **named)
+        norm = Norm if isinstance(self.self_attention.core_attention, FusedAttention) else _engine_norm()
+        for name, part in (("post_attention_norm", self.self_attention), ("post_mlp_norm", self.mlp)):
+            setattr(self, name, norm(config, config.hidden_size, config.layernorm_epsilon))
+            part.register_forward_hook(functools.partial(self._normed, name))
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """As the parent, but a function of its own: by it, ModelOpt tells the two classes apart."""
+        return super().forward(*inputs, **named)
+
+    def _normed(self, name: str, _: Any, __: Any, output: tuple[torch.Tensor, None]) -> tuple[torch.Tensor, None]:
+        hidden, bias = output
+        assert bias is None, "no family with these norms has biases"
+        return getattr(self, name)(hidden), None
+
+
+def _engine_norm() -> Any:
+    from megatron.core.extensions.transformer_engine import TENorm
+
+    return TENorm
+
+
+def layers(
+    config: TransformerConfig, *, local: bool = False, sandwiched: bool = False
+) -> ModuleSpec | TransformerBlockSubmodules:
+    """The layers of this pipeline stage and the norm after the last; ModelOpt can cut `local` ones. `sandwiched`: with
+    norms on both sides of attention and MLP."""
     if has_transformer_engine() and not local:
-        return get_gpt_layer_with_transformer_engine_spec(qk_layernorm=config.qk_layernorm)
+        spec = get_gpt_layer_with_transformer_engine_spec(qk_layernorm=config.qk_layernorm)
+        spec.module = SandwichLayer if sandwiched else spec.module
+        return spec
     spec = get_gpt_layer_local_spec(normalization="RMSNorm", qk_layernorm=config.qk_layernorm)
+    spec.module = SandwichLayer if sandwiched else spec.module
     inner = spec.submodules
     inner.input_layernorm = inner.pre_mlp_layernorm = Norm
     inner.self_attention.submodules.core_attention = FusedAttention

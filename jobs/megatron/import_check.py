@@ -64,7 +64,7 @@ def compare(model: GPTModel, directory: Path, config: dict[str, Any]) -> dict[st
     worst = torch.zeros(config["num_hidden_layers"] + 1, dtype=torch.float64)
     for positions in (torch.arange(length), torch.linspace(0, longest - 1, length).long()):
         expected = _Reference(directory, config, device).run(tokens, positions)
-        worst = torch.maximum(worst, _differences(model, tokens, positions, longest, expected))
+        worst = torch.maximum(worst, _differences(model, tokens, positions, expected))
     worst = worst.to(device)
     torch.distributed.all_reduce(worst, torch.distributed.ReduceOp.MAX)
     *layers, logits = worst.tolist()
@@ -124,6 +124,8 @@ def _reading(reader: TensorReader, source: str, device: torch.device) -> Any:
         }
         part.load_state_dict(tensors, assign=True)
         part.requires_grad_(False)
+        if hasattr(part, "embed_scale"):  # Gemma's factor of embeddings, which is not in the files
+            part.embed_scale = torch.tensor(part.scalar_embed_scale, device=device)
 
     return read
 
@@ -132,9 +134,7 @@ def _drop(part: torch.nn.Module, _: Any, __: Any) -> None:
     part.to_empty(device="meta")
 
 
-def _differences(
-    model: GPTModel, tokens: torch.Tensor, positions: torch.Tensor, longest: int, expected: Outputs
-) -> torch.Tensor:
+def _differences(model: GPTModel, tokens: torch.Tensor, positions: torch.Tensor, expected: Outputs) -> torch.Tensor:
     """Differences of `model` from `expected` after each layer of this rank and in its logits; 0 for those of others."""
     found = torch.zeros(len(expected), dtype=torch.float64)
 
@@ -147,7 +147,7 @@ def _differences(
         found[-1] = _relative(output, expected[-1][..., rank * width : (rank + 1) * width])
 
     hooks = [layer.register_forward_hook(after_layer) for layer in model.decoder.layers]
-    with torch.no_grad(), _in_fp32(model), _standing_at(model, positions, longest):
+    with torch.no_grad(), _in_fp32(model), _standing_at(model, positions):
         forward(model, tokens, logits)
     for hook in hooks:
         hook.remove()
@@ -190,9 +190,9 @@ def _in_fp32(model: GPTModel) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _standing_at(model: GPTModel, positions: torch.Tensor, longest: int) -> Iterator[None]:
+def _standing_at(model: GPTModel, positions: torch.Tensor) -> Iterator[None]:
     """Inside, the tokens of a sequence stand at `positions`; Megatron's rotary embedding only counts from 0."""
-    rotary = model.rotary_pos_emb
+    rotary, longest = model.rotary_pos_emb, int(positions.max()) + 1
     rotary.forward = lambda *_, **__: rotary.get_emb(longest)[positions.to(torch.cuda.current_device())]
     try:
         yield

@@ -15,6 +15,7 @@ import torch
 from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
 from modelopt.torch.nas.modules.norm import _DynamicLayerNorm
+from modelopt.torch.nas.plugins.megatron import _DynamicTransformerLayer
 from modelopt.torch.nas.registry import DMRegistry
 from modelopt.torch.prune.plugins.mcore_minitron import (
     CandidateSubnet,
@@ -28,6 +29,7 @@ from safetensors.torch import load_file, save_file
 
 from conf.stages.prune import PruneConfig, Ranking
 from jobs.megatron import kept_axes
+from jobs.megatron.attention import SandwichLayer, ZeroCentredNorm
 
 Scores = dict[str, float]
 Tensors = dict[str, torch.Tensor]
@@ -45,8 +47,24 @@ class _DynamicRMSNorm(_DynamicLayerNorm):
         self._register_dynamic_attribute("normalized_shape", self._get_normalized_shape)
 
 
-if torch.nn.RMSNorm not in DMRegistry:
+class _DynamicSandwichLayer(_DynamicTransformerLayer):
+    """The two norms that ModelOpt's own layer does not have are cut with the residual stream."""
+
+    def _setup(self, *, hidden_size: Any) -> None:
+        super()._setup(hidden_size=hidden_size)
+        for norm in (self.post_attention_norm, self.post_mlp_norm):
+            DMRegistry.convert(norm, num_features=hidden_size)
+
+    def export(self) -> Any:
+        for norm in (self.post_attention_norm, self.post_mlp_norm):
+            norm.export()
+        return super().export()
+
+
+if "nn.RMSNorm" not in DMRegistry:
+    DMRegistry.register({ZeroCentredNorm: "imbik.ZeroCentredNorm"})(_DynamicRMSNorm)
     DMRegistry.register({torch.nn.RMSNorm: "nn.RMSNorm"})(_DynamicRMSNorm)
+    DMRegistry.register({SandwichLayer: "imbik.SandwichLayer"})(_DynamicSandwichLayer)
 
 
 def _mode() -> list[tuple[str, Any]]:

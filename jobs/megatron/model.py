@@ -4,6 +4,7 @@ Owns the dimensions; `weights` moves the weights. conf.families says which famil
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,20 @@ from megatron.core.transformer import TransformerConfig
 
 import conf.shape
 from conf import hf_model
-from conf.families import FAMILIES, family_of
-from conf.hf_config import completed, head_dim, rope
+from conf.families import FAMILIES, SILU, Family, family_of
+from conf.hf_config import MULTIPLIERS, attention_scale, completed, head_dim, windows
 from conf.hf_weights import StoredPrecision
 from conf.parallel import Parallel
+from conf.rotary import rope
 from conf.shape import Shape
+from jobs.megatron import departures, rotary
 from jobs.megatron.attention import layers
 
+ACTIVATIONS = {
+    **dict.fromkeys(SILU, torch.nn.functional.silu),
+    "gelu_pytorch_tanh": functools.partial(torch.nn.functional.gelu, approximate="tanh"),
+    "gelu": torch.nn.functional.gelu,
+}
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -65,7 +73,7 @@ def config_of_shape(shape: Shape, vocab_size: int, eos_token_id: int) -> dict[st
         "max_position_embeddings": shape.max_position_embeddings,
         "rms_norm_eps": 1e-5,
         "rope_theta": shape.rope_theta,
-        "hidden_act": "silu",
+        family.activation: family.activations[0],
         "tie_word_embeddings": shape.tie_word_embeddings,
         "attention_bias": False,
         "initializer_range": shape.initializer_range,
@@ -73,7 +81,16 @@ def config_of_shape(shape: Shape, vocab_size: int, eos_token_id: int) -> dict[st
         "eos_token_id": eos_token_id,
         "torch_dtype": "bfloat16",
     }
-    return completed(config | family.scratch) if family.unrotated else config | family.scratch
+    config |= family.scratch | _scales_of(family, conf.shape.head_dim(shape))
+    return completed(config) if family.unrotated or family.windows == "some" else config
+
+
+def _scales_of(family: Family, width: int) -> dict[str, Any]:
+    """The scales of a model from scratch, whose defaults would fit only the sizes that its family was published in."""
+    scales: dict[str, Any] = {"query_pre_attn_scalar": width} if family.query_scalar else {}
+    if family.multipliers:
+        scales = dict.fromkeys(MULTIPLIERS, 1.0) | {"attention_multiplier": width**-0.5}
+    return scales
 
 
 def build(
@@ -86,42 +103,26 @@ def build(
 ) -> GPTModel:
     """The GPTModel of this pipeline stage, weights not yet set, on `device` in `precision`; `for_pruning`: with layers
     that ModelOpt can cut."""
-    transformer, rotary = _transformer(config, parallel, precision), rope(config)
+    transformer = _transformer(config, parallel, precision)
     model = GPTModel(
         config=transformer,
-        transformer_layer_spec=layers(transformer, local=for_pruning),
+        transformer_layer_spec=layers(transformer, local=for_pruning, sandwiched=family_of(config).sandwiched),
         vocab_size=config["vocab_size"],
         max_sequence_length=config["max_position_embeddings"],
         pre_process=parallel_state.is_pipeline_first_stage(),
         post_process=parallel_state.is_pipeline_last_stage(),
         share_embeddings_and_output_weights=bool(config.get("tie_word_embeddings")),
         position_embedding_type="rope",
-        rotary_base=rotary.theta,
+        rotary_base=rope(config).theta,
     )
-    if rotary.scaling:  # GPTModel takes the factor alone and fixes the other three values at Llama 3.1's
-        embedding = model.rotary_pos_emb
-        embedding.inv_freq = embedding._apply_scaling(embedding.inv_freq, **rotary.scaling)
-    _leave_unrotated(model, config)
+    rotary.install(model, config)
+    departures.install(model, config)
     _mark_slices(model)
     return model.to(device=device, dtype=DTYPES[precision])
 
 
-def _leave_unrotated(model: GPTModel, config: dict[str, Any]) -> None:
-    """Keep the rotary embedding from layers that have none. Megatron's `no_rope_freq` looks it up by layer number,
-    which changes where layers are dropped; this stays with its layer."""
-    if not family_of(config).unrotated:
-        return
-    for layer in model.decoder.layers:
-        if not config["no_rope_layers"][layer.layer_number - 1]:
-            layer.self_attention.register_forward_pre_hook(_without_rotary, with_kwargs=True)
-
-
-def _without_rotary(_: Any, inputs: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    return inputs, named | {"rotary_pos_emb": None}
-
-
 def _transformer(config: dict[str, Any], parallel: Parallel, precision: StoredPrecision) -> TransformerConfig:
-    family = family_of(config)
+    family, window = family_of(config), max((size or 0 for size in windows(config)), default=0)
     return TransformerConfig(
         num_layers=config["num_hidden_layers"],
         hidden_size=config["hidden_size"],
@@ -134,7 +135,12 @@ def _transformer(config: dict[str, Any], parallel: Parallel, precision: StoredPr
         qk_layernorm=family.qk_norm,
         add_qkv_bias=family.qkv_bias,
         gated_linear_unit=True,
-        activation_func=torch.nn.functional.silu,
+        activation_func=ACTIVATIONS[config[family.activation]],
+        layernorm_zero_centered_gamma=family.zero_centred,
+        softmax_scale=attention_scale(config),
+        window_size=(window - 1, 0) if window else None,
+        window_attn_skip_freq=[int(size is not None) for size in windows(config)] if window else None,
+        cp_comm_type="all_gather" if window else None,  # the only one in which Transformer Engine knows windows
         add_bias_linear=False,
         hidden_dropout=0.0,
         attention_dropout=0.0,

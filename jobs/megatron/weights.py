@@ -66,12 +66,12 @@ def load(model: GPTModel, directory: Path, config: dict[str, Any]) -> None:
 def initialize(model: GPTModel, config: dict[str, Any], seed: int) -> None:
     """Initial weights from Megatron's distributions (normal; the two projections into the residual stream narrower by
     sqrt(2 x layers)), but each from a generator seeded by its name, so that every parallel layout starts from the same
-    model. Norms are 1, biases 0."""
+    model. Norms multiply by 1, biases are 0."""
     size = parallel_state.get_tensor_model_parallel_world_size()
-    std = config.get("initializer_range", 0.02)
+    std, norm = config.get("initializer_range", 0.02), 0.0 if family_of(config).zero_centred else 1.0
     for parameter, names, split in _parameters(model, config):
         if parameter.dim() < 2:
-            torch.nn.init.constant_(parameter, 0.0 if names[0].endswith(".bias") else 1.0)
+            torch.nn.init.constant_(parameter, 0.0 if names[0].endswith(".bias") else norm)
             continue
         shape = list(parameter.shape)
         shape[1 if split == "columns" else 0] *= size
@@ -131,12 +131,15 @@ def _names(parameter: str, family: Family) -> tuple[tuple[str, ...], str]:
     """Hugging Face names and kind of split of a Megatron parameter, named relative to its layer or to the model."""
     joint, gated = ("self_attn.qkv_proj.weight",), ("mlp.gate_up_proj.weight",)
     parts = tuple(f"self_attn.{part}_proj" for part in "qkv")
+    before_mlp = ("pre_feedforward_layernorm.weight" if family.sandwiched else "post_attention_layernorm.weight",)
     table = {
         "embedding.word_embeddings.weight": (("model.embed_tokens.weight",), "rows"),
         "decoder.final_layernorm.weight": (("model.norm.weight",), "whole"),
         "output_layer.weight": (("lm_head.weight",), "rows"),
         "input_layernorm.weight": (("input_layernorm.weight",), "whole"),
-        "pre_mlp_layernorm.weight": (("post_attention_layernorm.weight",), "whole"),
+        "pre_mlp_layernorm.weight": (before_mlp, "whole"),
+        "post_attention_norm.weight": (("post_attention_layernorm.weight",), "whole"),
+        "post_mlp_norm.weight": (("post_feedforward_layernorm.weight",), "whole"),
         "self_attention.linear_qkv.weight": (
             joint if family.fused else tuple(f"{part}.weight" for part in parts),
             "qkv",
@@ -152,7 +155,7 @@ def _names(parameter: str, family: Family) -> tuple[tuple[str, ...], str]:
         "mlp.linear_fc2.weight": (("mlp.down_proj.weight",), "columns"),
         # Transformer Engine stores a norm with the projections that read it.
         "self_attention.linear_qkv.layer_norm_weight": (("input_layernorm.weight",), "whole"),
-        "mlp.linear_fc1.layer_norm_weight": (("post_attention_layernorm.weight",), "whole"),
+        "mlp.linear_fc1.layer_norm_weight": (before_mlp, "whole"),
     }
     assert parameter in table, f"no Hugging Face name for {parameter}"
     return table[parameter]

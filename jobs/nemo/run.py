@@ -18,8 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from conf.hf_model import shape_of
+from conf.hf_config import completed
+from conf.hf_model import read_config, shape_of
 from conf.nemo import commands as nemo_commands
+from conf.nemo import settings as nemo_settings
 from conf.nemo.commands import Corpus, Machines
 from conf.nemo.settings import NemoDistill, NemoPrune, NemoTeacher
 from conf.spec import Spec
@@ -147,6 +149,7 @@ def _script_name(command: list[str]) -> str:
 def _import_model(workspace: Workspace, name: str, model: Path) -> str:
     """The NeMo-2 checkpoint of a Hugging Face model directory."""
     architecture = shape_of(model).architecture
+    nemo_settings.check_function(completed(read_config(model)), f"{model}/config.json")
     return str(
         workspace.build_once(
             name, lambda folder: workspace.run_alone(nemo_commands.importing(architecture, str(model), str(folder)))

@@ -10,26 +10,30 @@ from transformers import AutoConfig, LlamaConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from conf.families import FAMILIES
-from conf.hf_config import REQUIRED, completed, head_dim, rope, rope_in_both_forms, stop_ids
+from conf.hf_config import REQUIRED, completed, head_dim, rope_in_both_forms, stop_ids, windows
+from conf.rotary import local_rope, rope
 
 SIZES = dict.fromkeys(REQUIRED, 64) | {"num_attention_heads": 4}
+NO_NULL = ("mistral", "gemma", "gemma3_text")
 LLAMA3 = {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 8.0}
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
 @pytest.mark.parametrize("given", [{}, {"num_key_value_heads": None}, {"num_key_value_heads": 2, "head_dim": 20}])
 def test_absent_fields_get_transformers_defaults(kind: str, given: dict[str, Any]) -> None:
-    if kind == "mistral" and "num_key_value_heads" in given and given["num_key_value_heads"] is None:
-        pytest.skip("transformers opens no Mistral whose num_key_value_heads is null")
-    given = given | ({"sliding_window": None} if FAMILIES[kind].windowed else {})
+    if kind in NO_NULL and "num_key_value_heads" in given and given["num_key_value_heads"] is None:
+        pytest.skip(f"transformers opens no {kind} whose num_key_value_heads is null")
+    given = given | ({"sliding_window": None} if FAMILIES[kind].windows == "all" else {})
     theirs = AutoConfig.for_model(kind, **SIZES, **given)
     ours = completed({"model_type": kind} | SIZES | given)
     names = ours.keys() - {"model_type", "architectures", "rope_theta", "rope_parameters"}
+    activation = FAMILIES[kind].activation
     assert {name: ours[name] for name in names} == {name: getattr(theirs, name) for name in names}
-    assert {"num_key_value_heads", "rms_norm_eps", "tie_word_embeddings", "hidden_act"} <= names
+    assert {"num_key_value_heads", "rms_norm_eps", "tie_word_embeddings", activation} <= names
     width = getattr(theirs, "head_dim", None) or theirs.hidden_size // theirs.num_attention_heads
     assert head_dim(ours) == head_dim({"model_type": kind} | SIZES | given) == width
-    assert ours["rope_theta"] == theirs.rope_parameters["rope_theta"]
+    if FAMILIES[kind].local_theta is None:
+        assert ours["rope_theta"] == theirs.rope_parameters["rope_theta"]
     assert completed(ours) == ours
 
 
@@ -50,38 +54,158 @@ def test_the_rotary_embedding_is_read_as_transformers_reads_it(given: dict[str, 
     theirs = LlamaConfig(**SIZES, **copy.deepcopy(given)).rope_parameters  # it changes what it is given
     ours = rope(completed({"model_type": "llama"} | SIZES | given))
     assert ours.theta == theirs["rope_theta"]
-    assert ours.scaling == (
-        None
-        if theirs["rope_type"] == "default"
-        else {name: theirs[name] for name in (*list(LLAMA3)[1:], "original_max_position_embeddings")}
-    )
+    assert ours.kind == theirs["rope_type"]
+    assert ours.values == {name: theirs[name] for name in ours.values}
+    assert len(ours.values) == (0 if ours.kind == "default" else 4)
 
 
 def test_every_end_of_sequence_id_counts() -> None:
     assert stop_ids(None, 2, [3, 2], []) == {2, 3}
 
 
-WINDOWS: dict[str, tuple[str, dict[str, Any], str]] = {
-    "by default": ("mistral", {}, "leaves out sliding_window, which means a sliding window of 4,096 tokens"),
-    "named": ("mistral", {"sliding_window": 64}, "has a sliding window of 64 tokens"),
-    "of Phi-3": ("phi3", {"sliding_window": 2047}, "set max_position_embeddings to 2047"),
-    "of later layers": ("qwen2", {"use_sliding_window": True}, "uses sliding-window attention"),
-    "of some layers": ("qwen2", {"layer_types": ["full_attention", "sliding_attention"]}, "uses sliding_attention"),
+WINDOWS: dict[str, tuple[str, dict[str, Any]]] = {
+    "by default": ("mistral", {"max_position_embeddings": 8192}),
+    "null": ("mistral", {"sliding_window": None}),
+    "named": ("mistral", {"sliding_window": 16}),
+    "of Phi-3": ("phi3", {"sliding_window": 16}),
+    "switched off": ("qwen2", {"sliding_window": 16}),
+    "of later layers": ("qwen2", {"sliding_window": 16, "use_sliding_window": True}),
+    "of named layers": ("qwen3", {"sliding_window": 16, "use_sliding_window": True, "max_window_layers": 40}),
+    "of a list": (
+        "qwen2",
+        {
+            "sliding_window": 16,
+            "use_sliding_window": True,
+            "layer_types": ["full_attention", "sliding_attention"] * 32,
+        },
+    ),
+    "of unrotated layers": ("smollm3", {"sliding_window": 16, "use_sliding_window": True}),
+    "of five of six": ("gemma3_text", {"sliding_window": 16}),
+    "of two of three": ("gemma3_text", {"sliding_window": 16, "sliding_window_pattern": 3}),
+    "longer than a sequence": ("gemma3_text", {"sliding_window": 64}),
 }
 
 
 @pytest.mark.parametrize("case", WINDOWS)
-def test_a_window_shorter_than_a_sequence_is_refused(case: str) -> None:
-    kind, given, told = WINDOWS[case]
+def test_the_windows_are_those_of_transformers(case: str) -> None:
+    kind, given = WINDOWS[case]
+    sizes = SIZES | {"max_position_embeddings": 64, **given}
+    theirs = AutoConfig.for_model(kind, **copy.deepcopy(sizes))
+    named = {"full_attention": None, "sliding_attention": theirs.sliding_window}
+    types = getattr(theirs, "layer_types", None) or ["sliding_attention"] * 64
+    ours = completed({"model_type": kind} | sizes)
+    longest = ours["max_position_embeddings"]
+    expected = [named[name] for name in types]
+    assert windows(ours) == [None if window is None or window >= longest else window for window in expected]
+    assert completed(ours) == ours
+
+
+BROKEN_WINDOWS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "a word": ("mistral", {"sliding_window": "4k"}, "has sliding_window '4k'; it must be a whole number above 0"),
+    "none, but layers": ("gemma3_text", {"sliding_window": None}, "has sliding_window None; it must be a whole number"),
+    "not switched on": (
+        "qwen2",
+        {"layer_types": ["sliding_attention"] * 64},
+        "does not set use_sliding_window; set",
+    ),
+    "of Llama": (
+        "llama",
+        {"layer_types": ["sliding_attention"] * 64},
+        "sliding_attention, which is not supported for",
+    ),
+    "chunks": ("qwen3", {"layer_types": ["chunked_attention"] * 64}, "chunked_attention, which is not supported for Q"),
+    "too few": (
+        "gemma3_text",
+        {"layer_types": ["full_attention"]},
+        "has 1 layer_types; it must hold one for each of",
+    ),
+    "no pattern": ("gemma3_text", {"sliding_window_pattern": 0}, "sliding_window_pattern 0; it must be a whole number"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_WINDOWS)
+def test_a_window_that_means_nothing_is_refused(case: str) -> None:
+    kind, given, told = BROKEN_WINDOWS[case]
     with pytest.raises(ValueError, match=told):
         completed({"model_type": kind} | SIZES | given)
 
 
-@pytest.mark.parametrize(("kind", "window"), [("mistral", 4096), ("phi3", 2047), ("llama", 64), ("qwen2", 64)])
-def test_a_window_that_no_sequence_exceeds_is_none(kind: str, window: int) -> None:
-    longest = window if FAMILIES[kind].windowed else 128
-    whole = completed({"model_type": kind} | SIZES | {"sliding_window": window, "max_position_embeddings": longest})
-    assert whole["sliding_window"] == window
+PAIRS = [1.0] * 8
+LONG = {"rope_type": "longrope", "short_factor": PAIRS, "long_factor": PAIRS}
+BROKEN_ROPES: dict[str, tuple[str, Any, str]] = {
+    "unheard": ("llama", {"rope_type": "spiral"}, "by 'spiral'; supported for Llama are default, linear, dynamic"),
+    "a list": ("llama", {"rope_type": ["linear"]}, "by '.*'; supported for Llama are"),
+    "no mapping": ("llama", "linear", "describes its rotary embedding by linear; it must be a mapping"),
+    "linear without a factor": ("llama", {"rope_type": "linear"}, "by 'linear' without factor; add it"),
+    "a factor of 0": ("llama", {"rope_type": "dynamic", "factor": 0}, "has factor 0; it must be a number above 0"),
+    "yarn without a factor": ("qwen2", {"type": "yarn", "factor": None}, "by 'yarn' without factor; add it"),
+    "a beta of words": ("qwen2", {"type": "yarn", "factor": 2, "beta_fast": "x"}, "has beta_fast 'x'; it must be"),
+    "one list": ("llama", {"rope_type": "longrope", "short_factor": PAIRS}, "'longrope' without long_factor; add it"),
+    "a short list": (
+        "llama",
+        LONG | {"long_factor": [1.0]},
+        "1 numbers in long_factor; it must hold one for each of 8",
+    ),
+    "a list with 0": ("llama", LONG | {"short_factor": [0, *PAIRS[1:]]}, "has short_factor 0; it must be a number"),
+    "Phi-3, linear": (
+        "phi3",
+        {"rope_type": "linear", "factor": 2},
+        "'linear'; supported for Phi-3 are default, long",
+    ),
+    "Phi-3, odd": ("phi3", {"partial_rotary_factor": 0.7}, "which is 11.2 of a head's 16 channels; it must be an even"),
+    "Llama, part": ("llama", {"partial_rotary_factor": 0.5}, "choose a model that rotates whole heads"),
+    "by layer": ("llama", {"full_attention": {"rope_type": "default"}}, "differently for each kind of layer"),
+    "Gemma 3, yarn": ("gemma3_text", {"full_attention": {"rope_type": "yarn"}}, "for Gemma 3 are default, linear"),
+    "Gemma 3, a word": ("gemma3_text", {"full_attention": "linear"}, "by linear; it must be a mapping"),
+    "Gemma 3, flat": ("gemma3_text", {"rope_type": "default"}, "not by kind of layer; name sliding_attention and full"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_ROPES)
+def test_a_broken_rotary_embedding_is_refused(case: str) -> None:
+    kind, given, told = BROKEN_ROPES[case]
+    with pytest.raises(ValueError, match=told):
+        completed({"model_type": kind} | SIZES | {"head_dim": 16, "rope_parameters": given})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"rope_theta": 5e5, "rope_local_base_freq": 2e4},
+        {"rope_scaling": {"rope_type": "linear", "factor": 8.0}},
+        {"rope_scaling": {"type": "linear", "factor": 8.0}},
+        {"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 3e5}}},
+    ],
+)
+def test_both_rotary_embeddings_of_gemma_are_read(given: dict[str, Any]) -> None:
+    theirs = AutoConfig.for_model("gemma3_text", **SIZES, **copy.deepcopy(given)).rope_parameters
+    whole = completed({"model_type": "gemma3_text"} | SIZES | given)
+    for ours, their in ((rope(whole), theirs["full_attention"]), (local_rope(whole), theirs["sliding_attention"])):
+        assert ours is not None
+        assert (ours.theta, ours.kind) == (their["rope_theta"], their["rope_type"])
+        assert ours.values.get("factor") == (their.get("factor") if ours.kind == "linear" else None)
+    both = rope_in_both_forms(whole)
+    older = {name: value for name, value in both.items() if name != "rope_parameters"}
+    for config in (both, older):
+        assert (rope(config), local_rope(config)) == (rope(whole), local_rope(whole))
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "told"),
+    [
+        ("granite", {"logits_scaling": 0}, "has logits_scaling 0; it must be a number above 0"),
+        ("granite", {"residual_multiplier": "a"}, "has residual_multiplier 'a'; it must be a number above 0"),
+        ("gemma3_text", {"query_pre_attn_scalar": 0}, "has query_pre_attn_scalar 0; it must be a number above 0"),
+        ("gemma3_text", {"final_logit_softcapping": 30.0}, "sets final_logit_softcapping, a cap that is not supported"),
+        ("gemma3_text", {"use_bidirectional_attention": True}, "sets use_bidirectional_attention; choose a model that"),
+        ("gemma", {"hidden_act": "silu"}, "has hidden_act silu; only gelu_pytorch_tanh or gelu is supported for Gemma"),
+        ("llama", {"hidden_act": "gelu"}, "has hidden_act gelu; only silu or swish is supported for Llama"),
+    ],
+)
+def test_what_a_family_does_not_compute_is_refused(kind: str, given: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        completed({"model_type": kind} | SIZES | given)
 
 
 @pytest.mark.parametrize("given", [{}, {"no_rope_layer_interval": 3}, {"no_rope_layers": [0] * 64}])
@@ -100,6 +224,11 @@ def test_a_broken_list_of_rotary_layers_is_refused(given: dict[str, Any]) -> Non
     ("given", "told"),
     [
         ({"model_type": "mixtral"}, "'mixtral', nearest to Mistral but for: it mixes experts; choose"),
+        (
+            {"model_type": "gemma2"},
+            "'gemma2', nearest to Gemma 3 but for: caps on attention scores and logits",
+        ),
+        ({"model_type": "gemma3"}, "'gemma3', nearest to Gemma 3 but for: images; choose"),
         ({"model_type": "qwen2_5_new", "num_experts": 8}, "nearest to Qwen2 but for: it mixes experts; choose"),
         ({"model_type": "unheard", "layer_norm_eps": 1e-5, "vision_config": {}}, "Llama but for: images and LayerNorm"),
         ({"model_type": "unheard"}, "has model_type 'unheard'; choose a Llama, Qwen2"),

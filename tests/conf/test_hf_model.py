@@ -108,8 +108,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
         ("has 300 embedding rows", "tokenizer.json has 301", "download the model again"),
     ),
     "rotary kind": (
-        lambda model: rewrite(model / "config.json", rope_scaling={"type": "yarn", "factor": 4.0}),
-        ("config.json scales its rotary embedding by 'yarn'", "supported are default and llama3"),
+        lambda model: rewrite(model / "config.json", rope_scaling={"type": "spiral", "factor": 4.0}),
+        ("config.json scales its rotary embedding by 'spiral'", "supported for Llama are default, linear"),
     ),
     "rotary values missing": (
         lambda model: rewrite(model / "config.json", rope_scaling={"rope_type": "llama3", "factor": 4.0}),
@@ -131,7 +131,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "activation": (lambda model: rewrite(model / "config.json", hidden_act="gelu"), ("hidden_act gelu", "silu")),
     "sliding window": (
         lambda model: rewrite(model / "config.json", layer_types=["full_attention", "sliding_attention"]),
-        ("uses sliding_attention", "choose a model with full attention"),
+        ("has layers with sliding_attention", "choose a model with full attention"),
     ),
     "another class": (
         lambda model: rewrite(model / "config.json", architectures=["LlamaForSequenceClassification"]),

@@ -22,10 +22,16 @@ from tests.fixtures.plans import estimate_of
 PUBLISHED = ["llama31-8b-depth-4b", "llama31-8b-width-4b", "qwen3-8b-depth-6b", "qwen3-8b-width-6b"]
 
 
+ALIKE = ["llama32-3b-depth-2b", "qwen25-7b-depth-6b"]
+"""Models that nobody has published a cut of, by the recipe published for Qwen3-8B."""
+
+
 def test_what_ships_is_what_is_tested() -> None:
     shipped = {
         *PUBLISHED,
         *(f"{name}-nemo" for name in PUBLISHED),
+        *ALIKE,
+        "mistral-nemo-12b-width-8b",
         "ablation",
         "demo",
         "demo-baselines",
@@ -119,6 +125,31 @@ def test_both_llamas_learn_on_wikitext_103_as_published(preset: str) -> None:
         assert (how.steps, how.global_batch, how.lr, how.min_lr) == (30, 128, 1e-4, 1e-5)
         assert (how.parallel.tensor, how.parallel.processes, how.parallel.data) == (8, 8, 1)
         assert how.seq_length == 8192
+
+
+def test_minitrons_mistral_has_published_settings() -> None:
+    recipe = load("mistral-nemo-12b-width-8b")
+    teacher, how = teacher_shape(recipe) or pytest.fail("no shape"), recipe.distill
+    assert round(num_params(teacher) / 1e9, 1) == 12.2
+    cut = cut_shape("students.width.prune", recipe.students["width"].prune, teacher)
+    assert (cut.hidden_size, cut.ffn_hidden_size, cut.num_layers, cut.num_attention_heads) == (4096, 11_520, 40, 32)
+    assert round(num_params(cut) / 1e9, 1) == 8.4
+    assert how is not None
+    assert (how.global_batch, how.lr, how.min_lr, how.schedule.name) == (768, 1e-4, 4.5e-7, "cosine")
+    full = load("mistral-nemo-12b-width-8b", ["distill.steps=60400", "distill.warmup_steps=60"]).distill
+    assert full is not None and full.steps * full.global_batch * full.seq_length == pytest.approx(380e9, rel=1e-3)
+
+
+@pytest.mark.parametrize("preset", ALIKE)
+def test_other_teachers_learn_as_qwen3_does(preset: str) -> None:
+    recipe, published = load(preset), load("qwen3-8b-depth-6b")
+    ours, theirs = (each.distill or pytest.fail("none") for each in (recipe, published))
+    where = {"parallel", "micro_batch"}
+    assert ours.model_dump(exclude=where) == theirs.model_dump(exclude=where)
+    assert recipe.importance == published.importance
+    teacher = teacher_shape(recipe) or pytest.fail("no shape")
+    cut = cut_shape("students.depth.prune", recipe.students["depth"].prune, teacher)
+    assert 2 / 3 <= num_params(cut) / num_params(teacher) < 0.8, "a third at most is cut at once"
 
 
 def test_qwen_depth_preset_has_published_settings() -> None:

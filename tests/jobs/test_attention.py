@@ -20,15 +20,22 @@ from jobs.megatron.model import build, config_of_shape
 
 @pytest.mark.parametrize("width", [8, 24])
 @pytest.mark.parametrize("later", [0, 5])
-def test_a_token_sees_all_before_it_and_none_after(width: int, later: int) -> None:
+@pytest.mark.parametrize("window", [None, 1, 4, 12])
+def test_a_token_sees_what_is_before_it_and_in_its_window(width: int, later: int, window: int | None) -> None:
     """Queries may be the last tokens of a longer sequence, as under context parallelism; heads share groups of keys."""
     generator = torch.Generator().manual_seed(1)
     query, key, value = (torch.randn(12, 2, heads, width, generator=generator) for heads in (4, 2, 2))
     query = query[later:]
-    got = attention.FusedAttention._causal(SimpleNamespace(softmax_scale=0.3), query, key, value)  # type: ignore[arg-type]
+    got = attention.FusedAttention._causal(
+        SimpleNamespace(softmax_scale=0.3, window=window),  # type: ignore[arg-type]
+        query,
+        key,
+        value,
+    )
     keys, values = (tensor.repeat_interleave(2, dim=2).double() for tensor in (key, value))
     scores = 0.3 * torch.einsum("qbhw,kbhw->bhqk", query.double(), keys)
-    hidden = torch.arange(12)[None, :] > torch.arange(later, 12)[:, None]
+    distance = torch.arange(later, 12)[:, None] - torch.arange(12)[None, :]
+    hidden = (distance < 0) | (distance >= (window or 12))
     expected = torch.einsum("bhqk,kbhw->qbhw", scores.masked_fill(hidden, -torch.inf).softmax(-1), values)
     torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-6)
 

@@ -15,9 +15,14 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from conf.families import FAMILIES
 from conf.hf_model import shape_of
-from conf.hf_weights import HEAD
+from conf.hf_weights import EMBEDDING, HEAD
+from conf.parallel import Parallel
 from conf.shape import num_params
-from tests.fixtures.jobs import TRAINING, ToRun, last, run_job, torchrun_all
+from jobs.megatron import fused_loss, weights
+from jobs.megatron.device import machine
+from jobs.megatron.model import build, read_config
+from jobs.tokens.windows import Windows
+from tests.fixtures.jobs import TRAINING, ToRun, first, last, run_job, torchrun_all
 from tests.jobs.test_prune import numbered
 
 pytestmark = pytest.mark.slow
@@ -35,27 +40,58 @@ SIZES: dict[str, Any] = {
     "bos_token_id": 0,
     "eos_token_id": 0,
 }
+OWN: dict[str, dict[str, Any]] = {
+    "qwen2": {"use_sliding_window": True, "sliding_window": 40, "max_window_layers": 2},
+    "mistral": {"sliding_window": 40},
+    "smollm3": {"use_sliding_window": True, "sliding_window": 40},
+    "granite": {
+        "embedding_multiplier": 3.0,
+        "attention_multiplier": 0.2,
+        "residual_multiplier": 0.5,
+        "logits_scaling": 2.0,
+    },
+    "gemma3_text": {"sliding_window": 40, "sliding_window_pattern": 2, "query_pre_attn_scalar": 24},
+}
+"""What a family can do besides, in the models that go through every stage; windows are shorter than all sequences."""
 LAYOUTS = {"tensor": {"processes": 2, "tensor": 2}, "pipeline": {"processes": 2, "pipeline": 2}}
+SHARED = {
+    "context": {"processes": 2, "context": 2, "threads": 1},
+    "sequence": {"processes": 2, "tensor": 2, "sequence": True, "threads": 1},
+}
+OF_THEIR_OWN = ("mistral", "granite", "gemma3_text")
+"""Families with windows, norms, scales and rotary embeddings of their own, whose tokens ranks share in training."""
+FEW = {**TRAINING, "steps": 3, "warmup_steps": 0}
 IMPORT = {**TRAINING, "steps": 0, "warmup_steps": 0}
 TAUGHT = {**TRAINING, "steps": 40}
 """An untrained teacher is refused."""
 SCORING = {"calibration_samples": 16, "seq_length": 64, "micro_batch": 4, "precision": "fp32"}
 CUT = {"num_layers": 3, "hidden_size": 48, "ffn_hidden_size": 64, "num_attention_heads": 2}
 DISTIL = {**TRAINING, "steps": 2, "warmup_steps": 0, "validate_every": 1}
+SEARCH = {
+    "target_params": 0.6,
+    "candidates": 1,
+    "halving": {"top_k": 1},
+    "axes": ["hidden_size", "num_attention_heads"],
+    "hidden_divisor": 16,
+    "max_width_pruning": 0.5,
+    "sequences": 8,
+    "seq_length": 64,
+    "precision": "fp32",
+}
 FORMATS = ("fp8", "nvfp4")
 SCORES = {"mmlu": None, "new_tokens": 2, "prompt_tokens": 8, "seq_length": 64, "sequences": 8}
 TOKENS = torch.arange(120)[None] * 7 % 384
 
 
-def written(name: str, folder: Path, corpus: Path) -> Path:
-    """A random model of a family, whose attention looks at positions and whose biases and norms all differ."""
-    theta = {"rope_theta": 10_000.0, "rope_type": "default"}
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(name, rope_parameters=theta, **SIZES))
-    generator = torch.Generator().manual_seed(0)
+def written(name: str, folder: Path, corpus: Path, **given: Any) -> Path:
+    """A random model of a family, with the fields `given` in its config, whose attention looks at positions and whose
+    biases and norms all differ."""
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **SIZES | OWN.get(name, {}) | given))
+    generator, centre = torch.Generator().manual_seed(0), 0 if FAMILIES[name].zero_centred else 1
     with torch.no_grad():
         for title, weight in model.named_parameters():
             noise = torch.randn(weight.shape, generator=generator)
-            weight.copy_(noise * 0.15 if weight.dim() > 1 or title.endswith("bias") else 1 + 0.2 * noise)
+            weight.copy_(noise * 0.15 if weight.dim() > 1 or title.endswith("bias") else centre + 0.2 * noise)
     model.to(torch.bfloat16).save_pretrained(folder)
     for file in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(corpus / "tokenizer" / file, folder / file)
@@ -82,8 +118,15 @@ def spread(sources: dict[str, Path], corpus: Path, tmp_path_factory: pytest.Temp
         for name, source in sources.items()
         for layout, ranks in LAYOUTS.items()
     }
+    for name in OF_THEIR_OWN:
+        given, config = {"data": corpus, "model": sources[name]}, {"model": str(sources[name])} | FEW
+        run_job("teacher", config, given, folder / f"{name}-alone")
+        for sharing, ranks in SHARED.items():
+            jobs[f"{name} {sharing}"] = ("teacher", config | {"parallel": ranks}, given, folder / f"{name}-{sharing}")
     torchrun_all(list(jobs.values()), 2)
-    return {name: job[3] for name, job in jobs.items()}
+    return {name: job[3] for name, job in jobs.items()} | {
+        f"{name} alone": folder / f"{name}-alone" for name in OF_THEIR_OWN
+    }
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -118,16 +161,18 @@ def tensors(output: Path) -> dict[str, torch.Tensor]:
     return load_file(output / "model" / "model.safetensors")
 
 
-def logits(folder: Path, keep: list[int] | None = None) -> torch.Tensor:
+def logits(folder: Path, keep: list[int] | None = None, tokens: torch.Tensor = TOKENS) -> torch.Tensor:
     """Logits in fp32 of a saved model, or of those of its layers (from 1) that `keep` names."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     if keep is not None:
         model.model.layers = torch.nn.ModuleList(model.model.layers[layer - 1] for layer in keep)
         for index, layer in enumerate(model.model.layers):
             layer.self_attn.layer_idx = index
+        if getattr(model.config, "layer_types", None):  # the model's masks and rotary embeddings go by it
+            model.config.layer_types = [model.config.layer_types[layer - 1] for layer in keep]
         model.config.num_hidden_layers = len(keep)
     with torch.no_grad():
-        return torch.as_tensor(model(TOKENS, use_cache=False).logits)
+        return torch.as_tensor(model(tokens, use_cache=False).logits)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -146,6 +191,47 @@ def test_every_layout_of_a_family_is_the_same(
     assert last(output, "import_difference") < 1e-5
     before, after = load_file(sources[name] / "model.safetensors"), tensors(output)
     assert all(torch.equal(before[tensor], after[tensor]) for tensor in before)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_training_sees_the_loss_of_transformers(name: str, sources: dict[str, Path]) -> None:
+    """The fused head never makes the logits that an import compares."""
+    source, labels = sources[name], TOKENS[0, 1:]
+    expected = torch.nn.functional.cross_entropy(logits(source)[0, :-1], labels)
+    with machine(Parallel(), seed=0) as device:
+        config = read_config(source)
+        model = build(config, Parallel(), "fp32", device)
+        weights.load(model, source, config)
+        fused_loss.defer(model)
+        tokens, places = TOKENS[:, :-1], torch.arange(len(labels))[None]
+        head = fused_loss.head(model, model(tokens, places, None))
+        alone = fused_loss.LossWeights(divergence=0.0, cross_entropy=1.0)
+        found = fused_loss.losses(head, labels, torch.full((len(labels),), 1 / len(labels)), alone)
+    assert float(found["loss"]) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("sharing", SHARED)
+@pytest.mark.parametrize("name", OF_THEIR_OWN)
+def test_ranks_that_share_tokens_train_the_same(name: str, sharing: str, spread: dict[str, Path]) -> None:
+    ours, alone = spread[f"{name} {sharing}"], spread[f"{name} alone"]
+    assert first(ours, "val_loss") == pytest.approx(first(alone, "val_loss"), rel=1e-5)
+    assert first(ours, "grad_norm") == pytest.approx(first(alone, "grad_norm"), rel=1e-4)
+    assert last(ours, "val_loss") == pytest.approx(last(alone, "val_loss"), rel=1e-3)
+
+
+def test_all_of_a_family_is_cut_to_the_same_channels(family: str, chain: dict[str, Path]) -> None:
+    before, after = tensors(chain["teacher"]), tensors(chain["cut"])
+    kept = json.loads((chain["cut"] / "kept.json").read_text())["axes"]
+    wide, narrow = before[EMBEDDING], after[EMBEDDING]
+    channels = [int((wide == narrow[:, [column]]).all(0).nonzero()) for column in range(narrow.shape[1])]
+    assert sorted(channels) == numbered(kept["hidden_size"]["ranges"])
+    of = dict(enumerate(numbered(kept["num_layers"]["ranges"])))
+    norms = [name for name in after if "layernorm" in name or name == "model.norm.weight"]
+    assert len(norms) == 1 + 3 * (4 if FAMILIES[family].sandwiched else 2)
+    for name in norms:
+        parts = name.split(".")
+        source = ".".join([*parts[:2], str(of[int(parts[2])] - 1), *parts[3:]]) if "layers" in parts else name
+        assert torch.equal(after[name], before[source][channels]), name
 
 
 def test_a_family_is_trained_cut_and_distilled(
@@ -176,6 +262,19 @@ def test_kept_layers_take_what_is_theirs_along(chain: dict[str, Path], corpus: P
         told = json.loads((cut / "kept.json").read_text())["axes"]["num_layers"]["ranges"]
         expected = logits(teacher / "model", keep=kept or numbered(told))
         torch.testing.assert_close(logits(cut / "model"), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_candidate_is_scored_as_what_is_cut(chain: dict[str, Path], corpus: Path, tmp_path: Path) -> None:
+    inputs = {"data": corpus, "teacher": chain["teacher"], "importance": chain["importance"]}
+    found = run_job("search", SEARCH, inputs, tmp_path / "search")
+    (best,) = json.loads((found / "search.json").read_text())["candidates"]
+    sizes = shape_of(chain["teacher"] / "model")
+    axes = {axis: size for axis, size in best["shape"].items() if size != getattr(sizes, axis)}
+    assert "hidden_size" in axes
+    cut = run_job("prune", axes, inputs, tmp_path / "cut")
+    tokens = torch.from_numpy(Windows(corpus / "validation", 64).first(8))
+    loss = torch.nn.functional.cross_entropy(logits(cut / "model", tokens=tokens[:, :-1]).mT, tokens[:, 1:])
+    assert best["val_loss"] == pytest.approx(float(loss), rel=1e-5)
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from conf.hf_config import Rope
+from conf.rotary import Rope
 from jobs.huggingface import model as hf
 from jobs.megatron import model as megatron
-from jobs.megatron import weights
+from jobs.megatron import rotary, weights
 from tests.fixtures.jobs import TRAINING, last, ranks, refused, run_job
 
 pytestmark = pytest.mark.slow
@@ -91,8 +91,10 @@ def test_all_values_of_a_llama3_rope_are_honoured(corpus: Path, tmp_path: Path) 
 SCALING: dict[str, Any] = {name: LLAMA3[name] for name in list(LLAMA3)[2:]}
 WRONG = {
     "no scaling": Rope(theta=10_000.0),
-    "the constants of Llama 3.1": Rope(theta=10_000.0, scaling=SCALING | {"original_max_position_embeddings": 8192}),
-    "another base": Rope(theta=10_001.0, scaling=SCALING),
+    "the constants of Llama 3.1": Rope(
+        theta=10_000.0, kind="llama3", values=SCALING | {"original_max_position_embeddings": 8192}
+    ),
+    "another base": Rope(theta=10_001.0, kind="llama3", values=SCALING),
 }
 
 
@@ -101,7 +103,8 @@ def test_another_function_than_transformers_is_refused(
     case: str, corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = llama(tmp_path / "source", corpus, rope_parameters=dict(LLAMA3))
-    monkeypatch.setattr(megatron, "rope", lambda config: WRONG[case])
+    for reader in (megatron, rotary):
+        monkeypatch.setattr(reader, "rope", lambda config: WRONG[case])
     message = told(source, corpus, tmp_path / "teacher", capfd)
     assert "would be computed differently than transformers does" in message
     assert "begins in layer 1 of 2" in message

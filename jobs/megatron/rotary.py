@@ -1,0 +1,100 @@
+"""Rotary embeddings that Megatron's own class does not compute: frequencies by transformers' functions, factors on
+cosines and sines, and a second embedding for layers with a window.
+
+Owns the tables; conf/rotary.py says what a config.json may ask for."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from megatron.core.models.common.embeddings.rotary_pos_embedding import RotaryEmbedding
+from megatron.core.models.gpt import GPTModel
+
+from conf.hf_config import head_dim
+from conf.rotary import Rope, local_rope, rope
+from jobs.huggingface import model as hf
+
+PLAIN = ("default", "dynamic")
+"""Kinds without a scaling, for sequences up to max_position_embeddings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Frequencies [pairs of channels] in fp32: those of longer sequences than `switch` may be others."""
+
+    short: torch.Tensor
+    long: torch.Tensor | None = None
+    switch: int | None = None
+
+    def angles(self, length: int, offset: int) -> torch.Tensor:
+        """Angles of positions from `offset` [length, 1, 1, channels]."""
+        frequencies = self.long if self.long is not None and length > (self.switch or 0) else self.short
+        positions = torch.arange(length, dtype=torch.float32) + offset
+        angles = torch.outer(positions, frequencies)
+        return torch.cat([angles, angles], dim=-1)[:, None, None]
+
+
+class Rotary(RotaryEmbedding):
+    """Megatron's rotary embedding with tables of its own, side by side in the last dimension."""
+
+    def __init__(self, width: int, tables: list[Table]) -> None:
+        super().__init__(kv_channels=width, rotary_percent=1.0, use_cpu_initialization=True)
+        self.tables = tables
+
+    def get_emb(self, max_seq_len: int, offset: int = 0) -> torch.Tensor:
+        """Angles before context-parallel ranks take their part."""
+        angles = torch.cat([table.angles(max_seq_len, offset) for table in self.tables], dim=-1)
+        return angles.to(torch.cuda.current_device())
+
+
+def install(model: GPTModel, config: dict[str, Any]) -> None:
+    """Give `model` the rotary embedding of `config`, where it is not the plain one that it was built with."""
+    own, local = rope(config), local_rope(config)
+    if own.kind == "llama3":  # GPTModel takes the factor alone and fixes the other three values at Llama 3.1's
+        embedding = model.rotary_pos_emb
+        embedding.inv_freq = embedding._apply_scaling(embedding.inv_freq, **own.values)
+        return
+    if own.kind in PLAIN and own.share == 1 and local is None:
+        return
+    tables = [_table(config, own)] + ([_table(config, local)] if local else [])
+    model.rotary_pos_emb = Rotary(head_dim(config), tables)
+    _set_factor(model.config, _factor(config, own))
+
+
+def _table(config: dict[str, Any], own: Rope) -> Table:
+    if own.kind in PLAIN:
+        channels = int(head_dim(config) * own.share)
+        return Table(short=1.0 / (own.theta ** (torch.arange(0, channels, 2, dtype=torch.float32) / channels)))
+    if own.kind == "linear":
+        plain = _table(config, Rope(theta=own.theta, share=own.share)).short
+        return Table(short=plain / own.values["factor"])
+    if own.switch is None:
+        return Table(short=_theirs(config, own)[0])
+    return Table(short=_theirs(config, own)[0], long=_theirs(config, own, own.switch + 1)[0], switch=own.switch)
+
+
+def _factor(config: dict[str, Any], own: Rope) -> float:
+    """The factor on cosines and sines."""
+    return 1.0 if own.kind in (*PLAIN, "linear") else _theirs(config, own)[1]
+
+
+def _theirs(config: dict[str, Any], own: Rope, length: int | None = None) -> tuple[torch.Tensor, float]:
+    """transformers' frequencies and factor for sequences of `length` tokens."""
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    settings, _ = hf.described(Path(), copy.deepcopy(config))  # it adds to the mapping that it is given
+    frequencies, factor = ROPE_INIT_FUNCTIONS[own.kind](settings, torch.device("cpu"), seq_len=length)
+    return frequencies, float(factor)
+
+
+def _set_factor(transformer: Any, factor: float) -> None:
+    """Megatron reads the factor as YaRN's concentration, (a x ln(s) / 10 + 1) / (b x ln(s) / 10 + 1) with a =
+    yarn_mscale, b = yarn_mscale_all_dim and s = yarn_rotary_scaling_factor; with s = e^10 and b = 0 it is a + 1."""
+    if factor != 1.0:
+        transformer.yarn_rotary_scaling_factor = math.exp(10)
+        transformer.yarn_mscale, transformer.yarn_mscale_all_dim = factor - 1.0, 0.0

@@ -1,0 +1,79 @@
+"""Every kind of rotary embedding, imported through the teacher's job, which compares the model's logits with
+transformers' own up to the last position."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from conf.families import FAMILIES
+from jobs.megatron.rotary import Table
+from tests.fixtures.jobs import last, run_job
+from tests.jobs.test_families import IMPORT, written
+
+pytestmark = pytest.mark.slow
+BASE = {"rope_theta": 10_000.0}
+LENGTH = {"max_position_embeddings": 1024}
+SHORT, LONG = [1.0 + 0.1 * pair for pair in range(8)], [1.0 + pair for pair in range(8)]
+LONGROPE = {"rope_type": "longrope", "short_factor": SHORT, "long_factor": LONG}
+LLAMA3 = {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.5, "high_freq_factor": 9.0}
+YARN = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 128}
+ROPES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama3": ("llama", LLAMA3 | {"original_max_position_embeddings": 96}),
+    "linear": ("llama", {"rope_type": "linear", "factor": 4.0}),
+    "dynamic": ("qwen3", {"rope_type": "dynamic", "factor": 4.0, "original_max_position_embeddings": 128}),
+    "yarn": ("qwen2", YARN),
+    "yarn, all values": (
+        "mistral",
+        YARN | {"beta_fast": 8, "beta_slow": 2, "mscale": 0.7, "mscale_all_dim": 1.3, "truncate": False},
+    ),
+    "yarn, its factor": ("smollm3", YARN | {"attention_factor": 0.8}),
+    "longrope": ("llama", LONGROPE | {"factor": 4.0, "original_max_position_embeddings": 300}),
+    "longrope of Phi-3": ("phi3", LONGROPE),
+    "longrope of Phi-4-mini": (
+        "phi3",
+        LONGROPE | {"partial_rotary_factor": 0.75, "short_factor": SHORT[:6], "long_factor": LONG[:6]},
+    ),
+    "a part of each head": ("phi3", {"rope_type": "default", "partial_rotary_factor": 0.5}),
+}
+
+
+def imported(name: str, corpus: Path, folder: Path, **given: Any) -> Path:
+    own = {"original_max_position_embeddings": 300} if name == "phi3" else {}
+    source = written(name, folder / "source", corpus, **LENGTH | own | given)
+    return run_job("teacher", {"model": str(source)} | IMPORT, {"data": corpus, "model": source}, folder / "teacher")
+
+
+@pytest.mark.parametrize("case", ROPES)
+def test_rotary_embeddings_are_transformers(case: str, corpus: Path, tmp_path: Path) -> None:
+    name, given = ROPES[case]
+    assert given["rope_type"] in FAMILIES[name].ropes
+    output = imported(name, corpus, tmp_path, rope_parameters=BASE | given)
+    assert last(output, "import_difference") < 1e-5
+    folders = tmp_path / "source", output / "model"
+    before, after = (json.loads((folder / "config.json").read_text()) for folder in folders)
+    assert after["rope_parameters"] == before["rope_parameters"], "nothing is added"
+
+
+def test_both_rotary_embeddings_of_gemma_are_transformers(corpus: Path, tmp_path: Path) -> None:
+    nested = {
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 5e5},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e3},
+    }
+    output = imported("gemma3_text", corpus, tmp_path, rope_parameters=nested)
+    assert last(output, "import_difference") < 1e-5
+
+
+def test_every_kind_of_rotary_embedding_is_tried() -> None:
+    kinds = {kind for family in FAMILIES.values() for kind in family.ropes}
+    assert kinds == {given["rope_type"] for _, given in ROPES.values()}
+
+
+def test_longer_sequences_take_the_long_factors() -> None:
+    table = Table(short=torch.tensor([1.0]), long=torch.tensor([0.5]), switch=3)
+    assert table.angles(3, 0).flatten().tolist() == [0, 0, 1, 1, 2, 2]
+    assert table.angles(4, 0).flatten().tolist() == [0, 0, 0.5, 0.5, 1, 1, 1.5, 1.5]
