@@ -26,8 +26,9 @@ from tests.fixtures.report import report, row
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """A store with the finished runs `one` and `two`, an unfinished one, and an artifact that only `one` links."""
-    root = tmp_path / "store"
+    """A store with the finished runs `one` and `two`, an unfinished one, and an artifact that only `one` links. Its
+    name holds what rich would take for markup."""
+    root = tmp_path / "st[o]re"
     (root / ".work").mkdir(parents=True)
     for name in ("one", "two"):
         folder = root / "runs" / name
@@ -192,9 +193,9 @@ def test_an_empty_store_is_refused(capsys: pytest.CaptureFixture[str], monkeypat
 
 
 def test_a_run_is_renamed_removed_and_its_artifacts_freed(call: Any, store: Path) -> None:
-    assert call("rename", "one", "first")[0] == 0
+    assert call("rename", "one", "first")[:2] == (0, f"one is now first: {store / 'runs' / 'first'}\n")
     assert json.loads((store / "runs" / "first" / "report.json").read_text())["name"] == "first"
-    assert "nothing to free" in call("clean")[1]
+    assert call("clean")[1].replace("\n", "") == f"nothing to free in {store}".replace("\n", "")
     assert call("remove", "first")[0] == 0
     code, out, _ = call("clean")
     assert code == 0 and "would free 1 folder" in out and "imbik clean --yes" in out
