@@ -129,10 +129,10 @@ def test_a_hub_model_that_cannot_be_imported_is_refused_when_fetched(hub: Path, 
 
     model = hub / "models" / "owner" / "model"
     model.parent.mkdir(parents=True, exist_ok=True)
-    rewrite(write_model(model) / "config.json", rope_scaling={"rope_type": "yarn", "factor": 4.0})
+    rewrite(write_model(model) / "config.json", rope_scaling={"rope_type": "su", "factor": 4.0})
     made = {"config": {"model": "owner/model", "branch": COMMIT}, "stage": "fetch", "key": "k", "inputs": {}}
     with pytest.raises(
-        ValueError, match=r"teacher\.model owner/model/config\.json scales its rotary embedding by 'yarn'"
+        ValueError, match=r"teacher\.model owner/model/config\.json scales its rotary embedding by 'su'"
     ):
         fetch.run(Spec.model_validate(made | {"output": str(tmp_path / "fetch")}))
 
