@@ -166,6 +166,7 @@ def nearest(path: str) -> list[str]:
         names = {(module.split(".")[0], f"test_{module.split('.')[-1]}.py") for module in wanted}
         named = {file for file in tests if (file.relative_to(ROOT).parts[1], file.name) in names}
         if found := named | {file for file in tests if (_imports(file) | _jobs_run(file)) & wanted}:
+            found |= set((ROOT / "tests" / path).parent.glob("test_*.py"))  # those beside the module's own
             return sorted(str(file.relative_to(ROOT)) for file in found)
         seen |= wanted
         wanted = {_module(file) for file in sources if _imports(file) & wanted} - seen

@@ -28,6 +28,7 @@ def test_replicas_are_what_the_model_leaves(layout: dict[str, Any], replicas: in
     [
         ({"processes": 6, "tensor": 4}, "tensor 4 x pipeline 1; choose a multiple of 4"),
         ({"processes": 6, "pipeline": 4}, "tensor 1 x pipeline 4; choose a multiple of 4"),
+        ({"processes": 3, "context": 2}, "pipeline 1 x context 2; choose a multiple of 2"),
         ({"processes": 6, "context": 4}, "pipeline 1 x context 4; choose a multiple of 4"),
         ({"processes": 2, "sequence": True}, "parallel.tensor is 1"),
     ],

@@ -251,3 +251,9 @@ def test_clean_of_a_store_in_use_is_refused(store: Path) -> None:
     with use.running(store, "two"):
         done = imbik("clean", "--yes", store=store)
     assert done.returncode == 2 and "runs are using the store" in done.stderr and "(two)" in done.stderr
+
+
+@pytest.mark.parametrize(("of", "key"), [("recipe", "distill"), ("report", "verdict")])
+def test_a_schema_is_that_of_the_file_named(call: Any, of: str, key: str, capsys: Any, monkeypatch: Any) -> None:
+    code, out, _ = called("schema", of, capsys=capsys, monkeypatch=monkeypatch)
+    assert code == 0 and key in json.loads(out)["properties"]

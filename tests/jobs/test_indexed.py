@@ -100,16 +100,33 @@ def longer_than_it_is(path: Path) -> None:
     path.write_bytes(raw)
 
 
+def set_byte(path: Path, offset: int, value: int) -> None:
+    """Set a byte of the header: Megatron's mark (9 bytes), a version (8), the code of the token type (1)."""
+    raw = bytearray(path.read_bytes())
+    raw[offset] = value
+    path.write_bytes(raw)
+
+
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
         (lambda prefix: cut(prefix.with_suffix(".bin")), r"train\.bin is damaged"),
         (lambda prefix: cut(prefix.with_suffix(".idx")), r"train\.idx is damaged"),
+        (lambda prefix: set_byte(prefix.with_suffix(".idx"), 9, 2), r"train\.idx is damaged"),
+        (lambda prefix: set_byte(prefix.with_suffix(".idx"), 17, 99), r"train\.idx is damaged"),
         (lambda prefix: longer_than_it_is(prefix.with_suffix(".idx")), r"train\.bin is damaged"),
         (lambda prefix: prefix.with_suffix(".bin").unlink(), r"train\.bin does not exist"),
         (lambda prefix: prefix.with_suffix(".idx").write_bytes(b"not an index"), "not a Megatron index"),
     ],
-    ids=["tokens cut", "index cut", "index promises more", "tokens missing", "another format"],
+    ids=[
+        "tokens cut",
+        "index cut",
+        "another version",
+        "another type",
+        "index promises more",
+        "tokens missing",
+        "another format",
+    ],
 )
 def test_a_damaged_split_is_refused(tmp_path: Path, damage, sentence: str) -> None:  # type: ignore[no-untyped-def]
     write(tmp_path / "train", [[1, 2, 3], [4]], np.dtype(np.uint16))

@@ -32,6 +32,13 @@ def test_losses_differ_and_bytes_are_a_ratio() -> None:
     assert found.mmlu is found.mmlu_ci95 is found.mmlu_p is found.mmlu_n is None
 
 
+def test_losses_are_paired_over_the_first_sequences_of_both() -> None:
+    ours, theirs = [1.0, 2.5, 2.0, 4.0], [0.5, 2.0, 2.5, 3.0, 9.0]
+    found = compare(row("small"), row("teacher"), {"small": {}, "teacher": {}}, {"small": ours, "teacher": theirs})
+    interval = stats.ttest_rel(ours, theirs[:4]).confidence_interval(0.95)
+    assert found.val_loss_ci95 == pytest.approx((interval.low, interval.high))
+
+
 TEACHER = row("teacher", "teacher", val_loss=1.0, mmlu=0.9)
 PRUNED = row("small-pruned", "prune", val_loss=2.0, mmlu=0.5)
 STUDENT = row("small", val_loss=1.25, mmlu=0.8)
