@@ -21,6 +21,7 @@ from jobs.corpus import cards
 from jobs.corpus.collect import Collected, collect
 from jobs.corpus.lines import excerpt
 from jobs.corpus.quarantine import Quarantine
+from jobs.corpus.readers import advice_on_field
 from jobs.corpus.sources import WORLD
 from jobs.corpus.splits import Splits, check_splits
 from jobs.runtime.entry import Metrics, main
@@ -43,7 +44,8 @@ def run(spec: Spec) -> None:
     }
     metrics = Metrics(output)
     metrics.rewind(-1)
-    with Splits(output) as splits, Quarantine(output / "quarantine.jsonl", config.max_rejected_share) as quarantine:
+    rejected = Quarantine(output / "quarantine.jsonl", config.max_rejected_share, advice_on_field)
+    with Splits(output) as splits, rejected as quarantine:
         collected = collect(config, splits, quarantine)
         metrics.log(1, 3)
         tokenizer_folder = _tokenizer(spec, config, output, splits)

@@ -123,9 +123,10 @@ class _Newlines(io.RawIOBase):
         super().close()
 
 
-def _lines_of(path: Path, encoding: str | None) -> IO[bytes]:
+def open_lines(path: Path, encoding: str | None) -> IO[bytes]:
+    """A text file as `open_utf8` opens it, whose lines end with line feeds also where only carriage returns do."""
     with open_utf8(path, encoding) as stream:
-        start = stream.read(SAMPLE)
+        start = stream.read(SAMPLE).removesuffix(b"\r")  # half of a line's end, perhaps
     stream = open_utf8(path, encoding)
     if b"\r" in start and b"\n" not in start:
         return io.BufferedReader(_Newlines(stream), 1 << 20)
@@ -135,7 +136,7 @@ def _lines_of(path: Path, encoding: str | None) -> IO[bytes]:
 def numbered_lines(path: Path, limit: int, encoding: str | None = None) -> Iterator[tuple[int, bytes | None]]:
     """Numbered lines; one longer than `limit` is skipped in pieces and yielded as None, so that it never fills
     memory."""
-    with _lines_of(path, encoding) as stream:
+    with open_lines(path, encoding) as stream:
         number = 0
         while line := stream.readline(limit + 2):
             number += 1

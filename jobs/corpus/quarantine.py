@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -25,15 +26,12 @@ class Unusable(Protocol):
     def excerpt(self) -> str: ...
 
 
-NO_FIELD = "no field"
-"""How the reason of a record starts that lacks the field of the text; its excerpt lists the fields it has."""
-
-
 class Quarantine:
     """Records that cannot be used, written with their positions and reasons."""
 
-    def __init__(self, path: Path, max_share: float) -> None:
-        self.path, self.max_share = path, max_share
+    def __init__(self, path: Path, max_share: float, advice: Callable[[Unusable], str] = lambda record: "") -> None:
+        """`advice`: what follows the first record's reason where too many cannot be used."""
+        self.path, self.max_share, self.advice = path, max_share, advice
         self.records = self.lines = 0
         self.reasons: Counter[str] = Counter()
         self.first: Unusable | None = None
@@ -64,10 +62,8 @@ class Quarantine:
         """Raise ValueError where the share of rejected records exceeds the bound; `num_kept` records were kept."""
         share = self.records / max(1, self.records + num_kept)
         if share > self.max_share and self.first:
-            absent = self.first.reason.startswith(NO_FIELD)
-            fields = f", only {self.first.excerpt or 'none'}: set data.text_field" if absent else ""
             raise ValueError(
                 f"{self.records} of {self.records + num_kept} records ({share:.1%}) cannot be used, above"
                 f" max_rejected_share {self.max_share:.1%}; the first is {self.first.file}:{self.first.line}"
-                f" ({self.first.reason}{fields}); {self.path} lists them all"
+                f" ({self.first.reason}{self.advice(self.first)}); {self.path} lists them all"
             )

@@ -16,12 +16,14 @@ from conf.content import whole
 from conf.sources import SourceFile
 from conf.stages.data import DataConfig
 from conf.text_encoding import advice
-from jobs.corpus.lines import BLANK, Fault, excerpt, numbered_lines, open_utf8, sample_of, shown
-from jobs.corpus.quarantine import NO_FIELD
+from jobs.corpus.lines import BLANK, Fault, excerpt, numbered_lines, open_lines, sample_of, shown
+from jobs.corpus.quarantine import Unusable
 from jobs.corpus.rows import rows
 
 HEADING = re.compile(rb"^ = [^=].* = \s*$")
 """A WikiText article's title; section titles have more equals signs."""
+NO_FIELD = "no field"
+"""How the reason of a record starts that lacks the field of the text; its excerpt lists the fields it has."""
 NOT_UTF8 = "invalid UTF-8"
 """How the reason of a record starts whose bytes are not UTF-8."""
 PEEKED, PEEKED_CHARACTERS = 1000, 1 << 20
@@ -130,6 +132,11 @@ def row(value: Any, file: str, line: int, config: DataConfig) -> Document | None
     return _check(text, file, line, config.max_document_bytes) if text.strip() else None
 
 
+def advice_on_field(record: Unusable) -> str:
+    """The fields that a record has which lacks the one of the text, and the setting that names another."""
+    return f", only {record.excerpt or 'none'}: set data.text_field" if record.reason.startswith(NO_FIELD) else ""
+
+
 def _document(block: list[tuple[int, bytes | None]], style: str, file: str, limit: int) -> Document:
     first, count = block[0][0], len(block)
     if any(line is None for _, line in block):
@@ -161,7 +168,7 @@ def _check(text: str, file: str, line: int, limit: int, lines: int = 1) -> Docum
 def _style(path: Path, config: DataConfig) -> str:
     if config.join != "auto":
         return config.join
-    with open_utf8(path, config.encoding) as stream:
+    with open_lines(path, config.encoding) as stream:
         return "wikitext" if any(HEADING.match(line) for line in stream.readlines(1 << 18)) else "line"
 
 

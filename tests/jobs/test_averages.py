@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from tests.fixtures.jobs import SHAPE, TRAINING, killed_after_a_checkpoint, last, run_job, torchrun_all
+from tests.fixtures.weights import cut_after, same, tensors
 
 pytestmark = pytest.mark.slow
 STEPS = 8
@@ -19,10 +18,6 @@ SHORT: dict[str, Any] = TRAINING | {"shape": SHAPE, "steps": STEPS, "checkpoint_
 SHORT |= {"validate_every": 4}
 EMA = {"average": {"kind": "ema", "decay": 0.75}}
 MEAN = {"average": {"kind": "mean", "last": 3, "every": 2}}
-
-
-def tensors(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
 
 
 def weights_of(output: Path, step: int) -> dict[str, torch.Tensor]:
@@ -43,18 +38,6 @@ def close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> 
     assert found.keys() == expected.keys()
     for name, tensor in found.items():
         torch.testing.assert_close(tensor.double(), expected[name], rtol=1e-5, atol=1e-6)
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-def cut_after(step: int, whole: Path, output: Path) -> Path:
-    """What a run leaves that is killed after the checkpoint of a step."""
-    shutil.copytree(whole / "checkpoints" / f"step-{step:08}", output / "checkpoints" / f"step-{step:08}")
-    lines = (whole / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (output / "metrics.jsonl").write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
-    return output
 
 
 @pytest.fixture(scope="module")

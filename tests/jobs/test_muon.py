@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from conf.estimate import memory
 from conf.stages.teacher import TeacherConfig
 from jobs.runtime.muon import COEFFICIENTS, Muon, orthogonal
 from tests.fixtures.jobs import SHAPE, TRAINING, killed_after_a_checkpoint, last, run_job, torchrun_all
+from tests.fixtures.weights import cut_after, same, tensors
 
 STEPS = 8
 SHORT: dict[str, Any] = TRAINING | {"shape": SHAPE, "steps": STEPS, "checkpoint_every": 1, "checkpoints_kept": STEPS}
@@ -127,22 +126,6 @@ def test_queries_keys_and_values_are_apart(per_head: bool) -> None:
     found = dict(weights._unmerge(joint.detach(), names, config, "qkv"))
     for name, part in zip(names, expected, strict=True):
         torch.testing.assert_close(found[name], part, rtol=1e-4, atol=1e-5)
-
-
-def tensors(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-def cut_after(step: int, whole: Path, output: Path) -> Path:
-    """What a run leaves that is killed after the checkpoint of a step."""
-    shutil.copytree(whole / "checkpoints" / f"step-{step:08}", output / "checkpoints" / f"step-{step:08}")
-    lines = (whole / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (output / "metrics.jsonl").write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
-    return output
 
 
 @pytest.fixture(scope="module")

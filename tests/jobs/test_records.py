@@ -232,6 +232,15 @@ def test_only_what_is_to_be_learned_is_learned(words: Path, tmp_path: Path) -> N
         assert ("System: Be brief.\n" in text and " Because." in text) == (number == 0)
 
 
+def test_an_absent_prompt_is_not_advised_as_text(
+    words: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "r.jsonl").write_bytes(orjson.dumps({"instruction": "Ask", "answer": "Answer"}))
+    config = {"source": str(tmp_path / "r.jsonl"), "prompt_field": "question", "response_field": "answer"}
+    sentence = refused("records", config, {"tokenizer": words}, tmp_path / "out", capfd)
+    assert "r.jsonl:1 (no field 'question')" in sentence and "data.text_field" not in sentence
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [(b"", "has no records"), (b"not a parquet file", "is not a readable Parquet file"), (b"{", "is not valid JSON")],

@@ -14,6 +14,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from conf.text_encoding import SAMPLE
+from jobs.corpus.lines import numbered_lines
 from tests.fixtures.data import ALL_TRAIN, TEXTS, conserved, prepare, quarantine, statistics, texts
 from tests.fixtures.jobs import refused, write_spec
 
@@ -230,3 +232,8 @@ def test_carriage_returns_alone_end_lines(name: str, words: Path, tmp_path: Path
     content = "\r".join(lines).encode()
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     assert texts(prepare(str(tmp_path / name), words, tmp_path / "out")) == TEXTS
+
+
+def test_a_line_end_cut_by_the_first_look_is_one(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"a" * (SAMPLE - 1) + b"\r\nb")
+    assert [number for number, _ in numbered_lines(tmp_path / "a.txt", 2 * SAMPLE)] == [1, 2]

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from conf.parallel import Parallel
 from conf.stages.spikes import Spikes
 from jobs.megatron.spikes import SpikeWatch
 from tests.fixtures.jobs import SHAPE, TRAINING, last, refused, run_job, torchrun_all
+from tests.fixtures.weights import cut_after, same, tensors
 
 pytestmark = pytest.mark.slow
 STEPS, JUNK = 30, 25
@@ -99,24 +98,8 @@ def broken(monkeypatch: pytest.MonkeyPatch, steps: dict[int, str]) -> Iterator[N
         yield
 
 
-def tensors(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
-
-
 def weights_of(output: Path, step: int) -> dict[str, torch.Tensor]:
     return tensors(output / "checkpoints" / f"step-{step:08}" / "master")
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-def cut_after(step: int, whole: Path, output: Path) -> Path:
-    """What a run leaves that is killed after the checkpoint of a step."""
-    shutil.copytree(whole / "checkpoints" / f"step-{step:08}", output / "checkpoints" / f"step-{step:08}")
-    lines = (whole / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (output / "metrics.jsonl").write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
-    return output
 
 
 def skipped(output: Path) -> list[int]:

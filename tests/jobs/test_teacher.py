@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from jobs.tokens.windows import Windows
 from tests.fixtures.jobs import SHAPE, TRAINING, first, killed_after_a_checkpoint, last, refused, run_job
+from tests.fixtures.weights import same
 
 pytestmark = pytest.mark.slow
 CONFIG = {"shape": SHAPE, "steps": 120, **TRAINING}
@@ -19,10 +20,6 @@ CONFIG = {"shape": SHAPE, "steps": 120, **TRAINING}
 
 def weights(output: Path) -> dict[str, torch.Tensor]:
     return load_file(output / "model" / "model.safetensors")
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_it_learns_and_transformers_agrees_with_its_loss(corpus: Path, teacher: Path) -> None:
