@@ -89,8 +89,10 @@ class Filtered:
         for split, count in before.items():
             if not count or after[split]:
                 continue
-            rule, took = self._first[split].most_common(1)[0]
-            whose = f"all {count:,} documents" + (f" of the {split} split" if sum(after.values()) else "")
+            whose, first = f"all {count:,} documents of the {split} split", self._first[split]
+            if not any(after.values()):
+                whose, first = f"all {sum(before.values()):,} documents", sum(self._first.values(), Counter[str]())
+            rule, took = first.most_common(1)[0]
             raise ValueError(
                 f"data.filter removes {whose}; {rule}{_shown(self.bound(rule))} took most, {took:,}: loosen it or"
                 " switch it off, and see what each rule would remove with data.filter.action=report"
