@@ -109,7 +109,7 @@ def _code(node: ast.AST) -> Iterator[ast.AST]:
     """The nodes that compute something: no annotations, decorators or formatted strings, nothing of a `Field(...)`."""
     if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Call) and ast.unparse(node.func) == "Field"):
         return
-    if isinstance(node, ast.keyword) and node.arg in LOOKS:
+    if isinstance(node, ast.keyword) and (node.arg in LOOKS or _asserts(node)):
         return
     yield node
     for name, value in ast.iter_fields(node):
@@ -118,6 +118,11 @@ def _code(node: ast.AST) -> Iterator[ast.AST]:
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST):
                 yield from _code(child)
+
+
+def _asserts(node: ast.keyword) -> bool:
+    """Whether it only asserts what holds, as `strict=True` of `zip`."""
+    return node.arg == "strict" and isinstance(node.value, ast.Constant) and node.value.value is True
 
 
 def _text(node: ast.BinOp) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.fixtures.jobs import SHAPE, TRAINING, killed_after_a_checkpoint, last, run_job, torchrun_all
+from tests.fixtures.jobs import SHAPE, TRAINING, killed_after_a_checkpoint, last, ranks_all, run_job
 from tests.fixtures.weights import cut_after, same, tensors
 
 pytestmark = pytest.mark.slow
@@ -144,7 +144,7 @@ def test_two_ranks_have_the_average_of_one(mean: Path, corpus: Path, tmp_path: P
         "data": {"processes": 2},
     }
     config = SHORT | MEAN | {"export": "average"}
-    torchrun_all(
+    ranks_all(
         [
             ("teacher", config | {"parallel": layout}, {"data": corpus}, tmp_path / name)
             for name, layout in layouts.items()

@@ -22,7 +22,7 @@ from jobs.megatron import fused_loss, weights
 from jobs.megatron.device import machine
 from jobs.megatron.model import build, read_config
 from jobs.tokens.windows import Windows
-from tests.fixtures.jobs import TRAINING, ToRun, first, last, run_job, torchrun_all
+from tests.fixtures.jobs import TRAINING, ToRun, first, last, ranks_all, run_job
 from tests.jobs.test_prune import numbered
 
 pytestmark = pytest.mark.slow
@@ -123,7 +123,7 @@ def spread(sources: dict[str, Path], corpus: Path, tmp_path_factory: pytest.Temp
         run_job("teacher", config, given, folder / f"{name}-alone")
         for sharing, ranks in SHARED.items():
             jobs[f"{name} {sharing}"] = ("teacher", config | {"parallel": ranks}, given, folder / f"{name}-{sharing}")
-    torchrun_all(list(jobs.values()), 2)
+    ranks_all(list(jobs.values()), 2)
     return {name: job[3] for name, job in jobs.items()} | {
         f"{name} alone": folder / f"{name}-alone" for name in OF_THEIR_OWN
     }

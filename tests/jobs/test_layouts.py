@@ -1,8 +1,7 @@
 """Every operation on a model gives the same numbers however it is spread over ranks, and a checkpoint of one layout
 resumes under another.
 
-All jobs of two ranks run in one launch of torchrun; each test compares one of them with the same job in this process
-alone."""
+Each test compares one of them with the same job in this process alone."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ from safetensors.torch import load_file
 
 from jobs.tokens.logit_store import LogitStore
 from jobs.tokens.windows import Windows
-from tests.fixtures.jobs import SHAPE, TRAINING, ToRun, first, last, run_job, torchrun_all
+from tests.fixtures.jobs import SHAPE, TRAINING, ToRun, first, last, ranks_all, run_job
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +35,7 @@ FOUR: dict[str, dict[str, Any]] = {
     "pipeline and context": {"processes": 4, "pipeline": 2, "context": 2},
     "context and data": {"processes": 4, "context": 2},
 }
-COMMON = TRAINING | {"steps": 4, "micro_batch": 2, "warmup_steps": 0, "checkpoint_every": 2}
+COMMON = TRAINING | {"steps": 4, "micro_batch": 4, "warmup_steps": 0, "checkpoint_every": 2}
 TEACH = COMMON | {"lr": 1e-3}
 PAIRS = {
     "intermediate": [{"student_layer": 2, "teacher_layer": 4}],
@@ -139,7 +138,7 @@ def spread(inputs: dict[str, Path], alone: Callable[[str], Path], tmp_path_facto
     for layout in RESUMED:
         halfway(alone("train"), folder / "resumed" / layout)
         jobs.append(job("train", LAYOUTS[layout], inputs, folder / "resumed" / layout))
-    torchrun_all(jobs, 2)
+    ranks_all(jobs, 2)
     return folder
 
 
@@ -229,7 +228,7 @@ def test_pipeline_stages_score_and_cut_alike(
 def test_layouts_of_four_ranks_give_the_same_losses(
     inputs: dict[str, Path], alone: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    torchrun_all(
+    ranks_all(
         [
             job(name, layout, inputs, tmp_path / name / key)
             for name in ("train", "distill")

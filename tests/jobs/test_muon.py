@@ -13,7 +13,7 @@ import torch
 from conf.estimate import memory
 from conf.stages.teacher import TeacherConfig
 from jobs.runtime.muon import COEFFICIENTS, Muon, orthogonal
-from tests.fixtures.jobs import SHAPE, TRAINING, killed_after_a_checkpoint, last, run_job, torchrun_all
+from tests.fixtures.jobs import SHAPE, TRAINING, killed_after_a_checkpoint, last, ranks_all, run_job
 from tests.fixtures.weights import cut_after, same, tensors
 
 STEPS = 8
@@ -179,7 +179,7 @@ def test_ranks_that_share_a_matrix_step_it_whole(corpus: Path, whole: Path, tmp_
     for name in ("tensor", "pipeline"):
         output = cut_after(4, whole, tmp_path / f"resumed {name}")
         jobs.append(("teacher", MUON | {"parallel": LAYOUTS[name]}, inputs, output))
-    torchrun_all(jobs, 2)
+    ranks_all(jobs, 2)
     for *_, output in jobs:
         for metric, rel in (("val_loss", 1e-5), ("train_loss", 1e-5), ("grad_norm", 1e-3)):
             assert last(output, metric) == pytest.approx(last(whole, metric), rel=rel), f"{output.name} {metric}"

@@ -115,3 +115,15 @@ def test_a_served_format_s_line_says_what_is_different() -> None:
 
 def test_without_serve_nothing_is_refused() -> None:
     check_served(None, [QuantizeConfig(format="int8_sq"), QuantizeConfig(format="fp8_pb_wo", block_size=16)])
+
+
+@pytest.mark.parametrize(
+    ("settings", "useless"),
+    [
+        ({"format": "int4_awq", "kv_cache": "fp8"}, "kv_cache"),
+        ({"format": "w4a8_awq", "block_size": 128}, "block_size"),
+    ],
+)
+def test_a_change_that_would_not_help_is_not_proposed(settings: dict[str, Any], useless: str) -> None:
+    sentence = refusal("serve={engine: vllm}", entry(**settings), "students.width.quantize=true")
+    assert "choose fp8" in sentence and f"its {useless}" not in sentence
