@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from jobs.benchmarks.question import Benchmark, Question
+from jobs.corpus import json_keys
 
 SUFFIXES = (".jsonl", ".json", ".parquet", ".jsonl.gz")
 SPLITS = {"test": ("test",), "train": ("train",), "validation": ("validation", "val", "dev", "valid")}
@@ -138,9 +137,10 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
         yield from ((f"{path} row {number}", row) for number, row in enumerate(rows, 1))
     elif path.suffix == ".json":
         try:
-            values = orjson.loads(path.read_bytes())
-        except orjson.JSONDecodeError as error:
+            values = json_keys.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is not JSON ({error})") from error
+        _refuse_repeated_keys(str(path), values)
         yield from ((f"{path} item {number}", row) for number, row in enumerate(_listed(values), 1))
     else:
         yield from _lines(path)
@@ -154,9 +154,16 @@ def _lines(path: Path) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(content.splitlines(), 1):
         if line.strip():
             try:
-                yield f"{path}:{number}", orjson.loads(line)
-            except orjson.JSONDecodeError as error:
+                row = json_keys.loads(line.decode())
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path}:{number} is not JSON ({error})") from error
+            _refuse_repeated_keys(f"{path}:{number}", row)
+            yield f"{path}:{number}", row
+
+
+def _refuse_repeated_keys(place: str, value: Any) -> None:
+    if (key := json_keys.repeated_key(value, None)) is not None:
+        raise ValueError(f"{place}: {json_keys.sentence(key)}; remove one")
 
 
 def _listed(values: Any) -> list[Any]:

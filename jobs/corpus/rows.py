@@ -5,13 +5,13 @@ Rows of corpora and of records are read here alike; what a row must hold is know
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from jobs.corpus import json_keys
 from jobs.corpus.lines import BLANK, Fault, excerpt, numbered_lines, open_utf8, shown
 from jobs.corpus.separated import table
 
@@ -24,9 +24,9 @@ def rows(
     without it raises ValueError, as does a file that cannot be read at all. `limit` bounds a line of jsonl or a field
     of csv, in bytes."""
     if kind == "jsonl":
-        return _jsonl(path, limit, encoding)
+        return _jsonl(path, field, limit, encoding)
     if kind == "json":
-        return _json(path, encoding)
+        return _json(path, field, encoding)
     if kind in ("csv", "tsv"):
         return table(path, kind, field, limit, encoding, setting)
     from jobs.corpus.columnar import arrow, parquet  # Arrow takes a tenth of a second to import
@@ -34,7 +34,8 @@ def rows(
     return (parquet if kind == "parquet" else arrow)(path, field, setting)
 
 
-def _jsonl(path: Path, limit: int, encoding: str | None) -> Iterator[tuple[int, Any]]:
+def _jsonl(path: Path, field: str | None, limit: int, encoding: str | None) -> Iterator[tuple[int, Any]]:
+    name = field and f'"{field}"'.encode()
     for number, line in numbered_lines(path, limit, encoding):
         if line is None:
             yield number, Fault(f"a line longer than {limit} bytes")
@@ -42,28 +43,40 @@ def _jsonl(path: Path, limit: int, encoding: str | None) -> Iterator[tuple[int, 
             yield number, BLANK
         else:
             try:
-                yield number, orjson.loads(line)
+                value = orjson.loads(line)
             except orjson.JSONDecodeError as error:
-                yield number, _lenient(line, error.msg)
+                value = _lenient(line, field, error.msg)
+            else:
+                if name is None or line.count(name) > 1:  # orjson keeps the last one silently
+                    value = _lenient(line, field, "")
+            yield number, value
 
 
-def _lenient(line: bytes, reason: str) -> Any:
+def _lenient(line: bytes, field: str | None, reason: str) -> Any:
     """A line as the standard library reads it, like a whole .json: with NaN, and with what UTF-8 cannot hold in some
-    field, which matters only if it is the field of the text. A Fault where it is no JSON to either."""
+    field, which matters only if it is the field of the text. A Fault where it is no JSON to either, or holds a key
+    twice."""
     try:
-        return json.loads(line.decode("utf-8", "surrogateescape").removeprefix("\ufeff"))
+        value = json_keys.loads(line.decode("utf-8", "surrogateescape").removeprefix("\ufeff"))
     except (ValueError, RecursionError):
         return Fault(f"bad JSON ({reason})", excerpt(line[:80]))
+    return _once(value, field)
 
 
-def _json(path: Path, encoding: str | None) -> Iterator[tuple[int, Any]]:
+def _once(value: Any, field: str | None) -> Any:
+    key = json_keys.repeated_key(value, field)
+    return value if key is None else Fault(json_keys.sentence(key))
+
+
+def _json(path: Path, field: str | None, encoding: str | None) -> Iterator[tuple[int, Any]]:
     """The items of a JSON file's array, or its one value."""
     with open_utf8(path, encoding) as stream:
         text = stream.read().decode("utf-8", "surrogateescape")
     try:
-        content = json.loads(text)
+        content = json_keys.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{shown(path)} is not valid JSON ({error}); name a file with one object per line .jsonl"
         ) from error
-    yield from enumerate(content if isinstance(content, list) else [content], 1)
+    for number, item in enumerate(content if isinstance(content, list) else [content], 1):
+        yield number, _once(item, field)

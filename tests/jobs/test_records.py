@@ -254,6 +254,17 @@ def test_a_file_that_holds_nothing_readable_is_refused(
     assert message in refused("records", {"source": str(source)}, {"tokenizer": words}, tmp_path / "out", capfd)
 
 
+@pytest.mark.parametrize("name", ["some.jsonl", "some.json"])
+def test_a_turn_with_two_contents_is_set_aside(words: Path, tmp_path: Path, name: str) -> None:
+    doubled = '{"messages": [{"role": "user", "content": "a", "content": "b"}, {"role": "assistant", "content": "c"}]}'
+    rows = [doubled, json.dumps({"messages": [ASKED, SAID]})]
+    (tmp_path / name).write_text("\n".join(rows) if name.endswith("l") else f"[{', '.join(rows)}]")
+    config = {"source": str(tmp_path / name), "max_rejected_share": 1, **ALL_TRAIN}
+    output = run_job("records", config, {"tokenizer": words}, tmp_path / "records")
+    assert statistics(output)["splits"]["train"]["documents"] == 1
+    assert [record["reason"] for record in quarantine(output)] == ["the key 'content' stands twice in one object"]
+
+
 def test_parquet_rows_with_nested_messages(words: Path, tmp_path: Path) -> None:
     import pyarrow
     import pyarrow.parquet

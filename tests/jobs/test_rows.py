@@ -237,3 +237,15 @@ def test_carriage_returns_alone_end_lines(name: str, words: Path, tmp_path: Path
 def test_a_line_end_cut_by_the_first_look_is_one(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"a" * (SAMPLE - 1) + b"\r\nb")
     assert [number for number, _ in numbered_lines(tmp_path / "a.txt", 2 * SAMPLE)] == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_a_text_written_twice_in_a_row_is_told(words: Path, tmp_path: Path, name: str) -> None:
+    """Every parser keeps the last; another field's repeat loses nothing of the text."""
+    rows = ['{"text": "first", "text": "second"}', '{"id": 1, "id": 2, "text": "good"}']
+    rows.append('{"text": "whole", "meta": {"text": "inner"}}')
+    (tmp_path / name).write_text("\n".join(rows) if name.endswith("l") else f"[{', '.join(rows)}]")
+    output = prepare(str(tmp_path / name), words, tmp_path / "out", max_rejected_share=1)
+    assert texts(output) == ["good", "whole"]
+    assert places(output) == [(1, "the key 'text' stands twice in one object")]
+    assert conserved(output)

@@ -136,6 +136,13 @@ def test_a_line_that_is_not_json_is_refused(tmp_path: Path) -> None:
     assert refusal("gsm8k", path).startswith(f"{path}:3 is not JSON (")
 
 
+@pytest.mark.parametrize("name", ["test.jsonl", "test.json"])
+def test_an_answer_written_twice_in_a_row_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text(json.dumps(GSM8K[0])[:-1] + ', "answer": "#### 7"}')
+    assert refusal("gsm8k", path).endswith(": the key 'answer' stands twice in one object; remove one")
+
+
 def test_a_question_that_stands_there_twice_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "test.jsonl", [*GSM8K, GSM8K[2]])
     assert refusal("gsm8k", path) == (
