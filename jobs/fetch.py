@@ -9,6 +9,7 @@ from conf.hf_model import check_model_directory
 from conf.spec import Spec
 from conf.stages.fetch import FetchConfig
 from jobs.corpus.cards import TERMS
+from jobs.huggingface import hub
 from jobs.runtime.entry import main
 
 WANTED = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", *TERMS)
@@ -21,6 +22,7 @@ def run(spec: Spec) -> None:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     config = FetchConfig.model_validate(spec.config)
+    hub.fail_fast()
     try:
         snapshot_download(config.model, revision=config.branch, local_dir=spec.output, allow_patterns=list(WANTED))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:

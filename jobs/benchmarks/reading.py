@@ -14,6 +14,7 @@ from typing import Any
 
 from jobs.benchmarks.question import Benchmark, Question
 from jobs.corpus import json_keys
+from jobs.huggingface import hub
 
 SUFFIXES = (".jsonl", ".json", ".parquet", ".jsonl.gz")
 SPLITS = {"test": ("test",), "train": ("train",), "validation": ("validation", "val", "dev", "valid")}
@@ -177,6 +178,7 @@ def _listed(values: Any) -> list[Any]:
 
 
 def _from_hub(benchmark: Benchmark, split: str) -> Iterator[tuple[str, Any]]:
+    hub.fail_fast()
     from datasets import load_dataset
 
     rows = load_dataset(benchmark.hub, benchmark.hub_config, split=split)

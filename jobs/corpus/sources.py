@@ -17,6 +17,7 @@ from conf.stages.data import DataConfig
 from conf.stages.records import RecordsConfig
 from jobs.corpus.lines import shown
 from jobs.corpus.readers import Count, Document, documents_of, read_file
+from jobs.huggingface import hub
 
 WORLD = "world"
 JOINS = ("paragraph", "spaced", "wikitext", "file")
@@ -123,6 +124,7 @@ def _digest(path: Path) -> str:
 
 
 def _hub(source: str, config: DataConfig, notes: list[str]) -> list[Part]:
+    hub.fail_fast()
     from datasets import load_dataset
 
     try:

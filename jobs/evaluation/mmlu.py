@@ -18,6 +18,7 @@ import yaml
 from conf.mmlu_files import LETTERS, Rows, Subject, check_shots, choose, read_folder
 from conf.stages.evaluate import Mmlu
 from jobs.evaluation.intervals import wilson
+from jobs.huggingface import hub
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -39,6 +40,7 @@ def read_subjects(folder: Path | None, config: Mmlu) -> list[Subject]:
 
 
 def _from_hub(name: str) -> Subject:
+    hub.fail_fast()
     from datasets import load_dataset
 
     splits = load_dataset("cais/mmlu", name)
