@@ -32,6 +32,7 @@ from conf.stages.sft import SftConfig
 from conf.stages.sweep import SweepConfig
 from conf.stages.teacher import TeacherConfig
 from conf.student import Student
+from conf.study import StudyConfig
 from conf.winner import CardConfig, WinnerConfig
 
 
@@ -93,6 +94,9 @@ class Recipe(Config):
     )
     claims: dict[GateName, Claim | None] = Field(
         default={}, description="Claims by name that one model is better than another; the report decides them."
+    )
+    study: StudyConfig | None = Field(
+        default=None, description="Which keys imbik study tries other values of; imbik run leaves it out. null: none."
     )
     winner: WinnerConfig | None = Field(default=WinnerConfig(), description="The model to hand over; null: none.")
     card: CardConfig = CardConfig()

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from conf.patterns import WORDS
 from conf.secrets import masker
 
-UNION = re.compile(r"^(\[key\]|bool|str|int|(constrained-)?float|literal\[.*|tuple\[.*)$")
+UNION = re.compile(r"^(\[key\]|function-.*|bool|str|int|(constrained-)?float|literal\[.*|tuple\[.*)$")
 """Location parts that pydantic adds for the members of a union; no setting has such a name."""
 EMPTY = "not be empty"
 UNKNOWN = ("extra_forbidden", "invalid_key")

@@ -15,7 +15,7 @@ import typer
 
 from conf.environment import settle, text_is_utf8
 from flows.commands import deploy as operate
-from flows.commands import models, nemo, plan, recipes, run, runs, scale
+from flows.commands import models, nemo, plan, recipes, run, runs, scale, study
 from flows.commands import server as machine
 from flows.commands import standalone as single
 from flows.commands.console import fail, out
@@ -27,7 +27,16 @@ app = typer.Typer(
 )
 CTRL_C, TERMINATED = 130, 143
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Recipes": (run.run, plan.plan, recipes.init, recipes.show, recipes.presets, recipes.schema, nemo.nemo_commands),
+    "Recipes": (
+        run.run,
+        plan.plan,
+        study.study,
+        recipes.init,
+        recipes.show,
+        recipes.presets,
+        recipes.schema,
+        nemo.nemo_commands,
+    ),
     "Runs": (runs.runs, runs.report, single.compare, scale.scale, runs.rename, runs.remove, runs.clean),
     "Single stages": (single.prepare, single.quantize, single.evaluate),
     "Models": (models.chat, models.serve_command, models.promote, models.export, models.push),

@@ -17,6 +17,7 @@ from conf.checks.nemo import check_family, check_nemo
 from conf.checks.quantize import check_format
 from conf.checks.serve import check_served
 from conf.checks.sft import check_lengths, check_records, check_tuning
+from conf.checks.study import check_study
 from conf.cuts import Cut, check_names, cuts
 from conf.fitted import fitted
 from conf.hf_model import check_model_directory, check_no_nemo, num_tokens, shape_of, tokenizer_of
@@ -46,6 +47,7 @@ def check(recipe: Recipe) -> Recipe:
     check_contamination(recipe)
     check_nemo(recipe)
     check_winner(recipe)
+    check_study(recipe)
     check_served(recipe.serve, recipe.quantize)
     _check_splits(recipe)
     check_records(recipe)

@@ -88,4 +88,5 @@ class WithEarlyStopping(Training):
         mmlu = config.mmlu and (
             config.mmlu.model_copy(update={"limit": self.evaluate_limit}) if self.evaluate_limit else config.mmlu
         )
-        return self.model_copy(update={"evaluation": config.model_copy(update={"mmlu": mmlu, "new_tokens": 0})})
+        settings = {"mmlu": mmlu, "new_tokens": 0, "split": "test"}  # a study's split must not change what is trained
+        return self.model_copy(update={"evaluation": config.model_copy(update=settings)})

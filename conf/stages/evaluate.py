@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from conf.base import Config, Execution, Precision, StageConfig
+from conf.base import Config, Execution, Later, Precision, StageConfig
 from conf.benchmarks import BenchmarkName
 from conf.estimate import memory
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
@@ -54,6 +54,10 @@ class EvaluateConfig(StageConfig):
         ),
     )
     batch: Annotated[int, Execution()] = Field(default=16, ge=1, description="Sequences or questions per forward pass.")
+    split: Annotated[Literal["test", "validation"], Later()] = Field(
+        default="test",
+        description="Split of the text that is scored; validation is for the trials of a study, which sets it.",
+    )
     seq_length: int = Field(default=512, ge=8, description="Tokens per sequence of the test split.")
     sequences: int = Field(
         default=128,

@@ -53,10 +53,10 @@ def questions(spec: Spec, config: EvaluateConfig, data: Path) -> list[Subject]:
 
 
 def sequences(config: EvaluateConfig, data: Path) -> NDArray[np.int64]:
-    """The sequences to score [n, seq_length + 1]: the first ones of the test split."""
+    """The sequences to score [n, seq_length + 1]: the first ones of the split."""
     from jobs.tokens.windows import Windows
 
-    windows = Windows(data / "test", config.seq_length)
+    windows = Windows(data / config.split, config.seq_length)
     return windows.tokens_at(range(min(config.sequences, len(windows))))
 
 

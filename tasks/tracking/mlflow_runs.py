@@ -85,6 +85,7 @@ def log_report(
     report = read_report(folder)
     for path in [
         *(folder / name for name in (REPORT, "report.md", "report.html")),
+        *folder.glob("study.json"),
         *sorted((folder / "plots").glob("*")),
     ]:
         place = "plots" if path.parent.name == "plots" else None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from conf.spec import Record
 from tasks.store.moved import here
-from tasks.tracking import mlflow_runs, refusals
+from tasks.tracking import mlflow_runs, refusals, trials
 from tasks.tracking.followed import FOLLOWED, NewLines
 from tasks.tracking.servers import artifacts_uri
 from tasks.tracking.spool import Event, SentState, Spool
@@ -52,6 +52,8 @@ class Sender:
             "attempt": self._attempt,
             "stage": self._stage,
             "fail": self._fail,
+            "trial": partial(trials.begin, self),
+            "trial-ended": partial(trials.end, self),
             "report": self._report,
             "end": self._end,
         }
@@ -91,7 +93,7 @@ class Sender:
         except Exception as error:  # noqa: BLE001 - re-raised unless it is permanent
             self._leave_out(what, error)
 
-    def _log(self, run: str, what: str, **entries: Sequence[Any]) -> None:
+    def log(self, run: str, what: str, **entries: Sequence[Any]) -> None:
         """Log one kind of entries (params, tags or metrics) of a run; what MLflow refuses is noted by name, the rest is
         logged."""
         (kind, all_entries), size = next(iter(entries.items())), BATCH if "metrics" in entries else SMALL_BATCH
@@ -123,10 +125,10 @@ class Sender:
             "imbik.store": str(self.store),
         }
         tags |= {f"imbik.{key}": str(value)[:TAG_LENGTH] for key, value in event["tags"].items() if value}
-        self.sent.parent = self._run("", event["name"], tags, event["at"])
+        self.sent.parent = self.run("", event["name"], tags, event["at"])
         self.client.update_run(self.sent.parent, status="RUNNING")
         params = [Param(key, value[:500]) for key, value in mlflow_runs.params_of(event["recipe"]).items()]
-        self._log(self.sent.parent, "the run", params=params)
+        self.log(self.sent.parent, "the run", params=params)
         self.sent.ended = self.sent.done = False
         self.spool.save(self.sent)
 
@@ -144,11 +146,10 @@ class Sender:
                 experiment = self.client.get_experiment_by_name(project)
                 if experiment is None:
                     raise
-        if told := refusals.restored(self.client, experiment):
-            self.sent.notes.append(told)
+        self.sent.notes += filter(None, [refusals.restored(self.client, experiment)])
         self.sent.experiment = experiment.experiment_id
 
-    def _run(self, label: str, name: str, tags: dict[str, str], at: int) -> str:
+    def run(self, label: str, name: str, tags: dict[str, str], at: int) -> str:
         """The run of a label; created if it does not exist."""
         if label in self.sent.runs:
             return self.sent.runs[label]
@@ -176,20 +177,19 @@ class Sender:
     def _begin(self, event: Event) -> None:
         label = event["label"]
         tags = {
-            "mlflow.parentRunId": self.sent.parent,
+            "mlflow.parentRunId": trials.above(self.sent, event),
             "imbik.kind": "stage",
             "imbik.stage": event["stage"],
             "imbik.key": event["key"],
         }
-        run = self._run(label, label, tags, event["at"])
+        run = self.run(label, label, tags, event["at"])
         self.client.update_run(run, status="RUNNING")
         self.sent.live[label] = event["work"]
 
     def _attempt(self, event: Event) -> None:
         """Tag a retry of a stage on the flow's run."""
-        self.client.set_tag(
-            self.sent.parent, f"imbik.attempt.{event['label']}.{event['number']}", event["sentence"][:TAG_LENGTH]
-        )
+        tag = f"imbik.attempt.{event['label']}.{event['number']}"
+        self.client.set_tag(self.sent.parent, tag, event["sentence"][:TAG_LENGTH])
 
     def _buffer(self, label: str, step: int, seconds: float, values: dict[str, float]) -> None:
         """Buffer metric values, each step once: a resumed job repeats the steps after its checkpoint."""
@@ -209,7 +209,7 @@ class Sender:
         buffered, self._buffered = self._buffered, {}
         try:
             for label, metrics in buffered.items():
-                self._log(self.sent.runs[label], label, metrics=metrics)
+                self.log(self.sent.runs[label], label, metrics=metrics)
         except BaseException:
             self.sent = self.spool.sent()
             raise
@@ -229,21 +229,21 @@ class Sender:
         label, folder = event["label"], here(Path(event["path"]), self.store)
         record = Record.model_validate_json((folder / "artifact.json").read_text(encoding="utf-8"))
         tags = {
-            "mlflow.parentRunId": self.sent.parent,
+            "mlflow.parentRunId": trials.above(self.sent, event),
             "imbik.kind": "stage",
             "imbik.stage": record.stage,
             "imbik.key": record.key,
         }
-        run = self._run(label, label, tags, event["at"])
         from mlflow.entities import Param, RunTag
 
+        run = self.run(label, label, tags, event["at"])
         run_tags = [
             RunTag(key, value[:TAG_LENGTH])
             for key, value in mlflow_runs.tags_of(record, folder, event["cached"]).items()
         ]
-        self._log(run, label, tags=run_tags)
+        self.log(run, label, tags=run_tags)
         params = [Param(key, value[:500]) for key, value in mlflow_runs.params_of(record.config).items()]
-        self._log(run, label, params=params)
+        self.log(run, label, params=params)
         self._buffer(
             label, 0, event["at"] / 1000, {"seconds": record.seconds, "attempts": max(1, len(record.attempts))}
         )
@@ -283,6 +283,7 @@ class Sender:
             for label in list(self.sent.live):  # stages without an end event
                 self._part(f"end of {label}", partial(self._terminate, self.sent.runs[label], "KILLED", event["at"]))
                 self.sent.live.pop(label)
+            self._part("trials", partial(trials.close, self, event))
             self._part("end of the run", partial(self._terminate, self.sent.parent, event["status"], event["at"]))
             self._part("runs created twice", self._remove_twins)
         self.sent.ended = True

@@ -57,6 +57,7 @@ class Tracker:
         self._lost, self._failed, self._all_sent = 0, "", False
         self._parent, self._experiment = "", ""
         self._closing = threading.Event()
+        self._above: dict[str, str] = {}
         self.tell(
             "open",
             name=name,
@@ -105,7 +106,7 @@ class Tracker:
 
     def begin(self, label: str, stage: str, key: str, work: Path) -> None:
         """Log the start of a stage's job in its work folder."""
-        self.tell("begin", label=label, stage=stage, key=key, work=str(work))
+        self.tell("begin", label=label, stage=stage, key=key, work=str(work), **self._within(label))
 
     def failed(self, label: str, sentence: str, *, stopped: bool = False) -> None:
         """Log the failure of a stage's job, or that it was `stopped` with its run."""
@@ -113,7 +114,24 @@ class Tracker:
 
     def stage(self, label: str, artifact: Artifact, *, cached: bool) -> None:
         """Log a finished stage: settings, remaining metrics, and its folder."""
-        self.tell("stage", label=label, path=artifact.path, cached=cached)
+        self.tell("stage", label=label, path=artifact.path, cached=cached, **self._within(label))
+
+    def trial(self, name: str, point: dict[str, Any]) -> None:
+        """Log a trial of a study: a run within this one, with its values as parameters. Once is enough."""
+        if name not in self._above.values():
+            self._above[f"trial {name}"] = name
+            self.tell("trial", name=name, point=point)
+
+    def nest(self, label: str, name: str) -> None:
+        """Log the stage of this label within a trial's run."""
+        self._above[label] = name
+
+    def trial_ended(self, name: str, values: dict[str, float], failed: str | None) -> None:
+        """Log a trial's objectives, or why it failed."""
+        self.tell("trial-ended", name=name, values=values, failed=failed)
+
+    def _within(self, label: str) -> dict[str, str]:
+        return {"within": self._above[label]} if label in self._above else {}
 
     def attempt(self, label: str, number: int, reason: str) -> None:
         """Log a retry of a stage's job as attempt `number`, with the reason."""

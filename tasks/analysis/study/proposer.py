@@ -1,0 +1,135 @@
+"""The points of a study, round by round: each round is chosen from the results of the rounds before it.
+
+Optuna's samplers are asked and told in memory. A study that goes on asks and tells again what it did before, so that
+the sealed results in the store are its whole memory."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from conf.study import Point, Range, StudyConfig
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
+    from optuna.trial import Trial
+
+Values = tuple[float, ...]
+"""The objectives of a trial, in the study's order."""
+IN_A_ROW = 50
+"""Points already tried that a sampler may choose one after the other before the space counts as tried out."""
+STARTUP = 10
+"""Trials drawn at random before a sampler uses results: at most this many, and a third of the study."""
+
+
+def proposer(study: StudyConfig) -> Grid | Sampled:
+    """The source of a study's points. Raises ValueError for a sampler that this installation cannot run."""
+    return Grid(study) if study.sampler == "grid" else Sampled(study)
+
+
+def mark(point: Point) -> str:
+    """A point as text, for telling whether two are the same."""
+    return json.dumps(point, sort_keys=True)
+
+
+class Grid:
+    """Every combination, in order."""
+
+    def __init__(self, study: StudyConfig) -> None:
+        self._left = study.grid()
+
+    def ask(self, most: int) -> list[Point]:
+        """The next points, at most so many; none: there are no more."""
+        asked, self._left = self._left[:most], self._left[most:]
+        return asked
+
+    def tell(self, results: Sequence[Values | None]) -> None:
+        """Results change nothing: the points are given."""
+
+
+class Sampled:
+    """Points from a sampler of Optuna: never the same twice."""
+
+    def __init__(self, study: StudyConfig) -> None:
+        import optuna
+
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.space = study.space
+        self._ranges = {key: _distribution(values) for key, values in study.space.items()}
+        self._known: dict[str, Values | None] = {}
+        self._asked: list[tuple[Trial, str]] = []
+        self._study = optuna.create_study(
+            directions=["minimize" if objective.lower else "maximize" for objective in study.objectives],
+            sampler=_sampler(study),
+        )
+
+    def ask(self, most: int) -> list[Point]:
+        """The next points, at most so many; fewer: the sampler finds no others."""
+        from optuna.trial import TrialState
+
+        points: list[Point] = []
+        again = 0
+        while len(points) < most and again < IN_A_ROW:
+            trial = self._study.ask(self._ranges)
+            point = {key: _value(self.space[key], value) for key, value in trial.params.items()}
+            name = mark(point)
+            if name not in self._known:
+                self._known[name] = None
+                self._asked.append((trial, name))
+                points.append(point)
+                again = 0
+                continue
+            again += 1
+            if values := self._known[name]:
+                self._study.tell(trial, values)
+            else:
+                self._study.tell(trial, state=TrialState.FAIL)
+        return points
+
+    def tell(self, results: Sequence[Values | None]) -> None:
+        """The results of the points of the last `ask`, in their order; None: the trial failed."""
+        from optuna.trial import TrialState
+
+        for (trial, name), values in zip(self._asked, results, strict=True):
+            self._known[name] = values
+            if values:
+                self._study.tell(trial, values)
+            else:
+                self._study.tell(trial, state=TrialState.FAIL)
+        self._asked = []
+
+
+def _sampler(study: StudyConfig) -> BaseSampler:
+    import optuna
+
+    startup = min(STARTUP, max(2, study.most // 3))
+    if study.sampler == "random":
+        return optuna.samplers.RandomSampler(seed=study.seed)
+    if study.sampler == "tpe":
+        return optuna.samplers.TPESampler(seed=study.seed, n_startup_trials=startup, constant_liar=True)
+    if importlib.util.find_spec("torch") is None:
+        raise ValueError("study.sampler gp needs PyTorch, which is not installed here; choose tpe")
+    return optuna.samplers.GPSampler(seed=study.seed, n_startup_trials=startup)
+
+
+def _distribution(values: Range | tuple[Any, ...]) -> BaseDistribution:
+    """What a sampler draws: numbers of a range, or the place of a listed value."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if not isinstance(values, Range):
+        return CategoricalDistribution(range(len(values)))
+    if values.whole:
+        return IntDistribution(int(values.low), int(values.high), log=values.log)
+    return FloatDistribution(values.low, values.high, log=values.log)
+
+
+def _value(values: Range | tuple[Any, ...], drawn: Any) -> Any:
+    """The recipe's value of what was drawn; a real number with four digits, which people can read and repeat."""
+    if not isinstance(values, Range):
+        return values[drawn]
+    return drawn if values.whole else min(max(float(f"{drawn:.4g}"), values.low), values.high)
