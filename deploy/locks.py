@@ -35,6 +35,7 @@ CONTROL = (
     "psutil",
     "requests",
     "numpy",
+    "optuna",
 )
 JOBS = (
     "transformers",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from tasks.report.rows import standalone_rows
 from tasks.report.sections import study as parts
 from tasks.report.sections.study import amount
 
+NUMBERS = re.compile(r"\b(\d[\w.+-]*|nan|inf)")
 STUDY = "study.json"
 """In the folder of a study's run."""
 
@@ -39,11 +41,18 @@ def _first(trial: StudyTrial) -> float:
 
 def all_failed(trials: Sequence[StudyTrial]) -> str | None:
     """One sentence if no trial gave a result, with the most frequent reason."""
-    reasons = Counter(trial.failed for trial in trials if not trial.values)
-    if not trials or len(trials) > sum(reasons.values()):
+    failed = [trial.failed for trial in trials if trial.failed]
+    if not failed or len(failed) < len(trials):
         return None
-    reason, count = reasons.most_common(1)[0]
-    return f"all {len(trials)} trials of the study failed, {count} of them because of this: {reason}"
+    reason, count = most_frequent(failed)
+    return f"all {len(trials)} trials of the study failed, {count} of them like this: {reason}"
+
+
+def most_frequent(reasons: Sequence[str]) -> tuple[str, int]:
+    """The first reason of the kind that occurs most often, and how often; the numbers in them are no difference."""
+    kinds = [NUMBERS.sub("0", reason) for reason in reasons]
+    kind, count = Counter(kinds).most_common(1)[0]
+    return reasons[kinds.index(kind)], count
 
 
 def fronted(objectives: tuple[Objective, ...], trials: Sequence[StudyTrial]) -> tuple[StudyTrial, ...]:
@@ -101,12 +110,12 @@ def _effects(study: StudyConfig, place: int, trials: Sequence[StudyTrial]) -> Ob
 
 
 def _sentences(found: StudyResult, told: str) -> list[str]:
-    failed = Counter(trial.failed for trial in found.trials if trial.failed)
+    failed = [trial.failed for trial in found.trials if trial.failed]
     count = f"{len(found.trials)} trials in {found.trials[-1].round if found.trials else 0} rounds: {found.ended}."
     lines = [count]
     if failed:
-        reason, often = failed.most_common(1)[0]
-        lines.append(f"{sum(failed.values())} trials failed, {often} of them because of this: {reason}")
+        reason, often = most_frequent(failed)
+        lines.append(f"{len(failed)} trials failed, {often} of them like this: {reason}")
     objective = found.study.objectives[0]
     if found.best is None:
         front = [f"t{trial.number}" for trial in found.trials if trial.on_front]
@@ -131,6 +140,14 @@ def _fresh_sentences(found: StudyResult, objective: Objective) -> list[str]:
     interval = "no interval" if fresh.ci95 is None else " to ".join(
         amount(objective.by, end, signed=True, unit=False) for end in fresh.ci95
     )  # fmt: skip
+    lead = ""
+    if found.recipe_values is not None and found.best is not None:
+        ours, theirs = (sum(values) / len(values) for values in (fresh.trial, fresh.recipe))
+        before = _first(found.trials[found.best - 1]) - found.recipe_values[0]
+        lead = (
+            f" Against the recipe it had {amount(objective.by, before, signed=True)} in the study and"
+            f" {amount(objective.by, ours - theirs, signed=True)} with fresh seeds."
+        )
     verdict = {
         "better": "it is better than the recipe",
         "worse": "it is worse than the recipe",
@@ -142,9 +159,8 @@ def _fresh_sentences(found: StudyResult, objective: Objective) -> list[str]:
             f" {amount(objective.by, fresh.difference, signed=True)} (95% {interval}, over seeds and {fresh.items}"
             f" {'questions' if objective.by not in ('val_loss', 'kl_teacher') else 'sequences'} together)."
         ),
-        f"Its result in the study was {luck} its mean over fresh seeds: so much of it was luck."
-        if fresh.luck > 0
-        else f"Its result in the study was {luck} its mean over fresh seeds: it was not lucky.",
+        f"Its result in the study was {luck} its mean over fresh seeds:"
+        f" {'so much of it was luck' if fresh.luck > 0 else 'it was not lucky'}.{lead}",
     ]
 
 

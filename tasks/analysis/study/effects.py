@@ -1,8 +1,9 @@
 """What each key of a study does to an objective, with uncertainty: an additive model of the trials.
 
-A listed value has an effect of its own, a range a parabola (a line where there are few trials) over its place in the
-range. The effect of a key is the step from its worst to its best fitted value, other keys equal; its interval comes
-from resampled trials. Keys that act only together are not seen by an additive model."""
+A listed value has an effect of its own, a range a parabola (a line where there are few trials). The effect of a key is
+the step from its worst to its best fitted value, other keys equal. These two are picked from the same trials, so its
+interval covers the steps between any two values at once: its half width is what 95% of fits to resampled trials stay
+within, whichever two are compared. Keys that act only together are not seen by an additive model."""
 
 from __future__ import annotations
 
@@ -59,36 +60,38 @@ def effects(
     fitted = _fit(columns, target, np.arange(len(target)))
     if fitted is None:
         return None
-    ends = [_ends(part, lower) for part in fitted]
-    drawn = _resampled(columns, target, ends)
-    if drawn is None:
+    widths = _widths(columns, target, fitted)
+    if widths is None:
         return None
     found = []
-    for number, (column, part, (worst, best)) in enumerate(zip(columns, fitted, ends, strict=True)):
-        low, high = np.quantile(drawn[:, number], (0.025, 0.975))
+    for column, part, width in zip(columns, fitted, widths, strict=True):
+        worst, best = _ends(part, lower)
+        effect = float(part[best] - part[worst])
         found.append(
             KeyEffect(
                 key=column.key,
                 worst=shown(column.values[worst]),
                 best=shown(column.values[best]),
-                effect=float(part[best] - part[worst]),
-                low=float(low),
-                high=float(high),
+                effect=effect,
+                low=effect - width,
+                high=effect + width,
             )
         )
     return tuple(sorted(found, key=lambda each: (-abs(each.effect), each.key)))
 
 
-def _resampled(
-    columns: list[_Column], target: NDArray[np.float64], ends: list[tuple[int, int]]
-) -> NDArray[np.float64] | None:
-    """The same steps in fits to resampled trials [resamples, keys]; None where too few are determined."""
-    random, drawn = np.random.default_rng(0), []
+def _widths(
+    columns: list[_Column], target: NDArray[np.float64], fitted: list[NDArray[np.float64]]
+) -> list[float] | None:
+    """Half width of each key's interval; None where too few resamples determine the fit."""
+    random, ranges = np.random.default_rng(0), []
     for _ in range(RESAMPLES):
         refit = _fit(columns, target, random.integers(0, len(target), len(target)))
         if refit is not None:
-            drawn.append([part[best] - part[worst] for part, (worst, best) in zip(refit, ends, strict=True)])
-    return np.array(drawn) if len(drawn) >= LEAST * RESAMPLES else None
+            ranges.append([float(np.ptp(again - part)) for again, part in zip(refit, fitted, strict=True)])
+    if len(ranges) < LEAST * RESAMPLES:
+        return None
+    return [float(width) for width in np.quantile(np.array(ranges), 0.95, axis=0)]
 
 
 def _column(key: str, values: Range | tuple[Any, ...], points: Sequence[Point], power: int) -> _Column | None:

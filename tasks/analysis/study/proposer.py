@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 Values = tuple[float, ...]
 """The objectives of a trial, in the study's order."""
 IN_A_ROW = 50
-"""Points already tried that a sampler may choose one after the other before the space counts as tried out."""
+"""Points already tried that a sampler may choose one after the other, before it is given one that was not."""
+SMALL = 10_000
+"""Points of a space that can be listed."""
 STARTUP = 10
 """Trials drawn at random before a sampler uses results: at most this many, and a third of the study."""
 
@@ -59,7 +61,7 @@ class Sampled:
 
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.space = study.space
+        self.space, self._points, self._grid = study.space, study.points, study.grid
         self._ranges = {key: _distribution(values) for key, values in study.space.items()}
         self._known: dict[str, Values | None] = {}
         self._asked: list[tuple[Trial, str]] = []
@@ -74,7 +76,9 @@ class Sampled:
 
         points: list[Point] = []
         again = 0
-        while len(points) < most and again < IN_A_ROW:
+        while len(points) < most:
+            if again == IN_A_ROW and not self._take_untried():
+                break
             trial = self._study.ask(self._ranges)
             point = {key: _value(self.space[key], value) for key, value in trial.params.items()}
             name = mark(point)
@@ -90,6 +94,20 @@ class Sampled:
             else:
                 self._study.tell(trial, state=TrialState.FAIL)
         return points
+
+    def _take_untried(self) -> bool:
+        """Have the next point of a small space that was not tried be the sampler's next; False: there is none."""
+        if self._points > SMALL:
+            return False
+        untried = next((point for point in self._grid() if mark(point) not in self._known), None)
+        if untried is None:
+            return False
+        drawn = {
+            key: value if isinstance(self.space[key], Range) else self.space[key].index(value)  # type: ignore[union-attr]
+            for key, value in untried.items()
+        }
+        self._study.enqueue_trial(drawn)
+        return True
 
     def tell(self, results: Sequence[Values | None]) -> None:
         """The results of the points of the last `ask`, in their order; None: the trial failed."""

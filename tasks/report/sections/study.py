@@ -88,8 +88,8 @@ def _effects(found: StudyResult, place: int) -> Section:
         notes=(
             (
                 "From an additive model of the trials: a listed value has an effect of its own, a range a parabola."
-                " Other keys are held equal, and what keys do only together is not seen. Intervals are from resampled"
-                " trials; worst and best were picked from the same trials, which flatters the effect a little."
+                " Other keys are held equal, and what keys do only together is not seen. The intervals are from"
+                " resampled trials, and wide enough that worst and best may be picked from the same trials."
             ),
         ),
     )

@@ -1,0 +1,71 @@
+"""What each key does: found where it is there, not shown where it is not, nothing said of too few trials."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from conf.study import Point, Range
+from tasks.analysis.study.effects import effects, usual
+
+SPACE = {
+    "distill.lr": Range(low=1e-4, high=1e-2, log=True),
+    "distill.loss": ("forward_kl", "reverse_kl", "jensen_shannon"),
+    "distill.seed": Range(low=1, high=100),
+}
+
+
+def trials(count: int, noise: float) -> tuple[list[Point], list[float]]:
+    """Losses that are lowest at a rate of 1e-3 and 0.3 higher with reverse KL; the seed does nothing."""
+    random = np.random.default_rng(4)
+    points: list[Point] = [
+        {
+            "distill.lr": float(10 ** random.uniform(-4, -2)),
+            "distill.loss": SPACE["distill.loss"][random.integers(3)],  # type: ignore[index]
+            "distill.seed": int(random.integers(1, 101)),
+        }
+        for _ in range(count)
+    ]
+    losses = [
+        2 + 0.5 * math.log10(point["distill.lr"] / 1e-3) ** 2 + 0.3 * (point["distill.loss"] == "reverse_kl")
+        for point in points
+    ]
+    return points, [loss + float(random.normal(0, noise)) for loss in losses]
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_effects_are_found_with_their_size(lower: bool) -> None:
+    points, losses = trials(40, 0.02)
+    found = effects(SPACE, points, losses if lower else [-loss for loss in losses], lower=lower)
+    assert found is not None
+    by_key = {each.key: each for each in found}
+    sign = -1 if lower else 1
+    rate, loss, seed = (by_key[key] for key in SPACE)
+    assert rate.effect * sign == pytest.approx(0.5, abs=0.08)
+    assert float(rate.best) == pytest.approx(1e-3, rel=0.5)
+    assert loss.worst == "reverse_kl" and loss.effect * sign == pytest.approx(0.3, abs=0.05)
+    assert seed.low < 0 < seed.high
+    for each in (rate, loss):
+        assert each.low <= each.effect <= each.high and (each.low > 0) == (each.high > 0)
+
+
+def test_too_few_trials_say_nothing() -> None:
+    points, losses = trials(6, 0.0)
+    assert effects(SPACE, points, losses, lower=True) is None
+    assert effects(SPACE, [], [], lower=True) is None
+
+
+def test_a_key_with_one_tried_value_has_no_effect() -> None:
+    points, losses = trials(20, 0.01)
+    same = [point | {"distill.loss": "forward_kl"} for point in points]
+    found = effects(SPACE, same, losses, lower=True)
+    assert found is not None and {each.key for each in found} == {"distill.lr", "distill.seed"}
+
+
+def test_trials_that_went_wrong_do_not_decide_the_fit() -> None:
+    losses = [2.0, 2.1, 2.2, 2.15, 9.0]
+    assert usual(losses, lower=True) == [0, 1, 2, 3]
+    assert usual([-loss for loss in losses], lower=False) == [0, 1, 2, 3]
+    assert usual([2.0, 2.0, 2.0, 2.0, 2.0, 9.0], lower=True) == list(range(6)), "without a spread, nothing is far"
