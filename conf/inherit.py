@@ -10,6 +10,10 @@ TAUGHT = ("distill", "sft")
 """Sections of a student that state only what differs from the recipe's section of the same name."""
 
 
+RANGE = {"low", "high", "log"}
+"""Keys of a range in the space of a study."""
+
+
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """Merge `over` into `base`: mappings merge, other values are replaced."""
     merged = dict(base)
@@ -33,9 +37,11 @@ def layered(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def complete(values: dict[str, Any]) -> dict[str, Any]:
-    """The values with formats as sections, without removed students (null), and with each student's training sections
-    laid over the recipe's."""
+    """The values with formats as sections, without removed students (null), with each student's training sections
+    laid over the recipe's, and the space of a study by dotted key."""
     values = layered({}, values)
+    if isinstance(study := values.get("study"), dict) and isinstance(study.get("space"), dict):
+        values = values | {"study": study | {"space": _tried(study["space"])}}
     students = values.get("students")
     if not isinstance(students, dict):
         return values
@@ -45,6 +51,15 @@ def complete(values: dict[str, Any]) -> dict[str, Any]:
         if student is not None
     }
     return values | {"students": taught}
+
+
+def _tried(space: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The space of a study by dotted key, however it is nested; without keys that were removed (null)."""
+    keys: dict[str, Any] = {}
+    for name, tried in space.items():
+        section = isinstance(tried, dict) and tried and not RANGE & tried.keys()
+        keys |= _tried(tried, f"{prefix}{name}.") if section else {f"{prefix}{name}": tried}
+    return {key: tried for key, tried in keys.items() if tried is not None or prefix}
 
 
 def _taught(student: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:

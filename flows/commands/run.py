@@ -14,6 +14,7 @@ from flows.commands.console import (
     StoreOption,
     fail,
     flow_run,
+    out,
     root_of,
     show_report,
     split_overrides,
@@ -49,6 +50,8 @@ def run(
 
         with tags(f"preset:{Path(preset).stem}", f"cluster:{Path(cluster).stem}"):
             folder = Path(compress(recipe=recipe, name=name, store=str(root), cluster=on_cluster))
+    if recipe.study:
+        out.print(f"this run leaves out its study: imbik study {preset}", style="dim", markup=False, soft_wrap=True)
     show_report(folder)
     from flows.outcome import CLOSED, summary
     from tasks.store.runs import read_report

@@ -1,0 +1,315 @@
+"""`imbik study` as a user starts it: what it tries, shares and says, that nothing in its way changes it, and what it
+refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conf.report.study import StudyResult
+from conf.trials import load_study
+from flows.planned_study import planned
+from flows.rounds import Space, rounds
+from tests.fixtures.flow import RECIPE, imbik, left_behind, report_of, start, wait_for
+
+STUDY = RECIPE.with_name("study.yaml")
+ROOT = RECIPE.parents[2]
+NAME = "tried"
+COMMAND = ["study", str(STUDY), "--name", NAME]
+ONE_CORE = "import os\nos.cpu_count = lambda: 1\n"
+
+
+def result_of(store: Path, name: str = NAME) -> StudyResult:
+    return StudyResult.model_validate_json((store / "runs" / name / "study.json").read_text())
+
+
+def weights(store: Path, name: str = NAME) -> dict[str, bytes]:
+    """The weights of every model that a study taught."""
+    folder = store / "runs" / name
+    return {path.parts[-3]: path.read_bytes() for path in folder.glob("distill-*/model/model.safetensors")}
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in which the study ran to its end, side by side and undisturbed."""
+    store = tmp_path_factory.mktemp("study") / "store"
+    done = imbik(*COMMAND, store=store)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return store
+
+
+@pytest.mark.slow
+def test_trials_share_what_they_can_and_have_results(studied: Path) -> None:
+    found = result_of(studied)
+    assert [trial.number for trial in found.trials] == [1, 2, 3, 4, 5, 6]
+    assert [trial.round for trial in found.trials] == [1, 1, 1, 2, 2, 2]
+    assert all(trial.values and not trial.failed for trial in found.trials)
+    assert found.best == min(found.trials, key=lambda trial: trial.values or ()).number
+    records = [json.loads(path.read_text()) for path in studied.glob("*/*/artifact.json")]
+    made = [record["stage"] for record in records]
+    assert [made.count(stage) for stage in ("data", "teacher", "importance", "prune")] == [1, 1, 1, 1]
+    assert made.count("distill") == 1 + 6 + 2 * 2, "the recipe, the trials, two fresh seeds of the recipe and the best"
+    for trial in found.trials:
+        (record,) = [
+            json.loads((path / "artifact.json").read_text())
+            for path in (studied / "runs" / NAME).glob(f"distill-depth-t{trial.number}")
+        ]
+        assert record["config"]["lr"] == trial.point["distill.lr"]
+        assert trial.tokens == record["config"]["steps"] * 4 * 64
+        scores = json.loads((studied / "runs" / NAME / f"evaluate-depth-t{trial.number}" / "scores.json").read_text())
+        assert trial.values == (scores["val_loss"],)
+
+
+@pytest.mark.slow
+def test_the_best_is_taught_again_before_it_is_called_better(studied: Path) -> None:
+    found, fresh = result_of(studied), result_of(studied).fresh
+    assert fresh is not None and found.best is not None and found.recipe_values is not None
+    best = found.trials[found.best - 1]
+    assert best.values and best.values[0] < found.recipe_values[0], "the recipe's rate is far too low"
+    assert fresh.seeds == 2 and len(set(fresh.trial)) == 2 and len(set(fresh.recipe)) == 2
+    assert fresh.luck == pytest.approx(sum(fresh.trial) / 2 - best.values[0])
+    folder = studied / "runs" / NAME
+    losses = [
+        [
+            json.loads((folder / f"evaluate-depth-{who}s{seed}-test" / "sequences.json").read_text())["val_loss"]
+            for seed in (1, 2)
+        ]
+        for who in (f"t{found.best}-", "")
+    ]
+    means = [sum(map(sum, each)) / sum(map(len, each)) for each in losses]
+    assert fresh.difference == pytest.approx(means[0] - means[1])
+    assert fresh.items == len(losses[0][0])
+    assert fresh.ci95 is not None and fresh.ci95[0] < fresh.difference < fresh.ci95[1]
+    assert any(sentence.startswith("Taught again with 2 fresh seeds") for sentence in found.sentences)
+
+
+@pytest.mark.slow
+def test_a_trial_is_an_ordinary_run_with_overrides(studied: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(studied, store, symlinks=True)
+    point = result_of(store).trials[3].point
+    before = {path.parent.name for path in store.glob("*/*/artifact.json")}
+    done = imbik("run", str(STUDY), *(f"{key}={value}" for key, value in point.items()), "--name", "one", store=store)
+    assert done.returncode == 0, done.stderr
+    assert "leaves out its study" in done.stdout
+    new = [json.loads(path.read_text()) for path in store.glob("*/*/artifact.json") if path.parent.name not in before]
+    assert {record["stage"] for record in new} <= {"evaluate"}, "only scores on the test split are new"
+
+
+@pytest.mark.slow
+def test_a_second_study_builds_nothing_and_says_the_same(studied: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(studied, store, symlinks=True)
+    before = sorted(path.parent.name for path in store.glob("*/*/artifact.json"))
+    done = imbik(*COMMAND, "--json", store=store)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.parent.name for path in store.glob("*/*/artifact.json")) == before
+    assert StudyResult.model_validate(json.loads(done.stdout)) == result_of(studied)
+
+
+@pytest.mark.slow
+def test_one_at_a_time_gives_the_same_as_side_by_side(studied: Path, tmp_path: Path) -> None:
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "sitecustomize.py").write_text(ONE_CORE)
+    store = tmp_path / "store"
+    done = imbik(*COMMAND, store=store, more={"PYTHONPATH": f"{tmp_path / 'path'}:{ROOT}"})
+    assert done.returncode == 0, done.stderr
+    assert result_of(store) == result_of(studied)
+    assert weights(store) == weights(studied)
+    started = [json.loads(line)["time"] for line in _first_lines(store)]
+    ended = sorted(json.loads(line)["time"] for line in _last_lines(store))
+    assert all(one >= other for one, other in zip(sorted(started)[1:], ended, strict=False)), "they did overlap"
+
+
+def _first_lines(store: Path) -> list[str]:
+    return [path.read_text().splitlines()[0] for path in store.glob("distill/*/metrics.jsonl")]
+
+
+def _last_lines(store: Path) -> list[str]:
+    return [path.read_text().splitlines()[-1] for path in store.glob("distill/*/metrics.jsonl")]
+
+
+@pytest.mark.slow
+def test_killed_within_and_between_trials_it_ends_the_same(studied: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    moments = (
+        lambda: list(store.glob(".work/teacher-*/checkpoints/step-*")),
+        lambda: list(store.glob(".work/distill-*/metrics.jsonl")),
+        lambda: len(list(store.glob("distill/*/artifact.json"))) >= 2,
+        lambda: len(list(store.glob("distill/*/artifact.json"))) >= 4,
+        lambda: len(list(store.glob("evaluate/*/artifact.json"))) >= 10,
+    )
+    for moment in moments:
+        process = start(*COMMAND, store=store)
+        try:
+            wait_for(lambda due=moment, run=process: due() or run.poll() is not None, 200, "it did not get there")
+            assert process.poll() is None, process.communicate()
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        assert not (store / "runs" / NAME / "study.json").exists()
+        wait_for(lambda: not left_behind(store), 60, "jobs were left")
+    done = imbik(*COMMAND, store=store)
+    assert done.returncode == 0, done.stderr
+    assert result_of(store) == result_of(studied)
+    assert weights(store) == weights(studied)
+
+
+@pytest.mark.slow
+def test_the_report_has_the_trials_and_its_figures(studied: Path) -> None:
+    report, found = report_of(studied, NAME), result_of(studied)
+    assert [row["model"] for row in report["rows"]] == ["depth", f"depth-t{found.best}"]
+    assert all((Path(row["path"]) / "config.json").is_file() for row in report["rows"])
+    titles = [section["title"] for section in report["sections"]]
+    assert titles == ["Trials", "What each key does to val_loss of depth", "With fresh seeds"]
+    page = (studied / "runs" / NAME / "report.html").read_text()
+    for figure in ("history", "parallel"):
+        assert (studied / "runs" / NAME / "plots" / f"{figure}.svg").read_text().startswith("<svg")
+    assert page.count("<svg") == 2
+    assert "study" not in {run.name for run in (studied / "runs").iterdir()}
+
+
+@pytest.mark.slow
+def test_mlflow_has_trials_within_the_study(studied: Path) -> None:
+    found = result_of(studied)
+    with sqlite3.connect(studied / "mlflow.db") as database:
+        runs = {
+            run: (name, status) for run, name, status in database.execute("select run_uuid, name, status from runs")
+        }
+        above = dict(database.execute("select run_uuid, value from tags where key = 'mlflow.parentRunId'"))
+        params = list(database.execute("select run_uuid, key, value from params where key like 'distill.%'"))
+        metrics = list(database.execute("select run_uuid, value from metrics where key = 'val_loss of depth'"))
+    (parent,) = [run for run, (name, _) in runs.items() if name == NAME]
+    trials = {name: run for run, (name, _) in runs.items() if above.get(run) == parent and name[1:].isdigit()}
+    assert sorted(trials) == [f"t{trial.number}" for trial in found.trials]
+    for trial in found.trials:
+        run = trials[f"t{trial.number}"]
+        own = {key: value for each, key, value in params if each == run}
+        assert own == {key: str(value) for key, value in trial.point.items()}
+        assert [value for each, value in metrics if each == run] == list(trial.values or ())
+        stages = {runs[each][0] for each, over in above.items() if over == run}
+        assert f"distill-depth-t{trial.number}" in stages
+    assert {status for _, status in runs.values()} == {"FINISHED"}
+
+
+def space_of(root: Path, *overrides: str) -> Space:
+    from conf.cluster import LOCAL
+    from conf.load import validate
+
+    values = load_study(str(STUDY), list(overrides))
+    settings = validate(values).study
+    assert settings is not None
+    space = Space(values, settings, LOCAL, root)
+    space.check()
+    return space
+
+
+def test_a_plan_knows_the_first_round_and_what_it_shares(tmp_path: Path) -> None:
+    found = planned(space_of(tmp_path / "store"))
+    assert [(trial.number, trial.round) for trial, _ in found.trials] == [(1, 1), (2, 1), (3, 1)]
+    made = {stage.label: (stage.made, stage.pending) for stage in found.stages}
+    assert made["teacher"] == ("once", 1) and made["distill-depth"] == ("4 times", 4)
+    assert "The others are chosen from the results of these, 3 at a time." in found.sentences
+    assert list(tmp_path.iterdir()) == [], "a plan writes nothing"
+
+
+@pytest.mark.slow
+def test_a_plan_goes_through_what_is_in_the_store(studied: Path) -> None:
+    found = planned(space_of(studied))
+    assert [trial.point for trial, _ in found.trials] == [trial.point for trial in result_of(studied).trials]
+    assert {state for _, state in found.trials} == {"in the store"}
+    assert all(stage.pending == 0 for stage in found.stages)
+
+
+def test_a_grid_is_planned_as_a_whole(tmp_path: Path) -> None:
+    rates = ["study.space.distill.lr=[1e-3, 2e-3]", "study.round=9"]
+    found = planned(space_of(tmp_path, "study.sampler=grid", "study.trials=null", *rates))
+    points = [tuple(trial.point.values()) for trial, _ in found.trials]
+    assert points == [(1e-3, 4), (1e-3, 6), (2e-3, 4), (2e-3, 6)]
+
+
+def test_the_tokens_of_the_trials_end_a_study(tmp_path: Path) -> None:
+    space = space_of(tmp_path, "study.tokens=3500", "study.trials=null")
+    source, spent = rounds(space), 0
+    asked = next(source)
+    while True:
+        spent += sum(trial.tokens for trial in asked)
+        try:
+            asked = source.send([(3.0,)] * len(asked))
+        except StopIteration as end:
+            assert end.value == "the next trial would go beyond study.tokens 3,500"
+            break
+    assert 0 < spent <= 3500
+
+
+def test_the_same_results_bring_the_same_trials_again(tmp_path: Path) -> None:
+    def played(until: int) -> list[dict[str, Any]]:
+        source, points = rounds(space_of(tmp_path)), list[dict[str, Any]]()
+        asked = next(source)
+        while len(points) < until:
+            points += [trial.point for trial in asked]
+            results = [None if trial.number == 2 else (trial.point["distill.lr"],) for trial in asked]
+            try:
+                asked = source.send(results)
+            except StopIteration:
+                break
+        return points
+
+    assert played(99)[:3] == played(3)
+    assert played(99) == played(99)
+
+
+NONE = ["study.space.distill.lr=null", "study.space.distill.steps=null"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "part"),
+    [
+        ([*NONE, "study.space.distill.micro_batch=[2, 4]"], r"study\.space\.distill\.micro_batch changes no model"),
+        (["students.depth.distill={steps: 5}"], r"study\.space\.distill\.steps changes no model"),
+        ([*NONE, "study.space.data.vocab_size=[300, 400]"], "changes the stage data, and val_loss cannot be compared"),
+        (
+            [*NONE, "study.space.teacher.lr=[1e-3, 2e-3]", "study.objectives=[{model: depth, by: kl_teacher}]"],
+            "teacher",
+        ),
+        (["study.space.distill.lr=null", "study.space.distill.steps=null"], "study.space is .*; it must not be empty"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(overrides: list[str], part: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=part):
+        space_of(tmp_path, *overrides)
+
+
+@pytest.mark.slow
+def test_trials_that_all_fail_are_told_with_the_reason(studied: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(studied, store, symlinks=True)
+    wild = ["study.space.distill.lr=[1.0e30, 2.0e30]", "study.sampler=random"]
+    done = imbik("study", str(STUDY), *wild, store=store)
+    assert done.returncode == 2
+    assert "all 4 trials of the study failed, 4 of them like this: " in " ".join(done.stderr.split())
+    assert "lower lr" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_trial_that_fails_does_not_end_the_study(studied: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(studied, store, symlinks=True)
+    grid = ["study.space.distill.lr=[1.0e30, 1.0e-3]", "study.sampler=grid", "study.trials=null", "study.seeds=null"]
+    objectives = "study.objectives=[{model: depth}, {model: depth, by: kl_teacher}]"
+    done = imbik("study", str(STUDY), *grid, objectives, "--name", "two", store=store)
+    assert done.returncode == 0, done.stderr
+    found = result_of(store, "two")
+    assert [trial.values is None for trial in found.trials] == [True, True, False, False]
+    assert found.best is None and found.fresh is None
+    assert [trial.on_front for trial in found.trials][:2] == [False, False]
+    assert any(trial.on_front for trial in found.trials)
+    assert any("2 trials failed, 2 of them like this" in sentence for sentence in found.sentences)
+    assert (store / "runs" / "two" / "plots" / "front.svg").is_file()
