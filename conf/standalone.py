@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_va
 from conf.base import Config
 from conf.checks.recipe import check_source
 from conf.checks.serve import check_served
+from conf.checks.study import check_split
 from conf.load import RecipeError
 from conf.mmlu_files import check_mmlu
 from conf.paths import in_home
@@ -48,6 +49,8 @@ class Single(Config):
     @model_validator(mode="after")
     def _questions(self) -> Self:
         check_mmlu(self.evaluate.mmlu if self.evaluate else None)
+        if self.evaluate:
+            check_split(self.evaluate)
         return self
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from conf.checks.claims import students_models
 from conf.recipe import Recipe
+from conf.stages.evaluate import EvaluateConfig
 from conf.study import BENCHMARKS, Objective
 from conf.wording import model_in
 
@@ -19,11 +20,7 @@ UNTRIED = ("description", "project", "study", "claims", "winner", "card", "serve
 def check_study(recipe: Recipe) -> None:
     """Raise ValueError for a space that names no key of the recipe, or an objective that its run does not measure."""
     study = recipe.study
-    if recipe.evaluate.split != "test":
-        raise ValueError(
-            f"evaluate.split is {recipe.evaluate.split}, but reports are of the test split, and a study scores its"
-            " trials on the validation split by itself; remove it"
-        )
+    check_split(recipe.evaluate)
     if study is None:
         return
     for key in study.space:
@@ -32,6 +29,15 @@ def check_study(recipe: Recipe) -> None:
         _check_objective(recipe, f"study.objectives.{number}", objective)
     if recipe.engine == "nemo":
         raise ValueError("engine is nemo, whose trainings a study cannot compare yet; set engine: megatron")
+
+
+def check_split(evaluate: EvaluateConfig) -> None:
+    """Raise ValueError for a report on another split than its words say."""
+    if evaluate.split != "test":
+        raise ValueError(
+            f"evaluate.split is {evaluate.split}, but reports are of the test split, and a study scores its trials on"
+            " the validation split by itself; remove it"
+        )
 
 
 def _check_key(recipe: Recipe, key: str) -> None:

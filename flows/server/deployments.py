@@ -28,13 +28,16 @@ def of_recipe(
     pool: str = POOL,
     work: dict[str, Any],
 ) -> RunnerDeployment:
-    """The deployment `compress/<name>`, whose form starts with `recipe`. `common` holds the parameters store and
-    cluster, `work` the pool's job variables; `schedule` is a Prefect schedule."""
+    """The deployment `compress/<name>`, of a recipe with a study `study/<name>`, whose form starts with `recipe`.
+    `common` holds the parameters store and cluster, `work` the pool's job variables; `schedule` is a Prefect
+    schedule."""
     from flows.compress import compress
+    from flows.study import study
 
     start = _start(recipe, preset, str(common.get("cluster", "local")))
     parameters = {"recipe": start["recipe"], "name": name} | common
-    deployment = _deployment(compress, name, start["description"], parameters, start["tags"], schedule, pool, work)
+    flow = study if recipe.study else compress
+    deployment = _deployment(flow, name, start["description"], parameters, start["tags"], schedule, pool, work)
     draw_students(deployment._parameter_openapi_schema.definitions, list(recipe.students))
     return deployment
 

@@ -39,6 +39,7 @@ def test_what_ships_is_what_is_tested() -> None:
         "demo-search",
         "demo-sft",
         "stories",
+        "study-distill",
     }
     assert shipped == set(names()) == {path.stem for path in PRESETS.glob("*.yaml")}
 

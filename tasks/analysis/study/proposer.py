@@ -24,8 +24,8 @@ IN_A_ROW = 50
 """Points already tried that a sampler may choose one after the other, before it is given one that was not."""
 SMALL = 10_000
 """Points of a space that can be listed."""
-STARTUP = 10
-"""Trials drawn at random before a sampler uses results: at most this many, and a third of the study."""
+STARTUP = 6
+"""Trials drawn at random before a sampler uses results; the same for every budget, so that a larger one goes on."""
 
 
 def proposer(study: StudyConfig) -> Grid | Sampled:
@@ -125,14 +125,13 @@ class Sampled:
 def _sampler(study: StudyConfig) -> BaseSampler:
     import optuna
 
-    startup = min(STARTUP, max(2, study.most // 3))
     if study.sampler == "random":
         return optuna.samplers.RandomSampler(seed=study.seed)
     if study.sampler == "tpe":
-        return optuna.samplers.TPESampler(seed=study.seed, n_startup_trials=startup, constant_liar=True)
+        return optuna.samplers.TPESampler(seed=study.seed, n_startup_trials=STARTUP, constant_liar=True)
     if importlib.util.find_spec("torch") is None:
         raise ValueError("study.sampler gp needs PyTorch, which is not installed here; choose tpe")
-    return optuna.samplers.GPSampler(seed=study.seed, n_startup_trials=startup)
+    return optuna.samplers.GPSampler(seed=study.seed, n_startup_trials=STARTUP)
 
 
 def _distribution(values: Range | tuple[Any, ...]) -> BaseDistribution:

@@ -96,3 +96,16 @@ def test_two_objectives_are_sampled_too() -> None:
         points = source.ask(3)
         source.tell([(point["distill.lr"], float(point["distill.steps"])) for point in points])
     assert points
+
+
+def test_a_larger_budget_goes_on_after_the_same_trials() -> None:
+    def of(trials: int) -> list[Point]:
+        config = study(trials=trials)
+        source, points = proposer(config), list[Point]()
+        while len(points) < trials:
+            asked = source.ask(min(config.round, trials - len(points)))
+            source.tell([loss(point) for point in asked])
+            points += asked
+        return points
+
+    assert of(18)[:14] == of(14)
