@@ -10,6 +10,8 @@ TAUGHT = ("distill", "sft")
 """Sections of a student that state only what differs from the recipe's section of the same name."""
 
 
+MOST_SEEDS = 10
+"""Seeds of one student at most."""
 RANGE = {"low", "high", "log"}
 """Keys of a range in the space of a study."""
 
@@ -38,7 +40,7 @@ def layered(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 def complete(values: dict[str, Any]) -> dict[str, Any]:
     """The values with formats as sections, without removed students (null), with each student's training sections
-    laid over the recipe's, and the space of a study by dotted key."""
+    laid over the recipe's, its copies with further seeds, and the space of a study by dotted key."""
     values = layered({}, values)
     if isinstance(study := values.get("study"), dict) and isinstance(study.get("space"), dict):
         values = values | {"study": study | {"space": _tried(study["space"])}}
@@ -50,7 +52,7 @@ def complete(values: dict[str, Any]) -> dict[str, Any]:
         for name, student in students.items()
         if student is not None
     }
-    return values | {"students": taught}
+    return values | {"students": _with_seeds(taught, values)}
 
 
 def _tried(space: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -60,6 +62,51 @@ def _tried(space: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         section = isinstance(tried, dict) and tried and not RANGE & tried.keys()
         keys |= _tried(tried, f"{prefix}{name}.") if section else {f"{prefix}{name}": tried}
     return {key: tried for key, tried in keys.items() if tried is not None or prefix}
+
+
+def _with_seeds(students: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
+    """The students, each followed by its copies with further seeds if it asks for several."""
+    all_students: dict[str, Any] = {}
+    for name, student in students.items():
+        all_students[name] = student
+        seeds = student.get("seeds", 1) if isinstance(student, dict) else 1
+        for number in range(2, seeds + 1 if type(seeds) is int and seeds <= MOST_SEEDS else 2):
+            copy = f"{name}-s{number}"
+            all_students[copy] = students.get(copy, _shifted(student, recipe, number - 1))
+    return all_students
+
+
+def _shifted(student: dict[str, Any], recipe: dict[str, Any], shift: int) -> dict[str, Any]:
+    """A student whose seeds are higher by `shift`."""
+    changed = {key: value for key, value in student.items() if key != "seeds"}
+    for part in TAUGHT:
+        section = student.get(part) or recipe.get(part)
+        if isinstance(section, dict):
+            changed[part] = _later(section, shift)
+    if isinstance(prune := student.get("prune"), dict):
+        changed["prune"] = _drawn(prune, shift)
+    if isinstance(rounds := student.get("rounds"), list):
+        changed["rounds"] = [_shifted_round(each, shift) if isinstance(each, dict) else each for each in rounds]
+    return changed
+
+
+def _shifted_round(round_: dict[str, Any], shift: int) -> dict[str, Any]:
+    parts: dict[str, Any] = {}
+    if isinstance(prune := round_.get("prune"), dict):
+        parts["prune"] = _drawn(prune, shift)
+    if isinstance(distill := round_.get("distill"), dict):
+        parts["distill"] = _later(distill, shift)
+    return round_ | parts
+
+
+def _drawn(prune: dict[str, Any], shift: int) -> dict[str, Any]:
+    """A cut with its seed raised where it draws at random."""
+    return _later(prune, shift) if prune.get("ranking") == "random" or prune.get("reinitialize") else prune
+
+
+def _later(section: dict[str, Any], shift: int) -> dict[str, Any]:
+    seed = section.get("seed", 1)
+    return section | {"seed": seed + shift} if type(seed) is int else section
 
 
 def _taught(student: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:

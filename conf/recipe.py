@@ -140,6 +140,11 @@ class Recipe(Config):
             if other:
                 raise ValueError(f"students.{name} has the name of a model of student {other}; choose another name")
 
+    def copies(self, student: str) -> tuple[str, ...]:
+        """The students that are this one with further seeds, in the order of their seeds."""
+        settings = self.students.get(student)
+        return tuple(f"{student}-s{number}" for number in range(2, settings.seeds + 1)) if settings else ()
+
     def formats_of(self, student: str) -> tuple[QuantizeConfig, ...]:
         """Quantization formats of `student`, in the recipe's order."""
         wanted = self.students[student].quantize

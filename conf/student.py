@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from conf.base import Config
 from conf.gates import Gate, GateName
+from conf.inherit import MOST_SEEDS
 from conf.stages.distill import DistillConfig
 from conf.stages.prune import PruneConfig
 from conf.stages.search import SearchConfig
@@ -39,6 +40,15 @@ class Student(Config):
     quantize: bool | tuple[str, ...] = Field(
         default=True,
         description="true: all formats of the recipe; false: none; or a list of format names.",
+    )
+    seeds: int = Field(
+        default=1,
+        ge=1,
+        le=MOST_SEEDS,
+        description=(
+            "Seeds with which it is taught: 3 adds the students NAME-s2 and NAME-s3, which differ in their seeds alone;"
+            " claims about it hold over seeds too."
+        ),
     )
     gates: dict[GateName, Gate | None] = Field(
         default={},

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from conf.claims import BENCHMARKS
+from conf.inherit import TAUGHT
 from conf.recipe import Recipe
+from conf.student import Student
 
 
 def check_claims(recipe: Recipe) -> None:
@@ -32,6 +36,47 @@ def check_claims(recipe: Recipe) -> None:
             raise ValueError(
                 f"claims.{name}.by is tokens_per_second but evaluate.new_tokens is 0; raise evaluate.new_tokens"
             )
+
+
+def check_seeds(recipe: Recipe) -> None:
+    """Raise ValueError for a student of several seeds that has nothing to draw, or whose copies are other students."""
+    for name, student in recipe.students.items():
+        for number, copy in enumerate(recipe.copies(name), start=2):
+            ours = recipe.students.get(copy)
+            if ours is None or _but_seeds(ours) != _but_seeds(student):
+                raise ValueError(
+                    f"students.{name}.seeds is {student.seeds}, so {copy} is its copy with seed {number}, but the"
+                    " recipe has another student of this name; rename that one"
+                )
+            if ours == student.model_copy(update={"seeds": 1}):
+                raise ValueError(
+                    f"students.{name}.seeds is {student.seeds}, but nothing of it is drawn at random; remove seeds, or"
+                    " distil it"
+                )
+    for name, claim in recipe.claims.items():
+        counts = {_seeds(recipe, claim.model), _seeds(recipe, claim.than)} - {1} if claim else set()
+        if len(counts) > 1:
+            raise ValueError(
+                f"claims.{name} compares students of {' and '.join(map(str, sorted(counts)))} seeds; give both as many"
+            )
+
+
+def _but_seeds(student: Student) -> Any:
+    """What a student and its copies have in common."""
+
+    def bare(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: bare(each) for key, each in value.items() if key not in ("seed", "seeds")}
+        return [bare(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+    content: dict[str, Any] = bare(student.model_dump(mode="json"))
+    return {key: value for key, value in content.items() if key not in TAUGHT}
+
+
+def _seeds(recipe: Recipe, model: str) -> int:
+    """Seeds of the student that a model belongs to; 1 for other models."""
+    owners = [name for name in recipe.students if model == name or model.startswith(f"{name}-")]
+    return recipe.students[max(owners, key=len)].seeds if owners else 1
 
 
 def check_winner(recipe: Recipe) -> None:

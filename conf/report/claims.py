@@ -25,6 +25,9 @@ class ClaimVerdict(Config):
     )
     low: float | None = Field(default=None, description="Lower bound of its 95% interval; null: no interval.")
     high: float | None = Field(default=None, description="Upper bound of its 95% interval; null: no interval.")
+    seeds: int = Field(
+        default=1, description="Seeds of the comparison; above 1, values are means and the interval holds seeds too."
+    )
     n: int | None = Field(default=None, description="Test sequences or questions in the comparison.")
     verdict: Literal["holds", "refuted", "not shown", "holds, timed once", "refuted, timed once"] = Field(
         description=(

@@ -85,8 +85,11 @@ def allowed(recipe: Recipe, report: Report) -> list[Row]:
         for rung in choice.rungs
         if choice.kept and rung.model != choice.kept
     }
+    copies = {copy for name in recipe.students for copy in recipe.copies(name)}  # the best seed is the luckiest
     rows = []
     for row in report.rows:
+        if row.student in copies:
+            continue
         if row.student is None or row.student not in recipe.students or row.baseline or row.model in closed | dropped:
             continue
         if row.stage != "prune" or recipe.stages_of(row.student) == ("prune",):

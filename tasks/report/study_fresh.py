@@ -9,8 +9,8 @@ import numpy as np
 
 from conf.report.study import FreshSeeds
 from conf.study import BENCHMARKS, Objective
+from tasks.analysis.crossed import crossed_interval
 from tasks.analysis.statistics import finite
-from tasks.analysis.study.fresh import crossed_interval
 from tasks.analysis.verdicts import Scores
 from tasks.report.model import ReportModel
 from tasks.report.sections.benchmarks import read_right

@@ -7,10 +7,12 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.analysis.crossed import crossed_interval
 from tasks.analysis.statistics import mean_interval
 from tests.fixtures.flow import RECIPE, imbik, report_of, told
 
@@ -79,3 +81,27 @@ def test_claims_are_decided_from_sealed_scores(finished: Path, tmp_path: Path) -
     assert (decided["taught"]["low"], decided["taught"]["high"]) == pytest.approx((expected.low, expected.high))
     page = (store / "runs" / "claimed" / "report.md").read_text()
     assert "## Claims" in page and "teaching helps" in page
+
+
+@pytest.mark.slow
+def test_a_claim_holds_over_seeds_too(finished: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(finished, store, symlinks=True)
+    changes = ["students.depth={seeds: 3, quantize: false}", "students.width={seeds: 3, quantize: false}"]
+    changes += ["evaluate.mmlu=null", "evaluate.new_tokens=0", "claims={a: {model: depth, than: width}}"]
+    done = imbik("run", str(RECIPE), *changes, "--name", "seeds", store=store)
+    assert done.returncode == 0, done.stderr
+    report = report_of(store, "seeds")
+    (claim,) = report["claims"]
+    losses = {
+        name: json.loads((store / "runs" / "seeds" / f"evaluate-{name}" / "sequences.json").read_text())["val_loss"]
+        for student in ("depth", "width")
+        for name in (student, f"{student}-s2", f"{student}-s3")
+    }
+    assert len({tuple(each) for each in losses.values()}) == 6, "each seed teaches another student"
+    ends = ("", "-s2", "-s3")
+    table = np.array([np.subtract(losses[f"depth{end}"], losses[f"width{end}"]) for end in ends])
+    difference, low, high = crossed_interval(table)
+    assert (claim["difference"], claim["low"], claim["high"]) == pytest.approx((difference, low, high))
+    assert (claim["seeds"], claim["n"]) == (3, table.shape[1])
+    assert report["winner"]["model"] in ("depth", "width"), "the best seed is the luckiest"

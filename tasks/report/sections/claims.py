@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from conf.claims import BENCHMARKS, LOWER, Claim
 from conf.recipe import Recipe
 from conf.report.claims import ClaimVerdict
 from conf.report.row import Row
 from conf.report.section import Section
+from tasks.analysis.crossed import crossed_interval
 from tasks.analysis.statistics import finite, mean_interval, paired_difference
 from tasks.analysis.verdicts import Scores
 from tasks.report.sections.benchmarks import Right, read_right
@@ -30,12 +33,53 @@ def decide(
     answers by model and benchmark."""
     by_name = {row.model: row for row in rows}
     claims = [claim for claim in recipe.claims.values() if claim and {claim.model, claim.than} <= by_name.keys()]
-    return tuple(
-        _on_benchmark(claim, *(read_right(judged[name][claim.by]) for name in (claim.model, claim.than)))
-        if claim.by in BENCHMARKS
-        else _decide(claim, by_name, folders)
-        for claim in claims
-    )
+    verdicts = []
+    for claim in claims:
+        verdict = _over_seeds(recipe, claim, by_name, folders, judged)
+        if verdict is None and claim.by in BENCHMARKS:
+            verdict = _on_benchmark(claim, *(read_right(judged[name][claim.by]) for name in (claim.model, claim.than)))
+        verdicts.append(verdict or _decide(claim, by_name, folders))
+    return tuple(verdicts)
+
+
+def _over_seeds(
+    recipe: Recipe, claim: Claim, rows: dict[str, Row], folders: dict[str, str], judged: Mapping[str, dict[str, str]]
+) -> ClaimVerdict | None:
+    """The verdict over the seeds of both models; None where there is one seed, or what is claimed has no items."""
+    names = [_by_seed(recipe, rows, model) for model in (claim.model, claim.than)]
+    seeds = max(map(len, names))
+    if seeds == 1 or claim.by in ("tokens_per_second", "bytes"):
+        return None
+    count = min(len(each) for each in names if len(each) > 1)  # a gate may have stopped a copy
+    items = [
+        [_items(claim, name, folders, judged) for name in (each if len(each) > 1 else each * count)[:count]]
+        for each in names
+    ]
+    common = sorted(set.intersection(*(set(one) for each in items for one in each)))
+    values = [np.array([[one[item] for item in common] for one in each]) for each in items]
+    difference, low, high = crossed_interval(values[0] - values[1])
+    sign, ends = -1 if claim.by in LOWER else 1, finite(low, high) or (None, None)
+    update = {"difference": difference, "low": ends[0], "high": ends[1], "n": len(common), "seeds": count}
+    verdict = _verdict(claim, float(values[0].mean()), float(values[1].mean()))
+    return verdict.model_copy(update=update | {"verdict": interval_verdict(sign * low, sign * high)})
+
+
+def _by_seed(recipe: Recipe, rows: dict[str, Row], model: str) -> list[str]:
+    """The model, and the same model of its student's copies with further seeds, as far as they were built."""
+    student = rows[model].student
+    copies = recipe.copies(student) if student else ()
+    names = [model, *(f"{copy}{model.removeprefix(student or '')}" for copy in copies)]
+    return [name for name in names if name in rows]
+
+
+def _items(claim: Claim, model: str, folders: dict[str, str], judged: Mapping[str, dict[str, str]]) -> dict[Any, float]:
+    """A model's loss on each test sequence, or whether it answered each question."""
+    if claim.by in BENCHMARKS:
+        return {name: float(right) for name, right in read_right(judged[model][claim.by]).items()}
+    scores = Scores.read(folders[model])
+    if claim.by == "mmlu":
+        return {item: float(right) for item, right in scores.answers.items()}
+    return dict(enumerate(scores.sequences[claim.by]))
 
 
 def _on_benchmark(claim: Claim, ours: Right, theirs: Right) -> ClaimVerdict:
@@ -120,7 +164,8 @@ def section(claims: tuple[ClaimVerdict, ...]) -> Section | None:
             (
                 "Differences are the model minus the other, over the same test sequences (nats, Student's t) or"
                 " questions (points, Newcombe). A claim holds if the whole 95% interval is on its side. Speeds are"
-                " timed once, while other stages of the run may share the machine."
+                " timed once, while other stages of the run may share the machine. With several seeds, the interval is"
+                " over seeds and items together (Satterthwaite)."
             ),
         ),
     )
@@ -139,6 +184,6 @@ def _row(claim: ClaimVerdict) -> tuple[str, ...]:
         claim.than,
         difference,
         interval,
-        "-" if claim.n is None else str(claim.n),
+        "-" if claim.n is None else str(claim.n) if claim.seeds == 1 else f"{claim.n} x {claim.seeds} seeds",
         claim.verdict,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conf.load import load
+from conf.load import load, validate_recipe
 from tests.fixtures.flow import RECIPE, told
 
 CLAIM = "claims={{good: {{says: one is better, model: {model}, than: {than}, by: {by}}}}}"
@@ -61,3 +61,45 @@ def test_what_is_measured_may_be_claimed(overrides: list[str]) -> None:
 def test_contamination_looks_for_the_questions_asked(overrides: list[str], part: str) -> None:
     assert part in told(*overrides)
     assert load(str(RECIPE), ["contamination={}"]).contamination_stage.mmlu == load(str(RECIPE), []).evaluate.mmlu
+
+
+def test_a_student_of_several_seeds_has_copies() -> None:
+    recipe = load(str(RECIPE), ["students.depth={seeds: 3, distill: {steps: 4}}", "students.width.seeds=2"])
+    assert list(recipe.students) == ["depth", "depth-s2", "depth-s3", "width", "width-s2"]
+    assert (recipe.copies("depth"), recipe.copies("width-s2")) == (("depth-s2", "depth-s3"), ())
+    first = recipe.distill_of("depth")
+    for number, name in enumerate(recipe.copies("depth"), start=1):
+        copy = recipe.distill_of(name)
+        assert first and copy == first.model_copy(update={"seed": first.seed + number})
+        assert recipe.students[name].prune == recipe.students["depth"].prune
+    again = validate_recipe(recipe.model_dump(mode="json"))
+    assert again == recipe, "a recipe as it was resolved is the same recipe"
+
+
+def test_copies_draw_anew_what_is_drawn() -> None:
+    chosen = "students.depth={seeds: 2, prune: {num_layers: 2, ranking: random}}"
+    recipe = load(str(RECIPE), [chosen])
+    first, other = (recipe.students[name].prune for name in ("depth", "depth-s2"))
+    assert first and other == first.model_copy(update={"seed": first.seed + 1})
+    rounds = "[{prune: {num_layers: 2}}, {prune: {ffn_hidden_size: 64}, distill: {steps: 3}}]"
+    recipe = load(str(RECIPE), [f"students.depth={{seeds: 2, prune: null, rounds: {rounds}}}"])
+    for number in (0, 1):
+        ours, copy = recipe.distill_of("depth", number), recipe.distill_of("depth-s2", number)
+        assert ours and copy == ours.model_copy(update={"seed": ours.seed + 1})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "part"),
+    [
+        (["students.depth.seeds=11"], "students.depth.seeds is 11; it must be at most 10"),
+        (["students.depth.seeds=0"], "students.depth.seeds is 0; it must be at least 1"),
+        (["students.depth.seeds=2", "distill=null"], "nothing of it is drawn at random; remove seeds"),
+        (["students.depth.seeds=2", "students.depth-s2={prune: {num_layers: 1}}"], "another student of this name"),
+        (
+            ["students.depth.seeds=2", "students.width.seeds=3", claim(than="width")],
+            "claims.good compares students of 2 and 3 seeds; give both as many",
+        ),
+    ],
+)
+def test_seeds_that_say_nothing_are_refused(overrides: list[str], part: str) -> None:
+    assert part in told(*overrides)

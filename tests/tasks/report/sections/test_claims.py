@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy import stats
 
 from conf.load import load
 from conf.report.claims import ClaimVerdict
+from tasks.analysis.crossed import crossed_interval
 from tasks.analysis.statistics import newcombe
 from tasks.report.sections.claims import decide, interval_verdict, section
 from tests.fixtures.report import row
@@ -143,3 +145,42 @@ def test_the_sentence_counts_verdicts() -> None:
     text = section(tuple(claim("mmlu", verdict) for verdict in verdicts))
     assert text and text.sentences == ("6 claims: 2 hold, 3 refuted, 1 not shown either way.",)
     assert section(()) is None
+
+
+SEEDED = {
+    "depth": [1.0, 2.0, 3.1, 4.0],
+    "depth-s2": [1.1, 2.1, 3.1, 4.1],
+    "width": [1.2, 2.3, 3.2, 4.3],
+    "width-s2": [1.1, 2.4, 3.2, 4.4],
+}
+
+
+def over_seeds(folder: Path, claim: str, *seeds: str) -> ClaimVerdict:
+    """A claim on students of the demo with these seeds, whose losses are SEEDED."""
+    rows = []
+    for model, losses in SEEDED.items():
+        (folder / model).mkdir()
+        (folder / model / "sequences.json").write_text(json.dumps({"val_loss": losses}))
+        rows.append(row(model, student=model, val_loss=sum(losses) / 4))
+    recipe = load("demo", [f"claims={{a: {claim}}}", *seeds])
+    (verdict,) = decide(recipe, tuple(rows), {model: str(folder / model) for model in SEEDED})
+    return verdict
+
+
+def test_with_seeds_the_interval_holds_seeds_and_sequences(tmp_path: Path) -> None:
+    both = ("students.depth.seeds=2", "students.width.seeds=2")
+    found = over_seeds(tmp_path, "{model: depth, than: width}", *both)
+    one, other = (np.array([SEEDED[name], SEEDED[f"{name}-s2"]]) for name in ("depth", "width"))
+    difference, low, high = crossed_interval(one - other)
+    assert (found.difference, found.low, found.high) == pytest.approx((difference, low, high))
+    assert (found.seeds, found.n) == (2, 4)
+    assert (found.model_value, found.than_value) == pytest.approx((one.mean(), other.mean()))
+    (cells,) = section((found,)).rows  # type: ignore[union-attr]
+    assert cells[-2] == "4 x 2 seeds"
+
+
+def test_a_model_of_one_seed_is_compared_with_each_seed(tmp_path: Path) -> None:
+    found = over_seeds(tmp_path, "{model: depth, than: width}", "students.depth.seeds=2")
+    ours = np.array([SEEDED["depth"], SEEDED["depth-s2"]])
+    assert found.difference == pytest.approx(float((ours - np.array(SEEDED["width"])).mean()))
+    assert found.seeds == 2

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
+from tasks.analysis.crossed import crossed_interval
 from tasks.analysis.statistics import mean_interval
-from tasks.analysis.study.fresh import crossed_interval
 
 
 @pytest.mark.parametrize(("of_seeds", "of_items"), [(0.1, 0.3), (0.0, 0.3), (0.2, 0.0)])

@@ -1,5 +1,4 @@
-"""Whether the best trial is better than the recipe: both taught again with fresh seeds, and compared over seeds and
-items together.
+"""The difference of two models over seeds and items together.
 
 Each seed's models answer the same items (test sequences or questions), so that a difference has two sources of chance:
 which seeds, and which items. Its variance is that of the means over seeds plus that of the means over items, with
