@@ -149,9 +149,9 @@ def _fresh_sentences(found: StudyResult, objective: Objective) -> list[str]:
             f" {amount(objective.by, ours - theirs, signed=True)} with fresh seeds."
         )
     verdict = {
-        "better": "it is better than the recipe",
-        "worse": "it is worse than the recipe",
-        "not shown": "it is not shown to be better than the recipe",
+        "better": f"t{found.best} is better than the recipe",
+        "worse": f"t{found.best} is worse than the recipe",
+        "not shown": f"t{found.best} is not shown to be better than the recipe",
     }[fresh.verdict]
     return [
         (
