@@ -176,3 +176,10 @@ def test_deployments_whose_folder_is_gone_are_named(tmp_path: Path) -> None:
     assert sentence and sentence.startswith(f"compress/mine would start in {gone}, which is gone: the folder was moved")
     assert "imbik deploy" in sentence and len(sentence.splitlines()) == 1
     assert moved({"compress/demo": str(tmp_path)}) is None
+
+
+@pytest.mark.parametrize(("preset", "name"), [("study-distill", "study/mine"), ("stories", "compress/mine")])
+def test_a_recipe_with_a_study_is_deployed_as_its_study(preset: str, name: str) -> None:
+    from flows.server.deployments import of_recipe
+
+    assert of_recipe(load(preset), "mine", preset=preset, common={}, work={}).full_name == name

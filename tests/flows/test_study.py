@@ -117,7 +117,7 @@ def test_a_second_study_builds_nothing_and_says_the_same(studied: Path, tmp_path
 
 @pytest.mark.slow
 def test_killed_and_one_job_at_a_time_ends_the_same(studied: Path, tmp_path: Path) -> None:
-    """SIGKILL within the teacher, within a trial, between rounds and among the fresh seeds, on a machine of one core."""
+    """SIGKILL within the teacher, within a trial, between rounds and among fresh seeds, on one core."""
     (tmp_path / "path").mkdir()
     (tmp_path / "path" / "sitecustomize.py").write_text(ONE_CORE)
     store, alone = tmp_path / "store", {"PYTHONPATH": f"{tmp_path / 'path'}:{ROOT}"}

@@ -146,3 +146,28 @@ def test_run_deleted_midway_ends_and_is_made_anew_by_sync(store: Path) -> None:
     assert [reason for _, _, reason in sync(store)] == [None]
     (run,), (stage,) = runs(store, "run"), runs(store, "teacher")
     assert run.info.run_id != parent and stage.data.tags["mlflow.parentRunId"] == run.info.run_id
+
+
+def test_trials_that_did_not_end_are_not_left_running(store: Path) -> None:
+    tracker = Tracker(store, "study", {})
+    tracker.trial("t1", {"distill.lr": 0.001, "students.depth.prune.drop_layers": [3, 4]})
+    tracker.trial("t2", {"distill.lr": 0.002})
+    tracker.trial("t3", {"distill.lr": 0.004})
+    tracker.nest("teacher", "t3")
+    job(store, tracker)
+    tracker.trial_ended("t1", {"val_loss of depth (%)": 1.5}, None)
+    tracker.trial_ended("t2", {}, "training diverged")
+    assert closed(tracker) == ""
+    (study,) = runs(store, "study")
+    by_name = {name: runs(store, name)[0] for name in ("t1", "t2", "t3", "teacher")}
+    assert {name: run.info.status for name, run in by_name.items()} == {
+        "t1": "FINISHED",
+        "t2": "FAILED",
+        "t3": "KILLED",
+        "teacher": "FAILED",
+    }
+    assert by_name["t1"].data.params == {"distill.lr": "0.001", "students.depth.prune.drop_layers": "[3, 4]"}
+    assert by_name["t1"].data.metrics == {"val_loss of depth ---": 1.5}
+    assert by_name["t2"].data.tags["imbik.error"] == "training diverged"
+    above = {name: run.data.tags["mlflow.parentRunId"] for name, run in by_name.items()}
+    assert above == dict.fromkeys(("t1", "t2", "t3"), study.info.run_id) | {"teacher": by_name["t3"].info.run_id}
