@@ -278,6 +278,7 @@ FAMILIES: dict[str, Family] = {
 }
 assert FAMILIES.keys() == set(get_args(Name))
 
+
 def known() -> str:
     """The families' names in a sentence."""
     titles = [family.title for family in FAMILIES.values()]

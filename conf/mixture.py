@@ -75,8 +75,8 @@ def _check_layers(config: dict[str, Any], where: str) -> None:
     for name, plain in (("decoder_sparse_step", 1), ("mlp_only_layers", [])):
         if config.get(name) not in (None, plain):
             raise ValueError(
-                f"{where} has {name} {config[name]}: some layers have no experts, which is not supported; choose a model"
-                " with experts in every layer"
+                f"{where} has {name} {config[name]}: some layers have no experts, which is not supported; choose a"
+                " model with experts in every layer"
             )
     if shared := [name for name in SHARED if config.get(name)]:
         raise ValueError(
@@ -89,4 +89,6 @@ def _check_layers(config: dict[str, Any], where: str) -> None:
             " it to 0"
         )
     if config.get("use_sliding_window"):
-        raise ValueError(f"{where} sets use_sliding_window, which is not supported beside experts; choose full attention")
+        raise ValueError(
+            f"{where} sets use_sliding_window, which is not supported beside experts; choose full attention"
+        )

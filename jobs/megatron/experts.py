@@ -12,8 +12,11 @@ from typing import Any
 import torch
 from megatron.core.models.gpt import GPTModel
 
+from conf.checks.layout import check_experts
 from conf.families import Experts
-from conf.mixture import Mixture
+from conf.hf_model import shape_in
+from conf.mixture import Mixture, mixture
+from conf.stages.training import Training
 
 TIE = 1e-4
 """Difference of two experts' probabilities within which rounding decides between them."""
@@ -40,11 +43,29 @@ def settings(mixture: Mixture | None) -> dict[str, Any]:
     }
 
 
-def balance(model: GPTModel, coefficient: float) -> None:
-    """Add Megatron's loss that balances the experts of each layer to the training of `model`, times `coefficient`."""
+def balance(model: GPTModel, hf_config: dict[str, Any], config: Training) -> None:
+    """Add Megatron's loss that balances the experts of each layer to the training of `model`. Raises ValueError for
+    settings that do not fit its experts, or a dense model."""
+    check_experts(config.stage, config, shape_in(hf_config))
+    mixed = mixture(hf_config)
+    if mixed is None:
+        return
+    coefficient = config.expert_balance
+    if coefficient is None:  # routers that have learned keep what they learned
+        coefficient = mixed.balance if config.stage == "teacher" else 0.0
     model.config.moe_aux_loss_coeff = coefficient
     for layer in model.decoder.layers:
         layer.mlp.router.config.moe_aux_loss_coeff = coefficient
+
+
+def forget_routing(layer: torch.nn.Module, forward: Callable[..., Any], *inputs: Any, **named: Any) -> Any:
+    """Run `forward` of a layer with experts, then drop what its dispatcher remembers of the pass: the probabilities
+    hold on to everything that was computed again for them, until the next pass."""
+    try:
+        return forward(*inputs, **named)
+    finally:
+        for name in ("routing_map", "local_map", "local_probs", "reversed_local_input_permutation_mapping"):
+            setattr(layer.mlp.token_dispatcher, name, None)
 
 
 @contextlib.contextmanager

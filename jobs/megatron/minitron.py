@@ -287,7 +287,9 @@ def _searcher_state(model: GPTModel, scores: Scores, tensors: Tensors) -> dict[s
     first = model.decoder.layers[0].layer_number
     activations: dict[str, Any] = {"": {}}
     for position in range(len(model.decoder.layers)):
-        of = {name.split(".", 1)[1]: tensor for name, tensor in tensors.items() if name.startswith(f"{first + position}.")}
+        of = {
+            name.split(".", 1)[1]: tensor for name, tensor in tensors.items() if name.startswith(f"{first + position}.")
+        }
         for site in _hooks(model):
             activations[""][f"{position}.{site}"] = of.pop(site)
         if model.config.num_moe_experts:

@@ -43,7 +43,9 @@ def counting(model: PreTrainedModel) -> Iterator[TokenCounts]:
 
 def _counter(counts: dict[str, int], *, heads: bool) -> Any:
     def count(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        shape = inputs[0].shape  # [sequences, tokens, width], or with heads before the tokens; an expert's [tokens, width]
+        shape = inputs[
+            0
+        ].shape  # [sequences, tokens, width], or with heads before the tokens; an expert's [tokens, width]
         counts["samples"] += shape[0] if len(shape) > 2 else 0
         counts["tokens"] += shape[0] * shape[2] if heads else math.prod(shape[:-1])
 
@@ -60,9 +62,9 @@ def check_counts(counts: TokenCounts, quantized: list[str]) -> list[str]:
     alone = [name for name in unseen if mixture_of(name) in reached]
     if alone:
         print(
-            f"{len(alone)} of {len(quantized)} quantized layers belong to experts that no token took in calibration, for"
-            f" example {alone[0]}: their inputs have the range of the layer's other experts; raise calibration_samples"
-            " to measure them"
+            f"{len(alone)} of {len(quantized)} quantized layers belong to experts that no token took in calibration,"
+            f" for example {alone[0]}: their inputs have the range of the layer's other experts; raise"
+            " calibration_samples to measure them"
         )
     unseen = [name for name in unseen if name not in alone]
     if unseen:

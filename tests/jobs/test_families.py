@@ -60,7 +60,7 @@ SHARED = {
     "context": {"processes": 2, "context": 2, "threads": 1},
     "sequence": {"processes": 2, "tensor": 2, "sequence": True, "threads": 1},
 }
-OF_THEIR_OWN = ("mistral", "granite", "gemma3_text")
+OF_THEIR_OWN = ("mistral", "granite", "gemma3_text", "qwen3_moe")
 """Families with windows, norms, scales and rotary embeddings of their own, whose tokens ranks share in training."""
 FEW = {**TRAINING, "steps": 3, "warmup_steps": 0}
 IMPORT = {**TRAINING, "steps": 0, "warmup_steps": 0}
