@@ -9,7 +9,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from conf.families import known
+from conf.families import FAMILIES, known
 from conf.hf_config import completed
 from conf.hf_weights import StoredPrecision, check_weights, precision_of, read_headers
 from conf.mixture import mixture
@@ -115,6 +115,12 @@ def check_no_nemo(path: Path) -> None:
 def shape_of(directory: Path) -> Shape:
     """Shape from a model directory's config.json."""
     return shape_in(read_json(directory / "config.json"), f"{directory}/config.json")
+
+
+def mixes_experts(directory: Path) -> bool:
+    """Whether a directory's config.json is that of a known family with experts."""
+    family = FAMILIES.get(str(read_json(directory / "config.json", missing={}).get("model_type")))
+    return family is not None and family.experts is not None
 
 
 def stored_precision(directory: Path) -> StoredPrecision:

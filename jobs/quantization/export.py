@@ -257,15 +257,19 @@ def _name_experts(target: Path, model: PreTrainedModel) -> None:
 @contextlib.contextmanager
 def _scales_shared_already() -> Iterator[None]:
     """ModelOpt's export shares scales and smooths on its own; a second time it would look for smoothing scales it has
-    moved away (AttributeError in fuse_prequant_layernorm), and change folded weights."""
+    moved away (AttributeError in fuse_prequant_layernorm), and change folded weights. Experts' gates and ups it would
+    give one scale of each row and block too."""
     from modelopt.torch.export import unified_export_hf
 
-    original = unified_export_hf.requantize_resmooth_fused_llm_layers
-    unified_export_hf.requantize_resmooth_fused_llm_layers = lambda model: None
+    names = ("requantize_resmooth_fused_llm_layers", "sync_moe_gate_up_amax")
+    originals = {name: getattr(unified_export_hf, name) for name in names}
+    for name in names:
+        setattr(unified_export_hf, name, lambda model: 0)
     try:
         yield
     finally:
-        unified_export_hf.requantize_resmooth_fused_llm_layers = original
+        for name, original in originals.items():
+            setattr(unified_export_hf, name, original)
 
 
 @contextlib.contextmanager
