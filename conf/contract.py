@@ -14,13 +14,13 @@ from typing import Any
 
 from conf.engines.table import ENGINES, EngineName, Generation
 from conf.engines.verdict import Contents, Verdict, verdicts
-from conf.hf_model import INDEX, SINGLE, read_json, shape_in, shards
+from conf.hf_model import INDEX, SINGLE, mixes_experts, read_json, shape_in, shards
 from conf.hf_weights import HEAD, Stored, needed, read_headers
 
 CONFIG = "hf_quant_config.json"
 MIXED = "MIXED_PRECISION"
 SQUARES, SQUARE = "fp8_pb_wo", 128
-FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("w1", "w3"))
 SCALES = ("weight_scale", "weight_scale_2", "input_scale")
 """Of fused layers, engines keep one of each where it is a single number."""
 PARTS = (*SCALES, "pre_quant_scale", "k_scale", "v_scale")
@@ -107,7 +107,7 @@ def of(directory: Path, generation: Generation | None = None) -> dict[EngineName
     _smoothing(checkpoint, found)
     _unknown(checkpoint, directory, found, notes)
     _tiny(checkpoint, notes)
-    by_table = verdicts(contents(checkpoint), generation)
+    by_table = verdicts(replace(contents(checkpoint), experts=mixes_experts(directory)), generation)
     return {
         engine: replace(known, why=(*known.why, *found[engine]), notes=(*known.notes, *notes[engine]))
         for engine, known in by_table.items()

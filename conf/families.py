@@ -1,22 +1,52 @@
-"""The families of decoders that imbik computes, one row each, and of the best known others the nearest row and what
-they do differently.
+"""The families of decoders that imbik computes, one row each.
 
 Owns how families differ: whoever needs to know asks the row, and nobody compares names. Everything a row does not say
 is as in Llama: RMSNorm before attention and MLP, rotary embeddings of whole heads, a gated MLP with SiLU, no biases."""
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-Name = Literal["llama", "qwen2", "qwen3", "mistral", "phi3", "smollm3", "granite", "gemma", "gemma3_text"]
+from conf.nearest import nearest
+
+Name = Literal[
+    "llama",
+    "qwen2",
+    "qwen3",
+    "mistral",
+    "phi3",
+    "smollm3",
+    "granite",
+    "gemma",
+    "gemma3_text",
+    "qwen3_moe",
+    "mixtral",
+]
 """transformers' `model_type`."""
 ROPES = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
 SILU = ("silu", "swish")
 """Two names of one activation."""
 GELU = ("gelu_pytorch_tanh", "gelu")
 """GELU by its usual approximation, and the exact one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experts:
+    """How a family with a mixture of experts in every layer names what belongs to it."""
+
+    count: str
+    """Field of config.json with their number; transformers 5 writes `num_local_experts` for all."""
+    width: str
+    """Field with the width of an expert's MLP."""
+    module: str
+    """What a layer calls its mixture, in the names of stored tensors."""
+    projections: tuple[str, str, str]
+    """Gate, up and down."""
+    absent: int
+    """Experts where the field is absent."""
+    normalized: bool = True
+    """The weights of a token's experts always add up to 1; otherwise only if `norm_topk_prob` is on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +96,8 @@ class Family:
     """`embedding_multiplier`, `attention_multiplier`, `residual_multiplier` and `logits_scaling`."""
     absent_groups: int | None = None
     """Key-value heads where the field is absent; where it is null, and for the others, as many as query heads."""
+    experts: Experts | None = None
+    """A router and experts take the place of the MLP, in every layer."""
     rope_theta: float = 10_000.0
     defaults: dict[str, Any] = field(default_factory=dict)
     """Absent fields of config.json, beyond those that all families share."""
@@ -199,42 +231,52 @@ FAMILIES: dict[str, Family] = {
         },
         scratch={"hidden_activation": "gelu_pytorch_tanh", "pad_token_id": None},
     ),
+    "qwen3_moe": Family(
+        title="Qwen3-MoE",
+        architecture="Qwen3MoeForCausalLM",
+        qk_norm=True,
+        absent_groups=4,
+        experts=Experts(
+            count="num_experts",
+            width="moe_intermediate_size",
+            module="mlp",
+            projections=("gate_proj", "up_proj", "down_proj"),
+            absent=128,
+            normalized=False,
+        ),
+        defaults={
+            "attention_bias": False,
+            "max_position_embeddings": 32_768,
+            "moe_intermediate_size": 768,
+            "num_experts_per_tok": 8,
+            "norm_topk_prob": False,
+            "router_aux_loss_coef": 0.001,
+        },
+        scratch={"norm_topk_prob": True},
+    ),
+    "mixtral": Family(
+        title="Mixtral",
+        architecture="MixtralForCausalLM",
+        windows="all",
+        absent_groups=8,
+        rope_theta=1_000_000.0,
+        experts=Experts(
+            count="num_local_experts",
+            width="intermediate_size",
+            module="block_sparse_moe",
+            projections=("w1", "w3", "w2"),
+            absent=8,
+        ),
+        defaults={
+            "max_position_embeddings": 131_072,
+            "num_experts_per_tok": 2,
+            "rms_norm_eps": 1e-5,
+            "router_aux_loss_coef": 0.001,
+        },
+        scratch={"pad_token_id": None},
+    ),
 }
 assert FAMILIES.keys() == set(get_args(Name))
-
-EXPERTS = "mixes experts"
-OTHERS = {
-    "gemma2": ("gemma3_text", "caps on attention scores and logits, and no norms on queries and keys"),
-    "gemma3": ("gemma3_text", "images"),
-    "granitemoe": ("granite", f"it {EXPERTS}"),
-    "gpt_oss": ("llama", f"it {EXPERTS}, with attention sinks"),
-    "llama4": ("llama", f"it {EXPERTS}"),
-    "mixtral": ("mistral", f"it {EXPERTS}"),
-    "ministral": ("mistral", "windows in some layers only"),
-    "qwen2_moe": ("qwen2", f"it {EXPERTS}"),
-    "qwen3_moe": ("qwen3", f"it {EXPERTS}"),
-    "qwen3_next": ("qwen3", f"it {EXPERTS}, with linear attention"),
-    "phimoe": ("phi3", f"it {EXPERTS}"),
-    "phi": ("phi3", "attention and MLP side by side, LayerNorm and biases"),
-    "olmo2": ("qwen3", "norms after each block instead of before"),
-    "nemotron": ("llama", "LayerNorm, a squared ReLU and partly rotated heads"),
-    "nemotron_h": ("llama", "Mamba layers"),
-    "gpt2": ("llama", "learned positions, LayerNorm, biases and an MLP without a gate"),
-}
-"""Nearest row and differences of families that are not computed."""
-SIGNS = {
-    "num_experts": f"it {EXPERTS}",
-    "num_local_experts": f"it {EXPERTS}",
-    "n_routed_experts": f"it {EXPERTS}",
-    "vision_config": "images",
-    "layer_norm_eps": "LayerNorm",
-    "layer_norm_epsilon": "LayerNorm",
-    "final_logit_softcapping": "a cap on logits",
-    "kv_lora_rank": "latent attention",
-    "partial_rotary_factor": "partly rotated heads",
-    "attention_multiplier": "a multiplier of attention",
-}
-"""What fields of config.json tell of a family that nobody listed."""
 
 
 def known() -> str:
@@ -248,16 +290,5 @@ def family_of(config: dict[str, Any], where: str = "config.json") -> Family:
     name = config.get("model_type")
     if isinstance(name, str) and name in FAMILIES:
         return FAMILIES[name]
-    raise ValueError(f"{where} has model_type {name!r}{_nearest(name, config)}; choose a {known()} model")
-
-
-def _nearest(name: object, config: dict[str, Any]) -> str:
-    """` (the nearest family ... is ...; it differs by ...)`, empty where nothing is known."""
-    if not isinstance(name, str) or not name:
-        return ""
-    signs = list(dict.fromkeys(what for sign, what in SIGNS.items() if config.get(sign) is not None))
-    alike = difflib.get_close_matches(name, FAMILIES, n=1, cutoff=0.5)
-    nearest, differs = OTHERS.get(name, (alike[0] if alike else "llama", " and ".join(signs)))
-    if not differs and not alike:
-        return ""
-    return f", nearest to {FAMILIES[nearest].title}" + (f" but for: {differs}" if differs else "")
+    titles = {row: family.title for row, family in FAMILIES.items()}
+    raise ValueError(f"{where} has model_type {name!r}{nearest(name, config, titles)}; choose a {known()} model")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from conf.families import FAMILIES, Family, family_of, known
+from conf.mixture import mixed
 from conf.rotary import GLOBAL, LOCAL, local_rope, number, rope, row, width
 
 REQUIRED = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
@@ -38,6 +39,7 @@ def completed(config: dict[str, Any], where: str = "config.json") -> dict[str, A
     defaults |= {"architectures": [family.architecture], "num_key_value_heads": groups}
     whole = config | {name: value for name, value in defaults.items() if name not in given}
     _check_function(whole, family, where)
+    whole |= mixed(whole, family, where)
     if family.unrotated:
         whole["no_rope_layers"] = _rotated(whole, where)
     if types := _layer_types(whole, family, where):

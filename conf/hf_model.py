@@ -9,9 +9,10 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from conf.families import known
+from conf.families import FAMILIES, known
 from conf.hf_config import completed
 from conf.hf_weights import StoredPrecision, check_weights, precision_of, read_headers
+from conf.mixture import mixture
 from conf.nemo.commands import exporting
 from conf.shape import Shape
 
@@ -116,6 +117,12 @@ def shape_of(directory: Path) -> Shape:
     return shape_in(read_json(directory / "config.json"), f"{directory}/config.json")
 
 
+def mixes_experts(directory: Path) -> bool:
+    """Whether a directory's config.json is that of a known family with experts."""
+    family = FAMILIES.get(str(read_json(directory / "config.json", missing={}).get("model_type")))
+    return family is not None and family.experts is not None
+
+
 def stored_precision(directory: Path) -> StoredPrecision:
     """The precision that holds all tensors of a directory exactly: the one they share, else fp32."""
     return precision_of(read_headers(directory, shards(directory)))
@@ -124,12 +131,15 @@ def stored_precision(directory: Path) -> StoredPrecision:
 def shape_in(config: dict[str, Any], where: str = "config.json") -> Shape:
     """Shape from the content of a config.json; error messages call it `where`."""
     whole = completed(config, where)
+    experts = mixture(whole)
     try:
         return Shape(
             architecture=whole["model_type"],
             num_layers=whole["num_hidden_layers"],
             hidden_size=whole["hidden_size"],
-            ffn_hidden_size=whole["intermediate_size"],
+            ffn_hidden_size=experts.width if experts else whole["intermediate_size"],
+            num_experts=experts.count if experts else None,
+            experts_per_token=experts.chosen if experts else None,
             num_attention_heads=whole["num_attention_heads"],
             num_query_groups=whole["num_key_value_heads"],
             head_dim=whole.get("head_dim"),

@@ -95,6 +95,15 @@ def needed(shape: Shape) -> dict[str, tuple[int, ...]]:
             "mlp.gate_up_proj": (2 * ffn, hidden),
             "mlp.down_proj": (hidden, ffn),
         }
+    if experts := family(shape).experts:
+        matrices = {name: size for name, size in matrices.items() if not name.startswith("mlp.")}
+        matrices[f"{experts.module}.gate"] = (shape.num_experts or 0, hidden)
+        sizes = ((ffn, hidden), (ffn, hidden), (hidden, ffn))
+        matrices |= {
+            f"{experts.module}.experts.{number}.{projection}": size
+            for number in range(shape.num_experts or 0)
+            for projection, size in zip(experts.projections, sizes, strict=True)
+        }
     vectors = {"input_layernorm.weight": hidden, "post_attention_layernorm.weight": hidden}
     if family(shape).sandwiched:
         vectors |= {"pre_feedforward_layernorm.weight": hidden, "post_feedforward_layernorm.weight": hidden}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from conf.base import Config
+from conf.base import Config, Later
 from conf.families import FAMILIES, Family, Name
 
 
@@ -16,11 +16,17 @@ class Shape(Config):
     architecture: Name = Field(
         default="llama",
         description="Family. Qwen2 adds biases on queries, keys and values, Qwen3 norms on queries and keys; SmolLM3"
-        " rotates three of four layers; Gemma 3 has windows in five of six.",
+        " rotates three of four layers; Gemma 3 has windows in five of six; Qwen3-MoE and Mixtral mix experts.",
     )
     num_layers: int = Field(ge=1, description="Decoder layers.")
     hidden_size: int = Field(ge=8, description="Hidden size (width of the residual stream).")
-    ffn_hidden_size: int = Field(ge=8, description="Width of the gated MLP.")
+    ffn_hidden_size: int = Field(ge=8, description="Width of the gated MLP, or of each expert's.")
+    num_experts: Annotated[int | None, Later()] = Field(
+        default=None, ge=1, description="Experts of a layer, in a family that mixes experts; empty: it is dense."
+    )
+    experts_per_token: Annotated[int | None, Later()] = Field(
+        default=None, ge=1, description="Experts that a token takes, those its layer's router ranks first."
+    )
     num_attention_heads: int = Field(ge=1, description="Query heads.")
     num_query_groups: int = Field(ge=1, description="Key and value heads.")
     head_dim: int | None = Field(
@@ -39,6 +45,20 @@ class Shape(Config):
         gt=0,
         description="Standard deviation of the initial weights; narrow models learn faster with larger values.",
     )
+
+    @model_validator(mode="after")
+    def _experts(self) -> Self:
+        mixes = family(self).experts is not None
+        for name in ("num_experts", "experts_per_token"):
+            if mixes != (getattr(self, name) is not None):
+                problem = f"mixes experts, but {name} is empty; set it" if mixes else f"has no experts; remove {name}"
+                raise ValueError(f"{family(self).title} {problem}")
+        if self.num_experts and self.experts_per_token and not 1 < self.experts_per_token <= self.num_experts:
+            raise ValueError(
+                f"experts_per_token is {self.experts_per_token} but a layer has {self.num_experts} experts; choose 2 to"
+                f" {self.num_experts}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _heads(self) -> Self:
@@ -89,15 +109,22 @@ def biases(shape: Shape) -> int:
     return head_dim(shape) * (shape.num_attention_heads + 2 * shape.num_query_groups) if family(shape).qkv_bias else 0
 
 
-def layer_matrices(shape: Shape) -> int:
-    """Parameters of a layer's matrices."""
+def router(shape: Shape) -> int:
+    """Parameters of a layer's router; 0 in a dense model."""
+    return shape.hidden_size * (shape.num_experts or 0)
+
+
+def layer_matrices(shape: Shape, *, active: bool = False) -> int:
+    """Parameters of a layer's matrices, without its router; `active`: those that one token passes."""
     heads = 2 * (shape.num_attention_heads + shape.num_query_groups)
-    return shape.hidden_size * head_dim(shape) * heads + 3 * shape.hidden_size * shape.ffn_hidden_size
+    experts = (shape.experts_per_token if active else shape.num_experts) or 1
+    return shape.hidden_size * (head_dim(shape) * heads + 3 * experts * shape.ffn_hidden_size)
 
 
-def num_params(shape: Shape) -> int:
-    """Number of parameters; a tied embedding counts once, an unknown vocabulary counts as zero."""
-    vectors = norms(shape) + biases(shape)
+def num_params(shape: Shape, *, active: bool = False) -> int:
+    """Number of parameters; a tied embedding counts once, an unknown vocabulary counts as zero. `active`: those that
+    one token passes, of experts the ones it takes, and the whole embedding, as model cards count them."""
+    vectors = norms(shape) + biases(shape) + router(shape)
     embeddings = (shape.vocab_size or 0) * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
-    layers = shape.num_layers * (layer_matrices(shape) + vectors)
+    layers = shape.num_layers * (layer_matrices(shape, active=active) + vectors)
     return layers + embeddings + shape.hidden_size

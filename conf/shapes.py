@@ -35,6 +35,8 @@ def cut_to(teacher: Shape, sizes: Mapping[str, int]) -> Shape:
 
 def cut_shape(where: str, prune: PruneConfig, teacher: Shape, whose: str = "the teacher") -> Shape:
     """The student's shape. Raises ValueError if the cut does not fit `teacher`; messages call it `whose`."""
+    if prune.num_experts is not None:
+        _check_experts(where, prune.num_experts, teacher, whose)
     for axis, size in prune.ranked.items():
         if size > getattr(teacher, axis):
             raise ValueError(f"{where}.{axis} is {size} but {whose} has {getattr(teacher, axis)}; choose at most that")
@@ -64,6 +66,17 @@ def cut_shape(where: str, prune: PruneConfig, teacher: Shape, whose: str = "the 
             f"{where} leaves {num_params(cut):,} parameters but {whose} has {num_params(teacher):,}; cut more"
         )
     return cut
+
+
+def _check_experts(where: str, experts: int, teacher: Shape, whose: str) -> None:
+    """Raise ValueError for a number of experts that a token's choice does not fit, or of a dense model."""
+    if teacher.num_experts is None or teacher.experts_per_token is None:
+        raise ValueError(f"{where}.num_experts is {experts} but {whose} is dense, with no experts; remove it")
+    if experts < teacher.experts_per_token:
+        raise ValueError(
+            f"{where}.num_experts is {experts} but a token of {whose} takes {teacher.experts_per_token}; choose"
+            f" {teacher.experts_per_token} to {teacher.num_experts}"
+        )
 
 
 def sizes_of(shape: Shape, teacher: Shape) -> dict[str, int]:

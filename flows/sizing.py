@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from conf.checks.recipe import teacher_shape
@@ -14,7 +14,7 @@ from conf.estimate.numbers import Models, StageEstimate
 from conf.hf_model import stored_precision
 from conf.hf_weights import StoredPrecision
 from conf.recipe import Recipe
-from conf.shape import Shape
+from conf.shape import Shape, num_params
 from conf.shapes import points
 from conf.stages.sweep import SweepConfig
 from flows.plan import PlannedStage
@@ -44,7 +44,13 @@ def sized(recipe: Recipe, cluster: Cluster, stages: list[PlannedStage]) -> list[
 def estimate(recipe: Recipe, planned: PlannedStage) -> StageEstimate:
     """Estimates of a planned stage; empty if the teacher's shape is unknown."""
     teacher = teacher_shape(recipe)
-    return (teacher and planned.config.estimate(_models(recipe, planned, teacher))) or StageEstimate()
+    if teacher is None:
+        return StageEstimate()
+    models = _models(recipe, planned, teacher)
+    numbers = planned.config.estimate(models) or StageEstimate()
+    mixed = [shape for shape in (models.after, models.before, models.teacher) if shape.num_experts]
+    active = (num_params(shape, active=True) for shape in mixed if num_params(shape) == numbers.params)
+    return replace(numbers, active=next(active, None))
 
 
 def _stored(recipe: Recipe) -> StoredPrecision:

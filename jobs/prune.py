@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from conf.families import family_of
 from conf.hf_config import FOLLOWING, completed, head_dim
+from conf.mixture import COUNTS
 from conf.spec import Spec
 from conf.stages.prune import PruneConfig
 from jobs.nemo import run as nemo
@@ -74,17 +76,23 @@ def cut_config(hf_config: dict[str, Any], config: PruneConfig) -> dict[str, Any]
     """The Hugging Face config of the student; raises ValueError where the cut does not fit the teacher."""
     from jobs.megatron.model import num_params
 
+    experts = family_of(hf_config).experts
     keys = {
-        "num_layers": "num_hidden_layers",
-        "hidden_size": "hidden_size",
-        "ffn_hidden_size": "intermediate_size",
-        "num_attention_heads": "num_attention_heads",
+        "num_layers": ("num_hidden_layers",),
+        "hidden_size": ("hidden_size",),
+        "ffn_hidden_size": (experts.width if experts else "intermediate_size",),
+        "num_attention_heads": ("num_attention_heads",),
+        "num_experts": COUNTS,
     }
     student = hf_config | {"head_dim": head_dim(hf_config)}
     for axis, size in config.ranked.items():
-        if size > hf_config[keys[axis]]:
-            raise ValueError(f"prune.{axis} is {size} but the teacher has {hf_config[keys[axis]]}; choose at most that")
-        student[keys[axis]] = size
+        if keys[axis][0] not in hf_config:
+            raise ValueError(f"prune.{axis} is {size} but the teacher is dense, with no experts; remove it")
+        if size > hf_config[keys[axis][0]]:
+            raise ValueError(
+                f"prune.{axis} is {size} but the teacher has {hf_config[keys[axis][0]]}; choose at most that"
+            )
+        student |= dict.fromkeys(keys[axis], size)
     layers = hf_config["num_hidden_layers"]
     if config.drop_layers:
         if max(config.drop_layers) > layers:

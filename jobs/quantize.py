@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from conf import contract
 from conf.engines.verdict import loaded_by
+from conf.families import family_of
 from conf.formats import Widths
 from conf.hf_config import head_dim, key_value_heads
 from conf.spec import Spec
@@ -78,10 +79,11 @@ def check(source: Path, data: Path, config: QuantizeConfig) -> None:
 def widths_of(settings: dict[str, Any]) -> Widths:
     """The matrix sizes of a Hugging Face config, under its names."""
     heads = settings["num_attention_heads"]
-    width = head_dim(settings)
+    width, experts = head_dim(settings), family_of(settings).experts
+    ffn = experts.width if experts else "intermediate_size"
     return Widths(
         hidden=("hidden_size", settings["hidden_size"]),
-        ffn=("intermediate_size", settings["intermediate_size"]),
+        ffn=(ffn, settings[ffn]),
         heads=("heads", heads * width),
         kv=("num_key_value_heads x head_dim", key_value_heads(settings) * width),
         head_dim=("head_dim", width),
@@ -114,7 +116,7 @@ def _quantize(
     )
     layers = export.quantized_layers(model)
     cache = sorted(export.cache_quantizers(model))
-    quant_errors.check_counts(counts, [*layers, *cache])
+    unseen = quant_errors.check_counts(counts, [*layers, *cache])
     export.check_calibrated(model, layers)
     export.share_scales(model)
     export.complete_smoothing(layers)
@@ -135,6 +137,7 @@ def _quantize(
         "excluded_modules": excluded,
         "max_abs_error": max_abs_error,
         **({"qad": qad_record} if qad_record else {}),
+        **({"unseen_experts": unseen} if unseen else {}),
         "layers": {name: errors[name] | counts[name] for name in layers},
         "kv_cache": {name: counts[name] for name in cache},
         "verified": {"tensors": num_tensors, "weights_equal": True, "logits_equal": True},
@@ -146,8 +149,9 @@ def _load(source: Path) -> PreTrainedModel:
     import torch
 
     from jobs.huggingface import model as hf
+    from jobs.huggingface.experts import separate
 
-    model = hf.load_model(source, torch.bfloat16)
+    model = separate(hf.load_model(source, torch.bfloat16))
     for name, parameter in model.named_parameters():
         if not parameter.isfinite().all():
             raise ValueError(f"{source}: {name} holds values that are not finite; the model is damaged, rebuild it")
@@ -161,13 +165,20 @@ def _export(
     returns the modules left unquantized and the number of tensors."""
     import torch
 
+    from jobs.huggingface.experts import stored_name
     from jobs.quantization import export
 
     logits = export.without_weight_quantizers(model, layers, probe)
     reference = {name: tensor.detach() for name, tensor in model.named_parameters()}
     unquantized = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)} - set(layers)
     excluded = export.export(model, source, target)
-    export.verify(target, reference, set(layers), unquantized)
+    experts = family_of(model.config.to_dict()).experts
+    export.verify(
+        target,
+        {stored_name(name, experts): tensor for name, tensor in reference.items()},
+        {stored_name(name, experts) for name in layers},
+        unquantized,
+    )
     export.verify_logits(target, probe, logits)
     return excluded, len(reference)
 

@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from conf.hf_model import mixes_experts
 from conf.spec import Spec
 from conf.stages.sensitivity import NONE, SensitivityConfig
 from jobs.runtime.entry import Metrics, main
@@ -30,6 +31,8 @@ def run(spec: Spec) -> None:
     settings = hf.check(source)
     if "quantization_config" in settings:
         raise ValueError(f"{source} is already quantized; score the model it was made from")
+    if mixes_experts(source):
+        raise ValueError(f"{source} mixes experts, whose layers are not scored one by one; name a format in quantize")
     hf.check_tokens(source, data)
     hf.check_length(settings, config.seq_length)
 

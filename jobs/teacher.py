@@ -82,7 +82,7 @@ def _import(
     stored = stored_precision(source)
     # One rank holds whole sequences: the comparison is of the model, not of how training spreads its tokens.
     parallel = config.parallel.model_copy(update={"context": 1, "sequence": False})
-    model = build(hf_config, parallel, stored, device, for_pruning=True)
+    model = build(hf_config, parallel, stored, device, for_pruning=True).eval()
     weights.load(model, source, hf_config)
     record = output / "import.json"
     if not record.is_file():

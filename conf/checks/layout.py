@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from conf.parallel import Parallel
 from conf.shape import Shape
+from conf.stages.training import Training
 
 
 def check_layout(where: str, parallel: Parallel, shape: Shape, *, tokens: int | None = None, whose: str = "") -> None:
@@ -23,6 +24,23 @@ def check_layout(where: str, parallel: Parallel, shape: Shape, *, tokens: int | 
         raise ValueError(f"{where}.pipeline is {parallel.pipeline}, which does not divide {layers}; choose a divisor")
     if tokens is not None:
         _check_tokens(where, parallel, tokens)
+
+
+def check_experts(where: str, config: Training, shape: Shape, whose: str = "") -> None:
+    """Raise ValueError for training settings (at `where` in the recipe) that do not fit a mixture of experts, or fit
+    nothing else."""
+    if shape.num_experts is None:
+        if config.expert_balance is not None:
+            raise ValueError(
+                f"{where}.expert_balance is {config.expert_balance:g} but the model{whose} has no experts; remove it"
+            )
+        return
+    if config.parallel.tensor > 1 and not config.parallel.sequence:
+        raise ValueError(
+            f"{where}.parallel.tensor is {config.parallel.tensor} and the model{whose} mixes experts, which"
+            " tensor-parallel ranks train only with sequence parallelism; set"
+            f" {where}.parallel.sequence=true"
+        )
 
 
 def _check_tokens(where: str, parallel: Parallel, tokens: int) -> None:

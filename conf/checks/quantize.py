@@ -16,6 +16,11 @@ def check_format(student: str, config: QuantizeConfig, cut: Shape) -> None:
             f"students.{student} has {axis} {width}, not a multiple of {multiple}, {reason}; "
             f"{config.remedy(found, widths)}, or set students.{student}.quantize=false"
         )
+    if config.auto and cut.num_experts:
+        raise ValueError(
+            f"quantize.auto chooses a format for each layer, which is not supported for students.{student}'s experts;"
+            " name a format, such as nvfp4_mlp_only"
+        )
     if config.auto and cut.vocab_size:
         _check_budget(student, config.auto.effective_bits, least_bits(config, cut))
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from conf.engines.table import ENGINES
-from conf.engines.verdict import Verdict, loaded_by, title, verdict, verdicts
+from conf.engines.verdict import Contents, Verdict, loaded_by, title, verdict, verdicts
 from conf.formats import FORMATS, MIXABLE, QuantFormat
 from conf.serve import ServeConfig
 from conf.stages.quantize import QuantizeConfig
@@ -72,15 +73,17 @@ def _mix(entry: QuantizeConfig, formats: tuple[QuantFormat, ...]) -> QuantizeCon
     return entry.model_copy(update={"auto": entry.auto.model_copy(update={"formats": formats})})
 
 
-def told(serve: ServeConfig | None, entries: Sequence[QuantizeConfig]) -> list[str]:
-    """A line for each format: who loads it, or what the engine of `serve` does differently."""
+def told(serve: ServeConfig | None, entries: Sequence[QuantizeConfig], *, experts: bool = False) -> list[str]:
+    """A line for each format: who loads it, or what the engine of `serve` does differently; `experts`: of a model that
+    mixes them."""
+    contents = {entry.name: replace(entry.contents, experts=experts) for entry in entries}
     if serve is None:
-        return [f"format {entry.name}: {loaded_by(verdicts(entry.contents))}" for entry in entries]
-    return [_served(serve, entry) for entry in entries]
+        return [f"format {name}: {loaded_by(verdicts(each))}" for name, each in contents.items()]
+    return [_served(serve, name, each) for name, each in contents.items()]
 
 
-def _served(serve: ServeConfig, entry: QuantizeConfig) -> str:
-    judged = verdict(serve.engine, entry.contents, serve.generation)
-    return f"format {entry.name}: loads in {_where(serve)} ({judged.known})" + "".join(
+def _served(serve: ServeConfig, name: str, contents: Contents) -> str:
+    judged = verdict(serve.engine, contents, serve.generation)
+    return f"format {name}: loads in {_where(serve)} ({judged.known})" + "".join(
         f"; it {note}" for note in judged.notes
     )

@@ -15,12 +15,14 @@ UNLISTED = Fact(False, "read", "is not known to load it")
 @dataclass(frozen=True, kw_only=True)
 class Contents:
     """What matters to an engine: ModelOpt's names of the layers' algorithms (none: unquantized), whether layers have
-    different ones, the block sizes of those that have a choice, and the key-value cache under imbik's name."""
+    different ones, the block sizes of those that have a choice, the key-value cache under imbik's name, and whether it
+    mixes experts."""
 
     algorithms: tuple[str, ...] = ()
     mixed: bool = False
     blocks: dict[str, tuple[int, ...]] = field(default_factory=dict)
     kv: str | None = None
+    experts: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +83,10 @@ def verdict(engine: EngineName, contents: Contents, generation: Generation | Non
     notes = [_phrase(where, fact) for where, fact in facts if fact.loads and fact.says]
     if not generation and not why:
         notes += _elsewhere(engine, contents)
+    if contents.experts and not why:
+        notes.append("was run with dense models only, not with experts")
     run = generation in (None, "cpu") and all(fact.known == "run" for _, fact in facts)  # no GPU ran anything
-    known: Known = "run" if facts and run else "read"
+    known: Known = "run" if facts and run and not contents.experts else "read"
     return Verdict(
         engine=engine,
         known=known,

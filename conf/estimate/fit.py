@@ -108,6 +108,8 @@ def _layouts(job: JobEstimate, gpus_per_node: int) -> Iterator[tuple[Parallel, i
         for sequence, recompute, micro_batch in product(switches, switches, batches):
             if (sequence and tensor == 1) or (job.training and job.training.global_batch % (micro_batch * data)):
                 continue
+            if trains and tensor > 1 and not sequence and any(shape.num_experts for shape in job.shapes):
+                continue
             sizes = {"processes": processes, "tensor": tensor, "pipeline": pipeline, "context": context}
             yield job.parallel.model_copy(update=sizes | {"sequence": sequence, "recompute": recompute}), micro_batch
 

@@ -1,6 +1,7 @@
 """FLOPs of a stage and the GPU-hours they take, from model dimensions.
 
 A matrix of P parameters costs 2 P FLOPs per token forward and 4 P backward (Kaplan et al. 2020, arXiv 2001.08361);
+of experts only those count that a token takes;
 causal attention adds 2 x length x heads x width forward, half of the full square. The embedding is a lookup and costs
 none. Recomputed activations take time but are not model FLOPs: they do not change the utilisation and increase the
 hours."""
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from conf.shape import Shape, head_dim
+from conf.shape import Shape, head_dim, layer_matrices, router
 
 TRAINED = 0.40
 """Model FLOP utilisation of bf16 training: Megatron-LM's README states 41% to 48% on H100; the lower end, because our
@@ -50,10 +51,8 @@ class Work:
 
 def forward_flops(shape: Shape, seq_length: int) -> float:
     """FLOPs per token of a forward pass over sequences of this length, output layer included."""
-    width = head_dim(shape)
-    matrices = shape.hidden_size * width * 2 * (shape.num_attention_heads + shape.num_query_groups)
-    matrices += 3 * shape.hidden_size * shape.ffn_hidden_size
-    attention = 2 * seq_length * shape.num_attention_heads * width
+    matrices = layer_matrices(shape, active=True) + router(shape)
+    attention = 2 * seq_length * shape.num_attention_heads * head_dim(shape)
     return shape.num_layers * (2 * matrices + attention) + 2 * shape.hidden_size * (shape.vocab_size or 0)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from conf.base import Precision
 from conf.estimate import optimizer
 from conf.parallel import Parallel
-from conf.shape import Shape, biases, family, head_dim, layer_matrices, norms, num_params
+from conf.shape import Shape, biases, family, head_dim, layer_matrices, norms, num_params, router
 
 if TYPE_CHECKING:
     from conf.stages.training import Training
@@ -127,10 +127,10 @@ def stages_of(parallel: Parallel) -> tuple[int, ...]:
 
 def rank_params(shape: Shape, parallel: Parallel, stage: int) -> int:
     """Parameters on one rank of a pipeline stage; matrices and biases are split over the tensor-parallel ranks,
-    norms are not."""
+    norms and routers are not."""
     last = parallel.pipeline - 1
     split = layer_matrices(shape) + biases(shape)
-    layers = shape.num_layers // parallel.pipeline * (split // parallel.tensor + norms(shape))
+    layers = shape.num_layers // parallel.pipeline * (split // parallel.tensor + norms(shape) + router(shape))
     rows = (shape.vocab_size or 0) * shape.hidden_size // parallel.tensor
     embedding = rows if stage == 0 else 0
     output = rows if stage == last and not (shape.tie_word_embeddings and stage == 0) else 0
@@ -145,9 +145,27 @@ def layer_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel) -> int:
     norms_kept = 2 * _norm(shape.hidden_size, batch) + after * _norm(shape.hidden_size, batch, output=False)
     return int(
         tokens * norms_kept / shared
-        + tokens * (_attention(shape, batch) + 5 * wide * shape.ffn_hidden_size) / parallel.tensor
+        + tokens * _attention(shape, batch) / parallel.tensor
+        + tokens * _mlp(shape, batch, parallel)
         + (4 * wide * head_dim(shape) * batch.seq_length if exact else 0)  # rotary tables
     )
+
+
+def _mlp(shape: Shape, batch: ForwardPass, parallel: Parallel) -> float:
+    """Bytes per token saved by the gated MLP; by experts, for each that the token takes, also its input, what the
+    router's weight multiplies, and where it stands; by the router, the probabilities and choices among all."""
+    ffn, wide = shape.ffn_hidden_size / parallel.tensor, batch.bytes
+    if shape.num_experts is None or shape.experts_per_token is None:
+        return 5 * wide * ffn
+    each = 6 * wide * ffn + wide * shape.hidden_size + 24
+    return shape.experts_per_token * each + 5 * shape.num_experts
+
+
+def _busiest(shape: Shape) -> float:
+    """Share of the tokens that one MLP computes at once: all, or twice the mean of an expert."""
+    if shape.num_experts is None or shape.experts_per_token is None:
+        return 1.0
+    return min(1.0, 2 * shape.experts_per_token / shape.num_experts)
 
 
 def _norm(width: int, batch: ForwardPass, output: bool = True) -> float:
@@ -231,7 +249,8 @@ def stream_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel) -> int:
 def backward_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel) -> int:
     """Temporary bytes of a layer's backward pass: gradients around its gate, its attention or its norms."""
     tokens = batch.sequences * batch.seq_length // parallel.context
-    gate = 2 * batch.bytes * shape.ffn_hidden_size / parallel.tensor
+    gate = 2 * batch.bytes * shape.ffn_hidden_size / parallel.tensor * _busiest(shape)
+    gate += 3 * batch.bytes * shape.hidden_size * (shape.experts_per_token or 0)  # the tokens' copies in and out
     attention = (
         2 * batch.exact * head_dim(shape) * (shape.num_attention_heads + shape.num_query_groups) / parallel.tensor
     )
@@ -242,7 +261,8 @@ def backward_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel) -> int:
 def forward_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel) -> int:
     """Peak bytes of a forward pass without gradients: the widest step of a layer and the residual stream."""
     tokens = batch.sequences * batch.seq_length // parallel.context
-    gate = batch.bytes * 5 * shape.ffn_hidden_size // parallel.tensor
+    gate = batch.bytes * 5 * shape.ffn_hidden_size / parallel.tensor * _busiest(shape)
+    gate += 3 * batch.bytes * shape.hidden_size * (shape.experts_per_token or 0)
     heads = 2 * shape.num_attention_heads + 2 * shape.num_query_groups
     attention = 2 * batch.exact * head_dim(shape) * heads // parallel.tensor
     return int(tokens * (max(gate, attention) + 2 * batch.bytes * shape.hidden_size))
@@ -268,7 +288,7 @@ def passing(shape: Shape, batch: ForwardPass, parallel: Parallel, *, models: int
     `hooked`: Minitron's hooks copy activations to fp32, and no logits are computed."""
     params = max(rank_params(shape, parallel, stage) for stage in stages_of(parallel))
     tokens = batch.sequences * batch.seq_length
-    hook_copies = 8 * tokens * shape.ffn_hidden_size // parallel.tensor if hooked else 0
+    hook_copies = int(8 * tokens * shape.ffn_hidden_size * _busiest(shape)) // parallel.tensor if hooked else 0
     return Memory(
         weights=models * batch.bytes * params,
         activations=forward_bytes(shape, batch, parallel) + hook_copies,

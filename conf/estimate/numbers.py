@@ -77,10 +77,12 @@ class JobEstimate:
 
 @dataclass(frozen=True, kw_only=True)
 class StageEstimate:
-    """Estimates for a stage; None if unknown. `disk` is the size of its artifact, `scratch` additional disk while it
+    """Estimates for a stage; None if unknown. `active` are the parameters that a token passes, in a mixture of experts;
+    `disk` is the size of its artifact, `scratch` additional disk while it
     runs, `copies` additional main memory."""
 
     params: int | None = None
+    active: int | None = None
     tokens: int | None = None
     steps: int | None = None
     disk: int | None = None
@@ -100,7 +102,8 @@ class StageEstimate:
     def cells(self) -> tuple[str, ...]:
         """Parameters, tokens, steps, memory and disk as table cells."""
         values = ((self.params, ""), (self.tokens, ""), (self.steps, ""), (self.memory, "B"), (self.disk, "B"))
-        return tuple(short(value, unit) for value, unit in values)
+        params, *others = (short(value, unit) for value, unit in values)
+        return (f"{params}, {short(self.active)} active" if self.active else params, *others)
 
 
 def short(value: float | None, unit: str = "") -> str:

@@ -7,14 +7,15 @@ from pydantic import Field
 from conf.base import Config
 from conf.report.base import Excerpt
 from conf.stages.candidate_score import Axis
+from conf.stages.prune import CutAxis
 
 
 class KeptPart(Excerpt):
     """What a cut kept along one axis."""
 
-    of: int = Field(description="Layers, channels or heads before the cut.")
+    of: int = Field(description="Layers, channels, heads or experts before the cut.")
     count: int = Field(description="How many are kept.")
-    ranges: str = Field(description="Which ones, such as 1-3, 7: layers from 1, channels and heads from 0.")
+    ranges: str = Field(description="Which ones, such as 1-3, 7: layers from 1, channels, heads and experts from 0.")
     share: float | None = Field(
         description="Share of the total importance they hold, 0 to 1; null: importance was not measured."
     )
@@ -30,7 +31,7 @@ class Cut(Excerpt):
 
     ranking: str | None = Field(description="Ranking that decided what was cut; null: the layers were named.")
     reinitialized: bool = Field(default=False, description="Whether its weights were reinitialized (a baseline).")
-    axes: dict[Axis, KeptPart | dict[str, KeptPart]] = Field(
+    axes: dict[CutAxis, KeptPart | dict[str, KeptPart]] = Field(
         description="By axis; if each layer was cut separately, by layer number (from 1)."
     )
     path: str = Field(description="Path of kept.json, which lists every kept channel.")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from conf.base import StageConfig
+from conf.base import Later, StageConfig
 from conf.estimate import memory
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import Parallel, RunsAs, pipeline_only
 from conf.shape import num_params
 
+CutAxis = Literal["num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads", "num_experts"]
+CUT_AXES: tuple[CutAxis, ...] = get_args(CutAxis)
+"""Axes that a cut can rank."""
 Ranking = Literal["activation", "magnitude", "random"]
 
 
@@ -28,9 +31,12 @@ class PruneConfig(StageConfig):
     )
     num_layers: int | None = Field(default=None, ge=1, description="Layers to keep; the least important are dropped.")
     hidden_size: int | None = Field(default=None, ge=8, description="Hidden size to keep.")
-    ffn_hidden_size: int | None = Field(default=None, ge=8, description="MLP width to keep.")
+    ffn_hidden_size: int | None = Field(default=None, ge=8, description="MLP width to keep, or that of each expert.")
     num_attention_heads: int | None = Field(
         default=None, ge=1, description="Query heads to keep; query groups are unchanged."
+    )
+    num_experts: Annotated[int | None, Later()] = Field(
+        default=None, ge=1, description="Experts of a layer to keep, and their rows of its router."
     )
     ranking: Ranking = Field(
         default="activation",
@@ -55,7 +61,8 @@ class PruneConfig(StageConfig):
     def _something(self) -> Self:
         if not (self.drop_layers or self.ranked):
             raise ValueError(
-                "prune cuts nothing; set drop_layers, num_layers, hidden_size, ffn_hidden_size or num_attention_heads"
+                "prune cuts nothing; set drop_layers, num_layers, hidden_size, ffn_hidden_size, num_attention_heads or"
+                " num_experts"
             )
         if self.drop_layers and self.num_layers:
             raise ValueError("prune.drop_layers and prune.num_layers both set the depth; remove one of them")
@@ -75,8 +82,7 @@ class PruneConfig(StageConfig):
     @property
     def ranked(self) -> dict[str, int]:
         """Axes cut by importance, with the sizes to keep."""
-        axes = ("num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads")
-        return {axis: value for axis in axes if (value := getattr(self, axis)) is not None}
+        return {axis: value for axis in CUT_AXES if (value := getattr(self, axis)) is not None}
 
     def estimate(self, models: Models) -> StageEstimate | None:
         """The model before the cut stays in memory until the cut model is exported."""

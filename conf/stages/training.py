@@ -55,6 +55,14 @@ class Training(StageConfig):
     adam_beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay of Adam's first moment.")
     adam_beta2: float = Field(default=0.95, ge=0, lt=1, description="Decay of Adam's second moment.")
     clip_grad: float = Field(default=1.0, gt=0, description="Global norm to clip gradients to.")
+    expert_balance: Annotated[float | None, Later()] = Field(
+        default=None,
+        ge=0,
+        description=(
+            "Coefficient of the loss that balances the load of experts; empty: config.json's router_aux_loss_coef for a"
+            " teacher, 0 in distillation and fine-tuning, which keep what its routers learned."
+        ),
+    )
     spikes: Annotated[Spikes | None, Later()] = Field(
         default=None, description="Leave out the updates of steps far above those before; empty: never."
     )

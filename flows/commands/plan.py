@@ -61,7 +61,7 @@ def plan(
     if gpus:
         out.print(*gpu_tables(on_cluster, gpus, out.width))
     _gates(recipe)
-    for line in told(recipe.serve, recipe.quantize):
+    for line in told(recipe.serve, recipe.quantize, experts=any(each.numbers.active for each in stages)):
         out.print(line, highlight=False, markup=False, soft_wrap=True)
     _warnings(stages, here)
     out.print(f"store {root}; {_about(stages)}", style="dim", highlight=False, markup=False)
@@ -114,6 +114,7 @@ def _as_json(each: Sized) -> dict[str, Any]:
         "state": "cached" if planned.cached else "will run",
         "key": planned.key,
         "parameters": numbers.params,
+        **({"active_parameters": numbers.active} if numbers.active else {}),
         "tokens": numbers.tokens,
         "steps": numbers.steps,
         "memory_bytes": numbers.memory,
@@ -125,17 +126,21 @@ def _as_json(each: Sized) -> dict[str, Any]:
         "differs": {setting: {"there": there, "here": here} for setting, (there, here) in planned.differs.items()},
         "waits": planned.waits or None,
         "does_not_fit": each.misfit,
-        "engines": _engines(planned.config),
+        "engines": _engines(planned.config, experts=bool(numbers.active)),
     }
 
 
-def _engines(config: StageConfig) -> dict[str, Any] | None:
+def _engines(config: StageConfig, *, experts: bool) -> dict[str, Any] | None:
     """What each engine would do with a quantized model; null for other stages."""
+    from dataclasses import replace
+
     from conf.contract import record
     from conf.engines.verdict import verdicts
     from conf.stages.quantize import QuantizeConfig
 
-    return record(verdicts(config.contents)) if isinstance(config, QuantizeConfig) else None
+    if not isinstance(config, QuantizeConfig):
+        return None
+    return record(verdicts(replace(config.contents, experts=experts)))
 
 
 def _on_cpu(cluster: Cluster, stages: list[Sized]) -> dict[str, float]:

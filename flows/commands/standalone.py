@@ -49,6 +49,7 @@ def quantize(
     """Quantize a model and measure the loss of each format."""
     from conf.base import run_name
     from conf.checks.serve import told
+    from conf.hf_model import mixes_experts
     from conf.load import override
     from conf.placement import place_settings_on_cluster
     from conf.standalone import Quantizing, validate_settings
@@ -64,7 +65,7 @@ def quantize(
     validated = place_settings_on_cluster(validate_settings(Quantizing, values), on_cluster)
     name = run_name(name or "quantized")
     _check(store, [validated.model], validated)
-    for line in told(validated.serve, validated.quantize):
+    for line in told(validated.serve, validated.quantize, experts=mixes_experts(Path(validated.model))):
         err.print(line, highlight=False, markup=False, soft_wrap=True, style="dim")
     _run(
         store,

@@ -51,7 +51,7 @@ def score_cuts(
     for model in models:
         weights.load(model, directory, hf_config)
     scorer = _Scorer(models[0], config, windows, output, total=len(shapes) + 1)
-    teacher_scores = scorer.score(models[0], teacher_shape)
+    teacher_scores = scorer.score(models[0], _sizes(teacher_shape))
     importance = minitron.read_scores(models[1], *ranking, Path(roles["importance"]))
     minitron.score_shapes(models[1], importance, [(_sizes(shape), num_params(shape)) for shape in shapes], scorer)
     return teacher_shape, teacher_scores, [(shape, scorer.scores[_key(_sizes(shape))]) for shape in shapes]
@@ -94,11 +94,15 @@ class _Scorer:
 
     def __call__(self, model: Any) -> float:
         """Minus the validation loss: ModelOpt takes larger scores as better."""
-        return -self.score(model, model.config)["val_loss"]
+        config = model.config
+        sizes = {axis: getattr(config, axis) for axis in AXES}
+        if config.num_moe_experts:
+            sizes["ffn_hidden_size"] = config.moe_ffn_hidden_size
+        return -self.score(model, sizes)["val_loss"]
 
-    def score(self, model: Any, sizes: Any) -> Scores:
-        """Scores of `model`, whose sizes are attributes of `sizes`; collective."""
-        key = _key({axis: getattr(sizes, axis) for axis in AXES})
+    def score(self, model: Any, sizes: dict[str, int]) -> Scores:
+        """Scores of `model`, which has these sizes; collective."""
+        key = _key(sizes)
         if key not in self.scores:
             self.scores[key] = _score(model, self.teacher, self.config, self.windows)
             if self.is_writer:

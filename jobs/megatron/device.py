@@ -88,6 +88,8 @@ class _OnCpu(TorchFunctionMode):
     absent."""
 
     def __enter__(self) -> _OnCpu:
+        from megatron.core.transformer.moe import moe_utils
+
         assert not torch.cuda.is_available(), "the CPU adapter must never be entered on a machine with a GPU"
         self._cuda_functions = {name: getattr(torch.cuda, name) for name in ("current_device", "synchronize")}
         self._all_gather = torch.distributed.all_gather_into_tensor
@@ -96,6 +98,8 @@ class _OnCpu(TorchFunctionMode):
         torch.cuda.synchronize = lambda device=None: None
         # drop_mcore_language_model_layers gathers a 0-dim tensor, which gloo refuses.
         torch.distributed.all_gather_into_tensor = self._gather
+        # The routers of experts look for Transformer Engine's matrix product under a name that only its import sets.
+        moe_utils.te_general_gemm = None
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:

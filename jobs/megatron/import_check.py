@@ -8,6 +8,7 @@ rank runs transformers' model for itself."""
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +18,12 @@ import torch
 from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
 
+from conf.families import family_of
 from conf.hf_weights import EMBEDDING
+from conf.mixture import mixture
 from conf.stages.teacher import COMPARED_LENGTH, COMPARED_SEQUENCES
 from jobs.huggingface import model as hf
+from jobs.megatron.experts import Choices, as_transformers_holds_them, routed
 from jobs.megatron.forward import forward
 from jobs.megatron.weights import TensorReader
 
@@ -63,8 +67,9 @@ def compare(model: GPTModel, directory: Path, config: dict[str, Any]) -> dict[st
     device = torch.device(torch.cuda.current_device())
     worst = torch.zeros(config["num_hidden_layers"] + 1, dtype=torch.float64)
     for positions in (torch.arange(length), torch.linspace(0, longest - 1, length).long()):
-        expected = _Reference(directory, config, device).run(tokens, positions)
-        worst = torch.maximum(worst, _differences(model, tokens, positions, expected))
+        reference = _Reference(directory, config, device)
+        expected = reference.run(tokens, positions)
+        worst = torch.maximum(worst, _differences(model, tokens, positions, expected, reference.choices))
     worst = worst.to(device)
     torch.distributed.all_reduce(worst, torch.distributed.ReduceOp.MAX)
     *layers, logits = worst.tolist()
@@ -87,6 +92,8 @@ class _Reference:
     config: dict[str, Any]
     device: torch.device
     outputs: Outputs = field(default_factory=list)
+    choices: Choices = field(default_factory=dict)
+    """The experts that each layer's tokens took."""
 
     def run(self, tokens: torch.Tensor, positions: torch.Tensor) -> Outputs:
         """Outputs for `tokens` [sequences, length], which stand at `positions` [length]."""
@@ -100,8 +107,11 @@ class _Reference:
         parts |= {f"model.layers.{number}": layer for number, layer in enumerate(inner.layers)}
         for name, part in parts.items():
             source = EMBEDDING.removesuffix(".weight") if name == "lm_head" and settings.tie_word_embeddings else name
-            part.register_forward_pre_hook(_reading(reader, source, self.device))
+            part.register_forward_pre_hook(_reading(reader, source, self.config, self.device))
             part.register_forward_hook(self._keep if name.startswith("model.layers.") else _drop)
+        for number, layer in enumerate(inner.layers, 1):
+            if mixture(self.config):
+                layer.mlp.gate.register_forward_hook(functools.partial(self._chosen, number, tokens.shape))
         with torch.no_grad():
             logits = model(
                 tokens.to(self.device),
@@ -111,17 +121,25 @@ class _Reference:
             ).logits
         return [*self.outputs, logits.float().cpu()]
 
+    def _chosen(self, layer: int, shape: tuple[int, ...], _: Any, __: Any, output: tuple[torch.Tensor, ...]) -> None:
+        self.choices[layer] = output[2].view(*shape, -1)
+
     def _keep(self, part: torch.nn.Module, inputs: Any, output: Any) -> None:
         hidden = output[0] if isinstance(output, tuple) else output
         self.outputs.append(hidden.cpu())
         _drop(part, inputs, output)
 
 
-def _reading(reader: TensorReader, source: str, device: torch.device) -> Any:
+def _reading(reader: TensorReader, source: str, config: dict[str, Any], device: torch.device) -> Any:
+    experts, mixed = family_of(config).experts, mixture(config)
+
+    def tensor(name: str) -> torch.Tensor:
+        if experts and mixed:
+            return as_transformers_holds_them(reader.read, source, name, experts, mixed.count)
+        return reader.read(f"{source}.{name}")
+
     def read(part: torch.nn.Module, _: Any) -> None:
-        tensors = {
-            name: reader.read(f"{source}.{name}").to(device, torch.float32) for name, _ in part.named_parameters()
-        }
+        tensors = {name: tensor(name).to(device, torch.float32) for name, _ in part.named_parameters()}
         part.load_state_dict(tensors, assign=True)
         part.requires_grad_(False)
         if hasattr(part, "embed_scale"):  # Gemma's factor of embeddings, which is not in the files
@@ -134,8 +152,11 @@ def _drop(part: torch.nn.Module, _: Any, __: Any) -> None:
     part.to_empty(device="meta")
 
 
-def _differences(model: GPTModel, tokens: torch.Tensor, positions: torch.Tensor, expected: Outputs) -> torch.Tensor:
-    """Differences of `model` from `expected` after each layer of this rank and in its logits; 0 for those of others."""
+def _differences(
+    model: GPTModel, tokens: torch.Tensor, positions: torch.Tensor, expected: Outputs, choices: Choices
+) -> torch.Tensor:
+    """Differences of `model` from `expected` after each layer of this rank and in its logits; 0 for those of others.
+    `choices` decides between experts that are equal but for rounding."""
     found = torch.zeros(len(expected), dtype=torch.float64)
 
     def after_layer(layer: Any, _: Any, output: Any) -> None:
@@ -147,7 +168,7 @@ def _differences(model: GPTModel, tokens: torch.Tensor, positions: torch.Tensor,
         found[-1] = _relative(output, expected[-1][..., rank * width : (rank + 1) * width])
 
     hooks = [layer.register_forward_hook(after_layer) for layer in model.decoder.layers]
-    with torch.no_grad(), _in_fp32(model), _standing_at(model, positions):
+    with torch.no_grad(), _in_fp32(model), _standing_at(model, positions), routed(model, choices):
         forward(model, tokens, logits)
     for hook in hooks:
         hook.remove()

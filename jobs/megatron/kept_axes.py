@@ -13,11 +13,12 @@ from megatron.core.models.gpt import GPTModel
 
 from jobs.runtime.ranges import ranges
 
-PER_LAYER = {"ffn_hidden_size": "mlp", "num_attention_heads": "self_attention"}
+PER_LAYER = {"ffn_hidden_size": "mlp", "num_attention_heads": "self_attention", "num_experts": "mlp"}
 """Axes that each layer cuts separately, with the module that is cut."""
 
 Indices = dict[str, Any]
-"""`hidden_size`: kept channels; the other axes: layer number -> kept channels or heads; all sorted, from 0."""
+"""`hidden_size`: kept channels; the other axes: layer number -> kept channels, heads or experts, and the channels of
+experts by expert; all from 0, those of experts in the order of the cut model, the others sorted."""
 
 
 def layer_numbers(model: GPTModel) -> list[int]:
@@ -34,9 +35,7 @@ def kept_indices(dynamic: Any, axes: Iterable[str], layers: list[int]) -> Indice
             local[axis] = _active(dynamic.get_hparam(axis))
         elif axis in PER_LAYER:
             remaining = zip(layers, dynamic.decoder.layers, strict=True)
-            local[axis] = {
-                number: _active(getattr(layer, PER_LAYER[axis]).get_hparam(axis)) for number, layer in remaining
-            }
+            local[axis] = {number: _of_layer(layer, axis) for number, layer in remaining}
     gathered: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(gathered, local)
     merged: Indices = dict(gathered[0])
@@ -46,13 +45,25 @@ def kept_indices(dynamic: Any, axes: Iterable[str], layers: list[int]) -> Indice
     return merged
 
 
+def _of_layer(layer: Any, axis: str) -> Any:
+    """What a layer keeps along an axis."""
+    module = getattr(layer, PER_LAYER[axis])
+    if axis == "num_experts":
+        return _active(module.get_hparam("num_moe_experts"))
+    if axis == "ffn_hidden_size" and hasattr(module, "experts"):
+        experts = zip(_order(module.get_hparam("num_moe_experts")), module.experts.local_experts, strict=True)
+        return {number: _active(expert.get_hparam("moe_ffn_hidden_size")) for number, expert in experts}
+    return _active(module.get_hparam(axis))
+
+
+def _order(hparam: Any) -> list[int]:
+    """The kept indices as the cut model has them."""
+    kept = hparam.active_slice
+    return list(range(hparam.max))[kept] if isinstance(kept, slice) else [int(index) for index in kept]
+
+
 def _active(hparam: Any) -> list[int]:
-    kept_indices = hparam.active_slice
-    return (
-        list(range(hparam.max))[kept_indices]
-        if isinstance(kept_indices, slice)
-        else sorted(int(index) for index in kept_indices)
-    )
+    return sorted(_order(hparam))
 
 
 def describe_axes(
@@ -77,11 +88,40 @@ def describe_axes(
             continue
         axes[axis] = {}
         for number, kept in sorted(kept_by_layer.items()):
+            if axis == "num_experts":
+                axes[axis][str(number)] = _entry(kept, expert_importance(tensors, number))
+                continue
+            if isinstance(kept, dict):
+                axes[axis][str(number)] = _of_experts(kept, number, tensors)
+                continue
             values = tensors[f"{number}.{PER_LAYER[axis]}"].sqrt()
             if axis == "num_attention_heads":
                 values = values.view(heads, -1).norm(dim=1)
             axes[axis][str(number)] = _entry(kept, values)
     return axes
+
+
+def expert_importance(tensors: dict[str, torch.Tensor], layer: int) -> torch.Tensor:
+    """ModelOpt's importance of a layer's experts: the mean norm of their weighted outputs over the tokens they saw."""
+    totals, counts = (tensors[f"{layer}.mlp.experts.{part}"] for part in ("expert_l2_scores", "expert_sample_counts"))
+    return totals / (counts + 1e-8)
+
+
+def _of_experts(kept: dict[int, list[int]], layer: int, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """The entry of a layer whose experts each keep channels of their own: their least share and largest Gini, and the
+    channels under `experts`, by the teacher's number from 0."""
+    entries = {
+        number: _entry(channels, tensors[f"{layer}.mlp.experts.local_experts.{number}"].sqrt())
+        for number, channels in sorted(kept.items())
+    }
+    known = [entry["share"] for entry in entries.values() if entry["share"] is not None]
+    one = next(iter(entries.values()))
+    return one | {
+        "ranges": f"differs in {len(entries)} experts",
+        "share": min(known) if known else None,
+        "gini": max(entry["gini"] for entry in entries.values()),
+        "experts": {str(number): entry["ranges"] for number, entry in entries.items()},
+    }
 
 
 def _entry(kept: list[int], importance: torch.Tensor) -> dict[str, Any]:

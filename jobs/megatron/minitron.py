@@ -15,7 +15,7 @@ import torch
 from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
 from modelopt.torch.nas.modules.norm import _DynamicLayerNorm
-from modelopt.torch.nas.plugins.megatron import _DynamicTransformerLayer
+from modelopt.torch.nas.plugins.megatron import _DynamicMoELayer, _DynamicTransformerLayer
 from modelopt.torch.nas.registry import DMRegistry
 from modelopt.torch.prune.plugins.mcore_minitron import (
     CandidateSubnet,
@@ -35,7 +35,12 @@ Scores = dict[str, float]
 Tensors = dict[str, torch.Tensor]
 
 HOOKS = ("input_layernorm", "pre_mlp_layernorm")
-"""The norms after which ModelOpt measures the residual stream, in the order a layer runs them."""
+"""The norms after which ModelOpt measures the residual stream, in the order a layer runs them; before experts it does
+not measure it."""
+TOTALS, COUNTS = "expert_l2_scores", "expert_sample_counts"
+"""What ModelOpt sums of each expert: the norms of its weighted outputs, and its tokens."""
+OF_EXPERTS = {"ffn_hidden_size": "moe_ffn_hidden_size", "num_experts": "num_moe_experts"}
+"""ModelOpt's names of axes where there are experts."""
 
 
 class _DynamicRMSNorm(_DynamicLayerNorm):
@@ -61,39 +66,72 @@ class _DynamicSandwichLayer(_DynamicTransformerLayer):
         return super().export()
 
 
+def _forward_sorted(self: Any, *inputs: Any, **named: Any) -> Any:
+    """ModelOpt 0.43 forbids it for sorted experts, since their dispatcher counts them; the order does not matter to
+    it."""
+    if self.token_dispatcher.num_local_experts != self.num_local_experts:
+        self._export_reinit_token_dispatcher()
+    return super(_DynamicMoELayer, self).forward(*inputs, **named)
+
+
+_DynamicMoELayer.forward = _forward_sorted
+
 if "nn.RMSNorm" not in DMRegistry:
     DMRegistry.register({ZeroCentredNorm: "imbik.ZeroCentredNorm"})(_DynamicRMSNorm)
     DMRegistry.register({torch.nn.RMSNorm: "nn.RMSNorm"})(_DynamicRMSNorm)
     DMRegistry.register({SandwichLayer: "imbik.SandwichLayer"})(_DynamicSandwichLayer)
 
 
+class _Registry(ImportanceEstimatorRegistry):
+    """ModelOpt's hooks, without the means over no tokens that experts would give where nothing is routed to them."""
+
+    def register_hook(self, module: Any, hook_fn: Any, hook_type: str = "forward", **named: Any) -> None:
+        def unless_empty(inner: Any, inputs: tuple[Any, ...], *rest: Any) -> Any:
+            empty = bool(inputs) and isinstance(inputs[0], torch.Tensor) and inputs[0].numel() == 0
+            return None if empty else hook_fn(inner, inputs, *rest)
+
+        super().register_hook(module, unless_empty, hook_type, **named)
+
+
 def _mode() -> list[tuple[str, Any]]:
     # Divisors of 1 leave the sizes to the recipe, which has been checked against the teacher.
-    config = get_mcore_minitron_config(hidden_size_divisor=1, ffn_hidden_size_divisor=1, num_layers_divisor=1)
+    config = get_mcore_minitron_config(
+        hidden_size_divisor=1, ffn_hidden_size_divisor=1, num_moe_experts_divisor=1, num_layers_divisor=1
+    )
     return [("mcore_minitron", config)]
+
+
+def _hooks(model: GPTModel) -> tuple[str, ...]:
+    """The norms after which the residual stream of `model` is measured."""
+    return HOOKS[:1] if model.config.num_moe_experts else HOOKS
 
 
 def measure(model: GPTModel, forward_loop: Callable[[Any], None], folder: Path) -> None:
     """Run `forward_loop` and write the scores to `folder`: `importance.json` (a layer's 1 - cosine of input and output,
     summed over micro-batches; layers from 1) and `importance.safetensors` (squared activations summed over samples).
     Collective."""
+    hooks, width = _hooks(model), model.config.moe_ffn_hidden_size
     dynamic = mtn.convert(model, _mode(), registry=PruneModeRegistry)
-    registry = ImportanceEstimatorRegistry(dynamic)
+    registry = _Registry(dynamic)
     dynamic.eval()
     with torch.no_grad():
         forward_loop(dynamic)
     per_rank, scores = registry.get_activations_and_layer_scores()
     registry.cleanup()
     if torch.distributed.get_rank() == 0:
-        layers = [len(rank[""]) // len(HOOKS) for rank in per_rank]
-        tensors = {}
+        layers = [len(rank[""]) // len(hooks) for rank in per_rank]
+        tensors: Tensors = {}
         for rank, activations in enumerate(per_rank):
             first = sum(layers[:rank])
             for position, tensor in enumerate(activations.pop("").values()):
-                tensors[f"{first + position // len(HOOKS) + 1}.{HOOKS[position % len(HOOKS)]}"] = tensor
-            for name, tensor in activations.items():
+                tensors[f"{first + position // len(hooks) + 1}.{hooks[position % len(hooks)]}"] = tensor
+            for name, found in activations.items():
                 _, _, local, site = name.split(".", 3)
-                tensors[f"{first + int(local) + 1}.{site}"] = tensor
+                if isinstance(found, dict):
+                    tensors |= {f"{first + int(local) + 1}.{site}.{part}": tensor for part, tensor in found.items()}
+                else:  # an expert that no token took has none
+                    tensors[f"{first + int(local) + 1}.{site}"] = torch.zeros(width) if found is None else found
+        _tell_unseen(tensors)
         save_file(
             {name: tensor.float().cpu().contiguous() for name, tensor in tensors.items()},
             folder / "importance.safetensors",
@@ -103,12 +141,23 @@ def measure(model: GPTModel, forward_loop: Callable[[Any], None], folder: Path) 
     torch.distributed.barrier()
 
 
+def _tell_unseen(tensors: Tensors) -> None:
+    seen = [tensor for name, tensor in tensors.items() if name.endswith(COUNTS)]
+    if unseen := sum(int((counts == 0).sum()) for counts in seen):
+        print(
+            f"{unseen} of {sum(map(len, seen))} experts saw no token: they rank last, their channels in no order; raise"
+            " importance.calibration_samples to rank them"
+        )
+
+
 def cut(model: GPTModel, config: PruneConfig, importance: Path) -> tuple[GPTModel, dict[str, Any], list[int]]:
     """Cut the ranked axes of `config` in place, by stored scores or a baseline's; also returns what was kept of each
     axis, and the kept layers by the teacher's numbers. Collective."""
     scores, tensors = read_scores(model, config.ranking, config.seed, importance)
     own_layers, heads, total = kept_axes.layer_numbers(model), model.config.num_attention_heads, model.config.num_layers
-    dynamic, searcher = _search(model, scores, tensors, {"export_config": dict(config.ranked)})
+    names = OF_EXPERTS if model.config.num_moe_experts else {}
+    sizes = {names.get(axis, axis): size for axis, size in config.ranked.items()}
+    dynamic, searcher = _search(model, scores, tensors, {"export_config": sizes})
     chosen = sorted(searcher.sorted_layers[: config.num_layers or total])
     indices = kept_axes.kept_indices(dynamic, config.ranked, [number for number in own_layers if number in chosen])
     axes = kept_axes.describe_axes(indices, chosen if config.num_layers else None, scores, tensors, heads)
@@ -126,7 +175,13 @@ def score_shapes(
 
     ModelOpt's search by parameters does this, with the shapes in place of the candidates from its own grid
     (conf/shapes.py says why). It ends with the best shape cut."""
-    candidates = [CandidateSubnet(ss_config=dict(sizes), params=float(params), score=None) for sizes, params in shapes]
+    names = OF_EXPERTS if model.config.num_moe_experts else {}
+    candidates = [
+        CandidateSubnet(
+            ss_config={names.get(axis, axis): size for axis, size in sizes.items()}, params=float(params), score=None
+        )
+        for sizes, params in shapes
+    ]
     budget = max(candidate.params for candidate in candidates)
     model.eval()
     with torch.no_grad():
@@ -196,13 +251,19 @@ def _magnitudes(model: GPTModel) -> tuple[Scores, Tensors]:
         attention, mlp, number = layer.self_attention, layer.mlp, layer.layer_number
         reads = {
             "input_layernorm": attention.linear_qkv,
-            "pre_mlp_layernorm": mlp.linear_fc1,
             "self_attention": attention.linear_proj,
-            "mlp": mlp.linear_fc2,
         }
+        experts = mlp.experts.local_experts if model.config.num_moe_experts else []
+        if not experts:
+            reads |= {"pre_mlp_layernorm": mlp.linear_fc1, "mlp": mlp.linear_fc2}
         squares = {site: linear.weight.detach().float().square() for site, linear in reads.items()}
         tensors |= {f"{number}.{site}": square.sum(0).cpu() for site, square in squares.items()}
-        scores[str(number)] = float(sum(square.sum() for square in squares.values()))
+        sums = [square.sum() for square in squares.values()]
+        if experts:
+            of_experts, totals = _expert_magnitudes(experts)
+            tensors |= {f"{number}.mlp.experts.{site}": tensor for site, tensor in of_experts.items()}
+            sums.append(totals.sum())
+        scores[str(number)] = float(sum(sums))
     gathered: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(gathered, (scores, tensors))
     return {key: value for part, _ in gathered for key, value in part.items()}, {
@@ -210,15 +271,30 @@ def _magnitudes(model: GPTModel) -> tuple[Scores, Tensors]:
     }
 
 
+def _expert_magnitudes(experts: Any) -> tuple[Tensors, torch.Tensor]:
+    """The same of a layer's experts, under ModelOpt's names, and of each expert as a whole."""
+    tensors: Tensors = {}
+    totals = torch.zeros(len(experts))
+    for number, expert in enumerate(experts):
+        read, written = (part.weight.detach().float().square() for part in (expert.linear_fc2, expert.linear_fc1))
+        tensors[f"local_experts.{number}"] = read.sum(0).cpu()
+        totals[number] = float(read.sum() + written.sum())
+    return tensors | {TOTALS: totals, COUNTS: torch.ones(len(experts))}, totals
+
+
 def _searcher_state(model: GPTModel, scores: Scores, tensors: Tensors) -> dict[str, Any]:
     """The state that ModelOpt's searcher would have written on this rank."""
     first = model.decoder.layers[0].layer_number
     activations: dict[str, Any] = {"": {}}
     for position in range(len(model.decoder.layers)):
-        for site in HOOKS:
-            activations[""][f"{position}.{site}"] = tensors[f"{first + position}.{site}"]
-        for site in ("self_attention", "mlp"):
-            activations[f"decoder.layers.{position}.{site}"] = tensors[f"{first + position}.{site}"]
+        of = {
+            name.split(".", 1)[1]: tensor for name, tensor in tensors.items() if name.startswith(f"{first + position}.")
+        }
+        for site in _hooks(model):
+            activations[""][f"{position}.{site}"] = of.pop(site)
+        if model.config.num_moe_experts:
+            of["mlp.experts"] = {part: of.pop(f"mlp.experts.{part}") for part in (TOTALS, COUNTS)}
+        activations |= {f"decoder.layers.{position}.{site}": found for site, found in of.items() if site not in HOOKS}
     size = parallel_state.get_pipeline_model_parallel_world_size()
     rank = parallel_state.get_pipeline_model_parallel_rank()
     return {

@@ -24,10 +24,11 @@ from conf import hf_model
 from conf.families import FAMILIES, SILU, Family, family_of
 from conf.hf_config import MULTIPLIERS, attention_scale, completed, head_dim, windows
 from conf.hf_weights import StoredPrecision
+from conf.mixture import mixture
 from conf.parallel import Parallel
 from conf.rotary import rope
 from conf.shape import Shape
-from jobs.megatron import departures, rotary
+from jobs.megatron import departures, experts, rotary
 from jobs.megatron.attention import layers
 
 ACTIVATIONS = {
@@ -82,7 +83,14 @@ def config_of_shape(shape: Shape, vocab_size: int, eos_token_id: int) -> dict[st
         "torch_dtype": "bfloat16",
     }
     config |= family.scratch | _scales_of(family, conf.shape.head_dim(shape))
-    return completed(config) if family.unrotated or family.windows == "some" else config
+    if family.experts:
+        config |= {
+            family.experts.count: shape.num_experts,
+            family.experts.width: shape.ffn_hidden_size,
+            "num_experts_per_tok": shape.experts_per_token,
+        }
+    derived = family.unrotated or family.windows == "some" or family.experts
+    return completed(config) if derived else config
 
 
 def _scales_of(family: Family, width: int) -> dict[str, Any]:
@@ -123,10 +131,11 @@ def build(
 
 def _transformer(config: dict[str, Any], parallel: Parallel, precision: StoredPrecision) -> TransformerConfig:
     family, window = family_of(config), max((size or 0 for size in windows(config)), default=0)
+    mixed = mixture(config)
     return TransformerConfig(
         num_layers=config["num_hidden_layers"],
         hidden_size=config["hidden_size"],
-        ffn_hidden_size=config["intermediate_size"],
+        ffn_hidden_size=mixed.width if mixed else config["intermediate_size"],
         num_attention_heads=config["num_attention_heads"],
         num_query_groups=config["num_key_value_heads"],
         kv_channels=head_dim(config),
@@ -161,6 +170,7 @@ def _transformer(config: dict[str, Any], parallel: Parallel, precision: StoredPr
         pipeline_model_parallel_size=parallel.pipeline,
         context_parallel_size=parallel.context,
         sequence_parallel=parallel.sequence,
+        **experts.settings(mixed),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +25,9 @@ from jobs.runtime.muon import MOMENT, Muon, Split
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """Adam's states; Muon has the first alone."""
+
+EXPERT, ROUTER = re.compile(r"mlp\.experts\.local_experts\.\d+\."), "mlp.router.weight"
+"""Muon steps the matrices of each expert; a router's rows score one expert each, and Adam steps them."""
 
 EMBEDDING = ParamKey(name="*embedding.word_embeddings.weight", attr="shared_embedding")
 """The token embeddings, and their copy on the last pipeline stage, which is the output of a tied model."""
@@ -119,7 +123,9 @@ def _groups(model: GPTModel, *, per_head: bool) -> list[dict[str, Any]]:
         group["params"] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and parameter.dim() == 2 and name.startswith("decoder.layers."):
-            groups[name.split(".", 3)[3]]["params"].append(parameter)
+            inner = EXPERT.sub("mlp.", name.split(".", 3)[3])
+            if inner != ROUTER:
+                groups[inner]["params"].append(parameter)
     return list(groups.values())
 
 

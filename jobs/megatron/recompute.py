@@ -12,12 +12,16 @@ import torch
 from megatron.core.models.gpt import GPTModel
 from torch.utils.checkpoint import checkpoint
 
+from jobs.megatron.experts import forget_routing
+
 
 def recompute_layers(model: GPTModel) -> None:
     """Let the layers of this pipeline stage store only their inputs while they train; a teacher inside `model` is
     unaffected."""
     for layer in model.decoder.layers:
-        layer.forward = functools.partial(_checkpointed, layer, layer.forward)
+        mixed = model.config.num_moe_experts is not None
+        forward = functools.partial(forget_routing, layer, layer.forward) if mixed else layer.forward
+        layer.forward = functools.partial(_checkpointed, layer, forward)
 
 
 def _checkpointed(layer: torch.nn.Module, forward: Any, *inputs: Any, **options: Any) -> Any:

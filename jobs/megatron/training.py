@@ -18,7 +18,7 @@ from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 from megatron.core.pipeline_parallel import get_forward_backward_func
 
 from conf.stages.training import Training
-from jobs.megatron import checkpoint
+from jobs.megatron import checkpoint, experts
 from jobs.megatron import fused_loss as head
 from jobs.megatron.averages import WeightAverage
 from jobs.megatron.batches import Batch, mean_over_ranks, micro_batches
@@ -56,6 +56,7 @@ def train(
     """Train `model`, whose head is deferred, in place on the first of `splits`, validated on the second; returns the
     last validation losses. Resumes from the newest checkpoint under `output`. Raises ValueError when the loss is not
     finite, and Interrupted, after writing a checkpoint, when the job must stop before its last step."""
+    experts.balance(model, hf_config, config)
     run = _Run(model, config, objective, *splits)
     metrics = Metrics(output) if torch.distributed.get_rank() == 0 else None
     folder = output / "checkpoints"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from megatron.core.models.gpt import GPTModel
 from safetensors import SafetensorError, safe_open
 
 from conf import hf_model
-from conf.families import Family, family_of
+from conf.families import Experts, Family, family_of
 from conf.hf_config import head_dim, rope_in_both_forms
 from jobs.huggingface.tokenizer import copy_files, copy_generation
 from jobs.megatron.shards import ShardWriter
@@ -129,6 +130,8 @@ def write_tensors(
 
 def _names(parameter: str, family: Family) -> tuple[tuple[str, ...], str]:
     """Hugging Face names and kind of split of a Megatron parameter, named relative to its layer or to the model."""
+    if family.experts and parameter.startswith("mlp.") and not parameter.endswith("norm_weight"):
+        return _expert_names(parameter, family.experts)
     joint, gated = ("self_attn.qkv_proj.weight",), ("mlp.gate_up_proj.weight",)
     parts = tuple(f"self_attn.{part}_proj" for part in "qkv")
     before_mlp = ("pre_feedforward_layernorm.weight" if family.sandwiched else "post_attention_layernorm.weight",)
@@ -159,6 +162,17 @@ def _names(parameter: str, family: Family) -> tuple[tuple[str, ...], str]:
     }
     assert parameter in table, f"no Hugging Face name for {parameter}"
     return table[parameter]
+
+
+def _expert_names(parameter: str, experts: Experts) -> tuple[tuple[str, ...], str]:
+    """The same for the router and the experts of a layer."""
+    if parameter == "mlp.router.weight":
+        return (f"{experts.module}.gate.weight",), "whole"
+    gate, up, down = experts.projections
+    own = re.fullmatch(r"mlp\.experts\.local_experts\.(\d+)\.linear_fc([12])\.weight", parameter)
+    assert own, f"no Hugging Face name for {parameter}"
+    parts, split = ((gate, up), "gated") if own[2] == "1" else ((down,), "columns")
+    return tuple(f"{experts.module}.experts.{own[1]}.{part}.weight" for part in parts), split
 
 
 def _parameters(model: GPTModel, config: dict[str, Any]) -> Iterator[tuple[torch.nn.Parameter, tuple[str, ...], str]]:

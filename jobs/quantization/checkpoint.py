@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 
+from conf.families import family_of
 from conf.formats import KVFormat
 from jobs.huggingface import model as hf
+from jobs.huggingface.experts import held_name, separate
 from jobs.quantization import quantizers
 from jobs.quantization.packed_layer import ALGORITHMS, INPUT_BOUND, LARGEST_FP8, Packed
 
@@ -143,13 +145,13 @@ def load(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
     tensors = checkpoint.plain | {
         f"{name}.weight": packed.dequantize(dtype) for name, packed in checkpoint.layers.items()
     }
-    model = hf.build(directory, hf.check(directory), tensors, dtype)
+    config = hf.check(directory)
+    model, experts = separate(hf.build(directory, config, tensors, dtype)), family_of(config).experts
+    layers = {held_name(name, experts): packed for name, packed in checkpoint.layers.items()}
     quantizers.simulate_inputs(
-        model,
-        {name: (packed.storage.inputs, packed.block) for name, packed in checkpoint.layers.items()},
-        checkpoint.kv,
+        model, {name: (packed.storage.inputs, packed.block) for name, packed in layers.items()}, checkpoint.kv
     )
-    for name, packed in checkpoint.layers.items():
+    for name, packed in layers.items():
         quantizer = model.get_submodule(name).input_quantizer
         if packed.input_scale is not None:
             quantizer.amax = (packed.input_scale * INPUT_BOUND[packed.storage.inputs]).to(model.device)

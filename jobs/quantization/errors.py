@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from jobs.huggingface.experts import mixture_of
 from jobs.quantization import export
 
 if TYPE_CHECKING:
@@ -42,21 +43,36 @@ def counting(model: PreTrainedModel) -> Iterator[TokenCounts]:
 
 def _counter(counts: dict[str, int], *, heads: bool) -> Any:
     def count(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        shape = inputs[0].shape  # [sequences, tokens, width], or with heads before the tokens
-        counts["samples"] += shape[0]
+        shape = inputs[
+            0
+        ].shape  # [sequences, tokens, width], or with heads before the tokens; an expert's [tokens, width]
+        counts["samples"] += shape[0] if len(shape) > 2 else 0
         counts["tokens"] += shape[0] * shape[2] if heads else math.prod(shape[:-1])
 
     return count
 
 
-def check_counts(counts: TokenCounts, quantized: list[str]) -> None:
-    """Refuse quantizers that calibration never reached: their scales would rest on nothing, or on the weights alone."""
+def check_counts(counts: TokenCounts, quantized: list[str]) -> list[str]:
+    """Refuse quantizers that calibration never reached: their scales would rest on nothing, or on the weights alone.
+
+    Engines give all experts of a layer one scale for their inputs, so an expert that no token took has that of the
+    others. Returns the layers of such experts, which are told."""
     unseen = [name for name in quantized if not counts.get(name, {}).get("tokens")]
+    reached = {mixture_of(name) for name in quantized if name not in unseen} - {None}
+    alone = [name for name in unseen if mixture_of(name) in reached]
+    if alone:
+        print(
+            f"{len(alone)} of {len(quantized)} quantized layers belong to experts that no token took in calibration,"
+            f" for example {alone[0]}: their inputs have the range of the layer's other experts; raise"
+            " calibration_samples to measure them"
+        )
+    unseen = [name for name in unseen if name not in alone]
     if unseen:
         raise ValueError(
             f"{len(unseen)} of {len(quantized)} quantizers saw no token in calibration, for example {unseen[0]}; raise"
             " calibration_samples or use text that reaches them"
         )
+    return alone
 
 
 def measure(

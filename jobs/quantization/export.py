@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import load_file, save_file
 
-from conf import hf_config
+from conf import hf_config, hf_model
+from conf.families import family_of
+from jobs.huggingface.experts import stored_name
 from jobs.quantization import checkpoint as quantized
 from jobs.quantization.packed_layer import ALGORITHMS, INPUT_BOUND, INT4, LARGEST_FP8, Packed, pack
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("w1", "w3"))
 """Layers that engines run as one matrix, with one scale."""
 UNFUSED = ("o_proj", "down_proj")
 CACHE_QUANTIZERS = ("k_bmm_quantizer", "v_bmm_quantizer")
@@ -208,6 +211,7 @@ def export(model: PreTrainedModel, source: Path, target: Path) -> list[str]:
 
     with _scales_shared_already(), _grids_of_scales():
         export_hf_checkpoint(model, export_dir=target)
+    _name_experts(target, model)
     copy_files(source, target)
     copy_generation(source, target)  # ModelOpt writes one of its own, with ids that transformers invents
     written = json.loads((target / "config.json").read_text())
@@ -221,18 +225,51 @@ def export(model: PreTrainedModel, source: Path, target: Path) -> list[str]:
     return list(written["quantization_config"]["ignore"])
 
 
+def _name_experts(target: Path, model: PreTrainedModel) -> None:
+    """Where there are experts: give what was written the names of the family's files, and list the routers, which
+    engines count among the linear layers, as unquantized."""
+    experts = family_of(model.config.to_dict()).experts
+    if experts is None:
+        return
+    for path in target.glob("*.safetensors"):
+        tensors = {stored_name(name, experts): tensor for name, tensor in load_file(path).items()}
+        save_file(tensors, path, metadata={"format": "pt"})
+    routers = [f"model.layers.{number}.{experts.module}.gate" for number in range(len(model.model.layers))]
+    for file, place, key in (
+        ("config.json", "quantization_config", "ignore"),
+        ("hf_quant_config.json", "quantization", "exclude_modules"),
+    ):
+        written = json.loads((target / file).read_text())
+        settings = written[place]
+        settings[key] = [stored_name(name, experts) for name in settings.get(key) or []] + routers
+        if "quantized_layers" in settings:
+            settings["quantized_layers"] = {
+                stored_name(name, experts): of for name, of in settings["quantized_layers"].items()
+            }
+        (target / file).write_text(json.dumps(written, indent=4))
+    index = target / hf_model.INDEX
+    if index.is_file():
+        listed = json.loads(index.read_text())
+        listed["weight_map"] = {stored_name(name, experts): file for name, file in listed["weight_map"].items()}
+        index.write_text(json.dumps(listed, indent=2) + "\n")
+
+
 @contextlib.contextmanager
 def _scales_shared_already() -> Iterator[None]:
     """ModelOpt's export shares scales and smooths on its own; a second time it would look for smoothing scales it has
-    moved away (AttributeError in fuse_prequant_layernorm), and change folded weights."""
+    moved away (AttributeError in fuse_prequant_layernorm), and change folded weights. Experts' gates and ups it would
+    give one scale of each row and block too."""
     from modelopt.torch.export import unified_export_hf
 
-    original = unified_export_hf.requantize_resmooth_fused_llm_layers
-    unified_export_hf.requantize_resmooth_fused_llm_layers = lambda model: None
+    names = ("requantize_resmooth_fused_llm_layers", "sync_moe_gate_up_amax")
+    originals = {name: getattr(unified_export_hf, name) for name in names}
+    for name in names:
+        setattr(unified_export_hf, name, lambda model: 0)
     try:
         yield
     finally:
-        unified_export_hf.requantize_resmooth_fused_llm_layers = original
+        for name, original in originals.items():
+            setattr(unified_export_hf, name, original)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from conf.hf_config import REQUIRED, completed, head_dim, rope_in_both_forms, st
 from conf.rotary import local_rope, rope
 
 SIZES = dict.fromkeys(REQUIRED, 64) | {"num_attention_heads": 4}
-NO_NULL = ("mistral", "gemma", "gemma3_text")
+NO_NULL = ("mistral", "gemma", "gemma3_text", "qwen3_moe", "mixtral")
 LLAMA3 = {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 8.0}
 
 
@@ -223,7 +223,7 @@ def test_a_broken_list_of_rotary_layers_is_refused(given: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"model_type": "mixtral"}, "'mixtral', nearest to Mistral but for: it mixes experts; choose"),
+        ({"model_type": "granitemoe"}, "'granitemoe', nearest to Granite but for: it mixes experts; choose"),
         (
             {"model_type": "gemma2"},
             "'gemma2', nearest to Gemma 3 but for: caps on attention scores and logits",

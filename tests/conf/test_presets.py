@@ -32,6 +32,7 @@ def test_what_ships_is_what_is_tested() -> None:
         *(f"{name}-nemo" for name in PUBLISHED),
         *ALIKE,
         "mistral-nemo-12b-width-8b",
+        "qwen3-30b-a3b-experts-112",
         "ablation",
         "demo",
         "demo-baselines",
@@ -139,6 +140,22 @@ def test_minitrons_mistral_has_published_settings() -> None:
     assert (how.global_batch, how.lr, how.min_lr, how.schedule.name) == (768, 1e-4, 4.5e-7, "cosine")
     full = load("mistral-nemo-12b-width-8b", ["distill.steps=60400", "distill.warmup_steps=60"]).distill
     assert full is not None and full.steps * full.global_batch * full.seq_length == pytest.approx(380e9, rel=1e-3)
+
+
+def test_qwen_with_fewer_experts_keeps_what_a_token_passes() -> None:
+    recipe = load("qwen3-30b-a3b-experts-112")
+    teacher, published = teacher_shape(recipe) or pytest.fail("no shape"), load("qwen3-8b-depth-6b").distill
+    assert num_params(teacher) == 30_532_122_624, "as the safetensors of the hub say"
+    assert list(recipe.students) == ["experts"], "the extended preset's student is taken away"
+    cut = cut_shape("students.experts.prune", recipe.students["experts"].prune, teacher)
+    assert (cut.num_experts, cut.experts_per_token, cut.num_layers, cut.ffn_hidden_size) == (112, 8, 48, 768)
+    assert round(num_params(cut) / 1e9, 1) == 26.9
+    routers = 48 * 16 * 2048
+    assert num_params(teacher, active=True) - num_params(cut, active=True) == routers, "of each expert that is gone"
+    assert round(num_params(cut, active=True) / 1e9, 2) == 3.35
+    assert recipe.distill is not None and published is not None
+    where = {"parallel", "micro_batch"}
+    assert recipe.distill.model_dump(exclude=where) == published.model_dump(exclude=where)
 
 
 @pytest.mark.parametrize("preset", ALIKE)

@@ -51,6 +51,8 @@ OWN: dict[str, dict[str, Any]] = {
         "logits_scaling": 2.0,
     },
     "gemma3_text": {"sliding_window": 40, "sliding_window_pattern": 2, "query_pre_attn_scalar": 24},
+    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 96, "norm_topk_prob": True},
+    "mixtral": {"num_local_experts": 4, "sliding_window": 40},
 }
 """What a family can do besides, in the models that go through every stage; windows are shorter than all sequences."""
 LAYOUTS = {"tensor": {"processes": 2, "tensor": 2}, "pipeline": {"processes": 2, "pipeline": 2}}
@@ -58,7 +60,7 @@ SHARED = {
     "context": {"processes": 2, "context": 2, "threads": 1},
     "sequence": {"processes": 2, "tensor": 2, "sequence": True, "threads": 1},
 }
-OF_THEIR_OWN = ("mistral", "granite", "gemma3_text")
+OF_THEIR_OWN = ("mistral", "granite", "gemma3_text", "qwen3_moe")
 """Families with windows, norms, scales and rotary embeddings of their own, whose tokens ranks share in training."""
 FEW = {**TRAINING, "steps": 3, "warmup_steps": 0}
 IMPORT = {**TRAINING, "steps": 0, "warmup_steps": 0}
@@ -148,7 +150,8 @@ def chain(
     source = sources[family]
     teacher = run("teacher", "teacher", {"model": str(source)} | TAUGHT, model=source)
     importance = run("importance", "importance", SCORING, teacher=teacher)
-    student = run("cut", "prune", CUT, teacher=teacher, importance=importance)
+    cut = CUT | ({"num_experts": 3} if FAMILIES[family].experts else {})
+    student = run("cut", "prune", cut, teacher=teacher, importance=importance)
     distilled = run("distilled", "distill", DISTIL, teacher=teacher, student=student)
     for form in FORMATS:
         settings = {"format": form, "calibration_samples": 4, "seq_length": 32}
@@ -280,6 +283,7 @@ def test_a_candidate_is_scored_as_what_is_cut(chain: dict[str, Path], corpus: Pa
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_quantized_family_is_scored(family: str, form: str, chain: dict[str, Path]) -> None:
     scales = [tensor for tensor in tensors(chain[form]) if tensor.endswith(".weight_scale")]
-    assert len(scales) == 3 * (4 if FAMILIES[family].fused else 7)
+    matrices = 4 if FAMILIES[family].fused else 7
+    assert len(scales) == 3 * (4 + 3 * 3 if FAMILIES[family].experts else matrices)
     scores = json.loads((chain[f"{form} scores"] / "scores.json").read_text())
     assert scores["kl_teacher"] > 0

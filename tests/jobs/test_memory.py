@@ -27,6 +27,8 @@ above)."""
 
 def shape(architecture: Any = "qwen3", **sizes: Any) -> Shape:
     heads = {"num_attention_heads": 8, "num_query_groups": 4, "head_dim": 32}
+    if FAMILIES[architecture].experts:
+        sizes = {"num_experts": 8, "experts_per_token": 2} | sizes
     return Shape(
         architecture=architecture,
         tie_word_embeddings=False,
@@ -38,6 +40,11 @@ CASES = {
     "llama, bf16": Case(shape=shape("llama")),
     "qwen3, fp32": Case(shape=shape(num_layers=2), precision="fp32", micro_batch=4),
     "llama, bf16, muon": Case(shape=shape("llama"), optimizer="muon"),
+    "experts, bf16": Case(shape=shape("qwen3_moe")),
+    "experts, fp32, muon": Case(shape=shape("mixtral", num_layers=2), precision="fp32", optimizer="muon"),
+    "experts, taught, recomputed": Case(
+        shape=shape("qwen3_moe", num_experts=4), taught=True, parallel=Parallel(recompute=True)
+    ),
     "taught, bf16": Case(shape=shape(), taught=True),
     "taught, fp32, a large vocabulary": Case(
         shape=shape(num_layers=2, vocab_size=16384), taught=True, precision="fp32"

@@ -7,17 +7,18 @@ from pathlib import Path
 
 from conf.report.pruning import Cut, KeptPart, Search, SearchCandidate, Sweep
 from conf.report.section import Section
-from conf.stages.candidate_score import Axis
+from conf.stages.prune import CutAxis
 from tasks.analysis.halving import HalvingResult
 
 MAX_RANGES = 60
 """Characters of a list of kept channels in the table; the full list is in kept.json."""
 
-AXIS_NAMES: dict[Axis, str] = {
+AXIS_NAMES: dict[CutAxis, str] = {
     "num_layers": "layers",
     "hidden_size": "hidden channels",
     "ffn_hidden_size": "FFN channels",
     "num_attention_heads": "query heads",
+    "num_experts": "experts",
 }
 
 
