@@ -135,13 +135,13 @@ def test_resumed_run_keeps_best_weights_and_patience(
     # A learning rate that is too high makes the student worse after its best step; patience then ends it before its
     # last.
     config = CONFIG | {"steps": 400, "lr": 2e-2, "warmup_steps": 60, "validate_every": 5, "checkpoint_every": 5}
-    config |= {"evaluate_every": None, "evaluation": None, "keep": "best", "patience": 30, "min_delta": 1e-4}
+    config |= {"evaluate_every": None, "evaluation": None, "keep": "best", "patience": 8, "min_delta": 1e-4}
     inputs = {"data": corpus, "teacher": teacher, "student": student}
     whole = run_job("distill", config, inputs, tmp_path / "whole")
     about, losses = kept(whole), logged(whole, "val_kl")
     assert about["step"] == min(losses, key=lambda step: losses[step]) < about["trained"] < 400
     assert about["best"] == min(losses.values())
-    assert "had not improved by more than 0.0001 in 30 checks" in about["stopped"]
+    assert "had not improved by more than 0.0001 in 8 checks" in about["stopped"]
     assert max(losses) == about["trained"]
     # Killed where the best weights are no longer the model's own.
     later = about["step"] + 10
