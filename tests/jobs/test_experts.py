@@ -16,7 +16,9 @@ from conf.hf_model import shape_of
 from jobs.huggingface import model as hf
 from jobs.huggingface.experts import separate
 from jobs.megatron import experts as mixtures
+from jobs.tokens.windows import Windows
 from tests.fixtures.jobs import TRAINING, first, last, refused, run_job
+from tests.fixtures.weights import cut_after, same
 from tests.jobs.test_families import IMPORT, SCORING, TOKENS, logits, tensors, written
 from tests.jobs.test_prune import numbered
 
@@ -48,11 +50,18 @@ def edit(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> Non
     save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def never_taken(stored: dict[str, torch.Tensor]) -> None:
-    """Let no token take the last expert of the first layer: wherever the norm's output points, another scores more."""
-    gate = next(name for name in stored if name.endswith("layers.0.mlp.gate.weight"))
-    stored[gate] = torch.cat([stored[gate][:2], -stored[gate][:1], torch.zeros_like(stored[gate][:1])])
-    stored[gate][1] = -stored[gate][0] * 2  # of x, -2x, -x and 0 one is above 0, and another is not the last
+def missing_one(folder: Path, corpus: Path) -> Path:
+    """A model whose first layer has a fifth expert that no token takes: of the scores x, x, -x, -x and 0 its 0 is never
+    among the first two."""
+    written("qwen3_moe", folder, corpus, **SIZES, **OWN["qwen3_moe"] | {"num_experts": 5})
+
+    def change(stored: dict[str, torch.Tensor]) -> None:
+        gate = "model.layers.0.mlp.gate.weight"
+        row = stored[gate][0]
+        stored[gate] = torch.stack([row, row, -row, -row, torch.zeros_like(row)])
+
+    edit(folder, change)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -164,8 +173,7 @@ def test_experts_are_cut_by_every_ranking(
 def test_an_expert_that_no_token_takes_is_told_and_goes_first(
     corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    source = written("qwen3_moe", tmp_path / "source", corpus, **SIZES, **OWN["qwen3_moe"])
-    edit(source, never_taken)
+    source = missing_one(tmp_path / "source", corpus)
     inputs = {"data": corpus, "model": source}
     teacher = run_job("teacher", {"model": str(source)} | IMPORT, inputs, tmp_path / "teacher")
     inputs = {"data": corpus, "teacher": teacher}
@@ -173,27 +181,26 @@ def test_an_expert_that_no_token_takes_is_told_and_goes_first(
     importance = run_job("importance", SCORING, inputs, tmp_path / "importance")
     unseen = int((load_file(importance / "importance.safetensors")["1.mlp.experts.expert_sample_counts"] == 0).sum())
     assert unseen == 1
-    assert "1 of 8 experts saw no token: they rank last" in capfd.readouterr().out
+    assert "1 of 10 experts saw no token: they rank last" in capfd.readouterr().out
     cut = run_job(
-        "prune", {"num_experts": 3, "ffn_hidden_size": 64}, inputs | {"importance": importance}, tmp_path / "c"
+        "prune", {"num_experts": 4, "ffn_hidden_size": 64}, inputs | {"importance": importance}, tmp_path / "c"
     )
-    assert json.loads((cut / "kept.json").read_text())["axes"]["num_experts"]["1"]["ranges"] == "0-2"
+    assert json.loads((cut / "kept.json").read_text())["axes"]["num_experts"]["1"]["ranges"] == "0-3"
 
 
 @pytest.mark.parametrize("form", ["fp8", "nvfp4", "int4_awq"])
 def test_an_expert_that_calibration_missed_takes_the_others_range(form: str, corpus: Path, tmp_path: Path) -> None:
-    source = written("qwen3_moe", tmp_path / "source" / "model", corpus, **SIZES, **OWN["qwen3_moe"])
-    edit(source, never_taken)
+    source = missing_one(tmp_path / "source" / "model", corpus)
     blocks = {"block_size": 32} if form == "int4_awq" else {}
     inputs = {"data": corpus, "model": source.parent}
     output = run_job("quantize", CALIBRATION | blocks | {"format": form}, inputs, tmp_path / "quantized")
     record = json.loads((output / "quantize.json").read_text())
-    missed = [f"model.layers.0.mlp.experts.3.{part}_proj" for part in ("down", "gate", "up")]
+    missed = [f"model.layers.0.mlp.experts.4.{part}_proj" for part in ("down", "gate", "up")]
     assert sorted(record["unseen_experts"]) == missed
-    seen = [record["layers"][f"model.layers.0.mlp.experts.{expert}.up_proj"]["tokens"] for expert in range(EXPERTS)]
-    assert seen[3] == 0 and sum(seen) == 4 * 32 * 2, "each token takes two"
+    seen = [record["layers"][f"model.layers.0.mlp.experts.{expert}.up_proj"]["tokens"] for expert in range(5)]
+    assert seen[4] == 0 and sum(seen) == 4 * 32 * 2, "each token takes two"
     if form != "int4_awq":
-        scales = {float(tensors(output)[f"model.layers.0.mlp.experts.{n}.up_proj.input_scale"]) for n in range(EXPERTS)}
+        scales = {float(tensors(output)[f"model.layers.0.mlp.experts.{n}.up_proj.input_scale"]) for n in range(5)}
         assert len(scales) == 1
 
 
@@ -221,21 +228,22 @@ def test_separate_experts_compute_the_same(name: str, corpus: Path, tmp_path: Pa
 
 
 def unevenness(folder: Path, corpus: Path) -> float:
-    """How unevenly a model's routers spread the tokens of a text, as the mean of the largest expert's share."""
-    model, shares = hf.load_model(folder, torch.float32), list[float]()
+    """How unevenly a model's routers spread a text over their experts: the mean square of the shares, at least 1/4."""
+    model, squares = hf.load_model(folder, torch.float32), list[float]()
 
     def count(_: Any, __: Any, output: Any) -> None:
-        shares.append(float(torch.bincount(output[2].flatten(), minlength=EXPERTS).max() / output[2].numel()))
+        shares = torch.bincount(output[2].flatten(), minlength=EXPERTS) / output[2].numel()
+        squares.append(float(shares.square().sum()))
 
     for layer in model.model.layers:
         layer.mlp.gate.register_forward_hook(count)
     with torch.no_grad():
-        model(TOKENS, use_cache=False)
-    return sum(shares) / len(shares)
+        model(torch.from_numpy(Windows(corpus / "validation", 64).first(8)), use_cache=False)
+    return sum(squares) / len(squares)
 
 
 def test_balance_spreads_the_load_of_experts(corpus: Path, tmp_path: Path) -> None:
-    config = {"shape": SHAPE, "steps": 30} | TRAINING
+    config = {"shape": SHAPE, "steps": 12} | TRAINING
     without = run_job("teacher", config | {"expert_balance": 0.0}, {"data": corpus}, tmp_path / "without")
     default = run_job("teacher", config, {"data": corpus}, tmp_path / "default")
     strong = run_job("teacher", config | {"expert_balance": 1.0}, {"data": corpus}, tmp_path / "strong")
@@ -244,6 +252,15 @@ def test_balance_spreads_the_load_of_experts(corpus: Path, tmp_path: Path) -> No
     assert not torch.equal(*(tensors(each)["model.layers.0.mlp.gate.weight"] for each in (default, without)))
     assert unevenness(strong / "model", corpus) < unevenness(without / "model", corpus)
     assert last(default, "val_loss") < first(default, "val_loss")
+
+
+def test_a_killed_training_of_experts_ends_the_same(corpus: Path, tmp_path: Path) -> None:
+    schedule = {"steps": 4, "warmup_steps": 0, "checkpoint_every": 2, "validate_every": 4}
+    config = TRAINING | schedule | {"shape": SHAPE, "parallel": {"recompute": True}}
+    whole = run_job("teacher", config, {"data": corpus}, tmp_path / "whole")
+    half = cut_after(2, whole, tmp_path / "half")
+    run_job("teacher", config, {"data": corpus}, half)
+    assert same(tensors(whole), tensors(half))
 
 
 def test_muon_steps_every_expert(corpus: Path, tmp_path: Path) -> None:

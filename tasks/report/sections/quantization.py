@@ -100,7 +100,20 @@ def _worst(model: str, record: Quantized) -> str:
     calibrated = ""
     if record.samples is not None and record.tokens is not None:
         calibrated = f" The model was calibrated on {record.samples:,} sequences, {record.tokens:,} tokens."
-    return f"{model}: {name} has the largest error, {decibels(layer.outputs_db)} in its outputs.{calibrated}"
+    return (
+        f"{model}: {name} has the largest error, {decibels(layer.outputs_db)} in its outputs.{calibrated}"
+        f"{_experts(record)}"
+    )
+
+
+def _experts(record: Quantized) -> str:
+    """How many tokens the experts of a mixture saw; empty for a dense model."""
+    seen = {name.rpartition(".")[0]: layer.tokens for name, layer in record.layers.items() if ".experts." in name}
+    if not seen:
+        return ""
+    missed = sum(tokens == 0 for tokens in seen.values())
+    none = f"; {missed:,} saw none, so that their inputs have the range of their layer's others" if missed else ""
+    return f" Its {len(seen):,} experts saw {min(seen.values()):,} to {max(seen.values()):,} of them{none}."
 
 
 def _mixes(mixes: dict[str, Mix]) -> Section:

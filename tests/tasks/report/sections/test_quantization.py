@@ -40,6 +40,20 @@ def test_the_table_shows_the_ten_worst() -> None:
     assert "the 10 worst of 12 layers" in errors.notes[0]
 
 
+def test_the_tokens_that_experts_saw_are_told() -> None:
+    layer: dict[str, Any] = {"format": "FP8", "weights_db": 30.0, "outputs_db": 20.0, "samples": 0}
+    layers = {
+        f"model.layers.0.mlp.experts.{expert}.{part}_proj": layer | {"tokens": tokens}
+        for expert, tokens in enumerate((12, 640, 0))
+        for part in ("gate", "up", "down")
+    }
+    (errors,) = sections({"s": Quantized.model_validate({"layers": layers, "samples": 1, "tokens": 652})})
+    assert errors.sentences[0].endswith(
+        "on 1 sequences, 652 tokens. Its 3 experts saw 0 to 640 of them; 1 saw none, so that their inputs have the"
+        " range of their layer's others."
+    )
+
+
 def test_a_mix_counts_formats_and_bits() -> None:
     mixes = sections(MODELS)[1]
     assert mixes.sentences[0] == (
