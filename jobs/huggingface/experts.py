@@ -59,7 +59,9 @@ class SeparateExperts(torch.nn.ModuleList):
 def separate(model: PreTrainedModel) -> PreTrainedModel:
     """`model`, changed in place to hold each expert as a module of its own; a dense model stays as it is."""
     experts = family_of(model.config.to_dict()).experts
-    for layer in model.model.layers if experts else ():
+    if experts is None:
+        return model
+    for layer in model.model.layers:
         mixture = getattr(layer, MIXTURE)
         mixture.experts = SeparateExperts(mixture.experts, experts)
     return model

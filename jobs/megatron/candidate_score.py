@@ -95,7 +95,7 @@ class _Scorer:
     def __call__(self, model: Any) -> float:
         """Minus the validation loss: ModelOpt takes larger scores as better."""
         config = model.config
-        sizes = {axis: getattr(config, axis) for axis in AXES}
+        sizes: dict[str, int] = {axis: getattr(config, axis) for axis in AXES}
         if config.num_moe_experts:
             sizes["ffn_hidden_size"] = config.moe_ffn_hidden_size
         return -self.score(model, sizes)["val_loss"]

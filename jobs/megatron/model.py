@@ -61,7 +61,7 @@ def config_of_shape(shape: Shape, vocab_size: int, eos_token_id: int) -> dict[st
             f" {vocab_size} or leave it empty"
         )
     family = FAMILIES[shape.architecture]
-    config = {
+    config: dict[str, Any] = {
         "architectures": [family.architecture],
         "model_type": shape.architecture,
         "hidden_size": shape.hidden_size,
