@@ -56,8 +56,16 @@ class Space:
         return scored_on(place_on_cluster(trial_recipe(self.values, point, seed), self.cluster), split)
 
     def check(self) -> None:
-        """Raise ValueError for a key that changes no stage, or that makes the objectives incomparable."""
+        """Raise ValueError for a key that changes no stage, or that makes the objectives incomparable, and for a budget
+        without a trial."""
         check_fits(self.recipe, self.cluster, self.planned)
+        self._check_keys()
+        try:
+            next(rounds(self))
+        except StopIteration as end:
+            raise ValueError(f"the study has no trial: {end.value}; raise its budget") from None
+
+    def _check_keys(self) -> None:
         for key in self.study.space:
             variants = [plan(recipe, self.root) for recipe in self._alone(key)]
             changed = _changed(variants)

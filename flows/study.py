@@ -102,8 +102,6 @@ class Studying:
             try:
                 asked = source.send(results) if results is not None else next(source)
             except StopIteration as end:
-                if not done:
-                    raise ValueError(f"the study has no trial: {end.value}; raise its budget") from None
                 return done, str(end.value), first
             running = [(trial, self._start(trial)) for trial in asked]
             if not done:

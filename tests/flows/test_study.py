@@ -259,6 +259,7 @@ NONE = ["study.space.distill.lr=null", "study.space.distill.steps=null"]
     [
         ([*NONE, "study.space.distill.micro_batch=[2, 4]"], r"study\.space\.distill\.micro_batch changes no model"),
         (["students.depth.distill={steps: 5}"], r"study\.space\.distill\.steps changes no model"),
+        (["study.tokens=10"], "the study has no trial: the next trial would go beyond study.tokens 10; raise its"),
         ([*NONE, "study.space.data.vocab_size=[300, 400]"], "changes the stage data, and val_loss cannot be compared"),
         (
             [*NONE, "study.space.teacher.lr=[1e-3, 2e-3]", "study.objectives=[{model: depth, by: kl_teacher}]"],
