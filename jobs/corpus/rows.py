@@ -35,7 +35,7 @@ def rows(
 
 
 def _jsonl(path: Path, field: str | None, limit: int, encoding: str | None) -> Iterator[tuple[int, Any]]:
-    name = field and f'"{field}"'.encode()
+    name = f'"{field}"'.encode() if field else None
     for number, line in numbered_lines(path, limit, encoding):
         if line is None:
             yield number, Fault(f"a line longer than {limit} bytes")
