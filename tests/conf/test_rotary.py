@@ -78,7 +78,7 @@ def test_a_part_of_a_head_is_an_even_number_of_channels() -> None:
             ValueError, match=f"partial_rotary_factor {share:g}, which is {16 * share:g} of a head's 16"
         ):
             rope(partly | {"partial_rotary_factor": share})
-    with pytest.raises(ValueError, match="partial_rotary_factor 0.5; choose a model that rotates whole heads"):
+    with pytest.raises(ValueError, match=r"partial_rotary_factor 0\.5; choose a model that rotates whole heads"):
         rope(HEADS | {"partial_rotary_factor": 0.5})
 
 
@@ -137,7 +137,7 @@ def test_mscale_may_be_zero() -> None:
 def test_a_bound_is_part_of_the_range_only_with_least() -> None:
     assert number(2, "n", "here", least=2) == 2.0
     for value, least in ((1.9, 2.0), (0, None), ("1", None), (None, None)):
-        with pytest.raises(ValueError, match="^here has n "):
+        with pytest.raises(ValueError, match=r"^here has n "):
             number(value, "n", "here", least=least)
 
 

@@ -55,7 +55,7 @@ def test_bytes_of_no_utf_8_are_told_with_their_line() -> None:
 
 
 def test_a_likely_encoding_is_advised() -> None:
-    content = (FRENCH * 3 + "“Où ?” – 5 €…\n" * 3).encode("cp1252")
+    content = (FRENCH * 3 + "“Où ?” 5 €…\n" * 3).encode("cp1252")
     assert advice(content, "data.encoding") == "; it looks like Windows-1252: set data.encoding=cp1252"
     assert advice(content, "") == "; it looks like Windows-1252: convert it to UTF-8"
     assert advice(b"caf\xe9", "data.encoding") == ""
