@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from conf.sources import HELD_OUT, SPLITS
 from conf.stages.data import DataConfig
+from jobs.corpus.decontaminate import Decontaminated, decontaminate
 from jobs.corpus.deduplicate import Deduplicated, deduplicate
 from jobs.corpus.filter import filter_documents
 from jobs.corpus.filter_counts import Filtered
@@ -17,6 +18,7 @@ from jobs.corpus.quarantine import Quarantine
 from jobs.corpus.readers import Count
 from jobs.corpus.sources import Part, parts, split_of
 from jobs.corpus.splits import Splits, check_splits
+from jobs.curation.question_index import Question
 
 
 @dataclass(kw_only=True)
@@ -29,13 +31,14 @@ class Collected:
     repeats: int = 0
     repeated_lines: int = 0
     filtered: Filtered | None = None
+    decontaminated: Decontaminated | None = None
     deduplicated: Deduplicated | None = None
     notes: list[str] = field(default_factory=list)
 
 
-def collect(config: DataConfig, splits: Splits, quarantine: Quarantine) -> Collected:
-    """Read all sources into `splits` and `quarantine`. Raises ValueError where too much cannot be used or a split is
-    left empty."""
+def collect(config: DataConfig, splits: Splits, quarantine: Quarantine, questions: list[Question]) -> Collected:
+    """Read all sources into `splits` and `quarantine`; `questions` are taken out of the training text. Raises
+    ValueError where too much cannot be used or a split is left empty."""
     found = Collected()
     # Held-out documents first: they are few, and only their digests are kept to find them again in training text.
     held: dict[bytes, str] = {}
@@ -50,6 +53,11 @@ def collect(config: DataConfig, splits: Splits, quarantine: Quarantine) -> Colle
         found.filtered = filter_documents(config, splits)
         found.notes += found.filtered.sentences()
         if found.filtered.changed:
+            _part_again(splits, found)
+    if config.decontaminate:
+        found.decontaminated = decontaminate(config, questions, splits)
+        found.notes.append(found.decontaminated.sentence())
+        if found.decontaminated.cut:
             _part_again(splits, found)
     # After the filters: of two copies, one that they would remove must not stand in for the other.
     if config.deduplicate:
