@@ -51,6 +51,8 @@ class Single(Config):
         check_mmlu(self.evaluate.mmlu if self.evaluate else None)
         if self.evaluate:
             check_split(self.evaluate)
+        if self.data and self.data.decontaminate:
+            raise ValueError("data.decontaminate is set, but nothing is trained here; leave it out")
         return self
 
 
@@ -86,6 +88,15 @@ class Evaluating(Single):
         if len(set(self.models)) != len(self.models):
             raise ValueError(f"models has duplicates: {list(self.models)}; list each once")
         return self
+
+
+def check_questions(data: DataConfig) -> None:
+    """Raise ValueError where a corpus is to lose benchmark questions that are not named or cannot be read."""
+    if data.decontaminate is None:
+        return
+    if data.decontaminate.mmlu is None:
+        raise ValueError("data.decontaminate names no questions; set data.decontaminate.mmlu, as in {path: mmlu}")
+    check_mmlu(data.decontaminate.mmlu)
 
 
 def validate_settings(kind: type[Settings], values: dict[str, Any] | Settings) -> Settings:
