@@ -215,7 +215,8 @@ class Recipe(Config):
     @property
     def _taken_out(self) -> dict[str, Decontaminate | None]:
         """What contamination fills in for the stages that read text."""
-        return {"decontaminate": (stage := self.contamination_stage) and stage.taken_out}
+        stage = self.contamination_stage
+        return {"decontaminate": stage.taken_out if stage else None}
 
     @property
     def stores_logits(self) -> bool:

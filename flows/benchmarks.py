@@ -26,7 +26,7 @@ def read(stage: Stages, evaluate: EvaluateConfig, files: dict[BenchmarkName, Art
 
 def looked_for(
     recipe: Recipe, outside: ExternalInputs, questions: Questions, data: Handle | None = None
-) -> dict[str, Handle | None]:
+) -> dict[str, Any]:
     """Inputs of a stage that takes the questions out of its text; empty where contamination changes nothing. `data` is
     the corpus that has the world's quiz."""
     taken_out = recipe.data_stage.decontaminate
@@ -36,7 +36,7 @@ def looked_for(
     return roles(questions) | {"mmlu": outside.mmlu, "quiz": quiz}
 
 
-def roles(questions: Questions) -> dict[str, Handle | None]:
+def roles(questions: Questions) -> dict[str, Any]:
     """The questions of all benchmarks as inputs of one stage."""
     return {f"questions-{name}": handle for name, handle in questions.items()}
 

@@ -73,7 +73,7 @@ class Filtered:
 
     def _place(self, reason: str) -> int:
         """The place of a reason in the order in which a document meets them; those that are no setting come last."""
-        groups = list(self._rules.groups()) if self._rules else []
+        groups: list[tuple[str, Config]] = list(self._rules.groups()) if self._rules else []
         groups += [("pii", self._kinds)] if self._kinds else []
         names = [f"{group}.{name}" for group, settings in groups for name in _reasons(settings)]
         return names.index(reason)
@@ -143,7 +143,7 @@ class Filtered:
         return sum(sum(counts.values()) for counts in self._first.values())
 
 
-def _reasons(settings: Config | None) -> tuple[str, ...]:
+def _reasons(settings: Config) -> tuple[str, ...]:
     """Why documents are removed by a group of rules."""
     if isinstance(settings, Language):
         return (*LANGUAGES, UNSURE)
