@@ -90,7 +90,7 @@ class Evaluating(Single):
         return self
 
 
-def check_questions(data: DataConfig) -> None:
+def _check_questions(data: DataConfig) -> None:
     """Raise ValueError where a corpus is to lose benchmark questions that are not named or cannot be read."""
     if data.decontaminate is None:
         return
@@ -113,4 +113,6 @@ def validate_settings(kind: type[Settings], values: dict[str, Any] | Settings) -
     data = settings if isinstance(settings, DataConfig) else getattr(settings, "data", None)
     if isinstance(data, DataConfig):
         check_source("data.source", data.source)
+    if isinstance(settings, DataConfig):
+        _check_questions(settings)
     return settings

@@ -10,7 +10,7 @@ from conf.base import RunName, StoreFolder
 from conf.report.report import Report
 from conf.stages.data import DataConfig
 from conf.stages.evaluate import EvaluateConfig
-from conf.standalone import check_questions, validate_settings
+from conf.standalone import validate_settings
 from flows import standalone as single
 from flows.running import Running
 from flows.session import Where
@@ -38,7 +38,6 @@ def prepare(
     """
     try:
         config = validate_settings(DataConfig, data)
-        check_questions(config)
     except ValueError as error:
         return prefect_pages.failed(error)
 

@@ -49,19 +49,23 @@ def collect(config: DataConfig, splits: Splits, quarantine: Quarantine, question
     splits.close()
     _drop_held(splits, found, dict.fromkeys(again, "train"))
     quarantine.check(sum(splits.documents.values()))
+    kept = sum(splits.documents.values())
     if config.filter or config.pii:
         found.filtered = filter_documents(config, splits)
+        kept = _conserved("filter", kept, found.filtered.removed, splits)
         found.notes += found.filtered.sentences()
         if found.filtered.changed:
-            _part_again(splits, found)
+            kept -= _part_again(splits, found)
     if config.decontaminate:
         found.decontaminated = decontaminate(config, questions, splits)
+        kept = _conserved("decontaminate", kept, found.decontaminated.removed, splits)
         found.notes.append(found.decontaminated.sentence())
         if found.decontaminated.cut:
-            _part_again(splits, found)
+            kept -= _part_again(splits, found)
     # After the filters: of two copies, one that they would remove must not stand in for the other.
     if config.deduplicate:
         found.deduplicated = deduplicate(config.deduplicate, splits)
+        _conserved("deduplicate", kept, found.deduplicated.documents, splits)
         found.notes.append(found.deduplicated.sentence)
     _tell(all_parts, config, splits, found)
     check_splits(splits.documents, config, "document")
@@ -103,11 +107,21 @@ def _read(
     return again
 
 
-def _part_again(splits: Splits, found: Collected) -> None:
-    """Documents of two splits may have become the same: a held-out one that training text or another split has goes."""
+def _conserved(block: str, before: int, removed: int, splits: Splits) -> int:
+    """The documents that are left after a block of the pipeline; they and those it removed are all it was given."""
+    kept = sum(splits.documents.values())
+    assert before == kept + removed, f"{block} was given {before} documents, removed {removed} and left {kept}"
+    return kept
+
+
+def _part_again(splits: Splits, found: Collected) -> int:
+    """Documents of two splits may have become the same: a held-out one that training text or another split has goes.
+    Returns how many went."""
+    repeats = found.repeats
     held = {_digest(text): split for split in HELD_OUT for text in splits.texts(split)}
     again = {digest for text in splits.texts("train") if (digest := _digest(text)) in held}
     _drop_held(splits, found, held | dict.fromkeys(again, "train"))
+    return found.repeats - repeats
 
 
 def _drop_held(splits: Splits, found: Collected, owners: dict[bytes, str]) -> None:

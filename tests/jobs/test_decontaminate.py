@@ -120,6 +120,24 @@ def test_allowed_documents_and_questions_stay(words: Path, mmlu: Path, tmp_path:
     assert (found["allowed"], found["removed"], found["found"]) == (1, 0, {"rivers": [0]})
 
 
+def test_all_blocks_together_lose_no_document(words: Path, mmlu: Path, tmp_path: Path) -> None:
+    """A cut can make a training document equal to a held-out one, which then goes; every document is counted once."""
+    plain = [PLAIN.format(number).strip() for number in range(80)]
+    documents = [*plain, *(f"{text}\n{RIVER}" for text in plain), *(text.upper() for text in plain[:9]), "Short."]
+    more: dict[str, Any] = {"filter": {"gopher": {"min_words": 10}}, "pii": {}, "deduplicate": {"min_jaccard": None}}
+    output = prepare(
+        documents, words, mmlu, tmp_path / "data", action="cut", validation_share=0.2, test_share=0.2, **more
+    )
+    found = statistics(output)
+    again = found["deduplicated"]
+    gone = found["filtered"]["removed"] + found["decontaminated"]["removed"] + found["duplicates_across_splits"]
+    assert found["decontaminated"]["cut"] > 40 and found["duplicates_across_splits"] > 10
+    assert found["records"] == len(documents) == found["documents"] + gone + again["same_words"] + again["similar"]
+    kept = [text.strip().lower() for split in ("train", "validation", "test") for text in texts(output, split)]
+    held_with_question = sum(RIVER.lower() in text for text in kept)
+    assert len(set(kept)) == len(kept) == 80 + held_with_question
+
+
 @pytest.mark.parametrize("action", ["drop", "cut"])
 def test_workers_change_no_byte(
     action: str, words: Path, mmlu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
