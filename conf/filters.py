@@ -5,16 +5,32 @@ turns its rule off."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from conf.base import Config
+from conf.base import Config, Later
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
-GROUPS = ("repetition", "gopher", "c4", "fineweb")
+GROUPS = ("language", "repetition", "gopher", "c4", "fineweb")
 """Groups of rules in the order in which a document meets them, which is FineWeb's."""
+# fmt: off
+LANGUAGES = (
+    "ace", "af", "am", "an", "ar", "ary", "arz", "as", "az", "ba", "bcl", "be", "bg", "bn", "br", "bs", "ca", "crh",
+    "cs", "cy", "da", "de", "dz", "el", "en", "eo", "es", "et", "eu", "ext", "fa", "fi", "fo", "fr", "fuv", "fy",
+    "ga", "gcf", "gcr", "gd", "gl", "gom", "grc", "gu", "gug", "guw", "ha", "hbo", "he", "hi", "hr", "ht", "hu", "hy",
+    "id", "ig", "is", "it", "ja", "jv", "ka", "kab", "kik", "kk", "km", "kn", "ko", "ku", "ky", "la", "lb", "lg",
+    "lij", "ln", "lo", "lt", "ltg", "lv", "mg", "mk", "ml", "mn", "mr", "ms", "mt", "my", "ne", "nl", "nn", "no",
+    "nso", "oc", "om", "or", "pa", "pcm", "pl", "ps", "pt", "qu", "ro", "ru", "rw", "sa", "sdh", "se", "si", "sk",
+    "sl", "sn", "so", "sq", "sr", "st", "sv", "sw", "ta", "te", "tg", "th", "tk", "tl", "tr", "tt", "ug", "uk", "ur",
+    "uz", "uzs", "vec", "vi", "vo", "wa", "wuu", "xh", "yo", "yue", "zh", "zu", "zxx",
+)
+# fmt: on
+"""Languages that are told apart, by ISO 639 code; zxx is text in none."""
+UNSURE = "unsure"
+"""A document's reason where the likeliest language is one to keep, but not surely enough."""
 
 
 def _most(default: float, what: str) -> Any:
@@ -22,6 +38,29 @@ def _most(default: float, what: str) -> Any:
 
 
 Share = float | None
+
+
+def _language(code: str) -> str:
+    if code in LANGUAGES:
+        return code
+    nearest = {"nb": "no", "zh-cn": "zh", "zh-tw": "zh", "iw": "he", "fil": "tl"}.get(code.lower()) or next(
+        iter(difflib.get_close_matches(code.lower()[:2], LANGUAGES, n=1)), "en"
+    )
+    raise ValueError(
+        f"{code!r} is no language that is told apart; the nearest is {nearest}, and the known ones are"
+        f" {', '.join(LANGUAGES)}"
+    )
+
+
+class Language(Config):
+    """The languages to keep. A document is removed by the name of its own likeliest language."""
+
+    keep: tuple[Annotated[str, AfterValidator(_language)], ...] = Field(
+        min_length=1, description="Languages to keep, as ISO 639 codes: [en, de]."
+    )
+    min_probability: float = Field(
+        default=0.65, gt=0, le=1, description="Smallest probability that a document is in one of them."
+    )
 
 
 class Repetition(Config):
@@ -127,6 +166,7 @@ class Filter(Config):
         default="remove",
         description="remove: leave documents out; report: keep all, and count what each rule would remove.",
     )
+    language: Annotated[Language | None, Later()] = Field(default=None, description="Languages to keep; null: all.")
     repetition: Repetition | None = Field(default=None, description="Text that repeats itself; null: off.")
     gopher: Gopher | None = Field(default=None, description="Words and lines, by Gopher; null: off.")
     c4: C4 | None = Field(default=None, description="Lines and documents, by C4; null: off.")

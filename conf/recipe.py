@@ -20,6 +20,7 @@ from conf.serve import ServeConfig
 from conf.stages.blend import BlendConfig
 from conf.stages.contamination import ContaminationConfig
 from conf.stages.data import DataConfig
+from conf.stages.decontaminate import Decontaminate
 from conf.stages.distill import DistillConfig
 from conf.stages.evaluate import EvaluateConfig
 from conf.stages.generate import GenerateConfig
@@ -71,7 +72,8 @@ class Recipe(Config):
         default=None, description="Prompts and responses to fine-tune and evaluate on."
     )
     contamination: ContaminationConfig | None = Field(
-        default=None, description="Look for the questions of evaluate.mmlu in the training text; null: not."
+        default=ContaminationConfig(),
+        description="Look for the questions of evaluate in the training text, and take them out if asked; null: not.",
     )
     sft: SftConfig | None = Field(
         default=None, description="Fine-tuning of every student on the records, after distill; null: none."
@@ -186,19 +188,35 @@ class Recipe(Config):
         return self.sft.model_copy(update={"kd_weight": 0.0, "teacher": False}) if wanted and self.sft else None
 
     @property
+    def data_stage(self) -> DataConfig:
+        """`data`, without benchmark questions if contamination says so."""
+        return self.data.model_copy(update=self._taken_out)
+
+    @property
     def generate_stage(self) -> GenerateConfig | None:
         """`generate` with its world filled in from data."""
-        return self.generate and self.generate.model_copy(update={"world": self.generate.world or self.data.world})
+        world = self.generate and self.generate.world
+        return self.generate and self.generate.model_copy(update={"world": world or self.data.world} | self._taken_out)
 
     @property
     def records_stage(self) -> RecordsConfig | None:
         """`records` with its world filled in from data."""
-        return self.records and self.records.model_copy(update={"world": self.records.world or self.data.world})
+        world = self.records and self.records.world
+        return self.records and self.records.model_copy(update={"world": world or self.data.world} | self._taken_out)
 
     @property
     def contamination_stage(self) -> ContaminationConfig | None:
-        """`contamination` with the questions of evaluate."""
-        return self.contamination and self.contamination.model_copy(update={"mmlu": self.evaluate.mmlu})
+        """`contamination` with the questions of evaluate; None where there are none."""
+        asks = self.evaluate.mmlu or self.evaluate.benchmarks
+        return (
+            self.contamination.model_copy(update={"mmlu": self.evaluate.mmlu}) if self.contamination and asks else None
+        )
+
+    @property
+    def _taken_out(self) -> dict[str, Decontaminate | None]:
+        """What contamination fills in for the stages that read text."""
+        stage = self.contamination_stage
+        return {"decontaminate": stage.taken_out if stage else None}
 
     @property
     def stores_logits(self) -> bool:

@@ -51,6 +51,8 @@ class Single(Config):
         check_mmlu(self.evaluate.mmlu if self.evaluate else None)
         if self.evaluate:
             check_split(self.evaluate)
+        if self.data and self.data.decontaminate:
+            raise ValueError("data.decontaminate is set, but nothing is trained here; leave it out")
         return self
 
 
@@ -88,6 +90,15 @@ class Evaluating(Single):
         return self
 
 
+def _check_questions(data: DataConfig) -> None:
+    """Raise ValueError where a corpus is to lose benchmark questions that are not named or cannot be read."""
+    if data.decontaminate is None:
+        return
+    if data.decontaminate.mmlu is None:
+        raise ValueError("data.decontaminate names no questions; set data.decontaminate.mmlu, as in {path: mmlu}")
+    check_mmlu(data.decontaminate.mmlu)
+
+
 def validate_settings(kind: type[Settings], values: dict[str, Any] | Settings) -> Settings:
     """Validate settings from a form or the command line. Raises ValueError for the first problem; secrets are checked
     first."""
@@ -102,4 +113,6 @@ def validate_settings(kind: type[Settings], values: dict[str, Any] | Settings) -
     data = settings if isinstance(settings, DataConfig) else getattr(settings, "data", None)
     if isinstance(data, DataConfig):
         check_source("data.source", data.source)
+    if isinstance(settings, DataConfig):
+        _check_questions(settings)
     return settings

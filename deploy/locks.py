@@ -48,6 +48,7 @@ JOBS = (
     "safetensors",
     "orjson",
     "ftfy",
+    "py3langid",
 )
 KEPT = re.compile(
     r"(torch|torchvision|torchaudio|triton|numpy|setuptools|megatron-core|nvidia-.*|cuda-.*|transformer-engine.*|flash-attn|apex|pulp)$"

@@ -6,9 +6,11 @@ from __future__ import annotations
 from typing import Any
 
 from conf.benchmarks import BenchmarkName
+from conf.recipe import Recipe
 from conf.stages.evaluate import EvaluateConfig
 from conf.stages.judge import JudgeConfig
 from flows.reading import Handle, Model, Stages
+from tasks.inputs import ExternalInputs
 from tasks.store.store import Artifact
 
 Questions = dict[BenchmarkName, Handle]
@@ -20,6 +22,23 @@ def read(stage: Stages, evaluate: EvaluateConfig, files: dict[BenchmarkName, Art
         name: stage(f"questions-{name}", benchmark.questions(name), questions=files[name])
         for name, benchmark in evaluate.benchmarks.items()
     }
+
+
+def looked_for(
+    recipe: Recipe, outside: ExternalInputs, questions: Questions, data: Handle | None = None
+) -> dict[str, Any]:
+    """Inputs of a stage that takes the questions out of its text; empty where contamination changes nothing. `data` is
+    the corpus that has the world's quiz."""
+    taken_out = recipe.data_stage.decontaminate
+    if taken_out is None:
+        return {}
+    quiz = data if taken_out.mmlu and taken_out.mmlu.path == "quiz" else None
+    return roles(questions) | {"mmlu": outside.mmlu, "quiz": quiz}
+
+
+def roles(questions: Questions) -> dict[str, Any]:
+    """The questions of all benchmarks as inputs of one stage."""
+    return {f"questions-{name}": handle for name, handle in questions.items()}
 
 
 def ask(stage: Stages, evaluate: EvaluateConfig, questions: Questions, model: Model) -> None:

@@ -28,14 +28,15 @@ class Pipeline:
         if outside.model:
             recipe = fitted_to(recipe, outside.model.path)  # a hub model's shape may be known only now
         self.recipe, self.outside, self.stage = recipe, outside, stage
+        self.questions = benchmarks.read(stage, recipe.evaluate, outside.benchmarks)
         self.data = self._corpus()
         self.teacher = stage("teacher", recipe.teacher_stage, data=self.data, model=outside.model)
         self.models = [Model(name="teacher", stage="teacher", artifact=self.teacher, trained=recipe.teacher.steps > 0)]
         self.records = self._records()
         if contamination := recipe.contamination_stage:
-            stage("contamination", contamination, **self.corpora, records=self.records, mmlu=outside.mmlu)
+            asked = benchmarks.roles(self.questions) | {"mmlu": outside.mmlu}
+            stage("contamination", contamination, **self.corpora, records=self.records, **asked)
         self.tuned_teacher = self._tuned_teacher()
-        self.questions = benchmarks.read(stage, recipe.evaluate, outside.benchmarks)
         self.importance = self.logits = None
         inputs = {"teacher": self.teacher, "data": self.data}
         if recipe.needs_importance:
@@ -51,16 +52,16 @@ class Pipeline:
 
     def _corpus(self) -> Handle:
         """The recipe's corpus, or a blend of it with others, which use its tokenizer."""
-        recipe, outside = self.recipe, self.outside
-        data = self.stage("data", recipe.data, source=outside.source, tokenizer=outside.tokenizer)
+        recipe, outside, corpus = self.recipe, self.outside, self.recipe.data_stage
+        asked = benchmarks.looked_for(recipe, outside, self.questions)
+        data = self.stage("data", corpus, source=outside.source, tokenizer=outside.tokenizer, **asked)
         self.corpora = {"data": data}
         if recipe.blend is None:
             return data
-        tokenizer = outside.tokenizer or data
+        given = benchmarks.looked_for(recipe, outside, self.questions, data)
+        given |= {"tokenizer": outside.tokenizer or data}
         sources = {
-            f"source-{name}": self.stage(
-                f"data-{name}", source.read_as(recipe.data), source=outside.sources[name], tokenizer=tokenizer
-            )
+            f"source-{name}": self.stage(f"data-{name}", source.read_as(corpus), source=outside.sources[name], **given)
             for name, source in recipe.blend.sources.items()
         }
         self.corpora |= sources
@@ -71,12 +72,12 @@ class Pipeline:
         outside, records, generate = self.outside, self.recipe.records_stage, self.recipe.generate_stage
         if records is None:
             return None
-        generated = None
+        generated, asked = None, benchmarks.looked_for(self.recipe, outside, self.questions, self.corpora["data"])
         if generate and outside.prompts and GENERATED in records.sources:
             teacher = None if generate.endpoint else self.teacher
-            generated = self.stage("generate", generate, prompts=outside.prompts, teacher=teacher)
+            generated = self.stage("generate", generate, prompts=outside.prompts, teacher=teacher, **asked)
         encoded_by = {"tokenizer": outside.tokenizer} if outside.tokenizer else {"data": self.data}
-        return self.stage("records", records, source=outside.records, generated=generated, **encoded_by)
+        return self.stage("records", records, source=outside.records, generated=generated, **encoded_by, **asked)
 
     def _tuned_teacher(self) -> Handle | None:
         """The teacher fine-tuned on the records, if the recipe asks for it."""

@@ -9,6 +9,7 @@ from prefect import flow
 from conf.base import RunName, StoreFolder
 from conf.report.report import Report
 from conf.stages.data import DataConfig
+from conf.stages.evaluate import EvaluateConfig
 from conf.standalone import validate_settings
 from flows import standalone as single
 from flows.running import Running
@@ -43,7 +44,9 @@ def prepare(
     def work(session: Session, folder: Path) -> Report:
         text = hub.pinned(config, session.store)
         source, tokenizer = external.text(text, session.store), external.tokenizer_of(text, session.store, None)
-        corpus = Running()("data", text, source=source, tokenizer=tokenizer).result()
+        taken = config.decontaminate
+        mmlu = external.questions_of(EvaluateConfig(mmlu=taken.mmlu), session.store) if taken else None
+        corpus = Running()("data", text, source=source, tokenizer=tokenizer, mmlu=mmlu).result()
         return write_corpus(folder, name, corpus, single.describe(session))
 
     return single.run(name, store, cluster, config, work)

@@ -1,7 +1,7 @@
 """Which benchmark questions occur in the text that models learn from.
 
 A question that a model has read is no test of it. Every training document and record is compared with every question;
-nothing is removed."""
+nothing is removed here: that the stages do which read text, if contamination.action says so."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import json
 import multiprocessing
 import os
 import signal
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
@@ -17,39 +17,42 @@ from typing import Any
 
 import orjson
 
+from conf.hf_model import read_json
 from conf.process import die_with_parent
 from conf.spec import Spec
 from conf.stages.contamination import ContaminationConfig
+from jobs.benchmarks.asked import INPUTS, ROLE, asked
+from jobs.curation.leaks import Found, matches, text_of
 from jobs.curation.question_index import Question, QuestionIndex
 from jobs.runtime.entry import Metrics, main
 
 BATCH_BYTES = 1 << 20
-EXCERPT = 300
-"""Characters of a document that are kept for the report."""
-
-Found = dict[str, Any]
 _looking: QuestionIndex | None = None
 """Set before worker processes are forked, which share it."""
 
 
 def run(spec: Spec) -> None:
-    """Inputs: corpora (each a data artifact) by role, records, and mmlu where it is a separate folder. Writes
-    contamination.json and matches.jsonl, one line for each question in each document."""
+    """Inputs: corpora (each a data artifact) by role, records, mmlu where it is a separate folder, and the questions of
+    each benchmark. Writes contamination.json and matches.jsonl, one line for each question in each document."""
     config, output = ContaminationConfig.model_validate(spec.config), Path(spec.output)
     metrics = Metrics(output)
     metrics.rewind(-1)
-    questions = list(_questions(spec, config))
-    folders = {role: Path(path) for role, path in spec.inputs.items() if role != "mmlu"}
+    questions, reviewed = _questions(spec, config), set(config.reviewed)
+    folders = {
+        role: Path(path) for role, path in spec.inputs.items() if role not in INPUTS and not role.startswith(ROLE)
+    }
     files = {role: folder / "train.jsonl" for role, folder in folders.items()}
     total, done, documents = sum(file.stat().st_size for file in files.values()), 0, dict.fromkeys(files, 0)
     found: dict[str, set[int]] = defaultdict(set)
-    touched = 0
+    touched = allowed = 0
     look = QuestionIndex(questions, config.min_coverage)
     with (output / "matches.jsonl").open("wb") as stream:
         for role, size, rows in _compared(look, files, config.workers or os.cpu_count() or 1):
-            for number, matches in enumerate(rows, documents[role] + 1):
-                touched += bool(matches)
-                for match in matches:
+            for number, found_here in enumerate(rows, documents[role] + 1):
+                allowed += bool(found_here) and found_here[0]["digest"] in reviewed
+                found_here = [match for match in found_here if match["digest"] not in reviewed]
+                touched += bool(found_here)
+                for match in found_here:
                     found[match["subject"]].add(match["index"])
                     stream.write(orjson.dumps({"source": role, "document": number} | match) + b"\n")
             documents[role], done = documents[role] + len(rows), done + size
@@ -59,7 +62,10 @@ def run(spec: Spec) -> None:
         "documents": documents,
         "documents_with_questions": touched,
         "questions": len(questions),
+        "asked": dict(Counter(question.benchmark for question in questions)),
         "unknowable": len(look.unknowable),
+        "allowed": allowed,
+        "taken_out": {role: taken for role, folder in folders.items() if (taken := _taken_out(folder))},
         "found": {subject: sorted(indices) for subject, indices in sorted(found.items())},
     }
     (output / "contamination.json").write_text(json.dumps(result, indent=2) + "\n")
@@ -67,17 +73,16 @@ def run(spec: Spec) -> None:
     print(f"{count} of {len(questions)} questions occur in {touched} of {sum(documents.values()):,} documents")
 
 
-def _questions(spec: Spec, config: ContaminationConfig) -> Iterator[Question]:
-    """The questions that the evaluate stage asks, in its order."""
-    from jobs.evaluation import mmlu
+def _questions(spec: Spec, config: ContaminationConfig) -> list[Question]:
+    """The questions that models are asked, without those that a person allows."""
+    quiz = Path(spec.inputs["data"]) / "quiz" if config.mmlu and config.mmlu.path == "quiz" else None
+    return asked(spec.inputs, config.mmlu, quiz, config.reviewed)
 
-    assert config.mmlu is not None, "the pipeline gives the questions of evaluate"
-    quiz = config.mmlu.path == "quiz"
-    folder = Path(spec.inputs["data"]) / "quiz" if quiz else Path(spec.inputs.get("mmlu", config.mmlu.path or ""))
-    hub = not quiz and "mmlu" not in spec.inputs and not config.mmlu.path
-    for subject in mmlu.read_subjects(None if hub else folder, config.mmlu):
-        for index, row in enumerate(subject.test[: config.mmlu.limit]):
-            yield Question(subject.name, str(index), row["question"], tuple(row["choices"]))
+
+def _taken_out(folder: Path) -> dict[str, Any] | None:
+    """What the stage that read this text took out of it; None where it looked for no questions."""
+    statistics = folder / "statistics.json"
+    return read_json(statistics).get("decontaminated") if statistics.is_file() else None
 
 
 def _compared(
@@ -113,27 +118,7 @@ def _batches(files: dict[str, Path]) -> Iterator[tuple[str, list[bytes]]]:
 
 def _matches(lines: list[bytes]) -> list[list[Found]]:
     assert _looking is not None
-    return [_matches_in(_looking, _text(orjson.loads(line))) for line in lines]
-
-
-def _matches_in(look: QuestionIndex, text: str) -> list[Found]:
-    return [
-        {
-            "subject": match.question.benchmark,
-            "index": int(match.question.id),
-            "coverage": round(match.coverage, 3),
-            "question": match.question.text[:EXCERPT],
-            "excerpt": look.excerpt(text, match)[:EXCERPT],
-        }
-        for match in look.find(text)
-    ]
-
-
-def _text(row: dict[str, Any]) -> str:
-    """The text of a document, or of all messages of a record."""
-    if "text" in row:
-        return str(row["text"])
-    return "\n".join(str(message["content"]) for message in row["messages"] if message.get("content"))
+    return [matches(_looking, text_of(orjson.loads(line))) for line in lines]
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from jobs.corpus.quarantine import Quarantine
 from jobs.corpus.readers import advice_on_field
 from jobs.corpus.sources import WORLD
 from jobs.corpus.splits import Splits, check_splits
+from jobs.curation.question_index import Question
 from jobs.runtime.entry import Metrics, main
 
 SAMPLE_DOCUMENTS = 2000
@@ -46,7 +47,7 @@ def run(spec: Spec) -> None:
     metrics.rewind(-1)
     rejected = Quarantine(output / "quarantine.jsonl", config.max_rejected_share, advice_on_field)
     with Splits(output) as splits, rejected as quarantine:
-        collected = collect(config, splits, quarantine)
+        collected = collect(config, splits, quarantine, _questions(spec, config, output))
         metrics.log(1, 3)
         tokenizer_folder = _tokenizer(spec, config, output, splits)
         metrics.log(2, 3)
@@ -55,9 +56,7 @@ def run(spec: Spec) -> None:
     sources = (config.source,) if isinstance(config.source, str) else config.source
     cards.copy_cards(sources, output)
     if WORLD in sources:
-        from jobs.world.world import write_quiz
-
-        write_quiz(config.world, output / "quiz")
+        _write_quiz(config, output)
     (output / "statistics.json").write_text(json.dumps(statistics, indent=2) + "\n")
     tokens = statistics["splits"]["train"]["tokens"]
     metrics.log(3, 3, documents=statistics["documents"], train_tokens=tokens, quarantined=statistics["quarantined"])
@@ -69,12 +68,32 @@ def run(spec: Spec) -> None:
     )
 
 
+def _write_quiz(config: DataConfig, output: Path) -> Path:
+    from jobs.world.world import write_quiz
+
+    write_quiz(config.world, output / "quiz")
+    return output / "quiz"
+
+
+def _questions(spec: Spec, config: DataConfig, output: Path) -> list[Question]:
+    """The questions to take out of the training text."""
+    if config.decontaminate is None:
+        return []
+    from jobs.benchmarks.asked import QUIZ, asked
+
+    mmlu, quiz = config.decontaminate.mmlu, None
+    if mmlu and mmlu.path == "quiz":
+        quiz = Path(spec.inputs[QUIZ]) / "quiz" if QUIZ in spec.inputs else _write_quiz(config, output)
+    return asked(spec.inputs, mmlu, quiz, config.decontaminate.reviewed)
+
+
 def _counts(collected: Collected, splits: Splits, quarantine: Quarantine, config: DataConfig) -> dict[str, Any]:
     """What became of every line that was read."""
     count, kept, again = collected.count, sum(splits.lines.values()), collected.deduplicated
-    filtered, documents = collected.filtered, sum(splits.documents.values())
+    filtered, leaked, documents = collected.filtered, collected.decontaminated, sum(splits.documents.values())
     repeated = collected.repeated_lines + (again.lines if again else 0)
-    removed_lines, removed = (filtered.lines, filtered.removed) if filtered else (0, 0)
+    removed_lines = (filtered.lines if filtered else 0) + (leaked.lines if leaked else 0)
+    removed = (filtered.removed if filtered else 0) + (leaked.removed if leaked else 0)
     unread = count.lines - count.blank - kept - quarantine.lines - repeated - removed_lines
     left_out = collected.repeats + removed + (again.documents if again else 0)
     unknown = collected.records - documents - quarantine.records - left_out
@@ -93,6 +112,7 @@ def _counts(collected: Collected, splits: Splits, quarantine: Quarantine, config
         "repaired": collected.repaired,
         "duplicates_across_splits": collected.repeats,
         "filtered": filtered.counts() if filtered else None,
+        **({"decontaminated": leaked.counts()} if leaked else {}),
         "deduplicated": again.counts if again else None,
         "notes": collected.notes,
     }

@@ -15,19 +15,25 @@ import orjson
 from conf.spec import Spec
 from conf.stages.generate import GenerateConfig
 from jobs.corpus.conversations import gather
+from jobs.corpus.decontaminate import clearing
 from jobs.corpus.messages import Reading
+from jobs.curation.leaks import Clearing, text_of_messages
 from jobs.generation.answers import Answer, AnswerFile, Message, answer_here
 from jobs.generation.filters import RepeatFilter, fault, normalised
 from jobs.generation.openai_client import answer_there
 from jobs.runtime import interrupt
 from jobs.runtime.entry import Metrics, main
 
+LEAKED = "a benchmark question"
+"""Why a prompt or answer is left out that contains one."""
+
 
 def run(spec: Spec) -> None:
     """Inputs: teacher, unless there is an endpoint. Writes records.jsonl (for records), rejected.jsonl, answers.jsonl
     (all answers, to resume from) and generate.json (counts)."""
     config, output = GenerateConfig.model_validate(spec.config), Path(spec.output)
-    prompts, faults = _prompts(config)
+    judge = _clearing(spec, config)
+    prompts, faults = _prompts(config, judge)
     answer_file, metrics = AnswerFile(output / "answers.jsonl"), Metrics(output)
     done = answer_file.done(config.samples)
     metrics.rewind(len(done))
@@ -47,7 +53,7 @@ def run(spec: Spec) -> None:
     speed = {"seconds": round(seconds, 2), "tokens": sum(answer.tokens for answer in new_answers)}
     statistics = (
         {"prompts": len(prompts), "unusable_prompts": dict(faults)}
-        | _filter(config, prompts, answer_file.answers, output)
+        | _filter(config, prompts, answer_file.answers, output, judge)
         | speed
     )
     (output / "generate.json").write_text(json.dumps(statistics, indent=2) + "\n")
@@ -63,7 +69,21 @@ def _answers(
     return answer_here(config, Path(spec.inputs["teacher"]) / "model", prompts, done)
 
 
-def _prompts(config: GenerateConfig) -> tuple[list[list[Message]], Counter[str]]:
+def _clearing(spec: Spec, config: GenerateConfig) -> Clearing | None:
+    """What finds benchmark questions in prompts and answers; None where they may contain any."""
+    if config.decontaminate is None:
+        return None
+    from jobs.benchmarks.asked import QUIZ, asked
+
+    quiz = Path(spec.inputs[QUIZ]) / "quiz" if QUIZ in spec.inputs else None
+    return clearing(
+        config.decontaminate,
+        asked(spec.inputs, config.decontaminate.mmlu, quiz, config.decontaminate.reviewed),
+        "drop",
+    )
+
+
+def _prompts(config: GenerateConfig, judge: Clearing | None) -> tuple[list[list[Message]], Counter[str]]:
     """Conversations that end with a prompt, each once, and counts of the unusable ones by reason."""
     reading = Reading(prompt_field=config.prompt_field, system=config.system, encoding=config.encoding, responses=False)
     prompts, faults, seen = [], Counter[str](), set[str]()
@@ -78,6 +98,9 @@ def _prompts(config: GenerateConfig) -> tuple[list[list[Message]], Counter[str]]
             faults["repeated prompt"] += 1
             continue
         seen.add(normalised_prompt)
+        if judge and judge(text_of_messages(conversation.messages)).removed:
+            faults[LEAKED] += 1
+            continue
         prompts.append(conversation.messages)
     if not prompts:
         raise ValueError(
@@ -87,14 +110,23 @@ def _prompts(config: GenerateConfig) -> tuple[list[list[Message]], Counter[str]]
 
 
 def _filter(
-    config: GenerateConfig, prompts: list[list[Message]], answers: list[Answer], output: Path
+    config: GenerateConfig,
+    prompts: list[list[Message]],
+    answers: list[Answer],
+    output: Path,
+    judge: Clearing | None,
 ) -> dict[str, object]:
     """Write accepted and rejected answers in the order of the prompts; returns the counts."""
     repeat_filter, reasons, num_kept = RepeatFilter(config.near_duplicates), Counter[str](), 0
     with (output / "records.jsonl").open("wb") as records, (output / "rejected.jsonl").open("wb") as rejected:
         for answer in _unique(answers):
             messages = [*prompts[answer.prompt], {"role": "assistant", "content": answer.text}]
-            reason = fault(answer, config) or repeat_filter.repeats(json.dumps(prompts[answer.prompt]), answer.text)
+            leaked = LEAKED if judge and judge(text_of_messages(messages)).removed else None
+            reason = (
+                fault(answer, config)
+                or leaked
+                or repeat_filter.repeats(json.dumps(prompts[answer.prompt]), answer.text)
+            )
             if reason:
                 reasons[reason] += 1
                 rejected.write(orjson.dumps({"reason": reason, "messages": messages}) + b"\n")

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 
@@ -21,10 +21,12 @@ from conf.sources import HELD_OUT, SPLITS
 from conf.spec import Spec
 from conf.stages.records import GENERATED, RecordsConfig
 from jobs.corpus.conversations import Conversation, gather
+from jobs.corpus.decontaminate import FILE, Decontaminated, clearing
 from jobs.corpus.messages import Message, Reading
 from jobs.corpus.quarantine import Quarantine
 from jobs.corpus.sources import split_of
 from jobs.corpus.splits import check_splits
+from jobs.curation.leaks import Clearing, text_of_messages
 from jobs.runtime.entry import Metrics, main
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ def run(spec: Spec) -> None:
         generated=generated,
         limit=config.max_records,
     )
-    statistics = _write(config, chat, tokenizer_folder, output, conversations)
+    statistics = _write(config, chat, tokenizer_folder, output, conversations, _clearing(spec, config))
     (output / "chat_template.jinja").write_text(chat.template)
     (output / "statistics.json").write_text(json.dumps(statistics, indent=2) + "\n")
     train = statistics["splits"]["train"]
@@ -82,12 +84,30 @@ def run(spec: Spec) -> None:
     )
     if again := statistics["prompts_of_another_split"]:
         print(f"{again} records are left out, whose prompt is in a held-out split of its source")
+    if leaked := statistics.get("decontaminated"):
+        print(f"{leaked['removed']} records are left out, which contain benchmark questions")
     if unread := statistics["fields_not_read"]:
         print(f"fields not read: {', '.join(f'{name} (in {count} records)' for name, count in unread.items())}")
 
 
+def _clearing(spec: Spec, config: RecordsConfig) -> Clearing | None:
+    """What finds benchmark questions in records; None where they may contain any."""
+    if config.decontaminate is None:
+        return None
+    from jobs.benchmarks.asked import QUIZ, asked
+
+    quiz = Path(spec.inputs[QUIZ]) / "quiz" if QUIZ in spec.inputs else None
+    questions = asked(spec.inputs, config.decontaminate.mmlu, quiz, config.decontaminate.reviewed)
+    return clearing(config.decontaminate, questions, "drop")
+
+
 def _write(
-    config: RecordsConfig, chat: Chat, tokenizer_folder: Path, output: Path, source: Iterator[Conversation]
+    config: RecordsConfig,
+    chat: Chat,
+    tokenizer_folder: Path,
+    output: Path,
+    source: Iterator[Conversation],
+    judge: Clearing | None,
 ) -> dict[str, Any]:
     """Tokenize and write every split; returns the statistics."""
     from jobs.huggingface import tokenizer
@@ -96,7 +116,7 @@ def _write(
 
     tokenizer_info = tokenizer.describe(tokenizer_folder)
     dtype, seen_digests, repeats = token_dtype(tokenizer_info.vocab_size), set[bytes](), 0
-    unread, prompts = Counter[str](), _Prompts(config)
+    unread, prompts, leaked = Counter[str](), _Prompts(config), Decontaminated(action="drop")
     quarantine = Quarantine(output / "quarantine.jsonl", config.max_rejected_share)
     lengths_by_split: dict[str, list[tuple[int, int]]] = {
         split: [] for split in SPLITS
@@ -105,6 +125,7 @@ def _write(
         stack.enter_context(quarantine)
         tokens = {split: stack.enter_context(MaskedWriter(output / split, dtype)) for split in SPLITS}
         texts = {split: stack.enter_context((output / f"{split}.jsonl").open("wb")) for split in SPLITS}
+        leaks = stack.enter_context((output / FILE).open("wb")) if judge else None
         for conversation, encoded in _encoded(source, chat, config.seq_length):
             if conversation.messages is None or isinstance(encoded, str):
                 quarantine.add(conversation if conversation.messages is None else _rejected(conversation, str(encoded)))
@@ -118,17 +139,18 @@ def _write(
                 continue
             seen_digests.add(digest)
             split = prompts.split_of(conversation, _first_prompt(conversation.messages))
-            if split is None:
+            if split is None or (judge and split == "train" and _leaks(judge, conversation, leaked, leaks)):
                 continue
             tokens[split].add(encoded.ids, encoded.mask)
             texts[split].write(text + b"\n")
             lengths_by_split[split].append((len(encoded.ids), sum(encoded.mask)))
-    quarantine.check(sum(map(len, lengths_by_split.values())) + repeats + prompts.again)
+    quarantine.check(sum(map(len, lengths_by_split.values())) + repeats + prompts.again + leaked.removed)
     _check_splits({split: len(rows) for split, rows in lengths_by_split.items()}, config, quarantine)
     return {
         "records": sum(map(len, lengths_by_split.values())),
         "repeats": repeats,
         "prompts_of_another_split": prompts.again,
+        **({"decontaminated": leaked.counts()} if judge else {}),
         "quarantined": quarantine.records,
         "reasons": dict(quarantine.reasons.most_common()),
         "fields_not_read": dict(unread.most_common(MAX_FIELDS)),
@@ -136,6 +158,14 @@ def _write(
         **_tokenizer_entries(tokenizer_info, str(dtype), chat),
         "seq_length": config.seq_length,
     }
+
+
+def _leaks(judge: Clearing, conversation: Conversation, leaked: Decontaminated, stream: IO[bytes] | None) -> bool:
+    """Whether a training record is left out for a benchmark question; counts and lists what was found."""
+    assert stream is not None
+    cleared = judge(text_of_messages(conversation.messages))
+    leaked.add(cleared, (conversation.file, conversation.line, conversation.lines), stream)
+    return cleared.removed
 
 
 class _Prompts:

@@ -7,6 +7,7 @@ from typing import Any
 from conf.claims import BENCHMARKS
 from conf.inherit import TAUGHT
 from conf.recipe import Recipe
+from conf.stages.contamination import ContaminationConfig
 from conf.student import Student
 
 
@@ -91,11 +92,20 @@ def check_winner(recipe: Recipe) -> None:
 
 
 def check_contamination(recipe: Recipe) -> None:
-    """Raise ValueError for a search for questions that the recipe does not ask."""
-    if recipe.contamination and recipe.evaluate.mmlu is None:
-        raise ValueError("contamination is set but evaluate.mmlu is null, so there are no questions; remove one")
-    if recipe.contamination and recipe.contamination.mmlu:
+    """Raise ValueError for a search for questions that the recipe does not ask, and for settings in the wrong place."""
+    config, evaluate = recipe.contamination, recipe.evaluate
+    for name in ("data", "records", "generate"):
+        if getattr(recipe, name) and getattr(recipe, name).decontaminate:
+            raise ValueError(f"{name}.decontaminate is set, but a recipe takes it from contamination; set it there")
+    if config is None:
+        return
+    if config.mmlu:
         raise ValueError("contamination.mmlu is set, but the questions are those of evaluate.mmlu; set them there")
+    if not evaluate.mmlu and not evaluate.benchmarks and config != ContaminationConfig():
+        raise ValueError(
+            "contamination is set but evaluate.mmlu is null and there are no evaluate.benchmarks, so there are no"
+            " questions; remove one"
+        )
 
 
 def students_models(recipe: Recipe) -> list[str]:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from conf.base import Config, Device, Execution, Later, StageConfig
 from conf.filters import GROUPS, Filter, Pii
 from conf.paths import InputName, InputNames
+from conf.stages.decontaminate import Decontaminate
 from conf.text_encoding import Encoding
 
 
@@ -93,6 +94,10 @@ class DataConfig(StageConfig):
     )
     deduplicate: Annotated[Deduplicate | None, Later()] = Field(
         default=None, description="Leave out documents that repeat another one; null: keep them."
+    )
+    decontaminate: Annotated[Decontaminate | None, Later()] = Field(
+        default=None,
+        description="Take benchmark questions out of training text; leave empty in a recipe: contamination decides.",
     )
     vocab_size: int = Field(
         default=1024, ge=260, description="Vocabulary size of a tokenizer trained on the corpus (byte-level BPE)."

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from conf.base import Execution, Precision, Resumes, StageConfig
+from conf.base import Execution, Later, Precision, Resumes, StageConfig
 from conf.estimate import memory
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import InOneProcess, Parallel
@@ -14,6 +14,7 @@ from conf.paths import InputNames
 from conf.patterns import ADDRESS, VARIABLE
 from conf.shape import head_dim, num_params
 from conf.stages.data import World
+from conf.stages.decontaminate import Decontaminate
 from conf.text_encoding import Encoding
 
 
@@ -81,6 +82,10 @@ class GenerateConfig(StageConfig):
             "Answers whose word 3-grams overlap an earlier answer by about this share (Jaccard, MinHash) are rejected;"
             " empty: only exact and normalised duplicates of prompt and answer."
         ),
+    )
+    decontaminate: Annotated[Decontaminate | None, Later()] = Field(
+        default=None,
+        description="Leave out prompts and answers with benchmark questions; leave empty: contamination decides.",
     )
     max_rejected_share: float = Field(
         default=0.5, ge=0, le=1, description="The stage fails if a larger share of answers is rejected."

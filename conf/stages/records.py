@@ -6,9 +6,10 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from conf.base import Device, Execution, StageConfig
+from conf.base import Device, Execution, Later, StageConfig
 from conf.paths import InputNames
 from conf.stages.data import World
+from conf.stages.decontaminate import Decontaminate
 from conf.text_encoding import Encoding
 
 GENERATED = "generated"
@@ -60,6 +61,9 @@ class RecordsConfig(StageConfig):
     )
     world: World | None = Field(default=None, description="Synthetic world of the questions; empty: data.world.")
     max_records: int | None = Field(default=None, ge=1, description="Maximum number of records to read; empty: all.")
+    decontaminate: Annotated[Decontaminate | None, Later()] = Field(
+        default=None, description="Leave out records with benchmark questions; leave empty: contamination decides."
+    )
     validation_share: float = Field(default=0.05, ge=0, lt=0.5, description="Share of records in the validation split.")
     test_share: float = Field(default=0.05, ge=0, lt=0.5, description="Share of records in the test split.")
     seed: int = Field(

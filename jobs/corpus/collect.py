@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from conf.sources import HELD_OUT, SPLITS
 from conf.stages.data import DataConfig
+from jobs.corpus.decontaminate import Decontaminated, decontaminate
 from jobs.corpus.deduplicate import Deduplicated, deduplicate
 from jobs.corpus.filter import filter_documents
 from jobs.corpus.filter_counts import Filtered
@@ -17,6 +18,7 @@ from jobs.corpus.quarantine import Quarantine
 from jobs.corpus.readers import Count
 from jobs.corpus.sources import Part, parts, split_of
 from jobs.corpus.splits import Splits, check_splits
+from jobs.curation.question_index import Question
 
 
 @dataclass(kw_only=True)
@@ -29,13 +31,14 @@ class Collected:
     repeats: int = 0
     repeated_lines: int = 0
     filtered: Filtered | None = None
+    decontaminated: Decontaminated | None = None
     deduplicated: Deduplicated | None = None
     notes: list[str] = field(default_factory=list)
 
 
-def collect(config: DataConfig, splits: Splits, quarantine: Quarantine) -> Collected:
-    """Read all sources into `splits` and `quarantine`. Raises ValueError where too much cannot be used or a split is
-    left empty."""
+def collect(config: DataConfig, splits: Splits, quarantine: Quarantine, questions: list[Question]) -> Collected:
+    """Read all sources into `splits` and `quarantine`; `questions` are taken out of the training text. Raises
+    ValueError where too much cannot be used or a split is left empty."""
     found = Collected()
     # Held-out documents first: they are few, and only their digests are kept to find them again in training text.
     held: dict[bytes, str] = {}
@@ -46,14 +49,23 @@ def collect(config: DataConfig, splits: Splits, quarantine: Quarantine) -> Colle
     splits.close()
     _drop_held(splits, found, dict.fromkeys(again, "train"))
     quarantine.check(sum(splits.documents.values()))
+    kept = sum(splits.documents.values())
     if config.filter or config.pii:
         found.filtered = filter_documents(config, splits)
+        kept = _conserved("filter", kept, found.filtered.removed, splits)
         found.notes += found.filtered.sentences()
         if found.filtered.changed:
-            _part_again(splits, found)
+            kept -= _part_again(splits, found)
+    if config.decontaminate:
+        found.decontaminated = decontaminate(config, questions, splits)
+        kept = _conserved("decontaminate", kept, found.decontaminated.removed, splits)
+        found.notes.append(found.decontaminated.sentence())
+        if found.decontaminated.cut:
+            kept -= _part_again(splits, found)
     # After the filters: of two copies, one that they would remove must not stand in for the other.
     if config.deduplicate:
         found.deduplicated = deduplicate(config.deduplicate, splits)
+        _conserved("deduplicate", kept, found.deduplicated.documents, splits)
         found.notes.append(found.deduplicated.sentence)
     _tell(all_parts, config, splits, found)
     check_splits(splits.documents, config, "document")
@@ -95,11 +107,21 @@ def _read(
     return again
 
 
-def _part_again(splits: Splits, found: Collected) -> None:
-    """Documents of two splits may have become the same: a held-out one that training text or another split has goes."""
+def _conserved(block: str, before: int, removed: int, splits: Splits) -> int:
+    """The documents that are left after a block of the pipeline; they and those it removed are all it was given."""
+    kept = sum(splits.documents.values())
+    assert before == kept + removed, f"{block} was given {before} documents, removed {removed} and left {kept}"
+    return kept
+
+
+def _part_again(splits: Splits, found: Collected) -> int:
+    """Documents of two splits may have become the same: a held-out one that training text or another split has goes.
+    Returns how many went."""
+    repeats = found.repeats
     held = {_digest(text): split for split in HELD_OUT for text in splits.texts(split)}
     again = {digest for text in splits.texts("train") if (digest := _digest(text)) in held}
     _drop_held(splits, found, held | dict.fromkeys(again, "train"))
+    return found.repeats - repeats
 
 
 def _drop_held(splits: Splits, found: Collected, owners: dict[bytes, str]) -> None:

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from conf.filters import Filter, Pii
+from conf.base import Config
+from conf.filters import LANGUAGES, UNSURE, Filter, Language, Pii
 from conf.sources import SPLITS
 from jobs.curation.c4 import NOTHING_LEFT
 from jobs.curation.filters import Judged
@@ -72,16 +73,16 @@ class Filtered:
 
     def _place(self, reason: str) -> int:
         """The place of a reason in the order in which a document meets them; those that are no setting come last."""
-        groups = list(self._rules.groups()) if self._rules else []
+        groups: list[tuple[str, Config]] = list(self._rules.groups()) if self._rules else []
         groups += [("pii", self._kinds)] if self._kinds else []
-        names = [
-            f"{group}.{name}" for group, settings in groups for name in (*type(settings).model_fields, NOTHING_LEFT)
-        ]
+        names = [f"{group}.{name}" for group, settings in groups for name in _reasons(settings)]
         return names.index(reason)
 
     def bound(self, rule: str) -> Any:
         """The setting of a rule; None where it has none."""
         group, _, name = rule.partition(".")
+        if self._rules and self._rules.language and group == "language":
+            return self._rules.language.min_probability
         return getattr(getattr(self._rules, group), name, None)
 
     def check(self, before: dict[str, int], after: dict[str, int]) -> None:
@@ -140,6 +141,13 @@ class Filtered:
 
     def _seen_first(self) -> int:
         return sum(sum(counts.values()) for counts in self._first.values())
+
+
+def _reasons(settings: Config) -> tuple[str, ...]:
+    """Why documents are removed by a group of rules."""
+    if isinstance(settings, Language):
+        return (*LANGUAGES, UNSURE)
+    return (*type(settings).model_fields, NOTHING_LEFT)
 
 
 def _shown(bound: Any) -> str:

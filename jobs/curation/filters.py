@@ -7,13 +7,14 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from conf.filters import C4, Filter, Pii
-from jobs.curation import c4, fineweb, gopher, repetition
+from jobs.curation import c4, fineweb, gopher, language, repetition
 from jobs.curation.pii import MARKS, Masked, masked
 from jobs.curation.prose import Broken, Prose
 
 EXCERPT = 200
 """Characters of a document that are kept as a sample."""
 RULES: dict[str, Callable[[Prose, Any], Iterable[Broken]]] = {
+    "language": language.broken,
     "repetition": repetition.broken,
     "gopher": gopher.broken,
     "fineweb": fineweb.broken,
@@ -42,6 +43,8 @@ class Judge:
     def __init__(self, rules: Filter | None, kinds: Pii | None) -> None:
         self._rules, self._kinds = rules or Filter(), kinds
         self._removes = self._rules.action == "remove"
+        if self._rules.language:
+            language.identifier()  # before worker processes are forked, which share it
         self._replaces = kinds is not None and kinds.action == "replace"
 
     def __call__(self, text: str) -> Judged:

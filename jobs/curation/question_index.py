@@ -79,7 +79,7 @@ class QuestionIndex:
 
     def find(self, text: str) -> list[Match]:
         """The questions in a text, each once, those with the largest share of it first."""
-        words = _kept(text)
+        words = kept_words(text)
         ids = np.fromiter((self._ids.get(word, 0) for word in words), np.uint64, len(words))
         if not len(self._hashes) or len(ids) < NGRAM:
             return []
@@ -103,7 +103,7 @@ class QuestionIndex:
 
     def excerpt(self, text: str, match: Match) -> str:
         """The words of the text from the first to the last that a match has in common."""
-        return " ".join(_kept(text)[match.first_word : match.last_word + 1])
+        return " ".join(kept_words(text)[match.first_word : match.last_word + 1])
 
     def _match(self, form: _Form, found: list[tuple[int, int]]) -> Match | None:
         """The window of twice the form's length that holds most of its words, if they are enough; `found` are
@@ -136,14 +136,15 @@ def _count(counts: list[int], offset: int, change: int) -> int:
     return changed
 
 
-def _kept(text: str) -> list[str]:
+def kept_words(text: str) -> list[str]:
+    """The words of a text that are compared, in order."""
     return [word for word in words_of(text) if len(word) > 1 or word.isdigit()]
 
 
 def _forms(question: Question) -> list[list[str]]:
     """The words to look for; none where all ways to write the question are too short."""
-    alone = _kept(question.text)
-    whole = alone + [word for option in question.options for word in _kept(option)]
+    alone = kept_words(question.text)
+    whole = alone + [word for option in question.options for word in kept_words(option)]
     forms = [alone] if len(alone) >= SHORT else []
     if question.options and len(whole) >= SHORT:
         forms.append(whole)

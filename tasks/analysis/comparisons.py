@@ -14,10 +14,10 @@ Answers = dict[tuple[str, int], bool]
 
 
 def answers_of(scores: str) -> Answers:
-    """The answers in a sealed evaluate artifact; empty where no questions were asked."""
+    """The answers in a sealed evaluate or judge artifact, the first to each question; empty where none was asked."""
     file = Path(scores) / "items.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-    return {(line["subject"], line["index"]): bool(line["correct"]) for line in lines}
+    return {(line["subject"], line["index"]): bool(line["correct"]) for line in lines if not line.get("sample")}
 
 
 Losses = list[float]

@@ -64,7 +64,7 @@ def make_report(name: str, recipe: Recipe, models: list[ReportModel], extras: Ru
         layer_importance=_layer_importance(extras.importance),
         texts=parts.text.read_text(extras.stages),
         benchmarks=parts.benchmarks.read_benchmarks(models),
-        contamination=parts.contamination.read_contamination(extras.contamination, scores),
+        contamination=parts.contamination.read_contamination(extras.contamination, models),
         responses=parts.responses.read_responses(recipe, models, extras.generated),
         logits=parts.logits.read_logits(extras.logits),
         gates=extras.gates,
@@ -80,7 +80,8 @@ def make_report(name: str, recipe: Recipe, models: list[ReportModel], extras: Ru
         ladder=ladder.choose_format(recipe, rows),
     )
     decided = measured.model_copy(update={"winner": winner.choose(recipe, measured, scores)})
-    sentences = (*summary(decided), *([decided.winner.sentence] if decided.winner else []))
+    leaked = parts.contamination.summary(measured.contamination)
+    sentences = (*summary(decided), *leaked, *([decided.winner.sentence] if decided.winner else []))
     return decided.model_copy(
         update={
             "summary": sentences,

@@ -89,6 +89,7 @@ def test_students_share_what_they_have_in_common(tmp_path: Path) -> None:
     assert {label for label in depth if depth[label] == width.get(label)} == {
         "fetch-teacher",
         "data",
+        "contamination",
         "teacher",
         "importance",
         "evaluate-teacher",

@@ -143,7 +143,11 @@ def test_a_change_reaches_what_comes_after_it_and_nothing_else(tmp_path: Path) -
     before = staged(tmp_path)
     for overrides, changed in [
         (["data.seed=5"], set(before)),
-        (["importance.calibration_samples=9"], {label for label in before if not label.endswith(("teacher", "data"))}),
+        (
+            ["importance.calibration_samples=9"],
+            {label for label in before if not label.endswith(("teacher", "data", "contamination"))},
+        ),
+        (["contamination.min_coverage=0.6"], {"contamination"}),
         (["students.depth.prune.num_layers=1"], {label for label in before if "depth" in label}),
         (
             ["distill.temperature=2"],

@@ -22,6 +22,34 @@ QUESTIONS = [
     ("Why?", "yes", "no", "maybe", "never", "C"),
 ]  # fmt: skip
 PLAIN = "Nobody in the village remembered how the mill had come to stand so far from every road and stream."
+GSM8K = (
+    "A baker in the old mill sells nine loaves in the morning, six fewer at noon and none at night. How many at noon?"
+)
+WINOGRANDE = {
+    "sentence": "The sculptor carried the statue past the fountain although the _ was heavy and slippery with rain.",
+    "option1": "statue",
+    "option2": "fountain",
+    "answer": "1",
+}
+ARC = {
+    "id": "one",
+    "question": {
+        "stem": "Which of these materials keeps a shepherd warm on a mountain?",
+        "choices": [
+            {"label": label, "text": text}
+            for label, text in zip("ABCD", ("lead", "wool", "sand", "wet clay"), strict=True)
+        ],
+    },
+    "answerKey": "B",
+}
+MMLU_PRO = {
+    "question_id": 7,
+    "question": "In which of the northern valleys do shepherds of old first mention a mill with two wheels?",
+    "options": ["the first", "the second", "the third"],
+    "answer": "B",
+    "cot_content": "",
+    "category": "history",
+}
 
 
 def whole(row: tuple[str, ...]) -> str:
@@ -63,7 +91,10 @@ def test_questions_are_counted_by_subject(folders: dict[str, Path], tmp_path: Pa
         "documents": {"data": 3, "records": 1},
         "documents_with_questions": 2,
         "questions": 3,
+        "asked": {"rivers": 3},
         "unknowable": 1,
+        "allowed": 0,
+        "taken_out": {},
         "found": {"rivers": [0, 1]},
     }
     assert [(match["source"], match["document"], match["index"]) for match in matches] == [
@@ -92,6 +123,46 @@ def test_the_worlds_own_quiz_is_looked_for(folders: dict[str, Path], tmp_path: P
     inputs = {role: folder for role, folder in folders.items() if role != "mmlu"}
     run_job("contamination", {"mmlu": {"path": "quiz"}, "workers": 1}, inputs, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "contamination.json").read_text())["found"] == {"rivers": [0, 1]}
+
+
+def test_questions_of_other_benchmarks_are_looked_for(folders: dict[str, Path], tmp_path: Path) -> None:
+    asked = [
+        ("gsm8k", {"question": GSM8K, "answer": "It is 3.\n#### 3"}, GSM8K),
+        ("winogrande", WINOGRANDE, WINOGRANDE["sentence"].replace("_", WINOGRANDE["option1"])),
+        ("arc_easy", ARC, f"{ARC['question']['stem']} (A) lead (B) wool (C) sand (D) wet clay"),
+        ("mmlu_pro", MMLU_PRO, MMLU_PRO["question"]),
+    ]
+    inputs = {role: folders[role] for role in ("data", "mmlu")}
+    for name, row, _ in asked:
+        write(tmp_path / f"{name}.jsonl", [row])
+        config = {"benchmark": name, "path": str(tmp_path / f"{name}.jsonl"), "shots": 0}
+        inputs[f"questions-{name}"] = run_job("questions", config, {}, tmp_path / name)
+    write(inputs["data"] / "train.jsonl", [{"text": f"{PLAIN} {text} {PLAIN}"} for _, _, text in asked])
+    run_job("contamination", {"mmlu": None, "workers": 1}, inputs, tmp_path / "out")
+    result = json.loads((tmp_path / "out" / "contamination.json").read_text())
+    assert result["asked"] == {name: 1 for name, _, _ in asked}
+    assert result["found"] == {name: [0] for name in sorted(result["asked"])}
+
+
+def test_what_a_person_allows_is_not_counted(folders: dict[str, Path], tmp_path: Path) -> None:
+    _, matches = run(folders, tmp_path / "out")
+    digest = matches[0]["digest"]
+    by_question, left = run(folders, tmp_path / "question", reviewed=["rivers/0"])
+    assert (by_question["found"], by_question["questions"]) == ({"rivers": [1]}, 2)
+    by_document, left = run(folders, tmp_path / "document", reviewed=[digest])
+    assert (by_document["found"], by_document["allowed"]) == ({"rivers": [1]}, 1)
+    assert by_document["documents_with_questions"] == 1 and [match["source"] for match in left] == ["records"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [("rivers/3", "names question rivers/3, but rivers has 3"), ("lakes/0", "but there are only rivers")],
+)
+def test_a_reviewed_question_that_is_unknown_is_refused(
+    entry: str, told: str, folders: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = {"mmlu": {"path": str(folders["mmlu"])}, "workers": 1, "reviewed": [entry]}
+    assert told in refused("contamination", config, folders, tmp_path / "out", capfd)
 
 
 def test_an_unknown_subject_is_refused(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobs.corpus import filter as filtering
+from jobs.corpus import each
 from tests.fixtures.data import ALL_TRAIN, SPLITS, prepare, statistics, texts
 from tests.fixtures.jobs import refused
 
@@ -111,8 +111,8 @@ def test_all_counts_add_up_over_splits(words: Path, tmp_path: Path) -> None:
 
 
 def test_workers_change_nothing(words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filtering, "SMALL", 0)
-    monkeypatch.setattr(filtering, "BATCH_BYTES", 2000)
+    monkeypatch.setattr(each, "SMALL", 0)
+    monkeypatch.setattr(each, "BATCH_BYTES", 2000)
     source = corpus(tmp_path, [*MIXED, "Write to ann@example.org. " + GOOD[0]] * 3)
     written = []
     for workers in (1, 2, 3):

@@ -310,6 +310,28 @@ def test_rejected_answers_are_counted_and_kept_apart(
     assert "8 of 12 answers were rejected" in sentence and "above generate.max_rejected_share 50%" in sentence
 
 
+def test_prompts_and_answers_with_benchmark_questions_go(serve: Callable[..., Server], tmp_path: Path) -> None:
+    asked = "Which of the following rivers carries most water past the old harbour of the northern capital?"
+    said = "What do people in the hills of the western province mostly grow on their small and stony fields?"
+    (tmp_path / "mmlu" / "test").mkdir(parents=True)
+    questions = "".join(f'"{question}",a,b,c,d,A\n' for question in (asked, said))
+    (tmp_path / "mmlu" / "test" / "rivers_test.csv").write_text(questions)
+
+    def script(number: int) -> Any:
+        text = said if number == 1 else "fine"
+        return (200, {"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}, {})
+
+    server, source = serve(script), tmp_path / "asked.txt"
+    source.write_text(f"What is one?\nTell me. {asked}\nWhat is two?\n")
+    more = {"prompts": str(source), "concurrency": 1, "decontaminate": {"mmlu": {"path": str(tmp_path / "mmlu")}}}
+    config = settings(server, tmp_path) | more
+    output = run_job("generate", config, {"mmlu": tmp_path / "mmlu"}, tmp_path / "made")
+    found = counts(output)
+    assert len(server.requests) == 2, "a prompt that is a question costs no answer"
+    assert found["unusable_prompts"] == {"a benchmark question": 1}
+    assert found["rejected"] == {"a benchmark question": 1} and len(kept(output)) == 1
+
+
 def test_prompts_without_any_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.write_text('{"text": "no prompt"}\n')

@@ -18,7 +18,9 @@ def read_steps(statistics: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Fields of TextCounts that a data stage with filters, personal data or duplicates fills; else none, nor for an
     artifact from before records were counted."""
     filtered, again = statistics.get("filtered") or {}, statistics.get("deduplicated") or {}
-    if "records" not in statistics or not (filtered or again):
+    leaked = statistics.get("decontaminated") or {}
+    of_a_corpus = "records" in statistics and "duplicates_across_splits" in statistics
+    if not of_a_corpus or not (filtered or again or leaked):
         return {}
     rules = tuple(RuleCounts(rule=rule, **counts) for rule, counts in filtered.get("rules", {}).items())
     removes, file = filtered.get("action") == "remove", folder / "filtered.jsonl"
@@ -26,6 +28,7 @@ def read_steps(statistics: dict[str, Any], folder: Path) -> dict[str, Any]:
         ("in quarantine", statistics["quarantined"]),
         ("in another split too", statistics["duplicates_across_splits"]),
         *((_named(rule), rule.first) for rule in rules if removes),
+        ("a benchmark question", leaked.get("removed", 0)),
         ("the same words as another", again.get("same_words", 0)),
         ("similar to another", again.get("similar", 0)),
     ]

@@ -26,8 +26,10 @@ def read_text(stages: dict[str, str]) -> dict[str, TextCounts]:
 
 def _counts(statistics: dict[str, Any]) -> TextCounts:
     splits, again = statistics["splits"], statistics.get("deduplicated") or {}
+    leaked = statistics.get("decontaminated") or {}
     left_out = {
         "in another split too": statistics.get("duplicates_across_splits", 0),
+        "a benchmark question": leaked.get("removed", 0),
         "the same words as another": again.get("same_words", 0),
         "similar to another": again.get("similar", 0),
         "the same record again": statistics.get("repeats", 0),

@@ -54,13 +54,14 @@ def test_what_is_measured_may_be_claimed(overrides: list[str]) -> None:
 @pytest.mark.parametrize(
     ("overrides", "part"),
     [
-        (["contamination={}", NO_MMLU], "contamination is set but evaluate.mmlu is null"),
+        (["contamination={action: drop}", NO_MMLU], "contamination is set but evaluate.mmlu is null and there are no"),
         (["contamination={mmlu: {path: quiz}}"], "contamination.mmlu is set"),
+        (["data.decontaminate={}"], "data.decontaminate is set, but a recipe takes it from contamination"),
+        (["contamination={reviewed: [twelve]}"], "'twelve' is neither a question (subject or benchmark, slash"),
     ],
 )
 def test_contamination_looks_for_the_questions_asked(overrides: list[str], part: str) -> None:
     assert part in told(*overrides)
-    assert load(str(RECIPE), ["contamination={}"]).contamination_stage.mmlu == load(str(RECIPE), []).evaluate.mmlu
 
 
 def test_a_student_of_several_seeds_has_copies() -> None:
@@ -103,3 +104,22 @@ def test_copies_draw_anew_what_is_drawn() -> None:
 )
 def test_seeds_that_say_nothing_are_refused(overrides: list[str], part: str) -> None:
     assert part in told(*overrides)
+
+
+def test_contamination_is_looked_for_where_questions_are_asked() -> None:
+    recipe = load(str(RECIPE), [])
+    stage = recipe.contamination_stage
+    assert stage and stage.mmlu == recipe.evaluate.mmlu is not None
+    assert recipe.data_stage == recipe.data, "nothing is taken out unless asked"
+    assert load(str(RECIPE), [NO_MMLU]).contamination_stage is None
+    assert load(str(RECIPE), ["contamination=null"]).contamination_stage is None
+
+
+@pytest.mark.parametrize("action", ["drop", "cut"])
+def test_contamination_tells_the_stages_what_to_take_out(action: str) -> None:
+    recipe = load("demo-sdg", [f"contamination={{action: {action}, min_coverage: 0.6, reviewed: [home/3]}}"])
+    assert recipe.records_stage and recipe.generate_stage
+    for stage in (recipe.data_stage, recipe.records_stage, recipe.generate_stage):
+        taken = stage.decontaminate
+        assert taken and (taken.action, taken.min_coverage, taken.reviewed) == (action, 0.6, ("home/3",))
+        assert taken.mmlu == recipe.evaluate.mmlu
