@@ -1,0 +1,103 @@
+"""Divergences of one rank against plain float64 formulas, and their gradients against autograd."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from megatron.core import parallel_state
+
+from jobs.megatron.divergence import Divergence, TopKLogits, compare_logits, covers_vocabulary, top_k_logits
+
+TEACHER = torch.tensor([[2.0, -1.0, 0.5, 1.5, 0.0], [0.1, 0.3, -2.0, 1.0, 3.0]])
+STUDENT = torch.tensor([[0.0, 1.0, -0.5, 2.0, 0.3], [1.0, -1.0, 0.2, 0.4, 2.5]])
+KINDS = ["forward_kl", "reverse_kl", "jensen_shannon"]
+
+
+@pytest.fixture(autouse=True)
+def one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel_state, "get_tensor_model_parallel_world_size", lambda: 1)
+    monkeypatch.setattr(parallel_state, "get_tensor_model_parallel_group", lambda: None)
+
+
+def expected(kind: str, p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    """The textbook divergence of two distributions [tokens, n]."""
+    if kind == "forward_kl":
+        return (p * (p / q).log()).sum(-1)
+    if kind == "reverse_kl":
+        return (q * (q / p).log()).sum(-1)
+    m = (p + q) / 2
+    return ((p * (p / m).log()).sum(-1) + (q * (q / m).log()).sum(-1)) / 2
+
+
+def check(divergence: Divergence, stored: TopKLogits | None = None) -> None:
+    """Value and gradient of `compare_logits` are those of the formula on probabilities."""
+    scaled = (STUDENT.double() / divergence.temperature).requires_grad_()
+    theirs = TEACHER.double() / divergence.temperature
+    if divergence.top_k is None or divergence.top_k >= 5:
+        p, q = theirs.softmax(-1), scaled.softmax(-1)
+    elif divergence.rest:
+        chosen = theirs.topk(divergence.top_k).indices
+        p, q = theirs.softmax(-1).gather(1, chosen), scaled.softmax(-1).gather(1, chosen)
+        p, q = (torch.cat([x, 1 - x.sum(-1, keepdim=True)], -1) for x in (p, q))
+    else:
+        chosen = theirs.topk(divergence.top_k).indices
+        p, q = theirs.gather(1, chosen).softmax(-1), scaled.gather(1, chosen).softmax(-1)
+    right = expected(divergence.kind, p, q)
+    (slope,) = torch.autograd.grad(right.sum(), scaled)
+    teacher = None if stored is not None else TEACHER.clone()
+    value, gradient = compare_logits(STUDENT.clone(), teacher, stored, divergence)
+    torch.testing.assert_close(value.double(), right.detach(), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(gradient.double(), slope, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("support", [{}, {"top_k": 2}, {"top_k": 3, "rest": True}, {"top_k": 5}])
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_formula_and_autograd(kind: Any, support: dict[str, Any], temperature: float) -> None:
+    check(Divergence(kind=kind, temperature=temperature, **support))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_stored_top_k(kind: Any) -> None:
+    """Stored logits are known up to a constant per token and are divided by the temperature."""
+    top = TEACHER.topk(2)
+    stored = TopKLogits(
+        indices=top.indices,
+        inside=torch.ones(2, 2, dtype=torch.bool),
+        logits=top.values - torch.tensor([[3.0], [-1.0]]),
+    )
+    check(Divergence(kind=kind, temperature=2.0, top_k=2), stored)
+
+
+def test_stored_rest_bucket() -> None:
+    top, p = TEACHER.topk(2), TEACHER.softmax(-1)
+    rest = (1 - p.gather(1, top.indices).sum(-1, keepdim=True)).log()
+    inside = torch.ones(2, 2, dtype=torch.bool)
+    stored = TopKLogits(indices=top.indices, inside=inside, logits=top.values + 4, rest=rest)
+    check(Divergence(top_k=2, rest=True), stored)
+
+
+def test_equal_logits_differ_by_nothing() -> None:
+    value, gradient = compare_logits(TEACHER.clone(), TEACHER.clone(), None, Divergence(kind="jensen_shannon"))
+    assert value.abs().max() < 1e-6 and gradient.abs().max() < 1e-6
+
+
+def test_teachers_largest_logits_and_rest() -> None:
+    top = top_k_logits(TEACHER.clone(), 2, rest=True)
+    assert top.indices.tolist() == [[0, 3], [4, 3]]
+    assert top.rest is not None
+    left = TEACHER.softmax(-1)[[0, 0, 0, 1, 1, 1], [1, 2, 4, 0, 1, 2]].reshape(2, 3).sum(-1, keepdim=True)
+    torch.testing.assert_close(top.rest.exp(), left)
+    assert top_k_logits(TEACHER.clone(), 2, rest=False).rest is None
+
+
+@pytest.mark.parametrize(("top_k", "whole"), [(None, True), (4, False), (5, True), (6, True)])
+def test_top_k_of_all_covers_vocabulary(top_k: int | None, whole: bool) -> None:
+    assert covers_vocabulary(Divergence(top_k=top_k), TEACHER) is whole
+
+
+def test_scale_is_squared_temperature() -> None:
+    assert Divergence(temperature=3.0, scaled=True).scale == 9.0
+    assert Divergence(temperature=3.0).scale == 1.0
