@@ -22,7 +22,7 @@ PLAIN = DataConfig(source="world")
     [
         (
             "data.filter={}",
-            "data.filter has no rules; name some of repetition, gopher, c4, fineweb, as in {gopher: {}}",
+            "data.filter has no rules; name some of language, repetition, gopher, c4, fineweb, as in {gopher: {}}",
         ),
         ("data.filter={gophers: {}}", "data.filter.gophers is not a setting; the nearest known key is gopher"),
         (
