@@ -1,5 +1,5 @@
 """The first command of a fresh store and installation, killed at one of twenty moments: the next one finds or makes
-whole databases. A moment takes half a minute, so continuous integration tries every fourth; MOMENTS=1 tries all."""
+whole databases. A moment takes half a minute, so continuous integration tries every seventh; MOMENTS=1 tries all."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from flows.cli import main
 main()
 """
 """`imbik` of an installation that has not made its empty databases yet."""
-EACH = int(os.environ.get("MOMENTS", "4"))
+EACH = int(os.environ.get("MOMENTS", "7"))
 MOMENTS = [round(0.5 + 0.75 * number, 2) for number in range(0, 20, EACH)]
 """Seconds after the start: the libraries are imported, both databases are made, the server starts, the run begins."""
 

@@ -135,6 +135,7 @@ def test_two_runs_at_once_build_each_artifact_once(tmp_path: Path) -> None:
     assert report_of(store, "one")["rows"] == report_of(store, "other")["rows"]
     records = [json.loads(path.read_text()) for path in store.glob("*/*/artifact.json")]
     assert sorted(record["stage"] for record in records) == [
+        "contamination",
         "data",
         "distill",
         "evaluate",

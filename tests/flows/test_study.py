@@ -115,7 +115,7 @@ def test_a_second_study_builds_nothing_and_says_the_same(studied: Path, tmp_path
     assert StudyResult.model_validate(json.loads(done.stdout)) == result_of(studied)
 
 
-@pytest.mark.slow
+@pytest.mark.drill
 def test_killed_and_one_job_at_a_time_ends_the_same(studied: Path, tmp_path: Path) -> None:
     """SIGKILL within the teacher, within a trial, between rounds and among fresh seeds, on one core."""
     (tmp_path / "path").mkdir()
