@@ -166,10 +166,10 @@ def pack(
 ) -> Packed:
     """`weight` [out, in] as ModelOpt's export stores it with these scales; values out of range are clamped instead of
     becoming NaN."""
-    from modelopt.torch.quantization.qtensor import NVFP4QTensor
-
     shape = (weight.shape[0], weight.shape[1])
     if algorithm in FP4:
+        from modelopt.torch.quantization.qtensor import NVFP4QTensor
+
         assert second is not None
         codes = NVFP4QTensor.quantize(weight, block, scale, second.reshape(()))[0]._quantized_data
     elif algorithm in INT4:
