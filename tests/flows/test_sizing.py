@@ -1,0 +1,106 @@
+"""What does not fit, at its bounds: a stage's memory, a run's disk, a node's main memory."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from conf.cluster import Cluster
+from conf.estimate.memory import LIBRARIES, Copies, Memory
+from conf.estimate.numbers import JobEstimate, StageEstimate
+from conf.parallel import Parallel
+from flows import sizing
+from flows.sizing import Sized, beyond_this_machine, check_fits, exceeds
+
+GB = 10**9
+
+
+def job(each: int, ranks: int = 1) -> JobEstimate:
+    """Ranks of `each` bytes on any device."""
+    return JobEstimate(memory=lambda parallel, batch, device: Memory(weights=each), parallel=Parallel(processes=ranks))
+
+
+def stage(label: str = "distill", cached: bool = False) -> Any:
+    return SimpleNamespace(label=label, stage="distill", cached=cached)
+
+
+def sized(memory: int = 0, disk: int = 0, scratch: int = 0, label: str = "distill", cached: bool = False) -> Sized:
+    """A stage of one process on this machine."""
+    numbers = StageEstimate(job=job(memory) if memory else None, disk=disk, scratch=scratch)
+    return Sized(stage=stage(label, cached), numbers=numbers)
+
+
+@pytest.mark.parametrize(("machine", "more"), [(7 * GB, False), (7 * GB - 1, True)])
+def test_a_stage_exceeds_a_smaller_machine_only(machine: int, more: bool) -> None:
+    assert exceeds(sized(7 * GB), machine) == more
+    assert not exceeds(Sized(stage=stage(), numbers=StageEstimate(job=job(7 * GB)), memory=Memory(weights=1)), machine)
+    assert not exceeds(sized(), 0)
+
+
+def test_the_largest_stage_is_told_with_the_number_of_others() -> None:
+    small, large, fits = sized(7 * GB, label="a"), sized(9 * GB, label="b"), sized(2 * GB, label="c")
+    (alone,) = beyond_this_machine([large, fits], 6 * GB, 0)
+    assert alone.startswith("b needs about 9.0 GB of memory, but this machine has 6.0 GB; use --cluster")
+    (both,) = beyond_this_machine([small, large, fits], 6 * GB, 0)
+    assert both.startswith("b (and 1 more stages) needs about 9.0 GB")
+    cached = sized(9 * GB, disk=GB, label="b", cached=True)
+    assert beyond_this_machine([cached], 6 * GB, 0) == beyond_this_machine([], 0, 0) == []
+
+
+@pytest.mark.parametrize(("free", "more"), [(8 * GB, False), (8 * GB - 1, True)])
+def test_a_run_needs_all_its_disk_and_the_most_scratch(free: int, more: bool) -> None:
+    stages = [sized(disk=2 * GB, scratch=GB), sized(disk=3 * GB, scratch=3 * GB), sized(disk=50 * GB, cached=True)]
+    told = beyond_this_machine(stages, 0, free)
+    assert bool(told) == more
+    assert not more or told[0].startswith("the run needs about 8.0 GB of disk, but the store's has 8.0 GB free")
+
+
+def cluster_with(gpu: bool = True, **defaults: Any) -> Cluster:
+    card = {"name": "H", "memory_gb": 80, "bf16_tflops": 1000}
+    values = {"kind": "slurm", "defaults": {"gpus_per_node": 4} | defaults}
+    return Cluster.model_validate(values | ({"gpu": card} if gpu else {}))
+
+
+def test_a_stage_without_gpus_has_no_size() -> None:
+    numbers = StageEstimate(job=job(GB))
+    assert sizing._sized(numbers, cluster_with(gpus_per_node=0), stage()) == Sized(stage=stage(), numbers=numbers)
+    nothing = StageEstimate()
+    assert sizing._sized(nothing, cluster_with(), stage()) == Sized(stage=stage(), numbers=nothing)
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_gpus_and_main_memory_are_those_of_the_first_node(gpu: bool) -> None:
+    numbers = StageEstimate(job=job(GB, ranks=8), copies=Copies(checkpoint=5 * GB, best=GB))
+    found = sizing._sized(numbers, cluster_with(gpu), stage())
+    assert (found.gpus, found.memory) == (8, Memory(weights=GB))
+    assert found.main == 5 * GB + 4 * (GB + LIBRARIES), "of 8 ranks, 4 are on it"
+    assert (found.misfit, found.gpu_hours) == (None, None)
+    assert sizing._sized(StageEstimate(job=job(GB)), cluster_with(gpu), stage()).main is None
+
+
+@pytest.mark.parametrize(("each", "misfit"), [(80 * GB, False), (80 * GB + 1, True)])
+def test_a_stage_must_fit_its_gpus(each: int, misfit: bool) -> None:
+    found = sizing._sized(StageEstimate(job=job(each)), cluster_with(), stage())
+    assert (found.misfit is not None, found.tight is not None) == (misfit, not misfit)
+
+
+@pytest.mark.parametrize(("spare", "misfit"), [(0, False), (1, True)])
+def test_main_memory_must_hold_the_copies(spare: int, misfit: bool) -> None:
+    numbers = StageEstimate(job=job(GB), copies=Copies(checkpoint=10 * GB - LIBRARIES + spare))
+    found = sizing._sized(numbers, cluster_with(memory_gb=10), stage())
+    words = "distill needs 10.0 GB of main memory on its first node"
+    assert (found.misfit or "").startswith(words) == misfit
+    assert sizing._sized(numbers, cluster_with(), stage()).misfit is None, "the cluster's default is not known"
+
+
+def test_only_stages_that_must_run_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def all_too_large(recipe: Any, cluster: Any, stages: list[Any]) -> list[Sized]:
+        return [Sized(stage=each, numbers=StageEstimate(), misfit=f"{each.label} is too large") for each in stages]
+
+    monkeypatch.setattr(sizing, "sized", all_too_large)
+    nothing: Any = None
+    check_fits(nothing, cluster_with(), [stage(cached=True)])
+    with pytest.raises(ValueError, match=r"^b is too large$"):
+        check_fits(nothing, cluster_with(), [stage("a", cached=True), stage("b")])
