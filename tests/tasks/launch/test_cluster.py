@@ -211,6 +211,12 @@ def test_a_queue_is_left_after_queue_minutes(waited: float, given_up: bool, tmp_
     Run(tmp_path, Backend(DONE)).launcher._patience("17", job, QUEUED, 1e9)
 
 
+def test_waiting_counts_from_the_start_of_the_job(tmp_path: Path) -> None:
+    run = Run(tmp_path, Backend(QUEUED, QUEUED, DONE), queue_minutes=1)
+    run()
+    assert run.begun == 1
+
+
 @pytest.mark.parametrize(
     ("status", "reason", "words"),
     [
