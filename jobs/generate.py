@@ -15,7 +15,7 @@ import orjson
 from conf.spec import Spec
 from conf.stages.generate import GenerateConfig
 from jobs.corpus.conversations import gather
-from jobs.corpus.decontaminate import clearing
+from jobs.corpus.decontaminate import judge_of_conversations
 from jobs.corpus.messages import Reading
 from jobs.curation.leaks import Clearing, text_of_messages
 from jobs.generation.answers import Answer, AnswerFile, Message, answer_here
@@ -32,7 +32,7 @@ def run(spec: Spec) -> None:
     """Inputs: teacher, unless there is an endpoint. Writes records.jsonl (for records), rejected.jsonl, answers.jsonl
     (all answers, to resume from) and generate.json (counts)."""
     config, output = GenerateConfig.model_validate(spec.config), Path(spec.output)
-    judge = _clearing(spec, config)
+    judge = judge_of_conversations(config.decontaminate, spec.inputs)
     prompts, faults = _prompts(config, judge)
     answer_file, metrics = AnswerFile(output / "answers.jsonl"), Metrics(output)
     done = answer_file.done(config.samples)
@@ -67,20 +67,6 @@ def _answers(
     if config.endpoint:
         return answer_there(config, {number: messages for number, messages in enumerate(prompts) if number not in done})
     return answer_here(config, Path(spec.inputs["teacher"]) / "model", prompts, done)
-
-
-def _clearing(spec: Spec, config: GenerateConfig) -> Clearing | None:
-    """What finds benchmark questions in prompts and answers; None where they may contain any."""
-    if config.decontaminate is None:
-        return None
-    from jobs.benchmarks.asked import QUIZ, asked
-
-    quiz = Path(spec.inputs[QUIZ]) / "quiz" if QUIZ in spec.inputs else None
-    return clearing(
-        config.decontaminate,
-        asked(spec.inputs, config.decontaminate.mmlu, quiz, config.decontaminate.reviewed),
-        "drop",
-    )
 
 
 def _prompts(config: GenerateConfig, judge: Clearing | None) -> tuple[list[list[Message]], Counter[str]]:

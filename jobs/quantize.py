@@ -107,13 +107,8 @@ def _quantize(
     target, metrics = output / "model", Metrics(output)
     quantizers.prepare()
     model = _load(source)
-    counts = _calibrate(
-        model,
-        samples,
-        config,
-        quantizers.recipe_settings(config, mixed_formats.formats if mixed_formats else None),
-        metrics,
-    )
+    settings = quantizers.recipe_settings(config, mixed_formats.formats if mixed_formats else None)
+    counts = _calibrate(model, samples, config, settings, metrics)
     layers = export.quantized_layers(model)
     cache = sorted(export.cache_quantizers(model))
     unseen = quant_errors.check_counts(counts, [*layers, *cache])

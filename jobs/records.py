@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -21,7 +21,7 @@ from conf.sources import HELD_OUT, SPLITS
 from conf.spec import Spec
 from conf.stages.records import GENERATED, RecordsConfig
 from jobs.corpus.conversations import Conversation, gather
-from jobs.corpus.decontaminate import FILE, Decontaminated, clearing
+from jobs.corpus.decontaminate import FILE, Decontaminated, judge_of_conversations
 from jobs.corpus.messages import Message, Reading
 from jobs.corpus.quarantine import Quarantine
 from jobs.corpus.sources import split_of
@@ -30,7 +30,7 @@ from jobs.curation.leaks import Clearing, text_of_messages
 from jobs.runtime.entry import Metrics, main
 
 if TYPE_CHECKING:
-    from jobs.huggingface.chat_template import Chat
+    from jobs.huggingface.chat_template import Chat, Encoded
     from jobs.huggingface.tokenizer import Description
 
 BATCH = 256
@@ -67,7 +67,8 @@ def run(spec: Spec) -> None:
         generated=generated,
         limit=config.max_records,
     )
-    statistics = _write(config, chat, tokenizer_folder, output, conversations, _clearing(spec, config))
+    judge = judge_of_conversations(config.decontaminate, spec.inputs)
+    statistics = _write(config, chat, tokenizer_folder, output, conversations, judge)
     (output / "chat_template.jinja").write_text(chat.template)
     (output / "statistics.json").write_text(json.dumps(statistics, indent=2) + "\n")
     train = statistics["splits"]["train"]
@@ -90,17 +91,6 @@ def run(spec: Spec) -> None:
         print(f"fields not read: {', '.join(f'{name} (in {count} records)' for name, count in unread.items())}")
 
 
-def _clearing(spec: Spec, config: RecordsConfig) -> Clearing | None:
-    """What finds benchmark questions in records; None where they may contain any."""
-    if config.decontaminate is None:
-        return None
-    from jobs.benchmarks.asked import QUIZ, asked
-
-    quiz = Path(spec.inputs[QUIZ]) / "quiz" if QUIZ in spec.inputs else None
-    questions = asked(spec.inputs, config.decontaminate.mmlu, quiz, config.decontaminate.reviewed)
-    return clearing(config.decontaminate, questions, "drop")
-
-
 def _write(
     config: RecordsConfig,
     chat: Chat,
@@ -115,57 +105,88 @@ def _write(
     from jobs.tokens.masked import MaskedWriter
 
     tokenizer_info = tokenizer.describe(tokenizer_folder)
-    dtype, seen_digests, repeats = token_dtype(tokenizer_info.vocab_size), set[bytes](), 0
-    unread, prompts, leaked = Counter[str](), _Prompts(config), Decontaminated(action="drop")
+    dtype, prompts, leaks = token_dtype(tokenizer_info.vocab_size), _Prompts(config), _Leaks(judge, output)
     quarantine = Quarantine(output / "quarantine.jsonl", config.max_rejected_share)
-    lengths_by_split: dict[str, list[tuple[int, int]]] = {
-        split: [] for split in SPLITS
-    }  # tokens and response tokens of each record
+    usable = _Usable(quarantine)
+    # tokens and response tokens of each record
+    lengths_by_split: dict[str, list[tuple[int, int]]] = {split: [] for split in SPLITS}
     with ExitStack() as stack:
         stack.enter_context(quarantine)
+        stack.enter_context(leaks)
         tokens = {split: stack.enter_context(MaskedWriter(output / split, dtype)) for split in SPLITS}
         texts = {split: stack.enter_context((output / f"{split}.jsonl").open("wb")) for split in SPLITS}
-        leaks = stack.enter_context((output / FILE).open("wb")) if judge else None
-        for conversation, encoded in _encoded(source, chat, config.seq_length):
-            if conversation.messages is None or isinstance(encoded, str):
-                quarantine.add(conversation if conversation.messages is None else _rejected(conversation, str(encoded)))
-                continue
-            assert encoded is not None, "a conversation is encoded or rejected"
-            unread.update(set(conversation.unread))
-            text = orjson.dumps({"messages": conversation.messages})
-            digest = hashlib.blake2b(text, digest_size=12).digest()
-            if digest in seen_digests:
-                repeats += 1
-                continue
-            seen_digests.add(digest)
+        for conversation, encoded, text in usable.of(_encoded(source, chat, config.seq_length)):
+            assert conversation.messages is not None, "others are in quarantine"
             split = prompts.split_of(conversation, _first_prompt(conversation.messages))
-            if split is None or (judge and split == "train" and _leaks(judge, conversation, leaked, leaks)):
+            if split is None or (split == "train" and leaks.take_out(conversation)):
                 continue
             tokens[split].add(encoded.ids, encoded.mask)
             texts[split].write(text + b"\n")
             lengths_by_split[split].append((len(encoded.ids), sum(encoded.mask)))
-    quarantine.check(sum(map(len, lengths_by_split.values())) + repeats + prompts.again + leaked.removed)
+    quarantine.check(sum(map(len, lengths_by_split.values())) + usable.repeats + prompts.again + leaks.found.removed)
     _check_splits({split: len(rows) for split, rows in lengths_by_split.items()}, config, quarantine)
     return {
         "records": sum(map(len, lengths_by_split.values())),
-        "repeats": repeats,
+        "repeats": usable.repeats,
         "prompts_of_another_split": prompts.again,
-        **({"decontaminated": leaked.counts()} if judge else {}),
+        **({"decontaminated": leaks.found.counts()} if judge else {}),
         "quarantined": quarantine.records,
         "reasons": dict(quarantine.reasons.most_common()),
-        "fields_not_read": dict(unread.most_common(MAX_FIELDS)),
+        "fields_not_read": dict(usable.unread.most_common(MAX_FIELDS)),
         "splits": {split: _split_statistics(rows) for split, rows in lengths_by_split.items()},
         **_tokenizer_entries(tokenizer_info, str(dtype), chat),
         "seq_length": config.seq_length,
     }
 
 
-def _leaks(judge: Clearing, conversation: Conversation, leaked: Decontaminated, stream: IO[bytes] | None) -> bool:
-    """Whether a training record is left out for a benchmark question; counts and lists what was found."""
-    assert stream is not None
-    cleared = judge(text_of_messages(conversation.messages))
-    leaked.add(cleared, (conversation.file, conversation.line, conversation.lines), stream)
-    return cleared.removed
+class _Usable:
+    """The records that can be encoded, each once; others go to `quarantine`. `repeats` counts those that say again
+    what one before said, `unread` in how many a field was not read."""
+
+    def __init__(self, quarantine: Quarantine) -> None:
+        self.repeats, self.unread = 0, Counter[str]()
+        self._quarantine, self._seen = quarantine, set[bytes]()
+
+    def of(self, source: Iterator[tuple[Conversation, Any]]) -> Iterator[tuple[Conversation, Encoded, bytes]]:
+        """Each with its tokens and its text as JSON."""
+        for conversation, encoded in source:
+            if conversation.messages is None:
+                self._quarantine.add(conversation)
+                continue
+            if isinstance(encoded, str):
+                self._quarantine.add(_rejected(conversation, encoded))
+                continue
+            self.unread.update(set(conversation.unread))
+            text = orjson.dumps({"messages": conversation.messages})
+            digest = hashlib.blake2b(text, digest_size=12).digest()
+            if digest in self._seen:
+                self.repeats += 1
+                continue
+            self._seen.add(digest)
+            yield conversation, encoded, text
+
+
+class _Leaks:
+    """Training records that contain benchmark questions: left out, counted and listed. Without a `judge`, none is."""
+
+    def __init__(self, judge: Clearing | None, output: Path) -> None:
+        self.found = Decontaminated(action="drop")
+        self._judge, self._stream = judge, (output / FILE).open("wb") if judge else None
+
+    def take_out(self, conversation: Conversation) -> bool:
+        """Whether this one is left out."""
+        if self._judge is None or self._stream is None:
+            return False
+        cleared = self._judge(text_of_messages(conversation.messages))
+        self.found.add(cleared, (conversation.file, conversation.line, conversation.lines), self._stream)
+        return cleared.removed
+
+    def __enter__(self) -> _Leaks:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._stream:
+            self._stream.close()
 
 
 class _Prompts:
@@ -203,7 +224,7 @@ def _tokenizer_entries(tokenizer_info: Description, dtype: str, chat: Chat) -> d
 
 def _encoded(source: Iterator[Conversation], chat: Chat, seq_length: int) -> Iterator[tuple[Conversation, Any]]:
     """Each conversation with its tokens, or why it has none."""
-    from jobs.huggingface.chat_template import Encoded
+    from jobs.huggingface import chat_template
 
     while batch := list(itertools.islice(source, BATCH)):
         encoded = iter(
@@ -211,9 +232,9 @@ def _encoded(source: Iterator[Conversation], chat: Chat, seq_length: int) -> Ite
         )
         for conversation in batch:
             result = None if conversation.messages is None else next(encoded)
-            if isinstance(result, Encoded) and len(result.ids) > seq_length:
+            if isinstance(result, chat_template.Encoded) and len(result.ids) > seq_length:
                 yield conversation, f"{len(result.ids)} tokens, longer than records.seq_length {seq_length}"
-            elif isinstance(result, Encoded) and not any(result.mask):
+            elif isinstance(result, chat_template.Encoded) and not any(result.mask):
                 yield conversation, "no token of its text is a response's"
             else:
                 yield conversation, str(result) if isinstance(result, ValueError) else result

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any, Literal
 
 import orjson
@@ -66,18 +67,28 @@ class Decontaminated:
         return f"{told}, {self.allowed:,} are allowed by contamination.reviewed" if self.allowed else told
 
 
-def clearing(
-    config: Decontaminate, questions: list[Question], action: Literal["drop", "cut"] | None = None
-) -> Clearing:
-    """What judges each text by a stage's settings; nothing is cut out of records, so they give their `action`."""
+def judge_of(config: Decontaminate, questions: list[Question], action: Literal["drop", "cut"]) -> Clearing:
+    """What judges each text by a stage's settings."""
     reviewed = frozenset(entry for entry in config.reviewed if "/" not in entry)
-    return Clearing(QuestionIndex(questions, config.min_coverage), action or config.action, reviewed)
+    return Clearing(QuestionIndex(questions, config.min_coverage), action, reviewed)
+
+
+def judge_of_conversations(config: Decontaminate | None, inputs: dict[str, str]) -> Clearing | None:
+    """What judges records, prompts or answers by a stage's settings and a job's `inputs`: nothing is cut out of them,
+    so they are left out whole. None where they may contain any question."""
+    if config is None:
+        return None
+    from jobs.benchmarks.asked import QUIZ, asked
+
+    quiz = Path(inputs[QUIZ]) / "quiz" if QUIZ in inputs else None
+    return judge_of(config, asked(inputs, config.mmlu, quiz, config.reviewed), "drop")
 
 
 def decontaminate(config: DataConfig, questions: list[Question], splits: Splits) -> Decontaminated:
     """Clear every training document. Raises ValueError where none is left. Only after the splits are closed."""
     assert config.decontaminate is not None
-    judge, found = clearing(config.decontaminate, questions), Decontaminated(action=config.decontaminate.action)
+    action = config.decontaminate.action
+    judge, found = judge_of(config.decontaminate, questions, action), Decontaminated(action=action)
     splits.rewrite("train", _counted(found, judge, config, splits))
     if found.read and not splits.documents["train"]:
         worst = max(found.found, key=lambda subject: len(found.found[subject]))
