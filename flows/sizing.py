@@ -9,8 +9,9 @@ from conf.checks.recipe import teacher_shape
 from conf.cluster import Cluster
 from conf.cuts import cuts
 from conf.estimate.fit import misfit, tight
-from conf.estimate.memory import BYTES, Memory
+from conf.estimate.memory import Memory
 from conf.estimate.numbers import Models, StageEstimate
+from conf.estimate.passes import BYTES
 from conf.hf_model import stored_precision
 from conf.hf_weights import StoredPrecision
 from conf.recipe import Recipe

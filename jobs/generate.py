@@ -14,8 +14,8 @@ import orjson
 
 from conf.spec import Spec
 from conf.stages.generate import GenerateConfig
+from jobs.benchmarks.asked import judge_of_conversations
 from jobs.corpus.conversations import gather
-from jobs.corpus.decontaminate import judge_of_conversations
 from jobs.corpus.messages import Reading
 from jobs.curation.leaks import Clearing, text_of_messages
 from jobs.generation.answers import Answer, AnswerFile, Message, answer_here

@@ -161,20 +161,20 @@ def _export(
     import torch
 
     from jobs.huggingface.experts import stored_name
-    from jobs.quantization import export
+    from jobs.quantization import export, verification
 
     logits = export.without_weight_quantizers(model, layers, probe)
     reference = {name: tensor.detach() for name, tensor in model.named_parameters()}
     unquantized = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)} - set(layers)
     excluded = export.export(model, source, target)
     experts = family_of(model.config.to_dict()).experts
-    export.verify(
+    verification.verify(
         target,
         {stored_name(name, experts): tensor for name, tensor in reference.items()},
         {stored_name(name, experts) for name in layers},
         unquantized,
     )
-    export.verify_logits(target, probe, logits)
+    verification.verify_logits(target, probe, logits)
     return excluded, len(reference)
 
 

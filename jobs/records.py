@@ -20,8 +20,9 @@ import orjson
 from conf.sources import HELD_OUT, SPLITS
 from conf.spec import Spec
 from conf.stages.records import GENERATED, RecordsConfig
+from jobs.benchmarks.asked import judge_of_conversations
 from jobs.corpus.conversations import Conversation, gather
-from jobs.corpus.decontaminate import FILE, Decontaminated, judge_of_conversations
+from jobs.corpus.decontaminate import FILE, Decontaminated
 from jobs.corpus.messages import Message, Reading
 from jobs.corpus.quarantine import Quarantine
 from jobs.corpus.sources import split_of

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from conf.estimate.flops import Work
-from conf.estimate.memory import LIBRARIES, Copies, Device, Memory
+from conf.estimate.memory import LIBRARIES, Copies, Memory
+from conf.estimate.passes import Device
 from conf.parallel import Parallel
 from conf.shape import Shape
 

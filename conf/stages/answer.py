@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from conf.base import Config, Precision, Resumes, StageConfig
-from conf.estimate import memory
+from conf.estimate import memory, passes
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import InOneProcess, Parallel
 from conf.shape import head_dim, num_params
@@ -48,11 +48,11 @@ class AnswerConfig(Answering, StageConfig):
 
     def estimate(self, models: Models) -> StageEstimate | None:
         """The model and the key-value cache of one batch."""
-        shape, params, width = models.after, num_params(models.after), memory.BYTES[self.precision]
+        shape, params, width = models.after, num_params(models.after), passes.BYTES[self.precision]
         per_token = 4 * shape.num_layers * shape.num_query_groups * head_dim(shape)
         cache = per_token * self.batch * self.samples * 2 * (self.max_new_tokens or ASSUMED_NEW_TOKENS)
 
-        def peak(_: Parallel, __: int, device: memory.Device) -> memory.Memory:
+        def peak(_: Parallel, __: int, device: passes.Device) -> memory.Memory:
             return memory.Memory(weights=width * params, activations=cache, other=memory.resident(device))
 
         return StageEstimate(params=params, job=JobEstimate(memory=peak))

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from conf.base import Execution, Precision, StageConfig
-from conf.estimate import flops, memory
+from conf.estimate import flops, memory, passes
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import Parallel, RunsAs, pipeline_only
 from conf.shape import num_params
@@ -36,8 +36,8 @@ class QuickScore(StageConfig):
         """Two models in memory, the teacher and the cut; one pass per cut and one for the teacher."""
         teacher, tokens = models.teacher, (models.cuts + 1) * self.sequences * self.seq_length
 
-        def peak(parallel: Parallel, micro_batch: int, device: memory.Device) -> memory.Memory:
-            return memory.passing(teacher, memory.batch_of(self, micro_batch, device), parallel, models=2)
+        def peak(parallel: Parallel, micro_batch: int, device: passes.Device) -> memory.Memory:
+            return memory.passing(teacher, passes.batch_of(self, micro_batch, device), parallel, models=2)
 
         return StageEstimate(
             params=num_params(teacher),

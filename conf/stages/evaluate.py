@@ -8,7 +8,7 @@ from pydantic import Field
 
 from conf.base import Config, Execution, Later, Precision, StageConfig
 from conf.benchmarks import BenchmarkName
-from conf.estimate import memory
+from conf.estimate import memory, passes
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import InOneProcess, Parallel
 from conf.paths import InputName
@@ -78,7 +78,7 @@ class EvaluateConfig(StageConfig):
         shape, params = models.after, num_params(models.after)
         together = params if shape == models.teacher else params + num_params(models.teacher)
 
-        def peak(_: Parallel, __: int, device: memory.Device) -> memory.Memory:
-            return memory.scoring(shape, together, memory.batch_of(self, self.batch, device))
+        def peak(_: Parallel, __: int, device: passes.Device) -> memory.Memory:
+            return memory.scoring(shape, together, passes.batch_of(self, self.batch, device))
 
         return StageEstimate(params=params, tokens=self.sequences * self.seq_length, job=JobEstimate(memory=peak))

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from conf.base import Execution, Later, Precision, Resumes, StageConfig
-from conf.estimate import memory
+from conf.estimate import memory, passes
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import InOneProcess, Parallel
 from conf.paths import InputNames
@@ -137,12 +137,12 @@ class GenerateConfig(StageConfig):
         """The teacher and the KV cache of one batch of prompts."""
         if self.endpoint:
             return None
-        teacher, width = models.teacher, memory.BYTES[self.precision]
+        teacher, width = models.teacher, passes.BYTES[self.precision]
         params = num_params(teacher)
         per_token = 4 * teacher.num_layers * teacher.num_query_groups * head_dim(teacher)
         cache = per_token * self.batch * 2 * self.max_new_tokens
 
-        def peak(_: Parallel, __: int, device: memory.Device) -> memory.Memory:
+        def peak(_: Parallel, __: int, device: passes.Device) -> memory.Memory:
             return memory.Memory(weights=width * params, activations=cache, other=memory.resident(device))
 
         return StageEstimate(params=params, job=JobEstimate(memory=peak))

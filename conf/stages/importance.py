@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field, field_validator
 
 from conf.base import Execution, Precision, StageConfig
-from conf.estimate import flops, memory
+from conf.estimate import flops, memory, passes
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import Parallel, RunsAs, pipeline_only
 from conf.shape import num_params
@@ -36,8 +36,8 @@ class ImportanceConfig(StageConfig):
         """One pass over the calibration samples with hooks on every layer."""
         tokens = self.calibration_samples * self.seq_length
 
-        def peak(parallel: Parallel, micro_batch: int, device: memory.Device) -> memory.Memory:
-            batch = memory.batch_of(self, micro_batch, device)
+        def peak(parallel: Parallel, micro_batch: int, device: passes.Device) -> memory.Memory:
+            batch = passes.batch_of(self, micro_batch, device)
             return memory.passing(models.before, batch, parallel, hooked=True)
 
         return StageEstimate(

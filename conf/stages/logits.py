@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field, field_validator
 
 from conf.base import Execution, Precision, Resumes, StageConfig
-from conf.estimate import flops, memory
+from conf.estimate import flops, memory, passes
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import Parallel, RunsAs
 from conf.shape import num_params
@@ -59,8 +59,8 @@ class LogitsConfig(StageConfig):
         """Tokens and disk are known only if `sequences` is set."""
         teacher, tokens = models.teacher, (self.sequences or 0) * self.seq_length
 
-        def peak(parallel: Parallel, micro_batch: int, device: memory.Device) -> memory.Memory:
-            return memory.storing(teacher, memory.batch_of(self, micro_batch, device), parallel)
+        def peak(parallel: Parallel, micro_batch: int, device: passes.Device) -> memory.Memory:
+            return memory.storing(teacher, passes.batch_of(self, micro_batch, device), parallel)
 
         return StageEstimate(
             params=num_params(teacher),

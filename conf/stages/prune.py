@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self, get_args
 from pydantic import Field, field_validator, model_validator
 
 from conf.base import Later, StageConfig
-from conf.estimate import memory
+from conf.estimate import memory, passes
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import Parallel, RunsAs, pipeline_only
 from conf.shape import num_params
@@ -88,7 +88,7 @@ class PruneConfig(StageConfig):
         """The model before the cut stays in memory until the cut model is exported."""
         width, params = models.weight_bytes, num_params(models.after)
 
-        def peak(parallel: Parallel, _: int, device: memory.Device) -> memory.Memory:
+        def peak(parallel: Parallel, _: int, device: passes.Device) -> memory.Memory:
             params = max(memory.rank_params(models.before, parallel, stage) for stage in memory.stages_of(parallel))
             return memory.Memory(weights=width * params, other=width * params + memory.resident(device))
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from conf.base import Execution, StageConfig
 from conf.engines.verdict import Contents, blocks_read
-from conf.estimate import flops, memory
+from conf.estimate import flops, memory, passes
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.formats import (
     BLOCKS,
@@ -186,14 +186,14 @@ class QuantizeConfig(StageConfig):
         tokens, steps = self.calibration_samples * self.seq_length, None
         work = flops.passed((shape,), tokens, self.seq_length)
 
-        def peak(_: Parallel, __: int, device: memory.Device) -> memory.Memory:
+        def peak(_: Parallel, __: int, device: passes.Device) -> memory.Memory:
             if self.qad:
                 return memory.training(shape, self.qad, device, shape)
-            batch = memory.ForwardPass(
+            batch = passes.ForwardPass(
                 sequences=self.batch, seq_length=self.seq_length, precision="bf16", device=device
             )
             logits = 4 * self.batch * self.seq_length * (shape.vocab_size or 0)
-            activations, other = memory.forward_bytes(shape, batch, Parallel()), memory.resident(device)
+            activations, other = passes.forward_bytes(shape, batch, Parallel()), memory.resident(device)
             return memory.Memory(weights=3 * width * params, activations=activations, logits=logits, other=other)
 
         if self.qad:

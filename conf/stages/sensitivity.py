@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from conf.base import Config, Execution, StageConfig
-from conf.estimate import flops, memory
+from conf.estimate import flops, memory, passes
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.formats import MIXABLE, QuantFormat
 from conf.parallel import InOneProcess, Parallel
@@ -72,16 +72,16 @@ class SensitivityConfig(StageConfig):
         """Calibrate each format, then score all: one pass by gradients, or one pass per layer and format by KL
         divergence."""
         shape, alone = models.after, Parallel()
-        passes = 1 if self.method == "gradient" else 1 + 4 * shape.num_layers * len(self.formats)
-        tokens = self.seq_length * (self.calibration_samples * len(self.formats) + self.score_samples * passes)
+        rounds = 1 if self.method == "gradient" else 1 + 4 * shape.num_layers * len(self.formats)
+        tokens = self.seq_length * (self.calibration_samples * len(self.formats) + self.score_samples * rounds)
         params = num_params(shape)
 
-        def peak(_: Parallel, __: int, device: memory.Device) -> memory.Memory:
-            batch = memory.ForwardPass(
+        def peak(_: Parallel, __: int, device: passes.Device) -> memory.Memory:
+            batch = passes.ForwardPass(
                 sequences=self.batch, seq_length=self.seq_length, precision="bf16", device=device
             )
-            layers = shape.num_layers * memory.layer_bytes(shape, batch, alone) if self.method == "gradient" else 0
-            activations = layers or memory.forward_bytes(shape, batch, alone)
+            layers = shape.num_layers * passes.layer_bytes(shape, batch, alone) if self.method == "gradient" else 0
+            activations = layers or passes.forward_bytes(shape, batch, alone)
             logits = 8 * self.batch * self.seq_length * (shape.vocab_size or 0)
             other = memory.resident(device)
             return memory.Memory(weights=6 * params, activations=activations, logits=logits, other=other)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from conf.base import Execution
-from conf.estimate import memory
+from conf.estimate import memory, passes
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import Parallel
 from conf.paths import InputName
@@ -61,7 +61,7 @@ class TeacherConfig(Training):
         part = max(embedding, (params - embedding) // shape.num_layers)
         logits = COMPARED_SEQUENCES * COMPARED_LENGTH * (shape.vocab_size or 0)
 
-        def peak(parallel: Parallel, _: int, device: memory.Device) -> memory.Memory:
+        def peak(parallel: Parallel, _: int, device: passes.Device) -> memory.Memory:
             """The weights as stored; the comparison adds one part of both models in fp32, and their logits."""
             own = max(memory.rank_params(shape, parallel, stage) for stage in memory.stages_of(parallel))
             return memory.Memory(

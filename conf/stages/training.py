@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from conf.base import Execution, Later, Precision, Resumes, StageConfig
-from conf.estimate import flops, memory
+from conf.estimate import flops, memory, passes
 from conf.estimate.numbers import JobEstimate, StageEstimate
 from conf.parallel import Parallel, RunsAs
 from conf.shape import Shape, num_params
@@ -171,12 +171,12 @@ class Training(StageConfig):
         params = num_params(shape)
         evaluation, copies = getattr(self, "evaluation", None), memory.copies(shape, self)
 
-        def peak(parallel: Parallel, micro_batch: int, device: memory.Device) -> memory.Memory:
+        def peak(parallel: Parallel, micro_batch: int, device: passes.Device) -> memory.Memory:
             config = self.model_copy(update={"parallel": parallel, "micro_batch": micro_batch})
             training = memory.training(shape, config, device, teacher)
             if evaluation is None:
                 return training
-            batch = memory.batch_of(evaluation, evaluation.batch, device)
+            batch = passes.batch_of(evaluation, evaluation.batch, device)
             return memory.added(training, memory.scoring(shape, params + num_params(teacher or shape), batch))
 
         recompute = self.parallel.recompute
@@ -184,7 +184,7 @@ class Training(StageConfig):
             params=params,
             tokens=self.tokens,
             steps=self.steps,
-            disk=memory.BYTES[self.precision] * params,
+            disk=passes.BYTES[self.precision] * params,
             scratch=(self.checkpoints_kept + WRITTEN) * copies.checkpoint,
             copies=copies,
             work=flops.trained(shape, self.tokens, self.seq_length, teacher=teacher, recompute=recompute),

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 
 from conf.mmlu_files import read_folder
 from jobs.benchmarks.files import read_questions
+from jobs.corpus.decontaminate import judge_of
+from jobs.curation.leaks import Clearing
 from jobs.curation.question_index import Question
 
 if TYPE_CHECKING:
+    from conf.stages.decontaminate import Decontaminate
     from conf.stages.evaluate import Mmlu
     from jobs.benchmarks import question as asked_question
 
@@ -40,6 +43,15 @@ def asked(inputs: dict[str, str], mmlu: Mmlu | None, quiz: Path | None, reviewed
         has = f"{subject} has {number[subject]}" if number[subject] else f"there are only {', '.join(sorted(number))}"
         raise ValueError(f"contamination.reviewed names question {name}, but {has}; questions are counted from 0")
     return [question for question in found if _name(question) not in allowed]
+
+
+def judge_of_conversations(config: Decontaminate | None, inputs: dict[str, str]) -> Clearing | None:
+    """What judges records, prompts or answers by a stage's settings and a job's `inputs`: nothing is cut out of them,
+    so they are left out whole. None where they may contain any question."""
+    if config is None:
+        return None
+    quiz = Path(inputs[QUIZ]) / "quiz" if QUIZ in inputs else None
+    return judge_of(config, asked(inputs, config.mmlu, quiz, config.reviewed), "drop")
 
 
 def _name(question: Question) -> str:

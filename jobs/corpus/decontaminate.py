@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, Any, Literal
 
 import orjson
@@ -71,17 +70,6 @@ def judge_of(config: Decontaminate, questions: list[Question], action: Literal["
     """What judges each text by a stage's settings."""
     reviewed = frozenset(entry for entry in config.reviewed if "/" not in entry)
     return Clearing(QuestionIndex(questions, config.min_coverage), action, reviewed)
-
-
-def judge_of_conversations(config: Decontaminate | None, inputs: dict[str, str]) -> Clearing | None:
-    """What judges records, prompts or answers by a stage's settings and a job's `inputs`: nothing is cut out of them,
-    so they are left out whole. None where they may contain any question."""
-    if config is None:
-        return None
-    from jobs.benchmarks.asked import QUIZ, asked
-
-    quiz = Path(inputs[QUIZ]) / "quiz" if QUIZ in inputs else None
-    return judge_of(config, asked(inputs, config.mmlu, quiz, config.reviewed), "drop")
 
 
 def decontaminate(config: DataConfig, questions: list[Question], splits: Splits) -> Decontaminated:

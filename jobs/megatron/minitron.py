@@ -30,15 +30,11 @@ from safetensors.torch import load_file, save_file
 from conf.stages.prune import PruneConfig, Ranking
 from jobs.megatron import kept_axes
 from jobs.megatron.attention import SandwichLayer, ZeroCentredNorm
-
-Scores = dict[str, float]
-Tensors = dict[str, torch.Tensor]
+from jobs.megatron.magnitudes import SAMPLES, TOTALS, Scores, Tensors, magnitudes
 
 HOOKS = ("input_layernorm", "pre_mlp_layernorm")
 """The norms after which ModelOpt measures the residual stream, in the order a layer runs them; before experts it does
 not measure it."""
-TOTALS, COUNTS = "expert_l2_scores", "expert_sample_counts"
-"""What ModelOpt sums of each expert: the norms of its weighted outputs, and its tokens."""
 OF_EXPERTS = {"ffn_hidden_size": "moe_ffn_hidden_size", "num_experts": "num_moe_experts"}
 """ModelOpt's names of axes where there are experts."""
 
@@ -142,7 +138,7 @@ def measure(model: GPTModel, forward_loop: Callable[[Any], None], folder: Path) 
 
 
 def _tell_unseen(tensors: Tensors) -> None:
-    seen = [tensor for name, tensor in tensors.items() if name.endswith(COUNTS)]
+    seen = [tensor for name, tensor in tensors.items() if name.endswith(SAMPLES)]
     if unseen := sum(int((counts == 0).sum()) for counts in seen):
         print(
             f"{unseen} of {sum(map(len, seen))} experts saw no token: they rank last, their channels in no order; raise"
@@ -238,48 +234,8 @@ def read_scores(model: GPTModel, ranking: Ranking, seed: int, importance: Path) 
         scores = {layer: float(torch.rand((), generator=generator)) for layer in scores}
         tensors = {name: torch.rand(tensors[name].shape, generator=generator) for name in sorted(tensors)}
     elif ranking == "magnitude":
-        scores, tensors = _magnitudes(model)
+        scores, tensors = magnitudes(model)
     return scores, tensors
-
-
-def _magnitudes(model: GPTModel) -> tuple[Scores, Tensors]:
-    """Squared norms of the weights that read each channel, and of each whole layer; collective over all pipeline
-    stages."""
-    scores: Scores = {}
-    tensors: Tensors = {}
-    for layer in model.decoder.layers:
-        attention, mlp, number = layer.self_attention, layer.mlp, layer.layer_number
-        reads = {
-            "input_layernorm": attention.linear_qkv,
-            "self_attention": attention.linear_proj,
-        }
-        experts = mlp.experts.local_experts if model.config.num_moe_experts else []
-        if not experts:
-            reads |= {"pre_mlp_layernorm": mlp.linear_fc1, "mlp": mlp.linear_fc2}
-        squares = {site: linear.weight.detach().float().square() for site, linear in reads.items()}
-        tensors |= {f"{number}.{site}": square.sum(0).cpu() for site, square in squares.items()}
-        sums = [square.sum() for square in squares.values()]
-        if experts:
-            of_experts, totals = _expert_magnitudes(experts)
-            tensors |= {f"{number}.mlp.experts.{site}": tensor for site, tensor in of_experts.items()}
-            sums.append(totals.sum())
-        scores[str(number)] = float(sum(sums))
-    gathered: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(gathered, (scores, tensors))
-    return {key: value for part, _ in gathered for key, value in part.items()}, {
-        key: value for _, part in gathered for key, value in part.items()
-    }
-
-
-def _expert_magnitudes(experts: Any) -> tuple[Tensors, torch.Tensor]:
-    """The same of a layer's experts, under ModelOpt's names, and of each expert as a whole."""
-    tensors: Tensors = {}
-    totals = torch.zeros(len(experts))
-    for number, expert in enumerate(experts):
-        read, written = (part.weight.detach().float().square() for part in (expert.linear_fc2, expert.linear_fc1))
-        tensors[f"local_experts.{number}"] = read.sum(0).cpu()
-        totals[number] = float(read.sum() + written.sum())
-    return tensors | {TOTALS: totals, COUNTS: torch.ones(len(experts))}, totals
 
 
 def _searcher_state(model: GPTModel, scores: Scores, tensors: Tensors) -> dict[str, Any]:
@@ -293,7 +249,7 @@ def _searcher_state(model: GPTModel, scores: Scores, tensors: Tensors) -> dict[s
         for site in _hooks(model):
             activations[""][f"{position}.{site}"] = of.pop(site)
         if model.config.num_moe_experts:
-            of["mlp.experts"] = {part: of.pop(f"mlp.experts.{part}") for part in (TOTALS, COUNTS)}
+            of["mlp.experts"] = {part: of.pop(f"mlp.experts.{part}") for part in (TOTALS, SAMPLES)}
         activations |= {f"decoder.layers.{position}.{site}": found for site, found in of.items() if site not in HOOKS}
     size = parallel_state.get_pipeline_model_parallel_world_size()
     rank = parallel_state.get_pipeline_model_parallel_rank()

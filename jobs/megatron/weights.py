@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,10 +19,11 @@ from megatron.core.models.gpt import GPTModel
 from safetensors import SafetensorError, safe_open
 
 from conf import hf_model
-from conf.families import Experts, Family, family_of
+from conf.families import family_of
 from conf.hf_config import head_dim, rope_in_both_forms
 from jobs.huggingface.tokenizer import copy_files, copy_generation
 from jobs.megatron.shards import ShardWriter
+from jobs.megatron.weight_names import names_of
 
 TensorOf = Callable[[torch.nn.Parameter], torch.Tensor | None]
 """Which tensor of a parameter to use: the weight itself, its fp32 master, or a moment of the optimizer; None: it has
@@ -128,53 +128,6 @@ def write_tensors(
     torch.distributed.barrier()
 
 
-def _names(parameter: str, family: Family) -> tuple[tuple[str, ...], str]:
-    """Hugging Face names and kind of split of a Megatron parameter, named relative to its layer or to the model."""
-    if family.experts and parameter.startswith("mlp.") and not parameter.endswith("norm_weight"):
-        return _expert_names(parameter, family.experts)
-    joint, gated = ("self_attn.qkv_proj.weight",), ("mlp.gate_up_proj.weight",)
-    parts = tuple(f"self_attn.{part}_proj" for part in "qkv")
-    before_mlp = ("pre_feedforward_layernorm.weight" if family.sandwiched else "post_attention_layernorm.weight",)
-    table = {
-        "embedding.word_embeddings.weight": (("model.embed_tokens.weight",), "rows"),
-        "decoder.final_layernorm.weight": (("model.norm.weight",), "whole"),
-        "output_layer.weight": (("lm_head.weight",), "rows"),
-        "input_layernorm.weight": (("input_layernorm.weight",), "whole"),
-        "pre_mlp_layernorm.weight": (before_mlp, "whole"),
-        "post_attention_norm.weight": (("post_attention_layernorm.weight",), "whole"),
-        "post_mlp_norm.weight": (("post_feedforward_layernorm.weight",), "whole"),
-        "self_attention.linear_qkv.weight": (
-            joint if family.fused else tuple(f"{part}.weight" for part in parts),
-            "qkv",
-        ),
-        "self_attention.linear_qkv.bias": (tuple(f"{part}.bias" for part in parts), "qkv"),
-        "self_attention.q_layernorm.weight": (("self_attn.q_norm.weight",), "whole"),
-        "self_attention.k_layernorm.weight": (("self_attn.k_norm.weight",), "whole"),
-        "self_attention.linear_proj.weight": (("self_attn.o_proj.weight",), "columns"),
-        "mlp.linear_fc1.weight": (
-            gated if family.fused else ("mlp.gate_proj.weight", "mlp.up_proj.weight"),
-            "gated",
-        ),
-        "mlp.linear_fc2.weight": (("mlp.down_proj.weight",), "columns"),
-        # Transformer Engine stores a norm with the projections that read it.
-        "self_attention.linear_qkv.layer_norm_weight": (("input_layernorm.weight",), "whole"),
-        "mlp.linear_fc1.layer_norm_weight": (before_mlp, "whole"),
-    }
-    assert parameter in table, f"no Hugging Face name for {parameter}"
-    return table[parameter]
-
-
-def _expert_names(parameter: str, experts: Experts) -> tuple[tuple[str, ...], str]:
-    """The same for the router and the experts of a layer."""
-    if parameter == "mlp.router.weight":
-        return (f"{experts.module}.gate.weight",), "whole"
-    gate, up, down = experts.projections
-    own = re.fullmatch(r"mlp\.experts\.local_experts\.(\d+)\.linear_fc([12])\.weight", parameter)
-    assert own, f"no Hugging Face name for {parameter}"
-    parts, split = ((gate, up), "gated") if own[2] == "1" else ((down,), "columns")
-    return tuple(f"{experts.module}.experts.{own[1]}.{part}.weight" for part in parts), split
-
-
 def _parameters(model: GPTModel, config: dict[str, Any]) -> Iterator[tuple[torch.nn.Parameter, tuple[str, ...], str]]:
     """This rank's parameters with their Hugging Face names and kind of split."""
     family = family_of(config)
@@ -187,11 +140,11 @@ def _parameters(model: GPTModel, config: dict[str, Any]) -> Iterator[tuple[torch
             yield parameter, (name,), "whole"
         elif name.startswith("decoder.layers."):
             _, _, position, inner = name.split(".", 3)
-            names, split = _names(inner, family)
+            names, split = names_of(inner, family)
             layer = model.decoder.layers[int(position)].layer_number - 1
             yield parameter, tuple(f"model.layers.{layer}.{part}" for part in names), split
         else:
-            yield parameter, *_names(name, family)
+            yield parameter, *names_of(name, family)
 
 
 def _merge(tensors: list[torch.Tensor], config: dict[str, Any], split: str) -> torch.Tensor:

@@ -16,8 +16,9 @@ from conf.cluster import load_cluster
 from conf.estimate import flops as compute
 from conf.estimate import memory
 from conf.estimate.fit import misfit, nearest
-from conf.estimate.memory import CAUSES, ForwardPass, Memory
+from conf.estimate.memory import CAUSES, Memory
 from conf.estimate.numbers import JobEstimate
+from conf.estimate.passes import ForwardPass
 from conf.load import load
 from conf.parallel import Parallel
 from conf.placement import place_on_cluster

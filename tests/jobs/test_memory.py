@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from conf.estimate import memory
-from conf.estimate.memory import Device
+from conf.estimate import memory, passes
+from conf.estimate.passes import Device
 from conf.families import FAMILIES
 from conf.parallel import Parallel
 from conf.shape import Shape
@@ -61,7 +61,7 @@ CASES = {
 def check(case: Case, found: dict[str, int], device: Device) -> None:
     """Compare what was found on the fullest rank with what the plan says of it."""
     said, config = memory.training(case.shape, case.config, device, case.teacher), case.config
-    batch, last = memory.batch_of(config, config.micro_batch, device), config.parallel.pipeline - 1
+    batch, last = passes.batch_of(config, config.micro_batch, device), config.parallel.pipeline - 1
     teacher = batch.bytes * memory.rank_params(case.teacher, config.parallel, last) if case.teacher else 0
     assert said.weights == pytest.approx(found["weights"], rel=STATIC)
     assert said.gradients + said.optimizer == pytest.approx(found["gradients and optimizer"], rel=STATIC)
@@ -91,7 +91,7 @@ def test_layer_memory_matches_the_plan(architecture: Any, precision: Any) -> Non
     from jobs.megatron.device import machine
 
     one, alone = shape(architecture), Parallel()
-    batch = memory.ForwardPass(sequences=2, seq_length=128, precision=precision, device="cpu")
+    batch = passes.ForwardPass(sequences=2, seq_length=128, precision=precision, device="cpu")
     with machine(alone, seed=0) as device:
         built = model.build(model.config_of_shape(one, 2048, 0), alone, precision, device)
         head.defer(built)
@@ -99,7 +99,7 @@ def test_layer_memory_matches_the_plan(architecture: Any, precision: Any) -> Non
         with Kept(built) as kept:
             built(tokens, places, None)
     final_norm = 2 * 128 * (8 * one.hidden_size + 4)
-    assert one.num_layers * memory.layer_bytes(one, batch, alone) + final_norm == pytest.approx(kept.bytes, rel=LAYERS)
+    assert one.num_layers * passes.layer_bytes(one, batch, alone) + final_norm == pytest.approx(kept.bytes, rel=LAYERS)
 
 
 @pytest.mark.slow
@@ -167,7 +167,7 @@ def resident_peak() -> int:
 def test_the_head_is_the_one_that_jobs_have() -> None:
     from jobs.megatron import fused_loss as head
 
-    ours = memory.GROUP_ELEMENTS, memory.GROUP_TOKENS, memory.CHUNK_ELEMENTS
+    ours = passes.GROUP_ELEMENTS, passes.GROUP_TOKENS, passes.CHUNK_ELEMENTS
     assert ours == (head.GROUP_ELEMENTS, head.GROUP_TOKENS, head.CHUNK_ELEMENTS)
 
 

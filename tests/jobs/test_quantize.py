@@ -17,7 +17,7 @@ from jobs import quantize
 from jobs.huggingface import model as hf
 from jobs.huggingface import tokenizer
 from jobs.quantization import checkpoint as quantized
-from jobs.quantization import export, nvfp4_cpu, quantizers
+from jobs.quantization import nvfp4_cpu, quantizers, verification
 from jobs.tokens.windows import Windows
 from tests.fixtures.jobs import refused, run_job
 
@@ -236,20 +236,20 @@ DAMAGE: dict[str, tuple[str, Callable[[dict[str, torch.Tensor]], object], str]] 
 def test_verification_sees_damage(checkpoints: Any, tmp_path: Path, case: str) -> None:
     name, change, sentence = DAMAGE[case]
     target, reference, layers = copy(checkpoints, name, tmp_path)
-    export.verify(target, reference, layers, {"lm_head"})
+    verification.verify(target, reference, layers, {"lm_head"})
     rewrite(target, change)
     with pytest.raises((ValueError, RuntimeError), match=sentence):
-        export.verify(target, reference, layers, {"lm_head"})
+        verification.verify(target, reference, layers, {"lm_head"})
 
 
 def test_verification_compares_the_lists_of_excluded_modules(checkpoints: Any, tmp_path: Path) -> None:
     target, reference, layers = copy(checkpoints, "fp8", tmp_path)
     with pytest.raises(RuntimeError, match="does not list lm_tail as unquantized"):
-        export.verify(target, reference, layers, {"lm_head", "lm_tail"})
+        verification.verify(target, reference, layers, {"lm_head", "lm_tail"})
     path = target / "hf_quant_config.json"
     path.write_text(path.read_text().replace('"lm_head"', '"*down_proj"'))
     with pytest.raises(ValueError, match="disagree"):
-        export.verify(target, reference, layers, {"lm_head"})
+        verification.verify(target, reference, layers, {"lm_head"})
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from conf.estimate.fit import COSTS, MARGIN, MOST_DOUBLINGS, misfit, nearest, tight
-from conf.estimate.memory import Device, Memory
+from conf.estimate.memory import Memory
 from conf.estimate.numbers import JobEstimate, Spread
+from conf.estimate.passes import Device
 from conf.parallel import Parallel
 from conf.shape import Shape
 

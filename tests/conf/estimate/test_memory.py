@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from conf.estimate import memory
-from conf.estimate.memory import LIBRARIES, ForwardPass, Memory
+from conf.estimate import memory, passes
+from conf.estimate.memory import LIBRARIES, Memory
+from conf.estimate.passes import ForwardPass
 from conf.parallel import Parallel
 from conf.shape import Shape
 from conf.stages.teacher import TeacherConfig
@@ -26,7 +27,7 @@ BY_CONTEXT = Parallel(processes=2, context=2)
 MATRICES, NORMS, ROWS = 2 * 64 + 2 * 32 + 3 * 128, 2 * 8, 10 * 8
 
 
-def passes(device: Any = "cuda", precision: Any = "bf16", sequences: int = 3, length: int = 20) -> ForwardPass:
+def one_pass(device: Any = "cuda", precision: Any = "bf16", sequences: int = 3, length: int = 20) -> ForwardPass:
     return ForwardPass(sequences=sequences, seq_length=length, precision=precision, device=device)
 
 
@@ -73,69 +74,69 @@ NORM_CPU, ATTENTION_CPU, MLP_CPU = 8 * 8 + 4 + 4 * 8, 4 * 2 * (2 * 4 + 2 * 2) + 
 def test_activations_of_a_layer_on_a_gpu(parallel: Parallel, tokens: int, norms: int, rest: int) -> None:
     rotary = 4 * 2 * 2 * 20
     expected = tokens * 2 * NORM_GPU / norms + tokens * (ATTENTION_GPU + MLP_GPU) / rest + rotary
-    assert memory.layer_bytes(LLAMA, passes(), parallel) == expected
+    assert passes.layer_bytes(LLAMA, one_pass(), parallel) == expected
 
 
 def test_activations_of_a_layer_on_a_cpu() -> None:
     rotary = 4 * 4 * 2 * 20
     expected = 60 * (2 * NORM_CPU + ATTENTION_CPU + MLP_CPU) + rotary
-    assert memory.layer_bytes(LLAMA, passes("cpu", "fp32"), ALONE) == expected
+    assert passes.layer_bytes(LLAMA, one_pass("cpu", "fp32"), ALONE) == expected
 
 
 def test_bf16_on_a_cpu_keeps_the_context_twice() -> None:
     norm = 8 * 8 + 4 + 2 * 8
     attention = 4 * 2 * (2 * 4 + 2 * 2) + 4 * 4 + 2 * 2 * 4
     expected = 60 * (2 * norm + attention + 5 * 2 * 16) + 4 * 2 * 2 * 20
-    assert memory.layer_bytes(LLAMA, passes("cpu", "bf16"), ALONE) == expected
+    assert passes.layer_bytes(LLAMA, one_pass("cpu", "bf16"), ALONE) == expected
 
 
 @pytest.mark.parametrize(("device", "more"), [("cuda", 2 * 2 * 4 + 4 * 6), ("cpu", 8 * 2 * 6 + 4 * 6)])
 def test_norms_of_queries_and_keys_are_kept(device: str, more: int) -> None:
     precision = "bf16" if device == "cuda" else "fp32"
-    plain, qwen = (memory.layer_bytes(shape, passes(device, precision), ALONE) for shape in (LLAMA, QWEN))
+    plain, qwen = (passes.layer_bytes(shape, one_pass(device, precision), ALONE) for shape in (LLAMA, QWEN))
     assert qwen - plain == 60 * more
 
 
 @pytest.mark.parametrize(("parallel", "shared"), [(ALONE, 1), (BY_TENSOR, 1), (BY_SEQUENCE, 2), (BY_CONTEXT, 2)])
 def test_the_residual_stream_of_a_layer(parallel: Parallel, shared: int) -> None:
-    assert memory.stream_bytes(LLAMA, passes(), parallel) == 2 * 60 * 8 // shared
+    assert passes.stream_bytes(LLAMA, one_pass(), parallel) == 2 * 60 * 8 // shared
 
 
 def test_temporaries_of_a_backward_pass() -> None:
     gate, attention, norms, stream = 2 * 2 * 16, 2 * 2 * 2 * 6, 2 * 2 * 8, 2 * 8
-    assert memory.backward_bytes(LLAMA, passes(), ALONE) == 60 * (max(gate, attention, norms) + stream)
-    assert memory.backward_bytes(LLAMA, passes(), BY_TENSOR) == 60 * (max(gate / 2, attention / 2, norms) + stream)
-    assert memory.backward_bytes(LLAMA, passes("cpu", "fp32"), BY_CONTEXT) == 30 * (2 * 4 * 16 + 4 * 8)
+    assert passes.backward_bytes(LLAMA, one_pass(), ALONE) == 60 * (max(gate, attention, norms) + stream)
+    assert passes.backward_bytes(LLAMA, one_pass(), BY_TENSOR) == 60 * (max(gate / 2, attention / 2, norms) + stream)
+    assert passes.backward_bytes(LLAMA, one_pass("cpu", "fp32"), BY_CONTEXT) == 30 * (2 * 4 * 16 + 4 * 8)
     narrow = LLAMA.model_copy(update={"ffn_hidden_size": 8, "num_query_groups": 4})
-    assert memory.backward_bytes(narrow, passes(), ALONE) == 60 * (2 * 2 * 2 * 8 + stream)
+    assert passes.backward_bytes(narrow, one_pass(), ALONE) == 60 * (2 * 2 * 2 * 8 + stream)
 
 
 def test_a_pass_without_gradients_holds_its_widest_step() -> None:
-    assert memory.forward_bytes(LLAMA, passes(), ALONE) == 60 * (2 * 5 * 16 + 2 * 2 * 8)
-    assert memory.forward_bytes(LLAMA, passes(), BY_TENSOR) == 60 * (2 * 5 * 16 // 2 + 2 * 2 * 8)
+    assert passes.forward_bytes(LLAMA, one_pass(), ALONE) == 60 * (2 * 5 * 16 + 2 * 2 * 8)
+    assert passes.forward_bytes(LLAMA, one_pass(), BY_TENSOR) == 60 * (2 * 5 * 16 // 2 + 2 * 2 * 8)
     narrow = LLAMA.model_copy(update={"ffn_hidden_size": 4})
-    assert memory.forward_bytes(narrow, passes(), BY_CONTEXT) == 30 * (2 * 2 * 2 * 12 + 2 * 2 * 8)
+    assert passes.forward_bytes(narrow, one_pass(), BY_CONTEXT) == 30 * (2 * 2 * 2 * 12 + 2 * 2 * 8)
 
 
 @pytest.mark.parametrize(("compared", "logits", "copies"), [(False, 2, 2), (True, 4, 4)])
 def test_the_fused_head(compared: bool, logits: int, copies: int) -> None:
     states, gradient = 2 * 2 * 60 * 8, (4 + 2) * 10 * 8
     expected = states + gradient + 10 * (logits * 60 + 4 * copies * 60)
-    assert memory.head_bytes(LLAMA, passes(), ALONE, compared=compared) == expected
+    assert passes.head_bytes(LLAMA, one_pass(), ALONE, compared=compared) == expected
 
 
 def test_a_large_vocabulary_is_computed_in_groups_and_chunks() -> None:
     wide = LLAMA.model_copy(update={"vocab_size": 2**17})
     states, gradient = 2 * 4 * 4096 * 8, 4 * 2**17 * 8
     expected = states + gradient + 2**17 * (4 * 512 + 4 * 2 * 8)
-    assert memory.head_bytes(wide, passes("cpu", "fp32", 4, 1024), ALONE, compared=False) == expected
-    halves = memory.head_bytes(wide, passes("cpu", "fp32", 4, 1024), BY_TENSOR, compared=False)
+    assert passes.head_bytes(wide, one_pass("cpu", "fp32", 4, 1024), ALONE, compared=False) == expected
+    halves = passes.head_bytes(wide, one_pass("cpu", "fp32", 4, 1024), BY_TENSOR, compared=False)
     assert halves == states + gradient // 2 + 2**16 * (4 * 1024 + 4 * 2 * 16)
 
 
 def test_an_unknown_vocabulary_has_no_head() -> None:
     unknown = LLAMA.model_copy(update={"vocab_size": None})
-    assert memory.head_bytes(unknown, passes(), ALONE, compared=False) == 0
+    assert passes.head_bytes(unknown, one_pass(), ALONE, compared=False) == 0
 
 
 PARAMS = 4 * (MATRICES + NORMS) + 2 * ROWS + 8
@@ -150,22 +151,22 @@ def test_states_of_training() -> None:
 
 
 def test_activations_of_training() -> None:
-    batch = passes("cpu", "fp32", 2)
-    layer, head = memory.layer_bytes(LLAMA, batch, ALONE), memory.head_bytes(LLAMA, batch, ALONE, compared=False)
+    batch = one_pass("cpu", "fp32", 2)
+    layer, head = passes.layer_bytes(LLAMA, batch, ALONE), passes.head_bytes(LLAMA, batch, ALONE, compared=False)
     last_norm = 40 * (8 * 8 + 4)
-    working = memory.backward_bytes(LLAMA, batch, ALONE)
+    working = passes.backward_bytes(LLAMA, batch, ALONE)
     got = training("cpu", "fp32")
     assert got.logits == head
     assert got.activations == 4 * layer + last_norm + max(0, working - head)
     again = training("cpu", "fp32", recompute=True)
-    stream = memory.stream_bytes(LLAMA, batch, ALONE)
+    stream = passes.stream_bytes(LLAMA, batch, ALONE)
     assert again.activations == 4 * stream + last_norm + max(0, working + layer - head)
 
 
 def test_the_first_stage_keeps_two_micro_batches() -> None:
-    batch = passes("cpu", "fp32", 2)
+    batch = one_pass("cpu", "fp32", 2)
     got = training("cpu", "fp32", processes=2, pipeline=2)
-    first = 2 * 2 * memory.layer_bytes(LLAMA, batch, BY_STAGE) + memory.backward_bytes(LLAMA, batch, BY_STAGE)
+    first = 2 * 2 * passes.layer_bytes(LLAMA, batch, BY_STAGE) + passes.backward_bytes(LLAMA, batch, BY_STAGE)
     assert got.activations == first
     assert got.logits == 0
 
@@ -188,10 +189,10 @@ def test_a_teacher_adds_weights_and_two_streams() -> None:
 
 def test_copies_of_checkpoints_and_best_weights() -> None:
     assert memory.Copies(checkpoint=5, best=3).of(4) == 5 + 4 * (3 + LIBRARIES)
-    scores, flops = passes(sequences=2), 700
+    scores, flops = one_pass(sequences=2), 700
     got = memory.scoring(LLAMA, PARAMS + flops, scores)
     assert (got.weights, got.teacher, got.logits) == (2 * PARAMS, 2 * flops, 4 * 40 * 10)
-    assert got.activations == memory.forward_bytes(LLAMA, scores, ALONE)
+    assert got.activations == passes.forward_bytes(LLAMA, scores, ALONE)
 
 
 def test_two_workloads_share_the_libraries() -> None:
@@ -200,13 +201,13 @@ def test_two_workloads_share_the_libraries() -> None:
 
 
 def test_passes_of_two_models_with_full_logits() -> None:
-    got = memory.passing(LLAMA, passes(), ALONE, models=2)
+    got = memory.passing(LLAMA, one_pass(), ALONE, models=2)
     assert (got.weights, got.logits) == (2 * 2 * PARAMS, 2 * 2 * 60 * 10)
-    assert got.activations == memory.forward_bytes(LLAMA, passes(), ALONE)
-    hooked = memory.passing(LLAMA, passes(), BY_TENSOR, hooked=True)
+    assert got.activations == passes.forward_bytes(LLAMA, one_pass(), ALONE)
+    hooked = memory.passing(LLAMA, one_pass(), BY_TENSOR, hooked=True)
     assert hooked.logits == 0
-    assert hooked.activations == memory.forward_bytes(LLAMA, passes(), BY_TENSOR) + 8 * 60 * 16 // 2
+    assert hooked.activations == passes.forward_bytes(LLAMA, one_pass(), BY_TENSOR) + 8 * 60 * 16 // 2
 
 
 def test_stored_logits_are_computed_in_groups() -> None:
-    assert memory.storing(LLAMA, passes(), ALONE).logits == 10 * (2 * 60 + 4 * 2 * 60)
+    assert memory.storing(LLAMA, one_pass(), ALONE).logits == 10 * (2 * 60 + 4 * 2 * 60)

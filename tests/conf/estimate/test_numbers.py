@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from conf.estimate.memory import LIBRARIES, Copies, Device, Memory
+from conf.estimate.memory import LIBRARIES, Copies, Memory
 from conf.estimate.numbers import JobEstimate, StageEstimate, short
+from conf.estimate.passes import Device
 from conf.parallel import Parallel
 
 
