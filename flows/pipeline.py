@@ -14,6 +14,7 @@ from conf.stages.distill import DistillConfig
 from conf.stages.records import GENERATED
 from conf.stages.sft import SftConfig
 from flows import benchmarks
+from flows.corpus import corpora
 from flows.formats import formats
 from flows.reading import Handle, Model, Stages
 from tasks.analysis.halving import Candidate, HalvingProgress, successive_halving
@@ -29,7 +30,8 @@ class Pipeline:
             recipe = fitted_to(recipe, outside.model.path)  # a hub model's shape may be known only now
         self.recipe, self.outside, self.stage = recipe, outside, stage
         self.questions = benchmarks.read(stage, recipe.evaluate, outside.benchmarks)
-        self.data = self._corpus()
+        self.corpora = corpora(stage, recipe, outside, self.questions)
+        self.data = stage("blend", recipe.blend, **self.corpora) if recipe.blend else self.corpora["data"]
         self.teacher = stage("teacher", recipe.teacher_stage, data=self.data, model=outside.model)
         self.models = [Model(name="teacher", stage="teacher", artifact=self.teacher, trained=recipe.teacher.steps > 0)]
         self.records = self._records()
@@ -49,23 +51,6 @@ class Pipeline:
             self._student(name)
         for model in self.models:
             self.score(model)
-
-    def _corpus(self) -> Handle:
-        """The recipe's corpus, or a blend of it with others, which use its tokenizer."""
-        recipe, outside, corpus = self.recipe, self.outside, self.recipe.data_stage
-        asked = benchmarks.looked_for(recipe, outside, self.questions)
-        data = self.stage("data", corpus, source=outside.source, tokenizer=outside.tokenizer, **asked)
-        self.corpora = {"data": data}
-        if recipe.blend is None:
-            return data
-        given = benchmarks.looked_for(recipe, outside, self.questions, data)
-        given |= {"tokenizer": outside.tokenizer or data}
-        sources = {
-            f"source-{name}": self.stage(f"data-{name}", source.read_as(corpus), source=outside.sources[name], **given)
-            for name, source in recipe.blend.sources.items()
-        }
-        self.corpora |= sources
-        return self.stage("blend", recipe.blend, **self.corpora)
 
     def _records(self) -> Handle | None:
         """Prompts and responses to fine-tune on, including generated ones."""
