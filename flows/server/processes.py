@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import shutil
 import socket
 import subprocess
@@ -26,6 +25,7 @@ from conf.secrets import masker
 from flows.server import auth as access
 from flows.server import hosts
 from tasks.launch.guard import guarded
+from tasks.launch.ports import free_port
 from tasks.store import databases
 from tasks.store.locks import held
 from tasks.tracking.servers import artifacts_uri, services
@@ -37,8 +37,6 @@ SEND_SECONDS = 5.0
 ARENAS = {"MALLOC_ARENA_MAX": os.environ.get("MALLOC_ARENA_MAX", "2")}
 """For servers, whose many threads would each keep freed memory; not for the worker, because its jobs inherit its
 environment."""
-PORTS = range(20_000, 32_768)
-"""Below the default range of ephemeral ports on Linux."""
 
 
 class ServerFailed(ValueError):
@@ -275,14 +273,3 @@ def process(
         with contextlib.suppress(psutil.NoSuchProcess):
             end_trees([psutil.Process(running.pid)])
         running.wait()
-
-
-def free_port() -> int:
-    """A free port outside the ephemeral range, so that no connection takes it before the server."""
-    for port in random.sample(PORTS, 1000):
-        with contextlib.suppress(OSError), socket.create_server((access.LOOPBACK, port)):
-            return port
-    raise ServerFailed(
-        f"none of 1,000 ports between {PORTS.start} and {PORTS.stop - 1} is free on {access.LOOPBACK}; stop processes"
-        " that listen there"
-    )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -28,10 +27,10 @@ from conf.stages import stages
 from tasks.launch import gpus
 from tasks.launch.errors import Stopped, failure
 from tasks.launch.forkserver import GRACE_SECONDS, ForkedJob, Warm, environment, may_warm, take
+from tasks.launch.ports import LOOPBACK, free_port
 from tasks.launch.protocol import Follow, JobListener, limits
 from tasks.launch.tail import Tail
 
-LOOPBACK = "127.0.0.1"
 LAST_WORDS_SECONDS = 2.0
 TORCHRUN = "torchrun"
 """Folder for torchrun's own files, in the job's folder."""
@@ -215,10 +214,7 @@ def _ranks(processes: int) -> list[dict[str, str]]:
     """Torchrun's environment variables for each rank; empty for a single rank."""
     if processes == 1:
         return [{}]
-    with socket.socket() as free:
-        free.bind((LOOPBACK, 0))
-        port = str(free.getsockname()[1])
-    shared = {"MASTER_ADDR": LOOPBACK, "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": uuid.uuid4().hex}
+    shared = {"MASTER_ADDR": LOOPBACK, "MASTER_PORT": str(free_port()), "TORCHELASTIC_RUN_ID": uuid.uuid4().hex}
     sizes = dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(processes))
     return [shared | sizes | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
 

@@ -83,7 +83,7 @@ def test_claims_are_decided_from_sealed_scores(finished: Path, tmp_path: Path) -
     assert "## Claims" in page and "teaching helps" in page
 
 
-@pytest.mark.slow
+@pytest.mark.drill
 def test_a_claim_holds_over_seeds_too(finished: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     shutil.copytree(finished, store, symlinks=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.flow import MODELS, RECIPE, imbik, left_behind, report_of, start
+from tests.fixtures.flow import MODELS, RECIPE, imbik, left_behind, prefect_server, report_of, start
 
 pytestmark = pytest.mark.slow
 FIELDS = ("model", "stage", "path", "num_params", "bytes", "mmlu", "mmlu_n", "mmlu_ci95", "val_loss", "perplexity")
@@ -129,7 +129,8 @@ def test_a_job_repeats_from_its_record_to_the_same_bytes(finished: Path, label: 
 def test_two_runs_at_once_build_each_artifact_once(tmp_path: Path) -> None:
     store = tmp_path / "store"
     small = ["students.width=null", "students.depth.quantize=false"]
-    both = [start("run", str(RECIPE), *small, "--name", name, store=store) for name in ("one", "other")]
+    server = {"PREFECT_API_URL": prefect_server()}
+    both = [start("run", str(RECIPE), *small, "--name", name, store=store, more=server) for name in ("one", "other")]
     ended = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], ended
     assert report_of(store, "one")["rows"] == report_of(store, "other")["rows"]

@@ -249,7 +249,7 @@ def test_failed_gate_stops_only_its_branch(finished: Path, tmp_path: Path) -> No
     strict = {"after": "distill", "metric": "kl_teacher", "against": "absolute", "at_most": 1e-6}
     gates = [f"students.depth.gates.near={json.dumps(strict)}"]
     gates.append(f"gates.sane={json.dumps({'after': 'distill', 'metric': 'val_loss', 'by': 'ratio', 'at_most': 1.4})}")
-    done = imbik("run", str(RECIPE), *gates, "--name", "gated", store=store)
+    done = imbik("run", str(RECIPE), *gates, "--name", "gated", store=store, alone=True)
     assert done.returncode == 3, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert "gate near: depth does not meet kl_teacher at most 1e-06" in done.stderr

@@ -34,7 +34,7 @@ from conf.recipe import Recipe
 from conf.stages import stages
 from conf.student import Student
 from flows.cli import app, main
-from tests.fixtures.flow import RECIPE
+from tests.fixtures.flow import RECIPE, prefect_server
 from tests.fixtures.readmes import (
     IMBIK,
     PAGES,
@@ -251,6 +251,7 @@ def test_commands_on_a_finished_run(finished: Path, tmp_path: Path) -> None:
         key: value for key, value in os.environ.items() if not key.startswith(("PREFECT", "MLFLOW", "IMBIK"))
     }
     environment |= {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    environment["PREFECT_API_URL"] = prefect_server()
 
     def run(words: list[str]) -> str:
         program = {IMBIK: [sys.executable, "-m", "flows.cli"], PYTHON: [sys.executable]}[words[0]]

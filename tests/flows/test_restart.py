@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.server.processes import free_port
 from flows.server.recovery import GONE
+from tasks.launch.ports import free_port
 from tasks.tracking.servers import services
 from tests.fixtures.flow import first_step_since, imbik, reached, wait_for
 from tests.fixtures.pages import LONG, ONE_STUDENT, Site, end, recipe, serve

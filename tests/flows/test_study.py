@@ -91,7 +91,7 @@ def test_the_best_is_taught_again_before_it_is_called_better(studied: Path) -> N
     assert any(sentence.startswith("Taught again with 2 fresh seeds") for sentence in found.sentences)
 
 
-@pytest.mark.slow
+@pytest.mark.drill
 def test_a_trial_is_an_ordinary_run_with_overrides(studied: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     shutil.copytree(studied, store, symlinks=True)
@@ -273,7 +273,7 @@ def test_what_cannot_be_compared_is_refused(overrides: list[str], part: str, tmp
         space_of(tmp_path, *overrides)
 
 
-@pytest.mark.slow
+@pytest.mark.drill
 def test_trials_that_all_fail_are_told_with_the_reason(studied: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     shutil.copytree(studied, store, symlinks=True)

@@ -15,7 +15,7 @@ from tests.fixtures.weights import cut_after, same, tensors
 pytestmark = pytest.mark.slow
 STEPS = 8
 SHORT: dict[str, Any] = TRAINING | {"shape": SHAPE, "steps": STEPS, "checkpoint_every": 1, "checkpoints_kept": STEPS}
-SHORT |= {"validate_every": 4}
+SHORT |= {"validate_every": 4, "global_batch": 4, "micro_batch": 2}
 EMA = {"average": {"kind": "ema", "decay": 0.75}}
 MEAN = {"average": {"kind": "mean", "last": 3, "every": 2}}
 
@@ -101,8 +101,8 @@ def test_the_average_is_validated(mean: Path, corpus: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("average", [EMA, MEAN], ids=["ema", "mean"])
 def test_a_killed_run_has_the_same_average(average: dict[str, Any], corpus: Path, tmp_path: Path) -> None:
-    config = SHORT | average | {"export": "average", "steps": 30, "checkpoints_kept": 2}
-    config |= {"average": average["average"] | ({"last": 20, "every": 1} if average is MEAN else {})}
+    config = SHORT | average | {"export": "average", "steps": 20, "checkpoints_kept": 2}
+    config |= {"average": average["average"] | ({"last": 12, "every": 1} if average is MEAN else {})}
     whole = run_job("teacher", config, {"data": corpus}, tmp_path / "whole")
     killed_after_a_checkpoint("teacher", config, {"data": corpus}, tmp_path / "killed")
     assert not (tmp_path / "killed" / "model").exists()

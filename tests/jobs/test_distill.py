@@ -112,7 +112,7 @@ def test_width_projection_resumes_and_is_not_exported(
     inputs = {"data": corpus, "teacher": teacher, "student": narrow}
     pairs = [{"student_layer": 2, "teacher_layer": 2}, {"student_layer": 4, "teacher_layer": 4, "loss": "mse"}]
     balanced = {"intermediate": pairs, "intermediate_weight": "balanced", "ce_share": "balanced"}
-    config = CONFIG | balanced | {"steps": 50, "checkpoint_every": 5}
+    config = CONFIG | balanced | {"steps": 30, "checkpoint_every": 5}
     whole = run_job("distill", config, inputs, tmp_path / "whole")
     assert last(whole, "val_intermediate") < first(whole, "val_intermediate")
     # cross-entropy, and as much again for all that is taught
@@ -128,13 +128,13 @@ def test_width_projection_resumes_and_is_not_exported(
 def test_a_killed_distillation_resumes_to_the_same_student(
     corpus: Path, teacher: Path, student: Path, tmp_path: Path
 ) -> None:
-    config = CONFIG | {"steps": 60, "checkpoint_every": 5}
+    config = CONFIG | {"steps": 30, "checkpoint_every": 5}
     inputs = {"data": corpus, "teacher": teacher, "student": student}
     whole = run_job("distill", config, inputs, tmp_path / "whole")
     killed_after_a_checkpoint("distill", config, inputs, tmp_path / "killed")
     run_job("distill", config, inputs, tmp_path / "killed")
     steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
-    assert steps == list(range(61)), "every step is logged once"
+    assert steps == list(range(31)), "every step is logged once"
     expected = load_file(whole / "model" / "model.safetensors")
     for name, tensor in load_file(tmp_path / "killed" / "model" / "model.safetensors").items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)

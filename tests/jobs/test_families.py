@@ -64,7 +64,7 @@ OF_THEIR_OWN = ("mistral", "granite", "gemma3_text", "qwen3_moe")
 """Families with windows, norms, scales and rotary embeddings of their own, whose tokens ranks share in training."""
 FEW = {**TRAINING, "steps": 3, "warmup_steps": 0}
 IMPORT = {**TRAINING, "steps": 0, "warmup_steps": 0}
-TAUGHT = {**TRAINING, "steps": 40}
+TAUGHT = {**TRAINING, "steps": 12, "global_batch": 4}
 """An untrained teacher is refused."""
 SCORING = {"calibration_samples": 16, "seq_length": 64, "micro_batch": 4, "precision": "fp32"}
 CUT = {"num_layers": 3, "hidden_size": 48, "ffn_hidden_size": 64, "num_attention_heads": 2}

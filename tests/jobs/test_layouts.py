@@ -56,16 +56,16 @@ OPERATIONS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "train qwen3": (
         "teacher",
         COMMON | {"shape": SHAPE | {"architecture": "qwen3", "tie_word_embeddings": False}},
-        ("sequence", "context"),
+        ("context",),
     ),
     "distill": ("distill", TEACH, ("pipeline",)),
-    "distill with layers": ("distill", TEACH | PAIRS, ("tensor", "data", "sequence", "context")),
-    "distill offline": ("distill", OFFLINE, ("sequence", "data", "context")),
-    "sft": ("sft", TEACH | {"seq_length": 128, "kd_weight": 1.0}, ("tensor", "pipeline", "data", "sequence")),
+    "distill with layers": ("distill", TEACH | PAIRS, ("tensor", "context")),
+    "distill offline": ("distill", OFFLINE, ("data",)),
+    "sft": ("sft", TEACH | {"seq_length": 128, "kd_weight": 1.0}, ("pipeline", "sequence")),
     "logits": (
         "logits",
         {"top_k": 16, "seq_length": 64, "precision": "fp32", "micro_batch": 4},
-        ("tensor", "pipeline", "data"),
+        ("tensor", "data"),
     ),
     "importance": ("importance", IMPORTANCE, ("pipeline",)),
     "prune": ("prune", {"num_layers": 3, "hidden_size": 48, "ffn_hidden_size": 64}, ("pipeline",)),
@@ -73,6 +73,13 @@ OPERATIONS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
 }
 """Stage, config and layouts of each operation; pruning and scoring cuts know pipeline parallelism alone, and packed
 rows no context's."""
+REST = {
+    "train qwen3": ("sequence",),
+    "distill with layers": ("data", "sequence"),
+    "distill offline": ("sequence", "context"),
+    "sft": ("tensor", "data"),
+}
+"""The other layouts that each knows, in a drill."""
 TRAINED = [name for name, (stage, *_) in OPERATIONS.items() if stage in ("teacher", "distill", "sft")]
 RESUMED = ("tensor", "pipeline", "sequence", "context")
 
@@ -239,3 +246,12 @@ def test_layouts_of_four_ranks_give_the_same_losses(
     for name in ("train", "distill"):
         for key in FOUR:
             same_curve(tmp_path / name / key, alone(name))
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize(("operation", "layout"), [(name, key) for name, layouts in REST.items() for key in layouts])
+def test_the_other_layouts_give_the_same_losses(
+    inputs: dict[str, Path], alone: Callable[[str], Path], operation: str, layout: str, tmp_path: Path
+) -> None:
+    ranks_all([job(operation, LAYOUTS[layout], inputs, tmp_path / "out")], 2)
+    same_curve(tmp_path / "out", alone(operation))

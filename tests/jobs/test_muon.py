@@ -18,7 +18,7 @@ from tests.fixtures.weights import cut_after, same, tensors
 
 STEPS = 8
 SHORT: dict[str, Any] = TRAINING | {"shape": SHAPE, "steps": STEPS, "checkpoint_every": 1, "checkpoints_kept": STEPS}
-SHORT |= {"validate_every": 4, "micro_batch": 2}
+SHORT |= {"validate_every": 4, "global_batch": 4, "micro_batch": 2}
 MUON = SHORT | {"optimizer": "muon"}
 LAYOUTS: dict[str, dict[str, Any]] = {
     "tensor": {"processes": 2, "tensor": 2},
@@ -154,21 +154,27 @@ def test_matrices_inside_layers_have_one_moment(whole: Path) -> None:
 @pytest.mark.parametrize("optimizer", ["adamw", "muon", {"name": "muon", "per_head": True}])
 def test_both_optimizers_learn(corpus: Path, tmp_path: Path, optimizer: Any) -> None:
     """From 5.9 nats a token, which is a uniform guess among 384 tokens, with the learning rate that AdamW has."""
-    config = SHORT | {"steps": 60, "optimizer": optimizer, "validate_every": 60, "checkpoint_every": 60}
+    config = SHORT | {
+        "micro_batch": 4,
+        "steps": 40,
+        "validate_every": 40,
+        "checkpoint_every": 40,
+        "optimizer": optimizer,
+    }
     output = run_job("teacher", config, {"data": corpus}, tmp_path / "out")
-    assert last(output, "val_loss") < 3.0
+    assert last(output, "val_loss") < 3.8
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_killed_run_goes_on_bit_for_bit(corpus: Path, tmp_path: Path, precision: str) -> None:
-    config = MUON | {"precision": precision, "steps": 30, "checkpoint_every": 5}
+    config = MUON | {"precision": precision, "steps": 20, "checkpoint_every": 4}
     undisturbed = run_job("teacher", config, {"data": corpus}, tmp_path / "undisturbed")
     output = tmp_path / "killed"
     killed_after_a_checkpoint("teacher", config, {"data": corpus}, output)
     run_job("teacher", config, {"data": corpus}, output)
     assert same(tensors(undisturbed / "model"), tensors(output / "model"))
-    assert same(*(tensors(each / "checkpoints" / "step-00000030" / "master") for each in (undisturbed, output)))
+    assert same(*(tensors(each / "checkpoints" / "step-00000020" / "master") for each in (undisturbed, output)))
 
 
 @pytest.mark.slow

@@ -88,7 +88,7 @@ def test_micro_batches_change_nothing(
 
 
 def test_a_killed_fine_tuning_resumes_to_the_same_model(student: Path, records: Path, tmp_path: Path) -> None:
-    config = CONFIG | {"steps": 120, "checkpoint_every": 5, "validate_every": 60}
+    config = CONFIG | {"steps": 40, "checkpoint_every": 5, "validate_every": 20}
     inputs = {"student": student, "records": records}
     whole = run_job("sft", config, inputs, tmp_path / "whole")
     killed_after_a_checkpoint("sft", config, inputs, tmp_path / "killed")

@@ -23,7 +23,7 @@ import yaml
 from conf.cluster import Ssh
 from conf.load import load
 from conf.spec import Record
-from flows.server.processes import free_port
+from tasks.launch.ports import free_port
 from tests.drills.slurm import service
 from tests.fixtures.flow import RECIPE, imbik, left_behind, reached, report_of, start, wait_for
 from tests.fixtures.jobs import ranks
