@@ -138,7 +138,7 @@ def test_mismatched_operands_are_refused_as_by_torch() -> None:
     assert run_with("fp32", "-c", program + "\nprint(len([*bf16.PRODUCTS]))") == str(len(bf16.PRODUCTS))
 
 
-@pytest.mark.slow
+@pytest.mark.drill
 def test_no_stage_multiplies_bf16_any_other_way(tmp_path: Path) -> None:
     found: dict[str, dict[str, Any]] = json.loads(run_with("fp32", "-m", "tests.fixtures.bf16_stages", str(tmp_path)))
     assert {stage: told["slow"] for stage, told in found.items() if told["slow"]} == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from jobs.megatron import fused_loss, weights
 from jobs.megatron.device import machine
 from jobs.megatron.model import build, read_config
 from jobs.tokens.windows import Windows
-from tests.fixtures.jobs import TRAINING, ToRun, first, last, ranks_all, run_job
+from tests.fixtures.jobs import TRAINING, first, last, ranks, run_job
 from tests.jobs.test_prune import numbered
 
 pytestmark = pytest.mark.slow
@@ -57,11 +58,15 @@ OWN: dict[str, dict[str, Any]] = {
 """What a family can do besides, in the models that go through every stage; windows are shorter than all sequences."""
 LAYOUTS = {"tensor": {"processes": 2, "tensor": 2}, "pipeline": {"processes": 2, "pipeline": 2}}
 SHARED = {
-    "context": {"processes": 2, "context": 2, "threads": 1},
-    "sequence": {"processes": 2, "tensor": 2, "sequence": True, "threads": 1},
+    "context": {"processes": 2, "context": 2},
+    "sequence": {"processes": 2, "tensor": 2, "sequence": True},
 }
 OF_THEIR_OWN = ("mistral", "granite", "gemma3_text", "qwen3_moe")
 """Families with windows, norms, scales and rotary embeddings of their own, whose tokens ranks share in training."""
+OFTEN = ("llama", "qwen3", "gemma3_text", "qwen3_moe")
+"""Families that differ most; the others, rows of the same table, go through every stage in drills."""
+EACH = [pytest.param(name, marks=() if name in OFTEN else pytest.mark.drill) for name in FAMILIES]
+SHARING = [pytest.param(name, marks=() if name in OFTEN else pytest.mark.drill) for name in OF_THEIR_OWN]
 FEW = {**TRAINING, "steps": 3, "warmup_steps": 0}
 IMPORT = {**TRAINING, "steps": 0, "warmup_steps": 0}
 TAUGHT = {**TRAINING, "steps": 12, "global_batch": 4}
@@ -107,31 +112,25 @@ def sources(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 
 @pytest.fixture(scope="module")
-def spread(sources: dict[str, Path], corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Every family imported by two ranks, in each layout."""
-    folder = tmp_path_factory.mktemp("spread")
-    jobs: dict[str, ToRun] = {
-        f"{name} {layout}": (
-            "teacher",
-            {"model": str(source)} | IMPORT | {"parallel": ranks | {"threads": 1}},
-            {"data": corpus, "model": source},
-            folder / f"{name}-{layout}",
-        )
-        for name, source in sources.items()
-        for layout, ranks in LAYOUTS.items()
-    }
-    for name in OF_THEIR_OWN:
-        given, config = {"data": corpus, "model": sources[name]}, {"model": str(sources[name])} | FEW
-        run_job("teacher", config, given, folder / f"{name}-alone")
-        for sharing, ranks in SHARED.items():
-            jobs[f"{name} {sharing}"] = ("teacher", config | {"parallel": ranks}, given, folder / f"{name}-{sharing}")
-    ranks_all(list(jobs.values()), 2)
-    return {name: job[3] for name, job in jobs.items()} | {
-        f"{name} alone": folder / f"{name}-alone" for name in OF_THEIR_OWN
-    }
+def imported(
+    sources: dict[str, Path], corpus: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, dict[str, Any], dict[str, Any]], Path]:
+    """A family imported, and trained as `settings` say, by two ranks in a layout, or by this process where it is
+    empty."""
+    folder = tmp_path_factory.mktemp("imported")
+
+    def made(name: str, layout: dict[str, Any], settings: dict[str, Any]) -> Path:
+        output = folder / f"{name}-{len(list(folder.iterdir()))}"
+        config = {"model": str(sources[name])} | settings
+        inputs = {"data": corpus, "model": sources[name]}
+        if not layout:
+            return run_job("teacher", config, inputs, output)
+        return ranks("teacher", config | {"parallel": layout | {"threads": 1}}, inputs, output, 2)
+
+    return made
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=EACH)
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -186,11 +185,11 @@ def test_every_parameter_of_a_family_is_counted(name: str, sources: dict[str, Pa
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", EACH)
 def test_every_layout_of_a_family_is_the_same(
-    name: str, layout: str, spread: dict[str, Path], sources: dict[str, Path]
+    name: str, layout: str, imported: Callable[..., Path], sources: dict[str, Path]
 ) -> None:
-    output = spread[f"{name} {layout}"]
+    output = imported(name, LAYOUTS[layout], IMPORT)
     assert last(output, "import_difference") < 1e-5
     before, after = load_file(sources[name] / "model.safetensors"), tensors(output)
     assert all(torch.equal(before[tensor], after[tensor]) for tensor in before)
@@ -213,13 +212,14 @@ def test_training_sees_the_loss_of_transformers(name: str, sources: dict[str, Pa
     assert float(found["loss"]) == pytest.approx(float(expected), rel=1e-5)
 
 
-@pytest.mark.parametrize("sharing", SHARED)
-@pytest.mark.parametrize("name", OF_THEIR_OWN)
-def test_ranks_that_share_tokens_train_the_same(name: str, sharing: str, spread: dict[str, Path]) -> None:
-    ours, alone = spread[f"{name} {sharing}"], spread[f"{name} alone"]
-    assert first(ours, "val_loss") == pytest.approx(first(alone, "val_loss"), rel=1e-5)
-    assert first(ours, "grad_norm") == pytest.approx(first(alone, "grad_norm"), rel=1e-4)
-    assert last(ours, "val_loss") == pytest.approx(last(alone, "val_loss"), rel=1e-3)
+@pytest.mark.parametrize("name", SHARING)
+def test_ranks_that_share_tokens_train_the_same(name: str, imported: Callable[..., Path]) -> None:
+    alone = imported(name, {}, FEW)
+    for layout in SHARED.values():
+        ours = imported(name, layout, FEW)
+        assert first(ours, "val_loss") == pytest.approx(first(alone, "val_loss"), rel=1e-5)
+        assert first(ours, "grad_norm") == pytest.approx(first(alone, "grad_norm"), rel=1e-4)
+        assert last(ours, "val_loss") == pytest.approx(last(alone, "val_loss"), rel=1e-3)
 
 
 def test_all_of_a_family_is_cut_to_the_same_channels(family: str, chain: dict[str, Path]) -> None:
