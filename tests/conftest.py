@@ -14,6 +14,7 @@ settings.load_profile("imbik")
 pytest_plugins = ["tests.fixtures.jobs", "tests.fixtures.flow", "tests.fixtures.data"]
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With `--dist loadgroup` a file's tests stay on one worker, and all that need the finished run on the same."""
     for item in items:
