@@ -12,7 +12,7 @@ test: export OMP_NUM_THREADS = 1
 test: export OMP_WAIT_POLICY = PASSIVE
 test: venv
 	@.venv/bin/python -m pytest -m "not slow and not drill" -n 2
-	@.venv/bin/python -m pytest -m "slow and not drill" -n 2 --dist loadgroup
+	@.venv/bin/python -m pytest -m "slow and not drill" -n 2 --dist loadfile
 
 # What needs a service (Slurm, PostgreSQL, a browser: skipped with a reason where absent), injects faults, or tries every member of a kind
 # of which `make test` tries some. .ci/run, which has half an hour, runs Slurm's and the faults': make drills ONLY="tests/drills".

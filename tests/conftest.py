@@ -14,14 +14,6 @@ settings.load_profile("imbik")
 pytest_plugins = ["tests.fixtures.jobs", "tests.fixtures.flow", "tests.fixtures.data"]
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup` a file's tests stay on one worker, and all that need the finished run on the same."""
-    for item in items:
-        group = "finished" if "finished" in getattr(item, "fixturenames", ()) else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A test of a GPU is skipped where there is none, whoever forgot to say so."""
     if item.get_closest_marker("gpu"):
