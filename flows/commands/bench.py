@@ -1,0 +1,228 @@
+"""`imbik bench`: latency and throughput of running servers."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import secrets
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.commands.console import JsonOption, StoreOption, err, out, root_of
+from flows.commands.forms import print_json
+
+if TYPE_CHECKING:
+    from tasks.latency.endpoint import Endpoint
+    from tasks.latency.measure import Measurement, Target
+    from tasks.latency.result import Bench, Server
+
+LENGTHS = ((128, 128), (1024, 128), (1024, 1024))
+CONCURRENCY = (1, 4, 16, 64)
+
+
+def bench(
+    servers: Annotated[
+        list[str], typer.Argument(metavar="URL[#MODEL]...", help="OpenAI-compatible servers, for instance of vLLM.")
+    ],
+    lengths: Annotated[
+        str | None,
+        typer.Option(help="Tokens of prompt/answer; default: 128/128,1024/128,1024/1024, as far as they fit."),
+    ] = None,
+    concurrency: Annotated[
+        str | None, typer.Option(help="Requests at once; default: 1,4,16,64, up to where more bring nothing.")
+    ] = None,
+    repetitions: Annotated[int, typer.Option(min=1, help="Of each point; several servers take turns.")] = 3,
+    requests: Annotated[
+        int | None, typer.Option(min=1, help="Measured at each point; default: 64, or 8 for each at once.")
+    ] = None,
+    text: Annotated[
+        Path | None, typer.Option(help="Text file to draw prompts from; default: the documentation of Python.")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Folder of the model's tokenizer.json; default: the model's folder or server.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Draws the prompts; default: another each time.")] = None,
+    api_key_env: Annotated[str | None, typer.Option(help="Environment variable with the servers' key.")] = None,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds without a token until a server is given up.")] = 300,
+    output: Annotated[Path | None, typer.Option(help="JSON file to write; default: bench-DATE-TIME.json.")] = None,
+    as_json: JsonOption = False,
+    store: StoreOption = None,
+) -> None:
+    """Measure latency and throughput of running servers; those of several take turns and are compared."""
+    from tasks.latency import measure, prompts
+    from tasks.latency.endpoint import find
+    from tasks.latency.result import Workload
+
+    started = datetime.now().astimezone()
+    asked, at_once = _lengths(lengths), _counts(concurrency)
+    _check(servers, root_of(store))
+    file = _file(output, started)
+    wording = prompts.text_of(text)
+    found = [find(address, _key(api_key_env)) for address in servers]
+    fitting, notes = _fitting(asked, found)
+    drawn_by = secrets.randbelow(2**31) if seed is None else seed
+    targets = measure.prepare(found, wording, tokenizer, drawn_by, timeout)
+    workload = Workload(
+        lengths=fitting,
+        concurrency=at_once or CONCURRENCY,
+        repetitions=repetitions,
+        requests=requests,
+        seed=drawn_by,
+        text=str(text) if text else prompts.BUILT_IN,
+    )
+    for target in targets:
+        _tell(_heading(target))
+    going = measure.Measurement(targets, workload, timeout, _tell, notes=notes)
+    for _ in going.run(to_the_end=at_once is not None):
+        file.write_text(_result(going, started, complete=False).model_dump_json(indent=2) + "\n")
+    result = _result(going, started, complete=True)
+    file.write_text(result.model_dump_json(indent=2) + "\n")
+    _show(result, file, as_json)
+
+
+def _show(result: Bench, file: Path, as_json: bool) -> None:
+    from flows.commands.bench_tables import latencies, quotients
+
+    if as_json:
+        print_json(result.model_dump(mode="json"))
+        return
+    out.print(latencies(result))
+    if result.ratios:
+        out.print(quotients(result))
+    for sentence in result.notes:
+        out.print(f"• {sentence}", markup=False, highlight=False)
+    out.print(f"\nall figures: {file}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _check(servers: list[str], root: Path) -> None:
+    from tasks.handover import resolve as handover
+    from tasks.latency.endpoint import is_address
+
+    for text in servers:
+        if not is_address(text):
+            handover.directory(root, text)  # says what is wrong with a name that is no model either
+            raise ValueError(
+                f"{text} is a model, not a server; start one with a command of imbik serve-command {text}, then imbik"
+                " bench http://127.0.0.1:8000"
+            )
+
+
+def _lengths(text: str | None) -> tuple[tuple[int, int], ...] | None:
+    """Pairs of prompt and answer."""
+    from tasks.latency.prompts import SHORTEST
+
+    if text is None:
+        return None
+    pairs = []
+    for part in text.split(","):
+        prompt, slash, answer = part.strip().partition("/")
+        if not (slash and prompt.isdecimal() and answer.isdecimal() and int(prompt) >= SHORTEST and int(answer) >= 2):
+            raise ValueError(
+                f"--lengths has {part.strip() or 'an empty part'}; write tokens of prompt/answer, at least"
+                f" {SHORTEST}/2, as in 128/128,1024/128"
+            )
+        pairs.append((int(prompt), int(answer)))
+    return tuple(dict.fromkeys(pairs))
+
+
+def _counts(text: str | None) -> tuple[int, ...] | None:
+    """Requests at once, in rising order."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    for part in parts:
+        if not (part.isdecimal() and 1 <= int(part) <= 1024):
+            raise ValueError(
+                f"--concurrency has {part or 'an empty part'}; write whole numbers of 1 to 1024, as in 1,4,16"
+            )
+    return tuple(sorted({int(part) for part in parts}))
+
+
+def _fitting(
+    asked: tuple[tuple[int, int], ...] | None, found: list[Endpoint]
+) -> tuple[tuple[tuple[int, int], ...], list[str]]:
+    """Lengths that all servers have room for, and what was left out. Raises ValueError if asked ones do not fit."""
+    rooms = [endpoint.longest for endpoint in found if endpoint.longest]
+    room = min(rooms) if rooms else None
+    wanted = asked or LENGTHS
+    long = [f"{isl}/{osl}" for isl, osl in wanted if room and isl + osl > room]
+    if room and (asked or len(long) == len(wanted)) and long:
+        raise ValueError(
+            f"--lengths {', '.join(long)} needs more tokens than the {room} that the server has room for, prompt and"
+            f" answer together; ask for less, as in --lengths {room // 2}/{room // 4}"
+        )
+    fitting = tuple(pair for pair in wanted if f"{pair[0]}/{pair[1]}" not in long)
+    return fitting, [f"{', '.join(long)} left out: the server has room for {room} tokens"] if long else []
+
+
+def _key(name: str | None) -> str | None:
+    if name is None:
+        return None
+    key = os.environ.get(name)
+    if not key:
+        raise ValueError(f"--api-key-env names {name}, which is not set; set it in this environment")
+    return key
+
+
+def _file(output: Path | None, started: datetime) -> Path:
+    """The file to write, which must not be there: measurements are not made again as they were."""
+    file = output or Path(f"bench-{started:%Y%m%d-%H%M%S}.json")
+    if file.exists():
+        raise ValueError(f"--output is {file}, which exists; name another file")
+    if not file.absolute().parent.is_dir():
+        raise ValueError(f"--output is {file}, whose folder does not exist; make it first")
+    return file
+
+
+def _result(going: Measurement, started: datetime, *, complete: bool) -> Bench:
+    from flows.started import machine
+    from tasks.latency import figures, remarks
+    from tasks.latency.result import Bench
+
+    servers = [_described(target) for target in going.targets]
+    return Bench(
+        imbik=importlib.metadata.version("imbik"),
+        started=started.isoformat(timespec="seconds"),
+        client=machine(),
+        complete=complete,
+        workload=going.workload,
+        servers=servers,
+        points=going.points,
+        summary=figures.summaries(going.points),
+        ratios=figures.ratios(going.points, servers[0].name),
+        notes=[*going.notes, *remarks.of(servers, going.points)],
+    )
+
+
+def _described(target: Target) -> Server:
+    from tasks.latency.result import Server
+
+    one = target.endpoint
+    sizes = [one.cache.get(name, "") for name in ("num_gpu_blocks", "block_size")]
+    caching = one.cache.get("enable_prefix_caching")
+    return Server(
+        name=target.name,
+        url=one.url,
+        model=one.model,
+        engine=one.engine,
+        version=one.version,
+        longest=one.longest,
+        folder=one.folder,
+        cache=one.cache,
+        cache_tokens=int(sizes[0]) * int(sizes[1]) if all(size.isdecimal() for size in sizes) else None,
+        prefix_cache=False if one.without_prefix_cache else None if caching is None else caching == "True",
+        prompts="text" if target.as_text else "tokens",
+    )
+
+
+def _heading(target: Target) -> str:
+    one = target.endpoint
+    engine = f"{one.engine or 'an engine that does not tell its name'}{f' {one.version}' if one.version else ''}"
+    return f"{target.name}: {engine} at {one.url}" + (f", {one.longest} tokens long" if one.longest else "")
+
+
+def _tell(line: str) -> None:
+    err.print(line, markup=False, highlight=False, style="dim")
