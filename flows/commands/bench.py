@@ -1,23 +1,25 @@
-"""`imbik bench`: latency and throughput of running servers."""
+"""`imbik bench`: latency and throughput of servers."""
 
 from __future__ import annotations
 
-import importlib.metadata
+import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows.commands.console import JsonOption, StoreOption, err, out, root_of
 from flows.commands.forms import print_json
+from tasks.latency.endpoint import find, is_address
 
 if TYPE_CHECKING:
     from tasks.latency.endpoint import Endpoint
-    from tasks.latency.measure import Measurement, Target
-    from tasks.latency.result import Bench, Server
+    from tasks.latency.measure import Measurement
+    from tasks.latency.result import Bench
 
 LENGTHS = ((128, 128), (1024, 128), (1024, 1024))
 CONCURRENCY = (1, 4, 16, 64)
@@ -25,7 +27,11 @@ CONCURRENCY = (1, 4, 16, 64)
 
 def bench(
     servers: Annotated[
-        list[str], typer.Argument(metavar="URL[#MODEL]...", help="OpenAI-compatible servers, for instance of vLLM.")
+        list[str],
+        typer.Argument(
+            metavar="URL[#MODEL]|MODEL...",
+            help="OpenAI-compatible servers, for instance of vLLM; or models for which vLLM is started, if installed.",
+        ),
     ],
     lengths: Annotated[
         str | None,
@@ -51,36 +57,55 @@ def bench(
     as_json: JsonOption = False,
     store: StoreOption = None,
 ) -> None:
-    """Measure latency and throughput of running servers; those of several take turns and are compared."""
-    from tasks.latency import measure, prompts
-    from tasks.latency.endpoint import find
-    from tasks.latency.result import Workload
+    """Measure latency and throughput of servers; several take turns and are compared with the first."""
+    from tasks.latency import prompts
 
     started = datetime.now().astimezone()
     asked, at_once = _lengths(lengths), _counts(concurrency)
-    _check(servers, root_of(store))
-    file = _file(output, started)
+    file, key = _file(output, started), _key(api_key_env)
     wording = prompts.text_of(text)
-    found = [find(address, _key(api_key_env)) for address in servers]
+    workload = {
+        "concurrency": at_once or CONCURRENCY,
+        "repetitions": repetitions,
+        "requests": requests,
+        "seed": secrets.randbelow(2**31) if seed is None else seed,
+        "text": str(text) if text else prompts.BUILT_IN,
+    }
+    with _served(servers, root_of(store), file) as addresses:
+        going = _prepared([find(one, key) for one in addresses], asked, workload, wording, tokenizer, timeout)
+        for _ in going.run(to_the_end=at_once is not None):
+            _keep(going, started, file)
+    _show(_keep(going, started, file, complete=True), file, as_json)
+
+
+def _prepared(
+    found: list[Endpoint],
+    asked: tuple[tuple[int, int], ...] | None,
+    workload: dict[str, Any],
+    text: str,
+    tokenizer: Path | None,
+    timeout: float,
+) -> Measurement:
+    """The measurement, once each server has shown that it can take part."""
+    from tasks.latency import measure
+    from tasks.latency.record import described, heading
+    from tasks.latency.result import Workload
+
     fitting, notes = _fitting(asked, found)
-    drawn_by = secrets.randbelow(2**31) if seed is None else seed
-    targets = measure.prepare(found, wording, tokenizer, drawn_by, timeout)
-    workload = Workload(
-        lengths=fitting,
-        concurrency=at_once or CONCURRENCY,
-        repetitions=repetitions,
-        requests=requests,
-        seed=drawn_by,
-        text=str(text) if text else prompts.BUILT_IN,
-    )
+    targets = measure.prepare(found, text, tokenizer, workload["seed"], timeout)
     for target in targets:
-        _tell(_heading(target))
-    going = measure.Measurement(targets, workload, timeout, _tell, notes=notes)
-    for _ in going.run(to_the_end=at_once is not None):
-        file.write_text(_result(going, started, complete=False).model_dump_json(indent=2) + "\n")
-    result = _result(going, started, complete=True)
+        _tell(heading(described(target)))
+    return measure.Measurement(targets, Workload(lengths=fitting, **workload), timeout, _tell, notes=notes)
+
+
+def _keep(going: Measurement, started: datetime, file: Path, *, complete: bool = False) -> Bench:
+    """Write what was measured so far."""
+    from flows.started import machine
+    from tasks.latency.record import record
+
+    result = record(going, started, machine(), complete=complete)
     file.write_text(result.model_dump_json(indent=2) + "\n")
-    _show(result, file, as_json)
+    return result
 
 
 def _show(result: Bench, file: Path, as_json: bool) -> None:
@@ -97,17 +122,21 @@ def _show(result: Bench, file: Path, as_json: bool) -> None:
     out.print(f"\nall figures: {file}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _check(servers: list[str], root: Path) -> None:
+@contextlib.contextmanager
+def _served(named: list[str], root: Path, file: Path) -> Iterator[list[str]]:
+    """Addresses in the order named. vLLM is started for models; its logs are kept beside the file."""
     from tasks.handover import resolve as handover
-    from tasks.latency.endpoint import is_address
 
-    for text in servers:
-        if not is_address(text):
-            handover.directory(root, text)  # says what is wrong with a name that is no model either
-            raise ValueError(
-                f"{text} is a model, not a server; start one with a command of imbik serve-command {text}, then imbik"
-                " bench http://127.0.0.1:8000"
-            )
+    models = {text: handover.directory(root, text) for text in named if not is_address(text)}
+    if not models:
+        yield named
+        return
+    from flows.server.engine import serving_all
+
+    logs = file.with_suffix(".logs")
+    with serving_all(list(models.values()), logs) as addresses:
+        started = dict(zip(models, addresses, strict=True))
+        yield [started.get(text, text) for text in named]
 
 
 def _lengths(text: str | None) -> tuple[tuple[int, int], ...] | None:
@@ -175,53 +204,6 @@ def _file(output: Path | None, started: datetime) -> Path:
     if not file.absolute().parent.is_dir():
         raise ValueError(f"--output is {file}, whose folder does not exist; make it first")
     return file
-
-
-def _result(going: Measurement, started: datetime, *, complete: bool) -> Bench:
-    from flows.started import machine
-    from tasks.latency import figures, remarks
-    from tasks.latency.result import Bench
-
-    servers = [_described(target) for target in going.targets]
-    return Bench(
-        imbik=importlib.metadata.version("imbik"),
-        started=started.isoformat(timespec="seconds"),
-        client=machine(),
-        complete=complete,
-        workload=going.workload,
-        servers=servers,
-        points=going.points,
-        summary=figures.summaries(going.points),
-        ratios=figures.ratios(going.points, servers[0].name),
-        notes=[*going.notes, *remarks.of(servers, going.points)],
-    )
-
-
-def _described(target: Target) -> Server:
-    from tasks.latency.result import Server
-
-    one = target.endpoint
-    sizes = [one.cache.get(name, "") for name in ("num_gpu_blocks", "block_size")]
-    caching = one.cache.get("enable_prefix_caching")
-    return Server(
-        name=target.name,
-        url=one.url,
-        model=one.model,
-        engine=one.engine,
-        version=one.version,
-        longest=one.longest,
-        folder=one.folder,
-        cache=one.cache,
-        cache_tokens=int(sizes[0]) * int(sizes[1]) if all(size.isdecimal() for size in sizes) else None,
-        prefix_cache=False if one.without_prefix_cache else None if caching is None else caching == "True",
-        prompts="text" if target.as_text else "tokens",
-    )
-
-
-def _heading(target: Target) -> str:
-    one = target.endpoint
-    engine = f"{one.engine or 'an engine that does not tell its name'}{f' {one.version}' if one.version else ''}"
-    return f"{target.name}: {engine} at {one.url}" + (f", {one.longest} tokens long" if one.longest else "")
 
 
 def _tell(line: str) -> None:

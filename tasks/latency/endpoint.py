@@ -18,9 +18,12 @@ VERSIONS = {
 """Where an engine tells its version, and as what; others: /version."""
 EXTRA = {"llama.cpp": {"cache_prompt": False}}
 """Fields of a request that only this engine takes."""
+CONFIG = "vllm:cache_config_info"
+KEPT = ("block_size", "num_gpu_blocks", "cache_dtype", "enable_prefix_caching", "kv_cache_memory_bytes")
+"""Labels of vLLM's sample of that name that say what is measured."""
 PATIENCE = 10.0
 """Seconds for a question about the server."""
-SAMPLE = re.compile(r"^([a-z_:]+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
+SAMPLE = re.compile(r"^([a-z0-9_:]+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -90,8 +93,8 @@ def is_address(text: str) -> bool:
 def prefix_counts(endpoint: Endpoint) -> tuple[float, float] | None:
     """Tokens looked up in the prefix cache since the server's start, and those found there; None where it does not
     tell. The names are vLLM's."""
-    samples = _metrics(endpoint)
-    looked, found = samples.get("vllm:prefix_cache_queries_total"), samples.get("vllm:prefix_cache_hits_total")
+    told = samples(endpoint)
+    looked, found = told.get("vllm:prefix_cache_queries_total"), told.get("vllm:prefix_cache_hits_total")
     return None if looked is None or found is None else (looked, found)
 
 
@@ -156,14 +159,10 @@ def _cache(endpoint: Endpoint) -> dict[str, str]:
     """vLLM's description of its key-value cache."""
     response = get(endpoint, "/metrics")
     found = [labels for name, labels, _ in SAMPLE.findall(response.text if response else "") if name == CONFIG]
-    kept = ("block_size", "num_gpu_blocks", "cache_dtype", "enable_prefix_caching", "gpu_memory_utilization")
-    return {name: value for name, value in LABEL.findall(found[0]) if name in kept} if found else {}
+    return {name: value for name, value in LABEL.findall(found[0]) if name in KEPT} if found else {}
 
 
-CONFIG = "vllm:cache_config_info"
-
-
-def _metrics(endpoint: Endpoint) -> dict[str, float]:
+def samples(endpoint: Endpoint) -> dict[str, float]:
     """Sums of the server's Prometheus samples by name."""
     response = get(endpoint, "/metrics")
     sums: dict[str, float] = {}

@@ -11,7 +11,7 @@ import numpy as np
 from conf.base import flat
 from tasks.analysis.statistics import mean_interval
 from tasks.latency.load import Load
-from tasks.latency.result import LATENCIES, RATES, Percentiles, Point, Ratio, Spread, Summary
+from tasks.latency.result import LATENCIES, RATES, Latency, Point, Ratio, Spread, Summary
 
 Where = tuple[str, int, int, int]
 """Server, tokens of a prompt and of an answer, requests at once."""
@@ -21,10 +21,10 @@ def point(where: Where, repetition: int, load: Load, warm_up: int, hit_rate: flo
     """The figures of one load."""
     server, isl, osl, concurrency = where
     timings = load.timings
-    tpot = _percentiles(one.per_token for one in timings if one.per_token is not None)
+    tpot = _latency(one.per_token for one in timings if one.per_token is not None)
     answered, asked = sum(one.tokens for one in timings), sum(one.prompt_tokens for one in timings)
-    first = _percentiles(one.first for one in timings)
-    whole, late = _percentiles(one.whole for one in timings), _percentiles(load.lateness or [0.0])
+    first = _latency(one.first for one in timings)
+    whole, late = _latency(one.whole for one in timings), _latency(load.lateness or [0.0])
     assert first and whole and late, "a load has answers"
     return Point(
         server=server,
@@ -37,7 +37,7 @@ def point(where: Where, repetition: int, load: Load, warm_up: int, hit_rate: flo
         seconds=load.seconds,
         ttft_ms=first,
         tpot_ms=tpot,
-        itl_ms=_percentiles(gap for one in timings for gap in one.gaps),
+        itl_ms=_latency(gap for one in timings for gap in one.gaps),
         e2e_ms=whole,
         output_tokens_per_second=answered / load.seconds,
         total_tokens_per_second=(answered + asked) / load.seconds,
@@ -118,10 +118,10 @@ def _figures(group: list[Point]) -> dict[str, list[float]]:
     return {name: [float(row[name]) for row in rows] for name in names}
 
 
-def _percentiles(seconds: Iterable[float]) -> Percentiles | None:
+def _latency(seconds: Iterable[float]) -> Latency | None:
     """In milliseconds; None of no values."""
     values = [1000 * value for value in seconds]
     if not values:
         return None
     p50, p95, p99 = (float(value) for value in np.percentile(values, (50, 95, 99)))
-    return Percentiles(p50=p50, p95=p95, p99=p99)
+    return Latency(mean=math.fsum(values) / len(values), p50=p50, p95=p95, p99=p99)

@@ -12,9 +12,10 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
-class Percentiles(_Record):
-    """Percentiles, interpolated linearly between the two nearest values."""
+class Latency(_Record):
+    """Mean and percentiles over requests, the latter interpolated linearly between the two nearest values."""
 
+    mean: float
     p50: float
     p95: float
     p99: float
@@ -50,10 +51,10 @@ class Point(_Record):
     requests: int
     warm_up: int
     seconds: float
-    ttft_ms: Percentiles
-    tpot_ms: Percentiles | None
-    itl_ms: Percentiles | None
-    e2e_ms: Percentiles
+    ttft_ms: Latency
+    tpot_ms: Latency | None
+    itl_ms: Latency | None
+    e2e_ms: Latency
     output_tokens_per_second: float
     total_tokens_per_second: float
     per_user_tokens_per_second: float | None
@@ -61,7 +62,7 @@ class Point(_Record):
     tokens_per_piece: float
     prompt_tokens: float
     prefix_hit_rate: float | None
-    client_late_ms: Percentiles
+    client_late_ms: Latency
     client_busy: float
 
 

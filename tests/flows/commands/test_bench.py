@@ -8,12 +8,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import requests
+from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from flows.cli import main
+from flows.server import engine
 from tasks.latency.result import Bench
 from tests.fixtures.completions import Engine, serving
 
@@ -106,12 +110,12 @@ def test_a_server_that_refuses_tokens_gets_text(call: Any, tmp_path: Path) -> No
     (tmp_path / "model").mkdir()
     tokenizer.save(str(tmp_path / "model" / "tokenizer.json"))
     (tmp_path / "text.txt").write_text(" ".join(words))
-    engine = Engine(takes_ids=False)
-    with serving(engine) as url:
+    server = Engine(takes_ids=False)
+    with serving(server) as url:
         code, printed, told = call(url, *SMALL, "--tokenizer", "model", "--text", "text.txt")
     assert code == 0, told
     assert "prompts are sent as text, since it refuses tokens" in printed
-    assert {len(asked["prompt"].split()) for asked in engine.asked[2:]} == {16}
+    assert {len(asked["prompt"].split()) for asked in server.asked[2:]} == {16}
     assert written(tmp_path).servers[0].prompts == "text"
 
 
@@ -143,15 +147,15 @@ def test_a_mistake_is_one_sentence(
 
 
 def test_answers_cut_later_keep_what_was_measured(call: Any, tmp_path: Path) -> None:
-    engine = Engine()
+    server = Engine()
 
     class Tiring(list[Any]):
         def append(self, body: Any) -> None:
             super().append(body)
-            engine.ends_after = 1 if len(self) > 8 else None
+            server.ends_after = 1 if len(self) > 8 else None
 
-    engine.asked = Tiring()
-    with serving(engine) as url:
+    server.asked = Tiring()
+    with serving(server) as url:
         code, _, told = call(url, *SMALL, "--repetitions", "1")
     assert code == 2 and "answers another length than the 2 tokens" in told
     kept = written(tmp_path)
@@ -169,11 +173,66 @@ def test_no_server_is_one_sentence(call: Any) -> None:
     assert code == 2 and "no server answers at http://127.0.0.1:9/v1" in told and "serve-command" in told
 
 
-def test_a_model_is_not_a_server(call: Any, tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "config.json").write_text("{}")
-    code, _, told = call("mine")
-    assert code == 2 and "mine is a model, not a server; start one with a command of imbik serve-command mine" in told
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "num_hidden_layers": 1,
+    "hidden_size": 64,
+    "num_attention_heads": 2,
+    "vocab_size": 128,
+    "max_position_embeddings": 96,
+}
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> None:
+    """Folders of models, of which those called broken do not start."""
+    for name in ("first", "second", "broken"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(CONFIG))
+        save_file({"lm_head.weight": np.zeros((2, 2), np.float32)}, tmp_path / name / "model.safetensors")
+
+
+@pytest.fixture
+def vllm(models: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for the Python of an environment with vLLM."""
+    root = Path(__file__).parents[3]
+    program = tmp_path / "python"
+    program.write_text(f'#!/bin/sh\nshift 2\ncd {root} && exec {sys.executable} -m tests.fixtures.completions "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv(engine.PYTHON, str(program))
+
+
+def test_vllm_is_started_for_models(vllm: None, call: Any, tmp_path: Path) -> None:
+    with serving(Engine(models=("running",))) as url:
+        code, _, told = call("first", url, "second", *SMALL, "--repetitions", "1", "--output", "mine.json")
+    assert code == 0, told
+    result = Bench.model_validate_json((tmp_path / "mine.json").read_text())
+    assert [one.name for one in result.servers] == ["first", "running", "second"]
+    assert result.workload.lengths == ((16, 2),) and result.servers[0].longest == 96
+    log = (tmp_path / "mine.logs" / "vllm-2.log").read_text()
+    assert f"--model {tmp_path / 'second'} --served-model-name second" in log
+    assert "--no-enable-prefix-caching" in log and "--gpu-memory-utilization 0.45" in log
+    for one in result.servers:
+        with pytest.raises(requests.ConnectionError):
+            requests.get(one.url, timeout=5)
+
+
+def test_a_model_that_vllm_does_not_start_is_one_sentence(vllm: None, call: Any, tmp_path: Path) -> None:
+    code, _, told = call("first", "broken", *SMALL, "--output", "mine.json")
+    assert code == 2 and "ValueError: this model is broken" in told and "mine.logs/vllm-2.log" in told
+    assert not (tmp_path / "mine.json").exists()
+
+
+def test_a_model_without_vllm_is_one_sentence(models: None, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "OWN", Path("/nowhere/python"))
+    monkeypatch.delenv(engine.PYTHON, raising=False)
+    code, _, told = call("first")
+    assert code == 2 and "first is a model, not a server, and vLLM is not installed to serve it" in told
+    assert "make engine" in told and "imbik serve-command" in told
+    monkeypatch.setenv(engine.PYTHON, "/nowhere/else")
+    code, _, told = call("first", "--output", "other.json")
+    assert code == 2 and "IMBIK_VLLM_PYTHON is /nowhere/else, which is no program" in told
     code, _, told = call("nothing/here")
     assert code == 2 and "nothing" in told
 
