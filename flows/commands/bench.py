@@ -14,7 +14,6 @@ import typer
 
 from flows.commands.console import JsonOption, StoreOption, err, out, root_of
 from flows.commands.forms import print_json
-from tasks.latency.endpoint import find, is_address
 
 if TYPE_CHECKING:
     from tasks.latency.endpoint import Endpoint
@@ -25,40 +24,54 @@ LENGTHS = ((128, 128), (1024, 128), (1024, 1024))
 CONCURRENCY = (1, 4, 16, 64)
 
 
+Servers = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="URL[#MODEL]|MODEL...",
+        help="OpenAI-compatible servers, for instance of vLLM; or models for which vLLM is started, if installed.",
+    ),
+]
+Lengths = Annotated[
+    str | None,
+    typer.Option(help="Tokens of prompt/answer; default: 128/128,1024/128,1024/1024, as far as they fit."),
+]
+AtOnce = Annotated[
+    str | None, typer.Option(help="Requests at once; default: 1,4,16,64, up to where more bring nothing.")
+]
+Repetitions = Annotated[int, typer.Option(min=1, help="Of each point; several servers take turns.")]
+Requests = Annotated[
+    int | None, typer.Option(min=1, help="Measured at each point; default: 64, or 8 for each at once.")
+]
+Text = Annotated[
+    Path | None, typer.Option(help="Text file to draw prompts from; default: the documentation of Python.")
+]
+TokenizerFolder = Annotated[
+    Path | None, typer.Option(help="Folder of the model's tokenizer.json; default: the model's folder or server.")
+]
+Seed = Annotated[int | None, typer.Option(help="Draws the prompts; default: another each time.")]
+KeyName = Annotated[str | None, typer.Option(help="Environment variable with the servers' key.")]
+Timeout = Annotated[float, typer.Option(min=1, help="Seconds without a token until a server is given up.")]
+Output = Annotated[Path | None, typer.Option(help="JSON file to write; default: bench-DATE-TIME.json.")]
+
+
 def bench(
-    servers: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="URL[#MODEL]|MODEL...",
-            help="OpenAI-compatible servers, for instance of vLLM; or models for which vLLM is started, if installed.",
-        ),
-    ],
-    lengths: Annotated[
-        str | None,
-        typer.Option(help="Tokens of prompt/answer; default: 128/128,1024/128,1024/1024, as far as they fit."),
-    ] = None,
-    concurrency: Annotated[
-        str | None, typer.Option(help="Requests at once; default: 1,4,16,64, up to where more bring nothing.")
-    ] = None,
-    repetitions: Annotated[int, typer.Option(min=1, help="Of each point; several servers take turns.")] = 3,
-    requests: Annotated[
-        int | None, typer.Option(min=1, help="Measured at each point; default: 64, or 8 for each at once.")
-    ] = None,
-    text: Annotated[
-        Path | None, typer.Option(help="Text file to draw prompts from; default: the documentation of Python.")
-    ] = None,
-    tokenizer: Annotated[
-        Path | None, typer.Option(help="Folder of the model's tokenizer.json; default: the model's folder or server.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Draws the prompts; default: another each time.")] = None,
-    api_key_env: Annotated[str | None, typer.Option(help="Environment variable with the servers' key.")] = None,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds without a token until a server is given up.")] = 300,
-    output: Annotated[Path | None, typer.Option(help="JSON file to write; default: bench-DATE-TIME.json.")] = None,
+    servers: Servers,
+    lengths: Lengths = None,
+    concurrency: AtOnce = None,
+    repetitions: Repetitions = 3,
+    requests: Requests = None,
+    text: Text = None,
+    tokenizer: TokenizerFolder = None,
+    seed: Seed = None,
+    api_key_env: KeyName = None,
+    timeout: Timeout = 300,
+    output: Output = None,
     as_json: JsonOption = False,
     store: StoreOption = None,
 ) -> None:
     """Measure latency and throughput of servers; several take turns and are compared with the first."""
     from tasks.latency import prompts
+    from tasks.latency.endpoint import find
 
     started = datetime.now().astimezone()
     asked, at_once = _lengths(lengths), _counts(concurrency)
@@ -126,6 +139,7 @@ def _show(result: Bench, file: Path, as_json: bool) -> None:
 def _served(named: list[str], root: Path, file: Path) -> Iterator[list[str]]:
     """Addresses in the order named. vLLM is started for models; its logs are kept beside the file."""
     from tasks.handover import resolve as handover
+    from tasks.latency.endpoint import is_address
 
     models = {text: handover.directory(root, text) for text in named if not is_address(text)}
     if not models:

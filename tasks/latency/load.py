@@ -51,7 +51,6 @@ async def _run(
         connector=aiohttp.TCPConnector(limit=0), headers=endpoint.headers, timeout=patience, trust_env=True
     ) as session:
         await _answered(session, endpoint, prompts[:warm], tokens, concurrency)
-        gc.collect()
         gc.disable()  # a collection would stop the clock for all answers at once
         beat: list[float] = []
         beating = asyncio.create_task(_beat(beat))

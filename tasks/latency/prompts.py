@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -16,7 +17,7 @@ from tasks.latency.endpoint import PATIENCE, Endpoint
 SALT = 4
 """Random tokens at the start of each prompt, so that no cache has its prefix."""
 SHORTEST = 2 * SALT
-CHARACTERS = 200_000
+CHARACTERS = 100_000
 """Of a longer text, its beginning is used."""
 BUILT_IN = "the topics of Python's documentation"
 
@@ -92,7 +93,7 @@ def prompts_of(text: str, endpoint: Endpoint, tokenizer: Path | None, seed: int)
 
 def _tokenized_there(text: str, endpoint: Endpoint) -> list[int]:
     """Tokens by the server's /tokenize: vLLM and SGLang read `prompt`, llama.cpp `content`."""
-    asked = {"model": endpoint.model, "prompt": text, "content": text, "add_special_tokens": False}
+    asked: dict[str, Any] = {"model": endpoint.model, "prompt": text, "content": text, "add_special_tokens": False}
     try:
         response = requests.post(f"{endpoint.root}/tokenize", json=asked, headers=endpoint.headers, timeout=PATIENCE)
         ids = response.json()["tokens"]

@@ -46,6 +46,7 @@ def written(folder: Path) -> Bench:
     return Bench.model_validate_json(file.read_text())
 
 
+@pytest.mark.slow
 def test_two_servers_take_turns_and_are_compared(call: Any, tmp_path: Path) -> None:
     fast, slow = Engine(models=("fast",)), Engine(gap=0.02, models=("slow",))
     with serving(slow) as one, serving(fast) as other:
@@ -203,6 +204,7 @@ def vllm(models: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(engine.PYTHON, str(program))
 
 
+@pytest.mark.slow
 def test_vllm_is_started_for_models(vllm: None, call: Any, tmp_path: Path) -> None:
     with serving(Engine(models=("running",))) as url:
         code, _, told = call("first", url, "second", *SMALL, "--repetitions", "1", "--output", "mine.json")

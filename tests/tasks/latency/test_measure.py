@@ -41,7 +41,7 @@ def test_users_waiting_for_a_place_obey_littles_law() -> None:
     done = loaded(Engine(first=0.01, slots=2), 40, tokens=1, concurrency=4)
     assert len(done.timings) / done.seconds <= 2 / 0.01  # two places
     at_once = sum(one.whole for one in done.timings) / done.seconds
-    assert 0.7 * 4 < at_once <= 4  # the last ones have nobody behind them
+    assert 0.5 * 4 < at_once <= 4  # the last ones have nobody behind them
 
 
 def test_the_warm_up_is_asked_and_forgotten() -> None:
