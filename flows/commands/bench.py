@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -84,8 +85,9 @@ def bench(
         "seed": secrets.randbelow(2**31) if seed is None else seed,
         "text": str(text) if text else prompts.BUILT_IN,
     }
-    with _served(servers, root_of(store), file) as addresses:
-        going = _prepared([find(one, key) for one in addresses], asked, workload, wording, tokenizer, timeout)
+    with _served(servers, root_of(store), file) as served:
+        found = [replace(find(address, key), kernels=kernels) for address, kernels in served]
+        going = _prepared(found, asked, workload, wording, tokenizer, timeout)
         for _ in going.run(to_the_end=at_once is not None):
             _keep(going, started, file)
     _show(_keep(going, started, file, complete=True), file, as_json)
@@ -136,21 +138,22 @@ def _show(result: Bench, file: Path, as_json: bool) -> None:
 
 
 @contextlib.contextmanager
-def _served(named: list[str], root: Path, file: Path) -> Iterator[list[str]]:
-    """Addresses in the order named. vLLM is started for models; its logs are kept beside the file."""
+def _served(named: list[str], root: Path, file: Path) -> Iterator[list[tuple[str, tuple[str, ...]]]]:
+    """Addresses in the order named, and kernels as far as they are known. vLLM is started for models; its logs are kept
+    beside the file."""
     from tasks.handover import resolve as handover
     from tasks.latency.endpoint import is_address
 
     models = {text: handover.directory(root, text) for text in named if not is_address(text)}
     if not models:
-        yield named
+        yield [(text, ()) for text in named]
         return
     from flows.server.engine import serving_all
 
     logs = file.with_suffix(".logs")
-    with serving_all(list(models.values()), logs) as addresses:
-        started = dict(zip(models, addresses, strict=True))
-        yield [started.get(text, text) for text in named]
+    with serving_all(list(models.values()), logs) as servers:
+        started = dict(zip(models, servers, strict=True))
+        yield [started.get(text, (text, ())) for text in named]
 
 
 def _lengths(text: str | None) -> tuple[tuple[int, int], ...] | None:

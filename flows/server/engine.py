@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ MODULE = "vllm.entrypoints.openai.api_server"
 START_SECONDS = 1800.0
 """Large models are read, and kernels compiled, for minutes."""
 ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+CHOSEN = re.compile(r"(?:Selected|Using) (\w+Kernel) for ")
 ON_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 
 
@@ -54,9 +56,14 @@ def starting(started: list[str], port: int, log: Path) -> Iterator[Server]:
         yield Server(f"http://127.0.0.1:{port}", running, log)
 
 
+def kernels(log: Path) -> tuple[str, ...]:
+    """The kernels that a server says it has chosen for quantized layers."""
+    return tuple(sorted(set(CHOSEN.findall(log.read_text(errors="replace")))))
+
+
 @contextlib.contextmanager
-def serving_all(models: list[tuple[Path, str]], folder: Path) -> Iterator[list[str]]:
-    """Addresses of vLLM servers for model directories with names, all started at once, with logs in a new `folder`.
+def serving_all(models: list[tuple[Path, str]], folder: Path) -> Iterator[list[tuple[str, tuple[str, ...]]]]:
+    """Addresses and kernels of vLLM servers for model directories with names, started at once, logs in a new `folder`.
     Raises ValueError if there is no vLLM, or one does not start."""
     python = interpreter()
     if models and python is None:
@@ -74,4 +81,4 @@ def serving_all(models: list[tuple[Path, str]], folder: Path) -> Iterator[list[s
             line = command(python, path, name, port, 0.9 / len(models))
             log = folder / f"vllm-{place + 1}.log"
             servers.append(stack.enter_context(starting(line, port, log)))
-        yield [server.ready(START_SECONDS) for server in servers]
+        yield [(server.ready(START_SECONDS), kernels(server.log)) for server in servers]

@@ -30,7 +30,7 @@ LABEL = re.compile(r'(\w+)="([^"]*)"')
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
     """`url` ends before /completions. `longest`: tokens of prompt and answer together; `folder`: the model's folder as
-    the server names it; None where it does not tell."""
+    the server names it; None where it does not tell. `kernels`: known from its log, where it was started here."""
 
     url: str
     model: str
@@ -40,6 +40,7 @@ class Endpoint:
     folder: str | None
     cache: dict[str, str]
     extra: dict[str, Any] = field(default_factory=dict)
+    kernels: tuple[str, ...] = ()
     key: str | None = field(default=None, repr=False)
 
     @property

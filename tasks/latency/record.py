@@ -44,6 +44,7 @@ def described(target: Target) -> Server:
         cache_tokens=int(blocks) * int(size) if blocks.isdecimal() and size.isdecimal() else None,
         prefix_cache=False if one.without_prefix_cache else None if caching is None else caching == "True",
         prompts="text" if target.as_text else "tokens",
+        kernels=one.kernels,
     )
 
 
@@ -51,4 +52,5 @@ def heading(server: Server) -> str:
     """A server in one line."""
     engine = f"{server.engine or 'an engine that does not tell its name'} {server.version or ''}".strip()
     room = f", {server.longest} tokens for prompt and answer" if server.longest else ""
-    return f"{server.name}: {engine} at {server.url}{room}"
+    kernels = f", {', '.join(server.kernels)}" if server.kernels else ""
+    return f"{server.name}: {engine} at {server.url}{room}{kernels}"

@@ -23,7 +23,8 @@ class Latency(_Record):
 
 class Server(_Record):
     """A server as it describes itself; None: it does not tell. `name`: how tables call it. `cache`: vLLM's description
-    of its key-value cache; `cache_tokens`: how many fit."""
+    of its key-value cache; `cache_tokens`: how many fit; `kernels`: of quantized layers, from the log where vLLM was
+    started for it."""
 
     name: str
     url: str
@@ -36,6 +37,7 @@ class Server(_Record):
     cache_tokens: int | None
     prefix_cache: bool | None
     prompts: str
+    kernels: tuple[str, ...] = ()
 
 
 class Point(_Record):

@@ -211,6 +211,7 @@ def test_vllm_is_started_for_models(vllm: None, call: Any, tmp_path: Path) -> No
     assert code == 0, told
     result = Bench.model_validate_json((tmp_path / "mine.json").read_text())
     assert [one.name for one in result.servers] == ["first", "running", "second"]
+    assert [one.kernels for one in result.servers] == [("TorchFP8Kernel",), (), ("TorchFP8Kernel",)]
     assert result.workload.lengths == ((16, 2),) and result.servers[0].longest == 96
     log = (tmp_path / "mine.logs" / "vllm-2.log").read_text()
     assert f"--model {tmp_path / 'second'} --served-model-name second" in log
