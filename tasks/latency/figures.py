@@ -71,16 +71,16 @@ def summaries(points: list[Point]) -> list[Summary]:
 
 def ratios(points: list[Point], first: str) -> list[Ratio]:
     """Each other server against `first`, repetition by repetition."""
-    groups, found = _grouped(points), []
-    for (server, *place), group in groups.items():
-        base = groups.get((first, *place))  # type: ignore[call-overload]  # mypy forgets the places of a starred tuple
-        if server == first or base is None or len(base) != len(group):
+    groups, found = _grouped(points), list[Ratio]()
+    for where, group in groups.items():
+        server, isl, osl, concurrency = where
+        base = groups.get((first, isl, osl, concurrency), [])
+        if server == first or len(base) != len(group):
             continue
         theirs = _figures(base)
         for name, values in _figures(group).items():
             if name in theirs and min(*values, *theirs[name]) > 0:  # pieces that arrive together are 0 ms apart
-                isl, osl, concurrency = place
-                found.append(_ratio((server, isl, osl, concurrency), first, name, values, theirs[name]))
+                found.append(_ratio(where, first, name, values, theirs[name]))
     return found
 
 

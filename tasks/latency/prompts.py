@@ -12,13 +12,15 @@ from typing import Any
 import requests
 
 from tasks.latency.client import Prompt
-from tasks.latency.endpoint import PATIENCE, Endpoint
+from tasks.latency.endpoint import Endpoint
 
 SALT = 4
 """Random tokens at the start of each prompt, so that no cache has its prefix."""
 SHORTEST = 2 * SALT
 CHARACTERS = 100_000
 """Of a longer text, its beginning is used."""
+TOKENIZED = 60.0
+"""Seconds for the text's tokens."""
 BUILT_IN = "the topics of Python's documentation"
 
 
@@ -95,7 +97,7 @@ def _tokenized_there(text: str, endpoint: Endpoint) -> list[int]:
     """Tokens by the server's /tokenize: vLLM and SGLang read `prompt`, llama.cpp `content`."""
     asked: dict[str, Any] = {"model": endpoint.model, "prompt": text, "content": text, "add_special_tokens": False}
     try:
-        response = requests.post(f"{endpoint.root}/tokenize", json=asked, headers=endpoint.headers, timeout=PATIENCE)
+        response = requests.post(f"{endpoint.root}/tokenize", json=asked, headers=endpoint.headers, timeout=TOKENIZED)
         ids = response.json()["tokens"]
     except (requests.RequestException, ValueError, KeyError, TypeError):
         ids = None
