@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,10 +34,15 @@ def interpreter() -> Path | None:
     return Path(named) if named else OWN if OWN.is_file() else None
 
 
+def has_gpu() -> bool:
+    """Whether this machine has a driver for NVIDIA's or AMD's GPUs."""
+    return shutil.which("nvidia-smi") is not None or Path("/dev/kfd").exists()
+
+
 def command(python: Path, path: Path, name: str, port: int, share: float) -> list[str]:
     """What starts vLLM for a model directory: the arguments that `imbik serve-command` prints, without a prefix cache.
     `share`: of a GPU's memory. Raises ValueError if vLLM does not load the model."""
-    on_cpu = python == OWN
+    on_cpu = python == OWN or not has_gpu()
     served = next(
         one for one in serving.commands(serving.read(path, name, "cpu" if on_cpu else None), 1) if one.engine == "vLLM"
     )
@@ -63,7 +69,7 @@ def kernels(log: Path) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def serving_all(models: list[tuple[Path, str]], folder: Path) -> Iterator[list[tuple[str, tuple[str, ...]]]]:
-    """Addresses and kernels of vLLM servers for model directories with names, started at once, logs in a new `folder`.
+    """Addresses and kernels of vLLM servers for model directories with names, started at once, with logs in `folder`.
     Raises ValueError if there is no vLLM, or one does not start."""
     python = interpreter()
     if models and python is None:
@@ -72,7 +78,7 @@ def serving_all(models: list[tuple[Path, str]], folder: Path) -> Iterator[list[t
             f" server (imbik serve-command prints how to start one), run make engine, or name a Python with vLLM in"
             f" {PYTHON}"
         )
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     with contextlib.ExitStack() as stack:
         servers = []
         for place, (path, name) in enumerate(models):

@@ -179,9 +179,14 @@ CONFIG = {
     "model_type": "llama",
     "num_hidden_layers": 1,
     "hidden_size": 64,
+    "intermediate_size": 128,
     "num_attention_heads": 2,
+    "num_key_value_heads": 2,
     "vocab_size": 128,
     "max_position_embeddings": 96,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "hidden_act": "silu",
 }
 
 
@@ -202,6 +207,7 @@ def vllm(models: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program.write_text(f'#!/bin/sh\nshift 2\ncd {root} && exec {sys.executable} -m tests.fixtures.completions "$@"\n')
     program.chmod(0o755)
     monkeypatch.setenv(engine.PYTHON, str(program))
+    monkeypatch.setattr(engine, "has_gpu", lambda: True)
 
 
 @pytest.mark.slow
@@ -219,6 +225,17 @@ def test_vllm_is_started_for_models(vllm: None, call: Any, tmp_path: Path) -> No
     for one in result.servers:
         with pytest.raises(requests.ConnectionError):
             requests.get(one.url, timeout=5)
+
+
+def test_a_processor_gets_other_arguments(models: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "has_gpu", lambda: False)
+    words = engine.command(Path("/other/python"), tmp_path / "first", "mine", 81, 0.45)
+    assert words[:3] == ["/other/python", "-m", "vllm.entrypoints.openai.api_server"]
+    assert "--enforce-eager" in words and "--gpu-memory-utilization" not in words
+    quantized = {"quantization": {"quant_algo": "W4A8_AWQ", "exclude_modules": []}}
+    (tmp_path / "second" / "hf_quant_config.json").write_text(json.dumps(quantized))
+    with pytest.raises(ValueError, match="second cannot be measured on vLLM: it refuses the algorithm"):
+        engine.command(Path("/other/python"), tmp_path / "second", "second", 81, 0.45)
 
 
 def test_a_model_that_vllm_does_not_start_is_one_sentence(vllm: None, call: Any, tmp_path: Path) -> None:
