@@ -70,6 +70,7 @@ def test_two_servers_take_turns_and_are_compared(call: Any, tmp_path: Path) -> N
     assert len(fast.asked) == 1 + 3 * ((2 + 3) + (4 + 3))  # the first answer; warm-up and requests
 
 
+@pytest.mark.slow
 def test_json_is_alone_on_stdout_and_in_the_file(call: Any, tmp_path: Path) -> None:
     with serving(Engine()) as url:
         code, printed, _ = call(url, *SMALL, "--json", "--output", "mine.json", "--seed", "5")
@@ -88,6 +89,7 @@ def test_lengths_without_room_are_left_out_and_told(call: Any, tmp_path: Path) -
     assert code == 2 and "200/128 needs more tokens than the 300" in told
 
 
+@pytest.mark.slow
 def test_a_warm_prefix_cache_is_told(call: Any, tmp_path: Path) -> None:
     with serving(Engine(prefix_cache="True", found_share=0.5)) as url:
         code, printed, told = call(url, *SMALL)
@@ -104,6 +106,7 @@ def test_a_server_that_counts_other_prompt_tokens_is_told(call: Any) -> None:
     assert "perhaps on (the server does not tell)" in words and "is not known" in words
 
 
+@pytest.mark.slow
 def test_a_server_that_refuses_tokens_gets_text(call: Any, tmp_path: Path) -> None:
     words = {f"w{number}": number for number in range(500)}
     tokenizer = Tokenizer(WordLevel(words, unk_token="w0"))
@@ -238,6 +241,7 @@ def test_a_processor_gets_other_arguments(models: None, tmp_path: Path, monkeypa
         engine.command(Path("/other/python"), tmp_path / "second", "second", 81, 0.45)
 
 
+@pytest.mark.slow
 def test_a_model_that_vllm_does_not_start_is_one_sentence(vllm: None, call: Any, tmp_path: Path) -> None:
     code, _, told = call("first", "broken", *SMALL, "--output", "mine.json")
     assert code == 2 and "ValueError: this model is broken" in told and "mine.logs/vllm-2.log" in told
