@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from conf.secrets import without
-from flows.server.processes import Server, free_port, process
+from flows.server.processes import Server, process
 from tasks.handover import serving
+from tasks.launch.ports import free_port
 
 PYTHON = "IMBIK_VLLM_PYTHON"
 OWN = Path(__file__).parents[2] / "build" / "engine" / "bin" / "python"
