@@ -1,5 +1,5 @@
 # Each target is enough on its own on a machine with Python 3.11 and pip: .ci/venv makes .venv when it is missing or stale.
-.PHONY: demo test drills check audit gpu-check gpu-wheels format venv clean
+.PHONY: demo test drills check audit gpu-check gpu-wheels engine format venv clean
 export DO_NOT_TRACK = 1
 # .venv is our own: without bytecode every start would take twice as long.
 unexport PYTHONDONTWRITEBYTECODE
@@ -40,6 +40,11 @@ gpu-check: venv
 # What a bare PyTorch image lacks, as wheels in parts that can be carried to it.
 gpu-wheels: venv
 	@.venv/bin/python .ci/gpu-wheels build/gpu-wheels --all
+
+# vLLM for this machine's processor in build/engine, which imbik bench starts for models. For GPUs, IMBIK_VLLM_PYTHON names the Python of
+# an environment with vLLM.
+engine: venv
+	@.ci/engine
 
 format: venv
 	@.venv/bin/ruff check --fix .

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from conf.environment import settle, text_is_utf8
+from flows.commands import bench as latency
 from flows.commands import deploy as operate
 from flows.commands import models, nemo, plan, recipes, run, runs, scale, study
 from flows.commands import server as machine
@@ -39,7 +40,7 @@ GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     ),
     "Runs": (runs.runs, runs.report, single.compare, scale.scale, runs.rename, runs.remove, runs.clean),
     "Single stages": (single.prepare, single.quantize, single.evaluate),
-    "Models": (models.chat, models.serve_command, models.promote, models.export, models.push),
+    "Models": (models.chat, models.serve_command, latency.bench, models.promote, models.export, models.push),
     "Servers": (
         machine.up,
         operate.deploy,

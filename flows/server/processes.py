@@ -51,10 +51,10 @@ class Server:
     process: subprocess.Popen[bytes]
     log: Path
 
-    def ready(self) -> str:
+    def ready(self, seconds: float = START_SECONDS) -> str:
         """Wait until the server answers and return its URL. Raises ServerFailed if it exits or does not answer in
         time."""
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + seconds
         health = f"{self.url}/health"
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -70,7 +70,7 @@ class Server:
                 return self.url
             time.sleep(0.05)
         raise ServerFailed(
-            f"a server did not answer at {health} within {START_SECONDS:.0f} s; see its log {self.log}, then run again"
+            f"a server did not answer at {health} within {seconds:.0f} s; see its log {self.log}, then run again"
         )
 
 

@@ -1,0 +1,190 @@
+"""The client against a server that says itself when it sent what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tasks.latency import measure
+from tasks.latency.endpoint import Endpoint, find
+from tasks.latency.load import Load, run
+from tasks.latency.prompts import SALT, Prompts
+from tasks.latency.result import Workload
+from tests.fixtures.completions import Engine, serving
+
+TEXT = "The town of Brisk lies on a river, and its people keep geese. " * 40
+
+
+def loaded(engine: Engine, count: int = 6, *, tokens: int = 5, concurrency: int = 1, warm: int = 0) -> Load:
+    with serving(engine) as url:
+        prompts = Prompts([ord(sign) for sign in TEXT], 1)
+        asked = prompts.take(warm + count, 16)
+        return run(find(url), asked, tokens, warm=warm, concurrency=concurrency, timeout=5)
+
+
+def test_times_are_those_of_the_server() -> None:
+    """Both read one clock, so that this holds on a busy machine too: what is sent has not arrived before, and an answer
+    has arrived before the next request is read."""
+    engine = Engine(first=0.02, gap=0.004)
+    timings = loaded(engine, 4).timings
+    for one, (began, *sent) in zip(timings, engine.sent, strict=True):
+        assert one.sent <= began
+        assert all(left <= arrived for left, arrived in zip(sent, one.arrivals, strict=True))
+        assert one.first >= sent[0] - began >= 0.02 and one.whole >= sent[-1] - began >= 0.02 + 4 * 0.004
+    for one, (began, *_) in zip(timings, engine.sent[1:], strict=False):
+        assert one.arrivals[-1] <= began
+
+
+def test_users_waiting_for_a_place_obey_littles_law() -> None:
+    done = loaded(Engine(first=0.01, slots=2), 40, tokens=1, concurrency=4)
+    assert len(done.timings) / done.seconds <= 2 / 0.01  # two places
+    at_once = sum(one.whole for one in done.timings) / done.seconds
+    assert 0.5 * 4 < at_once <= 4  # the last ones have nobody behind them
+
+
+def test_the_warm_up_is_asked_and_forgotten() -> None:
+    engine = Engine()
+    done = loaded(engine, 6, warm=4, concurrency=2)
+    assert (len(engine.asked), len(done.timings)) == (10, 6)
+
+
+@pytest.mark.parametrize(
+    "behaviour", [{"split": 7}, {"counts": False}, {"counts": False, "split": 1}], ids=["split", "uncounted", "bytes"]
+)
+def test_tokens_are_counted_however_they_arrive(behaviour: dict[str, Any]) -> None:
+    done = loaded(Engine(gap=0.002, **behaviour), 2)
+    assert [(one.tokens, len(one.arrivals)) for one in done.timings] == [(5, 5)] * 2
+
+
+def test_several_tokens_in_a_piece_are_one_arrival() -> None:
+    assert [(one.tokens, len(one.arrivals)) for one in loaded(Engine(per_piece=3), 2, tokens=6).timings] == [(6, 2)] * 2
+
+
+def test_requests_ask_for_an_exact_length_greedily() -> None:
+    engine = Engine()
+    loaded(engine, 1)
+    asked = engine.asked[0]
+    assert (asked["max_tokens"], asked["min_tokens"], asked["ignore_eos"], asked["temperature"]) == (5, 5, True, 0.0)
+    assert len(asked["prompt"]) == 16 and "cache_prompt" not in asked
+
+
+def test_no_two_prompts_begin_alike() -> None:
+    drawn = Prompts([1, 2, 3, 4] * 30, 7)
+    prompts = [*drawn.take(100, 20), *drawn.take(100, 40)]
+    assert len({tuple(one[:SALT]) for one in prompts}) == 200
+    assert prompts[:100] == Prompts([1, 2, 3, 4] * 30, 7).take(100, 20) != Prompts([1, 2, 3, 4] * 30, 8).take(100, 20)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "length", "told"),
+    [
+        ([1, 2, 3] * 5, 16, "the text has 15 tokens, fewer than a prompt's 16"),
+        ([1] * 50, 16, "only 1 different tokens"),
+    ],
+)
+def test_a_poor_text_is_refused(tokens: list[int], length: int, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Prompts(tokens, 1).take(2, length)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "told"),
+    [
+        ({"breaks_off": True}, "went away in the middle"),
+        ({"broken": '{"error": {"message": "out of memory"}}'}, "broke an answer off: .*out of memory"),
+        ({"broken": "<html>"}, "does not stream completions: <html>"),
+        ({"has_usage": False, "counts": False}, "does not say how many tokens an answer has"),
+        ({"status": 404}, "/completions does not exist"),
+        ({"status": 429}, "so many requests at once .*lower --concurrency"),
+        ({"status": 500}, "refuses with status 500: .*told so"),
+    ],
+)
+def test_a_failing_server_is_one_sentence(behaviour: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        loaded(Engine(**behaviour), 3, concurrency=2)
+
+
+def test_a_silent_server_is_given_up() -> None:
+    with serving(Engine(first=5)) as url, pytest.raises(ValueError, match=r"within 0\.1 s"):
+        run(find(url), [[1] * 8], 3, warm=0, concurrency=1, timeout=0.1)
+
+
+@pytest.mark.parametrize(
+    ("owner", "engine", "version", "longest"),
+    [
+        ("vllm", "vLLM", "0.0.1", 512),
+        ("sglang", "SGLang", "0.5.23", 512),
+        ("llamacpp", "llama.cpp", "b1", 640),
+        ("tensorrt_llm", "TensorRT-LLM", "0.0.1", None),
+        ("me", "me", "0.0.1", None),
+    ],
+)
+def test_engine_version_and_room_are_read(owner: str, engine: str, version: str, longest: int | None) -> None:
+    with serving(Engine(owner=owner, longest=512 if longest == 512 else None)) as url:
+        found = find(url)
+    assert (found.engine, found.version, found.longest) == (engine, version, longest)
+    assert found.without_prefix_cache == (found.cache.get("enable_prefix_caching") == "False")
+    assert found.extra == ({"cache_prompt": False} if owner == "llamacpp" else {})
+
+
+@pytest.mark.parametrize("form", ["{root}", "{root}/", "{root}/v1/", "{root}/v1/completions", "{root}/v1#tiny"])
+def test_an_address_is_understood_in_any_form(form: str) -> None:
+    with serving(Engine()) as url:
+        found = find(form.format(root=url.removesuffix("/v1")))
+    assert (found.url, found.model) == (url, "tiny")
+
+
+@pytest.fixture
+def prepared() -> Callable[[Engine, str], measure.Target]:
+    def prepare(engine: Engine, url: str) -> measure.Target:
+        return measure.prepare([find(url)], TEXT, None, 1, 5)[0]
+
+    return prepare
+
+
+def test_the_server_tokenizes_where_its_model_is_elsewhere(prepared: Callable[..., measure.Target]) -> None:
+    engine = Engine()
+    with serving(engine) as url:
+        target = prepared(engine, url)
+    assert target.prompts.tokens[:3] == [ord("T"), ord("h"), ord("e")]
+    assert not target.as_text
+
+
+def test_models_of_one_name_are_told_apart() -> None:
+    def endpoint(url: str, model: str) -> Endpoint:
+        return Endpoint(url=url, model=model, engine=None, version=None, longest=None, folder=None, cache={})
+
+    same = [endpoint("http://a:1/v1", "/store/x/model"), endpoint("http://b:1/v1", "x"), endpoint("http://b:1/v1", "x")]
+    assert measure.names(same) == ["x at a:1", "x at b:1 (2)", "x at b:1 (3)"]
+    assert measure.names([endpoint("http://a:1/v1", "me/x"), endpoint("http://a:1/v1", "y")]) == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("rates", "to_the_end", "measured"),
+    [
+        ({1: 100, 4: 300, 16: 314, 64: 900}, False, [1, 4, 16]),
+        ({1: 100, 4: 300, 16: 316, 64: 317}, False, [1, 4, 16, 64]),
+        ({1: 100, 4: 90, 16: 80, 64: 70}, False, [1, 4]),
+        ({1: 100, 4: 90, 16: 80, 64: 70}, True, [1, 4, 16, 64]),
+    ],
+)
+def test_more_at_once_end_where_they_bring_nothing(
+    rates: dict[int, float], to_the_end: bool, measured: list[int]
+) -> None:
+    asked = []
+
+    class Known(measure.Measurement):
+        def _turns(self, isl: int, osl: int, concurrency: int) -> dict[str, float]:
+            asked.append(concurrency)
+            return {"a": rates[concurrency], "b": rates[concurrency] / 2}
+
+    workload = Workload(
+        lengths=((8, 8),), concurrency=(1, 4, 16, 64), repetitions=1, requests=None, seed=1, text="that"
+    )
+    going = Known([], workload, 5, lambda line: None)
+    assert len(list(going.run(to_the_end=to_the_end))) == len(measured)
+    assert asked == measured
+    left = [str(one) for one in (1, 4, 16, 64) if one not in measured]
+    assert [f"{', '.join(left)} at once left out" in note for note in going.notes] == [True] * bool(left)
