@@ -10,7 +10,7 @@ from typing import Protocol
 
 import orjson
 
-from jobs.corpus.extract.counts import reason_of
+from jobs.corpus.extract_counts import reason_of
 
 
 class Unusable(Protocol):

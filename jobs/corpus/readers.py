@@ -16,7 +16,7 @@ from conf.content import whole
 from conf.sources import SourceFile
 from conf.stages.data import DataConfig
 from conf.text_encoding import advice
-from jobs.corpus.extract.counts import Extracted
+from jobs.corpus.extract_counts import Extracted
 from jobs.corpus.lines import BLANK, Fault, excerpt, numbered_lines, open_lines, sample_of, shown
 from jobs.corpus.quarantine import Unusable
 from jobs.corpus.rows import rows

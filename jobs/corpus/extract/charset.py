@@ -8,7 +8,9 @@ import re
 
 from conf.text_encoding import SAMPLE, guessed, stated
 
-DECLARED = re.compile(rb"""<(?:meta\b[^>]*?\bcharset|\?xml\b[^>]*?\bencoding)\s*=\s*["']?\s*([\w:.-]+)""", re.IGNORECASE)
+DECLARED = re.compile(
+    rb"""<(?:meta\b[^>]*?\bcharset|\?xml\b[^>]*?\bencoding)\s*=\s*["']?\s*([\w:.-]+)""", re.IGNORECASE
+)
 DECLARED_WITHIN = 4096
 """Bytes in which a page says its encoding; browsers look at 1,024."""
 READ_AS = {
@@ -23,6 +25,8 @@ READ_AS = {
     "tis-620": "cp874",
 }
 """Encodings that browsers read as a larger one (WHATWG), by Python's names."""
+FEW = 0.1
+"""Share of the characters beyond ASCII that may be damaged in a page of UTF-8."""
 WITHIN_ASCII = ("iso2022", "hz", "utf-7")
 """Encodings whose bytes are also valid UTF-8."""
 
@@ -38,6 +42,9 @@ def decode(content: bytes, told: str | None) -> tuple[str, bool]:
         text, damaged = _read(content, name)
         if not damaged:
             return text, False
+    text = content.decode("utf-8", "replace")
+    if text.count("\ufffd") <= FEW * sum(not character.isascii() for character in text):
+        return text, True
     return _read(content, guessed(content[:SAMPLE]) or (declared or ["utf-8"])[0])
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from conf.extraction import Extract
 from conf.sources import SourceFile
 from conf.stages.data import DataConfig
-from jobs.corpus.extract.counts import Extracted
 from jobs.corpus.extract.warc import pages
 from jobs.corpus.extract.workers import Task, answered
+from jobs.corpus.extract_counts import Extracted
 from jobs.corpus.lines import shown
 from jobs.corpus.readers import Count, Document, checked
 

@@ -9,9 +9,9 @@ from typing import IO, Any
 
 from conf.content import open_bytes
 from conf.extraction import Extract
-from jobs.corpus.extract.counts import Extracted
 from jobs.corpus.extract.pdf import MAGIC, WITHIN
 from jobs.corpus.extract.workers import Task
+from jobs.corpus.extract_counts import Extracted
 from jobs.corpus.lines import excerpt, shown
 
 KINDS = {
@@ -35,16 +35,18 @@ class _Stream:
     """An archive, unpacked. warcio takes an EOFError of gzip for a regular end, and reads a line of any length."""
 
     def __init__(self, stream: IO[bytes]) -> None:
-        self._stream, self._offset, self._allowed = stream, 0, HEADER
+        self._stream, self._offset, self._allowed, self.last = stream, 0, HEADER, b""
 
     def read(self, size: int = -1) -> bytes:
         if self._offset > self._allowed:
             raise ValueError(f"no record begins within {HEADER} bytes")
         try:
-            piece = self._stream.read(size)
+            # Not read: what it has before the end that comes too early would be lost.
+            piece = self._stream.read1(size)  # type: ignore[attr-defined]
         except EOFError as error:
             raise _CutShort from error
         self._offset += len(piece)
+        self.last = piece[-1:] or self.last
         return piece
 
     def tell(self) -> int:
@@ -74,6 +76,10 @@ def pages(path: Path, settings: Extract, found: Extracted) -> Iterator[Task]:
                     return
                 if not whole:
                     raise _CutShort
+            if number == 0:
+                fault = "damaged: no record of a web archive" if stream.tell() else "empty"
+            elif stream.last != b"\n":  # every record ends with two line ends
+                raise _CutShort
     except _CutShort:
         fault = f"truncated: the archive ends within or after record {number}"
     except Exception as error:
@@ -81,8 +87,6 @@ def pages(path: Path, settings: Extract, found: Extracted) -> Iterator[Task]:
         # One bad file must not end the stage.
         said = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         fault = f"damaged: what follows record {number} cannot be read, {said}"
-    if number == 0 and not fault:
-        fault = "empty"
     if fault:
         found.records["unreadable"] += 1
         yield Task(file=name, line=number + 1, kind="warc", reason=fault)
@@ -123,7 +127,9 @@ def _described(record: Any, at: Task) -> Task | str:
     if record.rec_type == "response":
         try:
             record.http_headers = ArcWarcRecordLoader().load_http_headers("response", address, record.raw_stream, 1)
-        except Exception:  # whatever a line makes it raise that is no HTTP header
+        except _CutShort:
+            raise
+        except Exception:  # noqa: BLE001 - whatever a line makes it raise that is no HTTP header
             record.http_headers = None
         if record.http_headers is None:
             return "no HTTP header"

@@ -28,12 +28,7 @@ LEAKED = 4
 
 def main(connection: Connection, settings: Extract) -> None:
     """Answer until the parent closes the connection."""
-    import lxml.html  # noqa: F401 - before memory is bounded
-    import trafilatura  # noqa: F401
-
-    bound = settings.memory_mb << 20
-    at_start = _memory()
-    resource.setrlimit(resource.RLIMIT_DATA, (at_start + bound, at_start + bound))
+    start = _bound(settings)
     connection.send_bytes(b"{}")
     while True:
         try:
@@ -41,12 +36,25 @@ def main(connection: Connection, settings: Extract) -> None:
             content = connection.recv_bytes()
         except EOFError:
             return
+        if task["kind"] != "pdf" and "trafilatura" not in sys.modules:
+            import trafilatura  # noqa: F401 - half a second and 50 MB, which are no file's
+
+            start = _bound(settings)
+            connection.send_bytes(b"{}")  # only now does the file's time begin
         answer = _answer(task, content, settings)
         del content
-        answer["last"] = "out of memory" in answer.get("reason", "") or _memory() - at_start > bound / LEAKED
+        kept = _memory() - start > (settings.memory_mb << 20) / LEAKED
+        answer["last"] = kept or "out of memory" in answer.get("reason", "")
         connection.send_bytes(orjson.dumps(answer))
         if answer["last"]:
             return
+
+
+def _bound(settings: Extract) -> int:
+    """Bound the memory of this process, above what it has now, which is returned."""
+    now, (_, hard) = _memory(), resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (now + (settings.memory_mb << 20), hard))
+    return now
 
 
 def _answer(task: dict[str, Any], content: bytes, settings: Extract) -> dict[str, Any]:
@@ -60,8 +68,7 @@ def _answer(task: dict[str, Any], content: bytes, settings: Extract) -> dict[str
         answer["text"] = answer.get("text", "").encode("utf-8", "replace").decode()
     except MemoryError:
         return {"reason": f"out of memory: above data.extract.memory_mb {settings.memory_mb}"}
-    except Exception as error:
-        # A parser raises whatever its input makes it raise; one bad file must not end the stage.
+    except Exception as error:  # noqa: BLE001 - a parser raises whatever its input makes it raise
         return {"reason": f"damaged: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"}
     return answer
 

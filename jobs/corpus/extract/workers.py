@@ -66,7 +66,7 @@ class _Worker:
             pass_fds=[other.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (os.getcwd(), *sys.path)))},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(Path.cwd()), *sys.path)))},
         )
         other.close()
         self.ready, self.until = False, time.monotonic() + STARTS_IN
@@ -91,8 +91,8 @@ class _Worker:
         except (EOFError, OSError):
             self._died()
             return False
-        if not self.ready:
-            self.ready = True
+        if not answer:  # ready, for its first file or for HTML
+            self.ready, self.until = True, time.monotonic() + self._settings.seconds
             return True
         assert self.job is not None
         self.job.answer, self.job = answer, None
