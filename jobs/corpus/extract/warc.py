@@ -82,7 +82,7 @@ def pages(path: Path, settings: Extract, found: Extracted) -> Iterator[Task]:
                 raise _CutShort
     except _CutShort:
         fault = f"truncated: the archive ends within or after record {number}"
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         # gzip, zlib and warcio raise classes without a common base, and warcio whatever a bad header makes it raise.
         # One bad file must not end the stage.
         said = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
