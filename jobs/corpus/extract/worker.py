@@ -12,7 +12,7 @@ import signal
 import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import orjson
 
@@ -63,7 +63,7 @@ def _answer(task: dict[str, Any], content: bytes, settings: Extract) -> dict[str
         if task["path"]:
             path = Path(os.fsdecode(content))
             with whole(path), open_bytes(path) as stream:
-                content = stream.read(settings.max_bytes + 1)
+                content = _read(stream, settings.max_bytes + 1)
         answer = _text(content, task, settings)
         answer["text"] = answer.get("text", "").encode("utf-8", "replace").decode()
     except MemoryError:
@@ -71,6 +71,15 @@ def _answer(task: dict[str, Any], content: bytes, settings: Extract) -> dict[str
     except Exception as error:  # noqa: BLE001 - a parser raises whatever its input makes it raise
         return {"reason": f"damaged: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"}
     return answer
+
+
+def _read(stream: IO[bytes], most: int) -> bytes:
+    """At most so many bytes, in pieces: one call would ask for the memory of all of them."""
+    pieces = []
+    while most > 0 and (piece := stream.read(min(most, 1 << 20))):
+        pieces.append(piece)
+        most -= len(piece)
+    return b"".join(pieces)
 
 
 def _text(content: bytes, task: dict[str, Any], settings: Extract) -> dict[str, Any]:
