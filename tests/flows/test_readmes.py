@@ -95,7 +95,7 @@ def workplace(page: Path, folder: Path) -> Path:
         Tokenizer(WordLevel({"</s>": 0, "<s>": 1}, unk_token="</s>")).save(str(directory / "tokenizer.json"))
         tensors = {name: np.zeros(shape, np.float16) for name, shape in needed(shape_of(directory)).items()}
         save_file(tensors, directory / "model.safetensors")
-    for corpus in ("corpus", "corpora/code", "corpora/math", "mmlu/dev", "mmlu/test"):
+    for corpus in ("corpus", "crawl", "reports", "corpora/code", "corpora/math", "mmlu/dev", "mmlu/test"):
         (folder / corpus).mkdir(parents=True)
     (folder / "pages").mkdir()
     for number in range(20):
@@ -104,6 +104,8 @@ def workplace(page: Path, folder: Path) -> Path:
         )
     for file in (
         "corpus/a.jsonl",
+        "crawl/a.warc.gz",
+        "reports/a.pdf",
         "corpora/code/a.jsonl",
         "corpora/math/a.parquet",
         "more.parquet",
