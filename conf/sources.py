@@ -29,12 +29,21 @@ FORMATS = {
     ".tsv": "tsv",
     ".parquet": "parquet",
     ".arrow": "arrow",
+    ".html": "html",
+    ".htm": "html",
+    ".xhtml": "html",
+    ".warc": "warc",
+    ".pdf": "pdf",
 }
 """Format by suffix, in lower case."""
-TABLES = frozenset(FORMATS.values()) - {"text"}
+EXTRACTED = frozenset({"html", "warc", "pdf"})
+"""Formats that text has to be taken from; each file is judged by its content then."""
+CORPUS = frozenset(FORMATS.values())
+"""All formats: those of corpora."""
+TEXT = CORPUS - EXTRACTED
+"""Formats of prompts."""
+TABLES = TEXT - {"text"}
 """Formats of rows with fields, as records need them."""
-TEXT = frozenset(FORMATS.values())
-"""All formats: those of corpora and prompts."""
 NOT_TEXT = {
     ".bin": "a file of Megatron's tokens or of weights; give the text that it was made from",
     ".idx": "an index of Megatron's tokens; give the text that they were made from",
@@ -174,7 +183,7 @@ def _format(path: Path) -> str | None:
 def _check_format(path: Path, setting: str, allowed: set[str]) -> None:
     """Raise ValueError for a file that is named by itself and is not read."""
     suffix, name = suffix_of(path), f"{setting} names {path}"
-    if suffix in NOT_TEXT:
+    if suffix in NOT_TEXT and FORMATS.get(suffix) not in allowed:
         raise ValueError(f"{name}, {NOT_TEXT[suffix]}")
     advice = "; call it .txt if it is plain text" if "text" in allowed else ""
     if not suffix and _format(path) not in allowed:
@@ -189,9 +198,11 @@ def _kind(path: Path, allowed: set[str]) -> tuple[str, str]:
         return "", "links to nothing"
     if path.name in METADATA:
         return "", "files of the datasets library"
-    if path.stat().st_size == 0:
-        return "", "empty files"
-    kind = _format(path)
+    kind = FORMATS.get(suffix_of(path))
+    if kind not in EXTRACTED:  # the others are in quarantine if they are empty
+        if path.stat().st_size == 0:
+            return "", "empty files"
+        kind = _format(path)
     if kind in allowed:
         return str(kind), ""
     return "", f"{suffix_of(path)} files" if suffix_of(path) else "files without a suffix"

@@ -112,6 +112,7 @@ def _counts(collected: Collected, splits: Splits, quarantine: Quarantine, config
         "repaired": collected.repaired,
         "duplicates_across_splits": collected.repeats,
         "filtered": filtered.counts() if filtered else None,
+        **({"extracted": count.extracted.counts()} if count.extracted.given else {}),
         **({"decontaminated": leaked.counts()} if leaked else {}),
         "deduplicated": again.counts if again else None,
         "notes": collected.notes,

@@ -26,7 +26,7 @@ from conf.recipe import Recipe
 from conf.secrets import check_no_secret
 from conf.shape import Shape
 from conf.shapes import points
-from conf.sources import TEXT, is_local, select
+from conf.sources import CORPUS, is_local, select
 from conf.stages.blend import BlendSource
 from conf.stages.candidate_score import QuickScore
 from conf.stages.data import DataConfig
@@ -153,7 +153,7 @@ def _check_files(where: str, corpus: DataConfig | BlendSource) -> None:
     names = (corpus.source,) if isinstance(corpus.source, str) else corpus.source
     for name in names:
         if name != "world" and is_local(name):
-            select(name, f"{where}.source", TEXT, subset=corpus.subset, siblings=names)
+            select(name, f"{where}.source", CORPUS, subset=corpus.subset, siblings=names)
 
 
 def _check_inputs(recipe: Recipe) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from conf.base import Config, Device, Execution, Later, StageConfig
+from conf.extraction import Extract
 from conf.filters import GROUPS, Filter, Pii
 from conf.paths import InputName, InputNames
 from conf.stages.decontaminate import Decontaminate
@@ -49,8 +50,8 @@ class DataConfig(StageConfig):
 
     source: Annotated[InputNames, Execution()] = Field(
         description=(
-            "'world' (built in), local files, folders or globs (txt, jsonl, json, csv, tsv, parquet, arrow), or a"
-            " Hugging Face dataset id. The content is hashed, not the name."
+            "'world' (built in), local files, folders or globs (txt, jsonl, json, csv, tsv, parquet, arrow, html, warc,"
+            " pdf), or a Hugging Face dataset id. The content is hashed, not the name."
         )
     )
     subset: str | None = Field(
@@ -67,6 +68,9 @@ class DataConfig(StageConfig):
             " article; file: the whole file. auto: wikitext if ' = Title = ' headings are found, else line. Also"
             " applies to datasets stored line by line."
         ),
+    )
+    extract: Annotated[Extract, Later()] = Field(
+        default=Extract(), description="How text is taken from HTML, WARC and PDF files."
     )
     world: World = Field(default=World(), description="Settings of the synthetic world, used if source is 'world'.")
     tokenizer: Annotated[InputName | None, Execution()] = Field(

@@ -49,6 +49,12 @@ def collect(config: DataConfig, splits: Splits, quarantine: Quarantine, question
     splits.close()
     _drop_held(splits, found, dict.fromkeys(again, "train"))
     quarantine.check(sum(splits.documents.values()))
+    extracted = found.count.extracted
+    extracted.check(config.extract.max_rejected_share)
+    if extracted.given:
+        found.notes += extracted.sentences()
+    if config.max_documents is None:
+        extracted.assert_conserved()
     kept = sum(splits.documents.values())
     if config.filter or config.pii:
         found.filtered = filter_documents(config, splits)
@@ -89,7 +95,7 @@ def _read(
             read, found.records = read + 1, found.records + 1
             text = record.text
             if text is None:
-                quarantine.add(record)
+                quarantine.add(record, apart=part.extracted)
                 continue
             if config.repair and (repaired_text := _repaired(text)) != text:
                 text, found.repaired = repaired_text, found.repaired + 1

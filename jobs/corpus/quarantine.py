@@ -10,6 +10,8 @@ from typing import Protocol
 
 import orjson
 
+from jobs.corpus.extract_counts import reason_of
+
 
 class Unusable(Protocol):
     """A record with its position in its file and why it cannot be used."""
@@ -32,7 +34,7 @@ class Quarantine:
     def __init__(self, path: Path, max_share: float, advice: Callable[[Unusable], str] = lambda record: "") -> None:
         """`advice`: what follows the first record's reason where too many cannot be used."""
         self.path, self.max_share, self.advice = path, max_share, advice
-        self.records = self.lines = 0
+        self.records = self.lines = self.apart = 0
         self.reasons: Counter[str] = Counter()
         self.first: Unusable | None = None
 
@@ -43,8 +45,8 @@ class Quarantine:
     def __exit__(self, *error: object) -> None:
         self._stream.close()
 
-    def add(self, record: Unusable) -> None:
-        """Set one record aside."""
+    def add(self, record: Unusable, *, apart: bool = False) -> None:
+        """Set one record aside; one that is `apart` has a bound of its own."""
         place = {
             "file": record.file,
             "line": record.line,
@@ -55,15 +57,17 @@ class Quarantine:
         self._stream.write(orjson.dumps(place) + b"\n")
         self.records += 1
         self.lines += record.lines
-        self.reasons[re.sub(r"\d+", "N", record.reason)] += 1
-        self.first = self.first or record
+        self.reasons[reason_of(record.reason) if apart else re.sub(r"\d+", "N", record.reason)] += 1
+        self.apart += apart
+        self.first = self.first or (None if apart else record)
 
     def check(self, num_kept: int) -> None:
         """Raise ValueError where the share of rejected records exceeds the bound; `num_kept` records were kept."""
-        share = self.records / max(1, self.records + num_kept)
+        rejected = self.records - self.apart
+        share = rejected / max(1, rejected + num_kept)
         if share > self.max_share and self.first:
             raise ValueError(
-                f"{self.records} of {self.records + num_kept} records ({share:.1%}) cannot be used, above"
+                f"{rejected} of {rejected + num_kept} records ({share:.1%}) cannot be used, above"
                 f" max_rejected_share {self.max_share:.1%}; the first is {self.first.file}:{self.first.line}"
                 f" ({self.first.reason}{self.advice(self.first)}); {self.path} lists them all"
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from conf.content import whole
 from conf.sources import SourceFile
 from conf.stages.data import DataConfig
 from conf.text_encoding import advice
+from jobs.corpus.extract_counts import Extracted
 from jobs.corpus.lines import BLANK, Fault, excerpt, numbered_lines, open_lines, sample_of, shown
 from jobs.corpus.quarantine import Unusable
 from jobs.corpus.rows import rows
@@ -44,10 +45,11 @@ class Document:
 
 @dataclass(slots=True)
 class Count:
-    """Lines of input, and how many of them were blank."""
+    """Lines of input, and how many of them were blank; a file that text is extracted from counts as one."""
 
     lines: int = 0
     blank: int = 0
+    extracted: Extracted = field(default_factory=Extracted)
 
 
 def read_file(file: SourceFile, config: DataConfig, count: Count) -> Iterator[Document]:
@@ -129,7 +131,7 @@ def row(value: Any, file: str, line: int, config: DataConfig) -> Document | None
         return Document(
             file, line, None, f"field '{config.text_field}' is {type(text).__name__}, not a string", excerpt(value)
         )
-    return _check(text, file, line, config.max_document_bytes) if text.strip() else None
+    return checked(text, file, line, config.max_document_bytes) if text.strip() else None
 
 
 def advice_on_field(record: Unusable) -> str:
@@ -146,10 +148,11 @@ def _document(block: list[tuple[int, bytes | None]], style: str, file: str, limi
         text = separator.join((line or b"").decode().strip("\r\n") for _, line in block)
     except UnicodeDecodeError as error:
         return Document(file, first, None, f"{NOT_UTF8} ({error.reason})", excerpt(block[0][1]), count)
-    return _check(text.strip(), file, first, limit, count)
+    return checked(text.strip(), file, first, limit, count)
 
 
-def _check(text: str, file: str, line: int, limit: int, lines: int = 1) -> Document:
+def checked(text: str, file: str, line: int, limit: int, lines: int = 1) -> Document:
+    """A document, or the reason why it cannot be one."""
     if "\x00" in text:
         return Document(file, line, None, "contains NUL", excerpt(text), lines)
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.content import COMPRESSED, open_bytes, whole
-from conf.sources import SPLITS, TEXT, SourceFile, is_local, select, split_name
+from conf.sources import CORPUS, EXTRACTED, SPLITS, SourceFile, is_local, select, split_name
 from conf.stages.data import DataConfig
 from conf.stages.records import RecordsConfig
 from jobs.corpus.lines import shown
@@ -26,12 +26,13 @@ JOINS = ("paragraph", "spaced", "wikitext", "file")
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Documents of one file or hub split: of the split that their source calls theirs, or None; `own` are all splits
-    of that source."""
+    """Documents of one file or hub split, or of all files that text is `extracted` from: of the split that their source
+    calls theirs, or None; `own` are all splits of that source."""
 
     split: str | None
     own: frozenset[str]
     read: Callable[[Count], Iterator[Document]]
+    extracted: bool = False
 
 
 def split_of(text: str, config: DataConfig | RecordsConfig, own: frozenset[str] = frozenset()) -> str:
@@ -56,7 +57,7 @@ def parts(config: DataConfig, notes: list[str]) -> list[Part]:
         if source == WORLD:
             found.append(Part(split=None, own=frozenset(), read=functools.partial(_world, config)))
         elif is_local(source):
-            selection = select(source, "data.source", TEXT, subset=config.subset, siblings=sources)
+            selection = select(source, "data.source", CORPUS, subset=config.subset, siblings=sources)
             if selection.left_out:
                 notes.append(f"left out of {source}: {selection.out()}")
             splits = frozenset(file.split for file in selection.files if file.split)
@@ -66,25 +67,44 @@ def parts(config: DataConfig, notes: list[str]) -> list[Part]:
             found += selection.files
         else:
             found += _hub(source, config, notes)
-    unique = _unique([one for one in found if isinstance(one, SourceFile)], notes)
-    files = {id(file) for file in unique}
-    return [
-        one
-        if isinstance(one, Part)
-        else Part(split=one.split, own=own[one.path], read=functools.partial(_file, one, config))
-        for one in found
-        if isinstance(one, Part) or id(one) in files
-    ]
+    unique = {id(file) for file in _unique([one for one in found if isinstance(one, SourceFile)], notes)}
+    groups = _grouped([one for one in found if isinstance(one, Part) or id(one) in unique], own)
+    return [one if isinstance(one, Part) else _part(one, own[one[0].path], config) for one in groups]
+
+
+def _grouped(found: list[Part | SourceFile], own: dict[Path, frozenset[str]]) -> list[Part | list[SourceFile]]:
+    """The files of each part: one, but those that text is extracted from go together, so that parsers start once."""
+    groups: list[Part | list[SourceFile]] = []
+    together: dict[tuple[str | None, frozenset[str]], list[SourceFile]] = {}
+    for one in found:
+        if isinstance(one, Part):
+            groups.append(one)
+        elif one.format not in EXTRACTED:
+            groups.append([one])
+        elif (key := (one.split, own[one.path])) in together:
+            together[key].append(one)
+        else:
+            groups.append(together.setdefault(key, [one]))
+    return groups
+
+
+def _part(files: list[SourceFile], own: frozenset[str], config: DataConfig) -> Part:
+    read = functools.partial(_files, files, config)
+    return Part(split=files[0].split, own=own, read=read, extracted=files[0].format in EXTRACTED)
 
 
 def _splits_beside(sources: tuple[str, ...], config: DataConfig) -> frozenset[str]:
     files = [source for source in sources if Path(source).is_file()]
-    chosen = [select(file, "data.source", TEXT, siblings=sources).files[0].split for file in files]
+    chosen = [select(file, "data.source", CORPUS, siblings=sources).files[0].split for file in files]
     return frozenset(split for split in chosen if split)
 
 
-def _file(file: SourceFile, config: DataConfig, count: Count) -> Iterator[Document]:
-    return read_file(file, config, count)
+def _files(files: list[SourceFile], config: DataConfig, count: Count) -> Iterator[Document]:
+    if files[0].format not in EXTRACTED:
+        return read_file(files[0], config, count)
+    from jobs.corpus.extract.documents import read_documents
+
+    return read_documents(files, config, count)
 
 
 def _world(config: DataConfig, count: Count) -> Iterator[Document]:
@@ -103,7 +123,7 @@ def _unique(files: list[SourceFile], notes: list[str]) -> list[SourceFile]:
         name = file.path.with_suffix("") if file.path.suffix.lower() in COMPRESSED else file.path
         alike[file.split, file.path.stat().st_size].append(file)
         alike[file.split, name.absolute()].append(file)
-    compared = {id(file) for group in alike.values() if len(group) > 1 for file in group}
+    compared = {id(file) for group in alike.values() if len(group) > 1 for file in group if file.path.stat().st_size}
     unique, seen = [], dict[tuple[str | None, str], Path]()
     for file in files:
         key = (file.split, _digest(file.path) if id(file) in compared else str(id(file)))

@@ -34,6 +34,7 @@ from conf.recipe import Recipe
 from conf.stages import stages
 from conf.student import Student
 from flows.cli import app, main
+from tests.fixtures.documents import page as web_page
 from tests.fixtures.flow import RECIPE, prefect_server
 from tests.fixtures.readmes import (
     IMBIK,
@@ -94,10 +95,17 @@ def workplace(page: Path, folder: Path) -> Path:
         Tokenizer(WordLevel({"</s>": 0, "<s>": 1}, unk_token="</s>")).save(str(directory / "tokenizer.json"))
         tensors = {name: np.zeros(shape, np.float16) for name, shape in needed(shape_of(directory)).items()}
         save_file(tensors, directory / "model.safetensors")
-    for corpus in ("corpus", "corpora/code", "corpora/math", "mmlu/dev", "mmlu/test"):
+    for corpus in ("corpus", "crawl", "reports", "corpora/code", "corpora/math", "mmlu/dev", "mmlu/test"):
         (folder / corpus).mkdir(parents=True)
+    (folder / "pages").mkdir()
+    for number in range(20):
+        (folder / "pages" / f"{number}.html").write_text(
+            web_page(f"The mill of the year {1900 + number} stands by a river.")
+        )
     for file in (
         "corpus/a.jsonl",
+        "crawl/a.warc.gz",
+        "reports/a.pdf",
         "corpora/code/a.jsonl",
         "corpora/math/a.parquet",
         "more.parquet",

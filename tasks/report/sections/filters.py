@@ -15,17 +15,19 @@ EXAMPLES = 5
 
 
 def read_steps(statistics: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Fields of TextCounts that a data stage with filters, personal data or duplicates fills; else none, nor for an
-    artifact from before records were counted."""
+    """Fields of TextCounts that a data stage fills which extracts, filters, marks or removes duplicates; else none, nor
+    for an artifact from before records were counted."""
     filtered, again = statistics.get("filtered") or {}, statistics.get("deduplicated") or {}
-    leaked = statistics.get("decontaminated") or {}
+    leaked, extracted = statistics.get("decontaminated") or {}, statistics.get("extracted") or {}
     of_a_corpus = "records" in statistics and "duplicates_across_splits" in statistics
-    if not of_a_corpus or not (filtered or again or leaked):
+    if not of_a_corpus or not (filtered or again or leaked or extracted):
         return {}
     rules = tuple(RuleCounts(rule=rule, **counts) for rule, counts in filtered.get("rules", {}).items())
+    apart = extracted.get("quarantined", {})
     removes, file = filtered.get("action") == "remove", folder / "filtered.jsonl"
     steps = [
-        ("in quarantine", statistics["quarantined"]),
+        *((f"no text taken: {reason}", count) for reason, count in apart.items()),
+        ("in quarantine", statistics["quarantined"] - sum(apart.values())),
         ("in another split too", statistics["duplicates_across_splits"]),
         *((_named(rule), rule.first) for rule in rules if removes),
         ("a benchmark question", leaked.get("removed", 0)),
