@@ -33,7 +33,7 @@ def test_recipe_without_raw_student_has_no_raw_stage() -> None:
         ),
         (
             "demo-curate",
-            ["distill.offline=true", "logits={seq_length: 128}"],
+            ["distill.offline=true", "distill.top_k=32", "logits={seq_length: 128, top_k: 32}"],
             "students.raw.text is raw but its distill is offline",
         ),
     ],
