@@ -193,6 +193,13 @@ class Recipe(Config):
         return self.data.model_copy(update=self._taken_out)
 
     @property
+    def raw_stage(self) -> DataConfig | None:
+        """`data` with nothing taken out of its training text; None where no student learns from it."""
+        if all(student.text == "curated" for student in self.students.values()):
+            return None
+        return self.data.model_copy(update=dict.fromkeys(("filter", "pii", "deduplicate", "decontaminate")))
+
+    @property
     def generate_stage(self) -> GenerateConfig | None:
         """`generate` with its world filled in from data."""
         world = self.generate and self.generate.world

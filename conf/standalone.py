@@ -7,7 +7,9 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from conf.base import Config
+from conf.checks.benchmarks import check_path
 from conf.checks.recipe import check_source
+from conf.checks.reviewed import check_reviewed
 from conf.checks.serve import check_served
 from conf.checks.study import check_split
 from conf.load import RecipeError
@@ -94,9 +96,16 @@ def _check_questions(data: DataConfig) -> None:
     """Raise ValueError where a corpus is to lose benchmark questions that are not named or cannot be read."""
     if data.decontaminate is None:
         return
-    if data.decontaminate.mmlu is None:
-        raise ValueError("data.decontaminate names no questions; set data.decontaminate.mmlu, as in {path: mmlu}")
-    check_mmlu(data.decontaminate.mmlu)
+    named = data.decontaminate
+    if named.mmlu is None and not named.benchmarks:
+        raise ValueError(
+            "data.decontaminate names no questions; set data.decontaminate.mmlu, as in {path: mmlu}, or"
+            " data.decontaminate.benchmarks, as in {gsm8k: {path: gsm8k}}"
+        )
+    check_mmlu(named.mmlu)
+    for name, benchmark in named.benchmarks.items():
+        check_path(f"data.decontaminate.benchmarks.{name}", benchmark.path)
+    check_reviewed("data.decontaminate.reviewed", named.reviewed, data, named.mmlu, named.benchmarks)
 
 
 def validate_settings(kind: type[Settings], values: dict[str, Any] | Settings) -> Settings:

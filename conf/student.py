@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from conf.base import Config
+from conf.base import Config, Later
 from conf.gates import Gate, GateName
 from conf.inherit import MOST_SEEDS
 from conf.stages.distill import DistillConfig
@@ -36,6 +36,13 @@ class Student(Config):
     )
     rounds: tuple[Round, ...] | None = Field(default=None, description="Cut and distil in several smaller rounds.")
     distill: DistillConfig | None = Field(default=None, description="Replaces the recipe's distill for this student.")
+    text: Annotated[Literal["curated", "raw"], Later()] = Field(
+        default="curated",
+        description=(
+            "Text that distill teaches it on: curated, as data leaves it; raw, the same source without data's filters,"
+            " marks and deduplication, and with benchmark questions. Validated and tested on the curated text."
+        ),
+    )
     sft: SftConfig | None = Field(default=None, description="Replaces the recipe's sft for this student.")
     quantize: bool | tuple[str, ...] = Field(
         default=True,

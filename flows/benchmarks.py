@@ -7,6 +7,7 @@ from typing import Any
 
 from conf.benchmarks import BenchmarkName
 from conf.recipe import Recipe
+from conf.stages.decontaminate import Decontaminate
 from conf.stages.evaluate import EvaluateConfig
 from conf.stages.judge import JudgeConfig
 from flows.reading import Handle, Model, Stages
@@ -16,11 +17,11 @@ from tasks.store.store import Artifact
 Questions = dict[BenchmarkName, Handle]
 
 
-def read(stage: Stages, evaluate: EvaluateConfig, files: dict[BenchmarkName, Artifact]) -> Questions:
-    """The questions of each benchmark, from its files."""
+def read(stage: Stages, asks: EvaluateConfig | Decontaminate, files: dict[BenchmarkName, Artifact]) -> Questions:
+    """The questions of each benchmark that `asks` names, from its files."""
     return {
         name: stage(f"questions-{name}", benchmark.questions(name), questions=files[name])
-        for name, benchmark in evaluate.benchmarks.items()
+        for name, benchmark in asks.benchmarks.items()
     }
 
 

@@ -143,7 +143,8 @@ class Pipeline:
         """Submit a distill stage: with stored logits if offline, with questions if it evaluates during training."""
         asks = config.evaluation and config.evaluation.mmlu
         more |= {"logits": self.logits if config.offline else None, "mmlu": self.outside.mmlu if asks else None}
-        return self.stage(label, config, teacher=teacher, student=student, data=self.data, **more)
+        data = self.corpora["raw"] if self.recipe.students[more["of"]].text == "raw" else self.data
+        return self.stage(label, config, teacher=teacher, student=student, data=data, **more)
 
     def _fine_tune(self, name: str, config: SftConfig, student: Handle, after: tuple[Handle, ...]) -> Handle:
         """Submit an sft stage, with a teacher or its stored logits if configured."""

@@ -21,6 +21,7 @@ from jobs.corpus import cards
 from jobs.corpus.collect import Collected, collect
 from jobs.corpus.lines import excerpt
 from jobs.corpus.quarantine import Quarantine
+from jobs.corpus.raw import CURATED, hold_out
 from jobs.corpus.readers import advice_on_field
 from jobs.corpus.sources import WORLD
 from jobs.corpus.splits import Splits, check_splits
@@ -32,8 +33,8 @@ SAMPLE_DOCUMENTS = 2000
 
 
 def run(spec: Spec) -> None:
-    """Inputs: tokenizer (a directory) unless one is trained. Writes the splits, tokenizer/, statistics.json and
-    quarantine.jsonl."""
+    """Inputs: tokenizer (a directory) unless one is trained; curated, a corpus whose held-out text is taken. Writes the
+    splits, tokenizer/, statistics.json and quarantine.jsonl."""
     config, output = DataConfig.model_validate(spec.config), Path(spec.output)
     threads = str(config.workers or os.cpu_count() or 1)
     # Both engines read this when their thread pool starts, on the first batch. A page of a Parquet file may be as large
@@ -48,11 +49,12 @@ def run(spec: Spec) -> None:
     rejected = Quarantine(output / "quarantine.jsonl", config.max_rejected_share, advice_on_field)
     with Splits(output) as splits, rejected as quarantine:
         collected = collect(config, splits, quarantine, _questions(spec, config, output))
+        held_out = hold_out(Path(spec.inputs[CURATED]), splits) if CURATED in spec.inputs else None
         metrics.log(1, 3)
         tokenizer_folder = _tokenizer(spec, config, output, splits)
         metrics.log(2, 3)
         tokenized = _tokenize(config, output, tokenizer_folder, splits, quarantine)
-        statistics = _counts(collected, splits, quarantine, config) | tokenized
+        statistics = _counts(collected, splits, quarantine, config, held_out) | tokenized
     sources = (config.source,) if isinstance(config.source, str) else config.source
     cards.copy_cards(sources, output)
     if WORLD in sources:
@@ -87,16 +89,24 @@ def _questions(spec: Spec, config: DataConfig, output: Path) -> list[Question]:
     return asked(spec.inputs, mmlu, quiz, config.decontaminate.reviewed)
 
 
-def _counts(collected: Collected, splits: Splits, quarantine: Quarantine, config: DataConfig) -> dict[str, Any]:
+def _counts(
+    collected: Collected,
+    splits: Splits,
+    quarantine: Quarantine,
+    config: DataConfig,
+    held_out: dict[str, Any] | None,
+) -> dict[str, Any]:
     """What became of every line that was read."""
     count, kept, again = collected.count, sum(splits.lines.values()), collected.deduplicated
     filtered, leaked, documents = collected.filtered, collected.decontaminated, sum(splits.documents.values())
     repeated = collected.repeated_lines + (again.lines if again else 0)
     removed_lines = (filtered.lines if filtered else 0) + (leaked.lines if leaked else 0)
     removed = (filtered.removed if filtered else 0) + (leaked.removed if leaked else 0)
+    own, own_lines, shared = (held_out[name] for name in ("own", "own_lines", "shared")) if held_out else (0, 0, 0)
+    removed_lines += own_lines
     unread = count.lines - count.blank - kept - quarantine.lines - repeated - removed_lines
-    left_out = collected.repeats + removed + (again.documents if again else 0)
-    unknown = collected.records - documents - quarantine.records - left_out
+    left_out = collected.repeats + removed + (again.documents if again else 0) + own
+    unknown = collected.records - (documents - shared) - quarantine.records - left_out
     assert unknown == 0, f"{unknown} of {collected.records} records are neither kept nor left out for a reason"
     if config.max_documents is None:
         assert unread == 0, f"{unread} of {count.lines} lines are neither documents, blank, nor in quarantine"
@@ -115,6 +125,8 @@ def _counts(collected: Collected, splits: Splits, quarantine: Quarantine, config
         **({"extracted": count.extracted.counts()} if count.extracted.given else {}),
         **({"decontaminated": leaked.counts()} if leaked else {}),
         "deduplicated": again.counts if again else None,
+        **({"held_out": held_out} if held_out else {}),
+        **({"planted": collected.planted.counts()} if collected.planted else {}),
         "notes": collected.notes,
     }
 

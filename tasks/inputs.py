@@ -114,11 +114,14 @@ def questions_of(evaluate: EvaluateConfig, store: Store) -> Artifact | None:
 
 def benchmarks(recipe: Recipe, store: Store) -> dict[BenchmarkName, Artifact]:
     """The questions of each benchmark, local or from the hub."""
+    return benchmarks_of({name: benchmark.path for name, benchmark in recipe.evaluate.benchmarks.items()}, store)
+
+
+def benchmarks_of(paths: Mapping[BenchmarkName, str | None], store: Store) -> dict[BenchmarkName, Artifact]:
+    """The same by their paths; None: from the hub."""
     return {
-        name: local(store, "questions", Path(benchmark.path))
-        if benchmark.path
-        else Artifact(stage="questions", key=f"hub:{name}", path="")
-        for name, benchmark in recipe.evaluate.benchmarks.items()
+        name: local(store, "questions", Path(path)) if path else Artifact(stage="questions", key=f"hub:{name}", path="")
+        for name, path in paths.items()
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from conf.checks.reviewed import check_reviewed
 from conf.claims import BENCHMARKS
 from conf.inherit import TAUGHT
 from conf.recipe import Recipe
@@ -106,6 +107,7 @@ def check_contamination(recipe: Recipe) -> None:
             "contamination is set but evaluate.mmlu is null and there are no evaluate.benchmarks, so there are no"
             " questions; remove one"
         )
+    check_reviewed("contamination.reviewed", config.reviewed, recipe.data, evaluate.mmlu, evaluate.benchmarks)
 
 
 def students_models(recipe: Recipe) -> list[str]:

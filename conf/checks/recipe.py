@@ -15,6 +15,7 @@ from conf.checks.gates import check_gates
 from conf.checks.layout import check_experts, check_layout
 from conf.checks.nemo import check_family, check_nemo
 from conf.checks.quantize import check_format
+from conf.checks.raw import check_raw
 from conf.checks.serve import check_served
 from conf.checks.sft import check_lengths, check_records, check_tuning
 from conf.checks.study import check_study
@@ -53,6 +54,7 @@ def check(recipe: Recipe) -> Recipe:
     _check_splits(recipe)
     check_records(recipe)
     check_blend(recipe)
+    check_raw(recipe)
     shape = teacher_shape(recipe)
     if shape is None:
         return recipe  # a hub model without teacher.reference: the jobs check it after the download

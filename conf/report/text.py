@@ -24,6 +24,15 @@ class RuleCounts(Config):
     alone: int = Field(description="Documents that break no other rule.")
 
 
+class PlantedCounts(Config):
+    """Documents of one kind in the invented world: its own (clean), or dirt that was planted among them."""
+
+    kind: str = Field(description="clean, or a setting of data.world.soil.")
+    planted: int = Field(description="How many there were.")
+    taken: dict[str, int] = Field(description="How many each step of curation took.")
+    left: int = Field(description="How many are left.")
+
+
 class FilterSample(Config):
     """A document that breaks a rule, or has personal data."""
 
@@ -45,6 +54,12 @@ class TextCounts(Config):
     steps: tuple[Step, ...] = Field(default=(), description="What was taken out, in order; the rest is kept.")
     would: tuple[RuleCounts, ...] = Field(default=(), description="Rules that are only reported.")
     samples: tuple[FilterSample, ...] = Field(default=(), description="Documents by reason.")
+    planted: tuple[PlantedCounts, ...] = Field(default=(), description="What became of planted dirt, by kind.")
+    held_out_repeated: int | None = Field(
+        default=None,
+        description="Training documents of a raw text that repeat a held-out one of the curated text, with which they"
+        " share it.",
+    )
     repaired: int = Field(default=0, description="Documents whose wrongly decoded characters were repaired.")
     fields_not_read: dict[str, int] = Field(default={}, description="Records by field that no part of them is from.")
     notes: tuple[str, ...] = Field(default=(), description="What was decided or left out while reading, in sentences.")

@@ -13,6 +13,30 @@ from conf.paths import InputName, InputNames
 from conf.stages.decontaminate import Decontaminate
 from conf.text_encoding import Encoding
 
+QUIZ_SUBJECTS = ("home", "work", "food", "music", "pet", "color")
+"""Subjects of the invented world's quiz, with as many questions each."""
+
+Dirt = Annotated[float, Field(ge=0, le=1)]
+
+
+class Soil(Config):
+    """What is planted among the documents of the invented world, each as a share of their number."""
+
+    copies: Dirt = Field(default=0.3, description="Documents written again word by word.")
+    near_copies: Dirt = Field(
+        default=0.3, description="Documents written again in capitals, with a line of a website, or without their end."
+    )
+    spam: Dirt = Field(default=0.15, description="Advertisements with hashtags.")
+    boilerplate: Dirt = Field(default=0.1, description="Pages that are notices on cookies and JavaScript, or code.")
+    foreign: Dirt = Field(default=0.1, description="Documents in German, French, Spanish and Dutch.")
+    questions: Dirt = Field(
+        default=0.02, description="Quiz questions with their answers, every second one without the options."
+    )
+
+    def planted(self, documents: int) -> dict[str, int]:
+        """Documents of each kind among so many of the world."""
+        return {kind: round(getattr(self, kind) * documents) for kind in type(self).model_fields}
+
 
 class World(Config):
     """The built-in synthetic world: seeded entities and attributes, as text and as quiz questions."""
@@ -22,6 +46,10 @@ class World(Config):
     documents: int = Field(default=6000, ge=100, description="Number of documents about the entities.")
     questions: int = Field(
         default=400, ge=40, description="Quiz questions on the same facts, in wordings that the text never uses."
+    )
+    soil: Annotated[Soil | None, Later()] = Field(
+        default=None,
+        description="Copies, spam, other languages and leaked questions among the documents; null: none.",
     )
 
 

@@ -7,8 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from conf.base import Config
+from conf.base import Config, Execution
+from conf.benchmarks import BenchmarkName
+from conf.paths import InputName
 from conf.stages.evaluate import Mmlu
+from conf.stages.questions import QuestionsConfig
 
 QUESTION = re.compile(r"[^/\s]+/\d+")
 DOCUMENT = re.compile(r"[0-9a-f]{16}")
@@ -44,6 +47,21 @@ MinCoverage = Annotated[
 ]
 
 
+class LookedFor(Config):
+    """A benchmark whose questions are looked for."""
+
+    path: Annotated[InputName | None, Execution()] = Field(
+        default=None, description="File or folder of its questions, as in evaluate.benchmarks; empty: the hub's."
+    )
+    limit: int | None = Field(
+        default=None, ge=1, description="Maximum number of questions, the first ones; empty: all."
+    )
+
+    def questions(self, name: BenchmarkName) -> QuestionsConfig:
+        """Settings of the stage that reads the questions, which needs no worked examples for this."""
+        return QuestionsConfig(benchmark=name, path=self.path, shots=0, limit=self.limit)
+
+
 class Decontaminate(Config):
     """Takes benchmark questions out of training text. In a recipe it is filled in from contamination."""
 
@@ -57,3 +75,7 @@ class Decontaminate(Config):
     min_coverage: MinCoverage = 0.5
     reviewed: Reviewed = ()
     mmlu: Mmlu | None = Field(default=None, description="Multiple-choice questions to look for; null: none.")
+    benchmarks: Annotated[dict[BenchmarkName, LookedFor], Execution()] = Field(
+        default={},
+        description="Other benchmarks to look for; leave empty in a recipe: they are those of evaluate.benchmarks.",
+    )

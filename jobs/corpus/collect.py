@@ -14,9 +14,10 @@ from jobs.corpus.decontaminate import Decontaminated, decontaminate
 from jobs.corpus.deduplicate import Deduplicated, deduplicate
 from jobs.corpus.filter import filter_documents
 from jobs.corpus.filter_counts import Filtered
+from jobs.corpus.planted import Tally
 from jobs.corpus.quarantine import Quarantine
 from jobs.corpus.readers import Count
-from jobs.corpus.sources import Part, parts, split_of
+from jobs.corpus.sources import WORLD, Part, parts, split_of
 from jobs.corpus.splits import Splits, check_splits
 from jobs.curation.question_index import Question
 
@@ -33,7 +34,13 @@ class Collected:
     filtered: Filtered | None = None
     decontaminated: Decontaminated | None = None
     deduplicated: Deduplicated | None = None
+    planted: Tally | None = None
     notes: list[str] = field(default_factory=list)
+
+    def taken(self, step: str, splits: Splits) -> None:
+        """A step of curation has ended."""
+        if self.planted:
+            self.planted.after(step, splits)
 
 
 def collect(config: DataConfig, splits: Splits, quarantine: Quarantine, questions: list[Question]) -> Collected:
@@ -48,6 +55,10 @@ def collect(config: DataConfig, splits: Splits, quarantine: Quarantine, question
     again = _read([part for part in all_parts if part.split not in HELD_OUT], config, splits, quarantine, found, held)
     splits.close()
     _drop_held(splits, found, dict.fromkeys(again, "train"))
+    sources = (config.source,) if isinstance(config.source, str) else config.source
+    if config.world.soil and WORLD in sources:
+        found.planted = Tally(config.world)
+    found.taken("read", splits)
     quarantine.check(sum(splits.documents.values()))
     extracted = found.count.extracted
     extracted.check(config.extract.max_rejected_share)
@@ -62,17 +73,20 @@ def collect(config: DataConfig, splits: Splits, quarantine: Quarantine, question
         found.notes += found.filtered.sentences()
         if found.filtered.changed:
             kept -= _part_again(splits, found)
+        found.taken("filter", splits)
     if config.decontaminate:
         found.decontaminated = decontaminate(config, questions, splits)
         kept = _conserved("decontaminate", kept, found.decontaminated.removed, splits)
         found.notes.append(found.decontaminated.sentence())
         if found.decontaminated.cut:
             kept -= _part_again(splits, found)
+        found.taken("decontaminate", splits)
     # After the filters: of two copies, one that they would remove must not stand in for the other.
     if config.deduplicate:
         found.deduplicated = deduplicate(config.deduplicate, splits)
         _conserved("deduplicate", kept, found.deduplicated.documents, splits)
         found.notes.append(found.deduplicated.sentence)
+        found.taken("deduplicate", splits)
     _tell(all_parts, config, splits, found)
     check_splits(splits.documents, config, "document")
     return found

@@ -108,9 +108,9 @@ def _files(files: list[SourceFile], config: DataConfig, count: Count) -> Iterato
 
 
 def _world(config: DataConfig, count: Count) -> Iterator[Document]:
-    from jobs.world.world import documents
+    from jobs.world.soil import documents
 
-    for number, text in enumerate(documents(config.world), 1):
+    for number, (text, _, _) in enumerate(documents(config.world), 1):
         count.lines += 1
         yield Document(WORLD, number, text)
 

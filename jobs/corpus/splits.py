@@ -71,6 +71,18 @@ class Splits:
         self.bytes[split] += len(text.encode())
         self.lines[split] += record.lines
 
+    def replace(self, split: str, documents: Iterable[Document]) -> None:
+        """Put other documents, of which each has a text, in the place of a split's. Only after `close`."""
+        self.documents[split] = self.bytes[split] = self.lines[split] = 0
+        with (
+            (self._folder / f"{split}.jsonl").open("wb", buffering=1 << 20) as texts,
+            (self._folder / f".{split}.places").open("wb", buffering=1 << 20) as places,
+        ):
+            self._texts[split], self._places[split] = texts, places
+            for document in documents:
+                assert document.text is not None
+                self.add(split, document, document.text)
+
     def batches(self, split: str) -> Iterator[list[str]]:
         """The documents of a split, a few megabytes at a time."""
         with (self._folder / f"{split}.jsonl").open("rb", buffering=1 << 20) as stream:

@@ -91,6 +91,15 @@ def documents(world: World) -> Iterator[str]:
 def write_quiz(world: World, directory: Path) -> None:
     """Write the quiz as the original MMLU's CSV folders: dev and val (5 questions per subject) and test (`questions`
     over all subjects)."""
+    for subject, split, rows in quiz(world):
+        folder = directory / split
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"{subject}_{split}.csv").open("w", newline="") as stream:
+            csv.writer(stream, lineterminator="\n").writerows(rows)
+
+
+def quiz(world: World) -> Iterator[tuple[str, str, list[list[str]]]]:
+    """(subject, split, rows): the question, four choices and the letter of the right one in each row."""
     generator = random.Random(f"quiz {world.seed}")
     table = facts(world)
     per_subject = -(-world.questions // len(VALUES))
@@ -105,11 +114,11 @@ def write_quiz(world: World, directory: Path) -> None:
             )
         rows = _rows(table, subject, items[: per_subject + 2 * WORKED_EXAMPLES], generator)
         first, second = WORKED_EXAMPLES, 2 * WORKED_EXAMPLES
-        for split, part in (("dev", rows[:first]), ("val", rows[first:second]), ("test", rows[second:])):
-            folder = directory / split
-            folder.mkdir(parents=True, exist_ok=True)
-            with (folder / f"{subject}_{split}.csv").open("w", newline="") as stream:
-                csv.writer(stream, lineterminator="\n").writerows(part)
+        yield from (
+            (subject, "dev", rows[:first]),
+            (subject, "val", rows[first:second]),
+            (subject, "test", rows[second:]),
+        )
 
 
 def _portrait(table: Facts, person: str, count: int, generator: random.Random) -> str:

@@ -100,6 +100,7 @@ def _sections(recipe: Recipe, report: Report) -> tuple[Section, ...]:
         parts.pruning.section(report.cuts),
         parts.text.section(report.texts),
         *parts.filters.sections(report.texts),
+        parts.planted.section(report.texts),
         parts.benchmarks.section(report.benchmarks),
         parts.contamination.section(report.contamination),
         parts.claims.section(report.claims),

@@ -36,6 +36,7 @@ def test_what_ships_is_what_is_tested() -> None:
         "ablation",
         "demo",
         "demo-baselines",
+        "demo-curate",
         "demo-sdg",
         "demo-search",
         "demo-sft",

@@ -144,6 +144,12 @@ WRONG = [
     (["prepare", "nope/*.jsonl"], "source names nope/*.jsonl, which does not exist"),
     (["prepare", "world", "decontaminate={}"], "data.decontaminate names no questions"),
     (["prepare", "world", "decontaminate={mmlu: {path: nope}}"], "nope has no test/*_test.csv"),
+    (["prepare", "world", "decontaminate={benchmarks: {gsm8k: {path: nope}}}"], "benchmarks.gsm8k.path is nope, which"),
+    (["prepare", "world", "decontaminate={benchmarks: {gsm9k: {}}}"], "gsm9k"),
+    (
+        ["prepare", "world", "decontaminate={mmlu: {path: quiz}, reviewed: [home/67]}"],
+        "data.decontaminate.reviewed names question home/67, but home has 67; questions are counted from 0",
+    ),
     (["prepare", "world", "filter={language: {keep: [nb]}}"], "'nb' is no language that is told apart"),
     (["remove", "nope"], "there is no run nope in {store}; runs: half, one, two"),
     (["rename", "one", "two"], "there is a run two already"),

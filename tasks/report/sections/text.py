@@ -8,7 +8,7 @@ from typing import Any
 
 from conf.report.section import Section
 from conf.report.text import TextCounts
-from tasks.report.sections import filters
+from tasks.report.sections import filters, planted
 
 HEADER = ("corpus", "split", "documents or records", "tokens")
 
@@ -20,7 +20,9 @@ def read_text(stages: dict[str, str]) -> dict[str, TextCounts]:
         file = Path(folder) / "statistics.json"
         if (label == "records" or label == "data" or label.startswith("data-")) and file.is_file():
             statistics = json.loads(file.read_text(encoding="utf-8"))
-            found[label] = _counts(statistics).model_copy(update=filters.read_steps(statistics, file.parent))
+            found[label] = _counts(statistics).model_copy(
+                update=filters.read_steps(statistics, file.parent) | planted.read_planted(statistics)
+            )
     return found
 
 
