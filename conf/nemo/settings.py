@@ -114,7 +114,7 @@ def check_training(where: str, config: Training) -> None:
         )
     if config.parallel.distributed_optimizer:
         raise ValueError(
-            f"{where}.parallel.distributed_optimizer is true, but engine nemo's gpt_train decides that itself; remove it"
+            f"{where}.parallel.distributed_optimizer is true, which engine nemo's gpt_train decides itself; remove it"
         )
 
 

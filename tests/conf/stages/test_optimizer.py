@@ -40,6 +40,18 @@ WRONG = [
 ]
 
 
+SHARED = "distill.parallel={processes: 16, tensor: 8, distributed_optimizer: true}"
+WRONG += [
+    (
+        ["distill.parallel={processes: 2, tensor: 2, distributed_optimizer: true}"],
+        "each weight is on one of the 2 proc",
+    ),
+    ([SHARED, "distill.optimizer=muon"], "optimizer is muon, which steps whole matrices; choose adamw or remove"),
+    ([SHARED, "distill.average={kind: ema, decay: 0.9}"], "but average needs the fp32 weights that it spreads"),
+    (["logits={}", "logits.parallel={processes: 2, distributed_optimizer: true}"], "but nothing is trained; remove it"),
+]
+
+
 @pytest.mark.parametrize(("overrides", "sentence"), WRONG, ids=[overrides[0] for overrides, _ in WRONG])
 def test_wrong_settings_are_refused(overrides: list[str], sentence: str) -> None:
     assert sentence in told(*overrides)
@@ -83,3 +95,18 @@ def test_the_saving_is_shared_by_ranks() -> None:
 def test_qad_keeps_no_average() -> None:
     with pytest.raises(ValidationError, match=r"qad\.average is ema but QAD keeps no average"):
         QADConfig.model_validate(SETTINGS | {"average": {"kind": "ema"}})
+
+
+@pytest.mark.parametrize(("precision", "each"), [("fp32", 8), ("bf16", 12)])
+def test_ranks_that_share_an_optimizer_hold_less(precision: str, each: int) -> None:
+    layout = {"processes": 4, "context": 2}
+    plain, shared = (
+        teacher(precision=precision, parallel=Parallel(**layout, distributed_optimizer=value))
+        for value in (False, True)
+    )
+    assert plain.shape is not None
+    one, other = (memory.training(plain.shape, config, "cuda") for config in (plain, shared))
+    params = num_params(plain.shape)
+    assert (one.optimizer, other.optimizer) == (each * params, each * params // 4)
+    assert one.gradients == other.gradients and one.weights == other.weights
+    assert plain.identity() == shared.identity()
