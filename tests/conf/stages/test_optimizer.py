@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from conf.estimate import memory
 from conf.parallel import Parallel
 from conf.shape import num_params
+from conf.stages.logits import LogitsConfig
 from conf.stages.qad import QADConfig
 from conf.stages.teacher import TeacherConfig
 from tests.fixtures.flow import told
@@ -47,8 +48,10 @@ WRONG += [
         "each weight is on one of the 2 proc",
     ),
     ([SHARED, "distill.optimizer=muon"], "optimizer is muon, which steps whole matrices; choose adamw or remove"),
-    ([SHARED, "distill.average={kind: ema, decay: 0.9}"], "but average needs the fp32 weights that it spreads"),
-    (["logits={}", "logits.parallel={processes: 2, distributed_optimizer: true}"], "but nothing is trained; remove it"),
+    (
+        [SHARED, "distill.precision=bf16", "distill.average={kind: ema, decay: 0.9}"],
+        "but average needs the fp32 weights that it spreads",
+    ),
 ]
 
 
@@ -110,3 +113,9 @@ def test_ranks_that_share_an_optimizer_hold_less(precision: str, each: int) -> N
     assert (one.optimizer, other.optimizer) == (each * params, each * params // 4)
     assert one.gradients == other.gradients and one.weights == other.weights
     assert plain.identity() == shared.identity()
+
+
+def test_a_stage_that_trains_nothing_shares_no_optimizer() -> None:
+    layout = {"processes": 2, "distributed_optimizer": True}
+    with pytest.raises(ValidationError, match="sets distributed_optimizer, but nothing is trained; remove it"):
+        LogitsConfig.model_validate({"top_k": 4, "seq_length": 64, "parallel": layout})
