@@ -67,7 +67,8 @@ class Saver:
         """Copy this rank's part of the checkpoint of `step` with the states of `watch` and `spikes` and the average of
         the weights, and start to write it; collective. Waits for the previous one."""
         self._join()
-        parts = {"master": stepped(optimizer)} | {name: moment(optimizer, name) for name in MOMENTS}
+        parts: dict[str, PieceOf] = {"master": stepped(optimizer)}
+        parts |= {name: moment(optimizer, name) for name in MOMENTS}
         parts |= {AVERAGE: whole(average)} if average else {}
         watch_notes, best_tensors = watch.checkpoint_state(step) if watch else ({}, {})
         parts |= {name: whole(tensor_of) for name, tensor_of in best_tensors.items()}
@@ -113,7 +114,8 @@ class Saver:
     def _together(self, act: Callable[[], Any]) -> list[Any]:
         """What `act` returns on every rank, once all have done it. Raises what it raises, or OSError for another
         rank."""
-        result, error = None, None
+        result: Any = None
+        error: BaseException | None = None
         try:
             result = act()
         except BaseException as raised:  # noqa: BLE001 - the other ranks wait to hear of it

@@ -99,7 +99,7 @@ def master(parameter: torch.nn.Parameter) -> torch.Tensor:
 
 def stepped(optimizer: MegatronOptimizer) -> PieceOf:
     """The fp32 weights that this rank steps."""
-    owned = {}
+    owned: dict[torch.nn.Parameter, Piece] = {}
     for each in _megatrons(optimizer):
         if isinstance(each, DistributedOptimizer):
             for parameter, (group, place) in each.model_param_group_index_map.items():

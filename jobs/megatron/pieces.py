@@ -57,7 +57,9 @@ def snapshot(model: GPTModel, config: dict[str, Any], parts: dict[str, PieceOf])
     taken: Snapshot = {}
     tied = bool(config.get("tie_word_embeddings")) and parallel_state.get_pipeline_model_parallel_rank() > 0
     for part, piece_of in parts.items():
-        tensors, notes = taken[part] = {}, {}
+        tensors: dict[str, torch.Tensor] = {}
+        notes: dict[str, Any] = {}
+        taken[part] = tensors, notes
         for parameter, names, split in parameters_of(model, config):
             if split == "whole" and parallel_state.get_tensor_model_parallel_rank() > 0:
                 continue  # tensor-parallel ranks hold the same

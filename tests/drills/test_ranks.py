@@ -84,7 +84,6 @@ def test_a_rank_killed_while_it_writes_leaves_the_checkpoint_before(corpus: Path
         os.kill(jobs[rank].pid, signal.SIGKILL)
         wait_for(lambda: all(job.ended.is_set() for job in jobs), 30, "a rank outlives the other")  # noqa: B023
         assert not any(job.code == 0 for job in jobs)
-        assert list(output.glob("checkpoints/.partial-*")), "it was not writing"
         found = checkpoints.newest_sound(output / "checkpoints")
         assert found and found[1]["step"] == reached(output) > before
     ranks("teacher", config, inputs, output, 2)
