@@ -145,11 +145,8 @@ class _Run:
         self.train, self.validation = train, validation
         if config.parallel.recompute:
             recompute_layers(model)
-        ddp = DistributedDataParallelConfig(
-            grad_reduce_in_fp32=True,
-            overlap_grad_reduce=False,
-            use_distributed_optimizer=config.parallel.distributed_optimizer,
-        )
+        shared = config.parallel.distributed_optimizer
+        ddp = DistributedDataParallelConfig(grad_reduce_in_fp32=True, use_distributed_optimizer=shared)
         self.wrapped = DistributedDataParallel(model.config, ddp, model)
         model.config.finalize_model_grads_func = (
             finalize_model_grads  # otherwise replicated parameters drift between ranks
