@@ -30,9 +30,21 @@ class Parallel(Config):
     recompute: bool = Field(
         default=False, description="Recompute a layer's activations in the backward pass instead of storing them."
     )
+    distributed_optimizer: bool = Field(
+        default=False,
+        description=(
+            "In training, data- and context-parallel ranks share the optimizer's states instead of each holding all of"
+            " them."
+        ),
+    )
     threads: int | None = Field(
         default=None, ge=1, description="CPU threads per process; empty: all cores of the machine."
     )
+
+    @property
+    def sharing(self) -> int:
+        """Ranks among which the states of a weight's optimizer are spread."""
+        return self.data * self.context if self.distributed_optimizer else 1
 
     @property
     def data(self) -> int:
@@ -50,6 +62,11 @@ class Parallel(Config):
             )
         if self.sequence and self.tensor == 1:
             raise ValueError("parallel.sequence is true but parallel.tensor is 1; raise tensor or remove sequence")
+        if self.distributed_optimizer and self.sharing == 1:
+            raise ValueError(
+                f"parallel.distributed_optimizer is true but each weight is on one of the {self.processes} processes;"
+                " raise processes or remove distributed_optimizer"
+            )
         return self
 
 

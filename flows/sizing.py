@@ -23,7 +23,7 @@ from flows.plan import PlannedStage
 
 @dataclass(frozen=True, kw_only=True)
 class Sized:
-    """A stage with its estimates. `memory` is for the fullest GPU, `main` is main memory in bytes on the first node,
+    """A stage with its estimates. `memory` is for the fullest GPU, `main` is main memory in bytes on one node,
     `gpu_hours` is over all GPUs; None if the stage uses no GPU or the value is unknown. `misfit` says that it does not
     fit, `tight` that it may not."""
 
@@ -97,7 +97,7 @@ def _sized(numbers: StageEstimate, cluster: Cluster, stage: PlannedStage) -> Siz
     problem = misfit(stage.label, job, gpu.name, gpu.memory_gb * 1e9, resources.gpus_per_node)
     if main and resources.memory_gb and main > resources.memory_gb * 1e9:
         problem = problem or (
-            f"{stage.label} needs {main / 1e9:.1f} GB of main memory on its first node, to copy a checkpoint before"
+            f"{stage.label} needs {main / 1e9:.1f} GB of main memory on a node, to copy a checkpoint before"
             f" writing it, but requests {resources.memory_gb:g} GB; raise the cluster's stages.{stage.stage}.memory_gb"
         )
     near = None if problem else tight(stage.label, job, gpu.name, gpu.memory_gb * 1e9, resources.gpus_per_node)

@@ -105,6 +105,8 @@ def _layouts(job: JobEstimate, gpus_per_node: int) -> Iterator[tuple[Parallel, i
         if processes % (tensor * pipeline * context):
             continue
         data = processes // (tensor * pipeline * context)
+        if job.parallel.distributed_optimizer and data * context == 1:
+            continue
         for sequence, recompute, micro_batch in product(switches, switches, batches):
             if (sequence and tensor == 1) or (job.training and job.training.global_batch % (micro_batch * data)):
                 continue

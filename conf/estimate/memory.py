@@ -49,24 +49,27 @@ CAUSES = tuple(cause.name for cause in fields(Memory))
 
 @dataclass(frozen=True, kw_only=True)
 class Copies:
-    """Bytes of main memory that GPU training needs: on rank 0 the checkpoint being written, on every rank the best
-    weights so far if they are kept."""
+    """Bytes of main memory that GPU training needs: for the checkpoint being written, of which each of `processes`
+    ranks copies its share, and on every rank for the best weights so far if they are kept."""
 
     checkpoint: int = 0
     best: int = 0
+    processes: int = 1
 
     def of(self, ranks: int) -> int:
-        """Bytes on the node of rank 0, with `ranks` ranks, libraries included."""
-        return self.checkpoint + ranks * (self.best + LIBRARIES)
+        """Bytes on a node with `ranks` of the ranks, libraries included."""
+        shares = -(-self.checkpoint * min(ranks, self.processes) // self.processes)
+        return shares + ranks * (self.best + LIBRARIES)
 
 
 def copies(shape: Shape, config: Training) -> Copies:
     """Copies that jobs/megatron/checkpoint.py and early_stopping.py keep of a model of `shape`."""
     params, checkpoint = num_params(shape), optimizer.in_checkpoint(shape, config)
     if getattr(config, "keep", "last") == "last":
-        return Copies(checkpoint=checkpoint)
+        return Copies(checkpoint=checkpoint, processes=config.parallel.processes)
     split = config.parallel.tensor * config.parallel.pipeline
-    return Copies(checkpoint=checkpoint + 4 * params, best=passes.BYTES[config.precision] * params // split)
+    best = passes.BYTES[config.precision] * params // split
+    return Copies(checkpoint=checkpoint + 4 * params, best=best, processes=config.parallel.processes)
 
 
 def stages_of(parallel: Parallel) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """What a training holds besides weights and gradients, in bytes: fp32 master weights of bf16 ones, AdamW's two moments
-or Muon's one, the average of the weights. Nothing is sharded over data-parallel ranks."""
+or Muon's one, the average of the weights. A distributed optimizer spreads all but the average over data-parallel
+ranks."""
 
 from __future__ import annotations
 
@@ -23,8 +24,9 @@ def single_moment(shape: Shape, parallel: Parallel, config: Training) -> int:
 
 def held(params: int, shape: Shape, config: Training) -> int:
     """Bytes on one rank with `params` parameters."""
-    copies = (3 if config.precision == "bf16" else 2) + (1 if config.average else 0)
-    return FP32 * (copies * params - single_moment(shape, config.parallel, config))
+    copies, averages = 3 if config.precision == "bf16" else 2, 1 if config.average else 0
+    states = copies * params - single_moment(shape, config.parallel, config)
+    return FP32 * (averages * params + -(-states // config.parallel.sharing))
 
 
 def in_checkpoint(shape: Shape, config: Training) -> int:
@@ -38,7 +40,7 @@ def stepping(params: int, shape: Shape, config: Training, *, foreach: bool) -> i
     second moments at once. Muon's largest parameter takes its update, a whole matrix in fp32, and in the precision of
     the iteration the matrix, its product and two squares of its smaller side."""
     single = single_moment(shape, config.parallel, config)
-    roots = FP32 * (params - single) if foreach else 0
+    roots = FP32 * (params - single) // config.parallel.sharing if foreach else 0
     if not single:
         return roots
     hidden, ffn, wide = shape.hidden_size, shape.ffn_hidden_size, 2 if config.precision == "bf16" else FP32

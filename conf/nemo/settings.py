@@ -112,6 +112,10 @@ def check_training(where: str, config: Training) -> None:
         raise ValueError(
             f"{where}.parallel.recompute is true, which engine nemo's gpt_train does not support; remove it"
         )
+    if config.parallel.distributed_optimizer:
+        raise ValueError(
+            f"{where}.parallel.distributed_optimizer is true, which engine nemo's gpt_train decides itself; remove it"
+        )
 
 
 def check_distill(where: str, config: DistillConfig) -> None:

@@ -53,6 +53,8 @@ class LogitsConfig(StageConfig):
             raise ValueError(
                 "logits.parallel sets context or sequence, but logits are stored for whole sequences; remove both"
             )
+        if value.distributed_optimizer:
+            raise ValueError("logits.parallel sets distributed_optimizer, but nothing is trained; remove it")
         return value
 
     def estimate(self, models: Models) -> StageEstimate | None:

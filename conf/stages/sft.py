@@ -80,7 +80,9 @@ class SftConfig(WithDistillationLoss, WithEarlyStopping):
         if not self.offline or self.top_k is None:
             return None
         shared = {name: getattr(self, name) for name in ("top_k", "seq_length", "seed", "precision", "micro_batch")}
-        return LogitsConfig(**shared, parallel=self.parallel.model_copy(update={"sequence": False}))
+        return LogitsConfig(
+            **shared, parallel=self.parallel.model_copy(update={"sequence": False, "distributed_optimizer": False})
+        )
 
     def estimate(self, models: Models) -> StageEstimate | None:
         teacher = models.teacher if self.kd_weight and not self.offline else None

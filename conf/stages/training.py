@@ -151,6 +151,22 @@ class Training(StageConfig):
         return self
 
     @model_validator(mode="after")
+    def _distributed(self) -> Self:
+        if not self.parallel.distributed_optimizer:
+            return self
+        if self.optimizer.name == "muon":
+            raise ValueError(
+                "parallel.distributed_optimizer is true but optimizer is muon, which steps whole matrices; choose adamw"
+                " or remove distributed_optimizer"
+            )
+        if self.average and self.precision == "bf16":
+            raise ValueError(
+                "parallel.distributed_optimizer is true but average needs the fp32 weights that it spreads over ranks;"
+                " remove either"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _batches(self) -> Self:
         per_pass = self.micro_batch * self.parallel.data
         if self.steps and self.global_batch % per_pass:

@@ -181,7 +181,8 @@ def _about(stages: list[Sized]) -> str:
         return f"{against}memory is the estimated peak over all processes of a job; {disk}"
     hours, time = sum(hours for hours, _ in pending), sum(hours / gpus for hours, gpus in pending)
     return (
-        f"{against}memory is the estimated peak of a job's fullest GPU; main memory is for the first node, which"
-        f" copies checkpoints before writing them; {disk}; {in_hours(hours)} GPU-hours, {as_time(time)} if stages run"
-        " one after another, at the utilisation of published runs (conf/estimate/flops.py); without questions or queues"
+        f"{against}memory is the estimated peak of a job's fullest GPU; main memory is for one node,"
+        f" whose ranks copy checkpoints before writing them; {disk}; {in_hours(hours)} GPU-hours, {as_time(time)} if"
+        " stages run one after another, at the utilisation of published runs (conf/estimate/flops.py); without"
+        " questions or queues"
     )

@@ -14,7 +14,7 @@ import torch
 from megatron.core.models.gpt import GPTModel
 
 from conf.stages.training import Training
-from jobs.megatron.checkpoint import master
+from jobs.megatron.optimizer import master
 
 AVERAGE = "average.json"
 """In the job's output: what was averaged, and whether it became the model."""

@@ -1,41 +1,49 @@
-"""Training checkpoints to resume from: fp32 master weights and the optimizer's moments under Hugging Face tensor names,
-plus one JSON.
+"""Training checkpoints to resume from: fp32 master weights and the optimizer's moments in pieces, plus one JSON.
 
-No pickles, no layout: the files are gathered like a model, so a run can resume under another tensor- or
-pipeline-parallel size. A thread of rank 0 writes them during training from a copy in main memory."""
+No pickles, and no layout that a reader would have to share: every rank writes what it alone holds, so that none ever
+has more, and a run can resume under another layout, also with another number of data-parallel ranks. Threads write
+during training from copies in main memory; a checkpoint gets its name once all ranks' files are on disk."""
 
 from __future__ import annotations
 
+import datetime
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import torch
+from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
 from megatron.core.optimizer import MegatronOptimizer
 
+from jobs.megatron import pieces
 from jobs.megatron.early_stopping import Watch
-from jobs.megatron.optimizer import MOMENTS, states
-from jobs.megatron.shards import write_shards
+from jobs.megatron.optimizer import MOMENTS, moment, states, stepped
+from jobs.megatron.pieces import PieceOf, Pieces, Snapshot, whole
 from jobs.megatron.spikes import SpikeWatch
-from jobs.megatron.weights import TensorOf, gather_tensors, read_into
+from jobs.megatron.weights import TensorOf
 from jobs.runtime import checkpoint_folder as checkpoints
 
 AVERAGE = "average"
 
-Parts = dict[str, list[tuple[str, torch.Tensor]]]
-"""Folder of a checkpoint -> its tensors by name, on rank 0 in main memory; placeholders elsewhere."""
+PATIENCE = datetime.timedelta(hours=12)
+"""How long a rank's writer waits for the others'. One that is gone is noticed at once, one that hangs by the
+heartbeat."""
 
 
 class Saver:
-    """Writes the checkpoints of one training run, one at a time. Leaving it waits for the one in flight."""
+    """Writes the checkpoints of one training run, one at a time; collective. Leaving it waits for the one in flight."""
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder, self.keep = folder, keep
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+        self._rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        # Writers talk beside training, so they need a group of their own.
+        self._group = torch.distributed.new_group(backend="gloo", timeout=PATIENCE) if ranks > 1 else None
 
     def __enter__(self) -> Self:
         return self
@@ -56,29 +64,26 @@ class Saver:
         average: TensorOf | None = None,
         spikes: SpikeWatch | None = None,
     ) -> None:
-        """Copy the checkpoint of `step` with the states of `watch` and `spikes` and the average of the weights, and
-        start to write it; collective. Waits for the previous one."""
+        """Copy this rank's part of the checkpoint of `step` with the states of `watch` and `spikes` and the average of
+        the weights, and start to write it; collective. Waits for the previous one."""
         self._join()
-        tensors_of: dict[str, TensorOf] = {"master": master} | _moments(optimizer)
-        tensors_of |= {AVERAGE: average} if average else {}
+        parts: dict[str, PieceOf] = {"master": stepped(optimizer)}
+        parts |= {name: moment(optimizer, name) for name in MOMENTS}
+        parts |= {AVERAGE: whole(average)} if average else {}
         watch_notes, best_tensors = watch.checkpoint_state(step) if watch else ({}, {})
+        parts |= {name: whole(tensor_of) for name, tensor_of in best_tensors.items()}
         notes = {"watch": watch_notes} | ({"spikes": spikes.state()} if spikes else {})
-        writer = torch.distributed.get_rank() == 0
-        parts = {
-            name: list(_copied(gather_tensors(model, config, tensor_of), writer))
-            for name, tensor_of in (tensors_of | best_tensors).items()
-        }
-        if writer:
-            self._thread = threading.Thread(target=self._write, args=(step, parts, notes), name="checkpoint")
-            self._thread.start()
+        taken = pieces.snapshot(model, config, parts)
+        self._thread = threading.Thread(target=self._write, args=(step, taken, notes), name="checkpoint")
+        self._thread.start()
 
     def raise_errors(self) -> None:
-        """Raise the error of a checkpoint that failed in the meantime, on rank 0."""
+        """Raise the error of a checkpoint that failed in the meantime, on whatever rank."""
         if self._thread and not self._thread.is_alive():
             self._join()
 
     def wait(self) -> None:
-        """Wait until everything is on disk; collective, so that no rank ends the job before rank 0 has written."""
+        """Wait until everything is on disk; collective, so that no rank ends the job before all have written."""
         self._join()
         torch.distributed.barrier()
 
@@ -89,24 +94,51 @@ class Saver:
         if self._error:
             raise self._error
 
-    def _write(self, step: int, parts: Parts, notes: dict[str, Any]) -> None:
-        def write(folder: Path) -> dict[str, Any]:
-            for name in list(parts):
-                write_shards(folder / name, parts.pop(name))
-            return notes
+    def _write(self, step: int, taken: Snapshot, notes: dict[str, Any]) -> None:
+        partial, first = checkpoints.partial_of(self.folder, step), self._rank == 0
+
+        def write() -> dict[str, str]:
+            return checkpoints.digests(partial, pieces.write(partial, taken, self._rank, _tensor_place()))
 
         try:
-            checkpoints.publish(self.folder, step, self.keep, write)
+            self._together(lambda: checkpoints.begin(self.folder, step) if first else None)
+            written: dict[str, str] = {}
+            for digests in self._together(write):
+                written |= digests
+            self._together(lambda: checkpoints.seal(partial, self.keep, notes, written) if first else None)
         except BaseException as error:  # noqa: BLE001 - raised again by the training thread
+            if first:
+                shutil.rmtree(partial, ignore_errors=True)
             self._error = error
 
+    def _together(self, act: Callable[[], Any]) -> list[Any]:
+        """What `act` returns on every rank, once all have done it. Raises what it raises, or OSError for another
+        rank."""
+        result: Any = None
+        error: BaseException | None = None
+        try:
+            result = act()
+        except BaseException as raised:  # noqa: BLE001 - the other ranks wait to hear of it
+            error = raised
+        own = (result, None if error is None else str(error))
+        told: list[Any] = [own]
+        if self._group is not None:
+            told *= self._group.size()
+            torch.distributed.all_gather_object(told, own, group=self._group)
+        if error is not None:
+            raise error
+        for rank, (_, fault) in enumerate(told):
+            if fault is not None:
+                raise OSError(f"rank {rank} could not write its part of a checkpoint: {fault}")
+        return [result for result, _ in told]
 
-def _copied(tensors: Iterator[tuple[str, torch.Tensor]], writer: bool) -> Iterator[tuple[str, torch.Tensor]]:
-    """Copies that the next step does not change; only the writer keeps any."""
-    for name, tensor in tensors:
-        if writer:
-            options = {"device": "cpu", "dtype": torch.float32, "memory_format": torch.contiguous_format}
-            yield name, tensor.to(**options, copy=True)
+
+def _tensor_place() -> tuple[int, int]:
+    """This rank among the tensor-parallel ones, and how many they are."""
+    return (
+        parallel_state.get_tensor_model_parallel_rank(),
+        parallel_state.get_tensor_model_parallel_world_size(),
+    )
 
 
 def resume(
@@ -128,33 +160,24 @@ def resume(
         return 0
     newest, notes = box[0]
     step = int(notes["step"])
-    read_into(model, newest / "master", config, master)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.copy_(master(parameter))
+    trained = whole(lambda parameter: parameter if parameter.requires_grad else None)
+    _read(newest / "master", model, config, trained, stepped(optimizer))
     if spikes:
         spikes.resume(notes["spikes"])
     updates = step - (len(spikes.skipped) if spikes else 0)
     for state in states(optimizer).values():
         if "step" in state:
             state["step"] = torch.tensor(float(updates))
-    for name, tensor_of in _moments(optimizer).items():
-        read_into(model, newest / name, config, tensor_of)
+    for name in MOMENTS:
+        _read(newest / name, model, config, moment(optimizer, name))
     if average:
-        read_into(model, newest / AVERAGE, config, average)
+        _read(newest / AVERAGE, model, config, whole(average))
     if watch:
-        watch.resume(step, notes["watch"], lambda name, tensor_of: read_into(model, newest / name, config, tensor_of))
+        watch.resume(
+            step, notes["watch"], lambda name, tensor_of: _read(newest / name, model, config, whole(tensor_of))
+        )
     return step
 
 
-def master(parameter: torch.nn.Parameter) -> torch.Tensor:
-    """The fp32 weight that the optimizer steps: Megatron attaches it to a bf16 parameter; an fp32 parameter is its
-    own."""
-    return getattr(parameter, "main_param", parameter)
-
-
-def _moments(optimizer: MegatronOptimizer) -> dict[str, TensorOf]:
-    """Each moment of the weights that have it."""
-    state = states(optimizer)
-    return {name: lambda parameter, name=name: state[master(parameter)].get(name) for name in MOMENTS}  # type: ignore[misc]
+def _read(folder: Path, model: GPTModel, config: dict[str, Any], *targets: PieceOf) -> None:
+    Pieces(folder).read(model, config, *targets)

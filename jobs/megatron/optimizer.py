@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,10 +18,12 @@ from megatron.core.optimizer import (
     get_megatron_optimizer,
     get_standard_config_overrides,
 )
+from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
 from megatron.core.optimizer.optimizer import Float16OptimizerWithFloat16Params, FP32Optimizer
 from megatron.core.optimizer.optimizer_config import ParamKey
 
 from conf.stages.training import Training
+from jobs.megatron.pieces import Piece, PieceOf
 from jobs.runtime.muon import MOMENT, Muon, Split
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -45,6 +48,7 @@ def optimizer_of(config: Training, model: GPTModel, wrapped: DistributedDataPara
         clip_grad=config.clip_grad,
         bf16=config.precision == "bf16",
         params_dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32,
+        use_distributed_optimizer=config.parallel.distributed_optimizer,
     )
     overrides = get_standard_config_overrides(settings)
     decay = config.optimizer.embedding_weight_decay
@@ -75,7 +79,7 @@ def states(optimizer: MegatronOptimizer) -> dict[torch.Tensor, dict[str, torch.T
     """Fp32 weight -> its state: the moments of MOMENTS that its optimizer has and, of Adam, the `step`; zero before the
     first update."""
     found = {}
-    for inner in _inner(optimizer):
+    for inner in (each.optimizer for each in _megatrons(optimizer)):
         adam = not isinstance(inner, Muon)
         for weight in (weight for group in inner.param_groups for weight in group["params"]):
             state = found[weight] = inner.state[weight]
@@ -87,13 +91,56 @@ def states(optimizer: MegatronOptimizer) -> dict[torch.Tensor, dict[str, torch.T
     return found
 
 
-def _inner(optimizer: MegatronOptimizer) -> Iterator[torch.optim.Optimizer]:
-    """PyTorch's optimizers inside Megatron's."""
+def master(parameter: torch.nn.Parameter) -> torch.Tensor:
+    """The fp32 weight that the optimizer steps: Megatron attaches it to a bf16 parameter; an fp32 parameter is its
+    own. A distributed optimizer steps stretches of them: `stepped` knows which."""
+    return getattr(parameter, "main_param", parameter)
+
+
+def stepped(optimizer: MegatronOptimizer) -> PieceOf:
+    """The fp32 weights that this rank steps."""
+    owned: dict[torch.nn.Parameter, Piece] = {}
+    for each in _megatrons(optimizer):
+        if isinstance(each, DistributedOptimizer):
+            for parameter, (group, place) in each.model_param_group_index_map.items():
+                weight = each.optimizer.param_groups[group]["params"][place]
+                start = each._get_model_param_range_map(parameter)["param"].start
+                owned[parameter] = Piece(values=weight, start=start, owned=True)
+    if any(isinstance(each, DistributedOptimizer) for each in _megatrons(optimizer)):
+        return owned.get
+    return lambda parameter: Piece(values=master(parameter))
+
+
+def moment(optimizer: MegatronOptimizer, name: str) -> PieceOf:
+    """A moment of the weights that this rank steps and that have it."""
+    state, weight_of = states(optimizer), stepped(optimizer)
+
+    def piece_of(parameter: torch.nn.Parameter) -> Piece | None:
+        weight = weight_of(parameter)
+        if weight is None or name not in state[weight.values]:
+            return None
+        return replace(weight, values=state[weight.values][name])
+
+    return piece_of
+
+
+def bytes_held(optimizer: MegatronOptimizer, model: GPTModel) -> int:
+    """Bytes of this rank's optimizer states: moments, and the fp32 weights that are not the model's own."""
+    models = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    held = 0
+    for weight, state in states(optimizer).items():
+        own = () if weight.untyped_storage().data_ptr() in models else (weight,)
+        held += sum(each.nbytes for each in (*own, *(state[name] for name in MOMENTS if name in state)))
+    return held
+
+
+def _megatrons(optimizer: MegatronOptimizer) -> Iterator[MegatronOptimizer]:
+    """Megatron's optimizers in a chain of them, or the one."""
     if isinstance(optimizer, ChainedOptimizer):
         for each in optimizer.chained_optimizers:
-            yield from _inner(each)
+            yield from _megatrons(each)
     else:
-        yield optimizer.optimizer
+        yield optimizer
 
 
 def _wrapped(muon: Muon, settings: OptimizerConfig) -> MegatronOptimizer:

@@ -24,7 +24,7 @@ from jobs.megatron.averages import WeightAverage
 from jobs.megatron.batches import Batch, mean_over_ranks, micro_batches
 from jobs.megatron.early_stopping import Watch
 from jobs.megatron.fused_loss import Losses
-from jobs.megatron.optimizer import optimizer_of
+from jobs.megatron.optimizer import bytes_held, optimizer_of
 from jobs.megatron.recompute import recompute_layers
 from jobs.megatron.spikes import SpikeWatch
 from jobs.runtime import heartbeat, interrupt
@@ -63,6 +63,7 @@ def train(
     average = run.average.tensor_of if run.average else None
     step = checkpoint.resume(folder, model, run.optimizer, hf_config, watch, average, run.spikes)
     run.resume(step)
+    print(f"the optimizer holds {bytes_held(run.optimizer, model):,} bytes on this rank")
     if metrics:
         metrics.rewind(step)
     with (
@@ -144,9 +145,8 @@ class _Run:
         self.train, self.validation = train, validation
         if config.parallel.recompute:
             recompute_layers(model)
-        ddp = DistributedDataParallelConfig(
-            grad_reduce_in_fp32=True, overlap_grad_reduce=False, use_distributed_optimizer=False
-        )
+        shared = config.parallel.distributed_optimizer
+        ddp = DistributedDataParallelConfig(grad_reduce_in_fp32=True, use_distributed_optimizer=shared)
         self.wrapped = DistributedDataParallel(model.config, ddp, model)
         model.config.finalize_model_grads_func = (
             finalize_model_grads  # otherwise replicated parameters drift between ranks

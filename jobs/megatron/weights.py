@@ -70,7 +70,7 @@ def initialize(model: GPTModel, config: dict[str, Any], seed: int) -> None:
     model. Norms multiply by 1, biases are 0."""
     size = parallel_state.get_tensor_model_parallel_world_size()
     std, norm = config.get("initializer_range", 0.02), 0.0 if family_of(config).zero_centred else 1.0
-    for parameter, names, split in _parameters(model, config):
+    for parameter, names, split in parameters_of(model, config):
         if parameter.dim() < 2:
             torch.nn.init.constant_(parameter, 0.0 if names[0].endswith(".bias") else norm)
             continue
@@ -80,7 +80,7 @@ def initialize(model: GPTModel, config: dict[str, Any], seed: int) -> None:
         generator = torch.Generator().manual_seed(int.from_bytes(name[:8], "little") >> 1)
         scale = std / math.sqrt(2 * config["num_hidden_layers"]) if split == "columns" else std
         with torch.no_grad():
-            parameter.copy_(_shard(torch.empty(shape).normal_(0, scale, generator=generator), config, split))
+            parameter.copy_(own_part(torch.empty(shape).normal_(0, scale, generator=generator), split))
 
 
 def save(model: GPTModel, directory: Path, config: dict[str, Any], origin: Path, dtype: torch.dtype) -> None:
@@ -101,11 +101,11 @@ def save(model: GPTModel, directory: Path, config: dict[str, Any], origin: Path,
 def read_into(model: GPTModel, directory: Path, config: dict[str, Any], tensor_of: TensorOf) -> None:
     """Copy this rank's slice of each tensor under `directory` into `tensor_of(parameter)`."""
     source = TensorReader(directory)
-    for parameter, names, split in _parameters(model, config):
+    for parameter, names, split in parameters_of(model, config):
         target = tensor_of(parameter)
         if target is None:
             continue
-        shard = _shard(_merge([source.read(name) for name in names], config, split), config, split)
+        shard = own_part(_merge([source.read(name) for name in names], config, split), split)
         if shard.shape != target.shape:
             raise ValueError(
                 f"{directory}: {names[0]} gives {tuple(shard.shape)} where config.json needs {tuple(target.shape)}"
@@ -128,7 +128,7 @@ def write_tensors(
     torch.distributed.barrier()
 
 
-def _parameters(model: GPTModel, config: dict[str, Any]) -> Iterator[tuple[torch.nn.Parameter, tuple[str, ...], str]]:
+def parameters_of(model: GPTModel, config: dict[str, Any]) -> Iterator[tuple[torch.nn.Parameter, tuple[str, ...], str]]:
     """This rank's parameters with their Hugging Face names and kind of split."""
     family = family_of(config)
     for name, parameter in model.named_parameters():
@@ -157,7 +157,7 @@ def _merge(tensors: list[torch.Tensor], config: dict[str, Any], split: str) -> t
     return torch.cat(tensors) if split == "gated" else tensors[0]
 
 
-def _shard(tensor: torch.Tensor, config: dict[str, Any], split: str) -> torch.Tensor:
+def own_part(tensor: torch.Tensor, split: str) -> torch.Tensor:
     """The rows or columns of a full tensor that belong to this tensor-parallel rank."""
     size, rank = parallel_state.get_tensor_model_parallel_world_size(), parallel_state.get_tensor_model_parallel_rank()
     if size == 1 or split == "whole":
@@ -168,7 +168,8 @@ def _shard(tensor: torch.Tensor, config: dict[str, Any], split: str) -> torch.Te
     return tensor.chunk(size, dim=1 if split == "columns" else 0)[rank]
 
 
-def _unshard(shards: list[torch.Tensor], split: str) -> torch.Tensor:
+def joined(shards: list[torch.Tensor], split: str) -> torch.Tensor:
+    """The inverse of `own_part`, from the parts of all tensor-parallel ranks."""
     if len(shards) == 1 or split == "whole":
         return shards[0]
     if split == "gated":
@@ -202,7 +203,7 @@ def gather_tensors(model: GPTModel, config: dict[str, Any], tensor_of: TensorOf)
         local = (
             [
                 (tensor.detach(), names, split)
-                for parameter, names, split in _parameters(model, config)
+                for parameter, names, split in parameters_of(model, config)
                 if (tensor := tensor_of(parameter)) is not None
             ]
             if is_stage
@@ -213,7 +214,7 @@ def gather_tensors(model: GPTModel, config: dict[str, Any], tensor_of: TensorOf)
             if tied and stage > 0 and names[0] == "model.embed_tokens.weight":
                 continue
             shards = _collect(local[position][0] if local else None, like, stage)
-            yield from _unmerge(_unshard(shards, split), names, config, split)
+            yield from _unmerge(joined(shards, split), names, config, split)
 
 
 def _broadcast_plan(plan: list[Any], stage: int) -> list[Any]:

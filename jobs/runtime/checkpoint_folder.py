@@ -20,31 +20,47 @@ STATE = "state.json"
 
 
 def publish(folder: Path, step: int, keep: int, write: Callable[[Path], dict[str, Any]]) -> None:
-    """Write the checkpoint of `step`: `write` fills a hidden folder and returns its notes. Everything is synced to disk
-    before the folder gets its name; then only the newest `keep` stay. A failed write leaves nothing and raises."""
-    for leftover in folder.glob(".*"):  # of a process that was killed
-        shutil.rmtree(leftover)
-    partial = folder / f".partial-{step}"
-    partial.mkdir(parents=True)
+    """Write the checkpoint of `step` alone: `write` fills a hidden folder and returns its notes. A failed write leaves
+    nothing and raises."""
+    partial = begin(folder, step)
     try:
         notes = write(partial)
-        files = sorted(path for path in partial.rglob("*") if path.is_file())
-        with ThreadPoolExecutor() as pool:
-            digests = dict(
-                zip(
-                    (str(path.relative_to(partial)) for path in files),
-                    pool.map(lambda path: sha256(path, sync=True), files),
-                    strict=True,
-                )
-            )
-        content = {"step": step} | notes | {"digests": digests}
-        (partial / STATE).write_text(json.dumps(content | {"sha256": _content_digest(content)}))
-        sha256(partial / STATE, sync=True)
-        for directory in (partial, *(path for path in partial.rglob("*") if path.is_dir())):
-            sync_folder(directory)
+        seal(partial, keep, notes, digests(partial, [path for path in partial.rglob("*") if path.is_file()]))
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def begin(folder: Path, step: int) -> Path:
+    """A hidden folder to fill with the checkpoint of `step`; what a killed process left is removed."""
+    for leftover in folder.glob(".*"):
+        shutil.rmtree(leftover)
+    partial = partial_of(folder, step)
+    partial.mkdir(parents=True)
+    return partial
+
+
+def partial_of(folder: Path, step: int) -> Path:
+    """The hidden folder of a checkpoint that is being written."""
+    return folder / f".partial-{step}"
+
+
+def digests(partial: Path, files: list[Path]) -> dict[str, str]:
+    """sha256 of files in a hidden folder by their paths in it, after syncing them to disk."""
+    names = sorted(str(path.relative_to(partial)) for path in files)
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(names, pool.map(lambda name: sha256(partial / name, sync=True), names), strict=True))
+
+
+def seal(partial: Path, keep: int, notes: dict[str, Any], digests: dict[str, str]) -> None:
+    """Give a full hidden folder, whose files have `digests` and are on disk, its name; then only the newest `keep`
+    stay."""
+    folder, step = partial.parent, int(partial.name.rpartition("-")[2])
+    content = {"step": step} | notes | {"digests": digests}
+    (partial / STATE).write_text(json.dumps(content | {"sha256": _content_digest(content)}))
+    sha256(partial / STATE, sync=True)
+    for directory in (partial, *(path for path in partial.rglob("*") if path.is_dir())):
+        sync_folder(directory)
     partial.rename(folder / f"step-{step:08d}")
     sync_folder(folder)
     for old in existing(folder)[:-keep]:

@@ -207,7 +207,7 @@ def test_too_small_cluster_is_refused_before_submission(tmp_path: Path) -> None:
 
 
 def test_a_node_that_cannot_hold_a_checkpoints_copy_is_refused(tmp_path: Path) -> None:
-    """Rank 0 holds fp32 weights and two moments in main memory until they are on the disk: 12 bytes a parameter."""
+    """Ranks hold fp32 weights and two moments in main memory until they are on the disk: 12 bytes a parameter."""
     recipe = place_on_cluster(load("qwen3-8b-depth-6b", ["distill.keep=best"]), load_cluster("slurm"))
     numbers = estimate_of(recipe, "distill-depth")
     assert numbers.params and numbers.copies.checkpoint == 16 * numbers.params, "the best weights are in it too"

@@ -101,11 +101,11 @@ def halve(path: Path) -> None:
 
 
 DAMAGES: dict[str, tuple[str, Callable[[Path], None]]] = {
-    "a flipped bit in the weights": ("master/model.safetensors", flip),
-    "a flipped bit in a moment": ("exp_avg_sq/model.safetensors", flip),
-    "half a shard": ("exp_avg/model.safetensors", halve),
-    "an empty shard": ("exp_avg/model.safetensors", lambda path: os.truncate(path, 0)),
-    "a missing shard": ("master/model.safetensors", Path.unlink),
+    "a flipped bit in the weights": ("master/rank-00000.safetensors", flip),
+    "a flipped bit in a moment": ("exp_avg_sq/rank-00000.safetensors", flip),
+    "half a shard": ("exp_avg/rank-00000.safetensors", halve),
+    "an empty shard": ("exp_avg/rank-00000.safetensors", lambda path: os.truncate(path, 0)),
+    "a missing shard": ("master/rank-00000.safetensors", Path.unlink),
     "an empty state file": ("state.json", lambda path: os.truncate(path, 0)),
     "a flipped bit in the state": ("state.json", flip),
     "garbage for a state": ("state.json", lambda path: path.write_text('{"step": 999999}') and None),
@@ -137,7 +137,7 @@ def test_damaged_checkpoints_are_never_overwritten(
 ) -> None:
     folder = copied(whole, tmp_path / "out")
     for checkpoint in checkpoints.existing(folder):
-        halve(checkpoint / "exp_avg" / "model.safetensors")
+        halve(checkpoint / "exp_avg" / "rank-00000.safetensors")
     told = refused("teacher", CONFIG, {"data": corpus}, tmp_path / "out", capfd)
     assert "every checkpoint in" in told and "remove that folder to restart this stage" in told
     assert [path.name for path in checkpoints.existing(folder)] == ["step-00000030", "step-00000040"]

@@ -68,3 +68,24 @@ def test_a_job_survives_a_killed_a_hung_and_a_terminated_rank(corpus: Path, tmp_
     whole = ranks("teacher", CONFIG, {"data": corpus}, tmp_path / "whole", 2)
     assert (output / "model" / "model.safetensors").read_bytes() == (whole / "model" / "model.safetensors").read_bytes()
     assert not list(output.glob("heartbeats/rank-?"))
+
+
+def test_a_rank_killed_while_it_writes_leaves_the_checkpoint_before(corpus: Path, tmp_path: Path) -> None:
+    """Of a model so large that a file of a checkpoint is seen before it is whole, whichever rank writes it."""
+    output, inputs = tmp_path / "out", {"data": corpus}
+    config = CONFIG | {"shape": SHAPE | {"hidden_size": 256, "ffn_hidden_size": 1024}, "steps": 30}
+    config |= {"validate_every": 30, "checkpoint_every": 2}
+    config |= {"parallel": {"processes": 2, "threads": 1, "distributed_optimizer": True}}
+    for rank in (0, 1, 0, 1):
+        before, begun = reached(output), f"checkpoints/.partial-*/*/rank-{rank:05d}.safetensors"
+        _, jobs = start_ranks("teacher", config, inputs, output, 2)
+        wait_for(lambda: reached(output) > before, 120, "no checkpoint was written")  # noqa: B023 - called here
+        wait_for(lambda: list(output.glob(begun)), 120, "no checkpoint is being written")  # noqa: B023
+        os.kill(jobs[rank].pid, signal.SIGKILL)
+        wait_for(lambda: all(job.ended.is_set() for job in jobs), 30, "a rank outlives the other")  # noqa: B023
+        assert not any(job.code == 0 for job in jobs)
+        found = checkpoints.newest_sound(output / "checkpoints")
+        assert found and found[1]["step"] == reached(output) > before
+    ranks("teacher", config, inputs, output, 2)
+    whole = ranks("teacher", config, inputs, tmp_path / "whole", 2)
+    assert (output / "model" / "model.safetensors").read_bytes() == (whole / "model" / "model.safetensors").read_bytes()

@@ -90,7 +90,7 @@ def test_a_stage_must_fit_its_gpus(each: int, misfit: bool) -> None:
 def test_main_memory_must_hold_the_copies(spare: int, misfit: bool) -> None:
     numbers = StageEstimate(job=job(GB), copies=Copies(checkpoint=10 * GB - LIBRARIES + spare))
     found = sizing._sized(numbers, cluster_with(memory_gb=10), stage())
-    words = "distill needs 10.0 GB of main memory on its first node"
+    words = "distill needs 10.0 GB of main memory on a node"
     assert (found.misfit or "").startswith(words) == misfit
     assert sizing._sized(numbers, cluster_with(), stage()).misfit is None, "the cluster's default is not known"
 

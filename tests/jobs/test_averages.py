@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.fixtures.jobs import SHAPE, TRAINING, killed_after_a_checkpoint, last, ranks_all, run_job
-from tests.fixtures.weights import cut_after, same, tensors
+from tests.fixtures.weights import cut_after, in_checkpoint, same, tensors
 
 pytestmark = pytest.mark.slow
 STEPS = 8
@@ -22,7 +22,7 @@ MEAN = {"average": {"kind": "mean", "last": 3, "every": 2}}
 
 def weights_of(output: Path, step: int) -> dict[str, torch.Tensor]:
     """The trained weights after a step."""
-    return tensors(output / "checkpoints" / f"step-{step:08}" / "master")
+    return in_checkpoint(output / "checkpoints" / f"step-{step:08}", "master")
 
 
 def weighted(output: Path, shares: dict[int, float]) -> dict[str, torch.Tensor]:
@@ -62,7 +62,7 @@ def test_an_ema_weighs_steps_by_its_decay(ema: Path) -> None:
     shares = {step: 0.75 ** (STEPS - step) for step in range(1, STEPS + 1)}
     total = sum(shares.values())
     expected = weighted(ema, {step: share / total for step, share in shares.items()})
-    close(tensors(ema / "checkpoints" / f"step-{STEPS:08}" / "average"), expected)
+    close(in_checkpoint(ema / "checkpoints" / f"step-{STEPS:08}", "average"), expected)
 
 
 def test_a_mean_is_of_the_last_weights(mean: Path) -> None:
@@ -122,7 +122,9 @@ def test_a_resumed_average_is_bit_for_bit_the_same(
     resumed = run_job("teacher", config, {"data": corpus}, cut_after(5, whole, tmp_path / "cut"))
     newest = f"step-{STEPS:08}"
     for part in ("master", "average"):
-        assert same(tensors(whole / "checkpoints" / newest / part), tensors(resumed / "checkpoints" / newest / part))
+        assert same(
+            in_checkpoint(whole / "checkpoints" / newest, part), in_checkpoint(resumed / "checkpoints" / newest, part)
+        )
     assert same(tensors(whole / "model"), tensors(resumed / "model"))
     assert last(resumed, "average_val_loss") == last(whole, "average_val_loss")
 
@@ -131,7 +133,7 @@ def test_bf16_averages_the_fp32_masters(corpus: Path, tmp_path: Path) -> None:
     config = SHORT | MEAN | {"export": "average", "precision": "bf16"}
     output = run_job("teacher", config, {"data": corpus}, tmp_path / "bf16")
     expected = weighted(output, {4: 1 / 3, 6: 1 / 3, 8: 1 / 3})
-    close(tensors(output / "checkpoints" / f"step-{STEPS:08}" / "average"), expected)
+    close(in_checkpoint(output / "checkpoints" / f"step-{STEPS:08}", "average"), expected)
     for name, tensor in tensors(output / "model").items():
         assert tensor.dtype == torch.bfloat16
         torch.testing.assert_close(tensor.double(), expected[name], rtol=0.01, atol=1e-3)
@@ -169,7 +171,7 @@ def test_projections_of_a_student_are_averaged_and_resumed(
     config |= {"intermediate": [{"student_layer": 2, "teacher_layer": 2}]}
     inputs = {"data": corpus, "teacher": teacher, "student": student}
     whole = run_job("distill", config, inputs, tmp_path / "whole")
-    assert any("projection" in name for name in tensors(whole / "checkpoints" / f"step-{STEPS:08}" / "average"))
+    assert any("projection" in name for name in in_checkpoint(whole / "checkpoints" / f"step-{STEPS:08}", "average"))
     resumed = run_job("distill", config, inputs, cut_after(5, whole, tmp_path / "cut"))
     names = list(json.loads((whole / "average.json").read_text())["losses"])
     assert {"average_val_kl", "average_val_loss"} <= set(names)

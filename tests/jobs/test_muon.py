@@ -14,7 +14,7 @@ from conf.estimate import memory
 from conf.stages.teacher import TeacherConfig
 from jobs.runtime.muon import COEFFICIENTS, Muon, orthogonal
 from tests.fixtures.jobs import SHAPE, TRAINING, killed_after_a_checkpoint, last, ranks_all, run_job
-from tests.fixtures.weights import cut_after, same, tensors
+from tests.fixtures.weights import cut_after, in_checkpoint, same, tensors
 
 STEPS = 8
 SHORT: dict[str, Any] = TRAINING | {"shape": SHAPE, "steps": STEPS, "checkpoint_every": 1, "checkpoints_kept": STEPS}
@@ -137,8 +137,8 @@ def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_matrices_inside_layers_have_one_moment(whole: Path) -> None:
     """Embedding and norms are AdamW's, with two."""
     newest = whole / "checkpoints" / f"step-{STEPS:08}"
-    weights, second = tensors(newest / "master"), tensors(newest / "exp_avg_sq")
-    assert tensors(newest / "exp_avg").keys() == weights.keys()
+    weights, second = in_checkpoint(newest, "master"), in_checkpoint(newest, "exp_avg_sq")
+    assert in_checkpoint(newest, "exp_avg").keys() == weights.keys()
     muons = {name for name in weights if name.endswith("_proj.weight")}
     assert len(muons) == 7 * SHAPE["num_layers"]  # type: ignore[operator]
     assert second.keys() == weights.keys() - muons
@@ -174,7 +174,7 @@ def test_a_killed_run_goes_on_bit_for_bit(corpus: Path, tmp_path: Path, precisio
     killed_after_a_checkpoint("teacher", config, {"data": corpus}, output)
     run_job("teacher", config, {"data": corpus}, output)
     assert same(tensors(undisturbed / "model"), tensors(output / "model"))
-    assert same(*(tensors(each / "checkpoints" / "step-00000020" / "master") for each in (undisturbed, output)))
+    assert same(*(in_checkpoint(each / "checkpoints" / "step-00000020", "master") for each in (undisturbed, output)))
 
 
 @pytest.mark.slow
@@ -219,7 +219,7 @@ def test_a_student_is_distilled_with_muon(corpus: Path, teacher: Path, importanc
     config |= {"intermediate": [{"student_layer": 2, "teacher_layer": 2}]}
     inputs = {"data": corpus, "teacher": teacher, "student": student}
     output = run_job("distill", config, inputs, tmp_path / "out")
-    second = tensors(output / "checkpoints" / "step-00000020" / "exp_avg_sq")
+    second = in_checkpoint(output / "checkpoints" / "step-00000020", "exp_avg_sq")
     assert any("projection" in name for name in second)
     lines = [json.loads(line)["values"] for line in (output / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["val_kl"] < 0.7 * lines[0]["val_kl"]

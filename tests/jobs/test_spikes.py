@@ -19,7 +19,7 @@ from conf.parallel import Parallel
 from conf.stages.spikes import Spikes
 from jobs.megatron.spikes import SpikeWatch
 from tests.fixtures.jobs import SHAPE, TRAINING, last, refused, run_job, torchrun_all
-from tests.fixtures.weights import cut_after, same, tensors
+from tests.fixtures.weights import cut_after, in_checkpoint, same, tensors
 
 pytestmark = pytest.mark.slow
 STEPS, JUNK = 30, 25
@@ -99,7 +99,7 @@ def broken(monkeypatch: pytest.MonkeyPatch, steps: dict[int, str]) -> Iterator[N
 
 
 def weights_of(output: Path, step: int) -> dict[str, torch.Tensor]:
-    return tensors(output / "checkpoints" / f"step-{step:08}" / "master")
+    return in_checkpoint(output / "checkpoints" / f"step-{step:08}", "master")
 
 
 def skipped(output: Path) -> list[int]:
@@ -134,7 +134,7 @@ def test_a_killed_run_skips_the_same(
     assert skipped(whole) == skipped(again) == list(steps)
     assert same(weights_of(whole, STEPS), weights_of(again, STEPS))
     for name in ("exp_avg", "exp_avg_sq"):
-        state = [tensors(each / "checkpoints" / f"step-{STEPS:08}" / name) for each in (whole, again)]
+        state = [in_checkpoint(each / "checkpoints" / f"step-{STEPS:08}", name) for each in (whole, again)]
         assert same(*state)
     assert "NaN" not in (whole / "metrics.jsonl").read_text()
 

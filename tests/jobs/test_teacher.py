@@ -47,7 +47,7 @@ def test_a_killed_run_resumes_to_the_same_weights(corpus: Path, teacher: Path, t
 def test_a_damaged_checkpoint_is_passed_over(corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     whole = run_job("teacher", CONFIG | {"steps": 20}, {"data": corpus}, tmp_path / "whole")
     newest = sorted((whole / "checkpoints").glob("step-*"))[-1]
-    file = newest / "exp_avg" / "model.safetensors"
+    file = newest / "exp_avg" / "rank-00000.safetensors"
     content = bytearray(file.read_bytes())
     content[-5] ^= 1
     file.write_bytes(content)

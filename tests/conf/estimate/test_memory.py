@@ -189,6 +189,8 @@ def test_a_teacher_adds_weights_and_two_streams() -> None:
 
 def test_copies_of_checkpoints_and_best_weights() -> None:
     assert memory.Copies(checkpoint=5, best=3).of(4) == 5 + 4 * (3 + LIBRARIES)
+    spread = memory.Copies(checkpoint=6, best=3, processes=4)
+    assert [spread.of(ranks) - ranks * (3 + LIBRARIES) for ranks in (1, 2, 4)] == [2, 3, 6], "every rank has its share"
     scores, flops = one_pass(sequences=2), 700
     got = memory.scoring(LLAMA, PARAMS + flops, scores)
     assert (got.weights, got.teacher, got.logits) == (2 * PARAMS, 2 * flops, 4 * 40 * 10)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from conf.estimate import memory
 from conf.parallel import Parallel
 from conf.shape import num_params
+from conf.stages.logits import LogitsConfig
 from conf.stages.qad import QADConfig
 from conf.stages.teacher import TeacherConfig
 from tests.fixtures.flow import told
@@ -37,6 +38,20 @@ WRONG = [
     (["teacher.optimizer={name: muon, iterations: 21}"], "teacher.optimizer.iterations"),
     (["distill.optimizer={embedding_weight_decay: -1}"], "distill.optimizer.embedding_weight_decay"),
     (["distill.optimizer={name: muon, beta1: 0.9}"], "distill.optimizer.beta1"),
+]
+
+
+SHARED = "distill.parallel={processes: 16, tensor: 8, distributed_optimizer: true}"
+WRONG += [
+    (
+        ["distill.parallel={processes: 2, tensor: 2, distributed_optimizer: true}"],
+        "each weight is on one of the 2 proc",
+    ),
+    ([SHARED, "distill.optimizer=muon"], "optimizer is muon, which steps whole matrices; choose adamw or remove"),
+    (
+        [SHARED, "distill.precision=bf16", "distill.average={kind: ema, decay: 0.9}"],
+        "but average needs the fp32 weights that it spreads",
+    ),
 ]
 
 
@@ -83,3 +98,24 @@ def test_the_saving_is_shared_by_ranks() -> None:
 def test_qad_keeps_no_average() -> None:
     with pytest.raises(ValidationError, match=r"qad\.average is ema but QAD keeps no average"):
         QADConfig.model_validate(SETTINGS | {"average": {"kind": "ema"}})
+
+
+@pytest.mark.parametrize(("precision", "each"), [("fp32", 8), ("bf16", 12)])
+def test_ranks_that_share_an_optimizer_hold_less(precision: str, each: int) -> None:
+    layout = {"processes": 4, "context": 2}
+    plain, shared = (
+        teacher(precision=precision, parallel=Parallel(**layout, distributed_optimizer=value))
+        for value in (False, True)
+    )
+    assert plain.shape is not None
+    one, other = (memory.training(plain.shape, config, "cuda") for config in (plain, shared))
+    params = num_params(plain.shape)
+    assert (one.optimizer, other.optimizer) == (each * params, each * params // 4)
+    assert one.gradients == other.gradients and one.weights == other.weights
+    assert plain.identity() == shared.identity()
+
+
+def test_a_stage_that_trains_nothing_shares_no_optimizer() -> None:
+    layout = {"processes": 2, "distributed_optimizer": True}
+    with pytest.raises(ValidationError, match="sets distributed_optimizer, but nothing is trained; remove it"):
+        LogitsConfig.model_validate({"top_k": 4, "seq_length": 64, "parallel": layout})
