@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -49,6 +49,17 @@ class Student(Config):
             "Seeds with which it is taught: 3 adds the students NAME-s2 and NAME-s3, which differ in their seeds alone;"
             " claims about it hold over seeds too."
         ),
+    )
+    branches: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        default=None,
+        description=(
+            "Fewer steps of distillation, for a schedule of wsd or constant: [60, 120] adds the students NAME-60 and"
+            " NAME-120, which go on from this one's stable phase; []: keep its stable phase, to go on from later."
+        ),
+    )
+    branch_of: str | None = Field(
+        default=None,
+        description="Student with branches whose stable phase this one goes on from; its own may end before.",
     )
     gates: dict[GateName, Gate | None] = Field(
         default={},

@@ -101,7 +101,7 @@ class Space:
         except ValueError as error:
             return Trial(number=number, round=round_, point=point, refused=f"{described(point)}: {error}")
         own = {stage.key: stage.config for stage in stages if stage.key not in self.known}
-        tokens = sum(int(getattr(config, "tokens", 0) or 0) for config in own.values())
+        tokens = sum(int(getattr(config, "own_tokens", 0)) for config in own.values())
         return Trial(number=number, round=round_, point=point, recipe=recipe, stages=tuple(stages), tokens=tokens)
 
 

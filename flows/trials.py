@@ -63,7 +63,11 @@ class TrialStages:
         **inputs: Handle | None,
     ) -> Handle:
         """Future of a stage's artifact, an earlier trial's if it is the same."""
-        roles = {role: _same(handle) for role, handle in inputs.items() if handle is not None}
+        roles = {
+            role: _same(handle)
+            for role, handle in inputs.items()
+            if handle is not None and role not in config.shortcuts
+        }
         same = json.dumps([config.stage, config.identity(), roles], sort_keys=True)
         with self.shared.lock:
             if same not in self.shared.made:

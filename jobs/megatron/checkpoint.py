@@ -117,12 +117,13 @@ def resume(
     watch: Watch | None = None,
     average: TensorOf | None = None,
     spikes: SpikeWatch | None = None,
+    start: Path | None = None,
 ) -> int:
-    """Load the newest undamaged checkpoint into `model`, `optimizer`, `watch`, `average` and `spikes`; returns its
-    step, 0 where there are none.
+    """Load the newest undamaged checkpoint of `folder`, else of `start`, into `model`, `optimizer`, `watch`, `average`
+    and `spikes`; returns its step, 0 where there are none.
 
     Raises ValueError on rank 0 where every checkpoint is damaged."""
-    box = [checkpoints.newest_sound(folder) if torch.distributed.get_rank() == 0 else None]
+    box = [_newest(folder, start) if torch.distributed.get_rank() == 0 else None]
     torch.distributed.broadcast_object_list(box, src=0)
     if box[0] is None:
         return 0
@@ -146,6 +147,10 @@ def resume(
     if watch:
         watch.resume(step, notes["watch"], lambda name, tensor_of: read_into(model, newest / name, config, tensor_of))
     return step
+
+
+def _newest(folder: Path, start: Path | None) -> tuple[Path, dict[str, Any]] | None:
+    return checkpoints.newest_sound(folder) or (checkpoints.newest_sound(start) if start else None)
 
 
 def master(parameter: torch.nn.Parameter) -> torch.Tensor:
