@@ -58,8 +58,8 @@ def test_the_sampler_hears_of_stopped_trials_and_repeats_itself() -> None:
         for _ in range(4):
             asked = [float(point["distill.lr"]) for point in source.ask(4)]
             rates += asked
-            source.tell([(rate,) if rate < 2e-3 or whole else Stopped(60, rate, 100) for rate in asked])
+            source.tell([(rate,) if rate > 2e-3 or whole else Stopped(60, rate, 100) for rate in asked])
         return rates
 
     assert played(whole=False) == played(whole=False)
-    assert played(whole=False) != played(whole=True)
+    assert played(whole=False) != played(whole=True), "whole trials rank before stopped ones"
