@@ -70,8 +70,10 @@ def planned(space: Space) -> PlannedStudy:
 
 def _reached(comparing: Comparing, trials: list[Trial], place: int) -> Reached | None:
     """The values of trials at a point, if the store has all."""
-    values = {trial.number: comparing.stored(trial, place) for trial in trials}
-    return None if None in values.values() else {number: value for number, value in values.items() if value is not None}
+    found = {trial.number: artifact for trial in trials if (artifact := comparing.stored(trial, place))}
+    if len(found) < len(trials):
+        return None
+    return {number: comparing.value(artifact, place) for number, artifact in found.items()}
 
 
 def _state(space: Space, trial: Trial, standing: Standing | None) -> tuple[str, Result]:

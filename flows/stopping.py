@@ -13,7 +13,7 @@ from conf.stages.trunk import first_steps
 from conf.study import CURVES
 from flows.rounds import Space, Trial
 from tasks.analysis.study.stopping import Stopped, Stopping, value_at
-from tasks.store.store import RECORD, key_of
+from tasks.store.store import RECORD, Artifact, key_of
 
 Reached = dict[int, float | str]
 """By number of trial: its value at a point, or why it failed before."""
@@ -54,17 +54,19 @@ class Comparing:
             standing.on = [trial for trial in standing.on if trial.number in values and trial.number not in behind]
         return standing
 
-    def value(self, artifact: Path, place: int) -> float:
+    def value(self, artifact: Artifact, place: int) -> float:
         """What is compared, from a training that reached a point."""
-        return value_at(artifact, self.space.steps[place], CURVES[self.space.study.objectives[0].by])
+        return value_at(Path(artifact.path), self.space.steps[place], CURVES[self.space.study.objectives[0].by])
 
-    def stored(self, trial: Trial, place: int) -> float | None:
-        """The value of a trial at a point, if the store has it: in its whole distillation, or in its first steps."""
+    def stored(self, trial: Trial, place: int) -> Artifact | None:
+        """The training of a trial that reached a point, if the store has it: its whole distillation or its first
+        steps."""
         whole = trial.stage(f"distill-{self.space.student}")
         assert isinstance(whole.config, DistillConfig)
         first = first_steps(whole.config, self.space.steps[place])
         places = ("distill", whole.key), ("trunk", key_of("trunk", first, whole.inputs))
         for stage, key in places:
-            if (self.space.root / stage / key / RECORD).is_file():
-                return self.value(self.space.root / stage / key, place)
+            path = self.space.root / stage / key
+            if (path / RECORD).is_file():
+                return Artifact(stage=stage, key=key, path=str(path))
         return None

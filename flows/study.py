@@ -117,18 +117,19 @@ class Studying:
         """Take trials to a point of their distillation, side by side, as far as the store has not got them there."""
         step, reached, runs = self.space.steps[place], Reached(), dict[int, TrialRun]()
         for trial in trials:
-            known = self.comparing.stored(trial, place)
-            if known is not None:
-                reached[trial.number] = known
-                continue
             self.session.tracker.trial(trial.mark, trial.point)
+            if known := self.comparing.stored(trial, place):
+                reached[trial.number] = self.comparing.value(known, place)
+                if known.stage == "trunk":
+                    self.begun[trial.number] = Begun(student=self.space.student, step=step, trunk=known)
+                continue
             recipe, begun = self.space.of(trial.point), self.begun.get(trial.number)
             runs[trial.number] = self.shared.begin(recipe, trial.mark, self.space.student, step, begun)
         for number, run in runs.items():
             failed = run.failure()
             if failed is None:
                 self.begun[number] = run.begun
-                reached[number] = self.comparing.value(Path(run.begun.trunk.result().path), place)
+                reached[number] = self.comparing.value(run.begun.trunk.result(), place)
             else:
                 reached[number] = failed
         return reached
