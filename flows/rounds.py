@@ -115,7 +115,7 @@ class Space:
             raise ValueError(f"the study has no trial: {end.value}; raise its budget") from None
 
     def _check_keys(self) -> None:
-        moving = set()
+        moving = set[str]()
         for key in self.study.space:
             variants = [plan(recipe, self.root) for recipe in self._alone(key)]
             changed = _changed(variants)

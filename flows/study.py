@@ -22,6 +22,7 @@ from flows.started import command
 from flows.stopping import Comparing, Reached, Standing
 from flows.trials import Begun, Shared, TrialRun
 from tasks.analysis.study.proposer import Values
+from tasks.analysis.study.stopping import Stopped
 from tasks.launch.errors import JobFailed
 from tasks.monitor import prefect_pages
 from tasks.report import render as page
@@ -176,14 +177,12 @@ class Studying:
             tokens=stopped.tokens if stopped else trial.cost.tokens,
             values=values,
             failed=failed or None,
-            stopped=stopped
-            and StoppedTrial(
-                step=stopped.step,
-                steps=self.space.length,
-                value=stopped.value,
-                tokens_saved=trial.cost.tokens - stopped.tokens,
-            ),
+            stopped=self._stopped(trial, stopped) if stopped else None,
         )
+
+    def _stopped(self, trial: Trial, stopped: Stopped) -> StoppedTrial:
+        saved = trial.cost.tokens - stopped.tokens
+        return StoppedTrial(step=stopped.step, steps=self.space.length, value=stopped.value, tokens_saved=saved)
 
     def _fresh(self, trials: list[StudyTrial], first: Values | None) -> tuple[FreshSeeds | None, str]:
         """The best trial and the recipe taught with fresh seeds; or none, and why in a sentence."""
