@@ -84,6 +84,8 @@ class StageConfig(Config):
     """Files that a successful job must have written."""
     resumes: ClassVar[Resumes] = "never"
     """What a restarted job resumes from: its newest checkpoint, or the last step that it logged."""
+    shortcuts: ClassVar[tuple[str, ...]] = ()
+    """Roles of inputs that only shorten the way to the same result: they are no part of the key."""
     device: ClassVar[Device] = "gpu"
     reads_hub: ClassVar[bool] = False
     """Whether its job reads the Hugging Face hub and needs a token."""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 else:
     Stage = Literal[(*stages(), "doctor")]
 """Names of the programs under jobs/ that a cluster can run."""
+LIKE = {"trunk": "distill"}
+"""Stages that run where another one does, if the file does not name them."""
 
 
 class Gpu(Config):
@@ -190,7 +192,8 @@ class Cluster(Config):
     def resources(self, stage: str) -> Resources:
         """Resources of a job of `stage`: the stage's settings override the defaults; environment variables are
         merged."""
-        overrides = next((resources for name, resources in self.stages.items() if name == stage), Resources())
+        by_name: dict[str, Resources] = {**self.stages}
+        overrides = by_name.get(stage) or by_name.get(LIKE.get(stage, stage)) or Resources()
         changed = {name: getattr(overrides, name) for name in overrides.model_fields_set}
         environment = self.defaults.environment | overrides.environment
         return self.defaults.model_copy(update=changed | {"environment": environment})

@@ -40,7 +40,7 @@ def layered(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 def complete(values: dict[str, Any]) -> dict[str, Any]:
     """The values with formats as sections, without removed students (null), with each student's training sections
-    laid over the recipe's, its copies with further seeds, and the space of a study by dotted key."""
+    laid over the recipe's, its branches and its copies with further seeds, and the space of a study by dotted key."""
     values = layered({}, values)
     if isinstance(study := values.get("study"), dict) and isinstance(study.get("space"), dict):
         values = values | {"study": study | {"space": _tried(study["space"])}}
@@ -52,7 +52,7 @@ def complete(values: dict[str, Any]) -> dict[str, Any]:
         for name, student in students.items()
         if student is not None
     }
-    return values | {"students": _with_seeds(taught, values)}
+    return values | {"students": _with_seeds(_with_branches(taught, values), values)}
 
 
 def _tried(space: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -64,6 +64,24 @@ def _tried(space: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return {key: tried for key, tried in keys.items() if tried is not None or prefix}
 
 
+def _with_branches(students: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
+    """The students, each followed by its branches of fewer steps."""
+    all_students: dict[str, Any] = {}
+    for name, student in students.items():
+        all_students[name] = student
+        branches = student.get("branches") if isinstance(student, dict) else None
+        for steps in branches if isinstance(branches, list | tuple) else ():
+            if type(steps) is int and (distill := student.get("distill") or recipe.get("distill")):
+                copy = f"{name}-{steps}"
+                all_students[copy] = students.get(copy, _branch(name, student, distill, steps))
+    return all_students
+
+
+def _branch(name: str, student: dict[str, Any], distill: Any, steps: int) -> dict[str, Any]:
+    changed = {key: value for key, value in student.items() if key != "branches"}
+    return changed | {"branch_of": name, "distill": _over(distill, {"steps": steps})}
+
+
 def _with_seeds(students: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
     """The students, each followed by its copies with further seeds if it asks for several."""
     all_students: dict[str, Any] = {}
@@ -72,13 +90,15 @@ def _with_seeds(students: dict[str, Any], recipe: dict[str, Any]) -> dict[str, A
         seeds = student.get("seeds", 1) if isinstance(student, dict) else 1
         for number in range(2, seeds + 1 if type(seeds) is int and seeds <= MOST_SEEDS else 2):
             copy = f"{name}-s{number}"
-            all_students[copy] = students.get(copy, _shifted(student, recipe, number - 1))
+            all_students[copy] = students.get(copy, _shifted(name, student, recipe, number - 1))
     return all_students
 
 
-def _shifted(student: dict[str, Any], recipe: dict[str, Any], shift: int) -> dict[str, Any]:
-    """A student whose seeds are higher by `shift`."""
-    changed = {key: value for key, value in student.items() if key != "seeds"}
+def _shifted(name: str, student: dict[str, Any], recipe: dict[str, Any], shift: int) -> dict[str, Any]:
+    """The student `name` with seeds that are higher by `shift`; its branches have copies of their own."""
+    changed = {key: value for key, value in student.items() if key not in ("seeds", "branches")}
+    if isinstance(student.get("branches"), list | tuple):
+        changed["branch_of"] = name
     for part in TAUGHT:
         section = student.get(part) or recipe.get(part)
         if isinstance(section, dict):

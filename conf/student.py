@@ -57,6 +57,17 @@ class Student(Config):
             " claims about it hold over seeds too."
         ),
     )
+    branches: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        default=None,
+        description=(
+            "Fewer steps of distillation, for a schedule of wsd or constant: [60, 120] adds the students NAME-60 and"
+            " NAME-120, which go on from this one's stable phase; []: keep its stable phase, to go on from later."
+        ),
+    )
+    branch_of: str | None = Field(
+        default=None,
+        description="Student with branches whose stable phase this one goes on from; its own may end before.",
+    )
     gates: dict[GateName, Gate | None] = Field(
         default={},
         description="Gates of this student; a gate with the same name replaces the recipe's, null removes it.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,8 @@ LOWER = ("val_loss", "kl_teacher", "bytes", "num_params")
 """Metrics for which lower is better."""
 SIZES = ("bytes", "num_params")
 """Metrics that no seed changes."""
+CURVES = {"val_loss": "val_loss", "kl_teacher": "val_kl"}
+"""Metrics that a distillation's validations have, by the name that they have there."""
 BENCHMARKS: tuple[str, ...] = get_args(BenchmarkName)
 Point = dict[str, Any]
 """Values of a trial by dotted key."""
@@ -71,6 +73,41 @@ class Objective(Config):
         return one < other if self.lower else one > other
 
 
+class Stop(Config):
+    """Trials that fall behind on the way are stopped: their validation curves are compared at some points."""
+
+    rule: Literal["median", "halving"] = Field(
+        default="median",
+        description=(
+            "Which trials stop at a point: median, those worse than the median of all that reached it so far; halving,"
+            " all but the best `keep` of these."
+        ),
+    )
+    at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        default=(0.25, 0.5),
+        min_length=1,
+        max_length=10,
+        description="The points: shares of a trial's steps of distillation, moved to the nearest validation.",
+    )
+    keep: float | None = Field(
+        default=None, gt=0, lt=1, description="halving: share of the trials that goes on at each point; empty: 0.5."
+    )
+    least: int = Field(
+        default=4, ge=2, description="At a point that fewer trials have reached so far, none is stopped."
+    )
+
+    @model_validator(mode="after")
+    def _of_its_rule(self) -> Self:
+        if self.keep is not None and self.rule == "median":
+            raise ValueError(
+                f"stop.keep is {self.keep:g} but stop.rule is median, which keeps the better half; remove keep or"
+                " choose rule halving"
+            )
+        if list(self.at) != sorted(set(self.at)):
+            raise ValueError(f"stop.at is {', '.join(map(str, self.at))}; list rising shares, each once")
+        return self
+
+
 class StudyConfig(Config):
     """A study of a recipe, for `imbik study`: trials of the whole recipe with other values of some of its keys."""
 
@@ -91,12 +128,25 @@ class StudyConfig(Config):
         ),
     )
     trials: int | None = Field(
-        default=None, ge=1, le=1000, description="Trials at most; empty: 20, of a grid all, with tokens 1000."
+        default=None,
+        ge=1,
+        le=1000,
+        description="Trials at most; empty: 20, of a grid all, with tokens or gpu_hours 1000.",
     )
     tokens: int | None = Field(
         default=None,
         ge=1,
         description="Training tokens of all trials at most, beyond those of the recipe itself; empty: any number.",
+    )
+    gpu_hours: float | None = Field(
+        default=None,
+        gt=0,
+        description=(
+            "GPU-hours of the same stages at most, as imbik plan --cluster estimates them; empty: any number."
+        ),
+    )
+    stop: Stop | None = Field(
+        default=None, description="Stop trials early that fall behind on their validation curves; empty: never."
     )
     round: int = Field(
         default=4,
@@ -156,6 +206,16 @@ class StudyConfig(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _curves(self) -> Self:
+        if self.stop and (len(self.objectives) > 1 or self.objectives[0].by not in CURVES):
+            found = " and ".join(each.by for each in self.objectives)
+            raise ValueError(
+                f"study.stop compares validation curves, but the objectives are {found}; choose one of"
+                f" {' and '.join(CURVES)}, or remove stop"
+            )
+        return self
+
     @property
     def points(self) -> float:
         """Points of the space; infinite with a range of real numbers."""
@@ -175,7 +235,7 @@ class StudyConfig(Config):
         known = int(min(self.points, 1000))
         if self.sampler == "grid":
             return known
-        return min(known, self.trials or (1000 if self.tokens else TRIALS))
+        return min(known, self.trials or (1000 if self.tokens or self.gpu_hours else TRIALS))
 
     @property
     def fresh(self) -> int:

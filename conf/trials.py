@@ -7,6 +7,7 @@ from typing import Any
 from conf.inherit import layered
 from conf.load import override, read, validate_recipe
 from conf.recipe import Recipe
+from conf.stopping import check_stop
 from conf.study import Point, StudyConfig
 
 CORNERS = 128
@@ -77,12 +78,15 @@ def reseeded(recipe: Recipe, seed: int, *, teacher: bool = False) -> Recipe:
 
 
 def check_space(values: dict[str, Any], study: StudyConfig) -> None:
-    """Raise ValueError, with the point, for values of the space that the recipe refuses."""
+    """Raise ValueError, with the point, for values of the space that the recipe refuses, or trials that cannot be
+    compared on the way."""
+    recipes = []
     for point in study.corners(CORNERS):
         try:
-            trial_recipe(values, point)
+            recipes.append(trial_recipe(values, point))
         except ValueError as error:
             raise ValueError(f"study.space has {described(point)}, which the recipe refuses: {error}") from error
+    check_stop(study, recipes)
 
 
 def described(point: Point) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from conf.branches import branch
 from conf.fitted import fitted_to
 from conf.recipe import Recipe
 from conf.stages.distill import DistillConfig
 from conf.stages.records import GENERATED
 from conf.stages.sft import SftConfig
 from flows import benchmarks
+from flows.branches import Trunks
 from flows.corpus import corpora
 from flows.formats import formats
 from flows.reading import Handle, Model, Stages
@@ -40,6 +42,7 @@ class Pipeline:
             stage("contamination", contamination, **self.corpora, records=self.records, **asked)
         self.tuned_teacher = self._tuned_teacher()
         self.importance = self.logits = None
+        self.trunks = Trunks(recipe, stage)
         inputs = {"teacher": self.teacher, "data": self.data}
         if recipe.needs_importance:
             self.importance = stage("importance", recipe.importance, **inputs)
@@ -79,7 +82,7 @@ class Pipeline:
         start, teacher = self._search(name) if recipe.students[name].search else self._cuts(name)
         pruned = self.models[-1]
         after = self._gates(pruned)
-        if distill := recipe.distill_of(name):
+        if distill := branch(recipe, name):
             start = self._distill(f"distill-{name}", distill, start, teacher, of=name, after=after)
             self._add(name, "distill", start, name, after)
             after = self._gates(self.models[-1], pruned)
@@ -144,7 +147,9 @@ class Pipeline:
         asks = config.evaluation and config.evaluation.mmlu
         more |= {"logits": self.logits if config.offline else None, "mmlu": self.outside.mmlu if asks else None}
         data = self.corpora["raw"] if self.recipe.students[more["of"]].text == "raw" else self.data
-        return self.stage(label, config, teacher=teacher, student=student, data=data, **more)
+        more |= {"teacher": teacher, "student": student, "data": data}
+        trunk = self.trunks.of(more["of"], more) if config.begun else None
+        return self.stage(label, config, trunk=trunk, **more)
 
     def _fine_tune(self, name: str, config: SftConfig, student: Handle, after: tuple[Handle, ...]) -> Handle:
         """Submit an sft stage, with a teacher or its stored logits if configured."""

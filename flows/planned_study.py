@@ -8,7 +8,8 @@ from typing import Any
 
 from flows.plan import PlannedStage
 from flows.rounds import Space, Trial, rounds
-from tasks.analysis.study.proposer import Values
+from flows.stopping import Comparing, Reached, Standing
+from tasks.analysis.study.proposer import Result, Values
 from tasks.report.study_fresh import value_of
 
 
@@ -39,7 +40,7 @@ class PlannedStudy:
                     "trial": trial.mark,
                     "round": trial.round,
                     "point": trial.point,
-                    "tokens": trial.tokens,
+                    "tokens": trial.cost.tokens,
                     "refused": trial.refused or None,
                     "state": state,
                 }
@@ -52,25 +53,35 @@ class PlannedStudy:
 def planned(space: Space) -> PlannedStudy:
     """The rounds of a study as far as the results in the store decide them."""
     source, known, ended = rounds(space), list[tuple[Trial, str]](), ""
+    comparing = Comparing(space)
     asked = next(source, [])
     while asked:
-        states = [_state(space, trial) for trial in asked]
-        known += [
-            (trial, "refused" if trial.refused else state) for trial, (state, _) in zip(asked, states, strict=True)
-        ]
-        if any(values is None and not trial.refused for trial, (_, values) in zip(asked, states, strict=True)):
+        standing = comparing.round(asked, lambda trials, place: _reached(comparing, trials, place))
+        states = [_state(space, trial, standing) for trial in asked]
+        known += [(trial, state) for trial, (state, _) in zip(asked, states, strict=True)]
+        if any(result is None and not trial.refused for trial, (_, result) in zip(asked, states, strict=True)):
             break
         try:
-            asked = source.send([values for _, values in states])
+            asked = source.send([result for _, result in states])
         except StopIteration as end:
             asked, ended = [], str(end.value)
     return PlannedStudy(stages=_stages(space, known), trials=known, sentences=_sentences(space, known, ended))
 
 
-def _state(space: Space, trial: Trial) -> tuple[str, Values | None]:
+def _reached(comparing: Comparing, trials: list[Trial], place: int) -> Reached | None:
+    """The values of trials at a point, if the store has all."""
+    found = {trial.number: artifact for trial in trials if (artifact := comparing.stored(trial, place))}
+    if len(found) < len(trials):
+        return None
+    return {number: comparing.value(artifact, place) for number, artifact in found.items()}
+
+
+def _state(space: Space, trial: Trial, standing: Standing | None) -> tuple[str, Result]:
     """Whether a trial's results are in the store, and these."""
     if trial.recipe is None:
         return "refused", None
+    if standing and (stopped := standing.stopped.get(trial.number)):
+        return f"stopped after step {stopped.step:,}", stopped
     pending = sum(not stage.cached for stage in trial.stages)
     if pending:
         return f"{pending} stages to run", None
@@ -106,7 +117,7 @@ def _stages(space: Space, known: list[tuple[Trial, str]]) -> list[StudyStage]:
 
 def _sentences(space: Space, known: list[tuple[Trial, str]], ended: str) -> list[str]:
     study = space.study
-    spent = sum(trial.tokens for trial, _ in known)
+    spent = sum(trial.cost.tokens for trial, _ in known)
     lines = [f"{len(known)} of at most {study.most} trials are known, with {spent:,} training tokens of their own."]
     if ended:
         lines.append(f"No more follow: {ended}.")
@@ -115,6 +126,15 @@ def _sentences(space: Space, known: list[tuple[Trial, str]], ended: str) -> list
         lines.append(f"The others {which}, {study.round} at a time.")
     if study.tokens:
         lines.append(f"study.tokens {study.tokens:,} may end it before.")
+    if study.gpu_hours:
+        hours = sum(trial.cost.gpu_hours for trial, _ in known)
+        lines.append(f"study.gpu_hours {study.gpu_hours:g} may end it before; these have {hours:.3g}.")
+    if study.stop:
+        steps = ", ".join(f"{step:,}" for step in space.steps)
+        lines.append(
+            f"Trials that fall behind are stopped after step {steps} of {space.length:,} ({study.stop.rule}); what they"
+            " then save is not counted here."
+        )
     if study.fresh:
         lines.append(
             f"Then the best trial and the recipe are taught again with {study.fresh} fresh seeds each, and scored on"

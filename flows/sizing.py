@@ -77,10 +77,12 @@ def _models(recipe: Recipe, planned: PlannedStage, teacher: Shape) -> Models:
     cut = all_cuts[0 if search and planned.cut < 0 else planned.cut]
     sft_at = "sft" if recipe.students[name].sft is None else f"students.{name}.sft"
     return Models(
-        teacher=cut.teacher if config.stage == "distill" else teacher,
+        teacher=cut.teacher if config.stage in ("distill", "trunk") else teacher,
         before=cut.before,
         after=cut.after,
-        where={"prune": cut.where, "distill": cut.distill_at, "sft": sft_at}.get(config.stage, config.stage),
+        where={"prune": cut.where, "distill": cut.distill_at, "trunk": cut.distill_at, "sft": sft_at}.get(
+            config.stage, config.stage
+        ),
         weight_bytes=BYTES[cut.config.precision] if cut.config and config.stage == "quantize" else width,
     )
 

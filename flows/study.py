@@ -12,15 +12,17 @@ from conf.cluster import Cluster
 from conf.load import validate_recipe
 from conf.recipe import Recipe
 from conf.report.report import Report
-from conf.report.study import FreshSeeds, StudyTrial
+from conf.report.study import FreshSeeds, StoppedTrial, StudyTrial
 from conf.study import Point
 from conf.trials import check_study_values, reseeded
 from flows.rounds import Results, Space, Trial, rounds
 from flows.session import Where, open_session, resolve_cluster, tags_of
 from flows.standalone import describe
 from flows.started import command
-from flows.trials import Shared, TrialRun
+from flows.stopping import Comparing, Reached, Standing
+from flows.trials import Begun, Shared, TrialRun
 from tasks.analysis.study.proposer import Values
+from tasks.analysis.study.stopping import Stopped
 from tasks.launch.errors import JobFailed
 from tasks.monitor import prefect_pages
 from tasks.report import render as page
@@ -80,6 +82,7 @@ class Studying:
     def __init__(self, session: Session, space: Space) -> None:
         self.session, self.space, self.study = session, space, space.study
         self.shared, self.prepared = Shared(session), False
+        self.comparing, self.begun = Comparing(space), dict[int, Begun]()
 
     def run(self, folder: Path) -> Report:
         """All rounds, the best trial with fresh seeds, and the report. Raises JobFailed where every trial failed."""
@@ -103,22 +106,54 @@ class Studying:
                 asked = source.send(results) if results is not None else next(source)
             except StopIteration as end:
                 return done, str(end.value), first
-            running = [(trial, self._start(trial)) for trial in asked]
+            standing = self.comparing.round(asked, self._reach)
+            assert standing is not None, "a run waits for every value"
+            running = {trial.number: self._start(trial) for trial in standing.on}
             if not done:
                 first = self._ended(RECIPE_ITSELF, recipe_run)[0]
-            done += [self._result(trial, run) for trial, run in running]
-            results = [trial.values for trial in done[-len(asked) :]]
+            done += [self._result(trial, running.get(trial.number), standing) for trial in asked]
+            results = [standing.stopped.get(trial.number, trial.values) for trial in done[-len(asked) :]]
 
-    def _start(self, trial: Trial) -> TrialRun | None:
-        return None if trial.recipe is None else self._submit(trial.point, trial.mark, trial.mark)
+    def _reach(self, trials: list[Trial], place: int) -> Reached:
+        """Take trials to a point of their distillation, side by side, as far as the store has not got them there."""
+        step, reached, runs = self.space.steps[place], Reached(), dict[int, TrialRun]()
+        for trial in trials:
+            self.session.tracker.trial(trial.mark, trial.point)
+            if known := self.comparing.stored(trial, place):
+                reached[trial.number] = self.comparing.value(known, place)
+                if known.stage == "trunk":
+                    self.begun[trial.number] = Begun(student=self.space.student, step=step, trunk=known)
+                continue
+            recipe, begun = self.space.of(trial.point), self.begun.get(trial.number)
+            runs[trial.number] = self.shared.begin(recipe, trial.mark, self.space.student, step, begun)
+        for number, run in runs.items():
+            failed = run.failure()
+            if failed is None:
+                self.begun[number] = run.begun
+                reached[number] = self.comparing.value(run.begun.trunk.result(), place)
+            else:
+                reached[number] = failed
+        return reached
 
-    def _submit(self, point: Point, mark: str, above: str, *, split: str = "validation", seed: int = 0) -> TrialRun:
+    def _start(self, trial: Trial) -> TrialRun:
+        return self._submit(trial.point, trial.mark, trial.mark, begun=self.begun.get(trial.number))
+
+    def _submit(
+        self,
+        point: Point,
+        mark: str,
+        above: str,
+        *,
+        split: str = "validation",
+        seed: int = 0,
+        begun: Begun | None = None,
+    ) -> TrialRun:
         """Submit a trial's pipeline, as the MLflow run `above`."""
         self.session.tracker.trial(above, point)
         if not self.prepared:
             self.session.launcher.prepare()
             self.prepared = True
-        return self.shared.trial(self.space.of(point, split=split, seed=seed), mark, above if mark else "")
+        return self.shared.trial(self.space.of(point, split=split, seed=seed), mark, above if mark else "", begun)
 
     def _ended(self, above: str, run: TrialRun) -> tuple[Values | None, str | None]:
         """A trial's objectives, or why it failed."""
@@ -128,11 +163,26 @@ class Studying:
         self.session.tracker.trial_ended(above, named, failed)
         return values, failed
 
-    def _result(self, trial: Trial, run: TrialRun | None) -> StudyTrial:
+    def _result(self, trial: Trial, run: TrialRun | None, standing: Standing) -> StudyTrial:
+        stopped = standing.stopped.get(trial.number)
         values, failed = self._ended(trial.mark, run) if run else (None, trial.refused)
+        if run is None and trial.recipe:
+            failed = standing.failed.get(trial.number)
+            at_the_end = {"stopped after step": float(stopped.step), "value there": stopped.value} if stopped else {}
+            self.session.tracker.trial_ended(trial.mark, at_the_end, failed)
         return StudyTrial(
-            number=trial.number, round=trial.round, point=trial.point, tokens=trial.tokens, values=values, failed=failed
+            number=trial.number,
+            round=trial.round,
+            point=trial.point,
+            tokens=stopped.tokens if stopped else trial.cost.tokens,
+            values=values,
+            failed=failed or None,
+            stopped=self._stopped(trial, stopped) if stopped else None,
         )
+
+    def _stopped(self, trial: Trial, stopped: Stopped) -> StoppedTrial:
+        saved = trial.cost.tokens - stopped.tokens
+        return StoppedTrial(step=stopped.step, steps=self.space.length, value=stopped.value, tokens_saved=saved)
 
     def _fresh(self, trials: list[StudyTrial], first: Values | None) -> tuple[FreshSeeds | None, str]:
         """The best trial and the recipe taught with fresh seeds; or none, and why in a sentence."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
+from dataclasses import dataclass
 from typing import Any
 
 from conf.base import StageConfig
 from conf.gates import Gate
 from conf.recipe import Recipe
+from conf.stages.distill import DistillConfig
+from conf.stages.trunk import first_steps
 from conf.study import Objective
 from flows.inputs import resolve
 from flows.outcome import outcome
@@ -28,6 +32,15 @@ OF_THE_TRIAL = ("mistake", "memory")
 """Reasons for which a trial fails, as its values are to blame; for any other, the study stops and can go on."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """The first steps of a student's distillation, which a trial goes on from."""
+
+    student: str
+    step: int
+    trunk: Handle
+
+
 class Shared:
     """The stages of all trials. One with the same settings and inputs is submitted once."""
 
@@ -36,19 +49,29 @@ class Shared:
         self.made: dict[str, Handle] = {}
         self.lock = threading.RLock()  # searches submit stages from threads of their own
 
-    def trial(self, recipe: Recipe, mark: str, above: str) -> TrialRun:
-        """Submit the stages of a trial; its own have `mark` behind their names and are nested in `above` in MLflow."""
-        stages = TrialStages(self, mark, above)
+    def trial(self, recipe: Recipe, mark: str, above: str, begun: Begun | None = None) -> TrialRun:
+        """Submit the stages of a trial; its own have `mark` behind their names and are nested in `above` in MLflow. It
+        goes on from what is `begun`."""
+        return TrialRun(self._submit(recipe, TrialStages(self, mark, above, begun)), mark)
+
+    def begin(self, recipe: Recipe, mark: str, student: str, until: int, begun: Begun | None) -> TrialRun:
+        """Submit the stages of a trial up to a step of a student's distillation, which goes on from what is `begun`."""
+        recipe = recipe.model_copy(update={"students": {student: recipe.students[student]}})
+        return TrialRun(self._submit(recipe, FirstStages(self, mark, mark, begun, student, until)), mark)
+
+    def _submit(self, recipe: Recipe, stages: TrialStages) -> TrialStages:
         recipe = hub.pin_revisions(recipe, self.session.store)
-        pipeline = Pipeline(recipe, resolve(recipe, self.session.store, stages), stages)
-        return TrialRun(pipeline.models, stages, mark)
+        with contextlib.suppress(_Begun):
+            stages.models = Pipeline(recipe, resolve(recipe, self.session.store, stages), stages).models
+        return stages
 
 
 class TrialStages:
     """Reads the pipeline of one trial."""
 
-    def __init__(self, shared: Shared, mark: str, above: str) -> None:
-        self.shared, self.mark, self.above = shared, mark, above
+    def __init__(self, shared: Shared, mark: str, above: str, begun: Begun | None = None) -> None:
+        self.shared, self.mark, self.above, self.begun = shared, mark, above, begun
+        self.models: list[Model] = []
         self.handles: list[Handle] = []
         self.races: list[Handle] = []
 
@@ -63,7 +86,14 @@ class TrialStages:
         **inputs: Handle | None,
     ) -> Handle:
         """Future of a stage's artifact, an earlier trial's if it is the same."""
-        roles = {role: _same(handle) for role, handle in inputs.items() if handle is not None}
+        if self.begun and label == f"distill-{self.begun.student}":
+            config = config.model_copy(update={"begun": self.begun.step})
+            inputs["trunk"] = self.begun.trunk
+        roles = {
+            role: _same(handle)
+            for role, handle in inputs.items()
+            if handle is not None and role not in config.shortcuts
+        }
         same = json.dumps([config.stage, config.identity(), roles], sort_keys=True)
         with self.shared.lock:
             if same not in self.shared.made:
@@ -106,11 +136,45 @@ def _same(handle: Handle) -> str:
     return handle.key if isinstance(handle, Artifact) else f"future {id(handle)}"
 
 
+class _Begun(Exception):
+    """The pipeline has come to the distillation of which the first steps are wanted alone."""
+
+
+class FirstStages(TrialStages):
+    """Reads the pipeline of a trial up to a student's distillation, and makes its first steps."""
+
+    def __init__(self, shared: Shared, mark: str, above: str, begun: Begun | None, student: str, until: int) -> None:
+        super().__init__(shared, mark, above)
+        self.before, self.student, self.until = begun, student, until
+        self.trunk: Handle = None
+
+    def __call__(self, label: str, config: StageConfig, **more: Any) -> Handle:
+        """Future of a stage's artifact. Raises _Begun after the first steps."""
+        if label != f"distill-{self.student}":
+            return super().__call__(label, config, **more)
+        assert isinstance(config, DistillConfig)
+        made, trunk = (self.before.step, self.before.trunk) if self.before else (0, None)
+        first = first_steps(config, self.until, made)
+        self.trunk = super().__call__(f"trunk-{self.student}-{self.until}", first, **more | {"trunk": trunk})
+        raise _Begun
+
+    @property
+    def end(self) -> Begun:
+        """What the next part of the trial goes on from."""
+        return Begun(student=self.student, step=self.until, trunk=self.trunk)
+
+
 class TrialRun:
     """A submitted trial."""
 
-    def __init__(self, models: list[Model], stages: TrialStages, mark: str) -> None:
-        self.models, self.stages, self.mark = models, stages, mark
+    def __init__(self, stages: TrialStages, mark: str) -> None:
+        self.stages, self.mark = stages, mark
+
+    @property
+    def begun(self) -> Begun:
+        """What a trial goes on from that was taken to a step of its distillation."""
+        assert isinstance(self.stages, FirstStages)
+        return self.stages.end
 
     def failure(self) -> str | None:
         """Wait for all stages; why the trial failed, None if it did not. Raises the error of a stage that its values
@@ -130,7 +194,7 @@ class TrialRun:
 
     def scored(self, model: str, name: str) -> ReportModel:
         """A model of the trial with its scores, as `name` in the report; call it after `failure`."""
-        found = next(each for each in self.models if each.name == model)
+        found = next(each for each in self.stages.models if each.name == model)
         artifact, scores = outcome(found.artifact, [], Artifact), outcome(found.scores, [], Artifact)
         assert artifact is not None and scores is not None, "the trial did not fail"
         judged = {each: outcome(handle, [], Artifact) for each, handle in found.judged.items()}

@@ -40,6 +40,10 @@ def check_claims(recipe: Recipe) -> None:
             )
 
 
+UNLIKE = ("seed", "seeds", "branches", "branch_of")
+"""What a student and its copies with other seeds need not have in common."""
+
+
 def check_seeds(recipe: Recipe) -> None:
     """Raise ValueError for a student of several seeds that has nothing to draw, or whose copies are other students."""
     for name, student in recipe.students.items():
@@ -68,7 +72,7 @@ def _but_seeds(student: Student) -> Any:
 
     def bare(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: bare(each) for key, each in value.items() if key not in ("seed", "seeds")}
+            return {key: bare(each) for key, each in value.items() if key not in UNLIKE}
         return [bare(each) for each in value] if isinstance(value, (list, tuple)) else value
 
     content: dict[str, Any] = bare(student.model_dump(mode="json"))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from conf.checks.benchmarks import check_benchmarks
 from conf.checks.blend import check_blend
+from conf.checks.branches import check_branches
 from conf.checks.claims import check_claims, check_contamination, check_seeds, check_winner
 from conf.checks.distill import check_distill, check_offline
 from conf.checks.function import check_function
@@ -46,6 +47,7 @@ def check(recipe: Recipe) -> Recipe:
     check_benchmarks(recipe)
     check_claims(recipe)
     check_seeds(recipe)
+    check_branches(recipe)
     check_contamination(recipe)
     check_nemo(recipe)
     check_winner(recipe)

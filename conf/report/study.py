@@ -14,6 +14,15 @@ STUDY_VERSION: Literal[1] = 1
 """Raised when a key is removed or changes its meaning."""
 
 
+class StoppedTrial(Config):
+    """Where a trial was stopped that fell behind."""
+
+    step: int = Field(description="Step of the distillation after which it was stopped.")
+    steps: int = Field(description="Steps that it would have had.")
+    value: float = Field(description="Its value there, on the validations during training; not one of `values`.")
+    tokens_saved: int = Field(description="Training tokens of its own stages that were not spent.")
+
+
 class StudyTrial(Config):
     """One trial: the recipe with a point of the space. Values are in the objectives' units: nats per token, a share of
     the questions, bytes, or parameters."""
@@ -22,10 +31,12 @@ class StudyTrial(Config):
     round: int = Field(description="Round in which it was chosen, from 1.")
     point: dict[str, Any] = Field(description="Values by dotted key.")
     values: tuple[float, ...] | None = Field(
-        default=None, description="Its objectives, on the validation split where they read text; null: it failed."
+        default=None,
+        description="Its objectives, on the validation split where they read text; null: it failed or was stopped.",
     )
+    stopped: StoppedTrial | None = Field(default=None, description="Where it was stopped early; null: it was not.")
     failed: str | None = Field(default=None, description="Why it failed; null: it did not.")
-    tokens: int = Field(description="Training tokens of its own stages.")
+    tokens: int = Field(description="Training tokens of its own stages; of a stopped one, those that it took.")
     on_front: bool = Field(default=False, description="Whether no other trial is better in every objective.")
 
 

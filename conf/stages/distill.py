@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from conf.base import Config
+from conf.base import Config, Execution
 from conf.estimate.numbers import Models, StageEstimate
 from conf.stages.early_stopping import WithEarlyStopping
 from conf.stages.training import Training
@@ -67,6 +67,7 @@ class DistillConfig(WithDistillationLoss, WithEarlyStopping):
 
     stage: ClassVar[str] = "distill"
     writes: ClassVar[tuple[str, ...]] = ("model/config.json", "metrics.jsonl", "kept.json")
+    shortcuts: ClassVar[tuple[str, ...]] = ("trunk",)
 
     offline: bool = Field(
         default=False,
@@ -89,6 +90,22 @@ class DistillConfig(WithDistillationLoss, WithEarlyStopping):
             " distillation loss scaled to each batch's cross-entropy, as ModelOpt does."
         ),
     )
+
+    begun: Annotated[int, Execution()] = Field(
+        default=0,
+        ge=0,
+        description="Steps that a trunk has made before; filled in where students share one (students.NAME.branches).",
+    )
+
+    @property
+    def own_steps(self) -> int:
+        return self.steps - self.begun
+
+    @model_validator(mode="after")
+    def _goes_on(self) -> Self:
+        if self.begun and self.begun >= self.steps:
+            raise ValueError(f"begun is {self.begun} but steps is {self.steps}; leave begun out")
+        return self
 
     @model_validator(mode="after")
     def _stored(self) -> Self:

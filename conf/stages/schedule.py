@@ -44,6 +44,13 @@ class Schedule(Config):
         """Steps of the last phase of wsd in a run of `steps`; at least 1."""
         return max(1, round((self.decay_share or 0.1) * steps))
 
+    def stable_steps(self, steps: int) -> int | None:
+        """Steps of a run of `steps` whose rates do not depend on how long it is, at least one less than `steps`; None:
+        the curve depends on it from the start."""
+        if self.name == "constant":
+            return steps - 1
+        return steps - self.decay_steps(steps) if self.name == "wsd" else None
+
     @property
     def decay_curve(self) -> Decay:
         """The curve of the last phase of wsd."""

@@ -178,8 +178,18 @@ class Training(StageConfig):
 
     @property
     def tokens(self) -> int:
-        """Training tokens."""
+        """Training tokens of the model."""
         return self.steps * self.global_batch * self.seq_length
+
+    @property
+    def own_steps(self) -> int:
+        """Steps that its job makes itself."""
+        return self.steps
+
+    @property
+    def own_tokens(self) -> int:
+        """Training tokens of these."""
+        return self.own_steps * self.global_batch * self.seq_length
 
     def training_estimate(self, shape: Shape, where: str, teacher: Shape | None = None) -> StageEstimate:
         """Training a model of this shape, with a teacher's forward pass if given, and both models once more on rank 0
@@ -198,12 +208,12 @@ class Training(StageConfig):
         recompute = self.parallel.recompute
         return StageEstimate(
             params=params,
-            tokens=self.tokens,
-            steps=self.steps,
+            tokens=self.own_tokens,
+            steps=self.own_steps,
             disk=passes.BYTES[self.precision] * params,
             scratch=(self.checkpoints_kept + WRITTEN) * copies.checkpoint,
             copies=copies,
-            work=flops.trained(shape, self.tokens, self.seq_length, teacher=teacher, recompute=recompute),
+            work=flops.trained(shape, self.own_tokens, self.seq_length, teacher=teacher, recompute=recompute),
             job=JobEstimate(
                 memory=peak,
                 parallel=self.parallel,

@@ -38,6 +38,7 @@ def plan(
 ) -> None:
     """Show each stage as cached or to run, with parameters, tokens, memory and disk; writes nothing. Exit code 2: a
     stage does not fit."""
+    from conf.branches import saved
     from conf.checks.serve import told
     from conf.cluster import load_cluster
     from conf.load import load
@@ -61,6 +62,8 @@ def plan(
     if gpus:
         out.print(*gpu_tables(on_cluster, gpus, out.width))
     _gates(recipe)
+    for line in saved(recipe):
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
     for line in told(recipe.serve, recipe.quantize, experts=any(each.numbers.active for each in stages)):
         out.print(line, highlight=False, markup=False, soft_wrap=True)
     _warnings(stages, here)

@@ -117,8 +117,8 @@ def _table(found: StudyResult) -> Table:
     )
     sign = 1 if objectives[0].lower else -1
     done = sorted((each for each in found.trials if each.values), key=lambda each: sign * (each.values or (0.0,))[0])
-    failed = [each for each in found.trials if not each.values]
-    for trial in [*done, *failed][:SHOWN]:
+    others = sorted((each for each in found.trials if not each.values), key=lambda each: each.stopped is None)
+    for trial in [*done, *others][:SHOWN]:
         table.add_row(*row(objectives, found, trial))
     if rest := len(found.trials) - SHOWN:
         table.caption = f"and {rest} more in the report" if rest > 0 else None
@@ -139,7 +139,7 @@ def _show_plan(found: PlannedStudy, as_json: bool) -> None:
     trials = Table("trial", "round", "values", "own tokens", "state", header_style="bold")
     for trial, state in found.trials:
         trials.add_row(
-            trial.mark, str(trial.round), trial.refused or described(trial.point), f"{trial.tokens:,}", state
+            trial.mark, str(trial.round), trial.refused or described(trial.point), f"{trial.cost.tokens:,}", state
         )
     out.print(trials)
     for sentence in found.sentences:

@@ -149,12 +149,13 @@ def resume(
     watch: Watch | None = None,
     average: TensorOf | None = None,
     spikes: SpikeWatch | None = None,
+    start: Path | None = None,
 ) -> int:
-    """Load the newest undamaged checkpoint into `model`, `optimizer`, `watch`, `average` and `spikes`; returns its
-    step, 0 where there are none.
+    """Load the newest undamaged checkpoint of `folder`, else of `start`, into `model`, `optimizer`, `watch`, `average`
+    and `spikes`; returns its step, 0 where there are none.
 
     Raises ValueError on rank 0 where every checkpoint is damaged."""
-    box = [checkpoints.newest_sound(folder) if torch.distributed.get_rank() == 0 else None]
+    box = [_newest(folder, start) if torch.distributed.get_rank() == 0 else None]
     torch.distributed.broadcast_object_list(box, src=0)
     if box[0] is None:
         return 0
@@ -181,3 +182,7 @@ def resume(
 
 def _read(folder: Path, model: GPTModel, config: dict[str, Any], *targets: PieceOf) -> None:
     Pieces(folder).read(model, config, *targets)
+
+
+def _newest(folder: Path, start: Path | None) -> tuple[Path, dict[str, Any]] | None:
+    return checkpoints.newest_sound(folder) or (checkpoints.newest_sound(start) if start else None)

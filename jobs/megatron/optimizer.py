@@ -21,6 +21,7 @@ from megatron.core.optimizer import (
 from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
 from megatron.core.optimizer.optimizer import Float16OptimizerWithFloat16Params, FP32Optimizer
 from megatron.core.optimizer.optimizer_config import ParamKey
+from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 
 from conf.stages.training import Training
 from jobs.megatron.pieces import Piece, PieceOf
@@ -73,6 +74,25 @@ def optimizer_of(config: Training, model: GPTModel, wrapped: DistributedDataPara
     for parameter in matrices:
         parameter.requires_grad = True
     return ChainedOptimizer([_wrapped(muon, settings), *adam.chained_optimizers])
+
+
+def scheduler(config: Training, optimizer: MegatronOptimizer) -> OptimizerParamScheduler:
+    """The learning rate by step, as conf.stages.schedule says."""
+    return OptimizerParamScheduler(
+        optimizer,
+        init_lr=0.0,
+        max_lr=config.lr,
+        min_lr=config.min_lr,
+        lr_warmup_steps=config.warmup_steps,
+        lr_decay_steps=config.steps,
+        lr_decay_style="WSD" if config.schedule.name == "wsd" else config.schedule.name,
+        lr_wsd_decay_style=config.schedule.decay_curve,
+        wsd_decay_steps=config.schedule.decay_steps(config.steps),
+        start_wd=config.weight_decay,
+        end_wd=config.weight_decay,
+        wd_incr_steps=config.steps,
+        wd_incr_style="constant",
+    )
 
 
 def states(optimizer: MegatronOptimizer) -> dict[torch.Tensor, dict[str, torch.Tensor]]:

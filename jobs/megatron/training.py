@@ -13,8 +13,6 @@ from typing import Any
 import torch
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
 from megatron.core.models.gpt import GPTModel
-from megatron.core.optimizer import MegatronOptimizer
-from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 from megatron.core.pipeline_parallel import get_forward_backward_func
 
 from conf.stages.training import Training
@@ -24,10 +22,12 @@ from jobs.megatron.averages import WeightAverage
 from jobs.megatron.batches import Batch, mean_over_ranks, micro_batches
 from jobs.megatron.early_stopping import Watch
 from jobs.megatron.fused_loss import Losses
-from jobs.megatron.optimizer import bytes_held, optimizer_of
+from jobs.megatron.optimizer import bytes_held, optimizer_of, scheduler
+from jobs.megatron.parts import WHOLE, Part
 from jobs.megatron.recompute import recompute_layers
 from jobs.megatron.spikes import SpikeWatch
 from jobs.runtime import heartbeat, interrupt
+from jobs.runtime.checkpoint_folder import existing
 from jobs.runtime.entry import Metrics
 from jobs.tokens.windows import Samples, Split
 
@@ -52,34 +52,41 @@ def train(
     splits: tuple[Split, Split],
     output: Path,
     watch: Watch | None = None,
+    part: Part = WHOLE,
 ) -> dict[str, float]:
     """Train `model`, whose head is deferred, in place on the first of `splits`, validated on the second; returns the
-    last validation losses. Resumes from the newest checkpoint under `output`. Raises ValueError when the loss is not
-    finite, and Interrupted, after writing a checkpoint, when the job must stop before its last step."""
+    last validation losses, none of a part that others go on from, which writes its state instead. Resumes from the
+    newest checkpoint under `output`. Raises ValueError when the loss is not finite, and Interrupted, after writing a
+    checkpoint, when the job must stop before its last step."""
     experts.balance(model, hf_config, config)
     run = _Run(model, config, objective, *splits)
     metrics = Metrics(output) if torch.distributed.get_rank() == 0 else None
-    folder = output / "checkpoints"
+    folder, end = output / "checkpoints", part.until or config.steps
     average = run.average.tensor_of if run.average else None
-    step = checkpoint.resume(folder, model, run.optimizer, hf_config, watch, average, run.spikes)
+    own = bool(existing(folder))
+    step = checkpoint.resume(folder, model, run.optimizer, hf_config, watch, average, run.spikes, part.start)
     run.resume(step)
     print(f"the optimizer holds {bytes_held(run.optimizer, model):,} bytes on this rank")
     if metrics:
-        metrics.rewind(step)
+        part.begin(metrics, step, end, own=own)
+
+    def save(step: int) -> None:
+        checkpoint_saver.save(step, model, run.optimizer, hf_config, watch, average, run.spikes)
+
     with (
         interrupt.stoppable(),
         heartbeat.monitored(output),
         checkpoint.Saver(folder, config.checkpoints_kept) as checkpoint_saver,
     ):
-        step, validation = _steps(
-            run,
-            step,
-            metrics,
-            watch,
-            lambda step: checkpoint_saver.save(step, model, run.optimizer, hf_config, watch, average, run.spikes),
-            checkpoint_saver,
-        )
+        saved, (step, validation) = step, _steps(run, step, end, metrics, watch, save, checkpoint_saver)
+        if part.until and step == saved and not own:  # nothing was left to do
+            save(step)
         checkpoint_saver.wait()
+    if part.until:
+        if metrics:
+            part.end(folder, step, output)
+        torch.distributed.barrier()
+        return {}
     validation, averaged = validation or run.validate(), run.validate_average()
     if watch:
         watch.finish(step, output)
@@ -93,20 +100,21 @@ def train(
 def _steps(
     run: _Run,
     step: int,
+    end: int,
     metrics: Metrics | None,
     watch: Watch | None,
     save: Callable[[int], None],
     checkpoint_saver: checkpoint.Saver,
 ) -> tuple[int, dict[str, float]]:
-    """Train from `step` to the end; returns the last step, and the losses of the last validation since `step`, if
+    """Train from `step` to `end`; returns the last step, and the losses of the last validation since `step`, if
     any."""
     config, validation = run.config, dict[str, float]()
     if step == 0:
         validation = run.validate()
         scores = _check_watch(watch, 0, validation)
         if metrics:
-            metrics.log(0, config.steps, **validation, **scores)
-    finished = step == config.steps or (watch is not None and watch.patience_exhausted)
+            metrics.log(0, end, **validation, **scores)
+    finished = step == end or (watch is not None and watch.patience_exhausted)
     while not finished:
         values = run.step(step)
         step += 1
@@ -115,15 +123,15 @@ def _steps(
         values |= new_validation | _check_watch(watch, step, new_validation)
         values |= run.validate_average() if new_validation else {}
         if metrics:
-            metrics.log(step, config.steps, **values)
-        finished = step == config.steps or (watch is not None and watch.patience_exhausted)
+            metrics.log(step, end, **values)
+        finished = step == end or (watch is not None and watch.patience_exhausted)
         checkpoint_saver.raise_errors()
         stop_reason = interrupt.stop_requested()
         if step % config.checkpoint_every == 0 or finished or stop_reason:
             save(step)
         if stop_reason and not finished:
             checkpoint_saver.wait()
-            raise interrupt.Interrupted(stop_reason, f"after step {step} of {config.steps}")
+            raise interrupt.Interrupted(stop_reason, f"after step {step} of {end}")
     return step, validation
 
 
@@ -277,21 +285,3 @@ def cross_entropy(model: GPTModel, hidden: torch.Tensor, batch: Batch) -> Losses
     states = head.head(model, hidden)
     loss_weights = head.LossWeights(divergence=0, cross_entropy=1)
     return {"loss": head.losses(states, batch.labels.flatten(), batch.weights.flatten(), loss_weights)["objective"]}
-
-
-def scheduler(config: Training, optimizer: MegatronOptimizer) -> OptimizerParamScheduler:
-    return OptimizerParamScheduler(
-        optimizer,
-        init_lr=0.0,
-        max_lr=config.lr,
-        min_lr=config.min_lr,
-        lr_warmup_steps=config.warmup_steps,
-        lr_decay_steps=config.steps,
-        lr_decay_style="WSD" if config.schedule.name == "wsd" else config.schedule.name,
-        lr_wsd_decay_style=config.schedule.decay_curve,
-        wsd_decay_steps=config.schedule.decay_steps(config.steps),
-        start_wd=config.weight_decay,
-        end_wd=config.weight_decay,
-        wd_incr_steps=config.steps,
-        wd_incr_style="constant",
-    )

@@ -67,6 +67,12 @@ def seal(partial: Path, keep: int, notes: dict[str, Any], digests: dict[str, str
         shutil.rmtree(old.rename(folder / f".old-{old.name}"))
 
 
+def keep(folder: Path, step: int, state: Path) -> None:
+    """Make the checkpoint of `step` the content of the folder `state`, which outlives the job's other checkpoints."""
+    shutil.rmtree(state, ignore_errors=True)  # of a job that was killed
+    shutil.copytree(folder / f"step-{step:08d}", state / f"step-{step:08d}", copy_function=shutil.copy2)
+
+
 def newest_sound(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """The newest undamaged checkpoint with its notes; None where there are no checkpoints. Newer, damaged ones are
     renamed.

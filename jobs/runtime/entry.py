@@ -111,6 +111,11 @@ class Metrics:
         with self.path.open("a") as stream:
             stream.write(line + "\n")
 
+    def follow(self, earlier: Path, total: int) -> None:
+        """Begin anew with the lines of an earlier job, whose steps this one of `total` steps goes on from."""
+        lines = [json.loads(line) | {"total": total} for line in whole_lines(earlier)]
+        write_whole(self.path, "".join(json.dumps(line) + "\n" for line in lines))
+
     def rewind(self, step: int) -> None:
         """Forget everything logged after `step`, since a resumed job repeats those steps."""
         if not self.path.exists():

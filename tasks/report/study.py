@@ -42,10 +42,12 @@ def _first(trial: StudyTrial) -> float:
 def all_failed(trials: Sequence[StudyTrial]) -> str | None:
     """One sentence if no trial gave a result, with the most frequent reason."""
     failed = [trial.failed for trial in trials if trial.failed]
-    if not failed or len(failed) < len(trials):
+    stopped = sum(trial.stopped is not None for trial in trials)
+    if not failed or len(failed) + stopped < len(trials):
         return None
     reason, count = most_frequent(failed)
-    return f"all {len(trials)} trials of the study failed, {count} of them like this: {reason}"
+    whole = " that were not stopped early" if stopped else ""
+    return f"all {len(failed)} trials of the study{whole} failed, {count} of them like this: {reason}"
 
 
 def most_frequent(reasons: Sequence[str]) -> tuple[str, int]:
@@ -117,6 +119,7 @@ def _sentences(found: StudyResult, told: str) -> list[str]:
         reason, often = most_frequent(failed)
         lines.append(f"{len(failed)} trials failed, {often} of them like this: {reason}")
     objective = found.study.objectives[0]
+    lines += _stopped_sentences(found, objective)
     if found.best is None:
         front = [f"t{trial.number}" for trial in found.trials if trial.on_front]
         both = " and ".join(each.title for each in found.study.objectives)
@@ -127,6 +130,25 @@ def _sentences(found: StudyResult, told: str) -> list[str]:
     if found.recipe_values is not None:
         lines.append(f"The recipe as it is has {amount(objective.by, found.recipe_values[0])}.")
     return [*lines, *(_fresh_sentences(found, objective) if found.fresh else []), *([told] if told else [])]
+
+
+def _stopped_sentences(found: StudyResult, objective: Objective) -> list[str]:
+    """How many trials were stopped early, and what that saved."""
+    stopped = [trial.stopped for trial in found.trials if trial.stopped]
+    if found.study.stop is None:
+        return []
+    if not stopped:
+        return ["No trial was stopped early."]
+    steps = ", ".join(f"{step:,}" for step in sorted({each.step for each in stopped}))
+    saved = sum(each.tokens_saved for each in stopped)
+    spent = sum(trial.tokens for trial in found.trials)
+    return [
+        (
+            f"{len(stopped)} trials were stopped early, after step {steps} of {stopped[0].steps:,}, as they fell behind"
+            f" in {objective.by} ({found.study.stop.rule}): {saved:,} of {saved + spent:,} training tokens were not"
+            " spent. They have no result and cannot be the best; a trial that starts slowly may be among them."
+        )
+    ]
 
 
 def _value(objective: Objective, trial: StudyTrial) -> str:

@@ -46,8 +46,10 @@ class StoreError(ValueError):
 
 
 def key_of(stage: str, config: StageConfig, inputs: dict[str, str]) -> str:
-    """Content key: sha256 of the stage, its revision, the identity of its config and its inputs' keys."""
-    content = {"stage": stage, "revision": config.revision, "config": config.identity(), "inputs": inputs}
+    """Content key: sha256 of the stage, its revision, the identity of its config and the keys of its inputs, without
+    those that only shorten the way."""
+    hashed = {role: key for role, key in inputs.items() if role not in config.shortcuts}
+    content = {"stage": stage, "revision": config.revision, "config": config.identity(), "inputs": hashed}
     return hashlib.sha256(
         json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
     ).hexdigest()[:32]

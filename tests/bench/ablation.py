@@ -1,7 +1,8 @@
 """Runs the ablation preset on the real pretrained tiny Llama and its stories, and writes its table and decided claims.
 
-`python -m tests.bench.ablation STORE` runs `imbik run ablation` there (what is in the store already is not made again)
-and writes tests/bench/results/ablation.{json,md}. The time told is the sum over the stages and, of a store that was
+`python -m tests.bench.ablation STORE [RECIPE]` runs `imbik run ablation`, or a part of it such as
+tests/bench/ablation_part.yaml, there (what is in the store already is not made again) and writes
+tests/bench/results/RECIPE.{json,md}. The time told is the sum over the stages and, of a store that was
 empty, the clock's."""
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ DATA = Path(__file__).parents[3] / "shared" / "data"
 
 def main() -> None:
     store = Path(sys.argv[1]).absolute()
+    recipe = sys.argv[2] if len(sys.argv) > 2 else "ablation"
+    name = Path(recipe).stem
     empty = not store.exists()
     overrides = [
         f"teacher.model={DATA / 'weights' / 'stories260K-hf'}",
@@ -29,12 +32,13 @@ def main() -> None:
     ]
     begun = time.monotonic()
     subprocess.run(
-        [sys.executable, "-m", "flows.cli", "run", "ablation", *overrides, "--name", "ablation", "--store", str(store)],
+        [sys.executable, "-m", "flows.cli", "run", recipe, *overrides, "--name", name, "--store", str(store)],
         check=True,
     )
     minutes = (time.monotonic() - begun) / 60 if empty else None
-    report = json.loads((store / "runs" / "ablation" / "report.json").read_text())
+    report = json.loads((store / "runs" / name / "report.json").read_text())
     record = {
+        "recipe": recipe,
         "date": time.strftime("%Y-%m-%d"),
         "processor": processor.kind(),
         "threads": os.cpu_count(),
@@ -46,21 +50,22 @@ def main() -> None:
         "tokens": report["learning"]["width"]["tokens"][-1],
     }
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "ablation.json").write_text(json.dumps(record, indent=1) + "\n")
-    (RESULTS / "ablation.md").write_text(table(record))
+    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    (RESULTS / f"{name}.md").write_text(table(record))
 
 
 def table(record: dict[str, Any]) -> str:
     """The result as Markdown."""
-    took = f" `imbik run ablation` took {record['minutes']} minutes." if record["minutes"] else ""
+    took = f" `imbik run {record['recipe']}` took {record['minutes']} minutes." if record["minutes"] else ""
     tokens = record["rows"][0]["val_tokens"]
     lines = [
         "# Which shape, loss, start and format? Students of one teacher at equal tokens",
         "",
         (
             f"{record['date']}, {record['processor']}, {record['threads']} threads.{took} Teacher: llama2.c's"
-            f" stories260K, really pretrained; {record['tokens']:,} tokens of TinyStories for every student, one seed;"
-            f" scored on {tokens:,} held-out tokens. `python -m tests.bench.ablation STORE`."
+            f" stories260K, really pretrained; {record['tokens']:,} tokens of TinyStories for every student,"
+            f" {seeds(record)}; scored on {tokens:,} held-out tokens. `python -m tests.bench.ablation STORE"
+            f" {record['recipe']}`."
         ),
         "",
         (
@@ -94,11 +99,17 @@ def table(record: dict[str, Any]) -> str:
     lines += [
         "",
         (
-            "Differences are model less the other (loss, or tokens a second), paired over the same sequences; one seed,"
-            " so they say how sure the scores are and not how another seed would turn out."
+            "Differences are model less the other (loss, or tokens a second), paired over the same sequences; the"
+            " intervals of claims on several seeds hold these too."
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def seeds(record: dict[str, Any]) -> str:
+    """How many seeds the claims have."""
+    counts = sorted({claim.get("seeds", 1) for claim in record["claims"]})
+    return f"{' or '.join(map(str, counts))} seed{'s' if counts != [1] else ''}"
 
 
 if __name__ == "__main__":

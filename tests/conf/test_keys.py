@@ -30,6 +30,7 @@ from conf.stages.sensitivity import SensitivityConfig
 from conf.stages.sft import SftConfig
 from conf.stages.sweep import SweepConfig
 from conf.stages.teacher import TeacherConfig
+from conf.stages.trunk import TrunkConfig
 from tasks.store.store import key_of
 
 TRAINING: dict[str, Any] = {
@@ -55,6 +56,7 @@ def stages() -> dict[str, StageConfig]:
         "prune": PruneConfig(num_layers=16),
         "search": SearchConfig(target_params=0.5),
         "sweep": SweepConfig(),
+        "trunk": TrunkConfig(**TRAINING, until=20),
         "distill": DistillConfig(**TRAINING),
         "sensitivity": SensitivityConfig(formats=("fp8", "nvfp4")),
         "quantize": QuantizeConfig(format="fp8"),
@@ -81,6 +83,7 @@ GOLDEN = {
     "prune": "1fe45d0c330d",
     "sensitivity": "e745935e9187",
     "quantize": "44149c80b898",
+    "trunk": "6193fbb6e0a8",
     "distill": "d9b5e1f0c67f",
     "generate": "9666e46bb66f",
     "records": "ce2c13f39016",
@@ -106,6 +109,11 @@ def test_a_golden_key_with_its_inputs() -> None:
     assert (
         key_of("prune", PruneConfig(num_layers=16), {"data": "a", "teacher": "b"}) == "de3af3989c17245d7fda7443258984f8"
     )
+
+
+def test_an_input_that_only_shortens_the_way_is_no_part_of_a_key() -> None:
+    config = DistillConfig(**TRAINING)
+    assert key_of("distill", config, {"data": "a", "trunk": "b"}) == key_of("distill", config, {"data": "a"})
 
 
 class Grown(StageConfig):
@@ -172,7 +180,10 @@ def test_what_runs_where_is_marked_execution() -> None:
         for axis in spread
     }
     trained = ("micro_batch", "checkpoint_every", "checkpoints_kept")
-    names |= {f"{stage}.{name}" for stage in ("teacher", "teacher imported", "distill", "sft") for name in trained}
+    names |= {
+        f"{stage}.{name}" for stage in ("teacher", "teacher imported", "distill", "trunk", "sft") for name in trained
+    }
+    names |= {"distill.begun", "trunk.begun"}
     names |= {f"{stage}.{name}" for stage in ("teacher", "teacher imported") for name in ("model", "reference")}
     names |= {
         "records.source",

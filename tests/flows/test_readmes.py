@@ -53,7 +53,7 @@ from tests.fixtures.readmes import (
 
 COMMANDS = [command for page in READMES for command in commands(page)]
 HERE = [one for one in COMMANDS if not one.needs and "store" not in one.block.marks]
-INTERNAL = {"fetch", "sensitivity", "questions", "answer", "judge"}
+INTERNAL = {"fetch", "sensitivity", "questions", "answer", "judge", "trunk"}
 """Stages that have no section of their own in a recipe."""
 NEEDS = {"install", "cluster", "gpu", "server", "services"}
 MY_LLAMA = "/models/my-llama"

@@ -4,6 +4,7 @@ refuses."""
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import sqlite3
@@ -113,6 +114,52 @@ def test_a_second_study_builds_nothing_and_says_the_same(studied: Path, tmp_path
     assert done.returncode == 0, done.stderr
     assert sorted(path.parent.name for path in store.glob("*/*/artifact.json")) == before
     assert StudyResult.model_validate(json.loads(done.stdout)) == result_of(studied)
+
+
+STOP = ["study.space.distill.steps=null", "study.stop={at: [0.5], least: 2}", "study.trials=4", "study.round=2"]
+STOP += ["study.seed=2", "study.seeds=0", "distill.steps=6"]
+
+
+def made(store: Path, stage: str) -> set[str]:
+    return {path.parent.name for path in store.glob(f"{stage}/*/artifact.json")}
+
+
+def value_then(store: Path, number: int) -> float:
+    """The validation loss of a trial after step 3."""
+    lines = (store / "runs" / "stopped" / f"distill-depth-t{number}" / "metrics.jsonl").read_text().splitlines()
+    return next(line["values"]["val_loss"] for line in map(json.loads, lines) if line["step"] == 3)
+
+
+@pytest.mark.slow
+def test_trials_that_fall_behind_are_stopped(studied: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(studied, store, symlinks=True)
+    before = made(store, "distill")
+    done = imbik("study", str(STUDY), *STOP, "--name", "stopped", store=store)
+    assert done.returncode == 0, done.stderr
+    found = result_of(store, "stopped")
+    stopped, whole = ([trial for trial in found.trials if bool(trial.stopped) is early] for early in (True, False))
+    assert len(made(store, "trunk")) == 4 and len(made(store, "distill") - before) == len(whole)
+    assert stopped and all(trial.values for trial in whole)
+    for trial in stopped:
+        assert trial.stopped and (trial.stopped.step, trial.stopped.steps, trial.values) == (3, 6, None)
+        assert trial.tokens == trial.stopped.tokens_saved == 3 * 4 * 64
+    assert min(value_then(store, trial.number) for trial in whole) < min(
+        trial.stopped.value for trial in stopped if trial.stopped
+    )
+    assert found.best in {trial.number for trial in whole}
+    (told,) = [line for line in found.sentences if "stopped early" in line]
+    assert f"{len(stopped)} trials were stopped early, after step 3 of 6" in told
+    assert f"{len(stopped) * 3 * 4 * 64:,} of {4 * 6 * 4 * 64:,} training tokens were not spent" in told
+    page = (store / "runs" / "stopped" / "report.html").read_text()
+    assert "stopped after step 3 of 6 at" in page
+    space = space_of(store, *STOP)
+    states = {trial.number: state for trial, state in planned(space).trials}
+    assert states == {
+        trial.number: "stopped after step 3" if trial.stopped else "in the store" for trial in found.trials
+    }
+    alone = space.trial(whole[0].number, 1, whole[0].point)
+    assert alone.stage("distill-depth").key in made(store, "distill"), "a whole trial has the key of an undivided run"
 
 
 @pytest.mark.drill
@@ -225,13 +272,49 @@ def test_the_tokens_of_the_trials_end_a_study(tmp_path: Path) -> None:
     source, spent = rounds(space), 0
     asked = next(source)
     while True:
-        spent += sum(trial.tokens for trial in asked)
+        spent += sum(trial.cost.tokens for trial in asked)
         try:
             asked = source.send([(3.0,)] * len(asked))
         except StopIteration as end:
             assert end.value == "the next trial would go beyond study.tokens 3,500"
             break
     assert 0 < spent <= 3500
+
+
+def test_what_stopped_trials_save_is_spent_on_others(tmp_path: Path) -> None:
+    from tasks.analysis.study.stopping import Stopped
+
+    def trials(*, stop: bool) -> int:
+        space = space_of(tmp_path, *STOP, "study.trials=null", "study.tokens=12000")
+        source, count = rounds(space), 0
+        asked = next(source)
+        while True:
+            count += len(asked)
+            stopped = [Stopped(3, 3.0, trial.cost_until("depth", 3).tokens) for trial in asked]
+            assert all(each.tokens == 3 * 4 * 64 for each in stopped)
+            try:
+                asked = source.send(stopped if stop else [(3.0,)] * len(asked))
+            except StopIteration:
+                return count
+
+    assert (trials(stop=False), trials(stop=True)) == (7, 13)
+
+
+def test_gpu_hours_need_gpus_and_end_a_study(tmp_path: Path) -> None:
+    from conf.cluster import load_cluster
+
+    with pytest.raises(ValueError, match="the GPU-hours of the trials are not known: this cluster names no GPU"):
+        space_of(tmp_path, "study.gpu_hours=1")
+    space = space_of(tmp_path, "study.trials=null")
+    slurm = Space(space.values, space.study, load_cluster("slurm", []), tmp_path)
+    one = slurm.trial(1, 1, {"distill.lr": 2e-3, "distill.steps": 6}).cost.gpu_hours
+    assert one > 0
+    few = space.study.model_copy(update={"gpu_hours": 2.5 * one, "trials": None})
+    source = rounds(Space(space.values, few, load_cluster("slurm", []), tmp_path))
+    asked = next(source)
+    with pytest.raises(StopIteration, match=re.escape("would go beyond study.gpu_hours")):
+        while True:
+            asked = source.send([(3.0,)] * len(asked))
 
 
 def test_the_same_results_bring_the_same_trials_again(tmp_path: Path) -> None:

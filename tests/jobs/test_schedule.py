@@ -23,7 +23,7 @@ SCHEDULES: list[Any] = [
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
 def test_megatron_follows_the_formula(schedule: Any) -> None:
-    from jobs.megatron.training import scheduler
+    from jobs.megatron.optimizer import scheduler
 
     config = TeacherConfig.model_validate({**COMMON, "seq_length": 16, "shape": SHAPE, "schedule": schedule})
     group: dict[str, float] = {}
@@ -35,7 +35,7 @@ def test_megatron_follows_the_formula(schedule: Any) -> None:
 
 
 def test_constant_stays() -> None:
-    from jobs.megatron.training import scheduler
+    from jobs.megatron.optimizer import scheduler
 
     settings = {**COMMON, "seq_length": 16, "shape": SHAPE, "schedule": "constant", "min_lr": 1e-3}
     group: dict[str, float] = {}

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from conf.study import Point, Range, StudyConfig
+from tasks.analysis.study.stopping import Stopped
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 Values = tuple[float, ...]
 """The objectives of a trial, in the study's order."""
+Result = Values | Stopped | None
+"""How a trial ended; None: it failed."""
 IN_A_ROW = 50
 """Points already tried that a sampler may choose one after the other, before it is given one that was not."""
 SMALL = 10_000
@@ -49,7 +52,7 @@ class Grid:
         asked, self._left = self._left[:most], self._left[most:]
         return asked
 
-    def tell(self, results: Sequence[Values | None]) -> None:
+    def tell(self, results: Sequence[Result]) -> None:
         """Results change nothing: the points are given."""
 
 
@@ -63,7 +66,7 @@ class Sampled:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.space, self._points, self._grid = study.space, study.points, study.grid
         self._ranges = {key: _distribution(values) for key, values in study.space.items()}
-        self._known: dict[str, Values | None] = {}
+        self._known: dict[str, Result] = {}
         self._asked: list[tuple[Trial, str]] = []
         self._study = optuna.create_study(
             directions=["minimize" if objective.lower else "maximize" for objective in study.objectives],
@@ -72,8 +75,6 @@ class Sampled:
 
     def ask(self, most: int) -> list[Point]:
         """The next points, at most so many; fewer: the sampler finds no others."""
-        from optuna.trial import TrialState
-
         points: list[Point] = []
         again = 0
         while len(points) < most:
@@ -89,11 +90,20 @@ class Sampled:
                 again = 0
                 continue
             again += 1
-            if values := self._known[name]:
-                self._study.tell(trial, values)
-            else:
-                self._study.tell(trial, state=TrialState.FAIL)
+            self._say(trial, self._known[name])
         return points
+
+    def _say(self, trial: Trial, result: Result) -> None:
+        """Tell the sampler how a trial ended."""
+        from optuna.trial import TrialState
+
+        if isinstance(result, Stopped):
+            trial.report(result.value, result.step)
+            self._study.tell(trial, state=TrialState.PRUNED)
+        elif result:
+            self._study.tell(trial, result)
+        else:
+            self._study.tell(trial, state=TrialState.FAIL)
 
     def _take_untried(self) -> bool:
         """Have the next point of a small space that was not tried be the sampler's next; False: there is none."""
@@ -109,16 +119,11 @@ class Sampled:
         self._study.enqueue_trial(drawn)
         return True
 
-    def tell(self, results: Sequence[Values | None]) -> None:
+    def tell(self, results: Sequence[Result]) -> None:
         """The results of the points of the last `ask`, in their order; None: the trial failed."""
-        from optuna.trial import TrialState
-
-        for (trial, name), values in zip(self._asked, results, strict=True):
-            self._known[name] = values
-            if values:
-                self._study.tell(trial, values)
-            else:
-                self._study.tell(trial, state=TrialState.FAIL)
+        for (trial, name), result in zip(self._asked, results, strict=True):
+            self._known[name] = result
+            self._say(trial, result)
         self._asked = []
 
 

@@ -34,7 +34,11 @@ def _history(found: StudyResult, done: list[StudyTrial]) -> str:
     axes.step(numbers, best, where="post", color=COLORS[1], linewidth=2, label="best so far")
     if found.recipe_values:
         axes.axhline(found.recipe_values[0], color=INK, linewidth=1, linestyle="--", label="the recipe")
-    failed = [trial.number for trial in found.trials if trial.values is None]
+    stopped = [(trial.number, trial.stopped.value) for trial in found.trials if trial.stopped]
+    if stopped:
+        label = "stopped early, with its value then"
+        axes.plot(*zip(*stopped, strict=True), "v", color=COLORS[3], markerfacecolor="none", label=label)
+    failed = [trial.number for trial in found.trials if trial.failed]
     if failed:
         axes.plot(failed, [max(values)] * len(failed), "x", color=COLORS[5], label="failed")
     axes.set_xlabel("trial", color=INK, fontsize=9)

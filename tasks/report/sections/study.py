@@ -34,10 +34,12 @@ def _trials(found: StudyResult) -> Section:
         pictures = {"front": "Each trial by both objectives; filled: no other one is better in both."}
     if len(found.study.space) > 1:
         pictures["parallel"] = "A line for each trial through its values and its result, the darkest the best."
-    failed = sum(trial.values is None for trial in found.trials)
+    failed = sum(trial.failed is not None for trial in found.trials)
+    stopped = sum(trial.stopped is not None for trial in found.trials)
+    early = f", {stopped} were stopped early" if stopped else ""
     return Section(
         title="Trials",
-        sentences=(f"{len(found.trials)} trials, {failed} of which failed.",),
+        sentences=(f"{len(found.trials)} trials, {failed} of which failed{early}.",),
         header=("trial", "round", *found.study.space, *(each.title for each in objectives), "own tokens"),
         rows=tuple(row(objectives, found, trial) for trial in found.trials),
         notes=(
@@ -54,8 +56,12 @@ def _trials(found: StudyResult) -> Section:
 def row(objectives: tuple[Objective, ...], found: StudyResult, trial: StudyTrial) -> tuple[str, ...]:
     """A trial as cells of a table."""
     marked = " (best)" if trial.number == found.best else " (front)" if trial.on_front and found.best is None else ""
+    ended = "failed"
+    if trial.stopped:
+        at = amount(objectives[0].by, trial.stopped.value)
+        ended = f"stopped after step {trial.stopped.step:,} of {trial.stopped.steps:,} at {at}"
     results = (
-        ("failed", *[""] * (len(objectives) - 1))
+        (ended, *[""] * (len(objectives) - 1))
         if trial.values is None
         else tuple(amount(each.by, value) for each, value in zip(objectives, trial.values, strict=True))
     )

@@ -62,6 +62,26 @@ def test_a_study_that_cannot_run_is_refused(overrides: list[str], part: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("overrides", "part"),
+    [
+        ([study(by="bytes", more="stop: {}")], "study.stop compares validation curves, but the objectives are bytes"),
+        ([study(model="depth-pruned", more="stop: {}")], "depth-pruned is not distilled"),
+        ([study(more="stop: {}")], "0.25, 0.5 of 6 steps, but distill.validate_every is 3, so these points are steps"),
+        ([study(more="stop: {at: [0.5, 0.5]}")], "stop.at is 0.5, 0.5; list rising shares"),
+        ([study(more="stop: {at: [1]}")], "study.stop.at.1 is 1"),
+        ([study(more="stop: {keep: 0.5}")], "keep is 0.5 but stop.rule is median"),
+        ([study("distill.steps: [6, 9]", more="stop: {at: [0.5]}")], "the space changes the steps, batch, length"),
+        ([study(more="stop: {at: [0.5]}"), "distill.schedule=wsd", "students.depth.branches=[]"], "has branches"),
+        ([study(more="gpu_hours: 0")], "study.gpu_hours is 0"),
+    ],
+)
+def test_stops_that_cannot_be_are_refused(overrides: list[str], part: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        check_study_values(values(*overrides))
+    assert part in str(refused.value)
+
+
+@pytest.mark.parametrize(
     "objectives", ["[{model: depth}, {model: depth}]", "[{model: depth}, {model: depth, by: bytes}]"]
 )
 def test_two_objectives_have_their_rules(objectives: str) -> None:

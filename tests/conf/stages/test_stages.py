@@ -12,7 +12,7 @@ LEAVE_THE_GPU = {"data": "light", "fetch": "light", "blend": "light", "records":
 LEAVE_THE_GPU |= dict.fromkeys(("questions", "judge"), "cpu")
 READ_THE_HUB = {"data", "fetch", "evaluate", "generate", "records", "contamination", "questions"}
 RESUME = {
-    **dict.fromkeys(("teacher", "distill", "sft"), "checkpoints"),
+    **dict.fromkeys(("teacher", "distill", "trunk", "sft"), "checkpoints"),
     **dict.fromkeys(("search", "sweep", "generate", "logits", "answer"), "metrics"),
 }
 MODELS = {"teacher", "prune", "distill", "sft", "quantize"}

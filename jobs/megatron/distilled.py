@@ -1,0 +1,81 @@
+"""Trains a student on its teacher's outputs: to its last step, or the first steps of it that others go on from."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import torch
+from modelopt.torch.distill.plugins.megatron import get_tensor_shapes_adjust_fn_for_distillation
+
+from conf.spec import Spec
+from conf.stages.distill import DistillConfig
+from jobs.megatron import distillation, evaluation, inputs, training, weights
+from jobs.megatron import fused_loss as head
+from jobs.megatron.early_stopping import Watch
+from jobs.megatron.model import DTYPES, build
+from jobs.megatron.parts import Part
+from jobs.megatron.stored_teacher import StoredTeacher
+from jobs.tokens.blend_reader import splits
+from jobs.tokens.windows import Windows
+
+
+def distil(spec: Spec, config: DistillConfig, device: torch.device, until: int | None = None) -> None:
+    """Train the student of a distill job and write its model; with `until`, of a trunk job and write its state."""
+    data, output = Path(spec.inputs["data"]), Path(spec.output)
+    teacher_path, student_path = Path(spec.inputs["teacher"]) / "model", Path(spec.inputs["student"]) / "model"
+    teacher_config = inputs.checked_model(teacher_path, data, config.parallel, config.seq_length)
+    student_config = inputs.checked_model(student_path, data, config.parallel, config.seq_length)
+    inputs.check_vocabulary(teacher_config, student_config)
+    student = build(student_config, config.parallel, config.precision, device)
+    weights.load(student, student_path, student_config)
+    head.defer(student)
+    if config.offline:
+        inputs.check_logits(Path(spec.inputs["logits"]), teacher_path, data)
+        model, objective = student, _objective(config, StoredTeacher(Path(spec.inputs["logits"]), config))
+    else:
+        teacher = build(teacher_config, config.parallel, config.precision, device)
+        weights.load(teacher, teacher_path, teacher_config)
+        head.defer(teacher)
+        _check_teacher(teacher, teacher_config, config, data)
+        model = distillation.pair(student, teacher, config)
+        objective = _objective(config, distillation.running_teacher, model)
+    watch = Watch(model, config, evaluation.evaluator(spec, config, model, student_config))
+    trunk = Path(spec.inputs["trunk"]) if "trunk" in spec.inputs else None
+    training.train(
+        model,
+        student_config,
+        config,
+        objective,
+        splits=splits(data, config.seq_length),
+        output=output,
+        watch=watch,
+        part=Part(trunk=trunk, until=until),
+    )
+    if until:
+        return
+    weights.save(
+        distillation.without_projections(model),
+        output / "model",
+        student_config,
+        student_path,
+        DTYPES[config.precision],
+    )
+
+
+def _objective(config: DistillConfig, source: Any, model: Any = None) -> Any:
+    """The objective with the teacher's part from `source`; `model` is ModelOpt's, where the teacher runs beside the
+    student."""
+    shapes = {"seq_length": config.seq_length, "micro_batch_size": config.micro_batch, "decoder_seq_length": None}
+    return training.Objective(
+        losses=functools.partial(distillation.losses, config=config, source=source),
+        adjust_shapes=None if model is None else get_tensor_shapes_adjust_fn_for_distillation(model, **shapes),
+    )
+
+
+def _check_teacher(teacher: Any, teacher_config: dict[str, Any], config: DistillConfig, data: Path) -> None:
+    """Refuse a teacher that hardly beats chance on the validation split: its weights did not load."""
+    loss = training.evaluate(teacher, config, Windows(data / "validation", config.seq_length))["val_loss"]
+    print(f"teacher validation loss {loss:.4f} nats per token")
+    inputs.check_chance(loss, teacher_config["vocab_size"])

@@ -1,0 +1,36 @@
+"""Students that cannot share a stable phase are refused when the recipe loads."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fixtures.flow import told
+
+WSD = ["distill.steps=20", "distill.schedule={name: wsd, decay_share: 0.2}"]
+LATE = "students.late={{branch_of: depth, prune: {{num_layers: 2, parallel: {{threads: 1}}}}, distill: {{{}}}}}"
+BASE = "students.depth.branches=[]"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "part"),
+    [
+        (["distill.schedule=cosine", "students.depth.branches=[3]"], "the schedule of depth is cosine, whose rate"),
+        ([*WSD, "students.depth.branches=[20]"], "lists 20, which is its own steps; list shorter ones"),
+        ([*WSD, "students.depth.branches=[30]"], "is more than its own 20; raise its distill.steps to 30 and list 20"),
+        ([*WSD, "students.depth.branches=[5, 5]"], "lists 5 twice"),
+        ([*WSD, "students.depth.branches=[0]"], "students.depth.branches.1 is 0"),
+        ([*WSD, "students.depth.branches=[1]"], "warmup_steps 1 is not below steps 1"),
+        ([*WSD, "distill.schedule.decay_share=1", "distill.warmup_steps=0", BASE], "takes all its 20 steps"),
+        ([*WSD, "distill.average={kind: mean, last: 6}", BASE], "reach back 5 steps, into the stable phase"),
+        ([*WSD, "students.depth-5={prune: {num_layers: 2}}", "students.depth.branches=[5]"], "rename that one"),
+        ([*WSD, "students.depth.distill=null", "distill=null", BASE], "is not distilled"),
+        ([*WSD, LATE.format("steps: 15")], "students.late.branch_of is depth, which has no branches"),
+        ([*WSD, BASE, LATE.format("steps: 30")], "begins after step 24, past the stable phase of depth, which ends"),
+        ([*WSD, BASE, LATE.format("steps: 10, lr: 2e-3")], "distill.lr is 0.002 for late and 0.001 for depth"),
+        ([*WSD, BASE, LATE.format("steps: 10, schedule: linear")], "the schedule of late is linear"),
+        ([*WSD, BASE, LATE.format("steps: 5").replace("layers: 2", "layers: 1")], "late is cut in another way"),
+        ([*WSD, "distill.begun=3"], "distill.begun is 3, but it is filled in"),
+    ],
+)
+def test_branches_that_cannot_be_are_refused(overrides: list[str], part: str) -> None:
+    assert part in told(*overrides)
