@@ -29,6 +29,10 @@ BASE = "students.depth.branches=[]"
         ([*WSD, BASE, LATE.format("steps: 10, lr: 2e-3")], "distill.lr is 0.002 for late and 0.001 for depth"),
         ([*WSD, BASE, LATE.format("steps: 10, schedule: linear")], "the schedule of late is linear"),
         ([*WSD, BASE, LATE.format("steps: 5").replace("layers: 2", "layers: 1")], "late is cut in another way"),
+        (
+            [*WSD, BASE, "data.deduplicate={}", LATE.format("steps: 5").replace("branch_of", "text: raw, branch_of")],
+            "late learns from raw text and depth from curated",
+        ),
         ([*WSD, "distill.begun=3"], "distill.begun is 3, but it is filled in"),
     ],
 )
