@@ -115,6 +115,7 @@ def test_a_run_under_fire_ends_in_the_same_models(store: Path, tmp_path: Path) -
         *RUN,
         store=store,
         more=faults(store, "lock@75 late@85 memory@0", IMBIK_HANG_SECONDS="10", IMBIK_TIME_LIMIT="3600"),
+        alone=True,
     )
     assert done.returncode == 0, done.stderr
     assert left_behind(store) == []
@@ -128,7 +129,7 @@ def test_a_run_under_fire_ends_in_the_same_models(store: Path, tmp_path: Path) -
 
 
 def a_disk_that_fills_up_in_the_middle_of_a_checkpoint(store: Path) -> None:
-    failed = imbik(*RUN, store=store, more=faults(store, "full@25"))
+    failed = imbik(*RUN, store=store, more=faults(store, "full@25"), alone=True)
     assert failed.returncode != 0
     assert "the disk is full" in failed.stderr and "--store" in failed.stderr and "Traceback" not in failed.stderr
     nothing_is_left(store)

@@ -46,7 +46,7 @@ def alone(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
 )
 def test_a_mistake_is_one_sentence_and_no_store_is_made(arguments: list[str], told: str, tmp_path: Path) -> None:
     store = tmp_path / "store"
-    done = imbik(*arguments, store=store)
+    done = imbik(*arguments, store=store, alone=True)
     assert done.returncode == 2
     assert told in done.stderr
     assert done.stderr.startswith("imbik: ")

@@ -310,12 +310,18 @@ def test_single_stage_commands_use_cluster_layout(site: Site, tmp_path: Path) ->
     cluster.write_text("extends: local\nstages: {evaluate: {parallel: {threads: 2}}}\n")
     models = ("one-student/depth", "one-student/depth-pruned")
     refused = imbik(
-        "evaluate", *models, "--cluster", str(cluster), "cluster.stages.evaluate.parallel.tensor=2", store=site.store
+        "evaluate",
+        *models,
+        "--cluster",
+        str(cluster),
+        "cluster.stages.evaluate.parallel.tensor=2",
+        store=site.store,
+        alone=True,
     )
     assert refused.returncode == 2
     assert "parallel.processes is 1, which is not a multiple of tensor 2" in refused.stderr
     how = ("evaluate.seq_length=64", "evaluate.sequences=4", "evaluate.precision=fp32", "evaluate.mmlu=null")
-    evaluated = imbik("evaluate", *models, "--cluster", str(cluster), *how, store=site.store)
+    evaluated = imbik("evaluate", *models, "--cluster", str(cluster), *how, store=site.store, alone=True)
     assert evaluated.returncode == 0, evaluated.stderr
     assert [row["model"] for row in report_of(site.store, "evaluated")["rows"]] == list(models)
     for label in ("evaluate-one-student-depth", "evaluate-one-student-depth-pruned"):
@@ -326,6 +332,6 @@ def test_single_stage_commands_use_cluster_layout(site: Site, tmp_path: Path) ->
     assert rows["one-student/depth"]["val_loss"] == original["val_loss"], (
         "measured as its run did, and taken from the store"
     )
-    compared = imbik("compare", "quantized", "evaluated", store=site.store)
+    compared = imbik("compare", "quantized", "evaluated", store=site.store, alone=True)
     assert compared.returncode == 0, compared.stderr
     assert report_of(site.store, "compared")["rows"][0]["model"] == "quantized/one-student/depth"

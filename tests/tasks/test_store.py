@@ -259,7 +259,7 @@ def test_a_read_only_store_says_so(read_only: Path) -> None:
 def test_the_command_says_so_in_one_sentence(read_only: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     link = tmp_path_factory.mktemp("beside") / "store"
     link.symlink_to(read_only / "store")
-    done = imbik("run", str(RECIPE), store=link)
+    done = imbik("run", str(RECIPE), store=link, alone=True)
     assert done.returncode == 2
     assert done.stderr.startswith(f"imbik: the store {link} is not writable: ")
     assert "choose another --store" in done.stderr

@@ -61,7 +61,7 @@ def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with everything but the taught student, made on this machine: where a stage runs does not change its
     key."""
     store = tmp_path_factory.mktemp("pruned") / "store"
-    done = imbik("run", str(RECIPE), *SETTINGS, "distill=null", "--name", "pruned", store=store)
+    done = imbik("run", str(RECIPE), *SETTINGS, "distill=null", "--name", "pruned", store=store, alone=True)
     assert done.returncode == 0, done.stderr
     return store
 
@@ -185,7 +185,7 @@ def test_a_student_survives_a_cancel_a_kill_and_a_time_limit(slurm: Path, store:
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert queue() == [job] and taught_on_both(slurm), "the job died with its flow"
-    done = imbik(*RUN, str(CLUSTER), store=store)
+    done = imbik(*RUN, str(CLUSTER), store=store, alone=True)
     assert done.returncode == 0, done.stderr
     assert queue() == [] and of_jobs(slurm) == [] and left_behind(store) == [] and forgotten(store)
     assert tried(store) == 3, "one was cancelled, one met its limit, one went on"
@@ -276,7 +276,7 @@ def test_ctrl_c_ends_ranks_that_only_just_start(slurm: Path, store: Path) -> Non
 
 
 def test_a_rank_that_fails_is_one_error_with_its_last_words(slurm: Path, store: Path, tmp_path: Path) -> None:
-    done = imbik(*RUN, cluster(tmp_path, "broken@3"), store=store)
+    done = imbik(*RUN, cluster(tmp_path, "broken@3"), store=store, alone=True)
     assert (done.returncode, done.stderr) == (1, "imbik: distill: RuntimeError: a drilled fault\n")
     lines = log(store)
     assert any(
@@ -291,7 +291,7 @@ def test_a_job_that_never_starts_is_told_and_taken_back(slurm: Path, tmp_path: P
     run = ["run", str(RECIPE), *TAUGHT, "--cluster", str(CLUSTER)]
     subprocess.run(["scontrol", "update", "nodename=n1,n2", "state=drain", "reason=drill"], check=True)
     try:
-        waited = imbik(*run, "cluster.queue_minutes=0.02", store=store)
+        waited = imbik(*run, "cluster.queue_minutes=0.02", store=store, alone=True)
     finally:
         subprocess.run(["scontrol", "update", "nodename=n1,n2", "state=resume"], check=True)
     assert waited.returncode == 1
@@ -301,7 +301,7 @@ def test_a_job_that_never_starts_is_told_and_taken_back(slurm: Path, tmp_path: P
         and "did not start within queue_minutes 0.02: queued (" in waited.stderr
     )
     assert queue() == [] and left_behind(store) == []
-    refused = imbik(*run, "cluster.stages.data.nodes=1", "cluster.slurm.constraint=none-has-it", store=store)
+    refused = imbik(*run, "cluster.stages.data.nodes=1", "cluster.slurm.constraint=none-has-it", store=store, alone=True)
     assert refused.returncode == 1
     assert refused.stderr.startswith("imbik: data: slurm rejected its job: ") and len(refused.stderr.splitlines()) == 1
     assert queue() == [] and left_behind(store) == []
