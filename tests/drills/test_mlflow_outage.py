@@ -76,7 +76,7 @@ def test_a_run_through_an_outage_ends_as_an_undisturbed_one(
     uri, proxy = mlflow
     store = tmp_path / "store"
     proxy.turn("dead")
-    process = start("run", str(RECIPE), *SMALL, "--name", "through", store=store, more={"MLFLOW_TRACKING_URI": uri}, alone=True)
+    process = start("run", str(RECIPE), *SMALL, "--name", "through", store=store, more={"MLFLOW_TRACKING_URI": uri})
     while process.poll() is None and not list(store.glob("teacher/*")):
         time.sleep(0.05)
     proxy.turn("slow")
@@ -106,7 +106,9 @@ def test_a_run_through_an_outage_ends_as_an_undisturbed_one(
         assert not list(sync(store))
     assert not waiting(store)
     assert told(uri, spool.flow) == sealed(store, "through")
-    again = imbik("run", str(RECIPE), *SMALL, "--name", "calm", store=store, more={"MLFLOW_TRACKING_URI": uri}, alone=True)
+    again = imbik(
+        "run", str(RECIPE), *SMALL, "--name", "calm", store=store, more={"MLFLOW_TRACKING_URI": uri}, alone=True
+    )
     assert again.returncode == 0 and "some metrics have not reached" not in again.stdout, again.stderr
     calm = json.loads((store / "runs" / "calm" / "tracking.json").read_text())["flow"]
     assert told(uri, calm) == told(uri, spool.flow)

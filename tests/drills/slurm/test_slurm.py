@@ -301,7 +301,9 @@ def test_a_job_that_never_starts_is_told_and_taken_back(slurm: Path, tmp_path: P
         and "did not start within queue_minutes 0.02: queued (" in waited.stderr
     )
     assert queue() == [] and left_behind(store) == []
-    refused = imbik(*run, "cluster.stages.data.nodes=1", "cluster.slurm.constraint=none-has-it", store=store, alone=True)
+    refused = imbik(
+        *run, "cluster.stages.data.nodes=1", "cluster.slurm.constraint=none-has-it", store=store, alone=True
+    )
     assert refused.returncode == 1
     assert refused.stderr.startswith("imbik: data: slurm rejected its job: ") and len(refused.stderr.splitlines()) == 1
     assert queue() == [] and left_behind(store) == []
