@@ -33,7 +33,7 @@ def publish(folder: Path, step: int, keep: int, write: Callable[[Path], dict[str
 
 def begin(folder: Path, step: int) -> Path:
     """A hidden folder to fill with the checkpoint of `step`; what a killed process left is removed."""
-    for leftover in folder.glob(".*"):
+    for leftover in (*folder.glob(".partial-*"), *folder.glob(".old-*")):  # not .nfs*, which come back while open
         shutil.rmtree(leftover)
     partial = partial_of(folder, step)
     partial.mkdir(parents=True)
