@@ -144,6 +144,9 @@ def _served(named: list[str], root: Path, file: Path) -> Iterator[list[tuple[str
     from tasks.handover import resolve as handover
     from tasks.latency.endpoint import is_address
 
+    for text in named:
+        if "://" in text and not is_address(text):
+            raise ValueError(f"{text} is no address of a server, which begins with http:// or https://")
     models = {text: handover.directory(root, text) for text in named if not is_address(text)}
     if not models:
         yield [(text, ()) for text in named]

@@ -19,6 +19,8 @@ def directory(store: Path, target: str) -> tuple[Path, str]:
         return path.absolute(), path.resolve().name if path.name != "model" else path.resolve().parent.parent.name
     if path.is_dir() and (path / "model" / "config.json").is_file():
         return (path / "model").absolute(), path.name
+    if path.is_dir() and path.is_absolute():
+        raise ValueError(f"{target} is a folder without config.json; name a Hugging Face model's folder, or RUN/MODEL")
     if "@" in target:
         name, _, alias = target.partition("@")
         client = client_of(store, bare(os.environ.get("MLFLOW_TRACKING_URI") or None))

@@ -177,6 +177,13 @@ def test_no_server_is_one_sentence(call: Any) -> None:
     assert code == 2 and "no server answers at http://127.0.0.1:9/v1" in told and "serve-command" in told
 
 
+def test_what_is_neither_server_nor_model_is_told(call: Any, tmp_path: Path) -> None:
+    code, _, told = call("ftp://host/v1")
+    assert code == 2 and "ftp://host/v1 is no address of a server" in told
+    code, _, told = call(str(tmp_path))
+    assert code == 2 and "is a folder without config.json" in told
+
+
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
