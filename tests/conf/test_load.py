@@ -273,7 +273,7 @@ def test_a_preset_written_out_whole_is_the_same_recipe(preset: str, tmp_path: Pa
 
 
 def command(*arguments: str, store: Path) -> subprocess.CompletedProcess[str]:
-    done = imbik(*arguments, store=store)
+    done = imbik(*arguments, store=store, alone=True)
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     return done
