@@ -197,7 +197,13 @@ def test_too_small_cluster_is_refused_before_submission(tmp_path: Path) -> None:
     ):
         check_fits(recipe, cluster, plan(recipe, tmp_path))
     done = imbik(
-        "run", "llama31-8b-width-4b", "--cluster", "slurm", "cluster.gpu.memory_gb=24", store=tmp_path / "store"
+        "run",
+        "llama31-8b-width-4b",
+        "--cluster",
+        "slurm",
+        "cluster.gpu.memory_gb=24",
+        store=tmp_path / "store",
+        alone=True,
     )
     assert (
         done.returncode == 2 and done.stderr.startswith("imbik: teacher needs ") and not (tmp_path / "store").exists()
