@@ -4,6 +4,7 @@ number; one that takes too long or dies is replaced, and its task answered with 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -60,6 +61,8 @@ class _Worker:
     def __init__(self, settings: Extract) -> None:
         self._settings = settings
         self.connection, other = Pipe()
+        # Linux counts the memory of the process that starts another as the other's.
+        self._inherited = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         # Not forked: a thread of this process may hold a lock at that moment, and its memory would count.
         self.process = subprocess.Popen(
             [sys.executable, "-m", "jobs.corpus.extract.worker", str(other.fileno()), settings.model_dump_json()],
@@ -124,7 +127,7 @@ class _Worker:
         if self.job is None:
             raise RuntimeError(f"a parser of HTML and PDF ended with {self.process.returncode} before it had any file")
         code, most = self.process.returncode, self._settings.memory_mb
-        if usage.ru_maxrss > most * 1024 / 2:  # a failed allocation ends PDFium at once
+        if usage.ru_maxrss > max(most * 1024 / 2, self._inherited):  # a failed allocation ends PDFium at once
             self.job.answer = {"reason": f"out of memory: above data.extract.memory_mb {most}"}
         else:
             how = signal.Signals(-code).name if code < 0 else f"code {code}"
