@@ -21,7 +21,8 @@ from conf.spec import Spec
 from conf.stages.records import GENERATED, RecordsConfig
 from jobs.benchmarks.asked import judge_of_conversations
 from jobs.corpus.conversations import Conversation, gather
-from jobs.corpus.decontaminate import FILE, Decontaminated
+from jobs.corpus.decontaminate import Decontaminated
+from jobs.corpus.decontaminate_records import RecordLeaks
 from jobs.corpus.deduplicate import Deduplicated, deduplicate
 from jobs.corpus.filter_counts import Filtered
 from jobs.corpus.filter_records import RecordFilter
@@ -29,8 +30,9 @@ from jobs.corpus.messages import Reading
 from jobs.corpus.quarantine import Quarantine
 from jobs.corpus.record_splits import Prompts, RecordSplits
 from jobs.corpus.splits import check_splits
-from jobs.curation.leaks import Clearing, text_of_messages
+from jobs.curation.leaks import Clearing
 from jobs.runtime.entry import Metrics, main
+from jobs.tokens.indexed import token_dtype
 
 if TYPE_CHECKING:
     from jobs.huggingface.chat_template import Chat, Encoded
@@ -82,6 +84,11 @@ def run(spec: Spec) -> None:
         response_tokens=train["response_tokens"],
         quarantined=statistics["quarantined"],
     )
+    _tell(statistics)
+
+
+def _tell(statistics: dict[str, Any]) -> None:
+    train = statistics["splits"]["train"]
     print(
         f"{statistics['records']} records, {train['response_tokens']:,} response tokens to learn,"
         f" {statistics['quarantined']} in quarantine"
@@ -106,21 +113,19 @@ def _write(
 ) -> dict[str, Any]:
     """Tokenize and write every split; returns the statistics."""
     from jobs.huggingface import tokenizer
-    from jobs.tokens.indexed import token_dtype
 
     tokenizer_info = tokenizer.describe(tokenizer_folder)
-    dtype, prompts, leaks = token_dtype(tokenizer_info.vocab_size), Prompts(config), _Leaks(judge, output)
+    dtype, prompts, leaks = token_dtype(tokenizer_info.vocab_size), Prompts(config), RecordLeaks(judge, output)
     quarantine = Quarantine(output / "quarantine.jsonl", config.max_rejected_share)
     read, usable = _Read(), _Usable(quarantine)
-    given, record_filter = read.of(source), RecordFilter(config) if config.filter or config.pii else None
-    if record_filter:
-        given = record_filter.of(given)
+    record_filter = RecordFilter(config) if config.filter or config.pii else None
+    given = record_filter.of(read.of(source)) if record_filter else read.of(source)
     with RecordSplits(output, dtype) as splits, quarantine, leaks:
         for conversation, encoded, text in usable.of(_encoded(given, chat, config.seq_length)):
             split = prompts.split_of(conversation)
             if split and not (split == "train" and leaks.take_out(conversation)):
                 splits.add(split, conversation, encoded, text)
-    filtered = record_filter.found if record_filter else None
+    filtered, leaked = record_filter.found if record_filter else None, leaks.found if judge else None
     removed = {
         "filter": filtered.removed if filtered else 0,
         "repeats": usable.repeats,
@@ -141,10 +146,8 @@ def _write(
         "records": sum(splits.documents.values()),
         "repeats": usable.repeats,
         "prompts_of_another_split": prompts.again,
-        **_curated(filtered, leaks.found if judge else None, again),
-        "quarantined": quarantine.records,
-        "reasons": dict(quarantine.reasons.most_common()),
-        "fields_not_read": dict(usable.unread.most_common(MAX_FIELDS)),
+        **_curated(filtered, leaked, again),
+        **_quarantined(quarantine, usable),
         "splits": {split: _split_statistics(rows) for split, rows in splits.lengths.items()},
         **_tokenizer_entries(tokenizer_info, str(dtype), chat),
         "seq_length": config.seq_length,
@@ -210,27 +213,12 @@ class _Usable:
             yield conversation, encoded, text
 
 
-class _Leaks:
-    """Training records that contain benchmark questions: left out, counted and listed. Without a `judge`, none is."""
-
-    def __init__(self, judge: Clearing | None, output: Path) -> None:
-        self.found = Decontaminated(action="drop")
-        self._judge, self._stream = judge, (output / FILE).open("wb") if judge else None
-
-    def take_out(self, conversation: Conversation) -> bool:
-        """Whether this one is left out."""
-        if self._judge is None or self._stream is None:
-            return False
-        cleared = self._judge(text_of_messages(conversation.messages))
-        self.found.add(cleared, (conversation.file, conversation.line, conversation.lines), self._stream)
-        return cleared.removed
-
-    def __enter__(self) -> _Leaks:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._stream:
-            self._stream.close()
+def _quarantined(quarantine: Quarantine, usable: _Usable) -> dict[str, Any]:
+    return {
+        "quarantined": quarantine.records,
+        "reasons": dict(quarantine.reasons.most_common()),
+        "fields_not_read": dict(usable.unread.most_common(MAX_FIELDS)),
+    }
 
 
 def _tokenizer_entries(tokenizer_info: Description, dtype: str, chat: Chat) -> dict[str, Any]:
