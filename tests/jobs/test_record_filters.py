@@ -86,6 +86,16 @@ def test_rules_of_records_that_only_report(words: Path, tmp_path: Path, capfd: p
     assert told in found["notes"] and told in capfd.readouterr().out
 
 
+def test_rules_on_documents_edit_no_record(words: Path, tmp_path: Path) -> None:
+    off = dict.fromkeys(("terminal_punctuation", "javascript", "policy", "citations"), False)
+    rules = off | dict.fromkeys(("min_line_words", "max_word_characters", "min_sentences"))
+    given = [record("  Indent this:\n\n    x [1] \n", "Not in a line"), record("Write C.", "int main() {}")]
+    output = prepare({"a": given}, words, tmp_path, filter={"c4": rules}, **ALL_TRAIN)
+    found = statistics(output)["filtered"]
+    assert (found["removed"], found["edited"], list(found["rules"])) == (1, 0, ["c4.curly_bracket"])
+    assert messages(output) == [given[0]["messages"]]
+
+
 def test_personal_data_is_marked_in_every_message(words: Path, tmp_path: Path) -> None:
     turns = [
         {"role": "system", "content": "You work for boss@example.com."},
