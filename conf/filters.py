@@ -145,6 +145,21 @@ class C4(Config):
         default=5, ge=1, description="Remove documents with fewer sentences in the lines that stay; null: off."
     )
 
+    def editing(self) -> list[str]:
+        """Settings that are on and take something out of a text that stays, each as it is switched off."""
+        return [f"{name}: {off}" for name, off in EDITING.items() if getattr(self, name)]
+
+
+EDITING = {
+    "terminal_punctuation": "false",
+    "min_line_words": "null",
+    "max_word_characters": "null",
+    "javascript": "false",
+    "policy": "false",
+    "citations": "false",
+}
+"""C4's rules that edit texts, and what switches each off."""
+
 
 class FineWeb(Config):
     """FineWeb's own rules."""
@@ -171,6 +186,11 @@ class Filter(Config):
     gopher: Gopher | None = Field(default=None, description="Words and lines, by Gopher; null: off.")
     c4: C4 | None = Field(default=None, description="Lines and documents, by C4; null: off.")
     fineweb: FineWeb | None = Field(default=None, description="Lines, by FineWeb; null: off.")
+
+    def check_rules(self, setting: str) -> None:
+        """Raise ValueError where there are none; `setting` is where they should be."""
+        if not dict(self.groups()):
+            raise ValueError(f"{setting} has no rules; name some of {', '.join(GROUPS)}, as in {{gopher: {{}}}}")
 
     def groups(self) -> Iterator[tuple[str, Config]]:
         """The groups that are on, in order."""

@@ -1,7 +1,8 @@
-"""Prompts and responses to masked tokens: read, bad ones set aside, split by prompt, rendered by the chat template,
-tokenized.
+"""Prompts and responses to masked tokens: read, bad ones set aside, filtered, split by prompt, rendered by the chat
+template, tokenized, and left out where they repeat others.
 
-Nothing is lost: every row read is a record of some split, a repeat, blank, or in quarantine with its reason."""
+Nothing is lost: every row read is a record of some split, blank, in quarantine with its reason, or left out and counted
+by reason; the job asserts that before it ends."""
 
 from __future__ import annotations
 
@@ -11,24 +12,27 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from conf.sources import HELD_OUT, SPLITS
 from conf.spec import Spec
 from conf.stages.records import GENERATED, RecordsConfig
 from jobs.benchmarks.asked import judge_of_conversations
 from jobs.corpus.conversations import Conversation, gather
-from jobs.corpus.decontaminate import FILE, Decontaminated
-from jobs.corpus.messages import Message, Reading
+from jobs.corpus.decontaminate import Decontaminated
+from jobs.corpus.decontaminate_records import RecordLeaks
+from jobs.corpus.deduplicate import Deduplicated, deduplicate
+from jobs.corpus.filter_counts import Filtered
+from jobs.corpus.filter_records import RecordFilter
+from jobs.corpus.messages import Reading
 from jobs.corpus.quarantine import Quarantine
-from jobs.corpus.sources import split_of
+from jobs.corpus.record_splits import Prompts, RecordSplits
 from jobs.corpus.splits import check_splits
-from jobs.curation.leaks import Clearing, text_of_messages
+from jobs.curation.leaks import Clearing
 from jobs.runtime.entry import Metrics, main
+from jobs.tokens.indexed import token_dtype
 
 if TYPE_CHECKING:
     from jobs.huggingface.chat_template import Chat, Encoded
@@ -80,6 +84,11 @@ def run(spec: Spec) -> None:
         response_tokens=train["response_tokens"],
         quarantined=statistics["quarantined"],
     )
+    _tell(statistics)
+
+
+def _tell(statistics: dict[str, Any]) -> None:
+    train = statistics["splits"]["train"]
     print(
         f"{statistics['records']} records, {train['response_tokens']:,} response tokens to learn,"
         f" {statistics['quarantined']} in quarantine"
@@ -88,6 +97,8 @@ def run(spec: Spec) -> None:
         print(f"{again} records are left out, whose prompt is in a held-out split of its source")
     if leaked := statistics.get("decontaminated"):
         print(f"{leaked['removed']} records are left out, which contain benchmark questions")
+    for note in statistics.get("notes", ()):
+        print(note)
     if unread := statistics["fields_not_read"]:
         print(f"fields not read: {', '.join(f'{name} (in {count} records)' for name, count in unread.items())}")
 
@@ -102,42 +113,77 @@ def _write(
 ) -> dict[str, Any]:
     """Tokenize and write every split; returns the statistics."""
     from jobs.huggingface import tokenizer
-    from jobs.tokens.indexed import token_dtype
-    from jobs.tokens.masked import MaskedWriter
 
     tokenizer_info = tokenizer.describe(tokenizer_folder)
-    dtype, prompts, leaks = token_dtype(tokenizer_info.vocab_size), _Prompts(config), _Leaks(judge, output)
+    dtype, prompts, leaks = token_dtype(tokenizer_info.vocab_size), Prompts(config), RecordLeaks(judge, output)
     quarantine = Quarantine(output / "quarantine.jsonl", config.max_rejected_share)
-    usable = _Usable(quarantine)
-    # tokens and response tokens of each record
-    lengths_by_split: dict[str, list[tuple[int, int]]] = {split: [] for split in SPLITS}
-    with ExitStack() as stack:
-        stack.enter_context(quarantine)
-        stack.enter_context(leaks)
-        tokens = {split: stack.enter_context(MaskedWriter(output / split, dtype)) for split in SPLITS}
-        texts = {split: stack.enter_context((output / f"{split}.jsonl").open("wb")) for split in SPLITS}
-        for conversation, encoded, text in usable.of(_encoded(source, chat, config.seq_length)):
-            assert conversation.messages is not None, "others are in quarantine"
-            split = prompts.split_of(conversation, _first_prompt(conversation.messages))
-            if split is None or (split == "train" and leaks.take_out(conversation)):
-                continue
-            tokens[split].add(encoded.ids, encoded.mask)
-            texts[split].write(text + b"\n")
-            lengths_by_split[split].append((len(encoded.ids), sum(encoded.mask)))
-    quarantine.check(sum(map(len, lengths_by_split.values())) + usable.repeats + prompts.again + leaks.found.removed)
-    _check_splits({split: len(rows) for split, rows in lengths_by_split.items()}, config, quarantine)
+    read, usable = _Read(), _Usable(quarantine)
+    record_filter = RecordFilter(config) if config.filter or config.pii else None
+    given = record_filter.of(read.of(source)) if record_filter else read.of(source)
+    with RecordSplits(output, dtype) as splits, quarantine, leaks:
+        for conversation, encoded, text in usable.of(_encoded(given, chat, config.seq_length)):
+            split = prompts.split_of(conversation)
+            if split and not (split == "train" and leaks.take_out(conversation)):
+                splits.add(split, conversation, encoded, text)
+    filtered, leaked = record_filter.found if record_filter else None, leaks.found if judge else None
+    removed = {
+        "filter": filtered.removed if filtered else 0,
+        "repeats": usable.repeats,
+        "prompts of another split": prompts.again,
+        "decontaminate": leaks.found.removed,
+    }
+    kept = _conserved("everything but deduplicate", read.records - quarantine.records, removed, splits)
+    quarantine.check(kept + sum(removed.values()))
+    if record_filter:
+        record_filter.end(output)
+    # After all that records are left out for: of two copies, one that is must not stand in for the other.
+    again = deduplicate(config.deduplicate, splits, "records") if config.deduplicate and kept else None
+    if again:
+        _conserved("deduplicate", kept, {"copies": again.documents}, splits)
+    _check_splits(splits.documents, config, quarantine)
     return {
-        "records": sum(map(len, lengths_by_split.values())),
+        "read": read.records,
+        "records": sum(splits.documents.values()),
         "repeats": usable.repeats,
         "prompts_of_another_split": prompts.again,
-        **({"decontaminated": leaks.found.counts()} if judge else {}),
-        "quarantined": quarantine.records,
-        "reasons": dict(quarantine.reasons.most_common()),
-        "fields_not_read": dict(usable.unread.most_common(MAX_FIELDS)),
-        "splits": {split: _split_statistics(rows) for split, rows in lengths_by_split.items()},
+        **_curated(filtered, leaked, again),
+        **_quarantined(quarantine, usable),
+        "splits": {split: _split_statistics(rows) for split, rows in splits.lengths.items()},
         **_tokenizer_entries(tokenizer_info, str(dtype), chat),
         "seq_length": config.seq_length,
     }
+
+
+def _conserved(block: str, given: int, removed: dict[str, int], splits: RecordSplits) -> int:
+    """The records that are left after a block; they and those it removed are all it was given."""
+    kept = sum(splits.documents.values())
+    assert given == kept + sum(removed.values()), (
+        f"{block} was given {given} records, removed {removed} and left {kept}"
+    )
+    return kept
+
+
+def _curated(filtered: Filtered | None, leaked: Decontaminated | None, again: Deduplicated | None) -> dict[str, Any]:
+    """Entries of the statistics on the blocks that are on."""
+    notes = [*(filtered.sentences() if filtered else ()), *([again.sentence] if again else ())]
+    return {
+        **({"filtered": filtered.counts()} if filtered else {}),
+        **({"decontaminated": leaked.counts()} if leaked else {}),
+        **({"deduplicated": again.counts} if again else {}),
+        **({"notes": notes} if notes else {}),
+    }
+
+
+class _Read:
+    """Counts the records that are read."""
+
+    def __init__(self) -> None:
+        self.records = 0
+
+    def of(self, source: Iterator[Conversation]) -> Iterator[Conversation]:
+        for conversation in source:
+            self.records += 1
+            yield conversation
 
 
 class _Usable:
@@ -167,48 +213,12 @@ class _Usable:
             yield conversation, encoded, text
 
 
-class _Leaks:
-    """Training records that contain benchmark questions: left out, counted and listed. Without a `judge`, none is."""
-
-    def __init__(self, judge: Clearing | None, output: Path) -> None:
-        self.found = Decontaminated(action="drop")
-        self._judge, self._stream = judge, (output / FILE).open("wb") if judge else None
-
-    def take_out(self, conversation: Conversation) -> bool:
-        """Whether this one is left out."""
-        if self._judge is None or self._stream is None:
-            return False
-        cleared = self._judge(text_of_messages(conversation.messages))
-        self.found.add(cleared, (conversation.file, conversation.line, conversation.lines), self._stream)
-        return cleared.removed
-
-    def __enter__(self) -> _Leaks:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._stream:
-            self._stream.close()
-
-
-class _Prompts:
-    """The split of each record: that of its source if it is held out there, else by its first prompt. No prompt is in
-    two of them; `again` counts the records left out for it."""
-
-    def __init__(self, config: RecordsConfig) -> None:
-        self.config, self.again = config, 0
-        self._held: dict[bytes, str] = {}
-
-    def split_of(self, conversation: Conversation, prompt: str) -> str | None:
-        """The split; None where another one has the prompt."""
-        own = conversation.split if conversation.split in HELD_OUT else None
-        split = own or split_of(prompt, self.config, conversation.own)
-        key = hashlib.blake2b(prompt.encode(), digest_size=12).digest()
-        if self._held.get(key, split) != split:
-            self.again += 1
-            return None
-        if own:
-            self._held[key] = own
-        return split
+def _quarantined(quarantine: Quarantine, usable: _Usable) -> dict[str, Any]:
+    return {
+        "quarantined": quarantine.records,
+        "reasons": dict(quarantine.reasons.most_common()),
+        "fields_not_read": dict(usable.unread.most_common(MAX_FIELDS)),
+    }
 
 
 def _tokenizer_entries(tokenizer_info: Description, dtype: str, chat: Chat) -> dict[str, Any]:
@@ -239,10 +249,6 @@ def _encoded(source: Iterator[Conversation], chat: Chat, seq_length: int) -> Ite
                 yield conversation, "no token of its text is a response's"
             else:
                 yield conversation, str(result) if isinstance(result, ValueError) else result
-
-
-def _first_prompt(messages: list[Message]) -> str:
-    return next(str(message["content"]) for message in messages if message["role"] == "user").strip()
 
 
 def _rejected(conversation: Conversation, reason: str) -> Conversation:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from conf.base import Config, Device, Execution, Later, StageConfig
 from conf.extraction import Extract
-from conf.filters import GROUPS, Filter, Pii
+from conf.filters import Filter, Pii
 from conf.paths import InputName, InputNames
 from conf.stages.decontaminate import Decontaminate
 from conf.text_encoding import Encoding
@@ -158,6 +158,6 @@ class DataConfig(StageConfig):
 
     @model_validator(mode="after")
     def _filters_something(self) -> Self:
-        if self.filter is not None and not dict(self.filter.groups()):
-            raise ValueError(f"data.filter has no rules; name some of {', '.join(GROUPS)}, as in {{gopher: {{}}}}")
+        if self.filter is not None:
+            self.filter.check_rules("data.filter")
         return self

@@ -7,8 +7,9 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from conf.base import Device, Execution, Later, StageConfig
+from conf.filters import Filter, Pii
 from conf.paths import InputNames
-from conf.stages.data import World
+from conf.stages.data import Deduplicate, World
 from conf.stages.decontaminate import Decontaminate
 from conf.text_encoding import Encoding
 
@@ -61,6 +62,16 @@ class RecordsConfig(StageConfig):
     )
     world: World | None = Field(default=None, description="Synthetic world of the questions; empty: data.world.")
     max_records: int | None = Field(default=None, ge=1, description="Maximum number of records to read; empty: all.")
+    filter: Annotated[Filter | None, Later()] = Field(
+        default=None, description="Quality filters: leave out records that break a rule; null: keep them."
+    )
+    pii: Annotated[Pii | None, Later()] = Field(
+        default=None, description="Replace personal data in all messages by marks; null: leave it."
+    )
+    deduplicate: Annotated[Deduplicate | None, Later()] = Field(
+        default=None,
+        description="Leave out records whose prompts and responses repeat another one's; null: only equal records.",
+    )
     decontaminate: Annotated[Decontaminate | None, Later()] = Field(
         default=None, description="Leave out records with benchmark questions; leave empty: contamination decides."
     )
@@ -80,6 +91,18 @@ class RecordsConfig(StageConfig):
     def _both_fields(self) -> Self:
         if (self.prompt_field is None) != (self.response_field is None):
             raise ValueError("only one of records.prompt_field and records.response_field is set; set both or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _filters_whole_records(self) -> Self:
+        if self.filter is None:
+            return self
+        self.filter.check_rules("records.filter")
+        if self.filter.c4 and (on := self.filter.c4.editing()):
+            raise ValueError(
+                "records.filter.c4 would take something out of texts, but a conversation stays whole or is left out;"
+                f" set {', '.join(on)}, or leave c4 out"
+            )
         return self
 
     @property

@@ -4,15 +4,17 @@ its copies."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import IO, Any
+from pathlib import Path
+from typing import IO, Any, Protocol
 
 import numpy as np
 import orjson
 
 from conf.stages.data import Deduplicate
-from jobs.corpus.splits import Splits
+from jobs.corpus.readers import Document
 from jobs.curation.duplicates import Duplicates
 
 ORDER = ("test", "validation", "train")
@@ -31,11 +33,23 @@ class Deduplicated:
     sentence: str
 
 
+class Splits(Protocol):
+    """Documents, or records, of each split as files, one a line."""
+
+    @property
+    def documents(self) -> dict[str, int]: ...
+    def file(self, split: str) -> Path: ...
+    def text(self, line: bytes) -> str: ...
+    def texts(self, split: str) -> Iterator[str]: ...
+    def drop(self, split: str, numbers: set[int]) -> list[Document]: ...
+
+
 class _Texts:
     """Documents of all splits by number, read one at a time."""
 
     def __init__(self, splits: Splits, stack: ExitStack) -> None:
         self.starts: dict[str, int] = {}
+        self._text = splits.text
         self._offsets: list[np.ndarray[Any, np.dtype[np.int64]]] = []
         self._files: list[IO[bytes]] = []
         number = 0
@@ -53,15 +67,16 @@ class _Texts:
         split = self.split_of(number)
         file, local = self._files[ORDER.index(split)], number - self.starts[split]
         file.seek(int(self._offsets[ORDER.index(split)][local]))
-        return str(orjson.loads(file.readline())["text"])
+        return self._text(file.readline())
 
     def split_of(self, number: int) -> str:
         """The split of a document."""
         return next(split for split in reversed(ORDER) if number >= self.starts[split])
 
 
-def deduplicate(config: Deduplicate, splits: Splits) -> Deduplicated:
-    """Leave out every document that repeats one before it; writes duplicates.jsonl with what was left out."""
+def deduplicate(config: Deduplicate, splits: Splits, noun: str = "documents") -> Deduplicated:
+    """Leave out every document that repeats one before it; writes duplicates.jsonl with what was left out. `noun` is
+    what they are called."""
     with ExitStack() as stack:
         texts = _Texts(splits, stack)
         found = Duplicates(texts.of, config.min_jaccard)
@@ -90,7 +105,7 @@ def deduplicate(config: Deduplicate, splits: Splits) -> Deduplicated:
         "splits": by_split,
     }
     sentence = (
-        f"{len(removed):,} of {texts.count:,} documents repeat another one and are left out: {len(found.copies):,} with"
+        f"{len(removed):,} of {texts.count:,} {noun} repeat another one and are left out: {len(found.copies):,} with"
         f" the same words, {len(removed) - len(found.copies):,} similar"
     )
     return Deduplicated(counts, len(removed), lines, sentence)

@@ -23,8 +23,11 @@ class Filtered:
     A document is counted by the first rule that it breaks, and where rules are only reported also by all of them, and
     by the one that alone would remove it."""
 
-    def __init__(self, rules: Filter | None, kinds: Pii | None) -> None:
-        self._rules, self._kinds = rules, kinds
+    def __init__(
+        self, rules: Filter | None, kinds: Pii | None, *, stage: str = "data", noun: str = "documents"
+    ) -> None:
+        """`stage` has the settings, and `noun` is what it reads."""
+        self._rules, self._kinds, self._setting, self._noun = rules, kinds, f"{stage}.filter", noun
         self._first = {split: Counter[str]() for split in SPLITS}
         self._broken, self._alone, self._personal = (Counter[str]() for _ in range(3))
         self._kept: dict[str, list[dict[str, Any]]] = {}
@@ -90,13 +93,13 @@ class Filtered:
         for split, count in before.items():
             if not count or after[split]:
                 continue
-            whose, first = f"all {count:,} documents of the {split} split", self._first[split]
+            whose, first = f"all {count:,} {self._noun} of the {split} split", self._first[split]
             if not any(after.values()):
-                whose, first = f"all {sum(before.values()):,} documents", sum(self._first.values(), Counter[str]())
+                whose, first = f"all {sum(before.values()):,} {self._noun}", sum(self._first.values(), Counter[str]())
             rule, took = first.most_common(1)[0]
             raise ValueError(
-                f"data.filter removes {whose}; {rule}{_shown(self.bound(rule))} took most, {took:,}: loosen it or"
-                " switch it off, and see what each rule would remove with data.filter.action=report"
+                f"{self._setting} removes {whose}; {rule}{_shown(self.bound(rule))} took most, {took:,}: loosen it or"
+                f" switch it off, and see what each rule would remove with {self._setting}.action=report"
             )
 
     def counts(self) -> dict[str, Any]:
@@ -128,15 +131,15 @@ class Filtered:
         found, broken = [], self._seen_first()
         if self._rules and self._rules.action == "report":
             found.append(
-                f"filters would remove {broken:,} of {self.read:,} documents and edit {self._edited:,};"
-                " data.filter.action is report, so all stay as they are"
+                f"filters would remove {broken:,} of {self.read:,} {self._noun} and edit {self._edited:,};"
+                f" {self._setting}.action is report, so all stay as they are"
             )
         elif self._rules:
-            found.append(f"filters remove {broken:,} of {self.read:,} documents and edit {self._edited:,} that stay")
+            found.append(f"filters remove {broken:,} of {self.read:,} {self._noun} and edit {self._edited:,} that stay")
         if self._kinds:
             kinds = ", ".join(f"{count:,} {kind}" for kind, count in self._personal.most_common()) or "none"
             done = "are replaced by marks" if self._kinds.action == "replace" else "would be replaced by marks"
-            found.append(f"personal data in {self._with_personal:,} documents {done}: {kinds}")
+            found.append(f"personal data in {self._with_personal:,} {self._noun} {done}: {kinds}")
         return found
 
     def _seen_first(self) -> int:

@@ -93,6 +93,10 @@ class Splits:
         """The documents of a split, one JSON object a line."""
         return self._folder / f"{split}.jsonl"
 
+    def text(self, line: bytes) -> str:
+        """The text of a document, by its line of `file`."""
+        return str(orjson.loads(line)["text"])
+
     def texts(self, split: str) -> Iterator[str]:
         """The documents of a split, one by one."""
         return itertools.chain.from_iterable(self.batches(split))

@@ -38,7 +38,7 @@ class Judged(NamedTuple):
 
 
 class Judge:
-    """Judges documents, one at a time, by the settings of the data stage."""
+    """Judges documents, one at a time, by the settings of a stage."""
 
     def __init__(self, rules: Filter | None, kinds: Pii | None) -> None:
         self._rules, self._kinds = rules or Filter(), kinds
@@ -58,7 +58,7 @@ class Judge:
         kept = left if self._removes else text
         found = self._masked(kept)
         if found.counts and not broken:
-            sample = escaped(_around_mark(found.text))
+            sample = escaped(around_mark(found.text))
         new = found.text if self._replaces else kept
         changed = new if new != text else None
         return Judged(False, broken, changed, edited, found.counts, sample, len(new.encode()))
@@ -84,7 +84,7 @@ class Judge:
         return masked(text, self._kinds) if self._kinds else Masked(text)
 
 
-def _around_mark(text: str) -> str:
+def around_mark(text: str) -> str:
     """A part of a text with its first mark in the middle."""
     start = min(place for mark in MARKS.values() if (place := text.find(mark)) >= 0)
     return text[max(0, start - EXCERPT // 2) :][:EXCERPT]

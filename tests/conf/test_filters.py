@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from conf.filters import Filter
+from conf.filters import Filter, Pii
 from conf.load import RecipeError, load
 from conf.stages.blend import BlendSource
 from conf.stages.data import DataConfig
+from conf.stages.records import RecordsConfig
 from conf.standalone import validate_settings
 from tasks.store.store import key_of
 from tests.fixtures.flow import RECIPE
@@ -55,6 +56,44 @@ def test_a_mistake_is_one_sentence_at_load(override: str, told: str) -> None:
         load(str(RECIPE), [override])
     assert told in str(error.value)
     assert "\n" not in str(error.value)
+
+
+WHOLE = "terminal_punctuation: false, min_line_words: null, max_word_characters: null, javascript: false, policy: false"
+
+
+def of_records(settings: str) -> list[str]:
+    return [f"records={{source: world, {settings}}}"]
+
+
+def test_rules_that_edit_are_refused_for_records() -> None:
+    with pytest.raises(RecipeError) as error:
+        load(str(RECIPE), of_records(f"filter: {{c4: {{{WHOLE}}}}}"))
+    assert (
+        "records.filter.c4 would take something out of texts, but a conversation stays whole or is left out; set"
+        " citations: false, or leave c4 out"
+    ) in str(error.value)
+    assert "\n" not in str(error.value)
+    with pytest.raises(RecipeError, match="set terminal_punctuation: false, min_line_words: null, max_word_char"):
+        load(str(RECIPE), of_records("filter: {c4: {}}"))
+    recipe = load(str(RECIPE), of_records(f"filter: {{c4: {{{WHOLE}, citations: false}}}}"))
+    assert recipe.records and recipe.records.filter and recipe.records.filter.c4
+
+
+def test_records_have_the_mistakes_of_filters_too() -> None:
+    for settings, told in (
+        ("filter: {}", "records.filter has no rules; name some of language, repetition"),
+        ("filter: {language: {keep: [nb]}}", "'nb' is no language that is told apart; the nearest is no"),
+        ("deduplicate: {min_jaccard: 2}", "records.deduplicate.min_jaccard is 2; it must be at most 1"),
+    ):
+        with pytest.raises(RecipeError) as error:
+            load(str(RECIPE), of_records(settings))
+        assert told in str(error.value)
+
+
+def test_records_without_filters_keep_their_key() -> None:
+    plain = RecordsConfig(source="world")
+    assert not {"filter", "pii", "deduplicate"} & plain.identity().keys()
+    assert key_of("records", plain, {}) != key_of("records", plain.model_copy(update={"pii": Pii()}), {})
 
 
 def test_a_range_of_one_value_is_a_range() -> None:

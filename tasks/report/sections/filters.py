@@ -1,4 +1,4 @@
-"""The report's sections on what was taken out of a corpus, step by step, and what filters would take."""
+"""The report's sections on what was taken out of a corpus or the records, step by step, and what filters would take."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ EXAMPLES = 5
 
 
 def read_steps(statistics: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Fields of TextCounts that a data stage fills which extracts, filters, marks or removes duplicates; else none, nor
-    for an artifact from before records were counted."""
+    """Fields of TextCounts that a data or records stage fills which extracts, filters, marks or removes duplicates;
+    else none, nor for an artifact from before records were counted."""
     filtered, again = statistics.get("filtered") or {}, statistics.get("deduplicated") or {}
     leaked, extracted = statistics.get("decontaminated") or {}, statistics.get("extracted") or {}
     of_a_corpus = "records" in statistics and "duplicates_across_splits" in statistics
-    if not of_a_corpus or not (filtered or again or leaked or extracted):
+    # The records stage calls what it keeps records.
+    read = statistics["records"] if of_a_corpus else statistics.get("read")
+    if read is None or not (filtered or again or leaked or extracted):
         return {}
     rules = tuple(RuleCounts(rule=rule, **counts) for rule, counts in filtered.get("rules", {}).items())
     apart = extracted.get("quarantined", {})
@@ -28,14 +30,16 @@ def read_steps(statistics: dict[str, Any], folder: Path) -> dict[str, Any]:
     steps = [
         *((f"no text taken: {reason}", count) for reason, count in apart.items()),
         ("in quarantine", statistics["quarantined"] - sum(apart.values())),
-        ("in another split too", statistics["duplicates_across_splits"]),
+        ("in another split too", statistics.get("duplicates_across_splits", 0)),
+        ("the same record again", statistics.get("repeats", 0)),
+        ("a prompt of a held-out split", statistics.get("prompts_of_another_split", 0)),
         *((_named(rule), rule.first) for rule in rules if removes),
         ("a benchmark question", leaked.get("removed", 0)),
         ("the same words as another", again.get("same_words", 0)),
         ("similar to another", again.get("similar", 0)),
     ]
     return {
-        "read": statistics["records"],
+        "read": read,
         "steps": tuple(Step(name=name, documents=count) for name, count in steps if count),
         "would": rules if filtered.get("action") == "report" else (),
         "samples": _samples(file.read_text(encoding="utf-8")) if file.is_file() else (),
@@ -62,13 +66,13 @@ def sections(texts: dict[str, TextCounts]) -> tuple[Section, ...]:
     """The sections; none where nothing was filtered or deduplicated."""
     found = []
     if steps := [row for label, counts in texts.items() for row in _steps(label, counts)]:
-        header = ("corpus", "step", "documents", "share of all", "left")
+        header = ("corpus", "step", "documents or records", "share of all", "left")
         found.append(Section(title="The text, step by step", header=header, rows=tuple(steps)))
     if would := [row for label, counts in texts.items() for row in _would(label, counts)]:
         found.append(
             Section(
                 title="What each rule would remove",
-                header=("corpus", "rule", "documents", "share of all", "no other rule", "as the first"),
+                header=("corpus", "rule", "documents or records", "share of all", "no other rule", "as the first"),
                 rows=tuple(would),
                 notes=(
                     "Nothing is removed yet. A rule that is switched off spares the documents of 'no other rule';"

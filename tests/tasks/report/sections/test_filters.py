@@ -45,6 +45,34 @@ def test_the_steps_lead_from_all_to_what_is_kept(tmp_path: Path) -> None:
     ]
 
 
+def test_records_have_steps_too(tmp_path: Path) -> None:
+    records = {
+        "splits": SPLITS,
+        "read": 100,
+        "records": 50,
+        "quarantined": 3,
+        "repeats": 2,
+        "prompts_of_another_split": 1,
+        "filtered": {"action": "remove", "rules": RULES},
+        "decontaminated": {"removed": 4},
+        "deduplicated": {"same_words": 2, "similar": 1},
+    }
+    (tmp_path / "statistics.json").write_text(json.dumps(records))
+    found = {section.title: section for section in sections(read_text({"records": str(tmp_path)}))}
+    assert [row[:3] for row in found["The text, step by step"].rows] == [
+        ("records", "read", "100"),
+        ("records", "in quarantine", "-3"),
+        ("records", "the same record again", "-2"),
+        ("records", "a prompt of a held-out split", "-1"),
+        ("records", "gopher.min_words 50", "-30"),
+        ("records", "c4.lorem_ipsum", "-7"),
+        ("records", "a benchmark question", "-4"),
+        ("records", "the same words as another", "-2"),
+        ("records", "similar to another", "-1"),
+        ("records", "kept", "50"),
+    ]
+
+
 def test_rules_that_only_report_take_nothing(tmp_path: Path) -> None:
     parts = shown(tmp_path, DATA | {"filtered": {"action": "report", "rules": RULES}}, [])
     assert [row[1] for row in parts["The text, step by step"].rows][3] == "the same words as another"
