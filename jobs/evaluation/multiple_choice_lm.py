@@ -14,6 +14,8 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from transformers import DynamicCache
 
+from jobs.huggingface.model import logits
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -96,8 +98,8 @@ class LastTokenLM(HFLM):
         hidden = self.model.model(tokens, past_key_values=cache, use_cache=cache is not None).last_hidden_state
         ends = torch.tensor([len(suffix) for suffix in suffixes], device=self.device)[:, None]
         tail_positions = (ends - torch.arange(tail, 0, -1, device=self.device)).clamp(min=0)
-        logits = self.model.lm_head(hidden[torch.arange(len(suffixes), device=self.device)[:, None], tail_positions])
-        return torch.log_softmax(logits, dim=-1, dtype=self.softmax_dtype).cpu()
+        ends = hidden[torch.arange(len(suffixes), device=self.device)[:, None], tail_positions]
+        return torch.log_softmax(logits(self.model, ends), dim=-1, dtype=self.softmax_dtype).cpu()
 
 
 def _runs(inputs: list[Tokens], tail: int) -> Iterator[tuple[list[Tokens], int]]:

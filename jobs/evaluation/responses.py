@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from jobs.huggingface import model as hf
 from jobs.tokens.masked import MaskedTokens
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def _score_batch(model: PreTrainedModel, split: MaskedTokens, chosen: list[int])
     for row, (ids, mask) in enumerate(rows):
         learned = torch.from_numpy(mask[1:].nonzero()[0])
         targets = tokens[row, 1 : len(ids)][learned].to(model.device)
-        logprobs = torch.log_softmax(model.lm_head(hidden[row, learned.to(model.device)]).float(), dim=-1)
+        logprobs = torch.log_softmax(hf.logits(model, hidden[row, learned.to(model.device)]).float(), dim=-1)
         num_right = int((logprobs.argmax(-1) == targets).sum())
         loss = -float(logprobs.gather(1, targets[:, None]).double().sum())
         results.append({"loss": loss, "tokens": len(targets), "right": num_right, "exact": num_right == len(targets)})
@@ -71,8 +72,6 @@ def _score_batch(model: PreTrainedModel, split: MaskedTokens, chosen: list[int])
 
 def test_split(records: Path, directory: Path) -> MaskedTokens | None:
     """The held-out records, None where there are none. Raises ValueError where their tokenizer is not the model's."""
-    from jobs.huggingface import model as hf
-
     hf.check_tokens(directory, records)
     split = MaskedTokens(records / "test")
     return split if len(split) else None

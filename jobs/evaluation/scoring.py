@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from jobs.huggingface.model import logits
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -82,9 +84,9 @@ def _score_sequence(
     states [tokens, width]."""
     total = torch.zeros(3, dtype=torch.float64)
     for part in _parts(len(targets), model.config.vocab_size):
-        ours = torch.log_softmax(model.lm_head(hidden[part]).float(), dim=-1)
+        ours = torch.log_softmax(logits(model, hidden[part]).float(), dim=-1)
         theirs = (
-            ours if teacher is model else torch.log_softmax(teacher.lm_head(reference_hidden[part]).float(), dim=-1)
+            ours if teacher is model else torch.log_softmax(logits(teacher, reference_hidden[part]).float(), dim=-1)
         )
         loss = -ours.gather(1, targets[part, None]).sum()
         kl = (theirs.exp() * (theirs - ours)).sum()

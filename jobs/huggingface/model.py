@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from conf import hf_config, hf_model, hf_weights
+from conf.families import FAMILIES
 from jobs.huggingface import tokenizer
 
 if TYPE_CHECKING:
@@ -116,6 +117,14 @@ def build(
         raise ValueError(f"{directory}: {name} is {tuple(stored)} where config.json needs {tuple(needed)}")
     model.eval().requires_grad_(False)
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def logits(model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
+    """Logits [..., vocabulary] of last hidden states [..., width], as the model's own forward pass makes them: some
+    families scale what their output layer gives."""
+    found: torch.Tensor = model.lm_head(hidden)
+    family = FAMILIES.get(model.config.model_type)
+    return found / model.config.logits_scaling if family and family.multipliers else found
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerFast:

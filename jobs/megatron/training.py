@@ -90,10 +90,7 @@ def train(
     validation, averaged = validation or run.validate(), run.validate_average()
     if watch:
         watch.finish(step, output)
-    if run.average:
-        run.average.finish(output, averaged)
-    if run.spikes:
-        run.spikes.finish(step, output)
+    run.finish(step, averaged, output)
     return validation
 
 
@@ -165,6 +162,13 @@ class _Run:
         self.spikes = SpikeWatch(config.spikes) if config.spikes else None
         self._validated = 0, dict[str, float]()
         model.config.grad_scale_func = self.optimizer.scale_loss
+
+    def finish(self, step: int, averaged: dict[str, float], output: Path) -> None:
+        """Write what the average and the spikes came to after the last step."""
+        if self.average:
+            self.average.finish(output, averaged)
+        if self.spikes:
+            self.spikes.finish(step, output)
 
     def step(self, done: int) -> dict[str, float]:
         """One optimizer step after `done` steps; returns its losses, gradient norm and learning rate."""

@@ -21,7 +21,7 @@ def handmade(seed: int) -> Any:
     rows = torch.randn(4, 4, generator=torch.Generator().manual_seed(seed))
     return SimpleNamespace(
         device="cpu",
-        config=SimpleNamespace(vocab_size=4),
+        config=SimpleNamespace(vocab_size=4, model_type="llama"),
         model=lambda tokens, use_cache: SimpleNamespace(last_hidden_state=rows[tokens]),
         lm_head=lambda hidden: hidden,
         rows=rows,
