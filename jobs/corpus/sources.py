@@ -20,6 +20,8 @@ from jobs.corpus.readers import Count, Document, documents_of, read_file
 from jobs.huggingface import hub
 
 WORLD = "world"
+NAMED = 5
+"""Files that are told by name; of more, only their number."""
 JOINS = ("paragraph", "spaced", "wikitext", "file")
 """Styles by which a hub dataset's rows are joined, where they are lines."""
 
@@ -124,14 +126,17 @@ def _unique(files: list[SourceFile], notes: list[str]) -> list[SourceFile]:
         alike[file.split, file.path.stat().st_size].append(file)
         alike[file.split, name.absolute()].append(file)
     compared = {id(file) for group in alike.values() if len(group) > 1 for file in group if file.path.stat().st_size}
-    unique, seen = [], dict[tuple[str | None, str], Path]()
+    unique, repeated, seen = [], list[str](), dict[tuple[str | None, str], Path]()
     for file in files:
         key = (file.split, _digest(file.path) if id(file) in compared else str(id(file)))
         if key in seen:
-            notes.append(f"{shown(file.path)} is the same text as {shown(seen[key])} and is read once")
+            repeated.append(f"{shown(file.path)} is the same text as {shown(seen[key])} and is read once")
         else:
             seen[key] = file.path
             unique.append(file)
+    notes += repeated[:NAMED]
+    if len(repeated) > NAMED:
+        notes.append(f"{len(repeated) - NAMED:,} more are the same text as another one and are read once")
     return unique
 
 

@@ -114,6 +114,16 @@ def test_a_text_that_is_there_twice_is_read_once(words: Path, tmp_path: Path) ->
     assert f"{folder}/copy.jsonl is the same text as {folder}/a.jsonl and is read once" in statistics(output)["notes"]
 
 
+def test_many_copies_are_told_by_their_number(words: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for number in range(20):
+        (folder / f"{number:02}.jsonl").write_text(LINES)
+    notes = statistics(prepare([str(folder)], words, tmp_path / "out"))["notes"]
+    assert notes[-1] == "14 more are the same text as another one and are read once"
+    assert sum("is the same text as" in note for note in notes) == 5
+
+
 OWN = {
     "train": [f"train {number}" for number in range(200)],
     "validation": ["v 1", "v 2"],

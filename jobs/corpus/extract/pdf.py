@@ -25,6 +25,8 @@ def read_pdf(content: bytes, settings: Extract, truncated: str | None = None) ->
     how it is known that its end is missing."""
     import pypdfium2
 
+    if MAGIC not in content[:WITHIN]:
+        return {"reason": "damaged: it does not begin as a PDF file (%PDF-)"}
     if not truncated and len(content) in CRAWL_LIMITS:
         truncated = f"its length {len(content)} is where crawlers cut"
     if not truncated and END not in content[-WITHIN:]:

@@ -36,6 +36,7 @@ def test_words_parted_at_a_line_end_are_put_together() -> None:
         (pdf(shown(SENTENCES), encrypted=True), "encrypted: it asks for a password"),
         (GOOD[:-40], "truncated: no end mark (%%EOF)"),
         (b"%PDF-1.4\n" + b"x" * 500 + b"%%EOF", "damaged: "),
+        (bytes(range(1, 256)) * 10, "damaged: it does not begin as a PDF file"),
         (pdf("", ""), "no text found"),
         (pdf("", shown(["p. 2"]), image=True), "needs OCR: 2 of 2 pages are images"),
         (GOOD + b"\n" * (2**20 - len(GOOD)), "truncated: its length 1048576 is where crawlers cut"),
