@@ -94,10 +94,14 @@ def _corpus_tokens(artifacts: list[Artifact]) -> int | None:
 
 
 def _trained(config: dict[str, Any]) -> int:
-    """Tokens that a stage's settings train on; 0 where it trains nothing."""
+    """Tokens that a stage's settings train on, without those of the trunk that it goes on from; 0 where it trains
+    nothing."""
     trained = config.get("qad") or config
     sizes = [trained.get(name) for name in ("steps", "global_batch", "seq_length")]
-    return sizes[0] * sizes[1] * sizes[2] if all(isinstance(size, int) for size in sizes) else 0  # type: ignore[operator]
+    if not all(isinstance(size, int) for size in sizes):
+        return 0
+    steps, batch, length = sizes
+    return ((trained.get("until") or steps) - trained.get("begun", 0)) * batch * length  # type: ignore[operator]
 
 
 def _precisions(records: dict[str, Record]) -> dict[str, tuple[str, ...]]:

@@ -13,7 +13,7 @@ import pytest
 from conf.cluster import load_cluster
 from conf.load import load
 from conf.spec import Record
-from tasks.report.run_info import CLUSTER, RECIPE, describe, keep
+from tasks.report.run_info import CLUSTER, RECIPE, _trained, describe, keep
 from tasks.store.store import Artifact
 from tests.fixtures.report import artifact
 
@@ -85,3 +85,10 @@ def test_tokens_and_precisions_are_told(tmp_path: Path) -> None:
     assert run.corpus_tokens == 1234
     assert run.trained_tokens == {"distill-a": 160}, "students that share an artifact count once"
     assert run.precisions == {"bf16": ("teacher",), "fp32": ("distill",)}
+
+
+def test_shared_steps_are_counted_where_they_are_made() -> None:
+    shared = {"global_batch": 2, "seq_length": 8}
+    trunk, branch = {"steps": 41, "until": 40, "begun": 10}, {"steps": 50, "begun": 40}
+    assert [_trained(config | shared) for config in (trunk, branch)] == [30 * 16, 10 * 16]
+    assert _trained({"precision": "fp32"}) == 0
