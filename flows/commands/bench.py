@@ -88,8 +88,13 @@ def bench(
     with _served(servers, root_of(store), file) as served:
         found = [replace(find(address, key), kernels=kernels) for address, kernels in served]
         going = _prepared(found, asked, workload, wording, tokenizer, timeout)
-        for _ in going.run(to_the_end=at_once is not None):
-            _keep(going, started, file)
+        try:
+            for _ in going.run(to_the_end=at_once is not None):
+                _keep(going, started, file)
+        except BaseException:
+            if going.points:
+                _keep(going, started, file)
+            raise
     _show(_keep(going, started, file, complete=True), file, as_json)
 
 

@@ -150,7 +150,9 @@ def test_a_mistake_is_one_sentence(
     assert not list(tmp_path.glob("*.json"))
 
 
-def test_answers_cut_later_keep_what_was_measured(call: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("repetitions", ["1", "2"])
+def test_answers_cut_later_keep_what_was_measured(call: Any, tmp_path: Path, repetitions: str) -> None:
+    """Also within the first concurrency, after its first repetition."""
     server = Engine()
 
     class Tiring(list[Any]):
@@ -160,7 +162,7 @@ def test_answers_cut_later_keep_what_was_measured(call: Any, tmp_path: Path) -> 
 
     server.asked = Tiring()
     with serving(server) as url:
-        code, _, told = call(url, *SMALL, "--repetitions", "1")
+        code, _, told = call(url, *SMALL, "--repetitions", repetitions)
     assert code == 2 and "answers another length than the 2 tokens" in told
     kept = written(tmp_path)
     assert not kept.complete and [one.concurrency for one in kept.points] == [1]
