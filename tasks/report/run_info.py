@@ -101,7 +101,7 @@ def _trained(config: dict[str, Any]) -> int:
     if not all(isinstance(size, int) for size in sizes):
         return 0
     steps, batch, length = sizes
-    return ((trained.get("until") or steps) - trained.get("begun", 0)) * batch * length  # type: ignore[operator]
+    return int(((trained.get("until") or steps) - trained.get("begun", 0)) * batch * length)
 
 
 def _precisions(records: dict[str, Record]) -> dict[str, tuple[str, ...]]:
