@@ -32,6 +32,7 @@ from conf.stages.records import RecordsConfig
 from conf.stages.sft import SftConfig
 from conf.stages.sweep import SweepConfig
 from conf.stages.teacher import TeacherConfig
+from conf.stages.verify import VerifyConfig
 from conf.student import Student
 from conf.study import StudyConfig
 from conf.winner import CardConfig, WinnerConfig
@@ -82,6 +83,10 @@ class Recipe(Config):
     serve: ServeConfig | None = Field(
         default=None,
         description="Engine that the formats must load in; null: not known, imbik plan says who loads them.",
+    )
+    verify: VerifyConfig | None = Field(
+        default=None,
+        description="An engine's losses of the exported models against those measured here; null: not compared.",
     )
     ladder: LadderConfig | None = Field(
         default=None, description="Rule that picks one format per student; null: report all formats, pick none."

@@ -101,6 +101,7 @@ def _failed(result: Any) -> bool:
 def _measured(model: Model, errors: list[str]) -> ReportModel | None:
     """A model's entry for the report; None if the model or its scores are missing."""
     artifact, scores = outcome(model.artifact, errors, Artifact), outcome(model.scores, errors, Artifact)
+    verified = outcome(model.verified, errors, Artifact) if model.verified else None
     judged = {name: outcome(handle, errors, Artifact) for name, handle in model.judged.items()}
     if artifact is None or scores is None:
         return None
@@ -113,6 +114,7 @@ def _measured(model: Model, errors: list[str]) -> ReportModel | None:
         scores=scores.path,
         training=artifact.path if model.trained else None,
         benchmarks={name: one.path for name, one in judged.items() if one},
+        verified=verified.path if verified else None,
     )
 
 

@@ -17,7 +17,7 @@ from conf.stages.sft import SftConfig
 from flows import benchmarks
 from flows.branches import Trunks
 from flows.corpus import corpora
-from flows.formats import formats
+from flows.formats import formats, verify
 from flows.reading import Handle, Model, Stages
 from tasks.analysis.halving import Candidate, HalvingProgress, successive_halving
 from tasks.inputs import ExternalInputs
@@ -185,4 +185,5 @@ class Pipeline:
             inputs |= {"mmlu": self.outside.mmlu, "model": model.artifact, "of": model.student, "cut": model.cut}
             model.scores = self.stage(f"evaluate-{model.name}", self.recipe.evaluate, **inputs)
             benchmarks.ask(self.stage, self.recipe.evaluate, self.questions, model)
+            verify(self.stage, self.recipe, self.data, model)
         return model.scores

@@ -18,7 +18,7 @@ Handle = Any
 @dataclass(kw_only=True)
 class Model:
     """A row of the report: the model's name, the stage that made it, its artifact, the gates it waits for, its
-    scores and its scores on each benchmark."""
+    scores, its scores on each benchmark and its losses in an engine."""
 
     name: str
     stage: str
@@ -30,6 +30,7 @@ class Model:
     gates: tuple[Handle, ...] = ()
     scores: Handle | None = None
     judged: dict[str, Handle] = field(default_factory=dict)
+    verified: Handle | None = None
 
 
 Score = Callable[[Model], Handle]

@@ -17,7 +17,7 @@ from conf.checks.layout import check_experts, check_layout
 from conf.checks.nemo import check_family, check_nemo
 from conf.checks.quantize import check_format
 from conf.checks.raw import check_raw
-from conf.checks.serve import check_served
+from conf.checks.serve import check_served, check_verified
 from conf.checks.sft import check_lengths, check_records, check_tuning
 from conf.checks.study import check_study
 from conf.cuts import Cut, check_names, cuts
@@ -53,6 +53,7 @@ def check(recipe: Recipe) -> Recipe:
     check_winner(recipe)
     check_study(recipe)
     check_served(recipe.serve, recipe.quantize)
+    check_verified(recipe.verify, recipe.quantize)
     _check_splits(recipe)
     check_records(recipe)
     check_blend(recipe)

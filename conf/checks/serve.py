@@ -11,6 +11,7 @@ from conf.engines.verdict import Contents, Verdict, loaded_by, title, verdict, v
 from conf.formats import FORMATS, MIXABLE, QuantFormat
 from conf.serve import ServeConfig
 from conf.stages.quantize import QuantizeConfig
+from conf.stages.verify import VerifyConfig
 
 
 def check_served(serve: ServeConfig | None, entries: Sequence[QuantizeConfig]) -> None:
@@ -21,6 +22,23 @@ def check_served(serve: ServeConfig | None, entries: Sequence[QuantizeConfig]) -
         if not _served_whole(judged):
             reason = (*judged.why, *judged.notes)[0]
             raise ValueError(f"quantize has {entry.name}, but {_where(serve)} {reason}; {_remedy(serve, entry)}")
+
+
+def check_verified(config: VerifyConfig | None, entries: Sequence[QuantizeConfig]) -> None:
+    """Raise ValueError if `config` names a format that is not there, or one that its engine does not load."""
+    if config is None:
+        return
+    names = [entry.name for entry in entries]
+    if unknown := [name for name in config.formats if name not in names]:
+        raise ValueError(f"verify.formats names {unknown[0]}, which is not in the recipe's quantize; add it there")
+    if not entries:
+        raise ValueError("verify opens quantized models, and the recipe has no quantize; add a format there")
+    for entry in entries:
+        judged = verdict(config.engine, entry.contents)
+        if entry.name in (config.formats or names) and not judged.loads:
+            others = [each.name for each in entries if verdict(config.engine, each.contents).loads]
+            remedy = f"list in verify.formats what it loads ({', '.join(others)})" if others else "set verify to null"
+            raise ValueError(f"verify has {entry.name}, but {title(config.engine)} {judged.why[0]}; {remedy}")
 
 
 def _where(serve: ServeConfig) -> str:

@@ -67,6 +67,24 @@ class EngineVerdict(Excerpt):
     notes: tuple[str, ...] = Field(description="What is different there.")
 
 
+class Verified(Excerpt):
+    """The losses of the same held-out sequences in an inference engine and in imbik's simulation (verify.json)."""
+
+    engine: str = Field(description="Its name.")
+    version: str = Field(description="Its version.")
+    on_cpu: bool = Field(description="Whether it ran on a processor, where some formats have reference kernels only.")
+    kernels: tuple[str, ...] = Field(description="Kernels of the quantized layers, as the engine names them.")
+    cache: str = Field(description="Type of the key-value cache, as the engine names it.")
+    cache_verified: bool = Field(description="Whether that is the model's own.")
+    sequences: int = Field(description="Sequences of the test split.")
+    tokens: int = Field(description="Tokens scored.")
+    loss: float = Field(description="In the engine, nats per token.")
+    simulated_loss: float = Field(description="Simulated, nats per token.")
+    difference: float = Field(description="Engine minus simulation, mean over sequences, nats per token.")
+    difference_ci95: tuple[float, float] = Field(description="Its 95% interval, paired by sequence (Student's t).")
+    max_difference: float = Field(description="Bound that a difference may pass only if its interval holds 0.")
+
+
 class Quantized(Excerpt):
     """One quantized model."""
 

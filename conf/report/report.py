@@ -16,7 +16,7 @@ from conf.report.ladder import LadderChoice
 from conf.report.learning import Curve, Learning
 from conf.report.logits import StoredLogits
 from conf.report.pruning import Cut, Search, Sweep
-from conf.report.quantization import Quantized
+from conf.report.quantization import Quantized, Verified
 from conf.report.responses import Responses
 from conf.report.row import Row
 from conf.report.run import RunInfo
@@ -92,6 +92,7 @@ class Report(Config):
     )
     searches: dict[str, Search] = Field(default={}, description="Search for a shape by student.")
     quantized: dict[str, Quantized] = Field(default={}, description="Quantization error by quantized model.")
+    verified: dict[str, Verified] = Field(default={}, description="Comparison with an engine by model.")
     claims: tuple[ClaimVerdict, ...] = Field(default=(), description="Verdicts on the recipe's claims.")
     provenance: tuple[Provenance, ...] = Field(
         default=(), description="How the artifacts behind the report were built."

@@ -4,46 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shlex
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from conf.engines.vllm import ENVIRONMENT, PYTHON, interpreter, kernels, runs_on_cpu
 from conf.secrets import without
 from flows.server.processes import Server, process
 from tasks.handover import serving
 from tasks.launch.ports import free_port
 
-PYTHON = "IMBIK_VLLM_PYTHON"
-OWN = Path(__file__).parents[2] / "build" / "engine" / "bin" / "python"
-"""Where `make engine` installs vLLM's build for processors."""
 MODULE = "vllm.entrypoints.openai.api_server"
 """What `vllm serve` runs; that command itself does not start in the package for processors."""
 START_SECONDS = 1800.0
 """Large models are read, and kernels compiled, for minutes."""
-ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
-CHOSEN = re.compile(r"(?:Selected|Using) (\w+Kernel) for ")
-ON_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-
-
-def interpreter() -> Path | None:
-    """The Python that has vLLM: $IMBIK_VLLM_PYTHON, else that of `make engine`; None where there is neither."""
-    named = os.environ.get(PYTHON)
-    if named and not os.access(named, os.X_OK):
-        raise ValueError(f"{PYTHON} is {named}, which is no program; name the Python of an environment with vLLM")
-    return Path(named) if named else OWN if OWN.is_file() else None
-
-
-def has_gpu() -> bool:
-    """Whether this machine has a driver for NVIDIA's or AMD's GPUs."""
-    return shutil.which("nvidia-smi") is not None or Path("/dev/kfd").exists()
 
 
 def command(python: Path, path: Path, name: str, port: int, share: float) -> list[str]:
     """What starts vLLM for a model directory: the arguments that `imbik serve-command` prints, without a prefix cache.
     `share`: of a GPU's memory. Raises ValueError if vLLM does not load the model."""
-    on_cpu = python == OWN or not has_gpu()
+    on_cpu = runs_on_cpu(python)
     served = next(
         one for one in serving.commands(serving.read(path, name, "cpu" if on_cpu else None), 1) if one.engine == "vLLM"
     )
@@ -59,13 +39,8 @@ def command(python: Path, path: Path, name: str, port: int, share: float) -> lis
 def starting(started: list[str], port: int, log: Path) -> Iterator[Server]:
     """Start one; it ends with this block, with everything that it started."""
     secrets = {name: "" for name in os.environ if name not in without(os.environ)}
-    with process(started, secrets | ENVIRONMENT | ON_CPU, log, tree=True) as running:
+    with process(started, secrets | ENVIRONMENT, log, tree=True) as running:
         yield Server(f"http://127.0.0.1:{port}", running, log)
-
-
-def kernels(log: Path) -> tuple[str, ...]:
-    """The kernels that a server says it has chosen for quantized layers."""
-    return tuple(sorted(set(CHOSEN.findall(log.read_text(errors="replace")))))
 
 
 @contextlib.contextmanager

@@ -137,11 +137,12 @@ def _block(algorithm: str, parts: dict[str, torch.Tensor], layer_settings: dict[
     return int(size) if size else None
 
 
-def load(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
+def load(directory: Path, dtype: torch.dtype, *, cache: bool = True) -> PreTrainedModel:
     """The checkpoint as a model that runs without an engine: dequantized weights, and ModelOpt quantizers on the
-    layers' inputs and on the key-value cache."""
+    layers' inputs and on the key-value cache, unless not `cache`."""
     quantizers.prepare()
     checkpoint = read(directory)
+    kv = checkpoint.kv if cache else None
     tensors = checkpoint.plain | {
         f"{name}.weight": packed.dequantize(dtype) for name, packed in checkpoint.layers.items()
     }
@@ -149,7 +150,7 @@ def load(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
     model, experts = separate(hf.build(directory, config, tensors, dtype)), family_of(config).experts
     layers = {held_name(name, experts): packed for name, packed in checkpoint.layers.items()}
     quantizers.simulate_inputs(
-        model, {name: (packed.storage.inputs, packed.block) for name, packed in layers.items()}, checkpoint.kv
+        model, {name: (packed.storage.inputs, packed.block) for name, packed in layers.items()}, kv
     )
     for name, packed in layers.items():
         quantizer = model.get_submodule(name).input_quantizer
@@ -157,7 +158,7 @@ def load(directory: Path, dtype: torch.dtype) -> PreTrainedModel:
             quantizer.amax = (packed.input_scale * INPUT_BOUND[packed.storage.inputs]).to(model.device)
         if packed.pre_quant_scale is not None:
             quantizer.pre_quant_scale = packed.pre_quant_scale.to(model.device)
-    if checkpoint.kv:
+    if kv:
         _load_cache(directory, model, checkpoint)
     return model
 

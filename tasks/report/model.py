@@ -12,7 +12,7 @@ from tasks.analysis.halving import HalvingResult
 
 class ReportModel(Config):
     """One model of a run, with its directory, the folder of its scores, that of its training if it was trained,
-    and that of its scores on each benchmark."""
+    that of its scores on each benchmark, and that of its comparison with an engine."""
 
     model: str
     stage: str
@@ -22,6 +22,7 @@ class ReportModel(Config):
     scores: str
     training: str | None
     benchmarks: dict[str, str] = Field(default={})
+    verified: str | None = None
 
 
 class RunExtras(Config):

@@ -74,6 +74,7 @@ def make_report(name: str, recipe: Recipe, models: list[ReportModel], extras: Ru
         rounds={student: len(config.rounds) for student, config in recipe.students.items() if config.rounds},
         searches={student: parts.pruning.ranked_search(result) for student, result in extras.searches.items()},
         quantized=parts.quantization.read_quantized(quantized),
+        verified=parts.verification.read_verified(models),
         claims=parts.claims.decide(recipe, rows, scores, {model.model: model.benchmarks for model in models}),
         provenance=provenance(models, extras.stages),
         run=extras.run,
@@ -111,6 +112,7 @@ def _sections(recipe: Recipe, report: Report) -> tuple[Section, ...]:
         parts.responses.section(report.responses),
         parts.attempts.section(report.provenance),
         *parts.quantization.sections(report.quantized),
+        parts.verification.section(report.verified),
         parts.ladder.section(recipe.ladder, report.ladder),
     ]
     return tuple(section for section in sections if section)

@@ -31,6 +31,7 @@ from conf.stages.sft import SftConfig
 from conf.stages.sweep import SweepConfig
 from conf.stages.teacher import TeacherConfig
 from conf.stages.trunk import TrunkConfig
+from conf.stages.verify import VerifyConfig
 from tasks.store.store import key_of
 
 TRAINING: dict[str, Any] = {
@@ -69,6 +70,7 @@ def stages() -> dict[str, StageConfig]:
         "answer": AnswerConfig(),
         "judge": JudgeConfig(),
         "fetch": FetchConfig(model="owner/name"),
+        "verify": VerifyConfig(),
     }
 
 
@@ -94,6 +96,7 @@ GOLDEN = {
     "answer": "1a4dd2962518",
     "judge": "9fbca203394e",
     "fetch": "5b69f7d52af9",
+    "verify": "8b4f597f8659",
 }
 
 
@@ -208,6 +211,8 @@ def test_what_runs_where_is_marked_execution() -> None:
         "sensitivity.batch",
         "quantize.batch",
         "evaluate.batch",
+        "verify.batch",
+        "verify.formats",
         "evaluate.benchmarks",
         "questions.path",
         "questions.workers",

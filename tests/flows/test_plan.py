@@ -184,6 +184,19 @@ def test_a_plan_writes_nothing(tmp_path: Path, shared_data: Path) -> None:
     assert everything(tmp_path) == {name: before[name] for name in before}
 
 
+def test_verify_adds_a_stage_for_each_of_its_formats(tmp_path: Path) -> None:
+    before = staged(tmp_path).keys()
+    assert staged(tmp_path, "verify={}").keys() - before == {
+        "verify-depth-fp8",
+        "verify-depth-nvfp4",
+        "verify-width-fp8",
+    }
+    some = staged(tmp_path, "verify={formats: [fp8]}")
+    assert some.keys() - before == {"verify-depth-fp8", "verify-width-fp8"}
+    every = staged(tmp_path, "verify={formats: [nvfp4, fp8]}")
+    assert some["verify-depth-fp8"].key == every["verify-depth-fp8"].key
+
+
 def test_local_inputs_are_known_by_content(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("one\n")

@@ -19,6 +19,7 @@ from tasks.report.sections import (
     search,
     sweep,
     text,
+    verification,
 )
 
 __all__ = [
@@ -40,4 +41,5 @@ __all__ = [
     "search",
     "sweep",
     "text",
+    "verification",
 ]

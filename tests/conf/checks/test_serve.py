@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
+import yaml
 
-from conf.checks.serve import check_served, told
+from conf.checks.serve import check_served, check_verified, told
 from conf.load import RecipeError, load
 from conf.serve import ServeConfig
 from conf.stages.quantize import QuantizeConfig
+from conf.stages.verify import VerifyConfig
 from conf.standalone import Quantizing, validate_settings
 from tests.fixtures.flow import RECIPE
 from tests.fixtures.flow import told as refusal
@@ -127,3 +130,24 @@ def test_without_serve_nothing_is_refused() -> None:
 def test_a_change_that_would_not_help_is_not_proposed(settings: dict[str, Any], useless: str) -> None:
     sentence = refusal("serve={engine: vllm}", entry(**settings), "students.width.quantize=true")
     assert "choose fp8" in sentence and f"its {useless}" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("verify", "formats", "sentence"),
+    [
+        ("{formats: [nvfp4]}", "[fp8]", "verify.formats names nvfp4, which is not in the recipe's quantize"),
+        ("{}", "[]", "verify opens quantized models, and the recipe has no quantize; add a format there"),
+        ("{}", "[int8_sq]", "W8A8_SQ_PER_CHANNEL); set verify to null"),
+        ("{}", "[fp8, int8_sq]", "list in verify.formats what it loads (fp8)"),
+    ],
+)
+def test_what_cannot_be_verified_is_refused(verify: str, formats: str, sentence: str) -> None:
+    entries = tuple(QuantizeConfig(format=name) for name in formats.strip("[]").replace(" ", "").split(",") if name)
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        check_verified(VerifyConfig.model_validate(yaml.safe_load(verify)), entries)
+
+
+def test_formats_left_out_of_verify_may_be_any() -> None:
+    entries = [QuantizeConfig(format="fp8"), QuantizeConfig(format="int8_sq")]
+    check_verified(VerifyConfig(formats=("fp8",)), entries)
+    check_verified(None, entries)

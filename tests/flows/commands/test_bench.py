@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
+from conf.engines import vllm as vllm_here
 from flows.cli import main
 from flows.server import engine
 from tasks.latency.result import Bench
@@ -218,8 +219,8 @@ def vllm(models: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "python"
     program.write_text(f'#!/bin/sh\nshift 2\ncd {root} && exec {sys.executable} -m tests.fixtures.completions "$@"\n')
     program.chmod(0o755)
-    monkeypatch.setenv(engine.PYTHON, str(program))
-    monkeypatch.setattr(engine, "has_gpu", lambda: True)
+    monkeypatch.setenv(vllm_here.PYTHON, str(program))
+    monkeypatch.setattr(vllm_here, "has_gpu", lambda: True)
 
 
 @pytest.mark.slow
@@ -240,7 +241,7 @@ def test_vllm_is_started_for_models(vllm: None, call: Any, tmp_path: Path) -> No
 
 
 def test_a_processor_gets_other_arguments(models: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "has_gpu", lambda: False)
+    monkeypatch.setattr(vllm_here, "has_gpu", lambda: False)
     words = engine.command(Path("/other/python"), tmp_path / "first", "mine", 81, 0.45)
     assert words[:3] == ["/other/python", "-m", "vllm.entrypoints.openai.api_server"]
     assert "--enforce-eager" in words and "--gpu-memory-utilization" not in words
@@ -258,12 +259,12 @@ def test_a_model_that_vllm_does_not_start_is_one_sentence(vllm: None, call: Any,
 
 
 def test_a_model_without_vllm_is_one_sentence(models: None, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "OWN", Path("/nowhere/python"))
-    monkeypatch.delenv(engine.PYTHON, raising=False)
+    monkeypatch.setattr(vllm_here, "OWN", Path("/nowhere/python"))
+    monkeypatch.delenv(vllm_here.PYTHON, raising=False)
     code, _, told = call("first")
     assert code == 2 and "first is a model, not a server, and vLLM is not installed to serve it" in told
     assert "make engine" in told and "imbik serve-command" in told
-    monkeypatch.setenv(engine.PYTHON, "/nowhere/else")
+    monkeypatch.setenv(vllm_here.PYTHON, "/nowhere/else")
     code, _, told = call("first", "--output", "other.json")
     assert code == 2 and "IMBIK_VLLM_PYTHON is /nowhere/else, which is no program" in told
     code, _, told = call("nothing/here")
