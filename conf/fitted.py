@@ -10,6 +10,7 @@ from conf.hf_model import shape_of
 from conf.recipe import Recipe
 from conf.shape import Shape
 from conf.stages.evaluate import EvaluateConfig
+from conf.stages.verify import VerifyConfig
 from conf.student import Student
 
 Kind = TypeVar("Kind", bound=Config)
@@ -26,6 +27,7 @@ def fitted(recipe: Recipe, teacher: Shape) -> Recipe:
             "records": recipe.records and shorter(recipe.records, longest),
             "quantize": tuple(shorter(config, longest) for config in recipe.quantize),
             "students": {name: _student(student, longest) for name, student in recipe.students.items()},
+            "verify": recipe.verify and verified_within(recipe.verify, longest),
             "evaluate": evaluated(recipe.evaluate, longest),
         }
     )
@@ -53,6 +55,11 @@ def evaluated(config: EvaluateConfig, longest: int) -> EvaluateConfig:
         changed["new_tokens"] = min(config.new_tokens, longest - changed["prompt_tokens"])
     changed = {name: value for name, value in changed.items() if getattr(config, name) != value}
     return config.model_copy(update=changed) if changed else config
+
+
+def verified_within(config: VerifyConfig, longest: int) -> VerifyConfig:
+    """The same for a comparison with an engine, which reads the last target and generates a token."""
+    return shorter(config, longest - 2)
 
 
 def _student(student: Student, longest: int) -> Student:

@@ -10,7 +10,7 @@ from conf.base import Config
 from conf.checks.benchmarks import check_path
 from conf.checks.recipe import check_source
 from conf.checks.reviewed import check_reviewed
-from conf.checks.serve import check_served
+from conf.checks.serve import check_served, check_verified
 from conf.checks.study import check_split
 from conf.load import RecipeError
 from conf.mmlu_files import check_mmlu
@@ -20,6 +20,7 @@ from conf.serve import ServeConfig
 from conf.stages.data import DataConfig
 from conf.stages.evaluate import EvaluateConfig
 from conf.stages.quantize import QuantizeConfig
+from conf.stages.verify import VerifyConfig
 from conf.wording import sentence
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -66,6 +67,9 @@ class Quantizing(Single):
         default=(QuantizeConfig(format="fp8"),), min_length=1, description="Formats, one entry each, as in a recipe."
     )
     serve: ServeConfig | None = Field(default=None, description="Engine that the formats must load in; null: any.")
+    verify: VerifyConfig | None = Field(
+        default=None, description="An engine's losses of each format against those measured here; null: not compared."
+    )
 
     @model_validator(mode="after")
     def _once(self) -> Self:
@@ -73,6 +77,7 @@ class Quantizing(Single):
         if len(set(names)) != len(names):
             raise ValueError(f"quantize has duplicate formats: {names}; list each once")
         check_served(self.serve, self.quantize)
+        check_verified(self.verify, self.quantize)
         return self
 
 

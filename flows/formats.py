@@ -24,6 +24,6 @@ def formats(
 
 def verify(stage: Stages, recipe: Recipe, data: Handle, model: Model) -> None:
     """Let an engine score a quantized model, if the recipe asks for it; `model.verified` gets the comparison."""
-    if recipe.verify and model.format and model.format in (recipe.verify.formats or (model.format,)):
+    if recipe.verify and model.format and recipe.verify.covers(model.format):
         inputs: dict[str, Any] = {"model": model.artifact, "data": data, "of": model.student, "cut": model.cut}
         model.verified = stage(f"verify-{model.name}", recipe.verify, **inputs)

@@ -7,7 +7,8 @@ from pathlib import Path
 from prefect import flow
 
 from conf.base import RunName, StoreFolder
-from conf.fitted import shorter
+from conf.engines.vllm import required
+from conf.fitted import shorter, verified_within
 from conf.placement import place_settings_on_cluster
 from conf.report.report import Report
 from conf.standalone import Quantizing, validate_settings
@@ -42,6 +43,8 @@ def quantize(
         return prefect_pages.failed(error)
 
     def work(session: Session, folder: Path) -> Report:
+        if validated.verify and session.cluster.kind == "local":
+            required()
         session.launcher.prepare()
         original = single.model_to_evaluate(session, validated.model, validated.data, validated.evaluate)
         if original.artifact.stage == "quantize":
@@ -49,16 +52,21 @@ def quantize(
         longest = single.longest_of(original.artifact)
         wanted = tuple(shorter(config, longest) for config in validated.quantize)
         name_in_labels = original.name.replace("/", "-")
+        run = Running()
         futures = {
             config.name: future
-            for config, future in formats(
-                Running(), name_in_labels, wanted, model=original.artifact, data=original.data
-            )
+            for config, future in formats(run, name_in_labels, wanted, model=original.artifact, data=original.data)
+        }
+        verify = validated.verify and verified_within(validated.verify, longest)
+        verified = {
+            f"{original.name}-{form}": run(f"verify-{name_in_labels}-{form}", verify, model=future, data=original.data)
+            for form, future in futures.items()
+            if verify and verify.covers(form)
         }
         models = {original.name: original.artifact} | {
             f"{original.name}-{form}": future.result() for form, future in futures.items()
         }
-        measured = single.measure(session, models, original, original.teacher)
+        measured = single.measure(session, models, original, original.teacher, verified)
         description = f"{original.name} in {', '.join(futures)}. Differences are relative to the first row."
         how = single.describe(session)
         return write_models(folder, name, description, measured, original.teacher_name, how)

@@ -8,6 +8,7 @@ from pathlib import Path
 from conf.checks.recipe import teacher_shape
 from conf.cluster import Cluster
 from conf.cuts import cuts
+from conf.engines.vllm import required
 from conf.estimate.fit import misfit, tight
 from conf.estimate.memory import Memory
 from conf.estimate.numbers import Models, StageEstimate
@@ -18,6 +19,7 @@ from conf.recipe import Recipe
 from conf.shape import Shape, num_params
 from conf.shapes import points
 from conf.stages.sweep import SweepConfig
+from conf.stages.verify import VerifyConfig
 from flows.plan import PlannedStage
 
 
@@ -116,7 +118,10 @@ def _sized(numbers: StageEstimate, cluster: Cluster, stage: PlannedStage) -> Siz
 
 
 def check_fits(recipe: Recipe, cluster: Cluster, stages: list[PlannedStage]) -> None:
-    """Raise ValueError, with the nearest layout that fits, if a stage that must run does not fit its GPUs."""
+    """Raise ValueError, with the nearest layout that fits, if a stage that must run does not fit its GPUs, or if it
+    needs an engine that this machine lacks and runs here."""
+    if cluster.kind == "local" and any(stage.stage == VerifyConfig.stage and not stage.cached for stage in stages):
+        required()
     for stage in sized(recipe, cluster, [stage for stage in stages if not stage.cached]):
         if stage.misfit:
             raise ValueError(stage.misfit)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel
@@ -20,6 +21,7 @@ from conf.stages.data import DataConfig
 from conf.stages.evaluate import EvaluateConfig
 from conf.stages.teacher import TeacherConfig
 from flows.inputs import model_of
+from flows.reading import Handle
 from flows.running import Running
 from flows.session import Where, open_session, resolve_cluster, tags_of
 from flows.started import command, machine
@@ -114,9 +116,13 @@ def longest_of(model: Artifact) -> int:
 
 
 def measure(
-    session: Session, wanted: dict[str, Artifact], like: ModelToEvaluate, teacher: Artifact
+    session: Session,
+    wanted: dict[str, Artifact],
+    like: ModelToEvaluate,
+    teacher: Artifact,
+    verified: Mapping[str, Handle] = MappingProxyType({}),
 ) -> list[ReportModel]:
-    """Evaluate models on the text and with the settings of `like`."""
+    """Evaluate models on the text and with the settings of `like`; `verified` compares some of them with an engine."""
     run, questions = Running(), external.questions_of(like.config, session.store)
     futures = {
         name: run(_label(name), like.config, model=artifact, teacher=teacher, data=like.data, mmlu=questions)
@@ -131,6 +137,7 @@ def measure(
             path=f"{artifact.path}/model",
             scores=futures[name].result().path,
             training=None,
+            verified=verified[name].result().path if name in verified else None,
         )
         for name, artifact in wanted.items()
     ]

@@ -35,7 +35,7 @@ def check_verified(config: VerifyConfig | None, entries: Sequence[QuantizeConfig
         raise ValueError("verify opens quantized models, and the recipe has no quantize; add a format there")
     for entry in entries:
         judged = verdict(config.engine, entry.contents)
-        if entry.name in (config.formats or names) and not judged.loads:
+        if config.covers(entry.name) and not judged.loads:
             others = [each.name for each in entries if verdict(config.engine, each.contents).loads]
             remedy = f"list in verify.formats what it loads ({', '.join(others)})" if others else "set verify to null"
             raise ValueError(f"verify has {entry.name}, but {title(config.engine)} {judged.why[0]}; {remedy}")

@@ -29,6 +29,17 @@ def interpreter() -> Path | None:
     return Path(named) if named else OWN if OWN.is_file() else None
 
 
+def required() -> Path:
+    """The same; raises ValueError with what to do where there is none."""
+    found = interpreter()
+    if found is None:
+        raise ValueError(
+            f"verify needs vLLM where its jobs run; run make engine there, name a Python that has vLLM in {PYTHON}, or"
+            " set verify to null"
+        )
+    return found
+
+
 def has_gpu() -> bool:
     """Whether this machine has a driver for NVIDIA's or AMD's GPUs."""
     return shutil.which("nvidia-smi") is not None or Path("/dev/kfd").exists()

@@ -43,6 +43,10 @@ class VerifyConfig(StageConfig):
     precision: Literal["bf16"] = Field(default="bf16", description="Precision of both.")
     parallel: InOneProcess = Field(default=Parallel(), description="Parallel layout (one process).")
 
+    def covers(self, name: str) -> bool:
+        """Whether an entry of quantize is verified."""
+        return not self.formats or name in self.formats
+
     def estimate(self, models: Models) -> StageEstimate | None:
         """One copy of the model at a time: the engine ends before the simulation begins."""
         shape, params = models.after, num_params(models.after)

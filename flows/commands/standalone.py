@@ -42,6 +42,9 @@ def quantize(
         str | None, typer.Option(help="Engine that must load them: vllm, tensorrt_llm or sglang; default: any.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="With --engine: its GPU, for instance H100.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Let vLLM score each format too; stop if it computes something else.")
+    ] = False,
     cluster: ClusterOption = "local",
     store: StoreOption = None,
     name: Name = None,
@@ -59,6 +62,8 @@ def quantize(
     values: dict[str, Any] = {"model": model, "quantize": [{"format": form} | changed for form in forms or ["fp8"]]}
     if engine or device:
         values["serve"] = {"engine": engine, "device": device}
+    if verify:
+        values["verify"] = {}
     setting_overrides, on_cluster = _where(overrides, cluster)
     for text in setting_overrides:
         values = override(values, text)

@@ -16,7 +16,7 @@ from typing import Any
 from conf import contract
 from conf.engines.table import ENGINES
 from conf.engines.verdict import Contents, cache_argument, verdict
-from conf.engines.vllm import ENVIRONMENT, PYTHON, interpreter, kernels, runs_on_cpu
+from conf.engines.vllm import ENVIRONMENT, kernels, required, runs_on_cpu
 from conf.files import write_whole
 from conf.formats import FORMATS
 from conf.process import die_with_parent
@@ -54,12 +54,7 @@ def bits(held: Contents) -> int:
 def losses(directory: Path, tokens: list[list[int]], folder: Path) -> Scored:
     """The loss of each of `tokens` [n][length + 1] in vLLM; its request, answer and log are written to `folder`. Raises
     ValueError if there is no vLLM or it does not score the model."""
-    python = interpreter()
-    if python is None:
-        raise ValueError(
-            f"verify needs vLLM where its job runs; run make engine there, name a Python that has vLLM in {PYTHON}, or"
-            " set verify to null"
-        )
+    python = required()
     held, on_cpu = contents(directory), runs_on_cpu(python)
     cache = PLAIN if on_cpu else cache_argument("vllm", held.kv) or "auto"
     _refuse(directory, replace(held, kv=None) if on_cpu else held)

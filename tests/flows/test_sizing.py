@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from conf.cluster import Cluster
+from conf.engines import vllm
 from conf.estimate.memory import LIBRARIES, Copies, Memory
 from conf.estimate.numbers import JobEstimate, StageEstimate
 from conf.parallel import Parallel
@@ -23,7 +25,7 @@ def job(each: int, ranks: int = 1) -> JobEstimate:
 
 
 def stage(label: str = "distill", cached: bool = False) -> Any:
-    return SimpleNamespace(label=label, stage="distill", cached=cached)
+    return SimpleNamespace(label=label, stage=label.partition("-")[0], cached=cached)
 
 
 def sized(memory: int = 0, disk: int = 0, scratch: int = 0, label: str = "distill", cached: bool = False) -> Sized:
@@ -104,3 +106,15 @@ def test_only_stages_that_must_run_are_checked(monkeypatch: pytest.MonkeyPatch) 
     check_fits(nothing, cluster_with(), [stage(cached=True)])
     with pytest.raises(ValueError, match=r"^b is too large$"):
         check_fits(nothing, cluster_with(), [stage("a", cached=True), stage("b")])
+
+
+def test_a_missing_engine_is_told_before_any_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(vllm.PYTHON, raising=False)
+    monkeypatch.setattr(vllm, "OWN", Path("/nowhere"))
+    monkeypatch.setattr(sizing, "sized", lambda recipe, cluster, stages: [])
+    nothing: Any = None
+    verify = stage("verify-a")
+    with pytest.raises(ValueError, match="verify needs vLLM where its jobs run; run make engine there"):
+        check_fits(nothing, Cluster(), [verify])
+    check_fits(nothing, Cluster(), [stage("verify-a", cached=True)])
+    check_fits(nothing, cluster_with(), [verify])

@@ -67,7 +67,7 @@ def test_a_missing_engine_is_told_first(
     monkeypatch.delenv(vllm.PYTHON, raising=False)
     monkeypatch.setattr(vllm, "OWN", tmp_path / "nowhere")
     inputs = {"model": trained[0], "data": trained[1]}
-    assert "run make engine there, name a Python that has vLLM in IMBIK_VLLM_PYTHON" in refused(
+    assert "run make engine there, name a Python that has vLLM in IMBIK_VLLM_PYTHON, or set verify to null" in refused(
         "verify", {}, inputs, tmp_path / "none", capfd
     )
     monkeypatch.setenv(vllm.PYTHON, sys.executable)

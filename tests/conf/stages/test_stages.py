@@ -41,4 +41,5 @@ def test_every_stage_is_found() -> None:
         *RESUME,
         "importance",
         "sensitivity",
+        "verify",
     }
