@@ -7,12 +7,13 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: venv
 	@.venv/bin/imbik run demo --name demo
 
-# Fast tests first, so that a plain mistake shows within seconds; then jobs and whole flows, two files at a time.
+# Fast tests first, so that a plain mistake shows within seconds; then jobs and whole flows, two files at a time, in the order of the folders:
+# by the number of their tests the longest would come last.
 test: export OMP_NUM_THREADS = 1
 test: export OMP_WAIT_POLICY = PASSIVE
 test: venv
 	@.venv/bin/python -m pytest -m "not slow and not drill" -n 2
-	@.venv/bin/python -m pytest -m "slow and not drill" -n 2 --dist loadfile
+	@.venv/bin/python -m pytest -m "slow and not drill" -n 2 --dist loadfile --no-loadscope-reorder
 
 # What needs a service (Slurm, PostgreSQL, a browser: skipped with a reason where absent), injects faults, or tries every member of a kind
 # of which `make test` tries some. .ci/run, which has half an hour, runs Slurm's and the faults': make drills ONLY="tests/drills".
