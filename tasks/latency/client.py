@@ -76,12 +76,12 @@ class _Answer:
                 raise ValueError(f"{url} broke an answer off: {brief(str(chunk['error']))}; see the server's log")
             choices, usage = chunk.get("choices") or [], chunk.get("usage") or {}
             text, reason = (choices[0].get("text"), choices[0].get("finish_reason")) if choices else (None, None)
+            so_far = usage.get("completion_tokens")
         except (json.JSONDecodeError, TypeError, AttributeError, KeyError) as error:
             raise ValueError(
                 f"{url} does not stream completions: {brief(data)}; name an OpenAI-compatible one"
             ) from error
         self.ended |= reason is not None
-        so_far = usage.get("completion_tokens")
         self.usage = usage or self.usage
         # A count on every piece also knows tokens without text (half a character); others are known by their text.
         new = so_far > self.tokens if choices and so_far is not None else bool(text)

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from flows.commands.live import Log, shown, view
-from tasks.launch.tail import LOG_LINES, Tail
-from tasks.monitor.board import Board, Progress
+from tasks.launch.tail import LOG_LINES, Lines, Tail
+from tasks.monitor.board import Board, Progress, State
 
 
 def lines_of(console: Console) -> list[str]:
@@ -109,6 +109,35 @@ def test_rate_needs_two_steps_and_counts_from_resume(monkeypatch: pytest.MonkeyP
     assert (board.snapshot()["teacher"].started, board.snapshot()["teacher"].ended) == (100.0, 110.0)
 
 
+def test_time_left_is_that_of_the_remaining_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("tasks.monitor.board.time.monotonic", lambda: now)
+    board = Board()
+    board.step("teacher", 500, 1000, {})
+    first = board.snapshot()["teacher"]
+    assert (first.state, first.paced, first.seconds_left) == ("running", 0, None)
+    now = 110.0
+    board.step("teacher", 540, 1000, {})
+    later = board.snapshot()["teacher"]
+    assert (later.paced, later.rate, later.seconds_left) == (40, 4.0, 115.0)
+    board.step("teacher", 540, None, {})
+    assert board.snapshot()["teacher"].seconds_left is None
+    assert (Progress().paced, Progress().step, Progress().rate) == (0, 0, None)
+
+
+@pytest.mark.parametrize("state", ["cached", "done", "failed", "stopped"])
+def test_what_has_ended_has_a_time_of_its_end(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.monitor.board.time.monotonic", lambda: 7.0)
+    board = Board()
+    board.set("a", state)
+    board.expect("a")
+    board.expect("b")
+    board.note("b", "on n1")
+    ended, waits = board.snapshot()["a"], board.snapshot()["b"]
+    assert (ended.state, ended.started, ended.ended) == (state, None, 7.0)
+    assert (waits.state, waits.note, waits.started, waits.ended) == ("waiting", "on n1", None, None)
+
+
 def test_many_threads_lose_nothing() -> None:
     board = Board()
     threads = [
@@ -133,6 +162,29 @@ def test_long_log_keeps_newest_lines_and_errors(tmp_path: Path) -> None:
         lines = ["begin", "[default1]:imbik-error: the reason", *(f"torchrun's own {number}" for number in range(50))]
         (tmp_path / "job.log").write_text("\n".join(lines) + "\n")
     assert told == [lines[1], *lines[-LOG_LINES:]]
+
+
+def test_a_log_is_read_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, told, followed = [50.0], list[str](), list[dict[str, int]]()
+    monkeypatch.setattr("tasks.launch.tail.time.monotonic", lambda: now[0])
+    tail = Tail(tmp_path, followed.append, told.append)
+    (tmp_path / "job.log").write_text("begin\n  \n 40%|####\nhalf a line")
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step"')
+    for now[0], expected in ((50.9, []), (51.0, ["begin"]), (51.9, ["begin"]), (52.0, ["begin", "half a line"])):
+        tail.read()
+        assert told == expected
+        if now[0] == 51.0:
+            (tmp_path / "job.log").open("a").write("\n")
+    assert followed == [{"step": 1}]
+
+
+def test_a_file_that_was_cut_is_read_again(tmp_path: Path) -> None:
+    file, lines = tmp_path / "metrics.jsonl", Lines(tmp_path / "metrics.jsonl")
+    assert lines.read() == []
+    file.write_text("one\ntwo\n")
+    assert (lines.read(), lines.read()) == (["one", "two"], [])
+    file.write_text("new\n")
+    assert lines.read() == ["new"]
 
 
 def running(step: int, total: int, seconds: float) -> Progress:

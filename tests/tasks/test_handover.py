@@ -4,6 +4,7 @@ winner."""
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,29 @@ def test_indivisible_heads_are_refused_and_no_template_noted(tmp_path: Path) -> 
     ):
         serving.commands(model, 3)
     assert all("no chat template" in each.note for each in serving.commands(model, 16))  # key-value heads are copied
+
+
+@pytest.mark.parametrize(
+    ("heads", "groups", "gpus", "fits"),
+    [
+        (32, 8, 1, True),
+        (32, 8, 8, True),
+        (32, 8, 16, True),
+        (32, 8, 6, False),
+        (24, 8, 3, False),
+        (24, 3, 6, True),
+        (24, 12, 8, False),
+    ],
+)
+def test_gpus_divide_heads_and_share_or_copy_groups(
+    heads: int, groups: int, gpus: int, fits: bool, tmp_path: Path
+) -> None:
+    model = replace(checkpoint(tmp_path), heads=heads, groups=groups)
+    if fits:
+        assert len(serving.commands(model, gpus)) == 3
+        return
+    with pytest.raises(ValueError, match=f"--gpus is {gpus}, which does not divide"):
+        serving.commands(model, gpus)
 
 
 def sealed(folder: Path, extra: str | None = None) -> Path:

@@ -19,7 +19,7 @@ from conf.stages.teacher import TeacherConfig
 from jobs.runtime.entry import Metrics
 from tasks.launch import submission
 from tasks.launch.errors import Failure, JobFailed
-from tasks.launch.retry import NOTES, Attempts, halved, saved
+from tasks.launch.retry import NOTES, Attempts, difference, halved, saved
 from tasks.launch.submission import Submission
 from tests.fixtures.flow import RECIPE
 
@@ -164,6 +164,8 @@ def halves() -> Iterator[tuple[StageConfig, dict[str, object]]]:
     yield TEACHER.model_copy(update={"global_batch": 18, "micro_batch": 9}), {"micro_batch": 3}
     yield TEACHER.model_copy(update={"global_batch": 3, "micro_batch": 3}), {"micro_batch": 1}
     yield QuantizeConfig(format="fp8", batch=5), {"batch": 2}
+    two = TEACHER.parallel.model_copy(update={"processes": 2})
+    yield TEACHER.model_copy(update={"global_batch": 18, "micro_batch": 9, "parallel": two}), {"micro_batch": 3}
 
 
 @pytest.mark.parametrize(("config", "expected"), list(halves()))
@@ -180,6 +182,23 @@ def test_out_of_memory_with_smallest_batch_is_final(tmp_path: Path) -> None:
     assert halved(smallest) is None
     with pytest.raises(JobFailed):
         made(tmp_path, LOCAL, ("memory", 0), config=smallest)
+
+
+def test_a_job_that_ends_well_at_once_leaves_no_notes(tmp_path: Path) -> None:
+    attempts, _, said = made(tmp_path, LOCAL)
+    assert [(attempt.reason, attempt.steps) for attempt in attempts.all] == [("done", 0)]
+    assert said == [] and not (tmp_path / NOTES).exists()
+
+
+def test_a_smaller_pass_of_qad_is_told() -> None:
+    brief = {"steps": 1, "seq_length": 8, "lr": 1e-3, "min_lr": 1e-4, "warmup_steps": 0}
+    qad = brief | {"micro_batch": 4, "global_batch": 4}
+    before = QuantizeConfig.model_validate({"format": "nvfp4", "batch": 1, "qad": qad})
+    after = halved(before)
+    assert after and difference(before, after) == "qad.micro_batch 2 instead of 4"
+    assert difference(before, before) == ""
+    larger = before.model_copy(update={"batch": 4})
+    assert difference(larger, before) == "batch 1 instead of 4"
 
 
 def test_attempts_of_an_earlier_command_are_told_too(tmp_path: Path) -> None:

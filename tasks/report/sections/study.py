@@ -82,7 +82,7 @@ def _effects(found: StudyResult, place: int) -> Section:
             f"{each.worst} → {each.best}",
             amount(by, each.effect, signed=True),
             f"{amount(by, each.low, signed=True, unit=False)} to {amount(by, each.high, signed=True, unit=False)}",
-            "shown" if (each.low > 0) == (each.high > 0) else "not shown",
+            "shown" if each.low > 0 or each.high < 0 else "not shown",
         )
         for each in effects.keys
     )

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from tasks.analysis.crossed import crossed_interval
 from tasks.analysis.statistics import mean_interval
@@ -37,6 +38,15 @@ def test_an_interval_by_hand() -> None:
     assert mean == 2.5
     assert (high - mean) / math.sqrt(1.25) == pytest.approx(6.188, abs=0.01), "Student's t at 1.47 degrees of freedom"
     assert mean - low == pytest.approx(high - mean)
+
+
+def test_degrees_of_freedom_follow_satterthwaite() -> None:
+    table = np.array([[1.0, 3.0, 2.0, 5.0], [2.0, 4.0, 2.5, 5.5], [0.0, 3.5, 1.0, 6.0]])
+    of_seeds = stats.sem(table.mean(1)) ** 2
+    of_items = stats.sem(table.mean(0)) ** 2
+    freedom = (of_seeds + of_items) ** 2 / (of_seeds**2 / 2 + of_items**2 / 3)
+    half = stats.t.ppf(0.975, freedom) * math.sqrt(of_seeds + of_items)
+    assert crossed_interval(table) == pytest.approx((table.mean(), table.mean() - half, table.mean() + half))
 
 
 def test_one_seed_has_no_interval() -> None:

@@ -142,3 +142,9 @@ def test_a_gain_is_the_difference_of_two_losses() -> None:
     assert law.gain(20_000, 40_000)[0] == pytest.approx(law.at(20_000)[0] - law.at(40_000)[0])
     assert law.gain(10_000, 40_000)[0] > law.gain(20_000, 40_000)[0]
     assert law.gain(20_000, 40_000)[1] >= 0 <= law.at(40_000)[1]
+
+
+def test_a_wide_interval_is_held_against_the_fall_of_halves() -> None:
+    found = fit([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], [3.0, 2.0, 2.8, 1.9, 2.4, 2.0, 2.3])
+    assert isinstance(found, str)
+    assert found.endswith("an interval wider than the 0.45 nats between the curve's two halves"), "2.6 of 3, 2.15 of 4"

@@ -33,6 +33,7 @@ def test_latencies_of_one_answer_are_those_of_its_clock() -> None:
     assert one.per_user_tokens_per_second == pytest.approx(5)
     assert one.output_tokens_per_second == pytest.approx(3 / 0.9)
     assert one.total_tokens_per_second == pytest.approx(11 / 0.9)
+    assert one.client_late_ms.p99 == 0, "a load shorter than a beat has no lateness"
 
 
 def test_tokens_that_arrive_together_count_one_by_one() -> None:
@@ -86,3 +87,36 @@ def test_a_ratio_whose_interval_holds_one_shows_no_difference() -> None:
 def test_a_single_repetition_has_no_interval() -> None:
     found = figures.ratios([*runs("a", 1), *runs("b", 2)], "a")
     assert {(one.low, one.high, one.differs) for one in found} == {(None, None, False)}
+
+
+def test_rates_and_means_are_over_all_answers() -> None:
+    one = of(Load(timings=[timing(0.0, 1.0, 2.0), timing(0.0, 4.0)], seconds=4.0, lateness=[0.001, 0.004], busy=0.5))
+    assert (one.requests, one.warm_up, one.requests_per_second, one.prompt_tokens) == (2, 2, 0.5, 8)
+    assert one.ttft_ms.mean == pytest.approx(2500) and one.e2e_ms.mean == pytest.approx(3000)
+    assert (one.client_late_ms.mean, one.client_busy) == (pytest.approx(2.5), 0.5)
+
+
+def test_only_points_of_both_servers_are_compared() -> None:
+    assert figures.ratios([*runs("a", 1, 2), *runs("b", 1)], "a") == []
+    assert figures.ratios(runs("a", 1, 2), "a") == figures.ratios(runs("b", 1, 2), "a") == []
+
+
+def test_what_one_server_lacks_or_is_zero_has_no_ratio() -> None:
+    single = of(Load(timings=[timing(0.0, 1.0)], seconds=1.0))
+    together = of(Load(timings=[timing(0.0, 1.0, 1.0, 2.0)], seconds=2.0), server="b")
+    assert {one.figure.partition(".")[0] for one in figures.ratios([single, together], "a")} == {
+        "ttft_ms",
+        "e2e_ms",
+        "output_tokens_per_second",
+        "total_tokens_per_second",
+        "requests_per_second",
+    }
+    apart = of(Load(timings=[timing(0.0, 0.5, 1.0, 1.5)], seconds=2.0))
+    tied = of(Load(timings=[timing(0.0, 1.0, 1.0, 1.0)], seconds=2.0), server="b")
+    found = {one.figure for one in figures.ratios([apart, tied], "a")}
+    assert "ttft_ms.p50" in found and not any(name.startswith(("itl_ms", "tpot_ms")) for name in found)
+
+
+def test_servers_alike_do_not_differ() -> None:
+    found = figures.ratios([*runs("a", 1, 1), *runs("b", 1, 1)], "a")
+    assert {(one.ratio, one.low, one.high, one.differs) for one in found} == {(1.0, 1.0, 1.0, False)}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tasks.latency import measure
+from tasks.latency.client import Timing
 from tasks.latency.endpoint import Endpoint, find
 from tasks.latency.load import Load, run
 from tasks.latency.prompts import SALT, Prompts
@@ -35,6 +38,22 @@ def test_times_are_those_of_the_server() -> None:
         assert one.first >= sent[0] - began >= 0.02 and one.whole >= sent[-1] - began >= 0.02 + 4 * 0.004
     for one, (began, *_) in zip(timings, engine.sent[1:], strict=False):
         assert one.arrivals[-1] <= began
+
+
+def test_all_users_ask_at_once() -> None:
+    engine = Engine(first=0.2)
+    loaded(engine, 4, tokens=1, concurrency=4)
+    assert max(began for began, _ in engine.sent) < min(sent for _, sent in engine.sent)
+
+
+def test_a_load_lasts_from_first_request_to_last_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    processor = iter([5.0, 5.25])
+    monkeypatch.setattr(time, "process_time", lambda: next(processor))
+    done = loaded(Engine(first=0.06, gap=0.01), 2, tokens=3)
+    assert done.seconds == max(one.arrivals[2] for one in done.timings) - min(one.sent for one in done.timings)
+    assert done.busy == pytest.approx(0.25 / done.seconds)
+    assert len(done.lateness) > 1 and -0.001 < min(done.lateness) < 0.01
+    assert gc.isenabled()
 
 
 def test_users_waiting_for_a_place_obey_littles_law() -> None:
@@ -188,3 +207,62 @@ def test_more_at_once_end_where_they_bring_nothing(
     assert asked == measured
     left = [str(one) for one in (1, 4, 16, 64) if one not in measured]
     assert [f"{', '.join(left)} at once left out" in note for note in going.notes] == [True] * bool(left)
+
+
+def answered(tokens: int, cached: int | None = None) -> Timing:
+    return Timing(sent=0.0, arrivals=(1.0,), prompt_tokens=8, tokens=tokens, cached=cached)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "cached", "share"),
+    [
+        ((100.0, 40.0), (180.0, 60.0), (None, None), 0.25),
+        ((100.0, 40.0), (100.0, 40.0), (4, 4), 0.0),
+        ((100.0, 40.0), None, (4, 0), 0.25),
+        (None, (100.0, 40.0), (4, None), 0.25),
+        (None, None, (None, None), None),
+    ],
+)
+def test_the_share_found_in_the_cache(
+    before: tuple[float, float] | None,
+    after: tuple[float, float] | None,
+    cached: tuple[int | None, ...],
+    share: float | None,
+) -> None:
+    assert measure._hit_rate(before, after, [answered(1, one) for one in cached]) == share
+
+
+@pytest.mark.parametrize(
+    ("lengths", "told"), [((5, 5), ""), ((4, 5, 7), r"gave 2 of 3 answers .* 5 tokens .* \(4 to 7\)")]
+)
+def test_answers_of_another_length_are_refused(lengths: tuple[int, ...], told: str) -> None:
+    endpoint = Endpoint(url="http://a/v1", model="m", engine=None, version=None, longest=None, folder=None, cache={})
+    timings = [answered(length) for length in lengths]
+    if not told:
+        return measure.check_lengths(endpoint, timings, 5)
+    with pytest.raises(ValueError, match=told):
+        measure.check_lengths(endpoint, timings, 5)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("requests", "at_once", "warm", "count"), [(3, 2, 4, 3), (None, 1, 2, 64), (None, 8, 16, 64), (None, 9, 18, 72)]
+)
+def test_requests_of_a_point(
+    requests: int | None, at_once: int, warm: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_known(endpoint: Endpoint, prompts: list[Any], tokens: int, *, warm: int, **_: Any) -> Load:
+        return Load(timings=[answered(tokens) for _ in prompts[warm:]], seconds=2.0)
+
+    monkeypatch.setattr(measure.load, "run", run_known)
+    monkeypatch.setattr(measure, "prefix_counts", lambda endpoint: None)
+    endpoint = Endpoint(url="http://a/v1", model="m", engine=None, version=None, longest=None, folder=None, cache={})
+    target = measure.Target("a", endpoint, Prompts(list(range(50)), 1))
+    workload = Workload(
+        lengths=((8, 4),), concurrency=(at_once,), repetitions=2, requests=requests, seed=1, text="that"
+    )
+    lines: list[str] = []
+    going = measure.Measurement([target], workload, 5, lines.append)
+    assert len(list(going.run(to_the_end=False))) == 1
+    assert [(one.repetition, one.warm_up, one.requests) for one in going.points] == [(1, warm, count), (2, warm, count)]
+    assert lines[1] == f"8/4 tokens, {at_once} at once, a, 2 of 2: {count * 4 / 2:,.0f} tokens/s"

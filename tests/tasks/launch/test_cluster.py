@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,22 @@ def test_a_job_of_a_killed_flow_is_found_by_its_record(tmp_path: Path) -> None:
     run()
     assert run.backend.submitted == run.backend.checked == []
     assert run.listener.states[0] == "found its job 8 on slurm and waits for it"
+
+
+@pytest.mark.parametrize("before", [None, 1.0])
+def test_a_running_job_is_on_record_for_the_next_flow(before: float | None, tmp_path: Path) -> None:
+    run, found = Run(tmp_path, Backend(DONE)), list[submission.Submission | None]()
+    if before:
+        record = submission.Submission(cluster=run.launcher.cluster, job="17", stage="distill", submitted=before)
+        submission.write(run.spec.output, record)
+    else:
+        (run.output / "checkpoints" / "step-00000005").mkdir(parents=True)
+    run.backend.status = lambda job, log: found.append(submission.read(run.spec.output)) or DONE  # type: ignore[func-returns-value, method-assign]
+    began = time.time()
+    run()
+    (seen,) = found
+    assert seen and (seen.job, seen.stage, seen.step) == ("17", "distill", 0 if before else 5)
+    assert seen.submitted == before if before else began <= seen.submitted <= time.time()
 
 
 def test_a_rejected_job_never_started(tmp_path: Path) -> None:

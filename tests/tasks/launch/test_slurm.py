@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from conf.cluster import load_cluster
-from tasks.launch.backend import JobStatus, Unreachable
-from tasks.launch.slurm import Slurm
+from conf.cluster import SlurmCluster, load_cluster
+from conf.parallel import Parallel
+from tasks.launch import slurm as backend
+from tasks.launch.backend import SCRIPT_LOG, JobRequest, JobStatus, Unreachable
+from tasks.launch.slurm import Slurm, _clock
 
 FORGOTTEN = "slurm_load_jobs error: Invalid job id specified"
 
@@ -88,3 +92,85 @@ def test_a_job_is_found_by_name_and_cancelled(tmp_path: Path, monkeypatch: pytes
     slurm.cancel("17", hard=False)
     slurm.cancel("17", hard=True)
     assert login.asked[-2:] == ["scancel 17", "scancel --signal=KILL --full 17"]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "clock"),
+    [(0.5, "0-00:01:00"), (59, "0-00:59:00"), (60, "0-01:00:00"), (1439.2, "1-00:00:00"), (4503, "3-03:03:00")],
+)
+def test_a_time_limit_is_rounded_up_to_minutes(minutes: float, clock: str) -> None:
+    assert _clock(minutes) == clock
+
+
+def request(store: Path, settings: list[str], ranks: int) -> tuple[Slurm, JobRequest]:
+    cluster = load_cluster("slurm", settings)
+    resources = cluster.resources("distill")
+    nodes, each = resources.spread(Parallel(processes=ranks))
+    spec = store / "work" / "spec.json"
+    spec.parent.mkdir(exist_ok=True)
+    job = JobRequest(
+        name="imbik-1-distill", stage="distill", spec=spec, store=store, resources=resources, nodes=nodes, ranks=each
+    )
+    return Slurm(cluster, store), job
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What NeMo-Run's executor is made with."""
+    given: dict[str, Any] = {}
+    names = {name: lambda **_: None for name in ("Packager", "LocalTunnel")}
+    module = SimpleNamespace(SlurmExecutor=lambda **arguments: given.update(arguments), **names)
+    monkeypatch.setitem(sys.modules, "nemo_run", module)
+    monkeypatch.setattr(backend.nemo_run, "torchrun", lambda job, port: port)
+    return given
+
+
+@pytest.mark.parametrize(
+    ("settings", "ranks", "wanted"),
+    [
+        (["defaults.gpus_per_node=8"], 4, (1, 4, 4, None, None)),
+        (["defaults.gpus_per_node=8"], 16, (2, 8, 8, None, None)),
+        (["defaults.gpus_per_node=8", "slurm={gpu_request: none}"], 4, (1, 4, None, None, None)),
+        (["defaults={gpus_per_node: 8, memory_gb: 1.5, cpus: 6}"], 1, (1, 1, 1, 6, "1431M")),
+    ],
+)
+def test_a_job_asks_slurm_for_its_resources(
+    settings: list[str], ranks: int, wanted: tuple[Any, ...], tmp_path: Path, asked: dict[str, Any]
+) -> None:
+    slurm, job = request(tmp_path, settings, ranks)
+    slurm.executor(job)
+    names = ("nodes", "ntasks_per_node", "gpus_per_node", "cpus_per_task", "mem")
+    assert tuple(asked[name] for name in names) == wanted
+    assert 0 <= asked["launcher"] - slurm.settings.rendezvous_port < 4000
+
+
+@pytest.mark.parametrize("settings", [[], ["slurm={python: /v/bin, code: /c}"]])
+def test_nodes_run_this_code_or_the_one_named(settings: list[str], tmp_path: Path, asked: dict[str, Any]) -> None:
+    slurm, job = request(tmp_path, settings, 1)
+    slurm.executor(job)
+    binaries, code = ("/v/bin", "/c") if settings else (Path(sys.executable).parent, Path(__file__).parents[3])
+    assert (asked["env_vars"]["PATH"], asked["env_vars"]["PYTHONPATH"]) == (f'{binaries}:"$PATH"', str(code))
+
+
+@pytest.mark.parametrize("answer", ["slurm_tunnel://nemo_run/17", "slurm_tunnel://nemo_run/17;gpu"])
+def test_a_submitted_job_has_slurms_number(
+    answer: str, tmp_path: Path, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm, job = request(tmp_path, [], 1)
+    (job.output / SCRIPT_LOG).write_text("of an earlier attempt")
+    monkeypatch.setattr(backend.nemo_run, "submit", lambda job, executor: answer)
+    assert slurm.submit(job) == "17"
+    assert not (job.output / SCRIPT_LOG).exists()
+
+
+@pytest.mark.parametrize("login", [{}, {"ssh": {"host": "login", "user": "me"}}])
+def test_only_a_connection_over_ssh_is_closed(
+    login: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[bool] = []
+    cluster = load_cluster("slurm").model_copy(update={"slurm": SlurmCluster.model_validate(login)})
+    slurm = Slurm(cluster, tmp_path)
+    monkeypatch.setitem(backend._tunnels, slurm._key, SimpleNamespace(cleanup=lambda: closed.append(True)))
+    slurm.close()
+    slurm.close()
+    assert closed == [True] * bool(login)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conf.report.study import FreshSeeds, StudyResult, StudyTrial
+from conf.report.study import FreshSeeds, KeyEffect, ObjectiveEffects, StudyResult, StudyTrial
 from conf.study import Objective, StudyConfig
 from tasks.analysis.crossed import crossed_interval
 from tasks.report.model import ReportModel
@@ -92,6 +92,31 @@ def test_sections_tell_trials_and_effects() -> None:
     assert best[0].startswith("t8") or best[0].startswith("t9")
     assert effects.rows[0][0] == "distill.lr" and effects.rows[0][-1] == "shown"
     assert float(effects.rows[0][2].split()[0]) < 0
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (-0.2, -0.1, "shown"),
+        (0.1, 0.2, "shown"),
+        (-0.2, 0.0, "not shown"),
+        (0.0, 0.2, "not shown"),
+        (-0.1, 0.1, "not shown"),
+        (0.0, 0.0, "not shown"),
+    ],
+)
+def test_an_effect_is_shown_where_its_interval_leaves_out_zero(low: float, high: float, verdict: str) -> None:
+    key = KeyEffect(key="k", worst="1", best="2", effect=(low + high) / 2, low=low, high=high)
+    effects = ObjectiveEffects(objective="depth", left_out=2, keys=(key,))
+    _, section = sections(found().model_copy(update={"effects": (effects,)}))
+    assert section.rows == (("k", "1 → 2", f"{(low + high) / 2:+.4f} nats", f"{low:+.4f} to {high:+.4f}", verdict),)
+    assert section.sentences == ("2 trials far worse than the rest are left out.",)
+
+
+def test_a_key_that_changes_nothing_is_not_shown() -> None:
+    same = [each.model_copy(update={"values": (2.0,)}) for each in many()]
+    _, effects = sections(found(trials=same))
+    assert {row[-1] for row in effects.rows} <= {"not shown"}
 
 
 def test_too_few_trials_are_said_to_be_too_few() -> None:

@@ -74,6 +74,28 @@ def test_a_removed_runs_artifacts_can_be_freed(root: Path) -> None:
     assert freed(root) == [f"distill/{KEYS['other']}", f"prune/{KEYS['prune']}"]
 
 
+def test_files_and_links_of_a_run_are_counted(root: Path) -> None:
+    folder = root / "runs" / "mine"
+    (folder / "published").mkdir()
+    (folder / "report.json").write_text("{}")
+    assert cleaning.remove_run(root, "mine") == 2, "its link to a folder and its report"
+
+
+def test_what_is_freed_has_its_stage_and_exact_size(root: Path) -> None:
+    work = root / ".work" / f"distill-{KEYS['distill']}"
+    (work / "inner").mkdir(parents=True)
+    (work / "inner" / "checkpoint").write_bytes(b"x" * 70)
+    (work / "data").symlink_to(root / "data")
+    link_bytes = len(str(root / "data"))
+    found = {each.path: each for each in cleaning.removable(root, unfinished=True)}
+    assert (found[work].stage, found[work].why, found[work].bytes) == ("distill", "not finished", 70 + link_bytes)
+
+
+def test_a_link_out_of_the_store_is_no_artifact(root: Path, tmp_path: Path) -> None:
+    link(root, "mine", "teacher", tmp_path.parent)
+    assert freed(root) == [f"distill/{KEYS['other']}"]
+
+
 def test_published_files_and_rows_of_a_report_keep_their_artifact(root: Path) -> None:
     cleaning.remove_run(root, "mine")
     published = root / "runs" / "mine" / "published" / "depth"

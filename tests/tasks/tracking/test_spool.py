@@ -100,6 +100,21 @@ def test_events_go_when_all_were_sent_and_none_refused(
     assert written.path.exists() == kept
 
 
+def test_a_finished_state_can_be_saved_again(written: Spool) -> None:
+    for _ in range(2):
+        written.save(SentState(done=True))
+    assert not written.path.exists()
+
+
+def test_nothing_is_sent_or_doubted_at_the_start(tmp_path: Path) -> None:
+    fresh = SentState()
+    assert (fresh.offset, fresh.doubt, fresh.ended, fresh.done) == (0, 0.0, False, False)
+    made = Spool(tmp_path, "f")
+    made.append("x")
+    assert made.unsent == made.path.stat().st_size
+    assert not made.path.stat().st_mode & 0o111
+
+
 def test_starting_over_keeps_the_server_and_the_doubt(written: Spool) -> None:
     written.save(SentState(offset=9, uri="u", parent="p", doubt=7.0, told=["x"], refused=["y"]))
     written.start_over()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+import pytest
+
 from conf.report.learning import Evaluations, Learning, NoLaw
 from tasks.report import figure
 from tasks.report.plots import learning, overview
@@ -44,6 +47,15 @@ def test_every_student_has_a_curve() -> None:
 def test_bars_begin_at_zero() -> None:
     drawn = overview.draw(report(row("teacher", "teacher"), layer_importance={"1": 6.5, "2": 0.4}))["layer-importance"]
     assert "0" in texts(drawn) and {"6.5", "0.4"} <= set(texts(drawn))
+
+
+@pytest.mark.parametrize(("layers", "ticks"), [(16, 16), (17, 17), (24, 12), (36, 12), (47, 16)])
+def test_many_layers_are_numbered_at_even_steps(layers: int, ticks: int) -> None:
+    scores = {str(layer): 1000.0 for layer in range(101, 101 + layers)}
+    drawn = overview.draw(report(row("teacher", "teacher"), layer_importance=scores))["layer-importance"]
+    numbered = [int(text) for text in texts(drawn) if re.fullmatch(r"1\d\d", text)]
+    assert len(numbered) == ticks and numbered[0] == 101
+    assert len(set(np.diff(numbered))) == 1
 
 
 def test_all_models_are_named_if_they_are_few() -> None:

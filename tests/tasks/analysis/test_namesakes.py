@@ -1,0 +1,61 @@
+"""A model against its namesake of another run: over what both were measured on, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from scipy import stats
+
+from tasks.analysis.namesakes import Measured, pair
+from tests.fixtures.report import row
+
+OURS, THEIRS = [2.0, 2.5, 3.0, 3.5], [2.1, 2.9, 3.0, 3.9, 9.0, 9.0]
+RIGHT = {("law", number): number < 3 for number in range(6)}
+
+
+def measured(run: str, losses: list[float], **changes: Any) -> Measured:
+    whole: dict[str, Any] = {
+        "row": row(f"{run}/small", val_loss=sum(losses) / max(len(losses), 1)),
+        "artifact": run,
+        "text": ("digest", "128"),
+        "questions": ("quiz", "choice", "0"),
+        "answers": RIGHT,
+        "losses": losses,
+    }
+    return Measured(**(whole | changes))
+
+
+def test_losses_are_paired_over_the_first_sequences() -> None:
+    found = pair(measured("two", OURS), measured("one", THEIRS))
+    test = stats.ttest_rel(OURS, THEIRS[:4]).confidence_interval(0.95)
+    assert (found.sequences, found.same, found.other_text, found.other_questions) == (4, False, False, False)
+    assert found.difference.val_loss == pytest.approx(-0.225)
+    assert found.difference.val_loss_ci95 == pytest.approx((test.low, test.high))
+    assert (found.difference.mmlu, found.difference.mmlu_n) == (0.0, 6)
+
+
+def test_other_text_leaves_the_scores() -> None:
+    found = pair(measured("two", OURS, text=("another", "128")), measured("one", THEIRS))
+    assert (found.sequences, found.other_text, found.other_questions) == (0, True, False)
+    assert found.difference.val_loss_ci95 is None and found.difference.mmlu_n == 6
+
+
+def test_other_questions_leave_the_losses() -> None:
+    found = pair(measured("two", OURS, questions=("quiz", "choice", "5")), measured("one", THEIRS))
+    assert (found.sequences, found.other_text, found.other_questions) == (4, False, True)
+    assert found.difference.mmlu is None and found.difference.val_loss == pytest.approx(-0.225)
+
+
+def test_one_artifact_is_the_same_model() -> None:
+    assert pair(measured("two", OURS, artifact="k"), measured("one", OURS, artifact="k")).same
+
+
+def test_without_sequences_only_the_means_differ() -> None:
+    found = pair(measured("two", []), measured("one", []))
+    assert (found.sequences, found.difference.val_loss_ci95) == (0, None)
+
+
+def test_two_models_of_one_name_are_no_pair() -> None:
+    with pytest.raises(AssertionError, match="told apart by their runs"):
+        pair(measured("one", OURS), measured("one", THEIRS))

@@ -1,0 +1,74 @@
+"""Tags, parameters and units by which runs are found in MLflow."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conf.spec import File, Record
+from tasks.tracking.mlflow_runs import _role, params_of, tags_of, weights_of
+from tasks.tracking.units import described, unit_of
+from tests.fixtures.report import row
+
+
+def record(files: dict[str, int], commit: str | None) -> Record:
+    return Record(
+        stage="distill",
+        key="0" * 32,
+        revision=1,
+        config={},
+        hashed={},
+        inputs={"data": "d1"},
+        files={name: File(bytes=size, sha256=f"sum of {name}") for name, size in files.items()},
+        seconds=1.0,
+        created="2026-11-21T00:00:00+00:00",
+        versions={},
+        commit=commit,
+        run={},
+    )
+
+
+def test_tags_have_size_and_digests_of_the_weights() -> None:
+    made = record({"a.safetensors": 10, "b.bin": 32, "config.json": 5}, "abc")
+    assert set(weights_of(made)) == {"a.safetensors", "b.bin"}
+    tags = tags_of(made, Path("/x"), True)
+    assert (tags["imbik.bytes"], tags["imbik.cached"], tags["imbik.commit"]) == ("42", "True", "abc")
+    assert tags["imbik.input.data"] == "d1"
+    assert json.loads(tags["imbik.sha256"]) == {"a.safetensors": "sum of a.safetensors", "b.bin": "sum of b.bin"}
+    bare = tags_of(record({"report.json": 5}, None), Path("/x"), False)
+    assert "imbik.bytes" not in bare and (bare["imbik.commit"], bare["imbik.cached"]) == ("unknown", "False")
+
+
+def test_settings_that_are_not_set_are_no_parameters() -> None:
+    settings = {"a": {"b": 1, "c": None}, "d": [], "e": 0, "f": False, "g": ()}
+    assert params_of(settings) == {"a.b": "1", "e": "0", "f": "False"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "fields", "role"),
+    [
+        ("teacher", {}, "teacher"),
+        ("prune", {}, "pruned"),
+        ("distill", {}, "student"),
+        ("sft", {}, "student"),
+        ("quantize", {}, "student"),
+        ("quantize", {"student": None}, "model"),
+        ("prune", {"baseline": "random"}, "baseline"),
+    ],
+)
+def test_a_model_has_its_role(stage: str, fields: dict[str, Any], role: str) -> None:
+    assert _role(row("small", stage, **fields)) == role
+
+
+def test_a_unit_is_found_by_name_or_prefix() -> None:
+    assert unit_of("val_loss") == "nats per token on the validation split"
+    assert unit_of("val_other") == "on the validation split, nats per token for losses"
+    assert unit_of("unknown") is None
+    assert described(["lr", "unknown", "lr"]).splitlines() == [
+        "| metric | unit |",
+        "|---|---|",
+        "| lr | learning rate of the step |",
+    ]
