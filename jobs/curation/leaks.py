@@ -52,7 +52,7 @@ class Clearing:
         are cut too, and added to `found`."""
         digest = digest_of(text)
         known = {(one["subject"], one["index"]) for one in found}
-        for _ in range(MAX_CUTS):
+        for _ in range(MAX_CUTS + 1):
             match = next(iter(self.look.find(text)), None)
             if match is None:
                 return text if len(kept_words(text)) >= MIN_REST else None

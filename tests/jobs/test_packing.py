@@ -96,6 +96,39 @@ def test_an_empty_split_is_refused(tmp_path: Path) -> None:
         PackedRecords(written(tmp_path, []), 32, seed=1)
 
 
+def test_a_row_is_filled_to_its_last_place_and_padded_with_zeros(tmp_path: Path) -> None:
+    records = [([5, 6, 7], [False, True, True]), ([8], [True]), ([9, 9, 9, 9], [True] * 4)]
+    split = PackedRecords(written(tmp_path, records), 4, seed=1)
+    assert sorted(map(sorted, split.rows)) == [[0, 1], [2]] and split.efficiency == 1
+    rows = split.samples(range(2)).tokens.tolist()
+    assert sorted(rows) == sorted([[5, 6, 7, 8, 0], [9, 9, 9, 9, 0]]), "one target more than inputs"
+    half = PackedRecords(tmp_path / "train", 8, seed=1)
+    assert half.efficiency == 1 and len(half) == 1
+    padded = PackedRecords(tmp_path / "train", 10, seed=1).samples(range(1))
+    assert padded.tokens[0, 8:].tolist() == [0, 0, 0] and padded.addresses[0, 8:].tolist() == [-1, -1]
+    assert padded.positions is not None and padded.positions[0, 8:].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(("multiple", "rows"), [(1, 3), (2, 4), (3, 3), (4, 4), (5, 5)])
+def test_empty_rows_fill_a_multiple(tmp_path: Path, multiple: int, rows: int) -> None:
+    split = PackedRecords(written(tmp_path, [([1, 2], [True] * 2)] * 3), 2, seed=1, multiple=multiple)
+    assert len(split) == rows and split.efficiency == 1
+    counted = split.samples(range(rows)).counted
+    assert counted is not None and counted.sum() == 3
+
+
+def test_rows_need_at_least_the_longest_record() -> None:
+    assert pack(np.zeros(0, np.int32), 4, 0) == []
+    assert pack(np.array([4], np.int32), 4, 0) == [[0]]
+    with pytest.raises(AssertionError, match="a record is longer than a row"):
+        pack(np.array([5], np.int32), 4, 0)
+
+
+def test_the_fullest_row_that_has_room_is_taken() -> None:
+    """6 and 5 open rows of 10; 4 fits both and fills the row of 6, so 3 and 2 fill the other."""
+    assert pack(np.array([2, 4, 6, 3, 5], np.int32), 10, 0) == [[2, 1], [4, 3, 0]]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 3])
 def test_packed_samples_have_the_logits_of_single_ones(tmp_path: Path, teacher: Path, rows: int) -> None:

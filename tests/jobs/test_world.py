@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from conf.stages.data import World
 from conf.stages.evaluate import Mmlu
 from jobs.evaluation.mmlu import read_subjects
-from jobs.world.text import QUIZZED, STATED, VALUES
+from jobs.world.text import GENERIC, OPENERS, QUIZZED, STATED, VALUES
 from jobs.world.world import LETTERS, WORKED_EXAMPLES, documents, facts, write_quiz
 from tests.fixtures.jobs import refused
 
@@ -169,3 +169,63 @@ def test_named_limits_work(tmp_path: Path) -> None:
         facts(WORLD.model_copy(update={"entities": 10**6}))
     most = int(re.search(r"at most (\d+)", str(error.value))[1])  # type: ignore[index]
     assert len(facts(WORLD.model_copy(update={"entities": most}))) == most
+
+
+def kinds(world: World) -> dict[str, list[str]]:
+    """The documents after those that state every fact, by what they are."""
+    found: dict[str, list[str]] = {"practice": [], "comparison": [], "portrait": []}
+    people = list(facts(world))
+    for text in list(documents(world))[len(people) :]:
+        several = sum(person in text for person in people) > 1
+        kind = "practice" if text.startswith("The following are") else "comparison" if several else "portrait"
+        found[kind].append(text)
+    return found
+
+
+def test_documents_and_questions_have_their_shares() -> None:
+    found = kinds(World(seed=3, entities=30, documents=2030))
+    for kind, share in {"portrait": 0.4, "comparison": 0.1, "practice": 0.5}.items():
+        assert len(found[kind]) == pytest.approx(2000 * share, abs=4 * (2000 * share * (1 - share)) ** 0.5), kind
+    blocks = [text.split("\n\n")[1:] for text in found["practice"]]
+    assert {len(block) for block in blocks} == {1, 2, 3, 4}
+    asked = [question.partition("\n")[0].removeprefix("Question: ") for block in blocks for question in block]
+    opened = [any(_said(opener, "{question}", one) for opener in OPENERS) for one in asked]
+    assert sum(opened) / len(asked) == pytest.approx(0.4, abs=0.05)
+    generic = [any(_asks(wording, one) for wording in GENERIC) for one in asked]
+    assert sum(generic) / len(asked) == pytest.approx(0.4, abs=0.05)
+
+
+def _said(wording: str, gap: str, text: str) -> bool:
+    before, after = wording.split(gap)
+    return text.startswith(before) and text.endswith(after)
+
+
+def _asks(wording: str, text: str) -> bool:
+    before, after = wording.split("{name}")
+    return before in text and after in text
+
+
+def test_portraits_and_comparisons_have_their_lengths() -> None:
+    world = World(seed=3, entities=30, documents=2030)
+    found, people = kinds(world), list(facts(world))
+    assert {sum(person in text for person in people) for text in found["comparison"]} == {2, 3, 4}
+    lengths = {len(re.findall(r"\.(?=\s|$)", text)) for text in found["portrait"]}
+    assert lengths == set(range(2, len(VALUES) + 1))
+    whole = list(documents(world))[:30]
+    assert all(person in text for person, text in zip(people, whole, strict=True))
+    assert {len(re.findall(r"\.(?=\s|$)", text)) for text in whole} == {len(VALUES)}
+
+
+def test_names_are_drawn_from_a_third_more_than_needed() -> None:
+    people = [person.split() for person in facts(World(seed=1, entities=75))]
+    firsts, families = ({person[part] for person in people} for part in (0, 1))
+    assert (len(firsts), len(families), len(firsts & families)) == (10, 10, 0), "10 x 10 names for 75 people"
+
+
+@pytest.mark.parametrize(("questions", "each"), [(60, 60), (61, 61)])
+def test_the_quiz_has_as_many_questions_for_each_subject(tmp_path: Path, questions: int, each: int) -> None:
+    write_quiz(World(seed=2, entities=40, documents=100, questions=questions), tmp_path)
+    test = -(-each // len(VALUES))
+    for subject in VALUES:
+        sizes = [len(rows(tmp_path, f"{split}/{subject}_{split}.csv")) for split in ("dev", "val", "test")]
+        assert sizes == [5, 5, test]

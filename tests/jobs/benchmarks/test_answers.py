@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.benchmarks import choices, letters, numerals, programs
+from jobs.benchmarks import choices, judging, letters, numerals, programs
 from jobs.benchmarks.table import BENCHMARKS
 
 
@@ -152,3 +152,92 @@ def test_every_reference_of_gsm8k_is_right(shared_data: Path) -> None:
         assert numerals.extract(question.answer) == question.gold
         assert numerals.extract(f"So the answer is ${question.gold}.00.") == question.gold
         assert numerals.lm_eval_scores(question, question.answer) == {"strict": True, "flexible": True}
+
+
+def options(label: str, endings: int = 4) -> dict[str, object]:
+    texts = [f"is {number}" for number in range(endings)]
+    return {"ind": 1, "activity_label": "Sun", "ctx_a": "It", "ctx_b": "then", "endings": texts, "label": label}
+
+
+@pytest.mark.parametrize("label", ["-1", "4"])
+def test_a_label_without_its_option_is_refused(label: str) -> None:
+    with pytest.raises(ValueError, match=rf"its answer is option {label} of 4"):
+        choices.hellaswag(options(label))
+
+
+@pytest.mark.parametrize("label", ["0", "3"])
+def test_the_first_and_the_last_option_may_be_right(label: str) -> None:
+    question = choices.hellaswag(options(label))
+    assert (question.gold, question.answer, question.chance) == (label, f"is {label}", 1 / 4)
+    assert choices.best(question, choices.reference(question).logprobs, by_length=False) == label
+    assert choices.reference(question).logprobs[int(label)] == 0
+
+
+def test_a_gap_is_filled_by_each_option() -> None:
+    row = {"sentence": "Ann saw _ there.", "option1": "Eve", "option2": "Bob", "answer": "2"}
+    question = choices.winogrande(row)
+    assert [(choice.context, choice.continuation) for choice in question.choices] == [
+        ("Ann saw Eve", " there."),
+        ("Ann saw Bob", " there."),
+    ]
+    assert (question.answer, question.gold, question.chance) == ("Ann saw Bob there.", "1", 1 / 2)
+    assert question.id == "Ann saw _ there. | Eve | Bob"
+
+
+def pro(answer: str, count: int) -> dict[str, object]:
+    base = {"question_id": 7, "question": "q", "category": "law", "cot_content": ""}
+    return base | {"options": ["x"] * count, "answer": answer}
+
+
+def test_up_to_ten_lettered_options() -> None:
+    for letter, count in (("A", 1), ("J", 10), ("C", 3)):
+        question = letters.mmlu_pro(pro(letter, count))
+        assert (question.gold, question.chance) == (letter, 1 / count)
+        assert question.text.count(". x\n") == count
+    for letter, count in (("A", 0), ("D", 3), ("A", 11)):
+        with pytest.raises(ValueError, match=rf"its answer is '{letter}' of {count} options"):
+            letters.mmlu_pro(pro(letter, count))
+
+
+def test_a_task_of_mbpp_shows_three_tests_and_runs_all() -> None:
+    row = {"task_id": 11, "text": "Add.", "code": "pass", "test_list": ["assert 1", "assert 2", "assert 3", "assert 4"]}
+    question = programs.mbpp(row | {"test_setup_code": "import os"})
+    assert "assert 3\n[BEGIN]" in question.text and "assert 4" not in question.text
+    assert question.tests == "import os\nassert 1\nassert 2\nassert 3\nassert 4"
+    assert programs.mbpp(row | {"test_list": ["assert 1"] * 3}).tests.count("assert") == 3
+    with pytest.raises(ValueError, match="it has 2 tests where the prompt shows three"):
+        programs.mbpp(row | {"test_list": ["assert 1"] * 2})
+
+
+@pytest.mark.parametrize(("number", "asked"), [(10, False), (11, True), (510, True), (511, False)])
+def test_mbpps_test_split_is_500_tasks(number: int, asked: bool) -> None:
+    row = {"task_id": number, "text": "Add.", "code": "pass", "test_list": ["assert 1"] * 3}
+    assert programs.mbpp_test(programs.mbpp(row)) is asked
+
+
+@pytest.mark.parametrize(
+    ("response", "number"),
+    [("It is $-5", "-5"), ("-0", "0"), ("-0.0", "0"), ("0", "0"), ("1200", "1200"), ("#### 2\n\\boxed{3}", "2")],
+)
+def test_signs_and_zeros_of_a_number(response: str, number: str) -> None:
+    assert numerals.extract(response) == number
+
+
+@pytest.mark.parametrize(("used", "limit"), [(0.1, 3), (0.75, 3), (0.8, 3.2), (5, 20)])
+def test_a_program_may_take_four_times_its_reference(
+    used: float, limit: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdict = judging.Verdict(correct=True, extracted="x", seconds=used)
+    monkeypatch.setattr(judging, "judge", lambda *_: iter([verdict]))
+    checked = judging.check_references(BENCHMARKS["humaneval"], [ADD], 1, 1)
+    assert checked.seconds == {ADD.id: pytest.approx(limit)} and checked.failed == {}
+    assert judging.check_references(BENCHMARKS["gsm8k"], [ADD], 1, 1).seconds == {}
+
+
+def test_shares_of_further_scores_are_of_all_responses() -> None:
+    verdicts = [
+        judging.Verdict(correct=True, extracted="1", others={"acc": first, "acc_norm": second})
+        for first, second in ((True, True), (False, True), (False, False), (False, True))
+    ]
+    assert judging.shares_of_others(verdicts) == {"acc": 1 / 4, "acc_norm": 3 / 4}
+    assert judging.shares_of_others([judging.Verdict(correct=True, extracted="1")]) == {}

@@ -208,3 +208,68 @@ def test_it_contains_for_a_user_who_is_not_root(sandbox: Sandbox, secret: Path) 
         [python, "-B", "-c", code], user=65534, group=65534, extra_groups=[], env={}, capture_output=True, text=True
     )
     assert ended.stdout == "True False False\n", ended.stderr
+
+
+DENIED = {
+    "processes": {"fork": 57, "vfork": 58, "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311},
+    "descriptors": {"pidfd_open": 434, "pidfd_getfd": 438, "name_to_handle_at": 303, "open_by_handle_at": 304},
+    "sockets": {"socket": 41, "socketpair": 53, "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427},
+    "namespaces": {"unshare": 272, "setns": 308, "mount": 165, "umount2": 166, "pivot_root": 155, "chroot": 161},
+    "mounts": {"open_tree": 428, "move_mount": 429, "fsopen": 430, "fsmount": 432, "mount_setattr": 442},
+    "kernel": {"perf_event_open": 298, "bpf": 321, "userfaultfd": 323, "kexec_load": 246, "kexec_file_load": 320},
+    "modules": {"init_module": 175, "delete_module": 176, "finit_module": 313, "reboot": 169},
+    "keys": {"add_key": 248, "request_key": 249, "keyctl": 250},
+    "memory": {"shmget": 29, "shmat": 30, "semget": 64, "msgget": 68, "mq_open": 240, "memfd_create": 319},
+    "secrets": {"memfd_secret": 447},
+}
+"""System calls by name, numbered as in the kernel's table for x86-64."""
+
+
+def test_the_kernel_refuses_each_denied_call(sandbox: Sandbox) -> None:
+    numbers = {name: number for group in DENIED.values() for name, number in group.items()}
+    code = (
+        "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+        "def errno(number):\n  return libc.syscall(number, 0, 0, 0, 0, 0) == -1 and ctypes.get_errno()\n"
+        f"wrong = [name for name, number in {numbers}.items() if errno(number) != 1]\n"
+        "assert not wrong, wrong\nassert errno(435) == 38, 'clone3'\nassert errno(9999) == 38, 'an unknown call'"
+    )
+    outcome = sandbox.run(code, 2)
+    assert outcome.passed, outcome.reason
+
+
+def test_a_program_sees_its_limits(sandbox: Sandbox) -> None:
+    code = (
+        "import os, resource as r\n"
+        "for name, value in dict(AS=1 << 30, CPU=2, FSIZE=16 << 20, NOFILE=64, CORE=0, MEMLOCK=0).items():\n"
+        "  assert r.getrlimit(getattr(r, 'RLIMIT_' + name)) == (value, value), name\n"
+        "assert (os.getuid(), os.getgid(), os.getcwd()) == (65534, 65534, '/tmp')\n"
+        "scratch, root = os.statvfs('/tmp'), os.statvfs('/')\n"
+        "assert (scratch.f_blocks * scratch.f_frsize, scratch.f_files) == (16 << 20, 1024)\n"
+        "assert scratch.f_flag & 7 == 6 and root.f_flag & 7 == 7, 'read-only 1, no set-user-id 2, no devices 4'\n"
+        "assert set(os.environ) - {'LC_CTYPE'} == {'LD_LIBRARY_PATH', 'MALLOC_ARENA_MAX', 'HOME'}\n"
+        "import ctypes; signal = ctypes.c_int()\n"
+        "ctypes.CDLL(None).prctl(2, ctypes.byref(signal)); assert signal.value == 9\n"
+    )
+    outcome = sandbox.run(code, 1.2)
+    assert outcome.passed, outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("print('y' * 300)\nprint('x' * 300)\nprint(' ')", "x" * 200),
+        ("print('ab')", "ab"),
+        ("print('a' + 'b' * 1800)", "a" + "b" * 199),
+        ("pass", "exit status 3"),
+        ("import ctypes; ctypes.string_at(0)", "exit status 139"),
+    ],
+)
+def test_the_reason_is_the_last_line_of_output(sandbox: Sandbox, program: str, reason: str) -> None:
+    code = f"import sys\n{program}\nsys.stdout.flush()\nimport os; os._exit(3)"
+    assert sandbox.run(code, 1).reason == reason
+
+
+def test_a_slow_program_that_ends_is_not_too_slow(sandbox: Sandbox) -> None:
+    code = "import os, time\nwhile time.process_time() < 0.85: pass\nos._exit(3)"
+    outcome = sandbox.run(code, 1)
+    assert outcome.reason == "exit status 3" and 0.8 < outcome.seconds < 1.2

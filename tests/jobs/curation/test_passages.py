@@ -37,3 +37,32 @@ def test_options_and_answer_after_a_question_go_too() -> None:
     text = f"{WORDS}?\n(A) red\n(B) green\nCorrect answer: B\nThe rain began."
     assert without(text, 0, 5) == "The rain began."
     assert without(f"{WORDS}? A. Milne wrote more.", 0, 5) == "A. Milne wrote more.", "no option on the same line"
+
+
+def test_a_border_before_is_looked_for_within_200_characters() -> None:
+    for pad, left in ((197, "A. Tail."), (198, f"A. {'y' * 198} Tail.")):  # the passage begins at pad + 4
+        assert without(f"A. {'y' * pad} {WORDS}. Tail.", 1, 6) == left, pad
+    for pad, left in ((199, "Tail."), (200, f"{'y' * 200} Tail.")):
+        assert without(f"{'y' * pad} {WORDS}. Tail.", 1, 6) == left, pad
+
+
+def test_a_border_after_is_looked_for_within_200_characters() -> None:
+    for pad, left in ((198, "Tail"), (199, f"{'y' * 199}. Tail")):
+        assert without(f"{WORDS} {'y' * pad}. Tail", 0, 5) == left, pad
+    for pad, left in ((199, ""), (200, "y" * 200)):
+        assert without(f"{WORDS} {'y' * pad}", 0, 5) == left, pad
+
+
+def test_a_quoted_passage_ends_with_its_own_sentence() -> None:
+    for end in (".", '."', "?)", "!\u201d"):
+        assert without(f"{WORDS}{end} Tail here. More.", 0, 5) == "Tail here. More.", end
+    assert without(f"Before. {WORDS}.\nTail here.", 1, 6) == "Before.\nTail here."
+    assert without(f"Before. {WORDS}. Tail.\nMore.", 1, 6) == "Before. Tail.\nMore."
+
+
+def test_words_on_either_side_of_a_passage_stay() -> None:
+    lines = [f"line{number} word{number}." for number in range(5)]
+    for first in range(5):
+        for last in range(first, 5):
+            left = without("\n".join(lines), 2 * first, 2 * last + 1)
+            assert left == "\n".join(lines[:first] + lines[last + 1 :]), (first, last)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from conf.files import sha256
+from conf.stages.logits import LogitsConfig
 from jobs.tokens import logit_store
 from jobs.tokens.logit_store import LogitStore, Rows
 
@@ -85,3 +88,21 @@ def test_another_folder_is_refused(tmp_path: Path) -> None:
 def test_runs_and_rows_must_agree(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="runs and rows disagree"):
         logit_store.write_shard(tmp_path, "s", np.array([0]), np.array([6]), rows(100), 100)
+
+
+@pytest.mark.parametrize(
+    ("vocab_size", "row"), [(65_536, 4 * 8 + 6), (65_537, 4 * 8 + 1 + 6), (131_073, 4 * 8 + 2 + 6)]
+)
+def test_a_store_may_fill_the_disk_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vocab_size: int, row: int
+) -> None:
+    """8 ids and logits of 16 bits each, a bit a plane for 8 ids, 4 bytes of rest and 2 of loss; 100 are there."""
+    (tmp_path / "s0.safetensors").write_bytes(b"x" * 100)
+    config = LogitsConfig.model_validate({"top_k": 8, "seq_length": 8})
+    needed = 1000 * row - 100
+    monkeypatch.setattr(logit_store.shutil, "disk_usage", lambda _: SimpleNamespace(free=needed))
+    logit_store.check_disk(tmp_path, 1000, config, vocab_size)
+    monkeypatch.setattr(logit_store.shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))
+    with pytest.raises(OSError, match=r"1,000 tokens with 8 logits each take .* lower logits.sequences") as full:
+        logit_store.check_disk(tmp_path, 1000, config, vocab_size)
+    assert full.value.errno == errno.ENOSPC

@@ -1,0 +1,82 @@
+"""The answer stage, begun and continued: whole batches are kept, and only what is missing is asked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from jobs.benchmarks.files import Numbered, QuestionSet, write_questions
+from jobs.benchmarks.question import Question, Response
+from jobs.benchmarks.table import BENCHMARKS
+from jobs.huggingface import model as hf
+from tests.fixtures.jobs import run_job
+from tests.fixtures.scripted import Scripted, small_model
+
+CONFIG = {"precision": "fp32", "batch": 2, "max_new_tokens": 4, "chat": "never"}
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> dict[str, Path]:
+    """A model and four questions."""
+    for name in ("teacher/model", "questions", "made"):
+        (tmp_path / name).mkdir(parents=True)
+    small_model(tmp_path / "teacher" / "model")
+    prompts = ["a few words to say", "say a few", "say", "s"]
+    asked = QuestionSet(
+        benchmark=BENCHMARKS["gsm8k"],
+        shots=0,
+        left_out={},
+        questions=[Question(id=text, text=text, answer="") for text in prompts],
+        prompts=prompts,
+        seconds={},
+    )
+    write_questions(tmp_path / "questions", asked, {})
+    return {"model": tmp_path / "teacher", "questions": tmp_path / "questions"}
+
+
+def answered(output: Path, count: int, torn: bytes = b"") -> None:
+    rows = [Numbered(question=number, tokens=5, response=Response(text="old")) for number in range(count)]
+    (output / "responses.jsonl").write_bytes(b"".join(orjson.dumps(asdict(row)) + b"\n" for row in rows) + torn)
+
+
+def facts(output: Path) -> Any:
+    return json.loads((output / "answer.json").read_text())
+
+
+def test_a_model_is_not_loaded_when_all_is_answered(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(hf, "load_model", refuse)
+    answered(tmp_path / "made", 4)
+    output = run_job("answer", CONFIG, inputs, tmp_path / "made")
+    assert facts(output) == {"benchmark": "gsm8k", "chat": False, "max_new_tokens": 4, "samples": 1, "tokens": 20}
+    assert "4 of 4 questions already answered" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(("there", "kept"), [(0, 0), (1, 0), (2, 2), (3, 2)])
+def test_whole_batches_are_kept_and_the_rest_is_asked(
+    inputs: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    there: int,
+    kept: int,
+) -> None:
+    model = Scripted(inputs["model"] / "model", "few", ends=True)
+    monkeypatch.setattr(hf, "load_model", lambda *_: model)
+    answered(tmp_path / "made", there, torn=b'{"question": 3')
+    output = run_job("answer", CONFIG, inputs, tmp_path / "made")
+    rows = [json.loads(line) for line in (output / "responses.jsonl").read_text().splitlines()]
+    assert [row["question"] for row in rows] == [0, 1, 2, 3]
+    assert [row["response"]["text"] == "old" for row in rows] == [number < kept for number in range(4)]
+    assert facts(output)["tokens"] == 5 * kept + len(model.ids) * (4 - kept)
+    told = capfd.readouterr().out
+    assert (f"{kept} of 4 questions already answered" in told) == bool(kept)

@@ -1,0 +1,66 @@
+"""The shares of a blend's corpora, counted by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fixtures.jobs import refused, run_job
+
+
+def held(folder: Path, tokens: int, documents: int = 1) -> Path:
+    """A corpus as the data stage leaves it, as far as a blend reads it."""
+    folder.mkdir()
+    names = ("train.bin", "train.idx", "train.jsonl", "artifact.json", "metrics.jsonl", "quarantine.jsonl")
+    for name in (*names, "validation.bin", "test.jsonl", "tokenizer/tokenizer.json"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(name)
+    counts = {"splits": {"train": {"tokens": tokens, "documents": documents}, "test": {"tokens": 9}}}
+    (folder / "statistics.json").write_text(
+        json.dumps(counts | {"tokenizer_fingerprint": "a", "eod_id": 0, "dtype": "uint16"})
+    )
+    return folder
+
+
+def inputs(folder: Path, own: int, more: int) -> dict[str, Path]:
+    return {"data": held(folder / "own", own, 3), "source-more": held(folder / "more", more, 4)}
+
+
+def config(own: float, more: float, **settings: Any) -> dict[str, Any]:
+    return {"sources": {"more": {"source": "more.txt", "weight": more}}, "weight": own} | settings
+
+
+def parts(made: Path) -> list[tuple[int, int, float]]:
+    read = json.loads((made / "blend.json").read_text())["sources"]
+    return [(part["tokens"], part["held"], part["passes"]) for part in read]
+
+
+def test_tokens_and_passes_follow_the_weights(tmp_path: Path) -> None:
+    given = inputs(tmp_path, 300, 50)
+    once = run_job("blend", config(1, 1, tokens=100), given, tmp_path / "once")
+    assert parts(once) == [(50, 300, 0.1667), (50, 50, 1.0)]
+    again = run_job("blend", config(1, 3, tokens=100, exhausted="repeat"), given, tmp_path / "again")
+    assert parts(again) == [(25, 300, 0.0833), (75, 50, 1.5)]
+    statistics = json.loads((again / "statistics.json").read_text())
+    assert statistics["splits"] == {"train": {"documents": 7, "tokens": 100}, "test": {"tokens": 9}}
+    assert [part["name"] for part in statistics["blend"]] == ["data", "more"]
+
+
+def test_less_than_a_token_over_is_none(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    given = inputs(tmp_path, 100, 50)
+    made = run_job("blend", config(2, 1, tokens=151), given, tmp_path / "made")
+    assert parts(made) == [(100, 100, 1.0), (50, 50, 1.0)]
+    told = refused("blend", config(2, 1, tokens=152), given, tmp_path / "none", capfd)
+    assert "the corpus data holds 100 tokens but 66.7% of the blend's 152 are 101; lower blend.weight" in told
+    told = refused("blend", config(1, 1, tokens=102), given, tmp_path / "less", capfd)
+    assert "the corpus more holds 50 tokens but 50.0% of the blend's 102 are 51; lower blend.sources.more" in told
+
+
+def test_a_blend_has_the_recipes_own_held_out_text(tmp_path: Path) -> None:
+    made = run_job("blend", config(1, 1, tokens=20), inputs(tmp_path, 100, 50), tmp_path / "made")
+    there = {str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()}
+    assert {"validation.bin", "test.jsonl", "tokenizer/tokenizer.json", "blend.json", "statistics.json"} <= there
+    assert not {"train.bin", "train.idx", "train.jsonl", "artifact.json", "quarantine.jsonl"} & there
