@@ -85,6 +85,15 @@ def test_longer_sequences_take_the_long_factors() -> None:
     assert table.angles(4, 0).flatten().tolist() == [0, 0, 0.5, 0.5, 1, 1, 1.5, 1.5]
 
 
+def test_without_other_factors_all_lengths_are_alike() -> None:
+    """And positions may begin anywhere."""
+    table = Table(short=torch.tensor([1.0, 0.5]))
+    assert table.angles(2, 3).flatten().tolist() == [3, 1.5, 3, 1.5, 4, 2, 4, 2]
+    assert Table(short=torch.tensor([1.0]), switch=1).angles(2, 0).flatten().tolist() == [0, 0, 1, 1]
+    everywhere = Table(short=torch.tensor([1.0]), long=torch.tensor([0.5]))
+    assert everywhere.angles(2, 0).flatten().tolist() == [0, 0, 0.5, 0.5]
+
+
 @pytest.mark.parametrize("case", ROPES)
 def test_logits_are_transformers_up_to_the_last_position(case: str, tmp_path: Path) -> None:
     name, given = ROPES[case]
