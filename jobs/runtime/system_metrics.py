@@ -127,7 +127,7 @@ def _gpu(handle: object) -> dict[str, float]:
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
         return {
             "utilization_percentage": float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu),
-            "memory_usage_megabytes": memory.cpu_seconds / 1e6,
+            "memory_usage_megabytes": memory.used / 1e6,
             "power_usage_watts": pynvml.nvmlDeviceGetPowerUsage(handle) / 1e3,
         }
     except Exception:  # noqa: BLE001 - as above; a GPU that lacks one value reports none

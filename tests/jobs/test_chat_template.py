@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from conf.chat_template import PLAIN, check_template
 from jobs.huggingface import tokenizer
 from jobs.huggingface.assistant_turns import Unrenderable
-from jobs.huggingface.chat_template import Chat, Encoded
+from jobs.huggingface.chat_template import Chat, Encoded, _masked
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] | trim +"
@@ -169,3 +170,26 @@ def test_generation_marks_pass_in_every_form(tag: str) -> None:
 def test_unsound_templates_are_refused_at_load(template: str, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         check_template(template)
+
+
+@pytest.mark.parametrize(
+    ("offsets", "spans", "learned"),
+    [
+        ([(0, 2), (2, 4), (4, 6)], [(2, 4)], "010"),
+        ([(0, 3), (3, 5), (5, 6)], [(2, 4)], "110"),
+        ([(0, 2), (2, 4), (4, 6), (6, 8)], [(0, 2), (6, 8)], "1001"),
+        ([(0, 2), (2, 2), (2, 4)], [(0, 4)], "111"),
+        ([(0, 2), (2, 2), (2, 4)], [(0, 2), (2, 4)], "101"),
+        ([(0, 2), (2, 2), (2, 4)], [(2, 4)], "001"),
+        ([(0, 2), (2, 2), (2, 4)], [(0, 2)], "100"),
+        ([(0, 0), (0, 2), (2, 2)], [(0, 2)], "010"),
+        ([(0, 1), (1, 1), (1, 1), (1, 2)], [(0, 2)], "1111"),
+        ([(0, 1), (1, 2)], [], "00"),
+    ],
+)
+def test_tokens_are_learned_by_their_characters(
+    offsets: list[tuple[int, int]], spans: list[tuple[int, int]], learned: str
+) -> None:
+    """Those without any lie between two of one span."""
+    encoding = SimpleNamespace(offsets=offsets, ids=range(len(offsets)))
+    assert "".join(str(int(each)) for each in _masked(encoding, spans).mask) == learned

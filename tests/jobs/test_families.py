@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from conf.families import FAMILIES
 from conf.hf_model import shape_of
@@ -23,6 +23,7 @@ from jobs.megatron import fused_loss, weights
 from jobs.megatron.device import machine
 from jobs.megatron.model import build, read_config
 from jobs.tokens.windows import Windows
+from tests.fixtures.families import random_model
 from tests.fixtures.jobs import TRAINING, first, last, ranks, run_job
 from tests.jobs.test_prune import numbered
 
@@ -93,13 +94,7 @@ TOKENS = torch.arange(120)[None] * 7 % 384
 def written(name: str, folder: Path, corpus: Path, **given: Any) -> Path:
     """A random model of a family, with the fields `given` in its config, whose attention looks at positions and whose
     biases and norms all differ."""
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **SIZES | OWN.get(name, {}) | given))
-    generator, centre = torch.Generator().manual_seed(0), 0 if FAMILIES[name].zero_centred else 1
-    with torch.no_grad():
-        for title, weight in model.named_parameters():
-            noise = torch.randn(weight.shape, generator=generator)
-            weight.copy_(noise * 0.15 if weight.dim() > 1 or title.endswith("bias") else centre + 0.2 * noise)
-    model.to(torch.bfloat16).save_pretrained(folder)
+    random_model(name, folder, **SIZES | OWN.get(name, {}) | given)
     for file in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(corpus / "tokenizer" / file, folder / file)
     return folder

@@ -15,10 +15,9 @@ import torch
 from conf.parallel import Parallel
 from jobs.megatron import fused_loss as head
 from jobs.megatron.device import machine
-from jobs.megatron.divergence import Divergence
+from jobs.megatron.divergence import Divergence, TopKLogits
 from jobs.megatron.fused_loss import Head, Losses, LossWeights
 
-pytestmark = pytest.mark.slow
 TOKENS, VOCABULARY = 24, 60
 KINDS = ("forward_kl", "reverse_kl", "jensen_shannon")
 SUPPORTS = ({}, {"top_k": 7}, {"top_k": 7, "rest": True}, {"top_k": 50}, {"top_k": 1, "rest": True})
@@ -167,6 +166,95 @@ def test_equal_heads_diverge_by_nothing_and_teach_nothing() -> None:
         assert student.hidden.grad is not None and float(student.hidden.grad.abs().max()) < 1e-6
 
 
+def test_labels_alone_teach_without_a_teacher() -> None:
+    student, teacher, labels, weights = heads()
+    got = head.losses(student, labels, weights, LossWeights(divergence=0, cross_entropy=0.5))
+    assert set(got) == {"objective", "loss"}
+    plain_loss = torch.nn.functional.cross_entropy(student.hidden @ student.weight.T, labels, reduction="none")
+    assert float(got["loss"]) == pytest.approx(float((plain_loss * weights).sum()))
+    assert float(got["objective"]) == pytest.approx(0.5 * float(got["loss"]))
+    got = head.losses(student, labels, weights, LossWeights(divergence=0, cross_entropy=1), teacher=teacher)
+    assert set(got) == {"objective", "loss", "teacher_loss"}, "a divergence that counts for nothing is left out"
+
+
+@pytest.mark.parametrize("upstream", [1.0, 3.0])
+def test_the_gradient_is_scaled_by_the_one_above(upstream: float) -> None:
+    student, teacher, labels, weights = heads()
+    _, d_hidden, d_rows = plain(student, teacher, labels, weights, Divergence(), MIXES["mixed"])
+    student.hidden.requires_grad_()
+    student.weight.requires_grad_()
+    (head.losses(student, labels, weights, MIXES["mixed"], teacher=teacher)["objective"] * upstream).backward()
+    assert student.hidden.grad is not None and student.weight.grad is not None
+    assert close(student.hidden.grad, d_hidden * upstream, Divergence())
+    assert close(student.weight.grad, d_rows * upstream, Divergence())
+
+
+@pytest.mark.parametrize("with_kl", [False, True])
+def test_kl_is_told_only_where_asked(with_kl: bool) -> None:
+    student, teacher, labels, weights = heads()
+    for how in (Divergence(), Divergence(top_k=7), Divergence(temperature=2.0)):
+        got = head.losses(student, labels, weights, MIXES["taught"], teacher=teacher, divergence=how, with_kl=with_kl)
+        assert ("kl" in got) is with_kl
+
+
+def test_stored_logits_teach_as_their_teacher() -> None:
+    """The likeliest 7 of its tokens, up to a constant, with the rest of its probability."""
+    student, teacher, labels, weights = heads()
+    theirs = teacher.hidden @ teacher.weight.T
+    top = theirs.topk(7)
+    rest = (1 - theirs.softmax(-1).gather(1, top.indices).sum(-1, keepdim=True)).log()
+
+    def stored(tokens: slice) -> TopKLogits:
+        inside = torch.ones_like(top.indices, dtype=torch.bool)
+        return TopKLogits(
+            indices=top.indices[tokens], inside=inside[tokens], logits=top.values[tokens] - 3, rest=rest[tokens]
+        )
+
+    how = Divergence(top_k=7, rest=True)
+    expected, *_ = plain(student, teacher, labels, weights, how, MIXES["mixed"])
+    got = head.losses(student, labels, weights, MIXES["mixed"], teacher=stored, divergence=how)
+    assert set(got) == {"objective", "loss", "divergence"}
+    for name, value in got.items():
+        assert float(value) == pytest.approx(float(expected[name]), rel=1e-4), name
+
+
+@pytest.mark.parametrize("chunk", [1, 5 * VOCABULARY, 2**20])
+def test_stored_targets_are_the_likeliest(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, teacher, labels, _ = heads()
+    monkeypatch.setattr(head, "CHUNK_ELEMENTS", {"cpu": chunk})
+    monkeypatch.setattr(head, "GROUP_TOKENS", 7)
+    ids, values, rest, loss = head.top_k_targets(teacher, labels, 5)
+    logits = teacher.hidden @ teacher.weight.T
+    top = logits.topk(5)
+    assert torch.equal(ids, top.indices)
+    torch.testing.assert_close(values.float(), top.values - top.values[:, :1], rtol=1e-3, atol=1e-3)
+    others = 1 - logits.double().softmax(-1).gather(1, top.indices).sum(-1)
+    torch.testing.assert_close(rest.double(), others, rtol=1e-4, atol=1e-7)
+    expected = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    torch.testing.assert_close(loss.float(), expected, rtol=1e-3, atol=1e-3)
+    assert [each.dtype for each in (values, rest, loss)] == [torch.float16, torch.float32, torch.float16]
+
+
+def test_bf16_hidden_states_sum_their_weights_in_fp32() -> None:
+    student, teacher, labels, weights = heads()
+    student = Head(hidden=student.hidden.bfloat16(), weight=student.weight.bfloat16().requires_grad_())
+    plain_student = Head(hidden=student.hidden.float(), weight=student.weight.detach().float())
+    _, _, d_rows = plain(plain_student, teacher, labels, weights, Divergence(), MIXES["taught"])
+    head.losses(student, labels, weights, MIXES["taught"], teacher=teacher)["objective"].backward()
+    assert student.weight.grad is not None
+    torch.testing.assert_close(student.weight.grad.double(), d_rows, rtol=0.1, atol=0.02 * float(d_rows.abs().max()))
+
+
+def test_groups_hold_at_most_what_fits() -> None:
+    assert [head._group_size(torch.empty(rows, 1, device="meta")) for rows in (1, 2**16, 2**17, 2**30)] == [
+        1024,
+        1024,
+        512,
+        1,
+    ]
+
+
+@pytest.mark.slow
 def test_two_ranks_give_the_losses_of_one() -> None:
     command = [
         sys.executable,

@@ -128,6 +128,28 @@ def test_queries_keys_and_values_are_apart(per_head: bool) -> None:
         torch.testing.assert_close(found[name], part, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("dim", [0, 1])
+def test_a_rank_steps_its_part_of_the_whole(dim: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first step with Nesterov's momentum is along 1 - momentum squared of the gradient."""
+    begun, gradient = random(8, 12, seed=1), random(8, 12, seed=2)
+    whole_matrix = torch.nn.Parameter(begun.clone())
+    common: dict[str, Any] = {"iterations": 5, "dtype": torch.float32, **SETTINGS}
+    stepped(Muon([{"params": [whole_matrix]}], **common), [whole_matrix], [[gradient]])
+    parts = gradient.chunk(2, dim)
+
+    def gather(into: list[torch.Tensor], own: torch.Tensor, group: Any) -> None:
+        torch.testing.assert_close(own, parts[group.rank()] * (1 - 0.9**2))
+        for target, part in zip(into, parts, strict=True):
+            target.copy_(part * (1 - 0.9**2))
+
+    monkeypatch.setattr(torch.distributed, "all_gather", gather)
+    for rank in range(2):
+        ranks: Any = SimpleNamespace(rank=lambda rank=rank: rank, size=lambda: 2)
+        own = torch.nn.Parameter(begun.chunk(2, dim)[rank].clone())
+        stepped(Muon([{"params": [own], "dim": dim}], ranks=ranks, **common), [own], [[parts[rank]]])
+        torch.testing.assert_close(own.detach(), whole_matrix.detach().chunk(2, dim)[rank], rtol=1e-4, atol=1e-5)
+
+
 @pytest.fixture(scope="module")
 def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_job("teacher", MUON, {"data": corpus}, tmp_path_factory.mktemp("muon") / "teacher")

@@ -5,17 +5,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from conf.families import FAMILIES
+from conf.parallel import Parallel
+from jobs.megatron import rotary
+from jobs.megatron.device import machine
 from jobs.megatron.rotary import Table
+from tests.fixtures.families import logits, megatron_logits, random_model
 from tests.fixtures.jobs import last, run_job
-from tests.jobs.test_families import IMPORT, written
+from tests.jobs.test_families import IMPORT, SIZES, written
 
-pytestmark = pytest.mark.slow
 BASE = {"rope_theta": 10_000.0}
 LENGTH = {"max_position_embeddings": 1024}
 SHORT, LONG = [1.0 + 0.1 * pair for pair in range(8)], [1.0 + pair for pair in range(8)]
@@ -48,6 +52,7 @@ def imported(name: str, corpus: Path, folder: Path, **given: Any) -> Path:
     return run_job("teacher", {"model": str(source)} | IMPORT, {"data": corpus, "model": source}, folder / "teacher")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ROPES)
 def test_rotary_embeddings_are_transformers(case: str, corpus: Path, tmp_path: Path) -> None:
     name, given = ROPES[case]
@@ -59,6 +64,7 @@ def test_rotary_embeddings_are_transformers(case: str, corpus: Path, tmp_path: P
     assert after["rope_parameters"] == before["rope_parameters"], "nothing is added"
 
 
+@pytest.mark.slow
 def test_both_rotary_embeddings_of_gemma_are_transformers(corpus: Path, tmp_path: Path) -> None:
     nested = {
         "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 5e5},
@@ -77,3 +83,38 @@ def test_longer_sequences_take_the_long_factors() -> None:
     table = Table(short=torch.tensor([1.0]), long=torch.tensor([0.5]), switch=3)
     assert table.angles(3, 0).flatten().tolist() == [0, 0, 1, 1, 2, 2]
     assert table.angles(4, 0).flatten().tolist() == [0, 0, 0.5, 0.5, 1, 1, 1.5, 1.5]
+
+
+def test_without_other_factors_all_lengths_are_alike() -> None:
+    """And positions may begin anywhere."""
+    table = Table(short=torch.tensor([1.0, 0.5]))
+    assert table.angles(2, 3).flatten().tolist() == [3, 1.5, 3, 1.5, 4, 2, 4, 2]
+    assert Table(short=torch.tensor([1.0]), switch=1).angles(2, 0).flatten().tolist() == [0, 0, 1, 1]
+    everywhere = Table(short=torch.tensor([1.0]), long=torch.tensor([0.5]))
+    assert everywhere.angles(2, 0).flatten().tolist() == [0, 0, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("case", ROPES)
+def test_logits_are_transformers_up_to_the_last_position(case: str, tmp_path: Path) -> None:
+    name, given = ROPES[case]
+    own = {"original_max_position_embeddings": 300} if name == "phi3" else {}
+    settings = SIZES | {"num_hidden_layers": 1} | LENGTH | own
+    source = random_model(name, tmp_path, torch.float32, **settings | {"rope_parameters": BASE | given})
+    with machine(Parallel(), 0):
+        for length in (250, 1024):
+            tokens = torch.arange(length)[None] * 7 % 384
+            expected = logits(source, tokens)
+            found = megatron_logits(tmp_path, tokens)
+            assert (found - expected).abs().max() < 1e-4 * expected.abs().max(), length
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.0, 1.3])
+def test_megatron_multiplies_by_the_factor(factor: float) -> None:
+    from megatron.core.models.common.embeddings.yarn_rotary_pos_embedding import _yarn_get_concentration_factor
+
+    config = SimpleNamespace(yarn_rotary_scaling_factor=1.0, yarn_mscale=1.0, yarn_mscale_all_dim=0.0)
+    rotary._set_factor(config, factor)
+    found = _yarn_get_concentration_factor(
+        config.yarn_rotary_scaling_factor, config.yarn_mscale, config.yarn_mscale_all_dim
+    )
+    assert found == pytest.approx(factor)

@@ -21,7 +21,6 @@ from jobs.megatron.spikes import SpikeWatch
 from tests.fixtures.jobs import SHAPE, TRAINING, last, refused, run_job, torchrun_all
 from tests.fixtures.weights import cut_after, in_checkpoint, same, tensors
 
-pytestmark = pytest.mark.slow
 STEPS, JUNK = 30, 25
 SHORT: dict[str, Any] = TRAINING | {"shape": SHAPE, "steps": STEPS, "validate_every": STEPS, "global_batch": 4}
 WATCHED = SHORT | {"spikes": {"window": 20, "loss": 1.5}}
@@ -106,6 +105,7 @@ def skipped(output: Path) -> list[int]:
     return [each["step"] for each in json.loads((output / "spikes.json").read_text())["skipped"]]
 
 
+@pytest.mark.slow
 def test_a_junk_batch_leaves_no_trace(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     every: dict[str, Any] = {"checkpoint_every": 1, "checkpoints_kept": STEPS}
     clean = run_job("teacher", SHORT | every, {"data": corpus}, tmp_path / "clean")
@@ -122,6 +122,7 @@ def test_a_junk_batch_leaves_no_trace(corpus: Path, tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.slow
 @pytest.mark.parametrize(("steps", "cut"), [({12: "nan", JUNK: "junk"}, JUNK + 1), ({1: "nan", 2: "nan"}, 1)])
 def test_a_killed_run_skips_the_same(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, steps: dict[int, str], cut: int
@@ -139,6 +140,7 @@ def test_a_killed_run_skips_the_same(
     assert "NaN" not in (whole / "metrics.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_of_spikes_is_refused(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -151,6 +153,7 @@ def test_a_run_of_spikes_is_refused(
 @pytest.mark.parametrize(
     "layout", [{}, *(pytest.param({kind: 2}, marks=pytest.mark.drill) for kind in ("tensor", "pipeline"))]
 )
+@pytest.mark.slow
 def test_nan_on_one_rank_is_skipped_by_all(layout: dict[str, int], corpus: Path, tmp_path: Path) -> None:
     """Whether it reaches the others through the gradients or not."""
     config = WATCHED | {"steps": 24, "micro_batch": 2, "validate_every": 24}

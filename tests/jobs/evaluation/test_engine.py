@@ -94,3 +94,23 @@ def test_an_engine_that_says_nothing_is_told(program: Path, tmp_path: Path) -> N
     program.write_text("")
     with pytest.raises(ValueError, match="it printed nothing"):
         engine.losses(tmp_path, [[1, 2]], tmp_path)
+
+
+def test_the_program_of_the_engine_is_there() -> None:
+    assert engine.PROGRAM.is_file()
+    assert engine.PROGRAM.name == "vllm_losses.py"
+
+
+def test_the_last_exception_of_a_log_is_told(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("ValueError: first\n RuntimeError: second \nbye: Error\nshutting down\n\n")
+    assert engine._last_words(log) == "RuntimeError: second"
+    log.write_text("one\ntwo\n")
+    assert engine._last_words(log) == "two"
+    log.write_text("x" * 600)
+    assert len(engine._last_words(log)) == 500
+
+
+@pytest.mark.parametrize("algorithms", [(), ("NVFP4", "FP8")])
+def test_bits_are_the_fewest(algorithms: tuple[str, ...]) -> None:
+    assert engine.bits(Contents(algorithms=algorithms)) == (4 if algorithms else 16)

@@ -1,0 +1,113 @@
+"""The scores of cut models by plain formulas, each made once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from conf.parallel import Parallel
+from jobs.megatron import candidate_score
+from jobs.megatron.candidate_score import _Scorer
+from jobs.megatron.device import machine
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_rank() -> Iterator[None]:
+    with machine(Parallel(), 1):
+        yield
+
+
+def random(*sizes: int, seed: int) -> torch.Tensor:
+    return torch.randn(*sizes, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 512])
+def test_loss_and_kl_are_sums_over_tokens(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(candidate_score, "CHUNK", chunk)
+    ours, theirs = random(2, 5, 11, seed=1), random(2, 5, 11, seed=2)
+    labels = torch.arange(10).view(2, 5)
+    loss, kl = candidate_score._compare(ours, theirs, labels).tolist()
+    q, p = (each.double().flatten(0, 1).log_softmax(-1) for each in (ours, theirs))
+    assert loss == pytest.approx(float(-q[torch.arange(10), labels.flatten()].sum()), rel=1e-5)
+    assert kl == pytest.approx(float((p.exp() * (p - q)).sum()), rel=1e-5)
+
+
+SIZES = {"hidden_size": 8, "ffn_hidden_size": 12, "num_attention_heads": 2, "num_layers": 3}
+WINDOWS = np.random.default_rng(0).integers(0, 11, (5, 7))
+
+
+@pytest.fixture
+def logits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Models are tables of logits by token; the names of those that ran."""
+    ran: list[str] = []
+
+    def made(model: Any, batch: torch.Tensor, config: Any) -> torch.Tensor:
+        ran.append(model.name)
+        assert len(batch) <= config.micro_batch
+        return torch.as_tensor(model.table[batch[:, :-1]])
+
+    monkeypatch.setattr(candidate_score, "_logits", made)
+    return ran
+
+
+def table(name: str, seed: int, **config: Any) -> Any:
+    settings = SIZES | {"num_moe_experts": None, "moe_ffn_hidden_size": 5} | config
+    return SimpleNamespace(name=name, table=random(11, 11, seed=seed), config=SimpleNamespace(**settings))
+
+
+def test_scores_are_means_over_all_windows(logits: list[str], tmp_path: Path) -> None:
+    config: Any = SimpleNamespace(micro_batch=2)
+    teacher, cut = table("teacher", 1), table("cut", 2)
+    scorer = _Scorer(teacher, config, WINDOWS, tmp_path, total=2)
+    pairs = torch.from_numpy(np.stack([WINDOWS[:, :-1], WINDOWS[:, 1:]], -1)).view(-1, 2)
+    q, p = (each.table.double().log_softmax(-1) for each in (cut, teacher))
+    loss = float(-q[pairs[:, 0], pairs[:, 1]].mean())
+    kl = float((p.exp() * (p - q)).sum(-1)[pairs[:, 0]].mean())
+    assert scorer(cut) == pytest.approx(-loss, rel=1e-5), "more is better to ModelOpt"
+    key = " ".join(f"{axis}={SIZES[axis]}" for axis in candidate_score.AXES)
+    assert scorer.scores == {key: {"val_loss": pytest.approx(loss, rel=1e-5), "kl": pytest.approx(kl, rel=1e-5)}}
+    before = len(logits)
+    scorer(cut)
+    again = _Scorer(teacher, config, WINDOWS, tmp_path, total=2)
+    assert again(cut) == scorer(cut) and len(logits) == before, "what was scored is not scored again"
+    scores = again.score(teacher, SIZES | {"num_layers": 4})
+    assert scores["kl"] == pytest.approx(0, abs=1e-9) and logits[before:] == ["teacher"] * 3
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["total"]) for line in lines] == [(1, 2), (1, 2), (2, 2)]
+
+
+def test_experts_are_as_wide_as_each(logits: list[str], tmp_path: Path) -> None:
+    config: Any = SimpleNamespace(micro_batch=8)
+    scorer = _Scorer(table("teacher", 1), config, WINDOWS, tmp_path, total=1)
+    scorer(table("cut", 2, num_moe_experts=4))
+    assert "ffn_hidden_size=5" in next(iter(scorer.scores))
+
+
+@pytest.mark.parametrize(("sequences", "fits"), [(3, True), (4, True), (5, False)])
+def test_too_short_a_split_is_refused(
+    sequences: int, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Held:
+        def __init__(self, path: Path, length: int) -> None:
+            assert (path, length) == (tmp_path / "validation", 9)
+
+        def __len__(self) -> int:
+            return 4
+
+        def tokens_at(self, indices: range) -> list[int]:
+            return list(indices)
+
+    monkeypatch.setattr(candidate_score, "Windows", Held)
+    config: Any = SimpleNamespace(sequences=sequences, seq_length=9)
+    if fits:
+        assert candidate_score._windows(tmp_path, config) == list(range(sequences))  # type: ignore[comparison-overlap]
+    else:
+        with pytest.raises(ValueError, match="the validation split has 4 sequences of 9 tokens, fewer than the 5 to"):
+            candidate_score._windows(tmp_path, config)

@@ -1,0 +1,148 @@
+"""Megatron's models of every family against transformers': logits, and the files that are written again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conf.families import FAMILIES
+from conf.parallel import Parallel
+from conf.shape import Shape
+from jobs.megatron import model as megatron
+from jobs.megatron import weights
+from jobs.megatron.device import machine
+from tests.fixtures.families import logits, megatron_logits, random_model
+from tests.jobs.test_families import OWN, SIZES
+
+TOKENS = torch.arange(96).view(2, 48) * 7 % 384
+WINDOWS = {"sliding_window": 20}
+SMALL = SIZES | {"num_hidden_layers": 2}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_rank() -> Iterator[None]:
+    with machine(Parallel(), 1):
+        yield
+
+
+def own(name: str) -> dict[str, Any]:
+    """What a family can do besides, with windows shorter than the sequences."""
+    given = OWN.get(name, {})
+    given = given | ({"max_window_layers": 1} if "max_window_layers" in given else {})
+    return SMALL | given | (WINDOWS if "sliding_window" in given else {})
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_computes_what_transformers_does(name: str, tmp_path: Path) -> None:
+    expected = logits(random_model(name, tmp_path, torch.float32, **own(name)), TOKENS)
+    assert (megatron_logits(tmp_path, TOKENS) - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "tied": ("llama", {"tie_word_embeddings": True}),
+    "smollm3 with a rotary embedding here and there": ("smollm3", {"no_rope_layers": [0, 1]}),
+    "granite without scales": ("granite", {"residual_multiplier": 1.0}),
+    "qwen3_moe of plain probabilities": ("qwen3_moe", {"norm_topk_prob": False, "num_experts_per_tok": 1}),
+    "gemma3 with windows everywhere": ("gemma3_text", {"layer_types": ["sliding_attention"] * 2}),
+    "gemma3 without windows": ("gemma3_text", {"layer_types": ["full_attention"] * 2}),
+    "wide heads": ("qwen3", {"head_dim": 32}),
+    "narrow heads": ("llama", {"head_dim": 8}),
+    "a head a group": ("llama", {"num_key_value_heads": 4}),
+    "a head for all": ("llama", {"num_key_value_heads": 1}),
+}
+
+
+@pytest.mark.parametrize("case", VARIANTS)
+def test_a_variant_computes_what_transformers_does(case: str, tmp_path: Path) -> None:
+    name, given = VARIANTS[case]
+    expected = logits(random_model(name, tmp_path, torch.float32, **own(name) | given), TOKENS)
+    assert (megatron_logits(tmp_path, TOKENS) - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize("name", ["llama", "phi3", "gemma3_text", "qwen3_moe"])
+def test_what_is_saved_is_what_was_read(name: str, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    random_model(name, source, **own(name))
+    (source / "tokenizer.json").write_text("{}")
+    config = megatron.read_config(source)
+    model = megatron.build(config, Parallel(), "bf16", torch.device("cpu"))
+    weights.load(model, source, config)
+    weights.save(model, target, config, source, torch.bfloat16)
+    before, after = (load_file(folder / "model.safetensors") for folder in (source, target))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[tensor], after[tensor]) for tensor in before)
+
+
+SHAPE = {
+    "num_layers": 2,
+    "hidden_size": 32,
+    "ffn_hidden_size": 48,
+    "num_attention_heads": 4,
+    "num_query_groups": 2,
+    "initializer_range": 0.05,
+}
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(None, 64), (64, 64), (65, 65)])
+def test_a_new_model_embeds_all_tokens(rows: int | None, expected: int) -> None:
+    config = megatron.config_of_shape(Shape.model_validate(SHAPE | {"vocab_size": rows}), 64, 3)
+    assert config["vocab_size"] == expected
+    assert (config["bos_token_id"], config["eos_token_id"], config["attention_bias"]) == (3, 3, False)
+    assert config["rms_norm_eps"] == 1e-5
+
+
+def test_an_embedding_of_fewer_rows_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"shape\.vocab_size is 63 but the tokenizer has 64 tokens; choose at"):
+        megatron.config_of_shape(Shape.model_validate(SHAPE | {"vocab_size": 63}), 64, 3)
+
+
+def test_the_scales_of_a_new_model_fit_its_width() -> None:
+    granite = megatron.config_of_shape(Shape.model_validate(SHAPE | {"architecture": "granite"}), 64, 0)
+    assert granite["attention_multiplier"] == pytest.approx(8**-0.5)
+    assert [granite[f"{name}"] for name in ("embedding_multiplier", "residual_multiplier", "logits_scaling")] == [
+        1.0
+    ] * 3
+    gemma = megatron.config_of_shape(Shape.model_validate(SHAPE | {"architecture": "gemma3_text"}), 64, 0)
+    assert gemma["query_pre_attn_scalar"] == 8
+    shape = SHAPE | {"architecture": "qwen3_moe", "num_experts": 4, "experts_per_token": 2}
+    moe = megatron.config_of_shape(Shape.model_validate(shape), 64, 0)
+    assert (moe["num_experts"], moe["moe_intermediate_size"], moe["num_experts_per_tok"]) == (4, 48, 2)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3_text", "qwen2"])
+def test_new_weights_have_megatrons_distributions(architecture: str) -> None:
+    """Normal with the shape's deviation, narrower by the root of twice the layers into the residual stream."""
+    config = megatron.config_of_shape(Shape.model_validate(SHAPE | {"architecture": architecture}), 512, 0)
+    model, other = (megatron.build(config, Parallel(), "fp32", torch.device("cpu")) for _ in range(2))
+    weights.initialize(model, config, 5)
+    weights.initialize(other, config, 6)
+    for (name, weight), different in zip(model.named_parameters(), other.parameters(), strict=True):
+        if weight.dim() == 1:
+            centre = 0.0 if name.endswith("bias") or architecture == "gemma3_text" else 1.0
+            assert weight.eq(centre).all(), name
+            continue
+        narrow = name.endswith(("linear_proj.weight", "linear_fc2.weight"))
+        expected = 0.05 / 2 if narrow else 0.05  # two layers: the root of four
+        assert float(weight.detach().std()) == pytest.approx(expected, rel=0.1), name
+        assert abs(float(weight.detach().mean())) < 0.1 * expected
+        assert not torch.equal(weight, different), "another seed"
+    layers = [layer.mlp.linear_fc1.weight for layer in model.decoder.layers]
+    assert not torch.equal(*layers), "each weight has its own numbers"
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"dtype": "bfloat16"}, "bf16"),
+        ({"torch_dtype": "float16"}, "fp16"),
+        ({"torch_dtype": "float32"}, "fp32"),
+        ({}, "fp32"),
+    ],
+)
+def test_precision_is_that_of_the_files(config: dict[str, Any], expected: str) -> None:
+    assert megatron.stored_precision(config) == expected

@@ -1,0 +1,75 @@
+"""Which weights the optimizers step, with what states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from conf.parallel import Parallel
+from conf.stages.teacher import TeacherConfig
+from jobs.megatron import optimizer, training
+from jobs.megatron.device import machine
+from tests.jobs.megatron.test_training import OBJECTIVE, SETTINGS, SPLITS, made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_rank() -> Iterator[None]:
+    with machine(Parallel(), 1):
+        yield
+
+
+@pytest.mark.parametrize(("precision", "name"), [("fp32", "adamw"), ("bf16", "adamw"), ("fp32", "muon")])
+def test_bytes_of_the_optimizer_are_counted(precision: str, name: str) -> None:
+    """Two moments of each weight in fp32, of Muon's one; and the weights themselves where the model's are bf16."""
+    config = TeacherConfig.model_validate(SETTINGS | {"precision": precision, "optimizer": name})
+    model, _ = made(precision)
+    run = training._Run(model, config, OBJECTIVE, *SPLITS)
+    numbers = sum(weight.numel() for weight in model.parameters())
+    matrices = sum(
+        weight.numel() for layer in model.decoder.layers for weight in layer.parameters() if weight.dim() > 1
+    )
+    expected = 4 * (2 * numbers - (matrices if name == "muon" else 0) + (numbers if precision == "bf16" else 0))
+    assert optimizer.bytes_held(run.optimizer, model) == expected
+    moments = [
+        sum(optimizer.moment(run.optimizer, each)(weight) is not None for weight in model.parameters())
+        for each in optimizer.MOMENTS
+    ]
+    count = len(list(model.parameters()))
+    assert moments == [count, count - (8 if name == "muon" else 0)]
+
+
+def test_muon_steps_matrices_inside_layers() -> None:
+    """The ranks of a matrix share its rows where it begins a block and its columns where it ends one."""
+    model, _ = made()
+    model.decoder.layers[0].mlp.linear_fc2.weight.requires_grad = False
+    groups = optimizer._groups(model, per_head=False)
+    assert [(len(group["params"]), group["dim"]) for group in groups] == [(2, 0), (2, 1), (2, 0), (1, 1)]
+    gate, up = groups[2]["split"](torch.arange(48)[:, None])
+    assert gate.flatten().tolist() == list(range(24)) and up.flatten().tolist() == list(range(24, 48))
+
+
+def test_muon_leaves_routers_to_adam() -> None:
+    weights = {
+        "decoder.layers.0.mlp.experts.local_experts.1.linear_fc1.weight": (4, 4),
+        "decoder.layers.0.mlp.experts.local_experts.12.linear_fc2.weight": (4, 4),
+        "decoder.layers.0.mlp.router.weight": (2, 4),
+        "decoder.layers.0.input_layernorm.weight": (4,),
+        "embedding.word_embeddings.weight": (8, 4),
+    }
+    named = [(name, torch.nn.Parameter(torch.zeros(size))) for name, size in weights.items()]
+    config = SimpleNamespace(kv_channels=2, num_attention_heads=2, num_query_groups=1)
+    model: Any = SimpleNamespace(config=config, named_parameters=lambda: named)
+    assert [len(group["params"]) for group in optimizer._groups(model, per_head=True)] == [0, 0, 1, 1]
+
+
+def test_states_are_zero_before_the_first_step() -> None:
+    config = TeacherConfig.model_validate(SETTINGS)
+    model, _ = made()
+    run = training._Run(model, config, OBJECTIVE, *SPLITS)
+    for weight, state in optimizer.states(run.optimizer).items():
+        assert state["exp_avg"].shape == weight.shape and not state["exp_avg"].any()
+        assert not state["exp_avg_sq"].any() and state["step"] == 0

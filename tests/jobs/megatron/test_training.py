@@ -1,0 +1,287 @@
+"""A few steps of training of a tiny model, against torch's own optimizers and across checkpoints."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from conf.parallel import Parallel
+from conf.shape import Shape
+from conf.stages.teacher import TeacherConfig
+from jobs.megatron import model as megatron
+from jobs.megatron import optimizer, training, weights
+from jobs.megatron.device import machine
+from jobs.megatron.fused_loss import defer
+from jobs.megatron.parts import Part
+from jobs.runtime import interrupt
+from jobs.tokens.windows import Samples
+
+VOCABULARY, LENGTH = 24, 8
+SHAPE = {"num_layers": 2, "hidden_size": 16, "ffn_hidden_size": 24, "num_attention_heads": 2, "num_query_groups": 1}
+SETTINGS: dict[str, Any] = {
+    "steps": 4,
+    "seq_length": LENGTH,
+    "global_batch": 4,
+    "micro_batch": 2,
+    "lr": 1e-2,
+    "min_lr": 1e-3,
+    "warmup_steps": 1,
+    "precision": "fp32",
+    "validate_every": 3,
+    "validation_batches": 2,
+    "checkpoint_every": 2,
+    "checkpoints_kept": 9,
+    "model": "none",
+}
+OBJECTIVE = training.Objective(losses=training.cross_entropy, total="loss")
+
+
+class Tokens:
+    """A split of random sequences."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.tokens = np.random.default_rng(seed).integers(0, VOCABULARY, (count, LENGTH + 1))
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def samples(self, indices: Any) -> Samples:
+        tokens = self.tokens[np.asarray(indices)]
+        return Samples(tokens=tokens, addresses=np.zeros(tokens[:, 1:].shape, np.int64))
+
+    def shuffled(self, position: int, count: int, seed: int) -> Any:
+        return np.arange(position, position + count) % len(self)
+
+
+SPLITS: Any = Tokens(40, 1), Tokens(11, 2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_rank() -> Iterator[None]:
+    with machine(Parallel(), 1):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def nothing_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No watchdog, no time limit."""
+    monkeypatch.setenv("IMBIK_HANG_SECONDS", "0")
+    monkeypatch.delenv("IMBIK_TIME_LIMIT", raising=False)
+    interrupt.start()
+
+
+def made(precision: Any = "fp32") -> tuple[Any, dict[str, Any]]:
+    shape = Shape.model_validate(SHAPE | {"initializer_range": 0.3})
+    hf_config = megatron.config_of_shape(shape, VOCABULARY, 0)
+    model = megatron.build(hf_config, Parallel(), precision, torch.device("cpu"))
+    weights.initialize(model, hf_config, 1)
+    defer(model)
+    return model, hf_config
+
+
+def trained(output: Path, part: Part | None = None, **given: Any) -> tuple[Any, dict[str, float]]:
+    """A model trained under `output`, and its last validation."""
+    config = TeacherConfig.model_validate(SETTINGS | given)
+    model, hf_config = made(config.precision)
+    output.mkdir(exist_ok=True)
+    told = {} if part is None else {"part": part}
+    return model, training.train(model, hf_config, config, OBJECTIVE, splits=SPLITS, output=output, **told)
+
+
+def logged(output: Path) -> dict[int, dict[str, float]]:
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    assert all(line["total"] == max(each["step"] for each in lines) for line in lines)
+    return {line["step"]: line["values"] for line in lines}
+
+
+APART = {"optimizer": {"name": "adamw", "embedding_weight_decay": 0.0}}
+
+
+def loss_of(model: Any, tokens: np.ndarray) -> torch.Tensor:
+    """Mean cross-entropy of whole logits."""
+    rows = torch.from_numpy(tokens)
+    hidden = model(rows[:, :-1], torch.arange(LENGTH).expand(len(rows), LENGTH), None)
+    logits = hidden @ model.shared_embedding_or_output_weight().T
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten())
+
+
+def by_torch(optimizer: Any = None, **given: Any) -> tuple[Any, list[float], list[float]]:
+    """The same steps with torch's AdamW: the model, losses, and gradients' norms."""
+    settings = SETTINGS | {"weight_decay": 0.1, "clip_grad": 1.0} | given
+    model, _ = made()
+    plain = [weight for name, weight in model.named_parameters() if optimizer and "embedding" in name]
+    others = [*plain, *(weight for weight in model.parameters() if weight.dim() == 1)]
+    decayed = [weight for weight in model.parameters() if all(weight is not other for other in others)]
+    groups = [{"params": decayed, "weight_decay": settings["weight_decay"]}, {"params": others, "weight_decay": 0.0}]
+    adam = torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-8)
+    losses, norms = [], []
+    for step in range(1, 5):
+        for group in adam.param_groups:
+            progress = (step - 1) / 3
+            group["lr"] = 1e-3 + 9e-3 * (1 + math.cos(math.pi * progress)) / 2
+        model.zero_grad()
+        loss = loss_of(model, SPLITS[0].tokens[4 * (step - 1) : 4 * step])
+        loss.backward()
+        losses.append(float(loss.detach()))
+        norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), settings["clip_grad"])))
+        adam.step()
+    return model, losses, norms
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"weight_decay": 0.0, "clip_grad": 0.1}, {"weight_decay": 9.0, **APART}], ids=str
+)
+def test_steps_are_those_of_torchs_adamw(given: dict[str, Any], tmp_path: Path) -> None:
+    """Decay of matrices only, and the gradient cut to its norm."""
+    model, validation = trained(tmp_path, **given)
+    expected, losses, norms = by_torch(**given)
+    values = logged(tmp_path)
+    assert [values[step]["train_loss"] for step in range(1, 5)] == pytest.approx(losses, rel=1e-5)
+    assert [values[step]["grad_norm"] for step in range(1, 5)] == pytest.approx(norms, rel=1e-4)
+    for (name, ours), theirs in zip(model.named_parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5, msg=name)
+    assert values[4]["lr"] == pytest.approx(1e-3)
+    with torch.no_grad():
+        validated = float(loss_of(model, SPLITS[1].tokens[:8]))
+    assert validation == {"val_loss": pytest.approx(validated, rel=1e-5)}
+
+
+def test_validation_is_first_last_and_between(tmp_path: Path) -> None:
+    trained(tmp_path, steps=5, validate_every=2)
+    values = logged(tmp_path)
+    assert sorted(values) == [0, 1, 2, 3, 4, 5]
+    assert [step for step in values if "val_loss" in values[step]] == [0, 2, 4, 5]
+    with torch.no_grad():
+        assert values[0]["val_loss"] == pytest.approx(float(loss_of(made()[0], SPLITS[1].tokens[:8])), rel=1e-5)
+
+
+@pytest.mark.parametrize(("micro", "batches", "count"), [(2, 2, 8), (2, 9, 10), (1, 9, 11), (4, 9, 8)])
+def test_validation_reads_whole_passes(micro: int, batches: int, count: int) -> None:
+    """Of the eleven sequences, at most so many global batches of four."""
+    config = TeacherConfig.model_validate(SETTINGS | {"micro_batch": micro, "validation_batches": batches})
+    model, _ = made()
+    found = training.evaluate(model, config, SPLITS[1])
+    with torch.no_grad():
+        assert found["val_loss"] == pytest.approx(float(loss_of(model, SPLITS[1].tokens[:count])), rel=1e-5)
+
+
+def test_too_short_a_validation_split_is_refused() -> None:
+    config = TeacherConfig.model_validate(SETTINGS | {"micro_batch": 4})
+    short: Any = Tokens(3, 2)
+    with pytest.raises(ValueError, match="the validation split has 3 sequences of 8 tokens, fewer than micro_batch 4"):
+        training.evaluate(made()[0], config, short)
+    training.evaluate(made()[0], config, Tokens(4, 2))  # type: ignore[arg-type]
+
+
+SPIKES = {"spikes": {"window": 5}, "steps": 6}
+MORE: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "bf16": {"precision": "bf16"},
+    "muon": {"optimizer": "muon"},
+    "average": {"average": {"kind": "ema", "decay": 0.5}, "export": "average"},
+    "spikes": SPIKES,
+    "recomputed": {"parallel": {"recompute": True}},
+}
+
+
+def same(one: Any, other: Any) -> bool:
+    return all(torch.equal(*pair) for pair in zip(one.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("case", MORE)
+def test_a_resumed_run_ends_as_an_undisturbed_one(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, _ = trained(tmp_path / "whole", **MORE[case])
+    end = MORE[case].get("steps", 4)
+    names = sorted(path.name for path in (tmp_path / "whole" / "checkpoints").iterdir())
+    assert names == [f"step-0000000{step}" for step in range(2, end + 1, 2)]
+    calls = iter([None, None, "terminated"])
+    with monkeypatch.context() as patch:
+        patch.setattr(interrupt, "stop_requested", lambda group=None: next(calls))
+        with pytest.raises(interrupt.Interrupted, match=f"stopped after step 3 of {end}"):
+            trained(tmp_path / "cut", **MORE[case])
+    assert sorted(logged_steps(tmp_path / "cut")) == [0, 1, 2, 3]
+    resumed, _ = trained(tmp_path / "cut", **MORE[case])
+    assert same(whole, resumed)
+    ours, theirs = logged(tmp_path / "cut"), logged(tmp_path / "whole")
+    assert ours == theirs
+    if case == "average":
+        assert "average_val_loss" in ours[4]
+        assert json.loads((tmp_path / "cut" / "average.json").read_text())["losses"] == {
+            "average_val_loss": ours[4]["average_val_loss"]
+        }
+    if case == "spikes":
+        assert ours[6]["skipped_steps"] == 0
+        assert json.loads((tmp_path / "cut" / "spikes.json").read_text())["steps"] == 6
+
+
+def logged_steps(output: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in (output / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_recomputed_layers_learn_the_same(tmp_path: Path) -> None:
+    plain, recomputed = (trained(tmp_path / case, **MORE[case])[0] for case in ("plain", "recomputed"))
+    assert same(plain, recomputed)
+
+
+def test_parts_of_a_run_are_the_whole(tmp_path: Path) -> None:
+    """A trunk's two steps, and two more from its state."""
+    whole, _ = trained(tmp_path / "whole")
+    trained(tmp_path / "trunk", Part(until=2))
+    assert sorted(logged_steps(tmp_path / "trunk")) == [0, 1, 2]
+    assert [path.name for path in (tmp_path / "trunk" / "state").iterdir()] == ["step-00000002"]
+    rest, _ = trained(tmp_path / "rest", Part(trunk=tmp_path / "trunk"))
+    assert same(whole, rest)
+    assert sorted(logged_steps(tmp_path / "rest")) == [0, 1, 2, 3, 4]
+    _, found = trained(tmp_path / "further", Part(trunk=tmp_path / "trunk", until=2))
+    assert found == {} and (tmp_path / "further" / "state" / "step-00000002").is_dir(), "nothing was left to do"
+
+
+def test_a_spike_leaves_the_weights_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(run: Any, samples: Any, whole: Callable[..., Any] = training._Run._pass) -> Any:
+        losses = whole(run, samples)
+        if run.scheduler.num_steps == 2:  # the third step
+            next(run.model.parameters()).main_grad.fill_(torch.nan)
+        return losses
+
+    monkeypatch.setattr(training._Run, "_pass", broken)
+    with pytest.raises(ValueError, match=r"step 3 gave loss .* and gradient norm nan; lower lr 0\.01 or raise"):
+        trained(tmp_path / "none")
+    trained(tmp_path / "watched", **SPIKES)
+    values = logged(tmp_path / "watched")
+    assert [values[step].get("skipped_steps") for step in range(7)] == [None, 0, 0, 1, 1, 1, 1]
+    assert "grad_norm" not in values[3] and "train_loss" in values[3]
+    told = json.loads((tmp_path / "watched" / "spikes.json").read_text())["skipped"]
+    assert told == [{"step": 3, "reason": "its gradient norm is nan"}]
+
+
+def test_a_resumed_run_counts_only_real_updates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adam corrects its moments by their number, to which a skipped step adds nothing."""
+    from jobs.megatron import checkpoint
+    from jobs.megatron.spikes import SpikeWatch
+
+    trained(tmp_path, **SPIKES)
+    config = TeacherConfig.model_validate(SETTINGS | SPIKES)
+    model, hf_config = made()
+    run = training._Run(model, config, OBJECTIVE, *SPLITS)
+    assert run.spikes is not None
+    monkeypatch.setattr(SpikeWatch, "resume", lambda watch, state: watch.skipped.append({"step": 1, "reason": "x"}))
+    folder = tmp_path / "checkpoints"
+    assert checkpoint.resume(folder, model, run.optimizer, hf_config, spikes=run.spikes) == 6
+    steps = {float(state["step"]) for state in optimizer.states(run.optimizer).values()}
+    assert steps == {5.0}
+
+
+def test_nothing_to_resume_from_is_step_0(tmp_path: Path) -> None:
+    from jobs.megatron import checkpoint
+
+    config = TeacherConfig.model_validate(SETTINGS)
+    model, hf_config = made()
+    run = training._Run(model, config, OBJECTIVE, *SPLITS)
+    assert checkpoint.resume(tmp_path / "checkpoints", model, run.optimizer, hf_config) == 0

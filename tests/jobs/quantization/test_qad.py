@@ -1,0 +1,233 @@
+"""A step of quantization-aware distillation against plain formulas, its checkpoints, and which weights Muon steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from conf.stages.qad import QADConfig
+from jobs.quantization import optimizers, qad
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 24,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.3,
+}
+SETTINGS: dict[str, Any] = {
+    "steps": 4,
+    "seq_length": 8,
+    "global_batch": 4,
+    "micro_batch": 2,
+    "lr": 1e-2,
+    "min_lr": 0.0,
+    "warmup_steps": 2,
+    "precision": "fp32",
+    "validation_batches": 2,
+}
+SAMPLES = np.random.default_rng(0).integers(0, 24, (3, 9))
+
+
+class Split:
+    """Five sequences."""
+
+    tokens = np.random.default_rng(1).integers(0, 24, (5, 9))
+
+    def __len__(self) -> int:
+        return 5
+
+    def tokens_at(self, indices: range) -> Any:
+        return self.tokens[list(indices)]
+
+
+def model(seed: int) -> Any:
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
+
+
+def run(**given: Any) -> Any:
+    return qad._Run(model(1), model(2), QADConfig.model_validate(SETTINGS | given))
+
+
+def plain(tokens: np.ndarray, temperature: float, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor, Any]:
+    """Means over tokens of forward KL at a temperature and of cross-entropy, and the model, for its gradient."""
+    ours, rows = model(seed), torch.from_numpy(tokens)
+    with torch.no_grad():
+        theirs = (model(2)(rows[:, :-1]).logits / temperature).log_softmax(-1)
+    logits = ours(rows[:, :-1]).logits
+    log_q = (logits / temperature).log_softmax(-1)
+    kl = (theirs.exp() * (theirs - log_q)).sum(-1).mean()
+    return kl, torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten()), ours
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_step_sees_the_mean_over_its_batch(scaled: bool) -> None:
+    """Though the last micro-batch is smaller; and the gradient's norm is of the weighted sum."""
+    one = run(temperature=2.0, scale_by_t2=scaled, ce_share=0.25)
+    found = one.step(SAMPLES, 1)
+    kl, loss, ours = plain(SAMPLES, 2.0)
+    kl = kl * 4 if scaled else kl
+    (0.75 * kl + 0.25 * loss).backward()
+    norm = math.sqrt(sum(float(weight.grad.square().sum()) for weight in ours.parameters()))
+    assert found == {
+        "divergence": pytest.approx(float(kl.detach()), rel=1e-4),
+        "loss": pytest.approx(float(loss.detach()), rel=1e-4),
+        "lr": pytest.approx(1e-2),
+        "grad_norm": pytest.approx(norm, rel=1e-4),
+    }
+    assert all(weight.grad is None for weight in one.model.parameters())
+
+
+def test_steps_are_those_of_adamw() -> None:
+    """With the rate of the step, and the gradient cut."""
+    one = run(clip_grad=0.1, weight_decay=0.5)
+    one.step(SAMPLES, 0)
+    kl, _, ours = plain(SAMPLES, 1.0)
+    kl.backward()
+    torch.nn.utils.clip_grad_norm_(ours.parameters(), 0.1)
+    groups = [
+        {"params": [weight for weight in ours.parameters() if (weight.dim() > 1) is matrix], "weight_decay": decay}
+        for matrix, decay in ((True, 0.5), (False, 0.0))
+    ]
+    torch.optim.AdamW(groups, lr=5e-3, betas=(0.9, 0.95)).step()
+    for theirs, mine in zip(ours.parameters(), one.model.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_a_gradient_that_is_no_number_is_refused() -> None:
+    one = run()
+    one.model.lm_head.weight.data.fill_(torch.nan)
+    with pytest.raises(ValueError, match=r"the gradient is nan at step 3 of quantize\.qad; choose a smaller lr than 0"):
+        one.step(SAMPLES, 2)
+
+
+@pytest.mark.parametrize(("batches", "count"), [(1, 4), (2, 5)])
+def test_validation_is_at_temperature_1(batches: int, count: int) -> None:
+    split: Any = Split()
+    found = run(temperature=3.0, validation_batches=batches).validate(split)
+    kl, loss, _ = plain(Split.tokens[:count], 1.0)
+    assert found == {"val_loss": pytest.approx(float(loss), rel=1e-4), "val_kl": pytest.approx(float(kl), rel=1e-4)}
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_a_checkpoint_goes_on_as_undisturbed(name: str, tmp_path: Path) -> None:
+    whole, cut, resumed = (run(optimizer=name) for _ in range(3))
+    assert resumed.resume(tmp_path / "none") == (0, [])
+    for step in range(3):
+        whole.step(SAMPLES, step)
+    for step in range(2):
+        cut.step(SAMPLES, step)
+    cut.save(tmp_path, 2, [{"step": 0, "val_loss": 1.0}])
+    assert resumed.resume(tmp_path) == (2, [{"step": 0, "val_loss": 1.0}])
+    resumed.step(SAMPLES, 2)
+    for mine, theirs in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+@pytest.fixture
+def job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
+    """Trains a bf16 model; its entry of quantize.json, the model, and what was logged."""
+
+    class Train(Split):
+        def shuffled(self, position: int, count: int, seed: int) -> Any:
+            return np.arange(position, position + count) % 5
+
+    monkeypatch.setattr(qad, "training_split", lambda data, length: Train())
+    monkeypatch.setattr(qad, "Windows", lambda path, length: Split())
+    monkeypatch.setenv("IMBIK_HANG_SECONDS", "0")
+
+    def train(**given: Any) -> Any:
+        config = QADConfig.model_validate(SETTINGS | {"validate_every": 3, "checkpoint_every": 2} | given)
+        student, logged = model(1).bfloat16(), dict[int, Any]()
+        log = lambda step, **values: logged.__setitem__(step, values)  # noqa: E731
+        entry = qad.train(student, model(2), config, tmp_path, tmp_path, log)
+        return entry, student, logged
+
+    return train
+
+
+def test_the_whole_of_it_is_told(job: Callable[..., Any], tmp_path: Path) -> None:
+    entry, student, logged = job()
+    assert (entry["steps"], entry["tokens"]) == (4, 4 * 4 * 8)
+    assert [each["step"] for each in entry["history"]] == [0, 3, 4]
+    assert sorted(logged) == [1, 2, 3, 4]
+    assert ["val_loss" in logged[step] for step in sorted(logged)] == [False, False, True, True]
+    assert all(weight.dtype == torch.bfloat16 and not weight.requires_grad for weight in student.parameters())
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000002"], "none of the last step"
+
+
+def test_a_stop_is_saved_and_goes_on(job: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = iter([None, None, "time"])
+    with monkeypatch.context() as patch:
+        patch.setattr(qad.interrupt, "stop_requested", lambda: next(calls))
+        with pytest.raises(qad.interrupt.Interrupted, match=r"after step 3 of 4 of quantize\.qad"):
+            job()
+    entry, _, logged = job()
+    assert sorted(logged) == [4]
+    assert [each["step"] for each in entry["history"]] == [0, 3, 4]
+
+
+def names_of(group: Any, named: dict[str, torch.Tensor]) -> set[str]:
+    return {name for name, weight in named.items() if any(weight is each for each in group["params"])}
+
+
+@pytest.mark.parametrize("decay", [None, 0.0, 0.3])
+def test_each_weight_has_its_decay(decay: float | None) -> None:
+    one = model(1)
+    settings = SETTINGS | {"weight_decay": 0.1, "optimizer": {"name": "adamw", "embedding_weight_decay": decay}}
+    (adamw,) = optimizers.optimizers_of(one, QADConfig.model_validate(settings))
+    named = dict(one.named_parameters())
+    decays = {name: group["weight_decay"] for group in adamw.param_groups for name in names_of(group, named)}
+    assert decays.keys() == named.keys()
+    for name, found in decays.items():
+        expected = 0.0 if named[name].dim() == 1 else 0.1
+        assert found == (decay if name == "model.embed_tokens.weight" and decay is not None else expected)
+    assert adamw.defaults["betas"] == (0.9, 0.95)
+
+
+@pytest.mark.parametrize("per_head", [False, True])
+def test_muon_has_the_matrices_inside_layers(per_head: bool) -> None:
+    one = model(1)
+    settings = SETTINGS | {"optimizer": {"name": "muon", "per_head": per_head}}
+    muon, adamw = optimizers.optimizers_of(one, QADConfig.model_validate(settings))
+    named = dict(one.named_parameters())
+    theirs = [names_of(group, named) for group in muon.param_groups]
+    assert set.union(*theirs) == {name for name in named if name.endswith("_proj.weight")} and len(theirs) == 7
+    assert sum(len(group["params"]) for group in adamw.param_groups) == len(named) - 7
+    for group, (name,) in zip(muon.param_groups, theirs, strict=True):
+        (view,) = group["split"](named[name])
+        heads = 4 if "q_proj" in name else 2 if "k_proj" in name or "v_proj" in name else 0
+        assert tuple(view.shape) == ((1, heads, 4, 16) if heads and per_head else tuple(named[name].shape))
+
+
+@pytest.mark.parametrize("per_head", [False, True])
+def test_fused_projections_are_several_matrices(per_head: bool) -> None:
+    config = {"model_type": "llama", "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 16}
+    splits = optimizers._splits(config, per_head=per_head)
+    parts = splits["qkv_proj"](torch.zeros(32, 16))
+    assert [tuple(part.shape) for part in parts] == (
+        [(1, 4, 4, 16), (1, 2, 4, 16), (1, 2, 4, 16)] if per_head else [(16, 16), (8, 16), (8, 16)]
+    )
+    assert [tuple(part.shape) for part in splits["gate_up_proj"](torch.zeros(48, 16))] == [(24, 16)] * 2
+
+
+def test_progress_goes_on_after_calibration() -> None:
+    logged: list[Any] = []
+
+    class Metrics:
+        def log(self, step: int, total: int, **values: float) -> None:
+            logged.append((step, total, values))
+
+    metrics: Any = Metrics()
+    qad.progress_log(metrics, 5, QADConfig.model_validate(SETTINGS))(3, loss=1.0)
+    assert logged == [(8, 9, {"loss": 1.0})]
