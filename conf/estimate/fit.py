@@ -131,6 +131,6 @@ def _cost(job: JobEstimate, parallel: Parallel, micro_batch: int) -> int:
 
 
 def _doublings(one: int, other: int) -> int:
-    """Number of halvings or doublings between two sizes, at least one if they differ."""
+    """0 for equal sizes, else one for the change and one for each halving or doubling between them."""
     larger, smaller = max(one, other), min(one, other)
     return (larger // smaller).bit_length() - (larger == smaller)

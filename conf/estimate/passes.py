@@ -64,7 +64,7 @@ def batch_of(config: Passing, sequences: int, device: Device) -> ForwardPass:
 
 def layer_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel) -> int:
     """Activation bytes that the backward pass of one decoder layer needs for one micro-batch."""
-    tokens, wide, exact = batch.sequences * batch.seq_length // parallel.context, batch.bytes, batch.exact
+    tokens, wide = batch.sequences * batch.seq_length // parallel.context, batch.bytes
     shared = parallel.tensor if parallel.sequence else 1
     after = 2 if family(shape).sandwiched else 0  # whose outputs are only added to the residual stream
     norms_kept = 2 * norm_bytes(shape.hidden_size, batch) + after * norm_bytes(shape.hidden_size, batch, output=False)
@@ -72,7 +72,7 @@ def layer_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel) -> int:
         tokens * norms_kept / shared
         + tokens * _attention(shape, batch) / parallel.tensor
         + tokens * _mlp(shape, batch, parallel)
-        + (4 * wide * head_dim(shape) * batch.seq_length if exact else 0)  # rotary tables
+        + 4 * wide * head_dim(shape) * batch.seq_length  # rotary tables
     )
 
 

@@ -159,3 +159,11 @@ def test_a_directory_of_experts_has_their_shape() -> None:
     shape = shape_in(SIZES | QWEN | {"moe_intermediate_size": 48, "intermediate_size": 999})
     assert (shape.num_experts, shape.experts_per_token, shape.ffn_hidden_size) == (8, 2, 48)
     assert "num_experts" not in DENSE.identity() and MIXED.identity()["num_experts"] == 8
+
+
+def test_a_token_may_take_every_expert() -> None:
+    whole = completed(SIZES | QWEN | {"num_experts": 2})
+    assert (whole["num_experts"], whole["num_experts_per_tok"]) == (2, 2)
+    assert Shape(**DIMENSIONS | {"architecture": "mixtral", "num_experts": 2, "experts_per_token": 2}).num_experts == 2
+    with pytest.raises(ValueError, match="choose 2 to 4"):
+        Shape(**DIMENSIONS | {"architecture": "mixtral", "num_experts": 4, "experts_per_token": 1})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from conf import shapes
 from conf.shape import Shape, head_dim, num_params
 from conf.shapes import candidates, choices, cut_shape, cut_to, describe, memory_mb, points, sizes_of
 from conf.stages.prune import PruneConfig
@@ -130,3 +131,36 @@ def test_a_sweep_rounds_to_sizes_that_can_be_cut() -> None:
     ]
     with pytest.raises(ValueError, match=r"no ratio of the teacher's 8"):
         points(SweepConfig(axes=("num_attention_heads",), ratios=(0.9,)), TEACHER)
+
+
+def test_a_memory_budget_of_the_whole_teacher_is_refused() -> None:
+    whole = memory_mb(TEACHER, 4, 512)
+    with pytest.raises(ValueError, match=r"target_memory_mb is .* but the teacher takes .* MB; choose less"):
+        candidates("s", search(target_memory_mb=whole, memory_batch=4, memory_length=512), TEACHER)
+
+
+def test_an_axis_that_no_divisor_cuts_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"axes has hidden_size, but the teacher's 64 cannot be cut to a multiple of"):
+        candidates("s", search(target_params=0.5, hidden_divisor=64, axes=["hidden_size", "num_layers"]), TEACHER)
+    with pytest.raises(ValueError, match=r"axes has num_attention_heads, .* cannot be cut to a multiple of 10 within"):
+        candidates("s", search(target_params=0.5, heads_divisor=5, axes=["num_attention_heads"]), TEACHER)
+    settings = {"layers_divisor": 6, "hidden_divisor": 64, "ffn_divisor": 192, "heads_divisor": 8}
+    with pytest.raises(ValueError, match=r"can cut no axis of 6 layers, hidden 64, ffn 192, 8 heads"):
+        candidates("s", search(target_params=0.5, **settings), TEACHER)
+
+
+def test_a_grid_may_be_as_large_as_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = search(target_params=0.9, axes=["num_layers"], max_depth_pruning=0.5)
+    monkeypatch.setattr(shapes, "MOST_SHAPES", 4)
+    assert candidates("s", config, TEACHER), "3, 4, 5 and 6 layers"
+    monkeypatch.setattr(shapes, "MOST_SHAPES", 3)
+    with pytest.raises(ValueError, match="s has 4 shapes but the maximum is 3; raise hidden_divisor"):
+        candidates("s", config, TEACHER)
+
+
+def test_the_nearest_shape_is_told_with_its_memory() -> None:
+    config = search(target_memory_mb=0.001, memory_batch=1, memory_length=8, axes=["num_layers"], max_depth_pruning=0.5)
+    three = cut_to(TEACHER, {"num_layers": 3})
+    told = f"the nearest is {describe(three)} with {num_params(three):,} parameters, {memory_mb(three, 1, 8):,.1f} MB"
+    with pytest.raises(ValueError, match=told):
+        candidates("s", config, TEACHER)

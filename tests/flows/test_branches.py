@@ -41,7 +41,9 @@ def test_each_stable_phase_is_trained_once(tmp_path: Path) -> None:
 
 def test_a_branch_has_the_key_of_an_undivided_run(tmp_path: Path) -> None:
     branches = planned(tmp_path, *BRANCHES)
-    assert branches["distill-depth"].key == planned(tmp_path, *WSD)["distill-depth"].key
+    undivided = planned(tmp_path, *WSD)
+    assert branches["distill-depth"].key == undivided["distill-depth"].key
+    assert not any(stage.stage == "trunk" for stage in undivided.values())
     alone = planned(tmp_path, *WSD, "distill.steps=5")
     assert branches["distill-depth-5"].key == alone["distill-depth"].key
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from conf.cluster import load_cluster
 from conf.load import load
+from conf.parallel import Parallel
 from conf.placement import place_on_cluster
+from flows.commands import plan_tables
 from flows.commands.plan_tables import differences_below, gpu_tables, stages_table
 from flows.plan import plan
 from flows.sizing import Sized, beyond_this_machine, sized
@@ -83,3 +87,69 @@ def test_what_is_only_just_held_may_not_fit(spare: float, may: bool, no: bool) -
     found = distill([f"gpu.memory_gb={memory.total * (1 + spare) / 1e9}"])
     assert (bool(found.tight), bool(found.misfit)) == (may, no)
     assert not may or "may be 5% too low" in str(found.tight)
+
+
+@pytest.mark.parametrize(
+    ("hours", "shown"),
+    [
+        (0, "0 s"),
+        (1 / 60, "60 s"),
+        (119 / 3600, "119 s"),
+        (1 / 30, "2 min"),
+        (0.999, "60 min"),
+        (1, "1.0 h"),
+        (47.9, "47.9 h"),
+        (48, "2.0 days"),
+        (2 * 8766 - 1, "730.5 days"),
+        (2 * 8766, "2.0 years"),
+    ],
+)
+def test_a_time_has_the_unit_that_is_read(hours: float, shown: str) -> None:
+    assert plan_tables.as_time(hours) == shown
+
+
+@pytest.mark.parametrize(
+    ("hours", "shown"), [(0.123, "0.12"), (9.94, "9.9"), (10, "10"), (99.4, "99"), (100, "100"), (5923.4, "5,923")]
+)
+def test_gpu_hours_are_whole_from_ten(hours: float, shown: str) -> None:
+    assert plan_tables.in_hours(hours) == shown
+
+
+def test_bytes_are_told_in_gigabytes() -> None:
+    shown = [plan_tables.gigabytes(value) for value in (0, 1_250_000_000, 99_960_000_000)]
+    assert shown == ["-", "1.2 GB", "100.0 GB"]
+    assert plan_tables.gigabytes(2e9, unit="") == "2.0"
+
+
+@pytest.mark.parametrize(
+    ("layout", "used"),
+    [({}, 8), ({"processes": 3}, 6), ({"processes": 16}, 8), ({"processes": 2, "threads": 3}, 6), ({"threads": 9}, 8)],
+)
+def test_a_job_uses_no_more_cores_than_there_are(
+    layout: dict[str, int], used: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    each: Any = SimpleNamespace(numbers=SimpleNamespace(job=SimpleNamespace(parallel=Parallel(**layout))))
+    assert plan_tables.cores_of(each) == used
+    assert plan_tables._cpu_time(used * 7200.0, each) == "2.0 h"
+    assert plan_tables._cpu_time(None, each) == "-"
+    each.numbers.job = None
+    assert plan_tables.cores_of(each) == 8, "one process takes all cores"
+
+
+def test_three_settings_are_named_and_all_inputs() -> None:
+    changes: dict[str, tuple[Any, Any]] = dict.fromkeys("abc", (1, 2))
+    assert plan_tables._differences(changes) == "a: 1 → 2, b: 1 → 2, c: 1 → 2"
+    changes |= {"d": ("x" * 20, None), "input corpus": ("k", "l"), "input teacher": ("k", "l")}
+    assert plan_tables._differences(changes) == "a: 1 → 2, b: 1 → 2, c: 1 → 2, ..., different corpus and teacher"
+    assert plan_tables._differences({"d": ("x" * 20, None)}) == f"d: {'x' * 16} → None"
+    assert plan_tables._differences({}) == ""
+
+
+def test_time_and_gpu_hours_of_a_stage() -> None:
+    each: Any = SimpleNamespace(memory=SimpleNamespace(total=40e9), gpus=8, gpu_hours=384.0, main=None)
+    assert plan_tables._spent(each) == ["40.0", "8", "384", "2.0 days", "-"]
+    each.gpu_hours, each.main = None, 3e9
+    assert plan_tables._spent(each) == ["40.0", "8", "-", "-", "3.0"]
+    each.gpu_hours = 0.0
+    assert plan_tables._spent(each)[2:4] == ["0", "0 s"]

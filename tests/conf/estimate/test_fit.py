@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from conf.estimate import fit
 from conf.estimate.fit import COSTS, MARGIN, MOST_DOUBLINGS, misfit, nearest, tight
 from conf.estimate.memory import Memory
 from conf.estimate.numbers import JobEstimate, Spread
@@ -80,3 +84,94 @@ def test_tensor_ranks_stay_in_a_node_and_divide_the_model() -> None:
 )
 def test_changes_cost_what_they_disturb(cheap: str, dear: str) -> None:
     assert COSTS[cheap] < COSTS[dear]
+
+
+def training_job(parallel: Parallel, micro_batch: int = 4, need: Any = None, **shape: Any) -> JobEstimate:
+    """A training of 16 sequences of 64 tokens a step, of which a rank needs `need(parallel, micro_batch)` GB."""
+    config: Any = SimpleNamespace(seq_length=64, global_batch=16)
+
+    def peak(parallel: Parallel, micro_batch: int, device: Device) -> Memory:
+        return Memory(weights=int(need(parallel, micro_batch) * GB))
+
+    shapes = (SHAPE.model_copy(update=shape),)
+    return JobEstimate(
+        memory=peak,
+        parallel=parallel,
+        micro_batch=micro_batch,
+        spread="training",
+        where="at",
+        shapes=shapes,
+        training=config,
+    )
+
+
+def layouts(job: JobEstimate, gpus: int = 8) -> list[tuple[Parallel, int]]:
+    return list(fit._layouts(job, gpus))
+
+
+def test_every_layout_of_a_training_divides_it() -> None:
+    found = layouts(training_job(Parallel(processes=4)))
+    assert (Parallel(processes=4), 4) in found
+    assert {parallel.processes for parallel, _ in found} == {4 * 2**doubled for doubled in range(MOST_DOUBLINGS + 1)}
+    assert {parallel.tensor for parallel, _ in found} == {1, 2, 4}, "4 groups; 8 would split them"
+    assert {parallel.pipeline for parallel, _ in found} == {1, 2}, "3 divides no power of two"
+    assert {parallel.context for parallel, _ in found} == {1, 2, 4, 8, 16}, "two parts of 64 tokens each"
+    assert {batch for _, batch in found} == {4, 2, 1}
+    for parallel, batch in found:
+        assert 16 % (batch * parallel.data) == 0
+        assert parallel.processes == parallel.tensor * parallel.pipeline * parallel.context * parallel.data
+        assert parallel.tensor > 1 or not parallel.sequence
+    assert (
+        {parallel.sequence for parallel, _ in found} == {parallel.recompute for parallel, _ in found} == {True, False}
+    )
+
+
+def test_a_shared_optimizer_needs_ranks_to_share_it() -> None:
+    shared = Parallel(processes=2, distributed_optimizer=True)
+    found = layouts(training_job(shared))
+    assert all(parallel.data * parallel.context > 1 for parallel, _ in found)
+    assert any(parallel.data == 1 for parallel, _ in found) and any(parallel.context == 1 for parallel, _ in found)
+
+
+def test_experts_are_split_with_their_sequences() -> None:
+    found = layouts(training_job(Parallel(processes=4), num_experts=4))
+    assert all(parallel.sequence for parallel, _ in found if parallel.tensor > 1)
+    assert any(parallel.tensor > 1 for parallel, _ in found)
+
+
+def test_a_pass_has_neither_context_nor_recomputation() -> None:
+    found = layouts(job("tensor", micro_batch=5), gpus=4)
+    assert {batch for _, batch in found} == {5, 2, 1}
+    assert not any(parallel.context > 1 or parallel.recompute or parallel.sequence for parallel, _ in found)
+    assert {parallel.tensor for parallel, _ in layouts(job("tensor"), gpus=0)} == {1}
+    assert {parallel.tensor for parallel, _ in layouts(job("tensor"), gpus=6)} == {1, 2}, "4 divides no node of 6"
+
+
+@pytest.mark.parametrize(
+    ("need", "layout"),
+    [
+        (lambda parallel, batch: 10 if parallel.recompute else 20, "at.parallel.recompute=true"),
+        (lambda parallel, batch: 5 * batch, "at.micro_batch=2"),
+        (lambda parallel, batch: 20 // parallel.tensor, "at.parallel.tensor=2"),
+        (lambda parallel, batch: 20 // parallel.context, "at.parallel.context=2"),
+        (lambda parallel, batch: 20 // parallel.pipeline, "at.parallel.pipeline=2"),
+        (
+            lambda parallel, batch: 80 // parallel.processes,
+            "at.parallel.processes=8 at.micro_batch=2",
+        ),  # 8 ranks share 16 sequences
+        (
+            lambda parallel, batch: 10 if parallel.sequence else 20,
+            "at.parallel.tensor=2 at.parallel.sequence=true",
+        ),
+    ],
+)
+def test_the_one_change_that_helps_is_named(need: Any, layout: str) -> None:
+    made = training_job(Parallel(processes=4), need=need)
+    found = nearest(made, 10.5 * GB, 8)
+    assert found and found.describe(made) == layout
+
+
+def test_the_margin_is_kept_to_the_byte() -> None:
+    made = training_job(Parallel(), need=lambda parallel, batch: 20)
+    assert nearest(made, 21 * GB, 8) is not None
+    assert nearest(made, 21 * GB - 1, 8) is None

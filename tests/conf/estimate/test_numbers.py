@@ -48,3 +48,5 @@ def test_a_stage_without_a_job_has_no_memory() -> None:
     numbers = StageEstimate(params=7, tokens=None, steps=2, disk=5)
     assert numbers.memory is None
     assert numbers.cells() == ("7", "-", "2", "-", "5 B")
+    mixed = StageEstimate(params=30_532_122_624, active=3_353_032_704)
+    assert mixed.cells()[0] == "30.5 B, 3.35 B active"

@@ -5,17 +5,22 @@ from __future__ import annotations
 import pytest
 
 from conf.base import StageConfig
+from conf.estimate import memory, passes
 from conf.estimate.flops import forward_flops
 from conf.estimate.numbers import Models, StageEstimate
 from conf.load import load
+from conf.parallel import Parallel
 from conf.shape import Shape, num_params
+from conf.stages.evaluate import EvaluateConfig
 from conf.stages.generate import GenerateConfig
 from conf.stages.importance import ImportanceConfig
 from conf.stages.logits import LogitsConfig, high_planes, row_bytes
+from conf.stages.prune import PruneConfig
 from conf.stages.quantize import QuantizeConfig
 from conf.stages.sensitivity import SensitivityConfig
 from conf.stages.sweep import SweepConfig
 from conf.stages.teacher import TeacherConfig
+from conf.stages.trunk import first_steps
 
 TEACHER = Shape(
     num_layers=4, hidden_size=32, ffn_hidden_size=64, num_attention_heads=4, num_query_groups=2, vocab_size=128
@@ -110,3 +115,58 @@ def test_a_score_by_divergence_passes_once_a_layer_and_format() -> None:
     assert by_kl.tokens == 16 * (4 * 2 + 2 * (1 + 4 * 2 * 2))
     by_gradient = estimate(SensitivityConfig.model_validate(settings | {"method": "gradient"}))
     assert by_gradient.tokens == 16 * (4 * 2 + 2)
+
+
+def test_a_cut_is_made_beside_the_model_it_is_cut_from() -> None:
+    numbers = estimate(PruneConfig(num_layers=2))
+    assert (numbers.params, numbers.disk) == (num_params(STUDENT), 2 * num_params(STUDENT))
+    assert numbers.job
+    peak = numbers.job.memory(Parallel(processes=2, pipeline=2), 1, "cpu")
+    half = memory.rank_params(TEACHER, Parallel(processes=2, pipeline=2), 1)
+    assert (peak.weights, peak.other) == (2 * half, 2 * half + memory.LIBRARIES)
+
+
+def test_a_sweep_holds_two_models() -> None:
+    numbers = estimate(SweepConfig(sequences=5, seq_length=16, precision="bf16"))
+    assert numbers.job and numbers.job.peak("cpu").weights == 2 * 2 * num_params(TEACHER)
+    assert numbers.work and numbers.tokens
+    assert numbers.work.flops == numbers.tokens * 2 * forward_flops(TEACHER, 16)
+
+
+def test_a_score_holds_the_teacher_unless_it_is_the_model() -> None:
+    config = EvaluateConfig(sequences=5, seq_length=16, precision="bf16")
+    alone = type(MODELS)(**vars(MODELS) | {"after": TEACHER})
+    for models, teacher in ((MODELS, num_params(TEACHER)), (alone, 0)):
+        numbers = estimate(config, models)
+        assert numbers.job and numbers.tokens == 5 * 16
+        peak = numbers.job.peak("cpu")
+        assert (peak.weights, peak.teacher) == (2 * num_params(models.after), 2 * teacher)
+
+
+def test_training_writes_a_checkpoint_beside_those_it_keeps() -> None:
+    config = load("tests/recipes/tiny.yaml").distill
+    assert config is not None
+    config = config.model_copy(update={"checkpoints_kept": 3, "precision": "bf16"})
+    numbers, params = estimate(config), num_params(STUDENT)
+    assert (numbers.disk, numbers.scratch) == (2 * params, (3 + 1) * 12 * params)
+    later = config.model_copy(update={"begun": 2})
+    assert estimate(later).tokens == (config.steps - 2) * config.global_batch * config.seq_length
+    trunk = first_steps(config, config.steps - 1, 1)
+    first = estimate(trunk)
+    assert (first.steps, first.disk) == (config.steps - 2, 12 * params), "its artifact is the checkpoint"
+    offline = estimate(config.model_copy(update={"offline": True}))
+    assert offline.work and offline.tokens
+    assert offline.work.flops == offline.tokens * 3 * forward_flops(STUDENT, config.seq_length)
+
+
+def test_an_evaluation_while_training_adds_two_models() -> None:
+    config = load("tests/recipes/tiny.yaml").distill
+    assert config is not None
+    plain = config.model_copy(update={"evaluation": None})
+    watched = config.model_copy(update={"evaluation": EvaluateConfig(sequences=5, seq_length=16)})
+    one, other = (estimate(each).job for each in (plain, watched))
+    assert one and other
+    before, after = one.peak("cpu"), other.peak("cpu")
+    batch = passes.batch_of(EvaluateConfig(sequences=5, seq_length=16), EvaluateConfig().batch, "cpu")
+    scored = memory.scoring(STUDENT, num_params(STUDENT) + num_params(TEACHER), batch)
+    assert after.total - before.total == scored.total - memory.LIBRARIES

@@ -1,0 +1,32 @@
+"""What `imbik clean` lists and counts."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from flows.commands import runs
+from tasks.store.cleaning import Freed
+
+
+@pytest.mark.parametrize(("number", "told"), [(0, "0 folders"), (1, "1 folder"), (2, "2 folders")])
+def test_one_folder_is_no_plural(number: int, told: str) -> None:
+    assert runs._count(number, "folder") == told
+
+
+@pytest.mark.parametrize(("number", "rest"), [(20, ""), (21, "1 more"), (25, "5 more")])
+def test_twenty_folders_are_listed_and_the_rest_counted(number: int, rest: str) -> None:
+    why: Any = "not finished"
+    freed = [
+        Freed(path=Path(f"/store/distill/key{each}"), stage="distill", why=why, bytes=1000) for each in range(number)
+    ]
+    stream = io.StringIO()
+    Console(file=stream, width=120).print(runs._freed(freed))
+    text = stream.getvalue()
+    assert "key19" in text and "key20" not in text
+    assert (rest in text) if rest else "more" not in text
+    assert not rest or f"{(number - 20):.1f} kB" in text
