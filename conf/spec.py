@@ -14,11 +14,20 @@ ERROR_PREFIX = "imbik-error: "
 ENDED = "ended.json"
 """File in a failed job's output: a `JobExit`. Exit codes do not survive torchrun and srun."""
 
-Reason = Literal["time", "memory", "mistake", "fault", "hang", "terminated"]
+Reason = Literal["time", "memory", "mistake", "fault", "hang", "terminated", "diverged"]
 """Why a job failed. time, terminated: time limit or SIGTERM, after saving; memory: a rank ran out of memory; mistake:
-invalid input or a limit of the machine; fault: a bug; hang: a rank made no progress."""
+invalid input or a limit of the machine; fault: a bug; hang: a rank made no progress; diverged: training starts over
+with a smaller learning rate."""
 
-EXIT_CODES: dict[Reason, int] = {"fault": 1, "mistake": 2, "time": 75, "memory": 76, "hang": 77, "terminated": 143}
+EXIT_CODES: dict[Reason, int] = {
+    "fault": 1,
+    "mistake": 2,
+    "time": 75,
+    "memory": 76,
+    "hang": 77,
+    "diverged": 78,
+    "terminated": 143,
+}
 """Exit code of a single process by reason; 0 is success."""
 
 TIME_LIMIT = "IMBIK_TIME_LIMIT"

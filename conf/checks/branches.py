@@ -77,6 +77,10 @@ def _check_stable(where: str, name: str, config: DistillConfig) -> None:
             f"{where} needs a stable phase, but the decay of {name} takes all its {config.steps} steps; lower"
             " schedule.decay_share"
         )
+    if config.retry:
+        raise ValueError(
+            f"{where} shares steps of {name}, but distill.retry may give some of them a smaller rate; remove retry"
+        )
     average = config.average
     if average and average.kind == "mean" and config.steps - average.reach <= stable:
         raise ValueError(

@@ -13,6 +13,7 @@ from conf.parallel import Parallel, RunsAs
 from conf.shape import Shape, num_params
 from conf.stages.average import Average
 from conf.stages.optimizer import Optimizer
+from conf.stages.retry import Retry
 from conf.stages.schedule import Schedule
 from conf.stages.spikes import Spikes
 
@@ -65,6 +66,9 @@ class Training(StageConfig):
     )
     spikes: Annotated[Spikes | None, Later()] = Field(
         default=None, description="Leave out the updates of steps far above those before; empty: never."
+    )
+    retry: Annotated[Retry | None, Later()] = Field(
+        default=None, description="Start over with a smaller learning rate if training diverges; empty: it fails."
     )
     precision: Precision = Field(default="bf16", description="bf16 keeps fp32 master weights in the optimizer.")
     seed: int = Field(default=1, ge=0, description="Seed of the initial weights and the data order.")

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from conf.stages.spikes import Spikes
+from jobs.runtime.exit import Diverged
 
 SPIKES = "spikes.json"
 """In the job's output: the steps that were skipped, and why."""
@@ -30,7 +31,7 @@ class SpikeWatch:
 
     def skips(self, step: int, loss: float, norm: float) -> bool:
         """Whether `step` is a spike, by the loss that is minimised and the gradient's norm before clipping; collective.
-        Raises ValueError when too many steps in a row are."""
+        Raises Diverged when too many steps in a row are."""
         reason = self._reason(loss, norm)
         spike = torch.tensor(float(reason is not None), device=torch.cuda.current_device())
         torch.distributed.all_reduce(spike, op=torch.distributed.ReduceOp.MAX)
@@ -42,7 +43,7 @@ class SpikeWatch:
         self.skipped.append({"step": step, "reason": reason})
         run = [each["step"] for each in self.skipped[-self.config.most :]]
         if run == list(range(step - self.config.most + 1, step + 1)):
-            raise ValueError(
+            raise Diverged(
                 f"{self.config.most} steps in a row were skipped, the last, step {step}, because {reason}; lower lr,"
                 " look at the data, or raise spikes.most (checkpoints hold only steps before it)"
             )

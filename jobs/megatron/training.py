@@ -25,10 +25,12 @@ from jobs.megatron.fused_loss import Losses
 from jobs.megatron.optimizer import bytes_held, optimizer_of, scheduler
 from jobs.megatron.parts import WHOLE, Part
 from jobs.megatron.recompute import recompute_layers
+from jobs.megatron.restart import starting_over
 from jobs.megatron.spikes import SpikeWatch
 from jobs.runtime import heartbeat, interrupt
 from jobs.runtime.checkpoint_folder import existing
 from jobs.runtime.entry import Metrics
+from jobs.runtime.exit import Diverged
 from jobs.tokens.windows import Samples, Split
 
 
@@ -43,6 +45,7 @@ class Objective:
     adjust_shapes: Callable[..., Any] | None = None
 
 
+@starting_over
 def train(
     model: GPTModel,
     hf_config: dict[str, Any],
@@ -56,8 +59,8 @@ def train(
 ) -> dict[str, float]:
     """Train `model`, whose head is deferred, in place on the first of `splits`, validated on the second; returns the
     last validation losses, none of a part that others go on from, which writes its state instead. Resumes from the
-    newest checkpoint under `output`. Raises ValueError when the loss is not finite, and Interrupted, after writing a
-    checkpoint, when the job must stop before its last step."""
+    newest checkpoint under `output`. Raises ValueError when the loss is not finite, Diverged if it may start over with
+    a smaller rate then, and Interrupted, after writing a checkpoint, when the job must stop before its last step."""
     experts.balance(model, hf_config, config)
     run = _Run(model, config, objective, *splits)
     metrics = Metrics(output) if torch.distributed.get_rank() == 0 else None
@@ -185,7 +188,7 @@ class _Run:
         if skipped:  # a value that is no number has no place in a record
             values = {name: value for name, value in values.items() if math.isfinite(value)}
         elif not all(map(math.isfinite, values.values())):
-            raise ValueError(
+            raise Diverged(
                 f"step {done + 1} gave {self.objective.total} {losses[self.objective.total]} and gradient norm {norm}; "
                 f"lower lr {self.config.lr:g} or raise warmup_steps (checkpoints hold only steps before it)"
             )

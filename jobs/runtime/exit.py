@@ -22,6 +22,10 @@ PEER_LOST = (
 """What gloo and NCCL say, in a plain RuntimeError, on a rank whose peer is gone: the cause is another rank."""
 
 
+class Diverged(ValueError):
+    """Training reached a loss or a gradient that is not finite, or skipped too many steps in a row."""
+
+
 def report_exit(output: Path, reason: Reason, sentence: str, rank: int | None = None) -> int:
     """Report why this job ends, on stderr and, unless another rank did so before, in its output; returns the exit code.
     Never raises: a full disk must not hide the reason."""
@@ -47,6 +51,8 @@ def reason_of(error: BaseException) -> Reason:
     """The exit reason for an error."""
     if out_of_memory(error):
         return "memory"
+    if isinstance(error, Diverged):
+        return "diverged"
     return "mistake" if isinstance(error, (ValueError, OSError)) or disk_full(error) else "fault"
 
 

@@ -1,5 +1,5 @@
 """Retry policy: retry after a time limit, a lost node or a hang; after out-of-memory retry once with a smaller
-micro-batch.
+micro-batch; after training that diverged as often as its job allows.
 
 The caller runs the job. Failed attempts are stored in the work folder, so that a stage's record includes those of
 earlier commands."""
@@ -101,6 +101,9 @@ class Attempts:
                 raise error
             self.announce(number, f"{error}; retrying with {difference(config, smaller)}, same global batch")
             return smaller
+        if error.reason == "diverged":
+            self.announce(number, str(error))
+            return config
         idle = 0
         for attempt in reversed(self.new):
             if attempt.steps:

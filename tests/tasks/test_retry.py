@@ -104,6 +104,14 @@ def test_stage_without_resume_reports_short_time_limit(tmp_path: Path) -> None:
         made(tmp_path / "more", SLURM, ("node", 0), ("node", 0), ("node", 0), config=EvaluateConfig(), stage="evaluate")
 
 
+def test_training_that_diverged_is_submitted_again(tmp_path: Path) -> None:
+    """As often as its job says so: the job counts, and ends as a mistake."""
+    attempts, job, said = made(tmp_path, Cluster(), ("diverged", 0), ("diverged", 0), ("diverged", 0))
+    assert [attempt.reason for attempt in attempts.all] == ["diverged"] * 3 + ["done"]
+    assert said[0] == "2 teacher: it ended at step 0"
+    assert job.configs == [TEACHER] * 4
+
+
 def logs_ever_more(work: Path) -> None:
     """Steps that a job has logged and will do again."""
     (work / "metrics.jsonl").write_text('{"step": 5}\n')

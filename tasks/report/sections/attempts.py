@@ -10,6 +10,7 @@ REASONS = {
     "time": "time limit",
     "memory": "out of memory",
     "hang": "hung",
+    "diverged": "diverged",
     "preempted": "preempted",
     "node": "node lost",
     "killed": "process killed",
@@ -40,9 +41,16 @@ def section(provenance: tuple[Provenance, ...]) -> Section | None:
     return Section(
         title="Attempts",
         sentences=tuple(
-            f"{entry.label} took {len(entry.attempts)} attempts; each continued from the last checkpoint."
-            for entry in retried
+            f"{entry.label} took {len(entry.attempts)} attempts; each {_went_on(entry)}." for entry in retried
         ),
         header=("stage", "attempt", "ended", "seconds", "steps gained", "reason"),
         rows=tuple(rows),
     )
+
+
+def _went_on(entry: Provenance) -> str:
+    reasons = {attempt.reason for attempt in entry.attempts[:-1]}
+    if reasons == {"diverged"}:
+        return "started over with a smaller learning rate"
+    more = ", after divergence from the start with a smaller learning rate" if "diverged" in reasons else ""
+    return f"continued from the last checkpoint{more}"

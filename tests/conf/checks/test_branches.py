@@ -33,6 +33,7 @@ BASE = "students.depth.branches=[]"
             [*WSD, BASE, "data.deduplicate={}", LATE.format("steps: 5").replace("branch_of", "text: raw, branch_of")],
             "late learns from raw text and depth from curated",
         ),
+        ([*WSD, "distill.retry={}", BASE], "distill.retry may give some of them a smaller rate; remove retry"),
         ([*WSD, "distill.begun=3"], "distill.begun is 3, but it is filled in"),
     ],
 )

@@ -27,6 +27,15 @@ def test_every_attempt_of_a_retried_stage_has_a_row() -> None:
     assert text.sentences == ("logits took 2 attempts; each continued from the last checkpoint.",)
 
 
+def test_divergence_starts_over() -> None:
+    text = section((entry("teacher", "diverged", "done"), entry("distill", "killed", "diverged", "done")))
+    assert text and text.sentences == (
+        "teacher took 2 attempts; each started over with a smaller learning rate.",
+        "distill took 3 attempts; each continued from the last checkpoint, after divergence from the start with a"
+        " smaller learning rate.",
+    )
+
+
 def test_without_retries_there_is_no_section() -> None:
     assert section((entry("data", "done"), entry("teacher"))) is None
 
