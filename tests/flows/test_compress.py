@@ -55,7 +55,10 @@ def test_a_second_run_builds_nothing(finished: Path) -> None:
     again = imbik("run", str(RECIPE), "--name", "again", store=finished)
     assert again.returncode == 0, again.stderr
     assert made() == before
-    assert report_of(finished, "again")["rows"] == report_of(finished, "tiny")["rows"]
+    rows = [report_of(finished, name)["rows"] for name in ("again", "tiny")]
+    for row in (*rows[0], *rows[1]):
+        row["path"] = row["path"].partition("/store/")[2]  # the store may be a copy of that of the first run
+    assert rows[0] == rows[1]
     states = [line.split(": ")[1] for line in again.stdout.splitlines() if line[2:3] == ":" and ": " in line]
     assert set(states) == {"cached"}
 
