@@ -148,6 +148,7 @@ def losses(
             "loss",
             *(["divergence", "teacher_loss"] if source else []),
             *(["kl"] if source and not config.offline else []),
+            *(["z_loss"] if config.z_loss else []),
         ]
         return {name: hidden.new_zeros((), dtype=torch.float32) for name in names}
     learned = dataclasses.replace(
@@ -166,7 +167,7 @@ def losses(
         _select_tokens(head.head(model, hidden), learned_indices),
         learned.labels,
         learned.weights,
-        head.LossWeights(divergence=config.kd_weight, cross_entropy=1.0),
+        head.LossWeights(divergence=config.kd_weight, cross_entropy=1.0, z=config.z_loss),
         teacher=teacher,
         divergence=divergence_of(_distill_config(config)),
         with_kl=not model.training,

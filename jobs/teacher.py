@@ -60,7 +60,7 @@ def _build_teacher(spec: Spec, config: TeacherConfig, device: str) -> None:
     else:
         weights.initialize(model, hf_config, config.seed)
     head.defer(model)
-    objective = training.Objective(losses=training.cross_entropy, total="loss")
+    objective = training.language_model(config.z_loss)
     training.train(model, hf_config, config, objective, splits=splits(data, config.seq_length), output=output)
     weights.save(model, output / "model", hf_config, source_model or data / "tokenizer", DTYPES[config.precision])
 

@@ -99,6 +99,11 @@ def check_training(where: str, config: Training) -> None:
             f"{where}.optimizer.{setting}, which engine nemo's gpt_train does not support; remove it or use engine"
             " megatron"
         )
+    if config.z_loss:
+        raise ValueError(
+            f"{where}.z_loss is {config.z_loss:g}, which engine nemo's gpt_train does not support; remove it or use"
+            " engine megatron"
+        )
     if config.retry:
         raise ValueError(
             f"{where}.retry is set, which engine nemo's gpt_train does not support; remove it or use engine megatron"

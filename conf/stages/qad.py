@@ -34,6 +34,8 @@ class QADConfig(WithDistillationLoss):
             raise ValueError(
                 f"quantize.qad.average is {self.average.kind} but QAD keeps no average of the weights; remove it"
             )
+        if self.z_loss:
+            raise ValueError(f"quantize.qad.z_loss is {self.z_loss:g} but QAD has no such loss; remove it")
         if self.retry:
             raise ValueError("quantize.qad.retry is set but QAD does not start over; remove it")
         if self.spikes:

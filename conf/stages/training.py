@@ -56,6 +56,12 @@ class Training(StageConfig):
     adam_beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay of Adam's first moment.")
     adam_beta2: float = Field(default=0.95, ge=0, lt=1, description="Decay of Adam's second moment.")
     clip_grad: float = Field(default=1.0, gt=0, description="Global norm to clip gradients to.")
+    z_loss: Annotated[float, Later()] = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Weight of log(sum(exp(logits)))^2, which keeps logits from drifting (PaLM: 1e-4); 0: none.",
+    )
     expert_balance: Annotated[float | None, Later()] = Field(
         default=None,
         ge=0,

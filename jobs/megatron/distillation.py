@@ -6,7 +6,7 @@ compares the logits."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import modelopt.torch.distill as mtd
@@ -141,7 +141,7 @@ def losses(model: Any, hidden: torch.Tensor, batch: Batch, *, config: DistillCon
         )
     else:
         weight, loss_weights = config.intermediate_weight, _fixed(config.ce_share)
-    values = compare(loss_weights, with_kl=not model.training)
+    values = compare(replace(loss_weights, z=config.z_loss), with_kl=not model.training)
     if intermediate is not None:
         values["objective"] = values["objective"] + loss_weights.divergence * weight * intermediate
     return values | extra_losses

@@ -200,6 +200,31 @@ def log_sum(logits: torch.Tensor) -> torch.Tensor:
     return all_reduce_sum(logits.sub_(highest).exp_().sum(-1, keepdim=True)).log_().add_(highest)
 
 
+def z_loss(logits: torch.Tensor) -> ValueAndGradient:
+    """log(sum(exp))^2 of the whole vocabulary [tokens], and its gradient [tokens, slice] in the logits; in place."""
+    logs = log_sum(logits.clone())
+    return logs.squeeze(1).square(), logits.sub_(logs).exp_().mul_(2 * logs)
+
+
+def minus_one_hot(probabilities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """probabilities [tokens, slice] - one-hot(labels [tokens]), in place: the gradient of cross-entropy."""
+    indices, inside = _local(labels, probabilities.shape[1])
+    return probabilities.scatter_add_(1, indices, -inside.to(probabilities.dtype))
+
+
+def at(values: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """values[token, label of the token] -> [tokens], whichever rank's slice holds the label."""
+    indices, inside = _local(labels, values.shape[1])
+    return all_reduce_sum(values.gather(1, indices).where(inside, 0).squeeze(1))
+
+
+def _local(labels: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Indices of labels in this rank's slice [tokens, 1], and which labels are in it."""
+    first = parallel_state.get_tensor_model_parallel_rank() * size
+    inside = (labels >= first) & (labels < first + size)
+    return (labels - first).clamp(0, size - 1)[:, None], inside[:, None]
+
+
 def _all_reduce_max(logits: torch.Tensor) -> torch.Tensor:
     highest = logits.amax(-1, keepdim=True)
     if parallel_state.get_tensor_model_parallel_world_size() > 1:

@@ -24,13 +24,16 @@ from jobs.megatron.divergence import (
     Divergence,
     TopKLogits,
     all_reduce_sum,
+    at,
     compare_logits,
     covers_vocabulary,
     divergence_of_probabilities,
     full_divergence,
     log_sum,
+    minus_one_hot,
     softmax,
     top_k_logits,
+    z_loss,
 )
 
 GROUP_ELEMENTS, GROUP_TOKENS = 2**26, 1024
@@ -51,10 +54,11 @@ class Head:
 
 @dataclass(frozen=True, kw_only=True)
 class LossWeights:
-    """Weights of the divergence and of the cross-entropy in the objective."""
+    """Weights in the objective: of the divergence, of the cross-entropy, and of log(sum(exp(logits)))^2."""
 
     divergence: float | torch.Tensor
     cross_entropy: float | torch.Tensor
+    z: float = 0.0
 
 
 Stored = Callable[[slice], TopKLogits]
@@ -105,7 +109,7 @@ def losses(
 ) -> Losses:
     """Sums over the tokens [tokens] of their losses times `weights` [tokens]: `objective`, differentiable in the
     student's hidden states and output weights, and for the log `divergence`, `loss` (cross-entropy), `teacher_loss`,
-    and `kl` where `with_kl`.
+    `kl` where `with_kl`, and `z_loss` where it has a weight.
 
     A divergence with weight 0 is left out unless `with_kl`. With stored logits the last two are unknown."""
     hidden = copy_to_tensor_model_parallel_region(student.hidden)
@@ -133,7 +137,7 @@ def top_k_targets(states: Head, labels: torch.Tensor, count: int) -> tuple[torch
             values, ids = _likeliest(
                 targets.logits.masked_fill(~targets.inside, -math.inf), targets.indices + first, count
             )
-            loss = -_at(softmax(chunk)[1], chunk_labels)
+            loss = -at(softmax(chunk)[1], chunk_labels)
             parts.append((ids, (values - values[:, :1]).half(), targets.rest.exp().squeeze(1), loss.half()))
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
@@ -184,7 +188,11 @@ class _Fused(torch.autograd.Function):
                 else:
                     d_weight += logits.t() @ hidden[group]
         context.save_for_backward(d_hidden, d_weight)
-        shares = {"divergence": task.loss_weights.divergence, "loss": task.loss_weights.cross_entropy}
+        shares = {
+            "divergence": task.loss_weights.divergence,
+            "loss": task.loss_weights.cross_entropy,
+            "z_loss": task.loss_weights.z,
+        }
         objective = torch.stack([totals[name] * share for name, share in shares.items() if name in totals]).sum()
         return objective, totals
 
@@ -209,9 +217,12 @@ def _group(logits: torch.Tensor, group: slice, task: _Task, *, differentiate: bo
         chunk = slice(start, start + rows)
         token_slice = slice(group.start + start, min(group.start + start + rows, group.stop))
         weights = task.weights[token_slice]
-        values, gradient = _chunk(
-            logits[chunk].float(), None if theirs is None else theirs[chunk].float(), token_slice, task
-        )
+        ours, z = logits[chunk].float(), task.loss_weights.z
+        squares = z_loss(ours.clone()) if z else None
+        values, gradient = _chunk(ours, None if theirs is None else theirs[chunk].float(), token_slice, task)
+        if squares:
+            values["z_loss"] = squares[0]
+            gradient.add_(squares[1], alpha=z)
         for name, value in values.items():
             total = (value * weights).sum()
             totals[name] = totals[name] + total if name in totals else total
@@ -238,12 +249,12 @@ def _chunk(
     gradient: torch.Tensor | None = None
     if _is_nonzero(loss_weights.cross_entropy):
         ours, ours_log = softmax(student.clone() if needs_divergence else student)
-        values["loss"] = -_at(ours_log, labels)
-        gradient = _minus_one_hot(ours, labels).mul_(loss_weights.cross_entropy)
+        values["loss"] = -at(ours_log, labels)
+        gradient = minus_one_hot(ours, labels).mul_(loss_weights.cross_entropy)
     else:
-        values["loss"] = log_sum(student.clone()).squeeze(1) - _at(student, labels)
+        values["loss"] = log_sum(student.clone()).squeeze(1) - at(student, labels)
     if teacher is not None:
-        values["teacher_loss"] = log_sum(teacher.clone()).squeeze(1) - _at(teacher, labels)
+        values["teacher_loss"] = log_sum(teacher.clone()).squeeze(1) - at(teacher, labels)
         if task.with_kl:
             values["kl"] = full_divergence(student.clone(), teacher.clone(), KL)[0]
     if needs_divergence:
@@ -262,9 +273,9 @@ def _chunk_without_temperature(
     """The same where all losses use the same probabilities: at temperature 1 over the whole vocabulary."""
     loss_weights = task.loss_weights
     (ours, ours_log), (theirs, theirs_log) = softmax(student), softmax(teacher)
-    values = {"loss": -_at(ours_log, labels), "teacher_loss": -_at(theirs_log, labels)}
+    values = {"loss": -at(ours_log, labels), "teacher_loss": -at(theirs_log, labels)}
     gradient = (
-        _minus_one_hot(ours.clone(), labels).mul_(loss_weights.cross_entropy)
+        minus_one_hot(ours.clone(), labels).mul_(loss_weights.cross_entropy)
         if _is_nonzero(loss_weights.cross_entropy)
         else None
     )
@@ -278,22 +289,3 @@ def _chunk_without_temperature(
 
 def _is_nonzero(share: float | torch.Tensor) -> bool:
     return isinstance(share, torch.Tensor) or share != 0
-
-
-def _local(labels: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Indices of labels in this rank's slice [tokens, 1], and which labels are in it."""
-    first = parallel_state.get_tensor_model_parallel_rank() * size
-    inside = (labels >= first) & (labels < first + size)
-    return (labels - first).clamp(0, size - 1)[:, None], inside[:, None]
-
-
-def _at(values: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """values[token, label of the token] -> [tokens], whichever rank holds the label."""
-    indices, inside = _local(labels, values.shape[1])
-    return all_reduce_sum(values.gather(1, indices).where(inside, 0).squeeze(1))
-
-
-def _minus_one_hot(probabilities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """probabilities - one-hot(labels), in place: the gradient of cross-entropy."""
-    indices, inside = _local(labels, probabilities.shape[1])
-    return probabilities.scatter_add_(1, indices, -inside.to(probabilities.dtype))

@@ -30,7 +30,7 @@ class Part:
         own."""
         if self.trunk and not own:
             metrics.follow(self.trunk / "metrics.jsonl", end)
-        metrics.rewind(step or -1)  # the validation before the first step is logged again
+        metrics.rewind(step)
 
     def end(self, checkpoints: Path, step: int, output: Path) -> None:
         """Keep the state after `step`, the last one."""

@@ -232,7 +232,7 @@ class _Run:
 def evaluate(model: GPTModel, config: Training, split: Split) -> dict[str, float]:
     """Cross-entropy of a bare model with a deferred head over the first validation sequences: {"val_loss": nats per
     token}."""
-    return _validation_losses(model, model, config, Objective(losses=cross_entropy, total="loss"), split)
+    return _validation_losses(model, model, config, language_model(), split)
 
 
 def _validation_losses(
@@ -287,8 +287,12 @@ def _pass(
     return mean_over_ranks(micro_batch_losses)
 
 
-def cross_entropy(model: GPTModel, hidden: torch.Tensor, batch: Batch) -> Losses:
-    """The loss of plain language-model training, in nats per token."""
-    states = head.head(model, hidden)
-    loss_weights = head.LossWeights(divergence=0, cross_entropy=1)
-    return {"loss": head.losses(states, batch.labels.flatten(), batch.weights.flatten(), loss_weights)["objective"]}
+def language_model(z: float = 0.0) -> Objective:
+    """Plain language-model training: cross-entropy in nats per token and, with weight `z`, the z-loss."""
+
+    def losses(model: GPTModel, hidden: torch.Tensor, batch: Batch) -> Losses:
+        weights = head.LossWeights(divergence=0, cross_entropy=1, z=z)
+        found = head.losses(head.head(model, hidden), batch.labels.flatten(), batch.weights.flatten(), weights)
+        return found if z else {"loss": found["objective"]}
+
+    return Objective(losses=losses, total="objective" if z else "loss")

@@ -10,6 +10,8 @@ UNITS: dict[str, str] = {
     "train_loss": "nats per token, training loss of the step",
     "train_divergence": "nats per token, divergence from the teacher in the objective",
     "train_ce": "nats per token, cross-entropy on the text",
+    "train_z_loss": "square of the logarithm of the sum of exponentials of the logits",
+    "val_z_loss": "the same on the validation split",
     "train_intermediate": "loss between layers (cosine or mse)",
     "grad_norm": "L2 norm of all gradients before clipping",
     "skipped_steps": "spikes so far, whose updates were left out",

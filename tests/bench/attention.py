@@ -127,9 +127,7 @@ def measure(way: str, shape: str, precision: str, length: int) -> dict[str, Any]
         weights.initialize(model, hf_config, 1)
         head.defer(model)
         split = _Random(config, SHAPES[shape].vocab_size or 0)
-        run = training._Run(
-            model, config, training.Objective(losses=training.cross_entropy, total="loss"), split, split
-        )  # type: ignore[arg-type]
+        run = training._Run(model, config, training.language_model(), split, split)  # type: ignore[arg-type]
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         values, times = run.step(0), []
         for step in range(STEPS):

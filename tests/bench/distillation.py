@@ -142,7 +142,7 @@ def _step(way: str, vocabulary: int, folder: Path) -> Callable[[], float]:
     if way == "modelopt":
         return _modelopts(student, teacher, config, split)
     head.defer(student)
-    model, minimised = student, training.Objective(losses=training.cross_entropy, total="loss")
+    model, minimised = student, training.language_model()
     if way.startswith("fused"):
         head.defer(teacher)
         model = objective.pair(student, teacher, config)
@@ -176,7 +176,7 @@ def _modelopts(student: Any, teacher: Any, config: DistillConfig, split: _Random
     mode = {"teacher_model": teacher, "criterion": settings.criterion, "loss_balancer": settings.loss_balancer}
     model = mtd.convert(student, mode=[("kd_loss", mode)])
     adjust_distillation_model_for_mcore(model, settings)
-    run = training._Run(model, config, training.Objective(losses=training.cross_entropy), split, split)
+    run = training._Run(model, config, training.language_model(), split, split)
 
     def step() -> float:
         run.wrapped.train()

@@ -117,7 +117,7 @@ def _ours(kind: str, precision: str, folder: Path) -> Callable[[], None]:
         config = TeacherConfig(shape=TEACHER, **_settings(precision))
         model = _drawn(TEACHER, config.precision, device)
         head.defer(model)
-        minimised = training.Objective(losses=training.cross_entropy, total="loss")
+        minimised = training.language_model()
     else:
         config = DistillConfig(**_settings(precision))
         student, teacher = (_drawn(shape, config.precision, device) for shape in (STUDENT, TEACHER))

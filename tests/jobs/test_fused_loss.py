@@ -25,7 +25,11 @@ SOFTNESS = ({}, {"temperature": 2.5}, {"temperature": 0.7, "scaled": True})
 HOWS = [
     Divergence(kind=kind, **support, **soft) for kind, support, soft in itertools.product(KINDS, SUPPORTS, SOFTNESS)
 ]
-MIXES = {"taught": LossWeights(divergence=1, cross_entropy=0), "mixed": LossWeights(divergence=0.7, cross_entropy=0.3)}
+MIXES = {
+    "taught": LossWeights(divergence=1, cross_entropy=0),
+    "mixed": LossWeights(divergence=0.7, cross_entropy=0.3),
+    "steadied": LossWeights(divergence=0.7, cross_entropy=0.3, z=0.01),
+}
 
 
 def heads(seed: int = 1) -> tuple[Head, Head, torch.Tensor, torch.Tensor]:
@@ -62,7 +66,10 @@ def plain(
         "loss": entropy(ours),
         "teacher_loss": entropy(theirs),
     }
+    if mix.z:
+        values["z_loss"] = (ours.exp().sum(1).log() ** 2 * weights).sum()
     values["objective"] = mix.divergence * values["divergence"] + mix.cross_entropy * values["loss"]
+    values["objective"] = values["objective"] + mix.z * values.get("z_loss", 0)
     values["objective"].backward()
     assert hidden.grad is not None and rows.grad is not None
     return {name: value.detach() for name, value in values.items()}, hidden.grad, rows.grad
@@ -175,6 +182,20 @@ def test_labels_alone_teach_without_a_teacher() -> None:
     assert float(got["objective"]) == pytest.approx(0.5 * float(got["loss"]))
     got = head.losses(student, labels, weights, LossWeights(divergence=0, cross_entropy=1), teacher=teacher)
     assert set(got) == {"objective", "loss", "teacher_loss"}, "a divergence that counts for nothing is left out"
+
+
+def test_z_loss_steadies_the_logits_without_a_teacher() -> None:
+    student, _, labels, weights = heads()
+    student.hidden.requires_grad_()
+    got = head.losses(student, labels, weights, LossWeights(divergence=0, cross_entropy=1, z=0.5))
+    got["objective"].backward()
+    hidden = student.hidden.detach().double().requires_grad_()
+    logits = hidden @ student.weight.double().T
+    entropy = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    ((entropy + 0.5 * torch.logsumexp(logits, 1) ** 2) * weights).sum().backward()
+    assert set(got) == {"objective", "loss", "z_loss"}
+    assert student.hidden.grad is not None and hidden.grad is not None
+    assert close(student.hidden.grad, hidden.grad, Divergence())
 
 
 @pytest.mark.parametrize("upstream", [1.0, 3.0])

@@ -133,9 +133,7 @@ def test_checkpoint_copy_takes_the_planned_memory(tmp_path: Path) -> None:
         weights.initialize(built, hf_config, seed=1)
         head.defer(built)
         tokens = RandomTokens(case.seq_length, 32768)
-        run = training._Run(
-            built, case.config, training.Objective(losses=training.cross_entropy, total="loss"), tokens, tokens
-        )
+        run = training._Run(built, case.config, training.language_model(), tokens, tokens)
         run.step(0)
         ctypes.CDLL(None).malloc_trim(0)  # else what the step has freed is used again, and does not show
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew

@@ -40,7 +40,7 @@ SETTINGS: dict[str, Any] = {
     "checkpoints_kept": 9,
     "model": "none",
 }
-OBJECTIVE = training.Objective(losses=training.cross_entropy, total="loss")
+OBJECTIVE = training.language_model()
 
 
 class Tokens:
