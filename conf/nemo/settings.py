@@ -5,6 +5,7 @@ Its stages have `engine: nemo` in their identity, so their keys differ from thos
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import Field
@@ -87,35 +88,9 @@ def check_training(where: str, config: Training) -> None:
             f"{where}.validate_every is {config.validate_every} but there are {config.steps} steps, and engine nemo's"
             f" gpt_train saves only at validations; choose at most {config.steps}"
         )
-    if config.schedule.name != "cosine":
+    for setting in _unsupported(config):
         raise ValueError(
-            f"{where}.schedule is {config.schedule.name}, which engine nemo's gpt_train does not support; remove it or"
-            " use engine megatron"
-        )
-    if config.optimizer != Optimizer():
-        name, decay = config.optimizer.name, config.optimizer.embedding_weight_decay
-        setting = f"name is {name}" if name != "adamw" else f"embedding_weight_decay is {decay}"
-        raise ValueError(
-            f"{where}.optimizer.{setting}, which engine nemo's gpt_train does not support; remove it or use engine"
-            " megatron"
-        )
-    if config.z_loss:
-        raise ValueError(
-            f"{where}.z_loss is {config.z_loss:g}, which engine nemo's gpt_train does not support; remove it or use"
-            " engine megatron"
-        )
-    if config.retry:
-        raise ValueError(
-            f"{where}.retry is set, which engine nemo's gpt_train does not support; remove it or use engine megatron"
-        )
-    if config.spikes:
-        raise ValueError(
-            f"{where}.spikes is set, which engine nemo's gpt_train does not support; remove it or use engine megatron"
-        )
-    if config.average:
-        raise ValueError(
-            f"{where}.average is {config.average.kind}, which engine nemo's gpt_train does not support; remove it or"
-            " use engine megatron"
+            f"{where}.{setting}, which engine nemo's gpt_train does not support; remove it or use engine megatron"
         )
     if config.parallel.recompute:
         raise ValueError(
@@ -125,6 +100,23 @@ def check_training(where: str, config: Training) -> None:
         raise ValueError(
             f"{where}.parallel.distributed_optimizer is true, which engine nemo's gpt_train decides itself; remove it"
         )
+
+
+def _unsupported(config: Training) -> Iterator[str]:
+    """Settings of a training that gpt_train does not have, with their values."""
+    if config.schedule.name != "cosine":
+        yield f"schedule is {config.schedule.name}"
+    if config.optimizer != Optimizer():
+        name, decay = config.optimizer.name, config.optimizer.embedding_weight_decay
+        yield f"optimizer.name is {name}" if name != "adamw" else f"optimizer.embedding_weight_decay is {decay}"
+    if config.z_loss:
+        yield f"z_loss is {config.z_loss:g}"
+    if config.retry:
+        yield "retry is set"
+    if config.spikes:
+        yield "spikes is set"
+    if config.average:
+        yield f"average is {config.average.kind}"
 
 
 def check_distill(where: str, config: DistillConfig) -> None:

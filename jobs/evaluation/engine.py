@@ -61,6 +61,7 @@ def losses(directory: Path, tokens: list[list[int]], folder: Path) -> Scored:
     request, answer, log = (folder / name for name in ("vllm-request.json", "vllm-answer.json", "vllm.log"))
     asked = {"model": str(directory.resolve()), "tokens": tokens, "cpu": on_cpu, "cache": cache}
     write_whole(request, json.dumps(asked))
+    answer.unlink(missing_ok=True)
     environment = without(os.environ) | ENVIRONMENT | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
     with log.open("wb") as stream:
         ended = subprocess.run(
@@ -73,7 +74,8 @@ def losses(directory: Path, tokens: list[list[int]], folder: Path) -> Scored:
             preexec_fn=partial(die_with_parent, signal.SIGKILL),
         )
     if ended.returncode or not answer.is_file():
-        raise ValueError(f"vLLM did not score {directory}: {_last_words(log)}; its whole output is in {log}")
+        why = f"it was ended by {signal.Signals(-ended.returncode).name}" if ended.returncode < 0 else _last_words(log)
+        raise ValueError(f"vLLM did not score {directory}: {why}; its whole output is in {log}")
     given: dict[str, Any] = json.loads(answer.read_text())
     return Scored(version=given["version"], losses=given["losses"], kernels=kernels(log), cache=cache, on_cpu=on_cpu)
 

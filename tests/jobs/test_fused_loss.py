@@ -7,16 +7,15 @@ import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 import torch
 
-from conf.parallel import Parallel
 from jobs.megatron import fused_loss as head
-from jobs.megatron.device import machine
 from jobs.megatron.divergence import Divergence, TopKLogits
 from jobs.megatron.fused_loss import Head, Losses, LossWeights
+
+pytestmark = pytest.mark.usefixtures("one_rank")
 
 TOKENS, VOCABULARY = 24, 60
 KINDS = ("forward_kl", "reverse_kl", "jensen_shannon")
@@ -100,12 +99,6 @@ def formula(student: torch.Tensor, teacher: torch.Tensor, how: Divergence) -> to
         "jensen_shannon": lambda: (p * (p.log() - m.log()) + q * (q.log() - m.log())) / 2,
     }[how.kind]().sum(-1)
     return value * (how.temperature**2 if how.scaled else 1.0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_rank() -> Iterator[None]:
-    with machine(Parallel(), 1):
-        yield
 
 
 @pytest.mark.parametrize("mix", MIXES.values(), ids=list(MIXES))

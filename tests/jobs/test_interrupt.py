@@ -17,6 +17,7 @@ from conf.cluster import LOCAL, Cluster, Resources, SlurmCluster
 from conf.spec import ENDED, EXIT_CODES, JobExit
 from jobs.runtime import interrupt
 from tasks.launch.protocol import limits
+from tests.fixtures.clock import Clock
 from tests.fixtures.jobs import write_spec
 
 JOB = """
@@ -59,22 +60,9 @@ def test_without_a_clusters_limit_the_users_own_counts() -> None:
     assert limits(queued, "teacher") == {"IMBIK_TIME_MARGIN": "120"}, "its queue may have a limit"
 
 
-class Clock:
-    """A clock that only `sleep` and hands move."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
-    made = Clock()
+    made = Clock(100.0)
     monkeypatch.setattr(interrupt, "time", made)
     monkeypatch.setattr(interrupt, "_stop", interrupt._Stop())
     yield made

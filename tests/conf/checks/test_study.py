@@ -127,6 +127,11 @@ def test_a_trial_is_the_recipe_with_its_values() -> None:
     assert trial == load(str(RECIPE), ["distill.lr=2e-3", "students.depth.prune.num_layers=1"])
 
 
+def test_a_trial_verifies_no_export() -> None:
+    assert load(str(RECIPE), ["verify={}"]).verify is not None
+    assert trial_recipe(values(study(), "verify={}"), {"distill.lr": 2e-3}).verify is None
+
+
 def test_a_students_own_section_takes_the_value_too() -> None:
     trial = trial_recipe(values(study(), "students.depth.distill={steps: 4}"), {"distill.lr": 2e-3})
     taught = trial.students["depth"].distill

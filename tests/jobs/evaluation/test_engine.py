@@ -90,6 +90,19 @@ def test_a_failing_engine_is_quoted(program: Path, tmp_path: Path) -> None:
         engine.losses(tmp_path, [[1, 2]], tmp_path)
 
 
+def test_a_killed_engine_is_told(program: Path, tmp_path: Path) -> None:
+    program.write_text("import os; print('loading', flush=True); os.kill(os.getpid(), 9)")
+    with pytest.raises(ValueError, match="it was ended by SIGKILL"):
+        engine.losses(tmp_path, [[1, 2]], tmp_path)
+
+
+def test_an_answer_of_an_earlier_attempt_is_not_taken(program: Path, tmp_path: Path) -> None:
+    (tmp_path / "vllm-answer.json").write_text('{"version": "0", "losses": [1.0]}')
+    program.write_text("")
+    with pytest.raises(ValueError, match="vLLM did not score"):
+        engine.losses(tmp_path, [[1, 2]], tmp_path)
+
+
 def test_an_engine_that_says_nothing_is_told(program: Path, tmp_path: Path) -> None:
     program.write_text("")
     with pytest.raises(ValueError, match="it printed nothing"):

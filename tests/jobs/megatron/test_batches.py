@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,16 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from conf.parallel import Parallel
 from jobs.megatron import batches
-from jobs.megatron.device import machine
 from jobs.tokens.windows import Samples
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_rank() -> Iterator[None]:
-    with machine(Parallel(), 1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_rank")
 
 
 def cut(samples: Samples, rank: int, ranks: int, micro: int, patch: pytest.MonkeyPatch) -> list[batches.Batch]:

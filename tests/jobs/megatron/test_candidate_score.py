@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,16 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from conf.parallel import Parallel
 from jobs.megatron import candidate_score
 from jobs.megatron.candidate_score import _Scorer
-from jobs.megatron.device import machine
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_rank() -> Iterator[None]:
-    with machine(Parallel(), 1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_rank")
 
 
 def random(*sizes: int, seed: int) -> torch.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,21 +11,16 @@ import torch
 from conf.parallel import Parallel
 from conf.stages.distill import DistillConfig
 from jobs.megatron import distillation
-from jobs.megatron.device import machine
 from jobs.megatron.distillation import TeacherSignal
 from jobs.megatron.fused_loss import Head, defer
+
+pytestmark = pytest.mark.usefixtures("one_rank")
 
 VOCABULARY, WIDTH, TOKENS = 20, 8, 12
 COMMON = {"steps": 4, "seq_length": 8, "global_batch": 2, "micro_batch": 2, "lr": 1.0, "min_lr": 0, "warmup_steps": 0}
 BATCH: Any = SimpleNamespace(
     labels=torch.arange(TOKENS).view(2, 6) % VOCABULARY, weights=torch.linspace(0, 0.1, TOKENS).view(2, 6)
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_rank() -> Iterator[None]:
-    with machine(Parallel(), 1):
-        yield
 
 
 def random(*sizes: int, seed: int) -> torch.Tensor:

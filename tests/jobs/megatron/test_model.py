@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +14,14 @@ from conf.parallel import Parallel
 from conf.shape import Shape
 from jobs.megatron import model as megatron
 from jobs.megatron import weights
-from jobs.megatron.device import machine
 from tests.fixtures.families import logits, megatron_logits, random_model
 from tests.jobs.test_families import OWN, SIZES
+
+pytestmark = pytest.mark.usefixtures("one_rank")
 
 TOKENS = torch.arange(96).view(2, 48) * 7 % 384
 WINDOWS = {"sliding_window": 20}
 SMALL = SIZES | {"num_hidden_layers": 2}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_rank() -> Iterator[None]:
-    with machine(Parallel(), 1):
-        yield
 
 
 def own(name: str) -> dict[str, Any]:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from conf.parallel import Parallel
 from conf.stages.teacher import TeacherConfig
 from jobs.megatron import optimizer, training
-from jobs.megatron.device import machine
 from tests.jobs.megatron.test_training import OBJECTIVE, SETTINGS, SPLITS, made
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_rank() -> Iterator[None]:
-    with machine(Parallel(), 1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_rank")
 
 
 @pytest.mark.parametrize(("precision", "name"), [("fp32", "adamw"), ("bf16", "adamw"), ("fp32", "muon")])

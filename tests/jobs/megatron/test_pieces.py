@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,16 +16,11 @@ from conf.parallel import Parallel
 from conf.shape import Shape
 from jobs.megatron import model as megatron
 from jobs.megatron import pieces, weights
-from jobs.megatron.device import machine
 from jobs.megatron.pieces import Piece, Pieces, whole
 
+pytestmark = pytest.mark.usefixtures("one_rank")
+
 SHAPE = {"num_layers": 2, "hidden_size": 16, "ffn_hidden_size": 24, "num_attention_heads": 2, "num_query_groups": 1}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_rank() -> Iterator[None]:
-    with machine(Parallel(), 1):
-        yield
 
 
 @pytest.fixture

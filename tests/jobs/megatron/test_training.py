@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ from conf.shape import Shape
 from conf.stages.teacher import TeacherConfig
 from jobs.megatron import model as megatron
 from jobs.megatron import optimizer, training, weights
-from jobs.megatron.device import machine
 from jobs.megatron.fused_loss import defer
 from jobs.megatron.parts import Part
 from jobs.runtime import interrupt
 from jobs.tokens.windows import Samples
+
+pytestmark = pytest.mark.usefixtures("one_rank")
 
 VOCABULARY, LENGTH = 24, 8
 SHAPE = {"num_layers": 2, "hidden_size": 16, "ffn_hidden_size": 24, "num_attention_heads": 2, "num_query_groups": 1}
@@ -61,12 +62,6 @@ class Tokens:
 
 
 SPLITS: Any = Tokens(40, 1), Tokens(11, 2)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_rank() -> Iterator[None]:
-    with machine(Parallel(), 1):
-        yield
 
 
 @pytest.fixture(autouse=True)

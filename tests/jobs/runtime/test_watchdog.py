@@ -16,22 +16,10 @@ import pytest
 from conf.spec import ENDED
 from jobs.runtime import heartbeat, watchdog
 from jobs.runtime.watchdog import Rank
+from tests.fixtures.clock import Clock
 
 HOST = os.uname().nodename
 ME = os.getpid()
-
-
-class Clock:
-    """A clock that moves when told."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @pytest.fixture

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from conf.report.quantization import Verified
 from conf.report.row import Difference, Recovered, Row
 from tasks.report.summary import comparison, summary
 from tests.fixtures.report import report, row
+from tests.tasks.report.sections.test_verification import RECORD
 
 TEACHER = row("teacher", "teacher", mmlu=0.9, mmlu_n=200, mmlu_ci95=(0.85, 0.93))
 
@@ -104,8 +106,15 @@ def test_cut_questions_are_told() -> None:
 
 
 def test_simulated_quantization_is_disclosed() -> None:
-    assert "simulated by ModelOpt" in about(row("small", simulated=True))[-1]
+    told = about(row("small", simulated=True))[-1]
+    assert "simulated by ModelOpt" in told and "An engine" not in told
     assert about(row("small")) == []
+
+
+def test_an_engine_that_opened_some_is_told() -> None:
+    rows = row("a", simulated=True), row("b", simulated=True), row("c")
+    told = about(*rows, verified={"a": Verified.model_validate(RECORD)})[-1]
+    assert told.endswith("An engine opened 1 of 2: its losses agree.")
 
 
 def test_standalone_models_are_compared() -> None:
