@@ -8,23 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 
 from conf.stages.answer import AnswerConfig
 from jobs.benchmarks.files import Numbered, QuestionSet
 from jobs.benchmarks.question import Response
+from jobs.generation.decoder import WAVE, Decoder, Request, Sampling, stopping
 from jobs.huggingface import model as hf
 from jobs.huggingface.chat_template import Chat
-
-SEED_STRIDE = 1_000_003
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """Questions answered together, by number, with the tokens of their prompts; no tokens where choices are scored."""
 
-    start: int
     prompts: dict[int, list[int]]
     responses: int
 
@@ -55,13 +52,11 @@ def plan(directory: Path, asked: QuestionSet, config: AnswerConfig) -> Plan:
     _check_room(directory, asked, needed, length if benchmark.kind != "choice" else 0)
     # Prompts of similar length share a batch, the longest first, so that memory runs out at once if at all.
     order = sorted(numbers, key=lambda number: (-needed[number], number))
+    size = config.batch if benchmark.kind == "choice" else config.batch * WAVE
+    chosen = [order[start : start + size] for start in range(0, len(order), size)]
     batches = [
-        Batch(
-            start=start,
-            prompts={number: encoded[number] for number in order[start : start + config.batch]},
-            responses=len(order[start : start + config.batch]) * config.samples,
-        )
-        for start in range(0, len(order), config.batch)
+        Batch(prompts={number: encoded[number] for number in some}, responses=len(some) * config.samples)
+        for some in chosen
     ]
     stops = () if chat and benchmark.chat else benchmark.stops
     return Plan(tokenizer=tokenizer, chat=bool(chat), max_new_tokens=length, stops=stops, batches=batches)
@@ -121,10 +116,9 @@ def answer(
     if asked.benchmark.kind == "choice":
         yield from _scores(model, asked, made, config, done)
         return
-    settings = _settings(directory, made, config)
+    decoder = Decoder(model, config.batch * config.samples, _sampling(directory, made, config))
     for batch in made.batches[done:]:
-        torch.manual_seed(config.seed * SEED_STRIDE + batch.start)
-        yield _texts(model, made, settings, batch, config.samples)
+        yield _texts(decoder, made, batch, config.samples)
 
 
 def _scores(
@@ -154,49 +148,37 @@ def _scores(
         ]
 
 
-def _settings(directory: Path, made: Plan, config: AnswerConfig) -> Any:
-    from transformers import GenerationConfig
-
+def _sampling(directory: Path, made: Plan, config: AnswerConfig) -> Sampling:
     ends = hf.stop_ids(directory, made.tokenizer)
     if made.chat:
         ends = ends | {Chat(directory).end_id}
-    sampling = {"do_sample": True, "temperature": config.temperature, "top_p": 1.0, "top_k": 0}
-    return GenerationConfig(
+    return Sampling(
         max_new_tokens=made.max_new_tokens,
-        num_return_sequences=config.samples,
-        eos_token_id=sorted(ends) or None,
-        pad_token_id=min(ends, default=0),
-        stop_strings=list(made.stops) or None,
-        **(sampling if config.temperature else {"do_sample": False}),
+        temperature=config.temperature,
+        seed=config.seed,
+        ends=frozenset(ends),
+        stopped=stopping(made.tokenizer, made.stops),
     )
 
 
-def _texts(model: PreTrainedModel, made: Plan, settings: Any, batch: Batch, samples: int) -> list[Numbered]:
-    width = max(map(len, batch.prompts.values()))
-    padded = [[settings.pad_token_id] * (width - len(ids)) + ids for ids in batch.prompts.values()]
-    mask = [[0] * (width - len(ids)) + [1] * len(ids) for ids in batch.prompts.values()]
-    with torch.inference_mode():
-        generated = model.generate(
-            torch.tensor(padded, device=model.device),
-            attention_mask=torch.tensor(mask, device=model.device),
-            generation_config=settings,
-            **({"tokenizer": made.tokenizer} if made.stops else {}),
-        )
-    numbers = list(batch.prompts)
-    return [
-        _response(made, numbers[row // samples], row % samples, batch.prompts[numbers[row // samples]], ids, settings)
-        for row, ids in enumerate(generated[:, width:].tolist())
+def _texts(decoder: Decoder, made: Plan, batch: Batch, samples: int) -> list[Numbered]:
+    requests = [
+        Request(prompt=tuple(ids), number=number, sample=sample)
+        for number, ids in batch.prompts.items()
+        for sample in range(samples)
     ]
+    ended = dict(decoder.run(requests))
+    return [_response(made, request, ended[request], decoder.sampling.ends) for request in requests]
 
 
-def _response(made: Plan, number: int, sample: int, prompt: list[int], ids: list[int], settings: Any) -> Numbered:
-    ends = settings.eos_token_id or []
+def _response(made: Plan, request: Request, ids: list[int], ends: frozenset[int]) -> Numbered:
     end = next((position for position, token in enumerate(ids) if token in ends), None)
-    text = _continuation(made.tokenizer, prompt, ids[:end])
+    text = _continuation(made.tokenizer, list(request.prompt), ids[:end])
     stop_at = min((position for stop in made.stops if (position := text.find(stop)) >= 0), default=None)
     stop = "stop" if stop_at is not None else "length" if end is None else "end"
     tokens = len(ids) if end is None else end + 1
-    return Numbered(question=number, sample=sample, tokens=tokens, response=Response(text=text[:stop_at], stop=stop))
+    response = Response(text=text[:stop_at], stop=stop)
+    return Numbered(question=request.number, sample=request.sample, tokens=tokens, response=response)
 
 
 def _continuation(tokenizer: Any, prompt: list[int], ids: list[int]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from jobs.benchmarks import answering
 from jobs.benchmarks.files import Numbered, QuestionSet, write_questions
 from jobs.benchmarks.question import Question, Response
 from jobs.benchmarks.table import BENCHMARKS
@@ -72,6 +73,8 @@ def test_whole_batches_are_kept_and_the_rest_is_asked(
 ) -> None:
     model = Scripted(inputs["model"] / "model", "few", ends=True)
     monkeypatch.setattr(hf, "load_model", lambda *_: model)
+    monkeypatch.setattr(answering, "Decoder", model.decoder)
+    monkeypatch.setattr(answering, "WAVE", 1)
     answered(tmp_path / "made", there, torn=b'{"question": 3')
     output = run_job("answer", CONFIG, inputs, tmp_path / "made")
     rows = [json.loads(line) for line in (output / "responses.jsonl").read_text().splitlines()]
