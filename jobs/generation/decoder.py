@@ -25,6 +25,8 @@ MIN_SHARED = 16
 """Fewer common first tokens than this are not worth a forward pass of their own."""
 FILL_SHARE = 8
 """Rows are filled once this part of them is free: prompts are then read together, and few rows wait."""
+MIN_LENGTH = 0.75
+"""Shorter prompts than this part of the longest are read apart from it."""
 SPECIAL = 8
 """Tokens without text that may stand inside a stop string, of which every other token has a byte at least."""
 WAVE = 4
@@ -90,7 +92,7 @@ class Decoder:
     def __init__(self, model: PreTrainedModel, width: int, sampling: Sampling) -> None:
         self.model, self.width, self.sampling = model, width, sampling
         self.rows: list[_Row | None] = []
-        self.cache: Slots | None = None
+        self.cache = Slots(0)
         self.prefix: tuple[int, ...] = ()
         self.prefix_cache: Cache | None = None
 
@@ -100,30 +102,33 @@ class Decoder:
         seed, switch = self.sampling.seed, _switch(self.model)
         rows = [_Row(one, random.Random(f"{seed}:{one.number}:{one.sample}")) for one in requests]
         later = [row for row in rows if len(row.tokens) > switch]
+        self.prefix, self.prefix_cache = (), None
         if now := [row for row in rows if len(row.tokens) <= switch]:
+            self._share([row.tokens for row in now])
             yield from self._run(now, switch, later)
-        if later:
-            yield from self._run(later, math.inf, [])
+        self.prefix, self.prefix_cache = (), None  # its frequencies are those of short sequences
+        yield from self._run(later, math.inf, [])
 
     def _run(self, waiting: list[_Row], switch: float, later: list[_Row]) -> Iterator[tuple[Request, list[int]]]:
         """Make the rows `waiting`; those that become longer than `switch` are put off to `later`."""
-        queue, self.rows, self.cache = list(reversed(waiting)), [], None
-        self._share([row.tokens for row in waiting])
+        queue, self.rows = list(reversed(waiting)), []
+        self.cache = Slots(self.model.config.num_hidden_layers)
         while queue or any(self.rows):
             free = self.width - sum(row is not None for row in self.rows)
             if queue and free * FILL_SHARE >= self.width:
-                yield from self._begin([queue.pop() for _ in range(min(free, len(queue)))])
+                for taken in _alike([queue.pop() for _ in range(min(free, len(queue)))]):
+                    yield from self._begin(taken)
             else:
                 yield from self._step()
             for number, row in enumerate(self.rows):
                 if row and len(row.tokens) > switch:
-                    self.rows[number] = later.append(row)
+                    later.append(row)
+                    self.rows[number] = None
             if not queue:
                 self._drop_free_rows()
 
     def _share(self, prompts: list[tuple[int, ...]]) -> None:
         """Compute what all prompts begin with; each keeps at least one token of its own."""
-        self.prefix, self.prefix_cache = (), None
         low, high = min(prompts), max(prompts)
         most = min(map(len, prompts)) - 1
         common = next((n for n in range(most) if low[n] != high[n]), most)
@@ -159,7 +164,8 @@ class Decoder:
 
     def _make_room(self, read: Cache, longest: int) -> None:
         """Rows for all of `self.rows`, with at least `longest` columns used."""
-        self.cache = self.cache or Slots(read)
+        if not self.cache.rows:
+            self.cache.open(read)
         shift = max(longest - self.cache.length, 0)
         if shift or len(self.rows) > self.cache.rows:
             self.cache.arrange(len(self.rows), shift, self.cache.length + shift)
@@ -169,11 +175,12 @@ class Decoder:
         cache, lengths = self.cache, [row.length if row else 0 for row in self.rows]
         if not cache.room:  # columns that no row uses any more are given up
             cache.arrange(cache.rows, max(lengths) - cache.length, max(lengths) + 1)
+        cache.see(max(lengths))
         positions = self._tensor(lengths)[:, None]
-        columns = torch.arange(cache.length + 1, device=positions.device)
+        columns = torch.arange(max(lengths), -1, -1, device=positions.device)
         hidden = self.model.model(
             self._tensor([[row.made[-1] if row else 0] for row in self.rows]),
-            attention_mask=columns[None] >= cache.length - positions,  # a free row sees itself
+            attention_mask=columns[None] <= positions,  # a free row sees itself
             position_ids=positions,
             past_key_values=cache,
         ).last_hidden_state
@@ -210,6 +217,17 @@ class Decoder:
 
     def _tensor(self, numbers: Sequence[object]) -> torch.Tensor:
         return torch.tensor(numbers, device=self.model.device)
+
+
+def _alike(rows: list[_Row]) -> Iterator[list[_Row]]:
+    """The rows, those after another of which no prompt is shorter than MIN_LENGTH of the longest together."""
+    group: list[_Row] = []
+    for row in sorted(rows, key=lambda row: -len(row.tokens)):
+        if group and len(row.tokens) < MIN_LENGTH * len(group[0].tokens):
+            yield group
+            group = []
+        group.append(row)
+    yield group
 
 
 def _switch(model: PreTrainedModel) -> float:

@@ -15,27 +15,28 @@ SPARE = 128
 
 
 class SlotLayer(DynamicLayer):
-    """One layer's keys and values, each [rows, heads, columns, width], of which the first `length` columns are used."""
+    """One layer's keys and values, each [rows, heads, columns, width], of which the first `length` columns are used, and
+    attention sees those from `first` on."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.length = 0
+        self.first = self.length = 0
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append one column or more, [rows, heads, new, width], to all rows; returns all columns used."""
+        """Append one column or more, [rows, heads, new, width], to all rows; returns the columns from `first` on."""
         end = self.length + key_states.shape[-2]
         if end > self.keys.shape[-2]:
             self.arrange(self.keys.shape[0], 0, end)
         self.keys[:, :, self.length : end] = key_states
         self.values[:, :, self.length : end] = value_states
         self.length = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        return self.keys[:, :, self.first : end], self.values[:, :, self.first : end]
 
     def get_seq_length(self) -> int:
-        """Columns used."""
-        return self.length
+        """Columns that attention sees."""
+        return self.length - self.first
 
     def open(self, like: DynamicLayer) -> None:
         """No rows, of the heads and width of `like`."""
@@ -68,9 +69,11 @@ class SlotLayer(DynamicLayer):
 class Slots(Cache):
     """All layers of a model, always with the same rows and columns."""
 
-    def __init__(self, like: Cache) -> None:
-        """No rows; heads and widths are those of `like`."""
-        super().__init__(layers=[SlotLayer() for _ in like.layers])
+    def __init__(self, layers: int) -> None:
+        super().__init__(layers=[SlotLayer() for _ in range(layers)])
+
+    def open(self, like: Cache) -> None:
+        """No rows, of the heads and widths of `like`."""
         for mine, theirs in zip(self.layers, like.layers, strict=True):
             mine.open(theirs)
 
@@ -81,8 +84,8 @@ class Slots(Cache):
 
     @property
     def rows(self) -> int:
-        """Rows, free or not."""
-        return int(self.layers[0].keys.shape[0])
+        """Rows, free or not; 0 before any was made."""
+        return int(self.layers[0].keys.shape[0]) if self.layers[0].is_initialized else 0
 
     @property
     def room(self) -> int:
@@ -104,6 +107,11 @@ class Slots(Cache):
             mine.put(
                 torch.tensor(rows, device=device), theirs, torch.tensor(sources, device=device), columns.to(device)
             )
+
+    def see(self, columns: int) -> None:
+        """Attention sees the last `columns` columns."""
+        for layer in self.layers:
+            layer.first = layer.length - columns
 
     def keep(self, rows: list[int]) -> None:
         """Only these rows, in this order."""

@@ -110,8 +110,8 @@ def test_keys_are_computed_anew_where_frequencies_change(tmp_path: Path) -> None
     settings = SIZES | {"rope_parameters": LONGROPE, "original_max_position_embeddings": 24, "partial_rotary_factor": 1}
     random_model("phi3", tmp_path, torch.float32, **settings)
     model = hf.load_model(tmp_path, torch.float32)
-    asked = prompts([4, 20, 23, 24, 25, 30])
-    assert continued(model, 3, asked) == {number: alone(model, prompt, 12) for number, prompt in enumerate(asked)}
+    for asked in (prompts([4, 20, 23, 24, 25, 30]), prompts([1, 3, 8, 9], begin=prompts([18])[0])):
+        assert continued(model, 3, asked) == {number: alone(model, prompt, 12) for number, prompt in enumerate(asked)}
 
 
 @pytest.mark.parametrize("width", [1, 2, 5, 8, 40])
@@ -126,9 +126,12 @@ def test_columns_that_no_row_uses_are_given_up(llama: Any, monkeypatch: pytest.M
     monkeypatch.setattr("jobs.generation.slots.SPARE", 2)
     asked = prompts([3, 40, 5, 6, 2, 9])
     decoder = Decoder(llama, 2, Sampling(max_new_tokens=25))
-    made = dict(decoder.run([Request(prompt=prompt, number=number) for number, prompt in enumerate(asked)]))
-    assert {one.number: ids for one, ids in made.items()} == {n: alone(llama, p, 25) for n, p in enumerate(asked)}
-    assert decoder.cache and decoder.cache.layers[0].keys.shape[-2] <= 40 + 25 + 2
+    most, made = 0, {}
+    for request, ids in decoder.run([Request(prompt=prompt, number=number) for number, prompt in enumerate(asked)]):
+        made[request.number] = ids
+        most = max(most, decoder.cache.layers[0].keys.shape[-2])
+    assert made == {number: alone(llama, prompt, 25) for number, prompt in enumerate(asked)}
+    assert 40 + 25 - 1 <= most <= 40 + 25 + 2
 
 
 def test_a_common_beginning_is_read_once(llama: Any, meter: Any) -> None:
@@ -147,6 +150,12 @@ def test_a_short_beginning_is_not_read_apart(llama: Any, meter: Any, common: int
     shapes = meter(llama)
     continued(llama, 3, asked, max_new_tokens=2)
     assert shapes[: len(read)] == read
+
+
+def test_prompts_of_unlike_lengths_are_read_apart(llama: Any, meter: Any) -> None:
+    shapes = meter(llama)
+    continued(llama, 8, prompts([15, 40, 10, 30, 29, 12]), max_new_tokens=1)
+    assert shapes == [(2, 40), (1, 29), (2, 15), (1, 10)]
 
 
 def test_a_prompt_that_begins_another_keeps_its_last_token(llama: Any) -> None:
@@ -213,7 +222,7 @@ def test_a_row_that_ends_takes_the_next_prompt(llama: Any, meter: Any) -> None:
 
 
 def test_free_rows_are_dropped_when_nothing_waits(llama: Any, meter: Any) -> None:
-    asked = prompts([3, 4, 5, 6])
+    asked = prompts([6, 6, 6, 6])
     whole = continued(llama, 4, asked)
     shapes = meter(llama)
     limits = {number: number * 3 + 1 for number in range(4)}
