@@ -15,7 +15,7 @@ SPARE = 128
 
 
 class SlotLayer(DynamicLayer):
-    """One layer's keys and values, each [rows, heads, columns, width], of which the first `length` columns are used, and
+    """One layer's keys and values, each [rows, heads, columns, width]. The first `length` columns are used, and
     attention sees those from `first` on."""
 
     def __init__(self) -> None:

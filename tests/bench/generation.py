@@ -166,9 +166,9 @@ def page(facts: dict[str, Any]) -> str:
     lines = [
         "# Answers in text",
         "",
-        f"`python -m tests.bench.generation` ({facts['date']}, {facts['processor']}): {facts['questions']} questions of"
-        f" GSM8K, answers of {spread['mean']:.0f} tokens on average and {spread['longest']} at most, stories260K in fp32"
-        " on one thread.",
+        f"`python -m tests.bench.generation` ({facts['date']}, {facts['processor']}): {facts['questions']}"
+        f" questions of GSM8K, answers of {spread['mean']:.0f} tokens on average and {spread['longest']} at most,"
+        " stories260K in fp32 on one thread.",
         "Tokens a processor second, medians of"
         f" {facts['rounds']} interleaved rounds; every answer ends after the same number of tokens in all ways.",
         "",
