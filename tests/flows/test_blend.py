@@ -41,7 +41,7 @@ def blend(root: Path, weights: list[float], windows: list[int]) -> Blended:
     ]
     (root / "blend").mkdir()
     (root / "blend" / "blend.json").write_text(json.dumps({"sources": entries}))
-    found = training_split(root / "blend", LENGTH)
+    found = training_split(root / "blend", LENGTH, 1000)
     assert isinstance(found, Blended)
     return found
 
@@ -60,8 +60,8 @@ def test_the_proportions_hold_at_every_position(
     tmp_path_factory: Any, weights: list[float], position: int, count: int
 ) -> None:
     found = blend(tmp_path_factory.mktemp("blend"), weights, [50] * len(weights))
-    order = found.order(0, position + count)
-    assert [list(pair) for pair in found.order(position, count)] == [list(pair) for pair in order[position:]], (
+    order = found.mix.order(0, position + count)
+    assert [list(pair) for pair in found.mix.order(position, count)] == [list(pair) for pair in order[position:]], (
         "any position at once"
     )
     for number, weight in enumerate(found.weights):
@@ -106,7 +106,7 @@ def test_a_corpus_that_is_gone_is_one_sentence(tmp_path: Path) -> None:
     blend(tmp_path, [1, 1], [5, 5])
     (tmp_path / "1" / "train.bin").unlink()
     with pytest.raises(ValueError, match=r"reads the corpus 1 from .* which does not exist"):
-        training_split(tmp_path / "blend", LENGTH)
+        training_split(tmp_path / "blend", LENGTH, 9)
 
 
 def blended(text: Path, *more: str) -> list[str]:
@@ -200,7 +200,7 @@ def test_the_stage_counts_passes_and_refuses_what_runs_out(
     assert statistics["splits"]["train"]["tokens"] == 8 * held
     assert [part["weight"] for part in statistics["blend"]] == [0.75, 0.25]
     assert not (made / "train.bin").exists() and (made / "validation.bin").samefile(corpus / "validation.bin")
-    assert len(training_split(made, 64)) > 0
+    assert len(training_split(made, 64, 9)) > 0
 
 
 @pytest.mark.drill

@@ -25,7 +25,7 @@ def blend(folder: Path, sizes: list[int], weights: list[float]) -> Blended:
         sources.append({"name": f"c{number}", "weight": weight, "path": f"../c{number}"})
     (folder / "blend").mkdir()
     (folder / "blend" / "blend.json").write_text(json.dumps({"sources": sources}))
-    return Blended(folder / "blend", 2)
+    return Blended(folder / "blend", 2, 1000)
 
 
 def by_time(weights: list[float], count: int) -> list[list[int]]:
@@ -49,7 +49,7 @@ def test_samples_are_ordered_by_time(tmp_path: Path, weights: list[float]) -> No
     whole = by_time(weights, 60)
     for position in range(45):
         for count in (1, 2, 7, 15):
-            assert parts.order(position, count).tolist() == whole[position : position + count], position
+            assert parts.mix.order(position, count).tolist() == whole[position : position + count], position
 
 
 def test_calibration_takes_the_proportions(tmp_path: Path) -> None:
@@ -72,14 +72,14 @@ def test_a_corpus_that_is_gone_is_named(tmp_path: Path) -> None:
     blend(tmp_path, [5], [1.0])
     (tmp_path / "c0" / "train.bin").unlink()
     with pytest.raises(ValueError, match=r"reads the corpus c0 from .*c0, which does not exist; run the recipe again"):
-        training_split(tmp_path / "blend", 2)
+        training_split(tmp_path / "blend", 2, 9)
 
 
 def test_a_corpus_and_a_blend_are_told_apart(tmp_path: Path) -> None:
     blend(tmp_path, [5, 8], [0.5, 0.5])
-    assert isinstance(training_split(tmp_path / "blend", 2), Blended)
-    assert isinstance(training_split(tmp_path / "c1", 2), Windows)
+    assert isinstance(training_split(tmp_path / "blend", 2, 9), Blended)
+    assert isinstance(training_split(tmp_path / "c1", 2, 9), Windows)
     for suffix in (".bin", ".idx"):
         shutil.copyfile(tmp_path / f"c0/train{suffix}", tmp_path / f"c1/validation{suffix}")
-    training, validation = splits(tmp_path / "c1", 2)
+    training, validation = splits(tmp_path / "c1", 2, 9)
     assert [len(training), len(validation)] == [3, 2]
