@@ -15,10 +15,6 @@ def check_blend(recipe: Recipe) -> None:
     """Raise ValueError for the first problem."""
     if recipe.blend is None:
         return
-    if recipe.engine == "nemo":
-        raise ValueError(
-            "blend is not supported by engine nemo, whose scripts read one corpus; remove it or use engine megatron"
-        )
     if recipe.stores_logits:
         raise ValueError(
             "distill.offline does not work with a blend, because logits are stored by position in a single corpus;"
@@ -54,9 +50,8 @@ def _check_branches(recipe: Recipe, blend: BlendConfig) -> None:
     if not blend.stages or in_tokens(blend.untils):
         return
     for name, student in recipe.students.items():
-        if student.branches is not None or student.branch_of is not None:
+        if student.branches is not None:
             raise ValueError(
-                f"students.{name}.{'branches' if student.branch_of is None else 'branch_of'} is set, but blend.stages"
-                " end at shares of each training, so trainings of other lengths read other text from the start; give"
-                " until in tokens"
+                f"students.{name}.branches shares the first steps of trainings, but blend.stages end at shares of each"
+                " training, so shorter ones read other text from the start; give until in tokens"
             )
