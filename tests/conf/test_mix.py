@@ -9,7 +9,11 @@ from tests.fixtures.flow import RECIPE
 
 MORE = "blend.sources.more.source=world"
 SHARES = "blend.stages=[{until: 0.7, weights: {data: 3, more: 1}}, {until: 1, weights: {more: 1}}]"
-TOKENS = "blend.stages=[{until: 1000, weights: {data: 1}}, {until: 3200, weights: {more: 1}}, {until: 20000, weights: {data: 1}}]"
+TOKENS = (
+    "blend.stages=[{until: 1000, weights: {data: 1}}, {until: 3200, weights: {more: 1}},"
+    " {until: 20000, weights: {data: 1}}]"
+)
+ROUNDED = "; where a stage would end inside a sequence, it ends at the nearest one's end"
 
 
 def recipe(*overrides: str) -> Recipe:
@@ -21,8 +25,7 @@ def test_a_plan_tells_the_stages_by_shares() -> None:
         "blend, stage 1 of 2, until 0.7 of each training: data 75.00%, more 25.00%",
         "blend, stage 2 of 2, until 1 of each training: more 100.00%",
         "teacher: 240 sequences of 64, stage 1 to 168 (step 42), stage 2 to 240 (step 60)",
-        "distill of depth, distill of width: 24 sequences of 64, stage 1 to 17 (step 5), stage 2 to 24 (step 6); where a"
-        " stage would end inside a sequence, it ends at the nearest one's end",
+        f"distill of depth, distill of width: 24 sequences of 64, stage 1 to 17 (step 5), stage 2 to 24 (step 6){ROUNDED}",
     ]
 
 
@@ -30,10 +33,9 @@ def test_a_plan_tells_the_stages_by_tokens() -> None:
     """The teacher's bounds are inside of sequences or not; the student ends in the first stage but one."""
     assert mix_told(recipe(TOKENS))[2:] == [
         "blend, stage 3 of 3, until 20,000 tokens: data 100.00%",
-        "teacher: 240 sequences of 64, stage 1 to 16 (step 4), stage 2 to 50 (step 13), stage 3 to 240 (step 60); where a"
-        " stage would end inside a sequence, it ends at the nearest one's end",
-        "distill of depth, distill of width: 24 sequences of 64, stage 1 to 16 (step 4), stage 2 to 24 (step 6); where a"
-        " stage would end inside a sequence, it ends at the nearest one's end; it ends before stage 3",
+        f"teacher: 240 sequences of 64, stage 1 to 16 (step 4), stage 2 to 50 (step 13), stage 3 to 240 (step 60){ROUNDED}",
+        "distill of depth, distill of width: 24 sequences of 64, stage 1 to 16 (step 4), stage 2 to 24 (step 6)"
+        f"{ROUNDED}; it ends before stage 3",
     ]
     even = TOKENS.replace("1000", "1024").replace("20000", "20001")
     assert mix_told(recipe(even))[3] == (

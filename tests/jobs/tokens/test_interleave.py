@@ -105,7 +105,7 @@ def test_counts_before_a_position_at_trillions_of_tokens() -> None:
     before = mix.order(bounds[0] - 40, 40)
     after = mix.order(bounds[0] - 40, 80)
     assert after[:40].tolist() == before.tolist()
-    last = {corpus: number for corpus, number in before.tolist()}
+    last = dict(before.tolist())
     assert after[40:][after[40:, 0] == 0][0, 1] == last[0] + 1
 
 

@@ -52,8 +52,8 @@ def test_the_stage_in_which_a_corpus_runs_out_is_named() -> None:
     with pytest.raises(ValueError) as caught:
         stages_read(config(), 400, {"data": 200, "more": 149})
     assert str(caught.value) == (
-        "the corpus more runs out in stage 2 of 3 of the blend: it holds 149 tokens, of which the stages before read 50,"
-        " and this one reads 100 more; lower blend.stages.2.weights.more or the blend's tokens, or repeat it with"
+        "the corpus more runs out in stage 2 of 3 of the blend: it holds 149 tokens, of which the stages before read"
+        " 50, and this one reads 100 more; lower blend.stages.2.weights.more or the blend's tokens, or repeat it with"
         " blend.exhausted=repeat"
     )
     with pytest.raises(ValueError, match="the corpus data runs out in stage 1 of 3 of the blend: it holds 149 tokens"):
