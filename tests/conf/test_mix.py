@@ -25,7 +25,8 @@ def test_a_plan_tells_the_stages_by_shares() -> None:
         "blend, stage 1 of 2, until 0.7 of each training: data 75.00%, more 25.00%",
         "blend, stage 2 of 2, until 1 of each training: more 100.00%",
         "teacher: 240 sequences of 64, stage 1 to 168 (step 42), stage 2 to 240 (step 60)",
-        f"distill of depth, distill of width: 24 sequences of 64, stage 1 to 17 (step 5), stage 2 to 24 (step 6){ROUNDED}",
+        "distill of depth, distill of width: 24 sequences of 64, stage 1 to 17 (step 5), stage 2 to 24 (step 6)"
+        + ROUNDED,
     ]
 
 
@@ -33,7 +34,8 @@ def test_a_plan_tells_the_stages_by_tokens() -> None:
     """The teacher's bounds are inside of sequences or not; the student ends in the first stage but one."""
     assert mix_told(recipe(TOKENS))[2:] == [
         "blend, stage 3 of 3, until 20,000 tokens: data 100.00%",
-        f"teacher: 240 sequences of 64, stage 1 to 16 (step 4), stage 2 to 50 (step 13), stage 3 to 240 (step 60){ROUNDED}",
+        "teacher: 240 sequences of 64, stage 1 to 16 (step 4), stage 2 to 50 (step 13), stage 3 to 240 (step 60)"
+        + ROUNDED,
         "distill of depth, distill of width: 24 sequences of 64, stage 1 to 16 (step 4), stage 2 to 24 (step 6)"
         f"{ROUNDED}; it ends before stage 3",
     ]
