@@ -96,12 +96,11 @@ def _check_until(where: str, stages: Sequence[MixStage], number: int) -> None:
     """One stage's bound: of the same kind as the last one's, and after the one before."""
     until, last = stages[number - 1].until, stages[-1].until
     if in_tokens([last]) != in_tokens([until]):
-        kinds = ("tokens", "a share of each training") if until > 1 else ("a share of each training", "tokens")
         raise ValueError(
-            f"{where}.until is {_told(until)}, {kinds[0]}, but that of stage {len(stages)} is {_told(last)},"
-            f" {kinds[1]}; give all in the same unit"
+            f"{where}.until is {_told(until)}, {_kind(until)}, but that of stage {len(stages)} is {_told(last)},"
+            f" {_kind(last)}; give all in the same unit"
         )
-    if until > 1 and not until.is_integer():
+    if in_tokens([until]) and not until.is_integer():
         raise ValueError(f"{where}.until is {until:g}, neither whole tokens nor a share up to 1; choose one of them")
     if number > 1 and until <= (before := stages[number - 2].until):
         raise ValueError(
@@ -111,4 +110,8 @@ def _check_until(where: str, stages: Sequence[MixStage], number: int) -> None:
 
 
 def _told(until: float) -> str:
-    return f"{until:,.0f}" if until > 1 else f"{until:g}"
+    return f"{until:,.0f}" if until.is_integer() else f"{until:g}"
+
+
+def _kind(until: float) -> str:
+    return "tokens" if in_tokens([until]) else "a share of each training"

@@ -63,7 +63,7 @@ def test_bounds_rise_and_are_within_half_a_sequence(tokens: list[int], sequences
 def test_numbers_are_what_was_written() -> None:
     assert exact(0.7) == Fraction(7, 10) and exact(8e12) == 8 * 10**12
     assert [rounded(Fraction(number, 4)) for number in (1, 2, 3, 4, 5, 6)] == [0, 1, 1, 1, 1, 2]
-    assert not in_tokens((0.5, 1.0)) and in_tokens((2.0, 3.0))
+    assert not in_tokens((0.5, 1.0)) and in_tokens((1.5, 2.0))
 
 
 def test_who_is_not_named_has_no_weight() -> None:
@@ -109,6 +109,10 @@ REFUSED = {
     "two units, the last a share": (
         {"stages": [stage(9000, code=1), NEW]},
         "blend.stages.1.until is 9,000, tokens, but that of stage 2 is 1, a share of each training",
+    ),
+    "two units, a small number": (
+        {"stages": [stage(1.5, code=1), NEW]},
+        "blend.stages.1.until is 1.5, tokens, but that of stage 2 is 1, a share of each training",
     ),
     "part of a token": (
         {"stages": [stage(10.5, code=1, math=1)]},
