@@ -13,7 +13,7 @@ import pytest
 from conf.stages.distill import DistillConfig
 from conf.stages.trunk import stable_trunk
 from jobs.tokens.blend_reader import Blended
-from tests.fixtures.jobs import SHAPE, TRAINING, first, killed_after_a_checkpoint, last, ranks, run_job
+from tests.fixtures.jobs import SHAPE, TRAINING, first, killed_after_a_checkpoint, last, ranks, refused, run_job
 
 pytestmark = pytest.mark.slow
 
@@ -122,3 +122,25 @@ def test_branches_share_a_trunk_across_the_edge(
         whole = run_job("distill", own, inputs, tmp_path / f"whole-{steps}")
         branch = run_job("distill", own | {"begun": 3}, inputs | {"trunk": made}, tmp_path / f"branch-{steps}")
         assert (weights(branch), logged(branch)) == (weights(whole), logged(whole))
+
+
+def test_logits_of_a_blend_are_refused(
+    mix: Path, undisturbed: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    inputs = {"data": mix, "teacher": undisturbed}
+    told = refused("logits", {"top_k": 8, "seq_length": 64, "precision": "fp32"}, inputs, tmp_path / "logits", capfd)
+    assert f"{mix} is a blend, for which logits cannot be stored" in told
+
+
+def test_importance_is_measured_on_all_of_a_mix(mix: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """Another one than on the first stage alone, which is what the first samples of a training are."""
+    config = {"calibration_samples": 8, "seq_length": 64, "micro_batch": 4, "precision": "fp32"}
+    whole = run_job("importance", config, {"data": mix, "teacher": undisturbed}, tmp_path / "whole")
+    content = json.loads((mix / "blend.json").read_text())
+    only = [{"until": 1.0, "weights": content["stages"][0]["weights"]}]
+    for source in content["sources"]:
+        source["path"] = str((mix / source["path"]).resolve())
+    first_only = shutil.copytree(mix, tmp_path / "first")
+    (first_only / "blend.json").write_text(json.dumps(content | {"stages": only}))
+    other = run_job("importance", config, {"data": first_only, "teacher": undisturbed}, tmp_path / "other")
+    assert (whole / "importance.json").read_text() != (other / "importance.json").read_text()
