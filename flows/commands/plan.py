@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from conf.base import StageConfig
     from conf.cluster import Cluster
     from conf.recipe import Recipe
+    from conf.stages.blend import BlendConfig
     from flows.sizing import Sized
 
 
@@ -42,6 +43,7 @@ def plan(
     from conf.checks.serve import told
     from conf.cluster import load_cluster
     from conf.load import load
+    from conf.mix import mix_told
     from conf.placement import place_on_cluster
     from flows.plan import plan as stages_of
     from flows.sizing import sized
@@ -51,7 +53,7 @@ def plan(
     recipe = place_on_cluster(load(preset, recipe_overrides), on_cluster)
     stages = sized(recipe, on_cluster, stages_of(recipe, root))
     if as_json:
-        print_json([_as_json(each) for each in stages])
+        print_json([_as_json(each, recipe.blend) for each in stages])
         raise typer.Exit(2 if any(each.misfit for each in stages) else 0)
     times = _on_cpu(on_cluster, stages)
     here = _this_machine(root) if on_cluster.kind == "local" else None
@@ -62,7 +64,7 @@ def plan(
     if gpus:
         out.print(*gpu_tables(on_cluster, gpus, out.width))
     _gates(recipe)
-    for line in saved(recipe):
+    for line in (*mix_told(recipe), *saved(recipe)):
         out.print(line, highlight=False, markup=False, soft_wrap=True)
     for line in told(recipe.serve, recipe.quantize, experts=any(each.numbers.active for each in stages)):
         out.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -109,8 +111,10 @@ def _this_machine(root: Path) -> tuple[float, float]:
     return psutil.virtual_memory().total, shutil.disk_usage(there).free
 
 
-def _as_json(each: Sized) -> dict[str, Any]:
+def _as_json(each: Sized, blend: BlendConfig | None) -> dict[str, Any]:
     """A stage for other programs: counts, bytes and hours; null where unknown."""
+    from conf.mix import as_json
+
     numbers, planned = each.numbers, each.stage
     return {
         "stage": planned.label,
@@ -129,6 +133,7 @@ def _as_json(each: Sized) -> dict[str, Any]:
         "differs": {setting: {"there": there, "here": here} for setting, (there, here) in planned.differs.items()},
         "waits": planned.waits or None,
         "does_not_fit": each.misfit,
+        **({"mix": mix} if (mix := as_json(blend, planned.config)) else {}),
         "engines": _engines(planned.config, experts=bool(numbers.active)),
     }
 
