@@ -7,7 +7,8 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from conf.base import Config, Later
-from conf.families import FAMILIES, Family, Name
+from conf.families import FAMILIES, Name
+from conf.family import Family
 
 
 class Shape(Config):

@@ -13,7 +13,8 @@ import torch
 
 from jobs.megatron import fused_loss as head
 from jobs.megatron.divergence import Divergence, TopKLogits
-from jobs.megatron.fused_loss import Head, Losses, LossWeights
+from jobs.megatron.fused_loss import Losses, LossWeights
+from jobs.megatron.output_head import Head
 
 pytestmark = pytest.mark.usefixtures("one_rank")
 
