@@ -89,7 +89,7 @@ class _Capped(torch.autograd.Function):
             scores = (tanh * how.cap).masked_fill_(chunk.hidden, -math.inf)
             weights = scores.sub_(logs[..., chunk.queries, :]).exp_()
             d_output = upstream[0][..., chunk.queries, :]
-            mean = (d_output * output[..., chunk.queries, :]).sum(-1, keepdim=True, dtype=weights.dtype)
+            mean = (d_output.to(weights.dtype) * output[..., chunk.queries, :]).sum(-1, keepdim=True)
             rows = d_output.flatten(2, 3)
             d_value[:, :, chunk.keys] += weights.to(value.dtype).flatten(2, 3).mT @ rows
             d_scores = (rows @ value[:, :, chunk.keys].mT).to(weights.dtype).view_as(weights)
