@@ -24,7 +24,7 @@ def cap_(logits: torch.Tensor, cap: float) -> torch.Tensor:
 
 def slope(logits: torch.Tensor, cap: float) -> torch.Tensor:
     """The derivative of the cap at `logits` that are not capped yet, in their shape; in fp32 if they are narrower."""
-    return (logits.to(wide(logits)) / cap).tanh_().square_().neg_().add_(1)
+    return logits.to(wide(logits), copy=True).div_(cap).tanh_().square_().neg_().add_(1)
 
 
 def wide(tensor: torch.Tensor) -> torch.dtype:

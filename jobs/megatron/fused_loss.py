@@ -218,6 +218,7 @@ def _group(logits: torch.Tensor, group: slice, task: _Task, *, differentiate: bo
         squares = z_loss(ours.clone()) if z else None
         known = None if teacher is None or theirs is None else teacher.capped(theirs[chunk])
         values, gradient = _chunk(ours, known, token_slice, task)
+        del ours, known
         if squares:
             values["z_loss"] = squares[0]
             gradient.add_(squares[1], alpha=z)
