@@ -130,6 +130,7 @@ FAMILIES: dict[str, Family] = {
         period=2,
         activations=GELU,
         activation="hidden_activation",
+        copied_activation="hidden_act",
         zero_centred=True,
         sandwiched=True,
         root_scaled=True,

@@ -72,6 +72,8 @@ class Family:
     activations: tuple[str, ...] = SILU
     """Names of the gate's activation in the field `activation`."""
     activation: str = "hidden_act"
+    copied_activation: str = ""
+    """Another field for it, which transformers ignores and engines need: SGLang, and vLLM until its change 36672."""
     zero_centred: bool = False
     """Norms multiply by 1 + their weight."""
     sandwiched: bool = False

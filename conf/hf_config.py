@@ -182,6 +182,14 @@ def _rotated(config: dict[str, Any], where: str) -> list[int]:
     return [int(value) for value in given]
 
 
+def for_engines(config: dict[str, Any]) -> dict[str, Any]:
+    """`config` with what transformers 5 does not read but others do: `rope_in_both_forms`, and the activation under the
+    name that engines look for."""
+    family = row(config)
+    copied = {family.copied_activation: config.get(family.activation, family.activations[0])}
+    return (copied if family.copied_activation else {}) | rope_in_both_forms(config)
+
+
 def rope_in_both_forms(config: dict[str, Any]) -> dict[str, Any]:
     """`config` with `rope_theta` and `rope_scaling` beside `rope_parameters`, which transformers 4 and engines built on
     it do not know: they would take their default base without a word. transformers 5 reads the same from both."""

@@ -10,7 +10,7 @@ from transformers import AutoConfig, LlamaConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from conf.families import FAMILIES
-from conf.hf_config import CAPS, REQUIRED, caps, completed, head_dim, rope_in_both_forms, stop_ids, windows
+from conf.hf_config import REQUIRED, completed, head_dim, rope_in_both_forms, stop_ids, windows
 from conf.rotary import local_rope, rope
 
 SIZES = dict.fromkeys(REQUIRED, 64) | {"num_attention_heads": 4}
@@ -206,16 +206,12 @@ def test_both_rotary_embeddings_of_gemma_are_read(given: dict[str, Any]) -> None
         ("granite", {"residual_multiplier": "a"}, "has residual_multiplier 'a'; it must be a number above 0"),
         ("gemma3_text", {"query_pre_attn_scalar": 0}, "has query_pre_attn_scalar 0; it must be a number above 0"),
         ("gemma2", {"query_pre_attn_scalar": "h"}, "has query_pre_attn_scalar 'h'; it must be a number above 0"),
-        ("gemma2", {"attn_logit_softcapping": 0}, "has attn_logit_softcapping 0; it must be a number above 0"),
-        ("gemma2", {"final_logit_softcapping": -1.0}, "has final_logit_softcapping -1.0; it must be a number above 0"),
-        ("gemma2", {"final_logit_softcapping": True}, "has final_logit_softcapping True; it must be a number above 0"),
         ("gemma2", {"use_bidirectional_attention": True}, "sets use_bidirectional_attention; choose a model that"),
         (
             "gemma3_text",
             {"final_logit_softcapping": 30.0},
             "final_logit_softcapping, a cap that is not supported for",
         ),
-        ("llama", {"attn_logit_softcapping": 50.0}, "sets attn_logit_softcapping, a cap that is not supported for Lla"),
         ("gemma3_text", {"use_bidirectional_attention": True}, "sets use_bidirectional_attention; choose a model that"),
         ("gemma", {"hidden_act": "silu"}, "has hidden_act silu; only gelu_pytorch_tanh or gelu is supported for Gemma"),
         ("llama", {"hidden_act": "gelu"}, "has hidden_act gelu; only silu or swish is supported for Llama"),
@@ -224,31 +220,6 @@ def test_both_rotary_embeddings_of_gemma_are_read(given: dict[str, Any]) -> None
 def test_what_a_family_does_not_compute_is_refused(kind: str, given: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         completed({"model_type": kind} | SIZES | given)
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ({}, (50.0, 30.0)),
-        ({"attn_logit_softcapping": None}, (None, 30.0)),
-        ({"final_logit_softcapping": None}, (50.0, None)),
-        ({"attn_logit_softcapping": 4.0, "final_logit_softcapping": 3.5}, (4.0, 3.5)),
-    ],
-)
-def test_caps_are_those_of_transformers(given: dict[str, Any], expected: tuple[float | None, ...]) -> None:
-    """A null switches a cap off, where elsewhere it means the default."""
-    theirs = AutoConfig.for_model("gemma2", **SIZES, **given)
-    ours = completed({"model_type": "gemma2"} | SIZES | given)
-    assert caps(ours) == expected == (theirs.attn_logit_softcapping, theirs.final_logit_softcapping)
-    assert tuple(ours[name] for name in CAPS) == expected
-    assert completed(ours) == ours
-
-
-def test_other_families_have_no_caps() -> None:
-    for kind in FAMILIES.keys() - {"gemma2"}:
-        whole = completed({"model_type": kind} | SIZES)
-        assert caps(whole) == (None, None)
-        assert not whole.keys() & set(CAPS)
 
 
 @pytest.mark.parametrize("given", [{}, {"no_rope_layer_interval": 3}, {"no_rope_layers": [0] * 64}])
