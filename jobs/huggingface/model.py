@@ -129,7 +129,7 @@ def logits(model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
     found: torch.Tensor = model.lm_head(hidden)
     family = FAMILIES.get(model.config.model_type)
     found = found / model.config.logits_scaling if family and family.multipliers else found
-    cap = hf_config.caps(model.config.to_dict())[1]
+    cap = model.config.final_logit_softcapping if family and family.logits_cap else None
     return found if cap is None else torch.tanh(found / cap) * cap
 
 
