@@ -35,6 +35,7 @@ OWN: dict[str, dict[str, Any]] = {
     "qwen2": {"use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1},
     "mistral": {"sliding_window": 9},
     "granite": {"embedding_multiplier": 3.0, "attention_multiplier": 0.2, "logits_scaling": 2.0},
+    "gemma2": {"sliding_window": 9, "query_pre_attn_scalar": 24},
     "gemma3_text": {"sliding_window": 9, "sliding_window_pattern": 2, "query_pre_attn_scalar": 24},
     "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48, "norm_topk_prob": True},
     "mixtral": {"num_local_experts": 4, "sliding_window": 9},
