@@ -35,7 +35,8 @@ SECONDS = 1800
 """A change that makes the tests hang is caught as well."""
 LOOKS = ("highlight", "soft_wrap", "description", "help")
 """Keyword arguments that only change how a text looks, or the text."""
-FIGURE_LOOKS = ("linewidth", "linewidths", "markersize", "fontsize", "width", "elinewidth", "padding", "zorder", "alpha")
+LINES = ("linewidth", "linewidths", "elinewidth", "markersize")
+FIGURE_LOOKS = (*LINES, "fontsize", "width", "padding", "zorder", "alpha")
 """Those that only change how a figure looks. `alpha`, `width` and `padding` are numbers that count elsewhere."""
 FIGURES = ("tasks/report/plots/", "tasks/report/figure.py")
 OPERATORS: dict[type[ast.AST], tuple[str, str]] = {

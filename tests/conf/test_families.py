@@ -74,16 +74,21 @@ def test_nothing_else_that_a_row_needs_has_a_default(kind: str) -> None:
     assert row.multipliers is hasattr(config, "embedding_multiplier")
     assert row.query_scalar is hasattr(config, "query_pre_attn_scalar")
     assert row.unrotated is hasattr(config, "no_rope_layers")
+    assert row.partly_rotated is ("partial_rotary_factor" in config.rope_parameters)
     assert getattr(config, row.activation) == row.activations[0]
+    if row.experts:
+        assert row.experts.normalized is not hasattr(config, "norm_topk_prob")
 
 
 @cache
 def small(kind: str) -> Any:
     """A model of transformers' own class with random weights, 1 layer deep."""
-    mixture = {"num_experts": 2, "num_local_experts": 2, "moe_intermediate_size": 8, "num_experts_per_tok": 1}
+    mixture: dict[str, int] = {}
+    if FAMILIES[kind].experts:
+        mixture = {"num_experts": 2, "num_local_experts": 2, "moe_intermediate_size": 8, "num_experts_per_tok": 1}
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2}
     few = {"num_hidden_layers": 1, "vocab_size": 16, "head_dim": 8, "pad_token_id": None, "layer_types": None}
-    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes, **few, **(mixture if FAMILIES[kind].experts else {})))
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes, **few, **mixture))
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -113,3 +118,13 @@ def test_heads_need_divide_the_hidden_size_where_the_row_says(kind: str) -> None
     refused = pytest.raises(Exception, match="multiple of the number of attention heads")
     with refused if FAMILIES[kind].whole_heads else nullcontext():
         AutoConfig.for_model(kind, hidden_size=30, num_attention_heads=4, head_dim=8)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, row in FAMILIES.items() if "longrope" in row.ropes])
+def test_longrope_is_counted_by_hidden_size_where_the_row_says(kind: str) -> None:
+    """8 channels of a head are 4 pairs; hidden size / heads would be 8 pairs."""
+    pairs = [1.0] * 4
+    factors = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": pairs, "long_factor": pairs, "factor": 2.0}
+    refused = pytest.raises(Exception, match="must have length 8, got 4")
+    with refused if FAMILIES[kind].factors_by_hidden else nullcontext():
+        AutoConfig.for_model(kind, hidden_size=64, num_attention_heads=4, head_dim=8, rope_parameters=factors)
