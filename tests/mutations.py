@@ -36,7 +36,7 @@ SECONDS = 1800
 LOOKS = ("highlight", "soft_wrap", "description", "help")
 """Keyword arguments that only change how a text looks, or the text."""
 LINES = ("linewidth", "linewidths", "elinewidth", "markersize")
-FIGURE_LOOKS = (*LINES, "fontsize", "width", "padding", "zorder", "alpha")
+FIGURE_LOOKS = (*LINES, "fontsize", "width", "padding", "zorder", "alpha", "frameon")
 """Those that only change how a figure looks. `alpha`, `width` and `padding` are numbers that count elsewhere."""
 FIGURES = ("tasks/report/plots/", "tasks/report/figure.py")
 OPERATORS: dict[type[ast.AST], tuple[str, str]] = {
