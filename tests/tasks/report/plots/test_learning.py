@@ -46,6 +46,7 @@ def test_losses_and_divergences_are_drawn_by_tokens() -> None:
     losses, divergences = panels(small=trained(), offline=trained(val_kl=()))
     assert lines(losses) == [([0, 100, 200], [3, 2, 1])] * 2
     assert lines(divergences) == [([0, 100, 200], [1, 0.5, 0.25])]
+    assert (losses.get_xlabel(), divergences.get_xlabel()) == ("", "distillation tokens")
     assert divergences.get_yscale() == "log" and divergences.get_ylim()[0] == pytest.approx(0.25 / 4)
 
 
