@@ -79,6 +79,11 @@ def test_two_objectives_have_a_front() -> None:
     ]
     axes = axes_of(result(*trials, by=("val_loss", "bytes"), recipe_values=(2.5, 15.0)), "front")
     assert lines(axes)[:3] == [([3], [10]), ([2], [20]), ([3.5], [30])]
+    assert [(each.get_color(), each.get_markerfacecolor()) for each in axes.lines[:3]] == [
+        (COLORS[1], COLORS[1]),
+        (COLORS[1], COLORS[1]),
+        (COLORS[0], "none"),
+    ]
     assert lines(axes)[3] == ([2, 3], [20, 10]), "the front goes from left to right"
     assert labelled(axes) == {"the recipe": ([2.5], [15])}
     assert notes(axes) == [("t1", (3, 10)), ("t2", (2, 20))]
