@@ -116,7 +116,7 @@ def test_each_trial_is_a_line_over_its_keys_and_result() -> None:
     assert low < 0 and high > 1, "ends of the axes lie inside the panel"
 
 
-def test_better_trials_are_drawn_darker_and_the_best_in_its_color() -> None:
+def test_better_trials_are_darker_and_the_best_has_its_color() -> None:
     axes = axes_of(result(*(trial(number, (float(number),)) for number in (1, 2, 3))), "parallel")
     shades = [each.get_alpha() for each in axes.lines[:3]]
     assert shades == pytest.approx([study.PALEST, study.PALEST + (1 - study.PALEST) / 4, 1])
