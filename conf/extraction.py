@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from conf.base import Config
+from conf.base import Config, Later
+from conf.ocr import Ocr
 
 
 class Extract(Config):
@@ -37,4 +38,7 @@ class Extract(Config):
         ge=0,
         le=1,
         description="The stage fails if no text can be taken from a larger share of files and archived pages.",
+    )
+    ocr: Annotated[Ocr | None, Later()] = Field(
+        default=None, description="Text recognition for PDF pages that need it; null: they are counted."
     )

@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from jobs.corpus.ocr_counts import Recognized
+
 
 @dataclass(slots=True)
 class Extracted:
@@ -22,6 +24,7 @@ class Extracted:
     first: str = ""
     pages: int = 0
     ocr_pages: int = 0
+    recognized: Recognized = field(default_factory=Recognized)
     undecodable: int = 0
 
     def refuse(self, reason: str, place: str) -> None:
@@ -58,6 +61,7 @@ class Extracted:
             "quarantined": dict(self.quarantined.most_common()),
             "pdf_pages": self.pages,
             "pdf_pages_needing_ocr": self.ocr_pages,
+            **({"ocr": self.recognized.counts()} if self.recognized.engine else {}),
             "undecodable": self.undecodable,
         }
 
@@ -74,7 +78,9 @@ class Extracted:
         if self.skipped:
             reasons = ", ".join(f"{reason} ({count:,})" for reason, count in self.skipped.most_common())
             found.append(f"records that are no pages with text: {reasons}")
-        if self.ocr_pages:
+        if self.recognized.given:
+            found.append(self.recognized.sentence())
+        elif self.ocr_pages:
             found.append(f"{self.ocr_pages:,} of {self.pages:,} PDF pages are images without text and need OCR")
         if self.undecodable:
             found.append(f"{self.undecodable:,} pages have bytes that their encoding does not, written as U+FFFD")

@@ -10,6 +10,8 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +22,8 @@ from conf.content import open_bytes, whole
 from conf.extraction import Extract
 from conf.process import die_with_parent
 from jobs.corpus.extract.html import read_html, read_text
+from jobs.corpus.extract.ocr import Engine, Recognizer, Unavailable
+from jobs.corpus.extract.ocr_tesseract import TesseractEngine
 from jobs.corpus.extract.pdf import MAGIC, WITHIN, read_pdf
 
 LEAKED = 4
@@ -28,6 +32,7 @@ LEAKED = 4
 
 def main(connection: Connection, settings: Extract) -> None:
     """Answer until the parent closes the connection."""
+    engine = _engine(settings)
     start = _bound(settings)
     connection.send_bytes(b"{}")
     while True:
@@ -41,13 +46,38 @@ def main(connection: Connection, settings: Extract) -> None:
 
             start = _bound(settings)
             connection.send_bytes(b"{}")  # only now does the file's time begin
-        answer = _answer(task, content, settings)
+        answer = _answer(task, content, settings, _recognizer(settings, engine, connection))
         del content
         kept = _memory() - start > (settings.memory_mb << 20) / LEAKED
         answer["last"] = kept or "out of memory" in answer.get("reason", "")
         connection.send_bytes(orjson.dumps(answer))
         if answer["last"]:
             return
+
+
+def _engine(settings: Extract) -> Engine | None:
+    """What recognizes images, if it is asked."""
+    if settings.ocr is None:
+        return None
+    if not settings.ocr.endpoint:
+        return TesseractEngine(settings.ocr)
+    from jobs.corpus.extract.ocr_endpoint import EndpointEngine  # the HTTP client, which is no file's memory
+
+    return EndpointEngine(settings.ocr)
+
+
+def _recognizer(settings: Extract, engine: Engine | None, connection: Connection) -> Recognizer | None:
+    """A recognizer for one file, whose pages have a time of their own: the parent hears of their begin and end."""
+
+    @contextmanager
+    def around() -> Iterator[None]:
+        connection.send_bytes(b'{"page": true}')
+        try:
+            yield
+        finally:
+            connection.send_bytes(b'{"page": false}')
+
+    return Recognizer(settings.ocr, engine, around) if settings.ocr and engine else None
 
 
 def _bound(settings: Extract) -> int:
@@ -57,17 +87,21 @@ def _bound(settings: Extract) -> int:
     return now
 
 
-def _answer(task: dict[str, Any], content: bytes, settings: Extract) -> dict[str, Any]:
+def _answer(
+    task: dict[str, Any], content: bytes, settings: Extract, recognizer: Recognizer | None = None
+) -> dict[str, Any]:
     """The answer on a task; `content` is that of a record, or the path of a file."""
     try:
         if task["path"]:
             path = Path(os.fsdecode(content))
             with whole(path), open_bytes(path) as stream:
                 content = _read(stream, settings.max_bytes + 1)
-        answer = _text(content, task, settings)
+        answer = _text(content, task, settings, recognizer)
         answer["text"] = answer.get("text", "").encode("utf-8", "replace").decode()
     except MemoryError:
         return {"reason": f"out of memory: above data.extract.memory_mb {settings.memory_mb}"}
+    except Unavailable as error:
+        return {"unavailable": str(error)}
     except Exception as error:  # noqa: BLE001 - a parser raises whatever its input makes it raise
         return {"reason": f"damaged: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"}
     return answer
@@ -82,7 +116,7 @@ def _read(stream: IO[bytes], most: int) -> bytes:
     return b"".join(pieces)
 
 
-def _text(content: bytes, task: dict[str, Any], settings: Extract) -> dict[str, Any]:
+def _text(content: bytes, task: dict[str, Any], settings: Extract, recognizer: Recognizer | None) -> dict[str, Any]:
     """The answer for a file: its first bytes decide what it is, then what its name or the server says."""
     kind = "pdf" if MAGIC in content[:WITHIN] else task["kind"]
     if not content.strip(b"\0 \t\r\n"):
@@ -94,7 +128,7 @@ def _text(content: bytes, task: dict[str, Any], settings: Extract) -> dict[str, 
     if content.startswith(b"WARC/"):
         return {"reason": "damaged: a web archive; call it .warc", "kind": kind}
     if kind == "pdf":
-        return {"kind": kind, **read_pdf(content, settings, task["truncated"])}
+        return {"kind": kind, **read_pdf(content, settings, task["truncated"], recognizer)}
     if task["truncated"] and settings.truncated == "quarantine":
         return {"reason": f"truncated: {task['truncated']}", "kind": kind}
     read = read_html(content, task["charset"], settings) if kind == "html" else read_text(content, task["charset"])

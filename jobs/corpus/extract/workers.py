@@ -25,6 +25,8 @@ AHEAD = 4
 """Tasks in hand per worker: those behind a slow one go on meanwhile."""
 HELD = 64 << 20
 """Bytes of archived records that wait for a worker."""
+SPARE = 5.0
+"""Seconds above its own bound in which a page that is recognized must end."""
 STARTS_IN = 120.0
 """Seconds in which a worker must be ready."""
 
@@ -74,12 +76,13 @@ class _Worker:
         other.close()
         self.ready, self.until = False, time.monotonic() + STARTS_IN
         self.job: _Job | None = None
+        self._pages, self._left = 0, 0.0
 
     def give(self, job: _Job) -> None:
         """Start on a task."""
         task = job.task
         message = {name: getattr(task, name) for name in ("kind", "charset", "truncated")}
-        self.job, self.until = job, time.monotonic() + self._settings.seconds
+        self.job, self.until, self._pages = job, time.monotonic() + self._settings.seconds, 0
         try:
             self.connection.send_bytes(orjson.dumps(message | {"path": task.path is not None}))
             self.connection.send_bytes(task.content if task.path is None else os.fsencode(task.path))
@@ -88,7 +91,8 @@ class _Worker:
         job.given, job.task = True, replace(task, content=b"")
 
     def hear(self) -> bool:
-        """Take its answer; returns whether it lives on. Raises RuntimeError where it could not start."""
+        """Take its answer; returns whether it lives on. Raises RuntimeError where it could not start, and ValueError
+        where what recognizes images is not available."""
         try:
             answer = orjson.loads(self.connection.recv_bytes())
         except (EOFError, OSError):
@@ -97,12 +101,27 @@ class _Worker:
         if not answer:  # ready, for its first file or for HTML
             self.ready, self.until = True, time.monotonic() + self._settings.seconds
             return True
+        if "page" in answer:
+            self._on_page(answer["page"])
+            return True
+        if unavailable := answer.get("unavailable"):
+            raise ValueError(unavailable)
         assert self.job is not None
         self.job.answer, self.job = answer, None
         if answer.pop("last"):
             self.end()
             return False
         return True
+
+    def _on_page(self, begins: bool) -> None:
+        """The recognition of a page begins, in a time of its own, or ends, and the file's goes on. A parser that its
+        input has taken over gets no more of it than a file can have pages."""
+        now, ocr = time.monotonic(), self._settings.ocr
+        if begins and ocr and self._pages < self._settings.max_pages:
+            self._pages, self._left = self._pages + 1, self.until - now
+            self.until += ocr.seconds + SPARE
+        elif not begins:
+            self.until = min(self.until, now + self._left)
 
     def late(self) -> bool:
         """Whether its time is over, which ends it."""

@@ -41,9 +41,23 @@ def read_steps(statistics: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {
         "read": read,
         "steps": tuple(Step(name=name, documents=count) for name, count in steps if count),
+        "ocr": _ocr(extracted.get("ocr") or {}),
         "would": rules if filtered.get("action") == "report" else (),
         "samples": _samples(file.read_text(encoding="utf-8")) if file.is_file() else (),
     }
+
+
+def _ocr(counts: dict[str, Any]) -> str:
+    """The PDF pages that were recognized, which are parts of documents; empty where there were none."""
+    failed = counts.get("failed", {})
+    given = counts.get("pages", 0) + sum(failed.values())
+    if not given:
+        return ""
+    without = "".join(f", {count:,} without text ({reason})" for reason, count in failed.items())
+    return (
+        f"{given:,} PDF pages are images: {counts['pages']:,} read by {counts['engine']}"
+        f" ({counts['characters']:,} characters){without}; {counts['seconds']:,.1f} s."
+    )
 
 
 def _samples(text: str) -> tuple[FilterSample, ...]:
@@ -67,7 +81,8 @@ def sections(texts: dict[str, TextCounts]) -> tuple[Section, ...]:
     found = []
     if steps := [row for label, counts in texts.items() for row in _steps(label, counts)]:
         header = ("corpus", "step", "documents or records", "share of all", "left")
-        found.append(Section(title="The text, step by step", header=header, rows=tuple(steps)))
+        notes = tuple(f"{label}: {counts.ocr}" for label, counts in texts.items() if counts.ocr)
+        found.append(Section(title="The text, step by step", header=header, rows=tuple(steps), notes=notes))
     if would := [row for label, counts in texts.items() for row in _would(label, counts)]:
         found.append(
             Section(
