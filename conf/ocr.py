@@ -7,9 +7,9 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from conf.base import Config, Execution
-from conf.patterns import ADDRESS, VARIABLE
+from conf.patterns import ADDRESS, LANGUAGE, VARIABLE
 
-Language = Annotated[str, Field(pattern=r"^(script/)?[A-Za-z][A-Za-z0-9_]*$")]
+Language = Annotated[str, Field(pattern=LANGUAGE)]
 ENGLISH = ("eng",)
 
 

@@ -8,6 +8,7 @@ VARIABLE = r"^[A-Z_][A-Z0-9_]*$"
 MOUNT = r"^[^:,\s]+:[^:,\s]+(:(ro|rw))?$"
 ABSOLUTE = r"^/"
 ADDRESS = r"^https?://[^\s@]+$"
+LANGUAGE = r"^(script/)?[A-Za-z][A-Za-z0-9_]*$"
 
 WORDS = {
     NAME: "up to 63 small letters, digits and dashes, starting with a letter or digit",
@@ -16,4 +17,5 @@ WORDS = {
     MOUNT: "host:container or host:container:ro",
     ABSOLUTE: "an absolute path, starting with /",
     ADDRESS: "an address that starts with http:// or https:// and holds no login",
+    LANGUAGE: "tesseract's name of a language, for instance eng, deu or chi_sim",
 }

@@ -22,6 +22,7 @@ import trafilatura
 from conf.extraction import Extract
 from jobs.corpus.extract.html import read_html
 from jobs.corpus.extract.pdf import read_pdf
+from tests.bench import ocr
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 RESULT = Path(__file__).with_name("results") / "extraction.md"
@@ -139,6 +140,8 @@ text, the others say why:
 Each readable file cut at {", ".join(f"{share:.1%}" for share in KEPT)} of its length:
 
 {cut}
+
+{ocr.section()}
 """
     )
     print(RESULT.read_text())
