@@ -39,6 +39,11 @@ class Extract(Config):
         le=1,
         description="The stage fails if no text can be taken from a larger share of files and archived pages.",
     )
+    order: Annotated[Literal["drawn", "reading"], Later()] = Field(
+        default="drawn",
+        description="PDF: drawn: text in the order of the file; reading: columns that it draws across or backwards"
+        " are put in order.",
+    )
     ocr: Annotated[Ocr | None, Later()] = Field(
         default=None, description="Text recognition for PDF pages that need it; null: they are counted."
     )

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from conf.extraction import Extract
+from jobs.corpus.extract import columns
 from jobs.corpus.extract.ocr import Recognizer
 
 MAGIC = b"%PDF-"
@@ -52,7 +53,7 @@ def _read(document: Any, settings: Extract, recognizer: Recognizer | None) -> di
     texts, images, unread = [], 0, 0
     for number in range(pages):
         page = document[number]
-        text = _text(page)
+        text = _text(page, settings)
         if len(text) < settings.min_page_characters and _image_share(page) >= settings.min_image_share:
             images += 1
             text = tidy(recognizer.text(page)) if recognizer else ""
@@ -69,12 +70,13 @@ def _read(document: Any, settings: Extract, recognizer: Recognizer | None) -> di
     return {"text": "\n\n".join(texts), **counts} if texts else {"reason": "no text found", **counts}
 
 
-def _text(page: Any) -> str:
-    """The text of a page, in the order in which the file draws it."""
+def _text(page: Any, settings: Extract) -> str:
+    """The text of a page, in the order in which the file draws it, or in which it is read."""
     lines = page.get_textpage()
-    text = lines.get_text_range() if lines.count_chars() else ""
+    found = columns.reordered(page, lines) if settings.order == "reading" else None
+    text = lines.get_text_range() if found is None and lines.count_chars() else found
     lines.close()
-    return tidy(text)
+    return tidy(text or "")
 
 
 def tidy(text: str) -> str:
