@@ -24,6 +24,7 @@ class Extracted:
     first: str = ""
     pages: int = 0
     ocr_pages: int = 0
+    reordered: int = 0
     recognized: Recognized = field(default_factory=Recognized)
     undecodable: int = 0
 
@@ -61,6 +62,7 @@ class Extracted:
             "quarantined": dict(self.quarantined.most_common()),
             "pdf_pages": self.pages,
             "pdf_pages_needing_ocr": self.ocr_pages,
+            **({"pdf_pages_reordered": self.reordered} if self.reordered else {}),
             **({"ocr": self.recognized.counts()} if self.recognized.engine else {}),
             "undecodable": self.undecodable,
         }
@@ -78,6 +80,8 @@ class Extracted:
         if self.skipped:
             reasons = ", ".join(f"{reason} ({count:,})" for reason, count in self.skipped.most_common())
             found.append(f"records that are no pages with text: {reasons}")
+        if self.reordered:
+            found.append(f"{self.reordered:,} of {self.pages:,} PDF pages were drawn across their columns: put in order")
         if self.recognized.given:
             found.append(self.recognized.sentence())
         elif self.ocr_pages:

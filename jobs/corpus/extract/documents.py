@@ -25,6 +25,7 @@ def read_documents(files: list[SourceFile], config: DataConfig, count: Count) ->
         found.given += 1
         found.pages += answer.get("pages", 0)
         found.ocr_pages += answer.get("ocr_pages", 0)
+        found.reordered += answer.get("reordered", 0)
         if ocr := answer.get("ocr"):
             found.recognized.add(ocr, f"{task.file}:{task.line}")
         document = _document(task, answer, config)

@@ -50,10 +50,11 @@ def _read(document: Any, settings: Extract, recognizer: Recognizer | None) -> di
     pages = len(document)
     if pages > settings.max_pages:
         return {"reason": f"too large: {pages} pages, above data.extract.max_pages {settings.max_pages}"}
-    texts, images, unread = [], 0, 0
+    texts, images, unread, reordered = [], 0, 0, 0
     for number in range(pages):
         page = document[number]
-        text = _text(page, settings)
+        text, was_reordered = _text(page, settings)
+        reordered += was_reordered
         if len(text) < settings.min_page_characters and _image_share(page) >= settings.min_image_share:
             images += 1
             text = tidy(recognizer.text(page)) if recognizer else ""
@@ -62,6 +63,8 @@ def _read(document: Any, settings: Extract, recognizer: Recognizer | None) -> di
             texts.append(text)
         page.close()
     counts: dict[str, Any] = {"pages": pages, "ocr_pages": images}
+    if settings.order == "reading":
+        counts["reordered"] = reordered
     if recognizer and images:
         counts["ocr"] = recognizer.counts()
     if unread and unread >= len(texts):
@@ -70,13 +73,13 @@ def _read(document: Any, settings: Extract, recognizer: Recognizer | None) -> di
     return {"text": "\n\n".join(texts), **counts} if texts else {"reason": "no text found", **counts}
 
 
-def _text(page: Any, settings: Extract) -> str:
-    """The text of a page, in the order in which the file draws it, or in which it is read."""
+def _text(page: Any, settings: Extract) -> tuple[str, bool]:
+    """The text of a page, in the order in which the file draws it, or in which it is read; and whether these differ."""
     lines = page.get_textpage()
     found = columns.reordered(page, lines) if settings.order == "reading" else None
     text = lines.get_text_range() if found is None and lines.count_chars() else found
     lines.close()
-    return tidy(text or "")
+    return tidy(text or ""), found is not None
 
 
 def tidy(text: str) -> str:
