@@ -81,7 +81,7 @@ class Extracted:
             reasons = ", ".join(f"{reason} ({count:,})" for reason, count in self.skipped.most_common())
             found.append(f"records that are no pages with text: {reasons}")
         if self.reordered:
-            found.append(f"{self.reordered:,} of {self.pages:,} PDF pages were drawn across their columns: put in order")
+            found.append(f"{self.reordered:,} of {self.pages:,} PDF pages were put in order: drawn across columns")
         if self.recognized.given:
             found.append(self.recognized.sentence())
         elif self.ocr_pages:

@@ -60,7 +60,7 @@ def test_pages_in_another_order_are_counted() -> None:
     assert "reordered" not in read_pdf(content, Extract())
     found = Extracted(given=1, pages=3, reordered=2)
     assert found.counts()["pdf_pages_reordered"] == 2 and "pdf_pages_reordered" not in Extracted().counts()
-    assert "2 of 3 PDF pages were drawn across their columns: put in order" in found.sentences()
+    assert "2 of 3 PDF pages were put in order: drawn across columns" in found.sentences()
 
 
 def test_columns_drawn_backwards_are_read_in_turn() -> None:
