@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.corpus.ocr_counts import Recognized
+from jobs.corpus.refetch_counts import Refetched
 
 
 @dataclass(slots=True)
@@ -26,6 +27,7 @@ class Extracted:
     ocr_pages: int = 0
     reordered: int = 0
     recognized: Recognized = field(default_factory=Recognized)
+    refetched: Refetched = field(default_factory=Refetched)
     undecodable: int = 0
 
     def refuse(self, reason: str, place: str) -> None:
@@ -64,6 +66,7 @@ class Extracted:
             "pdf_pages_needing_ocr": self.ocr_pages,
             **({"pdf_pages_reordered": self.reordered} if self.reordered else {}),
             **({"ocr": self.recognized.counts()} if self.recognized.engine else {}),
+            **({"refetched": self.refetched.counts()} if self.refetched.cut else {}),
             "undecodable": self.undecodable,
         }
 
@@ -86,6 +89,8 @@ class Extracted:
             found.append(self.recognized.sentence())
         elif self.ocr_pages:
             found.append(f"{self.ocr_pages:,} of {self.pages:,} PDF pages are images without text and need OCR")
+        if self.refetched.cut:
+            found.append(self.refetched.sentence())
         if self.undecodable:
             found.append(f"{self.undecodable:,} pages have bytes that their encoding does not, written as U+FFFD")
         return found

@@ -28,6 +28,8 @@ def read_documents(files: list[SourceFile], config: DataConfig, count: Count) ->
         found.reordered += answer.get("reordered", 0)
         if ocr := answer.get("ocr"):
             found.recognized.add(ocr, f"{task.file}:{task.line}")
+        if refetch := answer.get("refetch"):
+            found.refetched.add(refetch)
         document = _document(task, answer, config)
         if document.text is None:
             found.refuse(document.reason, f"{task.file}:{task.line}")

@@ -31,10 +31,7 @@ def read_pdf(
 
     if MAGIC not in content[:WITHIN]:
         return {"reason": "damaged: it does not begin as a PDF file (%PDF-)"}
-    if not truncated and len(content) in CRAWL_LIMITS:
-        truncated = f"its length {len(content)} is where crawlers cut"
-    if not truncated and END not in content[-WITHIN:]:
-        truncated = "no end mark (%%EOF)"
+    truncated = cut(content, truncated)
     if truncated and settings.truncated == "quarantine":
         return {"reason": f"truncated: {truncated}"}
     try:
@@ -44,6 +41,15 @@ def read_pdf(
         if getattr(error, "err_code", None) == ENCRYPTED:
             return {"reason": "encrypted: it asks for a password"}
         return {"reason": f"truncated: {truncated}" if truncated else f"damaged: {error}"}
+
+
+def cut(content: bytes, told: str | None) -> str | None:
+    """How it shows that the end of a PDF file is missing, if it was not told; None where it does not."""
+    if told:
+        return told
+    if len(content) in CRAWL_LIMITS:
+        return f"its length {len(content)} is where crawlers cut"
+    return None if END in content[-WITHIN:] else "no end mark (%%EOF)"
 
 
 def _read(document: Any, settings: Extract, recognizer: Recognizer | None) -> dict[str, Any]:

@@ -10,8 +10,9 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any
@@ -24,7 +25,8 @@ from conf.process import die_with_parent
 from jobs.corpus.extract.html import read_html, read_text
 from jobs.corpus.extract.ocr import Engine, Recognizer, Unavailable
 from jobs.corpus.extract.ocr_tesseract import TesseractEngine
-from jobs.corpus.extract.pdf import MAGIC, WITHIN, read_pdf
+from jobs.corpus.extract.pdf import MAGIC, WITHIN, cut, read_pdf
+from jobs.corpus.extract.refetch import Refetcher
 
 LEAKED = 4
 """A worker that keeps a quarter of its memory after a file is replaced: parsers leak."""
@@ -46,7 +48,7 @@ def main(connection: Connection, settings: Extract) -> None:
 
             start = _bound(settings)
             connection.send_bytes(b"{}")  # only now does the file's time begin
-        answer = _answer(task, content, settings, _recognizer(settings, engine, connection))
+        answer = _answer(task, content, settings, _tools(settings, engine, connection))
         del content
         kept = _memory() - start > (settings.memory_mb << 20) / LEAKED
         answer["last"] = kept or "out of memory" in answer.get("reason", "")
@@ -66,18 +68,35 @@ def _engine(settings: Extract) -> Engine | None:
     return EndpointEngine(settings.ocr)
 
 
-def _recognizer(settings: Extract, engine: Engine | None, connection: Connection) -> Recognizer | None:
-    """A recognizer for one file, whose pages have a time of their own: the parent hears of their begin and end."""
+@dataclass(frozen=True, slots=True)
+class _Tools:
+    """What a file may need beside its parser: each tells the parent when it begins and ends, and has its own time."""
+
+    recognizer: Recognizer | None = None
+    refetcher: Refetcher | None = None
+    aside: Callable[[str], AbstractContextManager[object]] = nullcontext
+
+
+_NONE = _Tools()
+
+
+def _tools(settings: Extract, engine: Engine | None, connection: Connection) -> _Tools:
+    """Those of one file."""
 
     @contextmanager
-    def around() -> Iterator[None]:
-        connection.send_bytes(b'{"page": true}')
+    def aside(what: str) -> Iterator[None]:
+        connection.send_bytes(orjson.dumps({"aside": what}))
         try:
             yield
         finally:
-            connection.send_bytes(b'{"page": false}')
+            connection.send_bytes(b'{"aside": ""}')
 
-    return Recognizer(settings.ocr, engine, around) if settings.ocr and engine else None
+    ocr, refetch = settings.ocr, settings.refetch
+    return _Tools(
+        Recognizer(ocr, engine, lambda: aside("ocr")) if ocr and engine else None,
+        Refetcher(refetch, refetch.max_bytes or settings.max_bytes) if refetch else None,
+        aside,
+    )
 
 
 def _bound(settings: Extract) -> int:
@@ -87,16 +106,14 @@ def _bound(settings: Extract) -> int:
     return now
 
 
-def _answer(
-    task: dict[str, Any], content: bytes, settings: Extract, recognizer: Recognizer | None = None
-) -> dict[str, Any]:
+def _answer(task: dict[str, Any], content: bytes, settings: Extract, tools: _Tools = _NONE) -> dict[str, Any]:
     """The answer on a task; `content` is that of a record, or the path of a file."""
     try:
         if task["path"]:
             path = Path(os.fsdecode(content))
             with whole(path), open_bytes(path) as stream:
                 content = _read(stream, settings.max_bytes + 1)
-        answer = _text(content, task, settings, recognizer)
+        answer = _text(content, task, settings, tools)
         answer["text"] = answer.get("text", "").encode("utf-8", "replace").decode()
     except MemoryError:
         return {"reason": f"out of memory: above data.extract.memory_mb {settings.memory_mb}"}
@@ -116,7 +133,7 @@ def _read(stream: IO[bytes], most: int) -> bytes:
     return b"".join(pieces)
 
 
-def _text(content: bytes, task: dict[str, Any], settings: Extract, recognizer: Recognizer | None) -> dict[str, Any]:
+def _text(content: bytes, task: dict[str, Any], settings: Extract, tools: _Tools) -> dict[str, Any]:
     """The answer for a file: its first bytes decide what it is, then what its name or the server says."""
     kind = "pdf" if MAGIC in content[:WITHIN] else task["kind"]
     if not content.strip(b"\0 \t\r\n"):
@@ -128,11 +145,26 @@ def _text(content: bytes, task: dict[str, Any], settings: Extract, recognizer: R
     if content.startswith(b"WARC/"):
         return {"reason": "damaged: a web archive; call it .warc", "kind": kind}
     if kind == "pdf":
-        return {"kind": kind, **read_pdf(content, settings, task["truncated"], recognizer)}
+        return {"kind": kind, **_pdf(content, task, settings, tools)}
     if task["truncated"] and settings.truncated == "quarantine":
         return {"reason": f"truncated: {task['truncated']}", "kind": kind}
     read = read_html(content, task["charset"], settings) if kind == "html" else read_text(content, task["charset"])
     return {"kind": kind, **read}
+
+
+def _pdf(content: bytes, task: dict[str, Any], settings: Extract, tools: _Tools) -> dict[str, Any]:
+    """The answer for a PDF file; one that is cut, and has an address, is fetched again."""
+    told, url = task["truncated"], task["url"]
+    if not (tools.refetcher and url and cut(content, told)):
+        return read_pdf(content, settings, told, tools.recognizer)
+    with tools.aside("refetch"):
+        whole, fetched = tools.refetcher.fetch(url)
+    if whole is not None:
+        content, told = whole, None
+    answer = read_pdf(content, settings, told, tools.recognizer)
+    if fetched["reason"] and "reason" in answer:
+        answer["reason"] += f"; not fetched again: {fetched['reason']}"
+    return {**answer, "refetch": fetched}
 
 
 def _memory() -> int:

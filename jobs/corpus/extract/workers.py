@@ -35,7 +35,7 @@ STARTS_IN = 120.0
 class Task:
     """A file by its `path`, or a record of an archive by its `content`: at `file`:`line`, of the `kind` (html, pdf or
     text) that its name or the server says. `truncated` says how its end is known to be missing; with a `reason` there
-    is nothing to parse."""
+    is nothing to parse. `url`: where an archive found it."""
 
     file: str
     line: int
@@ -46,6 +46,7 @@ class Task:
     truncated: str | None = None
     reason: str = ""
     about: str = ""
+    url: str = ""
 
 
 @dataclass(slots=True)
@@ -76,13 +77,13 @@ class _Worker:
         other.close()
         self.ready, self.until = False, time.monotonic() + STARTS_IN
         self.job: _Job | None = None
-        self._pages, self._left = 0, 0.0
+        self._asides, self._left, self._aside = 0, 0.0, ""
 
     def give(self, job: _Job) -> None:
         """Start on a task."""
         task = job.task
-        message = {name: getattr(task, name) for name in ("kind", "charset", "truncated")}
-        self.job, self.until, self._pages = job, time.monotonic() + self._settings.seconds, 0
+        message = {name: getattr(task, name) for name in ("kind", "charset", "truncated", "url")}
+        self.job, self.until, self._asides, self._aside = job, time.monotonic() + self._settings.seconds, 0, ""
         try:
             self.connection.send_bytes(orjson.dumps(message | {"path": task.path is not None}))
             self.connection.send_bytes(task.content if task.path is None else os.fsencode(task.path))
@@ -101,8 +102,8 @@ class _Worker:
         if not answer:  # ready, for its first file or for HTML
             self.ready, self.until = True, time.monotonic() + self._settings.seconds
             return True
-        if "page" in answer:
-            self._on_page(answer["page"])
+        if "aside" in answer:
+            self._turn_aside(answer["aside"])
             return True
         if unavailable := answer.get("unavailable"):
             raise ValueError(unavailable)
@@ -113,15 +114,16 @@ class _Worker:
             return False
         return True
 
-    def _on_page(self, begins: bool) -> None:
-        """The recognition of a page begins, in a time of its own, or ends, and the file's goes on. A parser that its
-        input has taken over gets no more of it than a file can have pages."""
-        now, ocr = time.monotonic(), self._settings.ocr
-        if begins and ocr and self._pages < self._settings.max_pages:
-            self._pages, self._left = self._pages + 1, self.until - now
-            self.until += ocr.seconds + SPARE
-        elif not begins:
-            self.until = min(self.until, now + self._left)
+    def _turn_aside(self, what: str) -> None:
+        """Recognizing a page or fetching the file begins, in a time of its own, or ends, and the file's goes on. A
+        parser that its input has taken over gets no more of it than a file can have pages."""
+        now, settings = time.monotonic(), self._settings
+        times = {"ocr": settings.ocr and settings.ocr.seconds, "refetch": settings.refetch and settings.refetch.seconds}
+        if (seconds := times.get(what)) and self._asides <= settings.max_pages:
+            self._asides, self._left, self._aside = self._asides + 1, self.until - now, what
+            self.until += seconds + SPARE
+        elif not what:
+            self.until, self._aside = min(self.until, now + self._left), ""
 
     def late(self) -> bool:
         """Whether its time is over, which ends it."""
@@ -129,7 +131,10 @@ class _Worker:
             return False
         if self.job is None:
             raise RuntimeError(f"a parser of HTML and PDF was not ready within {STARTS_IN:g} s")
-        self.job.answer = {"reason": f"timed out: above data.extract.seconds {self._settings.seconds:g}"}
+        bound = f"{self._aside}.seconds" if self._aside else f"seconds {self._settings.seconds:g}"
+        self.job.answer = {"reason": f"timed out: above data.extract.{bound}"}
+        if self._aside == "refetch":
+            self.job.answer["refetch"] = {"reason": "timed out", "seconds": 0.0}
         self.end()
         return True
 
