@@ -22,7 +22,7 @@ class Ocr(Config):
         description="Tesseract's names of the languages to expect, the main one first, for instance eng, deu.",
     )
     dpi: int = Field(default=300, ge=72, le=600, description="Resolution at which a page is drawn.")
-    seconds: float = Field(default=120, gt=0, description="Longest time for one page, retries included.")
+    seconds: float = Field(default=120.0, gt=0, description="Longest time for one page, retries included.")
     max_failed_share: float = Field(
         default=0.5, ge=0, le=1, description="The stage fails if a larger share of the pages cannot be recognized."
     )

@@ -18,7 +18,7 @@ class Refetch(Config):
     hosts: tuple[Host, ...] = Field(
         min_length=1, description="Hosts that may be asked, by their full names; redirects lead to these alone."
     )
-    seconds: float = Field(default=60, gt=0, description="Longest time for one file, redirects included.")
+    seconds: float = Field(default=60.0, gt=0, description="Longest time for one file, redirects included.")
     max_bytes: int | None = Field(
         default=None, ge=1, description="Largest file that is fetched, in bytes; null: extract.max_bytes."
     )

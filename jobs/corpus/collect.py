@@ -12,6 +12,7 @@ from conf.sources import HELD_OUT, SPLITS
 from conf.stages.data import DataConfig
 from jobs.corpus.decontaminate import Decontaminated, decontaminate
 from jobs.corpus.deduplicate import Deduplicated, deduplicate
+from jobs.corpus.extract.kept import folder_of
 from jobs.corpus.extract.ocr import ready
 from jobs.corpus.filter import filter_documents
 from jobs.corpus.filter_counts import Filtered
@@ -51,6 +52,7 @@ def collect(config: DataConfig, splits: Splits, quarantine: Quarantine, question
     if config.extract.ocr:
         recognized = found.count.extracted.recognized
         recognized.engine, recognized.languages = ready(config.extract.ocr)
+        recognized.folder = folder_of(quarantine.path.parent, config.extract.ocr, recognized)
     # Held-out documents first: they are few, and only their digests are kept to find them again in training text.
     held: dict[bytes, str] = {}
     all_parts = parts(config, found.notes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from conf.ocr import Ocr
@@ -15,7 +16,8 @@ EMPTY = "no text"
 @dataclass(slots=True)
 class Recognized:
     """`engine`: its name and version; `languages`: their data's digests. Pages that gave text, their characters, pages
-    `reduced` in resolution, those that gave none by reason, and the seconds of all."""
+    `reduced` in resolution, those that gave none by reason, and the seconds of all. `folder`:
+    where texts are kept for another attempt."""
 
     engine: str = ""
     languages: dict[str, str] = field(default_factory=dict)
@@ -25,6 +27,7 @@ class Recognized:
     failed: Counter[str] = field(default_factory=Counter)
     first: str = ""
     seconds: float = 0.0
+    folder: Path | None = None
 
     def add(self, counts: dict[str, Any], place: str) -> None:
         """Add the counts of the file at `place`."""

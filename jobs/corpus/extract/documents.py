@@ -20,7 +20,8 @@ def read_documents(files: list[SourceFile], config: DataConfig, count: Count) ->
     """A document for each file, and for each page of an archive, in order; without text where none can be taken. Each
     counts as one line."""
     found = count.extracted
-    for task, answer in answered(_tasks(files, config.extract, found), config.extract, _workers(files, config)):
+    tasks, most, kept = _tasks(files, config.extract, found), _workers(files, config), found.recognized.folder
+    for task, answer in answered(tasks, config.extract, most, kept):
         count.lines += 1
         found.given += 1
         found.pages += answer.get("pages", 0)

@@ -3,6 +3,7 @@ worker process only, but for `ready`, which asks whether it can."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 import time
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 
 from conf.ocr import Ocr
 from conf.tesseract import checked
+from jobs.corpus.extract.kept import Kept
 from jobs.corpus.ocr_counts import EMPTY
 
 MOST_PIXELS = 40_000_000
@@ -43,6 +45,10 @@ class Picture:
         """As a portable graymap, which takes no time to write."""
         return b"P5 %d %d 255\n" % (self.width, self.height) + self.pixels
 
+    def digest(self) -> str:
+        """SHA-256 of all that the engine sees."""
+        return hashlib.sha256(b"%d " % self.dpi + self.pgm()).hexdigest()
+
     def png(self) -> bytes:
         """As PNG."""
         rows = b"".join(
@@ -70,6 +76,7 @@ class Recognizer:
     settings: Ocr
     engine: Engine
     around: Callable[[], AbstractContextManager[object]] = nullcontext
+    kept: Kept | None = None
     pages: int = 0
     characters: int = 0
     reduced: int = 0
@@ -83,7 +90,7 @@ class Recognizer:
             with self.around():
                 picture = drawn(page, self.settings.dpi)
                 self.reduced += picture.dpi < self.settings.dpi
-                text = self.engine.read(picture, begin + self.settings.seconds).strip()
+                text = self._read(picture, begin + self.settings.seconds)
         except Failed as error:
             self.failed[str(error)] += 1
             return ""
@@ -93,6 +100,17 @@ class Recognizer:
             self.failed[EMPTY] += 1
             return ""
         self.pages, self.characters = self.pages + 1, self.characters + len(text)
+        return text
+
+    def _read(self, picture: Picture, until: float) -> str:
+        """The text, as an earlier attempt of the job kept it or as the engine reads it."""
+        key = picture.digest() if self.kept else ""
+        if self.kept and (text := self.kept.get(key)) is not None:
+            return text
+        # JSON may hold half of a surrogate pair, which UTF-8 cannot.
+        text = self.engine.read(picture, until).encode("utf-8", "replace").decode().strip()
+        if self.kept:
+            self.kept.put(key, text)
         return text
 
     def counts(self) -> dict[str, Any]:

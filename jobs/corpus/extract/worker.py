@@ -1,5 +1,5 @@
 """The process that parses files, one at a time, for as long as it is given some: `python -m
-jobs.corpus.extract.worker FD SETTINGS`.
+jobs.corpus.extract.worker FD SETTINGS [KEPT]`.
 
 It reads hostile input. Its parent kills it where it takes too long, the kernel where it asks for too much memory, and
 its answers are JSON, which cannot run anything."""
@@ -23,6 +23,7 @@ from conf.content import open_bytes, whole
 from conf.extraction import Extract
 from conf.process import die_with_parent
 from jobs.corpus.extract.html import read_html, read_text
+from jobs.corpus.extract.kept import Kept
 from jobs.corpus.extract.ocr import Engine, Recognizer, Unavailable
 from jobs.corpus.extract.ocr_tesseract import TesseractEngine
 from jobs.corpus.extract.pdf import MAGIC, WITHIN, cut, read_pdf
@@ -32,8 +33,8 @@ LEAKED = 4
 """A worker that keeps a quarter of its memory after a file is replaced: parsers leak."""
 
 
-def main(connection: Connection, settings: Extract) -> None:
-    """Answer until the parent closes the connection."""
+def main(connection: Connection, settings: Extract, kept: Kept | None = None) -> None:
+    """Answer until the parent closes the connection; texts of recognized pages are kept, if it says where."""
     engine = _engine(settings)
     start = _bound(settings)
     connection.send_bytes(b"{}")
@@ -48,10 +49,10 @@ def main(connection: Connection, settings: Extract) -> None:
 
             start = _bound(settings)
             connection.send_bytes(b"{}")  # only now does the file's time begin
-        answer = _answer(task, content, settings, _tools(settings, engine, connection))
+        answer = _answer(task, content, settings, _tools(settings, engine, connection, kept))
         del content
-        kept = _memory() - start > (settings.memory_mb << 20) / LEAKED
-        answer["last"] = kept or "out of memory" in answer.get("reason", "")
+        leaked = _memory() - start > (settings.memory_mb << 20) / LEAKED
+        answer["last"] = leaked or "out of memory" in answer.get("reason", "")
         connection.send_bytes(orjson.dumps(answer))
         if answer["last"]:
             return
@@ -80,7 +81,7 @@ class _Tools:
 _NONE = _Tools()
 
 
-def _tools(settings: Extract, engine: Engine | None, connection: Connection) -> _Tools:
+def _tools(settings: Extract, engine: Engine | None, connection: Connection, kept: Kept | None) -> _Tools:
     """Those of one file."""
 
     @contextmanager
@@ -93,7 +94,7 @@ def _tools(settings: Extract, engine: Engine | None, connection: Connection) -> 
 
     ocr, refetch = settings.ocr, settings.refetch
     return _Tools(
-        Recognizer(ocr, engine, lambda: aside("ocr")) if ocr and engine else None,
+        Recognizer(ocr, engine, lambda: aside("ocr"), kept) if ocr and engine else None,
         Refetcher(refetch, refetch.max_bytes or settings.max_bytes) if refetch else None,
         aside,
     )
@@ -175,4 +176,5 @@ def _memory() -> int:
 
 if __name__ == "__main__":
     die_with_parent(signal.SIGKILL)
-    main(Connection(int(sys.argv[1])), Extract.model_validate_json(sys.argv[2]))
+    descriptor, given, *folder = sys.argv[1:]
+    main(Connection(int(descriptor)), Extract.model_validate_json(given), Kept(Path(folder[0])) if folder else None)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import wait
@@ -21,6 +21,7 @@ import orjson
 
 from conf.extraction import Extract
 
+MODULE = "jobs.corpus.extract.worker"
 AHEAD = 4
 """Tasks in hand per worker: those behind a slow one go on meanwhile."""
 HELD = 64 << 20
@@ -61,14 +62,21 @@ class _Job:
 class _Worker:
     """One process."""
 
-    def __init__(self, settings: Extract) -> None:
+    def __init__(self, settings: Extract, kept: Path | None) -> None:
         self._settings = settings
         self.connection, other = Pipe()
         # Linux counts the memory of the process that starts another as the other's.
         self._inherited = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         # Not forked: a thread of this process may hold a lock at that moment, and its memory would count.
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "jobs.corpus.extract.worker", str(other.fileno()), settings.model_dump_json()],
+            [
+                sys.executable,
+                "-m",
+                MODULE,
+                str(other.fileno()),
+                settings.model_dump_json(),
+                *([str(kept)] if kept else ()),
+            ],
             pass_fds=[other.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -158,8 +166,11 @@ class _Worker:
             self.job.answer = {"reason": f"damaged: its parser ended with {how}"}
 
 
-def answered(tasks: Iterable[Task], settings: Extract, most: int) -> Iterator[tuple[Task, dict[str, Any]]]:
-    """Each task with its answer, in order, from at most so many workers."""
+def answered(
+    tasks: Iterable[Task], settings: Extract, most: int, kept: Path | None = None
+) -> Iterator[tuple[Task, dict[str, Any]]]:
+    """Each task with its answer, in order, from at most so many workers; texts of recognized pages are `kept` in that
+    folder."""
     coming: Iterator[Task] | None = iter(tasks)
     jobs, workers = deque[_Job](), list[_Worker]()
     try:
@@ -169,7 +180,7 @@ def answered(tasks: Iterable[Task], settings: Extract, most: int) -> Iterator[tu
                     jobs.append(_Job(task, {"reason": task.reason} if task.reason else None))
                 else:
                     coming = None
-            _hand_out(jobs, workers, settings, most)
+            _hand_out(jobs, workers, lambda: _Worker(settings, kept), most)
             if jobs and jobs[0].answer is None:
                 _attend(workers)
             while jobs and jobs[0].answer is not None:
@@ -180,14 +191,14 @@ def answered(tasks: Iterable[Task], settings: Extract, most: int) -> Iterator[tu
             worker.end()
 
 
-def _hand_out(jobs: deque[_Job], workers: list[_Worker], settings: Extract, most: int) -> None:
+def _hand_out(jobs: deque[_Job], workers: list[_Worker], started: Callable[[], _Worker], most: int) -> None:
     """Give tasks to workers that have none; start workers while there are more tasks."""
     waiting = [job for job in jobs if not job.given and job.answer is None]
     idle = [worker for worker in workers if worker.job is None]
     for job, worker in zip(waiting, (worker for worker in idle if worker.ready), strict=False):
         worker.give(job)
     for _ in range(min(len(waiting) - len(idle), most - len(workers))):
-        workers.append(_Worker(settings))
+        workers.append(started())
 
 
 def _attend(workers: list[_Worker]) -> None:

@@ -14,8 +14,8 @@ from jobs.corpus.extract.workers import Task, answered
 from jobs.corpus.ocr_counts import Recognized
 from tasks.report.sections import text
 from tasks.report.sections.filters import sections
-from tests.fixtures.data import conserved, prepare, quarantine, statistics, texts
-from tests.fixtures.documents import SENTENCES, pdf, shown
+from tests.fixtures.data import ALL_TRAIN, conserved, prepare, quarantine, statistics, texts
+from tests.fixtures.documents import SENTENCES, pdf, scanned, shown
 from tests.fixtures.eyes import Eyes, looking
 from tests.fixtures.jobs import refused
 from tests.fixtures.programs import put_tesseract
@@ -75,7 +75,7 @@ def test_scans_become_documents(monkeypatch: pytest.MonkeyPatch, words: Path, tm
     output = prepare(str(folder), words, tmp_path / "data", workers=2, extract={"ocr": {}})
     assert texts(output)[1] == "The miller ground his corn.\n\nThe miller ground his corn."
     assert conserved(output) and len(quarantine(output)) == 1
-    assert len(calls.read_text().splitlines()) == 2
+    assert len(calls.read_text().splitlines()) == 1  # both pages are the same picture
     counts = statistics(output)["extracted"]
     assert (counts["pdf_pages"], counts["pdf_pages_needing_ocr"], counts["ocr"]["pages"]) == (3, 2, 2)
     assert counts["ocr"]["engine"] == "tesseract 9.8.7" and counts["ocr"]["characters"] == 54
@@ -89,7 +89,7 @@ def test_a_key_is_in_no_file_of_the_job(
     monkeypatch: pytest.MonkeyPatch, words: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("EYES_KEY", "abc-very-secret")
-    (tmp_path / "scan.pdf").write_bytes(pdf("", "", "", image=True))
+    (tmp_path / "scan.pdf").write_bytes(scanned(pdf(*(shown([line]) for line in SENTENCES[:3])), 72))
     eyes = Eyes([(200, "One page."), (422, "no abc-very-secret"), (200, "Another page.")])
     with looking(eyes) as address:
         asked = {"ocr": {"endpoint": address, "model": "eyes", "api_key_env": "EYES_KEY", "retries": 0}}
@@ -100,8 +100,23 @@ def test_a_key_is_in_no_file_of_the_job(
     assert "abc-very-secret" not in said.out + said.err
     assert not any(b"very-secret" in file.read_bytes() for file in output.rglob("*") if file.is_file())
     settings = {"source": str(tmp_path / "scan.pdf"), "extract": json.loads(json.dumps(asked))}
+    assert not (output / "recognized").exists()
     away = refused("data", settings, {"tokenizer": words}, tmp_path / "away", capfd)
     assert "cannot be reached (ConnectionError); check the address and the server" in away
+
+
+@pytest.mark.slow
+def test_a_job_goes_on_with_the_pages_it_has(words: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "scan.pdf").write_bytes(scanned(pdf(*(shown([line]) for line in SENTENCES[:3])), 72))
+    eyes = Eyes([(200, "Page one."), (200, "Page two."), (401, "no"), (200, "Page three.")])
+    with looking(eyes) as address:
+        asked = {"ocr": {"endpoint": address, "model": "eyes"}}
+        settings = {"source": str(tmp_path / "scan.pdf"), "extract": asked, **ALL_TRAIN}
+        said = refused("data", settings, {"tokenizer": words}, tmp_path / "data", capfd)
+        assert "refuses with status 401" in said
+        output = prepare(str(tmp_path / "scan.pdf"), words, tmp_path / "data", extract=asked)
+    assert texts(output) == ["Page one.\n\nPage two.\n\nPage three."] and len(eyes.asked) == 4
+    assert statistics(output)["extracted"]["ocr"]["pages"] == 3 and not (output / "recognized").exists()
 
 
 @pytest.mark.slow

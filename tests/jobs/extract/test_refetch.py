@@ -225,7 +225,7 @@ def test_signs_that_no_request_may_have_are_written_as_such(site: Site, authorit
 
 def test_a_worker_has_no_other_network_than_the_systems() -> None:
     """What tests put in place of the system's is what a production worker never sets."""
-    fetcher = worker._tools(Extract(refetch=Refetch(hosts=(HOST,))), None, None).refetcher  # type: ignore[arg-type]
+    fetcher = worker._tools(Extract(refetch=Refetch(hosts=(HOST,))), None, None, None).refetcher  # type: ignore[arg-type]
     assert fetcher and (fetcher.resolve, fetcher.dial, fetcher.context) == (addresses, dialled, verified)
     assert fetcher.max_bytes == Extract().max_bytes
     context = verified()
