@@ -183,7 +183,7 @@ def test_columns_have_bounds(columns: tuple[tuple[float, float, int], ...], foun
 
 
 def test_a_column_is_filled_by_its_lines() -> None:
-    for width, found in ((125, True), (115, False)):
+    for width, found in ((155, True), (145, False)):
         ragged = boxes(*TWO)
         ragged[1::2, 2] = 220 + width
         ragged[1, 2] = 420
