@@ -9,6 +9,7 @@ columns (as in recursive X-Y cuts, Nagy and Seth 1984)."""
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from dataclasses import dataclass
 from itertools import groupby
@@ -32,6 +33,8 @@ FEW = 2.5
 """Lines that may lie in the strip beside those that cross it, as page numbers do."""
 RUN = 2.0
 """Lines in a row of one column, on average, below which the drawing order goes across the columns."""
+FARTHEST = 20_000.0
+"""Points from the page's corner, above all paper: what lies beyond is not looked at."""
 SAME_LINE = 0.5
 """Share of the lower one's height by which two boxes of one line overlap."""
 RIGHT_TO_LEFT = ("R", "AL")
@@ -76,7 +79,7 @@ def reordered(page: Any, lines: Any) -> str | None:
 
 def across(boxes: Boxes) -> Layout | None:
     """The columns of boxes in their drawing order, None where there are none or they are drawn as they are read."""
-    boxes = boxes[(boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])]
+    boxes = boxes[(np.abs(boxes) < FARTHEST).all(axis=1) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])]
     if len(boxes) < FEWEST_BOXES:
         return None
     height = float(np.median(boxes[:, 3] - boxes[:, 1]))
@@ -120,11 +123,19 @@ def _gutters(boxes: Boxes, height: float) -> tuple[float, ...]:
 
 
 def _bands(within: Boxes, crossing: Boxes) -> tuple[tuple[float, float], ...]:
-    """What lies between lines that cross the strips, from the top down: bottom and top of each."""
-    marked = [(-(box[1] + box[3]) / 2, box[1], box[3], True) for box in crossing.tolist()]
-    marked += [(-(box[1] + box[3]) / 2, box[1], box[3], False) for box in within.tolist()]
-    groups = [list(group) for crosses, group in groupby(sorted(marked), lambda one: one[3]) if not crosses]
-    return tuple((min(one[1] for one in group), max(one[2] for one in group)) for group in groups)
+    """What lies between lines that cross the strips, from the top down: bottom and top of each, halfway to those
+    lines."""
+    middles = [(middle, False) for middle in ((within[:, 1] + within[:, 3]) / 2).tolist()]
+    middles += [(middle, True) for middle in ((crossing[:, 1] + crossing[:, 3]) / 2).tolist()]
+    found, top = [], math.inf
+    groups = [list(group) for _, group in groupby(sorted(middles, reverse=True), lambda one: one[1])]
+    for number, group in enumerate(groups):
+        after = groups[number + 1][0][0] if number + 1 < len(groups) else -math.inf
+        bottom = (group[-1][0] + after) / 2
+        if not group[0][1]:
+            found.append((bottom, top))
+        top = bottom
+    return tuple(found)
 
 
 def _is_text(

@@ -157,8 +157,23 @@ TWO = ((0.0, 200.0, 6), (220.0, 420.0, 6))
 def test_two_columns_have_a_cut_in_the_strip() -> None:
     layout = across(boxes(*TWO))
     assert layout and len(layout.cuts) == 1 and 200 < layout.cuts[0] < 220
-    assert layout.bands == ((630, 710),)
+    assert layout.bands == ((-np.inf, np.inf),)
     assert layout.columns(boxes(*TWO)).tolist() == [0, 1] * 6
+
+
+def test_bands_end_halfway_to_what_crosses() -> None:
+    halves = boxes(*TWO).reshape(2, 6, 4) + np.array([0, 40, 0, 40]) * np.array([[[1]], [[-1]]])
+    title, line = np.array([[0.0, 800, 420, 810]]), np.array([[0.0, 650, 420, 660]])
+    layout = across(np.concatenate([title, halves[0], line, halves[1]]))
+    assert layout and layout.bands == ((686, 775), (-np.inf, 639))
+    found = layout.band(np.concatenate([title, halves[0], line, halves[1]]))
+    assert found.tolist() == [0, *[1] * 6, 2, *[3] * 6]
+
+
+def test_what_lies_far_away_is_not_looked_at() -> None:
+    for far in (1e9, np.inf, np.nan):
+        layout = across(np.concatenate([boxes(*TWO), [[far, 700, far, 710], [0, 0, far, 9]]]))
+        assert layout and len(layout.cuts) == 1
 
 
 def test_three_columns_have_two_cuts() -> None:
