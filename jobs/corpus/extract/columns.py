@@ -70,7 +70,7 @@ class Layout:
 def reordered(page: Any, lines: Any) -> str | None:
     """The text of a PDFium page and its text page in the order of reading; None where that is as it is drawn."""
     count = lines.count_rects()
-    if count < FEWEST_BOXES:
+    if not count:
         return None
     boxes = _turned(np.array([lines.get_rect(number) for number in range(count)]), page)
     layout = across(boxes)
@@ -88,7 +88,7 @@ def across(boxes: Boxes) -> Layout | None:
         return None
     crossing = np.zeros(len(boxes), bool)
     for cut in cuts:
-        crossing |= (boxes[:, 0] < cut - height * GUTTER / 4) & (boxes[:, 2] > cut + height * GUTTER / 4)
+        crossing |= (boxes[:, 0] < cut) & (boxes[:, 2] > cut)
     within = boxes[~crossing]
     layout = Layout(cuts, _bands(within, boxes[crossing]))
     columns, bands = layout.columns(within), layout.band(within)
