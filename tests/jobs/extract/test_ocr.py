@@ -99,21 +99,22 @@ def test_a_page_is_drawn_at_its_resolution() -> None:
     assert len(picture.pixels) == 1224 * 1584 and set(picture.pixels) == {128}
 
 
-def test_a_row_of_pixels_has_no_padding(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pypdfium2.PdfDocument(pdf("", image=True)) as document:
+def test_a_row_of_pixels_has_no_padding() -> None:
+    with pypdfium2.PdfDocument(pdf(shown(SENTENCES))) as document:
         picture = drawn(document[0], 73)  # 620.5 points wide: 621 bytes in rows of 624
-    assert picture.width % 4 and len(picture.pixels) == picture.width * picture.height
+        expected = document[0].render(scale=73 / 72, grayscale=True).to_pil()
+    assert picture.width % 4 and (picture.width, picture.height) == expected.size
+    assert picture.pixels == expected.tobytes() and len(set(picture.pixels)) > 9
 
 
 def test_a_large_page_is_drawn_smaller_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ocr, "MOST_PIXELS", 612 * 792)
+    monkeypatch.setattr(ocr, "MOST_PIXELS", 4 * 612 * 792)
     engine = Spoken("a b c", "d e f")
-    answer, _ = read(IMAGE, engine, dpi=144)
+    answer, _ = read(IMAGE, engine, dpi=300)
     small = engine.pictures[0]
-    assert small.width * small.height <= 612 * 792 and 70 <= small.dpi <= 72
+    assert small.width * small.height <= 4 * 612 * 792 and small.dpi == 143
     assert answer["ocr"]["reduced"] == 1
-    monkeypatch.setattr(ocr, "MOST_PIXELS", 1224 * 1584)
-    assert read(IMAGE, engine, dpi=144)[0]["ocr"]["reduced"] == 0
+    assert read(IMAGE, engine, dpi=144)[0]["ocr"]["reduced"] == 0 and engine.pictures[1].dpi == 144
 
 
 def test_pictures_are_read_by_others() -> None:

@@ -54,7 +54,7 @@ def test_without_a_key_none_is_sent() -> None:
     assert eyes.keys == [None]
 
 
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
+@pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 503])
 def test_a_busy_server_is_asked_again(status: int, waits: list[float]) -> None:
     eyes = Eyes([(status, {}), (status, {}), (200, "Here.")])
     assert read(eyes, retries=2) == "Here." and len(eyes.asked) == 3
