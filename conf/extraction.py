@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from conf.base import Config
+from conf.base import Config, Later
+from conf.ocr import Ocr
+from conf.refetch import Refetch
 
 
 class Extract(Config):
@@ -38,3 +40,23 @@ class Extract(Config):
         le=1,
         description="The stage fails if no text can be taken from a larger share of files and archived pages.",
     )
+    order: Annotated[Literal["drawn", "reading"], Later()] = Field(
+        default="drawn",
+        description="PDF: drawn: text in the order of the file; reading: columns that it draws across or backwards"
+        " are put in order.",
+    )
+    ocr: Annotated[Ocr | None, Later()] = Field(
+        default=None, description="Text recognition for PDF pages that need it; null: they are counted."
+    )
+    refetch: Annotated[Refetch | None, Later()] = Field(
+        default=None, description="PDF files that an archive has cut: fetch them again; null: they stay cut."
+    )
+
+    @model_validator(mode="after")
+    def _sizes(self) -> Self:
+        if self.refetch and (self.refetch.max_bytes or 0) > self.max_bytes:
+            raise ValueError(
+                f"data.extract.refetch.max_bytes is {self.refetch.max_bytes}, above data.extract.max_bytes"
+                f" {self.max_bytes}, which no file may exceed; choose at most that"
+            )
+        return self

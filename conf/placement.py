@@ -1,16 +1,21 @@
-"""Applies a cluster's parallel layouts to a recipe or to settings of single stages, and checks the result."""
+"""Applies a cluster's parallel layouts to a recipe or to settings of single stages, and checks the result, and what
+jobs on this machine need from it."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from typing import TypeVar
 
 from conf.base import Config, StageConfig
 from conf.checks.recipe import check
 from conf.cluster import Cluster
 from conf.load import validate
+from conf.ocr import Ocr
 from conf.parallel import Parallel
 from conf.recipe import Recipe
 from conf.standalone import validate_settings
+from conf.tesseract import checked
 
 Kind = TypeVar("Kind")
 Settings = TypeVar("Settings", bound=Config)
@@ -24,6 +29,7 @@ def place_on_cluster(recipe: Recipe, cluster: Cluster) -> Recipe:
     if layouts:
         check(validate(placed.model_dump()))  # runs the stages' validators on the new layouts
     _check_spread(placed, cluster)
+    _check_here(placed, cluster)
     return placed
 
 
@@ -34,6 +40,7 @@ def place_settings_on_cluster(settings: Settings, cluster: Cluster) -> Settings:
     if layouts:
         validate_settings(type(settings), placed.model_dump(mode="json"))
     _check_spread(placed, cluster)
+    _check_here(placed, cluster)
     return placed
 
 
@@ -49,6 +56,28 @@ def _check_spread(settings: Config, cluster: Cluster) -> None:
                 cluster.resources(stage).spread(parallel)
             except ValueError as error:
                 raise ValueError(f"{stage} on this cluster: {error}") from error
+
+
+def _check_here(settings: Config, cluster: Cluster) -> None:
+    """Raise ValueError where jobs that run on this machine would lack a program, or a key. Elsewhere the job checks it
+    before it starts."""
+    for ocr in _ocr(settings) if cluster.kind == "local" else ():
+        if not ocr.endpoint:
+            checked(ocr.languages)
+        elif ocr.api_key_env and not os.environ.get(ocr.api_key_env):
+            raise ValueError(
+                f"data.extract.ocr.api_key_env names {ocr.api_key_env}, which is not set; set this environment variable"
+            )
+
+
+def _ocr(value: object) -> Iterator[Ocr]:
+    if isinstance(value, Ocr):
+        yield value
+    elif isinstance(value, Config):
+        yield from _ocr({name: getattr(value, name) for name in type(value).model_fields})
+    elif isinstance(value, (tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _ocr(item)
 
 
 def _with(value: Kind, layouts: dict[str, Parallel]) -> Kind:

@@ -8,6 +8,7 @@ from typing import Any
 from prefect import flow
 
 from conf.base import RunName, StoreFolder
+from conf.placement import place_settings_on_cluster
 from conf.report.report import Report
 from conf.stages.data import DataConfig
 from conf.stages.decontaminate import Decontaminate
@@ -16,7 +17,7 @@ from conf.standalone import validate_settings
 from flows import benchmarks
 from flows import standalone as single
 from flows.running import Running
-from flows.session import Where
+from flows.session import Where, resolve_cluster
 from tasks import hub
 from tasks import inputs as external
 from tasks.monitor import prefect_pages
@@ -41,7 +42,7 @@ def prepare(
         data: The data section of a recipe.
     """
     try:
-        config = validate_settings(DataConfig, data)
+        config = place_settings_on_cluster(validate_settings(DataConfig, data), resolve_cluster(cluster))
     except ValueError as error:
         return prefect_pages.failed(error)
 

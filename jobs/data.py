@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from conf.spec import Spec
 from conf.stages.data import DataConfig
 from jobs.corpus import cards
 from jobs.corpus.collect import Collected, collect
+from jobs.corpus.extract import kept
 from jobs.corpus.lines import excerpt
 from jobs.corpus.quarantine import Quarantine
 from jobs.corpus.raw import CURATED, hold_out
@@ -59,6 +61,7 @@ def run(spec: Spec) -> None:
     cards.copy_cards(sources, output)
     if WORLD in sources:
         _write_quiz(config, output)
+    shutil.rmtree(output / kept.FOLDER, ignore_errors=True)
     (output / "statistics.json").write_text(json.dumps(statistics, indent=2) + "\n")
     tokens = statistics["splits"]["train"]["tokens"]
     metrics.log(3, 3, documents=statistics["documents"], train_tokens=tokens, quarantined=statistics["quarantined"])

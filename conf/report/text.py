@@ -52,6 +52,9 @@ class TextCounts(Config):
     left_out: dict[str, int] = Field(default={}, description="Others that are left out, by reason.")
     read: int | None = Field(default=None, description="Records read, where steps are known.")
     steps: tuple[Step, ...] = Field(default=(), description="What was taken out, in order; the rest is kept.")
+    extracted: tuple[str, ...] = Field(
+        default=(), description="What became of PDF pages that were recognized and of files that were fetched again."
+    )
     would: tuple[RuleCounts, ...] = Field(default=(), description="Rules that are only reported.")
     samples: tuple[FilterSample, ...] = Field(default=(), description="Documents by reason.")
     planted: tuple[PlantedCounts, ...] = Field(default=(), description="What became of planted dirt, by kind.")

@@ -7,11 +7,14 @@ import hashlib
 import itertools
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from conf.sources import HELD_OUT, SPLITS
 from conf.stages.data import DataConfig
 from jobs.corpus.decontaminate import Decontaminated, decontaminate
 from jobs.corpus.deduplicate import Deduplicated, deduplicate
+from jobs.corpus.extract.kept import folder_of
+from jobs.corpus.extract.ocr import ready
 from jobs.corpus.filter import filter_documents
 from jobs.corpus.filter_counts import Filtered
 from jobs.corpus.planted import Tally
@@ -47,6 +50,7 @@ def collect(config: DataConfig, splits: Splits, quarantine: Quarantine, question
     """Read all sources into `splits` and `quarantine`; `questions` are taken out of the training text. Raises
     ValueError where too much cannot be used or a split is left empty."""
     found = Collected()
+    _check_ocr(config, found, quarantine.path.parent)
     # Held-out documents first: they are few, and only their digests are kept to find them again in training text.
     held: dict[bytes, str] = {}
     all_parts = parts(config, found.notes)
@@ -61,6 +65,7 @@ def collect(config: DataConfig, splits: Splits, quarantine: Quarantine, question
     found.taken("read", splits)
     quarantine.check(sum(splits.documents.values()))
     extracted = found.count.extracted
+    extracted.recognized.check(config.extract.ocr)
     extracted.check(config.extract.max_rejected_share)
     if extracted.given:
         found.notes += extracted.sentences()
@@ -90,6 +95,14 @@ def collect(config: DataConfig, splits: Splits, quarantine: Quarantine, question
     _tell(all_parts, config, splits, found)
     check_splits(splits.documents, config, "document")
     return found
+
+
+def _check_ocr(config: DataConfig, found: Collected, output: Path) -> None:
+    """Raise ValueError where images are to be recognized and cannot be, before anything is read."""
+    if config.extract.ocr:
+        recognized = found.count.extracted.recognized
+        recognized.engine, recognized.languages = ready(config.extract.ocr)
+        recognized.folder = folder_of(output, config.extract.ocr, recognized)
 
 
 def _read(

@@ -7,6 +7,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from jobs.corpus.ocr_counts import Recognized
+from jobs.corpus.refetch_counts import Refetched
+
 
 @dataclass(slots=True)
 class Extracted:
@@ -22,6 +25,9 @@ class Extracted:
     first: str = ""
     pages: int = 0
     ocr_pages: int = 0
+    reordered: int = 0
+    recognized: Recognized = field(default_factory=Recognized)
+    refetched: Refetched = field(default_factory=Refetched)
     undecodable: int = 0
 
     def refuse(self, reason: str, place: str) -> None:
@@ -58,6 +64,9 @@ class Extracted:
             "quarantined": dict(self.quarantined.most_common()),
             "pdf_pages": self.pages,
             "pdf_pages_needing_ocr": self.ocr_pages,
+            **({"pdf_pages_reordered": self.reordered} if self.reordered else {}),
+            **({"ocr": self.recognized.counts()} if self.recognized.engine else {}),
+            **({"refetched": self.refetched.counts()} if self.refetched.cut else {}),
             "undecodable": self.undecodable,
         }
 
@@ -74,8 +83,14 @@ class Extracted:
         if self.skipped:
             reasons = ", ".join(f"{reason} ({count:,})" for reason, count in self.skipped.most_common())
             found.append(f"records that are no pages with text: {reasons}")
-        if self.ocr_pages:
+        if self.reordered:
+            found.append(f"{self.reordered:,} of {self.pages:,} PDF pages were put in order: drawn across columns")
+        if self.recognized.given:
+            found.append(self.recognized.sentence())
+        elif self.ocr_pages:
             found.append(f"{self.ocr_pages:,} of {self.pages:,} PDF pages are images without text and need OCR")
+        if self.refetched.cut:
+            found.append(self.refetched.sentence())
         if self.undecodable:
             found.append(f"{self.undecodable:,} pages have bytes that their encoding does not, written as U+FFFD")
         return found

@@ -20,11 +20,17 @@ def read_documents(files: list[SourceFile], config: DataConfig, count: Count) ->
     """A document for each file, and for each page of an archive, in order; without text where none can be taken. Each
     counts as one line."""
     found = count.extracted
-    for task, answer in answered(_tasks(files, config.extract, found), config.extract, _workers(files, config)):
+    tasks, most, kept = _tasks(files, config.extract, found), _workers(files, config), found.recognized.folder
+    for task, answer in answered(tasks, config.extract, most, kept):
         count.lines += 1
         found.given += 1
         found.pages += answer.get("pages", 0)
         found.ocr_pages += answer.get("ocr_pages", 0)
+        found.reordered += answer.get("reordered", 0)
+        if ocr := answer.get("ocr"):
+            found.recognized.add(ocr, f"{task.file}:{task.line}")
+        if refetch := answer.get("refetch"):
+            found.refetched.add(refetch)
         document = _document(task, answer, config)
         if document.text is None:
             found.refuse(document.reason, f"{task.file}:{task.line}")

@@ -6,6 +6,8 @@ import re
 from typing import Any
 
 from conf.extraction import Extract
+from jobs.corpus.extract import columns
+from jobs.corpus.extract.ocr import Recognizer
 
 MAGIC = b"%PDF-"
 END = b"%%EOF"
@@ -20,53 +22,70 @@ HYPHEN = re.compile("(.?)\ufffe(.?)", re.DOTALL)
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
-def read_pdf(content: bytes, settings: Extract, truncated: str | None = None) -> dict[str, Any]:
-    """`text` or the `reason` there is none, how many `pages` it has and how many are images (`ocr_pages`). `truncated`:
-    how it is known that its end is missing."""
+def read_pdf(
+    content: bytes, settings: Extract, truncated: str | None = None, recognizer: Recognizer | None = None
+) -> dict[str, Any]:
+    """`text` or the `reason` there is none, how many `pages` it has and how many are images (`ocr_pages`), which
+    `recognizer` reads, with its counts as `ocr`. `truncated`: how it is known that its end is missing."""
     import pypdfium2
 
     if MAGIC not in content[:WITHIN]:
         return {"reason": "damaged: it does not begin as a PDF file (%PDF-)"}
-    if not truncated and len(content) in CRAWL_LIMITS:
-        truncated = f"its length {len(content)} is where crawlers cut"
-    if not truncated and END not in content[-WITHIN:]:
-        truncated = "no end mark (%%EOF)"
+    truncated = cut(content, truncated)
     if truncated and settings.truncated == "quarantine":
         return {"reason": f"truncated: {truncated}"}
     try:
         with pypdfium2.PdfDocument(content) as document:
-            return _read(document, settings)
+            return _read(document, settings, recognizer)
     except pypdfium2.PdfiumError as error:
         if getattr(error, "err_code", None) == ENCRYPTED:
             return {"reason": "encrypted: it asks for a password"}
         return {"reason": f"truncated: {truncated}" if truncated else f"damaged: {error}"}
 
 
-def _read(document: Any, settings: Extract) -> dict[str, Any]:
+def cut(content: bytes, told: str | None) -> str | None:
+    """How it shows that the end of a PDF file is missing, if it was not told; None where it does not."""
+    if told:
+        return told
+    if len(content) in CRAWL_LIMITS:
+        return f"its length {len(content)} is where crawlers cut"
+    return None if END in content[-WITHIN:] else "no end mark (%%EOF)"
+
+
+def _read(document: Any, settings: Extract, recognizer: Recognizer | None) -> dict[str, Any]:
     pages = len(document)
     if pages > settings.max_pages:
         return {"reason": f"too large: {pages} pages, above data.extract.max_pages {settings.max_pages}"}
-    texts, images = [], 0
+    texts, images, unread, reordered = [], 0, 0, 0
     for number in range(pages):
         page = document[number]
-        text = _text(page)
+        text, was_reordered = _text(page, settings)
+        reordered += was_reordered
         if len(text) < settings.min_page_characters and _image_share(page) >= settings.min_image_share:
             images += 1
-        elif text:
+            text = tidy(recognizer.text(page)) if recognizer else ""
+            unread += not text
+        if text:
             texts.append(text)
         page.close()
-    counts = {"pages": pages, "ocr_pages": images}
-    if images and images >= len(texts):
-        return {"reason": f"needs OCR: {images} of {pages} pages are images", **counts}
+    counts: dict[str, Any] = {"pages": pages, "ocr_pages": images}
+    if settings.order == "reading":
+        counts["reordered"] = reordered
+    if recognizer and images:
+        counts["ocr"] = recognizer.counts()
+    if unread and unread >= len(texts):
+        failed = recognizer and ", ".join(f"{reason} ({count})" for reason, count in recognizer.failed.items())
+        return {"reason": f"needs OCR: {unread} of {pages} pages are images{f', {failed}' if failed else ''}", **counts}
     return {"text": "\n\n".join(texts), **counts} if texts else {"reason": "no text found", **counts}
 
 
-def _text(page: Any) -> str:
-    """The text of a page, in the order in which the file draws it."""
+def _text(page: Any, settings: Extract) -> tuple[str, bool]:
+    """The text of a page, in the order in which the file draws it, or in which it is read; and whether these differ."""
     lines = page.get_textpage()
-    text = lines.get_text_range() if lines.count_chars() else ""
+    found = columns.reordered(page, lines) if settings.order == "reading" else None
+    text = lines.get_text_range() if found is None and lines.count_chars() else found
     lines.close()
-    return tidy(text)
+    return tidy(text or ""), found is not None
 
 
 def tidy(text: str) -> str:

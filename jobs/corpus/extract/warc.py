@@ -143,7 +143,7 @@ def _described(record: Any, at: Task) -> Task | str:
     charset = next((value for name, _, value in _split(parameters) if name == "charset"), None)
     cut = headers.get_header("WARC-Truncated")
     told = f"WARC-Truncated is {ascii(cut)[1:-1][:20]}" if cut else None
-    return replace(at, kind=KINDS.get(media, ""), charset=charset, truncated=told, about=excerpt(address))
+    return replace(at, kind=KINDS.get(media, ""), charset=charset, truncated=told, about=excerpt(address), url=address)
 
 
 def _split(parameters: str) -> list[tuple[str, str, str]]:

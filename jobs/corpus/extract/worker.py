@@ -1,5 +1,5 @@
 """The process that parses files, one at a time, for as long as it is given some: `python -m
-jobs.corpus.extract.worker FD SETTINGS`.
+jobs.corpus.extract.worker FD SETTINGS [KEPT]`.
 
 It reads hostile input. Its parent kills it where it takes too long, the kernel where it asks for too much memory, and
 its answers are JSON, which cannot run anything."""
@@ -11,6 +11,9 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any
@@ -21,14 +24,19 @@ from conf.content import open_bytes, whole
 from conf.extraction import Extract
 from conf.process import die_with_parent
 from jobs.corpus.extract.html import read_html, read_text
-from jobs.corpus.extract.pdf import MAGIC, WITHIN, read_pdf
+from jobs.corpus.extract.kept import Kept
+from jobs.corpus.extract.ocr import Engine, Recognizer, Unavailable
+from jobs.corpus.extract.ocr_tesseract import TesseractEngine
+from jobs.corpus.extract.pdf import MAGIC, WITHIN, cut, read_pdf
+from jobs.corpus.extract.refetch import Refetcher
 
 LEAKED = 4
 """A worker that keeps a quarter of its memory after a file is replaced: parsers leak."""
 
 
-def main(connection: Connection, settings: Extract) -> None:
-    """Answer until the parent closes the connection."""
+def main(connection: Connection, settings: Extract, kept: Kept | None = None) -> None:
+    """Answer until the parent closes the connection; texts of recognized pages are kept, if it says where."""
+    engine = _engine(settings)
     logging.disable(logging.CRITICAL)  # parsers log every file they cannot read; the parent counts them
     start = _bound(settings)
     connection.send_bytes(b"{}")
@@ -43,13 +51,55 @@ def main(connection: Connection, settings: Extract) -> None:
 
             start = _bound(settings)
             connection.send_bytes(b"{}")  # only now does the file's time begin
-        answer = _answer(task, content, settings)
+        answer = _answer(task, content, settings, _tools(settings, engine, connection, kept))
         del content
-        kept = _memory() - start > (settings.memory_mb << 20) / LEAKED
-        answer["last"] = kept or "out of memory" in answer.get("reason", "")
+        leaked = _memory() - start > (settings.memory_mb << 20) / LEAKED
+        answer["last"] = leaked or "out of memory" in answer.get("reason", "")
         connection.send_bytes(orjson.dumps(answer))
         if answer["last"]:
             return
+
+
+def _engine(settings: Extract) -> Engine | None:
+    """What recognizes images, if it is asked."""
+    if settings.ocr is None:
+        return None
+    if not settings.ocr.endpoint:
+        return TesseractEngine(settings.ocr)
+    from jobs.corpus.extract.ocr_endpoint import EndpointEngine  # the HTTP client, which is no file's memory
+
+    return EndpointEngine(settings.ocr)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tools:
+    """What a file may need beside its parser: each tells the parent when it begins and ends, and has its own time."""
+
+    recognizer: Recognizer | None = None
+    refetcher: Refetcher | None = None
+    aside: Callable[[str], AbstractContextManager[object]] = nullcontext
+
+
+_NONE = _Tools()
+
+
+def _tools(settings: Extract, engine: Engine | None, connection: Connection, kept: Kept | None) -> _Tools:
+    """Those of one file."""
+
+    @contextmanager
+    def aside(what: str) -> Iterator[None]:
+        connection.send_bytes(orjson.dumps({"aside": what}))
+        try:
+            yield
+        finally:
+            connection.send_bytes(b'{"aside": ""}')
+
+    ocr, refetch = settings.ocr, settings.refetch
+    return _Tools(
+        Recognizer(ocr, engine, lambda: aside("ocr"), kept) if ocr and engine else None,
+        Refetcher(refetch, refetch.max_bytes or settings.max_bytes) if refetch else None,
+        aside,
+    )
 
 
 def _bound(settings: Extract) -> int:
@@ -59,17 +109,19 @@ def _bound(settings: Extract) -> int:
     return now
 
 
-def _answer(task: dict[str, Any], content: bytes, settings: Extract) -> dict[str, Any]:
+def _answer(task: dict[str, Any], content: bytes, settings: Extract, tools: _Tools = _NONE) -> dict[str, Any]:
     """The answer on a task; `content` is that of a record, or the path of a file."""
     try:
         if task["path"]:
             path = Path(os.fsdecode(content))
             with whole(path), open_bytes(path) as stream:
                 content = _read(stream, settings.max_bytes + 1)
-        answer = _text(content, task, settings)
+        answer = _text(content, task, settings, tools)
         answer["text"] = answer.get("text", "").encode("utf-8", "replace").decode()
     except MemoryError:
         return {"reason": f"out of memory: above data.extract.memory_mb {settings.memory_mb}"}
+    except Unavailable as error:
+        return {"unavailable": str(error)}
     except Exception as error:  # noqa: BLE001 - a parser raises whatever its input makes it raise
         return {"reason": f"damaged: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"}
     return answer
@@ -84,7 +136,7 @@ def _read(stream: IO[bytes], most: int) -> bytes:
     return b"".join(pieces)
 
 
-def _text(content: bytes, task: dict[str, Any], settings: Extract) -> dict[str, Any]:
+def _text(content: bytes, task: dict[str, Any], settings: Extract, tools: _Tools) -> dict[str, Any]:
     """The answer for a file: its first bytes decide what it is, then what its name or the server says."""
     kind = "pdf" if MAGIC in content[:WITHIN] else task["kind"]
     if not content.strip(b"\0 \t\r\n"):
@@ -96,11 +148,26 @@ def _text(content: bytes, task: dict[str, Any], settings: Extract) -> dict[str, 
     if content.startswith(b"WARC/"):
         return {"reason": "damaged: a web archive; call it .warc", "kind": kind}
     if kind == "pdf":
-        return {"kind": kind, **read_pdf(content, settings, task["truncated"])}
+        return {"kind": kind, **_pdf(content, task, settings, tools)}
     if task["truncated"] and settings.truncated == "quarantine":
         return {"reason": f"truncated: {task['truncated']}", "kind": kind}
     read = read_html(content, task["charset"], settings) if kind == "html" else read_text(content, task["charset"])
     return {"kind": kind, **read}
+
+
+def _pdf(content: bytes, task: dict[str, Any], settings: Extract, tools: _Tools) -> dict[str, Any]:
+    """The answer for a PDF file; one that is cut, and has an address, is fetched again."""
+    told, url = task["truncated"], task["url"]
+    if not (tools.refetcher and url and cut(content, told)):
+        return read_pdf(content, settings, told, tools.recognizer)
+    with tools.aside("refetch"):
+        whole, fetched = tools.refetcher.fetch(url)
+    if whole is not None:
+        content, told = whole, None
+    answer = read_pdf(content, settings, told, tools.recognizer)
+    if fetched["reason"] and "reason" in answer:
+        answer["reason"] += f"; not fetched again: {fetched['reason']}"
+    return {**answer, "refetch": fetched}
 
 
 def _memory() -> int:
@@ -111,4 +178,5 @@ def _memory() -> int:
 
 if __name__ == "__main__":
     die_with_parent(signal.SIGKILL)
-    main(Connection(int(sys.argv[1])), Extract.model_validate_json(sys.argv[2]))
+    descriptor, given, *folder = sys.argv[1:]
+    main(Connection(int(descriptor)), Extract.model_validate_json(given), Kept(Path(folder[0])) if folder else None)

@@ -41,9 +41,36 @@ def read_steps(statistics: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {
         "read": read,
         "steps": tuple(Step(name=name, documents=count) for name, count in steps if count),
+        "extracted": _ocr(extracted.get("ocr") or {}) + _refetched(extracted.get("refetched") or {}),
         "would": rules if filtered.get("action") == "report" else (),
         "samples": _samples(file.read_text(encoding="utf-8")) if file.is_file() else (),
     }
+
+
+def _ocr(counts: dict[str, Any]) -> tuple[str, ...]:
+    """The PDF pages that were recognized, which are parts of documents; nothing where there were none."""
+    failed = counts.get("failed", {})
+    given = counts.get("pages", 0) + sum(failed.values())
+    if not given:
+        return ()
+    return (
+        f"{given:,} PDF pages are images: {counts['pages']:,} read by {counts['engine']}"
+        f" ({counts['characters']:,} characters){_by_reason(failed, 'without text')}; {counts['seconds']:,.1f} s.",
+    )
+
+
+def _refetched(counts: dict[str, Any]) -> tuple[str, ...]:
+    """The PDF files that an archive has cut and that were fetched again; nothing where none was cut."""
+    if not counts:
+        return ()
+    return (
+        f"{counts['cut']:,} PDF files of archives are cut: {counts['fetched']:,} fetched again"
+        f" ({counts['bytes']:,} bytes){_by_reason(counts['failed'], 'not')}; {counts['seconds']:,.1f} s.",
+    )
+
+
+def _by_reason(failed: dict[str, int], what: str) -> str:
+    return "".join(f", {count:,} {what} ({reason})" for reason, count in failed.items())
 
 
 def _samples(text: str) -> tuple[FilterSample, ...]:
@@ -67,7 +94,8 @@ def sections(texts: dict[str, TextCounts]) -> tuple[Section, ...]:
     found = []
     if steps := [row for label, counts in texts.items() for row in _steps(label, counts)]:
         header = ("corpus", "step", "documents or records", "share of all", "left")
-        found.append(Section(title="The text, step by step", header=header, rows=tuple(steps)))
+        notes = tuple(f"{label}: {sentence}" for label, counts in texts.items() for sentence in counts.extracted)
+        found.append(Section(title="The text, step by step", header=header, rows=tuple(steps), notes=notes))
     if would := [row for label, counts in texts.items() for row in _would(label, counts)]:
         found.append(
             Section(
