@@ -36,6 +36,7 @@ def test_a_chunk_of_long_sequences_is_some_queries(length: int, queries: int) ->
     """2**20 scores at most, and at least those of one query."""
     batch = one_pass("cpu", "fp32", length=length)
     assert capping.chunk_bytes(GEMMA, batch, ALONE, backward=False) == 4 * 3 * 4 * length * queries
+    assert capping.CHUNK_ELEMENTS["cuda"] == 2**25
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,15 @@ def test_chunks_hold_what_their_queries_can_see(window: int | None, keys: int) -
     assert capping.CHUNK_ELEMENTS["cuda"] == 2**25
 
 
+def test_later_queries_see_the_window_before_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One query a chunk where no more are allowed, of the last 8 tokens of 20."""
+    monkeypatch.setattr(capping, "CHUNK_ELEMENTS", {"cpu": 1})
+    chunks = list(capping._chunks(torch.empty(1, 2, 2, 8, 1), torch.empty(1, 2, 20, 1), 3))
+    assert [chunk.queries for chunk in chunks] == [slice(start, start + 1) for start in range(8)]
+    assert [chunk.keys for chunk in chunks] == [slice(start + 10, start + 13) for start in range(8)]
+    assert not any(chunk.hidden.any() for chunk in chunks)
+
+
 def test_memory_does_not_grow_with_the_square_of_the_length(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capping, "CHUNK_ELEMENTS", {"cpu": 2**14})
     peaks = []
