@@ -19,7 +19,7 @@ PLAIN = b"Plain words of a file."
 
 def answer(content: bytes, settings: Extract = SETTINGS, **changed: Any) -> dict[str, Any]:
     return worker._answer(
-        {"kind": "text", "charset": None, "truncated": "", "path": False} | changed, content, settings
+        {"kind": "text", "charset": None, "truncated": "", "path": False, "url": ""} | changed, content, settings
     )
 
 
@@ -47,7 +47,8 @@ def test_the_largest_file_that_is_read(over: int, read: bool, path: bool, tmp_pa
 @pytest.mark.parametrize(("before", "kind"), [(WITHIN - len(MAGIC), "pdf"), (WITHIN - len(MAGIC) + 1, "text")])
 def test_first_bytes_tell_a_pdf(before: int, kind: str) -> None:
     content = b"x" * before + MAGIC + b"1.4"
-    assert worker._text(content, {"kind": "text", "charset": None, "truncated": ""}, SETTINGS)["kind"] == kind
+    task = {"kind": "text", "charset": None, "truncated": "", "url": ""}
+    assert worker._text(content, task, SETTINGS, worker._NONE)["kind"] == kind
 
 
 def test_an_error_page_under_a_pdfs_name_is_html() -> None:
