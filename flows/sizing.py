@@ -20,6 +20,7 @@ from conf.shape import Shape, num_params
 from conf.shapes import points
 from conf.stages.sweep import SweepConfig
 from conf.stages.verify import VerifyConfig
+from flows import engines
 from flows.plan import PlannedStage
 
 
@@ -122,6 +123,7 @@ def check_fits(recipe: Recipe, cluster: Cluster, stages: list[PlannedStage]) -> 
     needs an engine that this machine lacks and runs here."""
     if cluster.kind == "local" and any(stage.stage == VerifyConfig.stage and not stage.cached for stage in stages):
         required()
+    engines.check(recipe.evaluate, cluster, (stage.config for stage in stages if not stage.cached))
     for stage in sized(recipe, cluster, [stage for stage in stages if not stage.cached]):
         if stage.misfit:
             raise ValueError(stage.misfit)

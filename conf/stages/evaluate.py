@@ -8,6 +8,7 @@ from pydantic import Field
 
 from conf.base import Config, Execution, Later, Precision, StageConfig
 from conf.benchmarks import BenchmarkName
+from conf.engines.asked import EngineConfig
 from conf.estimate import memory, passes
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import InOneProcess, Parallel
@@ -51,6 +52,13 @@ class EvaluateConfig(StageConfig):
         default={},
         description=(
             "Other benchmarks by name, each asked by stages of its own: a benchmark that is added asks no other again."
+        ),
+    )
+    engine: Annotated[EngineConfig, Execution()] = Field(
+        default=EngineConfig(),
+        description=(
+            "Who answers the other benchmarks: simulate, vllm, vllm==VERSION or {endpoint: URL, model: NAME}. Loss, MMLU"
+            " and evaluations during training are always measured here."
         ),
     )
     batch: Annotated[int, Execution()] = Field(default=16, ge=1, description="Sequences or questions per forward pass.")

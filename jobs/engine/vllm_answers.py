@@ -83,10 +83,7 @@ def _logprobs(model: Any, asked: dict[str, Any]) -> list[float]:
     sampling = vllm.SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
     outputs = model.generate(_prompts(asked), sampling, use_tqdm=False)
     return [
-        sum(
-            scores[token].logprob
-            for token, scores in zip(tokens[-last:], output.prompt_logprobs[-last:], strict=True)
-        )
+        sum(scores[token].logprob for token, scores in zip(tokens[-last:], output.prompt_logprobs[-last:], strict=True))
         for tokens, last, output in zip(asked["prompts"], asked["last"], outputs, strict=True)
     ]
 
