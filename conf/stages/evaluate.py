@@ -57,8 +57,8 @@ class EvaluateConfig(StageConfig):
     engine: Annotated[EngineConfig, Execution()] = Field(
         default=EngineConfig(),
         description=(
-            "Who answers the other benchmarks: simulate, vllm, vllm==VERSION or {endpoint: URL, model: NAME}. Loss, MMLU"
-            " and evaluations during training are always measured here."
+            "Who answers the other benchmarks: simulate, vllm, vllm==VERSION or {endpoint: URL, model: NAME}. Loss,"
+            " MMLU and evaluations during training are always measured here."
         ),
     )
     batch: Annotated[int, Execution()] = Field(default=16, ge=1, description="Sequences or questions per forward pass.")

@@ -3,10 +3,10 @@ job gives the responses that an undisturbed one would."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import PreTrainedModel
@@ -17,7 +17,12 @@ from jobs.benchmarks.question import Response
 from jobs.huggingface import model as hf
 from jobs.huggingface.chat_template import Chat
 
+if TYPE_CHECKING:
+    from lm_eval.api.model import TemplateLM
+
 SEED_STRIDE = 1_000_003
+HANDED = 16
+"""Batches that an engine is given at once; it makes its own of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +43,8 @@ class Plan:
     max_new_tokens: int
     stops: tuple[str, ...]
     batches: list[Batch]
+    longest: int
+    """Most tokens of a prompt with its answer."""
 
 
 def plan(directory: Path, asked: QuestionSet, config: AnswerConfig) -> Plan:
@@ -48,23 +55,33 @@ def plan(directory: Path, asked: QuestionSet, config: AnswerConfig) -> Plan:
     length = config.max_new_tokens or benchmark.max_new_tokens
     if benchmark.kind == "choice":
         encoded = {number: _ids(tokenizer, asked.prompts[number]) for number in numbers}
-        needed = {number: len(encoded[number]) + _longest_choice(tokenizer, asked, number) for number in numbers}
+        # Engines generate a token after what they score.
+        more = 1 if config.engine else 0
+        needed = {number: len(encoded[number]) + _longest_choice(tokenizer, asked, number) + more for number in numbers}
     else:
         encoded = {number: _prompt(chat, tokenizer, asked, number) for number in numbers}
         needed = {number: len(encoded[number]) + length for number in numbers}
     _check_room(directory, asked, needed, length if benchmark.kind != "choice" else 0)
     # Prompts of similar length share a batch, the longest first, so that memory runs out at once if at all.
     order = sorted(numbers, key=lambda number: (-needed[number], number))
+    size = config.batch * (HANDED if config.engine else 1)
     batches = [
         Batch(
             start=start,
-            prompts={number: encoded[number] for number in order[start : start + config.batch]},
-            responses=len(order[start : start + config.batch]) * config.samples,
+            prompts={number: encoded[number] for number in order[start : start + size]},
+            responses=len(order[start : start + size]) * config.samples,
         )
-        for start in range(0, len(order), config.batch)
+        for start in range(0, len(order), size)
     ]
     stops = () if chat and benchmark.chat else benchmark.stops
-    return Plan(tokenizer=tokenizer, chat=bool(chat), max_new_tokens=length, stops=stops, batches=batches)
+    return Plan(
+        tokenizer=tokenizer,
+        chat=bool(chat),
+        max_new_tokens=length,
+        stops=stops,
+        batches=batches,
+        longest=max(needed.values(), default=1),
+    )
 
 
 def _chat(directory: Path, asked: QuestionSet, config: AnswerConfig) -> Chat | None:
@@ -119,7 +136,10 @@ def answer(
 ) -> Iterator[list[Numbered]]:
     """The responses of each batch after the first `done`."""
     if asked.benchmark.kind == "choice":
-        yield from _scores(model, asked, made, config, done)
+        from jobs.evaluation.multiple_choice_lm import LastTokenLM
+
+        lm = LastTokenLM(model, made.tokenizer, config.batch, lambda count: None)
+        yield from scores(lm, asked, made, done)
         return
     settings = _settings(directory, made, config)
     for batch in made.batches[done:]:
@@ -127,15 +147,11 @@ def answer(
         yield _texts(model, made, settings, batch, config.samples)
 
 
-def _scores(
-    model: PreTrainedModel, asked: QuestionSet, made: Plan, config: AnswerConfig, done: int
-) -> Iterator[list[Numbered]]:
-    """The log probability of each choice after its prompt, by lm-eval's rules of encoding."""
+def scores(lm: TemplateLM, asked: QuestionSet, made: Plan, done: int) -> Iterator[list[Numbered]]:
+    """The log probability of each choice after its prompt, by lm-eval's rules of encoding, of each batch after the
+    first `done`."""
     from lm_eval.api.instance import Instance
 
-    from jobs.evaluation.multiple_choice_lm import LastTokenLM
-
-    lm = LastTokenLM(model, made.tokenizer, config.batch, lambda count: None)
     for batch in made.batches[done:]:
         requests = [
             (number, (asked.prompts[number] + choice.context, choice.continuation))
@@ -154,12 +170,15 @@ def _scores(
         ]
 
 
+def ends_of(directory: Path, made: Plan) -> set[int]:
+    """Ids that end an answer."""
+    return hf.stop_ids(directory, made.tokenizer) | ({Chat(directory).end_id} if made.chat else set())
+
+
 def _settings(directory: Path, made: Plan, config: AnswerConfig) -> Any:
     from transformers import GenerationConfig
 
-    ends = hf.stop_ids(directory, made.tokenizer)
-    if made.chat:
-        ends = ends | {Chat(directory).end_id}
+    ends = ends_of(directory, made)
     sampling = {"do_sample": True, "temperature": config.temperature, "top_p": 1.0, "top_k": 0}
     return GenerationConfig(
         max_new_tokens=made.max_new_tokens,
@@ -182,15 +201,17 @@ def _texts(model: PreTrainedModel, made: Plan, settings: Any, batch: Batch, samp
             generation_config=settings,
             **({"tokenizer": made.tokenizer} if made.stops else {}),
         )
-    numbers = list(batch.prompts)
+    numbers, ends = list(batch.prompts), settings.eos_token_id or []
     return [
-        _response(made, numbers[row // samples], row % samples, batch.prompts[numbers[row // samples]], ids, settings)
+        response(made, numbers[row // samples], row % samples, batch.prompts[numbers[row // samples]], ids, ends)
         for row, ids in enumerate(generated[:, width:].tolist())
     ]
 
 
-def _response(made: Plan, number: int, sample: int, prompt: list[int], ids: list[int], settings: Any) -> Numbered:
-    ends = settings.eos_token_id or []
+def response(
+    made: Plan, number: int, sample: int, prompt: list[int], ids: list[int], ends: Collection[int]
+) -> Numbered:
+    """What the ids after a prompt say, up to the first of `ends` or the first stop string."""
     end = next((position for position, token in enumerate(ids) if token in ends), None)
     text = _continuation(made.tokenizer, prompt, ids[:end])
     stop_at = min((position for stop in made.stops if (position := text.find(stop)) >= 0), default=None)

@@ -1,9 +1,9 @@
 """Answers of a model in vLLM. Runs in vLLM's interpreter, alone: `python vllm_answers.py FD`.
 
-Lines of JSON come in on standard input and go out on the file descriptor FD, one for each: first how the model is loaded
-(model, a directory; dtype, cpu, cache: vLLM's name of the key-value cache's type; length: tokens of prompt and answer;
-tokenizer: whether stop strings are looked for), answered with vLLM's version; then requests for texts or for the log
-probabilities of the last tokens of prompts. What vLLM itself prints is on standard output."""
+Lines of JSON come in on standard input and go out on the file descriptor FD, one for each: first how the model is
+loaded (model, a directory; dtype, cpu, cache: vLLM's name of the key-value cache's type; length: tokens of prompt and
+answer; tokenizer: whether stop strings are looked for), answered with vLLM's version; then requests for texts, or for
+the log probabilities of the last tokens of prompts. What vLLM itself prints is on standard output."""
 
 from __future__ import annotations
 

@@ -1,0 +1,84 @@
+"""An engine answers the questions of a benchmark, in imbik's own prompts and tokens: vLLM in a process of its own, or a
+server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from conf.engines.completions import Wanted
+from conf.files import write_whole
+from conf.hf_model import read_json
+from conf.stages.answer import AnswerConfig
+from jobs.benchmarks import answering
+from jobs.benchmarks.answering import Batch, Plan
+from jobs.benchmarks.files import Numbered, QuestionSet
+from jobs.benchmarks.question import Response
+from jobs.evaluation.vllm_worker import Loading, Vllm
+from jobs.generation.completions import Server
+
+FACTS = "engine.json"
+"""In the job's output: what answered, also where a later attempt asks nothing any more."""
+
+Score = Callable[[Sequence[list[int]], Sequence[int]], list[float]]
+
+
+def facts(output: Path) -> dict[str, Any]:
+    """What answered."""
+    return read_json(output / FACTS)
+
+
+def answer(
+    directory: Path, asked: QuestionSet, made: Plan, config: AnswerConfig, output: Path, done: int
+) -> Iterator[list[Numbered]]:
+    """The responses of each batch after the first `done`. Raises ValueError where the engine is away, is another one or
+    does not do what it is asked."""
+    by = config.engine
+    assert by is not None, "without an engine, the model answers here"
+    wanted = Wanted(
+        max_tokens=made.max_new_tokens,
+        temperature=config.temperature,
+        stops=made.stops,
+        ends=tuple(sorted(answering.ends_of(directory, made))),
+    )
+    scored = asked.benchmark.kind == "choice"
+    loading = Loading(precision=config.precision, length=made.longest, stops=bool(made.stops) and not scored)
+    with Vllm(directory, output, loading, by.version) if by.name == "vllm" else Server(by, made.longest) as engine:
+        write_whole(output / FACTS, json.dumps(engine.facts(), indent=2) + "\n")
+        if scored:
+            yield from _choices(engine.scores, asked, made, done)
+            return
+        for batch in made.batches[done:]:
+            rows = [(number, sample) for number in batch.prompts for sample in range(config.samples)]
+            prompts = [batch.prompts[number] for number, _ in rows]
+            seeds = [config.seed * answering.SEED_STRIDE + n * config.samples + sample for n, sample in rows]
+            if isinstance(engine, Vllm):
+                yield _from_ids(made, batch, rows, engine.texts(prompts, seeds, wanted), wanted)
+            else:
+                written = engine.texts(prompts, seeds, wanted)
+                yield [
+                    Numbered(
+                        question=number,
+                        sample=sample,
+                        tokens=one.tokens,
+                        response=Response(text=one.text, stop=one.stop),
+                    )
+                    for (number, sample), one in zip(rows, written, strict=True)
+                ]
+
+
+def _from_ids(
+    made: Plan, batch: Batch, rows: list[tuple[int, int]], ids: list[list[int]], wanted: Wanted
+) -> list[Numbered]:
+    return [
+        answering.response(made, number, sample, batch.prompts[number], said, wanted.ends)
+        for (number, sample), said in zip(rows, ids, strict=True)
+    ]
+
+
+def _choices(score: Score, asked: QuestionSet, made: Plan, done: int) -> Iterator[list[Numbered]]:
+    from jobs.evaluation.multiple_choice_lm import EngineLM
+
+    yield from answering.scores(EngineLM(made.tokenizer, score), asked, made, done)
