@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import requests
 
@@ -20,6 +20,9 @@ from conf.stages.evaluate import EvaluateConfig
 from tasks.latency import endpoint
 from tasks.latency.endpoint import PATIENCE
 from tasks.store.store import Store
+
+if TYPE_CHECKING:
+    from tasks.session import Session
 
 SETTING = "evaluate.engine"
 KEY = f"{SETTING}.api_key_env"
@@ -101,6 +104,15 @@ def check(evaluate: EvaluateConfig, cluster: Cluster, pending: Iterable[StageCon
             _check_version(by, f"{by.endpoint} is", _told(str(by.endpoint), str(by.model), by.api_key_env))
             if set(evaluate.benchmarks) & set(SCORED_CHOICES):
                 probe(by)
+
+
+def ready(evaluate: EvaluateConfig, models: Iterable[str], session: Session) -> EvaluateConfig:
+    """The settings with the engine's version, after `check`, for these models of a report."""
+    known = versioned(evaluate, session.store)
+    by = [known.engine.by(model) for model in models]
+    asked = [benchmark.answer(known.precision, one) for benchmark in known.benchmarks.values() for one in by]
+    check(known, session.cluster, asked)
+    return known
 
 
 def _check_version(by: AnsweredBy, who: str, found: str) -> None:

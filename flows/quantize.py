@@ -12,6 +12,7 @@ from conf.fitted import shorter, verified_within
 from conf.placement import place_settings_on_cluster
 from conf.report.report import Report
 from conf.standalone import Quantizing, validate_settings
+from flows import engines
 from flows import standalone as single
 from flows.formats import formats
 from flows.running import Running
@@ -43,6 +44,9 @@ def quantize(
         return prefect_pages.failed(error)
 
     def work(session: Session, folder: Path) -> Report:
+        if validated.evaluate:
+            named = [f"{validated.model}-{config.name}" for config in validated.quantize]
+            engines.ready(validated.evaluate, [validated.model, *named], session)
         if validated.verify and session.cluster.kind == "local":
             required()
         session.launcher.prepare()
@@ -66,7 +70,9 @@ def quantize(
         models = {original.name: original.artifact} | {
             f"{original.name}-{form}": future.result() for form, future in futures.items()
         }
-        measured = single.measure(session, models, original, original.teacher, verified)
+        names = {name.replace(original.name, validated.model, 1): name for name in models}
+        asks = single.as_reported(validated.evaluate, names)
+        measured = single.measure(session, models, original, original.teacher, verified, asks)
         description = f"{original.name} in {', '.join(futures)}. Differences are relative to the first row."
         how = single.describe(session)
         return write_models(folder, name, description, measured, original.teacher_name, how)
