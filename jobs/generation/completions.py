@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self, TypeVar
 
 import requests
+from requests.adapters import HTTPAdapter
 
 from conf.engines import completions
 from conf.engines.asked import AnsweredBy
@@ -37,6 +38,9 @@ class Server:
     def __enter__(self) -> Self:
         self._check()
         self.pool, self.session = ThreadPoolExecutor(self.by.concurrency), requests.Session()
+        adapter = HTTPAdapter(pool_maxsize=self.by.concurrency)  # a connection for each, kept between requests
+        for scheme in ("http://", "https://"):
+            self.session.mount(scheme, adapter)
         return self
 
     def __exit__(self, *_: object) -> None:
