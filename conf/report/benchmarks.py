@@ -7,6 +7,9 @@ from pydantic import Field
 from conf.base import Config
 from conf.report.base import Excerpt, Interval
 
+HERE = "imbik"
+"""Who answers where no engine does."""
+
 
 class Answerer(Excerpt):
     """The engine that answered, as far as it tells (answer.json)."""
@@ -44,6 +47,11 @@ class BenchmarkScore(Excerpt):
     answered_by: Answerer | None = Field(
         default=None, description="Engine that answered; null: imbik itself, with transformers and simulated formats."
     )
+
+    @property
+    def who(self) -> str:
+        """Who answered, in a few words."""
+        return self.answered_by.title if self.answered_by else HERE
 
 
 class BenchmarkDifference(Config):

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from conf.engines.table import ENGINES
 from conf.report.benchmarks import Answerer, BenchmarkRow
 
-HERE = "imbik"
 SIMULATED = "Answered here, with transformers; what formats round is simulated."
 THE_REST = (
     "imbik answers with transformers and simulates what formats round. Loss, KL, MMLU and the evaluations during"

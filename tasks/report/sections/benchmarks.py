@@ -89,13 +89,9 @@ def section(rows: tuple[BenchmarkRow, ...]) -> Section | None:
         title="Benchmarks",
         sentences=tuple(sentences),
         header=HEADER + (("answered by",) if told else ()),
-        rows=tuple(_cells(row) + ((_who(row),) if told else ()) for row in rows),
+        rows=tuple(_cells(row) + ((row.scores.who,) if told else ()) for row in rows),
         notes=(METHOD, *answerers.notes(rows)),
     )
-
-
-def _who(row: BenchmarkRow) -> str:
-    return row.scores.answered_by.title if row.scores.answered_by else answerers.HERE
 
 
 def _sentences(name: str, rows: list[BenchmarkRow]) -> list[str]:
@@ -111,7 +107,7 @@ def _sentences(name: str, rows: list[BenchmarkRow]) -> list[str]:
             f"More than {CUT:.0%} of the answers to {name} were cut by max_new_tokens: {', '.join(cut)}; raise"
             f" evaluate.benchmarks.{name}.max_new_tokens before comparing scores."
         )
-    if len(who := dict.fromkeys(map(_who, rows))) > 1:
+    if len(who := dict.fromkeys(row.scores.who for row in rows)) > 1:
         sentences.append(
             f"{name} was answered by {' and by '.join(who)}: differences between their models are also those of the"
             " engines."
