@@ -60,7 +60,7 @@ def _load(setup: dict[str, Any]) -> Any:
 
 
 def _on_a_processor(length: int) -> dict[str, Any]:
-    """Prompts are read whole: after a part of one, vLLM 0.32 takes a draw back, which a processor's generator refuses."""
+    """Prompts are read whole: after a part of one, vLLM 0.32 takes a draw back, which generators there refuse."""
     return {"enable_chunked_prefill": False, "max_num_batched_tokens": max(TOKENS_AT_ONCE, length)}
 
 
