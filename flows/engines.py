@@ -18,6 +18,7 @@ from conf.recipe import Recipe
 from conf.stages.answer import AnswerConfig
 from conf.stages.evaluate import EvaluateConfig
 from tasks.latency import endpoint
+from tasks.latency.client import brief
 from tasks.latency.endpoint import PATIENCE
 from tasks.store.store import Store
 
@@ -130,8 +131,13 @@ def probe(by: AnsweredBy) -> None:
     body = completions.score_body(str(by.model), completions.PROBE)
     try:
         response = requests.post(f"{url}/completions", json=body, headers=headers, timeout=PATIENCE)
-        answer: Any = response.json() if response.status_code == 200 else {"choices": [{}]}
-    except (requests.RequestException, ValueError) as error:
+        if response.status_code != 200:
+            raise ValueError(
+                f"{url} refuses to score a prompt (status {response.status_code}: {brief(response.text)}), which"
+                " benchmarks with choices need; see the server's log, or leave them out"
+            )
+        answer: Any = response.json()
+    except requests.RequestException as error:  # also JSON that is none
         raise ValueError(
             f"{url} does not answer a completion ({type(error).__name__}); see the server's log"
         ) from error

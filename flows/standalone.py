@@ -129,7 +129,7 @@ def measure(
     run, questions = Running(), external.questions_of(like.config, session.store)
     judged = _judged(session, wanted, asks, run) if asks and asks.benchmarks else {}
     futures = {
-        name: run(_label(name), like.config, model=artifact, teacher=teacher, data=like.data, mmlu=questions)
+        name: run(_label(name), like.config.measured, model=artifact, teacher=teacher, data=like.data, mmlu=questions)
         for name, artifact in wanted.items()
     }
     return [

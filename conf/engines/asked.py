@@ -11,6 +11,7 @@ from conf.patterns import ADDRESS, VARIABLE
 
 FORMS = "simulate, vllm, vllm==VERSION, or {endpoint: URL, model: NAME}"
 PINNED = "=="
+OF_A_SERVER = ("endpoint", "model", "api_key_env", "concurrency", "timeout_seconds", "retries")
 UNKNOWN = "an engine that does not tell its name"
 """A server's `version` where it does not say what it is."""
 
@@ -27,9 +28,9 @@ class AnsweredBy(Config):
     api_key_env: Annotated[str | None, Execution()] = Field(
         default=None, description="Name of the environment variable with the server's API key, not the key itself."
     )
-    concurrency: Annotated[int, Execution()] = Field(default=16, description="Concurrent requests to the server.")
-    timeout_seconds: Annotated[float, Execution()] = Field(default=600.0, description="Timeout of one request.")
-    retries: Annotated[int, Execution()] = Field(default=5, description="Retries of a failed request.")
+    concurrency: Annotated[int | None, Execution()] = Field(default=None, description="Concurrent requests to it.")
+    timeout_seconds: Annotated[float | None, Execution()] = Field(default=None, description="Timeout of one request.")
+    retries: Annotated[int | None, Execution()] = Field(default=None, description="Retries of a failed request.")
 
 
 class EngineConfig(Config):
@@ -65,9 +66,15 @@ class EngineConfig(Config):
         pattern=VARIABLE,
         description="Name of the environment variable with the server's API key, not the key itself.",
     )
-    concurrency: int = Field(default=16, ge=1, description="Concurrent requests to the server.")
-    timeout_seconds: float = Field(default=600.0, gt=0, description="Timeout of one request in seconds.")
-    retries: int = Field(default=5, ge=0, description="Retries of a failed request.")
+    concurrency: int | None = Field(
+        default=None, ge=1, description="Concurrent requests to the server; empty: 16 for an endpoint."
+    )
+    timeout_seconds: float | None = Field(
+        default=None, gt=0, description="Timeout of one request in seconds; empty: 600 for an endpoint."
+    )
+    retries: int | None = Field(
+        default=None, ge=0, description="Retries of a failed request; empty: 5 for an endpoint."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -84,12 +91,12 @@ class EngineConfig(Config):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        served = {"endpoint": self.endpoint, "model": self.model, "api_key_env": self.api_key_env}
+        served = {key: getattr(self, key) for key in OF_A_SERVER}
         if self.name == "endpoint":
             if missing := [key for key in ("endpoint", "model") if not served[key]]:
                 raise ValueError(f"evaluate.engine is an endpoint without {missing[0]}; use {FORMS}")
             return self
-        if extra := [key for key, value in served.items() if value]:
+        if extra := [key for key, value in served.items() if value is not None]:
             raise ValueError(
                 f"evaluate.engine is {self.name}, but {extra[0]} is that of an endpoint; remove it, or set endpoint too"
             )
@@ -106,5 +113,5 @@ class EngineConfig(Config):
         served = self.model.get(model) if isinstance(self.model, dict) else self.model
         if served is None:
             return None
-        sent = {key: getattr(self, key) for key in ("endpoint", "api_key_env", "concurrency", "timeout_seconds")}
-        return AnsweredBy(name="endpoint", version=self.version, model=served, retries=self.retries, **sent)
+        sent = {key: getattr(self, key) for key in OF_A_SERVER}
+        return AnsweredBy(name="endpoint", version=self.version, **sent | {"model": served})

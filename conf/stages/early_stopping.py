@@ -6,7 +6,6 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from conf.engines.asked import EngineConfig
 from conf.stages.evaluate import EvaluateConfig
 from conf.stages.training import Training
 
@@ -89,6 +88,5 @@ class WithEarlyStopping(Training):
         mmlu = config.mmlu and (
             config.mmlu.model_copy(update={"limit": self.evaluate_limit}) if self.evaluate_limit else config.mmlu
         )
-        # A study's split must not change what is trained; and no engine opens a model that is being trained.
-        settings = {"mmlu": mmlu, "new_tokens": 0, "split": "test", "engine": EngineConfig()}
-        return self.model_copy(update={"evaluation": config.model_copy(update=settings)})
+        settings = {"mmlu": mmlu, "new_tokens": 0, "split": "test"}  # a study's split must not change what is trained
+        return self.model_copy(update={"evaluation": config.measured.model_copy(update=settings)})

@@ -81,6 +81,11 @@ class EvaluateConfig(StageConfig):
     precision: Precision = Field(default="bf16", description="Precision of the forward passes.")
     parallel: InOneProcess = Field(default=Parallel(), description="Parallel layout (one process).")
 
+    @property
+    def measured(self) -> EvaluateConfig:
+        """The settings of the stage itself: it measures here, whoever answers the benchmarks."""
+        return self.model_copy(update={"engine": EngineConfig()})
+
     def estimate(self, models: Models) -> StageEstimate | None:
         """Model and teacher in memory on the test split; multiple-choice questions are not included."""
         shape, params = models.after, num_params(models.after)

@@ -18,6 +18,8 @@ from conf.engines.completions import Wanted, Written
 from jobs.generation.openai_client import LONGEST_WAIT, Retryable, brief, post
 
 SETTING = "evaluate.engine"
+CONCURRENCY, TIMEOUT, RETRIES = 16, 600.0, 5
+"""Where the recipe does not say."""
 PATIENCE = 10.0
 """Seconds for a question about the server."""
 WAIT = 1.0
@@ -31,14 +33,17 @@ class Server:
 
     def __init__(self, by: AnsweredBy, longest: int) -> None:
         self.by, self.longest = by, longest
+        self.concurrency = by.concurrency or CONCURRENCY
+        self.seconds = by.timeout_seconds or TIMEOUT
+        self.retries = RETRIES if by.retries is None else by.retries
         base = str(by.endpoint).rstrip("/").removesuffix("/completions")
         self.url = base if "/" in base.partition("://")[2] else f"{base}/v1"
         self.headers = self._headers()
 
     def __enter__(self) -> Self:
         self._check()
-        self.pool, self.session = ThreadPoolExecutor(self.by.concurrency), requests.Session()
-        adapter = HTTPAdapter(pool_maxsize=self.by.concurrency)  # a connection for each, kept between requests
+        self.pool, self.session = ThreadPoolExecutor(self.concurrency), requests.Session()
+        adapter = HTTPAdapter(pool_maxsize=self.concurrency)  # a connection for each, kept between requests
         for scheme in ("http://", "https://"):
             self.session.mount(scheme, adapter)
         return self
@@ -115,11 +120,11 @@ class Server:
         return value
 
     def _ask(self, body: dict[str, Any], read: Callable[[Any], Read]) -> Read:
-        for attempt in range(self.by.retries + 1):
+        for attempt in range(self.retries + 1):
             try:
                 return self._read(body, read)
             except Retryable as error:
-                if attempt == self.by.retries:
+                if attempt == self.retries:
                     raise ValueError(
                         f"{self.url} failed {attempt + 1} times ({error}); check the server or lower"
                         f" {SETTING}.concurrency, then run the same command again to continue"
@@ -129,7 +134,7 @@ class Server:
 
     def _read(self, body: dict[str, Any], read: Callable[[Any], Read]) -> Read:
         url = f"{self.url}/completions"
-        answer = post(self.session, url, body, self.headers, self.by.timeout_seconds, f"{SETTING}.endpoint")
+        answer = post(self.session, url, body, self.headers, self.seconds, f"{SETTING}.endpoint")
         try:
             return read(answer)
         except (LookupError, TypeError, AttributeError) as error:

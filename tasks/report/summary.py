@@ -21,6 +21,10 @@ def summary(report: Report) -> list[str]:
             " their speed was not measured."
             + (f" An engine opened {opened} of {len(simulated)}: its losses agree." if opened else "")
         )
+    engines = dict.fromkeys(row.scores.answered_by.title for row in report.benchmarks if row.scores.answered_by)
+    if engines:
+        models = dict.fromkeys(row.model for row in report.benchmarks if row.scores.answered_by)
+        sentences.append(f"The benchmarks of {', '.join(models)} were answered by {' and '.join(engines)}.")
     return sentences
 
 

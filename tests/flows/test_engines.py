@@ -155,7 +155,7 @@ def test_a_server_must_give_scores_where_choices_are_scored(store: Store) -> Non
 
 @pytest.mark.parametrize(
     ("status", "sentence"),
-    [(500, "gives no log probabilities"), (404, "gives no log probabilities")],
+    [(500, r"refuses to score a prompt \(status 500: .*told so.*see the server's log"), (404, r"\(status 404: ")],
 )
 def test_a_server_that_refuses_scores_is_told(store: Store, status: int, sentence: str) -> None:
     with serving(Served(fails=[status])) as url, pytest.raises(ValueError, match=sentence):
@@ -184,5 +184,7 @@ def test_a_plan_knows_the_keys_of_the_engine_s_answers(tmp_path: Path, installed
     )
     changed = {label for label, stage in here.items() if there[label].key != stage.key}
     assert changed == {label for label in here if label.startswith(("answer-", "judge-"))}
+    evaluated = there["evaluate-depth-fp8"].config
+    assert isinstance(evaluated, EvaluateConfig) and evaluated.engine.name == "simulate", "it is measured here"
     config = there["answer-depth-fp8-gsm8k"].config
     assert isinstance(config, AnswerConfig) and config.engine == AnsweredBy(name="vllm", version="0.32.0")

@@ -44,6 +44,7 @@ def test_an_engine_survives_its_own_json(value: Any) -> None:
         ({"name": "vllm", "model": "tiny"}, "evaluate.engine is vllm, but model is that of an endpoint; remove it"),
         ({"api_key_env": "KEY"}, "evaluate.engine is simulate, but api_key_env is that of an endpoint"),
         ({"version": "1"}, "simulate, which has no version"),
+        ({"name": "vllm", "retries": 0}, "evaluate.engine is vllm, but retries is that of an endpoint"),
         ({"endpoint": URL, "model": "tiny", "concurrency": 0}, "greater than or equal to 1"),
         ({"endpoint": "host:8000", "model": "tiny"}, "pattern"),
         ({"endpoint": URL, "model": "tiny", "api_key_env": "sk-secret"}, "pattern"),
