@@ -39,7 +39,7 @@ def versioned(evaluate: EvaluateConfig, store: Store) -> EvaluateConfig:
     """The same for the settings of an evaluation. Where the engine is away, its version is that of its newest answers
     in the store: a run whose answers are all there needs no engine."""
     engine = evaluate.engine
-    if engine.name == "simulate" or engine.version or not evaluate.benchmarks:
+    if engine.name == "simulate" or engine.version or not (evaluate.benchmarks or evaluate.mmlu):
         return evaluate
     try:
         version = _vllm_here() if engine.name == "vllm" else _server(engine)
@@ -84,12 +84,21 @@ def key_in(variable: str | None) -> str | None:
 
 def _newest(store: Store, same: Callable[[AnsweredBy], bool]) -> str | None:
     """The version of the newest answers in the store that an engine gave."""
-    for record in store.records(AnswerConfig.stage):
-        if record.config.get("engine"):
-            by = AnsweredBy.model_validate(record.config["engine"])
+    found = [(record, "engine") for record in store.records(AnswerConfig.stage)]
+    found += [(record, "mmlu_by") for record in store.records(EvaluateConfig.stage)]
+    for record, field in sorted(found, key=lambda one: one[0].created, reverse=True):
+        if record.config.get(field):
+            by = AnsweredBy.model_validate(record.config[field])
             if same(by):
                 return by.version
     return None
+
+
+def asked_by(config: StageConfig) -> AnsweredBy | None:
+    """The engine that a stage asks."""
+    if isinstance(config, AnswerConfig):
+        return config.engine
+    return config.mmlu_by if isinstance(config, EvaluateConfig) else None
 
 
 def check(evaluate: EvaluateConfig, cluster: Cluster, pending: Iterable[StageConfig]) -> None:
@@ -97,21 +106,23 @@ def check(evaluate: EvaluateConfig, cluster: Cluster, pending: Iterable[StageCon
     asked. Where jobs run on other machines than this one, they check it themselves."""
     if cluster.kind != "local":
         return
-    for by in dict.fromkeys(one.engine for one in pending if isinstance(one, AnswerConfig) and one.engine):
+    for by in dict.fromkeys(by for one in pending if (by := asked_by(one))):
         if by.name == "vllm":
             python = vllm.required(f"{SETTING} vllm", ELSEWHERE)
             _check_version(by, f"{python} has vLLM", vllm.version(python))
         else:
             _check_version(by, f"{by.endpoint} is", _told(str(by.endpoint), str(by.model), by.api_key_env))
-            if set(evaluate.benchmarks) & set(SCORED_CHOICES):
+            if evaluate.mmlu or set(evaluate.benchmarks) & set(SCORED_CHOICES):
                 probe(by)
 
 
 def ready(evaluate: EvaluateConfig, models: Iterable[str], session: Session) -> EvaluateConfig:
     """The settings with the engine's version, after `check`, for these models of a report."""
     known = versioned(evaluate, session.store)
-    by = [known.engine.by(model) for model in models]
-    asked = [benchmark.answer(known.precision, one) for benchmark in known.benchmarks.values() for one in by]
+    names = list(models)
+    asked: list[StageConfig] = [known.measured_for(name) for name in names]
+    for benchmark in known.benchmarks.values():
+        asked += [benchmark.answer(known.precision, known.engine.by(name)) for name in names]
     check(known, session.cluster, asked)
     return known
 

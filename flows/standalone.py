@@ -127,9 +127,13 @@ def measure(
     """Evaluate models on the text and with the settings of `like`; `verified` compares some of them with an engine, and
     `asks` names the benchmarks that they are asked."""
     run, questions = Running(), external.questions_of(like.config, session.store)
+    asks = asks and place_settings_on_cluster(engines.ready(asks, wanted, session), session.cluster)
+    config = like.config.model_copy(update={"engine": asks.engine}) if asks else like.config
     judged = _judged(session, wanted, asks, run) if asks and asks.benchmarks else {}
     futures = {
-        name: run(_label(name), like.config.measured, model=artifact, teacher=teacher, data=like.data, mmlu=questions)
+        name: run(
+            _label(name), config.measured_for(name), model=artifact, teacher=teacher, data=like.data, mmlu=questions
+        )
         for name, artifact in wanted.items()
     }
     return [
@@ -152,7 +156,6 @@ def _judged(
     session: Session, wanted: dict[str, Artifact], asks: EvaluateConfig, run: Running
 ) -> dict[str, dict[str, Handle]]:
     """Each model's scores on each benchmark."""
-    asks = place_settings_on_cluster(engines.ready(asks, wanted, session), session.cluster)
     files = external.benchmarks_of({name: each.path for name, each in asks.benchmarks.items()}, session.store)
     questions = benchmarks.read(run, asks, files)
     asked = [Model(name=name, stage=artifact.stage, artifact=artifact) for name, artifact in wanted.items()]

@@ -40,12 +40,16 @@ def check_engine(evaluate: EvaluateConfig, models: Sequence[str], entries: Seque
     """Raise ValueError where the engine of `evaluate` has nothing to answer, or cannot answer for these models of the
     report, some of them quantized to `entries`."""
     engine = evaluate.engine
+    if evaluate.mmlu_by:
+        raise ValueError(
+            "evaluate.mmlu_by is set, but it follows from evaluate.engine; set that, and leave mmlu_by out"
+        )
     if engine.name == "simulate":
         return
-    if not evaluate.benchmarks:
+    if not evaluate.benchmarks and not evaluate.mmlu:
         raise ValueError(
-            f"evaluate.engine is {engine.name}, but evaluate.benchmarks is empty, and loss and MMLU are measured here;"
-            " name a benchmark, as in evaluate.benchmarks={gsm8k: {}}, or leave engine out"
+            f"evaluate.engine is {engine.name}, but evaluate.mmlu is null and evaluate.benchmarks is empty, and loss is"
+            " measured here; name a benchmark, as in evaluate.benchmarks={gsm8k: {}}, or leave engine out"
         )
     if engine.name == "vllm":
         _check_formats(evaluate, entries)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from conf.base import Config, Execution, Later, Precision, StageConfig
 from conf.benchmarks import BenchmarkName
-from conf.engines.asked import EngineConfig
+from conf.engines.asked import AnsweredBy, EngineConfig
 from conf.estimate import memory, passes
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import InOneProcess, Parallel
@@ -57,9 +57,12 @@ class EvaluateConfig(StageConfig):
     engine: Annotated[EngineConfig, Execution()] = Field(
         default=EngineConfig(),
         description=(
-            "Who answers the other benchmarks: simulate, vllm, vllm==VERSION or {endpoint: URL, model: NAME}. Loss,"
-            " MMLU and evaluations during training are always measured here."
+            "Who answers MMLU and the other benchmarks: simulate, vllm, vllm==VERSION or {endpoint: URL, model: NAME}."
+            " Loss and evaluations during training are always measured here."
         ),
+    )
+    mmlu_by: Annotated[AnsweredBy | None, Later()] = Field(
+        default=None, description="Engine that answers mmlu; leave it empty: engine decides."
     )
     batch: Annotated[int, Execution()] = Field(default=16, ge=1, description="Sequences or questions per forward pass.")
     split: Annotated[Literal["test", "validation"], Later()] = Field(
@@ -83,8 +86,15 @@ class EvaluateConfig(StageConfig):
 
     @property
     def measured(self) -> EvaluateConfig:
-        """The settings of the stage itself: it measures here, whoever answers the benchmarks."""
-        return self.model_copy(update={"engine": EngineConfig()})
+        """The settings where everything is measured here."""
+        return self.model_copy(update={"engine": EngineConfig(), "mmlu_by": None})
+
+    def measured_for(self, model: str) -> EvaluateConfig:
+        """The settings of the stage itself for a model of the report, with who answers its mmlu. Settings of an earlier
+        run keep its vLLM."""
+        earlier = self.mmlu_by if self.mmlu_by and self.mmlu_by.name == "vllm" else None
+        by = earlier if self.engine.name == "simulate" else self.engine.by(model)
+        return self.measured.model_copy(update={"mmlu_by": by if self.mmlu else None})
 
     def estimate(self, models: Models) -> StageEstimate | None:
         """Model and teacher in memory on the test split; multiple-choice questions are not included."""

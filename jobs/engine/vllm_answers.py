@@ -2,8 +2,9 @@
 
 Lines of JSON come in on standard input and go out on the file descriptor FD, one for each: first how the model is
 loaded (model, a directory; dtype, cpu, cache: vLLM's name of the key-value cache's type; length: tokens of prompt and
-answer; tokenizer: whether stop strings are looked for), answered with vLLM's version; then requests for texts, or for
-the log probabilities of the last tokens of prompts. What vLLM itself prints is on standard output."""
+answer; tokenizer: whether stop strings are looked for), answered with vLLM's version; then requests for texts, for the
+log probabilities of the last tokens of prompts, or for those of some tokens after them. What vLLM itself prints is on
+standard output."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ def main(out: int) -> None:
         _say(answers, {"version": vllm.__version__})
         for line in sys.stdin:
             asked = json.loads(line)
-            _say(answers, {"answers": _logprobs(model, asked) if "last" in asked else _texts(model, asked)})
+            how = _logprobs if "last" in asked else _letters if "letters" in asked else _texts
+            _say(answers, {"answers": how(model, asked)})
 
 
 def _say(answers: Any, what: dict[str, Any]) -> None:
@@ -92,6 +94,21 @@ def _logprobs(model: Any, asked: dict[str, Any]) -> list[float]:
     return [
         sum(scores[token].logprob for token, scores in zip(tokens[-last:], output.prompt_logprobs[-last:], strict=True))
         for tokens, last, output in zip(asked["prompts"], asked["last"], outputs, strict=True)
+    ]
+
+
+def _letters(model: Any, asked: dict[str, Any]) -> list[list[float]]:
+    """Log probability, in nats, of each of its `letters` as the token after each of `prompts`."""
+    import vllm
+
+    sampling = [
+        vllm.SamplingParams(max_tokens=1, temperature=0.0, logprob_token_ids=letters, detokenize=False)
+        for letters in asked["letters"]
+    ]
+    outputs = model.generate(_prompts(asked), sampling, use_tqdm=False)
+    return [
+        [output.outputs[0].logprobs[0][letter].logprob for letter in letters]
+        for letters, output in zip(asked["letters"], outputs, strict=True)
     ]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -105,15 +106,18 @@ class LastTokenLM(HFLM):
 
 class EngineLM(HFLM):
     """Encodes requests as lm-eval's Hugging Face model does, and lets `score` give the log probabilities: of each input
-    those of its last so many tokens, in nats. Whether greedy decoding would produce them is not known."""
+    those of its last so many tokens, in nats. Whether greedy decoding would produce them is not known.
+
+    Inputs have at most `longest` tokens: the others are cut from the left, and `truncated` counts their contexts."""
 
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerFast,
         score: Callable[[Sequence[list[int]], Sequence[int]], list[float]],
+        longest: int = sys.maxsize,
     ) -> None:
         TemplateLM.__init__(self)
-        self.tokenizer, self.score = tokenizer, score
+        self.tokenizer, self.score, self.longest, self.truncated = tokenizer, score, longest, 0
         self.custom_prefix_token_id = None
         self.add_bos_token = self.enable_thinking = None
         self.encode_once = functools.lru_cache(maxsize=16)(super().tok_encode)
@@ -127,7 +131,10 @@ class EngineLM(HFLM):
     def _loglikelihood_tokens(
         self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[Answer]:
-        inputs = [[*context, *continuation] for _, context, continuation in requests]
+        self.truncated = len(
+            {tuple(context) for _, context, answer in requests if len(context) + len(answer) > self.longest}
+        )
+        inputs = [[*context, *continuation][-self.longest :] for _, context, continuation in requests]
         return [(logprob, False) for logprob in self.score(inputs, [len(answer) for _, _, answer in requests])]
 
 

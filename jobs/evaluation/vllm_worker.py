@@ -25,6 +25,8 @@ PROGRAM = Path(__file__).parents[1] / "engine" / "vllm_answers.py"
 LOG = "vllm.log"
 SECONDS = 10.0
 """How long an engine may take to end by itself."""
+MOST_LETTERS = 32
+"""Tokens after one prompt that vLLM is asked about at once; it has a limit."""
 SIMULATE = "set evaluate.engine to simulate"
 
 
@@ -104,8 +106,24 @@ class Vllm:
         return [one["ids"] for one in found]
 
     def scores(self, prompts: Sequence[list[int]], last: Sequence[int]) -> list[float]:
-        """The sum of the log probabilities, in nats, of the last tokens of each prompt."""
-        return [float(one) for one in self._ask({"prompts": prompts, "last": last})["answers"]]
+        """The sum of the log probabilities, in nats, of the last tokens of each prompt. Prompts that differ only in
+        their last token, as letters after a question do, are read once."""
+        sharing: dict[tuple[int, ...], list[int]] = {}
+        for place, (tokens, count) in enumerate(zip(prompts, last, strict=True)):
+            if count == 1:
+                sharing.setdefault(tuple(tokens[:-1]), []).append(place)
+        together = {tokens: places for tokens, places in sharing.items() if 1 < len(places) <= MOST_LETTERS}
+        found = dict.fromkeys(range(len(prompts)), 0.0)
+        if together:
+            letters = [[prompts[place][-1] for place in places] for places in together.values()]
+            answers = self._ask({"prompts": list(map(list, together)), "letters": letters})["answers"]
+            for places, values in zip(together.values(), answers, strict=True):
+                found |= dict(zip(places, map(float, values), strict=True))
+        taken = {place for places in together.values() for place in places}
+        if alone := [place for place in found if place not in taken]:
+            asked = {"prompts": [prompts[place] for place in alone], "last": [last[place] for place in alone]}
+            found |= dict(zip(alone, map(float, self._ask(asked)["answers"]), strict=True))
+        return list(found.values())
 
     def _ask(self, what: dict[str, Any]) -> Any:
         assert self.process.stdin is not None

@@ -142,6 +142,7 @@ def _log_model(client: MlflowClient, run: str, row: Row) -> None:
         "imbik.role": _role(row),
         "imbik.student": row.student,
         "imbik.format": row.format,
+        "imbik.answered.mmlu": row.mmlu_answered_by and row.mmlu_answered_by.title,
     }
     client.log_batch(run, tags=[RunTag(key, str(value)) for key, value in tags.items() if value])
 

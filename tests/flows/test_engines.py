@@ -24,7 +24,7 @@ LOCAL = load_cluster("local")
 
 
 def asks(engine: Any, name: str = "gsm8k") -> EvaluateConfig:
-    return EvaluateConfig.model_validate({"benchmarks": {name: {}}, "engine": engine})
+    return EvaluateConfig.model_validate({"benchmarks": {name: {}}, "engine": engine, "mmlu": None})
 
 
 def answered(store: Path, by: AnsweredBy | None, created: str) -> None:
@@ -72,7 +72,7 @@ def test_the_version_is_read_and_kept(store: Store, installed: None) -> None:
 
 
 def test_nothing_is_read_where_no_engine_is_asked(store: Store, absent: None) -> None:
-    for evaluate in (asks("simulate"), EvaluateConfig.model_validate({"engine": "vllm"})):
+    for evaluate in (asks("simulate"), EvaluateConfig.model_validate({"engine": "vllm", "mmlu": None})):
         assert engines.versioned(evaluate, store) is evaluate
 
 
@@ -183,8 +183,9 @@ def test_a_plan_knows_the_keys_of_the_engine_s_answers(tmp_path: Path, installed
         for engine in ("simulate", "vllm")
     )
     changed = {label for label, stage in here.items() if there[label].key != stage.key}
-    assert changed == {label for label in here if label.startswith(("answer-", "judge-"))}
+    assert changed == {label for label in here if label.startswith(("answer-", "judge-", "evaluate-"))}
     evaluated = there["evaluate-depth-fp8"].config
-    assert isinstance(evaluated, EvaluateConfig) and evaluated.engine.name == "simulate", "it is measured here"
+    assert isinstance(evaluated, EvaluateConfig) and evaluated.engine.name == "simulate", "loss is measured here"
+    assert evaluated.mmlu_by == AnsweredBy(name="vllm", version="0.32.0")
     config = there["answer-depth-fp8-gsm8k"].config
     assert isinstance(config, AnswerConfig) and config.engine == AnsweredBy(name="vllm", version="0.32.0")

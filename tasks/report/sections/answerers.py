@@ -9,8 +9,8 @@ from conf.report.benchmarks import Answerer, BenchmarkRow
 
 SIMULATED = "Answered here, with transformers; what formats round is simulated."
 THE_REST = (
-    "imbik answers with transformers and simulates what formats round. Loss, KL, MMLU and the evaluations during"
-    " training are measured so, whoever answers the benchmarks."
+    "imbik answers with transformers and simulates what formats round. Loss, KL and the evaluations during training are"
+    " measured so, whoever answers the benchmarks."
 )
 
 

@@ -24,9 +24,18 @@ def asks(tmp_path: Path) -> str:
 
 
 def test_an_engine_without_benchmarks_has_nothing_to_answer() -> None:
-    sentence = told("evaluate.engine=vllm")
-    assert "evaluate.engine is vllm, but evaluate.benchmarks is empty, and loss and MMLU are measured here" in sentence
-    assert "evaluate.engine is endpoint, but evaluate.benchmarks is empty" in told(f"evaluate.engine={SERVED}")
+    unasked = "evaluate.mmlu=null"
+    sentence = told("evaluate.engine=vllm", unasked)
+    assert (
+        "evaluate.engine is vllm, but evaluate.mmlu is null and evaluate.benchmarks is empty, and loss is" in sentence
+    )
+    assert "evaluate.engine is endpoint, but evaluate.mmlu is null" in told(f"evaluate.engine={SERVED}", unasked)
+    load(str(RECIPE), ["evaluate.engine=vllm", "evaluate.precision=bf16"])
+
+
+def test_who_answers_mmlu_follows_from_the_engine() -> None:
+    sentence = told("evaluate.mmlu_by={name: vllm}")
+    assert sentence == "evaluate.mmlu_by is set, but it follows from evaluate.engine; set that, and leave mmlu_by out"
 
 
 def test_a_format_that_vllm_does_not_load_is_refused(asks: str) -> None:

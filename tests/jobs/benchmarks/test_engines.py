@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from conf.engines.asked import AnsweredBy
+from conf.mmlu_files import Subject
 from conf.stages.answer import AnswerConfig
+from conf.stages.evaluate import EvaluateConfig
 from jobs.benchmarks import answering, engines
 from jobs.benchmarks.files import Numbered, QuestionSet
 from jobs.benchmarks.question import Choice, Question
@@ -140,6 +143,71 @@ def test_an_empty_prompt_is_scored_after_the_first_token(directory: Path) -> Non
     assert lm.loglikelihood([empty], disable_tqdm=True) == [(-1.0, False)]
     few = words(" few", add_special_tokens=False).input_ids
     assert seen == [([[lm.prefix_token_id, *few]], [len(few)])]
+
+
+def test_longer_inputs_are_cut_from_the_left(directory: Path) -> None:
+    from lm_eval.api.instance import Instance
+
+    from jobs.evaluation.multiple_choice_lm import EngineLM
+
+    words, seen = hf.load_tokenizer(directory), list[list[int]]()
+
+    def score(inputs: Any, last: Any) -> list[float]:
+        seen.extend(inputs)
+        return [0.0] * len(inputs)
+
+    pair = ("a few words to say", " few")
+    whole = words("".join(pair), add_special_tokens=False).input_ids
+    asked_for = [Instance(request_type="loglikelihood", doc={}, arguments=pair, idx=0)] * 2
+    for longest, cut in ((len(whole), 0), (len(whole) - 1, 1)):
+        lm = EngineLM(words, score, longest)
+        lm.loglikelihood(asked_for, disable_tqdm=True)
+        assert (seen[-2:], lm.truncated) == ([whole[-longest:]] * 2, cut)
+
+
+@pytest.fixture
+def subjects() -> list[Subject]:
+    """Five questions of one subject."""
+    rows = [{"question": f"say {n}", "choices": ["a", "few", "words", "to"], "answer": n % 4} for n in range(5)]
+    return [Subject(name="talking", dev=rows[:2], test=rows)]
+
+
+@pytest.mark.parametrize("style", ["letters", "continuation"])
+def test_mmlu_is_asked_as_of_the_model_here(
+    directory: Path, subjects: list[Subject], monkeypatch: pytest.MonkeyPatch, style: str
+) -> None:
+    from jobs.evaluation import mmlu
+    from jobs.evaluation.multiple_choice_lm import EngineLM
+
+    play_vllm(monkeypatch, directory.parent, [])
+    monkeypatch.setattr(engines, "AT_ONCE", 8)
+    small = directory / "config.json"
+    small.write_text(json.dumps(json.loads(small.read_text()) | {"max_position_embeddings": 512}))
+    evaluate = EvaluateConfig.model_validate({"mmlu": {"style": style, "shots": 1}, "precision": "fp32"})
+    by, counted = AnsweredBy(name="vllm", version="0.32.0"), list[int]()
+    scores, items = engines.multiple_choice(by, directory, subjects, evaluate, directory.parent, counted.append)
+
+    def score(inputs: Any, last: Any) -> list[float]:
+        return [-sum(tokens[-count:]) / 100 for tokens, count in zip(inputs, last, strict=True)]
+
+    assert evaluate.mmlu
+    expected, same = mmlu.ask_lm(EngineLM(hf.load_tokenizer(directory), score), subjects, evaluate.mmlu)
+    assert scores.pop("mmlu_answered_by")["engine"] == "vLLM"
+    assert scores == expected and scores["mmlu_n"] == 5 and counted == [2, 2, 1]
+    for ours, theirs in zip(items, same, strict=True):
+        assert ours.pop("logprobs") == pytest.approx(theirs.pop("logprobs"))
+        assert ours == theirs
+
+
+def test_mmlu_is_asked_of_a_server(directory: Path, subjects: list[Subject]) -> None:
+    small = directory / "config.json"
+    small.write_text(json.dumps(json.loads(small.read_text()) | {"max_position_embeddings": 512}))
+    evaluate = EvaluateConfig.model_validate({"mmlu": {}})
+    with serving(Served(longest=None)) as url:
+        by = AnsweredBy(name="endpoint", endpoint=url, model="tiny", version="vLLM 0.32.0")
+        scores, items = engines.multiple_choice(by, directory, subjects, evaluate, directory.parent, lambda count: None)
+    assert (scores["mmlu_n"], len(items)) == (5, 5)
+    assert scores["mmlu_answered_by"] == {"engine": "vLLM 0.32.0", "model": "tiny", "kernels": []}
 
 
 def test_a_server_s_texts_are_kept(directory: Path) -> None:

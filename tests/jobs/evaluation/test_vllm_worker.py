@@ -56,6 +56,22 @@ def test_it_is_asked_in_ids_and_answers_in_ids(tmp_path: Path, monkeypatch: pyte
     }
 
 
+def test_letters_after_one_prompt_are_asked_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    play_vllm(monkeypatch, tmp_path, [])
+    prompts, last = [[1, 7], [1, 2, 3], [1, 8], [4, 9], [4, 5]], [1, 2, 1, 1, 2]
+    with opened(tmp_path) as model:
+        assert model.scores(prompts, last) == pytest.approx([-0.07, -0.05, -0.08, -0.09, -0.09])
+        monkeypatch.setattr(vllm_worker, "MOST_LETTERS", 2)
+        assert model.scores([[1, 7], [1, 8], [1, 9]], [1, 1, 1]) == pytest.approx([-0.07, -0.08, -0.09])
+        assert model.scores([[1, 7], [1, 8]], [1, 1]) == pytest.approx([-0.07, -0.08])
+    assert heard(tmp_path) == [
+        {"prompts": [[1]], "letters": [[7, 8]]},
+        {"prompts": [[1, 2, 3], [4, 9], [4, 5]], "last": [2, 1, 2]},
+        {"prompts": [[1, 7], [1, 8], [1, 9]], "last": [1, 1, 1]},
+        {"prompts": [[1]], "letters": [[7, 8]]},
+    ]
+
+
 @pytest.mark.parametrize(
     ("on_cpu", "kv", "cache", "own"),
     [(True, None, "auto", True), (True, "fp8", "bfloat16", False), (False, "fp8", "auto", True)],

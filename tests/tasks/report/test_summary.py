@@ -122,8 +122,13 @@ def test_who_answered_the_benchmarks_is_told() -> None:
     vllm = BENCHMARK | {"answered_by": {"engine": "vLLM", "version": "0.32.0"}}
     asked = [("a", vllm), ("a", vllm), ("b", BENCHMARK), ("c", BENCHMARK | {"answered_by": {"engine": "SGLang 1"}})]
     rows = [{"benchmark": "gsm8k", "model": model, "scores": scores} for model, scores in asked]
-    assert about(row("a"), benchmarks=rows) == ["The benchmarks of a, c were answered by vLLM 0.32.0 and SGLang 1."]
+    assert about(row("a"), benchmarks=rows) == ["Other benchmarks of a, c: answered by vLLM 0.32.0 and SGLang 1."]
     assert about(row("a"), benchmarks=rows[2:3]) == []
+    assert summary(report(row("teacher", "teacher"), benchmarks=rows[:1])) == [
+        "Benchmarks of a: answered by vLLM 0.32.0."
+    ]
+    by = {"engine": "vLLM", "version": "0.32.0", "on_cpu": True}
+    assert about(row("a", mmlu_answered_by=by), row("b")) == ["MMLU of a: answered by vLLM 0.32.0 on a CPU."]
 
 
 def test_standalone_models_are_compared() -> None:
