@@ -44,11 +44,7 @@ def quantize(
         return prefect_pages.failed(error)
 
     def work(session: Session, folder: Path) -> Report:
-        if validated.evaluate:
-            named = [f"{validated.model}-{config.name}" for config in validated.quantize]
-            engines.ready(validated.evaluate, [validated.model, *named], session)
-        if validated.verify and session.cluster.kind == "local":
-            required()
+        _check_engines(validated, session)
         session.launcher.prepare()
         original = single.model_to_evaluate(session, validated.model, validated.data, validated.evaluate)
         if original.artifact.stage == "quantize":
@@ -78,3 +74,12 @@ def quantize(
         return write_models(folder, name, description, measured, original.teacher_name, how)
 
     return single.run(name, store, cluster, validated, work, (validated.model,))
+
+
+def _check_engines(settings: Quantizing, session: Session) -> None:
+    """Raise ValueError, before the first job, where an engine that is to verify or answer is away."""
+    if settings.evaluate:
+        named = [f"{settings.model}-{config.name}" for config in settings.quantize]
+        engines.ready(settings.evaluate, [settings.model, *named], session)
+    if settings.verify and session.cluster.kind == "local":
+        required()

@@ -14,6 +14,7 @@ from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import InOneProcess, Parallel
 from conf.paths import InputName
 from conf.shape import num_params
+from conf.stages.answer import ENGINE_BYTES
 from conf.stages.benchmark import Benchmark
 
 
@@ -102,6 +103,11 @@ class EvaluateConfig(StageConfig):
         together = params if shape == models.teacher else params + num_params(models.teacher)
 
         def peak(_: Parallel, __: int, device: passes.Device) -> memory.Memory:
-            return memory.scoring(shape, together, passes.batch_of(self, self.batch, device))
+            scored = memory.scoring(shape, together, passes.batch_of(self, self.batch, device))
+            if device != "cpu" or self.mmlu_by is None or self.mmlu_by.name != "vllm":
+                return scored
+            weights = passes.BYTES[self.precision] * params  # the engine ends before the models are loaded
+            asked = memory.Memory(weights=weights, other=memory.resident(device) + ENGINE_BYTES)
+            return max(scored, asked, key=lambda one: one.total)
 
         return StageEstimate(params=params, tokens=self.sequences * self.seq_length, job=JobEstimate(memory=peak))

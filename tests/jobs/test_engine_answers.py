@@ -78,6 +78,25 @@ def test_choices_have_the_same_scores_in_fp32(
         assert there[key]["response"]["logprobs"] == pytest.approx(row["response"]["logprobs"], abs=1e-3)
 
 
+def test_mmlu_has_the_same_scores_in_fp32(
+    trained: tuple[Path, Path], shared_data: Path, engine: None, tmp_path: Path
+) -> None:
+    mmlu = {"path": str(shared_data / "mmlu"), "limit": 40, "subjects": ["global_facts"]}  # short ones, none is cut
+    settings = {"mmlu": mmlu, "precision": "fp32", "sequences": 4, "seq_length": 64, "new_tokens": 0}
+    inputs = {"model": trained[0], "teacher": trained[0], "data": trained[1], "mmlu": shared_data / "mmlu"}
+    outputs = [tmp_path / "here", tmp_path / "there"]
+    for output, by in zip(outputs, (None, by_vllm()), strict=True):
+        run_job("evaluate", settings | {"mmlu_by": by}, inputs, output)
+    here, there = ([json.loads(line) for line in (one / "items.jsonl").read_text().splitlines()] for one in outputs)
+    assert len(here) == len(there) == 40
+    for ours, theirs in zip(here, there, strict=True):
+        assert theirs.pop("logprobs") == pytest.approx(ours.pop("logprobs"), abs=1e-3)
+        assert theirs == ours
+    scores = [json.loads((one / "scores.json").read_text()) for one in outputs]
+    assert scores[1].pop("mmlu_answered_by")["version"] == by_vllm()["version"]
+    assert scores[0] == scores[1] and scores[0]["mmlu_truncated"] == 0
+
+
 @pytest.mark.parametrize(("name", "near"), [("fp8", 0.1), ("nvfp4", 0.5)])
 def test_a_quantized_model_scores_what_was_simulated(
     trained: tuple[Path, Path], shared_data: Path, engine: None, tmp_path: Path, name: str, near: float

@@ -119,6 +119,9 @@ def test_answers_count_the_engine_beside_the_model() -> None:
     assert here.peak("cpu").activations == 4 * 2 * 2 * 8 * 6 * (2 * 10)
     assert there.peak("cpu").total - here.peak("cpu").total == 1.8e9
     assert there.peak("cuda") == here.peak("cuda"), "the GPU is the engine's"
+    scored = [EvaluateConfig.model_validate({"mmlu_by": by, "seq_length": 8}) for by in (None, {"name": "vllm"})]
+    alone, after = (job.peak("cpu").total for one in scored if (job := estimate(one).job))
+    assert 1e9 < after - alone < 1.8e9, "the engine ends before the model is loaded here"
     served = AnsweredBy(name="endpoint", endpoint="http://a", model="a")
     assert config.model_copy(update={"engine": served}).estimate(MODELS) is None
 
