@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-TAKES_ENDS = ("vLLM", "SGLang")
-"""Servers that take token ids which end an answer (stop_token_ids); others know only those of their own model."""
+TAKES_MORE = ("vLLM", "SGLang")
+"""Servers that take token ids which end an answer (stop_token_ids) and PLAIN; others do as their own model says."""
+PLAIN = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+"""Against what a model's generation_config.json would have the server do beyond the request."""
 PROBE = (1, 2)
 """A prompt with which a server is asked whether it gives log probabilities of prompts."""
 
@@ -41,12 +43,8 @@ def text_body(model: str, version: str | None, prompt: Sequence[int], wanted: Wa
         "top_p": 1.0,
         "seed": seed,
     }
-    takes_ends = wanted.ends and (version or "").startswith(TAKES_ENDS)
-    return (
-        body
-        | ({"stop": list(wanted.stops)} if wanted.stops else {})
-        | ({"stop_token_ids": list(wanted.ends)} if takes_ends else {})
-    )
+    more = PLAIN | {"stop_token_ids": list(wanted.ends)} if (version or "").startswith(TAKES_MORE) else {}
+    return body | ({"stop": list(wanted.stops)} if wanted.stops else {}) | more
 
 
 def score_body(model: str, prompt: Sequence[int]) -> dict[str, Any]:

@@ -73,6 +73,14 @@ def test_a_server_answers_for_the_model_that_it_serves(finished: Path, files: di
         key = {"TINY_KEY": "opensesame4321"}
         done = imbik("run", ONE_STUDENT, asked, engine, "--name", "served", store=store, more=key)
         assert done.returncode == 0, done.stderr
+        before = len(served.asked)
+        single = ["evaluate.mmlu=null", "evaluate.precision=fp32", "evaluate.seq_length=32", "evaluate.new_tokens=0"]
+        single += [asked, engine.replace("{depth-fp8: tiny}", "tiny")]
+        alone = imbik("evaluate", "served/depth-fp8", *single, store=store, more=key)
+        assert alone.returncode == 0, alone.stderr
+        assert len(served.asked) == before, "the run has its answers"
+    (row,) = report_of(store, "evaluated")["benchmarks"]
+    assert (row["model"], row["scores"]["answered_by"]["model"]) == ("served/depth-fp8", "tiny")
     rows = {row["model"]: row["scores"] for row in report_of(store, "served")["benchmarks"]}
     assert {model: bool(scores.get("answered_by")) for model, scores in rows.items()} == {
         model: model == "depth-fp8" for model in MODELS
@@ -85,7 +93,6 @@ def test_a_server_answers_for_the_model_that_it_serves(finished: Path, files: di
     planted = [path for path in store.rglob("*") if path.is_file() and b"opensesame4321" in path.read_bytes()]
     assert planted == [], "the key is stored nowhere"
     # All is there: the server may be away.
-    before = len(served.asked)
     again = imbik("run", ONE_STUDENT, asked, engine, "--name", "again", store=store, more=key)
     assert again.returncode == 0 and len(served.asked) == before, again.stderr
     gone = imbik("run", ONE_STUDENT, asked.replace("4}", "5}"), engine, "--name", "gone", store=store, more=key)

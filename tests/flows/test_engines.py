@@ -14,7 +14,7 @@ from conf.engines import vllm
 from conf.engines.asked import AnsweredBy
 from conf.spec import Record
 from conf.stages.answer import AnswerConfig
-from conf.stages.evaluate import EvaluateConfig
+from conf.stages.evaluate import EvaluateConfig, Mmlu
 from flows import engines
 from tasks.store.store import Store
 from tests.fixtures.answering import Served, serving
@@ -122,6 +122,33 @@ def test_a_key_comes_from_the_environment(store: Store, monkeypatch: pytest.Monk
         monkeypatch.setenv("SOME_KEY", "opensesame")
         known = engines.versioned(asks(served | {"api_key_env": "SOME_KEY"}), store)
         assert known.engine.version == "vLLM 0.32.0" and "opensesame" not in known.model_dump_json()
+
+
+def test_a_command_s_names_become_those_of_the_report() -> None:
+    from flows.standalone import as_reported
+
+    names = {"run/depth": "run/depth", "owner/model": "model"}
+    asked = asks({"endpoint": "http://a", "model": {"owner/model": "tiny"}})
+    known = as_reported(asked, names)
+    assert known and known.engine.by("owner/model") is None
+    by = known.engine.by("model")
+    assert by and by.model == "tiny"
+    plain = asks({"endpoint": "http://a", "model": "tiny"})
+    assert as_reported(plain, names) is plain and as_reported(None, names) is None
+
+
+def test_single_stages_check_their_engine_first(installed: None, store: Store) -> None:
+    class Here:
+        cluster = LOCAL
+
+    here: Any = Here()
+    here.store = store
+    assert engines.ready(asks("vllm"), ["a/b"], here).engine.version == "0.32.0"
+    with pytest.raises(ValueError, match=r"has version 0\.31\.0"):
+        engines.ready(asks("vllm==0.31.0"), ["a/b"], here)
+    with_mmlu = asks("vllm==0.31.0").model_copy(update={"benchmarks": {}, "mmlu": Mmlu()})
+    with pytest.raises(ValueError, match=r"has version 0\.31\.0"):
+        engines.ready(with_mmlu, ["a/b"], here)
 
 
 def check(evaluate: EvaluateConfig, cluster: Cluster = LOCAL, model: str = "depth") -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from conf.engines.completions import Wanted, Written, read_score, read_text, score_body, text_body
+from conf.engines.completions import PLAIN, Wanted, Written, read_score, read_text, score_body, text_body
 
 WANTED = Wanted(max_tokens=8, temperature=0.5, stops=("\n\n", "Q:"), ends=(2, 5))
 
@@ -21,13 +21,13 @@ def said(text: str, reason: str = "stop", tokens: int | None = 8, **more: Any) -
 )
 def test_a_text_is_asked_for_by_its_ids(version: str | None, takes: bool) -> None:
     expected = {"model": "m", "prompt": [1, 7], "max_tokens": 8, "temperature": 0.5, "top_p": 1.0, "seed": 4}
-    expected |= {"stop": ["\n\n", "Q:"]} | ({"stop_token_ids": [2, 5]} if takes else {})
+    expected |= {"stop": ["\n\n", "Q:"]} | (PLAIN | {"stop_token_ids": [2, 5]} if takes else {})
     assert text_body("m", version, (1, 7), WANTED, 4) == expected
 
 
 def test_nothing_is_asked_for_that_is_not_wanted() -> None:
     plain = Wanted(max_tokens=1, temperature=0.0, stops=(), ends=())
-    assert {"stop", "stop_token_ids"}.isdisjoint(text_body("m", "vLLM", [1], plain, 0))
+    assert "stop" not in text_body("m", "vLLM", [1], plain, 0)
 
 
 def test_scores_are_asked_for_with_an_echo() -> None:
