@@ -107,7 +107,8 @@ def of(directory: Path, generation: Generation | None = None) -> dict[EngineName
     _smoothing(checkpoint, found)
     _unknown(checkpoint, directory, found, notes)
     _tiny(checkpoint, notes)
-    by_table = verdicts(replace(contents(checkpoint), experts=mixes_experts(directory)), generation)
+    family = str(read_json(directory / "config.json", missing={}).get("model_type", ""))
+    by_table = verdicts(replace(contents(checkpoint), experts=mixes_experts(directory), family=family), generation)
     return {
         engine: replace(known, why=(*known.why, *found[engine]), notes=(*known.notes, *notes[engine]))
         for engine, known in by_table.items()

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from conf.families import FAMILIES, Family, family_of, known
+from conf.families import FAMILIES, family_of, known
+from conf.family import Family
 from conf.mixture import mixed
 from conf.rotary import GLOBAL, LOCAL, local_rope, number, rope, row, width
 
@@ -19,6 +20,7 @@ DEFAULTS: dict[str, Any] = {
 }
 """Those of transformers 5.23's config classes where all families agree; the table has the others."""
 MULTIPLIERS = ("embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling")
+CAPS = ("attn_logit_softcapping", "final_logit_softcapping")
 FOLLOWING = ("layer_types", "no_rope_layers")
 """Fields with one value a layer, which go with their layers when some are dropped."""
 WINDOWED, FULL = LOCAL, GLOBAL
@@ -40,6 +42,8 @@ def completed(config: dict[str, Any], where: str = "config.json") -> dict[str, A
     whole = config | {name: value for name, value in defaults.items() if name not in given}
     _check_function(whole, family, where)
     whole |= mixed(whole, family, where)
+    if family.attention_cap or family.logits_cap:
+        whole |= dict(zip(CAPS, caps(whole, where), strict=True))
     if family.unrotated:
         whole["no_rope_layers"] = _rotated(whole, where)
     if types := _layer_types(whole, family, where):
@@ -77,9 +81,11 @@ def _check_function(config: dict[str, Any], family: Family, where: str) -> None:
             f"{where} has {family.activation} {config[family.activation]}; only {' or '.join(family.activations)} is"
             f" supported for {family.title}"
         )
-    for name in ("attn_logit_softcapping", "final_logit_softcapping"):
-        if config.get(name) is not None:
-            raise ValueError(f"{where} sets {name}, a cap that is not supported; choose a model without it")
+    for name, cap in zip(CAPS, (family.attention_cap, family.logits_cap), strict=True):
+        if config.get(name) is not None and cap is None:
+            raise ValueError(
+                f"{where} sets {name}, a cap that is not supported for {family.title}; choose a model without it"
+            )
     if config.get("is_causal") is False or config.get("use_bidirectional_attention"):
         name = "is_causal to false" if config.get("is_causal") is False else "use_bidirectional_attention"
         raise ValueError(f"{where} sets {name}; choose a model that reads from left to right")
@@ -105,9 +111,9 @@ def _layer_types(config: dict[str, Any], family: Family, where: str) -> list[str
             raise ValueError(f"{where} has {len(given)} layer_types; it must hold one for each of {layers} layers")
         return list(given)
     if family.windows == "some":
-        period = config.get("sliding_window_pattern", 6)
+        period = config.get(family.period_field, family.period)
         if isinstance(period, bool) or not isinstance(period, int) or period < 1:
-            raise ValueError(f"{where} has sliding_window_pattern {period!r}; it must be a whole number above 0")
+            raise ValueError(f"{where} has {family.period_field} {period!r}; it must be a whole number above 0")
         return [WINDOWED if layer % period else FULL for layer in range(1, layers + 1)]
     if family.windows != "switched" or not config.get("use_sliding_window") or _window(config, family) is None:
         return None
@@ -151,6 +157,14 @@ def attention_scale(config: dict[str, Any], where: str = "config.json") -> float
     return float(config["attention_multiplier"]) if family.multipliers else None
 
 
+def caps(config: dict[str, Any], where: str = "config.json") -> tuple[float | None, float | None]:
+    """What attention scores and logits are capped at, x becoming cap x tanh(x / cap); None: they are not capped."""
+    family = row(config)
+    given = (config.get(CAPS[0], family.attention_cap), config.get(CAPS[1], family.logits_cap))
+    scores, logits = (None if cap is None else number(cap, name, where) for name, cap in zip(CAPS, given, strict=True))
+    return scores, logits
+
+
 def _rotated(config: dict[str, Any], where: str) -> list[int]:
     """For each layer 1, or 0 where it has no rotary embedding."""
     layers, given = config["num_hidden_layers"], config.get("no_rope_layers")
@@ -166,6 +180,14 @@ def _rotated(config: dict[str, Any], where: str) -> list[int]:
             f"{where} has no_rope_layers {str(given)[:60]}; it must hold a 0 or 1 for each of {layers} layers"
         )
     return [int(value) for value in given]
+
+
+def for_engines(config: dict[str, Any]) -> dict[str, Any]:
+    """`config` with what transformers 5 does not read but others do: `rope_in_both_forms`, and the activation under the
+    name that engines look for."""
+    family = row(config)
+    copied = {family.copied_activation: config.get(family.activation, family.activations[0])}
+    return (copied if family.copied_activation else {}) | rope_in_both_forms(config)
 
 
 def rope_in_both_forms(config: dict[str, Any]) -> dict[str, Any]:

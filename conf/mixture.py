@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from conf.families import Family, family_of
+from conf.families import family_of
+from conf.family import Family
 
 COUNTS = ("num_experts", "num_local_experts")
 """Names of one number: transformers 5 writes the second for every family and reads both, engines read their family's

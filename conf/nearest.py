@@ -7,7 +7,6 @@ from typing import Any
 
 EXPERTS = "mixes experts"
 OTHERS = {
-    "gemma2": ("gemma3_text", "caps on attention scores and logits, and no norms on queries and keys"),
     "gemma3": ("gemma3_text", "images"),
     "granitemoe": ("granite", f"it {EXPERTS}"),
     "gpt_oss": ("llama", f"it {EXPERTS}, with attention sinks"),

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from conf.families import FAMILIES, Family
+from conf.families import FAMILIES
+from conf.family import Family
 
 NUMBERS: dict[str, tuple[str, ...]] = {
     "default": (),

@@ -7,7 +7,8 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from conf.base import Config, Later
-from conf.families import FAMILIES, Family, Name
+from conf.families import FAMILIES, Name
+from conf.family import Family
 
 
 class Shape(Config):
@@ -16,7 +17,8 @@ class Shape(Config):
     architecture: Name = Field(
         default="llama",
         description="Family. Qwen2 adds biases on queries, keys and values, Qwen3 norms on queries and keys; SmolLM3"
-        " rotates three of four layers; Gemma 3 has windows in five of six; Qwen3-MoE and Mixtral mix experts.",
+        " rotates three of four layers; Gemma 2 caps scores and logits; Gemma 3 has windows in five of six; Qwen3-MoE"
+        " and Mixtral mix experts.",
     )
     num_layers: int = Field(ge=1, description="Decoder layers.")
     hidden_size: int = Field(ge=8, description="Hidden size (width of the residual stream).")

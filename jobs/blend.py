@@ -12,6 +12,7 @@ from typing import Any
 from conf.spec import Spec
 from conf.stages.blend import OWN, BlendConfig
 from jobs.runtime.entry import Metrics, main
+from jobs.tokens import passes
 
 
 def run(spec: Spec) -> None:
@@ -21,24 +22,47 @@ def run(spec: Spec) -> None:
     folders = {OWN: Path(spec.inputs["data"])} | {name: Path(spec.inputs[f"source-{name}"]) for name in config.sources}
     statistics = {name: json.loads((folder / "statistics.json").read_text()) for name, folder in folders.items()}
     _check_tokenizers(statistics)
-    available_tokens = {
-        name: int(corpus_statistics["splits"]["train"]["tokens"]) for name, corpus_statistics in statistics.items()
-    }
-    for name, held in available_tokens.items():
-        if held == 0:
+    held = {name: int(of_corpus["splits"]["train"]["tokens"]) for name, of_corpus in statistics.items()}
+    for name, tokens in held.items():
+        if tokens == 0:
             raise ValueError(f"the corpus {name} has no training tokens; remove it from the blend or check its source")
-    total = config.tokens or _all_tokens(config, available_tokens)
-    parts = [_part(config, name, weight, total, available_tokens[name]) for name, weight in config.weights.items()]
+    total = config.total or _all_tokens(config, held)
+    stages = passes.stages_read(config, total, held)
+    parts = [passes.plain_part(config, name, total, held[name]) for name in config.weights]
     _link_corpus_files(folders[OWN], output)
     sources = [part | {"path": os.path.relpath(folders[part["name"]], output)} for part in parts]
-    (output / "blend.json").write_text(json.dumps({"tokens": total, "sources": sources}, indent=2) + "\n")
+    content = {"tokens": total, "sources": sources} | ({"stages": _for_readers(stages)} if stages else {})
+    (output / "blend.json").write_text(json.dumps(content, indent=2) + "\n")
     corpus_statistics = statistics[OWN]
     documents = sum(each["splits"]["train"]["documents"] for each in statistics.values())
     corpus_statistics["splits"]["train"] = {"documents": documents, "tokens": total}
-    (output / "statistics.json").write_text(json.dumps(corpus_statistics | {"blend": parts}, indent=2) + "\n")
-    metrics = Metrics(output)
+    corpus_statistics |= {"blend": parts} | ({"blend_stages": stages} if stages else {})
+    (output / "statistics.json").write_text(json.dumps(corpus_statistics, indent=2) + "\n")
+    _tell(Metrics(output), total, parts, stages)
+
+
+def _for_readers(stages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a reader of the blend needs to know of its stages."""
+    return [
+        {"until": stage["until"], "weights": {name: of["weight"] for name, of in stage["sources"].items()}}
+        for stage in stages
+    ]
+
+
+def _tell(metrics: Metrics, total: int, parts: list[dict[str, Any]], stages: list[dict[str, Any]]) -> None:
+    """Print and log how often each corpus is read: with stages a step each, passes so far and those of the stage."""
     metrics.rewind(-1)
-    metrics.log(1, 1, train_tokens=total, **{f"passes_{part['name']}": part["passes"] for part in parts})
+    for number, stage in enumerate(stages, start=1):
+        values = {f"passes_{name}": of["passes_so_far"] for name, of in stage["sources"].items()}
+        values |= {f"stage_passes_{name}": of["passes"] for name, of in stage["sources"].items()}
+        metrics.log(number, len(stages), train_tokens=stage["until_tokens"], **values)
+        read = "; ".join(
+            f"{name} {of['weight']:.2%}, {of['passes']:.2f} passes, {of['passes_so_far']:.2f} so far"
+            for name, of in stage["sources"].items()
+        )
+        print(f"stage {number} of {len(stages)}, to {stage['until_tokens']:,} tokens: {read}")
+    if not stages:
+        metrics.log(1, 1, train_tokens=total, **{f"passes_{part['name']}": part["passes"] for part in parts})
     for part in parts:
         print(
             f"{part['name']}: {part['weight']:.2%} of {total:,} tokens, {part['passes']:.2f} passes over its"
@@ -46,35 +70,16 @@ def run(spec: Spec) -> None:
         )
 
 
-def _all_tokens(config: BlendConfig, available_tokens: dict[str, int]) -> int:
+def _all_tokens(config: BlendConfig, held: dict[str, int]) -> int:
     """Training tokens of a blend that states none: all that its corpora hold, or, where none may be repeated, as many
     as the weights allow until the first one runs out."""
+    weights = {name: weight for name, weight in config.weights.items() if weight}
     if config.exhausted == "repeat":
-        return sum(available_tokens.values())
-    allowed = {name: int(round(available_tokens[name] / weight, 6)) for name, weight in config.weights.items()}
+        return sum(held[name] for name in weights)
+    allowed = {name: int(round(held[name] / weight, 6)) for name, weight in weights.items()}
     first = min(allowed, key=lambda name: allowed[name])
     print(f"blend.tokens is not set: {allowed[first]:,}, at which {first} is the first corpus that runs out")
     return allowed[first]
-
-
-def _part(config: BlendConfig, name: str, weight: float, total: int, available_tokens: int) -> dict[str, Any]:
-    """A corpus's share; raises ValueError where it holds too few tokens and may not be repeated."""
-    requested_tokens = weight * total
-    if abs(requested_tokens - available_tokens) < 1:  # the weights are fractions that no float holds exactly
-        requested_tokens = available_tokens
-    if requested_tokens > available_tokens and config.exhausted == "refuse":
-        setting = "blend.weight" if name == OWN else f"blend.sources.{name}.weight"
-        raise ValueError(
-            f"the corpus {name} holds {available_tokens:,} tokens but {weight:.1%} of the blend's {total:,} are"
-            f" {requested_tokens:,.0f}; lower {setting} or blend.tokens, or repeat it with blend.exhausted=repeat"
-        )
-    return {
-        "name": name,
-        "weight": weight,
-        "tokens": round(requested_tokens),
-        "held": available_tokens,
-        "passes": round(requested_tokens / available_tokens, 4),
-    }
 
 
 def _check_tokenizers(statistics: dict[str, dict[str, Any]]) -> None:

@@ -26,11 +26,11 @@ def _measure(spec: Spec, config: ImportanceConfig, device: Any) -> None:
     from jobs.megatron import inputs, minitron, weights
     from jobs.megatron.forward import forward
     from jobs.megatron.model import build
-    from jobs.tokens.blend_reader import training_split
+    from jobs.tokens.blend_reader import sample_split
 
     data, teacher, output = Path(spec.inputs["data"]), Path(spec.inputs["teacher"]) / "model", Path(spec.output)
     hf_config = inputs.checked_model(teacher, data, config.parallel, config.seq_length)
-    windows = training_split(data, config.seq_length)
+    windows = sample_split(data, config.seq_length, config.calibration_samples)
     if len(windows) < config.calibration_samples:
         raise ValueError(
             f"importance.calibration_samples is {config.calibration_samples} but the train split has only"

@@ -46,7 +46,7 @@ def _store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
     from jobs.megatron import inputs, record_logits, weights
     from jobs.megatron.model import build
     from jobs.tokens import logit_store
-    from jobs.tokens.blend_reader import splits
+    from jobs.tokens.blend_reader import BLEND
     from jobs.tokens.windows import Windows
 
     data, teacher, output = Path(spec.inputs["data"]), Path(spec.inputs["teacher"]) / "model", Path(spec.output)
@@ -56,11 +56,11 @@ def _store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
             f"logits.top_k is {config.top_k} but the vocabulary has {hf_config['vocab_size']} tokens; choose at most"
             f" {hf_config['vocab_size']}"
         )
-    train, validation = splits(data, config.seq_length)
-    if not isinstance(train, Windows):
+    if (data / BLEND).is_file():
         raise ValueError(
             f"{data} is a blend, for which logits cannot be stored; store those of one corpus or distil online"
         )
+    train, validation = (Windows(data / split, config.seq_length) for split in ("train", "validation"))
     plan = {
         "validation": (validation, _first(validation, config.validation_sequences)),
         "train": (train, _ordered(train, config)),

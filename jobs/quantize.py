@@ -40,9 +40,9 @@ def run(spec: Spec) -> None:
     scored = mix.read(Path(spec.inputs["sensitivity"]), config.auto) if config.auto else None
 
     from jobs.huggingface import model as hf
-    from jobs.tokens.blend_reader import training_split
+    from jobs.tokens.blend_reader import sample_split
 
-    samples = training_split(data, config.seq_length).first(config.calibration_samples)
+    samples = sample_split(data, config.seq_length, config.calibration_samples).first(config.calibration_samples)
     shutil.rmtree(output / "model", ignore_errors=True)  # left by a killed attempt
     (output / "quantize.json").unlink(missing_ok=True)
     mixed_formats = mix.choose(scored, config.auto) if scored and config.auto else None

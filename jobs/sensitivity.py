@@ -39,10 +39,10 @@ def run(spec: Spec) -> None:
     import torch
 
     from jobs.quantization import quantizers
-    from jobs.tokens.blend_reader import training_split
+    from jobs.tokens.blend_reader import sample_split
 
     num_samples = max(config.score_samples, config.calibration_samples)
-    samples = torch.from_numpy(training_split(data, config.seq_length).first(num_samples))
+    samples = torch.from_numpy(sample_split(data, config.seq_length, num_samples).first(num_samples))
     quantizers.prepare()
     model = hf.load_model(source, torch.bfloat16)
     groups = _score(model, list(samples.split(config.batch)), config, Metrics(output))

@@ -176,9 +176,7 @@ def losses(
 
 def _select_tokens(full_head: Any, learned_indices: torch.Tensor) -> Any:
     """The head over the selected tokens."""
-    from jobs.megatron.fused_loss import Head
-
-    return Head(hidden=full_head.hidden[learned_indices], weight=full_head.weight)
+    return dataclasses.replace(full_head, hidden=full_head.hidden[learned_indices])
 
 
 if __name__ == "__main__":

@@ -61,7 +61,8 @@ def _build_teacher(spec: Spec, config: TeacherConfig, device: str) -> None:
         weights.initialize(model, hf_config, config.seed)
     head.defer(model)
     objective = training.language_model(config.z_loss)
-    training.train(model, hf_config, config, objective, splits=splits(data, config.seq_length), output=output)
+    read = splits(data, config.seq_length, config.sequences)
+    training.train(model, hf_config, config, objective, splits=read, output=output)
     weights.save(model, output / "model", hf_config, source_model or data / "tokenizer", DTYPES[config.precision])
 
 

@@ -35,6 +35,10 @@ SECONDS = 1800
 """A change that makes the tests hang is caught as well."""
 LOOKS = ("highlight", "soft_wrap", "description", "help")
 """Keyword arguments that only change how a text looks, or the text."""
+LINES = ("linewidth", "linewidths", "elinewidth", "markersize")
+FIGURE_LOOKS = (*LINES, "fontsize", "width", "padding", "zorder", "alpha", "frameon")
+"""Those that only change how a figure looks. `alpha`, `width` and `padding` are numbers that count elsewhere."""
+FIGURES = ("tasks/report/plots/", "tasks/report/figure.py")
 OPERATORS: dict[type[ast.AST], tuple[str, str]] = {
     ast.Lt: ("<", "<="),
     ast.LtE: ("<=", "<"),
@@ -72,14 +76,17 @@ def changes(path: str) -> list[Change]:
         starts.append(starts[-1] + len(line.encode()))
     source = text.encode()
     found = []
-    for begin, end, old, new in _places(ast.parse(text), starts, source):
+    looks = (*LOOKS, *FIGURE_LOOKS) if path.startswith(FIGURES) else LOOKS
+    for begin, end, old, new in _places(ast.parse(text), starts, source, looks):
         at = source.find(old.encode(), begin, end)
         if at >= 0:
             found.append(Change(path, source.count(b"\n", 0, at) + 1, at, old, new))
     return found
 
 
-def _places(tree: ast.AST, starts: list[int], source: bytes) -> Iterator[tuple[int, int, str, str]]:
+def _places(
+    tree: ast.AST, starts: list[int], source: bytes, looks: tuple[str, ...]
+) -> Iterator[tuple[int, int, str, str]]:
     """Where a change may be: between two bytes, the old token and the new one."""
 
     def byte(line: int, column: int) -> int:
@@ -88,7 +95,7 @@ def _places(tree: ast.AST, starts: list[int], source: bytes) -> Iterator[tuple[i
     def between(before: ast.expr, after: ast.expr) -> tuple[int, int]:
         return byte(before.end_lineno or 0, before.end_col_offset or 0), byte(after.lineno, after.col_offset)
 
-    for node in _code(tree):
+    for node in _code(tree, looks):
         if isinstance(node, ast.Compare):
             for before, kind, after in zip([node.left, *node.comparators], node.ops, node.comparators, strict=False):
                 if type(kind) in OPERATORS:
@@ -105,11 +112,12 @@ def _places(tree: ast.AST, starts: list[int], source: bytes) -> Iterator[tuple[i
             yield begin, end, old, str(not node.value) if isinstance(node.value, bool) else f"({old} + 1)"
 
 
-def _code(node: ast.AST) -> Iterator[ast.AST]:
-    """The nodes that compute something: no annotations, decorators or formatted strings, nothing of a `Field(...)`."""
+def _code(node: ast.AST, looks: tuple[str, ...]) -> Iterator[ast.AST]:
+    """The nodes that compute something: no annotations, decorators or formatted strings, nothing of a `Field(...)`, no
+    keyword arguments of `looks`."""
     if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Call) and ast.unparse(node.func) == "Field"):
         return
-    if isinstance(node, ast.keyword) and (node.arg in LOOKS or _asserts(node)):
+    if isinstance(node, ast.keyword) and (node.arg in looks or _asserts(node)):
         return
     yield node
     for name, value in ast.iter_fields(node):
@@ -117,7 +125,7 @@ def _code(node: ast.AST) -> Iterator[ast.AST]:
             continue
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST):
-                yield from _code(child)
+                yield from _code(child, looks)
 
 
 def _asserts(node: ast.keyword) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from itertools import pairwise
 
+from conf.mix import trainings
 from conf.recipe import Recipe
+from conf.stages.blend import BlendConfig
+from conf.stages.mix import bounds, in_tokens
 from conf.stages.training import Training
 
 
@@ -17,19 +20,38 @@ def check_blend(recipe: Recipe) -> None:
             "distill.offline does not work with a blend, because logits are stored by position in a single corpus;"
             " remove one of the two"
         )
-    most = recipe.blend.tokens
-    for where, config in _training(recipe):
+    most = recipe.blend.total
+    for where, config in trainings(recipe):
         if most is not None and config.tokens > most:
+            name = "blend.tokens is" if recipe.blend.tokens else "the last of blend.stages ends at"
             raise ValueError(
                 f"{where} trains on {config.tokens:,} tokens ({config.steps} steps of {config.global_batch} x"
-                f" {config.seq_length}) but blend.tokens is {most:,}; raise blend.tokens or choose fewer steps"
+                f" {config.seq_length}) but {name} {most:,}; raise {'blend.tokens' if recipe.blend.tokens else 'it'} or"
+                " choose fewer steps"
+            )
+        if recipe.blend.stages:
+            _check_stages(recipe.blend, where, config)
+    _check_branches(recipe, recipe.blend)
+
+
+def _check_stages(blend: BlendConfig, where: str, config: Training) -> None:
+    """Every stage that a training reaches has a sequence of it."""
+    ends = bounds(blend.untils, config.sequences, config.seq_length)
+    for number, (start, end) in enumerate(pairwise([0, *ends]), start=1):
+        if start == end and (start < config.sequences or not in_tokens(blend.untils)):
+            raise ValueError(
+                f"{where} reads {config.sequences:,} sequences of {config.seq_length} tokens, none of which is in stage"
+                f" {number} of blend.stages; choose more steps, or a longer stage"
             )
 
 
-def _training(recipe: Recipe) -> Iterator[tuple[str, Training]]:
-    """The stages that train on the corpus."""
-    yield "teacher", recipe.teacher
+def _check_branches(recipe: Recipe, blend: BlendConfig) -> None:
+    """Trainings of other lengths share their first steps only where stages end at tokens."""
+    if not blend.stages or in_tokens(blend.untils):
+        return
     for name, student in recipe.students.items():
-        for number in range(len(student.rounds or (None,))):
-            if config := recipe.distill_of(name, number):
-                yield f"distill of {name}", config
+        if student.branches is not None:
+            raise ValueError(
+                f"students.{name}.branches shares the first steps of trainings, but blend.stages end at shares of each"
+                " training, so shorter ones read other text from the start; give until in tokens"
+            )

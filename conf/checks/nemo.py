@@ -12,7 +12,13 @@ def check_nemo(recipe: Recipe) -> None:
     """Raise ValueError for the first setting that the engine does not support."""
     if recipe.engine != "nemo":
         return
-    unsupported = {"sweep": recipe.sweep, "logits": recipe.logits, "sft": recipe.sft, "generate": recipe.generate}
+    unsupported = {
+        "blend": recipe.blend,  # its scripts would be given one corpus
+        "sweep": recipe.sweep,
+        "logits": recipe.logits,
+        "sft": recipe.sft,
+        "generate": recipe.generate,
+    }
     for name, stage in unsupported.items():
         if stage:
             raise ValueError(f"{name} is not supported by engine nemo; remove it or use engine megatron")

@@ -91,10 +91,12 @@ def _mix(entry: QuantizeConfig, formats: tuple[QuantFormat, ...]) -> QuantizeCon
     return entry.model_copy(update={"auto": entry.auto.model_copy(update={"formats": formats})})
 
 
-def told(serve: ServeConfig | None, entries: Sequence[QuantizeConfig], *, experts: bool = False) -> list[str]:
+def told(
+    serve: ServeConfig | None, entries: Sequence[QuantizeConfig], *, experts: bool = False, family: str = ""
+) -> list[str]:
     """A line for each format: who loads it, or what the engine of `serve` does differently; `experts`: of a model that
-    mixes them."""
-    contents = {entry.name: replace(entry.contents, experts=experts) for entry in entries}
+    mixes them; `family`: its model_type, if known."""
+    contents = {entry.name: replace(entry.contents, experts=experts, family=family) for entry in entries}
     if serve is None:
         return [f"format {name}: {loaded_by(verdicts(each))}" for name, each in contents.items()]
     return [_served(serve, name, each) for name, each in contents.items()]

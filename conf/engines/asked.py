@@ -98,7 +98,8 @@ class EngineConfig(Config):
             return self
         if extra := [key for key, value in served.items() if value is not None]:
             raise ValueError(
-                f"evaluate.engine is {self.name}, but {extra[0]} is that of an endpoint; remove it, or set name to endpoint"
+                f"evaluate.engine is {self.name}, but {extra[0]} is that of an endpoint; remove it, or set name to"
+                " endpoint"
             )
         if self.name == "simulate" and self.version:
             raise ValueError("evaluate.engine is simulate, which has no version; remove it")

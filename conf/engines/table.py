@@ -180,6 +180,17 @@ CACHES: dict[tuple[EngineName, KVFormat], Cache] = {
     ("sglang", "nvfp4_affine"): Cache(fact=DROPPED),
 }
 
+MODELS: dict[tuple[EngineName, str], Fact] = {
+    ("vllm", "gemma2"): Fact(True, "read", "was not run with Gemma 2, whose caps and windows its source computes"),
+    ("tensorrt_llm", "gemma2"): Fact(
+        True, "read", "opens Gemma 2 in its PyTorch backend only if pull request 13612 is in it"
+    ),
+    ("sglang", "gemma2"): Fact(
+        True, "read", "gives a window to every other layer of Gemma 2, whatever layer_types says"
+    ),
+}
+"""By model_type: families that an engine may compute otherwise, whatever their format."""
+
 DEVICES: dict[str, Generation] = {
     **dict.fromkeys(("A100", "A10", "A10G", "A30", "A40", "A6000"), "ampere"),
     **dict.fromkeys(("L4", "L40", "L40S", "RTX4090"), "ada"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import get_args
 
-from conf.engines.table import CACHES, DEVICES, ENGINES, ROWS, EngineName, Fact, Generation, Known
+from conf.engines.table import CACHES, DEVICES, ENGINES, MODELS, ROWS, EngineName, Fact, Generation, Known
 
 UNLISTED = Fact(False, "read", "is not known to load it")
 
@@ -15,14 +15,15 @@ UNLISTED = Fact(False, "read", "is not known to load it")
 @dataclass(frozen=True, kw_only=True)
 class Contents:
     """What matters to an engine: ModelOpt's names of the layers' algorithms (none: unquantized), whether layers have
-    different ones, the block sizes of those that have a choice, the key-value cache under imbik's name, and whether it
-    mixes experts."""
+    different ones, the block sizes of those that have a choice, the key-value cache under imbik's name, whether it
+    mixes experts, and its model_type, if known."""
 
     algorithms: tuple[str, ...] = ()
     mixed: bool = False
     blocks: dict[str, tuple[int, ...]] = field(default_factory=dict)
     kv: str | None = None
     experts: bool = False
+    family: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +75,8 @@ def verdicts(contents: Contents, generation: Generation | None = None) -> dict[E
 def verdict(engine: EngineName, contents: Contents, generation: Generation | None = None) -> Verdict:
     """Whether `engine` loads a checkpoint, on devices of a generation if one is given."""
     facts = [*_layers(engine, contents, generation), *_cache(engine, contents, generation)]
+    if family := MODELS.get((engine, contents.family)):
+        facts.append((contents.family, family))
     if generation and generation in ENGINES[engine].on:
         facts.append((generation, ENGINES[engine].on[generation]))
     why = [_phrase(where, fact) for where, fact in facts if not fact.loads] + _blocks(engine, contents)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-from conf.estimate import optimizer, passes
+from conf.estimate import capping, optimizer, passes
 from conf.estimate.passes import Device, ForwardPass
 from conf.parallel import Parallel
 from conf.shape import Shape, biases, layer_matrices, norms, num_params, router
@@ -171,7 +171,7 @@ def scoring(shape: Shape, params: int, batch: ForwardPass) -> Memory:
     model_params = rank_params(shape, alone, 0)
     return Memory(
         weights=batch.bytes * model_params,
-        activations=passes.forward_bytes(shape, batch, alone),
+        activations=passes.forward_bytes(shape, batch, alone) + capping.whole_bytes(shape, batch),
         teacher=batch.bytes * (params - model_params),
         logits=4 * tokens * (shape.vocab_size or 0),
         other=resident(batch.device),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from conf.base import Precision
+from conf.estimate import capping
 from conf.parallel import Parallel
 from conf.shape import Shape, family, head_dim
 
@@ -66,14 +67,19 @@ def layer_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel) -> int:
     """Activation bytes that the backward pass of one decoder layer needs for one micro-batch."""
     tokens, wide = batch.sequences * batch.seq_length // parallel.context, batch.bytes
     shared = parallel.tensor if parallel.sequence else 1
-    after = 2 if family(shape).sandwiched else 0  # whose outputs are only added to the residual stream
-    norms_kept = 2 * norm_bytes(shape.hidden_size, batch) + after * norm_bytes(shape.hidden_size, batch, output=False)
     return int(
-        tokens * norms_kept / shared
+        tokens * 2 * _norms_around(shape, batch) / shared
         + tokens * _attention(shape, batch) / parallel.tensor
         + tokens * _mlp(shape, batch, parallel)
         + 4 * wide * head_dim(shape) * batch.seq_length  # rotary tables
     )
+
+
+def _norms_around(shape: Shape, batch: ForwardPass) -> float:
+    """Bytes per token saved by the norms of one sublayer; the output of one after it is only added to the residual
+    stream."""
+    after = norm_bytes(shape.hidden_size, batch, output=False) if family(shape).sandwiched else 0
+    return norm_bytes(shape.hidden_size, batch) + after
 
 
 def _mlp(shape: Shape, batch: ForwardPass, parallel: Parallel) -> float:
@@ -134,7 +140,10 @@ def backward_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel) -> int:
         2 * batch.exact * head_dim(shape) * (shape.num_attention_heads + shape.num_query_groups) / parallel.tensor
     )
     norms = 2 * (4 if batch.device == "cpu" else batch.bytes) * shape.hidden_size
-    return int(tokens * (max(gate, attention, norms) + batch.bytes * shape.hidden_size))
+    shared = parallel.tensor if parallel.sequence else 1
+    freed = tokens * (_mlp(shape, batch, parallel) + _norms_around(shape, batch) / shared)  # the MLP's turn is first
+    capped = tokens * attention + max(0, capping.chunk_bytes(shape, batch, parallel, backward=True) - freed)
+    return int(max(tokens * gate, capped, tokens * norms) + tokens * batch.bytes * shape.hidden_size)
 
 
 def forward_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel) -> int:
@@ -144,7 +153,8 @@ def forward_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel) -> int:
     gate += 3 * batch.bytes * shape.hidden_size * (shape.experts_per_token or 0)
     heads = 2 * shape.num_attention_heads + 2 * shape.num_query_groups
     attention = 2 * batch.exact * head_dim(shape) * heads // parallel.tensor
-    return int(tokens * (max(gate, attention) + 2 * batch.bytes * shape.hidden_size))
+    capped = tokens * attention + capping.chunk_bytes(shape, batch, parallel, backward=False)
+    return int(max(tokens * gate, capped) + tokens * 2 * batch.bytes * shape.hidden_size)
 
 
 def head_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel, *, compared: bool) -> int:

@@ -15,6 +15,7 @@ from conf.report.gradients import Gradients
 from conf.report.ladder import LadderChoice
 from conf.report.learning import Curve, Learning
 from conf.report.logits import StoredLogits
+from conf.report.mix import MixPart
 from conf.report.pruning import Cut, Search, Sweep
 from conf.report.quantization import Quantized, Verified
 from conf.report.responses import Responses
@@ -75,6 +76,7 @@ class Report(Config):
         ),
     )
     texts: dict[str, TextCounts] = Field(default={}, description="What became of the text, by corpus.")
+    mix: tuple[MixPart, ...] = Field(default=(), description="What the blend is mixed of, by stage; empty: no blend.")
     benchmarks: tuple[BenchmarkRow, ...] = Field(
         default=(), description="Scores on evaluate.benchmarks, by benchmark and model."
     )

@@ -33,7 +33,7 @@ class Answering(Config):
     batch: int = Field(
         default=16,
         ge=1,
-        description="Questions per batch; draws and the last bit of bf16 depend on it, so it is part of the result.",
+        description="Questions answered side by side; the last bit of bf16 depends on it, so it is part of the result.",
     )
 
 

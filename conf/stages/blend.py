@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from itertools import pairwise
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -11,6 +13,7 @@ from conf.filters import Filter
 from conf.paths import InputNames
 from conf.patterns import NAME
 from conf.stages.data import DataConfig
+from conf.stages.mix import MixStage, check_stages, exact, in_tokens
 from conf.text_encoding import Encoding
 
 OWN = "data"
@@ -21,7 +24,11 @@ class BlendSource(Config):
     """One additional corpus; tokenizer, seed and limits are those of the recipe's `data`. All of it is training
     text."""
 
-    weight: float = Field(gt=0, description="Share of the training tokens, relative to the other weights.")
+    weight: float | None = Field(
+        default=None,
+        gt=0,
+        description="Share of the training tokens, relative to the other weights; empty: blend.stages has it.",
+    )
     source: Annotated[InputNames, Execution()] = Field(
         description="Local files or globs, or a hub dataset, as in data.source."
     )
@@ -76,6 +83,9 @@ class BlendConfig(StageConfig):
             "What to do if a corpus has fewer tokens than its share of `tokens`: refuse to run, or repeat the corpus."
         ),
     )
+    stages: Annotated[tuple[MixStage, ...], Later()] = Field(
+        default=(), description="Other weights for each stage of a training, in order; empty: the same all the time."
+    )
 
     @model_validator(mode="after")
     def _named(self) -> Self:
@@ -86,8 +96,61 @@ class BlendConfig(StageConfig):
             )
         return self
 
+    @model_validator(mode="after")
+    def _weighted_once(self) -> Self:
+        given = {name for name, source in self.sources.items() if source.weight is not None}
+        if not self.stages:
+            for name in sorted(self.sources.keys() - given):
+                raise ValueError(f"blend.sources.{name}.weight is missing; set it, or set blend.stages")
+            return self
+        for name in self.sources:
+            if name in given:
+                raise ValueError(
+                    f"blend.sources.{name}.weight is {self.sources[name].weight:g} but blend.stages has the weights of"
+                    " each stage; remove it"
+                )
+        if self.weight != 1.0:
+            raise ValueError(
+                f"blend.weight is {self.weight:g} but blend.stages has the weights of each stage, where it is called"
+                f" {OWN}; remove it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _staged(self) -> Self:
+        if not self.stages:
+            return self
+        check_stages(self.stages, (OWN, *self.sources))
+        last = self.stages[-1].until
+        if in_tokens(self.untils) and self.tokens not in (None, int(last)):
+            raise ValueError(
+                f"blend.tokens is {self.tokens:,} but the last of blend.stages ends at {last:,.0f} tokens; remove"
+                " blend.tokens"
+            )
+        return self
+
     @property
     def weights(self) -> dict[str, float]:
-        """Normalized weight of each corpus, sorted by name."""
-        weights = {OWN: self.weight} | {name: source.weight for name, source in self.sources.items()}
+        """Normalized weight of each corpus, sorted by name; over all stages where there are any."""
+        names = (OWN, *self.sources)
+        if self.stages:
+            lengths = [float(end - before) for before, end in pairwise([Fraction(0), *self.ends])]
+            parts = [(length, each.shares(names)) for length, each in zip(lengths, self.stages, strict=True)]
+            return {name: sum(length * shares[name] for length, shares in parts) for name in sorted(names)}
+        weights = {OWN: self.weight} | {name: source.weight or 0.0 for name, source in self.sources.items()}
         return {name: weights[name] / sum(weights.values()) for name in sorted(weights)}
+
+    @property
+    def untils(self) -> tuple[float, ...]:
+        """Where each stage ends, as the recipe has it."""
+        return tuple(stage.until for stage in self.stages)
+
+    @property
+    def ends(self) -> list[Fraction]:
+        """The part of the whole mix after which each stage ends, exactly."""
+        return [exact(until) / exact(self.untils[-1]) for until in self.untils]
+
+    @property
+    def total(self) -> int | None:
+        """Training tokens that the recipe states; None: as many as there are."""
+        return int(self.untils[-1]) if self.stages and in_tokens(self.untils) else self.tokens

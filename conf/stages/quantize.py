@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from conf.base import Execution, StageConfig
 from conf.engines.verdict import Contents, blocks_read
-from conf.estimate import flops, memory, passes
+from conf.estimate import capping, flops, memory, passes
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.formats import (
     BLOCKS,
@@ -188,12 +189,15 @@ class QuantizeConfig(StageConfig):
 
         def peak(_: Parallel, __: int, device: passes.Device) -> memory.Memory:
             if self.qad:
-                return memory.training(shape, self.qad, device, shape)
+                trained = memory.training(shape, self.qad, device, shape)
+                kept = capping.kept_bytes(shape, passes.batch_of(self.qad, self.qad.micro_batch, device))
+                return replace(trained, activations=trained.activations + kept)
             batch = passes.ForwardPass(
                 sequences=self.batch, seq_length=self.seq_length, precision="bf16", device=device
             )
             logits = 4 * self.batch * self.seq_length * (shape.vocab_size or 0)
-            activations, other = passes.forward_bytes(shape, batch, Parallel()), memory.resident(device)
+            activations = passes.forward_bytes(shape, batch, Parallel()) + capping.whole_bytes(shape, batch)
+            other = memory.resident(device)
             return memory.Memory(weights=3 * width * params, activations=activations, logits=logits, other=other)
 
         if self.qad:

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from conf.base import Config, Execution, StageConfig
-from conf.estimate import flops, memory, passes
+from conf.estimate import capping, flops, memory, passes
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.formats import MIXABLE, QuantFormat
 from conf.parallel import InOneProcess, Parallel
@@ -80,8 +80,11 @@ class SensitivityConfig(StageConfig):
             batch = passes.ForwardPass(
                 sequences=self.batch, seq_length=self.seq_length, precision="bf16", device=device
             )
-            layers = shape.num_layers * passes.layer_bytes(shape, batch, alone) if self.method == "gradient" else 0
-            activations = layers or passes.forward_bytes(shape, batch, alone)
+            if self.method == "gradient":
+                activations = shape.num_layers * passes.layer_bytes(shape, batch, alone)
+                activations += capping.kept_bytes(shape, batch)
+            else:
+                activations = passes.forward_bytes(shape, batch, alone) + capping.whole_bytes(shape, batch)
             logits = 8 * self.batch * self.seq_length * (shape.vocab_size or 0)
             other = memory.resident(device)
             return memory.Memory(weights=6 * params, activations=activations, logits=logits, other=other)

@@ -187,9 +187,14 @@ class Training(StageConfig):
         return self
 
     @property
+    def sequences(self) -> int:
+        """Training sequences of the model."""
+        return self.steps * self.global_batch
+
+    @property
     def tokens(self) -> int:
         """Training tokens of the model."""
-        return self.steps * self.global_batch * self.seq_length
+        return self.sequences * self.seq_length
 
     @property
     def own_steps(self) -> int:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from conf.base import StageConfig
     from conf.cluster import Cluster
     from conf.recipe import Recipe
+    from conf.stages.blend import BlendConfig
     from flows.sizing import Sized
 
 
@@ -39,9 +40,11 @@ def plan(
     """Show each stage as cached or to run, with parameters, tokens, memory and disk; writes nothing. Exit code 2: a
     stage does not fit."""
     from conf.branches import saved
+    from conf.checks.recipe import teacher_shape
     from conf.checks.serve import told
     from conf.cluster import load_cluster
     from conf.load import load
+    from conf.mix import mix_told
     from conf.placement import place_on_cluster
     from flows.plan import plan as stages_of
     from flows.sizing import sized
@@ -50,8 +53,10 @@ def plan(
     on_cluster, root = load_cluster(cluster, cluster_overrides), root_of(store)
     recipe = place_on_cluster(load(preset, recipe_overrides), on_cluster)
     stages = sized(recipe, on_cluster, stages_of(recipe, root))
+    shape = teacher_shape(recipe)
+    family = shape.architecture if shape else ""
     if as_json:
-        print_json([_as_json(each) for each in stages])
+        print_json([_as_json(each, recipe.blend, family) for each in stages])
         raise typer.Exit(2 if any(each.misfit for each in stages) else 0)
     times = _on_cpu(on_cluster, stages)
     here = _this_machine(root) if on_cluster.kind == "local" else None
@@ -62,9 +67,10 @@ def plan(
     if gpus:
         out.print(*gpu_tables(on_cluster, gpus, out.width))
     _gates(recipe)
-    for line in saved(recipe):
+    for line in (*mix_told(recipe), *saved(recipe)):
         out.print(line, highlight=False, markup=False, soft_wrap=True)
-    for line in told(recipe.serve, recipe.quantize, experts=any(each.numbers.active for each in stages)):
+    experts = any(each.numbers.active for each in stages)
+    for line in told(recipe.serve, recipe.quantize, experts=experts, family=family):
         out.print(line, highlight=False, markup=False, soft_wrap=True)
     _warnings(stages, here)
     out.print(f"store {root}; {_about(stages)}", style="dim", highlight=False, markup=False)
@@ -109,8 +115,10 @@ def _this_machine(root: Path) -> tuple[float, float]:
     return psutil.virtual_memory().total, shutil.disk_usage(there).free
 
 
-def _as_json(each: Sized) -> dict[str, Any]:
+def _as_json(each: Sized, blend: BlendConfig | None, family: str) -> dict[str, Any]:
     """A stage for other programs: counts, bytes and hours; null where unknown."""
+    from conf.mix import as_json
+
     numbers, planned = each.numbers, each.stage
     return {
         "stage": planned.label,
@@ -129,11 +137,12 @@ def _as_json(each: Sized) -> dict[str, Any]:
         "differs": {setting: {"there": there, "here": here} for setting, (there, here) in planned.differs.items()},
         "waits": planned.waits or None,
         "does_not_fit": each.misfit,
-        "engines": _engines(planned.config, experts=bool(numbers.active)),
+        **({"mix": mix} if (mix := as_json(blend, planned.config)) else {}),
+        "engines": _engines(planned.config, experts=bool(numbers.active), family=family),
     }
 
 
-def _engines(config: StageConfig, *, experts: bool) -> dict[str, Any] | None:
+def _engines(config: StageConfig, *, experts: bool, family: str) -> dict[str, Any] | None:
     """What each engine would do with a quantized model; null for other stages."""
     from dataclasses import replace
 
@@ -143,7 +152,7 @@ def _engines(config: StageConfig, *, experts: bool) -> dict[str, Any] | None:
 
     if not isinstance(config, QuantizeConfig):
         return None
-    return record(verdicts(replace(config.contents, experts=experts)))
+    return record(verdicts(replace(config.contents, experts=experts, family=family)))
 
 
 def _on_cpu(cluster: Cluster, stages: list[Sized]) -> dict[str, float]:

@@ -52,7 +52,7 @@ def quantize(
     """Quantize a model and measure the loss of each format."""
     from conf.base import run_name
     from conf.checks.serve import told
-    from conf.hf_model import mixes_experts
+    from conf.hf_model import mixes_experts, read_json
     from conf.load import override
     from conf.placement import place_settings_on_cluster
     from conf.standalone import Quantizing, validate_settings
@@ -70,7 +70,9 @@ def quantize(
     validated = place_settings_on_cluster(validate_settings(Quantizing, values), on_cluster)
     name = run_name(name or "quantized")
     _check(store, [validated.model], validated)
-    for line in told(validated.serve, validated.quantize, experts=mixes_experts(Path(validated.model))):
+    directory = Path(validated.model)
+    family = str(read_json(directory / "config.json", missing={}).get("model_type", ""))
+    for line in told(validated.serve, validated.quantize, experts=mixes_experts(directory), family=family):
         err.print(line, highlight=False, markup=False, soft_wrap=True, style="dim")
     _run(
         store,

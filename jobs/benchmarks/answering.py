@@ -8,19 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from transformers import PreTrainedModel
 
 from conf.stages.answer import AnswerConfig
 from jobs.benchmarks.files import Numbered, QuestionSet
 from jobs.benchmarks.question import Response
+from jobs.generation.decoder import WAVE, Decoder, Request, Sampling, stopping
 from jobs.huggingface import model as hf
 from jobs.huggingface.chat_template import Chat
 
 if TYPE_CHECKING:
     from lm_eval.api.model import TemplateLM
 
-SEED_STRIDE = 1_000_003
 HANDED = 16
 """Batches that an engine is given at once; it makes its own of them."""
 
@@ -29,7 +28,6 @@ HANDED = 16
 class Batch:
     """Questions answered together, by number, with the tokens of their prompts; no tokens where choices are scored."""
 
-    start: int
     prompts: dict[int, list[int]]
     responses: int
 
@@ -64,14 +62,14 @@ def plan(directory: Path, asked: QuestionSet, config: AnswerConfig) -> Plan:
     _check_room(directory, asked, needed, length if benchmark.kind != "choice" else 0)
     # Prompts of similar length share a batch, the longest first, so that memory runs out at once if at all.
     order = sorted(numbers, key=lambda number: (-needed[number], number))
-    size = config.batch * (HANDED if config.engine else 1)
+    if config.engine:
+        size = config.batch * HANDED
+    else:
+        size = config.batch if benchmark.kind == "choice" else config.batch * WAVE
+    chosen = [order[start : start + size] for start in range(0, len(order), size)]
     batches = [
-        Batch(
-            start=start,
-            prompts={number: encoded[number] for number in order[start : start + size]},
-            responses=len(order[start : start + size]) * config.samples,
-        )
-        for start in range(0, len(order), size)
+        Batch(prompts={number: encoded[number] for number in some}, responses=len(some) * config.samples)
+        for some in chosen
     ]
     stops = () if chat and benchmark.chat else benchmark.stops
     return Plan(
@@ -141,10 +139,9 @@ def answer(
         lm = LastTokenLM(model, made.tokenizer, config.batch, lambda count: None)
         yield from scores(lm, asked, made, done)
         return
-    settings = _settings(directory, made, config)
+    decoder = Decoder(model, config.batch * config.samples, _sampling(directory, made, config))
     for batch in made.batches[done:]:
-        torch.manual_seed(config.seed * SEED_STRIDE + batch.start)
-        yield _texts(model, made, settings, batch, config.samples)
+        yield _texts(decoder, made, batch, config.samples)
 
 
 def scores(lm: TemplateLM, asked: QuestionSet, made: Plan, done: int) -> Iterator[list[Numbered]]:
@@ -175,49 +172,35 @@ def ends_of(directory: Path, made: Plan) -> set[int]:
     return hf.stop_ids(directory, made.tokenizer) | ({Chat(directory).end_id} if made.chat else set())
 
 
-def _settings(directory: Path, made: Plan, config: AnswerConfig) -> Any:
-    from transformers import GenerationConfig
-
-    ends = ends_of(directory, made)
-    sampling = {"do_sample": True, "temperature": config.temperature, "top_p": 1.0, "top_k": 0}
-    return GenerationConfig(
+def _sampling(directory: Path, made: Plan, config: AnswerConfig) -> Sampling:
+    return Sampling(
         max_new_tokens=made.max_new_tokens,
-        num_return_sequences=config.samples,
-        eos_token_id=sorted(ends) or None,
-        pad_token_id=min(ends, default=0),
-        stop_strings=list(made.stops) or None,
-        **(sampling if config.temperature else {"do_sample": False}),
+        temperature=config.temperature,
+        seed=config.seed,
+        ends=frozenset(ends_of(directory, made)),
+        stopped=stopping(made.tokenizer, made.stops),
     )
 
 
-def _texts(model: PreTrainedModel, made: Plan, settings: Any, batch: Batch, samples: int) -> list[Numbered]:
-    width = max(map(len, batch.prompts.values()))
-    padded = [[settings.pad_token_id] * (width - len(ids)) + ids for ids in batch.prompts.values()]
-    mask = [[0] * (width - len(ids)) + [1] * len(ids) for ids in batch.prompts.values()]
-    with torch.inference_mode():
-        generated = model.generate(
-            torch.tensor(padded, device=model.device),
-            attention_mask=torch.tensor(mask, device=model.device),
-            generation_config=settings,
-            **({"tokenizer": made.tokenizer} if made.stops else {}),
-        )
-    numbers, ends = list(batch.prompts), settings.eos_token_id or []
-    return [
-        response(made, numbers[row // samples], row % samples, batch.prompts[numbers[row // samples]], ids, ends)
-        for row, ids in enumerate(generated[:, width:].tolist())
+def _texts(decoder: Decoder, made: Plan, batch: Batch, samples: int) -> list[Numbered]:
+    requests = [
+        Request(prompt=tuple(ids), number=number, sample=sample)
+        for number, ids in batch.prompts.items()
+        for sample in range(samples)
     ]
+    ended = dict(decoder.run(requests))
+    return [response(made, request, ended[request], decoder.sampling.ends) for request in requests]
 
 
-def response(
-    made: Plan, number: int, sample: int, prompt: list[int], ids: list[int], ends: Collection[int]
-) -> Numbered:
+def response(made: Plan, request: Request, ids: list[int], ends: Collection[int]) -> Numbered:
     """What the ids after a prompt say, up to the first of `ends` or the first stop string."""
     end = next((position for position, token in enumerate(ids) if token in ends), None)
-    text = _continuation(made.tokenizer, prompt, ids[:end])
+    text = _continuation(made.tokenizer, list(request.prompt), ids[:end])
     stop_at = min((position for stop in made.stops if (position := text.find(stop)) >= 0), default=None)
     stop = "stop" if stop_at is not None else "length" if end is None else "end"
     tokens = len(ids) if end is None else end + 1
-    return Numbered(question=number, sample=sample, tokens=tokens, response=Response(text=text[:stop_at], stop=stop))
+    response = Response(text=text[:stop_at], stop=stop)
+    return Numbered(question=request.number, sample=request.sample, tokens=tokens, response=response)
 
 
 def _continuation(tokenizer: Any, prompt: list[int], ids: list[int]) -> str:

@@ -22,8 +22,11 @@ from jobs.benchmarks.files import Numbered, QuestionSet
 from jobs.benchmarks.question import Response
 from jobs.evaluation.vllm_worker import Loading, Vllm
 from jobs.generation.completions import Server
+from jobs.generation.decoder import Request
 from jobs.huggingface import model as hf
 
+SEED_STRIDE = 1_000_003
+"""Between seeds of a recipe, so that no two draws have the same one."""
 AT_ONCE = 1024
 """Choices that are handed over together."""
 FACTS = "engine.json"
@@ -60,7 +63,7 @@ def answer(
         for batch in made.batches[done:]:
             rows = [(number, sample) for number in batch.prompts for sample in range(config.samples)]
             prompts = [batch.prompts[number] for number, _ in rows]
-            seeds = [config.seed * answering.SEED_STRIDE + n * config.samples + sample for n, sample in rows]
+            seeds = [config.seed * SEED_STRIDE + n * config.samples + sample for n, sample in rows]
             if isinstance(engine, Vllm):
                 yield _from_ids(made, batch, rows, engine.texts(prompts, seeds, wanted), wanted)
             else:
@@ -115,10 +118,8 @@ def multiple_choice(
 def _from_ids(
     made: Plan, batch: Batch, rows: list[tuple[int, int]], ids: list[list[int]], wanted: Wanted
 ) -> list[Numbered]:
-    return [
-        answering.response(made, number, sample, batch.prompts[number], said, wanted.ends)
-        for (number, sample), said in zip(rows, ids, strict=True)
-    ]
+    asked = [Request(prompt=tuple(batch.prompts[number]), number=number, sample=sample) for number, sample in rows]
+    return [answering.response(made, one, said, wanted.ends) for one, said in zip(asked, ids, strict=True)]
 
 
 def _choices(score: Score, asked: QuestionSet, made: Plan, done: int) -> Iterator[list[Numbered]]:

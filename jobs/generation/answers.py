@@ -15,6 +15,7 @@ from conf.files import drop_torn_line, whole_lines
 from conf.stages.generate import GenerateConfig
 
 if TYPE_CHECKING:
+    from jobs.generation.decoder import Decoder, Sampling
     from jobs.huggingface.chat_template import Chat
 
 Message = dict[str, Any]
@@ -60,94 +61,89 @@ class AnswerFile:
 def answer_here(
     config: GenerateConfig, teacher: Path, prompts: list[list[Message]], done: set[int]
 ) -> Iterator[list[Answer]]:
-    """The teacher's answers to all prompts that are not `done`, one batch at a time; prompts of similar length share a
-    batch.
+    """The teacher's answers to all prompts that are not `done`, some batches at a time; prompts of similar length share
+    one.
 
-    Batches and their seeds do not depend on `done`: a resumed job draws the samples an undisturbed one would."""
+    What is asked together and the seeds do not depend on `done`: a resumed job draws the samples an undisturbed one
+    would."""
     import torch
 
+    from jobs.generation.decoder import WAVE, Decoder
     from jobs.huggingface import model as hf
-    from jobs.huggingface.assistant_turns import Unrenderable
     from jobs.huggingface.chat_template import Chat
 
     chat = Chat(teacher, config.chat_template)
     model = hf.load_model(teacher, {"bf16": torch.bfloat16, "fp32": torch.float32}[config.precision])
-    settings = _settings(config, teacher, chat)
-    room = model.config.max_position_embeddings - config.max_new_tokens
-    encoded: dict[int, list[int]] = {}
-    faults: dict[int, str] = {}
-    for number, messages in enumerate(prompts):
-        try:
-            encoded[number] = chat.prompt(messages)
-            if len(encoded[number]) > room:
-                faults[number] = "prompt and max_new_tokens exceed the teacher's longest sequence"
-        except Unrenderable as error:
-            faults[number] = str(error)
+    encoded, faults = _encoded(chat, prompts, model.config.max_position_embeddings - config.max_new_tokens)
     if new := [number for number in faults if number not in done]:
         yield [
             Answer(prompt=number, sample=sample, fault=faults[number])
             for number in new
             for sample in range(config.samples)
         ]
-    order = sorted(encoded.keys() - faults.keys(), key=lambda number: (-len(encoded[number]), number))
-    for start in range(0, len(order), config.batch):
-        numbers = order[start : start + config.batch]
+    order = sorted(encoded, key=lambda number: (-len(encoded[number]), number))
+    decoder = Decoder(model, config.batch * config.samples, _sampling(config, teacher, chat))
+    for start in range(0, len(order), config.batch * WAVE):
+        numbers = order[start : start + config.batch * WAVE]
         if not done.issuperset(numbers):
-            torch.manual_seed(config.seed * 1_000_003 + start)
-            yield _batch(config, chat.tokenizer, model, settings, {number: encoded[number] for number in numbers})
+            yield _answers(config, chat.tokenizer, decoder, {number: encoded[number] for number in numbers})
 
 
-def _settings(config: GenerateConfig, teacher: Path, chat: Chat) -> Any:
-    from transformers import GenerationConfig
+def _encoded(chat: Chat, prompts: list[list[Message]], room: int) -> tuple[dict[int, list[int]], dict[int, str]]:
+    """The tokens of each prompt that is at most `room` tokens long, and why each of the others cannot be answered."""
+    from jobs.huggingface.assistant_turns import Unrenderable
 
+    encoded: dict[int, list[int]] = {}
+    faults: dict[int, str] = {}
+    for number, messages in enumerate(prompts):
+        try:
+            ids = chat.prompt(messages)
+        except Unrenderable as error:
+            faults[number] = str(error)
+            continue
+        if len(ids) > room:
+            faults[number] = "prompt and max_new_tokens exceed the teacher's longest sequence"
+        else:
+            encoded[number] = ids
+    return encoded, faults
+
+
+def _sampling(config: GenerateConfig, teacher: Path, chat: Chat) -> Sampling:
+    from jobs.generation.decoder import Sampling, stopping
     from jobs.huggingface import model as hf
 
-    ends = {chat.end_id} | hf.stop_ids(teacher, chat.tokenizer)
-    sampling = (
-        {"do_sample": True, "temperature": config.temperature, "top_p": config.top_p, "top_k": 0}
-        if config.temperature
-        else {}
-    )
-    return GenerationConfig(
+    return Sampling(
         max_new_tokens=config.max_new_tokens,
-        num_return_sequences=config.samples,
-        eos_token_id=sorted(ends),
-        pad_token_id=chat.end_id,
-        stop_strings=list(config.stop) or None,
-        **({"do_sample": False} | sampling),
+        temperature=config.temperature,
+        top_p=config.top_p,
+        seed=config.seed,
+        ends=frozenset({chat.end_id} | hf.stop_ids(teacher, chat.tokenizer)),
+        stopped=stopping(chat.tokenizer, config.stop),
     )
 
 
-def _batch(
-    config: GenerateConfig, tokenizer: Any, model: Any, settings: Any, prompts: dict[int, list[int]]
-) -> list[Answer]:
-    import torch
+def _answers(config: GenerateConfig, tokenizer: Any, decoder: Decoder, prompts: dict[int, list[int]]) -> list[Answer]:
+    from jobs.generation.decoder import Request
 
-    width = max(map(len, prompts.values()))
-    padded = [[settings.pad_token_id] * (width - len(ids)) + ids for ids in prompts.values()]
-    attention_mask = [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts.values()]
-    with torch.inference_mode():
-        generated = model.generate(
-            torch.tensor(padded, device=model.device),
-            attention_mask=torch.tensor(attention_mask, device=model.device),
-            generation_config=settings,
-            **({"tokenizer": tokenizer} if config.stop else {}),
-        )
+    requests = [
+        Request(prompt=tuple(ids), number=number, sample=sample)
+        for number, ids in prompts.items()
+        for sample in range(config.samples)
+    ]
+    ended = dict(decoder.run(requests))
     answers = []
-    for row, ids in enumerate(generated[:, width:].tolist()):
-        number = list(prompts)[row // config.samples]
-        end = next((position for position, token in enumerate(ids) if token in settings.eos_token_id), None)
+    for request in requests:
+        ids = ended[request]
+        end = next((position for position, token in enumerate(ids) if token in decoder.sampling.ends), None)
         text = tokenizer.decode(ids[:end], skip_special_tokens=True)
         stop_at = min((position for stop in config.stop if (position := text.find(stop)) >= 0), default=None)
-        finished = end is not None or stop_at is not None
-        tokens = len(ids) if end is None else end + 1
         answers.append(
             Answer(
-                prompt=number,
-                sample=row % config.samples,
+                prompt=request.number,
+                sample=request.sample,
                 text=text[:stop_at].strip(),
-                finished=finished,
-                tokens=tokens,
+                finished=end is not None or stop_at is not None,
+                tokens=len(ids),
             )
         )
     return answers

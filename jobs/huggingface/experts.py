@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from conf.families import Experts, family_of
+from conf.families import family_of
+from conf.family import Experts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -68,6 +68,8 @@ def described(directory: Path, config: dict[str, Any]) -> tuple[Any, Any]:
     settings = {key: value for key, value in config.items() if key != "quantization_config"}
     if (settings.get("pad_token_id") or 0) >= settings.get("vocab_size", 0):
         settings["pad_token_id"] = None  # it was added without a row of the embedding, which no token then needs
+    if hf_config.caps(settings)[0] is not None:
+        settings["attn_implementation"] = "eager"  # PyTorch's fused attention would leave out the cap
     try:
         config_object = AutoConfig.for_model(**settings)
         return config_object, MODEL_FOR_CAUSAL_LM_MAPPING[type(config_object)]
@@ -121,10 +123,14 @@ def build(
 
 def logits(model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
     """Logits [..., vocabulary] of last hidden states [..., width], as the model's own forward pass makes them: some
-    families scale what their output layer gives."""
+    families scale or cap what their output layer gives."""
+    import torch
+
     found: torch.Tensor = model.lm_head(hidden)
     family = FAMILIES.get(model.config.model_type)
-    return found / model.config.logits_scaling if family and family.multipliers else found
+    found = found / model.config.logits_scaling if family and family.multipliers else found
+    cap = model.config.final_logit_softcapping if family and family.logits_cap else None
+    return found if cap is None else torch.tanh(found / cap) * cap
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerFast:

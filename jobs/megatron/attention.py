@@ -26,6 +26,8 @@ from megatron.core.transformer.transformer_block import TransformerBlockSubmodul
 from megatron.core.transformer.transformer_layer import TransformerLayer, TransformerLayerSubmodules
 from megatron.core.transformer.utils import is_layer_window_attention
 
+from jobs.megatron import capping
+
 CPU_WIDTH = 16
 """Heads narrower than a vector register's 16 numbers take PyTorch's CPU kernel longer than padded ones: 1.5 times at a
 width of 8."""
@@ -49,6 +51,8 @@ class FusedAttention(DotProductAttention):
         self.config = config
         windowed = is_layer_window_attention(config.window_size, config.window_attn_skip_freq, self.layer_number)
         self.window = config.window_size[0] + 1 if windowed else None
+        self.cap: float | None = None
+        """What scores are capped at."""
 
     def forward(
         self,
@@ -80,6 +84,9 @@ class FusedAttention(DotProductAttention):
 
     def _causal(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """[length, batch, heads, width] -> [length, batch, heads, width]."""
+        if self.cap is not None:
+            how = capping.Scores(scale=self.softmax_scale, cap=self.cap, window=self.window)
+            return capping.attention(query, key, value, how)
         mask = _mask(query.shape[0], key.shape[0], self.window, query.device)
         width = query.shape[3]
         padding = max(0, CPU_WIDTH - width) if query.device.type == "cpu" else 0

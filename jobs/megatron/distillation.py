@@ -25,7 +25,8 @@ from torch.nn.modules.loss import _Loss
 from conf.stages.distill import DistillConfig
 from jobs.megatron import fused_loss as head
 from jobs.megatron.divergence import divergence_of
-from jobs.megatron.fused_loss import Head, Losses, LossWeights, Stored
+from jobs.megatron.fused_loss import Losses, LossWeights, Stored
+from jobs.megatron.output_head import Head
 from jobs.megatron.weights import PROJECTIONS
 
 if TYPE_CHECKING:

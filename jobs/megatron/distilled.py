@@ -48,7 +48,7 @@ def distil(spec: Spec, config: DistillConfig, device: torch.device, until: int |
         student_config,
         config,
         objective,
-        splits=splits(data, config.seq_length),
+        splits=splits(data, config.seq_length, config.sequences),
         output=output,
         watch=watch,
         part=Part(trunk=trunk, until=until),

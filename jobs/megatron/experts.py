@@ -13,7 +13,7 @@ import torch
 from megatron.core.models.gpt import GPTModel
 
 from conf.checks.layout import check_experts
-from conf.families import Experts
+from conf.family import Experts
 from conf.hf_model import shape_in
 from conf.mixture import Mixture, mixture
 from conf.stages.training import Training

@@ -19,6 +19,7 @@ from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
 from megatron.core.tensor_parallel import copy_to_tensor_model_parallel_region, gather_from_sequence_parallel_region
 
+from jobs.megatron import capping
 from jobs.megatron.divergence import (
     KL,
     Divergence,
@@ -35,6 +36,7 @@ from jobs.megatron.divergence import (
     top_k_logits,
     z_loss,
 )
+from jobs.megatron.output_head import Head
 
 GROUP_ELEMENTS, GROUP_TOKENS = 2**26, 1024
 """Logits of one model computed at once, at most: matrix products want many rows, and 2**26 logits in bf16 are 134
@@ -42,14 +44,6 @@ MB."""
 
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
 """Logits of a group held in fp32 at once: on the CPU few enough that the copies stay in the cache."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Head:
-    """Hidden states [tokens, hidden] and this rank's rows of the output weights [slice, hidden]."""
-
-    hidden: torch.Tensor
-    weight: torch.Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +72,7 @@ def defer(model: GPTModel) -> None:
         # over the ranks.
         return gather_sequence(hidden) if model.config.sequence_parallel else hidden, None
 
-    model.output_layer.forward = states
+    model.output_layer.forward, model.output_layer.deferred = states, True
 
 
 def gather_sequence(hidden: torch.Tensor) -> torch.Tensor:
@@ -94,6 +88,7 @@ def head(model: GPTModel, hidden: torch.Tensor) -> Head:
     return Head(
         hidden=hidden.flatten(0, -2),
         weight=model.shared_embedding_or_output_weight() if tied else model.output_layer.weight,
+        cap=getattr(model.output_layer, "cap", None),
     )
 
 
@@ -114,7 +109,7 @@ def losses(
     A divergence with weight 0 is left out unless `with_kl`. With stored logits the last two are unknown."""
     hidden = copy_to_tensor_model_parallel_region(student.hidden)
     objective, values = _Fused.apply(
-        hidden, student.weight, _Task(labels, weights, loss_weights, teacher, divergence, with_kl)
+        hidden, student.weight, _Task(labels, weights, loss_weights, student, teacher, divergence, with_kl)
     )
     return {"objective": objective, **values}
 
@@ -128,10 +123,10 @@ def top_k_targets(states: Head, labels: torch.Tensor, count: int) -> tuple[torch
     first = parallel_state.get_tensor_model_parallel_rank() * slice_size
     for start in range(0, len(labels), group_size):
         group = slice(start, start + group_size)
-        logits = states.hidden[group] @ states.weight.t()
+        logits = states.logits(group)
         rows = max(1, CHUNK_ELEMENTS[logits.device.type] // slice_size)
         for part, chunk_labels in zip(logits.split(rows), labels[group].split(rows), strict=True):
-            chunk = part.float()
+            chunk = states.capped(part)
             targets = top_k_logits(chunk, count, rest=True)
             assert targets.rest is not None
             values, ids = _likeliest(
@@ -160,6 +155,7 @@ class _Task:
     labels: torch.Tensor
     weights: torch.Tensor
     loss_weights: LossWeights
+    student: Head
     teacher: Head | Stored | None
     divergence: Divergence
     with_kl: bool
@@ -210,16 +206,19 @@ def _group_size(weight: torch.Tensor) -> int:
 def _group(logits: torch.Tensor, group: slice, task: _Task, *, differentiate: bool) -> Losses:
     """Weighted losses of a group from its student logits [rows, slice], which are overwritten by their gradient if
     `differentiate`."""
-    theirs = task.teacher.hidden[group] @ task.teacher.weight.t() if isinstance(task.teacher, Head) else None
+    student, teacher = task.student, task.teacher if isinstance(task.teacher, Head) else None
+    theirs = teacher.logits(group) if teacher else None
     totals: Losses = {}
     rows = max(1, CHUNK_ELEMENTS[logits.device.type] // logits.shape[1])
     for start in range(0, len(logits), rows):
         chunk = slice(start, start + rows)
         token_slice = slice(group.start + start, min(group.start + start + rows, group.stop))
         weights = task.weights[token_slice]
-        ours, z = logits[chunk].float(), task.loss_weights.z
+        ours, z = student.capped(logits[chunk]), task.loss_weights.z
         squares = z_loss(ours.clone()) if z else None
-        values, gradient = _chunk(ours, None if theirs is None else theirs[chunk].float(), token_slice, task)
+        known = None if teacher is None or theirs is None else teacher.capped(theirs[chunk])
+        values, gradient = _chunk(ours, known, token_slice, task)
+        del ours, known
         if squares:
             values["z_loss"] = squares[0]
             gradient.add_(squares[1], alpha=z)
@@ -227,6 +226,8 @@ def _group(logits: torch.Tensor, group: slice, task: _Task, *, differentiate: bo
             total = (value * weights).sum()
             totals[name] = totals[name] + total if name in totals else total
         if differentiate:
+            if student.cap is not None:
+                gradient.mul_(capping.slope(logits[chunk], student.cap))
             logits[chunk] = gradient.mul_(weights[:, None])
     return totals
 

@@ -15,8 +15,9 @@ import torch
 from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
 from modelopt.torch.nas.modules.norm import _DynamicLayerNorm
-from modelopt.torch.nas.plugins.megatron import _DynamicMoELayer, _DynamicTransformerLayer
+from modelopt.torch.nas.plugins.megatron import _DynamicMoELayer, _DynamicSelfAttention, _DynamicTransformerLayer
 from modelopt.torch.nas.registry import DMRegistry
+from modelopt.torch.opt.dynamic import DynamicModule
 from modelopt.torch.prune.plugins.mcore_minitron import (
     CandidateSubnet,
     ImportanceEstimatorRegistry,
@@ -29,7 +30,7 @@ from safetensors.torch import load_file, save_file
 
 from conf.stages.prune import PruneConfig, Ranking
 from jobs.megatron import kept_axes
-from jobs.megatron.attention import SandwichLayer, ZeroCentredNorm
+from jobs.megatron.attention import FusedAttention, SandwichLayer, ZeroCentredNorm
 from jobs.megatron.magnitudes import SAMPLES, TOTALS, Scores, Tensors, magnitudes
 
 HOOKS = ("input_layernorm", "pre_mlp_layernorm")
@@ -71,6 +72,23 @@ def _forward_sorted(self: Any, *inputs: Any, **named: Any) -> Any:
 
 
 _DynamicMoELayer.forward = _forward_sorted
+
+
+class _DynamicCappedAttention(DynamicModule, FusedAttention):
+    """Attention that caps its scores while a model can be cut."""
+
+    def _setup(self) -> None:
+        """It has no sizes of its own."""
+
+
+def _setup_with_cap(self: Any, *, hidden_size: Any) -> None:
+    """ModelOpt lets Megatron's own attention compute in the place of ours, without the cap."""
+    _setup_attention(self, hidden_size=hidden_size)
+    if getattr(self.core_attention, "cap", None) is not None:
+        self.core_attention.__class__ = _DynamicCappedAttention
+
+
+_setup_attention, _DynamicSelfAttention._setup = _DynamicSelfAttention._setup, _setup_with_cap
 
 if "nn.RMSNorm" not in DMRegistry:
     DMRegistry.register({ZeroCentredNorm: "imbik.ZeroCentredNorm"})(_DynamicRMSNorm)

@@ -21,8 +21,9 @@ from megatron.core.transformer import TransformerConfig
 
 import conf.shape
 from conf import hf_model
-from conf.families import FAMILIES, SILU, Family, family_of
-from conf.hf_config import MULTIPLIERS, attention_scale, completed, head_dim, windows
+from conf.families import FAMILIES, family_of
+from conf.family import SILU, Family
+from conf.hf_config import MULTIPLIERS, attention_scale, caps, completed, head_dim, windows
 from conf.hf_weights import StoredPrecision
 from conf.mixture import mixture
 from conf.parallel import Parallel
@@ -114,7 +115,12 @@ def build(
     transformer = _transformer(config, parallel, precision)
     model = GPTModel(
         config=transformer,
-        transformer_layer_spec=layers(transformer, local=for_pruning, sandwiched=family_of(config).sandwiched),
+        # Transformer Engine caps no attention scores
+        transformer_layer_spec=layers(
+            transformer,
+            local=for_pruning or caps(config)[0] is not None,
+            sandwiched=family_of(config).sandwiched,
+        ),
         vocab_size=config["vocab_size"],
         max_sequence_length=config["max_position_embeddings"],
         pre_process=parallel_state.is_pipeline_first_stage(),

@@ -6,6 +6,7 @@ a corpus."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,7 +138,7 @@ def _rows(model: Any, config: LogitsConfig, packed: PackedRecords, rows: range) 
                 full_head = head.head(model, hidden)
                 targets.append(
                     head.top_k_targets(
-                        head.Head(hidden=full_head.hidden[counted], weight=full_head.weight), labels, config.top_k
+                        dataclasses.replace(full_head, hidden=full_head.hidden[counted]), labels, config.top_k
                     )
                 )
 

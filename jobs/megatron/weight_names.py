@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from conf.families import Experts, Family
+from conf.family import Experts, Family
 
 
 def names_of(parameter: str, family: Family) -> tuple[tuple[str, ...], str]:

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from conf import hf_model
 from conf.families import family_of
-from conf.hf_config import head_dim, rope_in_both_forms
+from conf.hf_config import for_engines, head_dim
 from jobs.huggingface.tokenizer import copy_files, copy_generation
 from jobs.megatron.shards import ShardWriter
 from jobs.megatron.weight_names import names_of
@@ -90,7 +90,7 @@ def save(model: GPTModel, directory: Path, config: dict[str, Any], origin: Path,
     if torch.distributed.get_rank() == 0:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
-        saved_config = rope_in_both_forms({key: value for key, value in config.items() if key != "dtype"})
+        saved_config = for_engines({key: value for key, value in config.items() if key != "dtype"})
         saved_config |= {"torch_dtype": names[dtype]}
         (directory / "config.json").write_text(json.dumps(saved_config, indent=2) + "\n")
         copy_files(origin, directory)

@@ -217,7 +217,7 @@ def export(model: PreTrainedModel, source: Path, target: Path) -> list[str]:
     config.pop("dtype", None)
     # transformers rewrites the config (rope_theta moves, defaults appear); engines of other versions expect the
     # source's
-    config = hf_config.rope_in_both_forms(config)
+    config = hf_config.for_engines(config)
     config |= {"torch_dtype": "bfloat16", "quantization_config": written["quantization_config"]}
     (target / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     return list(written["quantization_config"]["ignore"])

@@ -37,7 +37,8 @@ def train(
     **values)` reports progress.
 
     Weights are fp32 during training and bf16 before and after. Raises ValueError when the gradient is not finite."""
-    train_windows, validation = training_split(data, config.seq_length), Windows(data / "validation", config.seq_length)
+    train_windows = training_split(data, config.seq_length, config.sequences)
+    validation = Windows(data / "validation", config.seq_length)
     _cast(model, torch.float32)
     model.requires_grad_(True)
     run = _Run(model, teacher, config)

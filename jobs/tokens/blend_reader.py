@@ -1,11 +1,8 @@
 """Several corpora read as one stream of sequences in given proportions, in an order that depends only on seed and
-position.
+position, as `interleave` has it. Within a corpus the order is a new seeded permutation every pass, as in `windows`.
 
-The k-th sequence of a corpus of weight w (of 1) stands at time (k + 1/2) / w, and sequences are ordered by time. At
-every point of the stream the number taken from a corpus is therefore within (n + 1) / 2 sequences of its weighted
-share, for n corpora. Megatron's BlendedDataset chooses greedily to the same end, but has to be walked from the start;
-here any position is reached directly, which resuming requires. Within a corpus the order is a new seeded permutation
-every pass, as in `windows`."""
+Where the proportions change over training, they do so at sequences of the training that reads them: its length is part
+of how a blend is opened."""
 
 from __future__ import annotations
 
@@ -15,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from conf.stages.mix import bounds, scaled_bounds
+from jobs.tokens.interleave import Interleaved, Staged
 from jobs.tokens.windows import Samples, Split, Windows
 
 BLEND = "blend.json"
@@ -22,18 +21,21 @@ BLEND = "blend.json"
 
 
 class Blended:
-    """The training split of a blend. Indices run through the windows of the first corpus, then of the second, and so
-    on."""
+    """The training split of a blend, for a training of `sequences`, or for so many `samples` of all of it. Indices run
+    through the windows of the first corpus, then of the second, and so on."""
 
-    def __init__(self, data: Path, seq_length: int) -> None:
-        entries = json.loads((data / BLEND).read_text())["sources"]
-        self.seq_length = seq_length
+    def __init__(self, data: Path, seq_length: int, sequences: int, *, samples: bool = False) -> None:
+        content = json.loads((data / BLEND).read_text())
+        entries = content["sources"]
+        self.seq_length, self.stages = seq_length, content.get("stages", [])
+        self.names = [entry["name"] for entry in entries]
         self.parts = [
             Windows(_corpus_folder(data, entry["name"], entry["path"]) / "train", seq_length) for entry in entries
         ]
         self.weights = np.array([entry["weight"] for entry in entries], dtype=np.float64)
         self.firsts = np.cumsum([0, *(len(part) for part in self.parts)])
         self.bases = np.cumsum([0, *(len(part.tokens) for part in self.parts)])
+        self.mix = self._mix(sequences, samples=samples)
 
     def __len__(self) -> int:
         return int(self.firsts[-1])
@@ -56,14 +58,15 @@ class Blended:
 
     def first(self, count: int) -> NDArray[np.int64]:
         """The first windows of each corpus in the blend's proportions, for calibration; at most `count`."""
-        order = self.order(0, min(count, len(self)))
+        count = min(count, len(self))
+        order = self._mix(count, samples=True).order(0, count)
         return self.tokens_at(
             np.array([self.firsts[owner] + number % len(self.parts[owner]) for owner, number in order])
         )
 
     def shuffled(self, position: int, count: int, seed: int) -> NDArray[np.int64]:
         """Indices of the training samples [position, position + count), a function of its arguments alone."""
-        order = self.order(position, count)
+        order = self.mix.order(position, count)
         result = np.empty(count, np.int64)
         for number, part in enumerate(self.parts):
             selected = order[:, 0] == number
@@ -73,29 +76,32 @@ class Blended:
                 )
         return result
 
-    def order(self, position: int, count: int) -> NDArray[np.int64]:
-        """[count, 2]: for the samples [position, position + count), the corpus and the number of earlier samples from
-        it."""
-        time = max(0.0, position - len(self.parts))
-        start_counts = self._counts_until(time)
-        end_counts = self._counts_until(position + count + len(self.parts))
-        number_ranges = [np.arange(first, last) for first, last in zip(start_counts, end_counts, strict=True)]
-        owners = np.repeat(np.arange(len(self.parts)), end_counts - start_counts)
-        candidates = np.stack([owners, np.concatenate(number_ranges)], axis=1)
-        times = _times(candidates[:, 1], self.weights[candidates[:, 0]])
-        ordered = candidates[np.lexsort((candidates[:, 0], times))]
-        skipped = position - int(start_counts.sum())
-        return ordered[skipped : skipped + count]
+    def told(self) -> list[str]:
+        """What each stage of the mix reads in this training, a sentence each; none where the mix does not change."""
+        if not isinstance(self.mix, Staged):
+            return []
+        sizes, so_far = np.array([len(part) for part in self.parts]), np.cumsum(self.mix.read, axis=0)
+        return [
+            f"stage {number} of the blend, to sequence {end:,}: "
+            + ", ".join(
+                f"{name} {count:,} ({passes:.2f} passes so far)"
+                for name, count, passes in zip(self.names, read, until / sizes, strict=True)
+                if count
+            )
+            for number, (end, read, until) in enumerate(
+                zip(self.mix.bounds[1:], self.mix.read, so_far, strict=True), start=1
+            )
+            if read.any()
+        ]
 
-    def _counts_until(self, time: float) -> NDArray[np.int64]:
-        """Sequences of each corpus up to `time`, rounded exactly as their order is."""
-        counts = np.floor(time * self.weights + 0.5).astype(np.int64)
-        counts -= (counts > 0) & (_times(counts - 1, self.weights) > time)
-        return counts + (_times(counts, self.weights) <= time)
-
-
-def _times(numbers: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    return (numbers + 0.5) / weights
+    def _mix(self, sequences: int, *, samples: bool) -> Interleaved | Staged:
+        """The order of the corpora's sequences."""
+        if not self.stages:
+            return Interleaved(self.weights)
+        untils = [stage["until"] for stage in self.stages]
+        ends = scaled_bounds(untils, sequences) if samples else bounds(untils, sequences, self.seq_length)
+        weights = [np.array([stage["weights"].get(name, 0.0) for name in self.names]) for stage in self.stages]
+        return Staged(np.minimum(ends, sequences).tolist(), weights)
 
 
 def _corpus_folder(data: Path, name: str, path: str) -> Path:
@@ -108,11 +114,23 @@ def _corpus_folder(data: Path, name: str, path: str) -> Path:
     return folder
 
 
-def training_split(data: Path, seq_length: int) -> Windows | Blended:
-    """The training split of a data or blend artifact."""
-    return Blended(data, seq_length) if (data / BLEND).is_file() else Windows(data / "train", seq_length)
+def training_split(data: Path, seq_length: int, sequences: int) -> Windows | Blended:
+    """The training split of a data or blend artifact, for a training of `sequences`. Prints the stages of a mix."""
+    if not (data / BLEND).is_file():
+        return Windows(data / "train", seq_length)
+    blended = Blended(data, seq_length, sequences)
+    for sentence in blended.told():
+        print(sentence)
+    return blended
 
 
-def splits(data: Path, seq_length: int) -> tuple[Split, Windows]:
-    """The training split of a data or blend artifact, and its validation windows."""
-    return training_split(data, seq_length), Windows(data / "validation", seq_length)
+def sample_split(data: Path, seq_length: int, samples: int) -> Windows | Blended:
+    """The same for so many samples of it, which all stages of a mix have their part of."""
+    if not (data / BLEND).is_file():
+        return Windows(data / "train", seq_length)
+    return Blended(data, seq_length, samples, samples=True)
+
+
+def splits(data: Path, seq_length: int, sequences: int) -> tuple[Split, Windows]:
+    """The training split of a data or blend artifact, for a training of `sequences`, and its validation windows."""
+    return training_split(data, seq_length, sequences), Windows(data / "validation", seq_length)

@@ -8,6 +8,7 @@ Writes results/extraction.md."""
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections import Counter
@@ -105,6 +106,7 @@ def cuts(answers: dict[str, dict[str, Any]]) -> dict[str, Counter[str]]:
 
 def main() -> None:
     """Run all and write the result."""
+    logging.disable(logging.CRITICAL)  # trafilatura logs every page it cannot read
     rows = [
         web("imbik", lambda content: read_html(content, None, Extract()).get("text", "")),
         web("trafilatura as datatrove calls it", lambda content: trafilatura.extract(content, **SHIPPED) or ""),

@@ -14,7 +14,7 @@ from conf.hf_config import REQUIRED, completed, head_dim, rope_in_both_forms, st
 from conf.rotary import local_rope, rope
 
 SIZES = dict.fromkeys(REQUIRED, 64) | {"num_attention_heads": 4}
-NO_NULL = ("mistral", "gemma", "gemma3_text", "qwen3_moe", "mixtral")
+NO_NULL = ("mistral", "gemma", "gemma2", "gemma3_text", "qwen3_moe", "mixtral")
 LLAMA3 = {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 8.0}
 
 
@@ -81,6 +81,13 @@ WINDOWS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "of unrotated layers": ("smollm3", {"sliding_window": 16, "use_sliding_window": True}),
     "of five of six": ("gemma3_text", {"sliding_window": 16}),
+    "of every other": ("gemma2", {"sliding_window": 16}),
+    "of every other by default": ("gemma2", {"max_position_embeddings": 8192}),
+    "of every other, whatever the pattern": ("gemma2", {"sliding_window": 16, "sliding_window_pattern": 3}),
+    "of a list, Gemma 2": (
+        "gemma2",
+        {"sliding_window": 16, "layer_types": ["full_attention", *["sliding_attention"] * 63]},
+    ),
     "of two of three": ("gemma3_text", {"sliding_window": 16, "sliding_window_pattern": 3}),
     "longer than a sequence": ("gemma3_text", {"sliding_window": 64}),
 }
@@ -103,6 +110,7 @@ def test_the_windows_are_those_of_transformers(case: str) -> None:
 BROKEN_WINDOWS: dict[str, tuple[str, dict[str, Any], str]] = {
     "a word": ("mistral", {"sliding_window": "4k"}, "has sliding_window '4k'; it must be a whole number above 0"),
     "none, but layers": ("gemma3_text", {"sliding_window": None}, "has sliding_window None; it must be a whole number"),
+    "none, but every other": ("gemma2", {"sliding_window": None}, "has sliding_window None; it must be a whole number"),
     "not switched on": (
         "qwen2",
         {"layer_types": ["sliding_attention"] * 64},
@@ -197,7 +205,13 @@ def test_both_rotary_embeddings_of_gemma_are_read(given: dict[str, Any]) -> None
         ("granite", {"logits_scaling": 0}, "has logits_scaling 0; it must be a number above 0"),
         ("granite", {"residual_multiplier": "a"}, "has residual_multiplier 'a'; it must be a number above 0"),
         ("gemma3_text", {"query_pre_attn_scalar": 0}, "has query_pre_attn_scalar 0; it must be a number above 0"),
-        ("gemma3_text", {"final_logit_softcapping": 30.0}, "sets final_logit_softcapping, a cap that is not supported"),
+        ("gemma2", {"query_pre_attn_scalar": "h"}, "has query_pre_attn_scalar 'h'; it must be a number above 0"),
+        ("gemma2", {"use_bidirectional_attention": True}, "sets use_bidirectional_attention; choose a model that"),
+        (
+            "gemma3_text",
+            {"final_logit_softcapping": 30.0},
+            "final_logit_softcapping, a cap that is not supported for",
+        ),
         ("gemma3_text", {"use_bidirectional_attention": True}, "sets use_bidirectional_attention; choose a model that"),
         ("gemma", {"hidden_act": "silu"}, "has hidden_act silu; only gelu_pytorch_tanh or gelu is supported for Gemma"),
         ("llama", {"hidden_act": "gelu"}, "has hidden_act gelu; only silu or swish is supported for Llama"),
@@ -224,10 +238,6 @@ def test_a_broken_list_of_rotary_layers_is_refused(given: dict[str, Any]) -> Non
     ("given", "told"),
     [
         ({"model_type": "granitemoe"}, "'granitemoe', nearest to Granite but for: it mixes experts; choose"),
-        (
-            {"model_type": "gemma2"},
-            "'gemma2', nearest to Gemma 3 but for: caps on attention scores and logits",
-        ),
         ({"model_type": "gemma3"}, "'gemma3', nearest to Gemma 3 but for: images; choose"),
         ({"model_type": "qwen2_5_new", "num_experts": 8}, "nearest to Qwen2 but for: it mixes experts; choose"),
         ({"model_type": "unheard", "layer_norm_eps": 1e-5, "vision_config": {}}, "Llama but for: images and LayerNorm"),

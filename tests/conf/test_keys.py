@@ -13,6 +13,7 @@ from conf.engines.asked import EngineConfig
 from conf.formats import FORMATS
 from conf.shape import Shape
 from conf.stages.answer import AnswerConfig
+from conf.stages.blend import BlendConfig
 from conf.stages.contamination import ContaminationConfig
 from conf.stages.data import DataConfig
 from conf.stages.distill import DistillConfig
@@ -51,6 +52,7 @@ def stages() -> dict[str, StageConfig]:
     shape = Shape(num_layers=4, hidden_size=64, ffn_hidden_size=96, num_attention_heads=4, num_query_groups=2)
     return {
         "data": DataConfig(source="world"),
+        "blend": BlendConfig.model_validate({"sources": {"more": {"source": "a.txt", "weight": 2}}}),
         "teacher": TeacherConfig(**TRAINING, shape=shape),
         "teacher imported": TeacherConfig(**TRAINING, model="owner/name"),
         "importance": ImportanceConfig(),
@@ -77,6 +79,7 @@ def stages() -> dict[str, StageConfig]:
 
 GOLDEN = {
     "data": "1328b56fa626",
+    "blend": "fe6b3dd52f51",
     "teacher": "cf7188532ad2",
     "teacher imported": "0614d93dddae",
     "importance": "e0e00fb0d820",
@@ -180,7 +183,7 @@ def test_what_runs_where_is_marked_execution() -> None:
     names = {
         f"{stage}.parallel.{axis}"
         for stage in stages()
-        if stage not in ("data", "records", "fetch", "contamination", "questions", "judge")
+        if stage not in ("data", "blend", "records", "fetch", "contamination", "questions", "judge")
         for axis in spread
     }
     trained = ("micro_batch", "checkpoint_every", "checkpoints_kept")

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conf.load import load
+from flows.commands.plan import plan as plan_command
 from flows.plan import plan
 from jobs.tokens.blend_reader import Blended, training_split
 from jobs.tokens.indexed import IndexedWriter
@@ -41,7 +43,7 @@ def blend(root: Path, weights: list[float], windows: list[int]) -> Blended:
     ]
     (root / "blend").mkdir()
     (root / "blend" / "blend.json").write_text(json.dumps({"sources": entries}))
-    found = training_split(root / "blend", LENGTH)
+    found = training_split(root / "blend", LENGTH, 1000)
     assert isinstance(found, Blended)
     return found
 
@@ -60,8 +62,8 @@ def test_the_proportions_hold_at_every_position(
     tmp_path_factory: Any, weights: list[float], position: int, count: int
 ) -> None:
     found = blend(tmp_path_factory.mktemp("blend"), weights, [50] * len(weights))
-    order = found.order(0, position + count)
-    assert [list(pair) for pair in found.order(position, count)] == [list(pair) for pair in order[position:]], (
+    order = found.mix.order(0, position + count)
+    assert [list(pair) for pair in found.mix.order(position, count)] == [list(pair) for pair in order[position:]], (
         "any position at once"
     )
     for number, weight in enumerate(found.weights):
@@ -106,7 +108,7 @@ def test_a_corpus_that_is_gone_is_one_sentence(tmp_path: Path) -> None:
     blend(tmp_path, [1, 1], [5, 5])
     (tmp_path / "1" / "train.bin").unlink()
     with pytest.raises(ValueError, match=r"reads the corpus 1 from .* which does not exist"):
-        training_split(tmp_path / "blend", LENGTH)
+        training_split(tmp_path / "blend", LENGTH, 9)
 
 
 def blended(text: Path, *more: str) -> list[str]:
@@ -200,7 +202,7 @@ def test_the_stage_counts_passes_and_refuses_what_runs_out(
     assert statistics["splits"]["train"]["tokens"] == 8 * held
     assert [part["weight"] for part in statistics["blend"]] == [0.75, 0.25]
     assert not (made / "train.bin").exists() and (made / "validation.bin").samefile(corpus / "validation.bin")
-    assert len(training_split(made, 64)) > 0
+    assert len(training_split(made, 64, 9)) > 0
 
 
 @pytest.mark.drill
@@ -229,3 +231,42 @@ def test_sources_are_filtered_as_data_unless_they_say(tmp_path: Path, text: Path
     assert own["data"] == plain["data"] and own["data-more"] != plain["data-more"]
     off = keys(tmp_path, *blended(text), "blend.sources.more.filter={}")
     assert off["data-more"] == plain["data-more"]
+
+
+STAGES = "blend.stages=[{{until: {}, weights: {{data: 3, more: 1}}}}, {{until: 1, weights: {{more: 1}}}}]"
+
+
+def staged(text: Path, until: float = 0.5) -> list[str]:
+    return [f"blend.sources.more={{source: {text}}}", STAGES.format(until)]
+
+
+def test_stages_change_nothing_that_was_tokenized(tmp_path: Path, text: Path) -> None:
+    even, early, late = (keys(tmp_path, *one) for one in (blended(text), staged(text, 0.5), staged(text, 0.6)))
+    for label in ("data", "data-more"):
+        assert even[label] == early[label] == late[label]
+    for label in ("blend", "teacher", "distill-depth"):
+        assert len({even[label], early[label], late[label]}) == 3
+
+
+def printed(capfd: Any, text: Path, root: Path, *, as_json: bool) -> str:
+    """What `imbik plan` prints of a mix in stages."""
+    with pytest.raises(typer.Exit) as ended:
+        plan_command(str(RECIPE), staged(text), root, as_json=as_json)
+    assert ended.value.exit_code == 0
+    return str(capfd.readouterr().out)
+
+
+def test_a_plan_shows_the_stages_of_the_mix(tmp_path: Path, text: Path, capfd: Any) -> None:
+    lines = printed(capfd, text, tmp_path / "store", as_json=False).splitlines()
+    assert "blend, stage 1 of 2, until 0.5 of each training: data 75.00%, more 25.00%" in lines
+    assert "teacher: 240 sequences of 64, stage 1 to 120 (step 30), stage 2 to 240 (step 60)" in lines
+
+
+def test_a_plan_for_programs_has_the_mix(tmp_path: Path, text: Path, capfd: Any) -> None:
+    content = json.loads(printed(capfd, text, tmp_path / "store", as_json=True))
+    stages = {stage["stage"]: stage for stage in content}
+    assert stages["distill-depth"]["mix"] == [
+        {"until_sequence": 12, "until_step": 3, "until_tokens": 768},
+        {"until_sequence": 24, "until_step": 6, "until_tokens": 1536},
+    ]
+    assert [label for label in stages if "mix" in stages[label]] == ["teacher", "distill-depth", "distill-width"]

@@ -74,6 +74,8 @@ def test_whole_batches_are_kept_and_the_rest_is_asked(
 ) -> None:
     model = Scripted(inputs["model"] / "model", "few", ends=True)
     monkeypatch.setattr(hf, "load_model", lambda *_: model)
+    monkeypatch.setattr(answering, "Decoder", model.decoder)
+    monkeypatch.setattr(answering, "WAVE", 1)
     answered(tmp_path / "made", there, torn=b'{"question": 3')
     output = run_job("answer", CONFIG, inputs, tmp_path / "made")
     rows = [json.loads(line) for line in (output / "responses.jsonl").read_text().splitlines()]

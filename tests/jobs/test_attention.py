@@ -18,22 +18,26 @@ from jobs.megatron.device import machine
 from jobs.megatron.model import build, config_of_shape
 
 
+@pytest.mark.parametrize("cap", [None, 0.7])
 @pytest.mark.parametrize("width", [8, 24])
 @pytest.mark.parametrize("later", [0, 5])
 @pytest.mark.parametrize("window", [None, 1, 4, 12])
-def test_a_token_sees_what_is_before_it_and_in_its_window(width: int, later: int, window: int | None) -> None:
+def test_a_token_sees_what_is_before_it_and_in_its_window(
+    width: int, later: int, window: int | None, cap: float | None
+) -> None:
     """Queries may be the last tokens of a longer sequence, as under context parallelism; heads share groups of keys."""
     generator = torch.Generator().manual_seed(1)
     query, key, value = (torch.randn(12, 2, heads, width, generator=generator) for heads in (4, 2, 2))
     query = query[later:]
     got = attention.FusedAttention._causal(
-        SimpleNamespace(softmax_scale=0.3, window=window),  # type: ignore[arg-type]
+        SimpleNamespace(softmax_scale=0.3, window=window, cap=cap),  # type: ignore[arg-type]
         query,
         key,
         value,
     )
     keys, values = (tensor.repeat_interleave(2, dim=2).double() for tensor in (key, value))
     scores = 0.3 * torch.einsum("qbhw,kbhw->bhqk", query.double(), keys)
+    scores = scores if cap is None else cap * torch.tanh(scores / cap)
     distance = torch.arange(later, 12)[:, None] - torch.arange(12)[None, :]
     hidden = (distance < 0) | (distance >= (window or 12))
     expected = torch.einsum("bhqk,kbhw->qbhw", scores.masked_fill(hidden, -torch.inf).softmax(-1), values)

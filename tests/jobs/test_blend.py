@@ -64,3 +64,59 @@ def test_a_blend_has_the_recipes_own_held_out_text(tmp_path: Path) -> None:
     there = {str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()}
     assert {"validation.bin", "test.jsonl", "tokenizer/tokenizer.json", "blend.json", "statistics.json"} <= there
     assert not {"train.bin", "train.idx", "train.jsonl", "artifact.json", "quarantine.jsonl"} & there
+
+
+STAGES = [{"until": 0.5, "weights": {"data": 1}}, {"until": 1, "weights": {"data": 1, "more": 3}}]
+
+
+def staged(**settings: Any) -> dict[str, Any]:
+    return {"sources": {"more": {"source": "more.txt"}}, "stages": STAGES} | settings
+
+
+def test_stages_are_told_logged_and_kept(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    made = run_job("blend", staged(tokens=80), inputs(tmp_path, 300, 60), tmp_path / "made")
+    assert parts(made) == [(50, 300, 0.1667), (30, 60, 0.5)]
+    content, statistics = (json.loads((made / f"{name}.json").read_text()) for name in ("blend", "statistics"))
+    assert content["stages"] == [
+        {"until": 0.5, "weights": {"data": 1.0}},
+        {"until": 1.0, "weights": {"data": 0.25, "more": 0.75}},
+    ]
+    assert [stage["until_tokens"] for stage in statistics["blend_stages"]] == [40, 80]
+    assert statistics["blend_stages"][1]["sources"]["more"]["passes_so_far"] == 0.5
+    logged = [json.loads(line)["values"] for line in (made / "metrics.jsonl").read_text().splitlines()]
+    assert logged == [
+        {"train_tokens": 40, "passes_data": 0.1333, "stage_passes_data": 0.1333},
+        {
+            "train_tokens": 80,
+            "passes_data": 0.1667,
+            "stage_passes_data": 0.0333,
+            "passes_more": 0.5,
+            "stage_passes_more": 0.5,
+        },
+    ]
+    out = capfd.readouterr().out
+    assert "stage 2 of 2, to 80 tokens: data 25.00%, 0.03 passes, 0.17 so far; more 75.00%, 0.50 passes, 0.50" in out
+    assert "more: 37.50% of 80 tokens, 0.50 passes over its 60" in out
+
+
+def test_without_tokens_stages_take_what_there_is(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    given = inputs(tmp_path, 300, 60)
+    made = run_job("blend", staged(), given, tmp_path / "made")
+    assert json.loads((made / "blend.json").read_text())["tokens"] == 160, "3/8 of which more holds"
+    only_more = [{"until": 1, "weights": {"more": 1}}]
+    made = run_job("blend", staged(stages=only_more), given, tmp_path / "more")
+    assert json.loads((made / "blend.json").read_text())["tokens"] == 60
+    assert parts(made) == [(0, 300, 0.0), (60, 60, 1.0)]
+    made = run_job("blend", staged(stages=only_more, exhausted="repeat"), given, tmp_path / "again")
+    assert json.loads((made / "blend.json").read_text())["tokens"] == 60, "the other corpus is not read"
+    in_tokens = [{"until": 50, "weights": {"data": 1}}, {"until": 90, "weights": {"more": 1}}]
+    made = run_job("blend", staged(stages=in_tokens), given, tmp_path / "tokens")
+    assert parts(made) == [(50, 300, 0.1667), (40, 60, 0.6667)]
+    told = refused("blend", staged(tokens=170), given, tmp_path / "none", capfd)
+    assert "the corpus more runs out in stage 2 of 2 of the blend: it holds 60 tokens" in told
+
+
+def test_a_blend_without_stages_has_no_sign_of_them(tmp_path: Path) -> None:
+    made = run_job("blend", config(1, 1, tokens=20), inputs(tmp_path, 100, 50), tmp_path / "made")
+    assert json.loads((made / "blend.json").read_text()).keys() == {"tokens", "sources"}
+    assert "blend_stages" not in json.loads((made / "statistics.json").read_text())

@@ -52,6 +52,12 @@ OWN: dict[str, dict[str, Any]] = {
         "residual_multiplier": 0.5,
         "logits_scaling": 2.0,
     },
+    "gemma2": {
+        "sliding_window": 40,
+        "query_pre_attn_scalar": 24,
+        "attn_logit_softcapping": 2.0,
+        "final_logit_softcapping": 3.0,
+    },
     "gemma3_text": {"sliding_window": 40, "sliding_window_pattern": 2, "query_pre_attn_scalar": 24},
     "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 96, "norm_topk_prob": True},
     "mixtral": {"num_local_experts": 4, "sliding_window": 40},
@@ -62,9 +68,9 @@ SHARED = {
     "context": {"processes": 2, "context": 2},
     "sequence": {"processes": 2, "tensor": 2, "sequence": True},
 }
-OF_THEIR_OWN = ("mistral", "granite", "gemma3_text", "qwen3_moe")
+OF_THEIR_OWN = ("mistral", "granite", "gemma2", "gemma3_text", "qwen3_moe")
 """Families with windows, norms, scales and rotary embeddings of their own, whose tokens ranks share in training."""
-OFTEN = ("llama", "qwen3", "gemma3_text", "qwen3_moe")
+OFTEN = ("llama", "qwen3", "gemma2", "gemma3_text", "qwen3_moe")
 """Families that differ most; the others, rows of the same table, go through every stage in drills."""
 EACH = [pytest.param(name, marks=() if name in OFTEN else pytest.mark.drill) for name in FAMILIES]
 SHARING = [pytest.param(name, marks=() if name in OFTEN else pytest.mark.drill) for name in OF_THEIR_OWN]

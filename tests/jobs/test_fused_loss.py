@@ -13,7 +13,8 @@ import torch
 
 from jobs.megatron import fused_loss as head
 from jobs.megatron.divergence import Divergence, TopKLogits
-from jobs.megatron.fused_loss import Head, Losses, LossWeights
+from jobs.megatron.fused_loss import Losses, LossWeights
+from jobs.megatron.output_head import Head
 
 pytestmark = pytest.mark.usefixtures("one_rank")
 
@@ -31,15 +32,22 @@ MIXES = {
 }
 
 
-def heads(seed: int = 1) -> tuple[Head, Head, torch.Tensor, torch.Tensor]:
+CAPS = (3.0, 4.5)
+"""Of student and teacher, whose logits have a standard deviation of 2."""
+
+
+def heads(
+    seed: int = 1, caps: tuple[float | None, float | None] = (None, None)
+) -> tuple[Head, Head, torch.Tensor, torch.Tensor]:
     """Student and teacher of widths 16 and 20, labels, and weights of which some are 0."""
     generator = torch.Generator().manual_seed(seed)
     student, teacher = (
         Head(
             hidden=torch.randn(TOKENS, width, generator=generator),
             weight=torch.randn(VOCABULARY, width, generator=generator) / 2,
+            cap=cap,
         )
-        for width in (16, 20)
+        for width, cap in zip((16, 20), caps, strict=True)
     )
     labels = torch.randint(0, VOCABULARY, (TOKENS,), generator=generator)
     weights = torch.rand(TOKENS, generator=generator) / TOKENS
@@ -54,6 +62,8 @@ def plain(
     output weights."""
     hidden, rows = student.hidden.double().requires_grad_(), student.weight.double().requires_grad_()
     ours, theirs = hidden @ rows.T, teacher.hidden.double() @ teacher.weight.double().T
+    ours = ours if student.cap is None else torch.tanh(ours / student.cap) * student.cap
+    theirs = theirs if teacher.cap is None else torch.tanh(theirs / teacher.cap) * teacher.cap
     weights = weights.double()
 
     def entropy(logits: torch.Tensor) -> torch.Tensor:
@@ -103,8 +113,10 @@ def formula(student: torch.Tensor, teacher: torch.Tensor, how: Divergence) -> to
 
 @pytest.mark.parametrize("mix", MIXES.values(), ids=list(MIXES))
 @pytest.mark.parametrize("how", HOWS, ids=str)
-def test_losses_and_gradients_are_the_formula_s(how: Divergence, mix: LossWeights) -> None:
-    student, teacher, labels, weights = heads()
+def test_losses_and_gradients_are_the_formula_s(
+    how: Divergence, mix: LossWeights, caps: tuple[float | None, float | None] = (None, None)
+) -> None:
+    student, teacher, labels, weights = heads(caps=caps)
     expected, d_hidden, d_rows = plain(student, teacher, labels, weights, how, mix)
     student.hidden.requires_grad_()
     student.weight.requires_grad_()
@@ -116,6 +128,17 @@ def test_losses_and_gradients_are_the_formula_s(how: Divergence, mix: LossWeight
     assert student.hidden.grad is not None and student.weight.grad is not None
     assert close(student.hidden.grad, d_hidden, how)
     assert close(student.weight.grad, d_rows, how)
+
+
+@pytest.mark.parametrize("caps", [CAPS, (None, CAPS[1]), (CAPS[0], None)])
+@pytest.mark.parametrize("how", HOWS[:: len(SOFTNESS) - 1], ids=str)
+def test_losses_of_capped_logits_are_the_formula_s(
+    how: Divergence, caps: tuple[float | None, float | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In chunks of several groups, whose logits are capped again for the gradient."""
+    monkeypatch.setattr(head, "GROUP_ELEMENTS", 10 * VOCABULARY)
+    monkeypatch.setattr(head, "CHUNK_ELEMENTS", {"cpu": 3 * VOCABULARY})
+    test_losses_and_gradients_are_the_formula_s(how, MIXES["steadied"], caps)
 
 
 @pytest.mark.parametrize("how", HOWS, ids=str)
@@ -232,13 +255,15 @@ def test_stored_logits_teach_as_their_teacher() -> None:
         assert float(value) == pytest.approx(float(expected[name]), rel=1e-4), name
 
 
+@pytest.mark.parametrize("cap", [None, 2.0])
 @pytest.mark.parametrize("chunk", [1, 5 * VOCABULARY, 2**20])
-def test_stored_targets_are_the_likeliest(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, teacher, labels, _ = heads()
+def test_stored_targets_are_the_likeliest(chunk: int, cap: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, teacher, labels, _ = heads(caps=(None, cap))
     monkeypatch.setattr(head, "CHUNK_ELEMENTS", {"cpu": chunk})
     monkeypatch.setattr(head, "GROUP_TOKENS", 7)
     ids, values, rest, loss = head.top_k_targets(teacher, labels, 5)
     logits = teacher.hidden @ teacher.weight.T
+    logits = logits if cap is None else torch.tanh(logits / cap) * cap
     top = logits.topk(5)
     assert torch.equal(ids, top.indices)
     torch.testing.assert_close(values.float(), top.values - top.values[:, :1], rtol=1e-3, atol=1e-3)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from conf.estimate import memory, passes
+from conf.estimate import capping, memory, passes
 from conf.estimate.passes import Device
 from conf.families import FAMILIES
 from conf.parallel import Parallel
@@ -44,6 +44,11 @@ CASES = {
     "experts, fp32, muon": Case(shape=shape("mixtral", num_layers=2), precision="fp32", optimizer="muon"),
     "experts, taught, recomputed": Case(
         shape=shape("qwen3_moe", num_experts=4), taught=True, parallel=Parallel(recompute=True)
+    ),
+    "capped, bf16": Case(shape=shape("gemma2")),
+    "capped, fp32, long": Case(shape=shape("gemma2", num_layers=2, vocab_size=512), precision="fp32", seq_length=512),
+    "capped, taught, recomputed": Case(
+        shape=shape("gemma2", vocab_size=512), taught=True, micro_batch=4, parallel=Parallel(recompute=True)
     ),
     "taught, bf16": Case(shape=shape(), taught=True),
     "taught, fp32, a large vocabulary": Case(
@@ -167,6 +172,35 @@ def test_the_head_is_the_one_that_jobs_have() -> None:
 
     ours = passes.GROUP_ELEMENTS, passes.GROUP_TOKENS, passes.CHUNK_ELEMENTS
     assert ours == (head.GROUP_ELEMENTS, head.GROUP_TOKENS, head.CHUNK_ELEMENTS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_whole_scores_of_transformers_match_the_plan(precision: Any) -> None:
+    """Where a family caps them: in a pass without gradients, and what a pass with them keeps (quantize.qad)."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from jobs.megatron.model import DTYPES, config_of_shape
+
+    one = shape("gemma2", vocab_size=64)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config_of_shape(one, 64, 0))).to(DTYPES[precision])
+    tokens = torch.zeros(2, 512, dtype=torch.long)
+    batch = passes.ForwardPass(sequences=2, seq_length=512, precision=precision, device="cpu")
+    with torch.no_grad(), Meter() as meter:
+        model(tokens, use_cache=False)
+    said = passes.forward_bytes(one, batch, Parallel()) + capping.whole_bytes(one, batch)
+    assert said == pytest.approx(meter.peak, rel=0.1)
+    with Kept(model) as kept, torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        model(tokens, use_cache=False)
+    layers = one.num_layers * passes.layer_bytes(one, batch, Parallel())
+    assert layers + capping.kept_bytes(one, batch) == pytest.approx(kept.bytes, rel=0.1)
+
+
+@pytest.mark.slow
+def test_capped_attention_is_the_one_that_jobs_have() -> None:
+    from jobs.megatron import capping as ours
+
+    assert capping.CHUNK_ELEMENTS == ours.CHUNK_ELEMENTS
 
 
 @pytest.mark.drill

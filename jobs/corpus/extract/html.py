@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from typing import Any
 
 from conf.extraction import Extract
 from conf.text_encoding import stated
 from jobs.corpus.extract.charset import decode
-
-logging.disable(logging.CRITICAL)  # trafilatura logs every page it cannot read; they are counted here
-
 
 EMPTY_CELLS = re.compile(r"\|(?:[ \t]*\|){2,}")
 """A table cell that spans thousands of columns becomes as many empty ones."""

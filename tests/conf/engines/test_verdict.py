@@ -110,3 +110,15 @@ def test_a_sentence_names_who_loads_and_what_the_others_do() -> None:
     sentence = loaded_by(verdicts(mix("FP8_PER_CHANNEL_PER_TOKEN", "NVFP4"), "blackwell"))
     assert sentence.startswith("loads in vLLM 0.32 (read), TensorRT-LLM main of 2026-11 (read); SGLang loads such")
     assert "vLLM is the first version known to load it" in sentence
+
+
+def test_a_family_that_engines_may_compute_otherwise_is_told() -> None:
+    """Whatever its format; what nobody ran with it is called read."""
+    plain, capped = (verdicts(Contents(algorithms=("FP8",), family=family)) for family in ("llama", "gemma2"))
+    assert (plain["vllm"].known, capped["vllm"].known) == ("run", "read")
+    assert not any("Gemma" in note for each in plain.values() for note in each.notes)
+    for engine, words in (("vllm", "was not run with"), ("tensorrt_llm", "pull request"), ("sglang", "every other")):
+        judged = capped[engine]  # type: ignore[index]
+        assert judged.loads
+        assert any(words in note and note.endswith("(gemma2)") for note in judged.notes)
+    assert any("Gemma 2" in note for note in verdicts(Contents(family="gemma2"))["sglang"].notes), "unquantized, too"

@@ -148,6 +148,39 @@ def test_scores_by_gradient_keep_the_activations(method: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("settings", "each", "layers"), [({}, 10, 1), ({"qad": STEPS}, 8, 2)], ids=["calibrated", "distilled"]
+)
+def test_whole_scores_are_counted_where_they_are_capped(settings: dict[str, Any], each: int, layers: int) -> None:
+    """transformers holds those of a layer, and in training keeps those of all."""
+    capped, plain = (STUDENT.model_copy(update={"architecture": name}) for name in ("gemma2", "gemma3_text"))
+    config = entry(seq_length=16, calibration_samples=4, batch=3, **settings)
+    found = []
+    for shape in (capped, plain):
+        models = type(MODELS)(**vars(MODELS) | {"after": shape})
+        job = estimate(config, models).job
+        assert job
+        found.append(job.peak("cpu").activations)
+    trained = 0 if not config.qad else memory.training(capped, config.qad, "cpu", capped).activations
+    passed = passes.forward_bytes(capped, batch(3), Parallel())
+    sequences, length = (config.qad.micro_batch, config.qad.seq_length) if config.qad else (3, 16)
+    assert found[0] == (trained or passed) + layers * each * sequences * 4 * length**2
+    assert found[0] > found[1]
+
+
+@pytest.mark.parametrize(("method", "each"), [("gradient", 2 * 8), ("kl_div", 10)])
+def test_sensitivities_count_them_too(method: str, each: int) -> None:
+    settings = {"formats": ("fp8",), "seq_length": 16, "method": method, "batch": 2}
+    shape = STUDENT.model_copy(update={"architecture": "gemma2"})
+    job = estimate(SensitivityConfig.model_validate(settings), type(MODELS)(**vars(MODELS) | {"after": shape})).job
+    assert job
+    kept, passed = (
+        2 * passes.layer_bytes(shape, batch(2), Parallel()),
+        passes.forward_bytes(shape, batch(2), Parallel()),
+    )
+    assert job.peak("cpu").activations == (kept if method == "gradient" else passed) + each * 2 * 4 * 16**2
+
+
 def test_an_untied_output_is_not_quantized() -> None:
     shape = STUDENT.model_copy(update={"tie_word_embeddings": False})
     models = type(MODELS)(**vars(MODELS) | {"after": shape, "weight_bytes": 4})

@@ -40,19 +40,37 @@ def config(**settings: Any) -> AnswerConfig:
     return AnswerConfig.model_validate(base | settings)
 
 
+@pytest.fixture(autouse=True)
+def waves_of_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "WAVE", 1)
+
+
 def answers(
     directory: Path, model: Scripted, done: int = 0, name: str = "gsm8k", **settings: Any
 ) -> list[list[Numbered]]:
     made = answering.plan(directory, asked(name), config(**settings))
-    return list(answering.answer(model, directory, asked(name), made, config(**settings), done))  # type: ignore[arg-type]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answering, "Decoder", model.decoder)
+        return list(answering.answer(model, directory, asked(name), made, config(**settings), done))  # type: ignore[arg-type]
 
 
 def test_batches_are_the_longest_first(directory: Path) -> None:
     made = answering.plan(directory, asked(), config(batch=3))
-    assert [(one.start, list(one.prompts), one.responses) for one in made.batches] == [(0, [2, 0, 3], 3), (3, [1], 1)]
+    assert [(list(one.prompts), one.responses) for one in made.batches] == [([2, 0, 3], 3), ([1], 1)]
     assert (made.chat, made.max_new_tokens, made.stops) == (False, 8, BENCHMARKS["gsm8k"].stops)
     several = answering.plan(directory, asked(), config(samples=3, temperature=1.0))
     assert [one.responses for one in several.batches] == [6, 6]
+
+
+def test_several_batches_of_texts_make_a_wave(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "WAVE", 3)
+    assert [list(one.prompts) for one in answering.plan(directory, asked(), config(batch=1)).batches] == [
+        [2, 0, 3],
+        [1],
+    ]
+    choices = (Choice(continuation="z", text="z"),)
+    scored = answering.plan(directory, asked("arc_easy", choices), config(batch=1))
+    assert [len(one.prompts) for one in scored.batches] == [1] * 4, "where choices are scored, nothing ends early"
 
 
 def test_prompts_and_answers_may_fill_the_model(directory: Path) -> None:
@@ -78,15 +96,16 @@ def test_the_longest_choice_must_fit(directory: Path) -> None:
         answering.plan(directory, asked("arc_easy", over), config())
 
 
-def test_prompts_are_padded_on_the_left(directory: Path) -> None:
+def test_each_prompt_is_continued_as_the_settings_say(directory: Path) -> None:
     model = Scripted(directory, "few words", ends=True)
     made = answers(directory, model)
     assert [[one.question for one in batch] for batch in made] == [[2, 0], [3, 1]]
-    for inputs, mask in model.shown:
-        lengths = [sum(row) for row in mask]
-        assert lengths[0] == len(inputs[0]) > lengths[1]
-        assert all(row == [0] * (len(row) - length) + [1] * length for row, length in zip(mask, lengths, strict=True))
-    assert (model.settings.do_sample, model.settings.max_new_tokens) == (False, 8)
+    words = hf.load_tokenizer(directory)
+    shown = [(words.decode(request.prompt), request.number, request.sample) for run in model.runs for request in run]
+    assert shown == [(PROMPTS[number], number, 0) for number in (2, 0, 3, 1)]
+    sampling = model.sampling
+    assert (model.width, sampling.max_new_tokens, sampling.temperature, sampling.top_p) == (2, 8, 0, 1)
+    assert sampling.ends == {words.eos_token_id}
 
 
 @pytest.mark.parametrize(("ends", "stop"), [(True, "end"), (False, "length")])
@@ -97,9 +116,9 @@ def test_how_a_response_ends(directory: Path, ends: bool, stop: str) -> None:
 
 
 def test_a_stop_string_ends_a_response(directory: Path) -> None:
-    (first, _), _ = answers(directory, Scripted(directory, " few\n\nQuestion: words", ends=True))
+    (first, _), _ = answers(directory, Scripted(directory, " few\n\nQuestion: words", ends=True), max_new_tokens=20)
     assert (first.response.text, first.response.stop) == (" few\n\n", "stop")
-    (first, _), _ = answers(directory, Scripted(directory, "Question:", ends=False))
+    (first, _), _ = answers(directory, Scripted(directory, "Question:", ends=False), max_new_tokens=20)
     assert (first.response.text, first.response.stop) == ("", "stop")
 
 
@@ -107,16 +126,13 @@ def test_samples_follow_their_question(directory: Path) -> None:
     model = Scripted(directory, "few", ends=True)
     made = answers(directory, model, samples=2, temperature=0.7)
     assert [(one.question, one.sample) for one in made[0]] == [(2, 0), (2, 1), (0, 0), (0, 1)]
-    settings = model.settings
-    assert (settings.do_sample, settings.temperature, settings.top_p, settings.top_k) == (True, 0.7, 1, 0)
+    assert (model.width, model.sampling.temperature, model.sampling.top_p) == (4, 0.7, 1)
 
 
 def test_a_resumed_job_skips_whole_batches(directory: Path) -> None:
-    import torch
-
     model = Scripted(directory, "few", ends=True)
     assert [[one.question for one in batch] for batch in answers(directory, model, done=1, seed=4)] == [[3, 1]]
-    assert torch.initial_seed() == 4 * 1_000_003 + 2
+    assert model.sampling.seed == 4
     assert answers(directory, model, done=2) == []
 
 

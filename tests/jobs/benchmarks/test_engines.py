@@ -57,7 +57,11 @@ def test_an_engine_is_handed_many_batches_at_once(directory: Path) -> None:
     made = answering.plan(directory, asked(), config(batch=1))
     assert [list(batch.prompts) for batch in made.batches] == [[2, 0, 3, 1]]
     here = answering.plan(directory, asked(), config(batch=1, engine=None))
-    assert [list(batch.prompts) for batch in here.batches] == [[2], [0], [3], [1]]
+    scored, alone = (
+        answering.plan(directory, asked("arc_easy", CHOICES), config(batch=1, engine=by)).batches
+        for by in ({"name": "vllm"}, None)
+    )
+    assert ([len(one.prompts) for one in scored], [len(one.prompts) for one in alone]) == ([4], [1, 1, 1, 1])
     assert made.longest == here.longest == max(map(len, made.batches[0].prompts.values())) + 4
     many = asked()
     many.questions.extend(many.questions[:1] * 29)

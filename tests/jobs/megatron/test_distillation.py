@@ -12,7 +12,8 @@ from conf.parallel import Parallel
 from conf.stages.distill import DistillConfig
 from jobs.megatron import distillation
 from jobs.megatron.distillation import TeacherSignal
-from jobs.megatron.fused_loss import Head, defer
+from jobs.megatron.fused_loss import defer
+from jobs.megatron.output_head import Head
 
 pytestmark = pytest.mark.usefixtures("one_rank")
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import modelopt.torch.nas as mtn
 import pytest
 import torch
+from modelopt.torch.prune.pruning import PruneModeRegistry
 from safetensors.torch import load_file
 
 from conf.families import FAMILIES
+from conf.hf_config import caps
 from conf.parallel import Parallel
 from conf.shape import Shape
+from jobs.megatron import fused_loss, import_check, minitron, weights
 from jobs.megatron import model as megatron
-from jobs.megatron import weights
 from tests.fixtures.families import logits, megatron_logits, random_model
 from tests.jobs.test_families import OWN, SIZES
 
@@ -44,6 +47,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3_moe of plain probabilities": ("qwen3_moe", {"norm_topk_prob": False, "num_experts_per_tok": 1}),
     "gemma3 with windows everywhere": ("gemma3_text", {"layer_types": ["sliding_attention"] * 2}),
     "gemma3 without windows": ("gemma3_text", {"layer_types": ["full_attention"] * 2}),
+    "gemma2 without a cap on scores": ("gemma2", {"attn_logit_softcapping": None}),
+    "gemma2 without a cap on logits": ("gemma2", {"final_logit_softcapping": None}),
+    "gemma2 without caps": ("gemma2", {"attn_logit_softcapping": None, "final_logit_softcapping": None}),
+    "gemma2 with windows everywhere": ("gemma2", {"layer_types": ["sliding_attention"] * 2}),
     "wide heads": ("qwen3", {"head_dim": 32}),
     "narrow heads": ("llama", {"head_dim": 8}),
     "a head a group": ("llama", {"num_key_value_heads": 4}),
@@ -58,7 +65,46 @@ def test_a_variant_computes_what_transformers_does(case: str, tmp_path: Path) ->
     assert (megatron_logits(tmp_path, TOKENS) - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
-@pytest.mark.parametrize("name", ["llama", "phi3", "gemma3_text", "qwen3_moe"])
+@pytest.mark.parametrize("cap", ["attn_logit_softcapping", "final_logit_softcapping"])
+def test_a_cap_that_were_left_out_would_be_seen(cap: str, tmp_path: Path) -> None:
+    """By the comparison of an import, in models as small as these."""
+    expected = logits(random_model("gemma2", tmp_path, torch.float32, **own("gemma2")), TOKENS)
+    other = logits(random_model("gemma2", tmp_path, torch.float32, **own("gemma2") | {cap: None}), TOKENS)
+    differences = (expected - other).norm(dim=-1) / expected.norm(dim=-1)
+    assert differences.max() > 10 * import_check.BOUND
+
+
+def test_a_model_that_can_be_cut_keeps_its_caps(tmp_path: Path) -> None:
+    """Importance is measured, and candidates are scored, in ModelOpt's classes."""
+    random_model("gemma2", tmp_path, torch.float32, **own("gemma2"))
+    config = megatron.read_config(tmp_path)
+    model = megatron.build(config, Parallel(), "fp32", torch.device("cpu"), for_pruning=True).eval()
+    weights.load(model, tmp_path, config)
+    places = torch.arange(TOKENS.shape[1]).expand_as(TOKENS)
+    with torch.no_grad():
+        expected = model(TOKENS, places, None)
+        dynamic = mtn.convert(model, minitron._mode(), registry=PruneModeRegistry)
+        torch.testing.assert_close(dynamic(TOKENS, places, None), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_deferred_model_leaves_the_cap_to_its_losses(tmp_path: Path) -> None:
+    random_model("gemma2", tmp_path, torch.float32, **own("gemma2"))
+    config = megatron.read_config(tmp_path)
+    model = megatron.build(config, Parallel(), "fp32", torch.device("cpu")).eval()
+    weights.load(model, tmp_path, config)
+    places = torch.arange(TOKENS.shape[1]).expand_as(TOKENS)
+    with torch.no_grad():
+        expected = model(TOKENS, places, None)
+        fused_loss.defer(model)
+        head = fused_loss.head(model, model(TOKENS, places, None))
+    assert head.cap == 3.0
+    plain = head.logits(slice(None))
+    assert plain.abs().max() > 3
+    torch.testing.assert_close(head.capped(plain).view_as(expected), expected, rtol=1e-5, atol=1e-5)
+    assert plain.abs().max() > 3, "the gradient needs them as they were"
+
+
+@pytest.mark.parametrize("name", ["llama", "phi3", "gemma2", "gemma3_text", "qwen3_moe"])
 def test_what_is_saved_is_what_was_read(name: str, tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     random_model(name, source, **own(name))
@@ -101,8 +147,10 @@ def test_the_scales_of_a_new_model_fit_its_width() -> None:
     assert [granite[f"{name}"] for name in ("embedding_multiplier", "residual_multiplier", "logits_scaling")] == [
         1.0
     ] * 3
-    gemma = megatron.config_of_shape(Shape.model_validate(SHAPE | {"architecture": "gemma3_text"}), 64, 0)
-    assert gemma["query_pre_attn_scalar"] == 8
+    for name in ("gemma2", "gemma3_text"):
+        gemma = megatron.config_of_shape(Shape.model_validate(SHAPE | {"architecture": name}), 64, 0)
+        assert gemma["query_pre_attn_scalar"] == 8
+        assert caps(gemma) == ((50.0, 30.0) if name == "gemma2" else (None, None))
     shape = SHAPE | {"architecture": "qwen3_moe", "num_experts": 4, "experts_per_token": 2}
     moe = megatron.config_of_shape(Shape.model_validate(shape), 64, 0)
     assert (moe["num_experts"], moe["moe_intermediate_size"], moe["num_experts_per_tok"]) == (4, 48, 2)

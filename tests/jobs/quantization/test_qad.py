@@ -142,7 +142,7 @@ def job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
         def shuffled(self, position: int, count: int, seed: int) -> Any:
             return np.arange(position, position + count) % 5
 
-    monkeypatch.setattr(qad, "training_split", lambda data, length: Train())
+    monkeypatch.setattr(qad, "training_split", lambda data, length, sequences: Train())
     monkeypatch.setattr(qad, "Windows", lambda path, length: Split())
     monkeypatch.setenv("IMBIK_HANG_SECONDS", "0")
 

@@ -1,0 +1,261 @@
+"""Continuations made some rows at a time are those of each prompt alone."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from conf.families import FAMILIES
+from jobs.generation.decoder import Decoder, Request, Sampling, stopping
+from jobs.huggingface import model as hf
+from tests.fixtures.families import random_model
+from tests.fixtures.scripted import small_model
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 512,
+    "sliding_window": None,
+    "pad_token_id": None,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
+OWN: dict[str, dict[str, Any]] = {
+    "qwen2": {"use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1},
+    "mistral": {"sliding_window": 9},
+    "granite": {"embedding_multiplier": 3.0, "attention_multiplier": 0.2, "logits_scaling": 2.0},
+    "gemma2": {"sliding_window": 9, "query_pre_attn_scalar": 24},
+    "gemma3_text": {"sliding_window": 9, "sliding_window_pattern": 2, "query_pre_attn_scalar": 24},
+    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48, "norm_topk_prob": True},
+    "mixtral": {"num_local_experts": 4, "sliding_window": 9},
+}
+FACTORS = {"short_factor": [1.0, 1.2, 1.5, 2.0], "long_factor": [1.5, 3.0, 6.0, 9.0]}
+LONGROPE = {"rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 24, **FACTORS}
+
+
+def prompts(lengths: list[int], begin: tuple[int, ...] = ()) -> list[tuple[int, ...]]:
+    chance = random.Random(7)
+    return [begin + tuple(chance.randrange(1, 64) for _ in range(length)) for length in lengths]
+
+
+def continued(model: Any, width: int, asked: list[tuple[int, ...]], **settings: Any) -> dict[int, list[int]]:
+    sampling = Sampling(**{"max_new_tokens": 12} | settings)
+    requests = [Request(prompt=prompt, number=number) for number, prompt in enumerate(asked)]
+    return {request.number: ids for request, ids in Decoder(model, width, sampling).run(requests)}
+
+
+@torch.no_grad()
+def alone(model: Any, prompt: tuple[int, ...], new: int, ends: frozenset[int] = frozenset()) -> list[int]:
+    """The likeliest tokens, each by a forward pass over all before it."""
+    made: list[int] = []
+    while len(made) < new and not (made and made[-1] in ends):
+        made.append(int(model(torch.tensor([[*prompt, *made]]), use_cache=False).logits[0, -1].argmax()))
+    return made
+
+
+def owner(decoder: Decoder, made: list[int]) -> int:
+    """The number of the request whose tokens these are."""
+    return next(row.request.number for row in decoder.rows if row and row.made is made)
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("llama")
+    random_model("llama", folder, torch.float32, **SIZES)
+    return hf.load_model(folder, torch.float32)
+
+
+@pytest.fixture
+def meter(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], list[tuple[int, int]]]:
+    """Keeps the [rows, tokens] of each forward pass of a model."""
+
+    def watch(model: Any) -> list[tuple[int, int]]:
+        shapes: list[tuple[int, int]] = []
+        forward = model.model.forward
+
+        def counted(tokens: torch.Tensor, **given: Any) -> Any:
+            shapes.append((tokens.shape[0], tokens.shape[1]))
+            return forward(tokens, **given)
+
+        monkeypatch.setattr(model.model, "forward", counted)
+        return shapes
+
+    return watch
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_tokens_are_those_of_each_prompt_alone(name: str, tmp_path: Path) -> None:
+    random_model(name, tmp_path, torch.float32, **SIZES | OWN.get(name, {}))
+    model = hf.load_model(tmp_path, torch.float32)
+    asked = prompts([14, 3, 22, 1, 9, 9, 30])
+    whole = [alone(model, prompt, 12) for prompt in asked]
+    ends = frozenset({whole[0][3], whole[2][6]})
+    expected = {number: alone(model, prompt, 12, ends) for number, prompt in enumerate(asked)}
+    assert continued(model, 3, asked, ends=ends) == expected
+    assert len({len(made) for made in expected.values()}) > 1, "rows end at different times"
+
+
+def test_keys_are_computed_anew_where_frequencies_change(tmp_path: Path) -> None:
+    """Prompts below, at and above longrope's switch, and continuations that pass it while others have not."""
+    settings = SIZES | {"rope_parameters": LONGROPE, "original_max_position_embeddings": 24, "partial_rotary_factor": 1}
+    random_model("phi3", tmp_path, torch.float32, **settings)
+    model = hf.load_model(tmp_path, torch.float32)
+    for asked in (prompts([4, 20, 23, 24, 25, 30]), prompts([1, 3, 8, 9], begin=prompts([18])[0])):
+        assert continued(model, 3, asked) == {number: alone(model, prompt, 12) for number, prompt in enumerate(asked)}
+
+
+@pytest.mark.parametrize("width", [1, 2, 5, 8, 40])
+def test_the_number_of_rows_changes_nothing(llama: Any, width: int) -> None:
+    asked = prompts([30, 24, 18, 12, 9, 7, 5, 3, 2])
+    assert continued(llama, width, asked) == continued(llama, 4, asked)
+    drawn = {"temperature": 1.0, "top_p": 0.9, "seed": 3}
+    assert continued(llama, width, asked, **drawn) == continued(llama, 4, asked, **drawn)
+
+
+def test_columns_that_no_row_uses_are_given_up(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.generation.slots.SPARE", 2)
+    asked = prompts([3, 40, 5, 6, 2, 9])
+    decoder = Decoder(llama, 2, Sampling(max_new_tokens=25))
+    most, made = 0, {}
+    for request, ids in decoder.run([Request(prompt=prompt, number=number) for number, prompt in enumerate(asked)]):
+        made[request.number] = ids
+        most = max(most, decoder.cache.layers[0].keys.shape[-2])
+    assert made == {number: alone(llama, prompt, 25) for number, prompt in enumerate(asked)}
+    assert 40 + 25 - 1 <= most <= 40 + 25 + 2
+
+
+def test_a_common_beginning_is_read_once(llama: Any, meter: Any) -> None:
+    begin = prompts([20])[0]
+    asked = prompts([4, 3, 2], begin)
+    expected = {number: alone(llama, prompt, 12) for number, prompt in enumerate(asked)}
+    shapes = meter(llama)
+    assert continued(llama, 3, asked) == expected
+    assert shapes[:2] == [(1, 20), (3, 4)] and set(shapes[2:]) <= {(3, 1), (1, 1)}
+
+
+@pytest.mark.parametrize(("common", "read"), [(15, [(3, 17)]), (16, [(1, 16), (3, 2)])])
+def test_a_short_beginning_is_not_read_apart(llama: Any, meter: Any, common: int, read: list[tuple[int, int]]) -> None:
+    begin = prompts([common])[0]
+    asked = [(*begin, 1, 5), (*begin, 2, 5), (*begin, 3)]
+    shapes = meter(llama)
+    continued(llama, 3, asked, max_new_tokens=2)
+    assert shapes[: len(read)] == read
+
+
+def test_prompts_of_unlike_lengths_are_read_apart(llama: Any, meter: Any) -> None:
+    shapes = meter(llama)
+    continued(llama, 8, prompts([15, 40, 10, 30, 29, 12]), max_new_tokens=1)
+    assert shapes == [(2, 40), (1, 29), (2, 15), (1, 10)]
+
+
+def test_a_prompt_that_begins_another_keeps_its_last_token(llama: Any) -> None:
+    begin = prompts([20])[0]
+    asked = [begin, (*begin, 7, 9), begin]
+    assert continued(llama, 3, asked) == {number: alone(llama, prompt, 12) for number, prompt in enumerate(asked)}
+
+
+def test_samples_of_a_prompt_are_read_once_and_differ(llama: Any, meter: Any) -> None:
+    prompt = prompts([10])[0]
+    shapes = meter(llama)
+    requests = [Request(prompt=prompt, number=4, sample=sample) for sample in range(6)]
+    made = dict(Decoder(llama, 6, Sampling(max_new_tokens=8, temperature=1.5)).run(requests))
+    assert shapes[0] == (1, 10) and len({tuple(ids) for ids in made.values()}) == 6
+    later = [Request(prompt=(5,), number=0), *reversed(requests)]
+    again = dict(Decoder(llama, 2, Sampling(max_new_tokens=8, temperature=1.5)).run(later))
+    assert all(again[request] == made[request] for request in requests), "whatever is drawn beside them"
+    other = dict(Decoder(llama, 6, Sampling(max_new_tokens=8, temperature=1.5, seed=2)).run(requests))
+    assert other != made
+
+
+def test_draws_follow_the_model(llama: Any) -> None:
+    """Shares of 4,000 draws of a first token, within four standard errors of softmax(logits / temperature)."""
+    prompt, count = prompts([10])[0], 4000
+    requests = [Request(prompt=prompt, number=number) for number in range(count)]
+    drawn = Decoder(llama, 4000, Sampling(max_new_tokens=1, temperature=0.8)).run(requests)
+    found = Counter(ids[0] for _, ids in drawn)
+    shares = torch.softmax(llama(torch.tensor([prompt])).logits[0, -1] / 0.8, -1).tolist()
+    for token, share in enumerate(shares):
+        assert abs(found[token] / count - share) <= 4 * (share * (1 - share) / count) ** 0.5 + 1e-9
+
+
+def test_only_the_likeliest_with_top_p_are_drawn(llama: Any) -> None:
+    prompt = prompts([10])[0]
+    shares = torch.softmax(llama(torch.tensor([prompt])).logits[0, -1], -1)
+    ranked = shares.sort(descending=True)
+    enough = int((ranked.values.cumsum(-1) < 0.5).sum()) + 1
+    requests = [Request(prompt=prompt, number=number) for number in range(2000)]
+    drawn = Decoder(llama, 2000, Sampling(max_new_tokens=1, temperature=1.0, top_p=0.5)).run(requests)
+    assert {ids[0] for _, ids in drawn} == set(ranked.indices[:enough].tolist())
+    tiny = Decoder(llama, 9, Sampling(max_new_tokens=1, temperature=1.0, top_p=1e-9)).run(requests[:9])
+    assert {ids[0] for _, ids in tiny} == {int(ranked.indices[0])}
+
+
+def test_where_a_continuation_ends(llama: Any) -> None:
+    asked = prompts([5, 8])
+    whole = continued(llama, 2, asked, max_new_tokens=9)
+    assert [len(whole[number]) for number in (0, 1)] == [9, 9]
+    end = whole[0][3]
+    cut = continued(llama, 2, asked, max_new_tokens=9, ends=frozenset({end}))
+    assert cut[0] == whole[0][: whole[0].index(end) + 1]
+    stopped = continued(llama, 2, asked, max_new_tokens=9, stopped=lambda made: len(made) == 4)
+    assert stopped == {number: made[:4] for number, made in whole.items()}
+
+
+def test_a_row_that_ends_takes_the_next_prompt(llama: Any, meter: Any) -> None:
+    """Ten prompts of which one is long, in two rows: no forward pass waits for it."""
+    shapes = meter(llama)
+    limits = {number: 40 if number == 0 else 4 for number in range(10)}
+    decoder = Decoder(llama, 2, Sampling(max_new_tokens=40))
+    decoder.sampling = Sampling(max_new_tokens=40, stopped=lambda made: len(made) == limits[owner(decoder, made)])
+    list(decoder.run([Request(prompt=prompt, number=number) for number, prompt in enumerate(prompts([6] * 10))]))
+    assert sum(tokens == 1 for _, tokens in shapes) == 39, "the nine others end beside it"
+
+
+def test_free_rows_are_dropped_when_nothing_waits(llama: Any, meter: Any) -> None:
+    asked = prompts([6, 6, 6, 6])
+    whole = continued(llama, 4, asked)
+    shapes = meter(llama)
+    limits = {number: number * 3 + 1 for number in range(4)}
+    decoder = Decoder(llama, 4, Sampling(max_new_tokens=12))
+    decoder.sampling = Sampling(max_new_tokens=12, stopped=lambda made: len(made) == limits[owner(decoder, made)])
+    ended = decoder.run([Request(prompt=prompt, number=number) for number, prompt in enumerate(asked)])
+    assert {one.number: made for one, made in ended} == {n: made[: limits[n]] for n, made in whole.items()}
+    assert [rows for rows, _ in shapes] == [4] + [4] * 3 + [2] * 3 + [1] * 3
+
+
+@pytest.mark.parametrize(
+    ("strings", "text", "expected"),
+    [
+        (("few",), "a few", True),
+        (("few w",), "a few words", True),
+        (("few",), "words to say", False),
+        (("to", "say"), "a few to", True),
+    ],
+)
+def test_stop_strings_are_found_across_tokens(
+    strings: tuple[str, ...], text: str, expected: bool, tmp_path: Path
+) -> None:
+    words = hf.load_tokenizer(small_model(tmp_path))
+    stopped = stopping(words, strings)
+    ids = words(text, add_special_tokens=False).input_ids
+    assert stopped and any(stopped(ids[: count + 1]) for count in range(len(ids))) == expected
+    assert stopping(words, ()) is None
+
+
+def test_a_stop_string_long_ago_does_not_end(tmp_path: Path) -> None:
+    words = hf.load_tokenizer(small_model(tmp_path))
+    stopped = stopping(words, ("z",))
+    ids = words("z", add_special_tokens=False).input_ids
+    more = words("q" * 9, add_special_tokens=False).input_ids
+    assert stopped and stopped(ids) and not stopped(ids + more)
