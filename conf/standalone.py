@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from conf.base import Config
-from conf.checks.benchmarks import check_path
+from conf.checks.benchmarks import check_engine, check_path
 from conf.checks.recipe import check_source
 from conf.checks.reviewed import check_reviewed
 from conf.checks.serve import check_served, check_verified
@@ -54,6 +54,8 @@ class Single(Config):
         check_mmlu(self.evaluate.mmlu if self.evaluate else None)
         if self.evaluate:
             check_split(self.evaluate)
+            for name, benchmark in self.evaluate.benchmarks.items():
+                check_path(f"evaluate.benchmarks.{name}", benchmark.path)
         if self.data and self.data.decontaminate:
             raise ValueError("data.decontaminate is set, but nothing is trained here; leave it out")
         return self
@@ -78,6 +80,8 @@ class Quantizing(Single):
             raise ValueError(f"quantize has duplicate formats: {names}; list each once")
         check_served(self.serve, self.quantize)
         check_verified(self.verify, self.quantize)
+        if self.evaluate:
+            check_engine(self.evaluate, [self.model, *(f"{self.model}-{name}" for name in names)], self.quantize)
         return self
 
 
@@ -94,6 +98,8 @@ class Evaluating(Single):
     def _once(self) -> Self:
         if len(set(self.models)) != len(self.models):
             raise ValueError(f"models has duplicates: {list(self.models)}; list each once")
+        if self.evaluate:
+            check_engine(self.evaluate, self.models, ())
         return self
 
 

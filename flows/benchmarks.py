@@ -46,8 +46,7 @@ def ask(stage: Stages, evaluate: EvaluateConfig, questions: Questions, model: Mo
     """Let a model answer each benchmark; `model.judged` gets its scores."""
     for name, benchmark in evaluate.benchmarks.items():
         given: dict[str, Any] = {"model": model.artifact, "of": model.student, "cut": model.cut}
-        config = benchmark.answer(evaluate.precision)
-        answers = stage(f"answer-{model.name}-{name}", config, questions=questions[name], **given)
-        model.judged[name] = stage(
-            f"judge-{model.name}-{name}", JudgeConfig(), questions=questions[name], answers=answers
-        )
+        config = benchmark.answer(evaluate.precision, evaluate.engine.by(model.name))
+        label = model.name.replace("/", "-")  # of a model that a command names, as in demo/depth
+        answers = stage(f"answer-{label}-{name}", config, questions=questions[name], **given)
+        model.judged[name] = stage(f"judge-{label}-{name}", JudgeConfig(), questions=questions[name], answers=answers)

@@ -13,7 +13,7 @@ from conf.cluster import Cluster
 from conf.load import validate_recipe
 from conf.placement import place_on_cluster
 from conf.recipe import Recipe
-from flows import outcome
+from flows import engines, outcome
 from flows.inputs import resolve
 from flows.pipeline import Pipeline
 from flows.plan import plan
@@ -60,7 +60,7 @@ def run_recipe(recipe: Recipe, name: str, store: Path, cluster: Cluster) -> str:
     """Run a checked recipe, which has the cluster's layouts, within a flow. Returns the folder of its report."""
     with open_session(name, store, recipe.model_dump(mode="json"), cluster) as session:
         prefect_pages.tag(f"model:{model_name(recipe)}")
-        recipe = hub.pin_revisions(recipe, session.store)
+        recipe = engines.pinned(hub.pin_revisions(recipe, session.store), session.store)
         stages = plan(recipe, session.store.root)
         check_fits(recipe, cluster, stages)
         if not all(stage.cached for stage in stages):

@@ -10,6 +10,7 @@ from conf.base import RunName, StoreFolder
 from conf.placement import place_settings_on_cluster
 from conf.report.report import Report
 from conf.standalone import Evaluating, validate_settings
+from flows import engines
 from flows import standalone as single
 from flows.session import Where, resolve_cluster
 from tasks.monitor import prefect_pages
@@ -38,6 +39,8 @@ def evaluate(
         return prefect_pages.failed(error)
 
     def work(session: Session, folder: Path) -> Report:
+        if validated.evaluate:
+            engines.ready(validated.evaluate, validated.models, session)
         session.launcher.prepare()
         subjects = [
             single.model_to_evaluate(session, model, validated.data, validated.evaluate) for model in validated.models
@@ -48,7 +51,10 @@ def evaluate(
             if validated.teacher
             else first.teacher
         )
-        measured = single.measure(session, {subject.name: subject.artifact for subject in subjects}, first, teacher)
+        names = {model: subject.name for model, subject in zip(validated.models, subjects, strict=True)}
+        asks = single.as_reported(validated.evaluate, names)
+        wanted = {subject.name: subject.artifact for subject in subjects}
+        measured = single.measure(session, wanted, first, teacher, asks=asks)
         description = (
             f"{', '.join(subject.name for subject in subjects)}, evaluated on the same text and questions. Differences"
             " are relative to the first row."

@@ -183,7 +183,7 @@ class Pipeline:
         if model.scores is None:
             inputs: dict[str, Any] = {"teacher": self.teacher, "data": self.data, "records": self.records}
             inputs |= {"mmlu": self.outside.mmlu, "model": model.artifact, "of": model.student, "cut": model.cut}
-            model.scores = self.stage(f"evaluate-{model.name}", self.recipe.evaluate, **inputs)
+            model.scores = self.stage(f"evaluate-{model.name}", self.recipe.evaluate.measured_for(model.name), **inputs)
             benchmarks.ask(self.stage, self.recipe.evaluate, self.questions, model)
             verify(self.stage, self.recipe, self.data, model)
         return model.scores

@@ -12,6 +12,7 @@ from conf.gates import Gate
 from conf.recipe import Recipe
 from conf.spec import Record
 from conf.stages.prune import PruneConfig
+from flows import engines
 from flows.inputs import resolve
 from flows.pipeline import Pipeline
 from flows.reading import Handle, Model, Play, Score
@@ -51,7 +52,7 @@ class PlannedStage:
 def plan(recipe: Recipe, root: Path) -> list[PlannedStage]:
     """Stages of a run in order."""
     reading = Planning(recipe, Store(root, writes=False))
-    recipe = hub.pin_revisions(recipe, reading.store)
+    recipe = engines.pinned(hub.pin_revisions(recipe, reading.store), reading.store)
     Pipeline(recipe, resolve(recipe, reading.store, reading), reading)
     return compared(reading.store, reading.stages)
 

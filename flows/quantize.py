@@ -12,6 +12,7 @@ from conf.fitted import shorter, verified_within
 from conf.placement import place_settings_on_cluster
 from conf.report.report import Report
 from conf.standalone import Quantizing, validate_settings
+from flows import engines
 from flows import standalone as single
 from flows.formats import formats
 from flows.running import Running
@@ -43,8 +44,7 @@ def quantize(
         return prefect_pages.failed(error)
 
     def work(session: Session, folder: Path) -> Report:
-        if validated.verify and session.cluster.kind == "local":
-            required()
+        _check_engines(validated, session)
         session.launcher.prepare()
         original = single.model_to_evaluate(session, validated.model, validated.data, validated.evaluate)
         if original.artifact.stage == "quantize":
@@ -66,9 +66,20 @@ def quantize(
         models = {original.name: original.artifact} | {
             f"{original.name}-{form}": future.result() for form, future in futures.items()
         }
-        measured = single.measure(session, models, original, original.teacher, verified)
+        names = {name.replace(original.name, validated.model, 1): name for name in models}
+        asks = single.as_reported(validated.evaluate, names)
+        measured = single.measure(session, models, original, original.teacher, verified, asks)
         description = f"{original.name} in {', '.join(futures)}. Differences are relative to the first row."
         how = single.describe(session)
         return write_models(folder, name, description, measured, original.teacher_name, how)
 
     return single.run(name, store, cluster, validated, work, (validated.model,))
+
+
+def _check_engines(settings: Quantizing, session: Session) -> None:
+    """Raise ValueError, before the first job, where an engine that is to verify or answer is away."""
+    if settings.evaluate:
+        named = [f"{settings.model}-{config.name}" for config in settings.quantize]
+        engines.ready(settings.evaluate, [settings.model, *named], session)
+    if settings.verify and session.cluster.kind == "local":
+        required()

@@ -18,9 +18,15 @@ from conf.hf_weights import StoredPrecision
 from conf.recipe import Recipe
 from conf.shape import Shape, num_params
 from conf.shapes import points
+from conf.stages.answer import AnswerConfig
+from conf.stages.evaluate import EvaluateConfig
 from conf.stages.sweep import SweepConfig
 from conf.stages.verify import VerifyConfig
+from flows import engines
 from flows.plan import PlannedStage
+
+ASK = (AnswerConfig.stage, EvaluateConfig.stage)
+"""Stages that may ask an engine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +128,8 @@ def check_fits(recipe: Recipe, cluster: Cluster, stages: list[PlannedStage]) -> 
     needs an engine that this machine lacks and runs here."""
     if cluster.kind == "local" and any(stage.stage == VerifyConfig.stage and not stage.cached for stage in stages):
         required()
+    if asked := [stage.config for stage in stages if stage.stage in ASK and not stage.cached]:
+        engines.check(recipe.evaluate, cluster, asked)
     for stage in sized(recipe, cluster, [stage for stage in stages if not stage.cached]):
         if stage.misfit:
             raise ValueError(stage.misfit)

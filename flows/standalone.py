@@ -20,8 +20,9 @@ from conf.report.run import RunInfo
 from conf.stages.data import DataConfig
 from conf.stages.evaluate import EvaluateConfig
 from conf.stages.teacher import TeacherConfig
+from flows import benchmarks, engines
 from flows.inputs import model_of
-from flows.reading import Handle
+from flows.reading import Handle, Model
 from flows.running import Running
 from flows.session import Where, open_session, resolve_cluster, tags_of
 from flows.started import command, machine
@@ -121,11 +122,18 @@ def measure(
     like: ModelToEvaluate,
     teacher: Artifact,
     verified: Mapping[str, Handle] = MappingProxyType({}),
+    asks: EvaluateConfig | None = None,
 ) -> list[ReportModel]:
-    """Evaluate models on the text and with the settings of `like`; `verified` compares some of them with an engine."""
+    """Evaluate models on the text and with the settings of `like`; `verified` compares some of them with an engine, and
+    `asks` names the benchmarks that they are asked."""
     run, questions = Running(), external.questions_of(like.config, session.store)
+    asks = asks and place_settings_on_cluster(engines.ready(asks, wanted, session), session.cluster)
+    config = like.config.model_copy(update={"engine": asks.engine}) if asks else like.config
+    judged = _judged(session, wanted, asks, run) if asks and asks.benchmarks else {}
     futures = {
-        name: run(_label(name), like.config, model=artifact, teacher=teacher, data=like.data, mmlu=questions)
+        name: run(
+            _label(name), config.measured_for(name), model=artifact, teacher=teacher, data=like.data, mmlu=questions
+        )
         for name, artifact in wanted.items()
     }
     return [
@@ -137,10 +145,31 @@ def measure(
             path=f"{artifact.path}/model",
             scores=futures[name].result().path,
             training=None,
+            benchmarks={key: handle.result().path for key, handle in judged.get(name, {}).items()},
             verified=verified[name].result().path if name in verified else None,
         )
         for name, artifact in wanted.items()
     ]
+
+
+def _judged(
+    session: Session, wanted: dict[str, Artifact], asks: EvaluateConfig, run: Running
+) -> dict[str, dict[str, Handle]]:
+    """Each model's scores on each benchmark."""
+    files = external.benchmarks_of({name: each.path for name, each in asks.benchmarks.items()}, session.store)
+    questions = benchmarks.read(run, asks, files)
+    asked = [Model(name=name, stage=artifact.stage, artifact=artifact) for name, artifact in wanted.items()]
+    for model in asked:
+        benchmarks.ask(run, asks, questions, model)
+    return {model.name: model.judged for model in asked}
+
+
+def as_reported(asks: EvaluateConfig | None, names: Mapping[str, str]) -> EvaluateConfig | None:
+    """The settings with a server's models by their names in the report; `names` by how the command names them."""
+    if asks is None or not isinstance(asks.engine.model, dict):
+        return asks
+    served = {names[name]: model for name, model in asks.engine.model.items()}
+    return asks.model_copy(update={"engine": asks.engine.model_copy(update={"model": served})})
 
 
 def _label(name: str) -> str:

@@ -14,6 +14,7 @@ from conf.recipe import Recipe
 from conf.stages.distill import DistillConfig
 from conf.stages.trunk import first_steps
 from conf.study import Objective
+from flows import engines
 from flows.inputs import resolve
 from flows.outcome import outcome
 from flows.pipeline import Pipeline
@@ -60,7 +61,7 @@ class Shared:
         return TrialRun(self._submit(recipe, FirstStages(self, mark, mark, begun, student, until)), mark)
 
     def _submit(self, recipe: Recipe, stages: TrialStages) -> TrialStages:
-        recipe = hub.pin_revisions(recipe, self.session.store)
+        recipe = engines.pinned(hub.pin_revisions(recipe, self.session.store), self.session.store)
         with contextlib.suppress(_Begun):
             stages.models = Pipeline(recipe, resolve(recipe, self.session.store, stages), stages).models
         return stages

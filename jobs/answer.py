@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conf.spec import Spec
 from conf.stages.answer import AnswerConfig
-from jobs.benchmarks.files import ResponseFile, read_questions, read_responses
+from jobs.benchmarks.files import Numbered, QuestionSet, ResponseFile, read_questions, read_responses
 from jobs.runtime import interrupt
 from jobs.runtime.entry import Metrics, main
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from jobs.benchmarks.answering import Plan
 
 
 def run(spec: Spec) -> None:
@@ -31,22 +35,36 @@ def run(spec: Spec) -> None:
     if done:
         print(f"{done} of {total} questions already answered")
     if done < total:
-        model = _load(directory, config)
         rest = iter(made.batches[file.batches_done :])
-        with interrupt.stoppable():
-            for responses in answering.answer(model, directory, asked, made, config, file.batches_done):
+        answers = _answers(directory, asked, made, config, output, file.batches_done)
+        with interrupt.stoppable(), contextlib.closing(answers):
+            for responses in answers:
                 file.add(responses)
                 done += len(next(rest).prompts)
                 metrics.log(done, total)
                 interrupt.raise_if_stopping(f"with {done} of {total} questions answered")
+    from jobs.benchmarks import engines
+
     facts = {
         "benchmark": asked.benchmark.name,
         "chat": made.chat,
         "max_new_tokens": made.max_new_tokens,
         "samples": config.samples,
         "tokens": sum(response.tokens for response in read_responses(output)),
-    }
+    } | ({"answered_by": engines.facts(output)} if config.engine else {})
     (output / "answer.json").write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def _answers(
+    directory: Path, asked: QuestionSet, made: Plan, config: AnswerConfig, output: Path, done: int
+) -> Generator[list[Numbered], None, None]:
+    """The responses of each batch after the first `done`."""
+    from jobs.benchmarks import answering, engines
+
+    if config.engine:
+        yield from engines.answer(directory, asked, made, config, output, done)
+    else:
+        yield from answering.answer(_load(directory, config), directory, asked, made, config, done)
 
 
 def _load(directory: Path, config: AnswerConfig) -> PreTrainedModel:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from conf.mmlu_files import Subject
 from conf.spec import Spec
@@ -59,7 +59,15 @@ def run(spec: Spec) -> None:
             scores = responses.score(model, response_split, config.sequences, config.batch, progress)
             (output / "responses.json").write_text(json.dumps(scores, allow_nan=False) + "\n")
 
+    there: dict[str, Any] = {}
+    answered: list[dict[str, Any]] = []
+    if config.mmlu_by and subjects:  # the engine has ended before the model is loaded here
+        from jobs.benchmarks import engines
+
+        there, answered = engines.multiple_choice(config.mmlu_by, directory, subjects, config, output, progress)
+        subjects, config = [], config.model_copy(update={"mmlu": None})
     scores, items, rows = measure(directory, teacher, samples, subjects, config, progress, respond)
+    scores, items = scores | there, items + answered
     (output / "sequences.json").write_text(json.dumps(rows, allow_nan=False) + "\n")
     with (output / "items.jsonl").open("w") as stream:
         stream.writelines(json.dumps(item) + "\n" for item in items)

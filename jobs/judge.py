@@ -81,7 +81,7 @@ def _scores(asked: QuestionSet, judged: list[tuple[Numbered, Verdict]], facts: d
         "pass_at": {str(k): sum(pass_at(k, samples, count) for count in right.values()) / n for k in {1, samples}},
         "others": shares_of_others(verdicts),
         "left_out": len(asked.left_out),
-    }
+    } | ({"answered_by": facts["answered_by"]} if "answered_by" in facts else {})
 
 
 def pass_at(k: int, samples: int, right: int) -> float:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
+from functools import cache
 from pathlib import Path
 
 PYTHON = "IMBIK_VLLM_PYTHON"
@@ -17,6 +19,12 @@ ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }
+VERSION_OF = """
+import pathlib, importlib.util, runpy
+found = importlib.util.find_spec("vllm")
+print(runpy.run_path(str(pathlib.Path(found.origin).with_name("_version.py")))["__version__"])
+"""
+"""What vllm.__version__ is made of; importing vLLM itself takes a minute."""
 CHOSEN = re.compile(r"(?:Selected|Using) (\w+Kernel) for ")
 
 
@@ -29,15 +37,25 @@ def interpreter() -> Path | None:
     return Path(named) if named else OWN if OWN.is_file() else None
 
 
-def required() -> Path:
-    """The same; raises ValueError with what to do where there is none."""
+def required(setting: str = "verify", otherwise: str = "set verify to null") -> Path:
+    """The same; raises ValueError with what to do where there is none. `setting` needs it, and `otherwise` is the way
+    without it."""
     found = interpreter()
     if found is None:
         raise ValueError(
-            f"verify needs vLLM where its jobs run; run make engine there, name a Python that has vLLM in {PYTHON}, or"
-            " set verify to null"
+            f"{setting} needs vLLM where its jobs run; run make engine there, name a Python that has vLLM in {PYTHON},"
+            f" or {otherwise}"
         )
     return found
+
+
+@cache
+def version(python: Path) -> str:
+    """Version of the vLLM of an interpreter, without starting vLLM. Raises ValueError where it has none."""
+    ended = subprocess.run([python, "-I", "-c", VERSION_OF], capture_output=True, text=True, check=False)
+    if ended.returncode or not ended.stdout.strip():
+        raise ValueError(f"{python} has no vLLM; name the Python of an environment with vLLM in {PYTHON}")
+    return ended.stdout.strip()
 
 
 def has_gpu() -> bool:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from conf.base import Config
 from conf.report.base import Excerpt, Interval
+from conf.report.benchmarks import Answerer
 
 
 class SubjectScore(Excerpt):
@@ -50,6 +51,9 @@ class ModelScores(Config):
     mmlu_truncated: int | None = Field(default=None, description="Prompts truncated to the model's context length.")
     mmlu_style: str | None = Field(
         default=None, description="What is scored: letters (A to D) or continuation (the text of each choice)."
+    )
+    mmlu_answered_by: Answerer | None = Field(
+        default=None, description="Engine that answered the questions; null: imbik itself."
     )
     shots: int | None = Field(default=None, description="Few-shot examples per question.")
     val_tokens: int = Field(description="Number of test tokens scored.")

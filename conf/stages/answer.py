@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from conf.base import Config, Precision, Resumes, StageConfig
+from conf.base import Config, Later, Precision, Resumes, StageConfig
+from conf.engines.asked import AnsweredBy
 from conf.estimate import memory, passes
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import InOneProcess, Parallel
@@ -14,6 +15,8 @@ from conf.shape import head_dim, num_params
 
 Chat = Literal["never", "auto", "always"]
 ASSUMED_NEW_TOKENS = 1024
+ENGINE_BYTES = 1_800_000_000
+"""Of vLLM's process on a processor beside the model, 1 GiB of it for the key-value cache; measured."""
 
 
 class Answering(Config):
@@ -43,16 +46,25 @@ class AnswerConfig(Answering, StageConfig):
     resumes: ClassVar[Resumes] = "metrics"
 
     chat: Chat = Field(default="never", description="Whether prompts are put to the model as a user's message.")
+    engine: Annotated[AnsweredBy | None, Later()] = Field(
+        default=None, description="Engine that answers; null: imbik itself, with transformers."
+    )
     precision: Precision = Field(default="bf16", description="Precision of the forward passes.")
     parallel: InOneProcess = Field(default=Parallel(), description="Parallel layout (one process).")
 
     def estimate(self, models: Models) -> StageEstimate | None:
-        """The model and the key-value cache of one batch."""
+        """The model and the key-value cache of one batch, with vLLM's process where it answers; None where a server
+        does."""
+        if self.engine and self.engine.name == "endpoint":
+            return None
         shape, params, width = models.after, num_params(models.after), passes.BYTES[self.precision]
         per_token = 4 * shape.num_layers * shape.num_query_groups * head_dim(shape)
         cache = per_token * self.batch * self.samples * 2 * (self.max_new_tokens or ASSUMED_NEW_TOKENS)
 
+        beside = ENGINE_BYTES if self.engine else 0
+
         def peak(_: Parallel, __: int, device: passes.Device) -> memory.Memory:
-            return memory.Memory(weights=width * params, activations=cache, other=memory.resident(device))
+            other = memory.resident(device) + (beside if device == "cpu" else 0)
+            return memory.Memory(weights=width * params, activations=cache, other=other)
 
         return StageEstimate(params=params, job=JobEstimate(memory=peak))

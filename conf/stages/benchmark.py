@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from conf.base import Execution, Precision
 from conf.benchmarks import BenchmarkName
+from conf.engines.asked import AnsweredBy
 from conf.paths import InputName
 from conf.stages.answer import AnswerConfig, Answering, Chat
 from conf.stages.questions import QuestionsConfig
@@ -48,7 +49,7 @@ class Benchmark(Answering):
         """Settings of the stage that reads the questions."""
         return QuestionsConfig(benchmark=name, path=self.path, shots=self.shots, limit=self.limit)
 
-    def answer(self, precision: Precision) -> AnswerConfig:
-        """Settings of the stage in which a model answers."""
+    def answer(self, precision: Precision, engine: AnsweredBy | None = None) -> AnswerConfig:
+        """Settings of the stage in which a model answers, or `engine` does for it."""
         answering = {name: getattr(self, name) for name in Answering.model_fields}
-        return AnswerConfig(**answering, chat=self.chat, precision=precision)
+        return AnswerConfig(**answering, chat=self.chat, precision=precision, engine=engine)

@@ -89,4 +89,4 @@ class WithEarlyStopping(Training):
             config.mmlu.model_copy(update={"limit": self.evaluate_limit}) if self.evaluate_limit else config.mmlu
         )
         settings = {"mmlu": mmlu, "new_tokens": 0, "split": "test"}  # a study's split must not change what is trained
-        return self.model_copy(update={"evaluation": config.model_copy(update=settings)})
+        return self.model_copy(update={"evaluation": config.measured.model_copy(update=settings)})

@@ -8,11 +8,13 @@ from pydantic import Field
 
 from conf.base import Config, Execution, Later, Precision, StageConfig
 from conf.benchmarks import BenchmarkName
+from conf.engines.asked import AnsweredBy, EngineConfig
 from conf.estimate import memory, passes
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import InOneProcess, Parallel
 from conf.paths import InputName
 from conf.shape import num_params
+from conf.stages.answer import ENGINE_BYTES
 from conf.stages.benchmark import Benchmark
 
 
@@ -53,6 +55,16 @@ class EvaluateConfig(StageConfig):
             "Other benchmarks by name, each asked by stages of its own: a benchmark that is added asks no other again."
         ),
     )
+    engine: Annotated[EngineConfig, Execution()] = Field(
+        default=EngineConfig(),
+        description=(
+            "Who answers MMLU and the other benchmarks: simulate, vllm, vllm==VERSION or {endpoint: URL, model: NAME}."
+            " Loss and evaluations during training are always measured here."
+        ),
+    )
+    mmlu_by: Annotated[AnsweredBy | None, Later()] = Field(
+        default=None, description="Engine that answers mmlu; leave it empty: engine decides."
+    )
     batch: Annotated[int, Execution()] = Field(default=16, ge=1, description="Sequences or questions per forward pass.")
     split: Annotated[Literal["test", "validation"], Later()] = Field(
         default="test",
@@ -73,12 +85,29 @@ class EvaluateConfig(StageConfig):
     precision: Precision = Field(default="bf16", description="Precision of the forward passes.")
     parallel: InOneProcess = Field(default=Parallel(), description="Parallel layout (one process).")
 
+    @property
+    def measured(self) -> EvaluateConfig:
+        """The settings where everything is measured here."""
+        return self.model_copy(update={"engine": EngineConfig(), "mmlu_by": None})
+
+    def measured_for(self, model: str) -> EvaluateConfig:
+        """The settings of the stage itself for a model of the report, with who answers its mmlu. Settings of an earlier
+        run keep its vLLM."""
+        earlier = self.mmlu_by if self.mmlu_by and self.mmlu_by.name == "vllm" else None
+        by = earlier if self.engine.name == "simulate" else self.engine.by(model)
+        return self.measured.model_copy(update={"mmlu_by": by if self.mmlu else None})
+
     def estimate(self, models: Models) -> StageEstimate | None:
         """Model and teacher in memory on the test split; multiple-choice questions are not included."""
         shape, params = models.after, num_params(models.after)
         together = params if shape == models.teacher else params + num_params(models.teacher)
 
         def peak(_: Parallel, __: int, device: passes.Device) -> memory.Memory:
-            return memory.scoring(shape, together, passes.batch_of(self, self.batch, device))
+            scored = memory.scoring(shape, together, passes.batch_of(self, self.batch, device))
+            if device != "cpu" or self.mmlu_by is None or self.mmlu_by.name != "vllm":
+                return scored
+            weights = passes.BYTES[self.precision] * params  # the engine ends before the models are loaded
+            asked = memory.Memory(weights=weights, other=memory.resident(device) + ENGINE_BYTES)
+            return max(scored, asked, key=lambda one: one.total)
 
         return StageEstimate(params=params, tokens=self.sequences * self.seq_length, job=JobEstimate(memory=peak))

@@ -3,10 +3,10 @@ job gives the responses that an undisturbed one would."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel
 
@@ -16,6 +16,12 @@ from jobs.benchmarks.question import Response
 from jobs.generation.decoder import WAVE, Decoder, Request, Sampling, stopping
 from jobs.huggingface import model as hf
 from jobs.huggingface.chat_template import Chat
+
+if TYPE_CHECKING:
+    from lm_eval.api.model import TemplateLM
+
+HANDED = 16
+"""Batches that an engine is given at once; it makes its own of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +41,8 @@ class Plan:
     max_new_tokens: int
     stops: tuple[str, ...]
     batches: list[Batch]
+    longest: int
+    """Most tokens of a prompt with its answer."""
 
 
 def plan(directory: Path, asked: QuestionSet, config: AnswerConfig) -> Plan:
@@ -45,21 +53,33 @@ def plan(directory: Path, asked: QuestionSet, config: AnswerConfig) -> Plan:
     length = config.max_new_tokens or benchmark.max_new_tokens
     if benchmark.kind == "choice":
         encoded = {number: _ids(tokenizer, asked.prompts[number]) for number in numbers}
-        needed = {number: len(encoded[number]) + _longest_choice(tokenizer, asked, number) for number in numbers}
+        # Engines generate a token after what they score.
+        more = 1 if config.engine else 0
+        needed = {number: len(encoded[number]) + _longest_choice(tokenizer, asked, number) + more for number in numbers}
     else:
         encoded = {number: _prompt(chat, tokenizer, asked, number) for number in numbers}
         needed = {number: len(encoded[number]) + length for number in numbers}
     _check_room(directory, asked, needed, length if benchmark.kind != "choice" else 0)
     # Prompts of similar length share a batch, the longest first, so that memory runs out at once if at all.
     order = sorted(numbers, key=lambda number: (-needed[number], number))
-    size = config.batch if benchmark.kind == "choice" else config.batch * WAVE
+    if config.engine:
+        size = config.batch * HANDED
+    else:
+        size = config.batch if benchmark.kind == "choice" else config.batch * WAVE
     chosen = [order[start : start + size] for start in range(0, len(order), size)]
     batches = [
         Batch(prompts={number: encoded[number] for number in some}, responses=len(some) * config.samples)
         for some in chosen
     ]
     stops = () if chat and benchmark.chat else benchmark.stops
-    return Plan(tokenizer=tokenizer, chat=bool(chat), max_new_tokens=length, stops=stops, batches=batches)
+    return Plan(
+        tokenizer=tokenizer,
+        chat=bool(chat),
+        max_new_tokens=length,
+        stops=stops,
+        batches=batches,
+        longest=max(needed.values(), default=1),
+    )
 
 
 def _chat(directory: Path, asked: QuestionSet, config: AnswerConfig) -> Chat | None:
@@ -114,22 +134,21 @@ def answer(
 ) -> Iterator[list[Numbered]]:
     """The responses of each batch after the first `done`."""
     if asked.benchmark.kind == "choice":
-        yield from _scores(model, asked, made, config, done)
+        from jobs.evaluation.multiple_choice_lm import LastTokenLM
+
+        lm = LastTokenLM(model, made.tokenizer, config.batch, lambda count: None)
+        yield from scores(lm, asked, made, done)
         return
     decoder = Decoder(model, config.batch * config.samples, _sampling(directory, made, config))
     for batch in made.batches[done:]:
         yield _texts(decoder, made, batch, config.samples)
 
 
-def _scores(
-    model: PreTrainedModel, asked: QuestionSet, made: Plan, config: AnswerConfig, done: int
-) -> Iterator[list[Numbered]]:
-    """The log probability of each choice after its prompt, by lm-eval's rules of encoding."""
+def scores(lm: TemplateLM, asked: QuestionSet, made: Plan, done: int) -> Iterator[list[Numbered]]:
+    """The log probability of each choice after its prompt, by lm-eval's rules of encoding, of each batch after the
+    first `done`."""
     from lm_eval.api.instance import Instance
 
-    from jobs.evaluation.multiple_choice_lm import LastTokenLM
-
-    lm = LastTokenLM(model, made.tokenizer, config.batch, lambda count: None)
     for batch in made.batches[done:]:
         requests = [
             (number, (asked.prompts[number] + choice.context, choice.continuation))
@@ -148,15 +167,17 @@ def _scores(
         ]
 
 
+def ends_of(directory: Path, made: Plan) -> set[int]:
+    """Ids that end an answer."""
+    return hf.stop_ids(directory, made.tokenizer) | ({Chat(directory).end_id} if made.chat else set())
+
+
 def _sampling(directory: Path, made: Plan, config: AnswerConfig) -> Sampling:
-    ends = hf.stop_ids(directory, made.tokenizer)
-    if made.chat:
-        ends = ends | {Chat(directory).end_id}
     return Sampling(
         max_new_tokens=made.max_new_tokens,
         temperature=config.temperature,
         seed=config.seed,
-        ends=frozenset(ends),
+        ends=frozenset(ends_of(directory, made)),
         stopped=stopping(made.tokenizer, made.stops),
     )
 
@@ -168,10 +189,11 @@ def _texts(decoder: Decoder, made: Plan, batch: Batch, samples: int) -> list[Num
         for sample in range(samples)
     ]
     ended = dict(decoder.run(requests))
-    return [_response(made, request, ended[request], decoder.sampling.ends) for request in requests]
+    return [response(made, request, ended[request], decoder.sampling.ends) for request in requests]
 
 
-def _response(made: Plan, request: Request, ids: list[int], ends: frozenset[int]) -> Numbered:
+def response(made: Plan, request: Request, ids: list[int], ends: Collection[int]) -> Numbered:
+    """What the ids after a prompt say, up to the first of `ends` or the first stop string."""
     end = next((position for position, token in enumerate(ids) if token in ends), None)
     text = _continuation(made.tokenizer, list(request.prompt), ids[:end])
     stop_at = min((position for stop in made.stops if (position := text.find(stop)) >= 0), default=None)

@@ -17,7 +17,7 @@ def main(request: Path, answer: Path) -> None:
     import vllm
 
     if asked["cpu"]:
-        _kernels_for_processors()
+        kernels_for_processors()
     length = len(asked["tokens"][0])
     model = vllm.LLM(
         model=asked["model"],
@@ -41,7 +41,7 @@ def main(request: Path, answer: Path) -> None:
     answer.write_text(json.dumps({"version": vllm.__version__, "losses": losses}))
 
 
-def _kernels_for_processors() -> None:
+def kernels_for_processors() -> None:
     """Give vLLM's build for processors kernels for what it has only on GPUs: NVFP4 as vLLM itself emulates it, block
     FP8 by dequantizing, and FP8 per tensor without a fusion whose operator that build lacks."""
     import vllm.model_executor.kernels.linear as linear

@@ -57,7 +57,7 @@ def losses(directory: Path, tokens: list[list[int]], folder: Path) -> Scored:
     python = required()
     held, on_cpu = contents(directory), runs_on_cpu(python)
     cache = PLAIN if on_cpu else cache_argument("vllm", held.kv) or "auto"
-    _refuse(directory, replace(held, kv=None) if on_cpu else held)
+    refuse(directory, replace(held, kv=None) if on_cpu else held, "verified", "leave the format out of verify.formats")
     request, answer, log = (folder / name for name in ("vllm-request.json", "vllm-answer.json", "vllm.log"))
     asked = {"model": str(directory.resolve()), "tokens": tokens, "cpu": on_cpu, "cache": cache}
     write_whole(request, json.dumps(asked))
@@ -74,22 +74,20 @@ def losses(directory: Path, tokens: list[list[int]], folder: Path) -> Scored:
             preexec_fn=partial(die_with_parent, signal.SIGKILL),
         )
     if ended.returncode or not answer.is_file():
-        why = f"it was ended by {signal.Signals(-ended.returncode).name}" if ended.returncode < 0 else _last_words(log)
+        why = f"it was ended by {signal.Signals(-ended.returncode).name}" if ended.returncode < 0 else last_words(log)
         raise ValueError(f"vLLM did not score {directory}: {why}; its whole output is in {log}")
     given: dict[str, Any] = json.loads(answer.read_text())
     return Scored(version=given["version"], losses=given["losses"], kernels=kernels(log), cache=cache, on_cpu=on_cpu)
 
 
-def _refuse(directory: Path, held: Contents) -> None:
+def refuse(directory: Path, held: Contents, what: str, advice: str) -> None:
+    """Raise ValueError for a model that vLLM does not load: it cannot be `what`."""
     judged = verdict("vllm", held)
     if held.algorithms and not judged.loads:
-        raise ValueError(
-            f"{directory} cannot be verified: {ENGINES['vllm'].title} {judged.why[0]}; leave the format out of"
-            " verify.formats"
-        )
+        raise ValueError(f"{directory} cannot be {what}: {ENGINES['vllm'].title} {judged.why[0]}; {advice}")
 
 
-def _last_words(log: Path) -> str:
+def last_words(log: Path) -> str:
     """The last exception in a log, else its last line."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if line.partition(":")[0].endswith(("Error", "Exception"))]

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+    from jobs.evaluation.multiple_choice_lm import EngineLM, LastTokenLM
+
 CHANCE = 1 / len(LETTERS)
 SHIPPED = Path(lm_eval.__file__).parent / "tasks" / "mmlu"
 
@@ -87,13 +89,17 @@ def ask(
     probabilities of A to D.
 
     `progress` is called with the number of questions just answered."""
-    from lm_eval.api.task import ConfigurableTask
-
     from jobs.evaluation.multiple_choice_lm import LastTokenLM
+
+    return ask_lm(LastTokenLM(model, tokenizer, batch, progress), subjects, config)
+
+
+def ask_lm(lm: LastTokenLM | EngineLM, subjects: list[Subject], config: Mmlu) -> tuple[dict[str, Any], Rows]:
+    """The same of a model as lm-eval sees it."""
+    from lm_eval.api.task import ConfigurableTask
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     _compile_templates_once()
-    lm = LastTokenLM(model, tokenizer, batch, progress)
     tasks = {f"mmlu_{subject.name}": ConfigurableTask(config=task_config(subject, config)) for subject in subjects}
     results = lm_eval.evaluate(lm, {"tasks": tasks}, limit=config.limit, bootstrap_iters=0)
     items = []

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from lm_eval.api.model import TemplateLM
 from lm_eval.models.huggingface import HFLM
 from transformers import DynamicCache
 
@@ -100,6 +102,40 @@ class LastTokenLM(HFLM):
         tail_positions = (ends - torch.arange(tail, 0, -1, device=self.device)).clamp(min=0)
         ends = hidden[torch.arange(len(suffixes), device=self.device)[:, None], tail_positions]
         return torch.log_softmax(logits(self.model, ends), dim=-1, dtype=self.softmax_dtype).cpu()
+
+
+class EngineLM(HFLM):
+    """Encodes requests as lm-eval's Hugging Face model does, and lets `score` give the log probabilities: of each input
+    those of its last so many tokens, in nats. Whether greedy decoding would produce them is not known.
+
+    Inputs have at most `longest` tokens: the others are cut from the left, and `truncated` counts their contexts."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        score: Callable[[Sequence[list[int]], Sequence[int]], list[float]],
+        longest: int = sys.maxsize,
+    ) -> None:
+        TemplateLM.__init__(self)
+        self.tokenizer, self.score, self.longest, self.truncated = tokenizer, score, longest, 0
+        self.custom_prefix_token_id = None
+        self.add_bos_token = self.enable_thinking = None
+        self.encode_once = functools.lru_cache(maxsize=16)(super().tok_encode)
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, left_truncate_len: int | None = None, **_: object
+    ) -> list[int]:
+        """As lm-eval's, the last few texts cached."""
+        return self.encode_once(string, add_special_tokens, left_truncate_len)
+
+    def _loglikelihood_tokens(
+        self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None
+    ) -> list[Answer]:
+        self.truncated = len(
+            {tuple(context) for _, context, answer in requests if len(context) + len(answer) > self.longest}
+        )
+        inputs = [[*context, *continuation][-self.longest :] for _, context, continuation in requests]
+        return [(logprob, False) for logprob in self.score(inputs, [len(answer) for _, _, answer in requests])]
 
 
 def _runs(inputs: list[Tokens], tail: int) -> Iterator[tuple[list[Tokens], int]]:

@@ -19,7 +19,7 @@ BUSY = (408, 409, 425, 429)
 LONGEST_WAIT = 60.0
 
 
-class _Retryable(Exception):
+class Retryable(Exception):
     """Worth another try after at least `after` seconds; the message says what happened."""
 
     def __init__(self, message: str, after: float = 0.0) -> None:
@@ -76,9 +76,9 @@ def _ask(
     url = f"{str(config.endpoint).rstrip('/')}/chat/completions"
     for attempt in range(config.retries + 1):
         try:
-            text, finished, tokens = _choice(_post(session, url, body, headers, config.timeout_seconds))
+            text, finished, tokens = _choice(post(session, url, body, headers, config.timeout_seconds))
             return Answer(prompt=number, sample=sample, text=text, finished=finished, tokens=tokens)
-        except _Retryable as error:
+        except Retryable as error:
             if attempt == config.retries:
                 raise ValueError(
                     f"generate.endpoint {url} failed {attempt + 1} times ({error}); check the server or lower"
@@ -88,29 +88,37 @@ def _ask(
     raise AssertionError("the loop returns or raises")
 
 
-def _post(session: requests.Session, url: str, body: dict[str, Any], headers: dict[str, str], seconds: float) -> Any:
-    """The server's JSON."""
+def post(
+    session: requests.Session,
+    url: str,
+    body: dict[str, Any],
+    headers: dict[str, str],
+    seconds: float,
+    setting: str = "generate.endpoint",
+) -> Any:
+    """The server's JSON. Raises Retryable where it may do better later, and ValueError where it refuses; `setting`
+    names the address."""
     try:
         response = session.post(url, json=body, headers=headers, timeout=seconds)
     except requests.Timeout as error:
-        raise _Retryable(f"no answer within {seconds:g} s") from error
+        raise Retryable(f"no answer within {seconds:g} s") from error
     except requests.ConnectionError as error:
-        raise _Retryable(f"no connection ({type(error).__name__})") from error
+        raise Retryable(f"no connection ({type(error).__name__})") from error
     if response.status_code in BUSY or response.status_code >= 500:
         retry_after = response.headers.get("Retry-After", "")
-        raise _Retryable(
-            f"status {response.status_code}: {_brief(response.text)}",
+        raise Retryable(
+            f"status {response.status_code}: {brief(response.text)}",
             float(retry_after) if retry_after.isdecimal() else 0.0,
         )
     if response.status_code != 200:
         raise ValueError(
-            f"generate.endpoint {url} refuses with status {response.status_code}: {_brief(response.text)}; "
-            "check generate.endpoint, endpoint_model and the key"
+            f"{setting} {url} refuses with status {response.status_code}: {brief(response.text)}; "
+            f"check {setting}, the model's name there and the key"
         )
     try:
         return response.json()
     except ValueError as error:
-        raise _Retryable(f"the response is not JSON: {_brief(response.text)}") from error
+        raise Retryable(f"the response is not JSON: {brief(response.text)}") from error
 
 
 def _choice(answer: Any) -> tuple[str, bool, int]:
@@ -120,9 +128,10 @@ def _choice(answer: Any) -> tuple[str, bool, int]:
         text, reason = choice["message"]["content"], choice["finish_reason"]
         tokens = int((answer.get("usage") or {}).get("completion_tokens") or 0)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-        raise _Retryable(f"the JSON is not a chat completion: {_brief(str(answer))}") from error
+        raise Retryable(f"the JSON is not a chat completion: {brief(str(answer))}") from error
     return text.strip() if isinstance(text, str) else "", reason == "stop", tokens
 
 
-def _brief(text: str) -> str:
+def brief(text: str) -> str:
+    """The beginning of a message, on one line."""
     return " ".join(text.split())[:120]

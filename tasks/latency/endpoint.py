@@ -62,14 +62,23 @@ class Endpoint:
 def find(address: str, key: str | None = None) -> Endpoint:
     """The server at URL or URL#MODEL. Raises ValueError where nothing answers there or it serves another model."""
     place, _, wanted = address.partition("#")
-    parts = urlsplit(place)
-    url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/completions') or '/v1'}"
-    served = _served(url, {"Authorization": f"Bearer {key}"} if key else {})
+    url = base_of(place)
+    served = served_by(url, key)
     if wanted and wanted not in served:
         raise ValueError(f"{url} serves {', '.join(served)}, not {wanted}; name one of these after the #")
     if not wanted and len(served) > 1:
         raise ValueError(f"{url} serves {', '.join(served)}; say which, as in {url}#{next(iter(served))}")
-    card = served[wanted or next(iter(served))]
+    return described(url, served[wanted or next(iter(served))], key)
+
+
+def base_of(address: str) -> str:
+    """The address up to /completions; /v1 where it has no path."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/completions') or '/v1'}"
+
+
+def described(url: str, card: dict[str, Any], key: str | None = None) -> Endpoint:
+    """The server of a model by its card, with what its engine tells elsewhere."""
     owner = str(card.get("owned_by") or "")
     engine = ENGINES.get(owner, owner or None)
     known = Endpoint(
@@ -108,8 +117,10 @@ def get(endpoint: Endpoint, path: str) -> requests.Response | None:
     return response if response.status_code == 200 else None
 
 
-def _served(url: str, headers: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """Cards of the served models by name."""
+def served_by(url: str, key: str | None = None, setting: str = "--api-key-env") -> dict[str, dict[str, Any]]:
+    """Cards of the served models by name; `setting` names the variable of the key. Raises ValueError where nothing
+    answers, or no such server."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         response = requests.get(f"{url}/models", headers=headers, timeout=PATIENCE)
     except requests.RequestException as error:
@@ -120,7 +131,7 @@ def _served(url: str, headers: dict[str, str]) -> dict[str, dict[str, Any]]:
     if response.status_code in (401, 403):
         raise ValueError(
             f"{url} wants a key (status {response.status_code}); set it in a variable of the environment"
-            " and name that with --api-key-env"
+            f" and name that with {setting}"
         )
     try:
         cards = {str(card["id"]): card for card in response.json()["data"]}

@@ -17,7 +17,7 @@ from tasks.report.model import ReportModel
 from tasks.report.provenance import provenance
 from tasks.report.report import write
 from tasks.report.rows import standalone_rows
-from tasks.report.sections import filters, text, verification
+from tasks.report.sections import benchmarks, filters, text, verification
 from tasks.report.summary import comparison
 from tasks.store.runs import scores_of
 from tasks.store.store import Artifact, Store
@@ -34,7 +34,7 @@ def write_models(
     """The report of models that were measured together; the others are compared with the first. `teacher` is the name
     of the model that KL was measured against; default: the first."""
     rows, verified = standalone_rows(models), verification.read_verified(models)
-    opened = verification.section(verified)
+    opened, asked = verification.section(verified), benchmarks.read_benchmarks(models)
     report = Report(
         version=VERSION,
         name=name,
@@ -45,7 +45,8 @@ def write_models(
         chance=rows[0].mmlu_chance,
         summary=tuple(comparison(row, rows[0]) for row in rows[1:]),
         verified=verified,
-        sections=(opened,) if opened else (),
+        benchmarks=asked,
+        sections=tuple(part for part in (benchmarks.section(asked), opened) if part),
         provenance=provenance(models, {}),
     )
     return write(folder, report, {})

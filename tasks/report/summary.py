@@ -21,6 +21,14 @@ def summary(report: Report) -> list[str]:
             " their speed was not measured."
             + (f" An engine opened {opened} of {len(simulated)}: its losses agree." if opened else "")
         )
+    asked = [(row.model, row.scores.answered_by) for row in report.benchmarks]
+    for what, found in (
+        ("MMLU", [(row.model, row.mmlu_answered_by) for row in report.rows]),
+        ("Other benchmarks" if report.rows[0].mmlu is not None else "Benchmarks", asked),
+    ):
+        if engines := dict.fromkeys(by.title for _, by in found if by):
+            models = ", ".join(dict.fromkeys(model for model, by in found if by))
+            sentences.append(f"{what} of {models}: answered by {' and '.join(engines)}.")
     return sentences
 
 

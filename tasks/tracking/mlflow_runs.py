@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conf.base import flat
+from conf.report.benchmarks import BenchmarkRow
 from conf.report.report import Report
 from conf.report.row import Row
 from conf.spec import File, Record
@@ -103,6 +104,9 @@ def log_report(
         label = label_of_folder.get(str(Path(row.path).parent))
         if label:
             once(f"model {row.model}", partial(_log_model, client, sent.runs[label], row))
+            asked = [one for one in report.benchmarks if one.model == row.model]
+            if asked:
+                once(f"benchmarks of {row.model}", partial(_log_benchmarks, client, sent.runs[label], asked))
 
 
 def _verdicts(report: Report) -> dict[str, str]:
@@ -138,8 +142,20 @@ def _log_model(client: MlflowClient, run: str, row: Row) -> None:
         "imbik.role": _role(row),
         "imbik.student": row.student,
         "imbik.format": row.format,
+        "imbik.answered.mmlu": row.mmlu_answered_by and row.mmlu_answered_by.title,
     }
     client.log_batch(run, tags=[RunTag(key, str(value)) for key, value in tags.items() if value])
+
+
+def _log_benchmarks(client: MlflowClient, run: str, rows: list[BenchmarkRow]) -> None:
+    """Log a model's scores on benchmarks and who answered them: an engine, or imbik itself."""
+    from mlflow.entities import Metric, RunTag
+
+    metrics = [Metric(f"final_{row.benchmark}", row.scores.score, 0, 0) for row in rows]
+    tags = [RunTag(f"imbik.answered.{row.benchmark}", row.scores.who) for row in rows]
+    kernels = {row.scores.answered_by.kernels for row in rows if row.scores.answered_by}
+    tags += [RunTag("imbik.kernels", ", ".join(found)[:TAG_LENGTH]) for found in kernels if found]
+    client.log_batch(run, metrics=metrics, tags=tags)
 
 
 def _role(row: Row) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import get_args
+
+from conf.benchmarks import BenchmarkName
 
 UNITS: dict[str, str] = {
     "seconds": "seconds the stage's job took, without waiting for cores",
@@ -49,6 +52,7 @@ PREFIXES: dict[str, str] = {
         "the job on its machine: percent of one core, megabytes (shared pages counted per process); GPUs in total"
     ),
 }
+UNITS |= {f"final_{name}": f"share of {name} answered right (0 to 1)" for name in get_args(BenchmarkName)}
 
 
 def unit_of(metric: str) -> str | None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conf.base import Config, Execution, Later, StageConfig
+from conf.engines.asked import EngineConfig
 from conf.formats import FORMATS
 from conf.shape import Shape
 from conf.stages.answer import AnswerConfig
@@ -217,6 +218,7 @@ def test_what_runs_where_is_marked_execution() -> None:
         "verify.batch",
         "verify.formats",
         "evaluate.benchmarks",
+        *(f"evaluate.engine.{name}" for name in EngineConfig.model_fields),
         "questions.path",
         "questions.workers",
         "judge.workers",

@@ -10,6 +10,7 @@ import pytest
 
 from conf.load import load
 from flows.plan import plan
+from tests.fixtures.answering import Served, serving
 from tests.fixtures.flow import RECIPE, imbik, report_of, told
 
 ONE_STUDENT = str(RECIPE.with_name("one-student.yaml"))
@@ -59,6 +60,43 @@ def test_benchmarks_are_asked_and_reported(finished: Path, files: dict[str, Path
     recipe = load(ONE_STUDENT, [f"evaluate.benchmarks={{{arc}}}"])
     again = {stage.label for stage in plan(recipe, store) if not stage.cached}
     assert again == {"contamination"}, "one benchmark does not depend on another; the search for questions does on all"
+
+
+@pytest.mark.slow
+def test_a_server_answers_for_the_model_that_it_serves(finished: Path, files: dict[str, Path], tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(finished, store, symlinks=True)
+    asked = f"evaluate.benchmarks={{gsm8k: {{path: {files['gsm8k']}, shots: 0, max_new_tokens: 4}}}}"
+    served = Served(key="opensesame4321", says=lambda prompt: " #### 3", longest=None)
+    with serving(served) as url:
+        engine = f"evaluate.engine={{endpoint: '{url}', model: {{depth-fp8: tiny}}, api_key_env: TINY_KEY}}"
+        key = {"TINY_KEY": "opensesame4321"}
+        done = imbik("run", ONE_STUDENT, asked, engine, "--name", "served", store=store, more=key)
+        assert done.returncode == 0, done.stderr
+        before = len(served.asked)
+        single = ["evaluate.mmlu=null", "evaluate.precision=fp32", "evaluate.seq_length=32", "evaluate.new_tokens=0"]
+        single += [asked, engine.replace("{depth-fp8: tiny}", "tiny")]
+        alone = imbik("evaluate", "served/depth-fp8", *single, store=store, more=key)
+        assert alone.returncode == 0, alone.stderr
+        assert len(served.asked) == before, "the run has its answers"
+    (row,) = report_of(store, "evaluated")["benchmarks"]
+    assert (row["model"], row["scores"]["answered_by"]["model"]) == ("served/depth-fp8", "tiny")
+    rows = {row["model"]: row["scores"] for row in report_of(store, "served")["benchmarks"]}
+    assert {model: bool(scores.get("answered_by")) for model, scores in rows.items()} == {
+        model: model == "depth-fp8" for model in MODELS
+    }
+    assert rows["depth-fp8"]["answered_by"]["model"] == "tiny" and rows["depth-fp8"]["score"] == 1 / 6
+    (scored,) = (row for row in report_of(store, "served")["rows"] if row["model"] == "depth-fp8")
+    assert scored["mmlu_answered_by"]["engine"] == "vLLM 0.32.0"
+    page = (store / "runs" / "served" / "report.md").read_text()
+    assert "gsm8k was answered by imbik and by vLLM 0.32.0 as tiny" in page and "MMLU of depth-fp8: answered by" in page
+    planted = [path for path in store.rglob("*") if path.is_file() and b"opensesame4321" in path.read_bytes()]
+    assert planted == [], "the key is stored nowhere"
+    # All is there: the server may be away.
+    again = imbik("run", ONE_STUDENT, asked, engine, "--name", "again", store=store, more=key)
+    assert again.returncode == 0 and len(served.asked) == before, again.stderr
+    gone = imbik("run", ONE_STUDENT, asked.replace("4}", "5}"), engine, "--name", "gone", store=store, more=key)
+    assert gone.returncode == 2 and f"no server answers at {url}" in gone.stderr
 
 
 def test_benchmarks_that_cannot_be_asked_are_refused(files: dict[str, Path], tmp_path: Path) -> None:

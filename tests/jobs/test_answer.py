@@ -15,7 +15,8 @@ from jobs.benchmarks.files import Numbered, QuestionSet, write_questions
 from jobs.benchmarks.question import Question, Response
 from jobs.benchmarks.table import BENCHMARKS
 from jobs.huggingface import model as hf
-from tests.fixtures.jobs import run_job
+from tests.fixtures.answering import play_vllm
+from tests.fixtures.jobs import refused, run_job
 from tests.fixtures.scripted import Scripted, small_model
 
 CONFIG = {"precision": "fp32", "batch": 2, "max_new_tokens": 4, "chat": "never"}
@@ -83,3 +84,35 @@ def test_whole_batches_are_kept_and_the_rest_is_asked(
     assert facts(output)["tokens"] == 5 * kept + len(model.ids) * (4 - kept)
     told = capfd.readouterr().out
     assert (f"{kept} of 4 questions already answered" in told) == bool(kept)
+
+
+def test_an_engine_answers_and_is_told(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = hf.load_tokenizer(inputs["model"] / "model")
+    said = [*words("few", add_special_tokens=False).input_ids, words.eos_token_id]
+    play_vllm(monkeypatch, tmp_path, said)
+    monkeypatch.setattr(answering, "HANDED", 1)
+    answered(tmp_path / "made", 2)
+    config = CONFIG | {"engine": {"name": "vllm", "version": "0.32.0"}}
+    output = run_job("answer", config, inputs, tmp_path / "made")
+    rows = [json.loads(line) for line in (output / "responses.jsonl").read_text().splitlines()]
+    assert [row["response"]["text"] for row in rows] == ["old", "old", "few", "few"]
+    by = facts(output)["answered_by"]
+    assert (by["engine"], by["version"], by["kernels"]) == ("vLLM", "0.32.0", ["SomeKernel"])
+    # All is answered: what answered is known from the attempt before.
+    (output / "answer.json").unlink()
+    play_vllm(monkeypatch, tmp_path, said, before="raise SystemExit(1)")
+    run_job("answer", config, inputs, output)
+    assert facts(output)["answered_by"] == by
+
+
+def test_an_engine_that_fails_keeps_what_is_answered(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    play_vllm(monkeypatch, tmp_path, [1], before="raise RuntimeError('no such kernel')")
+    answered(tmp_path / "made", 1)
+    monkeypatch.setattr(answering, "HANDED", 1)
+    sentence = refused("answer", CONFIG | {"engine": {"name": "vllm"}}, inputs, tmp_path / "made", capfd)
+    assert "vLLM did not answer for" in sentence and "RuntimeError: no such kernel" in sentence
+    assert not (tmp_path / "made" / "answer.json").exists()

@@ -91,6 +91,15 @@ def test_a_model_that_answers_with_the_references_scores_all(name: str, tmp_path
     assert [item["index"] for item in items] == list(range(n)) and all(item["correct"] for item in items)
 
 
+def test_who_answered_is_kept(tmp_path: Path) -> None:
+    asked = questions("gsm8k", tmp_path, ROWS["gsm8k"][:1])
+    answers = answers_of(asked, tmp_path / "answers", [Response(text="#### 1")])
+    assert "answered_by" not in judged(asked, answers, tmp_path)[0]
+    facts = json.loads((answers / "answer.json").read_text()) | {"answered_by": {"engine": "vLLM", "version": "0.32.0"}}
+    (answers / "answer.json").write_text(json.dumps(facts))
+    assert judged(asked, answers, tmp_path)[0]["answered_by"] == {"engine": "vLLM", "version": "0.32.0"}
+
+
 def test_wrong_and_empty_answers_score_nothing(tmp_path: Path) -> None:
     asked = questions("humaneval", tmp_path)
     responses = [

@@ -14,29 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from conf.engines import vllm
 from tests.fixtures.jobs import refused, run_job
-from tests.fixtures.widened import widened
+from tests.fixtures.opened import CALIBRATION, quantized
 
 FORMATS = ["fp8", "fp8_pc_pt", "fp8_pb_wo", "nvfp4", "nvfp4_mlp_only", "nvfp4_omlp_only"]
-CALIBRATION = {"calibration_samples": 64, "seq_length": 128, "batch": 16}
-
-
-@pytest.fixture(scope="module")
-def trained(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """stories260K with heads and widths that engines have kernels for, as an artifact, and its corpus."""
-    folder = tmp_path_factory.mktemp("trained")
-    model = widened(shared_data / "weights" / "stories260K-hf", folder / "source" / "model")
-    config = {
-        "source": str(shared_data / "text" / "tinystories.txt"),
-        "join": "spaced",
-        "end_of_document": "<s>",
-        "test_share": 0.1,
-    }
-    return folder / "source", run_job("data", config, {"tokenizer": model}, folder / "data")
-
-
-def quantized(trained: tuple[Path, Path], output: Path, **settings: Any) -> Path:
-    """The model in a format."""
-    return run_job("quantize", CALIBRATION | settings, {"model": trained[0], "data": trained[1]}, output)
 
 
 def verified(model: Path, data: Path, output: Path, **settings: Any) -> dict[str, Any]:
@@ -83,13 +63,6 @@ def test_too_little_text_is_refused(
     inputs = {"model": trained[0], "data": trained[1]}
     long = refused("verify", {"seq_length": 511}, inputs, tmp_path / "long", capfd)
     assert "seq_length 513 is above the model's max_position_embeddings 512" in long
-
-
-@pytest.fixture
-def engine() -> None:
-    """vLLM, without which a test is skipped."""
-    if vllm.interpreter() is None:
-        pytest.skip("there is no vLLM on this machine: make engine")
 
 
 @pytest.mark.drill

@@ -9,6 +9,7 @@ from conf.report.benchmarks import BenchmarkDifference, BenchmarkRow, BenchmarkS
 from conf.report.section import Section
 from tasks.analysis.statistics import mcnemar, paired_difference
 from tasks.report.model import ReportModel
+from tasks.report.sections import answerers
 
 CUT = 0.1
 """Share of answers cut by length from which scores are not to be compared."""
@@ -83,12 +84,13 @@ def section(rows: tuple[BenchmarkRow, ...]) -> Section | None:
     sentences = [
         sentence for name in names for sentence in _sentences(name, [row for row in rows if row.benchmark == name])
     ]
+    told = any(row.scores.answered_by for row in rows)
     return Section(
         title="Benchmarks",
         sentences=tuple(sentences),
-        header=HEADER,
-        rows=tuple(_cells(row) for row in rows),
-        notes=(METHOD,),
+        header=HEADER + (("answered by",) if told else ()),
+        rows=tuple(_cells(row) + ((row.scores.who,) if told else ()) for row in rows),
+        notes=(METHOD, *answerers.notes(rows)),
     )
 
 
@@ -104,6 +106,11 @@ def _sentences(name: str, rows: list[BenchmarkRow]) -> list[str]:
         sentences.append(
             f"More than {CUT:.0%} of the answers to {name} were cut by max_new_tokens: {', '.join(cut)}; raise"
             f" evaluate.benchmarks.{name}.max_new_tokens before comparing scores."
+        )
+    if len(who := dict.fromkeys(row.scores.who for row in rows)) > 1:
+        sentences.append(
+            f"{name} was answered by {' and by '.join(who)}: differences between their models are also those of the"
+            " engines."
         )
     if rows[0].scores.samples > 1:
         values = "; ".join(f"{row.model} {_pass_at(row.scores)}" for row in rows)

@@ -1,4 +1,4 @@
-"""Which Python has vLLM, where it computes, and the kernels that its log names."""
+"""Which Python has vLLM, its version without starting it, where it computes, and the kernels that its log names."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from conf.engines import vllm
+from conf.engines.asked import AnsweredBy
+from conf.secrets import needed
+from conf.stages.answer import AnswerConfig
 
 
 def test_the_named_python_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -52,3 +55,36 @@ def test_each_kernel_of_a_log_is_named_once(tmp_path: Path) -> None:
         b"Using MarlinKernel for A\n\xff\nSelected CutlassKernel for B\nUsing MarlinKernel for C\nUsing x\n"
     )
     assert vllm.kernels(log) == ("CutlassKernel", "MarlinKernel")
+
+
+def test_the_version_is_that_of_the_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "vllm"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('it takes a minute')")
+    (package / "_version.py").write_text("__version__ = '9.8.7'")
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nshift\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    assert vllm.version(python) == "9.8.7"
+
+
+def test_an_interpreter_without_it_is_told() -> None:
+    with pytest.raises(ValueError, match=r" has no vLLM; name the Python of an environment with vLLM in IMBIK_VLLM"):
+        vllm.version(Path(sys.executable))
+
+
+def test_what_needs_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(vllm.PYTHON, raising=False)
+    monkeypatch.setattr(vllm, "OWN", tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"^verify needs vLLM where its jobs run; .* or set verify to null$"):
+        vllm.required()
+    with pytest.raises(ValueError, match=r"^that needs vLLM where its jobs run; .* or do this$"):
+        vllm.required("that", "do this")
+    monkeypatch.setenv(vllm.PYTHON, sys.executable)
+    assert vllm.required() == Path(sys.executable)
+
+
+def test_a_job_sees_the_key_of_its_server() -> None:
+    by = AnsweredBy(name="endpoint", endpoint="http://a", model="a", api_key_env="MY_KEY")
+    environment = {"MY_KEY": "opensesame", "OTHER_KEY": "closed"}
+    assert needed(False, AnswerConfig(engine=by).model_dump(mode="json"), environment) == {"MY_KEY": "opensesame"}

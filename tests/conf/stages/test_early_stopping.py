@@ -33,6 +33,14 @@ def test_an_evaluation_while_learning_is_the_recipes() -> None:
     assert measured and (measured.sequences, measured.mmlu) == (4, None)
 
 
+def test_no_engine_opens_a_model_that_learns() -> None:
+    asked = EvaluateConfig.model_validate({"engine": "vllm", "benchmarks": {"gsm8k": {}}})
+    for settings in ({}, {"evaluation": asked}):
+        evaluation = distill(evaluate_every=5, **settings).measured_by(asked).evaluation
+        assert evaluation and evaluation.engine.name == "simulate"
+    assert asked.measured.engine.name == "simulate" and asked.measured.benchmarks == asked.benchmarks
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [

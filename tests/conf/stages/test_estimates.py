@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from conf.base import StageConfig
+from conf.engines.asked import AnsweredBy
 from conf.estimate import memory, passes
 from conf.estimate.flops import forward_flops
 from conf.estimate.numbers import Models, StageEstimate
 from conf.load import load
 from conf.parallel import Parallel
 from conf.shape import Shape, num_params
+from conf.stages.answer import AnswerConfig
 from conf.stages.evaluate import EvaluateConfig
 from conf.stages.generate import GenerateConfig
 from conf.stages.importance import ImportanceConfig
@@ -107,6 +109,21 @@ def test_generation_holds_the_teacher_and_a_batchs_cache() -> None:
     assert peak.activations == bytes_per_token * 3 * (2 * 10)
     away = config.model_copy(update={"endpoint": "http://a/v1", "endpoint_model": "a"})
     assert away.estimate(MODELS) is None, "a server has its own memory"
+
+
+def test_answers_count_the_engine_beside_the_model() -> None:
+    config = AnswerConfig.model_validate({"batch": 3, "samples": 2, "max_new_tokens": 10, "precision": "bf16"})
+    here, there = (estimate(config.model_copy(update={"engine": by})).job for by in (None, AnsweredBy(name="vllm")))
+    assert here is not None and there is not None
+    assert here.peak("cpu").weights == 2 * num_params(STUDENT)
+    assert here.peak("cpu").activations == 4 * 2 * 2 * 8 * 6 * (2 * 10)
+    assert there.peak("cpu").total - here.peak("cpu").total == 1.8e9
+    assert there.peak("cuda") == here.peak("cuda"), "the GPU is the engine's"
+    scored = [EvaluateConfig.model_validate({"mmlu_by": by, "seq_length": 8}) for by in (None, {"name": "vllm"})]
+    alone, after = (job.peak("cpu").total for one in scored if (job := estimate(one).job))
+    assert 1e9 < after - alone < 1.8e9, "the engine ends before the model is loaded here"
+    served = AnsweredBy(name="endpoint", endpoint="http://a", model="a")
+    assert config.model_copy(update={"engine": served}).estimate(MODELS) is None
 
 
 def test_a_score_by_divergence_passes_once_a_layer_and_format() -> None:

@@ -117,11 +117,11 @@ def test_the_program_of_the_engine_is_there() -> None:
 def test_the_last_exception_of_a_log_is_told(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("ValueError: first\n RuntimeError: second \nbye: Error\nshutting down\n\n")
-    assert engine._last_words(log) == "RuntimeError: second"
+    assert engine.last_words(log) == "RuntimeError: second"
     log.write_text("one\ntwo\n")
-    assert engine._last_words(log) == "two"
+    assert engine.last_words(log) == "two"
     log.write_text("x" * 600)
-    assert len(engine._last_words(log)) == 500
+    assert len(engine.last_words(log)) == 500
 
 
 @pytest.mark.parametrize("algorithms", [(), ("NVFP4", "FP8")])

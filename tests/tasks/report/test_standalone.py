@@ -13,6 +13,7 @@ from tasks.report.standalone import write_comparison, write_corpus, write_models
 from tasks.store.runs import read_report
 from tasks.store.store import Artifact, Store
 from tests.fixtures.report import artifact, measured, models  # noqa: F401 - a fixture
+from tests.tasks.report.sections.test_benchmarks import judged
 
 
 def test_models_are_compared_with_the_first(models: list[ReportModel], tmp_path: Path) -> None:
@@ -26,6 +27,19 @@ def test_models_are_compared_with_the_first(models: list[ReportModel], tmp_path:
     assert report.summary[1].startswith("small-nvfp4 against small: +0.3000 nats and -12.0 points")
     assert report.summary[1].endswith("30% of its size.")
     assert len(report.provenance) == 6
+
+
+def test_benchmarks_of_single_models_are_reported(models: list[ReportModel], tmp_path: Path) -> None:
+    asked = [
+        models[2].model_copy(update={"benchmarks": judged(tmp_path, "a", 16, None).benchmarks}),
+        models[3].model_copy(update={"benchmarks": judged(tmp_path, "b", 8, None).benchmarks}),
+    ]
+    report = write_models(tmp_path / "run", "evaluated", "", asked)
+    assert [(row.model, row.scores.score) for row in report.benchmarks] == [("small", 0.8), ("small-fp8", 0.4)]
+    against = report.benchmarks[1].against_teacher
+    assert against and against.model == "small" and against.difference == pytest.approx(-0.4)
+    assert [part.title for part in report.sections] == ["Benchmarks"]
+    assert write_models(tmp_path / "none", "evaluated", "", models[2:]).sections == ()
 
 
 def test_a_corpus_shows_its_splits_and_totals(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from conf.report.quantization import Verified
 from conf.report.row import Difference, Recovered, Row
 from tasks.report.summary import comparison, summary
 from tests.fixtures.report import report, row
+from tests.tasks.report.sections.test_answerers import SCORES as BENCHMARK
 from tests.tasks.report.sections.test_verification import RECORD
 
 TEACHER = row("teacher", "teacher", mmlu=0.9, mmlu_n=200, mmlu_ci95=(0.85, 0.93))
@@ -115,6 +116,19 @@ def test_an_engine_that_opened_some_is_told() -> None:
     rows = row("a", simulated=True), row("b", simulated=True), row("c")
     told = about(*rows, verified={"a": Verified.model_validate(RECORD)})[-1]
     assert told.endswith("An engine opened 1 of 2: its losses agree.")
+
+
+def test_who_answered_the_benchmarks_is_told() -> None:
+    vllm = BENCHMARK | {"answered_by": {"engine": "vLLM", "version": "0.32.0"}}
+    asked = [("a", vllm), ("a", vllm), ("b", BENCHMARK), ("c", BENCHMARK | {"answered_by": {"engine": "SGLang 1"}})]
+    rows = [{"benchmark": "gsm8k", "model": model, "scores": scores} for model, scores in asked]
+    assert about(row("a"), benchmarks=rows) == ["Other benchmarks of a, c: answered by vLLM 0.32.0 and SGLang 1."]
+    assert about(row("a"), benchmarks=rows[2:3]) == []
+    assert summary(report(row("teacher", "teacher"), benchmarks=rows[:1])) == [
+        "Benchmarks of a: answered by vLLM 0.32.0."
+    ]
+    by = {"engine": "vLLM", "version": "0.32.0", "on_cpu": True}
+    assert about(row("a", mmlu_answered_by=by), row("b")) == ["MMLU of a: answered by vLLM 0.32.0 on a CPU."]
 
 
 def test_standalone_models_are_compared() -> None:

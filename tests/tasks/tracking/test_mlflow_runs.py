@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from conf.report.benchmarks import BenchmarkRow
 from conf.spec import File, Record
-from tasks.tracking.mlflow_runs import _role, params_of, tags_of, weights_of
+from tasks.tracking.mlflow_runs import _log_benchmarks, _role, params_of, tags_of, weights_of
 from tasks.tracking.units import described, unit_of
 from tests.fixtures.report import row
 
@@ -40,6 +41,35 @@ def test_tags_have_size_and_digests_of_the_weights() -> None:
     assert json.loads(tags["imbik.sha256"]) == {"a.safetensors": "sum of a.safetensors", "b.bin": "sum of b.bin"}
     bare = tags_of(record({"report.json": 5}, None), Path("/x"), False)
     assert "imbik.bytes" not in bare and (bare["imbik.commit"], bare["imbik.cached"]) == ("unknown", "False")
+
+
+class Recorder:
+    """Stands in for a client: keeps what it is to log."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+        self.tags: dict[str, str] = {}
+
+    def log_batch(self, run: str, metrics: list[Any], tags: list[Any]) -> None:
+        assert run == "run"
+        self.metrics |= {one.key: one.value for one in metrics}
+        self.tags |= {one.key: one.value for one in tags}
+
+
+def test_benchmarks_have_scores_and_who_answered() -> None:
+    scores = {"n": 2, "ci95": [0.1, 0.9], "chance": 0, "cut_by_length": 0, "no_answer": 0, "shots": 0, "chat": False}
+    scores |= {"samples": 1, "pass_at": {}, "others": {}, "left_out": 0}
+    engine = {"engine": "vLLM", "version": "0.32.0", "kernels": ["A", "B"]}
+    rows = [
+        BenchmarkRow.model_validate({"benchmark": name, "model": "small", "scores": scores | more})
+        for name, more in {"gsm8k": {"score": 0.5, "answered_by": engine}, "mbpp": {"score": 0.25}}.items()
+    ]
+    client = Recorder()
+    _log_benchmarks(client, "run", rows)  # type: ignore[arg-type]
+    assert client.metrics == {"final_gsm8k": 0.5, "final_mbpp": 0.25}
+    answered = {"imbik.answered.gsm8k": "vLLM 0.32.0", "imbik.answered.mbpp": "imbik", "imbik.kernels": "A, B"}
+    assert client.tags == answered
+    assert unit_of("final_mbpp") == "share of mbpp answered right (0 to 1)"
 
 
 def test_settings_that_are_not_set_are_no_parameters() -> None:

@@ -1,0 +1,108 @@
+"""An engine that could not answer a recipe's benchmarks is refused with the recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conf.checks.benchmarks import check_engine
+from conf.load import RecipeError, load
+from conf.stages.evaluate import EvaluateConfig
+from conf.standalone import Evaluating, Quantizing, validate_settings
+from tests.fixtures.flow import RECIPE, told
+
+SERVED = "{endpoint: http://host/v1, model: tiny}"
+
+
+@pytest.fixture
+def asks(tmp_path: Path) -> str:
+    """An override that asks a benchmark."""
+    (tmp_path / "gsm8k.jsonl").write_text('{"question": "1 + 1?", "answer": "#### 2"}\n')
+    return f"evaluate.benchmarks={{gsm8k: {{path: {tmp_path / 'gsm8k.jsonl'}, shots: 0}}}}"
+
+
+def test_an_engine_without_benchmarks_has_nothing_to_answer() -> None:
+    unasked = "evaluate.mmlu=null"
+    sentence = told("evaluate.engine=vllm", unasked)
+    assert (
+        "evaluate.engine is vllm, but evaluate.mmlu is null and evaluate.benchmarks is empty, and loss is" in sentence
+    )
+    assert "evaluate.engine is endpoint, but evaluate.mmlu is null" in told(f"evaluate.engine={SERVED}", unasked)
+    load(str(RECIPE), ["evaluate.engine=vllm", "evaluate.precision=bf16"])
+
+
+def test_who_answers_mmlu_follows_from_the_engine() -> None:
+    sentence = told("evaluate.mmlu_by={name: vllm}")
+    assert sentence == "evaluate.mmlu_by is set, but it follows from evaluate.engine; set that, and leave mmlu_by out"
+
+
+def test_a_format_that_vllm_does_not_load_is_refused(asks: str) -> None:
+    tiny = [asks, "evaluate.engine=vllm", "evaluate.precision=bf16", "students.width.quantize=true"]
+    formats = "quantize=[{format: int8_sq, calibration_samples: 8, seq_length: 32}]"
+    sentence = told(*tiny, formats)
+    assert "evaluate.engine is vllm and quantize has int8_sq, but vLLM 0.32 refuses the algorithm" in sentence
+    assert "set evaluate.engine to simulate" in sentence
+    assert "students.depth.quantize names" in told(*tiny, formats, "students.depth.quantize=[fp8]")
+    load(str(RECIPE), [*tiny, formats, "students.depth.quantize=false", "students.width.quantize=false"])
+
+
+def test_quantized_models_are_asked_in_bf16(asks: str) -> None:
+    sentence = told(asks, "evaluate.engine=vllm", "evaluate.precision=fp32")
+    assert "evaluate.precision fp32, in which vLLM has no kernels for quantized models; set" in sentence
+    check_engine(EvaluateConfig(engine="vllm", precision="fp32", benchmarks={"gsm8k": {}}), ["teacher"], ())  # type: ignore[arg-type, dict-item]
+
+
+def test_a_server_s_model_is_one_of_the_run(asks: str) -> None:
+    sentence = told(asks, f"evaluate.engine={SERVED}")
+    assert "evaluate.engine.model is tiny, but the run has 8 models; say which of them it is, as in {" in sentence
+    sentence = told(asks, "evaluate.engine={endpoint: http://host/v1, model: {depth-fp: tiny}}")
+    assert "evaluate.engine.model names depth-fp, which the run does not produce; the nearest is depth-fp8" in sentence
+    recipe = load(str(RECIPE), [asks, "evaluate.engine={endpoint: http://host/v1, model: {depth-fp8: tiny}}"])
+    by = recipe.evaluate.engine.by("depth-fp8")
+    assert by and by.model == "tiny" and recipe.evaluate.engine.by("depth") is None
+
+
+def test_no_engine_opens_a_model_that_is_being_trained(asks: str) -> None:
+    every = "distill.evaluate_every=2"
+    sentence = told(asks, every, "distill.evaluation={engine: vllm, benchmarks: {gsm8k: {}}}")
+    assert "distill.evaluation.engine is vllm, but a model that is still being trained is measured here" in sentence
+    recipe = load(str(RECIPE), [asks, every, "evaluate.engine=vllm", "evaluate.precision=bf16"])
+    distill = recipe.distill_of("depth")
+    assert distill and distill.evaluation and distill.evaluation.engine.name == "simulate"
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "sentence"),
+    [
+        (Evaluating, {"models": ["a/b"], "evaluate": {"engine": "vllm"}}, "evaluate.benchmarks is empty"),
+        (
+            Evaluating,
+            {"models": ["a/b", "a/c"], "evaluate": {"engine": {"endpoint": "http://h", "model": "m"}}},
+            "the run has 2 models; say which of them it is, as in {a/c: m}",
+        ),
+        (
+            Quantizing,
+            {"model": "a/b", "quantize": [{"format": "w4a8_awq"}], "evaluate": {"engine": "vllm"}},
+            "quantize has w4a8_awq, but vLLM",
+        ),
+        (
+            Quantizing,
+            {"model": "a/b", "evaluate": {"engine": {"endpoint": "http://h", "model": {"a/b-fp4": "m"}}}},
+            "the nearest is a/b-fp8, all are a/b, a/b-fp8",
+        ),
+    ],
+)
+def test_single_stages_are_checked_too(kind: Any, values: dict[str, Any], sentence: str) -> None:
+    asked = {} if "empty" in sentence else {"benchmarks": {"gsm8k": {}}}
+    values = values | {"evaluate": values["evaluate"] | {"mmlu": None} | asked}
+    with pytest.raises(RecipeError) as caught:
+        validate_settings(kind, values)
+    assert sentence in str(caught.value)
+
+
+def test_a_file_that_is_away_is_told_of_single_stages() -> None:
+    values = {"models": ["a/b"], "evaluate": {"mmlu": None, "benchmarks": {"gsm8k": {"path": "nowhere.jsonl"}}}}
+    with pytest.raises(RecipeError, match=r"evaluate\.benchmarks\.gsm8k\.path is nowhere\.jsonl, which does not exist"):
+        validate_settings(Evaluating, values)
