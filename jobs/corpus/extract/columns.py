@@ -29,6 +29,8 @@ GUTTER = 0.5
 """Width of the strip between columns over the usual height of a line, at least."""
 CROSSED = 0.5
 """Share of the text, by height, that may cross the strip: titles, figures and what has one column."""
+UPWARDS = 0.25
+"""Share of the boxes that stand above the one drawn before them in their column, above which the order is chance."""
 FEW = 2.5
 """Lines that may lie in the strip beside those that cross it, as page numbers do."""
 RUN = 2.0
@@ -96,7 +98,7 @@ def across(boxes: Boxes) -> Layout | None:
         return None
     if not _is_text(within, columns, bands, len(cuts) + 1, height):
         return None
-    return layout if _goes_across(within, columns, bands) else None
+    return layout if _goes_up(within, columns, bands, height) or _goes_across(within, columns, bands) else None
 
 
 def _gutters(boxes: Boxes, height: float) -> tuple[float, ...]:
@@ -174,6 +176,15 @@ def _beside(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     return common > SAME_LINE * min(one[3] - one[1], other[3] - other[1])
 
 
+def _goes_up(boxes: Boxes, columns: npt.NDArray[np.int64], bands: npt.NDArray[np.int64], height: float) -> bool:
+    """Whether boxes of a column follow each other upwards too often for any order but chance."""
+    middles, ups = (boxes[:, 1] + boxes[:, 3]) / 2, 0
+    places = bands * (columns.max() + 1) + columns
+    for place in np.unique(places):
+        ups += int((np.diff(middles[places == place]) > height / 2).sum())
+    return ups > UPWARDS * len(boxes)
+
+
 def _goes_across(boxes: Boxes, columns: npt.NDArray[np.int64], bands: npt.NDArray[np.int64]) -> bool:
     """Whether boxes that go back from a column to one before it do so line by line, or once for each column; else they
     are the cells of a table, or boxes of several lines."""
@@ -241,7 +252,7 @@ def _pieces(page: Any, lines: Any, layout: Layout) -> list[_Piece]:
             continue
         last = found[-1] if found else None
         same = last and not parted and last.band == band and (last.column == column or band % 2 == 0)
-        if last and same and _beside(last.box, tuple(box)):
+        if last and same and _follows(last.box, box):
             left, bottom, right, top = last.box
             last.box = (min(left, box[0]), min(bottom, box[1]), max(right, box[2]), max(top, box[3]))
             last.text += sign
@@ -251,6 +262,12 @@ def _pieces(page: Any, lines: Any, layout: Layout) -> list[_Piece]:
     for piece in found:
         piece.text = piece.text.strip()
     return found
+
+
+def _follows(one: tuple[float, float, float, float], box: list[float]) -> bool:
+    """Whether a sign stands in the same line as what was drawn before it, on either side and no farther than it is
+    high: the next word may be drawn at another place."""
+    return _beside(one, tuple(box)) and max(box[0] - one[2], one[0] - box[2]) <= one[3] - one[1]
 
 
 def _signs(lines: Any) -> tuple[str, Boxes, list[bool]]:

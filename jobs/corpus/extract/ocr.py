@@ -131,11 +131,9 @@ def drawn(page: Any, dpi: int) -> Picture:
     # Above it, whole rows and columns are rounded up: a little less keeps the bound.
     used = dpi if dpi <= most else max(1, int(most * 0.999))
     bitmap = page.render(scale=used / 72, grayscale=True)
-    data, row = bytes(bitmap.buffer), bitmap.stride
-    size = (bitmap.width, bitmap.height)
+    picture = Picture(bitmap.width, bitmap.height, bytes(bitmap.buffer), used)  # its rows have no padding
     bitmap.close()
-    pixels = data if row == size[0] else b"".join(data[at * row : at * row + size[0]] for at in range(size[1]))
-    return Picture(*size, pixels, used)
+    return picture
 
 
 def ready(settings: Ocr) -> tuple[str, dict[str, str]]:

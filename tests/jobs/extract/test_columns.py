@@ -241,3 +241,31 @@ def test_the_order_enters_a_key_only_where_it_is_set() -> None:
     assert "order" not in asked.identity()["extract"]
     changed = DataConfig.model_validate({"source": "world", "extract": {"order": "reading"}})
     assert changed.identity()["extract"]["order"] == "reading"
+
+
+def test_lines_that_go_up_too_often_are_in_no_order() -> None:
+    """Runs of two lines and more, as of a table's cells; but in half of them each second line is above the first."""
+    rows = boxes((0, 200, 12), (220, 420, 12)).reshape(12, 2, 4)
+    for swapped, found in ((3, False), (4, True)):  # of 24 boxes, 6 or 8 go up
+        order = [
+            at for pair in range(6) for at in ((2 * pair + 1, 2 * pair) if pair < swapped else (2 * pair, 2 * pair + 1))
+        ]
+        cells = np.concatenate([rows[order[at : at + 2]].transpose(1, 0, 2).reshape(-1, 4) for at in range(0, 12, 2)])
+        assert (across(cells) is not None) is found, swapped
+
+
+def test_words_drawn_at_random_are_lines_again() -> None:
+    """Helvetica's digits are all 6.12 points wide at 11, and a space is half of that."""
+    columns = [
+        [[f"{column}{row}{word}" + "0" * ((row + word) % 6) for word in range(6)] for row in range(9)]
+        for column in range(2)
+    ]
+    drawn = [
+        at(word, X[column] + 6.12 * len("".join(words[:number])) + 3.06 * number, 700 - 14 * row)
+        for column, rows in enumerate(columns)
+        for row, words in enumerate(rows)
+        for number, word in enumerate(words)
+    ]
+    for seed in range(5):
+        np.random.default_rng(seed).shuffle(drawn)
+        assert read("".join(drawn)).split("\n") == [" ".join(words) for rows in columns for words in rows]

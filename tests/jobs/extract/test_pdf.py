@@ -54,6 +54,43 @@ def test_a_text_over_an_image_is_text() -> None:
     assert read(pdf(shown(SENTENCES), image=True))["ocr_pages"] == 0
 
 
+def placed(width: float, height: float, left: float = 0, bottom: float = 0) -> str:
+    """The gray image at a place of the page."""
+    return f"q {width} 0 0 {height} {left} {bottom} cm /Im Do Q\n"
+
+
+@pytest.mark.parametrize(
+    ("page", "needs"),
+    [
+        (placed(612, 396), 1),
+        (placed(612, 395), 0),
+        (placed(612, 792, left=305), 1),  # the rest is beside the page
+        (placed(612, 792, left=307), 0),
+        (placed(612, 792, left=-307), 0),
+        (placed(612, 792, bottom=-397), 0),
+        (placed(612, 792, bottom=395), 1),
+        (placed(306, 396) + placed(306, 396, 306, 396), 1),
+        (placed(612, 900, left=900), 0),
+        (placed(612, 900, bottom=-900), 0),
+    ],
+)
+def test_a_page_is_an_image_from_half_of_its_area(page: str, needs: int) -> None:
+    assert read(pdf(page, shown(SENTENCES)))["ocr_pages"] == needs
+
+
+def test_half_of_the_pages_may_not_be_images() -> None:
+    image, text = placed(612, 792), shown(SENTENCES)
+    assert read(pdf(text, image))["reason"] == "needs OCR: 1 of 2 pages are images"
+    assert read(pdf(text, image, text))["text"].count(SENTENCES[0]) == 2
+    assert read(pdf(text, image, ""))["reason"] == "needs OCR: 1 of 3 pages are images"
+
+
+def test_a_page_of_few_characters_is_text() -> None:
+    for count, needs in ((50, 0), (49, 1)):
+        assert read(pdf(placed(612, 792) + shown(["x" * count])))["ocr_pages"] == needs
+    assert read(pdf(shown(["x"]), ""), max_pages=2)["text"] == "x"
+
+
 def test_a_file_of_too_many_pages_is_not_read() -> None:
     assert read(GOOD, max_pages=1)["reason"] == "too large: 2 pages, above data.extract.max_pages 1"
 
