@@ -37,7 +37,7 @@ def cut_shape(where: str, prune: PruneConfig, teacher: Shape, whose: str = "the 
     """The student's shape. Raises ValueError if the cut does not fit `teacher`; messages call it `whose`."""
     if prune.num_experts is not None:
         _check_experts(where, prune.num_experts, teacher, whose)
-    for axis, size in prune.ranked.items():
+    for axis, size in prune.sizes.items():
         if size > getattr(teacher, axis):
             raise ValueError(f"{where}.{axis} is {size} but {whose} has {getattr(teacher, axis)}; choose at most that")
     if prune.drop_layers and max(prune.drop_layers) > teacher.num_layers:
@@ -51,10 +51,16 @@ def cut_shape(where: str, prune: PruneConfig, teacher: Shape, whose: str = "the 
             f"{where}.num_attention_heads is {heads}, which is not a multiple of the teacher's"
             f" {teacher.num_query_groups} query groups; choose a multiple"
         )
+    if (groups := prune.num_query_groups) and teacher.num_query_groups % groups:
+        raise ValueError(
+            f"{where}.num_query_groups is {groups}, which does not divide the {teacher.num_query_groups} key-value heads"
+            f" of {whose}; choose {' or '.join(map(str, divisors(teacher.num_query_groups)[:-1]))}, so that as many of"
+            " them become one"
+        )
     layers = teacher.num_layers - len(prune.drop_layers)
     if layers < 1:
         raise ValueError(f"{where}.drop_layers drops all {teacher.num_layers} layers of {whose}; keep at least one")
-    cut = cut_to(teacher, {"num_layers": layers} | prune.ranked)
+    cut = cut_to(teacher, {"num_layers": layers} | prune.sizes)
     if not opens(cut):
         raise ValueError(
             f"{where} leaves hidden_size {cut.hidden_size} and num_attention_heads {cut.num_attention_heads}, and"
@@ -66,6 +72,11 @@ def cut_shape(where: str, prune: PruneConfig, teacher: Shape, whose: str = "the 
             f"{where} leaves {num_params(cut):,} parameters but {whose} has {num_params(teacher):,}; cut more"
         )
     return cut
+
+
+def divisors(number: int) -> list[int]:
+    """The divisors of a number, rising."""
+    return [size for size in range(1, number + 1) if number % size == 0]
 
 
 def _check_experts(where: str, experts: int, teacher: Shape, whose: str) -> None:
