@@ -44,6 +44,9 @@ class Sizes(Excerpt):
     hidden_size: int = Field(description="Hidden channels.")
     ffn_hidden_size: int = Field(description="Channels of the feed-forward layers.")
     num_attention_heads: int = Field(description="Query heads.")
+    num_query_groups: int | None = Field(
+        default=None, description="Key-value heads; null: those of the teacher, which were not cut then."
+    )
 
 
 class ScoredShape(Excerpt):

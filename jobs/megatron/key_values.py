@@ -40,7 +40,13 @@ Plan = dict[torch.nn.Module, Merge]
 """By the attention of a layer, which keeps its place where other layers are dropped."""
 
 
-def plan(model: GPTModel, config: dict[str, Any], groups: int, grouping: KvGrouping, merging: KvMerging) -> Plan:
+def plan(
+    model: GPTModel,
+    config: dict[str, Any],
+    groups: int,
+    grouping: KvGrouping = "similarity",
+    merging: KvMerging = "aligned",
+) -> Plan:
     """How the teacher's key-value heads become `groups` in each layer of this pipeline stage; `config` is that of the
     teacher. The model stays as it is."""
     return {
