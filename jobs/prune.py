@@ -8,7 +8,9 @@ from typing import Any
 
 from conf.families import family_of
 from conf.hf_config import FOLLOWING, completed, head_dim
+from conf.hf_model import shape_in
 from conf.mixture import COUNTS
+from conf.shape import cache_bytes
 from conf.spec import Spec
 from conf.stages.prune import PruneConfig
 from jobs.nemo import run as nemo
@@ -73,6 +75,10 @@ def _prune(spec: Spec, config: PruneConfig, device: Any) -> None:
             "ranking": config.ranking if config.ranked else None,
             "reinitialized": config.reinitialize,
             "axes": axes,
+            "cache_bytes": {
+                "before": cache_bytes(shape_in(hf_config)),
+                "after": cache_bytes(shape_in(student_config)),
+            },
         }
         (output / "kept.json").write_text(json.dumps(summary, indent=2) + "\n")
     weights.save(model, output / "model", student_config, teacher, DTYPES[precision])
