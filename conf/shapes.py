@@ -97,9 +97,10 @@ def sizes_of(shape: Shape, teacher: Shape) -> dict[str, int]:
 def describe(shape: Shape, teacher: Shape | None = None) -> str:
     """A shape as text: 4 layers, hidden 128, ffn 320, 4 heads; with its key-value heads where `teacher` has others."""
     merged = teacher is not None and shape.num_query_groups != teacher.num_query_groups
+    groups = f", {shape.num_query_groups} key-value head{'s' * (shape.num_query_groups > 1)}" if merged else ""
     return (
         f"{shape.num_layers} layers, hidden {shape.hidden_size}, ffn {shape.ffn_hidden_size},"
-        f" {shape.num_attention_heads} heads" + (f", {shape.num_query_groups} key-value heads" if merged else "")
+        f" {shape.num_attention_heads} heads{groups}"
     )
 
 
@@ -196,7 +197,7 @@ def _check_grid(where: str, config: SearchConfig, teacher: Shape, grid: dict[Axi
                 reach = f"raise it to {1 - divisors(size)[-2] / size:g} or " if size > 1 else ""
                 raise ValueError(
                     f"{where}.axes has {axis}, but max_width_pruning {config.max_width_pruning:g} leaves no smaller"
-                    f" divisor of the teacher's {size} key-value heads; {reach}remove {axis}"
+                    f" divisor of the teacher's key-value heads, which are {size}; {reach}remove {axis}"
                 )
             raise ValueError(
                 f"{where}.axes has {axis}, but the teacher's {size} cannot be cut to a multiple of"
@@ -247,7 +248,7 @@ def points(config: SweepConfig, teacher: Shape) -> list[tuple[Axis, float, Shape
 
 def _nearest(config: SweepConfig, teacher: Shape, axis: Axis, ratio: float) -> int:
     """The size of an axis next to a share of the teacher's; of two as near, the larger divisor."""
-    size = getattr(teacher, axis)
+    size: int = getattr(teacher, axis)
     if axis == "num_query_groups":
         return min(reversed(divisors(size)), key=lambda divisor: abs(divisor - ratio * size))
     step = _grain(config, teacher, axis)

@@ -58,7 +58,7 @@ def score_cuts(
         scorer.plans[groups] = key_values.plan(models[1], hf_config, groups)
     cuts: dict[str, tuple[dict[str, int], int]] = {}
     for each, shape in zip(sizes, shapes, strict=True):
-        cut = {axis: each[axis] for axis in AXES}
+        cut: dict[str, int] = {axis: each[axis] for axis in AXES}
         scorer.groups.setdefault(_key(cut), []).append(each.get("num_query_groups"))
         cuts.setdefault(_key(cut), (cut, num_params(shape)))
     minitron.score_shapes(models[1], importance, list(cuts.values()), scorer)

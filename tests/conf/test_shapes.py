@@ -140,13 +140,15 @@ def test_key_value_heads_are_searched_where_they_are_named() -> None:
         {"num_query_groups": 2},
         "6 layers, hidden 64, ffn 192, 8 heads, 2 key-value heads",
     )
+    one = cut_to(teacher, {"num_query_groups": 1})
+    assert describe(one, teacher).endswith("8 heads, 1 key-value head")
     assert describe(found) == describe(found, found) == "6 layers, hidden 64, ffn 192, 8 heads"
     with pytest.raises(
-        ValueError, match=r"max_width_pruning 0\.4 leaves no .* the teacher's 4 key-value heads; raise it to"
+        ValueError, match=r"max_width_pruning 0\.4 leaves no .* key-value heads, which are 4; raise it to 0\.5 or"
     ):
         candidates("s", search(target_params=0.9, axes=["num_query_groups"]), teacher)
     single = TEACHER.model_copy(update={"num_query_groups": 1})
-    with pytest.raises(ValueError, match="the teacher's 1 key-value heads; remove num_query_groups"):
+    with pytest.raises(ValueError, match="which are 1; remove num_query_groups"):
         candidates("s", halved, single)
 
 

@@ -85,7 +85,8 @@ def _reordered(candidates: tuple[SearchCandidate, ...]) -> list[str]:
 
 def _shape(shape: Sizes, teacher: Sizes) -> str:
     merged = shape.num_query_groups if shape.num_query_groups != teacher.num_query_groups else None
+    groups = f", {merged} key-value head{'s' * (merged > 1)}" if merged else ""
     return (
         f"{shape.num_layers} layers, hidden {shape.hidden_size}, FFN {shape.ffn_hidden_size},"
-        f" {shape.num_attention_heads} heads" + (f", {merged} key-value heads" if merged else "")
+        f" {shape.num_attention_heads} heads{groups}"
     )
