@@ -113,15 +113,11 @@ def test_heads_that_were_alike_are_merged_for_nothing(name: str, models: Path) -
     torch.testing.assert_close(logits(model), before, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("groups", [1, 2])
-def test_what_is_saved_is_what_was_scored(name: str, groups: int, models: Path, tmp_path: Path) -> None:
-    """A candidate's outputs, Megatron's merged model and transformers' are the same."""
-    from transformers import AutoModelForCausalLM
-
+def test_a_candidate_computes_what_the_merged_model_does(name: str, models: Path) -> None:
+    """While it is scored, and no longer."""
     model, config = opened(name, models / name)
-    before, plan = logits(model), planned(model, config, groups)
+    before, plan = logits(model), planned(model, config, 2)
     with key_values.merged_outputs(model, plan):
         scored = logits(model)
     torch.testing.assert_close(logits(model), before, rtol=0, atol=0)
@@ -129,12 +125,22 @@ def test_what_is_saved_is_what_was_scored(name: str, groups: int, models: Path, 
     merged = logits(model)
     assert not torch.allclose(merged, before, atol=1e-2)
     torch.testing.assert_close(scored, merged, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_what_is_saved_computes_the_same_in_transformers(name: str, groups: int, models: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model, config = opened(name, models / name)
+    key_values.merge(model, planned(model, config, groups))
     student = config | {"num_key_value_heads": groups}
     weights.save(model, tmp_path / "student", student, models / name, torch.float32)
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "student", dtype=torch.float32).eval()
     assert theirs.config.num_key_value_heads == groups
     with torch.no_grad():
-        torch.testing.assert_close(theirs(TOKENS, use_cache=False).logits, merged, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(theirs(TOKENS, use_cache=False).logits, logits(model), rtol=1e-4, atol=1e-4)
 
 
 def test_baselines_take_the_mean_or_the_first(models: Path) -> None:
