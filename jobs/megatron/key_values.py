@@ -71,8 +71,8 @@ def _planned(layer: Any, groups: int, freedom: Freedom, *, grouping: KvGrouping,
     packed = _packed(attention.linear_qkv.weight, heads, width)
     if attention.linear_qkv.bias is not None:
         packed = torch.cat([packed, _packed(attention.linear_qkv.bias, heads, width)[..., None]], dim=-1)
-    weights = [packed[:, part].double().cpu() for part in (-2, -1)]
-    products = [torch.einsum("aih,bjh->aibj", part, part) for part in weights]
+    weights = [packed[:, part].double() for part in (-2, -1)]  # products are made where the model is, turns on the CPU
+    products = [torch.einsum("aih,bjh->aibj", part, part).cpu() for part in weights]
     turned = merging == "aligned"
     if grouping == "similarity":
         freedoms = (freedom, ANY) if turned else (None, None)
@@ -103,7 +103,7 @@ def _kept(weights: list[torch.Tensor], turns: list[torch.Tensor], groups: list[l
     total = sum(float(part.square().sum()) for part in weights)
     held = 0.0
     for part, turn in zip(weights, turns, strict=True):
-        heads = turn @ part
+        heads = turn.to(part) @ part
         held += sum(len(members) * float(heads[members].mean(0).square().sum()) for members in groups)
     return held / total if total else 1.0
 
@@ -160,9 +160,7 @@ def merged_outputs(model: GPTModel, plan: Plan) -> Iterator[None]:
     its group, turned back."""
     hooks = []
     for layer in model.decoder.layers:
-        how = plan[layer.self_attention]
-        maps = [_map(how, turns) for turns in (how.keys, how.values)]
-        hook = functools.partial(_replaced_outputs, maps)
+        hook = functools.partial(_replaced_outputs, plan[layer.self_attention])
         hooks.append(layer.self_attention.linear_qkv.register_forward_hook(hook))
     try:
         yield
@@ -171,30 +169,25 @@ def merged_outputs(model: GPTModel, plan: Plan) -> Iterator[None]:
             handle.remove()
 
 
-def _map(how: Merge, turns: torch.Tensor) -> torch.Tensor:
-    """What each head takes of each other one [heads, width, heads, width]."""
-    heads, width = turns.shape[:2]
-    found = torch.zeros(heads, width, heads, width, dtype=turns.dtype)
-    for members in how.groups:
-        for head in members:
-            for other in members:
-                found[head, :, other] = how.shares[other] * turns[head].T @ turns[other]
-    return found
-
-
-def _replaced_outputs(maps: list[torch.Tensor], _: Any, __: Any, output: Any) -> Any:
+def _replaced_outputs(how: Merge, _: Any, __: Any, output: Any) -> Any:
     joint, bias = output
     assert bias is None, "the bias is part of the output"
-    heads, width = maps[0].shape[:2]
-    packed = joint.unflatten(-1, (heads, -1, width))
-    merged = [
-        torch.einsum(
-            "aibj,...bj->...ai", each.to(device=joint.device, dtype=torch.float32), packed[..., part, :].float()
-        )
-        for each, part in zip(maps, (-2, -1), strict=True)
+    packed = joint.unflatten(-1, (len(how.shares), -1, how.keys.shape[-1]))
+    parts = [
+        _of_group(packed[..., part, :].float(), how, turns).to(joint)[..., None, :]
+        for turns, part in ((how.keys, -2), (how.values, -1))
     ]
-    parts = [packed[..., :-2, :], *(each.to(joint)[..., None, :] for each in merged)]
-    return torch.cat(parts, dim=-2).flatten(-3), None
+    return torch.cat([packed[..., :-2, :], *parts], dim=-2).flatten(-3), None
+
+
+def _of_group(heads: torch.Tensor, how: Merge, turns: torch.Tensor) -> torch.Tensor:
+    """For each head [..., heads, width], that of its group, turned back."""
+    turns, shares = turns.to(heads), how.shares.to(heads)
+    turned = torch.einsum("gij,...gj->...gi", turns, heads) * shares[:, None]
+    own = torch.empty_like(turned)
+    for members in how.groups:
+        own[..., members, :] = turned[..., members, :].sum(-2, keepdim=True)
+    return torch.einsum("gji,...gj->...gi", turns, own)
 
 
 def described(plan: Plan, model: GPTModel) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import torch
 
-ROUNDS = 50
+ROUNDS = 20
 """Most times that all heads of a group are turned towards the others; fewer where nothing changes any more."""
-SETTLED = 1e-9
+SETTLED = 1e-6
 """Least gain of a round, as a share of the group's squares, after which there is another."""
 
 
@@ -57,14 +57,27 @@ def best_turns(crossed: torch.Tensor, freedom: Freedom) -> torch.Tensor:
 def distances(products: torch.Tensor, freedom: Freedom | None) -> torch.Tensor:
     """Squared distances [heads, heads] of heads whose channels have these `products` [heads, width, heads, width], each
     pair after the best turn; without a `freedom`, as they are."""
+    heads = len(products)
+    one, other = torch.triu_indices(heads, heads, offset=1)
     crossed = products.permute(0, 2, 1, 3)
     squares = crossed.diagonal(dim1=2, dim2=3).sum(-1).diagonal()
-    if freedom is None:
-        gains = crossed.diagonal(dim1=2, dim2=3).sum(-1)
-    else:
-        gains = torch.stack([(best_turns(row, freedom) * row).sum((-2, -1)) for row in crossed])
-    apart = squares[:, None] + squares[None, :] - gains - gains.T
-    return apart.clamp_min(0).fill_diagonal_(0)
+    pairs = crossed[one, other]
+    alike = _alike(pairs, freedom) if freedom else pairs.diagonal(dim1=-2, dim2=-1).sum(-1)
+    apart = torch.zeros(heads, heads, dtype=products.dtype)
+    apart[one, other] = apart[other, one] = (squares[one] + squares[other] - 2 * alike).clamp_min(0)
+    return apart
+
+
+def _alike(crossed: torch.Tensor, freedom: Freedom) -> torch.Tensor:
+    """The sum of products [...] of two heads' weights after the best turn, which need not be made for it."""
+    half = freedom.rotated // 2
+    if freedom.normed:
+        return (best_turns(crossed, freedom) * crossed).sum((-2, -1))
+    first, second = torch.arange(half), torch.arange(half, 2 * half)
+    along = crossed[..., first, first] + crossed[..., second, second]
+    across = crossed[..., second, first] - crossed[..., first, second]
+    free = torch.linalg.svdvals(crossed[..., 2 * half :, 2 * half :]).sum(-1)
+    return torch.hypot(along, across).sum(-1) + free
 
 
 def similar(apart: torch.Tensor, groups: int) -> list[list[int]]:

@@ -83,8 +83,10 @@ def test_distances_are_those_of_turned_weights() -> None:
     heads[2] = turned_pairs(1.0, 2.0) @ heads[0]
     apart = distances(products(heads), PAIRS)
     assert float(apart[0, 2]) == pytest.approx(0, abs=1e-9) and torch.equal(apart.diagonal(), torch.zeros(3))
-    best = best_turns(heads[0] @ heads[1].T, PAIRS)
-    assert float(apart[0, 1]) == pytest.approx(float((heads[0] - best @ heads[1]).square().sum()))
+    for freedom in (PAIRS, SIGNS, ANY, Freedom(rotated=6)):
+        best, apart = best_turns(heads[0] @ heads[1].T, freedom), distances(products(heads), freedom)
+        assert float(apart[0, 1]) == pytest.approx(float((heads[0] - best @ heads[1]).square().sum()))
+        assert torch.equal(apart, apart.T)
     assert 0 < float(apart[0, 1]) < float(distances(products(heads), None)[0, 1])
 
 
@@ -138,3 +140,5 @@ def test_turning_goes_on_until_nothing_is_gained(monkeypatch: pytest.MonkeyPatch
     none, one, two, many = (spread(rounds) for rounds in (0, 1, 2, 50))
     assert none > one > two >= many
     assert many == pytest.approx(spread(200), rel=1e-6)
+    monkeypatch.setattr(turns, "SETTLED", 0.5)
+    assert none > spread(50) == pytest.approx(two), "half of the squares are never gained by another round"
