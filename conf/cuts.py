@@ -99,8 +99,9 @@ def check_names(recipe: Recipe) -> None:
 def prune_of(search: SearchConfig, sizes: Mapping[str, int], teacher: Mapping[str, int]) -> PruneConfig:
     """The prune config of a candidate, identical to that of a recipe with these sizes, so that they share one
     artifact."""
-    settings = {"ranking": search.ranking, "seed": search.seed, "parallel": search.parallel}
-    return PruneConfig.model_validate({axis: size for axis, size in sizes.items() if size != teacher[axis]} | settings)
+    cut = {axis: size for axis, size in sizes.items() if size != teacher[axis]}
+    ranking = {"ranking": search.ranking} if cut.keys() != {"num_query_groups"} else {}  # which needs none
+    return PruneConfig.model_validate(cut | ranking | {"seed": search.seed, "parallel": search.parallel})
 
 
 WITHOUT_EARLY_STOPPING = {

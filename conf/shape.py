@@ -100,6 +100,12 @@ def head_dim(shape: Shape) -> int:
     return shape.head_dim or shape.hidden_size // shape.num_attention_heads
 
 
+def cache_bytes(shape: Shape) -> int:
+    """Bytes of KV cache for a token in 16 bits: the keys and values of all layers. A layer with a window keeps no more
+    than its window's."""
+    return 2 * 2 * shape.num_layers * shape.num_query_groups * head_dim(shape)
+
+
 def norms(shape: Shape) -> int:
     """Parameters of a layer's norms."""
     around = 4 if family(shape).sandwiched else 2

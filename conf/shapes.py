@@ -10,8 +10,8 @@ import math
 from collections.abc import Mapping
 from itertools import product
 
-from conf.shape import Shape, family, head_dim, num_params, opens
-from conf.stages.candidate_score import AXES, Axis
+from conf.shape import Shape, cache_bytes, family, head_dim, num_params, opens
+from conf.stages.candidate_score import ALL_AXES, AXES, Axis
 from conf.stages.prune import PruneConfig
 from conf.stages.search import SearchConfig
 from conf.stages.sweep import SweepConfig
@@ -24,8 +24,7 @@ NOUNS = {"num_layers": "layers", "hidden_size": "hidden", "ffn_hidden_size": "ff
 
 def memory_mb(shape: Shape, batch: int, length: int) -> float:
     """MB of bf16 weights and of the KV cache for `batch` sequences of `length` tokens."""
-    cache = 2 * shape.num_layers * shape.num_query_groups * head_dim(shape) * batch * length
-    return 2 * (num_params(shape) + cache) / 1e6
+    return (2 * num_params(shape) + cache_bytes(shape) * batch * length) / 1e6
 
 
 def cut_to(teacher: Shape, sizes: Mapping[str, int]) -> Shape:
@@ -37,7 +36,7 @@ def cut_shape(where: str, prune: PruneConfig, teacher: Shape, whose: str = "the 
     """The student's shape. Raises ValueError if the cut does not fit `teacher`; messages call it `whose`."""
     if prune.num_experts is not None:
         _check_experts(where, prune.num_experts, teacher, whose)
-    for axis, size in prune.ranked.items():
+    for axis, size in prune.sizes.items():
         if size > getattr(teacher, axis):
             raise ValueError(f"{where}.{axis} is {size} but {whose} has {getattr(teacher, axis)}; choose at most that")
     if prune.drop_layers and max(prune.drop_layers) > teacher.num_layers:
@@ -51,10 +50,16 @@ def cut_shape(where: str, prune: PruneConfig, teacher: Shape, whose: str = "the 
             f"{where}.num_attention_heads is {heads}, which is not a multiple of the teacher's"
             f" {teacher.num_query_groups} query groups; choose a multiple"
         )
+    if (groups := prune.num_query_groups) and teacher.num_query_groups % groups:
+        raise ValueError(
+            f"{where}.num_query_groups is {groups}, which does not divide the {teacher.num_query_groups} key-value"
+            f" heads of {whose}; choose {' or '.join(map(str, divisors(teacher.num_query_groups)[:-1]))}, so that as"
+            " many of them become one"
+        )
     layers = teacher.num_layers - len(prune.drop_layers)
     if layers < 1:
         raise ValueError(f"{where}.drop_layers drops all {teacher.num_layers} layers of {whose}; keep at least one")
-    cut = cut_to(teacher, {"num_layers": layers} | prune.ranked)
+    cut = cut_to(teacher, {"num_layers": layers} | prune.sizes)
     if not opens(cut):
         raise ValueError(
             f"{where} leaves hidden_size {cut.hidden_size} and num_attention_heads {cut.num_attention_heads}, and"
@@ -66,6 +71,11 @@ def cut_shape(where: str, prune: PruneConfig, teacher: Shape, whose: str = "the 
             f"{where} leaves {num_params(cut):,} parameters but {whose} has {num_params(teacher):,}; cut more"
         )
     return cut
+
+
+def divisors(number: int) -> list[int]:
+    """The divisors of a number, rising."""
+    return [size for size in range(1, number + 1) if number % size == 0]
 
 
 def _check_experts(where: str, experts: int, teacher: Shape, whose: str) -> None:
@@ -81,35 +91,32 @@ def _check_experts(where: str, experts: int, teacher: Shape, whose: str) -> None
 
 def sizes_of(shape: Shape, teacher: Shape) -> dict[str, int]:
     """Axes in which a shape differs from the teacher, with their sizes."""
-    return {axis: size for axis in AXES if (size := getattr(shape, axis)) != getattr(teacher, axis)}
+    return {axis: size for axis in ALL_AXES if (size := getattr(shape, axis)) != getattr(teacher, axis)}
 
 
-def describe(shape: Shape) -> str:
-    """A shape as text: 4 layers, hidden 128, ffn 320, 4 heads."""
+def describe(shape: Shape, teacher: Shape | None = None) -> str:
+    """A shape as text: 4 layers, hidden 128, ffn 320, 4 heads; with its key-value heads where `teacher` has others."""
+    merged = teacher is not None and shape.num_query_groups != teacher.num_query_groups
+    groups = f", {shape.num_query_groups} key-value head{'s' * (shape.num_query_groups > 1)}" if merged else ""
     return (
         f"{shape.num_layers} layers, hidden {shape.hidden_size}, ffn {shape.ffn_hidden_size},"
-        f" {shape.num_attention_heads} heads"
+        f" {shape.num_attention_heads} heads{groups}"
     )
 
 
 def choices(config: SearchConfig, teacher: Shape) -> dict[Axis, list[int]]:
     """Sizes of each axis within the bounds, including the teacher's."""
-    steps = {
-        "num_layers": config.layers_divisor,
-        "hidden_size": config.hidden_divisor,
-        "ffn_hidden_size": config.ffn_divisor,
-        "num_attention_heads": math.lcm(config.heads_divisor, teacher.num_query_groups),
-    }
     sizes_of_axis: dict[Axis, list[int]] = {}
-    for axis in AXES:
+    for axis in ALL_AXES:
         teacher_size = getattr(teacher, axis)
         bound = config.max_depth_pruning if axis == "num_layers" else config.max_width_pruning
-        least = (
-            math.ceil((1 - bound) * teacher_size - 1e-9) if config.axes is None or axis in config.axes else teacher_size
-        )
-        sizes_of_axis[axis] = sorted(
-            {size for size in range(steps[axis], teacher_size + 1, steps[axis]) if size >= least} | {teacher_size}
-        )
+        least = math.ceil((1 - bound) * teacher_size - 1e-9) if axis in (config.axes or AXES) else teacher_size
+        if axis == "num_query_groups":
+            possible = divisors(teacher_size)
+        else:
+            step = _step(config, teacher, axis)
+            possible = list(range(step, teacher_size + 1, step))
+        sizes_of_axis[axis] = sorted({size for size in possible if size >= least} | {teacher_size})
     return sizes_of_axis
 
 
@@ -118,7 +125,7 @@ def candidates(where: str, config: SearchConfig, teacher: Shape) -> list[Shape]:
     none."""
     grid = choices(config, teacher)
     _check_grid(where, config, teacher, grid)
-    most_params, most_memory = _targets(where, config, teacher)
+    targets = _targets(where, config, teacher)
     shapes = [cut_to(teacher, dict(zip(grid, sizes, strict=True))) for sizes in product(*grid.values())]
     smaller = [shape for shape in shapes if sizes_of(shape, teacher) and opens(shape)]
     if not smaller:
@@ -126,40 +133,44 @@ def candidates(where: str, config: SearchConfig, teacher: Shape) -> list[Shape]:
             f"{where}: in no shape within the bounds do the heads divide the hidden size, as transformers needs; lower"
             f" hidden_divisor {config.hidden_divisor} or remove num_attention_heads from axes"
         )
-    fitting = [shape for shape in smaller if num_params(shape) <= most_params and _memory(config, shape) <= most_memory]
+    fitting = [shape for shape in smaller if _excess(config, shape, targets) <= 1]
     if not fitting:
-        least = min(
-            smaller,
-            key=lambda shape: (
-                max(num_params(shape) / most_params, _memory(config, shape) / most_memory),
-                describe(shape),
-            ),
-        )
+        least = min(smaller, key=lambda shape: (_excess(config, shape, targets), describe(shape, teacher)))
         weight = f", {_memory(config, least):,.1f} MB" if config.target_memory_mb else ""
+        weight += f", {cache_bytes(least):,} bytes of KV cache a token" if config.target_cache_bytes else ""
+        add = "" if "num_query_groups" in (config.axes or ()) else "add num_query_groups to axes, "
         raise ValueError(
-            f"{where}: no shape within the bounds meets the budget of {_budget(config, most_params)}; the nearest is"
-            f" {describe(least)} with {num_params(least):,} parameters{weight}: raise the target, max_width_pruning"
+            f"{where}: no shape within the bounds meets the budget of {_budget(config, targets)}; the nearest is"
+            f" {describe(least, teacher)} with {num_params(least):,} parameters{weight}:"
+            f" {add if config.target_cache_bytes else ''}raise the target, max_width_pruning"
             f" {config.max_width_pruning:g} or max_depth_pruning {config.max_depth_pruning:g}"
         )
-    return sorted(fitting, key=lambda shape: (-num_params(shape), *(-getattr(shape, axis) for axis in AXES)))[
+    return sorted(fitting, key=lambda shape: (-num_params(shape), *(-getattr(shape, axis) for axis in ALL_AXES)))[
         : config.candidates
     ]
+
+
+def _excess(config: SearchConfig, shape: Shape, targets: tuple[float, float, float]) -> float:
+    """The largest share of a target that a shape takes; above 1 it does not fit."""
+    taken = (num_params(shape), _memory(config, shape), cache_bytes(shape))
+    return max(size / target for size, target in zip(taken, targets, strict=True))
 
 
 def _memory(config: SearchConfig, shape: Shape) -> float:
     return memory_mb(shape, config.memory_batch, config.memory_length)
 
 
-def _budget(config: SearchConfig, params: float) -> str:
-    parts = [f"{params:,.0f} parameters"] * bool(config.target_params) + [f"{config.target_memory_mb} MB"] * bool(
-        config.target_memory_mb
-    )
+def _budget(config: SearchConfig, targets: tuple[float, float, float]) -> str:
+    parts = [f"{targets[0]:,.0f} parameters"] * bool(config.target_params)
+    parts += [f"{config.target_memory_mb} MB"] * bool(config.target_memory_mb)
+    parts += [f"{config.target_cache_bytes:,} bytes of KV cache a token"] if config.target_cache_bytes else []
     return " and ".join(parts)
 
 
-def _targets(where: str, config: SearchConfig, teacher: Shape) -> tuple[float, float]:
-    """Maximum parameters and MB of a candidate; the teacher's values where there is no target."""
-    total, teacher_mb = num_params(teacher), _memory(config, teacher)
+def _targets(where: str, config: SearchConfig, teacher: Shape) -> tuple[float, float, float]:
+    """Maximum parameters, MB and bytes of KV cache a token of a candidate; the teacher's values where there is no
+    target."""
+    total, teacher_mb, teacher_cache = num_params(teacher), _memory(config, teacher), cache_bytes(teacher)
     params, memory = config.target_params or total, config.target_memory_mb or teacher_mb
     params = params * total if params < 1 else params
     if config.target_params is not None and (config.target_params == 1 or params >= total):
@@ -170,13 +181,24 @@ def _targets(where: str, config: SearchConfig, teacher: Shape) -> tuple[float, f
         raise ValueError(
             f"{where}.target_memory_mb is {memory:g} but the teacher takes {teacher_mb:,.1f} MB; choose less"
         )
-    return float(params), memory
+    if config.target_cache_bytes is not None and config.target_cache_bytes >= teacher_cache:
+        raise ValueError(
+            f"{where}.target_cache_bytes is {config.target_cache_bytes} but the teacher's KV cache takes"
+            f" {teacher_cache:,} bytes a token; choose less"
+        )
+    return float(params), memory, float(config.target_cache_bytes or teacher_cache)
 
 
 def _check_grid(where: str, config: SearchConfig, teacher: Shape, grid: dict[Axis, list[int]]) -> None:
     for axis in config.axes or ():
         if len(grid[axis]) == 1:
             size = getattr(teacher, axis)
+            if axis == "num_query_groups":
+                reach = f"raise it to {1 - divisors(size)[-2] / size:g} or " if size > 1 else ""
+                raise ValueError(
+                    f"{where}.axes has {axis}, but max_width_pruning {config.max_width_pruning:g} leaves no smaller"
+                    f" divisor of the teacher's key-value heads, which are {size}; {reach}remove {axis}"
+                )
             raise ValueError(
                 f"{where}.axes has {axis}, but the teacher's {size} cannot be cut to a multiple of"
                 f" {_step(config, teacher, axis)} within the bounds; lower the divisor, raise the bound or remove"
@@ -195,29 +217,43 @@ def _check_grid(where: str, config: SearchConfig, teacher: Shape, grid: dict[Axi
 
 
 def _step(config: SearchConfig, teacher: Shape, axis: Axis) -> int:
-    divisors = {
+    steps = {
         "num_layers": config.layers_divisor,
         "hidden_size": config.hidden_divisor,
         "ffn_hidden_size": config.ffn_divisor,
+        "num_attention_heads": math.lcm(config.heads_divisor, teacher.num_query_groups),
     }
-    return divisors.get(axis) or math.lcm(config.heads_divisor, teacher.num_query_groups)
+    return steps[axis]
 
 
 def points(config: SweepConfig, teacher: Shape) -> list[tuple[Axis, float, Shape]]:
     """Cuts of a sweep: axis, requested ratio, shape; equal sizes are listed once. Raises ValueError if an axis cannot
     be cut."""
-    steps = {"num_layers": 1, "num_attention_heads": teacher.num_query_groups}
     cuts: list[tuple[Axis, float, Shape]] = []
     for axis in config.axes:
-        teacher_size, step, seen = getattr(teacher, axis), steps.get(axis, config.divisor), set()
+        teacher_size, seen = getattr(teacher, axis), set()
         for ratio in sorted(config.ratios, reverse=True):
-            size = max(step, round(ratio * teacher_size / step) * step)
+            size = _nearest(config, teacher, axis, ratio)
             if size < teacher_size and size not in seen:
                 seen.add(size)
                 cuts.append((axis, ratio, cut_to(teacher, {axis: size})))
         if not seen:
+            kind = "divisor" if axis == "num_query_groups" else f"multiple of {_grain(config, teacher, axis)}"
             raise ValueError(
-                f"sweep.axes has {axis}, but no ratio of the teacher's {teacher_size} gives a smaller multiple of"
-                f" {step}; remove {axis} or add smaller ratios"
+                f"sweep.axes has {axis}, but no ratio of the teacher's {teacher_size} gives a smaller {kind}; remove"
+                f" {axis} or add smaller ratios"
             )
     return cuts
+
+
+def _nearest(config: SweepConfig, teacher: Shape, axis: Axis, ratio: float) -> int:
+    """The size of an axis next to a share of the teacher's; of two as near, the larger divisor."""
+    size: int = getattr(teacher, axis)
+    if axis == "num_query_groups":
+        return min(reversed(divisors(size)), key=lambda divisor: abs(divisor - ratio * size))
+    step = _grain(config, teacher, axis)
+    return max(step, round(ratio * size / step) * step)
+
+
+def _grain(config: SweepConfig, teacher: Shape, axis: Axis) -> int:
+    return {"num_layers": 1, "num_attention_heads": teacher.num_query_groups}.get(axis, config.divisor)

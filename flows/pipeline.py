@@ -128,7 +128,8 @@ class Pipeline:
         search_result = self.stage(f"search-{name}", search, of=name, **shared)
 
         def cut(one: Candidate) -> Handle:
-            return self.stage(f"prune-{name}-c{one.number}", one.config, of=name, cut=one.number - 1, **shared)
+            inputs = shared if one.config.ranked else shared | {"importance": None}
+            return self.stage(f"prune-{name}-c{one.number}", one.config, of=name, cut=one.number - 1, **inputs)
 
         def teach(one: Candidate, config: DistillConfig, number: int) -> Handle:
             inputs: dict[str, Any] = {"teacher": self.teacher, "student": one.model, "data": self.data}

@@ -16,7 +16,7 @@ from conf.estimate.passes import BYTES
 from conf.hf_model import stored_precision
 from conf.hf_weights import StoredPrecision
 from conf.recipe import Recipe
-from conf.shape import Shape, num_params
+from conf.shape import Shape, cache_bytes, num_params
 from conf.shapes import points
 from conf.stages.answer import AnswerConfig
 from conf.stages.evaluate import EvaluateConfig
@@ -59,7 +59,20 @@ def estimate(recipe: Recipe, planned: PlannedStage) -> StageEstimate:
     numbers = planned.config.estimate(models) or StageEstimate()
     mixed = [shape for shape in (models.after, models.before, models.teacher) if shape.num_experts]
     active = (num_params(shape, active=True) for shape in mixed if num_params(shape) == numbers.params)
-    return replace(numbers, active=next(active, None))
+    cache = cache_bytes(models.after) if "model/config.json" in planned.config.writes else None
+    return replace(numbers, active=next(active, None), cache=cache)
+
+
+def caches(recipe: Recipe) -> dict[str, int]:
+    """Bytes of KV cache for a token, in 16 bits, of the teacher and of each student of known shape; empty if the
+    teacher's is unknown."""
+    teacher = teacher_shape(recipe)
+    if teacher is None:
+        return {}
+    known = {name: cuts(recipe, name, teacher) for name, student in recipe.students.items() if not student.search}
+    return {"teacher": cache_bytes(teacher)} | {
+        name: cache_bytes(all_cuts[-1].after) for name, all_cuts in known.items()
+    }
 
 
 def _stored(recipe: Recipe) -> StoredPrecision:

@@ -8,7 +8,9 @@ from typing import Any
 
 from conf.families import family_of
 from conf.hf_config import FOLLOWING, completed, head_dim
+from conf.hf_model import shape_in
 from conf.mixture import COUNTS
+from conf.shape import cache_bytes
 from conf.spec import Spec
 from conf.stages.prune import PruneConfig
 from jobs.nemo import run as nemo
@@ -31,7 +33,7 @@ def run(spec: Spec) -> None:
 def _prune(spec: Spec, config: PruneConfig, device: Any) -> None:
     import torch
 
-    from jobs.megatron import inputs, kept_axes, minitron, weights
+    from jobs.megatron import inputs, kept_axes, key_values, minitron, weights
     from jobs.megatron.model import DTYPES, build, num_params, stored_precision
 
     data, teacher, output = Path(spec.inputs["data"]), Path(spec.inputs["teacher"]) / "model", Path(spec.output)
@@ -40,6 +42,9 @@ def _prune(spec: Spec, config: PruneConfig, device: Any) -> None:
     precision = stored_precision(hf_config)
     model = build(hf_config, config.parallel, precision, device, for_pruning=True)
     weights.load(model, teacher, hf_config)
+    merging = None
+    if groups := config.num_query_groups:
+        merging = key_values.plan(model, hf_config, groups, config.kv_grouping, config.kv_merging)
     axes: dict[str, Any] = {}
     layers = list(range(1, hf_config["num_hidden_layers"] + 1))
     if config.ranked:
@@ -55,6 +60,9 @@ def _prune(spec: Spec, config: PruneConfig, device: Any) -> None:
             )
             for axis, entries in axes.items()
         }
+    if merging:
+        key_values.merge(model, merging)
+        axes["num_query_groups"] = key_values.described(merging, model)
     for name in FOLLOWING:
         if hf_config.get(name):
             student_config[name] = [hf_config[name][layer - 1] for layer in layers]
@@ -67,6 +75,10 @@ def _prune(spec: Spec, config: PruneConfig, device: Any) -> None:
             "ranking": config.ranking if config.ranked else None,
             "reinitialized": config.reinitialize,
             "axes": axes,
+            "cache_bytes": {
+                "before": cache_bytes(shape_in(hf_config)),
+                "after": cache_bytes(shape_in(student_config)),
+            },
         }
         (output / "kept.json").write_text(json.dumps(summary, indent=2) + "\n")
     weights.save(model, output / "model", student_config, teacher, DTYPES[precision])
@@ -83,9 +95,10 @@ def cut_config(hf_config: dict[str, Any], config: PruneConfig) -> dict[str, Any]
         "ffn_hidden_size": (experts.width if experts else "intermediate_size",),
         "num_attention_heads": ("num_attention_heads",),
         "num_experts": COUNTS,
+        "num_query_groups": ("num_key_value_heads",),
     }
     student = hf_config | {"head_dim": head_dim(hf_config)}
-    for axis, size in config.ranked.items():
+    for axis, size in config.sizes.items():
         if keys[axis][0] not in hf_config:
             raise ValueError(f"prune.{axis} is {size} but the teacher is dense, with no experts; remove it")
         if size > hf_config[keys[axis][0]]:
@@ -107,6 +120,11 @@ def cut_config(hf_config: dict[str, Any], config: PruneConfig) -> dict[str, Any]
         raise ValueError(
             f"prune.num_attention_heads {student['num_attention_heads']} is not a multiple of the teacher's "
             f"{hf_config['num_key_value_heads']} query groups; choose a multiple"
+        )
+    if hf_config["num_key_value_heads"] % student["num_key_value_heads"]:
+        raise ValueError(
+            f"prune.num_query_groups is {student['num_key_value_heads']}, which does not divide the teacher's"
+            f" {hf_config['num_key_value_heads']} key-value heads; choose a divisor"
         )
     remaining = slice(student["num_hidden_layers"])  # which ones is known after the cut
     student |= {name: hf_config[name][remaining] for name in FOLLOWING if hf_config.get(name)}

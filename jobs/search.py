@@ -9,7 +9,7 @@ from pathlib import Path
 from conf.shape import num_params
 from conf.shapes import candidates, memory_mb
 from conf.spec import Spec
-from conf.stages.candidate_score import AXES
+from conf.stages.candidate_score import ALL_AXES
 from conf.stages.search import SearchConfig
 from jobs.runtime.entry import main
 
@@ -37,7 +37,7 @@ def run(spec: Spec) -> None:
         memory_workload = (config.memory_batch, config.memory_length)
         teacher_entry, *entries = [
             {
-                "shape": {axis: getattr(shape, axis) for axis in AXES},
+                "shape": {axis: getattr(shape, axis) for axis in ALL_AXES},
                 "params": num_params(shape),
                 "memory_mb": memory_mb(shape, *memory_workload),
             }

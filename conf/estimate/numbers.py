@@ -79,11 +79,12 @@ class JobEstimate:
 @dataclass(frozen=True, kw_only=True)
 class StageEstimate:
     """Estimates for a stage; None if unknown. `active` are the parameters that a token passes, in a mixture of experts;
-    `disk` is the size of its artifact, `scratch` additional disk while it
-    runs, `copies` additional main memory."""
+    `cache` the bytes of KV cache that its model takes for a token, in 16 bits; `disk` is the size of its artifact,
+    `scratch` additional disk while it runs, `copies` additional main memory."""
 
     params: int | None = None
     active: int | None = None
+    cache: int | None = None
     tokens: int | None = None
     steps: int | None = None
     disk: int | None = None

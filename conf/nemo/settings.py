@@ -153,6 +153,11 @@ def check_prune(where: str, config: PruneConfig) -> None:
         raise ValueError(
             f"{where}.{setting}, which engine nemo's gpt_prune does not support; remove it or use engine megatron"
         )
+    if config.num_query_groups:
+        raise ValueError(
+            f"{where}.num_query_groups is {config.num_query_groups}, but engine nemo's gpt_prune keeps all key-value"
+            " heads; remove it or use engine megatron"
+        )
     if config.drop_layers and config.ranked:
         other = next(iter(config.ranked))
         raise ValueError(

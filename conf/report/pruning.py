@@ -15,7 +15,11 @@ class KeptPart(Excerpt):
 
     of: int = Field(description="Layers, channels, heads or experts before the cut.")
     count: int = Field(description="How many are kept.")
-    ranges: str = Field(description="Which ones, such as 1-3, 7: layers from 1, channels, heads and experts from 0.")
+    ranges: str = Field(
+        description=(
+            "Which ones, such as 1-3, 7: layers from 1, channels, heads and experts from 0; 0+2: heads that became one."
+        )
+    )
     share: float | None = Field(
         description="Share of the total importance they hold, 0 to 1; null: importance was not measured."
     )
@@ -26,6 +30,18 @@ class KeptPart(Excerpt):
     )
 
 
+class CacheBytes(Excerpt):
+    """Bytes of KV cache for a token in 16 bits."""
+
+    before: int = Field(description="Of the model that was cut.")
+    after: int = Field(description="Of what is left.")
+
+    @property
+    def saved(self) -> float:
+        """Share that the cut saves."""
+        return 1 - self.after / self.before
+
+
 class Cut(Excerpt):
     """What a cut kept (kept.json of a prune stage)."""
 
@@ -33,6 +49,9 @@ class Cut(Excerpt):
     reinitialized: bool = Field(default=False, description="Whether its weights were reinitialized (a baseline).")
     axes: dict[CutAxis, KeptPart | dict[str, KeptPart]] = Field(
         description="By axis; if each layer was cut separately, by layer number (from 1)."
+    )
+    cache_bytes: CacheBytes | None = Field(
+        default=None, description="KV cache of a token before and after the cut; null: it was not told then."
     )
     path: str = Field(description="Path of kept.json, which lists every kept channel.")
 
@@ -44,6 +63,9 @@ class Sizes(Excerpt):
     hidden_size: int = Field(description="Hidden channels.")
     ffn_hidden_size: int = Field(description="Channels of the feed-forward layers.")
     num_attention_heads: int = Field(description="Query heads.")
+    num_query_groups: int | None = Field(
+        default=None, description="Key-value heads; null: those of the teacher, which were not cut then."
+    )
 
 
 class ScoredShape(Excerpt):

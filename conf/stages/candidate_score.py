@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator
 
@@ -12,8 +12,10 @@ from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import Parallel, RunsAs, pipeline_only
 from conf.shape import num_params
 
-Axis = Literal["num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads"]
+Axis = Literal["num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads", "num_query_groups"]
 AXES: tuple[Axis, ...] = ("num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads")
+"""The axes of Minitron, which are cut where none are named."""
+ALL_AXES: tuple[Axis, ...] = get_args(Axis)
 
 
 class QuickScore(StageConfig):

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from conf.base import Config, Execution, Resumes
+from conf.base import Config, Execution, Later, Resumes
 from conf.stages.candidate_score import Axis, QuickScore
 from conf.stages.prune import Ranking
 
@@ -71,11 +71,14 @@ class SearchConfig(QuickScore):
         gt=0,
         description="Maximum MB (10^6 bytes) of bf16 weights and KV cache at memory_batch and memory_length.",
     )
+    target_cache_bytes: Annotated[int | None, Later()] = Field(
+        default=None, ge=1, description="Maximum bytes of KV cache for a token, in bf16."
+    )
     memory_batch: int = Field(default=1, ge=1, description="Sequences in the KV cache.")
     memory_length: int = Field(default=4096, ge=1, description="Tokens per sequence in the KV cache.")
     max_width_pruning: float = Field(default=0.4, ge=0, lt=1, description="Maximum share of each width axis to cut.")
     max_depth_pruning: float = Field(default=0.2, ge=0, lt=1, description="Maximum share of the layers to cut.")
-    axes: tuple[Axis, ...] | None = Field(default=None, description="Axes to cut; empty: all.")
+    axes: tuple[Axis, ...] | None = Field(default=None, description="Axes to cut; empty: all but num_query_groups.")
     layers_divisor: int = Field(default=2, ge=1, description="The number of layers is cut to multiples of this.")
     hidden_divisor: int = Field(default=256, ge=1, description="hidden_size is cut to multiples of this.")
     ffn_divisor: int = Field(default=512, ge=1, description="ffn_hidden_size is cut to multiples of this.")
@@ -96,8 +99,8 @@ class SearchConfig(QuickScore):
 
     @model_validator(mode="after")
     def _a_budget(self) -> Self:
-        if self.target_params is None and self.target_memory_mb is None:
-            raise ValueError("search has no budget; set target_params, target_memory_mb or both")
+        if self.target_params is None and self.target_memory_mb is None and self.target_cache_bytes is None:
+            raise ValueError("search has no budget; set target_params, target_memory_mb or target_cache_bytes")
         if (self.axes is not None and len(set(self.axes)) != len(self.axes)) or self.axes == ():
             raise ValueError(f"search.axes is {list(self.axes or ())}; list distinct axes, or leave it empty for all")
         if self.halving.top_k > self.candidates:

@@ -18,7 +18,7 @@ from flows.commands.console import (
     split_overrides,
 )
 from flows.commands.forms import print_json
-from flows.commands.plan_tables import as_time, differences_below, gpu_tables, in_hours, stages_table
+from flows.commands.plan_tables import as_time, cache_line, differences_below, gpu_tables, in_hours, stages_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,7 @@ def plan(
     from conf.mix import mix_told
     from conf.placement import place_on_cluster
     from flows.plan import plan as stages_of
-    from flows.sizing import sized
+    from flows.sizing import caches, sized
 
     recipe_overrides, cluster_overrides = split_overrides(overrides)
     on_cluster, root = load_cluster(cluster, cluster_overrides), root_of(store)
@@ -67,6 +67,8 @@ def plan(
     if gpus:
         out.print(*gpu_tables(on_cluster, gpus, out.width))
     _gates(recipe)
+    if kept := caches(recipe):
+        out.print(cache_line(kept), highlight=False, markup=False, soft_wrap=True)
     for line in (*mix_told(recipe), *saved(recipe)):
         out.print(line, highlight=False, markup=False, soft_wrap=True)
     experts = any(each.numbers.active for each in stages)
@@ -126,6 +128,7 @@ def _as_json(each: Sized, blend: BlendConfig | None, family: str) -> dict[str, A
         "key": planned.key,
         "parameters": numbers.params,
         **({"active_parameters": numbers.active} if numbers.active else {}),
+        **({"cache_bytes_per_token": numbers.cache} if numbers.cache else {}),
         "tokens": numbers.tokens,
         "steps": numbers.steps,
         "memory_bytes": numbers.memory,

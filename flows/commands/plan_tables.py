@@ -65,6 +65,13 @@ def differences_below(stages: list[Sized], width: int) -> list[str]:
     return [f"{each.stage.label}: {text}" for each in stages if (text := what_differs(each))]
 
 
+def cache_line(caches: dict[str, int]) -> str:
+    """KV cache of a token in bytes: the teacher's, which is the first, and those of students that save some of it."""
+    (teacher, whole), *students = caches.items()
+    saving = [f"{name} {size:,} ({1 - size / whole:.0%} less)" for name, size in students if size < whole]
+    return f"KV cache, bytes a token in bf16: {', '.join([f'{teacher} {whole:,}', *saving])}"
+
+
 def what_differs(each: Sized) -> str:
     """What a stage waits for, or how it differs from the stage that it is compared with."""
     return each.stage.waits or _differences(each.stage.differs)

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from conf.files import drop_torn_line, whole_lines
 from conf.hf_model import shape_of
 from conf.shape import Shape, num_params
-from conf.stages.candidate_score import AXES, QuickScore
+from conf.stages.candidate_score import ALL_AXES, AXES, QuickScore
 from conf.stages.prune import Ranking
-from jobs.megatron import inputs, minitron, weights
+from jobs.megatron import inputs, key_values, minitron, weights
 from jobs.megatron.forward import forward
 from jobs.megatron.model import build
 from jobs.runtime.entry import Metrics
@@ -51,10 +51,22 @@ def score_cuts(
     for model in models:
         weights.load(model, directory, hf_config)
     scorer = _Scorer(models[0], config, windows, output, total=len(shapes) + 1)
-    teacher_scores = scorer.score(models[0], _sizes(teacher_shape))
+    teacher_scores = scorer.score(models[0], _sizes(teacher_shape, teacher_shape))
     importance = minitron.read_scores(models[1], *ranking, Path(roles["importance"]))
-    minitron.score_shapes(models[1], importance, [(_sizes(shape), num_params(shape)) for shape in shapes], scorer)
-    return teacher_shape, teacher_scores, [(shape, scorer.scores[_key(_sizes(shape))]) for shape in shapes]
+    sizes = [_sizes(shape, teacher_shape) for shape in shapes]
+    for groups in {each["num_query_groups"] for each in sizes if "num_query_groups" in each}:
+        scorer.plans[groups] = key_values.plan(models[1], hf_config, groups)
+    cuts: dict[str, tuple[dict[str, int], int]] = {}
+    for each, shape in zip(sizes, shapes, strict=True):
+        cut: dict[str, int] = {axis: each[axis] for axis in AXES}
+        scorer.groups.setdefault(_key(cut), []).append(each.get("num_query_groups"))
+        cuts.setdefault(_key(cut), (cut, num_params(shape)))
+    minitron.score_shapes(models[1], importance, list(cuts.values()), scorer)
+    return (
+        teacher_shape,
+        teacher_scores,
+        [(shape, scorer.scores[_key(each)]) for shape, each in zip(shapes, sizes, strict=True)],
+    )
 
 
 def _windows(data: Path, config: QuickScore) -> NDArray[np.int64]:
@@ -67,21 +79,26 @@ def _windows(data: Path, config: QuickScore) -> NDArray[np.int64]:
     return held_out.tokens_at(range(config.sequences))
 
 
-def _sizes(shape: Shape) -> dict[str, int]:
-    return {axis: getattr(shape, axis) for axis in AXES}
+def _sizes(shape: Shape, teacher: Shape) -> dict[str, int]:
+    """The sizes along Minitron's axes, and the key-value heads where some of the teacher's are merged."""
+    merged = () if shape.num_query_groups == teacher.num_query_groups else ("num_query_groups",)
+    return {axis: getattr(shape, axis) for axis in (*AXES, *merged)}
 
 
 def _key(sizes: dict[str, int]) -> str:
-    return " ".join(f"{axis}={sizes[axis]}" for axis in AXES)
+    return " ".join(f"{axis}={sizes[axis]}" for axis in ALL_AXES if axis in sizes)
 
 
 class _Scorer:
-    """Scores the model that ModelOpt has just cut; scores from before the job was killed are reused."""
+    """Scores the model that ModelOpt has just cut; scores from before the job was killed are reused. `groups` are the
+    numbers of key-value heads with which a cut is scored, merged as `plans` say; None: with all."""
 
     def __init__(self, teacher: Any, config: QuickScore, windows: NDArray[np.int64], output: Path, total: int) -> None:
         self.teacher, self.config, self.windows, self.total = teacher, config, windows, total
         self.file, self.is_writer = output / "scored.jsonl", torch.distributed.get_rank() == 0
         self.scores: dict[str, Scores] = {}
+        self.plans: dict[int, key_values.Plan] = {}
+        self.groups: dict[str, list[int | None]] = {}
         for line in whole_lines(self.file):
             entry = json.loads(line)
             self.scores[entry["sizes"]] = entry["scores"]
@@ -98,7 +115,14 @@ class _Scorer:
         sizes: dict[str, int] = {axis: getattr(config, axis) for axis in AXES}
         if config.num_moe_experts:
             sizes["ffn_hidden_size"] = config.moe_ffn_hidden_size
-        return -self.score(model, sizes)["val_loss"]
+        losses = []
+        for groups in self.groups.get(_key(sizes), [None]):
+            if groups is None:
+                losses.append(self.score(model, sizes)["val_loss"])
+                continue
+            with key_values.merged_outputs(model, self.plans[groups]):
+                losses.append(self.score(model, sizes | {"num_query_groups": groups})["val_loss"])
+        return -min(losses)
 
     def score(self, model: Any, sizes: dict[str, int]) -> Scores:
         """Scores of `model`, which has these sizes; collective."""

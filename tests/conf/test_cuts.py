@@ -30,6 +30,16 @@ def test_a_student_is_cut_once_by_default() -> None:
     assert (cut.before, cut.teacher, cut.config) == (teacher(recipe), teacher(recipe), recipe.distill_of("depth"))
 
 
+def test_a_candidate_of_fewer_groups_alone_needs_no_ranking() -> None:
+    """As a recipe that names its sizes has none, so that both are one artifact."""
+    search = SearchConfig(target_params=0.9, ranking="magnitude", axes=("num_query_groups", "num_layers"))
+    of = {"num_layers": 6, "num_query_groups": 4}
+    alone = prune_of(search, of | {"num_query_groups": 2}, of)
+    assert (alone.sizes, alone.ranked, alone.ranking) == ({"num_query_groups": 2}, {}, "activation")
+    both = prune_of(search, {"num_layers": 4, "num_query_groups": 2}, of)
+    assert (both.sizes, both.ranking) == ({"num_layers": 4, "num_query_groups": 2}, "magnitude")
+
+
 def test_a_round_cuts_what_the_one_before_left() -> None:
     recipe = load(TINY, ["students.width=null", ROUNDS])
     first, second = cuts(recipe, "depth", teacher(recipe))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from conf import shapes
-from conf.shape import Shape, head_dim, num_params
+from conf.shape import Shape, cache_bytes, head_dim, num_params
 from conf.shapes import candidates, choices, cut_shape, cut_to, describe, memory_mb, points, sizes_of
 from conf.stages.prune import PruneConfig
 from conf.stages.search import SearchConfig
@@ -62,6 +62,8 @@ def prune(**sizes: object) -> PruneConfig:
         ({"hidden_size": 72}, "cut.hidden_size is 72 but the teacher has 64"),
         ({"drop_layers": [7]}, "names layer 7 but the teacher has 6"),
         ({"num_attention_heads": 5}, "not a multiple of the teacher's 2"),
+        ({"num_query_groups": 4}, "cut.num_query_groups is 4 but the teacher has 2; choose at most that"),
+        ({"num_query_groups": 2}, "cut more"),
         ({"drop_layers": [1, 2, 3, 4, 5, 6]}, "all 6 layers"),
         ({"hidden_size": 64}, "cut more"),
     ],
@@ -75,6 +77,24 @@ def test_a_cut_at_its_bound_is_taken() -> None:
     assert cut_shape("cut", prune(drop_layers=[6]), TEACHER).num_layers == 5
     assert cut_shape("cut", prune(hidden_size=64, num_layers=5), TEACHER).hidden_size == 64
     assert cut_shape("cut", prune(drop_layers=[2, 3, 4, 5, 6]), TEACHER).num_layers == 1
+
+
+def test_key_value_heads_become_one_as_many_at_a_time() -> None:
+    teacher = TEACHER.model_copy(update={"num_query_groups": 8})
+    cut = cut_shape("cut", prune(num_query_groups=2), teacher)
+    assert (cut.num_query_groups, cut.num_attention_heads, head_dim(cut)) == (2, 8, 8)
+    assert num_params(teacher) - num_params(cut) == 6 * 64 * 2 * (8 - 2) * 8, "keys and values of six heads a layer"
+    assert cut_shape("cut", prune(num_query_groups=8, num_layers=5), teacher).num_query_groups == 8
+    said = "num_query_groups is 3, which does not divide the 8 key-value heads of the teacher; choose 1 or 2 or 4, so"
+    with pytest.raises(ValueError, match=f"cut.{said}"):
+        cut_shape("cut", prune(num_query_groups=3), teacher)
+    with pytest.raises(ValueError, match="num_attention_heads is 4, which is not a multiple of the teacher's 8"):
+        cut_shape("cut", prune(num_query_groups=4, num_attention_heads=4), teacher)
+
+
+def test_the_cache_of_a_token_has_keys_and_values_of_all_layers() -> None:
+    assert cache_bytes(TEACHER) == 2 * 2 * 6 * 2 * 8  # bytes, keys and values, layers, heads, their width
+    assert cache_bytes(cut_to(TEACHER, {"hidden_size": 48, "num_query_groups": 1})) == 2 * 2 * 6 * 1 * 8
 
 
 def search(**settings: object) -> SearchConfig:
@@ -109,6 +129,51 @@ def test_a_memory_budget_counts_the_cache() -> None:
     )
 
 
+def test_key_value_heads_are_searched_where_they_are_named() -> None:
+    teacher = TEACHER.model_copy(update={"num_query_groups": 4})
+    bounds: dict[str, object] = {"target_params": 0.99, "max_width_pruning": 0.75}
+    assert choices(search(**bounds), teacher)["num_query_groups"] == [4]
+    assert choices(search(**bounds, axes=["num_query_groups"]), teacher)["num_query_groups"] == [1, 2, 4]
+    halved = search(target_params=0.99, max_width_pruning=0.5, axes=["num_query_groups"])
+    (found,) = candidates("s", halved, teacher)
+    assert (sizes_of(found, teacher), describe(found, teacher)) == (
+        {"num_query_groups": 2},
+        "6 layers, hidden 64, ffn 192, 8 heads, 2 key-value heads",
+    )
+    one = cut_to(teacher, {"num_query_groups": 1})
+    assert describe(one, teacher).endswith("8 heads, 1 key-value head")
+    assert describe(found) == describe(found, found) == "6 layers, hidden 64, ffn 192, 8 heads"
+    with pytest.raises(
+        ValueError, match=r"max_width_pruning 0\.4 leaves no .* key-value heads, which are 4; raise it to 0\.5 or"
+    ):
+        candidates("s", search(target_params=0.9, axes=["num_query_groups"]), teacher)
+    single = TEACHER.model_copy(update={"num_query_groups": 1})
+    with pytest.raises(ValueError, match="which are 1; remove num_query_groups"):
+        candidates("s", halved, single)
+
+
+def test_a_budget_of_cache_bytes_is_met() -> None:
+    axes = ["num_query_groups", "num_layers"]
+    config = search(
+        target_cache_bytes=cache_bytes(TEACHER) // 2, max_width_pruning=0.5, max_depth_pruning=0.5, axes=axes
+    )
+    found = candidates("s", config, TEACHER)
+    assert all(cache_bytes(shape) <= cache_bytes(TEACHER) // 2 for shape in found)
+    assert {(shape.num_layers, shape.num_query_groups) for shape in found} == {(6, 1), (5, 1), (4, 1), (3, 1), (3, 2)}
+    tight = config.model_copy(update={"target_cache_bytes": 95})
+    with pytest.raises(
+        ValueError, match=r"the budget of 95 bytes of KV cache a token; .* 96 bytes of KV cache a token: r"
+    ):
+        candidates("s", tight, TEACHER)
+    with pytest.raises(ValueError, match="a token: add num_query_groups to axes, raise the target"):
+        candidates("s", tight.model_copy(update={"axes": ("num_layers",)}), TEACHER)
+    whole = config.model_copy(update={"target_cache_bytes": cache_bytes(TEACHER)})
+    with pytest.raises(
+        ValueError, match="target_cache_bytes is 384 but the teacher's KV cache takes 384 bytes a token"
+    ):
+        candidates("s", whole, TEACHER)
+
+
 @pytest.mark.parametrize("target", [1, num_params(TEACHER)])
 def test_a_budget_of_the_whole_teacher_is_refused(target: float) -> None:
     with pytest.raises(ValueError, match="choose less"):
@@ -129,6 +194,13 @@ def test_a_sweep_rounds_to_sizes_that_can_be_cut() -> None:
         ("hidden_size", 0.9, 56),
         ("hidden_size", 0.5, 32),
     ]
+    heads = SweepConfig(axes=("num_query_groups",), ratios=(0.9, 0.6, 0.5, 0.2), divisor=8)
+    eight = TEACHER.model_copy(update={"num_query_groups": 8})
+    assert [(ratio, shape.num_query_groups) for _, ratio, shape in points(heads, eight)] == [(0.6, 4), (0.2, 2)]
+    with pytest.raises(
+        ValueError, match="no ratio of the teacher's 1 gives a smaller divisor; remove num_query_groups"
+    ):
+        points(heads, TEACHER.model_copy(update={"num_query_groups": 1}))
     with pytest.raises(ValueError, match=r"no ratio of the teacher's 8"):
         points(SweepConfig(axes=("num_attention_heads",), ratios=(0.9,)), TEACHER)
 

@@ -237,3 +237,10 @@ def test_a_store_may_hold_what_is_not_ours(tmp_path: Path) -> None:
     (tmp_path / "teacher" / "readme.txt").write_text("mine")
     done: subprocess.CompletedProcess[str] = imbik("plan", TINY, store=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_merged_heads_alone_need_no_importance(tmp_path: Path) -> None:
+    alone = staged(tmp_path, "students.width=null", "students.depth.prune={num_layers: null, num_query_groups: 1}")
+    assert "prune-depth" in alone and "importance" not in alone
+    both = staged(tmp_path, "students.width=null", "students.depth.prune={num_query_groups: 1}")
+    assert "importance" in both

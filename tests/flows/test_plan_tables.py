@@ -17,7 +17,7 @@ from conf.placement import place_on_cluster
 from flows.commands import plan_tables
 from flows.commands.plan_tables import differences_below, gpu_tables, stages_table
 from flows.plan import plan
-from flows.sizing import Sized, beyond_this_machine, sized
+from flows.sizing import Sized, beyond_this_machine, caches, sized
 
 NOWHERE = Path("/nonexistent/store")
 CLUSTER = load_cluster("slurm", [])
@@ -61,6 +61,20 @@ def test_differences_move_below_a_narrow_table() -> None:
     waiting = [each for each in planned("demo-search") if each.stage.waits]
     assert waiting and differences_below(waiting, 80)[0] == f"{waiting[0].stage.label}: {waiting[0].stage.waits}"
     assert differences_below(waiting, 160) == [] == differences_below([stage], 80)
+
+
+def test_the_cache_is_told_of_students_that_save_some() -> None:
+    """The stories preset's students: one of five layers less, and a narrower MLP."""
+    found = caches(load("stories", ["students.merged.prune.num_query_groups=3"]))
+    assert found == {"teacher": 4 * 6 * 288, "depth": 4 * 5 * 288, "width": 4 * 6 * 288, "merged": 4 * 6 * 144}
+    assert plan_tables.cache_line(found) == (
+        "KV cache, bytes a token in bf16: teacher 6,912, depth 5,760 (17% less), merged 3,456 (50% less)"
+    )
+    stages = {each.stage.label: each.numbers.cache for each in planned("stories", "students.width=null")}
+    assert (stages["teacher"], stages["prune-depth"], stages["distill-depth"]) == (6912, 5760, 5760)
+    assert stages["data"] is None
+    searched = load("demo-search")
+    assert list(caches(searched)) == ["teacher", *(name for name, each in searched.students.items() if not each.search)]
 
 
 def test_what_this_machine_cannot_hold_is_marked() -> None:

@@ -79,13 +79,13 @@ IMPORT = {**TRAINING, "steps": 0, "warmup_steps": 0}
 TAUGHT = {**TRAINING, "steps": 12, "global_batch": 4}
 """An untrained teacher is refused."""
 SCORING = {"calibration_samples": 16, "seq_length": 64, "micro_batch": 4, "precision": "fp32"}
-CUT = {"num_layers": 3, "hidden_size": 48, "ffn_hidden_size": 64, "num_attention_heads": 2}
+CUT = {"num_layers": 3, "hidden_size": 48, "ffn_hidden_size": 64, "num_attention_heads": 2, "num_query_groups": 1}
 DISTIL = {**TRAINING, "steps": 2, "warmup_steps": 0, "validate_every": 1}
 SEARCH = {
     "target_params": 0.6,
-    "candidates": 1,
+    "candidates": 2,
     "halving": {"top_k": 1},
-    "axes": ["hidden_size", "num_attention_heads"],
+    "axes": ["hidden_size", "num_attention_heads", "num_query_groups"],
     "hidden_divisor": 16,
     "max_width_pruning": 0.5,
     "sequences": 8,
@@ -248,7 +248,7 @@ def test_a_family_is_trained_cut_and_distilled(
     assert not any(torch.equal(before[tensor].float(), after[tensor].float()) for tensor in before), "all are trained"
     shape = shape_of(cut / "model")
     sizes = (shape.num_layers, shape.hidden_size, shape.ffn_hidden_size, shape.num_attention_heads, shape.head_dim)
-    assert sizes == (3, 48, 64, 2, 16)
+    assert sizes == (3, 48, 64, 2, 16) and shape.num_query_groups == 1
     before, after = tensors(cut), tensors(distilled)
     assert before.keys() == after.keys()
     assert not any(torch.equal(before[tensor], after[tensor]) for tensor in before)
@@ -271,14 +271,17 @@ def test_kept_layers_take_what_is_theirs_along(chain: dict[str, Path], corpus: P
 def test_a_candidate_is_scored_as_what_is_cut(chain: dict[str, Path], corpus: Path, tmp_path: Path) -> None:
     inputs = {"data": corpus, "teacher": chain["teacher"], "importance": chain["importance"]}
     found = run_job("search", SEARCH, inputs, tmp_path / "search")
-    (best,) = json.loads((found / "search.json").read_text())["candidates"]
     sizes = shape_of(chain["teacher"] / "model")
-    axes = {axis: size for axis, size in best["shape"].items() if size != getattr(sizes, axis)}
-    assert "hidden_size" in axes
-    cut = run_job("prune", axes, inputs, tmp_path / "cut")
     tokens = torch.from_numpy(Windows(corpus / "validation", 64).first(8))
-    loss = torch.nn.functional.cross_entropy(logits(cut / "model", tokens=tokens[:, :-1]).mT, tokens[:, 1:])
-    assert best["val_loss"] == pytest.approx(float(loss), rel=1e-5)
+    groups = set()
+    for number, candidate in enumerate(json.loads((found / "search.json").read_text())["candidates"]):
+        axes = {axis: size for axis, size in candidate["shape"].items() if size != getattr(sizes, axis)}
+        assert "hidden_size" in axes
+        groups.add(axes.get("num_query_groups"))
+        cut = run_job("prune", axes, inputs, tmp_path / f"cut-{number}")
+        loss = torch.nn.functional.cross_entropy(logits(cut / "model", tokens=tokens[:, :-1]).mT, tokens[:, 1:])
+        assert candidate["val_loss"] == pytest.approx(float(loss), rel=1e-5)
+    assert groups == {None, 1}
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -44,13 +44,14 @@ PAIRS = {
 }
 OFFLINE = TEACH | {"offline": True, "top_k": 16, "rest_bucket": True, "best_by": "val_divergence"}
 SCORING = {
-    "axes": ["num_layers", "ffn_hidden_size"],
+    "axes": ["num_layers", "ffn_hidden_size", "num_query_groups"],
     "ratios": [0.5],
     "sequences": 8,
     "seq_length": 64,
     "precision": "fp32",
 }
 IMPORTANCE = {"calibration_samples": 16, "seq_length": 64, "micro_batch": 4, "precision": "fp32"}
+CUT = {"num_layers": 3, "hidden_size": 48, "ffn_hidden_size": 64, "num_query_groups": 1}
 OPERATIONS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "train": ("teacher", COMMON | {"shape": SHAPE}, tuple(LAYOUTS)),
     "train qwen3": (
@@ -68,7 +69,7 @@ OPERATIONS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
         ("tensor", "data"),
     ),
     "importance": ("importance", IMPORTANCE, ("pipeline",)),
-    "prune": ("prune", {"num_layers": 3, "hidden_size": 48, "ffn_hidden_size": 64}, ("pipeline",)),
+    "prune": ("prune", CUT, ("pipeline",)),
     "sweep": ("sweep", SCORING, ("pipeline",)),
 }
 """Stage, config and layouts of each operation; pruning and scoring cuts know pipeline parallelism alone, and packed

@@ -149,6 +149,43 @@ def test_all_axes_at_once_load_in_transformers(corpus: Path, teacher: Path, impo
     )
 
 
+def test_key_value_heads_are_merged_without_importance(corpus: Path, teacher: Path, tmp_path: Path) -> None:
+    """The two of each layer become one; what is not attention stays as it was, and baselines are no closer."""
+    inputs, whole = {"data": corpus, "teacher": teacher}, logits(teacher)
+    before = load_file(teacher / "model" / "model.safetensors")
+    apart = {}
+    for merging in ("aligned", "mean", "first"):
+        settings = {"num_query_groups": 1, "kv_merging": merging}
+        cut = run_job("prune", settings, inputs, tmp_path / merging)
+        config = json.loads((cut / "model" / "config.json").read_text())
+        assert (config["num_key_value_heads"], config["num_attention_heads"], config["head_dim"]) == (1, 4, 16)
+        after, told = load_file(cut / "model" / "model.safetensors"), json.loads((cut / "kept.json").read_text())
+        assert all(torch.equal(after[name], before[name]) for name in before if "self_attn" not in name)
+        entry = told["axes"]["num_query_groups"]["3"]
+        assert (entry["of"], entry["count"], entry["ranges"]) == (2, 1, "0+1")
+        assert (told["ranking"], entry["share"] is None) == (None, merging == "first")
+        assert told["cache_bytes"] == {"before": 2 * 2 * 4 * 2 * 16, "after": 2 * 2 * 4 * 16}
+        apart[merging] = float((logits(cut) - whole).square().mean())
+    assert 0 < apart["aligned"] < min(apart["mean"], apart["first"])
+
+
+def test_merged_heads_combine_with_every_other_cut(
+    corpus: Path, teacher: Path, importance: Path, tmp_path: Path
+) -> None:
+    """Named layers too, and weights that are drawn anew; the student may be cut again."""
+    inputs = {"data": corpus, "teacher": teacher, "importance": importance}
+    sizes = {"hidden_size": 48, "ffn_hidden_size": 64, "num_attention_heads": 2, "num_query_groups": 1}
+    cut = run_job("prune", sizes | {"drop_layers": [2]}, inputs, tmp_path / "cut")
+    axes = json.loads((cut / "kept.json").read_text())["axes"]
+    assert list(axes["num_query_groups"]) == list(axes["num_attention_heads"]) == ["1", "3", "4"]
+    assert logits(cut).isfinite().all()
+    blank = run_job("prune", {"num_query_groups": 1, "reinitialize": True}, inputs, tmp_path / "blank")
+    drawn = load_file(blank / "model" / "model.safetensors")["model.layers.1.self_attn.k_proj.weight"]
+    assert drawn.shape == (16, 64) and float(drawn.std()) == pytest.approx(0.06, rel=0.1)
+    again = run_job("prune", {"drop_layers": [1]}, {"data": corpus, "teacher": cut}, tmp_path / "again")
+    assert json.loads((again / "model" / "config.json").read_text())["num_key_value_heads"] == 1
+
+
 @pytest.mark.parametrize(
     ("cut", "message"),
     [
@@ -157,6 +194,8 @@ def test_all_axes_at_once_load_in_transformers(corpus: Path, teacher: Path, impo
         ({"drop_layers": [1, 2, 3, 4]}, "keep at least one"),
         ({"hidden_size": 64}, "cut more"),
         ({"num_attention_heads": 3}, "query groups"),
+        ({"num_query_groups": 4}, "prune.num_query_groups is 4 but the teacher has 2; choose at most that"),
+        ({"num_query_groups": 2}, "cut more"),
     ],
 )
 def test_a_cut_that_does_not_fit_is_refused(

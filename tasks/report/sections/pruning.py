@@ -19,6 +19,7 @@ AXIS_NAMES: dict[CutAxis, str] = {
     "ffn_hidden_size": "FFN channels",
     "num_attention_heads": "query heads",
     "num_experts": "experts",
+    "num_query_groups": "key-value heads",
 }
 
 
@@ -63,16 +64,7 @@ def section(cuts: dict[str, Cut]) -> Section | None:
     """A row for each axis of each cut; None where nothing was cut."""
     if not cuts:
         return None
-    rows = [
-        (
-            model,
-            cut.ranking or "named layers",
-            AXIS_NAMES[axis],
-            *(_whole_model(part) if isinstance(part, KeptPart) else _per_layer(part)),
-        )
-        for model, cut in cuts.items()
-        for axis, part in cut.axes.items()
-    ]
+    rows = [row for model, cut in cuts.items() for row in _rows(model, cut)]
     return Section(
         title="What the cuts kept",
         header=("cut", "ranked by", "axis", "kept", "which", "importance kept", "Gini"),
@@ -82,10 +74,29 @@ def section(cuts: dict[str, Cut]) -> Section | None:
                 "Layers are numbered from 1, as in the model that was cut; channels and heads from 0. Importance kept:"
                 " share of the total importance along the axis. Gini: inequality of the importance of what was kept, 0"
                 " if all parts are equally important. If each layer was cut separately, the range over layers; the"
-                " lists for all layers are in the cut's kept.json."
+                " lists for all layers are in the cut's kept.json. Key-value heads are merged in groups by their own"
+                " weights: their importance kept is the share of the squares of these weights that the merged heads"
+                " hold. KV cache: in bf16, without windows."
             ),
         ),
     )
+
+
+def _rows(model: str, cut: Cut) -> list[tuple[str, ...]]:
+    """A row for each axis, and one for the cache where the cut makes it smaller."""
+    rows = [
+        (
+            model,
+            "-" if axis == "num_query_groups" else cut.ranking or "named layers",
+            AXIS_NAMES[axis],
+            *(_whole_model(part) if isinstance(part, KeptPart) else _per_layer(part)),
+        )
+        for axis, part in cut.axes.items()
+    ]
+    if (cache := cut.cache_bytes) and cache.saved > 0:
+        kept = f"{cache.after:,} of {cache.before:,}"
+        rows.append((model, "-", "KV cache, bytes a token", kept, f"{cache.saved:.0%} saved", "-", "-"))
+    return rows
 
 
 def _whole_model(part: KeptPart) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ def _section(student: str, search: Search) -> Section:
 def _row(search: Search, candidate: SearchCandidate) -> tuple[str, ...]:
     return (
         f"c{candidate.number}{' (winner)' if candidate.number == search.winner else ''}",
-        _shape(candidate.shape),
+        _shape(candidate.shape, search.teacher.shape),
         f"{candidate.params:,}",
         f"{candidate.memory_mb:,.1f} MB",
         f"{candidate.val_loss:.4f}",
@@ -54,7 +54,7 @@ def _outcome(search: Search) -> list[str]:
     best = search.candidates[0]
     winner = next(candidate for candidate in search.candidates if candidate.number == search.winner)
     share = f"{winner.params / search.teacher.params:.0%} of the parameters"
-    name = f"c{winner.number} ({_shape(winner.shape)}, {share})"
+    name = f"c{winner.number} ({_shape(winner.shape, search.teacher.shape)}, {share})"
     count = len(search.candidates)
     if not search.rounds:
         return [f"{name} has the best score after the cut of {count} shapes; none was distilled."]
@@ -66,7 +66,11 @@ def _outcome(search: Search) -> list[str]:
     )
     if winner is best:
         return [won, "It also had the best score after the cut: distillation confirmed it."]
-    return [won, f"c{best.number} ({_shape(best.shape)}) had the best score after the cut; distillation reversed it."]
+    return [
+        won,
+        f"c{best.number} ({_shape(best.shape, search.teacher.shape)}) had the best score after the cut; distillation"
+        " reversed it.",
+    ]
 
 
 def _reordered(candidates: tuple[SearchCandidate, ...]) -> list[str]:
@@ -79,8 +83,10 @@ def _reordered(candidates: tuple[SearchCandidate, ...]) -> list[str]:
     return [f"The first round reversed the order of {swapped} of {len(pairs)} pairs of candidates."]
 
 
-def _shape(shape: Sizes) -> str:
+def _shape(shape: Sizes, teacher: Sizes) -> str:
+    merged = shape.num_query_groups if shape.num_query_groups != teacher.num_query_groups else None
+    groups = f", {merged} key-value head{'s' * (merged > 1)}" if merged else ""
     return (
         f"{shape.num_layers} layers, hidden {shape.hidden_size}, FFN {shape.ffn_hidden_size},"
-        f" {shape.num_attention_heads} heads"
+        f" {shape.num_attention_heads} heads{groups}"
     )

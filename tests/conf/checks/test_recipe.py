@@ -119,6 +119,18 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
         parallel("distill", "tensor", 4),
         ("distill.parallel.tensor is 4", "num_query_groups 2 of the teacher", "choose a divisor"),
     ),
+    "merged query groups over tensor-parallel ranks": (
+        [*parallel("distill", "tensor"), "students.width.prune={num_query_groups: 1}"],
+        ("distill.parallel.tensor is 2", "num_query_groups 1 of student width", "choose a divisor"),
+    ),
+    "query groups that do not become fewer evenly": (
+        ["teacher.shape.num_query_groups=4", "students.width.prune={num_query_groups: 3}"],
+        ("students.width.prune.num_query_groups is 3", "4 key-value heads of the teacher", "choose 1 or 2, so"),
+    ),
+    "more query groups than there are": (
+        ["students.width.prune={num_query_groups: 4}"],
+        ("students.width.prune.num_query_groups is 4", "the teacher has 2", "choose at most that"),
+    ),
     "MLP of the student over tensor-parallel ranks": (
         [*parallel("distill", "tensor"), "students.width.prune.ffn_hidden_size=33", "students.width.quantize=false"],
         ("distill.parallel.tensor is 2", "ffn_hidden_size 33 of student width", "choose a divisor"),

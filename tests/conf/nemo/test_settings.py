@@ -116,6 +116,7 @@ def test_the_best_by_validation_loss_can_be_kept() -> None:
     [
         ({"num_layers": 2, "ranking": "random"}, "here.ranking is random"),
         ({"num_layers": 2, "reinitialize": True}, "here.reinitialize is true"),
+        ({"num_query_groups": 2}, "here.num_query_groups is 2, but engine nemo's gpt_prune keeps all key-value heads"),
         ({"drop_layers": [2], "hidden_size": 16}, "here sets drop_layers and hidden_size"),
     ],
 )

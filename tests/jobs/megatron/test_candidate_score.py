@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 
+from conf.shape import Shape
 from jobs.megatron import candidate_score
 from jobs.megatron.candidate_score import _Scorer
 
@@ -74,6 +77,40 @@ def test_scores_are_means_over_all_windows(logits: list[str], tmp_path: Path) ->
     assert scores["kl"] == pytest.approx(0, abs=1e-9) and logits[before:] == ["teacher"] * 3
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [(line["step"], line["total"]) for line in lines] == [(1, 2), (1, 2), (2, 2)]
+
+
+def test_a_cut_is_scored_with_each_number_of_heads(
+    logits: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Merged as planned while it is scored, and told to ModelOpt by the best."""
+    cut, merged = table("cut", 2), table("merged", 3)
+    plain, inside = cut.table, []
+
+    @contextlib.contextmanager
+    def merging(model: Any, plan: Any) -> Iterator[None]:
+        inside.append(plan)
+        model.table = merged.table
+        yield
+        model.table = plain
+
+    monkeypatch.setattr(candidate_score.key_values, "merged_outputs", merging)
+    config: Any = SimpleNamespace(micro_batch=8)
+    scorer = _Scorer(table("teacher", 1), config, WINDOWS, tmp_path, total=3)
+    key = candidate_score._key(SIZES)
+    scorer.groups, scorer.plans = {key: [None, 2]}, {2: cast(Any, "to two")}
+    best = scorer(cut)
+    assert inside == ["to two"] and set(scorer.scores) == {key, f"{key} num_query_groups=2"}
+    losses = [scores["val_loss"] for scores in scorer.scores.values()]
+    assert best == -min(losses) and losses[0] != losses[1]
+    scorer.groups = {key: [2]}
+    assert scorer(cut) == -losses[1]
+
+
+def test_sizes_name_the_heads_where_they_are_merged() -> None:
+    teacher = Shape(num_layers=3, hidden_size=8, ffn_hidden_size=12, num_attention_heads=2, num_query_groups=2)
+    assert candidate_score._sizes(teacher, teacher) == SIZES
+    merged = teacher.model_copy(update={"num_query_groups": 1})
+    assert candidate_score._sizes(merged, teacher) == SIZES | {"num_query_groups": 1}
 
 
 def test_experts_are_as_wide_as_each(logits: list[str], tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from conf.report.pruning import Cut, ScoredShape, SearchCandidate, SearchRound
+from conf.report.pruning import CacheBytes, Cut, ScoredShape, SearchCandidate, SearchRound
 from tasks.analysis.halving import HalvingResult
 from tasks.report.sections.pruning import ranked_search, read_cuts, read_sweep, section
 from tasks.store.store import Artifact
@@ -67,6 +67,19 @@ def cut(**axes: Any) -> Cut:
 def test_a_cut_of_all_layers_alike() -> None:
     text = section({"small-pruned": cut(ffn_hidden_size=PART)})
     assert text and text.rows == (("small-pruned", "activation", "FFN channels", "64 of 96", "0-63", "75.1%", "0.26"),)
+
+
+def test_merged_heads_and_the_cache_they_save() -> None:
+    """A cut that leaves the cache as it was has no row of it, nor has one that does not tell."""
+    told = cut(num_query_groups={"1": PART | {"of": 4, "count": 2, "ranges": "0+2, 1+3", "gini": None}})
+    told = told.model_copy(update={"cache_bytes": CacheBytes(before=1280, after=640)})
+    text = section({"small": told})
+    assert text and text.rows == (
+        ("small", "-", "key-value heads", "2 of 4", "differs in 1 layers", "75.1% to 75.1%", "-"),
+        ("small", "-", "KV cache, bytes a token", "640 of 1,280", "50% saved", "-", "-"),
+    )
+    same = section({"small": told.model_copy(update={"cache_bytes": CacheBytes(before=640, after=640)})})
+    assert same and len(same.rows) == 1
 
 
 def test_layers_that_were_cut_separately_show_a_range() -> None:

@@ -50,6 +50,15 @@ def test_the_outcome_has_counts_and_tokens() -> None:
     )
 
 
+def test_merged_heads_are_told_where_there_are_any() -> None:
+    merged = candidate(1) | {"shape": SHAPE | {"num_query_groups": 2}}
+    content = search(1, merged, candidate(2) | {"shape": SHAPE | {"num_query_groups": 4}}, rounds=[]).model_dump()
+    content["teacher"]["shape"]["num_query_groups"] = 4
+    (text,) = sections({"small": Search.model_validate(content)})
+    assert [row[1] for row in text.rows] == [f"{TEXT}, 2 key-value heads", TEXT]
+    assert text.sentences[0].startswith(f"c1 ({TEXT}, 2 key-value heads, 75%")
+
+
 def test_a_confirmed_score_is_called_that() -> None:
     confirmed = search(1, candidate(1, 1.0), candidate(2, 1.0), rounds=[(3, 768, 2)])
     (text,) = sections({"small": confirmed})
