@@ -256,7 +256,7 @@ def test_slow_server_is_retried(serve: Callable[..., Server], tmp_path: Path) ->
         ((401, {"error": "bad key"}, {}), 'refuses with status 401: {"error": "bad key"}'),
         (
             (404, b"no such model", {}),
-            "refuses with status 404: no such model; check generate.endpoint, endpoint_model",
+            "refuses with status 404: no such model; check generate.endpoint, the model's name there",
         ),
     ],
 )
