@@ -14,6 +14,9 @@ from conf.stages.blend import OWN, BlendConfig
 from jobs.runtime.entry import Metrics, main
 from jobs.tokens import passes
 
+NOT_LINKED = ("train", "statistics", "quarantine", "blend", "artifact", "spec", "job", "metrics", "system")
+"""First parts of names: of files that a blend has of its own, or that are no part of a corpus."""
+
 
 def run(spec: Spec) -> None:
     """Inputs: data, and source-NAME for every further corpus. Writes blend.json, and copies tokenizer, validation and
@@ -89,17 +92,11 @@ def _check_tokenizers(statistics: dict[str, dict[str, Any]]) -> None:
 
 
 def _link_corpus_files(corpus: Path, output: Path) -> None:
-    """Everything in the recipe's own corpus except its training tokens; hard links where the disk allows."""
+    """Everything in the recipe's own corpus except its training tokens and what tells how it was made; hard links where
+    the disk allows."""
     for path in sorted(corpus.rglob("*")):
         relative = path.relative_to(corpus)
-        is_skipped = path.is_dir() or relative.parts[0].split(".")[0] in (
-            "train",
-            "statistics",
-            "artifact",
-            "metrics",
-            "quarantine",
-            "blend",
-        )
+        is_skipped = path.is_dir() or relative.parts[0].split(".")[0] in NOT_LINKED
         if is_skipped:
             continue
         target = output / relative

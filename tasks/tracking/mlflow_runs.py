@@ -58,9 +58,11 @@ def log_inputs(client: MlflowClient, run: str, record: Record, folder: Path) -> 
     if record.stage == "data":
         source, key, use = folder, record.key, "prepared"
     elif "data" in record.inputs:
-        spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
+        inputs = json.loads((folder / "spec.json").read_text(encoding="utf-8"))["inputs"]
+        if "data" not in inputs:  # blends made before 2026-11-29 have the file of their corpus
+            return
         source, key, use = (
-            here(Path(spec["inputs"]["data"]), folder.parents[1]),
+            here(Path(inputs["data"]), folder.parents[1]),
             record.inputs["data"],
             "evaluation" if record.stage == "evaluate" else "training",
         )

@@ -17,6 +17,7 @@ from flows.commands.plan import plan as plan_command
 from flows.plan import plan
 from jobs.tokens.blend_reader import Blended, training_split
 from jobs.tokens.indexed import IndexedWriter
+from tasks.store import lineage
 from tests.fixtures.flow import RECIPE, imbik, told
 from tests.fixtures.jobs import last, refused, run_job
 
@@ -216,6 +217,9 @@ def test_a_run_on_a_blend_and_one_with_other_weights(tmp_path: Path, text: Path)
         stage: len(list((tmp_path / "store" / stage).iterdir())) for stage in ("data", "blend", "teacher", "distill")
     }
     assert there == {"data": 2, "blend": 2, "teacher": 2, "distill": 2}, "two corpora, tokenized once"
+    assert "refused" not in first.stderr + second.stderr, "MLflow takes a blend's corpora"
+    student = tmp_path / "store" / "runs" / "even" / "distill-depth"
+    assert sorted(each.record.stage for each in lineage.of(student)).count("data") == 2, "a card names both corpora"
     assert all(stage.cached for stage in plan(load(str(RECIPE), [*small, "blend.weight=3.0"]), tmp_path / "store"))
 
 

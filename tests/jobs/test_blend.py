@@ -10,12 +10,17 @@ import pytest
 
 from tests.fixtures.jobs import refused, run_job
 
+NOT_A_BLENDS = (
+    *("train.bin", "train.idx", "train.jsonl", "quarantine.jsonl"),
+    *("artifact.json", "metrics.jsonl", "spec.json", "job.log", "system.jsonl"),
+)
+"""Files of a corpus that a blend over it has of its own, or not at all."""
+
 
 def held(folder: Path, tokens: int, documents: int = 1) -> Path:
     """A corpus as the data stage leaves it, as far as a blend reads it."""
     folder.mkdir()
-    names = ("train.bin", "train.idx", "train.jsonl", "artifact.json", "metrics.jsonl", "quarantine.jsonl")
-    for name in (*names, "validation.bin", "test.jsonl", "tokenizer/tokenizer.json"):
+    for name in (*NOT_A_BLENDS, "validation.bin", "test.jsonl", "tokenizer/tokenizer.json"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(name)
     counts = {"splits": {"train": {"tokens": tokens, "documents": documents}, "test": {"tokens": 9}}}
@@ -47,6 +52,15 @@ def test_tokens_and_passes_follow_the_weights(tmp_path: Path) -> None:
     statistics = json.loads((again / "statistics.json").read_text())
     assert statistics["splits"] == {"train": {"documents": 7, "tokens": 100}, "test": {"tokens": 9}}
     assert [part["name"] for part in statistics["blend"]] == ["data", "more"]
+
+
+def test_a_blend_tells_how_it_was_made_itself(tmp_path: Path) -> None:
+    """Its settings and inputs, its log and its measurements are its own; text and tokenizer are the corpus's."""
+    made = run_job("blend", config(1, 1, tokens=100), inputs(tmp_path, 300, 50), tmp_path / "made")
+    for name in NOT_A_BLENDS:
+        assert not (made / name).exists() or (made / name).read_text() != name, name
+    for name in ("validation.bin", "test.jsonl", "tokenizer/tokenizer.json"):
+        assert (made / name).read_text() == name
 
 
 def test_less_than_a_token_over_is_none(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

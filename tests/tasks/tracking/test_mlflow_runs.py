@@ -10,7 +10,7 @@ import pytest
 
 from conf.report.benchmarks import BenchmarkRow
 from conf.spec import File, Record
-from tasks.tracking.mlflow_runs import _log_benchmarks, _role, params_of, tags_of, weights_of
+from tasks.tracking.mlflow_runs import _log_benchmarks, _role, log_inputs, params_of, tags_of, weights_of
 from tasks.tracking.units import described, unit_of
 from tests.fixtures.report import row
 
@@ -102,3 +102,27 @@ def test_a_unit_is_found_by_name_or_prefix() -> None:
         "|---|---|",
         "| lr | learning rate of the step |",
     ]
+
+
+class Inputs:
+    """Stands in for a client of MLflow: keeps the datasets that are logged."""
+
+    def __init__(self) -> None:
+        self.logged: list[tuple[str, str, str]] = []
+
+    def log_inputs(self, run: str, datasets: list[Any]) -> None:
+        self.logged += [(run, each.dataset.digest, each.tags[0].value) for each in datasets]
+
+
+def test_a_stage_that_reads_a_corpus_names_it(tmp_path: Path) -> None:
+    corpus, folder = tmp_path / "data" / "d1", tmp_path / "distill" / "k"
+    for each in (corpus, folder):
+        each.mkdir(parents=True)
+    (corpus / "statistics.json").write_text(json.dumps({"splits": {"train": {"tokens": 3}}}))
+    (folder / "spec.json").write_text(json.dumps({"inputs": {"data": str(corpus)}}))
+    client = Inputs()
+    log_inputs(client, "run", record({}, None), folder)  # type: ignore[arg-type]
+    assert client.logged == [("run", "d1", "training")]
+    (folder / "spec.json").write_text(json.dumps({"inputs": {}}))  # as blends had it that linked their corpus's
+    log_inputs(client, "run", record({}, None), folder)  # type: ignore[arg-type]
+    assert len(client.logged) == 1
