@@ -62,7 +62,7 @@ def test_benchmarks_are_asked_and_reported(finished: Path, files: dict[str, Path
     assert again == {"contamination"}, "one benchmark does not depend on another; the search for questions does on all"
 
 
-@pytest.mark.slow
+@pytest.mark.drill
 def test_a_server_answers_for_the_model_that_it_serves(finished: Path, files: dict[str, Path], tmp_path: Path) -> None:
     store = tmp_path / "store"
     shutil.copytree(finished, store, symlinks=True)

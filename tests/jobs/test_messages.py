@@ -140,3 +140,25 @@ def test_fields_of_no_use_are_named() -> None:
 )
 def test_what_cannot_be_taken_is_refused(row: Any, reason: str) -> None:
     assert reason in refusal(row)
+
+
+@pytest.mark.parametrize("pair", ["Why?", ["Why?"], ["Why?", "Because.", "So."], {"a": 1, "b": 2}, None])
+def test_a_history_is_of_pairs(pair: Any) -> None:
+    """Also a mapping of two, which has two entries and is no pair."""
+    row = {"instruction": "And?", "output": "So.", "history": [["Why?", "Because."], pair]}
+    assert refusal(row) == "its history is not a list of prompt and response pairs"
+
+
+@pytest.mark.parametrize(
+    ("weight", "learned"), [("", True), ("0", False), ("1", True), ("False", False), ("TRUE", True)]
+)
+def test_whether_it_is_learned_in_a_table_of_text(weight: str, learned: bool) -> None:
+    _, said, *_ = taken({"messages": [ASKED, SAID | {"weight": weight}, ASKED, SAID]})
+    assert said == (SAID if learned else SAID | {"weight": 0})
+
+
+@pytest.mark.parametrize("weight", ["2", "-1", "no", 2, 0.5])
+def test_a_response_is_learned_or_not(weight: Any) -> None:
+    assert "a response is learned (1, true) or not (0, false)" in refusal(
+        {"messages": [ASKED, SAID | {"weight": weight}]}
+    )

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from conf.filters import LANGUAGES, Filter, Language
 from jobs.curation.filters import Judge
-from jobs.curation.language import PART, identifier
+from jobs.curation.language import PART, _part, identifier
 from tests.fixtures.data import ALL_TRAIN, prepare, statistics, texts
 
 ENGLISH = "The house stands on the hill above the old town, and nobody has lived in it since the war ended."
@@ -114,3 +114,12 @@ def test_sentences_of_27_languages_are_told_apart(shared_data: Path) -> None:
             right += identifier().classify(line)[0] == language
     print(right / total, total)
     assert total > 6000 and right / total >= 0.976
+
+
+def test_what_is_read_of_a_text() -> None:
+    """All of it up to three parts, else its beginning, its middle and its end."""
+    text = "".join(chr(0x4E00 + number) for number in range(3 * PART + 3))
+    assert _part(text[: 3 * PART]) == text[: 3 * PART]
+    begin, middle, end = _part(text).split("\n")
+    assert (begin, middle, end) == (text[:PART], text[PART + 1 : 2 * PART + 1], text[-PART:])
+    assert _part(text[: 3 * PART + 1]).count("\n") == 2

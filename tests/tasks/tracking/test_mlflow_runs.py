@@ -10,9 +10,21 @@ import pytest
 
 from conf.report.benchmarks import BenchmarkRow
 from conf.spec import File, Record
-from tasks.tracking.mlflow_runs import _log_benchmarks, _role, log_inputs, params_of, tags_of, weights_of
+from tasks.tracking.mlflow_runs import (
+    FINAL,
+    TAG_LENGTH,
+    _log_benchmarks,
+    _log_model,
+    _role,
+    log_inputs,
+    log_report,
+    params_of,
+    tags_of,
+    weights_of,
+)
+from tasks.tracking.spool import SentState
 from tasks.tracking.units import described, unit_of
-from tests.fixtures.report import row
+from tests.fixtures.report import report, row
 
 
 def record(files: dict[str, int], commit: str | None) -> Record:
@@ -49,11 +61,18 @@ class Recorder:
     def __init__(self) -> None:
         self.metrics: dict[str, float] = {}
         self.tags: dict[str, str] = {}
+        self.batches: list[int] = []
+        self.files: list[tuple[str, str | None]] = []
 
-    def log_batch(self, run: str, metrics: list[Any], tags: list[Any]) -> None:
+    def log_batch(self, run: str, metrics: Any = (), tags: Any = ()) -> None:
         assert run == "run"
         self.metrics |= {one.key: one.value for one in metrics}
         self.tags |= {one.key: one.value for one in tags}
+        self.batches.append(len(tags))
+
+    def log_artifact(self, run: str, path: str, place: str | None) -> None:
+        assert run == "run"
+        self.files.append((Path(path).name, place))
 
 
 def test_benchmarks_have_scores_and_who_answered() -> None:
@@ -126,3 +145,54 @@ def test_a_stage_that_reads_a_corpus_names_it(tmp_path: Path) -> None:
     (folder / "spec.json").write_text(json.dumps({"inputs": {}}))  # as blends had it that linked their corpus's
     log_inputs(client, "run", record({}, None), folder)  # type: ignore[arg-type]
     assert len(client.logged) == 1
+
+
+def test_a_model_has_its_figures_and_who_answered() -> None:
+    engine = {"engine": "vLLM", "version": "0.32.0", "kernels": []}
+    client = Recorder()
+    _log_model(client, "run", row("small-fp8", "quantize", format="fp8", mmlu_answered_by=engine))  # type: ignore[arg-type]
+    assert client.tags["imbik.answered.mmlu"] == "vLLM 0.32.0"
+    assert (client.tags["imbik.role"], client.tags["imbik.format"]) == ("student", "fp8")
+    assert client.metrics["final_bytes"] == 2000 and set(client.metrics) <= set(FINAL)
+    client = Recorder()
+    _log_model(client, "run", row("teacher", "teacher"))  # type: ignore[arg-type]
+    assert not {"imbik.answered.mmlu", "imbik.student", "imbik.format"} & set(client.tags), "nothing that is not known"
+
+
+def test_a_report_is_logged_in_parts(tmp_path: Path) -> None:
+    """Files with plots apart, tags by the hundred and cut to MLflow's length, and models whose runs are known."""
+    stopped = {f"student-{number}": "gate" for number in range(230)}
+    scores = {"n": 2, "score": 0.5, "ci95": [0.1, 0.9], "chance": 0, "cut_by_length": 0, "no_answer": 0, "shots": 0}
+    scores |= {"chat": False, "samples": 1, "pass_at": {}, "others": {}, "left_out": 0}
+    asked = [{"benchmark": "gsm8k", "model": "depth", "scores": scores}]
+    made = report(
+        row("teacher", "teacher"), row("depth"), row("width"), stopped=stopped, benchmarks=asked, summary=["x" * 9000]
+    )
+    (tmp_path / "plots").mkdir()
+    for name, text in {
+        "report.json": made.model_dump_json(),
+        "report.md": "",
+        "report.html": "",
+        "plots/a.svg": "",
+    }.items():
+        (tmp_path / name).write_text(text)
+    client, parts = Recorder(), list[str]()
+    sent = SentState(parent="run", runs={"distill-depth": "run", "teacher": "run"})
+    sent.made = {"distill-depth": "/store/depth", "teacher": "/store/teacher"}
+
+    def once(part: str, action: Any) -> None:
+        parts.append(part)
+        if part != "winner":
+            action()
+
+    log_report(client, sent, tmp_path, once)  # type: ignore[arg-type]
+    files = [("report.json", None), ("report.md", None), ("report.html", None), ("a.svg", "plots")]
+    assert client.files == files and parts[:4] == [name for name, _ in files]
+    assert parts[4:] == [
+        *("verdicts 0", "verdicts 100", "verdicts 200", "winner"),
+        *("model teacher", "model depth", "benchmarks of depth"),
+    ], "no run of this report made width"
+    assert client.batches[:3] == [100, 100, 31]
+    assert len(client.tags["mlflow.note.content"]) == TAG_LENGTH == 5000, "MLflow takes no longer value"
+    assert client.tags["imbik.stopped.student-229"] == "stopped by gate gate"
+    assert client.metrics["final_gsm8k"] == 0.5
