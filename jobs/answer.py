@@ -37,12 +37,15 @@ def run(spec: Spec) -> None:
     if done < total:
         rest = iter(made.batches[file.batches_done :])
         answers = _answers(directory, asked, made, config, output, file.batches_done)
-        with interrupt.stoppable(), contextlib.closing(answers):
+        with (
+            interrupt.stoppable(lambda: f"with {done} of {total} questions answered"),
+            contextlib.closing(answers),
+        ):
             for responses in answers:
                 file.add(responses)
                 done += len(next(rest).prompts)
                 metrics.log(done, total)
-                interrupt.raise_if_stopping(f"with {done} of {total} questions answered")
+                interrupt.give_up_if_stopping()
     from jobs.benchmarks import engines
 
     facts = {

@@ -41,13 +41,13 @@ def run(spec: Spec) -> None:
         print(f"{len(done)} of {len(prompts)} prompts already answered")
     started, num_before = time.monotonic(), len(answer_file.answers)
     if len(done) < len(prompts):
-        with interrupt.stoppable():
+        with interrupt.stoppable(
+            lambda: f"with {len(answer_file.done(config.samples))} of {len(prompts)} prompts answered"
+        ):
             for answers in _answers(config, spec, prompts, done):
                 answer_file.add(answers)
                 metrics.log(len(answer_file.done(config.samples)), len(prompts))
-                interrupt.raise_if_stopping(
-                    f"with {len(answer_file.done(config.samples))} of {len(prompts)} prompts answered"
-                )
+                interrupt.give_up_if_stopping()
     seconds = time.monotonic() - started
     new_answers = answer_file.answers[num_before:]
     speed = {"seconds": round(seconds, 2), "tokens": sum(answer.tokens for answer in new_answers)}

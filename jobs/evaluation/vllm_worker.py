@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -20,11 +21,14 @@ from conf.engines.vllm import ENVIRONMENT, kernels, required, runs_on_cpu
 from conf.process import die_with_parent
 from conf.secrets import without
 from jobs.evaluation import engine
+from jobs.runtime import interrupt
 
 PROGRAM = Path(__file__).parents[1] / "engine" / "vllm_answers.py"
 LOG = "vllm.log"
 SECONDS = 10.0
 """How long an engine may take to end by itself."""
+PATIENCE = 1.0
+"""Seconds of waiting for an answer between looks at whether the job is to stop."""
 MOST_LETTERS = 32
 """Tokens after one prompt that vLLM is asked about at once; it has a limit."""
 SIMULATE = "set evaluate.engine to simulate"
@@ -84,7 +88,9 @@ class Vllm:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:
+            self.process.kill()  # what it was asked is of no use any more
         self._end()
 
     def facts(self) -> dict[str, Any]:
@@ -130,6 +136,8 @@ class Vllm:
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.write(json.dumps(what) + "\n")
             self.process.stdin.flush()
+        while not select.select([self.answers], [], [], PATIENCE)[0]:
+            interrupt.give_up_if_stopping()
         line = self.answers.readline()
         if not line.endswith("\n"):
             raise ValueError(self._why())

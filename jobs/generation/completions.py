@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Any, Self, TypeVar
 
 import requests
@@ -16,12 +16,15 @@ from conf.engines import completions
 from conf.engines.asked import AnsweredBy
 from conf.engines.completions import Wanted, Written
 from jobs.generation.openai_client import LONGEST_WAIT, Retryable, brief, post
+from jobs.runtime import interrupt
 
 SETTING = "evaluate.engine"
 CONCURRENCY, TIMEOUT, RETRIES = 16, 600.0, 5
 """Where the recipe does not say."""
 PATIENCE = 10.0
 """Seconds for a question about the server."""
+LOOK = 1.0
+"""Seconds of waiting for an answer between looks at whether the job is to stop."""
 WAIT = 1.0
 """Seconds before the first retry; doubled each time."""
 Read = TypeVar("Read")
@@ -63,7 +66,7 @@ class Server:
             body = completions.text_body(str(self.by.model), self.by.version, prompt, wanted, seed)
             return self._ask(body, lambda answer: completions.read_text(answer, wanted))
 
-        return list(self.pool.map(one, prompts, seeds))
+        return self._all(one, prompts, seeds)
 
     def scores(self, prompts: Sequence[list[int]], last: Sequence[int]) -> list[float]:
         """The sum of the log probabilities, in nats, of the last tokens of each prompt."""
@@ -72,7 +75,18 @@ class Server:
             body = completions.score_body(str(self.by.model), prompt)
             return self._ask(body, lambda answer: completions.read_score(answer, len(prompt), count))
 
-        return list(self.pool.map(one, prompts, last))
+        return self._all(one, prompts, last)
+
+    def _all(self, one: Callable[..., Read], *columns: Sequence[Any]) -> list[Read]:
+        """The answers to all rows, in order; what keeps one from being answered is raised at once."""
+        asked = [self.pool.submit(one, *row) for row in zip(*columns, strict=True)]
+        waiting = set(asked)
+        while waiting:
+            done, waiting = wait(waiting, LOOK, FIRST_COMPLETED)
+            interrupt.give_up_if_stopping()
+            for each in done:
+                each.result()
+        return [each.result() for each in asked]
 
     def _headers(self) -> dict[str, str]:
         """The key is read here and stored nowhere else."""

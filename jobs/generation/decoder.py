@@ -17,6 +17,7 @@ from transformers import Cache, DynamicCache
 
 from jobs.generation.slots import Slots
 from jobs.huggingface.model import logits
+from jobs.runtime import interrupt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -114,6 +115,7 @@ class Decoder:
         queue, self.rows = list(reversed(waiting)), []
         self.cache = Slots(self.model.config.num_hidden_layers)
         while queue or any(self.rows):
+            interrupt.give_up_if_stopping()
             free = self.width - sum(row is not None for row in self.rows)
             if queue and free * FILL_SHARE >= self.width:
                 for taken in _alike([queue.pop() for _ in range(min(free, len(queue)))]):

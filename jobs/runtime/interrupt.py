@@ -40,6 +40,7 @@ class _Stop:
         self.limit, self.margin = 0.0, 0.0
         self.terminated = threading.Event()
         self.loops = 0
+        self.progress: Callable[[], str] | None = None
 
 
 _stop = _Stop()
@@ -72,13 +73,23 @@ def seconds(name: str) -> float | None:
 
 
 @contextlib.contextmanager
-def stoppable() -> Iterator[None]:
-    """Inside, SIGTERM waits for the next boundary, where `stop_requested` reports it."""
+def stoppable(progress: Callable[[], str] | None = None) -> Iterator[None]:
+    """Inside, SIGTERM waits for the next boundary, where `stop_requested` reports it. With `progress`, which says how
+    far the job got, what takes long between boundaries may call `give_up_if_stopping`."""
     _stop.loops += 1
+    _stop.progress = progress
     try:
         yield
     finally:
         _stop.loops -= 1
+        _stop.progress = None
+
+
+def give_up_if_stopping() -> None:
+    """In the middle of work that a later attempt does again from its beginning, of a job of one process: raise
+    Interrupted if it was to stop. Does nothing where no loop said how far it got."""
+    if _stop.progress and (reason := stop_requested()):
+        raise Interrupted(reason, _stop.progress())
 
 
 def stop_requested(group: Any = None) -> StopReason | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from conf.engines.completions import Wanted
 from conf.engines.verdict import Contents
 from jobs.evaluation import engine, vllm_worker
 from jobs.evaluation.vllm_worker import Loading, Vllm
+from jobs.runtime import interrupt
 from tests.fixtures.answering import play_vllm
 
 WANTED = Wanted(max_tokens=3, temperature=0.5, stops=("Q:",), ends=(2, 5))
@@ -160,3 +163,19 @@ def test_without_an_engine_the_next_step_is_told(tmp_path: Path, monkeypatch: py
 
 def test_the_program_of_the_engine_is_there() -> None:
     assert vllm_worker.PROGRAM.is_file()
+
+
+def test_a_job_that_is_to_stop_ends_a_busy_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    play_vllm(monkeypatch, tmp_path, [4], before="__import__('time').sleep(600)")
+    monkeypatch.setattr(vllm_worker, "PATIENCE", 0.05)
+    terminated = threading.Event()
+    monkeypatch.setattr(interrupt._stop, "terminated", terminated)
+    with (
+        interrupt.stoppable(lambda: "with 3 of 9"),
+        pytest.raises(interrupt.Interrupted, match="stopped with 3 of 9"),
+        opened(tmp_path) as model,
+    ):
+        process = model.process
+        terminated.set()
+        model.texts([[1]], [1], WANTED)
+    assert process.poll() == -signal.SIGKILL

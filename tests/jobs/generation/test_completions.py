@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from conf.engines.asked import AnsweredBy
 from conf.engines.completions import Wanted, Written
 from jobs.generation import completions
 from jobs.generation.completions import Server
+from jobs.runtime import interrupt
 from tests.fixtures.answering import Served, serving
 
 WANTED = Wanted(max_tokens=3, temperature=0.0, stops=("Q:",), ends=(2,))
@@ -134,3 +136,17 @@ def test_scores_that_are_not_given_are_told() -> None:
     told = pytest.raises(ValueError, match="gives no log probabilities of a prompt's tokens")
     with serving(Served(echoes=False)) as url, Server(by(url), 8) as server, told:
         server.scores([[1, 2]], [1])
+
+
+def test_a_job_that_is_to_stop_does_not_wait_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminated = threading.Event()
+    monkeypatch.setattr(interrupt._stop, "terminated", terminated)
+    served = Served(says=lambda prompt: "" if terminated.set() else "a")
+    with (
+        serving(served) as url,
+        interrupt.stoppable(lambda: "with 3 of 9"),
+        pytest.raises(interrupt.Interrupted, match="stopped with 3 of 9"),
+        Server(by(url, concurrency=1), 8) as server,
+    ):
+        server.texts([[1]] * 200, range(200), WANTED)
+    assert len(served.asked) < 200

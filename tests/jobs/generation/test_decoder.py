@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from conf.families import FAMILIES
 from jobs.generation.decoder import Decoder, Request, Sampling, stopping
 from jobs.huggingface import model as hf
+from jobs.runtime import interrupt
 from tests.fixtures.families import random_model
 from tests.fixtures.scripted import small_model
 
@@ -259,3 +261,16 @@ def test_a_stop_string_long_ago_does_not_end(tmp_path: Path) -> None:
     ids = words("z", add_special_tokens=False).input_ids
     more = words("q" * 9, add_special_tokens=False).input_ids
     assert stopped and stopped(ids) and not stopped(ids + more)
+
+
+def test_a_job_that_is_to_stop_gives_up_within_a_token(llama: Any, meter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not after the wave, which may take longer than a scheduler waits."""
+    shapes = meter(llama)
+    terminated = threading.Event()
+    monkeypatch.setattr(interrupt._stop, "terminated", terminated)
+    asked = [Request(prompt=prompt, number=number) for number, prompt in enumerate(prompts([6] * 9))]
+    sampling = Sampling(max_new_tokens=40, stopped=lambda made: len(made) == 3 and not terminated.set())
+    with interrupt.stoppable(lambda: "with 5 of 9"), pytest.raises(interrupt.Interrupted, match="stopped with 5 of 9"):
+        list(Decoder(llama, 4, sampling).run(asked))
+    assert len(shapes) == 3
+    assert len(dict(Decoder(llama, 4, sampling).run(asked))) == 9, "outside of such a loop nothing is given up"
