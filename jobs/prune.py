@@ -33,7 +33,7 @@ def run(spec: Spec) -> None:
 def _prune(spec: Spec, config: PruneConfig, device: Any) -> None:
     import torch
 
-    from jobs.megatron import inputs, kept_axes, key_values, minitron, weights
+    from jobs.megatron import inputs, key_values, minitron, weights
     from jobs.megatron.model import DTYPES, build, num_params, stored_precision
 
     data, teacher, output = Path(spec.inputs["data"]), Path(spec.inputs["teacher"]) / "model", Path(spec.output)
@@ -52,14 +52,7 @@ def _prune(spec: Spec, config: PruneConfig, device: Any) -> None:
     if config.drop_layers:
         minitron.drop(model, config.drop_layers)
         total, layers = len(layers), [layer for layer in layers if layer not in config.drop_layers]
-        axes = {"num_layers": ranges.depth_entry(layers, total)} | {
-            axis: (
-                {layer: entry for layer, entry in entries.items() if int(layer) in layers}
-                if axis in kept_axes.PER_LAYER
-                else entries
-            )
-            for axis, entries in axes.items()
-        }
+        axes = {"num_layers": ranges.depth_entry(layers, total)} | _of_layers(axes, layers)
     if merging:
         key_values.merge(model, merging)
         axes["num_query_groups"] = key_values.described(merging, model)
@@ -82,6 +75,20 @@ def _prune(spec: Spec, config: PruneConfig, device: Any) -> None:
         }
         (output / "kept.json").write_text(json.dumps(summary, indent=2) + "\n")
     weights.save(model, output / "model", student_config, teacher, DTYPES[precision])
+
+
+def _of_layers(axes: dict[str, Any], layers: list[int]) -> dict[str, Any]:
+    """What was kept along each axis, in these layers only where layers differ."""
+    from jobs.megatron import kept_axes
+
+    return {
+        axis: (
+            {layer: entry for layer, entry in entries.items() if int(layer) in layers}
+            if axis in kept_axes.PER_LAYER
+            else entries
+        )
+        for axis, entries in axes.items()
+    }
 
 
 def cut_config(hf_config: dict[str, Any], config: PruneConfig) -> dict[str, Any]:
@@ -116,6 +123,19 @@ def cut_config(hf_config: dict[str, Any], config: PruneConfig) -> dict[str, Any]
         student["num_hidden_layers"] = layers - len(config.drop_layers)
     if student["num_hidden_layers"] < 1:
         raise ValueError(f"prune.drop_layers drops all {layers} layers of the teacher; keep at least one")
+    _check_heads(hf_config, student)
+    remaining = slice(student["num_hidden_layers"])  # which ones is known after the cut
+    student |= {name: hf_config[name][remaining] for name in FOLLOWING if hf_config.get(name)}
+    if num_params(student) >= num_params(hf_config):
+        raise ValueError(
+            f"the student would have {num_params(student):,} parameters, the teacher has {num_params(hf_config):,}; cut"
+            " more"
+        )
+    completed(student, "the student's config.json")  # its rotary embedding may not fit its sizes
+    return student
+
+
+def _check_heads(hf_config: dict[str, Any], student: dict[str, Any]) -> None:
     if student["num_attention_heads"] % hf_config["num_key_value_heads"]:
         raise ValueError(
             f"prune.num_attention_heads {student['num_attention_heads']} is not a multiple of the teacher's "
@@ -126,15 +146,6 @@ def cut_config(hf_config: dict[str, Any], config: PruneConfig) -> dict[str, Any]
             f"prune.num_query_groups is {student['num_key_value_heads']}, which does not divide the teacher's"
             f" {hf_config['num_key_value_heads']} key-value heads; choose a divisor"
         )
-    remaining = slice(student["num_hidden_layers"])  # which ones is known after the cut
-    student |= {name: hf_config[name][remaining] for name in FOLLOWING if hf_config.get(name)}
-    if num_params(student) >= num_params(hf_config):
-        raise ValueError(
-            f"the student would have {num_params(student):,} parameters, the teacher has {num_params(hf_config):,}; cut"
-            " more"
-        )
-    completed(student, "the student's config.json")  # its rotary embedding may not fit its sizes
-    return student
 
 
 if __name__ == "__main__":
