@@ -4,10 +4,12 @@ refuses."""
 from __future__ import annotations
 
 import json
+import random
 import re
 import shutil
 import signal
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -192,6 +194,37 @@ def test_killed_and_one_job_at_a_time_ends_the_same(studied: Path, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert result_of(store) == result_of(studied)
     assert weights(store) == weights(studied)
+
+
+@pytest.mark.drill
+def test_twenty_trials_killed_ten_times_end_the_same(tmp_path: Path) -> None:
+    """SIGKILL within every second trial or between two, at a moment that the seed draws."""
+    twenty = [*COMMAND, "study.trials=20", "study.round=5"]
+    whole, store, draw = tmp_path / "whole" / "store", tmp_path / "killed" / "store", random.Random(7)
+    for each in (whole, store):
+        each.parent.mkdir()
+    done = imbik(*twenty, store=whole)
+    assert done.returncode == 0, done.stderr
+    assert len(result_of(whole).trials) == 20
+    for sealed in range(0, 20, 2):
+        process = start(*twenty, store=store)
+        try:
+            wait_for(
+                lambda due=sealed, run=process: len(made(store, "distill")) >= due or run.poll() is not None,
+                600,
+                f"{sealed} trials were not reached",
+            )
+            time.sleep(draw.uniform(0, 6))
+            assert process.poll() is None, process.communicate()
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        assert not (store / "runs" / NAME / "study.json").exists()
+        wait_for(lambda: not left_behind(store), 60, "jobs were left")
+    done = imbik(*twenty, store=store)
+    assert done.returncode == 0, done.stderr
+    assert result_of(store) == result_of(whole)
+    assert weights(store) == weights(whole)
 
 
 @pytest.mark.slow
