@@ -19,8 +19,6 @@ from conf.stages.sweep import SweepConfig
 MOST_SHAPES = 500_000
 """Larger grids take too long to enumerate."""
 
-NOUNS = {"num_layers": "layers", "hidden_size": "hidden", "ffn_hidden_size": "ffn", "num_attention_heads": "heads"}
-
 
 def memory_mb(shape: Shape, batch: int, length: int) -> float:
     """MB of bf16 weights and of the KV cache for `batch` sequences of `length` tokens."""

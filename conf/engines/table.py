@@ -81,8 +81,6 @@ ENGINES: dict[EngineName, Engine] = {
         needs_why="takes a mix without NVFP4 layers for another format (w4afp8)",
     ),
 }
-WITHOUT = ("llama.cpp", "CTranslate2", "ONNX Runtime GenAI", "OpenVINO GenAI", "torchao")
-"""Engines that read no packed weights of ModelOpt; they take unquantized students, by a conversion of their own."""
 
 W4A16 = "leaves activations in 16 bits (W4A16), which the simulation does not"
 W8A16 = "leaves activations in 16 bits (W8A16), which the simulation does not"

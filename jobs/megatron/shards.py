@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -13,14 +12,6 @@ from conf import hf_model
 
 SHARD_BYTES = 5_000_000_000
 """Largest size of a written shard, the usual bound; rank 0 holds no more gathered tensors than that."""
-
-
-def write_shards(directory: Path, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
-    """Write contiguous CPU tensors as safetensors, in as many files as their size requires."""
-    shards = ShardWriter(directory)
-    for name, tensor in tensors:
-        shards.add(name, tensor)
-    shards.close()
 
 
 class ShardWriter:

@@ -31,7 +31,6 @@ WIKITEXT = Corpus(
     paths=("/workspace/wikitext-data/wikitext-train_text_document",), index="/workspace/wikitext-data/index_mappings"
 )
 STATED = ["distill.weight_decay=0.01", "distill.adam_beta2=0.999", "distill.seed=1234"]
-PRUNE_8 = ["students.depth.prune.parallel.processes=8", "students.depth.prune.parallel.pipeline=8"]
 
 
 def published(name: str) -> list[list[str]]:

@@ -17,9 +17,6 @@ SHARES = (1.0, 0.8, 0.6, 0.3)
 """Shares of the points, the cheapest first, to which forms are fitted; 1: all that are not predicted."""
 HELD_OUT = 0.1
 """Share of the points that are predicted: the largest."""
-TOLERANCE = 0.02
-"""Mean error of the predicted losses up to which a form is believed. 2% of a loss of 2 nats is what 1.3 times the
-compute gains in Hoffmann et al.'s law."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,10 @@ from jobs.megatron import shards
 
 def written(folder: Path, *counts: int) -> list[str]:
     """fp32 tensors of so many numbers; the files' names."""
-    shards.write_shards(folder, ((f"t{place}", torch.full((count,), place)) for place, count in enumerate(counts)))
+    writer = shards.ShardWriter(folder)
+    for place, count in enumerate(counts):
+        writer.add(f"t{place}", torch.full((count,), place))
+    writer.close()
     return sorted(path.name for path in folder.iterdir())
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tasks.analysis.scaling.backtest import TOLERANCE, Axis, Choice, Trial, choose, choose_in_size, trials
+from tasks.analysis.scaling.backtest import Axis, Choice, Trial, choose, choose_in_size, trials
 from tasks.analysis.scaling.forms import Form, forms
 from tasks.analysis.scaling.ladder import Array, Ladder, ladder
 from tests.fixtures.ladders import LENGTHS, SIZES, chinchilla, rows, short
 
 
-def judged(points: Ladder, tolerance: float = TOLERANCE) -> tuple[list[Trial], Choice | None, Choice | None]:
+def judged(points: Ladder, tolerance: float = 0.02) -> tuple[list[Trial], Choice | None, Choice | None]:
     """The trials, the general choice and the choice in size."""
     competing = forms(points.floor)
     tried = trials(points, competing)
