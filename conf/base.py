@@ -27,6 +27,10 @@ def run_name(name: object) -> str:
 
 StoreFolder = Annotated[str, Field(min_length=1, description="Folder of all artifacts, as the worker sees it.")]
 Precision = Literal["bf16", "fp32"]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+"""NumPy takes no seeds of 2**32 or more, and ranks, samples and studies add to a recipe's."""
+MOST_PROCESSES = 1024
+"""Bound of threads, worker processes and concurrent requests: a typing error must not exhaust a machine."""
 
 
 class Execution:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +78,13 @@ def _shipped(folder: Path) -> list[str]:
 
 def _find(preset: str, folder: Path) -> Path:
     path, shipped = folder / f"{preset}.yaml", _shipped(folder)
-    if _is_file(path):
+    if _is(Path.is_file, path):
         return path
     if Path(preset).suffix in FILES:
-        if _is_file(Path(preset)):
+        if _is(Path.is_file, preset):
             return Path(preset)
-        raise RecipeError(f"{preset} does not exist; use a YAML file or one of the {folder.name} {', '.join(shipped)}")
+        problem = "is a folder" if _is(Path.is_dir, preset) else "does not exist"
+        raise RecipeError(f"{preset} {problem}; use a YAML file or one of the {folder.name} {', '.join(shipped)}")
     nearest = difflib.get_close_matches(preset, shipped, n=1)
     hint = f"did you mean {nearest[0]}? " if nearest else ""
     raise RecipeError(
@@ -90,9 +92,9 @@ def _find(preset: str, folder: Path) -> Path:
     )
 
 
-def _is_file(path: Path) -> bool:
+def _is(kind: Callable[[Path], bool], path: Path | str) -> bool:
     try:
-        return path.is_file()
+        return kind(Path(path))
     except OSError:  # a name that is too long, or a folder that may not be read
         return False
 

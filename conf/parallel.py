@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from conf.base import Config, Execution
+from conf.base import MOST_PROCESSES, Config, Execution
 
 
 class Parallel(Config):
@@ -38,7 +38,7 @@ class Parallel(Config):
         ),
     )
     threads: int | None = Field(
-        default=None, ge=1, description="CPU threads per process; empty: all cores of the machine."
+        default=None, ge=1, le=MOST_PROCESSES, description="CPU threads per process; empty: all cores of the machine."
     )
 
     @property

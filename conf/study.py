@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from conf.base import Config
+from conf.base import Config, Seed
 from conf.benchmarks import BenchmarkName
 
 ScoredBy = Literal["val_loss", "kl_teacher", "mmlu", "bytes", "num_params"]
@@ -156,7 +156,7 @@ class StudyConfig(Config):
             "Trials that are chosen together, from the results of the rounds before; they may run side by side."
         ),
     )
-    seed: int = Field(default=1, ge=0, description="Seed of the choices.")
+    seed: Seed = Field(default=1, description="Seed of the choices.")
     seeds: int | None = Field(
         default=None,
         ge=0,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from conf.base import Config, Execution
+from conf.base import MOST_PROCESSES, Config, Execution
 from conf.patterns import ADDRESS, VARIABLE
 
 FORMS = "simulate, vllm, vllm==VERSION, or {endpoint: URL, model: NAME}"
@@ -67,7 +67,10 @@ class EngineConfig(Config):
         description="Name of the environment variable with the server's API key, not the key itself.",
     )
     concurrency: int | None = Field(
-        default=None, ge=1, description="Concurrent requests to the server; empty: 16 for an endpoint."
+        default=None,
+        ge=1,
+        le=MOST_PROCESSES,
+        description="Concurrent requests to the server; empty: 16 for an endpoint.",
     )
     timeout_seconds: float | None = Field(
         default=None, gt=0, description="Timeout of one request in seconds; empty: 600 for an endpoint."

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from conf.base import Config, Later, Precision, Resumes, StageConfig
+from conf.base import Config, Later, Precision, Resumes, Seed, StageConfig
 from conf.engines.asked import AnsweredBy
 from conf.estimate import memory, passes
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
@@ -29,7 +29,7 @@ class Answering(Config):
         default=1, ge=1, description="Answers per question; more than one needs a temperature above 0."
     )
     temperature: float = Field(default=0.0, ge=0, description="Sampling temperature; 0: greedy decoding.")
-    seed: int = Field(default=1, ge=0, description="Sampling seed.")
+    seed: Seed = Field(default=1, description="Sampling seed.")
     batch: int = Field(
         default=16,
         ge=1,

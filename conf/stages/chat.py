@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from conf.base import StageConfig
+from conf.base import Seed, StageConfig
 
 
 class ConverseConfig(StageConfig):
@@ -16,4 +16,4 @@ class ConverseConfig(StageConfig):
     system: str | None = Field(default=None, description="System message before the first prompt.")
     max_new_tokens: int = Field(default=256, gt=0, description="Maximum tokens per answer.")
     temperature: float = Field(default=0.0, ge=0, description="Sampling temperature; 0: greedy decoding.")
-    seed: int = Field(default=1, ge=0, description="Sampling seed.")
+    seed: Seed = Field(default=1, description="Sampling seed.")

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from conf.base import Device, Execution, Later, StageConfig
+from conf.base import MOST_PROCESSES, Device, Execution, Later, StageConfig
 from conf.stages.decontaminate import Decontaminate, MinCoverage, Reviewed
 from conf.stages.evaluate import Mmlu
 
@@ -29,7 +29,9 @@ class ContaminationConfig(StageConfig):
     min_coverage: MinCoverage = 0.5
     reviewed: Annotated[Reviewed, Later()] = ()
     mmlu: Mmlu | None = Field(default=None, description="The questions; leave empty: they are those of evaluate.")
-    workers: Annotated[int | None, Execution()] = Field(default=None, ge=1, description="Processes; empty: all cores.")
+    workers: Annotated[int | None, Execution()] = Field(
+        default=None, ge=1, le=MOST_PROCESSES, description="Processes; empty: all cores."
+    )
 
     @property
     def taken_out(self) -> Decontaminate | None:

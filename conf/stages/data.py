@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from conf.base import Config, Device, Execution, Later, StageConfig
+from conf.base import MOST_PROCESSES, Config, Device, Execution, Later, Seed, StageConfig
 from conf.extraction import Extract
 from conf.filters import Filter, Pii
 from conf.paths import InputName, InputNames
@@ -41,7 +41,7 @@ class Soil(Config):
 class World(Config):
     """The built-in synthetic world: seeded entities and attributes, as text and as quiz questions."""
 
-    seed: int = Field(default=1, ge=0, description="Seed; the same seed gives the same text and quiz.")
+    seed: Seed = Field(default=1, description="Seed; the same seed gives the same text and quiz.")
     entities: int = Field(default=64, ge=8, description="Number of entities; each has one value per attribute.")
     documents: int = Field(default=6000, ge=100, description="Number of documents about the entities.")
     questions: int = Field(
@@ -138,7 +138,7 @@ class DataConfig(StageConfig):
         default=0.05, ge=0, lt=0.5, description="Share of documents in the validation split."
     )
     test_share: float = Field(default=0.05, ge=0, lt=0.5, description="Share of documents in the test split.")
-    seed: int = Field(default=1, ge=0, description="Seed of the train, validation and test split.")
+    seed: Seed = Field(default=1, description="Seed of the train, validation and test split.")
     max_documents: int | None = Field(
         default=None,
         ge=1,
@@ -153,7 +153,7 @@ class DataConfig(StageConfig):
         description="Tokenizer engine; gigatoken is used only after its ids are verified to be equal on this corpus.",
     )
     workers: Annotated[int | None, Execution()] = Field(
-        default=None, ge=1, description="CPU threads; empty: all cores."
+        default=None, ge=1, le=MOST_PROCESSES, description="CPU threads; empty: all cores."
     )
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from conf.base import Execution, Later, Precision, Resumes, StageConfig
+from conf.base import MOST_PROCESSES, Execution, Later, Precision, Resumes, Seed, StageConfig
 from conf.estimate import memory, passes
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import InOneProcess, Parallel
@@ -62,7 +62,7 @@ class GenerateConfig(StageConfig):
     stop: tuple[str, ...] = Field(
         default=(), max_length=4, description="Stop strings: an answer ends before any of them; base models need these."
     )
-    seed: int = Field(default=1, ge=0, description="Sampling seed.")
+    seed: Seed = Field(default=1, description="Sampling seed.")
     max_chars: int | None = Field(
         default=None,
         ge=1,
@@ -101,7 +101,9 @@ class GenerateConfig(StageConfig):
         pattern=VARIABLE,
         description="Name of the environment variable with the server's API key, not the key itself.",
     )
-    concurrency: Annotated[int, Execution()] = Field(default=16, ge=1, description="Concurrent requests to the server.")
+    concurrency: Annotated[int, Execution()] = Field(
+        default=16, ge=1, le=MOST_PROCESSES, description="Concurrent requests to the server."
+    )
     timeout_seconds: Annotated[float, Execution()] = Field(
         default=120.0, gt=0, description="Timeout of one request in seconds."
     )

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from conf.base import Device, Execution, StageConfig
+from conf.base import MOST_PROCESSES, Device, Execution, StageConfig
 
 
 class JudgeConfig(StageConfig):
@@ -19,4 +19,6 @@ class JudgeConfig(StageConfig):
     program_memory: int = Field(
         default=1 << 30, ge=1 << 28, description="Bytes of memory that a program may use, where answers are programs."
     )
-    workers: Annotated[int, Execution()] = Field(default=2, ge=1, description="Programs that run at the same time.")
+    workers: Annotated[int, Execution()] = Field(
+        default=2, ge=1, le=MOST_PROCESSES, description="Programs that run at the same time."
+    )

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
-from conf.base import Execution, Precision, Resumes, StageConfig
+from conf.base import Execution, Precision, Resumes, Seed, StageConfig
 from conf.estimate import flops, memory, passes
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import Parallel, RunsAs
@@ -35,9 +35,7 @@ class LogitsConfig(StageConfig):
     validation_sequences: int | None = Field(
         default=None, ge=1, description="Validation sequences to store, from the first; empty: all."
     )
-    seed: int = Field(
-        default=1, ge=0, description="Seed of the data order; must equal distill.seed if sequences is set."
-    )
+    seed: Seed = Field(default=1, description="Seed of the data order; must equal distill.seed if sequences is set.")
     precision: Precision = Field(default="bf16", description="Precision of the forward pass.")
     micro_batch: Annotated[int, Execution()] = Field(
         default=1, ge=1, description="Sequences per forward pass on one data-parallel rank."

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from conf.base import Later, StageConfig
+from conf.base import Later, Seed, StageConfig
 from conf.estimate import memory, passes
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import Parallel, RunsAs, pipeline_only
@@ -69,7 +69,7 @@ class PruneConfig(StageConfig):
             " shape from scratch, the baseline for pruning."
         ),
     )
-    seed: int = Field(default=1, ge=0, description="Seed of random ranking and of reinitialized weights.")
+    seed: Seed = Field(default=1, description="Seed of random ranking and of reinitialized weights.")
     parallel: RunsAs = Field(
         default=Parallel(), description="Parallel layout; ModelOpt prunes with tensor-parallel size 1."
     )

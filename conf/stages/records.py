@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from conf.base import Device, Execution, Later, StageConfig
+from conf.base import MOST_PROCESSES, Device, Execution, Later, Seed, StageConfig
 from conf.filters import Filter, Pii
 from conf.paths import InputNames
 from conf.stages.data import Deduplicate, World
@@ -77,14 +77,14 @@ class RecordsConfig(StageConfig):
     )
     validation_share: float = Field(default=0.05, ge=0, lt=0.5, description="Share of records in the validation split.")
     test_share: float = Field(default=0.05, ge=0, lt=0.5, description="Share of records in the test split.")
-    seed: int = Field(
-        default=1, ge=0, description="Seed of the split; records with the same first prompt stay in one split."
+    seed: Seed = Field(
+        default=1, description="Seed of the split; records with the same first prompt stay in one split."
     )
     max_rejected_share: float = Field(
         default=0.01, ge=0, le=1, description="The stage fails if a larger share of records is rejected."
     )
     workers: Annotated[int | None, Execution()] = Field(
-        default=None, ge=1, description="CPU threads; empty: all cores."
+        default=None, ge=1, le=MOST_PROCESSES, description="CPU threads; empty: all cores."
     )
 
     @model_validator(mode="after")

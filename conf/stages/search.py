@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from conf.base import Config, Execution, Later, Resumes
+from conf.base import Config, Execution, Later, Resumes, Seed
 from conf.stages.candidate_score import Axis, QuickScore
 from conf.stages.prune import Ranking
 
@@ -91,7 +91,7 @@ class SearchConfig(QuickScore):
     ranking: Ranking = Field(
         default="activation", description="How layers and channels are ranked, as in prune.ranking."
     )
-    seed: int = Field(default=1, ge=0, description="Seed of random ranking.")
+    seed: Seed = Field(default=1, description="Seed of random ranking.")
     # Not hashed: halving uses the scores and does not change them.
     halving: Annotated[Halving, Execution()] = Field(
         default=Halving(), description="How the best candidates are compared by short distillations."

@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from conf.base import Resumes
+from conf.base import Resumes, Seed
 from conf.stages.candidate_score import AXES, Axis, QuickScore
 from conf.stages.prune import Ranking
 
@@ -28,7 +28,7 @@ class SweepConfig(QuickScore):
     ranking: Ranking = Field(
         default="activation", description="How layers and channels are ranked, as in prune.ranking."
     )
-    seed: int = Field(default=1, ge=0, description="Seed of random ranking.")
+    seed: Seed = Field(default=1, description="Seed of random ranking.")
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from conf.base import Execution, Later, Precision, Resumes, StageConfig
+from conf.base import Execution, Later, Precision, Resumes, Seed, StageConfig
 from conf.estimate import flops, memory, passes
 from conf.estimate.numbers import JobEstimate, StageEstimate
 from conf.parallel import Parallel, RunsAs
@@ -77,7 +77,7 @@ class Training(StageConfig):
         default=None, description="Start over with a smaller learning rate if training diverges; empty: it fails."
     )
     precision: Precision = Field(default="bf16", description="bf16 keeps fp32 master weights in the optimizer.")
-    seed: int = Field(default=1, ge=0, description="Seed of the initial weights and the data order.")
+    seed: Seed = Field(default=1, description="Seed of the initial weights and the data order.")
     validate_every: int = Field(
         default=50, ge=1, description="Steps between validations; also before the first and after the last step."
     )

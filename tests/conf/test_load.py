@@ -283,9 +283,11 @@ def command(*arguments: str, store: Path) -> subprocess.CompletedProcess[str]:
 def test_command_refuses_without_creating_a_store(verb: str, tmp_path: Path) -> None:
     store = tmp_path / "store"
     (tmp_path / "broken.yaml").write_text("teacher: [1\n")
+    (tmp_path / "folder.yaml").mkdir()
     for arguments, part in [
         ((TINY, "teacher.lr=-1"), "teacher.lr is -1; it must be above 0"),
         ((str(tmp_path / "broken.yaml"),), "is not valid YAML"),
+        ((str(tmp_path / "folder.yaml"),), "folder.yaml is a folder; use a YAML file"),
         ((str(tmp_path / "none.yaml"),), "does not exist; use a YAML file or one of the presets ablation"),
     ]:
         done = command(verb, *arguments, store=store)
