@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from tasks.store.runs import model_of
+from tasks.store.runs import is_finished, model_of
 from tasks.tracking import registry
 from tasks.tracking.servers import bare, client_of
 from tasks.tracking.spool import Spool
@@ -19,8 +19,13 @@ def directory(store: Path, target: str) -> tuple[Path, str]:
         return path.absolute(), path.resolve().name if path.name != "model" else path.resolve().parent.parent.name
     if path.is_dir() and (path / "model" / "config.json").is_file():
         return (path / "model").absolute(), path.name
-    if path.is_dir() and path.is_absolute():
-        raise ValueError(f"{target} is a folder without config.json; name a Hugging Face model's folder, or RUN/MODEL")
+    run, _, model_name = target.partition("/")
+    if not is_finished(store, run):  # a run may have the name of a folder here
+        if path.exists():
+            kind = "folder without config.json" if path.is_dir() else "file"
+            raise ValueError(f"{target} is a {kind}; name a Hugging Face model's folder, or RUN/MODEL")
+        if path.is_absolute() or target.startswith((".", "~")) or "/" in model_name:
+            raise ValueError(f"{target} does not exist; name a Hugging Face model's folder, or RUN/MODEL")
     if "@" in target:
         name, _, alias = target.partition("@")
         client = client_of(store, bare(os.environ.get("MLFLOW_TRACKING_URI") or None))

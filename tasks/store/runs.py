@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from conf.patterns import RUN_NAME
 from conf.report.report import VERSION, Report
 from conf.report.row import Row
 from tasks.store.moved import all_here
@@ -75,6 +77,9 @@ def read_report(folder: Path) -> Report:
 def model_of(root: Path, target: str) -> FinishedModel:
     """The model that RUN/MODEL names; StoreError, naming the runs or models there are, where there is none."""
     run, _, model = target.partition("/")
+    if not re.fullmatch(RUN_NAME, run) or "/" in model:
+        names = ", ".join(finished(root)) or "none"
+        raise StoreError(f"{target} is not RUN/MODEL; name a model of a finished run in {root}: {names}")
     folder = folder_of(root, run)
     report = read_report(folder)
     if model in report.stopped:
