@@ -87,6 +87,22 @@ def root_of(store: Path | None) -> Path:
     return Path(in_home(named)).absolute()
 
 
+def new_or_folder(store: Path | None) -> Path:
+    """That folder for a command that makes it where there is none."""
+    root = root_of(store)
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"--store is {root}, which is not a folder; name the folder of a store, or a new one")
+    return root
+
+
+def existing(store: Path | None) -> Path:
+    """That folder for a command that only looks at what is there: one that is named must exist."""
+    root = new_or_folder(store)
+    if (store or os.environ.get("IMBIK_STORE")) and not root.exists():
+        raise ValueError(f"--store is {root}, which does not exist; name the folder of a store")
+    return root
+
+
 @contextlib.contextmanager
 def flow_run(root: Path, *, jobs: bool = False, view: Console = out) -> Iterator[None]:
     """Context of a flow run from the command line: store, Prefect server, live view. With `jobs`, stages will run on

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from flows.commands.console import StoreOption, err, fail, out, root_of
+from flows.commands.console import StoreOption, err, existing, fail, out, root_of
 from flows.commands.units import sized
 
 ModelArgument = Annotated[str, typer.Argument(help="RUN/MODEL, a model directory, or NAME@ALIAS of the registry.")]
@@ -29,7 +29,7 @@ def promote(
     """Make a model the champion of its registered model; the former champion becomes `previous`."""
     from tasks.handover import resolve as handover
 
-    out.print(handover.promote(root_of(store), model, force=force), markup=False, highlight=False)
+    out.print(handover.promote(existing(store), model, force=force), markup=False, highlight=False)
 
 
 def serve_command(
@@ -115,7 +115,7 @@ def export(
     """Copy a model with its card as plain files, to take elsewhere; the published folders hold links."""
     from tasks.handover.export import export as copied
 
-    done = copied(root_of(store), model, folder)
+    done = copied(existing(store), model, folder)
     out.print(
         f"exported {model} to {done.folder}: {done.files} files, {sized(done.bytes)}",
         markup=False,
@@ -137,7 +137,7 @@ def push(
     from tasks.handover import upload
     from tasks.store.runs import model_of
 
-    chosen = model_of(root_of(store), model)
+    chosen = model_of(existing(store), model)
     if not chosen.published.is_dir():
         raise ValueError(f"{model} is not published; published students of this run: {_published(chosen.folder)}")
     files = upload.files(chosen.published)
@@ -162,7 +162,7 @@ def sync(store: StoreOption = None) -> None:
     from tasks.tracking.tracker import sync as send
 
     failed = False
-    for flow, size, reason in send(root_of(store)):
+    for flow, size, reason in send(existing(store)):
         failed |= reason is not None
         outcome = f"not sent ({reason}); kept for the next try" if reason else "sent"
         out.print(f"{flow}: {size:,} bytes {outcome}", markup=False, highlight=False, soft_wrap=True)

@@ -13,8 +13,8 @@ from flows.commands.console import (
     Overrides,
     Preset,
     StoreOption,
+    new_or_folder,
     out,
-    root_of,
     split_overrides,
 )
 from flows.commands.forms import print_json
@@ -50,7 +50,7 @@ def plan(
     from flows.sizing import caches, sized
 
     recipe_overrides, cluster_overrides = split_overrides(overrides)
-    on_cluster, root = load_cluster(cluster, cluster_overrides), root_of(store)
+    on_cluster, root = load_cluster(cluster, cluster_overrides), new_or_folder(store)
     recipe = place_on_cluster(load(preset, recipe_overrides), on_cluster)
     stages = sized(recipe, on_cluster, stages_of(recipe, root))
     shape = teacher_shape(recipe)

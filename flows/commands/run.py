@@ -14,8 +14,8 @@ from flows.commands.console import (
     StoreOption,
     fail,
     flow_run,
+    new_or_folder,
     out,
-    root_of,
     show_report,
     split_overrides,
 )
@@ -39,7 +39,7 @@ def run(
 
     name = run_name(name or Path(preset).stem)
     recipe_overrides, cluster_overrides = split_overrides(overrides)
-    on_cluster, root = load_cluster(cluster, cluster_overrides), root_of(store)
+    on_cluster, root = load_cluster(cluster, cluster_overrides), new_or_folder(store)
     recipe = place_on_cluster(load(preset, recipe_overrides), on_cluster)
     stages = stages_of(recipe, root)
     check_fits(recipe, on_cluster, stages)

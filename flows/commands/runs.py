@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from flows.commands.console import CsvOption, JsonOption, RunArgument, StoreOption, out, root_of, show_report
+from flows.commands.console import CsvOption, JsonOption, RunArgument, StoreOption, existing, out, show_report
 from flows.commands.forms import one_form, print_csv, print_json
 from flows.commands.units import lasting, sized
 
@@ -26,13 +26,16 @@ def runs(store: StoreOption = None, as_json: JsonOption = False, as_csv: CsvOpti
     from tasks.store.overview import RunOverview, overview
 
     one_form(as_json, as_csv)
-    found = overview(root_of(store))
+    root = existing(store)
+    found = overview(root)
     if as_json:
         print_json([asdict(run) for run in found])
     elif as_csv:
         print_csv([field.name for field in fields(RunOverview)], [astuple(run) for run in found])
-    else:
+    elif found:
         out.print(_table(found))
+    else:
+        out.print(f"no runs in {root}", markup=False, highlight=False)
 
 
 def _table(found: list[RunOverview]) -> Table:
@@ -48,7 +51,7 @@ def report(run: RunArgument, store: StoreOption = None, as_json: JsonOption = Fa
     """Show a run's table and the path of its report; with --json, its report.json."""
     from tasks.store.runs import folder_of, read_report
 
-    folder = folder_of(root_of(store), run)
+    folder = folder_of(existing(store), run)
     if as_json:
         print_json(read_report(folder).model_dump(mode="json"))
     else:
@@ -63,7 +66,7 @@ def rename(
     """Rename a run: its folder and its report. MLflow and Prefect keep the name under which it ran."""
     from tasks.report.renaming import rename as renamed
 
-    folder = renamed(root_of(store), run, name)
+    folder = renamed(existing(store), run, name)
     out.print(f"{run} is now {name}: {folder}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -71,7 +74,7 @@ def remove(run: RunArgument, store: StoreOption = None) -> None:
     """Remove a run: its report and its links. What its stages built stays in the store until `imbik clean`."""
     from tasks.store.cleaning import remove_run
 
-    remove_run(root_of(store), run)
+    remove_run(existing(store), run)
     out.print(f"removed run {run}; imbik clean shows what can be freed", markup=False, highlight=False)
 
 
@@ -86,7 +89,7 @@ def clean(
     """Free what no run of the store links and no registered model needs: first shows what it would free."""
     from tasks.store import cleaning
 
-    root = root_of(store)
+    root = existing(store)
     freed = cleaning.clean(root, unfinished=unfinished) if yes else cleaning.removable(root, unfinished=unfinished)
     if freed:
         out.print(_freed(freed))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from flows.commands.console import ClusterOption, StoreOption, err, fail, out, root_of
+from flows.commands.console import ClusterOption, StoreOption, err, existing, fail, out
 
 if TYPE_CHECKING:
     from tasks.analysis.scaling.answers import Oracle
@@ -56,7 +56,7 @@ def scale(
 
     given = {"loss": loss, "params": params, "tokens": tokens, "flops": flops, "gpu-hours": gpu_hours}
     _check(given | {"teacher-params": teacher_params, "tolerance": tolerance}, floor)
-    ladder, teacher, figure = _points(points, root_of(store), kind, floor, teacher_params)
+    ladder, teacher, figure = _points(points, existing(store), kind, floor, teacher_params)
     budget = _budget(flops, gpu_hours, cluster, teacher)
     competing = forms(ladder.floor)
     tried = backtest.trials(ladder, competing)

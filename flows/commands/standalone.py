@@ -17,6 +17,7 @@ from flows.commands.console import (
     complete_runs,
     err,
     flow_run,
+    new_or_folder,
     out,
     root_of,
     show_report,
@@ -207,7 +208,7 @@ def _check(store: Path | None, references: list[str], settings: Single) -> None:
 
 def _run(store: Path | None, cluster: str, flow: Callable[[str], str], *, show: bool = True) -> Path:
     """Run a flow and show its report; without `show`, only its progress, on stderr. Returns the report's folder."""
-    root = root_of(store)
+    root = new_or_folder(store)
     with flow_run(root, view=out if show else err):
         from prefect import tags
 

@@ -16,8 +16,8 @@ from flows.commands.console import (
     StoreOption,
     err,
     flow_run,
+    new_or_folder,
     out,
-    root_of,
     show_report,
     split_overrides,
 )
@@ -53,7 +53,7 @@ def study(
     values, on_cluster, root = (
         load_study(preset, recipe_overrides),
         load_cluster(cluster, cluster_overrides),
-        root_of(store),
+        new_or_folder(store),
     )
     from conf.load import validate
 

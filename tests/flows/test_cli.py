@@ -24,7 +24,7 @@ WRONG = [
     (["run", str(RECIPE), "teacher.stepz=3"], "the nearest known key is steps"),
     (["plan", str(RECIPE), "students.depth.prune.num_layers=9"], "the teacher has 3; choose at most that"),
     (["run", str(RECIPE), "data.source=missing.txt"], "data.source names missing.txt, which does not exist"),
-    (["report", "nothing"], "there is no finished run nothing"),
+    (["report", "nothing"], "/store, which does not exist; name the folder of a store"),
     (["fly"], "No such command 'fly'"),
     (["run", "demo", "--name", "../elsewhere"], "--name is '../elsewhere'; use up to 64 letters"),
     (["run"], "Missing argument 'preset'"),
@@ -104,9 +104,8 @@ def finished_run(store: Path, name: str) -> None:
 
 def test_runs_are_listed_and_a_report_is_shown(tmp_path: Path) -> None:
     store = tmp_path / "store"
-    assert imbik("runs", store=store).returncode == 0
-    assert not store.exists()
     finished_run(store, "mine")
+    assert "there is no finished run nothing in " in imbik("report", "nothing", store=store).stderr
     (store / "runs" / "half").mkdir()
     runs = imbik("runs", store=store)
     assert runs.returncode == 0
@@ -158,6 +157,7 @@ def test_schemas_are_printed(of: str, schema: dict[str, Any]) -> None:
 def test_the_store_may_be_named_by_the_environment(tmp_path: Path) -> None:
     finished_run(tmp_path / "named", "mine")
     assert "mine" in alone("runs", IMBIK_STORE=str(tmp_path / "named")).stdout
+    (tmp_path / "other").mkdir()
     assert "mine" not in alone("runs", "--store", str(tmp_path / "other"), IMBIK_STORE=str(tmp_path / "named")).stdout
 
 

@@ -30,3 +30,23 @@ def test_twenty_folders_are_listed_and_the_rest_counted(number: int, rest: str) 
     assert "key19" in text and "key20" not in text
     assert (rest in text) if rest else "more" not in text
     assert not rest or f"{(number - 20):.1f} kB" in text
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_store_that_is_named_must_exist(named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("IMBIK_STORE", raising=False)
+    monkeypatch.setattr(runs.out, "_file", stream := io.StringIO())
+    if named:
+        with pytest.raises(ValueError, match=f"^--store is {tmp_path}/none, which does not exist; name the folder"):
+            runs.runs(Path("none"))
+    else:
+        runs.runs()
+        assert stream.getvalue().split() == ["no", "runs", "in", f"{tmp_path}/.imbik"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file, which is not a folder; name the folder of a store, or a new one"):
+        runs.clean(tmp_path / "file")
