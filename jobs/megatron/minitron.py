@@ -74,21 +74,21 @@ def _forward_sorted(self: Any, *inputs: Any, **named: Any) -> Any:
 _DynamicMoELayer.forward = _forward_sorted
 
 
-class _DynamicCappedAttention(DynamicModule, FusedAttention):
-    """Attention that caps its scores while a model can be cut."""
+class _DynamicFusedAttention(DynamicModule, FusedAttention):
+    """Our attention while a model can be cut."""
 
     def _setup(self) -> None:
         """It has no sizes of its own."""
 
 
-def _setup_with_cap(self: Any, *, hidden_size: Any) -> None:
-    """ModelOpt lets Megatron's own attention compute in the place of ours, without the cap."""
+def _setup_fused(self: Any, *, hidden_size: Any) -> None:
+    """ModelOpt lets Megatron's own attention compute in the place of ours: without caps, and with all scores in
+    memory."""
     _setup_attention(self, hidden_size=hidden_size)
-    if getattr(self.core_attention, "cap", None) is not None:
-        self.core_attention.__class__ = _DynamicCappedAttention
+    self.core_attention.__class__ = _DynamicFusedAttention
 
 
-_setup_attention, _DynamicSelfAttention._setup = _DynamicSelfAttention._setup, _setup_with_cap
+_setup_attention, _DynamicSelfAttention._setup = _DynamicSelfAttention._setup, _setup_fused
 
 if "nn.RMSNorm" not in DMRegistry:
     DMRegistry.register({ZeroCentredNorm: "imbik.ZeroCentredNorm"})(_DynamicRMSNorm)

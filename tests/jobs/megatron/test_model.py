@@ -8,6 +8,7 @@ from typing import Any
 import modelopt.torch.nas as mtn
 import pytest
 import torch
+from megatron.core.transformer.dot_product_attention import DotProductAttention
 from modelopt.torch.prune.pruning import PruneModeRegistry
 from safetensors.torch import load_file
 
@@ -74,13 +75,16 @@ def test_a_cap_that_were_left_out_would_be_seen(cap: str, tmp_path: Path) -> Non
     assert differences.max() > 10 * import_check.BOUND
 
 
-def test_a_model_that_can_be_cut_keeps_its_caps(tmp_path: Path) -> None:
-    """Importance is measured, and candidates are scored, in ModelOpt's classes."""
-    random_model("gemma2", tmp_path, torch.float32, **own("gemma2"))
+@pytest.mark.parametrize("name", ["llama", "mistral", "gemma2", "qwen3_moe"])
+def test_a_model_that_can_be_cut_computes_as_before(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Importance is measured, candidates are scored, in ModelOpt's classes: with caps, and never with Megatron's own
+    attention, which holds all scores."""
+    random_model(name, tmp_path, torch.float32, **own(name))
     config = megatron.read_config(tmp_path)
     model = megatron.build(config, Parallel(), "fp32", torch.device("cpu"), for_pruning=True).eval()
     weights.load(model, tmp_path, config)
     places = torch.arange(TOKENS.shape[1]).expand_as(TOKENS)
+    monkeypatch.delattr(DotProductAttention, "forward")
     with torch.no_grad():
         expected = model(TOKENS, places, None)
         dynamic = mtn.convert(model, minitron._mode(), registry=PruneModeRegistry)
