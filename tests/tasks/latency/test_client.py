@@ -70,6 +70,9 @@ def test_both_counts_are_needed(told: dict[str, int]) -> None:
 def test_tokens_found_in_the_cache_are_read() -> None:
     usage = {"completion_tokens": 1, "prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 4}}
     assert _timing(heard(piece("a", "length"), {"choices": [], "usage": usage}), 0.0, URL).cached == 4
+    usage = {"completion_tokens": 0, "prompt_tokens": 0}
+    none = _timing(heard(piece("a", "length"), {"choices": [], "usage": usage}), 0.0, URL)
+    assert (none.tokens, none.prompt_tokens, none.cached) == (0, 0, None)
 
 
 @pytest.mark.parametrize("data", ["<html>", "[]", '{"choices": [3]}', '{"choices": [], "usage": [1]}'])

@@ -52,6 +52,19 @@ def test_everything_left_out_is_told_once(tmp_path: Path) -> None:
     assert shown.rows[:2] == (("data", "train", "1,200", "34,567"), ("data", "test", "5", "99"))
 
 
+def test_a_count_that_is_missing_is_none(tmp_path: Path) -> None:
+    counts = read_text(stages(tmp_path, data={"splits": {"train": {}}}))["data"]
+    assert (counts.kept, counts.tokens) == ({"train": 0}, {"train": 0})
+    assert (counts.quarantined, counts.repaired, counts.left_out, counts.reasons) == (0, 0, {}, {})
+    nothing = {"splits": {}, "deduplicated": {"similar": 2}, "decontaminated": {"kept": 1}}
+    assert read_text(stages(tmp_path, **{"data-b": nothing}))["data-b"].left_out == {"similar to another": 2}
+
+
+def test_benchmark_questions_that_were_removed_are_told(tmp_path: Path) -> None:
+    shown = section(read_text(stages(tmp_path, data={"splits": SPLITS, "decontaminated": {"removed": 3}})))
+    assert shown and shown.sentences == ("data: 3 are left out: a benchmark question.",)
+
+
 def test_where_nothing_is_left_out_nothing_is_said(tmp_path: Path) -> None:
     shown = section(read_text(stages(tmp_path, data={"splits": SPLITS, "quarantined": 0})))
     assert shown and shown.sentences == ()
