@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+from conf.stages.chat import ConverseConfig
+from jobs import chat
+from jobs.huggingface import model as hf
 from jobs.huggingface import tokenizer
 from tests.fixtures.jobs import refused, run_job
 
-pytestmark = pytest.mark.slow  # torch and transformers are imported
 DROPPING = "{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}"
 STRICT = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system here') }}{% endif %}" + DROPPING
 
@@ -28,6 +33,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("template", "told"),
     [
@@ -45,7 +51,49 @@ def test_what_a_template_would_lose_is_refused(
     assert told in refused("chat", config, {"model": model}, tmp_path / "out", capfd)
 
 
+@pytest.mark.slow
 def test_a_prompt_is_answered(model: Path, tmp_path: Path) -> None:
     path = model / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": DROPPING}))
     run_job("chat", {"prompt": "say a few words", "max_new_tokens": 2}, {"model": model}, tmp_path / "out")
+
+
+def test_lines_are_asked_until_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = iter(["one", " two ", "  ", "three"])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
+    assert list(chat._prompts(ConverseConfig())) == ["one", " two "]
+    assert list(chat._prompts(ConverseConfig(prompt="only"))) == ["only"]
+
+
+def test_the_end_of_the_input_ends_the_chat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo\n"))
+    assert list(chat._prompts(ConverseConfig())) == ["one", "two"]
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_without_a_template_the_last_message_is_completed(begins: bool) -> None:
+    """With the token that begins a text, where the tokenizer has one."""
+    asked: list[bool] = []
+    backend = SimpleNamespace(
+        encode=lambda text, add_special_tokens: asked.append(add_special_tokens) or SimpleNamespace(ids=[len(text)])
+    )
+    given = SimpleNamespace(bos_token="<s>" if begins else None, backend_tokenizer=backend)
+    messages = [{"role": "user", "content": "long ago"}, {"role": "user", "content": "say"}]
+    assert chat._encode(given, None, messages) == [3]
+    assert asked == [begins]
+
+
+@pytest.mark.parametrize(("room", "tokens"), [(3, 3), (9, 5)])
+def test_an_answer_ends_at_its_bound_or_the_models(
+    room: int, tokens: int, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded, words = hf.load_model(model, torch.float32), hf.load_tokenizer(model)
+    ids = [5, 6, 7]
+    answer = chat._answer(ConverseConfig(max_new_tokens=5), loaded, words, ids, len(ids) + room, [0])
+    with torch.inference_mode():
+        expected = ids[:]
+        for _ in range(tokens):
+            expected.append(int(loaded(torch.tensor([expected])).logits[0, -1].argmax()))
+    assert 0 not in expected
+    assert answer == words.decode(expected[3:])
+    assert capsys.readouterr().out.strip() == answer.strip(), "it is written as it arrives, without the prompt"

@@ -1,0 +1,84 @@
+"""Following a running job's metrics and log."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conf.spec import ERROR_PREFIX
+from tasks.launch import tail
+from tasks.launch.tail import Lines, Tail
+
+
+def test_lines_come_once_and_when_they_are_complete(tmp_path: Path) -> None:
+    lines = Lines(tmp_path / "log")
+    assert lines.read() == []
+    (tmp_path / "log").write_text("one\ntwo\nthr")
+    assert lines.read() == ["one", "two"]
+    assert lines.read() == []
+    with (tmp_path / "log").open("a") as stream:
+        stream.write("ee\n")
+    assert lines.read() == ["three"]
+
+
+def test_a_file_that_was_cut_is_read_from_its_start(tmp_path: Path) -> None:
+    """A resumed job drops the steps after its checkpoint and writes them again."""
+    lines = Lines(tmp_path / "log")
+    (tmp_path / "log").write_text("one\ntwo\nthree\n")
+    lines.read()
+    (tmp_path / "log").write_text("one\n")
+    assert lines.read() == ["one"]
+
+
+class Followed:
+    """A Tail, what it passed on, and a clock that the test moves."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.folder, self.now = folder, 100.0
+        self.metrics: list[dict[str, Any]] = []
+        self.lines: list[str] = []
+        patch.setattr(tail.time, "monotonic", lambda: self.now)
+        patch.setenv("SOME_TOKEN", "hunter2secret")
+        self.tail = Tail(folder, self.metrics.append, self.lines.append)
+
+
+@pytest.fixture
+def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Followed:
+    return Followed(tmp_path, monkeypatch)
+
+
+def test_metrics_are_read_always_and_the_log_every_second(followed: Followed) -> None:
+    (followed.folder / "metrics.jsonl").write_text(json.dumps({"step": 1}) + "\n")
+    (followed.folder / "job.log").write_text("hello\n")
+    followed.now += 0.99
+    followed.tail.read()
+    assert (followed.metrics, followed.lines) == ([{"step": 1}], [])
+    followed.now += 0.01
+    followed.tail.read()
+    assert (followed.metrics, followed.lines) == ([{"step": 1}], ["hello"])
+
+
+def test_at_the_end_the_rest_of_the_log_is_read_at_once(followed: Followed) -> None:
+    with followed.tail:
+        (followed.folder / "job.log").write_text("hello\n")
+    assert followed.lines == ["hello"]
+
+
+def test_the_newest_lines_and_reasons_are_passed_on(followed: Followed) -> None:
+    """Neither empty lines nor progress bars, and no secret."""
+    log = [
+        f"{ERROR_PREFIX}the reason",
+        *(f"line {number}" for number in range(25)),
+        "  ",
+        "12%|##   |",
+        "hunter2secret",
+    ]
+    (followed.folder / "job.log").write_text("".join(f"{line}\n" for line in log))
+    followed.now += 1
+    followed.tail.read()
+    assert followed.lines[0] == f"{ERROR_PREFIX}the reason"
+    assert followed.lines[1:-1] == [f"line {number}" for number in range(6, 25)]
+    assert "hunter2secret" not in followed.lines[-1]
