@@ -49,6 +49,7 @@ def write(folder: Path, report: Report, figures: dict[str, str]) -> Report:
 def make_report(name: str, recipe: Recipe, models: list[ReportModel], extras: RunExtras = NO_EXTRAS) -> Report:
     """The report of a run; `models` are all measured models, the teacher first."""
     rows, scores = recipe_rows(recipe, models), {model.model: model.scores for model in models}
+    scored = parts.benchmarks.read_benchmarks(models)
     distilled = {model.model: model.training for model in models if model.stage == "distill" and model.training}
     pruned = {model.model: model.path for model in models if model.stage == "prune"}
     quantized = {model.model: str(Path(model.path).parent) for model in models if model.stage == "quantize"}
@@ -64,7 +65,7 @@ def make_report(name: str, recipe: Recipe, models: list[ReportModel], extras: Ru
         layer_importance=_layer_importance(extras.importance),
         texts=parts.text.read_text(extras.stages),
         mix=parts.mix.read_mix(extras.stages),
-        benchmarks=parts.benchmarks.read_benchmarks(models),
+        benchmarks=scored,
         contamination=parts.contamination.read_contamination(extras.contamination, models),
         responses=parts.responses.read_responses(recipe, models, extras.generated),
         logits=parts.logits.read_logits(extras.logits),
@@ -79,7 +80,7 @@ def make_report(name: str, recipe: Recipe, models: list[ReportModel], extras: Ru
         claims=parts.claims.decide(recipe, rows, scores, {model.model: model.benchmarks for model in models}),
         provenance=provenance(models, extras.stages),
         run=extras.run,
-        ladder=ladder.choose_format(recipe, rows),
+        ladder=ladder.choose_format(recipe, rows, scored),
     )
     decided = measured.model_copy(update={"winner": winner.choose(recipe, measured, scores)})
     leaked = parts.contamination.summary(measured.contamination)

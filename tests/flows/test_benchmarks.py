@@ -44,6 +44,8 @@ def test_benchmarks_are_asked_and_reported(finished: Path, files: dict[str, Path
     arc = f"arc_easy: {{path: {files['arc_easy']}, shots: 0, batch: 4}}"
     gsm8k = f"gsm8k: {{path: {files['gsm8k']}, shots: 0, max_new_tokens: 4, limit: 5}}"
     asked = [f"evaluate.benchmarks={{{arc}, {gsm8k}}}", "claims={a: {model: depth, than: teacher, by: gsm8k}}"]
+    bound = "metric: arc_easy, by: difference, at_least: -0.99, confidence: none"
+    asked += [f"gates.near={{after: distill, {bound}}}", "ladder={formats: [fp8], metric: arc_easy, bound: 1.5}"]
     done = imbik("run", ONE_STUDENT, *asked, "--name", "asked", store=store)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (store / "evaluate").iterdir()} == scored, "MMLU is not asked again"
@@ -55,6 +57,9 @@ def test_benchmarks_are_asked_and_reported(finished: Path, files: dict[str, Path
     assert rows[0]["against_teacher"] is None and rows[2]["against_before"]["model"] == "depth-pruned"
     (claim,) = report_of(store, "asked")["claims"]
     assert (claim["by"], claim["n"], claim["low"] is None) == ("gsm8k", 5, False)
+    (gate,) = report_of(store, "asked")["gates"]
+    assert (gate["model"], gate["n"], gate["unit"], gate["verdict"]) == ("depth", 6, "questions", "passed")
+    assert report_of(store, "asked")["ladder"]["depth"]["kept"] == "depth-fp8"
     page = (store / "runs" / "asked" / "report.md").read_text()
     assert "Benchmarks" in page and "| arc_easy, 0-shot | teacher |" in page
     recipe = load(ONE_STUDENT, [f"evaluate.benchmarks={{{arc}}}"])
