@@ -19,8 +19,8 @@ class LadderConfig(Config):
     metric: Literal["mmlu", "val_loss", BenchmarkName] = Field(
         default="mmlu",
         description=(
-            "Metric of the bound: mmlu or one of evaluate.benchmarks, paired over the same questions; or val_loss, the test"
-            " loss."
+            "Metric of the bound: mmlu or one of evaluate.benchmarks, paired over the same questions; or val_loss, the"
+            " test loss."
         ),
     )
     bound: float = Field(
@@ -32,7 +32,7 @@ class LadderConfig(Config):
     )
     confident: bool = Field(
         default=True,
-        description="For a score: the worse end of the 95% interval must stay within the bound; false: only the estimate.",
+        description="For a score: the worse end of the 95% interval must stay within the bound; false: the estimate.",
     )
 
     @model_validator(mode="after")

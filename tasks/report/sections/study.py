@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from conf.benchmarks import BENCHMARKS
 from conf.report.section import Section
 from conf.report.study import ObjectiveEffects, StudyResult, StudyTrial
-from conf.benchmarks import BENCHMARKS
 from conf.study import Objective
 from conf.trials import shown
 

@@ -137,5 +137,5 @@ def test_a_ladder_that_cannot_work_is_refused(overrides: list[str], part: str) -
 
 
 def test_a_ladder_by_a_benchmark_that_is_not_asked_is_refused() -> None:
-    with pytest.raises(ValueError, match="ladder.metric is gsm8k but .* add evaluate.benchmarks.gsm8k or choose val_"):
+    with pytest.raises(ValueError, match=r"ladder.metric is gsm8k but .* add evaluate.benchmarks.gsm8k or choose val_"):
         load("demo", [LADDER % ("gsm8k", 0.01, "true")])
