@@ -111,6 +111,7 @@ WITHOUT_EARLY_STOPPING = {
     "min_delta": 0.0,
     "evaluate_every": None,
     "evaluate_limit": None,
+    "evaluate_benchmarks": {},
     "offline": False,
 }
 """Short rounds never stop early and run no evaluations, so that candidates are compared after the same number of
