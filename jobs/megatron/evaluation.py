@@ -33,8 +33,8 @@ def evaluator(spec: Spec, config: WithEarlyStopping, model: GPTModel, hf_config:
     once for anything that would make a later evaluation fail."""
     if config.evaluate_every is None:
         return None
+    from jobs.benchmarks.watched import watched
     from jobs.evaluation import measure as evaluate
-    from jobs.evaluation.watched import watched
 
     assert config.evaluation is not None, "Recipe.distill_of sets the evaluation"
     settings = config.evaluation

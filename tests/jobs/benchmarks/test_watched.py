@@ -13,8 +13,8 @@ from jobs.benchmarks import answering
 from jobs.benchmarks.files import QuestionSet, write_questions
 from jobs.benchmarks.question import Question
 from jobs.benchmarks.table import BENCHMARKS
+from jobs.benchmarks.watched import watched
 from jobs.evaluation.intervals import wilson
-from jobs.evaluation.watched import watched
 from jobs.huggingface import model as hf
 from tests.fixtures.jobs import run_job
 from tests.fixtures.scripted import Scripted, small_model
