@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 BenchmarkName = Literal[
-    "gsm8k", "arc_easy", "arc_challenge", "humaneval", "mbpp", "hellaswag", "winogrande", "mmlu_pro"
+    "gsm8k", "math", "arc_easy", "arc_challenge", "humaneval", "mbpp", "hellaswag", "winogrande", "mmlu_pro"
 ]
 BENCHMARKS: tuple[str, ...] = get_args(BenchmarkName)
 SCORED_CHOICES: tuple[BenchmarkName, ...] = ("arc_easy", "arc_challenge", "hellaswag", "winogrande")
@@ -22,6 +22,7 @@ LEAST_CHANCE: dict[str, float] = {
 """Share of guesses that are right where questions have the most options; for the others guessing is hopeless."""
 NUM_QUESTIONS: dict[str, int] = {
     "gsm8k": 1_319,
+    "math": 500,
     "arc_easy": 2_376,
     "arc_challenge": 1_172,
     "humaneval": 164,

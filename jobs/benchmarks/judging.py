@@ -1,6 +1,7 @@
 """Whether responses are right: one way for a model's responses and for the reference solutions, which check it.
 
-A choice, a number or a letter is compared with the question's; a program is run with its tests in the sandbox."""
+A choice, a number, an expression or a letter is compared with the question's; a program is run with its tests in the
+sandbox."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.benchmarks import choices, letters, numerals, programs
+from jobs.benchmarks import choices, expressions, letters, numerals, programs
 from jobs.benchmarks.question import Benchmark, Question, Response
 from jobs.benchmarks.sandbox import Sandbox
 
@@ -72,6 +73,10 @@ def _compared(benchmark: Benchmark, question: Question, response: Response) -> V
     if benchmark.kind == "letter":
         letter = letters.extract(response.text)
         return Verdict(correct=letter == question.gold, extracted=letter)
+    if benchmark.kind == "expression":
+        expression = expressions.extract(response.text)
+        correct = expression is not None and expressions.equal(expression, question.gold)
+        return Verdict(correct=correct, extracted=expression)
     number = numerals.extract(response.text)
     others = numerals.lm_eval_scores(question, response.text)
     return Verdict(correct=number == question.gold, extracted=number, others=others)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.benchmarks import choices, letters, numerals, programs
+from jobs.benchmarks import choices, expressions, letters, math_examples, numerals, programs
 from jobs.benchmarks.question import Benchmark
 
 MBPP_EXAMPLES = tuple(
@@ -58,6 +58,18 @@ ROWS = (
         drawn=True,
         stops=("Question:", "</s>", "<|im_end|>"),
         max_new_tokens=256,
+    ),
+    Benchmark(
+        name="math",
+        kind="expression",
+        hub="HuggingFaceH4/MATH-500",
+        word="math",
+        keys="problem and solution (with \\boxed{...})",
+        parse=expressions.math,
+        shots=4,
+        examples=math_examples.EXAMPLES,
+        stops=("Problem:",),
+        max_new_tokens=1024,
     ),
     Benchmark(
         name="arc_easy",

@@ -185,8 +185,8 @@ def test_the_engine_s_python_is_named_for_other_machines(
     where = "in the image worker" if image else "there"
     sentence = (
         f"^evaluate.engine is vllm, but its jobs run on {kind}, and nothing names a Python with vLLM {where}; name it"
-        " in the cluster file, as in defaults.environment.IMBIK_VLLM_PYTHON=/opt/vllm/bin/python, or set evaluate.engine"
-        " to simulate$"
+        " in the cluster file, as in defaults.environment.IMBIK_VLLM_PYTHON=/opt/vllm/bin/python, or set"
+        " evaluate.engine to simulate$"
     )
     with pytest.raises(ValueError, match=sentence):
         check(asks("vllm==0.32.0"), elsewhere(kind, image=image))
