@@ -20,17 +20,34 @@ from tasks.report.provenance import provenance
 from tasks.report.rows import recipe_rows
 from tasks.report.summary import summary
 from tasks.report.verdict import verdict
-from tasks.store.runs import REPORT
+from tasks.store.runs import REPORT, read_report
 
 
 def write_report(
     folder: Path, name: str, recipe: Recipe, models: list[ReportModel], extras: RunExtras = NO_EXTRAS
 ) -> Report:
     """Write the report of a run into its folder, each file completely or not at all, and return it."""
-    from tasks.report.plots import overview, quantization
+    from tasks.report.plots import overview, quantization, speed
 
-    report = make_report(name, recipe, models, extras)
-    return write(folder, report, overview.draw(report) | quantization.draw(report.quantized))
+    report = with_speeds(folder, make_report(name, recipe, models, extras))
+    return write(folder, report, overview.draw(report) | quantization.draw(report.quantized) | speed.draw(report))
+
+
+def with_speeds(folder: Path, report: Report) -> Report:
+    """The report with what was measured of its models since, in the run's folder."""
+    found = report.model_copy(update={"speeds": parts.speed.read_speeds(folder, report.rows)})
+    others = tuple(one for one in report.sections if one.title != parts.speed.TITLE)
+    added = parts.speed.section(found)
+    return found.model_copy(update={"sections": (*others, added) if added else others})
+
+
+def refresh(folder: Path) -> Report:
+    """Write a finished run's report again, with what was measured of its models since."""
+    from tasks.report.plots import speed
+
+    report = with_speeds(folder, read_report(folder))
+    drawn = {file.stem: file.read_text(encoding="utf-8") for file in sorted((folder / "plots").glob("*.svg"))}
+    return write(folder, report, {**drawn, **speed.draw(report)})
 
 
 def write(folder: Path, report: Report, figures: dict[str, str]) -> Report:
