@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 BenchmarkName = Literal[
-    "gsm8k", "math", "arc_easy", "arc_challenge", "humaneval", "mbpp", "hellaswag", "winogrande", "mmlu_pro"
+    "gsm8k", "math", "arc_easy", "arc_challenge", "humaneval", "mbpp", "hellaswag", "winogrande", "mmlu_pro", "ifeval"
 ]
 BENCHMARKS: tuple[str, ...] = get_args(BenchmarkName)
 SCORED_CHOICES: tuple[BenchmarkName, ...] = ("arc_easy", "arc_challenge", "hellaswag", "winogrande")
@@ -30,5 +30,6 @@ NUM_QUESTIONS: dict[str, int] = {
     "hellaswag": 10_042,
     "winogrande": 1_267,
     "mmlu_pro": 12_032,
+    "ifeval": 541,
 }
 """Questions of the whole published split."""

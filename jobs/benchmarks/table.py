@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.benchmarks import choices, expressions, letters, math_examples, numerals, programs
+from jobs.benchmarks import choices, expressions, letters, math_examples, numerals, programs, rules
 from jobs.benchmarks.question import Benchmark
 
 MBPP_EXAMPLES = tuple(
@@ -141,6 +141,16 @@ ROWS = (
         parse=choices.winogrande,
         drawn=True,
         spare_draws=1,
+    ),
+    Benchmark(
+        name="ifeval",
+        kind="rules",
+        hub="google/IFEval",
+        word="ifeval",
+        split="train",
+        keys="key, prompt, instruction_id_list and kwargs (a mapping for each instruction)",
+        parse=rules.ifeval,
+        max_new_tokens=1280,
     ),
     Benchmark(
         name="mmlu_pro",
