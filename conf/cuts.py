@@ -104,7 +104,7 @@ def prune_of(search: SearchConfig, sizes: Mapping[str, int], teacher: Mapping[st
     return PruneConfig.model_validate(cut | ranking | {"seed": search.seed, "parallel": search.parallel})
 
 
-WITHOUT_EARLY_STOPPING = {
+WITHOUT_EARLY_STOPPING: dict[str, Any] = {
     "keep": "last",
     "best_by": "val_kl",
     "patience": None,

@@ -5,7 +5,7 @@ sandbox."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ class Verdict:
     extracted: str | None
     reason: str = ""
     seconds: float = 0.0
-    others: dict[str, bool | list[bool]] | None = None
+    others: Mapping[str, bool | list[bool]] | None = None
 
 
 def judge(

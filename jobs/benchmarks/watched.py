@@ -4,6 +4,7 @@ Owns what such an evaluation is made of; knows nothing about how the student is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from conf.base import Precision
+    from conf.benchmarks import BenchmarkName
     from conf.stages.watched import WatchedBenchmark
 
 
@@ -42,7 +44,7 @@ class Watched:
 
 
 def watched(
-    inputs: dict[str, str], wanted: dict[str, WatchedBenchmark], precision: Precision, student: Path
+    inputs: dict[str, str], wanted: Mapping[BenchmarkName, WatchedBenchmark], precision: Precision, student: Path
 ) -> list[Watched]:
     """The benchmarks of a distillation, read from its `inputs`. Raises ValueError where the student, in the folder
     `student`, has no room for a question or lacks a chat template that it needs."""

@@ -42,7 +42,7 @@ def evaluator(spec: Spec, config: WithEarlyStopping, model: GPTModel, hf_config:
     student = Path(spec.inputs["student"]) / "model"
     evaluate.check(student, teacher, data, settings)
     subjects, samples = evaluate.questions(spec, settings, data), evaluate.sequences(settings, data)
-    asked = watched(spec.inputs, dict(config.evaluate_benchmarks), settings.precision, student)
+    asked = watched(spec.inputs, config.evaluate_benchmarks, settings.precision, student)
     directory = Path(spec.output) / "checkpoints" / "exported"
     waiting = torch.distributed.new_group(backend="gloo", timeout=EVALUATION_TIMEOUT)
     is_writer = torch.distributed.get_rank() == 0

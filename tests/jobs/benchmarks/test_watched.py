@@ -48,7 +48,7 @@ def test_a_score_is_that_of_the_stages(
     monkeypatch.setattr(hf, "load_model", lambda *_: student)
     monkeypatch.setattr(answering, "Decoder", student.decoder)
     inputs = {"questions-gsm8k": str(folders["questions"])}
-    wanted = {"gsm8k": WatchedBenchmark.model_validate(HOW | {"limit": 3})}
+    wanted: Any = {"gsm8k": WatchedBenchmark.model_validate(HOW | {"limit": 3})}
     (one,) = watched(inputs, wanted, "fp32", folders["model"] / "model")
     low, high = wilson(1, 3)
     found = one.score(student, folders["model"] / "model")
@@ -59,6 +59,6 @@ def test_a_score_is_that_of_the_stages(
 
 
 def test_questions_without_room_are_refused_before_the_training(folders: dict[str, Path]) -> None:
-    wanted = {"gsm8k": WatchedBenchmark.model_validate(HOW | {"max_new_tokens": 64})}
+    wanted: Any = {"gsm8k": WatchedBenchmark.model_validate(HOW | {"max_new_tokens": 64})}
     with pytest.raises(ValueError, match="3 of 3 questions of gsm8k need up to"):
         watched({"questions-gsm8k": str(folders["questions"])}, wanted, "fp32", folders["model"] / "model")
