@@ -20,7 +20,6 @@ from conf.checks.raw import check_raw
 from conf.checks.serve import check_served, check_verified
 from conf.checks.sft import check_lengths, check_records, check_tuning
 from conf.checks.study import check_study
-from conf.checks.watched import check_watched
 from conf.cuts import Cut, check_names, cuts
 from conf.fitted import fitted
 from conf.hf_model import check_model_directory, check_no_nemo, num_tokens, shape_of, tokenizer_of
@@ -46,7 +45,6 @@ def check(recipe: Recipe) -> Recipe:
     check_gates(recipe)
     check_names(recipe)
     check_benchmarks(recipe)
-    check_watched(recipe)
     check_claims(recipe)
     check_seeds(recipe)
     check_branches(recipe)

@@ -194,7 +194,7 @@ def test_the_engine_s_python_is_named_for_other_machines(
     check(asks("simulate"), elsewhere(kind, image=image))
 
 
-def test_jobs_without_a_container_have_the_engine_of_this_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_without_a_container_have_this_checkouts_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vllm, "OWN", HERE)
     check(asks("vllm==0.32.0"), elsewhere("slurm", image=None))
     for kind, image in (("slurm", "worker"), ("kubernetes", "worker"), ("docker", None)):

@@ -148,7 +148,7 @@ def test_a_problem_is_read_in_both_shapes() -> None:
     assert boxed("\\boxed{a{b}c} d") == "a{b}c"
 
 
-def test_the_original_folders_are_read_and_the_references_are_right(tmp_path: Path) -> None:
+def test_the_references_of_the_original_folders_are_right(tmp_path: Path) -> None:
     rows = {"algebra/1": "\\boxed{\\frac12}. So the answer is a half.", "geometry/7": "$[1,2)$: \\boxed{[1,2)}"}
     for name, solution in rows.items():
         path = tmp_path / "test" / f"{name}.json"
