@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import Field
 
@@ -12,8 +12,6 @@ from conf.benchmarks import BenchmarkName
 ClaimedBy = Literal["val_loss", "kl_teacher", "mmlu", "tokens_per_second", "bytes"]
 LOWER = ("val_loss", "kl_teacher", "bytes")
 """Metrics for which lower is better."""
-BENCHMARKS: tuple[str, ...] = get_args(BenchmarkName)
-"""Metrics that are a score on a benchmark of `evaluate.benchmarks`."""
 
 
 class Claim(Config):

@@ -104,13 +104,14 @@ def prune_of(search: SearchConfig, sizes: Mapping[str, int], teacher: Mapping[st
     return PruneConfig.model_validate(cut | ranking | {"seed": search.seed, "parallel": search.parallel})
 
 
-WITHOUT_EARLY_STOPPING = {
+WITHOUT_EARLY_STOPPING: dict[str, Any] = {
     "keep": "last",
     "best_by": "val_kl",
     "patience": None,
     "min_delta": 0.0,
     "evaluate_every": None,
     "evaluate_limit": None,
+    "evaluate_benchmarks": {},
     "offline": False,
 }
 """Short rounds never stop early and run no evaluations, so that candidates are compared after the same number of

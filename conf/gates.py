@@ -7,12 +7,15 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from conf.base import Config
+from conf.benchmarks import BENCHMARKS, LEAST_CHANCE, BenchmarkName
 from conf.patterns import NAME
 
 GateName = Annotated[str, Field(pattern=NAME)]
 GateStage = Literal["prune", "distill", "sft", "quantize"]
-Metric = Literal["mmlu", "val_loss", "perplexity", "kl_teacher", "agreement_teacher"]
-SHARES = ("mmlu", "agreement_teacher")
+Metric = Literal["mmlu", "val_loss", "perplexity", "kl_teacher", "agreement_teacher", BenchmarkName]
+SCORES: tuple[str, ...] = ("mmlu", *BENCHMARKS)
+"""Metrics that are shares of questions answered right."""
+SHARES = (*SCORES, "agreement_teacher")
 """Metrics from 0 to 1, higher is better; for all others lower is better."""
 OF_TEACHER = ("kl_teacher", "agreement_teacher")
 """Metrics that already compare with the teacher."""
@@ -24,12 +27,12 @@ BEST_RATIO, LEAST_RATIO = 1.5, 0.5
 
 
 class Gate(Config):
-    """A bound on a metric of the evaluate stage. Comparisons are paired over the same questions or sequences."""
+    """A bound on a metric of a model. Comparisons are paired over the same questions or sequences."""
 
     after: GateStage = Field(
         description="Stage whose model is checked; if it fails, later stages of that student do not run."
     )
-    metric: Metric = Field(description="Metric of the evaluate stage.")
+    metric: Metric = Field(description="Metric of the evaluate stage, or one of evaluate.benchmarks: its score.")
     against: Literal["teacher", "before", "chance", "absolute"] = Field(
         default="teacher",
         description=(
@@ -43,7 +46,7 @@ class Gate(Config):
             "Comparison: ratio, model / baseline; difference, model - baseline (as a fraction: -0.01 is one point)."
         ),
     )
-    at_least: float | None = Field(default=None, description="Lower bound, for mmlu and agreement_teacher.")
+    at_least: float | None = Field(default=None, description="Lower bound, for mmlu, benchmarks and agreement_teacher.")
     at_most: float | None = Field(
         default=None, description="Upper bound, for val_loss, perplexity (of the test split) and kl_teacher."
     )
@@ -79,10 +82,10 @@ class Gate(Config):
                 f"a gate compares {self.metric} against {self.against} but has no by; set by: ratio or difference, or"
                 " against: absolute"
             )
-        if self.against == "chance" and self.metric != "mmlu":
+        if self.against == "chance" and self.chance is None:
             return (
-                f"a gate compares {self.metric} against chance, which only mmlu has; set against: teacher, before or"
-                " absolute"
+                f"a gate compares {self.metric} against chance, which only mmlu and benchmarks with options have; set"
+                " against: teacher, before or absolute"
             )
         if self.against == "teacher" and self.metric in OF_TEACHER:
             return (
@@ -112,10 +115,15 @@ class Gate(Config):
         if self.by == "ratio":
             if self.against == "teacher":
                 return (0.0, BEST_RATIO) if self.at_least is not None else (LEAST_RATIO, infinite)
-            return 0.0, (1 / CHANCE if self.against == "chance" else infinite)
+            return 0.0, (1 / (self.chance or CHANCE) if self.against == "chance" else infinite)
         if self.metric not in SHARES:
             return (-infinite if self.by else 1.0 if self.metric == "perplexity" else 0.0), infinite
-        return (-1.0, 1.0 - CHANCE if self.against == "chance" else 1.0) if self.by else (0.0, 1.0)
+        return (-1.0, 1.0 - (self.chance or CHANCE) if self.against == "chance" else 1.0) if self.by else (0.0, 1.0)
+
+    @property
+    def chance(self) -> float | None:
+        """Least share that guessing answers right; None where nobody can guess."""
+        return CHANCE if self.metric == "mmlu" else LEAST_CHANCE.get(self.metric)
 
     @property
     def bound(self) -> float:

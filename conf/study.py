@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -18,7 +18,6 @@ SIZES = ("bytes", "num_params")
 """Metrics that no seed changes."""
 CURVES = {"val_loss": "val_loss", "kl_teacher": "val_kl"}
 """Metrics that a distillation's validations have, by the name that they have there."""
-BENCHMARKS: tuple[str, ...] = get_args(BenchmarkName)
 Point = dict[str, Any]
 """Values of a trial by dotted key."""
 TRIALS, SEEDS = 20, 3

@@ -8,6 +8,7 @@ from typing import Any
 from conf.benchmarks import BenchmarkName
 from conf.recipe import Recipe
 from conf.stages.decontaminate import Decontaminate
+from conf.stages.distill import DistillConfig
 from conf.stages.evaluate import EvaluateConfig
 from conf.stages.judge import JudgeConfig
 from flows.reading import Handle, Model, Stages
@@ -40,6 +41,29 @@ def looked_for(
 def roles(questions: Questions) -> dict[str, Any]:
     """The questions of all benchmarks as inputs of one stage."""
     return {f"questions-{name}": handle for name, handle in questions.items()}
+
+
+class Watched:
+    """The questions that distillations ask on their way: no more than they ask, so that a longer benchmark in the
+    report teaches nobody again."""
+
+    def __init__(self, stage: Stages, recipe: Recipe, files: dict[BenchmarkName, Artifact], report: Questions) -> None:
+        self.stage, self.recipe, self.files = stage, recipe, files
+        self.made: dict[tuple[BenchmarkName, int | None], Handle] = {
+            (name, recipe.evaluate.benchmarks[name].limit): handle for name, handle in report.items()
+        }
+
+    def of(self, config: DistillConfig) -> dict[str, Any]:
+        """Those of one distillation, as its inputs."""
+        found: Questions = {}
+        for name, asked in config.evaluate_benchmarks.items():
+            if (name, asked.limit) not in self.made:
+                questions = self.recipe.evaluate.benchmarks[name].questions(name)
+                fewer = questions.model_copy(update={"limit": asked.limit})
+                label = f"questions-{name}-first-{asked.limit}"
+                self.made[name, asked.limit] = self.stage(label, fewer, questions=self.files[name])
+            found[name] = self.made[name, asked.limit]
+        return roles(found)
 
 
 def ask(stage: Stages, evaluate: EvaluateConfig, questions: Questions, model: Model) -> None:

@@ -103,8 +103,12 @@ def asked_by(config: StageConfig) -> AnsweredBy | None:
 
 def check(evaluate: EvaluateConfig, cluster: Cluster, pending: Iterable[StageConfig]) -> None:
     """Raise ValueError where the engine of a stage that must run is away, of another version, or cannot do what is
-    asked. Where jobs run on other machines than this one, they check it themselves."""
+    asked. Where jobs run on other machines than this one, they check it themselves; vLLM's Python must be named."""
+    pending = list(pending)
     if cluster.kind != "local":
+        for one in pending:
+            if (by := asked_by(one)) and by.name == "vllm":
+                named(cluster, one.stage, f"{SETTING} is vllm", f"set {SETTING} to simulate")
         return
     for by in dict.fromkeys(by for one in pending if (by := asked_by(one))):
         if by.name == "vllm":
@@ -114,6 +118,20 @@ def check(evaluate: EvaluateConfig, cluster: Cluster, pending: Iterable[StageCon
             _check_version(by, f"{by.endpoint} is", _told(str(by.endpoint), str(by.model), by.api_key_env))
             if evaluate.mmlu or set(evaluate.benchmarks) & set(SCORED_CHOICES):
                 probe(by)
+
+
+def named(cluster: Cluster, stage: str, asks: str, otherwise: str) -> None:
+    """Raise ValueError where jobs of `stage` need vLLM on other machines, and its Python there is neither named in the
+    cluster file nor that of this checkout, which jobs without a container share."""
+    resources = cluster.resources(stage)
+    in_container = cluster.kind != "slurm" or resources.image is not None
+    if vllm.PYTHON in resources.environment or (not in_container and vllm.OWN.is_file()):
+        return
+    where = f"in {f'the image {resources.image}' if resources.image else 'containers'}" if in_container else "there"
+    raise ValueError(
+        f"{asks}, but its jobs run on {cluster.kind}, and nothing names a Python with vLLM {where}; name it in the"
+        f" cluster file, as in defaults.environment.{vllm.PYTHON}=/opt/vllm/bin/python, or {otherwise}"
+    )
 
 
 def ready(evaluate: EvaluateConfig, models: Iterable[str], session: Session) -> EvaluateConfig:

@@ -33,6 +33,7 @@ class Pipeline:
         self.recipe, self.outside, self.stage = recipe, outside, stage
         self.questions = benchmarks.read(stage, recipe.evaluate, outside.benchmarks)
         self.corpora = corpora(stage, recipe, outside, self.questions)
+        self.watched = benchmarks.Watched(stage, recipe, outside.benchmarks, self.questions)
         self.data = stage("blend", recipe.blend, **self.corpora) if recipe.blend else self.corpora["data"]
         self.teacher = stage("teacher", recipe.teacher_stage, data=self.data, model=outside.model)
         self.models = [Model(name="teacher", stage="teacher", artifact=self.teacher, trained=recipe.teacher.steps > 0)]
@@ -147,6 +148,7 @@ class Pipeline:
         """Submit a distill stage: with stored logits if offline, with questions if it evaluates during training."""
         asks = config.evaluation and config.evaluation.mmlu
         more |= {"logits": self.logits if config.offline else None, "mmlu": self.outside.mmlu if asks else None}
+        more |= self.watched.of(config)
         data = self.corpora["raw"] if self.recipe.students[more["of"]].text == "raw" else self.data
         more |= {"teacher": teacher, "student": student, "data": data}
         trunk = self.trunks.of(more["of"], more) if config.begun else None

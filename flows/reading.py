@@ -32,6 +32,10 @@ class Model:
     judged: dict[str, Handle] = field(default_factory=dict)
     verified: Handle | None = None
 
+    def measured(self, metric: str) -> Handle:
+        """Where a metric of the model is: the judgement of the benchmark that it names, else its scores."""
+        return self.judged.get(metric, self.scores)
+
 
 Score = Callable[[Model], Handle]
 Play = Callable[[Artifact], HalvingProgress]

@@ -45,14 +45,16 @@ class Running:
     def gate(self, name: str, gate: Gate, model: Model, against: Model | None, score: Score) -> Handle:
         """Future of a gate's verdict, after the evaluations that it needs."""
         assert model.student is not None
+        for one in filter(None, (model, against)):
+            score(one)
         future: Handle = gates.gate.submit(
             f"gate-{model.name}-{name}",
             name,
             gate,
             student=model.student,
             model=model.name,
-            scores=score(model),
-            other=score(against) if against else None,
+            scores=model.measured(gate.metric),
+            other=against.measured(gate.metric) if against else None,
         )
         self.gates.append(future)
         return future

@@ -139,8 +139,11 @@ def _sized(numbers: StageEstimate, cluster: Cluster, stage: PlannedStage) -> Siz
 def check_fits(recipe: Recipe, cluster: Cluster, stages: list[PlannedStage]) -> None:
     """Raise ValueError, with the nearest layout that fits, if a stage that must run does not fit its GPUs, or if it
     needs an engine that this machine lacks and runs here."""
-    if cluster.kind == "local" and any(stage.stage == VerifyConfig.stage and not stage.cached for stage in stages):
-        required()
+    if any(stage.stage == VerifyConfig.stage and not stage.cached for stage in stages):
+        if cluster.kind == "local":
+            required()
+        else:
+            engines.named(cluster, VerifyConfig.stage, "verify needs vLLM", "set verify to null")
     if asked := [stage.config for stage in stages if stage.stage in ASK and not stage.cached]:
         engines.check(recipe.evaluate, cluster, asked)
     for stage in sized(recipe, cluster, [stage for stage in stages if not stage.cached]):

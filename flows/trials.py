@@ -108,7 +108,10 @@ class TrialStages:
 
     def gate(self, name: str, gate: Gate, model: Model, against: Model | None, score: Score) -> Handle:
         """Future of a gate's verdict, an earlier trial's if it is on the same models."""
-        scores = [_same(score(model)), _same(score(against)) if against else ""]
+        models = list(filter(None, (model, against)))
+        for one in models:
+            score(one)
+        scores = [_same(one.measured(gate.metric)) for one in models]
         same = json.dumps(["gate", name, gate.identity(), scores], sort_keys=True)
         with self.shared.lock:
             if same not in self.shared.made:

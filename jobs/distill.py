@@ -11,9 +11,9 @@ from jobs.runtime.entry import main
 
 def run(spec: Spec) -> None:
     """Inputs: teacher, student, data; logits when offline (the teacher is then known only by its digest); mmlu where
-    evaluations in between ask questions from a folder; trunk where another job has made the first steps. Writes model/,
-    kept.json and metrics.jsonl (nats per token: the losses of jobs/megatron/distillation.py; from evaluations mmlu,
-    test_loss, test_kl, test_agreement)."""
+    evaluations in between ask questions from a folder, questions-NAME where they ask a benchmark; trunk where another
+    job has made the first steps. Writes model/, kept.json and metrics.jsonl (nats per token: the losses of
+    jobs/megatron/distillation.py; from evaluations mmlu, benchmarks by name, test_loss, test_kl, test_agreement)."""
     if spec.config.get("engine") == "nemo":
         return nemo.run(spec)
     from jobs.megatron.device import machine

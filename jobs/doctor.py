@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from conf.engines import vllm
 from conf.spec import Spec
 from jobs.runtime.entry import main
 
@@ -66,7 +67,17 @@ def _rank_report(output: Path, packages: list[str], token: str) -> dict[str, Any
         "free_gb": round(shutil.disk_usage(output).free / 1e9, 1),
         "store": probe.is_file() and probe.read_text() == token,
         "versions": versions,
+        "vllm": _vllm(),
     }
+
+
+def _vllm() -> str | None:
+    """Version of the vLLM that jobs here would find, or why they would not; None where no Python is named for it."""
+    try:
+        python = vllm.interpreter()
+        return None if python is None else vllm.version(python)
+    except ValueError as error:
+        return str(error)
 
 
 def _bandwidth(ranks: int, device: torch.device) -> float:

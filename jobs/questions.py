@@ -39,10 +39,13 @@ def run(spec: Spec) -> None:
     more = {"other_splits": found.other_splits, "beyond_limit": len(found.test) - len(asked.test)}
     write_questions(output, made, more)
     metrics.log(len(asked.test), len(asked.test))
-    print(f"{len(made.questions)} questions of {benchmark.name}, {shots}-shot; {_left_out(made.left_out)}")
+    print(f"{len(made.questions)} questions of {benchmark.name}, {shots}-shot; {_left_out(made)}")
 
 
-def _left_out(failed: dict[str, str]) -> str:
+def _left_out(made: QuestionSet) -> str:
+    failed = made.left_out
+    if made.benchmark.kind == "rules":
+        return "it has no reference solutions"
     if not failed:
         return "all reference solutions are right"
     named = "; ".join(f"{name}: {reason}" for name, reason in list(failed.items())[:5])

@@ -24,7 +24,8 @@ class GateClosed(Exception):
 def gate(
     label: str, name: str, bound: Gate, *, student: str, model: str, scores: Artifact, other: Artifact | None
 ) -> Verdict:
-    """Check a model's sealed scores against a gate; raises GateClosed if it does not pass."""
+    """Check a model's sealed scores, or its judged answers to a benchmark, against a gate; raises GateClosed if it does
+    not pass."""
     board = current.get().board
     board.set(label, "running")
     verdict = judge(name, bound, student, model, Scores.read(scores.path), Scores.read(other.path) if other else None)

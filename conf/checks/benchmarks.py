@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from conf.benchmarks import SCORED_CHOICES
+from conf.checks.asked import check_asked
 from conf.checks.claims import students_models
+from conf.checks.watched import check_watched
 from conf.engines.verdict import title, verdict
 from conf.recipe import Recipe
 from conf.stages.evaluate import EvaluateConfig
@@ -25,6 +27,9 @@ def check_benchmarks(recipe: Recipe) -> None:
                 f"{where}.chat is always, but the choices of {name} are scored after the question, not answered in a"
                 " conversation; leave chat out"
             )
+    check_watched(recipe)
+    if recipe.ladder:
+        check_asked("ladder.metric", recipe.ladder.metric, recipe.evaluate, "choose val_loss")
     entries = [entry for name in recipe.students for entry in recipe.formats_of(name)]
     models = ["teacher", *(["teacher-sft"] if recipe.teacher_sft else []), *students_models(recipe)]
     check_engine(recipe.evaluate, models, entries)

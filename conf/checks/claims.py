@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from conf.checks.asked import check_asked
 from conf.checks.reviewed import check_reviewed
-from conf.claims import BENCHMARKS
 from conf.inherit import TAUGHT
 from conf.recipe import Recipe
 from conf.stages.contamination import ContaminationConfig
@@ -29,11 +29,7 @@ def check_claims(recipe: Recipe) -> None:
             raise ValueError(f"claims.{name} compares {claim.model} with itself; choose another model for than")
         if claim.by == "mmlu" and recipe.evaluate.mmlu is None:
             raise ValueError(f"claims.{name}.by is mmlu but evaluate.mmlu is null; choose another metric")
-        if claim.by in BENCHMARKS and claim.by not in recipe.evaluate.benchmarks:
-            raise ValueError(
-                f"claims.{name}.by is {claim.by} but evaluate.benchmarks does not ask it; add"
-                f" evaluate.benchmarks.{claim.by} or choose another metric"
-            )
+        check_asked(f"claims.{name}.by", claim.by, recipe.evaluate)
         if claim.by == "tokens_per_second" and not recipe.evaluate.new_tokens:
             raise ValueError(
                 f"claims.{name}.by is tokens_per_second but evaluate.new_tokens is 0; raise evaluate.new_tokens"

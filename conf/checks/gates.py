@@ -7,7 +7,9 @@ import math
 from pathlib import Path
 from statistics import NormalDist
 
-from conf.gates import CHANCE, Gate
+from conf.benchmarks import NUM_QUESTIONS
+from conf.checks.asked import check_asked
+from conf.gates import CHANCE, SCORES, Gate
 from conf.recipe import Recipe
 
 HUB_QUESTIONS = 14_042
@@ -40,16 +42,17 @@ def _check_measured(where: str, gate: Gate, recipe: Recipe) -> None:
         raise ValueError(
             f"{where}.metric is mmlu but evaluate.mmlu is null; set evaluate.mmlu or choose another metric"
         )
+    check_asked(f"{where}.metric", gate.metric, evaluate)
     if gate.confidence == "none":
         return
-    if gate.metric != "mmlu":
+    if gate.metric not in SCORES:
         if evaluate.sequences < 2:
             raise ValueError(
                 f"{where} has a confidence but evaluate.sequences is 1, which gives no interval; choose at least 2 or"
                 " set confidence: none"
             )
         return
-    available, needed = _num_questions(recipe), needed_questions(gate)
+    available, needed = _num_questions(recipe, gate.metric), needed_questions(gate)
     if available is not None and available < needed:
         enough = (
             "no number of questions is enough"
@@ -70,7 +73,8 @@ def needed_questions(gate: Gate) -> float:
     bound = gate.bound
     if gate.against in ("absolute", "chance"):
         if gate.against == "chance":
-            bound = bound * CHANCE if gate.by == "ratio" else bound + CHANCE
+            chance = gate.chance or CHANCE
+            bound = bound * chance if gate.by == "ratio" else bound + chance
         return math.inf if bound >= 1 else max(0.0, z2 * bound / (1 - bound))
     if gate.by == "difference":
         return z2 * (1 / -bound - 1) if bound < 0 else 0.0
@@ -83,8 +87,12 @@ def round_up(number: float) -> int:
     return math.ceil(number / step) * step
 
 
-def _num_questions(recipe: Recipe) -> int | None:
+def _num_questions(recipe: Recipe, metric: str) -> int | None:
     """Maximum number of questions of an evaluation; None if unknown."""
+    for name, benchmark in recipe.evaluate.benchmarks.items():
+        if name == metric:
+            whole = NUM_QUESTIONS[name]
+            return benchmark.limit if benchmark.path else min(benchmark.limit or whole, whole)
     mmlu = recipe.evaluate.mmlu
     assert mmlu is not None, "the caller checks that there are questions"
     if mmlu.path == "quiz":

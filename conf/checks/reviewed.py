@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from conf.benchmarks import BenchmarkName
-from conf.claims import BENCHMARKS
+from conf.benchmarks import BENCHMARKS, BenchmarkName
 from conf.mmlu_files import read_folder
 from conf.stages.data import QUIZ_SUBJECTS, DataConfig
 from conf.stages.evaluate import Mmlu

@@ -7,10 +7,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from conf.checks.asked import check_asked
 from conf.checks.claims import students_models
 from conf.recipe import Recipe
 from conf.stages.evaluate import EvaluateConfig
-from conf.study import BENCHMARKS, Objective
+from conf.study import Objective
 from conf.wording import model_in
 
 UNTRIED = ("description", "project", "study", "claims", "winner", "card", "serve", "ladder", "contamination", "gates")
@@ -84,8 +85,4 @@ def _check_objective(recipe: Recipe, where: str, objective: Objective) -> None:
         raise ValueError(f"{where}.model is {objective.model}, which no trial makes; choose one of {', '.join(models)}")
     if objective.by == "mmlu" and recipe.evaluate.mmlu is None:
         raise ValueError(f"{where}.by is mmlu but evaluate.mmlu is null, so no stage gives it; choose another metric")
-    if objective.by in BENCHMARKS and objective.by not in recipe.evaluate.benchmarks:
-        raise ValueError(
-            f"{where}.by is {objective.by} but evaluate.benchmarks does not ask it; add"
-            f" evaluate.benchmarks.{objective.by} or choose another metric"
-        )
+    check_asked(f"{where}.by", objective.by, recipe.evaluate)

@@ -31,6 +31,10 @@ class Evaluations(Config):
     mmlu_low: tuple[float, ...] = Field(default=(), description="Lower bound of its 95% interval.")
     mmlu_high: tuple[float, ...] = Field(default=(), description="Upper bound of its 95% interval.")
     mmlu_n: tuple[float, ...] = Field(default=(), description="Questions asked.")
+    benchmarks: dict[str, tuple[float, ...]] = Field(
+        default={}, description="Share of the questions of each benchmark answered right, by name."
+    )
+    benchmark_n: dict[str, int] = Field(default={}, description="Questions asked of each benchmark.")
     test_kl: tuple[float, ...] = Field(
         default=(), description="KL(teacher || student) on test sequences, nats per token."
     )
@@ -46,7 +50,7 @@ class KeptWeights(Excerpt):
     stopped: str | None = Field(description="Why training stopped before `steps`; null: it did not.")
     best_by: BestBy = Field(description="Metric by which weights are compared.")
     best_step: int | None = Field(default=None, description="Step at which that metric was best.")
-    best: float | None = Field(description="Best value of that metric: nats per token, or a share for mmlu.")
+    best: float | None = Field(description="Best value of that metric: nats per token, or a share for scores.")
     tokens: int = Field(description="Tokens that the kept weights were trained on.")
 
 

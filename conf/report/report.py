@@ -22,6 +22,7 @@ from conf.report.responses import Responses
 from conf.report.row import Row
 from conf.report.run import RunInfo
 from conf.report.section import Section
+from conf.report.speed import Speed
 from conf.report.text import TextCounts
 from conf.report.winner import Winner
 from conf.spec import Attempt
@@ -79,6 +80,9 @@ class Report(Config):
     mix: tuple[MixPart, ...] = Field(default=(), description="What the blend is mixed of, by stage; empty: no blend.")
     benchmarks: tuple[BenchmarkRow, ...] = Field(
         default=(), description="Scores on evaluate.benchmarks, by benchmark and model."
+    )
+    speeds: tuple[Speed, ...] = Field(
+        default=(), description="What imbik bench measured of the models; empty: nothing."
     )
     contamination: Contamination | None = Field(default=None, description="null: not looked for.")
     responses: Responses | None = Field(default=None, description="null: the recipe has no records.")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from conf.base import Later
+from conf.benchmarks import BENCHMARKS, BenchmarkName
 from conf.stages.evaluate import EvaluateConfig
 from conf.stages.training import Training
+from conf.stages.watched import WatchedBenchmark
 
-BestBy = Literal["val_kl", "val_divergence", "val_loss", "mmlu"]
+BestBy = Literal["val_kl", "val_divergence", "val_loss", "mmlu", BenchmarkName]
+HIGHER: tuple[str, ...] = ("mmlu", *BENCHMARKS)
+"""Metrics of evaluations, of which higher is better; all others are of validations."""
 
 
 class WithEarlyStopping(Training):
@@ -24,16 +29,16 @@ class WithEarlyStopping(Training):
         default="val_kl",
         description=(
             "Metric for keep and patience: the lowest val_kl, val_divergence or val_loss of the validations, or the"
-            " highest mmlu of the evaluations. mmlu selects on the report's own questions, so its reported score is"
-            " optimistic."
+            " highest mmlu or benchmark of the evaluations. That selects on the report's own questions, so the reported"
+            " score is optimistic."
         ),
     )
     patience: int | None = Field(
         default=None,
         ge=1,
         description=(
-            "Stop after this many validations (with best_by mmlu: evaluations) without improvement; empty: never. The"
-            " learning rate then ends above min_lr, because the schedule spans all steps."
+            "Stop after this many validations (with best_by mmlu or a benchmark: evaluations) without improvement;"
+            " empty: never. The learning rate then ends above min_lr, because the schedule spans all steps."
         ),
     )
     min_delta: float = Field(default=0.0, ge=0, description="With patience: smaller improvements do not count.")
@@ -53,12 +58,19 @@ class WithEarlyStopping(Training):
     evaluation: EvaluateConfig | None = Field(
         default=None, description="Settings of these evaluations; empty: the recipe's evaluate."
     )
+    evaluate_benchmarks: Annotated[dict[BenchmarkName, WatchedBenchmark], Later()] = Field(
+        default={},
+        description=(
+            "Benchmarks of evaluate.benchmarks that these evaluations ask too, as in {arc_easy: {}, gsm8k: {limit: 50}}"
+        ),
+    )
 
     @model_validator(mode="after")
     def _watches_something(self) -> Self:
-        if self.best_by == "mmlu" and self.evaluate_every is None:
+        if self.best_by in HIGHER and self.evaluate_every is None:
             raise ValueError(
-                "best_by is mmlu but evaluate_every is empty; set evaluate_every, or choose val_kl or val_loss"
+                f"best_by is {self.best_by} but evaluate_every is empty; set evaluate_every, or choose val_kl or"
+                " val_loss"
             )
         if self.evaluate_every is not None and self.evaluate_every > max(self.steps, 1):
             raise ValueError(
@@ -76,6 +88,8 @@ class WithEarlyStopping(Training):
             )
         if self.evaluate_every is None and (self.evaluate_limit or self.evaluation):
             raise ValueError("evaluate_limit and evaluation need evaluate_every, which is empty; set it or remove them")
+        if self.evaluate_every is None and self.evaluate_benchmarks:
+            raise ValueError("evaluate_benchmarks needs evaluate_every, which is empty; set it or remove one")
         if self.best_by == "mmlu" and self.evaluation and self.evaluation.mmlu is None:
             raise ValueError("best_by is mmlu but evaluation.mmlu is null; choose val_kl or val_loss")
         return self
@@ -89,4 +103,10 @@ class WithEarlyStopping(Training):
             config.mmlu.model_copy(update={"limit": self.evaluate_limit}) if self.evaluate_limit else config.mmlu
         )
         settings = {"mmlu": mmlu, "new_tokens": 0, "split": "test"}  # a study's split must not change what is trained
-        return self.model_copy(update={"evaluation": config.measured.model_copy(update=settings)})
+        benchmarks = {
+            name: asked.filled(evaluate.benchmarks[name]) if name in evaluate.benchmarks else asked
+            for name, asked in self.evaluate_benchmarks.items()
+        }
+        # The benchmarks' own settings are in the copy's evaluate_benchmarks, as far as the job needs them.
+        measured = config.measured.model_copy(update=settings | {"benchmarks": {}})
+        return self.model_copy(update={"evaluation": measured, "evaluate_benchmarks": benchmarks})

@@ -71,6 +71,7 @@ def bench(
     store: StoreOption = None,
 ) -> None:
     """Measure latency and throughput of servers; several take turns and are compared with the first."""
+    from flows.commands.bench_kept import keep
     from tasks.latency import prompts
     from tasks.latency.endpoint import find
 
@@ -95,7 +96,11 @@ def bench(
             if going.points:
                 _keep(going, started, file)
             raise
-    _show(_keep(going, started, file, complete=True), file, as_json)
+    result = _keep(going, started, file, complete=True)
+    runs = keep(root_of(store), servers, result)
+    _show(result, file, as_json)
+    if runs and not as_json:
+        out.print(f"in the report of {', '.join(runs)}", markup=False, highlight=False)
 
 
 def _prepared(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.cluster import Cluster
+from conf.engines import vllm
 from conf.parallel import Parallel
 from conf.spec import Spec
 from flows.doctor.machine import Check
@@ -82,7 +83,7 @@ def _judged(cluster: Cluster, results: dict[str, Any], versions: dict[str, str],
     bandwidth, too_few_gpus = results["bandwidth_gb_s"], resources.gpus_per_node and len(gpus) < len(ranks)
     exchange = f"{bandwidth} GB/s of bus bandwidth ({results['backend']}, 64 MB)" if bandwidth else "one rank"
     visibility = f"readable from every rank, {free:g} GB free" if not unseen else f"not visible on {', '.join(unseen)}"
-    return [
+    found = [
         _check("nodes", f"{', '.join(nodes)}: {len(ranks)} ranks answered in {seconds:.0f} s", ""),
         _check(
             "GPUs",
@@ -106,6 +107,15 @@ def _judged(cluster: Cluster, results: dict[str, Any], versions: dict[str, str],
             required=False,
         ),
     ]
+    return found + _vllm(ranks)
+
+
+def _vllm(ranks: list[dict[str, Any]]) -> list[Check]:
+    """The vLLM that jobs find on the nodes; nothing where none is named."""
+    told = sorted({found for rank in ranks if (found := rank.get("vllm"))})
+    wrong = [one for one in told if not re.match(r"\d", one)]
+    remedy = f"name a Python with vLLM on the nodes in defaults.environment.{vllm.PYTHON}" * bool(wrong)
+    return [_check("vLLM", "; ".join(wrong or told), remedy, required=False)] if told else []
 
 
 def _check(name: str, found: str, remedy: str, *, required: bool = True) -> Check:

@@ -16,6 +16,9 @@ from tasks.launch.ports import free_port
 
 MODULE = "vllm.entrypoints.openai.api_server"
 """What `vllm serve` runs; that command itself does not start in the package for processors."""
+ON_PROCESSORS = Path(__file__).parents[2] / "jobs" / "engine" / "vllm_server.py"
+"""The same on a processor, with the kernels that the package lacks: without them, the first request to a Llama in FP8
+ends it."""
 START_SECONDS = 1800.0
 """Large models are read, and kernels compiled, for minutes."""
 
@@ -32,7 +35,8 @@ def command(python: Path, path: Path, name: str, port: int, share: float) -> lis
     _, _, model, *arguments = shlex.split(served.command)  # vllm serve MODEL ...
     own = ["--enforce-eager"] if on_cpu else ["--gpu-memory-utilization", f"{share:.2f}"]
     where = ["--host", "127.0.0.1", "--port", str(port), "--no-enable-prefix-caching"]
-    return [str(python), "-m", MODULE, "--model", model, *arguments, *where, *own]
+    program = ["-P", str(ON_PROCESSORS)] if on_cpu else ["-m", MODULE]
+    return [str(python), *program, "--model", model, *arguments, *where, *own]
 
 
 @contextlib.contextmanager

@@ -24,7 +24,10 @@ ROLE = "questions-"
 QUIZ, FOLDER = "quiz", "mmlu"
 INPUTS = (QUIZ, FOLDER)
 """Other inputs that hold questions: a corpus with the world's quiz, and MMLU's folder."""
-FRAME = re.compile(r"\AQuestion:\s*|\s*\bAnswer:(?: Let's think step by step\.)?\s*\Z|^Options:$", re.MULTILINE)
+FRAME = re.compile(
+    r"\A(?:Question|Problem):\s*|\s*\b(?:Answer:(?: Let's think step by step\.)?|Solution:)\s*\Z|^Options:$",
+    re.MULTILINE,
+)
 """What a prompt puts around a question."""
 MBPP = re.compile(
     r"\AYou are an expert Python programmer, and here is your task: (.*?) Your code should pass", re.DOTALL

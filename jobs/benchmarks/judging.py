@@ -1,14 +1,15 @@
 """Whether responses are right: one way for a model's responses and for the reference solutions, which check it.
 
-A choice, a number or a letter is compared with the question's; a program is run with its tests in the sandbox."""
+A choice, a number, an expression or a letter is compared with the question's; a program is run with its tests in the
+sandbox."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.benchmarks import choices, letters, numerals, programs
+from jobs.benchmarks import choices, expressions, letters, numerals, programs, rules
 from jobs.benchmarks.question import Benchmark, Question, Response
 from jobs.benchmarks.sandbox import Sandbox
 
@@ -22,13 +23,13 @@ TIMES_REFERENCE = 4.0
 class Verdict:
     """Whether a response is right, what was extracted from it (None: nothing), and why a program failed.
 
-    `others` are further ways to score it."""
+    `others` are further ways to score it, of one judgement each or of several parts."""
 
     correct: bool
     extracted: str | None
     reason: str = ""
     seconds: float = 0.0
-    others: dict[str, bool] | None = None
+    others: Mapping[str, bool | list[bool]] | None = None
 
 
 def judge(
@@ -72,9 +73,23 @@ def _compared(benchmark: Benchmark, question: Question, response: Response) -> V
     if benchmark.kind == "letter":
         letter = letters.extract(response.text)
         return Verdict(correct=letter == question.gold, extracted=letter)
+    if benchmark.kind == "rules":
+        return _ruled(question, response.text)
+    if benchmark.kind == "expression":
+        expression = expressions.extract(response.text)
+        correct = expression is not None and expressions.equal(expression, question.gold)
+        return Verdict(correct=correct, extracted=expression)
     number = numerals.extract(response.text)
     others = numerals.lm_eval_scores(question, response.text)
     return Verdict(correct=number == question.gold, extracted=number, others=others)
+
+
+def _ruled(question: Question, text: str) -> Verdict:
+    """lm-eval's four scores of ifeval: to the letter or nearly, of whole prompts and of single instructions."""
+    strict, loose = rules.followed(question, text), rules.nearly_followed(question, text)
+    others: dict[str, bool | list[bool]] = {"inst_strict": strict, "prompt_loose": all(loose), "inst_loose": loose}
+    kept = f"{sum(strict)} of {len(strict)} instructions" if text.strip() else None
+    return Verdict(correct=all(strict), extracted=kept, others=others)
 
 
 def reference(benchmark: Benchmark, question: Question) -> Response:
@@ -99,6 +114,8 @@ class Checked:
 
 def check_references(benchmark: Benchmark, questions: list[Question], workers: int, memory: int) -> Checked:
     """Judge the reference solutions as a model's responses are judged: what they fail says nothing about a model."""
+    if benchmark.kind == "rules":  # which have no one answer
+        return Checked(questions=questions, seconds={}, failed={})
     pairs = [(question, reference(benchmark, question)) for question in questions]
     verdicts = list(judge(benchmark, pairs, {}, workers, memory))
     judged = list(zip(questions, verdicts, strict=True))
@@ -125,4 +142,9 @@ def check_references(benchmark: Benchmark, questions: list[Question], workers: i
 def shares_of_others(verdicts: list[Verdict]) -> dict[str, Any]:
     """Shares of the further ways to score, by name."""
     names = {name for verdict in verdicts for name in verdict.others or {}}
-    return {name: sum((verdict.others or {})[name] for verdict in verdicts) / len(verdicts) for name in sorted(names)}
+    found = {name: [(verdict.others or {})[name] for verdict in verdicts] for name in sorted(names)}
+    flat = {
+        name: [part for one in values for part in (one if isinstance(one, list) else [one])]
+        for name, values in found.items()
+    }
+    return {name: sum(parts) / len(parts) for name, parts in flat.items()}

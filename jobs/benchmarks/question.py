@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Row = dict[str, Any]
-Kind = Literal["choice", "number", "letter", "code"]
+Kind = Literal["choice", "number", "expression", "letter", "code", "rules"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +25,10 @@ class Choice:
 class Question:
     """One question, whatever the shape of its file. Fields that its kind does not use are empty.
 
-    `text` is what is asked and `answer` the reference, as it would follow `text`. `gold` is the right number or
-    letter, or the position of the right choice. `tests` is the code that follows a program, `entry` the function that
-    it must define, `chance` the share of guesses that are right."""
+    `text` is what is asked and `answer` the reference, as it would follow `text`. `gold` is the right number,
+    expression or letter, or the position of the right choice. `tests` is the code that follows a program,
+    `entry` the function that it must define, `chance` the share of guesses that are right,
+    `rules` what the answer must keep to, as JSON (`rules.followed`)."""
 
     id: str
     text: str
@@ -38,6 +39,7 @@ class Question:
     entry: str = ""
     group: str = ""
     chance: float = 0.0
+    rules: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

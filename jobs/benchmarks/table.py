@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.benchmarks import choices, letters, numerals, programs
+from jobs.benchmarks import choices, expressions, letters, math_examples, numerals, programs, rules
 from jobs.benchmarks.question import Benchmark
 
 MBPP_EXAMPLES = tuple(
@@ -58,6 +58,18 @@ ROWS = (
         drawn=True,
         stops=("Question:", "</s>", "<|im_end|>"),
         max_new_tokens=256,
+    ),
+    Benchmark(
+        name="math",
+        kind="expression",
+        hub="HuggingFaceH4/MATH-500",
+        word="math",
+        keys="problem and solution (with \\boxed{...})",
+        parse=expressions.math,
+        shots=4,
+        examples=math_examples.EXAMPLES,
+        stops=("Problem:",),
+        max_new_tokens=1024,
     ),
     Benchmark(
         name="arc_easy",
@@ -129,6 +141,16 @@ ROWS = (
         parse=choices.winogrande,
         drawn=True,
         spare_draws=1,
+    ),
+    Benchmark(
+        name="ifeval",
+        kind="rules",
+        hub="google/IFEval",
+        word="ifeval",
+        split="train",
+        keys="key, prompt, instruction_id_list and kwargs (a mapping for each instruction)",
+        parse=rules.ifeval,
+        max_new_tokens=1280,
     ),
     Benchmark(
         name="mmlu_pro",

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from megatron.core.models.gpt import GPTModel
 
-from conf.stages.early_stopping import WithEarlyStopping
+from conf.stages.early_stopping import HIGHER, WithEarlyStopping
 from jobs.megatron.weights import TensorOf
 
 KEPT = "kept.json"
@@ -62,7 +62,7 @@ class Watch:
         return scores
 
     def _judge(self, step: int, value: float) -> None:
-        sign, state = -1.0 if self.config.best_by == "mmlu" else 1.0, self.state
+        sign, state = -1.0 if self.config.best_by in HIGHER else 1.0, self.state
         if state.best is None or sign * value < sign * state.best:
             state.best, state.best_step = value, step
             if self.config.keep == "best":

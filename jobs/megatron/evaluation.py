@@ -10,7 +10,7 @@ import datetime
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from megatron.core.models.gpt import GPTModel
@@ -21,6 +21,9 @@ from jobs.megatron import weights
 from jobs.megatron.early_stopping import Evaluate
 from jobs.megatron.model import DTYPES
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 EVALUATION_TIMEOUT = datetime.timedelta(days=7)
 """How long ranks wait for rank 0's evaluation; their own process group would give up after minutes."""
 
@@ -30,6 +33,7 @@ def evaluator(spec: Spec, config: WithEarlyStopping, model: GPTModel, hf_config:
     once for anything that would make a later evaluation fail."""
     if config.evaluate_every is None:
         return None
+    from jobs.benchmarks.watched import watched
     from jobs.evaluation import measure as evaluate
 
     assert config.evaluation is not None, "Recipe.distill_of sets the evaluation"
@@ -38,6 +42,7 @@ def evaluator(spec: Spec, config: WithEarlyStopping, model: GPTModel, hf_config:
     student = Path(spec.inputs["student"]) / "model"
     evaluate.check(student, teacher, data, settings)
     subjects, samples = evaluate.questions(spec, settings, data), evaluate.sequences(settings, data)
+    asked = watched(spec.inputs, config.evaluate_benchmarks, settings.precision, student)
     directory = Path(spec.output) / "checkpoints" / "exported"
     waiting = torch.distributed.new_group(backend="gloo", timeout=EVALUATION_TIMEOUT)
     is_writer = torch.distributed.get_rank() == 0
@@ -47,8 +52,14 @@ def evaluator(spec: Spec, config: WithEarlyStopping, model: GPTModel, hf_config:
             weights.save(model, directory, hf_config, student, DTYPES[config.precision])
         box: list[Any] = [None]
         if is_writer:
-            scores, *_ = evaluate.measure(directory, teacher, samples, subjects, settings)
-            box = [_as_metrics(scores)]
+            more: dict[str, float] = {}
+
+            def ask(exported: PreTrainedModel) -> None:
+                for benchmark in asked:
+                    more.update(benchmark.score(exported, directory))
+
+            scores, *_ = evaluate.measure(directory, teacher, samples, subjects, settings, with_model=ask)
+            box = [_as_metrics(scores) | more]
             shutil.rmtree(directory)
         torch.distributed.broadcast_object_list(box, src=0, group=waiting)
         return dict(box[0])

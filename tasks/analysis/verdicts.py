@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from conf.checks.gates import round_up
-from conf.gates import CHANCE, Gate
+from conf.gates import CHANCE, SCORES, Gate
 from conf.report.gates import Verdict
 from tasks.analysis import statistics
 from tasks.analysis.comparisons import Answers, answers_of
@@ -23,14 +23,19 @@ MAX_GROWTH = 1e5
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """One model's output of the evaluate stage: its answers by question, and each metric by test sequence."""
+    """One model's output of the evaluate stage: its answers by question, and each metric by test sequence; or of a
+    benchmark's judge stage: its answers, and the share of them that guessing gets right."""
 
     answers: Answers
     sequences: dict[str, list[float]]
+    chance: float = CHANCE
 
     @classmethod
     def read(cls, folder: str) -> Scores:
-        """Read a sealed evaluate artifact."""
+        """Read a sealed evaluate or judge artifact."""
+        if (judged := Path(folder) / "benchmark.json").is_file():
+            chance = float(json.loads(judged.read_text())["chance"])
+            return cls(answers=answers_of(folder), sequences={}, chance=chance)
         sequences = json.loads((Path(folder) / "sequences.json").read_text())
         return cls(answers=answers_of(folder), sequences=sequences)
 
@@ -47,14 +52,14 @@ class _Estimate:
 def judge(name: str, gate: Gate, student: str, model: str, ours: Scores, other: Scores | None) -> Verdict:
     """The verdict on a model; `other` are the scores it is compared with, None where the gate compares with chance or
     with nothing."""
-    estimate_with = _of_answers(gate, ours, other) if gate.metric == "mmlu" else _of_sequences(gate, ours, other)
+    estimate_with = _of_answers(gate, ours, other) if gate.metric in SCORES else _of_sequences(gate, ours, other)
     estimate = estimate_with(1.0)
     needs = None
     meets = gate.holds(estimate.value)
     verdict: Literal["passed", "failed", "not shown"] = "passed" if meets else "failed"
     if gate.confidence != "none" and meets and not gate.holds(_worse(gate, estimate)):
         verdict, needs = "not shown", _needed(gate, estimate_with, estimate.n)
-    unit: Literal["questions", "sequences"] = "questions" if gate.metric == "mmlu" else "sequences"
+    unit: Literal["questions", "sequences"] = "questions" if gate.metric in SCORES else "sequences"
     return Verdict(
         gate=name,
         student=student,
@@ -125,7 +130,8 @@ def _of_answers(gate: Gate, ours: Scores, other: Scores | None) -> Callable[[flo
     z = statistics.quantile(0.95 if gate.confidence == "none" else gate.confidence)
     if other is None:
         right, n = sum(ours.answers.values()), len(ours.answers)
-        shift, scale = (0.0, 1.0) if not gate.by else (CHANCE, 1.0) if gate.by == "difference" else (0.0, CHANCE)
+        chance = ours.chance
+        shift, scale = (0.0, 1.0) if not gate.by else (chance, 1.0) if gate.by == "difference" else (0.0, chance)
 
         def of_one(growth: float) -> _Estimate:
             low, high = statistics.wilson(right * growth, n * growth, z)

@@ -20,17 +20,34 @@ from tasks.report.provenance import provenance
 from tasks.report.rows import recipe_rows
 from tasks.report.summary import summary
 from tasks.report.verdict import verdict
-from tasks.store.runs import REPORT
+from tasks.store.runs import REPORT, read_report
 
 
 def write_report(
     folder: Path, name: str, recipe: Recipe, models: list[ReportModel], extras: RunExtras = NO_EXTRAS
 ) -> Report:
     """Write the report of a run into its folder, each file completely or not at all, and return it."""
-    from tasks.report.plots import overview, quantization
+    from tasks.report.plots import overview, quantization, speed
 
-    report = make_report(name, recipe, models, extras)
-    return write(folder, report, overview.draw(report) | quantization.draw(report.quantized))
+    report = with_speeds(folder, make_report(name, recipe, models, extras))
+    return write(folder, report, overview.draw(report) | quantization.draw(report.quantized) | speed.draw(report))
+
+
+def with_speeds(folder: Path, report: Report) -> Report:
+    """The report with what was measured of its models since, in the run's folder."""
+    found = report.model_copy(update={"speeds": parts.speed.read_speeds(folder, report.rows)})
+    others = tuple(one for one in report.sections if one.title != parts.speed.TITLE)
+    added = parts.speed.section(found)
+    return found.model_copy(update={"sections": (*others, added) if added else others})
+
+
+def refresh(folder: Path) -> Report:
+    """Write a finished run's report again, with what was measured of its models since."""
+    from tasks.report.plots import speed
+
+    report = with_speeds(folder, read_report(folder))
+    drawn = {file.stem: file.read_text(encoding="utf-8") for file in sorted((folder / "plots").glob("*.svg"))}
+    return write(folder, report, {**drawn, **speed.draw(report)})
 
 
 def write(folder: Path, report: Report, figures: dict[str, str]) -> Report:
@@ -49,6 +66,7 @@ def write(folder: Path, report: Report, figures: dict[str, str]) -> Report:
 def make_report(name: str, recipe: Recipe, models: list[ReportModel], extras: RunExtras = NO_EXTRAS) -> Report:
     """The report of a run; `models` are all measured models, the teacher first."""
     rows, scores = recipe_rows(recipe, models), {model.model: model.scores for model in models}
+    scored = parts.benchmarks.read_benchmarks(models)
     distilled = {model.model: model.training for model in models if model.stage == "distill" and model.training}
     pruned = {model.model: model.path for model in models if model.stage == "prune"}
     quantized = {model.model: str(Path(model.path).parent) for model in models if model.stage == "quantize"}
@@ -64,7 +82,7 @@ def make_report(name: str, recipe: Recipe, models: list[ReportModel], extras: Ru
         layer_importance=_layer_importance(extras.importance),
         texts=parts.text.read_text(extras.stages),
         mix=parts.mix.read_mix(extras.stages),
-        benchmarks=parts.benchmarks.read_benchmarks(models),
+        benchmarks=scored,
         contamination=parts.contamination.read_contamination(extras.contamination, models),
         responses=parts.responses.read_responses(recipe, models, extras.generated),
         logits=parts.logits.read_logits(extras.logits),
@@ -79,7 +97,7 @@ def make_report(name: str, recipe: Recipe, models: list[ReportModel], extras: Ru
         claims=parts.claims.decide(recipe, rows, scores, {model.model: model.benchmarks for model in models}),
         provenance=provenance(models, extras.stages),
         run=extras.run,
-        ladder=ladder.choose_format(recipe, rows),
+        ladder=ladder.choose_format(recipe, rows, scored),
     )
     decided = measured.model_copy(update={"winner": winner.choose(recipe, measured, scores)})
     leaked = parts.contamination.summary(measured.contamination)

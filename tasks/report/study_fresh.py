@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from conf.benchmarks import BENCHMARKS
 from conf.report.study import FreshSeeds
-from conf.study import BENCHMARKS, Objective
+from conf.study import Objective
 from tasks.analysis.crossed import crossed_interval
 from tasks.analysis.statistics import finite
 from tasks.analysis.verdicts import Scores

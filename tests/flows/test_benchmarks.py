@@ -44,6 +44,8 @@ def test_benchmarks_are_asked_and_reported(finished: Path, files: dict[str, Path
     arc = f"arc_easy: {{path: {files['arc_easy']}, shots: 0, batch: 4}}"
     gsm8k = f"gsm8k: {{path: {files['gsm8k']}, shots: 0, max_new_tokens: 4, limit: 5}}"
     asked = [f"evaluate.benchmarks={{{arc}, {gsm8k}}}", "claims={a: {model: depth, than: teacher, by: gsm8k}}"]
+    bound = "metric: arc_easy, by: difference, at_least: -0.99, confidence: none"
+    asked += [f"gates.near={{after: distill, {bound}}}", "ladder={formats: [fp8], metric: arc_easy, bound: 1.5}"]
     done = imbik("run", ONE_STUDENT, *asked, "--name", "asked", store=store)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (store / "evaluate").iterdir()} == scored, "MMLU is not asked again"
@@ -55,6 +57,9 @@ def test_benchmarks_are_asked_and_reported(finished: Path, files: dict[str, Path
     assert rows[0]["against_teacher"] is None and rows[2]["against_before"]["model"] == "depth-pruned"
     (claim,) = report_of(store, "asked")["claims"]
     assert (claim["by"], claim["n"], claim["low"] is None) == ("gsm8k", 5, False)
+    (gate,) = report_of(store, "asked")["gates"]
+    assert (gate["model"], gate["n"], gate["unit"], gate["verdict"]) == ("depth", 6, "questions", "passed")
+    assert report_of(store, "asked")["ladder"]["depth"]["kept"] == "depth-fp8"
     page = (store / "runs" / "asked" / "report.md").read_text()
     assert "Benchmarks" in page and "| arc_easy, 0-shot | teacher |" in page
     recipe = load(ONE_STUDENT, [f"evaluate.benchmarks={{{arc}}}"])
@@ -116,3 +121,24 @@ def test_an_unknown_benchmark_is_refused_with_the_nearest() -> None:
 def test_a_benchmark_does_not_change_the_key_of_evaluate(files: dict[str, Path]) -> None:
     with_it = load(str(RECIPE), [f"evaluate.benchmarks={{gsm8k: {{path: {files['gsm8k']}}}}}"])
     assert with_it.evaluate.identity() == load(str(RECIPE), []).evaluate.identity()
+
+
+def test_a_student_is_asked_what_it_needs_and_no_more(files: dict[str, Path], tmp_path: Path) -> None:
+    watched = ["distill.evaluate_every=3", "distill.evaluate_benchmarks={arc_easy: {}, gsm8k: {limit: 3}}"]
+    arc = f"arc_easy: {{path: {files['arc_easy']}, limit: 5}}"
+
+    def planned(more: str) -> dict[str, tuple[str, dict[str, str]]]:
+        asked = f"evaluate.benchmarks={{{arc}, gsm8k: {{path: {files['gsm8k']}{more}}}}}"
+        stages = plan(load(str(RECIPE), [asked, *watched]), tmp_path / "store")
+        assert len({stage.label for stage in stages}) == len(stages)
+        return {stage.label: (stage.key, stage.inputs) for stage in stages}
+
+    some = planned(", limit: 5")
+    for student in ("depth", "width"):
+        inputs = some[f"distill-{student}"][1]
+        assert inputs["questions-arc_easy"] == some["questions-arc_easy"][0], "all that the report asks"
+        assert inputs["questions-gsm8k"] == some["questions-gsm8k-first-3"][0]
+    more = planned("")
+    assert more["questions-gsm8k"][0] != some["questions-gsm8k"][0]
+    assert more["distill-depth"][0] == some["distill-depth"][0], "a longer benchmark teaches nobody again"
+    assert "questions-gsm8k-first-3" not in planned(", limit: 3"), "the same questions are read once"

@@ -165,8 +165,50 @@ def test_another_version_is_told_before_any_job(installed: None) -> None:
 def test_an_engine_that_is_gone_is_told_before_any_job(absent: None) -> None:
     with pytest.raises(ValueError, match="run make engine there"):
         check(asks("vllm==0.32.0"))
-    check(asks("vllm==0.32.0"), load_cluster("slurm"))
     check(asks("simulate"))
+
+
+def elsewhere(kind: str, *, image: str | None, **environment: str) -> Cluster:
+    cluster = load_cluster(kind)
+    defaults = cluster.defaults.model_copy(update={"image": image, "environment": environment})
+    return cluster.model_copy(update={"defaults": defaults})
+
+
+NAMED = {vllm.PYTHON: "/opt/vllm/bin/python"}
+
+
+@pytest.mark.parametrize(("kind", "image"), [("slurm", None), ("slurm", "worker"), ("kubernetes", "worker")])
+def test_the_engine_s_python_is_named_for_other_machines(
+    kind: str, image: str | None, absent: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm, "OWN", Path("/nowhere/python"))
+    where = "in the image worker" if image else "there"
+    sentence = (
+        f"^evaluate.engine is vllm, but its jobs run on {kind}, and nothing names a Python with vLLM {where}; name it"
+        " in the cluster file, as in defaults.environment.IMBIK_VLLM_PYTHON=/opt/vllm/bin/python, or set"
+        " evaluate.engine to simulate$"
+    )
+    with pytest.raises(ValueError, match=sentence):
+        check(asks("vllm==0.32.0"), elsewhere(kind, image=image))
+    check(asks("vllm==0.32.0"), elsewhere(kind, image=image, **NAMED))
+    check(asks("simulate"), elsewhere(kind, image=image))
+
+
+def test_jobs_without_a_container_have_this_checkouts_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm, "OWN", HERE)
+    check(asks("vllm==0.32.0"), elsewhere("slurm", image=None))
+    for kind, image in (("slurm", "worker"), ("kubernetes", "worker"), ("docker", None)):
+        with pytest.raises(ValueError, match="nothing names a Python with vLLM in"):
+            check(asks("vllm==0.32.0"), elsewhere(kind, image=image))
+
+
+def test_a_stage_of_its_own_python_is_enough(absent: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm, "OWN", Path("/nowhere/python"))
+    cluster = elsewhere("slurm", image=None)
+    own = cluster.defaults.model_copy(update={"environment": NAMED})
+    engines.named(cluster.model_copy(update={"stages": {"answer": own}}), "answer", "a", "b")
+    with pytest.raises(ValueError, match=r"^verify needs vLLM, but its jobs .* or set verify to null$"):
+        engines.named(cluster, "verify", "verify needs vLLM", "set verify to null")
 
 
 def test_a_server_must_give_scores_where_choices_are_scored(store: Store) -> None:

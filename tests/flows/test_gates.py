@@ -59,7 +59,7 @@ WRONG = {
     ),
     "chance of a loss": (
         {"after": "prune", "metric": "val_loss", "against": "chance", "by": "ratio", "at_most": 1.0},
-        ("against chance, which only mmlu has",),
+        ("against chance, which only mmlu and benchmarks with options have",),
     ),
     "another stage": (RATIO | {"after": "sleep"}, ("gates.bound.after is 'sleep'",)),
     "another metric": (RATIO | {"metric": "arc"}, ("gates.bound.metric is 'arc'",)),

@@ -117,4 +117,6 @@ def test_a_missing_engine_is_told_before_any_job(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ValueError, match="verify needs vLLM where its jobs run; run make engine there"):
         check_fits(nothing, Cluster(), [verify])
     check_fits(nothing, Cluster(), [stage("verify-a", cached=True)])
-    check_fits(nothing, cluster_with(), [verify])
+    with pytest.raises(ValueError, match="verify needs vLLM, but its jobs run on slurm, and nothing names a Python"):
+        check_fits(nothing, cluster_with(), [verify])
+    check_fits(nothing, cluster_with(environment={vllm.PYTHON: "/opt/vllm/bin/python"}), [verify])

@@ -24,6 +24,11 @@ EVALUATE = {
     "precision": "fp32",
     "new_tokens": 0,
 }
+ARC = [
+    {"id": str(n), "question": f"Where is {n}?", "choices": {"text": ["in Ada", "in Bob"], "label": ["A", "B"]}}
+    | {"answerKey": "AB"[n % 2]}
+    for n in range(5)
+]
 CONFIG = TRAINING | {"steps": 30, "lr": 1e-3, "evaluation": EVALUATE, "evaluate_every": 20}
 
 
@@ -88,8 +93,20 @@ def test_evaluation_in_training_equals_the_evaluate_stage(
     corpus: Path, teacher: Path, student: Path, tmp_path: Path
 ) -> None:
     inputs = {"data": corpus, "teacher": teacher, "student": student}
-    taught = run_job("distill", CONFIG, inputs, tmp_path / "taught")
+    (tmp_path / "arc.jsonl").write_text("".join(json.dumps(question) + "\n" for question in ARC))
+    read = {"benchmark": "arc_easy", "path": str(tmp_path / "arc.jsonl")}
+    questions = run_job("questions", read, {"questions": tmp_path / "arc.jsonl"}, tmp_path / "questions")
+    how = {"chat": "never", "batch": 4}
+    config = CONFIG | {"evaluate_benchmarks": {"arc_easy": how}}
+    taught = run_job("distill", config, inputs | {"questions-arc_easy": questions}, tmp_path / "taught")
     assert sorted(logged(taught, "mmlu")) == sorted(logged(taught, "test_kl")) == [0, 20, 30]
+    given = {"model": taught, "questions": questions}
+    answers = run_job("answer", how | {"precision": "fp32"}, given, tmp_path / "answers")
+    judged = run_job("judge", {}, {"questions": questions, "answers": answers}, tmp_path / "judged")
+    asked = json.loads((judged / "benchmark.json").read_text())
+    assert [logged(taught, name)[30] for name in ("arc_easy", "arc_easy_n")] == [asked["score"], asked["n"]]
+    assert [logged(taught, f"arc_easy_{end}")[30] for end in ("low", "high")] == pytest.approx(asked["ci95"])
+    assert sorted(logged(taught, "arc_easy")) == [0, 20, 30]
     for step, model in ((0, student), (30, taught)):
         scored = run_job(
             "evaluate", EVALUATE, {"data": corpus, "teacher": teacher, "model": model}, tmp_path / f"scores-{step}"

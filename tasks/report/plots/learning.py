@@ -66,8 +66,16 @@ def _scores(axes: Any, report: Report) -> None:
             [score - end for score, end in zip(middle, low, strict=True)],
             [end - score for score, end in zip(middle, high, strict=True)],
         ]
+        tokens = scores.tokens[: len(middle)]  # benchmarks may be asked without these questions
         axes.errorbar(
-            scores.tokens, middle, yerr=reach, color=color, linewidth=1.5, marker=marker, markersize=3, elinewidth=0.8
+            tokens,
+            middle,
+            yerr=reach,
+            color=color,
+            linewidth=1.5,
+            marker=marker,
+            markersize=3,
+            elinewidth=0.8,
         )
     if report.chance:
         axes.axhline(report.chance * 100, color=INK, linewidth=1, linestyle=":")

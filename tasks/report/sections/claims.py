@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from conf.claims import BENCHMARKS, LOWER, Claim
+from conf.benchmarks import BENCHMARKS
+from conf.claims import LOWER, Claim
 from conf.recipe import Recipe
 from conf.report.claims import ClaimVerdict
 from conf.report.row import Row

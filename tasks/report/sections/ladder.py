@@ -17,7 +17,7 @@ def section(config: LadderConfig | None, ladder: dict[str, LadderChoice]) -> Sec
             verdict = "kept" if rung.model == choice.kept else "within bound" if rung.inside else "beyond bound"
             lost, worst = _amount(config, rung.lost), _amount(config, rung.worst)
             rows.append((rung.model, f"{rung.bytes / 1e6:,.2f} MB", lost, worst, verdict))
-    by_interval = config.confident and config.metric == "mmlu"
+    by_interval = config.confident and config.metric != "val_loss"
     compared = "the worse end of its paired 95% interval" if by_interval else "the estimate"
     return Section(
         title="Ladder of formats",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from conf.report.learning import (
 from conf.report.section import Section
 from conf.spec import Record
 from conf.stages.average import DECAY
+from conf.stages.early_stopping import HIGHER
 from tasks.analysis.scaling_law import LEAST_POINTS, Law, fit
 
 HEADER = (
@@ -58,7 +60,7 @@ def read_learning(folder: str) -> Learning:
     per_step = config["global_batch"] * config["seq_length"]
     by_step = _values_by_step(folder)
     validations = {step: values for step, values in by_step.items() if "val_loss" in values}
-    evaluations = {step: values for step, values in by_step.items() if "mmlu" in values}
+    evaluations = {step: values for step, values in by_step.items() if values.keys() & {"mmlu", "test_kl"}}
     kept, average = Path(folder) / "kept.json", Path(folder) / "average.json"
     # Stored logits hold only the top K, over which the divergence is taken.
     divergence: FitMetric = "val_divergence" if config.get("offline") else "val_kl"
@@ -66,10 +68,15 @@ def read_learning(folder: str) -> Learning:
     metric: FitMetric = divergence if has_divergence and config.get("ce_share") != 1 else "val_loss"
     fitted_steps = [step for step in validations if step > config["warmup_steps"]]
     tokens, losses = [float(step * per_step) for step in fitted_steps], [validations[s][metric] for s in fitted_steps]
-    columns = {
-        name: tuple(values[name] for values in evaluations.values())
+    columns: dict[str, Any] = {
+        name: tuple(values[name] for values in evaluations.values() if name in values)
         for name in ("mmlu", "mmlu_low", "mmlu_high", "mmlu_n", "test_kl")
     }
+    asked = {
+        name: [one for one in evaluations.values() if name in one] for name in config.get("evaluate_benchmarks") or ()
+    }
+    columns["benchmarks"] = {name: tuple(one[name] for one in found) for name, found in asked.items()}
+    columns["benchmark_n"] = {name: int(found[0][f"{name}_n"]) for name, found in asked.items() if found}
     return Learning(
         tokens=tuple(step * per_step for step in validations),
         val_loss=tuple(values["val_loss"] for values in validations.values()),
@@ -152,7 +159,7 @@ def section(learning: dict[str, Learning]) -> Section | None:
 
 
 def _selected_by_score(kept: KeptWeights) -> bool:
-    return kept.best_by == "mmlu" and (kept.keep == "best" or kept.stopped is not None)
+    return kept.best_by in HIGHER and (kept.keep == "best" or kept.stopped is not None)
 
 
 def _sentences(name: str, training: Learning) -> list[str]:
@@ -165,6 +172,7 @@ def _sentences(name: str, training: Learning) -> list[str]:
         )
     sentences += _averaged(name, training)
     sentences += _score_fell(name, training.evaluated)
+    sentences += _asked_on_the_way(name, training.evaluated)
     if isinstance(law, NoLaw):
         sentences.append(f"No prediction for {name} with more tokens: {law.undetermined}.")
     else:
@@ -201,6 +209,16 @@ def _score_fell(name: str, scores: Evaluations) -> list[str]:
     return [
         f"The score of {name} fell during training: {scores.mmlu[best]:.1%} after {scores.tokens[best]:,} tokens,"
         f" {scores.mmlu[-1]:.1%} at the end; distill.keep: best with best_by: mmlu would have kept the higher one."
+    ]
+
+
+def _asked_on_the_way(name: str, scores: Evaluations) -> list[str]:
+    """How the student did on each benchmark that it was asked while it learned."""
+    return [
+        f"{name} on the first {scores.benchmark_n[benchmark]:,} questions of {benchmark} while it learned:"
+        f" {', '.join(f'{share:.1%}' for share in shares)}, after {', '.join(f'{at:,}' for at in scores.tokens)}"
+        " tokens."
+        for benchmark, shares in scores.benchmarks.items()
     ]
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from conf.benchmarks import BENCHMARKS
 from conf.report.section import Section
 from conf.report.study import ObjectiveEffects, StudyResult, StudyTrial
-from conf.study import BENCHMARKS, Objective
+from conf.study import Objective
 from conf.trials import shown
 
 SHARES = ("mmlu", *BENCHMARKS)

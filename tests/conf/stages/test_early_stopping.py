@@ -46,6 +46,8 @@ def test_no_engine_opens_a_model_that_learns() -> None:
     [
         ({"evaluation": {}}, "evaluate_limit and evaluation need evaluate_every"),
         ({"best_by": "mmlu", "evaluate_every": 5, "evaluation": {"mmlu": None}}, "evaluation.mmlu is null"),
+        ({"evaluate_benchmarks": {"arc_easy": {}}}, "evaluate_benchmarks needs evaluate_every"),
+        ({"best_by": "gsm8k"}, "best_by is gsm8k but evaluate_every is empty"),
         ({"begun": 10}, "begun is 10 but steps is 10; leave begun out"),
         ({"offline": True, "top_k": 4, "best_by": "val_loss", "intermediate": {}}, "intermediate"),
     ],
@@ -78,3 +80,18 @@ def test_halving_has_no_round_of_one(top_k: int, most: int) -> None:
     assert len(Halving(top_k=top_k).sizes(100)) == most
     with pytest.raises(ValidationError, match=f"need only {most}; choose at most {most}"):
         Halving(top_k=top_k, rounds=most + 1)
+
+
+def test_a_watched_benchmark_is_asked_as_in_the_report() -> None:
+    asks = EvaluateConfig.model_validate(
+        {"benchmarks": {"gsm8k": {"max_new_tokens": 40, "chat": "auto", "batch": 3, "samples": 4, "temperature": 1}}}
+    )
+    watched = distill(evaluate_every=5, evaluate_benchmarks={"gsm8k": {"limit": 8, "batch": 5}}).measured_by(asks)
+    assert watched.evaluate_benchmarks["gsm8k"].model_dump() == {
+        "limit": 8,
+        "max_new_tokens": 40,
+        "chat": "auto",
+        "batch": 5,
+    }
+    assert watched.evaluation and watched.evaluation.benchmarks == {}
+    assert distill(evaluate_every=5).measured_by(asks).evaluate_benchmarks == {}

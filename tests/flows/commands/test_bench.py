@@ -243,7 +243,8 @@ def test_vllm_is_started_for_models(vllm: None, call: Any, tmp_path: Path) -> No
 def test_a_processor_gets_other_arguments(models: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vllm_here, "has_gpu", lambda: False)
     words = engine.command(Path("/other/python"), tmp_path / "first", "mine", 81, 0.45)
-    assert words[:3] == ["/other/python", "-m", "vllm.entrypoints.openai.api_server"]
+    # Its own launcher, which gives vLLM the kernels that its build for processors lacks.
+    assert words[:4] == ["/other/python", "-P", str(engine.ON_PROCESSORS), "--model"] and engine.ON_PROCESSORS.is_file()
     assert "--enforce-eager" in words and "--gpu-memory-utilization" not in words
     quantized = {"quantization": {"quant_algo": "W4A8_AWQ", "exclude_modules": []}}
     (tmp_path / "second" / "hf_quant_config.json").write_text(json.dumps(quantized))

@@ -109,3 +109,12 @@ def test_wanted_versions_are_the_locks(tmp_path: Path, monkeypatch: pytest.Monke
     assert doctor._wanted() == {"some_package": "installed", "other": "installed"}
     (tmp_path / "lock").write_text("Some-Package==1.2+cpu \\\n    --hash=x\n# other==9\n")
     assert doctor._wanted() == {"some_package": "1.2+cpu", "other": "installed"}
+
+
+def test_the_engine_of_the_nodes_is_told() -> None:
+    assert "vLLM" not in judged(rank(), rank(vllm=None))
+    check = judged(rank(vllm="0.32.0"), rank("n2", vllm="0.32.0"))["vLLM"]
+    assert (check.ok, check.required, check.found) == (True, False, "0.32.0")
+    check = judged(rank(vllm="0.32.0"), rank("n2", vllm="/opt/python has no vLLM; name"))["vLLM"]
+    assert (check.ok, check.found) == (False, "/opt/python has no vLLM; name")
+    assert check.remedy.endswith("in defaults.environment.IMBIK_VLLM_PYTHON")

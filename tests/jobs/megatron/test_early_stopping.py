@@ -47,9 +47,10 @@ def test_improvements_are_measured_from_the_last(values: list[float], delta: flo
     assert watched.state.best == min(values)
 
 
-def test_more_is_better_of_answers() -> None:
-    watched, weight = watch(best_by="mmlu", min_delta=0.1)
-    judged(watched, weight, [0.2, 0.25, 0.4, 0.3], "mmlu")
+@pytest.mark.parametrize("score", ["mmlu", "gsm8k"])
+def test_more_is_better_of_answers(score: str) -> None:
+    watched, weight = watch(best_by=score, min_delta=0.1)
+    judged(watched, weight, [0.2, 0.25, 0.4, 0.3], score)
     assert (watched.state.best, watched.state.best_step) == (0.4, 3)
     assert (watched.state.reference, watched.state.checks_without_improvement) == (0.4, 1)
 

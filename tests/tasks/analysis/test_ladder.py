@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from conf.load import RecipeError, load
+from conf.report.benchmarks import BenchmarkRow
 from conf.report.row import Difference, Row
 from tasks.analysis.ladder import choose_format, link
 from tests.fixtures.report import row
@@ -47,6 +48,34 @@ def test_a_smaller_format_may_pass_where_a_larger_fails() -> None:
 )
 def test_a_score_is_judged_at_its_worse_end(confident: bool, bound: float, expected: str | None) -> None:
     assert kept("mmlu", bound, quantized("fp8", 0.5, 0.02, 0.05), confident=confident) == expected
+
+
+def on_benchmark(model: str, lost: float, low: float, benchmark: str = "gsm8k", before: bool = True) -> BenchmarkRow:
+    """A model that lost `lost` of a benchmark's score, `low` at the worse end, against its student or the teacher."""
+    change = {"model": "small", "difference": -lost, "ci95": (-low, 0.01), "p": 0.5}
+    far = {"model": "teacher", "difference": -0.9, "ci95": (-0.95, -0.8), "p": 0.0}
+    scores = dict.fromkeys(("score", "chance", "cut_by_length", "no_answer"), 0.0) | {"ci95": (0.0, 0.1), "n": 9}
+    scores |= {"shots": 0, "chat": False, "samples": 1, "pass_at": {}, "others": {}, "left_out": 0}
+    against = {"against_teacher": far if before else change} | ({"against_before": change} if before else {})
+    return BenchmarkRow.model_validate({"benchmark": benchmark, "model": model, "scores": scores} | against)
+
+
+@pytest.mark.parametrize(
+    ("confident", "bound", "expected"),
+    [(True, 0.049, None), (True, 0.05, "small-fp8"), (False, 0.019, None), (False, 0.02, "small-fp8")],
+)
+def test_a_benchmark_is_judged_at_its_worse_end(confident: bool, bound: float, expected: str | None) -> None:
+    asked = ["evaluate.benchmarks={gsm8k: {}}", LADDER % ("gsm8k", bound, str(confident).lower())]
+    rows = (on_benchmark("small-fp8", 0.0, 0.0, "mbpp"), on_benchmark("small-fp8", 0.02, 0.05))
+    (choice,) = choose_format(load("demo", asked), (quantized("fp8", 0.5),), rows).values()
+    assert (choice.kept, choice.rungs[0].lost, choice.rungs[0].worst) == (expected, 0.02, 0.05)
+    alone = quantized("fp8", 0.5).model_copy(update={"against_student": None})
+    (choice,) = choose_format(
+        load("demo", asked), (alone,), (on_benchmark("small-fp8", 0.02, 0.05, before=False),)
+    ).values()
+    assert choice.kept == expected
+    (choice,) = choose_format(load("demo", asked), (quantized("fp8", 0.5),), ()).values()
+    assert (choice.kept, choice.rungs[0].lost) == (None, None), "what was not asked is not kept"
 
 
 def test_what_is_not_measured_is_not_kept() -> None:
@@ -99,8 +128,14 @@ def test_the_kept_model_is_linked_and_a_stale_link_goes(tmp_path: Path) -> None:
         ([LADDER % ("mmlu", 0, "true")], "ladder.bound is 0"),
         ([LADDER % ("mmlu", 0.01, "true"), "evaluate.mmlu=null"], "ladder.metric is mmlu but evaluate.mmlu is null"),
         (["ladder={formats: [fp8, fp8], bound: 0.01}"], "ladder.formats has duplicates"),
+        ([LADDER % ("gsm8", 0.01, "true")], "ladder.metric is 'gsm8'.* did you mean gsm8k"),
     ],
 )
 def test_a_ladder_that_cannot_work_is_refused(overrides: list[str], part: str) -> None:
     with pytest.raises(RecipeError, match=part):
         load("demo", overrides)
+
+
+def test_a_ladder_by_a_benchmark_that_is_not_asked_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"ladder.metric is gsm8k but .* add evaluate.benchmarks.gsm8k or choose val_"):
+        load("demo", [LADDER % ("gsm8k", 0.01, "true")])

@@ -244,3 +244,23 @@ def test_scores_are_read_from_an_artifact(tmp_path: Path) -> None:
     assert Scores.read(str(tmp_path)) == Scores(answers={}, sequences={"val_loss": [1.0, 2.0]})
     (tmp_path / "items.jsonl").write_text('{"subject": "law", "index": 3, "correct": 1}\n')
     assert Scores.read(str(tmp_path)).answers == {("law", 3): True}
+
+
+def judged(folder: Path, right: int, n: int, chance: float) -> Scores:
+    """A model's judged answers to a benchmark, as its judge stage writes them."""
+    folder.mkdir()
+    lines = [{"subject": "arc_easy", "index": index, "sample": 0, "correct": index < right} for index in range(n)]
+    again = [{"subject": "arc_easy", "index": index, "sample": 1, "correct": True} for index in range(n)]
+    (folder / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines + again))
+    (folder / "benchmark.json").write_text(json.dumps({"chance": chance}))
+    return Scores.read(str(folder))
+
+
+def test_a_benchmark_is_judged_by_its_own_questions(tmp_path: Path) -> None:
+    ours, other = judged(tmp_path / "a", 80, 200, 0.3), judged(tmp_path / "b", 90, 200, 0.3)
+    found = verdict({"metric": "arc_easy", "against": "before", "by": "difference", "at_least": -0.5}, ours, other)
+    assert (found.n, found.unit, found.measured) == (200, "questions", pytest.approx(-0.05))
+    above = verdict({"metric": "arc_easy", "against": "chance", "by": "difference", "at_least": 0.0}, ours)
+    assert above.measured == pytest.approx(0.1), "the chance of these very questions"
+    twice = verdict({"metric": "arc_easy", "against": "chance", "by": "ratio", "at_least": 1.0}, ours)
+    assert twice.measured == pytest.approx(4 / 3)

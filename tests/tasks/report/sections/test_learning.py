@@ -227,3 +227,18 @@ def test_an_ema_without_a_decay_has_the_default(tmp_path: Path) -> None:
     made = section({"d": read_learning(str(folder))})
     assert made is not None
     assert any("exponential average (decay 0.999) of the weights of d" in sentence for sentence in made.sentences)
+
+
+def test_benchmarks_on_the_way_are_told(tmp_path: Path) -> None:
+    folder = Path(distilled(tmp_path / "d", SHORT, more={"evaluate_benchmarks": {"gsm8k": {"limit": 50}}}))
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for place, share in ((0, 0.02), (4, 0.1)):
+        lines[place]["values"] |= {"test_kl": 0.2, "gsm8k": share, "gsm8k_n": 50}
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    learning = read_learning(str(folder))
+    assert (learning.evaluated.tokens, learning.evaluated.mmlu) == ((0, 1280), ())
+    assert learning.evaluated.benchmarks == {"gsm8k": (0.02, 0.1)}
+    made = section({"small": learning})
+    assert made and made.sentences[0] == (
+        "small on the first 50 questions of gsm8k while it learned: 2.0%, 10.0%, after 0, 1,280 tokens."
+    )
