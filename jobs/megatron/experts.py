@@ -79,7 +79,7 @@ def forget_routing(layer: torch.nn.Module, forward: Callable[..., Any], *inputs:
     try:
         return forward(*inputs, **named)
     finally:
-        for name in ("routing_map", "local_map", "local_probs", "reversed_local_input_permutation_mapping"):
+        for name in ("routing_map", "probs", "local_map", "local_probs", "reversed_local_input_permutation_mapping"):
             setattr(layer.mlp.token_dispatcher, name, None)
 
 

@@ -31,6 +31,7 @@ from conf.rotary import rope
 from conf.shape import Shape
 from jobs.megatron import departures, experts, rotary
 from jobs.megatron.attention import has_transformer_engine, layers
+from jobs.megatron.weight_names import OF_EXPERT
 
 ACTIVATIONS = {
     **dict.fromkeys(SILU, torch.nn.functional.silu),
@@ -195,6 +196,10 @@ def _mark_slices(model: GPTModel) -> None:
                 and not hasattr(module.weight, "tensor_model_parallel")
             ):
                 set_tensor_model_parallel_attributes(module.weight, True, dimension, 1)
+    for name, weight in model.named_parameters():  # Transformer Engine is told of no ranks beside an expert
+        expert = OF_EXPERT.search(name)
+        if expert and not hasattr(weight, "tensor_model_parallel"):
+            set_tensor_model_parallel_attributes(weight, True, 0 if "1" in (expert[2], expert[3]) else 1, 1)
 
 
 def num_params(config: dict[str, Any]) -> int:
