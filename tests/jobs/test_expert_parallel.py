@@ -3,6 +3,9 @@ with a distributed optimizer."""
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ from typing import Any
 import pytest
 from safetensors import safe_open
 
-from tests.fixtures.jobs import TRAINING, first, last, ranks, run_job
+from tests.fixtures.jobs import TRAINING, first, last, ranks, run_job, start_ranks
 from tests.fixtures.weights import cut_after, in_checkpoint, same, tensors
 from tests.jobs.test_experts import OWN, SHAPE, SIZES
 from tests.jobs.test_families import IMPORT, written
@@ -132,3 +135,25 @@ def test_divided_experts_are_distilled(trained: Trained, corpus: Path, tmp_path:
     ours = ranks("distill", config | {"parallel": APART}, inputs, tmp_path / "divided", 2)
     for metric in ("val_loss", "val_kl"):
         assert last(ours, metric) == pytest.approx(last(alone, metric), rel=1e-3), metric
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_rank_that_is_killed_while_it_writes_loses_nothing(victim: int, corpus: Path, tmp_path: Path) -> None:
+    """kill -9 of one of two ranks; the other gives up, and the job goes on to the same weights and moments."""
+    config = COMMON | {"steps": 30, "validate_every": 30, "checkpoint_every": 1, "parallel": APART}
+    whole = ranks("teacher", config, {"data": corpus}, tmp_path / "whole", 2)
+    killed, checkpoints = tmp_path / "killed", tmp_path / "killed" / "checkpoints"
+    _, jobs = start_ranks("teacher", config, {"data": corpus}, killed, 2)
+    deadline = time.monotonic() + 120
+    while not list(checkpoints.glob("step-*/state.json")):
+        assert time.monotonic() < deadline and not jobs[victim].ended.is_set()
+        time.sleep(0.01)
+    os.kill(jobs[victim].pid, signal.SIGKILL)
+    assert jobs[1 - victim].ended.wait(120) and jobs[1 - victim].code
+    assert not (killed / "model").exists()
+    ranks("teacher", config, {"data": corpus}, killed, 2)
+    assert same(tensors(killed / "model"), tensors(whole / "model"))
+    newest = "step-00000030"
+    one, other = (in_checkpoint(each / "checkpoints" / newest, "exp_avg_sq") for each in (killed, whole))
+    assert same(one, other)
