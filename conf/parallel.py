@@ -20,6 +20,11 @@ class Parallel(Config):
     context: int = Field(
         default=1, ge=1, description="Context-parallel size: ranks that split each sequence in training."
     )
+    expert: int = Field(
+        default=1,
+        ge=1,
+        description="Expert-parallel size: data- and context-parallel ranks that divide the experts of each layer.",
+    )
     sequence: bool = Field(
         default=False,
         description=(
@@ -47,6 +52,11 @@ class Parallel(Config):
         return self.data * self.context if self.distributed_optimizer else 1
 
     @property
+    def sharing_experts(self) -> int:
+        """The same for a weight of an expert, which fewer ranks hold."""
+        return max(1, self.sharing // self.expert)
+
+    @property
     def data(self) -> int:
         """Data-parallel size: processes / (tensor x pipeline x context)."""
         return self.processes // (self.tensor * self.pipeline * self.context)
@@ -59,6 +69,12 @@ class Parallel(Config):
             raise ValueError(
                 f"parallel.processes is {self.processes}, which is not a multiple of tensor {self.tensor} x pipeline"
                 f" {self.pipeline}{context}; choose a multiple of {model}"
+            )
+        if self.data * self.context % self.expert:
+            context = f" x context {self.context}" if self.context > 1 else ""
+            raise ValueError(
+                f"parallel.expert is {self.expert}, but experts are divided over the data-parallel {self.data}{context}"
+                " ranks, of which it is no divisor; choose one, or raise processes"
             )
         if self.sequence and self.tensor == 1:
             raise ValueError("parallel.sequence is true but parallel.tensor is 1; raise tensor or remove sequence")
@@ -82,6 +98,6 @@ InOneProcess = Annotated[Parallel, Execution(), AfterValidator(_one_process)]
 
 def pipeline_only(parallel: Parallel, what: str) -> Parallel:
     """Raise ValueError for a layout that ModelOpt's Minitron does not support; `what` starts the message."""
-    if parallel.tensor != 1 or parallel.data != 1 or parallel.context != 1:
+    if parallel.tensor != 1 or parallel.data != 1 or parallel.context != 1:  # so that expert is 1 as well
         raise ValueError(f"{what} only with tensor-, data- and context-parallel size 1; use parallel.pipeline")
     return parallel

@@ -122,6 +122,11 @@ def router(shape: Shape) -> int:
     return shape.hidden_size * (shape.num_experts or 0)
 
 
+def expert_matrices(shape: Shape) -> int:
+    """Parameters of the experts of a layer; 0 in a dense model."""
+    return 3 * shape.hidden_size * shape.ffn_hidden_size * (shape.num_experts or 0)
+
+
 def layer_matrices(shape: Shape, *, active: bool = False) -> int:
     """Parameters of a layer's matrices, without its router; `active`: those that one token passes."""
     heads = 2 * (shape.num_attention_heads + shape.num_query_groups)

@@ -10,19 +10,15 @@ import math
 from collections.abc import Mapping
 from itertools import product
 
-from conf.shape import Shape, cache_bytes, family, head_dim, num_params, opens
-from conf.stages.candidate_score import ALL_AXES, AXES, Axis
+from conf.budgets import budgets, excess
+from conf.shape import Shape, family, head_dim, num_params, opens
+from conf.stages.candidate_score import AXES, SEARCH_AXES, Axis, SearchAxis
 from conf.stages.prune import PruneConfig
 from conf.stages.search import SearchConfig
 from conf.stages.sweep import SweepConfig
 
 MOST_SHAPES = 500_000
 """Larger grids take too long to enumerate."""
-
-
-def memory_mb(shape: Shape, batch: int, length: int) -> float:
-    """MB of bf16 weights and of the KV cache for `batch` sequences of `length` tokens."""
-    return (2 * num_params(shape) + cache_bytes(shape) * batch * length) / 1e6
 
 
 def cut_to(teacher: Shape, sizes: Mapping[str, int]) -> Shape:
@@ -89,26 +85,33 @@ def _check_experts(where: str, experts: int, teacher: Shape, whose: str) -> None
 
 def sizes_of(shape: Shape, teacher: Shape) -> dict[str, int]:
     """Axes in which a shape differs from the teacher, with their sizes."""
-    return {axis: size for axis in ALL_AXES if (size := getattr(shape, axis)) != getattr(teacher, axis)}
+    return {axis: size for axis in SEARCH_AXES if (size := getattr(shape, axis)) != getattr(teacher, axis)}
 
 
 def describe(shape: Shape, teacher: Shape | None = None) -> str:
-    """A shape as text: 4 layers, hidden 128, ffn 320, 4 heads; with its key-value heads where `teacher` has others."""
+    """A shape as text: 4 layers, hidden 128, ffn 320, 4 heads; with its key-value heads and experts where `teacher`
+    has others."""
+    fewer = teacher is not None and shape.num_experts != teacher.num_experts
+    experts = f", {shape.num_experts} experts" if fewer else ""
     merged = teacher is not None and shape.num_query_groups != teacher.num_query_groups
     groups = f", {shape.num_query_groups} key-value head{'s' * (shape.num_query_groups > 1)}" if merged else ""
     return (
         f"{shape.num_layers} layers, hidden {shape.hidden_size}, ffn {shape.ffn_hidden_size},"
-        f" {shape.num_attention_heads} heads{groups}"
+        f" {shape.num_attention_heads} heads{groups}{experts}"
     )
 
 
-def choices(config: SearchConfig, teacher: Shape) -> dict[Axis, list[int]]:
-    """Sizes of each axis within the bounds, including the teacher's."""
-    sizes_of_axis: dict[Axis, list[int]] = {}
-    for axis in ALL_AXES:
+def choices(config: SearchConfig, teacher: Shape) -> dict[SearchAxis, list[int]]:
+    """Sizes of each axis within the bounds, including the teacher's; of experts, at least as many as a token takes."""
+    sizes_of_axis: dict[SearchAxis, list[int]] = {}
+    for axis in SEARCH_AXES:
         teacher_size = getattr(teacher, axis)
+        if teacher_size is None:  # a dense model has no experts
+            continue
         bound = config.max_depth_pruning if axis == "num_layers" else config.max_width_pruning
         least = math.ceil((1 - bound) * teacher_size - 1e-9) if axis in (config.axes or AXES) else teacher_size
+        if axis == "num_experts":
+            least = max(least, teacher.experts_per_token or 1)
         if axis == "num_query_groups":
             possible = divisors(teacher_size)
         else:
@@ -121,9 +124,11 @@ def choices(config: SearchConfig, teacher: Shape) -> dict[Axis, list[int]]:
 def candidates(where: str, config: SearchConfig, teacher: Shape) -> list[Shape]:
     """The largest shapes within the budget, at most `config.candidates`, largest first. Raises ValueError if there is
     none."""
+    if teacher.num_experts is None and "num_experts" in (config.axes or ()):
+        raise ValueError(f"{where}.axes has num_experts but the teacher is dense, with no experts; remove it")
     grid = choices(config, teacher)
     _check_grid(where, config, teacher, grid)
-    targets = _targets(where, config, teacher)
+    within = budgets(where, config, teacher)
     shapes = [cut_to(teacher, dict(zip(grid, sizes, strict=True))) for sizes in product(*grid.values())]
     smaller = [shape for shape in shapes if sizes_of(shape, teacher) and opens(shape)]
     if not smaller:
@@ -131,63 +136,24 @@ def candidates(where: str, config: SearchConfig, teacher: Shape) -> list[Shape]:
             f"{where}: in no shape within the bounds do the heads divide the hidden size, as transformers needs; lower"
             f" hidden_divisor {config.hidden_divisor} or remove num_attention_heads from axes"
         )
-    fitting = [shape for shape in smaller if _excess(config, shape, targets) <= 1]
+    fitting = [shape for shape in smaller if excess(within, shape) <= 1]
     if not fitting:
-        least = min(smaller, key=lambda shape: (_excess(config, shape, targets), describe(shape, teacher)))
-        weight = f", {_memory(config, least):,.1f} MB" if config.target_memory_mb else ""
-        weight += f", {cache_bytes(least):,} bytes of KV cache a token" if config.target_cache_bytes else ""
+        least = min(smaller, key=lambda shape: (excess(within, shape), describe(shape, teacher)))
+        weight = "".join(budget.least(least) for budget in within)
         add = "" if "num_query_groups" in (config.axes or ()) else "add num_query_groups to axes, "
+        told = " and ".join(budget.told for budget in within)
         raise ValueError(
-            f"{where}: no shape within the bounds meets the budget of {_budget(config, targets)}; the nearest is"
+            f"{where}: no shape within the bounds meets the budget of {told}; the nearest is"
             f" {describe(least, teacher)} with {num_params(least):,} parameters{weight}:"
             f" {add if config.target_cache_bytes else ''}raise the target, max_width_pruning"
             f" {config.max_width_pruning:g} or max_depth_pruning {config.max_depth_pruning:g}"
         )
-    return sorted(fitting, key=lambda shape: (-num_params(shape), *(-getattr(shape, axis) for axis in ALL_AXES)))[
-        : config.candidates
-    ]
+    return sorted(
+        fitting, key=lambda shape: (-num_params(shape), *(-(getattr(shape, axis) or 0) for axis in SEARCH_AXES))
+    )[: config.candidates]
 
 
-def _excess(config: SearchConfig, shape: Shape, targets: tuple[float, float, float]) -> float:
-    """The largest share of a target that a shape takes; above 1 it does not fit."""
-    taken = (num_params(shape), _memory(config, shape), cache_bytes(shape))
-    return max(size / target for size, target in zip(taken, targets, strict=True))
-
-
-def _memory(config: SearchConfig, shape: Shape) -> float:
-    return memory_mb(shape, config.memory_batch, config.memory_length)
-
-
-def _budget(config: SearchConfig, targets: tuple[float, float, float]) -> str:
-    parts = [f"{targets[0]:,.0f} parameters"] * bool(config.target_params)
-    parts += [f"{config.target_memory_mb} MB"] * bool(config.target_memory_mb)
-    parts += [f"{config.target_cache_bytes:,} bytes of KV cache a token"] if config.target_cache_bytes else []
-    return " and ".join(parts)
-
-
-def _targets(where: str, config: SearchConfig, teacher: Shape) -> tuple[float, float, float]:
-    """Maximum parameters, MB and bytes of KV cache a token of a candidate; the teacher's values where there is no
-    target."""
-    total, teacher_mb, teacher_cache = num_params(teacher), _memory(config, teacher), cache_bytes(teacher)
-    params, memory = config.target_params or total, config.target_memory_mb or teacher_mb
-    params = params * total if params < 1 else params
-    if config.target_params is not None and (config.target_params == 1 or params >= total):
-        raise ValueError(
-            f"{where}.target_params is {config.target_params:g} but the teacher has {total:,} parameters; choose less"
-        )
-    if config.target_memory_mb is not None and memory >= teacher_mb:
-        raise ValueError(
-            f"{where}.target_memory_mb is {memory:g} but the teacher takes {teacher_mb:,.1f} MB; choose less"
-        )
-    if config.target_cache_bytes is not None and config.target_cache_bytes >= teacher_cache:
-        raise ValueError(
-            f"{where}.target_cache_bytes is {config.target_cache_bytes} but the teacher's KV cache takes"
-            f" {teacher_cache:,} bytes a token; choose less"
-        )
-    return float(params), memory, float(config.target_cache_bytes or teacher_cache)
-
-
-def _check_grid(where: str, config: SearchConfig, teacher: Shape, grid: dict[Axis, list[int]]) -> None:
+def _check_grid(where: str, config: SearchConfig, teacher: Shape, grid: dict[SearchAxis, list[int]]) -> None:
     for axis in config.axes or ():
         if len(grid[axis]) == 1:
             size = getattr(teacher, axis)
@@ -214,12 +180,13 @@ def _check_grid(where: str, config: SearchConfig, teacher: Shape, grid: dict[Axi
         )
 
 
-def _step(config: SearchConfig, teacher: Shape, axis: Axis) -> int:
+def _step(config: SearchConfig, teacher: Shape, axis: SearchAxis) -> int:
     steps = {
         "num_layers": config.layers_divisor,
         "hidden_size": config.hidden_divisor,
         "ffn_hidden_size": config.ffn_divisor,
         "num_attention_heads": math.lcm(config.heads_divisor, teacher.num_query_groups),
+        "num_experts": config.experts_divisor,
     }
     return steps[axis]
 

@@ -6,10 +6,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from conf.budgets import active, memory_mb
 from conf.shape import num_params
-from conf.shapes import candidates, memory_mb
+from conf.shapes import candidates
 from conf.spec import Spec
-from conf.stages.candidate_score import ALL_AXES
+from conf.stages.candidate_score import SEARCH_AXES
 from conf.stages.search import SearchConfig
 from jobs.runtime.entry import main
 
@@ -37,8 +38,9 @@ def run(spec: Spec) -> None:
         memory_workload = (config.memory_batch, config.memory_length)
         teacher_entry, *entries = [
             {
-                "shape": {axis: getattr(shape, axis) for axis in ALL_AXES},
+                "shape": {axis: size for axis in SEARCH_AXES if (size := getattr(shape, axis)) is not None},
                 "params": num_params(shape),
+                **({"active": active(shape)} if shape.num_experts else {}),
                 "memory_mb": memory_mb(shape, *memory_workload),
             }
             | scores

@@ -22,8 +22,20 @@ def check_layout(where: str, parallel: Parallel, shape: Shape, *, tokens: int | 
     if shape.num_layers % parallel.pipeline:
         layers = f"{shape.num_layers} layers{whose}"
         raise ValueError(f"{where}.pipeline is {parallel.pipeline}, which does not divide {layers}; choose a divisor")
+    if parallel.expert > 1:
+        _check_division(where, parallel.expert, shape, whose)
     if tokens is not None:
         _check_tokens(where, parallel, tokens)
+
+
+def _check_division(where: str, size: int, shape: Shape, whose: str) -> None:
+    """Raise ValueError for experts that `size` ranks cannot divide."""
+    if shape.num_experts is None:
+        raise ValueError(f"{where}.expert is {size} but the model{whose} has no experts to divide; remove it")
+    if shape.num_experts % size:
+        raise ValueError(
+            f"{where}.expert is {size}, which does not divide num_experts {shape.num_experts}{whose}; choose a divisor"
+        )
 
 
 def check_experts(where: str, config: Training, shape: Shape, whose: str = "") -> None:

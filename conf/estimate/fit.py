@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -16,7 +17,8 @@ MOST_DOUBLINGS = 6
 MARGIN = 0.05
 """Share by which a measured peak may be above its estimate (measured: -5% to +15%; see flows/README.md)."""
 
-COSTS = {"sequence": 1, "micro_batch": 2, "recompute": 5, "tensor": 8, "context": 16, "pipeline": 16, "processes": 64}
+COSTS = {"sequence": 1, "micro_batch": 2, "expert": 4, "recompute": 5, "tensor": 8, "context": 16, "pipeline": 16}
+COSTS |= {"processes": 64}
 """Cost of changing a setting, per halving or doubling or per switch. More GPUs are the last resort."""
 
 
@@ -107,13 +109,15 @@ def _layouts(job: JobEstimate, gpus_per_node: int) -> Iterator[tuple[Parallel, i
         data = processes // (tensor * pipeline * context)
         if job.parallel.distributed_optimizer and data * context == 1:
             continue
-        for sequence, recompute, micro_batch in product(switches, switches, batches):
+        divisions = [size for size in _divisions(job, data * context) if trains or size == job.parallel.expert]
+        for expert, sequence, recompute, micro_batch in product(divisions, switches, switches, batches):
             if (sequence and tensor == 1) or (job.training and job.training.global_batch % (micro_batch * data)):
                 continue
             if trains and tensor > 1 and not sequence and any(shape.num_experts for shape in job.shapes):
                 continue
             sizes = {"processes": processes, "tensor": tensor, "pipeline": pipeline, "context": context}
-            yield job.parallel.model_copy(update=sizes | {"sequence": sequence, "recompute": recompute}), micro_batch
+            sizes |= {"expert": expert, "sequence": sequence, "recompute": recompute}
+            yield job.parallel.model_copy(update=sizes), micro_batch
 
 
 def _divides(job: JobEstimate, tensor: int) -> bool:
@@ -121,9 +125,16 @@ def _divides(job: JobEstimate, tensor: int) -> bool:
     return all((getattr(shape, axis) or 0) % tensor == 0 for shape in job.shapes for axis in axes)
 
 
+def _divisions(job: JobEstimate, ranks: int) -> list[int]:
+    """Numbers of expert-parallel ranks, out of `ranks`, that divide the experts of every model; 1 where one is
+    dense."""
+    experts = math.gcd(ranks, *(shape.num_experts or 1 for shape in job.shapes))
+    return [size for size in (2**doubled for doubled in range(experts.bit_length())) if experts % size == 0]
+
+
 def _cost(job: JobEstimate, parallel: Parallel, micro_batch: int) -> int:
     cost = COSTS["micro_batch"] * _doublings(micro_batch, job.micro_batch)
-    for name in ("processes", "tensor", "pipeline", "context"):
+    for name in ("processes", "tensor", "pipeline", "context", "expert"):
         cost += COSTS[name] * _doublings(getattr(parallel, name), getattr(job.parallel, name))
     return cost + sum(
         COSTS[name] for name in ("sequence", "recompute") if getattr(parallel, name) != getattr(job.parallel, name)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from conf.estimate import capping, optimizer, passes
 from conf.estimate.passes import Device, ForwardPass
 from conf.parallel import Parallel
-from conf.shape import Shape, biases, layer_matrices, norms, num_params, router
+from conf.shape import Shape, biases, expert_matrices, layer_matrices, norms, num_params, router
 
 if TYPE_CHECKING:
     from conf.stages.training import Training
@@ -68,7 +68,8 @@ def copies(shape: Shape, config: Training) -> Copies:
     if getattr(config, "keep", "last") == "last":
         return Copies(checkpoint=checkpoint, processes=config.parallel.processes)
     split = config.parallel.tensor * config.parallel.pipeline
-    best = passes.BYTES[config.precision] * params // split
+    held = params - shape.num_layers * _elsewhere(shape, config.parallel)
+    best = passes.BYTES[config.precision] * held // split
     return Copies(checkpoint=checkpoint + 4 * params, best=best, processes=config.parallel.processes)
 
 
@@ -80,14 +81,19 @@ def stages_of(parallel: Parallel) -> tuple[int, ...]:
 
 def rank_params(shape: Shape, parallel: Parallel, stage: int) -> int:
     """Parameters on one rank of a pipeline stage; matrices and biases are split over the tensor-parallel ranks,
-    norms and routers are not."""
+    norms and routers are not, and experts over the expert-parallel ranks too."""
     last = parallel.pipeline - 1
-    split = layer_matrices(shape) + biases(shape)
+    split = layer_matrices(shape) + biases(shape) - _elsewhere(shape, parallel)
     layers = shape.num_layers // parallel.pipeline * (split // parallel.tensor + norms(shape) + router(shape))
     rows = (shape.vocab_size or 0) * shape.hidden_size // parallel.tensor
     embedding = rows if stage == 0 else 0
     output = rows if stage == last and not (shape.tie_word_embeddings and stage == 0) else 0
     return layers + embedding + output + (shape.hidden_size if stage == last else 0)
+
+
+def _elsewhere(shape: Shape, parallel: Parallel) -> int:
+    """Parameters of a layer's experts that expert-parallel ranks hold other than this one."""
+    return expert_matrices(shape) - expert_matrices(shape) // parallel.expert
 
 
 def training(shape: Shape, config: Training, device: Device, teacher: Shape | None = None) -> Memory:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from conf.parallel import Parallel
-from conf.shape import Shape, head_dim, layer_matrices, num_params
+from conf.shape import Shape, expert_matrices, head_dim, layer_matrices, num_params
 
 if TYPE_CHECKING:
     from conf.stages.training import Training
@@ -18,15 +18,26 @@ FP32 = 4
 
 def single_moment(shape: Shape, parallel: Parallel, config: Training) -> int:
     """Parameters on one rank that have one moment: with Muon, the matrices inside layers."""
-    layers = shape.num_layers // parallel.pipeline if config.optimizer.name == "muon" else 0
-    return layers * layer_matrices(shape) // parallel.tensor
+    if config.optimizer.name != "muon":
+        return 0
+    layers = shape.num_layers // parallel.pipeline
+    others = layers * (layer_matrices(shape) - expert_matrices(shape)) // parallel.tensor
+    return others + of_experts(shape, parallel)
+
+
+def of_experts(shape: Shape, parallel: Parallel) -> int:
+    """Parameters of experts on one rank."""
+    layers = shape.num_layers // parallel.pipeline
+    return layers * expert_matrices(shape) // (parallel.tensor * parallel.expert)
 
 
 def held(params: int, shape: Shape, config: Training) -> int:
-    """Bytes on one rank with `params` parameters."""
+    """Bytes on one rank with `params` parameters; of experts that ranks divide, fewer share the states."""
     copies, averages = 3 if config.precision == "bf16" else 2, 1 if config.average else 0
-    states = copies * params - single_moment(shape, config.parallel, config)
-    return FP32 * (averages * params + -(-states // config.parallel.sharing))
+    experts = copies * of_experts(shape, config.parallel) if config.parallel.expert > 1 else 0
+    states = copies * params - single_moment(shape, config.parallel, config) - experts
+    shared = -(-states // config.parallel.sharing) + -(-experts // config.parallel.sharing_experts)
+    return FP32 * (averages * params + shared)
 
 
 def in_checkpoint(shape: Shape, config: Training) -> int:

@@ -99,6 +99,13 @@ def busiest(shape: Shape) -> float:
     return min(1.0, 2 * shape.experts_per_token / shape.num_experts)
 
 
+def _dispatched(shape: Shape, batch: ForwardPass, parallel: Parallel) -> int:
+    """Bytes per token of its copies on the way to its experts and back. On the CPU, expert-parallel ranks gather the
+    tokens of all of them, and their outputs."""
+    gathered = 2 * parallel.expert if parallel.expert > 1 and batch.device == "cpu" else 0
+    return batch.bytes * shape.hidden_size * (3 * (shape.experts_per_token or 0) + gathered)
+
+
 def norm_bytes(width: int, batch: ForwardPass, output: bool = True) -> float:
     """Bytes per token saved by a norm: its input (on the CPU in fp32, with the normalised input), one number per row,
     and the output."""
@@ -135,7 +142,7 @@ def backward_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel) -> int:
     """Temporary bytes of a layer's backward pass: gradients around its gate, its attention or its norms."""
     tokens = batch.sequences * batch.seq_length // parallel.context
     gate = 2 * batch.bytes * shape.ffn_hidden_size / parallel.tensor * busiest(shape)
-    gate += 3 * batch.bytes * shape.hidden_size * (shape.experts_per_token or 0)  # the tokens' copies in and out
+    gate += _dispatched(shape, batch, parallel)
     attention = (
         2 * batch.exact * head_dim(shape) * (shape.num_attention_heads + shape.num_query_groups) / parallel.tensor
     )
@@ -150,7 +157,7 @@ def forward_bytes(shape: Shape, batch: ForwardPass, parallel: Parallel) -> int:
     """Peak bytes of a forward pass without gradients: the widest step of a layer and the residual stream."""
     tokens = batch.sequences * batch.seq_length // parallel.context
     gate = batch.bytes * 5 * shape.ffn_hidden_size / parallel.tensor * busiest(shape)
-    gate += 3 * batch.bytes * shape.hidden_size * (shape.experts_per_token or 0)
+    gate += _dispatched(shape, batch, parallel)
     heads = 2 * shape.num_attention_heads + 2 * shape.num_query_groups
     attention = 2 * batch.exact * head_dim(shape) * heads // parallel.tensor
     capped = tokens * attention + capping.chunk_bytes(shape, batch, parallel, backward=False)

@@ -96,6 +96,11 @@ def check_training(where: str, config: Training) -> None:
         raise ValueError(
             f"{where}.parallel.recompute is true, which engine nemo's gpt_train does not support; remove it"
         )
+    if config.parallel.expert > 1:
+        raise ValueError(
+            f"{where}.parallel.expert is {config.parallel.expert}, which engine nemo's gpt_train is not given; remove"
+            " it"
+        )
     if config.parallel.distributed_optimizer:
         raise ValueError(
             f"{where}.parallel.distributed_optimizer is true, which engine nemo's gpt_train decides itself; remove it"

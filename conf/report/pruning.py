@@ -66,6 +66,7 @@ class Sizes(Excerpt):
     num_query_groups: int | None = Field(
         default=None, description="Key-value heads; null: those of the teacher, which were not cut then."
     )
+    num_experts: int | None = Field(default=None, description="Experts of a layer; null: it is dense.")
 
 
 class ScoredShape(Excerpt):
@@ -73,6 +74,7 @@ class ScoredShape(Excerpt):
 
     shape: Sizes
     params: int = Field(description="Parameters.")
+    active: int | None = Field(default=None, description="Those that a token passes, in a mixture; null: all.")
     memory_mb: float = Field(description="Memory for weights and KV cache when serving, MB (1e6 bytes).")
     val_loss: float = Field(description="Loss right after the cut, nats per token.")
     kl: float = Field(description="KL(teacher || model) right after the cut, nats per token.")

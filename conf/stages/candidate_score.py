@@ -16,6 +16,8 @@ Axis = Literal["num_layers", "hidden_size", "ffn_hidden_size", "num_attention_he
 AXES: tuple[Axis, ...] = ("num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads")
 """The axes of Minitron, which are cut where none are named."""
 ALL_AXES: tuple[Axis, ...] = get_args(Axis)
+SearchAxis = Axis | Literal["num_experts"]
+SEARCH_AXES: tuple[SearchAxis, ...] = (*ALL_AXES, "num_experts")
 
 
 class QuickScore(StageConfig):

@@ -51,6 +51,11 @@ class LogitsConfig(StageConfig):
             raise ValueError(
                 "logits.parallel sets context or sequence, but logits are stored for whole sequences; remove both"
             )
+        if value.expert != 1:
+            raise ValueError(
+                f"logits.parallel.expert is {value.expert}, but each data-parallel rank stores other sequences by"
+                " itself; remove it, and raise tensor or pipeline to spread the experts"
+            )
         if value.distributed_optimizer:
             raise ValueError("logits.parallel sets distributed_optimizer, but nothing is trained; remove it")
         return value

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from conf.base import Config, Execution, Later, Resumes, Seed
-from conf.stages.candidate_score import Axis, QuickScore
+from conf.stages.candidate_score import QuickScore, SearchAxis
 from conf.stages.prune import Ranking
 
 
@@ -74,11 +74,21 @@ class SearchConfig(QuickScore):
     target_cache_bytes: Annotated[int | None, Later()] = Field(
         default=None, ge=1, description="Maximum bytes of KV cache for a token, in bf16."
     )
+    target_active_params: Annotated[float | None, Later()] = Field(
+        default=None,
+        gt=0,
+        description=(
+            "Maximum parameters that a token passes in a mixture of experts: a count, or below 1 a share of the"
+            " teacher's."
+        ),
+    )
     memory_batch: int = Field(default=1, ge=1, description="Sequences in the KV cache.")
     memory_length: int = Field(default=4096, ge=1, description="Tokens per sequence in the KV cache.")
     max_width_pruning: float = Field(default=0.4, ge=0, lt=1, description="Maximum share of each width axis to cut.")
     max_depth_pruning: float = Field(default=0.2, ge=0, lt=1, description="Maximum share of the layers to cut.")
-    axes: tuple[Axis, ...] | None = Field(default=None, description="Axes to cut; empty: all but num_query_groups.")
+    axes: tuple[SearchAxis, ...] | None = Field(
+        default=None, description="Axes to cut; empty: all but num_query_groups and num_experts."
+    )
     layers_divisor: int = Field(default=2, ge=1, description="The number of layers is cut to multiples of this.")
     hidden_divisor: int = Field(default=256, ge=1, description="hidden_size is cut to multiples of this.")
     ffn_divisor: int = Field(default=512, ge=1, description="ffn_hidden_size is cut to multiples of this.")
@@ -92,6 +102,9 @@ class SearchConfig(QuickScore):
         default="activation", description="How layers and channels are ranked, as in prune.ranking."
     )
     seed: Seed = Field(default=1, description="Seed of random ranking.")
+    experts_divisor: Annotated[int, Later()] = Field(
+        default=8, ge=1, description="num_experts is cut to multiples of this, where axes names it."
+    )
     # Not hashed: halving uses the scores and does not change them.
     halving: Annotated[Halving, Execution()] = Field(
         default=Halving(), description="How the best candidates are compared by short distillations."
@@ -99,8 +112,9 @@ class SearchConfig(QuickScore):
 
     @model_validator(mode="after")
     def _a_budget(self) -> Self:
-        if self.target_params is None and self.target_memory_mb is None and self.target_cache_bytes is None:
-            raise ValueError("search has no budget; set target_params, target_memory_mb or target_cache_bytes")
+        targets = ("target_params", "target_active_params", "target_memory_mb", "target_cache_bytes")
+        if all(getattr(self, target) is None for target in targets):
+            raise ValueError(f"search has no budget; set {', '.join(targets[:-1])} or {targets[-1]}")
         if (self.axes is not None and len(set(self.axes)) != len(self.axes)) or self.axes == ():
             raise ValueError(f"search.axes is {list(self.axes or ())}; list distinct axes, or leave it empty for all")
         if self.halving.top_k > self.candidates:

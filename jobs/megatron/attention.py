@@ -208,7 +208,9 @@ def layers(
     """The layers of this pipeline stage and the norm after the last; ModelOpt can cut `local` ones. `sandwiched`: with
     norms on both sides of attention and MLP."""
     if has_transformer_engine() and not local:
-        spec = get_gpt_layer_with_transformer_engine_spec(config.num_moe_experts, qk_layernorm=config.qk_layernorm)
+        spec = get_gpt_layer_with_transformer_engine_spec(
+            config.num_moe_experts, config.moe_grouped_gemm, qk_layernorm=config.qk_layernorm
+        )
         spec.module = SandwichLayer if sandwiched else spec.module
         return spec
     spec = get_gpt_layer_local_spec(config.num_moe_experts, normalization="RMSNorm", qk_layernorm=config.qk_layernorm)

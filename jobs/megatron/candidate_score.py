@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from conf.files import drop_torn_line, whole_lines
 from conf.hf_model import shape_of
 from conf.shape import Shape, num_params
-from conf.stages.candidate_score import ALL_AXES, AXES, QuickScore
+from conf.stages.candidate_score import AXES, SEARCH_AXES, QuickScore
 from conf.stages.prune import Ranking
 from jobs.megatron import inputs, key_values, minitron, weights
 from jobs.megatron.forward import forward
@@ -58,7 +58,7 @@ def score_cuts(
         scorer.plans[groups] = key_values.plan(models[1], hf_config, groups)
     cuts: dict[str, tuple[dict[str, int], int]] = {}
     for each, shape in zip(sizes, shapes, strict=True):
-        cut: dict[str, int] = {axis: each[axis] for axis in AXES}
+        cut = {axis: size for axis, size in each.items() if axis != "num_query_groups"}
         scorer.groups.setdefault(_key(cut), []).append(each.get("num_query_groups"))
         cuts.setdefault(_key(cut), (cut, num_params(shape)))
     minitron.score_shapes(models[1], importance, list(cuts.values()), scorer)
@@ -80,13 +80,15 @@ def _windows(data: Path, config: QuickScore) -> NDArray[np.int64]:
 
 
 def _sizes(shape: Shape, teacher: Shape) -> dict[str, int]:
-    """The sizes along Minitron's axes, and the key-value heads where some of the teacher's are merged."""
-    merged = () if shape.num_query_groups == teacher.num_query_groups else ("num_query_groups",)
-    return {axis: getattr(shape, axis) for axis in (*AXES, *merged)}
+    """The sizes along Minitron's axes, the experts of a mixture, and the key-value heads where some of the teacher's
+    are merged."""
+    more = ["num_query_groups"] if shape.num_query_groups != teacher.num_query_groups else []
+    more += ["num_experts"] if shape.num_experts else []
+    return {axis: getattr(shape, axis) for axis in (*AXES, *more)}
 
 
 def _key(sizes: dict[str, int]) -> str:
-    return " ".join(f"{axis}={sizes[axis]}" for axis in ALL_AXES if axis in sizes)
+    return " ".join(f"{axis}={sizes[axis]}" for axis in SEARCH_AXES if axis in sizes)
 
 
 class _Scorer:
@@ -114,7 +116,7 @@ class _Scorer:
         config = model.config
         sizes: dict[str, int] = {axis: getattr(config, axis) for axis in AXES}
         if config.num_moe_experts:
-            sizes["ffn_hidden_size"] = config.moe_ffn_hidden_size
+            sizes |= {"ffn_hidden_size": config.moe_ffn_hidden_size, "num_experts": config.num_moe_experts}
         losses = []
         for groups in self.groups.get(_key(sizes), [None]):
             if groups is None:

@@ -55,7 +55,10 @@ def machine(parallel: Parallel, seed: int) -> Iterator[torch.device]:
         _join(device)
         try:
             parallel_state.initialize_model_parallel(
-                parallel.tensor, parallel.pipeline, context_parallel_size=parallel.context
+                parallel.tensor,
+                parallel.pipeline,
+                context_parallel_size=parallel.context,
+                expert_model_parallel_size=parallel.expert,
             )
             # With dropout 0 the inference tracker's no-op forks are enough; on the CPU the CUDA ones cannot work.
             initialize_rng_tracker(inference_rng_tracker=device.type == "cpu", force_reset=True)

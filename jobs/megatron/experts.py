@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
 
 from conf.checks.layout import check_experts
 from conf.family import Experts
 from conf.hf_model import shape_in
 from conf.mixture import Mixture, mixture
+from conf.parallel import Parallel
 from conf.stages.training import Training
 
 TIE = 1e-4
@@ -25,9 +27,10 @@ Choices = dict[int, torch.Tensor]
 """Number of a layer, from 1 -> the experts that its tokens took [sequences, length, experts of a token]."""
 
 
-def settings(mixture: Mixture | None) -> dict[str, Any]:
-    """Megatron's settings of a model with these experts. Its all-gather dispatcher and one matrix product after the
-    other run on every machine."""
+def settings(mixture: Mixture | None, parallel: Parallel, *, grouped: bool) -> dict[str, Any]:
+    """Megatron's settings of a model with these experts. `grouped`: Transformer Engine computes all experts of a rank
+    in one matrix product, and ranks send tokens only where they are taken; else one product comes after the other and
+    ranks gather all tokens, which runs on every machine."""
     if mixture is None:
         return {}
     return {
@@ -38,9 +41,21 @@ def settings(mixture: Mixture | None) -> dict[str, Any]:
         "moe_router_dtype": "fp32",
         "moe_router_load_balancing_type": "aux_loss",
         "moe_aux_loss_coeff": 0.0,
-        "moe_token_dispatcher_type": "allgather",
-        "moe_grouped_gemm": False,
+        "moe_token_dispatcher_type": "alltoall" if grouped else "allgather",
+        "moe_grouped_gemm": grouped,
+        "expert_model_parallel_size": parallel.expert,
     }
+
+
+def first_of_rank(config: dict[str, Any]) -> int:
+    """The number of the first expert of each layer that this rank holds; 0 of a dense model."""
+    mixed, ranks = mixture(config), parallel_state.get_expert_model_parallel_world_size()
+    return mixed.count // ranks * parallel_state.get_expert_model_parallel_rank() if mixed and ranks > 1 else 0
+
+
+def divided(parameter: torch.nn.Parameter) -> bool:
+    """Whether it belongs to an expert that only some of the data-parallel ranks hold."""
+    return not getattr(parameter, "allreduce", True)
 
 
 def balance(model: GPTModel, hf_config: dict[str, Any], config: Training) -> None:
@@ -64,7 +79,7 @@ def forget_routing(layer: torch.nn.Module, forward: Callable[..., Any], *inputs:
     try:
         return forward(*inputs, **named)
     finally:
-        for name in ("routing_map", "local_map", "local_probs", "reversed_local_input_permutation_mapping"):
+        for name in ("routing_map", "probs", "local_map", "local_probs", "reversed_local_input_permutation_mapping"):
             setattr(layer.mlp.token_dispatcher, name, None)
 
 

@@ -30,7 +30,8 @@ from conf.parallel import Parallel
 from conf.rotary import rope
 from conf.shape import Shape
 from jobs.megatron import departures, experts, rotary
-from jobs.megatron.attention import layers
+from jobs.megatron.attention import has_transformer_engine, layers
+from jobs.megatron.weight_names import OF_EXPERT
 
 ACTIVATIONS = {
     **dict.fromkeys(SILU, torch.nn.functional.silu),
@@ -112,13 +113,13 @@ def build(
 ) -> GPTModel:
     """The GPTModel of this pipeline stage, weights not yet set, on `device` in `precision`; `for_pruning`: with layers
     that ModelOpt can cut."""
-    transformer = _transformer(config, parallel, precision)
+    local = for_pruning or caps(config)[0] is not None  # Transformer Engine caps no attention scores
+    transformer = _transformer(config, parallel, precision, grouped=has_transformer_engine() and not local)
     model = GPTModel(
         config=transformer,
-        # Transformer Engine caps no attention scores
         transformer_layer_spec=layers(
             transformer,
-            local=for_pruning or caps(config)[0] is not None,
+            local=local,
             sandwiched=family_of(config).sandwiched,
         ),
         vocab_size=config["vocab_size"],
@@ -135,7 +136,10 @@ def build(
     return model.to(device=device, dtype=DTYPES[precision])
 
 
-def _transformer(config: dict[str, Any], parallel: Parallel, precision: StoredPrecision) -> TransformerConfig:
+def _transformer(
+    config: dict[str, Any], parallel: Parallel, precision: StoredPrecision, *, grouped: bool
+) -> TransformerConfig:
+    """`grouped`: what `experts.settings` says."""
     family, window = family_of(config), max((size or 0 for size in windows(config)), default=0)
     mixed = mixture(config)
     return TransformerConfig(
@@ -176,7 +180,7 @@ def _transformer(config: dict[str, Any], parallel: Parallel, precision: StoredPr
         pipeline_model_parallel_size=parallel.pipeline,
         context_parallel_size=parallel.context,
         sequence_parallel=parallel.sequence,
-        **experts.settings(mixed),
+        **experts.settings(mixed, parallel, grouped=grouped),
     )
 
 
@@ -192,6 +196,10 @@ def _mark_slices(model: GPTModel) -> None:
                 and not hasattr(module.weight, "tensor_model_parallel")
             ):
                 set_tensor_model_parallel_attributes(module.weight, True, dimension, 1)
+    for name, weight in model.named_parameters():  # Transformer Engine is told of no ranks beside an expert
+        expert = OF_EXPERT.search(name)
+        if expert and not hasattr(weight, "tensor_model_parallel"):
+            set_tensor_model_parallel_attributes(weight, True, 0 if "1" in (expert[2], expert[3]) else 1, 1)
 
 
 def num_params(config: dict[str, Any]) -> int:

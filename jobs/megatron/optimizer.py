@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -24,13 +23,15 @@ from megatron.core.optimizer.optimizer_config import ParamKey
 from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 
 from conf.stages.training import Training
+from jobs.megatron.experts import divided
 from jobs.megatron.pieces import Piece, PieceOf
+from jobs.megatron.weight_names import OF_EXPERT
 from jobs.runtime.muon import MOMENT, Muon, Split
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """Adam's states; Muon has the first alone."""
 
-EXPERT, ROUTER = re.compile(r"mlp\.experts\.local_experts\.\d+\."), "mlp.router.weight"
+ROUTER = "mlp.router.weight"
 """Muon steps the matrices of each expert; a router's rows score one expert each, and Adam steps them."""
 
 EMBEDDING = ParamKey(name="*embedding.word_embeddings.weight", attr="shared_embedding")
@@ -57,9 +58,21 @@ def optimizer_of(config: Training, model: GPTModel, wrapped: DistributedDataPara
         overrides[EMBEDDING] = {"start_wd": decay, "end_wd": decay}
     if config.optimizer.name == "adamw":
         return get_megatron_optimizer(settings, [wrapped], overrides)
-    groups = _groups(model, per_head=bool(config.optimizer.per_head))
-    matrices = [parameter for group in groups for parameter in group["params"]]
-    muon = Muon(
+    parts = [(_groups(model, per_head=bool(config.optimizer.per_head)), parallel_state.get_model_parallel_group())]
+    if config.parallel.expert > 1:
+        parts = _apart(parts[0][0])
+    matrices = [parameter for groups, _ in parts for group in groups for parameter in group["params"]]
+    muons = [_wrapped(_muon(groups, config, settings), settings, ranks) for groups, ranks in parts]
+    for parameter in matrices:
+        parameter.requires_grad = False  # Megatron gives its Adam all that have a gradient
+    adam = get_megatron_optimizer(settings, [wrapped], overrides)
+    for parameter in matrices:
+        parameter.requires_grad = True
+    return ChainedOptimizer([*muons, *adam.chained_optimizers])
+
+
+def _muon(groups: list[dict[str, Any]], config: Training, settings: OptimizerConfig) -> Muon:
+    return Muon(
         groups,
         lr=config.lr,
         weight_decay=config.weight_decay,
@@ -68,12 +81,19 @@ def optimizer_of(config: Training, model: GPTModel, wrapped: DistributedDataPara
         dtype=settings.params_dtype,
         ranks=parallel_state.get_tensor_model_parallel_group(),
     )
-    for parameter in matrices:
-        parameter.requires_grad = False  # Megatron gives its Adam all that have a gradient
-    adam = get_megatron_optimizer(settings, [wrapped], overrides)
-    for parameter in matrices:
-        parameter.requires_grad = True
-    return ChainedOptimizer([_wrapped(muon, settings), *adam.chained_optimizers])
+
+
+def _apart(groups: list[dict[str, Any]]) -> list[tuple[list[dict[str, Any]], torch.distributed.ProcessGroup]]:
+    """The matrices that all ranks hold apart from those of experts that ranks divide, each with the ranks whose
+    gradients make its norm."""
+    everywhere, own = (
+        [group | {"params": [each for each in group["params"] if divided(each) is apart]} for group in groups]
+        for apart in (False, True)
+    )
+    return [
+        (everywhere, parallel_state.get_model_parallel_group()),
+        (own, parallel_state.get_expert_tensor_model_pipeline_parallel_group()),
+    ]
 
 
 def scheduler(config: Training, optimizer: MegatronOptimizer) -> OptimizerParamScheduler:
@@ -163,8 +183,9 @@ def _megatrons(optimizer: MegatronOptimizer) -> Iterator[MegatronOptimizer]:
         yield optimizer
 
 
-def _wrapped(muon: Muon, settings: OptimizerConfig) -> MegatronOptimizer:
-    """Muon behind Megatron's interface, which keeps fp32 weights beside bf16 ones."""
+def _wrapped(muon: Muon, settings: OptimizerConfig, ranks: torch.distributed.ProcessGroup) -> MegatronOptimizer:
+    """Muon behind Megatron's interface, which keeps fp32 weights beside bf16 ones; the gradients of `ranks` make its
+    norm."""
 
     def no_state(*_: Any) -> None:
         """Muon makes its state when it steps; this is for checkpoints of Megatron's own."""
@@ -173,7 +194,7 @@ def _wrapped(muon: Muon, settings: OptimizerConfig) -> MegatronOptimizer:
         optimizer: MegatronOptimizer = Float16OptimizerWithFloat16Params(muon, settings, None, no_state)
     else:
         optimizer = FP32Optimizer(muon, settings, no_state)
-    optimizer.grad_stats_parallel_group = parallel_state.get_model_parallel_group()
+    optimizer.grad_stats_parallel_group = ranks
     optimizer.tp_group = parallel_state.get_tensor_model_parallel_group()
     return optimizer
 
@@ -190,7 +211,9 @@ def _groups(model: GPTModel, *, per_head: bool) -> list[dict[str, Any]]:
         group["params"] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and parameter.dim() == 2 and name.startswith("decoder.layers."):
-            inner = EXPERT.sub("mlp.", name.split(".", 3)[3])
+            inner = name.split(".", 3)[3]
+            if expert := OF_EXPERT.fullmatch(inner):
+                inner = f"mlp.linear_fc{expert[2] or expert[3]}.weight"
             if inner != ROUTER:
                 groups[inner]["params"].append(parameter)
     return list(groups.values())

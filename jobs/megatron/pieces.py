@@ -17,6 +17,7 @@ from megatron.core.models.gpt import GPTModel
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from jobs.megatron import experts
 from jobs.megatron.weights import TensorOf, joined, own_part, parameters_of
 
 
@@ -65,7 +66,7 @@ def snapshot(model: GPTModel, config: dict[str, Any], parts: dict[str, PieceOf])
                 continue  # tensor-parallel ranks hold the same
             if tied and names[0] == "model.embed_tokens.weight":
                 continue  # the first pipeline stage writes it
-            piece = _own(piece_of(parameter))
+            piece = _own(piece_of(parameter), divided=experts.divided(parameter))
             if piece is None or not piece.row.numel():
                 continue
             tensors[names[0]] = piece.row.to(device="cpu", dtype=torch.float32, copy=True)
@@ -73,11 +74,15 @@ def snapshot(model: GPTModel, config: dict[str, Any], parts: dict[str, PieceOf])
     return taken
 
 
-def _own(piece: Piece | None) -> Piece | None:
-    """This rank's share of a piece that its data-parallel ranks hold too."""
+def _own(piece: Piece | None, *, divided: bool) -> Piece | None:
+    """This rank's share of a piece that its data-parallel ranks hold too; if it is `divided`, those with the same
+    experts."""
     if piece is None or piece.owned:
         return piece
-    group = parallel_state.get_data_parallel_group(with_context_parallel=True)
+    if divided:
+        group = parallel_state.get_expert_data_parallel_group()
+    else:
+        group = parallel_state.get_data_parallel_group(with_context_parallel=True)
     count, rank, size = piece.row.numel(), group.rank(), group.size()
     start, end = count * rank // size, count * (rank + 1) // size
     return Piece(values=piece.row[start:end], start=piece.start + start)

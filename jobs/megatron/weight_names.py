@@ -6,11 +6,16 @@ import re
 
 from conf.family import Experts, Family
 
+OF_EXPERT = re.compile(r"mlp\.experts\.(?:local_experts\.(\d+)\.linear_fc([12])\.weight|linear_fc([12])\.weight(\d+))")
+"""A matrix of an expert: a module of its own, or, where Transformer Engine computes all experts at once, one of many
+weights."""
 
-def names_of(parameter: str, family: Family) -> tuple[tuple[str, ...], str]:
-    """Hugging Face names and kind of split of a Megatron parameter, named relative to its layer or to the model."""
+
+def names_of(parameter: str, family: Family, first: int = 0) -> tuple[tuple[str, ...], str]:
+    """Hugging Face names and kind of split of a Megatron parameter, named relative to its layer or to the model;
+    `first`: the number of this rank's first expert."""
     if family.experts and parameter.startswith("mlp.") and not parameter.endswith("norm_weight"):
-        return _expert_names(parameter, family.experts)
+        return _expert_names(parameter, family.experts, first)
     joint, gated = ("self_attn.qkv_proj.weight",), ("mlp.gate_up_proj.weight",)
     parts = tuple(f"self_attn.{part}_proj" for part in "qkv")
     before_mlp = ("pre_feedforward_layernorm.weight" if family.sandwiched else "post_attention_layernorm.weight",)
@@ -43,12 +48,13 @@ def names_of(parameter: str, family: Family) -> tuple[tuple[str, ...], str]:
     return table[parameter]
 
 
-def _expert_names(parameter: str, experts: Experts) -> tuple[tuple[str, ...], str]:
+def _expert_names(parameter: str, experts: Experts, first: int) -> tuple[tuple[str, ...], str]:
     """The same for the router and the experts of a layer."""
     if parameter == "mlp.router.weight":
         return (f"{experts.module}.gate.weight",), "whole"
     gate, up, down = experts.projections
-    own = re.fullmatch(r"mlp\.experts\.local_experts\.(\d+)\.linear_fc([12])\.weight", parameter)
+    own = OF_EXPERT.fullmatch(parameter)
     assert own, f"no Hugging Face name for {parameter}"
-    parts, split = ((gate, up), "gated") if own[2] == "1" else ((down,), "columns")
-    return tuple(f"{experts.module}.experts.{own[1]}.{part}.weight" for part in parts), split
+    number, matrix = first + int(own[1] or own[4]), own[2] or own[3]
+    parts, split = ((gate, up), "gated") if matrix == "1" else ((down,), "columns")
+    return tuple(f"{experts.module}.experts.{number}.{part}.weight" for part in parts), split

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from conf import hf_model
 from conf.families import family_of
 from conf.hf_config import for_engines, head_dim
 from jobs.huggingface.tokenizer import copy_files, copy_generation
+from jobs.megatron import experts
 from jobs.megatron.shards import ShardWriter
 from jobs.megatron.weight_names import names_of
 
@@ -75,7 +77,7 @@ def initialize(model: GPTModel, config: dict[str, Any], seed: int) -> None:
             torch.nn.init.constant_(parameter, 0.0 if names[0].endswith(".bias") else norm)
             continue
         shape = list(parameter.shape)
-        shape[1 if split == "columns" else 0] *= size
+        shape[1 if split == "columns" else 0] *= 1 if split == "whole" else size  # routers are whole on every rank
         name = hashlib.sha256(f"{seed} {names[0]}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(name[:8], "little") >> 1)
         scale = std / math.sqrt(2 * config["num_hidden_layers"]) if split == "columns" else std
@@ -130,7 +132,7 @@ def write_tensors(
 
 def parameters_of(model: GPTModel, config: dict[str, Any]) -> Iterator[tuple[torch.nn.Parameter, tuple[str, ...], str]]:
     """This rank's parameters with their Hugging Face names and kind of split."""
-    family = family_of(config)
+    family, first = family_of(config), experts.first_of_rank(config)
     for name, parameter in model.named_parameters():
         if name.startswith("_teacher_model."):
             continue  # ModelOpt attaches the frozen teacher to the student
@@ -140,7 +142,7 @@ def parameters_of(model: GPTModel, config: dict[str, Any]) -> Iterator[tuple[tor
             yield parameter, (name,), "whole"
         elif name.startswith("decoder.layers."):
             _, _, position, inner = name.split(".", 3)
-            names, split = names_of(inner, family)
+            names, split = names_of(inner, family, first)
             layer = model.decoder.layers[int(position)].layer_number - 1
             yield parameter, tuple(f"model.layers.{layer}.{part}" for part in names), split
         else:
@@ -199,47 +201,52 @@ def gather_tensors(model: GPTModel, config: dict[str, Any], tensor_of: TensorOf)
     stages = parallel_state.get_pipeline_model_parallel_world_size()
     tied = bool(config.get("tie_word_embeddings"))
     for stage in range(stages):
-        is_stage = parallel_state.get_pipeline_model_parallel_rank() == stage
-        local = (
-            [
-                (tensor.detach(), names, split)
-                for parameter, names, split in parameters_of(model, config)
-                if (tensor := tensor_of(parameter)) is not None
-            ]
-            if is_stage
-            else []
-        )
-        plan = _broadcast_plan([(names, split, tensor.to("meta")) for tensor, names, split in local], stage)
-        for position, (names, split, like) in enumerate(plan):
+        local: dict[str, torch.Tensor] = {}
+        plan = []
+        if parallel_state.get_pipeline_model_parallel_rank() == stage:
+            for parameter, names, split in parameters_of(model, config):
+                if (tensor := tensor_of(parameter)) is not None:
+                    local[names[0]] = tensor.detach()
+                    plan.append((names, split, tensor.detach().to("meta")))
+        for names, split, like, owners in _plan_of(stage, plan):
             if tied and stage > 0 and names[0] == "model.embed_tokens.weight":
                 continue
-            shards = _collect(local[position][0] if local else None, like, stage)
+            shards = _collect(local.get(names[0]), like, owners)
             yield from _unmerge(joined(shards, split), names, config, split)
 
 
-def _broadcast_plan(plan: list[Any], stage: int) -> list[Any]:
-    """The tensors that a pipeline stage holds, known to all ranks."""
-    if torch.distributed.get_world_size() == 1:
-        return plan
-    box = [plan]
-    torch.distributed.broadcast_object_list(box, src=_ranks_of(stage)[0])
-    return box[0]
+def _plan_of(stage: int, own: list[Any]) -> list[tuple[tuple[str, ...], str, torch.Tensor, list[int]]]:
+    """The tensors that a pipeline stage holds, and the ranks that have their slices, known to all ranks: first
+    expert-parallel rank by rank, then layer by layer, so that the order is that of one rank."""
+    layers: dict[str, list[Any]] = {}
+    known: set[str] = set()
+    for expert in range(parallel_state.get_expert_model_parallel_world_size()):
+        owners = _ranks_of(stage, expert)
+        box = [own]
+        if torch.distributed.get_world_size() > 1:
+            torch.distributed.broadcast_object_list(box, src=owners[0])
+        for names, split, like in box[0]:
+            if names[0] not in known:  # all ranks hold what belongs to no expert
+                known.add(names[0])
+                layer = re.match(r"model\.layers\.\d+\.|", names[0])
+                layers.setdefault(layer[0] if layer and layer[0] else names[0], []).append((names, split, like, owners))
+    return [each for layer in layers.values() for each in layer]
 
 
-def _ranks_of(stage: int) -> list[int]:
-    """Global ranks of a pipeline stage's tensor-parallel group in the first data-parallel replica (order tp, dp,
-    pp)."""
+def _ranks_of(stage: int, expert: int = 0) -> list[int]:
+    """Global ranks of a pipeline stage's tensor-parallel group in the first data-parallel replica that has the experts
+    of an expert-parallel rank (order tp, ep, dp, pp)."""
     tensor = parallel_state.get_tensor_model_parallel_world_size()
     per_stage = torch.distributed.get_world_size() // parallel_state.get_pipeline_model_parallel_world_size()
-    return [stage * per_stage + rank for rank in range(tensor)]
+    return [stage * per_stage + expert * tensor + rank for rank in range(tensor)]
 
 
-def _collect(parameter: torch.Tensor | None, like: torch.Tensor, stage: int) -> list[torch.Tensor]:
-    """The tensor-parallel shards of one parameter on rank 0; on other ranks meta tensors, which keep the loop in
+def _collect(parameter: torch.Tensor | None, like: torch.Tensor, owners: list[int]) -> list[torch.Tensor]:
+    """The shards of one parameter on rank 0, which `owners` hold; on other ranks meta tensors, which keep the loop in
     step."""
     rank = torch.distributed.get_rank()
     shards = []
-    for owner in _ranks_of(stage):
+    for owner in owners:
         if rank == owner and rank != 0:
             assert parameter is not None
             torch.distributed.send(parameter.contiguous(), dst=0)

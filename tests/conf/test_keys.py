@@ -179,7 +179,17 @@ def test_what_runs_where_is_marked_execution() -> None:
     marked = {
         f"{stage}.{name}" for stage, config in stages().items() for name, execution, _ in changes(config) if execution
     }
-    spread = ("processes", "tensor", "pipeline", "context", "sequence", "recompute", "distributed_optimizer", "threads")
+    spread = (
+        "processes",
+        "tensor",
+        "pipeline",
+        "context",
+        "expert",
+        "sequence",
+        "recompute",
+        "distributed_optimizer",
+        "threads",
+    )
     names = {
         f"{stage}.parallel.{axis}"
         for stage in stages()

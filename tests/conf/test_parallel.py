@@ -38,6 +38,37 @@ def test_a_layout_that_does_not_add_up_is_refused(layout: dict[str, Any], senten
         Parallel(**layout)
 
 
+@pytest.mark.parametrize(
+    ("layout", "sentence"),
+    [
+        ({"processes": 4, "expert": 3}, "expert is 3, .* data-parallel 4 ranks, of which it is no divisor"),
+        ({"processes": 4, "context": 2, "expert": 8}, r"data-parallel 2 x context 2 ranks"),
+        ({"processes": 4, "tensor": 2, "expert": 4}, "data-parallel 2 ranks"),
+        ({"processes": 2, "pipeline": 2, "expert": 2}, "data-parallel 1 ranks"),
+    ],
+)
+def test_experts_are_divided_over_replicas(layout: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        Parallel(**layout)
+
+
+def test_context_ranks_divide_experts_too() -> None:
+    assert Parallel(processes=8, tensor=2, context=2, expert=4).data == 2
+
+
+@pytest.mark.parametrize(
+    ("layout", "everyone", "experts"),
+    [
+        ({"processes": 8, "expert": 2}, 1, 1),
+        ({"processes": 8, "expert": 2, "distributed_optimizer": True}, 8, 4),
+        ({"processes": 8, "context": 2, "expert": 8, "distributed_optimizer": True}, 8, 1),
+    ],
+)
+def test_fewer_ranks_share_the_states_of_an_expert(layout: dict[str, Any], everyone: int, experts: int) -> None:
+    parallel = Parallel(**layout)
+    assert (parallel.sharing, parallel.sharing_experts) == (everyone, experts)
+
+
 def test_sequence_parallelism_needs_tensor_ranks() -> None:
     assert Parallel(processes=2, tensor=2, sequence=True).sequence
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from conf import shapes
+from conf.budgets import memory_mb
 from conf.shape import Shape, cache_bytes, head_dim, num_params
-from conf.shapes import candidates, choices, cut_shape, cut_to, describe, memory_mb, points, sizes_of
+from conf.shapes import candidates, choices, cut_shape, cut_to, describe, points, sizes_of
 from conf.stages.prune import PruneConfig
 from conf.stages.search import SearchConfig
 from conf.stages.sweep import SweepConfig
@@ -172,6 +173,48 @@ def test_a_budget_of_cache_bytes_is_met() -> None:
         ValueError, match="target_cache_bytes is 384 but the teacher's KV cache takes 384 bytes a token"
     ):
         candidates("s", whole, TEACHER)
+
+
+MIXED = TEACHER.model_copy(update={"architecture": "qwen3_moe", "num_experts": 12, "experts_per_token": 4})
+
+
+def test_experts_are_searched_where_they_are_named() -> None:
+    """In multiples of the divisor, within the bound and never fewer than a token takes."""
+    bounds: dict[str, object] = {"target_params": 0.99, "max_width_pruning": 0.9, "axes": ["num_experts"]}
+    assert choices(search(target_params=0.99), MIXED)["num_experts"] == [12]
+    assert choices(search(**bounds), MIXED)["num_experts"] == [8, 12]
+    assert choices(search(**bounds, experts_divisor=2), MIXED)["num_experts"] == [4, 6, 8, 10, 12]
+    assert "num_experts" not in choices(search(target_params=0.99), TEACHER)
+    found = candidates("s", search(**bounds, experts_divisor=5), MIXED)
+    assert [(sizes_of(shape, MIXED), describe(shape, MIXED)) for shape in found] == [
+        ({"num_experts": 10}, "6 layers, hidden 64, ffn 192, 8 heads, 10 experts"),
+        ({"num_experts": 5}, "6 layers, hidden 64, ffn 192, 8 heads, 5 experts"),
+    ]
+    with pytest.raises(
+        ValueError, match=r"s\.axes has num_experts but the teacher is dense, with no experts; remove it"
+    ):
+        candidates("s", search(**bounds), TEACHER)
+    with pytest.raises(ValueError, match=r"12 cannot be cut to a multiple of 12 within the bounds"):
+        candidates("s", search(**bounds, experts_divisor=12), MIXED)
+
+
+def test_a_budget_of_active_parameters_is_met() -> None:
+    """Fewer experts are no help: a token takes as many; narrower ones are."""
+    total = num_params(MIXED, active=True)
+    axes = ["num_experts", "ffn_hidden_size"]
+    config = search(target_active_params=0.8, max_width_pruning=0.5, ffn_divisor=32, experts_divisor=6, axes=axes)
+    found = candidates("s", config, MIXED)
+    sizes = {(shape.num_experts, shape.ffn_hidden_size) for shape in found}
+    assert all(num_params(shape, active=True) <= 0.8 * total for shape in found)
+    assert sizes == {(experts, width) for experts in (6, 12) for width in (96, 128)}
+    counted = config.model_copy(update={"target_active_params": num_params(found[0], active=True)})
+    assert candidates("s", counted, MIXED) == found, "a budget that is met exactly"
+    with pytest.raises(ValueError, match=r"the budget of 100 active parameters; .* parameters, [\d,]+ active: raise"):
+        candidates("s", config.model_copy(update={"target_active_params": 100}), MIXED)
+    with pytest.raises(ValueError, match=f"target_active_params is 1 but the teacher has {total:,} active parameters"):
+        candidates("s", config.model_copy(update={"target_active_params": 1}), MIXED)
+    with pytest.raises(ValueError, match=r"s\.target_active_params is 0\.8 but the teacher is dense, .* target_params"):
+        candidates("s", search(target_active_params=0.8), TEACHER)
 
 
 @pytest.mark.parametrize("target", [1, num_params(TEACHER)])

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from conf.budgets import memory_mb
 from conf.cuts import prune_of, round_of
 from conf.load import load
 from conf.shape import Shape, num_params
-from conf.shapes import candidates, memory_mb
+from conf.shapes import candidates
 from conf.spec import Record
 from conf.stages.distill import DistillConfig
 from conf.stages.search import Halving, SearchConfig

@@ -19,7 +19,7 @@ from jobs.megatron import experts as mixtures
 from jobs.tokens.windows import Windows
 from tests.fixtures.jobs import TRAINING, first, last, refused, run_job
 from tests.fixtures.weights import cut_after, same
-from tests.jobs.test_families import IMPORT, SCORING, TOKENS, logits, tensors, written
+from tests.jobs.test_families import IMPORT, SCORING, SEARCH, TOKENS, logits, tensors, written
 from tests.jobs.test_prune import numbered
 
 pytestmark = pytest.mark.slow
@@ -157,6 +157,27 @@ def test_every_expert_keeps_channels_of_its_own(teacher: Path, importance: Path,
         assert columns == {tuple(column.tolist()) for column in before[name][:, kept].T}
         lists.add(tuple(kept.tolist()))
     assert len(lists) > 1
+
+
+def test_a_search_over_experts_scores_what_is_cut(
+    teacher: Path, importance: Path, corpus: Path, tmp_path: Path
+) -> None:
+    """Fewer and narrower experts under a budget of active parameters, each as prune cuts it and transformers scores
+    it."""
+    inputs = {"data": corpus, "teacher": teacher, "importance": importance}
+    config = SEARCH | {"axes": ["num_experts", "ffn_hidden_size"], "experts_divisor": 1, "ffn_divisor": 32}
+    del config["target_params"]
+    found = run_job("search", config | {"target_active_params": 0.9, "candidates": 3}, inputs, tmp_path / "search")
+    told = json.loads((found / "search.json").read_text())
+    assert told["teacher"]["active"] < told["teacher"]["params"]
+    sizes, tokens = told["teacher"]["shape"], torch.from_numpy(Windows(corpus / "validation", 64).first(8))
+    assert {candidate["shape"]["num_experts"] for candidate in told["candidates"]} == {2, 3, 4}
+    for number, candidate in enumerate(told["candidates"]):
+        assert candidate["active"] <= 0.9 * told["teacher"]["active"]
+        axes = {axis: size for axis, size in candidate["shape"].items() if size != sizes[axis]}
+        cut = run_job("prune", axes, inputs, tmp_path / f"cut-{number}")
+        loss = torch.nn.functional.cross_entropy(logits(cut / "model", tokens=tokens[:, :-1]).mT, tokens[:, 1:])
+        assert candidate["val_loss"] == pytest.approx(float(loss), rel=1e-5)
 
 
 @pytest.mark.parametrize("ranking", ["magnitude", "random"])

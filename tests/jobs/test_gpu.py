@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from conf.parallel import Parallel
+from jobs.megatron import weights
+from jobs.megatron.device import machine
+from jobs.megatron.model import build, read_config
 from jobs.quantization import nvfp4_cpu, quantizers
 from jobs.quantization.packed_layer import Packed
 from tests.fixtures.jobs import run_job
+from tests.jobs.test_experts import OWN, SIZES
+from tests.jobs.test_families import written
 from tests.jobs.test_quantize import CONFIG, models  # noqa: F401 - a fixture
 
 pytestmark = [
@@ -23,6 +30,7 @@ pytestmark = [
     ),
 ]
 FORMATS = ("fp8", "nvfp4")
+GROUPED = "TEGroupedMLP"
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +111,28 @@ def test_cuda_quantizer_leaves_folded_weights_unchanged(checkpoints: Any, name: 
             )
             differing = (kernel.float() - weight.float()).abs() > weight.float().abs() * 2**-7
             assert differing.float().mean() < 1e-3
+
+
+@pytest.mark.skipif(importlib.util.find_spec("transformer_engine") is None, reason="no Transformer Engine")
+@pytest.mark.parametrize("name", ["qwen3_moe", "mixtral"])
+def test_grouped_experts_compute_what_separate_ones_do(name: str, corpus: Path, tmp_path: Path) -> None:
+    """Logits and the gradient of each weight, and the weights that are written again."""
+    source = written(name, tmp_path / "source", corpus, **SIZES, **OWN[name])
+    with machine(Parallel(), seed=0) as device:
+        config, found = read_config(source), []
+        for for_pruning in (False, True):
+            model = build(config, Parallel(), "fp32", device, for_pruning=for_pruning)
+            assert type(model.decoder.layers[0].mlp.experts).__name__ == ("SequentialMLP" if for_pruning else GROUPED)
+            weights.load(model, source, config)
+            tokens = (torch.arange(96).view(2, 48) * 7 % 384).to(device)
+            logits = model(tokens, torch.arange(48, device=device).expand_as(tokens), None)
+            logits.square().mean().backward()
+            gradients = weights.gather_tensors(model, config, lambda parameter: parameter.grad)
+            stored = weights.gather_tensors(model, config, lambda parameter: parameter)
+            found.append((logits, dict(gradients), dict(stored)))
+    (ours, gradients, stored), (expected, theirs, read) = found
+    torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-3)
+    assert gradients.keys() == theirs.keys() and stored.keys() == read.keys()
+    for title, gradient in theirs.items():
+        torch.testing.assert_close(gradients[title], gradient, rtol=1e-2, atol=1e-4, msg=title)
+        assert torch.equal(stored[title], read[title]), title

@@ -41,7 +41,7 @@ def _row(search: Search, candidate: SearchCandidate) -> tuple[str, ...]:
     return (
         f"c{candidate.number}{' (winner)' if candidate.number == search.winner else ''}",
         _shape(candidate.shape, search.teacher.shape),
-        f"{candidate.params:,}",
+        f"{candidate.params:,}{f', {candidate.active:,} active' if candidate.active else ''}",
         f"{candidate.memory_mb:,.1f} MB",
         f"{candidate.val_loss:.4f}",
         f"{candidate.kl:.4f}",
@@ -86,7 +86,8 @@ def _reordered(candidates: tuple[SearchCandidate, ...]) -> list[str]:
 def _shape(shape: Sizes, teacher: Sizes) -> str:
     merged = shape.num_query_groups if shape.num_query_groups != teacher.num_query_groups else None
     groups = f", {merged} key-value head{'s' * (merged > 1)}" if merged else ""
+    experts = f", {shape.num_experts} experts" if shape.num_experts != teacher.num_experts else ""
     return (
         f"{shape.num_layers} layers, hidden {shape.hidden_size}, FFN {shape.ffn_hidden_size},"
-        f" {shape.num_attention_heads} heads{groups}"
+        f" {shape.num_attention_heads} heads{groups}{experts}"
     )

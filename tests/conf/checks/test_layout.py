@@ -57,5 +57,20 @@ def test_sequence_parallelism_splits_tokens_evenly(context: int, tokens: int, pa
         check(tokens, tensor=4, context=context, sequence=True)
 
 
+MIXED = SHAPE.model_copy(update={"architecture": "qwen3_moe", "num_experts": 6, "experts_per_token": 2})
+
+
+def test_expert_ranks_divide_the_experts() -> None:
+    for size in (1, 2, 3, 6):
+        check_layout("at", Parallel(processes=size, expert=size), MIXED)
+    with pytest.raises(ValueError, match=r"at\.expert is 4, which does not divide num_experts 6 of it; choose a div"):
+        check_layout("at", Parallel(processes=4, expert=4), MIXED, whose=" of it")
+
+
+def test_a_dense_model_has_no_experts_to_divide() -> None:
+    with pytest.raises(ValueError, match=r"at\.expert is 2 but the model of it has no experts to divide; remove it"):
+        check_layout("at", Parallel(processes=2, expert=2), SHAPE, whose=" of it")
+
+
 def test_lengths_of_no_sequences_are_not_asked() -> None:
     check(None, context=2)

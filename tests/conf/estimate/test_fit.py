@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -139,6 +140,19 @@ def test_experts_are_split_with_their_sequences() -> None:
     assert any(parallel.tensor > 1 for parallel, _ in found)
 
 
+def test_experts_are_divided_where_ranks_have_their_tokens() -> None:
+    found = [parallel for parallel, _ in layouts(training_job(Parallel(processes=4), num_experts=12))]
+    assert {parallel.expert for parallel in found} == {1, 2, 4}, "8 does not divide 12"
+    assert all(parallel.data * parallel.context % parallel.expert == 0 for parallel in found)
+    assert {parallel.expert for parallel, _ in layouts(training_job(Parallel(processes=4)))} == {1}
+
+
+def test_an_import_keeps_its_division_of_experts() -> None:
+    shape = SHAPE.model_copy(update={"num_experts": 4})
+    made = replace(job("tensor", parallel=Parallel(processes=4, expert=2)), shapes=(shape,))
+    assert {parallel.expert for parallel, _ in layouts(made)} == {2}
+
+
 def test_a_pass_has_neither_context_nor_recomputation() -> None:
     found = layouts(job("tensor", micro_batch=5), gpus=4)
     assert {batch for _, batch in found} == {5, 2, 1}
@@ -153,6 +167,7 @@ def test_a_pass_has_neither_context_nor_recomputation() -> None:
         (lambda parallel, batch: 10 if parallel.recompute else 20, "at.parallel.recompute=true"),
         (lambda parallel, batch: 5 * batch, "at.micro_batch=2"),
         (lambda parallel, batch: 20 // parallel.tensor, "at.parallel.tensor=2"),
+        (lambda parallel, batch: 20 // parallel.expert, "at.parallel.expert=2"),
         (lambda parallel, batch: 20 // parallel.context, "at.parallel.context=2"),
         (lambda parallel, batch: 20 // parallel.pipeline, "at.parallel.pipeline=2"),
         (
@@ -166,7 +181,7 @@ def test_a_pass_has_neither_context_nor_recomputation() -> None:
     ],
 )
 def test_the_one_change_that_helps_is_named(need: Any, layout: str) -> None:
-    made = training_job(Parallel(processes=4), need=need)
+    made = training_job(Parallel(processes=4), need=need, **({"num_experts": 2} if "expert" in layout else {}))
     found = nearest(made, 10.5 * GB, 8)
     assert found and found.describe(made) == layout
 

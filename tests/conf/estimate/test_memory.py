@@ -56,6 +56,36 @@ def test_parameters_of_a_rank(shape: Shape, parallel: Parallel, stage: int, para
     assert memory.rank_params(shape, parallel, stage) == params
 
 
+# four experts of 3 x 8 x 16 in place of the MLP, and their router
+MIXED = QWEN.model_copy(update={"architecture": "qwen3_moe", "num_experts": 4, "experts_per_token": 2})
+EXPERTS, OTHERS, ROUTER = 4 * 3 * 128, 2 * 64 + 2 * 32, 4 * 8
+
+
+@pytest.mark.parametrize(
+    ("layout", "layer"),
+    [
+        ({}, EXPERTS + OTHERS),
+        ({"processes": 4, "expert": 4}, EXPERTS // 4 + OTHERS),
+        ({"processes": 4, "tensor": 2, "expert": 2}, EXPERTS // 4 + OTHERS // 2),
+    ],
+)
+def test_a_rank_holds_its_experts_alone(layout: dict[str, int], layer: int) -> None:
+    rows = ROWS // layout.get("tensor", 1)
+    held = 4 * (layer + NORMS + 2 * 2 + ROUTER) + 2 * rows + 8
+    assert memory.rank_params(MIXED, Parallel(**layout), 0) == held
+
+
+def test_ranks_that_divide_experts_gather_tokens_on_a_cpu() -> None:
+    divided = Parallel(processes=4, expert=4)
+    gathered = 60 * 4 * 8 * 2 * 4
+    for of in (passes.forward_bytes, passes.backward_bytes):
+        alone, ours = (of(MIXED, one_pass("cpu", "fp32"), parallel) for parallel in (ALONE, divided))
+        assert 0 < ours - alone <= gathered
+        assert of(MIXED, one_pass(), ALONE) == of(MIXED, one_pass(), divided), "a GPU sends them where they are taken"
+    assert passes._dispatched(MIXED, one_pass("cpu", "fp32"), divided) == 4 * 8 * (3 * 2 + 2 * 4)
+    assert passes._dispatched(MIXED, one_pass("cpu", "fp32"), ALONE) == 4 * 8 * 3 * 2
+
+
 def test_the_fullest_stages_are_the_ends() -> None:
     assert memory.stages_of(ALONE) == (0,)
     assert memory.stages_of(Parallel(processes=4, pipeline=4)) == (0, 3)

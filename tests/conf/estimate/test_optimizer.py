@@ -10,7 +10,7 @@ from conf.estimate import memory, optimizer, passes
 from conf.load import load
 from conf.shape import Shape, num_params
 from conf.stages.teacher import TeacherConfig
-from tests.conf.estimate.test_memory import ALONE, LLAMA, MATRICES, PARAMS, one_pass, training
+from tests.conf.estimate.test_memory import ALONE, EXPERTS, LLAMA, MATRICES, MIXED, OTHERS, PARAMS, one_pass, training
 
 SETTINGS: dict[str, Any] = {"steps": 5, "warmup_steps": 1, "lr": 1e-3, "min_lr": 1e-4, "global_batch": 8}
 SETTINGS |= {"micro_batch": 2, "seq_length": 20, "precision": "bf16"}
@@ -58,6 +58,28 @@ def test_shares_of_an_optimizer_are_rounded_up() -> None:
     assert optimizer.held(7, LLAMA, config(parallel=layout, precision="fp32")) == 4 * 4
     averaged = config(parallel=layout, precision="fp32", average={"kind": "ema"})
     assert optimizer.held(7, LLAMA, averaged) == 4 * (7 + 4), "each rank has the whole average"
+
+
+def test_states_of_divided_experts_have_fewer_ranks() -> None:
+    """Of 4 ranks, 2 and 2 hold the same experts: a rank has half of them and a fourth of the rest, whose states all
+    share."""
+    layout = {"processes": 4, "expert": 2}
+    params = memory.rank_params(MIXED, config(MIXED, parallel=layout).parallel, 0)
+    experts = 4 * EXPERTS // 2
+    assert optimizer.of_experts(MIXED, config(MIXED, parallel=layout).parallel) == experts
+    assert optimizer.held(params, MIXED, config(MIXED, parallel=layout, precision="fp32")) == 4 * 2 * params
+    shared = config(MIXED, parallel=layout | {"distributed_optimizer": True})
+    assert optimizer.held(params, MIXED, shared) == 4 * (3 * (params - experts) // 4 + 3 * experts // 2)
+    muon = config(MIXED, parallel={"processes": 8, "tensor": 2, "expert": 2, "sequence": True}, optimizer="muon")
+    assert optimizer.single_moment(MIXED, muon.parallel, muon) == 4 * (EXPERTS // 4 + OTHERS // 2)
+
+
+def test_the_best_weights_of_divided_experts_are_fewer() -> None:
+    distill = load("tests/recipes/tiny.yaml").distill
+    assert distill is not None
+    layout = distill.parallel.model_copy(update={"processes": 4, "expert": 4})
+    best = distill.model_copy(update={"keep": "best", "parallel": layout, "precision": "fp32"})
+    assert memory.copies(MIXED, best).best == 4 * (num_params(MIXED) - 4 * 3 * EXPERTS // 4)
 
 
 def test_fewer_micro_batches_than_stages_are_in_flight() -> None:

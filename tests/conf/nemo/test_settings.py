@@ -86,6 +86,7 @@ def test_it_must_validate_at_least_once() -> None:
         ({"retry": {}}, "here.retry is set"),
         ({"average": {"kind": "ema"}}, "here.average is ema"),
         ({"parallel": {"recompute": True}}, "here.parallel.recompute is true"),
+        ({"parallel": {"processes": 2, "expert": 2}}, "here.parallel.expert is 2"),
     ],
 )
 def test_training_that_gpt_train_lacks(changed: dict[str, Any], words: str) -> None:

@@ -115,6 +115,11 @@ def test_ranks_that_share_an_optimizer_hold_less(precision: str, each: int) -> N
     assert plain.identity() == shared.identity()
 
 
+def test_ranks_that_store_other_sequences_divide_no_experts() -> None:
+    with pytest.raises(ValidationError, match=r"logits\.parallel\.expert is 2, but each .* raise tensor or pipeline"):
+        LogitsConfig.model_validate({"top_k": 4, "seq_length": 64, "parallel": {"processes": 2, "expert": 2}})
+
+
 def test_a_stage_that_trains_nothing_shares_no_optimizer() -> None:
     layout = {"processes": 2, "distributed_optimizer": True}
     with pytest.raises(ValidationError, match="sets distributed_optimizer, but nothing is trained; remove it"):

@@ -117,7 +117,17 @@ def test_experts_are_as_wide_as_each(logits: list[str], tmp_path: Path) -> None:
     config: Any = SimpleNamespace(micro_batch=8)
     scorer = _Scorer(table("teacher", 1), config, WINDOWS, tmp_path, total=1)
     scorer(table("cut", 2, num_moe_experts=4))
-    assert "ffn_hidden_size=5" in next(iter(scorer.scores))
+    key = next(iter(scorer.scores))
+    assert "ffn_hidden_size=5" in key and key.endswith("num_experts=4")
+
+
+def test_sizes_name_the_experts_of_a_mixture() -> None:
+    """Of every cut: ModelOpt would keep those of the cut before."""
+    sizes: dict[str, Any] = {"architecture": "qwen3_moe", "num_experts": 4, "experts_per_token": 2}
+    teacher = Shape(num_layers=3, hidden_size=8, ffn_hidden_size=12, num_attention_heads=2, num_query_groups=2, **sizes)
+    assert candidate_score._sizes(teacher, teacher) == SIZES | {"num_experts": 4}
+    cut = teacher.model_copy(update={"num_experts": 2})
+    assert candidate_score._sizes(cut, teacher) == SIZES | {"num_experts": 2}
 
 
 @pytest.mark.parametrize(("sequences", "fits"), [(3, True), (4, True), (5, False)])
