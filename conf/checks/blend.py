@@ -36,11 +36,12 @@ def check_blend(recipe: Recipe) -> None:
 
 def _check_stages(blend: BlendConfig, where: str, config: Training) -> None:
     """Every stage that a training reaches has a sequence of it."""
-    ends = bounds(blend.untils, config.sequences, config.seq_length)
+    ends = bounds(blend.untils, config.blocks, config.block_length)
     for number, (start, end) in enumerate(pairwise([0, *ends]), start=1):
-        if start == end and (start < config.sequences or not in_tokens(blend.untils)):
+        if start == end and (start < config.blocks or not in_tokens(blend.untils)):
+            pieces = "blocks" if config.phases else "sequences"
             raise ValueError(
-                f"{where} reads {config.sequences:,} sequences of {config.seq_length} tokens, none of which is in stage"
+                f"{where} reads {config.blocks:,} {pieces} of {config.block_length} tokens, none of which is in stage"
                 f" {number} of blend.stages; choose more steps, or a longer stage"
             )
 

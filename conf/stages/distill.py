@@ -124,6 +124,11 @@ class DistillConfig(WithDistillationLoss, WithEarlyStopping):
                 "distill.intermediate needs the teacher's layer outputs, which offline does not store; remove one of"
                 " the two"
             )
+        if self.offline and self.phases:
+            raise ValueError(
+                "distill.offline reads logits that were stored for sequences of one length, but distill.phases is set;"
+                " remove either"
+            )
         if self.offline and self.best_by == "val_kl" and (self.keep == "best" or self.patience):
             raise ValueError(
                 "distill.best_by is val_kl, which needs the teacher's full vocabulary; choose val_divergence with"

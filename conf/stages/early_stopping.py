@@ -74,6 +74,8 @@ class WithEarlyStopping(Training):
                 f"average.kind is mean but patience is {self.patience}, so the last steps are not known beforehand;"
                 " choose kind ema or remove patience"
             )
+        if self.patience is not None and self.phases:
+            raise ValueError(f"patience is {self.patience}, which may end it before its last phase; remove either")
         if self.evaluate_every is None and (self.evaluate_limit or self.evaluation):
             raise ValueError("evaluate_limit and evaluation need evaluate_every, which is empty; set it or remove them")
         if self.best_by == "mmlu" and self.evaluation and self.evaluation.mmlu is None:

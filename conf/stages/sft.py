@@ -11,6 +11,7 @@ from conf.parallel import Parallel
 from conf.stages.distill import WithDistillationLoss
 from conf.stages.early_stopping import WithEarlyStopping
 from conf.stages.logits import LogitsConfig
+from conf.stages.phases import Phase
 
 
 class SftConfig(WithDistillationLoss, WithEarlyStopping):
@@ -51,6 +52,13 @@ class SftConfig(WithDistillationLoss, WithEarlyStopping):
                 " temperature 1; choose 1 or remove rest_bucket"
             )
         return self
+
+    @field_validator("phases")
+    @classmethod
+    def _one_phase(cls, value: tuple[Phase, ...]) -> tuple[Phase, ...]:
+        if value:
+            raise ValueError("sft.phases is set, but records are packed into rows of one length; remove it")
+        return value
 
     @field_validator("parallel")
     @classmethod

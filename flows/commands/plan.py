@@ -44,7 +44,7 @@ def plan(
     from conf.checks.serve import told
     from conf.cluster import load_cluster
     from conf.load import load
-    from conf.mix import mix_told
+    from conf.mix import mix_told, phases_told
     from conf.placement import place_on_cluster
     from flows.plan import plan as stages_of
     from flows.sizing import caches, sized
@@ -69,7 +69,7 @@ def plan(
     _gates(recipe)
     if kept := caches(recipe):
         out.print(cache_line(kept), highlight=False, markup=False, soft_wrap=True)
-    for line in (*mix_told(recipe), *saved(recipe)):
+    for line in (*phases_told(recipe), *mix_told(recipe), *saved(recipe)):
         out.print(line, highlight=False, markup=False, soft_wrap=True)
     experts = any(each.numbers.active for each in stages)
     for line in told(recipe.serve, recipe.quantize, experts=experts, family=family):
