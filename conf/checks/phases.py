@@ -25,14 +25,15 @@ def check_lengths(where: str, config: Training, shape: Shape, whose: str = "", *
         if length > shape.max_position_embeddings and not (grows and turned):
             remedy = f" or set {at}.rope_theta or {at}.rope_scaling" if grows else ""
             raise ValueError(
-                f"{at}.seq_length is {length} but the model{whose} has {shape.max_position_embeddings} positions; choose"
-                f" at most that{remedy}"
+                f"{at}.seq_length is {length} but the model{whose} has {shape.max_position_embeddings} positions;"
+                f" choose at most that{remedy}"
             )
         check_layout(f"{where}.parallel", config.parallel, shape, tokens=length, whose=whose)
 
 
 def check_rotary(where: str, config: Training, shape: Shape) -> None:
-    """Raise ValueError for a rotary embedding that the model's family does not know, or that no one model would have."""
+    """Raise ValueError for a rotary embedding that the model's family does not know, or beside weights of several
+    phases."""
     row = family(shape)
     for number, phase in enumerate(config.phases, 1):
         if not phase.turns:

@@ -62,6 +62,11 @@ class Phase(Config):
     def _by_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
 
+    def slower(self, factor: float) -> Phase:
+        """With its rates times `factor`."""
+        rates = {name: value * factor for name in ("lr", "min_lr") if (value := getattr(self, name)) is not None}
+        return self.model_copy(update=rates)
+
     @property
     def turns(self) -> bool:
         """Whether it changes the rotary embedding."""
@@ -159,8 +164,8 @@ def _check_until(config: Training, number: int) -> None:
         kinds = ("tokens", "a share of the training")
         one, last = kinds if in_tokens([until]) else kinds[::-1]
         raise ValueError(
-            f"{where} is {told(until)}, {one}, but that of the last phase is {told(untils[-1])}, {last}; give all in the"
-            " same unit"
+            f"{where} is {told(until)}, {one}, but that of the last phase is {told(untils[-1])}, {last}; give all in"
+            " the same unit"
         )
     if until > 1 and not until.is_integer():
         raise ValueError(f"{where} is {until:g}, neither whole tokens nor a share up to 1; choose one of them")
@@ -182,8 +187,8 @@ def _check_last(config: Training) -> None:
         )
     gap = "and after that nothing is said" if steps < config.steps else "which it never reaches"
     raise ValueError(
-        f"phases end at {told(last)} tokens, {gap}: steps {config.steps} have {config.tokens:,} tokens; set until of the"
-        f" last one to {config.tokens}, or change steps"
+        f"phases end at {told(last)} tokens, {gap}: steps {config.steps} have {config.tokens:,} tokens; set until of"
+        f" the last one to {config.tokens}, or change steps"
     )
 
 
@@ -192,8 +197,8 @@ def _check_length(config: Training, number: int, length: int) -> None:
     for name, rows in (("global_batch", config.global_batch), ("micro_batch", config.micro_batch)):
         if rows * config.seq_length % length:
             raise ValueError(
-                f"phases.{number}.seq_length is {length}, which does not divide the {rows * config.seq_length} tokens of"
-                f" {name} {rows} x seq_length {config.seq_length}, and these stay the same in all phases; choose a"
+                f"phases.{number}.seq_length is {length}, which does not divide the {rows * config.seq_length} tokens"
+                f" of {name} {rows} x seq_length {config.seq_length}, and these stay the same in all phases; choose a"
                 f" divisor or another {name}"
             )
 

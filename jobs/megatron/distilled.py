@@ -17,7 +17,7 @@ from jobs.megatron.early_stopping import Watch
 from jobs.megatron.model import DTYPES, build
 from jobs.megatron.parts import Part
 from jobs.megatron.stored_teacher import StoredTeacher
-from jobs.tokens.blend_reader import splits
+from jobs.tokens.phased import splits_of
 from jobs.tokens.windows import Windows
 
 
@@ -48,7 +48,7 @@ def distil(spec: Spec, config: DistillConfig, device: torch.device, until: int |
         student_config,
         config,
         objective,
-        splits=splits(data, config.seq_length, config.sequences),
+        splits=splits_of(data, config),
         output=output,
         watch=watch,
         part=Part(trunk=trunk, until=until),

@@ -43,7 +43,8 @@ def starting_over(train: Callable[..., dict[str, float]]) -> Callable[..., dict[
 def lowered(config: Kind, output: Path) -> Kind:
     """The config with the learning rates of this attempt."""
     factor = config.retry.lr_factor ** len(_tried(output)) if config.retry else 1.0
-    return config.model_copy(update={"lr": config.lr * factor, "min_lr": config.min_lr * factor})
+    rates = {"lr": config.lr * factor, "min_lr": config.min_lr * factor}
+    return config.model_copy(update=rates | {"phases": tuple(phase.slower(factor) for phase in config.phases)})
 
 
 def start_over(error: Diverged, config: Training, output: Path) -> NoReturn:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,14 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 
 from conf.stages.training import Training
 from jobs.megatron import checkpoint, experts
-from jobs.megatron import fused_loss as head
 from jobs.megatron.averages import WeightAverage
 from jobs.megatron.batches import Batch, mean_over_ranks, micro_batches
 from jobs.megatron.early_stopping import Watch
 from jobs.megatron.fused_loss import Losses
-from jobs.megatron.optimizer import bytes_held, optimizer_of, scheduler
+from jobs.megatron.objective import Objective, language_model
+from jobs.megatron.optimizer import bytes_held, optimizer_of
 from jobs.megatron.parts import WHOLE, Part
+from jobs.megatron.phases import Phases
 from jobs.megatron.recompute import recompute_layers
 from jobs.megatron.restart import starting_over
 from jobs.megatron.spikes import SpikeWatch
@@ -32,17 +32,6 @@ from jobs.runtime.checkpoint_folder import existing
 from jobs.runtime.entry import Metrics
 from jobs.runtime.exit import Diverged
 from jobs.tokens.windows import Samples, Split
-
-
-@dataclass(frozen=True, kw_only=True)
-class Objective:
-    """What is minimised. `losses(model, hidden, batch)` turns the last hidden states [micro_batch, seq_length, hidden]
-    of a model with a deferred head into named scalars, sums weighted by `batch.weights`; `total` names the one to
-    minimise."""
-
-    losses: Callable[[Any, torch.Tensor, Batch], Losses]
-    total: str = "objective"
-    adjust_shapes: Callable[..., Any] | None = None
 
 
 @starting_over
@@ -62,7 +51,7 @@ def train(
     newest checkpoint under `output`. Raises ValueError when the loss is not finite, Diverged if it may start over with
     a smaller rate then, and Interrupted, after writing a checkpoint, when the job must stop before its last step."""
     experts.balance(model, hf_config, config)
-    run = _Run(model, config, objective, *splits)
+    run = _Run(model, config, objective, *splits, hf_config=hf_config)
     metrics = Metrics(output) if torch.distributed.get_rank() == 0 else None
     folder, end = output / "checkpoints", part.until or config.steps
     average = run.average.tensor_of if run.average else None
@@ -147,10 +136,15 @@ class _Run:
     """One training run: the wrapped model, its optimizer and schedule, and its splits."""
 
     def __init__(
-        self, model: GPTModel, config: Training, objective: Objective, train: Split, validation: Split
+        self,
+        model: GPTModel,
+        config: Training,
+        objective: Objective,
+        train: Split,
+        validation: Split,
+        hf_config: dict[str, Any] | None = None,
     ) -> None:
-        self.config, self.objective, self.model = config, objective, model
-        self.train, self.validation = train, validation
+        self.config, self.objective, self.model, self.validation = config, objective, model, validation
         if config.parallel.recompute:
             recompute_layers(model)
         shared = config.parallel.distributed_optimizer
@@ -160,11 +154,16 @@ class _Run:
             finalize_model_grads  # otherwise replicated parameters drift between ranks
         )
         self.optimizer = optimizer_of(config, model, self.wrapped)
-        self.scheduler = scheduler(config, self.optimizer)
+        self.phases = Phases(config, self.optimizer, model, train, {} if hf_config is None else hf_config)
         self.average = WeightAverage(model, config) if config.average else None
         self.spikes = SpikeWatch(config.spikes) if config.spikes else None
         self._validated = 0, dict[str, float]()
         model.config.grad_scale_func = self.optimizer.scale_loss
+
+    @property
+    def scheduler(self) -> Any:
+        """The learning rate of the phase that it is in."""
+        return self.phases.scheduler
 
     def finish(self, step: int, averaged: dict[str, float], output: Path) -> None:
         """Write what the average and the spikes came to after the last step."""
@@ -178,8 +177,7 @@ class _Run:
         self.wrapped.train()
         self.wrapped.zero_grad_buffer()
         self.optimizer.zero_grad()
-        indices = self.train.shuffled(done * self.config.global_batch, self.config.global_batch, self.config.seed)
-        losses = self._pass(self.train.samples(indices))
+        losses = self._pass(self.phases.samples(done))
         self.scheduler.step(1)  # before the update, so that step 1 already learns and the last one uses min_lr
         norm, skipped = self._update(done + 1, losses[self.objective.total])
         if self.average:
@@ -207,7 +205,7 @@ class _Run:
 
     def resume(self, step: int) -> None:
         """Continue after `step`, whose checkpoint was loaded."""
-        self.scheduler.step(step)
+        self.phases.resume(step)
         if self.average:
             self.average.step = step
 
@@ -226,7 +224,7 @@ class _Run:
         return _validation_losses(self.wrapped, self.model, self.config, self.objective, self.validation)
 
     def _pass(self, samples: Samples) -> dict[str, float]:
-        return _pass(self.wrapped, self.model, self.config, self.objective, samples, forward_only=False)
+        return _pass(self.wrapped, self.model, self.phases.config, self.objective, samples, forward_only=False)
 
 
 def evaluate(model: GPTModel, config: Training, split: Split) -> dict[str, float]:
@@ -285,14 +283,3 @@ def _pass(
         **({"adjust_tensor_shapes_fn": objective.adjust_shapes} if objective.adjust_shapes else {}),
     )
     return mean_over_ranks(micro_batch_losses)
-
-
-def language_model(z: float = 0.0) -> Objective:
-    """Plain language-model training: cross-entropy in nats per token and, with weight `z`, the z-loss."""
-
-    def losses(model: GPTModel, hidden: torch.Tensor, batch: Batch) -> Losses:
-        weights = head.LossWeights(divergence=0, cross_entropy=1, z=z)
-        found = head.losses(head.head(model, hidden), batch.labels.flatten(), batch.weights.flatten(), weights)
-        return found if z else {"loss": found["objective"]}
-
-    return Objective(losses=losses, total="objective" if z else "loss")
