@@ -114,5 +114,5 @@ def _phase_told(config: Training, span: Span) -> str:
         told += f", {phase.rope_scaling.rope_type} scaling by {phase.rope_scaling.factor:g}"
     if own_rates(config):
         rate = f"rate {own.lr:g}" + (f" to {own.min_lr:g}" if own.min_lr != own.lr else "")
-        told += f", {own.schedule.name} {rate}" + (f" after {own.warmup_steps:,} steps" if own.warmup_steps else "")
+        told += f", {own.schedule.name} {rate}" + (f", warm-up {own.warmup_steps:,}" if own.warmup_steps else "")
     return told
