@@ -82,7 +82,8 @@ def change(model: GPTModel, config: dict[str, Any], phase: Phase, length: int) -
             scaling = {ORIGINAL: before} | scaling
     if phase.turns:
         config.pop("rope_parameters", None)
-        config |= {"rope_theta": theta, "rope_scaling": scaling or None}
+        config.pop("rope_scaling", None)
+        config |= {"rope_theta": theta} | ({"rope_scaling": scaling} if scaling else {})
     config["max_position_embeddings"] = max(before, length)
     model.rotary_pos_emb = RotaryEmbedding(
         kv_channels=head_dim(config), rotary_percent=1.0, rotary_base=theta, use_cpu_initialization=True
