@@ -244,6 +244,8 @@ def _check_vocabulary(recipe: Recipe, shape: Shape) -> None:
 
 def _check_evaluation(config: EvaluateConfig, shape: Shape) -> None:
     _check_length("evaluate.seq_length", config.seq_length, shape)
+    if config.long_text:
+        _check_length("evaluate.long_text.lengths", config.long_text.longest, shape)
     if config.new_tokens:
         _check_length("evaluate.prompt_tokens + evaluate.new_tokens", config.prompt_tokens + config.new_tokens, shape)
 

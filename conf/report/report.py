@@ -15,6 +15,7 @@ from conf.report.gradients import Gradients
 from conf.report.ladder import LadderChoice
 from conf.report.learning import Curve, Learning
 from conf.report.logits import StoredLogits
+from conf.report.long_text import OnLongText
 from conf.report.mix import MixPart
 from conf.report.pruning import Cut, Search, Sweep
 from conf.report.quantization import Quantized, Verified
@@ -79,6 +80,9 @@ class Report(Config):
     mix: tuple[MixPart, ...] = Field(default=(), description="What the blend is mixed of, by stage; empty: no blend.")
     benchmarks: tuple[BenchmarkRow, ...] = Field(
         default=(), description="Scores on evaluate.benchmarks, by benchmark and model."
+    )
+    long_text: dict[str, OnLongText] = Field(
+        default={}, description="What each model does with long text; empty: not measured."
     )
     contamination: Contamination | None = Field(default=None, description="null: not looked for.")
     responses: Responses | None = Field(default=None, description="null: the recipe has no records.")

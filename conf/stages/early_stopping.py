@@ -90,5 +90,10 @@ class WithEarlyStopping(Training):
         mmlu = config.mmlu and (
             config.mmlu.model_copy(update={"limit": self.evaluate_limit}) if self.evaluate_limit else config.mmlu
         )
-        settings = {"mmlu": mmlu, "new_tokens": 0, "split": "test"}  # a study's split must not change what is trained
+        settings = {
+            "mmlu": mmlu,
+            "new_tokens": 0,
+            "split": "test",
+            "long_text": None,
+        }  # a study's split must not change what is trained
         return self.model_copy(update={"evaluation": config.measured.model_copy(update=settings)})
