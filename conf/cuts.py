@@ -128,7 +128,7 @@ def round_of(config: DistillConfig, halving: Halving, number: int) -> DistillCon
         "seed": config.seed + number,
     }
     unfit: dict[str, Any] = {"evaluation": None, "phases": ()}
-    if config.spikes and config.spikes.window >= steps:
+    if config.spikes and max(config.spikes.window, config.spikes.point_every or 0) >= steps:
         unfit |= {"spikes": None}
     if config.average and config.average.reach >= steps:
         unfit |= {"average": None, "export": "weights"}

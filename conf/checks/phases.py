@@ -56,13 +56,24 @@ def check_whole(recipe: Recipe) -> None:
     for name, student in recipe.students.items():
         for number in range(len(student.rounds or (None,))):
             config = recipe.distill_of(name, number)
-            if config and config.phases and (student.branches is not None or student.branch_of is not None):
+            if student.branches is None and student.branch_of is None:
+                continue
+            if config and config.phases:
                 raise ValueError(
                     f"distill of {name} has phases, but students.{name}.branches shares the first steps of trainings of"
                     " other lengths; remove either"
                 )
-    if recipe.study and recipe.study.stop and any("phases" in key for key in recipe.study.space):
-        raise ValueError("study.stop compares trials at the same steps, and phases are in study.space; remove either")
+            if config and config.spikes and config.spikes.point_every:
+                raise ValueError(
+                    f"distill of {name} has spikes.action rewind, but students.{name}.branches shares its first steps,"
+                    " and a branch cannot go back before them; choose skip"
+                )
+    spikes = recipe.distill.spikes if recipe.distill else None
+    if recipe.study and recipe.study.stop and spikes and spikes.point_every:
+        raise ValueError(
+            "distill.spikes.action is rewind, but study.stop stops trials between their steps, and one that goes on"
+            " cannot go back before them; choose skip or remove study.stop"
+        )
 
 
 def grown(shape: Shape, config: Training) -> Shape:

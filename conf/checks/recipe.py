@@ -13,7 +13,7 @@ from conf.checks.claims import check_claims, check_contamination, check_seeds, c
 from conf.checks.distill import check_distill, check_offline
 from conf.checks.function import check_function
 from conf.checks.gates import check_gates
-from conf.checks.layout import check_experts, check_layout
+from conf.checks.layout import check_bound, check_experts, check_layout
 from conf.checks.nemo import check_family, check_nemo
 from conf.checks.phases import check_lengths as check_phase_lengths
 from conf.checks.phases import check_rotary, check_whole, grown
@@ -258,6 +258,7 @@ def _check_training(where: str, config: Training, shape: Shape, whose: str = "",
     check_phase_lengths(where, config, shape, whose, grows=grows)
     check_layout(f"{where}.parallel", config.parallel, shape, tokens=config.seq_length, whose=whose)
     check_experts(where, config, shape, whose)
+    check_bound(where, config, shape, whose)
 
 
 def _check_early_stopping(where: str, config: WithEarlyStopping, shape: Shape) -> None:

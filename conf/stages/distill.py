@@ -114,6 +114,11 @@ class DistillConfig(WithDistillationLoss, WithEarlyStopping):
                 "distill.offline is true but top_k is empty, and only the top K logits are stored; set top_k to at"
                 " most logits.top_k"
             )
+        if self.offline and self.spikes and self.spikes.point_every:
+            raise ValueError(
+                "distill.spikes.action is rewind, which reads more batches than distill.offline has stored logits of;"
+                " choose skip or remove offline"
+            )
         if self.offline and self.rest_bucket and self.temperature != 1:
             raise ValueError(
                 f"distill.temperature is {self.temperature:g} but the probability outside the top K is stored at"

@@ -12,7 +12,7 @@ from conf.estimate.numbers import JobEstimate, StageEstimate
 from conf.parallel import Parallel, RunsAs
 from conf.shape import Shape, num_params
 from conf.stages.average import Average
-from conf.stages.optimizer import Optimizer
+from conf.stages.optimizer import Optimizer, check_bounded
 from conf.stages.phases import Phase, Span, block_length, check_phases, own_rates, spans
 from conf.stages.retry import Retry
 from conf.stages.schedule import Schedule, check_rate
@@ -134,6 +134,17 @@ class Training(StageConfig):
                 f"spikes.window {self.spikes.window} is not below steps {self.steps}, so no step would be judged;"
                 " choose a shorter window or remove spikes"
             )
+        if self.spikes and self.spikes.point_every:
+            if self.phases:
+                raise ValueError(
+                    "spikes.action is rewind but phases are set, whose batches are counted by phase; choose skip or"
+                    " remove phases"
+                )
+            if self.spikes.point_every >= self.steps:
+                raise ValueError(
+                    f"spikes.rewind_every {self.spikes.point_every} is not below steps {self.steps}, so training could"
+                    " only begin anew; choose fewer"
+                )
         return self
 
     @model_validator(mode="after")
@@ -165,6 +176,11 @@ class Training(StageConfig):
                 "parallel.distributed_optimizer is true but average needs the fp32 weights that it spreads over ranks;"
                 " remove either"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        check_bounded(self.optimizer, self.parallel)
         return self
 
     @model_validator(mode="after")

@@ -41,6 +41,7 @@ class Phases:
         """Continue after `step`: in the phase in which it was made, as a run that was not stopped."""
         last = next((span for span in self._spans if step - 1 in span), self._spans[0])
         self._enter(last)
+        self.scheduler.num_steps = 0
         self.scheduler.step(step - (last.start if self._own else 0))
 
     def samples(self, done: int, passed: int = 0) -> Samples:

@@ -16,6 +16,7 @@ import torch
 
 from conf.files import write_whole
 from conf.stages.training import Training
+from jobs.megatron.spikes import REWINDS
 from jobs.runtime.entry import Metrics
 from jobs.runtime.exit import Diverged
 
@@ -57,6 +58,7 @@ def start_over(error: Diverged, config: Training, output: Path) -> NoReturn:
     if torch.distributed.get_rank() == 0:
         # In this order: a job killed in between diverges once more rather than go on from weights of the larger rate.
         shutil.rmtree(output / "checkpoints", ignore_errors=True)
+        (output / REWINDS).unlink(missing_ok=True)
         Metrics(output).rewind(-1)
         write_whole(output / DIVERGED, json.dumps(tried, indent=2) + "\n")
     torch.distributed.barrier()

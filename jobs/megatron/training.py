@@ -20,10 +20,12 @@ from jobs.megatron.averages import WeightAverage
 from jobs.megatron.batches import Batch, mean_over_ranks, micro_batches
 from jobs.megatron.early_stopping import Watch
 from jobs.megatron.fused_loss import Losses
+from jobs.megatron.loop import steps
 from jobs.megatron.objective import Objective, language_model
 from jobs.megatron.optimizer import bytes_held, optimizer_of
 from jobs.megatron.parts import WHOLE, Part
 from jobs.megatron.phases import Phases
+from jobs.megatron.qk_clip import LogitBound
 from jobs.megatron.recompute import recompute_layers
 from jobs.megatron.restart import starting_over
 from jobs.megatron.spikes import SpikeWatch
@@ -56,8 +58,15 @@ def train(
     folder, end = output / "checkpoints", part.until or config.steps
     average = run.average.tensor_of if run.average else None
     own = bool(existing(folder))
-    step = checkpoint.resume(folder, model, run.optimizer, hf_config, watch, average, run.spikes, part.start)
-    run.resume(step)
+
+    def resume() -> int:
+        step = checkpoint.resume(folder, model, run.optimizer, hf_config, watch, average, run.spikes, part.start)
+        run.resume(step)
+        return step
+
+    if run.spikes:
+        run.spikes.begin(output)
+    step = resume()
     print(f"the optimizer holds {bytes_held(run.optimizer, model):,} bytes on this rank")
     if metrics:
         part.begin(metrics, step, end, own=own)
@@ -65,12 +74,22 @@ def train(
     def save(step: int) -> None:
         checkpoint_saver.save(step, model, run.optimizer, hf_config, watch, average, run.spikes)
 
+    def go_back() -> int:
+        assert run.spikes, "only spikes are gone back from"
+        checkpoint_saver.wait()
+        run.spikes.go_back(output, folder)
+        step = resume()
+        if metrics:
+            metrics.rewind(step)
+        return step
+
+    every = config.spikes.point_every if config.spikes else None
     with (
         interrupt.stoppable(),
         heartbeat.monitored(output),
-        checkpoint.Saver(folder, config.checkpoints_kept) as checkpoint_saver,
+        checkpoint.Saver(folder, config.checkpoints_kept, every) as checkpoint_saver,
     ):
-        saved, (step, validation) = step, _steps(run, step, end, metrics, watch, save, checkpoint_saver)
+        saved, (step, validation) = step, steps(run, step, end, metrics, watch, save, go_back, checkpoint_saver)
         if part.until and step == saved and not own:  # nothing was left to do
             save(step)
         checkpoint_saver.wait()
@@ -84,52 +103,6 @@ def train(
         watch.finish(step, output)
     run.finish(step, averaged, output)
     return validation
-
-
-def _steps(
-    run: _Run,
-    step: int,
-    end: int,
-    metrics: Metrics | None,
-    watch: Watch | None,
-    save: Callable[[int], None],
-    checkpoint_saver: checkpoint.Saver,
-) -> tuple[int, dict[str, float]]:
-    """Train from `step` to `end`; returns the last step, and the losses of the last validation since `step`, if
-    any."""
-    config, validation = run.config, dict[str, float]()
-    if step == 0:
-        validation = run.validate()
-        scores = _check_watch(watch, 0, validation)
-        if metrics:
-            metrics.log(0, end, **validation, **scores)
-    finished = step == end or (watch is not None and watch.patience_exhausted)
-    while not finished:
-        values = run.step(step)
-        step += 1
-        new_validation = run.validate() if step % config.validate_every == 0 or step == config.steps else {}
-        validation = new_validation or validation
-        values |= new_validation | _check_watch(watch, step, new_validation)
-        values |= run.validate_average() if new_validation else {}
-        if metrics:
-            metrics.log(step, end, **values)
-        finished = step == end or (watch is not None and watch.patience_exhausted)
-        checkpoint_saver.raise_errors()
-        stop_reason = interrupt.stop_requested()
-        if step % config.checkpoint_every == 0 or finished or stop_reason:
-            save(step)
-        if stop_reason and not finished:
-            checkpoint_saver.wait()
-            raise interrupt.Interrupted(stop_reason, f"after step {step} of {end}")
-    return step, validation
-
-
-def _check_watch(watch: Watch | None, step: int, validation: dict[str, float]) -> dict[str, float]:
-    """The scores `watch` takes after `step`; their evaluation reports no progress."""
-    if not watch:
-        return {}
-    with heartbeat.paused():
-        return watch.check(step, validation)
 
 
 class _Run:
@@ -157,6 +130,8 @@ class _Run:
         self.phases = Phases(config, self.optimizer, model, train, {} if hf_config is None else hf_config)
         self.average = WeightAverage(model, config) if config.average else None
         self.spikes = SpikeWatch(config.spikes) if config.spikes else None
+        self.bound = LogitBound(model, config.optimizer.qk_clip) if config.optimizer.qk_clip else None
+        self._bounded = dict[str, float]()
         self._validated = 0, dict[str, float]()
         model.config.grad_scale_func = self.optimizer.scale_loss
 
@@ -177,7 +152,10 @@ class _Run:
         self.wrapped.train()
         self.wrapped.zero_grad_buffer()
         self.optimizer.zero_grad()
-        losses = self._pass(self.phases.samples(done))
+        self._bounded = {}
+        if self.bound:
+            self.bound.forget()
+        losses = self._pass(self.phases.samples(done, self.spikes.passed(done) if self.spikes else 0))
         self.scheduler.step(1)  # before the update, so that step 1 already learns and the last one uses min_lr
         norm, skipped = self._update(done + 1, losses[self.objective.total])
         if self.average:
@@ -191,7 +169,9 @@ class _Run:
                 f"lower lr {self.config.lr:g} or raise warmup_steps (checkpoints hold only steps before it)"
             )
         counted = {"skipped_steps": float(len(self.spikes.skipped))} if self.spikes else {}
-        return values | counted | {"lr": self.optimizer.param_groups[0]["lr"]}
+        if self.spikes and self.spikes.config.point_every:
+            counted |= {"rewinds": float(len(self.spikes.rewound))}
+        return values | counted | self._bounded | {"lr": self.optimizer.param_groups[0]["lr"]}
 
     def _update(self, step: int, loss: float) -> tuple[float, bool]:
         """Step the weights unless `step` is a spike; the gradient's norm before clipping, and whether it was one."""
@@ -201,7 +181,12 @@ class _Run:
             if self.spikes.skips(step, loss, norm):
                 return norm, True
         _, norm, _ = self.optimizer.step()
+        self._bounded = self.bound.apply() if self.bound else {}
         return float(norm), False
+
+    def may_go_back_to(self, step: int) -> bool:
+        """Whether the run may go back to `step` from a spike after it."""
+        return self.spikes is not None and self.spikes.point(step)
 
     def resume(self, step: int) -> None:
         """Continue after `step`, whose checkpoint was loaded."""
