@@ -101,18 +101,29 @@ def phases_told(recipe: Recipe) -> list[str]:
 
 def _phase_told(config: Training, span: Span) -> str:
     """Where a phase lies, its sequences, its rotary embedding and its rate."""
-    own, phase = span.config, span.phase
-    assert phase is not None, "the caller asks only where there are phases"
+    own = span.config
     told = (
         f"phase {span.number} of {len(config.phases)}, steps {span.start + 1:,} to {span.end:,}"
         f" ({(span.end - span.start) * config.tokens_per_step:,} tokens): {own.global_batch:,} sequences of"
         f" {own.seq_length:,} a step, {own.micro_batch} in a micro-batch"
     )
-    if phase.rope_theta:
-        told += f", rotary base {phase.rope_theta:,.0f}"
-    if phase.rope_scaling:
-        told += f", {phase.rope_scaling.rope_type} scaling by {phase.rope_scaling.factor:g}"
-    if own_rates(config):
-        rate = f"rate {own.lr:g}" + (f" to {own.min_lr:g}" if own.min_lr != own.lr else "")
-        told += f", {own.schedule.name} {rate}" + (f", warm-up {own.warmup_steps:,}" if own.warmup_steps else "")
-    return told
+    return ", ".join(part for part in (told, rotary_told(span), rate_told(config, span)) if part)
+
+
+def rotary_told(span: Span) -> str | None:
+    """How a phase changes the rotary embedding; None: it does not."""
+    phase, parts = span.phase, []
+    if phase and phase.rope_theta:
+        parts.append(f"rotary base {phase.rope_theta:,.0f}")
+    if phase and phase.rope_scaling:
+        parts.append(f"{phase.rope_scaling.rope_type} scaling by {phase.rope_scaling.factor:g}")
+    return ", ".join(parts) or None
+
+
+def rate_told(config: Training, span: Span) -> str | None:
+    """The learning rate of a phase; None where the section's curve goes over all of them."""
+    own = span.config
+    if not own_rates(config):
+        return None
+    rate = f"rate {own.lr:g}" + (f" to {own.min_lr:g}" if own.min_lr != own.lr else "")
+    return f"{own.schedule.name} {rate}" + (f", warm-up {own.warmup_steps:,}" if own.warmup_steps else "")
