@@ -15,6 +15,7 @@ from jobs.megatron import distillation, evaluation, inputs, training, weights
 from jobs.megatron import fused_loss as head
 from jobs.megatron.early_stopping import Watch
 from jobs.megatron.model import DTYPES, build
+from jobs.megatron.objective import Objective
 from jobs.megatron.parts import Part
 from jobs.megatron.stored_teacher import StoredTeacher
 from jobs.tokens.phased import splits_of
@@ -68,7 +69,7 @@ def _objective(config: DistillConfig, source: Any, model: Any = None) -> Any:
     """The objective with the teacher's part from `source`; `model` is ModelOpt's, where the teacher runs beside the
     student."""
     shapes = {"seq_length": config.seq_length, "micro_batch_size": config.micro_batch, "decoder_seq_length": None}
-    return training.Objective(
+    return Objective(
         losses=functools.partial(distillation.losses, config=config, source=source),
         adjust_shapes=None if model is None else get_tensor_shapes_adjust_fn_for_distillation(model, **shapes),
     )
