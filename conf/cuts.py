@@ -120,15 +120,16 @@ tokens. They use the teacher itself, because stored logits may not cover the sam
 
 def round_of(config: DistillConfig, halving: Halving, number: int) -> DistillConfig:
     """Distillation config of candidates in round `number`, from 0: twice the steps of the previous round, proportional
-    warm-up, other samples. A window of spikes and a mean of weights that reach further than its steps are left out."""
+    warm-up, other samples. Phases are
+    left out, and a window of spikes and a mean of weights that reach further than its steps."""
     steps = (halving.steps or max(1, config.steps // 10)) * 2**number
     schedule = {
         "steps": steps,
         "warmup_steps": config.warmup_steps * steps // config.steps,
         "seed": config.seed + number,
     }
-    unfit: dict[str, Any] = {"evaluation": None}
-    if config.spikes and config.spikes.window >= steps:
+    unfit: dict[str, Any] = {"evaluation": None, "phases": ()}
+    if config.spikes and max(config.spikes.window, config.spikes.point_every or 0) >= steps:
         unfit |= {"spikes": None}
     if config.average and config.average.reach >= steps:
         unfit |= {"average": None, "export": "weights"}

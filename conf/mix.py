@@ -10,6 +10,7 @@ from conf.recipe import Recipe
 from conf.stages.blend import OWN, BlendConfig
 from conf.stages.distill import DistillConfig
 from conf.stages.mix import bounds, in_tokens, places
+from conf.stages.phases import Span, own_rates
 from conf.stages.search import SearchConfig
 from conf.stages.teacher import TeacherConfig
 from conf.stages.training import Training
@@ -39,8 +40,8 @@ def _search_rounds(name: str, search: SearchConfig | None, config: DistillConfig
 
 def placed(blend: BlendConfig, config: Training) -> list[int]:
     """The sequence of a training before which each stage ends, at most its last."""
-    ends = bounds(blend.untils, config.sequences, config.seq_length)
-    return [min(end, config.sequences) for end in ends]
+    ends = bounds(blend.untils, config.blocks, config.block_length)
+    return [min(end, config.blocks) for end in ends]
 
 
 def mix_told(recipe: Recipe) -> list[str]:
@@ -62,15 +63,16 @@ def mix_told(recipe: Recipe) -> list[str]:
 
 def _placed_told(blend: BlendConfig, config: Training) -> str:
     """Which sequences of a training each stage has, and whether its bounds lay inside of sequences."""
-    exactly = places(blend.untils, config.sequences, config.seq_length)
-    read = [end for end in placed(blend, config) if end < config.sequences]
+    exactly = places(blend.untils, config.blocks, config.block_length)
+    read = [end for end in placed(blend, config) if end < config.blocks]
+    unit = "block" if config.phases else "sequence"
     parts = [
-        f"stage {number} to {end:,} (step {-(-end // config.global_batch):,})"
-        for number, end in enumerate([*read, config.sequences], start=1)
+        f"stage {number} to {end:,} (step {-(-end * config.block_length // config.tokens_per_step):,})"
+        for number, end in enumerate([*read, config.blocks], start=1)
     ]
-    told = f"{config.sequences:,} sequences of {config.seq_length}, {', '.join(parts)}"
+    told = f"{config.blocks:,} {unit}s of {config.block_length}, {', '.join(parts)}"
     if any(place.denominator > 1 for place in exactly[: len(read)]):
-        told += "; where a stage would end inside a sequence, it ends at the nearest one's end"
+        told += f"; where a stage would end inside a {unit}, it ends at the nearest one's end"
     return told + (f"; it ends before stage {len(parts) + 1}" if len(parts) < len(exactly) else "")
 
 
@@ -79,6 +81,49 @@ def as_json(blend: BlendConfig | None, config: Any) -> list[dict[str, Any]] | No
     if blend is None or not blend.stages or not isinstance(config, (TeacherConfig, DistillConfig)) or not config.steps:
         return None
     return [
-        {"until_sequence": end, "until_step": -(-end // config.global_batch), "until_tokens": end * config.seq_length}
+        {
+            "until_sequence": end,
+            "until_step": -(-end * config.block_length // config.tokens_per_step),
+            "until_tokens": end * config.block_length,
+        }
         for end in placed(blend, config)
     ]
+
+
+def phases_told(recipe: Recipe) -> list[str]:
+    """The phases of each training that has them, a sentence each."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for where, config in trainings(recipe):
+        if config.phases:
+            alike.setdefault(tuple(_phase_told(config, span) for span in config.spans), []).append(where)
+    return [f"{', '.join(dict.fromkeys(names))}: {line}" for lines, names in alike.items() for line in lines]
+
+
+def _phase_told(config: Training, span: Span) -> str:
+    """Where a phase lies, its sequences, its rotary embedding and its rate."""
+    own = span.config
+    told = (
+        f"phase {span.number} of {len(config.phases)}, steps {span.start + 1:,} to {span.end:,}"
+        f" ({(span.end - span.start) * config.tokens_per_step:,} tokens): {own.global_batch:,} sequences of"
+        f" {own.seq_length:,} a step, {own.micro_batch} in a micro-batch"
+    )
+    return ", ".join(part for part in (told, rotary_told(span), rate_told(config, span)) if part)
+
+
+def rotary_told(span: Span) -> str | None:
+    """How a phase changes the rotary embedding; None: it does not."""
+    phase, parts = span.phase, []
+    if phase and phase.rope_theta:
+        parts.append(f"rotary base {phase.rope_theta:,.0f}")
+    if phase and phase.rope_scaling:
+        parts.append(f"{phase.rope_scaling.rope_type} scaling by {phase.rope_scaling.factor:g}")
+    return ", ".join(parts) or None
+
+
+def rate_told(config: Training, span: Span) -> str | None:
+    """The learning rate of a phase; None where the section's curve goes over all of them."""
+    own = span.config
+    if not own_rates(config):
+        return None
+    rate = f"rate {own.lr:g}" + (f" to {own.min_lr:g}" if own.min_lr != own.lr else "")
+    return f"{own.schedule.name} {rate}" + (f", warm-up {own.warmup_steps:,}" if own.warmup_steps else "")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from conf.mmlu_files import Subject
 from conf.spec import Spec
 from conf.stages.evaluate import EvaluateConfig
-from jobs.evaluation.measure import check, measure, questions, sequences
+from jobs.evaluation.measure import check, long_sequences, measure, questions, sequences
 from jobs.runtime.entry import Metrics, main
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ UNMEASURED = (
 def run(spec: Spec) -> None:
     """Inputs: model, teacher, data, and mmlu where it is a separate folder. Writes scores.json, items.jsonl (each
     question's answer) and sequences.json (each test sequence's loss, KL and agreement), so that models can be compared
-    in pairs; with records also responses.json (those of their test split)."""
+    in pairs; with records also responses.json (those of their test split), with long_text long.json."""
     config = EvaluateConfig.model_validate(spec.config)
     output = Path(spec.output)
     directory, teacher, data = (
@@ -48,13 +48,19 @@ def run(spec: Spec) -> None:
     check(directory, teacher, data, config)
     subjects, samples = questions(spec, config, data), sequences(config, data)
 
-    from jobs.evaluation import responses
+    from jobs.evaluation import long_text, responses
+    from jobs.huggingface import model as hf
 
+    long = long_sequences(config, data)
     response_split = responses.test_split(Path(spec.inputs["records"]), directory) if "records" in spec.inputs else None
     num_records = min(config.sequences, len(response_split)) if response_split else 0
-    progress = _Progress(output, len(samples) + _num_questions(subjects, config) + num_records)
+    num_long = 0 if config.long_text is None or long is None else long_text.count(config.long_text, len(long))
+    progress = _Progress(output, len(samples) + _num_questions(subjects, config) + num_records + num_long)
 
     def respond(model: PreTrainedModel) -> None:
+        if config.long_text is not None and long is not None:
+            found = long_text.measure(model, hf.load_tokenizer(directory), long, config.long_text, progress)
+            (output / "long.json").write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
         if response_split:
             scores = responses.score(model, response_split, config.sequences, config.batch, progress)
             (output / "responses.json").write_text(json.dumps(scores, allow_nan=False) + "\n")

@@ -44,6 +44,7 @@ def _tune(spec: Spec, config: SftConfig, device: torch.device) -> None:
     from jobs.megatron import inputs, training, weights
     from jobs.megatron.early_stopping import Watch
     from jobs.megatron.model import DTYPES, build
+    from jobs.megatron.objective import Objective
 
     records, output = Path(spec.inputs["records"]), Path(spec.output)
     path = Path(spec.inputs["student"]) / "model"
@@ -54,7 +55,7 @@ def _tune(spec: Spec, config: SftConfig, device: torch.device) -> None:
     weights.load(student, path, hf_config)
     head.defer(student)
     model, source, shapes = _with_teacher(spec, config, student, hf_config, device)
-    objective = training.Objective(losses=functools.partial(losses, config=config, source=source), adjust_shapes=shapes)
+    objective = Objective(losses=functools.partial(losses, config=config, source=source), adjust_shapes=shapes)
     training.train(model, hf_config, config, objective, splits=splits, output=output, watch=Watch(model, config))
     weights.save(model, output / "model", hf_config, path, DTYPES[config.precision])
     if torch.distributed.get_rank() == 0:

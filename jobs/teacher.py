@@ -39,7 +39,8 @@ def _build_teacher(spec: Spec, config: TeacherConfig, device: str) -> None:
     from jobs.megatron import fused_loss as head
     from jobs.megatron import training, weights
     from jobs.megatron.model import DTYPES, build, config_of_shape
-    from jobs.tokens.blend_reader import splits
+    from jobs.megatron.objective import language_model
+    from jobs.tokens.phased import splits_of
 
     data, output = Path(spec.inputs["data"]), Path(spec.output)
     source_model = Path(spec.inputs["model"]) if config.model else None
@@ -60,9 +61,8 @@ def _build_teacher(spec: Spec, config: TeacherConfig, device: str) -> None:
     else:
         weights.initialize(model, hf_config, config.seed)
     head.defer(model)
-    objective = training.language_model(config.z_loss)
-    read = splits(data, config.seq_length, config.sequences)
-    training.train(model, hf_config, config, objective, splits=read, output=output)
+    objective = language_model(config.z_loss)
+    training.train(model, hf_config, config, objective, splits=splits_of(data, config), output=output)
     weights.save(model, output / "model", hf_config, source_model or data / "tokenizer", DTYPES[config.precision])
 
 

@@ -29,6 +29,11 @@ def check_blend(recipe: Recipe) -> None:
                 f" {config.seq_length}) but {name} {most:,}; raise {'blend.tokens' if recipe.blend.tokens else 'it'} or"
                 " choose fewer steps"
             )
+        if recipe.blend.stages and config.spikes and config.spikes.point_every:
+            raise ValueError(
+                f"{where} has spikes.action rewind, which reads more batches than blend.stages place; choose skip, or"
+                " weights that do not change"
+            )
         if recipe.blend.stages:
             _check_stages(recipe.blend, where, config)
     _check_branches(recipe, recipe.blend)
@@ -36,11 +41,12 @@ def check_blend(recipe: Recipe) -> None:
 
 def _check_stages(blend: BlendConfig, where: str, config: Training) -> None:
     """Every stage that a training reaches has a sequence of it."""
-    ends = bounds(blend.untils, config.sequences, config.seq_length)
+    ends = bounds(blend.untils, config.blocks, config.block_length)
     for number, (start, end) in enumerate(pairwise([0, *ends]), start=1):
-        if start == end and (start < config.sequences or not in_tokens(blend.untils)):
+        if start == end and (start < config.blocks or not in_tokens(blend.untils)):
+            pieces = "blocks" if config.phases else "sequences"
             raise ValueError(
-                f"{where} reads {config.sequences:,} sequences of {config.seq_length} tokens, none of which is in stage"
+                f"{where} reads {config.blocks:,} {pieces} of {config.block_length} tokens, none of which is in stage"
                 f" {number} of blend.stages; choose more steps, or a longer stage"
             )
 

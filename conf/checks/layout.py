@@ -6,7 +6,7 @@ Runs when a recipe is loaded, with the cluster's layouts applied, and again in j
 from __future__ import annotations
 
 from conf.parallel import Parallel
-from conf.shape import Shape
+from conf.shape import Shape, family
 from conf.stages.training import Training
 
 
@@ -52,6 +52,21 @@ def check_experts(where: str, config: Training, shape: Shape, whose: str = "") -
             f"{where}.parallel.tensor is {config.parallel.tensor} and the model{whose} mixes experts, which"
             " tensor-parallel ranks train only with sequence parallelism; set"
             f" {where}.parallel.sequence=true"
+        )
+
+
+def check_bound(where: str, config: Training, shape: Shape, whose: str = "") -> None:
+    """Raise ValueError for a bound on attention logits that scaled weights would not give."""
+    bound, row = config.optimizer.qk_clip, family(shape)
+    if bound and row.qk_norm:
+        raise ValueError(
+            f"{where}.optimizer.qk_clip is {bound:g} but the model{whose} is a {row.title}, whose norms on queries and"
+            " keys undo a scaling of their weights, and bound the logits themselves; remove it"
+        )
+    if bound and row.attention_cap:
+        raise ValueError(
+            f"{where}.optimizer.qk_clip is {bound:g} but the model{whose} is a {row.title}, which caps its attention"
+            " scores; remove it"
         )
 
 

@@ -13,8 +13,10 @@ from conf.checks.claims import check_claims, check_contamination, check_seeds, c
 from conf.checks.distill import check_distill, check_offline
 from conf.checks.function import check_function
 from conf.checks.gates import check_gates
-from conf.checks.layout import check_experts, check_layout
+from conf.checks.layout import check_bound, check_experts, check_layout
 from conf.checks.nemo import check_family, check_nemo
+from conf.checks.phases import check_lengths as check_phase_lengths
+from conf.checks.phases import check_rotary, check_whole, grown
 from conf.checks.quantize import check_format
 from conf.checks.raw import check_raw
 from conf.checks.serve import check_served, check_verified
@@ -47,6 +49,7 @@ def check(recipe: Recipe) -> Recipe:
     check_benchmarks(recipe)
     check_claims(recipe)
     check_seeds(recipe)
+    check_whole(recipe)
     check_branches(recipe)
     check_contamination(recipe)
     check_nemo(recipe)
@@ -64,7 +67,7 @@ def check(recipe: Recipe) -> Recipe:
     check_family(recipe, shape)
     recipe = fitted(recipe, shape)
     _check_vocabulary(recipe, shape)
-    _check_training("teacher", recipe.teacher, shape)
+    _check_training("teacher", recipe.teacher, origin_shape(recipe) or shape, grows=True)
     if recipe.teacher.steps == 0:  # an import reads no sequences, but its ranks divide the model
         check_layout("teacher.parallel", recipe.teacher.parallel, shape)
     if recipe.needs_importance:
@@ -125,7 +128,13 @@ def _check_scoring(where: str, config: QuickScore, shape: Shape) -> None:
 
 
 def teacher_shape(recipe: Recipe) -> Shape | None:
-    """The teacher's shape: the recipe's, a local model's, or teacher.reference for a hub model; None if unknown."""
+    """The shape of the teacher that is compressed; None if unknown."""
+    shape = origin_shape(recipe)
+    return shape and grown(shape, recipe.teacher)
+
+
+def origin_shape(recipe: Recipe) -> Shape | None:
+    """Its shape before it is trained: the recipe's, a local model's, or teacher.reference for a hub model."""
     teacher, tokenizer = recipe.teacher, recipe.data.tokenizer
     if teacher.shape:
         if teacher.shape.vocab_size:
@@ -235,16 +244,21 @@ def _check_vocabulary(recipe: Recipe, shape: Shape) -> None:
 
 def _check_evaluation(config: EvaluateConfig, shape: Shape) -> None:
     _check_length("evaluate.seq_length", config.seq_length, shape)
+    if config.long_text:
+        _check_length("evaluate.long_text.lengths", config.long_text.longest, shape)
     if config.new_tokens:
         _check_length("evaluate.prompt_tokens + evaluate.new_tokens", config.prompt_tokens + config.new_tokens, shape)
 
 
-def _check_training(where: str, config: Training, shape: Shape, whose: str = "") -> None:
+def _check_training(where: str, config: Training, shape: Shape, whose: str = "", *, grows: bool = False) -> None:
     if config.steps == 0:
         return
     _check_length(f"{where}.seq_length", config.seq_length, shape)
+    check_rotary(where, config, shape)
+    check_phase_lengths(where, config, shape, whose, grows=grows)
     check_layout(f"{where}.parallel", config.parallel, shape, tokens=config.seq_length, whose=whose)
     check_experts(where, config, shape, whose)
+    check_bound(where, config, shape, whose)
 
 
 def _check_early_stopping(where: str, config: WithEarlyStopping, shape: Shape) -> None:

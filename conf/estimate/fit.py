@@ -98,9 +98,7 @@ def _layouts(job: JobEstimate, gpus_per_node: int) -> Iterator[tuple[Parallel, i
     tensors = [
         size for size in range(1, max(1, gpus_per_node) + 1) if gpus_per_node % size == 0 and _divides(job, size)
     ]
-    contexts = [
-        size for size in (1, 2, 4, 8, 16) if trains and job.training and job.training.seq_length % (2 * size) == 0
-    ] or [1]
+    contexts = [size for size in (1, 2, 4, 8, 16) if trains and job.training and job.training.spreads_over(size)] or [1]
     ranks = [job.parallel.processes << doubled for doubled in range(MOST_DOUBLINGS + 1)]
     switches = (False, True) if trains else (False,)
     for processes, tensor, pipeline, context in product(ranks, tensors, pipelines, contexts):
@@ -111,7 +109,7 @@ def _layouts(job: JobEstimate, gpus_per_node: int) -> Iterator[tuple[Parallel, i
             continue
         divisions = [size for size in _divisions(job, data * context) if trains or size == job.parallel.expert]
         for expert, sequence, recompute, micro_batch in product(divisions, switches, switches, batches):
-            if (sequence and tensor == 1) or (job.training and job.training.global_batch % (micro_batch * data)):
+            if (sequence and tensor == 1) or (job.training and not job.training.takes(micro_batch, data)):
                 continue
             if trains and tensor > 1 and not sequence and any(shape.num_experts for shape in job.shapes):
                 continue

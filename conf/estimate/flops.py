@@ -8,7 +8,8 @@ hours."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from conf.shape import Shape, head_dim, layer_matrices, router
 
@@ -65,6 +66,14 @@ def trained(
     return Work(
         flops=tokens * (3 * student + teacher_flops), utilisation=DISTILLED if teacher else TRAINED, slowdown=slowdown
     )
+
+
+def added(parts: Iterable[Work]) -> Work:
+    """The work of parts of one training; its slowdown is the mean by FLOPs."""
+    works = list(parts)
+    total = sum(work.flops for work in works)
+    slowdown = sum(work.flops * work.slowdown for work in works) / total if total else 1.0
+    return works[0] if len(works) == 1 else replace(works[0], flops=total, slowdown=slowdown)
 
 
 def passed(shapes: tuple[Shape, ...], tokens: int, seq_length: int) -> Work:

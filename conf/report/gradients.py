@@ -15,10 +15,20 @@ class SkippedStep(Config):
     reason: str = Field(description="Why it is a spike, as the end of a sentence.")
 
 
+class Rewound(Config):
+    """A spike from which training went back."""
+
+    step: int = Field(description="Number of the step that was a spike.")
+    to: int = Field(description="Step that it went on from.")
+    left_out: int = Field(description="Batches that were left out.")
+    reason: str = Field(description="Why it is a spike, as the end of a sentence.")
+
+
 class Skipped(Excerpt):
     """The spikes of a training (spikes.json)."""
 
     skipped: tuple[SkippedStep, ...] = Field(description="In order; empty: none was found.")
+    rewound: tuple[Rewound, ...] = Field(default=(), description="In order; empty: training never went back.")
 
 
 class Gradients(Config):

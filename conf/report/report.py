@@ -15,7 +15,9 @@ from conf.report.gradients import Gradients
 from conf.report.ladder import LadderChoice
 from conf.report.learning import Curve, Learning
 from conf.report.logits import StoredLogits
+from conf.report.long_text import OnLongText
 from conf.report.mix import MixPart
+from conf.report.phases import TrainedPhase
 from conf.report.pruning import Cut, Search, Sweep
 from conf.report.quantization import Quantized, Verified
 from conf.report.responses import Responses
@@ -69,6 +71,7 @@ class Report(Config):
     )
     curves: dict[str, Curve] = Field(default={}, description="Validation curves by distilled model.")
     learning: dict[str, Learning] = Field(default={}, description="Training of each distilled model.")
+    phases: tuple[TrainedPhase, ...] = Field(default=(), description="Phases of trainings that had some.")
     gradients: dict[str, Gradients] = Field(default={}, description="Gradients by model that was trained.")
     layer_importance: dict[str, float] | None = Field(
         default=None,
@@ -83,6 +86,9 @@ class Report(Config):
     )
     speeds: tuple[Speed, ...] = Field(
         default=(), description="What imbik bench measured of the models; empty: nothing."
+    )
+    long_text: dict[str, OnLongText] = Field(
+        default={}, description="What each model does with long text; empty: not measured."
     )
     contamination: Contamination | None = Field(default=None, description="null: not looked for.")
     responses: Responses | None = Field(default=None, description="null: the recipe has no records.")

@@ -114,6 +114,11 @@ class DistillConfig(WithDistillationLoss, WithEarlyStopping):
                 "distill.offline is true but top_k is empty, and only the top K logits are stored; set top_k to at"
                 " most logits.top_k"
             )
+        if self.offline and self.spikes and self.spikes.point_every:
+            raise ValueError(
+                "distill.spikes.action is rewind, which reads more batches than distill.offline has stored logits of;"
+                " choose skip or remove offline"
+            )
         if self.offline and self.rest_bucket and self.temperature != 1:
             raise ValueError(
                 f"distill.temperature is {self.temperature:g} but the probability outside the top K is stored at"
@@ -123,6 +128,17 @@ class DistillConfig(WithDistillationLoss, WithEarlyStopping):
             raise ValueError(
                 "distill.intermediate needs the teacher's layer outputs, which offline does not store; remove one of"
                 " the two"
+            )
+        lengths = {span.config.seq_length for span in self.spans}
+        if self.parallel.pipeline > 1 and len(lengths) > 1:
+            raise ValueError(
+                f"distill.parallel.pipeline is {self.parallel.pipeline} but distill.phases has sequences of several"
+                " lengths, and stages that also carry the teacher exchange tensors of one; choose pipeline 1"
+            )
+        if self.offline and self.phases:
+            raise ValueError(
+                "distill.offline reads logits that were stored for sequences of one length, but distill.phases is set;"
+                " remove either"
             )
         if self.offline and self.best_by == "val_kl" and (self.keep == "best" or self.patience):
             raise ValueError(

@@ -86,6 +86,8 @@ class WithEarlyStopping(Training):
                 f"average.kind is mean but patience is {self.patience}, so the last steps are not known beforehand;"
                 " choose kind ema or remove patience"
             )
+        if self.patience is not None and self.phases:
+            raise ValueError(f"patience is {self.patience}, which may end it before its last phase; remove either")
         if self.evaluate_every is None and (self.evaluate_limit or self.evaluation):
             raise ValueError("evaluate_limit and evaluation need evaluate_every, which is empty; set it or remove them")
         if self.evaluate_every is None and self.evaluate_benchmarks:
@@ -102,7 +104,8 @@ class WithEarlyStopping(Training):
         mmlu = config.mmlu and (
             config.mmlu.model_copy(update={"limit": self.evaluate_limit}) if self.evaluate_limit else config.mmlu
         )
-        settings = {"mmlu": mmlu, "new_tokens": 0, "split": "test"}  # a study's split must not change what is trained
+        # a study's split must not change what is trained
+        settings = {"mmlu": mmlu, "new_tokens": 0, "split": "test", "long_text": None}
         benchmarks = {
             name: asked.filled(evaluate.benchmarks[name]) if name in evaluate.benchmarks else asked
             for name, asked in self.evaluate_benchmarks.items()

@@ -16,6 +16,7 @@ from conf.paths import InputName
 from conf.shape import num_params
 from conf.stages.answer import ENGINE_BYTES
 from conf.stages.benchmark import Benchmark
+from conf.stages.long_text import LongText
 
 
 class Mmlu(Config):
@@ -78,6 +79,9 @@ class EvaluateConfig(StageConfig):
             "Maximum test sequences to score (loss, perplexity, KL); the same limit applies to held-out records."
         ),
     )
+    long_text: Annotated[LongText | None, Later()] = Field(
+        default=None, description="Loss by position, and facts planted in long text and asked for; null: neither."
+    )
     prompt_tokens: int = Field(default=32, ge=1, description="Prompt length of the generation benchmark, in tokens.")
     new_tokens: int = Field(
         default=64, ge=0, description="Tokens generated in the generation benchmark; 0: no benchmark."
@@ -104,6 +108,9 @@ class EvaluateConfig(StageConfig):
 
         def peak(_: Parallel, __: int, device: passes.Device) -> memory.Memory:
             scored = memory.scoring(shape, together, passes.batch_of(self, self.batch, device))
+            if self.long_text:  # a sequence at a time, of the model alone
+                long = passes.batch_of(self.model_copy(update={"seq_length": self.long_text.longest}), 1, device)
+                scored = max(scored, memory.scoring(shape, params, long), key=lambda one: one.total)
             if device != "cpu" or self.mmlu_by is None or self.mmlu_by.name != "vllm":
                 return scored
             weights = passes.BYTES[self.precision] * params  # the engine ends before the models are loaded

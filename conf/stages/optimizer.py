@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from conf.base import Config
+from conf.base import Config, Later
+from conf.parallel import Parallel
 
 MOMENTUM, ITERATIONS = 0.95, 5
 
@@ -37,6 +38,15 @@ class Optimizer(Config):
         description="Weight decay of the token embeddings, and of the output where it is tied; empty: weight_decay.",
     )
 
+    qk_clip: Annotated[float | None, Later()] = Field(
+        default=None,
+        gt=0,
+        description=(
+            "Bound on attention logits (MuonClip's; Kimi K2: 100): after a step, query and key weights of heads whose"
+            " largest logit passed it are scaled down; empty: none."
+        ),
+    )
+
     @model_validator(mode="after")
     def _of_its_name(self) -> Self:
         if self.name == "muon":
@@ -58,3 +68,16 @@ class Optimizer(Config):
     def muon_iterations(self) -> int:
         """The iterations of Muon."""
         return self.iterations or ITERATIONS
+
+
+def check_bounded(optimizer: Optimizer, parallel: Parallel) -> None:
+    """Raise ValueError for a layout in which no rank has the logits or the weights that `qk_clip` needs."""
+    for name, value, only in (
+        ("context", parallel.context, 1),
+        ("distributed_optimizer", parallel.distributed_optimizer, False),
+    ):
+        if optimizer.qk_clip and value != only:
+            raise ValueError(
+                f"parallel.{name} is {str(value).lower()} but optimizer.qk_clip needs whole sequences and weights;"
+                f" choose {str(only).lower()} or remove qk_clip"
+            )

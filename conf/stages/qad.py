@@ -38,6 +38,13 @@ class QADConfig(WithDistillationLoss):
             raise ValueError(f"quantize.qad.z_loss is {self.z_loss:g} but QAD has no such loss; remove it")
         if self.retry:
             raise ValueError("quantize.qad.retry is set but QAD does not start over; remove it")
+        if self.optimizer.qk_clip:
+            raise ValueError(
+                f"quantize.qad.optimizer.qk_clip is {self.optimizer.qk_clip:g} but QAD looks at no attention logits;"
+                " remove it"
+            )
+        if self.phases:
+            raise ValueError("quantize.qad.phases is set but QAD has one phase; remove it")
         if self.spikes:
             raise ValueError("quantize.qad.spikes is set but QAD leaves out no steps; remove it")
         if self.steps < 1:

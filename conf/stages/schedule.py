@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
 from conf.base import Config
+
+if TYPE_CHECKING:
+    from conf.stages.training import Training
 
 Decay = Literal["linear", "cosine", "exponential", "minus_sqrt"]
 
@@ -68,3 +71,28 @@ class Schedule(Config):
             "exponential": 2 * math.pow(0.5, progress) - 1,
             "minus_sqrt": 1 - math.sqrt(progress),
         }[self.decay_curve if self.name == "wsd" else self.name]
+
+
+def check_rate(config: Training, where: str = "") -> None:
+    """Raise ValueError for a learning rate that would not do what it says; `where` stands before the settings."""
+    if config.min_lr > config.lr:
+        raise ValueError(
+            f"{where}min_lr {config.min_lr:g} is above {where}lr {config.lr:g}; choose a smaller {where}min_lr"
+        )
+    if config.steps and config.warmup_steps >= config.steps:
+        raise ValueError(
+            f"{where}warmup_steps {config.warmup_steps} is not below {'its ' if where else ''}steps {config.steps};"
+            " choose fewer warm-up steps"
+        )
+    schedule = config.schedule
+    if schedule.name == "constant" and config.min_lr != config.lr:
+        raise ValueError(
+            f"{where}schedule is constant but {where}min_lr {config.min_lr:g} is not {where}lr {config.lr:g}, and the"
+            f" rate would never fall to it; set {where}min_lr to {where}lr or choose another schedule"
+        )
+    decay_steps = schedule.decay_steps(config.steps)
+    if config.steps and schedule.name == "wsd" and config.warmup_steps + decay_steps > config.steps:
+        raise ValueError(
+            f"{where}warmup_steps {config.warmup_steps} and the {decay_steps} steps of {where}schedule.decay_share are"
+            f" more than {'its ' if where else ''}steps {config.steps}; lower either"
+        )

@@ -11,6 +11,8 @@ from conf.parallel import Parallel
 from conf.stages.distill import WithDistillationLoss
 from conf.stages.early_stopping import WithEarlyStopping
 from conf.stages.logits import LogitsConfig
+from conf.stages.optimizer import Optimizer
+from conf.stages.phases import Phase
 
 
 class SftConfig(WithDistillationLoss, WithEarlyStopping):
@@ -45,12 +47,33 @@ class SftConfig(WithDistillationLoss, WithEarlyStopping):
     def _stored(self) -> Self:
         if self.offline and not (self.kd_weight and self.top_k):
             raise ValueError("sft.offline needs kd_weight and top_k; set both or remove offline")
+        if self.offline and self.spikes and self.spikes.point_every:
+            raise ValueError(
+                "sft.spikes.action is rewind, which reads more batches than sft.offline has stored logits of;"
+                " choose skip or remove offline"
+            )
         if self.offline and self.rest_bucket and self.temperature != 1:
             raise ValueError(
                 f"sft.temperature is {self.temperature:g} but the probability outside the top K is stored at"
                 " temperature 1; choose 1 or remove rest_bucket"
             )
         return self
+
+    @field_validator("phases")
+    @classmethod
+    def _one_phase(cls, value: tuple[Phase, ...]) -> tuple[Phase, ...]:
+        if value:
+            raise ValueError("sft.phases is set, but records are packed into rows of one length; remove it")
+        return value
+
+    @field_validator("optimizer")
+    @classmethod
+    def _unbounded(cls, value: Optimizer) -> Optimizer:
+        if value.qk_clip:
+            raise ValueError(
+                f"sft.optimizer.qk_clip is {value.qk_clip:g}, but logits are not looked at in packed records; remove it"
+            )
+        return value
 
     @field_validator("parallel")
     @classmethod

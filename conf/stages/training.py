@@ -12,9 +12,10 @@ from conf.estimate.numbers import JobEstimate, StageEstimate
 from conf.parallel import Parallel, RunsAs
 from conf.shape import Shape, num_params
 from conf.stages.average import Average
-from conf.stages.optimizer import Optimizer
+from conf.stages.optimizer import Optimizer, check_bounded
+from conf.stages.phases import Phase, Span, block_length, check_phases, own_rates, spans
 from conf.stages.retry import Retry
-from conf.stages.schedule import Schedule
+from conf.stages.schedule import Schedule, check_rate
 from conf.stages.spikes import Spikes
 
 WRITTEN = 1
@@ -40,6 +41,10 @@ class Training(StageConfig):
     warmup_steps: int = Field(ge=0, description="Linear warm-up steps.")
     schedule: Annotated[Schedule, Later()] = Field(
         default=Schedule(), description="Curve of the learning rate after the warm-up."
+    )
+    phases: Annotated[tuple[Phase, ...], Later()] = Field(
+        default=(),
+        description="Phases by tokens, each with its sequence length, rotary embedding and rate; empty: one.",
     )
     optimizer: Annotated[Optimizer, Later()] = Field(
         default=Optimizer(), description="What steps the weights: AdamW, or Muon for the matrices inside layers."
@@ -109,23 +114,9 @@ class Training(StageConfig):
 
     @model_validator(mode="after")
     def _learning_rate(self) -> Self:
-        if self.min_lr > self.lr:
-            raise ValueError(f"min_lr {self.min_lr:g} is above lr {self.lr:g}; choose a smaller min_lr")
-        if self.steps and self.warmup_steps >= self.steps:
-            raise ValueError(
-                f"warmup_steps {self.warmup_steps} is not below steps {self.steps}; choose fewer warm-up steps"
-            )
-        if self.schedule.name == "constant" and self.min_lr != self.lr:
-            raise ValueError(
-                f"schedule is constant but min_lr {self.min_lr:g} is not lr {self.lr:g}, and the rate would never fall"
-                " to it; set min_lr to lr or choose another schedule"
-            )
-        decay_steps = self.schedule.decay_steps(self.steps)
-        if self.steps and self.schedule.name == "wsd" and self.warmup_steps + decay_steps > self.steps:
-            raise ValueError(
-                f"warmup_steps {self.warmup_steps} and the {decay_steps} steps of schedule.decay_share are more than"
-                f" steps {self.steps}; lower either"
-            )
+        if not self.phases or not own_rates(self):
+            check_rate(self)
+        check_phases(self)
         return self
 
     @model_validator(mode="after")
@@ -143,6 +134,17 @@ class Training(StageConfig):
                 f"spikes.window {self.spikes.window} is not below steps {self.steps}, so no step would be judged;"
                 " choose a shorter window or remove spikes"
             )
+        if self.spikes and self.spikes.point_every:
+            if self.phases:
+                raise ValueError(
+                    "spikes.action is rewind but phases are set, whose batches are counted by phase; choose skip or"
+                    " remove phases"
+                )
+            if self.spikes.point_every >= self.steps:
+                raise ValueError(
+                    f"spikes.rewind_every {self.spikes.point_every} is not below steps {self.steps}, so training could"
+                    " only begin anew; choose fewer"
+                )
         return self
 
     @model_validator(mode="after")
@@ -177,6 +179,11 @@ class Training(StageConfig):
         return self
 
     @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        check_bounded(self.optimizer, self.parallel)
+        return self
+
+    @model_validator(mode="after")
     def _batches(self) -> Self:
         per_pass = self.micro_batch * self.parallel.data
         if self.steps and self.global_batch % per_pass:
@@ -197,6 +204,37 @@ class Training(StageConfig):
         return self.sequences * self.seq_length
 
     @property
+    def tokens_per_step(self) -> int:
+        """Tokens of an optimizer step, in every phase."""
+        return self.global_batch * self.seq_length
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """Its phases with their steps, or all of it as one."""
+        return spans(self)
+
+    @property
+    def block_length(self) -> int:
+        """Tokens of the pieces in which it reads its text: its sequences, or what holds whole ones of every phase."""
+        return block_length(self)
+
+    @property
+    def blocks(self) -> int:
+        """How many of them it reads."""
+        return self.tokens // self.block_length
+
+    def takes(self, micro_batch: int, data: int) -> bool:
+        """Whether so many sequences in a forward pass of each of `data` replicas make a step, in every phase."""
+        lengths = [phase.seq_length for phase in self.phases if phase.seq_length]
+        return self.global_batch % (micro_batch * data) == 0 and all(
+            micro_batch * self.seq_length % length == 0 for length in lengths
+        )
+
+    def spreads_over(self, context: int) -> bool:
+        """Whether so many context-parallel ranks share its sequences evenly, in every phase."""
+        return all(span.config.seq_length % (2 * context) == 0 for span in self.spans)
+
+    @property
     def own_steps(self) -> int:
         """Steps that its job makes itself."""
         return self.steps
@@ -204,7 +242,17 @@ class Training(StageConfig):
     @property
     def own_tokens(self) -> int:
         """Training tokens of these."""
-        return self.own_steps * self.global_batch * self.seq_length
+        return self.own_steps * self.tokens_per_step
+
+    def _own_lengths(self) -> list[tuple[int, int]]:
+        """Tokens of the steps that its job makes, and the length of their sequences, of each phase."""
+        if not self.phases:
+            return [(self.own_tokens, self.seq_length)]
+        first = getattr(self, "begun", 0)
+        parts = [(max(span.start, first), min(span.end, first + self.own_steps), span) for span in self.spans]
+        return [
+            ((end - start) * self.tokens_per_step, span.config.seq_length) for start, end, span in parts if start < end
+        ]
 
     def training_estimate(self, shape: Shape, where: str, teacher: Shape | None = None) -> StageEstimate:
         """Training a model of this shape, with a teacher's forward pass if given, and both models once more on rank 0
@@ -214,7 +262,10 @@ class Training(StageConfig):
 
         def peak(parallel: Parallel, micro_batch: int, device: passes.Device) -> memory.Memory:
             config = self.model_copy(update={"parallel": parallel, "micro_batch": micro_batch})
-            training = memory.training(shape, config, device, teacher)
+            training = max(
+                (memory.training(shape, span.config, device, teacher) for span in config.spans),
+                key=lambda found: found.total,
+            )
             if evaluation is None:
                 return training
             batch = passes.batch_of(evaluation, evaluation.batch, device)
@@ -228,7 +279,10 @@ class Training(StageConfig):
             disk=passes.BYTES[self.precision] * params,
             scratch=(self.checkpoints_kept + WRITTEN) * copies.checkpoint,
             copies=copies,
-            work=flops.trained(shape, self.own_tokens, self.seq_length, teacher=teacher, recompute=recompute),
+            work=flops.added(
+                flops.trained(shape, tokens, length, teacher=teacher, recompute=recompute)
+                for tokens, length in self._own_lengths()
+            ),
             job=JobEstimate(
                 memory=peak,
                 parallel=self.parallel,

@@ -29,6 +29,10 @@ class TrunkConfig(DistillConfig):
     @model_validator(mode="after")
     def _watched(self) -> Self:
         """A window of spikes longer than the trunk was checked against the whole run."""
+        if self.spikes and self.spikes.point_every:
+            raise ValueError(
+                "spikes.action is rewind, but who goes on from a trunk cannot go back before its end; choose skip"
+            )
         return self
 
     @model_validator(mode="after")

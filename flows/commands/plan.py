@@ -45,7 +45,7 @@ def plan(
     from conf.checks.watched import watched_told
     from conf.cluster import load_cluster
     from conf.load import load
-    from conf.mix import mix_told
+    from conf.mix import mix_told, phases_told
     from conf.placement import place_on_cluster
     from flows.plan import plan as stages_of
     from flows.sizing import caches, sized
@@ -70,7 +70,7 @@ def plan(
     _gates(recipe)
     if kept := caches(recipe):
         out.print(cache_line(kept), highlight=False, markup=False, soft_wrap=True)
-    for line in (*mix_told(recipe), *saved(recipe), *watched_told(recipe)):
+    for line in (*phases_told(recipe), *mix_told(recipe), *saved(recipe), *watched_told(recipe)):
         out.print(line, highlight=False, markup=False, soft_wrap=True)
     experts = any(each.numbers.active for each in stages)
     for line in told(recipe.serve, recipe.quantize, experts=experts, family=family):

@@ -29,6 +29,8 @@ def check(directory: Path, teacher: Path, data: Path, config: EvaluateConfig) ->
     hf.check_tokens(directory, data)
     for settings in (ours, theirs):
         hf.check_length(settings, config.seq_length)
+    if config.long_text:
+        hf.check_length(ours, config.long_text.longest)
     longest = ours.get("max_position_embeddings")
     if config.new_tokens and longest is not None and config.prompt_tokens + config.new_tokens > longest:
         raise ValueError(
@@ -58,6 +60,15 @@ def sequences(config: EvaluateConfig, data: Path) -> NDArray[np.int64]:
 
     windows = Windows(data / config.split, config.seq_length)
     return windows.tokens_at(range(min(config.sequences, len(windows))))
+
+
+def long_sequences(config: EvaluateConfig, data: Path) -> NDArray[np.int64] | None:
+    """The sequences to score by position [n, longest + 1]; None where none are asked for."""
+    from jobs.tokens.windows import Windows
+
+    if config.long_text is None:
+        return None
+    return Windows(data / config.split, config.long_text.longest).first(config.long_text.sequences)
 
 
 def measure(

@@ -37,8 +37,9 @@ heartbeat."""
 class Saver:
     """Writes the checkpoints of one training run, one at a time; collective. Leaving it waits for the one in flight."""
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self.folder, self.keep = folder, keep
+    def __init__(self, folder: Path, keep: int, every: int | None = None) -> None:
+        """Beside the newest `keep`, the newest of a step that `every` divides stays."""
+        self.folder, self.keep, self.every = folder, keep, every
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
@@ -105,7 +106,7 @@ class Saver:
             written: dict[str, str] = {}
             for digests in self._together(write):
                 written |= digests
-            self._together(lambda: checkpoints.seal(partial, self.keep, notes, written) if first else None)
+            self._together(lambda: checkpoints.seal(partial, self.keep, notes, written, self.every) if first else None)
         except BaseException as error:  # noqa: BLE001 - raised again by the training thread
             if first:
                 shutil.rmtree(partial, ignore_errors=True)

@@ -15,9 +15,10 @@ from jobs.megatron import distillation, evaluation, inputs, training, weights
 from jobs.megatron import fused_loss as head
 from jobs.megatron.early_stopping import Watch
 from jobs.megatron.model import DTYPES, build
+from jobs.megatron.objective import Objective
 from jobs.megatron.parts import Part
 from jobs.megatron.stored_teacher import StoredTeacher
-from jobs.tokens.blend_reader import splits
+from jobs.tokens.phased import splits_of
 from jobs.tokens.windows import Windows
 
 
@@ -48,7 +49,7 @@ def distil(spec: Spec, config: DistillConfig, device: torch.device, until: int |
         student_config,
         config,
         objective,
-        splits=splits(data, config.seq_length, config.sequences),
+        splits=splits_of(data, config),
         output=output,
         watch=watch,
         part=Part(trunk=trunk, until=until),
@@ -68,7 +69,7 @@ def _objective(config: DistillConfig, source: Any, model: Any = None) -> Any:
     """The objective with the teacher's part from `source`; `model` is ModelOpt's, where the teacher runs beside the
     student."""
     shapes = {"seq_length": config.seq_length, "micro_batch_size": config.micro_batch, "decoder_seq_length": None}
-    return training.Objective(
+    return Objective(
         losses=functools.partial(distillation.losses, config=config, source=source),
         adjust_shapes=None if model is None else get_tensor_shapes_adjust_fn_for_distillation(model, **shapes),
     )

@@ -30,7 +30,8 @@ class Part:
         own."""
         if self.trunk and not own:
             metrics.follow(self.trunk / "metrics.jsonl", end)
-        metrics.rewind(step)
+        # Without a checkpoint, the job validates before its first step once more; an import's figures stay.
+        metrics.rewind(step, repeated="val_" if step == 0 else None)
 
     def end(self, checkpoints: Path, step: int, output: Path) -> None:
         """Keep the state after `step`, the last one."""

@@ -16,6 +16,7 @@ import torch
 
 from conf.files import write_whole
 from conf.stages.training import Training
+from jobs.megatron.spikes import REWINDS
 from jobs.runtime.entry import Metrics
 from jobs.runtime.exit import Diverged
 
@@ -43,7 +44,8 @@ def starting_over(train: Callable[..., dict[str, float]]) -> Callable[..., dict[
 def lowered(config: Kind, output: Path) -> Kind:
     """The config with the learning rates of this attempt."""
     factor = config.retry.lr_factor ** len(_tried(output)) if config.retry else 1.0
-    return config.model_copy(update={"lr": config.lr * factor, "min_lr": config.min_lr * factor})
+    rates = {"lr": config.lr * factor, "min_lr": config.min_lr * factor}
+    return config.model_copy(update=rates | {"phases": tuple(phase.slower(factor) for phase in config.phases)})
 
 
 def start_over(error: Diverged, config: Training, output: Path) -> NoReturn:
@@ -56,6 +58,7 @@ def start_over(error: Diverged, config: Training, output: Path) -> NoReturn:
     if torch.distributed.get_rank() == 0:
         # In this order: a job killed in between diverges once more rather than go on from weights of the larger rate.
         shutil.rmtree(output / "checkpoints", ignore_errors=True)
+        (output / REWINDS).unlink(missing_ok=True)
         Metrics(output).rewind(-1)
         write_whole(output / DIVERGED, json.dumps(tried, indent=2) + "\n")
     torch.distributed.barrier()

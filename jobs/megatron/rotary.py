@@ -16,8 +16,12 @@ from megatron.core.models.common.embeddings.rotary_pos_embedding import RotaryEm
 from megatron.core.models.gpt import GPTModel
 
 from conf.hf_config import head_dim
-from conf.rotary import Rope, local_rope, rope
+from conf.rotary import ORIGINAL, Rope, local_rope, rope
+from conf.stages.phases import Phase
 from jobs.huggingface import model as hf
+
+FACTORS = ("yarn_rotary_scaling_factor", "yarn_mscale", "yarn_mscale_all_dim")
+"""Where Megatron reads a factor on cosines and sines, in an attribute that is there only if it is not 1."""
 
 PLAIN = ("default", "dynamic")
 """Kinds without a scaling, for sequences up to max_position_embeddings."""
@@ -64,6 +68,29 @@ def install(model: GPTModel, config: dict[str, Any]) -> None:
     tables = [_table(config, own)] + ([_table(config, local)] if local else [])
     model.rotary_pos_emb = Rotary(head_dim(config), tables)
     _set_factor(model.config, _factor(config, own))
+
+
+def change(model: GPTModel, config: dict[str, Any], phase: Phase, length: int) -> None:
+    """Give `model` the rotary embedding of a phase with sequences of `length`, and change its `config` so that it
+    describes the model."""
+    given = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    before, theta = config["max_position_embeddings"], phase.rope_theta or rope(config).theta
+    scaling = {name: value for name, value in given.items() if name != "rope_theta"}
+    if phase.rope_scaling:
+        scaling = phase.rope_scaling.model_dump(exclude_none=True)
+        if scaling["rope_type"] != "linear":
+            scaling = {ORIGINAL: before} | scaling
+    if phase.turns:
+        config.pop("rope_parameters", None)
+        config.pop("rope_scaling", None)
+        config |= {"rope_theta": theta} | ({"rope_scaling": scaling} if scaling else {})
+    config["max_position_embeddings"] = max(before, length)
+    model.rotary_pos_emb = RotaryEmbedding(
+        kv_channels=head_dim(config), rotary_percent=1.0, rotary_base=theta, use_cpu_initialization=True
+    )
+    for name in FACTORS:
+        model.config.__dict__.pop(name, None)
+    install(model, config)
 
 
 def _table(config: dict[str, Any], own: Rope) -> Table:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,16 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 
 from conf.stages.training import Training
 from jobs.megatron import checkpoint, experts
-from jobs.megatron import fused_loss as head
 from jobs.megatron.averages import WeightAverage
 from jobs.megatron.batches import Batch, mean_over_ranks, micro_batches
 from jobs.megatron.early_stopping import Watch
 from jobs.megatron.fused_loss import Losses
-from jobs.megatron.optimizer import bytes_held, optimizer_of, scheduler
+from jobs.megatron.loop import steps
+from jobs.megatron.objective import Objective, language_model
+from jobs.megatron.optimizer import bytes_held, optimizer_of
 from jobs.megatron.parts import WHOLE, Part
+from jobs.megatron.phases import Phases
+from jobs.megatron.qk_clip import LogitBound
 from jobs.megatron.recompute import recompute_layers
 from jobs.megatron.restart import starting_over
 from jobs.megatron.spikes import SpikeWatch
@@ -32,17 +34,6 @@ from jobs.runtime.checkpoint_folder import existing
 from jobs.runtime.entry import Metrics
 from jobs.runtime.exit import Diverged
 from jobs.tokens.windows import Samples, Split
-
-
-@dataclass(frozen=True, kw_only=True)
-class Objective:
-    """What is minimised. `losses(model, hidden, batch)` turns the last hidden states [micro_batch, seq_length, hidden]
-    of a model with a deferred head into named scalars, sums weighted by `batch.weights`; `total` names the one to
-    minimise."""
-
-    losses: Callable[[Any, torch.Tensor, Batch], Losses]
-    total: str = "objective"
-    adjust_shapes: Callable[..., Any] | None = None
 
 
 @starting_over
@@ -62,13 +53,20 @@ def train(
     newest checkpoint under `output`. Raises ValueError when the loss is not finite, Diverged if it may start over with
     a smaller rate then, and Interrupted, after writing a checkpoint, when the job must stop before its last step."""
     experts.balance(model, hf_config, config)
-    run = _Run(model, config, objective, *splits)
+    run = _Run(model, config, objective, *splits, hf_config=hf_config)
     metrics = Metrics(output) if torch.distributed.get_rank() == 0 else None
     folder, end = output / "checkpoints", part.until or config.steps
     average = run.average.tensor_of if run.average else None
     own = bool(existing(folder))
-    step = checkpoint.resume(folder, model, run.optimizer, hf_config, watch, average, run.spikes, part.start)
-    run.resume(step)
+
+    def resume() -> int:
+        step = checkpoint.resume(folder, model, run.optimizer, hf_config, watch, average, run.spikes, part.start)
+        run.resume(step)
+        return step
+
+    if run.spikes:
+        run.spikes.begin(output)
+    step = resume()
     print(f"the optimizer holds {bytes_held(run.optimizer, model):,} bytes on this rank")
     if metrics:
         part.begin(metrics, step, end, own=own)
@@ -76,12 +74,22 @@ def train(
     def save(step: int) -> None:
         checkpoint_saver.save(step, model, run.optimizer, hf_config, watch, average, run.spikes)
 
+    def go_back() -> int:
+        assert run.spikes, "only spikes are gone back from"
+        checkpoint_saver.wait()
+        run.spikes.go_back(output, folder)
+        step = resume()
+        if metrics:
+            metrics.rewind(step)
+        return step
+
+    every = config.spikes.point_every if config.spikes else None
     with (
         interrupt.stoppable(),
         heartbeat.monitored(output),
-        checkpoint.Saver(folder, config.checkpoints_kept) as checkpoint_saver,
+        checkpoint.Saver(folder, config.checkpoints_kept, every) as checkpoint_saver,
     ):
-        saved, (step, validation) = step, _steps(run, step, end, metrics, watch, save, checkpoint_saver)
+        saved, (step, validation) = step, steps(run, step, end, metrics, watch, save, go_back, checkpoint_saver)
         if part.until and step == saved and not own:  # nothing was left to do
             save(step)
         checkpoint_saver.wait()
@@ -97,60 +105,19 @@ def train(
     return validation
 
 
-def _steps(
-    run: _Run,
-    step: int,
-    end: int,
-    metrics: Metrics | None,
-    watch: Watch | None,
-    save: Callable[[int], None],
-    checkpoint_saver: checkpoint.Saver,
-) -> tuple[int, dict[str, float]]:
-    """Train from `step` to `end`; returns the last step, and the losses of the last validation since `step`, if
-    any."""
-    config, validation = run.config, dict[str, float]()
-    if step == 0:
-        validation = run.validate()
-        scores = _check_watch(watch, 0, validation)
-        if metrics:
-            metrics.log(0, end, **validation, **scores)
-    finished = step == end or (watch is not None and watch.patience_exhausted)
-    while not finished:
-        values = run.step(step)
-        step += 1
-        new_validation = run.validate() if step % config.validate_every == 0 or step == config.steps else {}
-        validation = new_validation or validation
-        values |= new_validation | _check_watch(watch, step, new_validation)
-        values |= run.validate_average() if new_validation else {}
-        if metrics:
-            metrics.log(step, end, **values)
-        finished = step == end or (watch is not None and watch.patience_exhausted)
-        checkpoint_saver.raise_errors()
-        stop_reason = interrupt.stop_requested()
-        if step % config.checkpoint_every == 0 or finished or stop_reason:
-            save(step)
-        if stop_reason and not finished:
-            checkpoint_saver.wait()
-            raise interrupt.Interrupted(stop_reason, f"after step {step} of {end}")
-    return step, validation
-
-
-def _check_watch(watch: Watch | None, step: int, validation: dict[str, float]) -> dict[str, float]:
-    """The scores `watch` takes after `step`; their evaluation reports no progress."""
-    if not watch:
-        return {}
-    with heartbeat.paused():
-        return watch.check(step, validation)
-
-
 class _Run:
     """One training run: the wrapped model, its optimizer and schedule, and its splits."""
 
     def __init__(
-        self, model: GPTModel, config: Training, objective: Objective, train: Split, validation: Split
+        self,
+        model: GPTModel,
+        config: Training,
+        objective: Objective,
+        train: Split,
+        validation: Split,
+        hf_config: dict[str, Any] | None = None,
     ) -> None:
-        self.config, self.objective, self.model = config, objective, model
-        self.train, self.validation = train, validation
+        self.config, self.objective, self.model, self.validation = config, objective, model, validation
         if config.parallel.recompute:
             recompute_layers(model)
         shared = config.parallel.distributed_optimizer
@@ -160,11 +127,18 @@ class _Run:
             finalize_model_grads  # otherwise replicated parameters drift between ranks
         )
         self.optimizer = optimizer_of(config, model, self.wrapped)
-        self.scheduler = scheduler(config, self.optimizer)
+        self.phases = Phases(config, self.optimizer, model, train, {} if hf_config is None else hf_config)
         self.average = WeightAverage(model, config) if config.average else None
         self.spikes = SpikeWatch(config.spikes) if config.spikes else None
+        self.bound = LogitBound(model, config.optimizer.qk_clip) if config.optimizer.qk_clip else None
+        self._bounded = dict[str, float]()
         self._validated = 0, dict[str, float]()
         model.config.grad_scale_func = self.optimizer.scale_loss
+
+    @property
+    def scheduler(self) -> Any:
+        """The learning rate of the phase that it is in."""
+        return self.phases.scheduler
 
     def finish(self, step: int, averaged: dict[str, float], output: Path) -> None:
         """Write what the average and the spikes came to after the last step."""
@@ -178,8 +152,10 @@ class _Run:
         self.wrapped.train()
         self.wrapped.zero_grad_buffer()
         self.optimizer.zero_grad()
-        indices = self.train.shuffled(done * self.config.global_batch, self.config.global_batch, self.config.seed)
-        losses = self._pass(self.train.samples(indices))
+        self._bounded = {}
+        if self.bound:
+            self.bound.forget()
+        losses = self._pass(self.phases.samples(done, self.spikes.passed(done) if self.spikes else 0))
         self.scheduler.step(1)  # before the update, so that step 1 already learns and the last one uses min_lr
         norm, skipped = self._update(done + 1, losses[self.objective.total])
         if self.average:
@@ -193,7 +169,9 @@ class _Run:
                 f"lower lr {self.config.lr:g} or raise warmup_steps (checkpoints hold only steps before it)"
             )
         counted = {"skipped_steps": float(len(self.spikes.skipped))} if self.spikes else {}
-        return values | counted | {"lr": self.optimizer.param_groups[0]["lr"]}
+        if self.spikes and self.spikes.config.point_every:
+            counted |= {"rewinds": float(len(self.spikes.rewound))}
+        return values | counted | self._bounded | {"lr": self.optimizer.param_groups[0]["lr"]}
 
     def _update(self, step: int, loss: float) -> tuple[float, bool]:
         """Step the weights unless `step` is a spike; the gradient's norm before clipping, and whether it was one."""
@@ -203,11 +181,16 @@ class _Run:
             if self.spikes.skips(step, loss, norm):
                 return norm, True
         _, norm, _ = self.optimizer.step()
+        self._bounded = self.bound.apply() if self.bound else {}
         return float(norm), False
+
+    def may_go_back_to(self, step: int) -> bool:
+        """Whether the run may go back to `step` from a spike after it."""
+        return self.spikes is not None and self.spikes.point(step)
 
     def resume(self, step: int) -> None:
         """Continue after `step`, whose checkpoint was loaded."""
-        self.scheduler.step(step)
+        self.phases.resume(step)
         if self.average:
             self.average.step = step
 
@@ -226,7 +209,7 @@ class _Run:
         return _validation_losses(self.wrapped, self.model, self.config, self.objective, self.validation)
 
     def _pass(self, samples: Samples) -> dict[str, float]:
-        return _pass(self.wrapped, self.model, self.config, self.objective, samples, forward_only=False)
+        return _pass(self.wrapped, self.model, self.phases.config, self.objective, samples, forward_only=False)
 
 
 def evaluate(model: GPTModel, config: Training, split: Split) -> dict[str, float]:
@@ -285,14 +268,3 @@ def _pass(
         **({"adjust_tensor_shapes_fn": objective.adjust_shapes} if objective.adjust_shapes else {}),
     )
     return mean_over_ranks(micro_batch_losses)
-
-
-def language_model(z: float = 0.0) -> Objective:
-    """Plain language-model training: cross-entropy in nats per token and, with weight `z`, the z-loss."""
-
-    def losses(model: GPTModel, hidden: torch.Tensor, batch: Batch) -> Losses:
-        weights = head.LossWeights(divergence=0, cross_entropy=1, z=z)
-        found = head.losses(head.head(model, hidden), batch.labels.flatten(), batch.weights.flatten(), weights)
-        return found if z else {"loss": found["objective"]}
-
-    return Objective(losses=losses, total="objective" if z else "loss")

@@ -52,9 +52,9 @@ def digests(partial: Path, files: list[Path]) -> dict[str, str]:
         return dict(zip(names, pool.map(lambda name: sha256(partial / name, sync=True), names), strict=True))
 
 
-def seal(partial: Path, keep: int, notes: dict[str, Any], digests: dict[str, str]) -> None:
+def seal(partial: Path, keep: int, notes: dict[str, Any], digests: dict[str, str], every: int | None = None) -> None:
     """Give a full hidden folder, whose files have `digests` and are on disk, its name; then only the newest `keep`
-    stay."""
+    stay, and the newest of a step that `every` divides."""
     folder, step = partial.parent, int(partial.name.rpartition("-")[2])
     content = {"step": step} | notes | {"digests": digests}
     (partial / STATE).write_text(json.dumps(content | {"sha256": _content_digest(content)}))
@@ -63,7 +63,8 @@ def seal(partial: Path, keep: int, notes: dict[str, Any], digests: dict[str, str
         sync_folder(directory)
     partial.rename(folder / f"step-{step:08d}")
     sync_folder(folder)
-    for old in existing(folder)[:-keep]:
+    points = [path for path in existing(folder) if every and step_of(path) % every == 0]
+    for old in (path for path in existing(folder)[:-keep] if path not in points[-1:]):
         shutil.rmtree(old.rename(folder / f".old-{old.name}"))
 
 
@@ -107,6 +108,18 @@ def newest_sound(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 def existing(folder: Path) -> list[Path]:
     """Checkpoints by step, oldest first, damaged ones included."""
     return sorted(folder.glob("step-*"))
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step after which it was written."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def forget(folder: Path, step: int) -> None:
+    """Remove the checkpoints of steps after `step`."""
+    for path in existing(folder):
+        if step_of(path) > step:
+            shutil.rmtree(path.rename(folder / f".old-{path.name}"))
 
 
 def _read(checkpoint: Path) -> dict[str, Any]:

@@ -116,9 +116,17 @@ class Metrics:
         lines = [json.loads(line) | {"total": total} for line in whole_lines(earlier)]
         write_whole(self.path, "".join(json.dumps(line) + "\n" for line in lines))
 
-    def rewind(self, step: int) -> None:
-        """Forget everything logged after `step`, since a resumed job repeats those steps."""
+    def rewind(self, step: int, repeated: str | None = None) -> None:
+        """Forget everything logged after `step`, since a resumed job repeats those steps, and every line with a value
+        whose name begins with `repeated`."""
         if not self.path.exists():
             return
-        lines = [line.decode() for line in whole_lines(self.path)]
-        write_whole(self.path, "".join(line for line in lines if json.loads(line)["step"] <= step))
+
+        def stays(line: str) -> bool:
+            found = json.loads(line)
+            again = repeated is not None and any(name.startswith(repeated) for name in found["values"])
+            return bool(found["step"] <= step) and not again
+
+        write_whole(
+            self.path, "".join(line for line in (raw.decode() for raw in whole_lines(self.path)) if stays(line))
+        )

@@ -114,12 +114,13 @@ def _corpus_folder(data: Path, name: str, path: str) -> Path:
     return folder
 
 
-def training_split(data: Path, seq_length: int, sequences: int) -> Windows | Blended:
-    """The training split of a data or blend artifact, for a training of `sequences`. Prints the stages of a mix."""
+def training_split(data: Path, seq_length: int, sequences: int, *, quiet: bool = False) -> Windows | Blended:
+    """The training split of a data or blend artifact, for a training of `sequences`. Prints the stages of a mix, unless
+    `quiet`."""
     if not (data / BLEND).is_file():
         return Windows(data / "train", seq_length)
     blended = Blended(data, seq_length, sequences)
-    for sentence in blended.told():
+    for sentence in () if quiet else blended.told():
         print(sentence)
     return blended
 

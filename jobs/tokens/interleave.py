@@ -83,6 +83,11 @@ class Staged:
                 parts.append(part)
         return np.concatenate(parts)
 
+    def counts(self, position: int) -> NDArray[np.int64]:
+        """How many of the sequences before `position` are from each corpus, [corpora]."""
+        number = min(int(np.searchsorted(self.bounds, position, side="right")) - 1, len(self.stages) - 1)
+        return self._before[number] + self.stages[number].counts(position - int(self.bounds[number]))
+
 
 def _times(numbers: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
     return (numbers + 0.5) / weights

@@ -86,13 +86,13 @@ def shuffled(total: int, position: int, count: int, seed: int) -> NDArray[np.int
     """`count` indices below `total` from `position` on, in an order drawn anew every pass."""
     order: list[NDArray[np.int64]] = []
     for epoch in range(position // total, (position + count - 1) // total + 1):
-        permutation = _permutation(total, seed, epoch)
         first = max(position - epoch * total, 0)
-        order.append(permutation[first : position + count - epoch * total])
+        order.append(permutation(total, seed, epoch)[first : position + count - epoch * total])
     return np.concatenate(order)
 
 
 @functools.lru_cache(maxsize=8)
-def _permutation(total: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Cached, since every step takes a slice of it: drawing one of 22 million sequences takes most of a second."""
+def permutation(total: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order of a pass over `total` sequences. Cached, since every step takes a slice of it: drawing one of 22
+    million takes most of a second."""
     return np.random.default_rng([seed, epoch]).permutation(total)

@@ -188,7 +188,7 @@ def _smaller(config: StageConfig) -> dict[str, Any]:
         now = int(getattr(config, name))
         fits = range(now // 2, 0, -1)
         if isinstance(config, Training):
-            fits = [size for size in fits if config.global_batch % (size * config.parallel.data) == 0]  # type: ignore[assignment]
+            fits = [size for size in fits if config.takes(size, config.parallel.data)]  # type: ignore[assignment]
         if fits:
             return {name: fits[0]}
     return {}

@@ -13,6 +13,7 @@ import pytest
 from conf.checks.recipe import teacher_shape
 from conf.hf_model import shape_of
 from conf.load import PRESETS, load, names, read
+from conf.mix import as_json
 from conf.shape import Shape, num_params
 from conf.shapes import cut_shape
 from flows.plan import plan
@@ -40,6 +41,7 @@ def test_what_ships_is_what_is_tested() -> None:
         "demo-sdg",
         "demo-search",
         "demo-sft",
+        "smollm3-3b",
         "stories",
         "study-distill",
     }
@@ -129,6 +131,31 @@ def test_both_llamas_learn_on_wikitext_103_as_published(preset: str) -> None:
         assert (how.steps, how.global_batch, how.lr, how.min_lr) == (30, 128, 1e-4, 1e-5)
         assert (how.parallel.tensor, how.parallel.processes, how.parallel.data) == (8, 8, 1)
         assert how.seq_length == 8192
+
+
+def test_smollm3_has_the_published_steps_lengths_and_rates() -> None:
+    recipe = load("smollm3-3b")
+    spans = recipe.teacher.spans
+    assert recipe.teacher.tokens_per_step == 2_359_296
+    assert [span.end for span in spans] == [4_198_000, 4_720_000, 4_740_000, 4_762_000]
+    assert [span.config.seq_length for span in spans] == [4096, 4096, 32768, 65536]
+    assert [(span.config.lr, span.config.min_lr, span.config.schedule.name) for span in spans] == [
+        (2e-4, 2e-4, "constant"),
+        (2e-4, 0, "linear"),
+        (2e-5, 0, "cosine"),
+        (2e-5, 0, "cosine"),
+    ]
+    assert [span.config.warmup_steps for span in spans] == [2000, 0, 1000, 1000]
+    assert [(span.config.micro_batch, span.config.global_batch) for span in spans[1:]] == [(16, 576), (2, 72), (1, 36)]
+    assert recipe.blend
+    assert [stage["until_step"] for stage in as_json(recipe.blend, recipe.teacher) or ()] == [
+        3_450_000,
+        4_200_000,
+        4_762_000,
+    ]
+    shape = teacher_shape(recipe) or pytest.fail("no shape")
+    assert (shape.max_position_embeddings, shape.rope_theta) == (65536, 5e6)
+    assert num_params(shape) == pytest.approx(3.075e9, rel=1e-3)
 
 
 def test_minitrons_mistral_has_published_settings() -> None:

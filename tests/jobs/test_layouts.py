@@ -37,6 +37,8 @@ FOUR: dict[str, dict[str, Any]] = {
 }
 COMMON = TRAINING | {"steps": 4, "micro_batch": 4, "warmup_steps": 0, "checkpoint_every": 2}
 TEACH = COMMON | {"lr": 1e-3}
+PHASES = {"phases": [{"until": 0.5}, {"until": 1, "seq_length": 128, "rope_theta": 50000, "lr": 2e-3}]}
+BOUNDED = {"optimizer": {"name": "muon", "qk_clip": 0.05}}
 PAIRS = {
     "intermediate": [{"student_layer": 2, "teacher_layer": 4}],
     "intermediate_weight": "balanced",
@@ -59,6 +61,9 @@ OPERATIONS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
         COMMON | {"shape": SHAPE | {"architecture": "qwen3", "tie_word_embeddings": False}},
         ("context",),
     ),
+    "train in phases": ("teacher", COMMON | PHASES | {"shape": SHAPE}, ("tensor",)),
+    "train with bounded logits": ("teacher", COMMON | BOUNDED | {"shape": SHAPE}, ("tensor",)),
+    "distill in phases": ("distill", TEACH | PHASES, ("data",)),
     "distill": ("distill", TEACH, ("pipeline",)),
     "distill with layers": ("distill", TEACH | PAIRS, ("tensor", "context")),
     "distill offline": ("distill", OFFLINE, ("data",)),
@@ -76,6 +81,9 @@ OPERATIONS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
 rows no context's."""
 REST = {
     "train qwen3": ("sequence",),
+    "train in phases": ("pipeline", "context", "data"),
+    "train with bounded logits": ("pipeline", "sequence", "data"),
+    "distill in phases": ("tensor", "sequence"),
     "distill with layers": ("data", "sequence"),
     "distill offline": ("sequence", "context"),
     "sft": ("tensor", "data"),

@@ -163,3 +163,18 @@ def test_nan_on_one_rank_is_skipped_by_all(layout: dict[str, int], corpus: Path,
     assert skipped(output) == [14, 17]
     assert all(tensor.isfinite().all() for tensor in tensors(output / "model").values())
     assert last(output, "val_loss") < 5.0
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("layout", [{}, {"tensor": 2}, {"pipeline": 2}])
+@pytest.mark.slow
+def test_all_ranks_go_back_from_a_spike_of_one(layout: dict[str, int], corpus: Path, tmp_path: Path) -> None:
+    """From step 14 to 12, and from the step after that one, which is 15, to 12 again."""
+    config = WATCHED | {"steps": 24, "micro_batch": 2, "validate_every": 24}
+    config |= {"spikes": {"window": 20, "loss": 1.5, "action": "rewind", "rewind_every": 4}}
+    config |= {"parallel": {"processes": 2, "threads": 1} | layout}
+    output = tmp_path / "out"
+    torchrun_all([("teacher", config, {"data": corpus}, output)], 2, "tests.fixtures.nan_on_one_rank")
+    rewound = json.loads((output / "spikes.json").read_text())["rewound"]
+    assert [(each["step"], each["to"], each["left_out"]) for each in rewound] == [(14, 12, 2), (15, 12, 3)]
+    assert all(tensor.isfinite().all() for tensor in tensors(output / "model").values())

@@ -56,7 +56,9 @@ def section(gradients: dict[str, Gradients]) -> Section | None:
         return None
     return Section(
         title="Gradients while training",
-        sentences=tuple(sentence for name, each in gradients.items() for sentence in _skipped(name, each)),
+        sentences=tuple(
+            sentence for name, each in gradients.items() for sentence in (*_skipped(name, each), *_rewound(name, each))
+        ),
         header=HEADER,
         rows=tuple(_row(name, each) for name, each in gradients.items()),
         pictures={FIGURE: "Norm of the gradient before clipping; crosses are steps that were skipped."},
@@ -72,6 +74,17 @@ def _skipped(name: str, gradients: Gradients) -> list[str]:
     more = f"; {len(skipped) - TOLD} more are in its spikes.json" if len(skipped) > TOLD else ""
     count = f"{len(skipped)} of {gradients.steps} steps"
     return [f"Left out as spikes while {name} was trained: {count}, {reasons}{more}."]
+
+
+def _rewound(name: str, gradients: Gradients) -> list[str]:
+    """Where training went back from spikes, and what it left out."""
+    rewound = gradients.spikes.rewound if gradients.spikes else ()
+    if not rewound:
+        return []
+    told = "; ".join(f"from step {each.step} to {each.to} because {each.reason}" for each in rewound)
+    left = sum(each.left_out for each in rewound)
+    times = f"{len(rewound)} time{'s' if len(rewound) > 1 else ''}"
+    return [f"Went back from spikes while {name} was trained: {times}, {left} batches left out, {told}."]
 
 
 def _row(name: str, gradients: Gradients) -> tuple[str, ...]:

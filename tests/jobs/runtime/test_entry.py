@@ -150,3 +150,27 @@ def test_metrics_go_on_from_an_earlier_job(tmp_path: Path) -> None:
 def test_a_torn_line_is_dropped(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "total": null}\n{"st')
     assert logged(Metrics(tmp_path)) == [(1, None)]
+
+
+def test_a_job_without_a_checkpoint_validates_once(tmp_path: Path) -> None:
+    """Its first validation is repeated; what an import measured before step 1 is not."""
+    from jobs.megatron.parts import WHOLE
+
+    metrics = Metrics(tmp_path)
+    metrics.log(0, None, import_difference=1e-6)
+    metrics.log(0, 9, val_loss=3.0)
+    metrics.log(1, 9, train_loss=2.9)
+    WHOLE.begin(metrics, 0, 9, own=False)
+    assert [json.loads(line)["values"] for line in metrics.path.read_text().splitlines()] == [
+        {"import_difference": 1e-6}
+    ]
+
+
+def test_a_job_with_a_checkpoint_keeps_its_validations(tmp_path: Path) -> None:
+    from jobs.megatron.parts import WHOLE
+
+    metrics = Metrics(tmp_path)
+    for step in range(4):
+        metrics.log(step, 9, val_loss=3.0 - step)
+    WHOLE.begin(metrics, 2, 9, own=True)
+    assert [json.loads(line)["step"] for line in metrics.path.read_text().splitlines()] == [0, 1, 2]

@@ -114,3 +114,13 @@ def test_what_lies_after_the_last_stage_is_refused() -> None:
     assert len(mix.order(5, 0)) == 0 and len(mix.order(0, 5)) == 5
     with pytest.raises(ValueError, match="opened for a training of 5 sequences, but sequence 6 is read"):
         mix.order(3, 3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(plans())
+def test_counts_are_those_of_the_order(plan: Plan) -> None:
+    mix = staged(plan)
+    order = mix.order(0, sum(plan[0]))[:, 0]
+    for position in range(len(order) + 1):
+        counted = np.bincount(order[:position], minlength=len(plan[1][0]))
+        assert mix.counts(position).tolist() == counted.tolist()

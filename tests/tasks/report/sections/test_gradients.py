@@ -91,3 +91,18 @@ def test_the_figure_marks_skipped_steps(tmp_path: Path) -> None:
     before, after = draw({"small": plain}), draw({"small": hit})
     assert before.startswith("<svg") and "clipped above" in before
     assert after.count("<use") > before.count("<use")
+
+
+def test_where_training_went_back_is_told() -> None:
+    from conf.report.gradients import Gradients, Skipped
+
+    went = [{"step": 7, "to": 4, "left_out": 3, "reason": "its loss is nan"}]
+    spikes = Skipped.model_validate({"skipped": [], "rewound": went})
+    gradients = Gradients(
+        steps=9, clip_grad=1.0, clipped=0.5, median=1.0, highest=2.0, tokens=(9,), norm=(2.0,), spikes=spikes
+    )
+    text = section({"teacher": gradients})
+    assert text and text.sentences == (
+        "Went back from spikes while teacher was trained: 1 time, 3 batches left out, from step 7 to 4 because its loss"
+        " is nan.",
+    )

@@ -1,0 +1,36 @@
+"""What a training minimises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from megatron.core.models.gpt import GPTModel
+
+from jobs.megatron import fused_loss as head
+from jobs.megatron.batches import Batch
+from jobs.megatron.fused_loss import Losses
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What is minimised. `losses(model, hidden, batch)` turns the last hidden states [micro_batch, seq_length, hidden]
+    of a model with a deferred head into named scalars, sums weighted by `batch.weights`; `total` names the one to
+    minimise."""
+
+    losses: Callable[[Any, torch.Tensor, Batch], Losses]
+    total: str = "objective"
+    adjust_shapes: Callable[..., Any] | None = None
+
+
+def language_model(z: float = 0.0) -> Objective:
+    """Plain language-model training: cross-entropy in nats per token and, with weight `z`, the z-loss."""
+
+    def losses(model: GPTModel, hidden: torch.Tensor, batch: Batch) -> Losses:
+        weights = head.LossWeights(divergence=0, cross_entropy=1, z=z)
+        found = head.losses(head.head(model, hidden), batch.labels.flatten(), batch.weights.flatten(), weights)
+        return found if z else {"loss": found["objective"]}
+
+    return Objective(losses=losses, total="objective" if z else "loss")

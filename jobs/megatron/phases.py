@@ -1,0 +1,73 @@
+"""Where a training stands in its phases: what it reads, at which length and rate, and with which rotary embedding.
+
+Everything follows from the step, so that a resumed run is in the phase that an undisturbed one would be in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from megatron.core.models.gpt import GPTModel
+from megatron.core.optimizer import MegatronOptimizer
+
+from conf.stages.phases import Span, own_rates
+from conf.stages.training import Training
+from jobs.megatron import rotary
+from jobs.megatron.optimizer import scheduler
+from jobs.tokens.phased import PhasedText
+from jobs.tokens.windows import Samples, Split
+
+
+class Phases:
+    """The phases of one training run of `model`; one without any is a single phase. `hf_config` is changed as the
+    model's rotary embedding is."""
+
+    def __init__(
+        self, config: Training, optimizer: MegatronOptimizer, model: GPTModel, text: Split, hf_config: dict[str, Any]
+    ) -> None:
+        self._whole, self._optimizer, self._model, self._text = config, optimizer, model, text
+        self._hf_config, self._spans = hf_config, config.spans
+        self._own = bool(config.phases) and own_rates(config)
+        self.scheduler = scheduler(config, optimizer) if not self._own else self._scheduler(self._spans[0])
+        self._read, self._span = text, self._spans[0]
+        self._entered = 0
+        self._enter(self._spans[0])
+
+    @property
+    def config(self) -> Training:
+        """The settings of a step of this phase: its rows, and their length."""
+        return self._span.config
+
+    def resume(self, step: int) -> None:
+        """Continue after `step`: in the phase in which it was made, as a run that was not stopped."""
+        last = next((span for span in self._spans if step - 1 in span), self._spans[0])
+        self._enter(last)
+        self.scheduler.num_steps = 0
+        self.scheduler.step(step - (last.start if self._own else 0))
+
+    def samples(self, done: int, passed: int = 0) -> Samples:
+        """The sequences of the step after `done` steps, in whose phase the run then is; `passed` batches before them
+        were left out."""
+        span = next(span for span in self._spans if done in span)
+        self._enter(span)
+        rows = span.config.global_batch
+        position = (done - span.start if isinstance(self._text, PhasedText) else done + passed) * rows
+        return self._read.samples(self._read.shuffled(position, rows, self._whole.seed))
+
+    def _enter(self, span: Span) -> None:
+        """Go on to a phase, through those before it."""
+        for each in self._spans[self._entered : span.number]:
+            if each.phase and (each.phase.turns or each.config.seq_length > self._hf_config["max_position_embeddings"]):
+                rotary.change(self._model, self._hf_config, each.phase, each.config.seq_length)
+        if self._entered >= span.number:
+            return
+        self._entered, self._span = span.number, span
+        if isinstance(self._text, PhasedText):
+            self._read = self._text.phase(span)
+        if self._own and span.number > 1:
+            self.scheduler = self._scheduler(span)
+
+    def _scheduler(self, span: Span) -> Any:
+        """The curve of a phase; Megatron's takes its two ends from the optimizer's groups."""
+        for group in self._optimizer.param_groups:
+            group["max_lr"], group["min_lr"] = span.config.lr, span.config.min_lr
+        return scheduler(span.config, self._optimizer)

@@ -1,0 +1,115 @@
+"""Phases against the model and the rest of the recipe: refused when it loads, or just within."""
+
+from __future__ import annotations
+
+import pytest
+
+from conf.checks.recipe import teacher_shape
+from conf.load import load
+from conf.mix import mix_told, phases_told
+from tests.fixtures.flow import RECIPE, told
+
+ROWS = ["teacher.global_batch=16", "teacher.micro_batch=16", "distill.global_batch=16", "distill.micro_batch=16"]
+
+
+def phases(where: str, *each: str) -> str:
+    return f"{where}.phases=[{', '.join(f'{{{one}}}' for one in each)}]"
+
+
+LONG = phases("teacher", "until: 0.5", "until: 1, seq_length: 512, rope_theta: 50000")
+TURNS = phases("distill", "until: 0.5", "until: 1, rope_theta: 50000")
+REFUSED: dict[str, tuple[list[str], str]] = {
+    "longer than the positions": (
+        [phases("teacher", "until: 0.5", "until: 1, seq_length: 512")],
+        "teacher.phases.2.seq_length is 512 but the model has 256 positions; choose at most that or set"
+        " teacher.phases.2.rope_theta or teacher.phases.2.rope_scaling",
+    ),
+    "before it turns": (
+        [phases("teacher", "until: 0.5, seq_length: 512", "until: 1, rope_theta: 5e4")],
+        "teacher.phases.1.seq_length is 512 but the model has 256 positions",
+    ),
+    "longer than the teacher's": (
+        [phases("distill", "until: 0.5", "until: 1, seq_length: 512, rope_theta: 5e4")],
+        "distill.phases.2.seq_length is 512 but the model of the teacher has 256 positions; choose at most that",
+    ),
+    "a scaling without its numbers": (
+        [phases("teacher", "until: 1, rope_scaling: {rope_type: llama3, factor: 4}")],
+        "teacher.phases.1.rope_scaling scales its rotary embedding by 'llama3' without low_freq_factor; add it",
+    ),
+    "one the family has not": (
+        ["teacher.shape.architecture=phi3", phases("teacher", "until: 1, rope_scaling: {rope_type: yarn, factor: 4}")],
+        "teacher.phases.1.rope_scaling.rope_type is yarn; supported for Phi-3 are default",
+    ),
+    "an embedding a kind of layer": (
+        ["teacher.shape.architecture=gemma3_text", phases("teacher", "until: 1, rope_theta: 5e4")],
+        "teacher.phases.1 changes the rotary embedding, of which a Gemma 3 has one for each kind of layer",
+    ),
+    "the best of several": (
+        [TURNS, "distill.keep=best"],
+        "distill.phases.2 changes the rotary embedding but distill.keep is best, which would be weights of phases",
+    ),
+    "an average over several": (
+        [LONG, "teacher.average={kind: ema}"],
+        "teacher.phases.2 changes the rotary embedding but teacher.average is ema, which would be weights of phases",
+    ),
+    "uneven parts of a sequence": (
+        [
+            phases("teacher", "until: 0.5", "until: 1, seq_length: 32"),
+            "teacher.parallel={processes: 32, context: 32}",
+        ],
+        "teacher.parallel.context is 32 but seq_length 32 is not a multiple of 64",
+    ),
+    "branches": (
+        [TURNS, "distill.steps=20", "distill.schedule={name: wsd}", "students.depth.branches=[10]"],
+        "students.depth.branches shares the first steps of trainings of other lengths; remove either",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused(case: str) -> None:
+    overrides, sentence = REFUSED[case]
+    assert sentence in told(*ROWS, *overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [LONG],
+        [phases("teacher", "until: 0.5, rope_theta: 5e4", "until: 1, seq_length: 512")],
+        [phases("teacher", "until: 1, seq_length: 512, rope_scaling: {rope_type: yarn, factor: 2}")],
+        [phases("distill", "until: 0.5", "until: 1, seq_length: 128, rope_theta: 5e4")],
+        [phases("teacher", "until: 1, rope_theta: 5e4"), "teacher.average={kind: ema}"],
+        ["teacher.shape.architecture=gemma3_text", phases("teacher", "until: 0.5", "until: 1, seq_length: 128")],
+    ],
+)
+def test_just_within(overrides: list[str]) -> None:
+    load(str(RECIPE), [*ROWS, *overrides])
+
+
+def test_a_teacher_grows_with_its_phases() -> None:
+    """What follows may read as much as it was taught."""
+    longer = [*ROWS, LONG, "evaluate.seq_length=512", "distill.seq_length=512"]
+    shape = teacher_shape(load(str(RECIPE), longer))
+    assert shape and (shape.max_position_embeddings, shape.rope_theta) == (512, 50000)
+    with pytest.raises(ValueError, match=r"seq_length is 512 but the model's maximum sequence length is 256"):
+        load(str(RECIPE), [*ROWS, "evaluate.seq_length=512"])
+
+
+def test_the_plan_tells_the_phases() -> None:
+    lines = phases_told(load(str(RECIPE), [*ROWS, LONG]))
+    assert lines == [
+        "teacher: phase 1 of 2, steps 1 to 30 (30,720 tokens): 16 sequences of 64 a step, 16 in a micro-batch",
+        "teacher: phase 2 of 2, steps 31 to 60 (30,720 tokens): 2 sequences of 512 a step, 2 in a micro-batch, rotary"
+        " base 50,000",
+    ]
+    rates = phases("distill", "until: 0.5", "until: 1, schedule: linear, min_lr: 0")
+    (first, second) = phases_told(load(str(RECIPE), [*ROWS, rates]))
+    assert first.startswith("distill of depth, distill of width: phase 1 of 2, steps 1 to 3 (3,072 tokens)")
+    assert first.endswith(", constant rate 0.001, warm-up 1") and second.endswith(", linear rate 0.001 to 0")
+    assert phases_told(load(str(RECIPE), ROWS)) == []
+
+
+def test_the_mix_is_told_in_blocks() -> None:
+    more = ["blend.sources.more.source=world", "blend.stages=[{until: 1, weights: {data: 1, more: 1}}]", LONG, *ROWS]
+    assert "teacher: 120 blocks of 512, stage 1 to 120 (step 60)" in mix_told(load(str(RECIPE), more))

@@ -1,0 +1,96 @@
+"""Settings of training that goes back from spikes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from conf.load import load
+from conf.mix import trainings
+from conf.stages.distill import DistillConfig
+from conf.stages.sft import SftConfig
+from conf.stages.spikes import Spikes
+from conf.stages.trunk import first_steps
+from tests.fixtures.flow import RECIPE, told
+
+REWIND: dict[str, Any] = {"window": 5, "action": "rewind", "rewind_every": 10}
+SETTINGS: dict[str, Any] = {"steps": 40, "seq_length": 64, "global_batch": 8, "micro_batch": 4, "lr": 1e-3}
+SETTINGS |= {"min_lr": 1e-5, "warmup_steps": 2, "spikes": REWIND}
+LONG = ["distill.steps=60", "distill.spikes={window: 5, action: rewind, rewind_every: 10}"]
+
+
+def test_points_and_bounds_by_default() -> None:
+    assert (Spikes().point_every, Spikes(action="rewind").point_every, Spikes(action="rewind").most_rewinds) == (
+        None,
+        50,
+        3,
+    )
+    assert Spikes(action="rewind", rewind_every=7, rewinds=2).most_rewinds == 2
+    assert "action" not in Spikes().identity() and Spikes(action="rewind").identity()["action"] == "rewind"
+
+
+@pytest.mark.parametrize("given", [{"rewind_every": 10}, {"rewinds": 2}])
+def test_what_skipping_has_not(given: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r"but spikes\.action is skip, which goes nowhere back; choose rewind or"):
+        Spikes.model_validate(given)
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"steps": 10}, "spikes.rewind_every 10 is not below steps 10, so training could only begin anew"),
+        ({"phases": [{"until": 1}]}, "spikes.action is rewind but phases are set, whose batches are counted by phase"),
+        ({"offline": True, "top_k": 4, "best_by": "val_loss"}, "rewind, which reads more batches than distill.offline"),
+    ],
+)
+def test_what_it_does_not_stand_beside(more: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        DistillConfig.model_validate(SETTINGS | more)
+    assert sentence in str(caught.value)
+    DistillConfig.model_validate(SETTINGS | {"steps": 11})
+
+
+def test_stored_logits_of_records_are_as_many() -> None:
+    with pytest.raises(ValidationError, match=r"rewind, which reads more batches than sft\.offline has stored logits"):
+        SftConfig.model_validate(SETTINGS | {"offline": True, "top_k": 4, "kd_weight": 1, "best_by": "val_loss"})
+
+
+def test_a_trunk_has_nothing_to_go_back_to() -> None:
+    with pytest.raises(ValidationError, match="who goes on from a trunk cannot go back before its end; choose skip"):
+        first_steps(DistillConfig.model_validate(SETTINGS), 20)
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (
+            ["distill.schedule={name: wsd}", "students.depth.branches=[20]"],
+            "distill of depth has spikes.action rewind, but students.depth.branches shares its first steps",
+        ),
+        (
+            ["blend.sources.more.source=world", "blend.stages=[{until: 1, weights: {data: 1, more: 1}}]"],
+            "distill of depth has spikes.action rewind, which reads more batches than blend.stages place",
+        ),
+        (
+            [
+                "study={space: {distill.lr: [1e-3, 2e-3]}, objectives: [{model: depth}], stop: {rule: halving}}",
+                "evaluate.mmlu=null",
+            ],
+            "distill.spikes.action is rewind, but study.stop stops trials between their steps",
+        ),
+    ],
+)
+def test_what_a_recipe_refuses(more: list[str], sentence: str) -> None:
+    assert sentence in told(*LONG, *more)
+    load(str(RECIPE), LONG)
+
+
+def test_short_rounds_of_a_search_do_without() -> None:
+    search = (
+        "students.depth={prune: null, search: {target_params: 0.9, candidates: 4, ffn_divisor: 16, halving: {top_k: 2,"
+        " steps: 8}}}"
+    )
+    short = dict(trainings(load(str(RECIPE), [*LONG, search])))["round 1 of the search of depth"]
+    assert short.spikes is None and short.phases == ()

@@ -1,0 +1,158 @@
+"""Phases of a tiny training: lengths, rates and rotary embeddings by step, and the same run after any kill."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from conf.parallel import Parallel
+from conf.rotary import rope
+from conf.shape import Shape
+from conf.stages.phases import Phase
+from conf.stages.teacher import TeacherConfig
+from jobs.megatron import model as megatron
+from jobs.megatron import rotary, training, weights
+from jobs.megatron.fused_loss import defer
+from jobs.runtime import interrupt
+from jobs.tokens.indexed import IndexedWriter
+from jobs.tokens.phased import splits_of
+
+pytestmark = pytest.mark.usefixtures("one_rank")
+
+SHAPE = {"num_layers": 2, "hidden_size": 16, "ffn_hidden_size": 24, "num_attention_heads": 2, "num_query_groups": 1}
+PHASES: list[dict[str, Any]] = [
+    {"until": 2 / 6},
+    {"until": 4 / 6, "seq_length": 16, "rope_theta": 40000, "lr": 5e-3},
+    {"until": 1, "seq_length": 32, "rope_scaling": {"rope_type": "yarn", "factor": 2}, "schedule": "linear"},
+]
+SETTINGS: dict[str, Any] = {
+    "steps": 6,
+    "seq_length": 8,
+    "global_batch": 8,
+    "micro_batch": 4,
+    "lr": 1e-2,
+    "min_lr": 0.0,
+    "warmup_steps": 1,
+    "precision": "fp32",
+    "validate_every": 2,
+    "validation_batches": 1,
+    "checkpoint_every": 1,
+    "checkpoints_kept": 9,
+    "model": "none",
+    "phases": PHASES,
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No watchdog, no time limit."""
+    monkeypatch.setenv("IMBIK_HANG_SECONDS", "0")
+    monkeypatch.delenv("IMBIK_TIME_LIMIT", raising=False)
+    interrupt.start()
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("text")
+    for seed, name in enumerate(("train", "validation")):
+        with IndexedWriter(folder / name, np.dtype(np.uint16)) as writer:
+            writer.add(np.random.default_rng(seed).integers(0, 24, 600), np.array([600], np.int32))
+    return folder
+
+
+def made(positions: int = 16) -> tuple[Any, dict[str, Any]]:
+    shape = Shape.model_validate(SHAPE | {"initializer_range": 0.3, "max_position_embeddings": positions})
+    hf_config = megatron.config_of_shape(shape, 24, 0)
+    model = megatron.build(hf_config, Parallel(), "fp32", torch.device("cpu"))
+    weights.initialize(model, hf_config, 1)
+    defer(model)
+    return model, hf_config
+
+
+def trained(output: Path, text: Path, **given: Any) -> tuple[Any, dict[str, Any], list[tuple[int, dict[str, float]]]]:
+    """The model, its config and what was logged."""
+    config = TeacherConfig.model_validate(SETTINGS | given)
+    model, hf_config = made()
+    output.mkdir(exist_ok=True)
+    objective = training.language_model()
+    training.train(model, hf_config, config, objective, splits=splits_of(text, config), output=output)
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return model, hf_config, [(line["step"], line["values"]) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def whole(text: Path, tmp_path_factory: pytest.TempPathFactory, one_rank: None) -> tuple[Path, Any]:
+    interrupt.start()
+    output = tmp_path_factory.mktemp("phases") / "whole"
+    return output, trained(output, text)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 6])
+def test_a_run_killed_at_any_step_is_the_same(step: int, whole: Any, text: Path, tmp_path: Path) -> None:
+    """At the edges, after steps 2 and 4, and between them: weights, config and every line of the log."""
+    output, (model, hf_config, logged) = whole
+    killed = tmp_path / "killed"
+    name = f"step-{step:08}"
+    shutil.copytree(output / "checkpoints" / name, killed / "checkpoints" / name)
+    lines = (output / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (killed / "metrics.jsonl").write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
+    again, their_config, theirs = trained(killed, text)
+    assert theirs == logged
+    assert their_config == hf_config
+    for (name, ours), other in zip(model.named_parameters(), again.parameters(), strict=True):
+        assert torch.equal(ours, other), name
+
+
+def test_every_phase_has_its_length_and_rate(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[tuple[int, ...]] = []
+    whole_pass = training._Run._pass
+    monkeypatch.setattr(
+        training._Run, "_pass", lambda run, samples: shapes.append(samples.tokens.shape) or whole_pass(run, samples)
+    )
+    _, _, logged = trained(tmp_path / "out", text)
+    assert shapes == [(8, 9), (8, 9), (4, 17), (4, 17), (2, 33), (2, 33)]
+    rates = [values["lr"] for step, values in logged if step]
+    assert rates == pytest.approx([1e-2, 1e-2, 5e-3, 5e-3, 2.5e-3, 0.0])
+
+
+def test_a_schedule_of_the_section_goes_over_all(text: Path, tmp_path: Path) -> None:
+    phases = [{"until": 0.5}, {"until": 1, "seq_length": 16}]
+    _, _, logged = trained(tmp_path / "out", text, phases=phases, schedule="linear")
+    assert [values["lr"] for step, values in logged if step] == pytest.approx([1e-2 * (6 - n) / 5 for n in range(1, 7)])
+
+
+def test_the_model_tells_its_last_embedding(whole: Any) -> None:
+    _, (model, hf_config, _) = whole
+    assert hf_config["max_position_embeddings"] == 32
+    own = rope(hf_config)
+    assert (own.theta, own.kind) == (40000.0, "yarn")
+    assert own.values == {"factor": 2.0, "original_max_position_embeddings": 16.0}
+    built = megatron.build(hf_config, Parallel(), "fp32", torch.device("cpu"))
+    assert torch.equal(model.rotary_pos_emb.get_emb(32), built.rotary_pos_emb.get_emb(32))
+    assert model.config.yarn_mscale == built.config.yarn_mscale
+
+
+def test_an_embedding_goes_back_to_plain() -> None:
+    """Another base alone keeps the scaling; linear scaling replaces yarn and its factor."""
+    model, hf_config = made()
+    rotary.change(model, hf_config, Phase.model_validate(PHASES[2]), 32)
+    rotary.change(model, hf_config, Phase(until=1, rope_theta=7e4), 48)
+    assert rope(hf_config).kind == "yarn" and rope(hf_config).theta == 7e4
+    linear = Phase.model_validate({"until": 1, "rope_scaling": {"rope_type": "linear", "factor": 4}})
+    rotary.change(model, hf_config, linear, 40)
+    assert hf_config["max_position_embeddings"] == 48
+    assert rope(hf_config).values == {"factor": 4.0} and not hasattr(model.config, "yarn_mscale")
+    theirs = megatron.build(hf_config, Parallel(), "fp32", torch.device("cpu"))
+    assert torch.equal(model.rotary_pos_emb.get_emb(48), theirs.rotary_pos_emb.get_emb(48))
+
+
+def test_an_average_goes_on_over_edges(text: Path, tmp_path: Path) -> None:
+    phases = [{"until": 0.5}, {"until": 1, "seq_length": 16}]
+    _, _, logged = trained(tmp_path / "out", text, phases=phases, average={"kind": "ema", "decay": 0.5})
+    assert "average_val_loss" in logged[-1][1]
