@@ -46,3 +46,8 @@ def test_no_address_is_left_for_a_page_to_link() -> None:
 def test_code_keeps_its_backticks_inside(text: str) -> None:
     (_, inline, _) = MarkdownIt("commonmark").parse(md.code(text))
     assert [(token.type, token.content) for token in inline.children or []] == [("code_inline", text)]
+
+
+@pytest.mark.parametrize(("text", "shown"), [("plain", "`plain`"), ("a`b", "``a`b``"), ("a``b", "```a``b```")])
+def test_code_has_the_shortest_fence_that_holds(text: str, shown: str) -> None:
+    assert md.code(text) == shown
