@@ -93,12 +93,7 @@ def test_a_schedule_is_registered_and_told(
     assert len(told.splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    ("recipes", "names"), [(["demo"], ["compress/demo"]), (None, ["compress/demo", "run/a-preset"])]
-)
-def test_named_presets_are_registered_else_everything(
-    recipes: list[str] | None,
-    names: list[str],
+def test_a_named_preset_is_registered_alone(
     healthy: str,
     environment: dict[str, str],
     registered: list[tuple[Any, str]],
@@ -106,7 +101,6 @@ def test_named_presets_are_registered_else_everything(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     environment["PREFECT_API_URL"] = healthy
-    deploy.deploy(recipes, store=tmp_path)
-    made = [deployment.full_name for deployment, _ in registered]
-    assert set(names) <= set(made) and (len(made) == 1) == (recipes is not None)
-    assert capsys.readouterr().out.splitlines() == made
+    deploy.deploy(["demo"], store=tmp_path)
+    assert [deployment.full_name for deployment, _ in registered] == ["compress/demo"]
+    assert capsys.readouterr().out == "compress/demo\n"
