@@ -62,7 +62,12 @@ CASES = {
     ),
 }
 
-SELDOM = ("experts, fp32, muon", "capped, fp32, long", "taught, fp32, a large vocabulary", "experts, taught, recomputed")
+SELDOM = (
+    "experts, fp32, muon",
+    "capped, fp32, long",
+    "taught, fp32, a large vocabulary",
+    "experts, taught, recomputed",
+)
 """Cases that join what other ones have each: drills."""
 STEPS = [pytest.param(name, marks=pytest.mark.drill if name in SELDOM else ()) for name in CASES]
 OFTEN = ("llama", "qwen3_moe", "gemma2")

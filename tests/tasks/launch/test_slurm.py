@@ -184,7 +184,10 @@ def test_only_a_connection_over_ssh_is_closed(
             ["slurm={exclusive: true, qos: high}", "defaults.time_limit_minutes=90"],
             (True, "high", "0-01:30:00", [], None),
         ),
-        (["defaults={image: 'a:1', mounts: ['/m:/m']}"], (None, None, "0-04:00:00", ["{store}:{store}", "/m:/m"], "a:1")),
+        (
+            ["defaults={image: 'a:1', mounts: ['/m:/m']}"],
+            (None, None, "0-04:00:00", ["{store}:{store}", "/m:/m"], "a:1"),
+        ),
     ],
 )
 def test_only_what_is_set_is_asked_of_slurm(
