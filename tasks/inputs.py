@@ -6,7 +6,6 @@ import glob
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from conf.benchmarks import BenchmarkName
 from conf.chat_template import MORE
@@ -16,9 +15,6 @@ from conf.stages.data import DataConfig
 from conf.stages.evaluate import EvaluateConfig
 from conf.stages.records import GENERATED
 from tasks.store.store import Artifact, Store
-
-if TYPE_CHECKING:
-    pass
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 """Only these files of a model directory determine the tokens; its weights do not."""
