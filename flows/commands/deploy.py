@@ -96,7 +96,6 @@ def schedule(
     out.print(
         f"{deployment.full_name} runs {server_schedules.describe(when)}; next: {times}",
         highlight=False,
-        markup=False,
         soft_wrap=True,
     )
 

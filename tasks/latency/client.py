@@ -127,8 +127,8 @@ def body(endpoint: Endpoint, prompt: Prompt, tokens: int) -> dict[str, Any]:
 def _timing(answer: _Answer, sent: float, url: str) -> Timing:
     if not answer.ended:
         raise ValueError(f"{url} closed the connection in the middle of an answer; see the server's log")
-    told = answer.usage.get("completion_tokens"), answer.usage.get("prompt_tokens")
-    if None in told:
+    tokens, prompt_tokens = answer.usage.get("completion_tokens"), answer.usage.get("prompt_tokens")
+    if tokens is None or prompt_tokens is None:
         raise ValueError(
             f"{url} does not say how many tokens an answer has (no usage in its stream), so nothing can be"
             " computed per token; use a server that takes stream_options.include_usage"
@@ -139,8 +139,8 @@ def _timing(answer: _Answer, sent: float, url: str) -> Timing:
     return Timing(
         sent=sent,
         arrivals=tuple(answer.arrivals),
-        prompt_tokens=int(told[1] or 0),
-        tokens=int(told[0] or 0),
+        prompt_tokens=int(prompt_tokens),
+        tokens=int(tokens),
         cached=details.get("cached_tokens"),
     )
 

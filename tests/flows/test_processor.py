@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -44,3 +47,19 @@ def test_this_machine_is_seen_as_torch_sees_it(monkeypatch: pytest.MonkeyPatch) 
 def test_a_machine_that_tells_nothing_is_not_a_fault(tmp_path: Path) -> None:
     assert processor.kind(tmp_path / "absent").endswith("bf16 through fp32")
     assert processor.flops() > 1e8
+
+
+@pytest.mark.parametrize(("cores", "each"), [(4, 4), (1, 1), (None, 1)])
+def test_flops_are_a_matrix_product_over_its_time(
+    cores: int | None, each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A product of n x n matrices takes n^3 multiplications and as many additions; here each takes half a second."""
+    monkeypatch.setattr(processor, "SIZE", 16)
+    monkeypatch.setattr(time, "perf_counter", itertools.count(100.0, 0.5).__next__)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert processor.flops.__wrapped__() == (16**3 + 16**3) / 0.5 / each
+
+
+def test_a_processor_without_a_name_is_called_by_its_kind(tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text("flags\t: avx2\n")
+    assert processor.kind(tmp_path / "cpuinfo") == f"{os.uname().machine} (AVX2), bf16 through fp32"

@@ -6,6 +6,7 @@ Commands that build for minutes are planned instead; those whose block names wha
 from __future__ import annotations
 
 import collections
+import contextlib
 import importlib.util
 import json
 import os
@@ -14,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ from conf.stages import stages
 from conf.student import Student
 from flows.cli import app, main
 from tests.fixtures.documents import page as web_page
-from tests.fixtures.flow import RECIPE, prefect_server
+from tests.fixtures.flow import FLOWS, RECIPE, prefect_server
 from tests.fixtures.readmes import (
     IMBIK,
     PAGES,
@@ -251,35 +253,48 @@ def test_every_section_of_a_recipe_is_told() -> None:
 
 
 @pytest.mark.slow
-def test_commands_on_a_finished_run(finished: Path, tmp_path: Path) -> None:
-    """In the order of the pages; the tiny recipe stands for the demo."""
+def test_commands_on_a_finished_run(
+    finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the order of the pages; the tiny recipe stands for the demo. Flows and jobs are processes of their own."""
     folder = workplace(ROOT / "flows" / "README.md", tmp_path)
     shutil.copytree(finished, folder / ".imbik", symlinks=True)
-    environment = {
-        key: value for key, value in os.environ.items() if not key.startswith(("PREFECT", "MLFLOW", "IMBIK"))
-    }
-    environment |= {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
-    environment["PREFECT_API_URL"] = prefect_server()
+    own = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT", "MLFLOW", "IMBIK"))}
+    own |= {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    own["PREFECT_API_URL"] = prefect_server()
+    monkeypatch.chdir(folder)
 
     def run(words: list[str]) -> str:
-        program = {IMBIK: [sys.executable, "-m", "flows.cli"], PYTHON: [sys.executable]}[words[0]]
-        done = subprocess.run(
-            [*program, *words[1:]],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, f"{words}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
-        return done.stdout + done.stderr
+        if words[0] == IMBIK and words[1] not in FLOWS:
+            with environment(own):
+                code, printed = called(words[1:], capfd, monkeypatch)
+        else:
+            program = {IMBIK: [sys.executable, "-m", "flows.cli"], PYTHON: [sys.executable]}[words[0]]
+            done = subprocess.run(
+                [*program, *words[1:]], env=own, capture_output=True, text=True, timeout=300, check=False
+            )
+            code, printed = done.returncode, done.stdout + done.stderr
+        assert code == 0, f"{words}: {printed}"
+        return printed
 
-    for made in ("demo", "other"):
-        run([IMBIK, "run", str(RECIPE), "--name", made])
+    run([IMBIK, "run", str(RECIPE), "--name", "demo"])
+    run([IMBIK, "rename", "tiny", "other"])
     ran = [one for one in COMMANDS if one.block.marks.get("store") == "demo"]
     for command in ran:
         printed = run([*command.words, *(SHORTER if command.called == "quantize" else [])])
         missing = quoted(command.output or "", printed)
         assert missing is None, f"{command.block.where} quotes what is not printed: {missing}\n{printed}"
     assert len(ran) > 10
+
+
+@contextlib.contextmanager
+def environment(own: dict[str, str]) -> Iterator[None]:
+    """This process with another environment, which is put back, whatever a command sets in it."""
+    before = dict(os.environ)
+    try:
+        os.environ.clear()
+        os.environ.update(own)
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

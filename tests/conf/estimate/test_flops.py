@@ -55,3 +55,11 @@ def test_hours_are_flops_over_what_a_gpu_reaches() -> None:
 
 def test_seconds_of_a_core_are_flops_over_what_it_reaches() -> None:
     assert Work(flops=56e9, utilisation=0.9, slowdown=2.0).core_seconds(100e9) == pytest.approx(2 * 0.56 / ON_CPU)
+
+
+def test_a_token_passes_its_experts_and_the_whole_router() -> None:
+    """As Mixtral: of 6 experts a token takes 2, three matrices of 8 x 16 each; the router scores all 6."""
+    mixture = SMALL.model_copy(update={"num_experts": 6, "experts_per_token": 2})
+    attention = 2 * 8 * 8 + 2 * 8 * 4
+    matrices = attention + 2 * 3 * 8 * 16 + 8 * 6
+    assert forward_flops(mixture, 100) == 2 * (2 * matrices + SCORES) + 2 * 8 * 10

@@ -174,3 +174,39 @@ def test_only_a_connection_over_ssh_is_closed(
     slurm.close()
     slurm.close()
     assert closed == [True] * bool(login)
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        (["defaults.time_limit_minutes=null"], (None, None, None, [], None)),
+        (
+            ["slurm={exclusive: true, qos: high}", "defaults.time_limit_minutes=90"],
+            (True, "high", "0-01:30:00", [], None),
+        ),
+        (
+            ["defaults={image: 'a:1', mounts: ['/m:/m']}"],
+            (None, None, "0-04:00:00", ["{store}:{store}", "/m:/m"], "a:1"),
+        ),
+    ],
+)
+def test_only_what_is_set_is_asked_of_slurm(
+    settings: list[str], wanted: tuple[Any, ...], tmp_path: Path, asked: dict[str, Any]
+) -> None:
+    slurm, job = request(tmp_path, settings, 1)
+    slurm.executor(job)
+    found = tuple(asked[name] for name in ("exclusive", "qos", "time", "container_mounts", "container_image"))
+    mounts = [mount.format(store=tmp_path) for mount in wanted[3]]
+    assert found == (*wanted[:3], mounts, wanted[4])
+
+
+def test_a_command_that_fails_is_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As invoke runs it, which NeMo-Run's tunnels use: nothing is raised, and nobody is asked for input."""
+    from invoke import Config, Context
+
+    slurm = Slurm(load_cluster("slurm"), tmp_path)
+    monkeypatch.setattr(backend.nemo_run, "prepare", lambda store: None)
+    monkeypatch.setitem(backend._tunnels, slurm._key, Context(Config({"run": {"hide": True}})))
+    answer = slurm._ask("echo no such job >&2; exit 3")
+    assert (answer.ok, answer.exited, answer.stderr) == (False, 3, "no such job\n")
+    assert slurm._run("echo 17") == "17\n"

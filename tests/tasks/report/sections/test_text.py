@@ -73,3 +73,16 @@ def test_where_nothing_is_left_out_nothing_is_said(tmp_path: Path) -> None:
 
 def test_other_stages_have_no_text(tmp_path: Path) -> None:
     assert section(read_text(stages(tmp_path, database={"splits": SPLITS, "quarantined": 0}))) is None
+
+
+def test_a_split_without_counts_has_none(tmp_path: Path) -> None:
+    """As statistics of an older version may be: no count is made up."""
+    shown = section(read_text(stages(tmp_path, data={"splits": {"test": {}}})))
+    assert shown and (shown.rows, shown.sentences) == ((("data", "test", "0", "0"),), ())
+
+
+def test_a_corpus_of_its_own_and_leaked_questions_are_told(tmp_path: Path) -> None:
+    leaked = {"splits": {}, "decontaminated": {"removed": 12}, "repaired": 0}
+    found = read_text(stages(tmp_path, **{"data-general": leaked, "database": leaked}))
+    assert list(found) == ["data-general"]
+    assert found["data-general"].left_out == {"a benchmark question": 12}
