@@ -159,9 +159,7 @@ def _tokenize(
         assert len(written) == documents and len(written.tokens) == int(written.lengths.sum(dtype="int64")), (
             f"{split} was not written completely"
         )
-        assert documents == 0 or int((written.tokens == eod).sum()) == documents, (
-            f"a document of {split} contains the end-of-document id"
-        )
+        assert written.times(eod) == documents, f"a document of {split} contains the end-of-document id"
         counts[split] = {
             "documents": documents,
             "tokens": len(written.tokens),
