@@ -77,5 +77,20 @@ def write(folder: Path, megabytes: int, files: int = 8) -> dict[str, int]:
     return counts
 
 
+def more(folder: Path, source: Path, times: int) -> int:
+    """Write `source`'s files so many times, each time with other letters, so that no document is in two of them but
+    copies stay copies; returns the bytes. Stop words do not stay."""
+    small, total = LETTERS.replace("n", ""), 0  # not in line ends, which JSON writes with an n
+    folder.mkdir(parents=True, exist_ok=True)
+    for turn in range(times):
+        turned = small[turn:] + small[:turn]
+        table = bytes.maketrans((small + small.upper()).encode(), (turned + turned.upper()).encode())
+        for file in sorted(source.glob("*.jsonl")):
+            with file.open("rb") as old, (folder / f"turn-{turn:02}-{file.name}").open("wb", 1 << 20) as new:
+                for line in old:
+                    total += new.write(line[:9] + line[9:].translate(table))
+    return total
+
+
 if __name__ == "__main__":
     print(write(Path(sys.argv[1]), int(sys.argv[2]), *map(int, sys.argv[3:4])))
