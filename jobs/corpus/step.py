@@ -1,5 +1,5 @@
-"""The blocks that decide document by document (filters, marks, benchmark questions) as one step of a datatrove pipeline,
-for whoever runs one: on its local, Slurm or Ray executor. datatrove takes any callable as a step, so that nothing of it
+"""The blocks that decide document by document (filters, marks, benchmark questions) as one step of a datatrove
+pipeline, for whoever runs one, on any of its executors. datatrove takes any callable as a step, so that nothing of it
 is imported or installed here."""
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ One = TypeVar("One", bound=Document)
 
 class CurationStep:
     """A step by the settings of a recipe's `data` section; `source` and what concerns all documents together
-    (`deduplicate`, splits) are not used. Each rank writes what it did to `counts`/RANK.json, in which documents read are
-    those kept and those removed by reason."""
+    (`deduplicate`, splits) are not used. Each rank writes what it did to `counts`/RANK.json: what it read is what it
+    kept and what it removed by reason."""
 
     def __init__(self, data: Mapping[str, Any], counts: str | Path, questions: Iterable[Question] = ()) -> None:
         self._config = DataConfig.model_validate({"source": "world", **data, "deduplicate": None})
