@@ -58,7 +58,11 @@ def _all_ranks(spec: Spec, config: DataConfig) -> None:
     path.write_text(spec.model_copy(update={"config": own}).model_dump_json())
     command = [sys.executable, "-m", "jobs.curate", "--spec", str(path)]
     started = [
-        subprocess.Popen(command, env={**os.environ, RANK_OF_ARRAY: str(number)}, cwd=Path(__file__).parents[1])
+        subprocess.Popen(
+            command,
+            env={**os.environ, RANK_OF_ARRAY: str(number), "LOCAL_RANK": "1"},  # this process samples all of them
+            cwd=Path(__file__).parents[1],
+        )
         for number in range(config.ranks)
     ]
     codes = [process.wait() for process in started]
@@ -70,5 +74,13 @@ def _all_ranks(spec: Spec, config: DataConfig) -> None:
         sys.exit(next(filter(None, codes)))  # it has said why
 
 
+def _call_it_a_rank(told: str) -> None:
+    """As a rank is known elsewhere: by the number in ended.json, and where the machine is sampled by rank 0 alone."""
+    os.environ["RANK"] = told
+    os.environ.setdefault("LOCAL_RANK", told)
+
+
 if __name__ == "__main__":
+    if RANK_OF_ARRAY in os.environ:
+        _call_it_a_rank(os.environ[RANK_OF_ARRAY])
     main(run)

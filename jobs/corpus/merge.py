@@ -3,6 +3,7 @@ read it all, whatever the number of ranks. Nothing is held but a few documents."
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -40,10 +41,7 @@ class Merge:
             cut = bool(part.files) and part.files[0].span is not None
             self._before.append(lines[part.name] if cut else 0)
             lines[part.name] += counts["count"]["lines"]
-        self.parts = [
-            replace(part, read=lambda count, number=number: self._read(number, count))
-            for number, part in enumerate(planned)
-        ]
+        self.parts = [replace(part, read=functools.partial(self._read, number)) for number, part in enumerate(planned)]
 
     def _read(self, number: int, count: Count) -> Iterator[Document]:
         """The records of a shard, at their lines of the file."""

@@ -57,7 +57,7 @@ def shingles(words: list[str]) -> NDArray[np.uint64]:
 
 
 class _Hashes(dict[str, int]):
-    """64-bit hashes of words, the same in every process; those of a million words are kept."""
+    """64-bit hashes of words, the same in every process; those of a quarter of a million words are kept, in 50 MB."""
 
     def __missing__(self, word: str) -> int:
         if len(self) >= KNOWN_WORDS:
@@ -66,7 +66,7 @@ class _Hashes(dict[str, int]):
         return found
 
 
-KNOWN_WORDS = 1 << 20
+KNOWN_WORDS = 1 << 18
 _HASHES = _Hashes()
 
 
@@ -111,8 +111,8 @@ def signed(texts: list[str], near: bool) -> NDArray[np.void]:
 class Duplicates:
     """Documents of a corpus, numbered as they are added. `text_of` reads one again.
 
-    What `signed` makes of them (125 bytes each) is in files of `folder` that have no name; 9 bytes each are in memory,
-    and `SORTED` at once of what is sorted. `min_jaccard` None looks for documents with the same words only. `copies`
+    What `signed` makes of them (125 bytes each) is in files of `folder` that have no name. In memory are 10 bytes each,
+    24 more at the end, and `SORTED` at once of what is sorted. `min_jaccard` None looks for documents with the same words only. `copies`
     [documents] says which have the words of an earlier one; it is made by `clusters`."""
 
     def __init__(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,13 +155,13 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_shard_does_not_depend_on_who_makes_it(folder: Path, words: Path, tmp_path: Path) -> None:
-    left = []
+    left, lines = [], [str(folder / "many" / name) for name in ("a.jsonl", "b.jsonl", "c.txt")]
     for ranks in (1, 3):
-        spec = spec_of(settings(folder, ranks), folder, words, tmp_path / str(ranks))
+        spec = spec_of(settings(folder, ranks, source=lines), folder, words, tmp_path / str(ranks))
         for number in range(ranks):
             curate.rank(spec, DataConfig.model_validate(spec.config), number, 1 + number)
         left.append(files_of(tmp_path / str(ranks) / shards.FOLDER))
-    assert left[0] == left[1] and len(left[0]) > 30
+    assert left[0] == left[1] and len(left[0]) > 20
 
 
 @pytest.fixture
@@ -286,6 +287,27 @@ def test_ranks_are_processes_here(folder: Path, alone: Path, words: Path, tmp_pa
     pieces.PIECE_BYTES, pieces.PIECE_FILES = 64 << 20, 64
     curate.run(spec)
     assert made(merged(spec)) == made(alone)
+
+
+def test_a_rank_that_is_killed_here_leaves_the_others(
+    folder: Path, words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two processes, one is killed when it starts."""
+    spec = spec_of(settings(folder, 2), folder, words, tmp_path / "data")
+    pieces.PIECE_BYTES, pieces.PIECE_FILES = 64 << 20, 64
+    begun = subprocess.Popen
+
+    def killed(command: list[str], **how: Any) -> Any:
+        process = begun(command, **how)
+        if how["env"][RANK_OF_ARRAY] == "1":
+            process.kill()
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", killed)
+    with pytest.raises(RuntimeError, match="rank 1 of 2 was ended by SIGKILL"):
+        curate.run(spec)
+    numbers = {int(path.name.partition(".")[0]) for path in (tmp_path / "data" / shards.FOLDER).glob("*.counts.json")}
+    assert numbers == set(range(0, len(parts(DataConfig.model_validate(spec.config), [], cut=True)), 2))
 
 
 def test_a_cluster_says_which_rank_it_is(
