@@ -112,8 +112,8 @@ class Duplicates:
     """Documents of a corpus, numbered as they are added. `text_of` reads one again.
 
     What `signed` makes of them (125 bytes each) is in files of `folder` that have no name. In memory are 10 bytes each,
-    24 more at the end, and `SORTED` at once of what is sorted. `min_jaccard` None looks for documents with the same words only. `copies`
-    [documents] says which have the words of an earlier one; it is made by `clusters`."""
+    24 more at the end, and `SORTED` at once of what is sorted. `min_jaccard` None looks for documents with the same
+    words only. `copies` [documents] says which have the words of an earlier one; it is made by `clusters`."""
 
     def __init__(
         self, text_of: Callable[[int], str], min_jaccard: float | None = 0.8, folder: Path | None = None
