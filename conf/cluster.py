@@ -16,7 +16,7 @@ from conf.load import RecipeError, override, read
 from conf.parallel import Parallel
 from conf.patterns import ABSOLUTE, MOUNT, VARIABLE
 from conf.secrets import check_no_secret, is_secret
-from conf.stages import stages
+from conf.stages import CURATE, stages
 from conf.wording import sentence
 
 CLUSTERS = Path(__file__).parent / "clusters"
@@ -26,9 +26,9 @@ Kind = Literal["local", "docker", "slurm", "kubernetes"]
 if TYPE_CHECKING:
     Stage = str
 else:
-    Stage = Literal[(*stages(), "doctor")]
+    Stage = Literal[(*stages(), CURATE, "doctor")]
 """Names of the programs under jobs/ that a cluster can run."""
-LIKE = {"trunk": "distill"}
+LIKE = {"trunk": "distill", CURATE: "data"}
 """Stages that run where another one does, if the file does not name them."""
 
 

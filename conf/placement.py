@@ -14,6 +14,7 @@ from conf.load import validate
 from conf.ocr import Ocr
 from conf.parallel import Parallel
 from conf.recipe import Recipe
+from conf.stages.data import DataConfig
 from conf.standalone import validate_settings
 from conf.tesseract import checked
 
@@ -29,6 +30,7 @@ def place_on_cluster(recipe: Recipe, cluster: Cluster) -> Recipe:
     if layouts:
         check(validate(placed.model_dump()))  # runs the stages' validators on the new layouts
     _check_spread(placed, cluster)
+    _check_ranks(placed, cluster)
     _check_here(placed, cluster)
     return placed
 
@@ -40,6 +42,7 @@ def place_settings_on_cluster(settings: Settings, cluster: Cluster) -> Settings:
     if layouts:
         validate_settings(type(settings), placed.model_dump(mode="json"))
     _check_spread(placed, cluster)
+    _check_ranks(placed, cluster)
     _check_here(placed, cluster)
     return placed
 
@@ -58,10 +61,19 @@ def _check_spread(settings: Config, cluster: Cluster) -> None:
                 raise ValueError(f"{stage} on this cluster: {error}") from error
 
 
+def _check_ranks(settings: Config, cluster: Cluster) -> None:
+    for data in _of_kind(settings, DataConfig) if cluster.kind == "docker" else ():
+        if data.ranks > 1:
+            raise ValueError(
+                f"data.ranks is {data.ranks}, but docker runs a job in one container; set data.workers instead, or use"
+                " a cluster of kind local, slurm or kubernetes"
+            )
+
+
 def _check_here(settings: Config, cluster: Cluster) -> None:
     """Raise ValueError where jobs that run on this machine would lack a program, or a key. Elsewhere the job checks it
     before it starts."""
-    for ocr in _ocr(settings) if cluster.kind == "local" else ():
+    for ocr in _of_kind(settings, Ocr) if cluster.kind == "local" else ():
         if not ocr.endpoint:
             checked(ocr.languages)
         elif ocr.api_key_env and not os.environ.get(ocr.api_key_env):
@@ -70,14 +82,15 @@ def _check_here(settings: Config, cluster: Cluster) -> None:
             )
 
 
-def _ocr(value: object) -> Iterator[Ocr]:
-    if isinstance(value, Ocr):
+def _of_kind(value: object, kind: type[Kind]) -> Iterator[Kind]:
+    """All settings of one class in others."""
+    if isinstance(value, kind):
         yield value
     elif isinstance(value, Config):
-        yield from _ocr({name: getattr(value, name) for name in type(value).model_fields})
+        yield from _of_kind({name: getattr(value, name) for name in type(value).model_fields}, kind)
     elif isinstance(value, (tuple, dict)):
         for item in value.values() if isinstance(value, dict) else value:
-            yield from _ocr(item)
+            yield from _of_kind(item, kind)
 
 
 def _with(value: Kind, layouts: dict[str, Parallel]) -> Kind:

@@ -81,11 +81,13 @@ _ALONE = re.compile(rf"({_WORDS})([-_.]?\d+)?([-_.]of[-_.]\d+)?(\.[a-z][a-z0-9]*
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file to read: `split` where the names of its source's files say one."""
+    """A file to read: `split` where the names of its source's files say one; `span`: only the lines between these
+    bytes."""
 
     path: Path
     format: str
     split: str | None = None
+    span: tuple[int, int] | None = None
 
 
 @dataclass(kw_only=True)

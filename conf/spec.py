@@ -45,6 +45,9 @@ never."""
 HANG_SECONDS_DEFAULT = 1800.0
 """Longer than any step, validation or evaluation of an 8B model."""
 
+RANK_OF_ARRAY = "IMBIK_ARRAY_RANK"
+"""Environment variable: which rank of a curation this process is; unset: it starts all of them itself."""
+
 BF16_KERNELS = "IMBIK_BF16_KERNELS"
 """Environment variable: `native` or `fp32`, the kernels for bf16 matrix products on a CPU; unset: native if supported.
 For tests and benchmarks: results are equal up to bf16 rounding."""

@@ -18,16 +18,17 @@ from typing import Any
 from conf.sources import SPLITS
 from conf.spec import Spec
 from conf.stages.data import DataConfig
-from jobs.corpus import cards
+from jobs.benchmarks.asked import questions_of, write_quiz_of
+from jobs.corpus import cards, shards
 from jobs.corpus.collect import Collected, collect
 from jobs.corpus.extract import kept
 from jobs.corpus.lines import excerpt
+from jobs.corpus.merge import Merge
 from jobs.corpus.quarantine import Quarantine
 from jobs.corpus.raw import CURATED, hold_out
 from jobs.corpus.readers import advice_on_field
 from jobs.corpus.sources import WORLD
 from jobs.corpus.splits import Splits, check_splits
-from jobs.curation.question_index import Question
 from jobs.runtime.entry import Metrics, main
 
 SAMPLE_DOCUMENTS = 2000
@@ -50,7 +51,7 @@ def run(spec: Spec) -> None:
     metrics.rewind(-1)
     rejected = Quarantine(output / "quarantine.jsonl", config.max_rejected_share, advice_on_field)
     with Splits(output) as splits, rejected as quarantine:
-        collected = collect(config, splits, quarantine, _questions(spec, config, output))
+        collected = _collected(spec, config, output, splits, quarantine)
         held_out = hold_out(Path(spec.inputs[CURATED]), splits) if CURATED in spec.inputs else None
         metrics.log(1, 3)
         tokenizer_folder = _tokenizer(spec, config, output, splits)
@@ -60,8 +61,9 @@ def run(spec: Spec) -> None:
     sources = (config.source,) if isinstance(config.source, str) else config.source
     cards.copy_cards(sources, output)
     if WORLD in sources:
-        _write_quiz(config, output)
-    shutil.rmtree(output / kept.FOLDER, ignore_errors=True)
+        write_quiz_of(config, output)
+    for folder in (kept.FOLDER, shards.FOLDER):
+        shutil.rmtree(output / folder, ignore_errors=True)
     (output / "statistics.json").write_text(json.dumps(statistics, indent=2) + "\n")
     tokens = statistics["splits"]["train"]["tokens"]
     metrics.log(3, 3, documents=statistics["documents"], train_tokens=tokens, quarantined=statistics["quarantined"])
@@ -73,23 +75,11 @@ def run(spec: Spec) -> None:
     )
 
 
-def _write_quiz(config: DataConfig, output: Path) -> Path:
-    from jobs.world.world import write_quiz
-
-    write_quiz(config.world, output / "quiz")
-    return output / "quiz"
-
-
-def _questions(spec: Spec, config: DataConfig, output: Path) -> list[Question]:
-    """The questions to take out of the training text."""
-    if config.decontaminate is None:
-        return []
-    from jobs.benchmarks.asked import QUIZ, asked
-
-    mmlu, quiz = config.decontaminate.mmlu, None
-    if mmlu and mmlu.path == "quiz":
-        quiz = Path(spec.inputs[QUIZ]) / "quiz" if QUIZ in spec.inputs else _write_quiz(config, output)
-    return asked(spec.inputs, mmlu, quiz, config.decontaminate.reviewed)
+def _collected(spec: Spec, config: DataConfig, output: Path, splits: Splits, quarantine: Quarantine) -> Collected:
+    """The documents of all sources; of several ranks, what they have made."""
+    if config.ranks > 1:
+        return collect(config, splits, quarantine, [], lambda notes: Merge(config, output, notes))
+    return collect(config, splits, quarantine, questions_of(spec.inputs, config, output))
 
 
 def _counts(
@@ -122,7 +112,7 @@ def _counts(
         "documents": documents,
         "quarantined": quarantine.records,
         "reasons": dict(quarantine.reasons.most_common()),
-        "repaired": collected.repaired,
+        "repaired": count.repaired,
         "duplicates_across_splits": collected.repeats,
         "filtered": filtered.counts() if filtered else None,
         **({"extracted": count.extracted.counts()} if count.extracted.given else {}),
@@ -169,9 +159,7 @@ def _tokenize(
         assert len(written) == documents and len(written.tokens) == int(written.lengths.sum(dtype="int64")), (
             f"{split} was not written completely"
         )
-        assert documents == 0 or int((written.tokens == eod).sum()) == documents, (
-            f"a document of {split} contains the end-of-document id"
-        )
+        assert written.times(eod) == documents, f"a document of {split} contains the end-of-document id"
         counts[split] = {
             "documents": documents,
             "tokens": len(written.tokens),

@@ -14,6 +14,9 @@ from pathlib import Path
 from conf.base import StageConfig
 from conf.parallel import Parallel
 from conf.spec import Record, Spec
+from conf.stages import CURATE
+from conf.stages.data import DataConfig
+from tasks.launch import submission
 from tasks.launch.errors import interrupted
 from tasks.launch.local import TORCHRUN
 from tasks.launch.retry import Attempts
@@ -22,7 +25,7 @@ from tasks.monitor.listener import StageListener
 from tasks.session import Session, current
 from tasks.store.store import Artifact, StoreError, key_of
 
-SCRATCH = ("checkpoints", "heartbeats", TORCHRUN)
+SCRATCH = ("checkpoints", "heartbeats", "shards", TORCHRUN)
 """Folders of a running job that are not part of its artifact."""
 
 VERSIONED = (
@@ -92,7 +95,12 @@ def _make(session: Session, label: str, key: str, config: StageConfig, inputs: d
                 session.tracker.begin(label, stage, key, work)
 
             job_spec = spec.model_copy(update={"config": config.model_dump(mode="json")})
-            session.launcher.run(job_spec, parallel, listener.follow, running, listener)
+            if isinstance(config, DataConfig) and config.ranks > 1 and not _begun(job_spec):
+                ranks = job_spec.model_copy(update={"stage": CURATE})
+                session.launcher.run(ranks, parallel, listener.follow, running, listener)
+                session.launcher.run(job_spec, parallel, listener.follow, _nothing, listener)
+            else:
+                session.launcher.run(job_spec, parallel, listener.follow, running, listener)
 
         config = attempts.run(config, submit)
         missing = [name for name in config.writes if not (work / name).is_file()]
@@ -105,6 +113,16 @@ def _make(session: Session, label: str, key: str, config: StageConfig, inputs: d
         ) from error
     finally:
         listener.ended()
+
+
+def _nothing() -> None:
+    """The stage runs already."""
+
+
+def _begun(spec: Spec) -> bool:
+    """Whether a killed flow left the stage's own job running, so that its ranks have ended."""
+    submitted = submission.read(spec.output)
+    return submitted is not None and submitted.stage == spec.stage
 
 
 def _record(session: Session, key: str, config: StageConfig, inputs: dict[str, Artifact], attempts: Attempts) -> Record:

@@ -54,6 +54,8 @@ class BlendSource(Config):
             source["filter"] = data.filter
         elif not dict(self.filter.groups()):
             source["filter"] = None
+        if self.max_documents is not None:  # counted in one order
+            source["ranks"] = 1
         return data.model_copy(update=source | {"validation_share": 0.0, "test_share": 0.0})
 
 

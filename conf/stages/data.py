@@ -16,6 +16,9 @@ from conf.text_encoding import Encoding
 QUIZ_SUBJECTS = ("home", "work", "food", "music", "pet", "color")
 """Subjects of the invented world's quiz, with as many questions each."""
 
+MOST_RANKS = 1000
+"""Slurm's own bound of a job array (MaxArraySize 1001) where a cluster sets none."""
+
 Dirt = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -155,6 +158,21 @@ class DataConfig(StageConfig):
     workers: Annotated[int | None, Execution()] = Field(
         default=None, ge=1, le=MOST_PROCESSES, description="CPU threads; empty: all cores."
     )
+    ranks: Annotated[int, Execution()] = Field(
+        default=1,
+        ge=1,
+        le=MOST_RANKS,
+        description="Ranks among which the text's curation is divided by shard; the result does not depend on them.",
+    )
+
+    @model_validator(mode="after")
+    def _counts_in_one_order(self) -> Self:
+        if self.ranks > 1 and self.max_documents is not None:
+            raise ValueError(
+                f"ranks is {self.ranks} and max_documents {self.max_documents}, which counts documents in one order;"
+                " set ranks to 1 or leave max_documents out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _filters_something(self) -> Self:

@@ -15,6 +15,7 @@ from jobs.curation.leaks import Clearing
 from jobs.curation.question_index import Question
 
 if TYPE_CHECKING:
+    from conf.stages.data import DataConfig
     from conf.stages.decontaminate import Decontaminate
     from conf.stages.evaluate import Mmlu
     from jobs.benchmarks import question as asked_question
@@ -46,6 +47,25 @@ def asked(inputs: dict[str, str], mmlu: Mmlu | None, quiz: Path | None, reviewed
         has = f"{subject} has {number[subject]}" if number[subject] else f"there are only {', '.join(sorted(number))}"
         raise ValueError(f"contamination.reviewed names question {name}, but {has}; questions are counted from 0")
     return [question for question in found if _name(question) not in allowed]
+
+
+def questions_of(inputs: dict[str, str], config: DataConfig, folder: Path) -> list[Question]:
+    """The questions to take out of the training text of a corpus; the world's quiz is written to `folder` if the
+    `inputs` have none."""
+    if config.decontaminate is None:
+        return []
+    mmlu, quiz = config.decontaminate.mmlu, None
+    if mmlu and mmlu.path == "quiz":
+        quiz = Path(inputs[QUIZ]) / "quiz" if QUIZ in inputs else write_quiz_of(config, folder)
+    return asked(inputs, mmlu, quiz, config.decontaminate.reviewed)
+
+
+def write_quiz_of(config: DataConfig, folder: Path) -> Path:
+    """Write the quiz of a corpus' world; returns where it is."""
+    from jobs.world.world import write_quiz
+
+    write_quiz(config.world, folder / "quiz")
+    return folder / "quiz"
 
 
 def judge_of_conversations(config: Decontaminate | None, inputs: dict[str, str]) -> Clearing | None:

@@ -6,23 +6,38 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from conf.sources import HELD_OUT, SPLITS
 from conf.stages.data import DataConfig
 from jobs.corpus.decontaminate import Decontaminated, decontaminate
-from jobs.corpus.deduplicate import Deduplicated, deduplicate
+from jobs.corpus.deduplicate import Deduplicated, Signatures, deduplicate
 from jobs.corpus.extract.kept import folder_of
 from jobs.corpus.extract.ocr import ready
 from jobs.corpus.filter import filter_documents
 from jobs.corpus.filter_counts import Filtered
 from jobs.corpus.planted import Tally
 from jobs.corpus.quarantine import Quarantine
-from jobs.corpus.readers import Count
+from jobs.corpus.readers import Count, Document
 from jobs.corpus.sources import WORLD, Part, parts, split_of
 from jobs.corpus.splits import Splits, check_splits
+from jobs.curation.filters import Judged
+from jobs.curation.leaks import Cleared
 from jobs.curation.question_index import Question
+
+
+class Merged(Protocol):
+    """What ranks have done of the work; see jobs.corpus.merge."""
+
+    parts: list[Part]
+
+    def assert_conserved(self, count: Count, records: int) -> None: ...
+    def judged(self, split: str, splits: Splits) -> Iterator[Judged]: ...
+    def cleared(self, split: str, splits: Splits) -> Iterator[Cleared]: ...
+    def signatures(self, splits: Splits) -> Signatures: ...
 
 
 @dataclass(kw_only=True)
@@ -31,7 +46,6 @@ class Collected:
 
     count: Count = field(default_factory=Count)
     records: int = 0
-    repaired: int = 0
     repeats: int = 0
     repeated_lines: int = 0
     filtered: Filtered | None = None
@@ -46,18 +60,29 @@ class Collected:
             self.planted.after(step, splits)
 
 
-def collect(config: DataConfig, splits: Splits, quarantine: Quarantine, questions: list[Question]) -> Collected:
-    """Read all sources into `splits` and `quarantine`; `questions` are taken out of the training text. Raises
-    ValueError where too much cannot be used or a split is left empty."""
+def collect(
+    config: DataConfig,
+    splits: Splits,
+    quarantine: Quarantine,
+    questions: list[Question],
+    merged: Callable[[list[str]], Merged] | None = None,
+) -> Collected:
+    """Read all sources into `splits` and `quarantine`; `questions` are taken out of the training text. What ranks have
+    done is not done again, but `merged`. Raises ValueError where too much cannot be used or a split is left empty."""
     found = Collected()
-    _check_ocr(config, found, quarantine.path.parent)
+    check_ocr(config, found.count, quarantine.path.parent)
+    ranks = merged(found.notes) if merged else None
     # Held-out documents first: they are few, and only their digests are kept to find them again in training text.
     held: dict[bytes, str] = {}
-    all_parts = parts(config, found.notes)
+    all_parts = ranks.parts if ranks else parts(config, found.notes)
     for split in HELD_OUT:
-        _read([part for part in all_parts if part.split == split], config, splits, quarantine, found, held)
-    again = _read([part for part in all_parts if part.split not in HELD_OUT], config, splits, quarantine, found, held)
+        _read([part for part in all_parts if part.split == split], config, splits, quarantine, found, held, ranks)
+    again = _read(
+        [part for part in all_parts if part.split not in HELD_OUT], config, splits, quarantine, found, held, ranks
+    )
     splits.close()
+    if ranks:
+        ranks.assert_conserved(found.count, found.records)
     _drop_held(splits, found, dict.fromkeys(again, "train"))
     sources = (config.source,) if isinstance(config.source, str) else config.source
     if config.world.soil and WORLD in sources:
@@ -73,14 +98,16 @@ def collect(config: DataConfig, splits: Splits, quarantine: Quarantine, question
         extracted.assert_conserved()
     kept = sum(splits.documents.values())
     if config.filter or config.pii:
-        found.filtered = filter_documents(config, splits)
+        found.filtered = filter_documents(config, splits, ranks.judged if ranks else None)
         kept = _conserved("filter", kept, found.filtered.removed, splits)
         found.notes += found.filtered.sentences()
         if found.filtered.changed:
             kept -= _part_again(splits, found)
         found.taken("filter", splits)
     if config.decontaminate:
-        found.decontaminated = decontaminate(config, questions, splits)
+        found.decontaminated = decontaminate(
+            config, questions, splits, ranks.cleared("train", splits) if ranks else None
+        )
         kept = _conserved("decontaminate", kept, found.decontaminated.removed, splits)
         found.notes.append(found.decontaminated.sentence())
         if found.decontaminated.cut:
@@ -88,7 +115,9 @@ def collect(config: DataConfig, splits: Splits, quarantine: Quarantine, question
         found.taken("decontaminate", splits)
     # After the filters: of two copies, one that they would remove must not stand in for the other.
     if config.deduplicate:
-        found.deduplicated = deduplicate(config.deduplicate, splits)
+        found.deduplicated = deduplicate(
+            config.deduplicate, splits, signatures=ranks.signatures(splits) if ranks else None
+        )
         _conserved("deduplicate", kept, found.deduplicated.documents, splits)
         found.notes.append(found.deduplicated.sentence)
         found.taken("deduplicate", splits)
@@ -97,10 +126,10 @@ def collect(config: DataConfig, splits: Splits, quarantine: Quarantine, question
     return found
 
 
-def _check_ocr(config: DataConfig, found: Collected, output: Path) -> None:
+def check_ocr(config: DataConfig, count: Count, output: Path) -> None:
     """Raise ValueError where images are to be recognized and cannot be, before anything is read."""
     if config.extract.ocr:
-        recognized = found.count.extracted.recognized
+        recognized = count.extracted.recognized
         recognized.engine, recognized.languages = ready(config.extract.ocr)
         recognized.folder = folder_of(output, config.extract.ocr, recognized)
 
@@ -112,20 +141,20 @@ def _read(
     quarantine: Quarantine,
     found: Collected,
     held: dict[bytes, str],
+    ranks: Merged | None,
 ) -> set[bytes]:
     """Read parts of one own split, or of training text; returns the digests of `held` that training text has again.
     Repeats within a split are kept; an own split's document that an earlier own split has is not."""
     again, read = set[bytes](), 0
     for part in chosen:
         most = None if config.max_documents is None else config.max_documents - read
-        for record in itertools.islice(part.read(found.count), most):
+        records = part.read(found.count) if ranks else repaired(part.read(found.count), config, found.count)
+        for record in itertools.islice(records, most):
             read, found.records = read + 1, found.records + 1
             text = record.text
             if text is None:
                 quarantine.add(record, apart=part.extracted)
                 continue
-            if config.repair and (repaired_text := _repaired(text)) != text:
-                text, found.repaired = repaired_text, found.repaired + 1
             digest = _digest(text) if held or part.split in HELD_OUT else b""
             known = held.get(digest)
             if part.split not in HELD_OUT:
@@ -161,20 +190,26 @@ def _drop_held(splits: Splits, found: Collected, owners: dict[bytes, str]) -> No
     """Drop held-out documents that belong to another split, by their digests."""
     for split in HELD_OUT:
         texts = enumerate(splits.texts(split)) if owners else ()
-        dropped = splits.drop(split, {number for number, text in texts if owners.get(_digest(text), split) != split})
-        found.repeats += len(dropped)
-        found.repeated_lines += sum(record.lines for record in dropped)
+        for record in splits.drop(split, {n for n, text in texts if owners.get(_digest(text), split) != split}):
+            found.repeats, found.repeated_lines = found.repeats + 1, found.repeated_lines + record.lines
 
 
 def _digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=12).digest()
 
 
-def _repaired(text: str) -> str:
-    """The text with wrongly decoded characters ("donâ€™t") fixed; nothing else changes."""
+def repaired(records: Iterator[Document], config: DataConfig, count: Count) -> Iterator[Document]:
+    """The records with wrongly decoded characters ("donâ€™t") fixed if that is asked; nothing else changes."""
+    if not config.repair:
+        yield from records
+        return
     import ftfy
 
-    return ftfy.fix_encoding(text)
+    for record in records:
+        if record.text is not None and (text := ftfy.fix_encoding(record.text)) != record.text:
+            count.repaired += 1
+            record = replace(record, text=text)
+        yield record
 
 
 def _tell(all_parts: list[Part], config: DataConfig, splits: Splits, found: Collected) -> None:

@@ -72,12 +72,23 @@ def judge_of(config: Decontaminate, questions: list[Question], action: Literal["
     return Clearing(QuestionIndex(questions, config.min_coverage), action, reviewed)
 
 
-def decontaminate(config: DataConfig, questions: list[Question], splits: Splits) -> Decontaminated:
-    """Clear every training document. Raises ValueError where none is left. Only after the splits are closed."""
+def clearing_of(config: DataConfig, questions: list[Question]) -> Clearing | None:
+    """What takes questions out of training documents; None where they may contain any."""
+    return judge_of(config.decontaminate, questions, config.decontaminate.action) if config.decontaminate else None
+
+
+def decontaminate(
+    config: DataConfig, questions: list[Question], splits: Splits, verdicts: Iterator[Cleared] | None = None
+) -> Decontaminated:
+    """Clear every training document; with `verdicts`, they have been looked at. Raises ValueError where none is left.
+    Only after the splits are closed."""
     assert config.decontaminate is not None
-    action = config.decontaminate.action
-    judge, found = judge_of(config.decontaminate, questions, action), Decontaminated(action=action)
-    splits.rewrite("train", _counted(found, judge, config, splits))
+    found = Decontaminated(action=config.decontaminate.action)
+    if verdicts is None:
+        judge = clearing_of(config, questions)
+        assert judge is not None
+        verdicts = each(judge, "train", splits, config.workers)
+    splits.rewrite("train", _counted(found, verdicts, splits))
     if found.read and not splits.documents["train"]:
         worst = max(found.found, key=lambda subject: len(found.found[subject]))
         raise ValueError(
@@ -87,8 +98,7 @@ def decontaminate(config: DataConfig, questions: list[Question], splits: Splits)
     return found
 
 
-def _counted(found: Decontaminated, judge: Clearing, config: DataConfig, splits: Splits) -> Iterator[Cleared]:
-    cleared = each(judge, "train", splits, config.workers)
+def _counted(found: Decontaminated, cleared: Iterator[Cleared], splits: Splits) -> Iterator[Cleared]:
     with (splits.file("train").parent / FILE).open("wb") as stream:
         for place, one in zip(splits.places("train"), cleared, strict=True):
             found.add(one, place, stream)

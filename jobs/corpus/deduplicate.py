@@ -3,8 +3,8 @@ its copies."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from conf.stages.data import Deduplicate
 from jobs.corpus.readers import Document
@@ -41,71 +42,80 @@ class Splits(Protocol):
     def file(self, split: str) -> Path: ...
     def text(self, line: bytes) -> str: ...
     def texts(self, split: str) -> Iterator[str]: ...
-    def drop(self, split: str, numbers: set[int]) -> list[Document]: ...
+    def drop(self, split: str, numbers: NDArray[np.int64]) -> Iterable[Document]: ...
 
 
-class _Texts:
-    """Documents of all splits by number, read one at a time."""
+class Texts:
+    """Documents of all splits by number, one split after another in `order`, read one at a time; 8 bytes of memory
+    each."""
 
-    def __init__(self, splits: Splits, stack: ExitStack) -> None:
+    def __init__(self, splits: Splits, stack: ExitStack, order: tuple[str, ...] = ORDER) -> None:
         self.starts: dict[str, int] = {}
-        self._text = splits.text
-        self._offsets: list[np.ndarray[Any, np.dtype[np.int64]]] = []
+        self._text, self._order = splits.text, order
+        self._offsets: list[NDArray[np.int64]] = []
         self._files: list[IO[bytes]] = []
         number = 0
-        for split in ORDER:
+        for split in order:
             file = stack.enter_context(splits.file(split).open("rb"))
-            lengths = np.fromiter((len(line) for line in file), np.int64)
-            self._offsets.append(np.append(0, np.cumsum(lengths)))
+            offsets = np.fromiter(itertools.accumulate(map(len, file), initial=0), np.int64)
+            self._offsets.append(offsets)
             self._files.append(file)
             self.starts[split] = number
-            number += len(lengths)
+            number += len(offsets) - 1
         self.count = number
 
     def of(self, number: int) -> str:
         """The text of a document."""
-        split = self.split_of(number)
-        file, local = self._files[ORDER.index(split)], number - self.starts[split]
-        file.seek(int(self._offsets[ORDER.index(split)][local]))
+        place = max(place for place, split in enumerate(self._order) if number >= self.starts[split])
+        file = self._files[place]
+        file.seek(int(self._offsets[place][number - self.starts[self._order[place]]]))
         return self._text(file.readline())
 
-    def split_of(self, number: int) -> str:
-        """The split of a document."""
-        return next(split for split in reversed(ORDER) if number >= self.starts[split])
+
+Signatures = Callable[[str], Iterator[NDArray[np.void]]]
+"""What `signed` made of the documents of a split, some at a time."""
 
 
-def deduplicate(config: Deduplicate, splits: Splits, noun: str = "documents") -> Deduplicated:
+def deduplicate(
+    config: Deduplicate, splits: Splits, noun: str = "documents", signatures: Signatures | None = None
+) -> Deduplicated:
     """Leave out every document that repeats one before it; writes duplicates.jsonl with what was left out. `noun` is
-    what they are called."""
+    what they are called; with `signatures`, what decides has been calculated."""
+    folder = splits.file("train").parent
     with ExitStack() as stack:
-        texts = _Texts(splits, stack)
-        found = Duplicates(texts.of, config.min_jaccard)
+        texts = Texts(splits, stack)
+        found = Duplicates(texts.of, config.min_jaccard, folder)
         for split in ORDER:
-            for text in splits.texts(split):
-                found.add(text)
+            if signatures is not None:
+                for rows in signatures(split):
+                    found.add_signed(rows)
+            else:
+                for text in splits.texts(split):
+                    found.add(text)
         first = found.clusters()
+    assert len(first) == texts.count, f"{len(first)} of {texts.count} {noun} have a signature"
     removed = np.flatnonzero(first != np.arange(texts.count))
-    sizes = Counter(first[removed].tolist())
+    sizes = np.unique(first[removed], return_counts=True)[1]
     lines, by_split = 0, dict.fromkeys(ORDER, 0)
-    with (splits.file("train").parent / "duplicates.jsonl").open("wb") as stream:
+    with (folder / "duplicates.jsonl").open("wb") as stream:
         for split in ORDER:
             start = texts.starts[split]
-            chosen = [number for number in removed.tolist() if start <= number < start + splits.documents[split]]
-            documents = splits.drop(split, {number - start for number in chosen})
-            for number, document in zip(chosen, documents, strict=True):
+            chosen = removed[(removed >= start) & (removed < start + splits.documents[split])]
+            for number, document in zip(chosen.tolist(), splits.drop(split, chosen - start), strict=True):
                 lines, by_split[split] = lines + document.lines, by_split[split] + 1
                 row = {"file": document.file, "line": document.line, "split": split, "cluster": int(first[number])}
-                row |= {"same_words": number in found.copies, "text": (document.text or "")[:EXCERPT]}
+                row |= {"same_words": bool(found.copies[number]), "text": (document.text or "")[:EXCERPT]}
                 stream.write(orjson.dumps(row) + b"\n")
+    same = int(found.copies.sum())
     counts = {
-        "same_words": len(found.copies),
-        "similar": len(removed) - len(found.copies),
+        "same_words": same,
+        "similar": len(removed) - same,
         "clusters": len(sizes),
-        "largest_cluster": max(sizes.values(), default=0) + 1 if sizes else 0,
+        "largest_cluster": int(sizes.max(initial=0)) + 1 if len(sizes) else 0,
         "splits": by_split,
     }
     sentence = (
-        f"{len(removed):,} of {texts.count:,} {noun} repeat another one and are left out: {len(found.copies):,} with"
-        f" the same words, {len(removed) - len(found.copies):,} similar"
+        f"{len(removed):,} of {texts.count:,} {noun} repeat another one and are left out: {same:,} with"
+        f" the same words, {len(removed) - same:,} similar"
     )
     return Deduplicated(counts, len(removed), lines, sentence)

@@ -35,6 +35,23 @@ class Extracted:
         self.quarantined[reason_of(reason)] += 1
         self.first = self.first or f"{place} ({reason})"
 
+    def join(self, other: Extracted) -> None:
+        """Count what another process has read after this."""
+        for mine, theirs in (
+            (self.files, other.files),
+            (self.records, other.records),
+            (self.skipped, other.skipped),
+            (self.documents, other.documents),
+            (self.quarantined, other.quarantined),
+        ):
+            mine.update(theirs)
+        self.given, self.pages = self.given + other.given, self.pages + other.pages
+        self.ocr_pages, self.reordered = self.ocr_pages + other.ocr_pages, self.reordered + other.reordered
+        self.undecodable, self.first = self.undecodable + other.undecodable, self.first or other.first
+        self.recognized.join(other.recognized)
+        for fetched in other.refetched.kept or ():
+            self.refetched.add(fetched)
+
     def check(self, max_share: float) -> None:
         """Raise ValueError where too many gave no text."""
         refused, total = sum(self.quarantined.values()), self.given

@@ -3,7 +3,7 @@ it did to filtered.jsonl."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import orjson
 
@@ -14,22 +14,29 @@ from jobs.corpus.filter_counts import Filtered
 from jobs.corpus.splits import Splits
 from jobs.curation.filters import Judge, Judged
 
+Verdicts = Callable[[str, Splits], Iterator[Judged]]
 
-def filter_documents(config: DataConfig, splits: Splits) -> Filtered:
-    """Judge every document of all splits. Raises ValueError where a split loses all it had. Only after the splits are
-    closed."""
-    judge = Judge(config.filter, config.pii)
+
+def filter_documents(config: DataConfig, splits: Splits, verdicts: Verdicts | None = None) -> Filtered:
+    """Judge every document of all splits; with `verdicts`, they have been judged. Raises ValueError where a split loses
+    all it had. Only after the splits are closed."""
+    if verdicts is None:
+        judge = Judge(config.filter, config.pii)
+
+        def verdicts(split: str, splits: Splits) -> Iterator[Judged]:
+            return each(judge, split, splits, config.workers)
+
     found = Filtered(config.filter, config.pii)
     before = dict(splits.documents)
     for split in SPLITS:
-        splits.rewrite(split, _counted(found, judge, split, splits, config.workers))
+        splits.rewrite(split, _counted(found, split, splits, verdicts(split, splits)))
     found.check(before, splits.documents)
     with (splits.file("train").parent / "filtered.jsonl").open("wb") as stream:
         stream.writelines(orjson.dumps(row) + b"\n" for row in found.samples)
     return found
 
 
-def _counted(found: Filtered, judge: Judge, split: str, splits: Splits, workers: int | None) -> Iterator[Judged]:
-    for place, judged in zip(splits.places(split), each(judge, split, splits, workers), strict=True):
+def _counted(found: Filtered, split: str, splits: Splits, verdicts: Iterator[Judged]) -> Iterator[Judged]:
+    for place, judged in zip(splits.places(split), verdicts, strict=True):
         found.add(judged, split, place)
         yield judged

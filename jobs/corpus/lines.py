@@ -133,10 +133,32 @@ def open_lines(path: Path, encoding: str | None) -> IO[bytes]:
     return stream
 
 
-def numbered_lines(path: Path, limit: int, encoding: str | None = None) -> Iterator[tuple[int, bytes | None]]:
+class _Span(io.RawIOBase):
+    """The bytes of a file from one place to another."""
+
+    def __init__(self, path: Path, span: tuple[int, int]) -> None:
+        self._stream, self._left = path.open("rb"), span[1] - span[0]
+        self._stream.seek(span[0])
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._stream.readinto(memoryview(buffer)[: self._left])
+        self._left -= count
+        return count
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+def numbered_lines(
+    path: Path, limit: int, encoding: str | None = None, span: tuple[int, int] | None = None
+) -> Iterator[tuple[int, bytes | None]]:
     """Numbered lines; one longer than `limit` is skipped in pieces and yielded as None, so that it never fills
-    memory."""
-    with open_lines(path, encoding) as stream:
+    memory. Of a `span` of bytes, which begins with a line, they are numbered from 1 too."""
+    with io.BufferedReader(_Span(path, span), 1 << 20) if span else open_lines(path, encoding) as stream:
         number = 0
         while line := stream.readline(limit + 2):
             number += 1

@@ -41,6 +41,13 @@ class Recognized:
             if kind != EMPTY:
                 self.first = self.first or f"{place} ({reason})"
 
+    def join(self, other: Recognized) -> None:
+        """Count what another process has recognized after this."""
+        self.pages, self.characters = self.pages + other.pages, self.characters + other.characters
+        self.reduced, self.seconds = self.reduced + other.reduced, self.seconds + other.seconds
+        self.failed.update(other.failed)
+        self.first = self.first or other.first
+
     @property
     def given(self) -> int:
         """Pages that went to the engine."""

@@ -5,6 +5,7 @@ own."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import orjson
 
 from conf.sources import HELD_OUT
 from conf.stages.data import Deduplicate
+from jobs.corpus.deduplicate import Texts
 from jobs.corpus.readers import Document
 from jobs.corpus.splits import Splits
 from jobs.curation.duplicates import Duplicates
@@ -40,9 +42,12 @@ def _document(split: str, number: int, line: bytes) -> Document:
 
 def _repeated(splits: Splits) -> int:
     """Training documents that are the same as a held-out one, or nearly."""
-    held = [text for split in HELD_OUT for text in splits.texts(split)]
-    texts = [*held, *splits.texts("train")]
-    found = Duplicates(texts.__getitem__, Deduplicate().min_jaccard)
-    for text in texts:
-        found.add(text)
-    return int((found.clusters()[len(held) :] < len(held)).sum())
+    order = (*HELD_OUT, "train")
+    with ExitStack() as stack:
+        texts = Texts(splits, stack, order)
+        found = Duplicates(texts.of, Deduplicate().min_jaccard, splits.file("train").parent)
+        for split in order:
+            for text in splits.texts(split):
+                found.add(text)
+        held = texts.starts["train"]
+        return int((found.clusters()[held:] < held).sum())

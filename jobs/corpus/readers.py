@@ -45,11 +45,22 @@ class Document:
 
 @dataclass(slots=True)
 class Count:
-    """Lines of input, and how many of them were blank; a file that text is extracted from counts as one."""
+    """Lines of input, and how many of them were blank; a file that text is extracted from counts as one. Of the
+    documents, how many were `repaired`."""
 
     lines: int = 0
     blank: int = 0
+    repaired: int = 0
     extracted: Extracted = field(default_factory=Extracted)
+
+    def add(self, other: Count) -> None:
+        """Count what another process has read after this."""
+        self.lines, self.blank, self.repaired = (
+            self.lines + other.lines,
+            self.blank + other.blank,
+            self.repaired + other.repaired,
+        )
+        self.extracted.join(other.extracted)
 
 
 def read_file(file: SourceFile, config: DataConfig, count: Count) -> Iterator[Document]:
@@ -70,7 +81,7 @@ def read_file(file: SourceFile, config: DataConfig, count: Count) -> Iterator[Do
 def _records(file: SourceFile, config: DataConfig, count: Count) -> Iterator[Document]:
     limit, path = config.max_document_bytes, file.path
     if file.format == "text":
-        lines = numbered_lines(path, limit, config.encoding)
+        lines = numbered_lines(path, limit, config.encoding, file.span)
         return join_lines(lines, _style(path, config), shown(path), limit, count)
     # A JSON line may be longer than its text: an escape takes up to six bytes per byte.
     values = rows(
@@ -80,8 +91,17 @@ def _records(file: SourceFile, config: DataConfig, count: Count) -> Iterator[Doc
         limit=6 * limit + 4096,
         encoding=config.encoding,
         setting="data.text_field",
+        span=file.span,
     )
     return documents_of(values, shown(path), config, count, joins=("wikitext",))
+
+
+def reads_line_by_line(file: SourceFile, config: DataConfig) -> bool:
+    """Whether each line of a text or JSON lines file is a document."""
+    if file.format == "text":
+        return _style(file.path, config) == "line"
+    values = rows(file.path, file.format, limit=6 * config.max_document_bytes + 4096, encoding=config.encoding)
+    return _row_style(values, config, ("wikitext",))[0] == "line"
 
 
 def join_lines(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from conf.sources import HELD_OUT, SPLITS
 from conf.stages.records import RecordsConfig
@@ -69,9 +70,10 @@ class RecordSplits:
         with self.file(split).open("rb") as stream:
             yield from map(self.text, stream)
 
-    def drop(self, split: str, numbers: set[int]) -> list[Document]:
-        """Take records out by their number in the split, from 0; returned with their texts and places. Only after
+    def drop(self, split: str, out: NDArray[np.int64]) -> list[Document]:
+        """Take records out by their numbers in the split, from 0; returned with their texts and places. Only after
         everything is written."""
+        numbers = set(out.tolist())
         if not numbers:
             return []
         names, places, dropped = list(self._files), self._places[split], list[Document]()

@@ -14,16 +14,20 @@ OTHER_HOST = "not a listed host"
 @dataclass(slots=True)
 class Refetched:
     """Files that came whole, with their `bytes` and seconds, and those that did not by reason. `digest` is of all
-    addresses and contents in order: two runs with the same one were given the same files."""
+    addresses and contents in order: two runs with the same one were given the same files. `kept`: all that was added,
+    if anybody asks for it."""
 
     files: int = 0
     bytes: int = 0
     seconds: float = 0.0
     failed: Counter[str] = field(default_factory=Counter)
     digest: str = ""
+    kept: list[dict[str, Any]] | None = None
 
     def add(self, fetched: dict[str, Any]) -> None:
         """Add one file."""
+        if self.kept is not None:
+            self.kept.append(fetched)
         self.seconds += fetched["seconds"]
         if reason := fetched["reason"]:
             self.failed[reason.partition(":")[0]] += 1

@@ -17,14 +17,21 @@ from jobs.corpus.separated import table
 
 
 def rows(
-    path: Path, kind: str, *, field: str | None = None, limit: int, encoding: str | None = None, setting: str = ""
+    path: Path,
+    kind: str,
+    *,
+    field: str | None = None,
+    limit: int,
+    encoding: str | None = None,
+    setting: str = "",
+    span: tuple[int, int] | None = None,
 ) -> Iterator[tuple[int, Any]]:
     """The rows of a jsonl, json, csv, tsv, parquet or arrow file: number and value, which is a `Fault` for a row that
     cannot be read and BLANK for an empty line. `field`: the only column that is needed, named by `setting`; a table
     without it raises ValueError, as does a file that cannot be read at all. `limit` bounds a line of jsonl or a field
-    of csv, in bytes."""
+    of csv, in bytes. `span`: of a jsonl file, only the lines between these bytes, numbered from 1."""
     if kind == "jsonl":
-        return _jsonl(path, field, limit, encoding)
+        return _jsonl(path, field, limit, encoding, span)
     if kind == "json":
         return _json(path, field, encoding)
     if kind in ("csv", "tsv"):
@@ -34,9 +41,11 @@ def rows(
     return (parquet if kind == "parquet" else arrow)(path, field, setting)
 
 
-def _jsonl(path: Path, field: str | None, limit: int, encoding: str | None) -> Iterator[tuple[int, Any]]:
+def _jsonl(
+    path: Path, field: str | None, limit: int, encoding: str | None, span: tuple[int, int] | None
+) -> Iterator[tuple[int, Any]]:
     name = f'"{field}"'.encode() if field else None
-    for number, line in numbered_lines(path, limit, encoding):
+    for number, line in numbered_lines(path, limit, encoding, span):
         if line is None:
             yield number, Fault(f"a line longer than {limit} bytes")
         elif not line.strip():

@@ -16,6 +16,7 @@ from conf.sources import CORPUS, EXTRACTED, SPLITS, SourceFile, is_local, select
 from conf.stages.data import DataConfig
 from conf.stages.records import RecordsConfig
 from jobs.corpus.lines import shown
+from jobs.corpus.pieces import pieces
 from jobs.corpus.readers import Count, Document, documents_of, read_file
 from jobs.huggingface import hub
 
@@ -35,6 +36,8 @@ class Part:
     own: frozenset[str]
     read: Callable[[Count], Iterator[Document]]
     extracted: bool = False
+    name: str = ""
+    files: tuple[SourceFile, ...] = ()
 
 
 def split_of(text: str, config: DataConfig | RecordsConfig, own: frozenset[str] = frozenset()) -> str:
@@ -49,15 +52,15 @@ def split_of(text: str, config: DataConfig | RecordsConfig, own: frozenset[str] 
     return "validation" if fraction < test + validation else "train"
 
 
-def parts(config: DataConfig, notes: list[str]) -> list[Part]:
-    """The parts of all sources, in order; `notes` gets a line for what is left out or decided. Raises ValueError where
-    a source cannot be read."""
+def parts(config: DataConfig, notes: list[str], *, cut: bool = False) -> list[Part]:
+    """The parts of all sources, in order; `notes` gets a line for what is left out or decided. `cut`: large ones in
+    pieces, each a part. Raises ValueError where a source cannot be read."""
     sources = (config.source,) if isinstance(config.source, str) else config.source
     found: list[Part | SourceFile] = []
     own: dict[Path, frozenset[str]] = {}
     for source in sources:
         if source == WORLD:
-            found.append(Part(split=None, own=frozenset(), read=functools.partial(_world, config)))
+            found.append(Part(split=None, own=frozenset(), read=functools.partial(_world, config), name=WORLD))
         elif is_local(source):
             selection = select(source, "data.source", CORPUS, subset=config.subset, siblings=sources)
             if selection.left_out:
@@ -71,7 +74,14 @@ def parts(config: DataConfig, notes: list[str]) -> list[Part]:
             found += _hub(source, config, notes)
     unique = {id(file) for file in _unique([one for one in found if isinstance(one, SourceFile)], notes)}
     groups = _grouped([one for one in found if isinstance(one, Part) or id(one) in unique], own)
-    return [one if isinstance(one, Part) else _part(one, own[one[0].path], config) for one in groups]
+    made: list[Part] = []
+    for one in groups:
+        if isinstance(one, Part):
+            made.append(one)
+        else:
+            divided = pieces(one, config) if cut else [(one, config)]
+            made += [_part(files, own[files[0].path], settings) for files, settings in divided]
+    return made
 
 
 def _grouped(found: list[Part | SourceFile], own: dict[Path, frozenset[str]]) -> list[Part | list[SourceFile]]:
@@ -92,7 +102,9 @@ def _grouped(found: list[Part | SourceFile], own: dict[Path, frozenset[str]]) ->
 
 def _part(files: list[SourceFile], own: frozenset[str], config: DataConfig) -> Part:
     read = functools.partial(_files, files, config)
-    return Part(split=files[0].split, own=own, read=read, extracted=files[0].format in EXTRACTED)
+    extracted = files[0].format in EXTRACTED
+    name = shown(files[0].path)
+    return Part(split=files[0].split, own=own, read=read, extracted=extracted, name=name, files=tuple(files))
 
 
 def _splits_beside(sources: tuple[str, ...], config: DataConfig) -> frozenset[str]:
@@ -178,6 +190,7 @@ def _hub(source: str, config: DataConfig, notes: list[str]) -> list[Part]:
             split=split if len(own) > 1 else None,
             own=own if len(own) > 1 else frozenset(),
             read=functools.partial(_hub_split, hub_splits[name], f"{source}/{name}", config),
+            name=f"{source}/{name}",
         )
         for name, split in sorted(known, key=lambda each: SPLITS.index(each[1]))
     ]

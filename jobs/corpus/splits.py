@@ -6,12 +6,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Protocol
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from conf.sources import SPLITS
 from conf.stages.data import DataConfig
@@ -103,49 +104,55 @@ class Splits:
 
     def places(self, split: str) -> Iterator[tuple[str, int, int]]:
         """The file of each document of a split, its first line and the number of its lines. Only after `close`."""
-        names, table = list(self._files), np.fromfile(self._folder / f".{split}.places", PLACE)
-        for start in range(0, len(table), PLACES):
-            for file, line, lines in table[start : start + PLACES].tolist():
-                yield names[file], line, lines
+        names = list(self._files)
+        with (self._folder / f".{split}.places").open("rb") as stream:
+            while len(table := np.fromfile(stream, PLACE, PLACES)):
+                for file, line, lines in table.tolist():
+                    yield names[file], line, lines
 
     def rewrite(self, split: str, verdicts: Iterable[Verdict]) -> None:
         """Remove or change the documents of a split by one verdict for each, in order. Only after `close`."""
-        path, places = self._folder / f"{split}.jsonl", self._folder / f".{split}.places"
-        table, size = np.fromfile(places, PLACE), 0
-        stays = np.ones(len(table), bool)
+        path, size, stays = self.file(split), 0, bytearray()
         with path.open("rb") as old, path.with_suffix(".kept").open("wb", buffering=1 << 20) as kept:
-            for number, (line, verdict) in enumerate(zip(old, verdicts, strict=True)):
+            for line, verdict in zip(old, verdicts, strict=True):
+                stays.append(not verdict.removed)
                 if verdict.removed:
-                    stays[number] = False
                     continue
                 kept.write(line if verdict.text is None else orjson.dumps({"text": verdict.text}) + b"\n")
                 size += verdict.size
         path.with_suffix(".kept").replace(path)
-        table[stays].tofile(places)
-        self.documents[split], self.bytes[split] = int(stays.sum()), size
-        self.lines[split] = int(table["lines"][stays].sum())
+        self._keep(split, np.frombuffer(stays, bool))
+        self.bytes[split] = size
 
-    def drop(self, split: str, numbers: set[int]) -> list[Document]:
-        """Take documents out by their number in the split, from 0; returned with their texts and places. Only after
-        `close`."""
-        if not numbers:
-            return []
-        names, dropped = list(self._files), []
-        path, places = self._folder / f"{split}.jsonl", self._folder / f".{split}.places"
-        table = np.fromfile(places, PLACE)
-        with path.open("rb") as old, path.with_suffix(".kept").open("wb") as kept:
-            for number, line in enumerate(old):
-                if number not in numbers:
+    def drop(self, split: str, numbers: Collection[int] | NDArray[np.int64]) -> Iterator[Document]:
+        """Take documents out by their number in the split, from 0, and give each with its text and place: they are out
+        when all were given. Only after `close`."""
+        if not len(numbers):
+            return
+        path, stays, size = self.file(split), np.ones(self.documents[split], bool), 0
+        stays[np.fromiter(numbers, np.int64, len(numbers))] = False
+        with path.open("rb") as old, path.with_suffix(".kept").open("wb", buffering=1 << 20) as kept:
+            for stay, line, (file, first, lines) in zip(stays, old, self.places(split), strict=True):
+                if stay:
                     kept.write(line)
                     continue
-                file, first, lines = table[number].tolist()
-                dropped.append(Document(names[file], first, orjson.loads(line)["text"], lines=lines))
+                text = self.text(line)
+                size += len(text.encode())
+                yield Document(file, first, text, lines=lines)
         path.with_suffix(".kept").replace(path)
-        np.delete(table, sorted(numbers)).tofile(places)
-        self.documents[split] -= len(dropped)
-        self.bytes[split] -= sum(len((record.text or "").encode()) for record in dropped)
-        self.lines[split] -= sum(record.lines for record in dropped)
-        return dropped
+        self._keep(split, stays)
+        self.bytes[split] -= size
+
+    def _keep(self, split: str, stays: NDArray[np.bool_]) -> None:
+        """The places and counts of the documents that stay [documents]."""
+        path, self.lines[split] = self._folder / f".{split}.places", 0
+        with path.open("rb") as old, path.with_suffix(".kept").open("wb") as kept:
+            for start in range(0, len(stays), PLACES):
+                table = np.fromfile(old, PLACE, PLACES)[stays[start : start + PLACES]]
+                self.lines[split] += int(table["lines"].sum())
+                table.tofile(kept)
+        path.with_suffix(".kept").replace(path)
+        self.documents[split] = int(stays.sum())
 
 
 def check_splits(kept: dict[str, int], config: DataConfig | RecordsConfig, noun: str) -> None:

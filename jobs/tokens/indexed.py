@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAGIC = b"MMIDIDX\x00\x00"
+PIECE = 1 << 22
+"""Tokens read at once."""
 HEADER = struct.Struct("<9sQBQQ")
 CODES: dict[int, np.dtype[Any]] = {4: np.dtype(np.int32), 8: np.dtype(np.uint16)}
 """Megatron's codes of the two token types it chooses from."""
@@ -94,11 +96,19 @@ class IndexedTokens:
                 f"{data} is damaged: {actual_bytes} bytes where its index needs {expected_bytes}; run the data stage"
                 " again"
             )
-        empty = np.zeros(0, CODES[code])
+        self._data, empty = data, np.zeros(0, CODES[code])
         self.tokens: NDArray[Any] = np.memmap(data, dtype=CODES[code], mode="r") if actual_bytes else empty
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def times(self, token: int) -> int:
+        """How often a token occurs; the file is read in pieces, as its mapped pages would stay in memory."""
+        count = 0
+        with self._data.open("rb") as stream:
+            while len(piece := np.fromfile(stream, self.tokens.dtype, PIECE)):
+                count += int((piece == token).sum())
+        return count
 
 
 def _named(prefix: Path, suffix: str) -> Path:

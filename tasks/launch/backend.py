@@ -20,7 +20,8 @@ SCRIPT_LOG = "script.log"
 
 @dataclass(frozen=True, kw_only=True)
 class JobRequest:
-    """One job to submit; `ranks` is the number of ranks per node."""
+    """One job to submit; `ranks` is the number of ranks per node. An `array` is of so many jobs of one rank each that
+    know nothing of each other: where one ends the others go on."""
 
     name: str
     stage: str
@@ -29,6 +30,7 @@ class JobRequest:
     resources: Resources
     nodes: int
     ranks: int
+    array: int = 1
     environment: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -12,12 +12,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from conf.base import StageConfig
 from conf.cluster import Cluster
 from conf.parallel import Parallel
 from conf.secrets import mask_file
 from conf.spec import ENDED, Spec
-from conf.stages import stages
+from conf.stages import CURATE, stage_of
 from tasks.launch import nemo_run, submission
 from tasks.launch.backend import SCRIPT_LOG, Backend, JobRequest, JobStatus, SubmitError
 from tasks.launch.errors import JobFailed, Stopped, failure
@@ -67,7 +66,7 @@ class ClusterLauncher:
             submitted = self._submit(job, spec)
             listener.state(f"submitted as job {submitted} on {self.cluster.kind}")
         if not submitted_before:
-            step = saved(stages().get(spec.stage, StageConfig), job.output)
+            step = saved(stage_of(spec.stage), job.output)
             record = Submission(cluster=self.cluster, job=submitted, stage=spec.stage, submitted=time.time(), step=step)
             submission.write(spec.output, record)
         with self._lock:
@@ -112,6 +111,7 @@ class ClusterLauncher:
             resources=resources,
             nodes=nodes,
             ranks=ranks,
+            array=int(spec.config["ranks"]) if spec.stage == CURATE else 1,
             environment=environment(threads) | limits(self.cluster, spec.stage),
         )
 
@@ -207,6 +207,8 @@ class ClusterLauncher:
             return JobFailed(f"{stage}: its job was cancelled; {again}", "terminated")
         if status.cause:
             return JobFailed(f"{stage}: its job was ended externally ({status.detail}); {again}", status.cause)
+        if job.array > 1 and not (job.output / ENDED).exists():  # none could say why
+            return JobFailed(f"{stage}: {status.detail} without a word; {again}", "killed")
         return error
 
     def _end(self, jobs: dict[str, Path]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.cluster import Cluster, KubernetesCluster
+from conf.spec import RANK_OF_ARRAY
 from tasks.launch import nemo_run
 from tasks.launch.backend import SCRIPT_LOG, Cause, JobRequest, JobStatus
 
@@ -115,9 +116,9 @@ class Kubernetes:
             runtime_ref=settings.runtime,
             namespace=settings.namespace,
             image=resources.image,
-            num_nodes=job.nodes,
+            num_nodes=job.array if job.array > 1 else job.nodes,
             nprocs_per_node=job.ranks,
-            gpus_per_node=min(job.ranks, resources.gpus_per_node) or None,
+            gpus_per_node=(min(job.ranks, resources.gpus_per_node) if job.array == 1 else 0) or None,
             cpu_requests=str(resources.cpus) if resources.cpus else None,
             memory_requests=memory,
             memory_limits=memory,
@@ -155,9 +156,16 @@ class Kubernetes:
 
 
 def _script(job: JobRequest) -> Path:
-    """Write the script of a pod: torchrun with the trainer's variables, and the log in the usual place."""
+    """Write the script of a pod: torchrun with the trainer's variables, and the log in the usual place. Pods of an
+    array are the completions of an Indexed Job, and each is the rank of its index."""
     log, rest = shlex.quote(str(job.log)), shlex.quote(str(job.output / SCRIPT_LOG))
     path = job.output / "pod.sh"
+    if job.array > 1:
+        path.write_text(
+            f"#!/bin/bash\nexport {RANK_OF_ARRAY}=${{JOB_COMPLETION_INDEX:?}}\n"
+            f"exec python -m jobs.{job.stage} --spec {shlex.quote(str(job.spec))} >>{log} 2>&1\n"
+        )
+        return path
     path.write_text(
         f'#!/bin/bash\nlog={log}; [ "${{PET_NODE_RANK:-0}}" = 0 ] || log={rest}  # the first pod writes the log, the'
         f' others one beside it\nexec torchrun --tee 3 -m jobs.{job.stage} --spec {shlex.quote(str(job.spec))} >>"$log"'

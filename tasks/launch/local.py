@@ -18,12 +18,11 @@ from pathlib import Path
 
 import psutil
 
-from conf.base import StageConfig
 from conf.cluster import LOCAL, Cluster
 from conf.parallel import Parallel
 from conf.secrets import mask_file, needed, without
 from conf.spec import ENDED, Spec
-from conf.stages import stages
+from conf.stages import stage_of
 from tasks.launch import gpus
 from tasks.launch.errors import Stopped, failure
 from tasks.launch.forkserver import GRACE_SECONDS, ForkedJob, Warm, environment, may_warm, take
@@ -92,7 +91,7 @@ class LocalLauncher:
         Raises JobFailed or Stopped.
         """
         threads = parallel.threads or max(1, self._cores.total // parallel.processes)
-        kind = stages().get(spec.stage, StageConfig)  # doctor is not a stage
+        kind = stage_of(spec.stage)
         wanted = parallel.processes if kind.device == "gpu" else 0
         with self._cores.hold(parallel.processes * threads, self._stopped), gpus.hold(wanted, self._stopped) as devices:
             if self._stopped.is_set():

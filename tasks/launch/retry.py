@@ -142,10 +142,11 @@ def _begun_already() -> None:
 
 
 def saved(kind: type[StageConfig], work: Path) -> int:
-    """The step that a job would resume from: its newest checkpoint, or the last logged step if it resumes by
-    metrics."""
+    """The step that a job would resume from: its newest checkpoint, the shards that ranks have made, or the last logged
+    step if it resumes by metrics."""
     steps = [int(path.name.removeprefix("step-")) for path in work.glob("checkpoints/step-*")]
     steps += [int(found[1]) + 1 for path in work.glob(NEMO) if (found := re.search(r"-step=(\d+)-", path.name))]
+    steps += [shards] if (shards := len(list(work.glob("shards/*.counts.json")))) else []
     if steps or kind.resumes != "metrics":
         return max(steps, default=0)
     return max((int(json.loads(line)["step"]) for line in whole_lines(work / "metrics.jsonl")), default=0)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.cluster import Cluster, SlurmCluster
-from conf.spec import TIME_LIMIT
+from conf.spec import RANK_OF_ARRAY, TIME_LIMIT
 from tasks.launch import nemo_run, ssh
 from tasks.launch.backend import SCRIPT_LOG, Cause, JobRequest, JobStatus, Phase, Unreachable
 
@@ -58,6 +58,9 @@ HOPELESS = (
     "JobHeldAdmin",
 )
 """Reasons for which a job would wait forever."""
+
+ITS_ID, ITS_ID_OF_ARRAY = '"$SLURM_JOB_ID"', '"${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"'
+"""How a job names itself; one of an array has the number of the whole array, or one of its own."""
 
 TIME_LEFT = (
     """left=$(squeue -h -j "$SLURM_JOB_ID" -o %L | awk '{d=0; s=$0; """
@@ -100,23 +103,27 @@ class Slurm:
     def submit(self, job: JobRequest) -> str:
         """Submit with sbatch; returns Slurm's job id."""
         (job.output / SCRIPT_LOG).unlink(missing_ok=True)
-        return nemo_run.submit(job, self.executor(job)).rpartition("/")[2].partition(";")[0]
+        number = nemo_run.submit(job, self.executor(job)).rpartition("/")[2].partition(";")[0]
+        return f"{number}_[0-{job.array - 1}]" if job.array > 1 else number
 
     def find(self, name: str) -> str | None:
         """Id of a queued or running job with this name."""
         ids = self._run(f"squeue -h --me --name={name} -o %i").split()
-        return ids[0] if ids else None
+        return ids[0].partition("_")[0] if ids else None
 
     def status(self, job: str, log: Path) -> JobStatus:
         """State from squeue, which knows a job until some minutes after its end; else from sacct, if available; else
         from the job's script."""
+        job, array = _parts(job)
         answer = self._ask(f"squeue -h -t all -j {job} -o '%T|%r|%N|%S'")
         line = str(answer.stdout).strip()
-        script_status = _left_by(log.with_name(SCRIPT_LOG))
+        script_status = _left_by(log.with_name(SCRIPT_LOG), array)
         if not answer.ok and UNKNOWN_JOB not in str(answer.stderr) and script_status.phase == "lost":
             raise Unreachable((str(answer.stderr).strip().splitlines() or ["squeue failed"])[-1])
         if not line and (accounting := self._run(f"sacct -n -X -P -j {job} -o State,ExitCode,NodeList,End").strip()):
-            line = "|".join(accounting.splitlines()[0].split("|"))
+            line = accounting if array > 1 else accounting.splitlines()[0]
+        if array > 1 and line:
+            return _status_of_array(line.splitlines(), array, log.with_name(SCRIPT_LOG))
         if line:
             state, reason, nodes, when = [*line.splitlines()[0].split("|"), "", "", ""][:4]
             return _status_of(state.split()[0], reason, nodes, when)
@@ -124,7 +131,7 @@ class Slurm:
 
     def cancel(self, job: str, *, hard: bool) -> None:
         """scancel: SIGTERM to every rank, then SIGKILL after the cluster's grace period; SIGKILL at once if `hard`."""
-        self._run(f"scancel {'--signal=KILL --full ' if hard else ''}{job}")
+        self._run(f"scancel {'--signal=KILL --full ' if hard else ''}{_parts(job)[0]}")
 
     def close(self) -> None:
         """Close the connection to the login node."""
@@ -137,7 +144,9 @@ class Slurm:
         from nemo_run import Packager, SlurmExecutor
 
         resources, settings = job.resources, self.settings
-        gpus = min(job.ranks, resources.gpus_per_node) if settings.gpu_request == "gres" else 0
+        rank_of = [RANK_OF_ARRAY] if job.array > 1 else []
+        asks = settings.gpu_request == "gres" and not rank_of  # an array curates, which takes processors alone
+        gpus = min(job.ranks, resources.gpus_per_node) if asks else 0
         environment = self._environment(job)
         return SlurmExecutor(
             account=resources.account,
@@ -155,12 +164,21 @@ class Slurm:
                 "--output",
                 str(job.log),
                 *([f"--cpus-per-task={resources.cpus}"] if resources.cpus else []),
+                *(["--open-mode=append"] if job.array > 1 else []),  # all ranks write to one log
             ],  # srun does not inherit it from sbatch
             container_image=resources.image,
             container_mounts=[f"{job.store}:{job.store}", *resources.mounts] if resources.image else [],
-            container_env=sorted(environment) if resources.image else None,
+            container_env=sorted([*environment, *rank_of]) if resources.image else None,
             env_vars={name: value if name == "PATH" else shlex.quote(value) for name, value in environment.items()},
-            setup_lines=f'export SLURM_EXPORT_ENV=ALL\n{TIME_LEFT}\n[ -z "$left" ] || export {TIME_LIMIT}=$left',
+            array=f"0-{job.array - 1}" if job.array > 1 else None,
+            setup_lines="\n".join(
+                [
+                    "export SLURM_EXPORT_ENV=ALL",
+                    *(f"export {name}=$SLURM_ARRAY_TASK_ID" for name in rank_of),
+                    TIME_LEFT.replace(ITS_ID, ITS_ID_OF_ARRAY) if rank_of else TIME_LEFT,
+                    f'[ -z "$left" ] || export {TIME_LIMIT}=$left',
+                ]
+            ),
             additional_parameters={
                 "export": ",".join([*INHERITED, *self.cluster.secrets]),
                 "output": str(job.output / SCRIPT_LOG),
@@ -230,11 +248,44 @@ def _status_of(state: str, reason: str, nodes: str, when: str) -> JobStatus:
     return JobStatus(phase=phase, detail=f"Slurm reports {state}", cause=CAUSES.get(state))
 
 
-def _left_by(script: Path) -> JobStatus:
-    """State from the log of the job's script."""
+def _parts(job: str) -> tuple[str, int]:
+    """The number by which Slurm knows a job, and of how many an array is, written as 17_[0-3]."""
+    number, _, rest = job.partition("_[0-")
+    return number, int(rest.removesuffix("]")) + 1 if rest else 1
+
+
+def _status_of_array(lines: list[str], array: int, script: Path) -> JobStatus:
+    """State of an array from a line of each of its jobs; Slurm forgets them one by one, and their scripts say how those
+    ended."""
+    states = [_status_of(*[*line.split("|"), "", "", ""][:4]) for line in lines]
+    running, queued = ([one for one in states if one.phase == phase] for phase in ("running", "queued"))
+    if running:
+        where = ", ".join(dict.fromkeys(one.detail for one in running))
+        return JobStatus(phase="running", detail=f"{len(running)} of {array} ranks run, {where}")
+    if queued:
+        return queued[0]
+    codes = _codes(script)
+    failed = [one for one in states if one.phase == "failed"]
+    count = max(len(failed), sum(code != "0" for code in codes))
+    if not count and array in (len(states), len(codes)):
+        return JobStatus(phase="done", detail=f"all {array} ranks ended")
+    cause = next((one.cause for one in failed if one.cause), None)
+    return JobStatus(phase="failed", detail=f"{count or 'some'} of {array} ranks failed", cause=cause)
+
+
+def _codes(script: Path) -> list[str]:
+    """The exit codes in the log of a job's script."""
     text = script.read_text(encoding="utf-8", errors="replace") if script.is_file() else ""
-    codes = re.findall(r"^job exited with code (\d+)$", text, flags=re.MULTILINE)
-    if codes:
+    return re.findall(r"^job exited with code (\d+)$", text, flags=re.MULTILINE)
+
+
+def _left_by(script: Path, array: int = 1) -> JobStatus:
+    """State from the log of the job's script."""
+    codes = _codes(script)
+    if array > 1 and len(codes) == array:
+        return _status_of_array([], array, script)
+    if codes and array == 1:
         return JobStatus(phase="done" if codes[-1] == "0" else "failed", detail=f"it exited with {codes[-1]}")
+    text = script.read_text(encoding="utf-8", errors="replace") if script.is_file() else ""
     ended = re.findall(r"\*\*\* (?:JOB|STEP) .* (CANCELLED|.*TIME LIMIT|.*PREEMPTION|.*NODE FAILURE).* \*\*\*", text)
     return JobStatus(phase="lost", detail="Slurm no longer knows it" + (f" ({ended[-1]})" if ended else ""))

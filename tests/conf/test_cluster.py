@@ -11,6 +11,8 @@ from conf.cluster import CLUSTERS, LOCAL, load_cluster
 from conf.load import load
 from conf.parallel import Parallel
 from conf.placement import place_on_cluster, place_settings_on_cluster
+from conf.stages.blend import BlendSource
+from conf.stages.data import DataConfig
 from conf.standalone import Quantizing, validate_settings
 from tests.fixtures.flow import RECIPE
 
@@ -123,3 +125,40 @@ def test_single_stages_use_cluster_layout_and_keep_keys() -> None:
         place_settings_on_cluster(
             wanted, load_cluster("slurm", ["stages={evaluate: {nodes: 2, parallel: {processes: 3}}}"])
         )
+
+
+def test_ranks_of_a_curation_run_where_its_data_stage_does() -> None:
+    cluster = load_cluster("slurm", ["stages.data={cpus: 3}"])
+    assert cluster.resources("curate").cpus == 3
+    assert load_cluster("slurm", ["stages={data: {cpus: 3}, curate: {cpus: 7}}"]).resources("curate").cpus == 7
+
+
+def test_ranks_are_refused_where_there_is_one_container() -> None:
+    data = validate_settings(DataConfig, {"source": "world", "ranks": 2})
+    for kind in ("local", "slurm"):
+        assert place_settings_on_cluster(data, load_cluster(kind)).ranks == 2
+    with pytest.raises(
+        ValueError, match=r"^data\.ranks is 2, but docker runs a job in one container; set data\.workers"
+    ):
+        place_settings_on_cluster(data, load_cluster("docker"))
+    place_settings_on_cluster(data.model_copy(update={"ranks": 1}), load_cluster("docker"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"ranks": 0}, "ranks is 0; it must be at least 1"),
+        ({"ranks": 1001}, "ranks is 1001; it must be at most 1000"),
+        ({"ranks": 2, "max_documents": 9}, "ranks is 2 and max_documents 9, which counts documents in one order; set"),
+    ],
+)
+def test_ranks_that_cannot_be_are_refused(settings: dict[str, int], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        validate_settings(DataConfig, {"source": "world", **settings})
+    validate_settings(DataConfig, {"source": "world", "ranks": 1000})
+
+
+def test_a_source_of_a_blend_that_is_counted_has_one_rank() -> None:
+    data = DataConfig(source="world", ranks=4)
+    assert BlendSource(source="a.txt").read_as(data).ranks == 4
+    assert BlendSource(source="a.txt", max_documents=3).read_as(data).ranks == 1

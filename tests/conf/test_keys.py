@@ -218,7 +218,7 @@ def test_what_runs_where_is_marked_execution() -> None:
         "search.micro_batch",
         "sweep.micro_batch",
     }
-    names |= {"data.source", "data.tokenizer", "data.engine", "data.workers", "contamination.workers"}
+    names |= {"data.source", "data.tokenizer", "data.engine", "data.workers", "data.ranks", "contamination.workers"}
     assert marked == names | {
         "importance.micro_batch",
         "logits.micro_batch",

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from megatron.core.datasets.indexed_dataset import DType, IndexedDataset, IndexedDatasetBuilder
 
 from jobs.corpus.encoding import with_ends
+from jobs.tokens import indexed
 from jobs.tokens.indexed import IndexedTokens, IndexedWriter, token_dtype
 
 DTYPES = {np.dtype(np.uint16): 50_257, np.dtype(np.int32): 128_256}
@@ -133,3 +134,12 @@ def test_a_damaged_split_is_refused(tmp_path: Path, damage, sentence: str) -> No
     damage(tmp_path / "train")
     with pytest.raises(ValueError, match=sentence):
         IndexedTokens(tmp_path / "train")
+
+
+def test_a_token_is_counted_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexed, "PIECE", 3)
+    write(tmp_path / "some", [[7, 1], [2, 7, 7], [7], [3, 4]], np.dtype(np.uint16))
+    read = IndexedTokens(tmp_path / "some")
+    assert [read.times(token) for token in (7, 4, 9)] == [4, 1, 0]
+    write(tmp_path / "none", [], np.dtype(np.int32))
+    assert IndexedTokens(tmp_path / "none").times(7) == 0

@@ -51,7 +51,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         os.environ["NEMORUN_HOME"] = before
 
 
-def job_of(cluster: Cluster, store: Path, stage: str, parallel: Parallel) -> JobRequest:
+def job_of(cluster: Cluster, store: Path, stage: str, parallel: Parallel, array: int = 1) -> JobRequest:
     resources = cluster.resources(stage)
     nodes, ranks = resources.spread(parallel)
     output = store / ".work" / f"{stage}-0123"
@@ -66,6 +66,7 @@ def job_of(cluster: Cluster, store: Path, stage: str, parallel: Parallel) -> Job
         resources=resources,
         nodes=nodes,
         ranks=ranks,
+        array=array,
         environment=variables,
     )
 
@@ -77,13 +78,13 @@ def approved(name: str, text: str, store: Path) -> None:
         (r"(imbik-0123-\w+)[_-]\d{10,}", r"\1-TIME"),
         (r"(--rdzv-endpoint \S+:)\d+", r"\g<1>PORT"),
         (r"--rdzv-id \d+", "--rdzv-id ID"),
-        (r"\"(distill)-[a-z0-9]{12,14}\b", r'"\1-RANDOM'),
+        (r"\"(distill|curate)-[a-z0-9]{12,14}\b", r'"\1-RANDOM'),
         (re.escape(str(Path(os.__file__).parents[2])), "/python"),
         (r"PATH='?[^:\n]*:\"", 'PATH=/venv/bin:"'),
         (r"PYTHONPATH=\S+", "PYTHONPATH=/code"),
         (r'"Hostname": "[^"]+"', '"Hostname": "NAME"'),
         (r'"User": "\d+:\d+"', '"User": "ME"'),
-        (r"(imbik-0123-distill-)[a-z0-9]{6}\b", r"\1RANDOM"),
+        (r"(imbik-0123-(?:distill|curate)-)[a-z0-9]{6}\b", r"\1RANDOM"),
     ):
         text = re.sub(pattern, resources, text)
     assert SECRET not in text
@@ -121,6 +122,19 @@ def test_what_slurm_is_asked(kind: str, store: Path) -> None:
     request = experiment.request(job, Slurm(cluster, store).executor(job))
     approved(f"slurm-{kind}.sh", request.materialize(), store)
     assert planted(store) == []
+
+
+@pytest.mark.parametrize("kind", ["bare", "container"])
+def test_ranks_of_a_curation_are_an_array_of_slurm(kind: str, store: Path) -> None:
+    more = ["stages.curate={cpus: 4}"]
+    more += ["defaults.image=nvcr.io#nvidia/nemo:25.09"] if kind == "container" else []
+    cluster = load_cluster("slurm", more)
+    job = job_of(cluster, store, "curate", Parallel(), 3)
+    script = experiment.request(job, Slurm(cluster, store).executor(job)).materialize()
+    assert "#SBATCH --array=0-2\n" in script and "\nexport IMBIK_ARRAY_RANK=$SLURM_ARRAY_TASK_ID\n" in script
+    assert ("IMBIK_ARRAY_RANK," in script) is (kind == "container")
+    if kind == "bare":
+        approved("slurm-array.sh", script, store)
 
 
 def test_a_store_that_a_script_cannot_hold_is_refused(store: Path, tmp_path: Path) -> None:
@@ -278,6 +292,25 @@ def test_what_kubernetes_is_asked_and_what_it_answers(
         approved("kubernetes.sh", (job.output / "pod.sh").read_text(), store)
         assert planted(store) == []
         answers(backend, api, job, name)
+
+
+def test_ranks_of_a_curation_are_completions_on_kubernetes(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each node of a TrainJob is a completion of an Indexed Job, which starts it again without the others."""
+    cluster = load_cluster(
+        "kubernetes", [f"kubernetes.volumes=[{{claim: imbik-store, path: {store}}}]", "defaults.memory_gb=16"]
+    )
+    api, job = Api(), job_of(cluster, store, "curate", Parallel(), 3)
+    with serving(api) as port:
+        config = KUBECONFIG | {"clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}]}
+        (tmp_path / "config").write_text(yaml.safe_dump(config))
+        monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "config"))
+        name = Kubernetes(cluster, store).submit(job)
+    assert api.jobs[name]["spec"]["trainer"]["numNodes"] == 3
+    approved("kubernetes-array.yaml", yaml.safe_dump(api.jobs[name]), store)
+    kubernetes_validate.validate(pod_of(api.jobs[name]), "1.33", strict=True)
+    approved("kubernetes-array.sh", (job.output / "pod.sh").read_text(), store)
 
 
 def answers(backend: Kubernetes, api: Api, job: JobRequest, name: str) -> None:

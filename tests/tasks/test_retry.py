@@ -168,6 +168,14 @@ def test_what_nemo_s_scripts_have_saved_counts(tmp_path: Path) -> None:
     assert saved(stages()["distill"], tmp_path) == 20
 
 
+def test_the_shards_that_ranks_have_made_count(tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    assert saved(stages()["data"], tmp_path) == 0
+    for name in ("000000.counts.json", "000002.counts.json", "000001.texts.jsonl"):
+        (tmp_path / "shards" / name).touch()
+    assert saved(stages()["data"], tmp_path) == 2
+
+
 def halves() -> Iterator[tuple[StageConfig, dict[str, object]]]:
     yield TEACHER.model_copy(update={"global_batch": 18, "micro_batch": 9}), {"micro_batch": 3}
     yield TEACHER.model_copy(update={"global_batch": 3, "micro_batch": 3}), {"micro_batch": 1}

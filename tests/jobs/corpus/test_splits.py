@@ -68,7 +68,7 @@ def test_verdicts_remove_and_change_documents(tmp_path: Path, monkeypatch: pytes
 
 def test_documents_that_are_dropped_keep_their_places(tmp_path: Path) -> None:
     splits = open_again(tmp_path)
-    assert splits.drop("train", set()) == []
+    assert list(splits.drop("train", set())) == []
     dropped = splits.drop("train", {3, 1})
     assert [(one.file, one.line, one.text, one.lines) for one in dropped] == [
         ("1.txt", 11, TEXTS[1], 2),

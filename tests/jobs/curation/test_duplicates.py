@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.curation import duplicates
-from jobs.curation.duplicates import Duplicates, bands, jaccard, shingles
+from jobs.curation.duplicates import Duplicates, bands, jaccard, shingles, signed
 from jobs.curation.words import words_of
 
 WORDS = [f"word{number}" for number in range(4000)]
@@ -120,6 +120,39 @@ def test_the_share_found_at_two_similarities() -> None:
         wanted = [number for number, (a, b) in enumerate(zip(texts, near, strict=True)) if exact(a, b) >= 0.8]
         found = clusters(texts + near)
         assert sum(found[150 + number] == number for number in wanted) >= low * len(wanted)
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 1000])
+def test_sorting_in_parts_changes_nothing(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [document(seed % 25) for seed in range(60)] + [changed(document(seed), 0.02, seed) for seed in range(20)]
+    texts += ["***", "***", ""]
+    whole = [clusters(texts), clusters(texts, None)]
+    assert len(set(whole[0])) == 36 and len(set(whole[1])) == 46 and whole[1][25] == 0
+    monkeypatch.setattr(duplicates, "SORTED", at_once)
+    monkeypatch.setattr(duplicates, "CHUNK", 9)
+    monkeypatch.setattr(duplicates, "KNOWN_RUNS", 300)
+    assert [clusters(texts), clusters(texts, None)] == whole
+
+
+def test_copies_are_told_from_similar_documents() -> None:
+    texts = [document(1), document(1).upper(), document(1).replace(" ", " other ", 1), "***", "***"]
+    found = Duplicates(texts.__getitem__, 0.8)
+    for text in texts:
+        found.add(text)
+    assert found.clusters().tolist() == [0, 0, 0, 3, 3]
+    assert found.copies.tolist() == [False, True, False, False, True]
+
+
+def test_what_was_signed_elsewhere_counts_the_same(tmp_path: Path) -> None:
+    texts = [document(seed % 7) for seed in range(20)] + ["", "***", "one two"]
+    found = Duplicates(texts.__getitem__, 0.8, tmp_path)
+    for start in (0, 5, 6):
+        found.add_signed(signed(texts[start : {0: 5, 5: 6, 6: 23}[start]], near=True))
+    assert found.clusters().tolist() == clusters(texts)
+    assert list(tmp_path.iterdir()) == [], "its files have no names"
+    rows = signed(["one two", "***"], near=True)
+    assert rows["words"].tolist() == [True, False] and rows["bands"][0].any() and not rows["bands"][1].any()
+    assert not signed(["one two"], near=False)["words"].any()
 
 
 def test_known_repeats_of_reuters(shared_data: Path) -> None:

@@ -179,3 +179,12 @@ def test_a_pod_script_quotes_its_paths(tmp_path: Path) -> None:
     assert first == "#!/bin/bash"
     assert choose.startswith(f"log='{quoted}job.log'; [ \"${{PET_NODE_RANK:-0}}\" = 0 ] || log='{quoted}script.log'  #")
     assert last == f"exec torchrun --tee 3 -m jobs.distill --spec '{quoted}spec.json' >>\"$log\" 2>&1"
+
+
+def test_a_pod_of_an_array_is_the_rank_of_its_index(tmp_path: Path) -> None:
+    cluster = cluster_with(tmp_path)
+    job = JobRequest(**{**vars(job_of(cluster, tmp_path, 1)), "array": 2})
+    _, rank, last = _script(job).read_text().splitlines()
+    assert rank == "export IMBIK_ARRAY_RANK=${JOB_COMPLETION_INDEX:?}"
+    quoted = str(tmp_path) + "/it'\"'\"'s work/"
+    assert last == f"exec python -m jobs.distill --spec '{quoted}spec.json' >>'{quoted}job.log' 2>&1"

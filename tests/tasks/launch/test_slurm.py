@@ -210,3 +210,53 @@ def test_a_command_that_fails_is_an_answer(tmp_path: Path, monkeypatch: pytest.M
     answer = slurm._ask("echo no such job >&2; exit 3")
     assert (answer.ok, answer.exited, answer.stderr) == (False, 3, "no such job\n")
     assert slurm._run("echo 17") == "17\n"
+
+
+RUNS, WAITS, GOOD = "RUNNING|None|n1|x", "PENDING|Resources||N/A", "COMPLETED|None|n2|x"
+ENDED = "job exited with code {0}\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "script", "status"),
+    [
+        ([RUNS, RUNS, GOOD], [], JobStatus(phase="running", detail="2 of 3 ranks run, on n1")),
+        ([RUNS, WAITS], [1], JobStatus(phase="running", detail="1 of 3 ranks run, on n1")),
+        ([WAITS, GOOD], [0], JobStatus(phase="queued", detail="queued (Resources)")),
+        ([GOOD, GOOD, GOOD], [], JobStatus(phase="done", detail="all 3 ranks ended")),
+        ([GOOD], [0, 0, 0], JobStatus(phase="done", detail="all 3 ranks ended")),
+        ([GOOD, GOOD], [0, 0], JobStatus(phase="failed", detail="some of 3 ranks failed")),
+        ([GOOD], [0, 137, 0], JobStatus(phase="failed", detail="1 of 3 ranks failed")),
+        (["FAILED|x|n1|x", GOOD, GOOD], [0, 0, 137], JobStatus(phase="failed", detail="1 of 3 ranks failed")),
+        (
+            ["FAILED|x|n1|x", "OUT_OF_MEMORY|x|n1|x", GOOD],
+            [],
+            JobStatus(phase="failed", detail="2 of 3 ranks failed", cause="memory"),
+        ),
+    ],
+)
+def test_the_states_of_an_array(
+    lines: list[str], script: list[int], status: JobStatus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login = Login(monkeypatch, squeue="\n".join(lines) + "\n")
+    (tmp_path / SCRIPT_LOG).write_text("".join(map(ENDED.format, script)))
+    assert Slurm(load_cluster("slurm"), tmp_path).status("17_[0-2]", tmp_path / "job.log") == status
+    assert login.asked == ["squeue -h -t all -j 17 -o '%T|%r|%N|%S'"]
+
+
+def test_an_array_that_slurm_forgot_left_its_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    login, slurm, log = Login(monkeypatch), Slurm(load_cluster("slurm"), tmp_path), tmp_path / "job.log"
+    script = tmp_path / SCRIPT_LOG
+    for codes, phase in (([0, 0], "done"), ([0, 1], "failed"), ([0], "lost")):
+        script.write_text("".join(map(ENDED.format, codes)))
+        assert slurm.status("17_[0-1]", log).phase == phase
+    login.answers["sacct"] = "COMPLETED|0:0|n1|x\nFAILED|1:0|n1|x\n"
+    script.write_text("")
+    assert slurm.status("17_[0-1]", log).phase == "failed"
+
+
+def test_an_array_is_found_and_cancelled_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    login = Login(monkeypatch, squeue="17_0\n17_[1-4]\n", scancel="")
+    slurm = Slurm(load_cluster("slurm"), tmp_path)
+    assert slurm.find("imbik-1-curate") == "17"
+    slurm.cancel("17_[0-4]", hard=False)
+    assert login.asked[-1] == "scancel 17"
