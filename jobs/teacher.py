@@ -37,7 +37,7 @@ def _build_teacher(spec: Spec, config: TeacherConfig, device: str) -> None:
 
     from jobs.huggingface import tokenizer
     from jobs.megatron import fused_loss as head
-    from jobs.megatron import training, weights
+    from jobs.megatron import mtp, training, weights
     from jobs.megatron.model import DTYPES, build, config_of_shape
     from jobs.tokens.blend_reader import splits
 
@@ -60,10 +60,12 @@ def _build_teacher(spec: Spec, config: TeacherConfig, device: str) -> None:
     else:
         weights.initialize(model, hf_config, config.seed)
     head.defer(model)
-    objective = training.language_model(config.z_loss)
+    mtp.attach(model, hf_config, config)
+    objective = training.language_model(config.z_loss, config.mtp)
     read = splits(data, config.seq_length, config.sequences)
-    training.train(model, hf_config, config, objective, splits=read, output=output)
+    validation = training.train(model, hf_config, config, objective, splits=read, output=output)
     weights.save(model, output / "model", hf_config, source_model or data / "tokenizer", DTYPES[config.precision])
+    mtp.save(model, output, hf_config, config, validation)
 
 
 def _import(

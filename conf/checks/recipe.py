@@ -14,6 +14,7 @@ from conf.checks.distill import check_distill, check_offline
 from conf.checks.function import check_function
 from conf.checks.gates import check_gates
 from conf.checks.layout import check_experts, check_layout
+from conf.checks.mtp import check_heads
 from conf.checks.nemo import check_family, check_nemo
 from conf.checks.quantize import check_format
 from conf.checks.raw import check_raw
@@ -245,6 +246,8 @@ def _check_training(where: str, config: Training, shape: Shape, whose: str = "")
     _check_length(f"{where}.seq_length", config.seq_length, shape)
     check_layout(f"{where}.parallel", config.parallel, shape, tokens=config.seq_length, whose=whose)
     check_experts(where, config, shape, whose)
+    if "of the teacher" not in whose:
+        check_heads(where, config, shape, whose)
 
 
 def _check_early_stopping(where: str, config: WithEarlyStopping, shape: Shape) -> None:

@@ -25,6 +25,7 @@ from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 
 from conf.stages.training import Training
 from jobs.megatron.pieces import Piece, PieceOf
+from jobs.megatron.weights import HEADS
 from jobs.runtime.muon import MOMENT, Muon, Split
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -193,6 +194,9 @@ def _groups(model: GPTModel, *, per_head: bool) -> list[dict[str, Any]]:
             inner = EXPERT.sub("mlp.", name.split(".", 3)[3])
             if inner != ROUTER:
                 groups[inner]["params"].append(parameter)
+        elif parameter.requires_grad and parameter.dim() == 2 and name.startswith(f"{HEADS}."):
+            inner = name.split(".", 2)[2].removeprefix("layer.")
+            groups.setdefault(inner, {"params": []})["params"].append(parameter)  # the projection is whole
     return list(groups.values())
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,12 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 
 from conf.stages.training import Training
 from jobs.megatron import checkpoint, experts
-from jobs.megatron import fused_loss as head
 from jobs.megatron.averages import WeightAverage
 from jobs.megatron.batches import Batch, mean_over_ranks, micro_batches
 from jobs.megatron.early_stopping import Watch
 from jobs.megatron.fused_loss import Losses
+from jobs.megatron.objective import Objective as Objective
+from jobs.megatron.objective import language_model as language_model
 from jobs.megatron.optimizer import bytes_held, optimizer_of, scheduler
 from jobs.megatron.parts import WHOLE, Part
 from jobs.megatron.recompute import recompute_layers
@@ -32,17 +32,6 @@ from jobs.runtime.checkpoint_folder import existing
 from jobs.runtime.entry import Metrics
 from jobs.runtime.exit import Diverged
 from jobs.tokens.windows import Samples, Split
-
-
-@dataclass(frozen=True, kw_only=True)
-class Objective:
-    """What is minimised. `losses(model, hidden, batch)` turns the last hidden states [micro_batch, seq_length, hidden]
-    of a model with a deferred head into named scalars, sums weighted by `batch.weights`; `total` names the one to
-    minimise."""
-
-    losses: Callable[[Any, torch.Tensor, Batch], Losses]
-    total: str = "objective"
-    adjust_shapes: Callable[..., Any] | None = None
 
 
 @starting_over
@@ -249,6 +238,8 @@ def _validation_losses(
         )
     with torch.no_grad():
         losses = _pass(wrapped, model, config, objective, split.samples(range(usable)), forward_only=True)
+    if "mtp_accepted" in losses:
+        losses["mtp_drafts"] = float(usable * (config.seq_length - 1))
     return {f"val_{name}": value for name, value in losses.items()}
 
 
@@ -285,14 +276,3 @@ def _pass(
         **({"adjust_tensor_shapes_fn": objective.adjust_shapes} if objective.adjust_shapes else {}),
     )
     return mean_over_ranks(micro_batch_losses)
-
-
-def language_model(z: float = 0.0) -> Objective:
-    """Plain language-model training: cross-entropy in nats per token and, with weight `z`, the z-loss."""
-
-    def losses(model: GPTModel, hidden: torch.Tensor, batch: Batch) -> Losses:
-        weights = head.LossWeights(divergence=0, cross_entropy=1, z=z)
-        found = head.losses(head.head(model, hidden), batch.labels.flatten(), batch.weights.flatten(), weights)
-        return found if z else {"loss": found["objective"]}
-
-    return Objective(losses=losses, total="objective" if z else "loss")
