@@ -30,9 +30,10 @@ from jobs.megatron.divergence import KL, Divergence
 from jobs.megatron.fused_loss import Losses, LossWeights
 from jobs.megatron.model import DTYPES, mark_slices
 from jobs.megatron.output_head import Head
+from jobs.runtime.dropped_heads import NOTES
 
-FILE, NOTES = "mtp.safetensors", "mtp.json"
-"""In the job's output, beside model/, which stays the model alone: the heads' tensors, and what they are."""
+FILE = "mtp.safetensors"
+"""In the job's output, beside model/, which stays the model alone; mtp.json says what it holds."""
 
 
 class DraftHead(torch.nn.Module):

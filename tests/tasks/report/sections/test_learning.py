@@ -227,3 +227,17 @@ def test_an_ema_without_a_decay_has_the_default(tmp_path: Path) -> None:
     made = section({"d": read_learning(str(folder))})
     assert made is not None
     assert any("exponential average (decay 0.999) of the weights of d" in sentence for sentence in made.sentences)
+
+
+def test_drafts_of_heads_are_told(tmp_path: Path) -> None:
+    folder = Path(distilled(tmp_path / "d", SHORT, kept=STOPPED))
+    validation = {"val_mtp_loss": 2.5, "val_mtp_loss_2": 3.0, "val_mtp_accepted": 0.4567, "val_mtp_accepted_2": 0.2}
+    notes = {"heads": 2, "weight": 0.1, "detach": False, "parameters": 5000, "validation": validation}
+    (folder / "mtp.json").write_text(json.dumps(notes | {"validation": validation | {"val_mtp_drafts": 8128.0}}))
+    made = section({"d": read_learning(str(folder))})
+    assert made is not None
+    assert (
+        "Of the drafts of d's heads on validation text, so many are its own likeliest token: head 1 45.7% (loss 2.500),"
+        " head 2 20.0% (loss 3.000); of 8,128 drafts of the first. Their 5,000 parameters are in mtp.safetensors,"
+        " beside the model."
+    ) in made.sentences
