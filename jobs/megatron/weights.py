@@ -88,7 +88,8 @@ def initialize(model: GPTModel, config: dict[str, Any], seed: int, only: str = "
             torch.nn.init.constant_(parameter, 0.0 if names[0].endswith(".bias") else norm)
             continue
         shape = list(parameter.shape)
-        shape[1 if split == "columns" else 0] *= size
+        if split != "whole":
+            shape[1 if split == "columns" else 0] *= size
         name = hashlib.sha256(f"{seed} {names[0]}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(name[:8], "little") >> 1)
         scale = std / math.sqrt(2 * config["num_hidden_layers"]) if split == "columns" else std

@@ -33,7 +33,7 @@ def test_tensor_parallel_ranks_equal_one(corpus: Path, teacher: Path, student: P
             torch.testing.assert_close(tensor, alone[key], rtol=1e-3, atol=1e-4)
 
 
-def test_a_cut_model_has_no_heads(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_cut_model_has_no_heads(corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Its teacher's are told of in log, metrics and kept.json."""
     config: dict[str, Any] = TRAINING | {"shape": SHAPE, "steps": 3, "mtp": {"heads": 1}, "warmup_steps": 0}
     teacher = run_job("teacher", config, {"data": corpus}, tmp_path / "teacher")
@@ -42,5 +42,5 @@ def test_a_cut_model_has_no_heads(corpus: Path, tmp_path: Path, capsys: pytest.C
     count = json.loads((teacher / "mtp.json").read_text())["parameters"]
     assert json.loads((cut / "kept.json").read_text())["mtp_dropped"]["parameters"] == count
     assert last(cut, "dropped_mtp_params") == count
-    assert "are left out: a cut model has other states than they read" in capsys.readouterr().out
+    assert "are left out: a cut model has other states than they read" in capfd.readouterr().out
     assert not (cut / "mtp.safetensors").exists()
