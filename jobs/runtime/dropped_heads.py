@@ -19,6 +19,7 @@ def tell(artifact: Path, output: Path, why: str, step: int = 0) -> dict[str, Any
         return {}
     notes = json.loads(path.read_text())
     heads, count = notes["heads"], notes["parameters"]
-    print(f"the {heads} heads for multi-token prediction ({count:,} parameters) of the input are left out: {why}")
+    named = "the head" if heads == 1 else f"the {heads} heads"
+    print(f"{named} for multi-token prediction ({count:,} parameters) of the input: left out, since {why}")
     Metrics(output).log(step, None, dropped_mtp_heads=float(heads), dropped_mtp_params=float(count))
     return {"mtp_dropped": {"heads": heads, "parameters": count, "why": why}}
