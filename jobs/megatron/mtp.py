@@ -159,7 +159,5 @@ def save(model: GPTModel, output: Path, hf_config: dict[str, Any], config: WithH
             "validation": {name: value for name, value in told.items() if name.startswith("val_mtp_")},
         }
         (output / NOTES).write_text(json.dumps(notes, indent=2) + "\n")
-        print(
-            f"{FILE} holds {config.mtp.heads} head(s), {notes['parameters']:,} parameters, named as in MiMo's files"
-        )
+        print(f"{FILE} holds {config.mtp.heads} head(s), {notes['parameters']:,} parameters, named as in MiMo's files")
     torch.distributed.barrier()
