@@ -14,7 +14,7 @@ from conf.shape import cache_bytes
 from conf.spec import Spec
 from conf.stages.prune import PruneConfig
 from jobs.nemo import run as nemo
-from jobs.runtime import ranges
+from jobs.runtime import dropped_heads, ranges
 from jobs.runtime.entry import main
 
 
@@ -73,6 +73,7 @@ def _prune(spec: Spec, config: PruneConfig, device: Any) -> None:
                 "after": cache_bytes(shape_in(student_config)),
             },
         }
+        summary |= dropped_heads.tell(teacher.parent, output, "a cut model has other states than they read")
         (output / "kept.json").write_text(json.dumps(summary, indent=2) + "\n")
     weights.save(model, output / "model", student_config, teacher, DTYPES[precision])
 

@@ -20,6 +20,7 @@ from conf.hf_config import head_dim, key_value_heads
 from conf.spec import Spec
 from conf.stages.quantize import QuantizeConfig
 from jobs.quantization import auto_quantize as mix
+from jobs.runtime import dropped_heads
 from jobs.runtime.entry import Metrics, main
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def run(spec: Spec) -> None:
     shutil.rmtree(output / "model", ignore_errors=True)  # left by a killed attempt
     (output / "quantize.json").unlink(missing_ok=True)
     mixed_formats = mix.choose(scored, config.auto) if scored and config.auto else None
-    summary = _quantize(source, data, output, samples, config, mixed_formats)
+    dropped = dropped_heads.tell(source.parent, output, "no engine reads them beside a quantized checkpoint of ours")
+    summary = dropped | _quantize(source, data, output, samples, config, mixed_formats)
     if scored and config.auto and mixed_formats:
         summary["auto"] = mixed_formats.record(config.auto, scored["bits"]["least"])
     judged = contract.of(output / "model")

@@ -14,6 +14,7 @@ from conf.rotary import check_packed
 from conf.spec import Spec
 from conf.stages.distill import DistillConfig
 from conf.stages.sft import SftConfig
+from jobs.runtime import dropped_heads
 from jobs.runtime.entry import main
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ def _tune(spec: Spec, config: SftConfig, device: torch.device) -> None:
     if torch.distributed.get_rank() == 0:
         # The model answers in the form it was trained on, whatever template its tokenizer came with.
         shutil.copyfile(records / "chat_template.jinja", output / "model" / "chat_template.jinja")
-        (output / "packing.json").write_text(json.dumps(_packing(splits[0], config), indent=2) + "\n")
+        why = "fine-tuning packs rows, on which heads do not learn"
+        dropped = dropped_heads.tell(path.parent, output, why, config.steps)
+        (output / "packing.json").write_text(json.dumps(_packing(splits[0], config) | dropped, indent=2) + "\n")
 
 
 def _with_teacher(

@@ -37,7 +37,7 @@ def _build_teacher(spec: Spec, config: TeacherConfig, device: str) -> None:
 
     from jobs.huggingface import tokenizer
     from jobs.megatron import fused_loss as head
-    from jobs.megatron import training, weights
+    from jobs.megatron import mtp, training, weights
     from jobs.megatron.model import DTYPES, build, config_of_shape
     from jobs.megatron.objective import language_model
     from jobs.tokens.phased import splits_of
@@ -61,9 +61,12 @@ def _build_teacher(spec: Spec, config: TeacherConfig, device: str) -> None:
     else:
         weights.initialize(model, hf_config, config.seed)
     head.defer(model)
-    objective = language_model(config.z_loss)
-    training.train(model, hf_config, config, objective, splits=splits_of(data, config), output=output)
+    mtp.attach(model, hf_config, config)
+    objective = language_model(config.z_loss, config.mtp)
+    read = splits_of(data, config)
+    validation = training.train(model, hf_config, config, objective, splits=read, output=output)
     weights.save(model, output / "model", hf_config, source_model or data / "tokenizer", DTYPES[config.precision])
+    mtp.save(model, output, hf_config, config, validation)
 
 
 def _import(

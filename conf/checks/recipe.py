@@ -14,6 +14,7 @@ from conf.checks.distill import check_distill, check_offline
 from conf.checks.function import check_function
 from conf.checks.gates import check_gates
 from conf.checks.layout import check_bound, check_experts, check_layout
+from conf.checks.mtp import check_heads
 from conf.checks.nemo import check_family, check_nemo
 from conf.checks.phases import check_lengths as check_phase_lengths
 from conf.checks.phases import check_rotary, check_whole, grown
@@ -259,6 +260,8 @@ def _check_training(where: str, config: Training, shape: Shape, whose: str = "",
     check_layout(f"{where}.parallel", config.parallel, shape, tokens=config.seq_length, whose=whose)
     check_experts(where, config, shape, whose)
     check_bound(where, config, shape, whose)
+    if "of the teacher" not in whose:
+        check_heads(where, config, shape, whose)
 
 
 def _check_early_stopping(where: str, config: WithEarlyStopping, shape: Shape) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
+from conf.estimate import heads
 from conf.estimate.memory import Memory
 from conf.estimate.numbers import JobEstimate
 from conf.parallel import Parallel
@@ -89,7 +90,10 @@ def _layouts(job: JobEstimate, gpus_per_node: int) -> Iterator[tuple[Parallel, i
     )
     if job.spread == "one":
         return
-    pipelines = [size for size in range(1, 65) if all(shape.num_layers % size == 0 for shape in job.shapes)]
+    headed = bool(job.training and heads.count(job.training))  # heads run on neither of the two axes
+    pipelines = [
+        size for size in range(1, 2 if headed else 65) if all(shape.num_layers % size == 0 for shape in job.shapes)
+    ]
     if job.spread == "pipeline":
         for pipeline, micro_batch in product(pipelines, batches):
             yield job.parallel.model_copy(update={"processes": pipeline, "pipeline": pipeline}), micro_batch
@@ -98,7 +102,8 @@ def _layouts(job: JobEstimate, gpus_per_node: int) -> Iterator[tuple[Parallel, i
     tensors = [
         size for size in range(1, max(1, gpus_per_node) + 1) if gpus_per_node % size == 0 and _divides(job, size)
     ]
-    contexts = [size for size in (1, 2, 4, 8, 16) if trains and job.training and job.training.spreads_over(size)] or [1]
+    spreads = job.training if trains and not headed else None
+    contexts = [size for size in (1, 2, 4, 8, 16) if spreads and spreads.spreads_over(size)] or [1]
     ranks = [job.parallel.processes << doubled for doubled in range(MOST_DOUBLINGS + 1)]
     switches = (False, True) if trains else (False,)
     for processes, tensor, pipeline, context in product(ranks, tensors, pipelines, contexts):

@@ -58,14 +58,20 @@ def forward_flops(shape: Shape, seq_length: int) -> float:
 
 
 def trained(
-    shape: Shape, tokens: int, seq_length: int, *, teacher: Shape | None = None, recompute: bool = False
+    shape: Shape,
+    tokens: int,
+    seq_length: int,
+    *,
+    teacher: Shape | None = None,
+    recompute: bool = False,
+    beside: float = 0.0,
 ) -> Work:
-    """Training on `tokens` tokens, with the forward pass of a teacher if given."""
+    """Training on `tokens` tokens, with the forward pass of a teacher if given, and of `beside` FLOPs a token forward
+    for heads that learn too."""
     student, teacher_flops = forward_flops(shape, seq_length), forward_flops(teacher, seq_length) if teacher else 0.0
-    slowdown = (4 * student + teacher_flops) / (3 * student + teacher_flops) if recompute else 1.0
-    return Work(
-        flops=tokens * (3 * student + teacher_flops), utilisation=DISTILLED if teacher else TRAINED, slowdown=slowdown
-    )
+    each = 3 * (student + beside) + teacher_flops
+    slowdown = (student + each) / each if recompute else 1.0
+    return Work(flops=tokens * each, utilisation=DISTILLED if teacher else TRAINED, slowdown=slowdown)
 
 
 def added(parts: Iterable[Work]) -> Work:

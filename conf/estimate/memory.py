@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-from conf.estimate import capping, optimizer, passes
+from conf.estimate import capping, heads, optimizer, passes
 from conf.estimate.passes import Device, ForwardPass
 from conf.parallel import Parallel
 from conf.shape import Shape, biases, expert_matrices, layer_matrices, norms, num_params, router
@@ -64,7 +64,8 @@ class Copies:
 
 def copies(shape: Shape, config: Training) -> Copies:
     """Copies that jobs/megatron/checkpoint.py and early_stopping.py keep of a model of `shape`."""
-    params, checkpoint = num_params(shape), optimizer.in_checkpoint(shape, config)
+    params = num_params(shape) + heads.params(shape, config)
+    checkpoint = optimizer.in_checkpoint(shape, config)
     if getattr(config, "keep", "last") == "last":
         return Copies(checkpoint=checkpoint, processes=config.parallel.processes)
     split = config.parallel.tensor * config.parallel.pipeline
@@ -106,7 +107,8 @@ def training(shape: Shape, config: Training, device: Device, teacher: Shape | No
 
 def _training(shape: Shape, config: Training, device: Device, teacher: Shape | None, stage: int) -> Memory:
     parallel, batch = config.parallel, passes.batch_of(config, config.micro_batch, device)
-    params, layers = rank_params(shape, parallel, stage), shape.num_layers // parallel.pipeline
+    params = rank_params(shape, parallel, stage) + heads.params(shape, config, parallel.tensor)
+    layers = shape.num_layers // parallel.pipeline
     flying = min(
         parallel.pipeline - stage, config.global_batch // (config.micro_batch * parallel.data)
     )  # one forward, one backward (1F1B)
@@ -116,6 +118,8 @@ def _training(shape: Shape, config: Training, device: Device, teacher: Shape | N
     head = 0
     if stage == parallel.pipeline - 1:
         head = passes.head_bytes(shape, batch, parallel, compared=teacher is not None)
+        head += heads.output_bytes(shape, batch, parallel, config)
+        stored += heads.activations(shape, batch, parallel, config)
         stored += int(
             config.micro_batch
             * config.seq_length

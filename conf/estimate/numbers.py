@@ -79,11 +79,13 @@ class JobEstimate:
 @dataclass(frozen=True, kw_only=True)
 class StageEstimate:
     """Estimates for a stage; None if unknown. `active` are the parameters that a token passes, in a mixture of experts;
-    `cache` the bytes of KV cache that its model takes for a token, in 16 bits; `disk` is the size of its artifact,
-    `scratch` additional disk while it runs, `copies` additional main memory."""
+    `beside` those of heads that learn beside its model; `cache` the bytes of KV cache that its model takes for a token,
+    in 16 bits; `disk` is the size of its artifact, `scratch` additional disk while it runs, `copies` additional main
+    memory."""
 
     params: int | None = None
     active: int | None = None
+    beside: int | None = None
     cache: int | None = None
     tokens: int | None = None
     steps: int | None = None
@@ -105,7 +107,9 @@ class StageEstimate:
         """Parameters, tokens, steps, memory and disk as table cells."""
         values = ((self.params, ""), (self.tokens, ""), (self.steps, ""), (self.memory, "B"), (self.disk, "B"))
         params, *others = (short(value, unit) for value, unit in values)
-        return (f"{params}, {short(self.active)} active" if self.active else params, *others)
+        params += f", {short(self.active)} active" if self.active else ""
+        params += f" + {short(self.beside)} in heads" if self.beside else ""
+        return (params, *others)
 
 
 def short(value: float | None, unit: str = "") -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from conf.estimate import heads
 from conf.parallel import Parallel
 from conf.shape import Shape, expert_matrices, head_dim, layer_matrices, num_params
 
@@ -17,12 +18,12 @@ FP32 = 4
 
 
 def single_moment(shape: Shape, parallel: Parallel, config: Training) -> int:
-    """Parameters on one rank that have one moment: with Muon, the matrices inside layers."""
+    """Parameters on one rank that have one moment: with Muon, the matrices inside layers and heads."""
     if config.optimizer.name != "muon":
         return 0
     layers = shape.num_layers // parallel.pipeline
     others = layers * (layer_matrices(shape) - expert_matrices(shape)) // parallel.tensor
-    return others + of_experts(shape, parallel)
+    return others + of_experts(shape, parallel) + heads.matrices(shape, config, parallel.tensor)
 
 
 def of_experts(shape: Shape, parallel: Parallel) -> int:
@@ -43,7 +44,8 @@ def held(params: int, shape: Shape, config: Training) -> int:
 def in_checkpoint(shape: Shape, config: Training) -> int:
     """Bytes of a checkpoint's tensors, without the best weights: fp32 weights, moments, average."""
     copies = 3 + (1 if config.average else 0)
-    return FP32 * (copies * num_params(shape) - single_moment(shape, Parallel(), config))
+    params = num_params(shape) + heads.params(shape, config)
+    return FP32 * (copies * params - single_moment(shape, Parallel(), config))
 
 
 def stepping(params: int, shape: Shape, config: Training, *, foreach: bool) -> int:

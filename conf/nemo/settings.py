@@ -120,6 +120,8 @@ def _unsupported(config: Training) -> Iterator[str]:
         yield "retry is set"
     if config.spikes:
         yield "spikes is set"
+    if getattr(config, "mtp", None):
+        yield "mtp is set"
     if config.average:
         yield f"average is {config.average.kind}"
 

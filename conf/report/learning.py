@@ -67,6 +67,20 @@ class AveragedWeights(Excerpt):
     )
 
 
+class DraftHeads(Excerpt):
+    """Heads for multi-token prediction taught beside a model (mtp.json of a training)."""
+
+    heads: int = Field(description="Heads.")
+    parameters: int = Field(description="Their parameters, which are no part of the model's.")
+    detach: bool = Field(description="Whether the model did not learn from them.")
+    validation: dict[str, float] = Field(
+        description=(
+            "At the last validation: val_mtp_loss in nats per token, val_mtp_accepted as a share of val_mtp_drafts"
+            " drafts; those of later heads end in their number."
+        )
+    )
+
+
 class LawCurve(Config):
     """The fitted law up to twice the tokens; losses in nats per token."""
 
@@ -120,5 +134,6 @@ class Learning(Config):
     evaluated: Evaluations
     kept: KeptWeights | None = Field(description="The weights kept; null: the job did not record it.")
     average: AveragedWeights | None = Field(default=None, description="null: the weights were not averaged.")
+    heads: DraftHeads | None = Field(default=None, description="null: no heads were taught beside it.")
     law: FittedLaw | NoLaw
     backtest: Backtest | None = Field(description="null: the first half of the curve determines no law.")

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from conf.base import Config, Execution
 from conf.estimate.numbers import Models, StageEstimate
 from conf.stages.early_stopping import WithEarlyStopping
+from conf.stages.mtp import WithHeads
 from conf.stages.training import Training
 
 DistillLoss = Literal["forward_kl", "reverse_kl", "jensen_shannon"]
@@ -61,7 +62,7 @@ class WithDistillationLoss(Training):
         return self
 
 
-class DistillConfig(WithDistillationLoss, WithEarlyStopping):
+class DistillConfig(WithDistillationLoss, WithEarlyStopping, WithHeads):
     """Distillation: divergence of the logits, losses between chosen layers, and a share of cross-entropy on the
     tokens."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from conf.base import Execution, Later, Precision, Resumes, Seed, StageConfig
-from conf.estimate import flops, memory, passes
+from conf.estimate import flops, heads, memory, passes
 from conf.estimate.numbers import JobEstimate, StageEstimate
 from conf.parallel import Parallel, RunsAs
 from conf.shape import Shape, num_params
@@ -271,16 +271,17 @@ class Training(StageConfig):
             batch = passes.batch_of(evaluation, evaluation.batch, device)
             return memory.added(training, memory.scoring(shape, params + num_params(teacher or shape), batch))
 
-        recompute = self.parallel.recompute
+        recompute, beside = self.parallel.recompute, heads.forward_flops(shape, self.seq_length, self)
         return StageEstimate(
             params=params,
+            beside=heads.params(shape, self) or None,
             tokens=self.own_tokens,
             steps=self.own_steps,
-            disk=passes.BYTES[self.precision] * params,
+            disk=passes.BYTES[self.precision] * (params + heads.params(shape, self)),
             scratch=(self.checkpoints_kept + WRITTEN) * copies.checkpoint,
             copies=copies,
             work=flops.added(
-                flops.trained(shape, tokens, length, teacher=teacher, recompute=recompute)
+                flops.trained(shape, tokens, length, teacher=teacher, recompute=recompute, beside=beside)
                 for tokens, length in self._own_lengths()
             ),
             job=JobEstimate(

@@ -129,6 +129,7 @@ def _as_json(each: Sized, blend: BlendConfig | None, family: str) -> dict[str, A
         "key": planned.key,
         "parameters": numbers.params,
         **({"active_parameters": numbers.active} if numbers.active else {}),
+        **({"head_parameters": numbers.beside} if numbers.beside else {}),
         **({"cache_bytes_per_token": numbers.cache} if numbers.cache else {}),
         "tokens": numbers.tokens,
         "steps": numbers.steps,

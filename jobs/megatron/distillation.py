@@ -24,6 +24,7 @@ from torch.nn.modules.loss import _Loss
 
 from conf.stages.distill import DistillConfig
 from jobs.megatron import fused_loss as head
+from jobs.megatron import mtp
 from jobs.megatron.divergence import divergence_of
 from jobs.megatron.fused_loss import Losses, LossWeights, Stored
 from jobs.megatron.output_head import Head
@@ -110,8 +111,9 @@ TeacherSource = Callable[[Any, "Batch"], TeacherSignal]
 
 def losses(model: Any, hidden: torch.Tensor, batch: Batch, *, config: DistillConfig, source: TeacherSource) -> Losses:
     """Losses in nats per token, weighted by `batch`: `objective`, which is minimised, and its parts `divergence`,
-    `intermediate` (1 - cosine, or squared error), `loss` (the student's cross-entropy) and `teacher_loss` (the
-    teacher's); in validation also `kl` (forward, whole vocabulary, temperature 1), which stored logits cannot give."""
+    `intermediate` (1 - cosine, or squared error), `loss` (the student's cross-entropy), `teacher_loss` (the teacher's)
+    and those of heads beside the student, which learn from both in the same shares; in validation also `kl` (forward,
+    whole vocabulary, temperature 1), which stored logits cannot give."""
     student, labels, weights = head.head(model, hidden), batch.labels.flatten(), batch.weights.flatten()
     signal = source(model, batch)
     teacher, intermediate = signal.teacher, signal.intermediate
@@ -143,6 +145,11 @@ def losses(model: Any, hidden: torch.Tensor, batch: Batch, *, config: DistillCon
     else:
         weight, loss_weights = config.intermediate_weight, _fixed(config.ce_share)
     values = compare(replace(loss_weights, z=config.z_loss), with_kl=not model.training)
+    if config.mtp is not None:
+        assert isinstance(teacher, Head), "heads and stored logits are refused together"
+        how = mtp.Taught(mtp=config.mtp, weights=loss_weights, teacher=teacher, divergence=divergence_of(config))
+        heads = mtp.losses(model, hidden, batch, how)
+        values |= heads | {"objective": values["objective"] + heads["objective"]}
     if intermediate is not None:
         values["objective"] = values["objective"] + loss_weights.divergence * weight * intermediate
     return values | extra_losses

@@ -11,7 +11,7 @@ from modelopt.torch.distill.plugins.megatron import get_tensor_shapes_adjust_fn_
 
 from conf.spec import Spec
 from conf.stages.distill import DistillConfig
-from jobs.megatron import distillation, evaluation, inputs, training, weights
+from jobs.megatron import distillation, evaluation, inputs, mtp, training, weights
 from jobs.megatron import fused_loss as head
 from jobs.megatron.early_stopping import Watch
 from jobs.megatron.model import DTYPES, build
@@ -32,6 +32,7 @@ def distil(spec: Spec, config: DistillConfig, device: torch.device, until: int |
     student = build(student_config, config.parallel, config.precision, device)
     weights.load(student, student_path, student_config)
     head.defer(student)
+    mtp.attach(student, student_config, config)
     if config.offline:
         inputs.check_logits(Path(spec.inputs["logits"]), teacher_path, data)
         model, objective = student, _objective(config, StoredTeacher(Path(spec.inputs["logits"]), config))
@@ -44,7 +45,7 @@ def distil(spec: Spec, config: DistillConfig, device: torch.device, until: int |
         objective = _objective(config, distillation.running_teacher, model)
     watch = Watch(model, config, evaluation.evaluator(spec, config, model, student_config))
     trunk = Path(spec.inputs["trunk"]) if "trunk" in spec.inputs else None
-    training.train(
+    validation = training.train(
         model,
         student_config,
         config,
@@ -63,6 +64,7 @@ def distil(spec: Spec, config: DistillConfig, device: torch.device, until: int |
         student_path,
         DTYPES[config.precision],
     )
+    mtp.save(model, output, student_config, config, validation)
 
 
 def _objective(config: DistillConfig, source: Any, model: Any = None) -> Any:

@@ -129,7 +129,7 @@ def top_k_targets(states: Head, labels: torch.Tensor, count: int) -> tuple[torch
             chunk = states.capped(part)
             targets = top_k_logits(chunk, count, rest=True)
             assert targets.rest is not None
-            values, ids = _likeliest(
+            values, ids = likeliest(
                 targets.logits.masked_fill(~targets.inside, -math.inf), targets.indices + first, count
             )
             loss = -at(softmax(chunk)[1], chunk_labels)
@@ -137,7 +137,7 @@ def top_k_targets(states: Head, labels: torch.Tensor, count: int) -> tuple[torch
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
 
-def _likeliest(values: torch.Tensor, ids: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def likeliest(values: torch.Tensor, ids: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The `count` largest of all tensor-parallel ranks' values [tokens, any], descending, with their ids."""
     size = parallel_state.get_tensor_model_parallel_world_size()
     group = parallel_state.get_tensor_model_parallel_group()

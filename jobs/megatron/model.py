@@ -132,7 +132,7 @@ def build(
     )
     rotary.install(model, config)
     departures.install(model, config)
-    _mark_slices(model)
+    mark_slices(model)
     return model.to(device=device, dtype=DTYPES[precision])
 
 
@@ -184,7 +184,7 @@ def _transformer(
     )
 
 
-def _mark_slices(model: GPTModel) -> None:
+def mark_slices(model: torch.nn.Module) -> None:
     """Mark which weights are slices, and along which dimension: Megatron does so only where it draws them, but relies
     on it for gradient norms."""
     sliced = ((ColumnParallelLinear, 0), (RowParallelLinear, 1), (VocabParallelEmbedding, 0))

@@ -26,6 +26,7 @@ from conf.stages.training import Training
 from jobs.megatron.experts import divided
 from jobs.megatron.pieces import Piece, PieceOf
 from jobs.megatron.weight_names import OF_EXPERT
+from jobs.megatron.weights import HEADS
 from jobs.runtime.muon import MOMENT, Muon, Split
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -216,6 +217,9 @@ def _groups(model: GPTModel, *, per_head: bool) -> list[dict[str, Any]]:
                 inner = f"mlp.linear_fc{expert[2] or expert[3]}.weight"
             if inner != ROUTER:
                 groups[inner]["params"].append(parameter)
+        elif parameter.requires_grad and parameter.dim() == 2 and name.startswith(f"{HEADS}."):
+            inner = name.split(".", 2)[2].removeprefix("layer.")
+            groups.setdefault(inner, {"params": []})["params"].append(parameter)  # the projection is whole
     return list(groups.values())
 
 

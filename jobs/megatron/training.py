@@ -232,6 +232,8 @@ def _validation_losses(
         )
     with torch.no_grad():
         losses = _pass(wrapped, model, config, objective, split.samples(range(usable)), forward_only=True)
+    if "mtp_accepted" in losses:
+        losses["mtp_drafts"] = float(usable * (config.seq_length - 1))
     return {f"val_{name}": value for name, value in losses.items()}
 
 

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 
 from conf import hf_model
 from conf.families import family_of
+from conf.family import Family
 from conf.hf_config import for_engines, head_dim
 from jobs.huggingface.tokenizer import copy_files, copy_generation
 from jobs.megatron import experts
@@ -30,6 +31,16 @@ from jobs.megatron.weight_names import names_of
 TensorOf = Callable[[torch.nn.Parameter], torch.Tensor | None]
 """Which tensor of a parameter to use: the weight itself, its fp32 master, or a moment of the optimizer; None: it has
 none."""
+
+HEADS, HEADS_PREFIX = "draft_heads", "model.mtp_layers."
+"""The model's module of heads for multi-token prediction, and what their tensors' names begin with in files: MiMo's."""
+
+HEAD_NAMES = {
+    "enorm.weight": "token_layernorm.weight",
+    "hnorm.weight": "hidden_layernorm.weight",
+    "eh_proj.weight": "input_proj.weight",
+    "final_layernorm.weight": "final_layernorm.weight",
+}
 
 PROJECTIONS = "projections"
 """The student's module that maps hidden states to its teacher's width during training; checkpoints hold it too."""
@@ -66,13 +77,15 @@ def load(model: GPTModel, directory: Path, config: dict[str, Any]) -> None:
     read_into(model, directory, config, lambda parameter: parameter)
 
 
-def initialize(model: GPTModel, config: dict[str, Any], seed: int) -> None:
+def initialize(model: GPTModel, config: dict[str, Any], seed: int, only: str = "") -> None:
     """Initial weights from Megatron's distributions (normal; the two projections into the residual stream narrower by
     sqrt(2 x layers)), but each from a generator seeded by its name, so that every parallel layout starts from the same
-    model. Norms multiply by 1, biases are 0."""
+    model. Norms multiply by 1, biases are 0. `only`: what the names of the weights to draw begin with."""
     size = parallel_state.get_tensor_model_parallel_world_size()
     std, norm = config.get("initializer_range", 0.02), 0.0 if family_of(config).zero_centred else 1.0
     for parameter, names, split in parameters_of(model, config):
+        if not names[0].startswith(only):
+            continue
         if parameter.dim() < 2:
             torch.nn.init.constant_(parameter, 0.0 if names[0].endswith(".bias") else norm)
             continue
@@ -87,7 +100,7 @@ def initialize(model: GPTModel, config: dict[str, Any], seed: int) -> None:
 
 def save(model: GPTModel, directory: Path, config: dict[str, Any], origin: Path, dtype: torch.dtype) -> None:
     """Write `model` as a Hugging Face directory: config, tokenizer and generation_config.json of `origin`, safetensors
-    in `dtype`. Collective."""
+    in `dtype`; without the heads beside it. Collective."""
     names = {torch.bfloat16: "bfloat16", torch.float16: "float16", torch.float32: "float32"}
     if torch.distributed.get_rank() == 0:
         shutil.rmtree(directory, ignore_errors=True)
@@ -97,7 +110,8 @@ def save(model: GPTModel, directory: Path, config: dict[str, Any], origin: Path,
         (directory / "config.json").write_text(json.dumps(saved_config, indent=2) + "\n")
         copy_files(origin, directory)
         copy_generation(origin, directory)
-    write_tensors(model, directory, config, dtype, lambda parameter: parameter)
+    beside = {parameter for name, parameter in model.named_parameters() if name.startswith(f"{HEADS}.")}
+    write_tensors(model, directory, config, dtype, lambda parameter: None if parameter in beside else parameter)
 
 
 def read_into(model: GPTModel, directory: Path, config: dict[str, Any], tensor_of: TensorOf) -> None:
@@ -140,6 +154,8 @@ def parameters_of(model: GPTModel, config: dict[str, Any]) -> Iterator[tuple[tor
             yield parameter, ("model.embed_tokens.weight",), "rows"  # the last pipeline stage's copy of the embedding
         elif name.startswith(f"{PROJECTIONS}."):
             yield parameter, (name,), "whole"
+        elif name.startswith(f"{HEADS}."):
+            yield parameter, *_names_of_head(name, family)
         elif name.startswith("decoder.layers."):
             _, _, position, inner = name.split(".", 3)
             names, split = names_of(inner, family, first)
@@ -147,6 +163,14 @@ def parameters_of(model: GPTModel, config: dict[str, Any]) -> Iterator[tuple[tor
             yield parameter, tuple(f"model.layers.{layer}.{part}" for part in names), split
         else:
             yield parameter, *names_of(name, family)
+
+
+def _names_of_head(name: str, family: Family) -> tuple[tuple[str, ...], str]:
+    _, number, inner = name.split(".", 2)
+    names, split = (
+        ((HEAD_NAMES[inner],), "whole") if inner in HEAD_NAMES else names_of(inner.removeprefix("layer."), family)
+    )
+    return tuple(f"{HEADS_PREFIX}{number}.{part}" for part in names), split
 
 
 def _merge(tensors: list[torch.Tensor], config: dict[str, Any], split: str) -> torch.Tensor:

@@ -50,6 +50,8 @@ CASES = {
     "capped, taught, recomputed": Case(
         shape=shape("gemma2", vocab_size=512), taught=True, micro_batch=4, parallel=Parallel(recompute=True)
     ),
+    "two heads, bf16": Case(shape=shape("llama", num_layers=2), heads=2),
+    "a head, taught, fp32, muon": Case(shape=shape(), taught=True, heads=1, precision="fp32", optimizer="muon"),
     "taught, bf16": Case(shape=shape(), taught=True),
     "taught, fp32, a large vocabulary": Case(
         shape=shape(num_layers=2, vocab_size=16384), taught=True, precision="fp32"

@@ -15,6 +15,7 @@ from conf.report.learning import (
     AveragedWeights,
     Backtest,
     Curve,
+    DraftHeads,
     Evaluations,
     FitMetric,
     FittedLaw,
@@ -61,7 +62,7 @@ def read_learning(folder: str) -> Learning:
     by_step = _values_by_step(folder)
     validations = {step: values for step, values in by_step.items() if "val_loss" in values}
     evaluations = {step: values for step, values in by_step.items() if values.keys() & {"mmlu", "test_kl"}}
-    kept, average = Path(folder) / "kept.json", Path(folder) / "average.json"
+    kept, average, heads = (Path(folder) / name for name in ("kept.json", "average.json", "mtp.json"))
     # Stored logits hold only the top K, over which the divergence is taken.
     divergence: FitMetric = "val_divergence" if config.get("offline") else "val_kl"
     has_divergence = config.get("engine") != "nemo"  # NeMo's gpt_train validates by the loss alone
@@ -85,6 +86,7 @@ def read_learning(folder: str) -> Learning:
         evaluated=Evaluations.model_validate({"tokens": tuple(step * per_step for step in evaluations)} | columns),
         kept=KeptWeights.model_validate_json(kept.read_text()) if kept.is_file() else None,
         average=AveragedWeights.model_validate_json(average.read_text()) if average.is_file() else None,
+        heads=DraftHeads.model_validate_json(heads.read_text()) if heads.is_file() else None,
         law=_law(tokens, losses),
         backtest=_backtest(tokens, losses),
     )
@@ -171,6 +173,7 @@ def _sentences(name: str, training: Learning) -> list[str]:
             f"The weights of {name} are those of step {kept.step}, the best by {kept.best_by} ({kept.best:.4g})."
         )
     sentences += _averaged(name, training)
+    sentences += _drafted(name, training.heads)
     sentences += _score_fell(name, training.evaluated)
     sentences += _asked_on_the_way(name, training.evaluated)
     if isinstance(law, NoLaw):
@@ -196,6 +199,22 @@ def _averaged(name: str, training: Learning) -> list[str]:
     return [
         f"The {ema if average.kind == 'ema' else mean} of the weights of {name} has validation loss {loss:.4f}, the"
         f" weights after the last step {training.val_loss[-1]:.4f}; the average {became}."
+    ]
+
+
+def _drafted(name: str, heads: DraftHeads | None) -> list[str]:
+    """What the heads' drafts are worth; each head's share is its own, on the text's tokens before it."""
+    if heads is None:
+        return []
+    values, shares = heads.validation, []
+    for number in range(1, heads.heads + 1):
+        ending = "" if number == 1 else f"_{number}"
+        share, loss = values[f"val_mtp_accepted{ending}"], values[f"val_mtp_loss{ending}"]
+        shares.append(f"head {number} {share:.1%} (loss {loss:.3f})")
+    return [
+        f"Of the drafts of {name}'s heads on validation text, so many are its own likeliest token:"
+        f" {', '.join(shares)}; of {values['val_mtp_drafts']:,.0f} drafts of the first."
+        f" Their {heads.parameters:,} parameters are in mtp.safetensors, beside the model."
     ]
 
 

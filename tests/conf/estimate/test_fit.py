@@ -127,6 +127,14 @@ def test_every_layout_of_a_training_divides_it() -> None:
     )
 
 
+def test_heads_run_on_neither_pipeline_nor_context() -> None:
+    made = training_job(Parallel(processes=4))
+    made.training.mtp = SimpleNamespace(heads=1)  # type: ignore[union-attr]
+    found = layouts(made)
+    assert {(parallel.pipeline, parallel.context) for parallel, _ in found} == {(1, 1)}
+    assert {parallel.tensor for parallel, _ in found} == {1, 2, 4}
+
+
 def test_a_shared_optimizer_needs_ranks_to_share_it() -> None:
     shared = Parallel(processes=2, distributed_optimizer=True)
     found = layouts(training_job(shared))

@@ -83,6 +83,7 @@ def test_it_must_validate_at_least_once() -> None:
         ({"optimizer": {"embedding_weight_decay": 0.0}}, "here.optimizer.embedding_weight_decay is 0.0"),
         ({"spikes": {"window": 5}}, "here.spikes is set"),
         ({"z_loss": 1e-4}, "here.z_loss is 0.0001"),
+        ({"mtp": {}}, "here.mtp is set"),
         ({"retry": {}}, "here.retry is set"),
         ({"average": {"kind": "ema"}}, "here.average is ema"),
         ({"parallel": {"recompute": True}}, "here.parallel.recompute is true"),

@@ -242,3 +242,17 @@ def test_benchmarks_on_the_way_are_told(tmp_path: Path) -> None:
     assert made and made.sentences[0] == (
         "small on the first 50 questions of gsm8k while it learned: 2.0%, 10.0%, after 0, 1,280 tokens."
     )
+
+
+def test_drafts_of_heads_are_told(tmp_path: Path) -> None:
+    folder = Path(distilled(tmp_path / "d", SHORT, kept=STOPPED))
+    validation = {"val_mtp_loss": 2.5, "val_mtp_loss_2": 3.0, "val_mtp_accepted": 0.4567, "val_mtp_accepted_2": 0.2}
+    notes = {"heads": 2, "weight": 0.1, "detach": False, "parameters": 5000, "validation": validation}
+    (folder / "mtp.json").write_text(json.dumps(notes | {"validation": validation | {"val_mtp_drafts": 8128.0}}))
+    made = section({"d": read_learning(str(folder))})
+    assert made is not None
+    assert (
+        "Of the drafts of d's heads on validation text, so many are its own likeliest token: head 1 45.7% (loss 2.500),"
+        " head 2 20.0% (loss 3.000); of 8,128 drafts of the first. Their 5,000 parameters are in mtp.safetensors,"
+        " beside the model."
+    ) in made.sentences
