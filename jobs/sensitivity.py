@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from conf.formats import FORMATS
 from conf.hf_model import mixes_experts
 from conf.spec import Spec
 from conf.stages.sensitivity import NONE, SensitivityConfig
@@ -103,11 +104,13 @@ def _score(
 
 def _group(stats: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     formats = [names[str(recipe)] for recipe in stats["formats"]]
-    scores, sizes = map(float, stats["scores"]), map(float, stats["costs"])
+    scores, costs = map(float, stats["scores"]), dict(zip(formats, map(float, stats["costs"]), strict=True))
+    # ModelOpt counts the scales of some formats; a budget of bits here is one of weights.
+    bits = {form: FORMATS[form].bits for form in formats if form != NONE} | {NONE: 16}
     return {
         "layers": list(stats["module_names"]),
         "scores": dict(zip(formats, scores, strict=True)),
-        "sizes": dict(zip(formats, sizes, strict=True)),
+        "sizes": {form: costs[NONE] * bits[form] / 16 for form in formats},
     }
 
 
