@@ -38,11 +38,12 @@ def engine_names() -> Iterator[None]:
         return
     package = ModuleType(ENGINE)
     package.pytorch = SimpleNamespace(**{name: _empty(name) for name in ("LayerNorm", "RMSNorm")})  # type: ignore[attr-defined]
-    with (
-        patch.dict(sys.modules, {ENGINE: package}),
-        patch.multiple(extension, **{name: _empty(name) for name in LAYERS}),
-    ):
-        yield
+    sys.modules[ENGINE] = package  # what is imported below stays, which patch.dict would undo
+    try:
+        with patch.multiple(extension, **{name: _empty(name) for name in LAYERS}):
+            yield
+    finally:
+        del sys.modules[ENGINE]
 
 
 def _empty(name: str) -> type[torch.nn.Module]:
