@@ -73,9 +73,7 @@ def _machine(store: Path) -> Iterator[Check]:
 def _lock() -> Check:
     """Installed versions against the lock file; a local suffix such as +cpu is ignored."""
     if not LOCK.is_file():
-        return _check(
-            "packages", f"no {LOCK.name} in this installation", False, "run from a checkout", required=False
-        )
+        return _check("packages", f"no {LOCK.name} in this installation", False, "run from a checkout", required=False)
     pinned_versions = pins(LOCK)
     differing = []
     for name, pinned in pinned_versions.items():

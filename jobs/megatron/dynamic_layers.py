@@ -74,9 +74,7 @@ class DynamicOutput(DynamicModule, RowParallelLinear):
     def _setup(self, *, num_attention_heads: Any, hidden_size: Any) -> None:
         self._register_hparam("output_size", hidden_size)
         self._register_hparam("num_attention_heads", num_attention_heads)
-        self._register_dynamic_attribute(
-            "input_size", lambda own, _: own.num_attention_heads * own.config.kv_channels
-        )
+        self._register_dynamic_attribute("input_size", lambda own, _: own.num_attention_heads * own.config.kv_channels)
         self._register_dynamic_attribute("input_size_per_partition", lambda own, _: own.input_size)
         self._register_dynamic_attribute("weight", EngineOutput._get_weight)
         self._register_dynamic_attribute("bias", EngineOutput._get_bias)

@@ -50,7 +50,12 @@ def test_imports_are_found_wherever_they_stand(imports: ModuleType, tmp_path: Pa
 
 
 def test_what_is_missing_is_told(imports: ModuleType) -> None:
-    needs = {("json", "loads"): "a.py", ("json", "decoder"): "a.py", ("json", "no_such"): "b.py", ("jsons.x", None): "c"}
+    needs = {
+        ("json", "loads"): "a.py",
+        ("json", "decoder"): "a.py",
+        ("json", "no_such"): "b.py",
+        ("jsons.x", None): "c",
+    }
     assert imports.missing(needs) == [
         "b.py needs json with no_such: ModuleNotFoundError: No module named 'json.no_such'",
         "c needs jsons.x: ModuleNotFoundError: No module named 'jsons'",
@@ -77,6 +82,8 @@ def test_models_are_built_in_one_place() -> None:
         str(path.relative_to(ROOT))
         for path in sorted((ROOT / "jobs").rglob("*.py"))
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("GPTModel", "HybridModel")
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("GPTModel", "HybridModel")
     ]
     assert built == ["jobs/megatron/model.py"]

@@ -74,21 +74,3 @@ def test_a_random_ranking_follows_its_seed(tmp_path: Path) -> None:
     assert drawn[0][0] == drawn[1][0] != drawn[2][0]
     assert torch.equal(drawn[0][1]["1.mlp"], drawn[1][1]["1.mlp"])
     assert drawn[0][1]["1.mlp"].shape == (2,) and len(set(drawn[0][0].values())) == 2
-
-
-def test_no_mean_is_taken_over_no_tokens() -> None:
-    """Of an expert to which nothing is routed."""
-    calls: list[int] = []
-    registry = minitron._Registry.__new__(minitron._Registry)
-    hooks: list[Any] = []
-    base = minitron.ImportanceEstimatorRegistry
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(base, "register_hook", lambda _, module, hook, kind="forward", **__: hooks.append(hook))
-        registry.register_hook(None, lambda inner, inputs, *rest: calls.append(len(inputs)))
-    (hook,) = hooks
-    hook(None, (torch.zeros(0, 4),), None)
-    assert calls == []
-    hook(None, (torch.zeros(1, 4),), None)
-    hook(None, (), None)
-    hook(None, ("other",), None)
-    assert calls == [1, 0, 1]
