@@ -102,11 +102,11 @@ def _score(
     return [_group(stats, names) for stats in state["candidate_stats"].values()]
 
 
-def _group(stats: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+def _group(stats: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
     formats = [names[str(recipe)] for recipe in stats["formats"]]
     scores, costs = map(float, stats["scores"]), dict(zip(formats, map(float, stats["costs"]), strict=True))
     # ModelOpt counts the scales of some formats; a budget of bits here is one of weights.
-    bits = {form: FORMATS[form].bits for form in formats if form != NONE} | {NONE: 16}
+    bits: dict[str, float] = {form: 16 if form == NONE else FORMATS[form].bits for form in formats}
     return {
         "layers": list(stats["module_names"]),
         "scores": dict(zip(formats, scores, strict=True)),

@@ -97,7 +97,7 @@ class _OnCpu(TorchFunctionMode):
         # schedules.py, the DDP buffers and the optimizer ask for the current device and pass it as device=.
         torch.cuda.current_device = lambda: torch.device("cpu")
         # Since Megatron-Core 0.19, a gradient bucket asks the stream to wait for events, of which there are none here.
-        torch.cuda.current_stream = lambda device=None: None  # type: ignore[assignment, return-value]
+        torch.cuda.current_stream = lambda device=None: None
         torch.cuda.synchronize = lambda device=None: None
         # drop_mcore_language_model_layers gathers a 0-dim tensor, which gloo refuses.
         torch.distributed.all_gather_into_tensor = self._gather

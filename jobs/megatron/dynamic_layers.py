@@ -93,7 +93,8 @@ class DynamicSelfAttention(minitron._DynamicSelfAttention):
         # Megatron's own attention computes in the place of ours, as in ModelOpt 0.43: scores stay the same to the bit.
         # It has no cap on scores.
         kind = DotProductAttention if core.cap is None else FusedAttention
-        type("DynamicAttention", (DynamicModule, kind), {"_setup": lambda own: None}).convert(core)
+        dynamic: Any = type("DynamicAttention", (DynamicModule, kind), {"_setup": lambda own: None})
+        dynamic.convert(core)
         own = self
         core._register_dynamic_attribute(
             "hidden_size_per_partition", lambda _, __: own.config.kv_channels * own.num_attention_heads

@@ -10,6 +10,7 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
+from typing import Any
 from unittest.mock import patch
 
 import modelopt.torch.prune  # what the next import would import beside it, without the names below  # noqa: F401
@@ -38,9 +39,10 @@ def engine_names() -> Iterator[None]:
         return
     package = ModuleType(ENGINE)
     package.pytorch = SimpleNamespace(**{name: _empty(name) for name in ("LayerNorm", "RMSNorm")})  # type: ignore[attr-defined]
+    names: dict[str, Any] = {name: _empty(name) for name in LAYERS}
     sys.modules[ENGINE] = package  # what is imported below stays, which patch.dict would undo
     try:
-        with patch.multiple(extension, **{name: _empty(name) for name in LAYERS}):
+        with patch.multiple(extension, **names):
             yield
     finally:
         del sys.modules[ENGINE]
