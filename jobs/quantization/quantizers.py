@@ -148,7 +148,7 @@ def prepare() -> None:
 def _affine(inputs: torch.Tensor, quantizer: Any) -> torch.Tensor:
     """NVFP4 of the residual after subtracting the bias, plus the bias, as engines compute it.
 
-    ModelOpt 0.43 calibrates that bias and exports it, but its DynamicBlockQuantizationFunction never uses it."""
+    ModelOpt 0.46 calibrates that bias and exports it, but its DynamicBlockQuantizationFunction never uses it."""
     from modelopt.torch.quantization import tensor_quant
 
     bias = quantizer._bias_value.to(inputs.dtype)
@@ -161,7 +161,7 @@ def _fp8_blocks(inputs: torch.Tensor, quantizer: Any) -> torch.Tensor:
     """E4M3 with a scale for each block of a token's activations, from the block's own largest magnitude: what vLLM and
     TensorRT-LLM do before they multiply with weights of square blocks.
 
-    ModelOpt 0.43 has such blocks for a fixed shape of inputs only."""
+    ModelOpt 0.46 has such blocks for a fixed shape of inputs only."""
     from modelopt.torch.quantization import tensor_quant
 
     blocks = inputs.unflatten(-1, (-1, quantizer.backend_extra_args["block"]))
