@@ -1,6 +1,6 @@
 """Quantization formats, named as in ModelOpt's scripts, and their requirements on models and calibrators.
 
-Lists the combinations for which ModelOpt exports what it calibrated (0.43, and the same in 0.46); the job does the quantization."""
+Lists the combinations for which ModelOpt exports what it calibrated; the job does the quantization."""
 
 from __future__ import annotations
 
