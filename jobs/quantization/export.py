@@ -225,17 +225,14 @@ def export(model: PreTrainedModel, source: Path, target: Path) -> list[str]:
 
 
 LISTS = (("config.json", "quantization_config", "ignore"), ("hf_quant_config.json", "quantization", "exclude_modules"))
-"""Where a checkpoint lists what is not quantized: file, settings, key."""
 
 
 def _leave_out_embeddings(target: Path, model: PreTrainedModel) -> None:
-    """List linear layers alone as unquantized, which is what engines look up: since 0.44 ModelOpt lists embeddings
-    too."""
+    """Since 0.44 ModelOpt lists embeddings as unquantized too; engines look up linear layers alone."""
     embeddings = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Embedding)}
     for file, place, key in LISTS:
         written = json.loads((target / file).read_text())
-        listed = written[place].get(key) or []
-        if embeddings & set(listed):
+        if listed := written[place].get(key):
             written[place][key] = [name for name in listed if name not in embeddings]
             (target / file).write_text(json.dumps(written, indent=4))
 
