@@ -1,4 +1,5 @@
-# Each target is enough on its own on a machine with Python 3.11 and pip: .ci/venv makes .venv when it is missing or stale.
+# Each target is enough on its own on a machine with Python 3.11, 3.12 or 3.13 and pip: .ci/venv makes .venv when it is missing or stale;
+# IMBIK_PYTHON names the Python.
 .PHONY: demo test drills check audit gpu-check gpu-wheels engine format venv clean
 export DO_NOT_TRACK = 1
 # .venv is our own: without bytecode every start would take twice as long.

@@ -1,6 +1,6 @@
 """Quantization formats, named as in ModelOpt's scripts, and their requirements on models and calibrators.
 
-Lists the combinations for which ModelOpt 0.43 exports what it calibrated; the job does the quantization."""
+Lists the combinations for which ModelOpt exports what it calibrated; the job does the quantization."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ MIXABLE: tuple[QuantFormat, ...] = ("fp8", "fp8_pc_pt", "nvfp4", "w4a8_nvfp4_fp8
 FP4: tuple[QuantFormat, ...] = ("nvfp4", "nvfp4_mlp_only", "nvfp4_omlp_only", "w4a8_nvfp4_fp8")
 REASONS: dict[tuple[str, Calibrator], str] = {
     **{
-        (name, "mse"): "ModelOpt 0.43 exports block scales recomputed from the weights instead of the searched ones"
+        (name, "mse"): "ModelOpt 0.43 exported block scales recomputed from the weights, and 0.46 was not tried"
         for name in FP4
     },
     **{(name, "smoothquant"): "ModelOpt smooths per channel but NVFP4 scales per block" for name in FP4},
@@ -121,7 +121,7 @@ REASONS: dict[tuple[str, Calibrator], str] = {
 def why_not(name: QuantFormat, calibrator: Calibrator) -> str:
     """Why a format does not work with a calibrator, as the end of a sentence."""
     known = REASONS.get((name, calibrator))
-    return known or "ModelOpt 0.43 does not export what this combination calibrates"
+    return known or "ModelOpt does not export what this combination calibrates"
 
 
 def algorithm_of(name: QuantFormat, calibrator: Calibrator) -> str:

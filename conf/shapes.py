@@ -1,7 +1,7 @@
 """Shapes that a teacher can be cut to: the candidates of a search and the points of a sweep.
 
-ModelOpt 0.43 can enumerate such a grid, but has no memory target and no bound on heads, excludes sizes exactly on a
-bound (half of six layers is never three), counts in 24 bits, and reports that nothing fits only after loading the
+ModelOpt 0.43 could enumerate such a grid, but had no memory target and no bound on heads, excluded sizes exactly on a
+bound (half of six layers was never three), counted in 24 bits, and reported that nothing fits only after loading the
 teacher. So the grid is built here and passed to its search for scoring."""
 
 from __future__ import annotations

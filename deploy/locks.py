@@ -1,8 +1,9 @@
-"""Writes the lock files of the images from requirements.lock and the installed packages, without resolving: `python
-deploy/locks.py`.
+"""Writes the other lock files from requirements.lock, which is Python 3.11's, and the installed packages, without
+resolving: `python deploy/locks.py`.
 
-control.lock has the packages of flows, tasks and conf, without torch. worker.lock adds those of jobs, without packages
-that NVIDIA's image provides (`KEPT`): PyTorch, CUDA, Transformer Engine, Megatron-Core and ModelOpt."""
+requirements-3.12.lock, for Python 3.12 and 3.13, differs by `NEWER` alone. control.lock has the packages of flows,
+tasks and conf, without torch. worker.lock adds those of jobs and ModelOpt, without packages that NVIDIA's image
+provides (`KEPT`): PyTorch, CUDA, Transformer Engine and Megatron-Core."""
 
 from __future__ import annotations
 
@@ -38,6 +39,7 @@ CONTROL = (
     "optuna",
 )
 JOBS = (
+    "nvidia-modelopt",
     "transformers",
     "tokenizers",
     "gigatoken",
@@ -51,8 +53,17 @@ JOBS = (
     "py3langid",
 )
 KEPT = re.compile(
-    r"(torch|torchvision|torchaudio|triton|numpy|setuptools|megatron-core|nvidia-.*|cuda-.*|transformer-engine.*|flash-attn|apex|pulp)$"
+    r"(torch|torchvision|torchaudio|triton|numpy|setuptools|megatron-core|nvidia-(?!modelopt).*|cuda-.*|transformer-engine.*|flash-attn|apex)$"
 )
+
+
+NEWER = {
+    "megatron-core": "megatron-core==0.19.2",  # wants Python 3.12
+    "pyyaml-ft": "pyyaml-ft==8.0.0; python_version >= '3.13'",  # libcst's
+    "triton": "triton==3.7.1",  # Megatron-Core imports it since 0.18, also without a GPU; what torch 2.13.0 wants
+    "whenever": "whenever==0.10.5; python_version >= '3.13'",  # Prefect's in the place of pendulum
+}
+"""Lines of requirements-3.12.lock that are not requirements.lock's."""
 
 
 def pins() -> dict[str, str]:
@@ -65,9 +76,12 @@ def pins() -> dict[str, str]:
     return {canonicalize_name(line.split("==")[0]): line for line in lines}
 
 
-def closure(roots: tuple[str, ...], locked: dict[str, str], stop: re.Pattern[str] | None = None) -> set[str]:
-    """Canonical names of the roots and their locked dependencies, without packages matching `stop` and dependencies
-    only they need."""
+def closure(
+    roots: tuple[str, ...], locked: dict[str, str], python: str, stop: re.Pattern[str] | None = None
+) -> set[str]:
+    """Canonical names of the roots and their locked dependencies under a version of Python, without packages matching
+    `stop` and dependencies only they need."""
+    version = {"python_version": python, "python_full_version": f"{python}.0"}
     found: set[str] = set()
     waiting = [(name, frozenset[str]()) for name in roots]
     seen: set[tuple[str, frozenset[str]]] = set()
@@ -83,39 +97,37 @@ def closure(roots: tuple[str, ...], locked: dict[str, str], stop: re.Pattern[str
         except PackageNotFoundError:
             sys.exit(f"{name} is locked but not installed; run make check first, which makes .venv")
         for need in needs:
-            if need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+            if need.marker is None or any(need.marker.evaluate({"extra": extra} | version) for extra in ("", *extras)):
                 waiting.append((need.name, frozenset(need.extras)))
     return found
 
 
 def locks() -> dict[str, str]:
-    """Content of each lock file by its name."""
+    """Content of each lock file by its path from here."""
     locked = pins()
+    newer = locked | NEWER
     wanted = {
+        "../requirements-3.12.lock": (
+            "every package of .venv for Python 3.12 and 3.13 on Linux; .ci/venv installs it",
+            newer.values(),
+        ),
         "control.lock": (
             "what deploy/control.Dockerfile installs: flows, tasks and conf, without torch",
-            closure(CONTROL, locked),
+            [locked[name] for name in closure(CONTROL, locked, "3.11")],
         ),
         "worker.lock": (
-            (
-                "what deploy/worker.Dockerfile installs over NVIDIA's image, which keeps its own torch, Megatron-Core"
-                " and ModelOpt"
-            ),
-            closure(CONTROL + JOBS, locked, KEPT),
+            "what deploy/worker.Dockerfile installs over NVIDIA's image, which keeps its own torch and Megatron-Core",
+            [newer[name] for name in closure(CONTROL + JOBS, newer, "3.12", KEPT)],
         ),
     }
     head = "# {0}.\n# Made from requirements.lock by deploy/locks.py; do not edit.\n"
     return {
-        name: (
-            head.format(what[0].upper() + what[1:])
-            + "\n".join(sorted((locked[one] for one in names), key=str.lower))
-            + "\n"
-        )
-        for name, (what, names) in wanted.items()
+        name: (head.format(what[0].upper() + what[1:]) + "\n".join(sorted(lines, key=str.lower)) + "\n")
+        for name, (what, lines) in wanted.items()
     }
 
 
 if __name__ == "__main__":
     for name, text in locks().items():
-        (ROOT / "deploy" / name).write_text(text)
-        print(f"deploy/{name}: {len(text.splitlines()) - 2} packages")
+        (ROOT / "deploy" / name).resolve().write_text(text)
+        print(f"{name.removeprefix('../')}: {len(text.splitlines()) - 2} packages")

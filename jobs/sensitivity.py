@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from conf.formats import FORMATS
 from conf.hf_model import mixes_experts
 from conf.spec import Spec
 from conf.stages.sensitivity import NONE, SensitivityConfig
@@ -101,13 +102,15 @@ def _score(
     return [_group(stats, names) for stats in state["candidate_stats"].values()]
 
 
-def _group(stats: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+def _group(stats: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
     formats = [names[str(recipe)] for recipe in stats["formats"]]
-    scores, sizes = map(float, stats["scores"]), map(float, stats["costs"])
+    scores, costs = map(float, stats["scores"]), dict(zip(formats, map(float, stats["costs"]), strict=True))
+    # ModelOpt counts the scales of some formats; a budget of bits here is one of weights.
+    bits: dict[str, float] = {form: 16 if form == NONE else FORMATS[form].bits for form in formats}
     return {
         "layers": list(stats["module_names"]),
         "scores": dict(zip(formats, scores, strict=True)),
-        "sizes": dict(zip(formats, sizes, strict=True)),
+        "sizes": {form: costs[NONE] * bits[form] / 16 for form in formats},
     }
 
 

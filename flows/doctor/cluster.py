@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import re
 import secrets
 import shutil
 import time
@@ -15,12 +14,12 @@ from conf.cluster import Cluster
 from conf.engines import vllm
 from conf.parallel import Parallel
 from conf.spec import Spec
+from flows.doctor.lock import LOCK, pins
 from flows.doctor.machine import Check
 from tasks.build import VERSIONED
 from tasks.launch.launchers import Launchers
 from tasks.store.store import Store
 
-LOCK = Path(__file__).parents[2] / "requirements.lock"
 LOW_GB = 50.0
 
 
@@ -66,7 +65,7 @@ def _ranks(cluster: Cluster) -> Parallel:
 
 def _wanted() -> dict[str, str]:
     """Required versions: from the lock file, else from this environment."""
-    locked = dict(re.findall(r"^([\w.-]+)==([\w.+-]+)", LOCK.read_text(), re.MULTILINE)) if LOCK.is_file() else {}
+    locked = pins(LOCK) if LOCK.is_file() else {}
     names = [name for name in VERSIONED if name not in ("prefect", "mlflow")]  # used on the control side only
     by_name = {name.replace("_", "-").lower(): version for name, version in locked.items()}
     return {name: by_name.get(name.replace("_", "-").lower()) or importlib.metadata.version(name) for name in names}
@@ -103,7 +102,7 @@ def _judged(cluster: Cluster, results: dict[str, Any], versions: dict[str, str],
         _check(
             "versions",
             other_versions or "as locked",
-            "install requirements.lock, or build deploy/worker.Dockerfile" * bool(other_versions),
+            f"install {LOCK.name}, or build deploy/worker.Dockerfile" * bool(other_versions),
             required=False,
         ),
     ]

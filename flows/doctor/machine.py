@@ -17,8 +17,8 @@ from pathlib import Path
 import psutil
 
 from flows.doctor import processor
+from flows.doctor.lock import LOCK, LOCKS, pins
 
-LOCK = Path(__file__).parents[2] / "requirements.lock"
 GIB = 1 << 30
 MEMORY_NEEDED, DISK_NEEDED = 6 * GIB, 5 * GIB
 """Needs of the demo: two concurrent jobs, and its artifacts."""
@@ -46,9 +46,9 @@ def checks(store: Path) -> Iterator[Check]:
 
 def _machine(store: Path) -> Iterator[Check]:
     version = ".".join(str(part) for part in sys.version_info[:3])
-    yield _check(
-        "Python", version, sys.version_info[:2] == (3, 11), "install Python 3.11, remove .venv and run make test"
-    )
+    known = ", ".join(".".join(map(str, each)) for each in LOCKS)
+    remedy = f"install one of Python {known}, remove .venv and run make test"
+    yield _check("Python", version, sys.version_info[:2] in LOCKS, remedy)
     cores = len(os.sched_getaffinity(0))
     yield _check("cores", str(cores), cores >= 2, "a run also works on one core, slowly", required=False)
     advice = "bf16 is only as fast as fp32 on this CPU; results have the same format"
@@ -73,21 +73,17 @@ def _machine(store: Path) -> Iterator[Check]:
 def _lock() -> Check:
     """Installed versions against the lock file; a local suffix such as +cpu is ignored."""
     if not LOCK.is_file():
-        return _check(
-            "packages", "no requirements.lock in this installation", False, "run from a checkout", required=False
-        )
-    pins = [
-        line.strip().split("==") for line in LOCK.read_text().splitlines() if "==" in line and not line.startswith("#")
-    ]
+        return _check("packages", f"no {LOCK.name} in this installation", False, "run from a checkout", required=False)
+    pinned_versions = pins(LOCK)
     differing = []
-    for name, pinned in pins:
+    for name, pinned in pinned_versions.items():
         try:
             installed = importlib.metadata.version(name).partition("+")[0]
         except importlib.metadata.PackageNotFoundError:
             installed = "missing"
         if installed != pinned:
             differing.append(f"{name} {installed} (lock: {pinned})")
-    summary = ", ".join(differing[:5]) if differing else f"{len(pins)} packages as locked"
+    summary = ", ".join(differing[:5]) if differing else f"{len(pinned_versions)} packages as locked"
     return _check("packages", summary, not differing, "remove .venv and run make test, which recreates it")
 
 

@@ -41,7 +41,7 @@ class FusedAttention(DotProductAttention):
     length] mask is made.
 
     Under context parallelism of size C each sequence is cut into 2C chunks and rank r holds chunks r and 2C-1-r, as
-    Megatron's `get_batch_on_this_cp_rank` distributes them; keys and values of all ranks are gathered (Transformer
+    `batches.of_this_rank` distributes them; keys and values of all ranks are gathered (Transformer
     Engine's `all_gather`)."""
 
     def __init__(self, config: TransformerConfig, *positional: Any, **named: Any) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from megatron.core import parallel_state
 from megatron.core.packed_seq_params import PackedSeqParams
-from megatron.core.utils import get_batch_on_this_cp_rank
 from numpy.typing import NDArray
 
 from conf.stages.training import Training
@@ -61,9 +60,20 @@ def micro_batches(samples: Samples, config: Training) -> list[Batch]:
     )
     # This context-parallel rank's part of each sequence.
     return [
-        Batch(**get_batch_on_this_cp_rank(dict(zip(names, parts, strict=True))), packed=sample_bounds)
+        Batch(**{name: of_this_rank(part) for name, part in zip(names, parts, strict=True)}, packed=sample_bounds)
         for *parts, sample_bounds in zip(*columns, bounds, strict=True)
     ]
+
+
+def of_this_rank(sequences: torch.Tensor) -> torch.Tensor:
+    """This context-parallel rank's chunks of `sequences` [sequences, length, ...]: of 2C chunks, the r-th from either
+    end, so that all ranks attend to equally much. Megatron's own function for it takes other arguments since 0.18, and
+    without them cuts over all ranks."""
+    size, rank = parallel_state.get_context_parallel_world_size(), parallel_state.get_context_parallel_rank()
+    if size == 1:
+        return sequences
+    chunks = sequences.chunk(2 * size, dim=1)
+    return torch.cat([chunks[rank], chunks[2 * size - 1 - rank]], dim=1)
 
 
 def mean_over_ranks(micro_batch_losses: list[Losses]) -> dict[str, float]:

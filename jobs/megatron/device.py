@@ -87,17 +87,20 @@ def _join(device: torch.device) -> None:
 
 
 class _OnCpu(TorchFunctionMode):
-    """Redirects Megatron-Core 0.16's and ModelOpt 0.43's hard-coded CUDA calls to the CPU. Entered only where CUDA is
+    """Redirects Megatron-Core's and ModelOpt's hard-coded CUDA calls to the CPU. Entered only where CUDA is
     absent."""
 
     def __enter__(self) -> _OnCpu:
         from megatron.core.transformer.moe import moe_utils
 
         assert not torch.cuda.is_available(), "the CPU adapter must never be entered on a machine with a GPU"
-        self._cuda_functions = {name: getattr(torch.cuda, name) for name in ("current_device", "synchronize")}
+        names = ("current_device", "current_stream", "synchronize")
+        self._cuda_functions = {name: getattr(torch.cuda, name) for name in names}
         self._all_gather = torch.distributed.all_gather_into_tensor
         # schedules.py, the DDP buffers and the optimizer ask for the current device and pass it as device=.
         torch.cuda.current_device = lambda: torch.device("cpu")
+        # Since Megatron-Core 0.19, a gradient bucket asks the stream to wait for events, of which there are none here.
+        torch.cuda.current_stream = lambda device=None: None
         torch.cuda.synchronize = lambda device=None: None
         # drop_mcore_language_model_layers gathers a 0-dim tensor, which gloo refuses.
         torch.distributed.all_gather_into_tensor = self._gather

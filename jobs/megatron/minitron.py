@@ -14,97 +14,24 @@ import modelopt.torch.nas as mtn
 import torch
 from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
-from modelopt.torch.nas.modules.norm import _DynamicLayerNorm
-from modelopt.torch.nas.plugins.megatron import _DynamicMoELayer, _DynamicSelfAttention, _DynamicTransformerLayer
-from modelopt.torch.nas.registry import DMRegistry
-from modelopt.torch.opt.dynamic import DynamicModule
-from modelopt.torch.prune.plugins.mcore_minitron import (
-    CandidateSubnet,
-    ImportanceEstimatorRegistry,
-    MCoreMinitronSearcher,
-    drop_mcore_language_model_layers,
-    get_mcore_minitron_config,
-)
 from modelopt.torch.prune.pruning import PruneModeRegistry
 from safetensors.torch import load_file, save_file
 
 from conf.stages.prune import PruneConfig, Ranking
 from jobs.megatron import kept_axes
-from jobs.megatron.attention import FusedAttention, SandwichLayer, ZeroCentredNorm
+from jobs.megatron.dynamic_layers import Registry
 from jobs.megatron.magnitudes import SAMPLES, TOTALS, Scores, Tensors, magnitudes
+from jobs.megatron.modelopt_minitron import (
+    CandidateSubnet,
+    MCoreMinitronSearcher,
+    drop_mcore_language_model_layers,
+    get_mcore_minitron_config,
+)
 
 HOOKS = ("input_layernorm", "pre_mlp_layernorm")
-"""The norms after which ModelOpt measures the residual stream, in the order a layer runs them; before experts it does
-not measure it."""
+"""The norms after which the residual stream is measured, in the order a layer runs them; before experts it is not."""
 OF_EXPERTS = {"ffn_hidden_size": "moe_ffn_hidden_size", "num_experts": "num_moe_experts"}
 """ModelOpt's names of axes where there are experts."""
-
-
-class _DynamicRMSNorm(_DynamicLayerNorm):
-    """Megatron's local layers use torch.nn.RMSNorm, which ModelOpt 0.43 does not know."""
-
-    def _setup(self, *, num_features: Any) -> None:
-        self._register_hparam("num_features", num_features)
-        self._register_dynamic_attribute("weight", self._cut_to_active_features)
-        self._register_dynamic_attribute("normalized_shape", self._get_normalized_shape)
-
-
-class _DynamicSandwichLayer(_DynamicTransformerLayer):
-    """The two norms that ModelOpt's own layer does not have are cut with the residual stream."""
-
-    def _setup(self, *, hidden_size: Any) -> None:
-        super()._setup(hidden_size=hidden_size)
-        for norm in (self.post_attention_norm, self.post_mlp_norm):
-            DMRegistry.convert(norm, num_features=hidden_size)
-
-    def export(self) -> Any:
-        for norm in (self.post_attention_norm, self.post_mlp_norm):
-            norm.export()
-        return super().export()
-
-
-def _forward_sorted(self: Any, *inputs: Any, **named: Any) -> Any:
-    """ModelOpt 0.43 forbids it for sorted experts, since their dispatcher counts them; the order does not matter to
-    it."""
-    if self.token_dispatcher.num_local_experts != self.num_local_experts:
-        self._export_reinit_token_dispatcher()
-    return super(_DynamicMoELayer, self).forward(*inputs, **named)
-
-
-_DynamicMoELayer.forward = _forward_sorted
-
-
-class _DynamicFusedAttention(DynamicModule, FusedAttention):
-    """Our attention while a model can be cut."""
-
-    def _setup(self) -> None:
-        """It has no sizes of its own."""
-
-
-def _setup_fused(self: Any, *, hidden_size: Any) -> None:
-    """ModelOpt lets Megatron's own attention compute in the place of ours: without caps, and with all scores in
-    memory."""
-    _setup_attention(self, hidden_size=hidden_size)
-    self.core_attention.__class__ = _DynamicFusedAttention
-
-
-_setup_attention, _DynamicSelfAttention._setup = _DynamicSelfAttention._setup, _setup_fused
-
-if "nn.RMSNorm" not in DMRegistry:
-    DMRegistry.register({ZeroCentredNorm: "imbik.ZeroCentredNorm"})(_DynamicRMSNorm)
-    DMRegistry.register({torch.nn.RMSNorm: "nn.RMSNorm"})(_DynamicRMSNorm)
-    DMRegistry.register({SandwichLayer: "imbik.SandwichLayer"})(_DynamicSandwichLayer)
-
-
-class _Registry(ImportanceEstimatorRegistry):
-    """ModelOpt's hooks, without the means over no tokens that experts would give where nothing is routed to them."""
-
-    def register_hook(self, module: Any, hook_fn: Any, hook_type: str = "forward", **named: Any) -> None:
-        def unless_empty(inner: Any, inputs: tuple[Any, ...], *rest: Any) -> Any:
-            empty = bool(inputs) and isinstance(inputs[0], torch.Tensor) and inputs[0].numel() == 0
-            return None if empty else hook_fn(inner, inputs, *rest)
-
-        super().register_hook(module, unless_empty, hook_type, **named)
 
 
 def _mode() -> list[tuple[str, Any]]:
@@ -126,12 +53,14 @@ def measure(model: GPTModel, forward_loop: Callable[[Any], None], folder: Path) 
     Collective."""
     hooks, width = _hooks(model), model.config.moe_ffn_hidden_size
     dynamic = mtn.convert(model, _mode(), registry=PruneModeRegistry)
-    registry = _Registry(dynamic)
+    registry = Registry(dynamic)
     dynamic.eval()
     with torch.no_grad():
         forward_loop(dynamic)
-    per_rank, scores = registry.get_activations_and_layer_scores()
+    own, scores = registry.get_local_activations_and_layer_scores()
     registry.cleanup()
+    per_rank: list[Any] = [None] * parallel_state.get_pipeline_model_parallel_world_size()
+    torch.distributed.all_gather_object(per_rank, own, group=parallel_state.get_pipeline_model_parallel_group())
     if torch.distributed.get_rank() == 0:
         layers = [len(rank[""]) // len(hooks) for rank in per_rank]
         tensors: Tensors = {}
@@ -192,18 +121,20 @@ def score_shapes(
     names = OF_EXPERTS if model.config.num_moe_experts else {}
     candidates = [
         CandidateSubnet(
-            ss_config={names.get(axis, axis): size for axis, size in sizes.items()}, params=float(params), score=None
+            ss_config={names.get(axis, axis): size for axis, size in sizes.items()},
+            metrics={"params": float(params)},
+            score=None,
         )
         for sizes, params in shapes
     ]
-    budget = max(candidate.params for candidate in candidates)
+    budget = max(candidate.metrics["params"] for candidate in candidates)
     model.eval()
     with torch.no_grad():
         _search(
             model,
             *importance,
             {"params": budget},
-            candidates={budget: candidates},
+            candidates={(("params", budget),): candidates},
             score_func=score,
             top_k=len(candidates),
         )
@@ -223,12 +154,10 @@ def _search(
     dynamic, searcher = mtn.convert(model, _mode(), registry=PruneModeRegistry), MCoreMinitronSearcher()
     # ModelOpt reads stored scores only from its own per-rank file, so the artifact is converted to one.
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "scores.pth"
-        torch.save(
-            _searcher_state(model, scores, tensors) | {"top_k_candidates_per_constraint": candidates or {}}, path
-        )
+        path = Path(scratch) / f"rank{torch.distributed.get_rank()}.pth"
+        torch.save(_searcher_state(model, scores, tensors) | {"all_candidates_per_constraint": candidates or {}}, path)
         searcher.search(
-            dynamic, constraints, None, {"scores_path": str(path), "forward_loop": _forbid_forward} | settings
+            dynamic, constraints, None, {"scores_path": scratch, "forward_loop": _forbid_forward} | settings
         )
     return dynamic, searcher
 
@@ -269,11 +198,10 @@ def _searcher_state(model: GPTModel, scores: Scores, tensors: Tensors) -> dict[s
         if model.config.num_moe_experts:
             of["mlp.experts"] = {part: of.pop(f"mlp.experts.{part}") for part in (TOTALS, SAMPLES)}
         activations |= {f"decoder.layers.{position}.{site}": found for site, found in of.items() if site not in HOOKS}
-    size = parallel_state.get_pipeline_model_parallel_world_size()
-    rank = parallel_state.get_pipeline_model_parallel_rank()
     return {
-        "activations_per_rank": [activations if other == rank else {} for other in range(size)],
+        "local_activations": activations,
         "layer_scores": {int(layer): score for layer, score in scores.items()},
         "sorted_layers": None,
-        "top_k_candidates_per_constraint": {},
+        "all_candidates_per_constraint": {},
+        "best": {},
     }

@@ -1,10 +1,12 @@
 """A Hugging Face decoder config as a Megatron-Core GPTModel, and the config of a cut model.
 
-Owns the dimensions; `weights` moves the weights. conf.families says which families there are."""
+Owns the dimensions; `weights` moves the weights. conf.families says which families there are. `build` is the only place
+where a model is built: Megatron-Core means to remove GPTModel for HybridModel, whose layers are one block each."""
 
 from __future__ import annotations
 
 import functools
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,8 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": functools.partial(torch.nn.functional.gelu, approximate="tanh"),
     "gelu": torch.nn.functional.gelu,
 }
+# Since 0.19 each GPTModel logs that it is deprecated: nothing that a recipe can change.
+logging.getLogger(GPTModel.__module__).addFilter(lambda record: "DEPRECATED" not in str(record.msg))
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 

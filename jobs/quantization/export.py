@@ -209,6 +209,7 @@ def export(model: PreTrainedModel, source: Path, target: Path) -> list[str]:
 
     with _scales_shared_already(), _grids_of_scales():
         export_hf_checkpoint(model, export_dir=target)
+    _leave_out_embeddings(target, model)
     _name_experts(target, model)
     copy_files(source, target)
     copy_generation(source, target)  # ModelOpt writes one of its own, with ids that transformers invents
@@ -223,6 +224,19 @@ def export(model: PreTrainedModel, source: Path, target: Path) -> list[str]:
     return list(written["quantization_config"]["ignore"])
 
 
+LISTS = (("config.json", "quantization_config", "ignore"), ("hf_quant_config.json", "quantization", "exclude_modules"))
+
+
+def _leave_out_embeddings(target: Path, model: PreTrainedModel) -> None:
+    """Since 0.44 ModelOpt lists embeddings as unquantized too; engines look up linear layers alone."""
+    embeddings = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Embedding)}
+    for file, place, key in LISTS:
+        written = json.loads((target / file).read_text())
+        if listed := written[place].get(key):
+            written[place][key] = [name for name in listed if name not in embeddings]
+            (target / file).write_text(json.dumps(written, indent=4))
+
+
 def _name_experts(target: Path, model: PreTrainedModel) -> None:
     """Where there are experts: give what was written the names of the family's files, and list the routers, which
     engines count among the linear layers, as unquantized."""
@@ -233,10 +247,7 @@ def _name_experts(target: Path, model: PreTrainedModel) -> None:
         tensors = {stored_name(name, experts): tensor for name, tensor in load_file(path).items()}
         save_file(tensors, path, metadata={"format": "pt"})
     routers = [f"model.layers.{number}.{experts.module}.gate" for number in range(len(model.model.layers))]
-    for file, place, key in (
-        ("config.json", "quantization_config", "ignore"),
-        ("hf_quant_config.json", "quantization", "exclude_modules"),
-    ):
+    for file, place, key in LISTS:
         written = json.loads((target / file).read_text())
         settings = written[place]
         settings[key] = [stored_name(name, experts) for name in settings.get(key) or []] + routers

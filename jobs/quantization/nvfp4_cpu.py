@@ -1,6 +1,6 @@
-"""Lets ModelOpt simulate and pack NVFP4 without CUDA: the only module that replaces two of its functions.
+"""Lets ModelOpt simulate and pack NVFP4 without CUDA: the only module that replaces one of its functions.
 
-Both replacements compute what ModelOpt's own NVFP4QTensor computes, bit for bit; where there is CUDA nothing may be
+The replacement computes what ModelOpt's own NVFP4QTensor computes, bit for bit; where there is CUDA nothing may be
 replaced."""
 
 from __future__ import annotations
@@ -12,22 +12,17 @@ BLOCK = 16
 LARGEST_FP4 = 6.0
 LARGEST_SCALE = 448.0
 """Largest finite E4M3 number."""
+SMALLEST_SCALE = 2.0**-9
+"""Smallest E4M3 number above zero: a block's scale is never less."""
 
 
 def install() -> None:
     """Replace ModelOpt's CUDA-only NVFP4 functions in this process. Idempotent."""
     from modelopt.torch.quantization import tensor_quant
-    from modelopt.torch.quantization.qtensor import nvfp4_tensor
 
     assert not torch.cuda.is_available(), "ModelOpt's own NVFP4 kernels run here"
     # _dynamic_block_quantize_impl asserts that amax lies on a CUDA device.
     tensor_quant.dynamic_block_quantize_op = _dynamic_block_quantize
-    # NVFP4QTensor.quantize asks for the compute capability of CUDA device 0, which a build without CUDA cannot answer.
-    nvfp4_tensor.fp4_compatible = _fp4_compatible
-
-
-def _fp4_compatible() -> bool:
-    return False
 
 
 def _dynamic_block_quantize(
@@ -58,7 +53,7 @@ def fake_quantize(inputs: torch.Tensor, amax: torch.Tensor, block_size: int = BL
     blocks = inputs.reshape(-1, block_size).float()
     scale = blocks.abs().amax(-1, keepdim=True) / (LARGEST_FP4 * global_scale)
     scale[scale == 0] = 1.0
-    scale = scale.clamp_(max=LARGEST_SCALE).to(torch.float8_e4m3fn).float().mul_(global_scale)
+    scale = scale.clamp_(SMALLEST_SCALE, LARGEST_SCALE).to(torch.float8_e4m3fn).float().mul_(global_scale)
     scaled = blocks / scale
     magnitude = scaled.abs()
     step = torch.where(magnitude < 2, 0.5, torch.where(magnitude < 4, 1.0, 2.0))

@@ -40,16 +40,25 @@ INPUT_QUANTIZERS: dict[Inputs, dict[str, Any]] = {
     "fp8": {"num_bits": (4, 3), "axis": None},
     "fp8_token": {"num_bits": (4, 3), "type": "dynamic", "block_sizes": {-1: None}},
     "int8": {"num_bits": 8, "axis": None},
-    "nvfp4": {"num_bits": (2, 1), "block_sizes": NVFP4_BLOCKS, "enable": True},
+    "nvfp4": {"num_bits": (2, 1), "block_sizes": NVFP4_BLOCKS},
     "fp8_blocks": {"num_bits": (4, 3), "axis": None, "type": "dynamic", "backend": FP8_BLOCKS},
     "none": {"enable": False},
 }
 
 
-def input_settings(kind: Inputs, block: int | None) -> dict[str, Any]:
-    """ModelOpt's settings for a layer's inputs; `block` is that of its weights."""
+Entry = dict[str, Any]
+"""What ModelOpt's settings say of the quantizers with a name: `cfg`, how they round, or `enable`: False. Of several
+entries about a quantizer the last counts."""
+
+
+def input_entry(name: str, kind: Inputs, block: int | None) -> Entry:
+    """ModelOpt's settings for the inputs of the layers `name`; `block` is that of their weights."""
     settings = copy.deepcopy(INPUT_QUANTIZERS[kind])
-    return settings | ({"enable": True, "backend_extra_args": {"block": block}} if kind == "fp8_blocks" else {})
+    if kind == "none":
+        return {"quantizer_name": name, **settings}
+    if kind == "fp8_blocks":
+        settings["backend_extra_args"] = {"block": block}
+    return {"quantizer_name": name, "cfg": settings}
 
 
 def format_settings(name: QuantFormat) -> dict[str, Any]:
@@ -60,6 +69,12 @@ def format_settings(name: QuantFormat) -> dict[str, Any]:
     return settings
 
 
+def entry_of(settings: dict[str, Any], name: str) -> Entry:
+    """The last entry of ModelOpt's settings about all quantizers `name`, whatever their layer's class."""
+    entries: list[Entry] = settings["quant_cfg"]
+    return [entry for entry in entries if entry["quantizer_name"] == name and "parent_class" not in entry][-1]
+
+
 def recipe_settings(config: QuantizeConfig, mix: dict[str, QuantFormat] | None = None) -> dict[str, Any]:
     """ModelOpt's settings for a recipe: the format's own, with the recipe's calibrator, block size and key-value cache;
     or those of a `mix`, formats by layer name."""
@@ -67,26 +82,27 @@ def recipe_settings(config: QuantizeConfig, mix: dict[str, QuantFormat] | None =
     if config.calibrator:
         settings["algorithm"] = algorithm(config.calibrator)
     if config.block_size:
-        weights = settings["quant_cfg"]["*weight_quantizer"]
+        weights = entry_of(settings, "*weight_quantizer")["cfg"]
         blocks = (weights[0] if isinstance(weights, list) else weights)["block_sizes"]
         blocks.update({axis: config.block_size for axis in (-1, -2) if axis in blocks})
     if config.format == "fp8_pb_wo":  # ModelOpt leaves inputs alone, engines round them in the weights' blocks
-        block = config.block_size or FORMATS[config.format].block
-        settings["quant_cfg"]["*input_quantizer"] = input_settings("fp8_blocks", block)
+        block, entry = config.block_size or FORMATS[config.format].block, entry_of(settings, "*input_quantizer")
+        entry.pop("enable")
+        entry |= input_entry("*input_quantizer", "fp8_blocks", block)  # in its place: later entries are exceptions
     if config.kv_cache:
-        settings["quant_cfg"][KV_QUANTIZERS] = cache_settings(config.kv_cache)
+        settings["quant_cfg"].append(cache_entry(config.kv_cache))
     return settings
 
 
 def mixed_settings(mix: dict[str, QuantFormat]) -> dict[str, Any]:
     """ModelOpt's settings for formats by layer name; other layers stay unquantized."""
-    quantizers: dict[str, Any] = {"*": {"enable": False}}
+    quantizers: list[Entry] = [{"quantizer_name": "*", "enable": False}]
     for layer, form in mix.items():
-        preset = format_settings(form)["quant_cfg"]
-        quantizers |= {
-            f"{layer}.{kind}": {"enable": True, **preset[f"*{kind}"]}
+        preset = format_settings(form)
+        quantizers += [
+            entry_of(preset, f"*{kind}") | {"quantizer_name": f"{layer}.{kind}"}
             for kind in ("weight_quantizer", "input_quantizer")
-        }
+        ]
     return {"quant_cfg": quantizers, "algorithm": "max"}
 
 
@@ -95,12 +111,14 @@ def algorithm(calibrator: Calibrator) -> str | dict[str, Any]:
     return {"method": calibrator, "alpha_step": 0.1} if calibrator in ("awq_lite", "awq_full") else calibrator
 
 
-def cache_settings(kv: KVFormat) -> dict[str, Any]:
+def cache_entry(kv: KVFormat) -> Entry:
     """ModelOpt's settings for the quantizers of a key-value cache."""
     import modelopt.torch.quantization as mtq
 
-    quantizer: dict[str, Any] = copy.deepcopy(getattr(mtq, KV_PRESETS[kv])["quant_cfg"][KV_QUANTIZERS])
-    return quantizer | ({"backend": AFFINE} if kv == "nvfp4_affine" else {})
+    entry = copy.deepcopy(entry_of(getattr(mtq, KV_PRESETS[kv]), KV_QUANTIZERS))
+    if kv == "nvfp4_affine":
+        entry["cfg"]["backend"] = AFFINE
+    return entry
 
 
 def simulate_inputs(model: PreTrainedModel, inputs: dict[str, tuple[Inputs, int | None]], kv: KVFormat | None) -> None:
@@ -108,10 +126,10 @@ def simulate_inputs(model: PreTrainedModel, inputs: dict[str, tuple[Inputs, int 
     key-value cache; weights stay as they are."""
     import modelopt.torch.quantization as mtq
 
-    quantizers: dict[str, Any] = {"*": {"enable": False}}
-    quantizers |= {f"{layer}.input_quantizer": input_settings(*how) for layer, how in inputs.items()}
+    quantizers: list[Entry] = [{"quantizer_name": "*", "enable": False}]
+    quantizers += [input_entry(f"{layer}.input_quantizer", *how) for layer, how in inputs.items()]
     if kv:
-        quantizers[KV_QUANTIZERS] = cache_settings(kv)
+        quantizers.append(cache_entry(kv))
     mtq.quantize(model, {"quant_cfg": quantizers, "algorithm": None})
 
 
@@ -130,7 +148,7 @@ def prepare() -> None:
 def _affine(inputs: torch.Tensor, quantizer: Any) -> torch.Tensor:
     """NVFP4 of the residual after subtracting the bias, plus the bias, as engines compute it.
 
-    ModelOpt 0.43 calibrates that bias and exports it, but its DynamicBlockQuantizationFunction never uses it."""
+    ModelOpt 0.46 calibrates that bias and exports it, but its DynamicBlockQuantizationFunction never uses it."""
     from modelopt.torch.quantization import tensor_quant
 
     bias = quantizer._bias_value.to(inputs.dtype)
@@ -143,7 +161,7 @@ def _fp8_blocks(inputs: torch.Tensor, quantizer: Any) -> torch.Tensor:
     """E4M3 with a scale for each block of a token's activations, from the block's own largest magnitude: what vLLM and
     TensorRT-LLM do before they multiply with weights of square blocks.
 
-    ModelOpt 0.43 has such blocks for a fixed shape of inputs only."""
+    ModelOpt 0.46 has such blocks for a fixed shape of inputs only."""
     from modelopt.torch.quantization import tensor_quant
 
     blocks = inputs.unflatten(-1, (-1, quantizer.backend_extra_args["block"]))

@@ -281,22 +281,21 @@ def by_hand(model: Path, teacher: Path, corpus: Path) -> tuple[float, float]:
 def test_the_grid_is_modelopt_s_own_where_it_has_one(teacher: Path) -> None:
     import modelopt.torch.nas as mtn
     from modelopt.torch.opt.utils import named_hparams
-    from modelopt.torch.prune.plugins.mcore_minitron import (
-        MCoreMinitronSearcher,
-        get_mcore_minitron_config,
-        get_mcore_param_count,
-    )
     from modelopt.torch.prune.pruning import PruneModeRegistry
 
     from conf.hf_model import shape_of
     from conf.parallel import Parallel
-    from jobs.megatron import minitron, model
+    from jobs.megatron import dynamic_layers, model
     from jobs.megatron.device import machine
+    from jobs.megatron.modelopt_minitron import MCoreMinitronSearcher, get_mcore_minitron_config
 
-    assert minitron  # it tells ModelOpt of RMSNorm
+    dynamic_layers.register()
+    from modelopt.torch.nas.plugins.megatron_model_stats import mcore_param_count
+
     theirs: dict[tuple[int, ...], float] = {}
     with machine(Parallel(), seed=0) as device:
         hf_config = model.read_config(teacher / "model")
+        tied = hf_config["tie_word_embeddings"]
         mode = get_mcore_minitron_config(hidden_size_divisor=16, ffn_hidden_size_divisor=16, num_layers_divisor=4)
         built = model.build(hf_config, Parallel(), "fp32", device)
         dynamic = mtn.convert(built, [("mcore_minitron", mode)], registry=PruneModeRegistry)
@@ -305,9 +304,8 @@ def test_the_grid_is_modelopt_s_own_where_it_has_one(teacher: Path) -> None:
         for combination in MCoreMinitronSearcher._generate_search_space_combos(
             grid, max_width_pruning=0.51, max_depth_pruning=0.0
         ):
-            for name, hparam in named_hparams(dynamic, configurable=True):
-                hparam.active = combination.get(name.split(".")[-1], hparam.max)
-            theirs[(4, *(combination[axis] for axis in AXES[1:]))] = get_mcore_param_count(dynamic)
+            total, _ = mcore_param_count(built.config, hf_config["vocab_size"], tied, **combination)
+            theirs[(4, *(combination[axis] for axis in AXES[1:]))] = total
     shape = shape_of(teacher / "model")
     bounds = {
         "max_width_pruning": 0.5,

@@ -29,12 +29,18 @@ def named(store: Path) -> dict[str, Check]:
     return {check.name: check for check in machine._machine(store)}
 
 
-@pytest.mark.parametrize(("version", "ok"), [((3, 10, 14), False), ((3, 11, 0), True), ((3, 12, 1), False)])
-def test_python_is_3_11(version: tuple[int, ...], ok: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("version", "ok"),
+    [((3, 10, 14), False), ((3, 11, 0), True), ((3, 12, 1), True), ((3, 13, 2), True), ((3, 14, 0), False)],
+)
+def test_python_is_one_with_a_lock(
+    version: tuple[int, ...], ok: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(machine.sys, "version_info", (*version, "final", 0))
     check = named(tmp_path)["Python"]
     assert (check.found, check.ok, check.required) == (".".join(map(str, version)), ok, True)
     assert (check.remedy == "") == ok
+    assert ok or "Python 3.11, 3.12, 3.13" in check.remedy
 
 
 @pytest.mark.parametrize(("cores", "ok"), [(1, False), (2, True)])

@@ -22,11 +22,6 @@ def model(first: int, layers: int, experts: int | None = None) -> Any:
     )
 
 
-def at_stage(rank: int, stages: int, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(minitron.parallel_state, "get_pipeline_model_parallel_world_size", lambda: stages)
-    patch.setattr(minitron.parallel_state, "get_pipeline_model_parallel_rank", lambda: rank)
-
-
 def sites(number: int, *names: str) -> dict[str, torch.Tensor]:
     return {f"{number}.{name}": torch.tensor([float(number), place]) for place, name in enumerate(names)}
 
@@ -35,15 +30,13 @@ DENSE = ("input_layernorm", "pre_mlp_layernorm", "self_attention", "mlp")
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_stage_has_the_scores_of_its_layers(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_has_the_scores_of_its_layers(rank: int) -> None:
     """By their places in it; the tenth layer is not one of the first's."""
-    at_stage(rank, 2, monkeypatch)
     tensors = sites(1, *DENSE) | sites(2, *DENSE) | sites(10, *DENSE) | sites(11, *DENSE)
     first = (1, 10)[rank]
     state = minitron._searcher_state(model(first, 2), {"1": 0.5, "10": 0.25}, tensors)
     assert state["layer_scores"] == {1: 0.5, 10: 0.25}
-    assert state["activations_per_rank"][1 - rank] == {}
-    own = state["activations_per_rank"][rank]
+    own = state["local_activations"]
     assert {name: found[0].item() for name, found in own[""].items()} == {
         f"{place}.{norm}": first + place for place in range(2) for norm in DENSE[:2]
     }
@@ -54,11 +47,10 @@ def test_a_stage_has_the_scores_of_its_layers(rank: int, monkeypatch: pytest.Mon
     }
 
 
-def test_experts_have_their_two_sums_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    at_stage(0, 1, monkeypatch)
+def test_experts_have_their_two_sums_together() -> None:
     names = [f"mlp.experts.{name}" for name in (minitron.TOTALS, minitron.SAMPLES, "local_experts.0")]
     tensors = sites(1, "input_layernorm", *names)
-    own = minitron._searcher_state(model(1, 1, experts=1), {}, tensors)["activations_per_rank"][0]
+    own = minitron._searcher_state(model(1, 1, experts=1), {}, tensors)["local_activations"]
     assert list(own[""]) == ["0.input_layernorm"]
     assert set(own["decoder.layers.0.mlp.experts"]) == {minitron.TOTALS, minitron.SAMPLES}
     assert own["decoder.layers.0.mlp.experts.local_experts.0"].tolist() == [1, 3]
@@ -82,21 +74,3 @@ def test_a_random_ranking_follows_its_seed(tmp_path: Path) -> None:
     assert drawn[0][0] == drawn[1][0] != drawn[2][0]
     assert torch.equal(drawn[0][1]["1.mlp"], drawn[1][1]["1.mlp"])
     assert drawn[0][1]["1.mlp"].shape == (2,) and len(set(drawn[0][0].values())) == 2
-
-
-def test_no_mean_is_taken_over_no_tokens() -> None:
-    """Of an expert to which nothing is routed."""
-    calls: list[int] = []
-    registry = minitron._Registry.__new__(minitron._Registry)
-    hooks: list[Any] = []
-    base = minitron.ImportanceEstimatorRegistry
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(base, "register_hook", lambda _, module, hook, kind="forward", **__: hooks.append(hook))
-        registry.register_hook(None, lambda inner, inputs, *rest: calls.append(len(inputs)))
-    (hook,) = hooks
-    hook(None, (torch.zeros(0, 4),), None)
-    assert calls == []
-    hook(None, (torch.zeros(1, 4),), None)
-    hook(None, (), None)
-    hook(None, ("other",), None)
-    assert calls == [1, 0, 1]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from conf.stages.quantize import QuantizeConfig
 from jobs.quantization import export, quantizers
 
 
@@ -111,10 +112,49 @@ def test_weight_quantizers_are_back_on_after_an_error() -> None:
 
 @pytest.mark.parametrize("kind", ["fp8_blocks", "fp8"])
 def test_inputs_of_square_blocks_are_told_the_block(kind: Any) -> None:
-    found = quantizers.input_settings(kind, 32)
-    assert found.get("backend_extra_args") == ({"block": 32} if kind == "fp8_blocks" else None)
-    found["num_bits"] = 0
+    found = quantizers.input_entry("layer.input_quantizer", kind, 32)
+    assert found["quantizer_name"] == "layer.input_quantizer"
+    assert found["cfg"].get("backend_extra_args") == ({"block": 32} if kind == "fp8_blocks" else None)
+    found["cfg"]["num_bits"] = 0
     assert quantizers.INPUT_QUANTIZERS[kind]["num_bits"] == (4, 3), "a copy"
+
+
+def test_inputs_that_are_not_rounded_have_no_settings() -> None:
+    found = quantizers.input_entry("layer.input_quantizer", "none", None)
+    assert found == {"quantizer_name": "layer.input_quantizer", "enable": False}
+
+
+def test_of_several_entries_the_last_counts() -> None:
+    entries = [
+        {"quantizer_name": "a", "enable": False},
+        {"quantizer_name": "a", "cfg": 1},
+        {"quantizer_name": "a", "parent_class": "nn.Embedding", "enable": False},
+        {"quantizer_name": "b", "cfg": 2},
+    ]
+    assert quantizers.entry_of({"quant_cfg": entries}, "a") is entries[1]
+    with pytest.raises(IndexError):
+        quantizers.entry_of({"quant_cfg": entries}, "c")
+
+
+def test_square_blocks_round_inputs_but_of_the_output_layer() -> None:
+    """Exceptions come after the entries about all layers, and of two entries the later counts."""
+    settings = quantizers.recipe_settings(QuantizeConfig(format="fp8_pb_wo", block_size=32, kv_cache="fp8"))
+    names = [entry["quantizer_name"] for entry in settings["quant_cfg"]]
+    assert names.index("*input_quantizer") < names.index("*lm_head*")
+    inputs = quantizers.entry_of(settings, "*input_quantizer")
+    assert inputs["cfg"]["backend_extra_args"] == {"block": 32} and "enable" not in inputs
+    blocks = quantizers.entry_of(settings, "*weight_quantizer")["cfg"]["block_sizes"]
+    assert (blocks[-1], blocks[-2]) == (32, 32)
+    assert names[-1] == quantizers.KV_QUANTIZERS
+    assert names.count("*input_quantizer") == 1
+
+
+def test_a_mix_has_each_layer_s_format() -> None:
+    settings = quantizers.mixed_settings({"a": "nvfp4", "b": "fp8"})
+    assert settings["quant_cfg"][0] == {"quantizer_name": "*", "enable": False}
+    found = {entry["quantizer_name"]: entry["cfg"]["num_bits"] for entry in settings["quant_cfg"][1:]}
+    kinds = ("weight_quantizer", "input_quantizer")
+    assert found == {f"{layer}.{kind}": bits for layer, bits in (("a", (2, 1)), ("b", (4, 3))) for kind in kinds}
 
 
 def test_square_blocks_of_inputs_have_scales_of_their_own() -> None:

@@ -52,9 +52,7 @@ def test_w4a8_rounds_its_weights_to_fp8() -> None:
 
 
 @pytest.mark.slow
-def test_fp4_holds_two_inputs_a_byte(monkeypatch: pytest.MonkeyPatch) -> None:
-    # as nvfp4_cpu.install does, for this test alone
-    monkeypatch.setattr("modelopt.torch.quantization.qtensor.nvfp4_tensor.fp4_compatible", lambda: False)
+def test_fp4_holds_two_inputs_a_byte() -> None:
     codes = torch.tensor([[0x21, 0xF7] + [0] * 6], dtype=torch.uint8)
     scale = torch.tensor([[2.0]]).to(FP8)
     layer = Packed(algorithm="NVFP4", weight=codes, weight_scale=scale, weight_scale_2=torch.tensor(0.5))
