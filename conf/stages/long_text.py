@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from conf.base import Config
+from conf.base import Config, Seed
 
 LEAST = 128
 """Tokens that a fact, its question and some text around it need."""
@@ -27,7 +27,7 @@ class LongText(Config):
     sequences: int = Field(
         default=16, ge=1, description="Maximum sequences of the longest length to score by position."
     )
-    seed: int = Field(default=1, ge=0, description="Seed of the texts and facts.")
+    seed: Seed = Field(default=1, description="Seed of the texts and facts.")
 
     @model_validator(mode="after")
     def _once(self) -> Self:

@@ -15,7 +15,7 @@ class WatchedBenchmark(Config):
     """A benchmark of `evaluate.benchmarks` in evaluations during training: greedily, one answer per question."""
 
     limit: int | None = Field(
-        default=None, ge=1, description="Questions, the first ones; required where answers are text, else empty: all."
+        default=None, ge=1, description="Questions, the first ones; needed where answers are text; else empty: all."
     )
     max_new_tokens: int | None = Field(
         default=None, ge=1, description="Maximum tokens of an answer in text; empty: as in evaluate.benchmarks."

@@ -89,7 +89,10 @@ def test_changes_cost_what_they_disturb(cheap: str, dear: str) -> None:
 
 def training_job(parallel: Parallel, micro_batch: int = 4, need: Any = None, **shape: Any) -> JobEstimate:
     """A training of 16 sequences of 64 tokens a step, of which a rank needs `need(parallel, micro_batch)` GB."""
-    config: Any = SimpleNamespace(seq_length=64, global_batch=16)
+    config: Any = SimpleNamespace(
+        spreads_over=lambda context: 64 % (2 * context) == 0,
+        takes=lambda micro_batch, data: 16 % (micro_batch * data) == 0,
+    )
 
     def peak(parallel: Parallel, micro_batch: int, device: Device) -> Memory:
         return Memory(weights=int(need(parallel, micro_batch) * GB))

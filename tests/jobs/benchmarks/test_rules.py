@@ -57,7 +57,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     ],
     "length_constraints:nth_paragraph_first_word": [
         {"num_paragraphs": 3, "nth_paragraph": place, "first_word": word}
-        for place, word in ((1, "first"), (2, "second"), (2, "first"), (4, "third"))
+        for place, word in ((1, "first"), (2, "second"), (2, "first"), (3, "second"))
     ],
     "detectable_content:number_placeholders": [{"num_placeholders": count} for count in (1, 2, 3)],
     "detectable_content:postscript": [{"postscript_marker": mark} for mark in ("P.S.", "P.P.S", "P.P.S.")],
@@ -107,6 +107,12 @@ def test_sentences_and_capital_words() -> None:
         assert not sentences(text, count + 1, "at least") and sentences(text, count + 1, "less than")
     assert words("The USA and the UK, NOT us.", 3, "at least") and not words("The USA and the UK.", 3, "at least")
     assert words("The USA.", 2, "less than")
+
+
+def test_a_paragraph_that_is_not_there_begins_with_nothing() -> None:
+    """lm-eval's own check draws another paragraph then."""
+    check = CHECKS["length_constraints:nth_paragraph_first_word"][0]
+    assert check("One.\n\nTwo.", 2, 2, "two") and not check("One.\n\nTwo.", 2, 3, "two")
 
 
 def test_languages_and_cases() -> None:

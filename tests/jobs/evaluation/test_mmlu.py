@@ -163,7 +163,7 @@ def test_models_and_lengths_must_fit(
     monkeypatch.setattr(hf, "check", lambda folder: theirs | (ours if folder == student else {}))
     monkeypatch.setattr(hf, "check_tokens", lambda *_: None)
     monkeypatch.setattr(hf, "check_length", lambda *_: None)
-    config: Any = SimpleNamespace(seq_length=8, new_tokens=new, prompt_tokens=28)
+    config: Any = SimpleNamespace(seq_length=8, new_tokens=new, prompt_tokens=28, long_text=None)
     if words is None:
         measure.check(student, teacher, tmp_path, config)
     else:

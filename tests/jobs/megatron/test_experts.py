@@ -90,7 +90,7 @@ def test_slices_of_grouped_experts_are_marked() -> None:
                 f"weight{number}", torch.nn.Parameter(torch.zeros(2, 2))
             )
     holder.router = torch.nn.Linear(2, 2)
-    megatron._mark_slices(holder)
+    megatron.mark_slices(holder)
     found = {name: getattr(weight, "partition_dim", None) for name, weight in holder.named_parameters()}
     assert found == {
         **{f"mlp.experts.linear_fc1.weight{number}": 0 for number in (0, 11)},
