@@ -103,9 +103,13 @@ def test_slices_are_marked_as_megatron_marks_its_own(monkeypatch: pytest.MonkeyP
             return {name: tuple(getattr(weight, mark, None) for mark in names) for name, weight in weights}
 
     ours, transformer = marks(), model._transformer
-    monkeypatch.setattr(model, "mark_slices", lambda *_, **__: None)
+    monkeypatch.setattr(model, "mark_slices", lambda _: None)
     none = marks()
-    monkeypatch.setattr(model, "_transformer", lambda *given: replace(transformer(*given), perform_initialization=True))
+    monkeypatch.setattr(
+        model,
+        "_transformer",
+        lambda *given, **named: replace(transformer(*given, **named), perform_initialization=True),
+    )
     assert ours == marks()
     assert ours != none
     assert sum(mark[0] is True for mark in ours.values()) == 2 + 2 * 4, "both embeddings, and four matrices a layer"
