@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-LOCK, ACCEPTED = ROOT / "requirements.lock", ROOT / "deploy" / "advisories.txt"
+LOCKS = (ROOT / "requirements.lock", ROOT / "requirements-3.12.lock")
+ACCEPTED = ROOT / "deploy" / "advisories.txt"
 KNOWN = "pip==21.0"
 """A release with published vulnerabilities, to verify that the service has advisories."""
 LONGEST = {"probe": 15.0, "lock": 180.0}
@@ -21,7 +22,7 @@ LONGEST = {"probe": 15.0, "lock": 180.0}
 
 
 def main() -> int:
-    """Audit the lock file and print one line per finding."""
+    """Audit the lock files and print one line per finding."""
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".txt") as probe:
         probe.write(KNOWN + "\n")
         probe.flush()
@@ -31,10 +32,14 @@ def main() -> int:
             "audit: no advisory service is reachable; nothing was audited. Run make audit where pypi.org is reachable"
         )
         return 0
-    packages = audit(LOCK, LONGEST["lock"])
-    if packages is None:
-        print("audit: the advisory service stopped answering; nothing was audited. Run make audit again")
-        return 0
+    by_version: dict[tuple[str, str | None], dict[str, Any]] = {}
+    for lock in LOCKS:
+        found = audit(lock, LONGEST["lock"])
+        if found is None:
+            print("audit: the advisory service stopped answering; nothing was audited. Run make audit again")
+            return 0
+        by_version |= {(package["name"], package.get("version")): package for package in found}
+    packages = list(by_version.values())
     advisories = [
         (package["name"], package["version"], vulnerability)
         for package in packages

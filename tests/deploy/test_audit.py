@@ -25,7 +25,7 @@ def audit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
 
 
 def answers(module: ModuleType, monkeypatch: pytest.MonkeyPatch, probe: Any, lock: Any) -> None:
-    monkeypatch.setattr(module, "audit", lambda path, seconds: lock if path == module.LOCK else probe)
+    monkeypatch.setattr(module, "audit", lambda path, seconds: lock if path in module.LOCKS else probe)
 
 
 def package(*flaws: dict[str, Any]) -> dict[str, Any]:
@@ -60,3 +60,15 @@ def test_accepted_advisories_have_reasons() -> None:
         line for line in (FILE.parent / "advisories.txt").read_text().splitlines() if line and not line.startswith("#")
     ]
     assert all(len(line.split()) > 1 for line in lines)
+
+
+def test_a_package_of_both_locks_counts_once_and_each_lock_is_read(
+    audit: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    newer = package(FLAW) | {"version": "3.0"}
+    found = {audit.LOCKS[0]: [package()], audit.LOCKS[1]: [package(), newer]}
+    monkeypatch.setattr(audit, "audit", lambda path, seconds: found.get(path, [package(FLAW)]))
+    assert audit.main() == 1
+    told = capsys.readouterr().out
+    assert "thing 3.0 has PYSEC-2026-1" in told and "audit: 2 packages, 1 advisories" in told
+    assert all(lock.is_file() for lock in audit.LOCKS)
