@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
+from megatron.core.transformer.moe import moe_utils
 
 from conf.checks.layout import check_experts
 from conf.family import Experts
@@ -65,6 +66,9 @@ def balance(model: GPTModel, hf_config: dict[str, Any], config: Training) -> Non
     mixed = mixture(hf_config)
     if mixed is None:
         return
+    # Megatron logs the layers' losses in a global, which has the size of the first model that was trained in a process.
+    tracker: Any = getattr(moe_utils, "get_moe_metrics_tracker", None)  # since 0.18
+    (tracker().metrics if tracker else moe_utils.get_moe_layer_wise_logging_tracker()).clear()
     coefficient = config.expert_balance
     if coefficient is None:  # routers that have learned keep what they learned
         coefficient = mixed.balance if config.stage == "teacher" else 0.0

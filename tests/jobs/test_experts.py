@@ -97,7 +97,11 @@ def test_a_wrong_router_is_found_by_the_import(
 ) -> None:
     settings = mixtures.settings
     monkeypatch.setattr(
-        mixtures, "settings", lambda mixture: settings(mixture) | {"moe_router_pre_softmax": mixture.normalized}
+        mixtures,
+        "settings",
+        lambda mixture, *given, **named: (
+            settings(mixture, *given, **named) | {"moe_router_pre_softmax": mixture.normalized}
+        ),
     )
     config, inputs = {"model": str(source)} | IMPORT, {"data": corpus, "model": source}
     assert "begins in layer 1 of 2" in refused("teacher", config, inputs, tmp_path / "teacher", capfd)
