@@ -109,7 +109,14 @@ def test_mlflow_has_a_run_per_flow_and_a_child_per_stage(finished: Path) -> None
     assert not list((finished / "mlflow-artifacts").rglob("*.safetensors")), "models are logged by reference"
 
 
-@pytest.mark.parametrize("label", ["data", "teacher", "prune-depth", "quantize-depth-nvfp4"])
+@pytest.mark.parametrize(
+    "label",
+    [
+        "data",
+        "teacher",
+        *(pytest.param(label, marks=pytest.mark.drill) for label in ("prune-depth", "quantize-depth-nvfp4")),
+    ],
+)
 def test_a_job_repeats_from_its_record_to_the_same_bytes(finished: Path, label: str) -> None:
     artifact = (finished / "runs" / "tiny" / label).resolve()
     spec = json.loads((artifact / "spec.json").read_text())
@@ -129,6 +136,7 @@ def test_a_job_repeats_from_its_record_to_the_same_bytes(finished: Path, label: 
     shutil.rmtree(again)
 
 
+@pytest.mark.drill
 def test_two_runs_at_once_build_each_artifact_once(tmp_path: Path) -> None:
     store = tmp_path / "store"
     small = ["students.width=null", "students.depth.quantize=false"]

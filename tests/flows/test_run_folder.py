@@ -53,6 +53,7 @@ def test_the_winners_figures_are_on_mlflows_parent_run(finished: Path) -> None:
     assert metrics["winner_bytes"] == won["bytes"]
 
 
+@pytest.mark.drill
 def test_one_model_scored_twice_is_not_compared(finished: Path) -> None:
     for name, sequences in (("few", 4), ("more", 12)):
         done = imbik(
@@ -74,6 +75,7 @@ def test_one_model_scored_twice_is_not_compared(finished: Path) -> None:
     assert "Δ tiny/depth" in page and "KL(tiny/teacher ‖ model)" in page and "Δ teacher" not in page
 
 
+@pytest.mark.drill
 def test_a_model_nobody_taught_is_promoted_by_force_only(finished: Path) -> None:
     refused = imbik("promote", "tiny/depth-pruned", store=finished)
     assert refused.returncode == 2

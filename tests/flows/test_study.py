@@ -400,6 +400,7 @@ def test_trials_that_all_fail_are_told_with_the_reason(studied: Path, tmp_path: 
     assert "lower lr" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.drill
 @pytest.mark.slow
 def test_a_trial_that_fails_does_not_end_the_study(studied: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"

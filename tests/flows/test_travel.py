@@ -41,6 +41,7 @@ def test_models_of_a_moved_store_are_its_own(moved: Path, finished: Path) -> Non
     assert str(moved) in served.stdout and str(finished) not in served.stdout
 
 
+@pytest.mark.drill
 def test_a_run_in_a_moved_store_leaves_the_original_alone(moved: Path, finished: Path) -> None:
     before = inside(finished)
     again = imbik("run", str(RECIPE), "--name", "again", store=moved)

@@ -100,6 +100,7 @@ def test_losses_between_layers_start_as_the_formula_and_fall(
     )
 
 
+@pytest.mark.drill
 def test_width_projection_resumes_and_is_not_exported(
     corpus: Path, teacher: Path, importance: Path, tmp_path: Path
 ) -> None:

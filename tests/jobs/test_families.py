@@ -70,7 +70,7 @@ SHARED = {
 }
 OF_THEIR_OWN = ("mistral", "granite", "gemma2", "gemma3_text", "qwen3_moe")
 """Families with windows, norms, scales and rotary embeddings of their own, whose tokens ranks share in training."""
-OFTEN = ("llama", "qwen3", "gemma2", "gemma3_text", "qwen3_moe")
+OFTEN = ("llama", "gemma2", "gemma3_text", "qwen3_moe")
 """Families that differ most; the others, rows of the same table, go through every stage in drills."""
 EACH = [pytest.param(name, marks=() if name in OFTEN else pytest.mark.drill) for name in FAMILIES]
 SHARING = [pytest.param(name, marks=() if name in OFTEN else pytest.mark.drill) for name in OF_THEIR_OWN]

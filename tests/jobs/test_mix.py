@@ -108,6 +108,7 @@ def test_a_mix_by_tokens_has_the_same_edge(
     assert f"stage 1 of the blend, to sequence {EDGE}: data " in capfd.readouterr().out
 
 
+@pytest.mark.drill
 def test_branches_share_a_trunk_across_the_edge(
     corpus: Path, more: Path, teacher: Path, student: Path, tmp_path: Path
 ) -> None:

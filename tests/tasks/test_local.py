@@ -70,6 +70,7 @@ def test_two_forked_ranks_make_what_one_process_makes(corpus: Path, teacher: Pat
     assert {path.name for path in (tmp_path / "pair").iterdir()} >= {"model", "metrics.jsonl", "job.log"}
 
 
+@pytest.mark.drill
 def test_a_rank_that_refuses_is_the_one_sentence(corpus: Path, tmp_path: Path) -> None:
     failed = Running(corpus, tmp_path / "pair", steps=12, seq_length=1000).ended()
     assert isinstance(failed, JobFailed) and failed.reason == "mistake" and "1000" in str(failed)
@@ -85,6 +86,7 @@ def test_a_rank_that_is_killed_is_named_and_its_peer_ends(corpus: Path, tmp_path
     assert str(failed).startswith("teacher: rank 1 was ended by SIGKILL; run the same command again to continue")
 
 
+@pytest.mark.drill
 def test_stopping_ends_all_ranks_after_their_step(corpus: Path, tmp_path: Path) -> None:
     running, output = Running(corpus, tmp_path / "pair", steps=2000), tmp_path / "pair"
     wait_for(lambda: checkpoints.existing(output / "checkpoints") or not running.is_alive(), 240, "it did not begin")

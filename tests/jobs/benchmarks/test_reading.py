@@ -184,7 +184,7 @@ def test_references_are_all_right(shared_data: Path, name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["humaneval", "mbpp"])
+@pytest.mark.parametrize("name", ["humaneval", pytest.param("mbpp", marks=pytest.mark.drill)])
 def test_references_of_programs_all_pass(shared_data: Path, name: str) -> None:
     questions = read(BENCHMARKS[name], shared_data / name, 0).test
     checked = check_references(BENCHMARKS[name], questions, 2, 1 << 30)
