@@ -56,6 +56,7 @@ class Lines:
 
     def __init__(self, path: Path) -> None:
         self.path, self.offset = path, 0
+        self._last = b""
 
     def read(self) -> list[str]:
         """Lines since the last call."""
@@ -63,13 +64,15 @@ class Lines:
             size = self.path.stat().st_size
         except FileNotFoundError:
             return []
-        if size < self.offset:
-            self.offset = 0  # a resumed job truncated the steps after its checkpoint
-        if size == self.offset:
-            return []
         with self.path.open("rb") as stream:
-            stream.seek(self.offset)
+            # A resumed job cuts off the steps after its checkpoint, and may have written more than those since.
+            stream.seek(self.offset - len(self._last))
+            if size < self.offset or stream.read(len(self._last)) != self._last:
+                self.offset, self._last = 0, b""
+                stream.seek(0)
             data = stream.read()
         complete = data[: data.rfind(b"\n") + 1]
         self.offset += len(complete)
+        if complete:
+            self._last = complete[complete[:-1].rfind(b"\n") + 1 :]
         return complete.decode(errors="replace").splitlines()

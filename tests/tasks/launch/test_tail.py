@@ -33,6 +33,19 @@ def test_a_file_that_was_cut_is_read_from_its_start(tmp_path: Path) -> None:
     assert lines.read() == ["one"]
 
 
+@pytest.mark.parametrize("again", ["one\nTWO\n", "one\n2\n3\n4\n", "one\ntwenty-two\nthree\nfour\n"])
+def test_a_file_that_has_grown_again_since_is_read_from_its_start(again: str, tmp_path: Path) -> None:
+    """Never from the middle of a line."""
+    lines = Lines(tmp_path / "log")
+    (tmp_path / "log").write_text("one\ntwo\n")
+    assert lines.read() == ["one", "two"]
+    (tmp_path / "log").write_text(again)
+    assert lines.read() == again.splitlines()
+    with (tmp_path / "log").open("a") as stream:
+        stream.write("more\n")
+    assert lines.read() == ["more"]
+
+
 class Followed:
     """A Tail, what it passed on, and a clock that the test moves."""
 
