@@ -48,6 +48,35 @@ def whole_lines(path: Path) -> list[bytes]:
     return [line for line in lines if line.endswith(b"\n")]
 
 
+class NewLines:
+    """What was added to a file of lines since it was read last, while another process writes it.
+
+    A resumed job cuts off what it repeats, and may have written more than that before the next look: neither size nor
+    inode tells, so the line that was read last must still stand where it stood."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._offset, self._last = 0, b""
+
+    def read(self) -> list[bytes]:
+        """Complete new lines without their ends; all if others were replaced or cut off, none if there is no file."""
+        try:
+            stream = self.path.open("rb")
+        except FileNotFoundError:
+            return []
+        with stream:
+            stream.seek(self._offset - len(self._last))
+            if stream.read(len(self._last)) != self._last:
+                self._offset, self._last = 0, b""
+                stream.seek(0)
+            content = stream.read()
+        content = content[: content.rfind(b"\n") + 1]
+        if content:
+            self._offset += len(content)
+            self._last = content[content[:-1].rfind(b"\n") + 1 :]
+        return content.splitlines()
+
+
 def drop_torn_line(path: Path) -> None:
     """Truncate an incomplete last line of an append-only file."""
     if path.is_file() and (size := sum(len(line) for line in whole_lines(path))) < path.stat().st_size:

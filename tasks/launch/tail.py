@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from conf.files import NewLines
 from conf.secrets import masker
 from conf.spec import ERROR_PREFIX
 
@@ -27,7 +28,7 @@ class Tail:
     """Passes on new lines of a job's metrics, and the newest lines of its log."""
 
     def __init__(self, output: Path, follow: Callable[[dict[str, Any]], None], line: Callable[[str], None]) -> None:
-        self._metrics, self._log = Lines(output / "metrics.jsonl"), Lines(output / "job.log")
+        self._metrics, self._log = NewLines(output / "metrics.jsonl"), NewLines(output / "job.log")
         self._follow, self._line, self._mask, self._last_read = follow, line, masker(os.environ), time.monotonic()
 
     def __enter__(self) -> Tail:
@@ -39,40 +40,14 @@ class Tail:
 
     def read(self) -> None:
         """Pass on new lines."""
-        for line in self._metrics.read():
-            self._follow(json.loads(line))
+        for metrics in self._metrics.read():
+            self._follow(json.loads(metrics))
         if time.monotonic() - self._last_read >= LOG_SECONDS:
             self._last_read = time.monotonic()
-            lines = [line for line in self._log.read() if line.strip() and not BAR.search(line)]
+            new = (line.decode(errors="replace") for line in self._log.read())
+            lines = [line for line in new if line.strip() and not BAR.search(line)]
             reasons = [
                 line for line in lines[:-LOG_LINES] if ERROR_PREFIX in line
             ]  # torchrun's summary may push a rank's last line out
             for line in [*reasons, *lines[-LOG_LINES:]]:
                 self._line(self._mask(line))
-
-
-class Lines:
-    """Complete new lines of a growing file that may be truncated and rewritten."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.offset = path, 0
-        self._last = b""
-
-    def read(self) -> list[str]:
-        """Lines since the last call."""
-        try:
-            size = self.path.stat().st_size
-        except FileNotFoundError:
-            return []
-        with self.path.open("rb") as stream:
-            # A resumed job cuts off the steps after its checkpoint, and may have written more than those since.
-            stream.seek(self.offset - len(self._last))
-            if size < self.offset or stream.read(len(self._last)) != self._last:
-                self.offset, self._last = 0, b""
-                stream.seek(0)
-            data = stream.read()
-        complete = data[: data.rfind(b"\n") + 1]
-        self.offset += len(complete)
-        if complete:
-            self._last = complete[complete[:-1].rfind(b"\n") + 1 :]
-        return complete.decode(errors="replace").splitlines()

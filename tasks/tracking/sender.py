@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from conf.spec import Record
 from tasks.store.moved import here
 from tasks.tracking import mlflow_runs, refusals, trials
-from tasks.tracking.followed import FOLLOWED, NewLines
+from tasks.tracking.followed import FOLLOWED, NewMetrics
 from tasks.tracking.servers import artifacts_uri
 from tasks.tracking.spool import Event, SentState, Spool
 from tasks.tracking.units import described
@@ -45,7 +45,7 @@ class Sender:
         self.spool, self.client, self.store, self.until = spool, client, store, until
         self.sent: SentState = spool.sent()
         self._buffered: dict[str, list[Metric]] = {}
-        self._lines = NewLines()
+        self._lines = NewMetrics()
         self._handlers: dict[str, Callable[[Event], None]] = {
             "open": self._open,
             "begin": self._begin,

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from conf.files import drop_torn_line, remove_partials, replacing, sha256, sync_folder, whole_lines, write_whole
+from conf.files import (
+    NewLines,
+    drop_torn_line,
+    remove_partials,
+    replacing,
+    sha256,
+    sync_folder,
+    whole_lines,
+    write_whole,
+)
 
 
 def test_a_file_is_there_at_once_or_not_at_all(tmp_path: Path) -> None:
@@ -59,3 +68,38 @@ def test_files_are_synced_only_where_asked(tmp_path: Path, monkeypatch: pytest.M
     sha256(tmp_path / "a", sync=True)
     sync_folder(tmp_path)
     assert len(synced) == 3
+
+
+def test_new_lines_come_once_and_when_they_are_complete(tmp_path: Path) -> None:
+    lines = NewLines(tmp_path / "log")
+    assert lines.read() == []
+    (tmp_path / "log").write_bytes(b"one\ntwo\nthr")
+    assert lines.read() == [b"one", b"two"]
+    assert lines.read() == []
+    with (tmp_path / "log").open("ab") as stream:
+        stream.write(b"ee\n")
+    assert lines.read() == [b"three"]
+
+
+@pytest.mark.parametrize("again", [b"one\n", b"one\nTWO\n", b"one\n2\n3\n4\n", b"one\ntwenty-two\nthree\nfour\n", b""])
+@pytest.mark.parametrize("replaced", [True, False])
+def test_lines_that_were_cut_off_are_read_anew(again: bytes, replaced: bool, tmp_path: Path) -> None:
+    """Never from the middle of one, however many were written since."""
+    file, lines = tmp_path / "log", NewLines(tmp_path / "log")
+    file.write_bytes(b"one\ntwo\n")
+    lines.read()
+    if replaced:
+        file.unlink()
+    file.write_bytes(again)
+    assert lines.read() == again.splitlines()
+    with file.open("ab") as stream:
+        stream.write(b"more\n")
+    assert lines.read() == [b"more"]
+
+
+def test_what_a_replaced_file_kept_is_not_read_twice(tmp_path: Path) -> None:
+    lines = NewLines(tmp_path / "log")
+    (tmp_path / "log").write_bytes(b"one\ntwo\n")
+    lines.read()
+    write_whole(tmp_path / "log", "one\ntwo\nthree\n")
+    assert lines.read() == [b"three"]

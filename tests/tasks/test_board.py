@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from flows.commands.live import Log, shown, view
-from tasks.launch.tail import LOG_LINES, Lines, Tail
+from tasks.launch.tail import LOG_LINES, Tail
 from tasks.monitor.board import Board, Progress, State
 
 
@@ -176,15 +176,6 @@ def test_a_log_is_read_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyP
         if now[0] == 51.0:
             (tmp_path / "job.log").open("a").write("\n")
     assert followed == [{"step": 1}]
-
-
-def test_a_file_that_was_cut_is_read_again(tmp_path: Path) -> None:
-    file, lines = tmp_path / "metrics.jsonl", Lines(tmp_path / "metrics.jsonl")
-    assert lines.read() == []
-    file.write_text("one\ntwo\n")
-    assert (lines.read(), lines.read()) == (["one", "two"], [])
-    file.write_text("new\n")
-    assert lines.read() == ["new"]
 
 
 def running(step: int, total: int, seconds: float) -> Progress:

@@ -10,40 +10,7 @@ import pytest
 
 from conf.spec import ERROR_PREFIX
 from tasks.launch import tail
-from tasks.launch.tail import Lines, Tail
-
-
-def test_lines_come_once_and_when_they_are_complete(tmp_path: Path) -> None:
-    lines = Lines(tmp_path / "log")
-    assert lines.read() == []
-    (tmp_path / "log").write_text("one\ntwo\nthr")
-    assert lines.read() == ["one", "two"]
-    assert lines.read() == []
-    with (tmp_path / "log").open("a") as stream:
-        stream.write("ee\n")
-    assert lines.read() == ["three"]
-
-
-def test_a_file_that_was_cut_is_read_from_its_start(tmp_path: Path) -> None:
-    """A resumed job drops the steps after its checkpoint and writes them again."""
-    lines = Lines(tmp_path / "log")
-    (tmp_path / "log").write_text("one\ntwo\nthree\n")
-    lines.read()
-    (tmp_path / "log").write_text("one\n")
-    assert lines.read() == ["one"]
-
-
-@pytest.mark.parametrize("again", ["one\nTWO\n", "one\n2\n3\n4\n", "one\ntwenty-two\nthree\nfour\n"])
-def test_a_file_that_has_grown_again_since_is_read_from_its_start(again: str, tmp_path: Path) -> None:
-    """Never from the middle of a line."""
-    lines = Lines(tmp_path / "log")
-    (tmp_path / "log").write_text("one\ntwo\n")
-    assert lines.read() == ["one", "two"]
-    (tmp_path / "log").write_text(again)
-    assert lines.read() == again.splitlines()
-    with (tmp_path / "log").open("a") as stream:
-        stream.write("more\n")
-    assert lines.read() == ["more"]
+from tasks.launch.tail import Tail
 
 
 class Followed:
