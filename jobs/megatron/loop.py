@@ -2,47 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from jobs.megatron import checkpoint
 from jobs.megatron.early_stopping import Watch
 from jobs.megatron.spikes import Rewind
 from jobs.runtime import heartbeat, interrupt
 from jobs.runtime.checkpoint_folder import existing
-from jobs.runtime.entry import Metrics
 
 if TYPE_CHECKING:
+    from jobs.megatron.kept import Checkpoints
     from jobs.megatron.training import _Run
 
 
-def steps(
-    run: _Run,
-    step: int,
-    end: int,
-    metrics: Metrics | None,
-    watch: Watch | None,
-    save: Callable[[int], None],
-    go_back: Callable[[], int],
-    checkpoint_saver: checkpoint.Saver,
-) -> tuple[int, dict[str, float]]:
+def steps(run: _Run, step: int, end: int, kept: Checkpoints) -> tuple[int, dict[str, float]]:
     """Train from `step` to `end`; returns the last step, and the losses of the last validation since `step`, if
     any."""
+    metrics, watch = kept.metrics, kept.watch
     config, validation = run.config, dict[str, float]()
     if step == 0:
         validation = run.validate()
         scores = _check_watch(watch, 0, validation)
         if metrics:
             metrics.log(0, end, **validation, **scores)
-        if run.may_go_back_to(0) and not existing(checkpoint_saver.folder):
-            save(0)
+        if run.may_go_back_to(0) and not existing(kept.folder):
+            kept.save(0)
     finished = step == end or (watch is not None and watch.patience_exhausted)
     while not finished:
         try:
             values = run.step(step)
         except Rewind as spike:
             print(spike)
-            step = go_back()
+            step = kept.go_back()
             continue
         step += 1
         new_validation = run.validate() if step % config.validate_every == 0 or step == config.steps else {}
@@ -52,12 +42,12 @@ def steps(
         if metrics:
             metrics.log(step, end, **values)
         finished = step == end or (watch is not None and watch.patience_exhausted)
-        checkpoint_saver.raise_errors()
+        kept.saver.raise_errors()
         stop_reason = interrupt.stop_requested()
         if step % config.checkpoint_every == 0 or finished or stop_reason or run.may_go_back_to(step):
-            save(step)
+            kept.save(step)
         if stop_reason and not finished:
-            checkpoint_saver.wait()
+            kept.saver.wait()
             raise interrupt.Interrupted(stop_reason, f"after step {step} of {end}")
     return step, validation
 

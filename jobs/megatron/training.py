@@ -15,11 +15,12 @@ from megatron.core.models.gpt import GPTModel
 from megatron.core.pipeline_parallel import get_forward_backward_func
 
 from conf.stages.training import Training
-from jobs.megatron import checkpoint, experts
+from jobs.megatron import experts
 from jobs.megatron.averages import WeightAverage
 from jobs.megatron.batches import Batch, mean_over_ranks, micro_batches
 from jobs.megatron.early_stopping import Watch
 from jobs.megatron.fused_loss import Losses
+from jobs.megatron.kept import Checkpoints
 from jobs.megatron.loop import steps
 from jobs.megatron.objective import Objective, language_model
 from jobs.megatron.optimizer import bytes_held, optimizer_of
@@ -30,7 +31,6 @@ from jobs.megatron.recompute import recompute_layers
 from jobs.megatron.restart import starting_over
 from jobs.megatron.spikes import SpikeWatch
 from jobs.runtime import heartbeat, interrupt
-from jobs.runtime.checkpoint_folder import existing
 from jobs.runtime.entry import Metrics
 from jobs.runtime.exit import Diverged
 from jobs.tokens.windows import Samples, Split
@@ -55,47 +55,22 @@ def train(
     experts.balance(model, hf_config, config)
     run = _Run(model, config, objective, *splits, hf_config=hf_config)
     metrics = Metrics(output) if torch.distributed.get_rank() == 0 else None
-    folder, end = output / "checkpoints", part.until or config.steps
-    average = run.average.tensor_of if run.average else None
-    own = bool(existing(folder))
-
-    def resume() -> int:
-        step = checkpoint.resume(folder, model, run.optimizer, hf_config, watch, average, run.spikes, part.start)
-        run.resume(step)
-        return step
-
+    kept = Checkpoints(run, hf_config, output, watch=watch, metrics=metrics, start=part.start)
+    end = part.until or config.steps
     if run.spikes:
         run.spikes.begin(output)
-    step = resume()
+    begun = kept.resume()
     print(f"the optimizer holds {bytes_held(run.optimizer, model):,} bytes on this rank")
     if metrics:
-        part.begin(metrics, step, end, own=own)
-
-    def save(step: int) -> None:
-        checkpoint_saver.save(step, model, run.optimizer, hf_config, watch, average, run.spikes)
-
-    def go_back() -> int:
-        assert run.spikes, "only spikes are gone back from"
-        checkpoint_saver.wait()
-        run.spikes.go_back(output, folder)
-        step = resume()
-        if metrics:
-            metrics.rewind(step)
-        return step
-
-    every = config.spikes.point_every if config.spikes else None
-    with (
-        interrupt.stoppable(),
-        heartbeat.monitored(output),
-        checkpoint.Saver(folder, config.checkpoints_kept, every) as checkpoint_saver,
-    ):
-        saved, (step, validation) = step, steps(run, step, end, metrics, watch, save, go_back, checkpoint_saver)
-        if part.until and step == saved and not own:  # nothing was left to do
-            save(step)
-        checkpoint_saver.wait()
+        part.begin(metrics, begun, end, own=kept.own)
+    with interrupt.stoppable(), heartbeat.monitored(output), kept.saver:
+        step, validation = steps(run, begun, end, kept)
+        if part.until and step == begun and not kept.own:  # nothing was left to do
+            kept.save(step)
+        kept.saver.wait()
     if part.until:
         if metrics:
-            part.end(folder, step, output)
+            part.end(kept.folder, step, output)
         torch.distributed.barrier()
         return {}
     validation, averaged = validation or run.validate(), run.validate_average()
