@@ -71,15 +71,7 @@ def check(recipe: Recipe) -> Recipe:
     _check_training("teacher", recipe.teacher, origin_shape(recipe) or shape, grows=True)
     if recipe.teacher.steps == 0:  # an import reads no sequences, but its ranks divide the model
         check_layout("teacher.parallel", recipe.teacher.parallel, shape)
-    if recipe.needs_importance:
-        _check_length("importance.seq_length", recipe.importance.seq_length, shape)
-        check_layout("importance.parallel", recipe.importance.parallel, shape)
-    if recipe.sweep:
-        points(recipe.sweep, shape)
-        _check_scoring("sweep", recipe.sweep, shape)
-    if recipe.logits and recipe.stores_logits:
-        _check_length("logits.seq_length", recipe.logits.seq_length, shape)
-        check_layout("logits.parallel", recipe.logits.parallel, shape)
+    _check_passes(recipe, shape)
     _check_evaluation(recipe.evaluate, shape)
     check_lengths(recipe, shape)
     if recipe.teacher_sft:
@@ -91,6 +83,19 @@ def check(recipe: Recipe) -> Recipe:
             _check_cut(recipe, name, cut, shape)
     check_function(recipe, shape)
     return recipe
+
+
+def _check_passes(recipe: Recipe, shape: Shape) -> None:
+    """Check the stages that only run the teacher on text."""
+    if recipe.needs_importance:
+        _check_length("importance.seq_length", recipe.importance.seq_length, shape)
+        check_layout("importance.parallel", recipe.importance.parallel, shape)
+    if recipe.sweep:
+        points(recipe.sweep, shape)
+        _check_scoring("sweep", recipe.sweep, shape)
+    if recipe.logits and recipe.stores_logits:
+        _check_length("logits.seq_length", recipe.logits.seq_length, shape)
+        check_layout("logits.parallel", recipe.logits.parallel, shape)
 
 
 def _check_cut(recipe: Recipe, name: str, cut: Cut, teacher: Shape) -> None:

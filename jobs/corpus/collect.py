@@ -96,6 +96,17 @@ def collect(
         found.notes += extracted.sentences()
     if config.max_documents is None:
         extracted.assert_conserved()
+    _curate(config, splits, questions, found, ranks)
+    _tell(all_parts, config, splits, found)
+    check_splits(splits.documents, config, "document")
+    return found
+
+
+def _curate(
+    config: DataConfig, splits: Splits, questions: list[Question], found: Collected, ranks: Merged | None
+) -> None:
+    """Filter, take out benchmark questions and deduplicate what was read, as far as `config` asks; each step leaves as
+    many documents as it says."""
     kept = sum(splits.documents.values())
     if config.filter or config.pii:
         found.filtered = filter_documents(config, splits, ranks.judged if ranks else None)
@@ -121,9 +132,6 @@ def collect(
         _conserved("deduplicate", kept, found.deduplicated.documents, splits)
         found.notes.append(found.deduplicated.sentence)
         found.taken("deduplicate", splits)
-    _tell(all_parts, config, splits, found)
-    check_splits(splits.documents, config, "document")
-    return found
 
 
 def check_ocr(config: DataConfig, count: Count, output: Path) -> None:
