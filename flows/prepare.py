@@ -51,7 +51,7 @@ def prepare(
         source, tokenizer = external.text(text, session.store), external.tokenizer_of(text, session.store, None)
         run, taken = Running(), config.decontaminate
         asked = _questions(run, taken, session.store) if taken else {}
-        corpus = run("data", text, source=source, tokenizer=tokenizer, **asked).result()
+        corpus = run.made(run("data", text, source=source, tokenizer=tokenizer, **asked))
         return write_corpus(folder, name, corpus, single.describe(session))
 
     return single.run(name, store, cluster, config, work)

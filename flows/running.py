@@ -42,6 +42,16 @@ class Running:
         self.stages[label] = future
         return future
 
+    def made(self, handle: Handle) -> Artifact:
+        """The artifact of a handle. Raises the error of its stage, or where that never ran, of the one before it."""
+        handle.wait()
+        if not handle.state.is_final():  # Prefect's NotReady
+            for stage in self.stages.values():
+                if stage.state.is_final():
+                    stage.result()
+        found: Artifact = handle.result()
+        return found
+
     def gate(self, name: str, gate: Gate, model: Model, against: Model | None, score: Score) -> Handle:
         """Future of a gate's verdict, after the evaluations that it needs."""
         assert model.student is not None

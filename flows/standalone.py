@@ -143,9 +143,9 @@ def measure(
             student=None,
             format=None,
             path=f"{artifact.path}/model",
-            scores=futures[name].result().path,
+            scores=run.made(futures[name]).path,
             training=None,
-            benchmarks={key: handle.result().path for key, handle in judged.get(name, {}).items()},
+            benchmarks={key: run.made(handle).path for key, handle in judged.get(name, {}).items()},
             verified=verified[name].result().path if name in verified else None,
         )
         for name, artifact in wanted.items()
@@ -185,9 +185,9 @@ def imported(store: Store, cluster: Cluster, reference: str, text: DataConfig | 
     model = model_of(reference, store, run, f"fetch-{label}")
     text = hub.pinned(text, store)
     tokenizer = external.tokenizer_of(text, store, model)
-    corpus = run(f"data-{label}", text, source=external.text(text, store), tokenizer=tokenizer).result()
+    corpus = run.made(run(f"data-{label}", text, source=external.text(text, store), tokenizer=tokenizer))
     imported = place_settings_on_cluster(TeacherConfig.model_validate({"model": reference, "steps": 0}), cluster)
-    return run(label, imported, data=corpus, model=model).result(), corpus
+    return run.made(run(label, imported, data=corpus, model=model)), corpus
 
 
 def _plain(reference: str) -> str:

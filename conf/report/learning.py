@@ -71,6 +71,7 @@ class DraftHeads(Excerpt):
     """Heads for multi-token prediction taught beside a model (mtp.json of a training)."""
 
     heads: int = Field(description="Heads.")
+    seq_length: int = Field(description="Tokens per sequence of the validation.")
     parameters: int = Field(description="Their parameters, which are no part of the model's.")
     detach: bool = Field(description="Whether the model did not learn from them.")
     validation: dict[str, float] = Field(

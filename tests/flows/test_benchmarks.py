@@ -142,3 +142,25 @@ def test_a_student_is_asked_what_it_needs_and_no_more(files: dict[str, Path], tm
     assert more["questions-gsm8k"][0] != some["questions-gsm8k"][0]
     assert more["distill-depth"][0] == some["distill-depth"][0], "a longer benchmark teaches nobody again"
     assert "questions-gsm8k-first-3" not in planned(", limit: 3"), "the same questions are read once"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["prepare", "evaluate"])
+def test_a_line_that_is_no_question_is_the_one_sentence(
+    command: str, finished: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    """Of the stage that read it, not that later ones never ran."""
+    store = tmp_path / "store"
+    shutil.copytree(finished, store, symlinks=True)
+    files["gsm8k"].write_text('{"question": "1 + 1?"}\n')
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(f"The {n}th line of a text." for n in range(200)))
+    asked = f"{{benchmarks: {{gsm8k: {{path: {files['gsm8k']}}}}}}}"
+    given = {
+        "prepare": [str(text), "test_share=0.2", "vocab_size=300", f"decontaminate={asked}"],
+        "evaluate": ["tiny/depth", f"evaluate={asked[:-1]}, mmlu: null, seq_length: 64, sequences: 8}}"],
+    }
+    done = imbik(command, *given[command], store=store)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"imbik: questions: {files['gsm8k']}:1 is not a question of gsm8k (no 'answer')")
+    assert len(done.stderr.splitlines()) == 1

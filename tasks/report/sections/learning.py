@@ -29,6 +29,7 @@ from conf.spec import Record
 from conf.stages.average import DECAY
 from conf.stages.early_stopping import HIGHER
 from tasks.analysis.scaling_law import LEAST_POINTS, Law, fit
+from tasks.analysis.statistics import wilson
 
 HEADER = (
     "student",
@@ -86,7 +87,7 @@ def read_learning(folder: str) -> Learning:
         evaluated=Evaluations.model_validate({"tokens": tuple(step * per_step for step in evaluations)} | columns),
         kept=KeptWeights.model_validate_json(kept.read_text()) if kept.is_file() else None,
         average=AveragedWeights.model_validate_json(average.read_text()) if average.is_file() else None,
-        heads=DraftHeads.model_validate_json(heads.read_text()) if heads.is_file() else None,
+        heads=_heads(heads, config["seq_length"]),
         law=_law(tokens, losses),
         backtest=_backtest(tokens, losses),
     )
@@ -202,6 +203,12 @@ def _averaged(name: str, training: Learning) -> list[str]:
     ]
 
 
+def _heads(file: Path, seq_length: int) -> DraftHeads | None:
+    if not file.is_file():
+        return None
+    return DraftHeads.model_validate(json.loads(file.read_text()) | {"seq_length": seq_length})
+
+
 def _drafted(name: str, heads: DraftHeads | None) -> list[str]:
     """What the heads' drafts are worth; each head's share is its own, on the text's tokens before it."""
     if heads is None:
@@ -210,10 +217,13 @@ def _drafted(name: str, heads: DraftHeads | None) -> list[str]:
     for number in range(1, heads.heads + 1):
         ending = "" if number == 1 else f"_{number}"
         share, loss = values[f"val_mtp_accepted{ending}"], values[f"val_mtp_loss{ending}"]
-        shares.append(f"head {number} {share:.1%} (loss {loss:.3f})")
+        # a sequence has a draft less of each later head
+        drafts = values["val_mtp_drafts"] * (heads.seq_length - number) / (heads.seq_length - 1)
+        low, high = wilson(share * drafts, drafts)
+        shares.append(f"head {number} {share:.1%} of {drafts:,.0f} (95% {low:.1%} to {high:.1%}; loss {loss:.3f})")
     return [
-        f"Of the drafts of {name}'s heads on validation text, so many are its own likeliest token:"
-        f" {', '.join(shares)}; of {values['val_mtp_drafts']:,.0f} drafts of the first."
+        f"Of the drafts of {name}'s heads on validation text, so many are its own likeliest token: {', '.join(shares)};"
+        " the intervals take drafts as independent."
         f" Their {heads.parameters:,} parameters are in mtp.safetensors, beside the model."
     ]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from conf.report.learning import FittedLaw, NoLaw
 from conf.spec import Record
@@ -245,14 +246,17 @@ def test_benchmarks_on_the_way_are_told(tmp_path: Path) -> None:
 
 
 def test_drafts_of_heads_are_told(tmp_path: Path) -> None:
-    folder = Path(distilled(tmp_path / "d", SHORT, kept=STOPPED))
-    validation = {"val_mtp_loss": 2.5, "val_mtp_loss_2": 3.0, "val_mtp_accepted": 0.4567, "val_mtp_accepted_2": 0.2}
-    notes = {"heads": 2, "weight": 0.1, "detach": False, "parameters": 5000, "validation": validation}
-    (folder / "mtp.json").write_text(json.dumps(notes | {"validation": validation | {"val_mtp_drafts": 8128.0}}))
+    """128 sequences of 64 tokens: 63 drafts each of the first head, 62 of the second."""
+    folder = Path(distilled(tmp_path / "d", SHORT, kept=STOPPED, more={"seq_length": 64}))
+    validation = {"val_mtp_loss": 2.5, "val_mtp_loss_2": 3.0, "val_mtp_accepted": 0.5, "val_mtp_accepted_2": 0.25}
+    notes = {"heads": 2, "weight": 0.1, "detach": False, "parameters": 5000}
+    (folder / "mtp.json").write_text(json.dumps(notes | {"validation": validation | {"val_mtp_drafts": 128.0 * 63}}))
     made = section({"d": read_learning(str(folder))})
     assert made is not None
+    first, second = (binomtest(k, n).proportion_ci(method="wilson") for k, n in ((4032, 8064), (1984, 7936)))
     assert (
-        "Of the drafts of d's heads on validation text, so many are its own likeliest token: head 1 45.7% (loss 2.500),"
-        " head 2 20.0% (loss 3.000); of 8,128 drafts of the first. Their 5,000 parameters are in mtp.safetensors,"
-        " beside the model."
+        "Of the drafts of d's heads on validation text, so many are its own likeliest token: head 1 50.0% of 8,064 (95%"
+        f" {first[0]:.1%} to {first[1]:.1%}; loss 2.500), head 2 25.0% of 7,936 (95% {second[0]:.1%} to"
+        f" {second[1]:.1%}; loss 3.000); the intervals take drafts as independent. Their 5,000 parameters are in mtp.safetensors, beside"
+        " the model."
     ) in made.sentences
