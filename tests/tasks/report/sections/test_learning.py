@@ -257,6 +257,6 @@ def test_drafts_of_heads_are_told(tmp_path: Path) -> None:
     assert (
         "Of the drafts of d's heads on validation text, so many are its own likeliest token: head 1 50.0% of 8,064 (95%"
         f" {first[0]:.1%} to {first[1]:.1%}; loss 2.500), head 2 25.0% of 7,936 (95% {second[0]:.1%} to"
-        f" {second[1]:.1%}; loss 3.000); the intervals take drafts as independent. Their 5,000 parameters are in mtp.safetensors, beside"
-        " the model."
+        f" {second[1]:.1%}; loss 3.000); the intervals take drafts as independent. Their 5,000"
+        " parameters are in mtp.safetensors, beside the model."
     ) in made.sentences
