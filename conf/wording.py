@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections.abc import Collection
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -49,6 +50,17 @@ KINDS = {
 
 Error = Any
 """One error of pydantic: its type, loc, msg, input and ctx."""
+
+
+FEW = 12
+"""More names than this are not listed in a sentence."""
+
+
+def choices(name: str, names: Collection[str]) -> str:
+    """What to choose instead of `name`: one of a few `names`, or the nearest of many."""
+    if len(names) <= FEW:
+        return f"choose one of {', '.join(names)}"
+    return f"the nearest of its {len(names)} is {difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]}"
 
 
 def sentence(error: ValidationError, model: type[BaseModel]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from conf.engines.verdict import title, verdict
 from conf.recipe import Recipe
 from conf.stages.evaluate import EvaluateConfig
 from conf.stages.quantize import QuantizeConfig
+from conf.wording import choices
 
 
 def check_benchmarks(recipe: Recipe) -> None:
@@ -65,10 +65,8 @@ def check_engine(evaluate: EvaluateConfig, models: Sequence[str], entries: Seque
         )
     for name in engine.model if isinstance(engine.model, dict) else ():
         if name not in models:
-            near = difflib.get_close_matches(name, models, n=1, cutoff=0.0)[0]
             raise ValueError(
-                f"evaluate.engine.model names {name}, which the run does not produce; the nearest is {near}, all are"
-                f" {', '.join(models)}"
+                f"evaluate.engine.model names {name}, which the run does not produce; {choices(name, models)}"
             )
 
 

@@ -10,6 +10,7 @@ from conf.inherit import TAUGHT
 from conf.recipe import Recipe
 from conf.stages.contamination import ContaminationConfig
 from conf.student import Student
+from conf.wording import choices
 
 
 def check_claims(recipe: Recipe) -> None:
@@ -22,8 +23,7 @@ def check_claims(recipe: Recipe) -> None:
         for role, model in (("model", claim.model), ("than", claim.than)):
             if model not in models:
                 raise ValueError(
-                    f"claims.{name}.{role} is {model}, which the run does not produce; choose one of"
-                    f" {', '.join(models)}"
+                    f"claims.{name}.{role} is {model}, which the run does not produce; {choices(model, models)}"
                 )
         if claim.model == claim.than:
             raise ValueError(f"claims.{name} compares {claim.model} with itself; choose another model for than")
@@ -86,7 +86,7 @@ def check_winner(recipe: Recipe) -> None:
     winner, models = recipe.winner, students_models(recipe)
     if winner and winner.model and winner.model not in models:
         raise ValueError(
-            f"winner.model is {winner.model}, which the run does not produce; choose one of {', '.join(models)}"
+            f"winner.model is {winner.model}, which the run does not produce; {choices(winner.model, models)}"
         )
     if winner and winner.by == "mmlu" and recipe.evaluate.mmlu is None:
         raise ValueError("winner.by is mmlu but evaluate.mmlu is null; choose another metric")

@@ -12,7 +12,7 @@ from conf.checks.claims import students_models
 from conf.recipe import Recipe
 from conf.stages.evaluate import EvaluateConfig
 from conf.study import Objective
-from conf.wording import model_in
+from conf.wording import choices, model_in
 
 UNTRIED = ("description", "project", "study", "claims", "winner", "card", "serve", "ladder", "contamination", "gates")
 """Sections that change no model."""
@@ -82,7 +82,9 @@ def _inside(here: Any, part: str) -> Any:
 def _check_objective(recipe: Recipe, where: str, objective: Objective) -> None:
     models = students_models(recipe)
     if objective.model not in models:
-        raise ValueError(f"{where}.model is {objective.model}, which no trial makes; choose one of {', '.join(models)}")
+        raise ValueError(
+            f"{where}.model is {objective.model}, which no trial makes; {choices(objective.model, models)}"
+        )
     if objective.by == "mmlu" and recipe.evaluate.mmlu is None:
         raise ValueError(f"{where}.by is mmlu but evaluate.mmlu is null, so no stage gives it; choose another metric")
     check_asked(f"{where}.by", objective.by, recipe.evaluate)

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from conf.base import Config
 from conf.patterns import NAME
-from conf.wording import model_in, place, sentence
+from conf.wording import choices, model_in, place, sentence
 
 
 class Part(Config):
@@ -108,3 +108,11 @@ def test_a_config_is_found_inside_an_annotation() -> None:
     assert model_in(dict[str, Part]) is Part
     assert model_in(tuple[Part, ...] | None) is Part
     assert model_in(int | None) is None
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(12, "choose one of m0, m1, m2, m3, m4, m5, m6, m7, m8, m9, m10, m11"), (13, "the nearest of its 13 is m12")],
+)
+def test_many_names_are_not_listed(count: int, said: str) -> None:
+    assert choices("n12", [f"m{number}" for number in range(count)]) == said

@@ -58,7 +58,7 @@ def test_a_server_s_model_is_one_of_the_run(asks: str) -> None:
     sentence = told(asks, f"evaluate.engine={SERVED}")
     assert "evaluate.engine.model is tiny, but the run has 8 models; say which of them it is, as in {" in sentence
     sentence = told(asks, "evaluate.engine={endpoint: http://host/v1, model: {depth-fp: tiny}}")
-    assert "evaluate.engine.model names depth-fp, which the run does not produce; the nearest is depth-fp8" in sentence
+    assert "evaluate.engine.model names depth-fp, which the run does not produce; choose one of teacher" in sentence
     recipe = load(str(RECIPE), [asks, "evaluate.engine={endpoint: http://host/v1, model: {depth-fp8: tiny}}"])
     by = recipe.evaluate.engine.by("depth-fp8")
     assert by and by.model == "tiny" and recipe.evaluate.engine.by("depth") is None
@@ -90,7 +90,7 @@ def test_no_engine_opens_a_model_that_is_being_trained(asks: str) -> None:
         (
             Quantizing,
             {"model": "a/b", "evaluate": {"engine": {"endpoint": "http://h", "model": {"a/b-fp4": "m"}}}},
-            "the nearest is a/b-fp8, all are a/b, a/b-fp8",
+            "choose one of a/b, a/b-fp8",
         ),
     ],
 )
