@@ -55,12 +55,13 @@ def is_plain(head: bytes) -> bool:
 
 @dataclass(frozen=True)
 class Shards:
-    """Shards of work of a data stage, at most: of so many files; `whole` are those of more than a piece's size that
-    stay one shard each."""
+    """Shards of work of a data stage, at most: of so many files of these formats; `whole` are those of more than a
+    piece's size that stay one shard each."""
 
     count: int
     files: int
     whole: tuple[Path, ...] = ()
+    formats: frozenset[str] = frozenset()
 
 
 def counted(config: DataConfig) -> Shards | None:
@@ -68,7 +69,7 @@ def counted(config: DataConfig) -> Shards | None:
     read otherwise than line by line gives fewer than are counted here, one that another repeats none."""
     sources = (config.source,) if isinstance(config.source, str) else config.source
     count = files = 0
-    whole: list[Path] = []
+    whole, formats = list[Path](), set[str]()
     for source in sources:
         if source == "world":
             count += 1
@@ -76,7 +77,7 @@ def counted(config: DataConfig) -> Shards | None:
         if not is_local(source):
             return None
         chosen = select(source, "data.source", CORPUS, subset=config.subset, siblings=sources).files
-        files += len(chosen)
+        files, formats = files + len(chosen), formats | {file.format for file in chosen}
         extracted: dict[str | None, list[int]] = {}
         for file in chosen:
             if file.format in EXTRACTED:
@@ -88,7 +89,7 @@ def counted(config: DataConfig) -> Shards | None:
                 whole.append(file.path)
         count += sum(len(together(sizes, PIECE_BYTES, PIECE_FILES)) for sizes in extracted.values())
         whole += [file.path for file in chosen if file.format == "warc" and file.path.stat().st_size > PIECE_BYTES]
-    return Shards(count, files, tuple(whole))
+    return Shards(count, files, tuple(whole), frozenset(formats))
 
 
 def _pieces(file: SourceFile, config: DataConfig) -> int:
