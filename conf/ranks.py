@@ -54,10 +54,14 @@ class Ranks:
         """All of it in a sentence."""
         threads = f"{self.threads} thread{'s' if self.threads != 1 else ''}" if self.threads else "all threads it gets"
         asked = f" ({self.requested / 1e9:g} GB requested)" if self.requested else ""
-        shards = f"at most {self._shards}" if self.shards else "a shard for each split of the hub's dataset"
+        shards = (
+            f"at most {self._shards(' of work')}"
+            if self.shards
+            else "a shard of work for each split of the hub's dataset"
+        )
         return (
             f"{label}: {self.ranks} ranks of {threads} and about {self.memory / 1e9:.1f} GB{asked} each, no GPUs;"
-            f" {shards} of work"
+            f" {shards}"
         )
 
     def idle_told(self) -> str | None:
@@ -67,17 +71,16 @@ class Ranks:
         names = [path.name for path in self.shards.whole[:NAMED]] + ["..."] * (len(self.shards.whole) > NAMED)
         why = f" ({', '.join(names)}: one each, as such files cannot be cut)" if names else ""
         return (
-            f"data.ranks is {self.ranks}, but the text is at most {self._shards}{why}: {self.idle}"
+            f"data.ranks is {self.ranks}, but the text is at most {self._shards()}{why}: {self.idle}"
             f" rank{'s stay' if self.idle != 1 else ' stays'} idle; set data.ranks to {max(1, self.shards.count)}"
             + (", or store those files as several" if names else "")
         )
 
-    @property
-    def _shards(self) -> str:
+    def _shards(self, more: str = "") -> str:
         assert self.shards is not None
         count, files = self.shards.count, self.shards.files
-        of = f" of {files:,} file{'s' if files != 1 else ''}" if files else ""
-        return f"{count:,} shard{'s' if count != 1 else ''}{of}"
+        of = f" from {files:,} file{'s' if files != 1 else ''}" if files else ""
+        return f"{count:,} shard{'s' if count != 1 else ''}{more}{of}"
 
     def as_json(self) -> dict[str, Any]:
         """For other programs: counts and bytes; null where unknown."""

@@ -105,7 +105,7 @@ def test_the_ranks_of_this_machine_share_its_cores(folder: Path) -> None:
     said, idle = told(folder / "a.jsonl", 2)
     assert idle is None and said == (
         f"data: 2 ranks of {share} thread{'s' if share > 1 else ''} and about {share * RANK_BYTES / 1e9:.1f} GB each,"
-        " no GPUs; at most 3 shards of 1 file of work"
+        " no GPUs; at most 3 shards of work from 1 file"
     )
     assert "2 ranks of 3 threads and about 0.3 GB each" in told(folder / "a.jsonl", 2, workers=3)[0]
 
@@ -124,10 +124,10 @@ def test_a_cluster_gives_what_its_file_asks(folder: Path) -> None:
 def test_ranks_without_a_shard_are_told_in_a_sentence(folder: Path) -> None:
     assert told(folder / "a.jsonl", 3)[1] is None
     assert told(folder / "a.jsonl", 4)[1] == (
-        "data.ranks is 4, but the text is at most 3 shards of 1 file: 1 rank stays idle; set data.ranks to 3"
+        "data.ranks is 4, but the text is at most 3 shards from 1 file: 1 rank stays idle; set data.ranks to 3"
     )
     assert told(folder / "c.jsonl.gz", 8)[1] == (
-        "data.ranks is 8, but the text is at most 1 shard of 1 file (c.jsonl.gz: one each, as such files cannot be"
+        "data.ranks is 8, but the text is at most 1 shard from 1 file (c.jsonl.gz: one each, as such files cannot be"
         " cut): 7 ranks stay idle; set data.ranks to 1, or store those files as several"
     )
 
