@@ -133,17 +133,16 @@ def test_ranks_without_a_shard_are_told_in_a_sentence(folder: Path) -> None:
 
 
 def test_the_plan_tells_of_ranks(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    def planned(ranks: int, *, as_json: bool) -> str:
-        settings = [f"data.source={folder / 'a.jsonl'}", f"data.ranks={ranks}", "evaluate.mmlu=null"]
+    def planned(*, as_json: bool) -> str:
+        settings = [f"data.source={folder / 'a.jsonl'}", "data.ranks=4", "evaluate.mmlu=null"]
         with pytest.raises(typer.Exit) as ended:
             plan_command(str(RECIPE), settings, tmp_path / "store", as_json=as_json)
         assert ended.value.exit_code == 0
         return capfd.readouterr().out
 
-    lines = planned(4, as_json=False).splitlines()
+    lines = planned(as_json=False).splitlines()
     assert any(line.startswith("data: 4 ranks of ") for line in lines)
     assert any(line.startswith("data.ranks is 4, but the text is at most 3 shards") for line in lines)
-    found = {one["stage"]: one.get("curation") for one in json.loads(planned(4, as_json=True))}
+    found = {one["stage"]: one.get("curation") for one in json.loads(planned(as_json=True))}
     assert found["data"]["ranks"] == 4 and found["data"]["shards"] == 3 and found["data"]["idle_ranks"] == 1
     assert [stage for stage, curation in found.items() if curation] == ["data"]
-    assert " ranks of " not in planned(1, as_json=False)
