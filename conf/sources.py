@@ -82,7 +82,7 @@ _ALONE = re.compile(rf"({_WORDS})([-_.]?\d+)?([-_.]of[-_.]\d+)?(\.[a-z][a-z0-9]*
 @dataclass(frozen=True, slots=True)
 class SourceFile:
     """A file to read: `split` where the names of its source's files say one; `span`: only the lines between these
-    bytes."""
+    bytes, or the row groups of a Parquet file between these numbers."""
 
     path: Path
     format: str

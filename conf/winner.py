@@ -7,10 +7,11 @@ from typing import Literal
 from pydantic import Field
 
 from conf.base import Config
+from conf.benchmarks import BENCHMARKS, BenchmarkName
 from conf.patterns import RUN_NAME
 
-Metric = Literal["val_loss", "kl_teacher", "mmlu"]
-MARGINS: dict[Metric, float] = {"val_loss": 0.02, "kl_teacher": 0.02, "mmlu": 0.01}
+Metric = Literal["val_loss", "kl_teacher", "mmlu", BenchmarkName]
+MARGINS: dict[str, float] = {"val_loss": 0.02, "kl_teacher": 0.02, "mmlu": 0.01} | dict.fromkeys(BENCHMARKS, 0.01)
 """Default margin by metric: nats per token (0.02 is 2% of the perplexity), and a share of the questions."""
 
 
@@ -21,8 +22,9 @@ class WinnerConfig(Config):
     by: Metric | None = Field(
         default=None,
         description=(
-            "Deciding metric: val_loss or kl_teacher (nats per token, lower is better), or mmlu (higher is better)."
-            " Empty: val_loss, or kl_teacher if the corpus is outside the teacher's domain."
+            "Deciding metric: val_loss or kl_teacher (nats per token, lower is better), or mmlu or one of"
+            " evaluate.benchmarks (higher is better). Empty: val_loss, or kl_teacher if the corpus is outside the"
+            " teacher's domain."
         ),
     )
     margin: float | None = Field(
@@ -30,7 +32,7 @@ class WinnerConfig(Config):
         ge=0,
         description=(
             "How much worse than the best a smaller model may be, at the worse end of the paired 95% interval, in nats"
-            " per token (mmlu: share of the questions); empty: 0.02 nats, or 0.01 of the questions; 0: the best wins."
+            " per token (scores: share of the questions); empty: 0.02 nats, or 0.01 of the questions; 0: the best wins."
         ),
     )
     max_bytes: int | None = Field(

@@ -64,7 +64,7 @@ def quantize(
             if verify and verify.covers(form)
         }
         models = {original.name: original.artifact} | {
-            f"{original.name}-{form}": future.result() for form, future in futures.items()
+            f"{original.name}-{form}": run.made(future) for form, future in futures.items()
         }
         names = {name.replace(original.name, validated.model, 1): name for name in models}
         asks = single.as_reported(validated.evaluate, names)

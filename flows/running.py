@@ -46,7 +46,8 @@ class Running:
         """The artifact of a handle. Raises the error of its stage, or where that never ran, of the one before it."""
         handle.wait()
         if not handle.state.is_final():  # Prefect's NotReady
-            for stage in self.stages.values():
+            for stage in list(self.stages.values()):  # a search may submit more meanwhile
+                stage.wait(timeout=0)  # an ended one knows its state then; the server may not yet
                 if stage.state.is_final():
                     stage.result()
         found: Artifact = handle.result()
@@ -79,8 +80,8 @@ class Running:
         return pruned, model
 
     def artifacts(self, handles: list[Handle]) -> list[Artifact]:
-        """Wait for the artifacts of these stages."""
-        return [handle.result() for handle in handles]
+        """Wait for the artifacts of these stages. Raises as `made` does."""
+        return [self.made(handle) for handle in handles]
 
     def known(self, handles: list[Handle]) -> bool:
         """Always: a run waits for results."""

@@ -123,7 +123,7 @@ class TrialStages:
     def race(self, student: str, found: Handle, play: Play) -> tuple[Handle, Handle]:
         """Futures of the winner's pruned model and its last model."""
         pair = self.shared.run.race(student, found, play)
-        self.races += pair
+        self.races += [self.shared.run.races[student], *pair]
         return pair
 
     def artifacts(self, handles: list[Handle]) -> list[Artifact]:
@@ -185,7 +185,7 @@ class TrialRun:
         are not to blame for."""
         for race in self.stages.races:  # a search submits stages until it ends
             race.wait()
-        for handle in list(self.stages.handles):
+        for handle in [*self.stages.handles, *self.stages.races]:
             handle.wait()
             if not handle.state.is_final():
                 continue  # it waited for a stage that failed

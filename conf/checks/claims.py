@@ -90,6 +90,8 @@ def check_winner(recipe: Recipe) -> None:
         )
     if winner and winner.by == "mmlu" and recipe.evaluate.mmlu is None:
         raise ValueError("winner.by is mmlu but evaluate.mmlu is null; choose another metric")
+    if winner and winner.by:
+        check_asked("winner.by", winner.by, recipe.evaluate)
 
 
 def check_contamination(recipe: Recipe) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from conf.base import StageConfig
     from conf.cluster import Cluster
+    from conf.ranks import Ranks
     from conf.recipe import Recipe
     from conf.stages.blend import BlendConfig
     from flows.sizing import Sized
@@ -39,13 +40,10 @@ def plan(
 ) -> None:
     """Show each stage as cached or to run, with parameters, tokens, memory and disk; writes nothing. Exit code 2: a
     stage does not fit."""
-    from conf.branches import saved
     from conf.checks.recipe import teacher_shape
     from conf.checks.serve import told
-    from conf.checks.watched import watched_told
     from conf.cluster import load_cluster
     from conf.load import load
-    from conf.mix import mix_told, phases_told
     from conf.placement import place_on_cluster
     from flows.plan import plan as stages_of
     from flows.sizing import caches, sized
@@ -57,7 +55,7 @@ def plan(
     shape = teacher_shape(recipe)
     family = shape.architecture if shape else ""
     if as_json:
-        print_json([_as_json(each, recipe.blend, family) for each in stages])
+        print_json([_as_json(each, recipe.blend, family) | _ranks_as_json(each, on_cluster) for each in stages])
         raise typer.Exit(2 if any(each.misfit for each in stages) else 0)
     times = _on_cpu(on_cluster, stages)
     here = _this_machine(root) if on_cluster.kind == "local" else None
@@ -70,7 +68,7 @@ def plan(
     _gates(recipe)
     if kept := caches(recipe):
         out.print(cache_line(kept), highlight=False, markup=False, soft_wrap=True)
-    for line in (*phases_told(recipe), *mix_told(recipe), *saved(recipe), *watched_told(recipe)):
+    for line in (*_ranks_told(stages, on_cluster), *_learning(recipe)):
         out.print(line, highlight=False, markup=False, soft_wrap=True)
     experts = any(each.numbers.active for each in stages)
     for line in told(recipe.serve, recipe.quantize, experts=experts, family=family):
@@ -80,6 +78,15 @@ def plan(
     if times:
         out.print(_about_cpu(stages, times), style="dim", highlight=False, markup=False)
     raise typer.Exit(2 if any(each.misfit for each in stages) else 0)
+
+
+def _learning(recipe: Recipe) -> list[str]:
+    """How the trainings read the corpus, what they share, and what they are asked on their way."""
+    from conf.branches import saved
+    from conf.checks.watched import watched_told
+    from conf.mix import mix_told, phases_told
+
+    return [*phases_told(recipe), *mix_told(recipe), *saved(recipe), *watched_told(recipe)]
 
 
 def _gates(recipe: Recipe) -> None:
@@ -145,6 +152,26 @@ def _as_json(each: Sized, blend: BlendConfig | None, family: str) -> dict[str, A
         **({"mix": mix} if (mix := as_json(blend, planned.config)) else {}),
         "engines": _engines(planned.config, experts=bool(numbers.active), family=family),
     }
+
+
+def _ranks(each: Sized, cluster: Cluster) -> Ranks | None:
+    """The ranks of a data stage that has several."""
+    from conf.ranks import Ranks
+    from conf.stages.data import DataConfig
+
+    config = each.stage.config
+    return Ranks.of(config, cluster) if isinstance(config, DataConfig) and config.ranks > 1 else None
+
+
+def _ranks_as_json(each: Sized, cluster: Cluster) -> dict[str, Any]:
+    ranks = _ranks(each, cluster)
+    return {"curation": ranks.as_json()} if ranks else {}
+
+
+def _ranks_told(stages: list[Sized], cluster: Cluster) -> list[str]:
+    """What the ranks of each data stage get that will run, and those that would stay idle."""
+    found = [(each.stage.label, _ranks(each, cluster)) for each in stages if not each.stage.cached]
+    return [line for label, ranks in found if ranks for line in (ranks.told(label), ranks.idle_told()) if line]
 
 
 def _engines(config: StageConfig, *, experts: bool, family: str) -> dict[str, Any] | None:

@@ -35,8 +35,9 @@ def math(row: Row) -> Question:
     gold = str(row["answer"]) if row.get("answer") else boxed(solution)
     if gold is None:
         raise ValueError("its solution has no \\boxed answer")
+    number = row.get("unique_id")
     return Question(
-        id=str(row.get("unique_id") or problem),
+        id=problem if number is None else str(number),
         text=f"Problem:\n{problem}\n\nSolution:",
         answer=solution,
         gold=gold,

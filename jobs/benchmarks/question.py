@@ -57,15 +57,16 @@ class Response:
 class Benchmark:
     """A row of the table: all that tells one benchmark from another of its kind.
 
-    `keys` are the columns that `parse` reads, for the sentence that refuses a file of another shape. `word` is in the
-    file names of this benchmark where a folder holds several. Worked examples come from `examples`, or from
-    `examples_split`: the first ones, or drawn anew for each question. A model's text ends before any of `stops`."""
+    `keys` are the columns that `parse` reads, for the sentence that refuses a file of another shape. Where a folder
+    holds several benchmarks, one of `words` is in the names of this one's files; the first that any has counts. Worked
+    examples come from `examples`, or from `examples_split`: the first ones, or drawn anew for each question. A model's
+    text ends before any of `stops`."""
 
     name: str
     kind: Kind
     hub: str
     hub_config: str | None = None
-    word: str = ""
+    words: tuple[str, ...] = ()
     split: str = "test"
     examples_split: str = "train"
     keys: str

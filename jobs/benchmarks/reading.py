@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from conf import dataset_card
+from conf.sources import split_name
 from jobs.benchmarks.question import Benchmark, Question
 from jobs.corpus import json_keys
 from jobs.huggingface import hub
@@ -109,18 +111,33 @@ def _split(benchmark: Benchmark, path: Path | None, split: str, *, required: boo
 
 
 def _files_of(benchmark: Benchmark, folder: Path, split: str) -> list[Path]:
-    """The files of a split in a folder (a file is the split that is asked): those that name this benchmark, if any do,
-    of those that name the split; the file of a benchmark with one split may be named after the benchmark alone."""
+    """The files of a split in a folder (a file is the split that is asked): those that the card of a hub dataset's copy
+    says; else those that name this benchmark, if any do, of those that name the split; the file of a benchmark with one
+    split may be named after the benchmark alone."""
     if folder.is_file():
         return [folder] if split == benchmark.split else []
+    if (carded := _carded(benchmark, folder)) is not None:
+        return [path for path, of in carded if of == split]
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name.endswith(SUFFIXES)]
     names = {path: path.relative_to(folder).as_posix().lower() for path in files}
-    own = [path for path in files if benchmark.word and benchmark.word in names[path]]
+    named = ([path for path in files if word in names[path]] for word in benchmark.words)
+    own = next(filter(None, named), [])
     in_split = [path for path in own or files if _words(names[path]) & set(SPLITS[split])]
     if in_split or split != benchmark.split:
         return in_split
     others = {word for words in SPLITS.values() for word in words}
     return [path for path in own if not _words(names[path]) & others]
+
+
+def _carded(benchmark: Benchmark, folder: Path) -> list[tuple[Path, str]] | None:
+    """The files of the configuration that the hub would give, with their splits, by a copy's card; None where it has
+    none, or only such as are all asked (a subject each)."""
+    try:
+        files = dataset_card.files(folder, benchmark.hub_config or None, "configuration")
+    except ValueError:  # several, and none is the default
+        return None
+    found = [(path, split_name(split)) for path, split in files or () if split and path.name.endswith(SUFFIXES)]
+    return [(path, split) for path, split in found if split] or None
 
 
 def _words(name: str) -> set[str]:

@@ -15,8 +15,10 @@ BATCH_BYTES = 8 << 20
 MOST_ROWS = 1024
 
 
-def parquet(path: Path, field: str | None, setting: str) -> Iterator[tuple[int, Any]]:
-    """The rows of a Parquet file, numbered from 1."""
+def parquet(
+    path: Path, field: str | None, setting: str, span: tuple[int, int] | None = None
+) -> Iterator[tuple[int, Any]]:
+    """The rows of a Parquet file, or of its row groups [first, last) in `span`, numbered from 1."""
     import pyarrow.parquet
 
     try:
@@ -27,7 +29,7 @@ def parquet(path: Path, field: str | None, setting: str) -> Iterator[tuple[int, 
         raise _unreadable(path, "Parquet", error) from error
     _check_column(path, names, field, setting)
     before = 0
-    for group in range(file.num_row_groups):
+    for group in range(*(span or (0, file.num_row_groups))):
         metadata = file.metadata.row_group(group)
         size = min(MOST_ROWS, max(1, BATCH_BYTES * metadata.num_rows // max(1, metadata.total_byte_size)))
         batches = file.iter_batches(batch_size=size, row_groups=[group], columns=[field] if field else None)

@@ -7,54 +7,42 @@ import itertools
 from dataclasses import replace
 from pathlib import Path
 
-from conf.content import MAGIC
+from conf.shards import CUT, PIECE_BYTES, PIECE_FILES, is_plain, row_groups, together
 from conf.sources import EXTRACTED, SourceFile
 from conf.stages.data import DataConfig
-from conf.text_encoding import stated
 from jobs.corpus.lines import sample_of
 from jobs.corpus.readers import reads_line_by_line
-
-PIECE_BYTES = 64 << 20
-"""Text of which filters and signatures take about a minute on one core."""
-PIECE_FILES = 64
-"""Most files that text is extracted from in one piece."""
 
 
 def pieces(files: list[SourceFile], config: DataConfig) -> list[tuple[list[SourceFile], DataConfig]]:
     """A file, or the files that text is extracted from, as pieces in order, each with the settings to read it by. Lines
-    of text and JSON lines are cut at their ends; a file that is compressed, of another encoding or format, or whose
-    documents are several lines stays whole."""
+    of text and JSON lines are cut at their ends, Parquet files between row groups; a file that is compressed, of
+    another encoding or format, or whose documents are several lines or rows stays whole."""
     if files[0].format in EXTRACTED:
-        return [(group, config) for group in _groups(files)]
+        sizes = [file.path.stat().st_size for file in files]
+        return [(files[first:last], config) for first, last in together(sizes, PIECE_BYTES, PIECE_FILES)]
     (file,) = files
-    if file.path.stat().st_size <= PIECE_BYTES or not _can_be_cut(file, config):
+    spans = _row_spans(file, config) if file.format == "parquet" else _line_spans(file, config)
+    if len(spans) < 2 or not reads_line_by_line(file, config):
         return [(files, config)]
     lines = config.model_copy(update={"join": "line"})
-    return [([replace(file, span=span)], lines) for span in _spans(file.path)]
+    return [([replace(file, span=span)], lines) for span in spans]
 
 
-def _groups(files: list[SourceFile]) -> list[list[SourceFile]]:
-    groups: list[list[SourceFile]] = []
-    size = PIECE_BYTES
-    for file in files:
-        if size >= PIECE_BYTES or len(groups[-1]) == PIECE_FILES:
-            groups.append([])
-            size = 0
-        groups[-1].append(file)
-        size += file.path.stat().st_size
-    return groups
+def _row_spans(file: SourceFile, config: DataConfig) -> list[tuple[int, int]]:
+    """Row groups [first, last) with about PIECE_BYTES of text each."""
+    return together(row_groups(file.path, config.text_field), PIECE_BYTES)
 
 
-def _can_be_cut(file: SourceFile, config: DataConfig) -> bool:
-    if file.format not in ("text", "jsonl") or config.encoding not in (None, "utf-8"):
-        return False
+def _line_spans(file: SourceFile, config: DataConfig) -> list[tuple[int, int]]:
+    if file.path.stat().st_size <= PIECE_BYTES or file.format not in CUT or config.encoding not in (None, "utf-8"):
+        return []
     with file.path.open("rb") as stream:
-        head = stream.read(4096)
-    if head.startswith(tuple(MAGIC)) or stated(head) is not None:
-        return False
+        if not is_plain(stream.read(4096)):
+            return []
     start = sample_of(file.path)
     old_mac = b"\r" in start and b"\n" not in start
-    return not old_mac and reads_line_by_line(file, config)
+    return [] if old_mac else _spans(file.path)
 
 
 def _spans(path: Path) -> list[tuple[int, int]]:

@@ -97,10 +97,13 @@ def _records(file: SourceFile, config: DataConfig, count: Count) -> Iterator[Doc
 
 
 def reads_line_by_line(file: SourceFile, config: DataConfig) -> bool:
-    """Whether each line of a text or JSON lines file is a document."""
+    """Whether each line of a text or JSON lines file, or row of a Parquet file, is a document."""
     if file.format == "text":
         return _style(file.path, config) == "line"
-    values = rows(file.path, file.format, limit=6 * config.max_document_bytes + 4096, encoding=config.encoding)
+    field = config.text_field if file.format == "parquet" else None  # all that is read of a table
+    values = rows(
+        file.path, file.format, field=field, limit=6 * config.max_document_bytes + 4096, encoding=config.encoding
+    )
     return _row_style(values, config, ("wikitext",))[0] == "line"
 
 

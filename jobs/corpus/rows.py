@@ -29,7 +29,8 @@ def rows(
     """The rows of a jsonl, json, csv, tsv, parquet or arrow file: number and value, which is a `Fault` for a row that
     cannot be read and BLANK for an empty line. `field`: the only column that is needed, named by `setting`; a table
     without it raises ValueError, as does a file that cannot be read at all. `limit` bounds a line of jsonl or a field
-    of csv, in bytes. `span`: of a jsonl file, only the lines between these bytes, numbered from 1."""
+    of csv, in bytes. `span`: of a jsonl file, only the lines between these bytes, of a parquet file only the row groups
+    between these numbers, numbered from 1."""
     if kind == "jsonl":
         return _jsonl(path, field, limit, encoding, span)
     if kind == "json":
@@ -38,7 +39,7 @@ def rows(
         return table(path, kind, field, limit, encoding, setting)
     from jobs.corpus.columnar import arrow, parquet  # Arrow takes a tenth of a second to import
 
-    return (parquet if kind == "parquet" else arrow)(path, field, setting)
+    return parquet(path, field, setting, span) if kind == "parquet" else arrow(path, field, setting)
 
 
 def _jsonl(

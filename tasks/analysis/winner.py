@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from conf.benchmarks import BENCHMARKS
 from conf.claims import LOWER
+from conf.gates import SCORES
 from conf.recipe import Recipe
 from conf.report.base import Estimate
 from conf.report.report import Report
@@ -16,7 +20,10 @@ from tasks.analysis import domain
 from tasks.analysis.statistics import mean_interval, paired_difference
 from tasks.analysis.verdicts import Scores
 
-METRIC_NAMES: dict[Metric, str] = {"val_loss": "test loss", "kl_teacher": "KL from the teacher", "mmlu": "score"}
+METRIC_NAMES: dict[str, str] = {"val_loss": "test loss", "kl_teacher": "KL from the teacher", "mmlu": "score"}
+METRIC_NAMES |= {name: f"score on {name}" for name in BENCHMARKS}
+Judged = Mapping[str, Mapping[str, str]]
+"""The folder of each model's judgement on each benchmark."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +44,11 @@ class _Rule:
         return cls(by=by, margin=margin, max_bytes=config.max_bytes, why=why)
 
 
-def choose(recipe: Recipe, report: Report, scores: dict[str, str]) -> Winner | None:
+def choose(
+    recipe: Recipe, report: Report, scores: dict[str, str], judged: Judged = MappingProxyType({})
+) -> Winner | None:
     """The winner of a report; None where the recipe wants none or no model is eligible. `scores`: the folder of each
-    model's scores."""
+    model's scores; `judged`: those of its benchmarks."""
     config = recipe.winner
     if config is None:
         return None
@@ -52,7 +61,9 @@ def choose(recipe: Recipe, report: Report, scores: dict[str, str]) -> Winner | N
         sentence = f"The winner is {config.model}, set by winner.model in the recipe{untaught}."
         return Winner(model=config.model, registered=registered, sentence=sentence)
     rule = _Rule.of(config, report)
-    ranked = _ranked(rule, eligible(recipe, report))
+    ranked = _ranked(rule, eligible(recipe, report), report)
+    if rule.by in BENCHMARKS:
+        scores = {row.model: judged[row.model][rule.by] for row in ranked}
     if not ranked:
         return None
     best = ranked[0]
@@ -62,7 +73,7 @@ def choose(recipe: Recipe, report: Report, scores: dict[str, str]) -> Winner | N
     return Winner(
         model=smallest.model,
         registered=registered,
-        sentence=_sentence(rule, ranked, smallest, lost),
+        sentence=_sentence(rule, ranked, smallest, lost, report),
         by=rule.by,
         best=best.model,
         margin=rule.margin,
@@ -97,13 +108,22 @@ def allowed(recipe: Recipe, report: Report) -> list[Row]:
     return rows
 
 
-def _ranked(rule: _Rule, rows: list[Row]) -> list[Row]:
+def value_of(row: Row, metric: Metric, report: Report) -> float | None:
+    """A row's measurement by a metric, or its score on a benchmark; None: not measured."""
+    if metric not in BENCHMARKS:
+        return row.value(metric)
+    found = (one for one in report.benchmarks if (one.model, one.benchmark) == (row.model, metric))
+    return next((one.scores.score for one in found), None)
+
+
+def _ranked(rule: _Rule, rows: list[Row], report: Report) -> list[Row]:
     """The measured rows within max_bytes, the best first; of equal ones the smaller, then the earlier."""
     sign = 1 if rule.by in LOWER else -1
     ranked = sorted(
         (sign * value, row.bytes, place)
         for place, row in enumerate(rows)
-        if (value := row.value(rule.by)) is not None and (rule.max_bytes is None or row.bytes <= rule.max_bytes)
+        if (value := value_of(row, rule.by, report)) is not None
+        and (rule.max_bytes is None or row.bytes <= rule.max_bytes)
     )
     return [rows[place] for _, _, place in ranked]
 
@@ -112,7 +132,7 @@ def _lost(rule: _Rule, row: Row, best: Row, scores: dict[str, str]) -> Estimate:
     """What a model loses against the best over the same items: the estimate and its 95% interval, the worse end
     last."""
     ours, theirs = (Scores.read(scores[each.model]) for each in (row, best))
-    if rule.by == "mmlu":
+    if rule.by in SCORES:
         common = sorted(ours.answers.keys() & theirs.answers.keys())
         difference, low, high = paired_difference(
             [ours.answers[item] for item in common], [theirs.answers[item] for item in common]
@@ -122,7 +142,7 @@ def _lost(rule: _Rule, row: Row, best: Row, scores: dict[str, str]) -> Estimate:
     return mean_interval([value - best_value for value, best_value in values])
 
 
-def _sentence(rule: _Rule, ranked: list[Row], winner: Row, lost: dict[str, Estimate]) -> str:
+def _sentence(rule: _Rule, ranked: list[Row], winner: Row, lost: dict[str, Estimate], report: Report) -> str:
     """Why it won: as the best, or as the smallest that is nearly as good."""
     best, metric = ranked[0], METRIC_NAMES[rule.by]
     judge = f" KL from the teacher decides, because {rule.why}." if rule.why else ""
@@ -133,7 +153,7 @@ def _sentence(rule: _Rule, ranked: list[Row], winner: Row, lost: dict[str, Estim
         )
     if len(ranked) == 1:
         return f"The winner is {best.model}: no other model is eligible.{judge}"
-    measured = best.value(rule.by)
+    measured = value_of(best, rule.by, report)
     assert measured is not None, "choose() drops models without the metric"
     following = ranked[1]
     value, low, high = lost[following.model]
@@ -156,10 +176,10 @@ def _lost_to_best(rule: _Rule, lost: Estimate) -> str:
 
 
 def _amount(rule: _Rule, value: float) -> str:
-    return f"{value * 100:.1f} points" if rule.by == "mmlu" else f"{value:.4f} nats"
+    return f"{value * 100:.1f} points" if rule.by in SCORES else f"{value:.4f} nats"
 
 
 def _interval(rule: _Rule, low: float, high: float) -> str:
     if not math.isfinite(high - low):
         return "no interval from one test sequence"
-    return f"95% {low * 100:.1f} to {high * 100:.1f}" if rule.by == "mmlu" else f"95% {low:.4f} to {high:.4f}"
+    return f"95% {low * 100:.1f} to {high * 100:.1f}" if rule.by in SCORES else f"95% {low:.4f} to {high:.4f}"

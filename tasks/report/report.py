@@ -66,6 +66,7 @@ def write(folder: Path, report: Report, figures: dict[str, str]) -> Report:
 def make_report(name: str, recipe: Recipe, models: list[ReportModel], extras: RunExtras = NO_EXTRAS) -> Report:
     """The report of a run; `models` are all measured models, the teacher first."""
     rows, scores = recipe_rows(recipe, models), {model.model: model.scores for model in models}
+    judged = {model.model: model.benchmarks for model in models}
     scored = parts.benchmarks.read_benchmarks(models)
     distilled = {model.model: model.training for model in models if model.stage == "distill" and model.training}
     pruned = {model.model: model.path for model in models if model.stage == "prune"}
@@ -96,12 +97,12 @@ def make_report(name: str, recipe: Recipe, models: list[ReportModel], extras: Ru
         searches={student: parts.pruning.ranked_search(result) for student, result in extras.searches.items()},
         quantized=parts.quantization.read_quantized(quantized),
         verified=parts.verification.read_verified(models),
-        claims=parts.claims.decide(recipe, rows, scores, {model.model: model.benchmarks for model in models}),
+        claims=parts.claims.decide(recipe, rows, scores, judged),
         provenance=provenance(models, extras.stages),
         run=extras.run,
         ladder=ladder.choose_format(recipe, rows, scored),
     )
-    decided = measured.model_copy(update={"winner": winner.choose(recipe, measured, scores)})
+    decided = measured.model_copy(update={"winner": winner.choose(recipe, measured, scores, judged)})
     leaked = parts.contamination.summary(measured.contamination)
     sentences = (*summary(decided), *leaked, *([decided.winner.sentence] if decided.winner else []))
     return decided.model_copy(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from conf.gates import SCORES
 from conf.recipe import Recipe
 from conf.report.report import Report
 from conf.report.row import Row
-from tasks.analysis.winner import METRIC_NAMES, allowed
+from tasks.analysis.winner import METRIC_NAMES, allowed, value_of
 from tasks.report import words
 
 
@@ -54,7 +55,7 @@ def _beside(winner: Row, report: Report) -> str:
         others = f"; a tie with {', '.join(tied)}: no difference is shown" if tied else ""
         return f"It is the best by {metric}{others}."
     best = next(row for row in report.rows if row.model == chosen.best)
-    value, share = best.value(chosen.by) or 0.0, chosen.by == "mmlu"
+    value, share = value_of(best, chosen.by, report) or 0.0, chosen.by in SCORES
     number = f"{value:.1%}" if share else f"{value:.4f} nats"
     margin = f"{chosen.margin * 100:g} points" if share else f"{chosen.margin:g} nats"
     relation = "a tie with it: no difference is shown" if winner.model in chosen.tied else "shown to be better"

@@ -3,6 +3,7 @@ job makes the same bytes of what they leave, and every line is accounted for."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import shutil
@@ -11,8 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from conf.shards import row_groups
 from conf.sources import SPLITS
 from conf.spec import RANK_OF_ARRAY, Spec
 from conf.stages.data import DataConfig
@@ -60,6 +64,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         stream.write('\n{broken\n\n{"text": ""}\n')
     jsonl(first / "b.jsonl", [*personal, *good[30:50], *good[:2], "don\u00e2\u20ac\u2122t " + good[9]])
     (first / "c.txt").write_text("\n".join([*good[50:], "", *good[10:12], *short[:3]]) + "\n")
+    rows = [*good[12:40], short[4], None, "", f"{good[4]} {RIVER} {good[5]}", near[0], *[prose() for _ in range(20)]]
+    pq.write_table(pa.table({"text": rows, "other": range(len(rows))}), first / "d.parquet", row_group_size=7)
+    (first / "f.jsonl.gz").write_bytes(gzip.compress((first / "b.jsonl").read_bytes()[:-40] + b'more"}\n'))
     for number in range(3):
         (first / f"{number}.html").write_text(page(*[f"{sentence} {number}" * 3 for sentence in SENTENCES]))
     (first / "empty.pdf").write_bytes(b"")
@@ -273,6 +280,51 @@ def test_what_has_no_plain_lines_stays_whole(name: str, content: bytes, tmp_path
     (tmp_path / name).write_bytes(content + line * 1000)
     (found,) = parts(DataConfig(source=str(tmp_path / name)), [], cut=True)
     assert found.files[0].span is None
+
+
+def table(path: Path, texts: list[Any], rows: int) -> Path:
+    pq.write_table(pa.table({"number": range(len(texts)), "text": texts}), path, row_group_size=rows)
+    return path
+
+
+def read_all(found: list[Any]) -> list[tuple[int, str | None, str]]:
+    """The records of all parts as the merge gives them: with the rows of a whole file."""
+    records, before = [], 0
+    for part in found:
+        count = Count()
+        records += [(one.line + before, one.text, one.reason) for one in part.read(count)]
+        before += count.lines
+    return records
+
+
+def test_a_parquet_file_is_cut_between_row_groups(tmp_path: Path) -> None:
+    texts = [prose(20) if number % 50 else None for number in range(200)]
+    path = table(tmp_path / "a.parquet", texts, 10)
+    found = parts(DataConfig(source=str(path)), [], cut=True)
+    spans = [part.files[0].span for part in found]
+    sizes = row_groups(path, "text")
+    assert len(sizes) == 20 and 2 < len(spans) < 20
+    assert [span[0] for span in spans if span] == [0, *(span[1] for span in spans[:-1] if span)]
+    assert spans[-1] and spans[-1][1] == 20
+    assert all(sum(sizes[slice(*span)]) >= pieces.PIECE_BYTES for span in spans[:-1] if span)
+    assert all(sum(sizes[span[0] : span[1] - 1]) < pieces.PIECE_BYTES for span in spans if span)
+    records = read_all(found)
+    assert records == read_all(parts(DataConfig(source=str(path)), [])) and len(records) == 200
+    assert [number for number, text, _ in records if text is None] == [1, 51, 101, 151]
+
+
+@pytest.mark.parametrize("case", ["one row group", "wikitext", "another column", "damaged"])
+def test_a_parquet_file_that_cannot_be_cut_is_whole(case: str, tmp_path: Path) -> None:
+    texts = [" = Title = ", *[prose(20) for _ in range(99)]] if case == "wikitext" else [prose(20) for _ in range(100)]
+    path = table(tmp_path / "a.parquet", texts, 1000 if case == "one row group" else 10)
+    if case == "damaged":
+        path.write_bytes(path.read_bytes()[:-9])
+    field = {"text_field": "body"} if case == "another column" else {}
+    (found,) = parts(DataConfig(source=str(path), **field), [], cut=True)
+    assert found.files[0].span is None
+    if case in ("another column", "damaged"):
+        with pytest.raises(ValueError, match=r"a\.parquet (has columns number, text, but no 'body'|is not a readable)"):
+            list(found.read(Count()))
 
 
 def test_one_long_line_is_one_piece(tmp_path: Path) -> None:

@@ -25,6 +25,10 @@ def claim(model: str = "depth", than: str = "teacher", by: str = "val_loss") -> 
         ([claim(by="tokens_per_second"), NO_SPEED], ("tokens_per_second", "evaluate.new_tokens is 0")),
         ([claim(by="gsm8k")], ("claims.good.by is gsm8k", "evaluate.benchmarks does not ask it")),
         (["winner={by: mmlu}", NO_MMLU], ("winner.by is mmlu", "evaluate.mmlu is null")),
+        (
+            ["winner={by: gsm8k}"],
+            ("winner.by is gsm8k", "evaluate.benchmarks does not ask it", "choose another metric"),
+        ),
         (["winner={model: nobody}"], ("winner.model is nobody",)),
     ],
 )
@@ -44,6 +48,7 @@ def test_what_cannot_be_judged_is_refused(overrides: list[str], parts: tuple[str
         [claim(by="gsm8k"), "evaluate.benchmarks={gsm8k: {}}"],
         [claim(by="val_loss"), NO_SPEED],
         ["winner={by: val_loss}", NO_MMLU],
+        ["winner={by: gsm8k}", "evaluate.benchmarks={gsm8k: {}}"],
         ["winner={model: depth}"],
     ],
 )

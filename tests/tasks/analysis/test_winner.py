@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from conf.load import load
+from conf.report.benchmarks import BenchmarkRow, BenchmarkScore
 from conf.report.gates import Verdict
 from conf.report.ladder import LadderChoice, Rung
 from conf.report.report import Report
@@ -70,6 +71,59 @@ def test_a_higher_score_and_a_lower_kl_win(tmp_path: Path) -> None:
     assert won(tmp_path / "a", "winner.by=mmlu", rows=(LARGE, SMALL)) == "depth"
     assert won(tmp_path / "b", "winner.by=mmlu", rows=(LARGE, better)) == "depth-fp8"
     assert won(tmp_path / "c", "winner.by=kl_teacher", rows=(LARGE, better)) == "depth-fp8"
+
+
+def judged(folder: Path) -> dict[str, dict[str, str]]:
+    """What gsm8k's judge says of the two: 20 questions, twice each, of which 14 and 16 are right at first."""
+    found = {}
+    for model, right in (("depth", 14), ("depth-fp8", 16)):
+        (folder / model).mkdir(parents=True)
+        (folder / model / "benchmark.json").write_text(json.dumps({"chance": 0.0}))
+        items = [
+            json.dumps({"subject": "gsm8k", "index": index, "sample": sample, "correct": index < right and not sample})
+            for index in range(20)
+            for sample in range(2)
+        ]
+        (folder / model / "items.jsonl").write_text("\n".join(items))
+        found[model] = {"gsm8k": str(folder / model)}
+    return found
+
+
+def on_gsm8k(model: str, score: float) -> BenchmarkRow:
+    fields = {"n": 20, "ci95": (0.0, 1.0), "chance": 0.0, "cut_by_length": 0.0, "no_answer": 0.0, "shots": 0}
+    fields |= {"chat": False, "samples": 2, "pass_at": {}, "others": {}, "left_out": 0}
+    return BenchmarkRow(benchmark="gsm8k", model=model, scores=BenchmarkScore.model_validate(fields | {"score": score}))
+
+
+ON_GSM8K = ["evaluate.benchmarks={gsm8k: {}}", "winner.by=gsm8k"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "margin", "expected"),
+    [
+        ({"depth": 0.35, "depth-fp8": 0.4}, 0.0, "depth-fp8"),
+        ({"depth": 0.4, "depth-fp8": 0.35}, 0.0, "depth"),
+        ({"depth": 0.4, "depth-fp8": 0.35}, 0.9, "depth-fp8"),  # the smaller one, within the margin
+        ({"depth": 0.35}, 0.0, "depth"),  # the other was not asked
+        ({}, 0.0, None),
+    ],
+)
+def test_a_benchmark_decides(asked: dict[str, float], margin: float, expected: str | None, tmp_path: Path) -> None:
+    rows = tuple(on_gsm8k(model, score) for model, score in asked.items())
+    recipe = load("demo", [*ON_GSM8K, f"winner.margin={margin}"])
+    winner = choose(recipe, report(LARGE, SMALL, benchmarks=rows), {}, judged(tmp_path))
+    assert (winner.model if winner else None) == expected
+
+
+def test_a_benchmark_is_paired_over_its_own_questions(tmp_path: Path) -> None:
+    difference, low, high = newcombe((14, 2, 0, 4))
+    rows = (on_gsm8k("depth", 0.35), on_gsm8k("depth-fp8", 0.4))
+    winner = choose(load("demo", ON_GSM8K), report(LARGE, SMALL, benchmarks=rows), {}, judged(tmp_path))
+    assert winner and (winner.by, winner.margin, winner.tied) == ("gsm8k", 0.01, ("depth",))
+    assert low < 0 and winner.sentence == (
+        "The winner is depth-fp8: the best score on gsm8k of 2 models, 40.0 points; it is a tie with depth, which is"
+        f" not shown to be worse: by {difference * 100:.1f} points (95% {low * 100:.1f} to {high * 100:.1f})."
+    )
 
 
 def test_of_equals_the_smaller_wins(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from conf.load import load
+from conf.report.benchmarks import BenchmarkRow, BenchmarkScore
 from conf.report.row import Difference, Row
 from conf.report.winner import Winner
 from tasks.report import render
@@ -51,6 +52,20 @@ def test_a_tie_is_called_a_tie() -> None:
     assert "a tie with it: no difference is shown" in told(CHOSEN | {"tied": ("depth-fp8",)}, TEACHER, BEST, SMALL)[2]
     best = told(CHOSEN | {"best": "depth-fp8", "tied": ("depth",)}, TEACHER, BEST, SMALL)[2]
     assert best == "It is the best by test loss; a tie with depth: no difference is shown."
+
+
+def test_a_benchmark_that_decided_is_named() -> None:
+    fields = {"n": 20, "ci95": (0.0, 1.0), "chance": 0.0, "cut_by_length": 0.0, "no_answer": 0.0, "shots": 0}
+    fields |= {"chat": False, "samples": 1, "pass_at": {}, "others": {}, "left_out": 0}
+    rows = tuple(
+        BenchmarkRow(benchmark="gsm8k", model=model, scores=BenchmarkScore.model_validate(fields | {"score": score}))
+        for model, score in (("depth-fp8", 0.31), ("depth", 0.325))
+    )
+    by = CHOSEN | {"by": "gsm8k", "margin": 0.05, "tied": ("depth-fp8",)}
+    assert told(by, TEACHER, BEST, SMALL, benchmarks=rows)[2] == (
+        "It is the smallest within 5 points of score on gsm8k of the best quality: depth, 2.00 MB, 32.5%, a tie with"
+        " it: no difference is shown."
+    )
 
 
 def test_a_gain_and_no_questions() -> None:

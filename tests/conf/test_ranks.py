@@ -1,0 +1,148 @@
+"""What a plan says of the ranks of a data stage: their shards, as the jobs make them, and those that stay idle."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import typer
+
+from conf import shards
+from conf.cluster import load_cluster
+from conf.ranks import RANK_BYTES, Ranks
+from conf.shards import counted, row_groups, together
+from conf.stages.data import DataConfig
+from flows.commands.plan import plan as plan_command
+from jobs.corpus import pieces
+from jobs.corpus.sources import parts
+from tests.fixtures.documents import answer, page, record
+from tests.fixtures.flow import RECIPE
+
+LINE = json.dumps({"text": "a line of text"}) + "\n"
+CORES = len(os.sched_getaffinity(0))
+SMALL = 1000
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Files of all kinds, where a piece has 1,000 bytes or two files."""
+    for module in (shards, pieces):
+        monkeypatch.setattr(module, "PIECE_BYTES", SMALL)
+        monkeypatch.setattr(module, "PIECE_FILES", 2)
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "a.jsonl").write_text(LINE * 100)
+    (corpus / "b.jsonl").write_text(LINE)
+    (corpus / "c.jsonl.gz").write_bytes(
+        gzip.compress(b"".join(json.dumps(os.urandom(9).hex()).encode() + b"\n" for _ in range(99)))
+    )
+    (corpus / "d.txt").write_text("a line of text\n" * 200)
+    pq.write_table(pa.table({"text": [f"row {n} " * 9 for n in range(100)]}), corpus / "e.parquet", row_group_size=8)
+    for number in range(3):
+        (corpus / f"{number}.html").write_text(page(f"Sentence {number}."))
+    (corpus / "w.warc").write_bytes(record(answer(page("A sentence." * 99).encode())))
+    (corpus / "x.csv").write_text("text\n" + "a line of text\n" * 100)
+    return corpus
+
+
+@pytest.mark.parametrize(
+    ("sizes", "most", "count", "runs"),
+    [
+        ([], 10, None, []),
+        ([4], 10, None, [(0, 1)]),
+        ([10, 9, 1, 30, 1], 10, None, [(0, 1), (1, 3), (3, 4), (4, 5)]),
+        ([9, 9, 9], 10, None, [(0, 2), (2, 3)]),
+        ([0] * 5, 10, 2, [(0, 2), (2, 4), (4, 5)]),
+    ],
+)
+def test_runs_end_once_they_have_enough(sizes: list[int], most: int, count: int | None, runs: Any) -> None:
+    assert together(sizes, most, count) == runs
+
+
+@pytest.mark.parametrize("name", ["", "a.jsonl", "b.jsonl", "c.jsonl.gz", "d.txt", "e.parquet", "w.warc", "x.csv"])
+def test_as_many_shards_are_told_as_are_made(name: str, folder: Path) -> None:
+    config = DataConfig(source=str(folder / name))
+    found = counted(config)
+    assert found and found.count == len(parts(config, [], cut=True))
+    assert found.files == (10 if not name else 1)
+    assert (found.count > 1) == (name in ("", "a.jsonl", "d.txt", "e.parquet"))
+    whole = {"c.jsonl.gz", "w.warc", "x.csv"}
+    assert {path.name for path in found.whole} == (whole if not name else whole & {name})
+
+
+def test_what_the_hub_has_is_not_known(folder: Path) -> None:
+    assert counted(DataConfig(source=(str(folder), "some/dataset"))) is None
+    world = counted(DataConfig(source="world"))
+    assert world and (world.count, world.files) == (1, 0)
+
+
+def test_row_groups_weigh_their_text_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    wide = [os.urandom(900).hex() for _ in range(20)]
+    table = pa.table({"other": wide, "text": [f"row {n}" for n in range(20)]})
+    pq.write_table(table, path, row_group_size=10, compression="none")
+    assert len(row_groups(path, "text")) == 2 and all(100 < size < 900 for size in row_groups(path, "text"))
+    assert all(size > 9000 for size in row_groups(path, "other"))
+    assert row_groups(path, "no") == []
+    path.write_bytes(b"PAR1")
+    assert row_groups(path, "text") == []
+
+
+def told(source: Path, ranks: int, cluster: str = "local", *more: str, **settings: Any) -> tuple[str, str | None]:
+    config = DataConfig(source=str(source), ranks=ranks, **settings)
+    found = Ranks.of(config, load_cluster(cluster, list(more)))
+    return found.told("data"), found.idle_told()
+
+
+def test_the_ranks_of_this_machine_share_its_cores(folder: Path) -> None:
+    share = max(1, CORES // 2)
+    said, idle = told(folder / "a.jsonl", 2)
+    assert idle is None and said == (
+        f"data: 2 ranks of {share} thread{'s' if share > 1 else ''} and about {share * RANK_BYTES / 1e9:.1f} GB each,"
+        " no GPUs; at most 3 shards of work from 1 file"
+    )
+    assert "2 ranks of 3 threads and about 0.3 GB each" in told(folder / "a.jsonl", 2, workers=3)[0]
+
+
+def test_parsers_of_pages_count_with_their_bound(folder: Path) -> None:
+    said, _ = told(folder / "w.warc", 2, workers=2, extract={"memory_mb": 1000})
+    assert f"about {2 * (RANK_BYTES + (1000 << 20)) / 1e9:.1f} GB each" in said
+
+
+def test_a_cluster_gives_what_its_file_asks(folder: Path) -> None:
+    said, _ = told(folder / "a.jsonl", 2, "slurm", "stages.curate.cpus=4", "stages.curate.memory_gb=8")
+    assert said.startswith("data: 2 ranks of 4 threads and about 0.4 GB (8 GB requested) each")
+    assert "2 ranks of all threads it gets and about 0.1 GB" in told(folder / "a.jsonl", 2, "slurm")[0]
+
+
+def test_ranks_without_a_shard_are_told_in_a_sentence(folder: Path) -> None:
+    assert told(folder / "a.jsonl", 3)[1] is None
+    assert told(folder / "a.jsonl", 4)[1] == (
+        "data.ranks is 4, but the text is at most 3 shards from 1 file: 1 rank stays idle; set data.ranks to 3"
+    )
+    assert told(folder / "c.jsonl.gz", 8)[1] == (
+        "data.ranks is 8, but the text is at most 1 shard from 1 file (c.jsonl.gz: one each, as such files cannot be"
+        " cut): 7 ranks stay idle; set data.ranks to 1, or store those files as several"
+    )
+
+
+def test_the_plan_tells_of_ranks(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def planned(*, as_json: bool) -> str:
+        settings = [f"data.source={folder / 'a.jsonl'}", "data.ranks=4", "evaluate.mmlu=null"]
+        with pytest.raises(typer.Exit) as ended:
+            plan_command(str(RECIPE), settings, tmp_path / "store", as_json=as_json)
+        assert ended.value.exit_code == 0
+        return capfd.readouterr().out
+
+    lines = planned(as_json=False).splitlines()
+    assert any(line.startswith("data: 4 ranks of ") for line in lines)
+    assert any(line.startswith("data.ranks is 4, but the text is at most 3 shards") for line in lines)
+    found = {one["stage"]: one.get("curation") for one in json.loads(planned(as_json=True))}
+    assert found["data"]["ranks"] == 4 and found["data"]["shards"] == 3 and found["data"]["idle_ranks"] == 1
+    assert [stage for stage, curation in found.items() if curation] == ["data"]
