@@ -61,6 +61,11 @@ def sections(where: str) -> list[KeySection]:
     return chosen
 
 
+BY_NAME = {"schedule": "Schedule", "optimizer": "Optimizer", "engine": "EngineConfig"}
+"""Settings that may be a name instead of a section, by what they are called wherever they stand."""
+PINNED = "^vllm==.+$"
+
+
 def editor_schema() -> dict[str, Any]:
     """The JSON schema of a recipe file as editors need it: nothing is required, as a file may extend another, and what
     `conf.inherit` completes is accepted."""
@@ -77,9 +82,11 @@ def editor_schema() -> dict[str, Any]:
     }
     properties["students"]["additionalProperties"] = False
     for part in schema["$defs"].values():
-        if rate := part.get("properties", {}).get("schedule"):
-            names = schema["$defs"]["Schedule"]["properties"]["name"]["enum"]
-            part["properties"]["schedule"] = {"anyOf": [{"enum": names}, rate]}
+        for setting, section in BY_NAME.items():
+            whole = part.get("properties", {}).get(setting)
+            if f"#/$defs/{section}'" in str(whole):
+                names = schema["$defs"][section]["properties"]["name"]["enum"]
+                part["properties"][setting] = {"anyOf": [{"enum": names}, {"pattern": PINNED}, whole]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "imbik recipe"} | schema
 
 
