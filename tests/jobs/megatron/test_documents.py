@@ -17,7 +17,6 @@ from conf.stages.teacher import TeacherConfig
 from jobs.megatron import distillation, training, weights
 from jobs.megatron import model as megatron
 from jobs.megatron.batches import Batch, micro_batches
-from jobs.megatron.fused_loss import defer
 from jobs.tokens.documents import kept_apart
 from jobs.tokens.indexed import IndexedWriter
 from jobs.tokens.phased import splits_of
@@ -37,8 +36,9 @@ def rows(vocabulary: int, seed: int = 5) -> np.ndarray:
     """Sequences of these documents, each with its end token, and a token after the last."""
     generator, found = np.random.default_rng(seed), []
     for lengths in LENGTHS:
-        documents = [[*generator.integers(1, vocabulary, length - 1), END] for length in lengths]
-        found.append([*sum(documents, []), 1])
+        row = generator.integers(1, vocabulary, sum(lengths) + 1)
+        row[np.cumsum(lengths) - 1] = END
+        found.append(row)
     return np.array(found)
 
 
