@@ -12,6 +12,4 @@ class KeptApart(Config):
 
     documents: float = Field(description="Documents, or parts of some, of a sequence.")
     mixed: float = Field(description="Share of sequences with more than one, 0 to 1.")
-    left_out: float = Field(
-        description="Share of targets that are another document's first token, not learned."
-    )
+    left_out: float = Field(description="Share of targets that are another document's first token, not learned.")

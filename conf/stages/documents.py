@@ -39,8 +39,6 @@ class WithDocuments(Training):
                 f"document_mask is true but optimizer.qk_clip is {self.optimizer.qk_clip:g}, which looks at the logits"
                 " of whole sequences; remove either"
             )
-        if getattr(self, "mtp", None):
-            raise ValueError("document_mask is true but mtp is set, whose heads look across documents; remove either")
         return self
 
     def spreads_over(self, context: int) -> bool:

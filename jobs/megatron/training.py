@@ -16,6 +16,7 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 
 from conf.stages.training import Training
 from jobs.megatron import experts
+from jobs.megatron import mtp as draft
 from jobs.megatron.averages import WeightAverage
 from jobs.megatron.batches import Batch, mean_over_ranks, micro_batches
 from jobs.megatron.early_stopping import Watch
@@ -208,10 +209,11 @@ def _validation_losses(
             f" {config.micro_batch} x data-parallel size {config.parallel.data}; raise data.validation_share or lower"
             " micro_batch"
         )
+    samples = split.samples(range(usable))
     with torch.no_grad():
-        losses = _pass(wrapped, model, config, objective, split.samples(range(usable)), forward_only=True)
+        losses = _pass(wrapped, model, config, objective, samples, forward_only=True)
     if "mtp_accepted" in losses:
-        losses["mtp_drafts"] = float(usable * (config.seq_length - 1))
+        losses |= draft.counted(samples, config)
     return {f"val_{name}": value for name, value in losses.items()}
 
 

@@ -40,6 +40,15 @@ def kept_apart(samples: Samples, end: int) -> Samples:
     )
 
 
+def later_targets(samples: Samples, number: int) -> NDArray[np.bool_]:
+    """[n, length]: whether the token `number` after the next one of each input is of its own document."""
+    assert samples.segments is not None and samples.counted is not None, "these documents are not kept apart"
+    found = np.zeros_like(samples.counted)
+    same = samples.segments[:, number:] == samples.segments[:, :-number]
+    found[:, :-number] = samples.counted[:, number:] & same
+    return found
+
+
 def told(samples: Samples) -> dict[str, float]:
     """What was kept apart: documents (or parts of some) of a sequence, the share of sequences with more than one, and
     the share of targets that are not learned."""

@@ -44,7 +44,7 @@ def test_what_cannot_be_kept_apart_is_refused(given: dict[str, Any], sentence: s
     [
         {"parallel": {"processes": 4, "tensor": 2, "sequence": True, "recompute": True}},
         {"parallel": {"processes": 2, "pipeline": 2}},
-        {"optimizer": {"name": "muon"}},
+        {"optimizer": {"name": "muon"}, "mtp": {"heads": 2}},
         {"phases": [{"until": 0.5}, {"until": 1, "seq_length": 128}]},
         {"offline": True, "top_k": 4, "best_by": "val_divergence"},
         {"intermediate": [{"student_layer": 1, "teacher_layer": 2}]},

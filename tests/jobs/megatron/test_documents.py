@@ -14,7 +14,8 @@ import torch
 from conf.parallel import Parallel
 from conf.stages.distill import DistillConfig
 from conf.stages.teacher import TeacherConfig
-from jobs.megatron import distillation, training, weights
+from jobs.megatron import distillation, mtp, training, weights
+from jobs.megatron import fused_loss as fused
 from jobs.megatron import model as megatron
 from jobs.megatron.batches import Batch, micro_batches
 from jobs.tokens.documents import kept_apart
@@ -177,13 +178,64 @@ def states(model: Any, batch: Batch) -> torch.Tensor:
     return torch.as_tensor(model(*inputs, packed_seq_params=batch.packed))
 
 
+def parts_of(tokens: np.ndarray) -> list[np.ndarray]:
+    """The documents of `rows`."""
+    return [
+        part for row, each in zip(tokens, LENGTHS, strict=True) for part in np.split(row[:-1], np.cumsum(each)[:-1])
+    ]
+
+
+def drafted(samples: Samples, heads: int, *, taught: bool) -> dict[str, float]:
+    """Losses of heads beside a model, and how many drafts they are of."""
+    config = TeacherConfig.model_validate(
+        SETTINGS
+        | {"seq_length": samples.tokens.shape[1] - 1, "micro_batch": len(samples.tokens), "mtp": {"heads": heads}}
+        | {"document_mask": samples.segments is not None, "global_batch": len(samples.tokens)}
+    )
+    assert config.mtp
+    (model, hf_config), (teacher, _) = made(), made()
+    mtp.attach(model, hf_config, config)
+    weights.initialize(teacher, hf_config, 7)
+    [batch] = micro_batches(samples, config)
+    model.eval()
+    with torch.no_grad():
+        theirs = fused.head(teacher, states(teacher.eval(), batch)) if taught else None
+        mix = fused.LossWeights(divergence=0.7 if taught else 0, cross_entropy=0.3)
+        how = mtp.Taught(mtp=config.mtp, weights=mix, teacher=theirs)
+        found = mtp.losses(model, states(model, batch), batch, how)
+    return {name: float(value) for name, value in found.items()} | mtp.counted(samples, config)
+
+
+@pytest.mark.parametrize("taught", [False, True])
+def test_a_head_knows_and_says_tokens_of_one_document(taught: bool) -> None:
+    """Its loss, drafts, and objective beside a teacher are those of the documents alone."""
+    tokens, expected = rows(24), {"mtp_drafts": 0.0}
+    documents = parts_of(tokens)
+    count = sum(len(document) - 2 for document in documents)
+    for document in documents:
+        alone = drafted(samples_of(document[None], apart=False), 1, taught=taught)
+        expected["mtp_drafts"] += len(document) - 2
+        for name in ("mtp_loss", "mtp_accepted", "objective"):
+            expected[name] = expected.get(name, 0.0) + alone[name] * (len(document) - 2) / count
+    assert drafted(samples_of(tokens), 1, taught=taught) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_second_head_looks_one_token_further() -> None:
+    tokens = rows(24)
+    found = drafted(samples_of(tokens), 2, taught=False)
+    count, loss = 0, 0.0
+    for document in parts_of(tokens):
+        alone = drafted(samples_of(document[None], apart=False), 2, taught=False)
+        count, loss = count + len(document) - 3, loss + alone["mtp_loss_2"] * (len(document) - 3)
+    assert (found["mtp_drafts_2"], found["mtp_loss_2"]) == pytest.approx((count, loss / count), rel=1e-5)
+
+
 def test_teacher_and_student_see_the_same_documents() -> None:
     """Divergence, cross-entropy and the loss between layers of two sequences are means over their documents alone."""
     tokens = rows(24)
     expected: dict[str, float] = {}
     lengths = [length for row in LENGTHS for length in row]
-    parts = [part for row, each in zip(tokens, LENGTHS, strict=True) for part in np.split(row[:-1], np.cumsum(each))]
-    for document in filter(len, parts):
+    for document in parts_of(tokens):
         alone = distilled(samples_of(document[None], apart=False), 1)
         share = (len(document) - 1) / (sum(lengths) - len(lengths))
         expected = {name: expected.get(name, 0.0) + share * value for name, value in alone.items()}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from conf.stages.teacher import TeacherConfig
-from jobs.tokens.documents import Apart, end_token, kept_apart, told
+from jobs.tokens.documents import Apart, end_token, kept_apart, later_targets, told
 from jobs.tokens.indexed import IndexedTokens, IndexedWriter
 from jobs.tokens.phased import splits_of
 from jobs.tokens.windows import Samples, Windows
@@ -45,6 +45,13 @@ def test_a_row_knows_nothing_of_the_one_before_it() -> None:
 def test_what_was_kept_apart_is_counted() -> None:
     values = told(apart([1, 2, 3, END, 5], [END, END, 3, 4, END], [1, END, 3, 4, 5], [1, 2, 3, 4, END]))
     assert values == {"documents_per_sequence": 7 / 4, "mixed_sequences": 0.5, "targets_left_out": 4 / 16}
+
+
+def test_later_targets_are_of_the_same_document() -> None:
+    samples = apart([1, 2, 3, END, 4, 5, 6, 7, END])
+    one, two = (later_targets(samples, number).astype(int).tolist() for number in (1, 2))
+    assert one == [[1, 1, 0, 0, 1, 1, 1, 0]]
+    assert two == [[1, 0, 0, 0, 1, 1, 0, 0]]
 
 
 def corpus(folder: Path) -> Path:
