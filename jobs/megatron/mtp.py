@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from conf.checks.mtp import check_heads
 from conf.hf_model import shape_in
 from conf.stages.mtp import Mtp, WithHeads
+from conf.stages.training import Training
 from jobs.megatron import fused_loss as fused
 from jobs.megatron import weights
 from jobs.megatron.attention import Norm, layers
@@ -112,12 +113,12 @@ def losses(model: Any, hidden: torch.Tensor, batch: Batch, how: Taught) -> Losse
     return found | {"objective": how.mtp.weight * torch.stack(objectives).mean()}
 
 
-def counted(samples: Samples, config: WithHeads) -> dict[str, float]:
+def counted(samples: Samples, config: Training) -> dict[str, float]:
     """How many drafts of each head a pass over `samples` compares: `mtp_drafts`, and of later heads where documents are
     kept apart; else these have one less of each sequence than the head before."""
     if samples.segments is None:
         return {"mtp_drafts": float(samples.addresses.shape[0] * (samples.addresses.shape[1] - 1))}
-    assert config.mtp is not None, "only heads draft"
+    assert isinstance(config, WithHeads) and config.mtp is not None, "only heads draft"
     numbers = range(1, config.mtp.heads + 1)
     return {
         f"mtp_drafts{'' if number == 1 else f'_{number}'}": float(documents.later_targets(samples, number).sum())

@@ -24,7 +24,7 @@ from jobs.tokens.phased import splits_of
 from jobs.tokens.windows import Samples
 from tests.fixtures.families import logits, random_model
 from tests.jobs.megatron.test_model import own
-from tests.jobs.megatron.test_training import OBJECTIVE, SETTINGS, made, nothing_beside
+from tests.jobs.megatron.test_training import SETTINGS, made, nothing_beside
 
 pytestmark = pytest.mark.usefixtures("one_rank")
 assert nothing_beside, "a fixture for all tests here too"
@@ -104,8 +104,10 @@ def trained(output: Path, text: Path, **given: Any) -> tuple[Any, list[tuple[int
     """A model trained on `text`, and what was logged."""
     config = TeacherConfig.model_validate(SETTINGS | {"document_mask": True} | given)
     model, hf_config = made()
+    mtp.attach(model, hf_config, config)
     output.mkdir(exist_ok=True)
-    training.train(model, hf_config, config, OBJECTIVE, splits=splits_of(text, config), output=output)
+    objective = training.language_model(mtp=config.mtp)
+    training.train(model, hf_config, config, objective, splits=splits_of(text, config), output=output)
     lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     return model, [(line["step"], line["values"]) for line in lines]
 
@@ -113,7 +115,7 @@ def trained(output: Path, text: Path, **given: Any) -> tuple[Any, list[tuple[int
 PHASES = {"phases": [{"until": 0.5}, {"until": 1, "seq_length": 16, "rope_theta": 40000}]}
 
 
-@pytest.mark.parametrize("given", [{}, PHASES], ids=["one length", "phases"])
+@pytest.mark.parametrize("given", [{}, PHASES, {"mtp": {"heads": 2}}], ids=["one length", "phases", "heads"])
 def test_a_killed_run_is_the_same(given: dict[str, Any], text: Path, tmp_path: Path) -> None:
     model, logged = trained(tmp_path / "whole", text, **given)
     killed, name = tmp_path / "killed", "step-00000002"
