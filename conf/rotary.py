@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from conf.families import FAMILIES
 from conf.family import Family
+
+if TYPE_CHECKING:
+    from conf.stages.documents import WithDocuments
 
 NUMBERS: dict[str, tuple[str, ...]] = {
     "default": (),
@@ -99,6 +102,18 @@ def check_packed(config: dict[str, Any], where: str, length: int) -> None:
         raise ValueError(
             f"{where} is {length}, but the model's rotary embedding (longrope) changes above {switch} tokens, and short"
             f" records packed with longer ones would be computed otherwise than alone; choose at most {switch}"
+        )
+
+
+def check_documents(config: dict[str, Any], where: str, training: WithDocuments) -> None:
+    """Raise ValueError where a document would be computed otherwise beside others than alone: as in `check_packed`."""
+    switch = rope(config).switch
+    longest = max(span.config.seq_length for span in training.spans)
+    if training.document_mask and switch is not None and longest > switch:
+        raise ValueError(
+            f"{where}.document_mask is true for sequences of {longest} tokens, but the model's rotary embedding"
+            f" (longrope) changes above {switch}, and a short document beside a longer one would be computed otherwise"
+            f" than alone; choose sequences of at most {switch} or remove document_mask"
         )
 
 

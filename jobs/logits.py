@@ -3,6 +3,7 @@ the next shard."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,7 @@ def _store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
     from jobs.megatron.model import build
     from jobs.tokens import logit_store
     from jobs.tokens.blend_reader import BLEND
+    from jobs.tokens.documents import end_token
     from jobs.tokens.windows import Windows
 
     data, teacher, output = Path(spec.inputs["data"]), Path(spec.inputs["teacher"]) / "model", Path(spec.output)
@@ -73,6 +75,7 @@ def _store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
     head.defer(model)
     model.eval()
     writer = _LogitsWriter(model, config, hf_config["vocab_size"], output)
+    writer.end = end_token(data) if config.document_mask else None
     with interrupt.stoppable(), heartbeat.monitored(output):
         for split, (windows, _) in plan.items():
             writer.write(windows, shards[split])
@@ -128,6 +131,8 @@ class _LogitsWriter:
         self.model, self.config, self.vocab_size, self.output = model, config, vocab_size, output
         self.metrics = Metrics(output) if torch.distributed.get_rank() == 0 else None
         self.done = self.total = 0
+        self.end: int | None = None
+        """The token that ends a document, if documents are kept apart."""
 
     def write(self, windows: Windows, shards: dict[str, Runs]) -> None:
         """Write the missing shards of a split until the job must stop; each data-parallel replica takes its share."""
@@ -165,7 +170,6 @@ class _LogitsWriter:
         import torch
 
         from jobs.megatron import fused_loss as head
-        from jobs.megatron.forward import forward
         from jobs.tokens.logit_store import Rows
 
         targets: list[Any] = []
@@ -178,12 +182,29 @@ class _LogitsWriter:
                 def collect(hidden: torch.Tensor, labels: torch.Tensor = labels) -> None:
                     targets.append(head.top_k_targets(head.head(self.model, hidden), labels, self.config.top_k))
 
-                forward(self.model, tokens[:, :-1], collect)
+                self._forward(tokens, collect)
                 heartbeat.report_progress()
         if not targets:
             return None
         ids, logits, rest, loss = (torch.cat(parts).cpu().numpy() for parts in zip(*targets, strict=True))
         return Rows(ids=ids, logits=logits, rest=rest, loss=loss)
+
+    def _forward(self, tokens: torch.Tensor, collect: Callable[[torch.Tensor], None]) -> None:
+        """Run the inputs of `tokens` [sequences, length + 1]."""
+        import torch
+
+        from jobs.megatron.attention import pack_params
+        from jobs.megatron.forward import forward
+        from jobs.tokens.documents import kept_apart
+        from jobs.tokens.windows import Samples
+
+        inputs = tokens[:, :-1]
+        if self.end is None:
+            return forward(self.model, inputs, collect)
+        samples = kept_apart(Samples(addresses=inputs.numpy(), tokens=tokens.numpy()), self.end)
+        positions, segments = torch.from_numpy(samples.positions), torch.from_numpy(samples.segments)
+        packed = pack_params(segments)
+        forward(self.model, inputs.reshape(1, -1), collect, positions=positions.view(1, -1), packed=packed)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conf.files import write_whole
+from conf.rotary import check_documents
 from conf.spec import Spec
 from conf.stages.teacher import TeacherConfig
 from jobs.nemo import run as nemo
@@ -55,6 +56,7 @@ def _build_teacher(spec: Spec, config: TeacherConfig, device: str) -> None:
         hf_config = config_of_shape(
             config.shape, tokenizer.vocab_size(tokenizer_folder), tokenizer.eod_id(tokenizer_folder)
         )
+    check_documents(hf_config, "teacher", config)
     model = build(hf_config, config.parallel, config.precision, torch.device(device))
     if source_model:
         weights.load(model, source_model, hf_config)

@@ -46,6 +46,11 @@ def check_offline(where: str, config: DistillConfig, logits: LogitsConfig | None
             f"logits.top_k is {logits.top_k} but the vocabulary has {teacher.vocab_size} tokens; choose at most"
             f" {teacher.vocab_size}"
         )
+    if config.document_mask != logits.document_mask:
+        raise ValueError(
+            f"logits.document_mask is {str(logits.document_mask).lower()} but {where}.document_mask is"
+            f" {str(config.document_mask).lower()}, and teacher and student must see the same documents; set both alike"
+        )
     needed = config.steps * config.global_batch
     if logits.sequences is not None:
         for name, expected in (("seq_length", config.seq_length), ("seed", config.seed)):

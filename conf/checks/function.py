@@ -13,7 +13,7 @@ from conf.hf_config import completed
 from conf.hf_model import read_config
 from conf.nemo import settings as nemo
 from conf.recipe import Recipe
-from conf.rotary import check_packed
+from conf.rotary import check_documents, check_packed
 from conf.shape import Shape, head_dim
 
 
@@ -26,10 +26,14 @@ def check_function(recipe: Recipe, teacher: Shape) -> None:
     config = completed(read_config(Path(model)), where)
     if recipe.engine == "nemo":
         nemo.check_function(config, where)
+    if recipe.teacher.steps:
+        check_documents(config, "teacher", recipe.teacher)
     for name, student in recipe.students.items():
         if sft := recipe.sft_of(name):
             check_packed(config, f"students.{name}.sft.seq_length" if student.sft else "sft.seq_length", sft.seq_length)
         for cut in cuts(recipe, name, teacher):
+            if cut.config:
+                check_documents(config, cut.distill_at, cut.config)
             try:
                 completed(config | _sizes(cut.after), where)
             except ValueError as error:

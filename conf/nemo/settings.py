@@ -122,6 +122,8 @@ def _unsupported(config: Training) -> Iterator[str]:
         yield "spikes is set"
     if getattr(config, "mtp", None):
         yield "mtp is set"
+    if getattr(config, "document_mask", False):
+        yield "document_mask is true"
     if config.average:
         yield f"average is {config.average.kind}"
 

@@ -10,6 +10,7 @@ from conf.base import Config
 from conf.report.benchmarks import BenchmarkRow
 from conf.report.claims import ClaimVerdict
 from conf.report.contamination import Contamination
+from conf.report.documents import KeptApart
 from conf.report.gates import Verdict
 from conf.report.gradients import Gradients
 from conf.report.ladder import LadderChoice
@@ -72,6 +73,9 @@ class Report(Config):
     curves: dict[str, Curve] = Field(default={}, description="Validation curves by distilled model.")
     learning: dict[str, Learning] = Field(default={}, description="Training of each distilled model.")
     phases: tuple[TrainedPhase, ...] = Field(default=(), description="Phases of trainings that had some.")
+    documents: dict[str, KeptApart] = Field(
+        default={}, description="What trainings kept apart, by model; empty: none had a document mask."
+    )
     gradients: dict[str, Gradients] = Field(default={}, description="Gradients by model that was trained.")
     layer_importance: dict[str, float] | None = Field(
         default=None,

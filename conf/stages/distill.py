@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from conf.base import Config, Execution
 from conf.estimate.numbers import Models, StageEstimate
+from conf.stages.documents import WithDocuments
 from conf.stages.early_stopping import WithEarlyStopping
 from conf.stages.mtp import WithHeads
 from conf.stages.training import Training
@@ -62,7 +63,7 @@ class WithDistillationLoss(Training):
         return self
 
 
-class DistillConfig(WithDistillationLoss, WithEarlyStopping, WithHeads):
+class DistillConfig(WithDistillationLoss, WithEarlyStopping, WithHeads, WithDocuments):
     """Distillation: divergence of the logits, losses between chosen layers, and a share of cross-entropy on the
     tokens."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
-from conf.base import Execution, Precision, Resumes, Seed, StageConfig
+from conf.base import Execution, Later, Precision, Resumes, Seed, StageConfig
 from conf.estimate import flops, memory, passes
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import Parallel, RunsAs
@@ -36,6 +36,10 @@ class LogitsConfig(StageConfig):
         default=None, ge=1, description="Validation sequences to store, from the first; empty: all."
     )
     seed: Seed = Field(default=1, description="Seed of the data order; must equal distill.seed if sequences is set.")
+    document_mask: Annotated[bool, Later()] = Field(
+        default=False,
+        description="Keep documents apart inside a sequence; must equal distill.document_mask of all offline students.",
+    )
     precision: Precision = Field(default="bf16", description="Precision of the forward pass.")
     micro_batch: Annotated[int, Execution()] = Field(
         default=1, ge=1, description="Sequences per forward pass on one data-parallel rank."

@@ -12,6 +12,7 @@ from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import Parallel
 from conf.paths import InputName
 from conf.shape import Shape, num_params
+from conf.stages.documents import WithDocuments
 from conf.stages.mtp import WithHeads
 from conf.stages.training import UNREAD
 
@@ -19,7 +20,7 @@ COMPARED_SEQUENCES, COMPARED_LENGTH = 2, 256
 """Tokens on which an imported model is compared with transformers' own."""
 
 
-class TeacherConfig(WithHeads):
+class TeacherConfig(WithHeads, WithDocuments):
     """The model to compress: imported, or initialized from a shape; then trained on the corpus unless `steps` is 0."""
 
     stage: ClassVar[str] = "teacher"

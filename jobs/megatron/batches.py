@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from conf.stages.training import Training
 from jobs.megatron.attention import pack_params
 from jobs.megatron.fused_loss import Losses
+from jobs.tokens import documents
 from jobs.tokens.windows import Samples
 
 
@@ -31,6 +32,9 @@ class Batch:
     packed: PackedSeqParams | None = None
     """Bounds of the samples, where rows are packed: the model is then given its rows end to end, as one of micro_batch
     x seq_length."""
+    later: tuple[torch.Tensor, ...] = ()
+    """Where rows are packed, as `weights`, of each head for multi-token prediction: on the label as many inputs later
+    as its number, which must be of the same sample."""
 
 
 def micro_batches(samples: Samples, config: Training) -> list[Batch]:
@@ -38,7 +42,6 @@ def micro_batches(samples: Samples, config: Training) -> list[Batch]:
     tokens = samples.tokens
     counted = np.ones(tokens[:, 1:].shape, dtype=np.bool_) if samples.counted is None else samples.counted
     passes = len(tokens) // config.micro_batch  # of all replicas
-    weights = counted * np.float32(passes / max(1, counted.sum()))
     positions = (
         np.broadcast_to(np.arange(tokens.shape[1] - 1), counted.shape)
         if samples.positions is None
@@ -50,7 +53,12 @@ def micro_batches(samples: Samples, config: Training) -> list[Batch]:
         part = np.ascontiguousarray(parts[:, parallel_state.get_data_parallel_rank()])
         return torch.from_numpy(part).to(torch.cuda.current_device())
 
-    arrays = (samples.addresses, tokens[:, :-1], tokens[:, 1:], weights, positions)
+    def weighed(counted: NDArray[np.bool_]) -> NDArray[np.float32]:
+        return counted * np.float32(passes / max(1, counted.sum()))
+
+    heads = config.mtp.heads if samples.segments is not None and getattr(config, "mtp", None) else 0  # type: ignore[attr-defined]
+    later = [local(weighed(documents.later_targets(samples, number))) for number in range(1, heads + 1)]
+    arrays = (samples.addresses, tokens[:, :-1], tokens[:, 1:], weighed(counted), positions)
     names = ("addresses", "tokens", "labels", "weights", "positions")
     columns = [local(array) for array in arrays]
     bounds = (
@@ -60,8 +68,12 @@ def micro_batches(samples: Samples, config: Training) -> list[Batch]:
     )
     # This context-parallel rank's part of each sequence.
     return [
-        Batch(**{name: of_this_rank(part) for name, part in zip(names, parts, strict=True)}, packed=sample_bounds)
-        for *parts, sample_bounds in zip(*columns, bounds, strict=True)
+        Batch(
+            **{name: of_this_rank(part) for name, part in zip(names, parts, strict=True)},
+            packed=sample_bounds,
+            later=tuple(each[number] for each in later),
+        )
+        for number, (*parts, sample_bounds) in enumerate(zip(*columns, bounds, strict=True))
     ]
 
 

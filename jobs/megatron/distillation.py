@@ -162,7 +162,11 @@ def running_teacher(model: Any, batch: Batch) -> TeacherSignal:
     if not intermediate:
         return TeacherSignal(teacher=teacher)
     return TeacherSignal(
-        teacher=teacher, intermediate=torch.stack([(each * batch.weights).sum() for each in intermediate]).mean()
+        teacher=teacher,
+        # packed rows come back as one
+        intermediate=torch.stack(
+            [(each.reshape(batch.weights.shape) * batch.weights).sum() for each in intermediate]
+        ).mean(),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from modelopt.torch.distill.plugins.megatron import get_tensor_shapes_adjust_fn_for_distillation
 
+from conf.rotary import check_documents
 from conf.spec import Spec
 from conf.stages.distill import DistillConfig
 from jobs.megatron import distillation, evaluation, inputs, mtp, training, weights
@@ -19,7 +20,7 @@ from jobs.megatron.objective import Objective
 from jobs.megatron.parts import Part
 from jobs.megatron.stored_teacher import StoredTeacher
 from jobs.tokens.phased import splits_of
-from jobs.tokens.windows import Windows
+from jobs.tokens.windows import Split
 
 
 def distil(spec: Spec, config: DistillConfig, device: torch.device, until: int | None = None) -> None:
@@ -29,18 +30,21 @@ def distil(spec: Spec, config: DistillConfig, device: torch.device, until: int |
     teacher_config = inputs.checked_model(teacher_path, data, config.parallel, config.seq_length)
     student_config = inputs.checked_model(student_path, data, config.parallel, config.seq_length)
     inputs.check_vocabulary(teacher_config, student_config)
+    for hf_config in (teacher_config, student_config):
+        check_documents(hf_config, "distill", config)
+    read = splits_of(data, config)
     student = build(student_config, config.parallel, config.precision, device)
     weights.load(student, student_path, student_config)
     head.defer(student)
     mtp.attach(student, student_config, config)
     if config.offline:
-        inputs.check_logits(Path(spec.inputs["logits"]), teacher_path, data)
+        inputs.check_logits(Path(spec.inputs["logits"]), teacher_path, data, document_mask=config.document_mask)
         model, objective = student, _objective(config, StoredTeacher(Path(spec.inputs["logits"]), config))
     else:
         teacher = build(teacher_config, config.parallel, config.precision, device)
         weights.load(teacher, teacher_path, teacher_config)
         head.defer(teacher)
-        _check_teacher(teacher, teacher_config, config, data)
+        _check_teacher(teacher, teacher_config, config, read[1])
         model = distillation.pair(student, teacher, config)
         objective = _objective(config, distillation.running_teacher, model)
     watch = Watch(model, config, evaluation.evaluator(spec, config, model, student_config))
@@ -50,7 +54,7 @@ def distil(spec: Spec, config: DistillConfig, device: torch.device, until: int |
         student_config,
         config,
         objective,
-        splits=splits_of(data, config),
+        splits=read,
         output=output,
         watch=watch,
         part=Part(trunk=trunk, until=until),
@@ -70,15 +74,18 @@ def distil(spec: Spec, config: DistillConfig, device: torch.device, until: int |
 def _objective(config: DistillConfig, source: Any, model: Any = None) -> Any:
     """The objective with the teacher's part from `source`; `model` is ModelOpt's, where the teacher runs beside the
     student."""
-    shapes = {"seq_length": config.seq_length, "micro_batch_size": config.micro_batch, "decoder_seq_length": None}
+    rows = config.micro_batch if config.document_mask else 1  # packed, a micro-batch is one sequence
+    shapes = {"seq_length": config.seq_length * rows, "micro_batch_size": config.micro_batch // rows}
     return Objective(
         losses=functools.partial(distillation.losses, config=config, source=source),
-        adjust_shapes=None if model is None else get_tensor_shapes_adjust_fn_for_distillation(model, **shapes),
+        adjust_shapes=None
+        if model is None
+        else get_tensor_shapes_adjust_fn_for_distillation(model, decoder_seq_length=None, **shapes),
     )
 
 
-def _check_teacher(teacher: Any, teacher_config: dict[str, Any], config: DistillConfig, data: Path) -> None:
+def _check_teacher(teacher: Any, teacher_config: dict[str, Any], config: DistillConfig, validation: Split) -> None:
     """Refuse a teacher that hardly beats chance on the validation split: its weights did not load."""
-    loss = training.evaluate(teacher, config, Windows(data / "validation", config.seq_length))["val_loss"]
+    loss = training.evaluate(teacher, config, validation)["val_loss"]
     print(f"teacher validation loss {loss:.4f} nats per token")
     inputs.check_chance(loss, teacher_config["vocab_size"])

@@ -90,8 +90,9 @@ def provenance(teacher: Path, data: Path) -> dict[str, Any]:
     }
 
 
-def check_logits(logits: Path, teacher: Path, data: Path) -> dict[str, Any]:
-    """The manifest of stored logits; refuses those of another teacher, tokenizer or text."""
+def check_logits(logits: Path, teacher: Path, data: Path, *, document_mask: bool = False) -> dict[str, Any]:
+    """The manifest of stored logits; refuses those of another teacher, tokenizer or text, or of tokens that saw other
+    documents than with this `document_mask`."""
     manifest, current = read_manifest(logits), provenance(teacher, data)
     for field, description in (
         ("tokenizer", "another tokenizer"),
@@ -103,6 +104,12 @@ def check_logits(logits: Path, teacher: Path, data: Path) -> dict[str, Any]:
                 f"the logits in {logits} come from {description}: {manifest[field][:12]} instead of"
                 f" {current[field][:12]}; store them again"
             )
+    stored = bool(manifest.get("document_mask"))
+    if stored is not document_mask:
+        raise ValueError(
+            f"the logits in {logits} were stored with document_mask {str(stored).lower()} but distill.document_mask is"
+            f" {str(document_mask).lower()}; store them again with logits.document_mask={str(document_mask).lower()}"
+        )
     return manifest
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
+from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.spec_utils import build_module
 from safetensors.torch import save_file
@@ -22,6 +23,7 @@ from safetensors.torch import save_file
 from conf.checks.mtp import check_heads
 from conf.hf_model import shape_in
 from conf.stages.mtp import Mtp, WithHeads
+from conf.stages.training import Training
 from jobs.megatron import fused_loss as fused
 from jobs.megatron import weights
 from jobs.megatron.attention import Norm, layers
@@ -31,6 +33,8 @@ from jobs.megatron.fused_loss import Losses, LossWeights
 from jobs.megatron.model import DTYPES, mark_slices
 from jobs.megatron.output_head import Head
 from jobs.runtime.dropped_heads import NOTES
+from jobs.tokens import documents
+from jobs.tokens.windows import Samples
 
 FILE = "mtp.safetensors"
 """In the job's output, beside model/, which stays the model alone; mtp.json says what it holds."""
@@ -49,10 +53,14 @@ class DraftHead(torch.nn.Module):
         block = layers(config, local=True)
         self.layer = build_module(block.layer_specs[0], config=config, layer_number=config.num_layers + number)
 
-    def forward(self, hidden: torch.Tensor, embedded: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
-        """`angles`: of the rotary embedding, for this length."""
+    def forward(
+        self, hidden: torch.Tensor, embedded: torch.Tensor, angles: torch.Tensor, packed: PackedSeqParams | None = None
+    ) -> torch.Tensor:
+        """`angles`: of the rotary embedding, for this length; of the longest sample where they are `packed`."""
         joined = self.eh_proj(torch.cat([self.hnorm(hidden), self.enorm(embedded)], dim=-1))
-        output, _ = self.layer(hidden_states=joined, attention_mask=None, rotary_pos_emb=angles)
+        output, _ = self.layer(
+            hidden_states=joined, attention_mask=None, rotary_pos_emb=angles, packed_seq_params=packed
+        )
         states: torch.Tensor = self.final_layernorm(output)
         return states
 
@@ -91,7 +99,7 @@ def losses(model: Any, hidden: torch.Tensor, batch: Batch, how: Taught) -> Losse
     objectives = []
     likeliest = None if model.training else _likeliest(fused.head(model, hidden)).view(batch.labels.shape)
     for number, (states, ahead) in enumerate(_states(model, hidden, batch, detach=how.mtp.detach), start=1):
-        shares = batch.weights[:, number:] * (batch.labels.shape[1] / (batch.labels.shape[1] - number))
+        shares = _shares(batch, number)
         teacher = how.teacher and _shifted(how.teacher, batch, number)
         values = fused.losses(
             states, ahead.flatten(), shares.flatten(), how.weights, teacher=teacher, divergence=how.divergence
@@ -100,32 +108,67 @@ def losses(model: Any, hidden: torch.Tensor, batch: Batch, how: Taught) -> Losse
         ending = "" if number == 1 else f"_{number}"
         found[f"mtp_loss{ending}"] = values["loss"]
         if likeliest is not None:
-            accepted = _likeliest(states).view(ahead.shape) == likeliest[:, number:]
+            accepted = _likeliest(states).view(ahead.shape) == _later(likeliest, batch, number)
             found[f"mtp_accepted{ending}"] = (accepted * shares).sum()
     return found | {"objective": how.mtp.weight * torch.stack(objectives).mean()}
 
 
+def counted(samples: Samples, config: Training) -> dict[str, float]:
+    """How many drafts of each head a pass over `samples` compares: `mtp_drafts`, and of later heads where documents are
+    kept apart; else these have one less of each sequence than the head before."""
+    if samples.segments is None:
+        return {"mtp_drafts": float(samples.addresses.shape[0] * (samples.addresses.shape[1] - 1))}
+    assert isinstance(config, WithHeads) and config.mtp is not None, "only heads draft"
+    numbers = range(1, config.mtp.heads + 1)
+    return {
+        f"mtp_drafts{'' if number == 1 else f'_{number}'}": float(documents.later_targets(samples, number).sum())
+        for number in numbers
+    }
+
+
+def _later(tensor: torch.Tensor, batch: Batch, number: int) -> torch.Tensor:
+    """What stands `number` inputs later in `tensor` [batch, length, ...]: of the inputs that have such, or in packed
+    rows of all, where `batch.later` leaves the others out."""
+    if batch.packed is None:
+        return tensor[:, number:]
+    return tensor.flatten(0, 1).roll(-number, 0).view(tensor.shape)
+
+
+def _shares(batch: Batch, number: int) -> torch.Tensor:
+    """The weight of each label that head `number` says."""
+    if batch.packed is not None:
+        return batch.later[number - 1]
+    return batch.weights[:, number:] * (batch.labels.shape[1] / (batch.labels.shape[1] - number))
+
+
 def _states(model: Any, hidden: torch.Tensor, batch: Batch, *, detach: bool) -> list[tuple[Head, torch.Tensor]]:
     """What each head says: its states with the model's output, and the labels [batch, fewer] that it is to say."""
-    length, found = batch.labels.shape[1], []
+    labels, positions, packed, found = batch.labels, batch.positions, batch.packed, []
+    if packed is not None:  # rows end to end; the last states of a sample are told of the next one, and not counted
+        labels, positions = labels.view(1, -1), positions.view(1, -1)
+    length = labels.shape[1]
     with torch.set_grad_enabled(torch.is_grad_enabled() and not detach):
-        embedded = model.embedding(batch.labels, batch.positions)
+        embedded = model.embedding(labels, positions)
         if model.config.sequence_parallel:
             embedded = fused.gather_sequence(embedded)
     states = (hidden.detach() if detach else hidden).transpose(0, 1)
     for number, head in enumerate(getattr(model, weights.HEADS), start=1):
-        kept = length - number
         # The states of position t know the tokens up to t; the label of t + number - 1 is the next one they are told.
-        states = head(states[:kept], embedded[number - 1 : length - 1], model.rotary_pos_emb(kept))
+        if packed is None:
+            kept = length - number
+            states = head(states[:kept], embedded[number - 1 : length - 1], model.rotary_pos_emb(kept))
+        else:
+            angles = model.rotary_pos_emb(packed.max_seqlen_q, packed_seq=True)
+            states = head(states, embedded.roll(1 - number, 0), angles, packed)
         output = fused.head(model, states.transpose(0, 1))
         output = replace(output, weight=output.weight.detach()) if detach else output
-        found.append((output, batch.labels[:, number:]))
+        found.append((output, _later(batch.labels, batch, number)))
     return found
 
 
 def _shifted(teacher: Head, batch: Batch, number: int) -> Head:
     """The teacher where it says the tokens that head `number` says."""
-    states = teacher.hidden.view(*batch.labels.shape, -1)[:, number:]
+    states = _later(teacher.hidden.view(*batch.labels.shape, -1), batch, number)
     return replace(teacher, hidden=states.flatten(0, 1))
 
 

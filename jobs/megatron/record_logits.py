@@ -87,7 +87,8 @@ def write_manifest(
     from jobs.megatron import inputs
     from jobs.tokens import logit_store
 
-    settings = {"top_k": config.top_k, "vocab_size": vocab_size, "seq_length": config.seq_length}
+    settings: dict[str, Any] = {"top_k": config.top_k, "vocab_size": vocab_size, "seq_length": config.seq_length}
+    settings |= {"document_mask": True} if config.document_mask else {}
     train = logit_store.write_manifest(output, inputs.provenance(teacher, data) | settings, shards)["splits"]["train"]
     return train["rows"], train["left_out"]
 

@@ -16,6 +16,7 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 
 from conf.stages.training import Training
 from jobs.megatron import experts
+from jobs.megatron import mtp as draft
 from jobs.megatron.averages import WeightAverage
 from jobs.megatron.batches import Batch, mean_over_ranks, micro_batches
 from jobs.megatron.early_stopping import Watch
@@ -33,6 +34,7 @@ from jobs.megatron.spikes import SpikeWatch
 from jobs.runtime import heartbeat, interrupt
 from jobs.runtime.entry import Metrics
 from jobs.runtime.exit import Diverged
+from jobs.tokens import documents
 from jobs.tokens.windows import Samples, Split
 
 
@@ -130,7 +132,8 @@ class _Run:
         self._bounded = {}
         if self.bound:
             self.bound.forget()
-        losses = self._pass(self.phases.samples(done, self.spikes.passed(done) if self.spikes else 0))
+        samples = self.phases.samples(done, self.spikes.passed(done) if self.spikes else 0)
+        losses = self._pass(samples)
         self.scheduler.step(1)  # before the update, so that step 1 already learns and the last one uses min_lr
         norm, skipped = self._update(done + 1, losses[self.objective.total])
         if self.average:
@@ -143,7 +146,8 @@ class _Run:
                 f"step {done + 1} gave {self.objective.total} {losses[self.objective.total]} and gradient norm {norm}; "
                 f"lower lr {self.config.lr:g} or raise warmup_steps (checkpoints hold only steps before it)"
             )
-        counted = {"skipped_steps": float(len(self.spikes.skipped))} if self.spikes else {}
+        counted = documents.told(samples) if getattr(self.config, "document_mask", False) else {}
+        counted |= {"skipped_steps": float(len(self.spikes.skipped))} if self.spikes else {}
         if self.spikes and self.spikes.config.point_every:
             counted |= {"rewinds": float(len(self.spikes.rewound))}
         return values | counted | self._bounded | {"lr": self.optimizer.param_groups[0]["lr"]}
@@ -205,10 +209,11 @@ def _validation_losses(
             f" {config.micro_batch} x data-parallel size {config.parallel.data}; raise data.validation_share or lower"
             " micro_batch"
         )
+    samples = split.samples(range(usable))
     with torch.no_grad():
-        losses = _pass(wrapped, model, config, objective, split.samples(range(usable)), forward_only=True)
+        losses = _pass(wrapped, model, config, objective, samples, forward_only=True)
     if "mtp_accepted" in losses:
-        losses["mtp_drafts"] = float(usable * (config.seq_length - 1))
+        losses |= draft.counted(samples, config)
     return {f"val_{name}": value for name, value in losses.items()}
 
 

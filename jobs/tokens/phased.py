@@ -12,17 +12,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from conf.stages.documents import WithDocuments
 from conf.stages.phases import Span
 from conf.stages.training import Training
 from jobs.tokens.blend_reader import Blended, splits, training_split
+from jobs.tokens.documents import Apart, end_token
 from jobs.tokens.windows import Samples, Split, Windows, permutation
 
 
 class PhasedText:
     """The training split of a data or blend artifact for a training with phases."""
 
-    def __init__(self, data: Path, config: Training) -> None:
-        self.data, self.config = data, config
+    def __init__(self, data: Path, config: Training, end: int | None = None) -> None:
+        """`end`: the token that ends a document, if documents are kept apart."""
+        self.data, self.config, self.end = data, config, end
         self.blocks = training_split(data, config.block_length, config.blocks)
         for name, unread in self._unread().items():
             if unread:
@@ -33,9 +36,9 @@ class PhasedText:
     def __len__(self) -> int:
         return len(self.blocks)
 
-    def phase(self, span: Span) -> PhaseOfText:
+    def phase(self, span: Span) -> Split:
         """What a phase reads."""
-        return PhaseOfText(self, span)
+        return PhaseOfText(self, span) if self.end is None else Apart(PhaseOfText(self, span), self.end)
 
     def parts(self) -> list[Windows]:
         """The blocks of each corpus."""
@@ -119,8 +122,14 @@ def _mixed(total: int, seed: int, turn: int, phase: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, turn, phase]).permutation(total)
 
 
-def splits_of(data: Path, config: Training) -> tuple[Split, Windows]:
+def splits_of(data: Path, config: WithDocuments) -> tuple[Split, Split]:
     """The training split of a data or blend artifact for a training, and its validation windows."""
-    if not config.phases:
-        return splits(data, config.seq_length, config.sequences)
-    return PhasedText(data, config), Windows(data / "validation", config.seq_length)
+    end = end_token(data) if config.document_mask else None
+    train: Split
+    if config.phases:
+        train, validation = PhasedText(data, config, end), Windows(data / "validation", config.seq_length)
+    else:
+        train, validation = splits(data, config.seq_length, config.sequences)
+    if end is None:
+        return train, validation
+    return train if isinstance(train, PhasedText) else Apart(train, end), Apart(validation, end)

@@ -2,7 +2,7 @@
 sequences.
 
 Window i covers tokens [i x seq_length, (i + 1) x seq_length], one more than seq_length so that every input has its
-target. Documents are concatenated with their end-of-document tokens; attention is not reset between them."""
+target. Documents are concatenated with their end-of-document tokens; `documents` keeps them apart where asked."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def test_both_llamas_learn_on_wikitext_103_as_published(preset: str) -> None:
 def test_smollm3_has_the_published_steps_lengths_and_rates() -> None:
     recipe = load("smollm3-3b")
     spans = recipe.teacher.spans
-    assert recipe.teacher.tokens_per_step == 2_359_296
+    assert recipe.teacher.tokens_per_step == 2_359_296 and recipe.teacher.document_mask
     assert [span.end for span in spans] == [4_198_000, 4_720_000, 4_740_000, 4_762_000]
     assert [span.config.seq_length for span in spans] == [4096, 4096, 32768, 65536]
     assert [(span.config.lr, span.config.min_lr, span.config.schedule.name) for span in spans] == [

@@ -39,6 +39,7 @@ COMMON = TRAINING | {"steps": 4, "micro_batch": 4, "warmup_steps": 0, "checkpoin
 TEACH = COMMON | {"lr": 1e-3}
 PHASES = {"phases": [{"until": 0.5}, {"until": 1, "seq_length": 128, "rope_theta": 50000, "lr": 2e-3}]}
 BOUNDED = {"optimizer": {"name": "muon", "qk_clip": 0.05}}
+APART = {"document_mask": True}
 PAIRS = {
     "intermediate": [{"student_layer": 2, "teacher_layer": 4}],
     "intermediate_weight": "balanced",
@@ -63,9 +64,12 @@ OPERATIONS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     ),
     "train in phases": ("teacher", COMMON | PHASES | {"shape": SHAPE}, ("tensor",)),
     "train with bounded logits": ("teacher", COMMON | BOUNDED | {"shape": SHAPE}, ("tensor",)),
+    "train apart": ("teacher", COMMON | APART | {"shape": SHAPE}, ("tensor",)),
     "distill in phases": ("distill", TEACH | PHASES, ("data",)),
     "distill": ("distill", TEACH, ("pipeline",)),
     "distill with layers": ("distill", TEACH | PAIRS, ("tensor", "context")),
+    "distill apart": ("distill", TEACH | APART, ("pipeline",)),
+    "distill apart with layers": ("distill", TEACH | PAIRS | APART, ()),
     "distill offline": ("distill", OFFLINE, ("data",)),
     "sft": ("sft", TEACH | {"seq_length": 128, "kd_weight": 1.0}, ("pipeline", "sequence")),
     "logits": (
@@ -83,8 +87,11 @@ REST = {
     "train qwen3": ("sequence",),
     "train in phases": ("pipeline", "context", "data"),
     "train with bounded logits": ("pipeline", "sequence", "data"),
+    "train apart": ("pipeline", "sequence", "data"),
     "distill in phases": ("tensor", "sequence"),
     "distill with layers": ("data", "sequence"),
+    "distill apart": ("data",),
+    "distill apart with layers": ("tensor", "sequence"),
     "distill offline": ("sequence", "context"),
     "sft": ("tensor", "data"),
 }

@@ -136,6 +136,25 @@ def test_offline_losses_are_the_online_ones_to_rounding(
     assert last(offline, "val_divergence") < 0.8 * first(offline, "val_divergence")
 
 
+@pytest.mark.slow
+def test_stored_logits_saw_the_documents_that_students_see(
+    corpus: Path, teacher: Path, student: Path, stored: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Kept apart, as beside a running teacher; those that were not are refused."""
+    inputs = {"data": corpus, "teacher": teacher, "student": student}
+    config = OFFLINE | {"document_mask": True, "steps": 3, "global_batch": 4}
+    logits = LOGITS | {"document_mask": True, "sequences": 16, "validation_sequences": 8}
+    apart = run_job("logits", logits, {"data": corpus, "teacher": teacher}, tmp_path / "stored")
+    online = run_job("distill", config, inputs, tmp_path / "online")
+    config |= {"offline": True, "best_by": "val_divergence"}
+    offline = run_job("distill", config, inputs | {"logits": apart}, tmp_path / "offline")
+    for mine, theirs in zip(_lines(offline), _lines(online), strict=True):
+        shared = {"train_divergence", "val_divergence", "val_teacher_loss", "val_loss"} & theirs.keys()
+        assert {name: mine[name] for name in shared} == pytest.approx({name: theirs[name] for name in shared}, rel=3e-3)
+    sentence = refused("distill", config, inputs | {"logits": stored}, tmp_path / "refused", capfd)
+    assert "stored with document_mask false but distill.document_mask is true; store them again" in sentence
+
+
 def _lines(output: Path) -> list[dict[str, float]]:
     return [json.loads(line)["values"] for line in (output / "metrics.jsonl").read_text().splitlines()]
 

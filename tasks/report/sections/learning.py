@@ -218,7 +218,8 @@ def _drafted(name: str, heads: DraftHeads | None) -> list[str]:
         ending = "" if number == 1 else f"_{number}"
         share, loss = values[f"val_mtp_accepted{ending}"], values[f"val_mtp_loss{ending}"]
         # a sequence has a draft less of each later head
-        drafts = values["val_mtp_drafts"] * (heads.seq_length - number) / (heads.seq_length - 1)
+        fewer = values["val_mtp_drafts"] * (heads.seq_length - number) / (heads.seq_length - 1)
+        drafts = values.get(f"val_mtp_drafts{ending}", fewer)
         low, high = wilson(share * drafts, drafts)
         shares.append(f"head {number} {share:.1%} of {drafts:,.0f} (95% {low:.1%} to {high:.1%}; loss {loss:.3f})")
     return [

@@ -60,6 +60,20 @@ def test_packed_records_longer_than_longropes_switch_are_refused(model: Path) ->
     load(str(RECIPE), [*given, *short, "students={depth: {prune: {num_layers: 2}}}"])
 
 
+def test_documents_kept_apart_beyond_longropes_switch_are_refused(model: Path) -> None:
+    """Of the distillation, and of a teacher that is trained; the recipe's sequences have 64 tokens."""
+    given = [*written(model, PHI), "students={depth: {prune: {num_layers: 2}}}"]
+    load(str(RECIPE), [*given, "distill.document_mask=true"])
+    load(str(RECIPE), [*given, "distill.seq_length=128"])
+    longer = [("distill.document_mask=true", "distill.seq_length=128")]
+    longer += [("teacher.steps=20", "teacher.document_mask=true", "teacher.seq_length=128")]
+    for overrides in longer:
+        sentence = told(*given, *overrides)
+        where = overrides[-1].split(".", maxsplit=1)[0]
+        assert sentence.startswith(f"{where}.document_mask is true for sequences of 128 tokens, but the model's rotary")
+        assert "choose sequences of at most 64 or remove document_mask" in sentence
+
+
 @pytest.mark.parametrize("student", [CUT, SEARCH])
 def test_a_cut_that_longropes_factors_do_not_fit_is_refused(student: str, model: Path) -> None:
     sentence = told(*written(model, PHI), student)
