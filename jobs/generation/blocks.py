@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -38,7 +38,7 @@ class Layer:
     prefix: tuple[torch.Tensor, torch.Tensor] | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """Where the next token of each row goes and what it sees. Block and column of each row [rows]; the row of each
     block [blocks], and the position of its first column; the blocks of each row, [rows, most], padded."""
@@ -50,7 +50,7 @@ class Step:
     starts: torch.Tensor
     table: torch.Tensor
     padding: torch.Tensor
-    hidden: dict[int | None, tuple[torch.Tensor, torch.Tensor | None]]
+    hidden: dict[int | None, tuple[torch.Tensor, torch.Tensor | None]] = field(default_factory=dict)
 
     def bias(self, window: int | None, prefix: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         """What is added to scores of blocks [blocks, 1, 1, BLOCK] and, with a window, of the prefix [rows, columns]."""
@@ -88,7 +88,7 @@ class Blocks:
         first = self._take(read, sum(counts))
         rows = [source for source, count in zip(sources, counts, strict=True) for _ in range(count)]
         parts = [part for count in counts for part in range(count)]
-        index = torch.tensor(rows, device=self.device), torch.tensor(parts, device=self.device)
+        index = self._tensor(rows), self._tensor(parts)
         for layer, states, own in zip(self.layers, read.layers, self.quantizers, strict=True):
             keys, values = (_in_blocks(whole[:, :, self.length :]) for whole in _quantized(states, own))
             layer.keys[first : self.used] = keys[index].transpose(2, 3)
@@ -109,10 +109,16 @@ class Blocks:
             for number, block in enumerate(table):
                 owners[block], starts[block] = row, self.length + number * BLOCK
         padded = [table + [-1] * (most - len(table)) for table in self.tables]
-        last = [table[-1] for table in self.tables]
-        given = (torch.tensor(some, device=self.device) for some in (last, columns, positions, owners, starts, padded))
-        *each, table = given
-        return Step(*each, table, table < 0, {})
+        last, table = [table[-1] for table in self.tables], self._tensor(padded)
+        return Step(
+            blocks=self._tensor(last),
+            columns=self._tensor(columns),
+            positions=self._tensor(positions),
+            owners=self._tensor(owners),
+            starts=self._tensor(starts),
+            table=table,
+            padding=table < 0,
+        )
 
     def keep(self, rows: Sequence[int]) -> None:
         """Only these rows, in this order. The last blocks move to where others become free."""
@@ -122,7 +128,7 @@ class Blocks:
         free = [block for block in range(used) if block not in taken]
         moved = dict(zip(sorted(block for block in taken if block >= used), free, strict=True))
         if moved:
-            old, new = (torch.tensor(list(some), device=self.device) for some in (moved, moved.values()))
+            old, new = self._tensor(list(moved)), self._tensor(list(moved.values()))
             for layer in self.layers:
                 layer.keys[new], layer.values[new] = layer.keys[old], layer.values[old]
         self.tables = [[moved.get(block, block) for block in table] for table in tables]
@@ -156,6 +162,9 @@ class Blocks:
         weights = weights * (tops - tops.amax(1, keepdim=True)).exp_()
         merged = (means * weights).sum(1) / weights.sum(1)
         return merged.to(query.dtype).view_as(query)
+
+    def _tensor(self, numbers: Sequence[object]) -> torch.Tensor:
+        return torch.tensor(numbers, device=self.device)
 
     def _take(self, like: Cache | None, count: int) -> int:
         """The first of `count` new blocks, all side by side."""

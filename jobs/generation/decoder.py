@@ -133,8 +133,8 @@ class Decoder:
                     yield from self._begin(taken)
             else:
                 yield from self._step()
-            later += [row for row in self.rows if len(row.tokens) > switch]
-            self._keep([number for number, row in enumerate(self.rows) if len(row.tokens) <= switch])
+            later += [row for row in self.rows if row.length >= switch]
+            self._keep([number for number, row in enumerate(self.rows) if row.length < switch])
 
     def _share(self, prompts: list[tuple[int, ...]]) -> None:
         """Compute what all prompts begin with; each keeps at least one token of its own."""
