@@ -109,6 +109,24 @@ def test_tokens_are_those_of_each_prompt_alone(name: str, tmp_path: Path) -> Non
     assert len({len(made) for made in expected.values()}) > 1, "rows end at different times"
 
 
+@pytest.mark.slow
+def test_a_simulated_cache_rounds_prompts_and_new_tokens(tmp_path: Path) -> None:
+    """As without a cache, where ModelOpt rounds all keys and values at every token."""
+    from jobs.quantization import quantizers
+
+    random_model("llama", tmp_path, torch.float32, **SIZES)
+    quantizers.prepare()
+    model = hf.load_model(tmp_path, torch.float32)
+    asked = prompts([4, 9, 20, 40], prompts([40])[0])
+    plain = continued(model, 3, asked)
+    quantizers.simulate_inputs(model, {}, "fp8")
+    for layer in model.model.layers:
+        for quantizer in (layer.self_attn.k_bmm_quantizer, layer.self_attn.v_bmm_quantizer):
+            quantizer.amax = torch.tensor(0.5)
+    expected = {number: alone(model, prompt, 12) for number, prompt in enumerate(asked)}
+    assert continued(model, 3, asked) == expected != plain
+
+
 def test_keys_are_computed_anew_where_frequencies_change(tmp_path: Path) -> None:
     """Prompts below, at and above longrope's switch, and continuations that pass it while others have not."""
     settings = SIZES | {"rope_parameters": LONGROPE, "original_max_position_embeddings": 24, "partial_rotary_factor": 1}
