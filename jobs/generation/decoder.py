@@ -6,6 +6,7 @@ the seed, the prompt's number and the sample's, and neither on other rows nor on
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import Cache, DynamicCache
 
-from jobs.generation.slots import Slots
+from jobs.generation.blocks import Blocks, attending
 from jobs.huggingface.model import logits
 from jobs.runtime import interrupt
 
@@ -50,11 +51,22 @@ class Sampling:
 
 
 def stopping(tokenizer: PreTrainedTokenizerFast, strings: Sequence[str]) -> Callable[[list[int]], bool] | None:
-    """Whether the text of some tokens has one of `strings` near its end; None without strings."""
+    """Whether the text of some tokens, of which the last is new, has one of `strings` near its end; None without
+    strings."""
     tail = max((len(string.encode()) for string in strings), default=0) + SPECIAL
     decode = tokenizer.backend_tokenizer.decode
+    last = {string[-1:] for string in strings}
+
+    @functools.cache
+    def may_complete(token: int) -> bool:
+        """Whether a string can end with this token. Alone, some lose a space, and some are a part of a character."""
+        text = decode([token], skip_special_tokens=True)
+        unclear = not text.strip() or "\N{REPLACEMENT CHARACTER}" in text
+        return unclear or any(one in text or one.isspace() for one in last)
 
     def stopped(ids: list[int]) -> bool:
+        if not may_complete(ids[-1]):
+            return False
         text = decode(ids[-tail:], skip_special_tokens=True)
         return any(string in text for string in strings)
 
@@ -92,8 +104,7 @@ class Decoder:
 
     def __init__(self, model: PreTrainedModel, width: int, sampling: Sampling) -> None:
         self.model, self.width, self.sampling = model, width, sampling
-        self.rows: list[_Row | None] = []
-        self.cache = Slots(0)
+        self.rows: list[_Row] = []
         self.prefix: tuple[int, ...] = ()
         self.prefix_cache: Cache | None = None
 
@@ -113,21 +124,17 @@ class Decoder:
     def _run(self, waiting: list[_Row], switch: float, later: list[_Row]) -> Iterator[tuple[Request, list[int]]]:
         """Make the rows `waiting`; those that become longer than `switch` are put off to `later`."""
         queue, self.rows = list(reversed(waiting)), []
-        self.cache = Slots(self.model.config.num_hidden_layers)
-        while queue or any(self.rows):
+        self.blocks = Blocks(self.model, self.prefix_cache, len(self.prefix))
+        while queue or self.rows:
             interrupt.give_up_if_stopping()
-            free = self.width - sum(row is not None for row in self.rows)
+            free = self.width - len(self.rows)
             if queue and free * FILL_SHARE >= self.width:
                 for taken in _alike([queue.pop() for _ in range(min(free, len(queue)))]):
                     yield from self._begin(taken)
             else:
                 yield from self._step()
-            for number, row in enumerate(self.rows):
-                if row and len(row.tokens) > switch:
-                    later.append(row)
-                    self.rows[number] = None
-            if not queue:
-                self._drop_free_rows()
+            later += [row for row in self.rows if row.length >= switch]
+            self._keep([number for number, row in enumerate(self.rows) if row.length < switch])
 
     def _share(self, prompts: list[tuple[int, ...]]) -> None:
         """Compute what all prompts begin with; each keeps at least one token of its own."""
@@ -142,15 +149,10 @@ class Decoder:
         """Read the tokens of `taken` into free rows, and choose the next token of each."""
         prompts = list(dict.fromkeys(row.tokens for row in taken))
         read, last = self._read(prompts)
-        free = [number for number, row in enumerate(self.rows) if row is None]
-        free = (free + list(range(len(self.rows), self.width)))[: len(taken)]
         sources = [prompts.index(row.tokens) for row in taken]
-        self.rows += [None] * (max(free) + 1 - len(self.rows))
-        self._make_room(read, max(map(len, prompts)))
-        self.cache.put(free, read, sources, [len(row.tokens) for row in taken])
-        for number, row in zip(free, taken, strict=True):
-            self.rows[number] = row
-        yield from self._choose(free, last[sources])
+        self.blocks.put(read, sources, [len(row.tokens) for row in taken])
+        self.rows += taken
+        yield from self._choose(taken, last[sources])
 
     def _read(self, prompts: list[tuple[int, ...]]) -> tuple[Cache, torch.Tensor]:
         """Keys and values of `prompts` from column 0, and the logits after each, [prompts, vocabulary]. Shorter ones
@@ -164,41 +166,38 @@ class Decoder:
         ends = self._tensor([len(prompt) - start - 1 for prompt in prompts])
         return cache, logits(self.model, hidden[torch.arange(len(prompts), device=hidden.device), ends])
 
-    def _make_room(self, read: Cache, longest: int) -> None:
-        """Rows for all of `self.rows`, with at least `longest` columns used."""
-        if not self.cache.rows:
-            self.cache.open(read)
-        shift = max(longest - self.cache.length, 0)
-        if shift or len(self.rows) > self.cache.rows:
-            self.cache.arrange(len(self.rows), shift, self.cache.length + shift)
-
     def _step(self) -> Iterator[tuple[Request, list[int]]]:
         """One more token of each row."""
-        cache, lengths = self.cache, [row.length if row else 0 for row in self.rows]
-        if not cache.room:  # columns that no row uses any more are given up
-            cache.arrange(cache.rows, max(lengths) - cache.length, max(lengths) + 1)
-        cache.see(max(lengths))
-        positions = self._tensor(lengths)[:, None]
-        columns = torch.arange(max(lengths), -1, -1, device=positions.device)
-        hidden = self.model.model(
-            self._tensor([[row.made[-1] if row else 0] for row in self.rows]),
-            attention_mask=columns[None] <= positions,  # a free row sees itself
-            position_ids=positions,
-            past_key_values=cache,
-        ).last_hidden_state
-        taken = [number for number, row in enumerate(self.rows) if row]
-        yield from self._choose(taken, logits(self.model, hidden[taken, -1]))
+        positions = [row.length for row in self.rows]
+        with attending(self.model):
+            hidden = self.model.model(
+                self._tensor([row.made[-1:] for row in self.rows]),
+                position_ids=self._tensor(positions)[:, None],
+                use_cache=False,
+                blocks=self.blocks,
+                at=self.blocks.step(positions),
+            ).last_hidden_state
+        yield from self._choose(self.rows, logits(self.model, hidden[:, -1]))
 
-    def _choose(self, taken: list[int], last: torch.Tensor) -> Iterator[tuple[Request, list[int]]]:
-        """The next token of the rows `taken` by the logits [rows, vocabulary] after them; ends those that are done."""
-        rows = [row for number in taken if (row := self.rows[number])]
+    def _choose(self, rows: list[_Row], last: torch.Tensor) -> Iterator[tuple[Request, list[int]]]:
+        """The next token of `rows`, the last ones, by the logits [rows, vocabulary] after them; ends those that are
+        done."""
         tokens = self._drawn(last.float(), rows) if self.sampling.temperature else last.argmax(-1)
-        for number, row, token in zip(taken, rows, tokens.tolist(), strict=True):
+        left = list(range(len(self.rows) - len(rows)))
+        for number, (row, token) in enumerate(zip(rows, tokens.tolist(), strict=True), start=len(left)):
             row.made.append(token)
             limit = len(row.made) == self.sampling.max_new_tokens
             if limit or token in self.sampling.ends or (self.sampling.stopped and self.sampling.stopped(row.made)):
-                self.rows[number] = None
                 yield row.request, row.made
+            else:
+                left.append(number)
+        self._keep(left)
+
+    def _keep(self, left: list[int]) -> None:
+        """Only the rows of these numbers."""
+        if len(left) < len(self.rows):
+            self.blocks.keep(left)
+            self.rows = [self.rows[number] for number in left]
 
     def _drawn(self, last: torch.Tensor, rows: list[_Row]) -> torch.Tensor:
         """Where each row's own number falls among the likeliest tokens that together have `top_p`."""
@@ -209,13 +208,6 @@ class Decoder:
         sums = shares.cumsum(-1)
         chances = torch.tensor([[row.chance.random()] for row in rows], dtype=sums.dtype, device=sums.device)
         return order.gather(-1, torch.searchsorted(sums, chances * sums[:, -1:], right=True))[:, 0]
-
-    def _drop_free_rows(self) -> None:
-        """Where nothing is left to begin, half of the rows or more are not carried on for nothing."""
-        taken = [number for number, row in enumerate(self.rows) if row]
-        if taken and 2 * len(taken) <= len(self.rows):
-            self.cache.keep(taken)
-            self.rows = [self.rows[number] for number in taken]
 
     def _tensor(self, numbers: Sequence[object]) -> torch.Tensor:
         return torch.tensor(numbers, device=self.model.device)

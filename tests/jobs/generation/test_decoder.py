@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from conf.families import FAMILIES
+from jobs.generation.blocks import BLOCK
 from jobs.generation.decoder import Decoder, Request, Sampling, stopping
 from jobs.huggingface import model as hf
 from jobs.runtime import interrupt
@@ -108,6 +109,24 @@ def test_tokens_are_those_of_each_prompt_alone(name: str, tmp_path: Path) -> Non
     assert len({len(made) for made in expected.values()}) > 1, "rows end at different times"
 
 
+@pytest.mark.slow
+def test_a_simulated_cache_rounds_prompts_and_new_tokens(tmp_path: Path) -> None:
+    """As without a cache, where ModelOpt rounds all keys and values at every token."""
+    from jobs.quantization import quantizers
+
+    random_model("llama", tmp_path, torch.float32, **SIZES)
+    quantizers.prepare()
+    model = hf.load_model(tmp_path, torch.float32)
+    asked = prompts([4, 9, 20, 40], prompts([40])[0])
+    plain = continued(model, 3, asked)
+    quantizers.simulate_inputs(model, {}, "fp8")
+    for layer in model.model.layers:
+        for quantizer in (layer.self_attn.k_bmm_quantizer, layer.self_attn.v_bmm_quantizer):
+            quantizer.amax = torch.tensor(0.5)
+    expected = {number: alone(model, prompt, 12) for number, prompt in enumerate(asked)}
+    assert continued(model, 3, asked) == expected != plain
+
+
 def test_keys_are_computed_anew_where_frequencies_change(tmp_path: Path) -> None:
     """Prompts below, at and above longrope's switch, and continuations that pass it while others have not."""
     settings = SIZES | {"rope_parameters": LONGROPE, "original_max_position_embeddings": 24, "partial_rotary_factor": 1}
@@ -125,16 +144,25 @@ def test_the_number_of_rows_changes_nothing(llama: Any, width: int) -> None:
     assert continued(llama, width, asked, **drawn) == continued(llama, 4, asked, **drawn)
 
 
-def test_columns_that_no_row_uses_are_given_up(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.generation.slots.SPARE", 2)
-    asked = prompts([3, 40, 5, 6, 2, 9])
+def test_memory_is_that_of_the_rows_lengths(llama: Any) -> None:
+    """Six rows, two at a time, of which one is long: no other is padded to it, and what ends is given up."""
+    asked = prompts([3, 140, 5, 6, 2, 9])
     decoder = Decoder(llama, 2, Sampling(max_new_tokens=25))
     most, made = 0, {}
     for request, ids in decoder.run([Request(prompt=prompt, number=number) for number, prompt in enumerate(asked)]):
         made[request.number] = ids
-        most = max(most, decoder.cache.layers[0].keys.shape[-2])
+        most = max(most, decoder.blocks.used)
     assert made == {number: alone(llama, prompt, 25) for number, prompt in enumerate(asked)}
-    assert 40 + 25 - 1 <= most <= 40 + 25 + 2
+    assert most <= (140 + 25) // BLOCK + 1 + 2
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_common_beginning_changes_no_token(name: str, tmp_path: Path) -> None:
+    """Longer than the windows and than a block."""
+    random_model(name, tmp_path, torch.float32, **SIZES | OWN.get(name, {}))
+    model = hf.load_model(tmp_path, torch.float32)
+    asked = prompts([4, 1, 9, 20], prompts([40])[0])
+    assert continued(model, 3, asked) == {number: alone(model, prompt, 12) for number, prompt in enumerate(asked)}
 
 
 def test_a_common_beginning_is_read_once(llama: Any, meter: Any) -> None:
@@ -233,7 +261,7 @@ def test_free_rows_are_dropped_when_nothing_waits(llama: Any, meter: Any) -> Non
     decoder.sampling = Sampling(max_new_tokens=12, stopped=lambda made: len(made) == limits[owner(decoder, made)])
     ended = decoder.run([Request(prompt=prompt, number=number) for number, prompt in enumerate(asked)])
     assert {one.number: made for one, made in ended} == {n: made[: limits[n]] for n, made in whole.items()}
-    assert [rows for rows, _ in shapes] == [4] + [4] * 3 + [2] * 3 + [1] * 3
+    assert [rows for rows, _ in shapes] == [4] + [3] * 3 + [2] * 3 + [1] * 3
 
 
 @pytest.mark.parametrize(
