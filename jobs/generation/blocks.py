@@ -75,7 +75,7 @@ class Blocks:
         self.device, self.length = model.device, length
         self.prefix = (
             [_quantized(layer, own) for layer, own in zip(prefix.layers, self.quantizers, strict=True)]
-            if (prefix)
+            if prefix
             else []
         )
         self.layers: list[Layer] = []
