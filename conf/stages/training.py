@@ -134,17 +134,11 @@ class Training(StageConfig):
                 f"spikes.window {self.spikes.window} is not below steps {self.steps}, so no step would be judged;"
                 " choose a shorter window or remove spikes"
             )
-        if self.spikes and self.spikes.point_every:
-            if self.phases:
-                raise ValueError(
-                    "spikes.action is rewind but phases are set, whose batches are counted by phase; choose skip or"
-                    " remove phases"
-                )
-            if self.spikes.point_every >= self.steps:
-                raise ValueError(
-                    f"spikes.rewind_every {self.spikes.point_every} is not below steps {self.steps}, so training could"
-                    " only begin anew; choose fewer"
-                )
+        if self.spikes and self.spikes.point_every and self.spikes.point_every >= self.steps:
+            raise ValueError(
+                f"spikes.rewind_every {self.spikes.point_every} is not below steps {self.steps}, so training could only"
+                " begin anew; choose fewer"
+            )
         return self
 
     @model_validator(mode="after")
@@ -202,6 +196,11 @@ class Training(StageConfig):
     def tokens(self) -> int:
         """Training tokens of the model."""
         return self.sequences * self.seq_length
+
+    @property
+    def spare_steps(self) -> int:
+        """Steps' text that it may read beyond its own, in place of what it leaves out where it goes back."""
+        return self.spikes.most_rewinds * (self.spikes.point_every or 0) if self.spikes else 0
 
     @property
     def tokens_per_step(self) -> int:

@@ -93,6 +93,20 @@ def change(model: GPTModel, config: dict[str, Any], phase: Phase, length: int) -
     install(model, config)
 
 
+def kept(model: GPTModel) -> dict[str, Any]:
+    """The rotary embedding of `model` before `change`, for `restore`."""
+    factors = {name: value for name, value in vars(model.config).items() if name in FACTORS}
+    return {"embedding": getattr(model, "rotary_pos_emb", None), "factors": factors}
+
+
+def restore(model: GPTModel, kept: dict[str, Any]) -> None:
+    """Give `model` back what `kept` gave."""
+    model.rotary_pos_emb = kept["embedding"]
+    for name in FACTORS:
+        vars(model.config).pop(name, None)
+    vars(model.config).update(kept["factors"])
+
+
 def _table(config: dict[str, Any], own: Rope) -> Table:
     if own.kind in PLAIN:
         channels = int(head_dim(config) * own.share)
