@@ -270,7 +270,7 @@ class Training(StageConfig):
             batch = passes.batch_of(evaluation, evaluation.batch, device)
             return memory.added(training, memory.scoring(shape, params + num_params(teacher or shape), batch))
 
-        recompute, beside = self.parallel.recompute, heads.forward_flops(shape, self.seq_length, self)
+        recompute = self.parallel.recompute
         return StageEstimate(
             params=params,
             beside=heads.params(shape, self) or None,
@@ -280,7 +280,14 @@ class Training(StageConfig):
             scratch=(self.checkpoints_kept + WRITTEN) * copies.checkpoint,
             copies=copies,
             work=flops.added(
-                flops.trained(shape, tokens, length, teacher=teacher, recompute=recompute, beside=beside)
+                flops.trained(
+                    shape,
+                    tokens,
+                    length,
+                    teacher=teacher,
+                    recompute=recompute,
+                    beside=heads.forward_flops(shape, length, self),
+                )
                 for tokens, length in self._own_lengths()
             ),
             job=JobEstimate(

@@ -22,7 +22,6 @@ from conf.stages.training import Training
 from jobs.tokens.blend_reader import Blended, splits, training_split
 from jobs.tokens.windows import Samples, Split, Windows, permutation
 
-
 Rewound = Sequence[dict[str, Any]]
 """Each time that training went back, in order: the `step` that was a spike, and the one that it went back `to`."""
 

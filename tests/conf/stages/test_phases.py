@@ -116,7 +116,6 @@ def test_what_is_refused(phases: list[dict[str, Any]], sentence: str) -> None:
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        ({"patience": 3}, "patience is 3, which may end it before its last phase; remove either"),
         ({"offline": True, "top_k": 4, "best_by": "val_loss"}, "distill.offline reads logits that were stored for seq"),
         ({"parallel": {"processes": 2, "pipeline": 2}}, "distill.parallel.pipeline is 2 but distill.phases has"),
         ({"steps": 0, "warmup_steps": 0}, "phases are set but steps is 0, so nothing is trained; remove phases"),
@@ -127,6 +126,12 @@ def test_what_phases_do_not_stand_beside(more: dict[str, Any], sentence: str) ->
         distill(*LONGER, **more)
     assert sentence in str(caught.value)
     distill(**{"steps": 20, "warmup_steps": 2} | {k: v for k, v in more.items() if k not in ("steps", "warmup_steps")})
+
+
+def test_patience_counts_in_the_last_phase() -> None:
+    assert distill(*LONGER, patience=3).judged_after == 16
+    assert distill({"until": 1, "seq_length": 128}, patience=3).judged_after == -1
+    assert distill(patience=3).judged_after == -1
 
 
 @pytest.mark.parametrize("kind", [SftConfig, QADConfig])
