@@ -127,3 +127,36 @@ def rate_told(config: Training, span: Span) -> str | None:
         return None
     rate = f"rate {own.lr:g}" + (f" to {own.min_lr:g}" if own.min_lr != own.lr else "")
     return f"{own.schedule.name} {rate}" + (f", warm-up {own.warmup_steps:,}" if own.warmup_steps else "")
+
+
+def phases_as_json(config: Any) -> list[dict[str, Any]] | None:
+    """The phases of a stage that trains in some, for other programs; null for any other."""
+    if not isinstance(config, Training) or not config.phases:
+        return None
+    return [_phase_as_json(config, span) for span in config.spans]
+
+
+def _phase_as_json(config: Training, span: Span) -> dict[str, Any]:
+    """Where a phase lies, its sequences, what it changes of the rotary embedding, and its own rate."""
+    own, phase = span.config, span.phase
+    assert phase is not None, "a training with phases has them"
+    rotary = {
+        "rope_theta": phase.rope_theta,
+        "rope_scaling": phase.rope_scaling and phase.rope_scaling.model_dump(exclude_none=True),
+    }
+    rate = {
+        "lr": own.lr,
+        "min_lr": own.min_lr,
+        "warmup_steps": own.warmup_steps,
+        "schedule": own.schedule.model_dump(exclude_none=True),
+    }
+    return {
+        "first_step": span.start + 1,
+        "until_step": span.end,
+        "until_tokens": span.end * config.tokens_per_step,
+        "seq_length": own.seq_length,
+        "global_batch": own.global_batch,
+        "micro_batch": own.micro_batch,
+        **{name: value for name, value in rotary.items() if value},
+        **(rate if own_rates(config) else {}),
+    }

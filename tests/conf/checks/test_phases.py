@@ -6,7 +6,7 @@ import pytest
 
 from conf.checks.recipe import teacher_shape
 from conf.load import load
-from conf.mix import mix_told, phases_told
+from conf.mix import mix_told, phases_as_json, phases_told
 from tests.fixtures.flow import RECIPE, told
 
 ROWS = ["teacher.global_batch=16", "teacher.micro_batch=16", "distill.global_batch=16", "distill.micro_batch=16"]
@@ -108,6 +108,34 @@ def test_the_plan_tells_the_phases() -> None:
     assert first.startswith("distill of depth, distill of width: phase 1 of 2, steps 1 to 3 (3,072 tokens)")
     assert first.endswith(", constant rate 0.001, warm-up 1") and second.endswith(", linear rate 0.001 to 0")
     assert phases_told(load(str(RECIPE), ROWS)) == []
+
+
+def test_the_plan_tells_the_phases_to_programs() -> None:
+    recipe = load(str(RECIPE), [*ROWS, LONG, phases("distill", "until: 0.5", "until: 1, schedule: linear, min_lr: 0")])
+    first, second = phases_as_json(recipe.teacher) or []
+    assert first == {
+        "first_step": 1,
+        "until_step": 30,
+        "until_tokens": 30 * 1024,
+        "seq_length": 64,
+        "global_batch": 16,
+        "micro_batch": 16,
+    }
+    longer = {"until_step": 60, "until_tokens": 60 * 1024, "seq_length": 512, "global_batch": 2, "micro_batch": 2}
+    assert second == first | longer | {"first_step": 31, "rope_theta": 50000}
+    (_, decay) = phases_as_json(recipe.distill_of("depth")) or []
+    assert {name: decay[name] for name in ("lr", "min_lr", "warmup_steps", "schedule")} == {
+        "lr": 1e-3,
+        "min_lr": 0,
+        "warmup_steps": 0,
+        "schedule": {"name": "linear"},
+    }
+    scaled = load(
+        str(RECIPE), [*ROWS, phases("teacher", "until: 1, rope_scaling: {rope_type: yarn, factor: 2, beta_fast: 16}")]
+    )
+    (only,) = phases_as_json(scaled.teacher) or []
+    assert only["rope_scaling"] == {"rope_type": "yarn", "factor": 2, "beta_fast": 16} and "rope_theta" not in only
+    assert phases_as_json(scaled.distill) is phases_as_json(recipe.data) is None
 
 
 def test_the_mix_is_told_in_blocks() -> None:

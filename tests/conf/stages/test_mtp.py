@@ -46,9 +46,7 @@ def test_the_shortest_phase_has_tokens_for_the_last_head() -> None:
         if fits:
             assert DistillConfig.model_validate(config).mtp == Mtp(heads=7)
         else:
-            with pytest.raises(
-                ValueError, match="of 8 tokens has no tokens so far ahead; choose at most 6 heads"
-            ):
+            with pytest.raises(ValueError, match="of 8 tokens has no tokens so far ahead; choose at most 6 heads"):
                 DistillConfig.model_validate(config)
 
 

@@ -116,8 +116,6 @@ def test_what_is_refused(phases: list[dict[str, Any]], sentence: str) -> None:
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        ({"offline": True, "top_k": 4, "best_by": "val_loss"}, "distill.offline reads logits that were stored for seq"),
-        ({"parallel": {"processes": 2, "pipeline": 2}}, "distill.parallel.pipeline is 2 but distill.phases has"),
         ({"steps": 0, "warmup_steps": 0}, "phases are set but steps is 0, so nothing is trained; remove phases"),
     ],
 )
