@@ -107,7 +107,8 @@ def _phase_told(config: Training, span: Span) -> str:
         f" ({(span.end - span.start) * config.tokens_per_step:,} tokens): {own.global_batch:,} sequences of"
         f" {own.seq_length:,} a step, {own.micro_batch} in a micro-batch"
     )
-    return ", ".join(part for part in (told, rotary_told(span), rate_told(config, span)) if part)
+    line = ", ".join(part for part in (told, rotary_told(span), rate_told(config, span)) if part)
+    return line + ("; the training ends in it" if span.end < span.until else "")
 
 
 def rotary_told(span: Span) -> str | None:

@@ -199,8 +199,10 @@ class Training(StageConfig):
 
     @property
     def spare_steps(self) -> int:
-        """Steps' text that it may read beyond its own, in place of what it leaves out where it goes back."""
-        return self.spikes.most_rewinds * (self.spikes.point_every or 0) if self.spikes else 0
+        """Steps' text beyond its own: what it may read in place of what it leaves out where it goes back, and what its
+        phases would go on with."""
+        rewound = self.spikes.most_rewinds * (self.spikes.point_every or 0) if self.spikes else 0
+        return rewound + max(0, self.spans[-1].until - self.steps)
 
     @property
     def tokens_per_step(self) -> int:

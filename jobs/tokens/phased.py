@@ -45,7 +45,7 @@ class PhasedText:
 
     def phase(self, span: Span, piece: range | None = None) -> PhaseOfText:
         """What a phase reads: of the batches that the text holds, its own, or a `piece` that `pieces` gives it."""
-        key = span.number, range(span.start, span.end) if piece is None else piece
+        key = span.number, range(span.start, span.until) if piece is None else piece
         if key not in self._opened:
             self._opened[key] = PhaseOfText(self, span, key[1])
         return self._opened[key]
@@ -138,7 +138,7 @@ class PhaseOfText:
 def pieces(spans: Sequence[Span], rewound: Rewound) -> list[list[range]]:
     """The batches of the text that each phase reads, in order: those of its steps, and for each time that training went
     back as many as it left out. No batch is in two of them."""
-    found = [[range(span.start, span.end)] for span in spans]
+    found = [[range(span.start, span.until)] for span in spans]
     entered = 0
     for each in rewound:
         counts = [_within(span, each) for span in spans]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from conf.branches import trunks
 from conf.checks.recipe import teacher_shape
 from conf.load import load
 from conf.mix import mix_told, phases_as_json, phases_told
@@ -18,6 +19,8 @@ def phases(where: str, *each: str) -> str:
 
 LONG = phases("teacher", "until: 0.5", "until: 1, seq_length: 512, rope_theta: 50000")
 TURNS = phases("distill", "until: 0.5", "until: 1, rope_theta: 50000")
+SHARED = phases("distill", "until: 6144", "until: 20480, seq_length: 128")
+WSD = ["distill.steps=20", "distill.schedule={name: wsd, decay_share: 0.2}"]
 REFUSED: dict[str, tuple[list[str], str]] = {
     "longer than the positions": (
         [phases("teacher", "until: 0.5", "until: 1, seq_length: 512")],
@@ -59,9 +62,22 @@ REFUSED: dict[str, tuple[list[str], str]] = {
         ],
         "teacher.parallel.context is 32 but seq_length 32 is not a multiple of 64",
     ),
-    "branches": (
-        [TURNS, "distill.steps=20", "distill.schedule={name: wsd}", "students.depth.branches=[10]"],
-        "students.depth.branches shares the first steps of trainings of other lengths; remove either",
+    "branches at shares": (
+        [TURNS, *WSD, "students.depth.branches=[10]"],
+        "distill of depth has phases that end at shares of each training, so those that share steps with students.depth"
+        " would change theirs elsewhere; give until in tokens",
+    ),
+    "branches of rates": (
+        [phases("distill", "until: 10240", "until: 20480, lr: 1e-4"), *WSD, "students.depth.branches=[10]"],
+        "distill of depth has phases with learning rates of their own, so no stable phase goes over them that",
+    ),
+    "an end that is not reached": (
+        [SHARED, *WSD, "students.depth.distill={steps: 10}"],
+        "phases of distill of depth end at 20,480 tokens, which it never reaches: steps 10 have 10,240 tokens",
+    ),
+    "an end that a teacher does not reach": (
+        [phases("teacher", "until: 10240", "until: 102400, seq_length: 128")],
+        "phases of teacher end at 102,400 tokens, which it never reaches: steps 60 have 61,440 tokens",
     ),
 }
 
@@ -76,6 +92,8 @@ def test_what_is_refused(case: str) -> None:
     "overrides",
     [
         [LONG],
+        [SHARED, *WSD, "students.depth.branches=[5, 10]"],
+        [SHARED, *WSD, "students.depth.branches=[]", "students.depth.distill={steps: 10}"],
         [phases("teacher", "until: 0.5, rope_theta: 5e4", "until: 1, seq_length: 512")],
         [phases("teacher", "until: 1, seq_length: 512, rope_scaling: {rope_type: yarn, factor: 2}")],
         [phases("distill", "until: 0.5", "until: 1, seq_length: 128, rope_theta: 5e4")],
@@ -85,6 +103,20 @@ def test_what_is_refused(case: str) -> None:
 )
 def test_just_within(overrides: list[str]) -> None:
     load(str(RECIPE), [*ROWS, *overrides])
+
+
+def test_branches_share_their_phases() -> None:
+    """The trunks have one key in all of them, and say nothing of steps that they do not make."""
+    recipe = load(str(RECIPE), [*ROWS, SHARED, *WSD, "students.depth.branches=[5, 10]"])
+    first, *others = (trunks(recipe, name)[0] for name in ("depth", "depth-5", "depth-10"))
+    assert all(first.identity() == other.identity() for other in others) and first.until == 4
+    told = [line for line in phases_told(recipe) if line.startswith("distill of depth-")]
+    assert [line.partition(" (")[0] for line in told] == [
+        "distill of depth-5: phase 1 of 2, steps 1 to 5",
+        "distill of depth-10: phase 1 of 2, steps 1 to 6",
+        "distill of depth-10: phase 2 of 2, steps 7 to 10",
+    ]
+    assert told[0].endswith("; the training ends in it") and told[2].endswith("; the training ends in it")
 
 
 def test_a_teacher_grows_with_its_phases() -> None:
