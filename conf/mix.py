@@ -134,11 +134,12 @@ def phases_as_json(config: Any) -> list[dict[str, Any]] | None:
     """The phases of a stage that trains in some, for other programs; null for any other."""
     if not isinstance(config, Training) or not config.phases:
         return None
-    return [_phase_as_json(config, span) for span in config.spans]
+    last = getattr(config, "until", config.steps)  # a trunk stops before
+    return [_phase_as_json(config, span, min(span.end, last)) for span in config.spans if span.start < last]
 
 
-def _phase_as_json(config: Training, span: Span) -> dict[str, Any]:
-    """Where a phase lies, its sequences, what it changes of the rotary embedding, and its own rate."""
+def _phase_as_json(config: Training, span: Span, end: int) -> dict[str, Any]:
+    """Where a phase lies up to step `end`, its sequences, what it changes of the rotary embedding, and its own rate."""
     own, phase = span.config, span.phase
     assert phase is not None, "a training with phases has them"
     rotary = {
@@ -153,8 +154,8 @@ def _phase_as_json(config: Training, span: Span) -> dict[str, Any]:
     }
     return {
         "first_step": span.start + 1,
-        "until_step": span.end,
-        "until_tokens": span.end * config.tokens_per_step,
+        "until_step": end,
+        "until_tokens": end * config.tokens_per_step,
         "seq_length": own.seq_length,
         "global_batch": own.global_batch,
         "micro_batch": own.micro_batch,

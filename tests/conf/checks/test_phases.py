@@ -110,6 +110,8 @@ def test_branches_share_their_phases() -> None:
     recipe = load(str(RECIPE), [*ROWS, SHARED, *WSD, "students.depth.branches=[5, 10]"])
     first, *others = (trunks(recipe, name)[0] for name in ("depth", "depth-5", "depth-10"))
     assert all(first.identity() == other.identity() for other in others) and first.until == 4
+    ends = [[phase["until_step"] for phase in phases_as_json(trunk) or []] for trunk in trunks(recipe, "depth")]
+    assert ends == [[4], [6, 8], [6, 16]]
     told = [line for line in phases_told(recipe) if line.startswith("distill of depth-")]
     assert [line.partition(" (")[0] for line in told] == [
         "distill of depth-5: phase 1 of 2, steps 1 to 5",
