@@ -272,7 +272,7 @@ class Training(StageConfig):
             batch = passes.batch_of(evaluation, evaluation.batch, device)
             return memory.added(training, memory.scoring(shape, params + num_params(teacher or shape), batch))
 
-        recompute = self.parallel.recompute
+        more: dict[str, Any] = {"teacher": teacher, "recompute": self.parallel.recompute}
         return StageEstimate(
             params=params,
             beside=heads.params(shape, self) or None,
@@ -282,14 +282,7 @@ class Training(StageConfig):
             scratch=(self.checkpoints_kept + WRITTEN) * copies.checkpoint,
             copies=copies,
             work=flops.added(
-                flops.trained(
-                    shape,
-                    tokens,
-                    length,
-                    teacher=teacher,
-                    recompute=recompute,
-                    beside=heads.forward_flops(shape, length, self),
-                )
+                flops.trained(shape, tokens, length, beside=heads.forward_flops(shape, length, self), **more)
                 for tokens, length in self._own_lengths()
             ),
             job=JobEstimate(

@@ -184,3 +184,17 @@ def middle(models: Models) -> float:
     found = distill({"until": 1, "seq_length": 128}).estimate(models)
     assert found and found.work
     return found.work.flops
+
+
+def test_heads_read_as_far_back_as_each_phase() -> None:
+    """Their FLOPs are of each phase's length too."""
+    models = Models(teacher=SHAPE, before=SHAPE, after=SHAPE, where="distill")
+    work = [
+        distill(*phases, mtp={"heads": 2}).estimate(models)
+        for phases in ((), ({"until": 1, "seq_length": 128},), ({"until": 0.5}, {"until": 1, "seq_length": 128}))
+    ]
+    short, long, both = (found.work.flops for found in work if found and found.work)
+    assert both == pytest.approx((short + long) / 2)
+    plain_short, plain_long = (distill(*phases).estimate(models) for phases in ((), ({"until": 1, "seq_length": 128},)))
+    assert plain_short and plain_long and plain_short.work and plain_long.work
+    assert long - short > (plain_long.work.flops - plain_short.work.flops) * 1.1
