@@ -22,7 +22,7 @@ from jobs.tokens import logit_store
 from jobs.tokens.logit_store import LogitStore, Rows
 from jobs.tokens.windows import Windows
 from tests.fixtures.flow import RECIPE, imbik, report_of
-from tests.fixtures.jobs import TRAINING, first, killed_after_a_checkpoint, last, refused, run_job
+from tests.fixtures.jobs import TRAINING, first, last, refused, run_job
 
 LOGITS = {"top_k": 24, "seq_length": 64, "precision": "fp32", "micro_batch": 4}
 OFFLINE = {"steps": 12, **TRAINING, "lr": 1e-3, "top_k": 24}
@@ -290,23 +290,3 @@ def test_top_k_above_the_vocabulary_is_refused(
 ) -> None:
     inputs = {"data": corpus, "teacher": teacher}
     assert "logits.top_k is 999" in refused("logits", LOGITS | {"top_k": 999}, inputs, tmp_path / "wide", capfd)
-
-
-@pytest.mark.slow
-def test_phases_learn_from_stored_logits(corpus: Path, teacher: Path, student: Path, tmp_path: Path) -> None:
-    """Stored at the longest phase's length, which is therefore taught as by the teacher itself; and after a kill."""
-    stored = run_job("logits", LOGITS | {"seq_length": 128}, {"data": corpus, "teacher": teacher}, tmp_path / "logits")
-    phases = [{"until": 0.5, "seq_length": 128}, {"until": 1, "seq_length": 64}]
-    config = OFFLINE | {"steps": 6, "phases": phases, "checkpoint_every": 2, "rest_bucket": True}
-    config |= {"best_by": "val_divergence", "validate_every": 6}
-    inputs = {"data": corpus, "teacher": teacher, "student": student}
-    online = run_job("distill", config, inputs, tmp_path / "online")
-    offline = config | {"offline": True}
-    whole = run_job("distill", offline, inputs | {"logits": stored}, tmp_path / "whole")
-    for name in ("train_divergence", "train_teacher_loss"):
-        assert first(whole, name) == pytest.approx(first(online, name), rel=5e-3), name
-    assert abs(last(whole, "train_teacher_loss") - last(online, "train_teacher_loss")) > 0.01, "short: a longer context"
-    killed_after_a_checkpoint("distill", offline, inputs | {"logits": stored}, tmp_path / "killed")
-    killed = run_job("distill", offline, inputs | {"logits": stored}, tmp_path / "killed")
-    one, two = (folder / "model" / "model.safetensors" for folder in (whole, killed))
-    assert one.read_bytes() == two.read_bytes()

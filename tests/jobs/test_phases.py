@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.jobs import TRAINING, killed_after_a_checkpoint, run_job
+from tests.fixtures.jobs import TRAINING, first, killed_after_a_checkpoint, last, run_job
 
+LOGITS = {"top_k": 24, "seq_length": 128, "precision": "fp32", "micro_batch": 4}
 SPIKES = {"window": 5, "grad_norm": 1.01, "loss": None, "action": "rewind", "rewind_every": 2, "rewinds": 100}
 CONFIG: dict[str, Any] = TRAINING | {
     "steps": 14,
@@ -47,3 +48,30 @@ def test_a_killed_job_equals_an_undisturbed_one(
         for path in (whole, killed)
     )
     assert ours == theirs
+
+
+@pytest.mark.slow
+def test_phases_learn_from_stored_logits(corpus: Path, teacher: Path, student: Path, tmp_path: Path) -> None:
+    """Stored at the longest phase's length, which is therefore taught as by the teacher itself; and after a kill."""
+    stored = run_job("logits", LOGITS, {"data": corpus, "teacher": teacher}, tmp_path / "logits")
+    phases = [{"until": 0.5, "seq_length": 128}, {"until": 1, "seq_length": 64}]
+    config = TRAINING | {
+        "lr": 1e-3,
+        "top_k": 24,
+        "steps": 6,
+        "phases": phases,
+        "checkpoint_every": 2,
+        "rest_bucket": True,
+    }
+    config |= {"best_by": "val_divergence", "validate_every": 6}
+    inputs = {"data": corpus, "teacher": teacher, "student": student}
+    online = run_job("distill", config, inputs, tmp_path / "online")
+    offline = config | {"offline": True}
+    whole = run_job("distill", offline, inputs | {"logits": stored}, tmp_path / "whole")
+    for name in ("train_divergence", "train_teacher_loss"):
+        assert first(whole, name) == pytest.approx(first(online, name), rel=5e-3), name
+    assert abs(last(whole, "train_teacher_loss") - last(online, "train_teacher_loss")) > 0.01, "short: a longer context"
+    killed_after_a_checkpoint("distill", offline, inputs | {"logits": stored}, tmp_path / "killed")
+    killed = run_job("distill", offline, inputs | {"logits": stored}, tmp_path / "killed")
+    one, two = (folder / "model" / "model.safetensors" for folder in (whole, killed))
+    assert one.read_bytes() == two.read_bytes()
