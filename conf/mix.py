@@ -107,7 +107,8 @@ def _phase_told(config: Training, span: Span) -> str:
         f" ({(span.end - span.start) * config.tokens_per_step:,} tokens): {own.global_batch:,} sequences of"
         f" {own.seq_length:,} a step, {own.micro_batch} in a micro-batch"
     )
-    return ", ".join(part for part in (told, rotary_told(span), rate_told(config, span)) if part)
+    line = ", ".join(part for part in (told, rotary_told(span), rate_told(config, span)) if part)
+    return line + ("; the training ends in it" if span.end < span.until else "")
 
 
 def rotary_told(span: Span) -> str | None:
@@ -127,3 +128,37 @@ def rate_told(config: Training, span: Span) -> str | None:
         return None
     rate = f"rate {own.lr:g}" + (f" to {own.min_lr:g}" if own.min_lr != own.lr else "")
     return f"{own.schedule.name} {rate}" + (f", warm-up {own.warmup_steps:,}" if own.warmup_steps else "")
+
+
+def phases_as_json(config: Any) -> list[dict[str, Any]] | None:
+    """The phases of a stage that trains in some, for other programs; null for any other."""
+    if not isinstance(config, Training) or not config.phases:
+        return None
+    last = getattr(config, "until", config.steps)  # a trunk stops before
+    return [_phase_as_json(config, span, min(span.end, last)) for span in config.spans if span.start < last]
+
+
+def _phase_as_json(config: Training, span: Span, end: int) -> dict[str, Any]:
+    """Where a phase lies up to step `end`, its sequences, what it changes of the rotary embedding, and its own rate."""
+    own, phase = span.config, span.phase
+    assert phase is not None, "a training with phases has them"
+    rotary = {
+        "rope_theta": phase.rope_theta,
+        "rope_scaling": phase.rope_scaling and phase.rope_scaling.model_dump(exclude_none=True),
+    }
+    rate = {
+        "lr": own.lr,
+        "min_lr": own.min_lr,
+        "warmup_steps": own.warmup_steps,
+        "schedule": own.schedule.model_dump(exclude_none=True),
+    }
+    return {
+        "first_step": span.start + 1,
+        "until_step": end,
+        "until_tokens": end * config.tokens_per_step,
+        "seq_length": own.seq_length,
+        "global_batch": own.global_batch,
+        "micro_batch": own.micro_batch,
+        **{name: value for name, value in rotary.items() if value},
+        **(rate if own_rates(config) else {}),
+    }

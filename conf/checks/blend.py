@@ -29,11 +29,6 @@ def check_blend(recipe: Recipe) -> None:
                 f" {config.seq_length}) but {name} {most:,}; raise {'blend.tokens' if recipe.blend.tokens else 'it'} or"
                 " choose fewer steps"
             )
-        if recipe.blend.stages and config.spikes and config.spikes.point_every:
-            raise ValueError(
-                f"{where} has spikes.action rewind, which reads more batches than blend.stages place; choose skip, or"
-                " weights that do not change"
-            )
         if recipe.blend.stages:
             _check_stages(recipe.blend, where, config)
     _check_branches(recipe, recipe.blend)

@@ -10,7 +10,8 @@ from conf.recipe import Recipe
 from conf.rotary import rope
 from conf.shape import Shape, family, head_dim
 from conf.stages.early_stopping import WithEarlyStopping
-from conf.stages.phases import Phase, RopeScaling
+from conf.stages.mix import in_tokens
+from conf.stages.phases import Phase, RopeScaling, check_reached, own_rates
 from conf.stages.training import Training
 
 
@@ -53,16 +54,16 @@ def check_whole(recipe: Recipe) -> None:
     """Raise ValueError where phases stand beside what reads the text in another order or stops anywhere."""
     if recipe.engine == "nemo" and (recipe.teacher.phases or (recipe.distill and recipe.distill.phases)):
         raise ValueError("phases are not supported by engine nemo; remove them or use engine megatron")
+    check_reached("teacher", recipe.teacher)
     for name, student in recipe.students.items():
         for number in range(len(student.rounds or (None,))):
             config = recipe.distill_of(name, number)
             if student.branches is None and student.branch_of is None:
+                if config:
+                    check_reached(f"distill of {name}", config)
                 continue
             if config and config.phases:
-                raise ValueError(
-                    f"distill of {name} has phases, but students.{name}.branches shares the first steps of trainings of"
-                    " other lengths; remove either"
-                )
+                _check_shared(name, config)
             if config and config.spikes and config.spikes.point_every:
                 raise ValueError(
                     f"distill of {name} has spikes.action rewind, but students.{name}.branches shares its first steps,"
@@ -73,6 +74,21 @@ def check_whole(recipe: Recipe) -> None:
         raise ValueError(
             "distill.spikes.action is rewind, but study.stop stops trials between their steps, and one that goes on"
             " cannot go back before them; choose skip or remove study.stop"
+        )
+
+
+def _check_shared(name: str, config: Training) -> None:
+    """Raise ValueError for phases that students who share a stable phase would not have in common."""
+    if own_rates(config):
+        raise ValueError(
+            f"distill of {name} has phases with learning rates of their own, so no stable phase goes over them that"
+            f" students.{name} could share; leave lr, min_lr, warmup_steps and schedule out of phases, and set"
+            " distill.schedule to wsd"
+        )
+    if not in_tokens([phase.until for phase in config.phases]):
+        raise ValueError(
+            f"distill of {name} has phases that end at shares of each training, so those that share steps with"
+            f" students.{name} would change theirs elsewhere; give until in tokens"
         )
 
 

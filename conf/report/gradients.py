@@ -41,4 +41,8 @@ class Gradients(Config):
     highest: float = Field(description="Highest finite norm before clipping.")
     tokens: tuple[int, ...] = Field(description="Tokens seen after each point of the figure.")
     norm: tuple[float, ...] = Field(description="Highest norm since the point before.")
+    attention_logit: tuple[float, ...] = Field(
+        default=(), description="Largest attention logit since the point before; empty: not logged."
+    )
+    bound: float | None = Field(default=None, description="Bound of attention logits (qk_clip); null: none.")
     spikes: Skipped | None = Field(default=None, description="null: spikes were not looked for.")

@@ -131,17 +131,6 @@ class DistillConfig(WithDistillationLoss, WithEarlyStopping, WithHeads, WithDocu
                 "distill.intermediate needs the teacher's layer outputs, which offline does not store; remove one of"
                 " the two"
             )
-        lengths = {span.config.seq_length for span in self.spans}
-        if self.parallel.pipeline > 1 and len(lengths) > 1:
-            raise ValueError(
-                f"distill.parallel.pipeline is {self.parallel.pipeline} but distill.phases has sequences of several"
-                " lengths, and stages that also carry the teacher exchange tensors of one; choose pipeline 1"
-            )
-        if self.offline and self.phases:
-            raise ValueError(
-                "distill.offline reads logits that were stored for sequences of one length, but distill.phases is set;"
-                " remove either"
-            )
         if self.offline and self.best_by == "val_kl" and (self.keep == "best" or self.patience):
             raise ValueError(
                 "distill.best_by is val_kl, which needs the teacher's full vocabulary; choose val_divergence with"

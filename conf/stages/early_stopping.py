@@ -38,7 +38,8 @@ class WithEarlyStopping(Training):
         ge=1,
         description=(
             "Stop after this many validations (with best_by mmlu or a benchmark: evaluations) without improvement;"
-            " empty: never. The learning rate then ends above min_lr, because the schedule spans all steps."
+            " empty: never. The learning rate then ends above min_lr, because the schedule spans all steps. With"
+            " phases, only the last one is judged."
         ),
     )
     min_delta: float = Field(default=0.0, ge=0, description="With patience: smaller improvements do not count.")
@@ -86,8 +87,6 @@ class WithEarlyStopping(Training):
                 f"average.kind is mean but patience is {self.patience}, so the last steps are not known beforehand;"
                 " choose kind ema or remove patience"
             )
-        if self.patience is not None and self.phases:
-            raise ValueError(f"patience is {self.patience}, which may end it before its last phase; remove either")
         if self.evaluate_every is None and (self.evaluate_limit or self.evaluation):
             raise ValueError("evaluate_limit and evaluation need evaluate_every, which is empty; set it or remove them")
         if self.evaluate_every is None and self.evaluate_benchmarks:
@@ -95,6 +94,12 @@ class WithEarlyStopping(Training):
         if self.best_by == "mmlu" and self.evaluation and self.evaluation.mmlu is None:
             raise ValueError("best_by is mmlu but evaluation.mmlu is null; choose val_kl or val_loss")
         return self
+
+    @property
+    def judged_after(self) -> int:
+        """The step after which patience begins to count: that before the last phase's, whose weights are another
+        phase's; -1 without phases, where the weights before the first step count too."""
+        return self.spans[-1].start if len(self.spans) > 1 else -1
 
     def measured_by(self, evaluate: EvaluateConfig) -> Self:
         """A copy with `evaluation` filled in for the job: its own, else the recipe's `evaluate`."""

@@ -42,10 +42,11 @@ class WithHeads(Training):
             return self
         if not self.steps:
             raise ValueError("mtp needs training steps, and steps is 0; remove mtp or train")
-        if self.mtp.heads + 1 >= self.seq_length:
+        shortest = min(self.seq_length, *(span.config.seq_length for span in self.spans))
+        if self.mtp.heads + 1 >= shortest:
             raise ValueError(
-                f"mtp.heads is {self.mtp.heads} but a sequence of {self.seq_length} tokens has no tokens so far ahead;"
-                f" choose at most {self.seq_length - 2} heads or raise seq_length"
+                f"mtp.heads is {self.mtp.heads} but a sequence of {shortest} tokens has no tokens so far ahead; choose"
+                f" at most {shortest - 2} heads or raise {'its ' if shortest < self.seq_length else ''}seq_length"
             )
         for axis in ("pipeline", "context"):
             if getattr(self.parallel, axis) > 1:
@@ -53,8 +54,6 @@ class WithHeads(Training):
                     f"mtp is set but parallel.{axis} is {getattr(self.parallel, axis)}, over whose ranks heads do not"
                     " run; choose 1 or remove mtp"
                 )
-        if self.phases:
-            raise ValueError("mtp is set beside phases, through whose lengths heads were not taken; remove either")
         if getattr(self, "offline", False):
             raise ValueError("mtp is set but offline is true, whose stored logits no head reads; remove either")
         return self

@@ -80,6 +80,9 @@ class Span:
     number: int
     start: int
     end: int
+    until: int
+    """Where it would end if the training went on; its text is drawn up to there, so that shorter trainings read what
+    longer ones begin with."""
     config: Training
     phase: Phase | None = None
 
@@ -88,13 +91,15 @@ class Span:
 
 
 def spans(config: Training) -> tuple[Span, ...]:
-    """The phases of a training, or all of it as one."""
+    """The phases of a training that it comes to, or all of it as one."""
     if not config.phases:
-        return (Span(number=1, start=0, end=config.steps, config=config),)
+        return (Span(number=1, start=0, end=config.steps, until=config.steps, config=config),)
     own = own_rates(config)
     found: list[Span] = []
     length, rate = config.seq_length, config.lr
     for number, (phase, (start, end)) in enumerate(zip(config.phases, pairwise([0, *ends(config)]), strict=True), 1):
+        if start >= config.steps < end:
+            break
         length, rate = phase.seq_length or length, phase.lr or rate
         rows: dict[str, Any] = {
             "seq_length": length,
@@ -113,7 +118,8 @@ def spans(config: Training) -> tuple[Span, ...]:
                 "warmup_steps": warm if phase.warmup_steps is None else phase.warmup_steps,
                 "schedule": schedule,
             }
-        found.append(Span(number=number, start=start, end=end, config=config.model_copy(update=rows), phase=phase))
+        settings, reached = config.model_copy(update=rows), min(end, config.steps)
+        found.append(Span(number=number, start=start, end=reached, until=end, config=settings, phase=phase))
     return tuple(found)
 
 
@@ -178,17 +184,25 @@ def _check_until(config: Training, number: int) -> None:
 
 def _check_last(config: Training) -> None:
     """The last phase ends with the training."""
-    last, steps = config.phases[-1].until, ends(config)[-1]
-    if steps == config.steps:
-        return
-    if last < 1:
+    last = config.phases[-1].until
+    if last < 1 and ends(config)[-1] != config.steps:
         raise ValueError(
             f"phases end at {last:g} of the training, and after that nothing is said; set until of the last one to 1"
         )
-    gap = "and after that nothing is said" if steps < config.steps else "which it never reaches"
-    raise ValueError(
-        f"phases end at {told(last)} tokens, {gap}: steps {config.steps} have {config.tokens:,} tokens; set until of"
-        f" the last one to {config.tokens}, or change steps"
+    if ends(config)[-1] < config.steps:
+        raise ValueError(_elsewhere(config, "phases end", "and after that nothing is said"))
+
+
+def check_reached(where: str, config: Training) -> None:
+    """Raise ValueError for phases that go on after the end of a training that no longer one shares steps with."""
+    if config.phases and ends(config)[-1] > config.steps:
+        raise ValueError(_elsewhere(config, f"phases of {where} end", "which it never reaches"))
+
+
+def _elsewhere(config: Training, phases_end: str, gap: str) -> str:
+    return (
+        f"{phases_end} at {told(config.phases[-1].until)} tokens, {gap}: steps {config.steps} have {config.tokens:,}"
+        f" tokens; set until of the last one to {config.tokens}, or change steps"
     )
 
 

@@ -134,17 +134,11 @@ class Training(StageConfig):
                 f"spikes.window {self.spikes.window} is not below steps {self.steps}, so no step would be judged;"
                 " choose a shorter window or remove spikes"
             )
-        if self.spikes and self.spikes.point_every:
-            if self.phases:
-                raise ValueError(
-                    "spikes.action is rewind but phases are set, whose batches are counted by phase; choose skip or"
-                    " remove phases"
-                )
-            if self.spikes.point_every >= self.steps:
-                raise ValueError(
-                    f"spikes.rewind_every {self.spikes.point_every} is not below steps {self.steps}, so training could"
-                    " only begin anew; choose fewer"
-                )
+        if self.spikes and self.spikes.point_every and self.spikes.point_every >= self.steps:
+            raise ValueError(
+                f"spikes.rewind_every {self.spikes.point_every} is not below steps {self.steps}, so training could only"
+                " begin anew; choose fewer"
+            )
         return self
 
     @model_validator(mode="after")
@@ -202,6 +196,13 @@ class Training(StageConfig):
     def tokens(self) -> int:
         """Training tokens of the model."""
         return self.sequences * self.seq_length
+
+    @property
+    def spare_steps(self) -> int:
+        """Steps' text beyond its own: what it may read in place of what it leaves out where it goes back, and what its
+        phases would go on with."""
+        rewound = self.spikes.most_rewinds * (self.spikes.point_every or 0) if self.spikes else 0
+        return rewound + max(0, self.spans[-1].until - self.steps)
 
     @property
     def tokens_per_step(self) -> int:
@@ -271,7 +272,7 @@ class Training(StageConfig):
             batch = passes.batch_of(evaluation, evaluation.batch, device)
             return memory.added(training, memory.scoring(shape, params + num_params(teacher or shape), batch))
 
-        recompute, beside = self.parallel.recompute, heads.forward_flops(shape, self.seq_length, self)
+        more: dict[str, Any] = {"teacher": teacher, "recompute": self.parallel.recompute}
         return StageEstimate(
             params=params,
             beside=heads.params(shape, self) or None,
@@ -281,7 +282,7 @@ class Training(StageConfig):
             scratch=(self.checkpoints_kept + WRITTEN) * copies.checkpoint,
             copies=copies,
             work=flops.added(
-                flops.trained(shape, tokens, length, teacher=teacher, recompute=recompute, beside=beside)
+                flops.trained(shape, tokens, length, beside=heads.forward_flops(shape, length, self), **more)
                 for tokens, length in self._own_lengths()
             ),
             job=JobEstimate(

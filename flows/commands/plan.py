@@ -127,7 +127,7 @@ def _this_machine(root: Path) -> tuple[float, float]:
 
 def _as_json(each: Sized, blend: BlendConfig | None, family: str) -> dict[str, Any]:
     """A stage for other programs: counts, bytes and hours; null where unknown."""
-    from conf.mix import as_json
+    from conf.mix import as_json, phases_as_json
 
     numbers, planned = each.numbers, each.stage
     return {
@@ -150,6 +150,7 @@ def _as_json(each: Sized, blend: BlendConfig | None, family: str) -> dict[str, A
         "waits": planned.waits or None,
         "does_not_fit": each.misfit,
         **({"mix": mix} if (mix := as_json(blend, planned.config)) else {}),
+        **({"phases": phases} if (phases := phases_as_json(planned.config)) else {}),
         "engines": _engines(planned.config, experts=bool(numbers.active), family=family),
     }
 

@@ -41,6 +41,7 @@ class Watch:
 
     def __init__(self, model: GPTModel, config: WithEarlyStopping, evaluate: Evaluate | None = None) -> None:
         self.config, self.evaluate = config, evaluate
+        self._unjudged = config.judged_after
         self.state = State()
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._best: dict[torch.nn.Parameter, torch.Tensor] = {}
@@ -67,6 +68,8 @@ class Watch:
             state.best, state.best_step = value, step
             if self.config.keep == "best":
                 self._best = {parameter: parameter.detach().to("cpu", copy=True) for parameter in self._parameters}
+        if step <= self._unjudged:
+            return
         if state.reference is None or sign * value < sign * state.reference - self.config.min_delta:
             state.reference, state.checks_without_improvement = value, 0
         else:
@@ -100,7 +103,7 @@ class Watch:
         if self.patience_exhausted and step < config.steps:
             stopped = (
                 f"{config.best_by} had not improved by more than {config.min_delta:g} in"
-                f" {state.checks_without_improvement} checks"
+                f" {state.checks_without_improvement} checks{' of the last phase' if self._unjudged > 0 else ''}"
             )
         summary: dict[str, Any] = {
             "keep": config.keep,

@@ -46,6 +46,7 @@ class DraftHead(torch.nn.Module):
 
     def __init__(self, config: TransformerConfig, number: int) -> None:
         super().__init__()
+        self.config = config
         width, eps = config.hidden_size, config.layernorm_epsilon
         self.enorm, self.hnorm, self.final_layernorm = (Norm(config, width, eps) for _ in range(3))
         # Whole on every tensor-parallel rank: it costs 2 of a layer's about 12 squares of the width.

@@ -4,6 +4,7 @@ Everything follows from the step, so that a resumed run is in the phase that an 
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from megatron.core.models.gpt import GPTModel
@@ -13,7 +14,7 @@ from conf.stages.phases import Span, own_rates
 from conf.stages.training import Training
 from jobs.megatron import rotary
 from jobs.megatron.optimizer import scheduler
-from jobs.tokens.phased import PhasedText
+from jobs.tokens.phased import PhasedText, Rewound
 from jobs.tokens.windows import Samples, Split
 
 
@@ -27,9 +28,9 @@ class Phases:
         self._whole, self._optimizer, self._model, self._text = config, optimizer, model, text
         self._hf_config, self._spans = hf_config, config.spans
         self._own = bool(config.phases) and own_rates(config)
-        self.scheduler = scheduler(config, optimizer) if not self._own else self._scheduler(self._spans[0])
-        self._read, self._span = text, self._spans[0]
-        self._entered = 0
+        self._first = copy.deepcopy(hf_config), rotary.kept(model)
+        self.scheduler: Any = None if self._own else scheduler(config, optimizer)
+        self._span, self._entered = self._spans[0], 0
         self._enter(self._spans[0])
 
     @property
@@ -44,27 +45,38 @@ class Phases:
         self.scheduler.num_steps = 0
         self.scheduler.step(step - (last.start if self._own else 0))
 
-    def samples(self, done: int, passed: int = 0) -> Samples:
-        """The sequences of the step after `done` steps, in whose phase the run then is; `passed` batches before them
-        were left out."""
+    def samples(self, done: int, rewound: Rewound = ()) -> Samples:
+        """The sequences of the step after `done` steps, in whose phase the run then is; `rewound` says which batches
+        were left out before them."""
         span = next(span for span in self._spans if done in span)
         self._enter(span)
-        rows = span.config.global_batch
-        position = (done - span.start if isinstance(self._text, PhasedText) else done + passed) * rows
-        return self._read.samples(self._read.shuffled(position, rows, self._whole.seed))
+        rows, read = span.config.global_batch, self._text
+        if isinstance(self._text, PhasedText):
+            read, number = self._text.batch(span, done, rewound)
+        else:
+            number = done + sum(each["step"] - each["to"] for each in rewound if each["to"] <= done)
+        return read.samples(read.shuffled(number * rows, rows, self._whole.seed))
 
     def _enter(self, span: Span) -> None:
-        """Go on to a phase, through those before it."""
+        """Go on to a phase, through those before it; back to one from the first on."""
+        if self._entered == span.number:
+            return
+        if self._entered > span.number:
+            self._begin_again()
         for each in self._spans[self._entered : span.number]:
             if each.phase and (each.phase.turns or each.config.seq_length > self._hf_config["max_position_embeddings"]):
                 rotary.change(self._model, self._hf_config, each.phase, each.config.seq_length)
-        if self._entered >= span.number:
-            return
         self._entered, self._span = span.number, span
-        if isinstance(self._text, PhasedText):
-            self._read = self._text.phase(span)
-        if self._own and span.number > 1:
+        if self._own:
             self.scheduler = self._scheduler(span)
+
+    def _begin_again(self) -> None:
+        """Undo what the phases have changed of the model."""
+        config, embedding = self._first
+        self._hf_config.clear()
+        self._hf_config |= copy.deepcopy(config)
+        rotary.restore(self._model, embedding)
+        self._entered = 0
 
     def _scheduler(self, span: Span) -> Any:
         """The curve of a phase; Megatron's takes its two ends from the optimizer's groups."""

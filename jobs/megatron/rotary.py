@@ -19,6 +19,7 @@ from conf.hf_config import head_dim
 from conf.rotary import ORIGINAL, Rope, local_rope, rope
 from conf.stages.phases import Phase
 from jobs.huggingface import model as hf
+from jobs.megatron.weights import HEADS
 
 FACTORS = ("yarn_rotary_scaling_factor", "yarn_mscale", "yarn_mscale_all_dim")
 """Where Megatron reads a factor on cosines and sines, in an attribute that is there only if it is not 1."""
@@ -88,9 +89,38 @@ def change(model: GPTModel, config: dict[str, Any], phase: Phase, length: int) -
     model.rotary_pos_emb = RotaryEmbedding(
         kv_channels=head_dim(config), rotary_percent=1.0, rotary_base=theta, use_cpu_initialization=True
     )
-    for name in FACTORS:
-        model.config.__dict__.pop(name, None)
+    _clear_factor(model.config)
     install(model, config)
+    _tell_heads(model)
+
+
+def kept(model: GPTModel) -> tuple[Any, dict[str, float]]:
+    """The rotary embedding of `model` before `change`, for `restore`."""
+    return getattr(model, "rotary_pos_emb", None), _factor_of(model.config)
+
+
+def restore(model: GPTModel, kept: tuple[Any, dict[str, float]]) -> None:
+    """Give `model` back what `kept` gave."""
+    model.rotary_pos_emb, factor = kept
+    _clear_factor(model.config)
+    vars(model.config).update(factor)
+    _tell_heads(model)
+
+
+def _tell_heads(model: GPTModel) -> None:
+    """Heads for later tokens have a config of their own, whose factor is the model's."""
+    for head in getattr(model, HEADS, ()):
+        _clear_factor(head.config)
+        vars(head.config).update(_factor_of(model.config))
+
+
+def _factor_of(transformer: Any) -> dict[str, float]:
+    return {name: value for name, value in vars(transformer).items() if name in FACTORS}
+
+
+def _clear_factor(transformer: Any) -> None:
+    for name in FACTORS:
+        vars(transformer).pop(name, None)
 
 
 def _table(config: dict[str, Any], own: Rope) -> Table:

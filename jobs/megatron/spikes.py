@@ -72,10 +72,6 @@ class SpikeWatch:
         self.rewound.append({"step": step, "to": point, "left_out": step - point, "reason": reason})
         raise Rewind(f"step {step} is a spike because {reason}; training goes on from step {point} with other batches")
 
-    def passed(self, done: int) -> int:
-        """Batches that were left out before the step after `done` steps."""
-        return sum(int(each["left_out"]) for each in self.rewound if each["to"] <= done)
-
     def point(self, step: int) -> bool:
         """Whether training may go back to `step`."""
         return self.config.point_every is not None and step % self.config.point_every == 0

@@ -132,7 +132,7 @@ class _Run:
         self._bounded = {}
         if self.bound:
             self.bound.forget()
-        samples = self.phases.samples(done, self.spikes.passed(done) if self.spikes else 0)
+        samples = self.phases.samples(done, self.spikes.rewound if self.spikes else ())
         losses = self._pass(samples)
         self.scheduler.step(1)  # before the update, so that step 1 already learns and the last one uses min_lr
         norm, skipped = self._update(done + 1, losses[self.objective.total])

@@ -22,9 +22,10 @@ BLEND = "blend.json"
 
 class Blended:
     """The training split of a blend, for a training of `sequences`, or for so many `samples` of all of it. Indices run
-    through the windows of the first corpus, then of the second, and so on."""
+    through the windows of the first corpus, then of the second, and so on. A training may read `spare` sequences more,
+    which follow in the same mix."""
 
-    def __init__(self, data: Path, seq_length: int, sequences: int, *, samples: bool = False) -> None:
+    def __init__(self, data: Path, seq_length: int, sequences: int, *, samples: bool = False, spare: int = 0) -> None:
         content = json.loads((data / BLEND).read_text())
         entries = content["sources"]
         self.seq_length, self.stages = seq_length, content.get("stages", [])
@@ -35,7 +36,8 @@ class Blended:
         self.weights = np.array([entry["weight"] for entry in entries], dtype=np.float64)
         self.firsts = np.cumsum([0, *(len(part) for part in self.parts)])
         self.bases = np.cumsum([0, *(len(part.tokens) for part in self.parts)])
-        self.mix = self._mix(sequences, samples=samples)
+        self.mix = self._mix(sequences, samples=samples, spare=spare)
+        self._planned = self._mix(sequences, samples=samples) if spare else self.mix
 
     def __len__(self) -> int:
         return int(self.firsts[-1])
@@ -77,10 +79,11 @@ class Blended:
         return result
 
     def told(self) -> list[str]:
-        """What each stage of the mix reads in this training, a sentence each; none where the mix does not change."""
-        if not isinstance(self.mix, Staged):
+        """What each stage of the mix reads in this training if nothing is left out, a sentence each; none where the mix
+        does not change."""
+        if not isinstance(self._planned, Staged):
             return []
-        sizes, so_far = np.array([len(part) for part in self.parts]), np.cumsum(self.mix.read, axis=0)
+        sizes, so_far = np.array([len(part) for part in self.parts]), np.cumsum(self._planned.read, axis=0)
         return [
             f"stage {number} of the blend, to sequence {end:,}: "
             + ", ".join(
@@ -89,19 +92,22 @@ class Blended:
                 if count
             )
             for number, (end, read, until) in enumerate(
-                zip(self.mix.bounds[1:], self.mix.read, so_far, strict=True), start=1
+                zip(self._planned.bounds[1:], self._planned.read, so_far, strict=True), start=1
             )
             if read.any()
         ]
 
-    def _mix(self, sequences: int, *, samples: bool) -> Interleaved | Staged:
-        """The order of the corpora's sequences."""
+    def _mix(self, sequences: int, *, samples: bool, spare: int = 0) -> Interleaved | Staged:
+        """The order of the corpora's sequences; the last stage goes on for those that are read beyond it."""
         if not self.stages:
             return Interleaved(self.weights)
         untils = [stage["until"] for stage in self.stages]
         ends = scaled_bounds(untils, sequences) if samples else bounds(untils, sequences, self.seq_length)
         weights = [np.array([stage["weights"].get(name, 0.0) for name in self.names]) for stage in self.stages]
-        return Staged(np.minimum(ends, sequences).tolist(), weights)
+        within = np.minimum(ends, sequences + spare)
+        if spare:
+            within[-1] = sequences + spare
+        return Staged(within.tolist(), weights)
 
 
 def _corpus_folder(data: Path, name: str, path: str) -> Path:
@@ -114,12 +120,14 @@ def _corpus_folder(data: Path, name: str, path: str) -> Path:
     return folder
 
 
-def training_split(data: Path, seq_length: int, sequences: int, *, quiet: bool = False) -> Windows | Blended:
-    """The training split of a data or blend artifact, for a training of `sequences`. Prints the stages of a mix, unless
-    `quiet`."""
+def training_split(
+    data: Path, seq_length: int, sequences: int, *, spare: int = 0, quiet: bool = False
+) -> Windows | Blended:
+    """The training split of a data or blend artifact, for a training of `sequences` and at most `spare` more in place
+    of some that are left out. Prints the stages of a mix, unless `quiet`."""
     if not (data / BLEND).is_file():
         return Windows(data / "train", seq_length)
-    blended = Blended(data, seq_length, sequences)
+    blended = Blended(data, seq_length, sequences, spare=spare)
     for sentence in () if quiet else blended.told():
         print(sentence)
     return blended
@@ -132,6 +140,6 @@ def sample_split(data: Path, seq_length: int, samples: int) -> Windows | Blended
     return Blended(data, seq_length, samples, samples=True)
 
 
-def splits(data: Path, seq_length: int, sequences: int) -> tuple[Split, Windows]:
-    """The training split of a data or blend artifact, for a training of `sequences`, and its validation windows."""
-    return training_split(data, seq_length, sequences), Windows(data / "validation", seq_length)
+def splits(data: Path, seq_length: int, sequences: int, spare: int = 0) -> tuple[Split, Windows]:
+    """The training split of a data or blend artifact, as `training_split` has it, and its validation windows."""
+    return training_split(data, seq_length, sequences, spare=spare), Windows(data / "validation", seq_length)

@@ -1,4 +1,5 @@
-"""The report's section on gradients while training: norms, the share of clipped steps, and the steps skipped."""
+"""The report's section on gradients while training: norms, the share of clipped steps, the steps skipped, and the
+largest attention logits where they were logged."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ POINTS = 200
 TOLD = 3
 """Skipped steps of a model that are explained."""
 FIGURE = "gradients"
+NORM, LOGIT = "grad_norm", "max_attention_logit"
 HEADER = ("model", "steps", "gradient norm, median", "highest", "clipped to", "steps clipped", "steps skipped")
 
 
@@ -31,7 +33,9 @@ def read(folder: Path) -> Gradients | None:
     if not (folder / "metrics.jsonl").is_file():
         return None
     lines = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
-    norms = {line["step"]: line["values"]["grad_norm"] for line in lines if "grad_norm" in line["values"]}
+    norms, logits = (
+        {line["step"]: line["values"][name] for line in lines if name in line["values"]} for name in (NORM, LOGIT)
+    )
     if not norms:
         return None
     config = Record.model_validate_json((folder / "artifact.json").read_text()).config
@@ -46,14 +50,28 @@ def read(folder: Path) -> Gradients | None:
         highest=max(norms.values()),
         tokens=tuple(each[-1] * config["global_batch"] * config["seq_length"] for each in bins),
         norm=tuple(max(norms[step] for step in each) for each in bins),
+        attention_logit=_largest(logits, bins),
+        bound=(config.get("optimizer") or {}).get("qk_clip"),
         spikes=Skipped.model_validate_json(spikes.read_text()) if spikes.is_file() else None,
     )
+
+
+def _largest(logits: dict[int, float], bins: list[list[int]]) -> tuple[float, ...]:
+    """The largest logit of each point; a skipped step has none, and a point without any that of the one before."""
+    if not logits:
+        return ()
+    found = [logits[min(logits)]]
+    for each in bins:
+        found.append(max((logits[step] for step in each if step in logits), default=found[-1]))
+    return tuple(found[1:])
 
 
 def section(gradients: dict[str, Gradients]) -> Section | None:
     """The section, None where nothing was trained."""
     if not gradients:
         return None
+    watched = any(each.attention_logit for each in gradients.values())
+    below = " Below it, the largest attention logit of any head; dotted: its bound." if watched else ""
     return Section(
         title="Gradients while training",
         sentences=tuple(
@@ -61,7 +79,7 @@ def section(gradients: dict[str, Gradients]) -> Section | None:
         ),
         header=HEADER,
         rows=tuple(_row(name, each) for name, each in gradients.items()),
-        pictures={FIGURE: "Norm of the gradient before clipping; crosses are steps that were skipped."},
+        pictures={FIGURE: f"Norm of the gradient before clipping; crosses are steps that were skipped.{below}"},
     )
 
 

@@ -73,6 +73,22 @@ def test_what_is_not_stored_is_refused(logits: LogitsConfig | None, sentence: st
     check_offline("at", distill(), logits, TEACHER)
 
 
+def test_stored_logits_of_phases() -> None:
+    """The teacher has read as far back as the longest, and where only some sequences are stored they are those read."""
+    longer = {"phases": [{"until": 0.5}, {"until": 1, "seq_length": 32}]}
+    check_offline("at", distill(**OFFLINE, **longer), stored(seq_length=32, sequences=None), TEACHER)
+    with pytest.raises(ValueError, match=r"at.phases.2.seq_length is 32 but logits.seq_length is 31, so the stored te"):
+        check_offline("at", distill(**OFFLINE, **longer), stored(seq_length=31, sequences=None), TEACHER)
+    shorter = {"phases": [{"until": 0.5}, {"until": 1, "seq_length": 8}]}
+    with pytest.raises(
+        ValueError, match=r"at.phases.2.seq_length is 8 but logits.sequences stores some sequences of 16"
+    ):
+        check_offline("at", distill(**OFFLINE, **shorter), stored(), TEACHER)
+    check_offline("at", distill(**OFFLINE, **shorter), stored(sequences=None), TEACHER)
+    rates = {"phases": [{"until": 0.5}, {"until": 1, "lr": 1e-5, "min_lr": 1e-5}]}
+    check_offline("at", distill(**OFFLINE, **rates), stored(), TEACHER)
+
+
 @pytest.mark.parametrize(
     "logits",
     [

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from conf.branches import trunks
 from conf.checks.recipe import teacher_shape
 from conf.load import load
-from conf.mix import mix_told, phases_told
+from conf.mix import mix_told, phases_as_json, phases_told
 from tests.fixtures.flow import RECIPE, told
 
 ROWS = ["teacher.global_batch=16", "teacher.micro_batch=16", "distill.global_batch=16", "distill.micro_batch=16"]
@@ -18,6 +19,8 @@ def phases(where: str, *each: str) -> str:
 
 LONG = phases("teacher", "until: 0.5", "until: 1, seq_length: 512, rope_theta: 50000")
 TURNS = phases("distill", "until: 0.5", "until: 1, rope_theta: 50000")
+SHARED = phases("distill", "until: 6144", "until: 20480, seq_length: 128")
+WSD = ["distill.steps=20", "distill.schedule={name: wsd, decay_share: 0.2}"]
 REFUSED: dict[str, tuple[list[str], str]] = {
     "longer than the positions": (
         [phases("teacher", "until: 0.5", "until: 1, seq_length: 512")],
@@ -59,9 +62,22 @@ REFUSED: dict[str, tuple[list[str], str]] = {
         ],
         "teacher.parallel.context is 32 but seq_length 32 is not a multiple of 64",
     ),
-    "branches": (
-        [TURNS, "distill.steps=20", "distill.schedule={name: wsd}", "students.depth.branches=[10]"],
-        "students.depth.branches shares the first steps of trainings of other lengths; remove either",
+    "branches at shares": (
+        [TURNS, *WSD, "students.depth.branches=[10]"],
+        "distill of depth has phases that end at shares of each training, so those that share steps with students.depth"
+        " would change theirs elsewhere; give until in tokens",
+    ),
+    "branches of rates": (
+        [phases("distill", "until: 10240", "until: 20480, lr: 1e-4"), *WSD, "students.depth.branches=[10]"],
+        "distill of depth has phases with learning rates of their own, so no stable phase goes over them that",
+    ),
+    "an end that is not reached": (
+        [SHARED, *WSD, "students.depth.distill={steps: 10}"],
+        "phases of distill of depth end at 20,480 tokens, which it never reaches: steps 10 have 10,240 tokens",
+    ),
+    "an end that a teacher does not reach": (
+        [phases("teacher", "until: 10240", "until: 102400, seq_length: 128")],
+        "phases of teacher end at 102,400 tokens, which it never reaches: steps 60 have 61,440 tokens",
     ),
 }
 
@@ -76,6 +92,8 @@ def test_what_is_refused(case: str) -> None:
     "overrides",
     [
         [LONG],
+        [SHARED, *WSD, "students.depth.branches=[5, 10]"],
+        [SHARED, *WSD, "students.depth.branches=[]", "students.depth.distill={steps: 10}"],
         [phases("teacher", "until: 0.5, rope_theta: 5e4", "until: 1, seq_length: 512")],
         [phases("teacher", "until: 1, seq_length: 512, rope_scaling: {rope_type: yarn, factor: 2}")],
         [phases("distill", "until: 0.5", "until: 1, seq_length: 128, rope_theta: 5e4")],
@@ -85,6 +103,22 @@ def test_what_is_refused(case: str) -> None:
 )
 def test_just_within(overrides: list[str]) -> None:
     load(str(RECIPE), [*ROWS, *overrides])
+
+
+def test_branches_share_their_phases() -> None:
+    """The trunks have one key in all of them, and say nothing of steps that they do not make."""
+    recipe = load(str(RECIPE), [*ROWS, SHARED, *WSD, "students.depth.branches=[5, 10]"])
+    first, *others = (trunks(recipe, name)[0] for name in ("depth", "depth-5", "depth-10"))
+    assert all(first.identity() == other.identity() for other in others) and first.until == 4
+    ends = [[phase["until_step"] for phase in phases_as_json(trunk) or []] for trunk in trunks(recipe, "depth")]
+    assert ends == [[4], [6, 8], [6, 16]]
+    told = [line for line in phases_told(recipe) if line.startswith("distill of depth-")]
+    assert [line.partition(" (")[0] for line in told] == [
+        "distill of depth-5: phase 1 of 2, steps 1 to 5",
+        "distill of depth-10: phase 1 of 2, steps 1 to 6",
+        "distill of depth-10: phase 2 of 2, steps 7 to 10",
+    ]
+    assert told[0].endswith("; the training ends in it") and told[2].endswith("; the training ends in it")
 
 
 def test_a_teacher_grows_with_its_phases() -> None:
@@ -108,6 +142,34 @@ def test_the_plan_tells_the_phases() -> None:
     assert first.startswith("distill of depth, distill of width: phase 1 of 2, steps 1 to 3 (3,072 tokens)")
     assert first.endswith(", constant rate 0.001, warm-up 1") and second.endswith(", linear rate 0.001 to 0")
     assert phases_told(load(str(RECIPE), ROWS)) == []
+
+
+def test_the_plan_tells_the_phases_to_programs() -> None:
+    recipe = load(str(RECIPE), [*ROWS, LONG, phases("distill", "until: 0.5", "until: 1, schedule: linear, min_lr: 0")])
+    first, second = phases_as_json(recipe.teacher) or []
+    assert first == {
+        "first_step": 1,
+        "until_step": 30,
+        "until_tokens": 30 * 1024,
+        "seq_length": 64,
+        "global_batch": 16,
+        "micro_batch": 16,
+    }
+    longer = {"until_step": 60, "until_tokens": 60 * 1024, "seq_length": 512, "global_batch": 2, "micro_batch": 2}
+    assert second == first | longer | {"first_step": 31, "rope_theta": 50000}
+    (_, decay) = phases_as_json(recipe.distill_of("depth")) or []
+    assert {name: decay[name] for name in ("lr", "min_lr", "warmup_steps", "schedule")} == {
+        "lr": 1e-3,
+        "min_lr": 0,
+        "warmup_steps": 0,
+        "schedule": {"name": "linear"},
+    }
+    scaled = load(
+        str(RECIPE), [*ROWS, phases("teacher", "until: 1, rope_scaling: {rope_type: yarn, factor: 2, beta_fast: 16}")]
+    )
+    (only,) = phases_as_json(scaled.teacher) or []
+    assert only["rope_scaling"] == {"rope_type": "yarn", "factor": 2, "beta_fast": 16} and "rope_theta" not in only
+    assert phases_as_json(scaled.distill) is phases_as_json(recipe.data) is None
 
 
 def test_the_mix_is_told_in_blocks() -> None:

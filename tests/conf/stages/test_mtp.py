@@ -39,6 +39,17 @@ def test_a_sequence_has_tokens_for_the_last_head() -> None:
         DistillConfig.model_validate(longest | {"mtp": {"heads": MOST_HEADS}})
 
 
+def test_the_shortest_phase_has_tokens_for_the_last_head() -> None:
+    longer = TRAINING | {"seq_length": 64, "mtp": {"heads": 7}}
+    for first, fits in ((16, True), (8, False)):
+        config = longer | {"phases": [{"until": 0.5, "seq_length": first}, {"until": 1, "seq_length": 128}]}
+        if fits:
+            assert DistillConfig.model_validate(config).mtp == Mtp(heads=7)
+        else:
+            with pytest.raises(ValueError, match="of 8 tokens has no tokens so far ahead; choose at most 6 heads"):
+                DistillConfig.model_validate(config)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

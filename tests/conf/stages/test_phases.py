@@ -11,6 +11,7 @@ from conf.base import StageConfig
 from conf.estimate.numbers import Models
 from conf.shape import Shape
 from conf.stages.distill import DistillConfig
+from conf.stages.phases import check_reached
 from conf.stages.qad import QADConfig
 from conf.stages.sft import SftConfig
 from conf.stages.teacher import TeacherConfig
@@ -52,6 +53,23 @@ def test_bounds_in_tokens_go_to_the_nearest_step() -> None:
     assert edges(distill({"until": 5632}, {"until": 20480})) == [(0, 6), (6, 20)]
 
 
+def test_a_shorter_training_ends_in_an_earlier_phase() -> None:
+    """As the first steps of a longer one: the same blocks, of text that is drawn as far as the phase would go."""
+    bounds = [{"until": 10240}, {"until": 16384, "seq_length": 128}, {"until": 20480, "seq_length": 256}]
+    whole, short, edge = (distill(*bounds, steps=steps) for steps in (20, 12, 10))
+    assert [(span.start, span.end, span.until) for span in short.spans] == [(0, 10, 10), (10, 12, 16)]
+    assert edges(edge) == [(0, 10)]
+    assert (short.block_length, short.blocks) == (whole.block_length, 48)
+    assert (whole.spare_steps, short.spare_steps, edge.spare_steps) == (0, 4, 0)
+    check_reached("distill of depth", whole)
+    with pytest.raises(ValueError) as caught:
+        check_reached("distill of depth", short)
+    assert str(caught.value) == (
+        "phases of distill of depth end at 20,480 tokens, which it never reaches: steps 12 have 12,288 tokens; set"
+        " until of the last one to 12288, or change steps"
+    )
+
+
 def test_without_phases_all_is_one() -> None:
     config = distill()
     (span,) = config.spans
@@ -86,7 +104,6 @@ def test_a_smaller_rate_after_divergence_is_each_phases() -> None:
 REFUSED: list[tuple[list[dict[str, Any]], str]] = [
     ([{"until": 0.5}], "phases end at 0.5 of the training, and after that nothing is said; set until of the last one"),
     ([{"until": 10240}], "phases end at 10,240 tokens, and after that nothing is said: steps 20 have 20,480 tokens"),
-    ([{"until": 40960}], "phases end at 40,960 tokens, which it never reaches: steps 20 have 20,480 tokens; set until"),
     ([{"until": 0.5}, {"until": 0.5}, {"until": 1}], "phases.2.until is 0.5, not after 0.5, where phase 1 ends"),
     ([{"until": 0.6}, {"until": 0.5}, {"until": 1}], "phases.2.until is 0.5, not after 0.6, where phase 1 ends"),
     ([{"until": 0.5}, {"until": 20480}], "phases.1.until is 0.5, a share of the training, but that of the last phase"),
@@ -116,9 +133,6 @@ def test_what_is_refused(phases: list[dict[str, Any]], sentence: str) -> None:
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        ({"patience": 3}, "patience is 3, which may end it before its last phase; remove either"),
-        ({"offline": True, "top_k": 4, "best_by": "val_loss"}, "distill.offline reads logits that were stored for seq"),
-        ({"parallel": {"processes": 2, "pipeline": 2}}, "distill.parallel.pipeline is 2 but distill.phases has"),
         ({"steps": 0, "warmup_steps": 0}, "phases are set but steps is 0, so nothing is trained; remove phases"),
     ],
 )
@@ -127,6 +141,12 @@ def test_what_phases_do_not_stand_beside(more: dict[str, Any], sentence: str) ->
         distill(*LONGER, **more)
     assert sentence in str(caught.value)
     distill(**{"steps": 20, "warmup_steps": 2} | {k: v for k, v in more.items() if k not in ("steps", "warmup_steps")})
+
+
+def test_patience_counts_in_the_last_phase() -> None:
+    assert distill(*LONGER, patience=3).judged_after == 16
+    assert distill({"until": 1, "seq_length": 128}, patience=3).judged_after == -1
+    assert distill(patience=3).judged_after == -1
 
 
 @pytest.mark.parametrize("kind", [SftConfig, QADConfig])
@@ -164,3 +184,17 @@ def middle(models: Models) -> float:
     found = distill({"until": 1, "seq_length": 128}).estimate(models)
     assert found and found.work
     return found.work.flops
+
+
+def test_heads_read_as_far_back_as_each_phase() -> None:
+    """Their FLOPs are of each phase's length too."""
+    models = Models(teacher=SHAPE, before=SHAPE, after=SHAPE, where="distill")
+    work = [
+        distill(*phases, mtp={"heads": 2}).estimate(models)
+        for phases in ((), ({"until": 1, "seq_length": 128},), ({"until": 0.5}, {"until": 1, "seq_length": 128}))
+    ]
+    short, long, both = (found.work.flops for found in work if found and found.work)
+    assert both == pytest.approx((short + long) / 2)
+    plain_short, plain_long = (distill(*phases).estimate(models) for phases in ((), ({"until": 1, "seq_length": 128},)))
+    assert plain_short and plain_long and plain_short.work and plain_long.work
+    assert long - short > (plain_long.work.flops - plain_short.work.flops) * 1.1

@@ -16,7 +16,7 @@ from jobs.megatron.early_stopping import State, Watch
 def watch(scores: Any = None, **given: Any) -> tuple[Watch, torch.nn.Parameter]:
     """Of a model of one weight."""
     settings = {"keep": "last", "best_by": "val_kl", "patience": None, "min_delta": 0.0, "evaluate_every": None}
-    sizes = {"steps": 20, "global_batch": 4, "seq_length": 8}
+    sizes = {"steps": 20, "global_batch": 4, "seq_length": 8, "judged_after": -1}
     model: Any = torch.nn.Linear(1, 1, bias=False)
     config: Any = SimpleNamespace(**settings | sizes | given)
     return Watch(model, config, scores), model.weight
@@ -60,6 +60,24 @@ def test_patience_counts_checks(patience: int | None, exhausted: bool) -> None:
     watched, weight = watch(patience=patience)
     judged(watched, weight, [1.0, 2.0, 2.0])
     assert watched.patience_exhausted is exhausted
+
+
+def test_only_the_last_phase_is_judged() -> None:
+    """From step 3 on: what came before is no reference, however good, but may be the best."""
+    watched, weight = watch(patience=2, judged_after=2, steps=6)
+    judged(watched, weight, [1.0, 1.0, 3.0, 2.0, 2.0])
+    assert (watched.state.reference, watched.state.checks_without_improvement) == (2.0, 1)
+    assert (watched.state.best, watched.state.best_step, watched.patience_exhausted) == (1.0, 1, False)
+    watched.check(6, {"val_kl": 2.5})
+    assert watched.patience_exhausted
+
+
+def test_a_stop_tells_that_the_last_phase_was_judged(tmp_path: Path, one_rank: None) -> None:
+    for after, ending in ((2, "in 1 checks of the last phase"), (-1, "in 1 checks")):
+        watched, weight = watch(patience=1, judged_after=after)
+        judged(watched, weight, [1.0, 1.0, 3.0, 3.0][: 4 if after > 0 else 2])
+        watched.finish(4, tmp_path)
+        assert json.loads((tmp_path / "kept.json").read_text())["stopped"].endswith(f"0 {ending}")
 
 
 @pytest.mark.parametrize(("every", "steps"), [(None, []), (5, [0, 5, 10, 12]), (12, [0, 12]), (7, [0, 7, 12])])

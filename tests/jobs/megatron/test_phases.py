@@ -14,10 +14,12 @@ import torch
 from conf.parallel import Parallel
 from conf.rotary import rope
 from conf.shape import Shape
+from conf.stages.distill import DistillConfig
 from conf.stages.phases import Phase
 from conf.stages.teacher import TeacherConfig
 from jobs.megatron import model as megatron
-from jobs.megatron import rotary, training, weights
+from jobs.megatron import mtp, rotary, training, weights
+from jobs.megatron.early_stopping import Watch
 from jobs.megatron.fused_loss import defer
 from jobs.runtime import interrupt
 from jobs.tokens.indexed import IndexedWriter
@@ -47,6 +49,8 @@ SETTINGS: dict[str, Any] = {
     "model": "none",
     "phases": PHASES,
 }
+
+HEADED: dict[str, Any] = {"mtp": {"heads": 2}}
 
 
 @pytest.fixture(autouse=True)
@@ -79,8 +83,9 @@ def trained(output: Path, text: Path, **given: Any) -> tuple[Any, dict[str, Any]
     """The model, its config and what was logged."""
     config = TeacherConfig.model_validate(SETTINGS | given)
     model, hf_config = made()
+    mtp.attach(model, hf_config, config)
     output.mkdir(exist_ok=True)
-    objective = training.language_model()
+    objective = training.language_model(config.z_loss, config.mtp)
     training.train(model, hf_config, config, objective, splits=splits_of(text, config), output=output)
     lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     return model, hf_config, [(line["step"], line["values"]) for line in lines]
@@ -93,16 +98,36 @@ def whole(text: Path, tmp_path_factory: pytest.TempPathFactory, one_rank: None) 
     return output, trained(output, text)
 
 
+@pytest.fixture(scope="module")
+def headed(text: Path, tmp_path_factory: pytest.TempPathFactory, one_rank: None) -> tuple[Path, Any]:
+    interrupt.start()
+    output = tmp_path_factory.mktemp("phases") / "headed"
+    return output, trained(output, text, **HEADED)
+
+
 @pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 6])
 def test_a_run_killed_at_any_step_is_the_same(step: int, whole: Any, text: Path, tmp_path: Path) -> None:
     """At the edges, after steps 2 and 4, and between them: weights, config and every line of the log."""
+    assert_resumed(step, whole, text, tmp_path / "killed")
+
+
+@pytest.mark.parametrize("step", [2, 5])
+def test_heads_go_on_over_the_edges(step: int, headed: Any, text: Path, tmp_path: Path) -> None:
+    """Heads for later tokens, through every length and embedding; what they say is validated at one length."""
+    _, (model, _, logged) = headed
+    assert_resumed(step, headed, text, tmp_path / "killed", **HEADED)
+    assert {values["val_mtp_drafts"] for _, values in logged if "val_mtp_drafts" in values} == {8 * 7}
+    assert all(head.config.yarn_mscale == model.config.yarn_mscale for head in model.draft_heads)
+
+
+def assert_resumed(step: int, whole: Any, text: Path, killed: Path, **given: Any) -> None:
+    """A run that goes on after `step` equals the whole one."""
     output, (model, hf_config, logged) = whole
-    killed = tmp_path / "killed"
     name = f"step-{step:08}"
     shutil.copytree(output / "checkpoints" / name, killed / "checkpoints" / name)
     lines = (output / "metrics.jsonl").read_text().splitlines(keepends=True)
     (killed / "metrics.jsonl").write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
-    again, their_config, theirs = trained(killed, text)
+    again, their_config, theirs = trained(killed, text, **given)
     assert theirs == logged
     assert their_config == hf_config
     for (name, ours), other in zip(model.named_parameters(), again.parameters(), strict=True):
@@ -156,3 +181,43 @@ def test_an_average_goes_on_over_edges(text: Path, tmp_path: Path) -> None:
     phases = [{"until": 0.5}, {"until": 1, "seq_length": 16}]
     _, _, logged = trained(tmp_path / "out", text, phases=phases, average={"kind": "ema", "decay": 0.5})
     assert "average_val_loss" in logged[-1][1]
+
+
+def test_an_embedding_is_given_back_as_it_was() -> None:
+    """Its frequencies and its factor, to the model and its heads; whether it had a factor or none."""
+    model, hf_config = made()
+    mtp.attach(model, hf_config, TeacherConfig.model_validate(SETTINGS | HEADED))
+    plain = rotary.kept(model)
+    rotary.change(model, hf_config, Phase.model_validate(PHASES[2]), 32)
+    yarn, angles = rotary.kept(model), model.rotary_pos_emb.get_emb(32)
+    rotary.restore(model, plain)
+    assert model.rotary_pos_emb is plain[0]
+    assert not any(name in vars(each.config) for each in (model, *model.draft_heads) for name in rotary.FACTORS)
+    rotary.restore(model, yarn)
+    assert torch.equal(model.rotary_pos_emb.get_emb(32), angles)
+    factors = [[vars(each.config)[name] for name in rotary.FACTORS] for each in (model, *model.draft_heads)]
+    assert factors[0] == factors[1] == factors[2]
+
+
+def test_a_run_stops_in_its_last_phase_alone(text: Path, tmp_path: Path) -> None:
+    """With random weights that hardly learn; killed before the last phase and in it, it stops at the same step."""
+    settings = {key: value for key, value in SETTINGS.items() if key != "model"}
+    phases = [{"until": 0.5}, {"until": 1, "seq_length": 16}]
+    more = {"phases": phases, "validate_every": 1, "patience": 1, "min_delta": 100, "best_by": "val_loss"}
+    config = DistillConfig.model_validate(settings | more)
+    ends = []
+    for kill in (None, 2, 4):
+        output = tmp_path / f"{kill}"
+        model, hf_config = made()
+        if kill:
+            name = f"step-{kill:08}"
+            shutil.copytree(tmp_path / "None" / "checkpoints" / name, output / "checkpoints" / name)
+        output.mkdir(exist_ok=True)
+        watch = Watch(model, config)
+        splits = splits_of(text, config)
+        training.train(model, hf_config, config, training.language_model(), splits=splits, output=output, watch=watch)
+        told = json.loads((output / "kept.json").read_text())
+        ends.append((told, [parameter.detach() for parameter in model.parameters()]))
+    assert [told["trained"] for told, _ in ends] == [5, 5, 5], "one check from which, and one without improvement"
+    assert all(told == ends[0][0] for told, _ in ends)
+    assert all(torch.equal(*pair) for _, each in ends for pair in zip(each, ends[0][1], strict=True))

@@ -168,11 +168,14 @@ def test_a_smaller_rate_begins_without_them(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_batches_passed_by_step() -> None:
-    watch = SpikeWatch(TeacherConfig.model_validate(CONFIG).spikes)  # type: ignore[arg-type]
-    watch.rewound = [{"to": 4, "left_out": 3}, {"to": 8, "left_out": 2}]
-    assert [watch.passed(done) for done in (3, 4, 7, 8, 9)] == [0, 3, 3, 5, 5]
+    config = TeacherConfig.model_validate(CONFIG)
+    watch = SpikeWatch(config.spikes)  # type: ignore[arg-type]
     assert [step for step in range(10) if watch.point(step)] == [0, 4, 8]
-    watch.rewound = []
+    rewound = [{"step": 7, "to": 4}, {"step": 10, "to": 8}]
+    phases = training._Run(made()[0], config, OBJECTIVE, *SPLITS).phases
+    read = [phases.samples(done, rewound).tokens for done in (3, 4, 7, 8, 9)]
+    for tokens, batch in zip(read, (3, 7, 10, 13, 14), strict=True):
+        assert (tokens == SPLITS[0].samples(np.arange(4 * batch, 4 * batch + 4) % 40).tokens).all(), batch
     for values in [(1.0, 1.0)] * 5:
         assert not watch.skips(1, *values)
     with pytest.raises(Rewind, match=r"^step 8 is a spike because .*; training goes on from step 4 with other batches"):

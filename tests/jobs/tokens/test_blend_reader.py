@@ -155,3 +155,25 @@ def test_samples_are_of_the_whole_mix(stages: list[dict[str, Any]], tmp_path: Pa
     assert corpora(samples, samples.shuffled(0, 8, 0)) == [0, 0, 0, 1, 0, 1, 0, 1]  # type: ignore[arg-type]
     assert len(samples.first(100)) == 60, "no more than there are"
     assert isinstance(sample_split(tmp_path / "c1", 2, 8), Windows)
+
+
+@pytest.mark.parametrize("stages", [TWO, TOKENS], ids=["shares", "tokens"])
+def test_spare_sequences_follow_in_the_last_mix(stages: list[dict[str, Any]], tmp_path: Path) -> None:
+    """Of a training of 20, with 15 to spare: the bounds and what comes before them are those without."""
+    plain = blend(tmp_path, [61, 61], [0.6, 0.4], stages)
+    before, after = (Blended(tmp_path / "blend", 2, 20, spare=spare) for spare in (0, 15))
+    assert after.shuffled(0, 20, 5).tolist() == before.shuffled(0, 20, 5).tolist()
+    assert sorted(corpora(after, after.shuffled(20, 15, 5))) == [0] * 7 + [1] * 8
+    assert len(set(after.shuffled(0, 35, 5).tolist())) == 35
+    if stages is TOKENS:
+        assert after.shuffled(0, 35, 5).tolist() == plain.shuffled(0, 35, 5).tolist()
+    assert after.told() == before.told() != []
+    with pytest.raises(ValueError, match="opened for a training of 35 sequences, but sequence 36 is read"):
+        after.shuffled(20, 16, 5)
+    assert training_split(tmp_path / "blend", 2, 20, spare=15).shuffled(34, 1, 5) == after.shuffled(34, 1, 5)
+
+
+def test_a_stage_that_is_reached_by_spare_ones_alone(tmp_path: Path) -> None:
+    blend(tmp_path, [61, 61], [0.6, 0.4], [TOKENS[0], {"until": 80, "weights": {"c1": 1.0}}])
+    parts = Blended(tmp_path / "blend", 2, 8, spare=6)
+    assert corpora(parts, parts.shuffled(0, 14, 5)) == [0] * 11 + [1] * 3

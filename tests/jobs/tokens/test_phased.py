@@ -10,7 +10,7 @@ import pytest
 
 from conf.stages.teacher import TeacherConfig
 from jobs.tokens.indexed import IndexedWriter
-from jobs.tokens.phased import PhasedText, PhaseOfText, splits_of
+from jobs.tokens.phased import PhasedText, PhaseOfText, pieces, splits_of
 from jobs.tokens.windows import Windows
 from tests.jobs.tokens.test_blend_reader import blend
 
@@ -118,3 +118,58 @@ def test_a_block_holds_whole_sequences(tmp_path: Path) -> None:
     assert isinstance(part, PhaseOfText)
     assert (part.each, part.first, len(part)) == (1, 2, 24)
     assert PhasedText(tmp_path, config).phase(config.spans[2]).each == 2
+
+
+def back(*windows: tuple[int, int]) -> list[dict[str, Any]]:
+    return [{"to": to, "step": step} for to, step in windows]
+
+
+@pytest.mark.parametrize(
+    ("rewound", "expected"),
+    [
+        ([], [[(0, 8)], [(8, 12)], [(12, 16)]]),
+        (back((4, 7)), [[(0, 8), (8, 11)], [(11, 15)], [(15, 19)]]),
+        (back((4, 7), (4, 8)), [[(0, 8), (8, 11), (11, 15)], [(15, 19)], [(19, 23)]]),
+        (back((6, 10)), [[(0, 8), (12, 14)], [(8, 12), (14, 16)], [(16, 20)]]),
+        (back((6, 8)), [[(0, 8), (8, 10)], [(10, 14)], [(14, 18)]]),
+        (back((8, 9)), [[(0, 8)], [(8, 12), (12, 13)], [(13, 17)]]),
+        (back((6, 10), (6, 7)), [[(0, 8), (12, 14), (16, 17)], [(8, 12), (14, 16)], [(17, 21)]]),
+        (back((7, 13)), [[(0, 8), (16, 17)], [(8, 12), (17, 21)], [(12, 16), (21, 22)]]),
+        (back((12, 14)), [[(0, 8)], [(8, 12)], [(12, 16), (16, 18)]]),
+    ],
+)
+def test_each_phase_goes_on_after_what_was_left_out(rewound: Any, expected: Any) -> None:
+    """Windows within a phase, up to an edge, from one, over one and over two; and a second time before an edge that
+    was crossed."""
+    found = pieces(phased(16, *LENGTHS).spans, rewound)
+    assert [[(piece.start, piece.stop) for piece in of_phase] for of_phase in found] == expected
+
+
+@pytest.mark.parametrize("windows", [((4, 7),), ((6, 10),), ((6, 10), (6, 7)), ((4, 7), (4, 8), (11, 14))])
+def test_a_run_that_goes_back_reads_nothing_twice(tmp_path: Path, windows: Any) -> None:
+    """Step by step as training does it, with all that it leaves out; two blocks a step."""
+    config = phased(16, *LENGTHS).model_copy(update={"global_batch": 4})
+    text, rewound, read, done = PhasedText(corpus(tmp_path, 2000), config), list[dict[str, Any]](), list[int](), 0
+    left = list(back(*windows))
+    while done < 16:
+        span = next(span for span in config.spans if done in span)
+        part, number = text.batch(span, done, rewound)
+        rows = span.config.global_batch
+        tokens = part.samples(part.shuffled(number * rows, rows, 3)).tokens[:, :-1]
+        assert tokens.shape == (rows, span.config.seq_length)
+        read += tokens.ravel().tolist()
+        done += 1
+        if left and done == left[0]["step"]:
+            rewound.append(left.pop(0))
+            done = rewound[-1]["to"]
+    steps = 16 + sum(step - to for to, step in windows)
+    assert len(read) == len(set(read)) == steps * 32
+    assert max(piece.stop for of_phase in pieces(config.spans, rewound) for piece in of_phase) == steps
+
+
+def test_a_text_is_opened_once_a_piece(tmp_path: Path) -> None:
+    config = phased(16, *LENGTHS)
+    text = PhasedText(corpus(tmp_path, 2000), config)
+    (first, number), (again, second) = (text.batch(config.spans[0], done, back((4, 7))) for done in (3, 4))
+    assert first is again is text.phase(config.spans[0]) and (number, second) == (3, 7)
+    assert text.batch(config.spans[0], 5, back((4, 7)))[1] == 0

@@ -16,11 +16,15 @@ from tasks.report.sections.gradients import POINTS, read, read_gradients, sectio
 REASON = "its loss 9 is more than 2 times 3, the median of the 50 steps before"
 
 
-def trained(folder: Path, norms: list[float | None], skipped: list[int] | None = None) -> Path:
-    """A sealed training of 4 x 8 tokens a step, clipped to 1; a norm that is None was no number."""
+def trained(
+    folder: Path, norms: list[float | None], skipped: list[int] | None = None, logits: dict[int, float] | None = None
+) -> Path:
+    """A sealed training of 4 x 8 tokens a step, clipped to 1; a norm that is None was no number. With `logits` by step,
+    attention is bounded to 50."""
     folder.mkdir()
     empty: dict[str, Any] = {"hashed": {}, "inputs": {}, "files": {}, "versions": {}}
-    config = {"global_batch": 4, "seq_length": 8, "clip_grad": 1.0}
+    config: dict[str, Any] = {"global_batch": 4, "seq_length": 8, "clip_grad": 1.0}
+    config |= {"optimizer": {"name": "muon", "qk_clip": 50}} if logits else {}
     record = Record(
         stage="distill", key="k", revision=1, config=config, seconds=1.0, created="2026-01-01T00:00:00", **empty
     )
@@ -29,6 +33,8 @@ def trained(folder: Path, norms: list[float | None], skipped: list[int] | None =
     lines += [
         {"step": step, "values": {} if norm is None else {"grad_norm": norm}} for step, norm in enumerate(norms, 1)
     ]
+    for step, logit in (logits or {}).items():
+        lines[step]["values"]["max_attention_logit"] = logit
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     if skipped is not None:
         steps = [{"step": step, "reason": REASON} for step in skipped]
@@ -106,3 +112,25 @@ def test_where_training_went_back_is_told() -> None:
         "Went back from spikes while teacher was trained: 1 time, 3 batches left out, from step 7 to 4 because its loss"
         " is nan.",
     )
+
+
+def test_the_largest_logits_are_drawn_beside(tmp_path: Path) -> None:
+    """Where a step was skipped, the point shows the one before."""
+    watched = read(trained(tmp_path / "a", [0.5, 2.0, 0.7], [2], {1: 40.0, 3: 60.0}))
+    plain = read(trained(tmp_path / "b", [0.5, 2.0, 0.7]))
+    assert watched and plain
+    assert (watched.attention_logit, watched.bound) == ((40.0, 40.0, 60.0), 50)
+    assert (plain.attention_logit, plain.bound) == ((), None)
+    for gradients, beside in (({"a": watched, "b": plain}, True), ({"b": plain}, False)):
+        told, figure = section(gradients), draw(gradients)
+        assert ("largest attention logit" in figure) == beside and (">bound<" in figure) == beside
+        assert told and ("Below it, the largest attention logit" in told.pictures["gradients"]) == beside
+
+
+def test_many_steps_keep_their_largest_logit(tmp_path: Path) -> None:
+    many = read(
+        trained(tmp_path / "d", [0.1] * 1000, None, {step: -1.0 if step != 7 else 3.0 for step in range(2, 1001)})
+    )
+    assert many and len(many.attention_logit) == len(many.tokens) == POINTS
+    assert many.attention_logit[:3] == (-1.0, 3.0, -1.0)
+    assert draw({"d": many}).startswith("<svg"), "logits below 0 have no logarithm"
