@@ -1,4 +1,6 @@
-"""Defaults of settings: a recipe that leaves a setting out means the value below, tomorrow too."""
+"""Defaults of settings: a recipe that leaves a setting out means the value in defaults.yaml, tomorrow too.
+
+    python -m tests.conf.test_defaults     writes that file again, after a setting was added"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from pydantic import BaseModel
 import conf
 from conf.base import Config
 
-PINNED: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("defaults.yaml").read_text())
+FILE = Path(__file__).with_name("defaults.yaml")
+PINNED: dict[str, dict[str, Any]] = yaml.safe_load(FILE.read_text())
 REPORT = "conf.report"
 """Its models are results, not settings."""
 
@@ -62,7 +65,7 @@ def test_defaults_stay_what_they_are(name: str) -> None:
 
 def test_every_class_of_settings_is_pinned() -> None:
     missing = {name: defaults for name, defaults in settings().items() if name not in PINNED}
-    assert not missing, f"add to tests/conf/defaults.yaml:\n{page(missing)}"
+    assert not missing, f"python -m tests.conf.test_defaults adds them to {FILE.name}"
     assert settings().keys() == PINNED.keys()
 
 
@@ -73,3 +76,7 @@ def page(found: dict[str, dict[str, Any]]) -> str:
         for name, defaults in found.items()
     )
     return "".join(lines)
+
+
+if __name__ == "__main__":
+    FILE.write_text(f"# Every setting's default, by class; {Path(__file__).name} compares them.\n{page(settings())}")
