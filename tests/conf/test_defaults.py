@@ -1,6 +1,6 @@
 """Defaults of settings: a recipe that leaves a setting out means the value in defaults.yaml, tomorrow too.
 
-    python -m tests.conf.test_defaults     writes that file again, after a setting was added"""
+`python -m tests.conf.test_defaults` writes that file again, after a setting was added."""
 
 from __future__ import annotations
 
