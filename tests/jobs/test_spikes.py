@@ -78,7 +78,7 @@ def test_too_many_in_a_row_end_the_run(watch: Callable[..., SpikeWatch]) -> None
 def test_training_goes_back_to_the_point_before(watch: Callable[..., SpikeWatch]) -> None:
     kept = watch(window=5, action="rewind", rewind_every=4)
     assert [step for step in range(10) if kept.point(step)] == [0, 4, 8]
-    with pytest.raises(Rewind, match="step 8 is a spike because .*; training goes on from step 4 with other batches"):
+    with pytest.raises(Rewind, match=r"step 8 is a spike because .*; training goes on from step 4 with other batches"):
         found(kept, [(1.0, 1.0)] * 7 + [(1.0, math.nan)])
     assert [(each["step"], each["to"], each["left_out"]) for each in kept.rewound] == [(8, 4, 4)]
     assert [kept.passed(done) for done in (3, 4, 5)] == [0, 4, 4]

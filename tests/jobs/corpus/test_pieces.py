@@ -47,9 +47,9 @@ def test_files_are_grouped_by_size_and_number(sizes: list[int], groups: list[int
     assert grouped(tmp_path, sizes) == groups
 
 
-def spans(path: Path, content: bytes, format: str = "jsonl", **settings: str) -> list[tuple[int, int] | None]:
+def spans(path: Path, content: bytes, kind: str = "jsonl", **settings: str) -> list[tuple[int, int] | None]:
     path.write_bytes(content)
-    found = pieces([SourceFile(path, format)], DataConfig.model_validate({"source": str(path)} | settings))
+    found = pieces([SourceFile(path, kind)], DataConfig.model_validate({"source": str(path)} | settings))
     return [file.span for group, _ in found for file in group]
 
 
