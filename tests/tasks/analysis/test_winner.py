@@ -88,6 +88,12 @@ def test_a_score_counts_at_newcombes_worse_end(tmp_path: Path) -> None:
         assert won(tmp_path / name, "winner.by=mmlu", f"winner.margin={margin}") == expected
 
 
+@pytest.mark.parametrize(("metric", "margin"), [("val_loss", 0.02), ("kl_teacher", 0.02), ("mmlu", 0.01)])
+def test_a_margin_that_nobody_set_is_the_documented_one(metric: str, margin: float, tmp_path: Path) -> None:
+    winner = choose(load("demo", [f"winner.by={metric}"]), report(LARGE, SMALL), scores(tmp_path))
+    assert winner is not None and winner.margin == margin  # conf/README.md: 0.02 nats, or 0.01 of the questions
+
+
 def test_a_model_without_the_metric_does_not_win(tmp_path: Path) -> None:
     assert won(tmp_path, "winner.by=mmlu", rows=(LARGE.model_copy(update={"mmlu": None}), SMALL)) == "depth-fp8"
 
