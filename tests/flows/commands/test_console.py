@@ -33,7 +33,7 @@ def test_only_a_store_that_was_named_must_exist(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("IMBIK_STORE", raising=False)
     assert console.existing(None) == tmp_path / ".imbik"
-    with pytest.raises(ValueError, match="--store is .*/mine, which does not exist; name the folder of a store"):
+    with pytest.raises(ValueError, match=r"--store is .*/mine, which does not exist; name the folder of a store"):
         console.existing(Path("mine"))
     monkeypatch.setenv("IMBIK_STORE", str(tmp_path / "other"))
     with pytest.raises(ValueError, match=r"--store is .*/other, which does not exist"):
@@ -42,7 +42,7 @@ def test_only_a_store_that_was_named_must_exist(tmp_path: Path, monkeypatch: pyt
     assert console.existing(None) == console.new_or_folder(None) == tmp_path / "other"
     assert console.new_or_folder(Path("new")) == tmp_path / "new"
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="--store is .*/file, which is not a folder"):
+    with pytest.raises(ValueError, match=r"--store is .*/file, which is not a folder"):
         console.new_or_folder(Path("file"))
 
 

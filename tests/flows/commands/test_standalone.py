@@ -62,7 +62,7 @@ def test_words_with_an_equals_sign_are_settings(started: dict[str, Any], tmp_pat
     assert (started["flow"], started["name"]) == ("evaluate", "evaluated")
     assert settings.models == tuple(map(str, folders)) and settings.teacher == str(folders[1])
     assert settings.evaluate.sequences == 3
-    with pytest.raises(ValueError, match="the model .*/none is neither RUN/MODEL"):
+    with pytest.raises(ValueError, match=r"the model .*/none is neither RUN/MODEL"):
         standalone.evaluate([str(folders[0]), *TEXT], teacher=str(tmp_path / "none"))
 
 
@@ -70,7 +70,7 @@ def test_a_corpus_is_prepared_with_its_settings(started: dict[str, Any], tmp_pat
     (tmp_path / "a.txt").write_text("text")
     standalone.prepare(str(tmp_path / "a.txt"), ["join=line"])
     assert (started["flow"], started["name"], started["data"].join) == ("prepare", "corpus", "line")
-    with pytest.raises(ValueError, match="source names .*, which does not exist"):
+    with pytest.raises(ValueError, match=r"source names .*, which does not exist"):
         standalone.prepare(str(tmp_path / "none.txt"))
 
 
