@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from flows.cli import app
+from flows.commands import bench
 
 NUMBERS = {
     ("bench", "repetitions"): 3,
@@ -43,3 +44,11 @@ def test_switches_are_off_unless_given() -> None:
 
 def test_numbers_are_those_of_the_help() -> None:
     assert {name: default for name, default in options().items() if not isinstance(default, bool)} == NUMBERS
+
+
+def test_what_bench_measures_is_what_its_help_says() -> None:
+    whole: Any = typer.main.get_command(app)
+    told = {option.name: option.help for option in whole.commands["bench"].params if getattr(option, "help", None)}
+    lengths = ",".join(f"{prompt}/{answer}" for prompt, answer in bench.LENGTHS)
+    assert f"default: {lengths}, as far as they fit" in told["lengths"]
+    assert f"default: {','.join(map(str, bench.CONCURRENCY))}, up to where" in told["concurrency"]
