@@ -54,7 +54,7 @@ def test_of_figures_of_one_time_the_last_count(tmp_path: Path) -> None:
 
 
 def test_of_equal_points_the_longest_is_drawn() -> None:
-    lengths = [(256, 64, 4), (1024, 32, 4), (1024, 128, 4), (2048, 512, 1)]
+    lengths = [(256, 512, 4), (1024, 32, 4), (1024, 128, 4), (2048, 512, 1)]
     speeds = [speed("small", 10.0, isl=isl, osl=osl, concurrency=count) for isl, osl, count in lengths]
     shown = drawn(measured(*speeds))["small"]
     assert (shown.isl, shown.osl, shown.concurrency) == (1024, 128, 4), "most at once, then prompts, then answers"
