@@ -50,6 +50,12 @@ def test_a_template_that_shows_no_conversation_is_refused(template: str, told: s
     assert str(caught.value).startswith(f"sft.chat_template {told}")
 
 
+def test_a_template_is_asked_for_a_whole_conversation() -> None:
+    check_template("{% for m in messages %}{{ m.content }}{% endfor %}")
+    open_end = "{% if add_generation_prompt %}{{ messages[0].content }}{% else %}{{ messages }}{% endif %}"
+    check_template(open_end)  # what follows a prompt is not asked
+
+
 @pytest.mark.parametrize(("template", "name"), [("tool_use", True), ("a-b.c", True), ("{{ x }}", False), ("", False)])
 def test_a_name_holds_no_jinja(template: str, name: bool) -> None:
     assert is_name(template) is name

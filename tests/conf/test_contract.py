@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from conf import contract
 from conf.engines.verdict import Verdict
@@ -187,6 +187,27 @@ def test_weights_too_small_for_a_second_packing_are_told(largest: float, told: b
     judged = write(tmp_path / "m", change=change)
     assert any("through fp16" in note for note in judged["sglang"].notes) == told
     assert all(each.loads for each in judged.values())
+
+
+def test_a_checkpoint_in_shards_is_read_by_its_index(tmp_path: Path) -> None:
+    def change(tensors: Tensors) -> None:
+        tensors["extra"] = np.ones(1, np.float32)
+
+    whole = write(tmp_path, change=change)
+    file = tmp_path / "model.safetensors"
+    tensors = load_file(file)
+    file.unlink()
+    names, parts = sorted(tensors), {}
+    for number, part in enumerate((names[::2], names[1::2]), 1):
+        shard = f"model-0000{number}-of-00002.safetensors"
+        save_file({name: tensors[name] for name in part}, tmp_path / shard)
+        parts |= dict.fromkeys(part, shard)
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": parts}))
+    assert contract.of(tmp_path) == whole
+    assert whole["vllm"].why == ("knows no tensor extra",)
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(ValueError, match="model-00002-of-00002"):
+        contract.of(tmp_path)
 
 
 def test_an_unquantized_directory_loads_everywhere(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conf.load import load
-from conf.mmlu_files import read_folder
+from conf.mmlu_files import choose, read_folder
 from conf.stages.evaluate import Mmlu
 from conf.standalone import Evaluating, validate_settings
 
@@ -28,6 +28,7 @@ def folder(tmp_path: Path, content: str | bytes, split: str = "test") -> Path:
         ("q,1,2,3,4,AB\n", "odd_test.csv:1 is not"),
         ("q,1,2,3,4,b\n", "odd_test.csv:1 is not"),
         (",,,,,\n", "odd_test.csv:1 is not"),
+        ("q,1,2,3,4,A\n , \n", "odd_test.csv:2 is not"),
         ("q;1;2;3;4;A\n", "odd_test.csv:1 is not"),
         ("\n \n", "odd_test.csv has no questions"),
         ("q,1,2,3,4,A\nT\u00fcrkiye'nin ba\u015fkenti,1,2,3,4,A\n".encode("cp1254"), "odd_test.csv:2 is not UTF-8"),
@@ -65,6 +66,17 @@ def test_bad_questions_are_refused_when_a_recipe_loads(
     folder(tmp_path, "q,1,2,3,4,BC\n", split)
     with pytest.raises(ValueError, match=told):
         load("demo", [f"evaluate.mmlu.path={tmp_path}", *settings])
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("anatomie", "anatomy"), ("world", "world_religions"), ("xyz", "anatomy")]
+)
+def test_some_subject_is_always_the_nearest(name: str, nearest: str) -> None:
+    there = ["anatomy", "marketing", "world_religions"]
+    with pytest.raises(ValueError, match=rf"names '{name}', which here does not have; the nearest is '{nearest}'"):
+        choose(Mmlu(subjects=(name,)), there, "here")
+    assert choose(Mmlu(), there, "here") == there
+    assert choose(Mmlu(subjects=("marketing", "anatomy")), there, "here") == ["marketing", "anatomy"]
 
 
 def test_bad_questions_of_a_single_stage_are_refused(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import torch
 
 from conf.parallel import Parallel
 from conf.stages.spikes import Spikes
-from jobs.megatron.spikes import SpikeWatch
+from jobs.megatron.spikes import Rewind, SpikeWatch
 from tests.fixtures.jobs import SHAPE, TRAINING, last, refused, run_job, torchrun_all
 from tests.fixtures.weights import cut_after, in_checkpoint, same, tensors
 
@@ -73,6 +73,16 @@ def test_too_many_in_a_row_end_the_run(watch: Callable[..., SpikeWatch]) -> None
     assert found(kept, [(1.0, 1.0)] * 5 + [(1.0, 9.0)] * 2 + [(1.0, 1.0)] + [(1.0, 9.0)] * 2) == [6, 7, 9, 10]
     with pytest.raises(ValueError, match="3 steps in a row were skipped, the last, step 11, because its gradient norm"):
         kept.skips(11, 1.0, 9.0)
+
+
+def test_training_goes_back_to_the_point_before(watch: Callable[..., SpikeWatch]) -> None:
+    kept = watch(window=5, action="rewind", rewind_every=4)
+    assert [step for step in range(10) if kept.point(step)] == [0, 4, 8]
+    with pytest.raises(Rewind, match=r"step 8 is a spike because .*; training goes on from step 4 with other batches"):
+        found(kept, [(1.0, 1.0)] * 7 + [(1.0, math.nan)])
+    assert [(each["step"], each["to"], each["left_out"]) for each in kept.rewound] == [(8, 4, 4)]
+    assert [kept.passed(done) for done in (3, 4, 5)] == [0, 4, 4]
+    assert not any(watch(window=5).point(step) for step in range(10))
 
 
 @contextmanager

@@ -24,8 +24,11 @@ class _Hub(http.server.BaseHTTPRequestHandler):
     commits: dict[str, str]
 
     def do_GET(self) -> None:
-        name = self.path.removeprefix("/api/datasets/").removeprefix("/api/models/").partition("/revision/")[0]
-        known = self.server.commits.get(name)  # type: ignore[attr-defined]
+        name, _, revision = (
+            self.path.removeprefix("/api/datasets/").removeprefix("/api/models/").partition("/revision/")
+        )
+        commits = self.server.commits  # type: ignore[attr-defined]
+        known = commits.get(name if revision == "main" else f"{name}@{revision}")
         self.send_response(200 if known else 404)
         self.send_header("Content-Type", "application/json")
         self.end_headers()
@@ -37,7 +40,7 @@ class _Hub(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def commits(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
-    """What a hub on loopback says each name is at; to be changed by the test."""
+    """What a hub on loopback says each name, or name@branch, is at; to be changed by the test."""
     from huggingface_hub import constants
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
@@ -83,6 +86,18 @@ def test_offline_hub_uses_newest_known_commit(commits: dict[str, str], tmp_path:
     hub._commit.cache_clear()
     assert hub.fetching(model, store).branch == "e" * 40
     assert hub.fetching(f"{model}@v1", store).model == model
+
+
+def test_a_branch_that_is_named_is_asked_for(commits: dict[str, str], tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    sealed(store, "data", {}, {"source": f"hub:owner/text@{'c' * 40}"})
+    sealed(store, "fetch", {"model": "owner/model", "branch": "d" * 40}, {})
+    commits |= {"owner/model": "1" * 40, "owner/model@v1": "2" * 40, "owner/text": "3" * 40, "owner/text@v1": "4" * 40}
+    assert [hub.fetching(name, store).branch for name in ("owner/model", "owner/model@v1")] == ["1" * 40, "2" * 40]
+    text = hub.pinned(DataConfig(source=("owner/text", "owner/text@v1")), store).source
+    assert text == (f"owner/text@{'3' * 40}", f"owner/text@{'4' * 40}")
+    assert hub.fetching("owner/model@v2", store).branch == "v2", "another branch's commit is not its own"
+    assert hub.pinned(DataConfig(source="owner/text@v2"), store).source == "owner/text@v2"
 
 
 def test_local_files_are_named_by_their_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

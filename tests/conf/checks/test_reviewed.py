@@ -42,6 +42,7 @@ def test_known_questions_are_allowed(rivers: str) -> None:
     [
         (f"home/{DEMO_ASKS}", [], f"home/{DEMO_ASKS}, but home has {DEMO_ASKS}; questions are counted from 0"),
         ("home/5", ["evaluate.mmlu.limit=5"], "home/5, but home has 5"),
+        ("house/0", [], "house/0, but there are only color, food, home, music, pet, work"),
         ("house/1", [], "house/1, but there are only color, food, home, music, pet, work"),
         ("gsm8k/1", [], "gsm8k/1, but there are only color"),
         (

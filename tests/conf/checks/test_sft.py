@@ -161,6 +161,21 @@ def test_fields_that_the_first_record_does_not_have(
     assert sentence in told(f"records={{source: {source}, seq_length: 128{fields}}}")
 
 
+@pytest.mark.parametrize(
+    ("record", "fields"),
+    [
+        ({"messages": []}, ""),
+        ({"prompt": "x", "response": "y", "id": 1}, ""),
+        ({"q": "x", "a": "y"}, ", prompt_field: q, response_field: a"),
+        ({"prompt": "x", "a": "y"}, ", prompt_field: prompt, response_field: a"),
+    ],
+)
+def test_a_first_record_with_its_fields_is_taken(record: dict[str, object], fields: str, tmp_path: Path) -> None:
+    source = tmp_path / "some.jsonl"
+    source.write_text(json.dumps(record) + "\n")
+    assert load(str(RECIPE), [SFT, f"records={{source: {source}, seq_length: 128{fields}}}"]).records
+
+
 def test_files_that_hold_no_records(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("")
     (tmp_path / "words.txt").write_text("a,b\n")

@@ -46,3 +46,13 @@ def test_the_questions_on_the_way_are_told() -> None:
         "depth is asked 3 times while it learns: 9 questions of gsm8k (as many tokens as lm-eval allows for each) each"
         " time"
     ), "before the first step, after 4 and after the last of 6"
+    late = watched_told(load(str(RECIPE), [ASKED, "distill.evaluate_every=5", often[1]]))[0]
+    assert late.startswith("depth is asked 3 times"), "before the first step, after 5 and after the last of 6"
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_round_is_named_by_its_number(number: int) -> None:
+    rounds = ["{prune: {num_layers: 3}}", "{prune: {num_layers: 2}}"]
+    rounds[number - 1] = rounds[number - 1][:-1] + ", distill: {evaluate_benchmarks: {gsm8k: {}}}}"
+    sentence = told(ASKED, EVERY, f"students.depth={{prune: null, rounds: [{', '.join(rounds)}]}}")
+    assert sentence.startswith(f"students.depth.rounds.{number}.distill.evaluate_benchmarks.gsm8k.limit is empty")

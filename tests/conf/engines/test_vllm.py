@@ -73,6 +73,15 @@ def test_an_interpreter_without_it_is_told() -> None:
         vllm.version(Path(sys.executable))
 
 
+@pytest.mark.parametrize(("says", "code"), [("0.32", 3), ("", 0)])
+def test_an_interpreter_that_fails_or_is_silent_has_none(says: str, code: int, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\necho {says}\nexit {code}\n")
+    python.chmod(0o755)
+    with pytest.raises(ValueError, match=f"^{python} has no vLLM"):
+        vllm.version(python)
+
+
 def test_what_needs_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(vllm.PYTHON, raising=False)
     monkeypatch.setattr(vllm, "OWN", tmp_path / "nowhere")

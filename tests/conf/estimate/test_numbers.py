@@ -50,3 +50,11 @@ def test_a_stage_without_a_job_has_no_memory() -> None:
     assert numbers.cells() == ("7", "-", "2", "-", "5 B")
     mixed = StageEstimate(params=30_532_122_624, active=3_353_032_704)
     assert mixed.cells()[0] == "30.5 B, 3.35 B active"
+
+
+def test_a_job_takes_a_sequence_at_a_time_unless_it_says() -> None:
+    def peak(parallel: Parallel, micro_batch: int, device: Device) -> Memory:
+        return Memory(weights=micro_batch)
+
+    assert JobEstimate(memory=peak).peak("cpu").weights == 1
+    assert JobEstimate(memory=peak, micro_batch=3).peak("cpu").weights == 3

@@ -11,6 +11,7 @@ from conf.estimate.flops import forward_flops
 from conf.estimate.numbers import Models, StageEstimate
 from conf.load import load
 from conf.parallel import Parallel
+from conf.report.pruning import CacheBytes
 from conf.shape import Shape, num_params
 from conf.stages.answer import AnswerConfig
 from conf.stages.evaluate import EvaluateConfig
@@ -23,6 +24,7 @@ from conf.stages.sensitivity import SensitivityConfig
 from conf.stages.sweep import SweepConfig
 from conf.stages.teacher import TeacherConfig
 from conf.stages.trunk import first_steps
+from conf.stages.verify import BOUNDS, VerifyConfig
 
 TEACHER = Shape(
     num_layers=4, hidden_size=32, ffn_hidden_size=64, num_attention_heads=4, num_query_groups=2, vocab_size=128
@@ -187,3 +189,25 @@ def test_an_evaluation_while_training_adds_two_models() -> None:
     batch = passes.batch_of(EvaluateConfig(sequences=5, seq_length=16), EvaluateConfig().batch, "cpu")
     scored = memory.scoring(STUDENT, num_params(STUDENT) + num_params(TEACHER), batch)
     assert after.total - before.total == scored.total - memory.LIBRARIES
+
+
+def test_a_verification_scores_the_text_twice() -> None:
+    """By the engine, then by the simulation."""
+    numbers = estimate(VerifyConfig(sequences=5, seq_length=16, batch=3))
+    assert (numbers.tokens, numbers.params) == (2 * 5 * 16, num_params(STUDENT))
+    assert numbers.job and numbers.job.peak("cpu").weights == 2 * num_params(STUDENT), "one copy at a time"
+
+
+def test_verification_bounds_are_the_documented_ones() -> None:
+    told = VerifyConfig.model_fields["max_difference"].description or ""
+    assert (BOUNDS[16], BOUNDS[8], BOUNDS[4]) == (0.003, 0.02, 0.05)
+    assert "0.003 for 16-bit weights, 0.02 for 8-bit and 0.05 for 4-bit ones" in told
+    assert [VerifyConfig(formats=formats).covers("fp8") for formats in ((), ("fp8",), ("nvfp4",))] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_a_smaller_cache_saves_its_share() -> None:
+    assert CacheBytes(before=400, after=100).saved == 0.75

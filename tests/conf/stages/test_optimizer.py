@@ -11,6 +11,7 @@ from conf.estimate import memory
 from conf.parallel import Parallel
 from conf.shape import num_params
 from conf.stages.logits import LogitsConfig
+from conf.stages.optimizer import Optimizer, check_bounded
 from conf.stages.qad import QADConfig
 from conf.stages.teacher import TeacherConfig
 from tests.fixtures.flow import told
@@ -124,3 +125,23 @@ def test_a_stage_that_trains_nothing_shares_no_optimizer() -> None:
     layout = {"processes": 2, "distributed_optimizer": True}
     with pytest.raises(ValidationError, match="sets distributed_optimizer, but nothing is trained; remove it"):
         LogitsConfig.model_validate({"top_k": 4, "seq_length": 64, "parallel": layout})
+
+
+def test_muons_own_settings_are_the_documented_ones() -> None:
+    plain, own = Optimizer(name="muon"), Optimizer(name="muon", momentum=0.0, iterations=7)
+    assert (plain.muon_momentum, plain.muon_iterations) == (0.95, 5)  # Jordan et al., 2024
+    assert (own.muon_momentum, own.muon_iterations) == (0.0, 7)
+    told = {name: Optimizer.model_fields[name].description or "" for name in ("momentum", "iterations")}
+    assert told["momentum"].endswith("empty: 0.95.") and told["iterations"].endswith("empty: 5.")
+
+
+def test_clipped_attention_needs_whole_sequences_and_weights() -> None:
+    clipped = Optimizer(qk_clip=50.0)
+    check_bounded(clipped, Parallel(processes=2, distributed_optimizer=False))
+    check_bounded(Optimizer(), Parallel(processes=2, context=2, distributed_optimizer=True))
+    for layout, words in (
+        ({"context": 2}, "context is 2"),
+        ({"distributed_optimizer": True}, "distributed_optimizer is"),
+    ):
+        with pytest.raises(ValueError, match=rf"parallel\.{words}"):
+            check_bounded(clipped, Parallel.model_validate({"processes": 2, "distributed_optimizer": False} | layout))

@@ -64,6 +64,34 @@ def test_wsd_decays_in_a_tenth_unless_told() -> None:
     assert Schedule(name="wsd", decay_share=0.001).decay_steps(200) == 1
 
 
+@pytest.mark.parametrize(
+    ("settings", "stable"),
+    [
+        ({"name": "constant"}, 99),
+        ({"name": "wsd"}, 90),
+        ({"name": "wsd", "decay_share": 0.25}, 75),
+        ({"name": "cosine"}, None),
+        ({"name": "linear"}, None),
+    ],
+)
+def test_the_stable_phase_knows_no_end(settings: dict[str, Any], stable: int | None) -> None:
+    schedule = Schedule(**settings)
+    assert schedule.stable_steps(100) == stable
+    if stable is not None:
+        assert [schedule.height(step, 100, 20) for step in (21, stable)] == [1, 1]
+
+
+def test_a_rate_that_stays_has_no_lower_one() -> None:
+    assert teacher(schedule="constant", min_lr=1e-3).schedule.name == "constant"
+    with pytest.raises(ValueError, match=r"schedule is constant but min_lr 0\.0001 is not lr 0\.001"):
+        teacher(schedule="constant")
+    with pytest.raises(ValueError, match=r"min_lr 0\.002 is above lr 0\.001; choose a smaller min_lr"):
+        teacher(min_lr=2e-3)
+    with pytest.raises(ValueError, match="warmup_steps 10 is not below steps 10"):
+        teacher(warmup_steps=10)
+    teacher(warmup_steps=9)
+
+
 def test_a_name_is_enough() -> None:
     assert teacher(schedule="linear").schedule == Schedule(name="linear")
 

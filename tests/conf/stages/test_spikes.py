@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from conf.stages.qad import QADConfig
+from conf.stages.spikes import Spikes
 from conf.stages.teacher import TeacherConfig
 from tests.fixtures.flow import told
 
@@ -41,3 +42,15 @@ def test_a_key_changes_only_where_spikes_are_skipped() -> None:
 def test_qad_leaves_out_no_steps() -> None:
     with pytest.raises(ValidationError, match=r"qad\.spikes is set but QAD leaves out no steps"):
         QADConfig.model_validate(SETTINGS | {"spikes": {}})
+
+
+def test_training_goes_back_only_where_that_is_chosen() -> None:
+    assert (Spikes().point_every, Spikes(action="rewind").point_every, Spikes(action="rewind").most_rewinds) == (
+        None,
+        50,
+        3,
+    )
+    often = Spikes(action="rewind", rewind_every=7, rewinds=9)
+    assert (often.point_every, often.most_rewinds) == (7, 9)
+    told = {name: Spikes.model_fields[name].description or "" for name in ("rewind_every", "rewinds")}
+    assert told["rewind_every"].endswith("empty: 50.") and told["rewinds"].endswith("empty: 3.")

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import pytest
 import yaml
+from prefect.blocks.webhook import Webhook
 
 from flows.server import automations
 
@@ -66,6 +67,20 @@ def test_without_notifications_no_url_is_wanted(server: Server, tmp_path: Path) 
     plain = [entry for entry in automations.read(SHIPPED) if automations.PLACEHOLDER not in str(entry)]
     file.write_text(yaml.safe_dump({"automations": plain}))
     assert automations.create(file, None) == [entry["name"] for entry in plain] != []
+
+
+def test_a_new_url_replaces_the_one_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[tuple[str, str]] = []
+
+    def save(hook: Webhook, name: str, overwrite: bool = False) -> str:
+        if any(name == before for before, _ in saved) and not overwrite:
+            raise ValueError("You are attempting to save values with a name that is already in use")
+        saved.append((name, hook.url.get_secret_value()))
+        return f"block {len(saved)}"
+
+    monkeypatch.setattr(Webhook, "save", save)
+    assert [automations._block(f"https://{host}.org") for host in "ab"] == ["block 1", "block 2"]
+    assert saved == [(automations.BLOCK, f"https://{host}.org") for host in "ab"]
 
 
 @pytest.mark.parametrize("url", ["ftp://example.org", "example.org"])

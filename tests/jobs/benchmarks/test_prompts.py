@@ -130,6 +130,24 @@ def hub_arc(row: Row) -> Row:
     }
 
 
+@pytest.mark.parametrize("name", [*TASKS, "ifeval", "math"])
+def test_examples_and_lengths_are_lm_evals(name: str) -> None:
+    """`max_gen_toks` is 256 where a task says none; MATH's solutions were cut by that, so ours may be longer."""
+    files = TASKS | {"ifeval": "ifeval/ifeval.yaml", "math": "minerva_math/minerva_math_algebra.yaml"}
+    task, benchmark = _read(SHIPPED / files[name]), BENCHMARKS[name]
+    assert benchmark.shots == (task.get("num_fewshot") or 0)
+    if task["output_type"] == "generate_until":
+        length = 1024 if name == "math" else task["generation_kwargs"].get("max_gen_toks", 256)
+        assert benchmark.max_new_tokens == length
+        assert list(benchmark.stops) == task["generation_kwargs"]["until"]
+    else:
+        assert (benchmark.max_new_tokens, benchmark.stops) == (0, ())
+    if task.get("training_split") or task.get("fewshot_split"):
+        first = task.get("fewshot_config", {}).get("sampler") == "first_n"
+        assert benchmark.drawn is not first
+        assert benchmark.spare_draws == (0 if first or task.get("test_split") else 1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("shots", [0, 5])
 def test_gsm8k_prompts_are_lm_evals(shared_data: Path, shots: int) -> None:

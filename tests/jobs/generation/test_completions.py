@@ -150,3 +150,13 @@ def test_a_job_that_is_to_stop_does_not_wait_for_all(monkeypatch: pytest.MonkeyP
     ):
         server.texts([[1]] * 200, range(200), WANTED)
     assert len(served.asked) < 200
+
+
+def test_what_waits_is_not_asked_after_the_end() -> None:
+    served = Served(fails=[400])
+    with serving(served) as url:
+        server = Server(by(url, concurrency=1), 8)
+        with pytest.raises(ValueError, match="400"), server:
+            server.texts([[number] for number in range(50)], list(range(50)), WANTED)
+        server.pool.shutdown(wait=True)
+    assert len(served.asked) < 50

@@ -39,6 +39,20 @@ def test_only_the_newest_stay(keep: int, left: list[str], tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
+@pytest.mark.parametrize(("every", "left"), [(4, [8, 10]), (3, [9, 10]), (5, [10]), (20, [10]), (None, [10])])
+def test_a_point_to_go_back_to_stays(every: int | None, left: list[int], tmp_path: Path) -> None:
+    """Of the steps that `every` divides, the newest, beside the newest of all."""
+    for step in range(1, 11):
+        checkpoints.seal(checkpoints.begin(tmp_path, step), 1, {}, {}, every)
+    assert [checkpoints.step_of(path) for path in checkpoints.existing(tmp_path)] == left
+
+
+def test_what_comes_after_a_step_is_forgotten(tmp_path: Path) -> None:
+    published(tmp_path, 3, 4, 5)
+    checkpoints.forget(tmp_path, 4)
+    assert published(tmp_path) == ["step-00000003", "step-00000004"]
+
+
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     for name in (".partial-3", ".old-step-00000001"):
         (tmp_path / name).mkdir()

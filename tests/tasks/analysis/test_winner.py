@@ -130,10 +130,22 @@ def test_of_equals_the_smaller_wins(tmp_path: Path) -> None:
     assert won(tmp_path, rows=(LARGE, SMALL.model_copy(update={"val_loss": 2.5}))) == "depth-fp8"
 
 
+def test_of_equal_losses_the_smaller_wins_without_a_margin(tmp_path: Path) -> None:
+    equal = scores(tmp_path, [0.0] * len(BEST))
+    winner = choose(load("demo", [NO_MARGIN]), report(LARGE, SMALL), equal)
+    assert winner is not None and (winner.model, winner.best, winner.tied) == ("depth-fp8", "depth", ("depth-fp8",))
+
+
 def test_a_score_counts_at_newcombes_worse_end(tmp_path: Path) -> None:
     worst = -newcombe((150, 0, 10, 40))[1]
     for name, margin, expected in (("a", worst - 1e-6, "depth"), ("b", worst + 1e-6, "depth-fp8")):
         assert won(tmp_path / name, "winner.by=mmlu", f"winner.margin={margin}") == expected
+
+
+@pytest.mark.parametrize(("metric", "margin"), [("val_loss", 0.02), ("kl_teacher", 0.02), ("mmlu", 0.01)])
+def test_a_margin_that_nobody_set_is_the_documented_one(metric: str, margin: float, tmp_path: Path) -> None:
+    winner = choose(load("demo", [f"winner.by={metric}"]), report(LARGE, SMALL), scores(tmp_path))
+    assert winner is not None and winner.margin == margin  # conf/README.md: 0.02 nats, or 0.01 of the questions
 
 
 def test_a_model_without_the_metric_does_not_win(tmp_path: Path) -> None:

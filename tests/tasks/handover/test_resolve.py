@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tasks.handover import resolve
 from tasks.handover.resolve import directory
 from tasks.store.runs import model_of
+from tasks.tracking.spool import SentState, Spool
+from tests.fixtures.report import report, row
 
 
 @pytest.mark.parametrize("place", ["model", "."])
@@ -43,3 +46,44 @@ def test_what_is_not_run_and_model_is_told(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError) as caught:
         model_of(tmp_path, name)
     assert str(caught.value) == f"{name} is not RUN/MODEL; name a model of a finished run in {tmp_path}: none"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A store with the finished run `mine` of a teacher and a student."""
+    folder = tmp_path / "runs" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "report.json").write_text(report(row("teacher", "teacher"), row("depth"), name="mine").model_dump_json())
+    return tmp_path
+
+
+def test_a_runs_model_is_called_by_both(store: Path) -> None:
+    assert directory(store, "mine/depth") == (Path("/store/depth/model"), "mine-depth")
+
+
+@pytest.mark.parametrize(
+    ("named", "uri"), [(None, None), ("", None), ("http://me:secret@server", "http://server"), ("http://a", "http://a")]
+)
+def test_a_champion_is_asked_from_the_server_that_is_named(
+    named: str | None, uri: str | None, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    if named is not None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", named)
+    monkeypatch.setattr(resolve, "client_of", lambda store, uri: uri)
+    monkeypatch.setattr(resolve.registry, "place_of", lambda client, store, name, alias: (client, name, alias))
+    assert directory(store, "depth@champion") == ((uri, "depth", "champion"), "depth")
+
+
+def test_a_model_that_mlflow_does_not_know_is_not_promoted(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolve, "client_of", lambda store, uri: uri)
+    monkeypatch.setattr(resolve.registry, "promote", lambda *args, force: f"{args[0]} {args[1]} {args[-1]} {force}")
+    with pytest.raises(ValueError, match="mine/teacher is the teacher; promote one of its students"):
+        resolve.promote(store, "mine/teacher", force=False)
+    with pytest.raises(ValueError, match="run mine was never logged to MLflow; run it again"):
+        resolve.promote(store, "mine/depth", force=False)
+    (store / "runs" / "mine" / "tracking.json").write_text('{"flow": "f", "uri": "http://a"}')
+    with pytest.raises(ValueError, match="run mine has not reached MLflow yet; start the server, then imbik sync"):
+        resolve.promote(store, "mine/depth", force=False)
+    Spool(store, "f").save(SentState(parent="parent"))
+    assert resolve.promote(store, "mine/depth", force=True) == "http://a parent depth True"

@@ -82,7 +82,10 @@ def test_a_cache_that_does_not_tell_is_perhaps_on() -> None:
     assert found.endswith("how much was found there is not known")
 
 
-@pytest.mark.parametrize(("pieces", "told"), [((1.05, 1.0), []), ((1.5, 2.5, 1.0), ["up to 2.50 on average"])])
+@pytest.mark.parametrize(
+    ("pieces", "told"),
+    [((1.05, 1.0), []), ((1.06, 1.0), ["up to 1.06 on average"]), ((1.5, 2.5, 1.0), ["up to 2.50 on average"])],
+)
 def test_pieces_of_several_tokens_are_told(pieces: tuple[float, ...], told: list[str]) -> None:
     found = said(*(point(tokens_per_piece=one) for one in pieces))
     assert [words in sentence for sentence, words in zip(found, told, strict=True)] == [True] * len(told)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -88,6 +89,70 @@ def test_a_bar_without_a_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> 
     assert shown.made == 1 and bar._next == float("inf")
 
 
+FLOW = UUID(int=7)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Prefect's client in a flow run with tags; what it is asked for."""
+    asked = SimpleNamespace(deleted=[], tags=["mark", "cluster:old", "model:a/b"], made=[], broken=False)
+
+    def create(artifact: Any) -> Any:
+        asked.made.append(artifact)
+        if asked.broken:
+            raise OSError
+        return SimpleNamespace(id=LOW)
+
+    known = {
+        "delete_artifact": asked.deleted.append,
+        "create_artifact": create,
+        "read_flow_run": lambda run: SimpleNamespace(tags=asked.tags) if run == FLOW else None,
+        "update_flow_run": lambda run, tags: setattr(asked, "tags", tags),
+    }
+
+    @contextlib.contextmanager
+    def client(sync_client: bool) -> Iterator[Any]:
+        assert sync_client
+        yield SimpleNamespace(**known)
+
+    monkeypatch.setattr("prefect.client.orchestration.get_client", client)
+    monkeypatch.setattr("prefect.runtime.flow_run.id", str(FLOW), raising=False)
+    return asked
+
+
+def test_a_bar_is_put_away_once(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    Shown(monkeypatch)
+    bar = pages.Bar("distill small_B")
+    bar.put_away()
+    assert server.deleted == [], "it was never there"
+    bar.move(1, 8)
+    for _ in range(2):
+        bar.put_away()
+    bar.move(8, 8)
+    assert server.deleted == [LOW]
+
+
+def test_tags_replace_those_of_their_kind(server: Any) -> None:
+    pages.tag("cluster:slurm", "model:c")
+    assert server.tags == ["cluster:slurm", "mark", "model:c"]
+
+
+def test_a_page_in_mlflow_is_linked_once(server: Any) -> None:
+    links = iter(["", "http://mlflow/run", "http://mlflow/run", "http://mlflow/run"])
+    run: Any = SimpleNamespace(name="a_b", tracker=SimpleNamespace(link=lambda: next(links)), linking=threading.Lock())
+    pages.link_mlflow(run)
+    assert server.made == [], "it is not there yet"
+    server.broken = True
+    pages.link_mlflow(run)
+    server.broken = False
+    for _ in range(2):
+        pages.link_mlflow(run)
+    assert len(server.made) == 2, "tried again after a failure, and not after a success"
+    made = server.made[-1]
+    assert (made.key, made.type, made.flow_run_id) == ("mlflow", "markdown", FLOW)
+    assert made.data.endswith("](http://mlflow/run)") and made.description == "a_b in MLflow"
+
+
 @pytest.mark.parametrize(
     ("first", "ids", "kept"), [(True, [LOW, LOW, HIGH], HIGH), (False, [HIGH, LOW], LOW), (True, [HIGH], HIGH)]
 )
@@ -98,6 +163,7 @@ def test_an_artifact_gets_an_id_of_its_half(
 
     @contextlib.contextmanager
     def client(sync_client: bool) -> Iterator[Any]:
+        assert sync_client
         yield SimpleNamespace(delete_artifact=there.remove)
 
     monkeypatch.setattr("prefect.client.orchestration.get_client", client)
@@ -116,6 +182,7 @@ def test_after_twenty_tries_any_place_will_do(monkeypatch: pytest.MonkeyPatch) -
 
     @contextlib.contextmanager
     def client(sync_client: bool) -> Iterator[Any]:
+        assert sync_client
         yield SimpleNamespace(delete_artifact=deleted.append)
 
     monkeypatch.setattr("prefect.client.orchestration.get_client", client)

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from conf.report.report import Provenance
-from conf.report.row import Difference
+from conf.report.row import Difference, Row
 from conf.report.section import Section
 from tasks.report import render
 from tests.fixtures.report import report, row
@@ -73,6 +73,36 @@ def test_the_legend_names_questions_shots_and_chance() -> None:
     assert "on 512 tokens of the test split" in legend
     continuation = report(TEACHER.model_copy(update={"mmlu_style": "continuation", "shots": None}), chance=0.25)
     assert "0-shot, scored by the text of each choice (mmlu_continuation)" in render.about(continuation)
+
+
+def against(*models: str) -> tuple[Row, ...]:
+    """A row compared with each of these models."""
+    named = (LOST.model_copy(update={"model": model}) for model in models)
+    return tuple(STUDENT.model_copy(update={"against_teacher": one}) for one in named)
+
+
+@pytest.mark.parametrize(
+    ("models", "title", "legend"),
+    [
+        (("x" * 20,), "x" * 20, "x" * 20),
+        (("x" * 21,), "first row", "x" * 21),  # too long for a column
+        (("x", "x"), "x", "x"),
+        (("x", "y"), "first of its run", "the first model of its run"),
+    ],
+)
+def test_differences_are_named_by_what_they_are_from(models: tuple[str, ...], title: str, legend: str) -> None:
+    rows = against(*models)
+    assert render.header(rows)[4] == f"Δ {title}"
+    asked = TEACHER.model_copy(update={"against_teacher": rows[0].against_teacher})
+    assert f"points of score against {legend}, paired" in render.about(report(asked, *rows))
+
+
+def test_the_legend_tells_other_lengths_and_cut_questions() -> None:
+    short, cut = STUDENT.model_copy(update={"val_tokens": 80}), STUDENT.model_copy(update={"mmlu_truncated": 1234})
+    assert "on 80 to 512 tokens of the test split" in render.about(report(TEACHER, short))
+    assert "Cut: questions that lost their beginning" not in render.about(report(TEACHER, short))
+    assert "Cut: questions that lost their beginning" in render.about(report(TEACHER, cut))
+    assert render.cells((cut,))[1][3] == "81.9% (76.0 to 86.7), 1,234 cut"
 
 
 def test_the_legend_without_questions_or_rows() -> None:

@@ -55,14 +55,17 @@ def test_a_corpus_shows_its_splits_and_totals(tmp_path: Path) -> None:
     assert "| train | 10 | 12,345 |" in (tmp_path / "run" / "report.md").read_text()
 
 
-def finished(store: Path, run: str, correct: int, loss: float, count: int = 8, data: str = "corpus") -> Report:
+def finished(
+    store: Path, run: str, correct: int, loss: float, count: int = 8, data: str = "corpus", asked: int = 200
+) -> Report:
     """A run of a store: a teacher that all runs share, and a student of its own, scored on the first `count` sequences
-    of the test split of `data`."""
+    of the test split of `data` and the first `asked` questions."""
     folder, sealed = store / "evaluate", []
     for name, kind, right, mean in (("teacher", "teacher", 180, 1.0), ("small", "distill", correct, loss)):
         model = measured(store / f"made-{run}", name, kind, right, mean)
         made = Path(model.path).parent.rename(store / f"made-{run}" / (name if name == "teacher" else f"{run}-{name}"))
         files = {name: (Path(model.scores) / name).read_text() for name in ("scores.json", "items.jsonl")}
+        files["items.jsonl"] = "\n".join(files["items.jsonl"].splitlines()[:asked])
         # Later sequences are harder: a mean over more of them is higher for the same model.
         losses = [mean + 0.001 * place * place for place in range(count)]
         files["sequences.json"] = json.dumps({"val_loss": losses})
@@ -109,6 +112,13 @@ def test_losses_are_paired_over_the_sequences_both_scored(tmp_path: Path) -> Non
         "two/small against one/small: +0.0000 nats (95% +0.0000 to +0.0000, a tie) over the 4 test sequences"
         in (told(store, runs)[1])
     )
+
+
+def test_scores_are_paired_over_the_questions_both_answered(runs: dict[str, Report], tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    assert "common questions" not in told(store, runs)[1]
+    fewer = finished(store, "three", 150, 1.5, asked=160)
+    assert ", over 160 common questions; " in told(store, {"one": runs["one"], "three": fewer})[1]
 
 
 def test_losses_on_other_text_are_not_compared(tmp_path: Path) -> None:

@@ -47,6 +47,19 @@ def test_the_newest_figures_of_the_run_s_own_models_count(tmp_path: Path) -> Non
     assert read_speeds(tmp_path / "nothing", measured().rows) == ()
 
 
+def test_of_figures_of_one_time_the_last_count(tmp_path: Path) -> None:
+    kept(tmp_path, "a.json", speed("small", 10.0), speed("small", 11.0))
+    kept(tmp_path, "b.json", speed("small", 12.0))
+    assert [one.tokens_per_second for one in read_speeds(tmp_path, measured().rows)] == [12.0]
+
+
+def test_of_equal_points_the_longest_is_drawn() -> None:
+    lengths = [(256, 512, 4), (1024, 32, 4), (1024, 128, 4), (2048, 512, 1)]
+    speeds = [speed("small", 10.0, isl=isl, osl=osl, concurrency=count) for isl, osl, count in lengths]
+    shown = drawn(measured(*speeds))["small"]
+    assert (shown.isl, shown.osl, shown.concurrency) == (1024, 128, 4), "most at once, then prompts, then answers"
+
+
 def test_the_figure_has_the_point_of_the_most_models() -> None:
     both = [speed(name, 10.0, concurrency=count) for name in ("teacher", "small") for count in (1, 4)]
     lone = speed("small", 90.0, concurrency=16)
