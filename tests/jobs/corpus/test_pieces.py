@@ -57,7 +57,7 @@ def test_a_file_larger_than_a_piece_is_cut_after_lines(tmp_path: Path) -> None:
     assert spans(tmp_path / "a.jsonl", LINE * 12) == [(0, 114), (114, 209), (209, 228)]  # 19 bytes a line
     assert spans(tmp_path / "b.txt", b"a" * 100) == [None]
     assert spans(tmp_path / "c.txt", b"a" * 99 + b"\nb", "text", join="line") == [(0, 100), (100, 101)]
-    assert spans(tmp_path / "d.txt", b"a line\n" + b"a" * 200, "text", join="line") == [(0, 207)]  # nothing is empty
+    assert spans(tmp_path / "d.txt", b"a line\n" + b"a" * 200, "text", join="line") == [None]  # no second line
 
 
 @pytest.mark.parametrize(
