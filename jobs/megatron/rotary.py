@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from megatron.core.models.common.embeddings.rotary_pos_embedding import RotaryEmbedding
+from megatron.core.models.common.embeddings.yarn_rotary_pos_embedding import _yarn_get_concentration_factor_from_config
 from megatron.core.models.gpt import GPTModel
 
 from conf.hf_config import head_dim
@@ -23,6 +24,8 @@ from jobs.megatron.weights import HEADS
 
 FACTORS = ("yarn_rotary_scaling_factor", "yarn_mscale", "yarn_mscale_all_dim")
 """Where Megatron reads a factor on cosines and sines, in an attribute that is there only if it is not 1."""
+READ_ONCE = "_yarn_concentration_factor"
+"""Where an attention layer keeps that factor."""
 
 PLAIN = ("default", "dynamic")
 """Kinds without a scaling, for sequences up to max_position_embeddings."""
@@ -69,6 +72,7 @@ def install(model: GPTModel, config: dict[str, Any]) -> None:
     tables = [_table(config, own)] + ([_table(config, local)] if local else [])
     model.rotary_pos_emb = Rotary(head_dim(config), tables)
     _set_factor(model.config, _factor(config, own))
+    _tell_attention(model)
 
 
 def change(model: GPTModel, config: dict[str, Any], phase: Phase, length: int) -> None:
@@ -92,6 +96,7 @@ def change(model: GPTModel, config: dict[str, Any], phase: Phase, length: int) -
     _clear_factor(model.config)
     install(model, config)
     _tell_heads(model)
+    _tell_attention(model)
 
 
 def kept(model: GPTModel) -> tuple[Any, dict[str, float]]:
@@ -105,6 +110,7 @@ def restore(model: GPTModel, kept: tuple[Any, dict[str, float]]) -> None:
     _clear_factor(model.config)
     vars(model.config).update(factor)
     _tell_heads(model)
+    _tell_attention(model)
 
 
 def _tell_heads(model: GPTModel) -> None:
@@ -112,6 +118,13 @@ def _tell_heads(model: GPTModel) -> None:
     for head in getattr(model, HEADS, ()):
         _clear_factor(head.config)
         vars(head.config).update(_factor_of(model.config))
+
+
+def _tell_attention(model: GPTModel) -> None:
+    """Megatron-Core 0.19 keeps the factor that its config had when a layer was built; before, it was read each time."""
+    for module in model.modules():
+        if hasattr(module, READ_ONCE):
+            setattr(module, READ_ONCE, _yarn_get_concentration_factor_from_config(module.config))
 
 
 def _factor_of(transformer: Any) -> dict[str, float]:

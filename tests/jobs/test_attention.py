@@ -104,12 +104,12 @@ def test_slices_are_marked_as_megatron_marks_its_own(monkeypatch: pytest.MonkeyP
 
     ours, transformer = marks(), model._transformer
     monkeypatch.setattr(model, "mark_slices", lambda _: None)
-    none = marks()
     monkeypatch.setattr(
         model,
         "_transformer",
         lambda *given, **named: replace(transformer(*given, **named), perform_initialization=True),
     )
     assert ours == marks()
-    assert ours != none
+    assert ours["embedding.word_embeddings.weight"] == (True, 0)
+    assert ours["decoder.layers.0.self_attention.linear_proj.weight"] == (True, 1)
     assert sum(mark[0] is True for mark in ours.values()) == 2 + 2 * 4, "both embeddings, and four matrices a layer"

@@ -187,11 +187,19 @@ def test_an_embedding_is_given_back_as_it_was() -> None:
     """Its frequencies and its factor, to the model and its heads; whether it had a factor or none."""
     model, hf_config = made()
     mtp.attach(model, hf_config, TeacherConfig.model_validate(SETTINGS | HEADED))
+    attentions = [module for module in model.modules() if hasattr(module, "core_attention")]
+    for module in attentions:
+        setattr(module, rotary.READ_ONCE, 1.0)  # as Megatron-Core 0.19 builds them
+
+    def read() -> list[float]:
+        return sorted({getattr(module, rotary.READ_ONCE) for module in attentions})
+
     plain = rotary.kept(model)
     rotary.change(model, hf_config, Phase.model_validate(PHASES[2]), 32)
+    assert read() == [pytest.approx(rotary._factor(hf_config, rope(hf_config)))] != [1.0]
     yarn, angles = rotary.kept(model), model.rotary_pos_emb.get_emb(32)
     rotary.restore(model, plain)
-    assert model.rotary_pos_emb is plain[0]
+    assert model.rotary_pos_emb is plain[0] and read() == [1.0]
     assert not any(name in vars(each.config) for each in (model, *model.draft_heads) for name in rotary.FACTORS)
     rotary.restore(model, yarn)
     assert torch.equal(model.rotary_pos_emb.get_emb(32), angles)
