@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ import typer
 
 from conf import shards
 from conf.cluster import load_cluster
-from conf.ranks import RANK_BYTES, Ranks
-from conf.shards import counted, row_groups, together
+from conf.ranks import NAMED, RANK_BYTES, Ranks
+from conf.shards import Shards, counted, row_groups, together
 from conf.stages.data import DataConfig
 from flows.commands.plan import plan as plan_command
 from jobs.corpus import pieces
@@ -146,3 +147,13 @@ def test_the_plan_tells_of_ranks(folder: Path, tmp_path: Path, capfd: pytest.Cap
     found = {one["stage"]: one.get("curation") for one in json.loads(planned(as_json=True))}
     assert found["data"]["ranks"] == 4 and found["data"]["shards"] == 3 and found["data"]["idle_ranks"] == 1
     assert [stage for stage, curation in found.items() if curation] == ["data"]
+
+
+@pytest.mark.parametrize(("files", "named"), [(NAMED, "f2.gz: one each"), (NAMED + 1, "f2.gz, ...: one each")])
+def test_a_few_files_that_cannot_be_cut_are_named(files: int, named: str) -> None:
+    whole = tuple(Path(f"f{number}.gz") for number in range(files))
+    few = Shards(count=files, files=files, whole=whole, formats=frozenset({"jsonl"}))
+    asked = Ranks(ranks=files + 2, shards=few, threads=1, memory=1, requested=None)
+    assert asked.idle == 2 and named in (asked.idle_told() or "")
+    more = replace(asked, ranks=files - 1)
+    assert more.idle == 0 and more.idle_told() is None and more.as_json()["idle_ranks"] == 0
