@@ -97,3 +97,33 @@ def test_an_answer_ends_at_its_bound_or_the_models(
     assert 0 not in expected
     assert answer == words.decode(expected[3:])
     assert capsys.readouterr().out.strip() == answer.strip(), "it is written as it arrives, without the prompt"
+
+
+class Generates:
+    """A model that notes how it was asked."""
+
+    device = "cpu"
+
+    def generate(self, inputs: torch.Tensor, *, generation_config: object, **_: object) -> torch.Tensor:
+        self.asked = generation_config
+        return torch.cat([inputs, inputs[:, :1]], dim=1)
+
+
+@pytest.mark.parametrize(("temperature", "draws"), [(0.7, True), (0.0, False)])
+def test_a_temperature_draws_tokens(temperature: float, draws: bool, model: Path) -> None:
+    asked = Generates()
+    config = ConverseConfig(temperature=temperature, max_new_tokens=9)
+    chat._answer(config, asked, hf.load_tokenizer(model), [5, 6, 7], 8, [3])
+    assert asked.asked.do_sample is draws  # type: ignore[attr-defined]
+    assert asked.asked.max_new_tokens == 5  # type: ignore[attr-defined]
+
+
+def test_a_template_s_text_gets_no_special_tokens(model: Path) -> None:
+    """The template writes them itself; a tokenizer that adds its own would write the first one twice."""
+    from tokenizers.processors import TemplateProcessing
+
+    words = hf.load_tokenizer(model)
+    plain = words.backend_tokenizer.encode("say a few", add_special_tokens=False).ids
+    words.backend_tokenizer.post_processor = TemplateProcessing(single="X $A", special_tokens=[("X", 7)])
+    assert words.backend_tokenizer.encode("say a few").ids == [7, *plain]
+    assert chat._encode(words, DROPPING, [{"role": "user", "content": "say a few"}]) == plain
