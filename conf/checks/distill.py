@@ -51,18 +51,7 @@ def check_offline(where: str, config: DistillConfig, logits: LogitsConfig | None
             f"logits.document_mask is {str(logits.document_mask).lower()} but {where}.document_mask is"
             f" {str(config.document_mask).lower()}, and teacher and student must see the same documents; set both alike"
         )
-    for span in config.spans if config.phases else ():
-        length, at = span.config.seq_length, f"{where}.phases.{span.number}.seq_length"
-        if length > logits.seq_length:
-            raise ValueError(
-                f"{at} is {length} but logits.seq_length is {logits.seq_length}, so the stored teacher has not read so"
-                f" far back; set logits.seq_length to the longest phase's, or remove {where}.offline"
-            )
-        if logits.sequences is not None and length != logits.seq_length:
-            raise ValueError(
-                f"{at} is {length} but logits.sequences stores some sequences of {logits.seq_length} alone; leave"
-                " logits.sequences empty, which stores all tokens"
-            )
+    _check_stored_lengths(where, config, logits)
     needed = config.steps * config.global_batch
     if logits.sequences is not None:
         for name, expected in (("seq_length", config.seq_length), ("seed", config.seed)):
@@ -82,3 +71,19 @@ def check_offline(where: str, config: DistillConfig, logits: LogitsConfig | None
             f"logits.validation_sequences is {logits.validation_sequences} but {where} validates on {validated}; choose"
             f" at least {validated} or leave it empty"
         )
+
+
+def _check_stored_lengths(where: str, config: DistillConfig, logits: LogitsConfig) -> None:
+    """Each phase's sequences are parts of stored ones."""
+    for span in config.spans if config.phases else ():
+        length, at = span.config.seq_length, f"{where}.phases.{span.number}.seq_length"
+        if length > logits.seq_length:
+            raise ValueError(
+                f"{at} is {length} but logits.seq_length is {logits.seq_length}, so the stored teacher has not read so"
+                f" far back; set logits.seq_length to the longest phase's, or remove {where}.offline"
+            )
+        if logits.sequences is not None and length != logits.seq_length:
+            raise ValueError(
+                f"{at} is {length} but logits.sequences stores some sequences of {logits.seq_length} alone; leave"
+                " logits.sequences empty, which stores all tokens"
+            )

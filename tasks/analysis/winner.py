@@ -73,7 +73,7 @@ def choose(
     return Winner(
         model=smallest.model,
         registered=registered,
-        sentence=_sentence(rule, ranked, smallest, lost, report),
+        sentence=_sentence(rule, ranked, smallest, lost, report) + _seeds_told(recipe, ranked),
         by=rule.by,
         best=best.model,
         margin=rule.margin,
@@ -167,6 +167,14 @@ def _sentence(rule: _Rule, ranked: list[Row], winner: Row, lost: dict[str, Estim
         f"The winner is {best.model}: the best {metric} of {len(ranked)} models, {_amount(rule, measured)};"
         f" {verdict}.{judge}"
     )
+
+
+def _seeds_told(recipe: Recipe, ranked: list[Row]) -> str:
+    """That models were compared and not ways to make them, where students have more seeds than one."""
+    seeded = {row.student for row in ranked if row.student and recipe.copies(row.student)}
+    if len(ranked) < 2 or not seeded:
+        return ""
+    return " Only first seeds are compared here; claims compare students over all of theirs."
 
 
 def _lost_to_best(rule: _Rule, lost: Estimate) -> str:

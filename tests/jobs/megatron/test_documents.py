@@ -24,10 +24,9 @@ from jobs.tokens.phased import splits_of
 from jobs.tokens.windows import Samples
 from tests.fixtures.families import logits, random_model
 from tests.jobs.megatron.test_model import own
-from tests.jobs.megatron.test_training import SETTINGS, made, nothing_beside
+from tests.jobs.megatron.test_training import SETTINGS, made
 
-pytestmark = pytest.mark.usefixtures("one_rank")
-assert nothing_beside, "a fixture for all tests here too"
+pytestmark = pytest.mark.usefixtures("one_rank", "nothing_beside")
 END = 0
 LENGTHS = [[9, 30, 25], [40, 24]]
 """Documents of two sequences of 64 tokens, some longer than the windows of 20."""

@@ -18,10 +18,9 @@ from jobs.megatron import fused_loss as fused
 from jobs.megatron.batches import Batch
 from jobs.megatron.fused_loss import LossWeights
 from tests.fixtures.weights import tensors
-from tests.jobs.megatron.test_training import LENGTH, SETTINGS, SPLITS, VOCABULARY, made, nothing_beside
+from tests.jobs.megatron.test_training import LENGTH, SETTINGS, SPLITS, VOCABULARY, made
 
-pytestmark = pytest.mark.usefixtures("one_rank")
-assert nothing_beside, "a fixture for all tests here too"
+pytestmark = pytest.mark.usefixtures("one_rank", "nothing_beside")
 ALONE = LossWeights(divergence=0.0, cross_entropy=1.0)
 
 

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -15,12 +14,11 @@ from conf.stages.distill import DistillConfig
 from conf.stages.trunk import stable_trunk
 from jobs.megatron import training
 from jobs.megatron.parts import Part
-from jobs.tokens.indexed import IndexedWriter
 from jobs.tokens.phased import splits_of
-from tests.jobs.megatron.test_phases import SETTINGS, made, nothing_beside
+from tests.fixtures.data import corpora_and_mix
+from tests.jobs.megatron.test_phases import SETTINGS, made
 
-pytestmark = pytest.mark.usefixtures("one_rank")
-assert nothing_beside, "a fixture for all tests here too"
+pytestmark = pytest.mark.usefixtures("one_rank", "nothing_beside")
 
 EDGE, END = 3 * 64, 12 * 64
 CONFIG: dict[str, Any] = {key: value for key, value in SETTINGS.items() if key != "model"} | {
@@ -35,17 +33,8 @@ MIX = [{"until": 4 * 64, "weights": {"c0": 1.0}}, {"until": END, "weights": {"c0
 @pytest.fixture(scope="module", params=["a text", "a mix"])
 def text(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Alone, or two of them in stages that end at tokens."""
-    folder = tmp_path_factory.mktemp("text")
-    for seed, name in enumerate(("c0", "c1", "mixed")):
-        (folder / name).mkdir()
-        for split in ("train", "validation"):
-            with IndexedWriter(folder / name / split, np.dtype(np.uint16)) as writer:
-                writer.add(np.random.default_rng(seed).integers(0, 24, 900), np.array([900], np.int32))
-    if request.param == "a text":
-        return folder / "c0"
-    sources = [{"name": name, "weight": 0.5, "path": f"../{name}"} for name in ("c0", "c1")]
-    (folder / "mixed" / "blend.json").write_text(json.dumps({"sources": sources, "stages": MIX}))
-    return folder / "mixed"
+    folder = corpora_and_mix(tmp_path_factory.mktemp("text"), 900, MIX)
+    return folder / ("c0" if request.param == "a text" else "mixed")
 
 
 def trained(

@@ -25,7 +25,7 @@ from jobs.runtime import interrupt
 from jobs.tokens.indexed import IndexedWriter
 from jobs.tokens.phased import splits_of
 
-pytestmark = pytest.mark.usefixtures("one_rank")
+pytestmark = pytest.mark.usefixtures("one_rank", "nothing_beside")
 
 SHAPE = {"num_layers": 2, "hidden_size": 16, "ffn_hidden_size": 24, "num_attention_heads": 2, "num_query_groups": 1}
 PHASES: list[dict[str, Any]] = [
@@ -51,14 +51,6 @@ SETTINGS: dict[str, Any] = {
 }
 
 HEADED: dict[str, Any] = {"mtp": {"heads": 2}}
-
-
-@pytest.fixture(autouse=True)
-def nothing_beside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No watchdog, no time limit."""
-    monkeypatch.setenv("IMBIK_HANG_SECONDS", "0")
-    monkeypatch.delenv("IMBIK_TIME_LIMIT", raising=False)
-    interrupt.start()
 
 
 @pytest.fixture(scope="module")

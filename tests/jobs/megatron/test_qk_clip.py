@@ -17,22 +17,13 @@ from jobs.megatron import model as megatron
 from jobs.megatron import qk_clip, training, weights
 from jobs.megatron.fused_loss import defer
 from jobs.megatron.optimizer import master
-from jobs.runtime import interrupt
 from tests.jobs.megatron.test_training import OBJECTIVE, SETTINGS, SPLITS
 
-pytestmark = pytest.mark.usefixtures("one_rank")
+pytestmark = pytest.mark.usefixtures("one_rank", "nothing_beside")
 
 SHAPE = {"num_layers": 2, "hidden_size": 16, "ffn_hidden_size": 24, "num_attention_heads": 4, "num_query_groups": 2}
 SEVERAL = 0.5
 """A threshold that some groups pass and others do not."""
-
-
-@pytest.fixture(autouse=True)
-def nothing_beside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No watchdog, no time limit."""
-    monkeypatch.setenv("IMBIK_HANG_SECONDS", "0")
-    monkeypatch.delenv("IMBIK_TIME_LIMIT", raising=False)
-    interrupt.start()
 
 
 def made(family: str = "llama", layers: int = 2) -> tuple[Any, dict[str, Any]]:

@@ -20,19 +20,11 @@ from jobs.runtime import checkpoint_folder, interrupt
 from jobs.runtime.exit import Diverged
 from tests.jobs.megatron.test_training import OBJECTIVE, SETTINGS, SPLITS, made
 
-pytestmark = pytest.mark.usefixtures("one_rank")
+pytestmark = pytest.mark.usefixtures("one_rank", "nothing_beside")
 
 SPIKES: dict[str, Any] = {"window": 5, "action": "rewind", "rewind_every": 4, "loss": None, "grad_norm": 4}
 CONFIG: dict[str, Any] = SETTINGS | {"steps": 12, "validate_every": 3, "checkpoint_every": 3, "checkpoints_kept": 2}
 CONFIG |= {"spikes": SPIKES, "lr": 1e-3}
-
-
-@pytest.fixture(autouse=True)
-def nothing_beside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No watchdog, no time limit."""
-    monkeypatch.setenv("IMBIK_HANG_SECONDS", "0")
-    monkeypatch.delenv("IMBIK_TIME_LIMIT", raising=False)
-    interrupt.start()
 
 
 class Killed(BaseException):

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -17,11 +16,11 @@ from conf.stages.teacher import TeacherConfig
 from jobs.megatron import training
 from jobs.megatron.phases import Phases
 from jobs.runtime import interrupt
-from jobs.tokens.indexed import IndexedWriter
 from jobs.tokens.phased import splits_of
+from tests.fixtures.data import corpora_and_mix
 from tests.jobs.megatron.test_phases import SETTINGS, made
 
-pytestmark = pytest.mark.usefixtures("one_rank")
+pytestmark = pytest.mark.usefixtures("one_rank", "nothing_beside")
 
 SPIKES: dict[str, Any] = {"window": 5, "action": "rewind", "rewind_every": 4, "loss": None, "grad_norm": 10}
 LONGER = [{"until": 0.5}, {"until": 1, "seq_length": 16, "rope_theta": 40000, "lr": 5e-3}]
@@ -32,26 +31,10 @@ BACK = [{"step": 8, "to": 4}]
 """What happens where the eighth batch is junk: it is found in the second half, and goes back to the first."""
 
 
-@pytest.fixture(autouse=True)
-def nothing_beside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No watchdog, no time limit."""
-    monkeypatch.setenv("IMBIK_HANG_SECONDS", "0")
-    monkeypatch.delenv("IMBIK_TIME_LIMIT", raising=False)
-    interrupt.start()
-
-
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two corpora of 240 sequences of 8, one alone and both as a mix in two stages; beginnings tell them apart."""
-    folder = tmp_path_factory.mktemp("text")
-    for seed, name in enumerate(("c0", "c1", "mixed")):
-        (folder / name).mkdir()
-        for split in ("train", "validation"):
-            with IndexedWriter(folder / name / split, np.dtype(np.uint16)) as writer:
-                writer.add(np.random.default_rng(seed).integers(0, 24, 1921), np.array([1921], np.int32))
-    sources = [{"name": name, "weight": 0.5, "path": f"../{name}"} for name in ("c0", "c1")]
-    (folder / "mixed" / "blend.json").write_text(json.dumps({"sources": sources, "stages": MIX}))
-    return folder
+    return corpora_and_mix(tmp_path_factory.mktemp("text"), 1921, MIX)
 
 
 class Killed(BaseException):

@@ -22,7 +22,7 @@ from jobs.megatron.parts import Part
 from jobs.runtime import interrupt
 from jobs.tokens.windows import Samples
 
-pytestmark = pytest.mark.usefixtures("one_rank")
+pytestmark = pytest.mark.usefixtures("one_rank", "nothing_beside")
 
 VOCABULARY, LENGTH = 24, 8
 SHAPE = {"num_layers": 2, "hidden_size": 16, "ffn_hidden_size": 24, "num_attention_heads": 2, "num_query_groups": 1}
@@ -62,14 +62,6 @@ class Tokens:
 
 
 SPLITS: Any = Tokens(40, 1), Tokens(11, 2)
-
-
-@pytest.fixture(autouse=True)
-def nothing_beside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No watchdog, no time limit."""
-    monkeypatch.setenv("IMBIK_HANG_SECONDS", "0")
-    monkeypatch.delenv("IMBIK_TIME_LIMIT", raising=False)
-    interrupt.start()
 
 
 def made(precision: Any = "fp32") -> tuple[Any, dict[str, Any]]:

@@ -218,6 +218,19 @@ def test_the_sentence_of_the_best(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("seeds", "rows", "told"),
+    [
+        ("students.depth.seeds=2", (LARGE, SMALL), True),
+        ("students.width.seeds=2", (LARGE, SMALL), False),  # none of its models is in the report
+        ("students.depth.seeds=2", (LARGE,), False),
+    ],
+)
+def test_that_first_seeds_are_compared_is_told(seeds: str, rows: tuple[Row, ...], told: bool, tmp_path: Path) -> None:
+    end = ". Only first seeds are compared here; claims compare students over all of theirs."
+    assert sentence(tmp_path, NO_MARGIN, seeds, rows=rows).endswith(end) is told
+
+
 def test_the_sentence_where_the_next_is_not_shown_worse(tmp_path: Path) -> None:
     told = sentence(tmp_path, worse=[0.1, -0.05, 0.01, 0.0])
     assert "it is a tie with depth-fp8, which is not shown to be worse: by" in told
