@@ -23,6 +23,7 @@ def fitted(recipe: Recipe, teacher: Shape) -> Recipe:
     return recipe.model_copy(
         update={
             "importance": shorter(recipe.importance, longest),
+            "write": recipe.write and recipe.write.within(longest),
             "sweep": recipe.sweep and shorter(recipe.sweep, longest),
             "records": recipe.records and shorter(recipe.records, longest),
             "quantize": tuple(shorter(config, longest) for config in recipe.quantize),

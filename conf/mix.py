@@ -18,7 +18,7 @@ from conf.stages.training import Training
 
 def trainings(recipe: Recipe) -> Iterator[tuple[str, Training]]:
     """The trainings that read the recipe's corpus, by what a sentence calls them."""
-    if recipe.teacher.steps:
+    if recipe.teacher.steps and recipe.write is None:  # who writes for the blend does not read it
         yield "teacher", recipe.teacher
     for name, student in recipe.students.items():
         for number in range(len(student.rounds or (None,))):

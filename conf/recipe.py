@@ -33,6 +33,7 @@ from conf.stages.sft import SftConfig
 from conf.stages.sweep import SweepConfig
 from conf.stages.teacher import TeacherConfig
 from conf.stages.verify import VerifyConfig
+from conf.stages.write import WriteConfig
 from conf.student import Student
 from conf.study import StudyConfig
 from conf.winner import CardConfig, WinnerConfig
@@ -55,6 +56,9 @@ class Recipe(Config):
         default=None, description="Additional corpora to train on, by weight; null: only data."
     )
     teacher: TeacherConfig
+    write: WriteConfig | None = Field(
+        default=None, description="Documents that the teacher writes, for the source 'written' of the blend."
+    )
     importance: ImportanceConfig = ImportanceConfig()
     logits: LogitsConfig | None = Field(
         default=None, description="Teacher logits stored for offline distillation; null: none."

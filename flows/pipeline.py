@@ -16,7 +16,7 @@ from conf.stages.records import GENERATED
 from conf.stages.sft import SftConfig
 from flows import benchmarks
 from flows.branches import Trunks
-from flows.corpus import corpora
+from flows.corpus import blended, corpora, written
 from flows.formats import formats, verify
 from flows.reading import Handle, Model, Stages
 from tasks.analysis.halving import Candidate, HalvingProgress, successive_halving
@@ -34,8 +34,11 @@ class Pipeline:
         self.questions = benchmarks.read(stage, recipe.evaluate, outside.benchmarks)
         self.corpora = corpora(stage, recipe, outside, self.questions)
         self.watched = benchmarks.Watched(stage, recipe, outside.benchmarks, self.questions)
-        self.data = stage("blend", recipe.blend, **self.corpora) if recipe.blend else self.corpora["data"]
+        self.data = blended(stage, recipe, self.corpora)
         self.teacher = stage("teacher", recipe.teacher_stage, data=self.data, model=outside.model)
+        if recipe.write:
+            self.corpora |= written(stage, recipe, outside, self.questions, self.data, self.teacher)
+            self.data = blended(stage, recipe, self.corpora)
         self.models = [Model(name="teacher", stage="teacher", artifact=self.teacher, trained=recipe.teacher.steps > 0)]
         self.records = self._records()
         if contamination := recipe.contamination_stage:

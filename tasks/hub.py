@@ -16,6 +16,7 @@ from conf.sources import is_local
 from conf.stages.data import DataConfig
 from conf.stages.fetch import FetchConfig
 from conf.stages.records import GENERATED
+from conf.stages.write import WRITTEN
 from tasks.store.store import Store
 
 SECONDS = 10.0
@@ -71,7 +72,7 @@ def _absolute(source: str) -> str:
 
 def _pinned(source: str, store: Store) -> str:
     name, _, requested = source.partition("@")
-    if source == "world":
+    if source in ("world", WRITTEN):
         return source
     if is_local(source) or not ID.fullmatch(name):
         return _absolute(source)

@@ -14,6 +14,7 @@ from conf.recipe import Recipe
 from conf.stages.data import DataConfig
 from conf.stages.evaluate import EvaluateConfig
 from conf.stages.records import GENERATED
+from conf.stages.write import WRITTEN
 from tasks.store.store import Artifact, Store
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
@@ -49,7 +50,11 @@ def text(data: DataConfig, store: Store) -> Artifact:
 def sources(recipe: Recipe, store: Store) -> dict[str, Artifact]:
     """Additional corpora of a blend, by name."""
     return (
-        {name: text(one.read_as(recipe.data), store) for name, one in recipe.blend.sources.items()}
+        {
+            name: text(one.read_as(recipe.data), store)
+            for name, one in recipe.blend.sources.items()
+            if one.source != WRITTEN
+        }
         if recipe.blend
         else {}
     )

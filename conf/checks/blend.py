@@ -9,10 +9,12 @@ from conf.recipe import Recipe
 from conf.stages.blend import BlendConfig
 from conf.stages.mix import bounds, in_tokens
 from conf.stages.training import Training
+from conf.stages.write import WRITTEN
 
 
 def check_blend(recipe: Recipe) -> None:
     """Raise ValueError for the first problem."""
+    _check_written(recipe)
     if recipe.blend is None:
         return
     if recipe.stores_logits:
@@ -32,6 +34,32 @@ def check_blend(recipe: Recipe) -> None:
         if recipe.blend.stages:
             _check_stages(recipe.blend, where, config)
     _check_branches(recipe, recipe.blend)
+
+
+def _check_written(recipe: Recipe) -> None:
+    """What the teacher writes must be a source of the blend, by that name alone and once."""
+    sources = recipe.blend.sources if recipe.blend else {}
+    named = [name for name, each in sources.items() if WRITTEN in each.names]
+    if recipe.write and not named:
+        raise ValueError(
+            f"write is set but no source of the blend is '{WRITTEN}'; add blend.sources.NAME.source: {WRITTEN}, or"
+            " remove write"
+        )
+    for name in named:
+        each = sources[name]
+        if recipe.write is None:
+            raise ValueError(
+                f"blend.sources.{name}.source is '{WRITTEN}' but the recipe has no write section; set write.documents"
+            )
+        if each.source != WRITTEN or name != named[0]:
+            raise ValueError(
+                f"blend.sources.{name}.source has '{WRITTEN}' beside other text, or a second time; give it one"
+                " source of its own"
+            )
+        if (each.text_field, each.join) != ("text", "auto"):
+            raise ValueError(
+                f"blend.sources.{name} sets text_field or join, but what the teacher writes has one form; remove them"
+            )
 
 
 def _check_stages(blend: BlendConfig, where: str, config: Training) -> None:

@@ -38,6 +38,7 @@ from conf.stages.data import DataConfig
 from conf.stages.early_stopping import WithEarlyStopping
 from conf.stages.evaluate import EvaluateConfig
 from conf.stages.training import Training
+from conf.stages.write import WRITTEN
 
 
 def check(recipe: Recipe) -> Recipe:
@@ -181,8 +182,9 @@ def _check_inputs(recipe: Recipe) -> None:
     check_source("data.source", recipe.data.source)
     _check_files("data", recipe.data)
     for name, source in recipe.blend.sources.items() if recipe.blend else ():
-        check_source(f"blend.sources.{name}.source", source.source)
-        _check_files(f"blend.sources.{name}", source)
+        if source.source != WRITTEN:
+            check_source(f"blend.sources.{name}.source", source.source)
+            _check_files(f"blend.sources.{name}", source)
     tokenizer = recipe.data.tokenizer
     if tokenizer and not (Path(tokenizer) / "tokenizer.json").is_file():
         raise ValueError(

@@ -72,6 +72,8 @@ def check_lengths(recipe: Recipe, teacher: Shape) -> None:
             f"records.seq_length is {records.seq_length} but the model's maximum sequence length is {longest}; choose"
             f" at most {longest}"
         )
+    if recipe.write:
+        recipe.write.check_longest(longest)
     if generate and not generate.endpoint and generate.max_new_tokens >= longest:
         raise ValueError(
             f"generate.max_new_tokens is {generate.max_new_tokens} but the teacher's maximum sequence length is"

@@ -14,6 +14,7 @@ from conf.paths import InputNames
 from conf.patterns import NAME
 from conf.stages.data import DataConfig
 from conf.stages.mix import MixStage, check_stages, exact, in_tokens
+from conf.stages.write import WRITTEN
 from conf.text_encoding import Encoding
 
 OWN = "data"
@@ -30,7 +31,7 @@ class BlendSource(Config):
         description="Share of the training tokens, relative to the other weights; empty: blend.stages has it.",
     )
     source: Annotated[InputNames, Execution()] = Field(
-        description="Local files or globs, or a hub dataset, as in data.source."
+        description="Local files or globs, or a hub dataset, as in data.source; or 'written', what the teacher writes."
     )
     subset: str | None = Field(default=None, description="Subset (configuration) of a Hugging Face dataset.")
     text_field: str = Field(default="text", min_length=1, description="Field of a record that contains the text.")
@@ -45,6 +46,11 @@ class BlendSource(Config):
     filter: Annotated[Filter | None, Later()] = Field(
         default=None, description="Its own quality filters; empty: those of data.filter; {}: none."
     )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """`source` as a tuple."""
+        return (self.source,) if isinstance(self.source, str) else self.source
 
     def read_as(self, data: DataConfig) -> DataConfig:
         """Its data stage config, without validation and test splits: models are evaluated on the recipe's own
@@ -130,6 +136,11 @@ class BlendConfig(StageConfig):
                 " blend.tokens"
             )
         return self
+
+    @property
+    def written(self) -> str | None:
+        """Name of the source that the teacher writes."""
+        return next((name for name, source in self.sources.items() if source.source == WRITTEN), None)
 
     @property
     def weights(self) -> dict[str, float]:

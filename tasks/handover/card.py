@@ -13,6 +13,13 @@ from tasks.handover import licences, serving
 from tasks.handover.licences import UNKNOWN, Licence
 from tasks.store import lineage
 
+SYNTHETIC = {
+    "world": "imbik's synthetic world",
+    "generated": "the teacher's answers to prompts (synthetic)",
+    "written": "documents that the teacher wrote (synthetic)",
+}
+"""Sources of text that no one wrote."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
@@ -70,8 +77,7 @@ def data_of(recipe: Recipe, ancestors: list[lineage.Ancestor]) -> list[Origin]:
 def _source(recipe: Recipe, source: str, ancestors: list[lineage.Ancestor]) -> Origin:
     stated = recipe.card.data_license
     stated_licence = Licence(name=stated, found="the recipe") if stated else None
-    if source in ("world", "generated"):
-        name = "imbik's synthetic world" if source == "world" else "the teacher's answers to prompts (synthetic)"
+    if name := SYNTHETIC.get(source):
         return Origin(name=name, hub=None, licence=stated_licence or Licence(found="synthetic text"))
     path = Path(source)
     if path.exists() or any(mark in source for mark in "*?["):
