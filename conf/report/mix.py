@@ -18,3 +18,14 @@ class MixPart(Config):
     tokens: int = Field(description="Tokens read of it in this stage.")
     passes: float = Field(description="How often this stage reads it.")
     passes_so_far: float = Field(description="How often it was read when the stage ends.")
+
+
+class Written(Config):
+    """What a teacher wrote for its students."""
+
+    documents: int = Field(description="Documents kept.")
+    empty: int = Field(description="Documents that ended at once, left out.")
+    cut: int = Field(description="Of those kept, documents that had not ended at write.max_new_tokens.")
+    repeated: int = Field(description="Of those kept, documents whose text another has too.")
+    tokens: int = Field(description="Tokens that the teacher drew.")
+    seconds: float = Field(description="Time of the job that ended it, without model loading.")

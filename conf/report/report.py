@@ -17,7 +17,7 @@ from conf.report.ladder import LadderChoice
 from conf.report.learning import Curve, Learning
 from conf.report.logits import StoredLogits
 from conf.report.long_text import OnLongText
-from conf.report.mix import MixPart
+from conf.report.mix import MixPart, Written
 from conf.report.phases import TrainedPhase
 from conf.report.pruning import Cut, Search, Sweep
 from conf.report.quantization import Quantized, Verified
@@ -85,6 +85,7 @@ class Report(Config):
     )
     texts: dict[str, TextCounts] = Field(default={}, description="What became of the text, by corpus.")
     mix: tuple[MixPart, ...] = Field(default=(), description="What the blend is mixed of, by stage; empty: no blend.")
+    written: Written | None = Field(default=None, description="null: the teacher wrote nothing.")
     benchmarks: tuple[BenchmarkRow, ...] = Field(
         default=(), description="Scores on evaluate.benchmarks, by benchmark and model."
     )

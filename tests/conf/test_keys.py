@@ -34,6 +34,7 @@ from conf.stages.sweep import SweepConfig
 from conf.stages.teacher import TeacherConfig
 from conf.stages.trunk import TrunkConfig
 from conf.stages.verify import VerifyConfig
+from conf.stages.write import WriteConfig
 from tasks.store.store import key_of
 
 TRAINING: dict[str, Any] = {
@@ -65,6 +66,7 @@ def stages() -> dict[str, StageConfig]:
         "sensitivity": SensitivityConfig(formats=("fp8", "nvfp4")),
         "quantize": QuantizeConfig(format="fp8"),
         "generate": GenerateConfig(prompts="world"),
+        "write": WriteConfig(documents=100),
         "records": RecordsConfig(source="world"),
         "sft": SftConfig(**TRAINING),
         "evaluate": EvaluateConfig(),
@@ -92,6 +94,7 @@ GOLDEN = {
     "trunk": "6193fbb6e0a8",
     "distill": "d9b5e1f0c67f",
     "generate": "9666e46bb66f",
+    "write": "bb0ea97c31b9",
     "records": "ce2c13f39016",
     "sft": "ff45acabbe7b",
     "evaluate": "b85ec9dd79c6",
@@ -209,6 +212,7 @@ def test_what_runs_where_is_marked_execution() -> None:
         "generate.endpoint",
         "generate.api_key_env",
         "generate.batch",
+        "write.batch",
     }
     names |= {f"generate.{name}" for name in ("concurrency", "timeout_seconds", "retries", "retry_seconds")}
     names |= {

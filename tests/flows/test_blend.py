@@ -274,3 +274,14 @@ def test_a_plan_for_programs_has_the_mix(tmp_path: Path, text: Path, capfd: Any)
         {"until_sequence": 24, "until_step": 6, "until_tokens": 1536},
     ]
     assert [label for label in stages if "mix" in stages[label]] == ["teacher", "distill-depth", "distill-width"]
+
+
+def test_what_the_teacher_writes_is_for_its_students(tmp_path: Path) -> None:
+    """A teacher that learned from the blend could not write for it."""
+    writes = ["write.documents=9", "blend.sources.own={source: written, weight: 1}"]
+    plain, written = keys(tmp_path), keys(tmp_path, *writes)
+    assert written["teacher"] == plain["teacher"] and written["data"] == plain["data"]
+    assert {"write", "data-own", "blend"} == written.keys() - plain.keys()
+    assert all(written[label] != plain[label] for label in ("importance", "distill-depth"))
+    other = keys(tmp_path, *writes, "write.temperature=0.7")
+    assert all(other[label] != written[label] for label in ("write", "data-own", "blend", "distill-depth"))

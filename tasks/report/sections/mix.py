@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from conf.report.mix import MixPart
+from conf.report.mix import MixPart, Written
 from conf.report.section import Section
 
 HEADER = ("stage", "until", "corpus", "share", "tokens", "passes", "passes so far")
@@ -30,7 +30,13 @@ def read_mix(stages: dict[str, str]) -> tuple[MixPart, ...]:
     )
 
 
-def section(mix: tuple[MixPart, ...]) -> Section | None:
+def read_written(stages: dict[str, str]) -> Written | None:
+    """What the teacher of a run wrote; None where it has no such stage."""
+    file = Path(stages.get("write", "")) / "write.json"
+    return Written.model_validate_json(file.read_text()) if "write" in stages and file.is_file() else None
+
+
+def section(mix: tuple[MixPart, ...], written: Written | None = None) -> Section | None:
     """The section, None without a blend."""
     if not mix:
         return None
@@ -40,13 +46,22 @@ def section(mix: tuple[MixPart, ...]) -> Section | None:
     rest = "has the same stages with fewer tokens each" if last.until <= 1 else "ends in an earlier stage"
     return Section(
         title="The mix",
-        sentences=(f"The training text is mixed of {corpora} corpora{staged}.",),
+        sentences=(f"The training text is mixed of {corpora} corpora{staged}.", *_told(written)),
         header=HEADER,
         rows=tuple(_row(part) for part in mix),
         notes=(
             f"Counted for a training of all {total:,} tokens of the blend."
             + (f" A shorter one {rest}." if staged else ""),
         ),
+    )
+
+
+def _told(written: Written | None) -> tuple[str, ...]:
+    if written is None:
+        return ()
+    return (
+        f"The teacher wrote {written.documents:,} documents in {written.tokens:,} tokens: {written.cut:,} were cut at"
+        f" write.max_new_tokens, {written.repeated:,} repeat another, and {written.empty:,} empty ones were left out.",
     )
 
 

@@ -28,6 +28,7 @@ SEARCH = (
     "students.depth={prune: null, search: {target_params: 0.9, candidates: 4, ffn_divisor: 16, halving: {top_k: 2,"
     " steps: 1}}}"
 )
+WRITTEN = ["write.documents=9", "blend.sources.more.source=written"]
 REFUSED = {
     "longer than the last stage": (
         [stages(5000, 15359)],
@@ -59,10 +60,38 @@ REFUSED = {
         [stages(0.5, 1), *WSD, "students.depth.branches=[]"],
         "students.depth.branches shares the first steps of trainings, but blend.stages end at shares of each training",
     ),
+    "a writer whose text nobody reads": (
+        [WEIGHED, "write.documents=9"],
+        "write is set but no source of the blend is 'written'; add blend.sources.NAME.source: written, or remove write",
+    ),
+    "nobody writes": (
+        [WEIGHED, "blend.sources.more.source=written"],
+        "blend.sources.more.source is 'written' but the recipe has no write section; set write.documents",
+    ),
+    "written and other text": (
+        [WEIGHED, "write.documents=9", "blend.sources.more.source=[written, world]"],
+        "blend.sources.more.source has 'written' beside other text, or a second time; give it one source of its own",
+    ),
+    "written twice": (
+        [WEIGHED, *WRITTEN, "blend.sources.again={source: written, weight: 1}"],
+        "blend.sources.again.source has 'written' beside other text, or a second time",
+    ),
+    "another form": (
+        [WEIGHED, *WRITTEN, "blend.sources.more.join=line"],
+        "blend.sources.more sets text_field or join, but what the teacher writes has one form; remove them",
+    ),
+    "a document too long": (
+        [WEIGHED, *WRITTEN, "write.max_new_tokens=256"],
+        "write.prompt_tokens 0 and max_new_tokens 256 make documents of 257 tokens with the one before them, but the"
+        " teacher's longest sequence is 256; lower one of the two",
+    ),
     "nemo": ([WEIGHED, "engine=nemo"], "blend is not supported by engine nemo; remove it or use engine megatron"),
 }
 TAKEN = {
     "as long as the last stage": [stages(5000, 15360)],
+    "what the teacher writes": [WEIGHED, *WRITTEN],
+    "as long as the teacher reads": [WEIGHED, *WRITTEN, "write.max_new_tokens=252", "write.prompt_tokens=3"],
+    "of a teacher that reads less": [WEIGHED, *WRITTEN, "blend.tokens=9000", "teacher.steps=60", "students.width=null"],
     "one sequence": [stages(0.5, 0.53, 1)],
     "a stage that is not reached": [stages(2000, 14000, 14001, 15360), "teacher.steps=30"],
     "branches of a mix by tokens": [stages(640, 15360), *WSD, "students.depth.branches=[10]"],
@@ -79,6 +108,12 @@ def test_what_a_mix_cannot_do_is_refused(what: str) -> None:
 @pytest.mark.parametrize("what", TAKEN)
 def test_what_is_just_within_is_taken(what: str) -> None:
     assert load(str(RECIPE), [MORE, *TAKEN[what]]).blend
+
+
+def test_a_length_that_is_not_stated_fits_the_teacher() -> None:
+    """Its longest sequence is 256 tokens, the one before a document included."""
+    write = load(str(RECIPE), [MORE, WEIGHED, *WRITTEN, "write.prompt_tokens=5"]).write
+    assert write and write.max_new_tokens == 250
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tasks.report.sections.mix import read_mix, section
+from tasks.report.sections.mix import read_mix, read_written, section
 
 
 def blend(folder: Path, **more: Any) -> dict[str, str]:
@@ -61,3 +61,16 @@ def test_a_blend_that_does_not_change_is_one_stage(tmp_path: Path) -> None:
 def test_a_run_without_a_blend_has_no_such_section(tmp_path: Path) -> None:
     assert read_mix({"data": str(tmp_path)}) == read_mix({"blend": str(tmp_path / "gone")}) == ()
     assert section(()) is None
+
+
+def test_what_the_teacher_wrote_is_told(tmp_path: Path) -> None:
+    counts = {"documents": 1040, "empty": 2, "cut": 31, "repeated": 4, "tokens": 99000, "seconds": 7.5}
+    stages = blend(tmp_path / "blend") | {"write": str(tmp_path)}
+    assert read_written(stages) is None, "it has not ended"
+    (tmp_path / "write.json").write_text(json.dumps(counts))
+    shown = section(read_mix(stages), read_written(stages))
+    assert shown and shown.sentences[1] == (
+        "The teacher wrote 1,040 documents in 99,000 tokens: 31 were cut at write.max_new_tokens, 4 repeat another, and"
+        " 2 empty ones were left out."
+    )
+    assert read_written({"blend": "elsewhere"}) is None
