@@ -18,8 +18,8 @@ from transformers import AttentionInterface, Cache
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-BLOCK = 32
-"""Columns of a block: a row has half of one too many on average, and fewer columns cost more for merging."""
+BLOCK = 64
+"""Columns of a block: a row has half of one too many on average, and fewer columns make more and smaller products."""
 GROWTH = 8
 """Buffers are made longer by this part of what they hold, at least."""
 HIDDEN = -1e30
@@ -261,3 +261,12 @@ def attending(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         model.config._attn_implementation = usual
+
+
+def attended(model: PreTrainedModel, tokens: torch.Tensor, at: Step, blocks: Blocks) -> torch.Tensor:
+    """The last hidden states [rows, width] after `tokens` [rows], by transformers' layers."""
+    with attending(model):
+        found: torch.Tensor = model.model(
+            tokens[:, None], position_ids=at.positions[:, None], use_cache=False, blocks=blocks, at=at
+        ).last_hidden_state
+    return found[:, 0]

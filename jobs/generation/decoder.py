@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import Cache, DynamicCache
 
-from jobs.generation.blocks import Blocks, attending
+from jobs.generation.blocks import Blocks, attended
+from jobs.generation.lean import Lean
 from jobs.huggingface.model import logits
 from jobs.runtime import interrupt
 
@@ -104,6 +105,7 @@ class Decoder:
 
     def __init__(self, model: PreTrainedModel, width: int, sampling: Sampling) -> None:
         self.model, self.width, self.sampling = model, width, sampling
+        self.lean = Lean(model) if Lean.fits(model) else None
         self.rows: list[_Row] = []
         self.prefix: tuple[int, ...] = ()
         self.prefix_cache: Cache | None = None
@@ -129,7 +131,7 @@ class Decoder:
             interrupt.give_up_if_stopping()
             free = self.width - len(self.rows)
             if queue and free * FILL_SHARE >= self.width:
-                for taken in _alike([queue.pop() for _ in range(min(free, len(queue)))]):
+                for taken in _alike([queue.pop() for _ in range(min(free, len(queue)))], len(self.prefix)):
                     yield from self._begin(taken)
             else:
                 yield from self._step()
@@ -168,16 +170,10 @@ class Decoder:
 
     def _step(self) -> Iterator[tuple[Request, list[int]]]:
         """One more token of each row."""
-        positions = [row.length for row in self.rows]
-        with attending(self.model):
-            hidden = self.model.model(
-                self._tensor([row.made[-1:] for row in self.rows]),
-                position_ids=self._tensor(positions)[:, None],
-                use_cache=False,
-                blocks=self.blocks,
-                at=self.blocks.step(positions),
-            ).last_hidden_state
-        yield from self._choose(self.rows, logits(self.model, hidden[:, -1]))
+        at = self.blocks.step([row.length for row in self.rows])
+        tokens = self._tensor([row.made[-1] for row in self.rows])
+        hidden = self.lean(tokens, at, self.blocks) if self.lean else attended(self.model, tokens, at, self.blocks)
+        yield from self._choose(self.rows, logits(self.model, hidden))
 
     def _choose(self, rows: list[_Row], last: torch.Tensor) -> Iterator[tuple[Request, list[int]]]:
         """The next token of `rows`, the last ones, by the logits [rows, vocabulary] after them; ends those that are
@@ -213,11 +209,12 @@ class Decoder:
         return torch.tensor(numbers, device=self.model.device)
 
 
-def _alike(rows: list[_Row]) -> Iterator[list[_Row]]:
-    """The rows, those after another of which no prompt is shorter than MIN_LENGTH of the longest together."""
+def _alike(rows: list[_Row], prefix: int) -> Iterator[list[_Row]]:
+    """The rows, those after another together of which no prompt is shorter, after the prefix, than MIN_LENGTH of the
+    longest."""
     group: list[_Row] = []
     for row in sorted(rows, key=lambda row: -len(row.tokens)):
-        if group and len(row.tokens) < MIN_LENGTH * len(group[0].tokens):
+        if group and len(row.tokens) - prefix < MIN_LENGTH * (len(group[0].tokens) - prefix):
             yield group
             group = []
         group.append(row)

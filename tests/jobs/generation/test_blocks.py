@@ -81,7 +81,10 @@ def test_each_row_sees_its_own_columns_only(window: int | None, cap: float | Non
 def test_a_common_beginning_is_merged_in(window: int | None, cap: float | None) -> None:
     """Windows that see none of it, its end, or all of it."""
     begin = drawn(40, 1)
-    rows = [(torch.cat([begin[0], k], 1), torch.cat([begin[1], v], 1)) for k, v in (drawn(n, n) for n in (1, 8, 70))]
+    rows = [
+        (torch.cat([begin[0], k], 1), torch.cat([begin[1], v], 1))
+        for k, v in (drawn(n, n) for n in (1, 8, 2 * BLOCK + 6))
+    ]
     blocks = stored(rows, 40)
     assert blocks.used == 1 + 1 + 3, "its columns take no blocks"
     for _ in range(3):

@@ -15,6 +15,7 @@ import torch
 from conf.families import FAMILIES
 from jobs.generation.blocks import BLOCK
 from jobs.generation.decoder import Decoder, Request, Sampling, stopping
+from jobs.generation.lean import Lean
 from jobs.huggingface import model as hf
 from jobs.runtime import interrupt
 from tests.fixtures.families import random_model
@@ -91,7 +92,14 @@ def meter(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], list[tuple[int, in
             shapes.append((tokens.shape[0], tokens.shape[1]))
             return forward(tokens, **given)
 
+        step = Lean.__call__
+
+        def lean(self: Lean, tokens: torch.Tensor, *given: Any) -> torch.Tensor:
+            shapes.append((len(tokens), 1))
+            return step(self, tokens, *given)
+
         monkeypatch.setattr(model.model, "forward", counted)
+        monkeypatch.setattr(Lean, "__call__", lean)
         return shapes
 
     return watch
@@ -107,6 +115,35 @@ def test_tokens_are_those_of_each_prompt_alone(name: str, tmp_path: Path) -> Non
     expected = {number: alone(model, prompt, 12, ends) for number, prompt in enumerate(asked)}
     assert continued(model, 3, asked, ends=ends) == expected
     assert len({len(made) for made in expected.values()}) > 1, "rows end at different times"
+
+
+def test_unlike_remainders_after_a_common_beginning_are_read_apart(llama: Any, meter: Any) -> None:
+    shapes = meter(llama)
+    continued(llama, 3, prompts([8, 30, 29], prompts([200])[0]), max_new_tokens=1)
+    assert shapes == [(1, 200), (2, 30), (1, 8)]
+
+
+def test_joint_matrices_take_no_second_copy(tmp_path: Path) -> None:
+    """And transformers computes with them what it did before."""
+    random_model("qwen2", tmp_path, torch.float32, **SIZES)
+    model, untouched = hf.load_model(tmp_path, torch.float32), hf.load_model(tmp_path, torch.float32)
+    Lean(model), Lean(model)
+    attention = model.model.layers[0].self_attn
+    assert attention.q_proj.weight.untyped_storage().data_ptr() == attention.v_proj.weight.untyped_storage().data_ptr()
+    tokens = torch.tensor(prompts([9]))
+    assert torch.equal(model(tokens).logits, untouched(tokens).logits)
+
+
+def test_layers_that_something_was_put_around_run_as_they_are(llama: Any, meter: Any) -> None:
+    """A hook on a projection, as adapters and quantizers have them, sees every token."""
+    seen: list[int] = []
+    projection = llama.model.layers[0].self_attn.k_proj
+    handle = projection.register_forward_hook(lambda _, given, out: seen.append(given[0].shape[1]))
+    try:
+        continued(llama, 2, prompts([5, 5]), max_new_tokens=4)
+    finally:
+        handle.remove()
+    assert seen == [5, 1, 1, 1]
 
 
 @pytest.mark.slow
@@ -167,7 +204,7 @@ def test_a_common_beginning_changes_no_token(name: str, tmp_path: Path) -> None:
 
 def test_a_common_beginning_is_read_once(llama: Any, meter: Any) -> None:
     begin = prompts([20])[0]
-    asked = prompts([4, 3, 2], begin)
+    asked = prompts([4, 3, 3], begin)
     expected = {number: alone(llama, prompt, 12) for number, prompt in enumerate(asked)}
     shapes = meter(llama)
     assert continued(llama, 3, asked) == expected
@@ -177,7 +214,7 @@ def test_a_common_beginning_is_read_once(llama: Any, meter: Any) -> None:
 @pytest.mark.parametrize(("common", "read"), [(15, [(3, 17)]), (16, [(1, 16), (3, 2)])])
 def test_a_short_beginning_is_not_read_apart(llama: Any, meter: Any, common: int, read: list[tuple[int, int]]) -> None:
     begin = prompts([common])[0]
-    asked = [(*begin, 1, 5), (*begin, 2, 5), (*begin, 3)]
+    asked = [(*begin, 1, 5), (*begin, 2, 5), (*begin, 3, 5)]
     shapes = meter(llama)
     continued(llama, 3, asked, max_new_tokens=2)
     assert shapes[: len(read)] == read
