@@ -12,7 +12,7 @@ from modelopt.torch.distill.plugins.megatron import get_tensor_shapes_adjust_fn_
 from conf.rotary import check_documents
 from conf.spec import Spec
 from conf.stages.distill import DistillConfig
-from jobs.megatron import distillation, evaluation, inputs, mtp, training, weights
+from jobs.megatron import distillation, evaluation, fp8_weights, inputs, mtp, training, weights
 from jobs.megatron import fused_loss as head
 from jobs.megatron.early_stopping import Watch
 from jobs.megatron.model import DTYPES, build
@@ -41,9 +41,7 @@ def distil(spec: Spec, config: DistillConfig, device: torch.device, until: int |
         inputs.check_logits(Path(spec.inputs["logits"]), teacher_path, data, document_mask=config.document_mask)
         model, objective = student, _objective(config, StoredTeacher(Path(spec.inputs["logits"]), config))
     else:
-        teacher = build(teacher_config, config.parallel, config.precision, device)
-        weights.load(teacher, teacher_path, teacher_config)
-        head.defer(teacher)
+        teacher = fp8_weights.teacher(teacher_path, teacher_config, config, device)
         _check_teacher(teacher, teacher_config, config, read[1])
         model = distillation.pair(student, teacher, config)
         objective = _objective(config, distillation.running_teacher, model)
