@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from modelopt.torch.distill.plugins.megatron import get_tensor_shapes_adjust_fn_for_distillation
 
+from conf.parallel import Parallel
 from conf.rotary import check_documents
 from conf.spec import Spec
 from conf.stages.distill import DistillConfig
@@ -27,7 +28,8 @@ def distil(spec: Spec, config: DistillConfig, device: torch.device, until: int |
     """Train the student of a distill job and write its model; with `until`, of a trunk job and write its state."""
     data, output = Path(spec.inputs["data"]), Path(spec.output)
     teacher_path, student_path = Path(spec.inputs["teacher"]) / "model", Path(spec.inputs["student"]) / "model"
-    teacher_config = inputs.checked_model(teacher_path, data, config.parallel, config.seq_length)
+    beside = Parallel() if config.offline else config.parallel  # stored logits may come from another layout
+    teacher_config = inputs.checked_model(teacher_path, data, beside, config.seq_length)
     student_config = inputs.checked_model(student_path, data, config.parallel, config.seq_length)
     inputs.check_vocabulary(teacher_config, student_config)
     for hf_config in (teacher_config, student_config):

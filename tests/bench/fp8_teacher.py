@@ -1,0 +1,135 @@
+"""A teacher with its layers' matrices in FP8: `python -m tests.bench.fp8_teacher` (about four minutes on one core).
+
+stories260K without one of its layers is distilled alike by the teacher in fp32 and in FP8, on two seeds each; and a
+forward pass of both, and of a wider model with random weights, is timed. Writes results/fp8_teacher.{json,md}. Not a
+test: it asserts nothing."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from conf.parallel import Parallel
+from conf.shape import Shape
+from flows.doctor import processor
+from tests.bench.optimizers import TASKS, TRAINING, inputs_of
+from tests.fixtures.jobs import run_job
+
+RESULTS = Path(__file__).parent / "results"
+STEPS, SEEDS, HELD, TOKENS, PASSES = 300, (2, 3), ("full", "fp8"), (8, 128), 7
+DISTILL: dict[str, Any] = TRAINING | {"steps": STEPS, "lr": 2e-3, "min_lr": 1e-4, "validate_every": STEPS}
+WIDE = Shape(
+    num_layers=4,
+    hidden_size=1024,
+    ffn_hidden_size=2816,
+    num_attention_heads=16,
+    num_query_groups=4,
+    vocab_size=2048,
+    initializer_range=0.02,
+)
+
+
+def taught(inputs: dict[str, Path], folder: Path, seed: int, held: str) -> dict[str, Any]:
+    """The student's losses before the first step and after the last."""
+    config = DISTILL | {"seed": seed, "teacher_weights": held}
+    output = run_job("distill", config, inputs, folder / f"{held}-{seed}")
+    lines = [json.loads(line)["values"] for line in (output / "metrics.jsonl").read_text().splitlines()]
+    losses = [values["val_loss"] for values in lines if "val_loss" in values]
+    entry = {"seed": seed, "held": held, "before": losses[0], "loss": losses[-1]}
+    print(json.dumps(entry), flush=True)
+    return entry
+
+
+def passed(directory: Path, precision: Any) -> dict[str, Any]:
+    """Bytes that the model in `directory` holds and processor time of a forward pass, held in both ways in turn."""
+    from jobs.megatron import fp8_weights
+    from jobs.megatron.device import machine
+    from jobs.megatron.model import read_config
+
+    hf_config = read_config(directory)
+    tokens = torch.randint(0, 400, TOKENS, generator=torch.Generator().manual_seed(0))
+    places, entry = torch.arange(TOKENS[1]).expand(TOKENS), dict[str, Any]()
+    with machine(Parallel(), 0) as device, torch.no_grad():
+        models = {}
+        for held in HELD:
+            config: Any = SimpleNamespace(parallel=Parallel(), precision=precision, teacher_weights=held)
+            models[held] = fp8_weights.teacher(directory, hf_config, config, device).eval()
+            entry[held] = {"bytes": fp8_weights.held(models[held]), "seconds": []}
+        for _ in range(PASSES):
+            for held, model in models.items():
+                start = time.process_time()
+                model(tokens, places, None)
+                entry[held]["seconds"].append(time.process_time() - start)
+    for held in HELD:
+        entry[held]["seconds"] = statistics.median(entry[held]["seconds"][1:])
+    return entry
+
+
+def wide(folder: Path) -> Path:
+    """A wider model of random weights."""
+    from jobs.megatron import model, weights
+    from jobs.megatron.device import machine
+
+    config = model.config_of_shape(WIDE, 2048, 0)
+    with machine(Parallel(), 0) as device:
+        built = model.build(config, Parallel(), "fp32", device)
+        weights.initialize(built, config, seed=1)
+        weights.write_tensors(built, folder, config, torch.bfloat16, lambda parameter: parameter)
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def table(record: dict[str, Any]) -> str:
+    """The result as Markdown."""
+    lines = ["# A teacher in FP8", ""]
+    lines += [
+        f"{record['date']}, {record['processor']}, one thread of a busy machine; `python -m tests.bench.fp8_teacher`.",
+        f"stories260K without one of five layers, {STEPS} steps of distillation, 8 x 128 tokens each, fp32:",
+        "cross-entropy on held-out text, nats per token.",
+        "",
+        "| seed | before | teacher in fp32 | teacher in FP8 | difference |",
+        "|---:|---:|---:|---:|---:|",
+    ]
+    for seed in SEEDS:
+        full, fp8 = (next(each for each in record["taught"] if (each["seed"], each["held"]) == (seed, h)) for h in HELD)
+        row = f"| {seed} | {full['before']:.4f} | {full['loss']:.4f} | {fp8['loss']:.4f} |"
+        lines.append(f"{row} {fp8['loss'] - full['loss']:+.4f} |")
+    lines += ["", f"A forward pass of {TOKENS[0]} x {TOKENS[1]} tokens, median of {PASSES - 1}, processor time:", ""]
+    lines += ["| model | held in | weights | FP8 | ms | FP8 |", "|---|---|---:|---:|---:|---:|"]
+    for each in record["passed"]:
+        full, fp8 = (each[held] for held in HELD)
+        lines.append(
+            f"| {each['model']} | {each['precision']} | {full['bytes'] / 1e6:.2f} MB | {fp8['bytes'] / 1e6:.2f} MB |"
+            f" {1e3 * full['seconds']:.0f} | {1e3 * fp8['seconds']:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        inputs = inputs_of(TASKS["distill"], folder)
+        models = {"stories260K": inputs["teacher"] / "model", "4 layers, width 1,024, random": wide(folder / "wide")}
+        passes = [
+            {"model": model, "precision": precision} | passed(directory, precision)
+            for model, directory in models.items()
+            for precision in ("fp32", "bf16")
+        ]
+        print(json.dumps(passes), flush=True)
+        students = [taught(inputs, folder, seed, held) for seed in SEEDS for held in HELD]
+    record = {"date": time.strftime("%Y-%m-%d"), "processor": processor.kind(), "steps": STEPS}
+    record |= {"taught": students, "passed": passes}
+    (RESULTS / "fp8_teacher.json").write_text(json.dumps(record, indent=1) + "\n")
+    (RESULTS / "fp8_teacher.md").write_text(table(record))
+
+
+if __name__ == "__main__":
+    main()
