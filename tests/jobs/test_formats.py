@@ -224,7 +224,7 @@ def test_a_matrix_of_one_square_has_a_scale_with_four_axes(corpus: Path, tmp_pat
 
 
 @pytest.mark.slow
-def test_searched_scales_of_blocks_are_nearer_to_the_weights(made: Any) -> None:
+def test_searched_scales_of_blocks_are_nearer(made: Any) -> None:
     plain, searched = (
         json.loads((made(name) / "quantize.json").read_text())["layers"] for name in ("nvfp4", "nvfp4-mse")
     )
