@@ -27,7 +27,7 @@ def install() -> None:
     # _dynamic_block_quantize_impl asserts that amax lies on a CUDA device.
     tensor_quant.dynamic_block_quantize_op = _dynamic_block_quantize
 
-    class StaticBlocks(tensor_quant.StaticBlockwiseFP4FakeQuantFunction):  # type: ignore[misc]
+    class StaticBlocks(tensor_quant.StaticBlockwiseFP4FakeQuantFunction):
         """ModelOpt's function of blocks with scales of their own, whose forward pass needs Triton."""
 
         @staticmethod
