@@ -250,7 +250,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "smoothing by channel of blocks": (
         {"format": "nvfp4", "calibrator": "smoothquant"},
-        ("smooths per channel", "choose max or awq_lite"),
+        ("smooths per channel", "choose max or mse or awq_lite"),
     ),
     "awq without blocks": (
         {"format": "int8_sq", "calibrator": "awq_lite"},
