@@ -88,8 +88,6 @@ def check_calibrated(model: PreTrainedModel, layers: dict[str, Any]) -> None:
         quantizer._amax = amax.float()  # scales are exported in fp32
         if amax.max() == 0:  # any scale keeps zeros
             quantizer._amax = torch.ones_like(quantizer._amax)
-            if getattr(quantizer, "global_amax", None) is not None:
-                quantizer.global_amax = 1.0
             zeros.append(description)
     if zeros:
         print(f"{len(zeros)} of {len(parts)} quantizers saw only zeros, for example {zeros[0]}; their scale is 1")
