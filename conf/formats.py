@@ -49,7 +49,7 @@ NVFP4 = Format(
     description="E2M1 weights and activations in blocks of 16",
     algorithm="NVFP4",
     bits=4,
-    calibrators=("max", *AWQ),
+    calibrators=("max", "mse", *AWQ),
     block=16,
 )
 SMOOTHED: dict[str, str] = {"NVFP4": "NVFP4_AWQ"}
@@ -107,10 +107,7 @@ MIXABLE: tuple[QuantFormat, ...] = ("fp8", "fp8_pc_pt", "nvfp4", "w4a8_nvfp4_fp8
 
 FP4: tuple[QuantFormat, ...] = ("nvfp4", "nvfp4_mlp_only", "nvfp4_omlp_only", "w4a8_nvfp4_fp8")
 REASONS: dict[tuple[str, Calibrator], str] = {
-    **{
-        (name, "mse"): "ModelOpt 0.43 exported block scales recomputed from the weights, and 0.46 was not tried"
-        for name in FP4
-    },
+    ("w4a8_nvfp4_fp8", "mse"): "ModelOpt 0.46 searches scales of blocks but exports this format's one scale from them",
     **{(name, "smoothquant"): "ModelOpt smooths per channel but NVFP4 scales per block" for name in FP4},
     ("fp8_pc_pt", "smoothquant"): "ModelOpt cannot smooth dynamic per-token scales",
     ("fp8", "smoothquant"): "the unified checkpoint cannot store smoothing scales for FP8",

@@ -194,7 +194,8 @@ class Recipe(Config):
         """Fine-tuning config of the teacher itself: the recipe's sft without distillation; None if no student asks for
         it."""
         wanted = any(config.teacher for name in self.students if (config := self.sft_of(name)))
-        return self.sft.model_copy(update={"kd_weight": 0.0, "teacher": False}) if wanted and self.sft else None
+        alone = {"kd_weight": 0.0, "teacher": False, "teacher_weights": "full"}
+        return self.sft.model_copy(update=alone) if wanted and self.sft else None
 
     @property
     def data_stage(self) -> DataConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from conf.checks.layout import check_layout
 from conf.shape import Shape
 from conf.stages.distill import DistillConfig
 from conf.stages.logits import LogitsConfig
@@ -26,6 +27,23 @@ def check_distill(where: str, config: DistillConfig, teacher: Shape, student: Sh
             f"{where}.parallel.pipeline is {config.parallel.pipeline} but ModelOpt compares layers only within one"
             " pipeline stage; choose 1 or remove intermediate"
         )
+
+
+def check_shared_layout(where: str, config: DistillConfig, teacher: Shape, student: Shape) -> None:
+    """Raise ValueError for a layout that divides the student but not a teacher that runs beside it, in the same
+    ranks."""
+    if config.offline or not config.steps:
+        return
+    try:
+        check_layout(f"{where}.parallel", config.parallel, teacher, whose=" of the teacher")
+    except ValueError as misfit:
+        try:
+            check_layout(f"{where}.parallel", config.parallel, student)
+        except ValueError:
+            raise misfit from None
+        raise ValueError(
+            f"{misfit}, or store the teacher's logits, in a layout of their own: {where}.offline=true, logits.parallel"
+        ) from None
 
 
 def check_offline(where: str, config: DistillConfig, logits: LogitsConfig | None, teacher: Shape | None) -> None:

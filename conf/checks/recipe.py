@@ -10,7 +10,7 @@ from conf.checks.benchmarks import check_benchmarks
 from conf.checks.blend import check_blend
 from conf.checks.branches import check_branches
 from conf.checks.claims import check_claims, check_contamination, check_seeds, check_winner
-from conf.checks.distill import check_distill, check_offline
+from conf.checks.distill import check_distill, check_offline, check_shared_layout
 from conf.checks.function import check_function
 from conf.checks.gates import check_gates
 from conf.checks.layout import check_bound, check_experts, check_layout
@@ -27,6 +27,7 @@ from conf.cuts import Cut, check_names, cuts
 from conf.fitted import fitted
 from conf.hf_model import check_model_directory, check_no_nemo, num_tokens, shape_of, tokenizer_of
 from conf.mmlu_files import check_mmlu
+from conf.parallel import Parallel
 from conf.recipe import Recipe
 from conf.secrets import check_no_secret
 from conf.shape import Shape
@@ -105,7 +106,9 @@ def _check_cut(recipe: Recipe, name: str, cut: Cut, teacher: Shape) -> None:
     if cut.ranked and cut.before != teacher:  # importance is measured again for each round's student
         check_layout("importance.parallel", recipe.importance.parallel, cut.before, whose=f" of what {cut.where} cuts")
     if cut.config:
-        _check_training(cut.distill_at, cut.config, cut.teacher, " of the teacher")
+        check_shared_layout(cut.distill_at, cut.config, cut.teacher, cut.after)
+        alone = {"parallel": Parallel()} if cut.config.offline else {}  # the teacher is then in none of its ranks
+        _check_training(cut.distill_at, cut.config.model_copy(update=alone), cut.teacher, " of the teacher")
         _check_training(cut.distill_at, cut.config, cut.after, f" of student {name}")
         check_distill(cut.distill_at, cut.config, cut.teacher, cut.after)
         _check_early_stopping(cut.distill_at, cut.config, cut.teacher)

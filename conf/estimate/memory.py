@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-from conf.estimate import capping, heads, optimizer, passes
+from conf.estimate import capping, heads, narrow, optimizer, passes
 from conf.estimate.passes import Device, ForwardPass
 from conf.parallel import Parallel
 from conf.shape import Shape, biases, expert_matrices, layer_matrices, norms, num_params, router
@@ -126,14 +126,18 @@ def _training(shape: Shape, config: Training, device: Device, teacher: Shape | N
             // parallel.context
             * passes.norm_bytes(shape.hidden_size, batch, output=False)
         )
-    teacher_bytes = 0
+    teacher_bytes = taught = 0
     if teacher:
+        fp8 = getattr(config, "teacher_weights", "full") == "fp8"
         teacher_bytes = batch.bytes * rank_params(teacher, parallel, stage) + 2 * passes.stream_bytes(
             teacher, batch, parallel
         )
+        teacher_bytes -= narrow.saved(teacher, batch, parallel) if fp8 else 0
+        taught = passes.forward_bytes(teacher, batch, parallel)
+        taught += narrow.widened(teacher, batch, parallel) if fp8 else 0
         if flying > 1:  # otherwise the teacher's pass ends before the student saves activations
-            working = max(working, passes.forward_bytes(teacher, batch, parallel))
-    activations = stored + max(0, working - head)
+            working = max(working, taught)
+    activations = max(stored + max(0, working - head), taught - head)
     stepping = optimizer.stepping(params, shape, config, foreach=device == "cuda")
     return Memory(
         weights=batch.bytes * params,
@@ -165,9 +169,14 @@ def passing(shape: Shape, batch: ForwardPass, parallel: Parallel, *, models: int
     )
 
 
-def storing(shape: Shape, batch: ForwardPass, parallel: Parallel) -> Memory:
-    """Memory of the fullest rank of a job that stores a teacher's top-K logits, computed in groups."""
+def storing(shape: Shape, batch: ForwardPass, parallel: Parallel, *, fp8: bool = False) -> Memory:
+    """Memory of the fullest rank of a job that stores a teacher's top-K logits, computed in groups; `fp8`: the matrices
+    of its layers are held so."""
     memory = passing(shape, batch, parallel)
+    if fp8:
+        weights = memory.weights - narrow.saved(shape, batch, parallel)
+        activations = memory.activations + narrow.widened(shape, batch, parallel)
+        memory = replace(memory, weights=weights, activations=activations)
     rows, tokens = max(1, (shape.vocab_size or 0) // parallel.tensor), batch.sequences * batch.seq_length
     group = min(tokens, passes.GROUP_TOKENS, max(1, passes.GROUP_ELEMENTS // rows))
     chunk = min(group, max(1, passes.CHUNK_ELEMENTS[batch.device] // rows))

@@ -137,6 +137,7 @@ def check_distill(where: str, config: DistillConfig) -> None:
         "top_k": None,
         "rest_bucket": False,
         "offline": False,
+        "teacher_weights": "full",
         "intermediate": (),
         "ce_share": 0.0,
         "patience": None,

@@ -11,6 +11,7 @@ from conf.estimate.numbers import Models, StageEstimate
 from conf.stages.documents import WithDocuments
 from conf.stages.early_stopping import WithEarlyStopping
 from conf.stages.mtp import WithHeads
+from conf.stages.teacher_weights import TeacherWeights
 from conf.stages.training import Training
 
 DistillLoss = Literal["forward_kl", "reverse_kl", "jensen_shannon"]
@@ -75,6 +76,7 @@ class DistillConfig(WithDistillationLoss, WithEarlyStopping, WithHeads, WithDocu
         default=False,
         description="Use the logits stored by the recipe's logits stage instead of loading the teacher.",
     )
+    teacher_weights: TeacherWeights = "full"
     intermediate: tuple[Intermediate, ...] = Field(
         default=(), description="Pairs of layers whose outputs are compared; their losses are averaged."
     )
@@ -103,10 +105,37 @@ class DistillConfig(WithDistillationLoss, WithEarlyStopping, WithHeads, WithDocu
     def own_steps(self) -> int:
         return self.steps - self.begun
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_layout(cls, values: object) -> object:
+        if isinstance(values, dict) and "teacher_parallel" in values:
+            raise ValueError(
+                "distill.teacher_parallel is not a setting, because teacher and student run in the same ranks, as"
+                " distill.parallel says; store the teacher's logits, in a layout of their own: distill.offline=true,"
+                " logits.parallel"
+            )
+        return values
+
     @model_validator(mode="after")
     def _goes_on(self) -> Self:
         if self.begun and self.begun >= self.steps:
             raise ValueError(f"begun is {self.begun} but steps is {self.steps}; leave begun out")
+        return self
+
+    @model_validator(mode="after")
+    def _held(self) -> Self:
+        if self.teacher_weights == "full":
+            return self
+        if self.offline:
+            raise ValueError(
+                f"distill.teacher_weights is {self.teacher_weights} but offline is true, so that no teacher is loaded;"
+                f" remove it, and set logits.teacher_weights={self.teacher_weights} for the stage that runs the teacher"
+            )
+        if not self.steps:
+            raise ValueError(
+                f"distill.teacher_weights is {self.teacher_weights} but steps is 0, so that no teacher is loaded;"
+                " remove it"
+            )
         return self
 
     @model_validator(mode="after")

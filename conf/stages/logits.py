@@ -11,6 +11,7 @@ from conf.estimate import flops, memory, passes
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import Parallel, RunsAs
 from conf.shape import num_params
+from conf.stages.teacher_weights import TeacherWeights
 
 
 class LogitsConfig(StageConfig):
@@ -41,6 +42,7 @@ class LogitsConfig(StageConfig):
         description="Keep documents apart inside a sequence; must equal distill.document_mask of all offline students.",
     )
     precision: Precision = Field(default="bf16", description="Precision of the forward pass.")
+    teacher_weights: TeacherWeights = "full"
     micro_batch: Annotated[int, Execution()] = Field(
         default=1, ge=1, description="Sequences per forward pass on one data-parallel rank."
     )
@@ -69,7 +71,8 @@ class LogitsConfig(StageConfig):
         teacher, tokens = models.teacher, (self.sequences or 0) * self.seq_length
 
         def peak(parallel: Parallel, micro_batch: int, device: passes.Device) -> memory.Memory:
-            return memory.storing(teacher, passes.batch_of(self, micro_batch, device), parallel)
+            batch = passes.batch_of(self, micro_batch, device)
+            return memory.storing(teacher, batch, parallel, fp8=self.teacher_weights == "fp8")
 
         return StageEstimate(
             params=num_params(teacher),

@@ -13,6 +13,7 @@ from conf.stages.early_stopping import WithEarlyStopping
 from conf.stages.logits import LogitsConfig
 from conf.stages.optimizer import Optimizer
 from conf.stages.phases import Phase
+from conf.stages.teacher_weights import TeacherWeights
 
 
 class SftConfig(WithDistillationLoss, WithEarlyStopping):
@@ -42,6 +43,17 @@ class SftConfig(WithDistillationLoss, WithEarlyStopping):
             " share; the teacher is then not loaded during training."
         ),
     )
+
+    teacher_weights: TeacherWeights = "full"
+
+    @model_validator(mode="after")
+    def _held(self) -> Self:
+        if self.teacher_weights != "full" and not self.kd_weight:
+            raise ValueError(
+                f"sft.teacher_weights is {self.teacher_weights} but kd_weight is 0, so that no teacher is loaded; set"
+                " kd_weight or remove it"
+            )
+        return self
 
     @model_validator(mode="after")
     def _stored(self) -> Self:
@@ -102,7 +114,8 @@ class SftConfig(WithDistillationLoss, WithEarlyStopping):
         training."""
         if not self.offline or self.top_k is None:
             return None
-        shared = {name: getattr(self, name) for name in ("top_k", "seq_length", "seed", "precision", "micro_batch")}
+        names = ("top_k", "seq_length", "seed", "precision", "teacher_weights", "micro_batch")
+        shared = {name: getattr(self, name) for name in names}
         return LogitsConfig(
             **shared, parallel=self.parallel.model_copy(update={"sequence": False, "distributed_optimizer": False})
         )

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from modelopt.torch.distill.plugins.megatron import get_tensor_shapes_adjust_fn_for_distillation
 
+from conf.parallel import Parallel
 from conf.rotary import check_documents
 from conf.spec import Spec
 from conf.stages.distill import DistillConfig
-from jobs.megatron import distillation, evaluation, inputs, mtp, training, weights
+from jobs.megatron import distillation, evaluation, fp8_weights, inputs, mtp, training, weights
 from jobs.megatron import fused_loss as head
 from jobs.megatron.early_stopping import Watch
 from jobs.megatron.model import DTYPES, build
@@ -27,7 +28,8 @@ def distil(spec: Spec, config: DistillConfig, device: torch.device, until: int |
     """Train the student of a distill job and write its model; with `until`, of a trunk job and write its state."""
     data, output = Path(spec.inputs["data"]), Path(spec.output)
     teacher_path, student_path = Path(spec.inputs["teacher"]) / "model", Path(spec.inputs["student"]) / "model"
-    teacher_config = inputs.checked_model(teacher_path, data, config.parallel, config.seq_length)
+    beside = Parallel() if config.offline else config.parallel  # stored logits may come from another layout
+    teacher_config = inputs.checked_model(teacher_path, data, beside, config.seq_length)
     student_config = inputs.checked_model(student_path, data, config.parallel, config.seq_length)
     inputs.check_vocabulary(teacher_config, student_config)
     for hf_config in (teacher_config, student_config):
@@ -41,9 +43,7 @@ def distil(spec: Spec, config: DistillConfig, device: torch.device, until: int |
         inputs.check_logits(Path(spec.inputs["logits"]), teacher_path, data, document_mask=config.document_mask)
         model, objective = student, _objective(config, StoredTeacher(Path(spec.inputs["logits"]), config))
     else:
-        teacher = build(teacher_config, config.parallel, config.precision, device)
-        weights.load(teacher, teacher_path, teacher_config)
-        head.defer(teacher)
+        teacher = fp8_weights.teacher(teacher_path, teacher_config, config, device)
         _check_teacher(teacher, teacher_config, config, read[1])
         model = distillation.pair(student, teacher, config)
         objective = _objective(config, distillation.running_teacher, model)

@@ -121,13 +121,18 @@ def read_into(model: GPTModel, directory: Path, config: dict[str, Any], tensor_o
         target = tensor_of(parameter)
         if target is None:
             continue
-        shard = own_part(_merge([source.read(name) for name in names], config, split), split)
-        if shard.shape != target.shape:
-            raise ValueError(
-                f"{directory}: {names[0]} gives {tuple(shard.shape)} where config.json needs {tuple(target.shape)}"
-            )
+        shard = own_part(merged([source.read(name) for name in names], config, split), split)
+        check_part(shard, target, directory, names[0])
         with torch.no_grad():
             target.copy_(shard)
+
+
+def check_part(shard: torch.Tensor, target: torch.Tensor, directory: Path, name: str) -> None:
+    """Raise ValueError where the tensor `name` of `directory` gives a part of another shape than `target`."""
+    if shard.shape != target.shape:
+        raise ValueError(
+            f"{directory}: {name} gives {tuple(shard.shape)} where config.json needs {tuple(target.shape)}"
+        )
 
 
 def write_tensors(
@@ -173,7 +178,7 @@ def _names_of_head(name: str, family: Family) -> tuple[tuple[str, ...], str]:
     return tuple(f"{HEADS_PREFIX}{number}.{part}" for part in names), split
 
 
-def _merge(tensors: list[torch.Tensor], config: dict[str, Any], split: str) -> torch.Tensor:
+def merged(tensors: list[torch.Tensor], config: dict[str, Any], split: str) -> torch.Tensor:
     """Hugging Face tensors as Megatron's one full tensor (tensor-parallel size 1)."""
     if split == "qkv":
         groups, width = config["num_key_value_heads"], head_dim(config)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from conf.formats import FORMATS, Calibrator, KVFormat, QuantFormat
+from conf.formats import FORMATS, FP4, Calibrator, KVFormat, QuantFormat
 from conf.stages.quantize import QuantizeConfig
 from jobs.quantization import nvfp4_cpu
 from jobs.quantization.packed_layer import Inputs
@@ -81,6 +81,8 @@ def recipe_settings(config: QuantizeConfig, mix: dict[str, QuantFormat] | None =
     settings = format_settings(config.format) if config.format else mixed_settings(mix or {})
     if config.calibrator:
         settings["algorithm"] = algorithm(config.calibrator)
+    if config.calibrator == "mse" and config.format in FP4:
+        _search_scales(settings)
     if config.block_size:
         weights = entry_of(settings, "*weight_quantizer")["cfg"]
         blocks = (weights[0] if isinstance(weights, list) else weights)["block_sizes"]
@@ -92,6 +94,15 @@ def recipe_settings(config: QuantizeConfig, mix: dict[str, QuantFormat] | None =
     if config.kv_cache:
         settings["quant_cfg"].append(cache_entry(config.kv_cache))
     return settings
+
+
+def _search_scales(settings: dict[str, Any]) -> None:
+    """Let the scale of each block of NVFP4 weights be searched among all E4M3 numbers, as ModelOpt's preset
+    NVFP4_W4A4_WEIGHT_MSE_FP8_SWEEP_CFG does. Dynamic blocks, which the formats' presets have, `mse` leaves at max."""
+    settings["algorithm"] = {"method": "mse", "fp8_scale_sweep": True}
+    for entry in settings["quant_cfg"]:
+        if entry["quantizer_name"].endswith("weight_quantizer") and "cfg" in entry:
+            entry["cfg"]["block_sizes"]["type"] = "static"
 
 
 def mixed_settings(mix: dict[str, QuantFormat]) -> dict[str, Any]:

@@ -126,10 +126,11 @@ def test_width_projection_resumes_and_is_not_exported(
         torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("held", ["full", "fp8"])
 def test_a_killed_distillation_resumes_to_the_same_student(
-    corpus: Path, teacher: Path, student: Path, tmp_path: Path
+    corpus: Path, teacher: Path, student: Path, tmp_path: Path, held: str
 ) -> None:
-    config = CONFIG | {"steps": 30, "checkpoint_every": 5}
+    config = CONFIG | {"steps": 30, "checkpoint_every": 5, "teacher_weights": held}
     inputs = {"data": corpus, "teacher": teacher, "student": student}
     whole = run_job("distill", config, inputs, tmp_path / "whole")
     killed_after_a_checkpoint("distill", config, inputs, tmp_path / "killed")
@@ -139,6 +140,34 @@ def test_a_killed_distillation_resumes_to_the_same_student(
     expected = load_file(whole / "model" / "model.safetensors")
     for name, tensor in load_file(tmp_path / "killed" / "model" / "model.safetensors").items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "with_it",
+    [
+        {
+            "parallel": {"recompute": True},
+            "mtp": {"heads": 1},
+            "intermediate": [{"student_layer": 2, "teacher_layer": 3}],
+        },
+        pytest.param({"document_mask": True, "precision": "bf16"}, marks=pytest.mark.drill),
+        pytest.param({"mtp": {"heads": 1}, "document_mask": True}, marks=pytest.mark.drill),
+    ],
+)
+def test_an_fp8_teacher_teaches_nearly_as_the_full_one(
+    corpus: Path, teacher: Path, student: Path, tmp_path: Path, with_it: dict[str, Any]
+) -> None:
+    inputs = {"data": corpus, "teacher": teacher, "student": student}
+    full, fp8 = (
+        run_job("distill", CONFIG | with_it | {"teacher_weights": held}, inputs, tmp_path / held)
+        for held in ("full", "fp8")
+    )
+    for name in ("val_kl", "val_objective"):
+        assert first(fp8, name) == pytest.approx(first(full, name), rel=0.05)
+        assert first(fp8, name) != first(full, name), "the teacher was not held in FP8"
+    assert first(fp8, "val_loss") == first(full, "val_loss"), "the student is as it was"
+    assert last(fp8, "val_loss") == pytest.approx(last(full, "val_loss"), rel=0.01)
+    assert last(fp8, "val_kl") < 0.9 * first(fp8, "val_kl")
 
 
 def test_another_vocabulary_is_refused(

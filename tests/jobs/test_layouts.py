@@ -40,6 +40,7 @@ TEACH = COMMON | {"lr": 1e-3}
 PHASES = {"phases": [{"until": 0.5}, {"until": 1, "seq_length": 128, "rope_theta": 50000, "lr": 2e-3}]}
 BOUNDED = {"optimizer": {"name": "muon", "qk_clip": 0.05}}
 APART = {"document_mask": True}
+NARROW = {"teacher_weights": "fp8"}
 PAIRS = {
     "intermediate": [{"student_layer": 2, "teacher_layer": 4}],
     "intermediate_weight": "balanced",
@@ -68,8 +69,10 @@ OPERATIONS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "distill in phases": ("distill", TEACH | PHASES, ("pipeline",)),
     "distill": ("distill", TEACH, ("pipeline",)),
     "distill with layers": ("distill", TEACH | PAIRS, ("tensor", "context")),
+    "distill by fp8": ("distill", TEACH | PAIRS | NARROW, ("tensor",)),
     "distill apart": ("distill", TEACH | APART, ("pipeline",)),
     "distill apart with layers": ("distill", TEACH | PAIRS | APART, ()),
+    "distill by fp8 apart": ("distill", TEACH | NARROW | APART, ()),
     "distill offline": ("distill", OFFLINE, ("data",)),
     "sft": ("sft", TEACH | {"seq_length": 128, "kd_weight": 1.0}, ("pipeline", "sequence")),
     "logits": (
@@ -90,6 +93,8 @@ REST = {
     "train apart": ("pipeline", "sequence", "data"),
     "distill in phases": ("tensor", "sequence", "data"),
     "distill with layers": ("data", "sequence"),
+    "distill by fp8": ("sequence", "context"),
+    "distill by fp8 apart": ("pipeline", "tensor"),
     "distill apart": ("data",),
     "distill apart with layers": ("tensor", "sequence"),
     "distill offline": ("sequence", "context"),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from conf.estimate import capping, memory, passes
+from conf.estimate import capping, memory, narrow, passes
 from conf.estimate.passes import Device
 from conf.families import FAMILIES
 from conf.parallel import Parallel
@@ -53,6 +53,13 @@ CASES = {
     "two heads, bf16": Case(shape=shape("llama", num_layers=2), heads=2),
     "a head, taught, fp32, muon": Case(shape=shape(), taught=True, heads=1, precision="fp32", optimizer="muon"),
     "taught, bf16": Case(shape=shape(), taught=True),
+    "taught by fp8, bf16": Case(shape=shape(), taught=True, teacher_weights="fp8"),
+    "taught by fp8, fp32, experts": Case(
+        shape=shape("qwen3_moe", num_experts=4, num_layers=2), taught=True, precision="fp32", teacher_weights="fp8"
+    ),
+    "taught by fp8, few tokens": Case(
+        shape=shape(num_layers=2), taught=True, precision="fp32", teacher_weights="fp8", seq_length=8, micro_batch=1
+    ),
     "taught, fp32, a large vocabulary": Case(
         shape=shape(num_layers=2, vocab_size=16384), taught=True, precision="fp32"
     ),
@@ -86,6 +93,8 @@ def check(case: Case, found: dict[str, int], device: Device) -> None:
     said, config = memory.training(case.shape, case.config, device, case.teacher), case.config
     batch, last = passes.batch_of(config, config.micro_batch, device), config.parallel.pipeline - 1
     teacher = batch.bytes * memory.rank_params(case.teacher, config.parallel, last) if case.teacher else 0
+    if case.teacher and config.teacher_weights == "fp8":
+        teacher -= narrow.saved(case.teacher, batch, config.parallel)
     assert said.weights == pytest.approx(found["weights"], rel=STATIC)
     assert said.gradients + said.optimizer == pytest.approx(found["gradients and optimizer"], rel=STATIC)
     if case.teacher:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from conf.checks.distill import check_distill, check_offline
+from conf.checks.distill import check_distill, check_offline, check_shared_layout
 from conf.shape import Shape
 from conf.stages.distill import DistillConfig
 from conf.stages.logits import LogitsConfig
@@ -103,3 +103,30 @@ def test_what_is_stored_may_be_more(logits: LogitsConfig) -> None:
     check_offline("at", distill(**OFFLINE), logits, TEACHER)
     check_offline("at", distill(**OFFLINE), logits.model_copy(update={"top_k": 500}), UNKNOWN)
     check_offline("at", distill(**OFFLINE), logits.model_copy(update={"top_k": 500}), None)
+
+
+HALVED = STUDENT.model_copy(update={"num_query_groups": 1})
+TENSOR, STAGES = ({"processes": 4, axis: 4} for axis in ("tensor", "pipeline"))
+
+
+@pytest.mark.parametrize(
+    ("layout", "teacher", "student", "stored"),
+    [
+        ({"processes": 2, "tensor": 2}, HALVED, TEACHER, True),
+        ({"processes": 2, "tensor": 2}, HALVED, HALVED, False),
+        (TENSOR, TEACHER, TEACHER, False),
+        ({"processes": 3, "pipeline": 3}, TEACHER, TEACHER.model_copy(update={"num_layers": 3}), True),
+    ],
+)
+def test_a_layout_of_the_student_alone_has_a_way(
+    layout: dict[str, int], teacher: Shape, student: Shape, stored: bool
+) -> None:
+    given = {"parallel": layout, "global_batch": 12, "micro_batch": 1}
+    with pytest.raises(ValueError, match=r"at\.parallel\.\w+ is \d, .* of the teacher; choose a divisor") as caught:
+        check_shared_layout("at", distill(**given), teacher, student)
+    assert ("at.offline=true, logits.parallel" in str(caught.value)) is stored
+    check_shared_layout("at", distill(**given, **OFFLINE), teacher, student)
+
+
+def test_a_layout_that_divides_both_is_taken() -> None:
+    check_shared_layout("at", distill(parallel=STAGES), TEACHER, TEACHER)

@@ -91,13 +91,15 @@ def test_fewer_micro_batches_than_stages_are_in_flight() -> None:
     assert got.activations == 2 * layer + working
 
 
-def test_a_teacher_passes_while_activations_are_held() -> None:
+def test_a_teacher_passes_while_activations_are_held_or_before() -> None:
     wide, batch = LLAMA.model_copy(update={"ffn_hidden_size": 4096}), one_pass("cpu", "fp32", 2)
     layer, passing = passes.layer_bytes(LLAMA, batch, ALONE), passes.forward_bytes(wide, batch, ALONE)
     staged = training("cpu", "fp32", teacher=wide, processes=2, pipeline=2)
     assert staged.activations == 2 * 2 * layer + passing
-    alone = [training("cpu", "fp32", teacher=teacher).activations for teacher in (LLAMA, wide)]
-    assert alone[0] == alone[1], "its pass has ended before the student's begins"
+    small, large = (training("cpu", "fp32", teacher=teacher) for teacher in (LLAMA, wide))
+    assert large.activations + large.logits == passing, "its pass has ended before the student's begins"
+    narrow = LLAMA.model_copy(update={"ffn_hidden_size": 8})
+    assert training("cpu", "fp32", teacher=narrow).activations == small.activations
 
 
 def test_ranks_of_a_sequence_share_the_last_norm() -> None:

@@ -101,6 +101,7 @@ def test_training_that_gpt_train_lacks(changed: dict[str, Any], words: str) -> N
         ({"temperature": 1.5}, "here.temperature is 1.5"),
         ({"top_k": 8}, "here.top_k is 8"),
         ({"ce_share": 0.1}, "here.ce_share is 0.1"),
+        ({"teacher_weights": "fp8"}, "here.teacher_weights is fp8, which engine nemo"),
         ({"intermediate": [{"student_layer": 1, "teacher_layer": 1}]}, "here.intermediate is "),
         ({"keep": "best", "best_by": "val_kl"}, "here.best_by is val_kl"),
     ],

@@ -49,6 +49,16 @@ def test_what_the_global_scale_does_not_cover_is_cut() -> None:
     assert found == pytest.approx(5.0)  # 6 x 448 x 5 / (6 x 448)
 
 
+def test_a_block_may_be_told_what_its_scale_covers() -> None:
+    """Halved, the scale makes steps of half the size, and cuts what it does not reach."""
+    block = torch.tensor([[6.0, 0.25] + [0.0] * 14])
+    own, told = (
+        nvfp4_cpu.fake_quantize(block, torch.tensor(6.0 * 448.0), 16, covered)[0, :2].tolist()
+        for covered in (None, torch.tensor([[3.0]]))
+    )
+    assert (own, told) == ([6.0, 0.0], [3.0, 0.25])
+
+
 def test_zeros_stay_and_shape_and_dtype_too() -> None:
     found = nvfp4_cpu.fake_quantize(torch.zeros(2, 3, 16, dtype=torch.bfloat16), torch.tensor(1.0))
     assert found.shape == (2, 3, 16)
