@@ -1,8 +1,9 @@
-"""What a study does when its trials have ended: the best one against the recipe with fresh seeds, and the models that
-are scored on the test split. The trials' runs are made up."""
+"""What a study does around its trials: what it keeps of itself, the best one against the recipe with fresh seeds, and
+the models that are scored on the test split. The trials' runs are made up."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,13 +11,17 @@ from typing import Any
 
 import pytest
 
+from conf.cluster import LOCAL
+from conf.load import validate
 from conf.recipe import Recipe
 from conf.report.study import StudyTrial
+from conf.trials import load_study
+from flows import study as module
 from flows.study import FRONT, Studying
 from tasks.launch.errors import JobFailed
 from tasks.report.model import ReportModel
 from tasks.store.store import Store
-from tests.flows.test_study import space_of
+from tests.flows.test_study import STUDY, space_of
 
 TWO = "study.objectives=[{model: depth}, {model: depth-pruned}]"
 
@@ -72,7 +77,7 @@ def studying(root: Path, *overrides: str, values: Any = None, failed: Any = None
 
 
 def done(number: int, *values: float, **more: Any) -> StudyTrial:
-    point = {"distill.lr": number * 1e-3}
+    point = {"distill.lr": number * 1e-3, "distill.steps": 4}
     return StudyTrial(number=number, round=1, point=point, values=values or None, tokens=1, **more)
 
 
@@ -149,3 +154,66 @@ def test_scores_on_the_test_split_that_fail_end_the_study(tmp_path: Path) -> Non
     with pytest.raises(JobFailed, match="the scores of t1 on the test split failed: out of memory") as caught:
         made._models((done(1, 3.0),), 1, True)
     assert caught.value.reason == "mistake"
+
+
+def test_a_study_keeps_its_recipe_before_and_after(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told: list[Any] = []
+    tracker = SimpleNamespace(report=lambda folder: told.append(("tracked", folder)))
+    session: Any = SimpleNamespace(store=Store(tmp_path), tracker=tracker)
+    monkeypatch.setattr(module, "open_session", lambda *_: contextlib.nullcontext(session))
+    monkeypatch.setattr(module.run_info, "keep", lambda folder, *_, ended: told.append((ended, folder)))
+    monkeypatch.setattr(module, "page", SimpleNamespace(markdown=lambda *_: "", cells=lambda _: []))
+    monkeypatch.setattr(module.prefect_pages, "publish", lambda *_: told.append("published"))
+    monkeypatch.setattr(module.prefect_pages, "ended", lambda folder, _: folder)
+    run = SimpleNamespace(rows=())
+    monkeypatch.setattr(
+        module, "Studying", lambda *_: SimpleNamespace(run=lambda at: (told.append(("run", at)), run)[1])
+    )
+    folder = tmp_path / "runs" / "first"
+    assert module.run_study(load_study(str(STUDY), []), "first", tmp_path, LOCAL) == str(folder)
+    assert told == [(False, folder), ("run", folder), (True, folder), ("tracked", folder), "published"]
+
+
+def test_a_form_gives_a_study_what_was_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    values = load_study(str(STUDY), [])
+    given: list[Any] = []
+    monkeypatch.setattr(module, "run_study", lambda *each: given.append(each) or "folder")
+    monkeypatch.setattr(module.prefect_pages, "tag", lambda *_: None)
+    for recipe in (values, validate(values)):
+        assert module.study.fn(name="first", store=str(tmp_path), recipe=recipe) == "folder"
+    assert [each[0].keys() for each in given] == [values.keys()] * 2
+    assert given[1][0]["distill"].keys() == values["distill"].keys()
+
+
+@pytest.mark.parametrize(("override", "fresh"), [("study.seeds=2", 1), (TWO, 0)])
+def test_a_study_of_one_objective_has_fresh_seeds(
+    override: str, fresh: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made, _, _ = studying(tmp_path, override, "study.seeds=null")
+    values = (1.0, 2.0)[: len(made.study.objectives)]
+    asked: list[Any] = []
+    made.session.stages = {}  # type: ignore[misc]
+    monkeypatch.setattr(made, "_rounds", lambda _: ([done(1, *values)], "it is spent", values))
+    monkeypatch.setattr(made, "_fresh", lambda *_: asked.append("fresh") or (None, "not taught again"))
+    monkeypatch.setattr(module, "describe", lambda _: None)
+    monkeypatch.setattr(module.report, "write_study", lambda folder, found, about, models, *_: (found, models))
+    found, models = made.run(tmp_path)
+    assert len(asked) == fresh and found.recipe_values == values
+    names = ["depth"] if fresh else ["depth", "depth-pruned"]
+    assert [model.model for model in models] == [*names, *(f"{name}-t1" for name in names)]
+
+
+def test_a_study_whose_trials_all_failed_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made, _, _ = studying(tmp_path)
+    monkeypatch.setattr(made, "_rounds", lambda _: ([done(1, failed="no memory")], "it is spent", None))
+    with pytest.raises(JobFailed, match="all 1 trials of the study failed") as caught:
+        made.run(tmp_path)
+    assert caught.value.reason == "mistake"
+
+
+def test_seeds_need_something_that_is_taught(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made, asked, _ = studying(tmp_path)
+    untaught = made.space.recipe.model_copy(update={"distill": None})
+    monkeypatch.setattr(made.space, "of", lambda *_, **__: untaught)
+    fresh, sentence = made._fresh([done(1, 2.0)], (3.0,))
+    assert fresh is None and sentence.startswith("Nothing is taught in this recipe") and not asked.asked
