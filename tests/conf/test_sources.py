@@ -63,6 +63,75 @@ def test_words_inside_names_make_no_splits(tmp_path: Path) -> None:
     assert select(str(tmp_path), "data.source", TEXT).own_splits == {"train": 4, "test": 1}
 
 
+def laid(folder: Path, *names: str, card: str = "") -> Path:
+    """A folder with these files of a word each."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("word\n")
+    if card:
+        (folder / "README.md").write_text(f"---\n{card}---\n")
+    return folder
+
+
+def chosen(folder: Path, source: str = "", subset: str | None = None) -> tuple[dict[str, str | None], str]:
+    """Files with their splits, and what was left out."""
+    found = select(f"{folder}{source}", "data.source", TEXT, subset=subset)
+    return {str(file.path.relative_to(folder)): file.split for file in found.files}, found.out()
+
+
+@pytest.mark.parametrize(
+    ("names", "source", "splits"),
+    [
+        (("a.txt", "b.txt"), "", {"a.txt": None, "b.txt": None}),
+        (("train-0.txt", "dev-0.txt"), "", {"train-0.txt": "train", "dev-0.txt": "validation"}),
+        (
+            ("train.txt", "valid.txt", "more.txt"),
+            "",
+            {"train.txt": "train", "valid.txt": "validation", "more.txt": "train"},
+        ),
+        (("test/a.txt", "train/a.txt"), "/*/*.txt", {"test/a.txt": "test", "train/a.txt": "train"}),
+        (("train/a.txt", "train/b.txt"), "/train/*.txt", {"train/a.txt": None, "train/b.txt": None}),
+        (("test.txt", "dev.txt"), "", {"test.txt": None, "dev.txt": None}),
+        (("x/a.txt", "x/y/b.txt"), "/**/*", {"x/a.txt": None, "x/y/b.txt": None}),
+    ],
+)
+def test_splits_are_in_the_names_below_a_source(
+    names: tuple[str, ...], source: str, splits: dict[str, str | None], tmp_path: Path
+) -> None:
+    """A folder's own name, or that before a pattern, says nothing."""
+    assert chosen(laid(tmp_path / "test", *names), source) == (splits, "")
+
+
+def test_a_part_of_a_folder_is_read_by_its_name(tmp_path: Path) -> None:
+    laid(tmp_path, "en/a.txt", "de/b.txt", ".git/c.txt", "d.txt", ".e.txt")
+    (tmp_path / "linked").symlink_to(tmp_path / "en")
+    assert chosen(tmp_path, subset="de") == ({"de/b.txt": None}, "")
+    every, left = chosen(tmp_path)
+    assert list(every) == ["d.txt", "de/b.txt", "en/a.txt"]
+    assert left == "hidden files (2), links to folders (1)"
+    with pytest.raises(ValueError, match=r"data\.subset is fr, but .* names it; its folders are de, en, linked"):
+        select(str(tmp_path), "data.source", TEXT, subset="fr")
+    with pytest.raises(ValueError, match="its folders are none"):
+        select(str(tmp_path / "en"), "data.source", TEXT, subset="fr")
+
+
+CARD = """configs:
+- config_name: default
+  data_files:
+  - {split: train, path: b.txt}
+  - {split: dev, path: a.txt}
+  - {split: extra, path: c.txt}
+"""
+
+
+def test_a_card_names_the_files_and_what_it_holds_out(tmp_path: Path) -> None:
+    laid(tmp_path, "a.txt", "b.txt", "c.txt", "other.txt", "test.txt", "validation.txt", "sub/test.txt", card=CARD)
+    files, left = chosen(tmp_path)
+    assert files == {"a.txt": "validation", "b.txt": "train", "test.txt": "test"}
+    assert list(files) == ["a.txt", "b.txt", "test.txt"]
+    assert left == "files of the split extra (1), files that its card does not name (3)", "validation.txt has its own"
+
+
 def test_a_whole_file_is_decoded_or_its_encoding_named() -> None:
     assert decoded("caf\u00e9".encode("utf-16"), "a.csv", "") == "caf\u00e9"
     assert decoded(b"\xef\xbb\xbfcaf\xc3\xa9", "a.csv", "") == "caf\u00e9"

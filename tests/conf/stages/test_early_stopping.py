@@ -44,9 +44,6 @@ def test_no_engine_opens_a_model_that_learns() -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"evaluate_limit": 3}, "evaluate_limit and evaluation need evaluate_every"),
-        ({"min_delta": 0.1}, "min_delta is 0.1 but patience is empty"),
-        ({"evaluate_every": 11}, "evaluate_every is 11, more than the 10 steps; choose at most 10"),
         ({"keep": "best", "export": "average", "average": {"kind": "ema"}}, "keep is best but export is average"),
         ({"patience": 2, "average": {"kind": "mean", "last": 3}}, "average.kind is mean but patience is 2"),
         ({"evaluation": {}}, "evaluate_limit and evaluation need evaluate_every"),
