@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from conf.checks.recipe import check_source
 from conf.sources import TEXT, is_local, select
 from conf.stages.data import DataConfig
 from conf.text_encoding import decoded
@@ -35,6 +36,15 @@ def test_an_unknown_encoding_is_refused_at_load() -> None:
     assert "'windows' is no encoding of text; examples are utf-16, cp1252" in told("data.encoding=windows")
     assert "'base64' is no encoding of text" in told("data.encoding=base64")
     assert DataConfig(source="world", encoding="Windows-1254").encoding == "cp1254", "one key for all of its names"
+
+
+def test_files_that_a_pattern_names_are_there(tmp_path: Path) -> None:
+    laid(tmp_path, "a.txt")
+    for there in ("owner/name", str(tmp_path / "a.txt"), str(tmp_path), f"{tmp_path}/*.txt"):
+        check_source("data.source", ("world", there))
+    for away in (f"{tmp_path}/b.txt", f"{tmp_path}/*.json"):
+        with pytest.raises(ValueError, match="which does not exist; check the path"):
+            check_source("data.source", away)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ LEAVE_THE_GPU |= dict.fromkeys(("questions", "judge"), "cpu")
 READ_THE_HUB = {"data", "fetch", "evaluate", "generate", "records", "contamination", "questions"}
 RESUME = {
     **dict.fromkeys(("teacher", "distill", "trunk", "sft"), "checkpoints"),
-    **dict.fromkeys(("search", "sweep", "generate", "logits", "answer"), "metrics"),
+    **dict.fromkeys(("search", "sweep", "generate", "logits", "answer", "write"), "metrics"),
 }
 MODELS = {"teacher", "prune", "distill", "sft", "quantize"}
 
