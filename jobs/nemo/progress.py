@@ -53,8 +53,8 @@ def validations(python: str, folder: Path) -> list[tuple[int, float]]:
 
 @dataclass(frozen=True, kw_only=True)
 class NemoCheckpoint:
-    """A finished NeMo-2 checkpoint of a training run; `step` counts finished steps, `loss` is its validation loss, None where that
-    is not finite."""
+    """A finished NeMo-2 checkpoint of a training run; `step` counts finished steps, `loss` is its validation loss, None
+    where that is not finite."""
 
     path: Path
     step: int

@@ -103,7 +103,7 @@ def test_lengths_within_two_percent_are_the_longest(
 
 def test_other_lengths_are_refused_without_a_general_form() -> None:
     (question,) = questions(Asked(params=1e9, tokens=1e9), None, oracle("longest", []), "only the longest")
-    with pytest.raises(Beyond, match="^only the longest$"):
+    with pytest.raises(Beyond, match=r"^only the longest$"):
         question()
 
 
