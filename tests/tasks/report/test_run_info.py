@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -70,11 +70,13 @@ def session(root: Path, cluster: str) -> Any:
     return SimpleNamespace(stages=stages, cluster=load_cluster(cluster), started=datetime.now(UTC))
 
 
-@pytest.mark.parametrize(("cluster", "hours"), [("slurm", 10.0), ("local", None)])
+@pytest.mark.parametrize(
+    ("cluster", "visible", "hours"), [("slurm", "", 10.0), ("local", "", None), ("local", "0,1", 10.0)]
+)
 def test_hours_count_each_artifact_once(
-    cluster: str, hours: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: str, visible: str, hours: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     run = describe(session(tmp_path, cluster), "imbik run demo", "here", "t", ("world",))
     assert (run.gpu_hours, run.stage_seconds) == (hours, 5410.0)
     assert (run.built, run.stages, run.cluster) == (1, 4, cluster)
@@ -92,3 +94,20 @@ def test_shared_steps_are_counted_where_they_are_made() -> None:
     trunk, branch = {"steps": 41, "until": 40, "begun": 10}, {"steps": 50, "begun": 40}
     assert [_trained(config | shared) for config in (trunk, branch)] == [30 * 16, 10 * 16]
     assert _trained({"precision": "fp32"}) == 0
+    assert _trained({"steps": 3, **shared}) == 48 and _trained({"steps": 3, "seq_length": 8}) == 0
+    assert _trained({"qad": {"steps": 5, **shared}, "steps": None}) == 80
+
+
+def test_a_run_took_the_time_since_it_began(tmp_path: Path) -> None:
+    going = session(tmp_path, "local")
+    going.started = datetime.now(UTC) - timedelta(seconds=90)
+    run = describe(going, "imbik run demo", "here")
+    assert 90 <= run.seconds < 150 and run.started == going.started.isoformat(timespec="seconds")
+
+
+def test_a_layout_without_processes_is_one_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    going = session(tmp_path, "local")
+    going.stages = {"prune": (stage(tmp_path, "prune", "prune", 900.0, parallel={}), False)}
+    run = describe(going, "imbik run demo", "here")
+    assert (run.gpu_hours, run.corpus_tokens) == (0.25, None)
