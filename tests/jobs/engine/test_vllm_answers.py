@@ -49,6 +49,7 @@ class Model:
         return answers
 
 
+ROOT = str(Path(__file__).parents[3])
 KERNELS = "vllm.model_executor.kernels.linear"
 
 
@@ -59,6 +60,7 @@ class Kernel:
 @pytest.fixture(autouse=True)
 def kernels(monkeypatch: pytest.MonkeyPatch) -> Any:
     """vLLM's table of kernels, which has none for a processor."""
+    monkeypatch.setattr(sys, "path", [*sys.path, "/last"])
     table: Any = ModuleType(KERNELS)
     table._POSSIBLE_NVFP4_KERNELS, table._POSSIBLE_FP8_BLOCK_KERNELS = {}, {"cpu": ["before"]}
     fused = type("PerTensor", (), {"input_quant_key": lambda self: "a fusion"})
@@ -110,7 +112,7 @@ def test_a_model_is_loaded_as_asked(
     shared = {"model": "/m", "dtype": "bfloat16", "kv_cache_dtype": "auto", "enable_prefix_caching": False, "seed": 0}
     shared |= {"enforce_eager": cpu, "max_model_len": length, "skip_tokenizer_init": True, "generation_config": "vllm"}
     assert settings == shared | more
-    assert bool(kernels._POSSIBLE_NVFP4_KERNELS) == cpu
+    assert bool(kernels._POSSIBLE_NVFP4_KERNELS) == cpu and (sys.path[-1] == ROOT) == cpu
 
 
 @pytest.mark.parametrize("stops", [[], ["Q:"]])
@@ -183,9 +185,8 @@ def test_the_server_has_the_kernels_in_every_process(kernels: Any, monkeypatch: 
     ran: list[tuple[str, str]] = []
     program = str(Path(vllm_answers.__file__).with_name("vllm_server.py"))
     start = runpy.run_path
-    monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(runpy, "run_module", lambda name, run_name: ran.append((name, run_name)))
     start(program, run_name="__mp_main__")
-    assert kernels._POSSIBLE_NVFP4_KERNELS and ran == []
+    assert kernels._POSSIBLE_NVFP4_KERNELS and ran == [] and sys.path[-1] == ROOT
     start(program, run_name="__main__")
     assert ran == [("vllm.entrypoints.openai.api_server", "__main__")]

@@ -79,7 +79,7 @@ def test_events_are_the_later_of_each_step(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "nemo" / "standin"))
     for name, lines in {
         "events.out.tfevents.1": [(3, 5.0, 2.5), (1, 1.0, 3.5)],
-        "b/events.out.tfevents.2": [(3, 4.0, 9.0), (1, 2.0, 3.0), (2, 1.0, 0.5)],
+        "b/events.out.tfevents.2": [(3, 4.0, 9.0), (1, 2.0, 3.0), (2, 1.0, 0.4), (2, 1.0, 0.5)],
         "notes": [(9, 9.0, 9.0)],
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
