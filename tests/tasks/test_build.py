@@ -150,3 +150,21 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     with pytest.raises(StoreError, match=rf"^data: No space left on device \({tmp_path}\); free space"):
         making(tmp_path, monkeypatch, run)
+
+
+@pytest.mark.parametrize(("printed", "commit"), [("0123456789ab-dirty\n", "0123456789ab-dirty"), ("", None)])
+def test_the_commit_is_that_of_this_checkout(printed: str, commit: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> Any:
+        asked.append(command)
+        return SimpleNamespace(stdout=printed)
+
+    monkeypatch.setattr(build, "subprocess", SimpleNamespace(run=run))
+    assert build.commit.__wrapped__() == commit
+    assert asked[0][:3] == ["git", "-C", str(Path(__file__).parents[2])] and "--dirty" in asked[0]
+
+
+def test_versions_are_of_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "VERSIONED", ("pytest", "not installed here"))
+    assert build.versions.__wrapped__() == {"pytest": pytest.__version__}
