@@ -32,6 +32,12 @@ def test_a_kept_recipe_is_the_recipe(tmp_path: Path) -> None:
     assert load_cluster(str(file.with_name(CLUSTER))) == LOCAL
 
 
+def test_kept_settings_stand_as_they_were_given(tmp_path: Path) -> None:
+    keep(tmp_path / "runs" / "mine", "some.yaml", {"b": "\u00e9t\u00e9", "a": 1}, LOCAL, "imbik\n  run", ended=True)
+    lines = (tmp_path / "runs" / "mine" / "some.yaml").read_text(encoding="utf-8").splitlines()
+    assert lines == ["# imbik run", f"# in {Path.cwd()}, where relative paths start", "b: \u00e9t\u00e9", "a: 1"]
+
+
 def test_a_run_that_fails_keeps_the_finished_ones_recipe(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "demo"
     first = kept(folder, ended=True).read_text()
@@ -65,6 +71,8 @@ def session(root: Path, cluster: str) -> Any:
         ),
     }
     made["distill-b"] = made["distill-a"]  # two students that share one artifact
+    made = {"records": stage(root, "records", "records", 0.0), **made}  # it has statistics too, but no corpus
+    (root / "records" / "statistics.json").write_text(json.dumps({"splits": {"train": {"tokens": 7}}}))
     (root / "data" / "statistics.json").write_text(json.dumps({"splits": {"train": {"tokens": 1234}}}))
     stages = {label: (each, label != "teacher") for label, each in made.items()}
     return SimpleNamespace(stages=stages, cluster=load_cluster(cluster), started=datetime.now(UTC))
@@ -79,7 +87,7 @@ def test_hours_count_each_artifact_once(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     run = describe(session(tmp_path, cluster), "imbik run demo", "here", "t", ("world",))
     assert (run.gpu_hours, run.stage_seconds) == (hours, 5410.0)
-    assert (run.built, run.stages, run.cluster) == (1, 4, cluster)
+    assert (run.built, run.stages, run.cluster) == (1, 5, cluster)
 
 
 def test_tokens_and_precisions_are_told(tmp_path: Path) -> None:
