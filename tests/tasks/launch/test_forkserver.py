@@ -16,6 +16,8 @@ from tasks.launch.forkserver import Warm, environment
 
 SERVER = """
 import json, os, sys
+if os.environ["OMP_NUM_THREADS"] != "1" or not os.path.isfile("jobs/runtime/forkserver.py"):
+    sys.exit("not where the code is, or more threads than one while it imports")
 print(json.dumps({"ready": True}), flush=True)
 for line in sys.stdin:
     asked = json.loads(line)
