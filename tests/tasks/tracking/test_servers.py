@@ -83,6 +83,7 @@ def test_the_stores_own_database_is_made_and_asked_once(tmp_path: Path, mlflow: 
         ("client", f"sqlite:///{tmp_path}/mlflow.db"),
         ("search", 1),
     ]
+    assert servers.artifacts_uri(tmp_path) == f"file://{tmp_path}/mlflow-artifacts"
 
 
 @pytest.mark.parametrize(
