@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -241,3 +242,30 @@ def test_ranks_without_the_failed_one_are_ended(monkeypatch: pytest.MonkeyPatch)
     finally:
         process.kill()
     assert launcher._failed(jobs[:1]) == (1, None)
+
+
+@pytest.mark.parametrize(("late", "result"), [(0, (0, None)), (7, (7, 1))])
+def test_forked_ranks_are_waited_for(late: int, result: tuple[int, int | None], tmp_path: Path) -> None:
+    """The first ends at once, before the server says that it began; the second a little later."""
+    jobs, asked = [ForkedJob(), ForkedJob()], list[dict[str, Any]]()
+    for job in jobs:
+        job.pid = 2**22 + 1  # of no process
+    jobs[0].code = 0
+    jobs[0].ended.set()
+    jobs[1].started.set()
+
+    def end() -> None:
+        jobs[1].code = late
+        jobs[1].ended.set()
+
+    launcher = LocalLauncher(warm=False)
+    launcher._warm = SimpleNamespace(submit=lambda request: (asked.append(request), jobs[len(asked) - 1])[1])  # type: ignore[assignment]
+    spec, tail = Spec(stage="prune", key="k", config={}, output=str(tmp_path)), SimpleNamespace(read=lambda: None)
+    threading.Timer(0.1, end).start()
+    with contextlib.ExitStack() as stack:
+        stack.read = tail.read  # type: ignore[attr-defined]
+        assert launcher._forked(spec, tmp_path / "s", tmp_path / "l", 2, {"A": "b"}, stack) == result  # type: ignore[arg-type]
+    assert [(one["stage"], one["environment"]["A"], one["environment"]["RANK"]) for one in asked] == [
+        ("prune", "b", "0"),
+        ("prune", "b", "1"),
+    ]
