@@ -82,7 +82,7 @@ def test_the_place_of_a_difference_is_named(
 def test_what_is_no_number_differs(opened: Callable[..., Any], tmp_path: Path) -> None:
     model, config = opened()
     model.decoder.layers[1].mlp.linear_fc2.weight.data[3, 5] = torch.nan
-    with pytest.raises(ValueError, match="differ by inf of their size .* begins in layer 2 of 2"):
+    with pytest.raises(ValueError, match=r"differ by inf of their size .* begins in layer 2 of 2"):
         import_check.compare(model, tmp_path, config)
 
 

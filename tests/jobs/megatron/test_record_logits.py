@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,7 @@ def test_all_tokens_of_a_corpus_are_stored(
         for start in range(0, len(ids) - 1, LENGTH):
             window = ids[start : start + LENGTH + 1]
             cuts = [0, *(np.flatnonzero(window[:-2] == 0) + 1).tolist(), len(window) - 1]
-            for begin, end in zip(cuts, cuts[1:], strict=False) if apart else [(0, len(window) - 1)]:
+            for begin, end in itertools.pairwise(cuts) if apart else [(0, len(window) - 1)]:
                 expected = logits(teacher, torch.from_numpy(window[begin:end])[None])[0]
                 found = stored.rows(np.arange(start + begin, start + end))
                 check(found, expected, torch.from_numpy(window[begin + 1 : end + 1]))
