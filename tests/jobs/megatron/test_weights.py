@@ -94,7 +94,9 @@ def test_a_saved_model_says_its_precision(dtype: str, tmp_path: Path) -> None:
     model, config = opened(tmp_path / "source")
     (tmp_path / "source" / "tokenizer.json").write_text("{}")
     weights.load(model, tmp_path / "source", config)
-    model.add_module(weights.HEADS, torch.nn.ModuleList([torch.nn.ModuleDict({"eh_proj": torch.nn.Linear(2, 2, bias=False)})]))
+    model.add_module(
+        weights.HEADS, torch.nn.ModuleList([torch.nn.ModuleDict({"eh_proj": torch.nn.Linear(2, 2, bias=False)})])
+    )
     target = tmp_path / "some" / "target"
     target.mkdir(parents=True)
     (target / "old").touch()
