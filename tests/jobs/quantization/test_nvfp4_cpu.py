@@ -43,6 +43,13 @@ def test_a_scale_is_rounded_to_e4m3() -> None:
     assert nvfp4_cpu.fake_quantize(block, torch.tensor(6.0 * 448.0))[0].item() == 6.0
 
 
+def test_a_block_of_tiny_values_has_the_smallest_scale() -> None:
+    smallest = 2.0**-9  # of E4M3, in which E2M1 counts halves
+    block = torch.tensor([0.5, -1.0, 1.5, 0.2] + [0.0] * 12) * smallest
+    found = nvfp4_cpu.fake_quantize(block, torch.tensor(6.0 * 448.0))
+    assert (found / smallest).tolist() == [0.5, -1.0, 1.5, 0.0] + [0.0] * 12
+
+
 def test_what_the_global_scale_does_not_cover_is_cut() -> None:
     block = torch.tensor([10.0] + [0.0] * 15)
     found = nvfp4_cpu.fake_quantize(block, torch.tensor(5.0))[0].item()
