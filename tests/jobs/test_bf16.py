@@ -81,6 +81,24 @@ def test_tiles_and_places_to_write_to_change_nothing(name: str, monkeypatch: pyt
     torch.testing.assert_close(own, whole, rtol=0, atol=1e-2)
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "parts"),
+    [((7, 10), (10, 3), 4), ((3, 10), (10, 7), 4), ((5, 2, 5), (5, 5, 4), 5), ((5, 2, 5), (5, 5, 2), 3)],
+)
+def test_a_tile_is_all_that_is_held_in_fp32(
+    one: tuple[int, ...], other: tuple[int, ...], parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the larger operand; as many rows, columns or matrices as fit."""
+    monkeypatch.setattr(bf16, "TILE", 20)
+    a, b = of(*one), of(*other)
+    found = list(bf16._tiles(a, b))
+    assert len(found) == parts
+    for left, right, part in found:
+        large = [each for each, whole in ((left, a), (right, b)) if each.shape != whole.shape]
+        assert large and all(each.numel() <= 20 for each in large)
+        torch.testing.assert_close(left @ right, (a.float() @ b.float())[part])
+
+
 def of(*sizes: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
     return torch.randn(*sizes, generator=torch.Generator().manual_seed(len(sizes))).to(dtype)
 

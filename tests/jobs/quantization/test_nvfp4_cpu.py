@@ -77,3 +77,11 @@ def test_zeros_stay_and_shape_and_dtype_too() -> None:
 def test_other_formats_are_not_simulated(bits: tuple[int, int, int, int]) -> None:
     with pytest.raises(AssertionError, match="only NVFP4"):
         nvfp4_cpu._dynamic_block_quantize(torch.ones(16), 16, torch.tensor(1.0), *bits)
+
+
+def test_modelopts_operator_of_nvfp4_is_simulated() -> None:
+    """With blocks of the size asked for."""
+    values, covered = torch.linspace(-6, 6, 32), torch.tensor(6.0 * 448.0)
+    found = nvfp4_cpu._dynamic_block_quantize(values, 8, covered, 4, 2, 8, 4)
+    assert torch.equal(found, nvfp4_cpu.fake_quantize(values, covered, 8))
+    assert not torch.equal(found, nvfp4_cpu.fake_quantize(values, covered))
