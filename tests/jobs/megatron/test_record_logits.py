@@ -80,7 +80,7 @@ def check(rows: Any, expected: torch.Tensor, following: torch.Tensor) -> None:
 
 def test_what_precedes_learned_tokens_is_stored(store: Callable[..., Path], teacher: Any, tmp_path: Path) -> None:
     """Of each record as if it were alone, though several share a row."""
-    made = {split: records(tmp_path, split, 11 if split == "train" else 3) for split in SPLITS}
+    made = {split: records(tmp_path, split, 8 if split == "train" else 2) for split in SPLITS}
     output = store("records")
     splits = read_manifest(output)["splits"]
     assert len(splits["train"]["shards"]) > 1
