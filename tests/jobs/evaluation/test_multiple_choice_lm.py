@@ -9,11 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from jobs.evaluation.multiple_choice_lm import MIN_RUN, EngineLM, LastTokenLM, _common, _runs, _score
-from jobs.huggingface import model as hf
-from jobs.huggingface import tokenizer
-from tests.fixtures.families import random_model
-from tests.jobs.test_families import SIZES
+from jobs.evaluation.multiple_choice_lm import MIN_RUN, EngineLM, _common, _runs, _score
 
 
 def inputs(count: int, shared: int, own: int) -> list[tuple[int, ...]]:
@@ -90,42 +86,3 @@ def test_an_engine_is_asked_for_what_fits_it() -> None:
     fitting = [[1, 2, 3, 4, 5], [2, 3, 4, 6, 7], [2, 3, 4, 8, 9], [2, 2, 2, 2, 5], [3, 3, 3, 1, 2]]
     assert asked == [(fitting, [1, 2, 2, 1, 2])]
     assert model.truncated == 2, "contexts, not requests"
-
-
-LONGEST = 32
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
-    """A random model of 32 positions, and words."""
-    folder = tmp_path_factory.mktemp("model")
-    tokenizer.train(iter(["a few words to say"] * 9), 270, folder)
-    sizes = SIZES | {"vocab_size": 270, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
-    made = random_model("llama", folder, torch.float32, **sizes | {"max_position_embeddings": LONGEST, "head_dim": 4})
-    return made.eval(), hf.load_tokenizer(folder)
-
-
-@pytest.mark.parametrize("batch", [3, 50])
-def test_answers_are_those_of_each_request_alone(batch: int, model: tuple[Any, Any]) -> None:
-    """Whether they share a beginning, an input or nothing; what is too long is cut from the left."""
-    drawn = torch.Generator().manual_seed(0)
-
-    def tokens(count: int) -> list[int]:
-        found: list[int] = torch.randint(270, (count,), generator=drawn).tolist()
-        return found
-
-    shots = tokens(18)
-    contexts = [shots + tokens(1 + number % 4) for number in range(MIN_RUN)]
-    contexts += [tokens(1), tokens(7), tokens(LONGEST - 1), tokens(LONGEST), tokens(LONGEST + 5)]
-    requests = [(("", ""), context, tokens(count)) for context in contexts for count in (1, 1, 2)]
-    told: list[int] = []
-    lm = LastTokenLM(*model, batch, told.append)
-    found = lm._loglikelihood_tokens(requests)
-    with torch.no_grad():
-        for (_, context, answer), (logprob, greedy) in zip(requests, found, strict=True):
-            inputs = [*context, *answer[:-1]][-LONGEST:]
-            rows = model[0](torch.tensor([inputs])).logits[0, -len(answer) :].double().log_softmax(-1)
-            assert logprob == pytest.approx(float(rows[range(len(answer)), answer].sum()), abs=1e-4)
-            assert greedy is (rows.argmax(-1).tolist() == answer)
-    assert lm.truncated == 2, "32 tokens and two of an answer, of which the last is not read; and 37"
-    assert sum(told) == len(contexts) and all(count >= 0 for count in told)
