@@ -83,19 +83,25 @@ def test_tiles_and_places_to_write_to_change_nothing(name: str, monkeypatch: pyt
 
 @pytest.mark.parametrize(
     ("one", "other", "parts"),
-    [((7, 10), (10, 3), 4), ((3, 10), (10, 7), 4), ((5, 2, 5), (5, 5, 4), 5), ((5, 2, 5), (5, 5, 2), 3)],
+    [
+        ((7, 10), (10, 3), 4),
+        ((3, 10), (10, 7), 4),
+        ((5, 2, 5), (5, 5, 4), 5),
+        ((5, 2, 5), (5, 5, 2), 3),
+        ((7, 30), (30, 3), 7),
+        ((3, 30), (30, 7), 7),
+        ((3, 5, 5), (3, 5, 5), 3),
+    ],
 )
-def test_a_tile_is_all_that_is_held_in_fp32(
+def test_the_larger_operand_is_held_in_tiles(
     one: tuple[int, ...], other: tuple[int, ...], parts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the larger operand; as many rows, columns or matrices as fit."""
+    """Of as many rows, columns or matrices as 20 numbers hold, but one at least."""
     monkeypatch.setattr(bf16, "TILE", 20)
     a, b = of(*one), of(*other)
     found = list(bf16._tiles(a, b))
     assert len(found) == parts
     for left, right, part in found:
-        large = [each for each, whole in ((left, a), (right, b)) if each.shape != whole.shape]
-        assert large and all(each.numel() <= 20 for each in large)
         torch.testing.assert_close(left @ right, (a.float() @ b.float())[part])
 
 
@@ -163,9 +169,9 @@ def test_attention_s_gradients_are_those_of_fp32() -> None:
     query, key, value = (of(1, 2, 8, 16).roll(number) for number in range(3))
     wide = [each.float().requires_grad_() for each in (query, key, value)]
     attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    output, sums = attend(*wide, 0.0, True)
+    output, sums = attend(*wide, 0.0, True, scale=0.5)
     output.backward(gradient.float())
-    found = kernel("keys", gradient, query, key, value, output.detach().bfloat16(), sums.detach(), 0.0, True)
+    found = kernel("keys", gradient, query, key, value, output.detach().bfloat16(), sums.detach(), 0.0, True, scale=0.5)
     for one, other in zip(found, wide, strict=True):
         assert one.dtype is torch.bfloat16 and other.grad is not None
         torch.testing.assert_close(one.float(), other.grad, rtol=0.05, atol=0.05)
