@@ -79,6 +79,10 @@ def test_what_is_measured_is_written(stage: Callable[..., Any], tmp_path: Path) 
     assert json.loads((tmp_path / "sequences.json").read_text()) == [{"loss": 1.0}]
     assert asked["subjects"] is SUBJECTS and "engine" not in asked
     assert total(tmp_path) == (3, 3 + 5 + 2), "at most five questions a subject"
+    before = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    stage(mmlu={"limit": 5})
+    again = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert len(again) == len(before) == 3, "an attempt counts from its beginning"
     assert not (tmp_path / "responses.json").exists() and not (tmp_path / "long.json").exists()
 
 
