@@ -106,8 +106,11 @@ class Generates:
 
     device = "cpu"
 
-    def generate(self, inputs: torch.Tensor, *, generation_config: object, **_: object) -> torch.Tensor:
+    def generate(self, inputs: torch.Tensor, *, generation_config: object, streamer: Any, **_: object) -> torch.Tensor:
         self.asked = generation_config
+        for tokens in (inputs, inputs[0, :1]):
+            streamer.put(tokens)
+        streamer.end()
         return torch.cat([inputs, inputs[:, :1]], dim=1)
 
 
@@ -121,13 +124,15 @@ def test_a_temperature_draws_tokens(temperature: float, draws: bool, model: Path
 
 
 @pytest.mark.parametrize(("stop", "ends", "pad"), [([3, 9], [3, 9], 3), ([], None, 0)])
-def test_a_model_ends_with_its_own_tokens(stop: list[int], ends: object, pad: int, model: Path) -> None:
+def test_a_model_ends_with_its_own_tokens(
+    stop: list[int], ends: object, pad: int, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Of which none is told."""
     asked: Any = Generates()
     words = hf.load_tokenizer(model)
     answer = chat._answer(ConverseConfig(), asked, words, [words.eos_token_id, 6], 9, stop)
     assert (asked.asked.eos_token_id, asked.asked.pad_token_id) == (ends, pad)
-    assert answer == ""
+    assert answer == "" and capsys.readouterr().out.strip() == ""
 
 
 def test_a_template_begins_the_answer(model: Path) -> None:

@@ -53,7 +53,9 @@ class Server:
     def answer(self) -> dict[str, Any]:
         while b"\n" not in self.pending:
             assert select.select([self.answers], [], [], SECONDS)[0], "no answer"
-            self.pending += os.read(self.answers, 4096)
+            read = os.read(self.answers, 4096)
+            assert read, "the server has ended"
+            self.pending += read
         line, _, self.pending = self.pending.partition(b"\n")
         found: dict[str, Any] = json.loads(line)
         return found
