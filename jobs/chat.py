@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from conf.hf_config import longest
 from conf.spec import Spec
 from conf.stages.chat import ConverseConfig
 from jobs.runtime.entry import main
@@ -44,7 +45,7 @@ def run(spec: Spec) -> None:
         _log("the model has no chat template: it completes your text")
     else:
         template, _ = choose(directory, tokenizer.chat_template, None)
-    max_length = int(model_config.get("max_position_embeddings") or 2048)
+    max_length = longest(model_config)
     stop = sorted(hf.stop_ids(directory, tokenizer))
     messages: list[Message] = [{"role": "system", "content": config.system}] if config.system else []
     for prompt in _prompts(config):

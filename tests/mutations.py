@@ -33,7 +33,8 @@ KINDS = {"own fast": FAST, "other fast": FAST, "slow": SLOW}
 """Kinds of tests in the order in which they are tried, with their marks."""
 SECONDS = 1800
 """A change that makes the tests hang is caught as well."""
-LOOKS = ("highlight", "soft_wrap", "description", "help", "indent", "buffering", "maxsize")
+STYLE = ("highlight", "soft_wrap", "markup", "figsize", "title_fontsize")
+LOOKS = (*STYLE, "description", "help", "indent", "buffering", "maxsize")
 """Keyword arguments that only change how a text looks, or the text, or how fast a file or a cache is."""
 LINES = ("linewidth", "linewidths", "elinewidth", "markersize")
 FIGURE_LOOKS = (*LINES, "fontsize", "width", "padding", "zorder", "alpha", "frameon")

@@ -9,7 +9,7 @@ g."""
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from megatron.core import parallel_state
@@ -119,6 +119,8 @@ def compare_logits(
     the logits."""
     student = student.div_(divergence.temperature)
     if stored is not None:
+        if covers_vocabulary(divergence, student):
+            divergence = replace(divergence, rest=False)  # nothing is left over
         targets = TopKLogits(
             indices=stored.indices,
             inside=stored.inside,
@@ -195,8 +197,8 @@ def softmax(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def log_sum(logits: torch.Tensor) -> torch.Tensor:
-    """log(sum(exp)) over the whole vocabulary, [tokens, 1]; in place."""
-    highest = _all_reduce_max(logits)
+    """log(sum(exp)) over the whole vocabulary, [tokens, 1], -inf where nothing is left of it; in place."""
+    highest = _all_reduce_max(logits).clamp_(min=torch.finfo(logits.dtype).min)
     return all_reduce_sum(logits.sub_(highest).exp_().sum(-1, keepdim=True)).log_().add_(highest)
 
 

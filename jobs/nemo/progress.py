@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 from dataclasses import dataclass
@@ -52,7 +53,8 @@ def validations(python: str, folder: Path) -> list[tuple[int, float]]:
 
 @dataclass(frozen=True, kw_only=True)
 class NemoCheckpoint:
-    """A finished NeMo-2 checkpoint of a training run; `step` counts finished steps, `loss` is its validation loss."""
+    """A finished NeMo-2 checkpoint of a training run; `step` counts finished steps, `loss` is its validation loss, None
+    where that is not finite."""
 
     path: Path
     step: int
@@ -71,7 +73,9 @@ def checkpoints(folder: Path, *, best: bool) -> NemoCheckpoint:
             and not path.with_name(f"{path.name}-unfinished").exists()
         )
         if name and complete and (best or name["last"]):
-            finished.append(NemoCheckpoint(path=path, step=int(name["step"]) + 1, loss=_number(name["loss"])))
+            loss = float(name["loss"])
+            known = loss if math.isfinite(loss) else None
+            finished.append(NemoCheckpoint(path=path, step=int(name["step"]) + 1, loss=known))
     if not finished:
         raise RuntimeError(f"gpt_train left no complete checkpoint in {folder}")
     if best:

@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,8 @@ def _fork(request: dict[str, Any]) -> int:
     code = 1
     try:
         code = _child(request)
+    except BaseException:  # noqa: BLE001 - such as a module that cannot be imported; the child ends here
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

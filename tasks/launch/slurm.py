@@ -121,7 +121,7 @@ class Slurm:
         if not answer.ok and UNKNOWN_JOB not in str(answer.stderr) and script_status.phase == "lost":
             raise Unreachable((str(answer.stderr).strip().splitlines() or ["squeue failed"])[-1])
         if not line and (accounting := self._run(f"sacct -n -X -P -j {job} -o State,ExitCode,NodeList,End").strip()):
-            line = accounting if array > 1 else accounting.splitlines()[0]
+            line = accounting
         if array > 1 and line:
             return _status_of_array(line.splitlines(), array, log.with_name(SCRIPT_LOG))
         if line:

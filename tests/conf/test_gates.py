@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from conf.checks import gates
 from conf.gates import Gate
 
 
@@ -100,3 +103,60 @@ def test_a_bound_met_exactly_holds() -> None:
 )
 def test_a_gate_reads_as_a_bound(settings: dict[str, Any], text: str) -> None:
     assert gate(**settings).description == text
+
+
+Z2 = 1.959964**2
+
+
+@pytest.mark.parametrize(
+    ("settings", "needed"),
+    [
+        ({"against": "chance", "at_least": 2.0}, Z2),  # half of the questions: Wilson's lower end is n / (n + z2)
+        ({"against": "chance", "by": "difference", "at_least": 0.25}, Z2),
+        ({"metric": "winogrande", "against": "chance", "at_least": 1.5}, 3 * Z2),
+        ({"metric": "winogrande", "against": "chance", "by": "difference", "at_least": 0.25}, 3 * Z2),
+        ({"against": "chance", "at_least": 4.0}, math.inf),
+        ({**ABSOLUTE, "at_least": 0.8}, 4 * Z2),
+        ({"by": "difference", "at_least": -0.1}, 9 * Z2),
+        ({"by": "difference", "at_least": 0.0}, 0),
+        ({"at_least": 0.5}, Z2 / 2),
+        ({"at_least": 1.0}, 0),
+    ],
+)
+def test_the_fewest_questions_that_show_a_bound(settings: dict[str, Any], needed: float) -> None:
+    assert gates.needed_questions(gate(**settings)) == pytest.approx(needed)
+
+
+@pytest.mark.parametrize(
+    ("number", "rounded"), [(0.2, 1), (9, 9), (99.5, 100), (101, 110), (385, 390), (12_345, 13_000)]
+)
+def test_numbers_are_rounded_up_to_two_digits(number: float, rounded: int) -> None:
+    assert gates.round_up(number) == rounded
+
+
+def questions(mmlu: dict[str, Any] | None = None, **benchmarks: Any) -> Any:
+    settings = {"path": None, "subjects": (), "limit": None} | (mmlu or {})
+    evaluate = SimpleNamespace(
+        mmlu=SimpleNamespace(**settings),
+        benchmarks={name: SimpleNamespace(**{"path": None, "limit": None} | each) for name, each in benchmarks.items()},
+    )
+    return SimpleNamespace(evaluate=evaluate, data=SimpleNamespace(world=SimpleNamespace(questions=60)))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "metric", "number"),
+    [
+        (questions(), "mmlu", 14_042),
+        (questions({"limit": 5}), "mmlu", 57 * 5),
+        (questions({"limit": 5, "subjects": ("law", "physics")}), "mmlu", 10),
+        (questions({"limit": 400}), "mmlu", 14_042),
+        (questions({"path": "quiz"}), "mmlu", 60),
+        (questions(gsm8k={}), "gsm8k", 1_319),
+        (questions(gsm8k={"limit": 8}), "gsm8k", 8),
+        (questions(gsm8k={"limit": 9_999}, math={}), "gsm8k", 1_319),
+        (questions(gsm8k={"path": "mine.jsonl"}), "gsm8k", None),
+        (questions(gsm8k={"path": "mine.jsonl", "limit": 8}), "gsm8k", 8),
+    ],
+)
+def test_questions_are_known_before_they_are_read(recipe: Any, metric: str, number: int | None) -> None:
+    assert gates._num_questions(recipe, metric) == number

@@ -17,6 +17,7 @@ from conf.mix import as_json
 from conf.shape import Shape, num_params
 from conf.shapes import cut_shape
 from flows.plan import plan
+from flows.sizing import estimate
 from tests.fixtures.flow import imbik
 from tests.fixtures.plans import estimate_of
 
@@ -70,7 +71,7 @@ def test_every_preset_plans_without_writing(preset: str, tmp_path: Path) -> None
     assert ("fetch-teacher" in labels) == bool(recipe.teacher.model)
     for stage in stages:
         assert stage.differs == {}, "an empty store has nothing to differ from"
-        assert all(cell for cell in estimate_of(recipe, stage.label).cells())
+        assert all(estimate(recipe, stage).cells())
 
 
 @pytest.mark.parametrize("preset", names())

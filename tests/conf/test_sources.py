@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from conf.checks.recipe import check_source
 from conf.sources import TEXT, is_local, select
 from conf.stages.data import DataConfig
 from conf.text_encoding import decoded
@@ -37,6 +38,15 @@ def test_an_unknown_encoding_is_refused_at_load() -> None:
     assert DataConfig(source="world", encoding="Windows-1254").encoding == "cp1254", "one key for all of its names"
 
 
+def test_files_that_a_pattern_names_are_there(tmp_path: Path) -> None:
+    laid(tmp_path, "a.txt")
+    for there in ("owner/name", str(tmp_path / "a.txt"), str(tmp_path), f"{tmp_path}/*.txt"):
+        check_source("data.source", ("world", there))
+    for away in (f"{tmp_path}/b.txt", f"{tmp_path}/*.json"):
+        with pytest.raises(ValueError, match="which does not exist; check the path"):
+            check_source("data.source", away)
+
+
 @pytest.mark.parametrize(
     ("name", "local"),
     [
@@ -61,6 +71,75 @@ def test_words_inside_names_make_no_splits(tmp_path: Path) -> None:
     assert not select(str(tmp_path), "data.source", TEXT).own_splits
     (tmp_path / "test.txt").write_text("words\n")
     assert select(str(tmp_path), "data.source", TEXT).own_splits == {"train": 4, "test": 1}
+
+
+def laid(folder: Path, *names: str, card: str = "") -> Path:
+    """A folder with these files of a word each."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("word\n")
+    if card:
+        (folder / "README.md").write_text(f"---\n{card}---\n")
+    return folder
+
+
+def chosen(folder: Path, source: str = "", subset: str | None = None) -> tuple[dict[str, str | None], str]:
+    """Files with their splits, and what was left out."""
+    found = select(f"{folder}{source}", "data.source", TEXT, subset=subset)
+    return {str(file.path.relative_to(folder)): file.split for file in found.files}, found.out()
+
+
+@pytest.mark.parametrize(
+    ("names", "source", "splits"),
+    [
+        (("a.txt", "b.txt"), "", {"a.txt": None, "b.txt": None}),
+        (("train-0.txt", "dev-0.txt"), "", {"train-0.txt": "train", "dev-0.txt": "validation"}),
+        (
+            ("train.txt", "valid.txt", "more.txt"),
+            "",
+            {"train.txt": "train", "valid.txt": "validation", "more.txt": "train"},
+        ),
+        (("test/a.txt", "train/a.txt"), "/*/*.txt", {"test/a.txt": "test", "train/a.txt": "train"}),
+        (("train/a.txt", "train/b.txt"), "/train/*.txt", {"train/a.txt": None, "train/b.txt": None}),
+        (("test.txt", "dev.txt"), "", {"test.txt": None, "dev.txt": None}),
+        (("x/a.txt", "x/y/b.txt"), "/**/*", {"x/a.txt": None, "x/y/b.txt": None}),
+    ],
+)
+def test_splits_are_in_the_names_below_a_source(
+    names: tuple[str, ...], source: str, splits: dict[str, str | None], tmp_path: Path
+) -> None:
+    """A folder's own name, or that before a pattern, says nothing."""
+    assert chosen(laid(tmp_path / "test", *names), source) == (splits, "")
+
+
+def test_a_part_of_a_folder_is_read_by_its_name(tmp_path: Path) -> None:
+    laid(tmp_path, "en/a.txt", "de/b.txt", ".git/c.txt", "d.txt", ".e.txt")
+    (tmp_path / "linked").symlink_to(tmp_path / "en")
+    assert chosen(tmp_path, subset="de") == ({"de/b.txt": None}, "")
+    every, left = chosen(tmp_path)
+    assert list(every) == ["d.txt", "de/b.txt", "en/a.txt"]
+    assert left == "hidden files (2), links to folders (1)"
+    with pytest.raises(ValueError, match=r"data\.subset is fr, but .* names it; its folders are de, en, linked"):
+        select(str(tmp_path), "data.source", TEXT, subset="fr")
+    with pytest.raises(ValueError, match="its folders are none"):
+        select(str(tmp_path / "en"), "data.source", TEXT, subset="fr")
+
+
+CARD = """configs:
+- config_name: default
+  data_files:
+  - {split: train, path: b.txt}
+  - {split: dev, path: a.txt}
+  - {split: extra, path: c.txt}
+"""
+
+
+def test_a_card_names_the_files_and_what_it_holds_out(tmp_path: Path) -> None:
+    laid(tmp_path, "a.txt", "b.txt", "c.txt", "other.txt", "test.txt", "validation.txt", "sub/test.txt", card=CARD)
+    files, left = chosen(tmp_path)
+    assert files == {"a.txt": "validation", "b.txt": "train", "test.txt": "test"}
+    assert list(files) == ["a.txt", "b.txt", "test.txt"]
+    assert left == "files of the split extra (1), files that its card does not name (3)", "validation.txt has its own"
 
 
 def test_a_whole_file_is_decoded_or_its_encoding_named() -> None:

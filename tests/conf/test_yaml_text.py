@@ -147,3 +147,7 @@ TREES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dic
 @given(st.dictionaries(WORD, TREES, max_size=4))
 def test_what_is_written_is_read_back(values: dict[str, Any]) -> None:
     assert yaml_text.parse(yaml_text.dump(values)) == values
+
+
+def test_what_is_written_keeps_its_order() -> None:
+    assert yaml_text.dump({"teacher": {"b": 1, "a": 2}, "data": "x"}) == "teacher:\n  b: 1\n  a: 2\ndata: x\n"

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from conf.load import load
+from conf.stages.decontaminate import Decontaminate
+from flows import benchmarks
 from flows.plan import plan
 from tests.fixtures.answering import Served, serving
 from tests.fixtures.flow import RECIPE, imbik, report_of, told
@@ -164,3 +168,19 @@ def test_a_line_that_is_no_question_is_the_one_sentence(
     assert done.returncode == 2
     assert done.stderr.startswith(f"imbik: questions: {files['gsm8k']}:1 is not a question of gsm8k (no 'answer')")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("taken_out", "given"),
+    [
+        (None, {}),
+        ({"benchmarks": {"gsm8k": {}}}, {"questions-gsm8k": "q", "mmlu": "m", "quiz": None}),
+        ({"mmlu": {"path": "/mmlu"}}, {"questions-gsm8k": "q", "mmlu": "m", "quiz": None}),
+        ({"mmlu": {"path": "quiz"}}, {"questions-gsm8k": "q", "mmlu": "m", "quiz": "corpus"}),
+    ],
+)
+def test_a_source_is_given_the_questions_that_are_taken_out(taken_out: Any, given: dict[str, Any]) -> None:
+    """The quiz of the invented world is in the first corpus."""
+    config = Decontaminate.model_validate(taken_out) if taken_out else None
+    recipe: Any = SimpleNamespace(data_stage=SimpleNamespace(decontaminate=config))
+    assert benchmarks.looked_for(recipe, SimpleNamespace(mmlu="m"), {"gsm8k": "q"}, "corpus") == given  # type: ignore

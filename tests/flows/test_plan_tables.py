@@ -167,3 +167,9 @@ def test_time_and_gpu_hours_of_a_stage() -> None:
     assert plan_tables._spent(each) == ["40.0", "8", "-", "-", "3.0"]
     each.gpu_hours = 0.0
     assert plan_tables._spent(each)[2:4] == ["0", "0 s"]
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_numbers_of_a_table_never_wrap(wide: bool) -> None:
+    columns = plan_tables._table(["stage", "memory", "disk", "what differs"], wide).columns
+    assert [column.no_wrap for column in columns] == [False, True, True, False]

@@ -12,6 +12,10 @@ from prefect.exceptions import UnfinishedRun
 from prefect.futures import PrefectConcurrentFuture
 from prefect.states import Completed, Failed, Pending, State
 
+from conf.gates import Gate
+from conf.stages.distill import DistillConfig
+from flows import running
+from flows.reading import Model
 from flows.running import Running
 from flows.trials import TrialRun
 from tasks.launch.errors import JobFailed
@@ -70,3 +74,49 @@ def test_a_trial_fails_with_the_search_that_failed() -> None:
     assert trial([made(), failed(), never_run()], [failed(), never_run()]).failure() == WHY
     with pytest.raises(KeyError, match="candidates"):
         trial([made(), never_run()], [failed(KeyError("candidates")), never_run()]).failure()
+
+
+def test_a_stage_is_submitted_with_the_inputs_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    submitted: list[Any] = []
+    expected: list[str] = []
+    task = SimpleNamespace(submit=lambda *given, **more: submitted.append((given, more)) or "future")
+    monkeypatch.setattr(running, "stage_task", task)
+    monkeypatch.setattr(running, "board", lambda: SimpleNamespace(expect=expected.append))
+    run, config = Running(), DistillConfig.model_construct()
+    assert run("distill-a", config, data="d", model="m", logits=None, after=("gate",)) == "future"
+    assert submitted == [
+        (("distill-a", config, {"data": "d", "model": "m"}), {"wait_for": ("gate",), "return_state": False})
+    ]
+    assert run.stages == {"distill-a": "future"} and expected == ["distill-a"]
+
+
+@pytest.mark.parametrize("against", [None, "teacher"])
+def test_a_gate_waits_for_the_scores_that_it_compares(against: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    submitted: list[Any] = []
+    monkeypatch.setattr(
+        running.gates.gate, "submit", lambda *given, **more: submitted.append((given, more)) or "verdict"
+    )
+    scored: list[str] = []
+    one, other = (
+        Model(name=name, stage="distill", artifact=None, student="a", scores=f"scores of {name}")
+        for name in ("a", "teacher")
+    )
+    gate = Gate.model_validate({"after": "distill", "metric": "val_loss", "by": "ratio", "at_most": 2})
+    run = Running()
+    verdict = run.gate("g", gate, one, other if against else None, lambda model: scored.append(model.name))
+    assert verdict == "verdict" and run.gates == ["verdict"]
+    ((given, more),) = submitted
+    assert given == ("gate-a-g", "g", gate) and scored == (["a", "teacher"] if against else ["a"])
+    assert (more["scores"], more["other"]) == ("scores of a", "scores of teacher" if against else None)
+
+
+def test_a_race_has_the_winners_cut_and_its_last_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running.halving, "submit", lambda *given: given)
+    monkeypatch.setattr(running.winner, "submit", lambda label, race, *, cut: (label, race, cut))
+    run = Running()
+    race = ("halving-a", "play", "found")
+    assert run.race("a", "found", "play") == (("winner-a-cut", race, True), ("winner-a-taught", race, False))
+    assert run.races == {"a": race} and run.known([])
+    found: Any = SimpleNamespace(pruned="cut", model="taught")
+    assert [running.winner.fn("", found, cut=cut) for cut in (True, False)] == ["cut", "taught"]
+    assert running.halving.fn("", lambda _: SimpleNamespace(result=found), "found") is found

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from conf.spec import Reason
+from conf.stages.distill import DistillConfig
 from flows import trials
-from flows.trials import TrialRun
+from flows.trials import Begun, TrialRun, TrialStages
 from tasks.gates import GateClosed
 from tasks.launch.errors import JobFailed
 from tasks.store.store import Artifact
+from tests.conf.stages.test_refusals import STEPS
 from tests.flows.test_outcome import Future, verdict
 
 
@@ -52,3 +55,43 @@ def test_an_artifact_is_its_key_and_a_future_is_itself() -> None:
     assert trials._same(one) == trials._same(other) == "k"
     first, second = Future(1), Future(1)
     assert trials._same(first) == trials._same(first) != trials._same(second)
+
+
+def shared(made: list[str]) -> Any:
+    """Stages of trials whose futures are their labels."""
+    run: Any = lambda label, *_, **__: made.append(label) or f"made {label}"  # noqa: E731
+    return SimpleNamespace(
+        lock=contextlib.nullcontext(), made={}, run=run, session=SimpleNamespace(tracker=SimpleNamespace(nest=nested))
+    )
+
+
+def nested(label: str, above: str) -> None:
+    assert label.endswith(f"-{above}"), "a trial's own stages are its children"
+
+
+def test_a_stage_with_the_same_inputs_is_made_once() -> None:
+    """First steps are a shortcut to the same weights, no input that would make others of them."""
+    made: list[str] = []
+    of_all = shared(made)
+    stages, other = (TrialStages(of_all, mark, mark) for mark in ("t1", "t2"))
+    config = DistillConfig.model_validate(STEPS)
+    data, student = (Artifact(stage="data", key=key, path="") for key in ("d", "s"))
+    one = stages("distill-a", config, data=data, student=student, logits=None)
+    assert other("distill-a", config, data=data, student=student, trunk=data) == one == "made distill-a-t1"
+    assert other("distill-a", config, data=student, student=student) == "made distill-a-t2"
+    assert other("distill-a", config.model_copy(update={"seed": 9}), data=data, student=student) != one
+    assert stages.handles == [one] and len(other.handles) == 3 and other.known([])
+
+
+def test_a_trial_goes_on_from_what_is_begun() -> None:
+    given: list[Any] = []
+    trunk = Artifact(stage="trunk", key="t", path="")
+    one = shared([])
+    one.run = lambda label, config, **inputs: given.append((label, config.begun, inputs["trunk"])) or label
+    begun = Begun(student="a", step=4, trunk=trunk)
+    stages = TrialStages(one, "", "", begun)
+    config = DistillConfig.model_validate(STEPS)
+    assert stages("distill-a", config, trunk=None) == "distill-a" and stages(
+        "distill-b", config, trunk=None, model=trunk
+    )
+    assert given == [("distill-a", 4, trunk), ("distill-b", 0, None)]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
 import pytest
 
+from jobs import answer
 from jobs.benchmarks import answering
 from jobs.benchmarks.files import Numbered, QuestionSet, write_questions
 from jobs.benchmarks.question import Question, Response
@@ -46,6 +48,14 @@ def answered(output: Path, count: int, torn: bytes = b"") -> None:
     (output / "responses.jsonl").write_bytes(b"".join(orjson.dumps(asdict(row)) + b"\n" for row in rows) + torn)
 
 
+@dataclass
+class Asked:
+    """A benchmark of which no question is asked."""
+
+    benchmark: Any
+    questions: tuple[()] = ()
+
+
 def facts(output: Path) -> Any:
     return json.loads((output / "answer.json").read_text())
 
@@ -61,6 +71,21 @@ def test_a_model_is_not_loaded_when_all_is_answered(
     output = run_job("answer", CONFIG, inputs, tmp_path / "made")
     assert facts(output) == {"benchmark": "gsm8k", "chat": False, "max_new_tokens": 4, "samples": 1, "tokens": 20}
     assert "4 of 4 questions already answered" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(("kind", "samples"), [("number", 3), ("choice", 1)])
+def test_choices_have_no_samples(
+    kind: str, samples: int, inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their log probabilities are the same in each."""
+    asked: list[int] = []
+    monkeypatch.setattr(
+        answer, "read_questions", lambda _: Asked(next(b for b in BENCHMARKS.values() if b.kind == kind))
+    )
+    made = SimpleNamespace(batches=[], chat=False, max_new_tokens=4)
+    monkeypatch.setattr(answering, "plan", lambda _, __, config: asked.append(config.samples) or made)
+    output = run_job("answer", CONFIG | {"samples": 3, "temperature": 1.0}, inputs, tmp_path / "made")
+    assert asked == [samples] and facts(output)["samples"] == samples
 
 
 @pytest.mark.parametrize(("there", "kept"), [(0, 0), (1, 0), (2, 2), (3, 2)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,6 +45,103 @@ def test_a_token_sees_what_is_before_it_and_in_its_window(
     torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-6)
 
 
+def fused(size: int = 1, window: int | None = None) -> Any:
+    """What `FusedAttention`'s methods read of it."""
+    own = SimpleNamespace(
+        softmax_scale=0.3, window=window, cap=None, config=SimpleNamespace(context_parallel_size=size)
+    )
+    for name in ("forward", "_causal", "_context_parallel"):
+        setattr(own, name, getattr(attention.FusedAttention, name).__get__(own))
+    return own
+
+
+def drawn(length: int, heads: int = 4, width: int = 8) -> list[torch.Tensor]:
+    """Query, key and value of one sequence, with half as many groups as heads."""
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(length, 1, count, width, generator=generator) for count in (heads, heads // 2, heads // 2)]
+
+
+def test_packed_samples_do_not_see_each_other() -> None:
+    """In rows that are laid end to end; and the result has the type of what was given."""
+    query, key, value = (each.bfloat16() for each in drawn(10))
+    segments = torch.tensor([[0, 0, 0, 1, 1], [0, 1, 2, 2, 2]])
+    packed = attention.pack_params(segments)
+    got = fused().forward(query[:, 0], key[:, 0], value[:, 0], None, packed_seq_params=packed)
+    assert got.shape == (10, 32) and got.dtype is torch.bfloat16
+    for part in (slice(0, 3), slice(3, 5), slice(5, 6), slice(6, 7), slice(7, 10)):
+        alone = fused().forward(query[part], key[part], value[part], None)
+        assert alone.shape == (part.stop - part.start, 1, 32)
+        torch.testing.assert_close(got[part], alone[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("segments", "bounds"),
+    [
+        ([[0, 0, 1], [0, 0, 0]], [0, 2, 3, 6]),
+        ([[0, 0, 1], [1, 1, 0]], [0, 2, 3, 5, 6]),
+        ([[0, 1, 2], [0, 0, 0]], [0, 1, 2, 3, 6]),
+        ([[0, 0, 0]] * 3, [0, 3, 6, 9]),
+    ],
+)
+def test_rows_end_their_last_sample(segments: Any, bounds: list[int]) -> None:
+    found = attention.pack_params(torch.tensor(segments))
+    longest = max(end - start for start, end in itertools.pairwise(bounds))
+    assert found.qkv_format == "thd"
+    assert found.cu_seqlens_q.tolist() == found.cu_seqlens_kv.tolist() == bounds
+    assert found.cu_seqlens_q.dtype is torch.int32
+    assert (found.max_seqlen_q, found.max_seqlen_kv) == (longest, longest)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("window", [None, 5])
+def test_context_parallel_ranks_see_what_is_before_their_chunks(
+    size: int, window: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has the r-th chunk from either end; keys of all arrive rank by rank."""
+    length = 12
+    whole = drawn(length)
+    chunks = torch.arange(length).chunk(2 * size)
+    places = [torch.cat([chunks[rank], chunks[-1 - rank]]) for rank in range(size)]
+    expected = fused(window=window).forward(*whole, None)
+    state = attention.parallel_state
+    monkeypatch.setattr(state, "get_context_parallel_group", lambda: None)
+    for rank in range(size):
+        monkeypatch.setattr(state, "get_context_parallel_rank", lambda rank=rank: rank)
+        local = [each[places[rank]] for each in whole]
+
+        def gathered(part: torch.Tensor, group: Any, own: Any = places[rank]) -> torch.Tensor:
+            each = next(each for each in whole if each[own].equal(part))
+            return torch.cat([each[of] for of in places])
+
+        monkeypatch.setattr(attention, "gather_from_sequence_parallel_region", gathered)
+        torch.testing.assert_close(fused(size, window).forward(*local, None), expected[places[rank]])
+
+
+@pytest.mark.parametrize("zero_centred", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+def test_norms_are_transformers_own(zero_centred: bool, shared: bool) -> None:
+    from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+    config: Any = SimpleNamespace(layernorm_zero_centered_gamma=zero_centred, sequence_parallel=shared)
+    theirs: Any = (Gemma3RMSNorm if zero_centred else LlamaRMSNorm)(8, eps=0.1)
+    norm = attention.Norm(config, 8, eps=0.1)
+    assert norm.weight.sequence_parallel is shared and attention.Norm(config, 8).eps == 1e-5
+    inputs = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        theirs.weight.copy_(torch.linspace(-1, 2, 8))
+        norm.weight.copy_(theirs.weight)
+        torch.testing.assert_close(norm(inputs), theirs(inputs))
+        assert norm(inputs.bfloat16()).dtype is torch.bfloat16 or not zero_centred
+
+
+@pytest.mark.parametrize(("gpu", "installed"), [(True, True), (True, False), (False, True)])
+def test_transformer_engine_needs_a_gpu(gpu: bool, installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(attention.importlib.util, "find_spec", lambda name: name if installed else None)
+    assert attention.has_transformer_engine() is (gpu and installed)
+
+
 def test_transformer_engine_weights_load_and_save_by_name(tmp_path: Path) -> None:
     """Transformer Engine cannot run here, so a local layer's norms are hung where Megatron's own table says that it
     keeps them."""
@@ -60,10 +158,10 @@ def test_transformer_engine_weights_load_and_save_by_name(tmp_path: Path) -> Non
     config = config_of_shape(shape, vocab_size=32, eos_token_id=0)
     (tmp_path / "words").mkdir()
     (tmp_path / "words" / "tokenizer.json").write_text("{}")
-    fused = {"self_attention.linear_qkv": "input_layernorm", "mlp.linear_fc1": "pre_mlp_layernorm"}
-    table: dict[str, Any] = {f"{linear}.layer_norm_weight": norm for linear, norm in fused.items()}
+    fused_norms = {"self_attention.linear_qkv": "input_layernorm", "mlp.linear_fc1": "pre_mlp_layernorm"}
+    table: dict[str, Any] = {f"{linear}.layer_norm_weight": norm for linear, norm in fused_norms.items()}
     mcore_gpt_load_te_state_dict_pre_hook(table, "", {}, True, [], [], [])
-    assert table == {f"{norm}.weight": norm for norm in fused.values()}
+    assert table == {f"{norm}.weight": norm for norm in fused_norms.values()}
     with machine(Parallel(), seed=1) as device:
         local, other = (build(config, Parallel(), "fp32", device) for _ in range(2))
         weights.initialize(local, config, seed=1)
@@ -72,7 +170,7 @@ def test_transformer_engine_weights_load_and_save_by_name(tmp_path: Path) -> Non
             torch.nn.init.constant_(layer.pre_mlp_layernorm.weight, 4.0 + number)
         weights.save(local, tmp_path / "local", config, tmp_path / "words", torch.float32)
         for layer in other.decoder.layers:
-            for linear, norm in fused.items():
+            for linear, norm in fused_norms.items():
                 layer.get_submodule(linear).register_parameter("layer_norm_weight", getattr(layer, norm).weight)
                 delattr(layer, norm)
         weights.load(other, tmp_path / "local", config)

@@ -71,6 +71,7 @@ def test_a_product_is_rounded_once(shape: tuple[int, ...], seed: int, alpha: flo
 def test_tiles_and_places_to_write_to_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b, add = operands((5, 17, 23, 31) if name.startswith("b") else (17, 23, 31), 0)
     whole = bf16.multiply(a, b, add=add)
+    torch.testing.assert_close(whole.double(), add.double() + a.double() @ b.double(), rtol=STEP, atol=1e-2)
     monkeypatch.setattr(bf16, "TILE", 100)
     out = torch.empty_like(whole)
     assert bf16.multiply(a, b, out, add) is out
@@ -78,6 +79,112 @@ def test_tiles_and_places_to_write_to_change_nothing(name: str, monkeypatch: pyt
     own = add.expand(whole.shape).clone()
     assert bf16.multiply(a, b, own, own) is own
     torch.testing.assert_close(own, whole, rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "parts"),
+    [
+        ((7, 10), (10, 3), 4),
+        ((3, 10), (10, 7), 4),
+        ((5, 2, 5), (5, 5, 4), 5),
+        ((5, 2, 5), (5, 5, 2), 3),
+        ((7, 30), (30, 3), 7),
+        ((3, 30), (30, 7), 7),
+        ((3, 5, 5), (3, 5, 5), 3),
+    ],
+)
+def test_the_larger_operand_is_held_in_tiles(
+    one: tuple[int, ...], other: tuple[int, ...], parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of as many rows, columns or matrices as 20 numbers hold, but one at least."""
+    monkeypatch.setattr(bf16, "TILE", 20)
+    a, b = of(*one), of(*other)
+    found = list(bf16._tiles(a, b))
+    assert len(found) == parts
+    for left, right, part in found:
+        torch.testing.assert_close(left @ right, (a.float() @ b.float())[part])
+
+
+def of(*sizes: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
+    return torch.randn(*sizes, generator=torch.Generator().manual_seed(len(sizes))).to(dtype)
+
+
+ROW = of(1, 4)
+WIDE = of(4, 5, dtype=torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("add", "a", "b", "out", "slow"),
+    [
+        (None, of(3, 4), of(4, 5), None, True),
+        (of(5), of(3, 4), of(4, 5), of(3, 5), True),
+        (None, of(2, 3, 4), of(2, 4, 5), None, True),
+        (None, of(3, 4), WIDE, None, False),
+        (of(5).float(), of(3, 4), of(4, 5), None, False),
+        (None, of(3, 4), of(4, 5), of(3, 5).float(), False),
+        (None, of(3, 4), of(5, 4), None, False),  # torch refuses these three
+        (None, of(2, 3, 4), of(3, 4, 5), None, False),
+        (None, of(2, 3, 4), of(4, 5), None, False),
+        (None, ROW, of(5, 4).t(), None, False),  # a token times a weight
+        (None, ROW, of(4, 5), None, True),
+        (None, of(2, 4), of(5, 4).t(), None, True),
+        (None, of(1, 2, 4), of(1, 5, 4).transpose(1, 2), None, True),
+    ],
+)
+def test_what_torch_would_loop_over(add: Any, a: torch.Tensor, b: torch.Tensor, out: Any, slow: bool) -> None:
+    assert bf16._is_slow(add, a, b, out) is slow
+
+
+class Native:
+    """The kernel in whose place another stands."""
+
+    def call_boxed(self, *given: Any, **named: Any) -> Any:
+        return given, named
+
+
+@pytest.mark.parametrize("name", bf16.PRODUCTS)
+def test_an_operator_keeps_its_meaning(name: str) -> None:
+    """Scales, a place to write to, which may have another size, and in place."""
+    operator, sizes = name.partition(".")[0], (2, 3, 4, 5) if "b" in name.partition("mm")[0] else (3, 4, 5)
+    *batch, m, k, n = sizes
+    a, b, add = of(*batch, m, k), of(*batch, k, n), of(*batch, m, n)
+    scales = {"beta": 0.5, "alpha": 2.0} if "add" in operator else {}
+    operands = [add, a, b] if "add" in operator else [a, b]
+    exact = 0.5 * add.double() + 2 * (a.double() @ b.double()) if scales else a.double() @ b.double()
+    out = torch.zeros(0).bfloat16()
+    kernel = bf16._product(name, Native())
+    found = kernel("keys", *operands, **scales, **({"out": out} if "." in name else {}))
+    torch.testing.assert_close(found.double(), exact, rtol=STEP, atol=1e-2)
+    assert (found is out) is ("." in name) and (found is add) is operator.endswith("_")
+    wide = [each.float() for each in operands]
+    given, named = kernel("keys", *wide, **scales, **({"out": out} if "." in name else {}))
+    assert given[0] == "keys" and all(one is other for one, other in zip(given[1:], wide, strict=True))
+    assert named == scales | ({"out": out} if "." in name else {})
+
+
+def test_attention_s_gradients_are_those_of_fp32() -> None:
+    """Rounded once; and what is not bf16 goes to torch's own kernel."""
+    kernel = bf16._attention_backward(Native())
+    gradient = of(1, 2, 8, 16)
+    query, key, value = (of(1, 2, 8, 16).roll(number) for number in range(3))
+    wide = [each.float().requires_grad_() for each in (query, key, value)]
+    attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    output, sums = attend(*wide, 0.0, True, scale=0.5)
+    output.backward(gradient.float())
+    found = kernel("keys", gradient, query, key, value, output.detach().bfloat16(), sums.detach(), 0.0, True, scale=0.5)
+    for one, other in zip(found, wide, strict=True):
+        assert one.dtype is torch.bfloat16 and other.grad is not None
+        torch.testing.assert_close(one.float(), other.grad, rtol=0.05, atol=0.05)
+    assert kernel("keys", gradient.float(), 1, scale=2)[0][0] == "keys"
+
+
+@pytest.mark.parametrize(("setting", "expected"), [("native", True), ("fp32", False), ("", None)])
+def test_the_kind_of_kernels_may_be_forced(
+    setting: str, expected: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(BF16_KERNELS, setting)
+    found = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert bf16.has_kernels() is (bool(found) if expected is None else expected)
 
 
 STEP_PROGRAM = """

@@ -6,10 +6,12 @@ import io
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
+from conf.spec import Spec
 from conf.stages.chat import ConverseConfig
 from jobs import chat
 from jobs.huggingface import model as hf
@@ -104,8 +106,11 @@ class Generates:
 
     device = "cpu"
 
-    def generate(self, inputs: torch.Tensor, *, generation_config: object, **_: object) -> torch.Tensor:
+    def generate(self, inputs: torch.Tensor, *, generation_config: object, streamer: Any, **_: object) -> torch.Tensor:
         self.asked = generation_config
+        for tokens in (inputs, inputs[0, :1]):
+            streamer.put(tokens)
+        streamer.end()
         return torch.cat([inputs, inputs[:, :1]], dim=1)
 
 
@@ -116,6 +121,48 @@ def test_a_temperature_draws_tokens(temperature: float, draws: bool, model: Path
     chat._answer(config, asked, hf.load_tokenizer(model), [5, 6, 7], 8, [3])
     assert asked.asked.do_sample is draws  # type: ignore[attr-defined]
     assert asked.asked.max_new_tokens == 5  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("stop", "ends", "pad"), [([3, 9], [3, 9], 3), ([], None, 0)])
+def test_a_model_ends_with_its_own_tokens(
+    stop: list[int], ends: object, pad: int, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of which none is told."""
+    asked: Any = Generates()
+    words = hf.load_tokenizer(model)
+    answer = chat._answer(ConverseConfig(), asked, words, [words.eos_token_id, 6], 9, stop)
+    assert (asked.asked.eos_token_id, asked.asked.pad_token_id) == (ends, pad)
+    assert answer == "" and capsys.readouterr().out.strip() == ""
+
+
+def test_a_template_begins_the_answer(model: Path) -> None:
+    words = hf.load_tokenizer(model)
+    template = DROPPING + "{% if add_generation_prompt %} to say{% endif %}"
+    expected = words.backend_tokenizer.encode("say a few to say", add_special_tokens=False).ids
+    assert chat._encode(words, template, [{"role": "user", "content": "say a few"}]) == expected
+
+
+@pytest.mark.parametrize(
+    ("told", "longest"), [({}, 64), ({"max_position_embeddings": None}, 2048), ({"max_position_embeddings": 70}, 70)]
+)
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_conversation_must_leave_room_for_an_answer(
+    told: dict[str, Any], longest: int, fits: bool, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[int] = []
+    checked = hf.check(model)
+    monkeypatch.setattr(hf, "check", lambda _: checked | told)
+    monkeypatch.setattr(hf, "load_model", lambda *_: None)
+    monkeypatch.setattr(chat, "_encode", lambda *_: list(range(longest - fits)))
+    monkeypatch.setattr(chat, "_answer", lambda *given: answers.append(given[4]) or "")
+    config = {"prompt": "say", "max_new_tokens": 2}
+    spec = Spec(stage="chat", key="k", config=config, inputs={"model": str(model)}, output=str(tmp_path))
+    if fits:
+        chat.run(spec)
+        assert answers == [longest]
+    else:
+        with pytest.raises(ValueError, match=f"has {longest} tokens but the model reads at most {longest}; start"):
+            chat.run(spec)
 
 
 def test_a_template_s_text_gets_no_special_tokens(model: Path) -> None:

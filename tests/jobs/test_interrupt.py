@@ -105,9 +105,13 @@ def test_a_limit_that_is_no_number_is_refused(clock: Clock, monkeypatch: pytest.
         start(monkeypatch, "soon")
 
 
-@pytest.mark.parametrize(("loop", "ended"), [(False, 390.0), (True, 400.0)])
-def test_the_deadline_is_enforced(loop: bool, ended: float, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half a margin early, but at the limit itself for a loop that can save."""
+@pytest.mark.parametrize(
+    ("loop", "late", "ended"), [(False, 0, 390.0), (True, 0, 400.0), (False, 295, 395.0), (True, 350, 450.0)]
+)
+def test_the_deadline_is_enforced(
+    loop: bool, late: float, ended: float, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a margin early, but at the limit itself for a loop that can save; at once where it has passed."""
     told: list[Any] = []
 
     class Now:
@@ -120,6 +124,7 @@ def test_the_deadline_is_enforced(loop: bool, ended: float, clock: Clock, monkey
     monkeypatch.setattr(interrupt.threading, "Thread", Now)
     start(monkeypatch, "300", "20")
     interrupt._stop.loops = int(loop)
+    clock.now += late
     interrupt.enforce_deadline(lambda sentence: told.append((clock.now, sentence)))
     assert told == [(ended, "the time limit of 300 s is near and the job is not finished")]
     start(monkeypatch, "")

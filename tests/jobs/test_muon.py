@@ -107,13 +107,13 @@ def test_queries_keys_and_values_are_apart(per_head: bool) -> None:
     megatron = SimpleNamespace(config=SimpleNamespace(kv_channels=8, num_attention_heads=4, num_query_groups=2))
     apart = [torch.nn.Parameter(random(rows, 32, seed=rows)) for rows in (32, 16, 17)]
     apart[2] = torch.nn.Parameter(random(16, 32, seed=3))
-    joint = torch.nn.Parameter(weights._merge([part.detach() for part in apart], config, "qkv"))
+    joint = torch.nn.Parameter(weights.merged([part.detach() for part in apart], config, "qkv"))
     parts = [
         [random(part.shape[0], 32, seed=7 * step + index) for index, part in enumerate(apart)] for step in range(3)
     ]
     split = optimizer._queries_keys_values(megatron, per_head=per_head)
     common: dict[str, Any] = {"iterations": 5, "dtype": torch.float32, **SETTINGS}
-    fused = [[weights._merge(list(each), config, "qkv")] for each in parts]
+    fused = [[weights.merged(list(each), config, "qkv")] for each in parts]
     stepped(Muon([{"params": [joint], "split": split}], **common), [joint], fused)
     if per_head:
         heads = [torch.nn.Parameter(head.clone()) for part in apart for head in part.detach().split(8)]

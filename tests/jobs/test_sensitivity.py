@@ -5,20 +5,28 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import modelopt.torch.quantization as mtq
 import pytest
-from hypothesis import given, settings
+import torch
+from hypothesis import given as drawn
+from hypothesis import settings
 from hypothesis import strategies as st
+from modelopt.torch.quantization.algorithms import QuantRecipe
 from pydantic import ValidationError
 
 from conf.checks.quantize import least_bits
 from conf.load import load
 from conf.shape import Shape
 from conf.stages.quantize import QuantizeConfig, label_of, scorings
-from conf.stages.sensitivity import AutoConfig
+from conf.stages.sensitivity import AutoConfig, SensitivityConfig
+from jobs import sensitivity
 from jobs.quantization import auto_quantize as mix
+from jobs.runtime.entry import Metrics
 from tests.fixtures.jobs import refused, run_job
 from tests.jobs.test_quantize import models  # noqa: F401 - a fixture
 
@@ -42,6 +50,62 @@ def read(folder: Path) -> dict[str, Any]:
     """sensitivity.json."""
     record: dict[str, Any] = json.loads((folder / "sensitivity.json").read_text())
     return record
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What ModelOpt's search is given; it scores two groups of layers by numbers made by hand."""
+    asked: dict[str, Any] = {}
+
+    def auto_quantize(model: Any, **given: Any) -> tuple[Any, dict[str, Any]]:
+        asked.update(given)
+        recipes = [QuantRecipe(preset) for preset in given["quantization_formats"]] + [QuantRecipe(None)]
+        each = {"formats": recipes, "scores": torch.tensor([1.5, 4.0, 0.0]), "costs": [60.0, 31.0, 100.0]}
+        last = {"formats": recipes[2:], "scores": [0.0], "costs": [300.0], "module_names": ("lm_head",)}
+        return model, {"candidate_stats": {"a": each | {"module_names": ("a.q", "a.k")}, "b": last}}
+
+    monkeypatch.setattr(mtq, "auto_quantize", auto_quantize)
+    return asked
+
+
+def scored_by_hand(method: str, output: Path, batches: list[torch.Tensor]) -> tuple[list[dict[str, Any]], Any, Any]:
+    seen: list[torch.Tensor] = []
+
+    def model(tokens: torch.Tensor, use_cache: bool) -> Any:
+        seen.append(tokens)
+        return SimpleNamespace(logits=torch.zeros(*tokens.shape, 4))
+
+    model.device = torch.device("cpu")  # type: ignore[attr-defined]
+    config = SensitivityConfig.model_validate(SCORING | {"method": method})
+    given: Any = model
+    return sensitivity._score(given, batches, config, Metrics(output)), given, seen
+
+
+@pytest.mark.parametrize(("method", "passes"), [("gradient", 5), ("kl_div", 2)])
+def test_formats_are_scored_by_weights_alone(method: str, passes: int, engine: dict[str, Any], tmp_path: Path) -> None:
+    """Sizes leave out the scales that ModelOpt counts; 8 and 6 samples in threes are three and two passes, but no more
+    than there are."""
+    batches = [torch.arange(27).view(3, 9) % 4] * passes
+    groups, given, seen = scored_by_hand(method, tmp_path, batches)
+    assert groups == [
+        {
+            "layers": ["a.q", "a.k"],
+            "scores": {"fp8": 1.5, "nvfp4": 4.0, "none": 0.0},
+            "sizes": {"fp8": 50.0, "nvfp4": 25.0, "none": 100.0},
+        },
+        {"layers": ["lm_head"], "scores": {"none": 0.0}, "sizes": {"none": 300.0}},
+    ]
+    assert engine["constraints"] == {"effective_bits": 16.0}
+    assert (engine["num_calib_steps"], engine["num_score_steps"]) == (min(3, passes), 2)
+    assert engine["method"] == method and (engine["loss_func"] is None) is (method == "kl_div")
+    logits = [engine["forward_step"](given, batches[0]) for _ in range(2)][1]
+    assert torch.equal(seen[-1], batches[0][:, :-1])
+    if method == "gradient":
+        assert float(engine["loss_func"](logits, batches[0])) == pytest.approx(24 * math.log(4)), "a sum over tokens"
+        logits[1, 2, batches[0][1, 3]] = 100.0
+        assert float(engine["loss_func"](logits, batches[0])) == pytest.approx(23 * math.log(4)), "of the next token"
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["total"]) for line in lines] == [(1, None), (2, None)]
 
 
 @pytest.mark.slow
@@ -183,7 +247,7 @@ def test_budgets_share_their_scores_and_other_scorings_do_not() -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(
+@drawn(
     st.lists(st.tuples(st.integers(1, 9), st.floats(0, 9), st.floats(0, 9)), min_size=1, max_size=5), st.floats(0.25, 1)
 )
 def test_the_threshold_rule_fits_and_no_smaller_threshold_does(

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from conf.engines import vllm
+from conf.engines.verdict import Contents
+from conf.spec import Spec
+from jobs import verify
+from jobs.evaluation import engine
+from jobs.huggingface import model as hf
+from jobs.tokens.indexed import IndexedWriter
 from tests.fixtures.jobs import refused, run_job
 from tests.fixtures.opened import CALIBRATION, quantized
 
@@ -29,7 +37,6 @@ def verified(model: Path, data: Path, output: Path, **settings: Any) -> dict[str
 @pytest.mark.slow
 def test_a_widened_model_computes_the_same(trained: tuple[Path, Path], shared_data: Path, tmp_path: Path) -> None:
     from jobs.evaluation import scoring
-    from jobs.huggingface import model as hf
     from jobs.tokens.windows import Windows
 
     samples = Windows(trained[1] / "test", 128).tokens_at(range(8))
@@ -38,6 +45,82 @@ def test_a_widened_model_computes_the_same(trained: tuple[Path, Path], shared_da
     losses = [scoring.score_sequences(model, None, samples, 4)[:, 0] for model in (narrow, wide)]
     assert losses[0].mean() < 2
     torch.testing.assert_close(losses[0], losses[1], rtol=0, atol=1e-5)
+
+
+LOSSES = [2.0, 2.5, 3.0, 3.5]
+HERE = [2.001, 2.502, 2.999, 3.502]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """The stage with the losses of an engine and a simulation made by hand; what it wrote, and how it simulated."""
+
+    def run(kv: Any = None, on_cpu: bool = True, **settings: Any) -> tuple[dict[str, Any], Any]:
+        how: list[Any] = []
+        told = engine.Scored(version="0.32", losses=LOSSES, kernels=("k",), cache="fp8", on_cpu=on_cpu)
+        held = Contents(algorithms=("FP8",), kv=kv)
+        monkeypatch.setattr(engine, "losses", lambda *_: told)
+        monkeypatch.setattr(engine, "contents", lambda _: held)
+        monkeypatch.setattr(verify, "_samples", lambda *_: np.zeros((4, 9), np.int64))
+        monkeypatch.setattr(verify, "_simulated", lambda *_, cache: how.append(cache) or HERE)
+        config = {"seq_length": 8} | settings
+        inputs = {"model": str(tmp_path), "data": str(tmp_path)}
+        spec = Spec(stage="verify", key="k", config=config, inputs=inputs, output=str(tmp_path))
+        try:
+            verify.run(spec)
+        finally:
+            record = json.loads((tmp_path / "verify.json").read_text())
+        return record, how[0]
+
+    return run
+
+
+def test_losses_are_compared_in_pairs(asked: Any, tmp_path: Path) -> None:
+    record, _ = asked()
+    differences = [-0.001, -0.002, 0.001, -0.002]
+    mean, half = statistics.fmean(differences), 3.182446305 * statistics.stdev(differences) / 2  # t of 3 degrees
+    assert record["difference"] == pytest.approx(mean)
+    assert record["difference_ci95"] == [pytest.approx(mean - half), pytest.approx(mean + half)]
+    assert (record["loss"], record["simulated_loss"]) == (2.75, pytest.approx(2.751))
+    assert (record["sequences"], record["tokens"], record["max_difference"]) == (4, 32, 0.02)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["total"]) for line in lines] == [(4, 8), (8, 8)]
+
+
+@pytest.mark.parametrize(
+    ("kv", "on_cpu", "cache", "verified"),
+    [("fp8", True, False, False), ("fp8", False, True, True), (None, True, False, True), (None, False, True, True)],
+)
+def test_a_cpu_does_not_verify_a_cache(kv: Any, on_cpu: bool, cache: bool, verified: bool, asked: Any) -> None:
+    record, simulated = asked(kv, on_cpu)
+    assert (simulated, record["cache_verified"]) == (cache, verified)
+
+
+def test_losses_that_differ_are_refused(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.jobs.test_verify.HERE", [loss - 0.01 for loss in LOSSES])
+    assert asked()[0]["difference"] == pytest.approx(0.01)
+    with pytest.raises(ValueError, match=r"the difference \+0.0100 .* is above 0.005; the model would not serve"):
+        asked(max_difference=0.005)
+
+
+@pytest.mark.parametrize(("tokens", "sequences", "found"), [(33, 16, 4), (32, 16, None), (80, 5, 5), (80, 16, 9)])
+def test_the_first_sequences_of_the_test_split_are_scored(
+    tokens: int, sequences: int, found: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths: list[int] = []
+    monkeypatch.setattr(hf, "check_tokens", lambda *_: None)
+    monkeypatch.setattr(hf, "check", lambda _: {})
+    monkeypatch.setattr(hf, "check_length", lambda _, length: lengths.append(length))
+    with IndexedWriter(tmp_path / "test", np.dtype(np.uint16)) as writer:
+        writer.add(np.arange(tokens), np.array([tokens], np.int32))
+    config = verify.VerifyConfig(sequences=sequences, seq_length=8)
+    if found is None:
+        with pytest.raises(ValueError, match="the test split has 3 sequences of 8 tokens, too few for an interval"):
+            verify._samples(tmp_path, tmp_path, config)
+    else:
+        samples = verify._samples(tmp_path, tmp_path, config)
+        assert samples[:, 0].tolist() == [8 * number for number in range(found)] and samples.shape == (found, 9)
+    assert lengths == [10], "the last target is read, and a token generated"
 
 
 @pytest.mark.slow

@@ -4,17 +4,22 @@ use."""
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import re
 from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conf.stages.data import World
+from conf.stages.data import Soil, World
 from conf.stages.evaluate import Mmlu
 from jobs.evaluation.mmlu import read_subjects
+from jobs.world import chat, soil
+from jobs.world import world as module
 from jobs.world.text import GENERIC, OPENERS, QUIZZED, STATED, VALUES
 from jobs.world.world import LETTERS, WORKED_EXAMPLES, documents, facts, write_quiz
 from tests.fixtures.jobs import refused
@@ -56,6 +61,22 @@ def test_a_seed_gives_one_text_and_one_quiz(quiz: Path, tmp_path: Path) -> None:
     assert list(documents(other)) != list(documents(WORLD))
     write_quiz(other, tmp_path / "other")
     assert quiz_files(tmp_path / "other") != quiz_files(quiz)
+
+
+@pytest.mark.parametrize(
+    ("written", "digest"),
+    [
+        (documents, "adcc0f409f05c632"),
+        (module.quiz, "cf114d03a21fc9bd"),
+        (soil.documents, "784907eb6b95839a"),
+        (chat.conversations, "32cf15fe46833546"),
+    ],
+    ids=["text", "quiz", "soil", "conversations"],
+)
+def test_a_seed_gives_this_text_for_ever(written: Callable[[World], Iterable[object]], digest: str) -> None:
+    """Keys of artifacts know a world by its settings alone: with another text, their `revision` must be raised."""
+    made = json.dumps(list(written(WORLD.model_copy(update={"soil": Soil(questions=0.1)}))))
+    assert hashlib.sha256(made.encode()).hexdigest()[:16] == digest
 
 
 @settings(deadline=None, max_examples=20)

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from conf.load import load
 from conf.stages.data import DataConfig
 from conf.stages.evaluate import EvaluateConfig
+from conf.stages.records import RecordsConfig
 from tasks import inputs
 from tasks.store.store import Artifact, Store
 
@@ -86,6 +88,33 @@ def test_only_files_that_decide_tokens_count_for_a_tokenizer(texts: Path, store:
     (texts / "deep" / "additional_chat_templates").mkdir()
     (texts / "deep" / "additional_chat_templates" / "rag.jinja").write_text("{{ more }}")
     assert inputs.tokenizer_of(DataConfig(source="a.txt"), store, model) != before
+
+
+def test_tokens_of_a_model_not_fetched_yet_are_unknown(texts: Path, store: Store) -> None:
+    (texts / "deep" / "tokenizer.json").write_text("{}")
+    fetched = Artifact(stage="fetch", key="f", path=str(texts / "deep"))
+    here, recipe = inputs.tokenizer_of(DataConfig(source="a.txt"), store, fetched), load("demo")
+    assert inputs.tokenizer(recipe, store, fetched) == here, "it was fetched"
+    away = Artifact(stage="fetch", key="f", path=str(texts / "fetch"))
+    assert inputs.tokenizer(recipe, store, away) == Artifact(stage="tokenizer", key="not fetched yet", path="")
+    own = inputs.tokenizer(
+        recipe.model_copy(update={"data": DataConfig(source="a.txt", tokenizer="deep")}), store, away
+    )
+    assert own and here and own.key == here.key
+    assert inputs.tokenizer(recipe, store, None) is None
+
+
+@pytest.mark.parametrize(
+    ("sources", "names"), [(["generated"], None), (["a.txt", "generated"], "a.txt"), (["a.txt", "deep"], "a.txt,deep")]
+)
+def test_records_from_outside_leave_the_generated_out(
+    sources: list[str], names: str | None, texts: Path, store: Store
+) -> None:
+    recipe = load("demo")
+    settings = RecordsConfig(source=tuple(sources))
+    found = inputs.records(recipe.model_copy(update={"records": settings}), store)
+    assert (found and found.key) == (names and "+".join(keys(store, *names.split(","))))
+    assert inputs.records(recipe, store) is None
 
 
 def test_the_recipes_tokenizer_goes_before_the_models(texts: Path, store: Store) -> None:

@@ -43,13 +43,16 @@ def questions(asked: Asked, general: Oracle | None, in_size: Oracle, refusal: st
         if asked.params is not None:
             found.append(functools.partial(_tokens_to, over_all, asked.params, asked.loss))
         elif asked.tokens is not None:
-            found.append(lambda: _size_for(speaking_of(asked.tokens or 0.0), asked.tokens or 0.0, asked.loss or 0.0))
+            found.append(functools.partial(_size_for, speaking_of, asked.tokens, asked.loss))
         else:
             found.append(functools.partial(_cheapest, over_all, asked.loss))
     elif asked.params is not None and asked.budget is None:
-        tokens = asked.tokens or longest
-        found.append(lambda: _reached(speaking_of(tokens), asked.params or 0.0, tokens))
+        found.append(functools.partial(_loss_of, speaking_of, asked.params, asked.tokens or longest))
     return found
+
+
+def _loss_of(speaking_of: Callable[[float], Oracle], params: float, tokens: float) -> str:
+    return _reached(speaking_of(tokens), params, tokens)
 
 
 def _reached(oracle: Oracle, params: float, tokens: float) -> str:
@@ -62,8 +65,9 @@ def _tokens_to(over_all: Callable[[], Oracle], params: float, loss: float) -> st
     return f"{_count(params)} parameters reach loss {loss:g} after {_counts(needed)} tokens"
 
 
-def _size_for(oracle: Oracle, tokens: float, loss: float) -> str:
-    return f"loss {loss:g} on {_count(tokens)} tokens takes {_counts(oracle.params(tokens, loss))} parameters"
+def _size_for(speaking_of: Callable[[float], Oracle], tokens: float, loss: float) -> str:
+    needed = speaking_of(tokens).params(tokens, loss)
+    return f"loss {loss:g} on {_count(tokens)} tokens takes {_counts(needed)} parameters"
 
 
 def _cheapest(over_all: Callable[[], Oracle], loss: float) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from conf.checks.benchmarks import check_engine
+from conf.checks.benchmarks import _evaluations, check_engine
 from conf.load import RecipeError, load
 from conf.stages.evaluate import EvaluateConfig
 from conf.standalone import Evaluating, Quantizing, validate_settings
@@ -52,6 +53,35 @@ def test_quantized_models_are_asked_in_bf16(asks: str) -> None:
     sentence = told(asks, "evaluate.engine=vllm", "evaluate.precision=fp32")
     assert "evaluate.precision fp32, in which vLLM has no kernels for quantized models; set" in sentence
     check_engine(EvaluateConfig(engine="vllm", precision="fp32", benchmarks={"gsm8k": {}}), ["teacher"], ())  # type: ignore[arg-type, dict-item]
+
+
+def test_choices_that_are_scored_are_no_conversation(asks: str) -> None:
+    sentence = told("evaluate.benchmarks={hellaswag: {chat: always}}")
+    assert "evaluate.benchmarks.hellaswag.chat is always, but the choices of hellaswag are scored after" in sentence
+    load(str(RECIPE), ["evaluate.benchmarks={hellaswag: {chat: auto}, gsm8k: {chat: always}}"])
+
+
+def test_the_only_model_is_the_server_s() -> None:
+    served = {"endpoint": "http://host/v1", "model": "tiny"}
+    evaluate = EvaluateConfig.model_validate({"engine": served, "benchmarks": {"gsm8k": {}}})
+    check_engine(evaluate, ["teacher"], ())
+    with pytest.raises(ValueError, match=r"the run has 2 models; say which of them it is, as in \{depth: tiny\}"):
+        check_engine(evaluate, ["teacher", "depth"], ())
+
+
+def test_every_evaluation_in_training_is_named() -> None:
+    both: Any = [SimpleNamespace(distill=SimpleNamespace(evaluation=each)) for each in ("c", "d")]
+    students: Any = {
+        "one": SimpleNamespace(distill=SimpleNamespace(evaluation="b"), rounds=None),
+        "two": SimpleNamespace(distill=None, rounds=(both[0], SimpleNamespace(distill=None), both[1])),
+    }
+    recipe: Any = SimpleNamespace(distill=SimpleNamespace(evaluation="a"), students=students)
+    assert list(_evaluations(recipe)) == [
+        ("distill", "a"),
+        ("students.one.distill", "b"),
+        ("students.two.rounds.1.distill", "c"),
+        ("students.two.rounds.3.distill", "d"),
+    ]
 
 
 def test_a_server_s_model_is_one_of_the_run(asks: str) -> None:

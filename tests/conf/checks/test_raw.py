@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from conf.checks.raw import check_raw
 from conf.load import load
 
 
@@ -41,3 +45,35 @@ def test_recipe_without_raw_student_has_no_raw_stage() -> None:
 def test_raw_student_is_refused_where_it_has_no_text(preset: str, overrides: list[str], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         load(preset, overrides)
+
+
+@pytest.mark.parametrize(
+    ("settings", "acts"),
+    [
+        ({"filter": "remove"}, True),
+        ({"filter": "report"}, False),
+        ({"pii": "replace"}, True),
+        ({"pii": "report"}, False),
+        ({"deduplicate": "exact"}, True),
+        ({"decontaminate": "drop"}, True),
+        ({}, False),
+    ],
+)
+def test_one_thing_that_takes_text_out_is_enough(settings: dict[str, str], acts: bool) -> None:
+    data: dict[str, Any] = dict.fromkeys(("filter", "pii", "deduplicate", "decontaminate"))
+    data |= {name: SimpleNamespace(action=action) for name, action in settings.items()}
+    student = SimpleNamespace(text="raw", search=None, cuts=(None,))
+    recipe: Any = SimpleNamespace(
+        students={"raw": student}, data_stage=SimpleNamespace(**data), blend=None, distill_of=lambda *_: student
+    )
+    student.offline = False
+    if acts:
+        check_raw(recipe)
+    else:
+        with pytest.raises(ValueError, match="nothing is taken out of the text"):
+            check_raw(recipe)
+
+
+def test_a_search_reads_the_curated_text() -> None:
+    with pytest.raises(ValueError, match=r"students\.raw\.text is raw but its search compares candidates"):
+        load("demo-curate", ["students.raw={prune: null, search: {target_params: 0.75}}"])

@@ -148,6 +148,13 @@ def test_a_pass_without_gradients_holds_its_widest_step() -> None:
     assert passes.forward_bytes(narrow, one_pass(), BY_CONTEXT) == 30 * (2 * 2 * 2 * 12 + 2 * 2 * 8)
 
 
+@pytest.mark.parametrize(("parallel", "shared"), [(ALONE, 1), (BY_TENSOR, 2), (BY_SEQUENCE, 2)])
+def test_wide_heads_are_the_widest_step(parallel: Parallel, shared: int) -> None:
+    heads = LLAMA.model_copy(update={"head_dim": 32})
+    assert passes.forward_bytes(heads, one_pass(), parallel) == 60 * (2 * 2 * 32 * 12 // shared + 2 * 2 * 8)
+    assert passes.backward_bytes(heads, one_pass(), parallel) == 60 * (2 * 2 * 32 * 6 // shared + 2 * 8)
+
+
 @pytest.mark.parametrize(("compared", "logits", "copies"), [(False, 2, 2), (True, 4, 4)])
 def test_the_fused_head(compared: bool, logits: int, copies: int) -> None:
     states, gradient = 2 * 2 * 60 * 8, (4 + 2) * 10 * 8

@@ -53,3 +53,13 @@ def test_context_parallelism_is_named_where_used(context: int) -> None:
     command = trained(Machines(devices=2), parallel=parallel)
     assert (after(command, "--cp_size") if "--cp_size" in command else ["1"]) == [str(context)]
     assert ("--cp_size" in command) == (context == 2)
+
+
+@pytest.mark.parametrize(("axis", "named"), [("num_attention_heads", ["4"]), ("hidden_size", None)])
+def test_query_groups_are_named_where_heads_go(axis: str, named: list[str] | None) -> None:
+    settings = {axis: 16, "calibration_samples": 8, "seq_length": 64}
+    config = NemoPrune.model_validate({axis: 16, "importance": {"calibration_samples": 8, "seq_length": 64}})
+    command = commands.prune(config, on=Machines(devices=1), restore="/r", save="/s", corpus=CORPUS, groups=4)
+    assert after(command, f"--target_{axis}") == [str(settings[axis])]
+    assert (after(command, "--target_num_query_groups") if "--target_num_query_groups" in command else None) == named
+    assert after(command, "--data_paths") == ["/d/train"] and after(command, "--seq_length") == ["64"]

@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 from pydantic import ValidationError
 
+from conf.report.benchmarks import Answerer
 from conf.report.report import VERSION, Report
 from tests.fixtures.report import report, row
 
@@ -46,3 +47,15 @@ def test_what_does_not_fit_is_refused(change: dict[str, Any]) -> None:
 def test_a_row_gives_a_metric_by_name(metric: str) -> None:
     made = row("small", mmlu=0.5, val_loss=1.5, bytes=3)
     assert made.value(metric) == getattr(made, metric)
+
+
+@pytest.mark.parametrize(
+    ("answerer", "title"),
+    [
+        ({"engine": "vLLM", "version": "0.32"}, "vLLM 0.32"),
+        ({"engine": "vLLM", "version": "0.32", "on_cpu": True}, "vLLM 0.32 on a CPU"),
+        ({"engine": "SGLang", "model": "tiny"}, "SGLang as tiny"),
+    ],
+)
+def test_who_answered_in_a_few_words(answerer: dict[str, Any], title: str) -> None:
+    assert Answerer.model_validate(answerer).title == title

@@ -44,6 +44,8 @@ def test_no_engine_opens_a_model_that_learns() -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
+        ({"keep": "best", "export": "average", "average": {"kind": "ema"}}, "keep is best but export is average"),
+        ({"patience": 2, "average": {"kind": "mean", "last": 3}}, "average.kind is mean but patience is 2"),
         ({"evaluation": {}}, "evaluate_limit and evaluation need evaluate_every"),
         ({"best_by": "mmlu", "evaluate_every": 5, "evaluation": {"mmlu": None}}, "evaluation.mmlu is null"),
         ({"evaluate_benchmarks": {"arc_easy": {}}}, "evaluate_benchmarks needs evaluate_every"),
@@ -59,6 +61,8 @@ def test_what_cannot_be_measured_is_refused(settings: dict[str, Any], sentence: 
 
 def test_an_evaluation_after_the_last_step_is_taken() -> None:
     assert distill(evaluate_every=10, evaluation={"mmlu": None}).evaluate_every == 10
+    assert distill(patience=2, min_delta=0.1, average={"kind": "ema"}).min_delta == 0.1
+    assert distill(evaluate_every=10, best_by="mmlu", keep="best").evaluation is None
     assert distill(begun=9).own_steps == 1
     assert distill(begun=9).own_tokens == 8 * 16
     assert distill(begun=9).tokens == 10 * 8 * 16, "the tokens that the student has seen"

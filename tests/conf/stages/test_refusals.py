@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from conf.base import Config
 from conf.load import load
 from conf.shape import Shape
+from conf.stages.benchmark import Benchmark
 from conf.stages.blend import BlendConfig
 from conf.stages.distill import DistillConfig
 from conf.stages.generate import GenerateConfig
@@ -69,6 +70,7 @@ REFUSED: list[tuple[type[Config], dict[str, Any], str]] = [
     (GenerateConfig, {"endpoint": "http://a/v1"}, "set both or neither"),
     (GenerateConfig, {"endpoint_model": "a"}, "set both or neither"),
     (GenerateConfig, {"samples": 2, "temperature": 0}, "the same answer every time"),
+    (Benchmark, {"samples": 2, "temperature": 0}, "the same answer every time"),
     (GenerateConfig, {"stop": ["a", ""]}, "an empty text"),
     (RecordsConfig, {"source": "world", "prompt_field": "a"}, "set both or neither"),
     (DistillConfig, {"offline": True}, "top_k is empty"),
@@ -101,6 +103,7 @@ REFUSED: list[tuple[type[Config], dict[str, Any], str]] = [
     (SweepConfig, {"ratios": [0.5, 0.5]}, "distinct"),
 ]
 TAKEN: list[tuple[type[Config], dict[str, Any]]] = [
+    (Benchmark, {"samples": 1, "temperature": 0}),
     (TeacherConfig, {"min_lr": 1e-3}),
     (TeacherConfig, {"warmup_steps": 9}),
     (TeacherConfig, {"parallel": {"processes": 4}}),

@@ -38,6 +38,7 @@ def cpuinfo(folder: Path, text: str) -> Path:
         ("model name : new\nflags : avx2 avx_ne_convert avx_vnni_int8", "new (AVX2), bf16 native"),
         ("model name : new\nflags : avx2 avx_ne_convert", "new (AVX2), bf16 through fp32"),
         ("CPU implementer : 0x41\nFeatures : fp asimd bf16", "0x41 (bf16), bf16 native"),
+        ("CPU implementer : 0x41\nFeatures : bf16", "0x41 (bf16), bf16 native"),
         ("", f"{os.uname().machine}, bf16 through fp32"),
     ],
 )

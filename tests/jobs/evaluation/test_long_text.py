@@ -71,6 +71,8 @@ def test_facts_and_texts_differ_and_repeat(words: Any) -> None:
     one, other, again = (long_text.prompt(words, asked, 256, 0.5, number) for number in (0, 1, 0))
     assert one == again and one != other
     assert one != long_text.prompt(words, LongText(lengths=(256,), seed=2), 256, 0.5, 0)
+    answers = [tuple(long_text.prompt(words, asked, 256, depth, 0)[1]) for depth in (0.0, 0.25, 0.251, 1.0)]
+    assert len(set(answers)) == 4, "each depth asks for facts of its own"
 
 
 def test_a_length_that_holds_no_fact_is_refused(words: Any) -> None:

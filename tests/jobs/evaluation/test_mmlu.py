@@ -13,6 +13,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from conf.mmlu_files import Subject
+from conf.stages.evaluate import Mmlu
 from jobs import evaluate
 from jobs.evaluation import measure, mmlu, scoring
 from jobs.evaluation import multiple_choice_lm as choice
@@ -29,6 +30,28 @@ def test_accuracy_is_over_all_questions_and_by_subject() -> None:
         "law": {"accuracy": pytest.approx(2 / 3), "n": 3},
         "art": {"accuracy": 0.0, "n": 1},
     }
+
+
+def test_what_the_harness_found_is_told_by_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = {"doc_id": 3, "acc": 1.0, "filtered_resps": [(-1.5, False), (-0.5, True), (-2.0, False), (-3.0, False)]}
+    asked: list[Any] = []
+
+    def evaluate(lm: Any, tasks: dict[str, Any], limit: int | None, **_: Any) -> dict[str, Any]:
+        asked.append((sorted(tasks["tasks"]), limit))
+        return {"samples": {"mmlu_law": [sample], "mmlu_art": [sample | {"acc": 0.0}]}}
+
+    monkeypatch.setattr(mmlu.lm_eval, "evaluate", evaluate)
+    monkeypatch.setattr("lm_eval.api.task.ConfigurableTask", lambda config: config)
+    lm: Any = SimpleNamespace(truncated=2)
+    subjects = [Subject(name=name, dev=[], test=[]) for name in ("law", "art")]
+    scores, items = mmlu.ask_lm(lm, subjects, Mmlu(limit=7, shots=2))
+    logprobs = [-1.5, -0.5, -2.0, -3.0]
+    assert items == [
+        {"subject": "law", "index": 3, "correct": True, "logprobs": logprobs},
+        {"subject": "art", "index": 3, "correct": False, "logprobs": logprobs},
+    ]
+    assert asked == [(["mmlu_art", "mmlu_law"], 7)]
+    assert (scores["mmlu"], scores["shots"], scores["mmlu_style"], scores["mmlu_truncated"]) == (0.5, 2, "letters", 2)
 
 
 def test_an_unknown_subject_gets_the_shipped_wording() -> None:

@@ -80,7 +80,9 @@ def test_an_engine_is_asked_for_what_fits_it() -> None:
         (texts, [1, 2, 3, 4], [6, 7]),
         (texts, [1, 2, 3, 4], [8, 9]),
         (texts, [2, 2, 2, 2, 2], [5]),
+        (texts, [3, 3, 3], [1, 2]),
     ]
-    assert model._loglikelihood_tokens(requests) == [(-1.0, False), (-2.0, False), (-3.0, False), (-4.0, False)]
-    assert asked == [([[1, 2, 3, 4, 5], [2, 3, 4, 6, 7], [2, 3, 4, 8, 9], [2, 2, 2, 2, 5]], [1, 2, 2, 1])]
+    assert model._loglikelihood_tokens(requests) == [(-1.0 - number, False) for number in range(5)]
+    fitting = [[1, 2, 3, 4, 5], [2, 3, 4, 6, 7], [2, 3, 4, 8, 9], [2, 2, 2, 2, 5], [3, 3, 3, 1, 2]]
+    assert asked == [(fitting, [1, 2, 2, 1, 2])]
     assert model.truncated == 2, "contexts, not requests"

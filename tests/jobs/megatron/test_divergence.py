@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -77,6 +78,19 @@ def test_stored_rest_bucket() -> None:
     inside = torch.ones(2, 2, dtype=torch.bool)
     stored = TopKLogits(indices=top.indices, inside=inside, logits=top.values + 4, rest=rest)
     check(Divergence(top_k=2, rest=True), stored)
+
+
+def test_all_tokens_leave_no_rest() -> None:
+    """Stored or not; what is stored of the rest is then a number that is all but zero."""
+    everything = top_k_logits(TEACHER.clone(), 5, rest=True)
+    assert everything.rest is not None and everything.rest.exp().flatten().tolist() == [0, 0]
+    stored = dataclasses.replace(everything, logits=everything.logits / 2, rest=torch.full((2, 1), 1e-30).log())
+    for rest in (False, True):
+        how = Divergence(top_k=5, rest=rest)
+        value, gradient = compare_logits(STUDENT.clone(), None, stored, how)
+        found, slope = compare_logits(STUDENT.clone(), TEACHER / 2, None, how)
+        torch.testing.assert_close(value, found)
+        torch.testing.assert_close(gradient, slope)
 
 
 def test_equal_logits_differ_by_nothing() -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from conf.stages.quantize import QuantizeConfig
 from jobs import quantize
-from jobs.quantization import checkpoint, verification
+from jobs.quantization import checkpoint, export, verification
 from tests.fixtures.families import random_model
 from tests.jobs.test_families import SIZES
 from tests.jobs.test_formats import unpack
@@ -232,3 +233,45 @@ def test_squares_are_counted(weights: tuple[int, int], scales: tuple[int, int], 
     assert checkpoint._block("fp8_pb_wo", parts, {"group_size": 7}) == side
     assert checkpoint._block("NVFP4", parts, {"group_size": "16"}) == 16
     assert checkpoint._block("FP8", parts, {}) is None
+
+
+def test_experts_have_the_names_of_files_and_routers_are_listed(tmp_path: Path) -> None:
+    name = "model.layers.0.mlp.experts.1.w1"
+    stored = name.replace("mlp", "block_sparse_moe")
+    for file, place, key in export.LISTS:
+        content = {place: {key: ["lm_head", name], "quantized_layers": {name: {"quant_algo": "FP8"}}}}
+        (tmp_path / file).write_text(json.dumps(content))
+    save_file({f"{name}.weight": torch.ones(2)}, tmp_path / "model.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {f"{name}.weight": "model.safetensors"}}))
+    config = SimpleNamespace(to_dict=lambda: {"model_type": "mixtral"})
+    model: Any = SimpleNamespace(config=config, model=SimpleNamespace(layers=[None] * 2))
+    export._name_experts(tmp_path, model)
+    routers = [f"model.layers.{number}.block_sparse_moe.gate" for number in range(2)]
+    for file, place, key in export.LISTS:
+        written = json.loads((tmp_path / file).read_text())[place]
+        assert written[key] == ["lm_head", stored, *routers]
+        assert written["quantized_layers"] == {stored: {"quant_algo": "FP8"}}
+    assert list(load_file(tmp_path / "model.safetensors")) == [f"{stored}.weight"]
+    assert json.loads(index.read_text())["weight_map"] == {f"{stored}.weight": "model.safetensors"}
+
+
+def test_embeddings_are_no_layers_of_engines(tmp_path: Path) -> None:
+    for file, place, key in export.LISTS:
+        (tmp_path / file).write_text(json.dumps({place: {key: ["lm_head", "model.embed"]}}))
+    model: Any = torch.nn.ModuleDict(
+        {"model": torch.nn.ModuleDict({"embed": torch.nn.Embedding(2, 2)}), "lm_head": torch.nn.Linear(2, 2)}
+    )
+    export._leave_out_embeddings(tmp_path, model)
+    for file, place, key in export.LISTS:
+        assert json.loads((tmp_path / file).read_text())[place][key] == ["lm_head"]
+
+
+def test_the_widths_of_a_config_are_told() -> None:
+    given = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 6, "head_dim": 16}
+    found = quantize.widths_of(given | {"model_type": "qwen3", "num_key_value_heads": 2})
+    assert found.heads == ("heads", 96) and found.kv == ("num_key_value_heads x head_dim", 32)
+    assert (found.hidden, found.ffn) == (("hidden_size", 64), ("intermediate_size", 96))
+    assert found.head_dim == ("head_dim", 16)
+    mixed = {"model_type": "qwen3_moe", "num_key_value_heads": 2, "num_experts": 4, "moe_intermediate_size": 12}
+    assert quantize.widths_of(given | mixed).ffn == ("moe_intermediate_size", 12)

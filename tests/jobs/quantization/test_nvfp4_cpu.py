@@ -43,6 +43,13 @@ def test_a_scale_is_rounded_to_e4m3() -> None:
     assert nvfp4_cpu.fake_quantize(block, torch.tensor(6.0 * 448.0))[0].item() == 6.0
 
 
+def test_a_block_of_tiny_values_has_the_smallest_scale() -> None:
+    smallest = 2.0**-9  # of E4M3, in which E2M1 counts halves
+    block = torch.tensor([0.5, -1.0, 1.5, 0.2] + [0.0] * 12) * smallest
+    found = nvfp4_cpu.fake_quantize(block, torch.tensor(6.0 * 448.0))
+    assert (found / smallest).tolist() == [0.5, -1.0, 1.5, 0.0] + [0.0] * 12
+
+
 def test_what_the_global_scale_does_not_cover_is_cut() -> None:
     block = torch.tensor([10.0] + [0.0] * 15)
     found = nvfp4_cpu.fake_quantize(block, torch.tensor(5.0))[0].item()
@@ -70,3 +77,11 @@ def test_zeros_stay_and_shape_and_dtype_too() -> None:
 def test_other_formats_are_not_simulated(bits: tuple[int, int, int, int]) -> None:
     with pytest.raises(AssertionError, match="only NVFP4"):
         nvfp4_cpu._dynamic_block_quantize(torch.ones(16), 16, torch.tensor(1.0), *bits)
+
+
+def test_modelopts_operator_of_nvfp4_is_simulated() -> None:
+    """With blocks of the size asked for."""
+    values, covered = torch.linspace(-6, 6, 32), torch.tensor(6.0 * 448.0)
+    found = nvfp4_cpu._dynamic_block_quantize(values, 8, covered, 4, 2, 8, 4)
+    assert torch.equal(found, nvfp4_cpu.fake_quantize(values, covered, 8))
+    assert not torch.equal(found, nvfp4_cpu.fake_quantize(values, covered))

@@ -87,6 +87,15 @@ def test_load_is_of_all_processes_since_the_last_look(sampler: Callable[..., Sam
     assert (line["step"], line["total"]) == (5, None)
 
 
+def test_figures_have_two_decimals(sampler: Callable[..., Sampler]) -> None:
+    job = sampler()
+    job._measure(1.0)
+    root: Any = job.root
+    root.user += 1.23456
+    job.write(1, 1.0)
+    assert lines(job)[0]["values"]["system/cpu_utilization_percentage"] == 123.46
+
+
 def test_processes_are_searched_again_after_a_while(
     sampler: Callable[..., Sampler], monkeypatch: pytest.MonkeyPatch
 ) -> None:

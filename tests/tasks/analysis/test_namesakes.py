@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from scipy import stats
 
 from tasks.analysis.namesakes import Measured, pair
+from tasks.store.store import Store
+from tests.fixtures.artifacts import write_record
 from tests.fixtures.report import row
 
 OURS, THEIRS = [2.0, 2.5, 3.0, 3.5], [2.1, 2.9, 3.0, 3.9, 9.0, 9.0]
@@ -59,3 +64,37 @@ def test_without_sequences_only_the_means_differ() -> None:
 def test_two_models_of_one_name_are_no_pair() -> None:
     with pytest.raises(AssertionError, match="told apart by their runs"):
         pair(measured("one", OURS), measured("one", THEIRS))
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("corpus", "text"),
+    [
+        (("test.bin", "test.idx", "train.bin"), (digest("test.bin"), digest("test.idx"), "128")),
+        (("test.bin",), (digest("test.bin"), "128")),
+        (("train.bin",), ("d" * 32, "128")),
+        (None, ("d" * 32, "128")),
+    ],
+    ids=["tokens", "without an index", "without test tokens", "no longer here"],
+)
+def test_what_was_scored_is_known_by_its_test_tokens(
+    corpus: tuple[str, ...] | None, text: tuple[str, ...], tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    if corpus is not None:
+        write_record(tmp_path / "data" / ("d" * 32), "data", "d" * 32, {}, {})
+        file = tmp_path / "data" / ("d" * 32) / "artifact.json"
+        files = {name: {"bytes": len(name), "sha256": digest(name)} for name in corpus}
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"files": files}))
+        for name in corpus:
+            file.with_name(name).write_text(name)
+    config = {"seq_length": 128, "mmlu": {"style": "choice", "shots": 5}}
+    write_record(tmp_path / "evaluate" / "e", "evaluate", "e", config, {"data": "d" * 32})
+    found = Measured.read(row("small", path="/store/distill/k/model"), tmp_path / "evaluate" / "e", store)
+    assert (found.text, found.artifact, found.questions) == (text, "k", ("d" * 32, "choice", "5"))
+    write_record(tmp_path / "evaluate" / "f", "evaluate", "f", {"mmlu": None}, {"data": "d" * 32, "mmlu": "m"})
+    other = Measured.read(row("small"), tmp_path / "evaluate" / "f", store)
+    assert other.questions == ("m", "None", "None") and other.text[-1] == "None"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from conf.load import load
 from conf.report.row import Difference
 from conf.spec import Record
+from conf.stages.records import RecordsConfig
 from tasks.handover import card
 from tasks.handover.licences import UNKNOWN, Licence
 from tasks.store.lineage import Ancestor
@@ -97,3 +99,69 @@ def test_an_unknown_licence_is_told(which: str, name: str) -> None:
     assert f"- This model: **{teacher.licence.name}**, inherited from its teacher." in text
     stated = recipe.model_copy(update={"card": recipe.card.model_copy(update={"license": "apache-2.0"})})
     assert "- This model: **apache-2.0** (the recipe)." in card._licences(stated, teacher, data)
+
+
+@pytest.mark.parametrize(
+    ("data", "mmlu", "asked", "found"),
+    [
+        (FREE, None, True, [("imbik/world", 2.718)]),
+        (FREE, 0.3, False, [("imbik/world", 2.718)]),
+        (FREE, 0.3, True, [("imbik/world", 2.718), ("imbik/quiz", 0.3)]),
+        (replace(FREE, hub="me/text"), 0.3, True, [("me/text", 2.718), ("imbik/quiz", 0.3)]),
+    ],
+)
+def test_results_are_of_what_was_measured(
+    data: card.Origin, mmlu: float | None, asked: bool, found: list[tuple[str, float]]
+) -> None:
+    recipe = load("demo", [] if asked else ["evaluate.mmlu=null"])
+    scores: dict[str, Any] = {"mmlu": mmlu, "mmlu_n": 200, "shots": 5} if mmlu else {}
+    results = card._results(recipe, row("small", **scores), [data])
+    assert [(one.dataset_type, one.metric_value) for one in results] == found
+    assert mmlu is None or not asked or results[1].metric_name == "accuracy, 5-shot, n = 200"
+
+
+@pytest.mark.parametrize(
+    ("stages", "names"),
+    [
+        (("prune", "teacher"), ["imbik's synthetic world"]),
+        (("sft", "prune", "teacher"), ["imbik's synthetic world", "the teacher's answers to prompts (synthetic)"]),
+    ],
+)
+def test_records_are_data_of_a_student_that_was_tuned_on_them(stages: tuple[str, ...], names: list[str]) -> None:
+    records = RecordsConfig(source=("generated", "world"))
+    recipe = load("demo").model_copy(update={"records": records})
+    assert [one.name for one in card.data_of(recipe, [ancestor(stage, {}) for stage in stages])] == names
+    assert [one.name for one in card.data_of(load("demo"), [ancestor("sft", {})])] == names[:1]
+
+
+def test_a_teacher_from_scratch_has_the_licence_stated() -> None:
+    found = card.teacher_of(load("demo"), [])
+    assert (found.hub, found.licence.name, found.licence.found) == (
+        None,
+        UNKNOWN,
+        "trained from scratch by this recipe",
+    )
+    stated = card.teacher_of(load("demo", ["card.teacher_license=mit"]), []).licence
+    assert (stated.name, stated.found) == ("mit", "the recipe")
+
+
+def test_data_from_a_folder_or_the_hub_has_its_licence(tmp_path: Path) -> None:
+    """Of local files, the licence beside them; of the hub's, that of the card kept with the tokens."""
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").touch()
+    recipe = load("demo")
+    for source, name in (
+        (tmp_path / "texts", "texts"),
+        (tmp_path / "texts" / "a.txt", "a.txt"),
+        ("none/*.txt", "*.txt"),
+    ):
+        found = card._source(recipe, str(source), [])
+        assert (found.name, found.hub) == (name, None)
+    made = replace(ancestor("data", {}), folder=tmp_path)
+    (tmp_path / "cards" / "me--text").mkdir(parents=True)
+    (tmp_path / "cards" / "me--text" / "README.md").write_text("---\nlicense: cc0-1.0\n---\n")
+    for source, name in (("me/text@abc", "me/text at abc"), ("me/text", "me/text")):
+        found = card._source(recipe, source, [ancestor("prune", {}), made])
+        assert (found.name, found.hub, found.licence.name) == (name, "me/text", "cc0-1.0")
+    assert card._source(recipe, "me/other", [made]).licence.name == UNKNOWN
+    assert card._source(load("demo", ["card.data_license=mit"]), "me/text", [made]).licence.name == "mit"

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tasks.latency.client import Timing, _Answer, _timing, brief
+from tasks.latency.client import Timing, _Answer, _timing, body, brief
+from tasks.latency.endpoint import Endpoint
 
 URL = "http://a/v1"
 
@@ -92,3 +93,14 @@ def test_times_of_an_answer_by_hand() -> None:
 def test_a_message_is_cut_to_160_signs() -> None:
     assert brief("a \n\t b") == "a b"
     assert brief("x" * 161) == "x" * 160
+
+
+@pytest.mark.parametrize("extra", [{}, {"cache_prompt": False}])
+def test_a_request_is_counted_exact_and_greedy(extra: dict[str, Any]) -> None:
+    """In the words of OpenAI's interface and of vLLM's additions to it."""
+    known: dict[str, Any] = {"engine": None, "version": None, "longest": None, "folder": None, "cache": {}}
+    endpoint = Endpoint(url=URL, model="m", extra=extra, **known)
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    exact = {"max_tokens": 5, "min_tokens": 5, "ignore_eos": True, "temperature": 0.0}
+    request = {"model": "m", "prompt": [1, 2], "stream": True, "stream_options": options, **exact}
+    assert body(endpoint, [1, 2], 5) == request | extra

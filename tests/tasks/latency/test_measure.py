@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tasks.latency import measure
-from tasks.latency.client import Timing
+from tasks.latency.client import Refused, Timing
 from tasks.latency.endpoint import Endpoint, find
 from tasks.latency.load import Load, run
 from tasks.latency.prompts import SALT, Prompts
@@ -266,3 +266,30 @@ def test_requests_of_a_point(
     assert len(list(going.run(to_the_end=False))) == 1
     assert [(one.repetition, one.warm_up, one.requests) for one in going.points] == [(1, warm, count), (2, warm, count)]
     assert lines[1] == f"8/4 tokens, {at_once} at once, a, 2 of 2: {count * 4 / 2:,.0f} tokens/s"
+
+
+@pytest.mark.parametrize(
+    ("statuses", "decodes", "refused"),
+    [([], True, None), ([400], True, None), ([400], False, 400), ([500], True, 500), ([422, 500], True, 422)],
+)
+def test_a_server_that_refuses_tokens_is_asked_by_text(
+    statuses: list[int], decodes: bool, refused: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it does not understand them; a refusal of the text too is not told, but the first."""
+    left = list(statuses)
+
+    def once(target: measure.Target, timeout: float) -> Timing:
+        if left:
+            raise Refused("no", left.pop(0))
+        return answered(measure.PROBE)
+
+    monkeypatch.setattr(measure, "_once", once)
+    endpoint = Endpoint(url="http://a/v1", model="m", engine=None, version=None, longest=None, folder=None, cache={})
+    target = measure.Target("a", endpoint, Prompts([1, 2], 1, (lambda ids: "text") if decodes else None))
+    if refused is None:
+        measure._probe(target, 5)
+        assert target.as_text is bool(statuses)
+    else:
+        with pytest.raises(Refused) as told:
+            measure._probe(target, 5)
+        assert told.value.status == refused

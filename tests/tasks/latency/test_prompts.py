@@ -71,6 +71,7 @@ def test_the_servers_tokens_must_be_numbers(answer: Any, taken: bool, monkeypatc
 
     def post(address: str, json: Any, **_: Any) -> Answer:
         asked.append((address, json["prompt"]))
+        assert json["content"] == json["prompt"] and json["add_special_tokens"] is False
         return Answer()
 
     monkeypatch.setattr(requests, "post", post)

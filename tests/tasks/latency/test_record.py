@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from tasks.latency.endpoint import Endpoint
-from tasks.latency.measure import Target
+from tasks.latency.measure import Measurement, Target
 from tasks.latency.prompts import Prompts
-from tasks.latency.record import described, heading
+from tasks.latency.record import described, heading, record
+from tasks.latency.result import Workload
+from tests.tasks.latency.test_figures import runs
 
 
 def target(cache: dict[str, str], **known: Any) -> Target:
@@ -38,3 +41,15 @@ def test_a_heading_says_what_is_known() -> None:
     assert heading(described(target({}))) == "a: an engine that does not tell its name at http://a/v1"
     known = target({}, engine="vLLM", version="0.9", longest=512, kernels=("one", "two"))
     assert heading(described(known)) == ("a: vLLM 0.9 at http://a/v1, 512 tokens for prompt and answer, one, two")
+
+
+def test_a_record_compares_all_with_the_first_server() -> None:
+    first, second = target({}), target({})
+    second.name = "b"
+    workload = Workload(lengths=((8, 3),), concurrency=(1,), repetitions=2, requests=None, seed=1, text="that")
+    points = [*runs("a", 1, 2), *runs("b", 2, 4)]
+    going = Measurement([first, second], workload, 5, lambda line: None, points, ["said before"])
+    found = record(going, datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC), "me", complete=False)
+    assert {(one.server, one.against) for one in found.ratios} == {("b", "a")}
+    assert [one.name for one in found.servers] == ["a", "b"] and len(found.summary) == 2
+    assert (found.started, found.complete, found.notes[0]) == ("2026-01-02T03:04:05+00:00", False, "said before")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from conf.cluster import Cluster
+from conf.cluster import Cluster, load_cluster
 from conf.parallel import Parallel
 from tasks.launch import docker, nemo_run
 from tasks.launch.backend import JobRequest
@@ -60,6 +60,23 @@ def test_several_ranks_meet_on_a_port(
     cluster = Cluster.model_validate({"kind": "docker", "defaults": {"image": "worker:1"}})
     job = JobRequest(**(vars(job_of(cluster, tmp_path, 1)) | {"nodes": nodes, "ranks": ranks}))
     assert nemo_run.torchrun(job) == port
+
+
+@pytest.mark.parametrize(
+    ("state", "phase"),
+    [
+        ("SUBMITTED", "queued"),
+        ("PENDING", "queued"),
+        ("RUNNING", "running"),
+        ("SUCCEEDED", "done"),
+        ("FAILED", "failed"),
+        ("CANCELLED", "failed"),
+        ("UNKNOWN", "lost"),
+    ],
+)
+def test_a_state_of_nemo_run(state: str, phase: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docker.nemo_run, "state", lambda store, job: state)
+    assert Docker(load_cluster("docker"), tmp_path).status("handle", tmp_path / "job.log").phase == phase
 
 
 class Failed(Exception):

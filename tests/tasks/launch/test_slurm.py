@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -252,6 +253,15 @@ def test_an_array_that_slurm_forgot_left_its_codes(tmp_path: Path, monkeypatch: 
     login.answers["sacct"] = "COMPLETED|0:0|n1|x\nFAILED|1:0|n1|x\n"
     script.write_text("")
     assert slurm.status("17_[0-1]", log).phase == "failed"
+
+
+@pytest.mark.parametrize(("array", "wanted"), [(1, None), (2, "0-1"), (5, "0-4")])
+def test_an_array_is_numbered_from_zero(array: int, wanted: str | None, tmp_path: Path, asked: dict[str, Any]) -> None:
+    slurm, job = request(tmp_path, ["defaults.gpus_per_node=8"], 1)
+    slurm.executor(dataclasses.replace(job, array=array))
+    assert (asked["array"], asked["gpus_per_node"]) == (wanted, 1 if array == 1 else None), "an array needs no GPU"
+    assert ("--open-mode=append" in asked["srun_args"]) == (array > 1)
+    assert ("export IMBIK_ARRAY_RANK=$SLURM_ARRAY_TASK_ID" in asked["setup_lines"]) == (array > 1)
 
 
 def test_an_array_is_found_and_cancelled_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

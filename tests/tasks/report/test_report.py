@@ -11,7 +11,7 @@ import pytest
 
 from conf.load import load
 from tasks.report.model import ReportModel, RunExtras
-from tasks.report.report import make_report, write_report
+from tasks.report.report import make_report, write, write_report
 from tasks.store.runs import read_report
 from tests.fixtures.report import artifact, measured, models  # noqa: F401 - a fixture
 
@@ -51,6 +51,9 @@ def test_rows_have_the_fields_others_read(models: list[ReportModel], tmp_path: P
 def test_a_written_report_reads_back_equal(models: list[ReportModel], tmp_path: Path) -> None:
     report = write_report(tmp_path / "run", "mine", load("demo"), models)
     assert read_report(tmp_path / "run") == report
+    named = report.model_copy(update={"description": "written again"})
+    assert write(tmp_path / "run", named, {}) == read_report(tmp_path / "run") == named
+    assert (tmp_path / "run" / "plots" / "size.svg").is_file(), "figures stay"
 
 
 def test_what_was_not_measured_is_null_and_a_dash(tmp_path: Path) -> None:

@@ -69,6 +69,22 @@ def test_baselines_are_named(models: list[ReportModel]) -> None:
     assert by_model(models, "students.width=null", random)["small"].baseline == "random"
 
 
+@pytest.mark.parametrize(
+    ("overrides", "formats"),
+    [
+        ((), False),  # the recipe has no student of this name
+        (('students.small={"prune": {"num_layers": 3}}',), True),
+        (('students.small={"prune": {"num_layers": 3}}', "distill=null"), False),
+    ],
+)
+def test_a_format_is_taught_as_its_student(
+    overrides: tuple[str, ...], formats: bool, models: list[ReportModel]
+) -> None:
+    rows = by_model(models, *overrides)
+    taught = {"teacher": None, "small-pruned": False, "small": True, "small-fp8": formats, "small-nvfp4": formats}
+    assert {name: row.taught for name, row in rows.items()} == taught
+
+
 def test_standalone_models_are_compared_with_the_first(models: list[ReportModel]) -> None:
     rows = standalone_rows(models[2:])
     assert [row.against_teacher.model for row in rows] == ["small"] * 3

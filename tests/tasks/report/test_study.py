@@ -137,6 +137,7 @@ def test_luck_and_verdict_are_told() -> None:
     )
     told = found(fresh=fresh)
     text = " ".join(told.sentences)
+    assert "The best is t9 (" in text, "3e-3 with an odd number: 2 + log10(1.5)^2"
     assert " is better than the recipe: on the test split -0.4000 nats (95% -0.6000 to -0.2000" in text
     assert "0.0500 nats better than its mean over fresh seeds: so much of it was luck" in text
     assert "-0.4000 nats with fresh seeds" in text

@@ -66,6 +66,7 @@ class Recorder:
 
     def log_batch(self, run: str, metrics: Any = (), tags: Any = ()) -> None:
         assert run == "run"
+        assert {(one.timestamp, one.step) for one in metrics} <= {(0, 0)}, "the same when they are sent again"
         self.metrics |= {one.key: one.value for one in metrics}
         self.tags |= {one.key: one.value for one in tags}
         self.batches.append(len(tags))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from tasks.tracking.servers import SERVICES, bare, own_uri, publish_addresses, services, single_instance
+from tasks.tracking import servers
+from tasks.tracking.servers import SERVICES, bare, client_of, own_uri, publish_addresses, services, single_instance
 
 
 def test_addresses_are_known_while_the_servers_run(tmp_path: Path) -> None:
@@ -50,3 +54,61 @@ def test_two_cannot_serve_one_store(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 )
 def test_a_password_is_left_out(address: str | None, kept: str | None) -> None:
     assert bare(address) == kept
+
+
+@pytest.fixture
+def mlflow(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
+    """What is asked of MLflow's client and of the store's database, which are played."""
+    asked: list[tuple[str, object]] = []
+
+    class Client:
+        def __init__(self, tracking_uri: str) -> None:
+            asked.append(("client", tracking_uri))
+
+        def search_experiments(self, max_results: int) -> None:
+            asked.append(("search", max_results))
+
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(MlflowClient=Client))
+    monkeypatch.setattr(servers.databases, "ready", lambda path, kind: asked.append(("ready", path.name)))
+    monkeypatch.setattr(servers.databases, "settle_here", lambda path: asked.append(("settled", path.name)))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return asked
+
+
+def test_the_stores_own_database_is_made_and_asked_once(tmp_path: Path, mlflow: list[tuple[str, object]]) -> None:
+    client_of(tmp_path, None)
+    assert mlflow == [
+        ("ready", "mlflow.db"),
+        ("settled", "mlflow.db"),
+        ("client", f"sqlite:///{tmp_path}/mlflow.db"),
+        ("search", 1),
+    ]
+    assert servers.artifacts_uri(tmp_path) == f"file://{tmp_path}/mlflow-artifacts"
+
+
+@pytest.mark.parametrize(
+    ("named", "used"),
+    [
+        (None, "http://a:1"),
+        ("http://me:secret@a:1", "http://me:secret@a:1"),
+        ("http://me:secret@b:1", "http://a:1"),
+    ],
+)
+def test_a_password_comes_from_the_environment(
+    named: str | None, used: str, tmp_path: Path, mlflow: list[tuple[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if named:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", named)
+    client_of(tmp_path, "http://a:1")
+    assert mlflow == [("client", used)]
+
+
+def test_a_server_that_is_away_is_not_waited_for(
+    tmp_path: Path, mlflow: list[tuple[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless somebody has said how long."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "99")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "7")
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+    client_of(tmp_path, "http://a:1")
+    assert (os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"], os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]) == ("0", "99")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -125,3 +127,21 @@ def test_a_law_in_size_answers_at_its_tokens_only() -> None:
         size_law.loss(2e6, 1e5)
     with pytest.raises(Beyond):
         size_law.tokens(2e6, 2.5)
+
+
+def test_the_cheapest_sizes_interval_has_the_back_tests_error(exact: Oracle) -> None:
+    """A form that predicts too little, as here by up to 5%, finds a loss with too small a model."""
+    off = dataclasses.replace(exact, noise=np.linspace(0.0, 0.05, 40))
+    found, needed = off.cheapest(2.2).params, exact.cheapest(2.2 * np.exp(-0.05)).params.value
+    assert found.low == pytest.approx(found.value, rel=0.1) and found.high == pytest.approx(needed, rel=0.1)
+    assert found.high > 1.5 * found.value
+
+
+def test_the_supported_compute_bounds_sizes_and_tokens() -> None:
+    bounded = asked(chinchilla(), compute=6 * 1e9 * 1e11)
+    assert bounded.params(1e11, law(0.9e9, 1e11)).value == pytest.approx(0.9e9, rel=1e-3)
+    assert bounded.tokens(1e9, law(1e9, 0.9e11)).value == pytest.approx(0.9e11, rel=1e-3)
+    with pytest.raises(Beyond, match=r"at 1e\+09 parameters"):
+        bounded.params(1e11, law(1.1e9, 1e11))
+    with pytest.raises(Beyond, match=r"at 1e\+11 tokens"):
+        bounded.tokens(1e9, law(1e9, 1.1e11))

@@ -111,3 +111,13 @@ def test_a_form_never_sees_what_it_predicts() -> None:
         assert len(seen) == trial.fitted and trial.predicted >= 6
         assert trial.reach == pytest.approx(np.exp(np.log(largest).mean()) / along(seen).max())
     assert tried[0].fitted + tried[0].predicted == len(points)
+
+
+def test_knowing_nothing_is_the_loss_of_the_nearest_point() -> None:
+    """Of the fitted points, in logarithms of size and tokens; the splits leave the largest out."""
+    points = [(1e6, 1e8, 4.0), (1e6, 8e8, 3.5), (4e6, 1e8, 3.2), (4e6, 4e8, 3.0), (2e6, 9e8, 2.9), (5e6, 8e8, 2.5)]
+    made = ladder([("point", *one) for one in points])
+    first = trials(made, (Form(name="spy", formula="3", fit=Spy().fit),))[0]
+    assert (first.axis, first.fitted, first.predicted) == ("compute", 5, 1)
+    assert first.naive == pytest.approx(np.log(3.0 / 2.5)), "4e6 on 4e8 is 2 times nearer than 2e6 on 9e8"
+    assert first.reach == pytest.approx(5 * 8 / (2 * 9))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.analysis.scaling.ladder import distinct, ladder, read_csv
-from tests.fixtures.ladders import chinchilla, rows
+from tests.fixtures.ladders import LENGTHS, chinchilla, rows
 
 
 def test_points_are_read_by_their_columns(tmp_path: Path) -> None:
@@ -68,3 +68,14 @@ def test_a_ladder_too_short_to_fit_is_refused() -> None:
 def test_values_within_two_percent_are_one() -> None:
     assert distinct(chinchilla().params) == 9
     assert distinct(chinchilla().params.repeat(2) * 1.01) == 9
+
+
+def test_the_shortest_ladders_are_taken() -> None:
+    """Two sizes at three lengths, three lengths at two sizes, and sizes at one length."""
+    points = rows()
+    lengths = len(LENGTHS)
+    two = [*points[:3], *points[lengths : lengths + 3]]
+    assert (len(ladder(two)), len(ladder(two[:5]))) == (6, 5)
+    assert len(ladder(points[::lengths][:5])) == 5
+    three = [points[place * lengths + column] for place in range(3) for column in range(2)]
+    assert len(ladder(three)) == 6

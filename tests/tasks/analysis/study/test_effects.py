@@ -69,3 +69,27 @@ def test_trials_that_went_wrong_do_not_decide_the_fit() -> None:
     assert usual(losses, lower=True) == [0, 1, 2, 3]
     assert usual([-loss for loss in losses], lower=False) == [0, 1, 2, 3]
     assert usual([2.0, 2.0, 2.0, 2.0, 2.0, 9.0], lower=True) == list(range(6)), "without a spread, nothing is far"
+
+
+@pytest.mark.parametrize(("count", "effect"), [(6, -1.0), (5, 0.0), (4, None)])
+def test_a_parabola_needs_three_trials_to_spare_and_a_line_too(count: int, effect: float | None) -> None:
+    """Without them a range is taken for a line, which sees nothing of what is lowest in the middle."""
+    places = {6: (0, 2, 4, 6, 8, 10), 5: (0, 2, 5, 8, 10), 4: (0, 3, 7, 10)}[count]
+    losses = [2 + ((place - 5) / 5) ** 2 for place in places]
+    found = effects({"steps": Range(low=0, high=10)}, [{"steps": place} for place in places], losses, lower=True)
+    if effect is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert found[0].effect == pytest.approx(effect if count == 5 else (1 / 5) ** 2 - 1, abs=1e-9)
+
+
+@pytest.mark.parametrize("values", [("a", "b"), Range(low=0, high=1)])
+def test_two_values_of_a_key_have_an_effect(values: Range | tuple[str, ...]) -> None:
+    """Without noise the step between their means, with no interval; what was never tried is no value."""
+    tried = [0, 1, 1, 0, 1, 0] if isinstance(values, Range) else ["a", "b", "b", "a", "b", "a"]
+    losses = [3.0 if value in (0, "a") else 2.5 for value in tried]
+    found = effects({"one": values}, [{"one": value} for value in tried], losses, lower=True)
+    assert found is not None and len(found) == 1
+    assert (found[0].effect, found[0].low, found[0].high) == pytest.approx((-0.5, -0.5, -0.5))
+    assert (found[0].worst, found[0].best) == (str(tried[0]), str(tried[1]))

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from conf.study import Point, StudyConfig
-from tasks.analysis.study.proposer import Values, mark, proposer
+from tasks.analysis.study import proposer as module
+from tasks.analysis.study.proposer import Sampled, Values, mark, proposer
 
 SPACE: dict[str, Any] = {
     "distill.lr": {"low": 1e-4, "high": 1e-2, "log": True},
@@ -78,6 +79,31 @@ def test_a_small_space_is_tried_out_and_no_more() -> None:
     assert len({mark(point) for point in [*first, *second]}) == 4
     source.tell([(1.0,)])
     assert source.ask(3) == []
+
+
+def test_the_order_of_settings_makes_no_other_point() -> None:
+    assert mark({"a": 1, "b": 2}) == mark({"b": 2, "a": 1}) != mark({"a": 2, "b": 1})
+
+
+@pytest.mark.parametrize(("listed", "found"), [(3, 3), (2, 1)])
+def test_a_sampler_that_repeats_itself_is_given_the_rest(
+    listed: int, found: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the space is small enough to list: after so many repeats in a row."""
+    from optuna.samplers import PartialFixedSampler, RandomSampler
+
+    monkeypatch.setattr(module, "IN_A_ROW", 4)
+    monkeypatch.setattr(module, "SMALL", listed)
+    source = proposer(study(sampler="random", space={"distill.steps": {"low": 1, "high": 3}}))
+    assert isinstance(source, Sampled)
+    source._study.sampler = PartialFixedSampler({"distill.steps": 2}, RandomSampler())
+    points = []
+    for _ in range(3):
+        asked = source.ask(1)
+        source.tell([(1.0,)] * len(asked))
+        points += [point["distill.steps"] for point in asked]
+    assert points == [2, 1, 3][:found]
+    assert len(source._study.trials) == 1 + (2 * (4 + 1) if found == 3 else 2 * 4)
 
 
 def test_a_grid_has_every_combination_once_in_order() -> None:

@@ -40,6 +40,34 @@ def test_a_lonely_point_has_its_label_beside_it() -> None:
     assert math.dist(near, (100.0, 100.0)) < 8
 
 
+@pytest.mark.parametrize(
+    ("point", "frame", "box"),
+    [
+        ((100, 100), FRAME, (105, 95.5, 165, 104.5)),
+        ((390, 100), FRAME, (325, 95.5, 385, 104.5)),
+        ((35, 100), (0, 0, 70, 240), (5, 105, 65, 114)),
+        ((35, 100), (0, 0, 70, 110), (5, 86, 65, 95)),
+    ],
+    ids=["right", "left", "above", "below"],
+)
+def test_a_label_begins_5_from_its_point(point: Point, frame: Box, box: Box) -> None:
+    """Beside it, its middle is at the point's height; else above or below, its middle over the point."""
+    (found,) = place([point], [(60.0, 9.0)], frame, 4.0)
+    assert found == pytest.approx(box)
+
+
+@pytest.mark.parametrize(
+    ("point", "box"),
+    [
+        ((-300, 100), (0, 100, 60, 109)),
+        ((100, 500), (105, 231, 165, 240)),
+        ((900, -300), (340, 0, 400, 9)),
+    ],
+)
+def test_a_label_of_a_point_outside_is_at_the_edge(point: Point, box: Box) -> None:
+    assert place([point], [(60.0, 9.0)], FRAME, 4.0) == [box]
+
+
 def test_labels_of_one_place_are_all_placed() -> None:
     boxes = place([(200.0, 120.0)] * 12, [(60.0, 9.0)] * 12, FRAME, 4.0)
     assert all(apart(one, other) for one, other in itertools.combinations(boxes, 2))

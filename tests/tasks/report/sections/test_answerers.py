@@ -85,5 +85,8 @@ def test_another_version_than_the_tested_is_told(version: str, told: int) -> Non
     assert notes.count(expected) == told and len(notes) == 1 + told
 
 
-def test_of_other_engines_no_version_is_expected() -> None:
-    assert answerers.notes([row("a", {"engine": "SGLang 0.5", "model": "m"})]) == (answerers.THE_REST,)
+@pytest.mark.parametrize(
+    "by", [{"engine": "SGLang 0.5", "model": "m"}, VLLM | {"version": None}, VLLM | {"engine": "SGLang"}]
+)
+def test_of_other_engines_no_version_is_expected(by: dict[str, Any]) -> None:
+    assert answerers.notes([row("a", by)]) == (answerers.THE_REST,)

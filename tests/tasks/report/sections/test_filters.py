@@ -45,6 +45,12 @@ def test_the_steps_lead_from_all_to_what_is_kept(tmp_path: Path) -> None:
     ]
 
 
+def test_files_without_text_are_told_apart_in_quarantine(tmp_path: Path) -> None:
+    extracted = {"quarantined": {"damaged": 2}}
+    steps = shown(tmp_path, DATA | {"extracted": extracted}, [])["The text, step by step"].rows
+    assert [row[1:3] for row in steps[1:3]] == [("no text taken: damaged", "-2"), ("in quarantine", "-1")]
+
+
 def test_records_have_steps_too(tmp_path: Path) -> None:
     records = {
         "splits": SPLITS,

@@ -22,7 +22,7 @@ def test_both_tables(tmp_path: Path) -> None:
     ]
     losses = [
         {"start": 0, "end": 64, "loss": 3.21, "ci95": [3.1, 3.3], "n": 2},
-        {"start": 64, "end": 2048, "loss": 2.5, "ci95": None, "n": 2},
+        {"start": 64, "end": 2048, "loss": 2.5, "ci95": None, "n": 1},
     ]
     (tmp_path / "long.json").write_text(json.dumps({"losses": losses, "found": found}))
     measured = read_long_text([model("teacher", tmp_path), model("depth", tmp_path / "none")])
