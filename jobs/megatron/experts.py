@@ -13,6 +13,7 @@ import torch
 from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
 from megatron.core.transformer.moe import moe_utils
+from megatron.core.transformer.moe.experts import SequentialMLP
 
 from conf.checks.layout import check_experts
 from conf.family import Experts
@@ -57,6 +58,11 @@ def first_of_rank(config: dict[str, Any]) -> int:
 def divided(parameter: torch.nn.Parameter) -> bool:
     """Whether it belongs to an expert that only some of the data-parallel ranks hold."""
     return not getattr(parameter, "allreduce", True)
+
+
+def one_by_one(model: GPTModel) -> bool:
+    """Whether experts are computed one after the other, where those that no token takes get no gradient."""
+    return any(isinstance(module, SequentialMLP) for module in model.modules())
 
 
 def balance(model: GPTModel, hf_config: dict[str, Any], config: Training) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from megatron.core import parallel_state
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
 from megatron.core.models.gpt import GPTModel
 from megatron.core.pipeline_parallel import get_forward_backward_func
@@ -98,8 +99,15 @@ class _Run:
         if config.parallel.recompute:
             recompute_layers(model)
         shared = config.parallel.distributed_optimizer
-        ddp = DistributedDataParallelConfig(grad_reduce_in_fp32=True, use_distributed_optimizer=shared)
+        # Each bucket of gradients is summed over the replicas while the backward pass makes the next one.
+        overlap = parallel_state.get_data_parallel_world_size(with_context_parallel=True) > 1
+        overlap = overlap and not experts.one_by_one(model)
+        ddp = DistributedDataParallelConfig(
+            grad_reduce_in_fp32=True, use_distributed_optimizer=shared, overlap_grad_reduce=overlap
+        )
         self.wrapped = DistributedDataParallel(model.config, ddp, model)
+        if overlap:
+            model.config.no_sync_func = self.wrapped.no_sync  # those of all micro-batches but the last only add up
         model.config.finalize_model_grads_func = (
             finalize_model_grads  # otherwise replicated parameters drift between ranks
         )
