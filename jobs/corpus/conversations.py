@@ -17,7 +17,7 @@ from conf.stages.records import GENERATED
 from conf.text_encoding import advice
 from jobs.corpus.lines import BLANK, Fault, excerpt, numbered_lines, sample_of, shown
 from jobs.corpus.messages import BadRow, Message, Reading, messages_of
-from jobs.corpus.readers import NOT_UTF8, Count
+from jobs.corpus.readers import NOT_UTF8
 from jobs.corpus.rows import rows
 from jobs.corpus.sources import WORLD
 
@@ -51,7 +51,7 @@ def gather(
 ) -> Iterator[Conversation]:
     """Every conversation in `sources`, the value of the config field `setting`; at most `limit` of each split that
     sources have, and of those without. Of each source the held-out splits come first."""
-    count, read_of = Count(), Counter[str | None]()
+    read_of = Counter[str | None]()
     for source in sources:
         if source == WORLD:
             assert world is not None, "the flow passes the world"
@@ -74,7 +74,7 @@ def gather(
             )
         own = frozenset(file.split for file in files if file.split)
         for file in sorted(files, key=lambda file: file.split not in HELD_OUT):
-            for found in itertools.islice(read(file, reading, count, setting), _left(limit, read_of[file.split])):
+            for found in itertools.islice(read(file, reading, setting), _left(limit, read_of[file.split])):
                 read_of[file.split] += 1
                 yield replace(found, split=file.split, own=own) if own else found
 
@@ -90,12 +90,12 @@ def _world(world: World, reading: Reading) -> Iterator[Conversation]:
         yield conversation({"messages": messages}, reading, WORLD, number)
 
 
-def read(file: SourceFile, reading: Reading, count: Count, setting: str) -> Iterator[Conversation]:
+def read(file: SourceFile, reading: Reading, setting: str) -> Iterator[Conversation]:
     """The conversations of one local file; a compressed one is unpacked. Raises ValueError where the file as a whole
     cannot be read."""
     name, advised = shown(file.path), None
     with whole(file.path):
-        for line, value in _rows(file, reading, count):
+        for line, value in _rows(file, reading):
             if isinstance(value, BadRow):
                 found = Conversation(name, line, None, str(value))
             else:
@@ -116,21 +116,15 @@ def conversation(value: Any, reading: Reading, file: str, line: int) -> Conversa
     return Conversation(file, line, messages, unread=tuple(unread))
 
 
-def _rows(file: SourceFile, reading: Reading, count: Count) -> Iterator[tuple[int, Any]]:
+def _rows(file: SourceFile, reading: Reading) -> Iterator[tuple[int, Any]]:
     path = file.path
     if file.format == "text":
         for number, line in numbered_lines(path, MAX_LINE_BYTES, reading.encoding):
-            count.lines += 1
             if line is None:
                 yield number, BadRow(f"a line longer than {MAX_LINE_BYTES} bytes")
-            elif not line.strip():
-                count.blank += 1
-            else:
+            elif line.strip():
                 yield number, {"prompt": line.decode(errors="surrogateescape").strip()}
         return
     for number, value in rows(path, file.format, limit=MAX_LINE_BYTES, encoding=reading.encoding):
-        count.lines += 1
-        if value is BLANK:
-            count.blank += 1
-        else:
+        if value is not BLANK:
             yield number, BadRow(value.reason) if isinstance(value, Fault) else value

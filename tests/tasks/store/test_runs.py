@@ -98,6 +98,8 @@ def test_a_missing_model_names_those_there_are(tmp_path: Path) -> None:
         ("one", "run one has no model (none named)"),
         ("one/small-fp8", "one/small-fp8 was not built: gate near stopped it; loosen the gate and run again"),
         ("two/small", "there is no finished run two"),
+        ("one/small/model", "one/small/model is not RUN/MODEL; name a model of a finished run in"),
+        ("../one/small", "../one/small is not RUN/MODEL"),
     ):
         with pytest.raises(StoreError) as caught:
             model_of(tmp_path, target)
