@@ -30,13 +30,14 @@ class Recorded:
         self.places: dict[str, tuple[str | None, int]] = {}
         self.after: dict[str, tuple[str, ...]] = {}
         self.gates: dict[str, tuple[str, str | None]] = {}
+        self.configs: dict[str, StageConfig] = {}
 
     def __call__(
         self, label: str, config: StageConfig, *, of: Any = None, cut: int = -1, after: Any = (), **inputs: Any
     ) -> str:
         assert label not in self.inputs, f"{label} is submitted twice"
         self.inputs[label] = {role: str(getattr(one, "path", one)) for role, one in inputs.items() if one is not None}
-        self.places[label], self.after[label] = (of, cut), after
+        self.places[label], self.after[label], self.configs[label] = (of, cut), after, config
         return label
 
     def gate(self, name: str, gate: Gate, model: Model, against: Model | None, score: Callable[[Model], str]) -> str:
@@ -121,4 +122,29 @@ def test_records_and_teachers_of_a_fine_tuned_student() -> None:
     assert stages.gates["tuned(depth-sft)"] == ("evaluate-depth-sft", "depth")
     assert stages.after["quantize-depth-fp8"] == ("tuned(depth-sft)",)
     assert inputs["quantize-depth-fp8"]["model"] == "sft-depth"
-    assert [model.name for model in pipeline.models][:2] == ["teacher", "teacher-sft"]
+    assert [(model.name, model.trained) for model in pipeline.models][:2] == [("teacher", True), ("teacher-sft", True)]
+
+
+def test_what_no_student_needs_is_left_out() -> None:
+    """Logits that none is distilled from, fine-tuning of a teacher that none asks for."""
+    small = [
+        "students.width=null",
+        "quantize=[]",
+        "students.depth=null",
+        "students.some={prune: {drop_layers: [2]}, quantize: false}",
+    ]
+    stages, _ = read(load(str(RECIPE), [*small, "logits={seq_length: 64, top_k: 4}"]))
+    assert {"logits", "importance", "sweep", "records", "generate"}.isdisjoint(stages.inputs)
+    offline = [*small, "logits={seq_length: 64, top_k: 4}", "distill.offline=true", "distill.top_k=4"]
+    stages, _ = read(load(str(RECIPE), offline))
+    assert stages.inputs["logits"] == {"teacher": "teacher", "data": "data"}
+    assert stages.inputs["distill-some"]["logits"] == "logits"
+    stages, _ = read(load(str(RECIPE), [*small, "sweep={seq_length: 64}"]))
+    assert stages.inputs["sweep"] == {"teacher": "teacher", "data": "data", "importance": "importance"}
+
+
+def test_a_round_is_distilled_as_it_says() -> None:
+    own = "{rounds: [{prune: {num_layers: 2}, distill: %s}, {prune: {ffn_hidden_size: 64}}], quantize: false}"
+    steps = "{steps: 9, seq_length: 64, global_batch: 4, micro_batch: 4, lr: 1e-3, min_lr: 1e-4, warmup_steps: 1}"
+    stages, _ = read(load(str(RECIPE), ["students.depth=null", "students.width=null", f"students.twice={own % steps}"]))
+    assert [stages.configs[label].steps for label in ("distill-twice-r1", "distill-twice")] == [9, 6]
