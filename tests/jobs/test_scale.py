@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from safetensors import safe_open
 
-from tests.fixtures.jobs import SHAPE, TRAINING, ToRun, first, last, ranks_all, run_job
+from tests.fixtures.jobs import SHAPE, TRAINING, ToRun, first, last, ranks_all, run_job, torchrun_all
 from tests.fixtures.weights import cut_after, in_checkpoint, same, tensors
 
 COMMON: dict[str, Any] = TRAINING | {"shape": SHAPE, "steps": 4, "warmup_steps": 0, "checkpoint_every": 2}
@@ -176,3 +176,20 @@ def test_every_rank_writes_its_share_of_a_checkpoint(runs: Path, name: str) -> N
         total = params(runs / name)
         assert counts == pytest.approx([total / 2] * 2, rel=0.01)
         assert sum(counts) == total
+
+
+@pytest.mark.slow
+def test_gradients_in_many_buckets_make_the_same_steps(runs: Path, corpus: Path, tmp_path: Path) -> None:
+    """Each is summed while the last micro-batch's backward pass goes on, and of each a rank that shares an optimizer
+    steps a part; a run that ended after step 2 goes on with one bucket."""
+    jobs: list[ToRun] = [
+        ("teacher", COMMON | {"parallel": layout}, {"data": corpus}, tmp_path / name)
+        for name, layout in (("plain", DATA), ("shared", SHARED))
+    ]
+    torchrun_all(jobs, 2, "tests.fixtures.small_buckets")
+    cut_after(2, tmp_path / "shared", tmp_path / "one bucket")
+    run_job("teacher", COMMON, {"data": corpus}, tmp_path / "one bucket")
+    for name in ("plain", "shared", "one bucket"):
+        for metric in ("train_loss", "val_loss", "grad_norm"):
+            found, whole = last(tmp_path / name, metric), last(runs / "alone", metric)
+            assert found == pytest.approx(whole, rel=1e-5), (name, metric)
