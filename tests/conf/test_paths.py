@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conf.load import RecipeError
-from conf.paths import located
+from conf.paths import check_links, in_home, located
 from conf.stages.data import DataConfig
 from conf.standalone import validate_settings
 from tests.fixtures.flow import RECIPE, told
@@ -80,3 +80,26 @@ def test_single_stage_refuses_what_is_not_there(typed_in: Path) -> None:
         validate_settings(DataConfig, {"source": "nowhere.txt"})
     with pytest.raises(RecipeError, match=r"source: s3://b/a\.txt is an address"):
         validate_settings(DataConfig, {"source": "s3://b/a.txt"})
+
+
+@pytest.mark.parametrize("kind", ["hf", "file", "s3"])
+def test_an_address_with_a_login_is_not_repeated(kind: str) -> None:
+    """It is left to the search for secrets, whose sentence does not say it."""
+    address = f"{kind}://someone:secret@host/data"
+    assert in_home(address) == address
+    with pytest.raises(ValueError, match="is an address"):
+        in_home(f"{kind}://host/data@main")
+
+
+def test_links_may_lead_into_the_folder_or_its_own_hub_cache(tmp_path: Path) -> None:
+    snapshot, blobs = tmp_path / "model" / "snapshots" / "main", tmp_path / "model" / "blobs"
+    for folder in (snapshot, blobs):
+        folder.mkdir(parents=True)
+        (folder / "weights").write_text("w")
+    (snapshot / "inside").symlink_to(snapshot / "weights")
+    (snapshot / "cached").symlink_to(blobs / "weights")
+    check_links(snapshot)
+    (tmp_path / "elsewhere").write_text("secret")
+    (snapshot / "out").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="out is a link to a file outside"):
+        check_links(snapshot)

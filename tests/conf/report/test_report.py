@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from conf.report.benchmarks import Answerer
+from conf.report.pruning import CacheBytes
 from conf.report.report import VERSION, Report
 from tests.fixtures.report import report, row
 
@@ -59,3 +60,7 @@ def test_a_row_gives_a_metric_by_name(metric: str) -> None:
 )
 def test_who_answered_in_a_few_words(answerer: dict[str, Any], title: str) -> None:
     assert Answerer.model_validate(answerer).title == title
+
+
+def test_a_cut_that_leaves_three_quarters_of_the_cache_saves_one() -> None:
+    assert CacheBytes(before=80, after=60).saved == 0.25
