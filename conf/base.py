@@ -29,6 +29,14 @@ StoreFolder = Annotated[str, Field(min_length=1, description="Folder of all arti
 Precision = Literal["bf16", "fp32"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 """NumPy takes no seeds of 2**32 or more, and ranks, samples and studies add to a recipe's."""
+TopP = Annotated[
+    float,
+    Field(
+        gt=0,
+        le=1,
+        description="Nucleus sampling: sample from the most likely tokens with this total probability.",
+    ),
+]
 MOST_PROCESSES = 1024
 """Bound of threads, worker processes and concurrent requests: a typing error must not exhaust a machine."""
 

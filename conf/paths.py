@@ -16,7 +16,7 @@ ROOTS = "IMBIK_ROOTS"
 access."""
 
 ADDRESS = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
-BUILT_IN = ("world", "quiz", "generated")
+BUILT_IN = ("world", "quiz", "generated", "written")
 """Names of what imbik itself makes; a folder of such a name is written ./world."""
 COPIED_WITH = {
     "s3": "aws s3 cp --recursive",

@@ -18,13 +18,9 @@ def corpora(
     if raw := recipe.raw_stage:
         given = {"tokenizer": outside.tokenizer or data, "curated": data}
         return {"data": data, "raw": stage("data-raw", raw, source=outside.source, **given)}
-    if recipe.blend is None:
-        return {"data": data}
-    given = benchmarks.looked_for(recipe, outside, questions, data) | {"tokenizer": outside.tokenizer or data}
     return {"data": data} | {
-        f"source-{name}": stage(f"data-{name}", source.read_as(corpus), source=outside.sources[name], **given)
-        for name, source in recipe.blend.sources.items()
-        if name != recipe.blend.written
+        f"source-{name}": _source(stage, recipe, outside, questions, data, name, source=source)
+        for name, source in outside.sources.items()
     }
 
 
@@ -37,12 +33,25 @@ def written(
     teacher: Handle,
 ) -> dict[str, Handle]:
     """What the teacher writes, as the source of the blend that stands for it."""
-    blend, name = recipe.blend, recipe.blend and recipe.blend.written
-    assert blend and name and recipe.write, "conf refuses one without the others"
-    given = benchmarks.looked_for(recipe, outside, questions, data) | {"tokenizer": outside.tokenizer or data}
+    name = recipe.blend and recipe.blend.written
+    assert name and recipe.write, "conf refuses one without the other"
     text = stage("write", recipe.write, teacher=teacher, data=data)
-    source = blend.sources[name].read_as(recipe.data_stage)
-    return {f"source-{name}": stage(f"data-{name}", source, written=text, **given)}
+    return {f"source-{name}": _source(stage, recipe, outside, questions, data, name, written=text)}
+
+
+def _source(
+    stage: Stages,
+    recipe: Recipe,
+    outside: ExternalInputs,
+    questions: benchmarks.Questions,
+    data: Handle,
+    name: str,
+    **text: Handle,
+) -> Handle:
+    """The corpus of one source of the blend."""
+    assert recipe.blend is not None
+    given = benchmarks.looked_for(recipe, outside, questions, data) | {"tokenizer": outside.tokenizer or data}
+    return stage(f"data-{name}", recipe.blend.sources[name].read_as(recipe.data_stage), **text, **given)
 
 
 def blended(stage: Stages, recipe: Recipe, corpora: dict[str, Handle]) -> Handle:

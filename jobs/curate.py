@@ -18,12 +18,13 @@ from conf.stages.data import DataConfig
 from jobs.benchmarks.asked import questions_of
 from jobs.corpus.curate import Curator, curate
 from jobs.corpus.decontaminate import clearing_of
+from jobs.corpus.sources import settings_of
 from jobs.runtime.entry import main
 
 
 def run(spec: Spec) -> None:
     """Inputs: those of the data job. Writes shards/."""
-    config = DataConfig.model_validate(spec.config)
+    config = settings_of(spec)
     cores = len(os.sched_getaffinity(0))
     if (told := os.environ.get(RANK_OF_ARRAY)) is not None:
         rank(spec, config, int(told), config.workers or cores)

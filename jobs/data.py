@@ -18,7 +18,6 @@ from typing import Any
 from conf.sources import SPLITS
 from conf.spec import Spec
 from conf.stages.data import DataConfig
-from conf.stages.write import WRITTEN
 from jobs.benchmarks.asked import questions_of, write_quiz_of
 from jobs.corpus import cards, shards
 from jobs.corpus.collect import Collected, collect
@@ -28,7 +27,7 @@ from jobs.corpus.merge import Merge
 from jobs.corpus.quarantine import Quarantine
 from jobs.corpus.raw import CURATED, hold_out
 from jobs.corpus.readers import advice_on_field
-from jobs.corpus.sources import WORLD
+from jobs.corpus.sources import WORLD, settings_of
 from jobs.corpus.splits import Splits, check_splits
 from jobs.runtime.entry import Metrics, main
 
@@ -40,7 +39,7 @@ def run(spec: Spec) -> None:
     """Inputs: tokenizer (a directory) unless one is trained; curated, a corpus whose held-out text is taken; written,
     what a teacher wrote, where that is the source. Writes the splits, tokenizer/, statistics.json and
     quarantine.jsonl."""
-    config, output = _read_from(DataConfig.model_validate(spec.config), spec.inputs), Path(spec.output)
+    config, output = settings_of(spec), Path(spec.output)
     threads = str(config.workers or os.cpu_count() or 1)
     # Both engines read this when their thread pool starts, on the first batch. A page of a Parquet file may be as large
     # as its row group; Arrow's own allocator would keep a sixth more of such pages than the system's.
@@ -75,13 +74,6 @@ def run(spec: Spec) -> None:
         f"{statistics['documents']} documents, {tokens:,} training tokens, {statistics['quarantined']} records in"
         " quarantine"
     )
-
-
-def _read_from(config: DataConfig, inputs: dict[str, str]) -> DataConfig:
-    """The settings, with the documents that a teacher wrote as the source where it is those."""
-    if WRITTEN not in inputs:
-        return config
-    return config.model_copy(update={"source": str(Path(inputs[WRITTEN]) / "documents.jsonl")})
 
 
 def _collected(spec: Spec, config: DataConfig, output: Path, splits: Splits, quarantine: Quarantine) -> Collected:

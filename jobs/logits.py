@@ -43,7 +43,7 @@ def run(spec: Spec) -> None:
 def _store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
     import torch
 
-    from jobs.megatron import fp8_weights, inputs, record_logits
+    from jobs.megatron import inputs, record_logits, teacher_weights
     from jobs.tokens import logit_store
     from jobs.tokens.blend_reader import BLEND
     from jobs.tokens.documents import end_token
@@ -68,7 +68,7 @@ def _store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
     shards = {split: _shards(split, windows, chosen) for split, (windows, chosen) in plan.items()}
     tokens = sum(int(lengths.sum()) for runs_by_shard in shards.values() for _, lengths in runs_by_shard.values())
     logit_store.check_disk(output, tokens, config, hf_config["vocab_size"])
-    model = fp8_weights.teacher(teacher, hf_config, config, device).eval()
+    model = teacher_weights.teacher(teacher, hf_config, config, device).eval()
     writer = _LogitsWriter(model, config, hf_config["vocab_size"], output)
     writer.end = end_token(data) if config.document_mask else None
     with interrupt.stoppable(), heartbeat.monitored(output):

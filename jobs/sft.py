@@ -115,12 +115,12 @@ def _packing(train: PackedRecords, config: SftConfig) -> dict[str, Any]:
 
 def _teacher(spec: Spec, config: SftConfig, records: Path, student: dict[str, Any], device: torch.device) -> Any:
     """The teacher with a deferred head; refuses another tokenizer, vocabulary or length."""
-    from jobs.megatron import fp8_weights, inputs
+    from jobs.megatron import inputs, teacher_weights
 
     path = Path(spec.inputs["teacher"]) / "model"
     hf_config = inputs.checked_model(path, records, config.parallel, config.seq_length)
     inputs.check_vocabulary(hf_config, student)
-    return fp8_weights.teacher(path, hf_config, config, device)
+    return teacher_weights.teacher(path, hf_config, config, device)
 
 
 def _distill_config(config: SftConfig) -> DistillConfig:

@@ -37,9 +37,9 @@ def check_blend(recipe: Recipe) -> None:
 
 
 def _check_written(recipe: Recipe) -> None:
-    """What the teacher writes must be a source of the blend, by that name alone and once."""
+    """What the teacher writes must be one source of the blend."""
     sources = recipe.blend.sources if recipe.blend else {}
-    named = [name for name, each in sources.items() if WRITTEN in each.names]
+    named = [name for name, each in sources.items() if each.source == WRITTEN]
     if recipe.write and not named:
         raise ValueError(
             f"write is set but no source of the blend is '{WRITTEN}'; add blend.sources.NAME.source: {WRITTEN}, or"
@@ -51,10 +51,9 @@ def _check_written(recipe: Recipe) -> None:
             raise ValueError(
                 f"blend.sources.{name}.source is '{WRITTEN}' but the recipe has no write section; set write.documents"
             )
-        if each.source != WRITTEN or name != named[0]:
+        if name != named[0]:
             raise ValueError(
-                f"blend.sources.{name}.source has '{WRITTEN}' beside other text, or a second time; give it one"
-                " source of its own"
+                f"blend.sources.{name}.source is '{WRITTEN}', and so is that of {named[0]}; remove one of the two"
             )
         if (each.text_field, each.join) != ("text", "auto"):
             raise ValueError(

@@ -157,10 +157,15 @@ def origin_shape(recipe: Recipe) -> Shape | None:
 
 
 def check_source(where: str, source: str | tuple[str, ...]) -> None:
-    """Raise ValueError if a source is empty, or names files and there are none."""
+    """Raise ValueError if a source is empty, has what a teacher writes, or names files and there are none."""
     names = (source,) if isinstance(source, str) else source
     if not all(names) or not names:
         raise ValueError(f"{where} is empty; set it to 'world', files or a Hugging Face dataset id")
+    if WRITTEN in names:
+        raise ValueError(
+            f"{where} has '{WRITTEN}', what a recipe's teacher writes, which is the whole source of a corpus of the"
+            f" blend and nothing else; set blend.sources.NAME.source={WRITTEN}"
+        )
     for name in names:
         path = Path(name)
         # Path.glob rejects absolute patterns.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-from conf.estimate import capping, heads, narrow, optimizer, passes
+from conf.estimate import capping, heads, optimizer, passes, teacher_weights
 from conf.estimate.passes import Device, ForwardPass
 from conf.parallel import Parallel
 from conf.shape import Shape, biases, expert_matrices, layer_matrices, norms, num_params, router
@@ -132,9 +132,9 @@ def _training(shape: Shape, config: Training, device: Device, teacher: Shape | N
         teacher_bytes = batch.bytes * rank_params(teacher, parallel, stage) + 2 * passes.stream_bytes(
             teacher, batch, parallel
         )
-        teacher_bytes -= narrow.saved(teacher, batch, parallel) if fp8 else 0
+        teacher_bytes -= teacher_weights.saved(teacher, batch, parallel) if fp8 else 0
         taught = passes.forward_bytes(teacher, batch, parallel)
-        taught += narrow.widened(teacher, batch, parallel) if fp8 else 0
+        taught += teacher_weights.widened(teacher, batch, parallel) if fp8 else 0
         if flying > 1:  # otherwise the teacher's pass ends before the student saves activations
             working = max(working, taught)
     activations = max(stored + max(0, working - head), taught - head)
@@ -174,8 +174,8 @@ def storing(shape: Shape, batch: ForwardPass, parallel: Parallel, *, fp8: bool =
     of its layers are held so."""
     memory = passing(shape, batch, parallel)
     if fp8:
-        weights = memory.weights - narrow.saved(shape, batch, parallel)
-        activations = memory.activations + narrow.widened(shape, batch, parallel)
+        weights = memory.weights - teacher_weights.saved(shape, batch, parallel)
+        activations = memory.activations + teacher_weights.widened(shape, batch, parallel)
         memory = replace(memory, weights=weights, activations=activations)
     rows, tokens = max(1, (shape.vocab_size or 0) // parallel.tensor), batch.sequences * batch.seq_length
     group = min(tokens, passes.GROUP_TOKENS, max(1, passes.GROUP_ELEMENTS // rows))

@@ -48,7 +48,7 @@ class BlendSource(Config):
     )
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def sources(self) -> tuple[str, ...]:
         """`source` as a tuple."""
         return (self.source,) if isinstance(self.source, str) else self.source
 

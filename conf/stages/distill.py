@@ -105,17 +105,6 @@ class DistillConfig(WithDistillationLoss, WithEarlyStopping, WithHeads, WithDocu
     def own_steps(self) -> int:
         return self.steps - self.begun
 
-    @model_validator(mode="before")
-    @classmethod
-    def _one_layout(cls, values: object) -> object:
-        if isinstance(values, dict) and "teacher_parallel" in values:
-            raise ValueError(
-                "distill.teacher_parallel is not a setting, because teacher and student run in the same ranks, as"
-                " distill.parallel says; store the teacher's logits, in a layout of their own: distill.offline=true,"
-                " logits.parallel"
-            )
-        return values
-
     @model_validator(mode="after")
     def _goes_on(self) -> Self:
         if self.begun and self.begun >= self.steps:

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from conf.base import MOST_PROCESSES, Execution, Later, Precision, Resumes, Seed, StageConfig
+from conf.base import MOST_PROCESSES, Execution, Later, Precision, Resumes, Seed, StageConfig, TopP
 from conf.estimate import memory, passes
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import InOneProcess, Parallel
@@ -53,12 +53,7 @@ class GenerateConfig(StageConfig):
         default=512, ge=1, description="Maximum tokens per answer; answers that do not end by then are rejected."
     )
     temperature: float = Field(default=0.0, ge=0, description="Sampling temperature; 0: greedy decoding.")
-    top_p: float = Field(
-        default=1.0,
-        gt=0,
-        le=1,
-        description="Nucleus sampling: sample from the most likely tokens with this total probability.",
-    )
+    top_p: TopP = 1.0
     stop: tuple[str, ...] = Field(
         default=(), max_length=4, description="Stop strings: an answer ends before any of them; base models need these."
     )

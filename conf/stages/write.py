@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from conf.base import Execution, Precision, Resumes, Seed, StageConfig
+from conf.base import Execution, Precision, Resumes, Seed, StageConfig, TopP
 from conf.estimate import memory, passes
 from conf.estimate.numbers import JobEstimate, Models, StageEstimate
 from conf.parallel import InOneProcess, Parallel
@@ -36,12 +36,7 @@ class WriteConfig(StageConfig):
         ),
     )
     temperature: float = Field(default=1.0, gt=0, description="Sampling temperature.")
-    top_p: float = Field(
-        default=1.0,
-        gt=0,
-        le=1,
-        description="Nucleus sampling: sample from the most likely tokens with this total probability.",
-    )
+    top_p: TopP = 1.0
     seed: Seed = Field(default=1, description="Sampling seed.")
     batch: Annotated[int, Execution()] = Field(default=64, ge=1, description="Documents written at once.")
     precision: Precision = Field(default="bf16", description="Precision of the teacher.")

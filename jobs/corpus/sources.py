@@ -13,8 +13,10 @@ from typing import Any
 
 from conf.content import COMPRESSED, open_bytes, whole
 from conf.sources import CORPUS, EXTRACTED, SPLITS, SourceFile, is_local, select, split_name
+from conf.spec import Spec
 from conf.stages.data import DataConfig
 from conf.stages.records import RecordsConfig
+from conf.stages.write import WRITTEN
 from jobs.corpus.lines import shown
 from jobs.corpus.pieces import pieces
 from jobs.corpus.readers import Count, Document, documents_of, read_file
@@ -38,6 +40,14 @@ class Part:
     extracted: bool = False
     name: str = ""
     files: tuple[SourceFile, ...] = ()
+
+
+def settings_of(spec: Spec) -> DataConfig:
+    """The settings of a job that reads a corpus; what a teacher wrote is a file by now."""
+    config = DataConfig.model_validate(spec.config)
+    if WRITTEN not in spec.inputs:
+        return config
+    return config.model_copy(update={"source": str(Path(spec.inputs[WRITTEN]) / "documents.jsonl")})
 
 
 def split_of(text: str, config: DataConfig | RecordsConfig, own: frozenset[str] = frozenset()) -> str:

@@ -13,7 +13,7 @@ from conf.parallel import Parallel
 from conf.rotary import check_documents
 from conf.spec import Spec
 from conf.stages.distill import DistillConfig
-from jobs.megatron import distillation, evaluation, fp8_weights, inputs, mtp, training, weights
+from jobs.megatron import distillation, evaluation, inputs, mtp, teacher_weights, training, weights
 from jobs.megatron import fused_loss as head
 from jobs.megatron.early_stopping import Watch
 from jobs.megatron.model import DTYPES, build
@@ -43,7 +43,7 @@ def distil(spec: Spec, config: DistillConfig, device: torch.device, until: int |
         inputs.check_logits(Path(spec.inputs["logits"]), teacher_path, data, document_mask=config.document_mask)
         model, objective = student, _objective(config, StoredTeacher(Path(spec.inputs["logits"]), config))
     else:
-        teacher = fp8_weights.teacher(teacher_path, teacher_config, config, device)
+        teacher = teacher_weights.teacher(teacher_path, teacher_config, config, device)
         _check_teacher(teacher, teacher_config, config, read[1])
         model = distillation.pair(student, teacher, config)
         objective = _objective(config, distillation.running_teacher, model)

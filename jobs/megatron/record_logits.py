@@ -32,7 +32,7 @@ def store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
     import torch
     from megatron.core import parallel_state
 
-    from jobs.megatron import fp8_weights, inputs
+    from jobs.megatron import inputs, teacher_weights
     from jobs.tokens import logit_store
     from jobs.tokens.packing import PackedRecords
 
@@ -47,7 +47,7 @@ def store(spec: Spec, config: LogitsConfig, device: torch.device) -> None:
     logit_store.check_disk(
         output, sum(int(packed.records.mask.sum()) for packed in splits.values()), config, hf_config["vocab_size"]
     )
-    model = fp8_weights.teacher(teacher, hf_config, config, device).eval()
+    model = teacher_weights.teacher(teacher, hf_config, config, device).eval()
     names = {split: _names(split, packed) for split, packed in splits.items()}
     all_shards = [(name, splits[split], rows) for split in SPLITS for name, rows in names[split].items()]
     metrics = Metrics(output) if torch.distributed.get_rank() == 0 else None

@@ -65,13 +65,30 @@ def write(folder: Path, report: Report, figures: dict[str, str]) -> Report:
 
 def make_report(name: str, recipe: Recipe, models: list[ReportModel], extras: RunExtras = NO_EXTRAS) -> Report:
     """The report of a run; `models` are all measured models, the teacher first."""
-    rows, scores = recipe_rows(recipe, models), {model.model: model.scores for model in models}
+    scores = {model.model: model.scores for model in models}
     judged = {model.model: model.benchmarks for model in models}
+    measured = _measured(name, recipe, models, extras)
+    claims = parts.claims.decide(recipe, measured.rows, scores, judged)
+    decided = measured.model_copy(update={"claims": claims, "winner": winner.choose(recipe, measured, scores, judged)})
+    leaked = parts.contamination.summary(measured.contamination)
+    sentences = (*summary(decided), *leaked, *([decided.winner.sentence] if decided.winner else []))
+    return decided.model_copy(
+        update={
+            "summary": sentences,
+            "sections": _sections(recipe, decided),
+            "verdict": verdict(recipe, decided),
+        }
+    )
+
+
+def _measured(name: str, recipe: Recipe, models: list[ReportModel], extras: RunExtras) -> Report:
+    """What was measured and kept, before anything is decided about models or said of them."""
+    rows = recipe_rows(recipe, models)
     scored = parts.benchmarks.read_benchmarks(models)
     distilled = {model.model: model.training for model in models if model.stage == "distill" and model.training}
     pruned = {model.model: model.path for model in models if model.stage == "prune"}
     quantized = {model.model: str(Path(model.path).parent) for model in models if model.stage == "quantize"}
-    measured = Report(
+    return Report(
         version=VERSION,
         name=name,
         description=recipe.description,
@@ -99,20 +116,9 @@ def make_report(name: str, recipe: Recipe, models: list[ReportModel], extras: Ru
         searches={student: parts.pruning.ranked_search(result) for student, result in extras.searches.items()},
         quantized=parts.quantization.read_quantized(quantized),
         verified=parts.verification.read_verified(models),
-        claims=parts.claims.decide(recipe, rows, scores, judged),
         provenance=provenance(models, extras.stages),
         run=extras.run,
         ladder=ladder.choose_format(recipe, rows, scored),
-    )
-    decided = measured.model_copy(update={"winner": winner.choose(recipe, measured, scores, judged)})
-    leaked = parts.contamination.summary(measured.contamination)
-    sentences = (*summary(decided), *leaked, *([decided.winner.sentence] if decided.winner else []))
-    return decided.model_copy(
-        update={
-            "summary": sentences,
-            "sections": _sections(recipe, decided),
-            "verdict": verdict(recipe, decided),
-        }
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conf.load import RecipeError
-from conf.paths import check_links, in_home, located
+from conf.paths import BUILT_IN, check_links, in_home, located
 from conf.stages.data import DataConfig
 from conf.standalone import validate_settings
 from tests.fixtures.flow import RECIPE, told
@@ -35,9 +35,11 @@ def test_glob_starts_at_current_folder_whatever_its_name(typed_in: Path) -> None
     assert glob.glob(located("corpus/*.txt")) == [str(typed_in / "corpus" / "a.txt")]  # noqa: PTH207
 
 
-@pytest.mark.parametrize("name", ["owner/name", "wikitext", "owner/name@0123abc", "world", "quiz", "/data/x"])
+@pytest.mark.parametrize("name", ["owner/name", "wikitext", "owner/name@0123abc", *BUILT_IN, "/data/x"])
 def test_what_is_no_relative_path_stays(typed_in: Path, name: str) -> None:
-    (typed_in / "world").mkdir(exist_ok=True)
+    """Not even where a folder has the name of what imbik makes."""
+    for built_in in BUILT_IN:
+        (typed_in / built_in).mkdir(exist_ok=True)
     assert located(name) == name
 
 

@@ -56,6 +56,16 @@ def test_documents_are_written_and_read_as_a_corpus(inputs: dict[str, Path], wor
     assert sorted(texts(read)) == sorted(documents(output))
 
 
+def test_ranks_read_what_was_written(inputs: dict[str, Path], words: Path, tmp_path: Path) -> None:
+    output = run_job("write", SETTINGS, inputs, tmp_path / "made")
+    given = {"tokenizer": words, "written": output}
+    shares = {"source": "written", "validation_share": 0, "test_share": 0}
+    alone = run_job("data", shares, given, tmp_path / "alone")
+    run_job("curate", shares | {"ranks": 2}, given, tmp_path / "together")
+    together = run_job("data", shares | {"ranks": 2}, given, tmp_path / "together")
+    assert (together / "train.bin").read_bytes() == (alone / "train.bin").read_bytes()
+
+
 def test_what_is_written_depends_on_the_seed(inputs: dict[str, Path], tmp_path: Path) -> None:
     written = [documents(run_job("write", SETTINGS | {"seed": s}, inputs, tmp_path / str(s))) for s in (1, 2)]
     assert not set(written[0]) & set(written[1])

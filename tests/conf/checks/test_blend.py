@@ -70,12 +70,14 @@ REFUSED = {
     ),
     "written and other text": (
         [WEIGHED, "write.documents=9", "blend.sources.more.source=[written, world]"],
-        "blend.sources.more.source has 'written' beside other text, or a second time; give it one source of its own",
+        "blend.sources.more.source has 'written', what a recipe's teacher writes, which is the whole source of a corpus"
+        " of the blend and nothing else; set blend.sources.NAME.source=written",
     ),
     "written twice": (
         [WEIGHED, *WRITTEN, "blend.sources.again={source: written, weight: 1}"],
-        "blend.sources.again.source has 'written' beside other text, or a second time",
+        "blend.sources.again.source is 'written', and so is that of more; remove one of the two",
     ),
+    "written as the corpus": ([WEIGHED, "data.source=written"], "data.source has 'written', what a recipe's teacher"),
     "another form": (
         [WEIGHED, *WRITTEN, "blend.sources.more.join=line"],
         "blend.sources.more sets text_field or join, but what the teacher writes has one form; remove them",

@@ -78,7 +78,6 @@ REFUSED: list[tuple[type[Config], dict[str, Any], str]] = [
     (DistillConfig, OFFLINE | {"best_by": "val_kl", "keep": "best"}, "full vocabulary"),
     (DistillConfig, OFFLINE | {"best_by": "val_kl", "patience": 2}, "full vocabulary"),
     (DistillConfig, OFFLINE | {"teacher_weights": "fp8"}, "no teacher is loaded; remove it, and set logits.teacher_w"),
-    (DistillConfig, {"teacher_parallel": {"processes": 2}}, "in the same ranks, .* distill.offline=true, logits.paral"),
     (DistillConfig, {"teacher_weights": "fp8", "steps": 0}, "teacher_weights is fp8 but steps is 0"),
     (DistillConfig, {"best_by": "mmlu"}, "evaluate_every is empty"),
     (DistillConfig, {"evaluate_every": 11}, "more than the 10 steps"),

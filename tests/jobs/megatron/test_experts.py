@@ -166,3 +166,11 @@ def test_experts_of_all_ranks_stand_in_a_models_order(monkeypatch: pytest.Monkey
     names = [f"model.layers.{layer}.mlp.{part}" for layer in (1, 10) for part in parts]
     assert [names[0] for names, *_ in plan] == [*names, "model.norm.weight", "lm_head.weight"]
     assert [owners for *_, owners in plan[:5]] == [[4, 5], [4, 5], [4, 5], [6, 7], [6, 7]]
+
+
+def test_experts_one_after_another_may_have_no_gradient() -> None:
+    """So no sum of gradients may begin before the backward pass has ended."""
+    assert experts.one_by_one(made())
+    dense = {name: size for name, size in SHAPE.items() if "experts" not in name} | {"architecture": "qwen3"}
+    config = megatron.config_of_shape(Shape.model_validate(dense), 32, 0)
+    assert not experts.one_by_one(megatron.build(config, Parallel(), "fp32", torch.device("cpu")))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from conf.estimate import memory, narrow
+from conf.estimate import memory, teacher_weights
 from conf.parallel import Parallel
 from conf.shape import Shape
 from conf.stages.distill import DistillConfig
@@ -37,17 +37,17 @@ def test_a_weight_takes_a_byte_and_an_output_a_scale(
     scales = (ATTENTION["split"] + experts * MLP["split"]) // parallel.tensor
     scales += ATTENTION["whole"] + experts * MLP["whole"]
     layers = 4 // parallel.pipeline
-    assert narrow.saved(shape, one_pass(precision=precision), parallel) == layers * (
+    assert teacher_weights.saved(shape, one_pass(precision=precision), parallel) == layers * (
         (wide - 1) * weights - wide * scales
     )
 
 
 def test_a_gpu_widens_all_experts_of_a_rank() -> None:
     gate = 2 * 8 * 2 * 16
-    assert narrow.widened(LLAMA, one_pass(), ALONE) == gate
-    assert narrow.widened(LLAMA, one_pass(), Parallel(processes=2, tensor=2)) == gate // 2
-    assert narrow.widened(MIXED, one_pass("cpu", "fp32"), ALONE) == 2 * gate
-    assert narrow.widened(MIXED, one_pass(), Parallel(processes=2, expert=2)) == 2 * gate
+    assert teacher_weights.widened(LLAMA, one_pass(), ALONE) == gate
+    assert teacher_weights.widened(LLAMA, one_pass(), Parallel(processes=2, tensor=2)) == gate // 2
+    assert teacher_weights.widened(MIXED, one_pass("cpu", "fp32"), ALONE) == 2 * gate
+    assert teacher_weights.widened(MIXED, one_pass(), Parallel(processes=2, expert=2)) == 2 * gate
 
 
 def test_the_plan_counts_what_fp8_saves() -> None:
@@ -56,11 +56,11 @@ def test_the_plan_counts_what_fp8_saves() -> None:
         return memory.training(LLAMA, config, "cuda", LLAMA)
 
     full, fp8 = training("full"), training("fp8")
-    assert full.teacher - fp8.teacher == narrow.saved(LLAMA, one_pass(), ALONE)
+    assert full.teacher - fp8.teacher == teacher_weights.saved(LLAMA, one_pass(), ALONE)
     assert (full.weights, full.optimizer, full.activations) == (fp8.weights, fp8.optimizer, fp8.activations)
     stored = [memory.storing(LLAMA, one_pass(), ALONE, fp8=fp8) for fp8 in (False, True)]
-    assert stored[0].weights - stored[1].weights == narrow.saved(LLAMA, one_pass(), ALONE)
-    assert stored[1].activations - stored[0].activations == narrow.widened(LLAMA, one_pass(), ALONE)
+    assert stored[0].weights - stored[1].weights == teacher_weights.saved(LLAMA, one_pass(), ALONE)
+    assert stored[1].activations - stored[0].activations == teacher_weights.widened(LLAMA, one_pass(), ALONE)
 
 
 def test_keys_are_those_from_before_the_setting() -> None:

@@ -1,5 +1,5 @@
-"""Bytes of a model that only runs forward, with the matrices of its layers in FP8 (jobs/megatron/fp8_weights.py): pure
-functions of dimensions and layout. tests/jobs/test_memory.py measures them on the CPU."""
+"""Bytes of a model that only runs forward, with the matrices of its layers in FP8 (jobs/megatron/teacher_weights.py):
+pure functions of dimensions and layout. tests/jobs/test_memory.py measures them on the CPU."""
 
 from __future__ import annotations
 

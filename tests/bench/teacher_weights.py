@@ -1,8 +1,7 @@
-"""A teacher with its layers' matrices in FP8: `python -m tests.bench.fp8_teacher` (about three minutes on one core).
+"""A teacher with its layers' matrices in FP8: `python -m tests.bench.teacher_weights` (three minutes on one core).
 
 stories260K with its MLP narrowed to 128 is distilled alike by the teacher in fp32 and in FP8, on two seeds each; and a
-forward pass of both is timed. Writes results/fp8_teacher.{json,md}. Not a
-test: it asserts nothing."""
+forward pass of both is timed. Writes results/teacher_weights.{json,md}."""
 
 from __future__ import annotations
 
@@ -47,7 +46,7 @@ def taught(inputs: dict[str, Path], folder: Path, seed: int, held: str) -> dict[
 
 def passed(directory: Path, precision: Any) -> dict[str, Any]:
     """Bytes that the model in `directory` holds and processor time of a forward pass, held in both ways in turn."""
-    from jobs.megatron import fp8_weights
+    from jobs.megatron import teacher_weights
     from jobs.megatron.device import machine
     from jobs.megatron.model import read_config
 
@@ -58,8 +57,8 @@ def passed(directory: Path, precision: Any) -> dict[str, Any]:
         models = {}
         for held in HELD:
             config: Any = SimpleNamespace(parallel=Parallel(), precision=precision, teacher_weights=held)
-            models[held] = fp8_weights.teacher(directory, hf_config, config, device).eval()
-            entry[held] = {"bytes": fp8_weights.held(models[held]), "seconds": []}
+            models[held] = teacher_weights.teacher(directory, hf_config, config, device).eval()
+            entry[held] = {"bytes": teacher_weights.held(models[held]), "seconds": []}
         for _ in range(PASSES):
             for held, model in models.items():
                 start = time.process_time()
@@ -74,7 +73,7 @@ def table(record: dict[str, Any]) -> str:
     """The result as Markdown."""
     lines = ["# A teacher in FP8", ""]
     lines += [
-        f"{record['date']}, {record['processor']}, one thread of a busy machine; `python -m tests.bench.fp8_teacher`.",
+        f"{record['date']}, {record['processor']}, one thread; `python -m tests.bench.teacher_weights`.",
         f"stories260K with an MLP of 128 instead of 172, {STEPS} steps of distillation, 8 x 128 tokens each, fp32:",
         "cross-entropy on held-out text, nats per token.",
         "",
@@ -112,8 +111,8 @@ def main() -> None:
         students = [taught(inputs, folder, seed, held) for seed in SEEDS for held in HELD]
     record = {"date": time.strftime("%Y-%m-%d"), "processor": processor.kind(), "steps": STEPS}
     record |= {"taught": students, "passed": passes}
-    (RESULTS / "fp8_teacher.json").write_text(json.dumps(record, indent=1) + "\n")
-    (RESULTS / "fp8_teacher.md").write_text(table(record))
+    (RESULTS / "teacher_weights.json").write_text(json.dumps(record, indent=1) + "\n")
+    (RESULTS / "teacher_weights.md").write_text(table(record))
 
 
 if __name__ == "__main__":

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from conf.parallel import Parallel
-from jobs.megatron import fp8_weights
+from jobs.megatron import teacher_weights
 from jobs.tokens.windows import Windows
 
 
 def test_a_row_has_the_least_power_of_two_that_holds_it() -> None:
     matrix = torch.tensor([[448.0, 1.0], [-449.0, 0.0], [0.0, 0.0], [2.0**-40, 0.0], [3.5, -3.4]])
-    found = fp8_weights.scales(matrix)
+    found = teacher_weights.scales(matrix)
     assert found.flatten().tolist() == [2, 2, 1, 2.0**-48, 2.0**-6]
     largest = matrix.abs().amax(1, keepdim=True)
     assert ((matrix / found).abs() <= 448).all() and (largest / found >= 112).logical_or(largest == 0).all()
@@ -27,7 +27,7 @@ def loaded(directory: Path, held: Any, precision: Any = "fp32") -> Any:
 
     config = SimpleNamespace(parallel=Parallel(), precision=precision, teacher_weights=held)
     path = directory / "model"
-    return fp8_weights.teacher(path, read_config(path), config, torch.device("cpu")).eval()
+    return teacher_weights.teacher(path, read_config(path), config, torch.device("cpu")).eval()
 
 
 @pytest.mark.slow
@@ -37,7 +37,7 @@ def test_matrices_of_layers_take_a_byte_a_weight(
 ) -> None:
     narrow, full = (loaded(teacher, held, precision) for held in ("fp8", "full"))
     shares = {
-        part: fp8_weights.held(getattr(narrow, part)) / fp8_weights.held(getattr(full, part))
+        part: teacher_weights.held(getattr(narrow, part)) / teacher_weights.held(getattr(full, part))
         for part in ("decoder", "embedding")
     }
     assert least < shares["decoder"] < most and shares["embedding"] == 1
@@ -59,7 +59,7 @@ def test_a_widened_weight_is_the_nearest_of_its_row(one_rank: None, teacher: Pat
 
 
 @pytest.mark.slow
-def test_an_fp8_teacher_says_nearly_the_same(one_rank: None, corpus: Path, teacher: Path) -> None:
+def test_an_teacher_weights_says_nearly_the_same(one_rank: None, corpus: Path, teacher: Path) -> None:
     tokens = torch.from_numpy(Windows(corpus / "validation", 64).tokens_at(range(16)))
     logs = []
     for held in ("full", "fp8"):
