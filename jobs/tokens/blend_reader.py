@@ -31,7 +31,8 @@ class Blended:
         self.seq_length, self.stages = seq_length, content.get("stages", [])
         self.names = [entry["name"] for entry in entries]
         self.parts = [
-            Windows(_corpus_folder(data, entry["name"], entry["path"]) / "train", seq_length) for entry in entries
+            Windows(_corpus_folder(data, name, entry["path"]) / "train", seq_length, name)
+            for name, entry in zip(self.names, entries, strict=True)
         ]
         self.weights = np.array([entry["weight"] for entry in entries], dtype=np.float64)
         self.firsts = np.cumsum([0, *(len(part) for part in self.parts)])

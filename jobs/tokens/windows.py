@@ -45,15 +45,17 @@ class Split(Protocol):
 
 
 class Windows:
-    """The windows of one split, read from the memory-mapped tokens on demand."""
+    """The windows of one split, read from the memory-mapped tokens on demand; `corpus` names the one of several that it
+    is of."""
 
-    def __init__(self, prefix: Path, seq_length: int) -> None:
+    def __init__(self, prefix: Path, seq_length: int, corpus: str = "") -> None:
         self.tokens = IndexedTokens(prefix).tokens
         self.seq_length = seq_length
         self.count = (len(self.tokens) - 1) // seq_length
         if self.count < 1:
+            split = f"the {prefix.name} split of {corpus}" if corpus else f"the {prefix.name} split"
             raise ValueError(
-                f"the {prefix.name} split has {len(self.tokens)} tokens, fewer than one sequence of {seq_length} + 1; "
+                f"{split} has {len(self.tokens)} tokens, fewer than one sequence of {seq_length} + 1; "
                 "add text or choose a smaller seq_length"
             )
 

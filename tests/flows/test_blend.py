@@ -112,6 +112,14 @@ def test_a_corpus_that_is_gone_is_one_sentence(tmp_path: Path) -> None:
         training_split(tmp_path / "blend", LENGTH, 9)
 
 
+def test_a_corpus_shorter_than_a_sequence_is_named(tmp_path: Path) -> None:
+    blend(tmp_path, [1, 1], [5, 1])
+    with pytest.raises(
+        ValueError, match=r"^the train split of 1 has 9 tokens, fewer than one sequence of 16 \+ 1; add"
+    ):
+        training_split(tmp_path / "blend", 2 * LENGTH, 9)
+
+
 def blended(text: Path, *more: str) -> list[str]:
     return [f"blend.sources.more={{source: {text}, weight: 1.0}}", *more]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from conf.estimate import capping, memory, narrow, passes
+from conf.estimate import capping, memory, passes, teacher_weights
 from conf.estimate.passes import Device
 from conf.families import FAMILIES
 from conf.parallel import Parallel
@@ -94,7 +94,7 @@ def check(case: Case, found: dict[str, int], device: Device) -> None:
     batch, last = passes.batch_of(config, config.micro_batch, device), config.parallel.pipeline - 1
     teacher = batch.bytes * memory.rank_params(case.teacher, config.parallel, last) if case.teacher else 0
     if case.teacher and config.teacher_weights == "fp8":
-        teacher -= narrow.saved(case.teacher, batch, config.parallel)
+        teacher -= teacher_weights.saved(case.teacher, batch, config.parallel)
     assert said.weights == pytest.approx(found["weights"], rel=STATIC)
     assert said.gradients + said.optimizer == pytest.approx(found["gradients and optimizer"], rel=STATIC)
     if case.teacher:
