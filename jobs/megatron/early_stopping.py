@@ -51,12 +51,15 @@ class Watch:
         """Whether patience has run out."""
         return self.config.patience is not None and self.state.checks_without_improvement >= self.config.patience
 
+    def due(self, step: int) -> bool:
+        """Whether the model is evaluated after `step`."""
+        every = self.config.evaluate_every
+        return every is not None and (step % every == 0 or step == self.config.steps)
+
     def check(self, step: int, validation: dict[str, float]) -> dict[str, float]:
         """After `step`, with the losses of a validation if there was one: evaluate if it is due, and judge; returns the
         new scores."""
-        every = self.config.evaluate_every
-        due = every is not None and (step % every == 0 or step == self.config.steps)
-        scores = self.evaluate() if due and self.evaluate else {}
+        scores = self.evaluate() if self.evaluate and self.due(step) else {}
         values = validation | scores
         if self.config.best_by in values:
             self._judge(step, values[self.config.best_by])

@@ -21,7 +21,7 @@ def steps(run: _Run, step: int, end: int, kept: Checkpoints) -> tuple[int, dict[
     config, validation = run.config, dict[str, float]()
     if step == 0:
         validation = run.validate()
-        scores = _check_watch(watch, 0, validation)
+        scores = _check_watch(run, watch, 0, validation)
         if metrics:
             metrics.log(0, end, **validation, **scores)
         if run.may_go_back_to(0) and not existing(kept.folder):
@@ -37,7 +37,7 @@ def steps(run: _Run, step: int, end: int, kept: Checkpoints) -> tuple[int, dict[
         step += 1
         new_validation = run.validate() if step % config.validate_every == 0 or step == config.steps else {}
         validation = new_validation or validation
-        values |= new_validation | _check_watch(watch, step, new_validation)
+        values |= new_validation | _check_watch(run, watch, step, new_validation)
         values |= run.validate_average() if new_validation else {}
         if metrics:
             metrics.log(step, end, **values)
@@ -52,9 +52,11 @@ def steps(run: _Run, step: int, end: int, kept: Checkpoints) -> tuple[int, dict[
     return step, validation
 
 
-def _check_watch(watch: Watch | None, step: int, validation: dict[str, float]) -> dict[str, float]:
+def _check_watch(run: _Run, watch: Watch | None, step: int, validation: dict[str, float]) -> dict[str, float]:
     """The scores `watch` takes after `step`; their evaluation reports no progress."""
     if not watch:
         return {}
+    if watch.due(step):
+        run.gather()  # ranks may evaluate different parts
     with heartbeat.paused():
         return watch.check(step, validation)

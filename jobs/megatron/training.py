@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from megatron.core import parallel_state
-from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
 from megatron.core.models.gpt import GPTModel
 from megatron.core.pipeline_parallel import get_forward_backward_func
 
 from conf.stages.training import Training
-from jobs.megatron import experts
+from jobs.megatron import experts, replicas
 from jobs.megatron import mtp as draft
 from jobs.megatron.averages import WeightAverage
 from jobs.megatron.batches import Batch, mean_over_ranks, micro_batches
@@ -98,19 +96,7 @@ class _Run:
         self.config, self.objective, self.model, self.validation = config, objective, model, validation
         if config.parallel.recompute:
             recompute_layers(model)
-        shared = config.parallel.distributed_optimizer
-        # Each bucket of gradients is summed over the replicas while the backward pass makes the next one.
-        overlap = parallel_state.get_data_parallel_world_size(with_context_parallel=True) > 1
-        overlap = overlap and not experts.one_by_one(model)
-        ddp = DistributedDataParallelConfig(
-            grad_reduce_in_fp32=True, use_distributed_optimizer=shared, overlap_grad_reduce=overlap
-        )
-        self.wrapped = DistributedDataParallel(model.config, ddp, model)
-        if overlap:
-            model.config.no_sync_func = self.wrapped.no_sync  # those of all micro-batches but the last only add up
-        model.config.finalize_model_grads_func = (
-            finalize_model_grads  # otherwise replicated parameters drift between ranks
-        )
+        self.wrapped = replicas.wrapped(model, config)
         self.optimizer = optimizer_of(config, model, self.wrapped)
         self.phases = Phases(config, self.optimizer, model, train, {} if hf_config is None else hf_config)
         self.average = WeightAverage(model, config) if config.average else None
@@ -124,6 +110,10 @@ class _Run:
     def scheduler(self) -> Any:
         """The learning rate of the phase that it is in."""
         return self.phases.scheduler
+
+    def gather(self) -> None:
+        """Have all weights on this rank, as stepped."""
+        replicas.gather(self.wrapped)
 
     def finish(self, step: int, averaged: dict[str, float], output: Path) -> None:
         """Write what the average and the spikes came to after the last step."""

@@ -14,7 +14,9 @@ from safetensors import safe_open
 from tests.fixtures.jobs import SHAPE, TRAINING, ToRun, first, last, ranks_all, run_job, torchrun_all
 from tests.fixtures.weights import cut_after, in_checkpoint, same, tensors
 
-COMMON: dict[str, Any] = TRAINING | {"shape": SHAPE, "steps": 4, "warmup_steps": 0, "checkpoint_every": 2}
+UNTIED = SHAPE | {"tie_word_embeddings": False}
+"""Its output layer, which only the losses read, is gathered last."""
+COMMON: dict[str, Any] = TRAINING | {"shape": UNTIED, "steps": 4, "warmup_steps": 0, "checkpoint_every": 2}
 COMMON |= {"micro_batch": 2, "validate_every": 4}
 DATA = {"processes": 2, "threads": 1}
 SHARED = DATA | {"distributed_optimizer": True}

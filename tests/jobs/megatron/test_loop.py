@@ -23,8 +23,13 @@ class Run:
 
     def __init__(self, back: tuple[int, ...] = (), spikes: tuple[int, ...] = ()) -> None:
         self.back, self.spikes, self.validated = back, list(spikes), 0
+        self.done, self.gathered = 0, list[int]()
+
+    def gather(self) -> None:
+        self.gathered.append(self.done)
 
     def step(self, step: int) -> dict[str, float]:
+        self.done = step + 1
         if step in self.spikes:
             self.spikes.remove(step)
             raise Rewind("a spike")
@@ -69,11 +74,14 @@ class Kept:
 
 
 class Patience:
-    """A watch that has seen enough after a step."""
+    """A watch that has seen enough after a step, and evaluates after every step but one."""
 
     def __init__(self, last: int) -> None:
         self.last, self.checked = last, list[tuple[int, bool]]()
         self.patience_exhausted = last < 0
+
+    def due(self, step: int) -> bool:
+        return step != 3
 
     def check(self, step: int, validation: dict[str, float]) -> dict[str, float]:
         self.checked.append((step, bool(validation)))
@@ -86,6 +94,7 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]
     def run(step: int = 0, end: int = 5, stops: dict[int, str] | None = None, **given: Any) -> Any:
         made = Run(**{name: given.pop(name) for name in ("back", "spikes") if name in given})
         kept: Any = Kept(tmp_path, **given)
+        kept.run = made
         looks = iter(range(step + 1, 99))
         monkeypatch.setattr(interrupt, "stop_requested", lambda: (stops or {}).get(next(looks)))
         monkeypatch.setattr(loop.heartbeat, "paused", lambda: contextlib.nullcontext())
@@ -149,6 +158,11 @@ def test_patience_ends_a_run_early(last: int, ended: int, saved: list[int], trai
     assert found[0] == ended and kept.saved == saved
     assert watch.checked == [(step, step in (0, 2, 4, 5)) for step in range(ended + 1)]
     assert all(kept.logged[step]["score"] == step for step in range(ended + 1))
+
+
+def test_weights_are_gathered_before_an_evaluation(train: Callable[..., Any]) -> None:
+    assert train(watch=Patience(9))[0].run.gathered == [0, 1, 2, 4, 5]
+    assert train()[0].run.gathered == []
 
 
 def test_patience_that_ended_before_stays_ended(train: Callable[..., Any]) -> None:
