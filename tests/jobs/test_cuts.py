@@ -1,16 +1,22 @@
-"""The shape of a cut model, and cuts that do not fit their teacher."""
+"""The shape of a cut model, what is left of its layers, and cuts that do not fit their teacher."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
+from conf.spec import Spec
 from conf.stages.prune import PruneConfig
 from jobs import prune
+from jobs.megatron import device, inputs
 from jobs.megatron import model as megatron
-from tests.fixtures.families import random_model
+from tests.fixtures.families import logits, random_model
 from tests.jobs.test_families import SIZES
 
 TEACHER: dict[str, Any] = {
@@ -89,3 +95,33 @@ def test_what_was_kept_is_told_of_the_layers_that_are_left() -> None:
     assert found["hidden_size"] == {"kept": 3}
     for axis in ("ffn_hidden_size", "num_attention_heads"):
         assert found[axis] == {"2": {"kept": 2}, "4": {"kept": 4}}
+
+
+@pytest.mark.usefixtures("one_rank")
+def test_the_layers_that_are_left_compute_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of four is dropped; the third has no rotary embedding either."""
+    sizes = SIZES | {"hidden_size": 16, "intermediate_size": 24, "vocab_size": 24, "head_dim": 4}
+    given = sizes | {"no_rope_layers": [1, 0, 0, 1]}
+    model = random_model("smollm3", tmp_path / "teacher" / "model", torch.float32, **given)
+    (tmp_path / "teacher" / "model" / "tokenizer.json").write_text("{}")
+    monkeypatch.setattr(inputs, "checked_model", lambda folder, *_, **__: megatron.read_config(folder))
+    monkeypatch.setattr(device, "machine", lambda *_, **__: contextlib.nullcontext(torch.device("cpu")))
+    roles = {role: str(tmp_path / role) for role in ("teacher", "data")}
+    prune.run(Spec(stage="prune", key="k", config={"drop_layers": [2]}, inputs=roles, output=str(tmp_path)))
+    del model.model.layers[1]
+    tokens = torch.arange(24)[None]
+    left = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    torch.testing.assert_close(logits(left, tokens), logits(model, tokens), rtol=1e-4, atol=1e-5)
+    assert left.config.no_rope_layers == [1, 0, 1]
+    told = json.loads((tmp_path / "kept.json").read_text())
+    (axis,) = told["axes"].values()
+    assert (axis["of"], axis["count"], axis["ranges"], told["ranking"]) == (4, 3, "1, 3-4", None)
+    assert told["cache_bytes"] == {"before": 2 * 2 * 4 * 2 * 4, "after": 2 * 2 * 3 * 2 * 4}
+
+
+def test_another_engine_cuts_where_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = Spec(stage="prune", key="k", config={"engine": "nemo"}, output=str(tmp_path))
+    asked: list[Spec] = []
+    monkeypatch.setattr(prune.nemo, "run", asked.append)
+    prune.run(spec)
+    assert asked == [spec]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.benchmarks import choices, judging, letters, numerals, programs
+from jobs.benchmarks import choices, letters, numerals, programs
 from jobs.benchmarks.table import BENCHMARKS
 
 
@@ -199,6 +199,13 @@ def test_up_to_ten_lettered_options() -> None:
             letters.mmlu_pro(pro(letter, count))
 
 
+@pytest.mark.parametrize(
+    ("reasoning", "answer"), [("", "The answer is (C)."), ("A: Let's think step by step. So (C).", "So (C).")]
+)
+def test_a_worked_example_reasons_where_it_can(reasoning: str, answer: str) -> None:
+    assert letters.mmlu_pro(pro("C", 3) | {"cot_content": reasoning}).answer == answer
+
+
 def test_a_task_of_mbpp_shows_three_tests_and_runs_all() -> None:
     row = {"task_id": 11, "text": "Add.", "code": "pass", "test_list": ["assert 1", "assert 2", "assert 3", "assert 4"]}
     question = programs.mbpp(row | {"test_setup_code": "import os"})
@@ -221,23 +228,3 @@ def test_mbpps_test_split_is_500_tasks(number: int, asked: bool) -> None:
 )
 def test_signs_and_zeros_of_a_number(response: str, number: str) -> None:
     assert numerals.extract(response) == number
-
-
-@pytest.mark.parametrize(("used", "limit"), [(0.1, 3), (0.75, 3), (0.8, 3.2), (5, 20)])
-def test_a_program_may_take_four_times_its_reference(
-    used: float, limit: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    verdict = judging.Verdict(correct=True, extracted="x", seconds=used)
-    monkeypatch.setattr(judging, "judge", lambda *_: iter([verdict]))
-    checked = judging.check_references(BENCHMARKS["humaneval"], [ADD], 1, 1)
-    assert checked.seconds == {ADD.id: pytest.approx(limit)} and checked.failed == {}
-    assert judging.check_references(BENCHMARKS["gsm8k"], [ADD], 1, 1).seconds == {}
-
-
-def test_shares_of_further_scores_are_of_all_responses() -> None:
-    verdicts = [
-        judging.Verdict(correct=True, extracted="1", others={"acc": first, "acc_norm": second})
-        for first, second in ((True, True), (False, True), (False, False), (False, True))
-    ]
-    assert judging.shares_of_others(verdicts) == {"acc": 1 / 4, "acc_norm": 3 / 4}
-    assert judging.shares_of_others([judging.Verdict(correct=True, extracted="1")]) == {}
