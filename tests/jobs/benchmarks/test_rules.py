@@ -39,6 +39,8 @@ TEXTS = [
     "Write a poem about cats. Cats are good; the cat sat. CATS AND DOGS",
     " ",
     "<<>>",
+    "first\n***\n***\nthird",
+    "one******\n******two",
 ]
 SETTINGS: dict[str, list[dict[str, Any]]] = {
     "keywords:existence": [{"keywords": ["cat", "poem"]}, {"keywords": ["cats"]}],
@@ -51,7 +53,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "keywords:letter_frequency": [
         {"letter": "e", "let_frequency": 5, "let_relation": relation} for relation in ("less than", "at least")
     ],
-    "length_constraints:number_paragraphs": [{"num_paragraphs": count} for count in (1, 3)],
+    "length_constraints:number_paragraphs": [{"num_paragraphs": count} for count in (1, 2, 3)],
     "length_constraints:number_words": [
         {"num_words": count, "relation": relation} for count in (3, 10) for relation in ("less than", "at least")
     ],
