@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import torch
 from megatron.core import parallel_state
+from torch.distributed import ReduceOp
 
-from jobs.megatron.divergence import Divergence, TopKLogits, compare_logits, covers_vocabulary, top_k_logits
+from jobs.megatron.divergence import (
+    Divergence,
+    TopKLogits,
+    at,
+    compare_logits,
+    covers_vocabulary,
+    minus_one_hot,
+    top_k_logits,
+    z_loss,
+)
 
 TEACHER = torch.tensor([[2.0, -1.0, 0.5, 1.5, 0.0], [0.1, 0.3, -2.0, 1.0, 3.0]])
 STUDENT = torch.tensor([[0.0, 1.0, -0.5, 2.0, 0.3], [1.0, -1.0, 0.2, 0.4, 2.5]])
@@ -115,3 +128,80 @@ def test_top_k_of_all_covers_vocabulary(top_k: int | None, whole: bool) -> None:
 def test_scale_is_squared_temperature() -> None:
     assert Divergence(temperature=3.0, scaled=True).scale == 9.0
     assert Divergence(temperature=3.0).scale == 1.0
+
+
+@pytest.fixture
+def sliced(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], Any]], list[Any]]:
+    """What two tensor-parallel ranks, threads here, return of a function of the rank."""
+    own, barrier, parts = threading.local(), threading.Barrier(2, timeout=20), [torch.empty(0)] * 2
+
+    def exchanged(tensor: torch.Tensor) -> list[torch.Tensor]:
+        parts[own.rank] = tensor.clone()
+        barrier.wait()
+        found = list(parts)
+        barrier.wait()
+        return found
+
+    def all_reduce(tensor: torch.Tensor, op: Any = ReduceOp.SUM, group: Any = None) -> None:
+        one, other = exchanged(tensor)
+        tensor.copy_(torch.maximum(one, other) if op == ReduceOp.MAX else one + other)
+
+    def all_gather(found: list[torch.Tensor], tensor: torch.Tensor, group: Any = None) -> None:
+        for place, part in zip(found, exchanged(tensor), strict=True):
+            place.copy_(part)
+
+    def ranked(work: Callable[[int], Any], rank: int) -> Any:
+        own.rank = rank
+        return work(rank)
+
+    monkeypatch.setattr(parallel_state, "get_tensor_model_parallel_world_size", lambda: 2)
+    monkeypatch.setattr(parallel_state, "get_tensor_model_parallel_rank", lambda: own.rank)
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+    monkeypatch.setattr(torch.distributed, "all_gather", all_gather)
+
+    def run(work: Callable[[int], Any]) -> list[Any]:
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(lambda rank: ranked(work, rank), range(2)))
+
+    return run
+
+
+OURS, THEIRS = torch.randn(2, 7, 6, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("support", [{}, {"top_k": 2}, {"top_k": 4}, {"top_k": 2, "rest": True}, {"top_k": 6}])
+def test_slices_of_a_vocabulary_are_one(
+    kind: Any, support: dict[str, Any], monkeypatch: pytest.MonkeyPatch, sliced: Any
+) -> None:
+    """Whichever rank holds the teacher's largest logits; slices of three, so that four are more than a rank has."""
+    how = Divergence(kind=kind, temperature=1.5, **support)
+    halves = [slice(0, 3), slice(3, 6)]
+    found = sliced(
+        lambda rank: compare_logits(OURS[:, halves[rank]].clone(), THEIRS[:, halves[rank]].clone(), None, how)
+    )
+    monkeypatch.setattr(parallel_state, "get_tensor_model_parallel_world_size", lambda: 1)
+    value, gradient = compare_logits(OURS.clone(), THEIRS.clone(), None, how)
+    for own_value, _ in found:
+        torch.testing.assert_close(own_value, value)
+    torch.testing.assert_close(torch.cat([slope for _, slope in found], -1), gradient)
+
+
+def test_the_z_loss_is_the_square_of_the_logarithm(sliced: Any) -> None:
+    logits = OURS.double().requires_grad_()
+    expected = logits.logsumexp(-1).square()
+    expected.sum().backward()
+    found = sliced(lambda rank: z_loss(logits.detach()[:, 3 * rank : 3 * rank + 3].clone()))
+    for value, _ in found:
+        torch.testing.assert_close(value, expected.detach())
+    torch.testing.assert_close(torch.cat([slope for _, slope in found], -1), logits.grad)
+
+
+def test_a_label_is_in_one_slice(sliced: Any) -> None:
+    """The first and the last of each rank's three tokens too."""
+    labels = torch.tensor([0, 1, 2, 3, 4, 5, 3])
+    whole = OURS[torch.arange(7), labels]
+    found = sliced(lambda rank: at(OURS[:, 3 * rank : 3 * rank + 3], labels))
+    assert all(torch.equal(each, whole) for each in found)
+    found = sliced(lambda rank: minus_one_hot(OURS[:, 3 * rank : 3 * rank + 3].clone(), labels))
+    assert torch.equal(torch.cat(found, -1), OURS - torch.nn.functional.one_hot(labels, 6))

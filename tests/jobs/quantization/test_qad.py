@@ -104,6 +104,12 @@ def test_steps_are_those_of_adamw() -> None:
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_the_rate_rises_to_its_height_and_falls_to_its_least() -> None:
+    config = QADConfig.model_validate(SETTINGS | {"steps": 6, "min_lr": 1e-3})
+    falls = [1e-3 + 9e-3 * (1 + math.cos(math.pi * part / 4)) / 2 for part in range(5)]
+    assert [qad.learning_rate(config, step) for step in range(7)] == pytest.approx([5e-3, 1e-2, *falls])
+
+
 def test_a_gradient_that_is_no_number_is_refused() -> None:
     one = run()
     one.model.lm_head.weight.data.fill_(torch.nan)
@@ -208,6 +214,16 @@ def test_muon_has_the_matrices_inside_layers(per_head: bool) -> None:
         (view,) = group["split"](named[name])
         heads = 4 if "q_proj" in name else 2 if "k_proj" in name or "v_proj" in name else 0
         assert tuple(view.shape) == ((1, heads, 4, 16) if heads and per_head else tuple(named[name].shape))
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_muon_steps_as_the_recipe_says(precision: str, dtype: torch.dtype) -> None:
+    settings = SETTINGS | {"precision": precision, "weight_decay": 0.3}
+    optimizer = {"name": "muon", "momentum": 0.7, "iterations": 3}
+    muon, adamw = optimizers.optimizers_of(model(1), QADConfig.model_validate(settings | {"optimizer": optimizer}))
+    assert (muon.dtype, muon.momentum, muon.iterations) == (dtype, 0.7, 3)
+    assert {group["weight_decay"] for group in muon.param_groups} == {0.3}
+    assert {group["weight_decay"] for group in adamw.param_groups} == {0.0, 0.3}
 
 
 @pytest.mark.parametrize("per_head", [False, True])
