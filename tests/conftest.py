@@ -11,7 +11,7 @@ settings.register_profile(
     "imbik", derandomize=True, deadline=None
 )  # the same examples everywhere: a failure is the commit's own
 settings.load_profile("imbik")
-pytest_plugins = ["tests.fixtures.jobs", "tests.fixtures.flow", "tests.fixtures.data", "tests.fixtures.opened"]
+pytest_plugins = [f"tests.fixtures.{name}" for name in ("jobs", "flow", "data", "opened", "slices")]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -135,6 +135,17 @@ def test_norms_are_transformers_own(zero_centred: bool, shared: bool) -> None:
         assert norm(inputs.bfloat16()).dtype is torch.bfloat16 or not zero_centred
 
 
+def test_a_window_counts_its_own_token() -> None:
+    """In the layers that have one; Megatron counts the tokens before it."""
+    sizes = {"num_layers": 2, "hidden_size": 16, "ffn_hidden_size": 24, "num_attention_heads": 2, "num_query_groups": 1}
+    config = config_of_shape(Shape.model_validate(sizes | {"architecture": "gemma3_text"}), 32, 0)
+    config |= {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]}
+    with machine(Parallel(), seed=1) as device:
+        layers = build(config, Parallel(), "fp32", device).decoder.layers
+    assert [layer.self_attention.core_attention.window for layer in layers] == [5, None]
+    assert layers[0].self_attention.core_attention.cap is None
+
+
 @pytest.mark.parametrize(("gpu", "installed"), [(True, True), (True, False), (False, True)])
 def test_transformer_engine_needs_a_gpu(gpu: bool, installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)

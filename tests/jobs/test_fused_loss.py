@@ -7,9 +7,13 @@ import itertools
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from megatron.core import parallel_state
 
 from jobs.megatron import fused_loss as head
 from jobs.megatron.divergence import Divergence, TopKLogits
@@ -272,6 +276,23 @@ def test_stored_targets_are_the_likeliest(chunk: int, cap: float | None, monkeyp
     expected = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
     torch.testing.assert_close(loss.float(), expected, rtol=1e-3, atol=1e-3)
     assert [each.dtype for each in (values, rest, loss)] == [torch.float16, torch.float32, torch.float16]
+
+
+@pytest.mark.parametrize("count", [5, 40])
+def test_stored_targets_of_two_slices_are_those_of_one(
+    count: int, sliced: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On both ranks; forty tokens are more than either holds."""
+    _, teacher, labels, _ = heads()
+    with monkeypatch.context() as patch:
+        patch.setattr(parallel_state, "get_tensor_model_parallel_world_size", lambda: 1)
+        patch.setattr(parallel_state, "get_tensor_model_parallel_rank", lambda: 0)
+        expected = head.top_k_targets(teacher, labels, count)
+    halves = [replace(teacher, weight=half) for half in teacher.weight.chunk(2)]
+    for found in sliced(lambda rank: head.top_k_targets(halves[rank], labels, count)):
+        assert torch.equal(found[0], expected[0])
+        for one, other in zip(found[1:], expected[1:], strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
 
 
 def test_bf16_hidden_states_sum_their_weights_in_fp32() -> None:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import torch
 from megatron.core import parallel_state
-from torch.distributed import ReduceOp
 
 from jobs.megatron.divergence import (
     Divergence,
@@ -128,42 +124,6 @@ def test_top_k_of_all_covers_vocabulary(top_k: int | None, whole: bool) -> None:
 def test_scale_is_squared_temperature() -> None:
     assert Divergence(temperature=3.0, scaled=True).scale == 9.0
     assert Divergence(temperature=3.0).scale == 1.0
-
-
-@pytest.fixture
-def sliced(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], Any]], list[Any]]:
-    """What two tensor-parallel ranks, threads here, return of a function of the rank."""
-    own, barrier, parts = threading.local(), threading.Barrier(2, timeout=20), [torch.empty(0)] * 2
-
-    def exchanged(tensor: torch.Tensor) -> list[torch.Tensor]:
-        parts[own.rank] = tensor.clone()
-        barrier.wait()
-        found = list(parts)
-        barrier.wait()
-        return found
-
-    def all_reduce(tensor: torch.Tensor, op: Any = ReduceOp.SUM, group: Any = None) -> None:
-        one, other = exchanged(tensor)
-        tensor.copy_(torch.maximum(one, other) if op == ReduceOp.MAX else one + other)
-
-    def all_gather(found: list[torch.Tensor], tensor: torch.Tensor, group: Any = None) -> None:
-        for place, part in zip(found, exchanged(tensor), strict=True):
-            place.copy_(part)
-
-    def ranked(work: Callable[[int], Any], rank: int) -> Any:
-        own.rank = rank
-        return work(rank)
-
-    monkeypatch.setattr(parallel_state, "get_tensor_model_parallel_world_size", lambda: 2)
-    monkeypatch.setattr(parallel_state, "get_tensor_model_parallel_rank", lambda: own.rank)
-    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
-    monkeypatch.setattr(torch.distributed, "all_gather", all_gather)
-
-    def run(work: Callable[[int], Any]) -> list[Any]:
-        with ThreadPoolExecutor(2) as pool:
-            return list(pool.map(lambda rank: ranked(work, rank), range(2)))
-
-    return run
 
 
 OURS, THEIRS = torch.randn(2, 7, 6, generator=torch.Generator().manual_seed(1))

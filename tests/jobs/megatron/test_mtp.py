@@ -4,6 +4,7 @@ files."""
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from jobs.megatron import distillation, mtp, optimizer, training, weights
 from jobs.megatron import fused_loss as fused
 from jobs.megatron.batches import Batch
 from jobs.megatron.fused_loss import LossWeights
+from jobs.megatron.output_head import Head
 from tests.fixtures.weights import tensors
 from tests.jobs.megatron.test_training import LENGTH, SETTINGS, SPLITS, VOCABULARY, made
 
@@ -241,3 +243,16 @@ def test_names_of_heads_follow_the_family() -> None:
 
     names, split = weights._names_of_head("draft_heads.3.layer.self_attention.linear_qkv.weight", FAMILIES["phi3"])
     assert (names, split) == (("model.mtp_layers.3.self_attn.qkv_proj.weight",), "qkv")
+
+
+def test_the_likeliest_token_may_be_in_either_slice(
+    sliced: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few tokens at a time."""
+    monkeypatch.setattr(fused, "GROUP_TOKENS", 5)
+    drawn = torch.Generator().manual_seed(1)
+    hidden, weight = (torch.randn(count, 6, generator=drawn) for count in (12, 8))
+    expected = (hidden @ weight.t()).argmax(1)
+    assert {int(token) // 4 for token in expected} == {0, 1}
+    halves = [Head(hidden=hidden, weight=half) for half in weight.chunk(2)]
+    assert all(torch.equal(found, expected) for found in sliced(lambda rank: mtp._likeliest(halves[rank])))
