@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from jobs.evaluation import scoring
+from tests.fixtures.clock import Clock
 
 WINDOWS = np.array([[0, 1, 2, 3], [3, 3, 1, 0], [2, 0, 0, 1]])
 
@@ -80,3 +81,26 @@ def test_two_sequences_have_an_error() -> None:
 def test_damaged_weights_are_refused() -> None:
     with pytest.raises(ValueError, match="nan nats per token"):
         scoring.summary(torch.tensor([[math.nan, 0.0, 0.0]]), 4)
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_the_speed_is_the_median_of_three_runs(stops: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After one that warms up; greedy, of exactly the new tokens."""
+    clock, seconds = Clock(), iter([9.0, 3.0, 1.0, 2.0])
+
+    def generate(tokens: torch.Tensor, attention_mask: torch.Tensor, generation_config: Any) -> torch.Tensor:
+        assert tokens.tolist() == [[7, 8, 9]] and attention_mask.tolist() == [[1, 1, 1]]
+        how = generation_config
+        assert (how.min_new_tokens, how.max_new_tokens, how.do_sample, how.use_cache) == (5, 5, False, True)
+        assert how.eos_token_id is None
+        clock.sleep(next(seconds))
+        return torch.zeros(1, 7 if stops else 8)
+
+    monkeypatch.setattr(scoring.time, "perf_counter", clock.monotonic)
+    model: Any = SimpleNamespace(device="cpu", generate=generate)
+    if stops:
+        with pytest.raises(AssertionError, match="generation stopped early"):
+            scoring.time_generation(model, np.array([7, 8, 9]), 5)
+        return
+    assert scoring.time_generation(model, np.array([7, 8, 9]), 5) == {"latency_seconds": 2.0, "tokens_per_second": 2.5}
+    assert next(seconds, None) is None
