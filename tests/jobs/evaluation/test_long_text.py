@@ -133,3 +133,25 @@ def test_a_text_begins_as_the_tokenizer_begins(words: Any, tmp_path: Path) -> No
     assert long_text._start(other) == [7]  # type: ignore[arg-type]
     quiet = SimpleNamespace(bos_token_id=7, encode=lambda text: [])
     assert long_text._start(quiet) == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("length", "sentences"), [(66, 0), (70, 0), (71, 1), (75, 1), (76, 2)])
+def test_a_text_is_filled_as_far_as_sentences_go(length: int, sentences: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token a letter, after one that begins the text: the fact takes 33, the line's end 1 and the question 31."""
+    monkeypatch.setattr(long_text, "NAMES", ("Abel",))
+    monkeypatch.setattr(long_text, "FILLER", "x y.")
+    begun = 1
+
+    def encode(text: str, add_special_tokens: bool = True) -> list[int]:
+        return [begun] * add_special_tokens + [ord(letter) for letter in text]
+
+    letters: Any = SimpleNamespace(bos_token_id=begun, encode=encode)
+    text, answer = long_text.prompt(letters, LongText(lengths=(128,)), length, 1.0, 0)
+    first, *rest = text
+    said = "".join(map(chr, rest))
+    assert first == begun and chr(begun) not in said
+    assert said.startswith(" x y." * sentences + " The number of Abel ")
+    assert said.endswith("is") and len(answer) == 6, "a space and five digits"
+    assert len(text + answer) == 66 + 5 * sentences
+    with pytest.raises(ValueError, match="has 65, but a fact and its question take 66 tokens"):
+        long_text.prompt(letters, LongText(lengths=(128,)), 65, 1.0, 0)
