@@ -40,6 +40,14 @@ def test_texts_come_in_the_order_of_the_prompts() -> None:
     assert asked == [([5, 1], 50, ["Q:"], [2]), ([6], 60, ["Q:"], [2]), ([7], 70, ["Q:"], [2])]
 
 
+def test_what_a_recipe_leaves_open_has_a_value() -> None:
+    """And 0 retries are none."""
+    open_ones = Server(by("http://host/v1", concurrency=None, timeout_seconds=None, retries=None), 8)
+    assert (open_ones.concurrency, open_ones.seconds, open_ones.retries) == (16, 600.0, 5)
+    given = Server(by("http://host/v1", concurrency=3, timeout_seconds=7.0, retries=0), 8)
+    assert (given.concurrency, given.seconds, given.retries) == (3, 7.0, 0)
+
+
 def test_scores_are_those_of_the_last_tokens() -> None:
     with serving(Served()) as url, Server(by(url), 8) as server:
         assert server.scores([[9, 10, 20], [9, 30]], [2, 1]) == pytest.approx([-0.3, -0.3])

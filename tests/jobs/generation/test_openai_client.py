@@ -26,7 +26,13 @@ class Replies:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *replies: Reply) -> None:
         self.replies, self.bodies, self.waits = list(replies), list[dict[str, Any]](), list[float]()
-        monkeypatch.setattr(requests.Session, "post", lambda session, url, **request: self._reply(request["json"]))
+        self.headers: dict[str, str] = {}
+
+        def post(session: Any, url: str, **request: Any) -> requests.Response:
+            self.headers = request["headers"]
+            return self._reply(request["json"])
+
+        monkeypatch.setattr(requests.Session, "post", post)
         monkeypatch.setattr(openai_client.time, "sleep", self.waits.append)
 
     def _reply(self, body: dict[str, Any]) -> requests.Response:
@@ -120,3 +126,17 @@ def test_as_many_requests_run_at_once_as_asked_for(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(requests.Session, "post", meeting)
     assert len(ask(prompts=3, concurrency=3)) == 3
+
+
+def test_the_key_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Replies(monkeypatch, said())
+    monkeypatch.setenv("SOME_KEY", "opensesame")
+    monkeypatch.delenv("OTHER_KEY", raising=False)
+    assert len(ask(api_key_env="SOME_KEY")) == 1 and server.headers == {"Authorization": "Bearer opensesame"}
+    assert len(ask()) == 1 and server.headers == {}
+    for value in ("", "opensesame"):
+        monkeypatch.setenv("SOME_KEY", value)
+        name = "OTHER_KEY" if value else "SOME_KEY"
+        with pytest.raises(ValueError, match=rf"generate\.api_key_env names {name}, which is not set; set it in this"):
+            ask(api_key_env=name)
+    assert len(server.bodies) == 2
