@@ -226,6 +226,23 @@ def test_prompts_of_unlike_lengths_are_read_apart(llama: Any, meter: Any) -> Non
     assert shapes == [(2, 40), (1, 29), (2, 15), (1, 10)]
 
 
+def test_what_follows_a_beginning_says_how_unlike_prompts_are(llama: Any, meter: Any) -> None:
+    """Three quarters of the longest are not too short."""
+    begin = prompts([20])[0]
+    shapes = meter(llama)
+    continued(llama, 8, prompts([8, 4, 6, 5], begin), max_new_tokens=1)
+    assert shapes == [(1, 20), (2, 8), (2, 5)]
+
+
+def test_prompts_wait_until_an_eighth_of_the_rows_is_free(llama: Any, meter: Any) -> None:
+    shapes = meter(llama)
+    limits = {0: 2, 1: 3}
+    decoder = Decoder(llama, 16, Sampling(max_new_tokens=4))
+    decoder.sampling = Sampling(max_new_tokens=4, stopped=lambda made: len(made) == limits.get(owner(decoder, made)))
+    list(decoder.run([Request(prompt=prompt, number=number) for number, prompt in enumerate(prompts([6] * 18))]))
+    assert shapes[:5] == [(16, 6), (16, 1), (15, 1), (2, 6), (16, 1)]
+
+
 def test_a_prompt_that_begins_another_keeps_its_last_token(llama: Any) -> None:
     begin = prompts([20])[0]
     asked = [begin, (*begin, 7, 9), begin]
