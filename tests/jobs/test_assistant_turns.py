@@ -125,6 +125,7 @@ def test_no_turn_learns_the_next_turns_opening(words: Path) -> None:
     ("template", "talk", "told"),
     [
         (DROPPING, [{"role": "system", "content": "4"}, user("44?"), assistant("4")], "leaves out its system message"),
+        (DROPPING, [{"role": "system", "content": "4"}, user("4"), assistant("4")], "leaves out its user message"),
         (SHORTENING, [user("x" * 21), assistant("4")], "leaves out its user message"),
         (SHORTENING, [user("2+2?"), assistant("x" * 21)], "leaves out a part of an assistant turn"),
         (CUTTING.replace("'</think>'", "'.'"), [user("2+2?"), assistant("a. b")], "leaves out a part of an assistant"),
