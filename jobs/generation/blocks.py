@@ -30,25 +30,25 @@ NAME = "imbik_blocks"
 
 @dataclass
 class Layer:
-    """One layer's blocks and common beginning. Keys have their columns last, as the product with queries reads them:
-    keys [blocks, heads, width, BLOCK], values [blocks, heads, BLOCK, width], and without blocks those of the prefix."""
+    """One layer's blocks, keys and values [2, blocks, heads, width, BLOCK], and those of the common beginning, [heads,
+    width, columns] and [heads, columns, width]. Blocks have their columns last: small products read these fastest."""
 
-    keys: torch.Tensor
-    values: torch.Tensor
+    both: torch.Tensor
     prefix: tuple[torch.Tensor, torch.Tensor] | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """Where the next token of each row goes and what it sees. Block and column of each row [rows]; the row of each
-    block [blocks], and the position of its first column; the blocks of each row, [rows, most], padded."""
+    block [blocks], and the position of its first column; the blocks of each row, [rows * most], and which of them are
+    padding [rows, most]."""
 
     blocks: torch.Tensor
     columns: torch.Tensor
     positions: torch.Tensor
     owners: torch.Tensor
     starts: torch.Tensor
-    table: torch.Tensor
+    places: torch.Tensor
     padding: torch.Tensor
     hidden: dict[int | None, tuple[torch.Tensor, torch.Tensor | None]] = field(default_factory=dict)
 
@@ -90,9 +90,8 @@ class Blocks:
         parts = [part for count in counts for part in range(count)]
         index = self._tensor(rows), self._tensor(parts)
         for layer, states, own in zip(self.layers, read.layers, self.quantizers, strict=True):
-            keys, values = (_in_blocks(whole[:, :, self.length :]) for whole in _quantized(states, own))
-            layer.keys[first : self.used] = keys[index].transpose(2, 3)
-            layer.values[first : self.used] = values[index]
+            for place, whole in zip(layer.both, _quantized(states, own), strict=True):
+                place[first : self.used] = _in_blocks(whole[:, :, self.length :])[index].transpose(2, 3)
         for count in counts:
             self.tables.append(list(range(first, first + count)))
             first += count
@@ -116,7 +115,7 @@ class Blocks:
             positions=self._tensor(positions),
             owners=self._tensor(owners),
             starts=self._tensor(starts),
-            table=table,
+            places=table.flatten().clamp(min=0),
             padding=table < 0,
         )
 
@@ -130,38 +129,35 @@ class Blocks:
         if moved:
             old, new = self._tensor(list(moved)), self._tensor(list(moved.values()))
             for layer in self.layers:
-                layer.keys[new], layer.values[new] = layer.keys[old], layer.values[old]
+                layer.both[:, new] = layer.both[:, old]
         self.tables = [[moved.get(block, block) for block in table] for table in tables]
         self.used = used
 
     def attend(
-        self,
-        number: int,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        at: Step,
-        window: int | None,
-        cap: float | None,
+        self, number: int, query: torch.Tensor, new: torch.Tensor, at: Step, window: int | None, cap: float | None
     ) -> torch.Tensor:
         """What layer `number` takes from all before the new tokens and themselves, [rows, query heads, width], with the
-        scaled queries [rows, query heads, width] and their own keys and values [rows, heads, width], which are kept."""
-        layer, used = self.layers[number], self.used
-        layer.keys[at.blocks, :, :, at.columns], layer.values[at.blocks, :, at.columns] = key, value
-        grouped = query.view(*key.shape[:2], -1, key.shape[2])
+        scaled queries [rows, query heads, width] and their own keys and then values [rows, 2 * heads, width], which are
+        kept."""
+        layer, rows = self.layers[number], len(query)
+        heads, width = layer.both.shape[2:4]
+        layer.both[:, at.blocks, :, :, at.columns] = new.view(rows, 2, heads, width)
+        keys, values = layer.both[:, : self.used].flatten(1, 2).unbind()
+        grouped = query.view(rows, heads, -1, width)
         hidden, before = at.bias(window, self.length)
-        scores = torch.matmul(grouped[at.owners], layer.keys[:used])
-        means, weights, tops = (part[at.table] for part in _part(scores, hidden, cap, layer.values[:used]))
-        tops = tops.masked_fill_(at.padding[:, :, None, None, None], -torch.inf)
-        if layer.prefix:
-            keys, values = layer.prefix
-            scores = torch.matmul(_stacked(grouped), keys).unflatten(1, (len(query), -1)).transpose(0, 1)
-            begin = _part(scores, None if before is None else before[:, None, None], cap, values)
-            both = zip((means, weights, tops), begin, strict=True)
-            means, weights, tops = (torch.cat([own, new[:, None]], 1) for own, new in both)
-        weights = weights * (tops - tops.amax(1, keepdim=True)).exp_()
-        merged = (means * weights).sum(1) / weights.sum(1)
-        return merged.to(query.dtype).view_as(query)
+        product = torch.bmm(grouped.index_select(0, at.owners).flatten(0, 1), keys)
+        scores = _scores(product.view(self.used, heads, -1, BLOCK), hidden, cap)
+        shares = scores.softmax(-1)
+        means = torch.bmm(shares.to(values.dtype).flatten(0, 1), values.transpose(1, 2)).float()
+        means = means.view(self.used, heads, -1, width)
+        weights = _of_rows(_weight(scores, shares), at).masked_fill_(at.padding[:, :, None, None], -torch.inf)
+        if not layer.prefix:
+            merged = (_of_rows(means, at) * weights.softmax(1)[..., None]).sum(1)
+        else:
+            begin, weight = _begin(grouped, *layer.prefix, before, cap)
+            weights = torch.cat([weights, weight[:, None]], 1).softmax(1)[..., None]
+            merged = (_of_rows(means, at) * weights[:, :-1]).sum(1) + begin * weights[:, -1]
+        return merged.to(query.dtype).view(query.shape)
 
     def _tensor(self, numbers: Sequence[object]) -> torch.Tensor:
         return torch.tensor(numbers, device=self.device)
@@ -172,33 +168,45 @@ class Blocks:
             prefix: list[Any] = [(keys[0].transpose(1, 2).contiguous(), values[0]) for keys, values in self.prefix]
             for states, begin in zip(like.layers, prefix or [None] * len(like.layers), strict=True):
                 _, heads, _, width = states.keys.shape
-                empty = states.keys.new_zeros(0, heads, width, BLOCK)
-                self.layers.append(Layer(empty, states.values.new_zeros(0, heads, BLOCK, width), begin))
+                self.layers.append(Layer(states.keys.new_zeros(2, 0, heads, width, BLOCK), begin))
         first, self.used = self.used, self.used + count
-        if self.used > len(self.layers[0].keys):
+        if self.used > self.layers[0].both.shape[1]:
             size = self.used + self.used // GROWTH
             for layer in self.layers:
-                layer.keys, layer.values = _longer(layer.keys, first, size), _longer(layer.values, first, size)
+                layer.both = _longer(layer.both, first, size)
         return first
 
 
-def _part(
-    scores: torch.Tensor, bias: torch.Tensor | None, cap: float | None, values: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of scores [parts, heads, group, columns]: the mean of the values by softmax, [parts, heads, group, width], and
-    its weight beside others: the sum of exp(score - top), and the top, [parts, heads, group, 1]; all fp32."""
-    scores = scores.float()
+def _scores(product: torch.Tensor, bias: torch.Tensor | None, cap: float | None) -> torch.Tensor:
+    """Scores in fp32 from products of queries and keys, [parts, heads, group, columns]."""
+    scores = product.float()
     if cap is not None:
         scores = torch.tanh(scores / cap) * cap
-    if bias is not None:
-        scores = scores + bias
+    return scores if bias is None else scores.add_(bias)
+
+
+def _weight(scores: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """What a part has beside others of its row: the logarithm of the sum of exp(scores), of which the largest share is
+    exp(top) / sum; [parts, heads, group]."""
+    return scores.amax(-1) - shares.amax(-1).log_()
+
+
+def _begin(
+    grouped: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor | None, cap: float | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What queries [rows, heads, group, width] take from the prefix, [rows, heads, group, width], and its weight, with
+    one product for all rows."""
+    rows = len(grouped)
+    product = torch.matmul(_stacked(grouped), keys).unflatten(1, (rows, -1)).transpose(0, 1)
+    scores = _scores(product, None if bias is None else bias[:, None, None], cap)
     shares = scores.softmax(-1)
-    given = shares.to(values.dtype)
-    if values.ndim == given.ndim:
-        means = torch.matmul(given, values)
-    else:  # the same for all rows
-        means = torch.matmul(_stacked(given), values).unflatten(1, (len(given), -1)).transpose(0, 1)
-    return means.float(), shares.amax(-1, keepdim=True).reciprocal(), scores.amax(-1, keepdim=True)
+    means = torch.matmul(_stacked(shares.to(values.dtype)), values).unflatten(1, (rows, -1)).transpose(0, 1)
+    return means.float(), _weight(scores, shares)
+
+
+def _of_rows(parts: torch.Tensor, at: Step) -> torch.Tensor:
+    """[blocks, ...] as [rows, most, ...]."""
+    return parts.index_select(0, at.places).unflatten(0, at.padding.shape)
 
 
 def _stacked(rows: torch.Tensor) -> torch.Tensor:
@@ -213,8 +221,8 @@ def _in_blocks(states: torch.Tensor) -> torch.Tensor:
 
 
 def _longer(old: torch.Tensor, used: int, size: int) -> torch.Tensor:
-    new = old.new_zeros(size, *old.shape[1:])
-    new[:used] = old[:used]
+    new = old.new_zeros(2, size, *old.shape[2:])
+    new[:, :used] = old[:, :used]
     return new
 
 
@@ -245,8 +253,8 @@ def _attention(
 ) -> tuple[torch.Tensor, None]:
     """transformers' interface: [rows, heads, 1, width] in, [rows, 1, heads, width] out."""
     number: Any = module.layer_idx
-    new = query[:, :, 0] * scaling, key[:, :, 0], value[:, :, 0]
-    return blocks.attend(number, *new, at, sliding_window, softcap)[:, None], None
+    new = torch.cat([key[:, :, 0], value[:, :, 0]], 1)
+    return blocks.attend(number, query[:, :, 0] * scaling, new, at, sliding_window, softcap)[:, None], None
 
 
 AttentionInterface.register(NAME, _attention)

@@ -30,6 +30,10 @@ FILL_SHARE = 8
 """Rows are filled once this part of them is free: prompts are then read together, and few rows wait."""
 MIN_LENGTH = 0.75
 """Shorter prompts than this part of the longest are read apart from it."""
+READ = {"cpu": 1024}
+"""Tokens of prompts that are read together, by the kind of device: more leave a processor's cache between operations
+(a fifth more time each), where a GPU has more to do at once."""
+READ_ELSEWHERE = 16384
 SPECIAL = 8
 """Tokens without text that may stand inside a stop string, of which every other token has a byte at least."""
 WAVE = 4
@@ -131,8 +135,9 @@ class Decoder:
             interrupt.give_up_if_stopping()
             free = self.width - len(self.rows)
             if queue and free * FILL_SHARE >= self.width:
-                for taken in _alike([queue.pop() for _ in range(min(free, len(queue)))], len(self.prefix)):
-                    yield from self._begin(taken)
+                taken = [queue.pop() for _ in range(min(free, len(queue)))]
+                for group in _alike(taken, len(self.prefix), READ.get(self.model.device.type, READ_ELSEWHERE)):
+                    yield from self._begin(group)
             else:
                 yield from self._step()
             later += [row for row in self.rows if row.length >= switch]
@@ -164,8 +169,10 @@ class Decoder:
             cache.update(*(states.expand(len(prompts), -1, -1, -1) for states in (layer.keys, layer.values)), number)
         width = max(map(len, prompts)) - start
         tokens = self._tensor([prompt[start:] + (0,) * (width + start - len(prompt)) for prompt in prompts])
-        hidden = self.model.model(tokens, past_key_values=cache).last_hidden_state
         ends = self._tensor([len(prompt) - start - 1 for prompt in prompts])
+        if self.lean:
+            return cache, logits(self.model, self.lean.read(tokens, cache, ends))
+        hidden = self.model.model(tokens, past_key_values=cache).last_hidden_state
         return cache, logits(self.model, hidden[torch.arange(len(prompts), device=hidden.device), ends])
 
     def _step(self) -> Iterator[tuple[Request, list[int]]]:
@@ -209,15 +216,19 @@ class Decoder:
         return torch.tensor(numbers, device=self.model.device)
 
 
-def _alike(rows: list[_Row], prefix: int) -> Iterator[list[_Row]]:
+def _alike(rows: list[_Row], prefix: int, most: int) -> Iterator[list[_Row]]:
     """The rows, those after another together of which no prompt is shorter, after the prefix, than MIN_LENGTH of the
-    longest."""
+    longest, and whose prompts have at most `most` tokens, padded, or are one."""
     group: list[_Row] = []
+    longest = prompts = 0
     for row in sorted(rows, key=lambda row: -len(row.tokens)):
-        if group and len(row.tokens) - prefix < MIN_LENGTH * (len(group[0].tokens) - prefix):
+        own, another = len(row.tokens) - prefix, not group or row.tokens != group[-1].tokens
+        if group and another and (own < MIN_LENGTH * longest or (prompts + 1) * longest > most):
             yield group
-            group = []
+            group, prompts = [], 0
+        longest = longest if group else own
         group.append(row)
+        prompts += another
     yield group
 
 

@@ -161,6 +161,7 @@ def main() -> None:
             "lm-eval, batch 16": theirs(directory, some, new, 16),
             "imbik, 16 rows": ours(directory, some, new, 16),
             "imbik, 64 rows": ours(directory, some, new, 64),
+            "imbik, 96 rows": ours(directory, some, new, 96),
         }
         found[title] = measured(ways, given.rounds)
         facts = {"date": time.strftime("%Y-%m-%d"), "processor": processor.kind(), "rounds": given.rounds}

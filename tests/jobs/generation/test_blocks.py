@@ -52,8 +52,8 @@ def extended(blocks: Blocks, rows: Rows, window: int | None = None, cap: float |
     new = [drawn(1, 100 + keys.shape[1]) for keys, _ in rows]
     query = torch.randn(len(rows), HEADS * GROUP, WIDTH, generator=torch.Generator().manual_seed(5))
     at = blocks.step([keys.shape[1] for keys, _ in rows])
-    keys, values = (torch.stack([row[n][:, 0] for row in new]) for n in (0, 1))
-    found = blocks.attend(0, query, keys, values, at, window, cap)
+    both = torch.stack([torch.cat([keys[:, 0], values[:, 0]]) for keys, values in new])
+    found = blocks.attend(0, query, both, at, window, cap)
     longer = [
         (torch.cat([row[0], own[0]], 1), torch.cat([row[1], own[1]], 1)) for row, own in zip(rows, new, strict=True)
     ]
@@ -117,10 +117,10 @@ def test_blocks_of_rows_that_end_are_given_up() -> None:
     rows = [rows[3], rows[1]]
     rows, found, expected = extended(blocks, rows)
     torch.testing.assert_close(found, expected)
-    size = len(blocks.layers[0].keys)
+    size = blocks.layers[0].both.shape[1]
     more = [drawn(4, 77), drawn(BLOCK + 1, 78)]
     blocks.put(read(more), [1, 0], [BLOCK + 1, 4])
-    assert len(blocks.layers[0].keys) == size, "the free blocks are taken again"
+    assert blocks.layers[0].both.shape[1] == size, "the free blocks are taken again"
     _, found, expected = extended(blocks, [*rows, more[1], more[0]])
     torch.testing.assert_close(found, expected)
 
@@ -136,7 +136,7 @@ def test_bf16_is_summed_in_fp32() -> None:
     half = [(keys.bfloat16(), values.bfloat16())]
     blocks, query = stored(half), torch.randn(1, HEADS * GROUP, WIDTH).bfloat16()
     new = half[0][0][:, -1][None], half[0][1][:, -1][None]
-    found = blocks.attend(0, query, *new, blocks.step([4 * BLOCK]), None, None)
+    found = blocks.attend(0, query, torch.cat(new, 1), blocks.step([4 * BLOCK]), None, None)
     whole = [torch.cat([half[0][n], new[n][0][:, None]], 1).float() for n in (0, 1)]
     scores = query.float().view(HEADS, GROUP, WIDTH) @ whole[0].transpose(1, 2)
     expected = (scores.softmax(-1) @ whole[1]).reshape(1, HEADS * GROUP, WIDTH)
@@ -155,8 +155,8 @@ def test_what_was_read_is_rounded_as_the_cache_is() -> None:
     keys, values = rows[0]
     assert torch.equal(layer.prefix[0], keys[:, :20].round().transpose(1, 2))
     assert torch.equal(layer.prefix[1], values[:, :20].floor())
-    assert torch.equal(layer.keys[0, :, :, : BLOCK - 17], keys[:, 20:].round().transpose(1, 2))
-    assert torch.equal(layer.values[0, :, : BLOCK - 17], values[:, 20:].floor())
+    assert torch.equal(layer.both[0, 0, :, :, : BLOCK - 17], keys[:, 20:].round().transpose(1, 2))
+    assert torch.equal(layer.both[1, 0, :, :, : BLOCK - 17], values[:, 20:].floor().transpose(1, 2))
 
 
 def test_the_model_gets_its_own_attention_back() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import threading
 from collections import Counter
@@ -11,10 +12,11 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import DynamicCache
 
 from conf.families import FAMILIES
 from jobs.generation.blocks import BLOCK
-from jobs.generation.decoder import Decoder, Request, Sampling, stopping
+from jobs.generation.decoder import READ, Decoder, Request, Sampling, stopping
 from jobs.generation.lean import Lean
 from jobs.huggingface import model as hf
 from jobs.runtime import interrupt
@@ -92,14 +94,16 @@ def meter(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], list[tuple[int, in
             shapes.append((tokens.shape[0], tokens.shape[1]))
             return forward(tokens, **given)
 
-        step = Lean.__call__
+        def lean(compute: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+            def counted(self: Lean, tokens: torch.Tensor, *given: Any) -> torch.Tensor:
+                shapes.append((len(tokens), tokens[0].numel()))
+                return compute(self, tokens, *given)
 
-        def lean(self: Lean, tokens: torch.Tensor, *given: Any) -> torch.Tensor:
-            shapes.append((len(tokens), 1))
-            return step(self, tokens, *given)
+            return counted
 
         monkeypatch.setattr(model.model, "forward", counted)
-        monkeypatch.setattr(Lean, "__call__", lean)
+        monkeypatch.setattr(Lean, "__call__", lean(Lean.__call__))
+        monkeypatch.setattr(Lean, "read", lean(Lean.read))
         return shapes
 
     return watch
@@ -241,6 +245,40 @@ def test_prompts_wait_until_an_eighth_of_the_rows_is_free(llama: Any, meter: Any
     decoder.sampling = Sampling(max_new_tokens=4, stopped=lambda made: len(made) == limits.get(owner(decoder, made)))
     list(decoder.run([Request(prompt=prompt, number=number) for number, prompt in enumerate(prompts([6] * 18))]))
     assert shapes[:5] == [(16, 6), (16, 1), (15, 1), (2, 6), (16, 1)]
+
+
+def test_many_prompts_are_read_in_parts(llama: Any, meter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt that is longer than a part is read alone, and one with several samples counts once."""
+    monkeypatch.setitem(READ, "cpu", 40)
+    asked = prompts([50, 20, 19, 18])
+    expected = {number: alone(llama, prompt, 4) for number, prompt in enumerate(asked)}
+    shapes = meter(llama)
+    requests = [Request(prompt=prompt, number=n, sample=m) for n, prompt in enumerate(asked) for m in range(2)]
+    made = dict(Decoder(llama, 8, Sampling(max_new_tokens=4)).run(requests))
+    assert shapes[:3] == [(1, 50), (2, 20), (1, 18)]
+    assert all(ids == expected[request.number] for request, ids in made.items()) and len(made) == 8
+
+
+def test_every_matrix_may_have_a_bias(tmp_path: Path) -> None:
+    random_model("llama", tmp_path, torch.float32, **SIZES | {"attention_bias": True, "mlp_bias": True})
+    model = hf.load_model(tmp_path, torch.float32)
+    for name, bias in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(bias, generator=torch.Generator().manual_seed(len(name)))
+    asked = prompts([9, 4])
+    assert continued(model, 2, asked) == {number: alone(model, prompt, 12) for number, prompt in enumerate(asked)}
+
+
+def test_bf16_states_are_near_those_of_transformers(llama: Any) -> None:
+    """No further from fp32 than twice as far as transformers' own."""
+    tokens, ends = torch.tensor(prompts([30, 30])), torch.tensor([29, 29])
+    half = copy.deepcopy(llama).bfloat16()
+    with torch.inference_mode():
+        exact = llama.model(tokens).last_hidden_state[:, -1]
+        theirs = half.model(tokens).last_hidden_state[:, -1].float()
+        ours = Lean(half).read(tokens, DynamicCache(), ends)
+    assert ours.dtype == torch.bfloat16
+    assert (ours.float() - exact).norm() <= 2 * (theirs - exact).norm()
 
 
 def test_a_prompt_that_begins_another_keeps_its_last_token(llama: Any) -> None:
