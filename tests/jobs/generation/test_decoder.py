@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import random
 import threading
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,97 +14,16 @@ from transformers import DynamicCache
 
 from conf.families import FAMILIES
 from jobs.generation.blocks import BLOCK
-from jobs.generation.decoder import READ, Decoder, Request, Sampling, stopping
+from jobs.generation.decoder import Decoder, Request, Sampling, stopping
 from jobs.generation.lean import Lean
 from jobs.huggingface import model as hf
 from jobs.runtime import interrupt
+from tests.fixtures.decoding import OWN, SIZES, alone, continued, owner, prompts
 from tests.fixtures.families import random_model
 from tests.fixtures.scripted import small_model
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 512,
-    "sliding_window": None,
-    "pad_token_id": None,
-    "bos_token_id": 0,
-    "eos_token_id": 0,
-}
-OWN: dict[str, dict[str, Any]] = {
-    "qwen2": {"use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1},
-    "mistral": {"sliding_window": 9},
-    "granite": {"embedding_multiplier": 3.0, "attention_multiplier": 0.2, "logits_scaling": 2.0},
-    "gemma2": {"sliding_window": 9, "query_pre_attn_scalar": 24},
-    "gemma3_text": {"sliding_window": 9, "sliding_window_pattern": 2, "query_pre_attn_scalar": 24},
-    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48, "norm_topk_prob": True},
-    "mixtral": {"num_local_experts": 4, "sliding_window": 9},
-}
 FACTORS = {"short_factor": [1.0, 1.2, 1.5, 2.0], "long_factor": [1.5, 3.0, 6.0, 9.0]}
 LONGROPE = {"rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 24, **FACTORS}
-
-
-def prompts(lengths: list[int], begin: tuple[int, ...] = ()) -> list[tuple[int, ...]]:
-    chance = random.Random(7)
-    return [begin + tuple(chance.randrange(1, 64) for _ in range(length)) for length in lengths]
-
-
-def continued(model: Any, width: int, asked: list[tuple[int, ...]], **settings: Any) -> dict[int, list[int]]:
-    sampling = Sampling(**{"max_new_tokens": 12} | settings)
-    requests = [Request(prompt=prompt, number=number) for number, prompt in enumerate(asked)]
-    return {request.number: ids for request, ids in Decoder(model, width, sampling).run(requests)}
-
-
-@torch.no_grad()
-def alone(model: Any, prompt: tuple[int, ...], new: int, ends: frozenset[int] = frozenset()) -> list[int]:
-    """The likeliest tokens, each by a forward pass over all before it."""
-    made: list[int] = []
-    while len(made) < new and not (made and made[-1] in ends):
-        made.append(int(model(torch.tensor([[*prompt, *made]]), use_cache=False).logits[0, -1].argmax()))
-    return made
-
-
-def owner(decoder: Decoder, made: list[int]) -> int:
-    """The number of the request whose tokens these are."""
-    return next(row.request.number for row in decoder.rows if row and row.made is made)
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder = tmp_path_factory.mktemp("llama")
-    random_model("llama", folder, torch.float32, **SIZES)
-    return hf.load_model(folder, torch.float32)
-
-
-@pytest.fixture
-def meter(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], list[tuple[int, int]]]:
-    """Keeps the [rows, tokens] of each forward pass of a model."""
-
-    def watch(model: Any) -> list[tuple[int, int]]:
-        shapes: list[tuple[int, int]] = []
-        forward = model.model.forward
-
-        def counted(tokens: torch.Tensor, **given: Any) -> Any:
-            shapes.append((tokens.shape[0], tokens.shape[1]))
-            return forward(tokens, **given)
-
-        def lean(compute: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-            def counted(self: Lean, tokens: torch.Tensor, *given: Any) -> torch.Tensor:
-                shapes.append((len(tokens), tokens[0].numel()))
-                return compute(self, tokens, *given)
-
-            return counted
-
-        monkeypatch.setattr(model.model, "forward", counted)
-        monkeypatch.setattr(Lean, "__call__", lean(Lean.__call__))
-        monkeypatch.setattr(Lean, "read", lean(Lean.read))
-        return shapes
-
-    return watch
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -119,12 +36,6 @@ def test_tokens_are_those_of_each_prompt_alone(name: str, tmp_path: Path) -> Non
     expected = {number: alone(model, prompt, 12, ends) for number, prompt in enumerate(asked)}
     assert continued(model, 3, asked, ends=ends) == expected
     assert len({len(made) for made in expected.values()}) > 1, "rows end at different times"
-
-
-def test_unlike_remainders_after_a_common_beginning_are_read_apart(llama: Any, meter: Any) -> None:
-    shapes = meter(llama)
-    continued(llama, 3, prompts([8, 30, 29], prompts([200])[0]), max_new_tokens=1)
-    assert shapes == [(1, 200), (2, 30), (1, 8)]
 
 
 def test_joint_matrices_take_no_second_copy(tmp_path: Path) -> None:
@@ -197,68 +108,6 @@ def test_memory_is_that_of_the_rows_lengths(llama: Any) -> None:
     assert most <= (140 + 25) // BLOCK + 1 + 2
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_a_common_beginning_changes_no_token(name: str, tmp_path: Path) -> None:
-    """Longer than the windows and than a block."""
-    random_model(name, tmp_path, torch.float32, **SIZES | OWN.get(name, {}))
-    model = hf.load_model(tmp_path, torch.float32)
-    asked = prompts([4, 1, 9, 20], prompts([40])[0])
-    assert continued(model, 3, asked) == {number: alone(model, prompt, 12) for number, prompt in enumerate(asked)}
-
-
-def test_a_common_beginning_is_read_once(llama: Any, meter: Any) -> None:
-    begin = prompts([20])[0]
-    asked = prompts([4, 3, 3], begin)
-    expected = {number: alone(llama, prompt, 12) for number, prompt in enumerate(asked)}
-    shapes = meter(llama)
-    assert continued(llama, 3, asked) == expected
-    assert shapes[:2] == [(1, 20), (3, 4)] and set(shapes[2:]) <= {(3, 1), (1, 1)}
-
-
-@pytest.mark.parametrize(("common", "read"), [(15, [(3, 17)]), (16, [(1, 16), (3, 2)])])
-def test_a_short_beginning_is_not_read_apart(llama: Any, meter: Any, common: int, read: list[tuple[int, int]]) -> None:
-    begin = prompts([common])[0]
-    asked = [(*begin, 1, 5), (*begin, 2, 5), (*begin, 3, 5)]
-    shapes = meter(llama)
-    continued(llama, 3, asked, max_new_tokens=2)
-    assert shapes[: len(read)] == read
-
-
-def test_prompts_of_unlike_lengths_are_read_apart(llama: Any, meter: Any) -> None:
-    shapes = meter(llama)
-    continued(llama, 8, prompts([15, 40, 10, 30, 29, 12]), max_new_tokens=1)
-    assert shapes == [(2, 40), (1, 29), (2, 15), (1, 10)]
-
-
-def test_what_follows_a_beginning_says_how_unlike_prompts_are(llama: Any, meter: Any) -> None:
-    """Three quarters of the longest are not too short."""
-    begin = prompts([20])[0]
-    shapes = meter(llama)
-    continued(llama, 8, prompts([8, 4, 6, 5], begin), max_new_tokens=1)
-    assert shapes == [(1, 20), (2, 8), (2, 5)]
-
-
-def test_prompts_wait_until_an_eighth_of_the_rows_is_free(llama: Any, meter: Any) -> None:
-    shapes = meter(llama)
-    limits = {0: 2, 1: 3}
-    decoder = Decoder(llama, 16, Sampling(max_new_tokens=4))
-    decoder.sampling = Sampling(max_new_tokens=4, stopped=lambda made: len(made) == limits.get(owner(decoder, made)))
-    list(decoder.run([Request(prompt=prompt, number=number) for number, prompt in enumerate(prompts([6] * 18))]))
-    assert shapes[:5] == [(16, 6), (16, 1), (15, 1), (2, 6), (16, 1)]
-
-
-def test_many_prompts_are_read_in_parts(llama: Any, meter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A prompt that is longer than a part is read alone, and one with several samples counts once."""
-    monkeypatch.setitem(READ, "cpu", 40)
-    asked = prompts([50, 20, 19, 18])
-    expected = {number: alone(llama, prompt, 4) for number, prompt in enumerate(asked)}
-    shapes = meter(llama)
-    requests = [Request(prompt=prompt, number=n, sample=m) for n, prompt in enumerate(asked) for m in range(2)]
-    made = dict(Decoder(llama, 8, Sampling(max_new_tokens=4)).run(requests))
-    assert shapes[:3] == [(1, 50), (2, 20), (1, 18)]
-    assert all(ids == expected[request.number] for request, ids in made.items()) and len(made) == 8
-
-
 def test_every_matrix_may_have_a_bias(tmp_path: Path) -> None:
     random_model("llama", tmp_path, torch.float32, **SIZES | {"attention_bias": True, "mlp_bias": True})
     model = hf.load_model(tmp_path, torch.float32)
@@ -279,25 +128,6 @@ def test_bf16_states_are_near_those_of_transformers(llama: Any) -> None:
         ours = Lean(half).read(tokens, DynamicCache(), ends)
     assert ours.dtype == torch.bfloat16
     assert (ours.float() - exact).norm() <= 2 * (theirs - exact).norm()
-
-
-def test_a_prompt_that_begins_another_keeps_its_last_token(llama: Any) -> None:
-    begin = prompts([20])[0]
-    asked = [begin, (*begin, 7, 9), begin]
-    assert continued(llama, 3, asked) == {number: alone(llama, prompt, 12) for number, prompt in enumerate(asked)}
-
-
-def test_samples_of_a_prompt_are_read_once_and_differ(llama: Any, meter: Any) -> None:
-    prompt = prompts([10])[0]
-    shapes = meter(llama)
-    requests = [Request(prompt=prompt, number=4, sample=sample) for sample in range(6)]
-    made = dict(Decoder(llama, 6, Sampling(max_new_tokens=8, temperature=1.5)).run(requests))
-    assert shapes[0] == (1, 10) and len({tuple(ids) for ids in made.values()}) == 6
-    later = [Request(prompt=(5,), number=0), *reversed(requests)]
-    again = dict(Decoder(llama, 2, Sampling(max_new_tokens=8, temperature=1.5)).run(later))
-    assert all(again[request] == made[request] for request in requests), "whatever is drawn beside them"
-    other = dict(Decoder(llama, 6, Sampling(max_new_tokens=8, temperature=1.5, seed=2)).run(requests))
-    assert other != made
 
 
 def test_draws_follow_the_model(llama: Any) -> None:
