@@ -269,3 +269,14 @@ def test_forked_ranks_are_waited_for(late: int, result: tuple[int, int | None], 
         ("prune", "b", "0"),
         ("prune", "b", "1"),
     ]
+
+
+def test_processes_of_processes_are_ended_too() -> None:
+    """A shell that started a shell that sleeps."""
+    command = ["sh", "-c", "sh -c 'sleep 99 & echo begun; wait' & wait"]
+    root = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert root.stdout and root.stdout.readline() == b"begun\n"
+    family = psutil.Process(root.pid).children(recursive=True)
+    local.end_trees([psutil.Process(root.pid)])
+    root.communicate()
+    assert len(family) == 2 and not any(process.is_running() for process in family)
