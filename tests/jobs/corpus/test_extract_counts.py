@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from hashlib import sha256
 
-from jobs.corpus.extract_counts import Extracted
+import pytest
+
+from jobs.corpus.extract_counts import Extracted, reason_of
 from jobs.corpus.ocr_counts import Recognized
 from jobs.corpus.refetch_counts import Refetched
 
@@ -60,3 +62,46 @@ def test_what_was_fetched_again_is_told() -> None:
         "2 of 4 cut PDF files of archives were fetched again (1,500 bytes in 3.0 s); 2 were not: status 404"
     )
     assert found.kept is None and kept.kept and len(kept.kept) == 4
+
+
+def test_at_its_share_files_without_text_are_borne() -> None:
+    found = Extracted(given=4)
+    found.check(0.0)
+    found.refuse("no text: page 3", "one.pdf")
+    found.refuse("damaged", "two.pdf")
+    found.check(0.5)
+    with pytest.raises(
+        ValueError, match=r"no text can be taken from 2 of 4 .* \(50.0%\), above .* 49.0%.*one.pdf \(no"
+    ):
+        found.check(0.49)
+    Extracted().check(0.0)
+    assert reason_of("12 of 30 pages: 7") == "N of N pages"
+
+
+def test_every_file_and_archived_page_is_accounted_for() -> None:
+    found = Extracted(given=5)
+    found.files.update({"warc": 1, "pdf": 2})
+    found.records.update({"response": 4, "request": 2})
+    found.skipped.update({"a request": 2, "an image": 1})
+    found.documents.update({"pdf": 1, "warc": 3})
+    found.refuse("damaged", "two.pdf")
+    found.assert_conserved()
+    for change in ("documents", "skipped"):
+        getattr(found, change)["pdf"] += 1
+        with pytest.raises(AssertionError):
+            found.assert_conserved()
+        getattr(found, change)["pdf"] -= 1
+
+
+def test_counts_of_processes_add_up() -> None:
+    one, other = Extracted(), Extracted(first="b:1")
+    for number, name in enumerate(("given", "pages", "ocr_pages", "reordered", "undecodable"), 1):
+        setattr(one, name, number)
+        setattr(other, name, 10 * number)
+    other.files.update(html=2)
+    other.refetched = Refetched(kept=[fetched(1)])
+    one.join(other)
+    assert (one.given, one.pages, one.ocr_pages, one.reordered, one.undecodable) == (11, 22, 33, 44, 55)
+    assert (one.first, one.files, one.refetched.files) == ("b:1", Counter(html=2), 1)
+    one.join(Extracted(first="c:1"))
+    assert one.first == "b:1"

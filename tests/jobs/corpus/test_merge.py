@@ -99,3 +99,12 @@ def test_what_is_lost_between_ranks_is_noticed(config: DataConfig, tmp_path: Pat
     shards.Shard(tmp_path / shards.FOLDER, 1).path(shards.COUNTS).unlink()
     with pytest.raises(RuntimeError, match=r"shard 2 of \d+ \(.*a.jsonl\) is missing; run the same again"):
         Merge(config, tmp_path, [])
+
+
+def test_the_world_is_a_shard_without_files(tmp_path: Path) -> None:
+    world = {"documents": 100, "entities": 8, "questions": 8}
+    config = DataConfig.model_validate({"source": "world", "world": world, "ranks": 2, "deduplicate": {}})
+    for rank in range(2):
+        assert len(list(curate(config, tmp_path, rank, Curator(config, None), 1))) == 1 - rank
+    (part,) = Merge(config, tmp_path, []).parts
+    assert [(one.file, one.line) for one in part.read(Count())] == [("world", line) for line in range(1, 101)]

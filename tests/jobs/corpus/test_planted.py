@@ -20,6 +20,8 @@ SOIL = [
     Planted("second"),
     Planted("second", "copies", 3),
     Planted("third"),
+    Planted("fourth"),
+    Planted("fourth", "copies", 6),
 ]
 
 
@@ -35,11 +37,11 @@ def test_each_step_takes_what_it_left_no_more(tmp_path: Path, monkeypatch: pytes
         tally.after("read", splits)
         list(splits.drop("train", {1}))  # spam
         tally.after("filter", splits)
-        list(splits.drop("train", {0, 3}))  # the first original and the second copy
+        list(splits.drop("train", {0, 3, 4, 5}))  # the first original, the second copy, and both of the last
         list(splits.drop("test", {0}))
         tally.after("deduplicate", splits)
     assert tally.counts() == {
-        CLEAN: {"planted": 3, "taken": {"deduplicate": 1}, "left": 2},
-        "copies": {"planted": 2, "taken": {"deduplicate": 2}, "left": 0},
+        CLEAN: {"planted": 4, "taken": {"deduplicate": 2}, "left": 2},
+        "copies": {"planted": 3, "taken": {"deduplicate": 3}, "left": 0},
         "spam": {"planted": 1, "taken": {"filter": 1}, "left": 0},
     }

@@ -22,7 +22,7 @@ def test_held_out_text_is_replaced_and_its_repeats_are_counted(tmp_path: Path) -
     for split, texts in (("validation", [text(0)]), ("test", [text(60), text(120)])):
         (curated / f"{split}.jsonl").write_text("".join(json.dumps({"text": one}) + "\n" for one in texts))
     with Splits(tmp_path) as splits:
-        train = [text(0).upper(), "new " + text(1), text(60), text(30), text(30), "short"]
+        train = ["short", text(0).upper(), "new " + text(1), text(60), text(30), text(30)]
         for split, texts in (("train", train), ("validation", ["a", "b"]), ("test", ["c"])):
             for number, one in enumerate(texts, 1):
                 splits.add(split, Document("raw.txt", number, one, lines=3), one)

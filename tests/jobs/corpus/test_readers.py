@@ -10,6 +10,7 @@ import pytest
 
 from conf.sources import SourceFile
 from conf.stages.data import DataConfig
+from jobs.corpus import readers
 from jobs.corpus.lines import BLANK, Fault
 from jobs.corpus.readers import (
     Count,
@@ -151,3 +152,19 @@ def test_bytes_that_are_not_of_the_encoding_are_told(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"good\n\xe9\n")
     good, bad = read_file(SourceFile(tmp_path / "a.txt", "text"), config(encoding="utf-8"), Count())
     assert (good.text, bad.reason) == ("good", "not utf-8 (invalid continuation byte)")
+
+
+def test_an_encoding_is_advised_where_bytes_are_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(readers, "advice", lambda sample, setting: asked.append((sample, setting)) or "; set it")
+    (tmp_path / "a.txt").write_bytes(b"good\n\xe9\nb\0\n\xe8\n")
+    found = list(read_file(SourceFile(tmp_path / "a.txt", "text"), config(), Count()))
+    bad = "invalid UTF-8 (invalid continuation byte); set it"
+    assert [one.reason for one in found] == ["", bad, "contains NUL", bad]
+    assert asked == [(b"good\n\xe9\nb\0\n\xe8\n", "data.encoding")]
+
+
+def test_counts_of_processes_add_up() -> None:
+    count = Count(lines=1, blank=2, repaired=3)
+    count.add(Count(lines=10, blank=20, repaired=30))
+    assert count == Count(lines=11, blank=22, repaired=33)

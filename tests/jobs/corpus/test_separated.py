@@ -32,6 +32,7 @@ GOOD = {"id": "1", "text": "x, y"}
         ('"a\nname";text\n1;x\n', [(3, {"a\nname": "1", "text": "x"})]),
         ('"a ""name""",text\n1,x\n2,y\n', [(2, {'a "name"': "1", "text": "x"}), (3, {'a "name"': "2", "text": "y"})]),
         ('id, text\n1, "x, y"\n', [(2, GOOD)]),
+        ('id, "text"\n1, x\n', [(2, {"id": "1", "text": "x"})]),
         ("id,text\n1, x\n", [(2, {"id": "1", "text": " x"})]),
         ("id,text\n1\n", [(2, {"id": "1"})]),
         ('id,text\n1,"x\n\ny"\n2,z\n', [(2, {"id": "1", "text": "x\n\ny"}), (5, {"id": "2", "text": "z"})]),
