@@ -72,13 +72,15 @@ def test_wrongly_decoded_characters_are_repaired_if_asked(repair: bool, tmp_path
 
 
 def test_texts_that_marks_make_equal_are_in_one_split(tmp_path: Path) -> None:
+    """Two splits have q as it is, and what is left is deduplicated: each step is given what those before it left."""
     given = {
         "train": ["ask ann@example.org", "x"],
-        "validation": ["ask bob@example.org", "y bob@example.org", "z"],
-        "test": ["y eve@example.org", "w"],
+        "validation": ["ask bob@example.org", "y bob@example.org", "z", "q"],
+        "test": ["y eve@example.org", "w", "q", "w"],
     }
-    found, texts = collected(tmp_path, given, pii={})
-    assert texts == {"train": ["ask <EMAIL>", "x"], "validation": ["z"], "test": ["y <EMAIL>", "w"]}
-    assert (found.repeats, found.repeated_lines) == (2, 2)
-    assert found.filtered is not None and (found.filtered.read, found.filtered.removed) == (7, 0)
-    assert (found.decontaminated, found.deduplicated, found.planted) == (None, None, None)
+    found, texts = collected(tmp_path, given, pii={}, deduplicate={"min_jaccard": None})
+    assert texts == {"train": ["ask <EMAIL>", "x"], "validation": ["z", "q"], "test": ["y <EMAIL>", "w"]}
+    assert (found.repeats, found.repeated_lines) == (3, 3)
+    assert found.filtered is not None and (found.filtered.read, found.filtered.removed) == (9, 0)
+    assert found.deduplicated is not None and found.deduplicated.documents == 1
+    assert (found.decontaminated, found.planted) == (None, None)

@@ -102,7 +102,7 @@ def test_what_is_lost_between_ranks_is_noticed(config: DataConfig, tmp_path: Pat
 
 
 def test_the_world_is_a_shard_without_files(tmp_path: Path) -> None:
-    world = {"documents": 100, "entities": 8, "questions": 8}
+    world = {"documents": 100, "entities": 8, "questions": 40}
     config = DataConfig.model_validate({"source": "world", "world": world, "ranks": 2, "deduplicate": {}})
     for rank in range(2):
         assert len(list(curate(config, tmp_path, rank, Curator(config, None), 1))) == 1 - rank
