@@ -46,6 +46,7 @@ def test_a_limit_is_of_training_text_and_of_each_held_out_split(tmp_path: Path) 
     given = {"train": ["a", 7, "b", "c"], "test": ["d", "e", "f", "g"]}
     found, texts = collected(tmp_path, given, max_documents=3)
     assert texts == {"train": ["a", "b"], "validation": [], "test": ["d", "e", "f"]} and found.records == 6
+    assert found.notes == ["the source's own splits are kept: train, test"], "no validation split was asked for"
 
 
 def test_a_limit_goes_on_over_files(tmp_path: Path) -> None:
