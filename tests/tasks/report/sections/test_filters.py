@@ -105,6 +105,8 @@ def test_samples_are_few_and_harmless(tmp_path: Path) -> None:
 
 def test_without_filters_there_are_no_steps(tmp_path: Path) -> None:
     assert shown(tmp_path, {"splits": SPLITS, "quarantined": 0}, []) == {}
+    counted = {"splits": SPLITS, "quarantined": 1, "records": 51, "duplicates_across_splits": 0}
+    assert shown(tmp_path, counted, []) == {}
 
 
 PARTS: dict[str, dict[str, Any]] = {
