@@ -203,7 +203,7 @@ class _Usable:
             if isinstance(encoded, str):
                 self._quarantine.add(_rejected(conversation, encoded))
                 continue
-            self.unread.update(set(conversation.unread))
+            self.unread.update(dict.fromkeys(conversation.unread, 1))  # in their order, the same in every process
             text = orjson.dumps({"messages": conversation.messages})
             digest = hashlib.blake2b(text, digest_size=12).digest()
             if digest in self._seen:

@@ -13,6 +13,7 @@ from conf.engines import vllm
 from conf.estimate.memory import LIBRARIES, Copies, Memory
 from conf.estimate.numbers import JobEstimate, StageEstimate
 from conf.parallel import Parallel
+from conf.shape import Shape
 from flows import sizing
 from flows.sizing import Sized, beyond_this_machine, check_fits, exceeds
 
@@ -120,3 +121,31 @@ def test_a_missing_engine_is_told_before_any_job(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ValueError, match="verify needs vLLM, but its jobs run on slurm, and nothing names a Python"):
         check_fits(nothing, cluster_with(), [verify])
     check_fits(nothing, cluster_with(environment={vllm.PYTHON: "/opt/vllm/bin/python"}), [verify])
+
+
+@pytest.mark.parametrize(
+    ("searched", "cut", "layers"), [(False, 0, 6), (False, 1, 5), (True, 2, 4), (True, 1, 5), (True, -1, 6)]
+)
+def test_a_stage_is_sized_by_its_own_cut(
+    searched: bool, cut: int, layers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a search has ended (-1), by its first candidate."""
+    whole = Shape(
+        num_layers=8, hidden_size=64, ffn_hidden_size=128, num_attention_heads=8, num_query_groups=4, vocab_size=256
+    )
+    made = [
+        SimpleNamespace(
+            **{"teacher": whole, "before": whole, "after": whole.model_copy(update={"num_layers": n}), "config": None},
+            **{"where": f"cut.{n}", "distill_at": "distill"},
+        )
+        for n in (6, 5, 4)
+    ]
+    monkeypatch.setattr(sizing, "cuts", lambda recipe, name, teacher: made)
+    monkeypatch.setattr(sizing, "teacher_shape", lambda recipe: whole)
+    students = {"small": SimpleNamespace(search=searched or None, sft=None)}
+    recipe: Any = SimpleNamespace(students=students, teacher=SimpleNamespace(steps=1, model=None, precision="fp32"))
+    seen: list[Any] = []
+    config = SimpleNamespace(stage="prune", writes=(), estimate=seen.append)
+    planned: Any = SimpleNamespace(config=config, student="small", cut=cut)
+    assert sizing.estimate(recipe, planned) == StageEstimate()
+    assert (seen[0].after.num_layers, seen[0].where) == (layers, f"cut.{layers}")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from jobs import contamination
 from tests.fixtures.flow import wait_for
 from tests.fixtures.jobs import refused, run_job, write_spec
 
@@ -111,6 +112,19 @@ def test_workers_do_not_change_the_result(folders: dict[str, Path], tmp_path: Pa
     alone, together = run(folders, tmp_path / "one"), run(folders, tmp_path / "two", workers=2)
     assert alone == together
     assert alone[0]["documents_with_questions"] == 58 + 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_documents_are_numbered_over_batches(
+    workers: int, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contamination, "BATCH_BYTES", 1)
+    result, matches = run(folders, tmp_path / "out", workers=workers)
+    assert result["documents"] == {"data": 3, "records": 1}
+    assert [(match["source"], match["document"]) for match in matches] == [("data", 2), ("records", 1)]
+    logged = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    size = sum((folders[role] / "train.jsonl").stat().st_size for role in ("data", "records"))
+    assert len(logged) == 4 and (logged[-1]["step"], logged[-1]["total"]) == (size, size)
 
 
 def test_a_limit_of_questions_is_kept(folders: dict[str, Path], tmp_path: Path) -> None:

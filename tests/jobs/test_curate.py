@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -372,3 +373,71 @@ def test_a_cluster_says_which_rank_it_is(
     assert all(line.startswith("rank 2 of 3: ") for line in told)
     numbers = {int(path.name.partition(".")[0]) for path in (tmp_path / "data" / shards.FOLDER).iterdir()}
     assert numbers and {number % 3 for number in numbers} == {2}
+
+
+def test_a_rank_tells_what_it_made(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def made(*_: Any) -> Any:
+        yield 0, 5, True, {"records": 1200, "documents": 1100, "removed": 7}
+        yield 2, 5, False, {"records": 30, "documents": 30, "removed": 0}
+        yield 4, 5, True, {"records": 4, "documents": 3, "removed": 3}
+
+    monkeypatch.setattr(curate, "curate", made)
+    config = DataConfig.model_validate({"source": "x", "ranks": 2})
+    curate.rank(Spec(stage="data", key="k", config={}, inputs={}, output="out"), config, 0, 1)
+    assert capsys.readouterr().out.splitlines() == [
+        "rank 0 of 2: shard 1 of 5 done, 1,200 records, 7 of 1,100 documents removed",
+        "rank 0 of 2: shard 3 of 5 was there, 30 records, 0 of 30 documents removed",
+        "rank 0 of 2: shard 5 of 5 done, 4 records, 3 of 3 documents removed",
+        "rank 0 of 2: 1,234 records in 3 shards, 2 of them made now",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told", "workers"),
+    [
+        ({"ranks": 2}, "1", 3),
+        ({"ranks": 2, "workers": 5}, "1", 5),
+        ({"ranks": 1}, None, 3),
+        ({"ranks": 1, "workers": 5}, None, 5),
+    ],
+)
+def test_a_rank_uses_the_cores_it_may(
+    settings: dict[str, Any], told: str | None, workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(curate, "rank", lambda spec, config, number, workers: asked.append((number, workers)))
+    monkeypatch.setattr(curate.os, "sched_getaffinity", lambda _: {0, 1, 2})
+    if told is not None:
+        monkeypatch.setenv(RANK_OF_ARRAY, told)
+    curate.run(Spec(stage="data", key="k", config={"source": "x"} | settings, inputs={}, output=str(tmp_path)))
+    assert asked == [(int(told or 0), workers)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "workers"), [({"ranks": 2}, 3), ({"ranks": 2, "workers": 5}, 5), ({"ranks": 9}, 1)]
+)
+@pytest.mark.parametrize("codes", [(0, 0), (0, 4), (2, 0), (1, -9)])
+def test_ranks_share_the_cores_and_the_first_that_fails_is_told(
+    settings: dict[str, Any], workers: int, codes: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[str, int]] = []
+    monkeypatch.setattr(curate.os, "sched_getaffinity", lambda _: set(range(7)))
+
+    def popen(command: list[str], env: dict[str, str], cwd: Path) -> Any:
+        assert (cwd / "jobs" / "curate.py").is_file() and env["LOCAL_RANK"] == "1"
+        told = Spec.model_validate_json(Path(command[-1]).read_text())
+        started.append((env[RANK_OF_ARRAY], told.config["workers"]))
+        ended = [*codes, *[0] * 9][len(started) - 1]
+        return SimpleNamespace(wait=lambda: ended)
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    spec = Spec(stage="data", key="k", config={"source": "x"} | settings, inputs={}, output=str(tmp_path))
+    if not any(codes):
+        curate.run(spec)
+    else:
+        with pytest.raises((SystemExit, RuntimeError)) as ended:
+            curate.run(spec)
+        expected = "rank 1 of" if codes[1] < 0 else str(max(codes))
+        assert str(ended.value).startswith(expected)
+    assert started == [(str(number), workers) for number in range(settings["ranks"])]
+    assert not (tmp_path / "rank-spec.json").exists()

@@ -14,8 +14,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from jobs.tokens.indexed import IndexedTokens
 from tests.fixtures.data import ALL_TRAIN, SPLITS, TEXTS, conserved, prepare, quarantine, statistics, texts
-from tests.fixtures.jobs import refused, write_spec
+from tests.fixtures.jobs import refused, run_job, write_spec
 from tests.fixtures.tokenizer import tokenizer_directory
 
 
@@ -230,3 +231,29 @@ def test_a_hub_that_cannot_be_reached_is_a_sentence(words: Path, tmp_path: Path)
     assert done.returncode == 2
     assert "data.source nobody/nothing could not be opened as a Hugging Face dataset" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_every_line_is_accounted_for_whatever_takes_it(words: Path, tmp_path: Path) -> None:
+    """Documents of two lines that a rule, a question or a copy takes out; the job itself adds them up."""
+    question = "Which of the old rivers carries most water past the harbour of the northern capital in spring?"
+    (tmp_path / "mmlu" / "test").mkdir(parents=True)
+    (tmp_path / "mmlu" / "test" / "rivers_test.csv").write_text(f'"{question}",a,b,c,d,A\n')
+    good = [f"It is said of number {n}\nthat it has been here since the year {n}." for n in range(20)]
+    told = [*good, "too\nshort", f"Now\n{question}", good[3], good[4].upper(), "a {\nb of it all here", "x\n\0"]
+    (tmp_path / "corpus.txt").write_text("\n\n".join(told))
+    rules = {"gopher": {"min_words": 5, "min_stop_words": None, "min_alphabetic_words": None, "min_word_length": None}}
+    config = {"filter": rules, "deduplicate": {"min_jaccard": None}, "join": "paragraph", "max_rejected_share": 0.1}
+    config |= {"decontaminate": {"mmlu": {"path": str(tmp_path / "mmlu")}}, "source": str(tmp_path / "corpus.txt")}
+    inputs = {"tokenizer": words, "mmlu": tmp_path / "mmlu"}
+    output = run_job("data", config | ALL_TRAIN, inputs, tmp_path / "data")
+    found = statistics(output)
+    assert (found["lines_read"], found["blank"], found["lines_quarantined"]) == (2 * 26 + 25, 25, 2)
+    assert (found["documents"], found["lines_in_documents"], found["records"]) == (21, 42, 26)
+    assert [found[block]["removed"] for block in ("filtered", "decontaminated")] == [1, 1]
+    assert found["deduplicated"]["same_words"] == 2 and found["quarantined"] == 1
+    lengths = IndexedTokens(output / "train").lengths.tolist()
+    assert found["splits"]["train"] == {
+        **{"documents": 21, "tokens": sum(lengths), "bytes": sum(len(text.encode()) for text in texts(output))},
+        **{"min_length": min(lengths), "max_length": max(lengths), "mean_length": round(sum(lengths) / 21, 2)},
+    }
+    assert set(found["splits"]["test"].values()) == {0}

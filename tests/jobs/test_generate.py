@@ -302,7 +302,7 @@ def test_rejected_answers_are_counted_and_kept_apart(
         return (200, {"choices": [{"message": {"content": text}, "finish_reason": reason}]}, {})
 
     server = serve(script)
-    output = run_job("generate", settings(server, tmp_path, max_rejected_share=0.7), {}, tmp_path / "made")
+    output = run_job("generate", settings(server, tmp_path, max_rejected_share=8 / 12), {}, tmp_path / "made")
     assert counts(output)["rejected"] == {"unfinished": 4, "empty": 4} and len(kept(output)) == 4
     reasons = [json.loads(line)["reason"] for line in (output / "rejected.jsonl").read_text().splitlines()]
     assert sorted(reasons) == ["empty"] * 4 + ["unfinished"] * 4

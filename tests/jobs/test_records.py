@@ -334,3 +334,19 @@ def test_records_in_another_encoding(words: Path, tmp_path: Path, capfd: pytest.
     assert "set records.encoding=cp1254" in said
     output = run_job("records", config | {"encoding": "cp1254"}, {"tokenizer": words}, tmp_path / "out")
     assert statistics(output)["records"] == 40
+
+
+def test_lengths_of_each_split_are_told_and_bounded(words: Path, tmp_path: Path) -> None:
+    """A record as long as seq_length is kept; of fields that were not read, the first twenty are named."""
+    rows = [*pairs(9), {"prompt": "Why?", "response": "Because it is so."} | {f"field{n:02}": n for n in range(1, 22)}]
+    output = prepare([*rows, rows[0], rows[0]], words, tmp_path / "all", **ALL_TRAIN)
+    found, lengths = statistics(output), MaskedTokens(output / "train").lengths.tolist()
+    train = found["splits"]["train"]
+    assert (train["documents"], train["tokens"], found["repeats"]) == (10, sum(lengths), 2)
+    assert (train["min_length"], train["max_length"]) == (min(lengths), max(lengths))
+    assert train["mean_length"] == round(sum(lengths) / 10, 2)
+    assert set(found["splits"]["test"].values()) == {0}
+    assert list(found["fields_not_read"]) == [f"field{n:02}" for n in range(1, 21)]
+    for seq_length, quarantined in ((max(lengths), 0), (max(lengths) - 1, lengths.count(max(lengths)))):
+        config = {"seq_length": seq_length, "max_rejected_share": 1, **ALL_TRAIN}
+        assert statistics(prepare(rows, words, tmp_path / str(seq_length), **config))["quarantined"] == quarantined

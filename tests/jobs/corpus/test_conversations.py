@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from conf.stages.data import World
+from jobs.corpus import conversations as module
 from jobs.corpus.conversations import Conversation, gather
 from jobs.corpus.messages import Reading
 
@@ -49,6 +50,7 @@ def test_what_the_teacher_answered_is_a_source(tmp_path: Path) -> None:
 def test_the_world_counts_as_a_source_without_splits(tmp_path: Path) -> None:
     whole = gathered("world", world=WORLD)
     assert len(whole) > 5 and {one.file for one in whole} == {"world"}
+    assert [one.line for one in whole] == list(range(1, len(whole) + 1))
     own = records(tmp_path / "own.jsonl", "a", "b", "c")
     few = gathered("world", own, world=WORLD, limit=len(whole) + 2)
     assert asked(few) == [*asked(whole), "a", "b"]
@@ -68,3 +70,17 @@ def test_lines_of_text_are_prompts_and_rows_tell_their_place(tmp_path: Path) -> 
     (tmp_path / "bad.jsonl").write_text('{"prompt": "a", "response": "b"}\n\n[1]\n')
     good, bad = gathered(str(tmp_path / "bad.jsonl"), world=None)
     assert (good.line, bad.line, bad.messages) == (1, 3, None) and bad.reason
+
+
+def test_an_encoding_is_advised_if_none_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a file, and not of a row that is bad for another reason."""
+    asked = []
+    monkeypatch.setattr(module, "advice", lambda sample, setting: asked.append(setting) or "; set it")
+    row = b'{"prompt": "caf\xe9", "response": "b"}\n'
+    (tmp_path / "a.jsonl").write_bytes(row + b"[1]\n" + row)
+    reasons = [one.reason for one in gathered(str(tmp_path / "a.jsonl"))]
+    assert reasons == [bad := "the user message has invalid UTF-8; set it", "not an object but list", bad]
+    assert asked == ["records.encoding"]
+    given = Reading(encoding="utf-8")
+    for one in gather((str(tmp_path / "a.jsonl"),), given, setting="records.source", world=None):
+        assert one.messages is None and "set it" not in one.reason

@@ -1,4 +1,4 @@
-"""The bounds on what cannot be used: of records, and of files that text is taken from."""
+"""The bound on the records that cannot be used."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from jobs.corpus.extract_counts import Extracted, reason_of
 from jobs.corpus.quarantine import Quarantine
 from jobs.corpus.readers import Document
 
@@ -41,32 +40,3 @@ def test_records_apart_have_a_bound_of_their_own(tmp_path: Path) -> None:
         quarantine.add(bad(2))
         with pytest.raises(ValueError, match=r"1 of 1 records \(100.0%\).*the first is a.jsonl:2"):
             quarantine.check(0)
-
-
-def test_at_its_share_files_without_text_are_borne() -> None:
-    found = Extracted(given=4)
-    found.check(0.0)
-    found.refuse("no text: page 3", "one.pdf")
-    found.refuse("damaged", "two.pdf")
-    found.check(0.5)
-    with pytest.raises(
-        ValueError, match=r"no text can be taken from 2 of 4 .* \(50.0%\), above .* 49.0%.*one.pdf \(no"
-    ):
-        found.check(0.49)
-    Extracted().check(0.0)
-    assert reason_of("12 of 30 pages: 7") == "N of N pages"
-
-
-def test_every_file_and_archived_page_is_accounted_for() -> None:
-    found = Extracted(given=5)
-    found.files.update({"warc": 1, "pdf": 2})
-    found.records.update({"response": 4, "request": 2})
-    found.skipped.update({"a request": 2, "an image": 1})
-    found.documents.update({"pdf": 1, "warc": 3})
-    found.refuse("damaged", "two.pdf")
-    found.assert_conserved()
-    for change in ("documents", "skipped"):
-        getattr(found, change)["pdf"] += 1
-        with pytest.raises(AssertionError):
-            found.assert_conserved()
-        getattr(found, change)["pdf"] -= 1

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conf.filters import C4, Filter, FineWeb, Gopher, Pii, Repetition
-from jobs.curation.filters import Judge
-from jobs.curation.prose import WORDS, Prose, sentences
+from jobs.curation.filters import EXCERPT, Judge, Judged, around_mark
+from jobs.curation.prose import WORDS, Broken, Prose, sentences
 from jobs.curation.repetition import broken
 
 CHANCE = random.Random(3)
@@ -200,3 +200,55 @@ def test_samples_are_masked_cut_and_on_one_line() -> None:
     sample = Judge(Filter(gopher=Gopher()), Pii())(text).sample
     assert sample.startswith("Mail <EMAIL>\\n\\x00\\x1b[31m")
     assert len(re.sub(r"\\x..|\\n", "?", sample)) <= 200
+
+
+LINES = {"c4": {"min_sentences": None, "min_line_words": None, "curly_bracket": True}}
+
+
+@pytest.mark.parametrize(
+    ("text", "rules", "kinds", "judged"),
+    [
+        ("It is.", LINES, None, Judged(False, (), None, False, {}, "", 6)),
+        ("menu\nIt is.", LINES, None, Judged(False, (), "It is.", True, {}, "", 6)),
+        ("menu\nIt is.", LINES | {"action": "report"}, None, Judged(False, (), None, True, {}, "", 11)),
+        ("a{.\nmenu", LINES, None, Judged(True, (Broken("c4.curly_bracket", 1),), None, False, {}, "a{.\\nmenu", 0)),
+        (
+            "a{.\nme@example.org",
+            LINES | {"action": "report"},
+            {},
+            Judged(
+                *(False, (Broken("c4.curly_bracket", 1),), "a{.\n<EMAIL>", False, {"emails": 1}, "a{.\\n<EMAIL>", 11)
+            ),
+        ),
+        (
+            "\u00e9 me@example.org",
+            None,
+            {},
+            Judged(False, (), "\u00e9 <EMAIL>", False, {"emails": 1}, "\u00e9 <EMAIL>", 10),
+        ),
+        ("me@example.org", None, {"action": "report"}, Judged(False, (), None, False, {"emails": 1}, "<EMAIL>", 14)),
+        (
+            "menu me@example.org",
+            LINES,
+            {},
+            Judged(True, (Broken("c4.nothing_left", 0),), None, False, {}, "menu <EMAIL>", 0),
+        ),
+    ],
+)
+def test_what_is_told_of_a_document(text: str, rules: Any, kinds: Any, judged: Judged) -> None:
+    judge = Judge(Filter.model_validate(rules) if rules else None, None if kinds is None else Pii.model_validate(kinds))
+    assert judge(text) == judged
+
+
+def test_rules_after_a_broken_one_read_the_whole_document() -> None:
+    """Only where C4 breaks none do they read what it left."""
+    rules = LINES | {"fineweb": {"min_punctuated_lines": None, "max_short_lines": 0.5, "short_line": 9}}
+    good = "It is a longer sentence."
+    assert judge(f"menu\nlinks\n{good}", **rules)[0] == []
+    assert judge(f"menu\nlinks\n{good}\na{{.", **rules)[0] == ["c4.curly_bracket", "fineweb.max_short_lines"]
+
+
+@pytest.mark.parametrize(("before", "start"), [(0, 0), (100, 0), (101, 1), (500, 400)])
+def test_a_sample_has_its_first_mark_in_the_middle(before: int, start: int) -> None:
+    text = f"{'x' * before}<PHONE>{'y' * 300}<EMAIL>"
+    assert EXCERPT == 200 and around_mark(text) == text[start : start + 200]

@@ -94,6 +94,14 @@ def test_a_page_that_is_too_large_is_not_kept(tmp_path: Path) -> None:
     assert (task.reason, task.content) == ("too large: above data.extract.max_bytes 5000", b"")
 
 
+@pytest.mark.parametrize(("more", "reason"), [(0, ""), (1, "too large: above data.extract.max_bytes 1048576")])
+def test_a_page_may_be_as_large_as_asked(more: int, reason: str, tmp_path: Path) -> None:
+    """A mebibyte is read at once: what follows it is looked at too."""
+    content = BODY.ljust((1 << 20) + more)
+    task = one(tmp_path / "a.warc", answer(content), max_bytes=1 << 20)
+    assert (task.reason, task.content) == (reason, b"" if reason else content)
+
+
 @pytest.mark.parametrize("pack", [b"".join, lambda records: packed(*records)])
 def test_an_archive_cut_anywhere_says_so(pack: Any, tmp_path: Path) -> None:
     whole = pack(TWO)

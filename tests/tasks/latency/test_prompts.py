@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import requests
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from tasks.latency.endpoint import Endpoint
 from tasks.latency.prompts import CHARACTERS, SALT, Prompts, prompts_of, text_of
@@ -86,3 +87,12 @@ def test_the_servers_tokens_must_be_numbers(answer: Any, taken: bool, monkeypatc
 def test_a_named_tokenizer_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"which has no tokenizer\.json"):
         prompts_of("abc", WHERE, tmp_path, 1)
+
+
+def test_no_token_of_a_beginning_is_put_before_the_text(tmp_path: Path) -> None:
+    """A prompt is a piece from the middle of it."""
+    words = Tokenizer(models.WordLevel({"<s>": 0, "a": 1, "b": 2}, unk_token="<s>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    words.save(str(tmp_path / "tokenizer.json"))
+    assert prompts_of("a b b", WHERE, tmp_path, 1).tokens == [1, 2, 2]

@@ -269,3 +269,35 @@ def test_forked_ranks_are_waited_for(late: int, result: tuple[int, int | None], 
         ("prune", "b", "0"),
         ("prune", "b", "1"),
     ]
+
+
+class Process:
+    """As much of psutil's process as is ended."""
+
+    def __init__(self, name: str, *started: Process) -> None:
+        self.name, self.started, self.signals = name, started, list[str]()
+
+    def children(self, recursive: bool = False) -> list[Process]:
+        below = [one for child in self.started for one in child.children(True)] if recursive else []
+        return [*self.started, *below]
+
+    def terminate(self) -> None:
+        self.signals.append("terminated")
+        if self.name == "gone":
+            raise psutil.NoSuchProcess(1)
+
+    def kill(self) -> None:
+        self.signals.append("killed")
+
+
+def test_processes_of_processes_are_ended_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    rank, stubborn, gone = Process("rank"), Process("stubborn"), Process("gone")
+    root = Process("root", Process("torchrun", gone, rank, stubborn))
+
+    def wait_procs(family: list[Process], timeout: float) -> tuple[list[Process], list[Process]]:
+        return [], [one for one in family if one.name == "stubborn"]
+
+    monkeypatch.setattr(psutil, "wait_procs", wait_procs)
+    local.end_trees([root])  # type: ignore[list-item]
+    assert all(one.signals[0] == "terminated" for one in [root, *root.children(recursive=True)])
+    assert stubborn.signals == ["terminated", "killed"] and rank.signals == ["terminated"]

@@ -14,6 +14,7 @@ from tasks.tracking.mlflow_runs import (
     FINAL,
     TAG_LENGTH,
     _log_benchmarks,
+    _log_figures,
     _log_model,
     _role,
     log_inputs,
@@ -197,3 +198,12 @@ def test_a_report_is_logged_in_parts(tmp_path: Path) -> None:
     assert len(client.tags["mlflow.note.content"]) == TAG_LENGTH == 5000, "MLflow takes no longer value"
     assert client.tags["imbik.stopped.student-229"] == "stopped by gate gate"
     assert client.metrics["final_gsm8k"] == 0.5
+
+
+@pytest.mark.parametrize("interval", [{}, {"mmlu_ci95": [0.4, 0.6]}])
+def test_a_score_is_logged_with_its_interval_if_it_has_one(interval: dict[str, Any]) -> None:
+    client = Recorder()
+    _log_figures(client, "run", row("small-fp8", mmlu=0.5, **interval), "winner_")  # type: ignore[arg-type]
+    bounds = {name: value for name, value in client.metrics.items() if name.startswith("winner_mmlu")}
+    assert bounds == {"winner_mmlu": 0.5} | ({"winner_mmlu_low": 0.4, "winner_mmlu_high": 0.6} if interval else {})
+    assert client.metrics["winner_test_loss"] == 1.0 and client.tags["imbik.winner"] == "small-fp8"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
-from tasks.tracking.refusals import described, each, is_lasting
+from tasks.tracking.refusals import described, each, is_active, is_lasting
 
 
 class Answer(Exception):
@@ -63,3 +66,20 @@ def test_an_error_that_may_pass_is_raised() -> None:
 def test_a_refusal_is_one_short_line() -> None:
     text = described(" the metric ", Answer(400))
     assert text.startswith("the metric: status 400 xxx") and len(text) == len("the metric: ") + 200
+
+
+@pytest.mark.parametrize(("found", "active"), [("active", True), ("deleted", False), (404, False), (500, None)])
+def test_a_run_takes_values_while_it_is_there(found: str | int, active: bool | None) -> None:
+    """None: nobody knows, and the error is raised."""
+
+    def get_run(run: str) -> Any:
+        if isinstance(found, int):
+            raise Answer(found)
+        return SimpleNamespace(info=SimpleNamespace(lifecycle_stage=found))
+
+    client: Any = SimpleNamespace(get_run=get_run)
+    if active is None:
+        with pytest.raises(Answer):
+            is_active(client, "run")
+    else:
+        assert is_active(client, "run") is active

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 
+from conf.spec import Record
 from tasks.tracking import sender as sender_module
 from tasks.tracking.sender import Sender
 from tasks.tracking.spool import SentState, Spool
@@ -134,6 +136,35 @@ def test_a_failed_stage_has_its_sentence(stopped: bool, status: str, store: Path
     run = client.runs["r1"]
     assert (run.status, run.tags["imbik.error"], len(run.metrics)) == (status, "s" * 5000, 1)
     assert made.sent.live == {}
+
+
+def test_a_stage_that_failed_before_it_could_be_stopped_has_failed(store: Path) -> None:
+    client = Client()
+    made = opened(store, client)
+    made.spool.append("fail", label="small", sentence="s")  # as releases before stops wrote it
+    made.send()
+    assert client.runs["r1"].status == "FAILED"
+
+
+@pytest.mark.parametrize(("attempts", "told"), [(0, 1), (1, 1), (3, 3)])
+def test_a_stage_has_its_seconds_and_attempts(attempts: int, told: int, store: Path) -> None:
+    """At its end, in milliseconds, as the first step."""
+    client = Client()
+    made = opened(store, client)
+    folder, empty = store / "artifacts" / "a", {"hashed": {}, "inputs": {}, "files": {}, "versions": {}}
+    folder.mkdir(parents=True)
+    record = Record(
+        stage="distill", key="k", revision=1, config={}, seconds=7.5, created="2026-01-01T00:00:00", **empty
+    )
+    made_of = [{"reason": "done", "seconds": 1.0, "steps": 1}] * attempts
+    (folder / "artifact.json").write_text(json.dumps(record.model_dump(mode="json") | {"attempts": made_of}))
+    made.spool.append("stage", label="small", path=str(folder), cached=False)
+    made.send()
+    run = client.runs["r1"]
+    (seconds, number) = sorted(run.metrics, reverse=True)
+    assert (seconds[0], seconds[1], seconds[3]) == ("seconds", 7.5, 0)
+    assert number == ("attempts", told, seconds[2], 0) and run.status == "FINISHED"
+    assert seconds[2] == pytest.approx(run.end, abs=1)
 
 
 def test_a_retry_is_told_on_the_flows_run(store: Path) -> None:

@@ -93,3 +93,12 @@ def test_two_values_of_a_key_have_an_effect(values: Range | tuple[str, ...]) -> 
     assert found is not None and len(found) == 1
     assert (found[0].effect, found[0].low, found[0].high) == pytest.approx((-0.5, -0.5, -0.5))
     assert (found[0].worst, found[0].best) == (str(tried[0]), str(tried[1]))
+
+
+@pytest.mark.parametrize("alone", [0, 11])
+def test_every_trial_is_drawn_again(alone: int) -> None:
+    """One trial alone has a value: 63% of the resamples hold it and determine the fit; none would if it were never
+    drawn, and nothing would be said."""
+    points: list[Point] = [{"loss": "b" if number == alone else "a"} for number in range(12)]
+    found = effects({"loss": ("a", "b")}, points, [2.0 + 0.01 * (number % 3) for number in range(12)], lower=True)
+    assert found is not None

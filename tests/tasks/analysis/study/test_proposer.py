@@ -135,3 +135,21 @@ def test_a_larger_budget_goes_on_after_the_same_trials() -> None:
         return points
 
     assert of(18)[:14] == of(14)
+
+
+def test_trials_that_are_not_over_count_as_bad() -> None:
+    """As Optuna draws where several run side by side, so that they do not all try the same."""
+    optuna = pytest.importorskip("optuna")
+    config = study(sampler="tpe", space={"distill.lr": SPACE["distill.lr"]}, trials=12)
+    sampler = optuna.samplers.TPESampler(seed=config.seed, n_startup_trials=6, constant_liar=True)
+    source, theirs = proposer(config), optuna.create_study(direction="minimize", sampler=sampler)
+    for _ in range(3):
+        asked = [point["distill.lr"] for point in source.ask(4)]
+        trials = [
+            theirs.ask({"distill.lr": optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True)}) for _ in asked
+        ]
+        assert asked == pytest.approx([trial.params["distill.lr"] for trial in trials], rel=1e-3)
+        losses = [abs(math.log(rate / 2e-3)) for rate in asked]
+        source.tell([(value,) for value in losses])
+        for trial, value in zip(trials, losses, strict=True):
+            theirs.tell(trial, value)

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tasks.report.markdown import sections as written
 from tasks.report.sections.filters import sections
 from tasks.report.sections.text import read_text
@@ -103,3 +105,37 @@ def test_samples_are_few_and_harmless(tmp_path: Path) -> None:
 
 def test_without_filters_there_are_no_steps(tmp_path: Path) -> None:
     assert shown(tmp_path, {"splits": SPLITS, "quarantined": 0}, []) == {}
+    counted = {"splits": SPLITS, "quarantined": 1, "records": 51, "duplicates_across_splits": 0}
+    assert shown(tmp_path, counted, []) == {}
+
+
+PARTS: dict[str, dict[str, Any]] = {
+    "filtered": {"filtered": {"action": "remove", "rules": {}}},
+    "deduplicated": {"deduplicated": {"similar": 2}},
+    "decontaminated": {"decontaminated": {"removed": 2}},
+    "extracted": {"extracted": {"quarantined": {}}},
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_any_block_has_steps(part: str, tmp_path: Path) -> None:
+    bare = {"splits": SPLITS, "quarantined": 0}
+    found = shown(tmp_path, bare | {"records": 9, "duplicates_across_splits": 0} | PARTS[part], [])
+    assert found["The text, step by step"].rows[0][1:3] == ("read", "9")
+    records = shown(tmp_path, bare | {"records": 7, "read": 9} | PARTS[part], [])
+    assert records["The text, step by step"].rows[0][1:3] == ("read", "9"), "not those that were kept"
+    for before_they_were_counted in ({"records": 7}, {"duplicates_across_splits": 0}):
+        assert shown(tmp_path, bare | before_they_were_counted | PARTS[part], []) == {}
+
+
+def test_recognized_and_fetched_files_are_notes(tmp_path: Path) -> None:
+    ocr = {"engine": "tesseract 5", "pages": 1200, "characters": 5000, "seconds": 2.25, "failed": {"too slow": 3}}
+    fetched = {"cut": 1003, "fetched": 1002, "bytes": 4096, "failed": {"status 404": 1}, "seconds": 1.04}
+    extracted = {"quarantined": {}, "ocr": ocr, "refetched": fetched}
+    assert shown(tmp_path, DATA | {"extracted": extracted}, [])["The text, step by step"].notes == (
+        "data: 1,203 PDF pages are images: 1,200 read by tesseract 5 (5,000 characters), 3 without text (too slow);"
+        " 2.2 s.",
+        "data: 1,003 PDF files of archives are cut: 1,002 fetched again (4,096 bytes), 1 not (status 404); 1.0 s.",
+    )
+    none = {"quarantined": {}, "ocr": {"pages": 0, "failed": {}}, "refetched": {}}
+    assert shown(tmp_path, DATA | {"extracted": none}, [])["The text, step by step"].notes == ()

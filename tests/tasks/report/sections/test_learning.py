@@ -12,6 +12,7 @@ from scipy.stats import binomtest
 
 from conf.report.learning import FittedLaw, NoLaw
 from conf.spec import Record
+from tasks.analysis.scaling_law import Law, fit
 from tasks.report.sections.learning import read_curve, read_learning, section
 
 KEPT = {"keep": "best", "step": 40, "trained": 70, "steps": 200, "best_by": "mmlu", "best": 0.7, "tokens": 1280}
@@ -260,3 +261,25 @@ def test_drafts_of_heads_are_told(tmp_path: Path) -> None:
         f" {second[1]:.1%}; loss 3.000); the intervals take drafts as independent. Their 5,000"
         " parameters are in mtp.safetensors, beside the model."
     ) in made.sentences
+
+
+def test_the_backtest_is_the_law_of_the_first_half_at_the_end(tmp_path: Path) -> None:
+    learning = read_learning(distilled(tmp_path / "d", LONG))
+    tokens, losses = [32.0 * step for step in range(20, 210, 10)], [loss / 2 for loss in LONG[2:]]
+    law = fit(tokens[:9], losses[:9])
+    assert isinstance(law, Law) and learning.backtest is not None
+    assert learning.backtest.predicted == pytest.approx(law.at(tokens[-1]))
+
+
+def test_a_benchmark_that_was_asked_once_has_its_questions(tmp_path: Path) -> None:
+    folder = distilled(tmp_path / "d", SHORT, more={"evaluate_benchmarks": {"gsm8k": {}, "arc_easy": {}}})
+    line = {
+        "step": 20,
+        "total": 40,
+        "time": 0,
+        "values": {"val_loss": 1.3, "val_kl": 0.6, "mmlu": 0.5, "gsm8k": 0.25, "gsm8k_n": 40.0},
+    }
+    with (tmp_path / "d" / "metrics.jsonl").open("a") as stream:
+        stream.write(json.dumps(line) + "\n")
+    evaluated = read_learning(folder).evaluated
+    assert (evaluated.benchmarks, evaluated.benchmark_n) == ({"gsm8k": (0.25,), "arc_easy": ()}, {"gsm8k": 40})
