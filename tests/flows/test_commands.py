@@ -52,6 +52,58 @@ def called(*words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     return int(ended.value.code or 0), printed.out, printed.err
 
 
+class JobFailed(Exception):
+    """A job that failed, as a run tells it."""
+
+    reason = "memory"
+
+
+class Mistaken(JobFailed):
+    """One that failed by what it was given."""
+
+    reason = "mistake"
+
+
+Mistaken.__name__ = "JobFailed"
+STOPPED = "stopped; run the same command to continue"
+ENDS: dict[str, tuple[BaseException | int, int, str]] = {
+    "terminated": (SystemExit(143), 143, STOPPED),
+    "interrupted": (KeyboardInterrupt(), 130, STOPPED),
+    "interrupted inside typer": (130, 130, STOPPED),
+    "a closed pipe": (SystemExit(1), 1, ""),
+    "done": (0, 0, ""),
+    "another exit": (3, 3, ""),
+    "a wrong value": (ValueError("lr is -1;\n choose more"), 2, "lr is -1; choose more"),
+    "a failed job": (JobFailed("out of memory"), 1, "out of memory"),
+    "a mistaken job": (Mistaken("no such file"), 2, "no such file"),
+    "a file": (PermissionError(13, "Permission denied", "/a"), 2, "/a: Permission denied; check the path, its perm"),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_how_a_command_ends(name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    raised, code, told = ENDS[name]
+
+    def app(*, standalone_mode: bool) -> int:
+        if isinstance(raised, BaseException):
+            raise raised
+        return raised
+
+    monkeypatch.setattr("flows.cli.app", app)
+    found, _, printed = called("doctor", capsys=capsys, monkeypatch=monkeypatch)
+    assert found == code and told in printed and bool(printed) == bool(told)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), OSError(5, "Input/output error")])
+def test_a_bug_keeps_its_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def app(*, standalone_mode: bool) -> None:
+        raise error
+
+    monkeypatch.setattr("flows.cli.app", app)
+    with pytest.raises(type(error)):
+        main()
+
+
 @pytest.fixture
 def call(store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
     """Calls a command on the store."""

@@ -202,3 +202,29 @@ def test_a_reference_that_fails_is_left_out(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path)
     with pytest.raises(ValueError, match=r"no reference solution of mbpp passes \('510': AssertionError\)"):
         check_references(BENCHMARKS["mbpp"], questions[1:], 1, 1 << 30)
+
+
+def test_a_cards_splits_are_kept_apart(tmp_path: Path) -> None:
+    """Whatever their files are called."""
+    write(tmp_path / "main" / "a.jsonl", GSM8K[:2])
+    write(tmp_path / "main" / "b.jsonl", GSM8K[2:])
+    files = "  - split: train\n    path: main/b.jsonl\n  - split: test\n    path: main/a.jsonl\n"
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n- config_name: main\n  data_files:\n{files}---\n")
+    found = read(BENCHMARKS["gsm8k"], tmp_path, 4)
+    assert [one.gold for one in found.test] == ["1", "2"]
+    assert sorted(one.gold for one in found.examples) == ["3", "4", "5", "6"]
+
+
+def test_rows_of_the_hub_are_numbered_from_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    asked: list[Any] = []
+
+    def load(*names: Any, split: str) -> list[dict[str, Any]]:
+        asked.append((*names, split))
+        return [*GSM8K[:2], {"question": "Why?", "answer": "So."}]
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(ValueError, match=r"^openai/gsm8k test 3\b"):
+        read(BENCHMARKS["gsm8k"], None, 0)
+    assert asked == [("openai/gsm8k", "main", "test")]

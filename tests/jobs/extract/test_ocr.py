@@ -144,7 +144,7 @@ def test_tesseract_is_stopped_in_time(monkeypatch: pytest.MonkeyPatch, tmp_path:
     for seconds in (0.3, -1):
         with pytest.raises(Failed, match="timed out"):
             TesseractEngine(Ocr()).read(PICTURE, time.monotonic() + seconds)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 30
 
 
 def test_tesseract_that_is_gone_ends_the_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
