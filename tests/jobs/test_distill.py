@@ -154,7 +154,7 @@ def test_a_killed_distillation_resumes_to_the_same_student(
         pytest.param({"mtp": {"heads": 1}, "document_mask": True}, marks=pytest.mark.drill),
     ],
 )
-def test_an_teacher_weights_teaches_nearly_as_the_full_one(
+def test_a_teacher_in_fp8_teaches_nearly_as_in_full(
     corpus: Path, teacher: Path, student: Path, tmp_path: Path, with_it: dict[str, Any]
 ) -> None:
     inputs = {"data": corpus, "teacher": teacher, "student": student}

@@ -59,7 +59,7 @@ def test_a_widened_weight_is_the_nearest_of_its_row(one_rank: None, teacher: Pat
 
 
 @pytest.mark.slow
-def test_an_teacher_weights_says_nearly_the_same(one_rank: None, corpus: Path, teacher: Path) -> None:
+def test_a_teacher_in_fp8_says_nearly_the_same(one_rank: None, corpus: Path, teacher: Path) -> None:
     tokens = torch.from_numpy(Windows(corpus / "validation", 64).tokens_at(range(16)))
     logs = []
     for held in ("full", "fp8"):
