@@ -57,8 +57,8 @@ def trained(corpus: Path, folder: Path, every: int, waits: bool) -> dict[str, An
         marks.append(time.perf_counter())
         return step(run, done)
 
-    def saved(saver: checkpoint.Saver, *arguments: Any) -> None:
-        save(saver, *arguments)
+    def saved(saver: checkpoint.Saver, *arguments: Any, **beside: Any) -> None:
+        save(saver, *arguments, **beside)
         if waits:
             saver.wait()
 
