@@ -112,8 +112,9 @@ def _unsupported(config: Training) -> Iterator[str]:
     if config.schedule.name != "cosine":
         yield f"schedule is {config.schedule.name}"
     if config.optimizer != Optimizer():
-        name, decay = config.optimizer.name, config.optimizer.embedding_weight_decay
-        yield f"optimizer.name is {name}" if name != "adamw" else f"optimizer.embedding_weight_decay is {decay}"
+        given = config.optimizer.model_dump(exclude_defaults=True)
+        name = next(name for name in Optimizer.model_fields if name in given)
+        yield f"optimizer.{name} is {given[name]}"
     if config.z_loss:
         yield f"z_loss is {config.z_loss:g}"
     if config.retry:

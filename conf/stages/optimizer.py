@@ -32,6 +32,14 @@ class Optimizer(Config):
         default=None,
         description="muon: every head's query, key and value is a matrix of its own; empty or false: all heads' are.",
     )
+    adamw_lr_scale: Annotated[float | None, Later()] = Field(
+        default=None,
+        gt=0,
+        description=(
+            "muon: learning rate of what AdamW steps (embeddings, output, norms, biases) as a multiple of lr and"
+            " min_lr; empty: 1."
+        ),
+    )
     embedding_weight_decay: float | None = Field(
         default=None,
         ge=0,
@@ -51,7 +59,7 @@ class Optimizer(Config):
     def _of_its_name(self) -> Self:
         if self.name == "muon":
             return self
-        for name in ("momentum", "iterations", "per_head"):
+        for name in ("momentum", "iterations", "per_head", "adamw_lr_scale"):
             if getattr(self, name) is not None:
                 raise ValueError(
                     f"optimizer.{name} is {getattr(self, name)} but optimizer.name is {self.name}, which has no {name};"

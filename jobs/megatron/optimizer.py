@@ -32,6 +32,9 @@ from jobs.runtime.muon import MOMENT, Muon, Split
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """Adam's states; Muon has the first alone."""
 
+LR_SCALE = "adamw_lr_scale"
+"""A group's multiple of the learning rate."""
+
 ROUTER = "mlp.router.weight"
 """Muon steps the matrices of each expert; a router's rows score one expert each, and Adam steps them."""
 
@@ -69,7 +72,16 @@ def optimizer_of(config: Training, model: GPTModel, wrapped: DistributedDataPara
     adam = get_megatron_optimizer(settings, [wrapped], overrides)
     for parameter in matrices:
         parameter.requires_grad = True
+    for group in adam.param_groups if config.optimizer.adamw_lr_scale else ():
+        group[LR_SCALE] = config.optimizer.adamw_lr_scale
+        set_rates(group, config)
     return ChainedOptimizer([*muons, *adam.chained_optimizers])
+
+
+def set_rates(group: dict[str, Any], config: Training) -> None:
+    """The two ends of a group's learning rate, which Megatron's scheduler takes from it."""
+    scale = group.get(LR_SCALE, 1.0)
+    group["max_lr"], group["min_lr"] = scale * config.lr, scale * config.min_lr
 
 
 def _muon(groups: list[dict[str, Any]], config: Training, settings: OptimizerConfig) -> Muon:

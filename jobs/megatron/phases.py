@@ -13,7 +13,7 @@ from megatron.core.optimizer import MegatronOptimizer
 from conf.stages.phases import Span, own_rates
 from conf.stages.training import Training
 from jobs.megatron import rotary
-from jobs.megatron.optimizer import scheduler
+from jobs.megatron.optimizer import scheduler, set_rates
 from jobs.tokens.phased import PhasedText, Rewound
 from jobs.tokens.windows import Samples, Split
 
@@ -81,5 +81,5 @@ class Phases:
     def _scheduler(self, span: Span) -> Any:
         """The curve of a phase; Megatron's takes its two ends from the optimizer's groups."""
         for group in self._optimizer.param_groups:
-            group["max_lr"], group["min_lr"] = span.config.lr, span.config.min_lr
+            set_rates(group, span.config)
         return scheduler(span.config, self._optimizer)

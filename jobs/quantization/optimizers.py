@@ -40,6 +40,8 @@ def optimizers_of(model: PreTrainedModel, config: QADConfig) -> list[torch.optim
     )
     if not inside:
         return [adamw]
+    for group in adamw.param_groups:
+        group["lr_scale"] = config.optimizer.adamw_lr_scale or 1.0
     splits = _splits(model.config.to_dict(), per_head=bool(config.optimizer.per_head))
     muon = Muon(
         [{"params": [weight]} | ({"split": splits[name]} if name in splits else {}) for name, weight in inside],

@@ -88,7 +88,7 @@ class _Run:
         """One optimizer step on `samples` [global_batch, seq_length + 1]; mean losses in nats per token."""
         config, sums = self.config, {"divergence": 0.0, "loss": 0.0}
         for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
-            group["lr"] = learning_rate(config, step)
+            group["lr"] = group.get("lr_scale", 1.0) * learning_rate(config, step)
         micro_batches = torch.from_numpy(samples).split(config.micro_batch)
         for micro_batch in micro_batches:
             heartbeat.report_progress()

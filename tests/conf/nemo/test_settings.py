@@ -81,6 +81,7 @@ def test_it_must_validate_at_least_once() -> None:
         ({"schedule": {"name": "constant"}, "min_lr": 1e-4}, "here.schedule is constant"),
         ({"optimizer": {"name": "muon"}}, "here.optimizer.name is muon"),
         ({"optimizer": {"embedding_weight_decay": 0.0}}, "here.optimizer.embedding_weight_decay is 0.0"),
+        ({"optimizer": {"qk_clip": 50.0}}, "here.optimizer.qk_clip is 50.0"),
         ({"spikes": {"window": 5}}, "here.spikes is set"),
         ({"z_loss": 1e-4}, "here.z_loss is 0.0001"),
         ({"mtp": {}}, "here.mtp is set"),

@@ -37,6 +37,11 @@ WRONG = [
     (["teacher.optimizer={name: muon, momentum: -0.1}"], "teacher.optimizer.momentum"),
     (["teacher.optimizer={name: muon, iterations: 0}"], "teacher.optimizer.iterations"),
     (["teacher.optimizer={name: muon, iterations: 21}"], "teacher.optimizer.iterations"),
+    (
+        ["distill.optimizer={adamw_lr_scale: 2}"],
+        "optimizer.adamw_lr_scale is 2.0 but optimizer.name is adamw",
+    ),
+    (["distill.optimizer={name: muon, adamw_lr_scale: 0}"], "distill.optimizer.adamw_lr_scale"),
     (["distill.optimizer={embedding_weight_decay: -1}"], "distill.optimizer.embedding_weight_decay"),
     (["distill.optimizer={name: muon, beta1: 0.9}"], "distill.optimizer.beta1"),
 ]
@@ -76,6 +81,8 @@ def test_a_key_changes_only_where_there_is_an_optimizer() -> None:
     assert teacher(optimizer="adamw").identity() == plain
     others = [teacher(optimizer=value).identity() for value in ("muon", {"embedding_weight_decay": 0.0})]
     assert plain != others[0] != others[1] != plain
+    scaled = teacher(optimizer={"name": "muon", "adamw_lr_scale": 2}).identity()["optimizer"]
+    assert "adamw_lr_scale" not in others[0]["optimizer"] and scaled["adamw_lr_scale"] == 2
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 
 from conf.stages.teacher import TeacherConfig
 from jobs.megatron import optimizer, training
-from tests.jobs.megatron.test_training import OBJECTIVE, SETTINGS, SPLITS, made
+from tests.jobs.megatron.test_training import OBJECTIVE, SETTINGS, SPLITS, logged, made, trained
 
 pytestmark = pytest.mark.usefixtures("one_rank")
 
@@ -57,6 +58,24 @@ def test_muon_leaves_routers_to_adam() -> None:
     config = SimpleNamespace(kv_channels=2, num_attention_heads=2, num_query_groups=1)
     model: Any = SimpleNamespace(config=config, named_parameters=lambda: named)
     assert [len(group["params"]) for group in optimizer._groups(model, per_head=True)] == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_adamw_beside_muon_has_a_rate_of_its_own(precision: str, tmp_path: Path) -> None:
+    """Adam's first step is the rate, whatever the gradient: three times as far; matrices step as before."""
+    given = {"steps": 1, "warmup_steps": 0, "weight_decay": 0.0, "precision": precision}
+    given |= {"schedule": "constant", "min_lr": SETTINGS["lr"]}
+    moved = []
+    for name, scale in (("plain", None), ("scaled", 3.0)):
+        muon = {"name": "muon", "adamw_lr_scale": scale}
+        model, _ = trained(tmp_path / name, optimizer=muon, **given)
+        begun = dict(made(precision)[0].named_parameters())
+        moved.append({name: weight.detach() - begun[name].detach() for name, weight in model.named_parameters()})
+        assert logged(tmp_path / name)[1]["lr"] == SETTINGS["lr"]
+    near = {"rtol": 0.1, "atol": 4e-3} if precision == "bf16" else {"rtol": 1e-3, "atol": 1e-6}
+    for name, change in moved[0].items():
+        inside = "layers" in name and change.dim() == 2
+        torch.testing.assert_close(moved[1][name], change * (1 if inside else 3), **near)
 
 
 def test_states_are_zero_before_the_first_step() -> None:

@@ -138,6 +138,21 @@ def test_every_phase_has_its_length_and_rate(text: Path, tmp_path: Path, monkeyp
     assert rates == pytest.approx([1e-2, 1e-2, 5e-3, 5e-3, 2.5e-3, 0.0])
 
 
+def test_adamw_beside_muon_keeps_its_scale(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every phase what Muon steps has the phase's rate, the rest a multiple of it."""
+    found: list[set[float]] = []  # before the step's own rate is set: at an edge the new phase's first
+    whole_pass = training._Run._pass
+
+    def seen(run: Any, samples: Any) -> Any:
+        found.append({round(group["lr"], 9) for group in run.optimizer.param_groups})
+        return whole_pass(run, samples)
+
+    monkeypatch.setattr(training._Run, "_pass", seen)
+    trained(tmp_path / "out", text, optimizer={"name": "muon", "adamw_lr_scale": 2.0})
+    assert {(min(rates), max(rates)) for rates in found[1:]} == {(1e-2, 2e-2), (5e-3, 1e-2), (2.5e-3, 5e-3)}
+    assert all(len(rates) == 2 for rates in found[1:])
+
+
 def test_a_schedule_of_the_section_goes_over_all(text: Path, tmp_path: Path) -> None:
     phases = [{"until": 0.5}, {"until": 1, "seq_length": 16}]
     _, _, logged = trained(tmp_path / "out", text, phases=phases, schedule="linear")

@@ -226,6 +226,15 @@ def test_muon_steps_as_the_recipe_says(precision: str, dtype: torch.dtype) -> No
     assert {group["weight_decay"] for group in adamw.param_groups} == {0.0, 0.3}
 
 
+def test_adamw_beside_muon_has_a_rate_of_its_own() -> None:
+    one = run(optimizer={"name": "muon", "adamw_lr_scale": 3})
+    found = one.step(SAMPLES, 1)
+    muon, adamw = one.optimizers
+    assert found["lr"] == 1e-2
+    assert {group["lr"] for group in muon.param_groups} == {1e-2}
+    assert {group["lr"] for group in adamw.param_groups} == {3e-2}
+
+
 @pytest.mark.parametrize("per_head", [False, True])
 def test_fused_projections_are_several_matrices(per_head: bool) -> None:
     config = {"model_type": "llama", "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 16}
