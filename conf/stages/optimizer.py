@@ -32,12 +32,11 @@ class Optimizer(Config):
         default=None,
         description="muon: every head's query, key and value is a matrix of its own; empty or false: all heads' are.",
     )
-    adamw_lr_scale: Annotated[float | None, Later()] = Field(
-        default=None,
+    adamw_lr_scale: Annotated[float, Later()] = Field(
+        default=1.0,
         gt=0,
         description=(
-            "muon: learning rate of what AdamW steps (embeddings, output, norms, biases) as a multiple of lr and"
-            " min_lr; empty: 1."
+            "muon: rate of what AdamW steps (embeddings, output, norms, biases) as a multiple of lr and min_lr."
         ),
     )
     embedding_weight_decay: float | None = Field(
@@ -60,7 +59,7 @@ class Optimizer(Config):
         if self.name == "muon":
             return self
         for name in ("momentum", "iterations", "per_head", "adamw_lr_scale"):
-            if getattr(self, name) is not None:
+            if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(
                     f"optimizer.{name} is {getattr(self, name)} but optimizer.name is {self.name}, which has no {name};"
                     " choose muon or remove it"

@@ -72,7 +72,7 @@ def optimizer_of(config: Training, model: GPTModel, wrapped: DistributedDataPara
     adam = get_megatron_optimizer(settings, [wrapped], overrides)
     for parameter in matrices:
         parameter.requires_grad = True
-    for group in adam.param_groups if config.optimizer.adamw_lr_scale else ():
+    for group in adam.param_groups:
         group[LR_SCALE] = config.optimizer.adamw_lr_scale
         set_rates(group, config)
     return ChainedOptimizer([*muons, *adam.chained_optimizers])

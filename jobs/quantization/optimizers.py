@@ -41,7 +41,7 @@ def optimizers_of(model: PreTrainedModel, config: QADConfig) -> list[torch.optim
     if not inside:
         return [adamw]
     for group in adamw.param_groups:
-        group["lr_scale"] = config.optimizer.adamw_lr_scale or 1.0
+        group["lr_scale"] = config.optimizer.adamw_lr_scale
     splits = _splits(model.config.to_dict(), per_head=bool(config.optimizer.per_head))
     muon = Muon(
         [{"params": [weight]} | ({"split": splits[name]} if name in splits else {}) for name, weight in inside],

@@ -82,6 +82,7 @@ def test_a_key_changes_only_where_there_is_an_optimizer() -> None:
     others = [teacher(optimizer=value).identity() for value in ("muon", {"embedding_weight_decay": 0.0})]
     assert plain != others[0] != others[1] != plain
     scaled = teacher(optimizer={"name": "muon", "adamw_lr_scale": 2}).identity()["optimizer"]
+    assert teacher(optimizer={"name": "muon", "adamw_lr_scale": 1}).identity() == others[0]
     assert "adamw_lr_scale" not in others[0]["optimizer"] and scaled["adamw_lr_scale"] == 2
 
 

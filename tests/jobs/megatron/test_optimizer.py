@@ -66,7 +66,7 @@ def test_adamw_beside_muon_has_a_rate_of_its_own(precision: str, tmp_path: Path)
     given = {"steps": 1, "warmup_steps": 0, "weight_decay": 0.0, "precision": precision}
     given |= {"schedule": "constant", "min_lr": SETTINGS["lr"]}
     moved = []
-    for name, scale in (("plain", None), ("scaled", 3.0)):
+    for name, scale in (("plain", 1.0), ("scaled", 3.0)):
         muon = {"name": "muon", "adamw_lr_scale": scale}
         model, _ = trained(tmp_path / name, optimizer=muon, **given)
         begun = dict(made(precision)[0].named_parameters())
