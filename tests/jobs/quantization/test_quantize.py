@@ -1,4 +1,4 @@
-"""What the quantize stage refuses before it loads a model, and what it writes beside the checkpoint."""
+"""What the quantize stage refuses before it loads a model, and what it writes of a tiny one in every format."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from conf.spec import Spec
 from conf.stages.quantize import QuantizeConfig
 from jobs import quantize
 from jobs.huggingface import model as hf
+from jobs.quantization import checkpoint
 from jobs.tokens import blend_reader
+from tests.jobs.quantization.conftest import FORMATS
 from tests.jobs.quantization.test_qad import SETTINGS
+from tests.jobs.test_formats import unpack
 
 CONFIG: dict[str, Any] = {
     "model_type": "qwen3",
@@ -103,3 +108,38 @@ def test_what_a_killed_attempt_left_is_removed(tmp_path: Path, monkeypatch: pyte
         found = json.loads((tmp_path / "out" / "quantize.json").read_text())
         assert found == {"format": "fp8", "engines": {"judged": True}, "bytes_before": 10, "bytes_after": 4}
     assert asked == [("the first 5", None)] * 2
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_is_stored_and_read_back(name: str, made: Callable[[str], Any]) -> None:
+    """The job's own comparison of weights and logits passes; what is read is what the definitions say."""
+    folder, told = made(name)
+    assert (told["samples"], told["tokens"]) == (5, 80)
+    layers = 3 if name == "nvfp4_mlp_only" else 7
+    assert told["quantized_layers"] == len(told["layers"]) == layers
+    assert 0 < told["max_abs_error"] < 0.5
+    for measured in (*told["layers"].values(), *told["kv_cache"].values()):
+        assert (measured["samples"], measured["tokens"]) == (5, 80)
+    assert all(measured["weights_db"] > 10 for measured in told["layers"].values())
+    tensors = load_file(folder / "model.safetensors")
+    for layer, packed in checkpoint.read(folder).layers.items():
+        smoothing = tensors.get(f"{layer}.pre_quant_scale", torch.ones(1)).float()
+        expected = unpack(tensors, layer, packed.algorithm) / smoothing
+        bound = 0.07 if packed.algorithm == "W4A8_AWQ" else 1e-5  # whose kernel rounds to E4M3 besides
+        assert (packed.dequantize(torch.float32) - expected).abs().max() <= bound * expected.abs().max()
+    lines = [json.loads(line) for line in (folder.parent / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["total"], line["values"]["samples"]) for line in lines[-3:]] == [
+        (1, 3, 2),
+        (2, 3, 4),
+        (3, 3, 5),
+    ]
+
+
+def test_the_widths_of_a_config_are_told() -> None:
+    given = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 6, "head_dim": 16}
+    found = quantize.widths_of(given | {"model_type": "qwen3", "num_key_value_heads": 2})
+    assert found.heads == ("heads", 96) and found.kv == ("num_key_value_heads x head_dim", 32)
+    assert (found.hidden, found.ffn) == (("hidden_size", 64), ("intermediate_size", 96))
+    assert found.head_dim == ("head_dim", 16)
+    mixed = {"model_type": "qwen3_moe", "num_key_value_heads": 2, "num_experts": 4, "moe_intermediate_size": 12}
+    assert quantize.widths_of(given | mixed).ffn == ("moe_intermediate_size", 12)

@@ -135,6 +135,8 @@ def test_texts_end_at_imbiks_own_ends(stops: list[str], monkeypatch: pytest.Monk
 def test_log_probabilities_are_of_the_last_tokens_and_of_letters(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = {"prompts": [[9, 10, 20], [9, 30]], "last": [2, 1]}
     letters = {"prompts": [[1], [2]], "letters": [[5, 6], [7]]}
+    said(monkeypatch, scores)
+    assert [one["prompt_logprobs"] for one in Model.made.sampling] == [0, 0], "of the prompt's own tokens alone"
     _, first, second = said(monkeypatch, scores, letters)
     assert first["answers"] == pytest.approx([-0.1 - 0.2, -0.3 - 1])
     assert second["answers"] == [pytest.approx([-0.05, -0.06]), pytest.approx([-1.07])]
