@@ -110,9 +110,7 @@ def test_records_without_a_held_out_part_are_left_out(folder: Path, tmp_path: Pa
     assert counted(found)[-1] == (2, 2) and "responses.json" not in found
 
 
-def test_an_engine_answers_in_place_of_the_model(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_engine_answers_in_place_of_the_model(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def answered(by: Any, directory: Path, subjects: Any, config: Any, output: Path, progress: Any) -> Any:
         progress(4)
         return {"mmlu": 0.5}, [{"subject": subject.name} for subject in subjects]
