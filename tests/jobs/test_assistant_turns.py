@@ -4,13 +4,14 @@ lacks a part of a message is refused."""
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jobs.huggingface import tokenizer
-from jobs.huggingface.assistant_turns import Unrenderable
+from jobs.huggingface.assistant_turns import Unrenderable, locate
 from jobs.huggingface.chat_template import Chat, Encoded
 
 CHATML = (
@@ -201,3 +202,40 @@ def test_templates_are_chosen_by_name(words: Path, tmp_path: Path) -> None:
     templates.append({"name": "default", "template": MARKED})
     (named / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": templates}))
     assert Chat(named).template == MARKED
+
+
+END = re.compile(r"\.")
+
+
+def plain(messages: list[dict[str, Any]]) -> str:
+    return "".join(f"{message['role'][0]}:{message['content']}." for message in messages)
+
+
+@pytest.mark.parametrize(
+    ("opening", "said"),
+    [("a:", "yes."), ("", "a:yes."), ("b:", "yes."), ("b", "yes."), ("a:<think>so on and on", "yes.")],
+)
+def test_a_turn_begins_where_its_prompt_ends(opening: str, said: str) -> None:
+    """Where the prompt is no beginning of the text, at its content."""
+    talk = [user("2+2?"), assistant("yes"), user("u")]
+    text, turns, own = locate(talk, plain, lambda shown: plain(shown) + opening, END, thinks=False)
+    assert (text, own) == ("u:2+2?.a:yes.u:u.", True)
+    turn = turns[1]
+    assert text[turn.start : turn.end] == said and text[turn.start : turn.content_end] == said[:-1]
+
+
+@pytest.mark.parametrize(
+    "render",
+    [
+        pytest.param(lambda messages: plain(messages) + str(len(messages[1]["content"])), id="what follows changes"),
+        pytest.param(lambda messages: str(len(messages[1]["content"])) + plain(messages), id="what precedes changes"),
+    ],
+)
+def test_a_text_that_changes_with_the_answer_is_refused(render: Any) -> None:
+    with pytest.raises(Unrenderable, match="leaves out a part of an assistant turn"):
+        locate([user("2+2?"), assistant("yes")], render, plain, END, thinks=False)
+
+
+def test_an_empty_answer_is_refused() -> None:
+    with pytest.raises(Unrenderable, match="leaves out a part of an assistant turn"):
+        locate([user("2+2?"), assistant("")], plain, lambda shown: plain(shown) + "a:", END, thinks=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +12,7 @@ import pytest
 from conf.chat_template import PLAIN, check_template
 from jobs.huggingface import tokenizer
 from jobs.huggingface.assistant_turns import Unrenderable
-from jobs.huggingface.chat_template import Chat, Encoded, _masked
+from jobs.huggingface.chat_template import Chat, Encoded, _masked, choose
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] | trim +"
@@ -40,8 +42,6 @@ TALK = [
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tokenizer with ChatML's special tokens."""
-    import json
-
     directory = tmp_path_factory.mktemp("chat-words")
     tokenizer.train(iter(["Where does Ada live? Ada lives in Arbeck. And the pet?"] * 9), 300, directory)
     content = json.loads((directory / "tokenizer.json").read_text())
@@ -184,6 +184,7 @@ def test_unsound_templates_are_refused_at_load(template: str, told: str) -> None
         ([(0, 2), (2, 2), (2, 4)], [(0, 2)], "100"),
         ([(0, 0), (0, 2), (2, 2)], [(0, 2)], "010"),
         ([(0, 1), (1, 1), (1, 1), (1, 2)], [(0, 2)], "1111"),
+        ([(0, 2), (3, 3), (2, 6)], [(2, 6)], "001"),
         ([(0, 1), (1, 2)], [], "00"),
     ],
 )
@@ -193,3 +194,40 @@ def test_tokens_are_learned_by_their_characters(
     """Those without any lie between two of one span."""
     encoding = SimpleNamespace(offsets=offsets, ids=range(len(offsets)))
     assert "".join(str(int(each)) for each in _masked(encoding, spans).mask) == learned
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted", "expected"),
+    [
+        (None, None, (PLAIN, "plain")),
+        ("{{ messages }}", None, ("{{ messages }}", "tokenizer")),
+        ({"default": "{{ 1 }}", "rag": "{{ 2 }}"}, None, ("{{ 1 }}", "tokenizer")),
+        ({"default": "{{ 1 }}", "rag": "{{ 2 }}"}, "rag", ("{{ 2 }}", "tokenizer")),
+        ("{{ messages }}", "{{ 3 }}", ("{{ 3 }}", "recipe")),
+    ],
+)
+def test_a_template_is_the_recipes_or_the_tokenizers(
+    own: str | dict[str, str] | None, wanted: str | None, expected: tuple[str, str], tmp_path: Path
+) -> None:
+    assert choose(tmp_path, own, wanted) == expected
+
+
+def test_a_model_thinks_where_its_tokens_or_template_say_so(words: Path, tmp_path: Path) -> None:
+    """Then reasoning that the template leaves out is put into the answer."""
+    talk = [TALK[0], {"role": "assistant", "content": "a", "reasoning_content": "b"}]
+    (refused,) = Chat(words, CHATML).encode([talk])
+    assert "leaves out the reasoning" in str(refused)
+    knows = Path(shutil.copytree(words, tmp_path / "knows"))
+    content = json.loads((knows / "tokenizer.json").read_text())
+    content["added_tokens"].append(content["added_tokens"][-1] | {"id": 302, "content": "</think>", "special": False})
+    (knows / "tokenizer.json").write_text(json.dumps(content))
+    for chat in (Chat(knows, CHATML), Chat(words, CHATML + "{# </think> #}")):
+        (encoded,) = chat.encode([talk])
+        assert learned(chat, encoded) == ["<think>\nb\n</think>\n\na<|im_end|>"]
+
+
+def test_marks_around_the_content_take_the_end_with_them(words: Path) -> None:
+    outside = AS_TRANSFORMERS.replace("<|im_end|>{%- endgeneration -%}", "{%- endgeneration -%}<|im_end|>")
+    chat = Chat(words, outside)
+    (encoded,) = chat.encode([TALK[:2]])
+    assert outside != AS_TRANSFORMERS and learned(chat, encoded) == [f"{TALK[1]['content']}<|im_end|>"]

@@ -3,6 +3,7 @@ nothing."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -169,6 +170,42 @@ def test_a_trained_tokenizer_opens_in_transformers(trained: Path) -> None:
     assert theirs.eos_token_id == tokenizer.eod_id(trained)
     text = "The quick box, isn't it?\n"
     assert theirs.decode(theirs.encode(text, add_special_tokens=False)) == text
+    spaced = "It is n't so , is it ?"
+    assert theirs.decode(theirs.encode(spaced, add_special_tokens=False)) == spaced, "no space is cleaned up"
+
+
+def test_the_fingerprint_is_that_of_the_plainest_json(tmp_path: Path) -> None:
+    """In ASCII and sorted, so that it is the same of every version: artifacts are known by it."""
+    plain = (
+        r'{"added_tokens":[],"model":{"merges":[],"type":"BPE","vocab":{"a":1,"\u00e9":0}},"normalizer":null,'
+        r'"post_processor":null,"pre_tokenizer":null}'
+    )
+    content = {
+        "model": {"vocab": {"\u00e9": 0, "a": 1}, "type": "BPE", "merges": []},
+        "added_tokens": [],
+        "version": "1",
+    }
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content, ensure_ascii=False))
+    assert tokenizer.fingerprint(tmp_path) == hashlib.sha256(plain.encode()).hexdigest()
+
+
+def test_generation_settings_are_copied_or_removed(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    tokenizer.copy_generation(source, target)
+    (source / "generation_config.json").write_text("{}")
+    tokenizer.copy_generation(source, target)
+    assert (target / "generation_config.json").read_text() == "{}"
+    (source / "generation_config.json").unlink()
+    tokenizer.copy_generation(source, target)
+    assert not (target / "generation_config.json").exists()
+
+
+def test_a_tokenizer_is_trained_into_any_folder(tmp_path: Path) -> None:
+    for _ in range(2):
+        tokenizer.train(iter(["text"]), 260, tmp_path / "new" / "folder")
+    assert tokenizer.vocab_size(tmp_path / "new" / "folder") == 260
 
 
 @pytest.mark.parametrize(

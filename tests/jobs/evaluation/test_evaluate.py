@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from conf.mmlu_files import Subject
 from conf.spec import Spec
 from jobs import evaluate
 from jobs.benchmarks import engines
@@ -120,3 +122,11 @@ def test_an_engine_answers_in_place_of_the_model(folder: Path, tmp_path: Path, m
     found = evaluated(folder, tmp_path / "out", mmlu={"path": "quiz"}, mmlu_by=by)
     assert counted(found) == [(4, 6), (6, 6)]
     assert found["scores.json"]["mmlu"] == 0.5 and found["items.jsonl"] == [{"subject": "art"}, {"subject": "law"}]
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(None, 8), (4, 7), (3, 6), (9, 8)])
+def test_questions_are_counted_up_to_the_limit(limit: int | None, expected: int) -> None:
+    subjects = [Subject(name="a", dev=[], test=[{}] * 5), Subject(name="b", dev=[], test=[{}] * 3)]
+    config: Any = SimpleNamespace(mmlu=SimpleNamespace(limit=limit))
+    assert evaluate._num_questions(subjects, config) == expected
+    assert evaluate._num_questions(subjects, SimpleNamespace(mmlu=None)) == 8  # type: ignore[arg-type]

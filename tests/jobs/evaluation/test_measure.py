@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -136,3 +137,29 @@ def test_the_speed_of_a_simulation_is_not_measured(
 
 def _loaded(folder: Path) -> Any:
     return lambda directory, config: hf.load_model(folder, torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("ours", "new", "words"),
+    [
+        ({}, 4, None),
+        ({}, 5, r"evaluate.prompt_tokens 28 \+ new_tokens 5 is above the model's max_position_embeddings 32"),
+        ({}, 0, None),
+        ({"max_position_embeddings": None}, 99, None),
+        ({"vocab_size": 9}, 0, "has 9 vocabulary rows and the teacher 8"),
+    ],
+)
+def test_models_and_lengths_must_fit(
+    ours: dict[str, Any], new: int, words: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = {"vocab_size": 8, "max_position_embeddings": 32}
+    student, teacher = tmp_path / "student", tmp_path / "teacher"
+    monkeypatch.setattr(hf, "check", lambda folder: theirs | (ours if folder == student else {}))
+    monkeypatch.setattr(hf, "check_tokens", lambda *_: None)
+    monkeypatch.setattr(hf, "check_length", lambda *_: None)
+    given: Any = SimpleNamespace(seq_length=8, new_tokens=new, prompt_tokens=28, long_text=None)
+    if words is None:
+        check(student, teacher, tmp_path, given)
+    else:
+        with pytest.raises(ValueError, match=words):
+            check(student, teacher, tmp_path, given)

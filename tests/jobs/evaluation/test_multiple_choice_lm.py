@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from jobs.evaluation.multiple_choice_lm import MIN_RUN, EngineLM, _common, _runs, _score
+from jobs.evaluation.multiple_choice_lm import MIN_RUN, EngineLM, LastTokenLM, _common, _runs, _score
 
 
 def inputs(count: int, shared: int, own: int) -> list[tuple[int, ...]]:
@@ -86,3 +87,27 @@ def test_an_engine_is_asked_for_what_fits_it() -> None:
     fitting = [[1, 2, 3, 4, 5], [2, 3, 4, 6, 7], [2, 3, 4, 8, 9], [2, 2, 2, 2, 5], [3, 3, 3, 1, 2]]
     assert asked == [(fitting, [1, 2, 2, 1, 2])]
     assert model.truncated == 2, "contexts, not requests"
+
+
+@pytest.mark.parametrize("batch", [1, 3, 50])
+def test_answers_are_those_of_whole_passes(batch: int) -> None:
+    """Of several tokens, cut from the left, with and without a common beginning; each context is counted once."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=60, initializer_range=0.5, **sizes)).eval()
+    lm = LastTokenLM.__new__(LastTokenLM)
+    told: list[int] = []
+    lm._model, lm._device, lm.softmax_dtype, lm._max_length = model, torch.device("cpu"), torch.float32, 24
+    lm.batch_size_per_gpu, lm.progress = batch, told.append
+    contexts = [[*range(20), 30 + number] for number in range(8)] + [[5], [*range(40)]]
+    requests: Any = [(("", ""), context, answer) for context in contexts for answer in ([1], [2], [3, 4])]
+    found = lm._loglikelihood_tokens(requests)
+    for (_, context, answer), (logprob, greedy) in zip(requests, found, strict=True):
+        tokens = torch.tensor([[*context, *answer][-25:]])
+        with torch.no_grad():
+            rows = model(tokens[:, :-1]).logits[0].double().log_softmax(-1)[-len(answer) :]
+        expected = sum(float(row[token]) for row, token in zip(rows, answer, strict=True))
+        assert logprob == pytest.approx(expected, abs=1e-4)
+        assert greedy == all(int(row.argmax()) == token for row, token in zip(rows, answer, strict=True))
+    assert sum(told) == 10
+    assert lm.truncated == 1

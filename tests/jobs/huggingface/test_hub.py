@@ -58,3 +58,26 @@ def test_a_hub_is_looked_for_before_datasets_is_there(monkeypatch: pytest.Monkey
     monkeypatch.delitem(sys.modules, "datasets")
     hub.fail_fast()
     assert os.environ["HF_HUB_OFFLINE"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "place"),
+    [
+        ("https://huggingface.co", ("huggingface.co", 443)),
+        ("http://mirror", ("mirror", 80)),
+        ("https://mirror:8443/hub", ("mirror", 8443)),
+    ],
+)
+def test_a_hub_is_looked_for_at_its_port(
+    endpoint: str, place: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def refuse(where: tuple[str, int], seconds: float) -> None:
+        asked.append(where)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    hub.fail_fast()
+    assert asked == [place]

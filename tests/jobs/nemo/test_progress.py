@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -70,19 +69,3 @@ def test_validations_are_read_by_nemos_python(tmp_path: Path, monkeypatch: pytes
     events.write_text("import sys\nsys.exit('no TensorBoard')")
     with pytest.raises(RuntimeError, match="cannot be read: no TensorBoard"):
         validations(sys.executable, tmp_path)
-
-
-def test_events_are_the_later_of_each_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over all files, in order of the steps; other tags and other files are left out."""
-    from jobs.nemo.events import curve
-
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "nemo" / "standin"))
-    for name, lines in {
-        "events.out.tfevents.1": [(3, 5.0, 2.5), (1, 1.0, 3.5)],
-        "b/events.out.tfevents.2": [(3, 4.0, 9.0), (1, 2.0, 3.0), (2, 1.0, 0.4), (2, 1.0, 0.5)],
-        "notes": [(9, 9.0, 9.0)],
-    }.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("\n".join(map(json.dumps, lines)))
-    assert curve(tmp_path, "val_loss") == [(1, 3.0), (2, 0.5), (3, 2.5)]
-    assert curve(tmp_path, "lr") == []

@@ -7,6 +7,7 @@ import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from conf import hf_model
 from jobs.huggingface import model as hf
 from jobs.huggingface import tokenizer
+from tests.fixtures.families import random_model
 
 SIZES = {
     "hidden_size": 32,
@@ -46,6 +48,7 @@ def test_loads_the_same_weights_as_transformers(directory: Path) -> None:
         ours, theirs = hf.load_model(directory, dtype), AutoModelForCausalLM.from_pretrained(directory, dtype=dtype)
         assert torch.equal(ours(tokens).logits, theirs(tokens).logits)
         assert ours.dtype == dtype
+        assert not ours.training and not any(weight.requires_grad for weight in ours.parameters())
 
 
 def test_tied_embedding_of_a_real_model_counts_once(shared_data: Path) -> None:
@@ -157,3 +160,65 @@ def test_tokens_of_another_tokenizer_are_refused(directory: Path, tmp_path: Path
     tokenizer.train(iter(["four five six seven"] * 4), 300, other)
     with pytest.raises(ValueError, match="tokenize the corpus with the model's tokenizer"):
         hf.check_tokens(other, data)
+
+
+@pytest.mark.parametrize(("pad", "kept"), [(299, 299), (300, None), (None, None), (0, 0)])
+def test_padding_without_a_row_is_left_out(pad: int | None, kept: int | None, directory: Path) -> None:
+    set_config(directory, pad_token_id=pad)
+    config, _ = hf.described(directory, hf.check(directory))
+    assert config.pad_token_id == kept
+
+
+@pytest.mark.parametrize(("length", "fits"), [(64, True), (65, False)])
+def test_sequences_fit_the_models_positions(length: int, fits: bool) -> None:
+    hf.check_length({}, length)
+    if fits:
+        hf.check_length({"max_position_embeddings": 64}, length)
+        return
+    with pytest.raises(ValueError, match="seq_length 65 is above the model's max_position_embeddings 64; choose at"):
+        hf.check_length({"max_position_embeddings": 64}, length)
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("llama", {}),
+        ("granite", {"logits_scaling": 4.0}),
+        ("gemma2", {"final_logit_softcapping": 2.0}),
+        ("gemma2", {"final_logit_softcapping": None}),
+    ],
+)
+def test_logits_of_states_are_the_models_own(family: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    small = SIZES | {"vocab_size": 40, "num_hidden_layers": 1, "head_dim": 8, "pad_token_id": None} | settings
+    model = random_model(family, tmp_path, torch.float32, **small).eval()
+    tokens = torch.arange(12)[None]
+    with torch.no_grad():
+        found = hf.logits(model, model.model(tokens).last_hidden_state)
+        torch.testing.assert_close(found, model(tokens).logits)
+    assert not settings.get("final_logit_softcapping") or 1 < found.abs().max() <= 2
+
+
+def test_every_end_that_a_directory_names_stops(directory: Path) -> None:
+    ends = hf.stop_ids(directory, hf.load_tokenizer(directory))
+    set_config(directory, eos_token_id=7)
+    (directory / "generation_config.json").write_text(json.dumps({"eos_token_id": [8, 9]}))
+    eos = tokenizer.eod_id(directory)
+    assert eos in ends
+    assert hf.stop_ids(directory, hf.load_tokenizer(directory)) == {7, 8, 9, eos}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_equal_embedding_and_head_may_both_be_stored(tied: bool, directory: Path) -> None:
+    """As one weight only where the config ties them; where it does not, a head may differ."""
+    set_config(directory, tie_word_embeddings=tied)
+    tensors = hf.read_tensors(directory)
+    if tied:
+        edit_all(directory, tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()})
+    model = hf.load_model(directory, torch.float32)
+    assert torch.equal(model.lm_head.weight, model.model.embed_tokens.weight) is tied
+
+
+def edit_all(directory: Path, tensors: dict[str, torch.Tensor]) -> None:
+    for path in directory.glob("*.safetensors*"):
+        path.unlink()
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
