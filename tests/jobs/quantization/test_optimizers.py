@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -64,3 +65,19 @@ def test_fused_projections_are_several_matrices(per_head: bool) -> None:
         [(1, 4, 4, 16), (1, 2, 4, 16), (1, 2, 4, 16)] if per_head else [(16, 16), (8, 16), (8, 16)]
     )
     assert [tuple(part.shape) for part in splits["gate_up_proj"](torch.zeros(48, 16))] == [(24, 16)] * 2
+
+
+@pytest.mark.parametrize(("given", "scale"), [({}, 1.0), ({"adamw_lr_scale": 3}, 3.0)])
+def test_what_adamw_steps_beside_muon_has_a_rate(given: dict[str, Any], scale: float) -> None:
+    """Norms inside layers too, which are no matrices."""
+    named = {
+        f"model.layers.0.self_attn.{name}.weight": torch.nn.Parameter(torch.ones(*sizes))
+        for name, sizes in (("q_proj", (16, 16)), ("q_norm", (16,)))
+    }
+    config = SimpleNamespace(to_dict=lambda: model(1).config.to_dict())
+    one: Any = SimpleNamespace(named_parameters=lambda: named.items(), config=config)
+    settings = SETTINGS | {"optimizer": {"name": "muon"} | given}
+    muon, adamw = optimizers.optimizers_of(one, QADConfig.model_validate(settings))
+    assert [len(group["params"]) for group in (*muon.param_groups, *adamw.param_groups)] == [1, 1]
+    assert adamw.param_groups[0]["params"][0].dim() == 1
+    assert [group["lr_scale"] for group in adamw.param_groups] == [scale]

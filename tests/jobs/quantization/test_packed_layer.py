@@ -51,7 +51,6 @@ def test_w4a8_rounds_its_weights_to_fp8() -> None:
     assert layer.dequantize(torch.float32).tolist() == [[2.5], [0]]
 
 
-@pytest.mark.slow
 def test_fp4_holds_two_inputs_a_byte() -> None:
     codes = torch.tensor([[0x21, 0xF7] + [0] * 6], dtype=torch.uint8)
     scale = torch.tensor([[2.0]]).to(FP8)

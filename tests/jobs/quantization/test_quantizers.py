@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from conf.stages.quantize import QuantizeConfig
-from jobs.quantization import quantizers
+from jobs.quantization import nvfp4_cpu, quantizers
 
 
 @pytest.mark.parametrize("kind", ["fp8_blocks", "fp8"])
@@ -78,3 +78,62 @@ def test_square_blocks_of_inputs_have_scales_of_their_own() -> None:
 )
 def test_calibrators_have_their_presets_steps(calibrator: Any, expected: Any) -> None:
     assert quantizers.algorithm(calibrator) == expected
+
+
+FP8 = torch.float8_e4m3fn
+INPUTS = torch.randn(6, 32, generator=torch.Generator().manual_seed(0)) * torch.logspace(-2, 1, 6)[:, None]
+LARGEST = INPUTS.abs().amax()
+
+
+def by_fp8(values: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
+    return (values / largest * 448).to(FP8).float() * largest / 448
+
+
+ROUNDED = {
+    "fp8": by_fp8(INPUTS, LARGEST),
+    "fp8_token": by_fp8(INPUTS, INPUTS.abs().amax(1, keepdim=True)),
+    "int8": (INPUTS / LARGEST * 127).round() * LARGEST / 127,
+    "nvfp4": nvfp4_cpu.fake_quantize(INPUTS, LARGEST),
+    "fp8_blocks": by_fp8(INPUTS.view(6, 4, 8), INPUTS.view(6, 4, 8).abs().amax(2, keepdim=True)).flatten(1),
+    "none": INPUTS,
+}
+
+
+@pytest.mark.parametrize("kind", ROUNDED)
+def test_inputs_are_rounded_as_their_kind_says(kind: Any) -> None:
+    """Before a layer that gives back its inputs; another layer is left alone."""
+    quantizers.prepare()
+    model: Any = torch.nn.ModuleDict({name: torch.nn.Linear(32, 32, bias=False) for name in ("a", "b")})
+    for layer in model.values():
+        layer.weight.data = torch.eye(32)
+    quantizers.simulate_inputs(model, {"a": (kind, 8)}, None)
+    if kind in ("fp8", "int8", "nvfp4"):
+        model["a"].input_quantizer.amax = LARGEST
+    with torch.no_grad():
+        torch.testing.assert_close(model["a"](INPUTS), ROUNDED[kind], rtol=1e-5, atol=1e-6)
+        assert torch.equal(model["b"](INPUTS), INPUTS)
+
+
+def test_a_bias_is_taken_off_before_nvfp4_and_put_back() -> None:
+    quantizers.prepare()
+    bias, largest = torch.tensor(3.0), torch.tensor(4.0)
+    found = quantizers._affine(INPUTS, SimpleNamespace(_bias_value=bias, _amax=largest))
+    torch.testing.assert_close(found, nvfp4_cpu.fake_quantize(INPUTS - bias, largest) + bias)
+
+
+@pytest.mark.parametrize(("name", "searched"), [("nvfp4", True), ("fp8", False)])
+def test_mse_searches_the_scales_of_blocks_alone(name: Any, searched: bool) -> None:
+    settings = quantizers.recipe_settings(QuantizeConfig(format=name, calibrator="mse"))
+    assert settings["algorithm"] == ({"method": "mse", "fp8_scale_sweep": True} if searched else "mse")
+    sizes = quantizers.entry_of(settings, "*weight_quantizer")["cfg"].get("block_sizes")
+    assert (sizes or {}).get("type") == ("static" if searched else None)
+    inputs = quantizers.entry_of(settings, "*input_quantizer")["cfg"].get("block_sizes", {})
+    assert inputs.get("type") == ("dynamic" if searched else None), "those of inputs stay"
+    plain = quantizers.recipe_settings(QuantizeConfig(format=name))
+    assert plain["algorithm"] == "max" and plain["quant_cfg"] == quantizers.format_settings(name)["quant_cfg"]
+
+
+@pytest.mark.parametrize("kind", ["fp8", "nvfp4", "nvfp4_affine"])
+def test_a_cache_of_nvfp4_with_a_bias_is_ours(kind: Any) -> None:
+    found = quantizers.cache_entry(kind)["cfg"].get("backend")
+    assert found == (quantizers.AFFINE if kind == "nvfp4_affine" else None)
