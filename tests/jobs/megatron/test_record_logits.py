@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from conf.stages.logits import LogitsConfig
 from jobs import logits as corpus_logits
 from jobs.megatron import inputs, record_logits
 from jobs.megatron import model as megatron
-from jobs.tokens.indexed import IndexedWriter
 from jobs.tokens.logit_store import LogitStore, read_manifest
 from jobs.tokens.masked import MaskedWriter
 from tests.fixtures.families import logits, random_model
@@ -116,32 +114,3 @@ def test_no_more_than_the_vocabulary_is_stored(
     with pytest.raises(ValueError, match=f"{setting} is 25 but the vocabulary has 24 tokens; choose at most 24"):
         store(role, top_k=25)
     assert read_manifest(store(role, top_k=24))["splits"]["train"]["left_out"] == pytest.approx(0, abs=1e-5)
-
-
-@pytest.mark.parametrize("apart", [False, True])
-def test_all_tokens_of_a_corpus_are_stored(
-    apart: bool, store: Callable[..., Path], teacher: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In sequences, and the rest after them; documents end with the token 0."""
-    tokens = {split: np.random.default_rng(len(split)).integers(0, 6, 8 * LENGTH + 4) for split in SPLITS}
-    for split, ids in tokens.items():
-        with IndexedWriter(tmp_path / split, np.dtype(np.uint16)) as writer:
-            writer.add(ids, np.array([len(ids)], np.int32))
-    monkeypatch.setattr("jobs.tokens.documents.end_token", lambda data: 0)
-    losses: list[float] = []
-    monkeypatch.setattr(inputs, "check_chance", lambda loss, size: losses.append(loss))
-    output = store("data", document_mask=apart)
-    manifest = read_manifest(output)
-    assert manifest.get("document_mask", False) is apart
-    for split, ids in tokens.items():
-        assert manifest["splits"][split]["rows"] == len(ids) - 1
-        stored = LogitStore(output, split)
-        for start in range(0, len(ids) - 1, LENGTH):
-            window = ids[start : start + LENGTH + 1]
-            cuts = [0, *(np.flatnonzero(window[:-2] == 0) + 1).tolist(), len(window) - 1]
-            for begin, end in itertools.pairwise(cuts) if apart else [(0, len(window) - 1)]:
-                expected = logits(teacher, torch.from_numpy(window[begin:end])[None])[0]
-                found = stored.rows(np.arange(start + begin, start + end))
-                check(found, expected, torch.from_numpy(window[begin + 1 : end + 1]))
-    first = LogitStore(output, "validation").rows(np.arange(3 * LENGTH)).loss.mean(dtype=np.float64)
-    assert losses == [pytest.approx(float(first), rel=1e-3)]
