@@ -1,4 +1,4 @@
-"""What is written of scored candidates and of the points of a sweep; the scores are made by hand."""
+"""What is written of scored candidates; the scores are made by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 from conf.shape import Shape, num_params
 from conf.spec import Spec
-from jobs import search, sweep
+from jobs import search
 from jobs.megatron import candidate_score, device
 
 TEACHER = Shape(
@@ -46,7 +46,6 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
 
 SEARCH = {"target_params": 0.9, "memory_batch": 2, "memory_length": 100, "hidden_divisor": 16, "ffn_divisor": 16}
-SWEEP = {"axes": ["num_layers", "ffn_hidden_size"], "ratios": [0.5, 0.75]}
 
 
 def test_candidates_are_written_with_their_sizes(job: Callable[..., Any]) -> None:
@@ -60,19 +59,5 @@ def test_candidates_are_written_with_their_sizes(job: Callable[..., Any]) -> Non
     assert teacher["memory_mb"] == pytest.approx(2 * (num_params(TEACHER) + cache) / 1e6)
 
 
-def test_points_of_a_sweep_say_what_was_cut(job: Callable[..., Any]) -> None:
-    _, written = job(sweep, SWEEP)
-    assert written["teacher"] == {"params": num_params(TEACHER), "val_loss": 2.5}
-    assert [(p["axis"], p["ratio"], p["size"], p["of"], p["val_loss"]) for p in written["points"]] == [
-        ("num_layers", 0.75, 3, 4, 3.0),
-        ("num_layers", 0.5, 2, 4, 4.0),
-        ("ffn_hidden_size", 0.75, 72, 96, 5.0),
-        ("ffn_hidden_size", 0.5, 48, 96, 6.0),
-    ]
-    halved = TEACHER.model_copy(update={"ffn_hidden_size": 48})
-    assert written["points"][-1]["params"] == num_params(halved)
-
-
-@pytest.mark.parametrize(("program", "config"), [(search, SEARCH), (sweep, SWEEP)])
-def test_one_rank_writes(program: Any, config: dict[str, Any], job: Callable[..., Any]) -> None:
-    assert job(program, config, rank=1)[1] is None
+def test_one_rank_writes(job: Callable[..., Any]) -> None:
+    assert job(search, SEARCH, rank=1)[1] is None

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from conf.spec import Spec
 from conf.stages.distill import DistillConfig
 from conf.stages.trunk import TrunkConfig, first_steps, stable_trunk
+from jobs import trunk as program
+from jobs.megatron import device, distilled
 from tests.fixtures.jobs import TRAINING, killed_after_a_checkpoint, run_job
 
 WSD = {"name": "wsd", "decay_share": 0.25, "decay": "minus_sqrt"}
@@ -74,3 +78,12 @@ def test_the_first_steps_of_any_schedule_go_on_exactly(inputs: dict[str, Path], 
     on = run_job("distill", config | {"begun": 10}, inputs | {"trunk": begun}, tmp_path / "on")
     assert (weights(on), logged(on)) == (weights(whole), logged(whole))
     assert logged(begun) == logged(whole)[:11]
+
+
+def test_a_trunk_ends_after_its_own_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[Any] = []
+    monkeypatch.setattr(device, "machine", lambda parallel, seed: contextlib.nullcontext(f"seed {seed}"))
+    monkeypatch.setattr(distilled, "distil", lambda spec, config, on, until: ran.append((config.steps, on, until)))
+    config = trunk(first_steps(DistillConfig.model_validate(CONFIG | {"seed": 5}), 8))
+    program.run(Spec(stage="trunk", key="k", config=config, output=str(tmp_path)))
+    assert ran == [(24, "seed 5", 8)]
