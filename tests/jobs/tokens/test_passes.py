@@ -77,3 +77,33 @@ def test_the_whole_of_a_mix_is_the_sum_of_its_stages() -> None:
     }
     assert plain_part(config(), "more", 401, 200)["tokens"] == 200, "half a token more than it holds"
     assert stages_read(BlendConfig.model_validate({"sources": {"a": {"source": "a", "weight": 1}}}), 9, {"a": 1}) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "total", "words"),
+    [
+        ("more", 400, None),
+        ("data", 403, None),  # less than a token over
+        ("data", 404, "the corpus data holds 300 tokens but 75.0% of the blend's 404 are 303; lower blend.weight or"),
+        ("more", 404, "holds 100 tokens but 25.0% of .* are 101; lower blend.sources.more.weight or blend.tokens"),
+    ],
+)
+def test_a_plain_part_is_no_more_than_there_is(name: str, total: int, words: str | None) -> None:
+    plain = BlendConfig.model_validate({"weight": 3, "sources": {"more": {"source": "a", "weight": 1}}})
+    held = 302 if total == 403 else {"data": 300, "more": 100}[name]
+    if words:
+        with pytest.raises(ValueError, match=words):
+            plain_part(plain, name, total, held)
+        return
+    assert plain_part(plain, name, total, held) == {
+        "name": name,
+        "weight": {"data": 0.75, "more": 0.25}[name],
+        "tokens": held,
+        "held": held,
+        "passes": 1.0,
+    }
+
+
+def test_passes_are_told_to_four_places() -> None:
+    read = stages_read(config(exhausted="repeat"), 400, {"data": 700, "more": 300})
+    assert read[0]["sources"] == {"data": counts(0.75, 150, 0.2143, 0.2143), "more": counts(0.25, 50, 0.1667, 0.1667)}
