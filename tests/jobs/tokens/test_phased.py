@@ -68,6 +68,14 @@ def test_nothing_is_read_twice_before_all_was_read(tmp_path: Path) -> None:
     assert starts[0] != sorted(starts[0]) and starts[0][:2] != [starts[0][0], starts[0][0] + 8], "in drawn order"
 
 
+def test_every_pass_within_a_phase_is_a_whole_one(tmp_path: Path) -> None:
+    """Six blocks; a phase of sixteen reads them twice, and four of a third pass."""
+    config = phased(32, *LENGTHS)
+    first, *_ = read(PhasedText(corpus(tmp_path, 6 * 16 + 1), config), config)
+    assert sorted(first[:12]) == sorted(first[12:24]) == list(range(0, 96, 8)) and len(set(first[24:])) == 8
+    assert first[:12] != first[12:24], "in another order"
+
+
 def test_the_order_depends_on_the_seed_and_phase(tmp_path: Path) -> None:
     config = phased(16, *LENGTHS)
     text = PhasedText(corpus(tmp_path, 2000), config)
