@@ -52,6 +52,24 @@ def test_tokens_and_passes_follow_the_weights(tmp_path: Path) -> None:
     statistics = json.loads((again / "statistics.json").read_text())
     assert statistics["splits"] == {"train": {"documents": 7, "tokens": 100}, "test": {"tokens": 9}}
     assert [part["name"] for part in statistics["blend"]] == ["data", "more"]
+    (line,) = (json.loads(text) for text in (again / "metrics.jsonl").read_text().splitlines())
+    assert (line["step"], line["total"]) == (1, 1)
+    assert line["values"] == {"train_tokens": 100, "passes_data": 0.0833, "passes_more": 1.5}
+
+
+def test_a_corpus_without_training_text_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    told = refused("blend", config(1, 1, tokens=100), inputs(tmp_path, 300, 0), tmp_path / "none", capfd)
+    assert "the corpus more has no training tokens; remove it from the blend or check its source" in told
+
+
+def test_a_corpus_of_weight_0_bounds_no_blend(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Without tokens, all that the weighted corpora hold, or as many as they allow until the first runs out."""
+    given = inputs(tmp_path, 300, 50)
+    whole = run_job("blend", config(1, 3, exhausted="repeat"), given, tmp_path / "whole")
+    assert json.loads((whole / "blend.json").read_text())["tokens"] == 350
+    least = run_job("blend", config(1, 3), given, tmp_path / "least")
+    assert json.loads((least / "blend.json").read_text())["tokens"] == 66, "50 of which are three quarters"
+    assert "blend.tokens is not set: 66, at which more is the first corpus that runs out" in capfd.readouterr().out
 
 
 def test_a_blend_tells_how_it_was_made_itself(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import modelopt.torch.quantization as mtq
+import numpy as np
 import pytest
 import torch
 from hypothesis import given as drawn
@@ -22,9 +23,11 @@ from pydantic import ValidationError
 from conf.checks.quantize import least_bits
 from conf.load import load
 from conf.shape import Shape
+from conf.spec import Spec
 from conf.stages.quantize import QuantizeConfig, label_of, scorings
 from conf.stages.sensitivity import AutoConfig, SensitivityConfig
 from jobs import sensitivity
+from jobs.huggingface import model as hf
 from jobs.quantization import auto_quantize as mix
 from jobs.runtime.entry import Metrics
 from tests.fixtures.jobs import refused, run_job
@@ -86,6 +89,7 @@ def test_formats_are_scored_by_weights_alone(method: str, passes: int, engine: d
     """Sizes leave out the scales that ModelOpt counts; 8 and 6 samples in threes are three and two passes, but no more
     than there are."""
     batches = [torch.arange(27).view(3, 9) % 4] * passes
+    Metrics(tmp_path).log(3)  # of a killed attempt
     groups, given, seen = scored_by_hand(method, tmp_path, batches)
     assert groups == [
         {
@@ -106,6 +110,44 @@ def test_formats_are_scored_by_weights_alone(method: str, passes: int, engine: d
         assert float(engine["loss_func"](logits, batches[0])) == pytest.approx(23 * math.log(4)), "of the next token"
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [(line["step"], line["total"]) for line in lines] == [(1, None), (2, None)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, None),
+        ({"quantization_config": {}}, "is already quantized; score the model it was made from"),
+        ({"num_experts": 4}, "mixes experts, whose layers are not scored one by one"),
+        ({"max_position_embeddings": 7}, "seq_length 8 is above the model's max_position_embeddings 7"),
+    ],
+)
+def test_the_bounds_of_a_budget_are_told(
+    settings: dict[str, Any], words: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Least are those of every group's smallest format: 4 of 16 bits of a quarter of the weights, of the rest all."""
+    groups = [{"sizes": {"fp8": 50.0, "nvfp4": 25.0, "none": 100.0}}, {"sizes": {"none": 300.0}}]
+    asked: list[Any] = []
+    split = SimpleNamespace(first=lambda count: np.zeros((min(count, 7), 9), np.int64))
+    monkeypatch.setattr(hf, "check", lambda _: settings)
+    monkeypatch.setattr(hf, "check_tokens", lambda *_: None)
+    monkeypatch.setattr(hf, "load_model", lambda *_: None)
+    monkeypatch.setattr(sensitivity, "mixes_experts", lambda _: "num_experts" in settings)
+    monkeypatch.setattr("jobs.tokens.blend_reader.sample_split", lambda *given: asked.append(given[1:]) or split)
+    monkeypatch.setattr(
+        sensitivity, "_score", lambda model, batches, *_: asked.append(list(map(len, batches))) or groups
+    )
+    config = SCORING | {"seq_length": 8, "calibration_samples": 9, "score_samples": 6, "batch": 3}
+    inputs = dict.fromkeys(("model", "data"), str(tmp_path))
+    spec = Spec(stage="sensitivity", key="k", config=config, inputs=inputs, output=str(tmp_path))
+    if words:
+        with pytest.raises(ValueError, match=words):
+            sensitivity.run(spec)
+        return
+    sensitivity.run(spec)
+    assert asked == [(8, 9), [3, 3, 1]]
+    found = read(tmp_path)
+    assert found["bits"] == {"least": 16 * (25 + 300) / 400, "most": 16.0}
+    assert (found["samples"], found["method"], found["groups"]) == (6, "gradient", groups)
 
 
 @pytest.mark.slow

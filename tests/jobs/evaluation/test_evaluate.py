@@ -17,7 +17,7 @@ from conf.mmlu_files import Subject
 from conf.spec import Spec
 from jobs import evaluate
 from jobs.benchmarks import engines
-from jobs.evaluation import long_text, mmlu
+from jobs.evaluation import long_text, mmlu, responses
 from jobs.huggingface import tokenizer
 from jobs.tokens.indexed import IndexedWriter
 from jobs.tokens.masked import MaskedWriter
@@ -110,6 +110,27 @@ def test_held_out_records_and_long_text_are_counted_too(
 def test_records_without_a_held_out_part_are_left_out(folder: Path, tmp_path: Path) -> None:
     found = evaluated(folder, tmp_path / "out", "none")
     assert counted(found)[-1] == (2, 2) and "responses.json" not in found
+
+
+@pytest.mark.parametrize("where", ["scores", "sequences", "responses", "long"])
+def test_what_is_no_number_is_never_written(
+    where: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be no JSON: the job fails."""
+    whole, spoilt = evaluate.measure, {"spoilt": math.nan}
+
+    def measure(*given: Any) -> Any:
+        scores, items, rows = whole(*given)
+        return scores | (spoilt if where == "scores" else {}), items, rows | (spoilt if where == "sequences" else {})
+
+    monkeypatch.setattr(evaluate, "measure", measure)
+    if where == "responses":
+        monkeypatch.setattr(responses, "score", lambda *_: spoilt)
+    if where == "long":
+        monkeypatch.setattr(long_text, "measure", lambda *_: spoilt)
+    with pytest.raises(ValueError, match="Out of range float values are not JSON compliant"):
+        evaluated(folder, tmp_path / "out", "records", long_text={"lengths": [128], "facts": 1, "sequences": 1})
+    assert not (tmp_path / "out" / "scores.json").exists()
 
 
 def test_an_engine_answers_in_place_of_the_model(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,6 +131,20 @@ def test_replicas_share_the_shards(rank: int, made: list[int], tmp_path: Path, m
     assert [(line["step"], line["total"]) for line in lines] == [(2, 5), (4, 5), (5, 5)][: len(made)]
 
 
+@pytest.mark.parametrize(("stage", "tensor", "writes"), [(True, 0, True), (True, 1, False), (False, 0, False)])
+def test_one_rank_of_the_last_stage_writes(
+    stage: bool, tensor: int, writes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{STATE}.is_pipeline_last_stage", lambda: stage)
+    monkeypatch.setattr(f"{STATE}.get_tensor_model_parallel_rank", lambda: tensor)
+    writer: Any = program._LogitsWriter(None, LogitsConfig.model_validate({"seq_length": LENGTH}), 24, tmp_path)
+    written: list[str] = []
+    monkeypatch.setattr(writer, "_rows", lambda *_: None)
+    monkeypatch.setattr("jobs.tokens.logit_store.write_shard", lambda folder, name, *_: written.append(name))
+    writer.write(None, {"train-0": (np.array([0]), np.array([LENGTH]))})
+    assert written == ["train-0"] * writes and writer.done == 1
+
+
 def test_a_blend_is_refused(store: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "blend.json").write_text("{}")
     with pytest.raises(ValueError, match="is a blend, for which logits cannot be stored"):
