@@ -20,7 +20,10 @@ from conf.spec import Spec
 from jobs import verify
 from jobs.evaluation import engine
 from jobs.huggingface import model as hf
+from jobs.quantization import checkpoint
+from jobs.runtime.entry import Metrics
 from jobs.tokens.indexed import IndexedWriter
+from tests.fixtures.families import logits, random_model
 from tests.fixtures.jobs import refused, run_job
 from tests.fixtures.opened import CALIBRATION, quantized
 
@@ -76,6 +79,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 
 def test_losses_are_compared_in_pairs(asked: Any, tmp_path: Path) -> None:
+    Metrics(tmp_path).log(1)  # of a killed attempt
     record, _ = asked()
     differences = [-0.001, -0.002, 0.001, -0.002]
     mean, half = statistics.fmean(differences), 3.182446305 * statistics.stdev(differences) / 2  # t of 3 degrees
@@ -121,6 +125,22 @@ def test_the_first_sequences_of_the_test_split_are_scored(
         samples = verify._samples(tmp_path, tmp_path, config)
         assert samples[:, 0].tolist() == [8 * number for number in range(found)] and samples.shape == (found, 9)
     assert lengths == [10], "the last target is read, and a token generated"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_losses_here_are_those_of_the_text(packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the model in bf16; a quantized one is simulated with the cache that the engine has."""
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    model = random_model("llama", tmp_path, torch.bfloat16, vocab_size=24, head_dim=8, pad_token_id=None, **sizes)
+    asked: list[Any] = []
+    monkeypatch.setattr(checkpoint, "is_quantized", lambda _: packed)
+    monkeypatch.setattr(checkpoint, "load", lambda _, dtype, cache: asked.append((dtype, cache)) or model.eval())
+    samples = np.random.default_rng(0).integers(0, 24, (3, 9))
+    found = verify._simulated(tmp_path, samples, verify.VerifyConfig(seq_length=8, batch=2), cache=False)
+    table = logits(model.to(torch.bfloat16), torch.from_numpy(samples[:, :-1])).double().log_softmax(-1)
+    expected = -table.gather(-1, torch.from_numpy(samples[:, 1:, None])).mean((1, 2))
+    assert found == pytest.approx(expected.tolist(), rel=2e-2)
+    assert asked == ([(torch.bfloat16, False)] if packed else [])
 
 
 @pytest.mark.slow

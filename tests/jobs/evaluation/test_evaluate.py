@@ -19,6 +19,7 @@ from jobs import evaluate
 from jobs.benchmarks import engines
 from jobs.evaluation import long_text, mmlu, responses
 from jobs.huggingface import tokenizer
+from jobs.runtime.entry import Metrics
 from jobs.tokens.indexed import IndexedWriter
 from jobs.tokens.masked import MaskedWriter
 
@@ -60,6 +61,7 @@ def evaluated(folder: Path, output: Path, records: str = "", **given: Any) -> di
     roles = {role: str(folder) for role in ("model", "teacher", "data")}
     inputs = roles | ({"records": str(folder / records)} if records else {})
     output.mkdir()
+    Metrics(output).log(1)  # of a killed attempt
     evaluate.run(Spec(stage="evaluate", key="k", config=config, inputs=inputs, output=str(output)))
     return {
         path.name: [json.loads(line) for line in path.read_text().splitlines()]
