@@ -14,7 +14,7 @@ import torch
 from conf.spec import Spec
 from conf.stages.sft import SftConfig
 from jobs import sft
-from jobs.megatron import inputs
+from jobs.megatron import distillation, inputs
 from jobs.megatron import model as megatron
 from jobs.megatron.batches import Batch
 from jobs.megatron.distillation import TeacherSignal
@@ -153,6 +153,22 @@ def test_what_was_packed_is_told(folder: Path, capsys: pytest.CaptureFixture[str
     assert told == {"records": 6, "sequences": 6, "efficiency": 5 / 8, "passes": 2.0}
     assert "6 records packed into 6 sequences of 8 tokens, 62.5% full" in capsys.readouterr().out
     assert (folder / "out" / "model" / "chat_template.jinja").read_text() == "of the records"
+
+
+def test_between_stages_a_micro_batch_is_one_packed_row(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rows of eight, end to end; without a weight there is no teacher."""
+    asked: list[Any] = []
+    plugin = "modelopt.torch.distill.plugins.megatron.get_tensor_shapes_adjust_fn_for_distillation"
+    monkeypatch.setattr(plugin, lambda model, **sizes: asked.append((model, sizes)) or "shapes")
+    monkeypatch.setattr(sft, "_teacher", lambda *_: "teacher")
+    monkeypatch.setattr(distillation, "pair", lambda student, teacher, _: (student, teacher))
+    spec = Spec(stage="sft", key="k", config=COMMON, inputs={"records": str(folder)}, output="out")
+    config, device = SftConfig.model_validate(COMMON | {"kd_weight": 1.0}), torch.device("cpu")
+    model, source, shapes = sft._with_teacher(spec, config, "student", {}, device)
+    assert (model, source, shapes) == (("student", "teacher"), distillation.running_teacher, "shapes")
+    assert asked == [(model, {"seq_length": 16, "micro_batch_size": 1, "decoder_seq_length": None})]
+    alone = sft._with_teacher(spec, SftConfig.model_validate(COMMON), "student", {}, device)
+    assert alone == ("student", None, None)
 
 
 @pytest.mark.parametrize(("micro", "replicas", "rows"), [(1, 1, 5), (2, 1, 6), (2, 2, 8)])
