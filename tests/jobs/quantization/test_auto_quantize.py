@@ -51,6 +51,12 @@ def test_a_choice_above_the_budget_is_made_again(monkeypatch: pytest.MonkeyPatch
     assert [one["format"] for one in found.groups] == ["fp8", "fp8", "fp8"], "exactly the budget"
 
 
+def test_a_threshold_may_take_all_of_the_budget() -> None:
+    """That of 1 takes 50 + 50 + 56.25 of the 350 weights."""
+    assert auto_quantize._under_threshold(GROUPS, 156.25) == ["fp8", NONE, "nvfp4"]
+    assert auto_quantize._under_threshold(GROUPS, 156.2) == ["fp8", "fp8", "nvfp4"]
+
+
 def test_where_no_threshold_fits_all_are_smallest() -> None:
     assert auto_quantize._under_threshold(GROUPS, 0.0) == ["nvfp4"] * 3
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -46,3 +48,33 @@ def test_outputs_are_compared_with_the_unrounded(smoothing: float | None, bias: 
     errors._comparer(torch.tensor([[3.0]]), powers)(layer, (torch.tensor([[4.0]]),), torch.tensor([[10.0]]))
     expected = 3 * 4 * (smoothing or 1) + (bias or 0)
     assert powers == [1 + expected**2, 1 + (10 - expected) ** 2]
+
+
+def test_the_first_sequences_are_compared_one_by_one() -> None:
+    seen: list[Any] = []
+    model: Any = SimpleNamespace(device="cpu", model=lambda tokens, use_cache: seen.append(tokens.tolist()))
+    tokens = torch.arange(2 * (errors.SEQUENCES + 1)).view(-1, 2)
+    assert errors.measure(model, {}, {}, tokens) == {}
+    assert seen == [[[2 * number, 2 * number + 1]] for number in range(errors.SEQUENCES)]
+    seen.clear()
+    errors.measure(model, {}, {}, tokens[:3])
+    assert seen == [[[0, 1]], [[2, 3]], [[4, 5]]]
+
+
+def test_weights_and_outputs_are_told_in_decibels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights of 3 and 4 that became 3 and 5: a power of 25 against one of 1; outputs of 7 that became 8."""
+    layer: Any = torch.nn.Linear(2, 1, bias=False)
+    layer.weight.data = torch.tensor([[3.0, 5.0]])
+    layer.input_quantizer = SimpleNamespace(pre_quant_scale=None)
+    monkeypatch.setattr(errors.export, "weights_as_they_are", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(errors.export, "algorithm_of", lambda _: "FP8")
+    model: Any = SimpleNamespace(device="cpu", model=lambda tokens, use_cache: layer(tokens))
+    found = errors.measure(model, {"a": layer}, {"a": torch.tensor([[3.0, 4.0]])}, torch.ones(2, 2))
+    assert found == {
+        "a": {
+            "format": "FP8",
+            "weights_db": pytest.approx(10 * math.log10(25)),
+            "outputs_db": pytest.approx(10 * math.log10(49)),
+        }
+    }
+    assert not layer._forward_hooks

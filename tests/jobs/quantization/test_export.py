@@ -153,3 +153,26 @@ def test_weight_quantizers_are_back_on_after_an_error() -> None:
         assert not one.weight_quantizer.on
         raise RuntimeError("inside")
     assert one.weight_quantizer.on
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "shape", "stored"),
+    [
+        ("fp8_pb_wo", (), (1, 1, 1, 1)),
+        ("fp8_pb_wo", (2, 1, 2, 1), (2, 1, 2, 1)),
+        ("FP8", (), ()),
+    ],
+)
+def test_the_scale_of_one_square_has_four_axes(
+    algorithm: str, shape: tuple[int, ...], stored: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from modelopt.torch.export import unified_export_hf as theirs
+
+    def own(*_: Any) -> torch.Tensor:
+        return torch.ones(shape)
+
+    monkeypatch.setattr(theirs, "get_weight_scaling_factor", own)
+    monkeypatch.setattr(export, "algorithm_of", lambda _: algorithm)
+    with export._grids_of_scales():
+        assert theirs.get_weight_scaling_factor("layer").shape == stored
+    assert theirs.get_weight_scaling_factor is own
