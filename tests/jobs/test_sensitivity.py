@@ -3,7 +3,6 @@ meets."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 from pathlib import Path
@@ -14,9 +13,6 @@ import modelopt.torch.quantization as mtq
 import numpy as np
 import pytest
 import torch
-from hypothesis import given as drawn
-from hypothesis import settings
-from hypothesis import strategies as st
 from modelopt.torch.quantization.algorithms import QuantRecipe
 from pydantic import ValidationError
 
@@ -286,27 +282,3 @@ def test_budgets_share_their_scores_and_other_scorings_do_not() -> None:
         "sensitivity-small-2",
     ]
     assert label_of(QuantizeConfig(format="fp8"), found) is None
-
-
-@settings(max_examples=50, deadline=None)
-@drawn(
-    st.lists(st.tuples(st.integers(1, 9), st.floats(0, 9), st.floats(0, 9)), min_size=1, max_size=5), st.floats(0.25, 1)
-)
-def test_the_threshold_rule_fits_and_no_smaller_threshold_does(
-    drawn: list[tuple[int, float, float]], share: float
-) -> None:
-    groups = []
-    for size, low, more in drawn:
-        sizes = {"nvfp4": size / 4, "fp8": size / 2, "none": float(size)}
-        groups.append({"layers": [], "scores": {"nvfp4": low + more, "fp8": low, "none": 0.0}, "sizes": sizes})
-    most = share * sum(size for size, *_ in drawn)
-    chosen = mix._under_threshold(groups, most)
-    worst = max(group["scores"][form] for group, form in zip(groups, chosen, strict=True))
-    assert sum(group["sizes"][form] for group, form in zip(groups, chosen, strict=True)) <= most
-    every = itertools.product(*[group["sizes"] for group in groups])
-    fitting = [
-        mixed for mixed in every if sum(group["sizes"][form] for group, form in zip(groups, mixed, strict=True)) <= most
-    ]
-    assert worst == min(
-        max(group["scores"][form] for group, form in zip(groups, mixed, strict=True)) for mixed in fitting
-    )

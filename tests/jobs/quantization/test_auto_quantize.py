@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from conf.stages.sensitivity import NONE, AutoConfig
 from jobs.quantization import auto_quantize
@@ -93,3 +95,27 @@ def test_other_scores_and_budgets_are_refused(
     else:
         with pytest.raises(ValueError, match=words):
             auto_quantize.read(tmp_path, config(bits, method))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.floats(0, 9), st.floats(0, 9)), min_size=1, max_size=5), st.floats(0.25, 1)
+)
+def test_the_threshold_rule_fits_and_no_smaller_threshold_does(
+    drawn: list[tuple[int, float, float]], share: float
+) -> None:
+    groups = []
+    for size, low, more in drawn:
+        sizes = {"nvfp4": size / 4, "fp8": size / 2, "none": float(size)}
+        groups.append({"layers": [], "scores": {"nvfp4": low + more, "fp8": low, "none": 0.0}, "sizes": sizes})
+    most = share * sum(size for size, *_ in drawn)
+    chosen = auto_quantize._under_threshold(groups, most)
+    worst = max(group["scores"][form] for group, form in zip(groups, chosen, strict=True))
+    assert sum(group["sizes"][form] for group, form in zip(groups, chosen, strict=True)) <= most
+    every = itertools.product(*[group["sizes"] for group in groups])
+    fitting = [
+        mixed for mixed in every if sum(group["sizes"][form] for group, form in zip(groups, mixed, strict=True)) <= most
+    ]
+    assert worst == min(
+        max(group["scores"][form] for group, form in zip(groups, mixed, strict=True)) for mixed in fitting
+    )
