@@ -122,7 +122,24 @@ def test_the_share_found_at_two_similarities() -> None:
         assert sum(found[150 + number] == number for number in wanted) >= low * len(wanted)
 
 
-@pytest.mark.parametrize("at_once", [1, 7, 1000])
+@pytest.mark.parametrize("at_once", [1, 3, 5, 9, 99])
+def test_equal_entries_are_found_once_in_any_parts(
+    at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In order of the entries, and of the documents in each group; only among those that are chosen."""
+    monkeypatch.setattr(duplicates, "SORTED", at_once)
+    monkeypatch.setattr(duplicates, "CHUNK", 2)
+    largest = (1 << 64) - 1
+    entries = [largest, 7, 1 << 63, 7, 5, largest, 1 << 63, 7, 1 << 62]
+    (tmp_path / "entries").write_bytes(np.array(entries, "<u8").tobytes())
+    chosen = np.array([True, True, True, False, True, True, True, True, True])
+    with (tmp_path / "entries").open("rb") as file:
+        groups = [group.tolist() for group in duplicates._equal(file, np.dtype("<u8"), None)]
+        of_chosen = [group.tolist() for group in duplicates._equal(file, np.dtype("<u8"), chosen)]
+    assert groups == [[1, 3, 7], [2, 6], [0, 5]] and of_chosen == [[1, 7], [2, 6], [0, 5]]
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 42])
 def test_sorting_in_parts_changes_nothing(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [document(seed % 25) for seed in range(60)] + [changed(document(seed), 0.02, seed) for seed in range(20)]
     texts += ["***", "***", ""]
