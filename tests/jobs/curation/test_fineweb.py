@@ -23,6 +23,7 @@ def broken(text: str, **bounds: Any) -> list[tuple[str, float]]:
         ("min_punctuated_lines", "a.\nb\n \nc,\n\nd!", 2 / 4, 0.51),
         ("min_punctuated_lines", ".a\nb。", 1 / 2, 0.51),
         ("max_short_lines", f"{'a' * 30}\n{'a' * 31}\n\n", 1 / 2, 0.49),
+        ("max_short_lines", "abc", 1, 0.99),
         ("max_repeated_characters", "ab\ncd\nab", 2 / 6, 0.33),
         ("max_repeated_characters", "ab\n\nab\n \nab", 4 / 7, 0.57),
         ("max_line_ends", "a b\nc d", 1 / 4, 0.24),

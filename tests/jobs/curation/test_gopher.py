@@ -31,6 +31,9 @@ def broken(text: str, **bounds: Any) -> list[tuple[str, float]]:
         ("max_ellipses", "a ... b …", 2 / 4, 0.49),
         ("max_bullet_lines", "• a\n  - b\nc - d\nd", 2 / 4, 0.49),
         ("max_ellipsis_lines", "a...\nb… \nc ... c\nd", 2 / 4, 0.49),
+        ("max_hashes", "#", 1, 0.99),
+        ("max_bullet_lines", "• a", 1, 0.99),
+        ("max_ellipsis_lines", "a...", 1, 0.99),
         ("min_alphabetic_words", "a 1 2b !", 2 / 4, 0.51),
         ("min_alphabetic_words", "a a a 1_", 3 / 4, 0.76),
         ("min_alphabetic_words", "é 1 1 1", 1 / 4, 0.26),
@@ -54,3 +57,8 @@ def test_without_words_only_their_number_is_told() -> None:
 def test_an_empty_text_has_no_shares() -> None:
     bounds = {"max_hashes": 0, "max_ellipses": 0, "max_bullet_lines": 0, "max_ellipsis_lines": 0}
     assert broken("", **bounds, min_alphabetic_words=0.1) == [("min_alphabetic_words", 0)]
+
+
+def test_the_only_word_is_all_of_them() -> None:
+    assert broken("a", min_alphabetic_words=1) == []
+    assert broken("1", min_alphabetic_words=1) == [("min_alphabetic_words", 0)]

@@ -117,6 +117,7 @@ def test_a_format_is_stored_and_read_back(name: str, made: Callable[[str], Any])
     assert (told["samples"], told["tokens"]) == (5, 80)
     layers = 3 if name == "nvfp4_mlp_only" else 7
     assert told["quantized_layers"] == len(told["layers"]) == layers
+    assert told["verified"] == {"tensors": 14, "weights_equal": True, "logits_equal": True}
     assert 0 < told["max_abs_error"] < 0.5
     for measured in (*told["layers"].values(), *told["kv_cache"].values()):
         assert (measured["samples"], measured["tokens"]) == (5, 80)
