@@ -145,6 +145,12 @@ def test_one_rank_of_the_last_stage_writes(
     assert written == ["train-0"] * writes and writer.done == 1
 
 
+def test_no_more_than_the_vocabulary_is_stored(store: Callable[..., Path], tokens: Any) -> None:
+    with pytest.raises(ValueError, match=r"logits\.top_k is 25 but the vocabulary has 24 tokens; choose at most 24"):
+        store("data", top_k=25)
+    assert read_manifest(store("data", top_k=24))["splits"]["train"]["left_out"] == pytest.approx(0, abs=1e-5)
+
+
 def test_a_blend_is_refused(store: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "blend.json").write_text("{}")
     with pytest.raises(ValueError, match="is a blend, for which logits cannot be stored"):
