@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +96,7 @@ APART = {"optimizer": {"name": "adamw", "embedding_weight_decay": 0.0}}
 def loss_of(model: Any, tokens: np.ndarray) -> torch.Tensor:
     """Mean cross-entropy of whole logits."""
     rows = torch.from_numpy(tokens)
-    hidden = model(rows[:, :-1], torch.arange(LENGTH).expand(len(rows), LENGTH), None)
+    hidden = model(rows[:, :-1], torch.arange(rows.shape[1] - 1).expand(len(rows), -1), None)
     logits = hidden @ model.shared_embedding_or_output_weight().T
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten())
 
@@ -159,6 +161,34 @@ def test_validation_reads_whole_passes(micro: int, batches: int, count: int) -> 
         assert found["val_loss"] == pytest.approx(float(loss_of(model, SPLITS[1].tokens[:count])), rel=1e-5)
 
 
+@pytest.mark.parametrize("micro", [1, 2])
+def test_packed_rows_are_samples_apart(micro: int) -> None:
+    """The mean over tokens of what each sample costs alone, in validation and in a step."""
+    ends = [[3, 8], [5, 8], [8], [1, 8]]
+
+    class Packed(Tokens):
+        def samples(self, indices: Any) -> Samples:
+            rows = super().samples(indices)
+            bounds = [[0, *ends[index]] for index in indices]
+            parts = [[(end, end - start) for start, end in itertools.pairwise(row)] for row in bounds]
+            segments = [[number for number, (_, size) in enumerate(row) for _ in range(size)] for row in parts]
+            places = [[place for _, size in row for place in range(size)] for row in parts]
+            return replace(rows, segments=np.array(segments), positions=np.array(places))
+
+    config = TeacherConfig.model_validate(SETTINGS | {"micro_batch": micro, "validation_batches": 1})
+    split: Any = Packed(4, 2)
+    model, _ = made()
+    expected = 0.0
+    for row, bounds in zip(split.tokens, ends, strict=True):
+        for start, end in zip([0, *bounds], bounds, strict=False):
+            with torch.no_grad():
+                expected += (end - start) * float(loss_of(model, row[None, start : end + 1]))
+    expected /= 4 * LENGTH
+    assert training.evaluate(model, config, split) == {"val_loss": pytest.approx(expected, rel=1e-5)}
+    run = training._Run(made()[0], config, OBJECTIVE, split, split)
+    assert run.step(0)["train_loss"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_too_short_a_validation_split_is_refused() -> None:
     config = TeacherConfig.model_validate(SETTINGS | {"micro_batch": 4})
     short: Any = Tokens(3, 2)
@@ -210,6 +240,25 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(case: str, tmp_path: Path, mon
 
 def logged_steps(output: Path) -> list[int]:
     return [json.loads(line)["step"] for line in (output / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_an_average_is_validated_from_its_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is exported counts the second step's weights twice, with a decay of a half."""
+    seen: list[torch.Tensor] = []
+    plain = training._Run._update
+
+    def updated(run: Any, step: int, loss: float) -> Any:
+        found = plain(run, step, loss)
+        seen.append(run.model.decoder.layers[1].mlp.linear_fc2.weight.detach().clone())
+        return found
+
+    monkeypatch.setattr(training._Run, "_update", updated)
+    model, _ = trained(tmp_path, steps=2, validate_every=1, **MORE["average"])
+    torch.testing.assert_close(model.decoder.layers[1].mlp.linear_fc2.weight, (seen[0] + 2 * seen[1]) / 3)
+    values = logged(tmp_path)
+    assert [step for step in values if "average_val_loss" in values[step]] == [1, 2]
+    told = json.loads((tmp_path / "average.json").read_text())["losses"]
+    assert told == {"average_val_loss": values[2]["average_val_loss"]}
 
 
 def test_recomputed_layers_learn_the_same(tmp_path: Path) -> None:
