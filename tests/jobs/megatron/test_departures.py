@@ -37,6 +37,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "multipliers but of residuals": ("granite", SCALES | {"residual_multiplier": 1.0}),
     "embeddings times the root of their width": ("gemma", {}),
     "caps": ("gemma2", CAPPED),
+    "a cap on logits alone": ("gemma2", CAPPED | {"attn_logit_softcapping": None}),
+    "a cap on scores alone": ("gemma2", CAPPED | {"final_logit_softcapping": None}),
+    "no caps": ("gemma2", CAPPED | {"attn_logit_softcapping": None, "final_logit_softcapping": None}),
     "two rotary embeddings": ("gemma3_text", {"sliding_window": 5, "sliding_window_pattern": 2}),
 }
 TOKENS = torch.arange(40)[None] * 7 % 32
@@ -50,16 +53,20 @@ def test_logits_are_transformers(case: str, tmp_path: Path) -> None:
 
 
 def test_a_deferred_head_leaves_caps_to_the_loss(tmp_path: Path) -> None:
-    """Its states times the output weights are the logits before the cap."""
-    source = random_model("gemma2", tmp_path, torch.float32, **SIZES | CAPPED)
+    """Its states times the output weights are the logits before the cap, which the gradient needs as they were."""
+    source = random_model("gemma2", tmp_path, torch.float32, **SIZES | CAPPED | {"final_logit_softcapping": 1.5})
     config = megatron.read_config(tmp_path)
     model = megatron.build(config, Parallel(), "fp32", torch.device("cpu"))
     weights.load(model, tmp_path, config)
     fused_loss.defer(model)
     with torch.no_grad():
         states = model.eval()(TOKENS, torch.arange(40)[None], None)
-    plain = states @ source.model.embed_tokens.weight.T
-    torch.testing.assert_close(3 * torch.tanh(plain / 3), logits(source, TOKENS), rtol=1e-4, atol=1e-4)
+        head = fused_loss.head(model, states)
+    plain = head.logits(slice(None))
+    torch.testing.assert_close(plain, (states @ source.model.embed_tokens.weight.T).flatten(0, 1))
+    assert head.cap == 1.5 and plain.abs().max() > 2
+    torch.testing.assert_close(head.capped(plain)[None], logits(source, TOKENS), rtol=1e-4, atol=1e-4)
+    assert plain.abs().max() > 2
 
 
 @pytest.mark.parametrize("name", ["granite", "gemma2"])

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
 
 from conf.stages.teacher import TeacherConfig
 from jobs.megatron import optimizer, training
+from jobs.runtime.muon import Muon
 from tests.jobs.megatron.test_training import OBJECTIVE, SETTINGS, SPLITS, logged, made, trained
 from tests.jobs.test_schedule import COMMON, SCHEDULES, SHAPE
 
@@ -34,7 +36,7 @@ def test_bytes_of_the_optimizer_are_counted(precision: str, name: str) -> None:
     if name == "muon":
         muon, adam = run.optimizer.chained_optimizers
         assert muon.optimizer.dtype is {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-        assert not isinstance(adam.optimizer, type(muon.optimizer))
+        assert not isinstance(adam.optimizer, Muon)
     moments = [
         sum(optimizer.moment(run.optimizer, each)(weight) is not None for weight in model.parameters())
         for each in optimizer.MOMENTS
@@ -95,6 +97,37 @@ def test_experts_that_ranks_divide_have_a_norm_of_their_own(monkeypatch: pytest.
     ]
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_only_ranks_that_divide_experts_keep_them_apart(ranks: int) -> None:
+    config = TeacherConfig.model_validate(SETTINGS | {"optimizer": "muon"})
+    model, _ = made()
+    wrapped = training._Run(model, config, OBJECTIVE, *SPLITS).wrapped
+    shared = config.model_copy(update={"parallel": config.parallel.model_copy(update={"expert": ranks})})
+    found: Any = optimizer.optimizer_of(shared, model, wrapped)
+    assert [isinstance(each.optimizer, Muon) for each in found.chained_optimizers] == [True] * ranks + [False]
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_rates_go_from_the_recipe_s_to_its_smallest() -> None:
+    config = TeacherConfig.model_validate(SETTINGS)
+    groups: list[dict[str, Any]] = [{}, {optimizer.LR_SCALE: 3.0}]
+    for group in groups:
+        optimizer.set_rates(group, config)
+    assert [(group["max_lr"], group["min_lr"]) for group in groups] == [(1e-2, 1e-3), pytest.approx((3e-2, 3e-3))]
+
+
+def test_a_rank_steps_its_stretches_of_a_distributed_optimizer() -> None:
+    """And nothing of the other weights."""
+    one, other, weight = (torch.nn.Parameter(torch.zeros(4)) for _ in range(3))
+    found: Any = DistributedOptimizer.__new__(DistributedOptimizer)
+    found.model_param_group_index_map = {one: (1, 0)}
+    found.optimizer = SimpleNamespace(param_groups=[{"params": [other]}, {"params": [weight]}])
+    found._get_model_param_range_map = lambda parameter: {"param": SimpleNamespace(start=3)}
+    piece = optimizer.stepped(found)(one)
+    assert piece is not None and piece.values is weight and (piece.start, piece.owned) == (3, True)
+    assert optimizer.stepped(found)(other) is None
+
+
 SCHEDULED: dict[str, Any] = {**COMMON, "seq_length": 16, "shape": SHAPE}
 
 
@@ -136,9 +169,12 @@ def test_adamw_beside_muon_has_a_rate_of_its_own(precision: str, tmp_path: Path)
 
 
 def test_states_are_zero_before_the_first_step() -> None:
+    """And stay as they are when they are looked at later."""
     config = TeacherConfig.model_validate(SETTINGS)
     model, _ = made()
     run = training._Run(model, config, OBJECTIVE, *SPLITS)
     for weight, state in optimizer.states(run.optimizer).items():
         assert state["exp_avg"].shape == weight.shape and not state["exp_avg"].any()
         assert not state["exp_avg_sq"].any() and state["step"] == 0
+    run.step(0)
+    assert all(state["step"] == 1 and state["exp_avg"].any() for state in optimizer.states(run.optimizer).values())
