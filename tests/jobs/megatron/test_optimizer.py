@@ -12,6 +12,7 @@ from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
 
 from conf.stages.teacher import TeacherConfig
 from jobs.megatron import optimizer, training
+from jobs.megatron.weights import HEADS
 from jobs.runtime.muon import Muon
 from tests.jobs.megatron.test_training import OBJECTIVE, SETTINGS, SPLITS, logged, made, trained
 from tests.jobs.test_schedule import COMMON, SCHEDULES, SHAPE
@@ -126,6 +127,23 @@ def test_a_rank_steps_its_stretches_of_a_distributed_optimizer() -> None:
     piece = optimizer.stepped(found)(one)
     assert piece is not None and piece.values is weight and (piece.start, piece.owned) == (3, True)
     assert optimizer.stepped(found)(other) is None
+
+
+def test_muon_steps_the_matrices_of_heads_for_later_tokens() -> None:
+    """Those of their layers with the model's; their projection is whole on every rank."""
+    weights = {
+        f"{HEADS}.0.layer.self_attention.linear_qkv.weight": (4, 4),
+        f"{HEADS}.0.layer.input_layernorm.weight": (4,),
+        f"{HEADS}.1.projection.weight": (4, 8),
+        f"{HEADS}.1.norm.weight": (4,),
+        "decoder.layers.0.self_attention.linear_qkv.weight": (4, 4),
+    }
+    named = {name: torch.nn.Parameter(torch.zeros(size)) for name, size in weights.items()}
+    config = SimpleNamespace(kv_channels=2, num_attention_heads=2, num_query_groups=1)
+    model: Any = SimpleNamespace(config=config, named_parameters=named.items)
+    groups = optimizer._groups(model, per_head=False)
+    assert [len(group["params"]) for group in groups] == [2, 0, 0, 0, 1]
+    assert groups[-1]["params"] == [named[f"{HEADS}.1.projection.weight"]] and "dim" not in groups[-1]
 
 
 SCHEDULED: dict[str, Any] = {**COMMON, "seq_length": 16, "shape": SHAPE}

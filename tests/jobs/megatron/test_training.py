@@ -16,6 +16,7 @@ import torch
 
 from conf.parallel import Parallel
 from conf.shape import Shape
+from conf.stages.sft import SftConfig
 from conf.stages.teacher import TeacherConfig
 from jobs.megatron import model as megatron
 from jobs.megatron import optimizer, training, weights
@@ -185,8 +186,11 @@ def test_packed_rows_are_samples_apart(micro: int) -> None:
                 expected += (end - start) * float(loss_of(model, row[None, start : end + 1]))
     expected /= 4 * LENGTH
     assert training.evaluate(model, config, split) == {"val_loss": pytest.approx(expected, rel=1e-5)}
-    run = training._Run(made()[0], config, OBJECTIVE, split, split)
-    assert run.step(0)["train_loss"] == pytest.approx(expected, rel=1e-5)
+    given = {name: value for name, value in SETTINGS.items() if name != "model"}
+    tuning = SftConfig.model_validate(given | {"micro_batch": micro})  # records are no documents of a corpus
+    values = training._Run(made()[0], tuning, OBJECTIVE, split, split).step(0)
+    assert values["train_loss"] == pytest.approx(expected, rel=1e-5)
+    assert values.keys() == {"train_loss", "grad_norm", "lr"}
 
 
 def test_too_short_a_validation_split_is_refused() -> None:
@@ -259,6 +263,12 @@ def test_an_average_is_validated_from_its_first_step(tmp_path: Path, monkeypatch
     assert [step for step in values if "average_val_loss" in values[step]] == [1, 2]
     told = json.loads((tmp_path / "average.json").read_text())["losses"]
     assert told == {"average_val_loss": values[2]["average_val_loss"]}
+
+
+def test_a_run_that_had_ended_is_validated_again(tmp_path: Path) -> None:
+    _, first = trained(tmp_path, steps=1, warmup_steps=0)
+    _, again = trained(tmp_path, steps=1, warmup_steps=0)
+    assert again == first != {} and sorted(logged_steps(tmp_path)) == [0, 1]
 
 
 def test_recomputed_layers_learn_the_same(tmp_path: Path) -> None:
