@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,3 +171,64 @@ def test_new_weights_have_megatrons_distributions(architecture: str) -> None:
 )
 def test_precision_is_that_of_the_files(config: dict[str, Any], expected: str) -> None:
     assert megatron.stored_precision(config) == expected
+
+
+def test_slices_are_marked_as_megatron_marks_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradient norms of tensor-parallel ranks count a weight by this mark; ours are neither drawn by Megatron nor
+    marked by it."""
+    shape = Shape.model_validate(SHAPE | {"architecture": "qwen3", "tie_word_embeddings": False})
+    config = megatron.config_of_shape(shape, 32, 0)
+
+    def marks() -> dict[str, tuple[Any, ...]]:
+        names = ("tensor_model_parallel", "partition_dim")
+        built = megatron.build(config, Parallel(), "fp32", torch.device("cpu"))
+        return {name: tuple(getattr(each, mark, None) for mark in names) for name, each in built.named_parameters()}
+
+    ours, transformer = marks(), megatron._transformer
+    monkeypatch.setattr(megatron, "mark_slices", lambda _: None)
+    monkeypatch.setattr(
+        megatron,
+        "_transformer",
+        lambda *given, **named: replace(transformer(*given, **named), perform_initialization=True),
+    )
+    assert ours == marks()
+    assert ours["embedding.word_embeddings.weight"] == (True, 0)
+    assert ours["decoder.layers.0.self_attention.linear_proj.weight"] == (True, 1)
+    assert sum(mark[0] is True for mark in ours.values()) == 2 + 2 * 4, "both embeddings, and four matrices a layer"
+
+
+def test_experts_of_transformer_engine_are_slices_too() -> None:
+    """It is told of no ranks: gates and ups are rows, downs are columns. What is marked stays as it is."""
+    root = torch.nn.Module()
+    names = ["linear_fc1.weight0", "linear_fc2.weight1", "local_experts.0.linear_fc1.weight"]
+    names += ["local_experts.1.linear_fc2.weight", "linear_fc2.weight9", "router.weight"]
+    for name in names:
+        module: Any = root
+        *path, last = f"mlp.experts.{name}".split(".")
+        for part in path:
+            if part not in dict(module.named_children()):
+                module.add_module(part, torch.nn.Module())
+            module = getattr(module, part)
+        module.register_parameter(last, torch.nn.Parameter(torch.zeros(2, 2)))
+    before: Any = root.get_parameter("mlp.experts.linear_fc2.weight9")
+    before.tensor_model_parallel = "before"
+    megatron.mark_slices(root)
+    marks = ("tensor_model_parallel", "partition_dim", "partition_stride")
+    found = {name: [getattr(root.get_parameter(f"mlp.experts.{name}"), mark, None) for mark in marks] for name in names}
+    nothing = [None] * 3
+    expected = [[True, 0, 1], [True, 1, 1], [True, 0, 1], [True, 1, 1], ["before", None, None], nothing]
+    assert list(found.values()) == expected
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_model_in_training_computes_as_it_does_otherwise(precision: Any) -> None:
+    """Nothing is dropped out, in any precision, which the model knows."""
+    config = megatron.config_of_shape(Shape.model_validate(SHAPE), 64, 0)
+    model = megatron.build(config, Parallel(), precision, torch.device("cpu"))
+    weights.initialize(model, config, 1)
+    assert {weight.dtype for weight in model.parameters()} == {megatron.DTYPES[precision]}
+    assert model.config.bf16 is (precision == "bf16") and model.config.params_dtype is megatron.DTYPES[precision]
+    tokens = torch.arange(12)[None]
+    with torch.no_grad():
+        found = [each(tokens, tokens, None) for each in (model.train(), model.eval())]
+    assert torch.equal(*found) and found[0].isfinite().all()
