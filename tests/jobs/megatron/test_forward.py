@@ -8,7 +8,7 @@ from megatron.core.pipeline_parallel import schedules
 
 from jobs.megatron.attention import pack_params
 from jobs.megatron.forward import forward
-from tests.jobs.megatron.test_training import LENGTH, VOCABULARY, made
+from tests.fixtures.training import LENGTH, VOCABULARY, made
 
 pytestmark = pytest.mark.usefixtures("one_rank")
 

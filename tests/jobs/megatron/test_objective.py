@@ -10,7 +10,7 @@ import torch
 from conf.stages.mtp import Mtp
 from jobs.megatron import objective
 from jobs.megatron.batches import Batch
-from tests.jobs.megatron.test_training import LENGTH, VOCABULARY, made
+from tests.fixtures.training import LENGTH, VOCABULARY, made
 
 pytestmark = pytest.mark.usefixtures("one_rank")
 

@@ -14,7 +14,7 @@ from conf.stages.teacher import TeacherConfig
 from jobs.megatron import optimizer, training
 from jobs.megatron.weights import HEADS
 from jobs.runtime.muon import Muon
-from tests.jobs.megatron.test_training import OBJECTIVE, SETTINGS, SPLITS, logged, made, trained
+from tests.fixtures.training import OBJECTIVE, SETTINGS, SPLITS, logged, made, trained
 from tests.jobs.test_schedule import COMMON, SCHEDULES, SHAPE
 
 pytestmark = pytest.mark.usefixtures("one_rank")

@@ -12,7 +12,7 @@ import torch
 from conf.stages.teacher import TeacherConfig
 from jobs.megatron import restart
 from jobs.runtime.exit import Diverged
-from tests.jobs.megatron.test_training import SETTINGS
+from tests.fixtures.training import SETTINGS
 
 pytestmark = pytest.mark.usefixtures("one_rank")
 ERROR = Diverged("step 3 gave a loss of nan")

@@ -17,7 +17,7 @@ from jobs.megatron import training
 from jobs.megatron.spikes import Rewind, SpikeWatch
 from jobs.runtime import checkpoint_folder, interrupt
 from jobs.runtime.exit import Diverged
-from tests.jobs.megatron.test_training import OBJECTIVE, SETTINGS, SPLITS, made
+from tests.fixtures.training import OBJECTIVE, SETTINGS, SPLITS, made
 
 pytestmark = pytest.mark.usefixtures("one_rank", "nothing_beside")
 

@@ -14,82 +14,15 @@ import numpy as np
 import pytest
 import torch
 
-from conf.parallel import Parallel
-from conf.shape import Shape
 from conf.stages.sft import SftConfig
 from conf.stages.teacher import TeacherConfig
-from jobs.megatron import model as megatron
-from jobs.megatron import optimizer, training, weights
-from jobs.megatron.fused_loss import defer
+from jobs.megatron import optimizer, training
 from jobs.megatron.parts import Part
 from jobs.runtime import interrupt
 from jobs.tokens.windows import Samples
+from tests.fixtures.training import LENGTH, OBJECTIVE, SETTINGS, SPLITS, Tokens, logged, made, trained
 
 pytestmark = pytest.mark.usefixtures("one_rank", "nothing_beside")
-
-VOCABULARY, LENGTH = 24, 8
-SHAPE = {"num_layers": 2, "hidden_size": 16, "ffn_hidden_size": 24, "num_attention_heads": 2, "num_query_groups": 1}
-SETTINGS: dict[str, Any] = {
-    "steps": 4,
-    "seq_length": LENGTH,
-    "global_batch": 4,
-    "micro_batch": 2,
-    "lr": 1e-2,
-    "min_lr": 1e-3,
-    "warmup_steps": 1,
-    "precision": "fp32",
-    "validate_every": 3,
-    "validation_batches": 2,
-    "checkpoint_every": 2,
-    "checkpoints_kept": 9,
-    "model": "none",
-}
-OBJECTIVE = training.language_model()
-
-
-class Tokens:
-    """A split of random sequences."""
-
-    def __init__(self, count: int, seed: int) -> None:
-        self.tokens = np.random.default_rng(seed).integers(0, VOCABULARY, (count, LENGTH + 1))
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def samples(self, indices: Any) -> Samples:
-        tokens = self.tokens[np.asarray(indices)]
-        return Samples(tokens=tokens, addresses=np.zeros(tokens[:, 1:].shape, np.int64))
-
-    def shuffled(self, position: int, count: int, seed: int) -> Any:
-        return np.arange(position, position + count) % len(self)
-
-
-SPLITS: Any = Tokens(40, 1), Tokens(11, 2)
-
-
-def made(precision: Any = "fp32") -> tuple[Any, dict[str, Any]]:
-    shape = Shape.model_validate(SHAPE | {"initializer_range": 0.3})
-    hf_config = megatron.config_of_shape(shape, VOCABULARY, 0)
-    model = megatron.build(hf_config, Parallel(), precision, torch.device("cpu"))
-    weights.initialize(model, hf_config, 1)
-    defer(model)
-    return model, hf_config
-
-
-def trained(output: Path, part: Part | None = None, **given: Any) -> tuple[Any, dict[str, float]]:
-    """A model trained under `output`, and its last validation."""
-    config = TeacherConfig.model_validate(SETTINGS | given)
-    model, hf_config = made(config.precision)
-    output.mkdir(exist_ok=True)
-    told = {} if part is None else {"part": part}
-    return model, training.train(model, hf_config, config, OBJECTIVE, splits=SPLITS, output=output, **told)
-
-
-def logged(output: Path) -> dict[int, dict[str, float]]:
-    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    assert all(line["total"] == max(each["step"] for each in lines) for line in lines)
-    return {line["step"]: line["values"] for line in lines}
-
 
 APART = {"optimizer": {"name": "adamw", "embedding_weight_decay": 0.0}}
 
