@@ -12,8 +12,9 @@ import pytest
 from conf.base import StageConfig
 from conf.load import load
 from conf.spec import Record
-from flows.plan import PlannedStage, plan
-from tasks.store.store import RECORD, Store
+from flows.plan import PlannedStage, Planning, plan
+from tasks.analysis.halving import HalvingProgress
+from tasks.store.store import RECORD, Artifact, Store
 from tests.fixtures.flow import RECIPE, imbik
 
 TINY = str(RECIPE)
@@ -137,6 +138,37 @@ def test_stages_are_compared_with_the_nearest_run(tmp_path: Path) -> None:
     assert changed["distill-depth"].differs == {"lr": (2e-4, 3e-4)}
     assert set(changed["quantize-width-fp8"].differs) == {"input model"}
     assert {stage.against for stage in here.values() if stage.cached} == {""}
+
+
+@pytest.mark.parametrize(
+    ("progress", "waiting"),
+    [
+        (None, {"prune-small-c*": "4, chosen by search-small", 1: "4, chosen by search-small", 2: "2"}),
+        (HalvingProgress(chosen=True), {1: "4, chosen by search-small", 2: "2"}),
+        (HalvingProgress(chosen=True, rounds=1), {2: "2"}),
+        (HalvingProgress(chosen=True, rounds=2), {}),
+    ],
+)
+def test_rounds_that_wait_are_a_line_each(
+    progress: HalvingProgress | None, waiting: dict[int | str, str], tmp_path: Path
+) -> None:
+    """Of a search whose artifact is known, with so much played of its halving; None: it is not."""
+    recipe = load(str(RECIPE.parent / "search.yaml"), [])
+    reading = Planning(recipe, Store(tmp_path, writes=False))
+    found = Artifact(stage="search", key="k", path=str(tmp_path / "search"))
+    if progress:
+        (tmp_path / "search").mkdir()
+        (tmp_path / "search" / RECORD).write_text("{}")
+    cut, taught = reading.race("small", found, lambda _: progress or HalvingProgress(rounds=9))
+    waiting = {name if isinstance(name, str) else f"distill-small-c*-r{name}": of for name, of in waiting.items()}
+    waiting |= {name: f"{of}, chosen by round 1 of small" for name, of in waiting.items() if name.endswith("r2")}
+    assert {stage.label: stage.waits for stage in reading.stages} == {
+        name: f"the best {of}" for name, of in waiting.items()
+    }
+    assert cut.key == "chosen by round 2 of small from k" and taught.key == f"taught, {cut.key}"
+    assert not any(stage.cached for stage in reading.stages) and {stage.cut for stage in reading.stages} <= {0}
+    steps = {stage.label: getattr(stage.config, "steps", None) for stage in reading.stages}
+    assert steps == {label: {"1": 3, "2": 6}.get(label[-1]) for label in waiting}
 
 
 def test_a_change_reaches_what_comes_after_it_and_nothing_else(tmp_path: Path) -> None:

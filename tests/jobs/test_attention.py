@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +13,7 @@ from safetensors.torch import load_file
 
 from conf.parallel import Parallel
 from conf.shape import Shape
-from jobs.megatron import attention, model, weights
+from jobs.megatron import attention, weights
 from jobs.megatron.device import machine
 from jobs.megatron.model import build, config_of_shape
 
@@ -190,35 +189,3 @@ def test_transformer_engine_weights_load_and_save_by_name(tmp_path: Path) -> Non
     assert float(two["model.layers.1.post_attention_layernorm.weight"][0]) == 5.0
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
-
-
-def test_slices_are_marked_as_megatron_marks_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gradient norms of tensor-parallel ranks count a weight by this mark; ours are neither drawn by Megatron nor
-    marked by it."""
-    shape = Shape(
-        architecture="qwen3",
-        num_layers=2,
-        hidden_size=16,
-        ffn_hidden_size=24,
-        num_attention_heads=2,
-        num_query_groups=1,
-    )
-    config = config_of_shape(shape.model_copy(update={"tie_word_embeddings": False}), vocab_size=32, eos_token_id=0)
-
-    def marks() -> dict[str, tuple[Any, ...]]:
-        names = ("tensor_model_parallel", "partition_dim")
-        with machine(Parallel(), seed=1) as device:
-            weights = build(config, Parallel(), "fp32", device).named_parameters()
-            return {name: tuple(getattr(weight, mark, None) for mark in names) for name, weight in weights}
-
-    ours, transformer = marks(), model._transformer
-    monkeypatch.setattr(model, "mark_slices", lambda _: None)
-    monkeypatch.setattr(
-        model,
-        "_transformer",
-        lambda *given, **named: replace(transformer(*given, **named), perform_initialization=True),
-    )
-    assert ours == marks()
-    assert ours["embedding.word_embeddings.weight"] == (True, 0)
-    assert ours["decoder.layers.0.self_attention.linear_proj.weight"] == (True, 1)
-    assert sum(mark[0] is True for mark in ours.values()) == 2 + 2 * 4, "both embeddings, and four matrices a layer"

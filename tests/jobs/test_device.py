@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import subprocess
 import sys
@@ -26,6 +27,23 @@ print(json.dumps(["torch._inductor.compile_fx" in sys.modules, torch.compile.__m
 def test_a_cpu_job_starts_without_a_compiler() -> None:
     told = subprocess.run([sys.executable, "-W", "ignore", "-c", CODE], capture_output=True, text=True, check=True)
     assert json.loads(told.stdout) == [False, "torch", "function"]
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_nothing_is_compiled_while_megatron_is_imported(gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In both forms in which a function is marked for it; on a GPU the import is left alone."""
+    seen: list[bool] = []
+    plain, compiled = builtins.__import__, torch.compile
+
+    def importing(name: str, *given: Any, **more: Any) -> Any:
+        if name == "megatron.core":
+            seen.extend((torch.compile(importing) is importing, torch.compile(mode="x")(importing) is importing))
+        return plain(name, *given, **more)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(builtins, "__import__", importing)
+    device.import_megatron()
+    assert seen == ([] if gpu else [True, True]) and torch.compile is compiled
 
 
 needs_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason="the adapter is for machines without a GPU")

@@ -150,6 +150,27 @@ def test_a_rank_steps_its_part_of_the_whole(dim: int, monkeypatch: pytest.Monkey
         torch.testing.assert_close(own.detach(), whole_matrix.detach().chunk(2, dim)[rank], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("heads", [False, True])
+def test_what_is_whole_on_its_rank_is_stepped_alone(heads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A matrix that no ranks share, and a head of one that they do."""
+    monkeypatch.setattr(torch.distributed, "all_gather", lambda *_, **__: pytest.fail("nothing is gathered"))
+    group = {"split": lambda tensor: [tensor.unflatten(0, (1, 2, 4))]} if heads else {}
+    ended = []
+    for ranks in (None, SimpleNamespace(rank=lambda: 1, size=lambda: 2)):
+        own = torch.nn.Parameter(random(8, 12, seed=1))
+        shared = {"dim": 0} if heads and ranks else {}
+        optimizer = Muon(
+            [{"params": [own]} | group | shared],
+            iterations=5,
+            dtype=torch.float32,
+            ranks=ranks,  # type: ignore[arg-type]
+            **SETTINGS,
+        )
+        stepped(optimizer, [own], [[random(8, 12, seed=2)]])
+        ended.append(own.detach())
+    assert torch.equal(*ended)
+
+
 @pytest.fixture(scope="module")
 def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_job("teacher", MUON, {"data": corpus}, tmp_path_factory.mktemp("muon") / "teacher")

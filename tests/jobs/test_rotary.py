@@ -13,7 +13,9 @@ import torch
 
 from conf.families import FAMILIES
 from conf.parallel import Parallel
-from jobs.megatron import rotary
+from conf.stages.phases import Phase
+from jobs.megatron import model as megatron
+from jobs.megatron import rotary, weights
 from jobs.megatron.device import machine
 from jobs.megatron.rotary import Table
 from tests.fixtures.families import logits, megatron_logits, random_model
@@ -118,3 +120,58 @@ def test_megatron_multiplies_by_the_factor(factor: float) -> None:
         config.yarn_rotary_scaling_factor, config.yarn_mscale, config.yarn_mscale_all_dim
     )
     assert found == pytest.approx(factor)
+
+
+LINEAR, YARN_4 = {"rope_type": "linear", "factor": 4.0}, {"rope_type": "yarn", "factor": 4.0}
+BASE_5E3 = {"rope_theta": 5e3}
+CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], int, dict[str, Any]]] = {
+    "longer": (BASE_5E3, {}, 128, {"rope_parameters": BASE_5E3 | {"rope_type": "default"}}),
+    "another base": (
+        BASE_5E3,
+        {"rope_theta": 4e4},
+        128,
+        {"rope_theta": 4e4, "rope_scaling": {"rope_type": "default"}},
+    ),
+    "another base, scaled": (BASE_5E3 | LINEAR, {"rope_theta": 4e4}, 64, {"rope_theta": 4e4, "rope_scaling": LINEAR}),
+    "linear": (BASE_5E3, {"rope_scaling": LINEAR}, 128, BASE_5E3 | {"rope_scaling": LINEAR}),
+    "yarn": (
+        BASE_5E3,
+        {"rope_scaling": YARN_4},
+        256,
+        BASE_5E3 | {"rope_scaling": YARN_4 | {"original_max_position_embeddings": 64}},
+    ),
+    "yarn of a length": (
+        BASE_5E3,
+        {"rope_scaling": YARN_4 | {"original_max_position_embeddings": 32}},
+        128,
+        BASE_5E3 | {"rope_scaling": YARN_4 | {"original_max_position_embeddings": 32}},
+    ),
+}
+SMALL = SIZES | {"num_hidden_layers": 1, "hidden_size": 16, "intermediate_size": 16, "max_position_embeddings": 64}
+SMALL |= {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_a_phase_computes_what_its_config_says(case: str, tmp_path: Path) -> None:
+    """As transformers does of the same weights; and as before once it is undone."""
+    before, phase, length, expected = CHANGES[case]
+    random_model("llama", tmp_path / "before", torch.float32, **SMALL | {"rope_parameters": before})
+    config = megatron.read_config(tmp_path / "before")
+    scaled = {name: value for name, value in config.items() if not name.startswith("rope")}
+    tokens = torch.arange(max(length, 64))[None] * 7 % 384
+    with machine(Parallel(), 0) as device, torch.no_grad():
+        model = megatron.build(config, Parallel(), "fp32", device)
+        weights.load(model, tmp_path / "before", config)
+
+        def found() -> torch.Tensor:
+            return torch.as_tensor(model.eval()(tokens, torch.arange(tokens.shape[1])[None], None))
+
+        kept, first = rotary.kept(model), found()
+        rotary.change(model, config, Phase.model_validate({"until": 1} | phase), length)
+        longest = {"max_position_embeddings": max(64, length)}
+        assert config == scaled | longest | expected
+        own = {name: value for name, value in config.items() if name.startswith("rope")}
+        theirs = random_model("llama", tmp_path / "after", torch.float32, **SMALL | own | longest)
+        torch.testing.assert_close(found(), logits(theirs, tokens), rtol=1e-4, atol=1e-4)
+        rotary.restore(model, kept)
+        assert torch.equal(found(), first)

@@ -18,6 +18,8 @@ import torch
 from conf.parallel import Parallel
 from conf.stages.spikes import Spikes
 from jobs.megatron.spikes import Rewind, SpikeWatch
+from jobs.runtime import checkpoint_folder
+from jobs.runtime.exit import Diverged
 from tests.fixtures.jobs import SHAPE, TRAINING, last, refused, run_job, torchrun_all
 from tests.fixtures.weights import cut_after, in_checkpoint, same, tensors
 
@@ -82,6 +84,70 @@ def test_training_goes_back_to_the_point_before(watch: Callable[..., SpikeWatch]
         found(kept, [(1.0, 1.0)] * 7 + [(1.0, math.nan)])
     assert [(each["step"], each["to"], each["left_out"]) for each in kept.rewound] == [(8, 4, 4)]
     assert not any(watch(window=5).point(step) for step in range(10))
+
+
+def test_a_third_rewind_ends_the_run(watch: Callable[..., SpikeWatch]) -> None:
+    kept = watch(window=5, action="rewind", rewind_every=4, rewinds=2)
+    for step in (6, 9):
+        with pytest.raises(Rewind):
+            kept.skips(step, math.nan, 1.0)
+    assert [each["to"] for each in kept.rewound] == [4, 8]
+    words = r"step 9 is a spike because its loss is nan, and training went back 2 times already; lower lr, look at"
+    with pytest.raises(Diverged, match=words):
+        kept.skips(9, math.nan, 1.0)
+    kept.rewound, kept.config = kept.rewound[:1], Spikes(action="rewind", rewind_every=4, rewinds=1)
+    with pytest.raises(Diverged, match="went back 1 time already"):
+        kept.skips(9, math.nan, 1.0)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_where_it_went_back_to_is_a_file(
+    rank: int, watch: Callable[..., SpikeWatch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which the first rank writes, as it removes the checkpoints after it, and reads for all."""
+    kept, folder = watch(action="rewind", rewind_every=4), tmp_path / "checkpoints"
+    for step in (4, 6):
+        checkpoint_folder.seal(checkpoint_folder.begin(folder, step), 9, {}, {}, 4)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: rank)
+    kept.rewound = [{"step": 3, "to": 0}, {"step": 7, "to": 4}]
+    kept.go_back(tmp_path, folder)
+    left = [checkpoint_folder.step_of(path) for path in checkpoint_folder.existing(folder)]
+    assert left == ([4] if rank == 0 else [4, 6]) and (tmp_path / "rewinds.json").exists() is (rank == 0)
+    (tmp_path / "rewinds.json").write_text(json.dumps(kept.rewound))
+    sent: list[Any] = []
+    monkeypatch.setattr(torch.distributed, "broadcast_object_list", lambda box, src: sent.append((list(box), src)))
+    again = watch(action="rewind", rewind_every=4)
+    again.begin(tmp_path)
+    assert sent == [([kept.rewound if rank == 0 else []], 0)]
+    again.finish(9, tmp_path)
+    if rank:
+        assert not (tmp_path / "spikes.json").exists()
+    else:
+        told = json.loads((tmp_path / "spikes.json").read_text())
+        assert (told["steps"], told["skipped"], told["rewound"]) == (9, [], kept.rewound)
+
+
+def test_without_a_checkpoint_it_says_so(watch: Callable[..., SpikeWatch], tmp_path: Path) -> None:
+    kept = watch(action="rewind", rewind_every=4)
+    kept.rewound = [{"to": 4, "left_out": 3}]
+    with pytest.raises(ValueError, match=r"goes back to step 4, but .* has no checkpoint from which it could; start"):
+        kept.go_back(tmp_path, tmp_path / "checkpoints")
+    again = watch(action="rewind", rewind_every=4)
+    again.begin(tmp_path)
+    assert again.rewound == kept.rewound
+    (tmp_path / "rewinds.json").unlink()
+    again.begin(tmp_path)
+    assert again.rewound == []
+
+
+def test_a_spike_of_another_rank_is_one(watch: Callable[..., SpikeWatch], monkeypatch: pytest.MonkeyPatch) -> None:
+    def reduce(spike: torch.Tensor, op: Any) -> None:
+        assert op == torch.distributed.ReduceOp.MAX and spike.item() == 0
+        spike.fill_(1.0)
+
+    kept = watch()
+    monkeypatch.setattr(torch.distributed, "all_reduce", reduce)
+    assert kept.skips(3, 1.0, 1.0) and kept.skipped == [{"step": 3, "reason": "another rank found a spike"}]
 
 
 @contextmanager

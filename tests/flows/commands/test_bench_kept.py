@@ -62,6 +62,15 @@ def test_models_of_a_run_are_in_its_report(store: Path) -> None:
     assert (store / "runs" / "mine" / "plots" / "throughput.svg").is_file()
 
 
+def test_a_second_measurement_is_beside_the_first(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.report.report.refresh", lambda folder: None)
+    for hour in ("10", "11"):
+        result = found("mine-small").model_copy(update={"started": f"2026-01-01T{hour}:00:00"})
+        assert keep(store, ["mine/small"], result) == ["mine"]
+    names = sorted(path.name for path in (store / "runs" / "mine" / "latency").iterdir())
+    assert names == ["2026-01-01T100000.json", "2026-01-01T110000.json"]
+
+
 def test_what_is_of_no_run_is_kept_nowhere(store: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     assert keep(store, ["http://elsewhere:8000", str(tmp_path / "mine"), "tiny@champion"], found("elsewhere")) == []

@@ -74,15 +74,17 @@ def test_packed_rows_have_bounds_and_positions(monkeypatch: pytest.MonkeyPatch) 
         assert (batch.packed.max_seqlen_q, batch.packed.max_seqlen_kv) == (3, 3)
 
 
-@pytest.mark.parametrize(("context", "expected"), [(1, [[0, 1, 2, 3, 4, 5, 6, 7]]), (2, [[0, 1, 6, 7], [2, 3, 4, 5]])])
+@pytest.mark.parametrize(
+    ("context", "expected"), [(1, [[*range(12)]]), (2, [[0, 1, 2, 9, 10, 11], [3, 4, 5, 6, 7, 8]])]
+)
 def test_a_rank_has_a_chunk_from_either_end(
     context: int, expected: list[list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sequences = torch.arange(8) + torch.tensor([[0], [10]])
+    sequences = torch.arange(12) + torch.tensor([[0], [20]])
     monkeypatch.setattr(batches.parallel_state, "get_context_parallel_world_size", lambda: context)
     for rank, columns in enumerate(expected):
         monkeypatch.setattr(batches.parallel_state, "get_context_parallel_rank", lambda rank=rank: rank)
-        assert batches.of_this_rank(sequences).tolist() == [columns, [10 + column for column in columns]]
+        assert batches.of_this_rank(sequences).tolist() == [columns, [20 + column for column in columns]]
 
 
 @pytest.mark.parametrize("context", [1, 2])

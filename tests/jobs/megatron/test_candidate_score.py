@@ -13,9 +13,16 @@ import numpy as np
 import pytest
 import torch
 
+from conf.parallel import Parallel
 from conf.shape import Shape
-from jobs.megatron import candidate_score
+from conf.stages.prune import PruneConfig
+from jobs.megatron import candidate_score, key_values, minitron, weights
+from jobs.megatron import model as megatron
 from jobs.megatron.candidate_score import _Scorer
+from jobs.tokens.indexed import IndexedWriter
+from jobs.tokens.windows import Windows
+from tests.fixtures.families import random_model
+from tests.jobs.megatron.test_departures import SIZES as DENSE
 
 pytestmark = pytest.mark.usefixtures("one_rank")
 
@@ -151,3 +158,59 @@ def test_too_short_a_split_is_refused(
     else:
         with pytest.raises(ValueError, match="the validation split has 4 sequences of 9 tokens, fewer than the 5 to"):
             candidate_score._windows(tmp_path, config)
+
+
+LENGTH, MODEL = 8, DENSE | {"num_key_value_heads": 2}
+
+
+def plain_scores(cut: torch.Tensor, teacher: torch.Tensor, windows: torch.Tensor) -> dict[str, Any]:
+    """Of the logits of both on `windows` [sequences, length + 1]."""
+    q, p = (each.double().log_softmax(-1) for each in (cut, teacher))
+    loss = float(torch.nn.functional.nll_loss(q.flatten(0, 1), windows[:, 1:].flatten()))
+    kl = float((p.exp() * (p - q)).sum(-1).mean())
+    return {"val_loss": pytest.approx(loss, rel=1e-4), "kl": pytest.approx(kl, rel=1e-3, abs=1e-6)}
+
+
+def test_every_cut_is_scored_against_the_whole_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut alone by what was measured of it, or with merged heads; in the order of the shapes, and each told of."""
+    monkeypatch.setattr(candidate_score.inputs, "checked_model", lambda folder, *_: megatron.read_config(folder))
+    folder = tmp_path / "model"
+    random_model("llama", folder, torch.float32, **MODEL)
+    with IndexedWriter(tmp_path / "validation", np.dtype(np.uint16)) as writer:
+        writer.add(np.random.default_rng(0).integers(0, 32, 5 * LENGTH + 1), np.array([5 * LENGTH + 1], np.int32))
+    windows = torch.from_numpy(Windows(tmp_path / "validation", LENGTH).tokens_at(range(4)))
+    inputs = windows[:, :-1]
+
+    def opened() -> Any:
+        config = megatron.read_config(folder)
+        model = megatron.build(config, Parallel(), "fp32", torch.device("cpu"), for_pruning=True).eval()
+        weights.load(model, folder, config)
+        return model
+
+    def logits(model: Any) -> torch.Tensor:
+        with torch.no_grad():
+            return torch.as_tensor(model(inputs, torch.arange(LENGTH).expand_as(inputs), None))
+
+    minitron.measure(opened(), logits, tmp_path)
+    changes: list[dict[str, int]] = [{"num_layers": 2, "hidden_size": 12}, {"num_query_groups": 1}, {"num_layers": 1}]
+    config: Any = SimpleNamespace(parallel=Parallel(), seq_length=LENGTH, sequences=4, micro_batch=3, precision="fp32")
+    shape, scores, cuts = candidate_score.score_cuts(
+        dict.fromkeys(("data", "teacher", "importance"), str(tmp_path)),
+        config,
+        ("activation", 0),
+        lambda shape: [shape.model_copy(update=change) for change in changes],
+        tmp_path,
+        torch.device("cpu"),
+    )
+    whole = logits(opened())
+    assert scores == plain_scores(whole, whole, windows) and shape.hidden_size == 16
+    for change, (found, score) in zip(changes, cuts, strict=True):
+        assert found == shape.model_copy(update=change)
+        cut = opened()
+        if "num_query_groups" in change:
+            key_values.merge(cut, key_values.plan(cut, megatron.read_config(folder), 1))
+        else:
+            cut, *_ = minitron.cut(cut, PruneConfig(**change), tmp_path)
+        assert score == plain_scores(logits(cut), whole, windows), change
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["total"]) for line in lines] == [(number, 4) for number in range(1, 5)]

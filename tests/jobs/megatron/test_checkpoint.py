@@ -13,7 +13,7 @@ from conf.stages.teacher import TeacherConfig
 from jobs.megatron import checkpoint, pieces, training
 from jobs.megatron.checkpoint import Saver
 from jobs.megatron.optimizer import states
-from tests.jobs.megatron.test_training import OBJECTIVE, SETTINGS, SPLITS, made
+from tests.fixtures.training import OBJECTIVE, SETTINGS, SPLITS, made
 
 pytestmark = pytest.mark.usefixtures("one_rank", "nothing_beside")
 

@@ -102,6 +102,21 @@ def test_nothing_is_balanced_against_zero() -> None:
     assert distillation._ratio(one, torch.tensor(8.0)).item() == 0.25
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_sizes_are_those_of_all_context_parallel_ranks(ranks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that hold as many tokens each; the sum is what losses are balanced by."""
+    state = distillation.parallel_state
+    monkeypatch.setattr(state, "get_context_parallel_world_size", lambda: ranks)
+    monkeypatch.setattr(state, "get_context_parallel_group", lambda: "context")
+
+    def reduce(value: torch.Tensor, group: str) -> None:
+        assert group == "context"
+        value.mul_(ranks)
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", reduce)
+    assert distillation._all_reduce_sum(torch.tensor(3.0)).item() == 3 * ranks
+
+
 def test_kl_is_told_in_validation() -> None:
     kl, _, _ = plain()
     assert found(training=False)["kl"] == pytest.approx(kl, rel=1e-5)
@@ -150,6 +165,8 @@ def test_layers_are_compared_by_their_outputs(kind: str, width: int) -> None:
             layer.register_forward_hook(
                 lambda _, __, output, key=(name, number): outputs.__setitem__(key, output[0].detach())
             )
+    with torch.no_grad():
+        last = teacher(BATCH.labels, torch.arange(6).expand(2, 6), None)
     both = distillation.pair(student, teacher, DistillConfig.model_validate(COMMON | {"intermediate": pairs}))
     both.train()
     both(BATCH.labels, torch.arange(6).expand(2, 6), None)
@@ -166,7 +183,8 @@ def test_layers_are_compared_by_their_outputs(kind: str, width: int) -> None:
         losses.append(float((per_token.T * BATCH.weights).sum()))
     assert signal.intermediate is not None
     assert float(signal.intermediate.detach()) == pytest.approx(sum(losses) / 2, rel=1e-4)
-    assert isinstance(signal.teacher, Head) and signal.teacher.hidden.shape == (TOKENS, width)
+    assert isinstance(signal.teacher, Head)
+    torch.testing.assert_close(signal.teacher.hidden, last.flatten(0, 1))
     assert hasattr(both, "projections") is (width != 16)
     assert not hasattr(distillation.without_projections(both), "projections")
 

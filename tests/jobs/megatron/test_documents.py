@@ -23,8 +23,8 @@ from jobs.tokens.indexed import IndexedWriter
 from jobs.tokens.phased import splits_of
 from jobs.tokens.windows import Samples
 from tests.fixtures.families import logits, random_model
+from tests.fixtures.training import SETTINGS, made
 from tests.jobs.megatron.test_model import own
-from tests.jobs.megatron.test_training import SETTINGS, made
 
 pytestmark = pytest.mark.usefixtures("one_rank", "nothing_beside")
 END = 0

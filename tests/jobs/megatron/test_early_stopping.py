@@ -38,6 +38,7 @@ def judged(watched: Watch, weight: torch.Tensor, values: list[float], name: str 
         ([3.0, 2.75, 2.5], 0.5, 2, 3),
         ([3.0, 2.75, 2.25], 0.5, 0, 3),
         ([3.0, 2.25, 2.0], 0.5, 1, 3),
+        ([3.0, 2.625], 0.5, 1, 2),
     ],
 )
 def test_improvements_are_measured_from_the_last(values: list[float], delta: float, checks: int, best: int) -> None:
@@ -50,14 +51,15 @@ def test_improvements_are_measured_from_the_last(values: list[float], delta: flo
 @pytest.mark.parametrize("score", ["mmlu", "gsm8k"])
 def test_more_is_better_of_answers(score: str) -> None:
     watched, weight = watch(best_by=score, min_delta=0.1)
-    judged(watched, weight, [0.2, 0.25, 0.4, 0.3], score)
-    assert (watched.state.best, watched.state.best_step) == (0.4, 3)
-    assert (watched.state.reference, watched.state.checks_without_improvement) == (0.4, 1)
+    judged(watched, weight, [0.2, 0.25, 0.4, 0.3, 0.48], score)
+    assert (watched.state.best, watched.state.best_step) == (0.48, 5)
+    assert (watched.state.reference, watched.state.checks_without_improvement) == (0.4, 2)
 
 
 @pytest.mark.parametrize(("patience", "exhausted"), [(None, False), (2, True), (3, False)])
 def test_patience_counts_checks(patience: int | None, exhausted: bool) -> None:
     watched, weight = watch(patience=patience)
+    assert not watched.patience_exhausted and watched.state.checks_without_improvement == 0
     judged(watched, weight, [1.0, 2.0, 2.0])
     assert watched.patience_exhausted is exhausted
 
@@ -119,6 +121,7 @@ def test_an_end_in_time_is_no_early_one(
 ) -> None:
     monkeypatch.setattr(torch.distributed, "get_rank", lambda: 0)
     watched, weight = watch(patience=patience)
+    assert not watched.patience_exhausted and watched.state.checks_without_improvement == 0
     judged(watched, weight, [3.0, 1.0, 2.0, 2.0])
     watched.finish(step, tmp_path)
     assert json.loads((tmp_path / "kept.json").read_text())["stopped"] is None

@@ -19,8 +19,8 @@ from jobs.megatron import fused_loss as fused
 from jobs.megatron.batches import Batch
 from jobs.megatron.fused_loss import LossWeights
 from jobs.megatron.output_head import Head
+from tests.fixtures.training import LENGTH, SETTINGS, SPLITS, VOCABULARY, made
 from tests.fixtures.weights import tensors
-from tests.jobs.megatron.test_training import LENGTH, SETTINGS, SPLITS, VOCABULARY, made
 
 pytestmark = pytest.mark.usefixtures("one_rank", "nothing_beside")
 ALONE = LossWeights(divergence=0.0, cross_entropy=1.0)

@@ -17,7 +17,7 @@ from jobs.megatron import model as megatron
 from jobs.megatron import qk_clip, training, weights
 from jobs.megatron.fused_loss import defer
 from jobs.megatron.optimizer import master
-from tests.jobs.megatron.test_training import OBJECTIVE, SETTINGS, SPLITS
+from tests.fixtures.training import OBJECTIVE, SETTINGS, SPLITS
 
 pytestmark = pytest.mark.usefixtures("one_rank", "nothing_beside")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from jobs.megatron import training
 from jobs.megatron.spikes import Rewind, SpikeWatch
 from jobs.runtime import checkpoint_folder, interrupt
 from jobs.runtime.exit import Diverged
-from tests.jobs.megatron.test_training import OBJECTIVE, SETTINGS, SPLITS, made
+from tests.fixtures.training import OBJECTIVE, SETTINGS, SPLITS, made
 
 pytestmark = pytest.mark.usefixtures("one_rank", "nothing_beside")
 
@@ -184,17 +183,3 @@ def test_the_newest_point_is_kept(tmp_path: Path) -> None:
         assert left == sorted({step // 4 * 4, step})
     checkpoint_folder.forget(tmp_path, 7)
     assert checkpoint_folder.existing(tmp_path) == []
-
-
-def test_without_a_checkpoint_it_says_so(tmp_path: Path) -> None:
-    watch = SpikeWatch(TeacherConfig.model_validate(CONFIG).spikes)  # type: ignore[arg-type]
-    watch.rewound = [{"to": 4, "left_out": 3}]
-    with pytest.raises(ValueError, match=r"goes back to step 4, but .* has no checkpoint from which it could; start"):
-        watch.go_back(tmp_path, tmp_path / "checkpoints")
-    again = SpikeWatch(watch.config)
-    again.begin(tmp_path)
-    assert again.rewound == watch.rewound
-    shutil.rmtree(tmp_path)
-    tmp_path.mkdir()
-    again.begin(tmp_path)
-    assert again.rewound == []

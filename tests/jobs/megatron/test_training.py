@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,81 +14,15 @@ import numpy as np
 import pytest
 import torch
 
-from conf.parallel import Parallel
-from conf.shape import Shape
+from conf.stages.sft import SftConfig
 from conf.stages.teacher import TeacherConfig
-from jobs.megatron import model as megatron
-from jobs.megatron import optimizer, training, weights
-from jobs.megatron.fused_loss import defer
+from jobs.megatron import optimizer, training
 from jobs.megatron.parts import Part
 from jobs.runtime import interrupt
 from jobs.tokens.windows import Samples
+from tests.fixtures.training import LENGTH, OBJECTIVE, SETTINGS, SPLITS, Tokens, logged, made, trained
 
 pytestmark = pytest.mark.usefixtures("one_rank", "nothing_beside")
-
-VOCABULARY, LENGTH = 24, 8
-SHAPE = {"num_layers": 2, "hidden_size": 16, "ffn_hidden_size": 24, "num_attention_heads": 2, "num_query_groups": 1}
-SETTINGS: dict[str, Any] = {
-    "steps": 4,
-    "seq_length": LENGTH,
-    "global_batch": 4,
-    "micro_batch": 2,
-    "lr": 1e-2,
-    "min_lr": 1e-3,
-    "warmup_steps": 1,
-    "precision": "fp32",
-    "validate_every": 3,
-    "validation_batches": 2,
-    "checkpoint_every": 2,
-    "checkpoints_kept": 9,
-    "model": "none",
-}
-OBJECTIVE = training.language_model()
-
-
-class Tokens:
-    """A split of random sequences."""
-
-    def __init__(self, count: int, seed: int) -> None:
-        self.tokens = np.random.default_rng(seed).integers(0, VOCABULARY, (count, LENGTH + 1))
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def samples(self, indices: Any) -> Samples:
-        tokens = self.tokens[np.asarray(indices)]
-        return Samples(tokens=tokens, addresses=np.zeros(tokens[:, 1:].shape, np.int64))
-
-    def shuffled(self, position: int, count: int, seed: int) -> Any:
-        return np.arange(position, position + count) % len(self)
-
-
-SPLITS: Any = Tokens(40, 1), Tokens(11, 2)
-
-
-def made(precision: Any = "fp32") -> tuple[Any, dict[str, Any]]:
-    shape = Shape.model_validate(SHAPE | {"initializer_range": 0.3})
-    hf_config = megatron.config_of_shape(shape, VOCABULARY, 0)
-    model = megatron.build(hf_config, Parallel(), precision, torch.device("cpu"))
-    weights.initialize(model, hf_config, 1)
-    defer(model)
-    return model, hf_config
-
-
-def trained(output: Path, part: Part | None = None, **given: Any) -> tuple[Any, dict[str, float]]:
-    """A model trained under `output`, and its last validation."""
-    config = TeacherConfig.model_validate(SETTINGS | given)
-    model, hf_config = made(config.precision)
-    output.mkdir(exist_ok=True)
-    told = {} if part is None else {"part": part}
-    return model, training.train(model, hf_config, config, OBJECTIVE, splits=SPLITS, output=output, **told)
-
-
-def logged(output: Path) -> dict[int, dict[str, float]]:
-    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    assert all(line["total"] == max(each["step"] for each in lines) for line in lines)
-    return {line["step"]: line["values"] for line in lines}
-
 
 APART = {"optimizer": {"name": "adamw", "embedding_weight_decay": 0.0}}
 
@@ -94,7 +30,7 @@ APART = {"optimizer": {"name": "adamw", "embedding_weight_decay": 0.0}}
 def loss_of(model: Any, tokens: np.ndarray) -> torch.Tensor:
     """Mean cross-entropy of whole logits."""
     rows = torch.from_numpy(tokens)
-    hidden = model(rows[:, :-1], torch.arange(LENGTH).expand(len(rows), LENGTH), None)
+    hidden = model(rows[:, :-1], torch.arange(rows.shape[1] - 1).expand(len(rows), -1), None)
     logits = hidden @ model.shared_embedding_or_output_weight().T
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten())
 
@@ -159,6 +95,37 @@ def test_validation_reads_whole_passes(micro: int, batches: int, count: int) -> 
         assert found["val_loss"] == pytest.approx(float(loss_of(model, SPLITS[1].tokens[:count])), rel=1e-5)
 
 
+@pytest.mark.parametrize("micro", [1, 2])
+def test_packed_rows_are_samples_apart(micro: int) -> None:
+    """The mean over tokens of what each sample costs alone, in validation and in a step."""
+    ends = [[3, 8], [5, 8], [8], [1, 8]]
+
+    class Packed(Tokens):
+        def samples(self, indices: Any) -> Samples:
+            rows = super().samples(indices)
+            bounds = [[0, *ends[index]] for index in indices]
+            parts = [[(end, end - start) for start, end in itertools.pairwise(row)] for row in bounds]
+            segments = [[number for number, (_, size) in enumerate(row) for _ in range(size)] for row in parts]
+            places = [[place for _, size in row for place in range(size)] for row in parts]
+            return replace(rows, segments=np.array(segments), positions=np.array(places))
+
+    config = TeacherConfig.model_validate(SETTINGS | {"micro_batch": micro, "validation_batches": 1})
+    split: Any = Packed(4, 2)
+    model, _ = made()
+    expected = 0.0
+    for row, bounds in zip(split.tokens, ends, strict=True):
+        for start, end in zip([0, *bounds], bounds, strict=False):
+            with torch.no_grad():
+                expected += (end - start) * float(loss_of(model, row[None, start : end + 1]))
+    expected /= 4 * LENGTH
+    assert training.evaluate(model, config, split) == {"val_loss": pytest.approx(expected, rel=1e-5)}
+    given = {name: value for name, value in SETTINGS.items() if name != "model"}
+    tuning = SftConfig.model_validate(given | {"micro_batch": micro})  # records are no documents of a corpus
+    values = training._Run(made()[0], tuning, OBJECTIVE, split, split).step(0)
+    assert values["train_loss"] == pytest.approx(expected, rel=1e-5)
+    assert values.keys() == {"train_loss", "grad_norm", "lr"}
+
+
 def test_too_short_a_validation_split_is_refused() -> None:
     config = TeacherConfig.model_validate(SETTINGS | {"micro_batch": 4})
     short: Any = Tokens(3, 2)
@@ -210,6 +177,31 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(case: str, tmp_path: Path, mon
 
 def logged_steps(output: Path) -> list[int]:
     return [json.loads(line)["step"] for line in (output / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_an_average_is_validated_from_its_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is exported counts the second step's weights twice, with a decay of a half."""
+    seen: list[torch.Tensor] = []
+    plain = training._Run._update
+
+    def updated(run: Any, step: int, loss: float) -> Any:
+        found = plain(run, step, loss)
+        seen.append(run.model.decoder.layers[1].mlp.linear_fc2.weight.detach().clone())
+        return found
+
+    monkeypatch.setattr(training._Run, "_update", updated)
+    model, _ = trained(tmp_path, steps=2, validate_every=1, **MORE["average"])
+    torch.testing.assert_close(model.decoder.layers[1].mlp.linear_fc2.weight, (seen[0] + 2 * seen[1]) / 3)
+    values = logged(tmp_path)
+    assert [step for step in values if "average_val_loss" in values[step]] == [1, 2]
+    told = json.loads((tmp_path / "average.json").read_text())["losses"]
+    assert told == {"average_val_loss": values[2]["average_val_loss"]}
+
+
+def test_a_run_that_had_ended_is_validated_again(tmp_path: Path) -> None:
+    _, first = trained(tmp_path, steps=1, warmup_steps=0)
+    _, again = trained(tmp_path, steps=1, warmup_steps=0)
+    assert again == first != {} and sorted(logged_steps(tmp_path)) == [0, 1]
 
 
 def test_recomputed_layers_learn_the_same(tmp_path: Path) -> None:
