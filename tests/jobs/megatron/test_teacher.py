@@ -19,7 +19,7 @@ from jobs.megatron import import_check, inputs
 from jobs.megatron import model as megatron
 from jobs.tokens.indexed import IndexedWriter
 from tests.fixtures.families import random_model
-from tests.jobs.megatron.test_training import SETTINGS, SHAPE
+from tests.fixtures.training import SETTINGS, SHAPE
 from tests.jobs.test_families import SIZES
 
 VOCABULARY = 260
