@@ -16,7 +16,7 @@ def records(**given: Any) -> RecordsConfig:
 
 @pytest.mark.parametrize("fields", [("prompt_field",), ("response_field",)])
 def test_one_field_alone_is_refused(fields: tuple[str, ...]) -> None:
-    with pytest.raises(ValidationError, match="only one of records.prompt_field and records.response_field is set"):
+    with pytest.raises(ValidationError, match=r"only one of records\.prompt_field and"):
         records(**dict.fromkeys(fields, "text"))
 
 
