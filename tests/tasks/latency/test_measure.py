@@ -270,7 +270,14 @@ def test_requests_of_a_point(
 
 @pytest.mark.parametrize(
     ("statuses", "decodes", "refused"),
-    [([], True, None), ([400], True, None), ([400], False, 400), ([500], True, 500), ([422, 500], True, 422)],
+    [
+        ([], True, None),
+        ([400], True, None),
+        ([400], False, 400),
+        ([500], True, 500),
+        ([422], True, None),
+        ([422, 500], True, 422),
+    ],
 )
 def test_a_server_that_refuses_tokens_is_asked_by_text(
     statuses: list[int], decodes: bool, refused: int | None, monkeypatch: pytest.MonkeyPatch
