@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from conf.load import load
 from flows.doctor import processor
 
 RESULTS = Path(__file__).parent / "results"
@@ -39,6 +40,7 @@ def main() -> None:
     report = json.loads((store / "runs" / name / "report.json").read_text())
     record = {
         "recipe": recipe,
+        "teacher_steps": load(recipe, overrides).teacher.steps,
         "date": time.strftime("%Y-%m-%d"),
         "processor": processor.kind(),
         "threads": os.cpu_count(),
@@ -57,13 +59,14 @@ def main() -> None:
 def table(record: dict[str, Any]) -> str:
     """The result as Markdown."""
     took = f" `imbik run {record['recipe']}` took {record['minutes']} minutes." if record["minutes"] else ""
-    tokens = record["rows"][0]["val_tokens"]
+    tokens, steps = record["rows"][0]["val_tokens"], record.get("teacher_steps")
+    taught = f", then {steps:,} steps on the same text" if steps else ""
     lines = [
         "# Which shape, loss, start and format? Students of one teacher at equal tokens",
         "",
         (
             f"{record['date']}, {record['processor']}, {record['threads']} threads.{took} Teacher: llama2.c's"
-            f" stories260K, really pretrained; {record['tokens']:,} tokens of TinyStories for every student,"
+            f" stories260K, really pretrained{taught}; {record['tokens']:,} tokens of TinyStories for every student,"
             f" {seeds(record)}; scored on {tokens:,} held-out tokens. `python -m tests.bench.ablation STORE"
             f" {record['recipe']}`."
         ),
