@@ -35,9 +35,7 @@ class Optimizer(Config):
     adamw_lr_scale: Annotated[float, Later()] = Field(
         default=1.0,
         gt=0,
-        description=(
-            "muon: rate of what AdamW steps (embeddings, output, norms, biases) as a multiple of lr and min_lr."
-        ),
+        description="muon: rate of what AdamW steps (embeddings, output, norms, biases), a multiple of lr and min_lr.",
     )
     embedding_weight_decay: float | None = Field(
         default=None,

@@ -27,13 +27,10 @@ from jobs.megatron.experts import divided
 from jobs.megatron.pieces import Piece, PieceOf
 from jobs.megatron.weight_names import OF_EXPERT
 from jobs.megatron.weights import HEADS
-from jobs.runtime.muon import MOMENT, Muon, Split
+from jobs.runtime.muon import LR_SCALE, MOMENT, Muon, Split
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """Adam's states; Muon has the first alone."""
-
-LR_SCALE = "adamw_lr_scale"
-"""A group's multiple of the learning rate."""
 
 ROUTER = "mlp.router.weight"
 """Muon steps the matrices of each expert; a router's rows score one expert each, and Adam steps them."""

@@ -10,7 +10,7 @@ import torch
 
 from conf.hf_config import head_dim, key_value_heads
 from conf.stages.qad import QADConfig
-from jobs.runtime.muon import Muon, Split
+from jobs.runtime.muon import LR_SCALE, Muon, Split
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -41,7 +41,7 @@ def optimizers_of(model: PreTrainedModel, config: QADConfig) -> list[torch.optim
     if not inside:
         return [adamw]
     for group in adamw.param_groups:
-        group["lr_scale"] = config.optimizer.adamw_lr_scale
+        group[LR_SCALE] = config.optimizer.adamw_lr_scale
     splits = _splits(model.config.to_dict(), per_head=bool(config.optimizer.per_head))
     muon = Muon(
         [{"params": [weight]} | ({"split": splits[name]} if name in splits else {}) for name, weight in inside],

@@ -19,6 +19,7 @@ from jobs.quantization.optimizers import optimizers_of
 from jobs.runtime import checkpoint_folder as checkpoints
 from jobs.runtime import heartbeat, interrupt
 from jobs.runtime.entry import Metrics
+from jobs.runtime.muon import LR_SCALE
 from jobs.tokens.blend_reader import training_split
 from jobs.tokens.windows import Windows
 
@@ -88,7 +89,7 @@ class _Run:
         """One optimizer step on `samples` [global_batch, seq_length + 1]; mean losses in nats per token."""
         config, sums = self.config, {"divergence": 0.0, "loss": 0.0}
         for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
-            group["lr"] = group.get("lr_scale", 1.0) * learning_rate(config, step)
+            group["lr"] = group.get(LR_SCALE, 1.0) * learning_rate(config, step)
         micro_batches = torch.from_numpy(samples).split(config.micro_batch)
         for micro_batch in micro_batches:
             heartbeat.report_progress()

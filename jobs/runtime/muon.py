@@ -20,6 +20,8 @@ ADAMW_RMS = 0.2
 
 MOMENT = "exp_avg"
 """The state of a matrix: the moving average of its gradients, which is Adam's first moment."""
+LR_SCALE = "lr_scale"
+"""What multiplies the learning rate of a group that AdamW steps beside Muon; a group without it has the rate itself."""
 
 Split = Callable[[torch.Tensor], list[torch.Tensor]]
 """A stored parameter as views of its matrices: [rows, columns]; [a, b, columns], one matrix of a x b rows; or

@@ -16,12 +16,12 @@ import torch
 from conf.parallel import Parallel
 from conf.shape import Shape
 from conf.stages.prune import PruneConfig
-from jobs.megatron import candidate_score, key_values, minitron, weights
+from jobs.megatron import candidate_score, key_values, minitron
 from jobs.megatron import model as megatron
 from jobs.megatron.candidate_score import _Scorer
 from jobs.tokens.indexed import IndexedWriter
 from jobs.tokens.windows import Windows
-from tests.fixtures.families import random_model
+from tests.fixtures.families import megatron_model, random_model
 from tests.jobs.megatron.test_departures import SIZES as DENSE
 
 pytestmark = pytest.mark.usefixtures("one_rank")
@@ -181,17 +181,11 @@ def test_every_cut_is_scored_against_the_whole_teacher(tmp_path: Path, monkeypat
     windows = torch.from_numpy(Windows(tmp_path / "validation", LENGTH).tokens_at(range(4)))
     inputs = windows[:, :-1]
 
-    def opened() -> Any:
-        config = megatron.read_config(folder)
-        model = megatron.build(config, Parallel(), "fp32", torch.device("cpu"), for_pruning=True).eval()
-        weights.load(model, folder, config)
-        return model
-
     def logits(model: Any) -> torch.Tensor:
         with torch.no_grad():
             return torch.as_tensor(model(inputs, torch.arange(LENGTH).expand_as(inputs), None))
 
-    minitron.measure(opened(), logits, tmp_path)
+    minitron.measure(megatron_model(folder, for_pruning=True), logits, tmp_path)
     changes: list[dict[str, int]] = [{"num_layers": 2, "hidden_size": 12}, {"num_query_groups": 1}, {"num_layers": 1}]
     config: Any = SimpleNamespace(parallel=Parallel(), seq_length=LENGTH, sequences=4, micro_batch=3, precision="fp32")
     shape, scores, cuts = candidate_score.score_cuts(
@@ -202,11 +196,11 @@ def test_every_cut_is_scored_against_the_whole_teacher(tmp_path: Path, monkeypat
         tmp_path,
         torch.device("cpu"),
     )
-    whole = logits(opened())
+    whole = logits(megatron_model(folder, for_pruning=True))
     assert scores == plain_scores(whole, whole, windows) and shape.hidden_size == 16
     for change, (found, score) in zip(changes, cuts, strict=True):
         assert found == shape.model_copy(update=change)
-        cut = opened()
+        cut = megatron_model(folder, for_pruning=True)
         if "num_query_groups" in change:
             key_values.merge(cut, key_values.plan(cut, megatron.read_config(folder), 1))
         else:

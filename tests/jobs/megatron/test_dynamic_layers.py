@@ -10,11 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conf.parallel import Parallel
 from conf.stages.prune import PruneConfig
-from jobs.megatron import dynamic_layers, minitron, modelopt_minitron, weights
-from jobs.megatron import model as megatron
-from tests.fixtures.families import random_model
+from jobs.megatron import dynamic_layers, minitron, modelopt_minitron
+from tests.fixtures.families import megatron_model, random_model
 from tests.jobs.test_families import OWN, SIZES
 
 pytestmark = pytest.mark.usefixtures("one_rank")
@@ -26,10 +24,7 @@ def built(name: str, folder: Path) -> Any:
     """A model of two layers that can be cut, of a family."""
     if not (folder / "config.json").exists():
         random_model(name, folder, torch.float32, **SIZES | OWN.get(name, {}) | {"num_hidden_layers": 2})
-    config = megatron.read_config(folder)
-    model = megatron.build(config, Parallel(), "fp32", torch.device("cpu"), for_pruning=True)
-    weights.load(model, folder, config)
-    return model.eval()
+    return megatron_model(folder, for_pruning=True)
 
 
 def run(model: Any) -> torch.Tensor:

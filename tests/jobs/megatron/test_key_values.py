@@ -9,12 +9,11 @@ import pytest
 import torch
 
 from conf.families import FAMILIES
-from conf.parallel import Parallel
 from jobs.megatron import key_values, weights
 from jobs.megatron.key_values import Merge
-from jobs.megatron.model import build, read_config
+from jobs.megatron.model import read_config
 from jobs.megatron.turns import ANY, Freedom, best_turns
-from tests.fixtures.families import random_model
+from tests.fixtures.families import megatron_model, random_model
 
 SIZES: dict[str, Any] = {
     "vocab_size": 40,
@@ -51,10 +50,7 @@ def opened(name: str, folder: Path) -> tuple[Any, dict[str, Any]]:
     """A random model of a family in Megatron's form, and its config."""
     if not folder.exists():
         random_model(name, folder, torch.float32, **SIZES | OWN.get(name, {}))
-    config = read_config(folder)
-    model = build(config, Parallel(), "fp32", torch.device("cpu"), for_pruning=True).eval()
-    weights.load(model, folder, config)
-    return model, config
+    return megatron_model(folder, for_pruning=True), read_config(folder)
 
 
 def logits(model: Any) -> torch.Tensor:

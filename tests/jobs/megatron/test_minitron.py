@@ -11,11 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from conf.parallel import Parallel
 from conf.stages.prune import PruneConfig
-from jobs.megatron import minitron, weights
-from jobs.megatron import model as megatron
-from tests.fixtures.families import random_model
+from jobs.megatron import minitron
+from tests.fixtures.families import megatron_model, random_model
 from tests.jobs.megatron.test_departures import SIZES
 
 
@@ -150,15 +148,8 @@ def scored(tmp_path_factory: pytest.TempPathFactory, one_rank: None) -> Path:
     """A random model of experts beside its importance."""
     folder = tmp_path_factory.mktemp("scored")
     random_model("qwen3_moe", folder, torch.float32, **SIZES | EXPERTS)
-    minitron.measure(built(folder), run, folder)
+    minitron.measure(megatron_model(folder, for_pruning=True), run, folder)
     return folder
-
-
-def built(folder: Path) -> Any:
-    config = megatron.read_config(folder)
-    found = megatron.build(config, Parallel(), "fp32", torch.device("cpu"), for_pruning=True)
-    weights.load(found, folder, config)
-    return found.eval()
 
 
 def run(one: Any) -> torch.Tensor:
@@ -171,7 +162,8 @@ def test_sizes_are_cut_as_the_recipe_names_them(scored: Path) -> None:
     sizes = {"hidden_size": 13, "ffn_hidden_size": 11, "num_experts": 3}
     scores = json.loads((scored / "importance.json").read_text())["layer_scores"]
     for layers in (None, 2, 1):
-        cut, axes, kept = minitron.cut(built(scored), PruneConfig(num_layers=layers, **sizes), scored)
+        model, config = megatron_model(scored, for_pruning=True), PruneConfig(num_layers=layers, **sizes)
+        cut, axes, kept = minitron.cut(model, config, scored)
         best = sorted(scores, key=scores.get, reverse=True)[: layers or 3]
         assert kept == sorted(map(int, best)) and len(cut.decoder.layers) == len(best)
         assert set(axes) == {*sizes, *(["num_layers"] if layers else [])}
@@ -182,7 +174,7 @@ def test_sizes_are_cut_as_the_recipe_names_them(scored: Path) -> None:
 
 
 def test_candidates_are_scored_one_by_one_and_undone(scored: Path) -> None:
-    one, seen = built(scored), []
+    one, seen = megatron_model(scored, for_pruning=True), []
     shapes = [
         ({"hidden_size": hidden, "ffn_hidden_size": 7, "num_attention_heads": 2, "num_layers": layers}, params)
         for hidden, layers, params in ((13, 3, 900), (11, 2, 800), (16, 1, 950))

@@ -19,7 +19,7 @@ from conf.parallel import Parallel
 from conf.shape import Shape
 from jobs.megatron import import_check, minitron, weights
 from jobs.megatron import model as megatron
-from tests.fixtures.families import logits, megatron_logits, random_model
+from tests.fixtures.families import logits, megatron_logits, megatron_model, random_model
 from tests.jobs.test_families import OWN, SIZES
 
 pytestmark = pytest.mark.usefixtures("one_rank")
@@ -76,9 +76,7 @@ def test_a_model_that_can_be_cut_computes_as_before(name: str, tmp_path: Path, m
     """Importance is measured, candidates are scored, in ModelOpt's classes: with caps, and never with Megatron's own
     attention, which holds all scores."""
     random_model(name, tmp_path, torch.float32, **own(name))
-    config = megatron.read_config(tmp_path)
-    model = megatron.build(config, Parallel(), "fp32", torch.device("cpu"), for_pruning=True).eval()
-    weights.load(model, tmp_path, config)
+    model = megatron_model(tmp_path, for_pruning=True)
     places = torch.arange(TOKENS.shape[1]).expand_as(TOKENS)
     monkeypatch.delattr(DotProductAttention, "forward")
     with torch.no_grad():

@@ -50,7 +50,7 @@ SETTINGS: dict[str, Any] = {
     "phases": PHASES,
 }
 
-HEADED: dict[str, Any] = {"mtp": {"heads": 2}}
+HEADED: dict[str, Any] = {"mtp": {"heads": 2}, "optimizer": {"name": "muon", "adamw_lr_scale": 2.0}}
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,8 @@ def test_a_run_killed_at_any_step_is_the_same(step: int, whole: Any, text: Path,
 
 @pytest.mark.parametrize("step", [2, 5])
 def test_heads_go_on_over_the_edges(step: int, headed: Any, text: Path, tmp_path: Path) -> None:
-    """Heads for later tokens, through every length and embedding; what they say is validated at one length."""
+    """Heads for later tokens, through every length and embedding; what they say is validated at one length. AdamW
+    beside Muon keeps its rate."""
     _, (model, _, logged) = headed
     assert_resumed(step, headed, text, tmp_path / "killed", **HEADED)
     assert {values["val_mtp_drafts"] for _, values in logged if "val_mtp_drafts" in values} == {8 * 7}
