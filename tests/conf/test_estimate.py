@@ -27,7 +27,7 @@ from conf.shapes import cut_to
 from conf.stages.distill import DistillConfig
 from flows.plan import plan
 from flows.sizing import check_fits, sized
-from tests.fixtures.flow import imbik
+from tests.fixtures.flow import command
 from tests.fixtures.plans import estimate_of
 
 H100 = 989
@@ -196,15 +196,8 @@ def test_too_small_cluster_is_refused_before_submission(tmp_path: Path) -> None:
         ValueError, match=r"^teacher needs .* but H100 80GB SXM has 24 GB; the nearest layout that fits is teacher\."
     ):
         check_fits(recipe, cluster, plan(recipe, tmp_path))
-    done = imbik(
-        "run",
-        "llama31-8b-width-4b",
-        "--cluster",
-        "slurm",
-        "cluster.gpu.memory_gb=24",
-        store=tmp_path / "store",
-        alone=True,
-    )
+    small = ("--cluster", "slurm", "cluster.gpu.memory_gb=24")
+    done = command("run", "llama31-8b-width-4b", *small, store=tmp_path / "store")
     assert (
         done.returncode == 2 and done.stderr.startswith("imbik: teacher needs ") and not (tmp_path / "store").exists()
     )
@@ -241,7 +234,7 @@ def test_stages_without_gpus_are_not_held_against_them(tmp_path: Path) -> None:
 
 
 def test_the_command_shows_memory_by_cause_hours_and_disk(tmp_path: Path) -> None:
-    done = imbik("plan", "qwen3-8b-depth-6b", "--cluster", "slurm", *LONG, store=tmp_path / "store")
+    done = command("plan", "qwen3-8b-depth-6b", "--cluster", "slurm", *LONG, store=tmp_path / "store")
     assert done.returncode == 0, done.stderr
     header = next(line for line in done.stdout.splitlines() if "GB on one GPU" in line)
     assert [cell.strip() for cell in header.split("┃")[2:9]] == list(CAUSES)

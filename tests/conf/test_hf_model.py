@@ -15,7 +15,7 @@ import pytest
 from conf.hf_model import num_tokens, shape_of
 from conf.load import load
 from conf.shape import num_params
-from tests.fixtures.flow import RECIPE, imbik, told
+from tests.fixtures.flow import RECIPE, command, told
 from tests.fixtures.model import write_model
 
 TINY = str(RECIPE)
@@ -268,7 +268,7 @@ def test_only_a_padding_token_needs_no_row(model: Path, special: bool, pad: str,
 def test_missing_shard_is_reported_without_creating_a_store(model: Path, tmp_path: Path) -> None:
     first_shard(model).unlink()
     for verb in ("run", "plan"):
-        done = imbik(verb, TINY, *pretrained(model), store=tmp_path / "store", alone=True)
+        done = command(verb, TINY, *pretrained(model), store=tmp_path / "store")
         assert done.returncode == 2
         assert done.stderr.startswith(f"imbik: teacher.model {model} lacks the shard")
         assert len(done.stderr.splitlines()) == 1

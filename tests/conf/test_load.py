@@ -3,7 +3,6 @@ wrong."""
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from pydantic import BaseModel
 from conf.inherit import merge
 from conf.load import load, names, read
 from conf.recipe import Recipe
-from tests.fixtures.flow import RECIPE, imbik
+from tests.fixtures.flow import RECIPE, command
 
 TINY = str(RECIPE)
 
@@ -272,13 +271,6 @@ def test_a_preset_written_out_whole_is_the_same_recipe(preset: str, tmp_path: Pa
     assert read(str(file)).get("extends") is None
 
 
-def command(*arguments: str, store: Path) -> subprocess.CompletedProcess[str]:
-    done = imbik(*arguments, store=store, alone=True)
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
-    return done
-
-
 @pytest.mark.parametrize("verb", ["run", "plan"])
 def test_command_refuses_without_creating_a_store(verb: str, tmp_path: Path) -> None:
     store = tmp_path / "store"
@@ -291,7 +283,7 @@ def test_command_refuses_without_creating_a_store(verb: str, tmp_path: Path) -> 
         ((str(tmp_path / "none.yaml"),), "does not exist; use a YAML file or one of the presets ablation"),
     ]:
         done = command(verb, *arguments, store=store)
-        assert done.returncode == 2
+        assert (done.returncode, done.stdout) == (2, "")
         assert part in done.stderr
         assert len(done.stderr.splitlines()) == 1
     assert not store.exists()

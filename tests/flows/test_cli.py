@@ -16,7 +16,7 @@ from conf.load import names, read
 from conf.recipe import Recipe
 from conf.reference import editor_schema
 from conf.report.report import Report
-from tests.fixtures.flow import COMMAND, RECIPE, imbik
+from tests.fixtures.flow import COMMAND, RECIPE, command, imbik
 from tests.fixtures.report import report, row
 
 WRONG = [
@@ -46,7 +46,7 @@ def alone(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
 )
 def test_a_mistake_is_one_sentence_and_no_store_is_made(arguments: list[str], told: str, tmp_path: Path) -> None:
     store = tmp_path / "store"
-    done = imbik(*arguments, store=store, alone=True)
+    done = command(*arguments, store=store)
     assert done.returncode == 2
     assert told in done.stderr
     assert done.stderr.startswith("imbik: ")
@@ -75,8 +75,8 @@ def test_plan_lists_stages_with_estimates_and_writes_nothing(tmp_path: Path) -> 
 def test_help_names_every_command_and_each_explains_itself() -> None:
     listed = alone("--help")
     assert listed.returncode == 0
-    for command in ("run", "plan", "presets", "runs", "report", "doctor", "up"):
-        assert f" {command} " in listed.stdout
+    for name in ("run", "plan", "presets", "runs", "report", "doctor", "up"):
+        assert f" {name} " in listed.stdout
     about = alone("run", "--help")
     assert about.returncode == 0
     assert all(word in about.stdout for word in ("preset", "overrides", "--store", "--name"))
