@@ -87,14 +87,17 @@ def test_prefect_yaml_matches_the_flows() -> None:
     assert {entry["name"] for entry in entries if entry["tags"] == "{{ form.tags }}"} == set(names()), (
         "a preset is missing"
     )
+    schemas = {}
+    for entrypoint in {entry["entrypoint"] for entry in entries}:
+        module, _, name = entrypoint.rpartition(".")
+        schema = parameter_schema(getattr(importlib.import_module(module), name)).model_dump()
+        schemas[entrypoint] = jsonschema.Draft202012Validator(schema | {"required": []})
     for entry in entries:
         parameters = dict(entry["parameters"])
         if parameters.get("recipe") == "{{ form.recipe }}":
             assert entry["build"] == [{"flows.server.deployments.form": {"id": "form", "preset": entry["name"]}}]
             parameters["recipe"] = form(entry["name"])["recipe"]
-        module, _, name = entry["entrypoint"].rpartition(".")
-        schema = parameter_schema(getattr(importlib.import_module(module), name)).model_dump()
-        jsonschema.Draft202012Validator(schema | {"required": []}).validate(parameters)
+        schemas[entry["entrypoint"]].validate(parameters)
         if "recipe" in parameters:
             assert validate_recipe(parameters["recipe"]).students
 

@@ -1,23 +1,19 @@
-"""What trials cost, when a budget ends a study, and what a plan says of it: with trials made up by hand."""
+"""What trials cost, when a budget ends a study, what it refuses, and that the same results bring the same trials."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from conf.stages.distill import DistillConfig
-from flows import planned_study, rounds
-from flows.planned_study import PlannedStudy, StudyStage
-from flows.rounds import Cost, Trial
-
-NO_CONFIG: Any = None
-
-
-def stage(label: str, student: str | None = None, key: str = "k", cached: bool = False, steps: int = 0) -> Any:
-    config = DistillConfig.model_construct(steps=steps) if steps else NO_CONFIG
-    return SimpleNamespace(label=label, student=student, key=key, cached=cached, config=config)
+from conf.cluster import load_cluster
+from flows import rounds
+from flows.rounds import Cost, Space
+from tasks.analysis.study.stopping import Stopped
+from tests.fixtures.studies import STOP, space_of, stage, trial
 
 
 def test_costs_add_up_and_are_shared() -> None:
@@ -26,20 +22,6 @@ def test_costs_add_up_and_are_shared() -> None:
     assert one - other == Cost(tokens=6, gpu_hours=2.5)
     assert one.share(0.25) == Cost(tokens=2, gpu_hours=0.75)
     assert Cost() == Cost(tokens=0, gpu_hours=0.0)
-
-
-def trial(number: int = 1, tokens: int = 40, **given: Any) -> Trial:
-    """A teacher, two students, and what comes after the second one's distillation."""
-    stages = (
-        stage("teacher"),
-        stage("distill-a", "a", steps=8),
-        stage("prune-b", "b"),
-        stage("distill-b", "b", steps=10),
-    )
-    own = {"teacher": Cost(tokens=5, gpu_hours=1.0), "distill-a": Cost(tokens=100, gpu_hours=2.0)}
-    own |= {"prune-b": Cost(tokens=1, gpu_hours=0.5), "distill-b": Cost(tokens=tokens, gpu_hours=4.0)}
-    settings: dict[str, Any] = {"number": number, "round": 1, "point": {"a": 1}, "stages": stages, "own": own}
-    return Trial(**settings | given)
 
 
 def test_a_stopped_trial_costs_its_own_students_first_steps() -> None:
@@ -78,59 +60,86 @@ def test_a_stage_changes_by_its_key_or_by_being_there() -> None:
     assert rounds._changed([one, one]) == rounds._changed([one]) == set()
 
 
-def space(*trials: Trial, **given: Any) -> Any:
-    settings = {"most": 8, "sampler": "tpe", "round": 3, "tokens": None, "gpu_hours": None, "stop": None, "fresh": 0}
-    planned = (stage("data", key="d", cached=True), stage("teacher", key="t"))
-    return SimpleNamespace(study=SimpleNamespace(**settings | given), planned=planned, steps=(1000, 2000), length=4000)
+def test_the_tokens_of_the_trials_end_a_study(tmp_path: Path) -> None:
+    space = space_of(tmp_path, "study.tokens=3500", "study.trials=null")
+    source, spent = rounds.rounds(space), 0
+    asked = next(source)
+    while True:
+        spent += sum(trial.cost.tokens for trial in asked)
+        try:
+            asked = source.send([(3.0,)] * len(asked))
+        except StopIteration as end:
+            assert end.value == "the next trial would go beyond study.tokens 3,500"
+            break
+    assert 0 < spent <= 3500
 
 
-def test_a_plan_counts_stages_over_all_trials() -> None:
-    stages = (stage("data", key="d", cached=True), stage("distill-a", key="1", cached=True))
-    more = (stage("data", key="d", cached=True), stage("distill-a", key="2"), stage("distill-a", key="3"))
-    known = [(trial(stages=stages), ""), (trial(2, stages=more), ""), (trial(3, stages=()), "refused")]
-    assert planned_study._stages(space(), known) == [
-        StudyStage(label="data", made="once", cached=1, pending=0),
-        StudyStage(label="teacher", made="once", cached=0, pending=1),
-        StudyStage(label="distill-a", made="3 times", cached=1, pending=2),
-    ]
+def test_what_stopped_trials_save_is_spent_on_others(tmp_path: Path) -> None:
+    def trials(*, stop: bool) -> int:
+        space = space_of(tmp_path, *STOP, "study.trials=null", "study.tokens=12000")
+        source, count = rounds.rounds(space), 0
+        asked = next(source)
+        while True:
+            count += len(asked)
+            stopped = [Stopped(3, 3.0, trial.cost_until("depth", 3).tokens) for trial in asked]
+            assert all(each.tokens == 3 * 4 * 64 for each in stopped)
+            try:
+                asked = source.send(stopped if stop else [(3.0,)] * len(asked))
+            except StopIteration:
+                return count
+
+    assert (trials(stop=False), trials(stop=True)) == (7, 13)
 
 
-def test_a_plan_says_what_may_end_a_study() -> None:
-    known = [(trial(), "a"), (trial(2, tokens=1000), "b")]
-    lines = planned_study._sentences(space(), known, "")
-    assert lines == [
-        "2 of at most 8 trials are known, with 1,252 training tokens of their own.",
-        "The others are chosen from the results of these, 3 at a time.",
-    ]
-    assert planned_study._sentences(space(sampler="grid"), known, "")[1] == "The others come in order, 3 at a time."
-    assert len(planned_study._sentences(space(most=2), known, "")) == 1
-    assert planned_study._sentences(space(), known, "it is spent")[1:] == ["No more follow: it is spent."]
-    rule = SimpleNamespace(rule="median")
-    more = planned_study._sentences(space(most=2, tokens=5000, gpu_hours=20.0, stop=rule, fresh=3), known, "")[1:]
-    assert more[:2] == [
-        "study.tokens 5,000 may end it before.",
-        "study.gpu_hours 20 may end it before; these have 15.",
-    ]
-    assert more[2].startswith("Trials that fall behind are stopped after step 1,000, 2,000 of 4,000 (median)")
-    assert more[3].startswith("Then the best trial and the recipe are taught again with 3 fresh seeds each")
+def test_gpu_hours_need_gpus_and_end_a_study(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the GPU-hours of the trials are not known: this cluster names no GPU"):
+        space_of(tmp_path, "study.gpu_hours=1")
+    space = space_of(tmp_path, "study.trials=null")
+    slurm = Space(space.values, space.study, load_cluster("slurm", []), tmp_path)
+    one = slurm.trial(1, 1, {"distill.lr": 2e-3, "distill.steps": 6}).cost.gpu_hours
+    assert one > 0
+    few = space.study.model_copy(update={"gpu_hours": 2.5 * one, "trials": None})
+    source = rounds.rounds(Space(space.values, few, load_cluster("slurm", []), tmp_path))
+    asked = next(source)
+    with pytest.raises(StopIteration, match=re.escape("would go beyond study.gpu_hours")):
+        while True:
+            asked = source.send([(3.0,)] * len(asked))
 
 
-def test_a_plan_says_where_each_trial_is() -> None:
-    standing: Any = SimpleNamespace(stopped={4: SimpleNamespace(step=1200)})
-    recipe: Any = object()
-    refused, stopped = trial(3, refused="no"), trial(4, recipe=recipe)
-    assert planned_study._state(space(), refused, standing) == ("refused", None)
-    assert planned_study._state(space(), stopped, standing) == ("stopped after step 1,200", standing.stopped[4])
-    assert planned_study._state(space(), trial(5, recipe=recipe), standing) == ("4 stages to run", None)
-    assert planned_study._state(space(), stopped, None)[0] == "4 stages to run"
+def test_the_same_results_bring_the_same_trials_again(tmp_path: Path) -> None:
+    def played(until: int) -> list[dict[str, Any]]:
+        source, points = rounds.rounds(space_of(tmp_path)), list[dict[str, Any]]()
+        asked = next(source)
+        while len(points) < until:
+            points += [trial.point for trial in asked]
+            results = [None if trial.number == 2 else (trial.point["distill.lr"],) for trial in asked]
+            try:
+                asked = source.send(results)
+            except StopIteration:
+                break
+        return points
+
+    assert played(99)[:3] == played(3)
+    assert played(99) == played(99)
 
 
-def test_a_planned_study_for_other_programs() -> None:
-    stages = [StudyStage(label="data", made="once", cached=1, pending=0)]
-    found = PlannedStudy(
-        stages=stages, trials=[(trial(), "s"), (trial(2, refused="no"), "r")], sentences=["x"]
-    ).as_json()
-    assert found["stages"] == [{"label": "data", "made": "once", "cached": 1, "pending": 0}]
-    first, second = found["trials"]
-    assert first == {"trial": "t1", "round": 1, "point": {"a": 1}, "tokens": 146, "refused": None, "state": "s"}
-    assert (second["trial"], second["refused"], found["sentences"]) == ("t2", "no", ["x"])
+NONE = ["study.space.distill.lr=null", "study.space.distill.steps=null"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "part"),
+    [
+        ([*NONE, "study.space.distill.micro_batch=[2, 4]"], r"study\.space\.distill\.micro_batch changes no model"),
+        (["students.depth.distill={steps: 5}"], r"study\.space\.distill\.steps changes no model"),
+        (["study.tokens=10"], "the study has no trial: the next trial would go beyond study.tokens 10; raise its"),
+        ([*NONE, "study.space.data.vocab_size=[300, 400]"], "changes the stage data, and val_loss cannot be compared"),
+        (
+            [*NONE, "study.space.teacher.lr=[1e-3, 2e-3]", "study.objectives=[{model: depth, by: kl_teacher}]"],
+            "teacher",
+        ),
+        (["study.space.distill.lr=null", "study.space.distill.steps=null"], "study.space is .*; it must not be empty"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(overrides: list[str], part: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=part):
+        space_of(tmp_path, *overrides)

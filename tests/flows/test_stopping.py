@@ -18,7 +18,7 @@ from flows.planned_study import planned
 from flows.study import Studying
 from tasks.report.study import all_failed, result
 from tasks.store.store import RECORD, Artifact, Store, key_of
-from tests.flows.test_study import space_of
+from tests.fixtures.studies import space_of
 
 STOP = ["study.space.distill.steps=null", "distill.steps=12", "study.trials=8", "study.round=3", "study.seeds=0"]
 STOP += ["study.stop={rule: halving, at: [0.25, 0.5], least: 3}"]

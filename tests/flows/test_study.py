@@ -1,418 +1,219 @@
-"""`imbik study` as a user starts it: what it tries, shares and says, that nothing in its way changes it, and what it
-refuses."""
+"""What a study does around its trials: what it keeps of itself, the best one against the recipe with fresh seeds, and
+the models that are scored on the test split. The trials' runs are made up."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-import random
-import re
-import shutil
-import signal
-import sqlite3
-import time
-from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from conf.report.study import StudyResult
+from conf.cluster import LOCAL
+from conf.load import validate
+from conf.recipe import Recipe
+from conf.report.study import StudyTrial
 from conf.trials import load_study
-from flows.planned_study import planned
-from flows.rounds import Space, rounds
-from tests.fixtures.flow import RECIPE, imbik, left_behind, report_of, start, wait_for
+from flows import study as module
+from flows.study import FRONT, Studying
+from tasks.launch.errors import JobFailed
+from tasks.report.model import ReportModel
+from tasks.store.store import Store
+from tests.fixtures.studies import STUDY, space_of
 
-STUDY = RECIPE.with_name("study.yaml")
-ROOT = RECIPE.parents[2]
-NAME = "tried"
-COMMAND = ["study", str(STUDY), "--name", NAME]
-ONE_CORE = "import os\nos.cpu_count = lambda: 1\n"
-
-
-def result_of(store: Path, name: str = NAME) -> StudyResult:
-    return StudyResult.model_validate_json((store / "runs" / name / "study.json").read_text())
+TWO = "study.objectives=[{model: depth}, {model: depth-pruned}]"
 
 
-def weights(store: Path, name: str = NAME) -> dict[str, bytes]:
-    """The weights of every model that a study taught."""
-    folder = store / "runs" / name
-    return {path.parts[-3]: path.read_bytes() for path in folder.glob("distill-*/model/model.safetensors")}
+class Ended:
+    """A trial's run that has ended: its value of every objective, or why it failed."""
+
+    def __init__(self, folder: Path, name: str, value: float, failed: str | None) -> None:
+        self.folder, self.name, self.one, self.failed = folder, name, value, failed
+
+    def failure(self) -> str | None:
+        """Why it failed."""
+        return self.failed
+
+    def values(self, objectives: tuple[Any, ...]) -> tuple[float, ...]:
+        """Its value of each."""
+        return (self.one,) * len(objectives)
+
+    def scored(self, model: str, name: str) -> ReportModel:
+        """A model with two test sequences, of which the second costs twice as much."""
+        scores = self.folder / self.name
+        scores.mkdir(parents=True, exist_ok=True)
+        (scores / "sequences.json").write_text(json.dumps({"val_loss": [self.one, 2 * self.one]}))
+        (scores / "answers.jsonl").write_text("")
+        return ReportModel(
+            model=name, stage="distill", student="depth", format=None, path=model, scores=str(scores), training=None
+        )
 
 
-@pytest.fixture(scope="module")
-def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store in which the study ran to its end, side by side and undisturbed."""
-    store = tmp_path_factory.mktemp("study") / "store"
-    done = imbik(*COMMAND, store=store)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    return store
+class Trials:
+    """In place of `Shared`: notes what is submitted. `values` and `failed` are by mark."""
+
+    def __init__(self, folder: Path, values: dict[str, float], failed: dict[str, str]) -> None:
+        self.folder, self.values, self.failed = folder, values, failed
+        self.asked: dict[str, Recipe] = {}
+        self.above: dict[str, str] = {}
+
+    def trial(self, recipe: Recipe, mark: str, above: str, begun: Any = None) -> Ended:
+        """A run that has ended."""
+        self.asked[mark], self.above[mark] = recipe, above
+        return Ended(self.folder, mark or "recipe", self.values.get(mark, 3.0), self.failed.get(mark))
 
 
-@pytest.mark.slow
-def test_trials_share_what_they_can_and_have_results(studied: Path) -> None:
-    found = result_of(studied)
-    assert [trial.number for trial in found.trials] == [1, 2, 3, 4, 5, 6]
-    assert [trial.round for trial in found.trials] == [1, 1, 1, 2, 2, 2]
-    assert all(trial.values and not trial.failed for trial in found.trials)
-    assert found.best == min(found.trials, key=lambda trial: trial.values or ()).number
-    records = [json.loads(path.read_text()) for path in studied.glob("*/*/artifact.json")]
-    made = [record["stage"] for record in records]
-    assert [made.count(stage) for stage in ("data", "teacher", "importance", "prune")] == [1, 1, 1, 1]
-    assert made.count("distill") == 1 + 6 + 2 * 2, "the recipe, the trials, two fresh seeds of the recipe and the best"
-    for trial in found.trials:
-        (record,) = [
-            json.loads((path / "artifact.json").read_text())
-            for path in (studied / "runs" / NAME).glob(f"distill-depth-t{trial.number}")
-        ]
-        assert record["config"]["lr"] == trial.point["distill.lr"]
-        assert trial.tokens == record["config"]["steps"] * 4 * 64
-        scores = json.loads((studied / "runs" / NAME / f"evaluate-depth-t{trial.number}" / "scores.json").read_text())
-        assert trial.values == (scores["val_loss"],)
+def studying(root: Path, *overrides: str, values: Any = None, failed: Any = None) -> tuple[Studying, Trials, list[str]]:
+    told: list[str] = []
+    tracker = SimpleNamespace(trial=lambda name, _: told.append(name), trial_ended=lambda *_: None)
+    launcher = SimpleNamespace(prepare=lambda: told.append("prepared"))
+    session: Any = SimpleNamespace(name="s", store=Store(root), launcher=launcher, tracker=tracker)
+    made = Studying(session, space_of(root, *overrides))
+    trials = Trials(root, values or {}, failed or {})
+    made.shared = trials  # type: ignore[assignment]
+    return made, trials, told
 
 
-@pytest.mark.slow
-def test_the_best_is_taught_again_before_it_is_called_better(studied: Path) -> None:
-    found, fresh = result_of(studied), result_of(studied).fresh
-    assert fresh is not None and found.best is not None and found.recipe_values is not None
-    best = found.trials[found.best - 1]
-    assert best.values and best.values[0] < found.recipe_values[0], "the recipe's rate is far too low"
-    assert fresh.seeds == 2 and len(set(fresh.trial)) == 2 and len(set(fresh.recipe)) == 2
-    assert fresh.luck == pytest.approx(sum(fresh.trial) / 2 - best.values[0])
-    folder = studied / "runs" / NAME
-    losses = [
-        [
-            json.loads((folder / f"evaluate-depth-{who}s{seed}-test" / "sequences.json").read_text())["val_loss"]
-            for seed in (1, 2)
-        ]
-        for who in (f"t{found.best}-", "")
-    ]
-    means = [sum(map(sum, each)) / sum(map(len, each)) for each in losses]
-    assert fresh.difference == pytest.approx(means[0] - means[1])
-    assert fresh.items == len(losses[0][0])
-    assert fresh.ci95 is not None and fresh.ci95[0] < fresh.difference < fresh.ci95[1]
-    assert any(sentence.startswith("Taught again with 2 fresh seeds") for sentence in found.sentences)
+def done(number: int, *values: float, **more: Any) -> StudyTrial:
+    point = {"distill.lr": number * 1e-3, "distill.steps": 4}
+    return StudyTrial(number=number, round=1, point=point, values=values or None, tokens=1, **more)
 
 
-@pytest.mark.drill
-def test_a_trial_is_an_ordinary_run_with_overrides(studied: Path, tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    shutil.copytree(studied, store, symlinks=True)
-    point = result_of(store).trials[3].point
-    before = {path.parent.name for path in store.glob("*/*/artifact.json")}
-    done = imbik("run", str(STUDY), *(f"{key}={value}" for key, value in point.items()), "--name", "one", store=store)
-    assert done.returncode == 0, done.stderr
-    assert "leaves out its study" in done.stdout
-    new = [json.loads(path.read_text()) for path in store.glob("*/*/artifact.json") if path.parent.name not in before]
-    assert {record["stage"] for record in new} <= {"evaluate"}, "only scores on the test split are new"
-
-
-@pytest.mark.slow
-def test_a_second_study_builds_nothing_and_says_the_same(studied: Path, tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    shutil.copytree(studied, store, symlinks=True)
-    before = sorted(path.parent.name for path in store.glob("*/*/artifact.json"))
-    done = imbik(*COMMAND, "--json", store=store)
-    assert done.returncode == 0, done.stderr
-    assert sorted(path.parent.name for path in store.glob("*/*/artifact.json")) == before
-    assert StudyResult.model_validate(json.loads(done.stdout)) == result_of(studied)
-
-
-STOP = ["study.space.distill.steps=null", "study.stop={at: [0.5], least: 2}", "study.trials=4", "study.round=2"]
-STOP += ["study.seed=2", "study.seeds=0", "distill.steps=6"]
-
-
-def made(store: Path, stage: str) -> set[str]:
-    return {path.parent.name for path in store.glob(f"{stage}/*/artifact.json")}
-
-
-def value_then(store: Path, number: int) -> float:
-    """The validation loss of a trial after step 3."""
-    lines = (store / "runs" / "stopped" / f"distill-depth-t{number}" / "metrics.jsonl").read_text().splitlines()
-    return next(line["values"]["val_loss"] for line in map(json.loads, lines) if line["step"] == 3)
-
-
-@pytest.mark.slow
-def test_trials_that_fall_behind_are_stopped(studied: Path, tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    shutil.copytree(studied, store, symlinks=True)
-    before = made(store, "distill")
-    done = imbik("study", str(STUDY), *STOP, "--name", "stopped", store=store)
-    assert done.returncode == 0, done.stderr
-    found = result_of(store, "stopped")
-    stopped, whole = ([trial for trial in found.trials if bool(trial.stopped) is early] for early in (True, False))
-    assert len(made(store, "trunk")) == 4 and len(made(store, "distill") - before) == len(whole)
-    assert stopped and all(trial.values for trial in whole)
-    for trial in stopped:
-        assert trial.stopped and (trial.stopped.step, trial.stopped.steps, trial.values) == (3, 6, None)
-        assert trial.tokens == trial.stopped.tokens_saved == 3 * 4 * 64
-    assert min(value_then(store, trial.number) for trial in whole) < min(
-        trial.stopped.value for trial in stopped if trial.stopped
-    )
-    assert found.best in {trial.number for trial in whole}
-    (told,) = [line for line in found.sentences if "stopped early" in line]
-    assert f"{len(stopped)} trials were stopped early, after step 3 of 6" in told
-    assert f"{len(stopped) * 3 * 4 * 64:,} of {4 * 6 * 4 * 64:,} training tokens were not spent" in told
-    page = (store / "runs" / "stopped" / "report.html").read_text()
-    assert "stopped after step 3 of 6 at" in page
-    space = space_of(store, *STOP)
-    states = {trial.number: state for trial, state in planned(space).trials}
-    assert states == {
-        trial.number: "stopped after step 3" if trial.stopped else "in the store" for trial in found.trials
-    }
-    alone = space.trial(whole[0].number, 1, whole[0].point)
-    assert alone.stage("distill-depth").key in made(store, "distill"), "a whole trial has the key of an undivided run"
-
-
-@pytest.mark.drill
-def test_killed_and_one_job_at_a_time_ends_the_same(studied: Path, tmp_path: Path) -> None:
-    """SIGKILL within the teacher, within a trial, between rounds and among fresh seeds, on one core."""
-    (tmp_path / "path").mkdir()
-    (tmp_path / "path" / "sitecustomize.py").write_text(ONE_CORE)
-    store, alone = tmp_path / "store", {"PYTHONPATH": f"{tmp_path / 'path'}:{ROOT}"}
-
-    def sealed(stage: str) -> int:
-        return len(list(store.glob(f"{stage}/*/artifact.json")))
-
-    moments: tuple[Callable[[], Any], ...] = (
-        lambda: list(store.glob(".work/teacher-*/checkpoints/step-*")),
-        lambda: sealed("distill") == 2 and list(store.glob(".work/distill-*/metrics.jsonl")),
-        lambda: sealed("distill") >= 5,
-        lambda: sealed("distill") >= 8,
-    )
-    for moment in moments:
-        process = start(*COMMAND, store=store, more=alone)
-        try:
-            wait_for(lambda due=moment, run=process: due() or run.poll() is not None, 600, "it did not get there")
-            assert process.poll() is None, process.communicate()
-        finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        assert not (store / "runs" / NAME / "study.json").exists()
-        wait_for(lambda: not left_behind(store), 60, "jobs were left")
-    done = imbik(*COMMAND, store=store, more=alone)
-    assert done.returncode == 0, done.stderr
-    assert result_of(store) == result_of(studied)
-    assert weights(store) == weights(studied)
-
-
-@pytest.mark.drill
-def test_twenty_trials_killed_ten_times_end_the_same(tmp_path: Path) -> None:
-    """SIGKILL within every second trial or between two, at a moment that the seed draws."""
-    twenty = [*COMMAND, "study.trials=20", "study.round=5"]
-    whole, store, draw = tmp_path / "whole" / "store", tmp_path / "killed" / "store", random.Random(7)
-    for each in (whole, store):
-        each.parent.mkdir()
-    done = imbik(*twenty, store=whole)
-    assert done.returncode == 0, done.stderr
-    assert len(result_of(whole).trials) == 20
-    for sealed in range(0, 20, 2):
-        process = start(*twenty, store=store)
-        try:
-            wait_for(
-                lambda due=sealed, run=process: len(made(store, "distill")) >= due or run.poll() is not None,
-                600,
-                f"{sealed} trials were not reached",
-            )
-            time.sleep(draw.uniform(0, 6))
-            assert process.poll() is None, process.communicate()
-        finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        assert not (store / "runs" / NAME / "study.json").exists()
-        wait_for(lambda: not left_behind(store), 60, "jobs were left")
-    done = imbik(*twenty, store=store)
-    assert done.returncode == 0, done.stderr
-    assert result_of(store) == result_of(whole)
-    assert weights(store) == weights(whole)
-
-
-@pytest.mark.slow
-def test_the_report_has_the_trials_and_its_figures(studied: Path) -> None:
-    report, found = report_of(studied, NAME), result_of(studied)
-    assert [row["model"] for row in report["rows"]] == ["depth", f"depth-t{found.best}"]
-    assert all((Path(row["path"]) / "config.json").is_file() for row in report["rows"])
-    titles = [section["title"] for section in report["sections"]]
-    assert titles == ["Trials", "What each key does to val_loss of depth", "With fresh seeds"]
-    page = (studied / "runs" / NAME / "report.html").read_text()
-    for figure in ("history", "parallel"):
-        assert (studied / "runs" / NAME / "plots" / f"{figure}.svg").read_text().startswith("<svg")
-    assert page.count("<svg") == 2
-    assert "study" not in {run.name for run in (studied / "runs").iterdir()}
-
-
-@pytest.mark.slow
-def test_mlflow_has_trials_within_the_study(studied: Path) -> None:
-    found = result_of(studied)
-    with sqlite3.connect(studied / "mlflow.db") as database:
-        runs = {
-            run: (name, status) for run, name, status in database.execute("select run_uuid, name, status from runs")
-        }
-        above = dict(database.execute("select run_uuid, value from tags where key = 'mlflow.parentRunId'"))
-        params = list(database.execute("select run_uuid, key, value from params where key like 'distill.%'"))
-        metrics = list(database.execute("select run_uuid, value from metrics where key = 'val_loss of depth'"))
-    (parent,) = [run for run, (name, _) in runs.items() if name == NAME]
-    trials = {name: run for run, (name, _) in runs.items() if above.get(run) == parent and name[1:].isdigit()}
-    assert sorted(trials) == [f"t{trial.number}" for trial in found.trials]
-    for trial in found.trials:
-        run = trials[f"t{trial.number}"]
-        own = {key: value for each, key, value in params if each == run}
-        assert own == {key: str(value) for key, value in trial.point.items()}
-        assert [value for each, value in metrics if each == run] == list(trial.values or ())
-        stages = {runs[each][0] for each, over in above.items() if over == run}
-        assert f"distill-depth-t{trial.number}" in stages
-    assert {status for _, status in runs.values()} == {"FINISHED"}
-
-
-def space_of(root: Path, *overrides: str) -> Space:
-    from conf.cluster import LOCAL
-    from conf.load import validate
-
-    values = load_study(str(STUDY), list(overrides))
-    settings = validate(values).study
-    assert settings is not None
-    space = Space(values, settings, LOCAL, root)
-    space.check()
-    return space
-
-
-def test_a_plan_knows_the_first_round_and_what_it_shares(tmp_path: Path) -> None:
-    found = planned(space_of(tmp_path / "store"))
-    assert [(trial.number, trial.round) for trial, _ in found.trials] == [(1, 1), (2, 1), (3, 1)]
-    made = {stage.label: (stage.made, stage.pending) for stage in found.stages}
-    assert made["teacher"] == ("once", 1) and made["distill-depth"] == ("4 times", 4)
-    assert "The others are chosen from the results of these, 3 at a time." in found.sentences
-    assert list(tmp_path.iterdir()) == [], "a plan writes nothing"
-
-
-@pytest.mark.slow
-def test_a_plan_goes_through_what_is_in_the_store(studied: Path) -> None:
-    found = planned(space_of(studied))
-    assert [trial.point for trial, _ in found.trials] == [trial.point for trial in result_of(studied).trials]
-    assert {state for _, state in found.trials} == {"in the store"}
-    assert all(stage.pending == 0 for stage in found.stages)
-
-
-def test_a_grid_is_planned_as_a_whole(tmp_path: Path) -> None:
-    rates = ["study.space.distill.lr=[1e-3, 2e-3]", "study.round=9"]
-    found = planned(space_of(tmp_path, "study.sampler=grid", "study.trials=null", *rates))
-    points = [tuple(trial.point.values()) for trial, _ in found.trials]
-    assert points == [(1e-3, 4), (1e-3, 6), (2e-3, 4), (2e-3, 6)]
-
-
-def test_the_tokens_of_the_trials_end_a_study(tmp_path: Path) -> None:
-    space = space_of(tmp_path, "study.tokens=3500", "study.trials=null")
-    source, spent = rounds(space), 0
-    asked = next(source)
-    while True:
-        spent += sum(trial.cost.tokens for trial in asked)
-        try:
-            asked = source.send([(3.0,)] * len(asked))
-        except StopIteration as end:
-            assert end.value == "the next trial would go beyond study.tokens 3,500"
-            break
-    assert 0 < spent <= 3500
-
-
-def test_what_stopped_trials_save_is_spent_on_others(tmp_path: Path) -> None:
-    from tasks.analysis.study.stopping import Stopped
-
-    def trials(*, stop: bool) -> int:
-        space = space_of(tmp_path, *STOP, "study.trials=null", "study.tokens=12000")
-        source, count = rounds(space), 0
-        asked = next(source)
-        while True:
-            count += len(asked)
-            stopped = [Stopped(3, 3.0, trial.cost_until("depth", 3).tokens) for trial in asked]
-            assert all(each.tokens == 3 * 4 * 64 for each in stopped)
-            try:
-                asked = source.send(stopped if stop else [(3.0,)] * len(asked))
-            except StopIteration:
-                return count
-
-    assert (trials(stop=False), trials(stop=True)) == (7, 13)
-
-
-def test_gpu_hours_need_gpus_and_end_a_study(tmp_path: Path) -> None:
-    from conf.cluster import load_cluster
-
-    with pytest.raises(ValueError, match="the GPU-hours of the trials are not known: this cluster names no GPU"):
-        space_of(tmp_path, "study.gpu_hours=1")
-    space = space_of(tmp_path, "study.trials=null")
-    slurm = Space(space.values, space.study, load_cluster("slurm", []), tmp_path)
-    one = slurm.trial(1, 1, {"distill.lr": 2e-3, "distill.steps": 6}).cost.gpu_hours
-    assert one > 0
-    few = space.study.model_copy(update={"gpu_hours": 2.5 * one, "trials": None})
-    source = rounds(Space(space.values, few, load_cluster("slurm", []), tmp_path))
-    asked = next(source)
-    with pytest.raises(StopIteration, match=re.escape("would go beyond study.gpu_hours")):
-        while True:
-            asked = source.send([(3.0,)] * len(asked))
-
-
-def test_the_same_results_bring_the_same_trials_again(tmp_path: Path) -> None:
-    def played(until: int) -> list[dict[str, Any]]:
-        source, points = rounds(space_of(tmp_path)), list[dict[str, Any]]()
-        asked = next(source)
-        while len(points) < until:
-            points += [trial.point for trial in asked]
-            results = [None if trial.number == 2 else (trial.point["distill.lr"],) for trial in asked]
-            try:
-                asked = source.send(results)
-            except StopIteration:
-                break
-        return points
-
-    assert played(99)[:3] == played(3)
-    assert played(99) == played(99)
-
-
-NONE = ["study.space.distill.lr=null", "study.space.distill.steps=null"]
+def test_fresh_seeds_teach_the_best_and_the_recipe(tmp_path: Path) -> None:
+    values = {"t2-s1": 2.0, "t2-s2": 2.5, "s1": 3.0, "s2": 4.0}
+    values |= {"t2-s1-test": 2.0, "t2-s2-test": 3.0, "s1-test": 4.0, "s2-test": 4.0}
+    made, trials, told = studying(tmp_path, values=values)
+    fresh, sentence = made._fresh([done(1, 2.2), done(2, 1.5), done(3)], (3.0,))
+    assert fresh is not None and sentence == ""
+    assert (fresh.seeds, fresh.trial, fresh.recipe) == (2, (2.0, 2.5), (3.0, 4.0))
+    assert fresh.luck == pytest.approx(0.75), "it had 1.5, and 2.25 with fresh seeds"
+    assert fresh.difference == pytest.approx(-(2 + 4 + 1 + 2) / 4), "by seed and sequence"
+    recipes = trials.asked
+    assert recipes.keys() == values.keys()
+    seeds = {mark: recipe.students["depth"].distill or recipe.distill for mark, recipe in recipes.items()}
+    given = {mark: (distill.seed, distill.lr) for mark, distill in seeds.items() if distill}
+    assert given["t2-s1"] == given["t2-s1-test"] != given["t2-s2"]
+    assert given["t2-s1"][1] == 2e-3 and given["s1"][1] == 1e-4
+    assert given["s1"][0] == given["t2-s1"][0] and given["s2"][0] == given["t2-s2"][0]
+    assert {recipe.evaluate.split for mark, recipe in recipes.items() if mark.endswith("-test")} == {"test"}
+    assert {recipe.evaluate.split for mark, recipe in recipes.items() if not mark.endswith("-test")} == {"validation"}
+    assert told.count("prepared") == 1 and trials.above["s2"] == trials.above["s2-test"] == "recipe-s2"
 
 
 @pytest.mark.parametrize(
-    ("overrides", "part"),
+    ("override", "trials", "first", "part"),
     [
-        ([*NONE, "study.space.distill.micro_batch=[2, 4]"], r"study\.space\.distill\.micro_batch changes no model"),
-        (["students.depth.distill={steps: 5}"], r"study\.space\.distill\.steps changes no model"),
-        (["study.tokens=10"], "the study has no trial: the next trial would go beyond study.tokens 10; raise its"),
-        ([*NONE, "study.space.data.vocab_size=[300, 400]"], "changes the stage data, and val_loss cannot be compared"),
-        (
-            [*NONE, "study.space.teacher.lr=[1e-3, 2e-3]", "study.objectives=[{model: depth, by: kl_teacher}]"],
-            "teacher",
-        ),
-        (["study.space.distill.lr=null", "study.space.distill.steps=null"], "study.space is .*; it must not be empty"),
+        ("study.seeds=2", [done(1)], 3.0, "part of its lead may be luck"),
+        ("study.seeds=0", [done(1, 2.0)], 3.0, "part of its lead may be luck"),
+        ("study.seeds=2", [done(1, 3.0), done(2, 4.0)], 3.0, "No trial is better than the recipe as it is."),
     ],
 )
-def test_what_cannot_be_compared_is_refused(overrides: list[str], part: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=part):
-        space_of(tmp_path, *overrides)
+def test_fresh_seeds_need_a_trial_that_leads(
+    override: str, trials: list[StudyTrial], first: float, part: str, tmp_path: Path
+) -> None:
+    made, asked, _ = studying(tmp_path, override)
+    fresh, sentence = made._fresh(trials, (first,))
+    assert fresh is None and part in sentence and not asked.asked
 
 
-@pytest.mark.drill
-def test_trials_that_all_fail_are_told_with_the_reason(studied: Path, tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    shutil.copytree(studied, store, symlinks=True)
-    wild = ["study.space.distill.lr=[1.0e30, 2.0e30]", "study.sampler=random"]
-    done = imbik("study", str(STUDY), *wild, store=store)
-    assert done.returncode == 2
-    assert "all 4 trials of the study failed, 4 of them like this: " in " ".join(done.stderr.split())
-    assert "lower lr" in done.stderr and "Traceback" not in done.stderr
+def test_fresh_seeds_of_a_recipe_that_failed_are_compared(tmp_path: Path) -> None:
+    made, _, _ = studying(tmp_path)
+    assert made._fresh([done(1, 9.0)], None)[0] is not None
 
 
-@pytest.mark.drill
-@pytest.mark.slow
-def test_a_trial_that_fails_does_not_end_the_study(studied: Path, tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    shutil.copytree(studied, store, symlinks=True)
-    grid = ["study.space.distill.lr=[1.0e30, 1.0e-3]", "study.sampler=grid", "study.trials=null", "study.seeds=null"]
-    objectives = "study.objectives=[{model: depth}, {model: depth, by: kl_teacher}]"
-    done = imbik("study", str(STUDY), *grid, objectives, "--name", "two", store=store)
-    assert done.returncode == 0, done.stderr
-    found = result_of(store, "two")
-    assert [trial.values is None for trial in found.trials] == [True, True, False, False]
-    assert found.best is None and found.fresh is None
-    assert [trial.on_front for trial in found.trials][:2] == [False, False]
-    assert any(trial.on_front for trial in found.trials)
-    assert any("2 trials failed, 2 of them like this" in sentence for sentence in found.sentences)
-    assert (store / "runs" / "two" / "plots" / "front.svg").is_file()
+@pytest.mark.parametrize("mark", ["t1-s2", "s1-test"])
+def test_a_fresh_seed_that_fails_is_told(mark: str, tmp_path: Path) -> None:
+    made, _, _ = studying(tmp_path, failed={mark: "it diverged"})
+    fresh, sentence = made._fresh([done(1, 2.0)], (3.0,))
+    name = {"t1-s2": "t1-s2", "s1-test": "recipe-s1"}[mark]
+    assert fresh is None and sentence.endswith(f"because {name} failed: it diverged")
+
+
+def test_the_best_and_the_recipe_are_scored_on_the_test_split(tmp_path: Path) -> None:
+    made, trials, told = studying(tmp_path, values={"t2-test": 1.0})
+    models = made._models((done(1, 3.0), done(2, 1.0)), 2, True)
+    assert [(model.model, model.path) for model in models] == [("depth", "depth"), ("depth-t2", "depth")]
+    assert [Path(model.scores).name for model in models] == ["test", "t2-test"]
+    assert {recipe.evaluate.split for recipe in trials.asked.values()} == {"test"}
+    assert trials.above == {"test": "recipe", "t2-test": "t2"} and told == ["recipe", "prepared", "t2"]
+    assert [model.model for model in made._models((done(1, 3.0),), 1, False)] == ["depth-t1"]
+
+
+def test_the_models_of_a_front_are_scored(tmp_path: Path) -> None:
+    made, _, _ = studying(tmp_path, TWO, "study.seeds=null")
+    front = tuple(done(number, 1.0, 2.0, on_front=number != 2) for number in range(1, FRONT + 4))
+    models = [model.model for model in made._models(front, None, False)]
+    assert models[:4] == ["depth-t1", "depth-pruned-t1", "depth-t3", "depth-pruned-t3"]
+    assert len(models) == 2 * FRONT and models[-1] == f"depth-pruned-t{FRONT + 1}"
+
+
+def test_scores_on_the_test_split_that_fail_end_the_study(tmp_path: Path) -> None:
+    made, _, _ = studying(tmp_path, failed={"t1-test": "out of memory"})
+    with pytest.raises(JobFailed, match="the scores of t1 on the test split failed: out of memory") as caught:
+        made._models((done(1, 3.0),), 1, True)
+    assert caught.value.reason == "mistake"
+
+
+def test_a_study_keeps_its_recipe_before_and_after(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told: list[Any] = []
+    tracker = SimpleNamespace(report=lambda folder: told.append(("tracked", folder)))
+    session: Any = SimpleNamespace(store=Store(tmp_path), tracker=tracker)
+    monkeypatch.setattr(module, "open_session", lambda *_: contextlib.nullcontext(session))
+    monkeypatch.setattr(module.run_info, "keep", lambda folder, *_, ended: told.append((ended, folder)))
+    monkeypatch.setattr(module, "page", SimpleNamespace(markdown=lambda *_: "", cells=lambda _: []))
+    monkeypatch.setattr(module.prefect_pages, "publish", lambda *_: told.append("published"))
+    monkeypatch.setattr(module.prefect_pages, "ended", lambda folder, _: folder)
+    run = SimpleNamespace(rows=())
+    monkeypatch.setattr(
+        module, "Studying", lambda *_: SimpleNamespace(run=lambda at: (told.append(("run", at)), run)[1])
+    )
+    folder = tmp_path / "runs" / "first"
+    assert module.run_study(load_study(str(STUDY), []), "first", tmp_path, LOCAL) == str(folder)
+    assert told == [(False, folder), ("run", folder), (True, folder), ("tracked", folder), "published"]
+
+
+def test_a_form_gives_a_study_what_was_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    values = load_study(str(STUDY), [])
+    given: list[Any] = []
+    monkeypatch.setattr(module, "run_study", lambda *each: given.append(each) or "folder")
+    monkeypatch.setattr(module.prefect_pages, "tag", lambda *_: None)
+    for recipe in (values, validate(values)):
+        assert module.study.fn(name="first", store=str(tmp_path), recipe=recipe) == "folder"
+    assert [each[0].keys() for each in given] == [values.keys()] * 2
+    assert given[1][0]["distill"].keys() == values["distill"].keys()
+
+
+@pytest.mark.parametrize(("override", "fresh"), [("study.seeds=2", 1), (TWO, 0)])
+def test_a_study_of_one_objective_has_fresh_seeds(
+    override: str, fresh: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made, _, _ = studying(tmp_path, override, "study.seeds=null")
+    values = (1.0, 2.0)[: len(made.study.objectives)]
+    asked: list[Any] = []
+    made.session.stages = {}  # type: ignore[misc]
+    monkeypatch.setattr(made, "_rounds", lambda _: ([done(1, *values)], "it is spent", values))
+    monkeypatch.setattr(made, "_fresh", lambda *_: asked.append("fresh") or (None, "not taught again"))
+    monkeypatch.setattr(module, "describe", lambda _: None)
+    monkeypatch.setattr(module.report, "write_study", lambda folder, found, about, models, *_: (found, models))
+    found, models = made.run(tmp_path)
+    assert len(asked) == fresh and found.recipe_values == values
+    names = ["depth"] if fresh else ["depth", "depth-pruned"]
+    assert [model.model for model in models] == [*names, *(f"{name}-t1" for name in names)]
+
+
+def test_a_study_whose_trials_all_failed_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made, _, _ = studying(tmp_path)
+    monkeypatch.setattr(made, "_rounds", lambda _: ([done(1, failed="no memory")], "it is spent", None))
+    with pytest.raises(JobFailed, match="all 1 trials of the study failed") as caught:
+        made.run(tmp_path)
+    assert caught.value.reason == "mistake"
+
+
+def test_seeds_need_something_that_is_taught(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made, asked, _ = studying(tmp_path)
+    untaught = made.space.recipe.model_copy(update={"distill": None})
+    monkeypatch.setattr(made.space, "of", lambda *_, **__: untaught)
+    fresh, sentence = made._fresh([done(1, 2.0)], (3.0,))
+    assert fresh is None and sentence.startswith("Nothing is taught in this recipe") and not asked.asked

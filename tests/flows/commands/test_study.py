@@ -12,7 +12,7 @@ from conf.report.study import StoppedTrial, StudyTrial
 from conf.study import Objective
 from flows.commands import study as module
 from flows.planned_study import PlannedStudy, StudyStage
-from tests.flows.test_study import STUDY
+from tests.fixtures.studies import STUDY
 
 
 def trial(number: int, *values: float, **more: Any) -> StudyTrial:

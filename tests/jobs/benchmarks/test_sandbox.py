@@ -142,10 +142,10 @@ def test_killing_everything_kills_nothing_of_ours(sandbox: Sandbox) -> None:
 
 
 def test_a_sleeping_program_is_ended(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "STARTING", 2.0)
+    monkeypatch.setattr(module, "STARTING", 0.5)
     before = psutil.Process().children(recursive=True)
     outcome = sandbox.run("import time; time.sleep(100)", 1)
-    assert outcome.reason == "still running after 6 seconds"
+    assert outcome.reason == "still running after 4.5 seconds"
     time.sleep(1)
     after = [process for process in psutil.Process().children(recursive=True) if process.status() != "zombie"]
     assert set(after) <= set(before)

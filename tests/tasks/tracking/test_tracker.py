@@ -1,173 +1,129 @@
-"""What MLflow refuses or lost is told, kept and sent again, with MLflow itself and the store's own database."""
+"""A tracker whose server fails, or whose disk is full: what is retried when, and what is told at the end."""
 
 from __future__ import annotations
 
-import json
-import shutil
-import time
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tasks.tracking import tracker as tracker_module
-from tasks.tracking.servers import client_of
-from tasks.tracking.tracker import Tracker, sync
-from tests.fixtures.flow import wait_for
-from tests.fixtures.web import serving
+from tasks.tracking import tracker as module
+from tasks.tracking.spool import SentState, Spool
+from tasks.tracking.tracker import Tracker, first_line, refusal
 
-pytestmark = pytest.mark.slow
+SERVER = "http://mlflow:5000"
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store whose path needs quoting in URLs."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # as an empty line of an .env file sets it
-    monkeypatch.setattr(tracker_module, "FINISH_SECONDS", 120.0)  # this machine may be busy
-    folder = tmp_path / "ha#sh 50% o'clock"
-    folder.mkdir()
-    return folder
+def refused(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """The servers that were asked, none of which answers."""
+    asked = list[str | None]()
+
+    def client(store: Path, uri: str | None) -> None:
+        asked.append(uri)
+        raise ConnectionError("no  route\nto host")
+
+    monkeypatch.setattr(module, "client_of", client)
+    return asked
 
 
-def job(store: Path, tracker: Tracker, steps: int = 3) -> None:
-    """A stage that logs its loss and fails."""
-    work = store / ".work" / "teacher-1"
-    work.mkdir(parents=True, exist_ok=True)
-    lines = [{"step": step, "time": time.time(), "values": {"val_loss": 1.0 / step}} for step in range(1, steps + 1)]
-    (work / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    tracker.begin("teacher", "teacher", "1", work)
+def events(store: Path, flow: str) -> list[dict[str, Any]]:
+    return [event for event, _ in Spool(store, flow).read(0, 99)]
+
+
+def test_what_is_queued_is_told_with_the_reason(tmp_path: Path, refused: list[str | None]) -> None:
+    tracker = Tracker(tmp_path, "mine", {"project": "p"}, uri="http://me:secret@mlflow:5000", flow="f")
+    told = tracker.close(failed=False)
+    size = (tmp_path / "tracking" / "f.jsonl").stat().st_size
+    assert told == (
+        f"some metrics have not reached MLflow at {SERVER} yet (no route to host); {size:,} bytes are queued in"
+        f" {tmp_path}/tracking; imbik sync or the next run sends what is queued"
+    )
+    assert set(refused) == {SERVER} and Spool(tmp_path, "f").sent().uri == SERVER
+    opened, ended = events(tmp_path, "f")
+    assert (opened["event"], opened["project"], ended["status"]) == ("open", "p", "FINISHED")
+
+
+@pytest.mark.parametrize(
+    ("failed", "stopped", "status"), [(True, False, "FAILED"), (True, True, "KILLED"), (False, True, "KILLED")]
+)
+def test_a_run_ends_as_it_ended(
+    failed: bool, stopped: bool, status: str, tmp_path: Path, refused: list[str | None]
+) -> None:
+    Tracker(tmp_path, "mine", {}, uri=SERVER, flow="f").close(failed=failed, stopped=stopped)
+    assert events(tmp_path, "f")[-1]["status"] == status
+    assert events(tmp_path, "f")[0]["project"] == "imbik"
+
+
+def test_lost_events_are_counted(tmp_path: Path, refused: list[str | None], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Spool, event: str, **_: Any) -> None:
+        raise OSError("no space")
+
+    monkeypatch.setattr(Spool, "append", full)
+    tracker = Tracker(tmp_path, "mine", {}, uri=SERVER, flow="f")
     tracker.failed("teacher", "it failed")
+    assert "; 3 events are lost because the disk was full in" in (tracker.close(failed=True) or "")
 
 
-def runs(store: Path, name: str) -> list[Any]:
-    client = client_of(store, None)
-    experiment = client.get_experiment_by_name("imbik")
-    assert experiment is not None
-    return [run for run in client.search_runs([experiment.experiment_id]) if run.info.run_name == name]
+def test_a_failing_server_is_asked_ever_less_often(
+    tmp_path: Path, refused: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = list[float]()
+
+    class Event:
+        def wait(self, seconds: float) -> bool:
+            waits.append(seconds)
+            return len(waits) == 9
+
+        def set(self) -> None:
+            """The ninth wait ends the thread."""
+
+    monkeypatch.setattr(module, "threading", SimpleNamespace(Event=Event, Thread=threading.Thread))
+    Tracker(tmp_path, "mine", {}, uri=SERVER, flow="f").close(failed=False)
+    assert waits == [0, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert len(refused) == 8, "a server that failed lately is not asked at the end"
 
 
-def closed(tracker: Tracker) -> str:
-    return tracker.close(failed=False) or ""
-
-
-def test_deleted_experiment_is_restored_and_told(store: Path) -> None:
-    assert closed(Tracker(store, "first", {})) == ""
-    client = client_of(store, None)
-    client.delete_experiment(client.get_experiment_by_name("imbik").experiment_id)
-    told = closed(Tracker(store, "second", {}))
-    assert told == "the experiment imbik was deleted in MLflow; it was restored, with its earlier runs"
-    assert len(runs(store, "first")) == len(runs(store, "second")) == 1
-
-
-def test_one_bad_key_takes_no_other_along(store: Path) -> None:
-    settings = {f"good{number}": number for number in range(150)} | {"bad?key": 1}
-    told = closed(Tracker(store, "run", settings))
-    assert "refused params bad?key of the run: " in told and "imbik sync sends it again" in told
-    (run,) = runs(store, "run")
-    assert set(run.data.params) == {f"good{number}" for number in range(150)}
-    assert run.info.status == "FINISHED"
-
-
-def test_what_was_refused_is_kept_and_sent_by_sync(store: Path) -> None:
-    tracker = Tracker(store, "run", {"steps": 7})
-    wait_for(lambda: tracker.ids().get("mlflow"), 60, "the run has not reached MLflow")
-    client = client_of(store, None)
-    client.delete_experiment(client.get_experiment_by_name("imbik").experiment_id)
-    job(store, tracker)
-    told = closed(tracker)
-    assert f"MLflow at sqlite:///{store}/mlflow.db refused begin teacher: " in told
-    events = store / "tracking" / f"{tracker.flow}.jsonl"
-    assert f"to give it up, delete {events}" in told and events.is_file()
-    assert [reason for _, _, reason in sync(store)] == [None]
-    assert not events.exists()
-    (run,), (stage,) = runs(store, "run"), runs(store, "teacher")
-    assert run.data.params == {"steps": "7"}
-    history = client.get_metric_history(stage.info.run_id, "val_loss")
-    assert [metric.step for metric in history] == [1, 2, 3]
-
-
-def test_sync_tells_what_is_refused_again(store: Path) -> None:
-    tracker = Tracker(store, "run", {"bad?key": 1, "good": 2})
-    told = closed(tracker)
+def test_stages_lie_in_their_trials_run(tmp_path: Path, refused: list[str | None]) -> None:
+    tracker = Tracker(tmp_path, "mine", {}, uri=SERVER, flow="f")
     for _ in range(2):
-        ((flow, _, reason),) = list(sync(store))
-        assert flow == tracker.flow and reason is not None and reason in told
-    assert len(runs(store, "run")) == 1, "sending again makes no second run"
-    assert closed(Tracker(store, "next", {})) == "", "a later run does not try it again"
-    (store / "tracking" / f"{tracker.flow}.jsonl").unlink()
-    assert list(sync(store)) == []
+        tracker.trial("t1", {"lr": 1.0})
+    tracker.nest("distill-t1", "t1")
+    tracker.begin("distill-t1", "distill", "1", tmp_path)
+    tracker.begin("teacher", "teacher", "2", tmp_path)
+    tracker.close(failed=False)
+    found = events(tmp_path, "f")
+    assert [event["event"] for event in found] == ["open", "trial", "begin", "begin", "end"]
+    assert [event.get("within") for event in found[2:4]] == ["t1", None]
 
 
-def test_a_copied_store_never_writes_into_the_original(store: Path) -> None:
-    closed(Tracker(store, "run", {}))
-    (first,) = runs(store, "run")
-    note = store / "note.txt"
-    note.write_text("a picture")
-    client_of(store, None).log_artifact(first.info.run_id, str(note))
-    artifacts = store / "mlflow-artifacts"
-    before = sorted(artifacts.rglob("*"))
-    copy = store.parent / "copy"
-    shutil.copytree(store, copy)
-    (run,) = runs(copy, "run")
-    assert run.info.artifact_uri == f"{(copy / 'mlflow-artifacts').as_uri()}/{run.info.run_id}/artifacts"
-    closed(Tracker(copy, "second", {}))
-    (second,) = runs(copy, "second")
-    client_of(copy, None).log_artifact(second.info.run_id, str(note))
-    assert sorted(artifacts.rglob("*")) == before, "MLflow keeps absolute places"
-    assert len(list((copy / "mlflow-artifacts").rglob("note.txt"))) == 2
-    assert not (store.parent / "ha").exists()
+def test_a_flow_id_in_use_gets_a_number(tmp_path: Path, refused: list[str | None]) -> None:
+    trackers = [Tracker(tmp_path, "mine", {}, uri=SERVER, flow="f") for _ in range(3)]
+    assert [each.flow for each in trackers] == ["f", "f-1", "f-2"]
+    for each in trackers:
+        each.close(failed=False)
 
 
-def test_expired_login_is_told_and_waited_for(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    codes: list[int] = []
-
-    def answer(method: str, path: str, body: Any) -> tuple[int, Any]:
-        codes.append(401)
-        return 401, {"error_code": "UNAUTHENTICATED", "message": "the token has expired"}
-
-    with serving(answer) as port:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
-        tracker = Tracker(store, "run", {"steps": 7})
-        wait_for(lambda: codes, 60, "MLflow was not asked")
-        monkeypatch.setattr(tracker_module, "FINISH_SECONDS", 5.0)
-        told = closed(tracker)
-        assert f"some metrics have not reached MLflow at http://127.0.0.1:{port} yet" in told
-        ((flow, size, reason),) = list(sync(store))
-        assert flow == tracker.flow and size > 0 and reason is not None and "expired" in reason
-    assert (store / "tracking" / f"{tracker.flow}.jsonl").is_file()
+def test_only_a_run_on_a_server_has_a_link(tmp_path: Path, refused: list[str | None]) -> None:
+    tracker = Tracker(tmp_path, "mine", {}, uri=f"{SERVER}/", flow="f")
+    assert tracker.link() is None and tracker.ids() == {"flow": "f"}
+    tracker.close(failed=False)
+    tracker._parent, tracker._experiment = "r1", "7"
+    assert tracker.link() == f"{SERVER}/#/experiments/7/runs/r1?workflowType=machine_learning"
+    assert tracker.ids() == {"flow": "f", "mlflow": "r1"}
+    tracker.uri = None
+    assert tracker.link() is None, "the store's own database has no pages"
 
 
-def test_run_deleted_midway_ends_and_is_made_anew_by_sync(store: Path) -> None:
-    tracker = Tracker(store, "run", {"steps": 7})
-    parent = wait_for(lambda: tracker.ids().get("mlflow"), 60, "the run has not reached MLflow")
-    client_of(store, None).delete_run(parent)
-    job(store, tracker)
-    assert "refused" in closed(tracker)
-    assert [reason for _, _, reason in sync(store)] == [None]
-    (run,), (stage,) = runs(store, "run"), runs(store, "teacher")
-    assert run.info.run_id != parent and stage.data.tags["mlflow.parentRunId"] == run.info.run_id
+@pytest.mark.parametrize(("refusals", "more"), [(["a: bad"], ""), (["a: bad", "b", "c"], ", and 2 more")])
+def test_refusals_are_counted(refusals: list[str], more: str, tmp_path: Path) -> None:
+    text = refusal(SERVER, Spool(tmp_path, "f"), SentState(refused=refusals))
+    assert text.startswith(f"MLflow at {SERVER} refused a: bad{more} (all in {tmp_path}/tracking/f.sent.json)")
 
 
-def test_trials_that_did_not_end_are_not_left_running(store: Path) -> None:
-    tracker = Tracker(store, "study", {})
-    tracker.trial("t1", {"distill.lr": 0.001, "students.depth.prune.drop_layers": [3, 4]})
-    tracker.trial("t2", {"distill.lr": 0.002})
-    tracker.trial("t3", {"distill.lr": 0.004})
-    tracker.nest("teacher", "t3")
-    job(store, tracker)
-    tracker.trial_ended("t1", {"val_loss of depth (%)": 1.5}, None)
-    tracker.trial_ended("t2", {}, "training diverged")
-    assert closed(tracker) == ""
-    (study,) = runs(store, "study")
-    by_name = {name: runs(store, name)[0] for name in ("t1", "t2", "t3", "teacher")}
-    assert {name: run.info.status for name, run in by_name.items()} == {
-        "t1": "FINISHED",
-        "t2": "FAILED",
-        "t3": "KILLED",
-        "teacher": "FAILED",
-    }
-    assert by_name["t1"].data.params == {"distill.lr": "0.001", "students.depth.prune.drop_layers": "[3, 4]"}
-    assert by_name["t1"].data.metrics == {"val_loss of depth ---": 1.5}
-    assert by_name["t2"].data.tags["imbik.error"] == "training diverged"
-    above = {name: run.data.tags["mlflow.parentRunId"] for name, run in by_name.items()}
-    assert above == dict.fromkeys(("t1", "t2", "t3"), study.info.run_id) | {"teacher": by_name["t3"].info.run_id}
+def test_an_error_is_one_short_line() -> None:
+    assert first_line(ValueError("a\n  b")) == "a b"
+    assert first_line(ValueError()) == "ValueError"
+    assert first_line(ValueError("x" * 201)) == "x" * 200
