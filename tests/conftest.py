@@ -11,7 +11,7 @@ settings.register_profile(
     "imbik", derandomize=True, deadline=None
 )  # the same examples everywhere: a failure is the commit's own
 settings.load_profile("imbik")
-pytest_plugins = [f"tests.fixtures.{name}" for name in ("jobs", "flow", "data", "opened", "slices")]
+pytest_plugins = [f"tests.fixtures.{name}" for name in ("jobs", "flow", "data", "opened", "single_stages", "slices")]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

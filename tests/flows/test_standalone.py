@@ -15,6 +15,7 @@ from conf.stages.evaluate import EvaluateConfig
 from flows import standalone
 from tasks.launch.errors import JobFailed
 from tasks.store.store import Artifact
+from tests.fixtures.single_stages import ASKS, Stages
 
 
 def imported(folder: Path, **config: int | None) -> Artifact:
@@ -114,3 +115,20 @@ def test_a_servers_models_are_named_as_reported() -> None:
     assert reported and reported.engine.model == {"depth": "tiny"}
     one = EvaluateConfig.model_validate({"engine": served | {"model": "tiny"}})
     assert standalone.as_reported(one, {}) is one and standalone.as_reported(None, {}) is None
+
+
+def test_measured_models_have_their_own_scores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stages = Stages()
+    monkeypatch.setattr(standalone, "Running", lambda: stages)
+    monkeypatch.setattr(standalone.external, "questions_of", lambda *_: "mmlu")
+    config = EvaluateConfig.model_validate(ASKS)
+    artifact = Artifact(stage="distill", key="k", path="/store/distill/k")
+    like: Any = SimpleNamespace(config=config, data="d")
+    session: Any = SimpleNamespace(store=None, cluster=LOCAL)
+    verified: Any = {"run/b": SimpleNamespace(result=lambda: Artifact(stage="verify", key="v", path="/v"))}
+    rows = standalone.measure(session, {"run/a": artifact, "run/b": artifact}, like, artifact, verified)
+    assert [(row.model, row.path, row.scores, row.verified) for row in rows] == [
+        ("run/a", "/store/distill/k/model", "/store/evaluate-run-a", None),
+        ("run/b", "/store/distill/k/model", "/store/evaluate-run-b", "/v"),
+    ]
+    assert stages["evaluate-run-a"]["data"] == "d" and stages["evaluate-run-a"]["mmlu"] == "mmlu"
