@@ -8,7 +8,7 @@ import pytest
 
 from conf.load import load
 from conf.recipe import Recipe
-from flows.corpus import blended, corpora
+from flows.corpus import blended, corpora, written
 from tasks.inputs import ExternalInputs
 from tests.fixtures.flow import RECIPE
 
@@ -21,16 +21,19 @@ def outside(tokenizer: Any = None, **sources: Any) -> ExternalInputs:
     return ExternalInputs(source=text, tokenizer=tokenizer, sources=sources, benchmarks={}, **none)
 
 
-def asked(recipe: Recipe, given: ExternalInputs) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the stages are given, by label, and the corpora."""
-    stages: dict[str, Any] = {}
+class Asked(dict[str, Any]):
+    """A reader that notes what each stage is given, by label."""
 
-    def stage(label: str, _: Any, **inputs: Any) -> str:
-        stages[label] = {role: one for role, one in inputs.items() if one is not None}
+    def __call__(self, label: str, _: Any, **inputs: Any) -> str:
+        self[label] = {role: one for role, one in inputs.items() if one is not None}
         return f"<{label}>"
 
-    found = corpora(stage, recipe, given, {})  # type: ignore[arg-type]
-    return stages, found | {"learnt": blended(stage, recipe, found)}  # type: ignore[arg-type]
+
+def asked(recipe: Recipe, given: ExternalInputs) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the stages are given, by label, and the corpora."""
+    stages: Any = Asked()
+    found = corpora(stages, recipe, given, {})
+    return stages, found | {"learnt": blended(stages, recipe, found)}
 
 
 @pytest.mark.parametrize(("tokenizer", "used"), [(None, "<data>"), ("<mine>", "<mine>")])
@@ -57,3 +60,12 @@ def test_a_blend_waits_for_all_of_its_sources() -> None:
 def test_without_a_blend_the_corpus_is_learnt() -> None:
     stages, found = asked(load(str(RECIPE)), outside())
     assert list(stages) == ["data"] and found["learnt"] == "<data>"
+
+
+def test_what_the_teacher_writes_becomes_a_source() -> None:
+    recipe = load(str(RECIPE), ["write.documents=9", "blend.sources.own={source: written, weight: 1}"])
+    stages: Any = Asked()
+    found = written(stages, recipe, outside("<mine>"), {}, "<data>", "<teacher>")
+    assert found == {"source-own": "<data-own>"}
+    assert stages["write"] == {"teacher": "<teacher>", "data": "<data>"}
+    assert stages["data-own"] == {"written": "<write>", "tokenizer": "<mine>"}

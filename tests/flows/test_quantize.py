@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flows import quantize
+from flows import quantize, standalone
 from tasks.store.store import StoreError
 from tests.fixtures.single_stages import ASKS
 
@@ -61,3 +61,10 @@ def test_an_engine_for_losses_is_wanted_where_jobs_run_here(
     session: Any = SimpleNamespace(cluster=SimpleNamespace(kind=kind))
     quantize._check_engines(quantize.validate_settings(quantize.Quantizing, values), session)
     assert bool(told) is asked
+
+
+def test_formats_are_named_after_the_model_as_given(frame: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(standalone, "as_reported", lambda asks, names: told.append(names))
+    quantized("run/f")
+    assert told == [{"run/f": "f", "run/f-fp8": "f-fp8", "run/f-nvfp4": "f-nvfp4"}]
