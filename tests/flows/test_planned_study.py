@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from conf.study import Objective
 from flows import planned_study
 from flows.planned_study import PlannedStudy, StudyStage, planned
 from flows.rounds import Trial
@@ -26,6 +28,52 @@ def test_a_grid_is_planned_as_a_whole(tmp_path: Path) -> None:
     found = planned(space_of(tmp_path, "study.sampler=grid", "study.trials=null", *rates))
     points = [tuple(trial.point.values()) for trial, _ in found.trials]
     assert points == [(1e-3, 4), (1e-3, 6), (2e-3, 4), (2e-3, 6)]
+
+
+def sealed(store: Path, trials: list[Trial], leave: str = "") -> None:
+    """Put these trials' stages into the store, but for one; each scores its rate."""
+    for one in trials:
+        for each in one.stages:
+            if each.label != leave:
+                folder = store / each.stage / each.key
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / "artifact.json").write_text("{}")
+                (folder / "scores.json").write_text(json.dumps({"val_loss": one.point["distill.lr"]}))
+
+
+def test_a_plan_goes_on_from_the_results_in_the_store(tmp_path: Path) -> None:
+    first = [trial for trial, _ in planned(space_of(tmp_path)).trials]
+    sealed(tmp_path, first[:2])
+    sealed(tmp_path, first[2:], leave="evaluate-depth")
+    half = planned(space_of(tmp_path))
+    assert [state for _, state in half.trials] == ["in the store", "in the store", "1 stages to run"]
+    sealed(tmp_path, first)
+    whole = planned(space_of(tmp_path))
+    assert [(trial.round, state) for trial, state in whole.trials[:3]] == [(1, "in the store")] * 3
+    assert len(whole.trials) == 6 and all(state.endswith("to run") for _, state in whole.trials[3:])
+
+
+def test_a_benchmark_is_read_where_it_was_judged(tmp_path: Path) -> None:
+    space = space_of(tmp_path)
+    kept = {"judge-depth-gsm8k": ("benchmark.json", {"score": 0.5}), "evaluate-depth": ("scores.json", {"val_loss": 2})}
+    stages = tuple(stage(label, key=label) for label in kept)
+    for each in stages:
+        each.stage = each.label.partition("-")[0]
+        name, content = kept[each.label]
+        (tmp_path / each.stage / each.key).mkdir(parents=True)
+        (tmp_path / each.stage / each.key / name).write_text(json.dumps(content))
+    both = (Objective(model="depth", by="gsm8k"), Objective(model="depth"))
+    asked: Any = SimpleNamespace(root=space.root, study=SimpleNamespace(objectives=both))
+    assert planned_study._values(asked, trial(stages=stages)) == (0.5, 2.0)
+
+
+def test_trials_are_compared_once_all_have_reached_a_point() -> None:
+    there = {1: "first", 2: "second"}
+    comparing: Any = SimpleNamespace(
+        stored=lambda trial, place: there.get(trial.number), value=lambda artifact, place: f"{artifact} at {place}"
+    )
+    assert planned_study._reached(comparing, [trial(1), trial(2)], 1) == {1: "first at 1", 2: "second at 1"}
+    assert planned_study._reached(comparing, [trial(1), trial(3)], 1) is None
 
 
 def space(*trials: Trial, **given: Any) -> Any:
