@@ -164,10 +164,13 @@ def _jobs_run(path: Path) -> frozenset[str]:
 
 
 def own(path: str) -> list[str]:
-    """The test files that are named after a module or its folder."""
-    top, names = Path(path).parts[0], {f"test_{Path(path).stem}.py", f"test_{Path(path).parent.name}.py"}
-    files = [file for file in sorted((ROOT / "tests" / top).rglob("test_*.py")) if file.name in names]
-    return [str(file.relative_to(ROOT)) for file in files]
+    """The test files that are named after a module or its folder, and those of the mirrored folder whose names go on
+    after the module's."""
+    module = Path(path)
+    names, parts = {f"test_{module.stem}.py", f"test_{module.parent.name}.py"}, f"test_{module.stem}_*.py"
+    files = {file for file in (ROOT / "tests" / module.parts[0]).rglob("test_*.py") if file.name in names}
+    files |= set((ROOT / "tests" / module.parent).glob(parts))
+    return sorted(str(file.relative_to(ROOT)) for file in files)
 
 
 def nearest(path: str) -> list[str]:

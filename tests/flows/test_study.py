@@ -217,3 +217,18 @@ def test_seeds_need_something_that_is_taught(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(made.space, "of", lambda *_, **__: untaught)
     fresh, sentence = made._fresh([done(1, 2.0)], (3.0,))
     assert fresh is None and sentence.startswith("Nothing is taught in this recipe") and not asked.asked
+
+
+def test_rounds_go_on_from_what_trials_and_the_recipe_gave(tmp_path: Path) -> None:
+    made, trials, _ = studying(tmp_path, values={"t1": 2.0, "t3": 1.0, "t4": 5.0}, failed={"t2": "no memory"})
+    ended: list[tuple[str, Any, Any]] = []
+    made.session.tracker.trial_ended = lambda *given: ended.append(given)  # type: ignore[method-assign]
+    found, why, first = made._rounds(made._submit({}, "", "recipe"))
+    assert [(trial.number, trial.round, trial.values, trial.failed) for trial in found[:4]] == [
+        *((1, 1, (2.0,), None), (2, 1, None, "no memory"), (3, 1, (1.0,), None), (4, 2, (5.0,), None))
+    ]
+    assert len(found) == 6 and first == (3.0,) and why == "its budget of 6 trials is spent"
+    names = [name for name, *_ in ended]
+    assert names[:2] == ["recipe", "t1"] and names.count("recipe") == 1, "the recipe's is known with the first round"
+    seeds = {recipe.distill.seed for recipe in trials.asked.values() if recipe.distill}
+    assert seeds == {made.space.recipe.distill and made.space.recipe.distill.seed}
