@@ -57,6 +57,15 @@ def test_a_run_ends_as_it_ended(
     assert events(tmp_path, "f")[0]["project"] == "imbik"
 
 
+def test_a_job_failed_unless_its_run_was_stopped(tmp_path: Path, refused: list[str | None]) -> None:
+    tracker = Tracker(tmp_path, "mine", {}, uri=SERVER, flow="f")
+    tracker.failed("teacher", "it fell")
+    tracker.failed("data", "it was ended", stopped=True)
+    tracker.close(failed=True)
+    told = [(event["label"], event["stopped"]) for event in events(tmp_path, "f") if event["event"] == "fail"]
+    assert told == [("teacher", False), ("data", True)]
+
+
 def test_lost_events_are_counted(tmp_path: Path, refused: list[str | None], monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: Spool, event: str, **_: Any) -> None:
         raise OSError("no space")
