@@ -149,7 +149,7 @@ def test_a_student_is_asked_what_it_needs_and_no_more(files: dict[str, Path], tm
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["prepare", "evaluate"])
+@pytest.mark.parametrize("command", ["prepare", pytest.param("evaluate", marks=pytest.mark.drill)])
 def test_a_line_that_is_no_question_is_the_one_sentence(
     command: str, finished: Path, files: dict[str, Path], tmp_path: Path
 ) -> None:

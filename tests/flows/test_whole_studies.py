@@ -104,7 +104,7 @@ def test_a_trial_is_an_ordinary_run_with_overrides(studied: Path, tmp_path: Path
     assert {record["stage"] for record in new} <= {"evaluate"}, "only scores on the test split are new"
 
 
-@pytest.mark.slow
+@pytest.mark.drill
 def test_a_second_study_builds_nothing_and_says_the_same(studied: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     shutil.copytree(studied, store, symlinks=True)

@@ -56,7 +56,7 @@ def test_losses_equal_the_formula_and_fall(
     [
         {"loss": "reverse_kl"},
         {"loss": "jensen_shannon"},
-        {"top_k": 16},
+        pytest.param({"top_k": 16}, marks=pytest.mark.drill),
         {"top_k": 16, "rest_bucket": True, "scale_by_t2": True, "temperature": 2.0},
     ],
 )
@@ -126,7 +126,7 @@ def test_width_projection_resumes_and_is_not_exported(
         torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("held", ["full", "fp8"])
+@pytest.mark.parametrize("held", [pytest.param("full", marks=pytest.mark.drill), "fp8"])
 def test_a_killed_distillation_resumes_to_the_same_student(
     corpus: Path, teacher: Path, student: Path, tmp_path: Path, held: str
 ) -> None:

@@ -288,6 +288,7 @@ def test_a_killed_training_of_experts_ends_the_same(corpus: Path, tmp_path: Path
     assert same(tensors(whole), tensors(half))
 
 
+@pytest.mark.drill
 def test_muon_steps_every_expert(corpus: Path, tmp_path: Path) -> None:
     config = TRAINING | {"shape": SHAPE, "steps": 20, "optimizer": "muon"}
     trained = run_job("teacher", config, {"data": corpus}, tmp_path / "trained")

@@ -117,7 +117,12 @@ def test_stored_logits_are_the_teacher_s(corpus: Path, teacher: Path, stored: Pa
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "choice",
-    [{}, {"rest_bucket": True}, {"top_k": 10, "rest_bucket": True}, {"temperature": 2.0, "loss": "reverse_kl"}],
+    [
+        pytest.param({}, marks=pytest.mark.drill),
+        pytest.param({"rest_bucket": True}, marks=pytest.mark.drill),
+        {"top_k": 10, "rest_bucket": True},
+        {"temperature": 2.0, "loss": "reverse_kl"},
+    ],
 )
 def test_offline_losses_are_the_online_ones_to_rounding(
     corpus: Path, teacher: Path, student: Path, stored: Path, tmp_path: Path, choice: dict[str, Any]
@@ -246,7 +251,7 @@ def test_sealed_teacher_is_never_loaded(
     assert (taught / "model" / "model.safetensors").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.drill
 def test_logits_are_stored_once_for_all_offline_students(finished: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     shutil.copytree(finished, store, symlinks=True)

@@ -76,6 +76,10 @@ SELDOM = (
     "capped, fp32, long",
     "taught, fp32, a large vocabulary",
     "experts, taught, recomputed",
+    "taught by fp8, bf16",
+    "taught by fp8, fp32, experts",
+    "a head, taught, fp32, muon",
+    "recomputed, taught",
 )
 """Cases that join what other ones have each: drills."""
 STEPS = [pytest.param(name, marks=pytest.mark.drill if name in SELDOM else ()) for name in CASES]

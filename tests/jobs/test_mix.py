@@ -74,7 +74,9 @@ def test_the_mix_that_is_trained_on_changes_at_the_edge(mix: Path, more: Path) -
     assert own[:EDGE].sum() in (16, 17) and not own[EDGE:].any()
 
 
-@pytest.mark.parametrize("step", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    "step", [1, pytest.param(2, marks=pytest.mark.drill), 3, pytest.param(4, marks=pytest.mark.drill)]
+)
 def test_a_run_killed_around_the_edge_equals_an_undisturbed_one(
     mix: Path, undisturbed: Path, step: int, tmp_path: Path
 ) -> None:

@@ -194,7 +194,9 @@ def test_matrices_inside_layers_have_one_moment(whole: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["adamw", "muon", {"name": "muon", "per_head": True}])
+@pytest.mark.parametrize(
+    "optimizer", ["adamw", pytest.param("muon", marks=pytest.mark.drill), {"name": "muon", "per_head": True}]
+)
 def test_both_optimizers_learn(corpus: Path, tmp_path: Path, optimizer: Any) -> None:
     """From 5.9 nats a token, which is a uniform guess among 384 tokens, with the learning rate that AdamW has."""
     config = SHORT | {
@@ -209,7 +211,7 @@ def test_both_optimizers_learn(corpus: Path, tmp_path: Path, optimizer: Any) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.drill), "bf16"])
 def test_a_killed_run_goes_on_bit_for_bit(corpus: Path, tmp_path: Path, precision: str) -> None:
     config = MUON | {"precision": precision, "steps": 20, "checkpoint_every": 4}
     undisturbed = run_job("teacher", config, {"data": corpus}, tmp_path / "undisturbed")

@@ -70,7 +70,7 @@ def test_restarted_job_continues_from_its_checkpoint(
     assert [line["step"] for line in history] == [0, 3, 6, 9, 12]
 
 
-@pytest.mark.parametrize("per_head", [False, True])
+@pytest.mark.parametrize("per_head", [pytest.param(False, marks=pytest.mark.drill), True])
 def test_muon_steps_the_matrices_and_resumes(teacher: Path, corpus: Path, tmp_path: Path, per_head: bool) -> None:
     muon = {"name": "muon", "per_head": per_head, "embedding_weight_decay": 0}
     config = CONFIG | {"qad": QAD | {"steps": 12, "validate_every": 3, "optimizer": muon}}
@@ -87,7 +87,12 @@ def test_muon_steps_the_matrices_and_resumes(teacher: Path, corpus: Path, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "form", [{"format": "fp8"}, {"format": "int4_awq", "block_size": 32}, {"format": "int8_sq", "kv_cache": "fp8"}]
+    "form",
+    [
+        pytest.param({"format": "fp8"}, marks=pytest.mark.drill),
+        pytest.param({"format": "int4_awq", "block_size": 32}, marks=pytest.mark.drill),
+        {"format": "int8_sq", "kv_cache": "fp8"},
+    ],
 )
 def test_other_formats_are_taught_too(teacher: Path, corpus: Path, tmp_path: Path, form: dict[str, Any]) -> None:
     qad = QAD | {

@@ -310,10 +310,10 @@ def test_weights_that_no_scale_fits_are_refused(corpus: Path, tmp_path: Path, ca
     "settings",
     [
         {"format": "fp8", "kv_cache": "fp8"},
-        {"format": "fp8_pc_pt"},
-        {"format": "int8_sq"},
-        {"format": "int4_awq", "block_size": 32},
         {"format": "nvfp4"},
+        pytest.param({"format": "fp8_pc_pt"}, marks=pytest.mark.drill),
+        pytest.param({"format": "int8_sq"}, marks=pytest.mark.drill),
+        pytest.param({"format": "int4_awq", "block_size": 32}, marks=pytest.mark.drill),
     ],
     ids=lambda settings: str(settings["format"]),
 )

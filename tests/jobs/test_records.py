@@ -296,7 +296,7 @@ def test_the_world_is_asked_in_practised_wordings_only(words: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["lima", "alpaca_en_demo"])
+@pytest.mark.parametrize("name", ["lima", pytest.param("alpaca_en_demo", marks=pytest.mark.drill)])
 def test_real_records(shared_data: Path, tmp_path: Path, name: str) -> None:
     """Every row of published sets is a record or an exact repeat; none is lost."""
     rows = len(json.loads((shared_data / f"sft/{name}.json").read_text()))

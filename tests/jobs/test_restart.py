@@ -39,6 +39,7 @@ def test_it_ends_as_if_it_had_begun_with_the_smaller_rate(
     assert tried["lr"] == BAD["lr"] and tried["why"].startswith("step ")
 
 
+@pytest.mark.drill
 def test_what_was_tried_is_told_in_the_end(corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     twice = BAD | {"retry": {"times": 1, "lr_factor": 0.5}}
     output = tmp_path / "twice"

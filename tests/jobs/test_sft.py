@@ -98,6 +98,7 @@ def test_a_killed_fine_tuning_resumes_to_the_same_model(student: Path, records: 
         torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.drill
 def test_best_weights_are_kept_when_training_overfits(student: Path, records: Path, tmp_path: Path) -> None:
     config = CONFIG | {
         "steps": 60,

@@ -70,7 +70,7 @@ def test_branches_equal_undivided_runs(inputs: dict[str, Path], tmp_path: Path) 
     assert not (second / "model").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.drill
 def test_the_first_steps_of_any_schedule_go_on_exactly(inputs: dict[str, Path], tmp_path: Path) -> None:
     config = TRAINING | {"steps": 20, "patience": 50}
     whole = run_job("distill", config, inputs, tmp_path / "whole")

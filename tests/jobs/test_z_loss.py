@@ -30,6 +30,7 @@ def test_a_teacher_s_logits_are_steadied(corpus: Path, tmp_path: Path) -> None:
     assert "z_loss" not in (plain / "metrics.jsonl").read_text()
 
 
+@pytest.mark.drill
 def test_a_student_has_it_beside_its_teacher(corpus: Path, teacher: Path, student: Path, tmp_path: Path) -> None:
     inputs = {"data": corpus, "teacher": teacher, "student": student}
     config = SHORT | {"ce_share": 0.3, "z_loss": 0.01}

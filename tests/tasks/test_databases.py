@@ -84,7 +84,7 @@ def test_a_library_that_fails_is_told_in_one_sentence(quick: Path, monkeypatch: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["prefect", "mlflow"])
+@pytest.mark.parametrize("kind", [pytest.param("prefect", marks=pytest.mark.drill), "mlflow"])
 def test_the_libraries_make_theirs(kind: databases.Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(databases, "EMPTY", tmp_path / "installation")
     databases.ready(tmp_path / "it.db", kind)

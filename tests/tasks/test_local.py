@@ -76,6 +76,7 @@ def test_a_rank_that_refuses_is_the_one_sentence(corpus: Path, tmp_path: Path) -
     assert isinstance(failed, JobFailed) and failed.reason == "mistake" and "1000" in str(failed)
 
 
+@pytest.mark.drill
 def test_a_rank_that_is_killed_is_named_and_its_peer_ends(corpus: Path, tmp_path: Path) -> None:
     running, output = Running(corpus, tmp_path / "pair", steps=2000), tmp_path / "pair"
     wait_for(lambda: checkpoints.existing(output / "checkpoints") or not running.is_alive(), 240, "it did not begin")
