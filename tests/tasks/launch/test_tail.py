@@ -10,7 +10,7 @@ import pytest
 
 from conf.spec import ERROR_PREFIX
 from tasks.launch import tail
-from tasks.launch.tail import Tail
+from tasks.launch.tail import LOG_LINES, Tail
 
 
 class Followed:
@@ -62,3 +62,25 @@ def test_the_newest_lines_and_reasons_are_passed_on(followed: Followed) -> None:
     assert followed.lines[0] == f"{ERROR_PREFIX}the reason"
     assert followed.lines[1:-1] == [f"line {number}" for number in range(6, 25)]
     assert "hunter2secret" not in followed.lines[-1]
+
+
+def test_long_log_keeps_newest_lines_and_errors(tmp_path: Path) -> None:
+    told: list[str] = []
+    with Tail(tmp_path, lambda line: None, told.append):
+        lines = ["begin", "[default1]:imbik-error: the reason", *(f"torchrun's own {number}" for number in range(50))]
+        (tmp_path / "job.log").write_text("\n".join(lines) + "\n")
+    assert told == [lines[1], *lines[-LOG_LINES:]]
+
+
+def test_a_log_is_read_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, told, followed = [50.0], list[str](), list[dict[str, int]]()
+    monkeypatch.setattr("tasks.launch.tail.time.monotonic", lambda: now[0])
+    tail = Tail(tmp_path, followed.append, told.append)
+    (tmp_path / "job.log").write_text("begin\n  \n 40%|####\nhalf a line")
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step"')
+    for now[0], expected in ((50.9, []), (51.0, ["begin"]), (51.9, ["begin"]), (52.0, ["begin", "half a line"])):
+        tail.read()
+        assert told == expected
+        if now[0] == 51.0:
+            (tmp_path / "job.log").open("a").write("\n")
+    assert followed == [{"step": 1}]

@@ -1,19 +1,16 @@
-"""The live view: each change of a stage is told once, a running one by its tenths, and rates and times are those of the
-steps."""
+"""The live view: each change of a stage is told once, a running one by its tenths."""
 
 from __future__ import annotations
 
 import io
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from flows.commands.live import Log, shown, view
-from tasks.launch.tail import LOG_LINES, Tail
-from tasks.monitor.board import Board, Progress, State
+from tasks.monitor.board import Board, Progress
 
 
 def lines_of(console: Console) -> list[str]:
@@ -87,95 +84,6 @@ def test_a_terminal_ends_with_the_last_state_of_every_stage() -> None:
     assert "= " in last and "cached" in last
     assert "val_loss 1.500" in last
     assert "of no interest" not in last
-
-
-def test_rate_needs_two_steps_and_counts_from_resume(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr("tasks.monitor.board.time.monotonic", lambda: now)
-    board = Board()
-    board.set("teacher", "running")
-    board.step("teacher", 500, 1000, {})
-    assert board.snapshot()["teacher"].rate is None
-    now = 110.0
-    board.step("teacher", 520, 1000, {"val_loss": 1.0})
-    assert board.snapshot()["teacher"].rate == pytest.approx(2.0)
-    board.step("teacher", 521, 1000, {"train_loss": 2.0})
-    assert board.snapshot()["teacher"].values == {
-        "val_loss": 1.0,
-        "train_loss": 2.0,
-    }, "a value stays until the next of its name"
-    board.set("teacher", "done")
-    assert board.snapshot()["teacher"].rate is None
-    assert (board.snapshot()["teacher"].started, board.snapshot()["teacher"].ended) == (100.0, 110.0)
-
-
-def test_time_left_is_that_of_the_remaining_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr("tasks.monitor.board.time.monotonic", lambda: now)
-    board = Board()
-    board.step("teacher", 500, 1000, {})
-    first = board.snapshot()["teacher"]
-    assert (first.state, first.paced, first.seconds_left) == ("running", 0, None)
-    now = 110.0
-    board.step("teacher", 540, 1000, {})
-    later = board.snapshot()["teacher"]
-    assert (later.paced, later.rate, later.seconds_left) == (40, 4.0, 115.0)
-    board.step("teacher", 540, None, {})
-    assert board.snapshot()["teacher"].seconds_left is None
-    assert (Progress().paced, Progress().step, Progress().rate) == (0, 0, None)
-
-
-@pytest.mark.parametrize("state", ["cached", "done", "failed", "stopped"])
-def test_what_has_ended_has_a_time_of_its_end(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.monitor.board.time.monotonic", lambda: 7.0)
-    board = Board()
-    board.set("a", state)
-    board.expect("a")
-    board.expect("b")
-    board.note("b", "on n1")
-    ended, waits = board.snapshot()["a"], board.snapshot()["b"]
-    assert (ended.state, ended.started, ended.ended) == (state, None, 7.0)
-    assert (waits.state, waits.note, waits.started, waits.ended) == ("waiting", "on n1", None, None)
-
-
-def test_many_threads_lose_nothing() -> None:
-    board = Board()
-    threads = [
-        threading.Thread(
-            target=lambda label=label: [board.step(label, step, 200, {str(step % 5): step}) for step in range(201)]
-        )
-        for label in "abcdefgh"
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert {label: progress.step for label, progress in board.snapshot().items()} == dict.fromkeys("abcdefgh", 200)
-    assert all(
-        progress.values == {"0": 200, "1": 196, "2": 197, "3": 198, "4": 199} for progress in board.snapshot().values()
-    )
-
-
-def test_long_log_keeps_newest_lines_and_errors(tmp_path: Path) -> None:
-    told: list[str] = []
-    with Tail(tmp_path, lambda line: None, told.append):
-        lines = ["begin", "[default1]:imbik-error: the reason", *(f"torchrun's own {number}" for number in range(50))]
-        (tmp_path / "job.log").write_text("\n".join(lines) + "\n")
-    assert told == [lines[1], *lines[-LOG_LINES:]]
-
-
-def test_a_log_is_read_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now, told, followed = [50.0], list[str](), list[dict[str, int]]()
-    monkeypatch.setattr("tasks.launch.tail.time.monotonic", lambda: now[0])
-    tail = Tail(tmp_path, followed.append, told.append)
-    (tmp_path / "job.log").write_text("begin\n  \n 40%|####\nhalf a line")
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step"')
-    for now[0], expected in ((50.9, []), (51.0, ["begin"]), (51.9, ["begin"]), (52.0, ["begin", "half a line"])):
-        tail.read()
-        assert told == expected
-        if now[0] == 51.0:
-            (tmp_path / "job.log").open("a").write("\n")
-    assert followed == [{"step": 1}]
 
 
 def running(step: int, total: int, seconds: float) -> Progress:
