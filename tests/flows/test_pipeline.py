@@ -125,6 +125,11 @@ def test_records_and_teachers_of_a_fine_tuned_student() -> None:
     assert [(model.name, model.trained) for model in pipeline.models][:2] == [("teacher", True), ("teacher-sft", True)]
 
 
+def test_a_teacher_is_tuned_only_for_those_who_ask() -> None:
+    stages, _ = read(load(str(SFT), ["students.depth-kd=null"]))
+    assert "records" in stages.inputs and "sft-teacher" not in stages.inputs
+
+
 def test_what_no_student_needs_is_left_out() -> None:
     """Logits that none is distilled from, fine-tuning of a teacher that none asks for."""
     small = [

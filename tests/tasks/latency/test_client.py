@@ -1,4 +1,4 @@
-"""What a stream of completions is taken for, event by event, without a server."""
+"""What a stream of completions is taken for, event by event, and what is said of servers that fail."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from tasks.latency.client import Timing, _Answer, _timing, body, brief
-from tasks.latency.endpoint import Endpoint
+from tasks.latency.endpoint import Endpoint, find
+from tasks.latency.load import run
+from tests.fixtures.completions import Engine, serving
 
 URL = "http://a/v1"
 
@@ -104,3 +106,20 @@ def test_a_request_is_counted_exact_and_greedy(extra: dict[str, Any]) -> None:
     exact = {"max_tokens": 5, "min_tokens": 5, "ignore_eos": True, "temperature": 0.0}
     request = {"model": "m", "prompt": [1, 2], "stream": True, "stream_options": options, **exact}
     assert body(endpoint, [1, 2], 5) == request | extra
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "told"),
+    [
+        ({"breaks_off": True}, "went away in the middle"),
+        ({"broken": '{"error": {"message": "out of memory"}}'}, "broke an answer off: .*out of memory"),
+        ({"broken": "<html>"}, "does not stream completions: <html>"),
+        ({"has_usage": False, "counts": False}, "does not say how many tokens an answer has"),
+        ({"status": 404}, "/completions does not exist"),
+        ({"status": 429}, "so many requests at once .*lower --concurrency"),
+        ({"status": 500}, "refuses with status 500: .*told so"),
+    ],
+)
+def test_a_failing_server_is_one_sentence(behaviour: dict[str, Any], told: str) -> None:
+    with serving(Engine(**behaviour)) as url, pytest.raises(ValueError, match=told):
+        run(find(url), [[1, 2, 3]] * 3, 5, warm=0, concurrency=2, timeout=5)

@@ -83,20 +83,3 @@ def test_requests_ask_for_an_exact_length_greedily() -> None:
     asked = engine.asked[0]
     assert (asked["max_tokens"], asked["min_tokens"], asked["ignore_eos"], asked["temperature"]) == (5, 5, True, 0.0)
     assert len(asked["prompt"]) == 16 and "cache_prompt" not in asked
-
-
-@pytest.mark.parametrize(
-    ("behaviour", "told"),
-    [
-        ({"breaks_off": True}, "went away in the middle"),
-        ({"broken": '{"error": {"message": "out of memory"}}'}, "broke an answer off: .*out of memory"),
-        ({"broken": "<html>"}, "does not stream completions: <html>"),
-        ({"has_usage": False, "counts": False}, "does not say how many tokens an answer has"),
-        ({"status": 404}, "/completions does not exist"),
-        ({"status": 429}, "so many requests at once .*lower --concurrency"),
-        ({"status": 500}, "refuses with status 500: .*told so"),
-    ],
-)
-def test_a_failing_server_is_one_sentence(behaviour: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
-        loaded(Engine(**behaviour), 3, concurrency=2)

@@ -12,11 +12,13 @@ import pytest
 from conf.report.study import FreshSeeds, KeyEffect, ObjectiveEffects, StudyResult, StudyTrial
 from conf.study import Objective, StudyConfig
 from tasks.analysis.crossed import crossed_interval
+from tasks.report import study as module
 from tasks.report.model import ReportModel
 from tasks.report.plots import study as plots
 from tasks.report.sections.study import amount, sections
 from tasks.report.study import all_failed, best_of, fronted, most_frequent, result
 from tasks.report.study_fresh import compared, value_of
+from tests.fixtures.report import row
 
 LOSS, SIZE = Objective(model="depth"), Objective(model="depth", by="num_params")
 DIVERGED = "distill: step {} gave objective nan and gradient norm inf; lower lr {} or raise warmup_steps"
@@ -143,6 +145,21 @@ def test_luck_and_verdict_are_told() -> None:
     assert "-0.4000 nats with fresh seeds" in text
     assert [section.title for section in sections(told)][-1] == "With fresh seeds"
     assert len(sections(told)[-1].rows) == 3
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_report_begins_with_the_verdict_else_with_the_best(
+    fresh: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = found()
+    sentence = "Taught again with 3 fresh seeds: it is better."
+    study = told.model_copy(update={"sentences": (*told.sentences, sentence) if fresh else told.sentences})
+    monkeypatch.setattr(module, "standalone_rows", lambda models: (row("recipe"),))
+    monkeypatch.setattr(module, "write", lambda folder, report, plots: report)
+    report: Any = module.write_study(tmp_path, study, "about", [], None, {})  # type: ignore[arg-type]
+    assert report.verdict == ((sentence,) if fresh else (told.sentences[1],))
+    assert report.summary == study.sentences and [one.model for one in report.rows] == ["recipe"]
+    assert json.loads((tmp_path / "study.json").read_text())["name"] == study.name
 
 
 def test_figures_are_drawn_for_one_and_for_two_objectives() -> None:
