@@ -136,6 +136,7 @@ def test_a_server_that_refuses_tokens_gets_text(call: Any, tmp_path: Path) -> No
         ({}, ("--lengths", "16"), "--lengths has 16; write tokens of prompt/answer"),
         ({}, ("--lengths", "4/4"), "--lengths has 4/4"),
         ({}, ("--concurrency", "1,0"), "--concurrency has 0; write whole numbers"),
+        ({}, ("--concurrency", "1024,1025"), "--concurrency has 1025; write whole numbers of 1 to 1024"),
         ({}, ("--text", "none.txt"), "--text is none.txt, which cannot be read"),
         ({}, ("--output", "no/such.json"), "whose folder does not exist"),
         ({}, ("--tokenizer", "no"), "--tokenizer is no, which has no tokenizer.json"),

@@ -29,6 +29,7 @@ def test_a_server_takes_a_share_of_a_gpu_or_no_kernels(
     assert line[0] == str(PYTHON) and after(line, "--model") == str(model)
     assert after(line, "--port") == "8123" and after(line, "--host") == "127.0.0.1"
     assert after(line, "--served-model-name") == "tiny" and "--no-enable-prefix-caching" in line
+    assert after(line, "--tensor-parallel-size") == "1"
     if on_cpu:
         assert Path(after(line, "-P")).is_file() and "--enforce-eager" in line
         assert "--gpu-memory-utilization" not in line

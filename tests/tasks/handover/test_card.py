@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -165,3 +166,20 @@ def test_data_from_a_folder_or_the_hub_has_its_licence(tmp_path: Path) -> None:
         assert (found.name, found.hub, found.licence.name) == (name, "me/text", "cc0-1.0")
     assert card._source(recipe, "me/other", [made]).licence.name == UNKNOWN
     assert card._source(load("demo", ["card.data_license=mit"]), "me/text", [made]).licence.name == "mit"
+
+
+@pytest.mark.parametrize(("stated", "told"), [(None, (UNKNOWN, "synthetic text")), ("mit", ("mit", "the recipe"))])
+def test_the_world_has_the_licence_stated_for_data(stated: str | None, told: tuple[str, str]) -> None:
+    recipe = load("demo", [f"card.data_license={stated}"] if stated else [])
+    licence = card._source(recipe, "world", []).licence
+    assert (licence.name, licence.found) == told
+
+
+@pytest.mark.parametrize(("stated", "licence"), [(None, "mit"), ("apache-2.0", "apache-2.0")])
+def test_metadata_has_the_recipes_licence_else_the_teachers(
+    stated: str | None, licence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(card.serving, "read", lambda path, name: SimpleNamespace(algorithm=None, format=None))
+    recipe = load("demo", [f"card.license={stated}"] if stated else [])
+    small = row("small")
+    assert f"license: {licence}" in card._metadata(recipe, report(TEACHER, small), small, FREE, [FREE]).splitlines()

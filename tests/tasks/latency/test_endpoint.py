@@ -90,3 +90,9 @@ def test_one_of_several_models_is_chosen(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(("text", "address"), [("http://a", True), ("https://a", True), ("run/model", False)])
 def test_an_address_is_told_from_a_model(text: str, address: bool) -> None:
     assert is_address(text) == address
+
+
+def test_a_key_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    Server(monkeypatch, models=(200, {"data": [card("m")]}))
+    found = find("http://a/v1", "secret")
+    assert found.key == "secret" and "secret" not in repr(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -102,3 +103,21 @@ def test_a_handle_has_a_state_and_is_cancelled(
     assert nemo_run.state(tmp_path, "h") == state
     nemo_run.cancel(tmp_path, "i")
     assert asked == ["h", "i"]
+
+
+@pytest.mark.parametrize(("nodes", "ranks", "launched"), [(1, 1, False), (1, 2, True), (2, 1, True)])
+def test_several_ranks_start_under_torchrun(
+    nodes: int, ranks: int, launched: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher = SimpleNamespace(Torchrun=lambda rdzv_port: rdzv_port)
+    monkeypatch.setitem(sys.modules, "nemo_run.core.execution.launcher", launcher)
+    asked = replace(job(tmp_path), nodes=nodes, ranks=ranks)
+    assert nemo_run.torchrun(asked, 4000) == (4000 if launched else None)
+
+
+def test_scripts_are_not_serialized_again(made: list[Experiment], tmp_path: Path) -> None:
+    """NeMo-Run would read each script's source anew for its metadata."""
+    executor: Any = SimpleNamespace(tunnel=SimpleNamespace(session="open"))
+    nemo_run.submit(job(tmp_path), executor)
+    assert made[0].settings["serialize_metadata_for_scripts"] is False
+    assert made[0].settings["clean_mode"] and not made[0].settings["enable_goodbye_message"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tasks.analysis.scaling.ladder import distinct, ladder, read_csv
@@ -79,3 +80,15 @@ def test_the_shortest_ladders_are_taken() -> None:
     assert len(ladder(points[::lengths][:5])) == 5
     three = [points[place * lengths + column] for place in range(3) for column in range(2)]
     assert len(ladder(three)) == 6
+
+
+def test_compute_is_six_flops_a_parameter_and_token() -> None:
+    found = ladder(rows())
+    for params, tokens, flops in zip(found.params, found.tokens, found.compute, strict=True):
+        assert flops == 6 * params * tokens
+
+
+def test_the_longest_are_within_two_percent_of_the_most_tokens() -> None:
+    found = ladder(rows())
+    found.tokens[:4] = found.tokens.max() * np.array([0.985, 0.97, 1.0, 0.5])
+    assert found.longest[:4].tolist() == [True, False, True, False]

@@ -87,3 +87,11 @@ def test_the_section_says_what_to_know_before_comparing(tmp_path: Path) -> None:
 
 def test_a_run_without_benchmarks_has_no_section() -> None:
     assert section(()) is None
+
+
+@pytest.mark.parametrize("by", [None, {"engine": "vLLM", "version": "0.32.0"}])
+def test_two_ways_to_answer_are_told(by: Any, tmp_path: Path) -> None:
+    models = [judged(tmp_path, "teacher", 16, None), judged(tmp_path, "small", 16, "small", answered_by=by)]
+    made = section(read_benchmarks(models))
+    assert made is not None
+    assert any("was answered by" in sentence for sentence in made.sentences) == bool(by)
