@@ -186,3 +186,16 @@ def test_a_recipe_with_a_study_is_deployed_as_its_study(preset: str, name: str) 
     from flows.server.deployments import of_recipe
 
     assert of_recipe(load(preset), "mine", preset=preset, common={}, work={}).full_name == name
+
+
+def test_what_ships_are_presets_and_single_flows_one_run_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.server import deployments
+
+    monkeypatch.setattr(deployments, "names", lambda: ["demo"])
+    made = deployments.shipped({"cluster": "slurm"}, "gpus", {})
+    names = ["compress/demo", "run/a-preset", "quantize/a-model", "evaluate/models", "prepare/a-corpus", "compare/runs"]
+    assert [one.full_name for one in made] == names
+    for one in made:
+        assert (one.concurrency_limit, one.concurrency_options.collision_strategy) == (1, "ENQUEUE")
+        assert one.work_pool_name == "gpus" and one.enforce_parameter_schema and "cluster:slurm" in one.tags
+        assert one.schedules == []
