@@ -13,7 +13,7 @@ from tasks.report.verdict import at_chance
 def summary(report: Report) -> list[str]:
     """What the numbers mean, also where they mean nothing."""
     sentences = [*_teacher_score(report.rows[0], report.chance), *_domain(report), *_truncated(report)]
-    sentences += [sentence for row in report.rows if (sentence := _row(row))]
+    sentences += [sentence for row in report.rows if (sentence := _row(row))] + _beyond_the_teacher(report)
     if simulated := [row.model for row in report.rows if row.simulated]:
         opened = sum(model in report.verified for model in simulated)
         sentences.append(
@@ -67,6 +67,22 @@ def _domain(report: Report) -> list[str]:
     return [
         f"The corpus lies outside the teacher's domain: {why}. The loss says nothing of what a student kept of the"
         " teacher here; compare models by KL."
+    ]
+
+
+def _beyond_the_teacher(report: Report) -> list[str]:
+    """Trained students whose loss is below the teacher's, which needs a reason; outside the teacher's domain that is
+    said already."""
+    found = [
+        row.model
+        for row in report.rows
+        if row.stage in ("distill", "sft") and (interval := row.against_teacher.val_loss_ci95) and interval[1] < 0
+    ]
+    if not found or domain.outside(report.rows):
+        return []
+    return [
+        f"The loss of {', '.join(found)} is below the teacher's: the text itself (distill.ce_share, sft) can teach what"
+        " the teacher does not know. KL says how near a student is to the teacher."
     ]
 
 

@@ -101,6 +101,20 @@ def test_a_cut_better_than_the_teacher_is_a_gain() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("stage", "high", "told"),
+    [("distill", -0.001, True), ("sft", -0.001, True), ("distill", 0.001, False), ("quantize", -0.001, False)],
+)
+def test_a_student_below_its_teachers_loss_needs_a_reason(stage: str, high: float, told: bool) -> None:
+    against_teacher = against(-0.003).model_copy(update={"val_loss_ci95": (-0.005, high)})
+    sentences = about(row("small", stage, student="small", against_teacher=against_teacher))
+    assert any("The loss of small is below the teacher's" in sentence for sentence in sentences) == told
+
+
+def test_a_students_loss_without_an_interval_needs_none() -> None:
+    assert about(row("small", against_teacher=against(-0.003))) == []
+
+
 def test_cut_questions_are_told() -> None:
     (told,) = about(row("small", mmlu_truncated=1234))
     assert told.startswith("Questions longer than a model's context lost their beginning (1,234 for small)")
