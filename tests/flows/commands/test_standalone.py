@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flows.commands import standalone
+from tests.fixtures.report import report, row
 
 TEXT = ["data.source=world"]
 
@@ -79,3 +81,39 @@ def test_a_run_is_not_compared_with_itself(runs: list[str], started: dict[str, A
     with pytest.raises(ValueError, match="compare got 1 run; give at least two"):
         standalone.compare(runs)
     assert "flow" not in started
+
+
+@pytest.mark.parametrize("form", [{}, {"as_json": True}, {"as_csv": True}])
+def test_a_comparison_is_shown_or_given_to_other_programs(
+    form: dict[str, bool],
+    started: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for folder in (tmp_path / "store" / "runs" / "one", tmp_path / "store" / "runs" / "two", tmp_path / "report"):
+        folder.mkdir(parents=True)
+        (folder / "report.json").write_text(report(row("small"), name=folder.name).model_dump_json())
+    standalone.compare(["one", "two"], **form)
+    assert (started["flow"], started["name"], started["runs"]) == ("compare", "compared", ["one", "two"])
+    assert started["shown"] == ([] if form else [tmp_path / "report"])
+    printed = capsys.readouterr().out
+    assert ('"name": "report"' in printed, printed.startswith("model,")) == ("as_json" in form, "as_csv" in form)
+
+
+def test_scores_that_are_gone_cannot_be_compared(started: dict[str, Any], tmp_path: Path) -> None:
+    made = {
+        "label": "small (scores)",
+        "stage": "evaluate",
+        "key": "abc",
+        "seconds": 1,
+        "created": "then",
+        "versions": {},
+    }
+    for name in ("one", "two"):
+        folder = tmp_path / "store" / "runs" / name
+        folder.mkdir(parents=True)
+        content = json.loads(report(row("small"), name=name).model_dump_json()) | {"provenance": [made]}
+        (folder / "report.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="the scores of run one are no longer in the store"):
+        standalone.compare(["one", "two"])
