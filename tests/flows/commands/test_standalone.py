@@ -102,14 +102,8 @@ def test_a_comparison_is_shown_or_given_to_other_programs(
 
 
 def test_scores_that_are_gone_cannot_be_compared(started: dict[str, Any], tmp_path: Path) -> None:
-    made = {
-        "label": "small (scores)",
-        "stage": "evaluate",
-        "key": "abc",
-        "seconds": 1,
-        "created": "then",
-        "versions": {},
-    }
+    made = {"label": "small (scores)", "stage": "evaluate", "key": "abc", "seconds": 1, "created": "then"}
+    made |= {"versions": {}, "repeat": "imbik run"}
     for name in ("one", "two"):
         folder = tmp_path / "store" / "runs" / name
         folder.mkdir(parents=True)

@@ -188,3 +188,30 @@ def test_a_pod_of_an_array_is_the_rank_of_its_index(tmp_path: Path) -> None:
     assert rank == "export IMBIK_ARRAY_RANK=${JOB_COMPLETION_INDEX:?}"
     quoted = str(tmp_path) + "/it'\"'\"'s work/"
     assert last == f"exec python -m jobs.distill --spec '{quoted}spec.json' >>'{quoted}job.log' 2>&1"
+
+
+@pytest.mark.parametrize(
+    ("state", "pods", "found"),
+    [
+        ("RUNNING", [("n2", "Running"), ("n1", "Pending")], ("running", "on n1, n2", None)),
+        ("RUNNING", [(None, "Pending")], ("queued", "queued (its pods are starting)", None)),
+        ("SUCCEEDED", [("n1", "Succeeded")], ("done", "ended on n1", None)),
+        ("FAILED", [("n1", "Failed")], ("failed", "Kubernetes reports Failed", None)),
+        ("PENDING", [], ("queued", "queued (its pods are being created)", None)),
+        (None, [], ("lost", "Kubernetes no longer knows its TrainJob", None)),
+    ],
+)
+def test_a_jobs_state_is_that_of_its_pods(
+    state: str | None, pods: Any, found: tuple[str, str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = SimpleNamespace(RUNNING="RUNNING", SUCCEEDED="SUCCEEDED", FAILED="FAILED")
+    monkeypatch.setitem(
+        sys.modules, "nemo_run.core.execution.kubeflow", SimpleNamespace(KubeflowJobState=states, KubeflowExecutor=None)
+    )
+    there = [pod(phase=phase) for _, phase in pods]
+    for one, (node, _) in zip(there, pods, strict=True):
+        one.spec = SimpleNamespace(node_name=node)
+    monkeypatch.setattr(Kubernetes, "_api", lambda self: SimpleNamespace(status=lambda job: state))
+    monkeypatch.setattr(Kubernetes, "_pods", lambda self, job: there)
+    status = Kubernetes(cluster_with(tmp_path), tmp_path).status("job", tmp_path / "log")
+    assert (status.phase, status.detail, status.cause) == found
