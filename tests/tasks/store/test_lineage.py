@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tasks.store import lineage
-from tasks.store.moved import all_here, here
 from tests.fixtures.artifacts import write_record
 
 KEYS = {name: f"{number:032x}" for number, name in enumerate(("data", "teacher", "prune", "distill", "quantize"))}
@@ -44,21 +43,3 @@ def test_a_format_is_taught_as_its_model(stage: str, taught: bool | None, tmp_pa
     assert (lineage.taught(folder), lineage.taught(quantized)) == (taught, taught)
     (quantized / "artifact.json").unlink()
     assert lineage.taught(quantized) is None
-
-
-def test_a_path_of_a_moved_store_is_found_here(tmp_path: Path) -> None:
-    folder, key = sealed(tmp_path, "prune"), KEYS["prune"]
-    assert here(Path(f"/old/store/prune/{key}"), tmp_path) == folder
-    assert here(Path(f"/old/prune/{key}/model/config.json"), tmp_path) == folder / "model" / "config.json"
-    assert here(Path(f"prune/{key}"), tmp_path) == folder
-    for other in (f"/old/distill/{key}", f"/old/prune/{KEYS['data']}", "/old/prune/notes"):
-        assert here(Path(other), tmp_path) == Path(other)
-
-
-def test_only_fields_named_path_follow_the_store(tmp_path: Path) -> None:
-    folder, old = sealed(tmp_path, "prune"), f"/old/prune/{KEYS['prune']}"
-    content = {"rows": [{"path": old, "name": old}, {"path": 3}], "path": [{"path": old}]}
-    assert all_here(content, tmp_path) == {
-        "rows": [{"path": str(folder), "name": old}, {"path": 3}],
-        "path": [{"path": str(folder)}],
-    }
