@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from flows import compare as module
 from flows.compare import differences
-from tasks.store.store import Store
+from tasks.store.store import Store, StoreError
 from tests.fixtures.artifacts import write_record
+from tests.fixtures.report import report, row
 
 
 def ran(store: Path, run: str, **stages: tuple[str, dict[str, Any]]) -> None:
@@ -48,3 +53,21 @@ def test_only_stages_that_all_runs_have_are_compared(tmp_path: Path) -> None:
     (tmp_path / "runs" / "b" / "sft").mkdir()  # a stage that never ended has no record
     (tmp_path / "runs" / "a" / "report.md").write_text("")
     assert differences(Store(tmp_path), ["a", "b"]) == [("data", "seed", "1", "2")]
+
+
+@pytest.mark.parametrize(("runs", "refused"), [(["a"], True), (["a", "a"], True), (["a", "b"], False)])
+def test_two_runs_at_least_are_compared(
+    runs: list[str], refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for run in set(runs):
+        (tmp_path / "runs" / run).mkdir(parents=True)
+        (tmp_path / "runs" / run / "report.json").write_text(report(row("small"), name=run).model_dump_json())
+    session: Any = SimpleNamespace(store=Store(tmp_path))
+    monkeypatch.setattr(module.single, "run", lambda name, store, cluster, about, work: work(session, tmp_path))
+    monkeypatch.setattr(module.single, "describe", lambda _: None)
+    monkeypatch.setattr(module, "write_comparison", lambda folder, name, reports, *_: list(reports))
+    if not refused:
+        assert module.compare.fn(runs=runs) == ["a", "b"]
+        return
+    with pytest.raises(StoreError, match="runs has 1 name; list at least two"):
+        module.compare.fn(runs=runs)
