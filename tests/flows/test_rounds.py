@@ -143,3 +143,13 @@ NONE = ["study.space.distill.lr=null", "study.space.distill.steps=null"]
 def test_what_cannot_be_compared_is_refused(overrides: list[str], part: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=part):
         space_of(tmp_path, *overrides)
+
+
+def test_a_study_has_as_many_trials_as_it_says(tmp_path: Path) -> None:
+    source, count = rounds.rounds(space_of(tmp_path, "study.trials=5", "study.round=2")), 0
+    asked = next(source)
+    with pytest.raises(StopIteration, match="its budget of 5 trials is spent"):
+        while True:
+            count += len(asked)
+            asked = source.send([(3.0,)] * len(asked))
+    assert count == 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 import time
 
@@ -84,6 +85,7 @@ def test_a_terminal_ends_with_the_last_state_of_every_stage() -> None:
     assert "= " in last and "cached" in last
     assert "val_loss 1.500" in last
     assert "of no interest" not in last
+    assert re.search(r"total  2/2 stages \(1 cached\), \d s so far", last)
 
 
 def running(step: int, total: int, seconds: float) -> Progress:
@@ -150,3 +152,18 @@ def test_a_log_of_a_start_and_of_waiting_is_not_silent_either(console: Console) 
         "data: cached",
         "total: 1/2 stages (1 cached), 1 min so far",
     ]
+
+
+def test_a_rate_is_told_as_soon_as_two_steps_are_done(console: Console) -> None:
+    """A tenth of a long stage can take minutes."""
+    log = Log(console)
+    for step in (0, 1, 2, 3):
+        log.follow({"distill": running(step, 1000, 10)})
+    told = lines_of(console)
+    assert [line.split()[1] for line in told] == ["0/1000", "2/1000"] and "0.2/s" in told[1]
+
+
+@pytest.mark.parametrize(("height", "folded"), [(14, False), (13, False), (12, True)])
+def test_a_view_folds_only_where_it_must(height: int, folded: bool) -> None:
+    """Eleven stages, the total and the line of the prompt have thirteen lines."""
+    assert ("= 5 cached" in drawn(many(), height)) is folded
