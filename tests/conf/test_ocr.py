@@ -1,8 +1,7 @@
-"""Settings of text recognition, and what tesseract is on this machine."""
+"""Settings of text recognition: which go together, what is part of a key, what a run on this machine needs."""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,6 @@ from conf.extraction import Extract
 from conf.ocr import Ocr
 from conf.placement import place_settings_on_cluster
 from conf.stages.data import DataConfig
-from conf.tesseract import checked
-from tests.fixtures.programs import put_tesseract
 
 SERVER = {"endpoint": "http://host:8000/v1", "model": "eyes"}
 
@@ -63,33 +60,6 @@ def test_where_a_model_is_served_is_no_part_of_a_key() -> None:
 
 def test_without_ocr_keys_are_as_before() -> None:
     assert "ocr" not in Extract(seconds=5).identity()
-
-
-def test_tesseract_says_its_version_and_languages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    put_tesseract(monkeypatch, tmp_path)
-    found = checked(["tur", "eng"])
-    assert (found.version, found.languages, found.folder) == ("9.8.7", ("eng", "tur"), tmp_path)
-    assert found.program == str(tmp_path / "tesseract")
-    assert found.digests(["eng", "tur"]) == {"eng": hashlib.sha256(b"english").hexdigest()[:16], "tur": "unknown"}
-
-
-def test_a_missing_language_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    put_tesseract(monkeypatch, tmp_path)
-    with pytest.raises(ValueError, match=r"languages has chi_sim, but tesseract here has eng, tur; .*ocr-chi-sim\)"):
-        checked(["eng", "chi_sim"])
-
-
-def test_a_missing_tesseract_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ValueError, match=r"asks for tesseract, which is not on PATH here; install it"):
-        checked(["eng"])
-
-
-def test_a_tesseract_that_does_not_run_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    put_tesseract(monkeypatch, tmp_path)
-    (tmp_path / "tesseract").write_text("#!/bin/sh\nexit 127\n")
-    with pytest.raises(ValueError, match=r"tesseract --version fails \(CalledProcessError\)"):
-        checked(["eng"])
 
 
 def test_a_run_on_this_machine_is_refused_before_it_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
