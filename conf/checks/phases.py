@@ -15,7 +15,7 @@ from conf.stages.phases import Phase, RopeScaling, check_reached, own_rates
 from conf.stages.training import Training
 
 
-def check_lengths(where: str, config: Training, shape: Shape, whose: str = "", *, grows: bool = False) -> None:
+def check_lengths(where: str, config: Training, shape: Shape, whose: str, *, grows: bool) -> None:
     """Raise ValueError for a phase whose sequences the model cannot read; `grows`: it may, with another rotary
     embedding, beyond the positions that it has."""
     turned = False

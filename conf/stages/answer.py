@@ -58,7 +58,7 @@ class AnswerConfig(Answering, StageConfig):
         if self.engine and self.engine.name == "endpoint":
             return None
         shape, params, width = models.after, num_params(models.after), passes.BYTES[self.precision]
-        per_token = 4 * shape.num_layers * shape.num_query_groups * head_dim(shape)
+        per_token = width * 2 * shape.num_layers * shape.num_query_groups * head_dim(shape)
         cache = per_token * self.batch * self.samples * 2 * (self.max_new_tokens or ASSUMED_NEW_TOKENS)
 
         beside = ENGINE_BYTES if self.engine else 0

@@ -136,7 +136,7 @@ class GenerateConfig(StageConfig):
             return None
         teacher, width = models.teacher, passes.BYTES[self.precision]
         params = num_params(teacher)
-        per_token = 4 * teacher.num_layers * teacher.num_query_groups * head_dim(teacher)
+        per_token = width * 2 * teacher.num_layers * teacher.num_query_groups * head_dim(teacher)
         cache = per_token * self.batch * 2 * self.max_new_tokens
 
         def peak(_: Parallel, __: int, device: passes.Device) -> memory.Memory:

@@ -11,7 +11,6 @@ from conf.cluster import CLUSTERS, LOCAL, load_cluster
 from conf.load import load
 from conf.parallel import Parallel
 from conf.placement import place_on_cluster, place_settings_on_cluster
-from conf.stages.blend import BlendSource
 from conf.stages.data import DataConfig
 from conf.standalone import Quantizing, validate_settings
 from tests.fixtures.flow import RECIPE
@@ -142,23 +141,3 @@ def test_ranks_are_refused_where_there_is_one_container() -> None:
     ):
         place_settings_on_cluster(data, load_cluster("docker"))
     place_settings_on_cluster(data.model_copy(update={"ranks": 1}), load_cluster("docker"))
-
-
-@pytest.mark.parametrize(
-    ("settings", "told"),
-    [
-        ({"ranks": 0}, "ranks is 0; it must be at least 1"),
-        ({"ranks": 1001}, "ranks is 1001; it must be at most 1000"),
-        ({"ranks": 2, "max_documents": 9}, "ranks is 2 and max_documents 9, which counts documents in one order; set"),
-    ],
-)
-def test_ranks_that_cannot_be_are_refused(settings: dict[str, int], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
-        validate_settings(DataConfig, {"source": "world", **settings})
-    validate_settings(DataConfig, {"source": "world", "ranks": 1000})
-
-
-def test_a_source_of_a_blend_that_is_counted_has_one_rank() -> None:
-    data = DataConfig(source="world", ranks=4)
-    assert BlendSource(source="a.txt").read_as(data).ranks == 4
-    assert BlendSource(source="a.txt", max_documents=3).read_as(data).ranks == 1

@@ -82,21 +82,6 @@ def test_what_reaches_further_than_a_round_is_left_out() -> None:
     assert long.spikes and long.spikes.window == 15
 
 
-@pytest.mark.parametrize(
-    ("top_k", "rounds", "candidates", "sizes"),
-    [
-        (4, None, 9, [4, 2]),
-        (5, None, 9, [5, 3, 2]),
-        (4, 1, 9, [4]),
-        (4, None, 3, [3, 2]),
-        (1, None, 9, []),
-        (4, None, 1, []),
-    ],
-)
-def test_half_of_a_round_goes_on(top_k: int, rounds: int | None, candidates: int, sizes: list[int]) -> None:
-    assert Halving(top_k=top_k, rounds=rounds).sizes(candidates) == sizes
-
-
 def test_a_candidate_is_the_cut_a_recipe_would_name() -> None:
     search = SearchConfig(target_params=0.5, seed=3)
     config = prune_of(search, {"num_layers": 4, "hidden_size": 64}, {"num_layers": 6, "hidden_size": 64})

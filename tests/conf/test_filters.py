@@ -6,12 +6,10 @@ from typing import Any
 
 import pytest
 
-from conf.filters import Filter, Pii
+from conf.filters import Pii
 from conf.load import RecipeError, load
-from conf.stages.blend import BlendSource
 from conf.stages.data import DataConfig
 from conf.stages.records import RecordsConfig
-from conf.standalone import validate_settings
 from tasks.store.store import key_of
 from tests.fixtures.flow import RECIPE
 
@@ -101,11 +99,6 @@ def test_a_range_of_one_value_is_a_range() -> None:
     assert recipe.data.filter and recipe.data.filter.gopher and recipe.data.filter.gopher.max_words == 50
 
 
-def test_the_same_sentence_without_a_recipe() -> None:
-    with pytest.raises(ValueError, match=r"^data\.filter has no rules"):
-        validate_settings(DataConfig, {"source": "world", "filter": {}})
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -120,21 +113,3 @@ def test_a_setting_changes_the_key_and_its_absence_does_not(settings: dict[str, 
     with_it = DataConfig.model_validate({"source": "world"} | settings)
     assert key_of("data", with_it, {}) != key_of("data", PLAIN, {})
     assert key_of("data", PLAIN.model_copy(update={"filter": None, "pii": None}), {}) == key_of("data", PLAIN, {})
-
-
-def test_a_source_of_a_blend_filters_as_data_or_by_itself() -> None:
-    data = DataConfig.model_validate({"source": "world", "filter": {"gopher": {}}, "pii": {}})
-    read = {
-        name: BlendSource.model_validate({"weight": 1, "source": "a.txt"} | settings).read_as(data)
-        for name, settings in {
-            "same": {},
-            "own": {"filter": {"fineweb": {}}},
-            "none": {"filter": {}},
-        }.items()
-    }
-    assert read["same"].filter == data.filter
-    assert read["own"].filter == Filter.model_validate({"fineweb": {}})
-    assert read["none"].filter is None
-    assert all(config.pii == data.pii for config in read.values())
-    for config in read.values():
-        assert DataConfig.model_validate(config.model_dump(mode="json")) == config, "as its job reads it"

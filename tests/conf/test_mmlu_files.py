@@ -10,7 +10,6 @@ import pytest
 from conf.load import load
 from conf.mmlu_files import choose, read_folder
 from conf.stages.evaluate import Mmlu
-from conf.standalone import Evaluating, validate_settings
 
 
 def folder(tmp_path: Path, content: str | bytes, split: str = "test") -> Path:
@@ -77,9 +76,3 @@ def test_some_subject_is_always_the_nearest(name: str, nearest: str) -> None:
         choose(Mmlu(subjects=(name,)), there, "here")
     assert choose(Mmlu(), there, "here") == there
     assert choose(Mmlu(subjects=("marketing", "anatomy")), there, "here") == ["marketing", "anatomy"]
-
-
-def test_bad_questions_of_a_single_stage_are_refused(tmp_path: Path) -> None:
-    folder(tmp_path, "q,1,2,3,4,BC\n")
-    with pytest.raises(ValueError, match=r"odd_test.csv:1 is not question"):
-        validate_settings(Evaluating, {"models": ["demo/depth"], "evaluate": {"mmlu": {"path": str(tmp_path)}}})

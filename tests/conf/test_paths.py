@@ -6,10 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conf.load import RecipeError
 from conf.paths import BUILT_IN, check_links, in_home, located
-from conf.stages.data import DataConfig
-from conf.standalone import validate_settings
 from tests.fixtures.flow import RECIPE, told
 
 
@@ -75,13 +72,6 @@ def test_a_recipe_has_absolute_paths(typed_in: Path) -> None:
 
     recipe = load(str(RECIPE), ["data.source=[corpus/a.txt, world]"])
     assert recipe.data.source == (str(typed_in / "corpus" / "a.txt"), "world")
-
-
-def test_single_stage_refuses_what_is_not_there(typed_in: Path) -> None:
-    with pytest.raises(ValueError, match=r"names nowhere.txt, which does not exist; .* \(relative paths start at "):
-        validate_settings(DataConfig, {"source": "nowhere.txt"})
-    with pytest.raises(RecipeError, match=r"source: s3://b/a\.txt is an address"):
-        validate_settings(DataConfig, {"source": "s3://b/a.txt"})
 
 
 @pytest.mark.parametrize("kind", ["hf", "file", "s3"])

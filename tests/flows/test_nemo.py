@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from conf.load import RecipeError, load
+from conf.load import load
 from conf.nemo import commands as nemo_commands
 from conf.nemo.commands import Corpus, Machines
 from conf.nemo.settings import NemoPrune
@@ -29,7 +29,6 @@ PUBLISHED = Path(__file__).parents[1] / "nemo"
 WIKITEXT = Corpus(
     paths=("/workspace/wikitext-data/wikitext-train_text_document",), index="/workspace/wikitext-data/index_mappings"
 )
-STATED = ["distill.weight_decay=0.01", "distill.adam_beta2=0.999", "distill.seed=1234"]
 
 
 def published(name: str) -> list[list[str]]:
@@ -184,64 +183,6 @@ def test_the_engine_is_part_of_what_a_stage_is(tmp_path: Path) -> None:
     other = cut_of(load("qwen3-8b-depth-6b-nemo", ["importance.calibration_samples=512"]), "depth")
     faster = cut_of(load("qwen3-8b-depth-6b-nemo", ["importance.micro_batch=2"]), "depth")
     assert key_of("prune", cut, {}) == key_of("prune", faster, {}) != key_of("prune", other, {})
-
-
-@pytest.mark.parametrize(
-    ("overrides", "words"),
-    [
-        (["distill.seed=1"], "distill.seed is 1 but engine nemo's gpt_train always uses 1234"),
-        (["distill.temperature=2"], "distill.temperature is 2.0, which engine nemo's gpt_train does not support"),
-        (["distill.top_k=64"], "distill.top_k is 64"),
-        (["distill.ce_share=0.5"], "distill.ce_share is 0.5"),
-        (["distill.loss=reverse_kl"], "distill.loss is reverse_kl"),
-        (["distill.keep=best"], "distill.best_by is val_kl"),
-        (["distill.optimizer=muon"], "distill.optimizer.name is muon, which engine nemo's gpt_train does not support"),
-        (
-            ["distill.optimizer.embedding_weight_decay=0"],
-            "distill.optimizer.embedding_weight_decay is 0.0, which",
-        ),
-        (
-            ["distill.spikes.window=5"],
-            "distill.spikes is set, which engine nemo's gpt_train does not support; remove it",
-        ),
-        (["distill.average={kind: ema}"], "distill.average is ema, which engine nemo's gpt_train does not support"),
-        (["distill.validate_every=41"], "distill.validate_every is 41 but there are 40 steps"),
-        (["distill.intermediate=[{student_layer: 1, teacher_layer: 1}]"], "distill.intermediate"),
-        (["students.depth.prune.ranking=random"], "students.depth.prune.ranking is random"),
-        (
-            [
-                "students.depth.prune.num_layers=null",
-                "students.depth.prune.drop_layers=[3]",
-                "students.depth.prune.hidden_size=3072",
-            ],
-            "does not combine",
-        ),
-        (
-            ["students.depth={search: {target_params: 0.5}}", "students.depth.prune=null"],
-            "students.depth.search is not supported",
-        ),
-        (["sweep={}"], "sweep is not supported by engine nemo"),
-        (["logits={seq_length: 4096}"], "logits is not supported by engine nemo"),
-        (
-            ["importance.micro_batch=3"],
-            "importance.calibration_samples 1024 is not a multiple of importance.micro_batch 3",
-        ),
-    ],
-)
-def test_unsupported_nemo_setting_is_refused_at_load(overrides: list[str], words: str) -> None:
-    with pytest.raises(ValueError) as caught:
-        load("qwen3-8b-depth-6b-nemo", overrides)
-    assert words in str(caught.value)
-    assert len(str(caught.value).splitlines()) == 1
-
-
-def test_missing_gpt_train_settings_are_listed() -> None:
-    with pytest.raises(ValueError) as caught:
-        load("qwen3-8b-depth-6b", ["engine=nemo"])
-    assert all(setting in str(caught.value) for setting in STATED)
-    assert load("qwen3-8b-depth-6b", ["engine=nemo", *STATED]).engine == "nemo"
-    with pytest.raises(RecipeError):
-        load("qwen3-8b-depth-6b", ["engine=neemo"])
 
 
 def test_progress_is_read_from_nemo_s_lines() -> None:

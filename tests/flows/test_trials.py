@@ -15,7 +15,7 @@ from flows.trials import Begun, TrialRun, TrialStages
 from tasks.gates import GateClosed
 from tasks.launch.errors import JobFailed
 from tasks.store.store import Artifact
-from tests.conf.stages.test_refusals import STEPS
+from tests.fixtures.stages import STEPS
 from tests.flows.test_outcome import Future, verdict
 
 

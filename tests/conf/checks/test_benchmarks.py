@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from conf.checks.benchmarks import _evaluations, check_engine
-from conf.load import RecipeError, load
+from conf.load import load
 from conf.stages.evaluate import EvaluateConfig
-from conf.standalone import Evaluating, Quantizing, validate_settings
 from tests.fixtures.flow import RECIPE, told
 
 SERVED = "{endpoint: http://host/v1, model: tiny}"
@@ -101,38 +100,3 @@ def test_no_engine_opens_a_model_that_is_being_trained(asks: str) -> None:
     recipe = load(str(RECIPE), [asks, every, "evaluate.engine=vllm", "evaluate.precision=bf16"])
     distill = recipe.distill_of("depth")
     assert distill and distill.evaluation and distill.evaluation.engine.name == "simulate"
-
-
-@pytest.mark.parametrize(
-    ("kind", "values", "sentence"),
-    [
-        (Evaluating, {"models": ["a/b"], "evaluate": {"engine": "vllm"}}, "evaluate.benchmarks is empty"),
-        (
-            Evaluating,
-            {"models": ["a/b", "a/c"], "evaluate": {"engine": {"endpoint": "http://h", "model": "m"}}},
-            "the run has 2 models; say which of them it is, as in {a/c: m}",
-        ),
-        (
-            Quantizing,
-            {"model": "a/b", "quantize": [{"format": "w4a8_awq"}], "evaluate": {"engine": "vllm"}},
-            "quantize has w4a8_awq, but vLLM",
-        ),
-        (
-            Quantizing,
-            {"model": "a/b", "evaluate": {"engine": {"endpoint": "http://h", "model": {"a/b-fp4": "m"}}}},
-            "choose one of a/b, a/b-fp8",
-        ),
-    ],
-)
-def test_single_stages_are_checked_too(kind: Any, values: dict[str, Any], sentence: str) -> None:
-    asked = {} if "empty" in sentence else {"benchmarks": {"gsm8k": {}}}
-    values = values | {"evaluate": values["evaluate"] | {"mmlu": None} | asked}
-    with pytest.raises(RecipeError) as caught:
-        validate_settings(kind, values)
-    assert sentence in str(caught.value)
-
-
-def test_a_file_that_is_away_is_told_of_single_stages() -> None:
-    values = {"models": ["a/b"], "evaluate": {"mmlu": None, "benchmarks": {"gsm8k": {"path": "nowhere.jsonl"}}}}
-    with pytest.raises(RecipeError, match=r"evaluate\.benchmarks\.gsm8k\.path is nowhere\.jsonl, which does not exist"):
-        validate_settings(Evaluating, values)

@@ -96,6 +96,7 @@ TAKEN = {
     "of a teacher that reads less": [WEIGHED, *WRITTEN, "blend.tokens=9000", "teacher.steps=60", "students.width=null"],
     "one sequence": [stages(0.5, 0.53, 1)],
     "a stage that is not reached": [stages(2000, 14000, 14001, 15360), "teacher.steps=30"],
+    "a stage that begins where the training ends": [stages(640, 7680, 7690, 15360), "teacher.steps=30"],
     "branches of a mix by tokens": [stages(640, 15360), *WSD, "students.depth.branches=[10]"],
     "a training of no steps": [stages(0.5, 1), "distill.steps=0", "distill.warmup_steps=0", "distill.spikes=null"],
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fixtures.flow import told
+from conf.load import load
+from tests.fixtures.flow import RECIPE, told
 
 WSD = ["distill.steps=20", "distill.schedule={name: wsd, decay_share: 0.2}"]
 LATE = "students.late={{branch_of: depth, prune: {{num_layers: 2, parallel: {{threads: 1}}}}, distill: {{{}}}}}"
@@ -22,6 +23,7 @@ BASE = "students.depth.branches=[]"
         ([*WSD, "students.depth.branches=[1]"], "warmup_steps 1 is not below steps 1"),
         ([*WSD, "distill.schedule.decay_share=1", "distill.warmup_steps=0", BASE], "takes all its 20 steps"),
         ([*WSD, "distill.average={kind: mean, last: 6}", BASE], "reach back 5 steps, into the stable phase"),
+        ([*WSD, "distill.average={kind: mean, last: 5}", BASE], "reach back 4 steps, into the stable phase"),
         ([*WSD, "students.depth-5={prune: {num_layers: 2}}", "students.depth.branches=[5]"], "rename that one"),
         ([*WSD, "students.depth.distill=null", "distill=null", BASE], "is not distilled"),
         ([*WSD, LATE.format("steps: 15")], "students.late.branch_of is depth, which has no branches"),
@@ -39,3 +41,16 @@ BASE = "students.depth.branches=[]"
 )
 def test_branches_that_cannot_be_are_refused(overrides: list[str], part: str) -> None:
     assert part in told(*overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [*WSD, "distill.average={kind: mean, last: 4}", BASE],
+        [*WSD, BASE, LATE.format("steps: 20")],
+        [*WSD, BASE, LATE.format("steps: 10, seed: 9")],
+        [*WSD, "students.depth.branches=[19]"],
+    ],
+)
+def test_branches_that_just_share_a_phase_are_taken(overrides: list[str]) -> None:
+    assert load(str(RECIPE), overrides).students["depth"].branches is not None

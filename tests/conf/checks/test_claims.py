@@ -100,7 +100,10 @@ def test_copies_draw_anew_what_is_drawn() -> None:
         (["students.depth.seeds=11"], "students.depth.seeds is 11; it must be at most 10"),
         (["students.depth.seeds=0"], "students.depth.seeds is 0; it must be at least 1"),
         (["students.depth.seeds=2", "distill=null"], "nothing of it is drawn at random; remove seeds"),
-        (["students.depth.seeds=2", "students.depth-s2={prune: {num_layers: 1}}"], "another student of this name"),
+        (
+            ["students.depth.seeds=2", "students.depth-s2={prune: {num_layers: 1}}"],
+            "is its copy with seed 2, but the recipe",
+        ),
         (
             ["students.depth.seeds=2", "students.width.seeds=3", claim(than="width")],
             "claims.good compares students of 2 and 3 seeds; give both as many",
@@ -109,6 +112,19 @@ def test_copies_draw_anew_what_is_drawn() -> None:
 )
 def test_seeds_that_say_nothing_are_refused(overrides: list[str], part: str) -> None:
     assert part in told(*overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [claim(than="width")],
+        [claim(than="width"), "students.width.seeds=3"],
+        [claim(model="depth-fp8", than="depth-s2")],
+        [claim(than="teacher")],
+    ],
+)
+def test_students_of_as_many_seeds_or_one_are_compared(overrides: list[str]) -> None:
+    assert load(str(RECIPE), ["students.depth.seeds=3", *overrides]).claims
 
 
 def test_contamination_is_looked_for_where_questions_are_asked() -> None:

@@ -10,7 +10,7 @@ from conf.checks.distill import check_distill, check_offline, check_shared_layou
 from conf.shape import Shape
 from conf.stages.distill import DistillConfig
 from conf.stages.logits import LogitsConfig
-from tests.conf.stages.test_refusals import SHAPE, STEPS
+from tests.fixtures.stages import SHAPE, STEPS
 
 TEACHER = Shape.model_validate(SHAPE | {"num_layers": 4, "vocab_size": 100})
 STUDENT = TEACHER.model_copy(update={"num_layers": 2})

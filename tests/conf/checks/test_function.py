@@ -74,6 +74,11 @@ def test_documents_kept_apart_beyond_longropes_switch_are_refused(model: Path) -
         assert "choose sequences of at most 64 or remove document_mask" in sentence
 
 
+def test_a_model_that_is_not_here_is_checked_by_the_jobs() -> None:
+    assert load(str(RECIPE)).teacher.model is None
+    assert load("qwen3-8b-depth-6b").teacher.model == "Qwen/Qwen3-8B"
+
+
 @pytest.mark.parametrize("student", [CUT, SEARCH])
 def test_a_cut_that_longropes_factors_do_not_fit_is_refused(student: str, model: Path) -> None:
     sentence = told(*written(model, PHI), student)

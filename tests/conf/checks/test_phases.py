@@ -97,6 +97,7 @@ def test_what_is_refused(case: str) -> None:
         [phases("teacher", "until: 0.5, rope_theta: 5e4", "until: 1, seq_length: 512")],
         [phases("teacher", "until: 1, seq_length: 512, rope_scaling: {rope_type: yarn, factor: 2}")],
         [phases("distill", "until: 0.5", "until: 1, seq_length: 128, rope_theta: 5e4")],
+        [phases("teacher", "until: 0.5", "until: 1, seq_length: 256")],
         [phases("teacher", "until: 1, rope_theta: 5e4"), "teacher.average={kind: ema}"],
         ["teacher.shape.architecture=gemma3_text", phases("teacher", "until: 0.5", "until: 1, seq_length: 128")],
     ],

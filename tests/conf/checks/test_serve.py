@@ -9,11 +9,10 @@ import pytest
 import yaml
 
 from conf.checks.serve import check_served, check_verified, told
-from conf.load import RecipeError, load
+from conf.load import load
 from conf.serve import ServeConfig
 from conf.stages.quantize import QuantizeConfig
 from conf.stages.verify import VerifyConfig
-from conf.standalone import Quantizing, validate_settings
 from tests.fixtures.flow import RECIPE
 from tests.fixtures.flow import told as refusal
 
@@ -95,13 +94,6 @@ def test_what_it_loads_passes_and_changes_no_stage(device: str) -> None:
     served = load(str(RECIPE), [f"serve={{engine: vllm, device: {device}}}"])
     assert served.serve is not None and served.model_copy(update={"serve": None}) == plain
     assert [each.identity() for each in served.quantize] == [each.identity() for each in plain.quantize]
-
-
-def test_single_stages_are_checked_too() -> None:
-    values = {"model": "demo/depth", "quantize": [{"format": "w4a8_awq"}], "serve": {"engine": "vllm"}}
-    with pytest.raises(RecipeError, match=r"quantize has w4a8_awq, but vLLM 0\.32 refuses"):
-        validate_settings(Quantizing, values)
-    assert validate_settings(Quantizing, values | {"serve": {"engine": "tensorrt_llm"}}).serve
 
 
 def test_each_format_has_a_line_about_who_loads_it() -> None:

@@ -8,7 +8,6 @@ from typing import get_args
 
 import pytest
 
-from conf.engines.markdown import cache_table, format_table
 from conf.engines.table import CACHES, ENGINES, ROWS, EngineName, Generation
 from conf.formats import BLOCKS, FORMATS, Calibrator, KVFormat, QuantFormat, algorithm_of
 from tests.fixtures.readmes import ROOT, section
@@ -61,12 +60,6 @@ def test_generations_are_known() -> None:
 def test_a_calibrator_that_smooths_changes_the_algorithm(calibrator: Calibrator, algorithm: str) -> None:
     assert algorithm_of("nvfp4_mlp_only", calibrator) == algorithm
     assert algorithm_of("int4_awq", calibrator) == "W4A16_AWQ"
-
-
-@pytest.mark.parametrize("table", [format_table(), cache_table()], ids=["formats", "caches"])
-def test_the_readme_s_table_is_the_table(table: str) -> None:
-    told = section(ROOT / "conf" / "README.md", "Engines")
-    assert table in told, f"conf/README.md should have under Engines:\n{table}"
 
 
 def test_the_readme_names_versions_and_what_was_run() -> None:

@@ -12,7 +12,7 @@ from conf.shape import Shape
 from conf.stages.distill import DistillConfig
 from conf.stages.logits import LogitsConfig
 from tests.conf.estimate.test_memory import ALONE, LLAMA, MIXED, one_pass
-from tests.conf.stages.test_refusals import STEPS
+from tests.fixtures.stages import STEPS
 
 # queries, keys and values 8 x 16 and their output 8 x 8; gate and up 8 x 32, down 16 x 8
 ATTENTION, MLP = ({"weights": 8 * 24, "split": 16, "whole": 8}, {"weights": 3 * 128, "split": 32, "whole": 8})

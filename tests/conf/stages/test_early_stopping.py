@@ -9,9 +9,7 @@ from pydantic import ValidationError
 
 from conf.stages.distill import DistillConfig
 from conf.stages.evaluate import EvaluateConfig
-from conf.stages.search import Halving
-from conf.stages.trunk import TrunkConfig
-from tests.conf.stages.test_refusals import STEPS
+from tests.fixtures.stages import STEPS
 
 
 def distill(**settings: Any) -> DistillConfig:
@@ -50,8 +48,10 @@ def test_no_engine_opens_a_model_that_learns() -> None:
         ({"best_by": "mmlu", "evaluate_every": 5, "evaluation": {"mmlu": None}}, "evaluation.mmlu is null"),
         ({"evaluate_benchmarks": {"arc_easy": {}}}, "evaluate_benchmarks needs evaluate_every"),
         ({"best_by": "gsm8k"}, "best_by is gsm8k but evaluate_every is empty"),
-        ({"begun": 10}, "begun is 10 but steps is 10; leave begun out"),
-        ({"offline": True, "top_k": 4, "best_by": "val_loss", "intermediate": {}}, "intermediate"),
+        ({"best_by": "mmlu"}, "best_by is mmlu but evaluate_every is empty"),
+        ({"evaluate_every": 11}, "evaluate_every is 11, more than the 10 steps; choose at most 10"),
+        ({"min_delta": 0.1}, "min_delta is 0.1 but patience is empty"),
+        ({"evaluate_limit": 5}, "evaluate_limit and evaluation need evaluate_every"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(settings: dict[str, Any], sentence: str) -> None:
@@ -63,27 +63,6 @@ def test_an_evaluation_after_the_last_step_is_taken() -> None:
     assert distill(evaluate_every=10, evaluation={"mmlu": None}).evaluate_every == 10
     assert distill(patience=2, min_delta=0.1, average={"kind": "ema"}).min_delta == 0.1
     assert distill(evaluate_every=10, best_by="mmlu", keep="best").evaluation is None
-    assert distill(begun=9).own_steps == 1
-    assert distill(begun=9).own_tokens == 8 * 16
-    assert distill(begun=9).tokens == 10 * 8 * 16, "the tokens that the student has seen"
-
-
-@pytest.mark.parametrize(("begun", "until", "taken"), [(0, 1, True), (2, 9, True), (2, 2, False), (2, 10, False)])
-def test_a_trunk_ends_before_its_run(begun: int, until: int, taken: bool) -> None:
-    settings = STEPS | {"begun": begun, "until": until}
-    if taken:
-        assert TrunkConfig.model_validate(settings).own_steps == until - begun
-    else:
-        with pytest.raises(ValidationError, match=f"until is {until}; choose one above {begun} and below steps 10"):
-            TrunkConfig.model_validate(settings)
-
-
-@pytest.mark.parametrize(("top_k", "most"), [(2, 1), (4, 2), (5, 3), (8, 3)])
-def test_halving_has_no_round_of_one(top_k: int, most: int) -> None:
-    assert Halving(top_k=top_k, rounds=most).rounds == most
-    assert len(Halving(top_k=top_k).sizes(100)) == most
-    with pytest.raises(ValidationError, match=f"need only {most}; choose at most {most}"):
-        Halving(top_k=top_k, rounds=most + 1)
 
 
 def test_a_watched_benchmark_is_asked_as_in_the_report() -> None:

@@ -10,9 +10,7 @@ from pydantic import ValidationError
 from conf.estimate import memory
 from conf.parallel import Parallel
 from conf.shape import num_params
-from conf.stages.logits import LogitsConfig
 from conf.stages.optimizer import Optimizer, check_bounded
-from conf.stages.qad import QADConfig
 from conf.stages.teacher import TeacherConfig
 from tests.fixtures.flow import told
 
@@ -104,11 +102,6 @@ def test_the_saving_is_shared_by_ranks() -> None:
     assert one.optimizer - other.optimizer == MATRICES
 
 
-def test_qad_keeps_no_average() -> None:
-    with pytest.raises(ValidationError, match=r"qad\.average is ema but QAD keeps no average"):
-        QADConfig.model_validate(SETTINGS | {"average": {"kind": "ema"}})
-
-
 @pytest.mark.parametrize(("precision", "each"), [("fp32", 8), ("bf16", 12)])
 def test_ranks_that_share_an_optimizer_hold_less(precision: str, each: int) -> None:
     layout = {"processes": 4, "context": 2}
@@ -122,17 +115,6 @@ def test_ranks_that_share_an_optimizer_hold_less(precision: str, each: int) -> N
     assert (one.optimizer, other.optimizer) == (each * params, each * params // 4)
     assert one.gradients == other.gradients and one.weights == other.weights
     assert plain.identity() == shared.identity()
-
-
-def test_ranks_that_store_other_sequences_divide_no_experts() -> None:
-    with pytest.raises(ValidationError, match=r"logits\.parallel\.expert is 2, but each .* raise tensor or pipeline"):
-        LogitsConfig.model_validate({"top_k": 4, "seq_length": 64, "parallel": {"processes": 2, "expert": 2}})
-
-
-def test_a_stage_that_trains_nothing_shares_no_optimizer() -> None:
-    layout = {"processes": 2, "distributed_optimizer": True}
-    with pytest.raises(ValidationError, match="sets distributed_optimizer, but nothing is trained; remove it"):
-        LogitsConfig.model_validate({"top_k": 4, "seq_length": 64, "parallel": layout})
 
 
 def test_muons_own_settings_are_the_documented_ones() -> None:

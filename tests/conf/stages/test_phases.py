@@ -7,13 +7,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from conf.base import StageConfig
 from conf.estimate.numbers import Models
 from conf.shape import Shape
 from conf.stages.distill import DistillConfig
 from conf.stages.phases import check_reached
-from conf.stages.qad import QADConfig
-from conf.stages.sft import SftConfig
 from conf.stages.teacher import TeacherConfig
 
 SETTINGS: dict[str, Any] = {"steps": 20, "seq_length": 64, "global_batch": 16, "micro_batch": 4, "lr": 1e-3}
@@ -147,12 +144,6 @@ def test_patience_counts_in_the_last_phase() -> None:
     assert distill(*LONGER, patience=3).judged_after == 16
     assert distill({"until": 1, "seq_length": 128}, patience=3).judged_after == -1
     assert distill(patience=3).judged_after == -1
-
-
-@pytest.mark.parametrize("kind", [SftConfig, QADConfig])
-def test_other_trainings_have_one_phase(kind: type[StageConfig]) -> None:
-    with pytest.raises(ValidationError, match="phases is set"):
-        kind.model_validate(SETTINGS | {"phases": LONGER})
 
 
 def test_phases_are_part_of_the_key_once_they_are_set() -> None:

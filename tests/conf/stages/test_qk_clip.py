@@ -9,8 +9,6 @@ from pydantic import ValidationError
 
 from conf.load import load
 from conf.stages.optimizer import Optimizer
-from conf.stages.qad import QADConfig
-from conf.stages.sft import SftConfig
 from conf.stages.teacher import TeacherConfig
 from tests.fixtures.flow import RECIPE, told
 
@@ -36,20 +34,6 @@ def test_layouts_without_whole_logits_or_weights(layout: dict[str, Any], sentenc
     assert sentence in str(caught.value)
     TeacherConfig.model_validate(given | {"optimizer": "adamw"})
     TeacherConfig.model_validate(given | {"parallel": {"processes": 2, "tensor": 2}})
-
-
-@pytest.mark.parametrize(
-    ("kind", "sentence"),
-    [
-        (SftConfig, "sft.optimizer.qk_clip is 100, but logits are not looked at in packed records; remove it"),
-        (QADConfig, "quantize.qad.optimizer.qk_clip is 100 but QAD looks at no attention logits; remove it"),
-    ],
-)
-def test_trainings_that_look_at_no_logits(kind: Any, sentence: str) -> None:
-    with pytest.raises(ValidationError) as caught:
-        kind.model_validate(SETTINGS)
-    assert sentence in str(caught.value)
-    kind.model_validate(SETTINGS | {"optimizer": "adamw"})
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,7 @@ from conf.formats import Widths, kv_misfit, misfit
 from conf.parallel import Parallel
 from conf.shape import num_params
 from conf.stages.quantize import QuantizeConfig, label_of, scorings
-from conf.stages.sensitivity import SensitivityConfig
-from tests.conf.stages.test_estimates import MODELS, STUDENT, estimate
-from tests.conf.stages.test_refusals import STEPS
+from tests.fixtures.stages import MODELS, STEPS, STUDENT, estimate, refused
 
 
 def entry(format_: str | None = "fp8", **settings: Any) -> QuantizeConfig:
@@ -135,19 +133,6 @@ def test_distilling_into_a_quantized_model_is_training() -> None:
     assert numbers.job.peak("cpu") == memory.training(STUDENT, config.qad, "cpu", STUDENT)
 
 
-@pytest.mark.parametrize("method", ["gradient", "kl_div"])
-def test_scores_by_gradient_keep_the_activations(method: str) -> None:
-    config = SensitivityConfig.model_validate({"formats": ("fp8",), "seq_length": 16, "method": method, "batch": 2})
-    job, params = estimate(config).job, num_params(STUDENT)
-    assert job
-    found = job.peak("cpu")
-    assert (found.weights, found.logits) == (6 * params, 8 * 2 * 16 * 128)
-    layers = 2 * passes.layer_bytes(STUDENT, batch(2), Parallel())
-    assert found.activations == (
-        layers if method == "gradient" else passes.forward_bytes(STUDENT, batch(2), Parallel())
-    )
-
-
 @pytest.mark.parametrize(
     ("settings", "each", "layers"), [({}, 10, 1), ({"qad": STEPS}, 8, 2)], ids=["calibrated", "distilled"]
 )
@@ -168,20 +153,28 @@ def test_whole_scores_are_counted_where_they_are_capped(settings: dict[str, Any]
     assert found[0] > found[1]
 
 
-@pytest.mark.parametrize(("method", "each"), [("gradient", 2 * 8), ("kl_div", 10)])
-def test_sensitivities_count_them_too(method: str, each: int) -> None:
-    settings = {"formats": ("fp8",), "seq_length": 16, "method": method, "batch": 2}
-    shape = STUDENT.model_copy(update={"architecture": "gemma2"})
-    job = estimate(SensitivityConfig.model_validate(settings), type(MODELS)(**vars(MODELS) | {"after": shape})).job
-    assert job
-    kept, passed = (
-        2 * passes.layer_bytes(shape, batch(2), Parallel()),
-        passes.forward_bytes(shape, batch(2), Parallel()),
-    )
-    assert job.peak("cpu").activations == (kept if method == "gradient" else passed) + each * 2 * 4 * 16**2
-
-
 def test_an_untied_output_is_not_quantized() -> None:
     shape = STUDENT.model_copy(update={"tie_word_embeddings": False})
     models = type(MODELS)(**vars(MODELS) | {"after": shape, "weight_bytes": 4})
     assert estimate(entry(), models).disk == num_params(shape) - 2 * 128 * 32 + 4 * 2 * 128 * 32
+
+
+BOTH = {"auto": {"formats": ["fp8"], "effective_bits": 8}}
+ONE = "an entry of quantize needs exactly one of format and auto; set one"
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, ONE),
+        (BOTH | {"format": "fp8"}, ONE),
+        (BOTH | {"calibrator": "max"}, "quantize.calibrator is set, but auto uses the default of each format"),
+        (BOTH | {"block_size": 64}, "quantize.block_size is set, but auto uses the default of each format"),
+        ({"format": "fp8", "calibrator": "awq_lite"}, "quantize.calibrator is awq_lite, which does not work with fp8"),
+        ({"format": "fp8", "block_size": 64}, "quantize.block_size is 64 but fp8 has no blocks; remove it or choose"),
+        ({"format": "nvfp4", "block_size": 64}, "quantize.block_size is 64 but nvfp4 has fixed blocks of 16"),
+        ({"format": "int4_awq", "block_size": 65}, "quantize.block_size is 65; choose "),
+    ],
+)
+def test_an_entry_that_cannot_be_is_refused(settings: dict[str, Any], told: str) -> None:
+    refused(QuantizeConfig, settings, told)

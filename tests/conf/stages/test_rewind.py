@@ -10,9 +10,7 @@ from pydantic import ValidationError
 from conf.load import load
 from conf.mix import trainings
 from conf.stages.distill import DistillConfig
-from conf.stages.sft import SftConfig
 from conf.stages.spikes import Spikes
-from conf.stages.trunk import first_steps
 from tests.fixtures.flow import RECIPE, told
 
 REWIND: dict[str, Any] = {"window": 5, "action": "rewind", "rewind_every": 10}
@@ -37,36 +35,9 @@ def test_what_skipping_has_not(given: dict[str, Any]) -> None:
         Spikes.model_validate(given)
 
 
-@pytest.mark.parametrize(
-    ("more", "sentence"),
-    [
-        ({"steps": 10}, "spikes.rewind_every 10 is not below steps 10, so training could only begin anew"),
-        ({"offline": True, "top_k": 4, "best_by": "val_loss"}, "rewind, which reads more batches than distill.offline"),
-    ],
-)
-def test_what_it_does_not_stand_beside(more: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ValidationError) as caught:
-        DistillConfig.model_validate(SETTINGS | more)
-    assert sentence in str(caught.value)
-    DistillConfig.model_validate(SETTINGS | {"steps": 11})
-
-
-def test_text_beyond_its_own_steps() -> None:
-    """As many as it may leave out, also beside phases."""
+def test_text_beyond_its_own_steps_also_beside_phases() -> None:
     config = DistillConfig.model_validate(SETTINGS | {"phases": [{"until": 0.5}, {"until": 1, "seq_length": 32}]})
     assert config.spare_steps == 3 * 10
-    assert DistillConfig.model_validate(SETTINGS | {"spikes": {"window": 5}}).spare_steps == 0
-    assert DistillConfig.model_validate(SETTINGS | {"spikes": None}).spare_steps == 0
-
-
-def test_stored_logits_of_records_are_as_many() -> None:
-    with pytest.raises(ValidationError, match=r"rewind, which reads more batches than sft\.offline has stored logits"):
-        SftConfig.model_validate(SETTINGS | {"offline": True, "top_k": 4, "kd_weight": 1, "best_by": "val_loss"})
-
-
-def test_a_trunk_has_nothing_to_go_back_to() -> None:
-    with pytest.raises(ValidationError, match="who goes on from a trunk cannot go back before its end; choose skip"):
-        first_steps(DistillConfig.model_validate(SETTINGS), 20)
 
 
 @pytest.mark.parametrize(

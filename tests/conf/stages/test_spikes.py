@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
-from conf.stages.qad import QADConfig
 from conf.stages.spikes import Spikes
 from conf.stages.teacher import TeacherConfig
 from tests.fixtures.flow import told
@@ -37,11 +35,6 @@ def test_a_key_changes_only_where_spikes_are_skipped() -> None:
     )
     assert "spikes" not in plain
     assert watched["spikes"] == {"window": 50, "grad_norm": 5.0, "loss": 2.0, "most": 10}
-
-
-def test_qad_leaves_out_no_steps() -> None:
-    with pytest.raises(ValidationError, match=r"qad\.spikes is set but QAD leaves out no steps"):
-        QADConfig.model_validate(SETTINGS | {"spikes": {}})
 
 
 def test_training_goes_back_only_where_that_is_chosen() -> None:

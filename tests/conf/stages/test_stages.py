@@ -8,8 +8,7 @@ import pytest
 
 from conf.base import StageConfig
 from conf.stages import stage_of, stages
-from conf.stages.data import DataConfig, Soil
-from conf.stages.decontaminate import LookedFor
+from conf.stages.data import DataConfig
 
 LEAVE_THE_GPU = {"data": "light", "fetch": "light", "blend": "light", "records": "cpu", "contamination": "cpu"}
 LEAVE_THE_GPU |= dict.fromkeys(("questions", "judge"), "cpu")
@@ -52,16 +51,3 @@ def test_a_program_does_the_work_of_its_stage() -> None:
     assert stage_of("curate") is stage_of("data") is DataConfig
     assert stage_of("prune") is stages()["prune"]
     assert stage_of("doctor") is StageConfig
-
-
-def test_dirt_is_a_share_of_the_documents() -> None:
-    kinds = dict.fromkeys(Soil.model_fields, 0.0)
-    assert Soil.model_validate(kinds | {"spam": 0.2, "foreign": 0.004}).planted(200) == kinds | {
-        "spam": 40,
-        "foreign": 1,
-    }
-
-
-def test_questions_are_looked_for_without_worked_examples() -> None:
-    asked = LookedFor(path="/q.jsonl", limit=7).questions("gsm8k")
-    assert (asked.benchmark, asked.path, asked.shots, asked.limit) == ("gsm8k", "/q.jsonl", 0, 7)
