@@ -125,22 +125,3 @@ def test_seeds_that_say_nothing_are_refused(overrides: list[str], part: str) -> 
 )
 def test_students_of_as_many_seeds_or_one_are_compared(overrides: list[str]) -> None:
     assert load(str(RECIPE), ["students.depth.seeds=3", *overrides]).claims
-
-
-def test_contamination_is_looked_for_where_questions_are_asked() -> None:
-    recipe = load(str(RECIPE), [])
-    stage = recipe.contamination_stage
-    assert stage and stage.mmlu == recipe.evaluate.mmlu is not None
-    assert recipe.data_stage == recipe.data, "nothing is taken out unless asked"
-    assert load(str(RECIPE), [NO_MMLU]).contamination_stage is None
-    assert load(str(RECIPE), ["contamination=null"]).contamination_stage is None
-
-
-@pytest.mark.parametrize("action", ["drop", "cut"])
-def test_contamination_tells_the_stages_what_to_take_out(action: str) -> None:
-    recipe = load("demo-sdg", [f"contamination={{action: {action}, min_coverage: 0.6, reviewed: [home/3]}}"])
-    assert recipe.records_stage and recipe.generate_stage
-    for stage in (recipe.data_stage, recipe.records_stage, recipe.generate_stage):
-        taken = stage.decontaminate
-        assert taken and (taken.action, taken.min_coverage, taken.reviewed) == (action, 0.6, ("home/3",))
-        assert taken.mmlu == recipe.evaluate.mmlu
