@@ -60,12 +60,15 @@ def prune(**sizes: object) -> PruneConfig:
 @pytest.mark.parametrize(
     ("sizes", "sentence"),
     [
-        ({"hidden_size": 72}, "cut.hidden_size is 72 but the teacher has 64"),
-        ({"drop_layers": [7]}, "names layer 7 but the teacher has 6"),
+        ({"hidden_size": 72}, "cut.hidden_size is 72 but the teacher has 64; choose at most that"),
+        ({"num_layers": 7}, "cut.num_layers is 7 but the teacher has 6; choose at most that"),
+        ({"ffn_hidden_size": 193}, "cut.ffn_hidden_size is 193 but the teacher has 192; choose at most that"),
+        ({"num_attention_heads": 10}, "cut.num_attention_heads is 10 but the teacher has 8; choose at most that"),
+        ({"drop_layers": [7]}, "names layer 7 but the teacher has 6 layers, numbered from 1; choose 1 to 6"),
         ({"num_attention_heads": 5}, "not a multiple of the teacher's 2"),
         ({"num_query_groups": 4}, "cut.num_query_groups is 4 but the teacher has 2; choose at most that"),
         ({"num_query_groups": 2}, "cut more"),
-        ({"drop_layers": [1, 2, 3, 4, 5, 6]}, "all 6 layers"),
+        ({"drop_layers": [1, 2, 3, 4, 5, 6]}, "drops all 6 layers of the teacher; keep at least one"),
         ({"hidden_size": 64}, "cut more"),
     ],
 )
