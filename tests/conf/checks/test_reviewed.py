@@ -60,3 +60,27 @@ def test_unknown_question_is_refused_at_once(entry: str, overrides: list[str], t
 def test_question_beyond_a_local_file_is_refused_at_once(rivers: str) -> None:
     with pytest.raises(ValueError, match="rivers/2, but rivers has 2"):
         reviewed("rivers/2", rivers)
+
+
+@pytest.mark.parametrize(
+    ("subjects", "named"), [(8, "s0, s1, s2, s3, s4, s5, s6, s7;"), (10, "s0, s1, s2, s3, s4, s5, s6, s7 and 2 more;")]
+)
+def test_eight_of_many_subjects_are_named(subjects: int, named: str, tmp_path: Path) -> None:
+    (tmp_path / "test").mkdir()
+    for number in range(subjects):
+        (tmp_path / "test" / f"s{number}_test.csv").write_text("Which?,a,b,c,d,A\n")
+    with pytest.raises(ValueError, match=f"t0/0, but there are only {named}"):
+        reviewed("t0/0", f"evaluate.mmlu.path={tmp_path}")
+
+
+def test_a_quiz_has_as_many_of_each_subject() -> None:
+    reviewed(f"home/{DEMO_ASKS}", "data.world.questions=601")
+    with pytest.raises(ValueError, match="home has 101"):
+        reviewed("home/101", "data.world.questions=601")
+
+
+def test_without_multiple_choice_only_benchmarks_are_known() -> None:
+    asked = ["evaluate.mmlu=null", "evaluate.benchmarks={mbpp: {}}"]
+    reviewed("mbpp/3", *asked)
+    with pytest.raises(ValueError, match="home/1, but there are only mbpp; questions are counted from 0"):
+        reviewed("home/1", *asked)

@@ -81,6 +81,18 @@ def test_what_is_sound_loads() -> None:
             [RECORDS, "generate.prompts=world"],
             "generate is set but records.source does not use it; add 'generated' to records.source",
         ),
+        (
+            ["generate={prompts: world, max_new_tokens: 8}"],
+            "generate is set but records.source does not use it; add 'generated' to records.source",
+        ),
+        (
+            [
+                RECORDS,
+                "students.depth.sft={steps: 4, seq_length: 128, global_batch: 4, micro_batch: 2, lr: 1e-3,"
+                " min_lr: 1e-4, warmup_steps: 1, kd_weight: 1, teacher: true}",
+            ],
+            "students.depth.sft.teacher is true but the recipe has no sft section to fine-tune the teacher with",
+        ),
         ([RECORDS, "records.source=nowhere.jsonl"], "records.source names 'nowhere.jsonl', which does not exist"),
         (
             [RECORDS, "records.prompt_field=q"],
@@ -122,6 +134,34 @@ def test_what_is_sound_loads() -> None:
 )
 def test_one_sentence(overrides: list[str], sentence: str) -> None:
     assert sentence in told(*overrides)
+
+
+GENERATED = [RECORDS, "records.source=generated"]
+AWAY = "endpoint: 'http://localhost:1/v1', endpoint_model: m"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [SFT, RECORDS, "sft.top_k=400"],
+        [RECORDS, "records.seq_length=256"],
+        [RECORDS, "records.validation_share=0"],
+        [SFT, RECORDS, "records.seq_length=64"],
+        [*GENERATED, "generate={prompts: world, max_new_tokens: 255}"],
+        [*GENERATED, f"generate={{prompts: world, max_new_tokens: 256, {AWAY}}}"],
+        [*GENERATED, f"generate={{prompts: world, {AWAY}, api_key_env: SET_HERE}}"],
+    ],
+)
+def test_what_is_just_within_is_taken(overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SET_HERE", "x")
+    assert load(str(RECIPE), overrides).records
+
+
+def test_a_teacher_s_own_template_is_not_asked_of_a_server() -> None:
+    """Only who renders prompts here needs a template that shows them."""
+    template = "chat_template: hello, max_new_tokens: 8"
+    assert "generate.chat_template" in told(*GENERATED, f"generate={{prompts: world, {template}}}")
+    load(str(RECIPE), [*GENERATED, f"generate={{prompts: world, {template}, {AWAY}}}"])
 
 
 def test_chat_templates_are_chosen_by_name(tmp_path: Path) -> None:
@@ -191,3 +231,35 @@ def test_the_world_is_asked_only_where_it_is_told(tmp_path: Path) -> None:
     (tmp_path / "some.txt").write_text("words\n" * 50)
     sentence = told(RECORDS, f"data.source={tmp_path}/some.txt", "evaluate.mmlu=null")
     assert "records.source is 'world' but data.source is not" in sentence
+    own = "world: {seed: 3}"
+    made = load(str(RECIPE), [RECORDS[:-1] + f", {own}}}", f"data.source={tmp_path}/some.txt", "evaluate.mmlu=null"])
+    assert made.records and made.records.world, "records may have a world of their own"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("a.jsonl", json.dumps({f"f{n}": n for n in range(9)}), "has the fields f0, f1, f2, f3, f4, f5, f6, f7, none"),
+        ("a.jsonl", "{}", "has no fields, none of messages"),
+        ("a.json", '[{"text": "x"}]', "has the fields text, none of messages"),
+        ("a.jsonl", json.dumps({"text": "x" * 2**19}), "has the fields text, none of messages"),
+    ],
+)
+def test_a_first_record_s_fields_are_named(name: str, content: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    assert sentence in told(f"records={{source: {tmp_path}/{name}, seq_length: 128}}")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", '[["no record"]]'),
+        ("a.jsonl", '[{"text": "x"}]'),
+        ("a.jsonl", json.dumps({"text": "x" * 2**20})),
+        ("a.csv", "text\nx\n"),
+    ],
+)
+def test_what_is_not_seen_at_first_is_left_to_the_job(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    assert load(str(RECIPE), [f"records={{source: {tmp_path}/*, seq_length: 128}}"]).records
+    assert load(str(RECIPE), [f"records={{source: {tmp_path}/{name}, seq_length: 128}}"]).records
