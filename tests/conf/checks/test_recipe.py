@@ -48,10 +48,6 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
         parallel("teacher", "tensor", 3),
         ("teacher.parallel.tensor is 3", "num_attention_heads 4", "choose a divisor"),
     ),
-    "query groups over tensor-parallel ranks": (
-        parallel("distill", "tensor", 4),
-        ("distill.parallel.tensor is 4", "num_query_groups 2 of the teacher", "choose a divisor"),
-    ),
     "merged query groups over tensor-parallel ranks": (
         [*parallel("distill", "tensor"), "students.width.prune={num_query_groups: 1}"],
         ("distill.parallel.tensor is 2", "num_query_groups 1 of student width", "choose a divisor"),
@@ -59,10 +55,6 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "MLP of the student over tensor-parallel ranks": (
         [*parallel("distill", "tensor"), "students.width.prune.ffn_hidden_size=33", "students.width.quantize=false"],
         ("distill.parallel.tensor is 2", "ffn_hidden_size 33 of student width", "choose a divisor"),
-    ),
-    "vocabulary over tensor-parallel ranks": (
-        [*parallel("teacher", "tensor"), "data.vocab_size=401"],
-        ("teacher.parallel.tensor is 2", "vocab_size 401", "choose a divisor"),
     ),
     "layers of the student over pipeline stages": (
         [*parallel("distill", "pipeline", 3), "distill.global_batch=4"],
@@ -86,10 +78,6 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "sequences over context-parallel ranks": (
         [*parallel("teacher", "context"), "teacher.seq_length=62"],
         ("teacher.parallel.context is 2", "seq_length 62 is not a multiple of 4", "choose 60"),
-    ),
-    "tokens over tensor-parallel ranks": (
-        [*parallel("distill", "tensor"), "distill.parallel.sequence=true", "distill.seq_length=63"],
-        ("distill.parallel.sequence is true", "seq_length 63", "choose a multiple of 2"),
     ),
     "logits over tensor-parallel ranks": (
         ["logits={seq_length: 64, parallel: {processes: 3, tensor: 3}}", "distill.offline=true", "distill.top_k=8"],
@@ -240,6 +228,10 @@ FITTING: dict[str, list[str]] = {
     "logits that nobody reads": ["logits={seq_length: 257}"],
     "a teacher that is not loaded": [ALONE, "logits={seq_length: 64}", *OFFLINE, *parallel("distill", "pipeline")],
     "fine-tuning without a teacher": [ALONE, *TUNED, *parallel("sft", "pipeline")],
+    "what the teacher was taught to read": [
+        "teacher.phases=[{until: 0.5}, {until: 1, seq_length: 512, rope_theta: 5e4}]",
+        *("teacher.global_batch=8", "teacher.micro_batch=8", "evaluate.seq_length=512"),
+    ],
     "a round that ranks nothing": [
         rounds("{prune: {drop_layers: [1]}}"),
         *parallel("importance", "pipeline", 3),
@@ -289,6 +281,14 @@ def test_an_empty_corpus_is_refused(tmp_path: Path) -> None:
     assert "empty.txt, which is an empty file; use a file with text" in told(
         f"data.source={tmp_path / 'empty.txt'}", "evaluate.mmlu=null"
     )
+
+
+def test_a_pattern_may_go_through_folders(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "deep.txt").write_text("text\n")
+    given = [f"data.source={tmp_path}/**/deep.txt", "evaluate.mmlu=null"]
+    load(TINY, given)
+    assert "data.test_share is 0" in told(*given, "data.test_share=0")
 
 
 def test_the_worlds_quiz_needs_the_world(tmp_path: Path) -> None:
