@@ -8,7 +8,7 @@ import pytest
 
 from conf.estimate import capping, memory, passes
 from conf.parallel import Parallel
-from tests.conf.estimate.test_memory import ALONE, BY_CONTEXT, BY_TENSOR, LLAMA, one_pass
+from tests.fixtures.estimates import ALONE, BY_CONTEXT, BY_TENSOR, LLAMA, one_pass
 
 GEMMA = LLAMA.model_copy(update={"architecture": "gemma2"})
 GEMMA_3 = LLAMA.model_copy(update={"architecture": "gemma3_text"})

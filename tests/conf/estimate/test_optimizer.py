@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from conf.estimate import memory, optimizer, passes
-from conf.load import load
-from conf.shape import Shape, num_params
+from conf.estimate import memory, optimizer
+from conf.shape import Shape
 from conf.stages.teacher import TeacherConfig
-from tests.conf.estimate.test_memory import ALONE, EXPERTS, LLAMA, MATRICES, MIXED, OTHERS, PARAMS, one_pass, training
+from tests.fixtures.estimates import EXPERTS, LLAMA, MATRICES, MIXED, OTHERS, PARAMS
 
 SETTINGS: dict[str, Any] = {"steps": 5, "warmup_steps": 1, "lr": 1e-3, "min_lr": 1e-4, "global_batch": 8}
 SETTINGS |= {"micro_batch": 2, "seq_length": 20, "precision": "bf16"}
@@ -72,50 +71,3 @@ def test_states_of_divided_experts_have_fewer_ranks() -> None:
     assert optimizer.held(params, MIXED, shared) == 4 * (3 * (params - experts) // 4 + 3 * experts // 2)
     muon = config(MIXED, parallel={"processes": 8, "tensor": 2, "expert": 2, "sequence": True}, optimizer="muon")
     assert optimizer.single_moment(MIXED, muon.parallel, muon) == 4 * (EXPERTS // 4 + OTHERS // 2)
-
-
-def test_the_best_weights_of_divided_experts_are_fewer() -> None:
-    distill = load("tests/recipes/tiny.yaml").distill
-    assert distill is not None
-    layout = distill.parallel.model_copy(update={"processes": 4, "expert": 4})
-    best = distill.model_copy(update={"keep": "best", "parallel": layout, "precision": "fp32"})
-    assert memory.copies(MIXED, best).best == 4 * (num_params(MIXED) - 4 * 3 * EXPERTS // 4)
-
-
-def test_fewer_micro_batches_than_stages_are_in_flight() -> None:
-    """8 sequences are 2 micro-batches of each of two replicas; four stages could hold 4."""
-    unknown = LLAMA.model_copy(update={"vocab_size": None})
-    got = training("cpu", "fp32", unknown, processes=8, pipeline=4)
-    batch = one_pass("cpu", "fp32", 2)
-    layer, working = passes.layer_bytes(LLAMA, batch, ALONE), passes.backward_bytes(LLAMA, batch, ALONE)
-    assert got.activations == 2 * layer + working
-
-
-def test_a_teacher_passes_while_activations_are_held_or_before() -> None:
-    wide, batch = LLAMA.model_copy(update={"ffn_hidden_size": 4096}), one_pass("cpu", "fp32", 2)
-    layer, passing = passes.layer_bytes(LLAMA, batch, ALONE), passes.forward_bytes(wide, batch, ALONE)
-    staged = training("cpu", "fp32", teacher=wide, processes=2, pipeline=2)
-    assert staged.activations == 2 * 2 * layer + passing
-    small, large = (training("cpu", "fp32", teacher=teacher) for teacher in (LLAMA, wide))
-    assert large.activations + large.logits == passing, "its pass has ended before the student's begins"
-    narrow = LLAMA.model_copy(update={"ffn_hidden_size": 8})
-    assert training("cpu", "fp32", teacher=narrow).activations == small.activations
-
-
-def test_ranks_of_a_sequence_share_the_last_norm() -> None:
-    batch = one_pass("cpu", "fp32", 2)
-    got = training("cpu", "fp32", processes=2, context=2)
-    layout = got.logits and config(parallel={"processes": 2, "context": 2}).parallel
-    assert layout
-    layer, working = passes.layer_bytes(LLAMA, batch, layout), passes.backward_bytes(LLAMA, batch, layout)
-    assert got.activations == 4 * layer + 20 * (8 * 8 + 4) + max(0, working - got.logits)
-
-
-def test_the_best_weights_are_split_over_the_models_ranks() -> None:
-    distill = load("tests/recipes/tiny.yaml").distill
-    assert distill is not None
-    layout = distill.parallel.model_copy(update={"processes": 8, "tensor": 2, "pipeline": 2})
-    best = distill.model_copy(update={"keep": "best", "parallel": layout, "precision": "fp32"})
-    found = memory.copies(LLAMA, best)
-    params = num_params(LLAMA)
-    assert (found.best, found.checkpoint, found.processes) == (4 * params // 4, (12 + 4) * params, 8)

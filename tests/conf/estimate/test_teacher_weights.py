@@ -11,7 +11,7 @@ from conf.parallel import Parallel
 from conf.shape import Shape
 from conf.stages.distill import DistillConfig
 from conf.stages.logits import LogitsConfig
-from tests.conf.estimate.test_memory import ALONE, LLAMA, MIXED, one_pass
+from tests.fixtures.estimates import ALONE, LLAMA, MIXED, one_pass
 from tests.fixtures.stages import STEPS
 
 # queries, keys and values 8 x 16 and their output 8 x 8; gate and up 8 x 32, down 16 x 8
