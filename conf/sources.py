@@ -17,21 +17,16 @@ from conf import dataset_card
 from conf.content import COMPRESSED, format_of
 
 FORMATS = {
-    ".txt": "text",
-    ".text": "text",
+    **dict.fromkeys((".txt", ".text"), "text"),
     ".raw": "text",  # WikiText's wiki.train.raw and wiki.train.tokens
     ".tokens": "text",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".jsonlines": "jsonl",
+    **dict.fromkeys((".jsonl", ".ndjson", ".jsonlines"), "jsonl"),
     ".json": "json",
     ".csv": "csv",
     ".tsv": "tsv",
     ".parquet": "parquet",
     ".arrow": "arrow",
-    ".html": "html",
-    ".htm": "html",
-    ".xhtml": "html",
+    **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
     ".warc": "warc",
     ".pdf": "pdf",
 }
@@ -47,10 +42,7 @@ TABLES = TEXT - {"text"}
 NOT_TEXT = {
     ".bin": "a file of Megatron's tokens or of weights; give the text that it was made from",
     ".idx": "an index of Megatron's tokens; give the text that they were made from",
-    ".zip": "an archive; unpack it",
-    ".tar": "an archive; unpack it",
-    ".tgz": "an archive; unpack it",
-    ".7z": "an archive; unpack it",
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z"), "an archive; unpack it"),
     ".pdf": "no text file; convert it to .txt",
     ".docx": "no text file; convert it to .txt",
     ".xlsx": "no text file; save it as .csv",
@@ -133,6 +125,12 @@ def is_local(source: str) -> bool:
     )
 
 
+def check_no_tokens(source: str, setting: str) -> None:
+    """Raise ValueError for the name that Megatron's token files share."""
+    if not Path(source).exists() and Path(f"{source}.bin").is_file() and Path(f"{source}.idx").is_file():
+        raise ValueError(f"{setting} names {source}, the prefix of Megatron's token files; give the text they hold")
+
+
 def select(
     source: str, setting: str, formats: Iterable[str], *, subset: str | None = None, siblings: tuple[str, ...] = ()
 ) -> Selection:
@@ -145,8 +143,7 @@ def select(
         base = Path(os.path.commonpath([one.absolute().parent for one in together]))
         named = _splits([one.absolute().relative_to(base) for one in together])
         return Selection(files=[SourceFile(path, str(_format(path)), named[together.index(path)])])
-    if not path.is_dir() and Path(f"{source}.bin").is_file() and Path(f"{source}.idx").is_file():
-        raise ValueError(f"{setting} names {source}, the prefix of Megatron's token files; give the text they hold")
+    check_no_tokens(source, setting)
     found = Selection()
     where = f"{setting.removesuffix('source')}subset"
     kept: list[tuple[Path, str, str | None]] = []

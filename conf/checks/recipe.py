@@ -32,7 +32,7 @@ from conf.recipe import Recipe
 from conf.secrets import check_no_secret
 from conf.shape import Shape
 from conf.shapes import points
-from conf.sources import CORPUS, is_local, select
+from conf.sources import CORPUS, check_no_tokens, is_local, select
 from conf.stages.blend import BlendSource
 from conf.stages.candidate_score import QuickScore
 from conf.stages.data import DataConfig
@@ -168,6 +168,7 @@ def check_source(where: str, source: str | tuple[str, ...]) -> None:
         )
     for name in names:
         path = Path(name)
+        check_no_tokens(name, where)
         # Path.glob rejects absolute patterns.
         if is_local(name) and not path.exists() and not glob.glob(name, recursive=True):  # noqa: PTH207
             raise ValueError(

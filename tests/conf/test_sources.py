@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conf.checks.recipe import check_source
-from conf.sources import TEXT, is_local, select
+from conf.sources import CORPUS, TABLES, TEXT, is_local, select
 from conf.stages.data import DataConfig
 from conf.text_encoding import decoded
 from tests.fixtures.flow import told
@@ -15,6 +15,17 @@ from tests.fixtures.flow import told
 CASES = {
     "only other suffixes": ({"a.log": "words\n", "b.md": "words\n"}, "", "(but .log files (1), .md files (1))"),
     "Megatron's tokens": ({"a.bin": "0"}, "/a.bin", "a file of Megatron's tokens or of weights; give the text"),
+    "the prefix of Megatron's tokens": (
+        {"a.bin": "0", "a.idx": "0"},
+        "/a",
+        "the prefix of Megatron's token files; give the text they hold",
+    ),
+    "half of Megatron's tokens": ({"a.bin": "0"}, "/a", "which does not exist; check the path"),
+    "nothing but links and empty files": (
+        {"a.txt": "", "b.txt": "", "c": "words\n", "state.json": "{}"},
+        "",
+        "(but empty files (2), files of the datasets library (1), files without a suffix (1))",
+    ),
     "a file without a suffix": ({"a": "words\n"}, "/a", "has no suffix and does not look like JSON"),
     "gzip in name only": ({"a.jsonl.gz": "{}\n"}, "/a.jsonl.gz", "is not a complete gzip file"),
 }
@@ -87,6 +98,55 @@ def chosen(folder: Path, source: str = "", subset: str | None = None) -> tuple[d
     """Files with their splits, and what was left out."""
     found = select(f"{folder}{source}", "data.source", TEXT, subset=subset)
     return {str(file.path.relative_to(folder)): file.split for file in found.files}, found.out()
+
+
+def test_what_lies_here_is_no_dataset_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    laid(tmp_path, "owner/name/train.txt", "owner/name/dev.txt")
+    monkeypatch.chdir(tmp_path)
+    assert is_local("owner/name") and not is_local("owner/other") and is_local("owner/n?me")
+    monkeypatch.chdir(tmp_path / "owner" / "name")
+    found = select("*.txt", "data.source", TEXT)
+    assert [(str(file.path), file.split) for file in found.files] == [("dev.txt", "validation"), ("train.txt", "train")]
+
+
+def test_files_named_one_by_one_share_their_splits(tmp_path: Path) -> None:
+    names = tuple(str(laid(tmp_path, name) / name) for name in ("a/train.txt", "b/dev.txt"))
+    for name, split in zip(names, ("train", "validation"), strict=True):
+        (file,) = select(name, "data.source", TEXT, siblings=(*names, str(tmp_path / "none.txt"))).files
+        assert (str(file.path), file.split) == (name, split)
+        (alone,) = select(name, "data.source", TEXT).files
+        assert alone.split is None
+
+
+def test_what_is_no_text_may_be_a_document(tmp_path: Path) -> None:
+    laid(tmp_path, "a.pdf", "b.docx")
+    (tmp_path / "empty.html").touch()
+    (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere")
+    found = select(str(tmp_path), "data.source", CORPUS)
+    assert [(file.path.name, file.format) for file in found.files] == [("a.pdf", "pdf"), ("empty.html", "html")]
+    assert found.out() == ".docx files (1), links to nothing (1)"
+    assert select(str(tmp_path / "a.pdf"), "data.source", CORPUS).files[0].format == "pdf"
+    for name, told_ in (("a.pdf", "no text file; convert it to .txt"), ("b.docx", "no text file; convert it")):
+        with pytest.raises(ValueError, match=told_):
+            select(str(tmp_path / name), "data.source", TEXT)
+
+
+def test_a_file_of_records_is_known_by_its_content(tmp_path: Path) -> None:
+    for name in ("records", "a.json", "b.2024"):
+        (tmp_path / name).write_text('{"text": "a"}\n{"text": "b"}\n')
+        assert select(str(tmp_path / name), "records.source", TABLES).files[0].format == "jsonl"
+    laid(tmp_path, "c.txt", "d")
+    with pytest.raises(ValueError, match=r"c\.txt, but \.txt files are not read, only \.jsonl, [^;]*$"):
+        select(str(tmp_path / "c.txt"), "records.source", TABLES)
+    with pytest.raises(ValueError, match=r"does not look like JSON, Parquet or Arrow; call it \.txt if it is plain"):
+        select(str(tmp_path / "d"), "data.source", TEXT)
+
+
+def test_a_name_of_two_splits_says_none(tmp_path: Path) -> None:
+    laid(tmp_path, "train-and-test.txt", "train.txt", "test/a-dev.txt", "test/b.txt")
+    splits = {"train-and-test.txt": "train", "train.txt": "train", "test/a-dev.txt": "validation", "test/b.txt": "test"}
+    assert chosen(tmp_path) == (splits, "")
+    assert select(str(tmp_path), "data.source", TEXT).own_splits == {"train": 2, "validation": 1, "test": 1}
 
 
 @pytest.mark.parametrize(
