@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from conf.branches import trunks
 from conf.checks.recipe import teacher_shape
 from conf.load import load
-from conf.mix import mix_told, phases_as_json, phases_told
 from tests.fixtures.flow import RECIPE, told
 
 ROWS = ["teacher.global_batch=16", "teacher.micro_batch=16", "distill.global_batch=16", "distill.micro_batch=16"]
@@ -106,22 +104,6 @@ def test_just_within(overrides: list[str]) -> None:
     load(str(RECIPE), [*ROWS, *overrides])
 
 
-def test_branches_share_their_phases() -> None:
-    """The trunks have one key in all of them, and say nothing of steps that they do not make."""
-    recipe = load(str(RECIPE), [*ROWS, SHARED, *WSD, "students.depth.branches=[5, 10]"])
-    first, *others = (trunks(recipe, name)[0] for name in ("depth", "depth-5", "depth-10"))
-    assert all(first.identity() == other.identity() for other in others) and first.until == 4
-    ends = [[phase["until_step"] for phase in phases_as_json(trunk) or []] for trunk in trunks(recipe, "depth")]
-    assert ends == [[4], [6, 8], [6, 16]]
-    told = [line for line in phases_told(recipe) if line.startswith("distill of depth-")]
-    assert [line.partition(" (")[0] for line in told] == [
-        "distill of depth-5: phase 1 of 2, steps 1 to 5",
-        "distill of depth-10: phase 1 of 2, steps 1 to 6",
-        "distill of depth-10: phase 2 of 2, steps 7 to 10",
-    ]
-    assert told[0].endswith("; the training ends in it") and told[2].endswith("; the training ends in it")
-
-
 def test_a_teacher_grows_with_its_phases() -> None:
     """What follows may read as much as it was taught."""
     longer = [*ROWS, LONG, "evaluate.seq_length=512", "distill.seq_length=512"]
@@ -129,50 +111,3 @@ def test_a_teacher_grows_with_its_phases() -> None:
     assert shape and (shape.max_position_embeddings, shape.rope_theta) == (512, 50000)
     with pytest.raises(ValueError, match=r"seq_length is 512 but the model's maximum sequence length is 256"):
         load(str(RECIPE), [*ROWS, "evaluate.seq_length=512"])
-
-
-def test_the_plan_tells_the_phases() -> None:
-    lines = phases_told(load(str(RECIPE), [*ROWS, LONG]))
-    assert lines == [
-        "teacher: phase 1 of 2, steps 1 to 30 (30,720 tokens): 16 sequences of 64 a step, 16 in a micro-batch",
-        "teacher: phase 2 of 2, steps 31 to 60 (30,720 tokens): 2 sequences of 512 a step, 2 in a micro-batch, rotary"
-        " base 50,000",
-    ]
-    rates = phases("distill", "until: 0.5", "until: 1, schedule: linear, min_lr: 0")
-    (first, second) = phases_told(load(str(RECIPE), [*ROWS, rates]))
-    assert first.startswith("distill of depth, distill of width: phase 1 of 2, steps 1 to 3 (3,072 tokens)")
-    assert first.endswith(", constant rate 0.001, warm-up 1") and second.endswith(", linear rate 0.001 to 0")
-    assert phases_told(load(str(RECIPE), ROWS)) == []
-
-
-def test_the_plan_tells_the_phases_to_programs() -> None:
-    recipe = load(str(RECIPE), [*ROWS, LONG, phases("distill", "until: 0.5", "until: 1, schedule: linear, min_lr: 0")])
-    first, second = phases_as_json(recipe.teacher) or []
-    assert first == {
-        "first_step": 1,
-        "until_step": 30,
-        "until_tokens": 30 * 1024,
-        "seq_length": 64,
-        "global_batch": 16,
-        "micro_batch": 16,
-    }
-    longer = {"until_step": 60, "until_tokens": 60 * 1024, "seq_length": 512, "global_batch": 2, "micro_batch": 2}
-    assert second == first | longer | {"first_step": 31, "rope_theta": 50000}
-    (_, decay) = phases_as_json(recipe.distill_of("depth")) or []
-    assert {name: decay[name] for name in ("lr", "min_lr", "warmup_steps", "schedule")} == {
-        "lr": 1e-3,
-        "min_lr": 0,
-        "warmup_steps": 0,
-        "schedule": {"name": "linear"},
-    }
-    scaled = load(
-        str(RECIPE), [*ROWS, phases("teacher", "until: 1, rope_scaling: {rope_type: yarn, factor: 2, beta_fast: 16}")]
-    )
-    (only,) = phases_as_json(scaled.teacher) or []
-    assert only["rope_scaling"] == {"rope_type": "yarn", "factor": 2, "beta_fast": 16} and "rope_theta" not in only
-    assert phases_as_json(scaled.distill) is phases_as_json(recipe.data) is None
-
-
-def test_the_mix_is_told_in_blocks() -> None:
-    more = ["blend.sources.more.source=world", "blend.stages=[{until: 1, weights: {data: 1, more: 1}}]", LONG, *ROWS]
-    assert "teacher: 120 blocks of 512, stage 1 to 120 (step 60)" in mix_told(load(str(RECIPE), more))

@@ -8,7 +8,7 @@ from conf.stages.contamination import ContaminationConfig
 
 
 def test_a_report_takes_nothing_out() -> None:
-    assert ContaminationConfig().taken_out is None
+    assert ContaminationConfig().taken_out is None and ContaminationConfig().min_coverage == 0.5
 
 
 @pytest.mark.parametrize("action", ["drop", "cut"])

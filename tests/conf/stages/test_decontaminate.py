@@ -15,7 +15,8 @@ def test_questions_are_looked_for_without_worked_examples() -> None:
 
 @pytest.mark.parametrize("entry", ["gsm8k/12", "high_school_physics/0", "0123456789abcdef"])
 def test_a_question_or_a_document_may_be_allowed(entry: str) -> None:
-    assert Decontaminate(reviewed=(entry,)).reviewed == (entry,)
+    allowed = Decontaminate(reviewed=(entry,))
+    assert (allowed.reviewed, allowed.min_coverage) == ((entry,), 0.5)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,11 @@ def test_answers_that_are_just_possible(settings: dict[str, Any]) -> None:
     assert GenerateConfig.model_validate(PROMPTS | settings)
 
 
+def test_answers_are_the_most_likely_unless_told() -> None:
+    plain = GenerateConfig.model_validate(PROMPTS)
+    assert (plain.samples, plain.temperature, plain.top_p) == (1, 0, 1)
+
+
 @pytest.mark.parametrize("prompts", ["a.txt", ["a.txt", "world"]])
 def test_prompts_are_one_source_or_several(prompts: str | list[str]) -> None:
     names = GenerateConfig.model_validate(PROMPTS | {"prompts": prompts}).sources

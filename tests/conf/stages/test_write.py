@@ -16,6 +16,10 @@ def write(**settings: Any) -> WriteConfig:
     return WriteConfig.model_validate({"documents": 9} | settings)
 
 
+def test_documents_are_drawn_from_the_whole_distribution_unless_told() -> None:
+    assert (write().top_p, write().temperature) == (1, 1)
+
+
 def test_a_document_counts_with_the_token_before_it() -> None:
     assert write(prompt_tokens=5, max_new_tokens=10).length == 16
     write(prompt_tokens=5, max_new_tokens=10).check_longest(16)
