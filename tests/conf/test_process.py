@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
+
+import pytest
+
+from conf.process import die_with_parent
 
 DIES = """
 import os, signal, sys, time
@@ -52,3 +57,9 @@ def test_a_process_ends_with_its_parent() -> None:
 
 def test_orphans_are_adopted() -> None:
     assert ran(ADOPTS) == "True"
+
+
+def test_a_signal_that_there_is_not_is_told() -> None:
+    with pytest.raises(OSError, match=r"prctl\(1\) failed: Invalid argument") as caught:
+        die_with_parent(9999)
+    assert caught.value.errno == errno.EINVAL

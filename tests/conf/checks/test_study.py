@@ -33,6 +33,8 @@ def values(*overrides: str) -> dict[str, Any]:
         ([study("distill.lrr: [1, 2]")], "study.space.distill.lrr is no key of this recipe: distill has no lrr; the"),
         ([study("students.dept.prune.num_layers: [1, 2]")], "students has no dept; the nearest is depth"),
         ([study("students.depth.distill.lrr: [1, 2]")], "students.depth.distill has no lrr; the nearest is lr"),
+        ([study("logits.topk: [4, 8]")], "logits has no topk; the nearest is top_k"),
+        ([study("zzz.lr: [1, 2]")], "a recipe has no zzz; choose one of description, engine, project, data"),
         ([study("distill.lr.low: [1, 2]")], "distill.lr has no low"),
         ([study("distil.lr: [1, 2]")], "a recipe has no distil; the nearest is distill"),
         ([study("evaluate.sequences: [4, 8]")], "changes how models are measured, not the models"),
@@ -59,6 +61,24 @@ def values(*overrides: str) -> dict[str, Any]:
 )
 def test_a_study_that_cannot_run_is_refused(overrides: list[str], part: str) -> None:
     assert part in told(*overrides)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        study(by="mmlu"),
+        study("logits.top_k: [4, 8]"),
+        study("students.depth.prune.num_layers: [1, 2]"),
+        study(model="depth-pruned"),
+    ],
+)
+def test_a_study_of_keys_and_metrics_that_there_are(given: str) -> None:
+    assert load(str(RECIPE), [given]).study
+
+
+def test_trainings_of_engine_nemo_cannot_be_compared_yet() -> None:
+    with pytest.raises(ValueError, match="engine is nemo, whose trainings a study cannot compare yet"):
+        load("qwen3-8b-depth-6b-nemo", [study()])
 
 
 @pytest.mark.parametrize(
