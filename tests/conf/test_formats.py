@@ -6,7 +6,18 @@ import dataclasses
 
 import pytest
 
-from conf.formats import FORMATS, KVFormat, QuantFormat, Widths, kv_misfit, misfit, why_not
+from conf.formats import (
+    BLOCKS,
+    FORMATS,
+    Calibrator,
+    KVFormat,
+    QuantFormat,
+    Widths,
+    algorithm_of,
+    kv_misfit,
+    misfit,
+    why_not,
+)
 
 BITS = {"e4m3": 1 + 4 + 3, "e2m1": 1 + 2 + 1, "int8": 8, "int4": 4}
 WEIGHTS = {
@@ -89,3 +100,17 @@ def test_an_nvfp4_cache_needs_heads_in_blocks_of_16(kv: KVFormat, width: int, fi
 def test_a_reason_is_known_or_general() -> None:
     assert "per block" in why_not("nvfp4", "smoothquant")
     assert "does not export" in why_not("fp8", "awq_full")
+
+
+@pytest.mark.parametrize(
+    ("calibrator", "algorithm"), [("max", "NVFP4"), ("awq_lite", "NVFP4_AWQ"), ("awq_full", "NVFP4_AWQ")]
+)
+def test_a_calibrator_that_smooths_changes_the_algorithm(calibrator: Calibrator, algorithm: str) -> None:
+    assert algorithm_of("nvfp4_mlp_only", calibrator) == algorithm
+    assert algorithm_of("int4_awq", calibrator) == "W4A16_AWQ"
+
+
+def test_blocks_that_may_be_chosen_and_those_that_are_squares() -> None:
+    assert {name for name, form in FORMATS.items() if form.free_block} == {"fp8_pb_wo", "int4_awq", "w4a8_awq"}
+    assert {name for name, form in FORMATS.items() if form.square} == {"fp8_pb_wo"}
+    assert BLOCKS == (16, 32, 64, 128) and FORMATS["fp8_pb_wo"].block == FORMATS["w4a8_awq"].block == 128

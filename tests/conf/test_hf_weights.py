@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +157,32 @@ def test_the_first_missing_tensor_is_told(tmp_path: Path) -> None:
             check_weights(tmp_path, {each: size for each, size in lacking.items() if each != name}, shape)
         needs = f"{tmp_path} has no tensor {name}, which its config.json needs; download the model again{hint}"
         assert str(caught.value) == needs
+
+
+@pytest.mark.parametrize(
+    ("names", "more"), [(["a"], ""), (["a", "b"], " (and 1 more)"), (["c", "a", "b"], " (and 2 more)")]
+)
+def test_tensors_without_a_place_are_counted(names: list[str], more: str, tmp_path: Path) -> None:
+    shape = Shape.model_validate(SIZES)
+    whole = {
+        name: Stored(file=tmp_path, dtype="BF16", shape=size, start=0, end=0) for name, size in needed(shape).items()
+    }
+    left = {name: Stored(file=tmp_path, dtype="BF16", shape=(2,), start=0, end=0) for name in names}
+    with pytest.raises(ValueError) as caught:
+        check_weights(tmp_path, whole | left, shape)
+    assert f"holds the tensor a{more}, which its config.json gives no place" in str(caught.value)
+
+
+def test_a_tensor_of_another_shape_or_type_is_told(tmp_path: Path) -> None:
+    shape = Shape.model_validate(SIZES)
+    for change, words in (
+        ({"shape": (41,)}, "is (41,) where config.json needs (40,)"),
+        ({"dtype": "I8"}, "stored as I8"),
+    ):
+        tensors = {
+            name: Stored(file=tmp_path, dtype="F16", shape=size, start=0, end=0) for name, size in needed(shape).items()
+        }
+        tensors["model.norm.weight"] = dataclasses.replace(tensors["model.norm.weight"], **change)
+        with pytest.raises(ValueError) as caught:
+            check_weights(tmp_path, tensors, shape)
+        assert words in str(caught.value)

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from conf.engines.table import CACHES, ENGINES, ROWS, EngineName, Generation
-from conf.formats import BLOCKS, FORMATS, Calibrator, KVFormat, QuantFormat, algorithm_of
+from conf.formats import BLOCKS, FORMATS, KVFormat, QuantFormat, algorithm_of
 from tests.fixtures.readmes import ROOT, section
 
 ENGINE_NAMES: tuple[EngineName, ...] = get_args(EngineName)
@@ -52,14 +52,6 @@ def test_blocks_are_those_of_formats_with_a_choice() -> None:
 def test_generations_are_known() -> None:
     rows = [*ROWS.values(), *CACHES.values(), *ENGINES.values()]
     assert {name for row in rows for name in row.on} <= set(get_args(Generation))
-
-
-@pytest.mark.parametrize(
-    ("calibrator", "algorithm"), [("max", "NVFP4"), ("awq_lite", "NVFP4_AWQ"), ("awq_full", "NVFP4_AWQ")]
-)
-def test_a_calibrator_that_smooths_changes_the_algorithm(calibrator: Calibrator, algorithm: str) -> None:
-    assert algorithm_of("nvfp4_mlp_only", calibrator) == algorithm
-    assert algorithm_of("int4_awq", calibrator) == "W4A16_AWQ"
 
 
 def test_the_readme_names_versions_and_what_was_run() -> None:
