@@ -153,6 +153,13 @@ def test_whole_scores_are_counted_where_they_are_capped(settings: dict[str, Any]
     assert found[0] > found[1]
 
 
+def test_an_unknown_vocabulary_has_neither_rows_nor_logits() -> None:
+    shape = STUDENT.model_copy(update={"vocab_size": None})
+    numbers = estimate(entry(), type(MODELS)(**vars(MODELS) | {"after": shape}))
+    assert numbers.disk == num_params(shape), "all of it in 8 bits"
+    assert numbers.job and numbers.job.peak("cpu").logits == 0
+
+
 def test_an_untied_output_is_not_quantized() -> None:
     shape = STUDENT.model_copy(update={"tie_word_embeddings": False})
     models = type(MODELS)(**vars(MODELS) | {"after": shape, "weight_bytes": 4})

@@ -63,6 +63,12 @@ def test_scores_by_gradient_keep_the_activations(method: str) -> None:
     assert found.activations == (kept if method == "gradient" else passed)
 
 
+def test_an_unknown_vocabulary_has_no_logits() -> None:
+    shape = STUDENT.model_copy(update={"vocab_size": None})
+    job = estimate(SensitivityConfig.model_validate(SCORES), Models(**vars(MODELS) | {"after": shape})).job
+    assert job and job.peak("cpu").logits == 0
+
+
 @pytest.mark.parametrize(("method", "each"), [("gradient", 2 * 8), ("kl_div", 10)])
 def test_whole_scores_are_counted_where_they_are_capped(method: str, each: int) -> None:
     """transformers holds those of a layer, and by gradient keeps tanh and softmax of all in fp32."""
