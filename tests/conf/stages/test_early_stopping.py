@@ -50,6 +50,7 @@ def test_no_engine_opens_a_model_that_learns() -> None:
         ({"best_by": "gsm8k"}, "best_by is gsm8k but evaluate_every is empty"),
         ({"best_by": "mmlu"}, "best_by is mmlu but evaluate_every is empty"),
         ({"evaluate_every": 11}, "evaluate_every is 11, more than the 10 steps; choose at most 10"),
+        ({"steps": 1, "warmup_steps": 0, "evaluate_every": 2}, "evaluate_every is 2, more than the 1 steps"),
         ({"min_delta": 0.1}, "min_delta is 0.1 but patience is empty"),
         ({"evaluate_limit": 5}, "evaluate_limit and evaluation need evaluate_every"),
     ],
