@@ -89,6 +89,8 @@ WINDOWS: dict[str, tuple[str, dict[str, Any]]] = {
         {"sliding_window": 16, "layer_types": ["full_attention", *["sliding_attention"] * 63]},
     ),
     "of two of three": ("gemma3_text", {"sliding_window": 16, "sliding_window_pattern": 3}),
+    "of one token": ("mistral", {"sliding_window": 1}),
+    "of no layer": ("gemma3_text", {"sliding_window": 16, "sliding_window_pattern": 1}),
     "longer than a sequence": ("gemma3_text", {"sliding_window": 64}),
 }
 
@@ -109,6 +111,8 @@ def test_the_windows_are_those_of_transformers(case: str) -> None:
 
 BROKEN_WINDOWS: dict[str, tuple[str, dict[str, Any], str]] = {
     "a word": ("mistral", {"sliding_window": "4k"}, "has sliding_window '4k'; it must be a whole number above 0"),
+    "of no token": ("mistral", {"sliding_window": 0}, "has sliding_window 0; it must be a whole number above 0"),
+    "true": ("mistral", {"sliding_window": True}, "has sliding_window True; it must be a whole number above 0"),
     "none, but layers": ("gemma3_text", {"sliding_window": None}, "has sliding_window None; it must be a whole number"),
     "none, but every other": ("gemma2", {"sliding_window": None}, "has sliding_window None; it must be a whole number"),
     "not switched on": (
