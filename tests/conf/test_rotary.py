@@ -73,7 +73,7 @@ def test_a_part_of_a_head_is_an_even_number_of_channels() -> None:
     partly = HEADS | {"model_type": "phi3"}
     assert rope(partly | {"partial_rotary_factor": 0.75}).share == 0.75  # 12 of 16
     assert rope(partly | {"partial_rotary_factor": 0.125}).share == 0.125  # 2, the fewest
-    for share in (0.0625, 0.1875, 1.5):  # 1, 3 and 24 channels
+    for share in (0.05, 0.0625, 0.1875, 1.5):  # none, 1, 3 and 24 channels
         with pytest.raises(
             ValueError, match=f"partial_rotary_factor {share:g}, which is {16 * share:g} of a head's 16"
         ):
