@@ -151,6 +151,17 @@ def test_a_fused_layer_left_unquantized_is_told(name: str, tmp_path: Path) -> No
     assert all("runs q_proj, k_proj and v_proj as one matrix" in each.why[0] for each in judged.values())
 
 
+@pytest.mark.parametrize(("scales", "same"), [((1, 1, 1), True), ((1, 2, 1), False), ((1, None, 1), False)])
+def test_fused_layers_need_one_smoothing(scales: tuple[int | None, ...], same: bool, tmp_path: Path) -> None:
+    def change(tensors: Tensors) -> None:
+        for name, scale in zip(("q_proj", "k_proj", "v_proj"), scales, strict=True):
+            if scale is not None:
+                tensors[f"{LAYER}.self_attn.{name}.pre_quant_scale"] = np.full(256, scale, np.float16)
+
+    told = f"keeps one pre_quant_scale for q_proj, k_proj and v_proj, but theirs differ ({LAYER}.self_attn)"
+    assert write(tmp_path / "m", "W4A16_AWQ", change=change)["tensorrt_llm"].why == (() if same else (told,))
+
+
 def test_what_tensorrt_llm_reads_without_asking_must_be_there(tmp_path: Path) -> None:
     gone = f"{LAYER}.mlp.down_proj.pre_quant_scale"
     judged = write(tmp_path / "m", "W4A16_AWQ", change=lambda tensors: tensors.pop(gone))
