@@ -62,6 +62,7 @@ SENTENCES: dict[str, tuple[dict[str, Any], str]] = {
     "unknown": ({"other": {"size": 1, "shere": 1}}, "other.shere is not a setting; the nearest known key is share"),
     "unknown first": ({"flag": None, "titel": 1}, "titel is not a setting; the nearest known key is title"),
     "missing": ({"other": {}}, "other.size is missing; set it"),
+    "missing twice": ({"other": {}, "named": {"a": {}}}, "named.a.size is missing; set it"),
     "own": ({"even": 1}, "even: it is odd"),
     "named": ({"even": 3}, "even must be even"),
     "union": ({"either": "x"}, "either is 'x'; it must be a whole number, or a list, as in [a, b]"),
