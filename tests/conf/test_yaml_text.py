@@ -151,3 +151,25 @@ def test_what_is_written_is_read_back(values: dict[str, Any]) -> None:
 
 def test_what_is_written_keeps_its_order() -> None:
     assert yaml_text.dump({"teacher": {"b": 1, "a": 2}, "data": "x"}) == "teacher:\n  b: 1\n  a: 2\ndata: x\n"
+
+
+@pytest.mark.parametrize(("items", "taken"), [(3998, True), (3999, False)])
+def test_values_are_counted_with_their_aliases_written_out(items: int, taken: bool) -> None:
+    """The whole, a list and its items, and another list of the same twice: 3 n + 5 values."""
+    text = f"a: &a [{', '.join(['1'] * items)}]\nb: [*a, *a]\n"
+    if taken:
+        assert yaml_text.parse(text)["b"][1] == [1] * items
+    else:
+        with pytest.raises(yaml_text.Refused, match="more than 12,000 values"):
+            yaml_text.parse(text)
+
+
+@pytest.mark.parametrize(("around", "taken"), [(14, True), (15, False)])
+def test_depth_is_counted_through_aliases(around: int, taken: bool) -> None:
+    """The whole, lists around it, and 15 lists in one another."""
+    text = f"a: &a {'[' * 15}{']' * 15}\nb: {'[' * around}*a{']' * around}\n"
+    if taken:
+        assert yaml_text.parse(text)["b"]
+    else:
+        with pytest.raises(yaml_text.Refused, match="nested more than 30 deep"):
+            yaml_text.parse(text)
