@@ -35,8 +35,6 @@ OTHER = "is not supported by engine nemo; remove it or use engine megatron"
             "students.depth.rounds is not supported by engine nemo",
         ),
         ([f"students.depth.sft={SFT}", "records.source=a.jsonl"], "students.depth.sft is not supported"),
-        (["distill.phases=[{until: 1}]"], "phases are not supported by engine nemo"),
-        ([*TRAINED, "teacher.phases=[{until: 1}]"], "phases are not supported by engine nemo"),
         (["sweep={}"], f"sweep {OTHER}"),
         (["logits={seq_length: 4096}"], f"logits {OTHER}"),
         (["blend.sources.more={source: world, weight: 1}"], f"blend {OTHER}"),

@@ -111,3 +111,12 @@ def test_a_teacher_grows_with_its_phases() -> None:
     assert shape and (shape.max_position_embeddings, shape.rope_theta) == (512, 50000)
     with pytest.raises(ValueError, match=r"seq_length is 512 but the model's maximum sequence length is 256"):
         load(str(RECIPE), [*ROWS, "evaluate.seq_length=512"])
+
+
+@pytest.mark.parametrize("stage", ["teacher", "distill"])
+def test_engine_nemo_has_no_phases(stage: str) -> None:
+    trained = ["teacher.steps=40", "teacher.validate_every=10", "teacher.weight_decay=0.01", "teacher.adam_beta2=0.999"]
+    given = [*trained, "teacher.seed=1234", phases(stage, "until: 1")]
+    with pytest.raises(ValueError, match="phases are not supported by engine nemo; remove them or use engine megatron"):
+        load("qwen3-8b-depth-6b-nemo", given)
+    assert load("qwen3-8b-depth-6b", given[-1:] if stage == "distill" else given)
