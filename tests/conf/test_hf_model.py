@@ -292,7 +292,3 @@ def test_dimensions_and_tokens_of_a_real_model(shared_data: Path) -> None:
     assert num_params(shape_of(stories)) == 260_032
     assert num_tokens(stories) == shape_of(stories).vocab_size == 512
     assert num_tokens(shared_data / "tokenizers" / "llama3-hf") == 128_256
-
-
-def test_recipe_without_training_needs_no_validation_split(model: Path) -> None:
-    load(TINY, [*pretrained(model), "distill=null", "data.validation_share=0"])

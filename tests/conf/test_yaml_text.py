@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -173,3 +174,10 @@ def test_depth_is_counted_through_aliases(around: int, taken: bool) -> None:
     else:
         with pytest.raises(yaml_text.Refused, match="nested more than 30 deep"):
             yaml_text.parse(text)
+
+
+def test_what_is_no_yaml_is_told_with_its_line() -> None:
+    with pytest.raises(yaml.YAMLError) as caught:
+        yaml_text.parse("a: [1\nb: 2\n")
+    assert yaml_text.problem(caught.value) == "line 2: expected ',' or ']', but got ':'"
+    assert yaml_text.problem(yaml.YAMLError("odd")) == "odd"

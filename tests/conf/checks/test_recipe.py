@@ -9,6 +9,7 @@ import pytest
 
 from conf.load import load
 from tests.fixtures.flow import RECIPE, told
+from tests.fixtures.model import write_model
 
 TINY = str(RECIPE)
 
@@ -59,13 +60,6 @@ MISFITS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "layers of the student over pipeline stages": (
         [*parallel("distill", "pipeline", 3), "distill.global_batch=4"],
         ("distill.parallel.pipeline is 3", "2 layers of student depth", "choose a divisor"),
-    ),
-    "a student's own distillation": (
-        [
-            "students.depth.distill={steps: 3, seq_length: 999, global_batch: 4, micro_batch: 4, lr: 1e-3, min_lr: 0,"
-            " warmup_steps: 1}"
-        ],
-        ("students.depth.distill.seq_length is 999", "256", "choose at most 256"),
     ),
     "layers over pipeline stages when pruning": (
         parallel("students.depth.prune", "pipeline"),
@@ -295,3 +289,9 @@ def test_the_worlds_quiz_needs_the_world(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("text\n")
     assert "data.source is not 'world'; use a folder of MMLU's CSVs" in told(f"data.source={tmp_path / 'text.txt'}")
     load(TINY, [f"data.source=[world, {tmp_path / 'text.txt'}]"])
+
+
+def test_a_model_has_a_row_for_each_of_its_tokens(tmp_path: Path) -> None:
+    """300 of both; where nothing is trained, nothing is validated."""
+    given = ["teacher.shape=null", f"teacher.model={write_model(tmp_path / 'model')}", "teacher.steps=0"]
+    load(TINY, [*given, "distill=null", "data.validation_share=0"])
