@@ -193,3 +193,15 @@ def test_ranks_share_the_logits_that_are_stored() -> None:
 def test_the_device_decides_what_a_process_holds() -> None:
     assert memory.passing(LLAMA, one_pass("cpu"), ALONE).other == memory.LIBRARIES
     assert memory.passing(LLAMA, one_pass("cuda"), ALONE).other == memory.CUDA_CONTEXT
+
+
+def test_all_causes_add_up() -> None:
+    assert Memory().total == 0
+    given = {cause: 10**number for number, cause in enumerate(memory.CAUSES)}
+    assert Memory(**given).total == 1_111_111
+
+
+def test_an_unknown_vocabulary_is_scored_without_logits() -> None:
+    unknown = LLAMA.model_copy(update={"vocab_size": None})
+    assert memory.scoring(unknown, PARAMS, one_pass()).logits == 0
+    assert memory.passing(unknown, one_pass(), ALONE).logits == 0

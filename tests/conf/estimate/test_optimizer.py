@@ -71,3 +71,16 @@ def test_states_of_divided_experts_have_fewer_ranks() -> None:
     assert optimizer.held(params, MIXED, shared) == 4 * (3 * (params - experts) // 4 + 3 * experts // 2)
     muon = config(MIXED, parallel={"processes": 8, "tensor": 2, "expert": 2, "sequence": True}, optimizer="muon")
     assert optimizer.single_moment(MIXED, muon.parallel, muon) == 4 * (EXPERTS // 4 + OTHERS // 2)
+
+
+def test_a_checkpoint_has_weights_two_moments_and_an_average() -> None:
+    assert optimizer.in_checkpoint(LLAMA, config()) == 4 * 3 * PARAMS
+    assert optimizer.in_checkpoint(LLAMA, config(average={"kind": "ema"})) == 4 * 4 * PARAMS
+    muon = config(optimizer="muon", parallel={"processes": 2, "pipeline": 2})
+    assert optimizer.in_checkpoint(LLAMA, muon) == 4 * (3 * PARAMS - 4 * MATRICES), "all stages are in it"
+
+
+def test_pipeline_stages_have_their_layers_alone() -> None:
+    staged = config(optimizer="muon", parallel={"processes": 2, "pipeline": 2})
+    assert optimizer.single_moment(LLAMA, staged.parallel, staged) == 2 * MATRICES
+    assert optimizer.of_experts(MIXED, staged.parallel) == 2 * EXPERTS
