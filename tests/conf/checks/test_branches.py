@@ -10,6 +10,9 @@ from tests.fixtures.flow import RECIPE, told
 WSD = ["distill.steps=20", "distill.schedule={name: wsd, decay_share: 0.2}"]
 LATE = "students.late={{branch_of: depth, prune: {{num_layers: 2, parallel: {{threads: 1}}}}, distill: {{{}}}}}"
 BASE = "students.depth.branches=[]"
+ROUNDS = (
+    "students.depth={prune: null, rounds: [{prune: {num_layers: 2}, distill: {begun: 1}}, {prune: {hidden_size: 16}}]}"
+)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +40,7 @@ BASE = "students.depth.branches=[]"
         ),
         ([*WSD, "distill.retry={}", BASE], "distill.retry may give some of them a smaller rate; remove retry"),
         ([*WSD, "distill.begun=3"], "distill.begun is 3, but it is filled in"),
+        ([*WSD, ROUNDS], "students.depth.rounds.1.distill.begun is 1, but it is filled in"),
     ],
 )
 def test_branches_that_cannot_be_are_refused(overrides: list[str], part: str) -> None:

@@ -119,4 +119,5 @@ def test_engine_nemo_has_no_phases(stage: str) -> None:
     given = [*trained, "teacher.seed=1234", phases(stage, "until: 1")]
     with pytest.raises(ValueError, match="phases are not supported by engine nemo; remove them or use engine megatron"):
         load("qwen3-8b-depth-6b-nemo", given)
+    assert load("qwen3-8b-depth-6b-nemo", given[:-1]).engine == "nemo"
     assert load("qwen3-8b-depth-6b", given[-1:] if stage == "distill" else given)
