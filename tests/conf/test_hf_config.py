@@ -59,6 +59,15 @@ def test_the_rotary_embedding_is_read_as_transformers_reads_it(given: dict[str, 
     assert len(ours.values) == (0 if ours.kind == "default" else 4)
 
 
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [("gemma3_text", {}), ("llama", {"rope_parameters": {"rope_theta": 7e4, "rope_type": "default"}})],
+)
+def test_a_base_that_is_named_elsewhere_is_not_written_twice(kind: str, given: dict[str, Any]) -> None:
+    assert "rope_theta" not in completed({"model_type": kind} | SIZES | given)
+    assert completed({"model_type": "llama"} | SIZES)["rope_theta"] == 10_000
+
+
 def test_every_end_of_sequence_id_counts() -> None:
     assert stop_ids(None, 2, [3, 2], []) == {2, 3}
 
