@@ -1,15 +1,13 @@
-"""Which split a text falls into, which files are read once, and which files of a dataset are copied as its terms."""
+"""Which split a text falls into, and which files are read once."""
 
 from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 
 from conf.stages.data import DataConfig
-from jobs.corpus import cards
 from jobs.corpus.sources import parts, split_of
 
 TEXTS = [f"text {number}" for number in range(4000)]
@@ -58,14 +56,3 @@ def test_equal_files_are_read_once_and_five_are_named(tmp_path: Path) -> None:
     notes.clear()
     parts(config(source=str(tmp_path / "*.txt")), notes)
     assert Counter("more are" in note for note in notes) == {False: 5}
-
-
-def test_terms_of_up_to_a_mebibyte_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    snapshot, output = tmp_path / "snapshot", tmp_path / "output"
-    (snapshot / "LICENSES").mkdir(parents=True)
-    for name, size in {"README.md": 1 << 20, "LICENSE": (1 << 20) + 1, "COPYING.txt": 5, "data.csv": 5}.items():
-        (snapshot / name).write_bytes(b"x" * size)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **_: str(snapshot))
-    cards.copy_cards(("world", str(tmp_path / "here.txt"), "owner/name@abc"), output)
-    copied = [str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()]
-    assert sorted(copied) == ["cards/owner--name/COPYING.txt", "cards/owner--name/README.md"]
