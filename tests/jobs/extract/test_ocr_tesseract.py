@@ -4,8 +4,10 @@ real one."""
 from __future__ import annotations
 
 import shutil
+import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,6 +43,20 @@ def test_tesseract_is_stopped_in_time(monkeypatch: pytest.MonkeyPatch, tmp_path:
         with pytest.raises(Failed, match="timed out"):
             TesseractEngine(Ocr()).read(PICTURE, time.monotonic() + seconds)
     assert time.monotonic() - begin < 30
+
+
+def test_a_page_without_time_is_hardly_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+
+    def run(command: list[str], timeout: float, **_: Any) -> None:
+        given.append(timeout)
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    for seconds in (-5, 7):
+        with pytest.raises(Failed, match="timed out"):
+            TesseractEngine(Ocr()).read(PICTURE, time.monotonic() + seconds)
+    assert 0 < given[0] < 0.1 and 6 < given[1] <= 7
 
 
 def test_tesseract_that_is_gone_ends_the_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
