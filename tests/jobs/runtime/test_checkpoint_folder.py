@@ -65,9 +65,15 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
         (partial / "weights").write_text("half")
         raise OSError("the disk is full")
 
-    with pytest.raises(OSError, match="the disk is full"):
-        checkpoints.publish(tmp_path, 1, 2, fail)
-    assert list(tmp_path.iterdir()) == []
+    def gone(partial: Path) -> dict[str, Any]:
+        partial.rmdir()
+        raise OSError("the disk is gone")
+
+    folder = tmp_path / "a job's" / "checkpoints"
+    for write, words in ((fail, "the disk is full"), (gone, "the disk is gone")):
+        with pytest.raises(OSError, match=words):
+            checkpoints.publish(folder, 1, 2, write)
+        assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -116,7 +122,8 @@ def test_no_checkpoints_are_none(tmp_path: Path) -> None:
 def test_a_kept_one_outlives_the_others(tmp_path: Path) -> None:
     folder, state = tmp_path / "checkpoints", tmp_path / "state"
     published(folder, 1, 2)
-    (state / "old").mkdir(parents=True)
+    checkpoints.keep(folder, 2, state)
+    (state / "old").mkdir()
     checkpoints.keep(folder, 1, state)
     assert [path.name for path in state.iterdir()] == ["step-00000001"]
     kept, notes = checkpoints.newest_sound(state) or (tmp_path, {})
