@@ -178,7 +178,7 @@ def test_the_form_with_more_of_its_words_counts() -> None:
     """All options beside a part of the question; the larger share first."""
     options = tuple(" ".join(part(first, first + 5)) for first in (100, 200))
     index = QuestionIndex([numbered(20, options), Question("quiz", "o", " ".join(part(300, 315)))])
-    text = " ".join([*part(6, 20), *options, *part(300, 315)])
+    text = " ".join(["other", *part(300, 315), *part(6, 20), *options])
     matches = index.find(text)
     assert [(match.question.id, match.coverage) for match in matches] == [("o", 1), ("n", 24 / 30)]
     assert index.excerpt(text, matches[0]) == " ".join(part(300, 315))
