@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,15 @@ def test_a_checkpoint_holds_notes_and_digests(tmp_path: Path) -> None:
     assert (folder.name, notes["step"], notes["note"]) == ("step-00000007", 7, ".partial-7")
     assert notes["digests"] == {"part/weights": hashlib.sha256(b".partial-7").hexdigest()}
     assert sorted(path.name for path in folder.iterdir()) == ["part", "state.json"]
+
+
+def test_all_of_a_checkpoint_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files and folders, and its name after them."""
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(Path(f"/proc/self/fd/{number}").readlink().name))
+    published(tmp_path, 7)
+    assert synced[:2] == ["weights", "state.json"] and synced[-1] == tmp_path.name
+    assert sorted(synced[2:-1]) == [".partial-7", "part"]
 
 
 @pytest.mark.parametrize(("keep", "left"), [(1, ["step-00000300"]), (2, ["step-00000020", "step-00000300"])])
