@@ -19,6 +19,7 @@ from jobs.megatron import inputs, record_logits
 from jobs.megatron import model as megatron
 from jobs.tokens.logit_store import LogitStore, read_manifest
 from jobs.tokens.masked import MaskedWriter
+from jobs.tokens.packing import PackedRecords
 from tests.fixtures.families import logits, random_model
 from tests.jobs.test_families import SIZES
 
@@ -112,6 +113,16 @@ def test_no_more_than_the_vocabulary_is_stored(store: Callable[..., Path], tmp_p
     with pytest.raises(ValueError, match=r"sft\.top_k is 25 but the vocabulary has 24 tokens; choose at most 24"):
         store("records", top_k=25)
     assert read_manifest(store("records", top_k=24))["splits"]["train"]["left_out"] == pytest.approx(0, abs=1e-5)
+
+
+def test_a_row_longer_than_a_shard_has_its_own(
+    store: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for split in SPLITS:
+        records(tmp_path, split, 4)
+    monkeypatch.setattr(record_logits, "SHARD_TOKENS", LENGTH - 1)
+    rows = len(PackedRecords(tmp_path / "train", LENGTH, 1))
+    assert len(read_manifest(store("records"))["splits"]["train"]["shards"]) == rows > 1
 
 
 @pytest.mark.parametrize("rank", [0, 1])
