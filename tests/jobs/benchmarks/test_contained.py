@@ -80,6 +80,11 @@ def test_an_attack_is_contained(sandbox: Sandbox, attack: str, secret: Path, mon
         assert time.monotonic() < deadline, left
 
 
+def test_the_signal_that_ended_a_program_is_told(sandbox: Sandbox) -> None:
+    """As shells tell it: 128 and the number of SIGSEGV."""
+    assert sandbox.run("import ctypes; ctypes.string_at(0)", 1).reason == "exit status 139"
+
+
 def test_scratch_files_do_not_survive(sandbox: Sandbox) -> None:
     assert sandbox.run("open('/tmp/left', 'w')", 2).passed
     assert not sandbox.run("open('/tmp/left')", 2).passed

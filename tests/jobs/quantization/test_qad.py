@@ -254,21 +254,19 @@ def test_a_training_reads_and_validates_in_turn(data: Path, tmp_path: Path, monk
 
 
 @pytest.mark.usefixtures("nothing_beside")
-@pytest.mark.parametrize("stop", [1, 2, 3])
-def test_a_stopped_training_goes_on_as_undisturbed(
-    stop: int, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_training_goes_on_as_undisturbed(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a step of which no checkpoint is due."""
     whole, entry, lines = trained(data, tmp_path / "whole")
     asked: list[int] = []
 
     def stopping() -> str | None:
         asked.append(1)
-        return "terminated" if len(asked) == stop else None
+        return "terminated" if len(asked) == 2 else None
 
     with monkeypatch.context() as patch, pytest.raises(interrupt.Interrupted) as raised:
         patch.setattr(interrupt, "stop_requested", stopping)
         trained(data, tmp_path / "cut")
-    assert f"after step {stop} of 4 of quantize.qad" in str(raised.value)
+    assert "after step 2 of 4 of quantize.qad" in str(raised.value)
     again, resumed, rest = trained(data, tmp_path / "cut")
-    assert resumed == entry and rest == lines[stop:]
+    assert resumed == entry and rest == lines[2:]
     assert all(torch.equal(*pair) for pair in zip(whole.parameters(), again.parameters(), strict=True))
