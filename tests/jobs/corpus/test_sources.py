@@ -11,6 +11,7 @@ import datasets
 import pytest
 
 from conf.stages.data import DataConfig
+from jobs.corpus import sources
 from jobs.corpus.readers import Count
 from jobs.corpus.sources import Part, parts, split_of
 
@@ -89,6 +90,14 @@ def test_files_to_extract_are_read_together(tmp_path: Path) -> None:
     found = parts(config(source=str(tmp_path)), [])
     assert [files for *_, files in made(found)] == [["a.html", "c.pdf"], ["b.txt"], ["d.jsonl"]]
     assert [one.extracted for one in found] == [True, False, False]
+
+
+def test_files_are_cut_where_it_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_text("one\ntwo\n")
+    monkeypatch.setattr(sources, "pieces", lambda files, settings: [(files, settings)] * 3)
+    settings = config(source=str(tmp_path / "a.txt"))
+    (whole,), cut = parts(settings, []), parts(settings, [], cut=True)
+    assert len(cut) == 3 and [one.text for one in whole.read(Count())] == ["one", "two"]
 
 
 def test_the_world_is_numbered_from_one() -> None:

@@ -53,6 +53,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path
             output = tmp_path_factory.mktemp(name)
             given = {"format": name, "calibration_samples": 5, "seq_length": 16, "batch": 2} | FORMATS[name]
             config = QuantizeConfig.model_validate(given)
+            (output / "metrics.jsonl").write_text('{"step": 1, "values": {}}\n')  # of a killed attempt
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(errors, "measure", lambda *given: (seen.append(given[-1]), measure(*given))[1])
                 told = quantize._quantize(source, output, output, SAMPLES, config, None)

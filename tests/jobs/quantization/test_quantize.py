@@ -131,6 +131,7 @@ def test_a_format_is_stored_and_read_back(name: str, made: Callable[[str], Any])
         bound = 0.07 if packed.algorithm == "W4A8_AWQ" else 1e-5  # whose kernel rounds to E4M3 besides
         assert (packed.dequantize(torch.float32) - expected).abs().max() <= bound * expected.abs().max()
     lines = [json.loads(line) for line in (folder.parent / "metrics.jsonl").read_text().splitlines()]
+    assert all(line["values"] for line in lines), "what a killed attempt logged is gone"
     assert [(line["step"], line["total"], line["values"]["samples"]) for line in lines[-3:]] == [
         (1, 3, 2),
         (2, 3, 4),
