@@ -290,7 +290,9 @@ def test_resumed_run_asks_only_missing_answers(
         stream.write(b'{"prompt": 7, "sam')  # as a kill in the middle of a line leaves it
     server = serve()
     output = run_job("generate", settings(server, tmp_path), {}, tmp_path / "made")
+    assert "5 of 12 prompts already answered" in capfd.readouterr().out
     assert len(server.requests) == 7 and len(kept(output)) == 12
+    assert counts(output)["tokens"] == 7 * 7 and 0 <= counts(output)["seconds"] < 300, "of this attempt"
     assert sorted(answer.prompt for answer in AnswerFile(partial).answers) == list(range(12))
 
 
@@ -308,6 +310,19 @@ def test_rejected_answers_are_counted_and_kept_apart(
     assert sorted(reasons) == ["empty"] * 4 + ["unfinished"] * 4
     sentence = refused("generate", settings(server, tmp_path), {}, tmp_path / "strict", capfd)
     assert "8 of 12 answers were rejected" in sentence and "above generate.max_rejected_share 50%" in sentence
+
+
+def test_a_prompt_is_asked_once_and_none_kept_is_refused(
+    serve: Callable[..., Server], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "asked.txt"
+    source.write_text("What is one?\nWhat is two?\nWHAT  is one?\nWhat is one?\n")
+    server = serve()
+    output = run_job("generate", settings(server, tmp_path) | {"prompts": str(source)}, {}, tmp_path / "made")
+    assert counts(output)["unusable_prompts"] == {"repeated prompt": 2} and len(server.requests) == 2
+    cut = serve(lambda number: (200, {"choices": [{"message": {"content": "a"}, "finish_reason": "length"}]}, {}))
+    given = settings(cut, tmp_path, max_rejected_share=1.0)
+    assert "12 of 12 answers were rejected" in refused("generate", given, {}, tmp_path / "none", capfd)
 
 
 def test_prompts_and_answers_with_benchmark_questions_go(serve: Callable[..., Server], tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ TEXTS = ["#### 1", "#### 1", "#### 9", "#### 2", "nothing", "#### 0"]
 def test_samples_count_once_in_the_interval(tmp_path: Path) -> None:
     """Whatever their order in the file. Wilson's interval of 1.5 of 3."""
     asked = questions("gsm8k", tmp_path, ROWS["gsm8k"][:3])
-    stops = ["end", "length", "end", "end", "length", "length"]
+    stops = ["end", "length", "end", "end", "length", "end"]
     responses = [Response(text=text, stop=stop) for text, stop in zip(TEXTS, stops, strict=True)]
     answers = answers_of(asked, tmp_path / "answers", responses, samples=2)
     lines = (answers / "responses.jsonl").read_text().splitlines(keepends=True)
@@ -26,7 +26,7 @@ def test_samples_count_once_in_the_interval(tmp_path: Path) -> None:
     assert (scores["score"], scores["n"], scores["samples"]) == (0.5, 3, 2)
     assert scores["ci95"] == pytest.approx([0.125333, 0.874667], abs=1e-5)
     assert scores["pass_at"] == pytest.approx({"1": 1.5 / 3, "2": 2 / 3})
-    assert (scores["cut_by_length"], scores["no_answer"], scores["chance"]) == (3 / 6, 1 / 6, 0)
+    assert (scores["cut_by_length"], scores["no_answer"], scores["chance"]) == (2 / 6, 1 / 6, 0)
     assert [item["correct"] for item in items] == [True, True, False, True, False, False]
     assert items[3] == {
         **{"subject": "gsm8k", "index": 1, "id": items[2]["id"], "sample": 1, "correct": True, "extracted": "2"},

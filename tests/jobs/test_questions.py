@@ -50,3 +50,11 @@ def test_five_failed_references_are_named(
     named = "; ".join(f"T/{number}: slow" for number in range(5))
     told = f"10 questions of gsm8k, 0-shot; 7 left out, as their own reference solution fails ({named})\n"
     assert told in capfd.readouterr().out
+
+
+def test_rules_have_no_reference_to_check(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    row = {"key": 1, "prompt": "Say it.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+    path = tmp_path / "input_data.jsonl"
+    path.write_text(json.dumps(row))
+    run_job("questions", {"benchmark": "ifeval", "path": str(path)}, {}, tmp_path / "made")
+    assert "1 questions of ifeval, 0-shot; it has no reference solutions" in capfd.readouterr().out

@@ -52,6 +52,8 @@ def test_documents_are_written_and_read_as_a_corpus(inputs: dict[str, Path], wor
     assert len(documents(output)) == 7 == len(set(documents(output))) == counts(output)["documents"]
     assert counts(output)["tokens"] == 7 * 9 == 9 * counts(output)["cut"], "random weights hardly ever end"
     assert 0 <= counts(output)["seconds"] < 300, "since it began"
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["total"]) for line in lines] == [(4, 7), (7, 7)], "four documents at once"
     source = {"source": "written", "validation_share": 0, "test_share": 0}
     read = run_job("data", source, {"tokenizer": words, "written": output}, tmp_path / "read")
     assert sorted(texts(read)) == sorted(documents(output))

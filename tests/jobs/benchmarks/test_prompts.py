@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import lm_eval
 import pytest
-import yaml
 from datasets import Dataset, DatasetDict
 from lm_eval.api.task import ConfigurableTask
 
@@ -20,22 +18,7 @@ from jobs.benchmarks.prompts import prompts
 from jobs.benchmarks.question import Question, Row
 from jobs.benchmarks.reading import Questions
 from jobs.benchmarks.table import BENCHMARKS
-
-SHIPPED = Path(lm_eval.__file__).parent / "tasks"
-TASKS = {
-    "gsm8k": "gsm8k/gsm8k.yaml",
-    "arc_easy": "arc/arc_easy.yaml",
-    "arc_challenge": "arc/arc_challenge.yaml",
-    "humaneval": "humaneval/humaneval.yaml",
-    "mbpp": "mbpp/mbpp.yaml",
-    "hellaswag": "hellaswag/hellaswag.yaml",
-    "winogrande": "winogrande/default.yaml",
-    "mmlu_pro": "mmlu_pro/mmlu_pro_law.yaml",
-}
-
-
-class Loader(yaml.SafeLoader):
-    """Reads `!function` as a name: importing some tasks' code would ask the hub."""
+from tests.jobs.benchmarks.test_table import SHIPPED, TASKS, shipped_task
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -48,19 +31,11 @@ def templates_compiled_once() -> Iterator[None]:
     env.from_string = compile_template
 
 
-Loader.add_constructor("!function", lambda loader, node: ("function", loader.construct_scalar(node)))
-
-
 def shipped(name: str) -> dict[str, Any]:
     """lm-eval's task as a dict, with its functions."""
     path = SHIPPED / TASKS[name]
-    task: dict[str, Any] = _resolved(_without_hub(_read(path)), functools.partial(_function, path.parent))
+    task: dict[str, Any] = _resolved(_without_hub(shipped_task(path)), functools.partial(_function, path.parent))
     return task
-
-
-def _read(path: Path) -> dict[str, Any]:
-    task = yaml.load(path.read_text(), Loader)
-    return (_read(path.parent / task.pop("include")) | task) if "include" in task else task
 
 
 def _resolved(value: Any, functions: Callable[[str], Any]) -> Any:
@@ -128,24 +103,6 @@ def hub_arc(row: Row) -> Row:
         "choices": {key: [choice[key] for choice in choices] for key in ("text", "label")},
         "answerKey": row["answerKey"],
     }
-
-
-@pytest.mark.parametrize("name", [*TASKS, "ifeval", "math"])
-def test_examples_and_lengths_are_lm_evals(name: str) -> None:
-    """`max_gen_toks` is 256 where a task says none; MATH's solutions were cut by that, so ours may be longer."""
-    files = TASKS | {"ifeval": "ifeval/ifeval.yaml", "math": "minerva_math/minerva_math_algebra.yaml"}
-    task, benchmark = _read(SHIPPED / files[name]), BENCHMARKS[name]
-    assert benchmark.shots == (task.get("num_fewshot") or 0)
-    if task["output_type"] == "generate_until":
-        length = 1024 if name == "math" else task["generation_kwargs"].get("max_gen_toks", 256)
-        assert benchmark.max_new_tokens == length
-        assert list(benchmark.stops) == task["generation_kwargs"]["until"]
-    else:
-        assert (benchmark.max_new_tokens, benchmark.stops) == (0, ())
-    if task.get("training_split") or task.get("fewshot_split"):
-        first = task.get("fewshot_config", {}).get("sampler") == "first_n"
-        assert benchmark.drawn is not first
-        assert benchmark.spare_draws == (0 if first or task.get("test_split") else 1)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.curation.question_index import Question, QuestionIndex
+from jobs.curation.question_index import Question, QuestionIndex, kept_words
 from jobs.curation.words import ngrams, words_of
 
 LONG = Question(
@@ -126,3 +126,63 @@ def test_equal_runs_have_equal_hashes(ids: list[int], length: int) -> None:
     runs = [tuple(ids[start : start + length]) for start in range(len(ids) - length + 1)]
     assert len(hashes) == len(runs)
     assert len(set(hashes.tolist())) == len(set(runs))
+
+
+def numbered(count: int, options: tuple[str, ...] = ()) -> Question:
+    return Question("quiz", "n", " ".join(part(0, count)), options)
+
+
+def part(first: int, last: int) -> list[str]:
+    return [f"word{number}" for number in range(first, last)]
+
+
+FILLER = ["other"] * 40
+
+
+@pytest.mark.parametrize(("words", "share", "least"), [(30, 0.5, 15), (20, 0.5, 13), (12, 0.5, 12), (8, 0.1, 8)])
+def test_the_least_that_is_a_question(words: int, share: float, least: int) -> None:
+    """The share of its words, but thirteen of them at least, or all where it has fewer."""
+    index = QuestionIndex([numbered(words)], share)
+    (match,) = index.find(" ".join([*FILLER, *part(words - least, words), *FILLER]))
+    assert match.coverage == least / words and (match.first_word, match.last_word) == (40, 39 + least)
+    assert index.find(" ".join([*FILLER, *part(words - least + 1, words), *FILLER])) == []
+
+
+@pytest.mark.parametrize(("between", "found"), [(0, 1), (14, 1), (15, 0)])
+def test_runs_stand_within_twice_its_length(between: int, found: int) -> None:
+    """Of a question of ten words two runs of five are all, in whatever order."""
+    for first, second in ((part(0, 5), part(5, 10)), (part(5, 10), part(0, 5))):
+        text = " ".join([*FILLER, *first, *FILLER[:between], *second])
+        assert len(QuestionIndex([numbered(10)]).find(text)) == found
+
+
+def test_words_that_come_again_count_once() -> None:
+    index = QuestionIndex([numbered(20)])
+    assert index.find(" ".join(part(0, 8) * 3)) == []
+    assert index.find(" ".join([*part(0, 8), *part(8, 13)]))[0].coverage == 13 / 20
+
+
+def test_a_word_of_no_question_is_none_of_its() -> None:
+    assert QuestionIndex([numbered(18)]).find(" ".join(["other", *part(1, 18)]))[0].coverage == 17 / 18
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "known"), [(8, (), True), (7, (), False), (3, ("five", "six six"), False)]
+)
+def test_eight_words_are_enough_to_know(words: int, options: tuple[str, ...], known: bool) -> None:
+    assert (QuestionIndex([numbered(words, options)]).unknowable == []) == known
+    assert QuestionIndex([numbered(words, (*options, " ".join(part(30, 38))))]).unknowable == []
+
+
+def test_the_form_with_more_of_its_words_counts() -> None:
+    """All options beside a part of the question; the larger share first."""
+    options = tuple(" ".join(part(first, first + 5)) for first in (100, 200))
+    index = QuestionIndex([numbered(20, options), Question("quiz", "o", " ".join(part(300, 315)))])
+    text = " ".join(["other", *part(300, 315), *part(6, 20), *options])
+    matches = index.find(text)
+    assert [(match.question.id, match.coverage) for match in matches] == [("o", 1), ("n", 24 / 30)]
+    assert index.excerpt(text, matches[0]) == " ".join(part(300, 315))
+
+
+def test_letters_alone_are_left_out_and_digits_are_not() -> None:
+    assert kept_words("A. 5 cats (b) I") == ["5", "cats"]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from conf.sources import CORPUS, TEXT, select
+from conf.extraction import Extract
+from conf.sources import CORPUS, TEXT, SourceFile, select
 from conf.stages.data import DataConfig
+from jobs.corpus.extract import documents
 from jobs.corpus.extract_counts import Extracted
+from jobs.corpus.readers import Count
 from tasks.report.sections import text
 from tasks.report.sections.filters import sections
 from tests.fixtures.data import conserved, prepare, quarantine, statistics, texts
@@ -122,3 +127,55 @@ def test_a_folder_of_scans_is_refused(tmp_path: Path, words: Path, capfd: pytest
     (tmp_path / "scan.pdf").write_bytes(pdf("", image=True))
     said = refused("data", {"source": str(tmp_path / "scan.pdf")}, {"tokenizer": words}, tmp_path / "data", capfd)
     assert "no text can be taken from 1 of 1 files and archived pages" in said and "needs OCR (1)" in said
+
+
+def read(
+    files: list[SourceFile], answers: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, **settings: Any
+) -> Any:
+    """What becomes of files whose workers answer like this: documents, counts and the number of workers."""
+    asked: list[int] = []
+
+    def answered(tasks: Any, settings: Extract, most: int, kept: Path | None) -> Any:
+        asked.append(most)
+        return zip(tasks, answers, strict=True)
+
+    monkeypatch.setattr(documents, "answered", answered)
+    count = Count()
+    found = list(documents.read_documents(files, DataConfig.model_validate({"source": "x"} | settings), count))
+    return found, count, asked[0]
+
+
+def files(*names: str) -> list[SourceFile]:
+    return [SourceFile(Path(name), name.rpartition(".")[2]) for name in names]
+
+
+def test_answers_of_workers_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    ocr = {"pages": 2, "characters": 9, "reduced": 0, "seconds": 0.5, "failed": {"no text": 1}}
+    fetched = {"url": "u", "digest": "d", "bytes": 7, "seconds": 0.5, "reason": ""}
+    answers = [
+        {"kind": "pdf", "text": "One.", "pages": 5, "ocr_pages": 3, "reordered": 2, "ocr": ocr},
+        {"kind": "html", "text": "Two.", "undecodable": True},
+        {"kind": "pdf", "text": "Three.", "pages": 4, "ocr_pages": 1, "reordered": 1, "refetch": fetched},
+        {"kind": "pdf", "reason": "encrypted: with a password"},
+    ]
+    found, count, _ = read(files("a.pdf", "b.html", "c.pdf", "d.pdf"), answers, monkeypatch)
+    assert [(one.file, one.line, one.text) for one in found] == [
+        *(("a.pdf", 1, "One."), ("b.html", 1, "Two."), ("c.pdf", 1, "Three."), ("d.pdf", 1, None)),
+    ]
+    told = count.extracted
+    assert (count.lines, told.given, told.pages, told.ocr_pages, told.reordered, told.undecodable) == (4, 4, 9, 4, 3, 1)
+    assert told.files == {"pdf": 3, "html": 1} and told.documents == {"pdf": 2, "html": 1}
+    assert (told.recognized.pages, told.recognized.first) == (2, "") and told.refetched.files == 1
+    assert (told.first, told.quarantined["encrypted"]) == ("d.pdf:1 (encrypted: with a password)", 1)
+
+
+@pytest.mark.parametrize(
+    ("names", "asked", "most"), [("a b", 5, 2), ("a b c", 2, 2), ("a b c d", None, 3), ("w", 5, 5)]
+)
+def test_no_more_workers_than_files(names: str, asked: int | None, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for an archive, which has many pages; as many as cores where nothing is asked."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(documents, "pages", lambda *_: iter([]))
+    some = files(*(f"{name}.{'warc' if name == 'w' else 'html'}" for name in names.split()))
+    answers = [] if names == "w" else [{"kind": "html", "text": "x"}] * len(some)
+    assert read(some, answers, monkeypatch, workers=asked)[2] == most

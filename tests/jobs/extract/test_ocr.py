@@ -1,10 +1,8 @@
-"""PDF pages that are images: drawn, read by tesseract, counted. A small program stands in for tesseract; one test asks
-the real one."""
+"""PDF pages that are images: which are drawn, at what size, and what is counted of them."""
 
 from __future__ import annotations
 
 import io
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,9 @@ from PIL import Image
 from conf.extraction import Extract
 from conf.ocr import Ocr
 from jobs.corpus.extract import ocr
-from jobs.corpus.extract.kept import Kept, folder_of
 from jobs.corpus.extract.ocr import Failed, Picture, Recognizer, Unavailable, drawn, ready
-from jobs.corpus.extract.ocr_tesseract import TesseractEngine
 from jobs.corpus.extract.pdf import read_pdf
-from jobs.corpus.ocr_counts import Recognized
-from tests.fixtures.documents import SENTENCES, pdf, scanned, shown
+from tests.fixtures.documents import SENTENCES, pdf, shown
 from tests.fixtures.programs import put_tesseract
 
 IMAGE = pdf("", image=True)
@@ -123,36 +118,6 @@ def test_pictures_are_read_by_others() -> None:
         assert (image.size, image.mode, image.tobytes()) == ((4, 2), "L", PICTURE.pixels)
 
 
-def test_tesseract_is_called_once_a_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    calls = put_tesseract(monkeypatch, tmp_path)
-    settings = Ocr(languages=("eng", "tur"))
-    text = TesseractEngine(settings).read(PICTURE, time.monotonic() + 20)
-    assert text == "The miller ground his corn.\n"
-    assert calls.read_text().split()[:6] == ["stdin", "stdout", "-l", "eng+tur", "--dpi", "300"]
-    assert "[b'P5', b'4', b'2']" in calls.read_text() and calls.read_text().split()[-2] == "1"
-
-
-def test_tesseract_that_fails_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    put_tesseract(monkeypatch, tmp_path, code=3, says="Image too small")
-    with pytest.raises(Failed, match="tesseract ended with 3: Image too small"):
-        TesseractEngine(Ocr()).read(PICTURE, time.monotonic() + 20)
-
-
-def test_tesseract_is_stopped_in_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    put_tesseract(monkeypatch, tmp_path, sleeps=60)
-    begin = time.monotonic()
-    for seconds in (0.3, -1):
-        with pytest.raises(Failed, match="timed out"):
-            TesseractEngine(Ocr()).read(PICTURE, time.monotonic() + seconds)
-    assert time.monotonic() - begin < 30
-
-
-def test_tesseract_that_is_gone_ends_the_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(Unavailable, match="cannot start tesseract"):
-        TesseractEngine(Ocr()).read(PICTURE, time.monotonic() + 20)
-
-
 def test_what_recognizes_is_recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     put_tesseract(monkeypatch, tmp_path)
     engine, languages = ready(Ocr(languages=("eng", "tur")))
@@ -162,39 +127,3 @@ def test_what_recognizes_is_recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         ready(server)
     monkeypatch.setenv("EYES_KEY", "x")
     assert ready(server) == ("model eyes", {})
-
-
-def test_a_page_that_is_kept_is_not_read_again(tmp_path: Path) -> None:
-    def text(engine: Spoken, **settings: Any) -> str:
-        asked, by = Ocr.model_validate(settings), Recognized(engine="tesseract 9", languages={"eng": "ab"})
-        recognizer = Recognizer(asked, engine, kept=Kept(folder_of(tmp_path, asked, by)))
-        found = str(read_pdf(IMAGE, Extract(), None, recognizer).get("text", ""))
-        assert recognizer.pages == bool(found) and recognizer.characters == len(found)
-        return found
-
-    assert text(Spoken("")) == text(Spoken()) == ""
-    assert text(Spoken("Caf\u00e9 \ud800"), dpi=200) == text(Spoken(), dpi=200) == "Caf\u00e9 ?"
-    assert text(Spoken(Failed("timed out")), dpi=100) == ""
-    assert text(Spoken("Read at last."), dpi=100) == "Read at last."
-    assert len(list(tmp_path.rglob("*.txt"))) == 3 and not list(tmp_path.rglob(".*"))
-
-
-def test_another_engine_or_setting_keeps_its_own(tmp_path: Path) -> None:
-    def folder(engine: str = "tesseract 9", digest: str = "ab", **settings: Any) -> Path:
-        return folder_of(tmp_path, Ocr.model_validate(settings), Recognized(engine=engine, languages={"eng": digest}))
-
-    assert folder() == folder(seconds=120) and folder().parent == tmp_path / "recognized"
-    assert len({folder(), folder("tesseract 10"), folder(digest="cd"), folder(dpi=200)}) == 4
-    assert (
-        PICTURE.digest() != Picture(4, 2, PICTURE.pixels, 200).digest() != Picture(2, 4, PICTURE.pixels, 200).digest()
-    )
-
-
-@pytest.mark.slow
-def test_real_tesseract_reads_a_scan() -> None:
-    if not shutil.which("tesseract"):
-        pytest.skip("no tesseract on PATH (Debian: apt-get install tesseract-ocr)")
-    scan = scanned(pdf(shown(SENTENCES), shown(SENTENCES[:1])))
-    answer, _ = read(scan, TesseractEngine(Ocr()))
-    assert answer["text"].split() == " ".join([*SENTENCES, SENTENCES[0]]).split()
-    assert read_pdf(scan, Extract())["reason"] == "needs OCR: 2 of 2 pages are images"

@@ -14,8 +14,6 @@ from conf.ocr import Ocr
 from conf.refetch import Refetch
 from conf.stages.data import DataConfig
 from jobs.corpus.extract.workers import SPARE, Task, _Job, _Worker
-from jobs.corpus.extract_counts import Extracted
-from jobs.corpus.refetch_counts import Refetched
 from tasks.report.sections import text
 from tasks.report.sections.filters import sections
 from tests.fixtures.data import conserved, prepare, quarantine, statistics
@@ -65,24 +63,6 @@ def test_fetching_again_enters_a_key_only_where_it_is_set() -> None:
     assert "refetch" not in Extract(seconds=5).identity()
     asked = DataConfig.model_validate({"source": "world", "extract": {"refetch": {"hosts": ["a.org"]}}})
     assert asked.identity()["extract"]["refetch"]["hosts"] == ["a.org"]
-
-
-def test_files_that_are_fetched_are_added_up() -> None:
-    found, same, other = Refetched(), Refetched(), Refetched()
-    for one, url in ((found, "a"), (same, "a"), (other, "b")):
-        one.add({"url": url, "reason": "", "seconds": 1.25, "bytes": 1000, "digest": "d"})
-        one.add({"url": "c", "reason": "too large: 7 bytes, above 5", "seconds": 0.25})
-        one.add({"url": "e", "reason": "", "seconds": 0.5, "bytes": 234, "digest": "f"})
-    assert found.digest == same.digest != other.digest and len(found.digest) == 64
-    assert found.counts() == {
-        **{"cut": 3, "fetched": 2, "bytes": 1234, "failed": {"too large": 1}, "seconds": 2.0, "digest": found.digest},
-    }
-    assert found.sentence() == (
-        "2 of 3 cut PDF files of archives were fetched again (1,234 bytes in 2.0 s); 1 were not: too large"
-    )
-    counted = Extracted(given=3, refetched=found)
-    assert counted.counts()["refetched"]["cut"] == 3 and found.sentence() in counted.sentences()
-    assert "refetched" not in Extracted().counts()
 
 
 def asked_worker(**settings: Any) -> _Worker:

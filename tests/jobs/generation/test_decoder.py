@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections import Counter
 from pathlib import Path
@@ -10,12 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import DynamicCache
 
 from conf.families import FAMILIES
 from jobs.generation.blocks import BLOCK
 from jobs.generation.decoder import Decoder, Request, Sampling, stopping
-from jobs.generation.lean import Lean
 from jobs.huggingface import model as hf
 from jobs.runtime import interrupt
 from tests.fixtures.decoding import OWN, SIZES, alone, continued, owner, prompts
@@ -36,29 +33,6 @@ def test_tokens_are_those_of_each_prompt_alone(name: str, tmp_path: Path) -> Non
     expected = {number: alone(model, prompt, 12, ends) for number, prompt in enumerate(asked)}
     assert continued(model, 3, asked, ends=ends) == expected
     assert len({len(made) for made in expected.values()}) > 1, "rows end at different times"
-
-
-def test_joint_matrices_take_no_second_copy(tmp_path: Path) -> None:
-    """And transformers computes with them what it did before."""
-    random_model("qwen2", tmp_path, torch.float32, **SIZES)
-    model, untouched = hf.load_model(tmp_path, torch.float32), hf.load_model(tmp_path, torch.float32)
-    Lean(model), Lean(model)
-    attention = model.model.layers[0].self_attn
-    assert attention.q_proj.weight.untyped_storage().data_ptr() == attention.v_proj.weight.untyped_storage().data_ptr()
-    tokens = torch.tensor(prompts([9]))
-    assert torch.equal(model(tokens).logits, untouched(tokens).logits)
-
-
-def test_layers_that_something_was_put_around_run_as_they_are(llama: Any, meter: Any) -> None:
-    """A hook on a projection, as adapters and quantizers have them, sees every token."""
-    seen: list[int] = []
-    projection = llama.model.layers[0].self_attn.k_proj
-    handle = projection.register_forward_hook(lambda _, given, out: seen.append(given[0].shape[1]))
-    try:
-        continued(llama, 2, prompts([5, 5]), max_new_tokens=4)
-    finally:
-        handle.remove()
-    assert seen == [5, 1, 1, 1]
 
 
 @pytest.mark.slow
@@ -106,28 +80,6 @@ def test_memory_is_that_of_the_rows_lengths(llama: Any) -> None:
         most = max(most, decoder.blocks.used)
     assert made == {number: alone(llama, prompt, 25) for number, prompt in enumerate(asked)}
     assert most <= (140 + 25) // BLOCK + 1 + 2
-
-
-def test_every_matrix_may_have_a_bias(tmp_path: Path) -> None:
-    random_model("llama", tmp_path, torch.float32, **SIZES | {"attention_bias": True, "mlp_bias": True})
-    model = hf.load_model(tmp_path, torch.float32)
-    for name, bias in model.named_parameters():
-        if name.endswith("bias"):
-            torch.nn.init.normal_(bias, generator=torch.Generator().manual_seed(len(name)))
-    asked = prompts([9, 4])
-    assert continued(model, 2, asked) == {number: alone(model, prompt, 12) for number, prompt in enumerate(asked)}
-
-
-def test_bf16_states_are_near_those_of_transformers(llama: Any) -> None:
-    """No further from fp32 than twice as far as transformers' own."""
-    tokens, ends = torch.tensor(prompts([30, 30])), torch.tensor([29, 29])
-    half = copy.deepcopy(llama).bfloat16()
-    with torch.inference_mode():
-        exact = llama.model(tokens).last_hidden_state[:, -1]
-        theirs = half.model(tokens).last_hidden_state[:, -1].float()
-        ours = Lean(half).read(tokens, DynamicCache(), ends)
-    assert ours.dtype == torch.bfloat16
-    assert (ours.float() - exact).norm() <= 2 * (theirs - exact).norm()
 
 
 def test_draws_follow_the_model(llama: Any) -> None:

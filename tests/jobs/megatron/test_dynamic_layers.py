@@ -86,6 +86,11 @@ def test_a_cut_keeps_the_rows_of_its_heads(tmp_path: Path) -> None:
         held = cut.state_dict()
         for title, tensor in expected.items():
             assert torch.equal(held[f"{name}.{title}"], tensor), title
+        attention = cut.decoder.layers[place].self_attention
+        qkv, out, core = attention.linear_qkv, attention.linear_proj, attention.core_attention
+        assert qkv.output_size == qkv.output_size_per_partition == len(rows)
+        assert out.input_size == out.input_size_per_partition == core.hidden_size_per_partition == len(columns)
+        assert core.num_attention_heads_per_partition == attention.num_attention_heads_per_partition == 2
     assert run(cut).shape == (2, 48, 384)
 
 

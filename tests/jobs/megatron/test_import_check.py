@@ -18,7 +18,7 @@ from tests.fixtures.families import random_model
 from tests.jobs.test_families import SIZES
 
 pytestmark = pytest.mark.usefixtures("one_rank")
-SMALL = SIZES | {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 48, "vocab_size": 48, "head_dim": 8}
+SMALL = SIZES | {"num_hidden_layers": 3, "hidden_size": 32, "intermediate_size": 48, "vocab_size": 48, "head_dim": 8}
 
 
 @pytest.fixture
@@ -62,8 +62,8 @@ def test_a_model_as_it_is_passes_and_stays(
 @pytest.mark.parametrize(
     ("spoilt", "where"),
     [
-        ("decoder.layers.0.mlp.linear_fc2.weight", "begins in layer 1 of 2"),
-        ("decoder.layers.1.self_attention.linear_proj.weight", "begins in layer 2 of 2"),
+        ("decoder.layers.0.mlp.linear_fc2.weight", "begins in layer 1 of 3"),
+        ("decoder.layers.1.self_attention.linear_proj.weight", "begins in layer 2 of 3"),
         ("decoder.final_layernorm.weight", "begins after the last layer"),
     ],
 )
@@ -79,7 +79,7 @@ def test_the_place_of_a_difference_is_named(
 def test_what_is_no_number_differs(opened: Callable[..., Any], tmp_path: Path) -> None:
     model, config = opened()
     model.decoder.layers[1].mlp.linear_fc2.weight.data[3, 5] = torch.nan
-    with pytest.raises(ValueError, match=r"differ by inf of their size .* begins in layer 2 of 2"):
+    with pytest.raises(ValueError, match=r"differ by inf of their size .* begins in layer 2 of 3"):
         import_check.compare(model, tmp_path, config)
 
 
@@ -99,7 +99,7 @@ def test_late_positions_are_compared_too(
         return table
 
     monkeypatch.setattr(model.rotary_pos_emb, "get_emb", wrong)
-    with pytest.raises(ValueError, match="begins in layer 1 of 2"):
+    with pytest.raises(ValueError, match="begins in layer 1 of 3"):
         import_check.compare(model, tmp_path, config)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 
 from jobs.megatron.recompute import recompute_layers
@@ -33,12 +34,27 @@ def trained(layer: Keeper) -> torch.Tensor:
     return hidden.grad
 
 
-def test_nothing_is_kept_where_recomputation_stops() -> None:
-    plain, layer = Keeper(), Keeper()
-    layer.load_state_dict(plain.state_dict())
+def recomputed(layer: Keeper) -> None:
     config: Any = SimpleNamespace(num_moe_experts=None)
     model: Any = SimpleNamespace(config=config, decoder=SimpleNamespace(layers=[layer]))
     recompute_layers(model)
+
+
+def test_nothing_is_kept_where_recomputation_stops() -> None:
+    plain, layer = Keeper(), Keeper()
+    layer.load_state_dict(plain.state_dict())
+    recomputed(layer)
     assert torch.equal(trained(layer), trained(plain))
     assert (layer.begun, layer.ended) == (2, 1), "computed again, but not to its end"
     assert layer.mlp_norm_manager is None
+
+
+@pytest.mark.parametrize(("training", "gradients"), [(False, True), (True, False), (False, False)])
+def test_what_is_not_trained_is_computed_once(training: bool, gradients: bool) -> None:
+    layer = Keeper().train(training)
+    recomputed(layer)
+    with torch.set_grad_enabled(gradients):
+        made = layer(torch.ones(2, 4))
+    if gradients:
+        made.sum().backward()
+    assert layer.begun == layer.ended == 1

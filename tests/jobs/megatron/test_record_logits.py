@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from megatron.core import parallel_state
 
 from conf.spec import Spec
 from conf.stages.logits import LogitsConfig
@@ -17,6 +19,7 @@ from jobs.megatron import inputs, record_logits
 from jobs.megatron import model as megatron
 from jobs.tokens.logit_store import LogitStore, read_manifest
 from jobs.tokens.masked import MaskedWriter
+from jobs.tokens.packing import PackedRecords
 from tests.fixtures.families import logits, random_model
 from tests.jobs.test_families import SIZES
 
@@ -110,3 +113,38 @@ def test_no_more_than_the_vocabulary_is_stored(store: Callable[..., Path], tmp_p
     with pytest.raises(ValueError, match=r"sft\.top_k is 25 but the vocabulary has 24 tokens; choose at most 24"):
         store("records", top_k=25)
     assert read_manifest(store("records", top_k=24))["splits"]["train"]["left_out"] == pytest.approx(0, abs=1e-5)
+
+
+def test_a_row_longer_than_a_shard_has_its_own(
+    store: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for split in SPLITS:
+        records(tmp_path, split, 4)
+    monkeypatch.setattr(record_logits, "SHARD_TOKENS", LENGTH - 1)
+    rows = len(PackedRecords(tmp_path / "train", LENGTH, 1))
+    assert len(read_manifest(store("records"))["splits"]["train"]["shards"]) == rows > 1
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_replicas_store_every_other_shard(
+    rank: int, store: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And tell how many are stored of all; a tensor-parallel rank that is not the first writes none."""
+    for split in SPLITS:
+        records(tmp_path, split, 11)
+    state = parallel_state
+    monkeypatch.setattr(state, "get_data_parallel_world_size", lambda: 2)
+    monkeypatch.setattr(state, "get_data_parallel_rank", lambda: rank)
+    monkeypatch.setattr(record_logits, "write_manifest", lambda *given: manifests.append(given[-1]) or (0, 0.0))
+    manifests: list[dict[str, list[str]]] = []
+    output = store("records")
+    every = [name for split in SPLITS for name in manifests[0][split]]
+    assert list(manifests[0]) == list(SPLITS) and len(every) > 4
+    assert sorted(path.stem for path in output.glob("*.safetensors")) == sorted(every[rank::2])
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    done = [min(2 * number, len(every)) for number in range(1, len(every[rank::2]) + 1)]
+    assert [(line["step"], line["total"]) for line in lines] == [(number, len(every)) for number in done]
+    for path in output.glob("*.safetensors"):
+        path.unlink()
+    monkeypatch.setattr(state, "get_tensor_model_parallel_rank", lambda: 1)
+    assert not list(store("records").glob("*.safetensors"))

@@ -23,8 +23,10 @@ def written(folder: Path, *counts: int) -> list[str]:
 
 def test_what_fits_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "SHARD_BYTES", 8 * 6)
-    assert written(tmp_path, 2, 4) == ["model.safetensors"]
-    assert load_file(tmp_path / "model.safetensors")["t1"].tolist() == [1] * 4
+    folder = tmp_path / "of a checkpoint" / "model"
+    for _ in range(2):
+        assert written(folder, 2, 4) == ["model.safetensors"]
+    assert load_file(folder / "model.safetensors")["t1"].tolist() == [1] * 4
 
 
 def test_a_file_is_full_at_its_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

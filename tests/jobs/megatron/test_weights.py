@@ -107,7 +107,9 @@ def test_a_saved_model_says_its_precision(dtype: str, tmp_path: Path) -> None:
     assert written["hidden_size"] == 16
     stored = load_file(target / "model.safetensors")
     assert {tensor.dtype for tensor in stored.values()} == {getattr(torch, dtype)}
-    assert stored.keys() == load_file(tmp_path / "source" / "model.safetensors").keys()
+    given = load_file(tmp_path / "source" / "model.safetensors")
+    assert stored.keys() == given.keys()
+    assert all(torch.equal(stored[name], given[name].to(getattr(torch, dtype))) for name in given)
     assert not (target / "old").exists()
     weights.save(model, tmp_path / "new" / "folder", config, tmp_path / "source", torch.float32)
 
@@ -198,3 +200,94 @@ def test_parameters_have_the_names_of_files(tied: bool, name: str, expected: Any
 
     model: Any = Model()
     assert [(names, split) for _, names, split in weights.parameters_of(model, config)] == [expected] * bool(expected)
+
+
+def ranked(monkeypatch: pytest.MonkeyPatch, size: int, rank: int) -> None:
+    """This process is one of so many tensor-parallel ranks."""
+    monkeypatch.setattr(weights.parallel_state, "get_tensor_model_parallel_world_size", lambda: size)
+    monkeypatch.setattr(weights.parallel_state, "get_tensor_model_parallel_rank", lambda: rank)
+
+
+FULL = torch.arange(48.0).view(8, 6)
+PARTS = {
+    "rows": [FULL[:4], FULL[4:]],
+    "qkv": [FULL[:4], FULL[4:]],
+    "columns": [FULL[:, :3], FULL[:, 3:]],
+    "gated": [FULL[[0, 1, 4, 5]], FULL[[2, 3, 6, 7]]],
+    "whole": [FULL, FULL],
+}
+
+
+@pytest.mark.parametrize("split", PARTS)
+def test_two_ranks_share_a_tensor(split: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of gate and up, each rank has a half of both."""
+    assert torch.equal(weights.own_part(FULL, split), FULL), "one rank has all"
+    for rank, part in enumerate(PARTS[split]):
+        ranked(monkeypatch, 2, rank)
+        assert torch.equal(weights.own_part(FULL, split), part)
+    assert torch.equal(weights.joined(PARTS[split], split), FULL)
+    assert torch.equal(weights.joined([FULL], split), FULL)
+
+
+def test_queries_stand_beside_their_keys_and_values() -> None:
+    """Two groups of two heads, each a row wide; in three tensors or in one."""
+    config = {"num_key_value_heads": 2, "num_attention_heads": 4, "head_dim": 1}
+    queries, keys, values = (torch.arange(first, first + rows)[:, None] for first, rows in ((0, 4), (10, 2), (20, 2)))
+    packed = torch.tensor([0, 1, 10, 20, 2, 3, 11, 21])[:, None]
+    assert torch.equal(weights.merged([queries, keys, values], config, "qkv"), packed)
+    assert torch.equal(weights.merged([torch.cat([queries, keys, values])], config, "qkv"), packed)
+
+
+def test_every_rank_draws_its_part_of_one_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, config = made(ffn_hidden_size=8)
+    weights.initialize(model, config, 3)
+    every = list(weights.parameters_of(model, config))
+    for rank in (0, 1):
+        ranked(monkeypatch, 2, rank)
+        expected = [
+            weights.own_part(parameter.detach(), split if parameter.dim() > 1 else "whole")
+            for parameter, _, split in every
+        ]
+        own = [
+            (torch.nn.Parameter(torch.empty_like(part)), *more)
+            for part, (_, *more) in zip(expected, every, strict=True)
+        ]
+        monkeypatch.setattr(weights, "parameters_of", lambda *_, own=own: own)
+        weights.initialize(model, config, 3)
+        for (parameter, names, _), part in zip(own, expected, strict=True):
+            assert torch.equal(parameter, part), names
+
+
+def plan(name: str) -> tuple[tuple[str, ...], str, torch.Tensor]:
+    return (name,), "rows", torch.empty(1, device="meta")
+
+
+def test_ranks_of_a_stage_and_its_experts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 16: two stages of two replicas of two expert-parallel ranks of two tensor-parallel ones."""
+    ranked(monkeypatch, 2, 0)
+    monkeypatch.setattr(weights.parallel_state, "get_pipeline_model_parallel_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 16)
+    assert [weights._ranks_of(*place) for place in ((0,), (0, 1), (1, 0), (1, 1))] == [[0, 1], [2, 3], [8, 9], [10, 11]]
+
+
+def test_what_experts_ranks_hold_is_known_layer_by_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What belongs to no expert is taken from the first rank; layers in their order, with the experts of all ranks."""
+    monkeypatch.setattr(weights.parallel_state, "get_expert_model_parallel_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    plans = {
+        rank: [plan(f"model.layers.{layer}.{part}") for layer in (1, 11) for part in ("norm", f"expert.{rank}")]
+        for rank in (0, 1)
+    }
+    asked: list[int] = []
+
+    def broadcast(box: list[Any], src: int) -> None:
+        asked.append(src)
+        box[0] = plans[src]
+
+    monkeypatch.setattr(torch.distributed, "broadcast_object_list", broadcast)
+    found = weights._plan_of(0, plans[0])
+    assert asked == [0, 1]
+    assert [(names[0].removeprefix("model.layers."), owners) for names, _, _, owners in found] == [
+        *(("1.norm", [0]), ("1.expert.0", [0]), ("1.expert.1", [1])),
+        *(("11.norm", [0]), ("11.expert.0", [0]), ("11.expert.1", [1])),
+    ]

@@ -12,6 +12,7 @@ import pytest
 
 from conf.stages.quantize import QuantizeConfig
 from jobs import quantize
+from jobs.quantization import errors
 from tests.fixtures.families import random_model
 from tests.jobs.test_families import SIZES
 
@@ -39,19 +40,24 @@ SAMPLES = np.random.default_rng(0).integers(0, 32, (5, 17))
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, dict[str, Any]]]:
-    """Makes a checkpoint when it is first asked for: its folder, and the entry of quantize.json."""
+    """Makes a checkpoint when it is first asked for: its folder, and the entry of quantize.json with the tokens on
+    which errors were measured."""
     source = tmp_path_factory.mktemp("source")
     random_model("qwen3", source, **SMALL)
     (source / "tokenizer.json").write_text("{}")
     known: dict[str, tuple[Path, dict[str, Any]]] = {}
+    measure, seen = errors.measure, list[Any]()
 
     def make(name: str) -> tuple[Path, dict[str, Any]]:
         if name not in known:
             output = tmp_path_factory.mktemp(name)
             given = {"format": name, "calibration_samples": 5, "seq_length": 16, "batch": 2} | FORMATS[name]
             config = QuantizeConfig.model_validate(given)
-            told = quantize._quantize(source, output, output, SAMPLES, config, None)
-            known[name] = output / "model", told
+            (output / "metrics.jsonl").write_text('{"step": 1, "values": {}}\n')  # of a killed attempt
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(errors, "measure", lambda *given: (seen.append(given[-1]), measure(*given))[1])
+                told = quantize._quantize(source, output, output, SAMPLES, config, None)
+            known[name] = output / "model", told | {"measured on": seen[-1]}
         return known[name]
 
     return make

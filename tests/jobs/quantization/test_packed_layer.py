@@ -52,13 +52,13 @@ def test_w4a8_rounds_its_weights_to_fp8() -> None:
 
 
 def test_fp4_holds_two_inputs_a_byte() -> None:
-    codes = torch.tensor([[0x21, 0xF7] + [0] * 6], dtype=torch.uint8)
-    scale = torch.tensor([[2.0]]).to(FP8)
+    codes = torch.tensor([[0x21, 0xF7] + [0] * 6 + [0x21] + [0] * 7], dtype=torch.uint8)
+    scale = torch.tensor([[2.0, 4.0]]).to(FP8)
     layer = Packed(algorithm="NVFP4", weight=codes, weight_scale=scale, weight_scale_2=torch.tensor(0.5))
-    assert layer.shape == (1, 16)
-    # E2M1: 1 is 0.5, 2 is 1, 7 is 6, F is -6; the scales make 1
+    assert layer.shape == (1, 32)
+    # E2M1: 1 is 0.5, 2 is 1, 7 is 6, F is -6; the scales make 1 in the first block of 16, and 2 in the second
     values = layer.dequantize(torch.float32)
-    assert values.tolist() == [[0.5, 1, 6, -6] + [0] * 12]
+    assert values.tolist() == [[0.5, 1, 6, -6] + [0] * 12 + [1, 2] + [0] * 14]
     assert pack("NVFP4", values, scale, torch.tensor(0.5), 16).weight.tolist() == codes.tolist()
 
 
@@ -114,7 +114,7 @@ def test_malformed_layers_are_refused(layer: Packed, words: str) -> None:
         layer.check("a")
 
 
-@pytest.mark.parametrize("algorithm", [name for name, storage in ALGORITHMS.items() if storage.second_scale])
+@pytest.mark.parametrize("algorithm", ["W4A8_AWQ", "NVFP4", "NVFP4_AWQ", "W4A8_NVFP4_FP8"])
 def test_a_second_scale_is_required(algorithm: str) -> None:
     kind = ALGORITHMS[algorithm]
     weight, scale = torch.zeros(2, 8, dtype=torch.uint8), torch.ones(2, 1).to(kind.scale)

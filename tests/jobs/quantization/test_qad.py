@@ -14,6 +14,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from conf.stages.qad import QADConfig
 from jobs.quantization import qad
+from jobs.runtime import interrupt
+from jobs.tokens.indexed import IndexedWriter
+from jobs.tokens.windows import Windows
 
 SIZES: dict[str, Any] = {
     "vocab_size": 24,
@@ -202,3 +205,68 @@ def test_progress_goes_on_after_calibration() -> None:
     metrics: Any = Metrics()
     qad.progress_log(metrics, 5, QADConfig.model_validate(SETTINGS))(3, loss=1.0)
     assert logged == [(8, 9, {"loss": 1.0})]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    for seed, name in enumerate(("train", "validation")):
+        with IndexedWriter(tmp_path / "data" / name, np.dtype(np.uint16)) as writer:
+            writer.add(np.random.default_rng(seed).integers(0, 24, 200), np.array([200], np.int32))
+    return tmp_path / "data"
+
+
+LOOP = {"validate_every": 2, "checkpoint_every": 3, "checkpoints_kept": 9}
+
+
+def trained(data: Path, output: Path, **given: Any) -> tuple[Any, dict[str, Any], list[tuple[int, dict[str, float]]]]:
+    """The model, the entry of quantize.json and what is logged."""
+    student, logged = model(1), []
+    output.mkdir(exist_ok=True)
+    config = QADConfig.model_validate(SETTINGS | LOOP | given)
+    told = qad.train(student, model(2), config, data, output, lambda step, **values: logged.append((step, values)))
+    return student, told, logged
+
+
+@pytest.mark.usefixtures("nothing_beside")
+def test_a_training_reads_and_validates_in_turn(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batches of a shuffled split, one after another; validated before the first step and every second."""
+    batches: list[Any] = []
+    step_of = qad._Run.step
+    monkeypatch.setattr(qad._Run, "step", lambda run, *given: batches.append(given) or step_of(run, *given))
+    student, told, logged = trained(data, tmp_path / "out", steps=5)
+    windows = Windows(data / "train", 8)
+    for number, (samples, step) in enumerate(batches):
+        assert step == number
+        assert samples.tolist() == windows.tokens_at(windows.shuffled(4 * number, 4, 1)).tolist()
+    assert [step for step, _ in logged] == [1, 2, 3, 4, 5]
+    assert [step for step, values in logged if "val_kl" in values] == [2, 4, 5]
+    validations = [
+        {"step": step} | {name: values[name] for name in ("val_loss", "val_kl")}
+        for step, values in logged
+        if "val_kl" in values
+    ]
+    kl, loss, _ = plain(Windows(data / "validation", 8).tokens_at(range(8)), 1.0)
+    before = {"step": 0, "val_loss": pytest.approx(float(loss), rel=1e-4), "val_kl": pytest.approx(float(kl), rel=1e-4)}
+    assert told == {"steps": 5, "tokens": 5 * 4 * 8, "history": [before, *validations]}
+    assert [path.name for path in (tmp_path / "out" / "checkpoints").iterdir()] == ["step-00000003"]
+    assert all(each.dtype == torch.bfloat16 and not each.requires_grad for each in student.parameters())
+
+
+@pytest.mark.usefixtures("nothing_beside")
+def test_a_stopped_training_goes_on_as_undisturbed(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a step of which no checkpoint is due."""
+    whole, entry, lines = trained(data, tmp_path / "whole")
+    asked: list[int] = []
+
+    def stopping() -> str | None:
+        asked.append(1)
+        return "terminated" if len(asked) == 2 else None
+
+    with monkeypatch.context() as patch, pytest.raises(interrupt.Interrupted) as raised:
+        patch.setattr(interrupt, "stop_requested", stopping)
+        trained(data, tmp_path / "cut")
+    assert "after step 2 of 4 of quantize.qad" in str(raised.value)
+    again, resumed, rest = trained(data, tmp_path / "cut")
+    assert resumed == entry and rest == lines[2:]
+    assert all(torch.equal(*pair) for pair in zip(whole.parameters(), again.parameters(), strict=True))

@@ -16,9 +16,10 @@ from conf.spec import Spec
 from conf.stages.quantize import QuantizeConfig
 from jobs import quantize
 from jobs.huggingface import model as hf
-from jobs.quantization import checkpoint
+from jobs.quantization import checkpoint, qad
+from jobs.runtime.entry import Metrics
 from jobs.tokens import blend_reader
-from tests.jobs.quantization.conftest import FORMATS
+from tests.jobs.quantization.conftest import FORMATS, SAMPLES
 from tests.jobs.quantization.test_qad import SETTINGS
 from tests.jobs.test_formats import unpack
 
@@ -115,6 +116,7 @@ def test_a_format_is_stored_and_read_back(name: str, made: Callable[[str], Any])
     """The job's own comparison of weights and logits passes; what is read is what the definitions say."""
     folder, told = made(name)
     assert (told["samples"], told["tokens"]) == (5, 80)
+    assert told["measured on"].tolist() == SAMPLES[:, :-1].tolist(), "what follows a window is not read"
     layers = 3 if name == "nvfp4_mlp_only" else 7
     assert told["quantized_layers"] == len(told["layers"]) == layers
     assert told["verified"] == {"tensors": 14, "weights_equal": True, "logits_equal": True}
@@ -129,6 +131,7 @@ def test_a_format_is_stored_and_read_back(name: str, made: Callable[[str], Any])
         bound = 0.07 if packed.algorithm == "W4A8_AWQ" else 1e-5  # whose kernel rounds to E4M3 besides
         assert (packed.dequantize(torch.float32) - expected).abs().max() <= bound * expected.abs().max()
     lines = [json.loads(line) for line in (folder.parent / "metrics.jsonl").read_text().splitlines()]
+    assert all(line["values"] for line in lines), "what a killed attempt logged is gone"
     assert [(line["step"], line["total"], line["values"]["samples"]) for line in lines[-3:]] == [
         (1, 3, 2),
         (2, 3, 4),
@@ -144,3 +147,21 @@ def test_the_widths_of_a_config_are_told() -> None:
     assert found.head_dim == ("head_dim", 16)
     mixed = {"model_type": "qwen3_moe", "num_key_value_heads": 2, "num_experts": 4, "moe_intermediate_size": 12}
     assert quantize.widths_of(given | mixed).ffn == ("moe_intermediate_size", 12)
+
+
+def test_distillation_counts_on_after_calibration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five samples in batches of two are three steps; the teacher is the model as it was."""
+    teacher = SimpleNamespace()
+    monkeypatch.setattr(hf, "load_model", lambda folder, dtype: (teacher, folder, dtype))
+    monkeypatch.setattr(qad, "train", lambda *given: given)
+    config = QuantizeConfig.model_validate(
+        {"format": "fp8", "calibration_samples": 5, "batch": 2, "seq_length": 8, "qad": SETTINGS}
+    )
+    student: Any = SimpleNamespace()
+    *_, log = found = quantize._distill(student, tmp_path, tmp_path, tmp_path, config, Metrics(tmp_path))
+    assert found[:2] == (student, (teacher, tmp_path, torch.bfloat16))
+    log(1, val_kl=0.5)
+    line = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert (line["step"], line["total"], line["values"]) == (4, 3 + SETTINGS["steps"], {"val_kl": 0.5})
+    plain = config.model_copy(update={"qad": None})
+    assert quantize._distill(student, tmp_path, tmp_path, tmp_path, plain, Metrics(tmp_path)) is None

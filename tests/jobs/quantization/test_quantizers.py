@@ -59,6 +59,15 @@ def test_a_mix_has_each_layer_s_format() -> None:
     assert found == {f"{layer}.{kind}": bits for layer, bits in (("a", (2, 1)), ("b", (4, 3))) for kind in kinds}
 
 
+def test_a_mix_and_a_cache_make_a_recipe() -> None:
+    config = QuantizeConfig.model_validate(
+        {"auto": {"effective_bits": 6, "formats": ["nvfp4", "fp8"]}, "kv_cache": "fp8"}
+    )
+    *mixed, cache = quantizers.recipe_settings(config, {"a": "nvfp4"})["quant_cfg"]
+    assert mixed == quantizers.mixed_settings({"a": "nvfp4"})["quant_cfg"] and len(mixed) == 3
+    assert cache == quantizers.cache_entry("fp8")
+
+
 def test_square_blocks_of_inputs_have_scales_of_their_own() -> None:
     block = SimpleNamespace(backend_extra_args={"block": 2}, _pass_through_bwd=True)
     inputs = torch.tensor([[448.0, 17.0, 1.0, 0.3]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,15 @@ def test_a_checkpoint_holds_notes_and_digests(tmp_path: Path) -> None:
     assert (folder.name, notes["step"], notes["note"]) == ("step-00000007", 7, ".partial-7")
     assert notes["digests"] == {"part/weights": hashlib.sha256(b".partial-7").hexdigest()}
     assert sorted(path.name for path in folder.iterdir()) == ["part", "state.json"]
+
+
+def test_all_of_a_checkpoint_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files and folders, and its name after them."""
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(Path(f"/proc/self/fd/{number}").readlink().name))
+    published(tmp_path, 7)
+    assert synced[:2] == ["weights", "state.json"] and synced[-1] == tmp_path.name
+    assert sorted(synced[2:-1]) == [".partial-7", "part"]
 
 
 @pytest.mark.parametrize(("keep", "left"), [(1, ["step-00000300"]), (2, ["step-00000020", "step-00000300"])])
@@ -65,9 +75,15 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
         (partial / "weights").write_text("half")
         raise OSError("the disk is full")
 
-    with pytest.raises(OSError, match="the disk is full"):
-        checkpoints.publish(tmp_path, 1, 2, fail)
-    assert list(tmp_path.iterdir()) == []
+    def gone(partial: Path) -> dict[str, Any]:
+        partial.rmdir()
+        raise OSError("the disk is gone")
+
+    folder = tmp_path / "a job's" / "checkpoints"
+    for write, words in ((fail, "the disk is full"), (gone, "the disk is gone")):
+        with pytest.raises(OSError, match=words):
+            checkpoints.publish(folder, 1, 2, write)
+        assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -116,7 +132,8 @@ def test_no_checkpoints_are_none(tmp_path: Path) -> None:
 def test_a_kept_one_outlives_the_others(tmp_path: Path) -> None:
     folder, state = tmp_path / "checkpoints", tmp_path / "state"
     published(folder, 1, 2)
-    (state / "old").mkdir(parents=True)
+    checkpoints.keep(folder, 2, state)
+    (state / "old").mkdir()
     checkpoints.keep(folder, 1, state)
     assert [path.name for path in state.iterdir()] == ["step-00000001"]
     kept, notes = checkpoints.newest_sound(state) or (tmp_path, {})

@@ -71,6 +71,8 @@ def test_records_are_left_out_by_rule_and_counted(words: Path, tmp_path: Path) -
     rows = [json.loads(line) for line in (output / "filtered.jsonl").read_text().splitlines()]
     assert [(row["rule"], row["line"]) for row in rows] == [("gopher.min_words", line) for line in range(21, 27)]
     assert rows[0]["text"] == "What is 0?\\nA number." and len(quarantine(output)) == 1
+    (line,) = (json.loads(text) for text in (output / "metrics.jsonl").read_text().splitlines())
+    assert (line["step"], line["total"], line["values"]["records"]) == (1, 1, 20)
 
 
 def test_rules_of_records_that_only_report(words: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
