@@ -18,6 +18,7 @@ from tasks.handover import card, serving, upload
 from tasks.tracking import registry
 from tasks.tracking.spool import Spool
 from tests.fixtures.flow import RECIPE, told
+from tests.fixtures.model import write_model
 from tests.fixtures.report import report, row
 
 
@@ -257,3 +258,11 @@ def test_a_winner_that_cannot_be_is_refused_at_load() -> None:
         "winner={model: deep}"
     )
     assert "winner.by is mmlu but evaluate.mmlu is null" in told("evaluate.mmlu=null", "winner={by: mmlu}")
+
+
+@pytest.mark.parametrize(
+    ("config", "dtype"),
+    [({"dtype": "float16"}, "float16"), ({"torch_dtype": "float32"}, "float32"), ({}, "bfloat16")],
+)
+def test_a_model_is_served_in_the_type_of_its_config(config: dict[str, str], dtype: str, tmp_path: Path) -> None:
+    assert serving.read(write_model(tmp_path / "model", **config), "m").dtype == dtype

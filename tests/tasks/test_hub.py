@@ -115,3 +115,9 @@ def test_local_files_are_named_by_their_absolute_paths(tmp_path: Path, monkeypat
     assert pinned.records and pinned.generate and pinned.data.source == "world"
     assert pinned.records.source == ("generated", "world", str(tmp_path / "corpus.jsonl"))
     assert pinned.generate.prompts == str(tmp_path / "corpus.jsonl")
+
+
+@pytest.mark.parametrize("source", ["a b/text", "owner/text/more", "/gone/text.jsonl"])
+def test_what_is_no_id_is_not_asked_of_the_hub(source: str, commits: dict[str, str], tmp_path: Path) -> None:
+    commits[source] = "1" * 40
+    assert hub._pinned(source, Store(tmp_path / "store")) == source

@@ -99,7 +99,8 @@ def test_a_build_suffix_is_no_version(installed: str | None, wanted: str, same: 
     ],
 )
 def test_the_job_has_a_rank_per_gpu(defaults: dict[str, Any], ranks: int) -> None:
-    assert doctor._ranks(cluster_with(**defaults)).processes == ranks
+    found = doctor._ranks(cluster_with(**defaults))
+    assert (found.processes, found.threads) == (ranks, None if "parallel" in defaults else 1)
 
 
 def test_wanted_versions_are_the_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

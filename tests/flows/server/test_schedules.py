@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from flows.server import schedules
+
+FLOW = UUID(int=1)
 
 
 @pytest.mark.parametrize(
@@ -49,3 +53,32 @@ def test_the_next_run_is_the_earliest() -> None:
     assert schedules._next(runs[2:], None) == "-"
     assert schedules._late(runs) == 2
     assert schedules._late([SimpleNamespace(state=None)]) == 0  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    ("zones", "told"),
+    [(["Europe/Berlin"], "2026-07-01 05:00 CEST"), (["Europe/Berlin", "Asia/Tokyo"], None), ([], None)],
+)
+def test_a_run_is_told_in_the_one_zone_of_its_schedules(
+    zones: list[str], told: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import prefect.client.orchestration
+
+    run = SimpleNamespace(
+        next_scheduled_start_time=datetime(2026, 7, 1, 3, tzinfo=UTC), state=SimpleNamespace(name="Scheduled")
+    )
+    entries = [
+        SimpleNamespace(active=True, schedule=schedules.schedule_of("0 5 * * *", None, zone, "s")) for zone in zones
+    ]
+    paused = SimpleNamespace(active=False, schedule=None)
+    deployment = SimpleNamespace(id=FLOW, flow_id=FLOW, name="nightly", paused=False, schedules=[*entries, paused])
+    client = SimpleNamespace(
+        read_flows=lambda: [SimpleNamespace(id=FLOW, name="compress")],
+        read_deployments=lambda: [deployment, SimpleNamespace(schedules=[])],
+        read_flow_runs=lambda **_: [run],
+    )
+    monkeypatch.setattr(prefect.client.orchestration, "get_client", lambda sync_client: contextlib.nullcontext(client))
+    ((name, when, following, late),) = schedules.listed()
+    assert (name, late) == ("compress/nightly", "-")
+    assert when.count("'0 5 * * *'") == len(zones) and (when == "paused") == (not zones)
+    assert following == told or (told is None and following.startswith(("2026-07-01", "2026-06-30")))

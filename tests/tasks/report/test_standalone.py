@@ -29,6 +29,13 @@ def test_models_are_compared_with_the_first(models: list[ReportModel], tmp_path:
     assert len(report.provenance) == 6
 
 
+def test_chance_is_that_of_the_first_models_questions(models: list[ReportModel], tmp_path: Path) -> None:
+    scored = [Path(model.scores or "") / "scores.json" for model in models[2:4]]
+    for file, chance in zip(scored, (0.5, 0.25), strict=True):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"mmlu_chance": chance}))
+    assert write_models(tmp_path / "run", "evaluated", "", models[2:4]).chance == 0.5
+
+
 def test_benchmarks_of_single_models_are_reported(models: list[ReportModel], tmp_path: Path) -> None:
     asked = [
         models[2].model_copy(update={"benchmarks": judged(tmp_path, "a", 16, None).benchmarks}),
