@@ -15,12 +15,12 @@ def extract(**settings: Any) -> Extract:
 
 @pytest.mark.parametrize(("fetched", "most"), [(1000, 1000), (999, 1000), (None, 1)])
 def test_a_file_fetched_again_may_be_as_large_as_any(fetched: int | None, most: int) -> None:
-    assert extract(max_bytes=most, refetch={"hosts": ["host"], "max_bytes": fetched}).max_bytes == most
+    assert extract(max_bytes=most, refetch={"hosts": ["text.example.org"], "max_bytes": fetched}).max_bytes == most
 
 
 def test_none_may_be_larger() -> None:
     with pytest.raises(ValueError, match=r"refetch\.max_bytes is 1001, above data\.extract\.max_bytes 1000"):
-        extract(max_bytes=1000, refetch={"hosts": ["host"], "max_bytes": 1001})
+        extract(max_bytes=1000, refetch={"hosts": ["text.example.org"], "max_bytes": 1001})
     assert extract(max_bytes=1).refetch is None
 
 
