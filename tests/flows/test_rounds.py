@@ -153,3 +153,17 @@ def test_a_study_has_as_many_trials_as_it_says(tmp_path: Path) -> None:
             count += len(asked)
             asked = source.send([(3.0,)] * len(asked))
     assert count == 5
+
+
+def test_a_grid_ends_with_all_of_its_points(tmp_path: Path) -> None:
+    grid = ["study.sampler=grid", "study.trials=null", "study.space.distill.lr=[1e-3, 2e-3]", "study.round=9"]
+    source = rounds.rounds(space_of(tmp_path, *grid))
+    asked = next(source)
+    with pytest.raises(StopIteration, match="all 4 points of the space were tried"):
+        source.send([(3.0,)] * len(asked))
+
+
+def test_only_a_study_that_stops_trials_has_points_on_the_way(tmp_path: Path) -> None:
+    plain, stopping = space_of(tmp_path), space_of(tmp_path, *STOP)
+    assert (plain.student, plain.steps, plain.length) == ("", (), 0)
+    assert (stopping.student, stopping.steps, stopping.length) == ("depth", (3,), 6)

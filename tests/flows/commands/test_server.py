@@ -54,13 +54,14 @@ def test_servers_run_until_one_ends_or_a_person_ends_them(
     """None: Ctrl-C, which is no failure."""
     said: list[str] = []
     waited: list[float] = []
+    asked: dict[str, Any] = {}
 
     def program(name: str) -> Any:
         return SimpleNamespace(poll=lambda: 1 if name == ends and waited else None)
 
     def opened(name: str) -> Any:
         one = SimpleNamespace(url=f"http://{name}/api", ready=lambda: f"http://{name}", process=program(name))
-        return lambda *_, **__: contextlib.nullcontext(one)
+        return lambda *_, **given: asked.update({name: given}) or contextlib.nullcontext(one)
 
     def wait(_: Any, seconds: float) -> None:
         waited.append(seconds)
@@ -81,5 +82,6 @@ def test_servers_run_until_one_ends_or_a_person_ends_them(
     monkeypatch.setattr(module, "fail", lambda *given: failed.append(given))
     module._serve(tmp_path, "127.0.0.1", 1, 2, 3)
     assert failed == ([("a server stopped unexpectedly; see its log in the store", 1)] if ends else [])
+    assert asked == {"mlflow": {}, "prefect": {"user_interface": True, "host": "127.0.0.1"}}
     assert len(waited) == 1 and (told is None or any(line.startswith(told) for line in said))
     assert told or not [line for line in said if "Retry in the Prefect" in line]

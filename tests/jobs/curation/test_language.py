@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from conf.filters import LANGUAGES, Filter, Language
+from conf.filters import LANGUAGES, UNSURE, Filter, Language
 from jobs.curation.filters import Judge
-from jobs.curation.language import PART, _part, identifier
+from jobs.curation.language import PART, _part, broken, identifier
+from jobs.curation.prose import Prose
 from tests.fixtures.data import ALL_TRAIN, prepare, statistics, texts
 
 ENGLISH = "The house stands on the hill above the old town, and nobody has lived in it since the war ended."
@@ -123,3 +125,11 @@ def test_what_is_read_of_a_text() -> None:
     begin, middle, end = _part(text).split("\n")
     assert (begin, middle, end) == (text[:PART], text[PART + 1 : 2 * PART + 1], text[-PART:])
     assert _part(text[: 3 * PART + 1]).count("\n") == 2
+
+
+@pytest.mark.parametrize(("least", "kept"), [(0.5, True), (0.625, True), (0.75, False)])
+def test_the_least_probability_is_enough(least: float, kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranked = [("en", 0.5), ("fr", 0.375), ("de", 0.125)]
+    monkeypatch.setattr("jobs.curation.language.identifier", lambda: SimpleNamespace(rank=lambda text: ranked))
+    found = [one.rule for one in broken(Prose(ENGLISH), Language(keep=("en", "de"), min_probability=least))]
+    assert found == ([] if kept else [UNSURE])
