@@ -104,6 +104,13 @@ def test_tokens_of_a_model_not_fetched_yet_are_unknown(texts: Path, store: Store
     assert inputs.tokenizer(recipe, store, None) is None
 
 
+def test_what_the_teacher_writes_comes_from_inside(texts: Path, store: Store) -> None:
+    blend = "blend.sources={own: {source: written, weight: 1}, more: {source: a.txt, weight: 1}}"
+    found = inputs.sources(load("demo", [blend, "write.documents=9"]), store)
+    assert {name: one.key for name, one in found.items()} == {"more": "+".join(keys(store, "a.txt"))}
+    assert inputs.sources(load("demo"), store) == {}
+
+
 @pytest.mark.parametrize(
     ("sources", "names"), [(["generated"], None), (["a.txt", "generated"], "a.txt"), (["a.txt", "deep"], "a.txt,deep")]
 )

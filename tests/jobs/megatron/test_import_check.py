@@ -107,6 +107,7 @@ def test_differences_are_relative_to_a_token_s_size() -> None:
     theirs = torch.tensor([[3.0, 4.0], [6.0, 8.0], [0.0, 0.0]])
     ours = torch.tensor([[3.0, 4.5], [6.0, 10.0], [0.0, 0.0]])
     assert import_check._relative(ours, theirs) == pytest.approx(0.2)
+    assert import_check._relative(ours * 1e-6, theirs * 1e-6) == pytest.approx(0.2), "however small it is"
     assert import_check._relative(ours * torch.nan, theirs) == torch.inf
 
 
