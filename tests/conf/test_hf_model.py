@@ -6,15 +6,13 @@ from __future__ import annotations
 import json
 import shutil
 import struct
-import tarfile
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conf.hf_model import check_no_nemo, mixes_experts, num_tokens, shape_of
+from conf.hf_model import num_tokens, shape_of
 from conf.load import load
 from conf.shape import num_params
 from tests.fixtures.flow import RECIPE, command, told
@@ -294,41 +292,3 @@ def test_dimensions_and_tokens_of_a_real_model(shared_data: Path) -> None:
     assert num_params(shape_of(stories)) == 260_032
     assert num_tokens(stories) == shape_of(stories).vocab_size == 512
     assert num_tokens(shared_data / "tokenizers" / "llama3-hf") == 128_256
-
-
-@pytest.mark.parametrize(
-    ("name", "made", "told"),
-    [
-        ("model.nemo", "text", "is a NeMo 1 archive"),
-        ("model.nemo", None, "is a NeMo 1 archive"),
-        ("disguised", "tar", "is a NeMo 1 archive"),
-        ("nemo2", "weights context", "is a NeMo 2 checkpoint"),
-        ("half", "weights", None),
-        ("notes", "text", None),
-    ],
-)
-def test_a_nemo_checkpoint_is_known_without_opening_it(
-    name: str, made: str | None, told: str | None, tmp_path: Path
-) -> None:
-    path = tmp_path / name
-    if made == "tar":
-        tarfile.open(path, "w").close()
-    elif made == "text":
-        path.write_text("no archive")
-    for folder in (made or "").split() if made not in ("tar", "text") else ():
-        (path / folder).mkdir(parents=True)
-    with pytest.raises(ValueError, match=told) if told else nullcontext():
-        check_no_nemo(path)
-
-
-@pytest.mark.parametrize(
-    ("config", "mixes"),
-    [({"model_type": "qwen3_moe"}, True), ({"model_type": "llama"}, False), ({"model_type": "x"}, False), ({}, False)],
-)
-def test_a_known_family_with_experts_mixes_them(config: dict[str, str], mixes: bool, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    assert mixes_experts(tmp_path) is mixes
-
-
-def test_a_folder_without_a_config_mixes_nothing(tmp_path: Path) -> None:
-    assert mixes_experts(tmp_path) is False
