@@ -125,7 +125,7 @@ def value_then(store: Path, number: int) -> float:
     return next(line["values"]["val_loss"] for line in map(json.loads, lines) if line["step"] == 3)
 
 
-@pytest.mark.slow
+@pytest.mark.drill
 def test_trials_that_fall_behind_are_stopped(studied: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     shutil.copytree(studied, store, symlinks=True)

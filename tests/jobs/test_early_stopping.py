@@ -145,7 +145,7 @@ def test_exported_student_lacks_projections(corpus: Path, teacher: Path, importa
     )
 
 
-@pytest.mark.slow
+@pytest.mark.drill
 def test_resumed_run_keeps_best_weights_and_patience(
     corpus: Path, teacher: Path, student: Path, tmp_path: Path
 ) -> None:
