@@ -87,6 +87,16 @@ def test_load_is_of_all_processes_since_the_last_look(sampler: Callable[..., Sam
     assert (line["step"], line["total"]) == (5, None)
 
 
+def test_a_new_process_counts_from_its_start(sampler: Callable[..., Sampler], monkeypatch: pytest.MonkeyPatch) -> None:
+    job, now = sampler(), [1000.0]
+    monkeypatch.setattr(system_metrics.time, "monotonic", lambda: now[0])
+    job._measure(1.0)
+    root: Any = job.root
+    root.below.append(Process(9, 1.25, 0.5, 0))
+    now[0] += system_metrics.LIST_SECONDS + 1
+    assert job._measure(1.0)["cpu_utilization_percentage"] == 175.0
+
+
 def test_figures_have_two_decimals(sampler: Callable[..., Sampler]) -> None:
     job = sampler()
     job._measure(1.0)
